@@ -1,0 +1,130 @@
+// The raw core: the only writer and the only opener of RocksDB. Appends are grouped by one
+// sequencer thread into one WriteBatch and one WAL sync; an acknowledged record is on disk and
+// never changes.
+#ifndef ICEPIE_CORE_CORE_H_
+#define ICEPIE_CORE_CORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "core/record.h"
+
+namespace icepie {
+
+enum class PayloadFormat { kJson, kBytes };
+
+struct StreamInfo {
+  uint32_t id = 0;
+  std::string name;
+  PayloadFormat format = PayloadFormat::kJson;
+  int64_t end_offset = 0;
+  absl::Time create_time;
+};
+
+struct AppendCondition {
+  std::string stream;
+  int64_t end_offset = 0;
+};
+
+struct AppendBatch {
+  std::vector<NewRecord> records;
+  std::vector<AppendCondition> conditions;
+};
+
+struct AppendedRange {
+  std::string stream;
+  int64_t first_offset = 0;
+  int64_t end_offset = 0;
+};
+
+struct AppendResult {
+  int64_t first_position = 0;
+  int64_t end_position = 0;
+  std::vector<AppendedRange> streams;
+  int64_t ingest_time_us = 0;
+};
+
+struct CoreOptions {
+  std::string directory;
+  int64_t record_bytes_max = int64_t{1} << 20;
+  int64_t batch_bytes_max = int64_t{3} << 20;
+  int64_t batch_records_max = 65536;
+  int64_t queue_bytes_max = int64_t{64} << 20;
+};
+
+// A stored block as the log holds it.
+struct StoredBlock {
+  std::string stream;
+  std::string data;  // core/block.h
+};
+
+// Blocks of some streams in position order.
+struct BlockRange {
+  std::vector<StoredBlock> blocks;
+  int64_t complete_position = 0;  // every record of the streams below it is in `blocks` or before
+};
+
+// Threads: every method may be called from any thread.
+// Errors: those of API.md's table, with reason; CORE_READ_ONLY on every change once the core has
+//   found itself damaged (it then still opens and reads).
+// Lifetime: callbacks have run, or run with UNAVAILABLE, before the destructor returns.
+class Core {
+ public:
+  // Opens or creates the core. FAILED_PRECONDITION/DATA_DIRECTORY_LOCKED names the process that has
+  // the directory. A core that is smaller than its high-water mark opens read-only.
+  static absl::StatusOr<std::unique_ptr<Core>> Open(const CoreOptions& options);
+  virtual ~Core() = default;
+
+  // Why appends are refused; empty when they are not.
+  virtual std::string ReadOnlyCause() const = 0;
+
+  virtual absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) = 0;
+  virtual absl::StatusOr<StreamInfo> GetStream(absl::string_view name) const = 0;
+  virtual std::vector<StreamInfo> ListStreams() const = 0;  // by name
+
+  // Validates now (an invalid batch is refused at once, naming the record) and calls `done` from
+  // the sequencer thread when the batch is on disk or has failed. Batches commit in the order of
+  // calls.
+  using AppendDone = std::function<void(absl::StatusOr<AppendResult>)>;
+  virtual void Append(AppendBatch batch, AppendDone done) = 0;
+  // The same, waiting.
+  absl::StatusOr<AppendResult> AppendAndWait(AppendBatch batch);
+
+  // Number of committed records.
+  virtual int64_t head_position() const = 0;
+
+  // Waits until the head is beyond `position` or `timeout` has passed; returns the head.
+  virtual int64_t WaitForHead(int64_t position, absl::Duration timeout) const = 0;
+
+  // Calls `listener` with the new head after each commit, from the sequencer thread. It must not
+  // block. Returns an id for RemoveHeadListener, which returns when no call is under way.
+  virtual int64_t AddHeadListener(std::function<void(int64_t)> listener) = 0;
+  virtual void RemoveHeadListener(int64_t id) = 0;
+
+  // Blocks of `streams` (empty: all) that hold records in [from, end), at least one if there is
+  // any, up to about `bytes_max`. `end` beyond the head is cut to it. The first block may begin
+  // before `from`, the last may end beyond `end`.
+  virtual absl::StatusOr<BlockRange> ReadBlocks(const std::vector<std::string>& streams,
+                                                int64_t from, int64_t end,
+                                                int64_t bytes_max) const = 0;
+
+  // A small durable map for the daemon's own state. Put and Delete (nullopt) are atomic over all
+  // pairs and synced. Scan returns the pairs whose key begins with `prefix`, in key order.
+  using CatalogChange = std::pair<std::string, std::optional<std::string>>;
+  virtual absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) = 0;
+  virtual absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
+      absl::string_view prefix) const = 0;
+};
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_CORE_H_

@@ -1,0 +1,121 @@
+// A domain's YAML file, read strictly: what it declares, with the place of every part so that later
+// errors can name line and column. Duplicate and unknown keys are refused.
+#ifndef ICEPIE_SLICES_DEFINITION_H_
+#define ICEPIE_SLICES_DEFINITION_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace icepie::slices {
+
+// 1-based place in the file; 0 when unknown.
+struct FilePlace {
+  int line = 0;
+  int column = 0;
+};
+
+enum class ColumnKind {
+  kBoolean,
+  kTinyInt,
+  kSmallInt,
+  kInteger,
+  kBigInt,
+  kDouble,
+  kDecimal,
+  kVarchar,
+  kDate,
+  kTimestamp,
+  kTimestampTz,
+  kJson,  // the value's own text, as VARCHAR
+};
+
+enum class TimeFormat { kIso8601, kEpochSeconds, kEpochMillis, kEpochMicros };
+enum class Rounding { kRefuse, kHalfUp };
+
+struct ColumnDef {
+  std::string name;
+  ColumnKind kind = ColumnKind::kVarchar;
+  std::string type;  // SQL text: "DECIMAL(18,2)"
+  int decimal_width = 0;
+  int decimal_scale = 0;
+  std::vector<std::string> path;  // $.amount.value → {"amount","value"}
+  TimeFormat format = TimeFormat::kIso8601;
+  Rounding rounding = Rounding::kRefuse;
+  bool required = false;                    // missing or null is a bad record
+  std::optional<std::string> default_json;  // used when missing (not when null)
+  FilePlace place;
+};
+
+// `where: {$.type: transfer}`: the record counts as filtered unless the value equals.
+struct WhereTerm {
+  std::vector<std::string> path;
+  std::string json;  // the expected scalar, as JSON text
+};
+
+struct SourceDef {
+  std::string name;
+  std::string stream;
+  std::vector<ColumnDef> columns;
+  std::vector<WhereTerm> where;
+  std::vector<std::string> latest_by;  // not empty: a dimension, the newest record per key
+  FilePlace place;
+};
+
+struct RefreshDef {
+  enum class Kind { kContinuous, kEvery, kCron };
+  Kind kind = Kind::kContinuous;
+  absl::Duration every;
+  std::string cron;       // five fields
+  std::string time_zone;  // IANA name; UTC when empty
+};
+
+struct QuarantineBudget {
+  int64_t records = 1000;
+  double percent = 1.0;  // of the slice's input; the budget is the larger of the two
+};
+
+struct SliceDef {
+  std::string name;
+  std::string sql;
+  FilePlace sql_place;  // of the first character of the SQL text in the file
+  std::vector<std::string> key;
+  RefreshDef refresh;
+  QuarantineBudget budget;
+  std::map<std::string, double> diff_tolerance;  // relative, per column
+  FilePlace place;
+};
+
+struct LimitsDef {
+  int64_t memory_bytes = 0;  // 0: the daemon's default
+  absl::Duration query_timeout = absl::ZeroDuration();
+  int64_t max_result_rows = 100000;
+};
+
+struct DomainDef {
+  std::string domain;
+  std::string team;
+  std::string contact;
+  std::string runbook;
+  std::vector<SourceDef> sources;
+  std::vector<SliceDef> slices;
+  LimitsDef limits;
+  std::string file_name;
+
+  const SourceDef* FindSource(absl::string_view name) const;
+  const SliceDef* FindSlice(absl::string_view name) const;
+};
+
+// Parses one domain file. INVALID_ARGUMENT/DEFINITION_INVALID with one violation per bad field; the
+// message of each begins with `file_name:line:column: `. At most 1 MiB.
+absl::StatusOr<DomainDef> ParseDomain(absl::string_view yaml, absl::string_view file_name);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_DEFINITION_H_

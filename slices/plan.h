@@ -1,0 +1,77 @@
+// From a definition to statements: how each slice is kept fresh and what the engine runs for it.
+//
+// Every generation is one DuckDB database of its own. The engine opens one connection for it, makes
+// that database the current one (USE), and gives its inputs as temporary views named as the SQL
+// names them: each source as a relation with its declared columns that are read plus the hidden
+// columns below, each upstream slice as its result. So statements name everything without a
+// database.
+#ifndef ICEPIE_SLICES_PLAN_H_
+#define ICEPIE_SLICES_PLAN_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "slices/definition.h"
+
+namespace icepie::slices {
+
+// append:    rows are added: INSERT INTO __data <SELECT over the batch>
+// aggregate: partial states are folded: MERGE INTO __state …
+// recompute: __data is replaced by the SELECT over everything, in one transaction
+enum class Strategy { kAppend, kAggregate, kRecompute };
+std::string StrategyName(Strategy strategy);
+
+struct OutputColumn {
+  std::string name;
+  std::string type;  // DuckDB's text of the type
+};
+
+// A source that the slice reads, with the declared columns that it reads. A record is bad for the
+// slice only when one of these columns cannot be read.
+struct SourceUse {
+  std::string source;
+  std::vector<std::string> columns;  // in declaration order
+};
+
+// Columns that every source has besides its own.
+//   _position BIGINT, _offset BIGINT, _time TIMESTAMPTZ (ingest), _event_time TIMESTAMPTZ,
+//   _key VARCHAR (as UTF-8 text), _payload VARCHAR
+inline constexpr const char* kHiddenColumns[] = {"_position",   "_offset", "_time",
+                                                 "_event_time", "_key",    "_payload"};
+
+struct SlicePlan {
+  std::string slice;
+  Strategy strategy = Strategy::kRecompute;
+  std::string why;  // why this strategy and not a cheaper one, for people
+  std::vector<OutputColumn> columns;
+  std::vector<SourceUse> sources;
+  std::vector<std::string> upstream;  // slices of the same domain that it reads
+  // Equal hashes: equal content for equal records. Covers the SQL text, the readings of the columns
+  // it reads (stream, types, paths, where, latest_by) and the engine's format version; not limits,
+  // refresh or owner.
+  std::string definition_hash;
+
+  // Run once in an empty generation: tables __state or __data, and the view __result with exactly
+  // `columns`. Reads of the slice are reads of __result.
+  std::vector<std::string> create;
+  // append, aggregate: run for each batch, over the sources' temporary views that show the batch.
+  // recompute: run over all records below the target position.
+  std::vector<std::string> apply;
+};
+
+// The whole domain, slices ordered so that upstream comes first.
+struct DomainPlan {
+  DomainDef definition;
+  std::vector<SlicePlan> slices;
+  const SlicePlan* Find(absl::string_view slice) const;
+};
+
+// Plans every slice in an empty scratch database. Errors carry DEFINITION_INVALID, SQL_SYNTAX,
+// SQL_NOT_A_SELECT, SQL_FORBIDDEN, SQL_UNKNOWN_COLUMN, SQL_TOO_COMPLEX, SQL_NOT_REPRODUCIBLE or
+// SLICE_CYCLE; messages name file, line and column.
+absl::StatusOr<DomainPlan> PlanDomain(const DomainDef& definition);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_PLAN_H_
