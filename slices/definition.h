@@ -77,8 +77,7 @@ struct RefreshDef {
 };
 
 struct QuarantineBudget {
-  int64_t records = 1000;
-  double percent = 1.0;  // of the slice's input; the budget is the larger of the two
+  int64_t records = 1000;  // more than so many quarantined records fault the slice
 };
 
 struct SliceDef {
