@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# What the README says of the tree is true: every path in its folder map exists, every top-level
+# folder is in it; and no file of ours is called utils, helpers or common.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+failed=0
+complain() { echo "$*"; failed=1; }
+
+map=$(sed -n '/^## The tree$/,/^## /p' README.md)
+[ -n "$map" ] || complain "README.md has no section 'The tree'"
+while read -r path; do
+  [ -e "$path" ] || complain "README.md names $path, which does not exist"
+done < <(printf '%s\n' "$map" | grep -oE '`[a-z_]+(/[A-Za-z0-9_.]*)*`' | tr -d '`' | sort -u)
+for folder in */; do
+  folder=${folder%/}
+  [ "$folder" = build ] || [ "$folder" = data ] || printf '%s\n' "$map" | grep -qF "\`$folder/" ||
+    complain "README.md's tree does not name $folder/"
+done
+while read -r file; do
+  complain "$file: name it by what it does"
+done < <(find core slices config server cli deploy tests -regextype posix-extended \
+  -regex '.*/(utils?|helpers?|common)\.(h|cc)')
+for script in $(find deploy tests .ci -type f -name '*.sh') .ci/run; do
+  bash -n "$script" || complain "$script: not a bash script"
+done
+exit $failed

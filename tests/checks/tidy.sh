@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# clang-tidy over our own sources, fatal: tests/checks/tidy.sh BUILD_DIRECTORY FOLDER...
+set -euo pipefail
+build=$1
+shift
+cd "$(dirname "$0")/../.."
+mapfile -t files < <(find "$@" -name '*.cc' ! -path '*/fuzz/*')
+[ ${#files[@]} -gt 0 ] || { echo "no files in $*" >&2; exit 1; }
+printf '%s\0' "${files[@]}" |
+  xargs -0 -n 1 -P "${ICEPIE_TIDY_JOBS:-2}" clang-tidy-14 --quiet -p "$build"
