@@ -3,6 +3,7 @@
 #ifndef ICEPIE_SLICES_DEFINITION_H_
 #define ICEPIE_SLICES_DEFINITION_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -19,6 +20,13 @@ namespace icepie::slices {
 struct FilePlace {
   int line = 0;
   int column = 0;
+};
+
+// From byte `offset` of a text on, its characters stand one after the other at `place`, up to the
+// next run. YAML drops indentation, folds lines and undoes escapes, so a text has several.
+struct TextRun {
+  size_t offset = 0;
+  FilePlace place;
 };
 
 enum class ColumnKind {
@@ -84,11 +92,15 @@ struct SliceDef {
   std::string name;
   std::string sql;
   FilePlace sql_place;  // of the first character of the SQL text in the file
+  std::vector<TextRun> sql_runs;
   std::vector<std::string> key;
   RefreshDef refresh;
   QuarantineBudget budget;
   std::map<std::string, double> diff_tolerance;  // relative, per column
   FilePlace place;
+
+  // Where byte `offset` of `sql` stands in the file.
+  FilePlace SqlPlaceAt(size_t offset) const;
 };
 
 struct LimitsDef {

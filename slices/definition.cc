@@ -1,0 +1,660 @@
+#include "slices/definition.h"
+
+#include <algorithm>
+#include <functional>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/status.h"
+#include "slices/column_type.h"
+#include "slices/definition_values.h"
+#include "slices/nearest_name.h"
+#include "slices/yaml_tree.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr size_t kFileBytesMax = 1 << 20;
+constexpr size_t kSlicesMax = 1000;
+constexpr size_t kSourcesMax = 1000;
+constexpr size_t kColumnsMax = 1000;
+constexpr size_t kViolationsMax = 50;
+constexpr int64_t kMemoryBytesMin = 32000000;
+constexpr int64_t kResultRowsMax = 10000000;
+
+// Reads one file; all that is wrong with it is collected on the way.
+class DomainParser {
+ public:
+  DomainParser(absl::string_view yaml, absl::string_view file_name)
+      : yaml_(yaml), file_name_(file_name) {}
+
+  absl::StatusOr<DomainDef> Parse();
+
+ private:
+  // What a map's key is read with.
+  using Reader = std::function<void(const YamlNode& value, const std::string& field)>;
+  using Readers = std::vector<std::pair<std::string, Reader>>;
+
+  void Add(FilePlace place, absl::string_view field, absl::string_view what);
+  absl::Status Errors() const;
+
+  // Reads the known keys of a map; unknown and repeated ones are errors. `what` names the thing.
+  void ReadMap(const YamlNode& node, absl::string_view what, const std::string& field,
+               const Readers& readers);
+  // Calls `each` for the named entries of a map (sources, slices, columns).
+  void ReadNamed(const YamlNode& node, absl::string_view what, const std::string& field,
+                 size_t count_max,
+                 const std::function<void(const YamlNode& name, const YamlNode& value,
+                                          const std::string& field)>& each);
+  bool IsRepeated(const YamlNode& map, size_t entry, absl::string_view what,
+                  const std::string& field);
+
+  std::string Text(const YamlNode& node, const std::string& field);
+  bool Flag(const YamlNode& node, const std::string& field);
+  int64_t Whole(const YamlNode& node, const std::string& field, int64_t min, int64_t max);
+  std::vector<std::string> Names(const YamlNode& node, const std::string& field);
+  template <typename T>
+  T ValueOr(absl::StatusOr<T> value, const YamlNode& node, const std::string& field, T fallback);
+  void Check(const absl::Status& status, const YamlNode& node, const std::string& field);
+  // One of several words; the index of it, 0 when it is none.
+  size_t Choice(const YamlNode& node, const std::string& field,
+                const std::vector<std::string>& words);
+
+  void ReadDomain(const YamlNode& root);
+  void ReadOwner(const YamlNode& node, const std::string& field);
+  void ReadLimits(const YamlNode& node, const std::string& field);
+  void ReadSource(const YamlNode& name, const YamlNode& value, const std::string& field);
+  void ReadWhere(SourceDef& source, const YamlNode& node, const std::string& field);
+  void ReadColumns(SourceDef& source, const YamlNode& node, const std::string& field);
+  ColumnDef ReadColumn(const YamlNode& name, const YamlNode& value, const std::string& field);
+  void ReadType(ColumnDef& column, const YamlNode& value, const std::string& field);
+  void CheckColumn(const ColumnDef& column, const YamlNode& value, const std::string& field);
+  void CheckDefault(const ColumnDef& column, const YamlNode& value, const std::string& field);
+  void CheckLatestBy(const SourceDef& source, const YamlNode& value, const std::string& field);
+  void ReadSlice(const YamlNode& name, const YamlNode& value, const std::string& field);
+  void ReadSql(SliceDef& slice, const YamlNode& node, const std::string& field);
+  void ReadRefresh(SliceDef& slice, const YamlNode& node, const std::string& field);
+  void ReadBadRecord(SliceDef& slice, const YamlNode& node, const std::string& field);
+  void ReadDiff(SliceDef& slice, const YamlNode& node, const std::string& field);
+  void CheckNames();
+
+  absl::string_view yaml_;
+  std::string file_name_;
+  DomainDef domain_;
+  std::vector<FieldViolation> violations_;
+  size_t violation_count_ = 0;
+};
+
+std::string Join(const std::string& field, absl::string_view key) {
+  return field.empty() ? std::string(key) : absl::StrCat(field, ".", key);
+}
+
+std::string KindName(const YamlNode& node) {
+  switch (node.kind) {
+    case YamlNode::Kind::kNull:
+      return "nothing";
+    case YamlNode::Kind::kScalar:
+      return absl::StrCat("`", absl::string_view(node.text).substr(0, 80), "`");
+    case YamlNode::Kind::kSequence:
+      return "a list";
+    case YamlNode::Kind::kMap:
+      return "a map";
+  }
+  return "";
+}
+
+// `DECIMAL(18` of an unquoted {amount: DECIMAL(18,2)}: YAML splits it at the comma.
+bool IsSplitType(const YamlNode& value) {
+  return value.is_scalar() && !value.quoted && absl::StrContains(value.text, "(") &&
+         !absl::StrContains(value.text, ")");
+}
+bool IsRestOfSplitType(const YamlNode& name, const YamlNode& value) {
+  return value.kind == YamlNode::Kind::kNull && absl::EndsWith(name.text, ")");
+}
+
+void DomainParser::Add(FilePlace place, absl::string_view field, absl::string_view what) {
+  ++violation_count_;
+  if (violations_.size() >= kViolationsMax) return;
+  violations_.push_back({std::string(field),
+                         absl::StrCat(file_name_, ":", place.line, ":", place.column, ": ", what)});
+}
+
+absl::Status DomainParser::Errors() const {
+  if (violations_.empty()) return absl::OkStatus();
+  ErrorDetail detail;
+  detail.reason = "DEFINITION_INVALID";
+  detail.violations = violations_;
+  const FieldViolation& first = violations_.front();
+  const std::string rest = first.description.substr(file_name_.size() + 1);
+  detail.metadata = {{"file", file_name_},
+                     {"field", first.field},
+                     {"line", rest.substr(0, rest.find(':'))},
+                     {"column", rest.substr(rest.find(':') + 1, rest.find(':', rest.find(':') + 1) -
+                                                                    rest.find(':') - 1)}};
+  std::string message = first.description;
+  if (violation_count_ > 1) {
+    absl::StrAppend(&message, " (and ", violation_count_ - 1, " more)");
+  }
+  return MakeError(absl::StatusCode::kInvalidArgument, message, detail);
+}
+
+bool DomainParser::IsRepeated(const YamlNode& map, size_t entry, absl::string_view what,
+                              const std::string& field) {
+  const YamlNode& key = map.entries[entry].key;
+  for (size_t i = 0; i < entry; ++i) {
+    const YamlNode& earlier = map.entries[i].key;
+    if (!absl::EqualsIgnoreCase(earlier.text, key.text)) continue;
+    Add(key.place, Join(field, key.text),
+        absl::StrCat("`", key.text, "` is there twice in ", what, " (first in line ",
+                     earlier.place.line, "): remove or rename one"));
+    return true;
+  }
+  return false;
+}
+
+void DomainParser::ReadMap(const YamlNode& node, absl::string_view what, const std::string& field,
+                           const Readers& readers) {
+  std::vector<std::string> known;
+  known.reserve(readers.size());
+  for (const auto& [key, reader] : readers) known.push_back(key);
+  if (!node.is_map()) {
+    Add(node.place, field,
+        absl::StrCat(what, " must be a map with ", absl::StrJoin(known, ", "), ", not ",
+                     KindName(node)));
+    return;
+  }
+  for (size_t i = 0; i < node.entries.size(); ++i) {
+    const auto& [key, value] = node.entries[i];
+    if (IsRepeated(node, i, what, field)) continue;
+    const auto it = std::find(known.begin(), known.end(), key.text);
+    if (!key.is_scalar() || it == known.end()) {
+      Add(key.place, Join(field, key.text),
+          absl::StrCat("unknown key ", key.is_scalar() ? KindName(key) : "", " in ", what,
+                       SuggestName(key.text, known)));
+      continue;
+    }
+    readers[it - known.begin()].second(value, Join(field, key.text));
+  }
+}
+
+void DomainParser::ReadNamed(
+    const YamlNode& node, absl::string_view what, const std::string& field, size_t count_max,
+    const std::function<void(const YamlNode&, const YamlNode&, const std::string&)>& each) {
+  if (!node.is_map()) {
+    Add(node.place, field, absl::StrCat(what, " must be a map of names, not ", KindName(node)));
+    return;
+  }
+  if (node.entries.size() > count_max) {
+    Add(node.place, field,
+        absl::StrCat(what, ": ", node.entries.size(), " entries, the limit is ", count_max));
+    return;
+  }
+  for (size_t i = 0; i < node.entries.size(); ++i) {
+    const auto& [key, value] = node.entries[i];
+    if (i > 0 && IsSplitType(node.entries[i - 1].value) && IsRestOfSplitType(key, value)) continue;
+    if (!key.is_scalar()) {
+      Add(key.place, field, absl::StrCat("a name in ", what, " must be text"));
+    } else if (!IsRepeated(node, i, what, field)) {
+      each(key, value, Join(field, key.text));
+    }
+  }
+}
+
+std::string DomainParser::Text(const YamlNode& node, const std::string& field) {
+  if (node.is_scalar() && !absl::StripAsciiWhitespace(node.text).empty()) return node.text;
+  Add(node.place, field, absl::StrCat(field, " must be text, not ", KindName(node)));
+  return "";
+}
+
+bool DomainParser::Flag(const YamlNode& node, const std::string& field) {
+  if (node.is_scalar() && !node.quoted && (node.text == "true" || node.text == "false")) {
+    return node.text == "true";
+  }
+  Add(node.place, field, absl::StrCat(field, " must be true or false, not ", KindName(node)));
+  return false;
+}
+
+int64_t DomainParser::Whole(const YamlNode& node, const std::string& field, int64_t min,
+                            int64_t max) {
+  int64_t value = 0;
+  if (node.is_scalar() && absl::SimpleAtoi(node.text, &value) && value >= min && value <= max) {
+    return value;
+  }
+  Add(node.place, field,
+      absl::StrCat(field, " must be a number from ", min, " to ", max, ", not ", KindName(node)));
+  return min;
+}
+
+std::vector<std::string> DomainParser::Names(const YamlNode& node, const std::string& field) {
+  std::vector<std::string> names;
+  if (!node.is_sequence() || node.items.empty()) {
+    Add(node.place, field, absl::StrCat(field, " must be a list of columns, e.g. [origin, hour]"));
+    return names;
+  }
+  for (const YamlNode& item : node.items) {
+    const std::string name = Text(item, field);
+    if (name.empty()) continue;
+    if (std::find(names.begin(), names.end(), name) != names.end()) {
+      Add(item.place, field, absl::StrCat("`", name, "` is there twice in ", field));
+    }
+    names.push_back(name);
+  }
+  return names;
+}
+
+template <typename T>
+T DomainParser::ValueOr(absl::StatusOr<T> value, const YamlNode& node, const std::string& field,
+                        T fallback) {
+  if (value.ok()) return *std::move(value);
+  Add(node.place, field, absl::StrCat(field, ": ", value.status().message()));
+  return fallback;
+}
+
+void DomainParser::Check(const absl::Status& status, const YamlNode& node,
+                         const std::string& field) {
+  if (!status.ok()) Add(node.place, field, status.message());
+}
+
+size_t DomainParser::Choice(const YamlNode& node, const std::string& field,
+                            const std::vector<std::string>& words) {
+  const auto it = std::find(words.begin(), words.end(), node.text);
+  if (node.is_scalar() && it != words.end()) return it - words.begin();
+  Add(node.place, field,
+      absl::StrCat(field, " must be ", absl::StrJoin(words, " or "), ", not ", KindName(node)));
+  return 0;
+}
+
+void DomainParser::ReadOwner(const YamlNode& node, const std::string& field) {
+  const auto into = [this](std::string& target) {
+    return [this, &target](const YamlNode& value, const std::string& path) {
+      target = Text(value, path);
+    };
+  };
+  ReadMap(node, "owner", field,
+          {{"team", into(domain_.team)},
+           {"contact", into(domain_.contact)},
+           {"runbook", into(domain_.runbook)}});
+}
+
+void DomainParser::ReadLimits(const YamlNode& node, const std::string& field) {
+  LimitsDef& limits = domain_.limits;
+  const auto memory = [&](const YamlNode& value, const std::string& path) {
+    limits.memory_bytes = ValueOr(ParseByteSize(Text(value, path)), value, path, int64_t{0});
+    if (limits.memory_bytes > 0 && limits.memory_bytes < kMemoryBytesMin) {
+      Add(value.place, path,
+          absl::StrCat(path, ": ", value.text, " is too little, give 32MB or more"));
+    }
+  };
+  const auto timeout = [&](const YamlNode& value, const std::string& path) {
+    limits.query_timeout =
+        ValueOr(ParseDuration(Text(value, path)), value, path, absl::ZeroDuration());
+  };
+  const auto rows = [&](const YamlNode& value, const std::string& path) {
+    limits.max_result_rows = Whole(value, path, 1, kResultRowsMax);
+  };
+  ReadMap(node, "limits", field,
+          {{"memory", memory}, {"query_timeout", timeout}, {"max_result_rows", rows}});
+}
+
+void DomainParser::ReadWhere(SourceDef& source, const YamlNode& node, const std::string& field) {
+  if (!node.is_map()) {
+    Add(node.place, field, absl::StrCat(field, " must be a map, e.g. {$.type: transfer}"));
+    return;
+  }
+  for (size_t i = 0; i < node.entries.size(); ++i) {
+    const auto& [key, value] = node.entries[i];
+    if (IsRepeated(node, i, "where", field)) continue;
+    if (!value.is_scalar() && value.kind != YamlNode::Kind::kNull) {
+      Add(value.place, Join(field, key.text), "a value of where must be a single value");
+      continue;
+    }
+    WhereTerm term;
+    term.path = ValueOr(ParseJsonPath(key.text), key, field, std::vector<std::string>{});
+    term.json = ScalarAsJson(value);
+    source.where.push_back(std::move(term));
+  }
+}
+
+void DomainParser::ReadType(ColumnDef& column, const YamlNode& value, const std::string& field) {
+  if (IsSplitType(value)) {
+    Add(value.place, field,
+        absl::StrCat("YAML splits the type of `", column.name, "` at its comma: quote it, \"",
+                     value.text, ",…)\""));
+    return;
+  }
+  const std::string text = Text(value, field);
+  if (text.empty()) return;
+  const absl::StatusOr<ColumnType> type = ParseColumnType(text);
+  if (!type.ok()) {
+    Add(value.place, field, absl::StrCat("column ", column.name, ": ", type.status().message()));
+    return;
+  }
+  column.kind = type->kind;
+  column.type = type->text;
+  column.decimal_width = type->decimal_width;
+  column.decimal_scale = type->decimal_scale;
+}
+
+ColumnDef DomainParser::ReadColumn(const YamlNode& name, const YamlNode& value,
+                                   const std::string& field) {
+  ColumnDef column;
+  column.name = name.text;
+  column.place = name.place;
+  column.path = {name.text};
+  if (!value.is_map()) {
+    ReadType(column, value, field);
+    return column;
+  }
+  ReadMap(
+      value, absl::StrCat("column ", name.text), field,
+      {{"type", [&](const YamlNode& v, const std::string& f) { ReadType(column, v, f); }},
+       {"path",
+        [&](const YamlNode& v, const std::string& f) {
+          column.path = ValueOr(ParseJsonPath(Text(v, f)), v, f, column.path);
+        }},
+       {"required", [&](const YamlNode& v, const std::string& f) { column.required = Flag(v, f); }},
+       {"default",
+        [&](const YamlNode& v, const std::string&) { column.default_json = ScalarAsJson(v); }},
+       {"format",
+        [&](const YamlNode& v, const std::string& f) {
+          column.format =
+              static_cast<TimeFormat>(Choice(v, f, {"iso8601", "epoch_s", "epoch_ms", "epoch_us"}));
+        }},
+       {"rounding", [&](const YamlNode& v, const std::string& f) {
+          column.rounding = static_cast<Rounding>(Choice(v, f, {"refuse", "half_up"}));
+        }}});
+  CheckColumn(column, value, field);
+  return column;
+}
+
+bool HasKey(const YamlNode& map, absl::string_view key) {
+  return std::any_of(map.entries.begin(), map.entries.end(),
+                     [&](const auto& entry) { return entry.key.text == key; });
+}
+
+const YamlNode& ValueOf(const YamlNode& map, absl::string_view key) {
+  for (const auto& [name, value] : map.entries) {
+    if (name.text == key) return value;
+  }
+  return map;
+}
+
+void DomainParser::CheckColumn(const ColumnDef& column, const YamlNode& value,
+                               const std::string& field) {
+  if (!HasKey(value, "type")) {
+    Add(value.place, field, absl::StrCat("column ", column.name, " has no type"));
+    return;
+  }
+  const bool zoned =
+      column.kind == ColumnKind::kTimestamp || column.kind == ColumnKind::kTimestampTz;
+  const bool time = zoned || column.kind == ColumnKind::kDate;
+  if (HasKey(value, "format") && (column.format == TimeFormat::kIso8601 ? !time : !zoned)) {
+    Add(ValueOf(value, "format").place, Join(field, "format"),
+        absl::StrCat("column ", column.name, ": this format is for ",
+                     column.format == TimeFormat::kIso8601 ? "DATE, " : "",
+                     "TIMESTAMP and TIMESTAMPTZ, not ", column.type));
+  }
+  if (HasKey(value, "rounding") && column.kind != ColumnKind::kDecimal) {
+    Add(ValueOf(value, "rounding").place, Join(field, "rounding"),
+        absl::StrCat("column ", column.name, ": rounding is for DECIMAL, not ", column.type));
+  }
+  if (column.default_json.has_value()) CheckDefault(column, value, field);
+}
+
+void DomainParser::CheckDefault(const ColumnDef& column, const YamlNode& value,
+                                const std::string& field) {
+  const YamlNode& node = ValueOf(value, "default");
+  const std::string path = Join(field, "default");
+  const std::string& json = *column.default_json;
+  const bool text = absl::StartsWith(json, "\"");
+  const bool flag = json == "true" || json == "false";
+  bool fits = !flag;
+  if (column.kind == ColumnKind::kBoolean) fits = flag;
+  if (column.kind == ColumnKind::kVarchar) fits = text;
+  if (column.kind == ColumnKind::kJson) fits = true;
+  if (column.kind <= ColumnKind::kDecimal && column.kind != ColumnKind::kBoolean) {
+    fits = !flag && (!text || column.kind == ColumnKind::kDecimal);
+  }
+  if (!node.is_scalar() || json == "null" || !fits) {
+    Add(node.place, path,
+        absl::StrCat("the default of ", column.name, " must be one ", column.type, ", not ",
+                     KindName(node)));
+  }
+  if (column.required) {
+    Add(node.place, path,
+        absl::StrCat("column ", column.name, " is required and has a default: drop one of them"));
+  }
+}
+
+void DomainParser::ReadColumns(SourceDef& source, const YamlNode& node, const std::string& field) {
+  ReadNamed(node, absl::StrCat("columns of ", source.name), field, kColumnsMax,
+            [&](const YamlNode& name, const YamlNode& value, const std::string& path) {
+              Check(CheckColumnName(name.text), name, path);
+              source.columns.push_back(ReadColumn(name, value, path));
+            });
+  if (node.is_map() && node.entries.empty()) {
+    Add(node.place, field, absl::StrCat("source ", source.name, " has no columns"));
+  }
+}
+
+void DomainParser::CheckLatestBy(const SourceDef& source, const YamlNode& value,
+                                 const std::string& field) {
+  std::vector<std::string> names;
+  for (const ColumnDef& column : source.columns) names.push_back(column.name);
+  for (const std::string& name : source.latest_by) {
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+    Add(ValueOf(value, "latest_by").place, Join(field, "latest_by"),
+        absl::StrCat("latest_by: source ", source.name, " has no column `", name, "`",
+                     SuggestName(name, names)));
+  }
+}
+
+void DomainParser::ReadSource(const YamlNode& name, const YamlNode& value,
+                              const std::string& field) {
+  SourceDef source;
+  source.name = name.text;
+  source.stream = name.text;
+  source.place = name.place;
+  Check(CheckName(name.text), name, field);
+  ReadMap(value, absl::StrCat("source ", name.text), field,
+          {{"columns", [&](const YamlNode& v, const std::string& f) { ReadColumns(source, v, f); }},
+           {"latest_by",
+            [&](const YamlNode& v, const std::string& f) { source.latest_by = Names(v, f); }},
+           {"stream",
+            [&](const YamlNode& v, const std::string& f) {
+              source.stream = Text(v, f);
+              Check(CheckName(source.stream), v, f);
+            }},
+           {"where", [&](const YamlNode& v, const std::string& f) { ReadWhere(source, v, f); }}});
+  if (value.is_map() && !HasKey(value, "columns")) {
+    Add(name.place, field, absl::StrCat("source ", source.name, " has no columns"));
+  }
+  CheckLatestBy(source, value, field);
+  domain_.sources.push_back(std::move(source));
+}
+
+void DomainParser::ReadSql(SliceDef& slice, const YamlNode& node, const std::string& field) {
+  slice.sql = Text(node, field);
+  slice.sql_runs = MapScalar(yaml_, node);
+  slice.sql_place = slice.sql_runs.front().place;
+}
+
+void DomainParser::ReadRefresh(SliceDef& slice, const YamlNode& node, const std::string& field) {
+  RefreshDef& refresh = slice.refresh;
+  if (node.is_scalar() && node.text == "continuous") return;
+  if (!node.is_map()) {
+    Add(node.place, field,
+        absl::StrCat(field,
+                     " must be continuous, {every: 30s} or {cron: \"0 2 * "
+                     "* *\", time_zone: UTC}, not ",
+                     KindName(node)));
+    return;
+  }
+  const auto every = [&](const YamlNode& v, const std::string& f) {
+    refresh.kind = RefreshDef::Kind::kEvery;
+    refresh.every = ValueOr(ParseDuration(Text(v, f)), v, f, absl::Seconds(1));
+  };
+  const auto cron = [&](const YamlNode& v, const std::string& f) {
+    refresh.kind = RefreshDef::Kind::kCron;
+    refresh.cron = Text(v, f);
+    Check(CheckCron(refresh.cron), v, f);
+  };
+  const auto zone = [&](const YamlNode& v, const std::string& f) {
+    refresh.time_zone = Text(v, f);
+    Check(CheckTimeZone(refresh.time_zone), v, f);
+  };
+  ReadMap(node, "refresh", field, {{"every", every}, {"cron", cron}, {"time_zone", zone}});
+  if (HasKey(node, "every") == HasKey(node, "cron")) {
+    Add(node.place, field, "refresh needs one of every and cron");
+  } else if (HasKey(node, "time_zone") && !HasKey(node, "cron")) {
+    Add(node.place, field, "time_zone belongs to cron: drop it, or use cron");
+  }
+}
+
+void DomainParser::ReadBadRecord(SliceDef& slice, const YamlNode& node, const std::string& field) {
+  const auto budget = [&](const YamlNode& v, const std::string& f) {
+    ReadMap(v, "budget", f, {{"records", [&](const YamlNode& records, const std::string& path) {
+                                slice.budget.records = Whole(records, path, 0, int64_t{1} << 40);
+                              }}});
+  };
+  const auto action = [&](const YamlNode& v, const std::string& f) {
+    Choice(v, f, {"quarantine"});
+  };
+  ReadMap(node, "on_bad_record", field, {{"action", action}, {"budget", budget}});
+}
+
+void DomainParser::ReadDiff(SliceDef& slice, const YamlNode& node, const std::string& field) {
+  const auto tolerance = [&](const YamlNode& v, const std::string& f) {
+    ReadNamed(v, "tolerance", f, kColumnsMax,
+              [&](const YamlNode& name, const YamlNode& value, const std::string& path) {
+                double number = 0;
+                if (!absl::SimpleAtod(value.text, &number) || !(number >= 0 && number <= 1)) {
+                  Add(value.place, path,
+                      absl::StrCat(path, " must be a number from 0 to 1, e.g. ", "1e-9, not ",
+                                   KindName(value)));
+                }
+                slice.diff_tolerance[name.text] = number;
+              });
+  };
+  ReadMap(node, "diff", field, {{"tolerance", tolerance}});
+}
+
+void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
+                             const std::string& field) {
+  SliceDef slice;
+  slice.name = name.text;
+  slice.place = name.place;
+  Check(CheckName(name.text), name, field);
+  ReadMap(value, absl::StrCat("slice ", name.text), field,
+          {{"sql", [&](const YamlNode& v, const std::string& f) { ReadSql(slice, v, f); }},
+           {"key", [&](const YamlNode& v, const std::string& f) { slice.key = Names(v, f); }},
+           {"refresh", [&](const YamlNode& v, const std::string& f) { ReadRefresh(slice, v, f); }},
+           {"on_bad_record",
+            [&](const YamlNode& v, const std::string& f) { ReadBadRecord(slice, v, f); }},
+           {"diff", [&](const YamlNode& v, const std::string& f) { ReadDiff(slice, v, f); }}});
+  if (value.is_map() && !HasKey(value, "sql")) {
+    Add(name.place, field, absl::StrCat("slice ", slice.name, " has no sql"));
+  }
+  domain_.slices.push_back(std::move(slice));
+}
+
+// Sources and slices share one name space: SQL names both.
+void DomainParser::CheckNames() {
+  for (const SliceDef& slice : domain_.slices) {
+    const SourceDef* source = domain_.FindSource(slice.name);
+    if (source == nullptr) continue;
+    Add(slice.place, Join("slices", slice.name),
+        absl::StrCat("slice ", slice.name, " has the name of the source in line ",
+                     source->place.line, ": rename one (a source can name its `stream`)"));
+  }
+}
+
+void DomainParser::ReadDomain(const YamlNode& root) {
+  ReadMap(root, "the domain file", "",
+          {{"domain",
+            [&](const YamlNode& v, const std::string& f) {
+              domain_.domain = Text(v, f);
+              if (!domain_.domain.empty()) Check(CheckName(domain_.domain), v, f);
+            }},
+           {"owner", [&](const YamlNode& v, const std::string& f) { ReadOwner(v, f); }},
+           {"sources",
+            [&](const YamlNode& v, const std::string& f) {
+              ReadNamed(v, "sources", f, kSourcesMax,
+                        [this](const YamlNode& n, const YamlNode& value, const std::string& path) {
+                          ReadSource(n, value, path);
+                        });
+            }},
+           {"slices",
+            [&](const YamlNode& v, const std::string& f) {
+              ReadNamed(v, "slices", f, kSlicesMax,
+                        [this](const YamlNode& n, const YamlNode& value, const std::string& path) {
+                          ReadSlice(n, value, path);
+                        });
+            }},
+           {"limits", [&](const YamlNode& v, const std::string& f) { ReadLimits(v, f); }}});
+  for (const char* key : {"domain", "sources", "slices"}) {
+    if (root.is_map() && !HasKey(root, key)) {
+      Add(root.place, key, absl::StrCat("the domain file has no `", key, "`"));
+    }
+  }
+}
+
+absl::StatusOr<DomainDef> DomainParser::Parse() {
+  domain_.file_name = file_name_;
+  if (yaml_.size() > kFileBytesMax) {
+    Add({1, 1}, "",
+        absl::StrCat("the file has ", yaml_.size(), " bytes, the limit is ", kFileBytesMax));
+    return Errors();
+  }
+  absl::StatusOr<YamlNode> root = ParseYaml(yaml_);
+  if (!root.ok()) {
+    ErrorDetail detail;
+    const std::string message = absl::StrCat(file_name_, ":", root.status().message());
+    detail.reason = "DEFINITION_INVALID";
+    detail.metadata = {{"file", file_name_}};
+    detail.violations = {{"", message}};
+    return MakeError(absl::StatusCode::kInvalidArgument, message, detail);
+  }
+  ReadDomain(*root);
+  CheckNames();
+  ICEPIE_RETURN_IF_ERROR(Errors());
+  return std::move(domain_);
+}
+
+template <typename T>
+const T* FindByName(const std::vector<T>& things, absl::string_view name) {
+  for (const T& thing : things) {
+    if (thing.name == name) return &thing;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+const SourceDef* DomainDef::FindSource(absl::string_view name) const {
+  return FindByName(sources, name);
+}
+
+const SliceDef* DomainDef::FindSlice(absl::string_view name) const {
+  return FindByName(slices, name);
+}
+
+FilePlace SliceDef::SqlPlaceAt(size_t offset) const {
+  const TextRun* last = nullptr;
+  for (const TextRun& run : sql_runs) {
+    if (run.offset <= offset) last = &run;
+  }
+  if (last == nullptr) return sql_place;
+  return {last->place.line, last->place.column + static_cast<int>(offset - last->offset)};
+}
+
+absl::StatusOr<DomainDef> ParseDomain(absl::string_view yaml, absl::string_view file_name) {
+  return DomainParser(yaml, file_name).Parse();
+}
+
+}  // namespace icepie::slices
