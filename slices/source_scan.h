@@ -1,6 +1,6 @@
 // Streams as relations: the DuckDB table function `icepie_records`, which decodes JSON payloads
-// with simdjson straight into DuckDB's vectors by the reading rules of API.md section 2, and skips
-// and lists the records that it cannot read.
+// straight into DuckDB's vectors by the strict rules of slices/json_reading.h, and skips and lists
+// the records that it cannot read.
 #ifndef ICEPIE_SLICES_SOURCE_SCAN_H_
 #define ICEPIE_SLICES_SOURCE_SCAN_H_
 
@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/block.h"
 #include "core/record.h"
 #include "slices/definition.h"
 
@@ -28,35 +29,57 @@ class RecordSupply {
   virtual absl::StatusOr<absl::Span<const RecordView>> Next() = 0;
 };
 
+// Records in memory, which must outlive the supply.
+std::unique_ptr<RecordSupply> MakeSpanSupply(absl::Span<const RecordView> records);
+
+// The records at positions [from, end) of blocks of one stream, in position order.
+std::unique_ptr<RecordSupply> MakeBlockSupply(
+    std::vector<std::shared_ptr<const DecodedBlock>> blocks, int64_t from, int64_t end);
+
 // A record that could not be read for the columns asked for.
 struct BadRecord {
   int64_t position = 0;
   int64_t offset = 0;
-  std::string code;    // INVALID_JSON, MISSING, NULL_VALUE, WRONG_TYPE, OUT_OF_RANGE, BAD_FORMAT
-  std::string column;  // empty for INVALID_JSON
+  // INVALID_JSON, MISSING, NULL_VALUE, WRONG_TYPE, OUT_OF_RANGE, BAD_FORMAT, DUPLICATE_KEY, or
+  // STATEMENT_FAILED for an excluded one.
+  std::string code;
+  std::string column;  // empty when no single column is to blame
   std::string path;    // "$.amount.value"
-  std::string value;   // the offending value, at most 80 bytes
+  std::string value;   // the offending value, at most 80 bytes of UTF-8
   std::string message;
 };
 
-// What one scan saw. input = rows + filtered + bad.size().
+// Bad records beyond so many are counted, not listed.
+inline constexpr int64_t kBadRecordsListedMax = 100'000;
+
+// What one scan saw: input = rows + filtered + bad_count.
 struct ScanCounts {
   int64_t input = 0;
   int64_t rows = 0;
   int64_t filtered = 0;
-  std::vector<BadRecord> bad;
-  int64_t event_time_max_us = INT64_MIN;
+  int64_t bad_count = 0;
+  std::vector<BadRecord> bad;             // the first kBadRecordsListedMax
+  int64_t event_time_max_us = INT64_MIN;  // of the rows
 };
 
 // One source of one generation, reading `columns` of `source`. It is an input of statements through
 // a view over icepie_records; before each execution it is given the records to show.
 //
+// Every record is validated whole and all of `columns` are read, whatever a statement selects, so
+// which records are bad depends on the definition only. Records are scanned in position order by
+// one thread.
+//
 // Threads: one connection's; not safe for concurrent statements.
+// Errors: when a statement fails, supply_error() says whether it was the supply that failed; DuckDB
+//   itself reports that like a data error (INVALID_ARGUMENT).
+// Lifetime: statements prepared over the view may be run again after each SetRecords; run or
+//   prepared after the input is gone, they fail. The view stays on the connection.
 class SourceInput {
  public:
   // Makes the temporary view `source.name` on `connection` with the columns read and the hidden
-  // columns (slices/plan.h). A dimension (latest_by) shows the newest record per key of what it is
-  // given.
+  // columns (slices/plan.h). A dimension (latest_by) also reads its key columns, and shows the
+  // newest record per key of what it is given. INVALID_ARGUMENT/DEFINITION_INVALID for a column
+  // that `source` does not declare or a default that is not of the column's type.
   static absl::StatusOr<std::unique_ptr<SourceInput>> Create(DuckConnection& connection,
                                                              const SourceDef& source,
                                                              std::vector<std::string> columns);
@@ -68,9 +91,17 @@ class SourceInput {
   using OpenSupply = std::function<absl::StatusOr<std::unique_ptr<RecordSupply>>()>;
   virtual void SetRecords(OpenSupply open, std::vector<int64_t> excluded) = 0;
 
-  // Counts of the last complete scan since SetRecords. A source that a statement scans twice (a
-  // self join) is counted once.
+  // Counts of the last complete scan since SetRecords; zero before. A source that a statement scans
+  // twice (a self join) is counted once. A scan that DuckDB stops early (LIMIT) leaves them alone,
+  // and it may skip a scan whose rows cannot matter (a join with nothing): call FinishCounts first.
   virtual const ScanCounts& counts() const = 0;
+
+  // Reads the records once without a statement when none has scanned them completely since
+  // SetRecords. The supply's error, if it fails.
+  virtual absl::Status FinishCounts() = 0;
+
+  // The error of `open` or the supply that made a statement fail since SetRecords; OK if none did.
+  virtual absl::Status supply_error() const = 0;
 };
 
 }  // namespace icepie::slices

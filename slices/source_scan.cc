@@ -1,0 +1,700 @@
+#include "slices/source_scan.h"
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/check.h"
+#include "core/base/mutex.h"
+#include "core/base/status.h"
+#include "slices/duckdb.h"
+#include "slices/json_reading.h"
+#include "slices/plan.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr char kFunctionName[] = "icepie_records";
+
+enum HiddenColumn { kPosition, kOffset, kTime, kEventTime, kKey, kPayload, kHiddenCount };
+
+// ---- Supplies ----
+
+class SpanSupply : public RecordSupply {
+ public:
+  explicit SpanSupply(absl::Span<const RecordView> records) : records_(records) {}
+  absl::StatusOr<absl::Span<const RecordView>> Next() override {
+    return std::exchange(records_, {});
+  }
+
+ private:
+  absl::Span<const RecordView> records_;
+};
+
+class BlockSupply : public RecordSupply {
+ public:
+  BlockSupply(std::vector<std::shared_ptr<const DecodedBlock>> blocks, int64_t from, int64_t end)
+      : blocks_(std::move(blocks)), from_(from), end_(end) {}
+
+  absl::StatusOr<absl::Span<const RecordView>> Next() override {
+    while (next_ < blocks_.size()) {
+      const absl::Span<const RecordView> records = Within(*blocks_[next_++]);
+      if (!records.empty()) return records;
+    }
+    return absl::Span<const RecordView>();
+  }
+
+ private:
+  // A block's records are at consecutive positions.
+  absl::Span<const RecordView> Within(const DecodedBlock& block) const {
+    const absl::Span<const RecordView> records = block.records();
+    const int64_t first = block.header().first_position;
+    const auto size = static_cast<int64_t>(records.size());
+    const int64_t skip = std::clamp(from_ - first, int64_t{0}, size);
+    const int64_t stop = std::clamp(end_ - first, skip, size);
+    return records.subspan(static_cast<size_t>(skip), static_cast<size_t>(stop - skip));
+  }
+
+  std::vector<std::shared_ptr<const DecodedBlock>> blocks_;
+  int64_t from_;
+  int64_t end_;
+  size_t next_ = 0;
+};
+
+// ---- Columns ----
+
+duckdb_logical_type LogicalType(const ColumnDef& column) {
+  switch (column.kind) {
+    case ColumnKind::kBoolean:
+      return duckdb_create_logical_type(DUCKDB_TYPE_BOOLEAN);
+    case ColumnKind::kTinyInt:
+      return duckdb_create_logical_type(DUCKDB_TYPE_TINYINT);
+    case ColumnKind::kSmallInt:
+      return duckdb_create_logical_type(DUCKDB_TYPE_SMALLINT);
+    case ColumnKind::kInteger:
+      return duckdb_create_logical_type(DUCKDB_TYPE_INTEGER);
+    case ColumnKind::kBigInt:
+      return duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
+    case ColumnKind::kDouble:
+      return duckdb_create_logical_type(DUCKDB_TYPE_DOUBLE);
+    case ColumnKind::kDecimal:
+      return duckdb_create_decimal_type(static_cast<uint8_t>(column.decimal_width),
+                                        static_cast<uint8_t>(column.decimal_scale));
+    case ColumnKind::kDate:
+      return duckdb_create_logical_type(DUCKDB_TYPE_DATE);
+    case ColumnKind::kTimestamp:
+      return duckdb_create_logical_type(DUCKDB_TYPE_TIMESTAMP);
+    case ColumnKind::kTimestampTz:
+      return duckdb_create_logical_type(DUCKDB_TYPE_TIMESTAMP_TZ);
+    case ColumnKind::kVarchar:
+    case ColumnKind::kJson:
+      break;
+  }
+  return duckdb_create_logical_type(DUCKDB_TYPE_VARCHAR);
+}
+
+duckdb_type HiddenType(int column) {
+  if (column == kPosition || column == kOffset) return DUCKDB_TYPE_BIGINT;
+  return column == kTime || column == kEventTime ? DUCKDB_TYPE_TIMESTAMP_TZ : DUCKDB_TYPE_VARCHAR;
+}
+
+// A vector of the chunk that is being filled.
+class OutputVector {
+ public:
+  OutputVector() = default;
+  explicit OutputVector(duckdb_vector vector)
+      : vector_(vector),
+        data_(duckdb_vector_get_data(vector)),
+        validity_(duckdb_vector_get_validity(vector)) {}
+
+  bool wanted() const { return vector_ != nullptr; }
+
+  void SetNull(idx_t row) {
+    if (validity_ == nullptr) {
+      duckdb_vector_ensure_validity_writable(vector_);
+      validity_ = duckdb_vector_get_validity(vector_);
+    }
+    duckdb_validity_set_row_invalid(validity_, row);
+  }
+
+  // The row may hold the NULL of a record that turned out to be bad.
+  template <typename T>
+  void Set(idx_t row, T value) {
+    SetValid(row);
+    static_cast<T*>(data_)[row] = value;
+  }
+
+  void SetText(idx_t row, absl::string_view text) {
+    constexpr size_t kInlinedMax = 12;
+    SetValid(row);
+    if (text.size() > kInlinedMax) {
+      duckdb_vector_assign_string_element_len(vector_, row, text.data(), text.size());
+      return;
+    }
+    duckdb_string_t string{};
+    string.value.inlined.length = static_cast<uint32_t>(text.size());
+    std::memcpy(string.value.inlined.inlined, text.data(), text.size());
+    static_cast<duckdb_string_t*>(data_)[row] = string;
+  }
+
+  void SetReading(idx_t row, const ColumnDef& column, const Reading& reading);
+
+ private:
+  void SetValid(idx_t row) {
+    if (validity_ != nullptr) validity_[row / 64] |= uint64_t{1} << (row % 64);
+  }
+  void SetDecimal(idx_t row, int width, absl::int128 value);
+
+  duckdb_vector vector_ = nullptr;
+  void* data_ = nullptr;
+  uint64_t* validity_ = nullptr;
+};
+
+void OutputVector::SetDecimal(idx_t row, int width, absl::int128 value) {
+  if (width <= 4) return Set(row, static_cast<int16_t>(value));
+  if (width <= 9) return Set(row, static_cast<int32_t>(value));
+  if (width <= 18) return Set(row, static_cast<int64_t>(value));
+  Set(row, duckdb_hugeint{absl::Int128Low64(value), absl::Int128High64(value)});
+}
+
+void OutputVector::SetReading(idx_t row, const ColumnDef& column, const Reading& reading) {
+  if (reading.is_null) return SetNull(row);
+  switch (column.kind) {
+    case ColumnKind::kBoolean:
+      return Set(row, reading.boolean);
+    case ColumnKind::kTinyInt:
+      return Set(row, static_cast<int8_t>(reading.integer));
+    case ColumnKind::kSmallInt:
+      return Set(row, static_cast<int16_t>(reading.integer));
+    case ColumnKind::kInteger:
+    case ColumnKind::kDate:
+      return Set(row, static_cast<int32_t>(reading.integer));
+    case ColumnKind::kBigInt:
+    case ColumnKind::kTimestamp:
+    case ColumnKind::kTimestampTz:
+      return Set(row, reading.integer);
+    case ColumnKind::kDouble:
+      return Set(row, reading.real);
+    case ColumnKind::kDecimal:
+      return SetDecimal(row, column.decimal_width, reading.decimal);
+    case ColumnKind::kVarchar:
+    case ColumnKind::kJson:
+      return SetText(row, reading.text);
+  }
+}
+
+void SetKey(OutputVector& output, idx_t row, const std::optional<absl::string_view>& key) {
+  if (!key) {
+    output.SetNull(row);
+  } else if (simdjson::validate_utf8(key->data(), key->size())) {
+    output.SetText(row, *key);
+  } else {
+    output.SetText(row, Utf8Text(*key));
+  }
+}
+
+void SetHidden(OutputVector& output, idx_t row, int column, const RecordView& record) {
+  switch (column) {
+    case kPosition:
+      return output.Set(row, record.position);
+    case kOffset:
+      return output.Set(row, record.offset);
+    case kTime:
+      return output.Set(row, record.ingest_time_us);
+    case kEventTime:
+      if (!record.event_time_us) return output.SetNull(row);
+      return output.Set(row, *record.event_time_us);
+    case kKey:
+      return SetKey(output, row, record.key);
+    default:
+      return output.SetText(row, record.payload);
+  }
+}
+
+// ---- Records to rows ----
+
+// What a scan reads: the part of a source that does not change.
+struct SourceReading {
+  std::string stream;
+  std::vector<ColumnDef> columns;
+  std::vector<WhereTerm> where;
+};
+
+// Reads records by the source's rules and counts what became of them.
+class RecordReader {
+ public:
+  explicit RecordReader(const SourceReading& source) {
+    for (const ColumnDef& column : source.columns) readers_.emplace_back(column, scanner_);
+    for (const WhereTerm& term : source.where) where_.push_back(MakeTerm(term));
+    for (Term& term : where_) term.valid = term.scanner->Scan(term.json);
+  }
+
+  // INVALID_ARGUMENT/DEFINITION_INVALID for a default or a `where` value that cannot be read.
+  absl::Status Check() {
+    for (ColumnReader& reader : readers_) ICEPIE_RETURN_IF_ERROR(reader.CheckDefault());
+    for (const Term& term : where_) ICEPIE_RETURN_IF_ERROR(CheckTerm(term));
+    return absl::OkStatus();
+  }
+
+  // Writes the record into `row` of the outputs (one per column, then one per hidden column) and
+  // counts it; false when it does not become a row.
+  bool Read(const RecordView& record, const std::vector<int64_t>& excluded,
+            std::vector<OutputVector>& outputs, idx_t row) {
+    ++counts_.input;
+    if (!excluded.empty() && IsExcluded(record, excluded)) return false;
+    if (!scanner_.Scan(record.payload)) {
+      const std::string shown = Utf8Text(ShortenedValue(record.payload));
+      AddBad(record, {"INVALID_JSON", scanner_.error()}, "", "$", ShortenedValue(shown));
+      return false;
+    }
+    if (!where_.empty() && !IsWanted(record)) return false;
+    for (size_t i = 0; i < readers_.size(); ++i) {
+      if (!readers_[i].Read(scanner_, reading_, fault_)) {
+        AddBad(record, readers_[i]);
+        return false;
+      }
+      if (outputs[i].wanted()) outputs[i].SetReading(row, readers_[i].column(), reading_);
+    }
+    for (int i = 0; i < kHiddenCount; ++i) {
+      OutputVector& output = outputs[readers_.size() + i];
+      if (output.wanted()) SetHidden(output, row, i, record);
+    }
+    ++counts_.rows;
+    if (record.event_time_us) {
+      counts_.event_time_max_us = std::max(counts_.event_time_max_us, *record.event_time_us);
+    }
+    return true;
+  }
+
+  size_t output_count() const { return readers_.size() + kHiddenCount; }
+  ScanCounts& counts() { return counts_; }
+
+ private:
+  struct Term {
+    std::vector<std::string> path;
+    int slot;
+    std::string json;
+    std::unique_ptr<JsonScanner> scanner;  // of `json`
+    int expected_slot = 0;
+    bool valid = false;
+  };
+
+  Term MakeTerm(const WhereTerm& term) {
+    Term made{term.path, scanner_.AddPath(term.path), term.json, std::make_unique<JsonScanner>()};
+    made.expected_slot = made.scanner->AddPath({});
+    return made;
+  }
+
+  static absl::Status CheckTerm(const Term& term) {
+    if (term.valid) return absl::OkStatus();
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     absl::StrCat("where ", PathText(term.path), ": ", term.json,
+                                  " is not a JSON value: ", term.scanner->error()),
+                     "DEFINITION_INVALID");
+  }
+
+  bool IsExcluded(const RecordView& record, const std::vector<int64_t>& excluded) {
+    if (!std::binary_search(excluded.begin(), excluded.end(), record.position)) return false;
+    AddBad(record, {"STATEMENT_FAILED", "the slice's statement fails on this record"}, "", "$",
+           ShortenedValue(Utf8Text(ShortenedValue(record.payload))));
+    return true;
+  }
+
+  bool IsWanted(const RecordView& record) {
+    for (const Term& term : where_) {
+      const JsonValue& value = scanner_.value(term.slot);
+      if (value.kind == JsonKind::kDuplicate) {
+        AddBad(record, {"DUPLICATE_KEY", "a key occurs twice in one object; send it once"}, "",
+               PathText(term.path), ShortenedValue(value.text));
+        return false;
+      }
+      if (!SameScalar(value, term.scanner->value(term.expected_slot))) {
+        ++counts_.filtered;
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void AddBad(const RecordView& record, const ColumnReader& reader) {
+    const JsonValue& value = reader.value(scanner_);
+    const bool absent = value.kind == JsonKind::kMissing;
+    AddBad(record, fault_, reader.column().name, PathText(reader.column().path),
+           absent ? "" : ShortenedValue(value.raw()));
+  }
+
+  void AddBad(const RecordView& record, const ReadFault& fault, const std::string& column,
+              std::string path, std::string value) {
+    ++counts_.bad_count;
+    if (counts_.bad_count > kBadRecordsListedMax) return;
+    counts_.bad.push_back(
+        {record.position, record.offset, fault.code, column, std::move(path), std::move(value),
+         column.empty() ? fault.message : absl::StrCat("column ", column, ": ", fault.message)});
+  }
+
+  JsonScanner scanner_;
+  std::vector<ColumnReader> readers_;
+  std::vector<Term> where_;
+  Reading reading_;
+  ReadFault fault_;
+  ScanCounts counts_;
+};
+
+// ---- The state that statements share with their input ----
+
+class ScanSource {
+ public:
+  explicit ScanSource(SourceReading reading) : reading_(std::move(reading)) {}
+
+  const SourceReading& reading() const { return reading_; }
+
+  void SetRecords(SourceInput::OpenSupply open, std::vector<int64_t> excluded) {
+    MutexLock lock(mutex_);
+    open_ = std::move(open);
+    excluded_ = std::make_shared<const std::vector<int64_t>>(std::move(excluded));
+    counts_ = ScanCounts();
+    counted_ = false;
+    error_ = absl::OkStatus();
+  }
+
+  absl::StatusOr<std::unique_ptr<RecordSupply>> Open(
+      std::shared_ptr<const std::vector<int64_t>>& excluded) {
+    MutexLock lock(mutex_);
+    if (!open_) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("source over stream ", reading_.stream, " has no records set"));
+    }
+    excluded = excluded_;
+    return open_();
+  }
+
+  void Publish(ScanCounts counts) {
+    MutexLock lock(mutex_);
+    counts_ = std::move(counts);
+    counted_ = true;
+  }
+
+  // Remembers why a scan failed and returns the text for DuckDB.
+  std::string Fail(const absl::Status& status) {
+    MutexLock lock(mutex_);
+    error_ = status;
+    return absl::StrCat("reading records of stream ", reading_.stream, ": ", status.message());
+  }
+
+  bool counted() const {
+    MutexLock lock(mutex_);
+    return counted_;
+  }
+  absl::Status error() const {
+    MutexLock lock(mutex_);
+    return error_;
+  }
+  // For the connection's thread, between statements.
+  const ScanCounts& counts() const ABSL_NO_THREAD_SAFETY_ANALYSIS { return counts_; }
+
+ private:
+  const SourceReading reading_;
+  mutable Mutex mutex_;
+  SourceInput::OpenSupply open_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<const std::vector<int64_t>> excluded_ ABSL_GUARDED_BY(mutex_);
+  ScanCounts counts_ ABSL_GUARDED_BY(mutex_);
+  bool counted_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status error_ ABSL_GUARDED_BY(mutex_);
+};
+
+// The table function is given a number, because SQL text is all that a view can hold.
+class SourceRegistry {
+ public:
+  static SourceRegistry& Get() {
+    static auto* const kRegistry = new SourceRegistry;
+    return *kRegistry;
+  }
+
+  int64_t Add(const std::shared_ptr<ScanSource>& source) {
+    MutexLock lock(mutex_);
+    sources_[++last_id_] = source;
+    return last_id_;
+  }
+  void Remove(int64_t id) {
+    MutexLock lock(mutex_);
+    sources_.erase(id);
+  }
+  std::shared_ptr<ScanSource> Find(int64_t id) {
+    MutexLock lock(mutex_);
+    const auto it = sources_.find(id);
+    return it == sources_.end() ? nullptr : it->second.lock();
+  }
+
+ private:
+  Mutex mutex_;
+  std::map<int64_t, std::weak_ptr<ScanSource>> sources_ ABSL_GUARDED_BY(mutex_);
+  int64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// ---- The table function ----
+
+// One scan of one statement.
+class Scan {
+ public:
+  explicit Scan(std::shared_ptr<ScanSource> source)
+      : source_(std::move(source)),
+        reader_(source_->reading()),
+        outputs_(reader_.output_count()),
+        chunk_columns_(reader_.output_count(), -1) {}
+
+  // Column `column` of the source goes to column `chunk_column` of the chunks.
+  void Project(idx_t column, idx_t chunk_column) {
+    // DuckDB asks for a column of its own, of no content, when only rows are counted.
+    if (column < chunk_columns_.size()) chunk_columns_[column] = static_cast<int>(chunk_column);
+  }
+
+  absl::Status Open() {
+    ICEPIE_ASSIGN_OR_RETURN(supply_, source_->Open(excluded_));
+    return absl::OkStatus();
+  }
+
+  // The number of rows in `chunk`, 0 at the end. Without a chunk the records are only counted.
+  absl::StatusOr<idx_t> Fill(duckdb_data_chunk chunk) {
+    for (size_t i = 0; chunk != nullptr && i < outputs_.size(); ++i) {
+      if (chunk_columns_[i] < 0) continue;
+      outputs_[i] = OutputVector(duckdb_data_chunk_get_vector(chunk, chunk_columns_[i]));
+    }
+    const idx_t capacity = duckdb_vector_size();
+    idx_t row = 0;
+    while (row < capacity) {
+      if (pending_.empty() && !ended_) ICEPIE_RETURN_IF_ERROR(NextPiece());
+      if (ended_) break;
+      if (reader_.Read(pending_.front(), *excluded_, outputs_, row)) ++row;
+      pending_.remove_prefix(1);
+    }
+    return row;
+  }
+
+  ScanSource& source() { return *source_; }
+
+ private:
+  absl::Status NextPiece() {
+    ICEPIE_ASSIGN_OR_RETURN(pending_, supply_->Next());
+    if (pending_.empty()) {
+      ended_ = true;
+      source_->Publish(std::move(reader_.counts()));
+    }
+    return absl::OkStatus();
+  }
+
+  std::shared_ptr<ScanSource> source_;
+  RecordReader reader_;
+  std::vector<OutputVector> outputs_;
+  std::vector<int> chunk_columns_;
+  std::shared_ptr<const std::vector<int64_t>> excluded_;
+  std::unique_ptr<RecordSupply> supply_;
+  absl::Span<const RecordView> pending_;
+  bool ended_ = false;
+};
+
+template <typename T>
+void Delete(void* object) {
+  delete static_cast<T*>(object);
+}
+
+// Memory can run out under the worker's limit, and no exception may pass through DuckDB's C API.
+template <typename Function>
+absl::Status WithoutExceptions(const Function& function) {
+  try {
+    return function();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("out of memory");
+  } catch (const std::exception& error) {
+    return absl::InternalError(error.what());
+  }
+}
+
+void Bind(duckdb_bind_info info) {
+  duckdb_value parameter = duckdb_bind_get_parameter(info, 0);
+  const int64_t id = duckdb_get_int64(parameter);
+  duckdb_destroy_value(&parameter);
+  std::shared_ptr<ScanSource> source = SourceRegistry::Get().Find(id);
+  if (source == nullptr) {
+    duckdb_bind_set_error(info, absl::StrCat("there is no record source ", id).c_str());
+    return;
+  }
+  for (const ColumnDef& column : source->reading().columns) {
+    duckdb_logical_type type = LogicalType(column);
+    duckdb_bind_add_result_column(info, column.name.c_str(), type);
+    duckdb_destroy_logical_type(&type);
+  }
+  for (int i = 0; i < kHiddenCount; ++i) {
+    duckdb_logical_type type = duckdb_create_logical_type(HiddenType(i));
+    duckdb_bind_add_result_column(info, kHiddenColumns[i], type);
+    duckdb_destroy_logical_type(&type);
+  }
+  duckdb_bind_set_bind_data(info, new std::shared_ptr<ScanSource>(std::move(source)),
+                            Delete<std::shared_ptr<ScanSource>>);
+}
+
+void Init(duckdb_init_info info) {
+  duckdb_init_set_max_threads(info, 1);
+  const auto& source = *static_cast<std::shared_ptr<ScanSource>*>(duckdb_init_get_bind_data(info));
+  const absl::Status status = WithoutExceptions([&] {
+    auto scan = std::make_unique<Scan>(source);
+    const idx_t count = duckdb_init_get_column_count(info);
+    for (idx_t i = 0; i < count; ++i) scan->Project(duckdb_init_get_column_index(info, i), i);
+    ICEPIE_RETURN_IF_ERROR(scan->Open());
+    duckdb_init_set_init_data(info, scan.release(), Delete<Scan>);
+    return absl::OkStatus();
+  });
+  if (!status.ok()) duckdb_init_set_error(info, source->Fail(status).c_str());
+}
+
+void FillChunk(duckdb_function_info info, duckdb_data_chunk chunk) {
+  Scan& scan = *static_cast<Scan*>(duckdb_function_get_init_data(info));
+  const absl::Status status = WithoutExceptions([&] {
+    ICEPIE_ASSIGN_OR_RETURN(const idx_t rows, scan.Fill(chunk));
+    duckdb_data_chunk_set_size(chunk, rows);
+    return absl::OkStatus();
+  });
+  if (!status.ok()) duckdb_function_set_error(info, scan.source().Fail(status).c_str());
+}
+
+absl::Status RegisterFunction(DuckConnection& connection) {
+  duckdb_table_function function = duckdb_create_table_function();
+  duckdb_table_function_set_name(function, kFunctionName);
+  duckdb_logical_type id_type = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
+  duckdb_table_function_add_parameter(function, id_type);
+  duckdb_destroy_logical_type(&id_type);
+  duckdb_table_function_set_bind(function, Bind);
+  duckdb_table_function_set_init(function, Init);
+  duckdb_table_function_set_function(function, FillChunk);
+  duckdb_table_function_supports_projection_pushdown(function, true);
+  const duckdb_state state = duckdb_register_table_function(connection.handle(), function);
+  duckdb_destroy_table_function(&function);
+  if (state == DuckDBSuccess) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("DuckDB refuses the table function ", kFunctionName));
+}
+
+// The function belongs to the instance and is registered once, by whichever connection comes first.
+absl::Status EnsureFunction(DuckConnection& connection) {
+  static Mutex mutex;
+  MutexLock lock(mutex);
+  ICEPIE_ASSIGN_OR_RETURN(
+      const std::vector<CellRow> rows,
+      connection.QueryCells(absl::StrCat("SELECT 1 FROM duckdb_functions() WHERE function_name = ",
+                                         QuoteLiteral(kFunctionName))));
+  return rows.empty() ? RegisterFunction(connection) : absl::OkStatus();
+}
+
+// ---- The input ----
+
+class SourceInputImpl : public SourceInput {
+ public:
+  explicit SourceInputImpl(SourceReading reading)
+      : source_(std::make_shared<ScanSource>(std::move(reading))),
+        id_(SourceRegistry::Get().Add(source_)) {}
+  ~SourceInputImpl() override {
+    SourceRegistry::Get().Remove(id_);
+    source_->SetRecords(nullptr, {});
+  }
+  SourceInputImpl(const SourceInputImpl&) = delete;
+  SourceInputImpl& operator=(const SourceInputImpl&) = delete;
+
+  int64_t id() const { return id_; }
+
+  void SetRecords(OpenSupply open, std::vector<int64_t> excluded) override {
+    source_->SetRecords(std::move(open), std::move(excluded));
+  }
+  const ScanCounts& counts() const override { return source_->counts(); }
+  absl::Status supply_error() const override { return source_->error(); }
+
+  absl::Status FinishCounts() override {
+    if (source_->counted()) return absl::OkStatus();
+    const absl::Status status = WithoutExceptions([&]() -> absl::Status {
+      Scan scan(source_);
+      ICEPIE_RETURN_IF_ERROR(scan.Open());
+      idx_t rows = 1;
+      while (rows != 0) {
+        ICEPIE_ASSIGN_OR_RETURN(rows, scan.Fill(nullptr));
+      }
+      return absl::OkStatus();
+    });
+    if (!status.ok()) source_->Fail(status);
+    return status;
+  }
+
+ private:
+  std::shared_ptr<ScanSource> source_;
+  int64_t id_;
+};
+
+absl::Status UnknownColumn(const SourceDef& source, absl::string_view column) {
+  const std::string have = absl::StrJoin(
+      source.columns, ", ", [](std::string* out, const auto& c) { absl::StrAppend(out, c.name); });
+  return MakeError(
+      absl::StatusCode::kInvalidArgument,
+      absl::StrCat("source ", source.name, ": there is no column ", column, " (have: ", have, ")"),
+      "DEFINITION_INVALID");
+}
+
+absl::StatusOr<ColumnDef> FindColumn(const SourceDef& source, absl::string_view name) {
+  for (const ColumnDef& column : source.columns) {
+    if (column.name == name) return column;
+  }
+  return UnknownColumn(source, name);
+}
+
+// The columns to read; a dimension cannot be shown without its key.
+absl::StatusOr<SourceReading> MakeReading(const SourceDef& source,
+                                          std::vector<std::string> columns) {
+  for (const std::string& key : source.latest_by) {
+    if (std::find(columns.begin(), columns.end(), key) == columns.end()) columns.push_back(key);
+  }
+  SourceReading reading{source.stream, {}, source.where};
+  for (const std::string& name : columns) {
+    ICEPIE_ASSIGN_OR_RETURN(ColumnDef column, FindColumn(source, name));
+    reading.columns.push_back(std::move(column));
+  }
+  return reading;
+}
+
+std::string ViewSql(const SourceDef& source, int64_t id) {
+  std::string sql = absl::StrCat("CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(source.name),
+                                 " AS SELECT * FROM ", kFunctionName, "(", id, ")");
+  if (source.latest_by.empty()) return sql;
+  const std::string keys = absl::StrJoin(
+      source.latest_by, ", ",
+      [](std::string* out, const std::string& key) { absl::StrAppend(out, QuoteIdentifier(key)); });
+  absl::StrAppend(&sql, " QUALIFY row_number() OVER (PARTITION BY ", keys,
+                  " ORDER BY _position DESC) = 1");
+  return sql;
+}
+
+}  // namespace
+
+std::unique_ptr<RecordSupply> MakeSpanSupply(absl::Span<const RecordView> records) {
+  return std::make_unique<SpanSupply>(records);
+}
+
+std::unique_ptr<RecordSupply> MakeBlockSupply(
+    std::vector<std::shared_ptr<const DecodedBlock>> blocks, int64_t from, int64_t end) {
+  return std::make_unique<BlockSupply>(std::move(blocks), from, end);
+}
+
+absl::StatusOr<std::unique_ptr<SourceInput>> SourceInput::Create(DuckConnection& connection,
+                                                                 const SourceDef& source,
+                                                                 std::vector<std::string> columns) {
+  ICEPIE_ASSIGN_OR_RETURN(SourceReading reading, MakeReading(source, std::move(columns)));
+  ICEPIE_RETURN_IF_ERROR(
+      Annotate(RecordReader(reading).Check(), absl::StrCat("source ", source.name)));
+  ICEPIE_RETURN_IF_ERROR(EnsureFunction(connection));
+  auto input = std::make_unique<SourceInputImpl>(std::move(reading));
+  ICEPIE_RETURN_IF_ERROR(connection.Run(ViewSql(source, input->id())));
+  return std::unique_ptr<SourceInput>(std::move(input));
+}
+
+}  // namespace icepie::slices
