@@ -5,6 +5,7 @@
 #define ICEPIE_CORE_BLOCK_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,11 @@
 #include "core/record.h"
 
 namespace icepie {
+
+// Bounds of a block, before compression. Decoders refuse more, so that damaged or hostile bytes
+// cannot make them allocate without limit.
+inline constexpr int64_t kBlockRawBytesMax = int64_t{64} << 20;
+inline constexpr int64_t kBlockRecordsMax = 65536;
 
 // What a block says without being decompressed.
 struct BlockHeader {
@@ -25,8 +31,26 @@ struct BlockHeader {
   int64_t end_position() const { return first_position + record_count; }
 };
 
-// Encodes `records`, which are of one stream and one commit.
+// Records framed and compressed, before they have positions: made by the appending threads, so that
+// the sequencer only has to put a header before it and a checksum behind it.
+struct BlockBody {
+  uint32_t record_count = 0;
+  uint32_t raw_bytes = 0;
+  uint8_t codec = 0;
+  std::string stored;
+};
+
+// Encodes `records`: at least one, of one stream, within the bounds above.
+BlockBody EncodeBlockBody(absl::Span<const NewRecord* const> records);
+
+// A whole block; header.record_count is taken from `body`.
+std::string SealBlock(const BlockHeader& header, const BlockBody& body);
+
+// Both at once: encodes `records`, which are of one stream and one commit.
 std::string EncodeBlock(const BlockHeader& header, absl::Span<const NewRecord* const> records);
+
+// An upper bound of the bytes that `record` takes in a block before compression.
+int64_t FramedBytesMax(const NewRecord& record);
 
 // Reads the header. DATA_LOSS when the bytes are not a block's beginning.
 absl::StatusOr<BlockHeader> ReadBlockHeader(absl::string_view block);
@@ -42,7 +66,7 @@ class DecodedBlock {
 
  private:
   BlockHeader header_;
-  std::vector<char> data_;  // never reallocated after decoding; a move keeps its address
+  std::unique_ptr<char[]> data_;  // a move keeps its address
   std::vector<RecordView> records_;
 };
 

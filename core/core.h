@@ -4,6 +4,7 @@
 #ifndef ICEPIE_CORE_CORE_H_
 #define ICEPIE_CORE_CORE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -35,9 +36,16 @@ struct AppendCondition {
   int64_t end_offset = 0;
 };
 
+// Batches that one client sends without waiting for the answers in between: after the first that
+// fails, those behind it are refused with ABORTED/APPEND_CHAIN_BROKEN. Share one among them.
+struct AppendChain {
+  std::atomic<bool> broken{false};
+};
+
 struct AppendBatch {
   std::vector<NewRecord> records;
   std::vector<AppendCondition> conditions;
+  std::shared_ptr<AppendChain> chain;  // nullptr: on its own
 };
 
 struct AppendedRange {
@@ -87,12 +95,17 @@ class Core {
   // Why appends are refused; empty when they are not.
   virtual std::string ReadOnlyCause() const = 0;
 
+  // An equal stream is returned, one of another format is ALREADY_EXISTS/STREAM_EXISTS.
   virtual absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) = 0;
+  // The same for the daemon's own streams, whose names begin with "_".
+  virtual absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
+                                                          PayloadFormat format) = 0;
   virtual absl::StatusOr<StreamInfo> GetStream(absl::string_view name) const = 0;
   virtual std::vector<StreamInfo> ListStreams() const = 0;  // by name
 
-  // Validates now (an invalid batch is refused at once, naming the record) and calls `done` from
-  // the sequencer thread when the batch is on disk or has failed. Batches commit in the order of
+  // Validates and compresses now, in the caller's thread: `done` is called before Append returns
+  // when the batch is invalid or the queue full. Otherwise it is called from the sequencer thread,
+  // and must not block, when the batch is on disk or has failed. Batches commit in the order of
   // calls.
   using AppendDone = std::function<void(absl::StatusOr<AppendResult>)>;
   virtual void Append(AppendBatch batch, AppendDone done) = 0;
@@ -112,7 +125,8 @@ class Core {
 
   // Blocks of `streams` (empty: all) that hold records in [from, end), at least one if there is
   // any, up to about `bytes_max`. `end` beyond the head is cut to it. The first block may begin
-  // before `from`, the last may end beyond `end`.
+  // before `from`, the last may end beyond `end`. OUT_OF_RANGE/POSITION_AHEAD_OF_CORE when `from`
+  // is beyond the head, DATA_LOSS/RECORD_DAMAGED naming the position.
   virtual absl::StatusOr<BlockRange> ReadBlocks(const std::vector<std::string>& streams,
                                                 int64_t from, int64_t end,
                                                 int64_t bytes_max) const = 0;

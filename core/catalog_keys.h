@@ -1,0 +1,14 @@
+// Who owns which keys of the catalog: the first byte says it.
+#ifndef ICEPIE_CORE_CATALOG_KEYS_H_
+#define ICEPIE_CORE_CATALOG_KEYS_H_
+
+#include "absl/strings/string_view.h"
+
+namespace icepie {
+
+inline constexpr absl::string_view kStreamKeyPrefix = "s";  // then the stream's name
+inline constexpr absl::string_view kDaemonKeyPrefix = "d";  // then the daemon's own key
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_CATALOG_KEYS_H_

@@ -1,0 +1,67 @@
+// What one commit stores: appends in their order, with the positions and offsets they get, as
+// blocks. No threads, no disk.
+#ifndef ICEPIE_CORE_COMMIT_GROUP_H_
+#define ICEPIE_CORE_COMMIT_GROUP_H_
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "core/log_store.h"
+#include "core/prepared_append.h"
+
+namespace icepie {
+
+// Threads: one.
+class CommitGroup {
+ public:
+  // The first record gets position `head`; all records get `ingest_time_us`.
+  CommitGroup(int64_t head, int64_t ingest_time_us)
+      : head_(head), ingest_time_us_(ingest_time_us) {}
+
+  // Takes the append in, or refuses it when a condition does not hold or its chain is broken; its
+  // answer comes with Answer().
+  void Add(PreparedAppend append);
+
+  // The blocks, once everything is added. Neighbouring small runs of a stream share one.
+  std::vector<LogEntry> TakeEntries();
+
+  int64_t end_position() const { return head_; }
+
+  // After the commit: the streams' new ends become visible.
+  void Publish();
+
+  // Calls each append's `done`: with its result, or `commit` when that is an error.
+  void Answer(const absl::Status& commit);
+
+ private:
+  struct Planned {
+    PreparedAppend append;
+    absl::Status refused;
+    AppendResult result;
+  };
+  // A block that still takes records.
+  struct OpenBlock {
+    BlockPlace place;
+    int64_t framed_bytes = 0;
+    std::vector<const NewRecord*> records;
+  };
+
+  absl::Status Check(const PreparedAppend& append);
+  int64_t& EndOffset(Stream* stream);
+  void Place(const AppendRun& run, const BlockPlace& place);
+  void CloseBlock();
+  BlockHeader HeaderOf(const BlockPlace& place) const;
+
+  int64_t head_;
+  const int64_t ingest_time_us_;
+  std::vector<Planned> planned_;
+  std::map<Stream*, int64_t> end_offsets_;  // of the streams that the group touches
+  OpenBlock open_;
+  std::vector<LogEntry> entries_;
+};
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_COMMIT_GROUP_H_

@@ -1,0 +1,190 @@
+#include "core/core.h"
+
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/append_validation.h"
+#include "core/base/file.h"
+#include "core/base/mutex.h"
+#include "core/base/status.h"
+#include "core/block.h"
+#include "core/block_reader.h"
+#include "core/catalog_keys.h"
+#include "core/committed_head.h"
+#include "core/data_lock.h"
+#include "core/prepared_append.h"
+#include "core/read_only_guard.h"
+#include "core/recovery.h"
+#include "core/sequencer.h"
+
+namespace icepie {
+namespace {
+
+class CoreImpl final : public Core {
+ public:
+  CoreImpl(CoreOptions options, std::unique_ptr<DataLock> lock, RecoveredCore recovered)
+      : options_(std::move(options)),
+        lock_(std::move(lock)),
+        store_(std::move(recovered.store)),
+        streams_(std::move(recovered.streams)),
+        mark_(std::move(recovered.mark)) {
+    head_.Advance(recovered.head);
+    if (!recovered.read_only_cause.empty()) {
+      guard_.Trip(recovered.read_only_cause);
+      return;
+    }
+    sequencer_ =
+        std::make_unique<Sequencer>(Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_},
+                                    options_.queue_bytes_max, recovered.last_ingest_time_us);
+  }
+
+  std::string ReadOnlyCause() const override { return guard_.cause(); }
+
+  absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) override {
+    return Create(name, format, /*internal=*/false);
+  }
+
+  absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
+                                                  PayloadFormat format) override {
+    return Create(name, format, /*internal=*/true);
+  }
+
+  absl::StatusOr<StreamInfo> GetStream(absl::string_view name) const override {
+    ICEPIE_ASSIGN_OR_RETURN(const Stream* stream, streams_->Find(name));
+    return InfoOf(*stream);
+  }
+
+  std::vector<StreamInfo> ListStreams() const override {
+    std::vector<StreamInfo> infos;
+    for (const Stream* stream : streams_->List()) infos.push_back(InfoOf(*stream));
+    return infos;
+  }
+
+  void Append(AppendBatch batch, AppendDone done) override {
+    const std::shared_ptr<AppendChain> chain = batch.chain;
+    absl::StatusOr<PreparedAppend> append = Prepare(std::move(batch));
+    absl::Status status = append.status();
+    if (status.ok()) {
+      append->done = std::move(done);
+      status = sequencer_->Submit(*append);
+      if (status.ok()) return;
+      done = std::move(append->done);
+    }
+    if (chain) chain->broken.store(true);
+    done(std::move(status));
+  }
+
+  int64_t head_position() const override { return head_.position(); }
+
+  int64_t WaitForHead(int64_t position, absl::Duration timeout) const override {
+    return head_.WaitBeyond(position, timeout);
+  }
+
+  int64_t AddHeadListener(std::function<void(int64_t)> listener) override {
+    return head_.AddListener(std::move(listener));
+  }
+
+  void RemoveHeadListener(int64_t id) override { head_.RemoveListener(id); }
+
+  absl::StatusOr<BlockRange> ReadBlocks(const std::vector<std::string>& streams, int64_t from,
+                                        int64_t end, int64_t bytes_max) const override {
+    ICEPIE_RETURN_IF_ERROR(CheckReadable());
+    return ReadBlockRange(*store_, *streams_, head_.position(), {streams, from, end, bytes_max});
+  }
+
+  absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
+    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    std::vector<CatalogChange> own;
+    own.reserve(changes.size());
+    for (const auto& [key, value] : changes) {
+      own.emplace_back(absl::StrCat(kDaemonKeyPrefix, key), value);
+    }
+    return TripOnFailure(store_->ChangeCatalog(own));
+  }
+
+  absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
+      absl::string_view prefix) const override {
+    ICEPIE_RETURN_IF_ERROR(CheckReadable());
+    ICEPIE_ASSIGN_OR_RETURN(auto pairs,
+                            store_->ScanCatalog(absl::StrCat(kDaemonKeyPrefix, prefix)));
+    for (auto& [key, value] : pairs) key.erase(0, kDaemonKeyPrefix.size());
+    return pairs;
+  }
+
+ private:
+  absl::StatusOr<StreamInfo> Create(absl::string_view name, PayloadFormat format, bool internal) {
+    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    const absl::StatusOr<Stream*> stream = streams_->Create(*store_, name, format, internal);
+    ICEPIE_RETURN_IF_ERROR(TripOnFailure(stream.status()));
+    return InfoOf(**stream);
+  }
+
+  absl::StatusOr<PreparedAppend> Prepare(AppendBatch batch) {
+    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    ICEPIE_ASSIGN_OR_RETURN(const std::vector<Stream*> streams,
+                            ValidateRecords(batch.records, options_, *streams_));
+    return PrepareAppend(std::move(batch), streams, *streams_);
+  }
+
+  // A failed write leaves the disk's state unknown, whoever wrote.
+  absl::Status TripOnFailure(const absl::Status& status) {
+    if (absl::IsUnavailable(status) || absl::IsDataLoss(status)) {
+      guard_.Trip(absl::StrCat("writing the catalog failed (", status.message(),
+                               "); check the disk, then restart the daemon"));
+    }
+    return status;
+  }
+
+  absl::Status CheckReadable() const {
+    return store_ == nullptr ? guard_.Check() : absl::OkStatus();
+  }
+
+  const CoreOptions options_;
+  const std::unique_ptr<DataLock> lock_;
+  ReadOnlyGuard guard_;
+  CommittedHead head_;
+  const std::unique_ptr<LogStore> store_;
+  const std::unique_ptr<StreamRegistry> streams_;
+  const std::unique_ptr<HighWaterMark> mark_;
+  std::unique_ptr<Sequencer> sequencer_;  // nullptr when opened read-only; first to go
+};
+
+absl::Status CheckOptions(const CoreOptions& options) {
+  // A record fits a block with its framing, and a group of appends fits memory.
+  constexpr int64_t kRecordBytesMax = kBlockRawBytesMax / 2;
+  if (options.directory.empty() || options.record_bytes_max < 1 ||
+      options.record_bytes_max > kRecordBytesMax || options.batch_bytes_max < 1 ||
+      options.batch_records_max < 1 || options.queue_bytes_max < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "core limits must be positive, and record_bytes_max at most ", kRecordBytesMax));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
+  ICEPIE_RETURN_IF_ERROR(CheckOptions(options));
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory));
+  ICEPIE_ASSIGN_OR_RETURN(std::unique_ptr<DataLock> lock, DataLock::Acquire(options.directory));
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered, RecoverCore(options.directory));
+  return std::make_unique<CoreImpl>(options, std::move(lock), std::move(recovered));
+}
+
+absl::StatusOr<AppendResult> Core::AppendAndWait(AppendBatch batch) {
+  Mutex mutex;
+  CondVar answered;
+  std::optional<absl::StatusOr<AppendResult>> answer;
+  Append(std::move(batch), [&](absl::StatusOr<AppendResult> result) {
+    const MutexLock lock(mutex);
+    answer = std::move(result);
+    answered.Signal();  // under the lock: the waiting thread owns all of this
+  });
+  const MutexLock lock(mutex);
+  while (!answer) answered.Wait(mutex);
+  return std::move(*answer);
+}
+
+}  // namespace icepie

@@ -1,0 +1,56 @@
+#include "core/data_lock.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+
+namespace icepie {
+namespace {
+
+absl::Status LockedError(const std::string& directory, const std::string& path) {
+  const absl::StatusOr<std::string> content = ReadFile(path);
+  std::string pid(content.ok() ? absl::StripAsciiWhitespace(*content) : "");
+  if (pid.empty()) pid = "unknown";
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat("data directory ", directory, " is in use by process ", pid,
+                                "; stop that process or choose another directory"),
+                   "DATA_DIRECTORY_LOCKED", {{"pid", pid}, {"path", directory}});
+}
+
+absl::Status WritePid(int fd, const std::string& path) {
+  const std::string pid = absl::StrCat(::getpid(), "\n");
+  if (::ftruncate(fd, 0) != 0 ||
+      ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+    return ErrnoError(errno, absl::StrCat("write ", path));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DataLock>> DataLock::Acquire(const std::string& directory) {
+  const std::string path = absl::StrCat(directory, "/lock");
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return ErrnoError(errno, absl::StrCat("open ", path));
+  auto lock = absl::WrapUnique(new DataLock(fd));
+  // flock, not fcntl: an fcntl lock is lost as soon as this process closes any other descriptor of
+  // the file, and does not keep a second Core of the same process out.
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return LockedError(directory, path);
+    return ErrnoError(errno, absl::StrCat("lock ", path));
+  }
+  ICEPIE_RETURN_IF_ERROR(WritePid(fd, path));
+  return lock;
+}
+
+DataLock::~DataLock() { ::close(fd_); }
+
+}  // namespace icepie

@@ -1,0 +1,288 @@
+#include "core/log_store.h"
+
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
+#include <rocksdb/options.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+#include <spdlog/spdlog.h>
+
+#include <filesystem>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/check.h"
+#include "core/base/status.h"
+#include "core/byte_order.h"
+
+namespace icepie {
+namespace {
+
+constexpr size_t kLogKeyBytes = 12;
+constexpr size_t kIndexKeyBytes = 8;
+constexpr size_t kIndexValueBytes = 16;
+
+absl::Status FromRocks(const rocksdb::Status& status, absl::string_view doing) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string message = absl::StrCat(doing, ": ", status.ToString());
+  if (status.IsCorruption()) {
+    return MakeError(absl::StatusCode::kDataLoss, message, "RECORD_DAMAGED");
+  }
+  // What the directory holds does not fit what is asked for, e.g. column families are missing.
+  if (status.IsInvalidArgument()) return absl::FailedPreconditionError(message);
+  return absl::UnavailableError(message);
+}
+
+rocksdb::Slice AsSlice(absl::string_view view) { return {view.data(), view.size()}; }
+
+std::string LogKey(uint32_t stream_id, int64_t first_offset) {
+  std::string key;
+  PutBigEndian(key, stream_id);
+  PutBigEndian(key, first_offset);
+  return key;
+}
+
+std::string IndexKey(int64_t first_position) {
+  std::string key;
+  PutBigEndian(key, first_position);
+  return key;
+}
+
+std::string IndexValue(const BlockPlace& place) {
+  std::string value;
+  PutLittleEndian(value, place.stream_id);
+  PutLittleEndian(value, place.record_count);
+  PutLittleEndian(value, place.first_offset);
+  return value;
+}
+
+absl::StatusOr<BlockPlace> DecodePlace(const rocksdb::Iterator& entry) {
+  const rocksdb::Slice key = entry.key();
+  const rocksdb::Slice value = entry.value();
+  if (key.size() != kIndexKeyBytes || value.size() != kIndexValueBytes) {
+    return MakeError(absl::StatusCode::kDataLoss,
+                     absl::StrCat("index entry ", key.ToString(/*hex=*/true), " is damaged"),
+                     "RECORD_DAMAGED");
+  }
+  BlockPlace place;
+  place.first_position = GetBigEndian<int64_t>(key.data());
+  place.stream_id = GetLittleEndian<uint32_t>(value.data());
+  place.record_count = GetLittleEndian<uint32_t>(value.data() + 4);
+  place.first_offset = GetLittleEndian<int64_t>(value.data() + 8);
+  return place;
+}
+
+// Errors of RocksDB's own threads end in its refusal of the next write; the log says why.
+class BackgroundErrorLogger final : public rocksdb::EventListener {
+ public:
+  void OnBackgroundError(rocksdb::BackgroundErrorReason reason, rocksdb::Status* error) override {
+    spdlog::error("core: RocksDB background error {}: {}", static_cast<int>(reason),
+                  error->ToString());
+  }
+};
+
+rocksdb::DBOptions DatabaseOptions(const LogStore::Options& options) {
+  rocksdb::DBOptions db;
+  if (options.env != nullptr) db.env = options.env;
+  db.create_if_missing = options.mode == LogStore::Mode::kReadWrite;
+  db.create_missing_column_families = db.create_if_missing;
+  // A torn end is what a crash leaves behind; any other damage must be an error. The default
+  // (point in time) drops everything behind one flipped bit without a word.
+  db.wal_recovery_mode = options.mode == LogStore::Mode::kSalvage
+                             ? rocksdb::WALRecoveryMode::kPointInTimeRecovery
+                             : rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  // Would refuse to open after a crash that our high-water mark judges better, and does not notice
+  // a deleted live log anyway.
+  db.track_and_verify_wals_in_manifest = false;
+  db.paranoid_checks = true;  // a failed background write makes the database refuse further writes
+  // The three column families fill at different speeds; without a bound the slow ones would keep
+  // old logs alive for ever, and opening replays them.
+  db.max_total_wal_size = uint64_t{128} << 20;
+  db.max_open_files = 512;  // bounded, for cores with many files
+  db.max_background_jobs = 2;
+  db.bytes_per_sync = uint64_t{1} << 20;  // flushes write steadily and do not stall the log's syncs
+  db.max_log_file_size = size_t{4} << 20;
+  db.keep_log_file_num = 4;
+  db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  // After a failed sync the kernel may have dropped the pages: no resuming on the same files.
+  db.max_bgerror_resume_count = 0;
+  db.listeners.push_back(std::make_shared<BackgroundErrorLogger>());
+  return db;
+}
+
+rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>& cache,
+                                           size_t write_buffer_bytes) {
+  rocksdb::ColumnFamilyOptions family;
+  family.write_buffer_size = write_buffer_bytes;
+  family.compression = rocksdb::kNoCompression;  // blocks are compressed, the rest is small
+  family.enable_blob_files = false;              // unreliable in 7.8.3 in several set-ups
+  family.paranoid_file_checks = true;            // each written file is read back and compared
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = cache;
+  table.checksum = rocksdb::kXXH3;
+  table.format_version = 5;
+  family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return family;
+}
+
+std::vector<rocksdb::ColumnFamilyDescriptor> Families() {
+  const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(size_t{32} << 20);
+  const rocksdb::ColumnFamilyOptions small = FamilyOptions(cache, size_t{8} << 20);
+  // RocksDB insists on a family called "default"; it stays empty.
+  return {{rocksdb::kDefaultColumnFamilyName, small},
+          {"log", FamilyOptions(cache, size_t{64} << 20)},
+          {"index", small},
+          {"catalog", small}};
+}
+
+class RocksLogStore final : public LogStore {
+ public:
+  RocksLogStore(std::unique_ptr<rocksdb::DB> db, std::vector<rocksdb::ColumnFamilyHandle*> families)
+      : db_(std::move(db)),
+        families_(std::move(families)),
+        log_(families_[1]),
+        index_(families_[2]),
+        catalog_(families_[3]) {}
+
+  ~RocksLogStore() override {
+    for (rocksdb::ColumnFamilyHandle* family : families_) {
+      db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
+    }
+    const rocksdb::Status status = db_->Close();
+    if (!status.ok()) spdlog::warn("core: closing RocksDB: {}", status.ToString());
+  }
+
+  absl::Status Commit(absl::Span<const LogEntry> entries) override {
+    rocksdb::WriteBatch batch = NewBatch();
+    for (const LogEntry& entry : entries) {
+      const BlockPlace& place = entry.place;
+      ICEPIE_RETURN_IF_ERROR(FromRocks(
+          batch.Put(log_, LogKey(place.stream_id, place.first_offset), entry.block), "add block"));
+      ICEPIE_RETURN_IF_ERROR(FromRocks(
+          batch.Put(index_, IndexKey(place.first_position), IndexValue(place)), "add index entry"));
+    }
+    return WriteSynced(batch);
+  }
+
+  absl::Status ChangeCatalog(absl::Span<const CatalogChange> changes) override {
+    rocksdb::WriteBatch batch = NewBatch();
+    for (const auto& [key, value] : changes) {
+      const rocksdb::Status status =
+          value ? batch.Put(catalog_, key, *value) : batch.Delete(catalog_, key);
+      ICEPIE_RETURN_IF_ERROR(FromRocks(status, "change catalog"));
+    }
+    return WriteSynced(batch);
+  }
+
+  absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
+      absl::string_view prefix) const override {
+    std::vector<std::pair<std::string, std::string>> pairs;
+    const auto iterator = NewIterator(catalog_);
+    for (iterator->Seek(AsSlice(prefix));
+         iterator->Valid() && iterator->key().starts_with(AsSlice(prefix)); iterator->Next()) {
+      pairs.emplace_back(iterator->key().ToString(), iterator->value().ToString());
+    }
+    ICEPIE_RETURN_IF_ERROR(FromRocks(iterator->status(), "read catalog"));
+    return pairs;
+  }
+
+  absl::StatusOr<std::optional<BlockPlace>> LastPlace() const override {
+    const auto iterator = NewIterator(index_);
+    iterator->SeekToLast();
+    ICEPIE_RETURN_IF_ERROR(FromRocks(iterator->status(), "read index"));
+    if (!iterator->Valid()) return std::nullopt;
+    ICEPIE_ASSIGN_OR_RETURN(const BlockPlace place, DecodePlace(*iterator));
+    return place;
+  }
+
+  absl::StatusOr<std::optional<std::string>> LastBlock(uint32_t stream_id) const override {
+    const auto iterator = NewIterator(log_);
+    iterator->SeekForPrev(LogKey(stream_id, INT64_MAX));
+    ICEPIE_RETURN_IF_ERROR(FromRocks(iterator->status(), "read log"));
+    if (!iterator->Valid() || iterator->key().size() != kLogKeyBytes ||
+        GetBigEndian<uint32_t>(iterator->key().data()) != stream_id) {
+      return std::nullopt;
+    }
+    return iterator->value().ToString();
+  }
+
+  absl::Status VisitPlaces(int64_t from, int64_t end, const Visitor& visit) const override {
+    const auto iterator = NewIterator(index_);
+    iterator->SeekForPrev(IndexKey(from));  // the block that holds `from` may begin before it
+    if (!iterator->Valid() && iterator->status().ok()) iterator->SeekToFirst();
+    for (; iterator->Valid(); iterator->Next()) {
+      ICEPIE_ASSIGN_OR_RETURN(const BlockPlace place, DecodePlace(*iterator));
+      if (place.first_position >= end) break;
+      if (place.end_position() > from && !visit(place)) break;
+    }
+    return FromRocks(iterator->status(), "read index");
+  }
+
+  absl::StatusOr<std::string> ReadBlock(const BlockPlace& place) const override {
+    std::string block;
+    const rocksdb::Status status =
+        db_->Get(rocksdb::ReadOptions(), log_, LogKey(place.stream_id, place.first_offset), &block);
+    if (status.ok()) return block;
+    if (!status.IsCorruption() && !status.IsNotFound()) return FromRocks(status, "read block");
+    return MakeError(absl::StatusCode::kDataLoss,
+                     absl::StrCat("records from position ", place.first_position, " to ",
+                                  place.end_position(), " are damaged: ", status.ToString()),
+                     "RECORD_DAMAGED", {{"position", absl::StrCat(place.first_position)}});
+  }
+
+ private:
+  // Entries carry a checksum from here to the disk, so that a bit flipped in memory is found.
+  static rocksdb::WriteBatch NewBatch() {
+    return rocksdb::WriteBatch(/*reserved_bytes=*/0, /*max_bytes=*/0,
+                               /*protection_bytes_per_key=*/8, /*default_cf_ts_sz=*/0);
+  }
+
+  absl::Status WriteSynced(rocksdb::WriteBatch& batch) {
+    rocksdb::WriteOptions options;
+    options.sync = true;
+    return FromRocks(db_->Write(options, &batch), "write to the log");
+  }
+
+  std::unique_ptr<rocksdb::Iterator> NewIterator(rocksdb::ColumnFamilyHandle* family) const {
+    return absl::WrapUnique(db_->NewIterator(rocksdb::ReadOptions(), family));
+  }
+
+  const std::unique_ptr<rocksdb::DB> db_;
+  const std::vector<rocksdb::ColumnFamilyHandle*> families_;
+  rocksdb::ColumnFamilyHandle* const log_;
+  rocksdb::ColumnFamilyHandle* const index_;
+  rocksdb::ColumnFamilyHandle* const catalog_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
+  const rocksdb::DBOptions database = DatabaseOptions(options);
+  const std::vector<rocksdb::ColumnFamilyDescriptor> families = Families();
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* db = nullptr;
+  const rocksdb::Status status =
+      options.mode == Mode::kReadWrite
+          ? rocksdb::DB::Open(database, options.directory, families, &handles, &db)
+          : rocksdb::DB::OpenForReadOnly(database, options.directory, families, &handles, &db);
+  ICEPIE_RETURN_IF_ERROR(FromRocks(status, absl::StrCat("open ", options.directory)));
+  ICEPIE_CHECK(handles.size() == families.size());
+  return std::make_unique<RocksLogStore>(absl::WrapUnique(db), std::move(handles));
+}
+
+bool LogStore::Exists(const std::string& directory) {
+  // Creating a database writes CURRENT before the first log or table.
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(directory, error)) {
+    const std::string extension = file.path().extension().string();
+    if (extension == ".log" || extension == ".sst" || file.path().filename() == "CURRENT") {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace icepie

@@ -1,0 +1,90 @@
+// Where blocks, the index of positions and the catalog are on disk: RocksDB, and the only file of
+// the core that knows it.
+//
+// Column families (core/README.md has every byte):
+//   log      stream id, first offset → block (core/block.h)
+//   index    first position → stream id, first offset, record count; one entry for each block
+//   catalog  the core's streams and the daemon's own small map
+#ifndef ICEPIE_CORE_LOG_STORE_H_
+#define ICEPIE_CORE_LOG_STORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace rocksdb {
+class Env;
+}
+
+namespace icepie {
+
+// Where the block is that holds the positions [first_position, end_position()).
+struct BlockPlace {
+  int64_t first_position = 0;
+  uint32_t stream_id = 0;
+  int64_t first_offset = 0;
+  uint32_t record_count = 0;
+  int64_t end_position() const { return first_position + record_count; }
+};
+
+struct LogEntry {
+  BlockPlace place;
+  std::string block;
+};
+
+// Threads: any.
+// Errors: DATA_LOSS/RECORD_DAMAGED when stored bytes are damaged or missing, naming the position
+//   where that is known; UNAVAILABLE when the disk fails.
+class LogStore {
+ public:
+  enum class Mode {
+    kReadWrite,
+    kReadOnly,  // changes no file of the log
+    kSalvage,   // kReadOnly that stops at the first damaged entry of the write-ahead log
+  };
+  struct Options {
+    std::string directory;
+    Mode mode = Mode::kReadWrite;
+    rocksdb::Env* env = nullptr;  // nullptr: the machine's; tests bring disks that fail
+  };
+  using CatalogChange = std::pair<std::string, std::optional<std::string>>;
+
+  // kReadWrite creates what does not exist.
+  static absl::StatusOr<std::unique_ptr<LogStore>> Open(const Options& options);
+  // Whether the directory holds a log, or what a damage has left of one.
+  static bool Exists(const std::string& directory);
+  virtual ~LogStore() = default;
+
+  // Writes all entries or none, and syncs. After an error nobody knows which of both holds, and
+  // every later change fails too.
+  virtual absl::Status Commit(absl::Span<const LogEntry> entries) = 0;
+
+  // The same for catalog keys; nullopt deletes.
+  virtual absl::Status ChangeCatalog(absl::Span<const CatalogChange> changes) = 0;
+  virtual absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
+      absl::string_view prefix) const = 0;
+
+  // The last block in position order, and the last of a stream; nullopt when there is none.
+  virtual absl::StatusOr<std::optional<BlockPlace>> LastPlace() const = 0;
+  virtual absl::StatusOr<std::optional<std::string>> LastBlock(uint32_t stream_id) const = 0;
+
+  // Calls `visit` for each block that holds positions in [from, end), in position order, until it
+  // returns false.
+  using Visitor = std::function<bool(const BlockPlace&)>;
+  virtual absl::Status VisitPlaces(int64_t from, int64_t end, const Visitor& visit) const = 0;
+
+  virtual absl::StatusOr<std::string> ReadBlock(const BlockPlace& place) const = 0;
+};
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_LOG_STORE_H_

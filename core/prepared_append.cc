@@ -1,0 +1,68 @@
+#include "core/prepared_append.h"
+
+#include <utility>
+
+#include "core/base/status.h"
+
+namespace icepie {
+namespace {
+
+// Smaller runs are worth sharing a block with other appends' records.
+constexpr int64_t kEncodeAloneBytes = int64_t{64} << 10;
+
+bool Fits(const AppendRun& run, const Stream* stream, int64_t framed_bytes) {
+  return run.stream == stream && run.record_count < kBlockRecordsMax &&
+         run.framed_bytes + framed_bytes <= kBlockTargetBytes;
+}
+
+std::vector<AppendRun> CutIntoRuns(std::vector<NewRecord> records,
+                                   const std::vector<Stream*>& streams) {
+  std::vector<AppendRun> runs;
+  for (size_t i = 0; i < records.size(); ++i) {
+    const int64_t framed_bytes = FramedBytesMax(records[i]);
+    if (runs.empty() || !Fits(runs.back(), streams[i], framed_bytes)) {
+      runs.emplace_back().stream = streams[i];
+    }
+    AppendRun& run = runs.back();
+    ++run.record_count;
+    run.framed_bytes += framed_bytes;
+    run.records.push_back(std::move(records[i]));
+  }
+  return runs;
+}
+
+void EncodeWhenLarge(AppendRun& run) {
+  if (run.framed_bytes < kEncodeAloneBytes) return;
+  std::vector<const NewRecord*> pointers;
+  pointers.reserve(run.records.size());
+  for (const NewRecord& record : run.records) pointers.push_back(&record);
+  run.body = EncodeBlockBody(pointers);
+  run.records = {};
+}
+
+int64_t MemoryBytes(const AppendRun& run) {
+  constexpr auto kRecordBytes = static_cast<int64_t>(sizeof(NewRecord));
+  if (run.body) return static_cast<int64_t>(sizeof(AppendRun) + run.body->stored.size());
+  return static_cast<int64_t>(sizeof(AppendRun)) + run.framed_bytes +
+         kRecordBytes * run.record_count;
+}
+
+}  // namespace
+
+absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vector<Stream*>& streams,
+                                             const StreamRegistry& registry) {
+  PreparedAppend append;
+  for (const AppendCondition& condition : batch.conditions) {
+    ICEPIE_ASSIGN_OR_RETURN(Stream * stream, registry.Find(condition.stream));
+    append.conditions.push_back({stream, condition.end_offset});
+  }
+  append.chain = std::move(batch.chain);
+  append.runs = CutIntoRuns(std::move(batch.records), streams);
+  for (AppendRun& run : append.runs) {
+    EncodeWhenLarge(run);
+    append.memory_bytes += MemoryBytes(run);
+  }
+  return append;
+}
+
+}  // namespace icepie

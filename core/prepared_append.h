@@ -1,0 +1,50 @@
+// A valid batch, made ready for the sequencer by the appending thread: cut into runs of one stream,
+// large runs already compressed.
+#ifndef ICEPIE_CORE_PREPARED_APPEND_H_
+#define ICEPIE_CORE_PREPARED_APPEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/block.h"
+#include "core/core.h"
+#include "core/stream_registry.h"
+
+namespace icepie {
+
+// A block holds about so much before compression: large enough to compress well and to be read
+// with few seeks, small enough to be passed around in one message.
+inline constexpr int64_t kBlockTargetBytes = int64_t{1} << 20;
+
+// Consecutive records of one stream. Either `body` is set and `records` is empty, or the run is
+// small and the sequencer puts it into a block together with its neighbours.
+struct AppendRun {
+  Stream* stream = nullptr;
+  uint32_t record_count = 0;
+  int64_t framed_bytes = 0;
+  std::vector<NewRecord> records;
+  std::optional<BlockBody> body;
+};
+
+struct StreamCondition {
+  Stream* stream = nullptr;
+  int64_t end_offset = 0;
+};
+
+struct PreparedAppend {
+  std::vector<AppendRun> runs;
+  std::vector<StreamCondition> conditions;
+  std::shared_ptr<AppendChain> chain;
+  int64_t memory_bytes = 0;  // what it holds while it waits
+  Core::AppendDone done;
+};
+
+// `streams` are those of ValidateRecords. NOT_FOUND for a condition on an unknown stream.
+absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vector<Stream*>& streams,
+                                             const StreamRegistry& registry);
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_PREPARED_APPEND_H_

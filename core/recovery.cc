@@ -1,0 +1,112 @@
+#include "core/recovery.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/block.h"
+
+namespace icepie {
+namespace {
+
+constexpr absl::string_view kRemedy =
+    "; appends are refused and no file of the log is changed: stop the daemon, restore the core "
+    "directory from a backup that is at least as new, and start again";
+
+struct Paths {
+  std::string log;
+  std::string mark;
+};
+
+// Reads what the log says of itself, and whether that is consistent.
+absl::StatusOr<RecoveredCore> ReadState(std::unique_ptr<LogStore> store) {
+  RecoveredCore core;
+  ICEPIE_ASSIGN_OR_RETURN(core.streams, StreamRegistry::Load(*store));
+  ICEPIE_ASSIGN_OR_RETURN(const std::optional<BlockPlace> last, store->LastPlace());
+  if (last) {
+    core.head = last->end_position();
+    ICEPIE_ASSIGN_OR_RETURN(const std::string block, store->ReadBlock(*last));
+    ICEPIE_ASSIGN_OR_RETURN(const BlockHeader header, ReadBlockHeader(block));
+    core.last_ingest_time_us = header.ingest_time_us;
+  }
+  if (const int64_t total = core.streams->TotalRecords(); total != core.head) {
+    return absl::DataLossError(
+        absl::StrCat("the streams have ", total, " records together, the index has ", core.head));
+  }
+  core.store = std::move(store);
+  return core;
+}
+
+absl::StatusOr<RecoveredCore> OpenLog(const std::string& directory, LogStore::Mode mode) {
+  ICEPIE_ASSIGN_OR_RETURN(std::unique_ptr<LogStore> store,
+                          LogStore::Open({directory, mode, nullptr}));
+  return ReadState(std::move(store));
+}
+
+// As much as can be read, for answers; nothing when even that fails.
+RecoveredCore Salvage(const Paths& paths, absl::string_view cause) {
+  absl::StatusOr<RecoveredCore> salvaged = OpenLog(paths.log, LogStore::Mode::kSalvage);
+  RecoveredCore core;
+  if (salvaged.ok()) {
+    core = std::move(salvaged).value();
+  } else {
+    core.streams = std::make_unique<StreamRegistry>();
+  }
+  core.read_only_cause = absl::StrCat(cause, kRemedy);
+  return core;
+}
+
+std::string CauseOfMark(const absl::StatusOr<int64_t>& mark, const Paths& paths, int64_t head) {
+  if (absl::IsNotFound(mark.status())) {
+    if (head == 0) return "";
+    return absl::StrCat("the core has ", head, " records but its high-water mark ", paths.mark,
+                        " is missing, so a loss would not be noticed", kRemedy);
+  }
+  if (!mark.ok()) return absl::StrCat(mark.status().message(), kRemedy);
+  if (*mark <= head) return "";
+  return absl::StrCat("the core has ", head, " records but ", *mark,
+                      " were acknowledged: the last ", *mark - head, " are lost", kRemedy);
+}
+
+// The log is whole as far as it can tell: opens it for writing.
+absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths) {
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenLog(paths.log, LogStore::Mode::kReadWrite));
+  ICEPIE_ASSIGN_OR_RETURN(core.mark, HighWaterMark::Open(paths.mark, core.head));
+  // After a crash the mark may lag behind the log.
+  ICEPIE_RETURN_IF_ERROR(core.mark->Write(core.head));
+  ICEPIE_RETURN_IF_ERROR(core.mark->Sync());
+  return core;
+}
+
+}  // namespace
+
+absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory) {
+  const Paths paths{absl::StrCat(directory, "/rocksdb"),
+                    absl::StrCat(directory, "/high_water_mark")};
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
+  const absl::StatusOr<int64_t> mark = HighWaterMark::Read(paths.mark);
+  if (!LogStore::Exists(paths.log)) {
+    const std::string cause = CauseOfMark(mark, paths, 0);
+    if (!cause.empty()) return Salvage(paths, cause);
+    return OpenForWriting(paths);
+  }
+  // Opening for writing replays the log and drops what it replaces; so first only look.
+  absl::StatusOr<RecoveredCore> seen = OpenLog(paths.log, LogStore::Mode::kReadOnly);
+  const bool half_created =
+      absl::IsFailedPrecondition(seen.status()) && absl::IsNotFound(mark.status());
+  if (half_created) return OpenForWriting(paths);  // the first opening ended before it was done
+  if (!seen.ok() && !absl::IsDataLoss(seen.status())) return seen.status();
+  if (!seen.ok()) {
+    return Salvage(paths, absl::StrCat("the log is damaged: ", seen.status().message()));
+  }
+  seen->read_only_cause = CauseOfMark(mark, paths, seen->head);
+  if (!seen->read_only_cause.empty()) return seen;
+  seen->store.reset();
+  return OpenForWriting(paths);
+}
+
+}  // namespace icepie

@@ -1,0 +1,32 @@
+// Opening a core's directory: looks before it touches. A log that may have lost acknowledged
+// records is opened read-only and none of its files is changed.
+#ifndef ICEPIE_CORE_RECOVERY_H_
+#define ICEPIE_CORE_RECOVERY_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/high_water_mark.h"
+#include "core/log_store.h"
+#include "core/stream_registry.h"
+
+namespace icepie {
+
+struct RecoveredCore {
+  std::unique_ptr<LogStore> store;  // nullptr: nothing can be read (then read-only)
+  std::unique_ptr<StreamRegistry> streams;
+  std::unique_ptr<HighWaterMark> mark;  // nullptr when read-only
+  int64_t head = 0;
+  int64_t last_ingest_time_us = 0;
+  std::string read_only_cause;  // with the remedy; empty: takes appends
+};
+
+// `directory` exists and is locked by the caller. Errors only for what a restart could mend
+// (permissions, a full disk): damage makes the core read-only instead.
+absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory);
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_RECOVERY_H_

@@ -1,0 +1,155 @@
+#include "core/sequencer.h"
+
+#include <pthread.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "core/commit_group.h"
+
+namespace icepie {
+namespace {
+
+// Bounds of one commit: more would make the first in the queue wait for the last.
+constexpr int64_t kGroupBytesMax = int64_t{8} << 20;
+constexpr size_t kGroupAppendsMax = 4096;
+
+constexpr absl::Duration kMarkSyncInterval = absl::Seconds(1);
+constexpr int64_t kQueueFullRetryMs = 200;
+
+absl::Status QueueFull(int64_t queue_bytes_max) {
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat("appends of ", queue_bytes_max,
+                                " bytes are waiting for the disk; send the batch again later"),
+                   ErrorDetail{"APPEND_QUEUE_FULL", {}, {}, kQueueFullRetryMs});
+}
+
+absl::Status SyncFailed(const absl::Status& status) {
+  return MakeError(absl::StatusCode::kUnavailable,
+                   absl::StrCat("writing the records to disk failed (", status.message(),
+                                "); outcome unknown: compare the stream's end offset after the "
+                                "daemon has been restarted"),
+                   "LOG_SYNC_FAILED");
+}
+
+}  // namespace
+
+Sequencer::Sequencer(const Parts& parts, int64_t queue_bytes_max, int64_t last_ingest_time_us)
+    : parts_(parts),
+      queue_bytes_max_(queue_bytes_max),
+      last_ingest_time_us_(last_ingest_time_us),
+      mark_sync_time_(absl::Now()),
+      thread_([this] { Run(); }) {
+  pthread_setname_np(thread_.native_handle(), "sequencer");
+}
+
+Sequencer::~Sequencer() {
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.Signal();
+  thread_.join();
+}
+
+absl::Status Sequencer::Submit(PreparedAppend& append) {
+  ICEPIE_RETURN_IF_ERROR(parts_.guard->Check());
+  {
+    const MutexLock lock(mutex_);
+    const bool first = queue_bytes_ == 0;  // one append may be larger than the whole queue
+    if (!first && queue_bytes_ + append.memory_bytes > queue_bytes_max_) {
+      return QueueFull(queue_bytes_max_);
+    }
+    queue_bytes_ += append.memory_bytes;
+    queue_.push_back(std::move(append));
+  }
+  changed_.Signal();
+  return absl::OkStatus();
+}
+
+std::vector<PreparedAppend> Sequencer::TakeGroup() {
+  std::vector<PreparedAppend> group;
+  const MutexLock lock(mutex_);
+  while (queue_.empty() && !stopping_) {
+    if (mark_is_synced_) {
+      changed_.Wait(mutex_);
+    } else if (!changed_.WaitFor(mutex_, kMarkSyncInterval)) {
+      return group;  // time to sync the mark
+    }
+  }
+  int64_t bytes = 0;
+  while (!queue_.empty() && group.size() < kGroupAppendsMax && bytes < kGroupBytesMax) {
+    bytes += queue_.front().memory_bytes;
+    group.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+  return group;
+}
+
+void Sequencer::Run() {
+  while (true) {
+    std::vector<PreparedAppend> group = TakeGroup();
+    const bool idle = group.empty();
+    if (!idle) Commit(std::move(group));
+    if (!mark_is_synced_ && (idle || absl::Now() - mark_sync_time_ >= kMarkSyncInterval)) {
+      SyncMark();
+    }
+    const MutexLock lock(mutex_);
+    if (stopping_ && queue_.empty() && mark_is_synced_) return;
+  }
+}
+
+void Sequencer::Commit(std::vector<PreparedAppend> appends) {
+  last_ingest_time_us_ =
+      std::max<int64_t>(last_ingest_time_us_, absl::GetCurrentTimeNanos() / 1000);
+  CommitGroup group(parts_.head->position(), last_ingest_time_us_);
+  int64_t bytes = 0;
+  for (PreparedAppend& append : appends) {
+    bytes += append.memory_bytes;
+    group.Add(std::move(append));
+  }
+  const absl::Status status = Store(group.TakeEntries(), group.end_position());
+  if (status.ok()) {
+    group.Publish();
+    if (group.end_position() > parts_.head->position()) parts_.head->Advance(group.end_position());
+  }
+  {
+    const MutexLock lock(mutex_);
+    queue_bytes_ -= bytes;
+  }
+  group.Answer(status);
+}
+
+absl::Status Sequencer::Store(std::vector<LogEntry> entries, int64_t end_position) {
+  if (entries.empty()) return absl::OkStatus();
+  // Queued before the core became read-only, so certainly not written.
+  ICEPIE_RETURN_IF_ERROR(parts_.guard->Check());
+  if (const absl::Status status = parts_.store->Commit(entries); !status.ok()) {
+    // Never retried on the same file: after a failed sync the kernel may call lost pages clean.
+    parts_.guard->Trip(absl::StrCat("writing records to disk failed (", status.message(),
+                                    "); check the disk, then restart the daemon"));
+    return SyncFailed(status);
+  }
+  mark_is_synced_ = false;
+  if (const absl::Status status = parts_.mark->Write(end_position); !status.ok()) {
+    // These records are safe; without the mark a later loss would go unnoticed.
+    parts_.guard->Trip(absl::StrCat("the high-water mark cannot be written (", status.message(),
+                                    "); check the disk, then restart the daemon"));
+  }
+  return absl::OkStatus();
+}
+
+void Sequencer::SyncMark() {
+  mark_is_synced_ = true;
+  mark_sync_time_ = absl::Now();
+  if (const absl::Status status = parts_.mark->Sync(); !status.ok()) {
+    parts_.guard->Trip(absl::StrCat("the high-water mark cannot be synced (", status.message(),
+                                    "); check the disk, then restart the daemon"));
+  }
+}
+
+}  // namespace icepie

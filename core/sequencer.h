@@ -1,0 +1,64 @@
+// Gives records their positions and puts them on disk: one thread that takes all waiting appends
+// and commits them together, with one write and one sync.
+#ifndef ICEPIE_CORE_SEQUENCER_H_
+#define ICEPIE_CORE_SEQUENCER_H_
+
+#include <cstdint>
+#include <deque>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "core/base/mutex.h"
+#include "core/committed_head.h"
+#include "core/high_water_mark.h"
+#include "core/log_store.h"
+#include "core/prepared_append.h"
+#include "core/read_only_guard.h"
+
+namespace icepie {
+
+// Threads: any.
+// Lifetime: what is queued is committed and answered before the destructor returns.
+class Sequencer {
+ public:
+  struct Parts {
+    LogStore* store = nullptr;
+    HighWaterMark* mark = nullptr;
+    CommittedHead* head = nullptr;
+    ReadOnlyGuard* guard = nullptr;
+  };
+  // `last_ingest_time_us` is the newest record's: ingest times never go back, whatever the clock
+  // does.
+  Sequencer(const Parts& parts, int64_t queue_bytes_max, int64_t last_ingest_time_us);
+  ~Sequencer();
+
+  // Queues `append`; its `done` is called from the sequencer's thread. On an error (FAILED_
+  // PRECONDITION/CORE_READ_ONLY, RESOURCE_EXHAUSTED/APPEND_QUEUE_FULL) `append` is left as it is.
+  absl::Status Submit(PreparedAppend& append);
+
+ private:
+  void Run();
+  std::vector<PreparedAppend> TakeGroup();
+  void Commit(std::vector<PreparedAppend> appends);
+  absl::Status Store(std::vector<LogEntry> entries, int64_t end_position);
+  void SyncMark();
+
+  const Parts parts_;
+  const int64_t queue_bytes_max_;
+  int64_t last_ingest_time_us_;
+  bool mark_is_synced_ = true;
+  absl::Time mark_sync_time_;
+
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<PreparedAppend> queue_ ABSL_GUARDED_BY(mutex_);
+  int64_t queue_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // with those being committed
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;  // last: it uses everything above
+};
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_SEQUENCER_H_

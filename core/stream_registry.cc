@@ -1,0 +1,162 @@
+#include "core/stream_registry.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "core/block.h"
+#include "core/byte_order.h"
+#include "core/catalog_keys.h"
+
+namespace icepie {
+namespace {
+
+constexpr size_t kNameBytesMax = 63;
+constexpr uint8_t kEntryVersion = 1;
+constexpr size_t kEntryBytes = 14;  // version, format, id, create time
+
+bool IsNameCharacter(char c) {
+  return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_';
+}
+
+absl::Status CheckName(absl::string_view name, bool internal) {
+  const bool begins_well =
+      !name.empty() && (absl::ascii_islower(name.front()) || (internal && name.front() == '_'));
+  if (begins_well && name.size() <= kNameBytesMax &&
+      std::all_of(name.begin(), name.end(), IsNameCharacter)) {
+    return absl::OkStatus();
+  }
+  const absl::string_view shown = name.substr(0, kNameBytesMax + 1);
+  const std::string message = absl::StrCat(
+      "stream name \"", shown, "\" is not allowed: use a-z, 0-9 and _, begin with a letter, ",
+      kNameBytesMax, " characters at most (names that begin with _ belong to the core)");
+  return MakeError(absl::StatusCode::kInvalidArgument, message,
+                   ErrorDetail{"STREAM_NAME_INVALID",
+                               {{"stream", std::string(shown)}},
+                               {{"name", message}},
+                               std::nullopt});
+}
+
+std::string EncodeEntry(const Stream& stream) {
+  std::string entry;
+  entry.push_back(static_cast<char>(kEntryVersion));
+  entry.push_back(stream.format == PayloadFormat::kJson ? 0 : 1);
+  PutLittleEndian(entry, stream.id);
+  PutLittleEndian(entry, static_cast<int64_t>(absl::ToUnixMicros(stream.create_time)));
+  return entry;
+}
+
+absl::Status ExistsError(const Stream& stream) {
+  const absl::string_view format = stream.format == PayloadFormat::kJson ? "json" : "bytes";
+  return MakeError(absl::StatusCode::kAlreadyExists,
+                   absl::StrCat("stream ", stream.name, " exists with format ", format,
+                                "; a stream's format never changes, choose another name"),
+                   "STREAM_EXISTS", {{"stream", stream.name}, {"format", std::string(format)}});
+}
+
+// Where the stream ends, from its last block.
+absl::StatusOr<int64_t> EndOffset(const LogStore& store, uint32_t stream_id) {
+  ICEPIE_ASSIGN_OR_RETURN(const std::optional<std::string> block, store.LastBlock(stream_id));
+  if (!block) return 0;
+  ICEPIE_ASSIGN_OR_RETURN(const BlockHeader header, ReadBlockHeader(*block));
+  return header.first_offset + header.record_count;
+}
+
+}  // namespace
+
+StreamInfo InfoOf(const Stream& stream) {
+  return {stream.id, stream.name, stream.format, stream.end_offset.load(), stream.create_time};
+}
+
+absl::StatusOr<std::unique_ptr<StreamRegistry>> StreamRegistry::Load(const LogStore& store) {
+  auto registry = std::make_unique<StreamRegistry>();
+  ICEPIE_ASSIGN_OR_RETURN(const auto entries, store.ScanCatalog(kStreamKeyPrefix));
+  for (const auto& [key, entry] : entries) {
+    ICEPIE_RETURN_IF_ERROR(
+        registry->Add(absl::string_view(key).substr(kStreamKeyPrefix.size()), entry));
+  }
+  for (Stream* stream : registry->List()) {
+    ICEPIE_ASSIGN_OR_RETURN(const int64_t end_offset, EndOffset(store, stream->id));
+    stream->end_offset = end_offset;
+  }
+  return registry;
+}
+
+absl::Status StreamRegistry::Add(absl::string_view name, absl::string_view entry) {
+  if (entry.size() != kEntryBytes || static_cast<uint8_t>(entry[0]) != kEntryVersion) {
+    return MakeError(absl::StatusCode::kDataLoss,
+                     absl::StrCat("catalog entry of stream ", name, " is damaged"),
+                     "RECORD_DAMAGED", {{"stream", std::string(name)}});
+  }
+  auto stream = std::make_unique<Stream>();
+  stream->name = std::string(name);
+  stream->format = entry[1] == 0 ? PayloadFormat::kJson : PayloadFormat::kBytes;
+  stream->id = GetLittleEndian<uint32_t>(entry.data() + 2);
+  stream->create_time = absl::FromUnixMicros(GetLittleEndian<int64_t>(entry.data() + 6));
+  const MutexLock lock(mutex_);
+  Insert(std::move(stream));
+  return absl::OkStatus();
+}
+
+Stream* StreamRegistry::Insert(std::unique_ptr<Stream> stream) {
+  Stream* inserted = stream.get();
+  by_id_[stream->id] = inserted;
+  by_name_[stream->name] = std::move(stream);
+  return inserted;
+}
+
+absl::StatusOr<Stream*> StreamRegistry::Create(LogStore& store, absl::string_view name,
+                                               PayloadFormat format, bool internal) {
+  ICEPIE_RETURN_IF_ERROR(CheckName(name, internal));
+  const MutexLock lock(mutex_);
+  if (const auto found = by_name_.find(name); found != by_name_.end()) {
+    if (found->second->format != format) return ExistsError(*found->second);
+    return found->second.get();
+  }
+  auto stream = std::make_unique<Stream>();
+  stream->id = by_id_.empty() ? 1 : by_id_.rbegin()->first + 1;
+  stream->name = std::string(name);
+  stream->format = format;
+  stream->create_time = absl::FromUnixMicros(absl::ToUnixMicros(absl::Now()));
+  const LogStore::CatalogChange change{absl::StrCat(kStreamKeyPrefix, name), EncodeEntry(*stream)};
+  ICEPIE_RETURN_IF_ERROR(store.ChangeCatalog({&change, 1}));
+  return Insert(std::move(stream));
+}
+
+absl::StatusOr<Stream*> StreamRegistry::Find(absl::string_view name) const {
+  const MutexLock lock(mutex_);
+  if (const auto found = by_name_.find(name); found != by_name_.end()) return found->second.get();
+  const std::string shown(name.substr(0, kNameBytesMax + 1));
+  return MakeError(absl::StatusCode::kNotFound,
+                   absl::StrCat("there is no stream \"", shown,
+                                "\"; create it with `icepie stream "
+                                "create ",
+                                shown.empty() ? "NAME" : shown, "`"),
+                   "STREAM_NOT_FOUND", {{"stream", shown}});
+}
+
+Stream* StreamRegistry::FindById(uint32_t id) const {
+  const MutexLock lock(mutex_);
+  const auto found = by_id_.find(id);
+  return found == by_id_.end() ? nullptr : found->second;
+}
+
+std::vector<Stream*> StreamRegistry::List() const {
+  const MutexLock lock(mutex_);
+  std::vector<Stream*> streams;
+  streams.reserve(by_name_.size());
+  for (const auto& [name, stream] : by_name_) streams.push_back(stream.get());
+  return streams;
+}
+
+int64_t StreamRegistry::TotalRecords() const {
+  int64_t total = 0;
+  for (const Stream* stream : List()) total += stream->end_offset.load();
+  return total;
+}
+
+}  // namespace icepie

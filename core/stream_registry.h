@@ -1,0 +1,68 @@
+// The streams: their names, and how many records each has.
+#ifndef ICEPIE_CORE_STREAM_REGISTRY_H_
+#define ICEPIE_CORE_STREAM_REGISTRY_H_
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/base/mutex.h"
+#include "core/core.h"
+#include "core/log_store.h"
+
+namespace icepie {
+
+// A stream lives as long as its registry, at one address.
+struct Stream {
+  uint32_t id = 0;
+  std::string name;
+  PayloadFormat format = PayloadFormat::kJson;
+  absl::Time create_time;
+  std::atomic<int64_t> end_offset{0};  // written by the sequencer, after the commit
+};
+
+StreamInfo InfoOf(const Stream& stream);
+
+// Threads: any.
+class StreamRegistry {
+ public:
+  // Reads the catalog and each stream's last block.
+  static absl::StatusOr<std::unique_ptr<StreamRegistry>> Load(const LogStore& store);
+
+  // A registry without streams, for a core that cannot be read.
+  StreamRegistry() = default;
+
+  // INVALID_ARGUMENT/STREAM_NAME_INVALID, ALREADY_EXISTS/STREAM_EXISTS for another format. An equal
+  // stream is returned. `internal` allows names that begin with "_". Synced.
+  absl::StatusOr<Stream*> Create(LogStore& store, absl::string_view name, PayloadFormat format,
+                                 bool internal);
+
+  // NOT_FOUND/STREAM_NOT_FOUND with the remedy.
+  absl::StatusOr<Stream*> Find(absl::string_view name) const;
+
+  // nullptr when there is none.
+  Stream* FindById(uint32_t id) const;
+
+  std::vector<Stream*> List() const;  // by name
+
+  // Of all streams; equals the number of records in the core.
+  int64_t TotalRecords() const;
+
+ private:
+  absl::Status Add(absl::string_view name, absl::string_view entry);
+  Stream* Insert(std::unique_ptr<Stream> stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  mutable Mutex mutex_;
+  std::map<std::string, std::unique_ptr<Stream>, std::less<>> by_name_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint32_t, Stream*> by_id_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_STREAM_REGISTRY_H_
