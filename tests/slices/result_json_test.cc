@@ -1,0 +1,232 @@
+#include "slices/result_json.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "slices/duckdb.h"
+
+namespace icepie::slices {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr int64_t kRowsMax = 1'000'000;
+constexpr int64_t kBytesMax = 64 << 20;
+
+class ResultJsonTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    database_ = DuckDatabase::OpenInMemory({{"threads", "1"}}).value();
+    connection_ = DuckConnection::Connect(*database_).value();
+    ASSERT_TRUE(connection_->Run("SET TimeZone = 'UTC'").ok());
+  }
+
+  absl::StatusOr<JsonRows> Write(const std::string& sql, int64_t rows_max = kRowsMax,
+                                 int64_t bytes_max = kBytesMax) {
+    ICEPIE_ASSIGN_OR_RETURN(DuckResult result, connection_->Query(sql));
+    return WriteJsonRows(result, rows_max, bytes_max);
+  }
+
+  // The JSON of one expression.
+  std::string Value(const std::string& expression) {
+    const auto rows = Write(absl::StrCat("SELECT ", expression, " AS v"));
+    if (!rows.ok()) return rows.status().ToString();
+    EXPECT_TRUE(nlohmann::json::accept(rows->body)) << rows->body;
+    const std::string begin = "[{\"v\":";
+    return rows->body.substr(begin.size(), rows->body.size() - begin.size() - 2);
+  }
+
+  std::unique_ptr<DuckDatabase> database_;
+  std::unique_ptr<DuckConnection> connection_;
+};
+
+struct ValueCase {
+  const char* expression;
+  const char* json;
+};
+
+TEST_F(ResultJsonTest, WritesEveryType) {
+  const ValueCase cases[] = {
+      {"NULL", "null"},
+      {"CAST(NULL AS INTEGER)", "null"},
+      {"true", "true"},
+      {"false", "false"},
+      {"CAST(-128 AS TINYINT)", "-128"},
+      {"CAST(255 AS UTINYINT)", "255"},
+      {"CAST(-32768 AS SMALLINT)", "-32768"},
+      {"CAST(65535 AS USMALLINT)", "65535"},
+      {"CAST(-2147483648 AS INTEGER)", "-2147483648"},
+      {"CAST(4294967295 AS UINTEGER)", "4294967295"},
+      {"CAST(-9223372036854775808 AS BIGINT)", "-9223372036854775808"},
+      {"CAST(18446744073709551615 AS UBIGINT)", "18446744073709551615"},
+      {"CAST(0 AS HUGEINT)", "0"},
+      {"CAST('-170141183460469231731687303715884105728' AS HUGEINT)",
+       "-170141183460469231731687303715884105728"},
+      {"CAST('10000000000000000000' AS HUGEINT)", "10000000000000000000"},
+      {"CAST('100000000000000000001' AS HUGEINT)", "100000000000000000001"},
+      {"CAST('340282366920938463463374607431768211455' AS UHUGEINT)",
+       "340282366920938463463374607431768211455"},
+      {"CAST('12345678901234567890123456789012345678901234567890' AS BIGNUM)",
+       "12345678901234567890123456789012345678901234567890"},
+      {"CAST('-1000000000' AS BIGNUM)", "-1000000000"},
+      {"CAST('0' AS BIGNUM)", "0"},
+      {"CAST(0.05 AS DECIMAL(4,2))", "0.05"},
+      {"CAST(-0.05 AS DECIMAL(4,2))", "-0.05"},
+      {"CAST(0 AS DECIMAL(4,2))", "0.00"},
+      {"CAST(120.55 AS DECIMAL(9,2))", "120.55"},
+      {"CAST(-7 AS DECIMAL(9,0))", "-7"},
+      {"CAST(0.1 AS DECIMAL(4,4))", "0.1000"},
+      {"CAST('123456789012.345678' AS DECIMAL(18,6))", "123456789012.345678"},
+      {"CAST('12345678901234567890.123456789012345678' AS DECIMAL(38,18))",
+       "12345678901234567890.123456789012345678"},
+      {"CAST('-0.00000000000000000000000000000000000001' AS DECIMAL(38,38))",
+       "-0.00000000000000000000000000000000000001"},
+      {"CAST(0.1 AS DOUBLE)", "0.1"},
+      {"CAST(1 AS DOUBLE) / 3", "0.3333333333333333"},
+      {"CAST(100000 AS DOUBLE)", "100000.0"},
+      {"CAST('-0' AS DOUBLE)", "-0.0"},
+      {"CAST(1e300 AS DOUBLE)", "1e+300"},
+      {"CAST(5e-324 AS DOUBLE)", "5e-324"},
+      {"CAST(0.1 AS FLOAT)", "0.1"},
+      {"CAST(16777216 AS FLOAT)", "16777216.0"},
+      {"CAST('nan' AS DOUBLE)", "null"},
+      {"CAST('-inf' AS DOUBLE)", "null"},
+      {"CAST('inf' AS FLOAT)", "null"},
+      {"''", "\"\""},
+      {"'a\"b\\c/d'", R"("a\"b\\c/d")"},
+      {"'tab' || chr(9) || 'line' || chr(10) || chr(1) || chr(31)", R"("tab\tline\n\u0001\u001f")"},
+      {"'Zürich 東京 🍰 and more'", "\"Zürich 東京 🍰 and more\""},
+      {"'exactly 12 b'", "\"exactly 12 b\""},
+      {"'exactly 13 by'", "\"exactly 13 by\""},
+      {"'\\xAA\\x00\\x01'::BLOB", "\"qgAB\""},
+      {"''::BLOB", "\"\""},
+      {"DATE '2001-02-03'", "\"2001-02-03\""},
+      {"DATE '0044-03-15 (BC)'", "\"-0043-03-15\""},
+      {"DATE '12001-02-03'", "\"+12001-02-03\""},
+      {"DATE 'infinity'", "\"infinity\""},
+      {"TIME '00:05:00'", "\"00:05:00\""},
+      {"TIME '23:59:59.000001'", "\"23:59:59.000001\""},
+      {"TIMETZ '10:20:30+05:30'", "\"10:20:30+05:30\""},
+      {"TIMETZ '10:20:30-08'", "\"10:20:30-08:00\""},
+      {"TIMESTAMP '2001-01-01 00:05:00'", "\"2001-01-01T00:05:00\""},
+      {"TIMESTAMP '2001-01-01 00:05:00.125'", "\"2001-01-01T00:05:00.125\""},
+      {"TIMESTAMP '1969-12-31 23:59:59.999999'", "\"1969-12-31T23:59:59.999999\""},
+      {"TIMESTAMP '-infinity'", "\"-infinity\""},
+      {"TIMESTAMP_S '2001-01-01 00:05:00'", "\"2001-01-01T00:05:00\""},
+      {"TIMESTAMP_MS '2001-01-01 00:05:00.5'", "\"2001-01-01T00:05:00.500\""},
+      {"TIMESTAMP_NS '2001-01-01 00:05:00.123456789'", "\"2001-01-01T00:05:00.123456789\""},
+      {"TIMESTAMPTZ '2001-01-01 00:05:00+01'", "\"2000-12-31T23:05:00Z\""},
+      {"INTERVAL '1 year 2 months 3 days 4 hours 5 minutes 6.5 seconds'",
+       "\"1 year 2 months 3 days 04:05:06.5\""},
+      {"INTERVAL '-1 day'", "\"-1 day\""},
+      {"INTERVAL '0 days'", "\"00:00:00\""},
+      {"UUID '00112233-4455-6677-8899-aabbccddeeff'", "\"00112233-4455-6677-8899-aabbccddeeff\""},
+      {"UUID 'ffffffff-ffff-ffff-ffff-ffffffffffff'", "\"ffffffff-ffff-ffff-ffff-ffffffffffff\""},
+      {"'101100111'::BIT", "\"101100111\""},
+      {"'10110011'::BIT", "\"10110011\""},
+      {"CAST('b' AS ENUM ('a', 'b', 'c\"d'))", "\"b\""},
+      {"CAST('c\"d' AS ENUM ('a', 'b', 'c\"d'))", R"("c\"d")"},
+      {"CAST([] AS INTEGER[])", "[]"},
+      {"[1, NULL, 3]", "[1,null,3]"},
+      {"[[1], [], NULL, [2, 3]]", "[[1],[],null,[2,3]]"},
+      {"CAST([1, 2, 3] AS INTEGER[3])", "[1,2,3]"},
+      {"{'a': 1, 'b\"': NULL, 'c': {'d': 'x'}}", R"({"a":1,"b\"":null,"c":{"d":"x"}})"},
+      {"[{'kind': 'gas', 'value': CAST(0.12 AS DECIMAL(38,18))}]",
+       R"([{"kind":"gas","value":0.120000000000000000}])"},
+      {"MAP {'a': 1, 'b': NULL}", R"({"a":1,"b":null})"},
+      {"MAP {1: [true], 2: []}", R"({"1":[true],"2":[]})"},
+      {"MAP {DATE '2001-01-01': 1}", R"({"2001-01-01":1})"},
+      {"CAST(union_value(num := 7) AS UNION(num INTEGER, str VARCHAR))", "7"},
+      {"CAST('seven' AS UNION(num INTEGER, str VARCHAR))", "\"seven\""},
+  };
+  for (const ValueCase& test : cases) {
+    EXPECT_EQ(Value(test.expression), test.json) << test.expression;
+  }
+}
+
+TEST_F(ResultJsonTest, WritesRowsOfSeveralChunks) {
+  const auto rows = Write(
+      "SELECT i AS n, CASE WHEN i % 3 = 0 THEN NULL ELSE 'value ' || i END AS t, [i, i + 1] AS l "
+      "FROM range(5000) AS r(i)");
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  EXPECT_EQ(rows->row_count, 5000);
+  const nlohmann::json json = nlohmann::json::parse(rows->body);
+  ASSERT_EQ(json.size(), 5000);
+  for (int i = 0; i < 5000; ++i) {
+    EXPECT_EQ(json[i]["n"], i);
+    EXPECT_EQ(json[i]["l"][1], i + 1);
+    if (i % 3 == 0) {
+      EXPECT_TRUE(json[i]["t"].is_null());
+    } else {
+      EXPECT_EQ(json[i]["t"], absl::StrCat("value ", i));
+    }
+  }
+}
+
+TEST_F(ResultJsonTest, EscapesAtEveryPlaceOfAString) {
+  for (int before = 0; before < 20; ++before) {
+    for (int after = 0; after < 20; ++after) {
+      const std::string text = std::string(before, 'a') + "\"" + std::string(after, 'b');
+      const auto rows = Write(absl::StrCat("SELECT ", QuoteLiteral(text), " AS v"));
+      ASSERT_TRUE(rows.ok());
+      EXPECT_EQ(nlohmann::json::parse(rows->body)[0]["v"], text);
+    }
+  }
+}
+
+TEST_F(ResultJsonTest, AnEmptyResultIsAnEmptyArray) {
+  const auto rows = Write("SELECT 1 AS v WHERE false");
+  ASSERT_TRUE(rows.ok());
+  EXPECT_EQ(rows->body, "[]");
+  EXPECT_EQ(rows->row_count, 0);
+}
+
+TEST_F(ResultJsonTest, NamesAreEscapedAndUnique) {
+  DuckResult result =
+      connection_->Query("SELECT 1 AS \"a\"\"b\", 2 AS x, 3 AS x, 4 AS x_1").value();
+  EXPECT_THAT(JsonColumnNames(result), ElementsAre("a\"b", "x", "x_1", "x_1_1"));
+  EXPECT_EQ(WriteJsonRows(result, kRowsMax, kBytesMax)->body,
+            R"([{"a\"b":1,"x":2,"x_1":3,"x_1_1":4}])");
+}
+
+TEST_F(ResultJsonTest, RefusesTooManyRows) {
+  EXPECT_TRUE(Write("SELECT * FROM range(5000)", 5000).ok());
+  const absl::Status status = Write("SELECT * FROM range(5001)", 5000).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ErrorReason(status), "RESULT_TOO_LARGE");
+  EXPECT_THAT(status.ToString(), HasSubstr("more than 5000 rows"));
+  EXPECT_THAT(status.ToString(), HasSubstr("limits.max_result_rows"));
+}
+
+TEST_F(ResultJsonTest, RefusesTooManyBytes) {
+  const std::string body = Write("SELECT 'abc' AS v").value().body;
+  const auto size = static_cast<int64_t>(body.size());
+  EXPECT_TRUE(Write("SELECT 'abc' AS v", kRowsMax, size).ok());
+  for (const std::string sql :
+       {"SELECT 'abcd' AS v", "SELECT repeat('a', 1000000) AS v", "SELECT range(100000) AS v",
+        "SELECT MAP {repeat('a', 100000): 1} AS v", "SELECT repeat('a', 10000)::BLOB AS v",
+        "SELECT i AS v FROM range(100000) AS r(i)"}) {
+    const absl::Status status = Write(sql, kRowsMax, size).status();
+    EXPECT_EQ(ErrorReason(status), "RESULT_TOO_LARGE") << sql;
+    EXPECT_THAT(status.ToString(), HasSubstr("max_bytes")) << sql;
+  }
+}
+
+TEST_F(ResultJsonTest, RealsReadBackTheSame) {
+  const auto rows = Write(
+      "SELECT hash(i)::DOUBLE / hash(i + 1)::DOUBLE * pow(10.0, i % 40 - 20) AS v, "
+      "format('{:.17g}', v) AS t FROM range(2000) AS r(i)");
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  for (const auto& row : nlohmann::json::parse(rows->body)) {
+    EXPECT_EQ(row["v"].get<double>(), std::stod(row["t"].get<std::string>()));
+  }
+}
+
+}  // namespace
+}  // namespace icepie::slices
