@@ -1,0 +1,64 @@
+#include "cli/client.h"
+
+#include <google/protobuf/util/json_util.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/support/channel_arguments.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+
+namespace icepie::cli {
+namespace {
+
+// A streamed answer's parts and a page of a list stay far below it.
+constexpr int kMessageBytesMax = 64 * 1024 * 1024;
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
+  // The daemon is on this machine: a proxy of the environment must not be asked for it.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+}  // namespace
+
+Client::Client(const std::string& address, absl::Duration timeout)
+    : address_(address),
+      timeout_(timeout),
+      channel_(Connect(address)),
+      core_(icepie::v1::Core::NewStub(channel_)),
+      slices_(icepie::v1::Slices::NewStub(channel_)),
+      admin_(icepie::v1::Admin::NewStub(channel_)),
+      operations_(google::longrunning::Operations::NewStub(channel_)) {}
+
+void Client::SetDeadline(grpc::ClientContext* context) const {
+  context->set_deadline(absl::ToChronoTime(absl::Now() + timeout_));
+}
+
+absl::Status Client::ErrorOf(const grpc::Status& status) const {
+  const absl::Status error = server::FromGrpcStatus(status);
+  const bool unreachable =
+      error.code() == absl::StatusCode::kUnavailable && ErrorReason(error).empty() &&
+      (absl::StrContains(error.message(), "connect") || absl::StrContains(error.message(), "DNS"));
+  if (!unreachable) return error;
+  return absl::UnavailableError(
+      absl::StrCat("cannot reach the daemon at ", address_,
+                   ": start it (icepied --config=config/icepie.yaml), or name another address with "
+                   "--address or ICEPIE_ADDRESS"));
+}
+
+std::string ToJson(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  std::string json;
+  const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
+  if (!status.ok()) return absl::StrCat("{\"error\": \"", status.ToString(), "\"}\n");
+  return json;
+}
+
+}  // namespace icepie::cli

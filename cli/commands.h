@@ -1,0 +1,21 @@
+// The groups of commands; each adds its own to the program and sets Context::action when it is
+// given.
+#ifndef ICEPIE_CLI_COMMANDS_H_
+#define ICEPIE_CLI_COMMANDS_H_
+
+#include <CLI/App.hpp>
+
+#include "cli/context.h"
+
+namespace icepie::cli {
+
+void AddStreamCommands(CLI::App& app, Context& context);     // stream, append, import, read
+void AddSliceCommands(CLI::App& app, Context& context);      // slice
+void AddQueryCommand(CLI::App& app, Context& context);       // query
+void AddDomainCommands(CLI::App& app, Context& context);     // domain, plan, apply
+void AddOperationCommands(CLI::App& app, Context& context);  // operation
+void AddStatusCommand(CLI::App& app, Context& context);      // status
+
+}  // namespace icepie::cli
+
+#endif  // ICEPIE_CLI_COMMANDS_H_

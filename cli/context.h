@@ -1,0 +1,54 @@
+// What every command gets: the global options, the terminal, and the daemon.
+#ifndef ICEPIE_CLI_CONTEXT_H_
+#define ICEPIE_CLI_CONTEXT_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "cli/client.h"
+#include "cli/terminal.h"
+
+namespace icepie::cli {
+
+// The program's exit codes.
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitError = 1;
+inline constexpr int kExitChangesPending = 2;
+inline constexpr int kExitRefused = 3;  // by a guard: the request was understood
+
+struct Options {
+  std::string address;  // --address, else ICEPIE_ADDRESS, else 127.0.0.1:7420
+  std::string actor;    // --actor, else $USER: written down with every change
+  absl::Duration timeout = absl::Seconds(30);
+  bool json = false;
+};
+
+// A command's work: its exit code, or the error that is printed.
+using Action = std::function<absl::StatusOr<int>()>;
+
+struct Context {
+  explicit Context(const Terminal& its_terminal) : terminal(its_terminal) {}
+
+  const Terminal terminal;
+  Options options;
+  Action action;  // of the command that was given
+
+  std::ostream& out() const { return *terminal.out; }
+  std::ostream& err() const { return *terminal.err; }
+
+  // Connected at first use, so that arguments are checked before.
+  Client& client() {
+    if (!client_) client_ = std::make_unique<Client>(options.address, options.timeout);
+    return *client_;
+  }
+
+ private:
+  std::unique_ptr<Client> client_;
+};
+
+}  // namespace icepie::cli
+
+#endif  // ICEPIE_CLI_CONTEXT_H_

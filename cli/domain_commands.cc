@@ -1,0 +1,249 @@
+// domain list|get, plan, apply
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/operations.h"
+#include "cli/table.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+
+namespace icepie::cli {
+namespace {
+
+using icepie::v1::Admin;
+using icepie::v1::ApplyDomainRequest;
+using icepie::v1::ApplyDomainResponse;
+using icepie::v1::Domain;
+using icepie::v1::SliceChange;
+
+struct ApplyArguments {
+  std::string path;
+  std::string reason;
+  bool prune = false;
+  bool promote = false;
+  bool no_wait = false;
+};
+
+// The file itself, or a directory's *.yaml and *.yml by name.
+absl::StatusOr<std::vector<std::string>> DomainFiles(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return std::vector<std::string>{path};
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+    const std::string ending = entry.path().extension();
+    if (ending == ".yaml" || ending == ".yml") files.push_back(entry.path());
+  }
+  if (files.empty()) return absl::NotFoundError(absl::StrCat(path, " holds no *.yaml file"));
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+absl::StatusOr<ApplyDomainResponse> Apply(Context& context, const std::string& path,
+                                          const ApplyArguments& arguments, bool validate_only) {
+  ApplyDomainRequest request;
+  absl::StatusOr<std::string> file = ReadFile(path);
+  if (!file.ok()) return Annotate(file.status(), path);
+  request.set_file(*std::move(file));
+  request.set_file_name(path);
+  request.set_validate_only(validate_only);
+  request.set_prune(arguments.prune);
+  request.set_reason(arguments.reason);
+  request.set_actor(context.options.actor);
+  Client& client = context.client();
+  return client.Call(client.admin(), &Admin::StubInterface::ApplyDomain, request);
+}
+
+const char* Mark(SliceChange::Kind kind) {
+  switch (kind) {
+    case SliceChange::CREATE:
+      return "+ create   ";
+    case SliceChange::REBUILD:
+      return "~ rebuild  ";
+    case SliceChange::DELETE:
+      return "- delete   ";
+    case SliceChange::UPDATE:
+      return "* update   ";
+    default:
+      return "= unchanged";
+  }
+}
+
+void PrintChange(Context& context, const std::string& domain, const SliceChange& change) {
+  std::string line = absl::StrCat("  ", Mark(change.kind()), " ", domain, ".", change.slice());
+  if (!change.strategy().empty()) absl::StrAppend(&line, "  ", change.strategy());
+  if (change.kind() != SliceChange::UNCHANGED && !change.why().empty()) {
+    absl::StrAppend(&line, " (", change.why(), ")");
+  }
+  if (!change.reads().empty())
+    absl::StrAppend(&line, "  reads ", absl::StrJoin(change.reads(), ", "));
+  if (!change.operation().empty()) {
+    absl::StrAppend(&line, "  ", ShortOperationName(change.operation()));
+  }
+  context.out() << line << '\n';
+  for (const std::string& breaking : change.breaking()) {
+    context.out() << "      " << context.terminal.Red("BREAKING") << ": " << breaking << '\n';
+  }
+}
+
+void PrintChanges(Context& context, const ApplyDomainResponse& answer, const std::string& path) {
+  if (context.options.json) {
+    context.out() << ToJson(answer);
+    return;
+  }
+  context.out() << context.terminal.Bold(answer.domain()) << " from " << path;
+  if (!answer.changed()) {
+    context.out() << ": no changes\n";
+    return;
+  }
+  context.out() << (answer.revision() > 0 ? absl::StrCat(", revision ", answer.revision()) : "")
+                << '\n';
+  for (const SliceChange& change : answer.changes()) PrintChange(context, answer.domain(), change);
+}
+
+absl::StatusOr<int> Plan(Context& context, const ApplyArguments& arguments) {
+  ICEPIE_ASSIGN_OR_RETURN(const auto files, DomainFiles(arguments.path));
+  bool changed = false;
+  for (const std::string& file : files) {
+    ApplyArguments with_prune = arguments;
+    with_prune.prune = true;  // a plan shows deletions instead of refusing them
+    ICEPIE_ASSIGN_OR_RETURN(const auto answer, Apply(context, file, with_prune, true));
+    PrintChanges(context, answer, file);
+    changed = changed || answer.changed();
+  }
+  return changed ? kExitChangesPending : kExitDone;
+}
+
+absl::Status Promote(Context& context, const std::string& slice, const std::string& reason) {
+  icepie::v1::PromoteGenerationRequest request;
+  request.set_name(slice);
+  request.set_reason(reason);
+  request.set_actor(context.options.actor);
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(
+      const auto promoted,
+      client.Call(client.admin(), &Admin::StubInterface::PromoteGeneration, request));
+  if (!context.options.json) {
+    context.out() << slice << " promoted: generation " << promoted.meta().generation() << '\n';
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int> ApplyAll(Context& context, const ApplyArguments& arguments) {
+  ICEPIE_ASSIGN_OR_RETURN(const auto files, DomainFiles(arguments.path));
+  std::vector<std::string> operations;
+  std::vector<std::string> rebuilt;
+  for (const std::string& file : files) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto answer, Apply(context, file, arguments, false));
+    PrintChanges(context, answer, file);
+    for (const SliceChange& change : answer.changes()) {
+      if (change.operation().empty()) continue;
+      operations.push_back(change.operation());
+      if (change.kind() == SliceChange::REBUILD) {
+        rebuilt.push_back(absl::StrCat(answer.domain(), ".", change.slice()));
+      }
+    }
+  }
+  context.out().flush();
+  if (arguments.no_wait) return kExitDone;
+  ICEPIE_RETURN_IF_ERROR(FollowOperations(context, operations));
+  for (const std::string& slice : rebuilt) {
+    if (arguments.promote) {
+      ICEPIE_RETURN_IF_ERROR(Promote(context, slice, arguments.reason));
+    } else if (!context.options.json) {
+      context.out() << slice << " is ready beside the serving generation: icepie slice diff "
+                    << slice << ", then icepie slice promote " << slice << '\n';
+    }
+  }
+  return kExitDone;
+}
+
+std::string WorkersText(const Domain& domain) {
+  std::vector<std::string> texts;
+  for (const auto& worker : domain.workers()) {
+    texts.push_back(absl::StrCat(
+        worker.role(), " ", worker.state(),
+        worker.pid() > 0 ? absl::StrCat(" pid ", worker.pid()) : "",
+        worker.restarts() > 0 ? absl::StrCat(", ", FormatCounted(worker.restarts(), "restart"))
+                              : ""));
+  }
+  return absl::StrJoin(texts, "; ");
+}
+
+absl::StatusOr<int> ListDomains(Context& context) {
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(const auto answer,
+                          client.Call(client.admin(), &Admin::StubInterface::ListDomains,
+                                      icepie::v1::ListDomainsRequest()));
+  if (context.options.json) {
+    context.out() << ToJson(answer);
+    return kExitDone;
+  }
+  Table table({{"domain"}, {"revision", true}, {"applied"}, {"by"}, {"reason"}, {"workers"}});
+  for (const Domain& domain : answer.domains()) {
+    table.AddRow({domain.name(), FormatCount(domain.revision()), FormatTime(domain.apply_time()),
+                  domain.actor(), domain.reason(), WorkersText(domain)});
+  }
+  table.Print(context.out(), context.terminal.width);
+  return kExitDone;
+}
+
+// The file byte for byte, so that it can be edited and applied again.
+absl::StatusOr<int> GetDomain(Context& context, const std::string& name) {
+  icepie::v1::GetDomainRequest request;
+  request.set_name(name);
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(const Domain domain,
+                          client.Call(client.admin(), &Admin::StubInterface::GetDomain, request));
+  context.out() << (context.options.json ? ToJson(domain) : domain.file());
+  return kExitDone;
+}
+
+void AddDomain(CLI::App& app, Context& context) {
+  CLI::App* domain = app.add_subcommand("domain", "domains and their files");
+  domain->require_subcommand(1);
+  domain->add_subcommand("list", "list the domains and their workers")->callback([&context] {
+    context.action = [&context] { return ListDomains(context); };
+  });
+  auto name = std::make_shared<std::string>();
+  CLI::App* get = domain->add_subcommand("get", "print a domain's file as it was applied");
+  get->add_option("DOMAIN", *name)->required();
+  get->callback([&context, name] {
+    context.action = [&context, name] { return GetDomain(context, *name); };
+  });
+}
+
+}  // namespace
+
+void AddDomainCommands(CLI::App& app, Context& context) {
+  AddDomain(app, context);
+  auto arguments = std::make_shared<ApplyArguments>();
+  CLI::App* plan = app.add_subcommand("plan", "what apply would do; exit 2 when it would change");
+  plan->add_option("-f,--file", arguments->path, "a domain's file, or a directory of them")
+      ->required();
+  plan->callback([&context, arguments] {
+    context.action = [&context, arguments] { return Plan(context, *arguments); };
+  });
+
+  CLI::App* apply = app.add_subcommand("apply", "make files the domains' definitions");
+  apply->add_option("-f,--file", arguments->path, "a domain's file, or a directory of them")
+      ->required();
+  apply->add_flag("--prune", arguments->prune, "delete slices that left the file");
+  apply->add_option("--reason", arguments->reason, "written down with the change");
+  apply->add_flag("--promote", arguments->promote,
+                  "serve rebuilt slices as soon as they are ready");
+  apply->add_flag("--no-wait", arguments->no_wait, "do not follow the builds");
+  apply->callback([&context, arguments] {
+    context.action = [&context, arguments] { return ApplyAll(context, *arguments); };
+  });
+}
+
+}  // namespace icepie::cli

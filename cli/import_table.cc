@@ -1,0 +1,179 @@
+#include "cli/import_table.h"
+
+#include <duckdb.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "slices/duckdb.h"
+
+namespace icepie::cli {
+namespace {
+
+using slices::DuckConnection;
+using slices::DuckDatabase;
+using slices::DuckResult;
+using slices::DuckStatement;
+
+std::string Reader(const ImportFile& file, const std::string& format) {
+  // The whole file decides about CSV types: a late text in a column of numbers must not stop an
+  // import half-way.
+  const char* options = format == "csv" ? ", sample_size = -1" : "";
+  return absl::StrCat("read_", format, "(", slices::QuoteLiteral(file.path), options, ")");
+}
+
+std::string RowsSql(const ImportFile& file, const std::string& format) {
+  const std::string event_time =
+      file.event_time.empty()
+          ? ""
+          : absl::StrCat(", epoch_us(CAST(r.", slices::QuoteIdentifier(file.event_time),
+                         " AS TIMESTAMPTZ))");
+  return absl::StrCat("SELECT CAST(to_json(r) AS VARCHAR)", event_time, " FROM (SELECT * FROM ",
+                      Reader(file, format), " LIMIT ", std::max<int64_t>(0, file.limit - file.skip),
+                      " OFFSET ", file.skip, ") r");
+}
+
+// One chunk of the result and how far it is read.
+class Chunk {
+ public:
+  explicit Chunk(duckdb_data_chunk chunk) : chunk_(chunk) {}
+  ~Chunk() { duckdb_destroy_data_chunk(&chunk_); }
+  Chunk(const Chunk&) = delete;
+  Chunk& operator=(const Chunk&) = delete;
+
+  idx_t size() const { return duckdb_data_chunk_get_size(chunk_); }
+  bool Done() const { return row_ >= size(); }
+  void Next() { ++row_; }
+
+  absl::string_view Payload() const {
+    auto* texts = static_cast<duckdb_string_t*>(
+        duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk_, 0)));
+    return {duckdb_string_t_data(&texts[row_]), duckdb_string_t_length(texts[row_])};
+  }
+
+  std::optional<int64_t> EventTimeMicros() const {
+    if (duckdb_data_chunk_get_column_count(chunk_) < 2) return std::nullopt;
+    duckdb_vector vector = duckdb_data_chunk_get_vector(chunk_, 1);
+    uint64_t* validity = duckdb_vector_get_validity(vector);
+    if (validity != nullptr && !duckdb_validity_row_is_valid(validity, row_)) return std::nullopt;
+    return static_cast<int64_t*>(duckdb_vector_get_data(vector))[row_];
+  }
+
+ private:
+  duckdb_data_chunk chunk_;
+  idx_t row_ = 0;
+};
+
+void SetEventTime(int64_t micros, icepie::v1::Record* record) {
+  int64_t seconds = micros / 1'000'000;
+  int64_t rest = micros % 1'000'000;
+  if (rest < 0) {
+    rest += 1'000'000;
+    --seconds;
+  }
+  record->mutable_event_time()->set_seconds(seconds);
+  record->mutable_event_time()->set_nanos(static_cast<int32_t>(rest * 1000));
+}
+
+class TableRows : public ImportSource {
+ public:
+  static absl::StatusOr<std::unique_ptr<ImportSource>> Open(const ImportFile& file,
+                                                            const std::string& format) {
+    auto rows = std::unique_ptr<TableRows>(new TableRows());
+    ICEPIE_RETURN_IF_ERROR(rows->Start(file, format));
+    return rows;
+  }
+
+  absl::Status Fill(const BatchLimits& limits, icepie::v1::AppendRecordsRequest* batch) override {
+    int64_t bytes = 0;
+    while (batch->records_size() < limits.records_max) {
+      ICEPIE_ASSIGN_OR_RETURN(const bool more, HaveRow());
+      if (!more) break;
+      const absl::string_view payload = chunk_->Payload();
+      const auto size = static_cast<int64_t>(payload.size());
+      if (batch->records_size() > 0 && bytes + size > limits.bytes_max) break;
+      icepie::v1::Record* record = batch->add_records();
+      record->set_payload(payload.data(), payload.size());
+      const std::optional<int64_t> event_time = chunk_->EventTimeMicros();
+      if (event_time) SetEventTime(*event_time, record);
+      bytes += size;
+      chunk_->Next();
+    }
+    return absl::OkStatus();
+  }
+
+  int64_t TotalRecords() const override { return total_; }
+
+ private:
+  TableRows() = default;
+
+  absl::Status Start(const ImportFile& file, const std::string& format) {
+    // One thread keeps rows in the file's order at no cost and leaves the other cores to the
+    // daemon.
+    ICEPIE_ASSIGN_OR_RETURN(database_, DuckDatabase::OpenInMemory({{"threads", "1"}}));
+    ICEPIE_ASSIGN_OR_RETURN(connection_, DuckConnection::Connect(*database_));
+    ICEPIE_RETURN_IF_ERROR(connection_->Run("SET TimeZone = 'UTC'"));
+    if (format == "parquet") {
+      ICEPIE_ASSIGN_OR_RETURN(const auto cells,
+                              connection_->QueryCells(absl::StrCat(
+                                  "SELECT sum(num_rows)::BIGINT FROM ", "parquet_file_metadata(",
+                                  slices::QuoteLiteral(file.path), ")")));
+      total_ = std::min(file.limit, std::get<int64_t>(cells.at(0).at(0)));
+    }
+    ICEPIE_ASSIGN_OR_RETURN(statement_, connection_->Prepare(RowsSql(file, format)));
+    duckdb_result result;
+    if (duckdb_execute_prepared_streaming(statement_->handle(), &result) == DuckDBError) {
+      const absl::Status status =
+          slices::DuckError(duckdb_result_error_type(&result), duckdb_result_error(&result));
+      duckdb_destroy_result(&result);
+      return status;
+    }
+    result_.emplace(result);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<bool> HaveRow() {
+    while (!chunk_ || chunk_->Done()) {
+      chunk_.reset();
+      duckdb_data_chunk next = duckdb_fetch_chunk(*result_->handle());
+      if (next == nullptr) return Ended();
+      chunk_.emplace(next);
+      if (chunk_->size() == 0) return Ended();
+    }
+    return true;
+  }
+
+  // A failed stream ends like a finished one; only its error tells them apart.
+  absl::StatusOr<bool> Ended() {
+    const char* error = duckdb_result_error(result_->handle());
+    if (error == nullptr || *error == '\0') return false;
+    return slices::DuckError(duckdb_result_error_type(result_->handle()), error);
+  }
+
+  // In the order of their dependence: the last is destroyed first.
+  std::unique_ptr<DuckDatabase> database_;
+  std::unique_ptr<DuckConnection> connection_;
+  std::unique_ptr<DuckStatement> statement_;
+  std::optional<DuckResult> result_;
+  std::optional<Chunk> chunk_;
+  int64_t total_ = -1;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ImportSource>> OpenTable(const ImportFile& file,
+                                                        const std::string& format) {
+  if (access(file.path.c_str(), R_OK) != 0) {
+    return absl::NotFoundError(absl::StrCat(file.path, " does not exist or cannot be read"));
+  }
+  auto rows = TableRows::Open(file, format);
+  if (rows.ok()) return rows;
+  return absl::InvalidArgumentError(absl::StrCat(file.path, ": ", rows.status().message()));
+}
+
+}  // namespace icepie::cli

@@ -1,0 +1,87 @@
+// operation list|watch|cancel
+#include <memory>
+#include <string>
+
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/operations.h"
+#include "cli/table.h"
+#include "core/base/status.h"
+
+namespace icepie::cli {
+namespace {
+
+using google::longrunning::Operation;
+using google::longrunning::Operations;
+
+std::string Outcome(const Operation& operation) {
+  if (!operation.done()) return MetadataOf(operation).phase();
+  return operation.has_error() ? operation.error().message() : "done";
+}
+
+absl::StatusOr<int> ListOperations(Context& context) {
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(
+      const auto answer,
+      client.Call(client.operations(), &Operations::StubInterface::ListOperations,
+                  google::longrunning::ListOperationsRequest()));
+  if (context.options.json) {
+    context.out() << ToJson(answer);
+    return kExitDone;
+  }
+  Table table({{"operation"},
+               {"slice"},
+               {"generation", true},
+               {"records", true},
+               {"of", true},
+               {"started"},
+               {"phase"}});
+  for (const Operation& operation : answer.operations()) {
+    const auto metadata = MetadataOf(operation);
+    table.AddRow({ShortOperationName(operation.name()), metadata.slice(),
+                  FormatCount(metadata.generation()), FormatCount(metadata.done_records()),
+                  FormatCount(metadata.total_records()), FormatTime(metadata.create_time()),
+                  Outcome(operation)});
+  }
+  table.Print(context.out(), context.terminal.width);
+  return kExitDone;
+}
+
+absl::StatusOr<int> WatchOperation(Context& context, const std::string& name) {
+  ICEPIE_RETURN_IF_ERROR(FollowOperations(context, {name}));
+  return kExitDone;
+}
+
+absl::StatusOr<int> CancelOperation(Context& context, const std::string& name) {
+  google::longrunning::CancelOperationRequest request;
+  request.set_name(OperationName(name));
+  Client& client = context.client();
+  ICEPIE_RETURN_IF_ERROR(
+      client.Call(client.operations(), &Operations::StubInterface::CancelOperation, request)
+          .status());
+  context.out() << ShortOperationName(name) << " cancelled\n";
+  return kExitDone;
+}
+
+}  // namespace
+
+void AddOperationCommands(CLI::App& app, Context& context) {
+  CLI::App* operation = app.add_subcommand("operation", "builds that run or ran");
+  operation->require_subcommand(1);
+  operation->add_subcommand("list", "list them")->callback([&context] {
+    context.action = [&context] { return ListOperations(context); };
+  });
+  auto name = std::make_shared<std::string>();
+  CLI::App* watch = operation->add_subcommand("watch", "show the progress until the end");
+  watch->add_option("NAME", *name, "as in op-71")->required();
+  watch->callback([&context, name] {
+    context.action = [&context, name] { return WatchOperation(context, *name); };
+  });
+  CLI::App* cancel = operation->add_subcommand("cancel", "stop the build and remove what it made");
+  cancel->add_option("NAME", *name, "as in op-71")->required();
+  cancel->callback([&context, name] {
+    context.action = [&context, name] { return CancelOperation(context, *name); };
+  });
+}
+
+}  // namespace icepie::cli

@@ -1,0 +1,192 @@
+#include "cli/slice_report.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "cli/answer.h"
+#include "cli/format.h"
+#include "cli/table.h"
+
+namespace icepie::cli {
+namespace {
+
+using icepie::v1::Generation;
+using icepie::v1::Slice;
+
+std::string StateName(const Slice& slice) { return icepie::v1::SliceState_Name(slice.state()); }
+
+std::string StaleText(const icepie::v1::SliceMeta& meta) {
+  return meta.stale() ? icepie::v1::StaleReason_Name(meta.stale_reason()) : "fresh";
+}
+
+void PrintField(Context& context, const char* name, const std::string& value) {
+  if (!value.empty()) context.out() << absl::StreamFormat("%-14s", name) << value << '\n';
+}
+
+std::string ColumnsText(const Slice& slice) {
+  std::vector<std::string> columns;
+  for (const auto& column : slice.columns()) {
+    columns.push_back(absl::StrCat(column.name(), " ", column.type()));
+  }
+  return absl::StrJoin(columns, ", ");
+}
+
+std::string StateText(const Slice& slice) {
+  std::string text = absl::StrCat(StateName(slice), " since ", FormatTime(slice.state_since()));
+  if (slice.has_next_retry_time()) {
+    absl::StrAppend(&text, ", next retry ", FormatTime(slice.next_retry_time()));
+  }
+  return text;
+}
+
+std::string DesiredText(const Slice& slice) {
+  if (slice.desired().mode() != icepie::v1::DesiredState::FREEZE) return "RUN";
+  return absl::StrCat("FREEZE since ", FormatTime(slice.desired().since()), " by ",
+                      slice.desired().actor(), ": ", slice.desired().reason());
+}
+
+std::string ErrorText(const icepie::v1::SliceError& error) {
+  if (error.reason().empty() && error.message().empty()) return "";
+  return absl::StrCat(error.reason(), ": ", Printable(error.message()), " (",
+                      FormatTime(error.time()), ")");
+}
+
+std::string PositionText(const Slice& slice) {
+  return absl::StrCat(FormatCount(slice.meta().applied_position()), " (",
+                      FormatCount(slice.meta().lag_records()), " behind), ",
+                      StaleText(slice.meta()));
+}
+
+std::string CountsText(const icepie::v1::SliceCounts& counts) {
+  return absl::StrCat("input ", FormatCount(counts.input()), " = applied ",
+                      FormatCount(counts.applied()), " + filtered ", FormatCount(counts.filtered()),
+                      " + quarantined ", FormatCount(counts.quarantined()));
+}
+
+std::string SnapshotText(const Slice& slice) {
+  if (slice.snapshot_position() < 0) return "none yet";
+  return absl::StrCat("at position ", FormatCount(slice.snapshot_position()), ", ",
+                      FormatTime(slice.snapshot_time()));
+}
+
+void PrintGenerations(Context& context, const Slice& slice) {
+  if (slice.generations().empty()) return;
+  Table table({{"generation", true},
+               {"state"},
+               {"position", true},
+               {"revision", true},
+               {"created"},
+               {"definition"},
+               {"error"}});
+  for (const Generation& generation : slice.generations()) {
+    table.AddRow({FormatCount(generation.number()), Generation::State_Name(generation.state()),
+                  FormatCount(generation.applied_position()), FormatCount(generation.revision()),
+                  FormatTime(generation.create_time()), generation.definition_hash().substr(0, 12),
+                  ErrorText(generation.error())});
+  }
+  table.Print(context.out(), context.terminal.width);
+}
+
+}  // namespace
+
+std::string OutcomeLine(const Slice& slice) {
+  std::string line = absl::StrCat(slice.name(), " ", StateName(slice));
+  if (slice.meta().stale()) absl::StrAppend(&line, " (stale: ", StaleText(slice.meta()), ")");
+  absl::StrAppend(&line, " · generation ", slice.meta().generation(), " · as of position ",
+                  FormatCount(slice.meta().applied_position()), " (",
+                  FormatCount(slice.meta().lag_records()), " behind) · ",
+                  FormatCount(slice.meta().quarantined_count()), " quarantined");
+  if (slice.last_error().reason().empty()) return line;
+  return absl::StrCat(line, " · ", slice.last_error().reason());
+}
+
+void PrintSliceList(Context& context, const icepie::v1::ListSlicesResponse& slices) {
+  Table table({{"slice"},
+               {"state"},
+               {"answers"},
+               {"position", true},
+               {"behind", true},
+               {"generation", true},
+               {"quarantined", true},
+               {"strategy"}});
+  for (const Slice& slice : slices.slices()) {
+    table.AddRow({slice.name(), StateName(slice), StaleText(slice.meta()),
+                  FormatCount(slice.meta().applied_position()),
+                  FormatCount(slice.meta().lag_records()), FormatCount(slice.meta().generation()),
+                  FormatCount(slice.meta().quarantined_count()), slice.strategy()});
+  }
+  table.Print(context.out(), context.terminal.width);
+  context.out() << FormatCounted(slices.slices_size(), "slice") << " · head position "
+                << FormatCount(slices.head_position()) << '\n';
+}
+
+void PrintSlice(Context& context, const Slice& slice) {
+  context.out() << context.terminal.Bold(slice.name()) << '\n';
+  PrintField(context, "state", StateText(slice));
+  PrintField(context, "desired", DesiredText(slice));
+  PrintField(context, "last error", ErrorText(slice.last_error()));
+  PrintField(context, "position", PositionText(slice));
+  PrintField(context, "records", CountsText(slice.counts()));
+  PrintField(context, "snapshot", SnapshotText(slice));
+  if (slice.meta().has_next_refresh_time()) {
+    PrintField(context, "next refresh", FormatTime(slice.meta().next_refresh_time()));
+  }
+  PrintField(context, "strategy", slice.strategy());
+  PrintField(context, "reads", absl::StrJoin(slice.reads(), ", "));
+  PrintField(context, "key", absl::StrJoin(slice.key(), ", "));
+  PrintField(context, "columns", ColumnsText(slice));
+  PrintField(context, "sql", Printable(slice.sql()));
+  PrintField(context, "observed", FormatTime(slice.observed_time()));
+  PrintGenerations(context, slice);
+}
+
+void PrintDiff(Context& context, const icepie::v1::GenerationDiff& diff) {
+  if (!diff.unavailable().empty()) {
+    context.out() << "no row diff: " << diff.unavailable() << '\n';
+    return;
+  }
+  context.out() << "against generation " << diff.base_generation() << ", both at position "
+                << FormatCount(diff.base_position());
+  if (diff.position() != diff.base_position()) {
+    context.out() << " (the new one at " << FormatCount(diff.position()) << ")";
+  }
+  context.out() << "\nrows " << FormatCount(diff.base_rows()) << " → " << FormatCount(diff.rows())
+                << "  added " << FormatCount(diff.added()) << "  removed "
+                << FormatCount(diff.removed()) << "  changed " << FormatCount(diff.changed())
+                << '\n';
+  for (const std::string& sample : diff.samples()) {
+    const std::string line = absl::StrCat("  ", Printable(sample));
+    context.out() << (context.terminal.width > 0 ? CutToWidth(line, context.terminal.width) : line)
+                  << '\n';
+  }
+}
+
+void PrintQuarantine(Context& context, const icepie::v1::ListQuarantinedRecordsResponse& answer) {
+  Table groups({{"records", true}, {"code"}, {"column"}, {"path"}, {"sample"}, {"positions"}});
+  for (const auto& group : answer.groups()) {
+    groups.AddRow({FormatCount(group.count()), group.code(), group.column(), group.path(),
+                   group.sample(),
+                   absl::StrCat(FormatCount(group.first_position()), " … ",
+                                FormatCount(group.last_position()))});
+  }
+  if (!groups.empty()) groups.Print(context.out(), context.terminal.width);
+  Table records(
+      {{"position", true}, {"stream"}, {"offset", true}, {"code"}, {"column"}, {"message"}});
+  for (const auto& record : answer.records()) {
+    records.AddRow({FormatCount(record.position()), record.stream(), FormatCount(record.offset()),
+                    record.code(), record.column(), record.message()});
+  }
+  if (!records.empty()) {
+    context.out() << '\n';
+    records.Print(context.out(), context.terminal.width);
+  }
+  context.out() << FormatCounted(answer.total(), "quarantined record")
+                << (answer.more() ? absl::StrCat(", ", answer.records_size(), " listed (--records)")
+                                  : "")
+                << '\n';
+}
+
+}  // namespace icepie::cli

@@ -1,0 +1,124 @@
+// status: what is unhealthy first, the healthy folded into a count.
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/table.h"
+#include "core/base/status.h"
+
+namespace icepie::cli {
+namespace {
+
+using icepie::v1::Admin;
+using icepie::v1::ServerStatus;
+using icepie::v1::Slice;
+
+bool IsHealthy(const Slice& slice) {
+  return !slice.meta().stale() && slice.state() == icepie::v1::RUNNING;
+}
+
+std::string DomainOf(const std::string& slice) { return slice.substr(0, slice.find('.')); }
+
+std::string CoreText(const ServerStatus& status) {
+  return status.core_read_only() ? absl::StrCat("READ ONLY (", status.core_read_only_cause(), ")")
+                                 : "OK";
+}
+
+// "41 fresh, 1 FAULTED".
+std::string StatesText(const ServerStatus& status) {
+  int healthy = 0;
+  std::map<std::string, int> others;
+  for (const Slice& slice : status.slices()) {
+    if (IsHealthy(slice)) {
+      ++healthy;
+    } else {
+      ++others[icepie::v1::SliceState_Name(slice.state())];
+    }
+  }
+  std::vector<std::string> texts = {absl::StrCat(healthy, " fresh")};
+  for (const auto& [state, count] : others) texts.push_back(absl::StrCat(count, " ", state));
+  return absl::StrJoin(texts, ", ");
+}
+
+std::string RetryText(const Slice& slice) {
+  if (slice.has_next_retry_time()) {
+    const absl::Duration in = ToTime(slice.next_retry_time()) - absl::Now();
+    return absl::StrCat("next retry in ", FormatElapsed(in));
+  }
+  const bool needs_change =
+      slice.state() == icepie::v1::FAULTED || slice.state() == icepie::v1::HELD;
+  return needs_change ? "next retry: none, needs a change" : "";
+}
+
+std::string WhyText(const Slice& slice) {
+  if (slice.desired().mode() == icepie::v1::DesiredState::FREEZE) {
+    return absl::StrCat(slice.desired().reason(), " by ", slice.desired().actor());
+  }
+  return slice.last_error().reason();
+}
+
+std::string AgeText(const Slice& slice) {
+  const auto& meta = slice.meta();
+  if (meta.generation() == 0) return "no answers yet";
+  if (!meta.stale()) return "answers fresh";
+  return absl::StrCat("stale for ", FormatElapsed(absl::Now() - ToTime(meta.stale_since())), " (",
+                      meta.source() == icepie::v1::STANDBY ? "standby" : "live", ")");
+}
+
+void PrintSlices(Context& context, const ServerStatus& status) {
+  Table table({{"slice"}, {"state"}, {"why"}, {"answers"}, {"next"}});
+  for (const Slice& slice : status.slices()) {
+    if (IsHealthy(slice)) continue;
+    table.AddRow({slice.name(), icepie::v1::SliceState_Name(slice.state()), WhyText(slice),
+                  AgeText(slice), RetryText(slice)});
+  }
+  if (!table.empty()) table.Print(context.out(), context.terminal.width);
+}
+
+void PrintWorkers(Context& context, const ServerStatus& status) {
+  for (const auto& worker : status.workers()) {
+    if (worker.state() == "running") continue;
+    context.out() << context.terminal.Yellow(absl::StrCat(
+                         "worker ", worker.domain(), " (", worker.role(), ") ", worker.state(),
+                         ", ", FormatCounted(worker.restarts(), "restart")))
+                  << (worker.last_error().empty() ? "" : ": ") << worker.last_error() << '\n';
+  }
+}
+
+absl::StatusOr<int> Status(Context& context) {
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(const ServerStatus status,
+                          client.Call(client.admin(), &Admin::StubInterface::GetServerStatus,
+                                      icepie::v1::GetServerStatusRequest()));
+  if (context.options.json) {
+    context.out() << ToJson(status);
+    return kExitDone;
+  }
+  std::set<std::string> domains;
+  for (const Slice& slice : status.slices()) domains.insert(DomainOf(slice.name()));
+  const std::string core = absl::StrCat("core ", CoreText(status));
+  context.out() << (status.core_read_only() ? context.terminal.Red(core) : core) << "  head "
+                << FormatCount(status.head_position()) << "    "
+                << FormatCounted(static_cast<int64_t>(domains.size()), "domain") << ", "
+                << FormatCounted(status.slices_size(), "slice") << ": " << StatesText(status)
+                << '\n';
+  PrintSlices(context, status);
+  PrintWorkers(context, status);
+  return kExitDone;
+}
+
+}  // namespace
+
+void AddStatusCommand(CLI::App& app, Context& context) {
+  app.add_subcommand("status", "the core and what is unhealthy")->callback([&context] {
+    context.action = [&context] { return Status(context); };
+  });
+}
+
+}  // namespace icepie::cli

@@ -1,0 +1,235 @@
+// stream create|list, append, import, read
+#include <grpcpp/support/sync_stream.h>
+
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/importer.h"
+#include "cli/interrupt.h"
+#include "cli/table.h"
+#include "core/base/status.h"
+
+namespace icepie::cli {
+namespace {
+
+using icepie::v1::AppendRecordsRequest;
+using icepie::v1::AppendRecordsResponse;
+using icepie::v1::Core;
+using icepie::v1::PayloadFormat;
+using icepie::v1::ReadRecordsResponse;
+using icepie::v1::Stream;
+
+// The daemon's own limit of a batch; more is for import.
+constexpr int64_t kAppendBytesMax = 3 << 20;
+
+const char* FormatName(PayloadFormat format) {
+  return format == icepie::v1::PAYLOAD_FORMAT_BYTES ? "bytes" : "json";
+}
+
+absl::StatusOr<int> CreateStream(Context& context, const std::string& name,
+                                 const std::string& format) {
+  icepie::v1::CreateStreamRequest request;
+  request.set_name(name);
+  request.set_format(format == "bytes" ? icepie::v1::PAYLOAD_FORMAT_BYTES
+                                       : icepie::v1::PAYLOAD_FORMAT_JSON);
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(const Stream stream,
+                          client.Call(client.core(), &Core::StubInterface::CreateStream, request));
+  if (context.options.json) {
+    context.out() << ToJson(stream);
+  } else {
+    context.out() << "stream " << stream.name() << " (" << FormatName(stream.format()) << ", "
+                  << FormatCounted(stream.end_offset(), "record") << ")\n";
+  }
+  return kExitDone;
+}
+
+absl::StatusOr<int> ListStreams(Context& context) {
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(const auto answer,
+                          client.Call(client.core(), &Core::StubInterface::ListStreams,
+                                      icepie::v1::ListStreamsRequest()));
+  if (context.options.json) {
+    context.out() << ToJson(answer);
+    return kExitDone;
+  }
+  Table table({{"stream"}, {"format"}, {"records", true}, {"created"}});
+  for (const Stream& stream : answer.streams()) {
+    table.AddRow({stream.name(), FormatName(stream.format()), FormatCount(stream.end_offset()),
+                  FormatTime(stream.create_time())});
+  }
+  table.Print(context.out(), context.terminal.width);
+  context.out() << FormatCounted(answer.streams_size(), "stream") << " · head position "
+                << FormatCount(answer.head_position()) << '\n';
+  return kExitDone;
+}
+
+struct AppendArguments {
+  std::string stream;
+  std::string key;
+  bool has_key = false;
+  std::string payload;
+  bool has_payload = false;
+};
+
+absl::Status ReadPayloads(Context& context, const AppendArguments& arguments,
+                          AppendRecordsRequest* request) {
+  if (arguments.has_payload) {
+    request->add_records()->set_payload(arguments.payload);
+    return absl::OkStatus();
+  }
+  int64_t bytes = 0;
+  for (std::string line; std::getline(*context.terminal.in, line);) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    bytes += static_cast<int64_t>(line.size());
+    if (bytes > kAppendBytesMax) {
+      return absl::InvalidArgumentError(absl::StrCat("standard input holds more than one batch (",
+                                                     kAppendBytesMax, " bytes); use icepie import ",
+                                                     arguments.stream, " -"));
+    }
+    request->add_records()->set_payload(line);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int> Append(Context& context, const AppendArguments& arguments) {
+  AppendRecordsRequest request;
+  ICEPIE_RETURN_IF_ERROR(ReadPayloads(context, arguments, &request));
+  for (auto& record : *request.mutable_records()) {
+    record.set_stream(arguments.stream);
+    if (arguments.has_key) record.set_key(arguments.key);
+  }
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(const AppendRecordsResponse answer,
+                          client.Call(client.core(), &Core::StubInterface::AppendRecords, request));
+  if (context.options.json) {
+    context.out() << ToJson(answer);
+  } else {
+    context.out() << FormatCounted(answer.end_position() - answer.first_position(), "record")
+                  << " at position " << FormatCount(answer.first_position()) << " · end position "
+                  << FormatCount(answer.end_position()) << '\n';
+  }
+  return kExitDone;
+}
+
+void PrintRecord(Context& context, const icepie::v1::Record& record) {
+  if (context.options.json) {
+    google::protobuf::util::JsonPrintOptions options;
+    options.preserve_proto_field_names = true;
+    std::string line;
+    if (google::protobuf::util::MessageToJsonString(record, &line, options).ok()) {
+      context.out() << line << '\n';
+    }
+    return;
+  }
+  context.out() << FormatCount(record.position()) << "  " << record.stream() << "  "
+                << FormatTime(record.ingest_time()) << "  "
+                << (record.has_key() ? absl::StrCat("[", Printable(record.key()), "]  ") : "")
+                << Printable(record.payload()) << '\n';
+}
+
+absl::StatusOr<int> Read(Context& context, const icepie::v1::ReadRecordsRequest& request) {
+  Client& client = context.client();
+  grpc::ClientContext call_context;
+  if (!request.follow()) client.SetDeadline(&call_context);
+  const auto reader = client.core().ReadRecords(&call_context, request);
+  ReadRecordsResponse part;
+  while (reader->Read(&part)) {
+    for (const auto& record : part.records()) PrintRecord(context, record);
+    if (request.follow()) context.out() << std::flush;
+  }
+  ICEPIE_RETURN_IF_ERROR(client.ErrorOf(reader->Finish()));
+  return kExitDone;
+}
+
+void AddStream(CLI::App& app, Context& context) {
+  CLI::App* stream = app.add_subcommand("stream", "streams of the raw core");
+  stream->require_subcommand(1);
+
+  CLI::App* create = stream->add_subcommand("create", "create a stream");
+  auto name = std::make_shared<std::string>();
+  auto format = std::make_shared<std::string>("json");
+  create->add_option("NAME", *name, "[a-z][a-z0-9_]*, at most 63 characters")->required();
+  create
+      ->add_option("--format", *format,
+                   "json: every payload must be well-formed; bytes: anything (default json)")
+      ->check(CLI::IsMember({"json", "bytes"}));
+  create->callback([&context, name, format] {
+    context.action = [&context, name, format] { return CreateStream(context, *name, *format); };
+  });
+
+  CLI::App* list = stream->add_subcommand("list", "list the streams");
+  list->callback([&context] { context.action = [&context] { return ListStreams(context); }; });
+}
+
+void AddAppend(CLI::App& app, Context& context) {
+  CLI::App* append = app.add_subcommand(
+      "append", "append one payload, or the lines of standard input, atomically");
+  auto arguments = std::make_shared<AppendArguments>();
+  append->add_option("STREAM", arguments->stream)->required();
+  CLI::Option* payload = append->add_option("--payload", arguments->payload,
+                                            "the record; without it standard input is read");
+  CLI::Option* key = append->add_option("--key", arguments->key, "key of the records");
+  append->callback([&context, arguments, payload, key] {
+    arguments->has_payload = payload->count() > 0;
+    arguments->has_key = key->count() > 0;
+    context.action = [&context, arguments] { return Append(context, *arguments); };
+  });
+}
+
+void AddImport(CLI::App& app, Context& context) {
+  CLI::App* import = app.add_subcommand("import", "append a file's records, in the file's order");
+  auto request = std::make_shared<ImportRequest>();
+  import->add_option("STREAM", request->stream)->required();
+  import->add_option("FILE", request->file.path, "JSONL, CSV or Parquet; - is standard input")
+      ->required();
+  import->add_option("--format", request->file.format, "else by the file's ending")
+      ->check(CLI::IsMember({"jsonl", "csv", "parquet"}));
+  import->add_flag("--create", request->create, "create the stream when it is missing");
+  import->add_flag("--resume", request->resume,
+                   "pass over what the stream already holds; nothing is doubled");
+  import->add_option("--batch-records", request->batch.records_max, "records of one batch")
+      ->check(CLI::Range(1, 65536));
+  import->add_option("--limit", request->file.limit, "only the first N records of the file")
+      ->check(CLI::NonNegativeNumber);
+  import->add_option("--event-time", request->file.event_time,
+                     "CSV and Parquet: the column that is the event time");
+  import->callback([&context, request] {
+    context.action = [&context, request] { return RunImport(context, *request);
+};
+}  // namespace
+);
+}  // namespace icepie::cli
+
+void AddRead(CLI::App& app, Context& context) {
+  CLI::App* read = app.add_subcommand("read", "print records of the raw core");
+  auto streams = std::make_shared<std::vector<std::string>>();
+  auto request = std::make_shared<icepie::v1::ReadRecordsRequest>();
+  read->add_option("STREAM", *streams, "these streams; all when none is named");
+  const auto set_from = [request](int64_t from) { request->set_from_position(from); };
+  const auto set_limit = [request](int64_t limit) { request->set_max_records(limit); };
+  read->add_option_function<int64_t>("--from", set_from, "first position (default 0)")
+      ->check(CLI::NonNegativeNumber);
+  read->add_option_function<int64_t>("--limit", set_limit, "at most so many records")
+      ->check(CLI::PositiveNumber);
+  read->add_flag_callback(
+      "--follow", [request] { request->set_follow(true); }, "go on at the head until Ctrl-C");
+  read->callback([&context, streams, request] {
+    for (const std::string& stream : *streams) request->add_streams(stream);
+    context.action = [&context, request] { return Read(context, *request); };
+  });
+}
+
+}  // namespace
+
+void AddStreamCommands(CLI::App& app, Context& context) {
+  AddStream(app, context);
+  AddAppend(app, context);
+  AddImport(app, context);
+  AddRead(app, context);
+}
+
+}  // namespace icepie::cli
