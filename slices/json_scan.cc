@@ -280,7 +280,8 @@ bool JsonScanner::ScanEscape() {
   ++at_;
   if (at_ == end_) return Fail("the string is not closed");
   if (*at_ != 'u') {
-    if (std::memchr("\"\\/bfnrt", *at_, 8) == nullptr) return Fail("no such escape");
+    if (absl::string_view("\"\\/bfnrt").find(*at_) == absl::string_view::npos)
+      return Fail("no such escape");
     ++at_;
     return true;
   }

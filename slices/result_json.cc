@@ -496,6 +496,28 @@ absl::StatusOr<Shape> RowShape(DuckResult& result) {
   return row;
 }
 
+// The chunk's columns as the fields of the row's struct.
+Values RowValues(const Shape& shape, duckdb_data_chunk chunk) {
+  Values row{&shape, nullptr, nullptr, {}};
+  for (size_t i = 0; i < shape.children.size(); ++i) {
+    row.children.push_back(ValuesOf(shape.children[i], duckdb_data_chunk_get_vector(chunk, i)));
+  }
+  return row;
+}
+
+// Hands each chunk to `write` until that fails or there is none.
+template <typename Write>
+absl::Status ForEachChunk(DuckResult& result, const Write& write) {
+  while (duckdb_data_chunk chunk = duckdb_fetch_chunk(*result.handle())) {
+    const absl::Status status = write(chunk);
+    duckdb_destroy_data_chunk(&chunk);
+    ICEPIE_RETURN_IF_ERROR(status);
+  }
+  const char* const error = duckdb_result_error(result.handle());
+  if (error == nullptr) return absl::OkStatus();
+  return DuckError(duckdb_result_error_type(result.handle()), error);
+}
+
 class RowWriter {
  public:
   RowWriter(const Shape& shape, int64_t rows_max, int64_t bytes_max)
@@ -504,10 +526,7 @@ class RowWriter {
   }
 
   absl::Status Write(duckdb_data_chunk chunk) {
-    Values row{&shape_, nullptr, nullptr, {}};
-    for (size_t i = 0; i < shape_.children.size(); ++i) {
-      row.children.push_back(ValuesOf(shape_.children[i], duckdb_data_chunk_get_vector(chunk, i)));
-    }
+    const Values row = RowValues(shape_, chunk);
     const idx_t size = duckdb_data_chunk_get_size(chunk);
     if (row_count_ + static_cast<int64_t>(size) > rows_max_) {
       return TooLarge("max_rows", rows_max_, "rows");
@@ -554,15 +573,31 @@ std::vector<std::string> JsonColumnNames(DuckResult& result) {
 absl::StatusOr<JsonRows> WriteJsonRows(DuckResult& result, int64_t rows_max, int64_t bytes_max) {
   ICEPIE_ASSIGN_OR_RETURN(const Shape shape, RowShape(result));
   RowWriter writer(shape, rows_max, bytes_max);
-  while (duckdb_data_chunk chunk = duckdb_fetch_chunk(*result.handle())) {
-    const absl::Status status = writer.Write(chunk);
-    duckdb_destroy_data_chunk(&chunk);
-    if (!status.ok()) return status;
-  }
-  if (const char* error = duckdb_result_error(result.handle()); error != nullptr) {
-    return DuckError(duckdb_result_error_type(result.handle()), error);
-  }
+  ICEPIE_RETURN_IF_ERROR(
+      ForEachChunk(result, [&](duckdb_data_chunk chunk) { return writer.Write(chunk); }));
   return std::move(writer).Finish();
+}
+
+absl::StatusOr<std::vector<std::string>> WriteJsonObjects(DuckResult& result, int64_t bytes_max) {
+  ICEPIE_ASSIGN_OR_RETURN(const Shape shape, RowShape(result));
+  std::vector<std::string> objects;
+  int64_t bytes_left = bytes_max;
+  ICEPIE_RETURN_IF_ERROR(ForEachChunk(result, [&](duckdb_data_chunk chunk) {
+    const Values row = RowValues(shape, chunk);
+    const idx_t size = duckdb_data_chunk_get_size(chunk);
+    for (idx_t i = 0; i < size && bytes_left > 0; ++i) {
+      JsonText json(bytes_left);
+      WriteStruct(row, i, json);
+      if (json.full()) {
+        bytes_left = 0;
+        break;
+      }
+      objects.push_back(std::move(json).Take());
+      bytes_left -= static_cast<int64_t>(objects.back().size());
+    }
+    return absl::OkStatus();
+  }));
+  return objects;
 }
 
 }  // namespace icepie::slices

@@ -33,6 +33,9 @@ std::vector<std::string> JsonColumnNames(DuckResult& result);
 // result's own error if it has one.
 absl::StatusOr<JsonRows> WriteJsonRows(DuckResult& result, int64_t rows_max, int64_t bytes_max);
 
+// The same, each row apart; stops in front of the row that would make them more than `bytes_max`.
+absl::StatusOr<std::vector<std::string>> WriteJsonObjects(DuckResult& result, int64_t bytes_max);
+
 }  // namespace icepie::slices
 
 #endif  // ICEPIE_SLICES_RESULT_JSON_H_

@@ -79,7 +79,7 @@ std::optional<int64_t> ReadOffset(absl::string_view text) {
     return std::nullopt;
   }
   if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59) return std::nullopt;
-  const int64_t micros = (hours * 60 + minutes) * 60 * kMicrosPerSecond;
+  const int64_t micros = (int64_t{hours} * 60 + minutes) * 60 * kMicrosPerSecond;
   return text[0] == '-' ? -micros : micros;
 }
 

@@ -15,7 +15,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 ColumnDef Column(const std::string& name, ColumnKind kind, const std::string& type) {
   ColumnDef column;
