@@ -1,0 +1,32 @@
+// Strategy `aggregate`: a grouped SELECT is split into partial states that batches are folded into,
+// and final expressions over them.
+//
+//   __state(k0, k1, …, a0, a1, …)   group keys and partial states, one row per group
+//   fold                            MERGE of the batch's own groups, NULL keys equal
+//   __result                        the SELECT list over k… and a…, HAVING as WHERE
+//
+// A sum's state is NULL until there is a value, so sums of nothing are NULL. Without GROUP BY there
+// is one row from the beginning.
+#ifndef ICEPIE_SLICES_AGGREGATE_PLAN_H_
+#define ICEPIE_SLICES_AGGREGATE_PLAN_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "slices/incremental_plan.h"
+#include "slices/syntax_tree.h"
+
+namespace icepie::slices {
+
+// Statements for the SELECT_NODE `node`, a plain SELECT over `source` alone. FAILED_PRECONDITION
+// with the reason in words when a part of it cannot be merged.
+absl::StatusOr<SliceStatements> PlanAggregate(DuckConnection& connection, const Json& node,
+                                              const SourceDef& source,
+                                              const std::vector<OutputColumn>& columns);
+
+// Whether an aggregate function is called anywhere in the tree.
+bool ContainsAggregate(const Json& tree);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_AGGREGATE_PLAN_H_

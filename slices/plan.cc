@@ -1,0 +1,490 @@
+#include "slices/plan.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "slices/column_use.h"
+#include "slices/duckdb.h"
+#include "slices/incremental_plan.h"
+#include "slices/nearest_name.h"
+#include "slices/sql_binding.h"
+#include "slices/sql_gate.h"
+
+namespace icepie::slices {
+namespace {
+
+// Part of every hash: raise it when the same definition gives other content.
+constexpr char kFormat[] = "icepie-slice-1";
+constexpr size_t kHashCharacters = 16;
+
+// The types of kHiddenColumns.
+constexpr const char* kHiddenTypes[] = {"BIGINT",      "BIGINT",  "TIMESTAMPTZ",
+                                        "TIMESTAMPTZ", "VARCHAR", "VARCHAR"};
+
+std::string ScratchType(const ColumnDef& column) {
+  return column.kind == ColumnKind::kJson ? "VARCHAR" : column.type;
+}
+
+class Planner {
+ public:
+  explicit Planner(const DomainDef& definition) { plan_.definition = definition; }
+
+  absl::StatusOr<DomainPlan> Plan();
+
+ private:
+  absl::Status OpenScratch();
+  absl::Status GateAll();
+  absl::StatusOr<std::vector<const SliceDef*>> Order() const;
+  absl::Status Visit(const SliceDef& slice, std::map<std::string, int>& marks,
+                     std::vector<std::string>& trail, std::vector<const SliceDef*>& order) const;
+  absl::Status CycleError(const SliceDef& slice, const std::vector<std::string>& trail) const;
+  absl::Status PlanSlice(const SliceDef& slice);
+  absl::Status CheckColumns(const SliceDef& slice, const SlicePlan& plan) const;
+  absl::Status ChooseStrategy(SlicePlan& plan);
+  std::string WhyNotIncremental(const SlicePlan& plan) const;
+  void Recompute(SlicePlan& plan, absl::string_view why) const;
+  absl::Status FindSources(SlicePlan& plan);
+  absl::Status Verify(const SlicePlan& plan);
+  absl::Status VerifyIn(const SlicePlan& plan);
+  std::string Hash(const SlicePlan& plan) const;
+
+  absl::Status MakeInput(const std::string& name, const std::vector<OutputColumn>& columns);
+  absl::Status MakeSource(const SourceDef& source, const std::vector<std::string>& columns);
+  absl::Status MakeSources(const std::vector<SourceUse>& uses);
+  std::vector<const SourceDef*> SourcesOf(const SlicePlan& plan) const;
+
+  // `status` of a slice's SQL with the place in the file.
+  absl::Status AtPlace(const SliceDef& slice, const absl::Status& status) const;
+  absl::Status SliceError(const SliceDef& slice, FilePlace place, const std::string& field,
+                          const absl::Status& status) const;
+  absl::Status AllErrors() const;
+  std::vector<std::string> NamesRead(const SliceDef& slice) const;
+
+  DomainPlan plan_;
+  std::unique_ptr<DuckDatabase> database_;
+  std::unique_ptr<DuckConnection> connection_;
+  std::map<std::string, GatedQuery> gated_;
+  std::vector<absl::Status> errors_;
+};
+
+absl::Status Planner::OpenScratch() {
+  ICEPIE_ASSIGN_OR_RETURN(database_,
+                          DuckDatabase::OpenInMemory({{"threads", "1"},
+                                                      {"memory_limit", "256MB"},
+                                                      {"enable_external_access", "false"},
+                                                      {"errors_as_json", "true"}}));
+  ICEPIE_ASSIGN_OR_RETURN(connection_, DuckConnection::Connect(*database_));
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("SET TimeZone = 'UTC'"));
+  for (const SourceDef& source : plan_.definition.sources) {
+    ICEPIE_RETURN_IF_ERROR(MakeSource(source, AllColumns({&source}).front().columns));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Planner::MakeInput(const std::string& name, const std::vector<OutputColumn>& columns) {
+  std::vector<std::string> declared;
+  for (const OutputColumn& column : columns) {
+    declared.push_back(absl::StrCat(QuoteIdentifier(column.name), " ", column.type));
+  }
+  return connection_->Run(absl::StrCat("CREATE OR REPLACE TEMP TABLE ", QuoteIdentifier(name), " (",
+                                       absl::StrJoin(declared, ", "), ")"));
+}
+
+absl::Status Planner::MakeSource(const SourceDef& source, const std::vector<std::string>& columns) {
+  std::vector<OutputColumn> declared;
+  for (const ColumnDef& column : source.columns) {
+    if (std::find(columns.begin(), columns.end(), column.name) == columns.end()) continue;
+    declared.push_back({column.name, ScratchType(column)});
+  }
+  for (size_t i = 0; i < std::size(kHiddenColumns); ++i) {
+    declared.push_back({kHiddenColumns[i], kHiddenTypes[i]});
+  }
+  return MakeInput(source.name, declared);
+}
+
+absl::Status Planner::MakeSources(const std::vector<SourceUse>& uses) {
+  for (const SourceUse& use : uses) {
+    ICEPIE_RETURN_IF_ERROR(MakeSource(*plan_.definition.FindSource(use.source), use.columns));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<const SourceDef*> Planner::SourcesOf(const SlicePlan& plan) const {
+  std::vector<const SourceDef*> sources;
+  for (const SourceUse& use : plan.sources) {
+    sources.push_back(plan_.definition.FindSource(use.source));
+  }
+  return sources;
+}
+
+absl::Status Planner::SliceError(const SliceDef& slice, FilePlace place, const std::string& field,
+                                 const absl::Status& status) const {
+  ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail{});
+  absl::string_view message = status.message();
+  // The gate counts lines of the SQL; people edit the file.
+  absl::ConsumePrefix(&message, absl::StrCat("line ", detail.metadata["line"], " column ",
+                                             detail.metadata["column"], ": "));
+  if (detail.reason.empty() || detail.reason == "SLICE_NOT_FOUND") {
+    detail.reason = "DEFINITION_INVALID";
+  }
+  const std::string full = absl::StrCat(plan_.definition.file_name, ":", place.line, ":",
+                                        place.column, ": slice ", slice.name, ": ", message);
+  detail.metadata = {{"file", plan_.definition.file_name},
+                     {"line", absl::StrCat(place.line)},
+                     {"column", absl::StrCat(place.column)},
+                     {"field", absl::StrCat("slices.", slice.name, ".", field)},
+                     {"slice", slice.name}};
+  detail.violations = {{detail.metadata["field"], full}};
+  return MakeError(absl::StatusCode::kInvalidArgument, full, detail);
+}
+
+absl::Status Planner::AtPlace(const SliceDef& slice, const absl::Status& status) const {
+  const std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  if (!detail.has_value()) return status;
+  const auto offset = detail->metadata.find("offset");
+  const FilePlace place =
+      offset == detail->metadata.end()
+          ? slice.sql_place
+          : slice.SqlPlaceAt(std::strtoull(offset->second.c_str(), nullptr, 10));
+  if (detail->reason != "SQL_UNKNOWN_COLUMN") return SliceError(slice, place, "sql", status);
+  const std::string name = detail->metadata.at("name");
+  const absl::Status unknown = MakeError(
+      status.code(),
+      absl::StrCat("there is no column \"", name, "\"", SuggestName(name, NamesRead(slice))),
+      detail->reason);
+  return SliceError(slice, place, "sql", unknown);
+}
+
+// All columns of what the slice reads, for "have: …".
+std::vector<std::string> Planner::NamesRead(const SliceDef& slice) const {
+  std::set<std::string> seen;
+  std::vector<std::string> names;
+  const auto add = [&](const std::string& name) {
+    if (seen.insert(name).second) names.push_back(name);
+  };
+  for (const std::string& relation : gated_.at(slice.name).relations) {
+    if (const SourceDef* source = plan_.definition.FindSource(relation)) {
+      for (const ColumnDef& column : source->columns) add(column.name);
+    }
+    if (const SlicePlan* upstream = plan_.Find(relation)) {
+      for (const OutputColumn& column : upstream->columns) add(column.name);
+    }
+  }
+  return names;
+}
+
+absl::Status Planner::AllErrors() const {
+  if (errors_.empty()) return absl::OkStatus();
+  if (errors_.size() == 1) return errors_.front();
+  ErrorDetail detail = GetErrorDetail(errors_.front()).value_or(ErrorDetail{});
+  detail.violations.clear();
+  for (const absl::Status& error : errors_) {
+    const std::optional<ErrorDetail> one = GetErrorDetail(error);
+    if (!one.has_value()) return error;  // the engine's, not the definition's
+    detail.violations.insert(detail.violations.end(), one->violations.begin(),
+                             one->violations.end());
+  }
+  return MakeError(errors_.front().code(),
+                   absl::StrCat(errors_.front().message(), " (and ", errors_.size() - 1, " more)"),
+                   detail);
+}
+
+absl::Status Planner::GateAll() {
+  const DomainDef& definition = plan_.definition;
+  GateOptions options;
+  options.domain = definition.domain;
+  options.reproducible = true;
+  for (const SourceDef& source : definition.sources) options.known.push_back(source.name);
+  for (const SliceDef& slice : definition.slices) options.known.push_back(slice.name);
+  options.resolve = [&](absl::string_view name) -> std::optional<RelationTarget> {
+    if (definition.FindSource(name) == nullptr && definition.FindSlice(name) == nullptr) {
+      return std::nullopt;
+    }
+    return RelationTarget{"", "", std::string(name)};
+  };
+  for (const SliceDef& slice : definition.slices) {
+    absl::StatusOr<GatedQuery> query = GateQuery(*connection_, slice.sql, options);
+    if (query.ok()) {
+      gated_[slice.name] = *std::move(query);
+    } else {
+      errors_.push_back(AtPlace(slice, query.status()));
+    }
+  }
+  return AllErrors();
+}
+
+absl::Status Planner::CycleError(const SliceDef& slice,
+                                 const std::vector<std::string>& trail) const {
+  const auto begin = std::find(trail.begin(), trail.end(), slice.name);
+  const std::string cycle =
+      absl::StrCat(absl::StrJoin(begin, trail.end(), " → "), " → ", slice.name);
+  return SliceError(
+      slice, slice.sql_place, "sql",
+      MakeError(absl::StatusCode::kInvalidArgument,
+                absl::StrCat("slices read each other in a circle: ", cycle), "SLICE_CYCLE"));
+}
+
+absl::Status Planner::Visit(const SliceDef& slice, std::map<std::string, int>& marks,
+                            std::vector<std::string>& trail,
+                            std::vector<const SliceDef*>& order) const {
+  constexpr int kOpen = 1;
+  constexpr int kDone = 2;
+  int& mark = marks[slice.name];
+  if (mark == kDone) return absl::OkStatus();
+  if (mark == kOpen) return CycleError(slice, trail);
+  mark = kOpen;
+  trail.push_back(slice.name);
+  for (const std::string& relation : gated_.at(slice.name).relations) {
+    const SliceDef* upstream = plan_.definition.FindSlice(relation);
+    if (upstream == nullptr) continue;
+    ICEPIE_RETURN_IF_ERROR(Visit(*upstream, marks, trail, order));
+  }
+  trail.pop_back();
+  mark = kDone;
+  order.push_back(&slice);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<const SliceDef*>> Planner::Order() const {
+  std::map<std::string, int> marks;
+  std::vector<std::string> trail;
+  std::vector<const SliceDef*> order;
+  for (const SliceDef& slice : plan_.definition.slices) {
+    ICEPIE_RETURN_IF_ERROR(Visit(slice, marks, trail, order));
+  }
+  return order;
+}
+
+std::vector<std::string> ColumnNames(const std::vector<OutputColumn>& columns) {
+  std::vector<std::string> names;
+  names.reserve(columns.size());
+  for (const OutputColumn& column : columns) names.push_back(column.name);
+  return names;
+}
+
+absl::Status Planner::CheckColumns(const SliceDef& slice, const SlicePlan& plan) const {
+  const auto error = [&](const std::string& field, const std::string& what) {
+    const FilePlace place = field == "sql" ? slice.sql_place : slice.place;
+    return SliceError(slice, place, field, absl::InvalidArgumentError(what));
+  };
+  std::set<std::string> seen;
+  for (const OutputColumn& column : plan.columns) {
+    if (seen.insert(absl::AsciiStrToLower(column.name)).second) continue;
+    return error("sql",
+                 absl::StrCat("two columns are named \"", column.name, "\": give one an AS"));
+  }
+  const std::vector<std::string> names = ColumnNames(plan.columns);
+  const auto missing = [&](const std::string& name) {
+    return seen.count(absl::AsciiStrToLower(name)) == 0;
+  };
+  for (const std::string& key : slice.key) {
+    if (!missing(key)) continue;
+    return error("key", absl::StrCat("key: there is no output column \"", key, "\"",
+                                     SuggestName(key, names)));
+  }
+  for (const auto& [column, tolerance] : slice.diff_tolerance) {
+    if (!missing(column)) continue;
+    return error("diff", absl::StrCat("diff.tolerance: there is no output column \"", column, "\"",
+                                      SuggestName(column, names)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Planner::FindSources(SlicePlan& plan) {
+  std::vector<const SourceDef*> sources;
+  const GatedQuery& query = gated_.at(plan.slice);
+  for (const SourceDef& source : plan_.definition.sources) {
+    const auto& read = query.relations;
+    if (std::find(read.begin(), read.end(), source.name) != read.end()) sources.push_back(&source);
+  }
+  ICEPIE_ASSIGN_OR_RETURN(plan.sources, FindColumnUse(*connection_, query.sql, sources));
+  // The columns found must do: else the text names them in a way that was not seen.
+  ICEPIE_RETURN_IF_ERROR(MakeSources(plan.sources));
+  const absl::StatusOr<std::vector<OutputColumn>> bound = BindSelect(*connection_, query.sql);
+  if (!bound.ok() || !SameColumns(*bound, plan.columns)) plan.sources = AllColumns(sources);
+  return MakeSources(AllColumns(sources));
+}
+
+std::string Planner::WhyNotIncremental(const SlicePlan& plan) const {
+  if (!plan.upstream.empty()) {
+    return absl::StrCat("reads slice ", absl::StrJoin(plan.upstream, ", "));
+  }
+  if (plan.sources.empty()) return "reads no source";
+  if (plan.sources.size() > 1) {
+    return absl::StrCat("reads several sources: ",
+                        absl::StrJoin(gated_.at(plan.slice).relations, ", "));
+  }
+  const SourceDef* source = plan_.definition.FindSource(plan.sources.front().source);
+  if (!source->latest_by.empty()) return absl::StrCat("reads dimension ", source->name);
+  return "";
+}
+
+void Planner::Recompute(SlicePlan& plan, absl::string_view why) const {
+  plan.strategy = Strategy::kRecompute;
+  plan.why = absl::StrCat("recompute: ", why);
+  plan.create = CreateDataTable(plan.columns);
+  plan.apply = {"DELETE FROM __data",
+                absl::StrCat("INSERT INTO __data\n", gated_.at(plan.slice).sql)};
+}
+
+absl::Status Planner::ChooseStrategy(SlicePlan& plan) {
+  const std::string why_not = WhyNotIncremental(plan);
+  if (!why_not.empty()) {
+    Recompute(plan, why_not);
+    return Verify(plan);
+  }
+  const SourceDef& source = *plan_.definition.FindSource(plan.sources.front().source);
+  absl::StatusOr<SliceStatements> statements =
+      PlanIncremental(*connection_, gated_.at(plan.slice).sql, source, plan.columns);
+  if (!statements.ok()) {
+    Recompute(plan, statements.status().message());
+    return Verify(plan);
+  }
+  plan.strategy = statements->strategy;
+  plan.why = statements->why;
+  plan.create = std::move(statements->create);
+  plan.apply = std::move(statements->apply);
+  if (const absl::Status status = Verify(plan); !status.ok()) {
+    Recompute(plan,
+              absl::StrCat("its parts would not give the same types (", status.message(), ")"));
+    return Verify(plan);
+  }
+  return absl::OkStatus();
+}
+
+// Creates the generation as the engine will, and binds what it will run.
+absl::Status Planner::Verify(const SlicePlan& plan) {
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("ATTACH ':memory:' AS __check; USE __check"));
+  absl::Status status = MakeSources(plan.sources);
+  if (status.ok()) status = VerifyIn(plan);
+  const absl::Status restored = MakeSources(AllColumns(SourcesOf(plan)));
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("USE memory; DETACH __check"));
+  return status.ok() ? restored : status;
+}
+
+absl::Status Planner::VerifyIn(const SlicePlan& plan) {
+  for (const std::string& sql : plan.create) ICEPIE_RETURN_IF_ERROR(connection_->Run(sql));
+  for (const std::string& sql : plan.apply) {
+    ICEPIE_RETURN_IF_ERROR(connection_->Prepare(sql).status());
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> result,
+                          BindSelect(*connection_, "SELECT * FROM __result"));
+  if (SameColumns(result, plan.columns)) return absl::OkStatus();
+  return absl::FailedPreconditionError("other names or types");
+}
+
+nlohmann::json Reading(const ColumnDef& column) {
+  return {{"name", column.name},
+          {"type", column.type},
+          {"path", column.path},
+          {"format", static_cast<int>(column.format)},
+          {"rounding", static_cast<int>(column.rounding)},
+          {"required", column.required},
+          {"default", column.default_json.value_or("")},
+          {"has_default", column.default_json.has_value()}};
+}
+
+nlohmann::json Reading(const SourceDef& source, const std::vector<std::string>& columns) {
+  nlohmann::json reading = {{"name", source.name},
+                            {"stream", source.stream},
+                            {"latest_by", source.latest_by},
+                            {"columns", nlohmann::json::array()},
+                            {"where", nlohmann::json::object()}};
+  for (const ColumnDef& column : source.columns) {
+    if (std::find(columns.begin(), columns.end(), column.name) == columns.end()) continue;
+    reading["columns"].push_back(Reading(column));
+  }
+  for (const WhereTerm& term : source.where) {
+    reading["where"][absl::StrJoin(term.path, ".")] = term.json;
+  }
+  return reading;
+}
+
+std::string Planner::Hash(const SlicePlan& plan) const {
+  nlohmann::json content = {{"format", kFormat}, {"sql", gated_.at(plan.slice).sql}};
+  for (const SourceUse& use : plan.sources) {
+    content["sources"].push_back(Reading(*plan_.definition.FindSource(use.source), use.columns));
+  }
+  for (const std::string& upstream : plan.upstream) {
+    content["upstream"][upstream] = plan_.Find(upstream)->definition_hash;
+  }
+  const std::string text = content.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return Sha256Hex(text).substr(0, kHashCharacters);
+}
+
+absl::Status Planner::PlanSlice(const SliceDef& slice) {
+  const GatedQuery& query = gated_.at(slice.name);
+  SlicePlan plan;
+  plan.slice = slice.name;
+  for (const std::string& relation : query.relations) {
+    if (plan_.definition.FindSlice(relation) != nullptr) plan.upstream.push_back(relation);
+  }
+  absl::StatusOr<std::vector<OutputColumn>> columns = BindSelect(*connection_, query.sql);
+  if (!columns.ok()) return AtPlace(slice, columns.status());
+  plan.columns = *std::move(columns);
+  ICEPIE_RETURN_IF_ERROR(CheckColumns(slice, plan));
+  ICEPIE_RETURN_IF_ERROR(FindSources(plan));
+  if (const absl::Status status = ChooseStrategy(plan); !status.ok()) {
+    return SliceError(slice, slice.sql_place, "sql", status);
+  }
+  plan.definition_hash = Hash(plan);
+  ICEPIE_RETURN_IF_ERROR(MakeInput(slice.name, plan.columns));
+  plan_.slices.push_back(std::move(plan));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<DomainPlan> Planner::Plan() {
+  ICEPIE_RETURN_IF_ERROR(OpenScratch());
+  ICEPIE_RETURN_IF_ERROR(GateAll());
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<const SliceDef*> order, Order());
+  std::set<std::string> failed;
+  for (const SliceDef* slice : order) {
+    // What reads a slice that cannot be planned would only repeat its fault.
+    const auto& read = gated_.at(slice->name).relations;
+    const bool blocked = std::any_of(
+        read.begin(), read.end(), [&](const std::string& name) { return failed.count(name) > 0; });
+    const absl::Status status = blocked ? absl::OkStatus() : PlanSlice(*slice);
+    if (!status.ok()) errors_.push_back(status);
+    if (blocked || !status.ok()) failed.insert(slice->name);
+  }
+  ICEPIE_RETURN_IF_ERROR(AllErrors());
+  return std::move(plan_);
+}
+
+}  // namespace
+
+std::string StrategyName(Strategy strategy) {
+  switch (strategy) {
+    case Strategy::kAppend:
+      return "append";
+    case Strategy::kAggregate:
+      return "aggregate";
+    case Strategy::kRecompute:
+      return "recompute";
+  }
+  return "";
+}
+
+const SlicePlan* DomainPlan::Find(absl::string_view slice) const {
+  for (const SlicePlan& plan : slices) {
+    if (plan.slice == slice) return &plan;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<DomainPlan> PlanDomain(const DomainDef& definition) {
+  return Planner(definition).Plan();
+}
+
+}  // namespace icepie::slices

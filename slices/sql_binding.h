@@ -1,0 +1,25 @@
+// What a SELECT gives: names and types of its columns, as DuckDB binds them.
+#ifndef ICEPIE_SLICES_SQL_BINDING_H_
+#define ICEPIE_SLICES_SQL_BINDING_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "slices/plan.h"
+
+namespace icepie::slices {
+
+class DuckConnection;
+
+// Binds `sql` without running it. The connection must have errors_as_json set. INVALID_ARGUMENT
+// with SQL_UNKNOWN_COLUMN (`name` in metadata) or DEFINITION_INVALID; `offset` in metadata is the
+// byte of the SQL, when DuckDB says it.
+absl::StatusOr<std::vector<OutputColumn>> BindSelect(DuckConnection& connection,
+                                                     const std::string& sql);
+
+bool SameColumns(const std::vector<OutputColumn>& a, const std::vector<OutputColumn>& b);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_SQL_BINDING_H_
