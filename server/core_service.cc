@@ -1,0 +1,84 @@
+#include "server/core_service.h"
+
+#include <memory>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "server/read_records_call.h"
+#include "server/record_convert.h"
+#include "server/rpc_status.h"
+#include "server/stream_append_call.h"
+
+namespace icepie::server {
+namespace {
+
+constexpr int kReaderThreads = 2;
+
+grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
+                                 const absl::StatusOr<StreamInfo>& stream,
+                                 icepie::v1::Stream* response) {
+  if (stream.ok()) SetStream(*stream, *response);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(stream.status()));
+  return reactor;
+}
+
+}  // namespace
+
+CoreService::CoreService(icepie::Core* core) : core_(core), scheduler_(core, kReaderThreads) {}
+
+grpc::ServerUnaryReactor* CoreService::CreateStream(grpc::CallbackServerContext* context,
+                                                    const icepie::v1::CreateStreamRequest* request,
+                                                    icepie::v1::Stream* response) {
+  const absl::StatusOr<PayloadFormat> format = FormatOf(request->format());
+  if (!format.ok()) return Answer(context, format.status(), response);
+  return Answer(context, core_->CreateStream(request->name(), *format), response);
+}
+
+grpc::ServerUnaryReactor* CoreService::GetStream(grpc::CallbackServerContext* context,
+                                                 const icepie::v1::GetStreamRequest* request,
+                                                 icepie::v1::Stream* response) {
+  return Answer(context, core_->GetStream(request->name()), response);
+}
+
+grpc::ServerUnaryReactor* CoreService::ListStreams(
+    grpc::CallbackServerContext* context, const icepie::v1::ListStreamsRequest* /*request*/,
+    icepie::v1::ListStreamsResponse* response) {
+  for (const StreamInfo& stream : core_->ListStreams()) {
+    SetStream(stream, *response->add_streams());
+  }
+  response->set_head_position(core_->head_position());
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* CoreService::AppendRecords(
+    grpc::CallbackServerContext* context, const icepie::v1::AppendRecordsRequest* request,
+    icepie::v1::AppendRecordsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  icepie::v1::AppendRecordsRequest taken = *request;
+  absl::StatusOr<AppendBatch> batch = TakeBatch(taken);
+  if (!batch.ok()) {
+    reactor->Finish(ToGrpcStatus(batch.status()));
+    return reactor;
+  }
+  core_->Append(std::move(batch).value(),
+                [reactor, response](const absl::StatusOr<AppendResult>& result) {
+                  if (result.ok()) SetResponse(*result, *response);
+                  reactor->Finish(ToGrpcStatus(result.status()));
+                });
+  return reactor;
+}
+
+grpc::ServerBidiReactor<icepie::v1::AppendRecordsRequest, icepie::v1::AppendRecordsResponse>*
+CoreService::StreamAppendRecords(grpc::CallbackServerContext* /*context*/) {
+  return StreamAppendCall::Start(core_);
+}
+
+grpc::ServerWriteReactor<icepie::v1::ReadRecordsResponse>* CoreService::ReadRecords(
+    grpc::CallbackServerContext* /*context*/, const icepie::v1::ReadRecordsRequest* request) {
+  return ReadRecordsCall::Start(std::make_shared<ReadRecordsCall>(core_, &scheduler_, *request));
+}
+
+}  // namespace icepie::server

@@ -1,0 +1,44 @@
+// icepie.v1.Core over gRPC: streams, appends, reading back.
+#ifndef ICEPIE_SERVER_CORE_SERVICE_H_
+#define ICEPIE_SERVER_CORE_SERVICE_H_
+
+#include "core/core.h"
+#include "icepie/v1/core.grpc.pb.h"
+#include "server/feed_scheduler.h"
+
+namespace icepie::server {
+
+// Threads: gRPC's. Appends are validated in the callers' threads and answered from the core's
+//   sequencer; readers share two threads of the service's own.
+// Errors: the core's, as server/rpc_status.h turns them into details.
+// Lifetime: the core outlives it; the gRPC server that serves it is shut down before. That server
+//   must accept messages of 8 MiB, so that the core and not gRPC refuses a batch that is too large.
+class CoreService final : public icepie::v1::Core::CallbackService {
+ public:
+  explicit CoreService(icepie::Core* core);
+
+  grpc::ServerUnaryReactor* CreateStream(grpc::CallbackServerContext* context,
+                                         const icepie::v1::CreateStreamRequest* request,
+                                         icepie::v1::Stream* response) override;
+  grpc::ServerUnaryReactor* GetStream(grpc::CallbackServerContext* context,
+                                      const icepie::v1::GetStreamRequest* request,
+                                      icepie::v1::Stream* response) override;
+  grpc::ServerUnaryReactor* ListStreams(grpc::CallbackServerContext* context,
+                                        const icepie::v1::ListStreamsRequest* request,
+                                        icepie::v1::ListStreamsResponse* response) override;
+  grpc::ServerUnaryReactor* AppendRecords(grpc::CallbackServerContext* context,
+                                          const icepie::v1::AppendRecordsRequest* request,
+                                          icepie::v1::AppendRecordsResponse* response) override;
+  grpc::ServerBidiReactor<icepie::v1::AppendRecordsRequest, icepie::v1::AppendRecordsResponse>*
+  StreamAppendRecords(grpc::CallbackServerContext* context) override;
+  grpc::ServerWriteReactor<icepie::v1::ReadRecordsResponse>* ReadRecords(
+      grpc::CallbackServerContext* context, const icepie::v1::ReadRecordsRequest* request) override;
+
+ private:
+  icepie::Core* const core_;
+  FeedScheduler scheduler_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_CORE_SERVICE_H_

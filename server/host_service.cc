@@ -1,0 +1,108 @@
+#include "server/host_service.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "server/feed_call.h"
+
+namespace icepie::server {
+namespace {
+
+using icepie::worker::v1::TailRequest;
+using icepie::worker::v1::TailResponse;
+
+constexpr int kThreads = 2;
+// ReadBlocks may go beyond it by one block, which is about as large.
+constexpr int64_t kMessageBytes = int64_t{1} << 20;
+// Commits come every fraction of a millisecond; a message for each would cost more than it brings.
+constexpr auto kBlockInterval = std::chrono::milliseconds(1);
+constexpr auto kProgressInterval = std::chrono::milliseconds(50);
+
+class TailCall final : public FeedCall<TailResponse> {
+ public:
+  TailCall(Core* core, FeedScheduler* scheduler, const TailRequest& request)
+      : FeedCall(scheduler),
+        core_(core),
+        streams_(request.streams().begin(), request.streams().end()),
+        next_(request.from_position()),
+        end_(request.has_end_position() ? request.end_position()
+                                        : std::numeric_limits<int64_t>::max()) {}
+
+ protected:
+  FeedStep Step(TailResponse& response) override {
+    if (sent_any_ && next_ >= end_) return FeedStep::Finish(absl::OkStatus());
+    const SteadyTime now = std::chrono::steady_clock::now();
+    if (now < not_before_) return FeedStep::Wait(std::nullopt, not_before_);
+    const int64_t head = core_->head_position();
+    absl::StatusOr<BlockRange> range = Read(head);
+    if (!range.ok()) return FeedStep::Finish(range.status());
+    next_ = range->complete_position;
+    if (range->blocks.empty() && sent_any_ && next_ < end_ && now < progress_time_) {
+      not_before_ = now + kBlockInterval;
+      const bool news = head > sent_head_;
+      return FeedStep::Wait(head, news ? std::optional(progress_time_) : std::nullopt);
+    }
+    if (range->blocks.empty() && sent_any_ && next_ < end_ && head == sent_head_) {
+      return FeedStep::Wait(head, std::nullopt);
+    }
+    Fill(std::move(*range), head, response);
+    progress_time_ = now + kProgressInterval;
+    if (next_ >= head) not_before_ = now + kBlockInterval;
+    return FeedStep::Write();
+  }
+
+ private:
+  absl::StatusOr<BlockRange> Read(int64_t head) {
+    // In this order: a stream that is not there yet has no record below `head`.
+    std::vector<std::string> existing;
+    for (const std::string& stream : streams_) {
+      if (core_->GetStream(stream).ok()) existing.push_back(stream);
+    }
+    if (!existing.empty() || next_ > head || next_ < 0) {
+      return core_->ReadBlocks(existing, next_, std::min(head, end_), kMessageBytes);
+    }
+    BlockRange nothing;
+    nothing.complete_position = std::max(next_, std::min(head, end_));
+    return nothing;
+  }
+
+  void Fill(BlockRange range, int64_t head, TailResponse& response) {
+    response.Clear();
+    for (StoredBlock& block : range.blocks) {
+      auto* out = response.add_blocks();
+      out->set_stream(std::move(block.stream));
+      out->set_data(std::move(block.data));
+    }
+    response.set_complete_position(next_);
+    response.set_head_position(head);
+    sent_head_ = head;
+    sent_any_ = true;
+  }
+
+  Core* const core_;
+  const std::vector<std::string> streams_;
+  int64_t next_;
+  const int64_t end_;
+  bool sent_any_ = false;
+  int64_t sent_head_ = 0;
+  SteadyTime not_before_;     // of the next reading
+  SteadyTime progress_time_;  // of the next message without blocks
+};
+
+}  // namespace
+
+HostService::HostService(Core* core) : core_(core), scheduler_(core, kThreads) {}
+
+grpc::ServerWriteReactor<TailResponse>* HostService::Tail(grpc::CallbackServerContext* /*context*/,
+                                                          const TailRequest* request) {
+  return FeedCall<TailResponse>::Start(std::make_shared<TailCall>(core_, &scheduler_, *request));
+}
+
+}  // namespace icepie::server

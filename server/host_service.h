@@ -1,0 +1,31 @@
+// The daemon's side of the private socket: hands the core's blocks to workers.
+#ifndef ICEPIE_SERVER_HOST_SERVICE_H_
+#define ICEPIE_SERVER_HOST_SERVICE_H_
+
+#include "core/core.h"
+#include "icepie/worker/v1/worker.grpc.pb.h"
+#include "server/feed_scheduler.h"
+
+namespace icepie::server {
+
+// Threads: gRPC's; reading is done by two threads of its own, for any number of tails.
+// Lifetime: the core outlives it; the gRPC server that serves it is shut down before.
+class HostService final : public icepie::worker::v1::Host::CallbackService {
+ public:
+  explicit HostService(Core* core);
+
+  // Blocks are forwarded as stored, about 2 MiB a message at most. The first message comes at once,
+  // blocks as soon as they are committed (a message a millisecond), and progress of the head alone
+  // every 50 ms at most. A wanted stream that does not exist yet is empty until it does.
+  grpc::ServerWriteReactor<icepie::worker::v1::TailResponse>* Tail(
+      grpc::CallbackServerContext* context,
+      const icepie::worker::v1::TailRequest* request) override;
+
+ private:
+  Core* const core_;
+  FeedScheduler scheduler_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_HOST_SERVICE_H_

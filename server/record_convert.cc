@@ -1,0 +1,156 @@
+#include "server/record_convert.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "core/base/status.h"
+#include "core/block.h"
+
+namespace icepie::server {
+namespace {
+
+// What google.protobuf.Timestamp allows: the years 1 to 9999.
+constexpr int64_t kSecondsMin = -62135596800;
+constexpr int64_t kSecondsMax = 253402300799;
+
+absl::Status FieldError(int record, absl::string_view field, absl::string_view reason,
+                        absl::string_view what) {
+  const std::string name = absl::StrCat("records[", record, "].", field);
+  return MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(name, " ", what),
+                   ErrorDetail{std::string(reason),
+                               {{"record", absl::StrCat(record)}},
+                               {{name, std::string(what)}},
+                               std::nullopt});
+}
+
+void SetTime(int64_t micros, google::protobuf::Timestamp& time) {
+  int64_t seconds = micros / 1000000;
+  int64_t rest = micros % 1000000;
+  if (rest < 0) {
+    rest += 1000000;
+    --seconds;
+  }
+  time.set_seconds(seconds);
+  time.set_nanos(static_cast<int32_t>(rest * 1000));
+}
+
+bool InRange(const google::protobuf::Timestamp& time) {
+  return time.seconds() >= kSecondsMin && time.seconds() <= kSecondsMax && time.nanos() >= 0 &&
+         time.nanos() <= 999999999;
+}
+
+absl::Status CheckRecord(int i, const icepie::v1::Record& record) {
+  constexpr absl::string_view kSetByCore = "is set by the core; leave it out";
+  if (record.has_position()) return FieldError(i, "position", "PARAMETER_INVALID", kSetByCore);
+  if (record.has_offset()) return FieldError(i, "offset", "PARAMETER_INVALID", kSetByCore);
+  if (record.has_ingest_time())
+    return FieldError(i, "ingest_time", "PARAMETER_INVALID", kSetByCore);
+  if (record.has_event_time() && !InRange(record.event_time())) {
+    return FieldError(i, "event_time", "PARAMETER_INVALID",
+                      "is not between the years 1 and 9999 with 0 to 999,999,999 nanoseconds");
+  }
+  if (!record.stream().empty() && record.stream().front() == '_') {
+    return FieldError(i, "stream", "STREAM_NAME_RESERVED",
+                      absl::StrCat("is ", record.stream().substr(0, 64),
+                                   ": streams that begin with _ are written by the core only"));
+  }
+  return absl::OkStatus();
+}
+
+NewRecord TakeRecord(icepie::v1::Record& record) {
+  NewRecord out;
+  out.stream = std::move(*record.mutable_stream());
+  if (record.has_key()) out.key = std::move(*record.mutable_key());
+  out.payload = std::move(*record.mutable_payload());
+  if (record.has_event_time()) {
+    out.event_time_us =
+        record.event_time().seconds() * 1000000 + record.event_time().nanos() / 1000;
+  }
+  for (icepie::v1::Header& header : *record.mutable_headers()) {
+    out.headers.push_back({std::move(*header.mutable_name()), std::move(*header.mutable_value())});
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<AppendBatch> TakeBatch(icepie::v1::AppendRecordsRequest& request) {
+  AppendBatch batch;
+  batch.records.reserve(static_cast<size_t>(request.records_size()));
+  for (int i = 0; i < request.records_size(); ++i) {
+    icepie::v1::Record& record = *request.mutable_records(i);
+    ICEPIE_RETURN_IF_ERROR(CheckRecord(i, record));
+    batch.records.push_back(TakeRecord(record));
+  }
+  for (int i = 0; i < request.conditions_size(); ++i) {
+    const icepie::v1::AppendCondition& condition = request.conditions(i);
+    if (!condition.has_end_offset()) {
+      const std::string name = absl::StrCat("conditions[", i, "].end_offset");
+      return MakeError(absl::StatusCode::kInvalidArgument,
+                       absl::StrCat(name, " is missing: a condition says where the stream ends"),
+                       ErrorDetail{"PARAMETER_INVALID", {}, {{name, "is missing"}}, std::nullopt});
+    }
+    batch.conditions.push_back({condition.stream(), condition.end_offset()});
+  }
+  return batch;
+}
+
+void SetResponse(const AppendResult& result, icepie::v1::AppendRecordsResponse& response) {
+  response.set_first_position(result.first_position);
+  response.set_end_position(result.end_position);
+  for (const AppendedRange& range : result.streams) {
+    auto* out = response.add_streams();
+    out->set_stream(range.stream);
+    out->set_first_offset(range.first_offset);
+    out->set_end_offset(range.end_offset);
+  }
+  SetTime(result.ingest_time_us, *response.mutable_ingest_time());
+}
+
+absl::Status SetRecord(absl::string_view stream, const RecordView& view,
+                       icepie::v1::Record& record) {
+  record.set_stream(stream.data(), stream.size());
+  if (view.key) record.set_key(view.key->data(), view.key->size());
+  record.set_payload(view.payload.data(), view.payload.size());
+  if (view.event_time_us) SetTime(*view.event_time_us, *record.mutable_event_time());
+  if (!view.headers.empty()) {
+    ICEPIE_ASSIGN_OR_RETURN(std::vector<RecordHeader> headers, DecodeHeaders(view.headers));
+    for (RecordHeader& header : headers) {
+      auto* out = record.add_headers();
+      out->set_name(std::move(header.name));
+      out->set_value(std::move(header.value));
+    }
+  }
+  record.set_position(view.position);
+  record.set_offset(view.offset);
+  SetTime(view.ingest_time_us, *record.mutable_ingest_time());
+  return absl::OkStatus();
+}
+
+void SetStream(const StreamInfo& info, icepie::v1::Stream& stream) {
+  stream.set_name(info.name);
+  stream.set_format(info.format == PayloadFormat::kJson ? icepie::v1::PAYLOAD_FORMAT_JSON
+                                                        : icepie::v1::PAYLOAD_FORMAT_BYTES);
+  stream.set_end_offset(info.end_offset);
+  SetTime(absl::ToUnixMicros(info.create_time), *stream.mutable_create_time());
+}
+
+absl::StatusOr<PayloadFormat> FormatOf(icepie::v1::PayloadFormat format) {
+  switch (format) {
+    case icepie::v1::PAYLOAD_FORMAT_UNSPECIFIED:
+    case icepie::v1::PAYLOAD_FORMAT_JSON:
+      return PayloadFormat::kJson;
+    case icepie::v1::PAYLOAD_FORMAT_BYTES:
+      return PayloadFormat::kBytes;
+    default:
+      return MakeError(
+          absl::StatusCode::kInvalidArgument,
+          absl::StrCat("payload format ", static_cast<int>(format),
+                       " is unknown: use JSON or BYTES"),
+          ErrorDetail{"PARAMETER_INVALID", {}, {{"format", "is unknown"}}, std::nullopt});
+  }
+}
+
+}  // namespace icepie::server

@@ -1,0 +1,147 @@
+#include "server/stream_append_call.h"
+
+#include <utility>
+
+#include "server/record_convert.h"
+#include "server/rpc_status.h"
+
+namespace icepie::server {
+namespace {
+
+// Batches whose answer has not been written. When so many are in flight nothing more is read, and
+// gRPC's flow control holds the client back.
+constexpr size_t kInFlightMax = 16;
+
+}  // namespace
+
+StreamAppendCall* StreamAppendCall::Start(Core* core) {
+  auto call = std::make_shared<StreamAppendCall>(core);
+  call->self_ = call;
+  call->Proceed();
+  return call.get();
+}
+
+void StreamAppendCall::OnReadDone(bool ok) {
+  bool take = false;
+  {
+    const MutexLock lock(mutex_);
+    reading_ = false;
+    input_ended_ = !ok;
+    take = ok && !failed_ && !cancelled_;
+    submitting_ = take;
+  }
+  if (take) Submit();
+  Proceed();
+}
+
+void StreamAppendCall::Submit() {
+  Answer* slot = nullptr;
+  {
+    const MutexLock lock(mutex_);
+    ++waiting_;
+    slot = &answers_.emplace_back();
+  }
+  absl::StatusOr<AppendBatch> batch = TakeBatch(request_);
+  if (batch.ok()) {
+    batch->chain = chain_;
+    core_->Append(std::move(batch).value(),
+                  [self = shared_from_this(), slot](absl::StatusOr<AppendResult> answer) {
+                    self->OnAnswer(slot, std::move(answer));
+                  });
+  } else {
+    chain_->broken.store(true);
+    OnAnswer(slot, batch.status());
+  }
+  const MutexLock lock(mutex_);
+  submitting_ = false;
+}
+
+void StreamAppendCall::OnAnswer(Answer* slot, absl::StatusOr<AppendResult> answer) {
+  {
+    const MutexLock lock(mutex_);
+    --waiting_;
+    failed_ = failed_ || !answer.ok();
+    slot->emplace(std::move(answer));
+  }
+  Proceed();
+}
+
+void StreamAppendCall::OnWriteDone(bool ok) {
+  {
+    const MutexLock lock(mutex_);
+    writing_ = false;
+    cancelled_ = cancelled_ || !ok;
+    answers_.pop_front();
+  }
+  Proceed();
+}
+
+void StreamAppendCall::OnCancel() {
+  {
+    const MutexLock lock(mutex_);
+    cancelled_ = true;
+  }
+  Proceed();
+}
+
+bool StreamAppendCall::MayRead() const {
+  return !reading_ && !submitting_ && !failed_ && !cancelled_ && !input_ended_ &&
+         answers_.size() < kInFlightMax;
+}
+
+bool StreamAppendCall::AtEnd(grpc::Status& status) const {
+  if (waiting_ > 0 || writing_ || submitting_ || starting_reads_ > 0) return false;
+  if (cancelled_) {
+    status = grpc::Status(grpc::StatusCode::CANCELLED, "cancelled");
+    return true;
+  }
+  if (answers_.empty()) return input_ended_;
+  status = ToGrpcStatus(answers_.front()->status());  // an OK one would have been written
+  return true;
+}
+
+StreamAppendCall::Next StreamAppendCall::Decide(grpc::Status& status) {
+  if (finished_) return Next::kNothing;
+  if (!writing_ && !cancelled_ && !answers_.empty() && answers_.front() && answers_.front()->ok()) {
+    response_.Clear();
+    SetResponse(**answers_.front(), response_);
+    writing_ = true;
+    return Next::kWrite;
+  }
+  if (MayRead()) {
+    reading_ = true;
+    ++starting_reads_;
+    return Next::kRead;
+  }
+  finished_ = AtEnd(status);
+  return finished_ ? Next::kFinish : Next::kNothing;
+}
+
+void StreamAppendCall::Proceed() {
+  const auto self = shared_from_this();  // gRPC may be done with the call before this returns
+  while (true) {
+    Next next = Next::kNothing;
+    grpc::Status status;
+    {
+      const MutexLock lock(mutex_);
+      next = Decide(status);
+    }
+    switch (next) {
+      case Next::kNothing:
+        return;
+      case Next::kWrite:
+        StartWrite(&response_);
+        break;
+      case Next::kRead: {
+        StartRead(&request_);
+        const MutexLock lock(mutex_);
+        --starting_reads_;
+        break;
+      }
+      case Next::kFinish:
+        return Finish(status);
+    }
+  }
+}
+
+}  // namespace icepie::server
