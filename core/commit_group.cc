@@ -25,12 +25,6 @@ absl::Status ConditionFailed(const StreamCondition& failed,
                    "APPEND_CONDITION_FAILED", std::move(metadata));
 }
 
-absl::Status ChainBroken() {
-  return MakeError(absl::StatusCode::kAborted,
-                   "a batch before this one failed; nothing of this one was stored",
-                   "APPEND_CHAIN_BROKEN");
-}
-
 // Records of one stream within an append are neighbours in it, whatever lies between them.
 void ExtendRange(AppendResult& result, const BlockPlace& place, const std::string& stream) {
   const int64_t end_offset = place.first_offset + place.record_count;
@@ -50,7 +44,7 @@ int64_t& CommitGroup::EndOffset(Stream* stream) {
 }
 
 absl::Status CommitGroup::Check(const PreparedAppend& append) {
-  if (append.chain && append.chain->broken.load()) return ChainBroken();
+  if (append.chain && append.chain->failed.load()) return ChainBroken();
   const StreamCondition* failed = nullptr;
   std::vector<StreamCondition> actual;
   for (const StreamCondition& condition : append.conditions) {
@@ -65,7 +59,7 @@ void CommitGroup::Add(PreparedAppend append) {
   planned.append = std::move(append);
   planned.refused = Check(planned.append);
   if (!planned.refused.ok()) {
-    if (planned.append.chain) planned.append.chain->broken.store(true);
+    if (planned.append.chain) planned.append.chain->failed.store(true);
     return;
   }
   planned.result.first_position = head_;

@@ -72,7 +72,7 @@ class CoreImpl final : public Core {
       if (status.ok()) return;
       done = std::move(append->done);
     }
-    if (chain) chain->broken.store(true);
+    if (chain) chain->refused.store(true);
     done(std::move(status));
   }
 
@@ -122,6 +122,7 @@ class CoreImpl final : public Core {
   }
 
   absl::StatusOr<PreparedAppend> Prepare(AppendBatch batch) {
+    if (batch.chain && (batch.chain->refused || batch.chain->failed)) return ChainBroken();
     ICEPIE_RETURN_IF_ERROR(guard_.Check());
     ICEPIE_ASSIGN_OR_RETURN(const std::vector<Stream*> streams,
                             ValidateRecords(batch.records, options_, *streams_));

@@ -39,7 +39,8 @@ struct AppendCondition {
 // Batches that one client sends without waiting for the answers in between: after the first that
 // fails, those behind it are refused with ABORTED/APPEND_CHAIN_BROKEN. Share one among them.
 struct AppendChain {
-  std::atomic<bool> broken{false};
+  std::atomic<bool> refused{false};  // a batch was not even queued: those queued before it go on
+  std::atomic<bool> failed{false};   // a batch failed at its commit
 };
 
 struct AppendBatch {

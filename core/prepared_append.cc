@@ -49,6 +49,12 @@ int64_t MemoryBytes(const AppendRun& run) {
 
 }  // namespace
 
+absl::Status ChainBroken() {
+  return MakeError(absl::StatusCode::kAborted,
+                   "a batch before this one failed; nothing of this one was stored",
+                   "APPEND_CHAIN_BROKEN");
+}
+
 absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vector<Stream*>& streams,
                                              const StreamRegistry& registry) {
   PreparedAppend append;

@@ -41,6 +41,9 @@ struct PreparedAppend {
   Core::AppendDone done;
 };
 
+// ABORTED/APPEND_CHAIN_BROKEN.
+absl::Status ChainBroken();
+
 // `streams` are those of ValidateRecords. NOT_FOUND for a condition on an unknown stream.
 absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vector<Stream*>& streams,
                                              const StreamRegistry& registry);

@@ -49,7 +49,6 @@ void StreamAppendCall::Submit() {
                     self->OnAnswer(slot, std::move(answer));
                   });
   } else {
-    chain_->broken.store(true);
     OnAnswer(slot, batch.status());
   }
   const MutexLock lock(mutex_);

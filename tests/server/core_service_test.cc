@@ -1,0 +1,374 @@
+#include "server/core_service.h"
+
+#include <gmock/gmock.h>
+
+#include <thread>
+
+#include "tests/server/rpc_fixture.h"
+
+namespace icepie::server {
+namespace {
+
+using icepie::v1::AppendRecordsRequest;
+using icepie::v1::AppendRecordsResponse;
+using icepie::v1::ReadRecordsRequest;
+using icepie::v1::ReadRecordsResponse;
+using testing::HasSubstr;
+
+AppendRecordsRequest Request(const std::string& stream, int64_t first, int64_t count) {
+  AppendRecordsRequest request;
+  for (int64_t n = first; n < first + count; ++n) {
+    auto* record = request.add_records();
+    record->set_stream(stream);
+    record->set_payload("{\"n\":" + std::to_string(n) + "}");
+  }
+  return request;
+}
+
+class CoreServiceTest : public RpcFixture<CoreService> {
+ protected:
+  CoreServiceTest() : stub_(icepie::v1::Core::NewStub(channel_)) {}
+
+  grpc::Status Append(const AppendRecordsRequest& request, AppendRecordsResponse* response) {
+    grpc::ClientContext context;
+    Bound(context);
+    return stub_->AppendRecords(&context, request, response);
+  }
+
+  // The batch is refused with `reason`, and nothing is stored.
+  grpc::Status Refused(const AppendRecordsRequest& request, const std::string& reason) {
+    AppendRecordsResponse response;
+    const int64_t head = core_->head_position();
+    grpc::Status status = Append(request, &response);
+    EXPECT_EQ(ReasonOf(status), reason) << status.error_message();
+    EXPECT_EQ(core_->head_position(), head);
+    return status;
+  }
+
+  grpc::Status Read(const ReadRecordsRequest& request, std::vector<icepie::v1::Record>* records,
+                    int64_t* next = nullptr) {
+    grpc::ClientContext context;
+    Bound(context);
+    const auto reader = stub_->ReadRecords(&context, request);
+    ReadRecordsResponse response;
+    while (reader->Read(&response)) {
+      EXPECT_LT(response.ByteSizeLong(), size_t{2} << 20);
+      for (const auto& record : response.records()) records->push_back(record);
+      if (next != nullptr) *next = response.next_position();
+    }
+    return reader->Finish();
+  }
+
+  const std::unique_ptr<icepie::v1::Core::Stub> stub_;
+};
+
+TEST_F(CoreServiceTest, StreamsAreCreatedOnceAndListed) {
+  icepie::v1::CreateStreamRequest request;
+  request.set_name("flights");
+  for (int i = 0; i < 2; ++i) {
+    grpc::ClientContext context;
+    icepie::v1::Stream stream;
+    ASSERT_TRUE(stub_->CreateStream(&context, request, &stream).ok());
+    EXPECT_EQ(stream.format(), icepie::v1::PAYLOAD_FORMAT_JSON);
+    EXPECT_GT(stream.create_time().seconds(), 0);
+  }
+  request.set_format(icepie::v1::PAYLOAD_FORMAT_BYTES);
+  grpc::ClientContext other;
+  icepie::v1::Stream stream;
+  const grpc::Status status = stub_->CreateStream(&other, request, &stream);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_EQ(ReasonOf(status), "STREAM_EXISTS");
+
+  grpc::ClientContext list;
+  icepie::v1::ListStreamsResponse streams;
+  ASSERT_TRUE(stub_->ListStreams(&list, {}, &streams).ok());
+  ASSERT_EQ(streams.streams_size(), 1);
+  EXPECT_EQ(streams.streams(0).name(), "flights");
+
+  grpc::ClientContext get;
+  icepie::v1::GetStreamRequest unknown;
+  unknown.set_name("nope");
+  EXPECT_EQ(ReasonOf(stub_->GetStream(&get, unknown, &stream)), "STREAM_NOT_FOUND");
+}
+
+TEST_F(CoreServiceTest, BadStreamNamesAndFormatsAreRefused) {
+  icepie::v1::CreateStreamRequest request;
+  icepie::v1::Stream stream;
+  request.set_name("_admin");
+  grpc::ClientContext context;
+  EXPECT_EQ(ReasonOf(stub_->CreateStream(&context, request, &stream)), "STREAM_NAME_INVALID");
+  request.set_name("a");
+  request.set_format(static_cast<icepie::v1::PayloadFormat>(9));
+  grpc::ClientContext second;
+  EXPECT_EQ(ReasonOf(stub_->CreateStream(&second, request, &stream)), "PARAMETER_INVALID");
+  EXPECT_TRUE(core_->ListStreams().empty());
+}
+
+TEST_F(CoreServiceTest, ARecordComesBackAsItWasAppended) {
+  Create("raw", PayloadFormat::kBytes);
+  AppendRecordsRequest request;
+  auto* record = request.add_records();
+  record->set_stream("raw");
+  record->set_key(std::string("k\0", 2));
+  record->set_payload(std::string("\xff\0", 2));
+  record->mutable_event_time()->set_seconds(-1);
+  record->mutable_event_time()->set_nanos(5000);
+  auto* header = record->add_headers();
+  header->set_name("producer");
+  header->set_value("w-1");
+  AppendRecordsResponse response;
+  ASSERT_TRUE(Append(request, &response).ok());
+  EXPECT_EQ(response.first_position(), 0);
+  EXPECT_EQ(response.end_position(), 1);
+  EXPECT_EQ(response.streams(0).end_offset(), 1);
+
+  std::vector<icepie::v1::Record> records;
+  ASSERT_TRUE(Read({}, &records).ok());
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].position(), 0);
+  EXPECT_EQ(records[0].offset(), 0);
+  EXPECT_EQ(records[0].ingest_time().seconds(), response.ingest_time().seconds());
+  records[0].clear_position();
+  records[0].clear_offset();
+  records[0].clear_ingest_time();
+  EXPECT_EQ(records[0].SerializeAsString(), request.records(0).SerializeAsString());
+}
+
+TEST_F(CoreServiceTest, BadBatchesAreRefusedWithTheirField) {
+  Create("a");
+  ASSERT_TRUE(core_->CreateInternalStream("_admin", PayloadFormat::kJson).ok());
+  EXPECT_FALSE(Refused({}, "BATCH_EMPTY").ok());
+
+  AppendRecordsRequest request = Request("a", 0, 3);
+  request.mutable_records(2)->set_payload("{");
+  const grpc::Status status = Refused(request, "PAYLOAD_INVALID");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(GetErrorDetail(FromGrpcStatus(status))->violations.at(0).field, "records[2].payload");
+
+  request = Request("a", 0, 1);
+  request.mutable_records(0)->set_position(7);
+  EXPECT_FALSE(Refused(request, "PARAMETER_INVALID").ok());
+  request = Request("a", 0, 1);
+  request.mutable_records(0)->set_offset(7);
+  EXPECT_FALSE(Refused(request, "PARAMETER_INVALID").ok());
+  request = Request("a", 0, 1);
+  request.mutable_records(0)->mutable_ingest_time();
+  EXPECT_FALSE(Refused(request, "PARAMETER_INVALID").ok());
+  request = Request("a", 0, 1);
+  request.mutable_records(0)->mutable_event_time()->set_nanos(-1);
+  EXPECT_FALSE(Refused(request, "PARAMETER_INVALID").ok());
+  request = Request("a", 0, 1);
+  request.add_conditions()->set_stream("a");
+  EXPECT_FALSE(Refused(request, "PARAMETER_INVALID").ok());
+  EXPECT_FALSE(Refused(Request("_admin", 0, 1), "STREAM_NAME_RESERVED").ok());
+  EXPECT_FALSE(Refused(Request("nope", 0, 1), "STREAM_NOT_FOUND").ok());
+}
+
+TEST_F(CoreServiceTest, TheCoreRefusesWhatIsTooLarge) {
+  Create("raw", PayloadFormat::kBytes);
+  AppendRecordsRequest request;
+  for (int i = 0; i < 5; ++i) {
+    request.add_records()->set_stream("raw");
+    request.mutable_records(i)->set_payload(std::string(900000, 'x'));
+  }
+  EXPECT_FALSE(Refused(request, "BATCH_TOO_LARGE").ok());
+  request.clear_records();
+  request.add_records()->set_stream("raw");
+  request.mutable_records(0)->set_payload(std::string(1100000, 'x'));
+  EXPECT_FALSE(Refused(request, "RECORD_TOO_LARGE").ok());
+}
+
+TEST_F(CoreServiceTest, StreamedBatchesAreAnsweredInOrder) {
+  Create("a");
+  constexpr int kBatches = 200;
+  grpc::ClientContext context;
+  Bound(context);
+  const auto call = stub_->StreamAppendRecords(&context);
+  std::thread writer([&] {
+    for (int i = 0; i < kBatches; ++i) EXPECT_TRUE(call->Write(Request("a", i * 10, 10)));
+    call->WritesDone();
+  });
+  AppendRecordsResponse response;
+  int64_t answered = 0;
+  while (call->Read(&response)) {
+    EXPECT_EQ(response.first_position(), answered * 10);
+    EXPECT_EQ(response.end_position(), ++answered * 10);
+  }
+  writer.join();
+  EXPECT_TRUE(call->Finish().ok());
+  EXPECT_EQ(answered, kBatches);
+  const std::vector<ReadRecord> records = ReadAll(*core_);
+  ASSERT_EQ(records.size(), size_t{kBatches} * 10);
+  EXPECT_EQ(records.back().payload, "{\"n\":1999}");
+}
+
+TEST_F(CoreServiceTest, TheFirstFailingBatchEndsTheCall) {
+  Create("a");
+  for (const bool at_commit : {false, true}) {
+    SCOPED_TRACE(at_commit ? "refused at commit" : "refused at validation");
+    const int64_t head = core_->head_position();
+    grpc::ClientContext context;
+    Bound(context);
+    const auto call = stub_->StreamAppendRecords(&context);
+    for (int i = 0; i < 6; ++i) {
+      AppendRecordsRequest request = Request("a", i, 1);
+      if (i == 3 && at_commit) {
+        request.add_conditions()->set_stream("a");
+        request.mutable_conditions(0)->set_end_offset(999);
+      }
+      if (i == 3 && !at_commit) request.mutable_records(0)->set_payload("nope");
+      if (!call->Write(request)) break;
+    }
+    call->WritesDone();
+    AppendRecordsResponse response;
+    int answers = 0;
+    while (call->Read(&response)) ++answers;
+    const grpc::Status status = call->Finish();
+    EXPECT_EQ(ReasonOf(status), at_commit ? "APPEND_CONDITION_FAILED" : "PAYLOAD_INVALID");
+    EXPECT_EQ(answers, 3);
+    EXPECT_EQ(core_->head_position(), head + 3);
+  }
+}
+
+TEST_F(CoreServiceTest, ACancelledStreamOfBatchesEnds) {
+  Create("a");
+  for (int i = 0; i < 20; ++i) {
+    grpc::ClientContext context;
+    Bound(context);
+    const auto call = stub_->StreamAppendRecords(&context);
+    for (int b = 0; b < i; ++b) call->Write(Request("a", 0, 5));
+    context.TryCancel();
+    EXPECT_EQ(call->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  AppendRecordsResponse response;
+  EXPECT_TRUE(Append(Request("a", 0, 1), &response).ok());
+  EXPECT_EQ(core_->head_position() % 5, 1);  // whole batches only
+}
+
+TEST_F(CoreServiceTest, ReadingRespectsStreamsBoundsAndLimits) {
+  Create("a");
+  Create("b");
+  AppendRecordsResponse appended;
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(Append(Request("a", i * 3, 3), &appended).ok());
+    ASSERT_TRUE(Append(Request("b", i * 2, 2), &appended).ok());
+  }
+  ReadRecordsRequest request;
+  request.add_streams("b");
+  std::vector<icepie::v1::Record> records;
+  int64_t next = 0;
+  ASSERT_TRUE(Read(request, &records, &next).ok());
+  ASSERT_EQ(records.size(), 10u);
+  EXPECT_EQ(records[9].offset(), 9);
+  EXPECT_EQ(next, 25);
+
+  records.clear();
+  request.set_from_position(4);
+  request.set_max_records(2);
+  ASSERT_TRUE(Read(request, &records, &next).ok());
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].position(), 4);
+  EXPECT_EQ(records[1].position(), 8);
+  EXPECT_EQ(next, 9);
+
+  records.clear();
+  request.clear_streams();
+  request.set_max_records(0);
+  request.set_end_position(7);
+  ASSERT_TRUE(Read(request, &records, &next).ok());
+  EXPECT_EQ(records.size(), 3u);
+  EXPECT_EQ(next, 7);
+
+  records.clear();
+  request.set_from_position(25);
+  request.set_end_position(25);
+  ASSERT_TRUE(Read(request, &records, &next).ok());
+  EXPECT_TRUE(records.empty());
+  EXPECT_EQ(next, 25);
+}
+
+TEST_F(CoreServiceTest, BadReadsAreRefused) {
+  Create("a");
+  std::vector<icepie::v1::Record> records;
+  ReadRecordsRequest request;
+  request.set_from_position(1);
+  const grpc::Status ahead = Read(request, &records);
+  EXPECT_EQ(ahead.error_code(), grpc::StatusCode::OUT_OF_RANGE);
+  EXPECT_EQ(ReasonOf(ahead), "POSITION_AHEAD_OF_CORE");
+  request.set_from_position(-1);
+  EXPECT_EQ(ReasonOf(Read(request, &records)), "PARAMETER_INVALID");
+  request.set_from_position(0);
+  request.set_max_records(-1);
+  EXPECT_EQ(ReasonOf(Read(request, &records)), "PARAMETER_INVALID");
+  request.set_max_records(0);
+  request.add_streams("nope");
+  const grpc::Status unknown = Read(request, &records);
+  EXPECT_EQ(ReasonOf(unknown), "STREAM_NOT_FOUND");
+  EXPECT_THAT(unknown.error_message(), HasSubstr("icepie stream create nope"));
+}
+
+TEST_F(CoreServiceTest, LargeReadsComeInSmallMessages) {
+  Create("raw", PayloadFormat::kBytes);
+  for (int i = 0; i < 4; ++i) {
+    AppendBatch batch;
+    for (int r = 0; r < 20; ++r)
+      batch.records.push_back(MakeRecord("raw", std::string(100000, 'x')));
+    RpcFixture::Append(std::move(batch));
+  }
+  std::vector<icepie::v1::Record> records;
+  ASSERT_TRUE(Read({}, &records).ok());
+  EXPECT_EQ(records.size(), 80u);
+}
+
+TEST_F(CoreServiceTest, FollowingDeliversNewRecordsUntilCancelled) {
+  Create("a");
+  Create("b");
+  RpcFixture::Append(NumberedBatch("a", 0, 1));
+  ReadRecordsRequest request;
+  request.add_streams("a");
+  request.set_follow(true);
+  grpc::ClientContext context;
+  Bound(context);
+  const auto reader = stub_->ReadRecords(&context, request);
+  ReadRecordsResponse response;
+  for (int64_t n = 0; n < 20; ++n) {
+    ASSERT_TRUE(reader->Read(&response));
+    ASSERT_EQ(response.records_size(), 1);
+    EXPECT_EQ(response.records(0).offset(), n);
+    RpcFixture::Append(NumberedBatch("b", n, 1));
+    RpcFixture::Append(NumberedBatch("a", n + 1, 1));
+  }
+  context.TryCancel();
+  while (reader->Read(&response)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(CoreServiceTest, FollowingEndsAtItsBound) {
+  Create("a");
+  ReadRecordsRequest request;
+  request.set_follow(true);
+  request.set_end_position(3);
+  std::thread appender([&] {
+    for (int i = 0; i < 5; ++i) RpcFixture::Append(NumberedBatch("a", i, 1));
+  });
+  std::vector<icepie::v1::Record> records;
+  EXPECT_TRUE(Read(request, &records).ok());
+  EXPECT_EQ(records.size(), 3u);
+  appender.join();
+}
+
+TEST_F(CoreServiceTest, ADeadlineEndsAFollow) {
+  Create("a");
+  ReadRecordsRequest request;
+  request.set_follow(true);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  const auto reader = stub_->ReadRecords(&context, request);
+  ReadRecordsResponse response;
+  EXPECT_FALSE(reader->Read(&response));
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+}
+
+}  // namespace
+}  // namespace icepie::server
