@@ -1,0 +1,33 @@
+// Answers as HTTP shows them: rows with their meta, and problems.
+#ifndef ICEPIE_SERVER_HTTP_HTTP_ANSWERS_H_
+#define ICEPIE_SERVER_HTTP_HTTP_ANSWERS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "icepie/v1/slices.pb.h"
+#include "server/http/http_message.h"
+
+namespace icepie::server {
+
+// {"meta":…,"columns":[…],"rows":[…]} with the rows' bytes as they came; 304 without a body when
+// `if_none_match` (the header, "" for none) holds the answer's ETag. ETag, IcePie-* and caching
+// headers are on both.
+HttpAnswer RowsAnswer(const icepie::v1::QueryResponse& response, absl::string_view if_none_match);
+
+// application/problem+json of a failed request; Retry-After with 429 and 503.
+HttpAnswer ProblemAnswer(const absl::Status& status);
+
+// The same for errors that only HTTP knows, as in 405 or 415.
+HttpAnswer ProblemAnswer(int http_status, absl::string_view reason, absl::string_view detail);
+
+HttpAnswer TextAnswer(int http_status, absl::string_view text);
+
+// The one entity tag in an If-None-Match header, without W/ and quotes; "" when there are several
+// or none.
+std::string SingleEntityTag(absl::string_view if_none_match);
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_HTTP_HTTP_ANSWERS_H_

@@ -1,0 +1,79 @@
+#include "server/http/query_body.h"
+
+#include <cstdint>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+
+namespace icepie::server {
+namespace {
+
+using icepie::v1::QueryRequest;
+using icepie::v1::Value;
+using nlohmann::json;
+
+absl::Status Invalid(absl::string_view message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, message, "BODY_INVALID");
+}
+
+absl::Status SetValue(const std::string& name, const json& given, Value* value) {
+  if (given.is_null()) {
+    value->set_null(true);
+  } else if (given.is_boolean()) {
+    value->set_boolean(given.get<bool>());
+  } else if (given.is_number_unsigned() &&
+             given.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()}) {
+    value->set_decimal(given.dump());
+  } else if (given.is_number_integer()) {
+    value->set_integer(given.get<int64_t>());
+  } else if (given.is_number()) {
+    value->set_double_(given.get<double>());
+  } else if (given.is_string()) {
+    value->set_text(given.get<std::string>());
+  } else {
+    return Invalid(
+        absl::StrCat("parameters.", name, " must be null, a boolean, a number or a text"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetParameters(const json& parameters, QueryRequest* query) {
+  if (!parameters.is_object()) return Invalid("parameters must be an object of names and values");
+  for (const auto& [name, value] : parameters.items()) {
+    ICEPIE_RETURN_IF_ERROR(SetValue(name, value, &(*query->mutable_parameters())[name]));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetField(const std::string& name, const json& value, QueryRequest* query) {
+  if (name == "sql") {
+    if (!value.is_string()) return Invalid("sql must be a text");
+    query->set_sql(value.get<std::string>());
+    return absl::OkStatus();
+  }
+  if (name == "parameters") return SetParameters(value, query);
+  if (name == "min_position") {
+    if (!value.is_number_unsigned()) return Invalid("min_position must be a whole number from 0");
+    query->mutable_consistency()->set_min_position(value.get<int64_t>());
+    return absl::OkStatus();
+  }
+  return Invalid(absl::StrCat("\"", name, "\" is not known (have: sql, parameters, min_position)"));
+}
+
+}  // namespace
+
+absl::StatusOr<QueryRequest> ParseQueryBody(const std::string& body) {
+  const json parsed = json::parse(body, nullptr, false);
+  if (parsed.is_discarded()) return Invalid("the body is not well-formed JSON");
+  if (!parsed.is_object()) return Invalid("the body must be an object with the field sql");
+  QueryRequest query;
+  for (const auto& [name, value] : parsed.items()) {
+    ICEPIE_RETURN_IF_ERROR(SetField(name, value, &query));
+  }
+  if (query.sql().empty()) return Invalid("sql is missing: the body needs one SELECT");
+  return query;
+}
+
+}  // namespace icepie::server

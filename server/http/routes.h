@@ -1,0 +1,48 @@
+// Which path asks for what. Knows nothing of sockets, so that its tests need none.
+#ifndef ICEPIE_SERVER_HTTP_ROUTES_H_
+#define ICEPIE_SERVER_HTTP_ROUTES_H_
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "icepie/v1/admin.pb.h"
+#include "server/http/http_message.h"
+#include "server/http/http_target.h"
+#include "server/query_router.h"
+
+namespace icepie::server {
+
+// Threads: any.
+// Lifetime: the router outlives it.
+class Routes {
+ public:
+  using Done = std::function<void(HttpAnswer)>;
+  using StatusSource = std::function<icepie::v1::ServerStatus()>;
+
+  Routes(QueryRouter& router, StatusSource status, absl::Duration query_timeout)
+      : router_(router), status_(std::move(status)), query_timeout_(query_timeout) {}
+
+  // Calls `done` exactly once, at once or later and from any thread. HEAD is answered as GET; the
+  // body is left out on the wire.
+  void Handle(const HttpRequest& request, Done done) const;
+
+ private:
+  void Rows(const HttpRequest& request, const HttpTarget& target, Done done) const;
+  void Query(const HttpRequest& request, const HttpTarget& target, Done done) const;
+  void Ask(const icepie::v1::QueryRequest& query, const std::string& if_none_match,
+           Done done) const;
+  absl::StatusOr<icepie::v1::QueryRequest> RowsQuery(const HttpTarget& target) const;
+  absl::StatusOr<icepie::v1::Slice> FindSlice(const std::string& name) const;
+  HttpAnswer Ready() const;
+
+  QueryRouter& router_;
+  const StatusSource status_;
+  const absl::Duration query_timeout_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_HTTP_ROUTES_H_
