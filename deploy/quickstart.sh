@@ -254,8 +254,9 @@ story() {
 
   printf '\n %se. promoted and thawed%s\n' "$bold" "$off"
   show icepie slice promote operations.on_time --thaw
-  icepie slice promote operations.delay_buckets >/dev/null
-  icepie slice promote punctuality.monthly_kpi >/dev/null
+  for slice in operations.delay_buckets operations.city_delay punctuality.monthly_kpi; do
+    icepie slice promote "$slice" >/dev/null
+  done
   icepie slice refresh punctuality.monthly_kpi >/dev/null
   for slice in "${continuous[@]}"; do icepie slice wait "$slice" --fresh --timeout 120s >/dev/null; done
   check || bad "a slice differs from DuckDB (above)"

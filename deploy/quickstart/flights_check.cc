@@ -1,11 +1,15 @@
-// icepie-flights-check: compares every slice of the sample domains with what DuckDB computes straight
-// from the flights' Parquet file, row by row. Exit 0 when all agree, 1 when any differs or fails.
-#include <google/protobuf/util/json_util.h>
+// icepie-flights-check: compares every slice of the sample domains with what DuckDB computes
+// straight from the flights' Parquet file, row by row. Exit 0 when all agree, 1 when any differs or
+// fails.
 #include <grpcpp/grpcpp.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -135,8 +139,7 @@ absl::StatusOr<bool> RunCheck(DuckConnection& connection, v1::Slices::Stub& stub
   }
   ICEPIE_ASSIGN_OR_RETURN(const slices::RowDiff diff,
                           slices::DiffResults(connection, "want", "got", check.key, tolerance));
-  const bool equal = diff.added == 0 && diff.removed == 0 && diff.changed == 0 &&
-                     diff.base_rows == diff.rows && diff.rows > 0;
+  const bool equal = diff.empty() && diff.rows > 0;
   std::printf("  %s %-28s %8ld rows%s\n", equal ? "equal " : "DIFFER",
               absl::StrCat(check.domain, ".", check.slice).c_str(), static_cast<long>(answer.rows),
               answer.meta.stale() ? "  (stale)" : "");
@@ -144,6 +147,9 @@ absl::StatusOr<bool> RunCheck(DuckConnection& connection, v1::Slices::Stub& stub
     std::printf("    DuckDB has %ld rows; %ld missing, %ld too many, %ld with other values\n",
                 static_cast<long>(diff.base_rows), static_cast<long>(diff.removed),
                 static_cast<long>(diff.added), static_cast<long>(diff.changed));
+    if (!diff.not_by_key.empty()) {
+      std::printf("    compared as whole rows: %s\n", diff.not_by_key.c_str());
+    }
     for (size_t i = 0; i < diff.samples.size() && i < 3; ++i) {
       std::printf("    %s\n", diff.samples[i].c_str());
     }
@@ -180,14 +186,13 @@ absl::StatusOr<std::unique_ptr<DuckConnection>> OpenReference(slices::DuckDataba
 
 absl::Status CheckAll(const Options& options) {
   ICEPIE_ASSIGN_OR_RETURN(const std::vector<Check> checks, ReadChecks(options.reference));
-  ICEPIE_ASSIGN_OR_RETURN(auto database,
-                          slices::DuckDatabase::OpenInMemory({{"TimeZone", "UTC"}}));
+  ICEPIE_ASSIGN_OR_RETURN(auto database, slices::DuckDatabase::OpenInMemory({{"TimeZone", "UTC"}}));
   ICEPIE_ASSIGN_OR_RETURN(auto connection, OpenReference(*database, options));
   const auto stub =
       v1::Slices::NewStub(grpc::CreateChannel(options.address, grpc::InsecureChannelCredentials()));
-  const std::string scratch = (std::filesystem::temp_directory_path() /
-                               absl::StrCat("icepie-check-", ::getpid(), ".json"))
-                                  .string();
+  const std::string scratch =
+      (std::filesystem::temp_directory_path() / absl::StrCat("icepie-check-", ::getpid(), ".json"))
+          .string();
   int done = 0;
   int different = 0;
   for (const Check& check : checks) {
