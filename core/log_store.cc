@@ -28,7 +28,7 @@ constexpr size_t kIndexValueBytes = 16;
 absl::Status FromRocks(const rocksdb::Status& status, absl::string_view doing) {
   if (status.ok()) return absl::OkStatus();
   const std::string message = absl::StrCat(doing, ": ", status.ToString());
-  if (status.IsCorruption()) {
+  if (status.IsCorruption() || status.IsPathNotFound()) {  // damaged or missing files
     return MakeError(absl::StatusCode::kDataLoss, message, "RECORD_DAMAGED");
   }
   // What the directory holds does not fit what is asked for, e.g. column families are missing.

@@ -48,7 +48,7 @@ absl::StatusOr<RecoveredCore> OpenLog(const std::string& directory, LogStore::Mo
 }
 
 // As much as can be read, for answers; nothing when even that fails.
-RecoveredCore Salvage(const Paths& paths, absl::string_view cause) {
+RecoveredCore Salvage(const Paths& paths, const std::string& cause) {
   absl::StatusOr<RecoveredCore> salvaged = OpenLog(paths.log, LogStore::Mode::kSalvage);
   RecoveredCore core;
   if (salvaged.ok()) {
@@ -56,7 +56,7 @@ RecoveredCore Salvage(const Paths& paths, absl::string_view cause) {
   } else {
     core.streams = std::make_unique<StreamRegistry>();
   }
-  core.read_only_cause = absl::StrCat(cause, kRemedy);
+  core.read_only_cause = cause;
   return core;
 }
 
@@ -101,7 +101,7 @@ absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory) {
   if (half_created) return OpenForWriting(paths);  // the first opening ended before it was done
   if (!seen.ok() && !absl::IsDataLoss(seen.status())) return seen.status();
   if (!seen.ok()) {
-    return Salvage(paths, absl::StrCat("the log is damaged: ", seen.status().message()));
+    return Salvage(paths, absl::StrCat("the log is damaged: ", seen.status().message(), kRemedy));
   }
   seen->read_only_cause = CauseOfMark(mark, paths, seen->head);
   if (!seen->read_only_cause.empty()) return seen;

@@ -1,0 +1,83 @@
+// Opens a core and appends to it until it is killed, for tests/core/core_crash_test.cc:
+//   append_child DIRECTORY THREADS
+// Each thread t appends batches of 5 records to its stream own<t> ({"n":offset}) and one to stream
+// shared ({"t":t,"n":batch}), and prints "t end_offset" once a batch is acknowledged. With 0
+// threads it only opens the core. Exit 3 and the error on standard error when it does not open.
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/core.h"
+
+namespace icepie {
+namespace {
+
+constexpr int64_t kOwnRecords = 5;
+
+AppendBatch NextBatch(int thread, int64_t first) {
+  AppendBatch batch;
+  for (int64_t n = first; n < first + kOwnRecords; ++n) {
+    NewRecord record;
+    record.stream = "own" + std::to_string(thread);
+    record.payload = "{\"n\":" + std::to_string(n) + "}";
+    batch.records.push_back(std::move(record));
+  }
+  NewRecord shared;
+  shared.stream = "shared";
+  shared.payload =
+      "{\"t\":" + std::to_string(thread) + ",\"n\":" + std::to_string(first / kOwnRecords) + "}";
+  batch.records.push_back(std::move(shared));
+  return batch;
+}
+
+void Announce(int thread, int64_t end_offset) {
+  const std::string line = std::to_string(thread) + " " + std::to_string(end_offset) + "\n";
+  // One write, so that lines stay whole whenever the process ends.
+  if (::write(STDOUT_FILENO, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+    std::_Exit(4);
+  }
+}
+
+void AppendForEver(Core& core, int thread) {
+  int64_t next = core.GetStream("own" + std::to_string(thread))->end_offset;
+  while (true) {
+    const auto result = core.AppendAndWait(NextBatch(thread, next));
+    if (!result.ok()) {
+      std::fprintf(stderr, "%s\n", result.status().ToString().c_str());
+      std::_Exit(4);
+    }
+    next = result->streams[0].end_offset;
+    Announce(thread, next);
+  }
+}
+
+int Run(const std::string& directory, int threads) {
+  CoreOptions options;
+  options.directory = directory;
+  auto core = Core::Open(options);
+  if (!core.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(core.status().message()).c_str());
+    return 3;
+  }
+  if (!(*core)->CreateStream("shared", PayloadFormat::kJson).ok()) return 4;
+  std::vector<std::thread> running;
+  for (int t = 0; t < threads; ++t) {
+    if (!(*core)->CreateStream("own" + std::to_string(t), PayloadFormat::kJson).ok()) return 4;
+    running.emplace_back([&core, t] { AppendForEver(**core, t); });
+  }
+  for (std::thread& thread : running) thread.join();
+  return 0;
+}
+
+}  // namespace
+}  // namespace icepie
+
+int main(int argc, char** argv) {
+  if (argc != 3) return 2;
+  return icepie::Run(argv[1], std::atoi(argv[2]));
+}

@@ -1,0 +1,94 @@
+// Kills a process that appends, at random moments, and looks for what it had acknowledged.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <sstream>
+#include <string>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "core/core.h"
+#include "tests/core/child_process.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie {
+namespace {
+
+constexpr int kRounds = 20;
+constexpr int kThreads = 3;
+constexpr int64_t kOwnRecords = 5;  // of a batch, as in append_child.cc
+
+using EndOffsets = std::map<int, int64_t>;
+
+// What was announced, whole lines only.
+EndOffsets Parse(const std::string& output) {
+  EndOffsets ends;
+  std::istringstream lines(output.substr(0, output.rfind('\n') + 1));
+  int thread = 0;
+  int64_t end_offset = 0;
+  while (lines >> thread >> end_offset) ends[thread] = end_offset;
+  return ends;
+}
+
+// Lets a child append until it has acknowledged something and `delay` has passed, then kills it.
+std::string AppendAndKill(const std::string& directory, absl::Duration delay) {
+  ChildProcess child("append_child", {directory, std::to_string(kThreads)});
+  std::string output = child.ReadSome();
+  EXPECT_FALSE(output.empty());
+  std::thread killer([&] {
+    absl::SleepFor(delay);
+    child.Kill();
+  });
+  output += child.ReadToEnd();
+  killer.join();
+  EXPECT_EQ(child.Wait(), -1) << output;
+  return output;
+}
+
+void ExpectWhole(const Core& core, const EndOffsets& acknowledged) {
+  std::map<std::string, int64_t> counts;
+  std::map<std::string, int64_t> shared_of_thread;
+  int64_t position = 0;
+  for (const ReadRecord& record : ReadAll(core)) {
+    ASSERT_EQ(record.position, position++);
+    const int64_t offset = counts[record.stream]++;
+    ASSERT_EQ(record.offset, offset);
+    if (record.stream == "shared") {
+      ++shared_of_thread[record.payload.substr(5, 1)];
+    } else {
+      ASSERT_EQ(record.payload, "{\"n\":" + std::to_string(offset) + "}");
+    }
+  }
+  ASSERT_EQ(position, core.head_position());
+  for (int t = 0; t < kThreads; ++t) {
+    const int64_t count = counts["own" + std::to_string(t)];
+    EXPECT_EQ(count % kOwnRecords, 0) << "half a batch";
+    EXPECT_EQ(shared_of_thread[std::to_string(t)], count / kOwnRecords) << "half a batch";
+    const auto acked = acknowledged.find(t);
+    if (acked != acknowledged.end()) EXPECT_GE(count, acked->second) << "acknowledged, now lost";
+  }
+}
+
+TEST(CoreCrashTest, WhatWasAcknowledgedSurvivesKills) {
+  const TempDirectory directory;
+  const unsigned seed = std::random_device()();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  EndOffsets acknowledged;
+  for (int round = 0; round < kRounds; ++round) {
+    const absl::Duration delay = absl::Microseconds(random() % 60000);
+    for (const auto& [thread, end] : Parse(AppendAndKill(directory.path(), delay))) {
+      acknowledged[thread] = end;
+    }
+    const std::unique_ptr<Core> core = OpenCore(directory.path());
+    ASSERT_EQ(core->ReadOnlyCause(), "");
+    ExpectWhole(*core, acknowledged);
+    if (HasFailure()) return;
+  }
+  EXPECT_EQ(acknowledged.size(), size_t{kThreads});
+}
+
+}  // namespace
+}  // namespace icepie

@@ -1,0 +1,219 @@
+// Opening a core whose directory is in use, damaged or incomplete.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/core.h"
+#include "core/high_water_mark.h"
+#include "tests/core/child_process.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class CoreRecoveryTest : public testing::Test {
+ protected:
+  static constexpr int64_t kBatches = 50;
+  static constexpr int64_t kBatchRecords = 20;
+
+  CoreRecoveryTest() : path_(directory_.path() + "/core") {}
+
+  // A closed core whose records are all in the write-ahead log.
+  void Fill() {
+    const std::unique_ptr<Core> core = OpenCore(path_);
+    ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+    for (int64_t i = 0; i < kBatches; ++i) {
+      ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", i * kBatchRecords, kBatchRecords)).ok());
+    }
+  }
+
+  fs::path WriteAheadLog() const {
+    fs::path newest;
+    for (const auto& file : fs::directory_iterator(path_ + "/rocksdb")) {
+      if (file.path().extension() == ".log" && file.path() > newest) newest = file.path();
+    }
+    EXPECT_FALSE(newest.empty());
+    return newest;
+  }
+
+  void FlipBit(const fs::path& file, double place) {
+    std::string bytes = *ReadFile(file);
+    char& byte = bytes[static_cast<size_t>(static_cast<double>(bytes.size()) * place)];
+    byte = static_cast<char>(byte ^ 4);
+    std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
+  }
+
+  // Logs and tables with their content; RocksDB's own chatter (LOG) may change.
+  std::map<std::string, std::string> LogFiles() const {
+    std::map<std::string, std::string> files;
+    for (const auto& file : fs::directory_iterator(path_ + "/rocksdb")) {
+      const std::string name = file.path().filename();
+      if (name.rfind("LOG", 0) == 0 || name == "LOCK") continue;
+      files[name] = *ReadFile(file.path());
+    }
+    return files;
+  }
+
+  // Opens read-only with a cause that contains `cause`, refuses changes and leaves its files alone.
+  std::unique_ptr<Core> ExpectReadOnly(const std::string& cause) {
+    const auto before = LogFiles();
+    std::unique_ptr<Core> core = OpenCore(path_);
+    EXPECT_THAT(core->ReadOnlyCause(), HasSubstr(cause));
+    EXPECT_THAT(core->ReadOnlyCause(), HasSubstr("restore"));
+    for (const absl::Status& status : {core->AppendAndWait(NumberedBatch("a", 0, 1)).status(),
+                                       core->CreateStream("b", PayloadFormat::kJson).status(),
+                                       core->ChangeCatalog({{"k", "v"}})}) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+      EXPECT_EQ(ErrorReason(status), "CORE_READ_ONLY");
+      EXPECT_THAT(std::string(status.message()), HasSubstr(cause));
+    }
+    EXPECT_EQ(LogFiles(), before);
+    return core;
+  }
+
+  TempDirectory directory_;
+  const std::string path_;
+};
+
+TEST_F(CoreRecoveryTest, ASecondOpenerIsToldWhoHasTheDirectory) {
+  const std::unique_ptr<Core> core = OpenCore(path_);
+  CoreOptions options;
+  options.directory = path_;
+  const auto second = Core::Open(options);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ErrorReason(second.status()), "DATA_DIRECTORY_LOCKED");
+
+  ChildProcess other("append_child", {path_, "0"});
+  const std::string output = other.ReadToEnd();
+  EXPECT_EQ(other.Wait(), 3);
+  EXPECT_THAT(output, HasSubstr("process " + std::to_string(::getpid())));
+  EXPECT_THAT(output, HasSubstr(path_));
+}
+
+TEST_F(CoreRecoveryTest, TheLockEndsWithItsOwner) {
+  OpenCore(path_).reset();
+  ChildProcess other("append_child", {path_, "0"});
+  EXPECT_EQ(other.ReadToEnd(), "");
+  EXPECT_EQ(other.Wait(), 0);
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
+}
+
+TEST_F(CoreRecoveryTest, ACoreSmallerThanItsMarkIsReadOnly) {
+  Fill();
+  ASSERT_TRUE((*HighWaterMark::Open(path_ + "/high_water_mark", 0))->Write(1001).ok());
+  const auto core = ExpectReadOnly("1000 records but 1001 were acknowledged");
+  EXPECT_EQ(core->head_position(), 1000);
+  EXPECT_EQ(ReadAll(*core).size(), 1000u);
+}
+
+TEST_F(CoreRecoveryTest, AMissingOrDamagedMarkIsNotTakenForNone) {
+  Fill();
+  const std::string mark = path_ + "/high_water_mark";
+  const std::string content = *ReadFile(mark);
+  ASSERT_TRUE(WriteFileAtomically(mark, std::string(content.size(), 'x')).ok());
+  EXPECT_EQ(ReadAll(*ExpectReadOnly("high_water_mark is damaged")).size(), 1000u);
+  fs::remove(mark);
+  EXPECT_EQ(ReadAll(*ExpectReadOnly("high_water_mark is missing")).size(), 1000u);
+  ASSERT_TRUE(WriteFileAtomically(mark, content).ok());
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
+}
+
+TEST_F(CoreRecoveryTest, AMarkThatLagsAfterACrashIsAdvanced) {
+  Fill();
+  const std::string mark = path_ + "/high_water_mark";
+  fs::remove(mark);
+  ASSERT_TRUE(HighWaterMark::Open(mark, 10).ok());
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
+  EXPECT_EQ(*HighWaterMark::Read(mark), 1000);
+}
+
+TEST_F(CoreRecoveryTest, OneSlotOfTheMarkIsEnough) {
+  Fill();
+  const std::string mark = path_ + "/high_water_mark";
+  const std::string content = *ReadFile(mark);
+  for (const size_t slot : {size_t{0}, size_t{512}}) {
+    std::string torn = content;
+    torn.replace(slot, 10, std::string(10, 'x'));
+    ASSERT_TRUE(WriteFileAtomically(mark, torn).ok());
+    EXPECT_GE(*HighWaterMark::Read(mark), 1000 - kBatchRecords);
+  }
+}
+
+TEST_F(CoreRecoveryTest, AFlippedBitInTheWriteAheadLogIsNotPassedOver) {
+  Fill();
+  FlipBit(WriteAheadLog(), 0.5);
+  const auto core = ExpectReadOnly("the log is damaged");
+  const std::vector<ReadRecord> readable = ReadAll(*core);
+  EXPECT_GT(readable.size(), 0u);
+  EXPECT_LT(readable.size(), 1000u);
+  EXPECT_EQ(readable.back().payload, "{\"n\":" + std::to_string(readable.back().offset) + "}");
+}
+
+TEST_F(CoreRecoveryTest, ALostEndOfTheWriteAheadLogIsNoticed) {
+  Fill();
+  const fs::path log = WriteAheadLog();
+  fs::resize_file(log, fs::file_size(log) - 30);
+  const auto core = ExpectReadOnly("were acknowledged: the last");
+  EXPECT_EQ(core->head_position(), 1000 - kBatchRecords);
+}
+
+TEST_F(CoreRecoveryTest, ADeletedWriteAheadLogIsNoticed) {
+  Fill();
+  fs::remove(WriteAheadLog());
+  EXPECT_EQ(ExpectReadOnly("core has 0 records but 1000 were acknowledged")->head_position(), 0);
+}
+
+TEST_F(CoreRecoveryTest, ATornRecordThatNobodyWasToldOfIsDropped) {
+  Fill();
+  // A record's header (checksum, length 1000, type full) and a part of what it announces.
+  std::ofstream(WriteAheadLog(), std::ios::binary | std::ios::app)
+      << std::string("\x12\x34\x56\x78\xe8\x03\x01", 7) << std::string(100, 'x');
+  const auto core = OpenCore(path_);
+  EXPECT_EQ(core->ReadOnlyCause(), "");
+  EXPECT_EQ(core->head_position(), 1000);
+  EXPECT_EQ(core->AppendAndWait(NumberedBatch("a", 1000, 1))->first_position, 1000);
+}
+
+TEST_F(CoreRecoveryTest, ALostDatabaseIsNotTakenForANewOne) {
+  Fill();
+  fs::remove_all(path_ + "/rocksdb");
+  fs::create_directory(path_ + "/rocksdb");
+  const auto core = ExpectReadOnly("core has 0 records but 1000 were acknowledged");
+  EXPECT_TRUE(core->ListStreams().empty());
+  EXPECT_EQ(ErrorReason(core->ReadBlocks({}, 0, 1, 1).status()), "CORE_READ_ONLY");
+  EXPECT_EQ(ErrorReason(core->ScanCatalog("").status()), "CORE_READ_ONLY");
+}
+
+TEST_F(CoreRecoveryTest, AMissingCurrentFileIsNotTakenForANewCore) {
+  Fill();
+  fs::remove(path_ + "/rocksdb/CURRENT");
+  ExpectReadOnly("the log is damaged");
+}
+
+TEST_F(CoreRecoveryTest, AnInterruptedCreationIsFinished) {
+  // Ended between RocksDB's first file and the mark.
+  OpenCore(path_).reset();
+  fs::remove(path_ + "/high_water_mark");
+  const auto core = OpenCore(path_);
+  EXPECT_EQ(core->ReadOnlyCause(), "");
+  EXPECT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+}
+
+TEST_F(CoreRecoveryTest, ADirectoryThatCannotBeUsedIsAnError) {
+  std::ofstream(path_) << "a file";
+  CoreOptions options;
+  options.directory = path_;
+  EXPECT_FALSE(Core::Open(options).ok());
+}
+
+}  // namespace
+}  // namespace icepie
