@@ -1,0 +1,102 @@
+#include "server/admin_service.h"
+
+#include <algorithm>
+
+#include "absl/time/clock.h"
+#include "server/unary_on.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+
+constexpr absl::Duration kRefreshMax = absl::Minutes(10);
+
+// What the client gave, less a margin for our own answer.
+absl::Duration TimeLeft(const grpc::CallbackServerContext& context, absl::Duration longest) {
+  const absl::Duration left = absl::FromChrono(context.deadline()) - absl::Now();
+  return std::clamp(left - absl::Milliseconds(100), absl::Milliseconds(10), longest);
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* AdminService::ApplyDomain(grpc::CallbackServerContext* context,
+                                                    const v1::ApplyDomainRequest* request,
+                                                    v1::ApplyDomainResponse* response) {
+  return UnaryOn(slow_, context, response, [this, request] { return manager_.Apply(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::GetDomain(grpc::CallbackServerContext* context,
+                                                  const v1::GetDomainRequest* request,
+                                                  v1::Domain* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  FinishWith(reactor, manager_.reader().GetDomain(request->name()), response);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::ListDomains(grpc::CallbackServerContext* context,
+                                                    const v1::ListDomainsRequest* /*request*/,
+                                                    v1::ListDomainsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  *response = manager_.reader().ListDomains();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::FreezeSlice(grpc::CallbackServerContext* context,
+                                                    const v1::FreezeSliceRequest* request,
+                                                    v1::Slice* response) {
+  return UnaryOn(quick_, context, response, [this, request] { return manager_.Freeze(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::ThawSlice(grpc::CallbackServerContext* context,
+                                                  const v1::ThawSliceRequest* request,
+                                                  v1::Slice* response) {
+  return UnaryOn(quick_, context, response, [this, request] { return manager_.Thaw(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::RefreshSlice(grpc::CallbackServerContext* context,
+                                                     const v1::RefreshSliceRequest* request,
+                                                     v1::Slice* response) {
+  const absl::Duration timeout = TimeLeft(*context, kRefreshMax);
+  return UnaryOn(slow_, context, response,
+                 [this, request, timeout] { return manager_.Refresh(*request, timeout); });
+}
+
+grpc::ServerUnaryReactor* AdminService::ResliceSlice(grpc::CallbackServerContext* context,
+                                                     const v1::ResliceSliceRequest* request,
+                                                     google::longrunning::Operation* response) {
+  return UnaryOn(quick_, context, response, [this, request] { return manager_.Reslice(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::DiffGenerations(grpc::CallbackServerContext* context,
+                                                        const v1::DiffGenerationsRequest* request,
+                                                        v1::GenerationDiff* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  FinishWith(reactor, manager_.Diff(*request), response);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::PromoteGeneration(
+    grpc::CallbackServerContext* context, const v1::PromoteGenerationRequest* request,
+    v1::Slice* response) {
+  return UnaryOn(slow_, context, response, [this, request] { return manager_.Promote(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::ListQuarantinedRecords(
+    grpc::CallbackServerContext* context, const v1::ListQuarantinedRecordsRequest* request,
+    v1::ListQuarantinedRecordsResponse* response) {
+  return UnaryOn(slow_, context, response,
+                 [this, request] { return manager_.Quarantined(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::GetServerStatus(
+    grpc::CallbackServerContext* context, const v1::GetServerStatusRequest* /*request*/,
+    v1::ServerStatus* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  *response = status_();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace icepie::server

@@ -1,0 +1,66 @@
+// icepie.v1.Admin over gRPC.
+#ifndef ICEPIE_SERVER_ADMIN_SERVICE_H_
+#define ICEPIE_SERVER_ADMIN_SERVICE_H_
+
+#include <functional>
+
+#include "icepie/v1/admin.grpc.pb.h"
+#include "server/domain_manager.h"
+#include "server/executor.h"
+
+namespace icepie::server {
+
+// Threads: gRPC's. Calls that wait run on two executors, so that a freeze never queues behind
+//   promotions and plans.
+class AdminService final : public icepie::v1::Admin::CallbackService {
+ public:
+  using StatusSource = std::function<icepie::v1::ServerStatus()>;
+
+  AdminService(DomainManager& manager, StatusSource status)
+      : manager_(manager), status_(std::move(status)), quick_(4, 256), slow_(8, 64) {}
+
+  grpc::ServerUnaryReactor* ApplyDomain(grpc::CallbackServerContext* context,
+                                        const icepie::v1::ApplyDomainRequest* request,
+                                        icepie::v1::ApplyDomainResponse* response) override;
+  grpc::ServerUnaryReactor* GetDomain(grpc::CallbackServerContext* context,
+                                      const icepie::v1::GetDomainRequest* request,
+                                      icepie::v1::Domain* response) override;
+  grpc::ServerUnaryReactor* ListDomains(grpc::CallbackServerContext* context,
+                                        const icepie::v1::ListDomainsRequest* request,
+                                        icepie::v1::ListDomainsResponse* response) override;
+  grpc::ServerUnaryReactor* FreezeSlice(grpc::CallbackServerContext* context,
+                                        const icepie::v1::FreezeSliceRequest* request,
+                                        icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* ThawSlice(grpc::CallbackServerContext* context,
+                                      const icepie::v1::ThawSliceRequest* request,
+                                      icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* RefreshSlice(grpc::CallbackServerContext* context,
+                                         const icepie::v1::RefreshSliceRequest* request,
+                                         icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* ResliceSlice(grpc::CallbackServerContext* context,
+                                         const icepie::v1::ResliceSliceRequest* request,
+                                         google::longrunning::Operation* response) override;
+  grpc::ServerUnaryReactor* DiffGenerations(grpc::CallbackServerContext* context,
+                                            const icepie::v1::DiffGenerationsRequest* request,
+                                            icepie::v1::GenerationDiff* response) override;
+  grpc::ServerUnaryReactor* PromoteGeneration(grpc::CallbackServerContext* context,
+                                              const icepie::v1::PromoteGenerationRequest* request,
+                                              icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* ListQuarantinedRecords(
+      grpc::CallbackServerContext* context,
+      const icepie::v1::ListQuarantinedRecordsRequest* request,
+      icepie::v1::ListQuarantinedRecordsResponse* response) override;
+  grpc::ServerUnaryReactor* GetServerStatus(grpc::CallbackServerContext* context,
+                                            const icepie::v1::GetServerStatusRequest* request,
+                                            icepie::v1::ServerStatus* response) override;
+
+ private:
+  DomainManager& manager_;
+  StatusSource status_;
+  Executor quick_;
+  Executor slow_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_ADMIN_SERVICE_H_

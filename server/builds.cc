@@ -1,0 +1,388 @@
+#include "server/builds.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "core/base/status.h"
+#include "server/proto_time.h"
+#include "server/slice_facts.h"
+#include "server/snapshot_files.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::server {
+namespace {
+
+namespace wv1 = icepie::worker::v1;
+namespace v1 = icepie::v1;
+using v1::Generation;
+
+constexpr int64_t kAttemptsMax = 3;
+
+v1::SliceError MakeSliceError(absl::string_view reason, absl::string_view message) {
+  v1::SliceError error;
+  error.set_reason(std::string(reason));
+  error.set_message(std::string(message));
+  *error.mutable_time() = ToProto(absl::Now());
+  return error;
+}
+
+absl::Status OperationNotFound(int64_t number) {
+  return MakeError(absl::StatusCode::kNotFound,
+                   absl::StrCat("there is no operation ", OperationName(number)),
+                   "OPERATION_NOT_FOUND", {{"operation", OperationName(number)}});
+}
+
+// The snapshot of the serving generation that the build is compared with: the last that a worker
+// reported, else the newest on disk.
+void SetBase(const DomainView& workers, const std::string& directory,
+             const icepie::catalog::v1::SliceEntry& slice, wv1::BuildJob& job) {
+  job.set_base_generation(slice.serving_generation());
+  for (const WorkerView* worker : {&workers.live, &workers.standby}) {
+    const auto* report = FindServingReport(worker->report.get(), slice.name());
+    if (report == nullptr || report->generation() != slice.serving_generation()) continue;
+    if (report->snapshot().path().empty()) continue;
+    job.set_base_snapshot(report->snapshot().path());
+    job.set_base_position(report->snapshot().position());
+    return;
+  }
+  job.set_base_snapshot(NewestSnapshot(directory, slice.name(), slice.serving_generation()));
+  job.set_base_position(std::max<int64_t>(0, SnapshotPosition(job.base_snapshot())));
+}
+
+}  // namespace
+
+std::string OperationName(int64_t number) { return absl::StrCat("operations/op-", number); }
+
+int64_t OperationNumber(const std::string& name) {
+  absl::string_view text = name;
+  absl::ConsumePrefix(&text, "operations/");
+  int64_t number = 0;
+  if (!absl::ConsumePrefix(&text, "op-") || !absl::SimpleAtoi(text, &number)) return 0;
+  return number;
+}
+
+Builds::Builds(Catalog& catalog, Supervisor& supervisor, int running_max)
+    : catalog_(catalog), supervisor_(supervisor), running_max_(static_cast<size_t>(running_max)) {}
+
+Builds::~Builds() { Stop(); }
+
+void Builds::Stop() {
+  std::map<int64_t, Waiter> waiters;
+  {
+    MutexLock lock(mutex_);
+    stopped_ = true;
+    waiters.swap(waiters_);
+  }
+  for (const auto& [id, waiter] : waiters) waiter.done();
+  loop_.Stop();
+}
+
+void Builds::SetEndListener(std::function<void(const std::string& domain)> listener) {
+  end_listener_ = std::move(listener);
+}
+
+void Builds::Resume() {
+  auto operations = catalog_.Operations();
+  std::reverse(operations.begin(), operations.end());
+  for (const auto& operation : operations) {
+    if (!operation.done()) Enqueue(operation.number());
+  }
+}
+
+void Builds::Enqueue(int64_t number) {
+  loop_.Post([this, number] {
+    waiting_.push_back(number);
+    StartNext();
+  });
+}
+
+void Builds::StartNext() {
+  while (!waiting_.empty()) {
+    {
+      MutexLock lock(mutex_);
+      if (running_.size() >= running_max_) return;
+    }
+    const int64_t number = waiting_.front();
+    waiting_.pop_front();
+    const auto operation = catalog_.FindOperation(number);
+    if (!operation || operation->done()) continue;
+    {
+      MutexLock lock(mutex_);
+      running_[number].start_time = absl::Now();
+    }
+    const absl::Status started = Start(*operation);
+    if (!started.ok()) {
+      Finish(number, nullptr, MakeSliceError("BUILD_NOT_STARTED", started.message()));
+    }
+  }
+}
+
+absl::Status Builds::Start(const Catalog::Operation& operation) {
+  const auto domain = catalog_.Find(operation.domain());
+  if (!domain) return absl::NotFoundError("its domain is gone");
+  auto slice = domain->slices.find(operation.slice());
+  if (slice == domain->slices.end()) return absl::NotFoundError("its slice is gone");
+  const auto* generation = FindGeneration(slice->second, operation.generation());
+  if (generation == nullptr) return absl::NotFoundError("its generation is gone");
+  auto file = domain->files.find(generation->generation().revision());
+  if (file == domain->files.end()) return absl::NotFoundError("its file is gone");
+
+  const std::string directory = supervisor_.DomainDirectory(operation.domain());
+  // What an earlier attempt left behind is not trusted.
+  RemoveGenerations(directory, operation.slice(),
+                    [&](int64_t number) { return number == operation.generation(); });
+  wv1::Assignment assignment;
+  assignment.set_domain(operation.domain());
+  assignment.set_epoch(domain->entry.epoch());
+  auto& spec = *assignment.add_generations();
+  spec.set_slice(operation.slice());
+  spec.set_number(operation.generation());
+  spec.set_file(file->second);
+  spec.set_definition_hash(generation->generation().definition_hash());
+  auto& job = *assignment.mutable_build();
+  job.set_slice(operation.slice());
+  job.set_number(operation.generation());
+  SetBase(supervisor_.View(operation.domain()), directory, slice->second, job);
+  spdlog::info("{}: building {}.{} generation {}", OperationName(operation.number()),
+               operation.domain(), operation.slice(), operation.generation());
+  supervisor_.StartBuild(operation.number(), std::move(assignment),
+                         [this, number = operation.number()](const WorkerView& view) {
+                           loop_.Post([this, number, view] { OnView(number, view); });
+                         });
+  return absl::OkStatus();
+}
+
+void Builds::OnView(int64_t number, const WorkerView& view) {
+  {
+    MutexLock lock(mutex_);
+    if (running_.count(number) == 0) return;  // it has ended
+  }
+  if (view.status.restarts() >= kAttemptsMax || view.suspended) {
+    Finish(number, nullptr,
+           MakeSliceError("WORKER_LOST",
+                          absl::StrCat("the build's process failed ", view.status.restarts(),
+                                       " times; last: ", view.status.last_error())));
+    return;
+  }
+  if (view.client && view.report && view.report->has_build())
+    OnReport(number, view.report->build());
+}
+
+void Builds::OnReport(int64_t number, const wv1::BuildReport& report) {
+  const auto operation = catalog_.FindOperation(number);
+  if (!operation || operation->generation() != report.number()) return;
+  {
+    MutexLock lock(mutex_);
+    running_[number].report = report;
+  }
+  if (report.phase() == "failed") {
+    Finish(number, nullptr, report.error());
+  } else if (report.phase() == "ready" && !report.snapshot().path().empty()) {
+    Finish(number, &report, {});
+  }
+}
+
+void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::SliceError& error) {
+  auto operation = catalog_.FindOperation(number);
+  if (!operation) return;
+  const absl::Status changed = catalog_.Change(
+      operation->domain(), [&](CatalogDomain& domain, std::vector<Catalog::Operation>& changes) {
+        operation = catalog_.FindOperation(number);
+        if (!operation || operation->done()) return absl::AbortedError("it has ended");
+        operation->set_done(true);
+        *operation->mutable_end_time() = ToProto(absl::Now());
+        if (ready == nullptr) {
+          operation->set_error_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
+          operation->set_error_reason(error.reason());
+          operation->set_error_message(error.message());
+        }
+        changes.push_back(*operation);
+        auto slice = domain.slices.find(operation->slice());
+        if (slice == domain.slices.end()) return absl::OkStatus();
+        auto* entry = FindGeneration(slice->second, operation->generation());
+        if (entry == nullptr) return absl::OkStatus();
+        Generation& generation = *entry->mutable_generation();
+        generation.set_state(ready != nullptr ? Generation::READY : Generation::FAILED);
+        if (ready == nullptr) {
+          *generation.mutable_error() = error;
+          return absl::OkStatus();
+        }
+        generation.set_applied_position(ready->snapshot().position());
+        if (ready->has_diff()) *generation.mutable_diff() = ready->diff();
+        entry->set_start_snapshot(ready->snapshot().path());
+        return absl::OkStatus();
+      });
+  if (!changed.ok() && !absl::IsAborted(changed)) {
+    spdlog::error("{}: its end was not stored: {}", OperationName(number), changed.ToString());
+    return;  // the next report tries again
+  }
+  spdlog::info("{}: {}", OperationName(number),
+               ready != nullptr ? "ready" : absl::StrCat("failed: ", error.message()));
+  Remove(number);
+  if (end_listener_) end_listener_(operation->domain());
+}
+
+// Ends the process; the files of a generation that did not become ready go after it.
+void Builds::Remove(int64_t number) {
+  const auto operation = catalog_.FindOperation(number);
+  const bool keep = operation && operation->error_code() == 0;
+  supervisor_.StopBuild(number, [this, operation, keep] {
+    if (!operation || keep) return;
+    RemoveGenerations(supervisor_.DomainDirectory(operation->domain()), operation->slice(),
+                      [&](int64_t generation) { return generation == operation->generation(); });
+  });
+  {
+    MutexLock lock(mutex_);
+    running_.erase(number);
+  }
+  NotifyDone(number);
+  StartNext();
+}
+
+void Builds::Drop(int64_t number) {
+  loop_.Post([this, number] { Remove(number); });
+}
+
+absl::Status Builds::Cancel(int64_t number) {
+  const auto operation = catalog_.FindOperation(number);
+  if (!operation) return OperationNotFound(number);
+  if (operation->done()) return absl::OkStatus();
+  const absl::Status changed = catalog_.Change(
+      operation->domain(), [&](CatalogDomain& domain, std::vector<Catalog::Operation>& changes) {
+        auto current = catalog_.FindOperation(number);
+        if (!current || current->done()) return absl::AbortedError("it has ended");
+        EndCancelled(*current, "cancelled by an operator");
+        changes.push_back(*current);
+        auto slice = domain.slices.find(current->slice());
+        if (slice == domain.slices.end()) return absl::OkStatus();
+        if (auto* entry = FindGeneration(slice->second, current->generation())) {
+          entry->mutable_generation()->set_state(Generation::CANCELLED);
+        }
+        return absl::OkStatus();
+      });
+  if (absl::IsAborted(changed)) return absl::OkStatus();
+  ICEPIE_RETURN_IF_ERROR(changed);
+  Drop(number);
+  return absl::OkStatus();
+}
+
+v1::ResliceMetadata Builds::Metadata(const Catalog::Operation& entry) const {
+  v1::ResliceMetadata metadata;
+  metadata.set_slice(absl::StrCat(entry.domain(), ".", entry.slice()));
+  metadata.set_generation(entry.generation());
+  *metadata.mutable_create_time() = entry.create_time();
+  metadata.set_phase("starting");
+  if (entry.done()) {
+    metadata.set_phase(entry.error_code() == 0 ? "ready" : "failed");
+    return metadata;
+  }
+  MutexLock lock(mutex_);
+  auto found = running_.find(entry.number());
+  if (found == running_.end() || found->second.report.phase().empty()) return metadata;
+  const wv1::BuildReport& report = found->second.report;
+  metadata.set_phase(report.phase());
+  metadata.set_done_records(report.done_records());
+  metadata.set_total_records(report.total_records());
+  metadata.set_quarantined(report.quarantined());
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - found->second.start_time);
+  if (seconds <= 0 || report.done_records() <= 0) return metadata;
+  metadata.set_records_per_second(static_cast<double>(report.done_records()) / seconds);
+  const int64_t left = std::max<int64_t>(0, report.total_records() - report.done_records());
+  metadata.set_eta_ms(
+      static_cast<int64_t>(static_cast<double>(left) / metadata.records_per_second() * 1000));
+  return metadata;
+}
+
+google::longrunning::Operation Builds::ToOperation(const Catalog::Operation& entry) const {
+  google::longrunning::Operation out;
+  out.set_name(OperationName(entry.number()));
+  out.mutable_metadata()->PackFrom(Metadata(entry));
+  out.set_done(entry.done());
+  if (!entry.done()) return out;
+  if (entry.error_code() != 0) {
+    out.mutable_error()->set_code(entry.error_code());
+    out.mutable_error()->set_message(
+        absl::StrCat(entry.error_reason(), ": ", entry.error_message()));
+    return out;
+  }
+  Generation generation;
+  generation.set_number(entry.generation());
+  if (const auto domain = catalog_.Find(entry.domain())) {
+    auto slice = domain->slices.find(entry.slice());
+    const auto* found =
+        slice == domain->slices.end() ? nullptr : FindGeneration(slice->second, entry.generation());
+    if (found != nullptr) generation = found->generation();
+  }
+  out.mutable_response()->PackFrom(generation);
+  return out;
+}
+
+absl::StatusOr<google::longrunning::Operation> Builds::Describe(int64_t number) const {
+  const auto operation = catalog_.FindOperation(number);
+  if (!operation) return OperationNotFound(number);
+  return ToOperation(*operation);
+}
+
+std::vector<google::longrunning::Operation> Builds::List() const {
+  std::vector<google::longrunning::Operation> out;
+  for (const auto& operation : catalog_.Operations()) out.push_back(ToOperation(operation));
+  return out;
+}
+
+void Builds::WhenDone(int64_t number, absl::Duration timeout, std::function<void()> done) {
+  int64_t id = 0;
+  bool stopped = false;
+  {
+    MutexLock lock(mutex_);
+    stopped = stopped_;
+    id = ++last_waiter_;
+    if (!stopped) waiters_[id] = Waiter{number, std::move(done)};
+  }
+  if (stopped) {
+    done();
+    return;
+  }
+  const auto end = [this, id] {
+    Waiter waiter;
+    {
+      MutexLock lock(mutex_);
+      auto found = waiters_.find(id);
+      if (found == waiters_.end()) return;
+      waiter = std::move(found->second);
+      waiters_.erase(found);
+    }
+    waiter.done();
+  };
+  // Looked up again once it waits: it may have ended in between.
+  const auto current = catalog_.FindOperation(number);
+  loop_.RunAfter(!current || current->done() ? absl::ZeroDuration() : timeout, end);
+}
+
+void Builds::NotifyDone(int64_t number) {
+  std::vector<Waiter> ready;
+  {
+    MutexLock lock(mutex_);
+    for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
+      if (waiter->second.number != number) {
+        ++waiter;
+        continue;
+      }
+      ready.push_back(std::move(waiter->second));
+      waiter = waiters_.erase(waiter);
+    }
+  }
+  for (const Waiter& waiter : ready) waiter.done();
+}
+
+void EndCancelled(Catalog::Operation& operation, const std::string& why) {
+  operation.set_done(true);
+  operation.set_error_code(static_cast<int>(absl::StatusCode::kCancelled));
+  operation.set_error_reason("CANCELLED");
+  operation.set_error_message(why);
+  *operation.mutable_end_time() = ToProto(absl::Now());
+}
+
+}  // namespace icepie::server

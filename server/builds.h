@@ -1,0 +1,97 @@
+// Builds of new generations: one operation each, at most a few at once, the others wait. An
+// operation's start and end are in the catalog, its progress is not: after a restart of the daemon
+// an unfinished build starts again from the beginning.
+#ifndef ICEPIE_SERVER_BUILDS_H_
+#define ICEPIE_SERVER_BUILDS_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "core/base/mutex.h"
+#include "google/longrunning/operations.pb.h"
+#include "icepie/v1/admin.pb.h"
+#include "server/catalog.h"
+#include "server/event_loop.h"
+#include "server/supervisor.h"
+
+namespace icepie::server {
+
+// "operations/op-71", and back (0 for any other text).
+std::string OperationName(int64_t number);
+int64_t OperationNumber(const std::string& name);
+
+// Marks an operation as ended without a result.
+void EndCancelled(Catalog::Operation& operation, const std::string& why);
+
+// Threads: any.
+class Builds {
+ public:
+  Builds(Catalog& catalog, Supervisor& supervisor, int running_max = 2);
+  ~Builds();
+
+  // Starts what the catalog says is unfinished. Once, at the daemon's start.
+  void Resume();
+  // The operation is in the catalog; its build starts when there is room.
+  void Enqueue(int64_t number);
+  // The catalog has already ended the operation: its process and files go.
+  void Drop(int64_t number);
+
+  // Ends the operation as cancelled and removes what it made. OK when it is done already.
+  // NOT_FOUND/OPERATION_NOT_FOUND.
+  absl::Status Cancel(int64_t number);
+  absl::StatusOr<google::longrunning::Operation> Describe(int64_t number) const;
+  std::vector<google::longrunning::Operation> List() const;  // newest first
+
+  // Calls `done` once: when the operation is done, or after `timeout`.
+  void WhenDone(int64_t number, absl::Duration timeout, std::function<void()> done);
+
+  // Called (from the builds' own thread) after an operation has ended.
+  void SetEndListener(std::function<void(const std::string& domain)> listener);
+
+  // No build starts or ends any more, and nobody waits.
+  void Stop();
+
+ private:
+  struct Progress {
+    icepie::worker::v1::BuildReport report;
+    absl::Time start_time = absl::InfiniteFuture();
+  };
+
+  void StartNext();
+  absl::Status Start(const Catalog::Operation& operation);
+  void OnView(int64_t number, const WorkerView& view);
+  void OnReport(int64_t number, const icepie::worker::v1::BuildReport& report);
+  void Finish(int64_t number, const icepie::worker::v1::BuildReport* ready,
+              const icepie::v1::SliceError& error);
+  void Remove(int64_t number);
+  void NotifyDone(int64_t number);
+  google::longrunning::Operation ToOperation(const Catalog::Operation& entry) const;
+  icepie::v1::ResliceMetadata Metadata(const Catalog::Operation& entry) const;
+
+  Catalog& catalog_;
+  Supervisor& supervisor_;
+  const size_t running_max_;
+  std::function<void(const std::string&)> end_listener_;
+  // The loop's own.
+  std::deque<int64_t> waiting_;
+  mutable Mutex mutex_;
+  std::map<int64_t, Progress> running_ ABSL_GUARDED_BY(mutex_);
+  struct Waiter {
+    int64_t number;
+    std::function<void()> done;
+  };
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t last_waiter_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<int64_t, Waiter> waiters_ ABSL_GUARDED_BY(mutex_);
+  EventLoop loop_;  // last: its thread ends first
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_BUILDS_H_

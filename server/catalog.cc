@@ -1,0 +1,369 @@
+#include "server/catalog.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::server {
+namespace {
+
+namespace cv1 = icepie::catalog::v1;
+
+constexpr int kOperationsKept = 200;
+
+std::string DomainKey(absl::string_view domain) { return absl::StrCat("domain/", domain); }
+std::string RevisionKey(absl::string_view domain, int64_t revision) {
+  return absl::StrFormat("revision/%s/%09d", domain, revision);
+}
+std::string SliceKey(absl::string_view domain, absl::string_view slice) {
+  return absl::StrCat("slice/", domain, "/", slice);
+}
+std::string OperationKey(int64_t number) { return absl::StrFormat("operation/%09d", number); }
+
+// "slice/payments/volume" → {"slice", "payments", "volume"}
+std::vector<std::string> KeyParts(const std::string& key) { return absl::StrSplit(key, '/'); }
+
+template <typename Entry>
+auto* FindGenerationIn(Entry& slice, int64_t number) {
+  auto& generations = *slice.mutable_generations();
+  auto found = std::find_if(generations.begin(), generations.end(), [number](const auto& entry) {
+    return entry.generation().number() == number;
+  });
+  return found == generations.end() ? nullptr : &*found;
+}
+
+// Why the slice's entry cannot be used; empty when it can.
+std::string SliceDefect(const CatalogDomain& domain, const cv1::SliceEntry& slice) {
+  const auto* serving = FindGeneration(slice, slice.serving_generation());
+  if (serving == nullptr) return "its serving generation is not in the catalog";
+  for (const auto& entry : slice.generations()) {
+    const auto state = entry.generation().state();
+    const bool used =
+        state == icepie::v1::Generation::SERVING || state == icepie::v1::Generation::BUILDING;
+    if (used && domain.files.count(entry.generation().revision()) == 0) {
+      return absl::StrCat("revision ", entry.generation().revision(),
+                          " of the domain's file is missing");
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+const cv1::GenerationEntry* FindGeneration(const cv1::SliceEntry& slice, int64_t number) {
+  for (const auto& entry : slice.generations()) {
+    if (entry.generation().number() == number) return &entry;
+  }
+  return nullptr;
+}
+
+cv1::GenerationEntry* FindGeneration(cv1::SliceEntry& slice, int64_t number) {
+  return FindGenerationIn(slice, number);
+}
+
+Catalog::Catalog(Core& core, std::string intent_directory)
+    : core_(core), intent_directory_(std::move(intent_directory)) {}
+
+absl::StatusOr<Catalog::Pairs> Catalog::Scan(absl::string_view prefix) {
+  auto pairs = core_.ScanCatalog(prefix);
+  if (!pairs.ok()) return Annotate(pairs.status(), absl::StrCat("reading catalog ", prefix));
+  return pairs;
+}
+
+CatalogDomain& Catalog::Loading(const std::string& name) {
+  MutexLock lock(mutex_);
+  auto& domain = domains_[name];
+  if (!domain) domain = std::make_shared<CatalogDomain>();
+  // Nobody else sees the domain while the catalog loads.
+  return const_cast<CatalogDomain&>(*domain);
+}
+
+void Catalog::LoadDomain(const std::string& key, const std::string& bytes) {
+  const auto parts = KeyParts(key);
+  CatalogDomain& domain = Loading(parts.back());
+  if (!domain.entry.ParseFromString(bytes) || domain.entry.name() != parts.back()) {
+    domain.entry.Clear();
+    domain.entry.set_name(parts.back());
+    domain.held = "its entry in the catalog is damaged; apply the domain's file again";
+    return;
+  }
+  MutexLock lock(change_mutex_);
+  persisted_[key] = bytes;
+}
+
+void Catalog::LoadRevision(const std::string& key, const std::string& bytes) {
+  cv1::RevisionEntry revision;
+  if (!revision.ParseFromString(bytes) ||
+      RevisionKey(revision.domain(), revision.revision()) != key) {
+    spdlog::error("catalog: {} is damaged", key);
+    return;
+  }
+  Loading(revision.domain()).files[revision.revision()] = revision.file();
+  MutexLock lock(change_mutex_);
+  persisted_[key] = bytes;
+}
+
+void Catalog::LoadSlice(const std::string& key, const std::string& bytes) {
+  const auto parts = KeyParts(key);
+  if (parts.size() != 3) {
+    spdlog::error("catalog: key {} is not one of ours", key);
+    return;
+  }
+  CatalogDomain& domain = Loading(parts[1]);
+  cv1::SliceEntry slice;
+  if (!slice.ParseFromString(bytes) || SliceKey(slice.domain(), slice.name()) != key) {
+    domain.damaged_slices[parts[2]] = "its entry in the catalog is damaged";
+    return;
+  }
+  domain.slices[parts[2]] = slice;
+  MutexLock lock(change_mutex_);
+  persisted_[key] = bytes;
+}
+
+void Catalog::LoadOperation(const std::string& key, const std::string& bytes) {
+  Operation operation;
+  if (!operation.ParseFromString(bytes) || OperationKey(operation.number()) != key) {
+    spdlog::error("catalog: {} is damaged", key);
+    return;
+  }
+  {
+    MutexLock lock(change_mutex_);
+    persisted_[key] = bytes;
+  }
+  MutexLock lock(mutex_);
+  last_operation_ = std::max(last_operation_, operation.number());
+  operations_[operation.number()] = std::move(operation);
+}
+
+void Catalog::CheckDomain(CatalogDomain& domain) {
+  if (domain.entry.name().empty()) domain.held = "its entry is missing from the catalog";
+  for (auto slice = domain.slices.begin(); slice != domain.slices.end();) {
+    const std::string defect = SliceDefect(domain, slice->second);
+    if (defect.empty()) {
+      ++slice;
+      continue;
+    }
+    domain.damaged_slices[slice->first] = defect;
+    slice = domain.slices.erase(slice);
+  }
+}
+
+absl::Status Catalog::Load() {
+  ICEPIE_ASSIGN_OR_RETURN(const Pairs domains, Scan("domain/"));
+  ICEPIE_ASSIGN_OR_RETURN(const Pairs revisions, Scan("revision/"));
+  ICEPIE_ASSIGN_OR_RETURN(const Pairs slices, Scan("slice/"));
+  ICEPIE_ASSIGN_OR_RETURN(const Pairs operations, Scan("operation/"));
+  for (const auto& [key, bytes] : domains) LoadDomain(key, bytes);
+  for (const auto& [key, bytes] : revisions) LoadRevision(key, bytes);
+  for (const auto& [key, bytes] : slices) LoadSlice(key, bytes);
+  for (const auto& [key, bytes] : operations) LoadOperation(key, bytes);
+  for (const std::string& name : DomainNames()) {
+    CatalogDomain& domain = Loading(name);
+    CheckDomain(domain);
+    domain.entry.set_name(name);
+    if (!domain.held.empty()) spdlog::error("catalog: domain {} is held: {}", name, domain.held);
+    for (const auto& [slice, why] : domain.damaged_slices) {
+      spdlog::error("catalog: slice {}.{} is held: {}", name, slice, why);
+    }
+  }
+  LoadIntents();
+  return absl::OkStatus();
+}
+
+std::vector<std::string> Catalog::DomainNames() const {
+  MutexLock lock(mutex_);
+  std::vector<std::string> names;
+  for (const auto& [name, domain] : domains_) names.push_back(name);
+  return names;
+}
+
+std::shared_ptr<const CatalogDomain> Catalog::FindLocked(absl::string_view domain) const {
+  auto found = domains_.find(std::string(domain));
+  return found == domains_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<const CatalogDomain> Catalog::Find(absl::string_view domain) const {
+  MutexLock lock(mutex_);
+  return FindLocked(domain);
+}
+
+std::vector<std::shared_ptr<const CatalogDomain>> Catalog::Domains() const {
+  MutexLock lock(mutex_);
+  std::vector<std::shared_ptr<const CatalogDomain>> out;
+  for (const auto& [name, domain] : domains_) out.push_back(domain);
+  return out;
+}
+
+Catalog::Changes Catalog::Difference(const CatalogDomain& domain,
+                                     const std::vector<Operation>& operations) const {
+  const std::string& name = domain.entry.name();
+  std::map<std::string, std::string> wanted;
+  wanted[DomainKey(name)] = domain.entry.SerializeAsString();
+  for (const auto& [revision, file] : domain.files) {
+    cv1::RevisionEntry entry;
+    entry.set_domain(name);
+    entry.set_revision(revision);
+    entry.set_file(file);
+    wanted[RevisionKey(name, revision)] = entry.SerializeAsString();
+  }
+  for (const auto& [slice, entry] : domain.slices) {
+    wanted[SliceKey(name, slice)] = entry.SerializeAsString();
+  }
+  for (const Operation& operation : operations) {
+    wanted[OperationKey(operation.number())] = operation.SerializeAsString();
+  }
+  Changes changes;
+  for (const auto& [key, bytes] : wanted) {
+    auto old = persisted_.find(key);
+    if (old == persisted_.end() || old->second != bytes) changes.emplace_back(key, bytes);
+  }
+  for (const std::string& prefix :
+       {RevisionKey(name, 0).substr(0, 10 + name.size()), SliceKey(name, "")}) {
+    for (auto old = persisted_.lower_bound(prefix);
+         old != persisted_.end() && absl::StartsWith(old->first, prefix); ++old) {
+      if (wanted.count(old->first) == 0) changes.emplace_back(old->first, std::nullopt);
+    }
+  }
+  return changes;
+}
+
+void Catalog::Show(const std::string& name, CatalogDomain domain,
+                   const std::vector<Operation>& operations) {
+  auto shown = std::make_shared<const CatalogDomain>(std::move(domain));
+  MutexLock lock(mutex_);
+  domains_[name] = std::move(shown);
+  for (const Operation& operation : operations) operations_[operation.number()] = operation;
+}
+
+namespace {
+
+// Files that no generation refers to any more go.
+void DropUnusedFiles(CatalogDomain& domain) {
+  std::set<int64_t> used = {domain.entry.revision()};
+  for (const auto& [name, slice] : domain.slices) {
+    for (const auto& entry : slice.generations()) used.insert(entry.generation().revision());
+  }
+  for (auto file = domain.files.begin(); file != domain.files.end();) {
+    file = used.count(file->first) > 0 ? std::next(file) : domain.files.erase(file);
+  }
+}
+
+}  // namespace
+
+absl::Status Catalog::Change(const std::string& name, const Edit& edit) {
+  MutexLock lock(change_mutex_);
+  const auto current = Find(name);
+  CatalogDomain changed = current ? *current : CatalogDomain{};
+  changed.entry.set_name(name);
+  std::vector<Operation> operations;
+  ICEPIE_RETURN_IF_ERROR(edit(changed, operations));
+  changed.entry.set_epoch(changed.entry.epoch() + 1);
+  DropUnusedFiles(changed);
+  const Changes changes = Difference(changed, operations);
+  ICEPIE_RETURN_IF_ERROR(core_.ChangeCatalog(changes));
+  for (const auto& [key, bytes] : changes) {
+    if (bytes) {
+      persisted_[key] = *bytes;
+    } else {
+      persisted_.erase(key);
+    }
+  }
+  Show(name, std::move(changed), operations);
+  return absl::OkStatus();
+}
+
+std::optional<Catalog::Operation> Catalog::FindOperation(int64_t number) const {
+  MutexLock lock(mutex_);
+  auto found = operations_.find(number);
+  if (found == operations_.end()) return std::nullopt;
+  return found->second;
+}
+
+std::vector<Catalog::Operation> Catalog::Operations() const {
+  MutexLock lock(mutex_);
+  std::vector<Operation> out;
+  for (auto it = operations_.rbegin(); it != operations_.rend(); ++it) {
+    if (out.size() >= kOperationsKept) break;
+    out.push_back(it->second);
+  }
+  return out;
+}
+
+int64_t Catalog::NextOperationNumber() {
+  MutexLock lock(mutex_);
+  return ++last_operation_;
+}
+
+std::string Catalog::IntentPath(const std::string& domain, const std::string& slice) const {
+  return absl::StrCat(intent_directory_, "/", domain, ".", slice);
+}
+
+absl::Status Catalog::WriteIntent(const std::string& domain, const std::string& slice,
+                                  const icepie::v1::DesiredState& desired) {
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(intent_directory_));
+  return WriteFileAtomically(IntentPath(domain, slice), desired.SerializeAsString());
+}
+
+absl::Status Catalog::ChangeDesired(const std::string& domain, const std::string& slice,
+                                    const icepie::v1::DesiredState& desired) {
+  const auto edit = [&](CatalogDomain& changed, std::vector<Operation>&) {
+    auto found = changed.slices.find(slice);
+    if (found == changed.slices.end()) {
+      return absl::AbortedError(
+          absl::StrCat("slice ", domain, ".", slice, " was deleted meanwhile"));
+    }
+    *found->second.mutable_desired() = desired;
+    return absl::OkStatus();
+  };
+  const absl::Status changed = Change(domain, edit);
+  if (changed.ok()) {
+    unlink(IntentPath(domain, slice).c_str());
+    return changed;
+  }
+  if (absl::IsAborted(changed)) return changed;
+  spdlog::warn("catalog: the core takes no change ({}); {}.{} goes to an intent file",
+               std::string(changed.message()), domain, slice);
+  ICEPIE_RETURN_IF_ERROR(WriteIntent(domain, slice, desired));
+  MutexLock lock(change_mutex_);
+  const auto current = Find(domain);
+  if (!current) return changed;
+  CatalogDomain copy = *current;
+  std::vector<Operation> none;
+  ICEPIE_RETURN_IF_ERROR(edit(copy, none));
+  copy.entry.set_epoch(copy.entry.epoch() + 1);
+  Show(domain, std::move(copy), {});
+  return absl::OkStatus();
+}
+
+void Catalog::LoadIntents() {
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(intent_directory_, error)) {
+    const std::vector<std::string> name =
+        absl::StrSplit(file.path().filename().string(), absl::MaxSplits('.', 1));
+    auto bytes = ReadFile(file.path().string());
+    icepie::v1::DesiredState desired;
+    const auto domain = Find(name.front());
+    if (name.size() != 2 || !bytes.ok() || !desired.ParseFromString(*bytes) || !domain ||
+        domain->slices.count(name[1]) == 0) {
+      spdlog::error("catalog: intent file {} is not usable", file.path().string());
+      continue;
+    }
+    // Goes into the catalog now if the core takes changes again, else stays an intent.
+    const absl::Status changed = ChangeDesired(name[0], name[1], desired);
+    if (!changed.ok())
+      spdlog::error("catalog: intent {}: {}", file.path().string(), changed.ToString());
+  }
+}
+
+}  // namespace icepie::server

@@ -1,0 +1,112 @@
+// What the daemon must not forget: domain files, desired states, generations and operations, kept
+// in the core's catalog as icepie.catalog.v1 messages.
+//
+//   domain/payments                       DomainEntry
+//   revision/payments/000000012           RevisionEntry
+//   slice/payments/volume_by_chain        SliceEntry
+//   operation/000000071                   OperationEntry
+#ifndef ICEPIE_SERVER_CATALOG_H_
+#define ICEPIE_SERVER_CATALOG_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "core/base/mutex.h"
+#include "core/core.h"
+#include "icepie/catalog/v1/catalog.pb.h"
+
+namespace icepie::server {
+
+// One domain with everything that belongs to it.
+struct CatalogDomain {
+  icepie::catalog::v1::DomainEntry entry;
+  std::map<int64_t, std::string> files;  // by revision
+  std::map<std::string, icepie::catalog::v1::SliceEntry> slices;
+  // Entries that could not be read: slice → why. Such a slice is HELD until it is applied again.
+  std::map<std::string, std::string> damaged_slices;
+  // Why the whole domain is HELD; empty when it is not.
+  std::string held;
+};
+
+// The generation's entry, or null.
+const icepie::catalog::v1::GenerationEntry* FindGeneration(
+    const icepie::catalog::v1::SliceEntry& slice, int64_t number);
+icepie::catalog::v1::GenerationEntry* FindGeneration(icepie::catalog::v1::SliceEntry& slice,
+                                                     int64_t number);
+
+// Threads: any. Readers get immutable copies; changes run one at a time.
+// Errors: those of Core::ChangeCatalog. A change that fails changes nothing.
+class Catalog {
+ public:
+  using Operation = icepie::catalog::v1::OperationEntry;
+
+  // `intent_directory` takes freezes and thaws while the core accepts no change.
+  Catalog(Core& core, std::string intent_directory);
+
+  // Reads everything. A damaged entry holds its slice or its domain and never fails the load.
+  absl::Status Load();
+
+  std::vector<std::string> DomainNames() const;
+  // Null when there is none.
+  std::shared_ptr<const CatalogDomain> Find(absl::string_view domain) const;
+  std::vector<std::shared_ptr<const CatalogDomain>> Domains() const;
+
+  // Lets `edit` change a copy of the domain (an empty one when it is new) and of the operations
+  // that it adds to `operations`, writes the difference in one synced batch, and only then shows it
+  // to readers. An error of `edit` changes nothing. The domain's epoch grows.
+  using Edit =
+      std::function<absl::Status(CatalogDomain& domain, std::vector<Operation>& operations)>;
+  absl::Status Change(const std::string& domain, const Edit& edit);
+
+  // Change of one slice's desired state, which must also work while the core accepts none: it is
+  // then kept in an intent file, which the next start reads.
+  absl::Status ChangeDesired(const std::string& domain, const std::string& slice,
+                             const icepie::v1::DesiredState& desired);
+
+  std::optional<Operation> FindOperation(int64_t number) const;
+  std::vector<Operation> Operations() const;  // newest first
+  // A number that no operation has had.
+  int64_t NextOperationNumber();
+
+ private:
+  using Pairs = std::vector<std::pair<std::string, std::string>>;
+  using Changes = std::vector<Core::CatalogChange>;
+
+  absl::StatusOr<Pairs> Scan(absl::string_view prefix);
+  void LoadDomain(const std::string& name, const std::string& bytes);
+  void LoadRevision(const std::string& key, const std::string& bytes);
+  void LoadSlice(const std::string& key, const std::string& bytes);
+  void LoadOperation(const std::string& key, const std::string& bytes);
+  void CheckDomain(CatalogDomain& domain);
+  void LoadIntents();
+  CatalogDomain& Loading(const std::string& name);
+  std::shared_ptr<const CatalogDomain> FindLocked(absl::string_view domain) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Changes Difference(const CatalogDomain& domain, const std::vector<Operation>& operations) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
+  void Show(const std::string& name, CatalogDomain domain,
+            const std::vector<Operation>& operations);
+  std::string IntentPath(const std::string& domain, const std::string& slice) const;
+  absl::Status WriteIntent(const std::string& domain, const std::string& slice,
+                           const icepie::v1::DesiredState& desired);
+
+  Core& core_;
+  const std::string intent_directory_;
+  Mutex change_mutex_;  // held while a change is written; taken before mutex_
+  std::map<std::string, std::string> persisted_ ABSL_GUARDED_BY(change_mutex_);
+  mutable Mutex mutex_;
+  std::map<std::string, std::shared_ptr<const CatalogDomain>> domains_ ABSL_GUARDED_BY(mutex_);
+  std::map<int64_t, Operation> operations_ ABSL_GUARDED_BY(mutex_);
+  int64_t last_operation_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_CATALOG_H_

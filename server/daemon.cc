@@ -1,0 +1,314 @@
+#include "server/daemon.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/core.h"
+#include "server/admin_service.h"
+#include "server/builds.h"
+#include "server/catalog.h"
+#include "server/core_service.h"
+#include "server/domain_manager.h"
+#include "server/host_service.h"
+#include "server/http/http_server.h"
+#include "server/operations_service.h"
+#include "server/run_directory.h"
+#include "server/slices_service.h"
+#include "server/supervisor.h"
+#include "server/worker_query_router.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::server {
+namespace {
+
+using icepie::config::v1::Settings;
+
+constexpr absl::Duration kStopGrace = absl::Seconds(10);
+constexpr absl::Duration kHealthInterval = absl::Seconds(1);
+// The core and not gRPC refuses a batch that is too large, with a reason.
+constexpr int kReceiveBytesMax = 8 << 20;
+constexpr int kStreamsMax = 1024;
+
+absl::StatusOr<std::string> WorkerProgram(const Settings& settings) {
+  std::string program = settings.workers().program();
+  if (program.empty()) {
+    std::error_code error;
+    const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+    program = (self.parent_path() / "icepie-worker").string();
+  }
+  if (access(program.c_str(), X_OK) == 0) return program;
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat("the worker program ", program,
+                                " is not there or not executable; set workers.program"),
+                   "WORKER_PROGRAM_MISSING", {{"path", program}});
+}
+
+CoreOptions MakeCoreOptions(const Settings& settings, const std::string& data) {
+  CoreOptions options;
+  options.directory = data + "/core";
+  options.record_bytes_max = settings.core().record_bytes_max();
+  options.batch_bytes_max = settings.core().batch_bytes_max();
+  options.batch_records_max = settings.core().batch_records_max();
+  options.queue_bytes_max = settings.core().queue_bytes_max();
+  return options;
+}
+
+WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& program,
+                                  const std::string& run_directory) {
+  const auto& workers = settings.workers();
+  WorkerSettings out;
+  out.program = program;
+  out.socket_directory = run_directory;
+  out.host_socket = run_directory + "/host.sock";
+  out.memory_bytes = workers.memory_bytes();
+  out.query_timeout_ms = workers.query_timeout_ms();
+  out.snapshot_interval_ms = workers.snapshot_interval_ms();
+  out.snapshots_kept = workers.snapshots_kept();
+  out.log_level = settings.logging().level();
+  out.heartbeat_interval = absl::Milliseconds(workers.heartbeat_interval_ms());
+  out.heartbeat_timeout = absl::Milliseconds(workers.heartbeat_timeout_ms());
+  return out;
+}
+
+// "127.0.0.1:0" listening on 40123 → "127.0.0.1:40123"
+std::string WithPort(const std::string& address, int port) {
+  return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
+}
+
+void LimitServer(grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(kReceiveBytesMax);
+  builder.SetMaxSendMessageSize(-1);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsMax);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60 * 1000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10 * 1000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 * 1024);
+  // Two daemons on one port would each get a part of the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+}
+
+}  // namespace
+
+// Members are in the order of their making; each uses only those before it.
+class Daemon::Parts {
+ public:
+  absl::Status Start(const Settings& settings);
+  void Stop();
+  const ServerIdentity& identity() const { return identity_; }
+
+ private:
+  absl::Status OpenData(const Settings& settings);
+  absl::Status StartHost(const std::string& socket);
+  void StartDomains(const WorkerSettings& workers);
+  absl::Status StartGrpc(const std::string& address);
+  absl::Status StartHttp(const std::string& address);
+  absl::Status Announce();
+  void ReportHealth();
+  QueryRouterSources RouterSources();
+  std::string AnnouncementPath() const { return identity_.data_directory + "/icepied.json"; }
+
+  ServerIdentity identity_;
+  std::unique_ptr<Core> core_;
+  std::string run_directory_;
+  std::unique_ptr<HostService> host_service_;
+  std::unique_ptr<grpc::Server> host_server_;
+  std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<Supervisor> supervisor_;
+  std::unique_ptr<Builds> builds_;
+  std::unique_ptr<DomainManager> manager_;
+  std::unique_ptr<WorkerQueryRouter> router_;
+  std::unique_ptr<CoreService> core_service_;
+  std::unique_ptr<SlicesService> slices_service_;
+  std::unique_ptr<AdminService> admin_service_;
+  std::unique_ptr<OperationsService> operations_service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<HttpServer> http_server_;
+  std::map<std::string, bool> health_;  // the housekeeping loop's own
+  std::unique_ptr<EventLoop> housekeeping_;
+  bool announced_ = false;
+  bool stopped_ = false;
+};
+
+absl::Status Daemon::Parts::OpenData(const Settings& settings) {
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(settings.data_directory()));
+  std::error_code error;
+  const auto data = std::filesystem::canonical(settings.data_directory(), error);
+  if (error) {
+    return absl::InternalError(
+        absl::StrCat("data directory ", settings.data_directory(), ": ", error.message()));
+  }
+  identity_.data_directory = data.string();
+  ICEPIE_ASSIGN_OR_RETURN(core_, Core::Open(MakeCoreOptions(settings, data.string())));
+  // From here on the directory is ours.
+  ICEPIE_ASSIGN_OR_RETURN(run_directory_, PrepareRunDirectory(data.string()));
+  unlink(AnnouncementPath().c_str());
+  const std::string cause = core_->ReadOnlyCause();
+  if (!cause.empty()) spdlog::error("the core takes no appends: {}", cause);
+  catalog_ = std::make_unique<Catalog>(*core_, data.string() + "/intents");
+  const absl::Status loaded = catalog_->Load();
+  if (!loaded.ok()) spdlog::error("the catalog could not be read: {}", loaded.ToString());
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::Parts::StartHost(const std::string& socket) {
+  host_service_ = std::make_unique<HostService>(core_.get());
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(absl::StrCat("unix:", socket), grpc::InsecureServerCredentials());
+  builder.SetMaxSendMessageSize(-1);
+  builder.RegisterService(host_service_.get());
+  host_server_ = builder.BuildAndStart();
+  if (host_server_) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("cannot listen on ", socket));
+}
+
+QueryRouterSources Daemon::Parts::RouterSources() {
+  QueryRouterSources sources;
+  sources.domain = [this](const std::string& name) { return catalog_->Find(name); };
+  sources.domain_names = [this] { return catalog_->DomainNames(); };
+  sources.workers = [this](const std::string& name) { return supervisor_->View(name); };
+  sources.head_position = [this] { return core_->head_position(); };
+  return sources;
+}
+
+void Daemon::Parts::StartDomains(const WorkerSettings& workers) {
+  const std::string& data = identity_.data_directory;
+  supervisor_ = std::make_unique<Supervisor>(workers, data + "/domains", data + "/planner");
+  builds_ = std::make_unique<Builds>(*catalog_, *supervisor_);
+  manager_ = std::make_unique<DomainManager>(*core_, *catalog_, *supervisor_, *builds_);
+  router_ = std::make_unique<WorkerQueryRouter>(RouterSources());
+  supervisor_->SetListener([this](const std::string& domain) {
+    router_->OnWorkerChange(domain);
+    manager_->OnWorkerChange(domain);
+  });
+}
+
+absl::Status Daemon::Parts::StartGrpc(const std::string& address) {
+  core_service_ = std::make_unique<CoreService>(core_.get());
+  slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
+  admin_service_ = std::make_unique<AdminService>(
+      *manager_, [this] { return manager_->reader().GetServerStatus(identity_); });
+  operations_service_ = std::make_unique<OperationsService>(*builds_);
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  LimitServer(builder);
+  int port = 0;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(core_service_.get());
+  builder.RegisterService(slices_service_.get());
+  builder.RegisterService(admin_service_.get());
+  builder.RegisterService(operations_service_.get());
+  server_ = builder.BuildAndStart();
+  if (!server_ || port == 0) {
+    return MakeError(
+        absl::StatusCode::kUnavailable,
+        absl::StrCat("cannot listen on ", address, " for gRPC; free the port or set listen.grpc"),
+        "PORT_TAKEN", {{"address", address}});
+  }
+  identity_.grpc_address = WithPort(address, port);
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::Parts::StartHttp(const std::string& address) {
+  if (address.empty()) return absl::OkStatus();
+  auto server = HttpServer::Start(address, *router_,
+                                  [this] { return manager_->reader().GetServerStatus(identity_); });
+  if (!server.ok()) return Annotate(server.status(), "HTTP (listen.http)");
+  http_server_ = *std::move(server);
+  identity_.http_address = WithPort(address, http_server_->port());
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::Parts::Announce() {
+  const nlohmann::json announcement = {
+      {"pid", getpid()}, {"grpc", identity_.grpc_address}, {"http", identity_.http_address}};
+  ICEPIE_RETURN_IF_ERROR(WriteFileAtomically(AnnouncementPath(), announcement.dump() + "\n"));
+  announced_ = true;
+  return absl::OkStatus();
+}
+
+// One health entry per slice, SERVING while it answers, also stale.
+void Daemon::Parts::ReportHealth() {
+  auto* health = server_->GetHealthCheckService();
+  for (const auto& domain : catalog_->Domains()) {
+    const DomainView view = supervisor_->View(domain->entry.name());
+    for (const auto& [slice, entry] : domain->slices) {
+      const std::string name = absl::StrCat("slices/", domain->entry.name(), ".", slice);
+      const bool answers = Answers(view, slice);
+      auto known = health_.find(name);
+      if (known != health_.end() && known->second == answers) continue;
+      health_[name] = answers;
+      health->SetServingStatus(name, answers);
+    }
+  }
+  housekeeping_->RunAfter(kHealthInterval, [this] { ReportHealth(); });
+}
+
+absl::Status Daemon::Parts::Start(const Settings& settings) {
+  identity_.version = ICEPIE_VERSION;
+  identity_.start_time = absl::Now();
+  ICEPIE_ASSIGN_OR_RETURN(const std::string program, WorkerProgram(settings));
+  ICEPIE_RETURN_IF_ERROR(OpenData(settings));
+  const WorkerSettings workers = MakeWorkerSettings(settings, program, run_directory_);
+  ICEPIE_RETURN_IF_ERROR(StartHost(workers.host_socket));
+  StartDomains(workers);
+  ICEPIE_RETURN_IF_ERROR(StartGrpc(settings.listen().grpc()));
+  ICEPIE_RETURN_IF_ERROR(StartHttp(settings.listen().http()));
+  manager_->Start();
+  housekeeping_ = std::make_unique<EventLoop>();
+  housekeeping_->Post([this] { ReportHealth(); });
+  ICEPIE_RETURN_IF_ERROR(Announce());
+  spdlog::info(
+      "icepied {} is ready: gRPC {}, HTTP {}, data {}", identity_.version, identity_.grpc_address,
+      identity_.http_address.empty() ? "off" : identity_.http_address, identity_.data_directory);
+  return absl::OkStatus();
+}
+
+void Daemon::Parts::Stop() {
+  if (std::exchange(stopped_, true)) return;
+  if (announced_) unlink(AnnouncementPath().c_str());
+  if (housekeeping_) housekeeping_->Stop();
+  if (router_) router_->Drain();
+  if (supervisor_) supervisor_->Interrupt();
+  if (builds_) builds_->Stop();
+  // Calls that wait for a worker end with the workers; then the servers find nothing to wait for.
+  if (supervisor_) supervisor_->StopAll(kStopGrace);
+  if (http_server_) http_server_->Stop();
+  for (grpc::Server* server : {server_.get(), host_server_.get()}) {
+    if (server == nullptr) continue;
+    server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
+    server->Wait();
+  }
+  if (announced_) spdlog::info("icepied has stopped");
+}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Settings& settings) {
+  auto parts = std::make_unique<Parts>();
+  const absl::Status started = parts->Start(settings);
+  if (!started.ok()) {
+    parts->Stop();
+    return started;
+  }
+  return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
+}
+
+Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Daemon::~Daemon() { Stop(); }
+
+void Daemon::Stop() { parts_->Stop(); }
+
+const ServerIdentity& Daemon::identity() const { return parts_->identity(); }
+
+}  // namespace icepie::server

@@ -1,0 +1,100 @@
+#include "server/definition_changes.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace cv1 = icepie::catalog::v1;
+using v1::SliceChange;
+
+// Columns that readers may miss: dropped or of another type.
+void AddBreaking(const cv1::SliceDefinition& old, SliceChange& change) {
+  for (const auto& column : old.columns()) {
+    const auto& now = change.columns();
+    auto found = std::find_if(now.begin(), now.end(),
+                              [&](const v1::Column& c) { return c.name() == column.name(); });
+    if (found == now.end()) {
+      change.add_breaking(absl::StrCat("column ", column.name(), " is dropped"));
+    } else if (found->type() != column.type()) {
+      change.add_breaking(absl::StrCat("column ", column.name(), " becomes ", found->type(),
+                                       " (was ", column.type(), ")"));
+    }
+  }
+}
+
+SliceChange FromPlan(const icepie::worker::v1::PlannedSlice& planned) {
+  SliceChange change;
+  change.set_slice(planned.name());
+  change.set_kind(SliceChange::CREATE);
+  change.set_strategy(planned.strategy());
+  change.set_why(planned.why());
+  *change.mutable_columns() = planned.columns();
+  *change.mutable_reads() = planned.reads();
+  *change.mutable_statements() = planned.statements();
+  return change;
+}
+
+SliceChange Compare(const CatalogDomain& current, const icepie::worker::v1::PlannedSlice& planned) {
+  SliceChange change = FromPlan(planned);
+  auto found = current.slices.find(planned.name());
+  if (found == current.slices.end()) return change;
+  const auto* serving = FindGeneration(found->second, found->second.serving_generation());
+  const bool same = serving->generation().definition_hash() == planned.definition_hash();
+  change.set_kind(same ? SliceChange::UNCHANGED : SliceChange::REBUILD);
+  AddBreaking(serving->definition(), change);
+  return change;
+}
+
+}  // namespace
+
+const cv1::GenerationEntry* PendingGeneration(const cv1::SliceEntry& slice) {
+  const cv1::GenerationEntry* pending = nullptr;
+  for (const auto& entry : slice.generations()) {
+    const auto state = entry.generation().state();
+    if (state == v1::Generation::BUILDING || state == v1::Generation::READY) pending = &entry;
+  }
+  return pending;
+}
+
+cv1::SliceDefinition ToDefinition(const icepie::worker::v1::PlannedSlice& planned) {
+  cv1::SliceDefinition out;
+  out.set_name(planned.name());
+  out.set_definition_hash(planned.definition_hash());
+  out.set_strategy(planned.strategy());
+  out.set_sql(planned.sql());
+  *out.mutable_columns() = planned.columns();
+  *out.mutable_key() = planned.key();
+  *out.mutable_reads() = planned.reads();
+  return out;
+}
+
+std::vector<SliceChange> CompareDefinitions(const CatalogDomain& current,
+                                            const icepie::worker::v1::PlanDomainResponse& plan,
+                                            const std::string& file) {
+  std::vector<SliceChange> changes;
+  std::set<std::string> kept;
+  for (const auto& planned : plan.slices()) {
+    kept.insert(planned.name());
+    changes.push_back(Compare(current, planned));
+  }
+  for (const auto& [name, slice] : current.slices) {
+    if (kept.count(name) > 0) continue;
+    SliceChange change;
+    change.set_slice(name);
+    change.set_kind(SliceChange::DELETE);
+    changes.push_back(change);
+  }
+  const bool settings_only = std::all_of(changes.begin(), changes.end(), [](const auto& change) {
+    return change.kind() == SliceChange::UNCHANGED;
+  });
+  if (!settings_only || file == current.entry.file()) return changes;
+  for (SliceChange& change : changes) change.set_kind(SliceChange::UPDATE);
+  return changes;
+}
+
+}  // namespace icepie::server

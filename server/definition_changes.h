@@ -1,0 +1,29 @@
+// What applying a domain file would do: the planned slices beside those that serve now. Pure.
+#ifndef ICEPIE_SERVER_DEFINITION_CHANGES_H_
+#define ICEPIE_SERVER_DEFINITION_CHANGES_H_
+
+#include <string>
+#include <vector>
+
+#include "icepie/v1/admin.pb.h"
+#include "icepie/worker/v1/worker.pb.h"
+#include "server/catalog.h"
+
+namespace icepie::server {
+
+// The newest generation that is being built or waits for its promotion; null when there is none.
+const icepie::catalog::v1::GenerationEntry* PendingGeneration(
+    const icepie::catalog::v1::SliceEntry& slice);
+
+icepie::catalog::v1::SliceDefinition ToDefinition(const icepie::worker::v1::PlannedSlice& planned);
+
+// One change per slice of the plan, upstream first, then the slices that left the file. A slice
+// whose hash stands is UPDATE when nothing else in the file changed either (then the difference is
+// in limits, refresh, owner or comments), else UNCHANGED.
+std::vector<icepie::v1::SliceChange> CompareDefinitions(
+    const CatalogDomain& current, const icepie::worker::v1::PlanDomainResponse& plan,
+    const std::string& file);
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_DEFINITION_CHANGES_H_

@@ -1,0 +1,672 @@
+#include "server/domain_manager.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <future>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "server/definition_changes.h"
+#include "server/proto_time.h"
+#include "server/slice_facts.h"
+#include "server/snapshot_files.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace cv1 = icepie::catalog::v1;
+namespace wv1 = icepie::worker::v1;
+using v1::Generation;
+using v1::SliceChange;
+using Operations = std::vector<Catalog::Operation>;
+
+constexpr absl::Duration kPlanTimeout = absl::Seconds(10);
+constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
+constexpr absl::Duration kSwapTimeout = absl::Seconds(30);
+constexpr absl::Duration kQuarantineTimeout = absl::Seconds(10);
+constexpr size_t kFileBytesMax = 1 << 20;
+// Ended generations that are still listed.
+constexpr int kHistoryKept = 5;
+
+absl::Status GateError(const std::string& slice, int64_t generation, const std::string& gate,
+                       const std::string& why) {
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat(slice, " generation ", generation, " cannot be promoted: ", why),
+                   "PROMOTE_GATE_FAILED",
+                   {{"gate", gate}, {"generation", absl::StrCat(generation)}});
+}
+
+absl::Status GenerationNotFound(const std::string& slice, int64_t generation) {
+  return MakeError(absl::StatusCode::kNotFound,
+                   absl::StrCat("slice ", slice, " has no generation ", generation,
+                                "; `icepie slice describe ", slice, "` lists them"),
+                   "GENERATION_NOT_FOUND", {{"generation", absl::StrCat(generation)}});
+}
+
+// Whether a planner may use this as a name of files and keys: it comes from a process that read a
+// definition nobody has checked.
+bool IsName(const std::string& name) {
+  return !name.empty() && name.size() <= 63 && absl::ascii_islower(name.front()) &&
+         std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_';
+         });
+}
+
+const cv1::SliceDefinition* FindDefinition(const CatalogDomain& domain, const std::string& slice) {
+  for (const auto& definition : domain.entry.definitions()) {
+    if (definition.name() == slice) return &definition;
+  }
+  return nullptr;
+}
+
+Generation MakeGeneration(int64_t number, Generation::State state, const std::string& hash,
+                          int64_t revision) {
+  Generation generation;
+  generation.set_number(number);
+  generation.set_state(state);
+  generation.set_definition_hash(hash);
+  generation.set_revision(revision);
+  *generation.mutable_create_time() = ToProto(absl::Now());
+  return generation;
+}
+
+// The live worker is down, or it reports this epoch and `holds` for the slice.
+bool LiveHas(const DomainView& view, int64_t epoch, const std::string& slice,
+             const std::function<bool(const wv1::SliceReport&)>& holds) {
+  if (!view.live.client) return true;
+  if (!view.live.report || view.live.report->epoch() < epoch) return false;
+  const auto* report = FindServingReport(view.live.report.get(), slice);
+  return report != nullptr && holds(*report);
+}
+
+// The generations whose state may still be wanted: serving, the one before, and a pending one.
+std::set<int64_t> GenerationsWithState(const cv1::SliceEntry& slice) {
+  std::set<int64_t> wanted = {slice.serving_generation()};
+  int64_t previous = 0;
+  for (const auto& entry : slice.generations()) {
+    const Generation& generation = entry.generation();
+    if (generation.state() == Generation::RETIRED) previous = generation.number();
+    if (generation.state() == Generation::BUILDING || generation.state() == Generation::READY) {
+      wanted.insert(generation.number());
+    }
+  }
+  if (previous > 0) wanted.insert(previous);
+  return wanted;
+}
+
+// Old entries go, newest kept.
+void DropHistory(cv1::SliceEntry& slice) {
+  const std::set<int64_t> wanted = GenerationsWithState(slice);
+  int ended = 0;
+  auto& entries = *slice.mutable_generations();
+  for (int i = entries.size() - 1; i >= 0; --i) {
+    if (wanted.count(entries[i].generation().number()) > 0) continue;
+    if (++ended > kHistoryKept) entries.erase(entries.begin() + i);
+  }
+}
+
+std::string ActorOr(const std::string& actor) { return actor.empty() ? "unknown" : actor; }
+
+}  // namespace
+
+// One ApplyDomain call under way.
+struct DomainManager::ApplyWork {
+  const v1::ApplyDomainRequest& request;
+  const wv1::PlanDomainResponse& plan;
+  v1::ApplyDomainResponse response;
+  Operations started;
+  Operations cancelled;
+};
+
+DomainManager::DomainManager(Core& core, Catalog& catalog, Supervisor& supervisor, Builds& builds)
+    : core_(core),
+      catalog_(catalog),
+      supervisor_(supervisor),
+      builds_(builds),
+      log_(core),
+      reader_(core, catalog, supervisor),
+      background_(1, 1024) {}
+
+DomainManager::~DomainManager() { background_.Stop(); }
+
+void DomainManager::Start() {
+  for (const auto& domain : catalog_.Domains()) {
+    if (domain->held.empty()) Configure(domain->entry.name());
+  }
+  builds_.Resume();
+}
+
+int64_t DomainManager::Configure(const std::string& name) {
+  const auto domain = catalog_.Find(name);
+  Replaced replaced;
+  {
+    MutexLock lock(mutex_);
+    replaced = replaced_[name];
+  }
+  supervisor_.SetDomain(MakeAssignment(*domain, replaced));
+  return domain->entry.epoch();
+}
+
+void DomainManager::WaitForEpoch(const std::string& domain, int64_t epoch) {
+  const auto taken_on = [epoch](const WorkerView& worker) {
+    return worker.client && worker.report && worker.report->epoch() >= epoch;
+  };
+  supervisor_.WaitFor(domain, absl::Now() + kTakenOnTimeout, [&](const DomainView& view) {
+    return taken_on(view.live) || view.live.suspended;
+  });
+}
+
+// ---- Applying -----------------------------------------------------------------------------------
+
+absl::StatusOr<wv1::PlanDomainResponse> DomainManager::Plan(const v1::ApplyDomainRequest& request) {
+  wv1::PlanDomainRequest plan;
+  plan.set_file(request.file());
+  plan.set_file_name(request.file_name().empty() ? "domain.yaml" : request.file_name());
+  auto planned = std::make_shared<std::promise<absl::StatusOr<wv1::PlanDomainResponse>>>();
+  auto result = planned->get_future();
+  supervisor_.Plan(plan, kPlanTimeout,
+                   [planned](auto response) { planned->set_value(std::move(response)); });
+  auto response = result.get();
+  if (!response.ok()) return response;
+  bool names_ok = IsName(response->domain());
+  for (const auto& slice : response->slices()) names_ok = names_ok && IsName(slice.name());
+  if (names_ok) return response;
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   "names of domains and slices are [a-z][a-z0-9_]{0,62}", "DEFINITION_INVALID");
+}
+
+absl::Status DomainManager::CheckStreams(const wv1::PlanDomainResponse& plan) const {
+  std::vector<std::string> missing;
+  for (const std::string& stream : plan.streams()) {
+    if (!core_.GetStream(stream).ok()) missing.push_back(stream);
+  }
+  if (missing.empty()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kNotFound,
+                   absl::StrCat("domain ", plan.domain(),
+                                " reads streams that do not exist: ", absl::StrJoin(missing, ", "),
+                                "; create them first (icepie stream "
+                                "create ",
+                                missing.front(), ")"),
+                   "STREAM_NOT_FOUND", {{"streams", absl::StrJoin(missing, ",")}});
+}
+
+v1::ApplyDomainResponse DomainManager::Unchanged(const CatalogDomain& domain) const {
+  v1::ApplyDomainResponse response;
+  response.set_domain(domain.entry.name());
+  response.set_revision(domain.entry.revision());
+  for (const auto& definition : domain.entry.definitions()) {
+    SliceChange& change = *response.add_changes();
+    change.set_slice(definition.name());
+    change.set_kind(SliceChange::UNCHANGED);
+    change.set_strategy(definition.strategy());
+    *change.mutable_columns() = definition.columns();
+    *change.mutable_reads() = definition.reads();
+  }
+  return response;
+}
+
+void DomainManager::CancelPending(cv1::SliceEntry& slice, const std::string& why,
+                                  Operations& operations) {
+  const auto* pending = PendingGeneration(slice);
+  if (pending == nullptr) return;
+  const int64_t number = pending->generation().number();
+  FindGeneration(slice, number)->mutable_generation()->set_state(Generation::CANCELLED);
+  for (auto& operation : catalog_.Operations()) {
+    if (operation.done() || operation.domain() != slice.domain() ||
+        operation.slice() != slice.name() || operation.generation() != number) {
+      continue;
+    }
+    EndCancelled(operation, why);
+    operations.push_back(operation);
+  }
+}
+
+int64_t DomainManager::AddBuild(cv1::SliceEntry& slice, const cv1::SliceDefinition& definition,
+                                int64_t revision, const std::string& actor,
+                                const std::string& reason, Operations& operations) {
+  const int64_t on_disk =
+      HighestGenerationOnDisk(supervisor_.DomainDirectory(slice.domain()), slice.name());
+  const int64_t number = std::max(slice.last_generation(), on_disk) + 1;
+  slice.set_last_generation(number);
+  auto& entry = *slice.add_generations();
+  *entry.mutable_generation() =
+      MakeGeneration(number, Generation::BUILDING, definition.definition_hash(), revision);
+  *entry.mutable_definition() = definition;
+  Catalog::Operation operation;
+  operation.set_number(catalog_.NextOperationNumber());
+  operation.set_domain(slice.domain());
+  operation.set_slice(slice.name());
+  operation.set_generation(number);
+  operation.set_actor(actor);
+  operation.set_reason(reason);
+  *operation.mutable_create_time() = ToProto(absl::Now());
+  operations.push_back(operation);
+  return operation.number();
+}
+
+namespace {
+
+cv1::SliceEntry NewSlice(const std::string& domain, const cv1::SliceDefinition& definition,
+                         int64_t number, int64_t revision) {
+  cv1::SliceEntry slice;
+  slice.set_domain(domain);
+  slice.set_name(definition.name());
+  slice.mutable_desired()->set_mode(v1::DesiredState::RUN);
+  *slice.mutable_desired()->mutable_since() = ToProto(absl::Now());
+  slice.set_serving_generation(number);
+  slice.set_last_generation(number);
+  auto& entry = *slice.add_generations();
+  *entry.mutable_generation() =
+      MakeGeneration(number, Generation::SERVING, definition.definition_hash(), revision);
+  *entry.mutable_definition() = definition;
+  return slice;
+}
+
+absl::Status CheckRemoved(const std::vector<SliceChange>& changes, bool prune) {
+  std::vector<std::string> removed;
+  for (const auto& change : changes) {
+    if (change.kind() == SliceChange::DELETE) removed.push_back(change.slice());
+  }
+  if (removed.empty() || prune) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat("the file no longer has ", absl::StrJoin(removed, ", "),
+                                "; apply with --prune to delete what left it"),
+                   "REMOVES_SLICES", {{"slices", absl::StrJoin(removed, ",")}});
+}
+
+}  // namespace
+
+void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDomain& domain,
+                                Operations& operations) {
+  const std::string& name = domain.entry.name();
+  const int64_t revision = domain.entry.revision();
+  if (change.kind() == SliceChange::DELETE) {
+    CancelPending(domain.slices[change.slice()], "its slice was deleted", work.cancelled);
+    domain.slices.erase(change.slice());
+    return;
+  }
+  const cv1::SliceDefinition& definition = *FindDefinition(domain, change.slice());
+  if (change.kind() == SliceChange::CREATE) {
+    const int64_t number =
+        HighestGenerationOnDisk(supervisor_.DomainDirectory(name), change.slice()) + 1;
+    domain.slices[change.slice()] = NewSlice(name, definition, number, revision);
+    domain.damaged_slices.erase(change.slice());
+    return;
+  }
+  cv1::SliceEntry& slice = domain.slices[change.slice()];
+  if (change.kind() != SliceChange::REBUILD) {
+    CancelPending(slice, "the serving definition was applied again", work.cancelled);
+    auto* serving = FindGeneration(slice, slice.serving_generation());
+    serving->mutable_generation()->set_revision(revision);
+    *serving->mutable_definition() = definition;
+    return;
+  }
+  const auto* pending = PendingGeneration(slice);
+  if (pending != nullptr &&
+      pending->generation().definition_hash() == definition.definition_hash()) {
+    for (const auto& operation : catalog_.Operations()) {
+      if (operation.domain() == name && operation.slice() == change.slice() &&
+          operation.generation() == pending->generation().number()) {
+        change.set_operation(OperationName(operation.number()));
+      }
+    }
+    return;
+  }
+  CancelPending(slice, "replaced by a newer definition", work.cancelled);
+  change.set_operation(OperationName(AddBuild(slice, definition, revision, work.request.actor(),
+                                              work.request.reason(), operations)));
+}
+
+absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
+                                         Operations& operations) {
+  auto changes = CompareDefinitions(domain, work.plan, work.request.file());
+  ICEPIE_RETURN_IF_ERROR(CheckRemoved(changes, work.request.prune()));
+  const int64_t last = domain.files.empty() ? 0 : domain.files.rbegin()->first;
+  auto& entry = domain.entry;
+  const int64_t revision = std::max(entry.revision(), last) + 1;
+  // A domain whose entry was damaged has lost its epoch: begin above any that a worker has heard.
+  if (!domain.held.empty()) entry.set_epoch(absl::ToUnixSeconds(absl::Now()));
+  domain.held.clear();
+  entry.set_revision(revision);
+  entry.set_file(work.request.file());
+  entry.set_hash(Sha256Hex(work.request.file()));
+  entry.set_actor(ActorOr(work.request.actor()));
+  entry.set_reason(work.request.reason());
+  *entry.mutable_apply_time() = ToProto(absl::Now());
+  entry.clear_definitions();
+  for (const auto& planned : work.plan.slices()) *entry.add_definitions() = ToDefinition(planned);
+  domain.files[revision] = work.request.file();
+  for (SliceChange& change : changes) ApplyChange(work, change, domain, work.started);
+  work.response.set_domain(entry.name());
+  work.response.set_revision(revision);
+  work.response.set_changed(true);
+  work.response.mutable_changes()->Assign(changes.begin(), changes.end());
+  operations = work.started;
+  operations.insert(operations.end(), work.cancelled.begin(), work.cancelled.end());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(
+    const v1::ApplyDomainRequest& request) {
+  if (request.file().size() > kFileBytesMax) {
+    return MakeError(absl::StatusCode::kInvalidArgument, "a domain file has at most 1 MiB",
+                     "DEFINITION_INVALID", {{"bytes", absl::StrCat(request.file().size())}});
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const wv1::PlanDomainResponse plan, Plan(request));
+  ICEPIE_RETURN_IF_ERROR(CheckStreams(plan));
+  const std::string& name = plan.domain();
+  const auto current = catalog_.Find(name);
+  const bool sound = current && current->held.empty() && current->damaged_slices.empty();
+  if (sound && current->entry.file() == request.file()) {
+    if (!request.validate_only()) supervisor_.Resume(name);
+    return Unchanged(*current);
+  }
+  if (request.validate_only()) {
+    v1::ApplyDomainResponse response;
+    const auto changes =
+        CompareDefinitions(current ? *current : CatalogDomain{}, plan, request.file());
+    response.set_domain(name);
+    response.set_revision(current ? current->entry.revision() : 0);
+    response.set_changed(true);
+    response.mutable_changes()->Assign(changes.begin(), changes.end());
+    return response;
+  }
+  ICEPIE_RETURN_IF_ERROR(log_.Append("ApplyDomain", request.actor(), request));
+  ApplyWork work{request, plan, {}, {}, {}};
+  ICEPIE_RETURN_IF_ERROR(catalog_.Change(name, [&](CatalogDomain& domain, Operations& operations) {
+    return EditForApply(work, domain, operations);
+  }));
+  const int64_t epoch = Configure(name);
+  supervisor_.Resume(name);
+  for (const auto& operation : work.cancelled) builds_.Drop(operation.number());
+  for (const auto& operation : work.started) builds_.Enqueue(operation.number());
+  WaitForEpoch(name, epoch);
+  return work.response;
+}
+
+// ---- Freezing and refreshing --------------------------------------------------------------------
+
+absl::StatusOr<v1::Slice> DomainManager::SetMode(const std::string& name,
+                                                 v1::DesiredState::Mode mode,
+                                                 const std::string& actor,
+                                                 const std::string& reason) {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
+  ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*domain, parts.slice));
+  if (slice->desired().mode() != mode) {
+    v1::DesiredState desired;
+    desired.set_mode(mode);
+    desired.set_actor(ActorOr(actor));
+    desired.set_reason(reason);
+    *desired.mutable_since() = ToProto(absl::Now());
+    ICEPIE_RETURN_IF_ERROR(catalog_.ChangeDesired(parts.domain, parts.slice, desired));
+  }
+  const int64_t epoch = Configure(parts.domain);
+  const bool frozen = mode == v1::DesiredState::FREEZE;
+  supervisor_.WaitFor(parts.domain, absl::Now() + kTakenOnTimeout, [&](const DomainView& view) {
+    return LiveHas(view, epoch, parts.slice, [&](const wv1::SliceReport& report) {
+      return (report.state() == v1::FROZEN) == frozen;
+    });
+  });
+  return reader_.GetSlice(name);
+}
+
+absl::StatusOr<v1::Slice> DomainManager::Freeze(const v1::FreezeSliceRequest& request) {
+  ICEPIE_RETURN_IF_ERROR(reader_.GetSlice(request.name()).status());
+  // Freezing is the emergency brake: it works when the core takes no record.
+  const absl::Status logged = log_.Append("FreezeSlice", request.actor(), request);
+  if (!logged.ok()) spdlog::warn("admin log: {}", logged.ToString());
+  return SetMode(request.name(), v1::DesiredState::FREEZE, request.actor(), request.reason());
+}
+
+absl::StatusOr<v1::Slice> DomainManager::Thaw(const v1::ThawSliceRequest& request) {
+  ICEPIE_RETURN_IF_ERROR(reader_.GetSlice(request.name()).status());
+  const absl::Status logged = log_.Append("ThawSlice", request.actor(), request);
+  if (!logged.ok()) spdlog::warn("admin log: {}", logged.ToString());
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  supervisor_.Resume(parts.domain);
+  return SetMode(request.name(), v1::DesiredState::RUN, request.actor(), request.reason());
+}
+
+absl::StatusOr<v1::Slice> DomainManager::Refresh(const v1::RefreshSliceRequest& request,
+                                                 absl::Duration timeout) {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
+  ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*domain, parts.slice).status());
+  const auto client = supervisor_.View(parts.domain).live.client;
+  if (!client) {
+    return MakeError(absl::StatusCode::kUnavailable,
+                     absl::StrCat("the live worker of domain ", parts.domain,
+                                  " is down and is being restarted; try again"),
+                     "WORKER_LOST", {{"domain", parts.domain}});
+  }
+  ICEPIE_RETURN_IF_ERROR(log_.Append("RefreshSlice", request.actor(), request));
+  auto refreshed = std::make_shared<std::promise<absl::Status>>();
+  auto result = refreshed->get_future();
+  client->RefreshSlice(parts.slice, timeout, [refreshed](const auto& response) {
+    refreshed->set_value(response.status());
+  });
+  ICEPIE_RETURN_IF_ERROR(result.get());
+  // The facts that are returned are at least as new as the refresh.
+  const absl::Time done = absl::Now();
+  supervisor_.WaitFor(parts.domain, done + absl::Seconds(1), [&](const DomainView& view) {
+    return !view.live.client || view.live.report_time > done;
+  });
+  return reader_.GetSlice(request.name());
+}
+
+// ---- Generations --------------------------------------------------------------------------------
+
+absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
+    const v1::ResliceSliceRequest& request) {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
+  ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
+  ICEPIE_RETURN_IF_ERROR(log_.Append("ResliceSlice", request.actor(), request));
+  int64_t number = 0;
+  ICEPIE_RETURN_IF_ERROR(
+      catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations& operations) {
+        auto slice = domain.slices.find(parts.slice);
+        const auto* definition = FindDefinition(domain, parts.slice);
+        if (slice == domain.slices.end() || definition == nullptr) {
+          return absl::AbortedError("the slice was deleted meanwhile");
+        }
+        for (const auto& operation : catalog_.Operations()) {
+          if (operation.done() || operation.domain() != parts.domain ||
+              operation.slice() != parts.slice) {
+            continue;
+          }
+          return MakeError(
+              absl::StatusCode::kAborted,
+              absl::StrCat(OperationName(operation.number()), " of ", ActorOr(operation.actor()),
+                           " is building ", request.name(), "; wait for it or cancel it"),
+              "OPERATION_IN_PROGRESS",
+              {{"operation", OperationName(operation.number())}, {"actor", operation.actor()}});
+        }
+        CancelPending(slice->second, "replaced by a newer build", operations);
+        number = AddBuild(slice->second, *definition, domain.entry.revision(), request.actor(),
+                          request.reason(), operations);
+        return absl::OkStatus();
+      }));
+  Configure(parts.domain);
+  builds_.Enqueue(number);
+  return builds_.Describe(number);
+}
+
+absl::StatusOr<v1::GenerationDiff> DomainManager::Diff(
+    const v1::DiffGenerationsRequest& request) const {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
+  ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*domain, parts.slice));
+  const int64_t number =
+      request.generation() == 0 ? slice->last_generation() : request.generation();
+  const auto* entry = FindGeneration(*slice, number);
+  if (entry == nullptr) return GenerationNotFound(request.name(), number);
+  if (entry->generation().has_diff()) return entry->generation().diff();
+  const bool building = entry->generation().state() == Generation::BUILDING;
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat(request.name(), " generation ", number, " has no row diff",
+                   building ? " yet: it is being built" : ": it was not built beside another one"),
+      "DIFF_NOT_READY", {{"generation", absl::StrCat(number)}});
+}
+
+absl::Status DomainManager::EditForPromote(const v1::PromoteGenerationRequest& request,
+                                           const std::string& slice_name, CatalogDomain& domain,
+                                           int64_t& replaced_generation) {
+  auto found = domain.slices.find(slice_name);
+  if (found == domain.slices.end()) return absl::AbortedError("the slice was deleted meanwhile");
+  cv1::SliceEntry& slice = found->second;
+  int64_t number = request.generation();
+  if (number == 0) {
+    const auto* pending = PendingGeneration(slice);
+    if (pending == nullptr) {
+      return GateError(request.name(), slice.last_generation(), "ready",
+                       "no generation waits for its promotion; apply a changed definition or run "
+                       "`icepie slice reslice`");
+    }
+    number = pending->generation().number();
+  }
+  auto* entry = FindGeneration(slice, number);
+  if (entry == nullptr) return GenerationNotFound(request.name(), number);
+  Generation& generation = *entry->mutable_generation();
+  if (generation.state() != Generation::READY) {
+    return GateError(
+        request.name(), number, "ready",
+        absl::StrCat("it is ", Generation::State_Name(generation.state()), " and not READY"));
+  }
+  if (generation.has_diff() && generation.diff().base_generation() != slice.serving_generation() &&
+      generation.diff().unavailable().empty()) {
+    return GateError(
+        request.name(), number, "base",
+        absl::StrCat("it was compared with generation ", generation.diff().base_generation(),
+                     ", but ", slice.serving_generation(), " serves now; reslice it"));
+  }
+  const std::string snapshot =
+      absl::StrCat(supervisor_.DomainDirectory(domain.entry.name()), "/", entry->start_snapshot());
+  if (entry->start_snapshot().empty() || access(snapshot.c_str(), R_OK) != 0) {
+    return GateError(request.name(), number, "snapshot",
+                     "its snapshot is missing from the disk; reslice it");
+  }
+  replaced_generation = slice.serving_generation();
+  if (auto* old = FindGeneration(slice, replaced_generation)) {
+    old->mutable_generation()->set_state(Generation::RETIRED);
+  }
+  generation.set_state(Generation::SERVING);
+  slice.set_serving_generation(number);
+  if (request.thaw()) {
+    slice.mutable_desired()->set_mode(v1::DesiredState::RUN);
+    slice.mutable_desired()->set_actor(ActorOr(request.actor()));
+    slice.mutable_desired()->set_reason(request.reason());
+    *slice.mutable_desired()->mutable_since() = ToProto(absl::Now());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequest& request) {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
+  ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
+  ICEPIE_RETURN_IF_ERROR(log_.Append("PromoteGeneration", request.actor(), request));
+  int64_t replaced = 0;
+  ICEPIE_RETURN_IF_ERROR(catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations&) {
+    return EditForPromote(request, parts.slice, domain, replaced);
+  }));
+  {
+    MutexLock lock(mutex_);
+    replaced_[parts.domain][parts.slice] = replaced;
+  }
+  const auto domain = catalog_.Find(parts.domain);
+  const int64_t serving = domain->slices.at(parts.slice).serving_generation();
+  spdlog::info("{}: generation {} promoted, {} retired", request.name(), serving, replaced);
+  const int64_t epoch = Configure(parts.domain);
+  supervisor_.Resume(parts.domain);
+  supervisor_.WaitFor(parts.domain, absl::Now() + kSwapTimeout, [&](const DomainView& view) {
+    return LiveHas(view, epoch, parts.slice,
+                   [&](const wv1::SliceReport& report) { return report.generation() == serving; });
+  });
+  return reader_.GetSlice(request.name());
+}
+
+void DomainManager::OnWorkerChange(const std::string& domain) {
+  Replaced replaced;
+  {
+    MutexLock lock(mutex_);
+    auto found = replaced_.find(domain);
+    if (found == replaced_.end() || found->second.empty()) return;
+    replaced = found->second;
+  }
+  const auto entry = catalog_.Find(domain);
+  const DomainView view = supervisor_.View(domain);
+  for (const auto& [slice, old] : replaced) {
+    auto found = entry->slices.find(slice);
+    if (found == entry->slices.end()) continue;
+    const auto* report = FindServingReport(view.live.report.get(), slice);
+    if (report == nullptr || report->generation() != found->second.serving_generation()) continue;
+    background_.Run([this, domain, name = slice] { FinishSwap(domain, name); });
+  }
+}
+
+// The new generation answers: the old one goes from the live worker, and state that nobody needs
+// any more from the disk.
+void DomainManager::FinishSwap(const std::string& domain, const std::string& slice) {
+  {
+    MutexLock lock(mutex_);
+    if (replaced_[domain].erase(slice) == 0) return;  // done already
+  }
+  std::set<int64_t> wanted;
+  const absl::Status changed = catalog_.Change(domain, [&](CatalogDomain& edited, Operations&) {
+    auto found = edited.slices.find(slice);
+    if (found == edited.slices.end()) return absl::AbortedError("the slice was deleted");
+    wanted = GenerationsWithState(found->second);
+    DropHistory(found->second);
+    return absl::OkStatus();
+  });
+  if (!changed.ok()) {
+    spdlog::warn("{}.{}: the replaced generation stays for now: {}", domain, slice,
+                 changed.ToString());
+    return;
+  }
+  Configure(domain);
+  RemoveGenerations(supervisor_.DomainDirectory(domain), slice,
+                    [&](int64_t number) { return wanted.count(number) == 0; });
+}
+
+// ---- Quarantine, operations ---------------------------------------------------------------------
+
+absl::StatusOr<v1::ListQuarantinedRecordsResponse> DomainManager::Quarantined(
+    const v1::ListQuarantinedRecordsRequest& request) const {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
+  ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*domain, parts.slice).status());
+  const DomainView view = supervisor_.View(parts.domain);
+  absl::Status last = MakeError(absl::StatusCode::kUnavailable,
+                                absl::StrCat("no worker of domain ", parts.domain,
+                                             " is running; they are being restarted, try again"),
+                                "WORKER_LOST", {{"domain", parts.domain}});
+  for (const WorkerView* worker : {&view.live, &view.standby}) {
+    if (!worker->client) continue;
+    using Result = absl::StatusOr<v1::ListQuarantinedRecordsResponse>;
+    auto listed = std::make_shared<std::promise<Result>>();
+    auto result = listed->get_future();
+    worker->client->ListQuarantinedRecords(request, kQuarantineTimeout, [listed](Result response) {
+      listed->set_value(std::move(response));
+    });
+    Result response = result.get();
+    if (response.ok() || !absl::IsUnavailable(response.status())) return response;
+    last = response.status();
+  }
+  return last;
+}
+
+absl::Status DomainManager::CancelOperation(int64_t number) { return builds_.Cancel(number); }
+
+}  // namespace icepie::server

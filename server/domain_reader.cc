@@ -1,0 +1,169 @@
+#include "server/domain_reader.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/status.h"
+#include "server/proto_time.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+
+constexpr size_t kNamesShown = 20;
+
+// "have: a, b, c", never longer than a message should be.
+std::string Have(std::vector<std::string> names) {
+  if (names.empty()) return "there is none yet; apply a domain file first";
+  const bool more = names.size() > kNamesShown;
+  if (more) names.resize(kNamesShown);
+  return absl::StrCat("have: ", absl::StrJoin(names, ", "), more ? ", …" : "");
+}
+
+v1::Domain ToDomain(const CatalogDomain& domain, bool with_file) {
+  const auto& entry = domain.entry;
+  v1::Domain out;
+  out.set_name(entry.name());
+  out.set_revision(entry.revision());
+  if (with_file) out.set_file(entry.file());
+  out.set_hash(entry.hash());
+  out.set_actor(entry.actor());
+  out.set_reason(entry.reason());
+  if (entry.has_apply_time()) *out.mutable_apply_time() = entry.apply_time();
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<SliceName> ParseSliceName(const std::string& name) {
+  const size_t dot = name.find('.');
+  if (dot == std::string::npos || dot == 0 || dot + 1 == name.size() ||
+      name.find('.', dot + 1) != std::string::npos) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     absl::StrCat("\"", name, "\" does not name a slice; write domain.slice"),
+                     "PARAMETER_INVALID", {{"field", "name"}, {"value", name}});
+  }
+  return SliceName{name.substr(0, dot), name.substr(dot + 1)};
+}
+
+absl::Status HeldError(const std::string& name, const std::string& why) {
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat(name, " is held: ", why, "; apply the domain's file again"),
+                   "CATALOG_DAMAGED", {{"name", name}});
+}
+
+absl::StatusOr<std::shared_ptr<const CatalogDomain>> DomainReader::Find(
+    const std::string& domain) const {
+  auto found = catalog_.Find(domain);
+  if (found) return found;
+  return MakeError(
+      absl::StatusCode::kNotFound,
+      absl::StrCat("there is no domain \"", domain, "\" (", Have(catalog_.DomainNames()), ")"),
+      "DOMAIN_NOT_FOUND", {{"domain", domain}});
+}
+
+absl::StatusOr<const icepie::catalog::v1::SliceEntry*> DomainReader::FindSlice(
+    const CatalogDomain& domain, const std::string& slice) const {
+  const std::string name = absl::StrCat(domain.entry.name(), ".", slice);
+  if (!domain.held.empty()) return HeldError(domain.entry.name(), domain.held);
+  auto damaged = domain.damaged_slices.find(slice);
+  if (damaged != domain.damaged_slices.end()) return HeldError(name, damaged->second);
+  auto found = domain.slices.find(slice);
+  if (found != domain.slices.end()) return &found->second;
+  std::vector<std::string> names;
+  for (const auto& [other, entry] : domain.slices) names.push_back(other);
+  return MakeError(absl::StatusCode::kNotFound,
+                   absl::StrCat("domain ", domain.entry.name(), " has no slice \"", slice, "\" (",
+                                Have(std::move(names)), ")"),
+                   "SLICE_NOT_FOUND", {{"slice", name}});
+}
+
+absl::StatusOr<v1::Domain> DomainReader::GetDomain(const std::string& name) const {
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, Find(name));
+  v1::Domain out = ToDomain(*domain, true);
+  for (const auto& status : supervisor_.Statuses(name)) *out.add_workers() = status;
+  return out;
+}
+
+v1::ListDomainsResponse DomainReader::ListDomains() const {
+  v1::ListDomainsResponse out;
+  for (const auto& domain : catalog_.Domains()) {
+    *out.add_domains() = ToDomain(*domain, false);
+    for (const auto& status : supervisor_.Statuses(domain->entry.name())) {
+      *out.mutable_domains()->rbegin()->add_workers() = status;
+    }
+  }
+  return out;
+}
+
+DomainFacts DomainReader::FactsOf(const CatalogDomain& domain) const {
+  return {&domain, supervisor_.View(domain.entry.name()), core_.head_position(), absl::Now()};
+}
+
+absl::StatusOr<v1::Slice> DomainReader::GetSlice(const std::string& name) const {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, Find(parts.domain));
+  auto damaged = domain->damaged_slices.find(parts.slice);
+  if (damaged != domain->damaged_slices.end()) {
+    return DescribeHeldSlice(parts.domain, parts.slice, damaged->second);
+  }
+  if (!domain->held.empty()) return DescribeHeldSlice(parts.domain, parts.slice, domain->held);
+  ICEPIE_ASSIGN_OR_RETURN(const auto* slice, FindSlice(*domain, parts.slice));
+  return DescribeSlice(FactsOf(*domain), *slice);
+}
+
+void DomainReader::AddSlices(const CatalogDomain& domain,
+                             google::protobuf::RepeatedPtrField<v1::Slice>* slices) const {
+  const DomainFacts facts = FactsOf(domain);
+  const std::string& name = domain.entry.name();
+  for (const auto& [slice, entry] : domain.slices) {
+    *slices->Add() = domain.held.empty() ? DescribeSlice(facts, entry)
+                                         : DescribeHeldSlice(name, slice, domain.held);
+  }
+  for (const auto& [slice, why] : domain.damaged_slices) {
+    *slices->Add() = DescribeHeldSlice(name, slice, why);
+  }
+  // A held domain whose slices are lost, too, must not vanish from the lists.
+  if (!domain.held.empty() && domain.slices.empty() && domain.damaged_slices.empty()) {
+    *slices->Add() = DescribeHeldSlice(name, "*", domain.held);
+  }
+}
+
+absl::StatusOr<v1::ListSlicesResponse> DomainReader::ListSlices(const std::string& domain) const {
+  v1::ListSlicesResponse out;
+  if (!domain.empty()) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto found, Find(domain));
+    AddSlices(*found, out.mutable_slices());
+  } else {
+    for (const auto& each : catalog_.Domains()) AddSlices(*each, out.mutable_slices());
+  }
+  std::sort(out.mutable_slices()->begin(), out.mutable_slices()->end(),
+            [](const auto& a, const auto& b) { return a.name() < b.name(); });
+  out.set_head_position(core_.head_position());
+  return out;
+}
+
+v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity) const {
+  v1::ServerStatus out;
+  out.set_version(identity.version);
+  *out.mutable_start_time() = ToProto(identity.start_time);
+  out.set_head_position(core_.head_position());
+  out.set_core_read_only_cause(core_.ReadOnlyCause());
+  out.set_core_read_only(!out.core_read_only_cause().empty());
+  for (const auto& domain : catalog_.Domains()) AddSlices(*domain, out.mutable_slices());
+  std::stable_sort(
+      out.mutable_slices()->begin(), out.mutable_slices()->end(),
+      [](const auto& a, const auto& b) { return HealthRank(a.state()) < HealthRank(b.state()); });
+  for (const auto& status : supervisor_.Statuses("")) *out.add_workers() = status;
+  out.set_grpc_address(identity.grpc_address);
+  out.set_http_address(identity.http_address);
+  out.set_data_directory(identity.data_directory);
+  out.set_pid(getpid());
+  return out;
+}
+
+}  // namespace icepie::server

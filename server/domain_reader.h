@@ -1,0 +1,72 @@
+// Answers about domains, slices and the whole server. They never fail because a worker is down:
+// they are made of the catalog and the last reports.
+#ifndef ICEPIE_SERVER_DOMAIN_READER_H_
+#define ICEPIE_SERVER_DOMAIN_READER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "core/core.h"
+#include "icepie/v1/admin.pb.h"
+#include "icepie/v1/slices.pb.h"
+#include "server/catalog.h"
+#include "server/slice_facts.h"
+#include "server/supervisor.h"
+
+namespace icepie::server {
+
+// Where this daemon is; part of its status.
+struct ServerIdentity {
+  std::string version;
+  std::string data_directory;
+  std::string grpc_address;
+  std::string http_address;
+  absl::Time start_time;
+};
+
+struct SliceName {
+  std::string domain;
+  std::string slice;
+};
+
+// "payments.volume_by_chain". INVALID_ARGUMENT/PARAMETER_INVALID for any other form.
+absl::StatusOr<SliceName> ParseSliceName(const std::string& name);
+
+// A domain that is held, or a slice that is damaged, cannot be changed otherwise than by applying.
+absl::Status HeldError(const std::string& name, const std::string& why);
+
+// Threads: any.
+// Errors: NOT_FOUND/DOMAIN_NOT_FOUND and SLICE_NOT_FOUND, naming what there is.
+class DomainReader {
+ public:
+  DomainReader(Core& core, Catalog& catalog, Supervisor& supervisor)
+      : core_(core), catalog_(catalog), supervisor_(supervisor) {}
+
+  absl::StatusOr<std::shared_ptr<const CatalogDomain>> Find(const std::string& domain) const;
+  // The slice's entry in `domain`.
+  absl::StatusOr<const icepie::catalog::v1::SliceEntry*> FindSlice(const CatalogDomain& domain,
+                                                                   const std::string& slice) const;
+
+  absl::StatusOr<icepie::v1::Domain> GetDomain(const std::string& name) const;
+  icepie::v1::ListDomainsResponse ListDomains() const;
+  absl::StatusOr<icepie::v1::Slice> GetSlice(const std::string& name) const;
+  // Of one domain or (empty) of all, by name.
+  absl::StatusOr<icepie::v1::ListSlicesResponse> ListSlices(const std::string& domain) const;
+  icepie::v1::ServerStatus GetServerStatus(const ServerIdentity& identity) const;
+
+ private:
+  DomainFacts FactsOf(const CatalogDomain& domain) const;
+  void AddSlices(const CatalogDomain& domain,
+                 google::protobuf::RepeatedPtrField<icepie::v1::Slice>* slices) const;
+
+  Core& core_;
+  Catalog& catalog_;
+  Supervisor& supervisor_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_DOMAIN_READER_H_

@@ -1,0 +1,60 @@
+// icepied: the daemon. It owns the raw core, starts the workers and routes every question; it runs
+// no user's SQL itself.
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+
+#include "config/settings.h"
+#include "server/daemon.h"
+#include "spdlog/spdlog.h"
+
+namespace {
+
+constexpr int kExitRefused = 3;
+
+int Refuse(const absl::Status& why) {
+  std::fprintf(stderr, "icepied: %s\n", std::string(why.message()).c_str());
+  return kExitRefused;
+}
+
+// Blocked before the first thread starts, so that every thread has them blocked.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const sigset_t signals = BlockSignals();
+  std::string config, data_directory, grpc, http;
+  CLI::App app("icepied, the daemon of Ice Pie");
+  app.add_option("--config", config, "Settings file (YAML); without it the defaults hold");
+  app.add_option("--data-directory", data_directory, "Where everything is kept");
+  auto* grpc_option = app.add_option("--listen-grpc", grpc, "HOST:PORT, port 0 picks a free one");
+  auto* http_option = app.add_option("--listen-http", http, "HOST:PORT; empty: no HTTP");
+  app.set_version_flag("--version", "icepied " ICEPIE_VERSION);
+  CLI11_PARSE(app, argc, argv);
+
+  auto settings =
+      config.empty() ? icepie::config::DefaultSettings() : icepie::config::LoadSettings(config);
+  if (!settings.ok()) return Refuse(settings.status());
+  if (!data_directory.empty()) settings->set_data_directory(data_directory);
+  if (grpc_option->count() > 0) settings->mutable_listen()->set_grpc(grpc);
+  if (http_option->count() > 0) settings->mutable_listen()->set_http(http);
+  spdlog::set_level(spdlog::level::from_str(settings->logging().level()));
+
+  auto daemon = icepie::server::Daemon::Start(*settings);
+  if (!daemon.ok()) return Refuse(daemon.status());
+  int received = 0;
+  sigwait(&signals, &received);
+  spdlog::info("stopping on signal {}", received);
+  (*daemon)->Stop();
+  return 0;
+}

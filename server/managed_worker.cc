@@ -1,0 +1,309 @@
+#include "server/managed_worker.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "server/proto_time.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::server {
+namespace {
+
+namespace wv1 = icepie::worker::v1;
+
+constexpr absl::Duration kHurryInterval = absl::Milliseconds(25);
+constexpr absl::Duration kConfigureTimeout = absl::Seconds(10);
+constexpr absl::Duration kConfigureRetry = absl::Seconds(1);
+
+int64_t NextIncarnation() {
+  // Differs also from those of an earlier daemon, whose etags clients may still hold.
+  static std::atomic<int64_t> last{absl::ToUnixMicros(absl::Now())};
+  return ++last;
+}
+
+std::function<double()> RandomShare() {
+  return [engine = std::make_shared<std::minstd_rand>(std::random_device{}())] {
+    return std::uniform_real_distribution<double>(0, 1)(*engine);
+  };
+}
+
+}  // namespace
+
+std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const std::string& role,
+                                         const std::string& domain, const std::string& directory,
+                                         const std::string& socket) {
+  return {absl::StrCat("--role=", role),
+          absl::StrCat("--domain=", domain),
+          absl::StrCat("--directory=", directory),
+          absl::StrCat("--socket=", socket),
+          absl::StrCat("--host-socket=", settings.host_socket),
+          absl::StrCat("--parent-pid=", getpid()),
+          absl::StrCat("--memory-bytes=", settings.memory_bytes),
+          absl::StrCat("--query-timeout-ms=", settings.query_timeout_ms),
+          absl::StrCat("--snapshot-interval-ms=", settings.snapshot_interval_ms),
+          absl::StrCat("--snapshots-kept=", settings.snapshots_kept),
+          absl::StrCat("--log-level=", settings.log_level)};
+}
+
+ManagedWorker::ManagedWorker(EventLoop& loop, const WorkerSettings& settings, std::string domain,
+                             std::string role, std::string directory,
+                             std::function<void()> on_change)
+    : loop_(loop),
+      settings_(settings),
+      directory_(std::move(directory)),
+      on_change_(std::move(on_change)),
+      policy_(settings.restart, RandomShare()) {
+  view_.status.set_domain(std::move(domain));
+  view_.status.set_role(std::move(role));
+  SetState("down");
+}
+
+ManagedWorker::~ManagedWorker() {
+  if (process_) loop_.Unwatch(process_->pidfd());
+  if (!socket_.empty()) unlink(socket_.c_str());
+}
+
+template <typename Result>
+std::function<void(absl::StatusOr<Result>)> ManagedWorker::ForThisProcess(
+    void (ManagedWorker::*handler)(absl::StatusOr<Result>)) {
+  return [weak = weak_from_this(), loop = &loop_, incarnation = view_.incarnation,
+          handler](absl::StatusOr<Result> result) {
+    loop->Post([weak, incarnation, handler, result = std::move(result)]() mutable {
+      auto self = weak.lock();
+      if (!self || self->view_.incarnation != incarnation || !self->process_) return;
+      (self.get()->*handler)(std::move(result));
+    });
+  };
+}
+
+void ManagedWorker::SetState(const std::string& state) {
+  view_.status.set_state(state);
+  *view_.status.mutable_since() = ToProto(absl::Now());
+}
+
+void ManagedWorker::Start(absl::Duration delay) {
+  loop_.Cancel(start_timer_);
+  start_timer_ = loop_.RunAfter(delay, [weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (self && !self->stopping_ && !self->process_) self->Spawn();
+  });
+}
+
+void ManagedWorker::Spawn() {
+  const std::string& role = view_.status.role();
+  view_.incarnation = NextIncarnation();
+  view_.suspended = false;
+  view_.status.clear_next_start_time();
+  policy_.OnStart(absl::Now());
+  socket_ = absl::StrCat(settings_.socket_directory, "/w", view_.incarnation, ".sock");
+  const std::string logs = absl::StrCat(directory_, "/logs");
+  if (const absl::Status made = MakeDirectories(logs); !made.ok()) {
+    OnFailure(std::string(made.message()));
+    return;
+  }
+  WorkerProcessOptions options;
+  options.program = settings_.program;
+  options.arguments = WorkerArguments(settings_, role, view_.status.domain(), directory_, socket_);
+  options.log_file = absl::StrCat(logs, "/", role, ".log");
+  options.nice = role == "live" ? 5 : role == "build" ? 10 : 0;
+  options.batch = role == "build";
+  options.oom_score_adj = role == "standby" ? 300 : 600;
+  auto process = WorkerProcess::Spawn(options);
+  if (!process.ok()) {
+    OnFailure(std::string(process.status().message()));
+    return;
+  }
+  process_ = std::move(*process);
+  OnSpawned(socket_);
+}
+
+void ManagedWorker::OnSpawned(const std::string& socket) {
+  view_.status.set_pid(process_->pid());
+  SetState("starting");
+  kill_cause_.clear();
+  configured_epoch_ = -1;
+  configuring_ = false;
+  heartbeat_under_way_ = false;
+  last_answer_ = absl::Now();
+  loop_.Watch(process_->pidfd(), [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->OnExit();
+  });
+  client_ = std::make_shared<WorkerClient>(socket);
+  client_->GetStatus(settings_.start_timeout, true,
+                     ForThisProcess<wv1::WorkerReport>(&ManagedWorker::OnFirstReport));
+  on_change_();
+}
+
+void ManagedWorker::OnFirstReport(absl::StatusOr<wv1::WorkerReport> report) {
+  if (!report.ok()) {
+    KillBecause(absl::StrCat("it did not start to answer: ", report.status().message()));
+    return;
+  }
+  TakeReport(*std::move(report));
+  Configure();
+  ScheduleHeartbeat(settings_.heartbeat_interval);
+}
+
+void ManagedWorker::SetAssignment(wv1::Assignment assignment) {
+  assignment_ = std::move(assignment);
+  // A process that has not answered yet is configured after its first report.
+  if (view_.client || configured_epoch_ >= 0) Configure();
+}
+
+void ManagedWorker::Configure() {
+  if (!process_ || configuring_ || stopping_) return;
+  configuring_ = true;
+  const int64_t epoch = assignment_.epoch();
+  client_->Configure(assignment_, kConfigureTimeout,
+                     [weak = weak_from_this(), loop = &loop_, incarnation = view_.incarnation,
+                      epoch](const absl::StatusOr<wv1::ConfigureResponse>& response) {
+                       loop->Post([weak, incarnation, epoch, status = response.status()] {
+                         auto self = weak.lock();
+                         if (self && self->view_.incarnation == incarnation && self->process_) {
+                           self->OnConfigured(epoch, status);
+                         }
+                       });
+                     });
+}
+
+void ManagedWorker::OnConfigured(int64_t epoch, const absl::Status& status) {
+  configuring_ = false;
+  if (!status.ok()) {
+    view_.status.set_last_error(absl::StrCat("configuring it failed: ", status.message()));
+    spdlog::warn("{} {}: {}", view_.status.domain(), view_.status.role(),
+                 view_.status.last_error());
+    on_change_();
+    loop_.RunAfter(kConfigureRetry, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->Configure();
+    });
+    return;
+  }
+  configured_epoch_ = epoch;
+  if (!view_.client) {
+    view_.client = client_;
+    SetState("running");
+    on_change_();
+  }
+  if (assignment_.epoch() != epoch) Configure();
+  Hurry(absl::Seconds(1));
+}
+
+void ManagedWorker::Hurry(absl::Duration how_long) {
+  hurry_until_ = std::max(hurry_until_, absl::Now() + how_long);
+  ScheduleHeartbeat(absl::ZeroDuration());
+}
+
+void ManagedWorker::ScheduleHeartbeat(absl::Duration delay) {
+  if (heartbeat_under_way_) return;  // its answer schedules the next one
+  loop_.Cancel(heartbeat_timer_);
+  heartbeat_timer_ = loop_.RunAfter(delay, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->Heartbeat();
+  });
+}
+
+void ManagedWorker::Heartbeat() {
+  if (!process_ || heartbeat_under_way_) return;
+  heartbeat_under_way_ = true;
+  client_->GetStatus(settings_.heartbeat_timeout, false,
+                     ForThisProcess<wv1::WorkerReport>(&ManagedWorker::OnReport));
+}
+
+void ManagedWorker::OnReport(absl::StatusOr<wv1::WorkerReport> report) {
+  heartbeat_under_way_ = false;
+  if (report.ok()) {
+    TakeReport(*std::move(report));
+  } else if (absl::Now() - last_answer_ >= settings_.heartbeat_timeout) {
+    KillBecause(absl::StrCat("no answer for ", absl::FormatDuration(settings_.heartbeat_timeout),
+                             ": ", report.status().message()));
+    return;
+  }
+  const bool hurry = absl::Now() < hurry_until_;
+  ScheduleHeartbeat(hurry ? std::min(kHurryInterval, settings_.heartbeat_interval)
+                          : settings_.heartbeat_interval);
+}
+
+void ManagedWorker::TakeReport(wv1::WorkerReport report) {
+  last_answer_ = absl::Now();
+  view_.report = std::make_shared<const wv1::WorkerReport>(std::move(report));
+  view_.report_time = last_answer_;
+  on_change_();
+}
+
+void ManagedWorker::KillBecause(const std::string& why) {
+  kill_cause_ = why;
+  process_->Signal(SIGKILL);  // OnExit follows
+}
+
+void ManagedWorker::Lose() {
+  if (view_.client) view_.lost_since = absl::Now();
+  view_.client.reset();
+  client_.reset();
+  view_.status.set_pid(0);
+  loop_.Cancel(heartbeat_timer_);
+  unlink(socket_.c_str());
+}
+
+void ManagedWorker::OnExit() {
+  loop_.Unwatch(process_->pidfd());
+  const std::string how = process_->Reap();
+  process_.reset();
+  Lose();
+  if (stopping_) {
+    SetState("down");
+    on_change_();
+    if (auto done = std::exchange(on_stopped_, nullptr)) done();
+    return;
+  }
+  OnFailure(kill_cause_.empty() ? absl::StrCat("ended with ", how) : kill_cause_);
+}
+
+void ManagedWorker::OnFailure(const std::string& why) {
+  const RestartPolicy::Decision decision = policy_.OnFailure(absl::Now());
+  spdlog::warn("{} {} worker: {}; next start in {}{}", view_.status.domain(), view_.status.role(),
+               why, absl::FormatDuration(decision.delay),
+               decision.suspended ? " (suspended after too many failures)" : "");
+  view_.status.set_last_error(why);
+  view_.status.set_restarts(policy_.failures());
+  view_.suspended = decision.suspended;
+  SetState(decision.suspended ? "suspended" : "backoff");
+  *view_.status.mutable_next_start_time() = ToProto(absl::Now() + decision.delay);
+  on_change_();
+  if (decision.delay > absl::ZeroDuration()) {
+    Start(decision.delay);
+  } else {
+    Spawn();
+  }
+}
+
+void ManagedWorker::Resume() {
+  policy_.Reset();
+  if (process_ || stopping_) return;
+  view_.suspended = false;
+  Start(absl::ZeroDuration());
+}
+
+void ManagedWorker::Stop(absl::Duration grace, std::function<void()> done) {
+  stopping_ = true;
+  loop_.Cancel(start_timer_);
+  if (!process_) {
+    SetState("down");
+    done();
+    return;
+  }
+  on_stopped_ = std::move(done);
+  process_->Signal(grace > absl::ZeroDuration() ? SIGTERM : SIGKILL);
+  loop_.RunAfter(grace, [weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (self && self->process_) self->process_->Signal(SIGKILL);
+  });
+}
+
+}  // namespace icepie::server

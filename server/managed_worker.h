@@ -1,0 +1,120 @@
+// One worker that is kept running: started, configured, watched, killed when it hangs, and started
+// again as the restart policy says.
+#ifndef ICEPIE_SERVER_MANAGED_WORKER_H_
+#define ICEPIE_SERVER_MANAGED_WORKER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "icepie/v1/admin.pb.h"
+#include "icepie/worker/v1/worker.pb.h"
+#include "server/event_loop.h"
+#include "server/restart_policy.h"
+#include "server/worker_client.h"
+#include "server/worker_process.h"
+
+namespace icepie::server {
+
+// What all workers are started with.
+struct WorkerSettings {
+  std::string program;
+  std::string socket_directory;
+  std::string host_socket;
+  int64_t memory_bytes = int64_t{1} << 30;
+  int64_t query_timeout_ms = 5000;
+  int64_t snapshot_interval_ms = 10000;
+  int64_t snapshots_kept = 2;
+  std::string log_level = "info";
+  absl::Duration heartbeat_interval = absl::Seconds(1);
+  absl::Duration heartbeat_timeout = absl::Seconds(10);
+  absl::Duration start_timeout = absl::Seconds(60);
+  RestartPolicyOptions restart;
+};
+
+// What others may know of a worker; a copy.
+struct WorkerView {
+  std::shared_ptr<WorkerClient> client;  // null unless it is running and configured
+  icepie::v1::WorkerStatus status;
+  std::shared_ptr<const icepie::worker::v1::WorkerReport> report;  // the last, kept after its end
+  absl::Time report_time = absl::InfinitePast();
+  absl::Time lost_since = absl::InfiniteFuture();  // when `client` became null
+  int64_t incarnation = 0;                         // differs for every process
+  bool suspended = false;
+};
+
+// The arguments that every worker gets.
+std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const std::string& role,
+                                         const std::string& domain, const std::string& directory,
+                                         const std::string& socket);
+
+// Threads: the loop's only.
+// Lifetime: held by shared_ptr, since answers of the worker arrive late; Stop before dropping it.
+class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
+ public:
+  // `directory` is the domain's; `on_change` is called after every change of the view.
+  ManagedWorker(EventLoop& loop, const WorkerSettings& settings, std::string domain,
+                std::string role, std::string directory, std::function<void()> on_change);
+  ~ManagedWorker();
+
+  // Starts it after `delay`, and from then on whenever it ends.
+  void Start(absl::Duration delay);
+  // What it shall hold: told at once, and after every start.
+  void SetAssignment(icepie::worker::v1::Assignment assignment);
+  // Ends a suspension or a wait, and forgets the failures.
+  void Resume();
+  // Asks for reports often for a while: somebody waits for a change.
+  void Hurry(absl::Duration how_long);
+  // SIGTERM, and SIGKILL after `grace`; never started again. `done` runs when it has ended.
+  void Stop(absl::Duration grace, std::function<void()> done);
+
+  const WorkerView& view() const { return view_; }
+
+ private:
+  void Spawn();
+  void OnSpawned(const std::string& socket);
+  void OnFirstReport(absl::StatusOr<icepie::worker::v1::WorkerReport> report);
+  void Configure();
+  void OnConfigured(int64_t epoch, const absl::Status& status);
+  void Heartbeat();
+  void OnReport(absl::StatusOr<icepie::worker::v1::WorkerReport> report);
+  void TakeReport(icepie::worker::v1::WorkerReport report);
+  void ScheduleHeartbeat(absl::Duration delay);
+  void KillBecause(const std::string& why);
+  void OnExit();
+  void OnFailure(const std::string& why);
+  void SetState(const std::string& state);
+  void Lose();
+  // `handler` on the loop, unless this process has ended meanwhile.
+  template <typename Result>
+  std::function<void(absl::StatusOr<Result>)> ForThisProcess(
+      void (ManagedWorker::*handler)(absl::StatusOr<Result>));
+
+  EventLoop& loop_;
+  const WorkerSettings& settings_;
+  const std::string directory_;
+  const std::function<void()> on_change_;
+  RestartPolicy policy_;
+  WorkerView view_;
+  icepie::worker::v1::Assignment assignment_;
+  std::unique_ptr<WorkerProcess> process_;
+  std::shared_ptr<WorkerClient> client_;  // from the start of the process on
+  std::string socket_;
+  std::string kill_cause_;
+  absl::Time last_answer_ = absl::InfinitePast();
+  absl::Time hurry_until_ = absl::InfinitePast();
+  int64_t configured_epoch_ = -1;
+  bool configuring_ = false;
+  bool heartbeat_under_way_ = false;
+  EventLoop::TimerId start_timer_ = 0;
+  EventLoop::TimerId heartbeat_timer_ = 0;
+  bool stopping_ = false;
+  std::function<void()> on_stopped_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_MANAGED_WORKER_H_

@@ -1,0 +1,60 @@
+#include "server/operations_service.h"
+
+#include <algorithm>
+
+#include "absl/time/clock.h"
+#include "server/proto_time.h"
+#include "server/unary_on.h"
+
+namespace icepie::server {
+namespace {
+
+namespace lro = google::longrunning;
+
+constexpr absl::Duration kWaitMax = absl::Seconds(60);
+
+}  // namespace
+
+grpc::ServerUnaryReactor* OperationsService::ListOperations(
+    grpc::CallbackServerContext* context, const lro::ListOperationsRequest* /*request*/,
+    lro::ListOperationsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  for (auto& operation : builds_.List()) *response->add_operations() = std::move(operation);
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* OperationsService::GetOperation(grpc::CallbackServerContext* context,
+                                                          const lro::GetOperationRequest* request,
+                                                          lro::Operation* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  FinishWith(reactor, builds_.Describe(OperationNumber(request->name())), response);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* OperationsService::CancelOperation(
+    grpc::CallbackServerContext* context, const lro::CancelOperationRequest* request,
+    google::protobuf::Empty* response) {
+  return UnaryOn(executor_, context, response,
+                 [this, request]() -> absl::StatusOr<google::protobuf::Empty> {
+                   ICEPIE_RETURN_IF_ERROR(builds_.Cancel(OperationNumber(request->name())));
+                   return google::protobuf::Empty();
+                 });
+}
+
+grpc::ServerUnaryReactor* OperationsService::WaitOperation(grpc::CallbackServerContext* context,
+                                                           const lro::WaitOperationRequest* request,
+                                                           lro::Operation* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const int64_t number = OperationNumber(request->name());
+  absl::Duration timeout = absl::FromChrono(context->deadline()) - absl::Now();
+  timeout -= absl::Milliseconds(100);
+  if (request->has_timeout()) timeout = std::min(timeout, FromProto(request->timeout()));
+  builds_.WhenDone(number, std::clamp(timeout, absl::ZeroDuration(), kWaitMax),
+                   [this, reactor, response, number] {
+                     FinishWith(reactor, builds_.Describe(number), response);
+                   });
+  return reactor;
+}
+
+}  // namespace icepie::server

@@ -1,0 +1,39 @@
+#include "server/restart_policy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace icepie::server {
+
+RestartPolicy::RestartPolicy(RestartPolicyOptions options, std::function<double()> random)
+    : options_(options), random_(std::move(random)) {}
+
+void RestartPolicy::OnStart(absl::Time now) { started_ = now; }
+
+absl::Duration RestartPolicy::Backoff() const {
+  if (in_a_row_ <= 1) return absl::ZeroDuration();
+  const double doublings = std::min(in_a_row_ - 2, 30);
+  const absl::Duration wait =
+      std::min(options_.first_backoff * std::exp2(doublings), options_.backoff_max);
+  return wait * (1 + options_.jitter * random_());
+}
+
+RestartPolicy::Decision RestartPolicy::OnFailure(absl::Time now) {
+  if (now - started_ >= options_.healthy_after) in_a_row_ = 0;
+  ++in_a_row_;
+  ++failures_;
+  recent_.push_back(now);
+  while (recent_.front() <= now - options_.window) recent_.pop_front();
+  if (static_cast<int>(recent_.size()) < options_.failures_max) return {Backoff(), false};
+  // After the suspension it gets a new series of attempts.
+  Reset();
+  return {options_.suspension, true};
+}
+
+void RestartPolicy::Reset() {
+  recent_.clear();
+  in_a_row_ = 0;
+}
+
+}  // namespace icepie::server

@@ -1,0 +1,59 @@
+// When a worker that ended is started again.
+#ifndef ICEPIE_SERVER_RESTART_POLICY_H_
+#define ICEPIE_SERVER_RESTART_POLICY_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+
+#include "absl/time/time.h"
+
+namespace icepie::server {
+
+struct RestartPolicyOptions {
+  absl::Duration first_backoff = absl::Seconds(1);  // of the second failure; the first has none
+  absl::Duration backoff_max = absl::Seconds(60);
+  double jitter = 0.2;                               // a wait is made longer by up to this share
+  absl::Duration healthy_after = absl::Seconds(60);  // a run so long forgets the failures before it
+  int failures_max = 10;                             // within `window`: suspended
+  absl::Duration window = absl::Minutes(10);
+  absl::Duration suspension = absl::Minutes(5);
+};
+
+// Waits 0 s, 1 s, 2 s … 60 s between failures in a row. Ten failures in ten minutes suspend the
+// worker for five minutes or until Reset.
+//
+// Threads: none; the caller's. It never looks at a clock: times are passed in.
+class RestartPolicy {
+ public:
+  // `random` returns numbers in [0, 1).
+  RestartPolicy(RestartPolicyOptions options, std::function<double()> random);
+
+  void OnStart(absl::Time now);
+
+  struct Decision {
+    absl::Duration delay;  // until the next start
+    bool suspended = false;
+  };
+  // The worker ended, could not be started or was killed for not answering.
+  Decision OnFailure(absl::Time now);
+
+  // Somebody thawed or changed the domain: the history is forgotten.
+  void Reset();
+
+  int64_t failures() const { return failures_; }  // since the daemon's start
+
+ private:
+  absl::Duration Backoff() const;
+
+  RestartPolicyOptions options_;
+  std::function<double()> random_;
+  std::deque<absl::Time> recent_;  // failures within the window
+  absl::Time started_ = absl::InfinitePast();
+  int in_a_row_ = 0;
+  int64_t failures_ = 0;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_RESTART_POLICY_H_

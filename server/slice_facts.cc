@@ -1,0 +1,259 @@
+#include "server/slice_facts.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "server/proto_time.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace wv1 = icepie::worker::v1;
+
+bool IsPreparing(v1::SliceState state) {
+  return state == v1::STARTING || state == v1::BACKFILLING || state == v1::SLICE_STATE_UNSPECIFIED;
+}
+
+const icepie::catalog::v1::SliceEntry* FindSlice(const DomainFacts& facts,
+                                                 const std::string& slice) {
+  auto found = facts.domain->slices.find(slice);
+  return found == facts.domain->slices.end() ? nullptr : &found->second;
+}
+
+bool IsDesiredFrozen(const DomainFacts& facts, const std::string& slice) {
+  const auto* entry = FindSlice(facts, slice);
+  return entry != nullptr && entry->desired().mode() == v1::DesiredState::FREEZE;
+}
+
+// The state of a slice that its live worker does not answer for.
+v1::SliceState StateWithoutLive(const DomainFacts& facts, const std::string& slice) {
+  if (IsDesiredFrozen(facts, slice)) return v1::FROZEN;
+  const WorkerView& live = facts.workers.live;
+  if (live.suspended) return v1::SUSPENDED;
+  const auto* last = FindServingReport(live.report.get(), slice);
+  if (last == nullptr) return v1::STARTING;
+  switch (last->state()) {
+    case v1::FAULTED:
+    case v1::HELD:
+    case v1::BLOCKED:
+      return last->state();
+    case v1::BACKFILLING:
+      return live.client ? v1::BACKFILLING : v1::STARTING;
+    default:
+      return v1::STARTING;
+  }
+}
+
+v1::StaleReason ReasonOf(v1::SliceState state) {
+  switch (state) {
+    case v1::FROZEN:
+      return v1::SLICE_FROZEN;
+    case v1::FAULTED:
+      return v1::SLICE_FAULTED;
+    case v1::HELD:
+      return v1::SLICE_HELD;
+    case v1::BLOCKED:
+      return v1::SLICE_BLOCKED;
+    case v1::LAGGING:
+      return v1::SLICE_LAGGING;
+    case v1::SUSPENDED:
+      return v1::SLICE_SUSPENDED;
+    case v1::STARTING:
+    case v1::BACKFILLING:
+      return v1::SLICE_BACKFILLING;
+    default:
+      return v1::STALE_REASON_UNSPECIFIED;
+  }
+}
+
+// Nothing that the slice would show by now is missing from the snapshot: it stands at the head, or
+// the slice has a schedule that is not due yet and its rows are those of the live worker.
+bool IsComplete(const DomainFacts& facts, const wv1::SliceReport& answered) {
+  if (answered.applied_position() >= facts.head_position) return true;
+  const auto* last = FindServingReport(facts.workers.live.report.get(), answered.slice());
+  return last != nullptr && last->has_next_refresh_time() &&
+         FromProto(last->next_refresh_time()) > facts.now &&
+         last->generation() == answered.generation() &&
+         last->content_version() == answered.content_version();
+}
+
+v1::StaleReason StandbyReason(const DomainFacts& facts, const wv1::SliceReport& answered,
+                              v1::SliceState state) {
+  if (state == v1::STARTING || state == v1::BACKFILLING) {
+    return IsComplete(facts, answered) ? v1::STALE_REASON_UNSPECIFIED : v1::WORKER_DOWN;
+  }
+  return ReasonOf(state);
+}
+
+google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::SliceReport& answered,
+                                       v1::StaleReason reason) {
+  const auto* entry = FindSlice(facts, answered.slice());
+  if (reason == v1::SLICE_FROZEN && entry != nullptr && entry->desired().has_since()) {
+    return entry->desired().since();
+  }
+  const WorkerView& live = facts.workers.live;
+  if (reason == v1::WORKER_DOWN && live.lost_since < absl::InfiniteFuture()) {
+    return ToProto(live.lost_since);
+  }
+  if (reason == v1::WORKER_DOWN && answered.snapshot().has_time()) {
+    return answered.snapshot().time();
+  }
+  if (reason == v1::SLICE_SUSPENDED) return live.status.since();
+  const auto* last = FindServingReport(live.report.get(), answered.slice());
+  if (last != nullptr && last->has_state_since()) return last->state_since();
+  return answered.has_state_since() ? answered.state_since() : ToProto(facts.now);
+}
+
+void FillPosition(const DomainFacts& facts, const wv1::SliceReport& report, v1::SliceMeta& meta) {
+  meta.set_generation(report.generation());
+  meta.set_definition_hash(report.definition_hash());
+  meta.set_applied_position(report.applied_position());
+  if (report.has_applied_time()) *meta.mutable_applied_time() = report.applied_time();
+  if (report.has_event_time_max()) *meta.mutable_event_time_max() = report.event_time_max();
+  meta.set_lag_records(std::max<int64_t>(0, facts.head_position - report.applied_position()));
+  meta.set_quarantined_count(report.counts().quarantined());
+  if (report.has_next_refresh_time()) {
+    *meta.mutable_next_refresh_time() = report.next_refresh_time();
+  }
+  meta.set_content_version(report.content_version());
+}
+
+// Facts that stay true while the worker is down.
+void FillLastKnown(const wv1::SliceReport& report, v1::Slice& out) {
+  if (report.has_state_since()) *out.mutable_state_since() = report.state_since();
+  if (report.has_last_error()) *out.mutable_last_error() = report.last_error();
+  if (report.has_next_retry_time()) *out.mutable_next_retry_time() = report.next_retry_time();
+  *out.mutable_counts() = report.counts();
+  if (!report.snapshot().path().empty()) {
+    out.set_snapshot_position(report.snapshot().position());
+    *out.mutable_snapshot_time() = report.snapshot().time();
+  }
+}
+
+void FillFromCatalog(const icepie::catalog::v1::SliceEntry& slice, v1::Slice& out) {
+  out.set_name(absl::StrCat(slice.domain(), ".", slice.name()));
+  *out.mutable_desired() = slice.desired();
+  if (const auto* serving = FindGeneration(slice, slice.serving_generation())) {
+    const auto& definition = serving->definition();
+    *out.mutable_columns() = definition.columns();
+    *out.mutable_key() = definition.key();
+    out.set_strategy(definition.strategy());
+    out.set_sql(definition.sql());
+    *out.mutable_reads() = definition.reads();
+  }
+  for (const auto& entry : slice.generations()) *out.add_generations() = entry.generation();
+}
+
+v1::SliceMeta MetaWithoutReport(const DomainFacts& facts, const std::string& slice) {
+  v1::SliceMeta meta;
+  meta.set_slice(absl::StrCat(facts.domain->entry.name(), ".", slice));
+  meta.set_state(StateWithoutLive(facts, slice));
+  meta.set_stale(true);
+  meta.set_stale_reason(meta.state() == v1::STARTING ? v1::WORKER_DOWN : ReasonOf(meta.state()));
+  meta.set_lag_records(facts.head_position);
+  return meta;
+}
+
+}  // namespace
+
+const wv1::SliceReport* FindServingReport(const wv1::WorkerReport* report,
+                                          const std::string& slice) {
+  if (report == nullptr) return nullptr;
+  for (const auto& candidate : report->slices()) {
+    if (candidate.slice() == slice && candidate.serving()) return &candidate;
+  }
+  return nullptr;
+}
+
+bool LiveAnswers(const WorkerView& live, const std::string& slice) {
+  if (!live.client) return false;
+  const auto* report = FindServingReport(live.report.get(), slice);
+  return report != nullptr && !IsPreparing(report->state());
+}
+
+bool Answers(const DomainView& workers, const std::string& slice) {
+  if (LiveAnswers(workers.live, slice)) return true;
+  return workers.standby.client != nullptr &&
+         FindServingReport(workers.standby.report.get(), slice) != nullptr &&
+         !FindServingReport(workers.standby.report.get(), slice)->snapshot().path().empty();
+}
+
+v1::SliceMeta MakeSliceMeta(const DomainFacts& facts, const wv1::SliceReport& answered,
+                            v1::Source source) {
+  v1::SliceMeta meta;
+  meta.set_slice(absl::StrCat(facts.domain->entry.name(), ".", answered.slice()));
+  meta.set_source(source);
+  FillPosition(facts, answered, meta);
+  const bool live = source == v1::LIVE;
+  meta.set_state(live ? answered.state() : StateWithoutLive(facts, answered.slice()));
+  const v1::StaleReason reason =
+      live ? ReasonOf(answered.state()) : StandbyReason(facts, answered, meta.state());
+  meta.set_stale_reason(reason);
+  meta.set_stale(reason != v1::STALE_REASON_UNSPECIFIED);
+  if (meta.stale()) *meta.mutable_stale_since() = StaleSince(facts, answered, reason);
+  return meta;
+}
+
+v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::SliceEntry& slice) {
+  v1::Slice out;
+  out.set_snapshot_position(-1);
+  FillFromCatalog(slice, out);
+  const auto& [live, standby] = facts.workers;
+  const auto* from_live = FindServingReport(live.report.get(), slice.name());
+  const auto* from_standby = FindServingReport(standby.report.get(), slice.name());
+  if (from_standby != nullptr && from_standby->snapshot().path().empty()) from_standby = nullptr;
+  if (from_standby != nullptr) FillLastKnown(*from_standby, out);
+  if (from_live != nullptr) FillLastKnown(*from_live, out);
+  if (LiveAnswers(live, slice.name()) || (live.client && from_live && !from_standby)) {
+    *out.mutable_meta() = MakeSliceMeta(facts, *from_live, v1::LIVE);
+  } else if (from_standby != nullptr) {
+    *out.mutable_meta() = MakeSliceMeta(facts, *from_standby, v1::STANDBY);
+  } else {
+    *out.mutable_meta() = MetaWithoutReport(facts, slice.name());
+  }
+  out.set_state(out.meta().state());
+  const absl::Time observed = std::max(live.report_time, standby.report_time);
+  if (observed > absl::InfinitePast()) *out.mutable_observed_time() = ToProto(observed);
+  for (auto& generation : *out.mutable_generations()) {
+    if (generation.number() == out.meta().generation()) {
+      generation.set_applied_position(out.meta().applied_position());
+    }
+  }
+  return out;
+}
+
+v1::Slice DescribeHeldSlice(const std::string& domain, const std::string& slice,
+                            const std::string& why) {
+  v1::Slice out;
+  out.set_name(absl::StrCat(domain, ".", slice));
+  out.set_state(v1::HELD);
+  out.set_snapshot_position(-1);
+  out.mutable_last_error()->set_reason("CATALOG_DAMAGED");
+  out.mutable_last_error()->set_message(absl::StrCat(why, "; apply the domain's file again"));
+  out.mutable_meta()->set_slice(out.name());
+  out.mutable_meta()->set_state(v1::HELD);
+  out.mutable_meta()->set_stale(true);
+  out.mutable_meta()->set_stale_reason(v1::SLICE_HELD);
+  return out;
+}
+
+int HealthRank(v1::SliceState state) {
+  switch (state) {
+    case v1::HELD:
+    case v1::FAULTED:
+    case v1::SUSPENDED:
+      return 0;
+    case v1::BLOCKED:
+    case v1::FROZEN:
+      return 1;
+    case v1::STARTING:
+    case v1::BACKFILLING:
+    case v1::LAGGING:
+      return 2;
+    default:
+      return 3;
+  }
+}
+
+}  // namespace icepie::server

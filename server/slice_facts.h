@@ -1,0 +1,54 @@
+// What is said about a slice: made from what the catalog wants, what its workers last reported and
+// which of them answered. Pure functions, so that every combination can be tested.
+#ifndef ICEPIE_SERVER_SLICE_FACTS_H_
+#define ICEPIE_SERVER_SLICE_FACTS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/time/time.h"
+#include "icepie/v1/slices.pb.h"
+#include "icepie/worker/v1/worker.pb.h"
+#include "server/catalog.h"
+#include "server/supervisor.h"
+
+namespace icepie::server {
+
+// All that is known about one domain at one moment.
+struct DomainFacts {
+  const CatalogDomain* domain = nullptr;
+  DomainView workers;
+  int64_t head_position = 0;
+  absl::Time now;
+};
+
+// The report of the generation that answers for `slice`; null when there is none.
+const icepie::worker::v1::SliceReport* FindServingReport(
+    const icepie::worker::v1::WorkerReport* report, const std::string& slice);
+
+// What the answer that `source` gave from `answered` says about itself. The live worker's own state
+// tells whether it is stale; an answer of the standby is stale unless nothing is missing from it.
+icepie::v1::SliceMeta MakeSliceMeta(const DomainFacts& facts,
+                                    const icepie::worker::v1::SliceReport& answered,
+                                    icepie::v1::Source source);
+
+// The slice as GetSlice and ListSlices show it, also while its workers are down.
+icepie::v1::Slice DescribeSlice(const DomainFacts& facts,
+                                const icepie::catalog::v1::SliceEntry& slice);
+
+// A slice whose entry is damaged, or whose domain is held.
+icepie::v1::Slice DescribeHeldSlice(const std::string& domain, const std::string& slice,
+                                    const std::string& why);
+
+// A question about the slice would be answered now, fresh or stale.
+bool Answers(const DomainView& workers, const std::string& slice);
+
+// The live worker is up and has the slice ready.
+bool LiveAnswers(const WorkerView& live, const std::string& slice);
+
+// 0 for a state that needs somebody, higher for better ones: for lists with the unhealthy first.
+int HealthRank(icepie::v1::SliceState state);
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_SLICE_FACTS_H_

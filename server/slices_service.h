@@ -1,0 +1,36 @@
+// icepie.v1.Slices over gRPC.
+#ifndef ICEPIE_SERVER_SLICES_SERVICE_H_
+#define ICEPIE_SERVER_SLICES_SERVICE_H_
+
+#include "icepie/v1/slices.grpc.pb.h"
+#include "server/domain_reader.h"
+#include "server/query_router.h"
+
+namespace icepie::server {
+
+// Threads: gRPC's and the router's.
+class SlicesService final : public icepie::v1::Slices::CallbackService {
+ public:
+  SlicesService(QueryRouter& router, const DomainReader& reader)
+      : router_(router), reader_(reader) {}
+
+  grpc::ServerUnaryReactor* Query(grpc::CallbackServerContext* context,
+                                  const icepie::v1::QueryRequest* request,
+                                  icepie::v1::QueryResponse* response) override;
+  grpc::ServerWriteReactor<icepie::v1::StreamQueryResponse>* StreamQuery(
+      grpc::CallbackServerContext* context, const icepie::v1::QueryRequest* request) override;
+  grpc::ServerUnaryReactor* GetSlice(grpc::CallbackServerContext* context,
+                                     const icepie::v1::GetSliceRequest* request,
+                                     icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* ListSlices(grpc::CallbackServerContext* context,
+                                       const icepie::v1::ListSlicesRequest* request,
+                                       icepie::v1::ListSlicesResponse* response) override;
+
+ private:
+  QueryRouter& router_;
+  const DomainReader& reader_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_SLICES_SERVICE_H_

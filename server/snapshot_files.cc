@@ -1,0 +1,93 @@
+#include "server/snapshot_files.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+
+namespace icepie::server {
+namespace {
+
+struct SnapshotName {
+  int64_t generation = 0;
+  int64_t position = -1;
+};
+
+// g7-p00000000000081204113.duckdb and what is beside it; generation 0 for any other name.
+SnapshotName ParseName(absl::string_view name) {
+  SnapshotName out;
+  const absl::string_view stem = name.substr(0, name.find('.'));
+  const std::vector<absl::string_view> parts = absl::StrSplit(stem, '-');
+  if (parts.size() < 2 || !absl::ConsumePrefix(&name, "g")) return out;
+  int64_t generation = 0;
+  int64_t position = 0;
+  if (!absl::SimpleAtoi(parts[0].substr(1), &generation) || !absl::StartsWith(parts[1], "p") ||
+      !absl::SimpleAtoi(parts[1].substr(1), &position)) {
+    return out;
+  }
+  return {generation, position};
+}
+
+std::filesystem::path SliceDirectory(const std::string& domain_directory,
+                                     const std::string& slice) {
+  return std::filesystem::path(domain_directory) / "snapshots" / slice;
+}
+
+std::vector<std::filesystem::path> Files(const std::string& domain_directory,
+                                         const std::string& slice) {
+  std::vector<std::filesystem::path> out;
+  std::error_code error;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(SliceDirectory(domain_directory, slice), error)) {
+    out.push_back(entry.path());
+  }
+  return out;
+}
+
+}  // namespace
+
+int64_t HighestGenerationOnDisk(const std::string& domain_directory, const std::string& slice) {
+  int64_t highest = 0;
+  for (const auto& path : Files(domain_directory, slice)) {
+    highest = std::max(highest, ParseName(path.filename().string()).generation);
+  }
+  return highest;
+}
+
+void RemoveGenerations(const std::string& domain_directory, const std::string& slice,
+                       const std::function<bool(int64_t)>& unwanted) {
+  for (const auto& path : Files(domain_directory, slice)) {
+    const int64_t generation = ParseName(path.filename().string()).generation;
+    std::error_code ignored;
+    if (generation > 0 && unwanted(generation)) std::filesystem::remove(path, ignored);
+  }
+}
+
+std::string NewestSnapshot(const std::string& domain_directory, const std::string& slice,
+                           int64_t generation) {
+  SnapshotName newest;
+  std::string file;
+  for (const auto& path : Files(domain_directory, slice)) {
+    // The manifest is written last: a file without one is not whole.
+    if (path.extension() != ".json") continue;
+    const SnapshotName name = ParseName(path.filename().string());
+    if (name.generation != generation || name.position <= newest.position) continue;
+    newest = name;
+    file = path.stem().string();
+  }
+  if (file.empty()) return "";
+  return absl::StrCat("snapshots/", slice, "/", file, ".duckdb");
+}
+
+int64_t SnapshotPosition(const std::string& path) {
+  return ParseName(std::filesystem::path(path).filename().string()).position;
+}
+
+}  // namespace icepie::server

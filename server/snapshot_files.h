@@ -1,0 +1,31 @@
+// The snapshot files of a domain, as far as the daemon deals with them: it never opens one, it
+// counts generations, keeps a build's base from vanishing and removes what no generation needs.
+//
+//   <domain directory>/snapshots/<slice>/g<generation>-p<position, 20 digits>.duckdb (+ .json)
+#ifndef ICEPIE_SERVER_SNAPSHOT_FILES_H_
+#define ICEPIE_SERVER_SNAPSHOT_FILES_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+namespace icepie::server {
+
+// The highest generation that has a file; 0 when there is none. A new slice that has the name of a
+// deleted one must not take over its snapshots.
+int64_t HighestGenerationOnDisk(const std::string& domain_directory, const std::string& slice);
+
+// Removes the files of the generations that `unwanted` says; missing ones are fine.
+void RemoveGenerations(const std::string& domain_directory, const std::string& slice,
+                       const std::function<bool(int64_t)>& unwanted);
+
+// The newest snapshot of a generation, relative to the domain's directory; "" when there is none.
+std::string NewestSnapshot(const std::string& domain_directory, const std::string& slice,
+                           int64_t generation);
+
+// The position in a snapshot's name; -1 when the name is not one.
+int64_t SnapshotPosition(const std::string& path);
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_SNAPSHOT_FILES_H_

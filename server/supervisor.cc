@@ -1,0 +1,332 @@
+#include "server/supervisor.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "server/worker_process.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::server {
+namespace {
+
+namespace wv1 = icepie::worker::v1;
+
+// Workers of a starting daemon do not all start in the same instant.
+constexpr absl::Duration kStagger = absl::Milliseconds(20);
+constexpr absl::Duration kHurryFor = absl::Seconds(2);
+
+}  // namespace
+
+// A planner process from its start to its end.
+struct Supervisor::Planner {
+  int64_t number = 0;
+  std::string directory;
+  std::string socket;
+  wv1::PlanDomainRequest request;
+  PlanDone done;
+  std::unique_ptr<WorkerProcess> process;
+  std::unique_ptr<WorkerClient> client;
+};
+
+Supervisor::Supervisor(WorkerSettings settings, std::string domains_directory,
+                       std::string planner_directory)
+    : settings_(std::move(settings)),
+      domains_directory_(std::move(domains_directory)),
+      planner_directory_(std::move(planner_directory)) {}
+
+Supervisor::~Supervisor() {
+  StopAll(absl::ZeroDuration());
+  loop_.Stop();
+}
+
+std::string Supervisor::DomainDirectory(const std::string& domain) const {
+  return absl::StrCat(domains_directory_, "/", domain);
+}
+
+absl::Duration Supervisor::NextStagger() {
+  const absl::Time now = absl::Now();
+  next_start_ = std::max(now, next_start_ + kStagger);
+  return next_start_ - now;
+}
+
+std::shared_ptr<ManagedWorker> Supervisor::MakeWorker(const std::string& domain,
+                                                      const std::string& role) {
+  auto worker = std::make_shared<ManagedWorker>(
+      loop_, settings_, domain, role, DomainDirectory(domain), [this, domain] { Publish(domain); });
+  worker->Start(NextStagger());
+  return worker;
+}
+
+Supervisor::Domain& Supervisor::Workers(const std::string& domain) {
+  Domain& workers = domains_[domain];
+  if (!workers.live) {
+    workers.standby = MakeWorker(domain, "standby");
+    workers.live = MakeWorker(domain, "live");
+  }
+  return workers;
+}
+
+void Supervisor::Publish(const std::string& domain) {
+  auto found = domains_.find(domain);
+  if (found == domains_.end() || !found->second.live || !found->second.standby) return;
+  {
+    MutexLock lock(mutex_);
+    DomainView& view = views_[domain];
+    view.live = found->second.live->view();
+    view.standby = found->second.standby->view();
+    changed_.SignalAll();
+  }
+  if (listener_) listener_(domain);
+}
+
+void Supervisor::SetListener(std::function<void(const std::string& domain)> listener) {
+  listener_ = std::move(listener);
+}
+
+void Supervisor::SetDomain(wv1::Assignment assignment) {
+  loop_.Post([this, assignment = std::move(assignment)] {
+    if (stopping_) return;
+    Domain& workers = Workers(assignment.domain());
+    workers.live->SetAssignment(assignment);
+    workers.standby->SetAssignment(assignment);
+    Publish(assignment.domain());
+  });
+}
+
+void Supervisor::Resume(const std::string& domain) {
+  loop_.Post([this, domain] {
+    auto found = domains_.find(domain);
+    if (stopping_ || found == domains_.end()) return;
+    found->second.live->Resume();
+    found->second.standby->Resume();
+  });
+}
+
+DomainView Supervisor::View(const std::string& domain) const {
+  MutexLock lock(mutex_);
+  auto found = views_.find(domain);
+  return found == views_.end() ? DomainView{} : found->second;
+}
+
+std::vector<icepie::v1::WorkerStatus> Supervisor::Statuses(const std::string& domain) const {
+  std::vector<icepie::v1::WorkerStatus> out;
+  MutexLock lock(mutex_);
+  for (const auto& [name, view] : views_) {
+    if (!domain.empty() && name != domain) continue;
+    out.push_back(view.live.status);
+    out.push_back(view.standby.status);
+  }
+  for (const auto& [number, status] : build_statuses_) {
+    if (domain.empty() || status.domain() == domain) out.push_back(status);
+  }
+  return out;
+}
+
+bool Supervisor::WaitFor(const std::string& domain, absl::Time deadline,
+                         const std::function<bool(const DomainView&)>& holds) {
+  absl::Time hurry_at = absl::InfinitePast();
+  while (true) {
+    if (absl::Now() >= hurry_at) {
+      hurry_at = absl::Now() + kHurryFor / 2;
+      loop_.Post([this, domain] {
+        auto found = domains_.find(domain);
+        if (found == domains_.end()) return;
+        found->second.live->Hurry(kHurryFor);
+        found->second.standby->Hurry(kHurryFor);
+      });
+    }
+    MutexLock lock(mutex_);
+    if (holds(views_[domain])) return true;
+    const absl::Duration left = deadline - absl::Now();
+    if (interrupted_ || left <= absl::ZeroDuration()) return false;
+    changed_.WaitFor(mutex_, std::min(left, kHurryFor / 2));
+  }
+}
+
+void Supervisor::Interrupt() {
+  MutexLock lock(mutex_);
+  interrupted_ = true;
+  changed_.SignalAll();
+}
+
+void Supervisor::StartBuild(int64_t number, wv1::Assignment assignment,
+                            std::function<void(const WorkerView&)> on_change) {
+  loop_.Post([this, number, assignment = std::move(assignment),
+              on_change = std::move(on_change)]() mutable {
+    if (stopping_) return;
+    const std::string domain = assignment.domain();
+    auto worker =
+        std::make_shared<ManagedWorker>(loop_, settings_, domain, "build", DomainDirectory(domain),
+                                        [this, number, on_change = std::move(on_change)] {
+                                          auto found = builds_.find(number);
+                                          if (found == builds_.end()) return;
+                                          const WorkerView view = found->second->view();
+                                          {
+                                            MutexLock lock(mutex_);
+                                            build_statuses_[number] = view.status;
+                                          }
+                                          on_change(view);
+                                        });
+    builds_[number] = worker;
+    worker->SetAssignment(std::move(assignment));
+    worker->Start(absl::ZeroDuration());
+  });
+}
+
+void Supervisor::StopBuild(int64_t number, std::function<void()> done) {
+  loop_.Post([this, number, done = std::move(done)] {
+    auto found = builds_.find(number);
+    if (found == builds_.end()) {
+      done();
+      return;
+    }
+    const auto worker = found->second;
+    builds_.erase(found);
+    {
+      MutexLock lock(mutex_);
+      build_statuses_.erase(number);
+    }
+    // Its final snapshot is on disk or not wanted: nothing to wait for.
+    worker->Stop(absl::ZeroDuration(), [this, worker, done] {
+      done();
+      loop_.Post([worker] {});  // ends its life outside its own callback
+    });
+  });
+}
+
+void Supervisor::Plan(const wv1::PlanDomainRequest& request, absl::Duration timeout,
+                      PlanDone done) {
+  auto planner = std::make_shared<Planner>();
+  planner->request = request;
+  planner->done = std::move(done);
+  loop_.Post([this, planner, timeout] {
+    if (stopping_) {
+      planner->done(
+          MakeError(absl::StatusCode::kUnavailable, "the daemon is stopping", "SERVER_DRAINING"));
+      return;
+    }
+    StartPlanner(planner, timeout);
+  });
+}
+
+void Supervisor::StartPlanner(const std::shared_ptr<Planner>& planner, absl::Duration timeout) {
+  planner->number = ++last_planner_;
+  planner->directory = absl::StrCat(planner_directory_, "/", planner->number);
+  planner->socket = absl::StrCat(settings_.socket_directory, "/p", planner->number, ".sock");
+  if (const absl::Status made = MakeDirectories(planner->directory); !made.ok()) {
+    planner->done(made);
+    return;
+  }
+  WorkerProcessOptions options;
+  options.program = settings_.program;
+  options.arguments =
+      WorkerArguments(settings_, "build", "planner", planner->directory, planner->socket);
+  options.log_file = absl::StrCat(planner_directory_, "/planner.log");
+  options.oom_score_adj = 800;
+  auto process = WorkerProcess::Spawn(options);
+  if (!process.ok()) {
+    planner->done(Annotate(process.status(), "starting the planner"));
+    return;
+  }
+  planner->process = std::move(*process);
+  planners_[planner->number] = planner;
+  loop_.Watch(planner->process->pidfd(),
+              [this, planner] { EndPlanner(planner, absl::AbortedError("it ended")); });
+  planner->client = std::make_unique<WorkerClient>(planner->socket);
+  planner->client->PlanDomain(planner->request, timeout, [this, planner](auto result) {
+    loop_.Post([this, planner, result = std::move(result)] { EndPlanner(planner, result); });
+  });
+}
+
+namespace {
+
+// What a client is told when the planner did not answer as it should.
+absl::Status PlannerError(const absl::Status& status, const std::string& end) {
+  if (absl::IsDeadlineExceeded(status)) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     "planning the definition took too long; make its SQL simpler",
+                     "SQL_TOO_COMPLEX");
+  }
+  if (ErrorReason(status).empty() && !absl::IsInvalidArgument(status)) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     absl::StrCat("the planner did not survive this definition (", end,
+                                  "); make its SQL simpler"),
+                     "SQL_TOO_COMPLEX");
+  }
+  return status;
+}
+
+}  // namespace
+
+void Supervisor::EndPlanner(const std::shared_ptr<Planner>& planner,
+                            absl::StatusOr<wv1::PlanDomainResponse> result) {
+  if (planners_.erase(planner->number) == 0) return;  // the other signal came first
+  loop_.Unwatch(planner->process->pidfd());
+  // A planner that was killed is not asked how it ended: what it said comes first.
+  planner->process->Signal(SIGKILL);
+  const std::string end = planner->process->Reap();
+  unlink(planner->socket.c_str());
+  std::error_code ignored;
+  std::filesystem::remove_all(planner->directory, ignored);
+  if (!result.ok()) result = PlannerError(result.status(), end);
+  planner->done(std::move(result));
+}
+
+std::vector<std::shared_ptr<ManagedWorker>> Supervisor::AllWorkers() {
+  std::vector<std::shared_ptr<ManagedWorker>> all;
+  for (const auto& [name, workers] : domains_) {
+    all.push_back(workers.live);
+    all.push_back(workers.standby);
+  }
+  for (const auto& [number, worker] : builds_) all.push_back(worker);
+  return all;
+}
+
+void Supervisor::StopAll(absl::Duration grace) {
+  struct Stopping {
+    Mutex mutex;
+    CondVar ended;
+    bool posted ABSL_GUARDED_BY(mutex) = false;
+    size_t left ABSL_GUARDED_BY(mutex) = 0;
+  };
+  auto state = std::make_shared<Stopping>();
+  loop_.Post([this, state, grace] {
+    stopping_ = true;
+    const auto planners = planners_;
+    for (const auto& [number, planner] : planners) {
+      EndPlanner(planner, MakeError(absl::StatusCode::kUnavailable, "the daemon is stopping",
+                                    "SERVER_DRAINING"));
+    }
+    const auto workers = AllWorkers();
+    {
+      MutexLock lock(state->mutex);
+      state->posted = true;
+      state->left = workers.size();
+      state->ended.SignalAll();
+    }
+    for (const auto& worker : workers) {
+      worker->Stop(grace, [state] {
+        MutexLock lock(state->mutex);
+        --state->left;
+        state->ended.SignalAll();
+      });
+    }
+  });
+  // The kernel may take a moment to end a large process after SIGKILL.
+  const absl::Time deadline = absl::Now() + grace + absl::Seconds(5);
+  MutexLock lock(state->mutex);
+  while (!state->posted || state->left > 0) {
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) break;
+    state->ended.WaitFor(state->mutex, left);
+  }
+}
+
+}  // namespace icepie::server

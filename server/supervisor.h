@@ -1,0 +1,112 @@
+// Keeps every domain's workers running: one live and one standby each, build workers while a new
+// generation is made, and a short-lived planner for a definition that nobody has checked yet.
+//
+// All processes are started by one thread that lives as long as the daemon, so that they end with
+// it (PR_SET_PDEATHSIG goes by thread).
+#ifndef ICEPIE_SERVER_SUPERVISOR_H_
+#define ICEPIE_SERVER_SUPERVISOR_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/base/mutex.h"
+#include "server/event_loop.h"
+#include "server/managed_worker.h"
+
+namespace icepie::server {
+
+// Both workers that answer for a domain.
+struct DomainView {
+  WorkerView live;
+  WorkerView standby;
+};
+
+// Threads: any.
+class Supervisor {
+ public:
+  // `domains_directory` holds one directory for each domain; `planner_directory` is scratch.
+  Supervisor(WorkerSettings settings, std::string domains_directory, std::string planner_directory);
+  ~Supervisor();
+
+  // The domain's workers shall run and hold this; starts them when there are none.
+  void SetDomain(icepie::worker::v1::Assignment assignment);
+  // Ends suspensions and waits of the domain's workers.
+  void Resume(const std::string& domain);
+
+  DomainView View(const std::string& domain) const;
+  // Every worker, of one domain or (empty) of all.
+  std::vector<icepie::v1::WorkerStatus> Statuses(const std::string& domain) const;
+
+  // Waits until `holds` or the deadline; returns whether it held. Reports come often meanwhile.
+  bool WaitFor(const std::string& domain, absl::Time deadline,
+               const std::function<bool(const DomainView&)>& holds);
+
+  // Ends every WaitFor, now and later: the daemon stops.
+  void Interrupt();
+
+  // Calls `listener` with the domain's name after every change of a view, from the loop's thread.
+  // Set before the first domain.
+  void SetListener(std::function<void(const std::string& domain)> listener);
+
+  // A build worker for operation `number`; `on_change` gets its view, on the loop's thread.
+  void StartBuild(int64_t number, icepie::worker::v1::Assignment assignment,
+                  std::function<void(const WorkerView&)> on_change);
+  // Kills it; `done` runs when it is gone (at once when there is none).
+  void StopBuild(int64_t number, std::function<void()> done);
+
+  // Plans a file in a process of its own, which is killed afterwards. INVALID_ARGUMENT for a bad
+  // definition, also for one that the planner did not survive or finish.
+  using PlanDone = WorkerClient::Done<icepie::worker::v1::PlanDomainResponse>;
+  void Plan(const icepie::worker::v1::PlanDomainRequest& request, absl::Duration timeout,
+            PlanDone done);
+
+  // Stops every worker, giving each `grace` for its final snapshots. Nothing starts afterwards.
+  void StopAll(absl::Duration grace);
+
+  EventLoop& loop() { return loop_; }
+  std::string DomainDirectory(const std::string& domain) const;
+
+ private:
+  struct Domain {
+    std::shared_ptr<ManagedWorker> live;
+    std::shared_ptr<ManagedWorker> standby;
+  };
+  struct Planner;
+
+  Domain& Workers(const std::string& domain);  // loop only; starts them
+  std::shared_ptr<ManagedWorker> MakeWorker(const std::string& domain, const std::string& role);
+  void Publish(const std::string& domain);
+  absl::Duration NextStagger();
+  void StartPlanner(const std::shared_ptr<Planner>& planner, absl::Duration timeout);
+  void EndPlanner(const std::shared_ptr<Planner>& planner,
+                  absl::StatusOr<icepie::worker::v1::PlanDomainResponse> result);
+  std::vector<std::shared_ptr<ManagedWorker>> AllWorkers();
+
+  const WorkerSettings settings_;
+  const std::string domains_directory_;
+  const std::string planner_directory_;
+  // The loop's own.
+  std::map<std::string, Domain> domains_;
+  std::map<int64_t, std::shared_ptr<ManagedWorker>> builds_;
+  std::map<int64_t, std::shared_ptr<Planner>> planners_;
+  int64_t last_planner_ = 0;
+  absl::Time next_start_ = absl::InfinitePast();
+  bool stopping_ = false;
+  std::function<void(const std::string&)> listener_;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<std::string, DomainView> views_ ABSL_GUARDED_BY(mutex_);
+  std::map<int64_t, icepie::v1::WorkerStatus> build_statuses_ ABSL_GUARDED_BY(mutex_);
+
+  EventLoop loop_;  // last: its thread ends before what it uses goes
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_SUPERVISOR_H_

@@ -1,0 +1,183 @@
+#include "server/worker_client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "server/rpc_status.h"
+
+namespace icepie::server {
+namespace {
+
+namespace wv1 = icepie::worker::v1;
+
+// A worker is of our own build, but it ran users' SQL: what it sends is bounded.
+constexpr int kMessageBytesMax = 16 << 20;
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& socket_path) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
+  arguments.SetMaxSendMessageSize(-1);
+  // The socket appears a moment after the process: look for it often.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 50);
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(absl::StrCat("unix:", socket_path),
+                                   grpc::InsecureChannelCredentials(), arguments);
+}
+
+// What a unary call needs until its answer is there.
+template <typename Request, typename Response>
+struct UnaryCall {
+  std::shared_ptr<wv1::Worker::Stub> stub;
+  grpc::ClientContext context;
+  Request request;
+  Response response;
+  WorkerClient::Done<Response> done;
+};
+
+using Async = wv1::Worker::StubInterface::async_interface;
+
+template <typename Request, typename Response>
+void StartUnary(const std::shared_ptr<wv1::Worker::Stub>& stub,
+                void (Async::*method)(grpc::ClientContext*, const Request*, Response*,
+                                      std::function<void(grpc::Status)>),
+                const Request& request, absl::Duration timeout, bool wait_for_start,
+                WorkerClient::Done<Response> done) {
+  auto call = std::make_shared<UnaryCall<Request, Response>>();
+  call->stub = stub;
+  call->request = request;
+  call->done = std::move(done);
+  call->context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  call->context.set_wait_for_ready(wait_for_start);
+  Async* async = call->stub->async();
+  (async->*method)(&call->context, &call->request, &call->response, [call](grpc::Status status) {
+    if (!status.ok()) {
+      call->done(FromGrpcStatus(status));
+      return;
+    }
+    call->done(std::move(call->response));
+  });
+}
+
+// Collects a query's stream; deletes itself when the call is over.
+class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse> {
+ public:
+  QueryCall(std::shared_ptr<wv1::Worker::Stub> stub, wv1::WorkerQueryRequest request,
+            absl::Time deadline, int64_t bytes_max, WorkerClient::Done<WorkerAnswer> done)
+      : stub_(std::move(stub)),
+        request_(std::move(request)),
+        bytes_max_(bytes_max),
+        done_(std::move(done)) {
+    context_.set_deadline(absl::ToChronoTime(deadline));
+    stub_->async()->Query(&context_, &request_, this);
+    StartRead(&part_);
+    StartCall();
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return;
+    if (part_.has_header()) {
+      answer_.header.Swap(part_.mutable_header());
+      has_header_ = true;
+    } else if (part_.has_body()) {
+      AddBody(part_.body());
+    } else if (part_.has_end()) {
+      answer_.row_count = part_.end().row_count();
+      has_end_ = true;
+    }
+    StartRead(&part_);
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    done_(Result(status));
+    delete this;
+  }
+
+ private:
+  void AddBody(const std::string& piece) {
+    if (!error_.ok()) return;
+    if (static_cast<int64_t>(answer_.body.size() + piece.size()) > bytes_max_) {
+      error_ = MakeError(absl::StatusCode::kResourceExhausted,
+                         absl::StrCat("the answer is larger than ", bytes_max_ >> 20,
+                                      " MiB; select fewer rows or columns"),
+                         "RESULT_TOO_LARGE");
+      answer_.body.clear();
+      context_.TryCancel();
+      return;
+    }
+    answer_.body.append(piece);
+  }
+
+  absl::StatusOr<WorkerAnswer> Result(const grpc::Status& status) {
+    if (!error_.ok()) return error_;
+    if (!status.ok()) return FromGrpcStatus(status);
+    // An answer without its end was cut: never hand out a part as the whole.
+    if (!has_header_ || (!has_end_ && !answer_.header.not_modified())) {
+      return absl::UnavailableError("the worker's answer ended early");
+    }
+    return std::move(answer_);
+  }
+
+  std::shared_ptr<wv1::Worker::Stub> stub_;
+  grpc::ClientContext context_;
+  wv1::WorkerQueryRequest request_;
+  wv1::WorkerQueryResponse part_;
+  int64_t bytes_max_;
+  WorkerAnswer answer_;
+  absl::Status error_;
+  bool has_header_ = false;
+  bool has_end_ = false;
+  WorkerClient::Done<WorkerAnswer> done_;
+};
+
+}  // namespace
+
+WorkerClient::WorkerClient(const std::string& socket_path)
+    : stub_(wv1::Worker::NewStub(MakeChannel(socket_path))) {}
+
+void WorkerClient::GetStatus(absl::Duration timeout, bool wait_for_start,
+                             Done<wv1::WorkerReport> done) {
+  StartUnary<wv1::GetStatusRequest, wv1::WorkerReport>(stub_, &Async::GetStatus, {}, timeout,
+                                                       wait_for_start, std::move(done));
+}
+
+void WorkerClient::Configure(const wv1::Assignment& request, absl::Duration timeout,
+                             Done<wv1::ConfigureResponse> done) {
+  StartUnary<wv1::Assignment, wv1::ConfigureResponse>(stub_, &Async::Configure, request, timeout,
+                                                      false, std::move(done));
+}
+
+void WorkerClient::RefreshSlice(const std::string& slice, absl::Duration timeout,
+                                Done<wv1::RefreshResponse> done) {
+  wv1::RefreshRequest request;
+  request.set_slice(slice);
+  StartUnary<wv1::RefreshRequest, wv1::RefreshResponse>(stub_, &Async::RefreshSlice, request,
+                                                        timeout, false, std::move(done));
+}
+
+void WorkerClient::ListQuarantinedRecords(const icepie::v1::ListQuarantinedRecordsRequest& request,
+                                          absl::Duration timeout,
+                                          Done<icepie::v1::ListQuarantinedRecordsResponse> done) {
+  StartUnary<icepie::v1::ListQuarantinedRecordsRequest, icepie::v1::ListQuarantinedRecordsResponse>(
+      stub_, &Async::ListQuarantinedRecords, request, timeout, false, std::move(done));
+}
+
+void WorkerClient::PlanDomain(const wv1::PlanDomainRequest& request, absl::Duration timeout,
+                              Done<wv1::PlanDomainResponse> done) {
+  StartUnary<wv1::PlanDomainRequest, wv1::PlanDomainResponse>(stub_, &Async::PlanDomain, request,
+                                                              timeout, true, std::move(done));
+}
+
+void WorkerClient::Query(const wv1::WorkerQueryRequest& request, absl::Time deadline,
+                         int64_t bytes_max, Done<WorkerAnswer> done) {
+  new QueryCall(stub_, request, deadline, bytes_max, std::move(done));
+}
+
+}  // namespace icepie::server

@@ -1,0 +1,58 @@
+// The daemon's side of icepie.worker.v1.Worker: one connection to one incarnation of a worker, over
+// its Unix socket. Everything is asynchronous and has a deadline.
+#ifndef ICEPIE_SERVER_WORKER_CLIENT_H_
+#define ICEPIE_SERVER_WORKER_CLIENT_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "icepie/worker/v1/worker.grpc.pb.h"
+
+namespace icepie::server {
+
+// A whole answer, collected from the worker's stream.
+struct WorkerAnswer {
+  icepie::worker::v1::WorkerQueryResponse::Header header;
+  std::string body;
+  int64_t row_count = 0;
+};
+
+// Threads: any. Callbacks run on gRPC's threads, exactly once each, and may outlive the client.
+// Errors: those of the worker with their reasons. A worker that cannot be reached or vanished in
+//   the middle is UNAVAILABLE without a reason.
+class WorkerClient {
+ public:
+  explicit WorkerClient(const std::string& socket_path);
+
+  template <typename Response>
+  using Done = std::function<void(absl::StatusOr<Response>)>;
+
+  // With `wait_for_start` the call waits for a socket that does not exist yet.
+  void GetStatus(absl::Duration timeout, bool wait_for_start,
+                 Done<icepie::worker::v1::WorkerReport> done);
+  void Configure(const icepie::worker::v1::Assignment& request, absl::Duration timeout,
+                 Done<icepie::worker::v1::ConfigureResponse> done);
+  void RefreshSlice(const std::string& slice, absl::Duration timeout,
+                    Done<icepie::worker::v1::RefreshResponse> done);
+  void ListQuarantinedRecords(const icepie::v1::ListQuarantinedRecordsRequest& request,
+                              absl::Duration timeout,
+                              Done<icepie::v1::ListQuarantinedRecordsResponse> done);
+  // Waits for the worker's start.
+  void PlanDomain(const icepie::worker::v1::PlanDomainRequest& request, absl::Duration timeout,
+                  Done<icepie::worker::v1::PlanDomainResponse> done);
+
+  // RESOURCE_EXHAUSTED/RESULT_TOO_LARGE beyond `bytes_max`.
+  void Query(const icepie::worker::v1::WorkerQueryRequest& request, absl::Time deadline,
+             int64_t bytes_max, Done<WorkerAnswer> done);
+
+ private:
+  using Stub = icepie::worker::v1::Worker::Stub;
+  std::shared_ptr<Stub> stub_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_WORKER_CLIENT_H_

@@ -1,0 +1,398 @@
+#include "server/worker_query_router.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/status.h"
+#include "server/domain_reader.h"
+#include "server/proto_time.h"
+#include "server/query_etag.h"
+#include "server/slice_facts.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace wv1 = icepie::worker::v1;
+
+// The answer leaves a little before the client's deadline, so that our reason arrives and not its
+// own DEADLINE_EXCEEDED.
+absl::Duration Margin(absl::Duration left) { return std::min(absl::Milliseconds(200), left / 10); }
+
+absl::Status Draining() {
+  return MakeError(absl::StatusCode::kUnavailable, "the daemon is stopping; try again",
+                   ErrorDetail{"SERVER_DRAINING", {}, {}, 1000});
+}
+
+// The worker vanished or broke under the question; another may answer it.
+bool IsLost(const absl::Status& error) {
+  if (absl::IsInternal(error)) return true;
+  const bool without_reason = ErrorReason(error).empty();
+  return without_reason &&
+         (absl::IsUnavailable(error) || absl::IsUnknown(error) || absl::IsCancelled(error) ||
+          absl::IsResourceExhausted(error) || absl::IsUnimplemented(error));
+}
+
+// The worker answered that it cannot, and the other one (or a restarted one) perhaps can.
+bool IsSoft(const absl::Status& error, v1::Source source) {
+  const std::string reason = ErrorReason(error);
+  if (reason == "NO_SNAPSHOT_YET" || reason == "SERVER_DRAINING") return true;
+  return source == v1::STANDBY && (reason == "POSITION_UNREACHABLE" || reason == "SLICE_NOT_FOUND");
+}
+
+bool IsPreparing(const WorkerAnswer& answer) {
+  return std::any_of(answer.header.slices().begin(), answer.header.slices().end(),
+                     [](const wv1::SliceReport& slice) {
+                       return slice.state() == v1::STARTING || slice.state() == v1::BACKFILLING;
+                     });
+}
+
+}  // namespace
+
+struct WorkerQueryRouter::Question {
+  int64_t number = 0;
+  v1::QueryRequest request;
+  std::string hash;
+  absl::Time start;
+  absl::Time deadline;       // of our answer, a margin before the client's
+  absl::Time wait_deadline;  // until then min_position may be waited for
+  Done done;
+  bool use_known = true;
+  std::set<int64_t> died;      // incarnations that vanished under it
+  std::set<int64_t> answered;  // incarnations that said no, or not yet
+  // What is answered when nothing better comes.
+  std::optional<absl::StatusOr<v1::QueryResponse>> fallback;
+  EventLoop::TimerId timer = 0;
+};
+
+WorkerQueryRouter::WorkerQueryRouter(QueryRouterSources sources, QueryRouterLimits limits)
+    : sources_(std::move(sources)), limits_(limits) {}
+
+WorkerQueryRouter::~WorkerQueryRouter() {
+  Drain();
+  MutexLock lock(mutex_);
+  while (in_flight_total_ > 0) idle_.Wait(mutex_);
+}
+
+absl::Status WorkerQueryRouter::Check(const v1::QueryRequest& request) const {
+  const std::string& name = request.domain();
+  const auto domain = sources_.domain(name);
+  if (!domain) {
+    const auto names = sources_.domain_names();
+    return MakeError(
+        absl::StatusCode::kNotFound,
+        absl::StrCat("there is no domain \"", name, "\" (",
+                     names.empty() ? "none is applied yet"
+                                   : absl::StrCat("have: ", absl::StrJoin(names, ", ")),
+                     ")"),
+        "DOMAIN_NOT_FOUND", {{"domain", name}});
+  }
+  if (!domain->held.empty()) return HeldError(name, domain->held);
+  if (request.has_select()) {
+    auto damaged = domain->damaged_slices.find(request.select().slice());
+    if (damaged != domain->damaged_slices.end()) {
+      return HeldError(absl::StrCat(name, ".", damaged->first), damaged->second);
+    }
+  }
+  if (request.question_case() == v1::QueryRequest::QUESTION_NOT_SET) {
+    return MakeError(absl::StatusCode::kInvalidArgument, "the query has neither sql nor select",
+                     "PARAMETER_INVALID", {{"field", "question"}});
+  }
+  const auto& consistency = request.consistency();
+  const int64_t head = sources_.head_position();
+  if (consistency.has_min_position() && consistency.min_position() > head) {
+    return MakeError(absl::StatusCode::kOutOfRange,
+                     absl::StrCat("min_position ", consistency.min_position(),
+                                  " is ahead of the core, which has ", head,
+                                  " records; the core was replaced by a shorter one, or the "
+                                  "position is of another server"),
+                     "POSITION_AHEAD_OF_CORE", {{"head", absl::StrCat(head)}});
+  }
+  return absl::OkStatus();
+}
+
+void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline, Done done) {
+  if (const absl::Status valid = Check(request); !valid.ok()) {
+    done(valid);
+    return;
+  }
+  auto question = std::make_shared<Question>();
+  question->request = request;
+  question->hash = QuestionHash(request);
+  question->start = absl::Now();
+  question->deadline = deadline - Margin(deadline - question->start);
+  const auto& consistency = request.consistency();
+  question->wait_deadline =
+      std::min(question->deadline,
+               question->start + (consistency.has_max_wait() ? FromProto(consistency.max_wait())
+                                                             : limits_.default_max_wait));
+  question->done = std::move(done);
+  absl::Status admitted;
+  {
+    MutexLock lock(mutex_);
+    int& in_flight = in_flight_[request.domain()];
+    if (draining_) {
+      admitted = Draining();
+    } else if (in_flight >= limits_.in_flight_max) {
+      admitted =
+          MakeError(absl::StatusCode::kResourceExhausted,
+                    absl::StrCat("domain ", request.domain(), " has ", in_flight,
+                                 " queries under way, which is its limit; try again"),
+                    ErrorDetail{"TOO_MANY_QUERIES", {{"domain", request.domain()}}, {}, 100});
+    } else {
+      ++in_flight;
+      ++in_flight_total_;
+      question->number = ++last_question_;
+    }
+  }
+  if (!admitted.ok()) {
+    question->done(admitted);
+    return;
+  }
+  Step(question);
+}
+
+// Asks the best worker that has not failed this question yet, or waits for one.
+void WorkerQueryRouter::Step(const QuestionPtr& question) {
+  const absl::Time now = absl::Now();
+  const bool waited_enough = question->fallback && now >= question->wait_deadline;
+  if (now >= question->deadline || waited_enough) {
+    GiveUp(question);
+    return;
+  }
+  const DomainView view = sources_.workers(question->request.domain());
+  const auto usable = [&](const WorkerView& worker) {
+    return worker.client != nullptr && question->died.count(worker.incarnation) == 0 &&
+           question->answered.count(worker.incarnation) == 0;
+  };
+  const std::string& slice = question->request.select().slice();
+  const bool live_prepares = question->request.has_select() && !LiveAnswers(view.live, slice);
+  if (usable(view.live) && !(live_prepares && usable(view.standby))) {
+    AskWorker(question, view.live, v1::LIVE);
+  } else if (usable(view.standby)) {
+    AskWorker(question, view.standby, v1::STANDBY);
+  } else if (IsSettled(*question, view)) {
+    GiveUp(question);
+  } else {
+    Park(question);
+  }
+}
+
+// Nobody will know better soon: the live worker itself has spoken, or nothing starts by itself.
+bool WorkerQueryRouter::IsSettled(const Question& question, const DomainView& view) {
+  if (!question.fallback) return view.live.suspended && view.standby.suspended;
+  const bool spoke = view.live.client && question.answered.count(view.live.incarnation) > 0;
+  return spoke || view.live.suspended;
+}
+
+void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const WorkerView& worker,
+                                  v1::Source source) {
+  const v1::QueryRequest& request = question->request;
+  wv1::WorkerQueryRequest ask;
+  if (request.has_sql()) {
+    ask.set_sql(request.sql());
+  } else {
+    *ask.mutable_select() = request.select();
+  }
+  *ask.mutable_parameters() = request.parameters();
+  const absl::Duration wait = question->wait_deadline - absl::Now();
+  if (request.consistency().has_min_position()) {
+    ask.set_min_position(request.consistency().min_position());
+    ask.set_max_wait_ms(std::max<int64_t>(0, absl::ToInt64Milliseconds(wait)));
+  }
+  if (request.has_max_rows()) ask.set_max_rows(request.max_rows());
+  if (question->use_known && source == v1::LIVE) {
+    const auto known = KnownVersions(request.if_none_match(), question->hash, worker.incarnation);
+    if (known) ask.mutable_known()->Assign(known->begin(), known->end());
+  }
+  worker.client->Query(ask, question->deadline, limits_.answer_bytes_max,
+                       [this, question, source, incarnation = worker.incarnation](auto answer) {
+                         OnAnswer(question, incarnation, source, std::move(answer));
+                       });
+}
+
+void WorkerQueryRouter::OnAnswer(const QuestionPtr& question, int64_t incarnation,
+                                 v1::Source source, absl::StatusOr<WorkerAnswer> answer) {
+  if (!answer.ok()) {
+    OnError(question, incarnation, source, answer.status());
+  } else {
+    OnRows(question, incarnation, source, *std::move(answer));
+  }
+}
+
+void WorkerQueryRouter::OnError(const QuestionPtr& question, int64_t incarnation, v1::Source source,
+                                const absl::Status& error) {
+  if (IsLost(error)) {
+    question->died.insert(incarnation);
+    if (question->died.size() >= limits_.deaths_max) {
+      Finish(question, MakeError(absl::StatusCode::kResourceExhausted,
+                                 absl::StrCat(question->died.size(),
+                                              " workers ended under this query; it is not tried "
+                                              "again (last: ",
+                                              error.message(), ")"),
+                                 "QUERY_KILLED", {{"domain", question->request.domain()}}));
+      return;
+    }
+    Step(question);
+  } else if (IsSoft(error, source)) {
+    question->answered.insert(incarnation);
+    // The live worker's word counts more than the standby's.
+    if (!question->fallback || source == v1::LIVE) question->fallback = error;
+    Step(question);
+  } else if (absl::IsDeadlineExceeded(error) && ErrorReason(error).empty()) {
+    Finish(question,
+           MakeError(absl::StatusCode::kResourceExhausted,
+                     absl::StrCat("the query on domain ", question->request.domain(),
+                                  " did not end within its deadline; ask for less or give it more"),
+                     "QUERY_TIME_LIMIT", {{"domain", question->request.domain()}}));
+  } else {
+    Finish(question, error);
+  }
+}
+
+void WorkerQueryRouter::OnRows(const QuestionPtr& question, int64_t incarnation, v1::Source source,
+                               WorkerAnswer answer) {
+  v1::QueryResponse response;
+  FillMeta(*question, source, incarnation, answer.header, response.mutable_meta());
+  const std::string& wanted = question->request.if_none_match();
+  if (!wanted.empty() && response.meta().etag() == wanted) {
+    response.set_not_modified(true);
+    Finish(question, std::move(response));
+    return;
+  }
+  if (answer.header.not_modified()) {
+    // The same rows in another state: the client must hear of the state, so it gets a whole answer.
+    question->use_known = false;
+    Step(question);
+    return;
+  }
+  *response.mutable_columns() = std::move(*answer.header.mutable_columns());
+  response.set_body(std::move(answer.body));
+  response.set_row_count(answer.row_count);
+  if (source == v1::LIVE && IsPreparing(answer)) {
+    question->answered.insert(incarnation);
+    question->fallback = std::move(response);
+    Step(question);
+    return;
+  }
+  Finish(question, std::move(response));
+}
+
+void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source, int64_t incarnation,
+                                 const wv1::WorkerQueryResponse::Header& header,
+                                 v1::Meta* meta) const {
+  const auto domain = sources_.domain(question.request.domain());
+  DomainFacts facts;
+  facts.domain = domain.get();
+  facts.workers = sources_.workers(question.request.domain());
+  facts.head_position = sources_.head_position();
+  facts.now = absl::Now();
+  for (const wv1::SliceReport& slice : header.slices()) {
+    *meta->add_slices() = MakeSliceMeta(facts, slice, source);
+    if (meta->slices().rbegin()->stale()) meta->set_stale(true);
+  }
+  meta->set_head_position(facts.head_position);
+  *meta->mutable_server_time() = ToProto(facts.now);
+  meta->set_etag(MakeEtag(question.hash, source == v1::LIVE ? incarnation : 0, *meta));
+}
+
+void WorkerQueryRouter::Park(const QuestionPtr& question) {
+  const absl::Time until = question->fallback ? question->wait_deadline : question->deadline;
+  bool draining = false;
+  {
+    MutexLock lock(mutex_);
+    draining = draining_;
+    if (!draining) {
+      parked_[question->number] = question;
+      question->timer = loop_.RunAfter(until - absl::Now(), [this, question] {
+        if (Unpark(question)) GiveUp(question);
+      });
+    }
+  }
+  if (draining) {
+    Finish(question, Draining());
+    return;
+  }
+  // A worker may have come up between the look and the parking.
+  OnWorkerChange(question->request.domain());
+}
+
+bool WorkerQueryRouter::Unpark(const QuestionPtr& question) {
+  MutexLock lock(mutex_);
+  return parked_.erase(question->number) > 0;
+}
+
+void WorkerQueryRouter::OnWorkerChange(const std::string& domain) {
+  loop_.Post([this, domain] { WakeParked(domain); });
+}
+
+void WorkerQueryRouter::WakeParked(const std::string& domain) {
+  const DomainView view = sources_.workers(domain);
+  std::vector<QuestionPtr> awake;
+  {
+    MutexLock lock(mutex_);
+    for (auto parked = parked_.begin(); parked != parked_.end();) {
+      const QuestionPtr& question = parked->second;
+      const auto news = [&](const WorkerView& worker) {
+        return worker.client && question->died.count(worker.incarnation) == 0 &&
+               question->answered.count(worker.incarnation) == 0;
+      };
+      const bool wake = question->request.domain() == domain &&
+                        (news(view.live) || news(view.standby) || IsSettled(*question, view));
+      if (!wake) {
+        ++parked;
+        continue;
+      }
+      awake.push_back(question);
+      parked = parked_.erase(parked);
+    }
+  }
+  for (const QuestionPtr& question : awake) {
+    loop_.Cancel(question->timer);
+    Step(question);
+  }
+}
+
+void WorkerQueryRouter::GiveUp(const QuestionPtr& question) {
+  if (question->fallback) {
+    Finish(question, *std::move(question->fallback));
+    return;
+  }
+  const std::string& domain = question->request.domain();
+  const DomainView view = sources_.workers(domain);
+  Finish(question,
+         MakeError(absl::StatusCode::kUnavailable,
+                   absl::StrCat("no worker of domain ", domain, " could answer: live is ",
+                                view.live.status.state(), " (", view.live.status.last_error(),
+                                "), standby is ", view.standby.status.state(), " (",
+                                view.standby.status.last_error(), ")"),
+                   ErrorDetail{"WORKER_LOST", {{"domain", domain}}, {}, 1000}));
+}
+
+void WorkerQueryRouter::Finish(const QuestionPtr& question,
+                               absl::StatusOr<v1::QueryResponse> result) {
+  question->done(std::move(result));
+  MutexLock lock(mutex_);
+  auto in_flight = in_flight_.find(question->request.domain());
+  if (--in_flight->second == 0) in_flight_.erase(in_flight);
+  if (--in_flight_total_ == 0) idle_.SignalAll();
+}
+
+void WorkerQueryRouter::Drain() {
+  std::map<int64_t, QuestionPtr> parked;
+  {
+    MutexLock lock(mutex_);
+    draining_ = true;
+    parked.swap(parked_);
+  }
+  for (const auto& [number, question] : parked) {
+    loop_.Cancel(question->timer);
+    Finish(question, Draining());
+  }
+}
+
+}  // namespace icepie::server

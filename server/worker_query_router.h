@@ -1,0 +1,89 @@
+// The router of queries: live worker first, standby when the live one cannot, and patience while
+// neither can. A question whose worker dies under it is asked again of another.
+#ifndef ICEPIE_SERVER_WORKER_QUERY_ROUTER_H_
+#define ICEPIE_SERVER_WORKER_QUERY_ROUTER_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/base/mutex.h"
+#include "server/catalog.h"
+#include "server/event_loop.h"
+#include "server/query_router.h"
+#include "server/supervisor.h"
+
+namespace icepie::server {
+
+struct QueryRouterLimits {
+  int in_flight_max = 64;  // questions a domain, waiting ones included
+  int64_t answer_bytes_max = int64_t{256} << 20;
+  absl::Duration default_max_wait = absl::Seconds(5);
+  // A question under which so many workers died is not asked again: it may be what kills them.
+  size_t deaths_max = 4;
+};
+
+// What the router looks at; functions, so that tests can put anything there.
+struct QueryRouterSources {
+  std::function<std::shared_ptr<const CatalogDomain>(const std::string&)> domain;
+  std::function<std::vector<std::string>()> domain_names;
+  std::function<DomainView(const std::string&)> workers;
+  std::function<int64_t()> head_position;
+};
+
+class WorkerQueryRouter final : public QueryRouter {
+ public:
+  explicit WorkerQueryRouter(QueryRouterSources sources, QueryRouterLimits limits = {});
+  // Waits for the questions that are with a worker.
+  ~WorkerQueryRouter() override;
+
+  void Ask(const icepie::v1::QueryRequest& request, absl::Time deadline, Done done) override;
+
+  // A view of the domain has changed: its waiting questions look again.
+  void OnWorkerChange(const std::string& domain);
+
+  // Refuses new questions and ends the waiting ones with UNAVAILABLE/SERVER_DRAINING.
+  void Drain();
+
+ private:
+  struct Question;
+  using QuestionPtr = std::shared_ptr<Question>;
+
+  absl::Status Check(const icepie::v1::QueryRequest& request) const;
+  void Step(const QuestionPtr& question);
+  void AskWorker(const QuestionPtr& question, const WorkerView& worker, icepie::v1::Source source);
+  void OnAnswer(const QuestionPtr& question, int64_t incarnation, icepie::v1::Source source,
+                absl::StatusOr<WorkerAnswer> answer);
+  void OnError(const QuestionPtr& question, int64_t incarnation, icepie::v1::Source source,
+               const absl::Status& error);
+  void OnRows(const QuestionPtr& question, int64_t incarnation, icepie::v1::Source source,
+              WorkerAnswer answer);
+  static bool IsSettled(const Question& question, const DomainView& view);
+  void Park(const QuestionPtr& question);
+  void WakeParked(const std::string& domain);
+  // Takes a parked question out; false when somebody else did.
+  bool Unpark(const QuestionPtr& question);
+  void GiveUp(const QuestionPtr& question);
+  void Finish(const QuestionPtr& question, absl::StatusOr<icepie::v1::QueryResponse> result);
+  void FillMeta(const Question& question, icepie::v1::Source source, int64_t incarnation,
+                const icepie::worker::v1::WorkerQueryResponse::Header& header,
+                icepie::v1::Meta* meta) const;
+
+  const QueryRouterSources sources_;
+  const QueryRouterLimits limits_;
+  Mutex mutex_;
+  CondVar idle_;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t last_question_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t in_flight_total_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<std::string, int> in_flight_ ABSL_GUARDED_BY(mutex_);  // by domain
+  std::map<int64_t, QuestionPtr> parked_ ABSL_GUARDED_BY(mutex_);
+  EventLoop loop_;  // timers and wake-ups; last: its thread ends first
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_WORKER_QUERY_ROUTER_H_
