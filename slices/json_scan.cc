@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "absl/base/config.h"
+#include "absl/numeric/bits.h"
 #include "absl/strings/str_cat.h"
 
 namespace icepie::slices {
@@ -20,7 +22,8 @@ int HexValue(char c) {
 constexpr uint64_t kLowBits = 0x0101010101010101;
 constexpr uint64_t kHighBits = 0x8080808080808080;
 
-// Whether one of the eight bytes is below `limit`; exact when no byte has its high bit set.
+// The high bit of each of the eight bytes that is below `limit` (at most 0x80). Exact up to and
+// including the lowest one found, which is all that is looked at.
 constexpr uint64_t BytesBelow(uint64_t word, uint64_t limit) {
   return (word - kLowBits * limit) & ~word & kHighBits;
 }
@@ -29,19 +32,45 @@ constexpr uint64_t BytesEqual(uint64_t word, uint64_t byte) {
   return BytesBelow(word ^ (kLowBits * byte), 1);
 }
 
-// Skips eight bytes at a time while none of them ends a string or needs a look; notes in
-// `high_bits` whether there were bytes beyond ASCII.
+uint64_t LoadWord(const char* at) {
+  uint64_t word = 0;
+  std::memcpy(&word, at, sizeof(word));
+  return word;
+}
+
+// The next byte that ends a string or needs a look, or one close to the end. Notes in `high_bits`
+// whether there were bytes beyond ASCII.
 const char* SkipPlain(const char* at, const char* end, uint64_t& high_bits) {
+#ifndef ABSL_IS_LITTLE_ENDIAN
+#error "the lowest byte of a word must be the first"
+#endif
   while (end - at >= 8) {
-    uint64_t word = 0;
-    std::memcpy(&word, at, 8);
+    const uint64_t word = LoadWord(at);
     const uint64_t special =
         BytesBelow(word, 0x20) | BytesEqual(word, '"') | BytesEqual(word, '\\');
-    if (special != 0) break;
+    if (special != 0) {
+      const int plain_bits = absl::countr_zero(special) & ~7;
+      high_bits |= word & kHighBits & ((uint64_t{1} << plain_bits) - 1);
+      return at + plain_bits / 8;
+    }
     high_bits |= word & kHighBits;
     at += 8;
   }
   return at;
+}
+
+// Keys are short: a call of memcmp costs more than the comparison.
+bool SameBytes(const char* left, const char* right, size_t size) {
+  if (size >= 8) {
+    for (size_t i = 0; i + 8 < size; i += 8) {
+      if (LoadWord(left + i) != LoadWord(right + i)) return false;
+    }
+    return LoadWord(left + size - 8) == LoadWord(right + size - 8);
+  }
+  for (size_t i = 0; i < size; ++i) {
+    if (left[i] != right[i]) return false;
+  }
+  return true;
 }
 
 void AppendUtf8(uint32_t code, std::string& out) {
@@ -257,21 +286,24 @@ bool JsonScanner::ScanArray(int depth) {
 
 bool JsonScanner::ScanString(JsonValue& value) {
   const char* const begin = ++at_;
+  const char* at = begin;
   while (true) {
-    at_ = SkipPlain(at_, end_, high_bits_);
-    if (at_ == end_) return Fail("the string is not closed");
-    const auto c = static_cast<unsigned char>(*at_);
+    at = SkipPlain(at, end_, high_bits_);
+    at_ = at;
+    if (at == end_) return Fail("the string is not closed");
+    const auto c = static_cast<unsigned char>(*at);
     if (c == '"') break;
     if (c == '\\') {
       value.escaped = true;
       if (!ScanEscape()) return false;
+      at = at_;
       continue;
     }
     if (c < 0x20) return Fail("a control character in a string must be escaped");
     high_bits_ |= c & 0x80U;
-    ++at_;
+    ++at;
   }
-  value.text = absl::string_view(begin, static_cast<size_t>(at_ - begin));
+  value.text = absl::string_view(begin, static_cast<size_t>(at - begin));
   ++at_;
   return true;
 }
@@ -354,8 +386,7 @@ JsonScanner::Node* JsonScanner::FindChild(Node& node, const JsonValue& key) {
   for (uint32_t tried = 0; tried < count; ++tried, ++index) {
     if (index >= count) index = 0;
     const Child& child = node.children[index];
-    if (child.key.size() == name.size() &&
-        std::memcmp(child.key.data(), name.data(), name.size()) == 0) {
+    if (child.key.size() == name.size() && SameBytes(child.key.data(), name.data(), name.size())) {
       node.expected_child = index + 1;
       return &nodes_[child.node];
     }

@@ -3,8 +3,9 @@
 // a double, and integers of any length are well-formed.
 //
 // Why not simdjson's parsers: the DOM refuses well-formed numbers beyond 64 bits or beyond a double
-// and forgets their characters; On-Demand does not see errors in what it does not read. For records
-// of some hundred bytes this pass is also faster than either, because it needs no padded copy.
+// and forgets their characters; On-Demand does not see errors in what it does not read, and has no
+// SIMD in a build for any x86-64. Measured on one core with flights of 91 bytes: this pass 130 ns,
+// DOM with its padded copy 87 ns, of 210 ns for a record in a grouping query.
 //
 // Refused besides bad syntax: text that is not UTF-8, escapes of lone surrogates, and nesting
 // beyond kJsonDepthMax.
