@@ -1,0 +1,136 @@
+// The sequencer on a disk whose syncs fail.
+#include "core/sequencer.h"
+
+#include <gmock/gmock.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
+
+#include <atomic>
+#include <future>
+
+#include "core/append_validation.h"
+#include "core/base/status.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie {
+namespace {
+
+// The machine's file system until `fail` is set: then no write-ahead log can be synced.
+class FailingFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  FailingFileSystem() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "FailingFileSystem"; }
+
+  rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* file,
+                                    rocksdb::IODebugContext* debug) override {
+    std::unique_ptr<rocksdb::FSWritableFile> inner;
+    rocksdb::IOStatus status = target()->NewWritableFile(name, options, &inner, debug);
+    if (!status.ok()) return status;
+    const bool is_log = name.size() > 4 && name.substr(name.size() - 4) == ".log";
+    if (!is_log) {
+      *file = std::move(inner);
+    } else {
+      *file = std::make_unique<FailingFile>(std::move(inner), this);
+    }
+    return status;
+  }
+
+  std::atomic<bool> fail{false};
+  std::atomic<int> syncs{0};
+
+ private:
+  class FailingFile final : public rocksdb::FSWritableFileOwnerWrapper {
+   public:
+    FailingFile(std::unique_ptr<rocksdb::FSWritableFile> inner, FailingFileSystem* owner)
+        : FSWritableFileOwnerWrapper(std::move(inner)), owner_(owner) {}
+
+    rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* debug) override {
+      ++owner_->syncs;
+      if (owner_->fail) return rocksdb::IOStatus::IOError("injected EIO");
+      return FSWritableFileOwnerWrapper::Sync(options, debug);
+    }
+    rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
+                            rocksdb::IODebugContext* debug) override {
+      return Sync(options, debug);
+    }
+
+   private:
+    FailingFileSystem* const owner_;
+  };
+};
+
+class SequencerTest : public testing::Test {
+ protected:
+  SequencerTest() : env_(rocksdb::NewCompositeEnv(file_system_)) {
+    store_ = *LogStore::Open({directory_.path(), LogStore::Mode::kReadWrite, env_.get()});
+    stream_ = *streams_.Create(*store_, "a", PayloadFormat::kJson, /*internal=*/false);
+    mark_ = *HighWaterMark::Open(directory_.path() + "/mark", 0);
+    sequencer_ = std::make_unique<Sequencer>(
+        Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_}, 1 << 20, 0);
+  }
+
+  // The answer to a batch of `count` records.
+  absl::StatusOr<AppendResult> Append(int64_t count) {
+    AppendBatch batch = NumberedBatch("a", 0, count);
+    const auto streams = ValidateRecords(batch.records, {}, streams_);
+    auto append = *PrepareAppend(std::move(batch), *streams, streams_);
+    std::promise<absl::StatusOr<AppendResult>> answer;
+    append.done = [&](absl::StatusOr<AppendResult> result) { answer.set_value(std::move(result)); };
+    ICEPIE_RETURN_IF_ERROR(sequencer_->Submit(append));
+    return answer.get_future().get();
+  }
+
+  TempDirectory directory_;
+  const std::shared_ptr<FailingFileSystem> file_system_ = std::make_shared<FailingFileSystem>();
+  std::unique_ptr<rocksdb::Env> env_;
+  std::unique_ptr<LogStore> store_;
+  StreamRegistry streams_;
+  Stream* stream_ = nullptr;
+  std::unique_ptr<HighWaterMark> mark_;
+  CommittedHead head_;
+  ReadOnlyGuard guard_;
+  std::unique_ptr<Sequencer> sequencer_;
+};
+
+TEST_F(SequencerTest, AFailedSyncMakesTheCoreReadOnlyAndIsNotRetried) {
+  ASSERT_TRUE(Append(3).ok());
+  file_system_->fail = true;
+  const int syncs = file_system_->syncs;
+  const auto failed = Append(2);
+  EXPECT_EQ(failed.status().code(), absl::StatusCode::kUnavailable) << failed.status();
+  EXPECT_EQ(ErrorReason(failed.status()), "LOG_SYNC_FAILED");
+  EXPECT_THAT(std::string(failed.status().message()), testing::HasSubstr("outcome unknown"));
+  EXPECT_EQ(head_.position(), 3);
+  EXPECT_EQ(stream_->end_offset, 3);
+  EXPECT_THAT(guard_.cause(), testing::HasSubstr("injected EIO"));
+
+  // The disk seems well again: that must not matter.
+  file_system_->fail = false;
+  const auto refused = Append(1);
+  EXPECT_EQ(ErrorReason(refused.status()), "CORE_READ_ONLY");
+  EXPECT_EQ(file_system_->syncs, syncs + 1);
+  EXPECT_EQ(head_.position(), 3);
+  EXPECT_EQ(*HighWaterMark::Read(directory_.path() + "/mark"), 3);
+  EXPECT_EQ(store_->LastPlace()->value().end_position(), 3);
+}
+
+TEST_F(SequencerTest, EveryCommitIsSyncedBeforeItsAnswer) {
+  for (int i = 0; i < 5; ++i) {
+    const int before = file_system_->syncs;
+    ASSERT_TRUE(Append(1).ok());
+    EXPECT_EQ(file_system_->syncs, before + 1);
+    EXPECT_EQ(*HighWaterMark::Read(directory_.path() + "/mark"), i + 1);
+  }
+}
+
+TEST_F(SequencerTest, AFailedCatalogWriteIsAnErrorToo) {
+  file_system_->fail = true;
+  const LogStore::CatalogChange change{"k", "v"};
+  EXPECT_FALSE(store_->ChangeCatalog({&change, 1}).ok());
+}
+
+}  // namespace
+}  // namespace icepie
