@@ -1,0 +1,293 @@
+#include "server/worker/convert.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "core/base/status.h"
+
+namespace icepie::server {
+namespace {
+
+using google::protobuf::Timestamp;
+
+absl::Status Invalid(const std::string& message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, message, "PARAMETER_INVALID");
+}
+
+void SetMicros(int64_t micros, Timestamp* proto) {
+  const absl::Time time = absl::FromUnixMicros(micros);
+  const int64_t seconds = absl::ToUnixSeconds(time);
+  proto->set_seconds(seconds);
+  proto->set_nanos(static_cast<int32_t>((micros - seconds * 1000000) * 1000));
+}
+
+void SetTime(absl::Time time, Timestamp* proto) { SetMicros(absl::ToUnixMicros(time), proto); }
+
+absl::StatusOr<slices::QueryValue> FromProto(const icepie::v1::Value& proto) {
+  using icepie::v1::Value;
+  switch (proto.kind_case()) {
+    case Value::kNull:
+      return slices::QueryValue(std::monostate());
+    case Value::kBoolean:
+      return slices::QueryValue(proto.boolean());
+    case Value::kInteger:
+      return slices::QueryValue(int64_t{proto.integer()});
+    case Value::kDouble:
+      return slices::QueryValue(proto.double_());
+    case Value::kDecimal:
+      return slices::QueryValue(slices::DecimalValue{proto.decimal()});
+    case Value::kText:
+      return slices::QueryValue(proto.text());
+    case Value::kBlob:
+      return slices::QueryValue(slices::BlobValue{proto.blob()});
+    case Value::kTimestamp:
+      return slices::QueryValue(absl::FromUnixSeconds(proto.timestamp().seconds()) +
+                                absl::Nanoseconds(proto.timestamp().nanos()));
+    case Value::KIND_NOT_SET:
+      break;
+  }
+  return Invalid("a value has no kind");
+}
+
+absl::StatusOr<slices::SelectFilter::Operator> FromProto(icepie::v1::Filter::Operator op) {
+  using icepie::v1::Filter;
+  using Operator = slices::SelectFilter::Operator;
+  switch (op) {
+    case Filter::EQ:
+      return Operator::kEq;
+    case Filter::NEQ:
+      return Operator::kNeq;
+    case Filter::LT:
+      return Operator::kLt;
+    case Filter::LTE:
+      return Operator::kLte;
+    case Filter::GT:
+      return Operator::kGt;
+    case Filter::GTE:
+      return Operator::kGte;
+    case Filter::IN:
+      return Operator::kIn;
+    case Filter::IS_NULL:
+      return Operator::kIsNull;
+    case Filter::IS_NOT_NULL:
+      return Operator::kIsNotNull;
+    default:
+      return Invalid(absl::StrCat("unknown filter operator ", static_cast<int>(op)));
+  }
+}
+
+absl::StatusOr<slices::SelectQuestion> FromProto(const icepie::v1::Select& proto) {
+  slices::SelectQuestion select;
+  select.slice = proto.slice();
+  select.columns.assign(proto.columns().begin(), proto.columns().end());
+  for (const auto& filter : proto.filters()) {
+    slices::SelectFilter& added = select.filters.emplace_back();
+    added.column = filter.column();
+    ICEPIE_ASSIGN_OR_RETURN(added.op, FromProto(filter.operator_()));
+    for (const auto& value : filter.values()) {
+      ICEPIE_ASSIGN_OR_RETURN(slices::QueryValue converted, FromProto(value));
+      added.values.push_back(std::move(converted));
+    }
+  }
+  for (const auto& order : proto.order_by()) {
+    select.order_by.push_back({order.column(), order.descending()});
+  }
+  if (proto.has_limit()) select.limit = proto.limit();
+  return select;
+}
+
+void ToProto(const slices::SliceFault& fault, icepie::v1::SliceError* proto) {
+  proto->set_reason(fault.reason);
+  proto->set_message(fault.message);
+  SetTime(fault.time, proto->mutable_time());
+}
+
+void ToProto(const slices::SnapshotInfo& snapshot, icepie::worker::v1::SnapshotInfo* proto) {
+  proto->set_path(snapshot.path);
+  proto->set_position(snapshot.position);
+  SetTime(snapshot.time, proto->mutable_time());
+  proto->set_sha256(snapshot.sha256);
+  proto->set_content_version(snapshot.content_version);
+}
+
+void ToProto(const slices::GenerationDiff& diff, icepie::v1::GenerationDiff* proto) {
+  proto->set_base_generation(diff.base_generation);
+  proto->set_base_position(diff.base_position);
+  proto->set_position(diff.position);
+  proto->set_base_rows(diff.base_rows);
+  proto->set_rows(diff.rows);
+  proto->set_added(diff.added);
+  proto->set_removed(diff.removed);
+  proto->set_changed(diff.changed);
+  for (const std::string& sample : diff.samples) proto->add_samples(sample);
+  proto->set_unavailable(diff.unavailable);
+}
+
+void ToProto(const slices::OutputColumn& column, icepie::v1::Column* proto) {
+  proto->set_name(column.name);
+  proto->set_type(column.type);
+}
+
+void ProgressToProto(const slices::Progress& progress, icepie::worker::v1::SliceReport* proto) {
+  proto->set_applied_position(progress.applied_position);
+  if (progress.applied_time_us > 0) {
+    SetMicros(progress.applied_time_us, proto->mutable_applied_time());
+  }
+  if (progress.event_time_max_us != INT64_MIN) {
+    SetMicros(progress.event_time_max_us, proto->mutable_event_time_max());
+  }
+  proto->mutable_counts()->set_input(progress.input);
+  proto->mutable_counts()->set_applied(progress.applied);
+  proto->mutable_counts()->set_filtered(progress.filtered);
+  proto->mutable_counts()->set_quarantined(progress.quarantined);
+  proto->set_content_version(progress.content_version);
+}
+
+void ToProto(const slices::SliceReport& report, icepie::worker::v1::SliceReport* proto) {
+  proto->set_slice(report.info.slice);
+  proto->set_generation(report.info.number);
+  proto->set_definition_hash(report.info.definition_hash);
+  proto->set_state(static_cast<icepie::v1::SliceState>(report.state));
+  SetTime(report.state_since, proto->mutable_state_since());
+  if (report.last_error) ToProto(*report.last_error, proto->mutable_last_error());
+  if (report.next_retry_time) SetTime(*report.next_retry_time, proto->mutable_next_retry_time());
+  if (report.next_refresh_time && *report.next_refresh_time != absl::InfiniteFuture()) {
+    SetTime(*report.next_refresh_time, proto->mutable_next_refresh_time());
+  }
+  ProgressToProto(report.progress, proto);
+  if (report.snapshot) ToProto(*report.snapshot, proto->mutable_snapshot());
+  proto->set_strategy(report.info.strategy);
+  for (const auto& column : report.info.columns) ToProto(column, proto->add_columns());
+  for (const std::string& key : report.info.key) proto->add_key(key);
+  proto->set_sql(report.info.sql);
+  for (const std::string& read : report.info.reads) proto->add_reads(read);
+  proto->set_serving(report.serving);
+}
+
+void ToProto(const slices::BuildReport& build, icepie::worker::v1::BuildReport* proto) {
+  proto->set_slice(build.slice);
+  proto->set_number(build.number);
+  proto->set_phase(build.phase);
+  proto->set_done_records(build.done_records);
+  proto->set_total_records(build.total_records);
+  proto->set_quarantined(build.quarantined);
+  if (build.diff) ToProto(*build.diff, proto->mutable_diff());
+  if (build.snapshot) ToProto(*build.snapshot, proto->mutable_snapshot());
+  if (build.error) ToProto(*build.error, proto->mutable_error());
+}
+
+slices::BuildJob FromProto(const icepie::worker::v1::BuildJob& proto) {
+  slices::BuildJob job;
+  job.slice = proto.slice();
+  job.number = proto.number();
+  job.base_snapshot = proto.base_snapshot();
+  job.base_generation = proto.base_generation();
+  job.base_position = proto.base_position();
+  if (proto.has_end_position()) job.end_position = proto.end_position();
+  return job;
+}
+
+}  // namespace
+
+slices::Assignment FromProto(const icepie::worker::v1::Assignment& proto) {
+  slices::Assignment assignment;
+  assignment.domain = proto.domain();
+  assignment.epoch = proto.epoch();
+  for (const auto& each : proto.generations()) {
+    slices::GenerationSpec& spec = assignment.generations.emplace_back();
+    spec.slice = each.slice();
+    spec.number = each.number();
+    spec.file = each.file();
+    spec.definition_hash = each.definition_hash();
+    spec.frozen = each.frozen();
+    spec.start_snapshot = each.start_snapshot();
+    spec.serving = each.serving();
+  }
+  if (proto.has_build()) assignment.build = FromProto(proto.build());
+  return assignment;
+}
+
+absl::StatusOr<slices::Question> FromProto(const icepie::worker::v1::WorkerQueryRequest& proto) {
+  slices::Question question;
+  if (proto.has_sql()) {
+    question.text = proto.sql();
+  } else if (proto.has_select()) {
+    ICEPIE_ASSIGN_OR_RETURN(question.text, FromProto(proto.select()));
+  } else {
+    return Invalid("a question is either sql or select");
+  }
+  for (const auto& [name, value] : proto.parameters()) {
+    ICEPIE_ASSIGN_OR_RETURN(question.parameters[name], FromProto(value));
+  }
+  if (proto.has_min_position()) question.min_position = proto.min_position();
+  question.max_wait = absl::Milliseconds(proto.max_wait_ms());
+  question.rows_max = proto.max_rows();
+  for (const auto& version : proto.known()) {
+    question.known.push_back({version.slice(), version.generation(), version.content_version()});
+  }
+  return question;
+}
+
+void ToProto(const slices::EngineReport& report, icepie::worker::v1::WorkerReport* proto) {
+  proto->set_epoch(report.epoch);
+  proto->set_head_position(report.head_position);
+  for (const auto& slice : report.slices) ToProto(slice, proto->add_slices());
+  if (report.build) ToProto(*report.build, proto->mutable_build());
+}
+
+void ToProto(const slices::Answer& answer, icepie::worker::v1::WorkerQueryResponse::Header* proto) {
+  for (const auto& slice : answer.slices) ToProto(slice, proto->add_slices());
+  for (const auto& column : answer.columns) ToProto(column, proto->add_columns());
+  proto->set_not_modified(answer.not_modified);
+}
+
+void ToProto(const slices::QuarantinePage& page,
+             icepie::v1::ListQuarantinedRecordsResponse* proto) {
+  for (const auto& group : page.groups) {
+    auto* added = proto->add_groups();
+    added->set_code(group.code);
+    added->set_column(group.column);
+    added->set_path(group.path);
+    added->set_sample(group.sample);
+    added->set_count(group.count);
+    added->set_first_position(group.first_position);
+    added->set_last_position(group.last_position);
+  }
+  for (const auto& record : page.records) {
+    auto* added = proto->add_records();
+    added->set_position(record.position);
+    added->set_stream(record.stream);
+    added->set_offset(record.offset);
+    added->set_code(record.code);
+    added->set_column(record.column);
+    added->set_message(record.message);
+  }
+  proto->set_total(page.total);
+  proto->set_more(page.more);
+}
+
+void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainResponse* proto) {
+  proto->set_domain(plan.definition.domain);
+  for (const auto& slice : plan.slices) {
+    auto* added = proto->add_slices();
+    const slices::SliceDef* definition = plan.definition.FindSlice(slice.slice);
+    added->set_name(slice.slice);
+    added->set_strategy(slices::StrategyName(slice.strategy));
+    added->set_why(slice.why);
+    for (const auto& column : slice.columns) ToProto(column, added->add_columns());
+    for (const auto& use : slice.sources) {
+      added->add_reads(plan.definition.FindSource(use.source)->stream);
+    }
+    for (const std::string& upstream : slice.upstream) added->add_reads(upstream);
+    for (const std::string& statement : slice.create) added->add_statements(statement);
+    for (const std::string& statement : slice.apply) added->add_statements(statement);
+    added->set_definition_hash(slice.definition_hash);
+    for (const std::string& key : definition->key) added->add_key(key);
+    added->set_sql(definition->sql);
+  }
+  for (const auto& source : plan.definition.sources) proto->add_streams(source.stream);
+}
+
+}  // namespace icepie::server

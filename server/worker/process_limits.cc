@@ -1,0 +1,68 @@
+#include "server/worker/process_limits.h"
+
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+
+namespace icepie::server {
+namespace {
+
+constexpr int64_t kAddressSpaceMin = int64_t{2} << 30;
+constexpr int kNice = 5;
+
+absl::Status DieWithParent(int64_t parent_pid) {
+  if (parent_pid == 0) return absl::OkStatus();
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return ErrnoError(errno, "PR_SET_PDEATHSIG");
+  // It may have died before the line above.
+  if (::getppid() == parent_pid) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the parent is process ", ::getppid(), ", not ", parent_pid));
+}
+
+absl::Status LimitAddressSpace(int64_t memory_bytes) {
+#if defined(__SANITIZE_ADDRESS__) || (defined(__has_feature) && __has_feature(address_sanitizer))
+  (void)memory_bytes;  // the sanitizer maps terabytes of shadow memory
+#else
+  const auto bytes = static_cast<rlim_t>(std::max(kAddressSpaceMin, memory_bytes * 4));
+  const rlimit limit = {bytes, bytes};
+  if (::setrlimit(RLIMIT_AS, &limit) != 0) return ErrnoError(errno, "RLIMIT_AS");
+#endif
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ApplyProcessLimits(const WorkerOptions& options) {
+  ICEPIE_RETURN_IF_ERROR(DieWithParent(options.parent_pid));
+  ICEPIE_RETURN_IF_ERROR(LimitAddressSpace(options.memory_bytes));
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return ErrnoError(errno, "no_new_privs");
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
+  // Politeness only: a container may forbid it.
+  (void)::setpriority(PRIO_PROCESS, 0, kNice);
+  if (options.role == "build") {
+    const sched_param none = {};
+    (void)::sched_setscheduler(0, SCHED_BATCH, &none);
+  }
+  return absl::OkStatus();
+}
+
+int64_t ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t total = 0;
+  int64_t resident = 0;
+  statm >> total >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+}  // namespace icepie::server

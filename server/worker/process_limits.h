@@ -1,0 +1,22 @@
+// What a worker may take from its host. Applied before DuckDB or gRPC have threads.
+#ifndef ICEPIE_SERVER_WORKER_PROCESS_LIMITS_H_
+#define ICEPIE_SERVER_WORKER_PROCESS_LIMITS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "server/worker/worker_options.h"
+
+namespace icepie::server {
+
+// The process dies with its parent, has no more address space than four times its memory (at least
+// 2 GiB), gains no privileges and yields to the daemon. FAILED_PRECONDITION when the parent is
+// another one than expected: it has died already.
+absl::Status ApplyProcessLimits(const WorkerOptions& options);
+
+// Resident memory of this process; 0 when unknown.
+int64_t ResidentBytes();
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_WORKER_PROCESS_LIMITS_H_

@@ -1,0 +1,107 @@
+#include "server/worker/worker.h"
+
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "server/worker/process_limits.h"
+#include "server/worker/tail_client.h"
+#include "server/worker/worker_service.h"
+#include "slices/build_engine.h"
+#include "slices/engine.h"
+#include "slices/live_engine.h"
+#include "slices/standby_engine.h"
+#include "spdlog/sinks/stdout_sinks.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::server {
+namespace {
+
+// Threads inherit the mask, so the signals wait for sigwait.
+sigset_t BlockStopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+void StartLogging(const WorkerOptions& options) {
+  spdlog::set_default_logger(
+      spdlog::stderr_logger_mt(absl::StrCat(options.domain, "/", options.role)));
+  spdlog::set_level(spdlog::level::from_str(options.log_level));
+  spdlog::flush_on(spdlog::level::info);
+}
+
+slices::EngineOptions MakeEngineOptions(const WorkerOptions& options) {
+  slices::EngineOptions engine;
+  engine.domain = options.domain;
+  engine.directory = options.directory;
+  engine.memory_bytes = options.memory_bytes;
+  engine.query_timeout = absl::Milliseconds(options.query_timeout_ms);
+  engine.snapshot_interval = absl::Milliseconds(options.snapshot_interval_ms);
+  engine.snapshots_kept = options.snapshots_kept;
+  engine.on_fatal = [](const std::string& why) {
+    spdlog::critical("ending: {}", why);
+    spdlog::shutdown();
+    ::_exit(kExitBroken);
+  };
+  return engine;
+}
+
+absl::StatusOr<std::unique_ptr<slices::Engine>> StartEngine(const WorkerOptions& options,
+                                                            slices::Feed& feed) {
+  const slices::EngineOptions engine = MakeEngineOptions(options);
+  if (options.role == "standby") return slices::StandbyEngine::Start(engine);
+  if (options.role == "build") return slices::BuildEngine::Start(engine, feed);
+  return slices::LiveEngine::Start(engine, feed);
+}
+
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(const WorkerOptions& options,
+                                                          WorkerService& service) {
+  ::unlink(options.socket.c_str());
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(absl::StrCat("unix:", options.socket),
+                           grpc::InsecureServerCredentials());
+  builder.SetMaxReceiveMessageSize(64 << 20);  // an assignment carries domain files
+  builder.RegisterService(&service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr) {
+    return absl::UnavailableError(absl::StrCat("cannot serve on ", options.socket,
+                                               "; the path must be shorter than 108 bytes"));
+  }
+  return server;
+}
+
+}  // namespace
+
+absl::Status RunWorker(const WorkerOptions& options) {
+  const sigset_t signals = BlockStopSignals();
+  ICEPIE_RETURN_IF_ERROR(ApplyProcessLimits(options));
+  StartLogging(options);
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory));
+  TailClient feed(options.host_socket);
+  ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<slices::Engine> engine, StartEngine(options, feed));
+  WorkerService service(*engine, options.role);
+  ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> server,
+                          StartServer(options, service));
+  spdlog::info("serving {} as process {}", options.socket, ::getpid());
+  int signal = 0;
+  sigwait(&signals, &signal);
+  spdlog::info("signal {}: saving and stopping", signal);
+  engine->Shutdown();
+  server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
+  ::unlink(options.socket.c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace icepie::server

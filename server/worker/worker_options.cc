@@ -1,0 +1,37 @@
+#include "server/worker/worker_options.h"
+
+#include <cstdlib>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+
+namespace icepie::server {
+
+absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv) {
+  WorkerOptions options;
+  CLI::App app("A worker of icepied: applies records to one domain's slices and answers queries.");
+  app.add_option("--role", options.role)
+      ->required()
+      ->check(CLI::IsMember({"live", "standby", "build"}));
+  app.add_option("--domain", options.domain)->required();
+  app.add_option("--directory", options.directory)->required();
+  app.add_option("--socket", options.socket)->required();
+  app.add_option("--host-socket", options.host_socket)->required();
+  app.add_option("--parent-pid", options.parent_pid, "ends with this process; 0: with nobody");
+  app.add_option("--memory-bytes", options.memory_bytes)->check(CLI::PositiveNumber);
+  app.add_option("--query-timeout-ms", options.query_timeout_ms)->check(CLI::PositiveNumber);
+  app.add_option("--snapshot-interval-ms", options.snapshot_interval_ms)
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--snapshots-kept", options.snapshots_kept)->check(CLI::PositiveNumber);
+  app.add_option("--log-level", options.log_level);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    std::exit(app.exit(help));  // NOLINT(concurrency-mt-unsafe): no threads yet
+  } catch (const CLI::ParseError& error) {
+    return absl::InvalidArgumentError(absl::StrCat("icepie-worker: ", error.what()));
+  }
+  return options;
+}
+
+}  // namespace icepie::server

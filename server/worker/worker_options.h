@@ -1,0 +1,31 @@
+// The arguments of icepie-worker, as the daemon gives them.
+#ifndef ICEPIE_SERVER_WORKER_WORKER_OPTIONS_H_
+#define ICEPIE_SERVER_WORKER_WORKER_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace icepie::server {
+
+struct WorkerOptions {
+  std::string role;  // live, standby or build
+  std::string domain;
+  std::string directory;    // the domain's
+  std::string socket;       // where this worker serves
+  std::string host_socket;  // where the daemon serves Host
+  int64_t parent_pid = 0;
+  int64_t memory_bytes = int64_t{512} << 20;
+  int64_t query_timeout_ms = 10000;
+  int64_t snapshot_interval_ms = 10000;
+  int64_t snapshots_kept = 3;
+  std::string log_level = "info";
+};
+
+// INVALID_ARGUMENT naming the argument. `--help` prints the arguments and ends the process.
+absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv);
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_WORKER_WORKER_OPTIONS_H_

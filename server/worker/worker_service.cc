@@ -1,0 +1,178 @@
+#include "server/worker/worker_service.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/status.h"
+#include "server/rpc_status.h"
+#include "server/worker/convert.h"
+#include "server/worker/process_limits.h"
+#include "slices/definition.h"
+#include "slices/plan.h"
+
+namespace icepie::server {
+namespace {
+
+using icepie::worker::v1::WorkerQueryResponse;
+
+constexpr size_t kPieceBytes = size_t{1} << 20;
+
+// Writes an answer as header, pieces of the body and end. Lives until the call is over.
+class QueryReactor : public grpc::ServerWriteReactor<WorkerQueryResponse> {
+ public:
+  // Once, from any thread.
+  void Deliver(absl::StatusOr<slices::Answer> answer) {
+    if (!answer.ok()) return Finish(ToGrpcStatus(answer.status()));
+    answer_ = *std::move(answer);
+    ToProto(answer_, response_.mutable_header());
+    StartWrite(&response_);
+  }
+
+  void OnWriteDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the caller has gone"));
+    WriteNext();
+  }
+
+  void OnDone() override { delete this; }
+
+ private:
+  void WriteNext() {
+    const std::string& body = answer_.rows.body;
+    response_.Clear();
+    if (written_ < body.size() && !answer_.not_modified) {
+      const size_t size = std::min(kPieceBytes, body.size() - written_);
+      response_.set_body(body.data() + written_, size);
+      written_ += size;
+      return StartWrite(&response_);
+    }
+    response_.mutable_end()->set_row_count(answer_.rows.row_count);
+    response_.mutable_end()->set_byte_count(static_cast<int64_t>(body.size()));
+    StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
+  }
+
+  slices::Answer answer_;
+  WorkerQueryResponse response_;
+  size_t written_ = 0;
+};
+
+grpc::ServerUnaryReactor* Finished(grpc::CallbackServerContext* context,
+                                   const absl::Status& status) {
+  auto* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+absl::Status Plan(const icepie::worker::v1::PlanDomainRequest& request,
+                  icepie::worker::v1::PlanDomainResponse* response) {
+  ICEPIE_ASSIGN_OR_RETURN(const slices::DomainDef definition,
+                          slices::ParseDomain(request.file(), request.file_name()));
+  ICEPIE_ASSIGN_OR_RETURN(const slices::DomainPlan plan, slices::PlanDomain(definition));
+  ToProto(plan, response);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+SlowCalls::SlowCalls() : thread_([this] { Loop(); }) {}
+
+SlowCalls::~SlowCalls() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.SignalAll();
+  thread_.join();
+}
+
+void SlowCalls::Add(std::function<void()> call) {
+  {
+    MutexLock lock(mutex_);
+    calls_.push_back(std::move(call));
+  }
+  changed_.Signal();
+}
+
+void SlowCalls::Loop() {
+  while (true) {
+    std::function<void()> call;
+    {
+      MutexLock lock(mutex_);
+      while (calls_.empty() && !stopping_) changed_.Wait(mutex_);
+      if (calls_.empty()) return;
+      call = std::move(calls_.front());
+      calls_.pop_front();
+    }
+    call();
+  }
+}
+
+grpc::ServerUnaryReactor* WorkerService::Configure(
+    grpc::CallbackServerContext* context, const icepie::worker::v1::Assignment* request,
+    icepie::worker::v1::ConfigureResponse* response) {
+  engine_.Configure(FromProto(*request));
+  response->set_epoch(request->epoch());
+  return Finished(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* WorkerService::GetStatus(
+    grpc::CallbackServerContext* context, const icepie::worker::v1::GetStatusRequest* /*request*/,
+    icepie::worker::v1::WorkerReport* response) {
+  ToProto(engine_.Report(), response);
+  response->set_pid(::getpid());
+  response->set_role(role_);
+  response->set_resident_bytes(ResidentBytes());
+  return Finished(context, absl::OkStatus());
+}
+
+grpc::ServerWriteReactor<WorkerQueryResponse>* WorkerService::Query(
+    grpc::CallbackServerContext* context, const icepie::worker::v1::WorkerQueryRequest* request) {
+  auto* reactor = new QueryReactor();  // deletes itself in OnDone
+  absl::StatusOr<slices::Question> question = FromProto(*request);
+  if (!question.ok()) {
+    reactor->Deliver(question.status());
+    return reactor;
+  }
+  question->deadline = absl::FromChrono(context->deadline());
+  engine_.Ask(*std::move(question), [reactor](absl::StatusOr<slices::Answer> answer) {
+    reactor->Deliver(std::move(answer));
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* WorkerService::RefreshSlice(
+    grpc::CallbackServerContext* context, const icepie::worker::v1::RefreshRequest* request,
+    icepie::worker::v1::RefreshResponse* response) {
+  auto* reactor = context->DefaultReactor();
+  engine_.Refresh(request->slice(), absl::FromChrono(context->deadline()),
+                  [reactor, response](const absl::StatusOr<int64_t>& position) {
+                    if (position.ok()) response->set_applied_position(*position);
+                    reactor->Finish(ToGrpcStatus(position.status()));
+                  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* WorkerService::ListQuarantinedRecords(
+    grpc::CallbackServerContext* context, const icepie::v1::ListQuarantinedRecordsRequest* request,
+    icepie::v1::ListQuarantinedRecordsResponse* response) {
+  auto* reactor = context->DefaultReactor();
+  slow_calls_.Add([this, request, response, reactor] {
+    const auto page =
+        engine_.ListQuarantined(request->name(), request->after_position(), request->page_size());
+    if (page.ok()) ToProto(*page, response);
+    reactor->Finish(ToGrpcStatus(page.status()));
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* WorkerService::PlanDomain(
+    grpc::CallbackServerContext* context, const icepie::worker::v1::PlanDomainRequest* request,
+    icepie::worker::v1::PlanDomainResponse* response) {
+  auto* reactor = context->DefaultReactor();
+  slow_calls_.Add(
+      [request, response, reactor] { reactor->Finish(ToGrpcStatus(Plan(*request, response))); });
+  return reactor;
+}
+
+}  // namespace icepie::server

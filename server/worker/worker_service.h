@@ -1,0 +1,66 @@
+// icepie.worker.v1.Worker over an engine.
+#ifndef ICEPIE_SERVER_WORKER_WORKER_SERVICE_H_
+#define ICEPIE_SERVER_WORKER_WORKER_SERVICE_H_
+
+#include <deque>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "core/base/mutex.h"
+#include "icepie/worker/v1/worker.grpc.pb.h"
+#include "slices/engine.h"
+
+namespace icepie::server {
+
+// Calls that may take a while run here and not in gRPC's threads.
+class SlowCalls {
+ public:
+  SlowCalls();
+  ~SlowCalls();  // runs what has been added
+  void Add(std::function<void()> call);
+
+ private:
+  void Loop();
+  Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<std::function<void()>> calls_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+// Threads: gRPC's.
+class WorkerService : public icepie::worker::v1::Worker::CallbackService {
+ public:
+  WorkerService(slices::Engine& engine, std::string role)
+      : engine_(engine), role_(std::move(role)) {}
+
+  grpc::ServerUnaryReactor* Configure(grpc::CallbackServerContext* context,
+                                      const icepie::worker::v1::Assignment* request,
+                                      icepie::worker::v1::ConfigureResponse* response) override;
+  grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
+                                      const icepie::worker::v1::GetStatusRequest* request,
+                                      icepie::worker::v1::WorkerReport* response) override;
+  grpc::ServerWriteReactor<icepie::worker::v1::WorkerQueryResponse>* Query(
+      grpc::CallbackServerContext* context,
+      const icepie::worker::v1::WorkerQueryRequest* request) override;
+  grpc::ServerUnaryReactor* RefreshSlice(grpc::CallbackServerContext* context,
+                                         const icepie::worker::v1::RefreshRequest* request,
+                                         icepie::worker::v1::RefreshResponse* response) override;
+  grpc::ServerUnaryReactor* ListQuarantinedRecords(
+      grpc::CallbackServerContext* context,
+      const icepie::v1::ListQuarantinedRecordsRequest* request,
+      icepie::v1::ListQuarantinedRecordsResponse* response) override;
+  grpc::ServerUnaryReactor* PlanDomain(grpc::CallbackServerContext* context,
+                                       const icepie::worker::v1::PlanDomainRequest* request,
+                                       icepie::worker::v1::PlanDomainResponse* response) override;
+
+ private:
+  slices::Engine& engine_;
+  const std::string role_;
+  SlowCalls slow_calls_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_WORKER_WORKER_SERVICE_H_

@@ -1,0 +1,311 @@
+#include "slices/build_engine.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "slices/record_batch.h"
+#include "slices/row_diff.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr int64_t kBatchRecordsMax = 65536;
+constexpr int kAttemptsMax = 20;
+constexpr absl::Duration kRetryDelay = absl::Milliseconds(250);
+// Nearer than this to the head the rest is left to the live worker's tail.
+constexpr int64_t kNearHead = 65536;
+constexpr int kRoundsMax = 20;
+
+// Upstream slices come first in a plan, so one pass backwards finds everything that is read.
+std::set<std::string> Closure(const DomainPlan& plan, const std::string& slice) {
+  std::set<std::string> wanted = {slice};
+  for (auto it = plan.slices.rbegin(); it != plan.slices.rend(); ++it) {
+    if (wanted.count(it->slice) > 0) wanted.insert(it->upstream.begin(), it->upstream.end());
+  }
+  return wanted;
+}
+
+}  // namespace
+
+BuildEngine::BuildEngine(const EngineOptions& options, Feed& feed)
+    : options_(options), feed_(feed), store_(options.directory, options.snapshots_kept) {}
+
+absl::StatusOr<std::unique_ptr<BuildEngine>> BuildEngine::Start(const EngineOptions& options,
+                                                                Feed& feed) {
+  std::unique_ptr<BuildEngine> engine(new BuildEngine(options, feed));
+  ICEPIE_ASSIGN_OR_RETURN(engine->instance_, OpenInstance(options, 2));
+  ICEPIE_ASSIGN_OR_RETURN(
+      engine->queries_,
+      QueryService::Start(*engine->instance_, engine->serving_, MakeQueryOptions(options)));
+  return engine;
+}
+
+BuildEngine::~BuildEngine() {
+  Shutdown();
+  queries_.reset();
+  serving_.Replace({});
+  generations_.clear();
+}
+
+void BuildEngine::Shutdown() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    if (reader_ != nullptr) reader_->Cancel();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void BuildEngine::Configure(Assignment assignment) {
+  MutexLock lock(mutex_);
+  epoch_ = std::max(epoch_, assignment.epoch);
+  if (started_ || stopping_ || !assignment.build) return;
+  started_ = true;
+  job_ = *assignment.build;
+  assignment_ = std::move(assignment);
+  report_.slice = job_.slice;
+  report_.number = job_.number;
+  report_.phase = "building";
+  thread_ = std::thread([this] { Run(); });
+}
+
+EngineReport BuildEngine::Report() const {
+  EngineReport report;
+  MutexLock lock(mutex_);
+  report.epoch = epoch_;
+  report.head_position = head_;
+  if (started_) report.build = report_;
+  return report;
+}
+
+void BuildEngine::Ask(Question question, QueryService::Done done) {
+  queries_->Ask(std::move(question), std::move(done));
+}
+
+void BuildEngine::Refresh(const std::string& slice, absl::Time /*deadline*/, RefreshDone done) {
+  done(absl::FailedPreconditionError(absl::StrCat("slice ", slice, ": this is a build")));
+}
+
+absl::StatusOr<QuarantinePage> BuildEngine::ListQuarantined(const std::string& slice, int64_t after,
+                                                            int64_t page_size) {
+  return ReadQuarantine(*instance_, serving_, options_.domain, slice, after, page_size);
+}
+
+bool BuildEngine::stopping() const {
+  MutexLock lock(mutex_);
+  return stopping_;
+}
+
+void BuildEngine::SetPhase(const std::string& phase) {
+  MutexLock lock(mutex_);
+  report_.phase = phase;
+}
+
+void BuildEngine::Progressed(int64_t position, int64_t target) {
+  int64_t quarantined = 0;
+  for (const auto& generation : generations_) quarantined += generation->progress().quarantined;
+  MutexLock lock(mutex_);
+  report_.done_records = position;
+  report_.total_records = target;
+  report_.quarantined = quarantined;
+}
+
+void BuildEngine::Fail(const absl::Status& status) {
+  spdlog::error("build of {} generation {}: {}", job_.slice, job_.number, status.ToString());
+  if (status.code() == absl::StatusCode::kInternal) options_.on_fatal(status.ToString());
+  const std::string reason = ErrorReason(status);
+  MutexLock lock(mutex_);
+  report_.phase = "failed";
+  report_.error = {reason.empty() ? "BUILD_FAILED" : reason, std::string(status.message()),
+                   absl::Now()};
+}
+
+void BuildEngine::Run() {
+  const absl::Status status = Build();
+  if (!status.ok() && !stopping()) Fail(status);
+}
+
+absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
+  ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition,
+                          ParseDomain(spec.file, options_.domain + ".yaml"));
+  ICEPIE_ASSIGN_OR_RETURN(DomainPlan planned, PlanDomain(definition));
+  const auto plan = std::make_shared<const DomainPlan>(std::move(planned));
+  const std::set<std::string> wanted = Closure(*plan, spec.slice);
+  std::map<std::string, std::string> aliases;
+  for (const SlicePlan& slice : plan->slices) {
+    if (wanted.count(slice.slice) == 0) continue;
+    ICEPIE_ASSIGN_OR_RETURN(auto opened,
+                            Generation::Open(*instance_, plan, slice.slice, spec.number, ""));
+    std::map<std::string, std::string> upstream;
+    for (const std::string& name : slice.upstream) upstream[name] = aliases.at(name);
+    ICEPIE_RETURN_IF_ERROR(opened->SetUpstream(upstream));
+    aliases[slice.slice] = opened->alias();
+    generations_.push_back(std::move(opened));
+    if (slice.slice == spec.slice) break;
+  }
+  if (generations_.empty() || generations_.back()->plan().slice != spec.slice) {
+    return absl::FailedPreconditionError(absl::StrCat("slice ", spec.slice, " is not in the file"));
+  }
+  serving_.Replace({{spec.slice, generations_.back()->served_ptr()}});
+  return absl::OkStatus();
+}
+
+absl::Status BuildEngine::Build() {
+  ICEPIE_RETURN_IF_ERROR(store_.Prepare());
+  const auto spec = std::find_if(
+      assignment_.generations.begin(), assignment_.generations.end(),
+      [&](const auto& each) { return each.slice == job_.slice && each.number == job_.number; });
+  if (spec == assignment_.generations.end()) {
+    return absl::InvalidArgumentError("the assignment lacks the generation to build");
+  }
+  ICEPIE_RETURN_IF_ERROR(OpenGenerations(*spec));
+  ICEPIE_RETURN_IF_ERROR(Compare());
+  SetPhase("catching_up");
+  for (int round = 0; round < kRoundsMax; ++round) {
+    ICEPIE_ASSIGN_OR_RETURN(const int64_t head, Head());
+    ICEPIE_RETURN_IF_ERROR(AdvanceTo(job_.end_position.value_or(head)));
+    ICEPIE_ASSIGN_OR_RETURN(const int64_t now, Head());
+    if (job_.end_position || now - head < kNearHead) break;
+  }
+  return Save();
+}
+
+absl::Status BuildEngine::Compare() {
+  GenerationDiff diff;
+  diff.base_generation = job_.base_generation;
+  const auto base = job_.base_snapshot.empty()
+                        ? absl::NotFoundError("the serving generation has no snapshot yet")
+                        : store_.Check(job_.base_snapshot);
+  if (!base.ok()) {
+    diff.unavailable = std::string(base.status().message());
+  } else {
+    const int64_t position = base->progress.applied_position;
+    ICEPIE_RETURN_IF_ERROR(AdvanceTo(position));
+    SetPhase("comparing");
+    const Generation& wanted = *generations_.back();
+    ICEPIE_ASSIGN_OR_RETURN(const auto served, OpenSnapshot(*instance_, store_, *base));
+    ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance_));
+    const auto rows = DiffResults(*connection, served->database()->alias(), wanted.alias(),
+                                  wanted.definition().key, wanted.definition().diff_tolerance);
+    diff.base_position = position;
+    diff.position = wanted.position();
+    if (rows.ok()) {
+      diff.base_rows = rows->base_rows;
+      diff.rows = rows->rows;
+      diff.added = rows->added;
+      diff.removed = rows->removed;
+      diff.changed = rows->changed;
+      diff.samples = rows->samples;
+    } else {
+      diff.unavailable = std::string(rows.status().message());
+    }
+  }
+  MutexLock lock(mutex_);
+  report_.diff = std::move(diff);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> BuildEngine::Head() {
+  absl::Status last;
+  for (int attempt = 0; attempt < kAttemptsMax && !stopping(); ++attempt) {
+    const auto reader = feed_.Open({}, 0, std::nullopt);
+    auto piece = reader->Next();
+    if (piece.ok() && piece->has_value()) {
+      MutexLock lock(mutex_);
+      head_ = std::max(head_, (*piece)->head_position);
+      return (*piece)->head_position;
+    }
+    last = piece.status();
+    absl::SleepFor(kRetryDelay);
+  }
+  return last.ok() ? absl::CancelledError("stopping") : last;
+}
+
+absl::Status BuildEngine::AdvanceTo(int64_t position) {
+  if (generations_.back()->position() >= position && position > 0) return absl::OkStatus();
+  absl::Status status;
+  for (int attempt = 0; attempt < kAttemptsMax && !stopping(); ++attempt) {
+    status = Follow(position);
+    if (status.code() != absl::StatusCode::kUnavailable) break;
+    spdlog::warn("build of {}: {}; trying again", job_.slice, status.ToString());
+    absl::SleepFor(kRetryDelay);
+  }
+  ICEPIE_RETURN_IF_ERROR(status);
+  if (stopping()) return absl::CancelledError("stopping");
+  return Recompute(position);
+}
+
+// Applies records below `position` to the generations that are built batch by batch.
+absl::Status BuildEngine::Follow(int64_t position) {
+  std::set<std::string> streams;
+  int64_t from = position;
+  for (const auto& generation : generations_) {
+    if (!generation->incremental()) continue;
+    streams.insert(generation->streams().begin(), generation->streams().end());
+    from = std::min(from, generation->position());
+  }
+  if (streams.empty() || from >= position) return absl::OkStatus();
+  const auto reader = feed_.Open({streams.begin(), streams.end()}, from, position);
+  {
+    MutexLock lock(mutex_);
+    reader_ = reader.get();
+  }
+  BatchDecoder decoder(from, streams);
+  absl::Status status;
+  while (status.ok() && from < position) {
+    absl::StatusOr<std::optional<FeedPiece>> piece = reader->Next();
+    status = piece.status();
+    if (!status.ok() || !piece->has_value()) break;
+    (*piece)->complete_position = std::min((*piece)->complete_position, position);
+    absl::StatusOr<RecordBatch> batch = decoder.Decode(**piece);
+    status = batch.status();
+    for (const auto& generation : generations_) {
+      if (!status.ok()) break;
+      if (generation->incremental()) status = generation->Apply(*batch, kBatchRecordsMax);
+    }
+    if (batch.ok()) from = batch->end;
+    Progressed(from, position);
+  }
+  MutexLock lock(mutex_);
+  reader_ = nullptr;
+  return status;
+}
+
+absl::Status BuildEngine::Recompute(int64_t position) {
+  for (const auto& generation : generations_) {
+    if (generation->incremental()) {
+      generation->PassTo(position);
+      continue;
+    }
+    ICEPIE_RETURN_IF_ERROR(generation->BeginRecompute({}));
+    // Newest ingest time: of what its inputs have seen.
+    int64_t applied_time_us = 0;
+    for (const auto& each : generations_) {
+      applied_time_us = std::max(applied_time_us, each->progress().applied_time_us);
+    }
+    ICEPIE_RETURN_IF_ERROR(generation->FinishRecompute(feed_, position, applied_time_us));
+  }
+  Progressed(position, position);
+  return absl::OkStatus();
+}
+
+absl::Status BuildEngine::Save() {
+  Generation& wanted = *generations_.back();
+  ICEPIE_RETURN_IF_ERROR(wanted.WritePosition());
+  ICEPIE_ASSIGN_OR_RETURN(const SnapshotManifest manifest,
+                          store_.Save(*instance_, wanted.alias(), wanted.served().info(),
+                                      wanted.served().result_rows_max()));
+  wanted.served().SetDatabase(wanted.database());
+  wanted.served().SetState(SliceState::kRunning);
+  MutexLock lock(mutex_);
+  report_.snapshot = manifest.Info();
+  report_.phase = "ready";
+  return absl::OkStatus();
+}
+
+}  // namespace icepie::slices

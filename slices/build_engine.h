@@ -1,0 +1,77 @@
+// The build role: makes one new generation from raw, and privately the slices that it reads, in one
+// process: up to the serving snapshot's position, compared with it row by row, then on to the head
+// and saved as a snapshot of the new generation. Then it waits to be stopped.
+#ifndef ICEPIE_SLICES_BUILD_ENGINE_H_
+#define ICEPIE_SLICES_BUILD_ENGINE_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/base/mutex.h"
+#include "slices/engine.h"
+#include "slices/feed.h"
+#include "slices/generation.h"
+
+namespace icepie::slices {
+
+class BuildEngine : public Engine {
+ public:
+  // `feed` must outlive the engine.
+  static absl::StatusOr<std::unique_ptr<BuildEngine>> Start(const EngineOptions& options,
+                                                            Feed& feed);
+  ~BuildEngine() override;
+
+  // The first assignment with a build job starts it; its generation must be among the generations.
+  void Configure(Assignment assignment) override;
+  EngineReport Report() const override;
+  void Ask(Question question, QueryService::Done done) override;
+  void Refresh(const std::string& slice, absl::Time deadline, RefreshDone done) override;
+  absl::StatusOr<QuarantinePage> ListQuarantined(const std::string& slice, int64_t after,
+                                                 int64_t page_size) override;
+  void Shutdown() override;
+
+ private:
+  BuildEngine(const EngineOptions& options, Feed& feed);
+  void Run();
+  absl::Status Build();
+  absl::Status OpenGenerations(const GenerationSpec& spec);
+  absl::Status AdvanceTo(int64_t position);
+  absl::Status Follow(int64_t position);
+  absl::Status Recompute(int64_t position);
+  absl::Status Compare();
+  absl::StatusOr<int64_t> Head();
+  absl::Status Save();
+  void Progressed(int64_t position, int64_t target);
+  void SetPhase(const std::string& phase);
+  void Fail(const absl::Status& status);
+  bool stopping() const;
+
+  const EngineOptions options_;
+  Feed& feed_;
+  const SnapshotStore store_;
+  std::unique_ptr<DuckDatabase> instance_;
+  ServingSet serving_;  // the new generation, for its quarantine and for queries
+
+  // Of the building thread.
+  Assignment assignment_;
+  BuildJob job_;
+  std::vector<std::unique_ptr<Generation>> generations_;  // upstream first, the wanted one last
+
+  mutable Mutex mutex_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t epoch_ ABSL_GUARDED_BY(mutex_) = -1;
+  int64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
+  BuildReport report_ ABSL_GUARDED_BY(mutex_);
+  FeedReader* reader_ ABSL_GUARDED_BY(mutex_) = nullptr;
+
+  std::unique_ptr<QueryService> queries_;
+  std::thread thread_;
+};
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_BUILD_ENGINE_H_

@@ -1,0 +1,165 @@
+#include "slices/engine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "slices/generation.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr int64_t kPageSizeDefault = 100;
+constexpr int64_t kPageSizeMax = 1000;
+
+std::string TextAt(const CellRow& row, size_t index) {
+  const auto* text = std::get_if<std::string>(&row[index]);
+  return text == nullptr ? "" : *text;
+}
+
+int64_t IntAt(const CellRow& row, size_t index) {
+  const auto* value = std::get_if<int64_t>(&row[index]);
+  return value == nullptr ? 0 : *value;
+}
+
+absl::StatusOr<std::vector<QuarantinedRecord>> ReadRecords(DuckConnection& connection,
+                                                           const std::string& alias) {
+  ICEPIE_ASSIGN_OR_RETURN(
+      const auto rows,
+      connection.QueryCells(absl::StrCat(
+          "SELECT position, stream, \"offset\", code, column_name, path, value, message FROM ",
+          QuoteIdentifier(alias), ".main.__quarantine ORDER BY position")));
+  std::vector<QuarantinedRecord> records;
+  records.reserve(rows.size());
+  for (const CellRow& row : rows) {
+    records.push_back({IntAt(row, 0), TextAt(row, 1), IntAt(row, 2), TextAt(row, 3), TextAt(row, 4),
+                       TextAt(row, 5), TextAt(row, 6), TextAt(row, 7)});
+  }
+  return records;
+}
+
+std::vector<QuarantineGroup> GroupRecords(const std::vector<QuarantinedRecord>& records) {
+  std::map<std::tuple<std::string, std::string, std::string>, QuarantineGroup> groups;
+  for (const QuarantinedRecord& record : records) {
+    QuarantineGroup& group = groups[{record.code, record.column, record.path}];
+    if (group.count++ == 0) {
+      group = {record.code, record.column,   record.path,    record.value,
+               1,           record.position, record.position};
+    }
+    group.last_position = record.position;
+  }
+  std::vector<QuarantineGroup> sorted;
+  for (auto& [key, group] : groups) sorted.push_back(std::move(group));
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.count > b.count; });
+  return sorted;
+}
+
+QuarantinePage MakePage(const std::vector<QuarantinedRecord>& records, int64_t after,
+                        int64_t page_size) {
+  QuarantinePage page;
+  page.total = static_cast<int64_t>(records.size());
+  if (after <= 0) page.groups = GroupRecords(records);
+  const auto size =
+      static_cast<size_t>(page_size <= 0 ? kPageSizeDefault : std::min(page_size, kPageSizeMax));
+  for (const QuarantinedRecord& record : records) {
+    if (after > 0 && record.position <= after) continue;
+    page.more = page.records.size() == size;
+    if (page.more) break;
+    page.records.push_back(record);
+  }
+  return page;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& options,
+                                                           int threads) {
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory + "/tmp"));
+  ICEPIE_ASSIGN_OR_RETURN(
+      auto instance,
+      DuckDatabase::OpenInMemory({{"threads", absl::StrCat(threads)},
+                                  {"memory_limit", absl::StrCat(options.memory_bytes, "B")},
+                                  {"autoinstall_known_extensions", "false"},
+                                  {"autoload_known_extensions", "false"}}));
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance));
+  const int64_t spill_bytes = std::max(int64_t{1} << 30, options.memory_bytes * 4);
+  // The order matters: after the last two nothing can be set any more. The spill's size is only
+  // enforced when it is set after opening.
+  const std::vector<std::string> settings = {
+      "SET GLOBAL TimeZone = 'UTC'",
+      absl::StrCat("SET GLOBAL temp_directory = ",
+                   QuoteLiteral(absl::StrCat(options.directory, "/tmp/spill-", ::getpid()))),
+      absl::StrCat("SET GLOBAL max_temp_directory_size = '", spill_bytes, "B'"),
+      absl::StrCat("SET GLOBAL allowed_directories = [", QuoteLiteral(options.directory), "]"),
+      "SET GLOBAL enable_external_access = false",
+      "SET GLOBAL lock_configuration = true",
+  };
+  for (const std::string& setting : settings) {
+    ICEPIE_RETURN_IF_ERROR(Annotate(connection->Run(setting), setting));
+  }
+  return instance;
+}
+
+absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance,
+                                                          const SnapshotStore& store,
+                                                          const SnapshotManifest& manifest) {
+  static std::atomic<int64_t> counter{0};
+  const std::string alias =
+      absl::StrCat("s", manifest.info.number, "_", manifest.info.slice, "_", ++counter);
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
+  ICEPIE_RETURN_IF_ERROR(
+      connection->Run(absl::StrCat("ATTACH ", QuoteLiteral(store.AbsolutePath(manifest.path)),
+                                   " AS ", QuoteIdentifier(alias), " (READ_ONLY)")));
+  auto served = std::make_shared<ServedSlice>(manifest.info, manifest.rows_max);
+  served->Publish(manifest.progress);
+  served->SetSnapshot(manifest.Info());
+  served->SetStorage(std::make_shared<AttachedDatabase>(instance, alias));
+  served->SetDatabase(served->storage());
+  return served;
+}
+
+absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const ServingSet& slices,
+                                              const std::string& domain, const std::string& slice,
+                                              int64_t after, int64_t page_size) {
+  absl::string_view name = slice;
+  absl::ConsumePrefix(&name, absl::StrCat(domain, "."));
+  const std::shared_ptr<ServedSlice> served = slices.Find(name);
+  if (served == nullptr) {
+    return MakeError(absl::StatusCode::kNotFound,
+                     absl::StrCat("domain ", domain, " has no slice ", name), "SLICE_NOT_FOUND");
+  }
+  std::vector<QuarantinedRecord> records;
+  if (const auto database = served->storage()) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
+    ICEPIE_ASSIGN_OR_RETURN(records, ReadRecords(*connection, database->alias()));
+  }
+  const std::vector<QuarantinedRecord> overflow = served->overflow();
+  records.insert(records.end(), overflow.begin(), overflow.end());
+  return MakePage(records, after, page_size);
+}
+
+QueryOptions MakeQueryOptions(const EngineOptions& options) {
+  QueryOptions query;
+  query.domain = options.domain;
+  query.timeout = options.query_timeout;
+  query.on_stuck = [fatal = options.on_fatal](const std::string& slices) {
+    fatal(absl::StrCat("a query over ", slices, " does not listen to its interrupt"));
+  };
+  query.on_broken = [fatal = options.on_fatal](const absl::Status& status) {
+    fatal(absl::StrCat("DuckDB is broken: ", status.ToString()));
+  };
+  return query;
+}
+
+}  // namespace icepie::slices

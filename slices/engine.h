@@ -1,0 +1,82 @@
+// A worker's inside: what each role does with its domain's slices.
+//   live     applies records, answers, saves snapshots     (live_engine.h)
+//   standby  answers from the last good snapshots          (standby_engine.h)
+//   build    makes one new generation beside the others    (build_engine.h)
+#ifndef ICEPIE_SLICES_ENGINE_H_
+#define ICEPIE_SLICES_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "slices/duckdb.h"
+#include "slices/engine_types.h"
+#include "slices/query_service.h"
+#include "slices/serving_set.h"
+#include "slices/snapshot_store.h"
+
+namespace icepie::slices {
+
+struct EngineOptions {
+  std::string domain;
+  std::string directory;  // the domain's: snapshots/ and tmp/ are under it
+  int64_t memory_bytes = int64_t{512} << 20;
+  absl::Duration query_timeout = absl::Seconds(10);
+  absl::Duration snapshot_interval = absl::Seconds(10);
+  int64_t snapshots_kept = 3;
+  // Called when the process must end: DuckDB is broken or does not listen. It should not return.
+  std::function<void(const std::string& why)> on_fatal;
+};
+
+// Threads: any.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // Takes on the assignment and returns; Report() tells how far it is. Older epochs are ignored.
+  virtual void Configure(Assignment assignment) = 0;
+
+  // Cheap; never waits for applying or queries.
+  virtual EngineReport Report() const = 0;
+
+  virtual void Ask(Question question, QueryService::Done done) = 0;
+
+  // Recomputes a slice now; the position it then stands at. Slices that are kept fresh by every
+  // batch answer at once. SLICE_NOT_FOUND; FAILED_PRECONDITION/BLOCKED_BY when it is stopped.
+  using RefreshDone = std::function<void(absl::StatusOr<int64_t>)>;
+  virtual void Refresh(const std::string& slice, absl::Time deadline, RefreshDone done) = 0;
+
+  // Quarantined records of the serving generation at positions beyond `after` (0 with the first
+  // page: from the start).
+  virtual absl::StatusOr<QuarantinePage> ListQuarantined(const std::string& slice, int64_t after,
+                                                         int64_t page_size) = 0;
+
+  // Saves what has changed and stops. The engine then only waits to be destroyed.
+  virtual void Shutdown() = 0;
+};
+
+// A DuckDB instance as every role runs it: bounded memory and spill, no access to files outside of
+// the domain's directory, no extensions, UTC, settings locked.
+absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& options,
+                                                           int threads);
+
+// Attaches a snapshot read-only, ready to be asked.
+absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance,
+                                                          const SnapshotStore& store,
+                                                          const SnapshotManifest& manifest);
+
+// Reads quarantine tables, overflow included.
+absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const ServingSet& slices,
+                                              const std::string& domain, const std::string& slice,
+                                              int64_t after, int64_t page_size);
+
+// The options of a role's query service.
+QueryOptions MakeQueryOptions(const EngineOptions& options);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_ENGINE_H_

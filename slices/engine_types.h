@@ -1,0 +1,226 @@
+// What the engine is told and what it says: the C++ side of icepie.worker.v1, without gRPC.
+// Positions are exclusive ends; times in microseconds since 1970 UTC where a name ends in _us.
+#ifndef ICEPIE_SLICES_ENGINE_TYPES_H_
+#define ICEPIE_SLICES_ENGINE_TYPES_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "slices/plan.h"
+#include "slices/result_json.h"
+
+namespace icepie::slices {
+
+// The numbers are those of icepie.v1.SliceState.
+enum class SliceState {
+  kStarting = 1,
+  kBackfilling = 2,
+  kRunning = 3,
+  kLagging = 4,
+  kFrozen = 5,
+  kFaulted = 6,
+  kHeld = 7,
+  kBlocked = 8,
+};
+
+struct GenerationSpec {
+  std::string slice;
+  int64_t number = 0;
+  std::string file;  // the domain file's text
+  std::string definition_hash;
+  bool frozen = false;
+  std::string start_snapshot;  // relative to the domain's directory; may be empty
+  bool serving = false;
+
+  std::string Id() const { return slice + "/" + std::to_string(number); }
+};
+
+struct BuildJob {
+  std::string slice;
+  int64_t number = 0;
+  std::string base_snapshot;
+  int64_t base_generation = 0;
+  int64_t base_position = 0;
+  std::optional<int64_t> end_position;
+};
+
+struct Assignment {
+  std::string domain;
+  int64_t epoch = 0;
+  std::vector<GenerationSpec> generations;
+  std::optional<BuildJob> build;
+};
+
+// The row of a generation's table __progress.
+struct Progress {
+  int64_t applied_position = 0;
+  int64_t applied_time_us = 0;  // ingest time of the newest applied record; 0: none
+  int64_t event_time_max_us = INT64_MIN;
+  int64_t input = 0;
+  int64_t applied = 0;
+  int64_t filtered = 0;
+  int64_t quarantined = 0;
+  // The position behind the last record that could change the rows. Rows are a function of the
+  // position, so equal versions of a generation are equal rows, also over restarts.
+  int64_t content_version = 0;
+};
+
+struct SliceFault {
+  std::string reason;
+  std::string message;
+  absl::Time time;
+};
+
+struct SnapshotInfo {
+  std::string path;  // relative to the domain's directory
+  int64_t position = 0;
+  absl::Time time;
+  std::string sha256;
+  int64_t content_version = 0;
+};
+
+// What does not change during a generation's life.
+struct GenerationInfo {
+  std::string slice;
+  int64_t number = 0;
+  std::string definition_hash;
+  std::string strategy;
+  std::vector<OutputColumn> columns;
+  std::vector<std::string> key;
+  std::string sql;
+  std::vector<std::string> reads;  // streams and slices
+};
+
+struct SliceReport {
+  GenerationInfo info;
+  SliceState state = SliceState::kStarting;
+  absl::Time state_since;
+  std::optional<SliceFault> last_error;
+  std::optional<absl::Time> next_retry_time;
+  std::optional<absl::Time> next_refresh_time;
+  Progress progress;  // with the position that was passed over to
+  std::optional<SnapshotInfo> snapshot;
+  bool serving = false;
+};
+
+struct GenerationDiff {
+  int64_t base_generation = 0;
+  int64_t base_position = 0;
+  int64_t position = 0;
+  int64_t base_rows = 0;
+  int64_t rows = 0;
+  int64_t added = 0;
+  int64_t removed = 0;
+  int64_t changed = 0;
+  std::vector<std::string> samples;
+  std::string unavailable;
+};
+
+struct BuildReport {
+  std::string slice;
+  int64_t number = 0;
+  std::string phase;  // building, comparing, catching_up, ready, failed
+  int64_t done_records = 0;
+  int64_t total_records = 0;
+  int64_t quarantined = 0;
+  std::optional<GenerationDiff> diff;
+  std::optional<SnapshotInfo> snapshot;
+  std::optional<SliceFault> error;
+};
+
+struct EngineReport {
+  int64_t epoch = 0;
+  std::vector<SliceReport> slices;
+  std::optional<BuildReport> build;
+  int64_t head_position = 0;
+};
+
+// A bound value. The wrappers keep apart what would be one C++ type.
+struct DecimalValue {
+  std::string digits;  // "120.55"
+};
+struct BlobValue {
+  std::string bytes;
+};
+using QueryValue = std::variant<std::monostate, bool, int64_t, double, DecimalValue, std::string,
+                                BlobValue, absl::Time>;
+
+struct SelectFilter {
+  enum class Operator { kEq, kNeq, kLt, kLte, kGt, kGte, kIn, kIsNull, kIsNotNull };
+  std::string column;
+  Operator op = Operator::kEq;
+  std::vector<QueryValue> values;
+};
+
+struct SelectOrder {
+  std::string column;
+  bool descending = false;
+};
+
+struct SelectQuestion {
+  std::string slice;
+  std::vector<std::string> columns;
+  std::vector<SelectFilter> filters;
+  std::vector<SelectOrder> order_by;
+  std::optional<int64_t> limit;
+};
+
+struct KnownVersion {
+  std::string slice;
+  int64_t generation = 0;
+  int64_t content_version = 0;
+};
+
+struct Question {
+  std::variant<std::string, SelectQuestion> text;
+  std::map<std::string, QueryValue> parameters;
+  std::optional<int64_t> min_position;
+  absl::Duration max_wait;
+  int64_t rows_max = 0;  // 0: the domain's limit
+  std::vector<KnownVersion> known;
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+struct Answer {
+  std::vector<SliceReport> slices;  // those it read, as its transaction saw them
+  std::vector<OutputColumn> columns;
+  bool not_modified = false;
+  JsonRows rows;
+};
+
+struct QuarantinedRecord {
+  int64_t position = 0;
+  std::string stream;
+  int64_t offset = 0;
+  std::string code;
+  std::string column;
+  std::string path;
+  std::string value;
+  std::string message;
+};
+
+struct QuarantineGroup {
+  std::string code;
+  std::string column;
+  std::string path;
+  std::string sample;
+  int64_t count = 0;
+  int64_t first_position = 0;
+  int64_t last_position = 0;
+};
+
+struct QuarantinePage {
+  std::vector<QuarantineGroup> groups;  // on the first page
+  std::vector<QuarantinedRecord> records;
+  int64_t total = 0;
+  bool more = false;
+};
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_ENGINE_TYPES_H_

@@ -1,0 +1,402 @@
+#include "slices/generation.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/check.h"
+#include "core/base/status.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::slices {
+
+const char kProgressColumns[] =
+    "applied_position, applied_time_us, event_time_max_us, input, applied, filtered, quarantined, "
+    "content_version";
+
+namespace {
+
+constexpr char kCreateTables[] =
+    "CREATE TABLE __progress(applied_position BIGINT, applied_time_us BIGINT, "
+    "event_time_max_us BIGINT, input BIGINT, applied BIGINT, filtered BIGINT, "
+    "quarantined BIGINT, content_version BIGINT);"
+    "CREATE TABLE __quarantine(position BIGINT, stream VARCHAR, \"offset\" BIGINT, code VARCHAR, "
+    "column_name VARCHAR, path VARCHAR, value VARCHAR, message VARCHAR);";
+
+// Aliases are never used twice, so that a generation can be opened anew while old readers go on.
+std::string NewAlias(const std::string& slice, int64_t number) {
+  static std::atomic<int64_t> counter{0};
+  return absl::StrCat("g", number, "_", slice, "_", ++counter);
+}
+
+void BindInt(const DuckStatement& statement, idx_t index, int64_t value) {
+  duckdb_bind_int64(statement.handle(), index, value);
+}
+
+void BindText(const DuckStatement& statement, idx_t index, const std::string& value) {
+  duckdb_bind_varchar_length(statement.handle(), index, value.data(), value.size());
+}
+
+bool IsDataError(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kInvalidArgument;
+}
+
+}  // namespace
+
+Progress ReadProgressRow(const CellRow& row) {
+  ICEPIE_CHECK(row.size() == 8);
+  auto value = [&](size_t index) { return std::get<int64_t>(row[index]); };
+  return {value(0), value(1), value(2), value(3), value(4), value(5), value(6), value(7)};
+}
+
+GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice, int64_t number) {
+  const SliceDef* definition = plan.definition.FindSlice(slice.slice);
+  ICEPIE_CHECK(definition != nullptr);
+  GenerationInfo info;
+  info.slice = slice.slice;
+  info.number = number;
+  info.definition_hash = slice.definition_hash;
+  info.strategy = StrategyName(slice.strategy);
+  info.columns = slice.columns;
+  info.key = definition->key;
+  info.sql = definition->sql;
+  for (const SourceUse& use : slice.sources) {
+    info.reads.push_back(plan.definition.FindSource(use.source)->stream);
+  }
+  info.reads.insert(info.reads.end(), slice.upstream.begin(), slice.upstream.end());
+  std::sort(info.reads.begin(), info.reads.end());
+  info.reads.erase(std::unique(info.reads.begin(), info.reads.end()), info.reads.end());
+  return info;
+}
+
+absl::StatusOr<std::unique_ptr<Generation>> Generation::Open(DuckDatabase& instance,
+                                                             std::shared_ptr<const DomainPlan> plan,
+                                                             const std::string& slice,
+                                                             int64_t number,
+                                                             const std::string& snapshot_file) {
+  std::unique_ptr<Generation> made(new Generation());
+  made->instance_ = &instance;
+  made->slice_plan_ = plan->Find(slice);
+  made->definition_ = plan->definition.FindSlice(slice);
+  made->domain_plan_ = std::move(plan);
+  if (made->slice_plan_ == nullptr || made->definition_ == nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("slice ", slice, ": not in the domain file of generation ", number));
+  }
+  made->served_ = std::make_shared<ServedSlice>(
+      MakeGenerationInfo(*made->domain_plan_, *made->slice_plan_, number),
+      made->domain_plan_->definition.limits.max_result_rows);
+  const std::string alias = NewAlias(slice, number);
+  ICEPIE_ASSIGN_OR_RETURN(made->connection_, DuckConnection::Connect(instance));
+  ICEPIE_RETURN_IF_ERROR(
+      made->connection_->Run(absl::StrCat("ATTACH ':memory:' AS ", QuoteIdentifier(alias))));
+  made->database_ = std::make_shared<AttachedDatabase>(instance, alias);
+  ICEPIE_RETURN_IF_ERROR(made->Create(snapshot_file));
+  return made;
+}
+
+absl::Status Generation::Create(const std::string& snapshot_file) {
+  if (!snapshot_file.empty()) ICEPIE_RETURN_IF_ERROR(Restore(snapshot_file));
+  ICEPIE_RETURN_IF_ERROR(connection_->Run(absl::StrCat("USE ", QuoteIdentifier(alias()))));
+  if (snapshot_file.empty()) ICEPIE_RETURN_IF_ERROR(CreateTables());
+  ICEPIE_RETURN_IF_ERROR(CreateInputs());
+  ICEPIE_ASSIGN_OR_RETURN(
+      write_progress_,
+      connection_->Prepare("UPDATE __progress SET applied_position = $1, applied_time_us = $2, "
+                           "event_time_max_us = $3, input = $4, applied = $5, filtered = $6, "
+                           "quarantined = $7, content_version = $8"));
+  ICEPIE_ASSIGN_OR_RETURN(write_quarantine_,
+                          connection_->Prepare("INSERT INTO __quarantine VALUES ($1, $2, $3, $4, "
+                                               "$5, $6, $7, $8)"));
+  ICEPIE_RETURN_IF_ERROR(ReadProgress());
+  position_ = progress_.applied_position;
+  served_->Publish(progress_);
+  served_->SetStorage(database_);
+  return absl::OkStatus();
+}
+
+absl::Status Generation::CreateTables() {
+  ICEPIE_RETURN_IF_ERROR(connection_->Run(kCreateTables));
+  ICEPIE_RETURN_IF_ERROR(connection_->Run(
+      absl::StrCat("INSERT INTO __progress VALUES (0, 0, ", INT64_MIN, ", 0, 0, 0, 0, 0)")));
+  for (const std::string& statement : slice_plan_->create) {
+    ICEPIE_RETURN_IF_ERROR(connection_->Run(statement));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Generation::Restore(const std::string& snapshot_file) {
+  const std::string from = QuoteIdentifier(absl::StrCat("from_", alias()));
+  ICEPIE_RETURN_IF_ERROR(connection_->Run(
+      absl::StrCat("ATTACH ", QuoteLiteral(snapshot_file), " AS ", from, " (READ_ONLY)")));
+  const absl::Status copied =
+      connection_->Run(absl::StrCat("COPY FROM DATABASE ", from, " TO ", QuoteIdentifier(alias())));
+  const absl::Status detached = connection_->Run(absl::StrCat("DETACH ", from));
+  return copied.ok() ? detached : copied;
+}
+
+absl::Status Generation::CreateInputs() {
+  for (const SourceUse& use : slice_plan_->sources) {
+    Input& input = inputs_.emplace_back();
+    input.source = domain_plan_->definition.FindSource(use.source);
+    ICEPIE_CHECK(input.source != nullptr);
+    streams_.insert(input.source->stream);
+    ICEPIE_ASSIGN_OR_RETURN(input.input,
+                            SourceInput::Create(*connection_, *input.source, use.columns));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Generation::ReadProgress() {
+  ICEPIE_ASSIGN_OR_RETURN(
+      const std::vector<CellRow> rows,
+      connection_->QueryCells(absl::StrCat("SELECT ", kProgressColumns, " FROM __progress")));
+  if (rows.size() != 1) return absl::DataLossError("__progress does not have one row");
+  progress_ = ReadProgressRow(rows.front());
+  return absl::OkStatus();
+}
+
+absl::Status Generation::SetUpstream(const std::map<std::string, std::string>& aliases) {
+  for (const auto& [slice, alias] : aliases) {
+    ICEPIE_RETURN_IF_ERROR(connection_->Run(
+        absl::StrCat("CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(slice), " AS SELECT * FROM ",
+                     QuoteIdentifier(alias), ".main.__result")));
+  }
+  return absl::OkStatus();
+}
+
+void Generation::PassTo(int64_t position) {
+  if (position <= position_) return;
+  position_ = position;
+  served_->PassTo(position);
+}
+
+absl::Status Generation::WritePosition() {
+  if (position_ == progress_.applied_position) return absl::OkStatus();
+  Progress next = progress_;
+  next.applied_position = position_;
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  const absl::Status written = WriteProgress(next);
+  if (written.ok()) return Commit(next);
+  Rollback();
+  return written;
+}
+
+absl::Status Generation::Apply(const RecordBatch& batch, int64_t records_max) {
+  while (position_ < batch.end) {
+    const std::vector<int64_t> positions = batch.Positions(streams_, position_, batch.end);
+    if (positions.empty()) break;
+    const bool whole = static_cast<int64_t>(positions.size()) <= records_max;
+    const int64_t to = whole ? batch.end : positions[static_cast<size_t>(records_max)];
+    ICEPIE_RETURN_IF_ERROR(ApplyRange(batch, position_, to));
+  }
+  PassTo(batch.end);
+  return absl::OkStatus();
+}
+
+absl::Status Generation::ApplyRange(const RecordBatch& batch, int64_t from, int64_t to) {
+  const absl::Status status = TryRange(batch, from, to, {}, "");
+  return IsDataError(status) ? Halve(batch, from, to, status) : status;
+}
+
+absl::Status Generation::Halve(const RecordBatch& batch, int64_t from, int64_t to,
+                               const absl::Status& error) {
+  const std::vector<int64_t> positions = batch.Positions(streams_, from, to);
+  ICEPIE_CHECK(!positions.empty());
+  if (positions.size() == 1)
+    return TryRange(batch, from, to, positions, std::string(error.message()));
+  const int64_t middle = positions[positions.size() / 2];
+  ICEPIE_RETURN_IF_ERROR(ApplyRange(batch, from, middle));
+  return ApplyRange(batch, middle, to);
+}
+
+absl::Status Generation::RunBatch(const RecordBatch& batch, int64_t from, int64_t to,
+                                  const std::vector<int64_t>& excluded) {
+  for (Input& input : inputs_) {
+    input.input->SetRecords(batch.Supply(input.source->stream, from, to), excluded);
+  }
+  // Planned anew each time: a prepared statement keeps what the optimizer concluded from the
+  // statistics of the tables then (an empty column IS NULL), and goes wrong once they have grown.
+  for (const std::string& statement : slice_plan_->apply) {
+    ICEPIE_RETURN_IF_ERROR(connection_->Run(statement));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_t to,
+                                  const std::vector<int64_t>& excluded,
+                                  const std::string& excluded_error) {
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  absl::Status status = RunBatch(batch, from, to, excluded);
+  if (!status.ok()) {
+    Rollback();
+    return status;
+  }
+  const std::vector<QuarantinedRecord> bad = BadRecords(excluded, excluded_error);
+  Progress next = Advanced(progress_, to, bad.size());
+  if (next.quarantined > definition_->budget.records) {
+    Rollback();
+    return StopAtBudget(batch, from, bad);
+  }
+  next.applied_time_us = std::max(next.applied_time_us, batch.LastIngestTime(streams_, from, to));
+  if (next.applied > progress_.applied) next.content_version = batch.LastEnd(streams_, from, to);
+  status = WriteQuarantine(bad);
+  if (status.ok()) status = WriteProgress(next);
+  if (status.ok()) return Commit(next);
+  Rollback();
+  return status;
+}
+
+// Applies what comes before the record that breaks the budget, so that the slice stops exactly
+// there, and says which records would have been next.
+absl::Status Generation::StopAtBudget(const RecordBatch& batch, int64_t from,
+                                      const std::vector<QuarantinedRecord>& bad) {
+  const auto room = static_cast<size_t>(
+      std::max<int64_t>(0, definition_->budget.records - progress_.quarantined));
+  ICEPIE_CHECK(room < bad.size());
+  const int64_t stop = bad[room].position;
+  const int64_t total = progress_.quarantined + static_cast<int64_t>(bad.size());
+  const std::vector<QuarantinedRecord> over(bad.begin() + static_cast<int64_t>(room), bad.end());
+  if (!batch.Positions(streams_, from, stop).empty()) {
+    ICEPIE_RETURN_IF_ERROR(ApplyRange(batch, from, stop));
+  }
+  return OverBudget(over, total);
+}
+
+absl::Status Generation::OverBudget(const std::vector<QuarantinedRecord>& over, int64_t total) {
+  served_->SetOverflow(over);
+  const QuarantinedRecord& first = over.front();
+  std::string message = absl::StrCat(
+      total, " records cannot be read, budget ", definition_->budget.records, "; the next is ",
+      first.stream, "[", first.offset, "] at position ", first.position, ": ", first.code);
+  if (!first.column.empty()) absl::StrAppend(&message, " in column ", first.column);
+  absl::StrAppend(&message, ". Change the definition and re-slice.");
+  return MakeError(absl::StatusCode::kFailedPrecondition, message, "QUARANTINE_OVER_BUDGET",
+                   {{"column", first.column}, {"records", absl::StrCat(total)}});
+}
+
+std::vector<QuarantinedRecord> Generation::BadRecords(const std::vector<int64_t>& excluded,
+                                                      const std::string& excluded_error) const {
+  std::map<int64_t, QuarantinedRecord> by_position;
+  for (const Input& input : inputs_) {
+    for (const BadRecord& record : input.input->counts().bad) {
+      QuarantinedRecord bad{record.position, input.source->stream, record.offset, record.code,
+                            record.column,   record.path,          record.value,  record.message};
+      if (std::binary_search(excluded.begin(), excluded.end(), record.position)) {
+        bad = {record.position, input.source->stream, record.offset, "SQL_ERROR", "", "", "",
+               excluded_error};
+      }
+      by_position.emplace(record.position, std::move(bad));
+    }
+  }
+  std::vector<QuarantinedRecord> bad;
+  bad.reserve(by_position.size());
+  for (auto& [position, record] : by_position) bad.push_back(std::move(record));
+  return bad;
+}
+
+Progress Generation::Advanced(Progress from, int64_t to, size_t bad) const {
+  Progress next = from;
+  next.applied_position = to;
+  next.quarantined += static_cast<int64_t>(bad);
+  for (const Input& input : inputs_) {
+    const ScanCounts& counts = input.input->counts();
+    next.applied += counts.rows;
+    next.filtered += counts.filtered;
+    next.event_time_max_us = std::max(next.event_time_max_us, counts.event_time_max_us);
+  }
+  next.input = next.applied + next.filtered + next.quarantined;
+  return next;
+}
+
+absl::Status Generation::WriteQuarantine(const std::vector<QuarantinedRecord>& bad) {
+  for (const QuarantinedRecord& record : bad) {
+    const DuckStatement& insert = *write_quarantine_;
+    BindInt(insert, 1, record.position);
+    BindText(insert, 2, record.stream);
+    BindInt(insert, 3, record.offset);
+    BindText(insert, 4, record.code);
+    BindText(insert, 5, record.column);
+    BindText(insert, 6, record.path);
+    BindText(insert, 7, record.value);
+    BindText(insert, 8, record.message);
+    ICEPIE_RETURN_IF_ERROR(write_quarantine_->Execute().status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Generation::WriteProgress(const Progress& progress) {
+  const DuckStatement& update = *write_progress_;
+  BindInt(update, 1, progress.applied_position);
+  BindInt(update, 2, progress.applied_time_us);
+  BindInt(update, 3, progress.event_time_max_us);
+  BindInt(update, 4, progress.input);
+  BindInt(update, 5, progress.applied);
+  BindInt(update, 6, progress.filtered);
+  BindInt(update, 7, progress.quarantined);
+  BindInt(update, 8, progress.content_version);
+  return write_progress_->Execute().status();
+}
+
+// COMMIT of a transaction that an error has aborted says success and stores nothing, so the row is
+// read again.
+absl::Status Generation::Commit(const Progress& written) {
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("COMMIT"));
+  ICEPIE_RETURN_IF_ERROR(ReadProgress());
+  if (progress_.applied_position != written.applied_position) {
+    return absl::UnavailableError("the transaction was not stored");
+  }
+  position_ = std::max(position_, progress_.applied_position);
+  served_->Publish(progress_);
+  return absl::OkStatus();
+}
+
+void Generation::Rollback() {
+  const absl::Status status = connection_->Run("ROLLBACK");
+  if (!status.ok()) spdlog::debug("{}: rollback: {}", alias(), status.ToString());
+}
+
+absl::Status Generation::BeginRecompute(const std::vector<std::string>& upstream_now) {
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  // A database is snapshotted when the transaction first touches it.
+  for (const std::string& alias : upstream_now) {
+    const absl::Status touched = connection_->Run(
+        absl::StrCat("SELECT applied_position FROM ", QuoteIdentifier(alias), ".main.__progress"));
+    if (touched.ok()) continue;
+    Rollback();
+    return touched;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Generation::FinishRecompute(Feed& feed, int64_t position, int64_t applied_time_us) {
+  const absl::Status status = Recompute(feed, position, applied_time_us);
+  if (!status.ok()) Rollback();
+  return status;
+}
+
+absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied_time_us) {
+  for (Input& input : inputs_) {
+    input.input->SetRecords(FeedSupply(feed, input.source->stream, position), {});
+  }
+  for (const std::string& statement : slice_plan_->apply) {
+    ICEPIE_RETURN_IF_ERROR(connection_->Run(statement));
+  }
+  const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
+  Progress next = Advanced(Progress(), position, bad.size());
+  next.applied_time_us = applied_time_us;
+  next.content_version = position;
+  const auto budget = static_cast<size_t>(definition_->budget.records);
+  if (bad.size() > budget) {
+    return OverBudget({bad.begin() + static_cast<int64_t>(budget), bad.end()},
+                      static_cast<int64_t>(bad.size()));
+  }
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("DELETE FROM __quarantine"));
+  ICEPIE_RETURN_IF_ERROR(WriteQuarantine(bad));
+  ICEPIE_RETURN_IF_ERROR(WriteProgress(next));
+  return Commit(next);
+}
+
+}  // namespace icepie::slices

@@ -1,0 +1,124 @@
+// One build of a slice: an attached in-memory database with the slice's state, the connection that
+// alone writes it, and its inputs. Beside the plan's tables (slices/plan.h) it has
+//   __progress    one row, struct Progress; changed in one transaction with the data
+//   __quarantine  the records that could not be taken, by reference
+#ifndef ICEPIE_SLICES_GENERATION_H_
+#define ICEPIE_SLICES_GENERATION_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "slices/duckdb.h"
+#include "slices/engine_types.h"
+#include "slices/feed.h"
+#include "slices/plan.h"
+#include "slices/record_batch.h"
+#include "slices/served_slice.h"
+
+namespace icepie::slices {
+
+// The columns of __progress, in the order of struct Progress.
+extern const char kProgressColumns[];
+Progress ReadProgressRow(const CellRow& row);
+
+// Facts of a planned slice as reports and manifests carry them.
+GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice, int64_t number);
+
+// Threads: one at a time. During a recompute that is the thread that finishes it.
+// Errors: RESOURCE_EXHAUSTED, UNAVAILABLE: the engine's, may pass; INTERNAL: the process must end;
+//   FAILED_PRECONDITION/QUARANTINE_OVER_BUDGET: stopped in front of the record that broke it;
+//   INVALID_ARGUMENT from a recompute: its SQL fails on the data. After any error the state is that
+//   of the last commit.
+class Generation {
+ public:
+  // A new generation, empty or copied from a snapshot file. Sources become temporary views;
+  // SetUpstream() must follow when the slice reads slices.
+  static absl::StatusOr<std::unique_ptr<Generation>> Open(DuckDatabase& instance,
+                                                          std::shared_ptr<const DomainPlan> plan,
+                                                          const std::string& slice, int64_t number,
+                                                          const std::string& snapshot_file);
+
+  const SlicePlan& plan() const { return *slice_plan_; }
+  const SliceDef& definition() const { return *definition_; }
+  const std::set<std::string>& streams() const { return streams_; }
+  bool incremental() const { return slice_plan_->strategy != Strategy::kRecompute; }
+  const std::string& alias() const { return database_->alias(); }
+  const std::shared_ptr<AttachedDatabase>& database() const { return database_; }
+  ServedSlice& served() const { return *served_; }
+  const std::shared_ptr<ServedSlice>& served_ptr() const { return served_; }
+
+  const Progress& progress() const { return progress_; }
+  // Including what was passed over.
+  int64_t position() const { return position_; }
+  void PassTo(int64_t position);
+  // Makes the passed-over position durable with the next snapshot.
+  absl::Status WritePosition();
+
+  // Lets the SQL read upstream slices from these databases (slice → alias).
+  absl::Status SetUpstream(const std::map<std::string, std::string>& aliases);
+
+  // Applies the batch's records from position() on, at most `records_max` in one transaction. For
+  // append and aggregate.
+  absl::Status Apply(const RecordBatch& batch, int64_t records_max);
+
+  // Begins the transaction of a recompute; upstream slices are then seen as they stand now.
+  absl::Status BeginRecompute(const std::vector<std::string>& upstream_now);
+  // Replaces all rows by those at `position` and commits.
+  absl::Status FinishRecompute(Feed& feed, int64_t position, int64_t applied_time_us);
+  void AbandonRecompute() { Rollback(); }
+
+ private:
+  Generation() = default;
+  absl::Status Create(const std::string& snapshot_file);
+  absl::Status CreateTables();
+  absl::Status Restore(const std::string& snapshot_file);
+  absl::Status CreateInputs();
+  absl::Status ReadProgress();
+
+  absl::Status ApplyRange(const RecordBatch& batch, int64_t from, int64_t to);
+  absl::Status TryRange(const RecordBatch& batch, int64_t from, int64_t to,
+                        const std::vector<int64_t>& excluded, const std::string& excluded_error);
+  absl::Status RunBatch(const RecordBatch& batch, int64_t from, int64_t to,
+                        const std::vector<int64_t>& excluded);
+  absl::Status Halve(const RecordBatch& batch, int64_t from, int64_t to, const absl::Status& error);
+  absl::Status StopAtBudget(const RecordBatch& batch, int64_t from,
+                            const std::vector<QuarantinedRecord>& bad);
+  absl::Status Recompute(Feed& feed, int64_t position, int64_t applied_time_us);
+  std::vector<QuarantinedRecord> BadRecords(const std::vector<int64_t>& excluded,
+                                            const std::string& excluded_error) const;
+  Progress Advanced(Progress from, int64_t to, size_t bad) const;
+  absl::Status OverBudget(const std::vector<QuarantinedRecord>& over, int64_t total);
+  absl::Status WriteQuarantine(const std::vector<QuarantinedRecord>& bad);
+  absl::Status WriteProgress(const Progress& progress);
+  absl::Status Commit(const Progress& written);
+  void Rollback();
+
+  struct Input {
+    const SourceDef* source = nullptr;
+    std::unique_ptr<SourceInput> input;
+  };
+
+  DuckDatabase* instance_ = nullptr;
+  std::shared_ptr<const DomainPlan> domain_plan_;
+  const SlicePlan* slice_plan_ = nullptr;
+  const SliceDef* definition_ = nullptr;
+  std::set<std::string> streams_;
+  std::shared_ptr<ServedSlice> served_;
+  std::shared_ptr<AttachedDatabase> database_;
+  std::unique_ptr<DuckConnection> connection_;
+  std::vector<Input> inputs_;
+  std::unique_ptr<DuckStatement> write_progress_;
+  std::unique_ptr<DuckStatement> write_quarantine_;
+  Progress progress_;
+  int64_t position_ = 0;
+};
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_GENERATION_H_

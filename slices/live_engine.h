@@ -1,0 +1,174 @@
+// The live role. One apply thread owns the generations: it takes batches from the tracks, applies
+// them to each generation that needs them, starts recomputes and snapshots, and takes on changed
+// assignments between two batches. Queries run beside it on connections of their own.
+#ifndef ICEPIE_SLICES_LIVE_ENGINE_H_
+#define ICEPIE_SLICES_LIVE_ENGINE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/base/mutex.h"
+#include "slices/cron.h"
+#include "slices/engine.h"
+#include "slices/generation.h"
+#include "slices/recompute_runner.h"
+#include "slices/snapshot_writer.h"
+#include "slices/track.h"
+
+namespace icepie::slices {
+
+class LiveEngine : public Engine {
+ public:
+  // `feed` must outlive the engine.
+  static absl::StatusOr<std::unique_ptr<LiveEngine>> Start(const EngineOptions& options,
+                                                           Feed& feed);
+  ~LiveEngine() override;
+
+  void Configure(Assignment assignment) override;
+  EngineReport Report() const override;
+  void Ask(Question question, QueryService::Done done) override;
+  void Refresh(const std::string& slice, absl::Time deadline, RefreshDone done) override;
+  absl::StatusOr<QuarantinePage> ListQuarantined(const std::string& slice, int64_t after,
+                                                 int64_t page_size) override;
+  void Shutdown() override;
+
+ private:
+  // A generation as the apply thread keeps it.
+  struct Held {
+    GenerationSpec spec;
+    std::shared_ptr<ServedSlice> served;
+    std::shared_ptr<Generation> generation;  // null: it could not be opened (HELD)
+    Track* track = nullptr;                  // null: applies nothing now
+    bool complete = false;                   // has a whole state to answer from
+    std::optional<int64_t> backfill_target;
+    // Faults.
+    bool stopped_for_good = false;
+    int failures = 0;
+    absl::Time next_retry = absl::InfinitePast();
+    int64_t records_max = 0;
+    // Snapshots.
+    int64_t saved_position = -1;
+    absl::Time saved_time = absl::InfinitePast();
+    // Recompute.
+    bool dirty = true;  // inputs may have changed unseen
+    bool forced = false;
+    bool in_run = false;
+    absl::Time next_start = absl::InfinitePast();
+    absl::Time next_refresh = absl::InfiniteFuture();
+    std::optional<CronSchedule> cron;
+    std::map<std::string, std::string> upstream;  // slice → alias
+    int depth = 0;
+
+    bool recompute() const { return generation != nullptr && !generation->incremental(); }
+    bool active() const { return generation != nullptr && !spec.frozen && !stopped_for_good; }
+  };
+
+  struct PendingRefresh {
+    std::string slice;
+    int64_t position = 0;
+    absl::Time deadline;
+    RefreshDone done;
+  };
+
+  LiveEngine(EngineOptions options, Feed& feed);
+
+  // The apply thread.
+  void Loop();
+  bool WaitForWork();
+  void Turn();
+  void Wake();
+
+  // Assignments.
+  void Reconcile(const Assignment& assignment);
+  void Adopt(Held& held, const GenerationSpec& spec);
+  std::unique_ptr<Held> OpenHeld(const GenerationSpec& spec);
+  absl::Status OpenGeneration(Held& held);
+  absl::StatusOr<std::shared_ptr<const DomainPlan>> PlanOf(const std::string& file);
+  absl::StatusOr<SnapshotManifest> FindSnapshot(const GenerationSpec& spec) const;
+  void Hold(Held& held, const absl::Status& why);
+  void ConnectUpstream();
+  void PublishServing();
+  void Freeze(Held& held);
+  Held* Serving(const std::string& slice);
+  Held* FindHeld(const GenerationSpec& spec);
+
+  // Tracks.
+  static TrackStreams StreamsOf(const Held& held);
+  Track* AddTrack(const TrackStreams& streams, int64_t position);
+  void PlaceOnTracks();
+  void StartMainTrack(std::vector<Held*>& waiting);
+  void JoinMain(Held& held);
+  void MergeTracks();
+  void RemoveTrack(Track* track);
+  void NoteRecords(const RecordBatch& batch);
+
+  // Applying.
+  bool ApplyTrack(Track& track, int64_t records_max);
+  void ApplyTo(Held& held, const RecordBatch& batch);
+  void Succeeded(Held& held);
+  void Failed(Held& held, const absl::Status& status);
+  void RetryFailed();
+  void Complete(Held& held);
+  void UpdateStates();
+  SliceState StateOf(const Held& held) const;
+
+  // Recomputing.
+  void StepRecompute();
+  void CollectRun();
+  void PlanRun();
+  bool Due(const Held& held, absl::Time now) const;
+  bool Unchanged(const Held& held, const std::vector<Held*>& run);
+  std::optional<int64_t> InputPosition(const Held& held, const std::vector<Held*>& run,
+                                       int64_t run_position);
+  bool UpstreamStopped(const Held& held);
+  void StartRun(const std::vector<Held*>& run, int64_t position);
+  absl::Status BeginStep(Held& held, const std::vector<Held*>& run, RecomputeRun& out);
+  void ScheduleNext(Held& held, absl::Time after);
+  void AnswerRefreshes();
+
+  void StepSnapshots();
+  void PublishReport();
+  absl::Duration SleepTime() const;
+
+  const EngineOptions options_;
+  Feed& feed_;
+  const SnapshotStore store_;
+  std::unique_ptr<DuckDatabase> instance_;
+  ServingSet serving_;
+  std::unique_ptr<SnapshotWriter> snapshots_;
+  std::unique_ptr<RecomputeRunner> recomputes_;
+
+  // Of the apply thread.
+  std::vector<std::unique_ptr<Held>> held_;
+  std::vector<std::unique_ptr<Track>> tracks_;
+  Track* main_ = nullptr;                                           // the one at the head
+  std::map<std::string, std::shared_ptr<const DomainPlan>> plans_;  // by the file's text
+  std::map<std::string, int64_t> stream_end_;   // behind the newest record seen on the main track
+  std::map<std::string, int64_t> stream_time_;  // its ingest time
+  absl::Time next_batch_ = absl::InfinitePast();
+  std::vector<PendingRefresh> refreshes_;
+  absl::Time next_run_ = absl::InfinitePast();
+
+  mutable Mutex mutex_;
+  CondVar work_;
+  bool awake_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<Assignment> assignment_ ABSL_GUARDED_BY(mutex_);
+  int64_t epoch_asked_ ABSL_GUARDED_BY(mutex_) = -1;
+  int64_t epoch_ ABSL_GUARDED_BY(mutex_) = -1;
+  int64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<PendingRefresh> new_refreshes_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<ServedSlice>> reported_ ABSL_GUARDED_BY(mutex_);
+
+  std::unique_ptr<QueryService> queries_;
+  std::thread thread_;
+};
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_LIVE_ENGINE_H_

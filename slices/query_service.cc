@@ -1,0 +1,422 @@
+#include "slices/query_service.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "slices/generation.h"
+#include "slices/query_text.h"
+#include "slices/sql_gate.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr absl::Duration kWatchInterval = absl::Milliseconds(20);
+constexpr size_t kWaitingMax = 256;
+
+std::string Relation(const std::string& alias) {
+  return absl::StrCat(QuoteIdentifier(alias), ".main.__result");
+}
+
+absl::Status TimeLimit(const std::string& slices, absl::Duration limit) {
+  return MakeError(
+      absl::StatusCode::kResourceExhausted,
+      absl::StrCat("query over ", slices, " took longer than its limit of ",
+                   absl::FormatDuration(limit), "; ask for less or raise limits.query_timeout"),
+      "QUERY_TIME_LIMIT", {{"slices", slices}});
+}
+
+absl::Status NoSnapshotYet(const ServedSlice& slice) {
+  const int percent = slice.BackfillPercent();
+  ErrorDetail detail;
+  detail.reason = "NO_SNAPSHOT_YET";
+  detail.metadata = {{"slice", slice.info().slice}, {"percent", absl::StrCat(percent)}};
+  detail.retry_after_ms = 1000;
+  return MakeError(absl::StatusCode::kUnavailable,
+                   absl::StrCat("slice ", slice.info().slice,
+                                " has no complete state yet: ", percent, " % of the records read"),
+                   detail);
+}
+
+absl::Status ShuttingDown() {
+  return MakeError(absl::StatusCode::kUnavailable, "the worker is stopping", "WORKER_LOST");
+}
+
+}  // namespace
+
+struct QueryService::Task {
+  Question question;
+  Done done;
+  absl::Time wait_until;  // for a position
+  absl::Duration limit;   // of the whole question
+  absl::Time deadline;
+};
+
+// A slice as resolved: the database is held so that it stays attached while the query runs.
+struct ResolvedSlice {
+  std::shared_ptr<ServedSlice> served;
+  std::shared_ptr<AttachedDatabase> database;
+};
+
+struct QueryService::Prepared {
+  std::string sql;
+  std::map<std::string, QueryValue> parameters;
+  std::vector<ResolvedSlice> slices;
+  std::string Names() const {
+    return absl::StrJoin(slices, ", ", [](std::string* out, const ResolvedSlice& slice) {
+      out->append(slice.served->info().slice);
+    });
+  }
+};
+
+// One thread's connection and what it is running now.
+struct QueryService::Runner {
+  std::unique_ptr<DuckConnection> connection;
+  // Guarded by the service's mutex.
+  bool running = false;
+  bool interrupted = false;
+  absl::Time deadline;
+  absl::Time stuck_at;
+  std::string slices;
+};
+
+QueryService::QueryService(const ServingSet& slices, QueryOptions options)
+    : slices_(slices), options_(std::move(options)), timeout_(options_.timeout) {}
+
+absl::StatusOr<std::unique_ptr<QueryService>> QueryService::Start(DuckDatabase& instance,
+                                                                  const ServingSet& slices,
+                                                                  QueryOptions options) {
+  std::unique_ptr<QueryService> service(new QueryService(slices, std::move(options)));
+  for (int i = 0; i < service->options_.threads; ++i) {
+    auto runner = std::make_unique<Runner>();
+    ICEPIE_ASSIGN_OR_RETURN(runner->connection, DuckConnection::Connect(instance));
+    service->runners_.push_back(std::move(runner));
+  }
+  for (auto& runner : service->runners_) {
+    service->threads_.emplace_back(
+        [&service = *service, &runner = *runner] { service.RunnerLoop(runner); });
+  }
+  service->threads_.emplace_back([&service = *service] { service.WatchLoop(); });
+  return service;
+}
+
+QueryService::~QueryService() {
+  std::vector<std::shared_ptr<Task>> left;
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    left.assign(queue_.begin(), queue_.end());
+    left.insert(left.end(), waiting_.begin(), waiting_.end());
+    queue_.clear();
+    waiting_.clear();
+    for (auto& runner : runners_) {
+      if (runner->running) runner->connection->Interrupt();
+    }
+  }
+  changed_.SignalAll();
+  watch_changed_.SignalAll();
+  for (const auto& task : left) Finish(*task, ShuttingDown());
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void QueryService::SetTimeout(absl::Duration timeout) {
+  MutexLock lock(mutex_);
+  timeout_ = timeout;
+}
+
+void QueryService::Ask(Question question, Done done) {
+  auto task = std::make_shared<Task>();
+  const absl::Time now = absl::Now();
+  task->wait_until = now + question.max_wait;
+  task->question = std::move(question);
+  task->done = std::move(done);
+  absl::Status refused;
+  {
+    MutexLock lock(mutex_);
+    // The caller's deadline is met a little early, so that the reason arrives and not its own.
+    task->limit = std::min(timeout_, task->question.deadline - now - absl::Milliseconds(50));
+    task->deadline = now + task->limit;
+    if (stopping_) {
+      refused = ShuttingDown();
+    } else if (queue_.size() >= options_.queue_max) {
+      refused = MakeError(absl::StatusCode::kResourceExhausted,
+                          absl::StrCat("domain ", options_.domain, ": ", queue_.size(),
+                                       " queries are waiting already; try again later"),
+                          ErrorDetail{"TOO_MANY_QUERIES", {}, {}, 200});
+    } else {
+      queue_.push_back(task);
+    }
+  }
+  changed_.Signal();
+  if (!refused.ok()) Finish(*task, refused);
+}
+
+void QueryService::Finish(Task& task, absl::StatusOr<Answer> answer) {
+  if (answer.status().code() == absl::StatusCode::kInternal && options_.on_broken) {
+    options_.on_broken(answer.status());
+  }
+  task.done(std::move(answer));
+}
+
+void QueryService::PositionsMoved() {
+  {
+    MutexLock lock(mutex_);
+    if (waiting_.empty()) return;
+    queue_.insert(queue_.end(), waiting_.begin(), waiting_.end());
+    waiting_.clear();
+  }
+  changed_.SignalAll();
+}
+
+void QueryService::RunnerLoop(Runner& runner) {
+  while (true) {
+    std::shared_ptr<Task> task;
+    {
+      MutexLock lock(mutex_);
+      while (queue_.empty() && !stopping_) changed_.Wait(mutex_);
+      if (stopping_) return;
+      task = queue_.front();
+      queue_.pop_front();
+      runner.running = true;
+      runner.interrupted = false;
+      runner.deadline = task->deadline;
+      runner.slices = "?";
+    }
+    Process(runner, std::move(task));
+    MutexLock lock(mutex_);
+    runner.running = false;
+  }
+}
+
+bool QueryService::InterruptLate(Runner& runner, absl::Time now) {
+  if (!runner.running || now < runner.deadline) return false;
+  if (!runner.interrupted) {
+    runner.interrupted = true;
+    runner.stuck_at = runner.deadline + options_.grace;
+  }
+  // Again and again: a statement that begins just now has a fresh flag.
+  runner.connection->Interrupt();
+  return now >= runner.stuck_at;
+}
+
+void QueryService::WatchLoop() {
+  while (true) {
+    std::string stuck;
+    std::vector<std::shared_ptr<Task>> expired;
+    {
+      MutexLock lock(mutex_);
+      watch_changed_.WaitFor(mutex_, kWatchInterval);
+      if (stopping_) return;
+      const absl::Time now = absl::Now();
+      for (auto& runner : runners_) {
+        if (InterruptLate(*runner, now)) stuck = runner->slices;
+      }
+      for (auto it = waiting_.begin(); it != waiting_.end();) {
+        const bool late = now >= (*it)->wait_until || now >= (*it)->deadline;
+        if (late) queue_.push_back(*it);
+        it = late ? waiting_.erase(it) : std::next(it);
+      }
+      if (!queue_.empty()) changed_.SignalAll();
+    }
+    if (!stuck.empty() && options_.on_stuck) options_.on_stuck(stuck);
+  }
+}
+
+void QueryService::Process(Runner& runner, std::shared_ptr<Task> task) {
+  const Question& question = task->question;
+  absl::StatusOr<Prepared> prepared = Resolve(runner, question);
+  if (!prepared.ok()) return Finish(*task, prepared.status());
+  {
+    MutexLock lock(mutex_);
+    runner.slices = prepared->Names();
+  }
+  const absl::Status reached = CheckPosition(*prepared, question);
+  if (reached.code() == absl::StatusCode::kUnavailable && absl::Now() < task->wait_until) {
+    MutexLock lock(mutex_);
+    if (!stopping_ && waiting_.size() < kWaitingMax) {
+      waiting_.push_back(task);
+      // It may have moved between the check and now.
+      if (CheckPosition(*prepared, question).ok()) {
+        waiting_.pop_back();
+        queue_.push_back(task);
+      }
+      return;
+    }
+  }
+  if (!reached.ok()) {
+    return Finish(*task, MakeError(absl::StatusCode::kFailedPrecondition, reached.message(),
+                                   "POSITION_UNREACHABLE"));
+  }
+  absl::StatusOr<Answer> answer = Execute(runner, *prepared, question);
+  if (!answer.ok() && answer.status().code() == absl::StatusCode::kDeadlineExceeded) {
+    answer = TimeLimit(prepared->Names(), task->limit);
+  }
+  Finish(*task, std::move(answer));
+}
+
+absl::Status QueryService::NotFound(absl::string_view name) const {
+  const std::string have = absl::StrJoin(
+      slices_.All(), ", ", [](std::string* out, const auto& slice) { out->append(slice.first); });
+  return MakeError(absl::StatusCode::kNotFound,
+                   absl::StrCat("domain ", options_.domain, " has no slice ", name,
+                                " (have: ", have.empty() ? "none" : have, ")"),
+                   "SLICE_NOT_FOUND", {{"slice", std::string(name)}, {"have", have}});
+}
+
+absl::Status QueryService::AddSlice(const std::string& name, Prepared& prepared) const {
+  const std::shared_ptr<ServedSlice> served = slices_.Find(name);
+  if (served == nullptr) return NotFound(name);
+  ResolvedSlice resolved{served, served->database()};
+  if (resolved.database == nullptr) return NoSnapshotYet(*served);
+  prepared.slices.push_back(std::move(resolved));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<QueryService::Prepared> QueryService::Resolve(Runner& runner,
+                                                             const Question& question) const {
+  if (const auto* select = std::get_if<SelectQuestion>(&question.text)) {
+    return ResolveSelect(*select);
+  }
+  ICEPIE_ASSIGN_OR_RETURN(Prepared prepared,
+                          ResolveSql(runner, std::get<std::string>(question.text)));
+  prepared.parameters = question.parameters;
+  return prepared;
+}
+
+absl::StatusOr<QueryService::Prepared> QueryService::ResolveSelect(
+    const SelectQuestion& select) const {
+  Prepared prepared;
+  absl::string_view name = select.slice;
+  absl::ConsumePrefix(&name, absl::StrCat(options_.domain, "."));
+  ICEPIE_RETURN_IF_ERROR(AddSlice(std::string(name), prepared));
+  const ResolvedSlice& slice = prepared.slices.front();
+  ICEPIE_ASSIGN_OR_RETURN(SelectText text, SelectToSql(select, slice.served->info(),
+                                                       Relation(slice.database->alias())));
+  prepared.sql = std::move(text.sql);
+  prepared.parameters = std::move(text.parameters);
+  return prepared;
+}
+
+absl::StatusOr<QueryService::Prepared> QueryService::ResolveSql(Runner& runner,
+                                                                const std::string& sql) const {
+  // What the gate resolved is what is read: one look at the set for both.
+  const ServingSet::Slices all = slices_.All();
+  std::map<std::string, ResolvedSlice> resolved;
+  absl::Status not_ready;
+  GateOptions gate;
+  gate.domain = options_.domain;
+  for (const auto& [name, slice] : all) gate.known.push_back(name);
+  gate.resolve = [&](absl::string_view name) -> std::optional<RelationTarget> {
+    const auto found = all.find(std::string(name));
+    if (found == all.end()) return std::nullopt;
+    ResolvedSlice& slice = resolved[found->first];
+    if (slice.served == nullptr) slice = {found->second, found->second->database()};
+    if (slice.database != nullptr) {
+      return RelationTarget{slice.database->alias(), "main", "__result"};
+    }
+    not_ready = NoSnapshotYet(*found->second);
+    return RelationTarget{"memory", "main", "__not_ready"};
+  };
+  ICEPIE_ASSIGN_OR_RETURN(GatedQuery gated, GateQuery(*runner.connection, sql, gate));
+  ICEPIE_RETURN_IF_ERROR(not_ready);
+  Prepared prepared;
+  prepared.sql = std::move(gated.sql);
+  for (const std::string& name : gated.relations) prepared.slices.push_back(resolved.at(name));
+  return prepared;
+}
+
+absl::Status QueryService::CheckPosition(const Prepared& prepared, const Question& question) {
+  if (!question.min_position) return absl::OkStatus();
+  for (const ResolvedSlice& slice : prepared.slices) {
+    const int64_t position = slice.served->applied_position();
+    if (position >= *question.min_position) continue;
+    const bool stopped = slice.served->stopped();
+    const std::string message = absl::StrCat(
+        "slice ", slice.served->info().slice, " stands at position ", position,
+        ", min_position is ", *question.min_position,
+        stopped ? "; it is stopped (frozen, faulted, held or blocked)" : "; wait longer");
+    return stopped ? absl::FailedPreconditionError(message) : absl::UnavailableError(message);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Answer> QueryService::Execute(Runner& runner, const Prepared& prepared,
+                                             const Question& question) const {
+  ICEPIE_RETURN_IF_ERROR(runner.connection->Run("BEGIN TRANSACTION READ ONLY"));
+  absl::StatusOr<Answer> answer = ExecuteInTransaction(runner, prepared, question);
+  const absl::Status ended = runner.connection->Run("ROLLBACK");  // it has only read
+  if (answer.ok() && !ended.ok()) return ended;
+  if (!answer.ok()) return Explain(answer.status(), prepared);
+  return answer;
+}
+
+absl::StatusOr<Answer> QueryService::ExecuteInTransaction(Runner& runner, const Prepared& prepared,
+                                                          const Question& question) const {
+  Answer answer;
+  int64_t rows_max = question.rows_max > 0 ? question.rows_max : INT64_MAX;
+  size_t known = 0;
+  for (const ResolvedSlice& slice : prepared.slices) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto rows,
+                            runner.connection->QueryCells(absl::StrCat(
+                                "SELECT ", kProgressColumns, " FROM ",
+                                QuoteIdentifier(slice.database->alias()), ".main.__progress")));
+    if (rows.empty()) return absl::DataLossError("a slice has lost its progress");
+    const SliceReport& report =
+        answer.slices.emplace_back(slice.served->ReportAt(ReadProgressRow(rows.front())));
+    if (question.rows_max <= 0) rows_max = std::min(rows_max, slice.served->result_rows_max());
+    known += static_cast<size_t>(
+        std::any_of(question.known.begin(), question.known.end(), [&](const KnownVersion& version) {
+          return version.slice == report.info.slice && version.generation == report.info.number &&
+                 version.content_version == report.progress.content_version;
+        }));
+  }
+  answer.not_modified = known == prepared.slices.size() && known > 0;
+  if (answer.not_modified) return answer;
+  ICEPIE_ASSIGN_OR_RETURN(const auto statement, runner.connection->Prepare(prepared.sql));
+  ICEPIE_RETURN_IF_ERROR(BindParameters(*statement, prepared.parameters));
+  ICEPIE_ASSIGN_OR_RETURN(DuckResult result, statement->Execute());
+  for (idx_t column = 0; column < result.column_count(); ++column) {
+    answer.columns.push_back({result.column_name(column), result.column_type(column)});
+  }
+  ICEPIE_ASSIGN_OR_RETURN(answer.rows, WriteJsonRows(result, rows_max, options_.result_bytes_max));
+  return answer;
+}
+
+// DuckDB's errors in the words of the API.
+absl::Status QueryService::Explain(const absl::Status& error, const Prepared& prepared) const {
+  if (!ErrorReason(error).empty()) return error;
+  const std::string names = prepared.Names();
+  switch (error.code()) {
+    case absl::StatusCode::kResourceExhausted:
+      return MakeError(absl::StatusCode::kResourceExhausted,
+                       absl::StrCat("query over ", names, ": ", error.message(),
+                                    "; ask for less or raise limits.memory"),
+                       "QUERY_MEMORY_LIMIT", {{"slices", names}});
+    case absl::StatusCode::kInvalidArgument:
+      return MakeError(absl::StatusCode::kInvalidArgument,
+                       absl::StrCat("query over ", names, ": ", error.message()), "SQL_ERROR");
+    case absl::StatusCode::kFailedPrecondition: {
+      std::string columns;
+      for (const ResolvedSlice& slice : prepared.slices) {
+        for (const OutputColumn& column : slice.served->info().columns) {
+          absl::StrAppend(&columns, columns.empty() ? "" : ", ", column.name);
+        }
+      }
+      const bool unknown = absl::StrContains(error.message(), "column");
+      return MakeError(
+          absl::StatusCode::kInvalidArgument,
+          absl::StrCat("query over ", names, ": ", error.message(), " (columns: ", columns, ")"),
+          unknown ? "SQL_UNKNOWN_COLUMN" : "SQL_SYNTAX");
+    }
+    default:
+      return error;
+  }
+}
+
+}  // namespace icepie::slices

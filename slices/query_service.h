@@ -1,0 +1,99 @@
+// Answers questions over a ServingSet: a bounded queue, a few threads with a connection each, and a
+// watch that interrupts what takes too long. Live and standby workers answer with the same code.
+#ifndef ICEPIE_SLICES_QUERY_SERVICE_H_
+#define ICEPIE_SLICES_QUERY_SERVICE_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "core/base/mutex.h"
+#include "slices/duckdb.h"
+#include "slices/engine_types.h"
+#include "slices/serving_set.h"
+
+namespace icepie::slices {
+
+struct QueryOptions {
+  std::string domain;
+  int threads = 4;
+  size_t queue_max = 64;
+  absl::Duration timeout = absl::Seconds(10);
+  absl::Duration grace = absl::Seconds(2);  // between the interrupt and on_stuck
+  int64_t result_bytes_max = int64_t{256} << 20;
+  // A statement does not listen to its interrupt: the process must end.
+  std::function<void(const std::string& slices)> on_stuck;
+  // DuckDB is unusable.
+  std::function<void(const absl::Status&)> on_broken;
+};
+
+// Threads: any. `done` is called once, from one of the service's threads or from the caller's.
+// Errors: SLICE_NOT_FOUND, NO_SNAPSHOT_YET, POSITION_UNREACHABLE, TOO_MANY_QUERIES,
+//   QUERY_TIME_LIMIT, QUERY_MEMORY_LIMIT, RESULT_TOO_LARGE, PARAMETER_INVALID and the gate's.
+class QueryService {
+ public:
+  using Done = std::function<void(absl::StatusOr<Answer>)>;
+
+  static absl::StatusOr<std::unique_ptr<QueryService>> Start(DuckDatabase& instance,
+                                                             const ServingSet& slices,
+                                                             QueryOptions options);
+  // Questions that wait get UNAVAILABLE; running ones are interrupted.
+  ~QueryService();
+
+  void Ask(Question question, Done done);
+
+  // Looks again at the questions that wait for a position.
+  void PositionsMoved();
+
+  // The domain's own limit, known once its file is.
+  void SetTimeout(absl::Duration timeout);
+
+ private:
+  struct Task;
+  struct Runner;
+  struct Prepared;
+
+  QueryService(const ServingSet& slices, QueryOptions options);
+  void RunnerLoop(Runner& runner);
+  void WatchLoop();
+  bool InterruptLate(Runner& runner, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Process(Runner& runner, std::shared_ptr<Task> task);
+  void Finish(Task& task, absl::StatusOr<Answer> answer);
+
+  absl::StatusOr<Prepared> Resolve(Runner& runner, const Question& question) const;
+  absl::StatusOr<Prepared> ResolveSql(Runner& runner, const std::string& sql) const;
+  absl::StatusOr<Prepared> ResolveSelect(const SelectQuestion& select) const;
+  absl::Status AddSlice(const std::string& name, Prepared& prepared) const;
+  absl::Status NotFound(absl::string_view name) const;
+  // OK: all there; UNAVAILABLE: not yet; anything else: never.
+  static absl::Status CheckPosition(const Prepared& prepared, const Question& question);
+  absl::StatusOr<Answer> Execute(Runner& runner, const Prepared& prepared,
+                                 const Question& question) const;
+  absl::StatusOr<Answer> ExecuteInTransaction(Runner& runner, const Prepared& prepared,
+                                              const Question& question) const;
+  absl::Status Explain(const absl::Status& error, const Prepared& prepared) const;
+
+  const ServingSet& slices_;
+  const QueryOptions options_;
+  Mutex mutex_;
+  CondVar changed_;
+  CondVar watch_changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Duration timeout_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<Task>> queue_ ABSL_GUARDED_BY(mutex_);
+  std::list<std::shared_ptr<Task>> waiting_ ABSL_GUARDED_BY(mutex_);  // for a position
+  std::vector<std::unique_ptr<Runner>> runners_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_QUERY_SERVICE_H_

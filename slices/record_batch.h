@@ -1,0 +1,78 @@
+// Decoded records of several streams between two positions, and supplies of them for
+// SourceInput::SetRecords.
+#ifndef ICEPIE_SLICES_RECORD_BATCH_H_
+#define ICEPIE_SLICES_RECORD_BATCH_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/block.h"
+#include "slices/feed.h"
+#include "slices/source_scan.h"
+
+namespace icepie::slices {
+
+// A block of which the records, or (streams that are only watched) the header alone is known.
+struct BatchBlock {
+  BlockHeader header;
+  std::shared_ptr<const DecodedBlock> decoded;
+};
+
+// All records of the followed streams at positions in [begin, end). Blocks may reach over both
+// ends; readers clip.
+class RecordBatch {
+ public:
+  int64_t begin = 0;
+  int64_t end = 0;
+  std::map<std::string, std::vector<BatchBlock>> streams;  // by position
+
+  // Blocks of `next`, which begins at this one's end, are added to this one.
+  void Append(const RecordBatch& next);
+
+  // Number of records of `stream` in [from, to).
+  int64_t Count(const std::string& stream, int64_t from, int64_t to) const;
+  int64_t RecordCount() const;
+
+  // Positions of records of `wanted` streams in [from, to), sorted.
+  std::vector<int64_t> Positions(const std::set<std::string>& wanted, int64_t from,
+                                 int64_t to) const;
+
+  // Newest ingest time and the position behind the last record of `wanted` streams below `to`; 0
+  // when there is none at or after `from`.
+  int64_t LastIngestTime(const std::set<std::string>& wanted, int64_t from, int64_t to) const;
+  int64_t LastEnd(const std::set<std::string>& wanted, int64_t from, int64_t to) const;
+
+  // Records of `stream` in [from, to). The batch must outlive every supply.
+  SourceInput::OpenSupply Supply(const std::string& stream, int64_t from, int64_t to) const;
+};
+
+// Turns pieces into batches. Blocks that reach beyond a piece's complete position are kept for the
+// next batch; a block that is handed out twice is taken once.
+class BatchDecoder {
+ public:
+  // `decoded`: streams of which records are needed; of others only headers are read.
+  BatchDecoder(int64_t position, std::set<std::string> decoded)
+      : position_(position), decoded_(std::move(decoded)) {}
+
+  // DATA_LOSS for a damaged block.
+  absl::StatusOr<RecordBatch> Decode(const FeedPiece& piece);
+
+ private:
+  absl::Status Add(const FeedBlock& block);
+
+  int64_t position_;
+  std::set<std::string> decoded_;
+  std::map<std::string, std::vector<BatchBlock>> open_;  // not wholly handed out
+};
+
+// Records of one stream below `end`, read anew from `feed` at each scan.
+SourceInput::OpenSupply FeedSupply(Feed& feed, std::string stream, int64_t end);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_RECORD_BATCH_H_

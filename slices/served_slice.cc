@@ -1,0 +1,145 @@
+#include "slices/served_slice.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "slices/duckdb.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::slices {
+
+AttachedDatabase::~AttachedDatabase() {
+  auto connection = DuckConnection::Connect(instance_);
+  if (!connection.ok()) return;
+  const absl::Status status = (*connection)->Run(absl::StrCat("DETACH ", QuoteIdentifier(alias_)));
+  if (!status.ok()) spdlog::warn("detaching {}: {}", alias_, status.ToString());
+}
+
+std::shared_ptr<AttachedDatabase> ServedSlice::database() const {
+  MutexLock lock(mutex_);
+  return database_;
+}
+
+void ServedSlice::SetDatabase(std::shared_ptr<AttachedDatabase> database) {
+  // Swapped under the lock and destroyed outside of it: detaching takes a while.
+  MutexLock lock(mutex_);
+  database_.swap(database);
+}
+
+std::shared_ptr<AttachedDatabase> ServedSlice::storage() const {
+  MutexLock lock(mutex_);
+  return storage_;
+}
+
+void ServedSlice::SetStorage(std::shared_ptr<AttachedDatabase> storage) {
+  MutexLock lock(mutex_);
+  storage_.swap(storage);
+}
+
+void ServedSlice::Publish(const Progress& row) {
+  MutexLock lock(mutex_);
+  row_ = row;
+  passed_to_ = std::max(passed_to_, row.applied_position);
+}
+
+void ServedSlice::PassTo(int64_t position) {
+  MutexLock lock(mutex_);
+  passed_to_ = std::max(passed_to_, position);
+}
+
+int64_t ServedSlice::applied_position() const {
+  MutexLock lock(mutex_);
+  return passed_to_;
+}
+
+void ServedSlice::SetState(SliceState state) {
+  MutexLock lock(mutex_);
+  if (report_.state != state || report_.state_since == absl::UnixEpoch()) {
+    report_.state_since = absl::Now();
+  }
+  report_.state = state;
+  report_.next_retry_time.reset();
+}
+
+void ServedSlice::SetFault(SliceState state, SliceFault fault,
+                           std::optional<absl::Time> next_retry) {
+  SetState(state);
+  MutexLock lock(mutex_);
+  report_.last_error = std::move(fault);
+  report_.next_retry_time = next_retry;
+}
+
+SliceState ServedSlice::state() const {
+  MutexLock lock(mutex_);
+  return report_.state;
+}
+
+bool ServedSlice::stopped() const {
+  switch (state()) {
+    case SliceState::kFrozen:
+    case SliceState::kFaulted:
+    case SliceState::kHeld:
+    case SliceState::kBlocked:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void ServedSlice::SetSnapshot(SnapshotInfo snapshot) {
+  MutexLock lock(mutex_);
+  report_.snapshot = std::move(snapshot);
+}
+
+void ServedSlice::SetNextRefresh(std::optional<absl::Time> time) {
+  MutexLock lock(mutex_);
+  report_.next_refresh_time = time;
+}
+
+void ServedSlice::SetServing(bool serving) {
+  MutexLock lock(mutex_);
+  report_.serving = serving;
+}
+
+void ServedSlice::SetBackfillTarget(int64_t position) {
+  MutexLock lock(mutex_);
+  backfill_target_ = position;
+}
+
+int ServedSlice::BackfillPercent() const {
+  MutexLock lock(mutex_);
+  if (backfill_target_ <= 0) return 0;
+  return static_cast<int>(std::min<int64_t>(99, passed_to_ * 100 / backfill_target_));
+}
+
+void ServedSlice::SetOverflow(std::vector<QuarantinedRecord> records) {
+  MutexLock lock(mutex_);
+  overflow_ = std::move(records);
+}
+
+std::vector<QuarantinedRecord> ServedSlice::overflow() const {
+  MutexLock lock(mutex_);
+  return overflow_;
+}
+
+SliceReport ServedSlice::ReportLocked(const Progress& row) const {
+  SliceReport report = report_;
+  report.info = info_;
+  report.progress = row;
+  // Only the row that was passed over from stands for the later position.
+  if (row.applied_position == row_.applied_position) report.progress.applied_position = passed_to_;
+  return report;
+}
+
+SliceReport ServedSlice::Report() const {
+  MutexLock lock(mutex_);
+  return ReportLocked(row_);
+}
+
+SliceReport ServedSlice::ReportAt(const Progress& row) const {
+  MutexLock lock(mutex_);
+  return ReportLocked(row);
+}
+
+}  // namespace icepie::slices

@@ -1,0 +1,262 @@
+#include "slices/snapshot_store.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "nlohmann/json.hpp"
+#include "slices/duckdb.h"
+#include "slices/generation.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::slices {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kFormatVersion = 1;
+
+std::string SnapshotPath(const std::string& slice, int64_t generation, int64_t position) {
+  return absl::StrFormat("snapshots/%s/g%d-p%020d.duckdb", slice, generation, position);
+}
+
+std::string ManifestPath(const std::string& snapshot) {
+  return snapshot.substr(0, snapshot.size() - std::string(".duckdb").size()) + ".json";
+}
+
+Json ProgressToJson(const Progress& progress) {
+  return {{"applied_position", progress.applied_position},
+          {"applied_time_us", progress.applied_time_us},
+          {"event_time_max_us", progress.event_time_max_us},
+          {"input", progress.input},
+          {"applied", progress.applied},
+          {"filtered", progress.filtered},
+          {"quarantined", progress.quarantined},
+          {"content_version", progress.content_version}};
+}
+
+Progress ProgressFromJson(const Json& json) {
+  Progress progress;
+  progress.applied_position = json.at("applied_position").get<int64_t>();
+  progress.applied_time_us = json.at("applied_time_us").get<int64_t>();
+  progress.event_time_max_us = json.at("event_time_max_us").get<int64_t>();
+  progress.input = json.at("input").get<int64_t>();
+  progress.applied = json.at("applied").get<int64_t>();
+  progress.filtered = json.at("filtered").get<int64_t>();
+  progress.quarantined = json.at("quarantined").get<int64_t>();
+  progress.content_version = json.at("content_version").get<int64_t>();
+  return progress;
+}
+
+std::string ManifestText(const SnapshotManifest& manifest) {
+  Json columns = Json::array();
+  for (const OutputColumn& column : manifest.info.columns) {
+    columns.push_back({{"name", column.name}, {"type", column.type}});
+  }
+  const Json json = {{"format", kFormatVersion},
+                     {"slice", manifest.info.slice},
+                     {"generation", manifest.info.number},
+                     {"definition_hash", manifest.info.definition_hash},
+                     {"strategy", manifest.info.strategy},
+                     {"columns", columns},
+                     {"key", manifest.info.key},
+                     {"sql", manifest.info.sql},
+                     {"reads", manifest.info.reads},
+                     {"progress", ProgressToJson(manifest.progress)},
+                     {"rows", manifest.rows},
+                     {"rows_max", manifest.rows_max},
+                     {"time_us", manifest.time_us},
+                     {"sha256", manifest.sha256}};
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+SnapshotManifest ManifestFromJson(const Json& json) {
+  SnapshotManifest manifest;
+  if (json.at("format").get<int>() != kFormatVersion) return manifest;
+  manifest.info.slice = json.at("slice").get<std::string>();
+  manifest.info.number = json.at("generation").get<int64_t>();
+  manifest.info.definition_hash = json.at("definition_hash").get<std::string>();
+  manifest.info.strategy = json.at("strategy").get<std::string>();
+  for (const Json& column : json.at("columns")) {
+    manifest.info.columns.push_back(
+        {column.at("name").get<std::string>(), column.at("type").get<std::string>()});
+  }
+  manifest.info.key = json.at("key").get<std::vector<std::string>>();
+  manifest.info.sql = json.at("sql").get<std::string>();
+  manifest.info.reads = json.at("reads").get<std::vector<std::string>>();
+  manifest.progress = ProgressFromJson(json.at("progress"));
+  manifest.rows = json.at("rows").get<int64_t>();
+  manifest.rows_max = json.at("rows_max").get<int64_t>();
+  manifest.time_us = json.at("time_us").get<int64_t>();
+  manifest.sha256 = json.at("sha256").get<std::string>();
+  return manifest;
+}
+
+absl::StatusOr<SnapshotManifest> ParseManifest(const std::string& text, const std::string& path) {
+  try {
+    SnapshotManifest manifest = ManifestFromJson(Json::parse(text));
+    if (!manifest.sha256.empty()) return manifest;
+  } catch (const Json::exception& error) {
+    return absl::DataLossError(absl::StrCat("manifest of ", path, ": ", error.what()));
+  }
+  return absl::DataLossError(absl::StrCat("manifest of ", path, ": unknown format"));
+}
+
+void RemoveFiles(const std::string& file) {
+  ::unlink(file.c_str());
+  ::unlink((file + ".wal").c_str());
+}
+
+absl::Status Rename(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
+  return ErrnoError(errno, absl::StrCat("renaming ", from, " to ", to));
+}
+
+}  // namespace
+
+SnapshotInfo SnapshotManifest::Info() const {
+  return {path, progress.applied_position, absl::FromUnixMicros(time_us), sha256,
+          progress.content_version};
+}
+
+absl::Status SnapshotStore::Prepare() const {
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(directory_ + "/snapshots"));
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(directory_ + "/tmp"));
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/tmp", error)) {
+    if (absl::StartsWith(entry.path().filename().string(), "snapshot-")) {
+      ::unlink(entry.path().c_str());
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
+                                                     const std::string& alias,
+                                                     const std::string& file) const {
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
+  const std::string copy = QuoteIdentifier(absl::StrCat("copy_of_", alias));
+  ICEPIE_RETURN_IF_ERROR(
+      connection->Run(absl::StrCat("ATTACH ", QuoteLiteral(file), " AS ", copy)));
+  auto copied = [&]() -> absl::StatusOr<SnapshotManifest> {
+    ICEPIE_RETURN_IF_ERROR(
+        connection->Run(absl::StrCat("COPY FROM DATABASE ", QuoteIdentifier(alias), " TO ", copy)));
+    ICEPIE_RETURN_IF_ERROR(connection->Run(absl::StrCat("CHECKPOINT ", copy)));
+    SnapshotManifest manifest;
+    ICEPIE_ASSIGN_OR_RETURN(const auto progress,
+                            connection->QueryCells(absl::StrCat(
+                                "SELECT ", kProgressColumns, " FROM ", copy, ".main.__progress")));
+    ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection->QueryCells(absl::StrCat(
+                                                 "SELECT count(*) FROM ", copy, ".main.__result")));
+    manifest.progress = ReadProgressRow(progress.at(0));
+    manifest.rows = std::get<int64_t>(rows.at(0).at(0));
+    return manifest;
+  }();
+  const absl::Status detached = connection->Run(absl::StrCat("DETACH ", copy));
+  if (copied.ok() && !detached.ok()) return detached;
+  return copied;
+}
+
+absl::Status SnapshotStore::Publish(const std::string& temporary,
+                                    SnapshotManifest& manifest) const {
+  ICEPIE_RETURN_IF_ERROR(SyncFile(temporary));
+  ICEPIE_ASSIGN_OR_RETURN(manifest.sha256, Sha256OfFile(temporary));
+  manifest.time_us = absl::ToUnixMicros(absl::Now());
+  const std::string file = AbsolutePath(manifest.path);
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(std::filesystem::path(file).parent_path()));
+  ICEPIE_RETURN_IF_ERROR(Rename(temporary, file));
+  return WriteFileAtomically(ManifestPath(file), ManifestText(manifest));
+}
+
+absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
+                                                     const std::string& alias,
+                                                     const GenerationInfo& info,
+                                                     int64_t rows_max) const {
+  static std::atomic<int64_t> counter{0};
+  const std::string temporary =
+      absl::StrCat(directory_, "/tmp/snapshot-", ::getpid(), "-", ++counter, ".duckdb");
+  absl::StatusOr<SnapshotManifest> manifest = Copy(instance, alias, temporary);
+  absl::Status status = manifest.status();
+  if (status.ok()) {
+    manifest->info = info;
+    manifest->rows_max = rows_max;
+    manifest->path = SnapshotPath(info.slice, info.number, manifest->progress.applied_position);
+    auto present = Check(manifest->path);
+    if (present.ok() && present->info.definition_hash == info.definition_hash) {
+      RemoveFiles(temporary);
+      return present;
+    }
+    status = Publish(temporary, *manifest);
+  }
+  RemoveFiles(temporary);
+  if (!status.ok()) return Annotate(status, absl::StrCat("snapshot of ", info.slice));
+  RemoveOld(info.slice, info.number);
+  return manifest;
+}
+
+void SnapshotStore::RemoveOld(const std::string& slice, int64_t generation) const {
+  const std::vector<std::string> paths = List(slice, generation);
+  for (size_t i = static_cast<size_t>(std::max<int64_t>(1, kept_)); i < paths.size(); ++i) {
+    ::unlink(ManifestPath(AbsolutePath(paths[i])).c_str());
+    RemoveFiles(AbsolutePath(paths[i]));
+  }
+}
+
+std::vector<std::string> SnapshotStore::List(const std::string& slice, int64_t generation) const {
+  std::vector<std::string> paths;
+  const std::string prefix = absl::StrCat("g", generation, "-p");
+  const std::string folder = absl::StrCat("snapshots/", slice, "/");
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(AbsolutePath(folder), error)) {
+    const std::string name = entry.path().filename().string();
+    if (!absl::StartsWith(name, prefix) || !absl::EndsWith(name, ".json")) continue;
+    paths.push_back(folder + entry.path().stem().string() + ".duckdb");
+  }
+  std::sort(paths.rbegin(), paths.rend());
+  return paths;
+}
+
+absl::StatusOr<SnapshotManifest> SnapshotStore::Check(const std::string& path) const {
+  if (!absl::EndsWith(path, ".duckdb")) {
+    return absl::InvalidArgumentError(absl::StrCat("not a snapshot: ", path));
+  }
+  const std::string file = AbsolutePath(path);
+  ICEPIE_ASSIGN_OR_RETURN(const std::string text, ReadFile(ManifestPath(file)));
+  ICEPIE_ASSIGN_OR_RETURN(SnapshotManifest manifest, ParseManifest(text, path));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string sha256, Sha256OfFile(file));
+  if (sha256 != manifest.sha256) {
+    return absl::DataLossError(absl::StrCat("snapshot ", path, " is damaged: its SHA-256 is ",
+                                            sha256, ", its manifest says ", manifest.sha256));
+  }
+  manifest.path = path;
+  return manifest;
+}
+
+absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(
+    const std::string& slice, int64_t generation, const std::string& definition_hash) const {
+  for (const std::string& path : List(slice, generation)) {
+    absl::StatusOr<SnapshotManifest> manifest = Check(path);
+    if (!manifest.ok()) {
+      spdlog::warn("{}; an older one is used", manifest.status().ToString());
+    } else if (!definition_hash.empty() && manifest->info.definition_hash != definition_hash) {
+      spdlog::warn("snapshot {} is of another definition; passed over", path);
+    } else {
+      return manifest;
+    }
+  }
+  return absl::NotFoundError(
+      absl::StrCat("no good snapshot of ", slice, " generation ", generation));
+}
+
+}  // namespace icepie::slices

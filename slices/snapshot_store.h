@@ -1,0 +1,74 @@
+// Snapshots of generations on disk. In the domain's directory:
+//   snapshots/<slice>/g<generation>-p<position, 20 digits>.duckdb   a copy of the generation
+//   the same name .json                                             its manifest
+//   tmp/                                                            copies under way
+// A snapshot exists once its manifest does, and is good while its bytes have the manifest's
+// SHA-256 (attaching alone does not notice a flipped bit).
+#ifndef ICEPIE_SLICES_SNAPSHOT_STORE_H_
+#define ICEPIE_SLICES_SNAPSHOT_STORE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "slices/engine_types.h"
+
+namespace icepie::slices {
+
+class DuckDatabase;
+
+struct SnapshotManifest {
+  GenerationInfo info;
+  Progress progress;
+  std::string sha256;
+  int64_t time_us = 0;
+  int64_t rows = 0;      // of the result
+  int64_t rows_max = 0;  // the domain's limit for results
+  std::string path;      // relative to the domain's directory; not in the file
+
+  SnapshotInfo Info() const;
+};
+
+// Threads: any; one Save() of a generation at a time.
+class SnapshotStore {
+ public:
+  SnapshotStore(std::string domain_directory, int64_t kept)
+      : directory_(std::move(domain_directory)), kept_(kept) {}
+
+  // Makes the directories and removes copies that a crash left behind. For the process that writes.
+  absl::Status Prepare() const;
+
+  // Copies the database `alias`, which others may go on writing, and publishes the copy. Removes
+  // this generation's snapshots beyond the newest `kept`. A snapshot of this position that is there
+  // already is returned.
+  absl::StatusOr<SnapshotManifest> Save(DuckDatabase& instance, const std::string& alias,
+                                        const GenerationInfo& info, int64_t rows_max) const;
+
+  // The newest good snapshot; damaged ones and those of another definition are passed over with a
+  // warning. NOT_FOUND when there is none.
+  absl::StatusOr<SnapshotManifest> NewestGood(const std::string& slice, int64_t generation,
+                                              const std::string& definition_hash) const;
+
+  // Reads a manifest and checks the file against it. DATA_LOSS when they do not agree.
+  absl::StatusOr<SnapshotManifest> Check(const std::string& path) const;
+
+  // Paths of a generation's snapshots, newest first; not checked.
+  std::vector<std::string> List(const std::string& slice, int64_t generation) const;
+
+  std::string AbsolutePath(const std::string& path) const { return directory_ + "/" + path; }
+
+ private:
+  absl::StatusOr<SnapshotManifest> Copy(DuckDatabase& instance, const std::string& alias,
+                                        const std::string& file) const;
+  absl::Status Publish(const std::string& temporary, SnapshotManifest& manifest) const;
+  void RemoveOld(const std::string& slice, int64_t generation) const;
+
+  std::string directory_;
+  int64_t kept_;
+};
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_SNAPSHOT_STORE_H_

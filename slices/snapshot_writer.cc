@@ -1,0 +1,80 @@
+#include "slices/snapshot_writer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr double kRestPerWork = 19;  // 5 % of the time
+
+}  // namespace
+
+SnapshotWriter::SnapshotWriter(DuckDatabase& instance, const SnapshotStore& store)
+    : instance_(instance), store_(store), thread_([this] { Loop(); }) {}
+
+SnapshotWriter::~SnapshotWriter() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.SignalAll();
+  thread_.join();
+}
+
+bool SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
+                             std::shared_ptr<AttachedDatabase> database, bool urgent) {
+  MutexLock lock(mutex_);
+  if (!urgent && absl::Now() < next_cheap_) return false;
+  for (Job& job : jobs_) {
+    if (job.served != served) continue;
+    job.urgent = job.urgent || urgent;
+    return false;
+  }
+  jobs_.push_back({std::move(served), std::move(database), urgent});
+  changed_.SignalAll();
+  return true;
+}
+
+void SnapshotWriter::Flush() {
+  MutexLock lock(mutex_);
+  while (!stopping_ && (saving_ || !jobs_.empty())) changed_.Wait(mutex_);
+}
+
+void SnapshotWriter::Save(const Job& job) {
+  const absl::Time begin = absl::Now();
+  const auto manifest = store_.Save(instance_, job.database->alias(), job.served->info(),
+                                    job.served->result_rows_max());
+  const absl::Duration took = absl::Now() - begin;
+  if (manifest.ok()) {
+    job.served->SetSnapshot(manifest->Info());
+    spdlog::debug("{}: saved at {} in {}", job.served->info().slice,
+                  manifest->progress.applied_position, absl::FormatDuration(took));
+  } else {
+    spdlog::error("{}", manifest.status().ToString());
+  }
+  MutexLock lock(mutex_);
+  next_cheap_ = std::max(next_cheap_, absl::Now()) + took * kRestPerWork;
+}
+
+void SnapshotWriter::Loop() {
+  while (true) {
+    Job job;
+    {
+      MutexLock lock(mutex_);
+      saving_ = false;
+      changed_.SignalAll();
+      while (jobs_.empty() && !stopping_) changed_.Wait(mutex_);
+      if (stopping_) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+      saving_ = true;
+    }
+    Save(job);
+  }
+}
+
+}  // namespace icepie::slices

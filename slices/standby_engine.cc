@@ -1,0 +1,140 @@
+#include "slices/standby_engine.h"
+
+#include <utility>
+
+#include "core/base/status.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
+
+std::shared_ptr<ServedSlice> NothingYet(const GenerationSpec& spec) {
+  GenerationInfo info;
+  info.slice = spec.slice;
+  info.number = spec.number;
+  info.definition_hash = spec.definition_hash;
+  return std::make_shared<ServedSlice>(info, 0);
+}
+
+}  // namespace
+
+StandbyEngine::StandbyEngine(const EngineOptions& options)
+    : options_(options), store_(options.directory, options.snapshots_kept) {}
+
+absl::StatusOr<std::unique_ptr<StandbyEngine>> StandbyEngine::Start(const EngineOptions& options) {
+  std::unique_ptr<StandbyEngine> engine(new StandbyEngine(options));
+  ICEPIE_ASSIGN_OR_RETURN(engine->instance_, OpenInstance(options, 1));
+  ICEPIE_ASSIGN_OR_RETURN(
+      engine->queries_,
+      QueryService::Start(*engine->instance_, engine->serving_, MakeQueryOptions(options)));
+  engine->thread_ = std::thread([&engine = *engine] { engine.Loop(); });
+  return engine;
+}
+
+StandbyEngine::~StandbyEngine() {
+  Shutdown();
+  queries_.reset();
+  serving_.Replace({});
+}
+
+void StandbyEngine::Shutdown() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.SignalAll();
+  if (thread_.joinable()) thread_.join();
+}
+
+void StandbyEngine::Configure(Assignment assignment) {
+  {
+    MutexLock lock(mutex_);
+    if (assignment.epoch < assignment_.epoch) return;
+    assignment_ = std::move(assignment);
+    look_now_ = true;
+  }
+  changed_.SignalAll();
+}
+
+EngineReport StandbyEngine::Report() const {
+  EngineReport report;
+  {
+    MutexLock lock(mutex_);
+    report.epoch = epoch_;
+  }
+  for (const auto& [name, slice] : serving_.All()) report.slices.push_back(slice->Report());
+  return report;
+}
+
+void StandbyEngine::Ask(Question question, QueryService::Done done) {
+  queries_->Ask(std::move(question), std::move(done));
+}
+
+void StandbyEngine::Refresh(const std::string& slice, absl::Time /*deadline*/, RefreshDone done) {
+  done(absl::FailedPreconditionError("slice " + slice + ": a standby computes nothing"));
+}
+
+absl::StatusOr<QuarantinePage> StandbyEngine::ListQuarantined(const std::string& slice,
+                                                              int64_t after, int64_t page_size) {
+  return ReadQuarantine(*instance_, serving_, options_.domain, slice, after, page_size);
+}
+
+// The newest good snapshot when it is another one than what serves now.
+std::shared_ptr<ServedSlice> StandbyEngine::Newest(const GenerationSpec& spec) {
+  std::vector<std::string> paths = store_.List(spec.slice, spec.number);
+  if (paths.empty() && !spec.start_snapshot.empty()) paths.push_back(spec.start_snapshot);
+  if (paths.empty() || looked_at_[spec.Id()] == paths.front()) return nullptr;
+  looked_at_[spec.Id()] = paths.front();
+  auto manifest = store_.NewestGood(spec.slice, spec.number, spec.definition_hash);
+  if (!manifest.ok() && !spec.start_snapshot.empty()) manifest = store_.Check(spec.start_snapshot);
+  if (!manifest.ok()) {
+    spdlog::warn("{}", manifest.status().ToString());
+    return nullptr;
+  }
+  auto served = OpenSnapshot(*instance_, store_, *manifest);
+  if (served.ok()) return *served;
+  spdlog::warn("{}: {}", spec.slice, served.status().ToString());
+  return nullptr;
+}
+
+void StandbyEngine::Look(const Assignment& assignment) {
+  const ServingSet::Slices before = serving_.All();
+  ServingSet::Slices after;
+  bool changed = false;
+  for (const GenerationSpec& spec : assignment.generations) {
+    if (!spec.serving) continue;
+    const auto present = before.find(spec.slice);
+    const bool same = present != before.end() && present->second->info().number == spec.number;
+    if (!same) looked_at_.erase(spec.Id());
+    std::shared_ptr<ServedSlice> newest = Newest(spec);
+    changed = changed || newest != nullptr || !same;
+    // Until a promoted generation has a snapshot, the one before it goes on answering.
+    if (newest == nullptr && present != before.end()) newest = present->second;
+    if (newest == nullptr) newest = NothingYet(spec);
+    newest->SetServing(true);
+    newest->SetState(spec.frozen ? SliceState::kFrozen : SliceState::kRunning);
+    after[spec.slice] = std::move(newest);
+  }
+  if (changed || after.size() != before.size()) serving_.Replace(std::move(after));
+  if (changed) queries_->PositionsMoved();
+}
+
+void StandbyEngine::Loop() {
+  while (true) {
+    Assignment assignment;
+    {
+      MutexLock lock(mutex_);
+      if (!stopping_ && !look_now_) changed_.WaitFor(mutex_, kLookInterval);
+      if (stopping_) return;
+      look_now_ = false;
+      assignment = assignment_;
+    }
+    Look(assignment);
+    MutexLock lock(mutex_);
+    epoch_ = assignment.epoch;
+  }
+}
+
+}  // namespace icepie::slices

@@ -1,0 +1,57 @@
+// The standby role: answers from the newest good snapshot of each serving generation, attached
+// read-only. A thread looks for newer ones; queries that read the old one finish on it.
+#ifndef ICEPIE_SLICES_STANDBY_ENGINE_H_
+#define ICEPIE_SLICES_STANDBY_ENGINE_H_
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/base/mutex.h"
+#include "slices/engine.h"
+
+namespace icepie::slices {
+
+class StandbyEngine : public Engine {
+ public:
+  static absl::StatusOr<std::unique_ptr<StandbyEngine>> Start(const EngineOptions& options);
+  ~StandbyEngine() override;
+
+  void Configure(Assignment assignment) override;
+  EngineReport Report() const override;
+  void Ask(Question question, QueryService::Done done) override;
+  // FAILED_PRECONDITION: a standby computes nothing.
+  void Refresh(const std::string& slice, absl::Time deadline, RefreshDone done) override;
+  absl::StatusOr<QuarantinePage> ListQuarantined(const std::string& slice, int64_t after,
+                                                 int64_t page_size) override;
+  void Shutdown() override;
+
+ private:
+  explicit StandbyEngine(const EngineOptions& options);
+  void Loop();
+  void Look(const Assignment& assignment);
+  std::shared_ptr<ServedSlice> Newest(const GenerationSpec& spec);
+
+  const EngineOptions options_;
+  const SnapshotStore store_;
+  std::unique_ptr<DuckDatabase> instance_;
+  ServingSet serving_;
+  std::map<std::string, std::string> looked_at_;  // generation → newest path seen, good or not
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool look_now_ ABSL_GUARDED_BY(mutex_) = false;
+  Assignment assignment_ ABSL_GUARDED_BY(mutex_);
+  int64_t epoch_ ABSL_GUARDED_BY(mutex_) = -1;
+
+  std::unique_ptr<QueryService> queries_;
+  std::thread thread_;
+};
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_STANDBY_ENGINE_H_

@@ -1,0 +1,210 @@
+#include "slices/live_engine.h"
+
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/slices/engine_fixture.h"
+
+namespace icepie::slices {
+namespace {
+
+using testing::HasSubstr;
+
+class LiveEngineTest : public EngineFixture {};
+
+TEST_F(LiveEngineTest, AppliesAnAggregateAndAnswers) {
+  feed_.Append("orders", {Order("Bern", 10), Order("Basel", 5), Order("Bern", 1)});
+  StartLive();
+  Configure({Spec("by_city")});
+  const SliceReport report = WaitForPosition("by_city", 3);
+  EXPECT_EQ(report.progress.input, 3);
+  EXPECT_EQ(report.progress.applied, 3);
+  EXPECT_EQ(report.progress.content_version, 3);
+  EXPECT_EQ(Rows("SELECT city, orders, total FROM by_city ORDER BY city"),
+            R"([{"city":"Basel","orders":1,"total":5},{"city":"Bern","orders":2,"total":11}])");
+
+  feed_.Append("orders", {Order("Chur", 7)});
+  WaitForPosition("by_city", 4);
+  EXPECT_EQ(Rows("SELECT count(*) AS n FROM shop.by_city"), R"([{"n":3}])");
+}
+
+TEST_F(LiveEngineTest, RecordsOfOtherStreamsArePassedOver) {
+  feed_.Append("orders", {Order("Bern", 10)});
+  StartLive();
+  Configure({Spec("by_city")});
+  WaitForPosition("by_city", 1);
+  feed_.Append("clicks", {"{}", "{}"});
+  const SliceReport report = WaitForPosition("by_city", 3);
+  EXPECT_EQ(report.progress.content_version, 1);
+  const auto answer = Ask("SELECT * FROM by_city");
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->slices.at(0).progress.applied_position, 3);
+}
+
+TEST_F(LiveEngineTest, BadRecordsAreQuarantinedAndCounted) {
+  feed_.Append("orders",
+               {Order("Bern", 10), R"({"city":"Bern","amount":"many"})", "{}", Order("Bern", 2)});
+  StartLive();
+  Configure({Spec("by_city"), Spec("lines")});
+  const SliceReport report = WaitForPosition("by_city", 4);
+  EXPECT_EQ(report.progress.quarantined, 2);
+  EXPECT_EQ(report.progress.input, 4);
+  EXPECT_EQ(report.progress.applied, 2);
+  const auto page = engine_->ListQuarantined("by_city", 0, 10);
+  ASSERT_TRUE(page.ok()) << page.status();
+  ASSERT_EQ(page->records.size(), 2u);
+  EXPECT_EQ(page->records[0].position, 1);
+  EXPECT_EQ(page->records[0].code, "WRONG_TYPE");
+  EXPECT_EQ(page->records[0].column, "amount");
+  EXPECT_EQ(page->records[1].position, 2);
+  EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":12}])");
+}
+
+TEST_F(LiveEngineTest, APoisonRecordOfTheSqlIsFoundByHalving) {
+  std::vector<std::string> orders;
+  for (int i = 0; i < 100; ++i) {
+    orders.push_back(absl::StrCat(R"({"city":"Bern","amount":1,"note":")",
+                                  i == 37 || i == 80 ? "x" : "7", "\"}"));
+  }
+  feed_.Append("orders", orders);
+  StartLive();
+  Configure({Spec("notes"), Spec("by_city")});
+  const SliceReport report = WaitForPosition("notes", 100);
+  EXPECT_EQ(report.progress.quarantined, 2);
+  EXPECT_EQ(report.progress.applied, 98);
+  const auto page = engine_->ListQuarantined("notes", 0, 10);
+  ASSERT_TRUE(page.ok()) << page.status();
+  ASSERT_EQ(page->records.size(), 2u);
+  EXPECT_EQ(page->records[0].position, 37);
+  EXPECT_EQ(page->records[0].code, "SQL_ERROR");
+  EXPECT_EQ(page->records[1].position, 80);
+  EXPECT_EQ(Rows("SELECT count(*) AS n, sum(number) AS s FROM notes"), R"([{"n":98,"s":686}])");
+  EXPECT_EQ(WaitForPosition("by_city", 100).progress.quarantined, 0);
+}
+
+TEST_F(LiveEngineTest, BeyondTheBudgetASliceStopsInFrontOfTheRecord) {
+  std::vector<std::string> orders = {Order("Bern", 1)};
+  for (int i = 0; i < 8; ++i) orders.push_back("{}");
+  orders.push_back(Order("Bern", 2));
+  feed_.Append("orders", orders);
+  StartLive();
+  Configure({Spec("by_city"), Spec("notes")});
+  const SliceReport report = WaitForState("by_city", SliceState::kFaulted);
+  EXPECT_EQ(report.progress.applied_position, 6);  // one good, five bad
+  EXPECT_EQ(report.progress.quarantined, 5);
+  ASSERT_TRUE(report.last_error.has_value());
+  EXPECT_EQ(report.last_error->reason, "QUARANTINE_OVER_BUDGET");
+  EXPECT_THAT(report.last_error->message, HasSubstr("position 6"));
+  EXPECT_FALSE(report.next_retry_time.has_value());
+  const auto page = engine_->ListQuarantined("by_city", 0, 100);
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_EQ(page->total, 8);
+  // The neighbour does not read the columns that are missing.
+  EXPECT_EQ(WaitForPosition("notes", 10).progress.quarantined, 0);
+}
+
+TEST_F(LiveEngineTest, ASliceOverASliceIsRecomputedWhereItStands) {
+  feed_.Append("orders", {Order("Bern", 10), Order("Basel", 50)});
+  StartLive();
+  Configure({Spec("ranked"), Spec("by_city")});
+  WaitForPosition("ranked", 2);
+  EXPECT_EQ(Rows("SELECT city, place FROM ranked ORDER BY place"),
+            R"([{"city":"Basel","place":1},{"city":"Bern","place":2}])");
+  feed_.Append("orders", {Order("Bern", 100)});
+  WaitForPosition("ranked", 3);
+  EXPECT_EQ(Rows("SELECT city, place FROM ranked ORDER BY place"),
+            R"([{"city":"Bern","place":1},{"city":"Basel","place":2}])");
+  feed_.Append("clicks", {"{}"});
+  EXPECT_EQ(WaitForPosition("ranked", 4).progress.content_version, 3);
+}
+
+TEST_F(LiveEngineTest, FreezeKeepsTheAnswerAndThawCatchesUp) {
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  Configure({Spec("by_city"), Spec("ranked")});
+  WaitForPosition("ranked", 1);
+  GenerationSpec frozen = Spec("by_city");
+  frozen.frozen = true;
+  Configure({frozen, Spec("ranked")});
+  WaitForState("by_city", SliceState::kFrozen);
+  WaitForState("ranked", SliceState::kBlocked);
+  WaitFor("by_city", [](const SliceReport& report) { return report.snapshot.has_value(); });
+  feed_.Append("orders", {Order("Bern", 2)});
+  EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":1}])");
+  Configure({Spec("by_city"), Spec("ranked")});
+  WaitForPosition("by_city", 2);
+  EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":3}])");
+  WaitForPosition("ranked", 2);
+}
+
+TEST_F(LiveEngineTest, ARestartGoesOnFromTheSnapshotExactlyOnce) {
+  feed_.set_blocks_per_piece(1);
+  for (int i = 0; i < 10; ++i) feed_.Append("orders", {Order("Bern", 1), Order("Chur", i)});
+  StartLive();
+  Configure({Spec("by_city"), Spec("lines"), Spec("ranked")});
+  WaitForPosition("ranked", 20);
+  for (int round = 0; round < 3; ++round) {
+    const int64_t head = feed_.Append("orders", {Order("Bern", 1)});
+    WaitForPosition("by_city", head);
+    WaitForPosition("lines", head);
+    engine_->Shutdown();
+    const int64_t later = feed_.Append("orders", {Order("Chur", 100)});
+    StartLive();
+    Configure({Spec("by_city"), Spec("lines"), Spec("ranked")});
+    EXPECT_EQ(WaitForPosition("by_city", later).progress.input, later);
+    EXPECT_EQ(WaitForPosition("lines", later).progress.input, later);
+    WaitForPosition("ranked", later);
+  }
+  EXPECT_EQ(Rows("SELECT city, orders, total FROM by_city ORDER BY city"),
+            R"([{"city":"Bern","orders":13,"total":13},{"city":"Chur","orders":13,"total":345}])");
+  EXPECT_EQ(Rows("SELECT count(*) AS n, count(DISTINCT \"at\") AS d FROM lines"),
+            R"([{"n":26,"d":26}])");
+}
+
+TEST_F(LiveEngineTest, ADefinitionThatDoesNotPlanIsHeldAndItsSnapshotAnswers) {
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  Configure({Spec("by_city"), Spec("lines")});
+  WaitForPosition("by_city", 1);
+  engine_->Shutdown();
+  StartLive();
+  GenerationSpec broken = Spec("by_city");
+  broken.file = "domain: shop\nslices: {by_city: {sql: SELEC}}\n";
+  Configure({broken, Spec("lines")});
+  const SliceReport report = WaitForState("by_city", SliceState::kHeld);
+  ASSERT_TRUE(report.last_error.has_value());
+  EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":1}])");
+  feed_.Append("orders", {Order("Bern", 1)});
+  WaitForPosition("lines", 2);
+}
+
+TEST_F(LiveEngineTest, MinPositionWaitsAndAFrozenSliceSaysNoAtOnce) {
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  Configure({Spec("by_city")});
+  WaitForPosition("by_city", 1);
+  Question question;
+  question.text = std::string("SELECT orders FROM by_city");
+  question.min_position = 2;
+  question.max_wait = absl::Seconds(20);
+  std::promise<absl::StatusOr<Answer>> promise;
+  engine_->Ask(question,
+               [&](absl::StatusOr<Answer> answer) { promise.set_value(std::move(answer)); });
+  feed_.Append("orders", {Order("Bern", 1)});
+  const auto answer = promise.get_future().get();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->rows.body, R"([{"orders":2}])");
+
+  GenerationSpec frozen = Spec("by_city");
+  frozen.frozen = true;
+  Configure({frozen});
+  WaitForState("by_city", SliceState::kFrozen);
+  question.min_position = 3;
+  EXPECT_EQ(ErrorReason(Ask(*engine_, question).status()), "POSITION_UNREACHABLE");
+}
+
+}  // namespace
+}  // namespace icepie::slices
