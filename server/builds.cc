@@ -35,21 +35,34 @@ absl::Status OperationNotFound(int64_t number) {
                    "OPERATION_NOT_FOUND", {{"operation", OperationName(number)}});
 }
 
-// The snapshot of the serving generation that the build is compared with: the last that a worker
-// reported, else the newest on disk.
-void SetBase(const DomainView& workers, const std::string& directory,
-             const icepie::catalog::v1::SliceEntry& slice, wv1::BuildJob& job) {
-  job.set_base_generation(slice.serving_generation());
-  for (const WorkerView* worker : {&workers.live, &workers.standby}) {
-    const auto* report = FindServingReport(worker->report.get(), slice.name());
-    if (report == nullptr || report->generation() != slice.serving_generation()) continue;
-    if (report->snapshot().path().empty()) continue;
-    job.set_base_snapshot(report->snapshot().path());
-    job.set_base_position(report->snapshot().position());
-    return;
+// The newest snapshot of the serving generation: the one that a worker reported, else on disk.
+std::string BaseSnapshot(const DomainView& workers, const std::string& directory,
+                         const icepie::catalog::v1::SliceEntry& slice) {
+  const auto* report = FindServingReport(workers.live.report.get(), slice.name());
+  if (report != nullptr && report->generation() == slice.serving_generation() &&
+      workers.live.client && !report->snapshot().path().empty()) {
+    return report->snapshot().path();
   }
-  job.set_base_snapshot(NewestSnapshot(directory, slice.name(), slice.serving_generation()));
-  job.set_base_position(std::max<int64_t>(0, SnapshotPosition(job.base_snapshot())));
+  return NewestSnapshot(directory, slice.name(), slice.serving_generation());
+}
+
+std::string PinName(int64_t number) { return absl::StrCat("op-", number); }
+
+// What the build is compared with. The live worker goes on and removes old snapshots: this one is
+// kept until the build ends.
+void SetBase(const DomainView& workers, const std::string& directory,
+             const icepie::catalog::v1::SliceEntry& slice, int64_t operation, wv1::BuildJob& job) {
+  std::string pinned =
+      PinSnapshot(directory, BaseSnapshot(workers, directory, slice), PinName(operation));
+  if (pinned.empty()) {
+    // Removed between the report and now: a newer one is there.
+    pinned =
+        PinSnapshot(directory, NewestSnapshot(directory, slice.name(), slice.serving_generation()),
+                    PinName(operation));
+  }
+  job.set_base_generation(slice.serving_generation());
+  job.set_base_snapshot(pinned);
+  job.set_base_position(std::max<int64_t>(0, SnapshotPosition(pinned)));
 }
 
 }  // namespace
@@ -145,7 +158,7 @@ absl::Status Builds::Start(const Catalog::Operation& operation) {
   auto& job = *assignment.mutable_build();
   job.set_slice(operation.slice());
   job.set_number(operation.generation());
-  SetBase(supervisor_.View(operation.domain()), directory, slice->second, job);
+  SetBase(supervisor_.View(operation.domain()), directory, slice->second, operation.number(), job);
   spdlog::info("{}: building {}.{} generation {}", OperationName(operation.number()),
                operation.domain(), operation.slice(), operation.generation());
   supervisor_.StartBuild(operation.number(), std::move(assignment),
@@ -229,9 +242,12 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
 void Builds::Remove(int64_t number) {
   const auto operation = catalog_.FindOperation(number);
   const bool keep = operation && operation->error_code() == 0;
-  supervisor_.StopBuild(number, [this, operation, keep] {
-    if (!operation || keep) return;
-    RemoveGenerations(supervisor_.DomainDirectory(operation->domain()), operation->slice(),
+  supervisor_.StopBuild(number, [this, operation, keep, number] {
+    if (!operation) return;
+    const std::string directory = supervisor_.DomainDirectory(operation->domain());
+    UnpinSnapshot(directory, PinName(number));
+    if (keep) return;
+    RemoveGenerations(directory, operation->slice(),
                       [&](int64_t generation) { return generation == operation->generation(); });
   });
   {

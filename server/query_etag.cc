@@ -27,10 +27,6 @@ std::string DeterministicBytes(const google::protobuf::Message& message) {
   return out;
 }
 
-std::string Answerer(int64_t incarnation) {
-  return incarnation == 0 ? "standby" : absl::StrCat("live", incarnation);
-}
-
 // "payments.volume" → "volume"
 absl::string_view WithoutDomain(absl::string_view name) {
   const size_t dot = name.find('.');
@@ -63,33 +59,28 @@ std::string QuestionHash(const icepie::v1::QueryRequest& request) {
   return ShortHash(DeterministicBytes(question));
 }
 
-std::string MakeEtag(const std::string& question_hash, int64_t incarnation,
-                     const icepie::v1::Meta& meta) {
+std::string MakeEtag(const std::string& question_hash, const icepie::v1::Meta& meta) {
   std::string states;
   std::string versions;
   for (const auto& slice : meta.slices()) {
     absl::StrAppend(&states, slice.slice(), ":", static_cast<int>(slice.state()), ":",
-                    static_cast<int>(slice.stale_reason()), ";");
+                    static_cast<int>(slice.stale_reason()), ":", static_cast<int>(slice.source()),
+                    ";");
     absl::StrAppend(&versions, versions.empty() ? "" : "+", WithoutDomain(slice.slice()), ".g",
                     slice.generation(), ".c", slice.content_version());
-    // Snapshots of different live workers may share a content version, but not a position.
-    if (incarnation == 0) absl::StrAppend(&versions, ".p", slice.applied_position());
   }
-  return absl::StrCat("W/\"", question_hash, "-", Answerer(incarnation), "-", ShortHash(states),
-                      "-", versions, "\"");
+  return absl::StrCat("W/\"", question_hash, "-", ShortHash(states), "-", versions, "\"");
 }
 
 std::optional<std::vector<icepie::worker::v1::SliceVersion>> KnownVersions(
-    const std::string& etag, const std::string& question_hash, int64_t incarnation) {
+    const std::string& etag, const std::string& question_hash) {
   absl::string_view text = etag;
   absl::ConsumePrefix(&text, "W/");
   if (!absl::ConsumePrefix(&text, "\"") || !absl::ConsumeSuffix(&text, "\"")) return std::nullopt;
-  const std::vector<absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('-', 3));
-  if (parts.size() != 4 || parts[0] != question_hash || parts[1] != Answerer(incarnation)) {
-    return std::nullopt;
-  }
+  const std::vector<absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('-', 2));
+  if (parts.size() != 3 || parts[0] != question_hash) return std::nullopt;
   std::vector<icepie::worker::v1::SliceVersion> versions;
-  for (const absl::string_view part : absl::StrSplit(parts[3], '+', absl::SkipEmpty())) {
+  for (const absl::string_view part : absl::StrSplit(parts[2], '+', absl::SkipEmpty())) {
     if (!ParseVersion(part, versions.emplace_back())) return std::nullopt;
   }
   if (versions.empty()) return std::nullopt;

@@ -86,6 +86,30 @@ std::string NewestSnapshot(const std::string& domain_directory, const std::strin
   return absl::StrCat("snapshots/", slice, "/", file, ".duckdb");
 }
 
+std::string PinSnapshot(const std::string& domain_directory, const std::string& path,
+                        const std::string& pin) {
+  const std::filesystem::path root(domain_directory);
+  const std::filesystem::path pins = std::filesystem::path("builds") / pin;
+  UnpinSnapshot(domain_directory, pin);
+  std::error_code error;
+  std::filesystem::create_directories(root / pins, error);
+  std::filesystem::path file(path);
+  const std::string pinned = (pins / file.filename()).string();
+  for (const char* extension : {".duckdb", ".json"}) {
+    file.replace_extension(extension);
+    std::filesystem::create_hard_link(root / file, root / pins / file.filename(), error);
+    if (!error) continue;
+    UnpinSnapshot(domain_directory, pin);
+    return "";
+  }
+  return pinned;
+}
+
+void UnpinSnapshot(const std::string& domain_directory, const std::string& pin) {
+  std::error_code ignored;
+  std::filesystem::remove_all(std::filesystem::path(domain_directory) / "builds" / pin, ignored);
+}
+
 int64_t SnapshotPosition(const std::string& path) {
   return ParseName(std::filesystem::path(path).filename().string()).position;
 }

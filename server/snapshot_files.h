@@ -23,6 +23,14 @@ void RemoveGenerations(const std::string& domain_directory, const std::string& s
 std::string NewestSnapshot(const std::string& domain_directory, const std::string& slice,
                            int64_t generation);
 
+// Keeps a snapshot (its file and manifest) by a second name that nobody cleans up; the path of that
+// name, relative to the domain's directory, or "" when the snapshot has gone.
+//   <domain directory>/builds/<pin>/<file name>
+std::string PinSnapshot(const std::string& domain_directory, const std::string& path,
+                        const std::string& pin);
+// Lets it go.
+void UnpinSnapshot(const std::string& domain_directory, const std::string& pin);
+
 // The position in a snapshot's name; -1 when the name is not one.
 int64_t SnapshotPosition(const std::string& path);
 

@@ -205,8 +205,8 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const WorkerView&
     ask.set_max_wait_ms(std::max<int64_t>(0, absl::ToInt64Milliseconds(wait)));
   }
   if (request.has_max_rows()) ask.set_max_rows(request.max_rows());
-  if (question->use_known && source == v1::LIVE) {
-    const auto known = KnownVersions(request.if_none_match(), question->hash, worker.incarnation);
+  if (question->use_known) {
+    const auto known = KnownVersions(request.if_none_match(), question->hash);
     if (known) ask.mutable_known()->Assign(known->begin(), known->end());
   }
   worker.client->Query(ask, question->deadline, limits_.answer_bytes_max,
@@ -257,7 +257,7 @@ void WorkerQueryRouter::OnError(const QuestionPtr& question, int64_t incarnation
 void WorkerQueryRouter::OnRows(const QuestionPtr& question, int64_t incarnation, v1::Source source,
                                WorkerAnswer answer) {
   v1::QueryResponse response;
-  FillMeta(*question, source, incarnation, answer.header, response.mutable_meta());
+  FillMeta(*question, source, answer.header, response.mutable_meta());
   const std::string& wanted = question->request.if_none_match();
   if (!wanted.empty() && response.meta().etag() == wanted) {
     response.set_not_modified(true);
@@ -282,7 +282,7 @@ void WorkerQueryRouter::OnRows(const QuestionPtr& question, int64_t incarnation,
   Finish(question, std::move(response));
 }
 
-void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source, int64_t incarnation,
+void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source,
                                  const wv1::WorkerQueryResponse::Header& header,
                                  v1::Meta* meta) const {
   const auto domain = sources_.domain(question.request.domain());
@@ -297,7 +297,7 @@ void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source, in
   }
   meta->set_head_position(facts.head_position);
   *meta->mutable_server_time() = ToProto(facts.now);
-  meta->set_etag(MakeEtag(question.hash, source == v1::LIVE ? incarnation : 0, *meta));
+  meta->set_etag(MakeEtag(question.hash, *meta));
 }
 
 void WorkerQueryRouter::Park(const QuestionPtr& question) {

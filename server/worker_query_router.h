@@ -68,7 +68,7 @@ class WorkerQueryRouter final : public QueryRouter {
   bool Unpark(const QuestionPtr& question);
   void GiveUp(const QuestionPtr& question);
   void Finish(const QuestionPtr& question, absl::StatusOr<icepie::v1::QueryResponse> result);
-  void FillMeta(const Question& question, icepie::v1::Source source, int64_t incarnation,
+  void FillMeta(const Question& question, icepie::v1::Source source,
                 const icepie::worker::v1::WorkerQueryResponse::Header& header,
                 icepie::v1::Meta* meta) const;
 
