@@ -139,6 +139,7 @@ class TableRows : public ImportSource {
 
   absl::StatusOr<bool> HaveRow() {
     while (!chunk_ || chunk_->Done()) {
+      if (ended_) return false;  // to fetch beyond the end is an error
       chunk_.reset();
       duckdb_data_chunk next = duckdb_fetch_chunk(*result_->handle());
       if (next == nullptr) return Ended();
@@ -150,6 +151,7 @@ class TableRows : public ImportSource {
 
   // A failed stream ends like a finished one; only its error tells them apart.
   absl::StatusOr<bool> Ended() {
+    ended_ = true;
     const char* error = duckdb_result_error(result_->handle());
     if (error == nullptr || *error == '\0') return false;
     return slices::DuckError(duckdb_result_error_type(result_->handle()), error);
@@ -161,6 +163,7 @@ class TableRows : public ImportSource {
   std::unique_ptr<DuckStatement> statement_;
   std::optional<DuckResult> result_;
   std::optional<Chunk> chunk_;
+  bool ended_ = false;
   int64_t total_ = -1;
 };
 

@@ -1,0 +1,214 @@
+#include "cli/import_source.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "slices/duckdb.h"
+
+namespace icepie::cli {
+namespace {
+
+using icepie::v1::AppendRecordsRequest;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class ImportSourceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "import_source_XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    directory_ = pattern;
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::string Write(const std::string& name, const std::string& content) {
+    const std::string path = directory_ + "/" + name;
+    std::ofstream(path, std::ios::binary) << content;
+    return path;
+  }
+
+  // All payloads of the file, batch after batch.
+  absl::StatusOr<std::vector<std::string>> ReadAll(const ImportFile& file,
+                                                   const BatchLimits& limits = {}) {
+    auto source = ImportSource::Open(file);
+    if (!source.ok()) return source.status();
+    std::vector<std::string> payloads;
+    while (true) {
+      AppendRecordsRequest batch;
+      const absl::Status status = (*source)->Fill(limits, &batch);
+      for (const auto& record : batch.records()) payloads.push_back(record.payload());
+      batches_ += batch.records_size() > 0 ? 1 : 0;
+      total_ = (*source)->TotalRecords();
+      if (!status.ok()) return status;
+      if (batch.records_size() == 0) return payloads;
+    }
+  }
+
+  absl::StatusOr<std::vector<std::string>> ReadAll(const std::string& path) {
+    ImportFile file;
+    file.path = path;
+    return ReadAll(file);
+  }
+
+  std::string directory_;
+  int batches_ = 0;
+  int64_t total_ = 0;
+};
+
+TEST_F(ImportSourceTest, LinesAreKeptAsTheyAre) {
+  const auto read = ReadAll(Write("a.jsonl", "{\"a\": 1}\r\n\n  \n [2]\n\"last\""));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_THAT(*read, ElementsAre("{\"a\": 1}", " [2]", "\"last\""));
+}
+
+TEST_F(ImportSourceTest, BadLineIsNamedAndGoodOnesBeforeItAreGiven) {
+  ImportFile file;
+  file.path = Write("a.jsonl", "{\"a\":1}\n\n{\"a\":2}\n{\"a\":}\n{\"a\":4}\n");
+  auto source = ImportSource::Open(file);
+  ASSERT_TRUE(source.ok());
+  AppendRecordsRequest batch;
+  const absl::Status status = (*source)->Fill(BatchLimits(), &batch);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("a.jsonl:4: not well-formed JSON"));
+  EXPECT_EQ(batch.records_size(), 2);
+}
+
+TEST_F(ImportSourceTest, AnythingGoesIntoStreamsOfBytes) {
+  ImportFile file;
+  file.path = Write("a.jsonl", "no json\n{\n");
+  file.check_json = false;
+  const auto read = ReadAll(file);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_THAT(*read, ElementsAre("no json", "{"));
+}
+
+TEST_F(ImportSourceTest, SkipsAndLimits) {
+  ImportFile file;
+  file.path = Write("a.jsonl", "0\n1\n\n2\n3\n4\n");
+  file.skip = 2;
+  file.limit = 4;
+  EXPECT_THAT(*ReadAll(file), ElementsAre("2", "3"));
+  file.skip = 9;
+  EXPECT_THAT(*ReadAll(file), ElementsAre());
+}
+
+TEST_F(ImportSourceTest, BatchesKeepTheirLimits) {
+  std::string lines;
+  for (int i = 0; i < 100; ++i) lines += "\"" + std::string(98, 'x') + "\"\n";
+  ImportFile file;
+  file.path = Write("a.jsonl", lines);
+  EXPECT_EQ(ReadAll(file, {7, 1 << 20})->size(), 100U);
+  EXPECT_EQ(batches_, 15);
+  batches_ = 0;
+  EXPECT_EQ(ReadAll(file, {1000, 1000})->size(), 100U);
+  EXPECT_EQ(batches_, 10);
+  batches_ = 0;
+  EXPECT_EQ(ReadAll(file, {1000, 10})->size(), 100U);  // each larger than a batch: one by one
+  EXPECT_EQ(batches_, 100);
+}
+
+TEST_F(ImportSourceTest, LinesLongerThanTheReadBuffer) {
+  const std::string large = "\"" + std::string(3 << 20, 'x') + "\"";
+  const auto read = ReadAll(Write("a.jsonl", "1\n" + large + "\n2\n"));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_THAT(*read, ElementsAre("1", large, "2"));
+}
+
+TEST_F(ImportSourceTest, FilesWithoutLineEndsAreRefused) {
+  const auto read = ReadAll(Write("a.jsonl", std::string(20 << 20, 'x')));
+  EXPECT_EQ(read.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(read.status().message()), HasSubstr("a.jsonl:1: longer than"));
+}
+
+TEST_F(ImportSourceTest, EmptyFile) { EXPECT_EQ(ReadAll(Write("a.jsonl", ""))->size(), 0U); }
+
+TEST_F(ImportSourceTest, CsvRowsWithQuotesAndTypes) {
+  const auto read = ReadAll(Write("a.csv",
+                                  "iata,name,lat,opened\n"
+                                  "00M,\"Thigpen, \"\"Jr\"\"\",31.95,2001-01-01 00:05:00\n"
+                                  "ZRH,,-47.5,\n"));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_THAT(
+      *read,
+      ElementsAre(
+          R"({"iata":"00M","name":"Thigpen, \"Jr\"","lat":31.95,"opened":"2001-01-01 00:05:00"})",
+          R"({"iata":"ZRH","name":null,"lat":-47.5,"opened":null})"));
+}
+
+TEST_F(ImportSourceTest, CsvTypesComeFromTheWholeFile) {
+  std::string rows = "a\n";
+  for (int i = 0; i < 50'000; ++i) rows += "1\n";
+  const auto read = ReadAll(Write("a.csv", rows + "late text\n"));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->front(), R"({"a":"1"})");
+  EXPECT_EQ(read->back(), R"({"a":"late text"})");
+}
+
+TEST_F(ImportSourceTest, ParquetRowsInOrder) {
+  const std::string path = directory_ + "/a.parquet";
+  auto database = slices::DuckDatabase::OpenInMemory({});
+  auto connection = slices::DuckConnection::Connect(**database);
+  ASSERT_TRUE((*connection)
+                  ->Run("COPY (SELECT i, i * 1.50 AS price, TIMESTAMP '2001-01-01' + to_seconds(i) "
+                        "AS at FROM range(300000) t(i)) TO " +
+                        slices::QuoteLiteral(path) + " (FORMAT parquet)")
+                  .ok());
+  ImportFile file;
+  file.path = path;
+  file.event_time = "at";
+  auto source = ImportSource::Open(file);
+  ASSERT_TRUE(source.ok()) << source.status();
+  EXPECT_EQ((*source)->TotalRecords(), 300'000);
+  AppendRecordsRequest batch;
+  ASSERT_TRUE((*source)->Fill({5000, 1 << 20}, &batch).ok());
+  ASSERT_EQ(batch.records_size(), 5000);
+  EXPECT_EQ(batch.records(1).payload(), R"({"i":1,"price":1.50,"at":"2001-01-01 00:00:01"})");
+  EXPECT_EQ(batch.records(1).event_time().seconds(), 978307201);
+
+  file.skip = 299'998;
+  const auto rest = ReadAll(file);
+  ASSERT_TRUE(rest.ok()) << rest.status();
+  ASSERT_EQ(rest->size(), 2U);
+  EXPECT_THAT(rest->back(), HasSubstr("\"i\":299999,"));
+  file.skip = 300'000;
+  EXPECT_EQ(ReadAll(file)->size(), 0U);
+  file.skip = 0;
+  file.limit = 3;
+  EXPECT_EQ(ReadAll(file)->size(), 3U);
+  EXPECT_EQ(total_, 3);
+}
+
+TEST_F(ImportSourceTest, RowsThatFailHalfWayAreAnErrorAndNoEnd) {
+  std::string rows = "at,n\n";
+  for (int i = 0; i < 10'000; ++i) rows += "2001-01-01 00:05:00x,1\n";
+  ImportFile file;
+  file.path = Write("a.csv", rows);
+  file.event_time = "at";
+  const auto read = ReadAll(file);
+  EXPECT_EQ(read.status().code(), absl::StatusCode::kInvalidArgument) << read.status();
+}
+
+TEST_F(ImportSourceTest, WrongFilesAreNamed) {
+  const auto code = [this](const std::string& path) { return ReadAll(path).status(); };
+  EXPECT_EQ(code(directory_ + "/none.jsonl").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(code(directory_ + "/none.parquet").code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(code(Write("a.xlsx", "")).message()), HasSubstr("--format"));
+  EXPECT_THAT(std::string(code(Write("a.parquet", "not parquet")).message()),
+              HasSubstr("a.parquet: "));
+  std::filesystem::create_directory(directory_ + "/dir.jsonl");
+  EXPECT_EQ(code(directory_ + "/dir.jsonl").code(), absl::StatusCode::kInvalidArgument);
+  ImportFile file;
+  file.path = Write("b.csv", "a\n1\n");
+  file.event_time = "nope";
+  EXPECT_THAT(std::string(ReadAll(file).status().message()), HasSubstr("nope"));
+}
+
+}  // namespace
+}  // namespace icepie::cli

@@ -1,0 +1,504 @@
+// slice, query, domain, plan, apply, operation and status against services that say what a test
+// wants.
+#include <gmock/gmock.h>
+
+#include <optional>
+
+#include "cli/answer.h"
+#include "cli/slice_wait.h"
+#include "core/base/status.h"
+#include "google/longrunning/operations.grpc.pb.h"
+#include "icepie/v1/admin.grpc.pb.h"
+#include "icepie/v1/core.grpc.pb.h"
+#include "icepie/v1/slices.grpc.pb.h"
+#include "server/rpc_status.h"
+#include "tests/cli/program_fixture.h"
+
+namespace icepie::cli {
+namespace {
+
+using google::longrunning::Operation;
+using icepie::v1::QueryRequest;
+using icepie::v1::Slice;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+Slice OnTime() {
+  Slice slice;
+  slice.set_name("operations.on_time");
+  slice.set_state(icepie::v1::RUNNING);
+  slice.set_strategy("aggregate");
+  slice.add_reads("flights");
+  slice.add_key("origin");
+  auto* column = slice.add_columns();
+  column->set_name("origin");
+  column->set_type("VARCHAR");
+  column = slice.add_columns();
+  column->set_name("delay");
+  column->set_type("BIGINT");
+  auto* meta = slice.mutable_meta();
+  meta->set_slice(slice.name());
+  meta->set_generation(1);
+  meta->set_applied_position(3'000'000);
+  meta->set_source(icepie::v1::LIVE);
+  return slice;
+}
+
+void Freeze(Slice* slice) {
+  slice->set_state(icepie::v1::FROZEN);
+  slice->mutable_desired()->set_mode(icepie::v1::DesiredState::FREEZE);
+  slice->mutable_desired()->set_reason("INC-4711");
+  slice->mutable_desired()->set_actor("tester");
+  slice->mutable_meta()->set_stale(true);
+  slice->mutable_meta()->set_stale_reason(icepie::v1::SLICE_FROZEN);
+  slice->mutable_meta()->mutable_stale_since()->set_seconds(1'795'316'321);
+}
+
+class FakeSlices : public icepie::v1::Slices::Service {
+ public:
+  grpc::Status StreamQuery(grpc::ServerContext*, const QueryRequest* request,
+                           grpc::ServerWriter<icepie::v1::StreamQueryResponse>* writer) override {
+    asked = *request;
+    icepie::v1::StreamQueryResponse part;
+    *part.mutable_header()->mutable_meta()->add_slices() = slice.meta();
+    part.mutable_header()->mutable_meta()->set_stale(slice.meta().stale());
+    for (const auto& column : slice.columns()) *part.mutable_header()->add_columns() = column;
+    writer->Write(part);
+    for (const char* piece :
+         {R"([{"origin":"ATL","delay":12},)", R"({"origin":null,"delay":-3}])"}) {
+      part.set_body(piece);
+      writer->Write(part);
+    }
+    part.mutable_end()->set_row_count(2);
+    if (complete) writer->Write(part);
+    return grpc::Status::OK;
+  }
+  grpc::Status GetSlice(grpc::ServerContext*, const icepie::v1::GetSliceRequest* request,
+                        Slice* response) override {
+    if (request->name() != slice.name()) {
+      return server::ToGrpcStatus(
+          MakeError(absl::StatusCode::kNotFound,
+                    "there is no slice " + request->name() + " (have: operations.on_time)",
+                    "SLICE_NOT_FOUND"));
+    }
+    *response = slice;
+    return grpc::Status::OK;
+  }
+  grpc::Status ListSlices(grpc::ServerContext*, const icepie::v1::ListSlicesRequest*,
+                          icepie::v1::ListSlicesResponse* response) override {
+    *response->add_slices() = slice;
+    response->set_head_position(3'000'000);
+    return grpc::Status::OK;
+  }
+
+  Slice slice = OnTime();
+  QueryRequest asked;
+  bool complete = true;
+};
+
+class FakeAdmin : public icepie::v1::Admin::Service {
+ public:
+  explicit FakeAdmin(FakeSlices& slices) : slices_(slices) {}
+
+  grpc::Status ApplyDomain(grpc::ServerContext*, const icepie::v1::ApplyDomainRequest* request,
+                           icepie::v1::ApplyDomainResponse* response) override {
+    applied.push_back(*request);
+    if (!apply_error.ok()) return server::ToGrpcStatus(apply_error);
+    *response = plan;
+    return grpc::Status::OK;
+  }
+  grpc::Status GetDomain(grpc::ServerContext*, const icepie::v1::GetDomainRequest* request,
+                         icepie::v1::Domain* response) override {
+    response->set_name(request->name());
+    response->set_file("domain: operations  # as written\n");
+    return grpc::Status::OK;
+  }
+  grpc::Status ListDomains(grpc::ServerContext*, const icepie::v1::ListDomainsRequest*,
+                           icepie::v1::ListDomainsResponse* response) override {
+    auto* domain = response->add_domains();
+    domain->set_name("operations");
+    auto* worker = domain->add_workers();
+    worker->set_domain("operations");
+    worker->set_role("live");
+    worker->set_state("running");
+    worker->set_pid(1234);
+    return grpc::Status::OK;
+  }
+  grpc::Status FreezeSlice(grpc::ServerContext*, const icepie::v1::FreezeSliceRequest* request,
+                           Slice* response) override {
+    EXPECT_EQ(request->actor(), "tester");
+    EXPECT_EQ(request->reason(), "INC-4711");
+    Freeze(&slices_.slice);
+    *response = slices_.slice;
+    return grpc::Status::OK;
+  }
+  grpc::Status PromoteGeneration(grpc::ServerContext*,
+                                 const icepie::v1::PromoteGenerationRequest* request,
+                                 Slice* response) override {
+    promoted = *request;
+    if (request->generation() == 9) {
+      return server::ToGrpcStatus(MakeError(absl::StatusCode::kFailedPrecondition,
+                                            "generation 9 is building", "PROMOTE_GATE_FAILED"));
+    }
+    *response = slices_.slice;
+    return grpc::Status::OK;
+  }
+  grpc::Status ResliceSlice(grpc::ServerContext*, const icepie::v1::ResliceSliceRequest*,
+                            Operation* response) override {
+    response->set_name("operations/op-71");
+    return grpc::Status::OK;
+  }
+  grpc::Status DiffGenerations(grpc::ServerContext*,
+                               const icepie::v1::DiffGenerationsRequest* request,
+                               icepie::v1::GenerationDiff* response) override {
+    response->set_base_generation(1);
+    response->set_base_rows(226);
+    response->set_rows(226);
+    response->set_changed(request->generation() == 8 ? 2 : 0);
+    return grpc::Status::OK;
+  }
+  grpc::Status ListQuarantinedRecords(
+      grpc::ServerContext*, const icepie::v1::ListQuarantinedRecordsRequest*,
+      icepie::v1::ListQuarantinedRecordsResponse* response) override {
+    auto* group = response->add_groups();
+    group->set_code("WRONG_TYPE");
+    group->set_column("delay");
+    group->set_sample("\"12\"");
+    group->set_count(1001);
+    auto* record = response->add_records();
+    record->set_position(3'000'017);
+    record->set_stream("flights");
+    response->set_total(1001);
+    response->set_more(true);
+    return grpc::Status::OK;
+  }
+  grpc::Status GetServerStatus(grpc::ServerContext*, const icepie::v1::GetServerStatusRequest*,
+                               icepie::v1::ServerStatus* response) override {
+    response->set_head_position(3'001'200);
+    *response->add_slices() = slices_.slice;
+    Slice healthy = OnTime();
+    healthy.set_name("network.routes");
+    *response->add_slices() = healthy;
+    return grpc::Status::OK;
+  }
+
+  std::vector<icepie::v1::ApplyDomainRequest> applied;
+  icepie::v1::ApplyDomainResponse plan;
+  icepie::v1::PromoteGenerationRequest promoted;
+  absl::Status apply_error;
+
+ private:
+  FakeSlices& slices_;
+};
+
+class FakeOperations : public google::longrunning::Operations::Service {
+ public:
+  grpc::Status WaitOperation(grpc::ServerContext*,
+                             const google::longrunning::WaitOperationRequest* request,
+                             Operation* response) override {
+    EXPECT_EQ(request->name(), "operations/op-71");
+    icepie::v1::ResliceMetadata metadata;
+    metadata.set_slice("operations.on_time");
+    metadata.set_generation(8);
+    metadata.set_total_records(3'000'000);
+    metadata.set_done_records(++waits >= 3 ? 3'000'000 : 1'000'000);
+    metadata.set_phase(waits >= 3 ? "ready" : "building");
+    response->set_name(request->name());
+    response->mutable_metadata()->PackFrom(metadata);
+    response->set_done(waits >= 3);
+    if (fails && waits >= 3) {
+      response->mutable_error()->set_code(3);
+      response->mutable_error()->set_message("division by zero");
+    }
+    return grpc::Status::OK;
+  }
+
+  int waits = 0;
+  bool fails = false;
+};
+
+class FakeCore : public icepie::v1::Core::Service {
+ public:
+  grpc::Status ListStreams(grpc::ServerContext*, const icepie::v1::ListStreamsRequest*,
+                           icepie::v1::ListStreamsResponse* response) override {
+    response->set_head_position(head);
+    return grpc::Status::OK;
+  }
+  int64_t head = 3'000'000;
+};
+
+class SliceCommandsTest : public ProgramFixture {
+ protected:
+  void SetUp() override {
+    ProgramFixture::SetUp();
+    Serve({&slices_, &admin_, &operations_, &core_});
+  }
+  void TearDown() override { ProgramFixture::TearDown(); }
+
+  FakeSlices slices_;
+  FakeAdmin admin_{slices_};
+  FakeOperations operations_;
+  FakeCore core_;
+};
+
+TEST_F(SliceCommandsTest, QueryShowsRowsAndWhereTheyStand) {
+  const Outcome outcome = Run({"query", "operations", "SELECT $a", "--param", "a=1", "--param",
+                               "b=x y", "--param", "c=1.50", "--param", "d=null"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, StartsWith("origin  delay\n"
+                                      "──────  ─────\n"
+                                      "ATL        12\n"
+                                      "NULL       -3\n"
+                                      "2 rows · as of position 3,000,000 (0 behind) · generation 1"
+                                      " · "));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("STALE")));
+  EXPECT_EQ(slices_.asked.parameters().at("a").integer(), 1);
+  EXPECT_EQ(slices_.asked.parameters().at("b").text(), "x y");
+  EXPECT_EQ(slices_.asked.parameters().at("c").decimal(), "1.50");
+  EXPECT_TRUE(slices_.asked.parameters().at("d").null());
+  EXPECT_EQ(Run({"query", "operations", "SELECT 1", "--param", "a"}).code, 1);
+}
+
+TEST_F(SliceCommandsTest, StaleAnswersSayWhy) {
+  Freeze(&slices_.slice);
+  const Outcome outcome = Run({"query", "operations", "SELECT 1"});
+  EXPECT_THAT(outcome.out, HasSubstr("STALE since 2026-11-22 02:58:41Z  operations.on_time "
+                                     "(SLICE_FROZEN: INC-4711)\n"));
+}
+
+TEST_F(SliceCommandsTest, QueryAsJsonKeepsTheRows) {
+  const Outcome outcome = Run({"--json", "query", "operations", "SELECT 1"});
+  EXPECT_THAT(outcome.out, HasSubstr(R"("rows": [{"origin":"ATL","delay":12},{"origin":null)"));
+  EXPECT_THAT(outcome.out, HasSubstr("\"source\": \"LIVE\""));
+}
+
+TEST_F(SliceCommandsTest, IncompleteAnswersAreErrors) {
+  slices_.complete = false;
+  const Outcome outcome = Run({"query", "operations", "SELECT 1"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("incomplete"));
+  EXPECT_EQ(outcome.out, "");
+}
+
+TEST_F(SliceCommandsTest, SliceQuery) {
+  const Outcome outcome = Run({"slice", "query", "operations.on_time", "--select", "origin,delay",
+                               "--where", "delay=gt.15", "--where", "origin=in.(ATL,ORD)",
+                               "--order", "delay.desc", "--limit", "5"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(slices_.asked.domain(), "operations");
+  EXPECT_EQ(slices_.asked.select().slice(), "on_time");
+  EXPECT_EQ(slices_.asked.select().filters(0).values(0).integer(), 15);
+  EXPECT_EQ(slices_.asked.select().filters(1).values_size(), 2);
+  EXPECT_TRUE(slices_.asked.select().order_by(0).descending());
+  EXPECT_EQ(slices_.asked.select().limit(), 5);
+  const Outcome wrong = Run({"slice", "query", "operations.on_time", "--where", "dely=gt.1"});
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_THAT(wrong.err, HasSubstr("no column dely (have: origin, delay)"));
+}
+
+TEST_F(SliceCommandsTest, SliceNamesAreChecked) {
+  EXPECT_THAT(Run({"slice", "describe", "on_time"}).err, HasSubstr("give domain.slice"));
+  const Outcome unknown = Run({"slice", "describe", "operations.nope"});
+  EXPECT_EQ(unknown.code, 1);
+  EXPECT_EQ(unknown.err, "icepie: there is no slice operations.nope (have: operations.on_time)\n");
+}
+
+TEST_F(SliceCommandsTest, DescribeAndList) {
+  slices_.slice.mutable_last_error()->set_reason("QUARANTINE_OVER_BUDGET");
+  const Outcome described = Run({"slice", "describe", "operations.on_time"});
+  EXPECT_THAT(described.out, HasSubstr("state         RUNNING since"));
+  EXPECT_THAT(described.out, HasSubstr("origin VARCHAR, delay BIGINT"));
+  EXPECT_THAT(described.out, HasSubstr("QUARANTINE_OVER_BUDGET"));
+  EXPECT_THAT(Run({"slice", "list"}).out, HasSubstr("operations.on_time  RUNNING  fresh"));
+  EXPECT_THAT(Run({"slice", "list", "operations", "--json"}).out,
+              HasSubstr("\"applied_position\": \"3000000\""));
+}
+
+TEST_F(SliceCommandsTest, FreezeNeedsAReason) {
+  EXPECT_EQ(Run({"slice", "freeze", "operations.on_time"}).code, 1);
+  EXPECT_EQ(slices_.slice.state(), icepie::v1::RUNNING);
+  const Outcome frozen = Run({"slice", "freeze", "operations.on_time", "--reason", "INC-4711"});
+  EXPECT_THAT(frozen.out, StartsWith("operations.on_time FROZEN (stale: SLICE_FROZEN)"));
+}
+
+TEST_F(SliceCommandsTest, DiffExitsWithTwoWhenRowsDiffer) {
+  EXPECT_EQ(Run({"slice", "diff", "operations.on_time"}).code, 0);
+  const Outcome changed = Run({"slice", "diff", "operations.on_time", "g8"});
+  EXPECT_EQ(changed.code, 2);
+  EXPECT_THAT(changed.out, HasSubstr("rows 226 → 226  added 0  removed 0  changed 2"));
+  EXPECT_EQ(Run({"slice", "diff", "operations.on_time", "eight"}).code, 1);
+}
+
+TEST_F(SliceCommandsTest, PromoteIsRefusedByItsGate) {
+  EXPECT_EQ(Run({"slice", "promote", "operations.on_time", "g8", "--thaw"}).code, 0);
+  EXPECT_EQ(admin_.promoted.generation(), 8);
+  EXPECT_TRUE(admin_.promoted.thaw());
+  const Outcome refused = Run({"slice", "promote", "operations.on_time", "9"});
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_EQ(refused.err, "icepie: generation 9 is building\n");
+}
+
+TEST_F(SliceCommandsTest, ResliceFollowsTheBuild) {
+  const Outcome outcome = Run({"slice", "reslice", "operations.on_time"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("op-71 operations.on_time g8 building"));
+  EXPECT_THAT(outcome.err, HasSubstr("op-71 operations.on_time g8 ready  ██████████ 100 %"));
+  EXPECT_EQ(Run({"slice", "reslice", "operations.on_time", "--no-wait"}).out, "op-71 started\n");
+}
+
+TEST_F(SliceCommandsTest, FailedBuildsAreErrors) {
+  operations_.fails = true;
+  const Outcome outcome = Run({"operation", "watch", "op-71"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("icepie: operations.on_time g8: division by zero"));
+}
+
+TEST_F(SliceCommandsTest, Quarantine) {
+  const Outcome outcome = Run({"slice", "quarantine", "operations.on_time"});
+  EXPECT_THAT(outcome.out, HasSubstr("WRONG_TYPE  delay"));
+  EXPECT_THAT(outcome.out, HasSubstr("1,001 quarantined records, 1 listed"));
+}
+
+TEST_F(SliceCommandsTest, PlanExitsWithTwoWhenItWouldChange) {
+  const std::string file = Write("operations.yaml", "domain: operations\n");
+  EXPECT_EQ(Run({"plan", "-f", file}).code, 0);
+  admin_.plan.set_domain("operations");
+  admin_.plan.set_changed(true);
+  auto* change = admin_.plan.add_changes();
+  change->set_slice("on_time");
+  change->set_kind(icepie::v1::SliceChange::REBUILD);
+  change->set_strategy("aggregate");
+  change->add_breaking("column late is gone");
+  const Outcome outcome = Run({"plan", "-f", file});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_THAT(outcome.out, HasSubstr("~ rebuild   operations.on_time  aggregate"));
+  EXPECT_THAT(outcome.out, HasSubstr("BREAKING: column late is gone"));
+  EXPECT_TRUE(admin_.applied.back().validate_only());
+}
+
+TEST_F(SliceCommandsTest, ApplyOfADirectoryInOrder) {
+  Write("b.yaml", "b");
+  Write("a.yaml", "a");
+  Write("notes.txt", "c");
+  EXPECT_EQ(Run({"apply", "-f", directory_, "--prune", "--reason", "r"}).code, 0);
+  ASSERT_EQ(admin_.applied.size(), 2U);
+  EXPECT_EQ(admin_.applied[0].file(), "a");
+  EXPECT_EQ(admin_.applied[1].file(), "b");
+  EXPECT_TRUE(admin_.applied[0].prune());
+  EXPECT_FALSE(admin_.applied[0].validate_only());
+  EXPECT_EQ(admin_.applied[0].actor(), "tester");
+  EXPECT_EQ(Run({"apply", "-f", directory_ + "/none.yaml"}).code, 1);
+}
+
+TEST_F(SliceCommandsTest, ApplyFollowsBuildsAndPromotes) {
+  admin_.plan.set_domain("operations");
+  admin_.plan.set_changed(true);
+  auto* change = admin_.plan.add_changes();
+  change->set_slice("on_time");
+  change->set_kind(icepie::v1::SliceChange::REBUILD);
+  change->set_operation("operations/op-71");
+  const std::string file = Write("operations.yaml", "domain: operations\n");
+  const Outcome waited = Run({"apply", "-f", file});
+  EXPECT_THAT(waited.out, HasSubstr("then icepie slice promote operations.on_time"));
+  EXPECT_EQ(admin_.promoted.name(), "");
+  const Outcome promoted = Run({"apply", "-f", file, "--promote"});
+  EXPECT_EQ(promoted.code, 0) << promoted.err;
+  EXPECT_EQ(admin_.promoted.name(), "operations.on_time");
+}
+
+TEST_F(SliceCommandsTest, RefusedDefinitionsNameEveryLine) {
+  ErrorDetail detail{"DEFINITION_INVALID", {}, {}, {}};
+  detail.violations.push_back({"slices.a.sql", "o.yaml:3:5: no column dely"});
+  detail.violations.push_back({"slices.b.sql", "o.yaml:9:5: no column orign"});
+  admin_.apply_error =
+      MakeError(absl::StatusCode::kInvalidArgument, "o.yaml:3:5: no column dely", detail);
+  const Outcome outcome = Run({"apply", "-f", Write("o.yaml", "x")});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.err,
+            "icepie: o.yaml:3:5: no column dely\n"
+            "  slices.b.sql: o.yaml:9:5: no column orign\n");
+  admin_.apply_error = MakeError(absl::StatusCode::kFailedPrecondition,
+                                 "b would be deleted; --prune", "REMOVES_SLICES");
+  EXPECT_EQ(Run({"apply", "-f", Write("o.yaml", "x")}).code, 3);
+}
+
+TEST_F(SliceCommandsTest, Domains) {
+  EXPECT_EQ(Run({"domain", "get", "operations"}).out, "domain: operations  # as written\n");
+  EXPECT_THAT(Run({"domain", "list"}).out, HasSubstr("live running pid 1234"));
+  EXPECT_THAT(Run({"--json", "domain", "list"}).out, HasSubstr("\"pid\": \"1234\""));
+}
+
+TEST_F(SliceCommandsTest, StatusNamesTheUnhealthyAndFoldsTheRest) {
+  EXPECT_THAT(Run({"status"}).out,
+              StartsWith("core OK  head 3,001,200    2 domains, 2 slices: 2 fresh\n"));
+  Freeze(&slices_.slice);
+  const Outcome outcome = Run({"status"});
+  EXPECT_THAT(outcome.out, HasSubstr("1 fresh, 1 FROZEN"));
+  EXPECT_THAT(outcome.out, HasSubstr("operations.on_time  FROZEN  INC-4711 by tester"));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("network.routes")));
+}
+
+TEST_F(SliceCommandsTest, WaitReturnsOrSaysWhereItStands) {
+  EXPECT_EQ(Run({"slice", "wait", "operations.on_time", "--state", "RUNNING", "--fresh"}).code, 0);
+  core_.head = 3'000'001;
+  const Outcome late =
+      Run({"slice", "wait", "operations.on_time", "--fresh", "--timeout", "120ms"});
+  EXPECT_EQ(late.code, 1);
+  EXPECT_THAT(late.err, HasSubstr("in vain: operations.on_time RUNNING"));
+  EXPECT_EQ(Run({"slice", "wait", "operations.on_time", "--state", "SLEEPING"}).code, 1);
+  EXPECT_EQ(Run({"slice", "wait", "operations.nope"}).code, 1);
+}
+
+TEST_F(SliceCommandsTest, WhatWaitWaitsFor) {
+  Slice slice = OnTime();
+  SliceWait wait;
+  EXPECT_TRUE(Holds(wait, slice, 9'000'000));
+  wait.fresh = true;
+  EXPECT_FALSE(Holds(wait, slice, 9'000'000));
+  slice.mutable_meta()->mutable_next_refresh_time()->set_seconds(1);
+  EXPECT_TRUE(Holds(wait, slice, 9'000'000));  // scheduled: behind by its own promise
+  slice.mutable_meta()->set_stale(true);
+  EXPECT_FALSE(Holds(wait, slice, 0));
+  wait = SliceWait();
+  wait.min_position = 3'000'001;
+  EXPECT_FALSE(Holds(wait, slice, 0));
+  wait.min_position = 3'000'000;
+  EXPECT_TRUE(Holds(wait, slice, 0));
+  wait.generation_ready = true;
+  EXPECT_FALSE(Holds(wait, slice, 0));
+  slice.add_generations()->set_state(icepie::v1::Generation::READY);
+  EXPECT_TRUE(Holds(wait, slice, 0));
+}
+
+TEST_F(SliceCommandsTest, UnreachableDaemonGetsTheRemedy) {
+  address_ = "127.0.0.1:1";
+  const Outcome outcome = Run({"status"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, StartsWith("icepie: cannot reach the daemon at 127.0.0.1:1: start it"));
+}
+
+TEST_F(SliceCommandsTest, UsageErrorsAreOneLine) {
+  for (const auto& arguments :
+       std::vector<std::vector<std::string>>{{},
+                                             {"frob"},
+                                             {"slice"},
+                                             {"slice", "frob"},
+                                             {"query", "operations"},
+                                             {"status", "--frob"},
+                                             {"status", "--timeout", "soon"},
+                                             {"import", "a", "b", "--batch-records", "0"}}) {
+    const Outcome outcome = Run(arguments);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(outcome.err, StartsWith("icepie: "));
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+  }
+  const Outcome help = Run({"--help"});
+  EXPECT_EQ(help.code, 0);
+  EXPECT_THAT(help.out, HasSubstr("Usage: icepie"));
+  EXPECT_EQ(Run({"slice", "--help"}).code, 0);
+}
+
+}  // namespace
+}  // namespace icepie::cli

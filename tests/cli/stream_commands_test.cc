@@ -1,0 +1,153 @@
+// stream, append, import and read against the real core and its service.
+#include <gmock/gmock.h>
+
+#include "core/core.h"
+#include "server/core_service.h"
+#include "tests/cli/program_fixture.h"
+
+namespace icepie::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+class StreamCommandsTest : public ProgramFixture {
+ protected:
+  void SetUp() override {
+    ProgramFixture::SetUp();
+    CoreOptions options;
+    options.directory = directory_ + "/core";
+    auto core = Core::Open(options);
+    ASSERT_TRUE(core.ok()) << core.status();
+    core_ = *std::move(core);
+    service_ = std::make_unique<server::CoreService>(core_.get());
+    Serve({service_.get()});
+  }
+
+  void TearDown() override {
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_.reset();
+    service_.reset();
+    core_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+
+  int64_t EndOffset(const std::string& stream) {
+    const auto info = core_->GetStream(stream);
+    return info.ok() ? info->end_offset : -1;
+  }
+
+  std::string Lines(int from, int to) {
+    std::string lines;
+    for (int i = from; i < to; ++i) lines += "{\"n\":" + std::to_string(i) + "}\n";
+    return lines;
+  }
+
+  std::unique_ptr<Core> core_;
+  std::unique_ptr<server::CoreService> service_;
+};
+
+TEST_F(StreamCommandsTest, CreateAndList) {
+  EXPECT_EQ(Run({"stream", "create", "flights"}).out, "stream flights (json, 0 records)\n");
+  EXPECT_EQ(Run({"stream", "create", "raw", "--format", "bytes"}).code, 0);
+  const Outcome listed = Run({"stream", "list"});
+  EXPECT_THAT(listed.out, HasSubstr("flights  json"));
+  EXPECT_THAT(listed.out, HasSubstr("2 streams · head position 0"));
+  EXPECT_THAT(Run({"--json", "stream", "list"}).out, HasSubstr("\"end_offset\": \"0\""));
+  EXPECT_THAT(Run({"stream", "list", "--json"}).out, HasSubstr("\"name\": \"flights\""));
+  const Outcome other = Run({"stream", "create", "raw"});
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.err, StartsWith("icepie: "));
+  EXPECT_EQ(Run({"stream", "create", "Bad Name"}).code, 1);
+}
+
+TEST_F(StreamCommandsTest, AppendAndRead) {
+  Run({"stream", "create", "flights"});
+  EXPECT_EQ(Run({"append", "flights", "--payload", "{\"a\":1}", "--key", "k"}).out,
+            "1 record at position 0 · end position 1\n");
+  EXPECT_EQ(Run({"append", "flights"}, "{\"a\":2}\n\n{\"a\":3}\n").out,
+            "2 records at position 1 · end position 3\n");
+  const Outcome read = Run({"read", "flights", "--from", "0", "--limit", "2"});
+  EXPECT_EQ(read.code, 0);
+  EXPECT_THAT(read.out, HasSubstr("[k]  {\"a\":1}\n"));
+  EXPECT_THAT(read.out, HasSubstr("{\"a\":2}\n"));
+  EXPECT_THAT(read.out, Not(HasSubstr("{\"a\":3}")));
+  EXPECT_THAT(Run({"read", "--json"}).out, HasSubstr("\"stream\":\"flights\""));
+}
+
+TEST_F(StreamCommandsTest, RefusedAppendsChangeNothing) {
+  Run({"stream", "create", "flights"});
+  const Outcome bad = Run({"append", "flights"}, "{\"a\":1}\n{\"a\":}\n");
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_THAT(bad.err, HasSubstr("records[1]"));
+  EXPECT_EQ(Run({"append", "flights"}, "\n").code, 1);
+  EXPECT_EQ(Run({"append", "nope", "--payload", "1"}).code, 1);
+  const Outcome large = Run({"append", "flights"}, "\"" + std::string(4 << 20, 'x') + "\"\n");
+  EXPECT_THAT(large.err, HasSubstr("icepie import flights -"));
+  EXPECT_EQ(EndOffset("flights"), 0);
+}
+
+TEST_F(StreamCommandsTest, ImportInOrder) {
+  const std::string file = Write("a.jsonl", Lines(0, 5000));
+  const Outcome missing = Run({"import", "flights", file});
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_THAT(missing.err, HasSubstr("--create"));
+  const Outcome imported = Run({"import", "flights", file, "--create", "--batch-records", "77"});
+  EXPECT_EQ(imported.code, 0) << imported.err;
+  EXPECT_THAT(imported.out, StartsWith("5,000 records into flights in "));
+  EXPECT_EQ(EndOffset("flights"), 5000);
+  const Outcome tail = Run({"read", "flights", "--from", "4998"});
+  EXPECT_THAT(tail.out, HasSubstr("{\"n\":4998}\n"));
+  EXPECT_THAT(tail.out, HasSubstr("{\"n\":4999}\n"));
+}
+
+TEST_F(StreamCommandsTest, ResumeDoublesNothing) {
+  const std::string file = Write("a.jsonl", Lines(0, 1000));
+  EXPECT_EQ(Run({"import", "flights", file, "--create", "--resume", "--limit", "300"}).code, 0);
+  EXPECT_EQ(EndOffset("flights"), 300);
+  EXPECT_EQ(Run({"import", "flights", file, "--resume", "--batch-records", "64"}).code, 0);
+  EXPECT_EQ(EndOffset("flights"), 1000);
+  const Outcome again = Run({"import", "flights", file, "--resume"});
+  EXPECT_EQ(again.code, 0);
+  EXPECT_THAT(again.out, StartsWith("nothing to do: stream flights holds 1,000 records"));
+  EXPECT_EQ(EndOffset("flights"), 1000);
+  EXPECT_THAT(Run({"read", "flights", "--from", "300", "--limit", "1"}).out,
+              HasSubstr("{\"n\":300}"));
+}
+
+TEST_F(StreamCommandsTest, BadLineStopsTheImportWhereItIs) {
+  const std::string file = Write("a.jsonl", Lines(0, 200) + "{\"n\":\n" + Lines(201, 300));
+  const Outcome outcome = Run({"import", "flights", file, "--create", "--batch-records", "50"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("a.jsonl:201: not well-formed JSON"));
+  EXPECT_THAT(outcome.err, HasSubstr("200 records stored"));
+  EXPECT_THAT(outcome.err, HasSubstr("--resume"));
+  EXPECT_EQ(EndOffset("flights"), 200);
+}
+
+TEST_F(StreamCommandsTest, RecordTooLargeForTheCore) {
+  const std::string file =
+      Write("a.jsonl", Lines(0, 10) + "\"" + std::string(2 << 20, 'x') + "\"\n" + Lines(11, 20));
+  const Outcome outcome = Run({"import", "flights", file, "--create"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("10 records stored"));
+  EXPECT_THAT(outcome.err, HasSubstr("in the batch after record 10 of"));
+}
+
+TEST_F(StreamCommandsTest, CsvAndMixedUp) {
+  EXPECT_EQ(Run({"import", "airports", Write("a.csv", "iata,city\nZRH,Zürich\n"), "--create"}).code,
+            0);
+  EXPECT_THAT(Run({"read", "airports"}).out, HasSubstr(R"({"iata":"ZRH","city":"Zürich"})"));
+  EXPECT_EQ(Run({"import", "airports", "/nonexistent.csv"}).code, 1);
+  EXPECT_EQ(Run({"import", "airports", Write("a.txt", "x")}).code, 1);
+}
+
+TEST_F(StreamCommandsTest, EmptyFileImportsNothing) {
+  const Outcome outcome = Run({"import", "flights", Write("a.jsonl", ""), "--create"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, StartsWith("0 records into flights"));
+}
+
+}  // namespace
+}  // namespace icepie::cli
