@@ -17,10 +17,9 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "core/json_validation.h"
 
 namespace icepie::slices {
-
-inline constexpr int kJsonDepthMax = 1024;
 
 enum class JsonKind : uint8_t {
   kMissing,  // no such key, or the way there ends at a null

@@ -38,36 +38,6 @@ class SpanSupply : public RecordSupply {
   absl::Span<const RecordView> records_;
 };
 
-class BlockSupply : public RecordSupply {
- public:
-  BlockSupply(std::vector<std::shared_ptr<const DecodedBlock>> blocks, int64_t from, int64_t end)
-      : blocks_(std::move(blocks)), from_(from), end_(end) {}
-
-  absl::StatusOr<absl::Span<const RecordView>> Next() override {
-    while (next_ < blocks_.size()) {
-      const absl::Span<const RecordView> records = Within(*blocks_[next_++]);
-      if (!records.empty()) return records;
-    }
-    return absl::Span<const RecordView>();
-  }
-
- private:
-  // A block's records are at consecutive positions.
-  absl::Span<const RecordView> Within(const DecodedBlock& block) const {
-    const absl::Span<const RecordView> records = block.records();
-    const int64_t first = block.header().first_position;
-    const auto size = static_cast<int64_t>(records.size());
-    const int64_t skip = std::clamp(from_ - first, int64_t{0}, size);
-    const int64_t stop = std::clamp(end_ - first, skip, size);
-    return records.subspan(static_cast<size_t>(skip), static_cast<size_t>(stop - skip));
-  }
-
-  std::vector<std::shared_ptr<const DecodedBlock>> blocks_;
-  int64_t from_;
-  int64_t end_;
-  size_t next_ = 0;
-};
-
 // ---- Columns ----
 
 duckdb_logical_type LogicalType(const ColumnDef& column) {
@@ -609,10 +579,15 @@ class SourceInputImpl : public SourceInput {
   void SetRecords(OpenSupply open, std::vector<int64_t> excluded) override {
     source_->SetRecords(std::move(open), std::move(excluded));
   }
-  const ScanCounts& counts() const override { return source_->counts(); }
+  const ScanCounts& counts() override {
+    // An error is kept for supply_error(), and the counts are then none.
+    FinishCounts().IgnoreError();
+    return source_->counts();
+  }
   absl::Status supply_error() const override { return source_->error(); }
 
-  absl::Status FinishCounts() override {
+ private:
+  absl::Status FinishCounts() {
     if (source_->counted()) return absl::OkStatus();
     const absl::Status status = WithoutExceptions([&]() -> absl::Status {
       Scan scan(source_);
@@ -627,7 +602,6 @@ class SourceInputImpl : public SourceInput {
     return status;
   }
 
- private:
   std::shared_ptr<ScanSource> source_;
   int64_t id_;
 };
@@ -678,11 +652,6 @@ std::string ViewSql(const SourceDef& source, int64_t id) {
 
 std::unique_ptr<RecordSupply> MakeSpanSupply(absl::Span<const RecordView> records) {
   return std::make_unique<SpanSupply>(records);
-}
-
-std::unique_ptr<RecordSupply> MakeBlockSupply(
-    std::vector<std::shared_ptr<const DecodedBlock>> blocks, int64_t from, int64_t end) {
-  return std::make_unique<BlockSupply>(std::move(blocks), from, end);
 }
 
 absl::StatusOr<std::unique_ptr<SourceInput>> SourceInput::Create(DuckConnection& connection,

@@ -13,7 +13,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/block.h"
 #include "core/record.h"
 #include "slices/definition.h"
 
@@ -31,10 +30,6 @@ class RecordSupply {
 
 // Records in memory, which must outlive the supply.
 std::unique_ptr<RecordSupply> MakeSpanSupply(absl::Span<const RecordView> records);
-
-// The records at positions [from, end) of blocks of one stream, in position order.
-std::unique_ptr<RecordSupply> MakeBlockSupply(
-    std::vector<std::shared_ptr<const DecodedBlock>> blocks, int64_t from, int64_t end);
 
 // A record that could not be read for the columns asked for.
 struct BadRecord {
@@ -91,16 +86,13 @@ class SourceInput {
   using OpenSupply = std::function<absl::StatusOr<std::unique_ptr<RecordSupply>>()>;
   virtual void SetRecords(OpenSupply open, std::vector<int64_t> excluded) = 0;
 
-  // Counts of the last complete scan since SetRecords; zero before. A source that a statement scans
-  // twice (a self join) is counted once. A scan that DuckDB stops early (LIMIT) leaves them alone,
-  // and it may skip a scan whose rows cannot matter (a join with nothing): call FinishCounts first.
-  virtual const ScanCounts& counts() const = 0;
+  // What the last complete scan since SetRecords saw. A source that a statement scans twice (a self
+  // join) is counted once. When no statement has scanned to the end (LIMIT, or a join with nothing,
+  // for which DuckDB skips the other side), the records are read once more for the counts; should
+  // that fail, they are zero and supply_error() says why.
+  virtual const ScanCounts& counts() = 0;
 
-  // Reads the records once without a statement when none has scanned them completely since
-  // SetRecords. The supply's error, if it fails.
-  virtual absl::Status FinishCounts() = 0;
-
-  // The error of `open` or the supply that made a statement fail since SetRecords; OK if none did.
+  // The error of `open` or the supply that a statement or counts() met since SetRecords.
   virtual absl::Status supply_error() const = 0;
 };
 
