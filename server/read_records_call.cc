@@ -14,6 +14,8 @@ namespace {
 constexpr int64_t kMessageBytes = int64_t{1} << 20;
 constexpr int64_t kFetchBytes = int64_t{256} << 10;  // compressed; several times as much decoded
 constexpr int64_t kRecordOverheadBytes = 64;
+// Commits come every fraction of a millisecond; a follower looks for its records less often.
+constexpr auto kFollowInterval = std::chrono::milliseconds(1);
 constexpr int64_t kNoEnd = std::numeric_limits<int64_t>::max();
 
 }  // namespace
@@ -46,6 +48,8 @@ FeedStep ReadRecordsCall::Step(icepie::v1::ReadRecordsResponse& response) {
     checked_ = true;
   }
   if (sent_any_ && AtEnd()) return FeedStep::Finish(absl::OkStatus());
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (now < not_before_) return FeedStep::Wait(std::nullopt, not_before_);
   const int64_t head = core_->head_position();
   response.Clear();
   message_bytes_ = 0;
@@ -54,6 +58,7 @@ FeedStep ReadRecordsCall::Step(icepie::v1::ReadRecordsResponse& response) {
   }
   if (response.records_size() == 0 && !(AtEnd() && !sent_any_)) {
     if (AtEnd()) return FeedStep::Finish(absl::OkStatus());
+    not_before_ = now + kFollowInterval;
     return FeedStep::Wait(head, std::nullopt);
   }
   response.set_next_position(next_);

@@ -42,6 +42,7 @@ class ReadRecordsCall final : public FeedCall<icepie::v1::ReadRecordsResponse> {
   int64_t message_bytes_ = 0;
   bool checked_ = false;
   bool sent_any_ = false;
+  SteadyTime not_before_;  // of the next reading
 
   std::deque<StoredBlock> blocks_;  // fetched, not yet opened
   int64_t fetched_position_ = 0;    // everything wanted below it is in blocks_, or sent

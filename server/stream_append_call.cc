@@ -8,9 +8,10 @@
 namespace icepie::server {
 namespace {
 
-// Batches whose answer has not been written. When so many are in flight nothing more is read, and
-// gRPC's flow control holds the client back.
+// When so much is in flight nothing more is read, and gRPC's flow control holds the client back.
+// The bytes are a small part of the core's queue, so that several clients do not fill it.
 constexpr size_t kInFlightMax = 16;
+constexpr int64_t kInFlightBytesMax = int64_t{4} << 20;
 
 }  // namespace
 
@@ -35,11 +36,14 @@ void StreamAppendCall::OnReadDone(bool ok) {
 }
 
 void StreamAppendCall::Submit() {
-  Answer* slot = nullptr;
+  Slot* slot = nullptr;
+  const auto bytes = static_cast<int64_t>(request_.ByteSizeLong());
   {
     const MutexLock lock(mutex_);
     ++waiting_;
-    slot = &answers_.emplace_back();
+    in_flight_bytes_ += bytes;
+    slot = &in_flight_.emplace_back();
+    slot->bytes = bytes;
   }
   absl::StatusOr<AppendBatch> batch = TakeBatch(request_);
   if (batch.ok()) {
@@ -55,12 +59,12 @@ void StreamAppendCall::Submit() {
   submitting_ = false;
 }
 
-void StreamAppendCall::OnAnswer(Answer* slot, absl::StatusOr<AppendResult> answer) {
+void StreamAppendCall::OnAnswer(Slot* slot, absl::StatusOr<AppendResult> answer) {
   {
     const MutexLock lock(mutex_);
     --waiting_;
     failed_ = failed_ || !answer.ok();
-    slot->emplace(std::move(answer));
+    slot->answer.emplace(std::move(answer));
   }
   Proceed();
 }
@@ -70,7 +74,8 @@ void StreamAppendCall::OnWriteDone(bool ok) {
     const MutexLock lock(mutex_);
     writing_ = false;
     cancelled_ = cancelled_ || !ok;
-    answers_.pop_front();
+    in_flight_bytes_ -= in_flight_.front().bytes;
+    in_flight_.pop_front();
   }
   Proceed();
 }
@@ -85,7 +90,7 @@ void StreamAppendCall::OnCancel() {
 
 bool StreamAppendCall::MayRead() const {
   return !reading_ && !submitting_ && !failed_ && !cancelled_ && !input_ended_ &&
-         answers_.size() < kInFlightMax;
+         in_flight_.size() < kInFlightMax && in_flight_bytes_ < kInFlightBytesMax;
 }
 
 bool StreamAppendCall::AtEnd(grpc::Status& status) const {
@@ -94,16 +99,17 @@ bool StreamAppendCall::AtEnd(grpc::Status& status) const {
     status = grpc::Status(grpc::StatusCode::CANCELLED, "cancelled");
     return true;
   }
-  if (answers_.empty()) return input_ended_;
-  status = ToGrpcStatus(answers_.front()->status());  // an OK one would have been written
+  if (in_flight_.empty()) return input_ended_;
+  status = ToGrpcStatus(in_flight_.front().answer->status());  // an OK one would have been written
   return true;
 }
 
 StreamAppendCall::Next StreamAppendCall::Decide(grpc::Status& status) {
   if (finished_) return Next::kNothing;
-  if (!writing_ && !cancelled_ && !answers_.empty() && answers_.front() && answers_.front()->ok()) {
+  if (!writing_ && !cancelled_ && !in_flight_.empty() && in_flight_.front().answer &&
+      in_flight_.front().answer->ok()) {
     response_.Clear();
-    SetResponse(**answers_.front(), response_);
+    SetResponse(**in_flight_.front().answer, response_);
     writing_ = true;
     return Next::kWrite;
   }

@@ -33,11 +33,15 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<icepie::v1::Append
   void OnDone() override { self_.reset(); }
 
  private:
-  using Answer = std::optional<absl::StatusOr<AppendResult>>;
+  // A batch in flight: from its arrival until its answer is written.
+  struct Slot {
+    int64_t bytes = 0;
+    std::optional<absl::StatusOr<AppendResult>> answer;
+  };
   enum class Next { kNothing, kRead, kWrite, kFinish };
 
   void Submit();
-  void OnAnswer(Answer* slot, absl::StatusOr<AppendResult> answer);
+  void OnAnswer(Slot* slot, absl::StatusOr<AppendResult> answer);
   // Does what can be done now, as often as something can.
   void Proceed();
   Next Decide(grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -51,9 +55,10 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<icepie::v1::Append
   icepie::v1::AppendRecordsResponse response_;  // of the write under way
 
   Mutex mutex_;
-  std::deque<Answer> answers_ ABSL_GUARDED_BY(mutex_);  // one a batch, until it is written
-  int waiting_ ABSL_GUARDED_BY(mutex_) = 0;             // batches without an answer
-  int starting_reads_ ABSL_GUARDED_BY(mutex_) = 0;      // decided on, not yet asked of gRPC
+  std::deque<Slot> in_flight_ ABSL_GUARDED_BY(mutex_);
+  int64_t in_flight_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int waiting_ ABSL_GUARDED_BY(mutex_) = 0;         // batches without an answer
+  int starting_reads_ ABSL_GUARDED_BY(mutex_) = 0;  // decided on, not yet asked of gRPC
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;
   bool submitting_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
