@@ -34,6 +34,11 @@ bool IsUnnest(const Json& node) {
   return function != nullptr && function->kind == FunctionKind::kUnnest;
 }
 
+bool ContainsColumn(const Json& tree) {
+  if (IsClass(tree, "COLUMN_REF")) return true;
+  return tree.is_structured() && std::any_of(tree.begin(), tree.end(), ContainsColumn);
+}
+
 struct Partial {
   std::string sql;   // over the batch's records
   std::string type;  // of the state column
@@ -191,7 +196,9 @@ absl::Status AggregatePlanner::FindKeys() {
   if (TextOf(node_, "aggregate_handling") != "FORCE_AGGREGATES") return absl::OkStatus();
   for (const Json& item : node_["select_list"]) {
     ICEPIE_ASSIGN_OR_RETURN(const Json tree, Normal(item, /*having=*/false));
-    if (!ContainsAggregate(tree)) ICEPIE_RETURN_IF_ERROR(AddKey(item));
+    // As DuckDB does: what is the same in every row is no key of GROUP BY ALL.
+    const bool key = !ContainsAggregate(tree) && ContainsColumn(tree);
+    if (key) ICEPIE_RETURN_IF_ERROR(AddKey(item));
   }
   return absl::OkStatus();
 }

@@ -35,7 +35,8 @@ size_t EditDistance(absl::string_view a, absl::string_view b) {
 
 std::string NearestName(absl::string_view name, const std::vector<std::string>& candidates) {
   const std::string wanted = absl::AsciiStrToLower(name.substr(0, 64));
-  size_t best = wanted.size() / 3 + 2;  // further away is no typing mistake
+  // Further away is no typing mistake; every letter is near every other one.
+  size_t best = wanted.size() < 2 ? 1 : wanted.size() / 3 + 2;
   std::string nearest;
   for (const std::string& candidate : candidates) {
     if (candidate.size() > 64) continue;

@@ -158,9 +158,9 @@ std::vector<TextRun> MapScalar(absl::string_view yaml, const YamlNode& scalar) {
     at = Skip(yaml, at, scalar.text[i], quote);
     if (at != expected) runs.push_back({i, PlaceOf(yaml, at)});
     const bool doubled = quote == '\'' && scalar.text[i] == '\'';
-    at = std::min(at + (doubled ? 2 : 1), yaml.size());
     // A line break ends a run: the next line has a place of its own.
-    expected = scalar.text[i] == '\n' ? std::string::npos : at;
+    expected = scalar.text[i] == '\n' ? std::string::npos : at + 1;
+    at = std::min(at + (doubled ? 2 : 1), yaml.size());
   }
   if (runs.empty()) runs.push_back({0, scalar.place});
   return runs;

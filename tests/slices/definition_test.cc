@@ -1,0 +1,319 @@
+#include "slices/definition.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+
+namespace icepie::slices {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr char kOperations[] = R"yaml(domain: operations
+owner: {team: ops-data, contact: "#ops-data", runbook: "https://wiki/ops-slices"}
+sources:
+  flights:
+    stream: raw_flights
+    where: {$.type: flight, $.version: 2, $.test: false, $.code: "7"}
+    columns:
+      departure: {type: TIMESTAMP, path: $.leg.date, format: epoch_ms}
+      delay: int
+      origin: {type: VARCHAR, required: true}
+      fare: {type: "numeric(18, 2)", rounding: half_up, default: "0.00"}
+      tags: {type: JSON, default: "none"}
+  airports: {columns: {iata: TEXT, city: STRING}, latest_by: [iata]}
+slices:
+  on_time:
+    sql: |
+      SELECT origin,
+        count(*) AS flights FROM flights GROUP BY ALL
+    key: [origin]
+    on_bad_record: {action: quarantine, budget: {records: 5}}
+    diff: {tolerance: {flights: 1e-9}}
+  nightly: {sql: "SELECT iata FROM airports", refresh: {cron: "*/15 2-4 1,15 * 0", time_zone: Europe/Zurich}}
+  often: {sql: 'SELECT ''it''''s'', city FROM airports', refresh: {every: 1m30s}}
+  plain: {sql: SELECT city FROM airports, refresh: continuous}
+limits: {memory: 512MB, query_timeout: 5s, max_result_rows: 42}
+)yaml";
+
+TEST(DefinitionTest, ReadsEveryKey) {
+  const absl::StatusOr<DomainDef> domain = ParseDomain(kOperations, "ops.yaml");
+  ASSERT_TRUE(domain.ok()) << domain.status();
+  EXPECT_EQ(domain->domain, "operations");
+  EXPECT_EQ(domain->team, "ops-data");
+  EXPECT_EQ(domain->contact, "#ops-data");
+  EXPECT_EQ(domain->runbook, "https://wiki/ops-slices");
+  EXPECT_EQ(domain->limits.memory_bytes, 512000000);
+  EXPECT_EQ(domain->limits.query_timeout, absl::Seconds(5));
+  EXPECT_EQ(domain->limits.max_result_rows, 42);
+  EXPECT_EQ(domain->file_name, "ops.yaml");
+}
+
+TEST(DefinitionTest, ReadsSources) {
+  const DomainDef domain = ParseDomain(kOperations, "ops.yaml").value();
+  const SourceDef& flights = *domain.FindSource("flights");
+  EXPECT_EQ(flights.stream, "raw_flights");
+  ASSERT_EQ(flights.where.size(), 4U);
+  EXPECT_THAT(flights.where[0].path, ElementsAre("type"));
+  EXPECT_EQ(flights.where[0].json, "\"flight\"");
+  EXPECT_EQ(flights.where[1].json, "2");
+  EXPECT_EQ(flights.where[2].json, "false");
+  EXPECT_EQ(flights.where[3].json, "\"7\"");
+  ASSERT_EQ(flights.columns.size(), 5U);
+  EXPECT_THAT(flights.columns[0].path, ElementsAre("leg", "date"));
+  EXPECT_EQ(flights.columns[0].format, TimeFormat::kEpochMillis);
+  EXPECT_EQ(flights.columns[1].type, "INTEGER");
+  EXPECT_THAT(flights.columns[1].path, ElementsAre("delay"));
+  EXPECT_EQ(flights.columns[1].place.line, 9);
+  EXPECT_TRUE(flights.columns[2].required);
+  EXPECT_EQ(flights.columns[3].type, "DECIMAL(18,2)");
+  EXPECT_EQ(flights.columns[3].decimal_width, 18);
+  EXPECT_EQ(flights.columns[3].decimal_scale, 2);
+  EXPECT_EQ(flights.columns[3].rounding, Rounding::kHalfUp);
+  EXPECT_EQ(flights.columns[3].default_json, "\"0.00\"");
+  const SourceDef& airports = *domain.FindSource("airports");
+  EXPECT_EQ(airports.stream, "airports");
+  EXPECT_THAT(airports.latest_by, ElementsAre("iata"));
+  EXPECT_EQ(domain.FindSource("on_time"), nullptr);
+}
+
+TEST(DefinitionTest, ReadsSlices) {
+  const DomainDef domain = ParseDomain(kOperations, "ops.yaml").value();
+  const SliceDef& on_time = *domain.FindSlice("on_time");
+  EXPECT_EQ(on_time.sql, "SELECT origin,\n  count(*) AS flights FROM flights GROUP BY ALL\n");
+  EXPECT_THAT(on_time.key, ElementsAre("origin"));
+  EXPECT_EQ(on_time.budget.records, 5);
+  EXPECT_EQ(on_time.diff_tolerance.at("flights"), 1e-9);
+  EXPECT_EQ(on_time.refresh.kind, RefreshDef::Kind::kContinuous);
+  const SliceDef& nightly = *domain.FindSlice("nightly");
+  EXPECT_EQ(nightly.refresh.kind, RefreshDef::Kind::kCron);
+  EXPECT_EQ(nightly.refresh.cron, "*/15 2-4 1,15 * 0");
+  EXPECT_EQ(nightly.refresh.time_zone, "Europe/Zurich");
+  EXPECT_EQ(nightly.budget.records, 1000);
+  EXPECT_EQ(domain.FindSlice("often")->refresh.every, absl::Seconds(90));
+  EXPECT_EQ(domain.FindSlice("plain")->refresh.kind, RefreshDef::Kind::kContinuous);
+}
+
+// The place of the first `word` in a slice's SQL, as line:column of the file.
+std::string PlaceOfWord(const std::string& yaml, const std::string& word) {
+  const absl::StatusOr<DomainDef> domain = ParseDomain(yaml, "x.yaml");
+  if (!domain.ok()) return std::string(domain.status().message());
+  const SliceDef& slice = domain->slices.front();
+  const FilePlace place = slice.SqlPlaceAt(slice.sql.find(word));
+  return absl::StrCat(place.line, ":", place.column);
+}
+
+TEST(DefinitionTest, SqlIsMappedToItsPlaceInTheFile) {
+  const std::string head = "domain: d\nsources: {r: {columns: {k: TEXT}}}\nslices:\n";
+  EXPECT_EQ(PlaceOfWord(head + "  a:\n    sql: |\n\n      SELECT k\n        FROM r\n", "FROM"),
+            "8:9");
+  EXPECT_EQ(PlaceOfWord(head + "  a:\n    sql: |\n\n      SELECT k\n        FROM r\n", "SELECT"),
+            "7:7");
+  EXPECT_EQ(PlaceOfWord(head + "  a:\n    sql: >-\n      SELECT k\n      FROM r\n", "FROM"), "7:7");
+  EXPECT_EQ(PlaceOfWord(head + "  a: {sql: SELECT k FROM r}\n", "FROM"), "4:21");
+  EXPECT_EQ(PlaceOfWord(head + "  a:\n    sql: SELECT k\n       FROM r\n", "FROM"), "6:8");
+  EXPECT_EQ(PlaceOfWord(head + "  a: {sql: \"SELECT \\\"k\\\" FROM r\"}\n", "FROM"), "4:26");
+  EXPECT_EQ(PlaceOfWord(head + "  a: {sql: 'SELECT ''k'' FROM r'}\n", "FROM"), "4:26");
+}
+
+struct Bad {
+  const char* yaml;   // lines after `domain: d`
+  const char* error;  // begins with line:column
+};
+
+constexpr char kGood[] = "sources: {r: {columns: {k: TEXT}}}\nslices: {}\n";
+
+std::string ErrorOf(const std::string& yaml) {
+  const absl::Status status = ParseDomain(yaml, "d.yaml").status();
+  if (status.ok()) return "accepted";
+  EXPECT_EQ(ErrorReason(status), "DEFINITION_INVALID");
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  return std::string(status.message());
+}
+
+TEST(DefinitionTest, FaultsOfSourcesHaveTheirPlace) {
+  for (const Bad& bad : std::vector<Bad>{
+           {"sources: {r: {colums: {k: TEXT}, columns: {k: TEXT}}}",
+            "2:15: unknown key `colums` in source r (did you mean \"columns\"? have: columns, "
+            "latest_by, stream, where)"},
+           {"sources: {r: {columns: {k: DECIMAL(18,2)}}}",
+            "2:28: YAML splits the type of `k` at its comma: quote it, \"DECIMAL(18,…)\""},
+           {"sources: {r: {columns: {k: {type: DECIMAL(18,2)}}}}",
+            "2:35: YAML splits the type of `k`"},
+           {"sources: {r: {columns: {k: TEXT, k: INT}}}",
+            "2:34: `k` is there twice in columns of r (first in line 2)"},
+           {"sources: {r: {columns: {k: TEXT, K: INT}}}", "2:34: `K` is there twice"},
+           {"sources: {r: {columns: {k: TEXT}}, r: {columns: {k: TEXT}}}",
+            "2:36: `r` is there twice in sources"},
+           {"sources: {r: {columns: {k: TEXT}, columns: {k: TEXT}}}",
+            "2:35: `columns` is there twice in source r"},
+           {"sources: {R: {columns: {k: TEXT}}}", "2:11: bad name `R`"},
+           {"sources: {_r: {columns: {k: TEXT}}}", "2:11: bad name `_r`"},
+           {"sources: {r: {stream: Not-A-Stream, columns: {k: TEXT}}}",
+            "2:23: bad name `Not-A-Stream`"},
+           {"sources: {r: {columns: {_position: BIGINT}}}", "2:25: bad column name `_position`"},
+           {"sources: {r: {columns: {k: STRUCT(a INT)}}}",
+            "2:28: column k: type `STRUCT(a INT)` is not supported (have: BOOLEAN, "},
+           {"sources: {r: {columns: {k: DECIMAL}}}",
+            "2:28: column k: DECIMAL needs its width and scale"},
+           {"sources: {r: {columns: {k: \"DECIMAL(40,2)\"}}}",
+            "2:28: column k: DECIMAL(40,2): the width is 1 to 38"},
+           {"sources: {r: {columns: {k: [TEXT]}}}",
+            "2:28: sources.r.columns.k must be text, not a list"},
+           {"sources: {r: {columns: {k: {path: $.a}}}}", "2:28: column k has no type"},
+           {"sources: {r: {columns: {k: {type: TEXT, path: a.b}}}}",
+            "2:47: sources.r.columns.k.path: `a.b` is no path"},
+           {"sources: {r: {columns: {k: {type: TEXT, path: \"$.a[0]\"}}}}", "`$.a[0]` is no path"},
+           {"sources: {r: {columns: {k: {type: TEXT, required: maybe}}}}",
+            "2:51: sources.r.columns.k.required must be true or false, not `maybe`"},
+           {"sources: {r: {columns: {k: {type: TEXT, format: iso8601}}}}",
+            "2:49: column k: this format is for DATE, TIMESTAMP and TIMESTAMPTZ, not VARCHAR"},
+           {"sources: {r: {columns: {k: {type: DATE, format: epoch_s}}}}",
+            "2:49: column k: this format is for TIMESTAMP and TIMESTAMPTZ, not DATE"},
+           {"sources: {r: {columns: {k: {type: TIMESTAMP, format: rfc822}}}}",
+            "2:54: sources.r.columns.k.format must be iso8601 or epoch_s or epoch_ms or epoch_us, "
+            "not `rfc822`"},
+           {"sources: {r: {columns: {k: {type: INT, rounding: half_up}}}}",
+            "2:50: column k: rounding is for DECIMAL, not INTEGER"},
+           {"sources: {r: {columns: {k: {type: INT, default: \"x\"}}}}",
+            "2:49: the default of k must be one INTEGER, not `x`"},
+           {"sources: {r: {columns: {k: {type: INT, default: 0, required: true}}}}",
+            "2:49: column k is required and has a default"},
+           {"sources: {r: {columns: {k: TEXT}, latest_by: [q]}}",
+            "2:46: latest_by: source r has no column `q` (have: k)"},
+           {"sources: {r: {columns: {k: TEXT}, latest_by: []}}",
+            "2:46: sources.r.latest_by must be a list of columns"},
+           {"sources: {r: {columns: {k: TEXT}, where: {type: x}}}",
+            "2:43: sources.r.where: `type` is no path"},
+           {"sources: {r: {columns: {k: TEXT}, where: {$.a: [1]}}}",
+            "2:48: a value of where must be a single value"},
+           {"sources: {r: {columns: {}}}", "2:24: source r has no columns"},
+           {"sources: {r: {stream: s}}", "2:11: source r has no columns"},
+           {"sources: {r: text}",
+            "2:14: source r must be a map with columns, latest_by, stream, where, not `text`"},
+           {"sources: [r]", "2:10: sources must be a map of names, not a list"}}) {
+    EXPECT_THAT(ErrorOf(absl::StrCat("domain: d\n", bad.yaml, "\nslices: {}\n")),
+                HasSubstr(absl::StrCat(bad.error[0] == '2' ? "d.yaml:" : "", bad.error)))
+        << bad.yaml;
+  }
+}
+
+TEST(DefinitionTest, FaultsOfSlicesHaveTheirPlace) {
+  for (const Bad& bad : std::vector<Bad>{
+           {"  a: {sql: x, refesh: continuous}",
+            "4:15: unknown key `refesh` in slice a (did you mean \"refresh\"?"},
+           {"  a: {sql: x}\n  a: {sql: y}", "5:3: `a` is there twice in slices (first in line 4)"},
+           {"  r: {sql: x}", "4:3: slice r has the name of the source in line 2"},
+           {"  a: {key: [k]}", "4:3: slice a has no sql"},
+           {"  a: {sql: \"\"}", "4:12: slices.a.sql must be text"},
+           {"  a: {sql: [x]}", "4:12: slices.a.sql must be text, not a list"},
+           {"  a: {sql: x, key: k}", "4:20: slices.a.key must be a list of columns"},
+           {"  a: {sql: x, key: [k, k]}", "4:24: `k` is there twice in slices.a.key"},
+           {"  a: {sql: x, refresh: sometimes}",
+            "4:24: slices.a.refresh must be continuous, {every: 30s}"},
+           {"  a: {sql: x, refresh: {every: 30}}",
+            "4:32: slices.a.refresh.every: `30` is no duration"},
+           {"  a: {sql: x, refresh: {every: -5s}}",
+            "4:32: slices.a.refresh.every: `-5s` is no duration"},
+           {"  a: {sql: x, refresh: {cron: \"0 2 * *\"}}",
+            "4:31: cron `0 2 * *` has 4 fields, not five"},
+           {"  a: {sql: x, refresh: {cron: \"0 24 * * *\"}}",
+            "4:31: cron `0 24 * * *`: hour `24` must be *, a number from 0 to 23"},
+           {"  a: {sql: x, refresh: {cron: \"0 2 * * MON\"}}",
+            "4:31: cron `0 2 * * MON`: weekday `MON`"},
+           {"  a: {sql: x, refresh: {cron: \"0 2 * * *\", time_zone: Europe/Zuerich}}",
+            "4:55: unknown time zone `Europe/Zuerich`"},
+           {"  a: {sql: x, refresh: {cron: \"0 2 * * *\", time_zone: localtime}}",
+            "4:55: unknown time zone `localtime`"},
+           {"  a: {sql: x, refresh: {every: 5s, time_zone: UTC}}",
+            "4:24: time_zone belongs to cron"},
+           {"  a: {sql: x, refresh: {every: 5s, cron: \"0 2 * * *\"}}",
+            "4:24: refresh needs one of every and cron"},
+           {"  a: {sql: x, on_bad_record: {action: drop}}",
+            "4:39: slices.a.on_bad_record.action must be quarantine, not `drop`"},
+           {"  a: {sql: x, on_bad_record: {budget: {records: -1}}}",
+            "4:49: slices.a.on_bad_record.budget.records must be a number from 0"},
+           {"  a: {sql: x, on_bad_record: {budget: {percent: 1}}}",
+            "4:40: unknown key `percent` in budget (have: records)"},
+           {"  a: {sql: x, diff: {tolerance: {k: 2}}}",
+            "4:37: slices.a.diff.tolerance.k must be a number from 0 to 1"}}) {
+    EXPECT_THAT(ErrorOf(absl::StrCat("domain: d\nsources: {r: {columns: {k: TEXT}}}\nslices:\n",
+                                     bad.yaml, "\n")),
+                HasSubstr(absl::StrCat("d.yaml:", bad.error)))
+        << bad.yaml;
+  }
+}
+
+TEST(DefinitionTest, FaultsOfTheFileHaveTheirPlace) {
+  const auto with = [](const std::string& line) {
+    return absl::StrCat("domain: d\n", kGood, line);
+  };
+  EXPECT_THAT(ErrorOf(with("limits: {memory: 5}\n")),
+              HasSubstr("d.yaml:4:18: limits.memory: `5` is no size"));
+  EXPECT_THAT(ErrorOf(with("limits: {memory: 5MB}\n")),
+              HasSubstr("d.yaml:4:18: limits.memory: 5MB is too little"));
+  EXPECT_THAT(ErrorOf(with("limits: {max_result_rows: 0}\n")),
+              HasSubstr("d.yaml:4:27: limits.max_result_rows must be"));
+  EXPECT_THAT(ErrorOf(with("limits: {query_timeout: soon}\n")), HasSubstr("d.yaml:4:25"));
+  EXPECT_THAT(ErrorOf(with("owner: {taem: x}\n")),
+              HasSubstr("d.yaml:4:9: unknown key `taem` in owner (did you mean \"team\"?"));
+  EXPECT_THAT(
+      ErrorOf(with("slice: {}\n")),
+      HasSubstr("d.yaml:4:1: unknown key `slice` in the domain file (did you mean \"slices\"?"));
+  EXPECT_THAT(ErrorOf(with("domain: e\n")), HasSubstr("d.yaml:4:1: `domain` is there twice"));
+  EXPECT_THAT(ErrorOf(with("---\ndomain: e\n")), HasSubstr("a second document"));
+  EXPECT_THAT(ErrorOf(with("owner: &x {team: a}\n")), HasSubstr("d.yaml:4:8: an anchor"));
+  EXPECT_THAT(ErrorOf(with("owner: *x\n")), HasSubstr("d.yaml:4:"));
+  EXPECT_THAT(ErrorOf(with("owner: !!map {team: a}\n")), HasSubstr("tag"));
+  EXPECT_THAT(ErrorOf(with("owner: {team: [a}\n")), HasSubstr("d.yaml:4:"));
+  EXPECT_THAT(ErrorOf("domain: Big\n" + std::string(kGood)),
+              HasSubstr("d.yaml:1:9: bad name `Big`"));
+  EXPECT_THAT(ErrorOf(kGood), HasSubstr("d.yaml:1:1: the domain file has no `domain`"));
+  EXPECT_THAT(ErrorOf(""), HasSubstr("d.yaml:1:1: the file is empty"));
+  EXPECT_THAT(ErrorOf("[1]"), HasSubstr("d.yaml:1:1: the domain file must be a map"));
+  EXPECT_THAT(ErrorOf(std::string(100000, '[')), HasSubstr("nested deeper than 16 levels"));
+  EXPECT_THAT(ErrorOf(std::string((1 << 20) + 1, '#')),
+              HasSubstr("d.yaml:1:1: the file has 1048577 bytes"));
+}
+
+TEST(DefinitionTest, TooManySlicesAreRefused) {
+  std::string yaml = "domain: d\nsources: {r: {columns: {k: TEXT}}}\nslices:\n";
+  for (int i = 0; i < 1000; ++i) absl::StrAppend(&yaml, "  s", i, ": {sql: x}\n");
+  EXPECT_EQ(ErrorOf(yaml), "accepted");
+  EXPECT_THAT(ErrorOf(yaml + "  more: {sql: x}\n"),
+              HasSubstr("slices: 1001 entries, the limit is 1000"));
+}
+
+TEST(DefinitionTest, AllFaultsAreReportedAtOnce) {
+  const absl::Status status =
+      ParseDomain("domain: D\nsources: {r: {columns: {k: TXT}}}\nslices: {a: {sqll: x}}\n",
+                  "d.yaml")
+          .status();
+  const ErrorDetail detail = GetErrorDetail(status).value();
+  ASSERT_EQ(detail.violations.size(), 4U);
+  EXPECT_EQ(detail.violations[0].field, "domain");
+  EXPECT_EQ(detail.violations[1].field, "sources.r.columns.k");
+  EXPECT_EQ(detail.violations[2].field, "slices.a.sqll");
+  EXPECT_THAT(detail.violations[3].description, HasSubstr("d.yaml:3:10: slice a has no sql"));
+  EXPECT_EQ(detail.metadata.at("file"), "d.yaml");
+  EXPECT_EQ(detail.metadata.at("line"), "1");
+  EXPECT_EQ(detail.metadata.at("column"), "9");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("(and 3 more)"));
+}
+
+TEST(DefinitionTest, EmptySlicesAreFine) {
+  const absl::StatusOr<DomainDef> domain =
+      ParseDomain(absl::StrCat("domain: d\n", kGood), "d.yaml");
+  ASSERT_TRUE(domain.ok()) << domain.status();
+  EXPECT_THAT(domain->slices, IsEmpty());
+}
+
+}  // namespace
+}  // namespace icepie::slices

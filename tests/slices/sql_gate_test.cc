@@ -1,0 +1,285 @@
+#include "slices/sql_gate.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "slices/duckdb.h"
+#include "slices/function_list.h"
+
+namespace icepie::slices {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class SqlGateTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    database_ = DuckDatabase::OpenInMemory({{"threads", "1"}}).value();
+    connection_ = DuckConnection::Connect(*database_).value();
+    options_.domain = "ops";
+    options_.known = {"flights", "routes"};
+    options_.resolve = [this](absl::string_view name) -> std::optional<RelationTarget> {
+      if (name != "flights" && name != "routes") return std::nullopt;
+      if (options_.reproducible) return RelationTarget{"", "", std::string(name)};
+      return RelationTarget{"g7", "main", "__result"};
+    };
+  }
+
+  std::string Sql(const std::string& sql) {
+    const absl::StatusOr<GatedQuery> query = GateQuery(*connection_, sql, options_);
+    return query.ok() ? query->sql : ErrorText(query.status());
+  }
+  static std::string ErrorText(const absl::Status& status) {
+    return absl::StrCat(ErrorReason(status), " ", status.message());
+  }
+
+  std::unique_ptr<DuckDatabase> database_;
+  std::unique_ptr<DuckConnection> connection_;
+  GateOptions options_;
+};
+
+TEST_F(SqlGateTest, RelationsAreReplacedAndTheRestStaysAsWritten) {
+  EXPECT_EQ(
+      Sql("SELECT a,  1e3 * b -- c\nFROM flights WHERE x = ';'"),
+      "SELECT a,  1e3 * b -- c\nFROM \"g7\".\"main\".\"__result\" AS \"flights\" WHERE x = ';'");
+  EXPECT_EQ(Sql("select f.a from Flights f, ops.routes as r"),
+            "select f.a from \"g7\".\"main\".\"__result\" f, \"g7\".\"main\".\"__result\" as r");
+  EXPECT_EQ(Sql("FROM \"flights\" t SELECT INTERVAL 1 HOUR;  -- end"),
+            "FROM \"g7\".\"main\".\"__result\" t SELECT INTERVAL 1 HOUR         ");
+  EXPECT_EQ(Sql("FROM x: flights"), "FROM x: \"g7\".\"main\".\"__result\"");
+  EXPECT_THAT(Sql("TABLE flights"), HasSubstr("SQL_FORBIDDEN the relations of this SQL"));
+}
+
+TEST_F(SqlGateTest, RelationsAreListedOnceAndSorted) {
+  const absl::StatusOr<GatedQuery> query = GateQuery(
+      *connection_, "SELECT * FROM routes JOIN flights ON true JOIN ROUTES r ON true", options_);
+  ASSERT_TRUE(query.ok()) << query.status();
+  EXPECT_THAT(query->relations, ElementsAre("flights", "routes"));
+}
+
+TEST_F(SqlGateTest, CteHidesAPublishedNameOnlyWhereItIsInSight) {
+  const auto relations = [&](const std::string& sql) {
+    const absl::StatusOr<GatedQuery> query = GateQuery(*connection_, sql, options_);
+    EXPECT_TRUE(query.ok()) << query.status();
+    return query.ok() ? query->relations : std::vector<std::string>{"refused"};
+  };
+  EXPECT_THAT(relations("WITH flights AS (SELECT 1) SELECT * FROM flights"), IsEmpty());
+  EXPECT_THAT(relations("WITH flights AS (SELECT * FROM flights) SELECT * FROM flights"),
+              ElementsAre("flights"));
+  EXPECT_THAT(relations("SELECT * FROM (WITH routes AS (SELECT 1) SELECT * FROM routes), routes"),
+              ElementsAre("routes"));
+  EXPECT_THAT(
+      relations("WITH RECURSIVE c AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM c WHERE n < 9) "
+                "SELECT * FROM c"),
+      IsEmpty());
+  EXPECT_THAT(
+      relations("WITH a AS (SELECT 1), b AS (SELECT * FROM a) SELECT (SELECT count(*) FROM b)"),
+      IsEmpty());
+  EXPECT_THAT(Sql("WITH a AS (SELECT * FROM b), b AS (SELECT 1) SELECT * FROM a"),
+              HasSubstr("SLICE_NOT_FOUND"));
+  EXPECT_THAT(
+      Sql("WITH RECURSIVE sqlite_master AS (SELECT * FROM sqlite_master) TABLE sqlite_master"),
+      HasSubstr("SLICE_NOT_FOUND"));
+}
+
+struct Refused {
+  const char* sql;
+  const char* error;
+};
+
+TEST_F(SqlGateTest, OnlyOneSelectPasses) {
+  for (const Refused& refused :
+       std::vector<Refused>{{"INSERT INTO flights VALUES (1)", "SQL_NOT_A_SELECT"},
+                            {"CREATE TABLE x AS SELECT 1", "SQL_NOT_A_SELECT"},
+                            {"ATTACH ':memory:' AS m", "SQL_NOT_A_SELECT"},
+                            {"COPY (SELECT 1) TO '/tmp/x'", "SQL_NOT_A_SELECT"},
+                            {"PRAGMA database_list", "SQL_NOT_A_SELECT"},
+                            {"SET threads = 1", "SQL_NOT_A_SELECT"},
+                            {"CALL checkpoint()", "SQL_NOT_A_SELECT"},
+                            {"EXPLAIN SELECT 1", "SQL_NOT_A_SELECT"},
+                            {"DROP TABLE flights", "SQL_NOT_A_SELECT"},
+                            {"SELECT 1; SELECT 2", "SQL_NOT_A_SELECT 2 statements"},
+                            {"SELECT 1; DELETE FROM flights", "SQL_NOT_A_SELECT"},
+                            {"", "SQL_NOT_A_SELECT there is no statement"},
+                            {"-- nothing", "SQL_NOT_A_SELECT there is no statement"},
+                            {"PIVOT flights ON a USING sum(b)", "SQL_NOT_A_SELECT"}}) {
+    EXPECT_THAT(Sql(refused.sql), HasSubstr(refused.error)) << refused.sql;
+  }
+}
+
+TEST_F(SqlGateTest, SyntaxErrorsHaveLineAndColumn) {
+  const absl::StatusOr<GatedQuery> query =
+      GateQuery(*connection_, "SELECT a\nFROM flights\n  WHRE a = 1", options_);
+  EXPECT_THAT(ErrorText(query.status()),
+              HasSubstr("SQL_SYNTAX line 3 column 8: syntax error at or near \"a\""));
+  const ErrorDetail detail = GetErrorDetail(query.status()).value();
+  EXPECT_EQ(detail.metadata.at("line"), "3");
+  EXPECT_EQ(detail.metadata.at("column"), "8");
+}
+
+TEST_F(SqlGateTest, ForbiddenThingsAreNamedWithTheirPlace) {
+  for (const Refused& refused : std::vector<Refused>{
+           {"SELECT *\nFROM read_csv('/etc/passwd')",
+            "SQL_FORBIDDEN line 2 column 6: table function read_csv() is not allowed: reads files"},
+           {"SELECT * FROM '/etc/passwd'",
+            "SQL_FORBIDDEN line 1 column 15: \"/etc/passwd\" is not a published"},
+           {"SELECT * FROM \"data.parquet\"", "SQL_FORBIDDEN line 1 column 15"},
+           {"SELECT * FROM duckdb_settings()", "SQL_FORBIDDEN"},
+           {"SELECT * FROM query('DROP TABLE x')", "SQL_FORBIDDEN"},
+           {"SELECT * FROM pragma_database_size()", "SQL_FORBIDDEN"},
+           {"SELECT * FROM range((SELECT count(*) FROM glob('*')))", "SQL_FORBIDDEN"},
+           {"SELECT * FROM g7.main.__state",
+            "SQL_FORBIDDEN line 1 column 15: relation g7.main.__state is not in domain ops"},
+           {"SELECT * FROM other.flights", "SQL_FORBIDDEN"},
+           {"SELECT * FROM main.flights", "SQL_FORBIDDEN"},
+           {"SELECT * FROM information_schema.tables", "SQL_FORBIDDEN"},
+           {"SELECT a, getvariable('x') FROM flights",
+            "SQL_FORBIDDEN line 1 column 11: function getvariable() is not allowed: system state"},
+           {"SELECT nextval('s')", "function nextval() is not allowed: sequences"},
+           {"SELECT sleep_ms(1000)", "function sleep_ms() is not allowed: side effects"},
+           {"SELECT current_setting('threads')", "SQL_FORBIDDEN"},
+           {"SELECT a FROM flights WHERE EXISTS (SELECT txid_current())", "SQL_FORBIDDEN"},
+           {"SELECT sum(a) FILTER (WHERE pg_typeof(a) = 'x') FROM flights", "SQL_FORBIDDEN"},
+           {"SELECT a FROM flights ORDER BY write_log('x')", "SQL_FORBIDDEN"},
+           {"SELECT a FROM flights LIMIT (SELECT setseed(1))", "SQL_FORBIDDEN"},
+           {"SELECT list_transform([1], lambda v: currval('s'))", "SQL_FORBIDDEN"},
+           {"SELECT main.current_setting('threads')", "SQL_FORBIDDEN"},
+           {"SELECT system.main.abs(1)", "SQL_FORBIDDEN"},
+           {"SELECT summ(a) FROM flights",
+            "SQL_FORBIDDEN line 1 column 8: unknown function summ(), did you mean sum()?"},
+           {"DESCRIBE flights", "SQL_FORBIDDEN DESCRIBE, SHOW and SUMMARIZE"},
+           {"SHOW TABLES", "SQL_FORBIDDEN"},
+           {"SUMMARIZE flights", "SQL_FORBIDDEN"},
+           {"SELECT * FROM (DESCRIBE flights)", "SQL_FORBIDDEN"},
+           {"SELECT * FROM flights AT (VERSION => 1)", "SQL_FORBIDDEN"},
+           {"SELECT a FROM fligths",
+            "SLICE_NOT_FOUND line 1 column 15: there is no \"fligths\" in domain ops (did you mean "
+            "\"flights\"? have: flights, routes)"},
+           {"SELECT * FROM __progress", "SLICE_NOT_FOUND"}}) {
+    EXPECT_THAT(Sql(refused.sql), HasSubstr(refused.error)) << refused.sql;
+  }
+}
+
+std::string Repeated(const std::string& text, int count) {
+  std::string all;
+  for (int i = 0; i < count; ++i) all += text;
+  return all;
+}
+
+TEST_F(SqlGateTest, TooComplexSqlIsRefusedBeforeItIsBound) {
+  EXPECT_THAT(Sql("SELECT 1" + Repeated("+1", 150)), HasSubstr("SQL_TOO_COMPLEX"));
+  EXPECT_THAT(Sql("SELECT 1" + Repeated("+1", 20000)), HasSubstr("SQL_"));
+  EXPECT_THAT(Sql("SELECT " + Repeated("(", 20000) + "1" + Repeated(")", 20000)),
+              HasSubstr("SQL_"));
+  EXPECT_THAT(Sql("SELECT 1" + Repeated(" UNION ALL SELECT 1", 3000)), HasSubstr("SQL_"));
+  EXPECT_THAT(Sql("SELECT " + Repeated("a, ", 5000) + "b FROM flights"),
+              HasSubstr("SQL_TOO_COMPLEX"));
+  EXPECT_THAT(Sql("SELECT 1 FROM flights f0" + Repeated(", flights", 70)),
+              HasSubstr("SQL_TOO_COMPLEX more than 64 joins"));
+  EXPECT_THAT(Sql("SELECT '" + std::string(65536, 'x') + "'"),
+              HasSubstr("SQL_TOO_COMPLEX the SQL has 65545 bytes, the limit is 65536"));
+  std::string bomb = "WITH c0 AS (SELECT 1 AS a)";
+  for (int i = 1; i < 20; ++i) {
+    absl::StrAppend(&bomb, ", c", i, " AS (SELECT * FROM c", i - 1, " UNION ALL SELECT * FROM c",
+                    i - 1, ")");
+  }
+  EXPECT_THAT(Sql(bomb + " SELECT * FROM c19"), HasSubstr("SQL_TOO_COMPLEX"));
+  EXPECT_THAT(Sql("SELECT 1" + Repeated("+1", 60)), HasSubstr("SELECT 1+1"));
+  EXPECT_THAT(Sql("SELECT 1 FROM flights f0" + Repeated(", flights", 60)), HasSubstr("__result"));
+}
+
+TEST_F(SqlGateTest, DefinitionsMustBeReproducible) {
+  options_.reproducible = true;
+  for (const Refused& refused : std::vector<Refused>{
+           {"SELECT now() FROM flights",
+            "SQL_NOT_REPRODUCIBLE line 1 column 8: now() reads the clock"},
+           {"SELECT current_timestamp FROM flights", "current_timestamp reads the clock"},
+           {"SELECT current_date FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT today() FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT age(t) FROM flights", "age() reads the clock"},
+           {"SELECT ago(INTERVAL 1 HOUR)", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT current_localtimestamp()", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT random() FROM flights", "random() differs from call to call"},
+           {"SELECT gen_random_uuid() FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT current_schema FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT list(a) FROM flights",
+            "list() depends on the order of rows: write list(… ORDER BY _position)"},
+           {"SELECT first(a) FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT any_value(a) FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT string_agg(a, ',') FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT array_agg(DISTINCT a) FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT row_number() OVER (PARTITION BY a) FROM flights", "give OVER (… ORDER BY …)"},
+           {"SELECT first(a) OVER (PARTITION BY b) FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT approx_quantile(a, 0.5) FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT a FROM flights TABLESAMPLE 10%",
+            "SQL_NOT_REPRODUCIBLE line 1 column 15: TABLESAMPLE"},
+           {"SELECT a FROM flights USING SAMPLE 10", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT a FROM flights LIMIT 5", "LIMIT and DISTINCT ON without ORDER BY"},
+           {"SELECT DISTINCT ON (a) a, b FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT (SELECT a FROM flights LIMIT 1)", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT a FROM flights WHERE a = $x",
+            "SQL_FORBIDDEN a definition cannot have parameters"}}) {
+    EXPECT_THAT(Sql(refused.sql), HasSubstr(refused.error)) << refused.sql;
+    options_.reproducible = false;
+    if (absl::string_view(refused.error).substr(0, 13) != "SQL_FORBIDDEN") {
+      EXPECT_THAT(Sql(refused.sql), HasSubstr("SELECT")) << "queries may: " << refused.sql;
+    }
+    options_.reproducible = true;
+  }
+}
+
+TEST_F(SqlGateTest, ReproducibleSqlPassesAsWritten) {
+  options_.reproducible = true;
+  for (
+      const std::string sql :
+      {"SELECT list(a ORDER BY _position) FROM flights",
+       "SELECT age(t, u), arg_max(a, b) FROM flights",
+       "SELECT row_number() OVER (ORDER BY a) FROM flights ORDER BY a LIMIT 5",
+       "SELECT flights.current_date, \"user\" FROM flights", "SELECT DISTINCT a FROM flights",
+       "SELECT DISTINCT ON (a) a, b FROM flights ORDER BY b",
+       "SELECT EXTRACT(hour FROM t) FROM flights",
+       "SELECT a LIKE 'x%', a || b, a ~ 'x', -a, a ** 2, a[1], a.b, {'x': 1}, MAP {'k': 1} FROM "
+       "flights",
+       "SELECT unnest([1]), coalesce(a, b), nullif(a, b), a::DATE, TRY_CAST(a AS INT) FROM flights",
+       "SELECT * FROM flights, unnest([1, 2]) AS u(x), range(3) AS r, generate_series(1, 2)",
+       "SELECT trim(a), position('x' IN a), substring(a FROM 2), a AT TIME ZONE 'UTC' FROM flights",
+       "FROM (PIVOT flights ON a IN (1, 2) USING sum(b))", "SELECT COLUMNS('a.*') FROM flights"}) {
+    EXPECT_EQ(Sql(sql), sql);
+  }
+}
+
+TEST_F(SqlGateTest, QueriesMayHaveParameters) {
+  EXPECT_THAT(Sql("SELECT a FROM flights WHERE a = $x AND b = $y"), HasSubstr("= $x AND b = $y"));
+  EXPECT_THAT(Sql("SELECT a FROM flights WHERE a = ?"), HasSubstr("a = ?"));
+}
+
+TEST_F(SqlGateTest, ListsCoverAllFunctionsOfTheLinkedDuckDb) {
+  const std::vector<CellRow> rows =
+      connection_
+          ->QueryCells(
+              "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type <> "
+              "'pragma'")
+          .value();
+  std::set<std::string> linked;
+  for (const CellRow& row : rows) linked.insert(std::get<std::string>(row[0]));
+  for (const std::string& name : linked) {
+    const bool listed = FindFunction(name) != nullptr || FindTableFunction(name) != nullptr ||
+                        !WhyLeftOut(name).empty();
+    EXPECT_TRUE(listed) << name << " is in neither list of slices/allowed_functions.inc";
+  }
+  for (const std::string& name : AllowedFunctionNames()) {
+    EXPECT_TRUE(linked.count(name) > 0) << name << " is allowed but not there";
+  }
+}
+
+}  // namespace
+}  // namespace icepie::slices
