@@ -49,7 +49,6 @@ TEST(JsonScanTest, TakesWellFormedText) {
 }
 
 TEST(JsonScanTest, RefusesEverythingElse) {
-  const std::string quote = "\"";
   for (const std::string& text : std::vector<std::string>{"",
                                                           " ",
                                                           "{",
@@ -87,7 +86,7 @@ TEST(JsonScanTest, RefusesEverythingElse) {
                                                           "\"\\udf70\"",
                                                           "\"tab\there\"",
                                                           "\"line\nbreak\"",
-                                                          quote + '\0' + quote,
+                                                          std::string("\"\0\"", 3),
                                                           "\"\xFF\"",
                                                           "\"\xC0\xAF\"",
                                                           "\"\xED\xA0\x80\"",
