@@ -80,7 +80,7 @@ TEST_F(StreamCommandsTest, RefusedAppendsChangeNothing) {
   Run({"stream", "create", "flights"});
   const Outcome bad = Run({"append", "flights"}, "{\"a\":1}\n{\"a\":}\n");
   EXPECT_EQ(bad.code, 1);
-  EXPECT_THAT(bad.err, HasSubstr("records[1]"));
+  EXPECT_THAT(bad.err, HasSubstr("record 1 of the batch"));
   EXPECT_EQ(Run({"append", "flights"}, "\n").code, 1);
   EXPECT_EQ(Run({"append", "nope", "--payload", "1"}).code, 1);
   const Outcome large = Run({"append", "flights"}, "\"" + std::string(4 << 20, 'x') + "\"\n");
