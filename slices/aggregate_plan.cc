@@ -144,6 +144,8 @@ absl::StatusOr<Json> AggregatePlanner::NormalColumn(const Json& column, bool hav
 
 absl::StatusOr<Json> AggregatePlanner::Normal(const Json& expression, bool having, int depth) {
   if (IsClass(expression, "LAMBDA")) return Recompute("has a lambda");
+  // The state's columns compare text byte by byte.
+  if (IsClass(expression, "COLLATE")) return Recompute("has COLLATE");
   if (IsClass(expression, "STAR")) return Recompute("has * beside GROUP BY");
   Json normal = expression;
   if (normal.is_object()) {
@@ -450,10 +452,12 @@ absl::StatusOr<std::string> AggregatePlanner::Fold() {
 }
 
 std::string AggregatePlanner::Why() const {
-  return absl::StrCat(
-      "aggregate: folds records of ", source_.name, " into ", partials_.size(), " partial states",
-      keys_.empty() ? ""
-                    : absl::StrCat(" by ", keys_.size(), keys_.size() == 1 ? " key" : " keys"));
+  const auto counted = [](size_t count, absl::string_view what) {
+    return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
+  };
+  return absl::StrCat("aggregate: folds records of ", source_.name, " into ",
+                      counted(partials_.size(), "partial state"),
+                      keys_.empty() ? "" : absl::StrCat(" by ", counted(keys_.size(), "key")));
 }
 
 absl::StatusOr<SliceStatements> AggregatePlanner::Plan() {

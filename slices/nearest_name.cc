@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/span.h"
 
 namespace icepie::slices {
 namespace {
@@ -52,7 +53,7 @@ std::string NearestName(absl::string_view name, const std::vector<std::string>& 
 std::string SuggestName(absl::string_view name, const std::vector<std::string>& candidates) {
   const std::string nearest = NearestName(name, candidates);
   const size_t listed = std::min(candidates.size(), kListedMax);
-  std::string have = absl::StrJoin(candidates.begin(), candidates.begin() + listed, ", ");
+  std::string have = absl::StrJoin(absl::MakeConstSpan(candidates).first(listed), ", ");
   if (candidates.empty()) have = "nothing";
   if (listed < candidates.size())
     absl::StrAppend(&have, " and ", candidates.size() - listed, " more");

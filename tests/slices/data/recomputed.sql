@@ -23,3 +23,6 @@ unnest | SELECT unnest([1, 2]) AS u, count(*) FROM r GROUP BY ALL
 max() of | SELECT k, max([i]) FROM r GROUP BY k
 arg_max | SELECT k, arg_max(i, t) FROM r GROUP BY k
 HAVING names n | SELECT k, count(*) AS n FROM r GROUP BY k HAVING n > 20
+COLLATE | SELECT k COLLATE NOCASE AS kk, count(*) FROM r GROUP BY 1
+COLLATE | SELECT k, max(s COLLATE NOCASE) AS m FROM r GROUP BY k
+same types | SELECT k, {'n': count(*)} AS st FROM r GROUP BY k
