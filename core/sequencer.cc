@@ -124,7 +124,7 @@ void Sequencer::Commit(std::vector<PreparedAppend> appends) {
   group.Answer(status);
 }
 
-absl::Status Sequencer::Store(std::vector<LogEntry> entries, int64_t end_position) {
+absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_position) {
   if (entries.empty()) return absl::OkStatus();
   // Queued before the core became read-only, so certainly not written.
   ICEPIE_RETURN_IF_ERROR(parts_.guard->Check());

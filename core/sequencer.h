@@ -42,7 +42,7 @@ class Sequencer {
   void Run();
   std::vector<PreparedAppend> TakeGroup();
   void Commit(std::vector<PreparedAppend> appends);
-  absl::Status Store(std::vector<LogEntry> entries, int64_t end_position);
+  absl::Status Store(const std::vector<LogEntry>& entries, int64_t end_position);
   void SyncMark();
 
   const Parts parts_;
