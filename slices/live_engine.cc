@@ -84,7 +84,7 @@ void LiveEngine::Shutdown() {
   recomputes_.reset();
   for (auto& held : held_) {
     const bool changed = held->generation != nullptr && held->complete &&
-                         held->generation->position() != held->saved_position;
+                         held->generation->position() > held->served->snapshot_position();
     if (!changed) continue;
     const absl::Status written = held->generation->WritePosition();
     if (!written.ok()) spdlog::warn("{}: {}", held->spec.slice, written.ToString());
@@ -268,9 +268,8 @@ void LiveEngine::Freeze(Held& held) {
   if (held.generation == nullptr || !held.complete || held.in_run) return;
   const absl::Status written = held.generation->WritePosition();
   if (!written.ok()) spdlog::warn("{}: {}", held.spec.slice, written.ToString());
-  if (held.generation->position() == held.saved_position) return;
+  if (held.generation->position() <= held.served->snapshot_position()) return;
   snapshots_->Request(held.served, held.generation->database(), true);
-  held.saved_position = held.generation->position();
 }
 
 absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanOf(const std::string& file) {
@@ -310,7 +309,6 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
     opened = Generation::Open(*instance_, plan, spec.slice, spec.number, "");
   } else if (snapshot.ok()) {
     held.complete = true;
-    held.saved_position = snapshot->progress.applied_position;
     held.saved_time = absl::FromUnixMicros(snapshot->time_us);
   }
   ICEPIE_RETURN_IF_ERROR(opened.status());
@@ -446,7 +444,13 @@ void LiveEngine::PlaceOnTracks() {
   std::vector<Held*> behind;
   for (Held* held : waiting) {
     if (held->track != nullptr) continue;
-    if (held->recompute() || held->generation->position() >= main_->position()) {
+    const int64_t position = held->generation->position();
+    if (held->recompute()) {
+      held->dirty = true;  // records may have passed while it was not looking
+      JoinMain(*held);
+    } else if (position > main_->position() + kTrackSpread) {
+      LeadWith(*held);
+    } else if (position >= main_->position()) {
       JoinMain(*held);
     } else {
       behind.push_back(held);
@@ -499,6 +503,20 @@ void LiveEngine::JoinMain(Held& held) {
     RemoveTrack(old);
   }
   held.track = main_;
+}
+
+// One that is far ahead does not wait for the main track: it leads a new one, and what was the main
+// track follows until it has caught up.
+void LiveEngine::LeadWith(Held& held) {
+  TrackStreams streams = main_->streams();
+  streams.Add(StreamsOf(held));
+  main_ = AddTrack(streams, held.generation->position());
+  held.track = main_;
+  for (auto& each : held_) {
+    if (!each->recompute() || each->track == nullptr) continue;
+    each->track = main_;
+    each->dirty = true;
+  }
 }
 
 void LiveEngine::MergeTracks() {
@@ -828,12 +846,11 @@ void LiveEngine::StepSnapshots() {
   for (auto& held : held_) {
     if (held->generation == nullptr || !held->complete || held->in_run) continue;
     const int64_t row = held->generation->progress().applied_position;
-    if (row <= held->saved_position) continue;
-    const bool first = held->saved_position < 0;
+    if (row <= held->served->snapshot_position()) continue;
+    const bool first = held->saved_time == absl::InfinitePast();
     if (!first && now < held->saved_time + options_.snapshot_interval) continue;
     // The first one is what the standby waits for.
     if (!snapshots_->Request(held->served, held->generation->database(), first)) continue;
-    held->saved_position = row;
     held->saved_time = now;
   }
 }

@@ -52,7 +52,6 @@ class LiveEngine : public Engine {
     absl::Time next_retry = absl::InfinitePast();
     int64_t records_max = 0;
     // Snapshots.
-    int64_t saved_position = -1;
     absl::Time saved_time = absl::InfinitePast();
     // Recompute.
     bool dirty = true;  // inputs may have changed unseen
@@ -103,6 +102,7 @@ class LiveEngine : public Engine {
   void PlaceOnTracks();
   void StartMainTrack(std::vector<Held*>& waiting);
   void JoinMain(Held& held);
+  void LeadWith(Held& held);
   void MergeTracks();
   void RemoveTrack(Track* track);
   void NoteRecords(const RecordBatch& batch);

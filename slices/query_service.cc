@@ -19,6 +19,7 @@ namespace {
 
 constexpr absl::Duration kWatchInterval = absl::Milliseconds(20);
 constexpr size_t kWaitingMax = 256;
+constexpr int64_t kRowsMax = 1000000;  // of questions that read no slice with a limit of its own
 
 std::string Relation(const std::string& alias) {
   return absl::StrCat(QuoteIdentifier(alias), ".main.__result");
@@ -359,7 +360,7 @@ absl::StatusOr<Answer> QueryService::Execute(Runner& runner, const Prepared& pre
 absl::StatusOr<Answer> QueryService::ExecuteInTransaction(Runner& runner, const Prepared& prepared,
                                                           const Question& question) const {
   Answer answer;
-  int64_t rows_max = question.rows_max > 0 ? question.rows_max : INT64_MAX;
+  int64_t rows_max = question.rows_max > 0 ? question.rows_max : kRowsMax;
   size_t known = 0;
   for (const ResolvedSlice& slice : prepared.slices) {
     ICEPIE_ASSIGN_OR_RETURN(const auto rows,

@@ -92,6 +92,11 @@ void ServedSlice::SetSnapshot(SnapshotInfo snapshot) {
   report_.snapshot = std::move(snapshot);
 }
 
+int64_t ServedSlice::snapshot_position() const {
+  MutexLock lock(mutex_);
+  return report_.snapshot ? report_.snapshot->position : -1;
+}
+
 void ServedSlice::SetNextRefresh(std::optional<absl::Time> time) {
   MutexLock lock(mutex_);
   report_.next_refresh_time = time;

@@ -64,6 +64,7 @@ class ServedSlice {
   bool stopped() const;
 
   void SetSnapshot(SnapshotInfo snapshot);
+  int64_t snapshot_position() const;  // -1: none
   void SetNextRefresh(std::optional<absl::Time> time);
   void SetServing(bool serving);
   void SetBackfillTarget(int64_t position);

@@ -1,0 +1,150 @@
+#include "slices/query_service.h"
+
+#include <future>
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/slices/engine_fixture.h"
+
+namespace icepie::slices {
+namespace {
+
+using testing::HasSubstr;
+using Operator = SelectFilter::Operator;
+
+class QueryServiceTest : public EngineFixture {
+ protected:
+  void SetUp() override {
+    feed_.Append("orders",
+                 {Order("Bern", 10), Order("Basel", 5), Order("Bern", 1), Order("Chur", 7)});
+    StartLive();
+    Configure({Spec("by_city"), Spec("lines")});
+    WaitForPosition("by_city", 4);
+    WaitForPosition("lines", 4);
+  }
+
+  absl::StatusOr<Answer> Select(SelectQuestion select) {
+    Question question;
+    question.text = std::move(select);
+    return Ask(*engine_, std::move(question));
+  }
+
+  static std::string Body(const absl::StatusOr<Answer>& answer) {
+    return answer.ok() ? answer->rows.body : answer.status().ToString();
+  }
+};
+
+TEST_F(QueryServiceTest, ASelectFiltersOrdersAndLimits) {
+  SelectQuestion select;
+  select.slice = "shop.by_city";
+  select.columns = {"city", "total"};
+  select.filters = {{"total", Operator::kGte, {std::string("7")}},
+                    {"city", Operator::kIn, {std::string("Bern"), std::string("Chur")}}};
+  select.order_by = {{"total", true}};
+  EXPECT_EQ(Body(Select(select)), R"([{"city":"Bern","total":11},{"city":"Chur","total":7}])");
+  select.limit = 1;
+  EXPECT_EQ(Body(Select(select)), R"([{"city":"Bern","total":11}])");
+  select.filters = {{"city", Operator::kIsNull, {}}};
+  EXPECT_EQ(Body(Select(select)), "[]");
+}
+
+TEST_F(QueryServiceTest, ASelectNamesWhatIsWrong) {
+  SelectQuestion select;
+  select.slice = "by_city";
+  select.columns = {"town"};
+  const auto unknown = Select(select);
+  EXPECT_EQ(ErrorReason(unknown.status()), "SQL_UNKNOWN_COLUMN");
+  EXPECT_THAT(unknown.status().message(), HasSubstr("city, orders, total"));
+  select.columns = {};
+  select.filters = {{"total", Operator::kEq, {}}};
+  EXPECT_EQ(ErrorReason(Select(select).status()), "PARAMETER_INVALID");
+  select.slice = "nothing";
+  EXPECT_EQ(ErrorReason(Select(select).status()), "SLICE_NOT_FOUND");
+}
+
+TEST_F(QueryServiceTest, ParametersAreBoundByName) {
+  Question question;
+  question.text =
+      std::string("SELECT city FROM by_city WHERE city = $city AND total > $least ORDER BY city");
+  question.parameters = {{"city", std::string("Bern")}, {"least", DecimalValue{"10.5"}}};
+  EXPECT_EQ(Body(Ask(*engine_, question)), R"([{"city":"Bern"}])");
+  question.parameters["least"] = int64_t{11};
+  EXPECT_EQ(Body(Ask(*engine_, question)), "[]");
+  question.parameters["more"] = true;
+  EXPECT_EQ(ErrorReason(Ask(*engine_, question).status()), "PARAMETER_INVALID");
+  question.parameters = {{"city", std::string("Bern")}};
+  EXPECT_EQ(ErrorReason(Ask(*engine_, question).status()), "PARAMETER_INVALID");
+}
+
+TEST_F(QueryServiceTest, TooManyRowsAreRefusedAndNotCut) {
+  Question question;
+  question.text = std::string("SELECT * FROM lines");
+  question.rows_max = 3;
+  EXPECT_EQ(ErrorReason(Ask(*engine_, question).status()), "RESULT_TOO_LARGE");
+  question.rows_max = 4;
+  EXPECT_TRUE(Ask(*engine_, question).ok());
+}
+
+TEST_F(QueryServiceTest, KnownVersionsAreNotReadAgain) {
+  Question question;
+  question.text = std::string("SELECT * FROM by_city");
+  const auto first = Ask(*engine_, question);
+  ASSERT_TRUE(first.ok()) << first.status();
+  const SliceReport& report = first->slices.at(0);
+  question.known = {{"by_city", report.info.number, report.progress.content_version}};
+  const auto second = Ask(*engine_, question);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_TRUE(second->not_modified);
+  feed_.Append("orders", {Order("Bern", 1)});
+  WaitForPosition("by_city", 5);
+  const auto third = Ask(*engine_, question);
+  ASSERT_TRUE(third.ok()) << third.status();
+  EXPECT_FALSE(third->not_modified);
+}
+
+TEST_F(QueryServiceTest, AnswersOverTwoSlicesSayWhereEachStands) {
+  const auto answer = Ask("SELECT count(*) AS n FROM by_city, lines");
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  ASSERT_EQ(answer->slices.size(), 2u);
+  EXPECT_EQ(answer->rows.body, R"([{"n":12}])");
+}
+
+TEST_F(QueryServiceTest, WhatTakesTooLongIsStoppedWhileOthersGoOn) {
+  Question slow;
+  slow.text = std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
+  slow.deadline = absl::Now() + absl::Milliseconds(400);
+  std::promise<absl::StatusOr<Answer>> promise;
+  engine_->Ask(slow, [&](absl::StatusOr<Answer> answer) { promise.set_value(std::move(answer)); });
+  EXPECT_TRUE(Ask("SELECT * FROM by_city").ok());
+  const auto answer = promise.get_future().get();
+  EXPECT_EQ(ErrorReason(answer.status()), "QUERY_TIME_LIMIT");
+  EXPECT_THAT(answer.status().message(), HasSubstr("by_city"));
+}
+
+TEST_F(QueryServiceTest, BeyondTheQueueQuestionsAreRefusedAtOnce) {
+  Question slow;
+  slow.text = std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
+  slow.deadline = absl::Now() + absl::Seconds(1);
+  Mutex mutex;
+  int refused = 0;
+  std::vector<std::promise<void>> promises(100);
+  for (auto& promise : promises) {
+    engine_->Ask(slow, [&](const absl::StatusOr<Answer>& answer) {
+      {
+        MutexLock lock(mutex);
+        refused += ErrorReason(answer.status()) == "TOO_MANY_QUERIES" ? 1 : 0;
+      }
+      promise.set_value();
+    });
+  }
+  for (auto& promise : promises) promise.get_future().wait();
+  // Four run and 64 wait; how many of the queue have begun by then is open.
+  EXPECT_GE(refused, 100 - 64 - 4);
+  EXPECT_LT(refused, 100);
+}
+
+}  // namespace
+}  // namespace icepie::slices
