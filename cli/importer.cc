@@ -134,6 +134,7 @@ class Import {
   absl::StatusOr<int> Run() {
     ICEPIE_ASSIGN_OR_RETURN(const Stream stream, FindStream());
     request_.file.check_json = stream.format() != icepie::v1::PAYLOAD_FORMAT_BYTES;
+    was_empty_ = stream.end_offset() == 0;
     if (request_.resume) request_.file.skip = stream.end_offset();
     if (request_.file.skip >= request_.file.limit) return NothingToDo(stream.end_offset());
     ICEPIE_ASSIGN_OR_RETURN(source_, ImportSource::Open(request_.file));
@@ -241,7 +242,8 @@ class Import {
                       FormatCount(request_.file.skip + stored), " of ", request_.file.path, ")");
     }
     absl::StrAppend(&message, "; ", FormatCounted(stored, "record"), " stored");
-    if (stored > 0 || request_.resume) {
+    // A stream that held other records before would have as many of the file's passed over.
+    if (request_.resume || (stored > 0 && was_empty_)) {
       absl::StrAppend(&message, ", go on with: icepie import ", request_.stream, " ",
                       request_.file.path, " --resume");
     }
@@ -278,6 +280,7 @@ class Import {
   BatchQueue queue_;
   Acknowledged acknowledged_;
   std::atomic<int64_t> total_{-1};
+  bool was_empty_ = false;
 };
 
 }  // namespace
