@@ -93,10 +93,6 @@ void Builds::Stop() {
   loop_.Stop();
 }
 
-void Builds::SetEndListener(std::function<void(const std::string& domain)> listener) {
-  end_listener_ = std::move(listener);
-}
-
 void Builds::Resume() {
   auto operations = catalog_.Operations();
   std::reverse(operations.begin(), operations.end());
@@ -201,8 +197,9 @@ void Builds::OnReport(int64_t number, const wv1::BuildReport& report) {
 void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::SliceError& error) {
   auto operation = catalog_.FindOperation(number);
   if (!operation) return;
-  const absl::Status changed = catalog_.Change(
-      operation->domain(), [&](CatalogDomain& domain, std::vector<Catalog::Operation>& changes) {
+  const std::string name = operation->domain();
+  const absl::Status changed =
+      catalog_.Change(name, [&](CatalogDomain& domain, std::vector<Catalog::Operation>& changes) {
         operation = catalog_.FindOperation(number);
         if (!operation || operation->done()) return absl::AbortedError("it has ended");
         operation->set_done(true);
@@ -235,7 +232,6 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
   spdlog::info("{}: {}", OperationName(number),
                ready != nullptr ? "ready" : absl::StrCat("failed: ", error.message()));
   Remove(number);
-  if (end_listener_) end_listener_(operation->domain());
 }
 
 // Ends the process; the files of a generation that did not become ready go after it.

@@ -51,9 +51,6 @@ class Builds {
   // Calls `done` once: when the operation is done, or after `timeout`.
   void WhenDone(int64_t number, absl::Duration timeout, std::function<void()> done);
 
-  // Called (from the builds' own thread) after an operation has ended.
-  void SetEndListener(std::function<void(const std::string& domain)> listener);
-
   // No build starts or ends any more, and nobody waits.
   void Stop();
 
@@ -77,7 +74,6 @@ class Builds {
   Catalog& catalog_;
   Supervisor& supervisor_;
   const size_t running_max_;
-  std::function<void(const std::string&)> end_listener_;
   // The loop's own.
   std::deque<int64_t> waiting_;
   mutable Mutex mutex_;

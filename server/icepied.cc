@@ -35,6 +35,8 @@ int main(int argc, char** argv) {
   const sigset_t signals = BlockSignals();
   std::string config, data_directory, grpc, http;
   CLI::App app("icepied, the daemon of Ice Pie");
+  // A wrapper's options can be overridden by adding others.
+  app.option_defaults()->take_last();
   app.add_option("--config", config, "Settings file (YAML); without it the defaults hold");
   app.add_option("--data-directory", data_directory, "Where everything is kept");
   auto* grpc_option = app.add_option("--listen-grpc", grpc, "HOST:PORT, port 0 picks a free one");

@@ -187,11 +187,6 @@ void ManagedWorker::OnConfigured(int64_t epoch, const absl::Status& status) {
     return;
   }
   configured_epoch_ = epoch;
-  if (!view_.client) {
-    view_.client = client_;
-    SetState("running");
-    on_change_();
-  }
   if (assignment_.epoch() != epoch) Configure();
   Hurry(absl::Seconds(1));
 }
@@ -234,6 +229,11 @@ void ManagedWorker::TakeReport(wv1::WorkerReport report) {
   last_answer_ = absl::Now();
   view_.report = std::make_shared<const wv1::WorkerReport>(std::move(report));
   view_.report_time = last_answer_;
+  // It can be asked once it holds an assignment; before, it knows of no slice.
+  if (!view_.client && configured_epoch_ >= 0 && view_.report->epoch() >= configured_epoch_) {
+    view_.client = client_;
+    SetState("running");
+  }
   on_change_();
 }
 

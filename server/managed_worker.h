@@ -37,7 +37,7 @@ struct WorkerSettings {
 
 // What others may know of a worker; a copy.
 struct WorkerView {
-  std::shared_ptr<WorkerClient> client;  // null unless it is running and configured
+  std::shared_ptr<WorkerClient> client;  // null unless it runs and holds an assignment
   icepie::v1::WorkerStatus status;
   std::shared_ptr<const icepie::worker::v1::WorkerReport> report;  // the last, kept after its end
   absl::Time report_time = absl::InfinitePast();

@@ -1,0 +1,321 @@
+// The main paths through the real daemon and real workers.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "server/rpc_status.h"
+#include "tests/e2e/daemon_fixture.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+using ::testing::HasSubstr;
+
+constexpr const char* kShop = R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER}}
+slices:
+  by_item:
+    sql: SELECT item, count(*) AS sales, sum(amount) AS total FROM sales GROUP BY ALL
+    key: [item]
+)";
+
+// The same with another total.
+constexpr const char* kShopInCents = R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER}}
+slices:
+  by_item:
+    sql: SELECT item, count(*) AS sales, sum(amount * 100) AS total FROM sales GROUP BY ALL
+    key: [item]
+)";
+
+constexpr const char* kTotals = "SELECT item, sales, total FROM by_item ORDER BY item";
+
+std::string Sale(const std::string& item, int amount) {
+  return absl::StrCat(R"({"item":")", item, R"(","amount":)", amount, "}");
+}
+
+std::string Reason(const grpc::Status& status) {
+  return ErrorReason(server::FromGrpcStatus(status));
+}
+
+class DaemonTest : public ::testing::Test {
+ protected:
+  void SetUp() override { daemon_.Start(); }
+
+  // Stream, domain and two records; their end position.
+  int64_t StartShop() {
+    EXPECT_TRUE(daemon_.CreateStream("sales").ok());
+    const auto end = daemon_.Append("sales", {Sale("pear", 3), Sale("apple", 2)});
+    EXPECT_TRUE(end.ok()) << end.status();
+    ExpectApplied(kShop);
+    return daemon_.Append("sales", {Sale("pear", 4)}).value_or(-1);
+  }
+
+  v1::ApplyDomainResponse ExpectApplied(const std::string& file) {
+    v1::ApplyDomainResponse response;
+    const auto status = daemon_.Apply(file, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  }
+
+  // Answers at once after apply say NO_SNAPSHOT_YET until the first rows are there.
+  v1::QueryResponse ExpectAnswer(const std::string& sql, int64_t min_position) {
+    v1::QueryResponse response;
+    grpc::Status status;
+    EXPECT_TRUE(Eventually([&] {
+      status = daemon_.Query("shop", sql, min_position, &response);
+      return status.ok() || Reason(status) != "NO_SNAPSHOT_YET";
+    }));
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  }
+
+  grpc::Status Freeze(const std::string& slice, v1::Slice* response) {
+    v1::FreezeSliceRequest request;
+    request.set_name(slice);
+    request.set_reason("INC-1");
+    request.set_actor("ann");
+    return daemon_.Admin()->FreezeSlice(Within(absl::Seconds(20)).get(), request, response);
+  }
+  grpc::Status Thaw(const std::string& slice, v1::Slice* response) {
+    v1::ThawSliceRequest request;
+    request.set_name(slice);
+    return daemon_.Admin()->ThawSlice(Within(absl::Seconds(20)).get(), request, response);
+  }
+
+  // Waits until the standby could answer for the slice.
+  void WaitForSnapshot(int64_t position) {
+    ASSERT_TRUE(Eventually(
+        [&] { return daemon_.GetSlice("shop.by_item").snapshot_position() >= position; }));
+  }
+
+  google::longrunning::Operation WaitForOperation(const std::string& name) {
+    google::longrunning::WaitOperationRequest request;
+    google::longrunning::Operation operation;
+    request.set_name(name);
+    Eventually(
+        [&] {
+          const auto status = daemon_.Operations()->WaitOperation(Within(absl::Seconds(20)).get(),
+                                                                  request, &operation);
+          EXPECT_TRUE(status.ok()) << status.error_message();
+          return operation.done() || !status.ok();
+        },
+        absl::Seconds(60));
+    return operation;
+  }
+
+  DaemonFixture daemon_;
+};
+
+TEST_F(DaemonTest, AnswersWithTheAppendedRecordsAndSaysWhatItIs) {
+  const int64_t end = StartShop();
+  const auto answer = ExpectAnswer(kTotals, end);
+  EXPECT_EQ(answer.body(),
+            R"([{"item":"apple","sales":1,"total":2},{"item":"pear","sales":2,"total":7}])");
+  EXPECT_FALSE(answer.meta().stale());
+  ASSERT_EQ(answer.meta().slices_size(), 1);
+  EXPECT_EQ(answer.meta().slices(0).slice(), "shop.by_item");
+  EXPECT_GE(answer.meta().slices(0).applied_position(), end);
+  EXPECT_EQ(answer.meta().slices(0).generation(), 1);
+  EXPECT_EQ(answer.meta().slices(0).source(), v1::LIVE);
+}
+
+TEST_F(DaemonTest, FreezingStopsApplyingAndThawingCatchesUp) {
+  const int64_t end = StartShop();
+  ExpectAnswer(kTotals, end);
+  v1::Slice slice;
+  ASSERT_TRUE(Freeze("shop.by_item", &slice).ok());
+  EXPECT_EQ(slice.state(), v1::FROZEN);
+  ASSERT_TRUE(Freeze("shop.by_item", &slice).ok()) << "freezing twice is freezing";
+  const int64_t later = daemon_.Append("sales", {Sale("plum", 1)}).value_or(-1);
+
+  const auto frozen = ExpectAnswer(kTotals, -1);
+  EXPECT_THAT(frozen.body(), ::testing::Not(HasSubstr("plum")));
+  EXPECT_TRUE(frozen.meta().stale());
+  EXPECT_EQ(frozen.meta().slices(0).stale_reason(), v1::SLICE_FROZEN);
+  v1::QueryResponse ignored;
+  EXPECT_EQ(Reason(daemon_.Query("shop", kTotals, later, &ignored)), "POSITION_UNREACHABLE");
+
+  ASSERT_TRUE(Thaw("shop.by_item", &slice).ok());
+  const auto thawed = ExpectAnswer(kTotals, later);
+  EXPECT_THAT(thawed.body(), HasSubstr("plum"));
+  EXPECT_FALSE(thawed.meta().stale());
+}
+
+TEST_F(DaemonTest, NoQueryFailsWhileTheLiveWorkerIsKilled) {
+  const int64_t end = StartShop();
+  const std::string expected = ExpectAnswer(kTotals, end).body();
+  WaitForSnapshot(end);
+  std::atomic<bool> stop{false};
+  std::atomic<int> asked{0};
+  std::atomic<int> from_standby{0};
+  std::vector<std::string> failures;
+  std::thread asker([&] {
+    while (!stop) {
+      v1::QueryResponse response;
+      const auto status = daemon_.Query("shop", kTotals, -1, &response);
+      if (!status.ok()) failures.push_back(status.error_message());
+      // The standby may show an older snapshot, but then it says so.
+      if (status.ok() && response.body() != expected && !response.meta().stale()) {
+        failures.push_back(response.body());
+      }
+      if (status.ok() && response.meta().slices(0).source() == v1::STANDBY) ++from_standby;
+      ++asked;
+    }
+  });
+  const int64_t killed = daemon_.Worker("shop", "live").pid();
+  ASSERT_GT(killed, 0);
+  kill(static_cast<pid_t>(killed), SIGKILL);
+  EXPECT_TRUE(Eventually([&] {
+    const auto worker = daemon_.Worker("shop", "live");
+    return worker.state() == "running" && worker.pid() != killed;
+  }));
+  const int before = asked;
+  EXPECT_TRUE(Eventually([&] { return asked > before + 10; }));
+  stop = true;
+  asker.join();
+  EXPECT_THAT(failures, ::testing::IsEmpty());
+  EXPECT_GT(from_standby, 0) << "of " << asked;
+  EXPECT_EQ(daemon_.Worker("shop", "live").restarts(), 1);
+}
+
+TEST_F(DaemonTest, DesiredStateAndAnswersSurviveAKilledDaemon) {
+  const int64_t end = StartShop();
+  const std::string before = ExpectAnswer(kTotals, end).body();
+  WaitForSnapshot(end);
+  v1::Slice slice;
+  ASSERT_TRUE(Freeze("shop.by_item", &slice).ok());
+  const auto workers = {daemon_.Worker("shop", "live").pid(),
+                        daemon_.Worker("shop", "standby").pid()};
+  daemon_.Kill();
+  for (const int64_t pid : workers) {
+    EXPECT_TRUE(Eventually([&] { return kill(static_cast<pid_t>(pid), 0) != 0; }))
+        << "worker " << pid << " outlived the daemon";
+  }
+  daemon_.Start();
+  const auto answer = ExpectAnswer(kTotals, -1);
+  EXPECT_EQ(answer.body(), before);
+  EXPECT_EQ(answer.meta().slices(0).stale_reason(), v1::SLICE_FROZEN);
+  EXPECT_EQ(daemon_.GetSlice("shop.by_item").desired().reason(), "INC-1");
+}
+
+TEST_F(DaemonTest, StopsInOrderAndGoesOnWhereItWas) {
+  const int64_t end = StartShop();
+  const std::string before = ExpectAnswer(kTotals, end).body();
+  EXPECT_EQ(daemon_.Stop(), 0);
+  struct stat info {};
+  EXPECT_NE(stat((daemon_.data_directory() + "/icepied.json").c_str(), &info), 0);
+  daemon_.Start();
+  EXPECT_EQ(ExpectAnswer(kTotals, end).body(), before);
+}
+
+TEST_F(DaemonTest, AWrongDefinitionIsRefusedWithItsPlaceAndChangesNothing) {
+  StartShop();
+  std::string wrong = kShop;
+  wrong.replace(wrong.find("sum(amount)"), 11, "sum(amuont)");
+  v1::ApplyDomainResponse response;
+  const auto status = daemon_.Apply(wrong, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("test.yaml:6:"));
+  v1::ApplyDomainResponse again = ExpectApplied(kShop);
+  EXPECT_FALSE(again.changed());
+  EXPECT_EQ(again.revision(), 1);
+}
+
+TEST_F(DaemonTest, AMissingStreamIsNamedWithTheRemedy) {
+  v1::ApplyDomainResponse response;
+  const auto status = daemon_.Apply(kShop, &response);
+  EXPECT_EQ(Reason(status), "STREAM_NOT_FOUND");
+  EXPECT_THAT(status.error_message(), HasSubstr("icepie stream create sales"));
+}
+
+TEST_F(DaemonTest, AChangedDefinitionIsBuiltComparedAndPromoted) {
+  const int64_t end = StartShop();
+  ExpectAnswer(kTotals, end);
+  WaitForSnapshot(end);
+  const auto applied = ExpectApplied(kShopInCents);
+  ASSERT_EQ(applied.changes_size(), 1);
+  EXPECT_EQ(applied.changes(0).kind(), v1::SliceChange::REBUILD);
+  const auto operation = WaitForOperation(applied.changes(0).operation());
+  ASSERT_TRUE(operation.done());
+  EXPECT_FALSE(operation.has_error()) << operation.error().message();
+  EXPECT_THAT(ExpectAnswer(kTotals, end).body(), HasSubstr("\"total\":7"));
+
+  v1::DiffGenerationsRequest diff_request;
+  v1::GenerationDiff diff;
+  diff_request.set_name("shop.by_item");
+  auto status =
+      daemon_.Admin()->DiffGenerations(Within(absl::Seconds(20)).get(), diff_request, &diff);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(diff.unavailable(), "");
+  EXPECT_EQ(diff.changed(), 2);
+  EXPECT_EQ(diff.added(), 0);
+  EXPECT_EQ(diff.base_generation(), 1);
+
+  v1::PromoteGenerationRequest promote;
+  v1::Slice slice;
+  promote.set_name("shop.by_item");
+  status = daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(40)).get(), promote, &slice);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(slice.meta().generation(), 2);
+  const int64_t later = daemon_.Append("sales", {Sale("plum", 1)}).value_or(-1);
+  const auto answer = ExpectAnswer(kTotals, later);
+  EXPECT_THAT(answer.body(), HasSubstr("\"total\":700"));
+  EXPECT_THAT(answer.body(), HasSubstr("plum"));
+  EXPECT_EQ(answer.meta().slices(0).generation(), 2);
+
+  status = daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(40)).get(), promote, &slice);
+  EXPECT_EQ(Reason(status), "PROMOTE_GATE_FAILED");
+}
+
+TEST_F(DaemonTest, ASliceThatLeftTheFileIsDeletedOnlyWithPrune) {
+  StartShop();
+  const std::string other = R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER}}
+slices:
+  all_sales: {sql: "SELECT count(*) AS n FROM sales"}
+)";
+  v1::ApplyDomainResponse response;
+  EXPECT_EQ(Reason(daemon_.Apply(other, &response)), "REMOVES_SLICES");
+  EXPECT_EQ(daemon_.GetSlice("shop.by_item").name(), "shop.by_item");
+  v1::ApplyDomainRequest request;
+  request.set_file(other);
+  request.set_prune(true);
+  const auto status =
+      daemon_.Admin()->ApplyDomain(Within(absl::Seconds(20)).get(), request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  v1::GetSliceRequest get;
+  v1::Slice slice;
+  get.set_name("shop.by_item");
+  EXPECT_EQ(Reason(daemon_.Slices()->GetSlice(Within(absl::Seconds(20)).get(), get, &slice)),
+            "SLICE_NOT_FOUND");
+}
+
+TEST_F(DaemonTest, ASecondDaemonOnTheDirectoryIsRefused) {
+  const ProgramEnd end = daemon_.RunIcepied({});
+  EXPECT_EQ(end.exit_code, 3);
+  EXPECT_THAT(end.errors, HasSubstr(absl::StrCat(daemon_.pid())));
+  v1::ServerStatus status;
+  EXPECT_TRUE(daemon_.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status).ok());
+}
+
+TEST_F(DaemonTest, ATakenPortIsARefusedStart) {
+  const ProgramEnd end =
+      daemon_.RunIcepied({"--data-directory=" + daemon_.data_directory() + "-other",
+                          "--listen-grpc=" + daemon_.grpc_address()});
+  EXPECT_EQ(end.exit_code, 3);
+  EXPECT_THAT(end.errors, HasSubstr("listen.grpc"));
+}
+
+}  // namespace
+}  // namespace icepie::testing

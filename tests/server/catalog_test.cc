@@ -1,0 +1,238 @@
+#include "server/catalog.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "core/base/status.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie::server {
+namespace {
+
+using icepie::v1::DesiredState;
+using icepie::v1::Generation;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Operations = std::vector<Catalog::Operation>;
+
+// A core whose changes can be refused, as a damaged one's are.
+class RefusingCore final : public Core {
+ public:
+  explicit RefusingCore(Core& core) : core_(core) {}
+  bool refuses = false;
+
+  std::string ReadOnlyCause() const override { return refuses ? "test" : ""; }
+  absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) override {
+    return core_.CreateStream(name, format);
+  }
+  absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
+                                                  PayloadFormat format) override {
+    return core_.CreateInternalStream(name, format);
+  }
+  absl::StatusOr<StreamInfo> GetStream(absl::string_view name) const override {
+    return core_.GetStream(name);
+  }
+  std::vector<StreamInfo> ListStreams() const override { return core_.ListStreams(); }
+  void Append(AppendBatch batch, AppendDone done) override {
+    core_.Append(std::move(batch), std::move(done));
+  }
+  int64_t head_position() const override { return core_.head_position(); }
+  int64_t WaitForHead(int64_t position, absl::Duration timeout) const override {
+    return core_.WaitForHead(position, timeout);
+  }
+  int64_t AddHeadListener(std::function<void(int64_t)> listener) override {
+    return core_.AddHeadListener(std::move(listener));
+  }
+  void RemoveHeadListener(int64_t id) override { core_.RemoveHeadListener(id); }
+  absl::StatusOr<BlockRange> ReadBlocks(const std::vector<std::string>& streams, int64_t from,
+                                        int64_t end, int64_t bytes_max) const override {
+    return core_.ReadBlocks(streams, from, end, bytes_max);
+  }
+  absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
+    if (!refuses) return core_.ChangeCatalog(changes);
+    return MakeError(absl::StatusCode::kFailedPrecondition, "refused by the test",
+                     "CORE_READ_ONLY");
+  }
+  absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
+      absl::string_view prefix) const override {
+    return core_.ScanCatalog(prefix);
+  }
+
+ private:
+  Core& core_;
+};
+
+class CatalogTest : public ::testing::Test {
+ protected:
+  CatalogTest() : core_(OpenCore(directory_.path() + "/core")), refusing_(*core_) { Reload(); }
+
+  void Reload() {
+    catalog_ = std::make_unique<Catalog>(refusing_, directory_.path() + "/intents");
+    ASSERT_TRUE(catalog_->Load().ok());
+  }
+
+  // A domain with one revision and one slice that serves generation 1.
+  absl::Status Create(const std::string& domain, const std::string& slice) {
+    return catalog_->Change(domain, [&](CatalogDomain& changed, Operations&) {
+      changed.entry.set_revision(1);
+      changed.entry.set_file("the file");
+      changed.files[1] = "the file";
+      auto& entry = changed.slices[slice];
+      entry.set_domain(domain);
+      entry.set_name(slice);
+      entry.set_serving_generation(1);
+      auto& generation = *entry.add_generations()->mutable_generation();
+      generation.set_number(1);
+      generation.set_state(Generation::SERVING);
+      generation.set_revision(1);
+      return absl::OkStatus();
+    });
+  }
+
+  void Overwrite(const std::string& key, const std::string& bytes) {
+    ASSERT_TRUE(core_->ChangeCatalog({{key, bytes}}).ok());
+  }
+
+  TempDirectory directory_;
+  std::unique_ptr<Core> core_;
+  RefusingCore refusing_;
+  std::unique_ptr<Catalog> catalog_;
+};
+
+DesiredState Frozen() {
+  DesiredState desired;
+  desired.set_mode(DesiredState::FREEZE);
+  desired.set_reason("INC-1");
+  return desired;
+}
+
+TEST_F(CatalogTest, KeepsWhatWasChangedOverAReload) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  Reload();
+  const auto domain = catalog_->Find("payments");
+  ASSERT_NE(domain, nullptr);
+  EXPECT_EQ(domain->entry.file(), "the file");
+  EXPECT_EQ(domain->files.at(1), "the file");
+  EXPECT_EQ(domain->slices.at("volume").serving_generation(), 1);
+  EXPECT_TRUE(domain->held.empty());
+}
+
+TEST_F(CatalogTest, GrowsTheEpochWithEveryChange) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  const int64_t before = catalog_->Find("payments")->entry.epoch();
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
+  EXPECT_EQ(catalog_->Find("payments")->entry.epoch(), before + 1);
+}
+
+TEST_F(CatalogTest, AnErrorOfTheEditChangesNothing) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  const absl::Status changed = catalog_->Change("payments", [](CatalogDomain& domain, Operations&) {
+    domain.slices.clear();
+    return absl::AbortedError("no");
+  });
+  EXPECT_TRUE(absl::IsAborted(changed));
+  EXPECT_EQ(catalog_->Find("payments")->slices.size(), 1u);
+}
+
+TEST_F(CatalogTest, ARefusedWriteChangesNothing) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  refusing_.refuses = true;
+  EXPECT_EQ(ErrorReason(Create("payments", "other")), "CORE_READ_ONLY");
+  EXPECT_EQ(catalog_->Find("payments")->slices.count("other"), 0u);
+}
+
+TEST_F(CatalogTest, RemovesDeletedSlicesAndUnusedFiles) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(catalog_
+                  ->Change("payments",
+                           [](CatalogDomain& domain, Operations&) {
+                             domain.slices.clear();
+                             domain.entry.set_revision(2);
+                             domain.files[2] = "another";
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  Reload();
+  EXPECT_TRUE(catalog_->Find("payments")->slices.empty());
+  EXPECT_EQ(catalog_->Find("payments")->files.size(), 1u);
+  EXPECT_EQ(catalog_->Find("payments")->files.at(2), "another");
+}
+
+TEST_F(CatalogTest, ADamagedDomainIsHeldAndOthersAreNot) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(Create("network", "routes").ok());
+  Overwrite("domain/payments", "\xff\xff not a message");
+  Reload();
+  EXPECT_THAT(catalog_->Find("payments")->held, HasSubstr("damaged"));
+  EXPECT_TRUE(catalog_->Find("network")->held.empty());
+  EXPECT_EQ(catalog_->Find("network")->slices.size(), 1u);
+}
+
+TEST_F(CatalogTest, ADamagedSliceIsHeldAloneAndItsBytesAreKept) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  Overwrite("slice/payments/fees", "\xff\xff not a message");
+  Reload();
+  const auto domain = catalog_->Find("payments");
+  EXPECT_TRUE(domain->held.empty());
+  EXPECT_EQ(domain->slices.size(), 1u);
+  EXPECT_EQ(domain->damaged_slices.count("fees"), 1u);
+  // A change of another slice leaves the evidence alone.
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
+  EXPECT_EQ(core_->ScanCatalog("slice/payments/fees")->size(), 1u);
+}
+
+TEST_F(CatalogTest, ASliceWhoseFileIsMissingIsHeld) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(core_->ChangeCatalog({{"revision/payments/000000001", std::nullopt}}).ok());
+  Reload();
+  const auto domain = catalog_->Find("payments");
+  ASSERT_EQ(domain->damaged_slices.count("volume"), 1u);
+  EXPECT_THAT(domain->damaged_slices.at("volume"), HasSubstr("revision 1"));
+}
+
+TEST_F(CatalogTest, FreezesWhileTheCoreTakesNoChange) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  refusing_.refuses = true;
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
+  EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().mode(), DesiredState::FREEZE);
+  Reload();
+  EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().reason(), "INC-1");
+}
+
+TEST_F(CatalogTest, AnIntentGoesIntoTheCatalogOnceTheCoreTakesChangesAgain) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  refusing_.refuses = true;
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
+  refusing_.refuses = false;
+  Reload();
+  EXPECT_TRUE(std::filesystem::is_empty(directory_.path() + "/intents"));
+  Reload();
+  EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().mode(), DesiredState::FREEZE);
+}
+
+TEST_F(CatalogTest, NumbersOperationsAndKeepsThem) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(catalog_
+                    ->Change("payments",
+                             [&](CatalogDomain&, Operations& operations) {
+                               Catalog::Operation operation;
+                               operation.set_number(catalog_->NextOperationNumber());
+                               operation.set_slice("volume");
+                               operations.push_back(operation);
+                               return absl::OkStatus();
+                             })
+                    .ok());
+  }
+  Reload();
+  std::vector<int64_t> numbers;
+  for (const auto& operation : catalog_->Operations()) numbers.push_back(operation.number());
+  EXPECT_THAT(numbers, ElementsAre(2, 1));
+  EXPECT_EQ(catalog_->NextOperationNumber(), 3);
+}
+
+}  // namespace
+}  // namespace icepie::server

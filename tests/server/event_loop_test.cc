@@ -1,0 +1,114 @@
+#include "server/event_loop.h"
+
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <future>
+#include <vector>
+
+#include "server/executor.h"
+
+namespace icepie::server {
+namespace {
+
+constexpr auto kSoon = std::chrono::seconds(10);
+
+TEST(EventLoopTest, RunsPostedTasksInOrderOnItsThread) {
+  EventLoop loop;
+  std::vector<int> order;
+  std::promise<bool> on_loop;
+  for (int i = 0; i < 100; ++i) loop.Post([&order, i] { order.push_back(i); });
+  loop.Post([&] { on_loop.set_value(loop.OnLoop()); });
+  EXPECT_TRUE(on_loop.get_future().get());
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(order[static_cast<size_t>(i)], i);
+  EXPECT_FALSE(loop.OnLoop());
+}
+
+TEST(EventLoopTest, RunsTimersInTheOrderOfTheirTimes) {
+  EventLoop loop;
+  std::vector<int> order;
+  std::promise<void> last;
+  loop.RunAfter(absl::Milliseconds(20), [&] {
+    order.push_back(2);
+    last.set_value();
+  });
+  loop.RunAfter(absl::Milliseconds(5), [&] { order.push_back(1); });
+  ASSERT_EQ(last.get_future().wait_for(kSoon), std::future_status::ready);
+  EXPECT_EQ(order, (std::vector<int>{1, 2}));
+}
+
+TEST(EventLoopTest, ACancelledTimerDoesNotRun) {
+  EventLoop loop;
+  std::atomic<bool> ran{false};
+  const auto id = loop.RunAfter(absl::Milliseconds(10), [&] { ran = true; });
+  loop.Cancel(id);
+  std::promise<void> later;
+  loop.RunAfter(absl::Milliseconds(40), [&] { later.set_value(); });
+  ASSERT_EQ(later.get_future().wait_for(kSoon), std::future_status::ready);
+  EXPECT_FALSE(ran);
+}
+
+TEST(EventLoopTest, ReportsReadableFilesUntilUnwatched) {
+  EventLoop loop;
+  const int fd = eventfd(0, EFD_CLOEXEC);
+  std::promise<void> readable;
+  loop.Post([&] {
+    loop.Watch(fd, [&] {
+      loop.Unwatch(fd);
+      readable.set_value();  // a second call would throw
+    });
+  });
+  const uint64_t one = 1;
+  ASSERT_EQ(write(fd, &one, sizeof(one)), static_cast<ssize_t>(sizeof(one)));
+  ASSERT_EQ(readable.get_future().wait_for(kSoon), std::future_status::ready);
+  std::promise<void> after;
+  loop.RunAfter(absl::Milliseconds(20), [&] { after.set_value(); });
+  ASSERT_EQ(after.get_future().wait_for(kSoon), std::future_status::ready);
+  loop.Stop();
+  close(fd);
+}
+
+TEST(EventLoopTest, DropsWhatWaitsWhenItStops) {
+  auto held = std::make_shared<int>(1);
+  EventLoop loop;
+  loop.RunAfter(absl::Hours(1), [held] {});
+  loop.Stop();
+  EXPECT_EQ(held.use_count(), 1);
+  loop.Post([held] {});
+  EXPECT_EQ(held.use_count(), 1);
+}
+
+TEST(ExecutorTest, RefusesBeyondItsQueue) {
+  Executor executor(1, 2);
+  std::promise<void> started;
+  std::promise<void> go;
+  const auto wait = go.get_future().share();
+  ASSERT_TRUE(executor.Run([&started, wait] {
+    started.set_value();
+    wait.wait();
+  }));
+  started.get_future().wait();
+  EXPECT_TRUE(executor.Run([] {}));
+  EXPECT_TRUE(executor.Run([] {}));
+  EXPECT_FALSE(executor.Run([] {}));
+  go.set_value();
+}
+
+TEST(ExecutorTest, RunsOnSeveralThreads) {
+  Executor executor(2, 10);
+  std::promise<void> first;
+  std::promise<void> second;
+  executor.Run([&] { first.get_future().wait(); });
+  executor.Run([&] {
+    first.set_value();
+    second.set_value();
+  });
+  EXPECT_EQ(second.get_future().wait_for(kSoon), std::future_status::ready);
+  executor.Stop();
+  EXPECT_FALSE(executor.Run([] {}));
+}
+
+}  // namespace
+}  // namespace icepie::server

@@ -1,0 +1,78 @@
+// A worker server whose answers a test decides, on a Unix socket.
+#ifndef ICEPIE_TESTS_SERVER_FAKE_WORKER_H_
+#define ICEPIE_TESTS_SERVER_FAKE_WORKER_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "icepie/worker/v1/worker.grpc.pb.h"
+#include "server/managed_worker.h"
+
+namespace icepie::server {
+
+class FakeWorker {
+ public:
+  using Writer = grpc::ServerWriter<icepie::worker::v1::WorkerQueryResponse>;
+  using OnQuery = std::function<grpc::Status(const icepie::worker::v1::WorkerQueryRequest&,
+                                             grpc::ServerContext&, Writer&)>;
+
+  FakeWorker(const std::string& socket, OnQuery on_query)
+      : service_(std::move(on_query)), client_(std::make_shared<WorkerClient>(socket)) {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
+    builder.RegisterService(&service_);
+    server_ = builder.BuildAndStart();
+  }
+  ~FakeWorker() { Die(); }
+
+  // Every connection breaks, as when the process is killed.
+  void Die() {
+    if (!server_) return;
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+    server_.reset();
+  }
+
+  // The supervisor's view of it while it runs.
+  WorkerView View(int64_t incarnation, icepie::worker::v1::WorkerReport report) const {
+    WorkerView view;
+    view.client = client_;
+    view.incarnation = incarnation;
+    view.report = std::make_shared<const icepie::worker::v1::WorkerReport>(std::move(report));
+    view.report_time = absl::Now();
+    view.status.set_state("running");
+    return view;
+  }
+
+  int queries() const { return service_.queries; }
+
+ private:
+  class Service final : public icepie::worker::v1::Worker::Service {
+   public:
+    explicit Service(OnQuery on_query) : on_query_(std::move(on_query)) {}
+    grpc::Status Query(grpc::ServerContext* context,
+                       const icepie::worker::v1::WorkerQueryRequest* request,
+                       Writer* writer) override {
+      ++queries;
+      return on_query_(*request, *context, *writer);
+    }
+    std::atomic<int> queries{0};
+
+   private:
+    OnQuery on_query_;
+  };
+
+  Service service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::shared_ptr<WorkerClient> client_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_TESTS_SERVER_FAKE_WORKER_H_

@@ -1,0 +1,392 @@
+#include "server/worker_query_router.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <thread>
+
+#include "core/base/mutex.h"
+#include "core/base/status.h"
+#include "server/query_etag.h"
+#include "server/rpc_status.h"
+#include "tests/core/temp_directory.h"
+#include "tests/server/fake_worker.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace wv1 = icepie::worker::v1;
+using ::testing::HasSubstr;
+
+wv1::SliceReport Report(v1::SliceState state, int64_t position) {
+  wv1::SliceReport report;
+  report.set_slice("volume");
+  report.set_generation(7);
+  report.set_state(state);
+  report.set_applied_position(position);
+  report.set_content_version(position);
+  report.set_serving(true);
+  report.mutable_snapshot()->set_path("snapshots/volume/g7.duckdb");
+  return report;
+}
+
+wv1::WorkerReport WorkerReportOf(const wv1::SliceReport& slice) {
+  wv1::WorkerReport report;
+  *report.add_slices() = slice;
+  return report;
+}
+
+// Answers with one row, or "not modified" when the asker knows the version.
+FakeWorker::OnQuery Answering(const wv1::SliceReport& slice, const std::string& body) {
+  return [slice, body](const wv1::WorkerQueryRequest& request, grpc::ServerContext&,
+                       FakeWorker::Writer& writer) {
+    wv1::WorkerQueryResponse part;
+    *part.mutable_header()->add_slices() = slice;
+    const bool known =
+        request.known_size() == 1 && request.known(0).content_version() == slice.content_version();
+    part.mutable_header()->set_not_modified(known);
+    writer.Write(part);
+    if (known) return grpc::Status::OK;
+    part.set_body(body);
+    writer.Write(part);
+    part.mutable_end()->set_row_count(1);
+    writer.Write(part);
+    return grpc::Status::OK;
+  };
+}
+
+FakeWorker::OnQuery Failing(const absl::Status& status) {
+  return [status](const wv1::WorkerQueryRequest&, grpc::ServerContext&, FakeWorker::Writer&) {
+    return ToGrpcStatus(status);
+  };
+}
+
+// Sends half of an answer and then nothing more until its connection breaks.
+FakeWorker::OnQuery HangingHalfway(std::promise<void>& asked) {
+  return [&asked](const wv1::WorkerQueryRequest&, grpc::ServerContext& context,
+                  FakeWorker::Writer& writer) {
+    wv1::WorkerQueryResponse part;
+    *part.mutable_header()->add_slices() = Report(v1::RUNNING, 100);
+    writer.Write(part);
+    part.set_body("[{\"half\":");
+    writer.Write(part);
+    asked.set_value();
+    while (!context.IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return grpc::Status::CANCELLED;
+  };
+}
+
+class WorkerQueryRouterTest : public ::testing::Test {
+ protected:
+  WorkerQueryRouterTest() {
+    domain_ = std::make_shared<CatalogDomain>();
+    domain_->entry.set_name("payments");
+    domain_->slices["volume"].set_name("volume");
+  }
+
+  void MakeRouter(QueryRouterLimits limits = {}) {
+    QueryRouterSources sources;
+    sources.domain = [this](const std::string& name) {
+      return name == "payments" ? domain_ : nullptr;
+    };
+    sources.domain_names = [] { return std::vector<std::string>{"payments"}; };
+    sources.workers = [this](const std::string&) {
+      MutexLock lock(mutex_);
+      return view_;
+    };
+    sources.head_position = [] { return int64_t{100}; };
+    router_ = std::make_unique<WorkerQueryRouter>(std::move(sources), limits);
+  }
+
+  std::string Socket(const std::string& name) { return directory_.path() + "/" + name; }
+
+  void SetLive(const WorkerView& view) { Set(&DomainView::live, view); }
+  void SetStandby(const WorkerView& view) { Set(&DomainView::standby, view); }
+  void Set(WorkerView DomainView::*which, const WorkerView& view) {
+    {
+      MutexLock lock(mutex_);
+      view_.*which = view;
+    }
+    if (router_) router_->OnWorkerChange("payments");
+  }
+
+  using Result = absl::StatusOr<v1::QueryResponse>;
+  std::future<Result> Start(const v1::QueryRequest& request, absl::Duration timeout) {
+    auto result = std::make_shared<std::promise<Result>>();
+    router_->Ask(request, absl::Now() + timeout,
+                 [result](Result answer) { result->set_value(std::move(answer)); });
+    return result->get_future();
+  }
+  static v1::QueryRequest Sql() {
+    v1::QueryRequest request;
+    request.set_domain("payments");
+    request.set_sql("SELECT * FROM volume");
+    return request;
+  }
+  Result Ask(const v1::QueryRequest& request, absl::Duration timeout = absl::Seconds(20)) {
+    return Start(request, timeout).get();
+  }
+
+  TempDirectory directory_;
+  std::shared_ptr<CatalogDomain> domain_;
+  Mutex mutex_;
+  DomainView view_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<WorkerQueryRouter> router_;
+};
+
+TEST_F(WorkerQueryRouterTest, TheLiveWorkerAnswersFresh) {
+  FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 90), "[1]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  MakeRouter();
+  const auto answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[1]");
+  EXPECT_EQ(answer->row_count(), 1);
+  const auto& meta = answer->meta();
+  EXPECT_FALSE(meta.stale());
+  EXPECT_EQ(meta.head_position(), 100);
+  ASSERT_EQ(meta.slices_size(), 1);
+  EXPECT_EQ(meta.slices(0).slice(), "payments.volume");
+  EXPECT_EQ(meta.slices(0).source(), v1::LIVE);
+  EXPECT_EQ(meta.slices(0).lag_records(), 10);
+}
+
+TEST_F(WorkerQueryRouterTest, ALiveWorkerKilledMidAnswerIsReplacedByTheStandby) {
+  std::promise<void> asked;
+  FakeWorker live(Socket("live"), HangingHalfway(asked));
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  auto result = Start(Sql(), absl::Seconds(20));
+  asked.get_future().wait();
+  live.Die();
+  const auto answer = result.get();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[2]");
+  EXPECT_EQ(answer->meta().slices(0).source(), v1::STANDBY);
+  EXPECT_TRUE(answer->meta().slices(0).stale());
+  EXPECT_EQ(answer->meta().slices(0).stale_reason(), v1::WORKER_DOWN);
+}
+
+TEST_F(WorkerQueryRouterTest, AStandbyThatHasEverythingIsNotStale) {
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 100), "[2]"));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 100))));
+  MakeRouter();
+  const auto answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->meta().slices(0).source(), v1::STANDBY);
+  EXPECT_FALSE(answer->meta().stale());
+}
+
+TEST_F(WorkerQueryRouterTest, AFrozenSliceIsStaleAlsoAtTheHead) {
+  domain_->slices["volume"].mutable_desired()->set_mode(v1::DesiredState::FREEZE);
+  domain_->slices["volume"].mutable_desired()->mutable_since()->set_seconds(42);
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 100), "[2]"));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 100))));
+  MakeRouter();
+  const auto answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->meta().slices(0).stale_reason(), v1::SLICE_FROZEN);
+  EXPECT_EQ(answer->meta().slices(0).stale_since().seconds(), 42);
+  EXPECT_EQ(answer->meta().slices(0).state(), v1::FROZEN);
+}
+
+TEST_F(WorkerQueryRouterTest, WaitsWhileBothAreDownAndAnswersWhenOneComesUp) {
+  MakeRouter();
+  auto result = Start(Sql(), absl::Seconds(20));
+  EXPECT_EQ(result.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 100), "[3]"));
+  SetLive(live.View(3, WorkerReportOf(Report(v1::RUNNING, 100))));
+  const auto answer = result.get();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[3]");
+}
+
+TEST_F(WorkerQueryRouterTest, SaysWorkerLostBeforeTheDeadline) {
+  MakeRouter();
+  const absl::Time start = absl::Now();
+  const auto answer = Ask(Sql(), absl::Seconds(1));
+  EXPECT_EQ(ErrorReason(answer.status()), "WORKER_LOST");
+  EXPECT_TRUE(absl::IsUnavailable(answer.status()));
+  EXPECT_LT(absl::Now() - start, absl::Seconds(1));
+}
+
+TEST_F(WorkerQueryRouterTest, FailsAtOnceWhenBothAreSuspended) {
+  WorkerView suspended;
+  suspended.suspended = true;
+  SetLive(suspended);
+  SetStandby(suspended);
+  MakeRouter();
+  const absl::Time start = absl::Now();
+  EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "WORKER_LOST");
+  EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+}
+
+TEST_F(WorkerQueryRouterTest, ALiveWorkerThatRestoresLeavesTheAnswerToTheStandby) {
+  FakeWorker live(Socket("live"), Answering(Report(v1::STARTING, 10), "[1]"));
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::STARTING, 10))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  const auto answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[2]");
+}
+
+TEST_F(WorkerQueryRouterTest, NoSnapshotYetIsPassedOnWhenTheLiveWorkerSaysIt) {
+  const absl::Status not_yet =
+      MakeError(absl::StatusCode::kUnavailable, "building, 40 %", "NO_SNAPSHOT_YET");
+  FakeWorker live(Socket("live"), Failing(not_yet));
+  FakeWorker standby(Socket("standby"), Failing(not_yet));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::BACKFILLING, 10))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::BACKFILLING, 0))));
+  MakeRouter();
+  EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "NO_SNAPSHOT_YET");
+  EXPECT_EQ(live.queries(), 1);
+  EXPECT_EQ(standby.queries(), 1);
+}
+
+TEST_F(WorkerQueryRouterTest, AnErrorOfTheQueryIsNotTriedElsewhere) {
+  FakeWorker live(Socket("live"), Failing(MakeError(absl::StatusCode::kInvalidArgument,
+                                                    "no column x", "SQL_UNKNOWN_COLUMN")));
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "SQL_UNKNOWN_COLUMN");
+  EXPECT_EQ(standby.queries(), 0);
+}
+
+TEST_F(WorkerQueryRouterTest, WaitsForTheLiveWorkerWhenTheStandbyIsBehindMinPosition) {
+  FakeWorker standby(Socket("standby"), Failing(MakeError(absl::StatusCode::kFailedPrecondition,
+                                                          "at 80", "POSITION_UNREACHABLE")));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  auto request = Sql();
+  request.mutable_consistency()->set_min_position(95);
+  auto result = Start(request, absl::Seconds(20));
+  EXPECT_EQ(result.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 100), "[3]"));
+  SetLive(live.View(3, WorkerReportOf(Report(v1::RUNNING, 100))));
+  const auto answer = result.get();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[3]");
+}
+
+TEST_F(WorkerQueryRouterTest, GivesTheStandbysReasonWhenMaxWaitIsOver) {
+  FakeWorker standby(Socket("standby"), Failing(MakeError(absl::StatusCode::kFailedPrecondition,
+                                                          "at 80", "POSITION_UNREACHABLE")));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  auto request = Sql();
+  request.mutable_consistency()->set_min_position(95);
+  request.mutable_consistency()->mutable_max_wait()->set_nanos(100'000'000);
+  EXPECT_EQ(ErrorReason(Ask(request).status()), "POSITION_UNREACHABLE");
+}
+
+TEST_F(WorkerQueryRouterTest, RefusesAPositionAheadOfTheCore) {
+  MakeRouter();
+  auto request = Sql();
+  request.mutable_consistency()->set_min_position(101);
+  const auto answer = Ask(request);
+  EXPECT_TRUE(absl::IsOutOfRange(answer.status()));
+  EXPECT_EQ(ErrorReason(answer.status()), "POSITION_AHEAD_OF_CORE");
+}
+
+TEST_F(WorkerQueryRouterTest, NamesTheDomainsThereAre) {
+  MakeRouter();
+  auto request = Sql();
+  request.set_domain("paymnets");
+  const auto answer = Ask(request);
+  EXPECT_EQ(ErrorReason(answer.status()), "DOMAIN_NOT_FOUND");
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("have: payments"));
+}
+
+TEST_F(WorkerQueryRouterTest, SaysNotModifiedOnlyWhileRowsAndStateStand) {
+  FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 90), "[1]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  MakeRouter();
+  auto request = Sql();
+  request.set_if_none_match(Ask(Sql())->meta().etag());
+  const auto unchanged = Ask(request);
+  ASSERT_TRUE(unchanged.ok()) << unchanged.status();
+  EXPECT_TRUE(unchanged->not_modified());
+  EXPECT_EQ(unchanged->body(), "");
+  EXPECT_EQ(unchanged->meta().etag(), request.if_none_match());
+
+  // The same rows, but frozen: the client must not go on showing "stale: false".
+  FakeWorker frozen(Socket("frozen"), Answering(Report(v1::FROZEN, 90), "[1]"));
+  SetLive(frozen.View(2, WorkerReportOf(Report(v1::FROZEN, 90))));
+  const auto changed = Ask(request);
+  ASSERT_TRUE(changed.ok()) << changed.status();
+  EXPECT_FALSE(changed->not_modified());
+  EXPECT_EQ(changed->body(), "[1]");
+  EXPECT_NE(changed->meta().etag(), request.if_none_match());
+}
+
+TEST_F(WorkerQueryRouterTest, AnEtagOfAnotherQuestionNeverMatches) {
+  FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 90), "[1]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  MakeRouter();
+  auto other = Sql();
+  other.set_sql("SELECT 1 FROM volume");
+  other.set_if_none_match(Ask(Sql())->meta().etag());
+  const auto answer = Ask(other);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_FALSE(answer->not_modified());
+}
+
+TEST_F(WorkerQueryRouterTest, BoundsTheQuestionsOfADomain) {
+  QueryRouterLimits limits;
+  limits.in_flight_max = 1;
+  MakeRouter(limits);
+  auto waiting = Start(Sql(), absl::Seconds(20));
+  EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "TOO_MANY_QUERIES");
+  router_->Drain();
+  EXPECT_EQ(ErrorReason(waiting.get().status()), "SERVER_DRAINING");
+}
+
+TEST_F(WorkerQueryRouterTest, BoundsTheBytesOfAnAnswer) {
+  FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 90), std::string(1 << 20, 'x')));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  QueryRouterLimits limits;
+  limits.answer_bytes_max = 1000;
+  MakeRouter(limits);
+  EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "RESULT_TOO_LARGE");
+}
+
+TEST_F(WorkerQueryRouterTest, StopsAskingAQueryUnderWhichWorkersDie) {
+  FakeWorker live(Socket("live"), Failing(absl::InternalError("broken")));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(live.View(2, WorkerReportOf(Report(v1::RUNNING, 100))));
+  QueryRouterLimits limits;
+  limits.deaths_max = 2;
+  MakeRouter(limits);
+  EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "QUERY_KILLED");
+  EXPECT_EQ(live.queries(), 2);
+}
+
+TEST_F(WorkerQueryRouterTest, AnAnswerWithoutItsEndIsNotAnAnswer) {
+  FakeWorker live(Socket("live"), [](const wv1::WorkerQueryRequest&, grpc::ServerContext&,
+                                     FakeWorker::Writer& writer) {
+    wv1::WorkerQueryResponse part;
+    *part.mutable_header()->add_slices() = Report(v1::RUNNING, 100);
+    writer.Write(part);
+    part.set_body("[1");
+    writer.Write(part);
+    return grpc::Status::OK;
+  });
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  const auto answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[2]");
+}
+
+}  // namespace
+}  // namespace icepie::server
