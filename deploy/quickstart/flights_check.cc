@@ -179,14 +179,15 @@ absl::StatusOr<std::unique_ptr<DuckConnection>> OpenReference(slices::DuckDataba
                     "origin: 'VARCHAR', destination: 'VARCHAR'})");
   }
   ICEPIE_RETURN_IF_ERROR(connection->Run(
-      absl::StrCat("ATTACH ':memory:' AS want; ATTACH ':memory:' AS got; CREATE VIEW flights AS ",
+      absl::StrCat("SET TimeZone = 'UTC'; ATTACH ':memory:' AS want; ATTACH ':memory:' AS got; "
+                   "CREATE VIEW flights AS ",
                    flights, "; CREATE VIEW airports AS FROM ", QuoteLiteral(options.airports))));
   return connection;
 }
 
 absl::Status CheckAll(const Options& options) {
   ICEPIE_ASSIGN_OR_RETURN(const std::vector<Check> checks, ReadChecks(options.reference));
-  ICEPIE_ASSIGN_OR_RETURN(auto database, slices::DuckDatabase::OpenInMemory({{"TimeZone", "UTC"}}));
+  ICEPIE_ASSIGN_OR_RETURN(auto database, slices::DuckDatabase::OpenInMemory({}));
   ICEPIE_ASSIGN_OR_RETURN(auto connection, OpenReference(*database, options));
   const auto stub =
       v1::Slices::NewStub(grpc::CreateChannel(options.address, grpc::InsecureChannelCredentials()));
