@@ -1,6 +1,5 @@
 #include "cli/import_table.h"
 
-#include <duckdb.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -10,7 +10,7 @@ map=$(sed -n '/^## The tree$/,/^## /p' README.md)
 [ -n "$map" ] || complain "README.md has no section 'The tree'"
 while read -r path; do
   [ -e "$path" ] || complain "README.md names $path, which does not exist"
-done < <(printf '%s\n' "$map" | grep -oE '`[a-z_]+(/[A-Za-z0-9_.]*)*`' | tr -d '`' | sort -u)
+done < <(printf '%s\n' "$map" | grep -oE '`[a-z_]+/[A-Za-z0-9_./-]*`' | tr -d '`' | sort -u)
 for folder in */; do
   folder=${folder%/}
   [ "$folder" = build ] || [ "$folder" = data ] || printf '%s\n' "$map" | grep -qF "\`$folder/" ||
