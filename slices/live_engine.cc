@@ -332,7 +332,7 @@ std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spe
     const RefreshDef& refresh = held->generation->definition().refresh;
     if (refresh.kind == RefreshDef::Kind::kCron) {
       auto cron = CronSchedule::Parse(refresh.cron, refresh.time_zone);
-      if (cron.ok()) held->cron = std::move(*cron);
+      if (cron.ok()) held->cron = *cron;
       if (!cron.ok()) Hold(*held, cron.status());
     }
     // A refresh that was missed while nobody ran is made up for at once.
@@ -807,6 +807,10 @@ void LiveEngine::StartRun(const std::vector<Held*>& run, int64_t position) {
   recomputes_->Start(std::move(started));
 }
 
+bool LiveEngine::Refreshed(const Held& held, int64_t position) {
+  return !held.forced && !held.in_run && held.complete && held.generation->position() >= position;
+}
+
 void LiveEngine::AnswerRefreshes() {
   std::vector<PendingRefresh> left;
   for (PendingRefresh& refresh : refreshes_) {
@@ -819,15 +823,12 @@ void LiveEngine::AnswerRefreshes() {
           absl::StatusCode::kFailedPrecondition,
           absl::StrCat("slice ", refresh.slice, " is stopped: frozen, faulted, held or blocked"),
           "BLOCKED_BY"));
-    } else if (!held->recompute()) {
-      refresh.done(held->generation->position());
-    } else if (refresh.position < 0) {
+    } else if (held->recompute() && refresh.position < 0) {
       refresh.position = main_ == nullptr ? 0 : main_->position();
       held->forced = true;
       left.push_back(std::move(refresh));
       Wake();
-    } else if (!held->forced && !held->in_run && held->complete &&
-               held->generation->position() >= refresh.position) {
+    } else if (!held->recompute() || Refreshed(*held, refresh.position)) {
       refresh.done(held->generation->position());
     } else if (absl::Now() >= refresh.deadline) {
       refresh.done(absl::DeadlineExceededError(

@@ -129,6 +129,7 @@ class LiveEngine : public Engine {
   void StartRun(const std::vector<Held*>& run, int64_t position);
   absl::Status BeginStep(Held& held, const std::vector<Held*>& run, RecomputeRun& out);
   void ScheduleNext(Held& held, absl::Time after);
+  static bool Refreshed(const Held& held, int64_t position);
   void AnswerRefreshes();
 
   void StepSnapshots();

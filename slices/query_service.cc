@@ -189,7 +189,7 @@ void QueryService::RunnerLoop(Runner& runner) {
       runner.deadline = task->deadline;
       runner.slices = "?";
     }
-    Process(runner, std::move(task));
+    Process(runner, task);
     MutexLock lock(mutex_);
     runner.running = false;
   }
@@ -229,7 +229,7 @@ void QueryService::WatchLoop() {
   }
 }
 
-void QueryService::Process(Runner& runner, std::shared_ptr<Task> task) {
+void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
   const Question& question = task->question;
   absl::StatusOr<Prepared> prepared = Resolve(runner, question);
   if (!prepared.ok()) return Finish(*task, prepared.status());

@@ -65,7 +65,7 @@ class QueryService {
   void RunnerLoop(Runner& runner);
   void WatchLoop();
   bool InterruptLate(Runner& runner, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Process(Runner& runner, std::shared_ptr<Task> task);
+  void Process(Runner& runner, const std::shared_ptr<Task>& task);
   void Finish(Task& task, absl::StatusOr<Answer> answer);
 
   absl::StatusOr<Prepared> Resolve(Runner& runner, const Question& question) const;
