@@ -237,7 +237,7 @@ TEST_F(LiveEngineTest, AScheduledSliceRefreshesWhenAskedTo) {
   for (int64_t position = 0; position < 3;) {
     promise = {};
     engine_->Refresh("shop.median", absl::Now() + absl::Seconds(10),
-                     [&](absl::StatusOr<int64_t> at) { promise.set_value(at); });
+                     [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
     const auto at = promise.get_future().get();
     ASSERT_TRUE(at.ok()) << at.status();
     position = *at;
@@ -245,7 +245,7 @@ TEST_F(LiveEngineTest, AScheduledSliceRefreshesWhenAskedTo) {
   EXPECT_EQ(Rows("SELECT middle FROM median"), R"([{"middle":3.0}])");
   promise = {};
   engine_->Refresh("nothing", absl::Now() + absl::Seconds(10),
-                   [&](absl::StatusOr<int64_t> at) { promise.set_value(at); });
+                   [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
   EXPECT_EQ(ErrorReason(promise.get_future().get().status()), "SLICE_NOT_FOUND");
 }
 
