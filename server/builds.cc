@@ -65,6 +65,26 @@ void SetBase(const DomainView& workers, const std::string& directory,
   job.set_base_position(std::max<int64_t>(0, SnapshotPosition(pinned)));
 }
 
+// What an ended build had done, for those who ask later.
+void KeepProgress(const wv1::BuildReport& report, absl::Time start_time,
+                  Catalog::Operation& operation) {
+  *operation.mutable_start_time() = ToProto(start_time);
+  operation.set_done_records(report.done_records());
+  operation.set_total_records(report.total_records());
+  operation.set_quarantined(report.quarantined());
+}
+
+// Rate and time left follow from what is done since the build began.
+void SetRate(absl::Duration elapsed, v1::ResliceMetadata& metadata) {
+  metadata.set_elapsed_ms(absl::ToInt64Milliseconds(elapsed));
+  const double seconds = absl::ToDoubleSeconds(elapsed);
+  if (seconds <= 0 || metadata.done_records() <= 0) return;
+  metadata.set_records_per_second(static_cast<double>(metadata.done_records()) / seconds);
+  const int64_t left = std::max<int64_t>(0, metadata.total_records() - metadata.done_records());
+  metadata.set_eta_ms(
+      static_cast<int64_t>(static_cast<double>(left) / metadata.records_per_second() * 1000));
+}
+
 }  // namespace
 
 std::string OperationName(int64_t number) { return absl::StrCat("operations/op-", number); }
@@ -198,12 +218,20 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
   auto operation = catalog_.FindOperation(number);
   if (!operation) return;
   const std::string name = operation->domain();
+  Progress progress;
+  {
+    MutexLock lock(mutex_);
+    auto found = running_.find(number);
+    if (found == running_.end()) return;  // it has ended
+    progress = found->second;
+  }
   const absl::Status changed =
       catalog_.Change(name, [&](CatalogDomain& domain, std::vector<Catalog::Operation>& changes) {
         operation = catalog_.FindOperation(number);
         if (!operation || operation->done()) return absl::AbortedError("it has ended");
         operation->set_done(true);
         *operation->mutable_end_time() = ToProto(absl::Now());
+        KeepProgress(progress.report, progress.start_time, *operation);
         if (ready == nullptr) {
           operation->set_error_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
           operation->set_error_reason(error.reason());
@@ -289,6 +317,13 @@ v1::ResliceMetadata Builds::Metadata(const Catalog::Operation& entry) const {
   metadata.set_phase("starting");
   if (entry.done()) {
     metadata.set_phase(entry.error_code() == 0 ? "ready" : "failed");
+    metadata.set_done_records(entry.done_records());
+    metadata.set_total_records(entry.total_records());
+    metadata.set_quarantined(entry.quarantined());
+    if (entry.has_start_time()) {
+      SetRate(FromProto(entry.end_time()) - FromProto(entry.start_time()), metadata);
+      metadata.clear_eta_ms();
+    }
     return metadata;
   }
   MutexLock lock(mutex_);
@@ -299,12 +334,7 @@ v1::ResliceMetadata Builds::Metadata(const Catalog::Operation& entry) const {
   metadata.set_done_records(report.done_records());
   metadata.set_total_records(report.total_records());
   metadata.set_quarantined(report.quarantined());
-  const double seconds = absl::ToDoubleSeconds(absl::Now() - found->second.start_time);
-  if (seconds <= 0 || report.done_records() <= 0) return metadata;
-  metadata.set_records_per_second(static_cast<double>(report.done_records()) / seconds);
-  const int64_t left = std::max<int64_t>(0, report.total_records() - report.done_records());
-  metadata.set_eta_ms(
-      static_cast<int64_t>(static_cast<double>(left) / metadata.records_per_second() * 1000));
+  SetRate(absl::Now() - found->second.start_time, metadata);
   return metadata;
 }
 
@@ -344,16 +374,16 @@ std::vector<google::longrunning::Operation> Builds::List() const {
   return out;
 }
 
-void Builds::WhenDone(int64_t number, absl::Duration timeout, std::function<void()> done) {
+void Builds::WhenDone(int64_t number, absl::Duration timeout, const std::function<void()>& done) {
   int64_t id = 0;
-  bool stopped = false;
   {
     MutexLock lock(mutex_);
-    stopped = stopped_;
-    id = ++last_waiter_;
-    if (!stopped) waiters_[id] = Waiter{number, std::move(done)};
+    if (!stopped_) {
+      id = ++last_waiter_;
+      waiters_[id] = Waiter{number, done};
+    }
   }
-  if (stopped) {
+  if (id == 0) {
     done();
     return;
   }

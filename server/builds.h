@@ -49,7 +49,7 @@ class Builds {
   std::vector<google::longrunning::Operation> List() const;  // newest first
 
   // Calls `done` once: when the operation is done, or after `timeout`.
-  void WhenDone(int64_t number, absl::Duration timeout, std::function<void()> done);
+  void WhenDone(int64_t number, absl::Duration timeout, const std::function<void()>& done);
 
   // No build starts or ends any more, and nobody waits.
   void Stop();

@@ -188,6 +188,54 @@ TEST_F(DaemonTest, NoQueryFailsWhileTheLiveWorkerIsKilled) {
   EXPECT_EQ(daemon_.Worker("shop", "live").restarts(), 1);
 }
 
+TEST_F(DaemonTest, AHangingWorkerIsKilledAndReplaced) {
+  const int64_t end = StartShop();
+  ExpectAnswer(kTotals, end);
+  WaitForSnapshot(end);
+  const int64_t hanging = daemon_.Worker("shop", "live").pid();
+  ASSERT_GT(hanging, 0);
+  kill(static_cast<pid_t>(hanging), SIGSTOP);
+  // Asked of the hanging worker, answered by another after the heartbeat's timeout.
+  const auto answer = ExpectAnswer(kTotals, -1);
+  EXPECT_FALSE(answer.body().empty());
+  EXPECT_TRUE(Eventually([&] {
+    const auto worker = daemon_.Worker("shop", "live");
+    return worker.state() == "running" && worker.pid() != hanging;
+  }));
+  EXPECT_THAT(daemon_.Worker("shop", "live").last_error(), HasSubstr("no answer"));
+}
+
+TEST_F(DaemonTest, ABuildGoesOnAfterTheDaemonWasKilled) {
+  const int64_t end = StartShop();
+  ExpectAnswer(kTotals, end);
+  const auto applied = ExpectApplied(kShopInCents);
+  daemon_.Kill();
+  daemon_.Start();
+  const auto operation = WaitForOperation(applied.changes(0).operation());
+  EXPECT_TRUE(operation.done());
+  EXPECT_FALSE(operation.has_error()) << operation.error().message();
+  const auto slice = daemon_.GetSlice("shop.by_item");
+  ASSERT_EQ(slice.generations_size(), 2);
+  EXPECT_EQ(slice.generations(1).state(), v1::Generation::READY);
+}
+
+TEST_F(DaemonTest, EveryAdminActionIsARecord) {
+  StartShop();
+  v1::Slice slice;
+  ASSERT_TRUE(Freeze("shop.by_item", &slice).ok());
+  v1::ReadRecordsRequest request;
+  request.add_streams("_admin");
+  auto context = Within(absl::Seconds(20));
+  auto reader = daemon_.Core()->ReadRecords(context.get(), request);
+  std::string records;
+  v1::ReadRecordsResponse part;
+  while (reader->Read(&part)) {
+    for (const auto& record : part.records()) absl::StrAppend(&records, record.payload(), "\n");
+  }
+  EXPECT_THAT(records, HasSubstr("\"action\":\"ApplyDomain\""));
+  EXPECT_THAT(records, HasSubstr("\"action\":\"FreezeSlice\",\"actor\":\"ann\""));
+}
+
 TEST_F(DaemonTest, DesiredStateAndAnswersSurviveAKilledDaemon) {
   const int64_t end = StartShop();
   const std::string before = ExpectAnswer(kTotals, end).body();

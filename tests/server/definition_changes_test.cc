@@ -1,0 +1,104 @@
+#include "server/definition_changes.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace icepie::server {
+namespace {
+
+using icepie::v1::Generation;
+using icepie::v1::SliceChange;
+using ::testing::HasSubstr;
+
+icepie::worker::v1::PlannedSlice Planned(const std::string& name, const std::string& hash) {
+  icepie::worker::v1::PlannedSlice planned;
+  planned.set_name(name);
+  planned.set_definition_hash(hash);
+  auto& column = *planned.add_columns();
+  column.set_name("total");
+  column.set_type("BIGINT");
+  return planned;
+}
+
+class DefinitionChangesTest : public ::testing::Test {
+ protected:
+  DefinitionChangesTest() {
+    current_.entry.set_file("old file");
+    AddServing("volume", "hash-1");
+    *plan_.add_slices() = Planned("volume", "hash-1");
+  }
+
+  void AddServing(const std::string& name, const std::string& hash) {
+    auto& slice = current_.slices[name];
+    slice.set_name(name);
+    slice.set_serving_generation(1);
+    auto& entry = *slice.add_generations();
+    entry.mutable_generation()->set_number(1);
+    entry.mutable_generation()->set_state(Generation::SERVING);
+    entry.mutable_generation()->set_definition_hash(hash);
+    *entry.mutable_definition() = ToDefinition(Planned(name, hash));
+  }
+
+  SliceChange Only(const std::string& file) {
+    const auto changes = CompareDefinitions(current_, plan_, file);
+    EXPECT_EQ(changes.size(), 1u);
+    return changes.front();
+  }
+
+  CatalogDomain current_;
+  icepie::worker::v1::PlanDomainResponse plan_;
+};
+
+TEST_F(DefinitionChangesTest, TheSameFileChangesNothing) {
+  EXPECT_EQ(Only("old file").kind(), SliceChange::UNCHANGED);
+}
+
+TEST_F(DefinitionChangesTest, AnotherFileWithTheSameHashIsAnUpdate) {
+  EXPECT_EQ(Only("new file").kind(), SliceChange::UPDATE);
+}
+
+TEST_F(DefinitionChangesTest, AnotherHashIsARebuild) {
+  plan_.mutable_slices(0)->set_definition_hash("hash-2");
+  EXPECT_EQ(Only("new file").kind(), SliceChange::REBUILD);
+}
+
+TEST_F(DefinitionChangesTest, SlicesBesideAChangedOneAreUnchanged) {
+  *plan_.add_slices() = Planned("fees", "hash-3");
+  const auto changes = CompareDefinitions(current_, plan_, "new file");
+  ASSERT_EQ(changes.size(), 2u);
+  EXPECT_EQ(changes[0].kind(), SliceChange::UNCHANGED);
+  EXPECT_EQ(changes[1].kind(), SliceChange::CREATE);
+}
+
+TEST_F(DefinitionChangesTest, WhatLeftTheFileIsDeleted) {
+  AddServing("fees", "hash-3");
+  const auto changes = CompareDefinitions(current_, plan_, "new file");
+  ASSERT_EQ(changes.size(), 2u);
+  EXPECT_EQ(changes[1].slice(), "fees");
+  EXPECT_EQ(changes[1].kind(), SliceChange::DELETE);
+}
+
+TEST_F(DefinitionChangesTest, NamesDroppedAndRetypedColumns) {
+  plan_.mutable_slices(0)->set_definition_hash("hash-2");
+  plan_.mutable_slices(0)->mutable_columns(0)->set_type("DOUBLE");
+  EXPECT_THAT(Only("new file").breaking(0), HasSubstr("becomes DOUBLE (was BIGINT)"));
+  plan_.mutable_slices(0)->mutable_columns(0)->set_name("sum");
+  EXPECT_THAT(Only("new file").breaking(0), HasSubstr("total is dropped"));
+}
+
+TEST_F(DefinitionChangesTest, ThePendingGenerationIsTheNewestThatIsBuiltOrReady) {
+  auto& slice = current_.slices["volume"];
+  EXPECT_EQ(PendingGeneration(slice), nullptr);
+  for (const auto& [number, state] :
+       {std::pair{2, Generation::READY}, std::pair{3, Generation::BUILDING},
+        std::pair{4, Generation::CANCELLED}}) {
+    auto& generation = *slice.add_generations()->mutable_generation();
+    generation.set_number(number);
+    generation.set_state(state);
+  }
+  ASSERT_NE(PendingGeneration(slice), nullptr);
+  EXPECT_EQ(PendingGeneration(slice)->generation().number(), 3);
+}
+
+}  // namespace
+}  // namespace icepie::server
