@@ -17,8 +17,9 @@ namespace icepie::server {
 template <typename Response>
 void FinishWith(grpc::ServerUnaryReactor* reactor, absl::StatusOr<Response> result,
                 Response* response) {
+  const grpc::Status status = ToGrpcStatus(result.status());
   if (result.ok()) *response = *std::move(result);
-  reactor->Finish(ToGrpcStatus(result.status()));
+  reactor->Finish(status);
 }
 
 // `work` returns StatusOr<Response>. The call must be finished before the executor stops.
