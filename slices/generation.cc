@@ -219,10 +219,22 @@ absl::Status Generation::RunBatch(const RecordBatch& batch, int64_t from, int64_
   }
   // Planned anew each time: a prepared statement keeps what the optimizer concluded from the
   // statistics of the tables then (an empty column IS NULL), and goes wrong once they have grown.
+  return RunStatements();
+}
+
+// A feed that broke is said so: DuckDB reports it like a data error, for which records are blamed.
+absl::Status Generation::RunStatements() {
+  absl::Status status;
   for (const std::string& statement : slice_plan_->apply) {
-    ICEPIE_RETURN_IF_ERROR(connection_->Run(statement));
+    status = connection_->Run(statement);
+    if (!status.ok()) break;
   }
-  return absl::OkStatus();
+  for (Input& input : inputs_) {
+    if (status.ok()) input.input->counts();  // may have to read once more
+    const absl::Status supply = input.input->supply_error();
+    if (!supply.ok()) return supply;
+  }
+  return status;
 }
 
 absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_t to,
@@ -381,9 +393,7 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   for (Input& input : inputs_) {
     input.input->SetRecords(FeedSupply(feed, input.source->stream, position), {});
   }
-  for (const std::string& statement : slice_plan_->apply) {
-    ICEPIE_RETURN_IF_ERROR(connection_->Run(statement));
-  }
+  ICEPIE_RETURN_IF_ERROR(RunStatements());
   const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
   Progress next = Advanced(Progress(), position, bad.size());
   next.applied_time_us = applied_time_us;

@@ -86,6 +86,7 @@ class Generation {
                         const std::vector<int64_t>& excluded, const std::string& excluded_error);
   absl::Status RunBatch(const RecordBatch& batch, int64_t from, int64_t to,
                         const std::vector<int64_t>& excluded);
+  absl::Status RunStatements();
   absl::Status Halve(const RecordBatch& batch, int64_t from, int64_t to, const absl::Status& error);
   absl::Status StopAtBudget(const RecordBatch& batch, int64_t from,
                             const std::vector<QuarantinedRecord>& bad);
