@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "cli/commands.h"
+#include "cli/first_build.h"
 #include "cli/format.h"
 #include "cli/operations.h"
 #include "cli/table.h"
@@ -79,9 +81,10 @@ const char* Mark(SliceChange::Kind kind) {
 
 void PrintChange(Context& context, const std::string& domain, const SliceChange& change) {
   std::string line = absl::StrCat("  ", Mark(change.kind()), " ", domain, ".", change.slice());
-  if (!change.strategy().empty()) absl::StrAppend(&line, "  ", change.strategy());
   if (change.kind() != SliceChange::UNCHANGED && !change.why().empty()) {
-    absl::StrAppend(&line, " (", change.why(), ")");
+    absl::StrAppend(&line, "  ", change.why());  // it begins with the strategy
+  } else if (!change.strategy().empty()) {
+    absl::StrAppend(&line, "  ", change.strategy());
   }
   if (!change.reads().empty())
     absl::StrAppend(&line, "  reads ", absl::StrJoin(change.reads(), ", "));
@@ -141,10 +144,14 @@ absl::StatusOr<int> ApplyAll(Context& context, const ApplyArguments& arguments) 
   ICEPIE_ASSIGN_OR_RETURN(const auto files, DomainFiles(arguments.path));
   std::vector<std::string> operations;
   std::vector<std::string> rebuilt;
+  std::set<std::string> created;
   for (const std::string& file : files) {
     ICEPIE_ASSIGN_OR_RETURN(const auto answer, Apply(context, file, arguments, false));
     PrintChanges(context, answer, file);
     for (const SliceChange& change : answer.changes()) {
+      if (change.kind() == SliceChange::CREATE) {
+        created.insert(absl::StrCat(answer.domain(), ".", change.slice()));
+      }
       if (change.operation().empty()) continue;
       operations.push_back(change.operation());
       if (change.kind() == SliceChange::REBUILD) {
@@ -154,6 +161,7 @@ absl::StatusOr<int> ApplyAll(Context& context, const ApplyArguments& arguments) 
   }
   context.out().flush();
   if (arguments.no_wait) return kExitDone;
+  ICEPIE_RETURN_IF_ERROR(WaitForFirstBuilds(context, created));
   ICEPIE_RETURN_IF_ERROR(FollowOperations(context, operations));
   for (const std::string& slice : rebuilt) {
     if (arguments.promote) {

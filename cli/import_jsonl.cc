@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -16,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "slices/timestamp_text.h"
 
 namespace icepie::cli {
 namespace {
@@ -23,6 +26,14 @@ namespace {
 constexpr size_t kReadBytes = 1 << 20;
 // Beyond what the core takes in one record; a file without line ends must not fill the memory.
 constexpr size_t kLineBytesMax = 16 << 20;
+
+// Of a time or a date, since 1970.
+std::optional<int64_t> MicrosOf(absl::string_view text) {
+  if (const auto days = slices::ParseDateDays(text)) return *days * slices::kMicrosPerDay;
+  const auto time = slices::ParseTimeText(text);
+  if (!time) return std::nullopt;
+  return time->micros - time->offset_micros.value_or(0);
+}
 
 class JsonLines : public ImportSource {
  public:
@@ -46,8 +57,10 @@ class JsonLines : public ImportSource {
       TakeLine(line);
       if (absl::StripAsciiWhitespace(line).empty()) continue;
       if (++records_ <= file_.skip) continue;
-      ICEPIE_RETURN_IF_ERROR(Check(line));
-      batch->add_records()->set_payload(line.data(), line.size());
+      icepie::v1::Record record;
+      ICEPIE_RETURN_IF_ERROR(Check(line, &record));
+      record.set_payload(line.data(), line.size());
+      *batch->add_records() = std::move(record);
       bytes += size;
     }
     return absl::OkStatus();
@@ -111,12 +124,34 @@ class JsonLines : public ImportSource {
     return absl::OkStatus();
   }
 
-  absl::Status Check(absl::string_view line) {
-    if (!file_.check_json) return absl::OkStatus();
-    const auto error = parser_.parse(line.data(), line.size(), true).error();
-    if (error == simdjson::SUCCESS) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat(Place(line_), "not well-formed JSON: ", simdjson::error_message(error)));
+  // Whether the line is what it should be, and its event time.
+  absl::Status Check(absl::string_view line, icepie::v1::Record* record) {
+    if (!file_.check_json && file_.event_time.empty()) return absl::OkStatus();
+    simdjson::dom::element value;
+    const auto error = parser_.parse(line.data(), line.size(), true).get(value);
+    if (error != simdjson::SUCCESS) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Place(line_), "not well-formed JSON: ", simdjson::error_message(error)));
+    }
+    return file_.event_time.empty() ? absl::OkStatus() : ReadEventTime(value, record);
+  }
+
+  // A record without the member, or with null there, has no event time.
+  absl::Status ReadEventTime(const simdjson::dom::element& value,
+                             icepie::v1::Record* record) const {
+    simdjson::dom::element member;
+    const auto error = value.at_key(file_.event_time).get(member);
+    if (error != simdjson::SUCCESS || member.is_null()) return absl::OkStatus();
+    std::string_view text;
+    if (member.get(text) != simdjson::SUCCESS) text = {};
+    const auto micros = MicrosOf({text.data(), text.size()});
+    if (!micros) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Place(line_), "--event-time ", file_.event_time,
+                       " is no time; it must be text such as \"2001-01-01T00:05:00Z\", or null"));
+    }
+    SetEventTime(*micros, record);
+    return absl::OkStatus();
   }
 
   std::string Place(int64_t line) const { return absl::StrCat(file_.path, ":", line, ": "); }

@@ -34,4 +34,15 @@ absl::StatusOr<std::unique_ptr<ImportSource>> ImportSource::Open(const ImportFil
       absl::StrCat("format \"", *format, "\" is not known (have: jsonl, csv, parquet)"));
 }
 
+void SetEventTime(int64_t micros, icepie::v1::Record* record) {
+  int64_t seconds = micros / 1'000'000;
+  int64_t rest = micros % 1'000'000;
+  if (rest < 0) {
+    rest += 1'000'000;
+    --seconds;
+  }
+  record->mutable_event_time()->set_seconds(seconds);
+  record->mutable_event_time()->set_nanos(static_cast<int32_t>(rest * 1000));
+}
+
 }  // namespace icepie::cli

@@ -1,4 +1,5 @@
 // Files as sequences of JSON records, in the file's order: lines of JSONL, rows of CSV and Parquet.
+// JSON has no NaN and no infinity: such numbers of a column become null.
 #ifndef ICEPIE_CLI_IMPORT_SOURCE_H_
 #define ICEPIE_CLI_IMPORT_SOURCE_H_
 
@@ -17,7 +18,7 @@ struct ImportFile {
   std::string format;  // jsonl, csv or parquet; empty: by the file's ending
   int64_t skip = 0;    // records passed over at the beginning
   int64_t limit = std::numeric_limits<int64_t>::max();  // records of the file, the skipped counted
-  std::string event_time;  // CSV and Parquet: the column that is the record's event time
+  std::string event_time;  // the column, or the member of a line's object, that is the event time
   bool check_json = true;  // JSONL: refuse a line that is not well-formed JSON, by its number
 };
 
@@ -34,13 +35,17 @@ class ImportSource {
   virtual ~ImportSource() = default;
 
   // Adds the next records (payload and event time) to `batch`; none at the end of the file.
-  // INVALID_ARGUMENT names the line of a bad record; `batch` then holds the good ones before it.
+  // INVALID_ARGUMENT names the line or row of a bad record; `batch` then holds the good ones before
+  // it.
   virtual absl::Status Fill(const BatchLimits& limits, icepie::v1::AppendRecordsRequest* batch) = 0;
 
   // Records in the whole file within `limit`, the skipped counted: exact for Parquet, an estimate
   // by bytes for JSONL, -1 when it cannot be known.
   virtual int64_t TotalRecords() const = 0;
 };
+
+// Since 1970.
+void SetEventTime(int64_t micros, icepie::v1::Record* record);
 
 }  // namespace icepie::cli
 

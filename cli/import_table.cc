@@ -1,5 +1,6 @@
 #include "cli/import_table.h"
 
+#include <simdjson.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,7 +8,9 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/status.h"
 #include "slices/duckdb.h"
 
@@ -26,15 +29,48 @@ std::string Reader(const ImportFile& file, const std::string& format) {
   return absl::StrCat("read_", format, "(", slices::QuoteLiteral(file.path), options, ")");
 }
 
-std::string RowsSql(const ImportFile& file, const std::string& format) {
+struct Columns {
+  std::vector<std::string> floats;  // which may hold what JSON has no number for
+  bool nested_floats = false;       // inside lists and structs
+};
+
+absl::StatusOr<Columns> FindColumns(DuckConnection& connection, const std::string& reader) {
+  ICEPIE_ASSIGN_OR_RETURN(
+      const auto described,
+      connection.QueryCells(
+          absl::StrCat("SELECT column_name, column_type FROM (DESCRIBE FROM ", reader, ")")));
+  Columns columns;
+  for (const auto& row : described) {
+    const auto& type = std::get<std::string>(row.at(1));
+    if (type == "DOUBLE" || type == "FLOAT") {
+      columns.floats.push_back(std::get<std::string>(row.at(0)));
+    } else if (absl::StrContains(type, "DOUBLE") || absl::StrContains(type, "FLOAT")) {
+      columns.nested_floats = true;
+    }
+  }
+  return columns;
+}
+
+// The columns as they are, without what is no number.
+std::string Selected(const Columns& columns) {
+  if (columns.floats.empty()) return "*";
+  const std::string finite =
+      absl::StrJoin(columns.floats, ", ", [](std::string* out, const std::string& column) {
+        const std::string name = slices::QuoteIdentifier(column);
+        absl::StrAppend(out, "CASE WHEN isfinite(", name, ") THEN ", name, " END AS ", name);
+      });
+  return absl::StrCat("* REPLACE (", finite, ")");
+}
+
+std::string RowsSql(const ImportFile& file, const std::string& reader, const Columns& columns) {
   const std::string event_time =
       file.event_time.empty()
           ? ""
           : absl::StrCat(", epoch_us(CAST(r.", slices::QuoteIdentifier(file.event_time),
                          " AS TIMESTAMPTZ))");
-  return absl::StrCat("SELECT CAST(to_json(r) AS VARCHAR)", event_time, " FROM (SELECT * FROM ",
-                      Reader(file, format), " LIMIT ", std::max<int64_t>(0, file.limit - file.skip),
-                      " OFFSET ", file.skip, ") r");
+  return absl::StrCat("SELECT CAST(to_json(r) AS VARCHAR)", event_time, " FROM (SELECT ",
+                      Selected(columns), " FROM ", reader, " LIMIT ",
+                      std::max<int64_t>(0, file.limit - file.skip), " OFFSET ", file.skip, ") r");
 }
 
 // One chunk of the result and how far it is read.
@@ -68,17 +104,6 @@ class Chunk {
   idx_t row_ = 0;
 };
 
-void SetEventTime(int64_t micros, icepie::v1::Record* record) {
-  int64_t seconds = micros / 1'000'000;
-  int64_t rest = micros % 1'000'000;
-  if (rest < 0) {
-    rest += 1'000'000;
-    --seconds;
-  }
-  record->mutable_event_time()->set_seconds(seconds);
-  record->mutable_event_time()->set_nanos(static_cast<int32_t>(rest * 1000));
-}
-
 class TableRows : public ImportSource {
  public:
   static absl::StatusOr<std::unique_ptr<ImportSource>> Open(const ImportFile& file,
@@ -96,6 +121,8 @@ class TableRows : public ImportSource {
       const absl::string_view payload = chunk_->Payload();
       const auto size = static_cast<int64_t>(payload.size());
       if (batch->records_size() > 0 && bytes + size > limits.bytes_max) break;
+      ++row_;
+      if (check_rows_) ICEPIE_RETURN_IF_ERROR(Check(payload));
       icepie::v1::Record* record = batch->add_records();
       record->set_payload(payload.data(), payload.size());
       const std::optional<int64_t> event_time = chunk_->EventTimeMicros();
@@ -124,7 +151,12 @@ class TableRows : public ImportSource {
                                   slices::QuoteLiteral(file.path), ")")));
       total_ = std::min(file.limit, std::get<int64_t>(cells.at(0).at(0)));
     }
-    ICEPIE_ASSIGN_OR_RETURN(statement_, connection_->Prepare(RowsSql(file, format)));
+    const std::string reader = Reader(file, format);
+    ICEPIE_ASSIGN_OR_RETURN(const Columns columns, FindColumns(*connection_, reader));
+    path_ = file.path;
+    row_ = file.skip;
+    check_rows_ = columns.nested_floats;
+    ICEPIE_ASSIGN_OR_RETURN(statement_, connection_->Prepare(RowsSql(file, reader, columns)));
     duckdb_result result;
     if (duckdb_execute_prepared_streaming(statement_->handle(), &result) == DuckDBError) {
       const absl::Status status =
@@ -134,6 +166,15 @@ class TableRows : public ImportSource {
     }
     result_.emplace(result);
     return absl::OkStatus();
+  }
+
+  absl::Status Check(absl::string_view payload) {
+    const auto error = parser_.parse(payload.data(), payload.size(), true).error();
+    if (error == simdjson::SUCCESS) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        path_, ": row ", row_,
+        " has a NaN or an infinity inside a list or a struct, which JSON cannot hold; make it NULL "
+        "in the file"));
   }
 
   absl::StatusOr<bool> HaveRow() {
@@ -162,7 +203,11 @@ class TableRows : public ImportSource {
   std::unique_ptr<DuckStatement> statement_;
   std::optional<DuckResult> result_;
   std::optional<Chunk> chunk_;
+  simdjson::dom::parser parser_;
+  std::string path_;
+  bool check_rows_ = false;
   bool ended_ = false;
+  int64_t row_ = 0;  // the last one taken, from 1
   int64_t total_ = -1;
 };
 

@@ -25,7 +25,7 @@ absl::StatusOr<Operation> Wait(Context& context, const std::string& name) {
   return client.Call(client.operations(), &Operations::StubInterface::WaitOperation, request);
 }
 
-ProgressState StateOf(const std::string& name, const ResliceMetadata& metadata) {
+ProgressState StateOf(const std::string& name, const ResliceMetadata& metadata, bool ended) {
   ProgressState state;
   state.label = absl::StrCat(ShortOperationName(name), " ", metadata.slice(), " g",
                              metadata.generation(), " ", metadata.phase());
@@ -33,6 +33,7 @@ ProgressState StateOf(const std::string& name, const ResliceMetadata& metadata) 
   state.total = metadata.total_records() > 0 ? metadata.total_records() : -1;
   state.per_second = metadata.records_per_second();
   if (metadata.eta_ms() > 0) state.eta = absl::Milliseconds(metadata.eta_ms());
+  if (ended) state.took = absl::Milliseconds(metadata.elapsed_ms());
   state.note = absl::StrCat("quarantined ", FormatCount(metadata.quarantined()));
   return state;
 }
@@ -42,9 +43,8 @@ absl::Status Follow(Context& context, const std::string& name) {
   while (true) {
     ICEPIE_ASSIGN_OR_RETURN(const Operation operation, Wait(context, name));
     const ResliceMetadata metadata = MetadataOf(operation);
-    const ProgressState state = StateOf(name, metadata);
-    // A build that waits to be promoted has done its work.
-    if (!operation.done() && metadata.phase() != "ready") {
+    const ProgressState state = StateOf(name, metadata, operation.done());
+    if (!operation.done()) {
       progress.Show(state, absl::Now());
       continue;
     }

@@ -25,7 +25,10 @@ std::string Bar(double share) {
 
 std::string ProgressLine(const ProgressState& state, int width) {
   std::string line = state.label;
-  if (state.total > 0) {
+  if (state.took) {
+    absl::StrAppend(&line, "  ", FormatCounted(state.done, "record"), " in ",
+                    FormatElapsed(*state.took));
+  } else if (state.total > 0) {
     const double share =
         std::clamp(static_cast<double>(state.done) / static_cast<double>(state.total), 0.0, 1.0);
     absl::StrAppend(&line, "  ", Bar(share), absl::StrFormat(" %3.0f %%  ", share * 100),
@@ -35,7 +38,7 @@ std::string ProgressLine(const ProgressState& state, int width) {
     absl::StrAppend(&line, "  ", FormatShortCount(static_cast<double>(state.done)));
   }
   if (state.per_second > 0) absl::StrAppend(&line, "  ", FormatRate(state.per_second));
-  if (state.eta < absl::InfiniteDuration() && state.done < state.total) {
+  if (!state.took && state.eta < absl::InfiniteDuration() && state.done < state.total) {
     absl::StrAppend(&line, "  ETA ", FormatElapsed(state.eta));
   }
   if (!state.note.empty()) absl::StrAppend(&line, "  ", state.note);
@@ -65,10 +68,14 @@ void Progress::Show(const ProgressState& state, absl::Time now) {
   *terminal_.err << line << std::endl;
 }
 
+void Progress::End() {
+  if (terminal_.err_is_terminal) *terminal_.err << std::endl;
+}
+
 void Progress::Finish(const ProgressState& state) {
   next_ = absl::InfinitePast();
   Show(state, absl::Now());
-  if (terminal_.err_is_terminal) *terminal_.err << std::endl;
+  End();
 }
 
 }  // namespace icepie::cli

@@ -27,6 +27,9 @@ using icepie::v1::Admin;
 using icepie::v1::Slice;
 using icepie::v1::Slices;
 
+// Programs get records without asking.
+constexpr int32_t kRecordsOfJson = 20;
+
 // Arguments of all the slice commands; each uses its own.
 struct SliceArguments {
   std::string name;
@@ -34,7 +37,7 @@ struct SliceArguments {
   std::string reason;
   bool thaw = false;
   bool no_wait = false;
-  int32_t records = 20;
+  int32_t records = 0;  // 0: only their groups
   std::string columns;
   std::vector<std::string> filters;
   std::string order;
@@ -209,7 +212,7 @@ absl::StatusOr<int> Promote(Context& context, const SliceArguments& arguments) {
 absl::StatusOr<int> Quarantine(Context& context, const SliceArguments& arguments) {
   icepie::v1::ListQuarantinedRecordsRequest request;
   request.set_name(arguments.name);
-  request.set_page_size(arguments.records);
+  request.set_page_size(arguments.records > 0 ? arguments.records : kRecordsOfJson);
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(
       const auto answer,
@@ -217,7 +220,7 @@ absl::StatusOr<int> Quarantine(Context& context, const SliceArguments& arguments
   if (context.options.json) {
     context.out() << ToJson(answer);
   } else {
-    PrintQuarantine(context, answer);
+    PrintQuarantine(context, answer, arguments.records > 0);
   }
   return kExitDone;
 }
@@ -260,7 +263,9 @@ void AddReading(CLI::App* slice, Context& context,
 
   CLI::App* quarantine = Add(slice, context, arguments, "quarantine",
                              "records that the slice could not take", Quarantine);
-  quarantine->add_option("--records", arguments->records, "how many to list (default 20)")
+  quarantine
+      ->add_option("--records", arguments->records,
+                   "list the first N of them, not only their groups")
       ->check(CLI::Range(1, 1000));
 }
 

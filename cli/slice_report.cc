@@ -1,5 +1,6 @@
 #include "cli/slice_report.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,8 @@ namespace {
 
 using icepie::v1::Generation;
 using icepie::v1::Slice;
+
+constexpr int kSamplesOnATerminal = 5;
 
 std::string StateName(const Slice& slice) { return icepie::v1::SliceState_Name(slice.state()); }
 
@@ -90,6 +93,20 @@ void PrintGenerations(Context& context, const Slice& slice) {
   table.Print(context.out(), context.terminal.width);
 }
 
+void PrintQuarantinedRecords(Context& context,
+                             const icepie::v1::ListQuarantinedRecordsResponse& answer) {
+  Table records(
+      {{"position", true}, {"stream"}, {"offset", true}, {"code"}, {"column"}, {"message"}});
+  for (const auto& record : answer.records()) {
+    records.AddRow({FormatCount(record.position()), record.stream(), FormatCount(record.offset()),
+                    record.code(), record.column(), record.message()});
+  }
+  if (!records.empty()) {
+    context.out() << '\n';
+    records.Print(context.out(), context.terminal.width);
+  }
+}
+
 }  // namespace
 
 std::string OutcomeLine(const Slice& slice) {
@@ -157,14 +174,21 @@ void PrintDiff(Context& context, const icepie::v1::GenerationDiff& diff) {
                 << "  added " << FormatCount(diff.added()) << "  removed "
                 << FormatCount(diff.removed()) << "  changed " << FormatCount(diff.changed())
                 << '\n';
-  for (const std::string& sample : diff.samples()) {
-    const std::string line = absl::StrCat("  ", Printable(sample));
+  const int shown = context.terminal.out_is_terminal
+                        ? std::min(diff.samples_size(), kSamplesOnATerminal)
+                        : diff.samples_size();
+  for (int i = 0; i < shown; ++i) {
+    const std::string line = absl::StrCat("  ", Printable(diff.samples(i)));
     context.out() << (context.terminal.width > 0 ? CutToWidth(line, context.terminal.width) : line)
                   << '\n';
   }
+  if (shown < diff.samples_size()) {
+    context.out() << "  … " << diff.samples_size() - shown << " more (--json shows all)\n";
+  }
 }
 
-void PrintQuarantine(Context& context, const icepie::v1::ListQuarantinedRecordsResponse& answer) {
+void PrintQuarantine(Context& context, const icepie::v1::ListQuarantinedRecordsResponse& answer,
+                     bool list_records) {
   Table groups({{"records", true}, {"code"}, {"column"}, {"path"}, {"sample"}, {"positions"}});
   for (const auto& group : answer.groups()) {
     groups.AddRow({FormatCount(group.count()), group.code(), group.column(), group.path(),
@@ -173,20 +197,11 @@ void PrintQuarantine(Context& context, const icepie::v1::ListQuarantinedRecordsR
                                 FormatCount(group.last_position()))});
   }
   if (!groups.empty()) groups.Print(context.out(), context.terminal.width);
-  Table records(
-      {{"position", true}, {"stream"}, {"offset", true}, {"code"}, {"column"}, {"message"}});
-  for (const auto& record : answer.records()) {
-    records.AddRow({FormatCount(record.position()), record.stream(), FormatCount(record.offset()),
-                    record.code(), record.column(), record.message()});
-  }
-  if (!records.empty()) {
-    context.out() << '\n';
-    records.Print(context.out(), context.terminal.width);
-  }
-  context.out() << FormatCounted(answer.total(), "quarantined record")
-                << (answer.more() ? absl::StrCat(", ", answer.records_size(), " listed (--records)")
-                                  : "")
-                << '\n';
+  if (list_records) PrintQuarantinedRecords(context, answer);
+  context.out() << FormatCounted(answer.total(), "quarantined record");
+  if (list_records && answer.more()) context.out() << ", " << answer.records_size() << " listed";
+  if (!list_records && answer.total() > 0) context.out() << " (--records 20 lists the first 20)";
+  context.out() << '\n';
 }
 
 }  // namespace icepie::cli

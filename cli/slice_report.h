@@ -17,7 +17,9 @@ std::string OutcomeLine(const icepie::v1::Slice& slice);
 void PrintSliceList(Context& context, const icepie::v1::ListSlicesResponse& slices);
 void PrintSlice(Context& context, const icepie::v1::Slice& slice);
 void PrintDiff(Context& context, const icepie::v1::GenerationDiff& diff);
-void PrintQuarantine(Context& context, const icepie::v1::ListQuarantinedRecordsResponse& records);
+// Groups of alike records, and the records themselves when asked for.
+void PrintQuarantine(Context& context, const icepie::v1::ListQuarantinedRecordsResponse& answer,
+                     bool list_records);
 
 }  // namespace icepie::cli
 

@@ -196,7 +196,12 @@ void AddImport(CLI::App& app, Context& context) {
   import->add_option("--limit", request->file.limit, "only the first N records of the file")
       ->check(CLI::NonNegativeNumber);
   import->add_option("--event-time", request->file.event_time,
-                     "CSV and Parquet: the column that is the event time");
+                     "the column, or the member of a JSONL record, that is the event time; text of "
+                     "JSONL is ISO 8601, UTC unless it names an offset; null: the record has none");
+  import->footer(
+      "Rows of CSV and Parquet become JSON objects. JSON has no NaN and no infinity: such a "
+      "number\n"
+      "in a column becomes null; inside a list or a struct the import stops and names the row.");
   import->callback([&context, request] {
     context.action = [&context, request] { return RunImport(context, *request);
 };

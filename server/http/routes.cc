@@ -156,17 +156,28 @@ HttpAnswer Routes::Ready() const {
   return answer;
 }
 
-absl::StatusOr<Slice> Routes::FindSlice(const std::string& name) const {
+absl::StatusOr<Slice> Routes::FindSlice(const std::string& domain,
+                                        const std::string& slice_name) const {
+  const std::string name = absl::StrCat(domain, ".", slice_name);
   const icepie::v1::ServerStatus status = status_();
+  std::vector<std::string> others;
   for (const Slice& slice : status.slices()) {
+    if (absl::StartsWith(slice.name(), absl::StrCat(domain, "."))) others.push_back(slice.name());
     if (slice.name() != name) continue;
     if (!slice.columns().empty()) return slice;
     return MakeError(absl::StatusCode::kUnavailable,
                      absl::StrCat("slice ", name, " has no answers yet; its columns are not known"),
                      "NO_SNAPSHOT_YET");
   }
-  return MakeError(absl::StatusCode::kNotFound, absl::StrCat("there is no slice ", name),
-                   "SLICE_NOT_FOUND", {{"slice", name}});
+  if (others.empty()) {
+    return MakeError(absl::StatusCode::kNotFound,
+                     absl::StrCat("there is no domain \"", domain, "\" with a slice"),
+                     "DOMAIN_NOT_FOUND", {{"domain", domain}});
+  }
+  return MakeError(
+      absl::StatusCode::kNotFound,
+      absl::StrCat("there is no slice ", name, " (have: ", absl::StrJoin(others, ", "), ")"),
+      "SLICE_NOT_FOUND", {{"slice", name}});
 }
 
 absl::StatusOr<QueryRequest> Routes::RowsQuery(const HttpTarget& target) const {
@@ -175,8 +186,7 @@ absl::StatusOr<QueryRequest> Routes::RowsQuery(const HttpTarget& target) const {
   query.mutable_select()->set_slice(target.segments[4]);
   Columns columns;
   if (NeedsColumns(target)) {
-    ICEPIE_ASSIGN_OR_RETURN(Slice slice,
-                            FindSlice(absl::StrCat(target.segments[2], ".", target.segments[4])));
+    ICEPIE_ASSIGN_OR_RETURN(Slice slice, FindSlice(target.segments[2], target.segments[4]));
     columns.Swap(slice.mutable_columns());
   }
   std::set<std::string> seen;

@@ -35,7 +35,8 @@ class Routes {
   void Ask(const icepie::v1::QueryRequest& query, const std::string& if_none_match,
            Done done) const;
   absl::StatusOr<icepie::v1::QueryRequest> RowsQuery(const HttpTarget& target) const;
-  absl::StatusOr<icepie::v1::Slice> FindSlice(const std::string& name) const;
+  absl::StatusOr<icepie::v1::Slice> FindSlice(const std::string& domain,
+                                              const std::string& slice_name) const;
   HttpAnswer Ready() const;
 
   QueryRouter& router_;

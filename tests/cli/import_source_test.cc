@@ -185,6 +185,58 @@ TEST_F(ImportSourceTest, ParquetRowsInOrder) {
   EXPECT_EQ(total_, 3);
 }
 
+TEST_F(ImportSourceTest, NumbersThatJsonCannotHold) {
+  const std::string path = directory_ + "/a.parquet";
+  auto database = slices::DuckDatabase::OpenInMemory({});
+  auto connection = slices::DuckConnection::Connect(**database);
+  const auto write = [&](const std::string& rows) {
+    return (*connection)
+        ->Run("COPY (" + rows + ") TO " + slices::QuoteLiteral(path) + " (FORMAT parquet)");
+  };
+  ASSERT_TRUE(write("SELECT i, (['1.5', 'nan', 'inf', '-inf'])[i]::DOUBLE AS \"a \"\"b\", "
+                    "(['1.5', 'nan', 'inf', '-inf'])[i]::FLOAT AS f FROM range(1, 5) t(i)")
+                  .ok());
+  EXPECT_THAT(*ReadAll(path), ::testing::ElementsAre(R"({"i":1,"a \"b":1.5,"f":1.5})",
+                                                     R"({"i":2,"a \"b":null,"f":null})",
+                                                     R"({"i":3,"a \"b":null,"f":null})",
+                                                     R"({"i":4,"a \"b":null,"f":null})"));
+
+  ASSERT_TRUE(write("SELECT [1.5, (['2.5', 'nan'])[i]::DOUBLE] AS l FROM range(1, 3) t(i)").ok());
+  ImportFile file;
+  file.path = path;
+  auto source = ImportSource::Open(file);
+  ASSERT_TRUE(source.ok()) << source.status();
+  AppendRecordsRequest batch;
+  const absl::Status status = (*source)->Fill({}, &batch);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("a.parquet: row 2 has a NaN"));
+  ASSERT_EQ(batch.records_size(), 1);
+  EXPECT_EQ(batch.records(0).payload(), R"({"l":[1.5,2.5]})");
+}
+
+TEST_F(ImportSourceTest, EventTimesOfLines) {
+  ImportFile file;
+  file.path = Write("a.jsonl", R"({"at":"2001-01-01T00:00:01Z"}
+{"at":"2001-01-01 01:00:01.5+01:00"}
+{"at":"2001-01-01"}
+{"at":null}
+{"n":1}
+[1]
+{"at":978307201}
+)");
+  file.event_time = "at";
+  auto source = ImportSource::Open(file);
+  AppendRecordsRequest batch;
+  const absl::Status status = (*source)->Fill({}, &batch);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("a.jsonl:7: --event-time at is no time"));
+  ASSERT_EQ(batch.records_size(), 6);
+  EXPECT_EQ(batch.records(0).event_time().seconds(), 978307201);
+  EXPECT_EQ(batch.records(1).event_time().seconds(), 978307201);
+  EXPECT_EQ(batch.records(1).event_time().nanos(), 500'000'000);
+  EXPECT_EQ(batch.records(2).event_time().seconds(), 978307200);
+  for (int i = 3; i < 6; ++i) EXPECT_FALSE(batch.records(i).has_event_time()) << i;
+}
+
 TEST_F(ImportSourceTest, RowsThatFailHalfWayAreAnErrorAndNoEnd) {
   std::string rows = "at,n\n";
   for (int i = 0; i < 10'000; ++i) rows += "2001-01-01 00:05:00x,1\n";

@@ -26,6 +26,12 @@ TEST(ProgressTest, ShowsShareRateAndEta) {
             "op-71  ███████░░░  78 %  63.4 M/81.2 M  740 k/s  ETA 24 s  quarantined 0");
 }
 
+TEST(ProgressTest, EndedWorkSaysHowMuchInWhatTime) {
+  ProgressState state = Halfway();
+  state.took = absl::Seconds(86);
+  EXPECT_EQ(ProgressLine(state, 0), "op-71  63,400,000 records in 1m 26s  740 k/s  quarantined 0");
+}
+
 TEST(ProgressTest, IsCutToTheTerminal) { EXPECT_EQ(DisplayWidth(ProgressLine(Halfway(), 40)), 39); }
 
 TEST(ProgressTest, UnknownTotalHasNoShareAndNoEta) {

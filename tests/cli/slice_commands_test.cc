@@ -2,6 +2,7 @@
 // wants.
 #include <gmock/gmock.h>
 
+#include <iostream>
 #include <optional>
 
 #include "cli/answer.h"
@@ -87,7 +88,13 @@ class FakeSlices : public icepie::v1::Slices::Service {
   }
   grpc::Status ListSlices(grpc::ServerContext*, const icepie::v1::ListSlicesRequest*,
                           icepie::v1::ListSlicesResponse* response) override {
-    *response->add_slices() = slice;
+    Slice* listed = response->add_slices();
+    *listed = slice;
+    if (builds_left > 0) {
+      --builds_left;
+      listed->set_state(icepie::v1::BACKFILLING);
+      listed->mutable_meta()->set_applied_position(1'500'000);
+    }
     response->set_head_position(3'000'000);
     return grpc::Status::OK;
   }
@@ -95,6 +102,7 @@ class FakeSlices : public icepie::v1::Slices::Service {
   Slice slice = OnTime();
   QueryRequest asked;
   bool complete = true;
+  int builds_left = 0;  // so often the slice is still at its first build
 };
 
 class FakeAdmin : public icepie::v1::Admin::Service {
@@ -156,11 +164,13 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     response->set_base_rows(226);
     response->set_rows(226);
     response->set_changed(request->generation() == 8 ? 2 : 0);
+    for (int i = 1; i <= 7; ++i) response->add_samples("sample " + std::to_string(i));
     return grpc::Status::OK;
   }
   grpc::Status ListQuarantinedRecords(
-      grpc::ServerContext*, const icepie::v1::ListQuarantinedRecordsRequest*,
+      grpc::ServerContext*, const icepie::v1::ListQuarantinedRecordsRequest* request,
       icepie::v1::ListQuarantinedRecordsResponse* response) override {
+    records_asked = request->page_size();
     auto* group = response->add_groups();
     group->set_code("WRONG_TYPE");
     group->set_column("delay");
@@ -186,6 +196,7 @@ class FakeAdmin : public icepie::v1::Admin::Service {
   std::vector<icepie::v1::ApplyDomainRequest> applied;
   icepie::v1::ApplyDomainResponse plan;
   icepie::v1::PromoteGenerationRequest promoted;
+  int64_t records_asked = 0;
   absl::Status apply_error;
 
  private:
@@ -204,6 +215,8 @@ class FakeOperations : public google::longrunning::Operations::Service {
     metadata.set_total_records(3'000'000);
     metadata.set_done_records(++waits >= 3 ? 3'000'000 : 1'000'000);
     metadata.set_phase(waits >= 3 ? "ready" : "building");
+    metadata.set_elapsed_ms(4000);
+    metadata.set_records_per_second(750'000);
     response->set_name(request->name());
     response->mutable_metadata()->PackFrom(metadata);
     response->set_done(waits >= 3);
@@ -343,7 +356,8 @@ TEST_F(SliceCommandsTest, ResliceFollowsTheBuild) {
   const Outcome outcome = Run({"slice", "reslice", "operations.on_time"});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("op-71 operations.on_time g8 building"));
-  EXPECT_THAT(outcome.err, HasSubstr("op-71 operations.on_time g8 ready  ██████████ 100 %"));
+  EXPECT_THAT(outcome.err,
+              HasSubstr("op-71 operations.on_time g8 ready  3,000,000 records in 4 s  750.0 k/s"));
   EXPECT_EQ(Run({"slice", "reslice", "operations.on_time", "--no-wait"}).out, "op-71 started\n");
 }
 
@@ -357,7 +371,26 @@ TEST_F(SliceCommandsTest, FailedBuildsAreErrors) {
 TEST_F(SliceCommandsTest, Quarantine) {
   const Outcome outcome = Run({"slice", "quarantine", "operations.on_time"});
   EXPECT_THAT(outcome.out, HasSubstr("WRONG_TYPE  delay"));
-  EXPECT_THAT(outcome.out, HasSubstr("1,001 quarantined records, 1 listed"));
+  EXPECT_THAT(outcome.out, HasSubstr("1,001 quarantined records (--records 20 lists"));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("3,000,017")));
+  const Outcome listed = Run({"slice", "quarantine", "operations.on_time", "--records", "1"});
+  EXPECT_EQ(admin_.records_asked, 1);
+  EXPECT_THAT(listed.out, HasSubstr("3,000,017"));
+  EXPECT_THAT(listed.out, HasSubstr("1,001 quarantined records, 1 listed"));
+  EXPECT_THAT(Run({"--json", "slice", "quarantine", "operations.on_time"}).out,
+              HasSubstr("3000017"));
+}
+
+TEST_F(SliceCommandsTest, DiffShowsFewSamplesOnATerminal) {
+  std::ostringstream out;
+  const Terminal terminal{&std::cin, &out, &out, true};
+  EXPECT_EQ(
+      RunProgram({"--address", address_, "slice", "diff", "operations.on_time", "g8"}, terminal),
+      2);
+  EXPECT_THAT(out.str(), HasSubstr("  sample 5\n  … 2 more (--json shows all)\n"));
+  EXPECT_THAT(Run({"slice", "diff", "operations.on_time", "g8"}).out, HasSubstr("sample 7\n"));
+  EXPECT_THAT(Run({"--json", "slice", "diff", "operations.on_time", "g8"}).out,
+              HasSubstr("sample 7"));
 }
 
 TEST_F(SliceCommandsTest, PlanExitsWithTwoWhenItWouldChange) {
@@ -405,6 +438,35 @@ TEST_F(SliceCommandsTest, ApplyFollowsBuildsAndPromotes) {
   const Outcome promoted = Run({"apply", "-f", file, "--promote"});
   EXPECT_EQ(promoted.code, 0) << promoted.err;
   EXPECT_EQ(admin_.promoted.name(), "operations.on_time");
+}
+
+TEST_F(SliceCommandsTest, ApplyWaitsForNewSlices) {
+  admin_.plan.set_domain("operations");
+  admin_.plan.set_changed(true);
+  auto* change = admin_.plan.add_changes();
+  change->set_slice("on_time");
+  change->set_kind(icepie::v1::SliceChange::CREATE);
+  change->set_strategy("aggregate");
+  change->set_why("aggregate: folds records of flights");
+  const std::string file = Write("operations.yaml", "domain: operations\n");
+  slices_.builds_left = 3;
+  const Outcome waited = Run({"apply", "-f", file});
+  EXPECT_EQ(waited.code, 0) << waited.err;
+  EXPECT_EQ(slices_.builds_left, 0);
+  EXPECT_THAT(waited.err, HasSubstr("operations.on_time BACKFILLING  █████░░░░░  50 %"));
+  EXPECT_THAT(waited.err, HasSubstr("0 of 1 new slice built"));
+  EXPECT_THAT(waited.out, HasSubstr("on_time  aggregate: folds records of flights\n"));
+  EXPECT_THAT(waited.out, HasSubstr("operations.on_time RUNNING"));
+
+  slices_.builds_left = 3;
+  EXPECT_EQ(Run({"apply", "-f", file, "--no-wait"}).code, 0);
+  EXPECT_EQ(slices_.builds_left, 3);
+
+  slices_.slice.set_state(icepie::v1::FAULTED);
+  slices_.slice.mutable_last_error()->set_message("too many bad records");
+  const Outcome failed = Run({"apply", "-f", file});
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_THAT(failed.err, HasSubstr("operations.on_time is FAULTED: too many bad records"));
 }
 
 TEST_F(SliceCommandsTest, RefusedDefinitionsNameEveryLine) {

@@ -152,6 +152,7 @@ void DaemonFixture::Kill() {
 
 ProgramEnd DaemonFixture::RunIcepied(const std::vector<std::string>& arguments) const {
   const std::string error_file = directory_ + "/second.log";
+  std::filesystem::remove(error_file);  // an earlier one's
   std::vector<std::string> all = Arguments();
   all.insert(all.end(), arguments.begin(), arguments.end());
   ProgramEnd end;

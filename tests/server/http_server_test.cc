@@ -279,6 +279,7 @@ TEST_F(HttpServerTest, BadParametersNameThemselves) {
 TEST_F(HttpServerTest, FiltersOfUnknownOrUnbornSlices) {
   Start();
   EXPECT_EQ(ReasonOf(Get("/v1/domains/payments/slices/nope/rows?a=eq.1"), 404), "SLICE_NOT_FOUND");
+  EXPECT_EQ(ReasonOf(Get("/v1/domains/nope/slices/volume/rows?a=eq.1"), 404), "DOMAIN_NOT_FOUND");
   EXPECT_EQ(ReasonOf(Get("/v1/domains/payments/slices/unborn/rows?a=eq.1"), 503),
             "NO_SNAPSHOT_YET");
 }
