@@ -62,7 +62,7 @@ absl::Status PrintOutcome(Context& context, const std::vector<Slice>& slices) {
   for (const Slice& slice : slices) {
     if (!context.options.json) context.out() << OutcomeLine(slice) << '\n';
     if (!HasFailed(slice) || !first_error.ok()) continue;
-    first_error = absl::FailedPreconditionError(
+    first_error = absl::UnknownError(
         absl::StrCat(slice.name(), " is ", icepie::v1::SliceState_Name(slice.state()), ": ",
                      slice.last_error().message(), "; icepie slice describe ", slice.name()));
   }

@@ -11,8 +11,8 @@
 namespace icepie::cli {
 
 // Shows progress until none of `slices` (domain.slice) is STARTING or BACKFILLING any more, then
-// where each stands. FAILED_PRECONDITION names the first that cannot go on without a change. Ctrl-C
-// leaves the builds running.
+// where each stands. UNKNOWN names the first that cannot go on without a change. Ctrl-C leaves the
+// builds running.
 absl::Status WaitForFirstBuilds(Context& context, const std::set<std::string>& slices);
 
 }  // namespace icepie::cli

@@ -357,7 +357,7 @@ TEST_F(SliceCommandsTest, ResliceFollowsTheBuild) {
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("op-71 operations.on_time g8 building"));
   EXPECT_THAT(outcome.err,
-              HasSubstr("op-71 operations.on_time g8 ready  3,000,000 records in 4 s  750.0 k/s"));
+              HasSubstr("op-71 operations.on_time g8 ready  3,000,000 records in 4 s  750 k/s"));
   EXPECT_EQ(Run({"slice", "reslice", "operations.on_time", "--no-wait"}).out, "op-71 started\n");
 }
 
