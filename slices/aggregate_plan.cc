@@ -87,9 +87,10 @@ class AggregatePlanner {
 
   absl::StatusOr<std::vector<std::string>> Create();
   absl::StatusOr<std::string> ResultView();
-  absl::StatusOr<std::string> Fold();
+  absl::StatusOr<std::vector<std::string>> Fold();
   std::string BatchSelect(const std::string& where) const;
-  std::string Merge(const std::string& batch) const;
+  std::vector<std::string> FoldByKey(const std::string& batch) const;
+  std::string Merge(const std::string& batch, const std::string& comparison) const;
   std::string Update(const std::string& batch) const;
   std::vector<std::string> Assignments() const;
   std::string Why() const;
@@ -416,13 +417,13 @@ std::vector<std::string> AggregatePlanner::Assignments() const {
   return assignments;
 }
 
-std::string AggregatePlanner::Merge(const std::string& batch) const {
+std::string AggregatePlanner::Merge(const std::string& batch, const std::string& comparison) const {
   std::vector<std::string> conditions;
   std::vector<std::string> names;
   std::vector<std::string> values;
   for (size_t i = 0; i < keys_.size(); ++i) {
     const std::string name = KeyName(i);
-    conditions.push_back(absl::StrCat("t.", name, " IS NOT DISTINCT FROM b.", name));
+    conditions.push_back(absl::StrCat("t.", name, comparison, "b.", name));
     names.push_back(name);
   }
   for (size_t i = 0; i < partials_.size(); ++i) names.push_back(PartialName(i));
@@ -436,19 +437,34 @@ std::string AggregatePlanner::Merge(const std::string& batch) const {
                       absl::StrJoin(values, ", "), ")");
 }
 
+// Only for `=` does DuckDB push what it knows of the batch's keys (from … to) into the scan of the
+// state, and batches mostly concern its newest rows. So keys with a NULL are merged apart; when the
+// batch has none, that costs no scan.
+std::vector<std::string> AggregatePlanner::FoldByKey(const std::string& batch) const {
+  std::vector<std::string> nulls;
+  for (size_t i = 0; i < keys_.size(); ++i) nulls.push_back(absl::StrCat(KeyName(i), " IS NULL"));
+  const std::string any_null = absl::StrJoin(nulls, " OR ");
+  return {absl::StrCat("CREATE OR REPLACE TEMP TABLE __batch AS ", batch),
+          Merge(absl::StrCat("SELECT * FROM __batch WHERE NOT (", any_null, ")"), " = "),
+          Merge(absl::StrCat("SELECT * FROM __batch WHERE ", any_null), " IS NOT DISTINCT FROM "),
+          "DROP TABLE temp.__batch"};
+}
+
 std::string AggregatePlanner::Update(const std::string& batch) const {
   return absl::StrCat("UPDATE __state AS t SET ", absl::StrJoin(Assignments(), ", "), " FROM (",
                       batch, ") AS b");
 }
 
-absl::StatusOr<std::string> AggregatePlanner::Fold() {
+absl::StatusOr<std::vector<std::string>> AggregatePlanner::Fold() {
   std::string where;
   if (Has(node_, "where_clause")) {
     ICEPIE_ASSIGN_OR_RETURN(Json tree, Normal(node_["where_clause"], /*having=*/false));
     ICEPIE_ASSIGN_OR_RETURN(where, ExpressionToSql(connection_, std::move(tree)));
     where = absl::StrCat(" WHERE ", where);
   }
-  return keys_.empty() ? Update(BatchSelect(where)) : Merge(BatchSelect(where));
+  const std::string batch = BatchSelect(where);
+  if (keys_.empty()) return std::vector<std::string>{Update(batch)};
+  return FoldByKey(batch);
 }
 
 std::string AggregatePlanner::Why() const {
@@ -465,8 +481,7 @@ absl::StatusOr<SliceStatements> AggregatePlanner::Plan() {
   SliceStatements statements;
   statements.strategy = Strategy::kAggregate;
   ICEPIE_ASSIGN_OR_RETURN(statements.create, Create());
-  ICEPIE_ASSIGN_OR_RETURN(std::string fold, Fold());
-  statements.apply = {std::move(fold)};
+  ICEPIE_ASSIGN_OR_RETURN(statements.apply, Fold());
   statements.why = Why();
   return statements;
 }
