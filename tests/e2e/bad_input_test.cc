@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -430,6 +432,22 @@ TEST_F(BadInputTest, WrongSettingsRefuseTheStart) {
   EXPECT_EQ(end.exit_code, 3);
   EXPECT_THAT(end.errors, HasSubstr("/nowhere/icepie.yaml"));
   EXPECT_EQ(std::count(end.errors.begin(), end.errors.end(), '\n'), 1) << end.errors;
+}
+
+TEST_F(BadInputTest, SettingsAreCheckedBeforeAnythingStarts) {
+  const std::string path = absl::StrCat(daemon_->data_directory(), ".yaml");
+  const std::map<std::string, std::string> cases = {
+      {"core:\n  record_bytes_mx: 1MiB\n", ":2:3: "},
+      {"core:\n  record_bytes_max: much\n", ":2:"},
+      {"core:\n  record_bytes_max: 1\n", ":2:"},
+      {"logging: {level: info}\nlogging: {level: warn}\n", ":2:1: "}};
+  for (const auto& [yaml, place] : cases) {
+    std::ofstream(path) << yaml;
+    const ProgramEnd end = daemon_->RunIcepied({"--config=" + path});
+    EXPECT_EQ(end.exit_code, 3) << yaml;
+    EXPECT_THAT(end.errors, HasSubstr(path + place)) << yaml;
+    EXPECT_EQ(std::count(end.errors.begin(), end.errors.end(), '\n'), 1) << end.errors;
+  }
 }
 
 TEST_F(BadInputTest, HttpPathsAndNames) {

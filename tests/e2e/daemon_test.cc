@@ -296,6 +296,11 @@ TEST_F(DaemonTest, AChangedDefinitionIsBuiltComparedAndPromoted) {
   const auto operation = WaitForOperation(applied.changes(0).operation());
   ASSERT_TRUE(operation.done());
   EXPECT_FALSE(operation.has_error()) << operation.error().message();
+  v1::ResliceMetadata metadata;
+  ASSERT_TRUE(operation.metadata().UnpackTo(&metadata));
+  EXPECT_EQ(metadata.phase(), "ready");
+  EXPECT_GE(metadata.done_records(), 3) << "an ended build says what it did";
+  EXPECT_GT(metadata.elapsed_ms(), 0);
   EXPECT_THAT(ExpectAnswer(kTotals, end).body(), HasSubstr("\"total\":7"));
 
   v1::DiffGenerationsRequest diff_request;
