@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <set>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -101,7 +102,7 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
       absl::StrCat("SET GLOBAL temp_directory = ",
                    QuoteLiteral(absl::StrCat(options.directory, "/tmp/spill-", ::getpid()))),
       absl::StrCat("SET GLOBAL max_temp_directory_size = '", spill_bytes, "B'"),
-      // Bit-packed HUGEINTs (every integer sum is one) read about ten times slower than plain ones.
+      // Bit-packed HUGEINTs (every integer sum is one) read far slower than plain ones.
       "SET GLOBAL disabled_compression_methods = 'bitpacking'",
       // A checkpoint of a state in memory compresses all of it; it need not happen every few folds.
       "SET GLOBAL checkpoint_threshold = '256MB'",
@@ -151,6 +152,19 @@ absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const Serv
   const std::vector<QuarantinedRecord> overflow = served->overflow();
   records.insert(records.end(), overflow.begin(), overflow.end());
   return MakePage(records, after, page_size);
+}
+
+absl::Duration QueryTimeout(const EngineOptions& options, const Assignment& assignment) {
+  std::set<absl::string_view> files;
+  for (const GenerationSpec& spec : assignment.generations) {
+    if (spec.serving) files.insert(spec.file);
+  }
+  absl::Duration longest = absl::ZeroDuration();
+  for (const absl::string_view file : files) {
+    const auto definition = ParseDomain(file, options.domain + ".yaml");
+    if (definition.ok()) longest = std::max(longest, definition->limits.query_timeout);
+  }
+  return longest > absl::ZeroDuration() ? longest : options.query_timeout;
 }
 
 QueryOptions MakeQueryOptions(const EngineOptions& options) {

@@ -74,6 +74,10 @@ absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const Serv
                                               const std::string& domain, const std::string& slice,
                                               int64_t after, int64_t page_size);
 
+// How long a question may take: limits.query_timeout of the serving generations' files (the
+// longest, when one of them still stands at an older file), else the option's.
+absl::Duration QueryTimeout(const EngineOptions& options, const Assignment& assignment);
+
 // The options of a role's query service.
 QueryOptions MakeQueryOptions(const EngineOptions& options);
 

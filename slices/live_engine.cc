@@ -229,6 +229,7 @@ LiveEngine::Held* LiveEngine::Serving(const std::string& slice) {
 }
 
 void LiveEngine::Reconcile(const Assignment& assignment) {
+  queries_->SetTimeout(QueryTimeout(options_, assignment));
   std::vector<std::unique_ptr<Held>> next;
   for (const GenerationSpec& spec : assignment.generations) {
     Held* present = FindHeld(spec);
@@ -277,9 +278,6 @@ absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanOf(const std::
   if (known != plans_.end()) return known->second;
   ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition, ParseDomain(file, options_.domain + ".yaml"));
   ICEPIE_ASSIGN_OR_RETURN(DomainPlan plan, PlanDomain(definition));
-  if (plan.definition.limits.query_timeout > absl::ZeroDuration()) {
-    queries_->SetTimeout(plan.definition.limits.query_timeout);
-  }
   auto shared = std::make_shared<const DomainPlan>(std::move(plan));
   if (plans_.size() > 16) plans_.clear();
   plans_[file] = shared;
@@ -577,8 +575,9 @@ void LiveEngine::Complete(Held& held) {
 }
 
 void LiveEngine::Succeeded(Held& held) {
-  if (held.failures == 0) return;
+  if (held.failures == 0 && !held.failed_on_data) return;
   held.failures = 0;
+  held.failed_on_data = false;
   held.records_max = kBatchRecordsMax;
   held.served->SetState(SliceState::kRunning);
 }
@@ -589,6 +588,8 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
   if (status.code() == absl::StatusCode::kInternal) {
     options_.on_fatal(absl::StrCat(held.spec.slice, ": ", status.ToString()));
   }
+  const bool data_error = status.code() == absl::StatusCode::kInvalidArgument;
+  if (data_error && held.recompute()) return FailedOnData(held, status);
   held.track = nullptr;
   if (ErrorReason(status) == "QUARANTINE_OVER_BUDGET") {
     held.stopped_for_good = true;
@@ -599,12 +600,21 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
   ++held.failures;
   held.records_max = std::max(kSmallestBatch, held.records_max / 4);
   held.next_retry = absl::Now() + RetryDelay(held.failures);
-  const bool data_error = status.code() == absl::StatusCode::kInvalidArgument;
   if (data_error || held.failures >= kFailuresBeforeFault) {
     held.served->SetFault(SliceState::kFaulted,
                           MakeFault(status, data_error ? "SQL_ERROR" : "ENGINE_ERROR"),
                           held.next_retry);
   }
+}
+
+// The SQL of a recompute fails on what it reads and would do so again: it waits for its inputs to
+// change, or for another definition.
+void LiveEngine::FailedOnData(Held& held, const absl::Status& status) {
+  held.failed_on_data = true;
+  held.dirty = false;
+  held.forced = false;
+  ScheduleNext(held, absl::Now());
+  held.served->SetFault(SliceState::kFaulted, MakeFault(status, "SQL_ERROR"), std::nullopt);
 }
 
 void LiveEngine::RetryFailed() {
@@ -615,19 +625,34 @@ void LiveEngine::RetryFailed() {
   if (due) PlaceOnTracks();
 }
 
-SliceState LiveEngine::StateOf(const Held& held) const {
-  if (held.complete) {
-    const bool late = held.track != nullptr && !held.recompute() &&
-                      held.track->oldest_waiting() < absl::Now() - kLagAllowed;
-    return late ? SliceState::kLagging : SliceState::kRunning;
+// Later than it promises: a batch waits too long; or a recompute is later than its schedule, or
+// than its share of the time explains.
+bool LiveEngine::Late(Held& held) {
+  const absl::Time now = absl::Now();
+  if (!held.recompute()) {
+    return held.track != nullptr && held.track->oldest_waiting() < now - kLagAllowed;
   }
+  // What a run changes belongs to the runner until it is collected.
+  if (!recomputes_->busy()) {
+    held.behind_since =
+        Unchanged(held, {}) ? absl::InfiniteFuture() : std::min(held.behind_since, now);
+  }
+  const bool continuous =
+      held.generation->definition().refresh.kind == RefreshDef::Kind::kContinuous;
+  const absl::Time promised =
+      continuous ? held.behind_since : std::max(held.behind_since, held.next_refresh);
+  return now > promised + std::max(kLagAllowed, held.took * (1 + kRestPerWork));
+}
+
+SliceState LiveEngine::StateOf(Held& held) {
+  if (held.complete) return Late(held) ? SliceState::kLagging : SliceState::kRunning;
   const bool heard = held.track != nullptr && held.track->first_head().has_value();
   return heard ? SliceState::kBackfilling : SliceState::kStarting;
 }
 
 void LiveEngine::UpdateStates() {
   for (auto& held : held_) {
-    if (!held->active() || held->failures > 0) continue;
+    if (!held->active() || held->failures > 0 || held->failed_on_data) continue;
     if (held->recompute() && UpstreamStopped(*held)) {
       held->served->SetState(SliceState::kBlocked);
     } else {
@@ -656,6 +681,8 @@ void LiveEngine::CollectRun() {
     Held& held = **found;
     held.in_run = false;
     held.next_start = next_run_;
+    held.tried = run->position;
+    held.took = run->took;
     if (!step.status.ok()) {
       held.dirty = true;
       Failed(held, step.status);
@@ -697,8 +724,10 @@ bool LiveEngine::Due(const Held& held, absl::Time now) const {
 
 // Nothing that it reads has changed since it was computed.
 bool LiveEngine::Unchanged(const Held& held, const std::vector<Held*>& run) {
-  if (!held.complete || held.dirty || held.failures > 0) return false;
-  const int64_t computed = held.generation->progress().applied_position;
+  if (held.dirty || held.failures > 0) return false;
+  if (!held.complete && !held.failed_on_data) return false;
+  const int64_t computed =
+      held.failed_on_data ? held.tried : held.generation->progress().applied_position;
   for (const std::string& stream : held.generation->streams()) {
     const auto end = stream_end_.find(stream);
     if (end != stream_end_.end() && end->second > computed) return false;
@@ -745,6 +774,7 @@ void LiveEngine::PlanRun() {
     const std::optional<int64_t> target = InputPosition(held, run, position);
     if (!target) continue;
     if (Unchanged(held, run)) {
+      if (held.failed_on_data) continue;
       held.generation->PassTo(*target);
       if (held.forced || now >= held.next_refresh) ScheduleNext(held, now);
       held.forced = false;
@@ -755,7 +785,7 @@ void LiveEngine::PlanRun() {
                     held.generation->plan().upstream.end(), [&](const std::string& name) {
                       return std::find(run.begin(), run.end(), Serving(name)) != run.end();
                     });
-    const bool paced = now < next_run_ && !held.forced && held.complete;
+    const bool paced = now < next_run_ && !held.forced && (held.complete || held.failed_on_data);
     if (*target == position && !paced && (Due(held, now) || (reads_run && !held.cron))) {
       run.push_back(&held);
     }

@@ -48,6 +48,8 @@ class LiveEngine : public Engine {
     std::optional<int64_t> backfill_target;
     // Faults.
     bool stopped_for_good = false;
+    bool failed_on_data = false;  // a recompute, of the inputs below `tried`
+    int64_t tried = 0;
     int failures = 0;
     absl::Time next_retry = absl::InfinitePast();
     int64_t records_max = 0;
@@ -57,6 +59,8 @@ class LiveEngine : public Engine {
     bool dirty = true;  // inputs may have changed unseen
     bool forced = false;
     bool in_run = false;
+    absl::Duration took;  // the last run
+    absl::Time behind_since = absl::InfiniteFuture();
     absl::Time next_start = absl::InfinitePast();
     absl::Time next_refresh = absl::InfiniteFuture();
     std::optional<CronSchedule> cron;
@@ -112,10 +116,12 @@ class LiveEngine : public Engine {
   void ApplyTo(Held& held, const RecordBatch& batch);
   void Succeeded(Held& held);
   void Failed(Held& held, const absl::Status& status);
+  void FailedOnData(Held& held, const absl::Status& status);
   void RetryFailed();
   void Complete(Held& held);
   void UpdateStates();
-  SliceState StateOf(const Held& held) const;
+  bool Late(Held& held);
+  SliceState StateOf(Held& held);
 
   // Recomputing.
   void StepRecompute();

@@ -382,8 +382,9 @@ absl::StatusOr<Answer> QueryService::ExecuteInTransaction(Runner& runner, const 
   ICEPIE_ASSIGN_OR_RETURN(const auto statement, runner.connection->Prepare(prepared.sql));
   ICEPIE_RETURN_IF_ERROR(BindParameters(*statement, prepared.parameters));
   ICEPIE_ASSIGN_OR_RETURN(DuckResult result, statement->Execute());
+  const std::vector<std::string> names = JsonColumnNames(result);
   for (idx_t column = 0; column < result.column_count(); ++column) {
-    answer.columns.push_back({result.column_name(column), result.column_type(column)});
+    answer.columns.push_back({names[column], result.column_type(column)});
   }
   ICEPIE_ASSIGN_OR_RETURN(answer.rows, WriteJsonRows(result, rows_max, options_.result_bytes_max));
   return answer;

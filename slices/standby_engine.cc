@@ -124,13 +124,15 @@ void StandbyEngine::Look(const Assignment& assignment) {
 void StandbyEngine::Loop() {
   while (true) {
     Assignment assignment;
+    bool assigned = false;
     {
       MutexLock lock(mutex_);
       if (!stopping_ && !look_now_) changed_.WaitFor(mutex_, kLookInterval);
       if (stopping_) return;
-      look_now_ = false;
+      assigned = std::exchange(look_now_, false);
       assignment = assignment_;
     }
+    if (assigned) queries_->SetTimeout(QueryTimeout(options_, assignment));
     Look(assignment);
     MutexLock lock(mutex_);
     epoch_ = assignment.epoch;

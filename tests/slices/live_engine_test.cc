@@ -249,6 +249,36 @@ TEST_F(LiveEngineTest, AScheduledSliceRefreshesWhenAskedTo) {
   EXPECT_EQ(ErrorReason(promise.get_future().get().status()), "SLICE_NOT_FOUND");
 }
 
+constexpr char kLatest[] = R"(
+domain: shop
+sources:
+  orders:
+    latest_by: [city]
+    columns:
+      city: {type: VARCHAR, required: true}
+      note: VARCHAR
+slices:
+  latest:
+    sql: SELECT city, CAST(note AS INTEGER) AS number FROM orders
+    key: [city]
+)";
+
+TEST_F(LiveEngineTest, ARecomputeThatFailsOnDataWaitsForItsInputsToChange) {
+  feed_.Append("orders", {R"({"city":"Bern","note":"many"})"});
+  StartLive();
+  GenerationSpec spec = Spec("latest");
+  spec.file = kLatest;
+  Configure({spec});
+  const SliceReport failed = WaitForState("latest", SliceState::kFaulted);
+  ASSERT_TRUE(failed.last_error.has_value());
+  EXPECT_EQ(failed.last_error->reason, "SQL_ERROR");
+  EXPECT_THAT(failed.last_error->message, HasSubstr("many"));
+  EXPECT_FALSE(failed.next_retry_time.has_value());
+  feed_.Append("orders", {R"({"city":"Bern","note":"7"})"});
+  WaitForPosition("latest", 2);
+  EXPECT_EQ(Rows("SELECT number FROM latest"), R"([{"number":7}])");
+}
+
 // Whatever the batches and restarts, a slice is its SQL over the records that could be read.
 TEST_F(LiveEngineTest, EqualsItsSqlOverRandomRecordsAndRestarts) {
   feed_.set_blocks_per_piece(1);

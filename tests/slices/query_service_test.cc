@@ -79,6 +79,15 @@ TEST_F(QueryServiceTest, ParametersAreBoundByName) {
   EXPECT_EQ(ErrorReason(Ask(*engine_, question).status()), "PARAMETER_INVALID");
 }
 
+TEST_F(QueryServiceTest, ColumnsAreNamedAsInTheRows) {
+  const auto answer = Ask("SELECT 1 AS a, city, 2 AS a FROM by_city WHERE city = 'Chur'");
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  std::vector<std::string> names;
+  for (const OutputColumn& column : answer->columns) names.push_back(column.name);
+  EXPECT_THAT(names, testing::ElementsAre("a", "city", "a_1"));
+  EXPECT_EQ(answer->rows.body, R"([{"a":1,"city":"Chur","a_1":2}])");
+}
+
 TEST_F(QueryServiceTest, TooManyRowsAreRefusedAndNotCut) {
   Question question;
   question.text = std::string("SELECT * FROM lines");
