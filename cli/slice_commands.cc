@@ -193,7 +193,8 @@ absl::StatusOr<int> Diff(Context& context, const SliceArguments& arguments) {
   } else {
     PrintDiff(context, diff);
   }
-  return diff.added() + diff.removed() + diff.changed() > 0 ? kExitChangesPending : kExitDone;
+  const bool rows_differ = diff.added() + diff.removed() + diff.changed() > 0;
+  return rows_differ || diff.columns_size() > 0 ? kExitChangesPending : kExitDone;
 }
 
 absl::StatusOr<int> Promote(Context& context, const SliceArguments& arguments) {

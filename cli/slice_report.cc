@@ -37,6 +37,12 @@ std::string ColumnsText(const Slice& slice) {
   return absl::StrJoin(columns, ", ");
 }
 
+std::string ColumnChangeText(const icepie::v1::GenerationDiff::ColumnChange& column) {
+  if (column.base_type().empty()) return absl::StrCat("new, ", column.new_type());
+  if (column.new_type().empty()) return absl::StrCat("gone, was ", column.base_type());
+  return absl::StrCat(column.base_type(), " → ", column.new_type());
+}
+
 std::string StateText(const Slice& slice) {
   std::string text = absl::StrCat(StateName(slice), " since ", FormatTime(slice.state_since()));
   if (slice.has_next_retry_time()) {
@@ -174,6 +180,13 @@ void PrintDiff(Context& context, const icepie::v1::GenerationDiff& diff) {
                 << "  added " << FormatCount(diff.added()) << "  removed "
                 << FormatCount(diff.removed()) << "  changed " << FormatCount(diff.changed())
                 << '\n';
+  for (const auto& column : diff.columns()) {
+    context.out() << "column " << Printable(column.name()) << ": " << ColumnChangeText(column)
+                  << '\n';
+  }
+  if (!diff.not_by_key().empty()) {
+    context.out() << "compared as whole rows: " << Printable(diff.not_by_key()) << '\n';
+  }
   const int shown = context.terminal.out_is_terminal
                         ? std::min(diff.samples_size(), kSamplesOnATerminal)
                         : diff.samples_size();

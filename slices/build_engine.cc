@@ -201,6 +201,8 @@ absl::Status BuildEngine::Compare() {
       diff.removed = rows->removed;
       diff.changed = rows->changed;
       diff.samples = rows->samples;
+      diff.columns = rows->columns;
+      diff.not_by_key = rows->not_by_key;
     } else {
       diff.unavailable = std::string(rows.status().message());
     }

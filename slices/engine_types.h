@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "slices/plan.h"
 #include "slices/result_json.h"
+#include "slices/row_diff.h"
 
 namespace icepie::slices {
 
@@ -119,6 +120,8 @@ struct GenerationDiff {
   int64_t changed = 0;
   std::vector<std::string> samples;
   std::string unavailable;
+  std::vector<ColumnChange> columns;
+  std::string not_by_key;
 };
 
 struct BuildReport {

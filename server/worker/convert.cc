@@ -123,6 +123,13 @@ void ToProto(const slices::GenerationDiff& diff, icepie::v1::GenerationDiff* pro
   proto->set_changed(diff.changed);
   for (const std::string& sample : diff.samples) proto->add_samples(sample);
   proto->set_unavailable(diff.unavailable);
+  for (const slices::ColumnChange& column : diff.columns) {
+    auto* added = proto->add_columns();
+    added->set_name(column.name);
+    added->set_base_type(column.base_type);
+    added->set_new_type(column.new_type);
+  }
+  proto->set_not_by_key(diff.not_by_key);
 }
 
 void ToProto(const slices::OutputColumn& column, icepie::v1::Column* proto) {

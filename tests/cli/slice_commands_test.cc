@@ -164,6 +164,13 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     response->set_base_rows(226);
     response->set_rows(226);
     response->set_changed(request->generation() == 8 ? 2 : 0);
+    if (request->generation() == 9) {
+      response->set_not_by_key("the slice has no key");
+      auto* column = response->add_columns();
+      column->set_name("delay");
+      column->set_base_type("INTEGER");
+      column->set_new_type("BIGINT");
+    }
     for (int i = 1; i <= 7; ++i) response->add_samples("sample " + std::to_string(i));
     return grpc::Status::OK;
   }
@@ -341,6 +348,10 @@ TEST_F(SliceCommandsTest, DiffExitsWithTwoWhenRowsDiffer) {
   EXPECT_EQ(changed.code, 2);
   EXPECT_THAT(changed.out, HasSubstr("rows 226 → 226  added 0  removed 0  changed 2"));
   EXPECT_EQ(Run({"slice", "diff", "operations.on_time", "eight"}).code, 1);
+  const Outcome columns = Run({"slice", "diff", "operations.on_time", "g9"});
+  EXPECT_EQ(columns.code, 2);
+  EXPECT_THAT(columns.out, HasSubstr("column delay: INTEGER → BIGINT\n"));
+  EXPECT_THAT(columns.out, HasSubstr("compared as whole rows: the slice has no key\n"));
 }
 
 TEST_F(SliceCommandsTest, PromoteIsRefusedByItsGate) {

@@ -273,6 +273,23 @@ TEST_F(WorkerTest, AStandbyAnswersFromTheSnapshotAndFollowsIt) {
   EXPECT_EQ(Ask(standby, "SELECT orders FROM by_city").body, R"([{"orders":15}])");
 }
 
+TEST_F(WorkerTest, AStandbyKeepsTheDomainsTimeLimit) {
+  const int64_t head = Append("Bern", 1);
+  Assignment assignment = MakeAssignment({"by_city"});
+  assignment.mutable_generations(0)->mutable_file()->append("limits: {query_timeout: 300ms}\n");
+  WorkerProgram live(directory_.path(), "live");
+  WorkerProgram standby(directory_.path(), "standby");
+  Configure(live, assignment);
+  Configure(standby, assignment);
+  ASSERT_TRUE(WaitForPosition(standby, head));
+  for (WorkerProgram* worker : {&live, &standby}) {
+    const Rows endless =
+        Ask(*worker, "SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
+    EXPECT_EQ(ErrorReason(FromGrpcStatus(endless.status)), "QUERY_TIME_LIMIT");
+    EXPECT_THAT(endless.status.error_message(), HasSubstr("limit of 300ms"));
+  }
+}
+
 TEST_F(WorkerTest, ABuildIsComparedAndTakenOver) {
   const int64_t head = Append("Bern", 10);
   WorkerProgram live(directory_.path(), "live");
@@ -287,7 +304,7 @@ TEST_F(WorkerTest, ABuildIsComparedAndTakenOver) {
   generation->set_slice("by_city");
   generation->set_number(2);
   std::string file = kDomain;
-  file.replace(file.find("sum(amount)"), 11, "sum(2 * amount)");
+  file.replace(file.find("sum(amount)"), 11, "max(amount) AS most, sum(2 * amount)");
   generation->set_file(file);
   job.mutable_build()->set_slice("by_city");
   job.mutable_build()->set_number(2);
@@ -303,6 +320,11 @@ TEST_F(WorkerTest, ABuildIsComparedAndTakenOver) {
   const auto report = Status(build).build();
   ASSERT_EQ(report.phase(), "ready") << report.error().message();
   EXPECT_EQ(report.diff().changed(), 1);
+  EXPECT_EQ(report.diff().not_by_key(), "");
+  ASSERT_EQ(report.diff().columns_size(), 1);
+  EXPECT_EQ(report.diff().columns(0).name(), "most");
+  EXPECT_EQ(report.diff().columns(0).base_type(), "");
+  EXPECT_EQ(report.diff().columns(0).new_type(), "BIGINT");
   EXPECT_EQ(report.diff().position(), head);
   EXPECT_EQ(report.snapshot().position(), later);
   EXPECT_EQ(build.Stop(SIGTERM), 0);
