@@ -1,0 +1,221 @@
+// When slices are recomputed, and which of them together: those that are due and whose inputs stand
+// at one position. Refreshes that were asked for are answered here too.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "slices/live_engine.h"
+
+namespace icepie::slices {
+
+void LiveEngine::StepRecompute() {
+  CollectRun();
+  if (main_ != nullptr) PlanRun();
+}
+
+void LiveEngine::CollectRun() {
+  std::optional<RecomputeRun> run = recomputes_->Collect();
+  if (!run) return;
+  const absl::Time now = absl::Now();
+  next_run_ = now + run->took * kRestPerWork;
+  for (RecomputeRun::Step& step : run->steps) {
+    const auto found = std::find_if(held_.begin(), held_.end(), [&](const auto& held) {
+      return held->generation == step.generation;
+    });
+    if (found == held_.end()) continue;  // not wanted any more
+    Held& held = **found;
+    held.in_run = false;
+    held.next_start = next_run_;
+    held.tried = run->position;
+    held.took = run->took;
+    if (!step.status.ok()) {
+      held.dirty = true;
+      Failed(held, step.status);
+      continue;
+    }
+    held.forced = false;
+    Succeeded(held);
+    Complete(held);
+    ScheduleNext(held, now);
+    if (held.spec.frozen) Freeze(held);
+  }
+  ConnectUpstream();
+}
+
+void LiveEngine::ScheduleNext(Held& held, absl::Time after) {
+  const RefreshDef& refresh = held.generation->definition().refresh;
+  if (refresh.kind == RefreshDef::Kind::kContinuous) return;
+  held.next_refresh =
+      refresh.kind == RefreshDef::Kind::kEvery ? after + refresh.every : held.cron->Next(after);
+  held.served->SetNextRefresh(held.next_refresh);
+}
+
+bool LiveEngine::UpstreamStopped(const Held& held) {
+  const auto& names = held.generation->plan().upstream;
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    const Held* upstream = Serving(name);
+    return upstream == nullptr || upstream->served->stopped();
+  });
+}
+
+bool LiveEngine::Due(const Held& held, absl::Time now) const {
+  if (held.failures > 0) return now >= held.next_retry;
+  if (held.forced || !held.complete) return true;
+  if (held.generation->definition().refresh.kind == RefreshDef::Kind::kContinuous) {
+    return now >= held.next_start;
+  }
+  return now >= held.next_refresh;
+}
+
+// Nothing that it reads has changed since it was computed.
+bool LiveEngine::Unchanged(const Held& held, const std::vector<Held*>& run) {
+  if (held.dirty || held.failures > 0) return false;
+  if (!held.complete && !held.failed_on_data) return false;
+  const int64_t computed =
+      held.failed_on_data ? held.tried : held.generation->progress().applied_position;
+  for (const std::string& stream : held.generation->streams()) {
+    const auto end = stream_end_.find(stream);
+    if (end != stream_end_.end() && end->second > computed) return false;
+  }
+  for (const std::string& name : held.generation->plan().upstream) {
+    const Held* upstream = Serving(name);
+    if (upstream == nullptr || std::find(run.begin(), run.end(), upstream) != run.end()) {
+      return false;
+    }
+    if (upstream->generation->progress().content_version > computed) return false;
+  }
+  return true;
+}
+
+// Where all inputs stand; nullopt when they do not stand together.
+std::optional<int64_t> LiveEngine::InputPosition(const Held& held, const std::vector<Held*>& run,
+                                                 int64_t run_position) {
+  std::optional<int64_t> position;
+  if (held.generation->plan().upstream.empty()) position = main_->position();
+  for (const std::string& name : held.generation->plan().upstream) {
+    Held* upstream = Serving(name);
+    if (upstream == nullptr || upstream->generation == nullptr || upstream->in_run) {
+      return std::nullopt;
+    }
+    const bool in_run = std::find(run.begin(), run.end(), upstream) != run.end();
+    if (!in_run && !upstream->complete) return std::nullopt;
+    const int64_t at = in_run ? run_position : upstream->generation->position();
+    if (position && *position != at) return std::nullopt;
+    position = at;
+  }
+  return position;
+}
+
+void LiveEngine::PlanRun() {
+  // A track that is still behind where the head was at its start would make it compute twice.
+  const bool caught_up = main_->first_head() && main_->position() >= *main_->first_head();
+  if (!caught_up || recomputes_->busy()) return;
+  const absl::Time now = absl::Now();
+  std::vector<Held*> run;
+  const int64_t position = main_->position();
+  for (auto& each : held_) {
+    Held& held = *each;
+    if (!held.active() || !held.recompute() || UpstreamStopped(held)) continue;
+    const std::optional<int64_t> target = InputPosition(held, run, position);
+    if (!target) continue;
+    if (Unchanged(held, run)) {
+      if (held.failed_on_data) continue;
+      held.generation->PassTo(*target);
+      if (held.forced || now >= held.next_refresh) ScheduleNext(held, now);
+      held.forced = false;
+      continue;
+    }
+    const bool reads_run =
+        std::any_of(held.generation->plan().upstream.begin(),
+                    held.generation->plan().upstream.end(), [&](const std::string& name) {
+                      return std::find(run.begin(), run.end(), Serving(name)) != run.end();
+                    });
+    const bool paced = now < next_run_ && !held.forced && (held.complete || held.failed_on_data);
+    if (*target == position && !paced && (Due(held, now) || (reads_run && !held.cron))) {
+      run.push_back(&held);
+    }
+  }
+  if (!run.empty()) StartRun(run, position);
+}
+
+absl::Status LiveEngine::BeginStep(Held& held, const std::vector<Held*>& run, RecomputeRun& out) {
+  RecomputeRun::Step step;
+  step.generation = held.generation;
+  std::vector<std::string> upstream_now;
+  for (const std::string& stream : held.generation->streams()) {
+    step.applied_time_us = std::max(step.applied_time_us, stream_time_[stream]);
+  }
+  for (const std::string& name : held.generation->plan().upstream) {
+    Held* upstream = Serving(name);
+    const auto in_run = std::find(run.begin(), run.end(), upstream);
+    if (in_run == run.end()) {
+      upstream_now.push_back(upstream->generation->alias());
+      step.applied_time_us =
+          std::max(step.applied_time_us, upstream->generation->progress().applied_time_us);
+    } else {
+      step.after.push_back(static_cast<size_t>(in_run - run.begin()));
+      step.applied_time_us =
+          std::max(step.applied_time_us, out.steps[step.after.back()].applied_time_us);
+    }
+  }
+  step.status = held.generation->BeginRecompute(upstream_now);
+  out.steps.push_back(std::move(step));
+  return out.steps.back().status;
+}
+
+void LiveEngine::StartRun(const std::vector<Held*>& run, int64_t position) {
+  RecomputeRun started;
+  started.position = position;
+  for (Held* held : run) {
+    const absl::Status begun = BeginStep(*held, run, started);
+    if (begun.ok()) {
+      held->in_run = true;
+      held->dirty = false;
+      continue;
+    }
+    for (RecomputeRun::Step& step : started.steps) {
+      if (step.status.ok()) step.generation->AbandonRecompute();
+    }
+    for (Held* each : run) each->in_run = false;
+    return Failed(*held, begun);
+  }
+  recomputes_->Start(std::move(started));
+}
+
+bool LiveEngine::Refreshed(const Held& held, int64_t position) {
+  return !held.forced && !held.in_run && held.complete && held.generation->position() >= position;
+}
+
+void LiveEngine::AnswerRefreshes() {
+  std::vector<PendingRefresh> left;
+  for (PendingRefresh& refresh : refreshes_) {
+    Held* held = Serving(refresh.slice);
+    if (held == nullptr) {
+      refresh.done(MakeError(absl::StatusCode::kNotFound, absl::StrCat("no slice ", refresh.slice),
+                             "SLICE_NOT_FOUND"));
+    } else if (held->served->stopped() && !held->in_run) {
+      refresh.done(MakeError(
+          absl::StatusCode::kFailedPrecondition,
+          absl::StrCat("slice ", refresh.slice, " is stopped: frozen, faulted, held or blocked"),
+          "BLOCKED_BY"));
+    } else if (held->recompute() && refresh.position < 0) {
+      refresh.position = main_ == nullptr ? 0 : main_->position();
+      held->forced = true;
+      left.push_back(std::move(refresh));
+      Wake();
+    } else if (!held->recompute() || Refreshed(*held, refresh.position)) {
+      refresh.done(held->generation->position());
+    } else if (absl::Now() >= refresh.deadline) {
+      refresh.done(absl::DeadlineExceededError(
+          absl::StrCat("slice ", refresh.slice, ": the recompute goes on")));
+    } else {
+      left.push_back(std::move(refresh));
+    }
+  }
+  refreshes_ = std::move(left);
+}
+
+}  // namespace icepie::slices
