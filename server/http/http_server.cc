@@ -154,7 +154,7 @@ class HttpServer::Listener {
       MutexLock lock(shared->mutex);
       shared->sessions.erase(session);
     };
-    auto post = [shared](asio::any_io_executor executor, std::function<void()> work) {
+    auto post = [shared](const asio::any_io_executor& executor, std::function<void()> work) {
       MutexLock lock(shared->mutex);
       if (!shared->stopped) asio::post(executor, std::move(work));
     };
