@@ -501,7 +501,7 @@ bool LiveEngine::Late(Held& held) {
       held.generation->definition().refresh.kind == RefreshDef::Kind::kContinuous;
   const absl::Time promised =
       continuous ? held.behind_since : std::max(held.behind_since, held.next_refresh);
-  return now > promised + std::max(kLagAllowed, held.took * (1 + kRestPerWork));
+  return now > promised + kLagAllowed + held.took * (kRestPerWork + 2);
 }
 
 SliceState LiveEngine::StateOf(Held& held) {

@@ -37,6 +37,7 @@ void LiveEngine::CollectRun() {
       continue;
     }
     held.forced = false;
+    held.behind_since = now - run->took;  // what came during the run is not in it
     Succeeded(held);
     Complete(held);
     ScheduleNext(held, now);
@@ -173,6 +174,7 @@ void LiveEngine::StartRun(const std::vector<Held*>& run, int64_t position) {
     const absl::Status begun = BeginStep(*held, run, started);
     if (begun.ok()) {
       held->in_run = true;
+      held->behind_since = std::min(held->behind_since, absl::Now());
       held->dirty = false;
       continue;
     }

@@ -279,6 +279,50 @@ TEST_F(LiveEngineTest, ARecomputeThatFailsOnDataWaitsForItsInputsToChange) {
   EXPECT_EQ(Rows("SELECT number FROM latest"), R"([{"number":7}])");
 }
 
+// Readings that have an end, which are those of recomputes, wait while it is held.
+class HeldFeed : public Feed {
+ public:
+  explicit HeldFeed(Feed& feed) : feed_(feed) {}
+  std::unique_ptr<FeedReader> Open(const std::vector<std::string>& streams, int64_t from,
+                                   std::optional<int64_t> end) override {
+    MutexLock lock(mutex_);
+    while (end && held_) changed_.Wait(mutex_);
+    return feed_.Open(streams, from, end);
+  }
+  void Hold(bool held) {
+    {
+      MutexLock lock(mutex_);
+      held_ = held;
+    }
+    changed_.SignalAll();
+  }
+
+ private:
+  Feed& feed_;
+  Mutex mutex_;
+  CondVar changed_;
+  bool held_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+TEST_F(LiveEngineTest, ARecomputeThatIsLaterThanItsShareOfTimeLags) {
+  feed_.Append("orders", {R"({"city":"Bern","note":"1"})"});
+  HeldFeed feed(feed_);
+  auto started = LiveEngine::Start(Options(), feed);
+  ASSERT_TRUE(started.ok()) << started.status();
+  engine_ = *std::move(started);
+  GenerationSpec spec = Spec("latest");
+  spec.file = kLatest;
+  Configure({spec});
+  WaitForPosition("latest", 1);
+  feed.Hold(true);
+  feed_.Append("orders", {R"({"city":"Bern","note":"2"})"});
+  WaitForState("latest", SliceState::kLagging);
+  EXPECT_EQ(Rows("SELECT number FROM latest"), R"([{"number":1}])");
+  feed.Hold(false);
+  WaitForPosition("latest", 2);
+  engine_.reset();
+}
+
 // Whatever the batches and restarts, a slice is its SQL over the records that could be read.
 TEST_F(LiveEngineTest, EqualsItsSqlOverRandomRecordsAndRestarts) {
   feed_.set_blocks_per_piece(1);
