@@ -102,7 +102,8 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
       absl::StrCat("SET GLOBAL temp_directory = ",
                    QuoteLiteral(absl::StrCat(options.directory, "/tmp/spill-", ::getpid()))),
       absl::StrCat("SET GLOBAL max_temp_directory_size = '", spill_bytes, "B'"),
-      // Bit-packed HUGEINTs (every integer sum is one) read far slower than plain ones.
+      // Every integer sum is a HUGEINT: adding up 400,000 of them takes one core 168 ms when they
+      // are bit-packed, 2.4 ms when they are plain (measured on 1.5.6).
       "SET GLOBAL disabled_compression_methods = 'bitpacking'",
       // A checkpoint of a state in memory compresses all of it; it need not happen every few folds.
       "SET GLOBAL checkpoint_threshold = '256MB'",
