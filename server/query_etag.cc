@@ -8,6 +8,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "core/base/file.h"
+#include "core/base/utf8.h"
 
 namespace icepie::server {
 namespace {
@@ -74,6 +75,7 @@ std::string MakeEtag(const std::string& question_hash, const icepie::v1::Meta& m
 
 std::optional<std::vector<icepie::worker::v1::SliceVersion>> KnownVersions(
     const std::string& etag, const std::string& question_hash) {
+  if (!IsUtf8(etag)) return std::nullopt;
   absl::string_view text = etag;
   absl::ConsumePrefix(&text, "W/");
   if (!absl::ConsumePrefix(&text, "\"") || !absl::ConsumeSuffix(&text, "\"")) return std::nullopt;

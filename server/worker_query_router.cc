@@ -11,6 +11,7 @@
 #include "server/domain_reader.h"
 #include "server/proto_time.h"
 #include "server/query_etag.h"
+#include "server/query_text.h"
 #include "server/slice_facts.h"
 
 namespace icepie::server {
@@ -79,6 +80,7 @@ WorkerQueryRouter::~WorkerQueryRouter() {
 }
 
 absl::Status WorkerQueryRouter::Check(const v1::QueryRequest& request) const {
+  ICEPIE_RETURN_IF_ERROR(CheckText(request));
   const std::string& name = request.domain();
   const auto domain = sources_.domain(name);
   if (!domain) {

@@ -76,7 +76,7 @@ std::string StaleHeader(const Meta& meta) {
 
 void AddHeaders(const Meta& meta, HttpAnswer* answer) {
   auto& headers = answer->headers;
-  if (!meta.etag().empty()) headers.emplace_back("ETag", absl::StrCat("W/\"", meta.etag(), "\""));
+  if (!meta.etag().empty()) headers.emplace_back("ETag", meta.etag());
   headers.emplace_back("Age", "0");
   headers.emplace_back("Cache-Control", "no-cache, stale-if-error=86400");
   headers.emplace_back("Vary", "Accept, Accept-Encoding, Origin");
@@ -104,7 +104,8 @@ bool Matches(absl::string_view if_none_match, absl::string_view etag) {
   if (etag.empty()) return false;
   if (absl::StripAsciiWhitespace(if_none_match) == "*") return true;
   for (const absl::string_view tag : absl::StrSplit(if_none_match, ',')) {
-    if (OpaqueTag(tag) == etag) return true;
+    const absl::string_view opaque = OpaqueTag(tag);
+    if (!opaque.empty() && opaque == OpaqueTag(etag)) return true;
   }
   return false;
 }
@@ -160,7 +161,8 @@ HttpAnswer TextAnswer(int http_status, absl::string_view text) {
 
 std::string SingleEntityTag(absl::string_view if_none_match) {
   if (if_none_match.find(',') != absl::string_view::npos) return "";
-  return std::string(OpaqueTag(if_none_match));
+  const absl::string_view opaque = OpaqueTag(if_none_match);
+  return opaque.empty() ? "" : absl::StrCat("W/\"", opaque, "\"");
 }
 
 }  // namespace icepie::server

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "core/base/status.h"
+#include "core/base/utf8.h"
 
 namespace icepie::server {
 namespace {
@@ -36,8 +37,16 @@ absl::Status Invalid(absl::string_view what) {
   return MakeError(absl::StatusCode::kInvalidArgument, what, "TARGET_INVALID");
 }
 
-absl::Status BadEscape(absl::string_view text) {
-  return Invalid(absl::StrCat("\"", text, "\" holds a % that is no escape; write % as %25"));
+// Of one part of the target, percent-decoded.
+absl::StatusOr<std::string> DecodeText(absl::string_view text, bool plus_is_space) {
+  std::optional<std::string> decoded = Decode(text, plus_is_space);
+  if (!decoded) {
+    return Invalid(absl::StrCat("\"", text, "\" holds a % that is no escape; write % as %25"));
+  }
+  if (!IsUtf8(*decoded)) {
+    return Invalid(absl::StrCat("\"", text, "\" is not UTF-8 when it is percent-decoded"));
+  }
+  return *std::move(decoded);
 }
 
 }  // namespace
@@ -48,17 +57,14 @@ absl::StatusOr<HttpTarget> ParseTarget(absl::string_view target) {
       absl::StrSplit(target.substr(0, target.find('#')), absl::MaxSplits('?', 1));
   HttpTarget parsed;
   for (const absl::string_view segment : absl::StrSplit(parts.first.substr(1), '/')) {
-    auto decoded = Decode(segment, false);
-    if (!decoded) return BadEscape(segment);
-    parsed.segments.push_back(*std::move(decoded));
+    ICEPIE_ASSIGN_OR_RETURN(parsed.segments.emplace_back(), DecodeText(segment, false));
   }
   for (const absl::string_view parameter : absl::StrSplit(parts.second, '&', absl::SkipEmpty())) {
     const std::pair<absl::string_view, absl::string_view> pair =
         absl::StrSplit(parameter, absl::MaxSplits('=', 1));
-    auto name = Decode(pair.first, true);
-    auto value = Decode(pair.second, true);
-    if (!name || !value) return BadEscape(parameter);
-    parsed.parameters.emplace_back(*std::move(name), *std::move(value));
+    auto& [name, value] = parsed.parameters.emplace_back();
+    ICEPIE_ASSIGN_OR_RETURN(name, DecodeText(pair.first, true));
+    ICEPIE_ASSIGN_OR_RETURN(value, DecodeText(pair.second, true));
   }
   return parsed;
 }

@@ -16,7 +16,8 @@ struct HttpTarget {
   std::vector<std::pair<std::string, std::string>> parameters;  // in their order, repeats kept
 };
 
-// INVALID_ARGUMENT/TARGET_INVALID for a target that is no path, or a broken percent escape.
+// INVALID_ARGUMENT/TARGET_INVALID for a target that is no path, a broken percent escape, or
+// text that is not UTF-8.
 absl::StatusOr<HttpTarget> ParseTarget(absl::string_view target);
 
 // Whether a browser on this machine may be the asker: localhost, 127.0.0.1 or [::1], with or

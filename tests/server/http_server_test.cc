@@ -78,7 +78,7 @@ class FakeRouter : public QueryRouter {
 QueryResponse Rows() {
   QueryResponse response;
   auto* meta = response.mutable_meta();
-  meta->set_etag("g7-c93110-s4");
+  meta->set_etag("W/\"g7-c93110-s4\"");
   meta->set_head_position(81'204'990);
   meta->set_stale(true);
   auto* slice = meta->add_slices();
@@ -204,7 +204,7 @@ TEST_F(HttpServerTest, NotModifiedCarriesTheSameHeaders) {
     EXPECT_EQ(answer.body, "");
   }
   EXPECT_EQ(Get(kRows, "If-None-Match: \"g7\"\r\n").status, 200);
-  EXPECT_EQ(router_.last().if_none_match(), "g7");
+  EXPECT_EQ(router_.last().if_none_match(), "W/\"g7\"");  // as the router writes its own
 }
 
 TEST_F(HttpServerTest, NotModifiedByTheRouter) {
@@ -266,7 +266,8 @@ TEST_F(HttpServerTest, BadParametersNameThemselves) {
       {"chain=in.(%22eth)", "PARAMETER_INVALID"}, {"limit=-1", "PARAMETER_INVALID"},
       {"limit=ten", "PARAMETER_INVALID"},         {"limit=1&limit=2", "PARAMETER_INVALID"},
       {"_format=csv", "PARAMETER_INVALID"},       {"_wat=1", "PARAMETER_INVALID"},
-      {"_min_position=-1", "PARAMETER_INVALID"},  {"chain=eq.%zz", "TARGET_INVALID"}};
+      {"_min_position=-1", "PARAMETER_INVALID"},  {"chain=eq.%zz", "TARGET_INVALID"},
+      {"chain=eq.%ff%fe", "TARGET_INVALID"},      {"ch%ffain=eq.a", "TARGET_INVALID"}};
   for (const auto& [parameters, reason] : cases) {
     const ClientAnswer answer = Get(std::string(kRows) + "?" + parameters);
     EXPECT_EQ(ReasonOf(answer, 400), reason) << parameters;
@@ -274,6 +275,15 @@ TEST_F(HttpServerTest, BadParametersNameThemselves) {
   EXPECT_EQ(router_.asked(), 0U);
   EXPECT_THAT(Get(std::string(kRows) + "?chian=eq.eth").body,
               HasSubstr("have: chain, transfers, volume, share, open"));
+}
+
+TEST_F(HttpServerTest, PathsThatAreNotUtf8AreRefused) {
+  Start();
+  for (const char* path : {"/v1/domains/pay%ffments/slices/volume/rows",
+                           "/v1/domains/payments/slices/%fe/rows", "/%c3"}) {
+    EXPECT_EQ(ReasonOf(Get(path), 400), "TARGET_INVALID") << path;
+  }
+  EXPECT_EQ(router_.asked(), 0U);
 }
 
 TEST_F(HttpServerTest, FiltersOfUnknownOrUnbornSlices) {
@@ -326,7 +336,8 @@ TEST_F(HttpServerTest, BadBodiesAreRefused) {
   for (const char* body :
        {"", "{", "[]", "{}", R"({"sql":7})", R"({"sql":"SELECT 1","x":1})",
         R"({"sql":"SELECT 1","parameters":[]})", R"({"sql":"SELECT 1","parameters":{"a":[1]}})",
-        R"({"sql":"SELECT 1","min_position":-1})"}) {
+        R"({"sql":"SELECT 1","min_position":-1})", "{\"sql\":\"SELECT '\xff'\"}",
+        "{\"sql\":\"SELECT $a\",\"parameters\":{\"a\":\"\xff\xfe\"}}"}) {
     HttpClient client(port());
     EXPECT_EQ(ReasonOf(client.Post("/v1/domains/payments:query", body), 400), "BODY_INVALID")
         << body;

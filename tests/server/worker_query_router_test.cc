@@ -194,6 +194,32 @@ TEST_F(WorkerQueryRouterTest, AFrozenSliceIsStaleAlsoAtTheHead) {
   EXPECT_EQ(answer->meta().slices(0).state(), v1::FROZEN);
 }
 
+TEST_F(WorkerQueryRouterTest, TextThatIsNotUtf8IsRefusedAtOnce) {
+  FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 90), "[1]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  MakeRouter();
+  v1::QueryRequest sql = Sql();
+  sql.set_sql("SELECT '\xff'");
+  v1::QueryRequest name = Sql();
+  (*name.mutable_parameters())["\xff"].set_integer(1);
+  v1::QueryRequest value = Sql();
+  (*value.mutable_parameters())["a"].set_text("\xff\xfe");
+  v1::QueryRequest slice;
+  slice.set_domain("payments");
+  slice.mutable_select()->set_slice("vol\xffume");
+  v1::QueryRequest filter = slice;
+  filter.mutable_select()->set_slice("volume");
+  filter.mutable_select()->add_filters()->add_values()->set_text("\xc3");
+  for (const auto& request : {sql, name, value, slice, filter}) {
+    const auto answer = Ask(request);
+    EXPECT_EQ(answer.status().code(), absl::StatusCode::kInvalidArgument) << answer.status();
+    EXPECT_EQ(ErrorReason(answer.status()), "PARAMETER_INVALID");
+  }
+  EXPECT_EQ(live.queries(), 0);
+  (*value.mutable_parameters())["a"].set_blob("\xff\xfe");
+  EXPECT_TRUE(Ask(value).ok());
+}
+
 TEST_F(WorkerQueryRouterTest, WaitsWhileBothAreDownAndAnswersWhenOneComesUp) {
   MakeRouter();
   auto result = Start(Sql(), absl::Seconds(20));
