@@ -172,8 +172,8 @@ QueryOptions MakeQueryOptions(const EngineOptions& options) {
   QueryOptions query;
   query.domain = options.domain;
   query.timeout = options.query_timeout;
-  query.on_stuck = [fatal = options.on_fatal](const std::string& slices) {
-    fatal(absl::StrCat("a query over ", slices, " does not listen to its interrupt"));
+  query.on_stuck = [fatal = options.on_fatal](const std::string& what) {
+    fatal(absl::StrCat("a ", what, " does not listen to its interrupt"));
   };
   query.on_broken = [fatal = options.on_fatal](const absl::Status& status) {
     fatal(absl::StrCat("DuckDB is broken: ", status.ToString()));

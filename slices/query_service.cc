@@ -1,6 +1,7 @@
 #include "slices/query_service.h"
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
 #include <utility>
 
@@ -25,10 +26,15 @@ std::string Relation(const std::string& alias) {
   return absl::StrCat(QuoteIdentifier(alias), ".main.__result");
 }
 
+// How messages call a query.
+std::string QueryOver(const std::string& slices) {
+  return slices.empty() ? "query that reads no slice" : absl::StrCat("query over ", slices);
+}
+
 absl::Status TimeLimit(const std::string& slices, absl::Duration limit) {
   return MakeError(
       absl::StatusCode::kResourceExhausted,
-      absl::StrCat("query over ", slices, " took longer than its limit of ",
+      absl::StrCat(QueryOver(slices), " took longer than its limit of ",
                    absl::FormatDuration(limit), "; ask for less or raise limits.query_timeout"),
       "QUERY_TIME_LIMIT", {{"slices", slices}});
 }
@@ -57,6 +63,7 @@ struct QueryService::Task {
   absl::Time wait_until;  // for a position
   absl::Duration limit;   // of the whole question
   absl::Time deadline;
+  std::atomic<bool> answered{false};  // by its runner or, at its limit, by the watch
 };
 
 // A slice as resolved: the database is held so that it stays attached while the query runs.
@@ -82,9 +89,8 @@ struct QueryService::Runner {
   // Guarded by the service's mutex.
   bool running = false;
   bool interrupted = false;
-  absl::Time deadline;
-  absl::Time stuck_at;
-  std::string slices;
+  std::shared_ptr<Task> task;
+  std::string slices;  // known once the question is resolved
 };
 
 QueryService::QueryService(const ServingSet& slices, QueryOptions options)
@@ -162,6 +168,7 @@ void QueryService::Finish(Task& task, absl::StatusOr<Answer> answer) {
   if (answer.status().code() == absl::StatusCode::kInternal && options_.on_broken) {
     options_.on_broken(answer.status());
   }
+  if (task.answered.exchange(true)) return;
   task.done(std::move(answer));
 }
 
@@ -186,37 +193,40 @@ void QueryService::RunnerLoop(Runner& runner) {
       queue_.pop_front();
       runner.running = true;
       runner.interrupted = false;
-      runner.deadline = task->deadline;
-      runner.slices = "?";
+      runner.task = task;
+      runner.slices.clear();
     }
     Process(runner, task);
     MutexLock lock(mutex_);
     runner.running = false;
+    runner.task.reset();
   }
 }
 
-bool QueryService::InterruptLate(Runner& runner, absl::Time now) {
-  if (!runner.running || now < runner.deadline) return false;
-  if (!runner.interrupted) {
-    runner.interrupted = true;
-    runner.stuck_at = runner.deadline + options_.grace;
-  }
+// Planning folds constants and some functions compute for long without looking at the interrupt:
+// the caller is answered at the limit all the same, and on_stuck follows after the grace.
+QueryService::Late QueryService::InterruptLate(Runner& runner, absl::Time now) {
+  if (!runner.running || now < runner.task->deadline) return Late::kNo;
+  const bool again = std::exchange(runner.interrupted, true);
   // Again and again: a statement that begins just now has a fresh flag.
   runner.connection->Interrupt();
-  return now >= runner.stuck_at;
+  if (now >= runner.task->deadline + options_.grace) return Late::kStuck;
+  return again ? Late::kUnanswered : Late::kNo;
 }
 
 void QueryService::WatchLoop() {
   while (true) {
-    std::string stuck;
-    std::vector<std::shared_ptr<Task>> expired;
+    std::optional<std::string> stuck;
+    std::vector<std::pair<std::shared_ptr<Task>, std::string>> unanswered;  // with its slices
     {
       MutexLock lock(mutex_);
       watch_changed_.WaitFor(mutex_, kWatchInterval);
       if (stopping_) return;
       const absl::Time now = absl::Now();
       for (auto& runner : runners_) {
-        if (InterruptLate(*runner, now)) stuck = runner->slices;
+        const Late late = InterruptLate(*runner, now);
+        if (late != Late::kNo) unanswered.emplace_back(runner->task, runner->slices);
+        if (late == Late::kStuck) stuck = runner->slices;
       }
       for (auto it = waiting_.begin(); it != waiting_.end();) {
         const bool late = now >= (*it)->wait_until || now >= (*it)->deadline;
@@ -225,13 +235,17 @@ void QueryService::WatchLoop() {
       }
       if (!queue_.empty()) changed_.SignalAll();
     }
-    if (!stuck.empty() && options_.on_stuck) options_.on_stuck(stuck);
+    for (const auto& [task, slices] : unanswered) Finish(*task, TimeLimit(slices, task->limit));
+    if (stuck && options_.on_stuck) options_.on_stuck(QueryOver(*stuck));
   }
 }
 
 void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
   const Question& question = task->question;
   absl::StatusOr<Prepared> prepared = Resolve(runner, question);
+  if (prepared.status().code() == absl::StatusCode::kDeadlineExceeded) {
+    return Finish(*task, TimeLimit("", task->limit));
+  }
   if (!prepared.ok()) return Finish(*task, prepared.status());
   {
     MutexLock lock(mutex_);
@@ -397,12 +411,12 @@ absl::Status QueryService::Explain(const absl::Status& error, const Prepared& pr
   switch (error.code()) {
     case absl::StatusCode::kResourceExhausted:
       return MakeError(absl::StatusCode::kResourceExhausted,
-                       absl::StrCat("query over ", names, ": ", error.message(),
+                       absl::StrCat(QueryOver(names), ": ", error.message(),
                                     "; ask for less or raise limits.memory"),
                        "QUERY_MEMORY_LIMIT", {{"slices", names}});
     case absl::StatusCode::kInvalidArgument:
       return MakeError(absl::StatusCode::kInvalidArgument,
-                       absl::StrCat("query over ", names, ": ", error.message()), "SQL_ERROR");
+                       absl::StrCat(QueryOver(names), ": ", error.message()), "SQL_ERROR");
     case absl::StatusCode::kFailedPrecondition: {
       std::string columns;
       for (const ResolvedSlice& slice : prepared.slices) {
@@ -413,7 +427,8 @@ absl::Status QueryService::Explain(const absl::Status& error, const Prepared& pr
       const bool unknown = absl::StrContains(error.message(), "column");
       return MakeError(
           absl::StatusCode::kInvalidArgument,
-          absl::StrCat("query over ", names, ": ", error.message(), " (columns: ", columns, ")"),
+          absl::StrCat(QueryOver(names), ": ", error.message(),
+                       columns.empty() ? "" : absl::StrCat(" (columns: ", columns, ")")),
           unknown ? "SQL_UNKNOWN_COLUMN" : "SQL_SYNTAX");
     }
     default:

@@ -29,8 +29,8 @@ struct QueryOptions {
   absl::Duration timeout = absl::Seconds(10);
   absl::Duration grace = absl::Seconds(2);  // between the interrupt and on_stuck
   int64_t result_bytes_max = int64_t{256} << 20;
-  // A statement does not listen to its interrupt: the process must end.
-  std::function<void(const std::string& slices)> on_stuck;
+  // A statement does not listen to its interrupt: the process must end. `what` names the query.
+  std::function<void(const std::string& what)> on_stuck;
   // DuckDB is unusable.
   std::function<void(const absl::Status&)> on_broken;
 };
@@ -64,7 +64,8 @@ class QueryService {
   QueryService(const ServingSet& slices, QueryOptions options);
   void RunnerLoop(Runner& runner);
   void WatchLoop();
-  bool InterruptLate(Runner& runner, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  enum class Late { kNo, kUnanswered, kStuck };
+  Late InterruptLate(Runner& runner, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Process(Runner& runner, const std::shared_ptr<Task>& task);
   void Finish(Task& task, absl::StatusOr<Answer> answer);
 

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -89,6 +90,17 @@ class WorkerProgram {
     ::waitpid(pid_, &status, 0);
     pid_ = -1;
     return status;
+  }
+
+  // Its exit status, when it ends by itself.
+  std::optional<int> WaitForExit() {
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    for (int status = 0; absl::Now() < deadline; absl::SleepFor(absl::Milliseconds(5))) {
+      if (::waitpid(pid_, &status, WNOHANG) != pid_) continue;
+      pid_ = -1;
+      return status;
+    }
+    return std::nullopt;
   }
 
   Worker::Stub& stub() { return *stub_; }
@@ -354,6 +366,27 @@ TEST_F(WorkerTest, AnEndlessQueryIsStoppedAndNamed) {
   EXPECT_EQ(ErrorReason(FromGrpcStatus(endless.status)), "QUERY_TIME_LIMIT");
   EXPECT_THAT(endless.status.error_message(), HasSubstr("by_city"));
   EXPECT_TRUE(Ask(worker, "SELECT * FROM by_city").status.ok());
+}
+
+// Planning folds the constants, which no interrupt ends.
+TEST_F(WorkerTest, AQueryThatDoesNotListenIsAnsweredAndEndsTheProcess) {
+  const int64_t head = Append("Bern", 1);
+  WorkerProgram live(directory_.path(), "live", {"--query-timeout-ms=300"});
+  WorkerProgram standby(directory_.path(), "standby", {"--query-timeout-ms=300"});
+  for (WorkerProgram* worker : {&live, &standby}) {
+    Configure(*worker, MakeAssignment({"by_city"}));
+    ASSERT_TRUE(WaitForPosition(*worker, head));
+  }
+  for (WorkerProgram* worker : {&live, &standby}) {
+    const Rows deaf =
+        Ask(*worker, "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))");
+    EXPECT_EQ(ErrorReason(FromGrpcStatus(deaf.status)), "QUERY_TIME_LIMIT")
+        << deaf.status.error_message();
+    EXPECT_THAT(deaf.status.error_message(), testing::StartsWith("query that reads no slice took"));
+    const std::optional<int> status = worker->WaitForExit();
+    ASSERT_TRUE(status.has_value()) << "still computing";
+    EXPECT_TRUE(WIFEXITED(*status) && WEXITSTATUS(*status) == 4) << *status;
+  }
 }
 
 TEST_F(WorkerTest, PlansAFileWithoutBeingConfigured) {

@@ -133,6 +133,15 @@ TEST_F(QueryServiceTest, WhatTakesTooLongIsStoppedWhileOthersGoOn) {
   EXPECT_THAT(answer.status().message(), HasSubstr("by_city"));
 }
 
+TEST_F(QueryServiceTest, ErrorsOfAQueryThatReadsNoSliceSaySo) {
+  const absl::Status error = Ask("SELECT CAST('x' AS INTEGER)").status();
+  EXPECT_EQ(ErrorReason(error), "SQL_ERROR");
+  EXPECT_THAT(error.message(), testing::StartsWith("query that reads no slice: "));
+  const absl::Status unknown = Ask("SELECT nowhere").status();
+  EXPECT_THAT(unknown.message(), testing::StartsWith("query that reads no slice: "));
+  EXPECT_THAT(unknown.message(), testing::Not(HasSubstr("(columns:")));
+}
+
 TEST_F(QueryServiceTest, BeyondTheQueueQuestionsAreRefusedAtOnce) {
   Question slow;
   slow.text = std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
