@@ -93,6 +93,8 @@ google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::Slic
     return entry->desired().since();
   }
   const WorkerView& live = facts.workers.live;
+  // Its death was seen first by the question that it ended.
+  if (reason == v1::WORKER_DOWN && LiveAnswers(live, answered.slice())) return ToProto(facts.now);
   if (reason == v1::WORKER_DOWN && live.lost_since < absl::InfiniteFuture()) {
     return ToProto(live.lost_since);
   }

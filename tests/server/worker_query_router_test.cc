@@ -156,10 +156,13 @@ TEST_F(WorkerQueryRouterTest, TheLiveWorkerAnswersFresh) {
 TEST_F(WorkerQueryRouterTest, ALiveWorkerKilledMidAnswerIsReplacedByTheStandby) {
   std::promise<void> asked;
   FakeWorker live(Socket("live"), HangingHalfway(asked));
-  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  wv1::SliceReport old = Report(v1::RUNNING, 80);
+  old.mutable_snapshot()->mutable_time()->set_seconds(42);
+  FakeWorker standby(Socket("standby"), Answering(old, "[2]"));
   SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
-  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  SetStandby(standby.View(2, WorkerReportOf(old)));
   MakeRouter();
+  const absl::Time start = absl::Now();
   auto result = Start(Sql(), absl::Seconds(20));
   asked.get_future().wait();
   live.Die();
@@ -169,6 +172,8 @@ TEST_F(WorkerQueryRouterTest, ALiveWorkerKilledMidAnswerIsReplacedByTheStandby) 
   EXPECT_EQ(answer->meta().slices(0).source(), v1::STANDBY);
   EXPECT_TRUE(answer->meta().slices(0).stale());
   EXPECT_EQ(answer->meta().slices(0).stale_reason(), v1::WORKER_DOWN);
+  // Stale since the worker died, not since the snapshot was made.
+  EXPECT_GE(answer->meta().slices(0).stale_since().seconds(), absl::ToUnixSeconds(start));
 }
 
 TEST_F(WorkerQueryRouterTest, AStandbyThatHasEverythingIsNotStale) {
