@@ -1,18 +1,26 @@
 #include "cli/app.h"
 
+#include <pwd.h>
+#include <unistd.h>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <optional>
 #include <sstream>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "cli/commands.h"
 #include "cli/context.h"
 #include "core/base/status.h"
+#include "core/base/utf8.h"
 
 namespace icepie::cli {
 namespace {
@@ -22,12 +30,21 @@ std::string Environment(const char* name, const char* otherwise) {
   return value == nullptr || *value == '\0' ? otherwise : value;
 }
 
+// Of the account that runs the program: services and containers have no $USER.
+std::string LoginName() {
+  // Called once, before any thread.
+  const passwd* account = getpwuid(getuid());  // NOLINT(concurrency-mt-unsafe)
+  return account == nullptr ? absl::StrCat("uid ", getuid()) : account->pw_name;
+}
+
 void AddGlobalOptions(CLI::App& app, Context& context) {
   context.options.address = Environment("ICEPIE_ADDRESS", "127.0.0.1:7420");
-  context.options.actor = Environment("USER", "unknown");
+  context.options.actor = Environment("USER", "");
+  if (context.options.actor.empty()) context.options.actor = LoginName();
   app.add_option("--address", context.options.address,
                  "the daemon's gRPC address (ICEPIE_ADDRESS; default 127.0.0.1:7420)");
   app.add_option("--actor", context.options.actor, "who asks, written down with every change");
+  app.set_version_flag("--version", "icepie " ICEPIE_VERSION);
   app.add_flag("--json", context.options.json, "answers as JSON, for programs");
   app.add_option_function<std::string>(
       "--timeout",
@@ -42,6 +59,40 @@ void AddGlobalOptions(CLI::App& app, Context& context) {
       "how long a call may take (default 30s)");
 }
 
+// The word where a command was expected, with the commands there are.
+std::optional<std::string> UnknownCommand(const CLI::App& app) {
+  const CLI::App* at = &app;
+  std::string before;
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().back();
+    absl::StrAppend(&before, at->get_name(), " ");
+  }
+  const std::vector<const CLI::App*> commands =
+      at->get_subcommands([](const CLI::App*) { return true; });
+  const std::vector<std::string> words = app.remaining(true);
+  if (commands.empty() || words.empty() || absl::StartsWith(words[0], "-")) return std::nullopt;
+  return absl::StrCat("unknown command '", before, words[0], "' (have: ",
+                      absl::StrJoin(commands, ", ",
+                                    [](std::string* out, const CLI::App* command) {
+                                      absl::StrAppend(out, command->get_name());
+                                    }),
+                      ")");
+}
+
+// Only the name of a file may be other bytes than UTF-8; all else goes into requests as text.
+absl::Status CheckText(absl::string_view argument) {
+  const bool is_option = absl::StartsWith(argument, "--");
+  const size_t equals = argument.find('=');
+  const absl::string_view value =
+      is_option && equals != absl::string_view::npos ? argument.substr(equals + 1) : argument;
+  std::error_code error;
+  if (IsUtf8(argument) || std::filesystem::exists(std::string(value), error)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", absl::CHexEscape(argument), "\" is not UTF-8"));
+}
+
 // CLI11's own messages are one line; help goes to standard output and is no error.
 int UsageError(const CLI::App& app, const CLI::ParseError& error, const Terminal& terminal) {
   std::ostringstream out;
@@ -51,7 +102,8 @@ int UsageError(const CLI::App& app, const CLI::ParseError& error, const Terminal
     *terminal.out << out.str();
     return kExitDone;
   }
-  *terminal.err << "icepie: " << error.what() << "; see icepie --help\n";
+  *terminal.err << "icepie: " << UnknownCommand(app).value_or(error.what())
+                << "; see icepie --help\n";
   return kExitError;
 }
 
@@ -65,8 +117,10 @@ int ExitCodeOf(const absl::Status& status) {
 }
 
 void PrintError(const absl::Status& status, const Terminal& terminal) {
-  const std::string message =
-      absl::StrReplaceAll(absl::string_view(status.message()), {{"\n", " "}});
+  // gRPC itself may have nothing to say but its code.
+  const std::string text = status.message().empty() ? absl::StatusCodeToString(status.code())
+                                                    : std::string(status.message());
+  const std::string message = absl::StrReplaceAll(text, {{"\n", " "}});
   *terminal.err << "icepie: " << message << '\n';
   const auto detail = GetErrorDetail(status);
   if (!detail) return;
@@ -82,6 +136,12 @@ void PrintError(const absl::Status& status, const Terminal& terminal) {
 }
 
 int RunProgram(const std::vector<std::string>& arguments, const Terminal& terminal) {
+  for (const std::string& argument : arguments) {
+    const absl::Status valid = CheckText(argument);
+    if (valid.ok()) continue;
+    PrintError(valid, terminal);
+    return ExitCodeOf(valid);
+  }
   Context context(terminal);
   CLI::App app("Ice Pie: slices of one frozen, append-only core", "icepie");
   app.require_subcommand(1);

@@ -21,7 +21,7 @@ inline constexpr int kExitRefused = 3;  // by a guard: the request was understoo
 
 struct Options {
   std::string address;  // --address, else ICEPIE_ADDRESS, else 127.0.0.1:7420
-  std::string actor;    // --actor, else $USER: written down with every change
+  std::string actor;    // --actor, else $USER, else the login name: written down with every change
   absl::Duration timeout = absl::Seconds(30);
   bool json = false;
 };

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "cli/commands.h"
@@ -17,6 +18,7 @@
 #include "cli/table.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/utf8.h"
 
 namespace icepie::cli {
 namespace {
@@ -55,7 +57,7 @@ absl::StatusOr<ApplyDomainResponse> Apply(Context& context, const std::string& p
   absl::StatusOr<std::string> file = ReadFile(path);
   if (!file.ok()) return Annotate(file.status(), path);
   request.set_file(*std::move(file));
-  request.set_file_name(path);
+  request.set_file_name(IsUtf8(path) ? path : absl::CHexEscape(path));
   request.set_validate_only(validate_only);
   request.set_prune(arguments.prune);
   request.set_reason(arguments.reason);

@@ -99,6 +99,19 @@ void PrintGenerations(Context& context, const Slice& slice) {
   table.Print(context.out(), context.terminal.width);
 }
 
+void PrintSamplesLeftOut(Context& context, const icepie::v1::GenerationDiff& diff, int shown) {
+  const int64_t differences = diff.added() + diff.removed() + diff.changed();
+  const int64_t all = std::max<int64_t>(differences, diff.samples_size());
+  if (shown == all) return;
+  context.out() << "  … " << FormatCount(all - shown) << " more";
+  if (diff.samples_size() == all) {
+    context.out() << " (--json shows all)";
+  } else if (shown < diff.samples_size()) {
+    context.out() << " (--json shows " << diff.samples_size() << ")";
+  }
+  context.out() << '\n';
+}
+
 void PrintQuarantinedRecords(Context& context,
                              const icepie::v1::ListQuarantinedRecordsResponse& answer) {
   Table records(
@@ -195,9 +208,7 @@ void PrintDiff(Context& context, const icepie::v1::GenerationDiff& diff) {
     context.out() << (context.terminal.width > 0 ? CutToWidth(line, context.terminal.width) : line)
                   << '\n';
   }
-  if (shown < diff.samples_size()) {
-    context.out() << "  … " << diff.samples_size() - shown << " more (--json shows all)\n";
-  }
+  PrintSamplesLeftOut(context, diff, shown);
 }
 
 void PrintQuarantine(Context& context, const icepie::v1::ListQuarantinedRecordsResponse& answer,

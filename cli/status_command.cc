@@ -46,11 +46,15 @@ std::string StatesText(const ServerStatus& status) {
   return absl::StrJoin(texts, ", ");
 }
 
-std::string RetryText(const Slice& slice) {
+std::string NextText(const Slice& slice) {
+  if (slice.desired().mode() == icepie::v1::DesiredState::FREEZE) {
+    return absl::StrCat("thaw: icepie slice thaw ", slice.name());
+  }
   if (slice.has_next_retry_time()) {
     const absl::Duration in = ToTime(slice.next_retry_time()) - absl::Now();
     return absl::StrCat("next retry in ", FormatElapsed(in));
   }
+  if (slice.state() == icepie::v1::BLOCKED) return "goes on when what it reads does";
   const bool needs_change =
       slice.state() == icepie::v1::FAULTED || slice.state() == icepie::v1::HELD;
   return needs_change ? "next retry: none, needs a change" : "";
@@ -60,7 +64,11 @@ std::string WhyText(const Slice& slice) {
   if (slice.desired().mode() == icepie::v1::DesiredState::FREEZE) {
     return absl::StrCat(slice.desired().reason(), " by ", slice.desired().actor());
   }
-  return slice.last_error().reason();
+  const auto& error = slice.last_error();
+  // Only the message names the slice that it waits for.
+  const bool says_more = slice.state() == icepie::v1::BLOCKED && !error.message().empty();
+  if (says_more || error.reason().empty()) return Printable(error.message());
+  return error.reason();
 }
 
 std::string AgeText(const Slice& slice) {
@@ -76,7 +84,7 @@ void PrintSlices(Context& context, const ServerStatus& status) {
   for (const Slice& slice : status.slices()) {
     if (IsHealthy(slice)) continue;
     table.AddRow({slice.name(), icepie::v1::SliceState_Name(slice.state()), WhyText(slice),
-                  AgeText(slice), RetryText(slice)});
+                  AgeText(slice), NextText(slice)});
   }
   if (!table.empty()) table.Print(context.out(), context.terminal.width);
 }

@@ -163,7 +163,7 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     response->set_base_generation(1);
     response->set_base_rows(226);
     response->set_rows(226);
-    response->set_changed(request->generation() == 8 ? 2 : 0);
+    response->set_changed(request->generation() == 8 ? 2 : request->generation() == 10 ? 102 : 0);
     if (request->generation() == 9) {
       response->set_not_by_key("the slice has no key");
       auto* column = response->add_columns();
@@ -404,6 +404,53 @@ TEST_F(SliceCommandsTest, DiffShowsFewSamplesOnATerminal) {
               HasSubstr("sample 7"));
 }
 
+TEST_F(SliceCommandsTest, DiffSaysHowManySamplesItLeavesOut) {
+  const Outcome piped = Run({"slice", "diff", "operations.on_time", "g10"});
+  EXPECT_THAT(piped.out, HasSubstr("  sample 7\n  … 95 more\n"));
+  std::ostringstream out;
+  const Terminal terminal{&std::cin, &out, &out, true};
+  RunProgram({"--address", address_, "slice", "diff", "operations.on_time", "g10"}, terminal);
+  EXPECT_THAT(out.str(), HasSubstr("  sample 5\n  … 97 more (--json shows 7)\n"));
+}
+
+TEST_F(SliceCommandsTest, TextThatIsNotUtf8IsRefused) {
+  for (const auto& arguments : std::vector<std::vector<std::string>>{
+           {"query", "operations", "SELECT '\xff'"},
+           {"query", "operations", "SELECT $a", "--param", "a=\xff"},
+           {"query", "operations", "SELECT $a", "--param=a=\xff"}}) {
+    const Outcome outcome = Run(arguments);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_THAT(outcome.err, HasSubstr("\\xff"));
+    EXPECT_THAT(outcome.err, HasSubstr("is not UTF-8\n"));
+  }
+  // The name of a file may be any bytes.
+  const std::string file = Write("op\xffs.yaml", "domain: operations\n");
+  EXPECT_EQ(Run({"plan", "-f", file}).code, 0);
+  EXPECT_EQ(Run({"plan", "--file=" + file}).code, 0);
+}
+
+TEST_F(SliceCommandsTest, ErrorsWithoutAMessageSayTheirCode) {
+  admin_.apply_error = absl::InternalError("");
+  const Outcome outcome = Run({"plan", "-f", Write("operations.yaml", "domain: operations\n")});
+  EXPECT_EQ(outcome.err, "icepie: INTERNAL\n");
+}
+
+TEST_F(SliceCommandsTest, TheActorIsTheUserElseTheLoginName) {
+  const std::string file = Write("operations.yaml", "domain: operations\n");
+  const Terminal terminal{&std::cin, &std::cout, &std::cerr};
+  const char* user = std::getenv("USER");
+  const std::string before = user == nullptr ? "" : user;
+  setenv("USER", "ada", 1);
+  EXPECT_EQ(RunProgram({"--address", address_, "plan", "-f", file}, terminal), 0);
+  unsetenv("USER");
+  EXPECT_EQ(RunProgram({"--address", address_, "plan", "-f", file}, terminal), 0);
+  if (user != nullptr) setenv("USER", before.c_str(), 1);
+  ASSERT_EQ(admin_.applied.size(), 2U);
+  EXPECT_EQ(admin_.applied[0].actor(), "ada");
+  EXPECT_NE(admin_.applied[1].actor(), "");
+  EXPECT_NE(admin_.applied[1].actor(), "unknown");
+}
+
 TEST_F(SliceCommandsTest, PlanExitsWithTwoWhenItWouldChange) {
   const std::string file = Write("operations.yaml", "domain: operations\n");
   EXPECT_EQ(Run({"plan", "-f", file}).code, 0);
@@ -509,7 +556,14 @@ TEST_F(SliceCommandsTest, StatusNamesTheUnhealthyAndFoldsTheRest) {
   const Outcome outcome = Run({"status"});
   EXPECT_THAT(outcome.out, HasSubstr("1 fresh, 1 FROZEN"));
   EXPECT_THAT(outcome.out, HasSubstr("operations.on_time  FROZEN  INC-4711 by tester"));
+  EXPECT_THAT(outcome.out, HasSubstr("thaw: icepie slice thaw operations.on_time\n"));
   EXPECT_THAT(outcome.out, Not(HasSubstr("network.routes")));
+  slices_.slice.clear_desired();
+  slices_.slice.set_state(icepie::v1::BLOCKED);
+  slices_.slice.mutable_last_error()->set_reason("UPSTREAM_BLOCKED");
+  slices_.slice.mutable_last_error()->set_message("reads routes, which is FROZEN");
+  EXPECT_THAT(Run({"status"}).out,
+              HasSubstr("operations.on_time  BLOCKED  reads routes, which is FROZEN"));
 }
 
 TEST_F(SliceCommandsTest, WaitReturnsOrSaysWhereItStands) {
@@ -567,6 +621,10 @@ TEST_F(SliceCommandsTest, UsageErrorsAreOneLine) {
     EXPECT_THAT(outcome.err, StartsWith("icepie: "));
     EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
   }
+  EXPECT_THAT(Run({"slce"}).err, StartsWith("icepie: unknown command 'slce' (have: stream, "));
+  EXPECT_THAT(Run({"slice", "frob"}).err,
+              StartsWith("icepie: unknown command 'slice frob' (have: list, "));
+  EXPECT_THAT(Run({"--version"}).out, StartsWith("icepie 0."));
   const Outcome help = Run({"--help"});
   EXPECT_EQ(help.code, 0);
   EXPECT_THAT(help.out, HasSubstr("Usage: icepie"));
