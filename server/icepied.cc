@@ -1,6 +1,7 @@
 // icepied: the daemon. It owns the raw core, starts the workers and routes every question; it runs
 // no user's SQL itself.
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -33,6 +34,7 @@ sigset_t BlockSignals() {
 
 int main(int argc, char** argv) {
   const sigset_t signals = BlockSignals();
+  umask(0077);  // records and answers are for the daemon's account only; the workers inherit it
   std::string config, data_directory, grpc, http;
   CLI::App app("icepied, the daemon of Ice Pie");
   // A wrapper's options can be overridden by adding others.

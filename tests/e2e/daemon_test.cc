@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <filesystem>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -127,6 +128,20 @@ TEST_F(DaemonTest, AnswersWithTheAppendedRecordsAndSaysWhatItIs) {
   EXPECT_GE(answer.meta().slices(0).applied_position(), end);
   EXPECT_EQ(answer.meta().slices(0).generation(), 1);
   EXPECT_EQ(answer.meta().slices(0).source(), v1::LIVE);
+}
+
+TEST_F(DaemonTest, OthersCanReadNothingOfItsData) {
+  ExpectAnswer(kTotals, StartShop());
+  int seen = 0;
+  std::error_code error;
+  for (std::filesystem::recursive_directory_iterator at(daemon_.data_directory(), error), end;
+       !error && at != end; at.increment(error)) {
+    struct stat info {};
+    if (lstat(at->path().c_str(), &info) != 0) continue;  // just removed
+    ++seen;
+    EXPECT_EQ(info.st_mode & 0077, 0U) << at->path();
+  }
+  EXPECT_GT(seen, 10);
 }
 
 TEST_F(DaemonTest, FreezingStopsApplyingAndThawingCatchesUp) {
