@@ -56,6 +56,10 @@ absl::StatusOr<ApplyDomainResponse> Apply(Context& context, const std::string& p
   ApplyDomainRequest request;
   absl::StatusOr<std::string> file = ReadFile(path);
   if (!file.ok()) return Annotate(file.status(), path);
+  if (!IsUtf8(*file)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(absl::CHexEscape(path), ": the file's text is not UTF-8; save it as UTF-8"));
+  }
   request.set_file(*std::move(file));
   request.set_file_name(IsUtf8(path) ? path : absl::CHexEscape(path));
   request.set_validate_only(validate_only);

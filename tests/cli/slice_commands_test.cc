@@ -423,6 +423,10 @@ TEST_F(SliceCommandsTest, TextThatIsNotUtf8IsRefused) {
     EXPECT_THAT(outcome.err, HasSubstr("\\xff"));
     EXPECT_THAT(outcome.err, HasSubstr("is not UTF-8\n"));
   }
+  const Outcome latin = Run({"plan", "-f", Write("latin.yaml", "domain: caf\xe9\n")});
+  EXPECT_EQ(latin.code, 1);
+  EXPECT_THAT(latin.err, HasSubstr("latin.yaml: the file's text is not UTF-8"));
+  EXPECT_TRUE(admin_.applied.empty());
   // The name of a file may be any bytes.
   const std::string file = Write("op\xffs.yaml", "domain: operations\n");
   EXPECT_EQ(Run({"plan", "-f", file}).code, 0);
