@@ -16,6 +16,7 @@ namespace {
 
 constexpr int64_t kBatchRecordsMax = 65536;
 constexpr int kAttemptsMax = 20;
+constexpr absl::Duration kLookInterval = absl::Milliseconds(20);
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(250);
 // Nearer than this to the head the rest is left to the live worker's tail.
 constexpr int64_t kNearHead = 65536;
@@ -42,12 +43,16 @@ absl::StatusOr<std::unique_ptr<BuildEngine>> BuildEngine::Start(const EngineOpti
   ICEPIE_ASSIGN_OR_RETURN(
       engine->queries_,
       QueryService::Start(*engine->instance_, engine->serving_, MakeQueryOptions(options)));
+  engine->recomputes_ = std::make_unique<RecomputeRunner>(
+      feed, RecomputeTimeLimit(options.query_timeout),
+      [&engine = *engine] { engine.recomputed_.SignalAll(); }, options.on_fatal);
   return engine;
 }
 
 BuildEngine::~BuildEngine() {
   Shutdown();
   queries_.reset();
+  recomputes_.reset();
   serving_.Replace({});
   generations_.clear();
 }
@@ -135,6 +140,8 @@ absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
                           ParseDomain(spec.file, options_.domain + ".yaml"));
   ICEPIE_ASSIGN_OR_RETURN(DomainPlan planned, PlanDomain(definition));
   const auto plan = std::make_shared<const DomainPlan>(std::move(planned));
+  recomputes_->SetLimit(
+      options_.recompute_limit.value_or(RecomputeTimeLimit(definition.limits.query_timeout)));
   const std::set<std::string> wanted = Closure(*plan, spec.slice);
   std::map<std::string, std::string> aliases;
   for (const SlicePlan& slice : plan->slices) {
@@ -290,10 +297,26 @@ absl::Status BuildEngine::Recompute(int64_t position) {
     for (const auto& each : generations_) {
       applied_time_us = std::max(applied_time_us, each->progress().applied_time_us);
     }
-    ICEPIE_RETURN_IF_ERROR(generation->FinishRecompute(feed_, position, applied_time_us));
+    ICEPIE_RETURN_IF_ERROR(RunRecompute(generation, position, applied_time_us));
   }
   Progressed(position, position);
   return absl::OkStatus();
+}
+
+absl::Status BuildEngine::RunRecompute(const std::shared_ptr<Generation>& generation,
+                                       int64_t position, int64_t applied_time_us) {
+  RecomputeRun run;
+  run.position = position;
+  run.steps.emplace_back().generation = generation;
+  run.steps.back().applied_time_us = applied_time_us;
+  recomputes_->Start(std::move(run));
+  MutexLock lock(mutex_);
+  while (true) {
+    if (stopping_) recomputes_->Interrupt(generation.get());
+    const std::optional<RecomputeRun> done = recomputes_->Collect();
+    if (done) return done->steps.front().status;
+    recomputed_.WaitFor(mutex_, kLookInterval);
+  }
 }
 
 absl::Status BuildEngine::Save() {

@@ -14,6 +14,7 @@
 #include "slices/engine.h"
 #include "slices/feed.h"
 #include "slices/generation.h"
+#include "slices/recompute_runner.h"
 
 namespace icepie::slices {
 
@@ -41,6 +42,8 @@ class BuildEngine : public Engine {
   absl::Status AdvanceTo(int64_t position);
   absl::Status Follow(int64_t position);
   absl::Status Recompute(int64_t position);
+  absl::Status RunRecompute(const std::shared_ptr<Generation>& generation, int64_t position,
+                            int64_t applied_time_us);
   absl::Status Compare();
   absl::StatusOr<int64_t> Head();
   absl::Status Save();
@@ -58,9 +61,10 @@ class BuildEngine : public Engine {
   // Of the building thread.
   Assignment assignment_;
   BuildJob job_;
-  std::vector<std::unique_ptr<Generation>> generations_;  // upstream first, the wanted one last
+  std::vector<std::shared_ptr<Generation>> generations_;  // upstream first, the wanted one last
 
   mutable Mutex mutex_;
+  CondVar recomputed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool started_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t epoch_ ABSL_GUARDED_BY(mutex_) = -1;
@@ -68,6 +72,7 @@ class BuildEngine : public Engine {
   BuildReport report_ ABSL_GUARDED_BY(mutex_);
   FeedReader* reader_ ABSL_GUARDED_BY(mutex_) = nullptr;
 
+  std::unique_ptr<RecomputeRunner> recomputes_;
   std::unique_ptr<QueryService> queries_;
   std::thread thread_;
 };

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -26,6 +27,8 @@ struct EngineOptions {
   std::string directory;  // the domain's: snapshots/ and tmp/ are under it
   int64_t memory_bytes = int64_t{512} << 20;
   absl::Duration query_timeout = absl::Seconds(10);
+  // Of a recompute; without it, as the domain's query timeout says (recompute_runner.h).
+  std::optional<absl::Duration> recompute_limit;
   absl::Duration snapshot_interval = absl::Seconds(10);
   int64_t snapshots_kept = 3;
   // Called when the process must end: DuckDB is broken or does not listen. It should not return.

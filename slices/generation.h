@@ -72,6 +72,8 @@ class Generation {
   // Replaces all rows by those at `position` and commits.
   absl::Status FinishRecompute(Feed& feed, int64_t position, int64_t applied_time_us);
   void AbandonRecompute() { Rollback(); }
+  // Makes the statement that runs now end with DEADLINE_EXCEEDED. Threads: any.
+  void Interrupt() { connection_->Interrupt(); }
 
  private:
   Generation() = default;

@@ -46,8 +46,9 @@ absl::StatusOr<std::unique_ptr<LiveEngine>> LiveEngine::Start(const EngineOption
       engine->queries_,
       QueryService::Start(*engine->instance_, engine->serving_, MakeQueryOptions(options)));
   engine->snapshots_ = std::make_unique<SnapshotWriter>(*engine->instance_, engine->store_);
-  engine->recomputes_ =
-      std::make_unique<RecomputeRunner>(feed, [&engine = *engine] { engine.Wake(); });
+  engine->recomputes_ = std::make_unique<RecomputeRunner>(
+      feed, options.recompute_limit.value_or(RecomputeTimeLimit(options.query_timeout)),
+      [&engine = *engine] { engine.Wake(); }, options.on_fatal);
   engine->thread_ = std::thread([&engine = *engine] { engine.Loop(); });
   return engine;
 }
@@ -225,7 +226,9 @@ LiveEngine::Held* LiveEngine::Serving(const std::string& slice) {
 }
 
 void LiveEngine::Reconcile(const Assignment& assignment) {
-  queries_->SetTimeout(QueryTimeout(options_, assignment));
+  const absl::Duration timeout = QueryTimeout(options_, assignment);
+  queries_->SetTimeout(timeout);
+  if (!options_.recompute_limit) recomputes_->SetLimit(RecomputeTimeLimit(timeout));
   std::vector<std::unique_ptr<Held>> next;
   for (const GenerationSpec& spec : assignment.generations) {
     Held* present = FindHeld(spec);
@@ -240,6 +243,7 @@ void LiveEngine::Reconcile(const Assignment& assignment) {
     held_.erase(at);
   }
   // What is left is not wanted any more; its database goes when its last reader does.
+  for (const auto& held : held_) recomputes_->Interrupt(held->generation.get());
   held_ = std::move(next);
   PublishServing();
   ConnectUpstream();
@@ -256,11 +260,15 @@ void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
   held.spec = spec;
   held.served->SetServing(spec.serving);
   if (spec.frozen && !was_frozen) Freeze(held);
-  if (!spec.frozen && was_frozen) held.served->SetState(SliceState::kStarting);
+  if (!spec.frozen && was_frozen) {
+    held.took_too_long = false;
+    held.served->SetState(SliceState::kStarting);
+  }
 }
 
 void LiveEngine::Freeze(Held& held) {
   held.track = nullptr;
+  recomputes_->Interrupt(held.generation.get());
   held.served->SetState(SliceState::kFrozen);
   if (held.generation == nullptr || !held.complete || held.in_run) return;
   const absl::Status written = held.generation->WritePosition();
@@ -449,7 +457,10 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
     options_.on_fatal(absl::StrCat(held.spec.slice, ": ", status.ToString()));
   }
   const bool data_error = status.code() == absl::StatusCode::kInvalidArgument;
+  // Interrupted by a freeze: it is computed again.
+  if (status.code() == absl::StatusCode::kCancelled && held.recompute()) return;
   if (data_error && held.recompute()) return FailedOnData(held, status);
+  if (ErrorReason(status) == "RECOMPUTE_TIME_LIMIT") return TookTooLong(held, status);
   held.track = nullptr;
   if (ErrorReason(status) == "QUARANTINE_OVER_BUDGET") {
     held.stopped_for_good = true;
@@ -475,6 +486,13 @@ void LiveEngine::FailedOnData(Held& held, const absl::Status& status) {
   held.forced = false;
   ScheduleNext(held, absl::Now());
   held.served->SetFault(SliceState::kFaulted, MakeFault(status, "SQL_ERROR"), std::nullopt);
+}
+
+// It would take as long again: it waits for another definition or for being asked to.
+void LiveEngine::TookTooLong(Held& held, const absl::Status& status) {
+  held.took_too_long = true;
+  held.forced = false;
+  held.served->SetFault(SliceState::kFaulted, MakeFault(status, ""), std::nullopt);
 }
 
 void LiveEngine::RetryFailed() {
@@ -513,6 +531,7 @@ SliceState LiveEngine::StateOf(Held& held) {
 void LiveEngine::UpdateStates() {
   for (auto& held : held_) {
     if (!held->active() || held->failures > 0 || held->failed_on_data) continue;
+    if (held->took_too_long) continue;
     if (held->recompute() && UpstreamStopped(*held)) {
       held->served->SetState(SliceState::kBlocked);
     } else {

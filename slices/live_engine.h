@@ -53,6 +53,7 @@ class LiveEngine : public Engine {
     bool stopped_for_good = false;
     bool failed_on_data = false;  // a recompute, of the inputs below `tried`
     int64_t tried = 0;
+    bool took_too_long = false;  // a recompute
     int failures = 0;
     absl::Time next_retry = absl::InfinitePast();
     int64_t records_max = 0;
@@ -120,6 +121,7 @@ class LiveEngine : public Engine {
   void Succeeded(Held& held);
   void Failed(Held& held, const absl::Status& status);
   void FailedOnData(Held& held, const absl::Status& status);
+  static void TookTooLong(Held& held, const absl::Status& status);
   void RetryFailed();
   void Complete(Held& held);
   void UpdateStates();

@@ -34,9 +34,11 @@ void LiveEngine::CollectRun() {
     if (!step.status.ok()) {
       held.dirty = true;
       Failed(held, step.status);
+      if (held.spec.frozen) Freeze(held);
       continue;
     }
     held.forced = false;
+    held.took_too_long = false;
     held.behind_since = now - run->took;  // what came during the run is not in it
     Succeeded(held);
     Complete(held);
@@ -120,6 +122,7 @@ void LiveEngine::PlanRun() {
   for (auto& each : held_) {
     Held& held = *each;
     if (!held.active() || !held.recompute() || UpstreamStopped(held)) continue;
+    if (held.took_too_long && !held.forced) continue;
     const std::optional<int64_t> target = InputPosition(held, run, position);
     if (!target) continue;
     if (Unchanged(held, run)) {
@@ -198,7 +201,13 @@ void LiveEngine::AnswerRefreshes() {
     if (held == nullptr) {
       refresh.done(MakeError(absl::StatusCode::kNotFound, absl::StrCat("no slice ", refresh.slice),
                              "SLICE_NOT_FOUND"));
-    } else if (held->served->stopped() && !held->in_run) {
+    } else if (held->took_too_long && refresh.position < 0 && held->active()) {
+      // Asked for explicitly, it is tried once more.
+      refresh.position = main_ == nullptr ? 0 : main_->position();
+      held->forced = true;
+      left.push_back(std::move(refresh));
+      Wake();
+    } else if (held->served->stopped() && !held->in_run && !held->forced) {
       refresh.done(MakeError(
           absl::StatusCode::kFailedPrecondition,
           absl::StrCat("slice ", refresh.slice, " is stopped: frozen, faulted, held or blocked"),

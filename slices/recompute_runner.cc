@@ -6,19 +6,65 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/check.h"
+#include "core/base/status.h"
 
 namespace icepie::slices {
+namespace {
 
-RecomputeRunner::RecomputeRunner(Feed& feed, std::function<void()> on_finished)
-    : feed_(feed), on_finished_(std::move(on_finished)), thread_([this] { Loop(); }) {}
+constexpr absl::Duration kWatchInterval = absl::Milliseconds(50);
+constexpr absl::Duration kGrace = absl::Seconds(2);  // between the interrupt and on_stuck
+
+absl::Status TimeLimit(const std::string& slice, absl::Duration limit) {
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat("recomputing slice ", slice, " took longer than its limit of ",
+                                absl::FormatDuration(limit),
+                                "; make its SQL read less, or raise limits.query_timeout (a "
+                                "recompute may take ",
+                                kRecomputeQueryTimeouts, " times as long)"),
+                   "RECOMPUTE_TIME_LIMIT", {{"slice", slice}});
+}
+
+}  // namespace
+
+absl::Duration RecomputeTimeLimit(absl::Duration query_timeout) {
+  return std::max(kRecomputeTimeLimit, kRecomputeQueryTimeouts * query_timeout);
+}
+
+RecomputeRunner::RecomputeRunner(Feed& feed, absl::Duration limit,
+                                 std::function<void()> on_finished,
+                                 std::function<void(const std::string& why)> on_stuck)
+    : feed_(feed),
+      on_finished_(std::move(on_finished)),
+      on_stuck_(std::move(on_stuck)),
+      limit_(limit),
+      thread_([this] { Loop(); }),
+      watch_([this] { Watch(); }) {}
 
 RecomputeRunner::~RecomputeRunner() {
   {
     MutexLock lock(mutex_);
     stopping_ = true;
+    if (current_ != nullptr) {
+      unwanted_ = true;
+      end_by_ = std::min(end_by_, absl::Now());
+    }
   }
   changed_.SignalAll();
   thread_.join();
+  changed_.SignalAll();
+  watch_.join();
+}
+
+void RecomputeRunner::SetLimit(absl::Duration limit) {
+  MutexLock lock(mutex_);
+  limit_ = limit;
+}
+
+void RecomputeRunner::Interrupt(const Generation* generation) {
+  MutexLock lock(mutex_);
+  if (generation == nullptr || current_ != generation) return;
+  unwanted_ = true;
+  end_by_ = std::min(end_by_, absl::Now());
 }
 
 bool RecomputeRunner::busy() const {
@@ -48,7 +94,39 @@ void RecomputeRunner::Execute(RecomputeRun& run) {
       step.status = absl::UnavailableError("a slice that it reads could not be recomputed");
       continue;
     }
-    step.status = step.generation->FinishRecompute(feed_, run.position, step.applied_time_us);
+    step.status = Finish(step, run.position);
+  }
+}
+
+absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position) {
+  absl::Duration limit;
+  {
+    MutexLock lock(mutex_);
+    limit = limit_;
+    current_ = step.generation.get();
+    unwanted_ = stopping_;
+    end_by_ = stopping_ ? absl::Now() : absl::Now() + limit;
+  }
+  const absl::Status status =
+      step.generation->FinishRecompute(feed_, position, step.applied_time_us);
+  MutexLock lock(mutex_);
+  current_ = nullptr;
+  if (status.ok() || absl::Now() < end_by_) return status;
+  if (unwanted_) return absl::CancelledError("the recompute was interrupted");
+  return TimeLimit(step.generation->plan().slice, limit);
+}
+
+void RecomputeRunner::Watch() {
+  MutexLock lock(mutex_);
+  while (!stopping_ || running_) {
+    changed_.WaitFor(mutex_, kWatchInterval);
+    const absl::Time now = absl::Now();
+    if (current_ == nullptr || now < end_by_) continue;
+    // Again and again: a statement that begins just now has a fresh flag.
+    current_->Interrupt();
+    if (now < end_by_ + kGrace) continue;
+    on_stuck_(absl::StrCat("the recompute of slice ", current_->plan().slice,
+                           " does not listen to its interrupt"));
   }
 }
 

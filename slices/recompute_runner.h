@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -31,12 +32,26 @@ struct RecomputeRun {
   absl::Duration took;
 };
 
-// Threads: the methods one; `on_finished` is called from the runner's thread.
+// How long a slice may recompute, first backfills included: this, or so many times the domain's
+// query timeout when that is longer.
+constexpr absl::Duration kRecomputeTimeLimit = absl::Seconds(60);
+constexpr int kRecomputeQueryTimeouts = 6;
+absl::Duration RecomputeTimeLimit(absl::Duration query_timeout);
+
+// Threads: the methods one; `on_finished` and `on_stuck` are called from the runner's own. Steps
+// that take longer than the limit fail with RECOMPUTE_TIME_LIMIT, interrupted ones with CANCELLED.
 class RecomputeRunner {
  public:
-  RecomputeRunner(Feed& feed, std::function<void()> on_finished);
-  // Waits for the run under way.
+  // `on_stuck`: a statement does not listen to its interrupt; the process must end.
+  RecomputeRunner(Feed& feed, absl::Duration limit, std::function<void()> on_finished,
+                  std::function<void(const std::string& why)> on_stuck);
+  // Interrupts the run under way.
   ~RecomputeRunner();
+
+  // Of the steps that begin from now on.
+  void SetLimit(absl::Duration limit);
+  // Ends the step under way when it is this generation's.
+  void Interrupt(const Generation* generation);
 
   // A run is waiting, going on or not collected yet.
   bool busy() const;
@@ -46,17 +61,25 @@ class RecomputeRunner {
 
  private:
   void Loop();
+  void Watch();
   void Execute(RecomputeRun& run);
+  absl::Status Finish(RecomputeRun::Step& step, int64_t position);
 
   Feed& feed_;
   const std::function<void()> on_finished_;
+  const std::function<void(const std::string& why)> on_stuck_;
   mutable Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<RecomputeRun> waiting_ ABSL_GUARDED_BY(mutex_);
   std::optional<RecomputeRun> finished_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration limit_ ABSL_GUARDED_BY(mutex_);
+  Generation* current_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  absl::Time end_by_ ABSL_GUARDED_BY(mutex_);  // of the current step
+  bool unwanted_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
+  std::thread watch_;
 };
 
 }  // namespace icepie::slices

@@ -279,6 +279,68 @@ TEST_F(LiveEngineTest, ARecomputeThatFailsOnDataWaitsForItsInputsToChange) {
   EXPECT_EQ(Rows("SELECT number FROM latest"), R"([{"number":7}])");
 }
 
+constexpr char kEndless[] = R"(
+domain: shop
+sources:
+  orders:
+    latest_by: [city]
+    columns:
+      city: {type: VARCHAR, required: true}
+slices:
+  endless:
+    sql: SELECT count(*) AS n FROM range(10000000) a, range(10000000) b, orders
+    key: [n]
+  latest:
+    sql: SELECT city FROM orders
+    key: [city]
+)";
+
+TEST_F(LiveEngineTest, AnEndlessRecomputeIsFaultedAndNotTriedAgainUntilAsked) {
+  feed_.Append("orders", {R"({"city":"Bern"})"});
+  EngineOptions options = Options();
+  options.recompute_limit = absl::Milliseconds(300);
+  auto started = LiveEngine::Start(options, feed_);
+  ASSERT_TRUE(started.ok()) << started.status();
+  engine_ = *std::move(started);
+  GenerationSpec endless = Spec("endless");
+  GenerationSpec latest = Spec("latest");
+  endless.file = latest.file = kEndless;
+  Configure({endless, latest});
+  const SliceReport failed = WaitForState("endless", SliceState::kFaulted);
+  ASSERT_TRUE(failed.last_error.has_value());
+  EXPECT_EQ(failed.last_error->reason, "RECOMPUTE_TIME_LIMIT");
+  EXPECT_THAT(failed.last_error->message, HasSubstr("slice endless took longer than its limit"));
+  EXPECT_FALSE(failed.next_retry_time.has_value());
+  feed_.Append("orders", {R"({"city":"Chur"})"});
+  WaitForPosition("latest", 2);
+  EXPECT_EQ(Find("endless")->last_error->time, failed.last_error->time);
+  std::promise<absl::StatusOr<int64_t>> promise;
+  engine_->Refresh("endless", absl::Now() + absl::Seconds(10),
+                   [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
+  EXPECT_FALSE(promise.get_future().get().ok());
+  EXPECT_GT(Find("endless")->last_error->time, failed.last_error->time);
+}
+
+TEST_F(LiveEngineTest, FreezingEndsARecomputeAndStoppingDoesNotWaitForIt) {
+  feed_.Append("orders", {R"({"city":"Bern"})"});
+  StartLive();
+  GenerationSpec endless = Spec("endless");
+  GenerationSpec latest = Spec("latest");
+  endless.file = latest.file = kEndless;
+  Configure({endless, latest});
+  WaitForState("latest", SliceState::kBackfilling);
+  endless.frozen = true;
+  Configure({endless, latest});
+  WaitForPosition("latest", 1);  // behind the endless one in the same thread
+  WaitForState("endless", SliceState::kFrozen);
+  endless.frozen = false;
+  Configure({endless, latest});
+  WaitForState("endless", SliceState::kBackfilling);
+  const absl::Time begin = absl::Now();
+  engine_->Shutdown();
+  EXPECT_LT(absl::Now() - begin, kRecomputeTimeLimit / 2);
+}
+
 // Readings that have an end, which are those of recomputes, wait while it is held.
 class HeldFeed : public Feed {
  public:
