@@ -316,11 +316,33 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   ICEPIE_RETURN_IF_ERROR(opened.status());
   held.generation = std::move(*opened);
   held.served = held.generation->served_ptr();
+  NoteDamage(held, snapshot);
   if (held.complete) {
     held.served->SetSnapshot(snapshot->Info());
     held.served->SetDatabase(held.generation->database());
   }
   return absl::OkStatus();
+}
+
+// Says in the slice's report that its newest snapshot could not be used, and what is instead.
+void LiveEngine::NoteDamage(const Held& held, const absl::StatusOr<SnapshotManifest>& used) const {
+  const GenerationSpec& spec = held.spec;
+  const std::vector<std::string> paths = store_.List(spec.slice, spec.number);
+  if (paths.empty() || (used.ok() && used->path == paths.front())) return;
+  const absl::Status damage = store_.Check(paths.front()).status();
+  if (damage.ok()) return;  // of another definition
+  std::string instead = "it is rebuilt from raw";
+  if (held.complete) {
+    instead =
+        absl::StrCat("an older one at position ", used->progress.applied_position, " is used");
+  } else if (spec.frozen) {
+    instead = absl::StrCat("there is nothing to answer from; thaw it to rebuild from raw: icepie ",
+                           "slice thaw ", options_.domain, ".", spec.slice);
+  }
+  held.served->SetFault(
+      SliceState::kStarting,
+      {"SNAPSHOT_DAMAGED", absl::StrCat(damage.message(), "; ", instead), absl::Now()},
+      std::nullopt);
 }
 
 std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spec) {
@@ -528,12 +550,21 @@ SliceState LiveEngine::StateOf(Held& held) {
   return heard ? SliceState::kBackfilling : SliceState::kStarting;
 }
 
+void LiveEngine::Block(Held& held, const std::string& upstream) {
+  if (held.served->state() == SliceState::kBlocked && held.blocked_by == upstream) return;
+  held.blocked_by = upstream;
+  held.served->SetFault(SliceState::kBlocked,
+                        {"BLOCKED_BY", absl::StrCat("reads ", upstream), absl::Now()},
+                        std::nullopt);
+}
+
 void LiveEngine::UpdateStates() {
   for (auto& held : held_) {
     if (!held->active() || held->failures > 0 || held->failed_on_data) continue;
     if (held->took_too_long) continue;
-    if (held->recompute() && UpstreamStopped(*held)) {
-      held->served->SetState(SliceState::kBlocked);
+    const std::string upstream = held->recompute() ? StoppedUpstream(*held) : "";
+    if (!upstream.empty()) {
+      Block(*held, upstream);
     } else {
       held->served->SetState(StateOf(*held));
     }

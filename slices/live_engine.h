@@ -69,6 +69,7 @@ class LiveEngine : public Engine {
     absl::Time next_refresh = absl::InfiniteFuture();
     std::optional<CronSchedule> cron;
     std::map<std::string, std::string> upstream;  // slice → alias
+    std::string blocked_by;                       // as last reported
     int depth = 0;
 
     bool recompute() const { return generation != nullptr && !generation->incremental(); }
@@ -97,6 +98,7 @@ class LiveEngine : public Engine {
   absl::Status OpenGeneration(Held& held);
   absl::StatusOr<std::shared_ptr<const DomainPlan>> PlanOf(const std::string& file);
   absl::StatusOr<SnapshotManifest> FindSnapshot(const GenerationSpec& spec) const;
+  void NoteDamage(const Held& held, const absl::StatusOr<SnapshotManifest>& used) const;
   void Hold(Held& held, const absl::Status& why);
   void ConnectUpstream();
   void PublishServing();
@@ -126,6 +128,7 @@ class LiveEngine : public Engine {
   void Complete(Held& held);
   void UpdateStates();
   bool Late(Held& held);
+  static void Block(Held& held, const std::string& upstream);
   SliceState StateOf(Held& held);
 
   // Recomputing.
@@ -136,7 +139,8 @@ class LiveEngine : public Engine {
   bool Unchanged(const Held& held, const std::vector<Held*>& run);
   std::optional<int64_t> InputPosition(const Held& held, const std::vector<Held*>& run,
                                        int64_t run_position);
-  bool UpstreamStopped(const Held& held);
+  // A slice that it reads and that is stopped, with its state; "" when there is none.
+  std::string StoppedUpstream(const Held& held);
   void StartRun(const std::vector<Held*>& run, int64_t position);
   absl::Status BeginStep(Held& held, const std::vector<Held*>& run, RecomputeRun& out);
   void ScheduleNext(Held& held, absl::Time after);

@@ -56,12 +56,24 @@ void LiveEngine::ScheduleNext(Held& held, absl::Time after) {
   held.served->SetNextRefresh(held.next_refresh);
 }
 
-bool LiveEngine::UpstreamStopped(const Held& held) {
-  const auto& names = held.generation->plan().upstream;
-  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+std::string LiveEngine::StoppedUpstream(const Held& held) {
+  for (const std::string& name : held.generation->plan().upstream) {
     const Held* upstream = Serving(name);
-    return upstream == nullptr || upstream->served->stopped();
-  });
+    if (upstream == nullptr) return absl::StrCat(name, ", which is not there");
+    switch (upstream->served->state()) {
+      case SliceState::kFrozen:
+        return absl::StrCat(name, ", which is FROZEN");
+      case SliceState::kFaulted:
+        return absl::StrCat(name, ", which is FAULTED");
+      case SliceState::kHeld:
+        return absl::StrCat(name, ", which is HELD");
+      case SliceState::kBlocked:
+        return absl::StrCat(name, ", which is BLOCKED");
+      default:
+        break;
+    }
+  }
+  return "";
 }
 
 bool LiveEngine::Due(const Held& held, absl::Time now) const {
@@ -121,7 +133,7 @@ void LiveEngine::PlanRun() {
   const int64_t position = main_->position();
   for (auto& each : held_) {
     Held& held = *each;
-    if (!held.active() || !held.recompute() || UpstreamStopped(held)) continue;
+    if (!held.active() || !held.recompute() || !StoppedUpstream(held).empty()) continue;
     if (held.took_too_long && !held.forced) continue;
     const std::optional<int64_t> target = InputPosition(held, run, position);
     if (!target) continue;

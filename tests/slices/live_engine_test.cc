@@ -167,6 +167,40 @@ TEST_F(LiveEngineTest, ARestartGoesOnFromTheSnapshotExactlyOnce) {
             R"([{"n":26,"d":26}])");
 }
 
+TEST_F(LiveEngineTest, DamagedSnapshotsOfAFrozenSliceAreReported) {
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  Configure({Spec("by_city")});
+  WaitForPosition("by_city", 1);
+  engine_->Shutdown();
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/snapshots/by_city")) {
+    if (entry.path().extension() == ".duckdb") std::filesystem::resize_file(entry.path(), 4096);
+  }
+  StartLive();
+  GenerationSpec frozen = Spec("by_city");
+  frozen.frozen = true;
+  Configure({frozen});
+  const SliceReport report = WaitForState("by_city", SliceState::kFrozen);
+  ASSERT_TRUE(report.last_error.has_value());
+  EXPECT_EQ(report.last_error->reason, "SNAPSHOT_DAMAGED");
+  EXPECT_THAT(report.last_error->message, HasSubstr("snapshots/by_city/g1-p"));
+  EXPECT_THAT(report.last_error->message, HasSubstr("icepie slice thaw shop.by_city"));
+}
+
+TEST_F(LiveEngineTest, ASliceOverAStoppedOneSaysWhatItWaitsFor) {
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  Configure({Spec("by_city"), Spec("ranked")});
+  WaitForPosition("ranked", 1);
+  GenerationSpec frozen = Spec("by_city");
+  frozen.frozen = true;
+  Configure({frozen, Spec("ranked")});
+  const SliceReport blocked = WaitForState("ranked", SliceState::kBlocked);
+  ASSERT_TRUE(blocked.last_error.has_value());
+  EXPECT_EQ(blocked.last_error->reason, "BLOCKED_BY");
+  EXPECT_EQ(blocked.last_error->message, "reads by_city, which is FROZEN");
+}
+
 TEST_F(LiveEngineTest, ADefinitionThatDoesNotPlanIsHeldAndItsSnapshotAnswers) {
   feed_.Append("orders", {Order("Bern", 1)});
   StartLive();
