@@ -1,0 +1,95 @@
+// What tools like grpcurl need: reflection that lists the services and hands out their files, and
+// the standard health service with one entry for each slice.
+#include <gmock/gmock.h>
+#include <google/protobuf/descriptor.pb.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/e2e/daemon_fixture.h"
+#include "wire/health.grpc.pb.h"
+#include "wire/reflection.grpc.pb.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace health = grpc::health::v1;
+namespace reflection = grpc::reflection::v1alpha;
+
+constexpr char kDomain[] = R"(
+domain: shop
+sources: {orders: {columns: {item: VARCHAR}}}
+slices: {by_item: {sql: "SELECT item, count(*) AS orders FROM orders GROUP BY item", key: [item]}}
+)";
+
+class DiscoveryTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    daemon_.Start();
+    channel_ = grpc::CreateChannel(daemon_.grpc_address(), grpc::InsecureChannelCredentials());
+  }
+
+  reflection::ServerReflectionResponse Reflect(const reflection::ServerReflectionRequest& request) {
+    const auto stub = reflection::ServerReflection::NewStub(channel_);
+    const auto context = Within(absl::Seconds(10));
+    const auto call = stub->ServerReflectionInfo(context.get());
+    reflection::ServerReflectionResponse response;
+    EXPECT_TRUE(call->Write(request));
+    EXPECT_TRUE(call->Read(&response));
+    call->WritesDone();
+    EXPECT_TRUE(call->Finish().ok());
+    return response;
+  }
+
+  health::HealthCheckResponse::ServingStatus Health(const std::string& service) {
+    health::HealthCheckRequest request;
+    request.set_service(service);
+    health::HealthCheckResponse response;
+    const auto context = Within(absl::Seconds(10));
+    const grpc::Status status =
+        health::Health::NewStub(channel_)->Check(context.get(), request, &response);
+    return status.ok() ? response.status() : health::HealthCheckResponse::SERVICE_UNKNOWN;
+  }
+
+  DaemonFixture daemon_;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+TEST_F(DiscoveryTest, ReflectionListsThePublicServicesAndTheirFiles) {
+  reflection::ServerReflectionRequest request;
+  request.set_list_services("*");
+  std::vector<std::string> names;
+  const auto listed = Reflect(request);
+  for (const auto& service : listed.list_services_response().service()) {
+    names.push_back(service.name());
+  }
+  EXPECT_THAT(names,
+              ::testing::IsSupersetOf({"icepie.v1.Core", "icepie.v1.Slices", "icepie.v1.Admin",
+                                       "google.longrunning.Operations", "grpc.health.v1.Health"}));
+  // The private services are on the workers' sockets only.
+  EXPECT_THAT(names, ::testing::Not(::testing::Contains("icepie.worker.v1.Host")));
+
+  request.set_file_containing_symbol("icepie.v1.Slices");
+  const auto declared = Reflect(request);
+  std::vector<std::string> files;
+  for (const std::string& bytes : declared.file_descriptor_response().file_descriptor_proto()) {
+    google::protobuf::FileDescriptorProto file;
+    ASSERT_TRUE(file.ParseFromString(bytes));
+    files.push_back(file.name());
+  }
+  EXPECT_THAT(files, ::testing::Contains("icepie/v1/slices.proto"));
+}
+
+TEST_F(DiscoveryTest, HealthHasTheServerAndEachSlice) {
+  EXPECT_EQ(Health(""), health::HealthCheckResponse::SERVING);
+  EXPECT_EQ(Health("slices/shop.by_item"), health::HealthCheckResponse::SERVICE_UNKNOWN);
+  ASSERT_TRUE(daemon_.CreateStream("orders").ok());
+  icepie::v1::ApplyDomainResponse applied;
+  ASSERT_TRUE(daemon_.Apply(kDomain, &applied).ok());
+  EXPECT_TRUE(Eventually(
+      [this] { return Health("slices/shop.by_item") == health::HealthCheckResponse::SERVING; }));
+}
+
+}  // namespace
+}  // namespace icepie::testing
