@@ -17,8 +17,11 @@ namespace icepie {
 namespace {
 
 constexpr absl::string_view kMagic = "IPBK";
-constexpr uint8_t kFormatVersion = 1;
-constexpr size_t kHeaderBytes = 48;
+constexpr uint8_t kOneCommit = 1;    // format version: all records have the header's ingest time
+constexpr uint8_t kManyCommits = 2;  // format version: the ingest times stand before the records
+constexpr size_t kHeaderBytes = 48;  // of version 1, and what both have in common
+constexpr size_t kMergedHeaderBytes = 56;
+constexpr size_t kRawBytesPlace = 40;
 constexpr size_t kChecksumBytes = 8;
 
 // Level 1 packs JSON records about 3.4 times smaller at several times the disk's speed; higher
@@ -33,9 +36,13 @@ constexpr size_t kRecordBytesMin = 2;  // flags and the length of an empty paylo
 // What stands in the header beside BlockHeader.
 struct Layout {
   BlockHeader header;
+  uint8_t version = kOneCommit;
   uint8_t codec = 0;
   uint32_t raw_bytes = 0;
   uint32_t stored_bytes = 0;
+  size_t header_bytes() const {
+    return version == kManyCommits ? kMergedHeaderBytes : kHeaderBytes;
+  }
 };
 
 absl::Status Damaged(absl::string_view what) {
@@ -50,18 +57,20 @@ absl::Status DamagedAt(const BlockHeader& header, absl::string_view what) {
                    "RECORD_DAMAGED", {{"position", absl::StrCat(header.first_position)}});
 }
 
-void PutHeaders(std::string& out, const std::vector<RecordHeader>& headers) {
+std::string EncodeHeaders(const std::vector<RecordHeader>& headers) {
   std::string encoded;
   for (const RecordHeader& header : headers) {
     PutBytes(encoded, header.name);
     PutBytes(encoded, header.value);
   }
-  PutBytes(out, encoded);
+  return encoded;
 }
 
 // Event times are stored as the difference to the one before: records come nearly in time order.
-void PutRecord(std::string& out, const NewRecord& record, uint64_t& previous_time) {
-  const bool has_headers = !record.headers.empty();
+template <typename Record>
+void PutRecord(std::string& out, const Record& record, absl::string_view headers,
+               uint64_t& previous_time) {
+  const bool has_headers = !headers.empty();
   out.push_back(static_cast<char>((record.key ? kHasKey : 0) |
                                   (record.event_time_us ? kHasEventTime : 0) |
                                   (has_headers ? kHasHeaders : 0)));
@@ -71,7 +80,7 @@ void PutRecord(std::string& out, const NewRecord& record, uint64_t& previous_tim
     PutVarint(out, ZigZag(time - previous_time));
     previous_time = time;
   }
-  if (has_headers) PutHeaders(out, record.headers);
+  if (has_headers) PutBytes(out, headers);
   PutBytes(out, record.payload);
 }
 
@@ -109,12 +118,15 @@ absl::Status CheckLayout(const Layout& layout, absl::string_view block) {
     return Damaged("positions out of range");
   }
   if (layout.raw_bytes > kBlockRawBytesMax) return DamagedAt(header, "larger than allowed");
+  if (header.last_ingest_time_us < header.ingest_time_us) {
+    return DamagedAt(header, "ingest times go back");
+  }
   if (header.record_count == 0 || header.record_count > kBlockRecordsMax ||
       header.record_count > layout.raw_bytes / kRecordBytesMin) {
     return DamagedAt(header, "impossible number of records");
   }
   if (layout.stored_bytes > block.size() ||
-      block.size() != kHeaderBytes + layout.stored_bytes + kChecksumBytes) {
+      block.size() != layout.header_bytes() + layout.stored_bytes + kChecksumBytes) {
     return DamagedAt(header, "wrong length");
   }
   if (layout.codec != kZstd &&
@@ -128,20 +140,34 @@ absl::StatusOr<Layout> ReadLayout(absl::string_view block) {
   if (block.size() < kHeaderBytes + kChecksumBytes) return Damaged("cut off");
   if (block.substr(0, kMagic.size()) != kMagic) return Damaged("not a block");
   const char* in = block.data();
-  if (static_cast<uint8_t>(in[4]) != kFormatVersion) {
+  Layout layout;
+  layout.version = static_cast<uint8_t>(in[4]);
+  if (layout.version != kOneCommit && layout.version != kManyCommits) {
     return Damaged(absl::StrCat("format version ", static_cast<int>(in[4]), " is unknown"));
   }
   if (in[6] != 0 || in[7] != 0) return Damaged("reserved bytes are used");
-  Layout layout;
+  if (block.size() < layout.header_bytes() + kChecksumBytes) return Damaged("cut off");
   layout.codec = static_cast<uint8_t>(in[5]);
   layout.header.stream_id = GetLittleEndian<uint32_t>(in + 8);
   layout.header.record_count = GetLittleEndian<uint32_t>(in + 12);
   layout.header.first_position = GetLittleEndian<int64_t>(in + 16);
   layout.header.first_offset = GetLittleEndian<int64_t>(in + 24);
   layout.header.ingest_time_us = GetLittleEndian<int64_t>(in + 32);
-  layout.raw_bytes = GetLittleEndian<uint32_t>(in + 40);
+  layout.raw_bytes = GetLittleEndian<uint32_t>(in + kRawBytesPlace);
   layout.stored_bytes = GetLittleEndian<uint32_t>(in + 44);
+  layout.header.last_ingest_time_us = layout.version == kManyCommits
+                                          ? GetLittleEndian<int64_t>(in + kHeaderBytes)
+                                          : layout.header.ingest_time_us;
   ICEPIE_RETURN_IF_ERROR(CheckLayout(layout, block));
+  return layout;
+}
+
+absl::StatusOr<Layout> ReadChecked(absl::string_view block) {
+  ICEPIE_ASSIGN_OR_RETURN(const Layout layout, ReadLayout(block));
+  const size_t covered = block.size() - kChecksumBytes;
+  if (GetLittleEndian<uint64_t>(block.data() + covered) != XXH3_64bits(block.data(), covered)) {
+    return DamagedAt(layout.header, "wrong checksum");
+  }
   return layout;
 }
 
@@ -185,20 +211,102 @@ bool TakeRecord(absl::string_view& in, uint64_t& previous_time, RecordView& reco
   return true;
 }
 
-absl::StatusOr<std::vector<RecordView>> Unframe(const BlockHeader& header, absl::string_view raw) {
+// Gives each record its ingest time, from the table before the records, which is taken off `raw`:
+// for each commit its number of records and the time since the one before.
+absl::Status TakeIngestTimes(const BlockHeader& header, absl::string_view& raw,
+                             std::vector<RecordView>& records) {
+  const std::optional<uint64_t> commits = TakeVarint(raw);
+  auto time = static_cast<uint64_t>(header.ingest_time_us);
+  size_t next = 0;
+  for (uint64_t i = 0; commits && i < *commits; ++i) {
+    const std::optional<uint64_t> count = TakeVarint(raw);
+    const std::optional<uint64_t> later = TakeVarint(raw);
+    if (!count || !later || *count == 0 || *count > records.size() - next) break;
+    time += *later;
+    for (uint64_t end = next + *count; next < end; ++next) {
+      records[next].ingest_time_us = static_cast<int64_t>(time);
+    }
+  }
+  if (next != records.size() || static_cast<int64_t>(time) != header.last_ingest_time_us) {
+    return DamagedAt(header, "the ingest times are not framed properly");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<RecordView>> Unframe(const Layout& layout, absl::string_view raw) {
+  const BlockHeader& header = layout.header;
   std::vector<RecordView> records(header.record_count);
+  for (RecordView& record : records) record.ingest_time_us = header.ingest_time_us;
+  if (layout.version == kManyCommits) {
+    ICEPIE_RETURN_IF_ERROR(TakeIngestTimes(header, raw, records));
+  }
   uint64_t previous_time = 0;
   for (uint32_t i = 0; i < header.record_count; ++i) {
     RecordView& record = records[i];
     record.position = header.first_position + i;
     record.offset = header.first_offset + i;
-    record.ingest_time_us = header.ingest_time_us;
     if (!TakeRecord(raw, previous_time, record)) {
       return DamagedAt(header, absl::StrCat("record ", i, " is not framed properly"));
     }
   }
   if (!raw.empty()) return DamagedAt(header, "bytes behind the last record");
   return records;
+}
+
+BlockBody MakeBody(const std::string& raw, size_t record_count) {
+  ICEPIE_CHECK(raw.size() <= kBlockRawBytesMax);
+  BlockBody body;
+  body.record_count = static_cast<uint32_t>(record_count);
+  body.raw_bytes = static_cast<uint32_t>(raw.size());
+  if (Compress(raw, body.stored)) {
+    body.codec = kZstd;
+  } else {
+    body.codec = kStoredAsIs;
+    body.stored = raw;
+  }
+  return body;
+}
+
+std::string Assemble(uint8_t version, const BlockHeader& header, const BlockBody& body) {
+  std::string block;
+  block.reserve(kMergedHeaderBytes + body.stored.size() + kChecksumBytes);
+  absl::StrAppend(&block, kMagic);
+  block.push_back(static_cast<char>(version));
+  block.push_back(static_cast<char>(body.codec));
+  block.append(2, '\0');
+  PutLittleEndian(block, header.stream_id);
+  PutLittleEndian(block, body.record_count);
+  PutLittleEndian(block, header.first_position);
+  PutLittleEndian(block, header.first_offset);
+  PutLittleEndian(block, header.ingest_time_us);
+  PutLittleEndian(block, body.raw_bytes);
+  PutLittleEndian(block, static_cast<uint32_t>(body.stored.size()));
+  ICEPIE_CHECK(block.size() == kHeaderBytes);
+  if (version == kManyCommits) PutLittleEndian(block, header.last_ingest_time_us);
+  block += body.stored;
+  PutLittleEndian(block, static_cast<uint64_t>(XXH3_64bits(block.data(), block.size())));
+  return block;
+}
+
+// Runs of records with one ingest time; a block that was merged before may have several.
+void PutIngestTimes(std::string& out, absl::Span<const DecodedBlock> blocks) {
+  std::vector<std::pair<int64_t, uint64_t>> runs;
+  for (const DecodedBlock& block : blocks) {
+    for (const RecordView& record : block.records()) {
+      if (runs.empty() || runs.back().first != record.ingest_time_us) {
+        runs.emplace_back(record.ingest_time_us, 0);
+      }
+      ++runs.back().second;
+    }
+  }
+  PutVarint(out, runs.size());
+  int64_t previous = runs.front().first;
+  for (const auto& [time, count] : runs) {
+    ICEPIE_CHECK(time >= previous);
+    PutVarint(out, count);
+    PutVarint(out, static_cast<uint64_t>(time - previous));
+    previous = time;
+  }
 }
 
 }  // namespace
@@ -218,38 +326,34 @@ BlockBody EncodeBlockBody(absl::Span<const NewRecord* const> records) {
   thread_local std::string raw;
   raw.clear();
   uint64_t previous_time = 0;
-  for (const NewRecord* record : records) PutRecord(raw, *record, previous_time);
-  ICEPIE_CHECK(raw.size() <= kBlockRawBytesMax);
-  BlockBody body;
-  body.record_count = static_cast<uint32_t>(records.size());
-  body.raw_bytes = static_cast<uint32_t>(raw.size());
-  if (Compress(raw, body.stored)) {
-    body.codec = kZstd;
-  } else {
-    body.codec = kStoredAsIs;
-    body.stored = raw;
+  for (const NewRecord* record : records) {
+    PutRecord(raw, *record, EncodeHeaders(record->headers), previous_time);
   }
-  return body;
+  return MakeBody(raw, records.size());
 }
 
 std::string SealBlock(const BlockHeader& header, const BlockBody& body) {
-  std::string block;
-  block.reserve(kHeaderBytes + body.stored.size() + kChecksumBytes);
-  absl::StrAppend(&block, kMagic);
-  block.push_back(static_cast<char>(kFormatVersion));
-  block.push_back(static_cast<char>(body.codec));
-  block.append(2, '\0');
-  PutLittleEndian(block, header.stream_id);
-  PutLittleEndian(block, body.record_count);
-  PutLittleEndian(block, header.first_position);
-  PutLittleEndian(block, header.first_offset);
-  PutLittleEndian(block, header.ingest_time_us);
-  PutLittleEndian(block, body.raw_bytes);
-  PutLittleEndian(block, static_cast<uint32_t>(body.stored.size()));
-  ICEPIE_CHECK(block.size() == kHeaderBytes);
-  block += body.stored;
-  PutLittleEndian(block, static_cast<uint64_t>(XXH3_64bits(block.data(), block.size())));
-  return block;
+  return Assemble(kOneCommit, header, body);
+}
+
+std::string MergeBlocks(absl::Span<const DecodedBlock> blocks) {
+  ICEPIE_CHECK(!blocks.empty());
+  BlockHeader header = blocks.front().header();
+  std::string raw;
+  PutIngestTimes(raw, blocks);
+  uint64_t previous_time = 0;
+  size_t count = 0;
+  for (const DecodedBlock& block : blocks) {
+    ICEPIE_CHECK(block.header().first_position ==
+                 header.first_position + static_cast<int64_t>(count));
+    for (const RecordView& record : block.records()) {
+      PutRecord(raw, record, record.headers, previous_time);
+    }
+    count += block.records().size();
+  }
+  ICEPIE_CHECK(count <= kBlockRecordsMax);
+  header.last_ingest_time_us = blocks.back().header().last_ingest_time_us;
+  return Assemble(kManyCommits, header, MakeBody(raw, count));
 }
 
 std::string EncodeBlock(const BlockHeader& header, absl::Span<const NewRecord* const> records) {
@@ -261,20 +365,24 @@ absl::StatusOr<BlockHeader> ReadBlockHeader(absl::string_view block) {
   return layout.header;
 }
 
+absl::StatusOr<BlockHeader> CheckBlock(absl::string_view block) {
+  ICEPIE_ASSIGN_OR_RETURN(const Layout layout, ReadChecked(block));
+  return layout.header;
+}
+
+int64_t RawBytesOf(absl::string_view block) {
+  return GetLittleEndian<uint32_t>(block.data() + kRawBytesPlace);
+}
+
 absl::StatusOr<DecodedBlock> DecodedBlock::Decode(absl::string_view block) {
-  ICEPIE_ASSIGN_OR_RETURN(const Layout layout, ReadLayout(block));
-  const size_t covered = block.size() - kChecksumBytes;
-  if (GetLittleEndian<uint64_t>(block.data() + covered) != XXH3_64bits(block.data(), covered)) {
-    return DamagedAt(layout.header, "wrong checksum");
-  }
+  ICEPIE_ASSIGN_OR_RETURN(const Layout layout, ReadChecked(block));
   DecodedBlock decoded;
   decoded.header_ = layout.header;
   decoded.data_ = std::make_unique_for_overwrite<char[]>(layout.raw_bytes);
-  ICEPIE_RETURN_IF_ERROR(
-      Unpack(layout, block.substr(kHeaderBytes, layout.stored_bytes), decoded.data_.get()));
+  ICEPIE_RETURN_IF_ERROR(Unpack(layout, block.substr(layout.header_bytes(), layout.stored_bytes),
+                                decoded.data_.get()));
   ICEPIE_ASSIGN_OR_RETURN(
-      decoded.records_,
-      Unframe(layout.header, absl::string_view(decoded.data_.get(), layout.raw_bytes)));
+      decoded.records_, Unframe(layout, absl::string_view(decoded.data_.get(), layout.raw_bytes)));
   return decoded;
 }
 

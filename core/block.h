@@ -27,7 +27,8 @@ struct BlockHeader {
   int64_t first_position = 0;  // the block's records are at consecutive positions …
   int64_t first_offset = 0;    // … and at consecutive offsets
   uint32_t record_count = 0;
-  int64_t ingest_time_us = 0;  // of all its records
+  int64_t ingest_time_us = 0;       // of the first record; of all in a block of one commit
+  int64_t last_ingest_time_us = 0;  // set by readers
   int64_t end_position() const { return first_position + record_count; }
 };
 
@@ -40,6 +41,8 @@ struct BlockBody {
   std::string stored;
 };
 
+class DecodedBlock;
+
 // Encodes `records`: at least one, of one stream, within the bounds above.
 BlockBody EncodeBlockBody(absl::Span<const NewRecord* const> records);
 
@@ -49,11 +52,21 @@ std::string SealBlock(const BlockHeader& header, const BlockBody& body);
 // Both at once: encodes `records`, which are of one stream and one commit.
 std::string EncodeBlock(const BlockHeader& header, absl::Span<const NewRecord* const> records);
 
+// Records of neighbouring blocks of one stream (consecutive positions and offsets, times that do
+// not go back; together within the bounds above) as one block, each with its own ingest time.
+std::string MergeBlocks(absl::Span<const DecodedBlock> blocks);
+
 // An upper bound of the bytes that `record` takes in a block before compression.
 int64_t FramedBytesMax(const NewRecord& record);
 
 // Reads the header. DATA_LOSS when the bytes are not a block's beginning.
 absl::StatusOr<BlockHeader> ReadBlockHeader(absl::string_view block);
+
+// The same after comparing the checksum; nothing is decompressed. DATA_LOSS naming the position.
+absl::StatusOr<BlockHeader> CheckBlock(absl::string_view block);
+
+// Bytes of the framed records before compression, of a block that CheckBlock has passed.
+int64_t RawBytesOf(absl::string_view block);
 
 // A decompressed block; `records()` point into it and live as long as it does (moves keep them).
 class DecodedBlock {

@@ -31,6 +31,15 @@ absl::Span<const RecordView> Clipped(const DecodedBlock& block, int64_t from, in
                                  static_cast<size_t>(end - begin));
 }
 
+// Of the last record below `to`: a block may hold records of several commits.
+int64_t LastIngestTimeBelow(const BatchBlock& block, int64_t to) {
+  if (block.decoded == nullptr || block.header.end_position() <= to) {
+    return block.header.last_ingest_time_us;
+  }
+  return block.decoded->records()[static_cast<size_t>(to - 1 - block.header.first_position)]
+      .ingest_time_us;
+}
+
 class BatchSupply : public RecordSupply {
  public:
   BatchSupply(const std::vector<BatchBlock>* blocks, int64_t from, int64_t to)
@@ -152,7 +161,8 @@ int64_t RecordBatch::LastIngestTime(const std::set<std::string>& wanted, int64_t
   for (const auto& [stream, blocks] : streams) {
     if (wanted.count(stream) == 0) continue;
     for (const BatchBlock& block : blocks) {
-      if (Overlaps(block.header, from, to)) newest = std::max(newest, block.header.ingest_time_us);
+      if (Overlaps(block.header, from, to))
+        newest = std::max(newest, LastIngestTimeBelow(block, to));
     }
   }
   return newest;

@@ -116,6 +116,62 @@ TEST(BlockTest, IncompressibleRecordsAreStoredAsTheyAre) {
   EXPECT_EQ(block->records()[0].payload, noise);
 }
 
+// Three blocks of different commits; two of them have one ingest time.
+std::string MergedBlock() {
+  std::vector<DecodedBlock> blocks;
+  BlockHeader header = MixedHeader();
+  for (const int64_t later : {0, 0, 5000000}) {
+    header.ingest_time_us += later;
+    blocks.push_back(*DecodedBlock::Decode(Encode(MixedRecords(), header)));
+    header.first_position += 4;
+    header.first_offset += 4;
+  }
+  return MergeBlocks(blocks);
+}
+
+TEST(BlockTest, MergedRecordsKeepEverythingAlsoTheirIngestTimes) {
+  const std::string merged = MergedBlock();
+  const auto header = CheckBlock(merged);
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(header->record_count, 12u);
+  EXPECT_EQ(header->ingest_time_us, 1234567890123456);
+  EXPECT_EQ(header->last_ingest_time_us, 1234567895123456);
+  auto block = DecodedBlock::Decode(merged);
+  ASSERT_TRUE(block.ok()) << block.status();
+  const std::vector<NewRecord> records = MixedRecords();
+  for (size_t i = 0; i < 12; ++i) {
+    const RecordView& view = block->records()[i];
+    EXPECT_EQ(view.position, 1000 + int64_t(i));
+    EXPECT_EQ(view.offset, 10 + int64_t(i));
+    EXPECT_EQ(view.ingest_time_us, i < 8 ? 1234567890123456 : 1234567895123456);
+    EXPECT_EQ(view.event_time_us, records[i % 4].event_time_us);
+    EXPECT_EQ(view.payload, records[i % 4].payload);
+    EXPECT_EQ(view.key.has_value(), records[i % 4].key.has_value());
+    EXPECT_EQ(DecodeHeaders(view.headers)->size(), records[i % 4].headers.size());
+  }
+  // What is merged may be merged again.
+  std::vector<DecodedBlock> once;
+  once.push_back(*std::move(block));
+  EXPECT_EQ(MergeBlocks(once), merged);
+}
+
+TEST(BlockTest, ABlockOfOneCommitHasOneIngestTime) {
+  const auto header = CheckBlock(Encode(MixedRecords(), MixedHeader()));
+  EXPECT_EQ(header->last_ingest_time_us, header->ingest_time_us);
+}
+
+TEST(BlockTest, AMergedBlockThatIsCutOffOrFlippedIsDamaged) {
+  const std::string encoded = MergedBlock();
+  for (size_t size = 0; size < encoded.size(); ++size) {
+    EXPECT_FALSE(DecodedBlock::Decode(encoded.substr(0, size)).ok()) << size;
+  }
+  for (size_t bit = 0; bit < encoded.size() * 8; ++bit) {
+    std::string flipped = encoded;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
+    EXPECT_EQ(ErrorReason(CheckBlock(flipped).status()), "RECORD_DAMAGED") << "bit " << bit;
+  }
+}
+
 TEST(BlockTest, ABlockCutOffAnywhereIsDamaged) {
   const std::string encoded = Encode(MixedRecords(), MixedHeader());
   for (size_t size = 0; size < encoded.size(); ++size) {
@@ -140,10 +196,10 @@ TEST(BlockTest, EveryFlippedBitIsFound) {
 // Whoever can write a checksum can write anything: it must be an error or records, never more.
 TEST(BlockTest, HostileBytesWithARightChecksumAreSafe) {
   std::mt19937_64 random(7);
-  for (const bool compressible : {false, true}) {
-    std::vector<NewRecord> records = MixedRecords();
-    if (!compressible) records.pop_back();
-    const std::string encoded = Encode(records, MixedHeader());
+  std::vector<NewRecord> incompressible = MixedRecords();
+  incompressible.pop_back();
+  for (const std::string& encoded : {Encode(incompressible, MixedHeader()),
+                                     Encode(MixedRecords(), MixedHeader()), MergedBlock()}) {
     for (int round = 0; round < 20000; ++round) {
       std::string hostile = encoded;
       for (int i = 0; i < 1 + round % 3; ++i) {
@@ -173,7 +229,7 @@ TEST(BlockTest, ClaimsBeyondTheBoundsAreRefusedBeforeAnyAllocation) {
   Overwrite(negative, 16, int64_t{-1});  // first position
   EXPECT_FALSE(DecodedBlock::Decode(Resealed(negative)).ok());
   std::string version = encoded;
-  version[4] = 2;
+  version[4] = 3;
   EXPECT_FALSE(DecodedBlock::Decode(Resealed(version)).ok());
   std::string bomb = encoded;
   Overwrite(bomb, 40, uint32_t{4});  // says 4 bytes, decompresses to hundreds

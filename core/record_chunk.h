@@ -1,0 +1,42 @@
+// Records of one stream at consecutive positions, wherever they are stored: a block that came over
+// a socket, or a part of a segment file that is read when it is asked for.
+#ifndef ICEPIE_CORE_RECORD_CHUNK_H_
+#define ICEPIE_CORE_RECORD_CHUNK_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/block.h"
+
+namespace icepie {
+
+// Which columns of its records a reader needs, as a bit set. A form that stores columns apart reads
+// only those; blocks hold all of them together.
+using RecordColumns = uint32_t;
+inline constexpr RecordColumns kKeyColumn = 1;
+inline constexpr RecordColumns kEventTimeColumn = 2;
+inline constexpr RecordColumns kHeadersColumn = 4;
+inline constexpr RecordColumns kPayloadColumn = 8;
+inline constexpr RecordColumns kAllColumns = 15;
+
+// Threads: any.
+class RecordChunk {
+ public:
+  virtual ~RecordChunk() = default;
+
+  // Known without reading the records.
+  virtual const BlockHeader& header() const = 0;
+
+  // The records; columns that are not asked for may be empty, position, offset and ingest time are
+  // always there. DATA_LOSS/RECORD_DAMAGED naming the position, UNAVAILABLE when the disk fails.
+  virtual absl::StatusOr<DecodedBlock> Decode(RecordColumns columns) const = 0;
+};
+
+// A chunk of a stored block. DATA_LOSS when its header is damaged.
+absl::StatusOr<std::shared_ptr<const RecordChunk>> ChunkOfBlock(std::string block);
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_RECORD_CHUNK_H_
