@@ -1,6 +1,4 @@
-// stream create|list, append, import, read
-#include <grpcpp/support/sync_stream.h>
-
+// stream create|list|describe, append, import
 #include <memory>
 #include <utility>
 
@@ -8,7 +6,6 @@
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/importer.h"
-#include "cli/interrupt.h"
 #include "cli/table.h"
 #include "core/base/status.h"
 
@@ -19,7 +16,6 @@ using icepie::v1::AppendRecordsRequest;
 using icepie::v1::AppendRecordsResponse;
 using icepie::v1::Core;
 using icepie::v1::PayloadFormat;
-using icepie::v1::ReadRecordsResponse;
 using icepie::v1::Stream;
 
 // The daemon's own limit of a batch; more is for import.
@@ -44,6 +40,39 @@ absl::StatusOr<int> CreateStream(Context& context, const std::string& name,
     context.out() << "stream " << stream.name() << " (" << FormatName(stream.format()) << ", "
                   << FormatCounted(stream.end_offset(), "record") << ")\n";
   }
+  return kExitDone;
+}
+
+// "position 0, 2026-11-22 02:58:41Z" of the record at `offset`.
+absl::StatusOr<std::string> WhereAndWhen(Client& client, const std::string& stream,
+                                         int64_t offset) {
+  icepie::v1::GetRecordRequest request;
+  request.mutable_stream_offset()->set_stream(stream);
+  request.mutable_stream_offset()->set_offset(offset);
+  ICEPIE_ASSIGN_OR_RETURN(const icepie::v1::Record record,
+                          client.Call(client.core(), &Core::StubInterface::GetRecord, request));
+  return absl::StrCat("position ", FormatCount(record.position()), ", ",
+                      FormatTime(record.ingest_time()));
+}
+
+absl::StatusOr<int> DescribeStream(Context& context, const std::string& name) {
+  Client& client = context.client();
+  icepie::v1::GetStreamRequest request;
+  request.set_name(name);
+  ICEPIE_ASSIGN_OR_RETURN(const Stream stream,
+                          client.Call(client.core(), &Core::StubInterface::GetStream, request));
+  if (context.options.json) {
+    context.out() << ToJson(stream);
+    return kExitDone;
+  }
+  context.out() << "stream   " << stream.name() << "\nformat   " << FormatName(stream.format())
+                << "\ncreated  " << FormatTime(stream.create_time()) << "\nrecords  "
+                << FormatCount(stream.end_offset()) << '\n';
+  if (stream.end_offset() == 0) return kExitDone;
+  ICEPIE_ASSIGN_OR_RETURN(const std::string first, WhereAndWhen(client, name, 0));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string last,
+                          WhereAndWhen(client, name, stream.end_offset() - 1));
+  context.out() << "first    " << first << "\nlast     " << last << '\n';
   return kExitDone;
 }
 
@@ -115,36 +144,6 @@ absl::StatusOr<int> Append(Context& context, const AppendArguments& arguments) {
   return kExitDone;
 }
 
-void PrintRecord(Context& context, const icepie::v1::Record& record) {
-  if (context.options.json) {
-    google::protobuf::util::JsonPrintOptions options;
-    options.preserve_proto_field_names = true;
-    std::string line;
-    if (google::protobuf::util::MessageToJsonString(record, &line, options).ok()) {
-      context.out() << line << '\n';
-    }
-    return;
-  }
-  context.out() << FormatCount(record.position()) << "  " << record.stream() << "  "
-                << FormatTime(record.ingest_time()) << "  "
-                << (record.has_key() ? absl::StrCat("[", Printable(record.key()), "]  ") : "")
-                << Printable(record.payload()) << '\n';
-}
-
-absl::StatusOr<int> Read(Context& context, const icepie::v1::ReadRecordsRequest& request) {
-  Client& client = context.client();
-  grpc::ClientContext call_context;
-  if (!request.follow()) client.SetDeadline(&call_context);
-  const auto reader = client.core().ReadRecords(&call_context, request);
-  ReadRecordsResponse part;
-  while (reader->Read(&part)) {
-    for (const auto& record : part.records()) PrintRecord(context, record);
-    if (request.follow()) context.out() << std::flush;
-  }
-  ICEPIE_RETURN_IF_ERROR(client.ErrorOf(reader->Finish()));
-  return kExitDone;
-}
-
 void AddStream(CLI::App& app, Context& context) {
   CLI::App* stream = app.add_subcommand("stream", "streams of the raw core");
   stream->require_subcommand(1);
@@ -163,6 +162,14 @@ void AddStream(CLI::App& app, Context& context) {
 
   CLI::App* list = stream->add_subcommand("list", "list the streams");
   list->callback([&context] { context.action = [&context] { return ListStreams(context); }; });
+
+  CLI::App* describe =
+      stream->add_subcommand("describe", "format, size, and where the stream begins and ends");
+  auto described = std::make_shared<std::string>();
+  describe->add_option("NAME", *described)->required();
+  describe->callback([&context, described] {
+    context.action = [&context, described] { return DescribeStream(context, *described); };
+  });
 }
 
 void AddAppend(CLI::App& app, Context& context) {
@@ -209,32 +216,13 @@ void AddImport(CLI::App& app, Context& context) {
 );
 }  // namespace icepie::cli
 
-void AddRead(CLI::App& app, Context& context) {
-  CLI::App* read = app.add_subcommand("read", "print records of the raw core");
-  auto streams = std::make_shared<std::vector<std::string>>();
-  auto request = std::make_shared<icepie::v1::ReadRecordsRequest>();
-  read->add_option("STREAM", *streams, "these streams; all when none is named");
-  const auto set_from = [request](int64_t from) { request->set_from_position(from); };
-  const auto set_limit = [request](int64_t limit) { request->set_max_records(limit); };
-  read->add_option_function<int64_t>("--from", set_from, "first position (default 0)")
-      ->check(CLI::NonNegativeNumber);
-  read->add_option_function<int64_t>("--limit", set_limit, "at most so many records")
-      ->check(CLI::PositiveNumber);
-  read->add_flag_callback(
-      "--follow", [request] { request->set_follow(true); }, "go on at the head until Ctrl-C");
-  read->callback([&context, streams, request] {
-    for (const std::string& stream : *streams) request->add_streams(stream);
-    context.action = [&context, request] { return Read(context, *request); };
-  });
-}
-
 }  // namespace
 
 void AddStreamCommands(CLI::App& app, Context& context) {
   AddStream(app, context);
   AddAppend(app, context);
   AddImport(app, context);
-  AddRead(app, context);
+  AddReadCommand(app, context);
 }
 
 }  // namespace icepie::cli

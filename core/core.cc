@@ -14,6 +14,7 @@
 #include "core/catalog_keys.h"
 #include "core/committed_head.h"
 #include "core/data_lock.h"
+#include "core/offset_lookup.h"
 #include "core/prepared_append.h"
 #include "core/read_only_guard.h"
 #include "core/recovery.h"
@@ -92,6 +93,13 @@ class CoreImpl final : public Core {
                                         int64_t end, int64_t bytes_max) const override {
     ICEPIE_RETURN_IF_ERROR(CheckReadable());
     return ReadBlockRange(*store_, *streams_, head_.position(), {streams, from, end, bytes_max});
+  }
+
+  absl::StatusOr<int64_t> PositionOf(absl::string_view stream, int64_t offset) const override {
+    ICEPIE_RETURN_IF_ERROR(CheckReadable());
+    const int64_t head = head_.position();  // before the stream's end, which moves first
+    ICEPIE_ASSIGN_OR_RETURN(const Stream* found, streams_->Find(stream));
+    return FindOffset(*store_, *found, offset, head);
   }
 
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {

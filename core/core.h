@@ -132,6 +132,11 @@ class Core {
                                                 int64_t from, int64_t end,
                                                 int64_t bytes_max) const = 0;
 
+  // The position of the stream's record at `offset`; the head, or a position before it from which
+  // on there is no earlier record of the stream, when it is the next one to come. OUT_OF_RANGE/
+  // POSITION_AHEAD_OF_CORE when `offset` is beyond the stream's end.
+  virtual absl::StatusOr<int64_t> PositionOf(absl::string_view stream, int64_t offset) const = 0;
+
   // A small durable map for the daemon's own state. Put and Delete (nullopt) are atomic over all
   // pairs and synced. Scan returns the pairs whose key begins with `prefix`, in key order.
   using CatalogChange = std::pair<std::string, std::optional<std::string>>;

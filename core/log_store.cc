@@ -199,8 +199,13 @@ class RocksLogStore final : public LogStore {
   }
 
   absl::StatusOr<std::optional<std::string>> LastBlock(uint32_t stream_id) const override {
+    return BlockAtOffset(stream_id, INT64_MAX);
+  }
+
+  absl::StatusOr<std::optional<std::string>> BlockAtOffset(uint32_t stream_id,
+                                                           int64_t offset) const override {
     const auto iterator = NewIterator(log_);
-    iterator->SeekForPrev(LogKey(stream_id, INT64_MAX));
+    iterator->SeekForPrev(LogKey(stream_id, offset));
     ICEPIE_RETURN_IF_ERROR(FromRocks(iterator->status(), "read log"));
     if (!iterator->Valid() || iterator->key().size() != kLogKeyBytes ||
         GetBigEndian<uint32_t>(iterator->key().data()) != stream_id) {

@@ -77,6 +77,10 @@ class LogStore {
   virtual absl::StatusOr<std::optional<BlockPlace>> LastPlace() const = 0;
   virtual absl::StatusOr<std::optional<std::string>> LastBlock(uint32_t stream_id) const = 0;
 
+  // The last block of a stream that begins at `offset` or before.
+  virtual absl::StatusOr<std::optional<std::string>> BlockAtOffset(uint32_t stream_id,
+                                                                   int64_t offset) const = 0;
+
   // Calls `visit` for each block that holds positions in [from, end), in position order, until it
   // returns false.
   using Visitor = std::function<bool(const BlockPlace&)>;

@@ -4,15 +4,18 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "server/read_record.h"
 #include "server/read_records_call.h"
 #include "server/record_convert.h"
 #include "server/rpc_status.h"
 #include "server/stream_append_call.h"
+#include "server/unary_on.h"
 
 namespace icepie::server {
 namespace {
 
 constexpr int kReaderThreads = 2;
+constexpr size_t kWaitingReadsMax = 1024;
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
                                  const absl::StatusOr<StreamInfo>& stream,
@@ -25,7 +28,8 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
 
 }  // namespace
 
-CoreService::CoreService(icepie::Core* core) : core_(core), scheduler_(core, kReaderThreads) {}
+CoreService::CoreService(icepie::Core* core)
+    : core_(core), scheduler_(core, kReaderThreads), executor_(kReaderThreads, kWaitingReadsMax) {}
 
 grpc::ServerUnaryReactor* CoreService::CreateStream(grpc::CallbackServerContext* context,
                                                     const icepie::v1::CreateStreamRequest* request,
@@ -79,6 +83,13 @@ CoreService::StreamAppendRecords(grpc::CallbackServerContext* /*context*/) {
 grpc::ServerWriteReactor<icepie::v1::ReadRecordsResponse>* CoreService::ReadRecords(
     grpc::CallbackServerContext* /*context*/, const icepie::v1::ReadRecordsRequest* request) {
   return ReadRecordsCall::Start(std::make_shared<ReadRecordsCall>(core_, &scheduler_, *request));
+}
+
+grpc::ServerUnaryReactor* CoreService::GetRecord(grpc::CallbackServerContext* context,
+                                                 const icepie::v1::GetRecordRequest* request,
+                                                 icepie::v1::Record* response) {
+  return UnaryOn(executor_, context, response,
+                 [this, request] { return ReadRecord(*core_, *request); });
 }
 
 }  // namespace icepie::server

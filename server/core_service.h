@@ -4,12 +4,14 @@
 
 #include "core/core.h"
 #include "icepie/v1/core.grpc.pb.h"
+#include "server/executor.h"
 #include "server/feed_scheduler.h"
 
 namespace icepie::server {
 
 // Threads: gRPC's. Appends are validated in the callers' threads and answered from the core's
-//   sequencer; readers share two threads of the service's own.
+//   sequencer; readers share two threads of the service's own, single
+//   reads two others.
 // Errors: the core's, as server/rpc_status.h turns them into details.
 // Lifetime: the core outlives it; the gRPC server that serves it is shut down before. That server
 //   must accept messages of 8 MiB, so that the core and not gRPC refuses a batch that is too large.
@@ -33,10 +35,14 @@ class CoreService final : public icepie::v1::Core::CallbackService {
   StreamAppendRecords(grpc::CallbackServerContext* context) override;
   grpc::ServerWriteReactor<icepie::v1::ReadRecordsResponse>* ReadRecords(
       grpc::CallbackServerContext* context, const icepie::v1::ReadRecordsRequest* request) override;
+  grpc::ServerUnaryReactor* GetRecord(grpc::CallbackServerContext* context,
+                                      const icepie::v1::GetRecordRequest* request,
+                                      icepie::v1::Record* response) override;
 
  private:
   icepie::Core* const core_;
   FeedScheduler scheduler_;
+  Executor executor_;
 };
 
 }  // namespace icepie::server

@@ -32,7 +32,7 @@ grpc::ServerUnaryReactor* UnaryOn(Executor& executor, grpc::CallbackServerContex
   });
   if (!taken) {
     reactor->Finish(ToGrpcStatus(MakeError(absl::StatusCode::kResourceExhausted,
-                                           "too many administrative calls are waiting; try again",
+                                           "too many calls are waiting; try again",
                                            ErrorDetail{"TOO_MANY_CALLS", {}, {}, 1000})));
   }
   return reactor;

@@ -1,6 +1,8 @@
 // stream, append, import and read against the real core and its service.
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "core/core.h"
 #include "server/core_service.h"
 #include "tests/cli/program_fixture.h"
@@ -74,6 +76,34 @@ TEST_F(StreamCommandsTest, AppendAndRead) {
   EXPECT_THAT(read.out, HasSubstr("{\"a\":2}\n"));
   EXPECT_THAT(read.out, Not(HasSubstr("{\"a\":3}")));
   EXPECT_THAT(Run({"read", "--json"}).out, HasSubstr("\"stream\":\"flights\""));
+}
+
+TEST_F(StreamCommandsTest, ReadTakesBoundsOfBothKinds) {
+  Run({"stream", "create", "a"});
+  Run({"stream", "create", "b"});
+  for (int i = 0; i < 4; ++i) {
+    const std::string n = std::to_string(i);
+    Run({"append", "b", "--payload", "10" + n, "--key", "k" + n});
+    Run({"append", "a", "--payload", "20" + n, "--key", "k" + n});
+  }
+  const Outcome by_offset = Run({"read", "a", "--offset", "1", "--end-offset", "3"});
+  EXPECT_THAT(by_offset.out, HasSubstr("201\n"));
+  EXPECT_THAT(by_offset.out, HasSubstr("202\n"));
+  EXPECT_THAT(by_offset.out, Not(HasSubstr("200\n")));
+  EXPECT_THAT(by_offset.out, Not(HasSubstr("203\n")));
+  const Outcome by_position = Run({"read", "--from", "1", "--end", "3", "--json"});
+  EXPECT_THAT(by_position.out, StartsWith("{\"stream\":\"a\""));
+  EXPECT_EQ(std::count(by_position.out.begin(), by_position.out.end(), '\n'), 2);
+  EXPECT_THAT(Run({"read", "--key-prefix", "k3", "--limit", "1"}).out, HasSubstr("[k3]  103\n"));
+  EXPECT_EQ(Run({"read", "a", "--follow", "--offset", "3", "--end-offset", "4"}).code, 0);
+  EXPECT_THAT(Run({"read", "--offset", "1"}).err, HasSubstr("must be one stream"));
+  EXPECT_THAT(Run({"read", "a", "--from", "1", "--offset", "1"}).err, HasSubstr("--offset"));
+  EXPECT_THAT(Run({"read", "--from", "9"}).err, HasSubstr("beyond the core's head 8"));
+  const Outcome described = Run({"stream", "describe", "a"});
+  EXPECT_THAT(described.out, HasSubstr("records  4\nfirst    position 1, "));
+  EXPECT_THAT(described.out, HasSubstr("last     position 7, "));
+  EXPECT_THAT(Run({"stream", "describe", "a", "--json"}).out, HasSubstr("\"end_offset\": \"4\""));
+  EXPECT_EQ(Run({"stream", "describe", "nope"}).code, 1);
 }
 
 TEST_F(StreamCommandsTest, RefusedAppendsChangeNothing) {

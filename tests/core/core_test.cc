@@ -374,5 +374,31 @@ TEST(CoreQueueTest, AFullQueueRefusesAndSaysWhenToRetry) {
   EXPECT_EQ(stored, accepted);
 }
 
+TEST_F(CoreTest, OffsetsAreFoundAlsoWhileTheCoreGrows) {
+  Create("a");
+  Create("b");
+  EXPECT_EQ(*core_->PositionOf("a", 0), 0);
+  EXPECT_EQ(ErrorReason(core_->PositionOf("a", 1).status()), "POSITION_AHEAD_OF_CORE");
+  EXPECT_EQ(ErrorReason(core_->PositionOf("a", -1).status()), "PARAMETER_INVALID");
+  EXPECT_EQ(ErrorReason(core_->PositionOf("nope", 0).status()), "STREAM_NOT_FOUND");
+  std::thread appender([&] {
+    for (int i = 0; i < 200; ++i) {
+      EXPECT_TRUE(core_->AppendAndWait(NumberedBatch(i % 3 == 0 ? "b" : "a", i, 1 + i % 5)).ok());
+    }
+  });
+  for (int round = 0; round < 2000; ++round) {
+    // Whatever the head is meanwhile, no record of the stream from the end on is before it.
+    const int64_t end = core_->GetStream("a")->end_offset;
+    const auto position = core_->PositionOf("a", end);
+    ASSERT_TRUE(position.ok()) << position.status();
+    ASSERT_LE(*position, core_->head_position());
+  }
+  appender.join();
+  for (const ReadRecord& record : ReadAll(*core_)) {
+    ASSERT_EQ(*core_->PositionOf(record.stream, record.offset), record.position);
+  }
+  EXPECT_EQ(*core_->PositionOf("a", core_->GetStream("a")->end_offset), core_->head_position());
+}
+
 }  // namespace
 }  // namespace icepie

@@ -51,6 +51,9 @@ class RefusingCore final : public Core {
                                         int64_t end, int64_t bytes_max) const override {
     return core_.ReadBlocks(streams, from, end, bytes_max);
   }
+  absl::StatusOr<int64_t> PositionOf(absl::string_view stream, int64_t offset) const override {
+    return core_.PositionOf(stream, offset);
+  }
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
     if (!refuses) return core_.ChangeCatalog(changes);
     return MakeError(absl::StatusCode::kFailedPrecondition, "refused by the test",

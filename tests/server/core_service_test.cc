@@ -358,6 +358,205 @@ TEST_F(CoreServiceTest, FollowingEndsAtItsBound) {
   appender.join();
 }
 
+TEST_F(CoreServiceTest, AStreamIsReadByItsOffsets) {
+  Create("a");
+  Create("b");
+  for (int i = 0; i < 50; ++i) {
+    RpcFixture::Append(NumberedBatch("b", i, 1));
+    RpcFixture::Append(NumberedBatch("a", i * 3, 3));
+  }
+  for (int from = 0; from <= 150; from += 7) {
+    for (const int end : {from, from + 1, from + 20, 150, 400}) {
+      ReadRecordsRequest request;
+      request.add_streams("a");
+      request.set_from_offset(from);
+      request.set_end_offset(end);
+      std::vector<icepie::v1::Record> records;
+      ASSERT_TRUE(Read(request, &records).ok());
+      ASSERT_EQ(static_cast<int>(records.size()), std::max(0, std::min(end, 150) - from));
+      for (size_t i = 0; i < records.size(); ++i) {
+        ASSERT_EQ(records[i].offset(), from + static_cast<int64_t>(i));
+        ASSERT_EQ(records[i].payload(), "{\"n\":" + std::to_string(records[i].offset()) + "}");
+      }
+    }
+  }
+}
+
+TEST_F(CoreServiceTest, AnEndOffsetEndsAFollow) {
+  Create("a");
+  RpcFixture::Append(NumberedBatch("a", 0, 2));
+  ReadRecordsRequest request;
+  request.add_streams("a");
+  request.set_from_offset(2);  // the next one to come
+  request.set_end_offset(5);
+  request.set_follow(true);
+  std::thread appender([&] {
+    for (int i = 2; i < 9; ++i) RpcFixture::Append(NumberedBatch("a", i, 1));
+  });
+  std::vector<icepie::v1::Record> records;
+  int64_t next = 0;
+  EXPECT_TRUE(Read(request, &records, &next).ok());
+  ASSERT_EQ(records.size(), 3u);
+  EXPECT_EQ(records[0].offset(), 2);
+  EXPECT_EQ(next, 5);
+  appender.join();
+}
+
+TEST_F(CoreServiceTest, BadBoundsNameTheirField) {
+  Create("a");
+  Create("b");
+  RpcFixture::Append(NumberedBatch("a", 0, 5));
+  const auto refused = [&](const ReadRecordsRequest& request) {
+    std::vector<icepie::v1::Record> records;
+    const grpc::Status status = Read(request, &records);
+    EXPECT_TRUE(records.empty());
+    const auto detail = GetErrorDetail(FromGrpcStatus(status));
+    if (!detail || detail->violations.empty()) return ReasonOf(status);
+    return detail->violations[0].field;
+  };
+  ReadRecordsRequest request;
+  request.set_from_position(3);
+  request.set_end_position(2);
+  EXPECT_EQ(refused(request), "end_position");
+  request.Clear();
+  request.set_from_offset(1);
+  EXPECT_EQ(refused(request), "streams");
+  request.add_streams("a");
+  request.set_from_position(1);
+  EXPECT_EQ(refused(request), "from_offset");
+  request.set_from_position(0);
+  request.set_from_offset(6);
+  EXPECT_EQ(refused(request), "POSITION_AHEAD_OF_CORE");
+  request.set_from_offset(-1);
+  EXPECT_EQ(refused(request), "from_offset");
+  request.set_from_offset(2);
+  request.set_end_offset(1);
+  EXPECT_EQ(refused(request), "end_offset");
+  request.clear_end_offset();
+  request.add_streams("b");
+  EXPECT_EQ(refused(request), "streams");
+  request.Clear();
+  request.add_streams("nope");
+  request.set_from_offset(0);
+  EXPECT_EQ(refused(request), "STREAM_NOT_FOUND");
+  request.Clear();
+  request.mutable_heartbeat_interval()->set_nanos(99000000);
+  EXPECT_EQ(refused(request), "heartbeat_interval");
+  request.mutable_heartbeat_interval()->set_seconds(601);
+  EXPECT_EQ(refused(request), "heartbeat_interval");
+}
+
+TEST_F(CoreServiceTest, AKeyPrefixFilters) {
+  Create("a");
+  AppendBatch batch;
+  for (int i = 0; i < 1000; ++i) {
+    NewRecord record = MakeRecord("a", std::to_string(i));
+    if (i % 3 != 0) record.key = i % 3 == 1 ? "user/" + std::to_string(i) : "us";
+    batch.records.push_back(std::move(record));
+  }
+  RpcFixture::Append(std::move(batch));
+  ReadRecordsRequest request;
+  request.set_key_prefix("user/");
+  std::vector<icepie::v1::Record> records;
+  int64_t next = 0;
+  ASSERT_TRUE(Read(request, &records, &next).ok());
+  ASSERT_EQ(records.size(), 333u);
+  EXPECT_EQ(records[1].payload(), "4");
+  EXPECT_EQ(next, 1000);
+  records.clear();
+  request.set_max_records(2);  // counts what is sent
+  ASSERT_TRUE(Read(request, &records, &next).ok());
+  EXPECT_EQ(records.size(), 2u);
+  EXPECT_EQ(next, 5);
+}
+
+TEST_F(CoreServiceTest, AFollowerHearsWhenItHasCaughtUpAndThenHeartbeats) {
+  Create("a");
+  Create("b");
+  RpcFixture::Append(NumberedBatch("a", 0, 3));
+  RpcFixture::Append(NumberedBatch("b", 0, 3));
+  ReadRecordsRequest request;
+  request.add_streams("a");
+  request.set_key_prefix("nobody has it");
+  request.set_follow(true);
+  request.mutable_heartbeat_interval()->set_nanos(100000000);
+  grpc::ClientContext context;
+  Bound(context);
+  const auto reader = stub_->ReadRecords(&context, request);
+  ReadRecordsResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  EXPECT_TRUE(response.caught_up());
+  EXPECT_FALSE(response.heartbeat());
+  EXPECT_EQ(response.records_size(), 0);
+  EXPECT_EQ(response.next_position(), 6);
+  for (int64_t beat = 1; beat <= 3; ++beat) {
+    RpcFixture::Append(NumberedBatch("b", beat, 1));  // nothing for this follower
+    const auto before = std::chrono::steady_clock::now();
+    ASSERT_TRUE(reader->Read(&response));
+    EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(20));
+    EXPECT_TRUE(response.heartbeat());
+    EXPECT_TRUE(response.caught_up());
+    EXPECT_EQ(response.records_size(), 0);
+    EXPECT_EQ(response.head_position(), 6 + beat);
+    EXPECT_EQ(response.next_position(), 6 + beat);
+  }
+  context.TryCancel();
+}
+
+TEST_F(CoreServiceTest, ABoundedReadSaysThatItIsComplete) {
+  Create("raw", PayloadFormat::kBytes);
+  AppendBatch batch;
+  for (int r = 0; r < 30; ++r) batch.records.push_back(MakeRecord("raw", std::string(90000, 'x')));
+  RpcFixture::Append(std::move(batch));
+  grpc::ClientContext context;
+  Bound(context);
+  const auto reader = stub_->ReadRecords(&context, ReadRecordsRequest());
+  ReadRecordsResponse response;
+  int64_t messages = 0;
+  while (reader->Read(&response)) {
+    ++messages;
+    EXPECT_EQ(response.caught_up(), response.next_position() == 30);
+  }
+  EXPECT_GT(messages, 2);
+  EXPECT_TRUE(response.caught_up());
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
+TEST_F(CoreServiceTest, ARecordIsFoundByPositionAndByOffset) {
+  Create("a");
+  Create("b");
+  RpcFixture::Append(NumberedBatch("a", 0, 3));
+  RpcFixture::Append(NumberedBatch("b", 7, 2));
+  const auto get = [&](const icepie::v1::GetRecordRequest& request, icepie::v1::Record* record) {
+    grpc::ClientContext context;
+    Bound(context);
+    return stub_->GetRecord(&context, request, record);
+  };
+  icepie::v1::GetRecordRequest request;
+  icepie::v1::Record record;
+  request.set_position(4);
+  ASSERT_TRUE(get(request, &record).ok());
+  EXPECT_EQ(record.stream(), "b");
+  EXPECT_EQ(record.offset(), 1);
+  EXPECT_EQ(record.payload(), "{\"n\":8}");
+  request.mutable_stream_offset()->set_stream("a");
+  request.mutable_stream_offset()->set_offset(2);
+  ASSERT_TRUE(get(request, &record).ok());
+  EXPECT_EQ(record.position(), 2);
+  request.mutable_stream_offset()->set_offset(3);
+  EXPECT_EQ(ReasonOf(get(request, &record)), "POSITION_AHEAD_OF_CORE");
+  request.mutable_stream_offset()->set_stream("nope");
+  EXPECT_EQ(ReasonOf(get(request, &record)), "STREAM_NOT_FOUND");
+  request.set_position(5);
+  EXPECT_EQ(ReasonOf(get(request, &record)), "POSITION_AHEAD_OF_CORE");
+  request.set_position(6);
+  EXPECT_EQ(ReasonOf(get(request, &record)), "POSITION_AHEAD_OF_CORE");
+  request.set_position(-1);
+  EXPECT_EQ(ReasonOf(get(request, &record)), "PARAMETER_INVALID");
+  request.clear_place();
+  EXPECT_EQ(ReasonOf(get(request, &record)), "PARAMETER_INVALID");
+}
+
 TEST_F(CoreServiceTest, ADeadlineEndsAFollow) {
   Create("a");
   ReadRecordsRequest request;
@@ -366,6 +565,7 @@ TEST_F(CoreServiceTest, ADeadlineEndsAFollow) {
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
   const auto reader = stub_->ReadRecords(&context, request);
   ReadRecordsResponse response;
+  EXPECT_TRUE(reader->Read(&response));  // caught up with nothing
   EXPECT_FALSE(reader->Read(&response));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
 }
