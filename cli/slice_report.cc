@@ -75,10 +75,9 @@ std::string CountsText(const icepie::v1::SliceCounts& counts) {
                       " + quarantined ", FormatCount(counts.quarantined()));
 }
 
-std::string SnapshotText(const Slice& slice) {
-  if (slice.snapshot_position() < 0) return "none yet";
-  return absl::StrCat("at position ", FormatCount(slice.snapshot_position()), ", ",
-                      FormatTime(slice.snapshot_time()));
+std::string SnapshotText(int64_t position, const google::protobuf::Timestamp& time) {
+  if (position < 0) return "none yet";
+  return absl::StrCat("at position ", FormatCount(position), ", ", FormatTime(time));
 }
 
 void PrintGenerations(Context& context, const Slice& slice) {
@@ -166,7 +165,8 @@ void PrintSlice(Context& context, const Slice& slice) {
   PrintField(context, "last error", ErrorText(slice.last_error()));
   PrintField(context, "position", PositionText(slice));
   PrintField(context, "records", CountsText(slice.counts()));
-  PrintField(context, "snapshot", SnapshotText(slice));
+  PrintField(context, "snapshot", SnapshotText(slice.snapshot_position(), slice.snapshot_time()));
+  PrintField(context, "standby", SnapshotText(slice.standby_position(), slice.standby_time()));
   if (slice.meta().has_next_refresh_time()) {
     PrintField(context, "next refresh", FormatTime(slice.meta().next_refresh_time()));
   }

@@ -200,12 +200,17 @@ v1::SliceMeta MakeSliceMeta(const DomainFacts& facts, const wv1::SliceReport& an
 v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::SliceEntry& slice) {
   v1::Slice out;
   out.set_snapshot_position(-1);
+  out.set_standby_position(-1);
   FillFromCatalog(slice, out);
   const auto& [live, standby] = facts.workers;
   const auto* from_live = FindServingReport(live.report.get(), slice.name());
   const auto* from_standby = FindServingReport(standby.report.get(), slice.name());
   if (from_standby != nullptr && from_standby->snapshot().path().empty()) from_standby = nullptr;
   if (from_standby != nullptr) FillLastKnown(*from_standby, out);
+  if (from_standby != nullptr && standby.client != nullptr) {
+    out.set_standby_position(from_standby->snapshot().position());
+    *out.mutable_standby_time() = from_standby->snapshot().time();
+  }
   if (from_live != nullptr) FillLastKnown(*from_live, out);
   if (LiveAnswers(live, slice.name()) || (live.client && from_live && !from_standby)) {
     *out.mutable_meta() = MakeSliceMeta(facts, *from_live, v1::LIVE);
@@ -231,6 +236,7 @@ v1::Slice DescribeHeldSlice(const std::string& domain, const std::string& slice,
   out.set_name(absl::StrCat(domain, ".", slice));
   out.set_state(v1::HELD);
   out.set_snapshot_position(-1);
+  out.set_standby_position(-1);
   out.mutable_last_error()->set_reason("CATALOG_DAMAGED");
   out.mutable_last_error()->set_message(absl::StrCat(why, "; apply the domain's file again"));
   out.mutable_meta()->set_slice(out.name());

@@ -97,12 +97,12 @@ void WriteSlices(const ServerStatus& status, absl::string_view name, absl::strin
   }
 }
 
-void WriteSnapshotAges(const ServerStatus& status, absl::Time now, Writer* out) {
+void WriteStandbyAges(const ServerStatus& status, absl::Time now, Writer* out) {
   out->Family("icepie_standby_age_seconds", "gauge",
               "Age of the snapshot that the standby would answer from.");
   for (const Slice& slice : status.slices()) {
-    if (!slice.has_snapshot_time()) continue;
-    out->Sample(SliceLabels(slice), absl::ToDoubleSeconds(now - ToTime(slice.snapshot_time())));
+    if (!slice.has_standby_time()) continue;
+    out->Sample(SliceLabels(slice), absl::ToDoubleSeconds(now - ToTime(slice.standby_time())));
   }
 }
 
@@ -138,7 +138,7 @@ std::string MetricsText(const ServerStatus& status, absl::Time now) {
   WriteSlices(
       status, "icepie_slice_generation", "The generation that serves.",
       [](const Slice& slice) { return slice.meta().generation(); }, &out);
-  WriteSnapshotAges(status, now, &out);
+  WriteStandbyAges(status, now, &out);
   WriteWorkers(status, &out);
   return out.Take();
 }

@@ -93,10 +93,10 @@ class DaemonTest : public ::testing::Test {
     return daemon_.Admin()->ThawSlice(Within(absl::Seconds(20)).get(), request, response);
   }
 
-  // Waits until the standby could answer for the slice.
-  void WaitForSnapshot(int64_t position) {
+  // Waits until the standby would answer for the slice with everything below `position`.
+  void WaitForStandby(int64_t position) {
     ASSERT_TRUE(Eventually(
-        [&] { return daemon_.GetSlice("shop.by_item").snapshot_position() >= position; }));
+        [&] { return daemon_.GetSlice("shop.by_item").standby_position() >= position; }));
   }
 
   google::longrunning::Operation WaitForOperation(const std::string& name) {
@@ -169,7 +169,7 @@ TEST_F(DaemonTest, FreezingStopsApplyingAndThawingCatchesUp) {
 TEST_F(DaemonTest, NoQueryFailsWhileTheLiveWorkerIsKilled) {
   const int64_t end = StartShop();
   const std::string expected = ExpectAnswer(kTotals, end).body();
-  WaitForSnapshot(end);
+  WaitForStandby(end);
   std::atomic<bool> stop{false};
   std::atomic<int> asked{0};
   std::atomic<int> from_standby{0};
@@ -206,7 +206,7 @@ TEST_F(DaemonTest, NoQueryFailsWhileTheLiveWorkerIsKilled) {
 TEST_F(DaemonTest, AHangingWorkerIsKilledAndReplaced) {
   const int64_t end = StartShop();
   ExpectAnswer(kTotals, end);
-  WaitForSnapshot(end);
+  WaitForStandby(end);
   const int64_t hanging = daemon_.Worker("shop", "live").pid();
   ASSERT_GT(hanging, 0);
   kill(static_cast<pid_t>(hanging), SIGSTOP);
@@ -254,7 +254,7 @@ TEST_F(DaemonTest, EveryAdminActionIsARecord) {
 TEST_F(DaemonTest, DesiredStateAndAnswersSurviveAKilledDaemon) {
   const int64_t end = StartShop();
   const std::string before = ExpectAnswer(kTotals, end).body();
-  WaitForSnapshot(end);
+  WaitForStandby(end);
   v1::Slice slice;
   ASSERT_TRUE(Freeze("shop.by_item", &slice).ok());
   const auto workers = {daemon_.Worker("shop", "live").pid(),
@@ -304,7 +304,7 @@ TEST_F(DaemonTest, AMissingStreamIsNamedWithTheRemedy) {
 TEST_F(DaemonTest, AChangedDefinitionIsBuiltComparedAndPromoted) {
   const int64_t end = StartShop();
   ExpectAnswer(kTotals, end);
-  WaitForSnapshot(end);
+  WaitForStandby(end);
   const auto applied = ExpectApplied(kShopInCents);
   ASSERT_EQ(applied.changes_size(), 1);
   EXPECT_EQ(applied.changes(0).kind(), v1::SliceChange::REBUILD);
