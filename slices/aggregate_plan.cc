@@ -87,9 +87,9 @@ class AggregatePlanner {
 
   absl::StatusOr<std::vector<std::string>> Create();
   absl::StatusOr<std::string> ResultView();
-  absl::StatusOr<std::vector<std::string>> Fold();
+  absl::StatusOr<std::vector<ApplyStatement>> Fold();
   std::string BatchSelect(const std::string& where) const;
-  std::vector<std::string> FoldByKey(const std::string& batch) const;
+  std::vector<ApplyStatement> FoldByKey(const std::string& batch) const;
   std::string Merge(const std::string& batch, const std::string& comparison) const;
   std::string Update(const std::string& batch) const;
   std::vector<std::string> Assignments() const;
@@ -438,16 +438,16 @@ std::string AggregatePlanner::Merge(const std::string& batch, const std::string&
 }
 
 // Only for `=` does DuckDB push what it knows of the batch's keys (from … to) into the scan of the
-// state, and batches mostly concern its newest rows. So keys with a NULL are merged apart; when the
-// batch has none, that costs no scan.
-std::vector<std::string> AggregatePlanner::FoldByKey(const std::string& batch) const {
+// state, and batches mostly concern its newest rows. So keys with a NULL are merged apart, when the
+// batch has any. The next batch replaces __batch, which costs less than dropping it each time.
+std::vector<ApplyStatement> AggregatePlanner::FoldByKey(const std::string& batch) const {
   std::vector<std::string> nulls;
   for (size_t i = 0; i < keys_.size(); ++i) nulls.push_back(absl::StrCat(KeyName(i), " IS NULL"));
   const std::string any_null = absl::StrJoin(nulls, " OR ");
-  return {absl::StrCat("CREATE OR REPLACE TEMP TABLE __batch AS ", batch),
-          Merge(absl::StrCat("SELECT * FROM __batch WHERE NOT (", any_null, ")"), " = "),
-          Merge(absl::StrCat("SELECT * FROM __batch WHERE ", any_null), " IS NOT DISTINCT FROM "),
-          "DROP TABLE temp.__batch"};
+  return {{absl::StrCat("CREATE OR REPLACE TEMP TABLE __batch AS ", batch), ""},
+          {Merge(absl::StrCat("SELECT * FROM __batch WHERE NOT (", any_null, ")"), " = "), ""},
+          {Merge(absl::StrCat("SELECT * FROM __batch WHERE ", any_null), " IS NOT DISTINCT FROM "),
+           absl::StrCat("SELECT 1 FROM __batch WHERE ", any_null, " LIMIT 1")}};
 }
 
 std::string AggregatePlanner::Update(const std::string& batch) const {
@@ -455,7 +455,7 @@ std::string AggregatePlanner::Update(const std::string& batch) const {
                       batch, ") AS b");
 }
 
-absl::StatusOr<std::vector<std::string>> AggregatePlanner::Fold() {
+absl::StatusOr<std::vector<ApplyStatement>> AggregatePlanner::Fold() {
   std::string where;
   if (Has(node_, "where_clause")) {
     ICEPIE_ASSIGN_OR_RETURN(Json tree, Normal(node_["where_clause"], /*having=*/false));
@@ -463,7 +463,7 @@ absl::StatusOr<std::vector<std::string>> AggregatePlanner::Fold() {
     where = absl::StrCat(" WHERE ", where);
   }
   const std::string batch = BatchSelect(where);
-  if (keys_.empty()) return std::vector<std::string>{Update(batch)};
+  if (keys_.empty()) return std::vector<ApplyStatement>{{Update(batch), ""}};
   return FoldByKey(batch);
 }
 

@@ -222,11 +222,19 @@ absl::Status Generation::RunBatch(const RecordBatch& batch, int64_t from, int64_
   return RunStatements();
 }
 
+absl::StatusOr<bool> Generation::IsWanted(const ApplyStatement& statement) {
+  if (statement.only_if.empty()) return true;
+  ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection_->QueryCells(statement.only_if));
+  return !rows.empty();
+}
+
 // A feed that broke is said so: DuckDB reports it like a data error, for which records are blamed.
 absl::Status Generation::RunStatements() {
   absl::Status status;
-  for (const std::string& statement : slice_plan_->apply) {
-    status = connection_->Run(statement);
+  for (const ApplyStatement& statement : slice_plan_->apply) {
+    const absl::StatusOr<bool> wanted = IsWanted(statement);
+    status = wanted.status();
+    if (wanted.ok() && *wanted) status = connection_->Run(statement.sql);
     if (!status.ok()) break;
   }
   for (Input& input : inputs_) {

@@ -57,7 +57,7 @@ SliceStatements PlanAppend(const std::string& sql, const SourceDef& source,
   statements.why =
       absl::StrCat("append: filters and projects records of ", source.name, ", each for itself");
   statements.create = CreateDataTable(columns);
-  statements.apply = {absl::StrCat("INSERT INTO __data\n", sql)};
+  statements.apply = {{absl::StrCat("INSERT INTO __data\n", sql), ""}};
   return statements;
 }
 

@@ -18,7 +18,7 @@ struct SliceStatements {
   Strategy strategy = Strategy::kRecompute;
   std::string why;
   std::vector<std::string> create;
-  std::vector<std::string> apply;
+  std::vector<ApplyStatement> apply;
 };
 
 // Statements for `sql`, which reads `source` only and gives `columns`. FAILED_PRECONDITION when the

@@ -334,8 +334,8 @@ void Planner::Recompute(SlicePlan& plan, absl::string_view why) const {
   plan.strategy = Strategy::kRecompute;
   plan.why = absl::StrCat("recompute: ", why);
   plan.create = CreateDataTable(plan.columns);
-  plan.apply = {"DELETE FROM __data",
-                absl::StrCat("INSERT INTO __data\n", gated_.at(plan.slice).sql)};
+  plan.apply = {{"DELETE FROM __data", ""},
+                {absl::StrCat("INSERT INTO __data\n", gated_.at(plan.slice).sql), ""}};
 }
 
 absl::Status Planner::ChooseStrategy(SlicePlan& plan) {
@@ -375,7 +375,8 @@ absl::Status Planner::Verify(const SlicePlan& plan) {
 
 absl::Status Planner::VerifyIn(const SlicePlan& plan) {
   for (const std::string& sql : plan.create) ICEPIE_RETURN_IF_ERROR(connection_->Run(sql));
-  for (const std::string& sql : plan.apply) {
+  for (const auto& [sql, only_if] : plan.apply) {
+    if (!only_if.empty()) ICEPIE_RETURN_IF_ERROR(connection_->Run(only_if));
     ICEPIE_RETURN_IF_ERROR(connection_->Prepare(sql).status());
     // A fold's statements name what the ones before them make. Over no records they cost nothing.
     if (plan.strategy == Strategy::kAggregate) ICEPIE_RETURN_IF_ERROR(connection_->Run(sql));

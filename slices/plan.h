@@ -40,6 +40,13 @@ struct SourceUse {
 inline constexpr const char* kHiddenColumns[] = {"_position",   "_offset", "_time",
                                                  "_event_time", "_key",    "_payload"};
 
+// One of the statements that apply a batch. With `only_if`, a SELECT, it is run only when that
+// gives a row: planning a statement costs more than finding out that it has nothing to do.
+struct ApplyStatement {
+  std::string sql;
+  std::string only_if;
+};
+
 struct SlicePlan {
   std::string slice;
   Strategy strategy = Strategy::kRecompute;
@@ -57,7 +64,7 @@ struct SlicePlan {
   std::vector<std::string> create;
   // append, aggregate: run for each batch, over the sources' temporary views that show the batch.
   // recompute: run over all records below the target position.
-  std::vector<std::string> apply;
+  std::vector<ApplyStatement> apply;
 };
 
 // The whole domain, slices ordered so that upstream comes first.

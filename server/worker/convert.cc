@@ -289,7 +289,7 @@ void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainRespo
     }
     for (const std::string& upstream : slice.upstream) added->add_reads(upstream);
     for (const std::string& statement : slice.create) added->add_statements(statement);
-    for (const std::string& statement : slice.apply) added->add_statements(statement);
+    for (const auto& statement : slice.apply) added->add_statements(statement.sql);
     added->set_definition_hash(slice.definition_hash);
     for (const std::string& key : definition->key) added->add_key(key);
     added->set_sql(definition->sql);
