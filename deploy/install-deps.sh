@@ -128,7 +128,7 @@ unpack() {
 install_duckdb() {
   local directory="$prefix/duckdb-${duckdb_library[1]%-r.*}"
   [ -e "$directory/complete" ] && return
-  if [ -e /usr/include/duckdb.h ] && ldconfig -p | grep -q 'libduckdb\.so'; then return; fi
+  if [ -e /usr/include/duckdb.h ] && ldconfig -p | grep 'libduckdb\.so' >/dev/null; then return; fi
   fetch "${duckdb_library[@]}"
   unpack "$directory" libduckdb.so
   fetch "${duckdb_header[@]}"

@@ -13,7 +13,8 @@ while read -r path; do
 done < <(printf '%s\n' "$map" | grep -oE '`[a-z_]+/[A-Za-z0-9_./-]*`' | tr -d '`' | sort -u)
 for folder in */; do
   folder=${folder%/}
-  [ "$folder" = build ] || [ "$folder" = data ] || printf '%s\n' "$map" | grep -qF "\`$folder/" ||
+  # No pipe into grep -q: it leaves early, and under pipefail the writer's SIGPIPE is a failure.
+  [ "$folder" = build ] || [ "$folder" = data ] || [[ $map == *"\`$folder/"* ]] ||
     complain "README.md's tree does not name $folder/"
 done
 while read -r file; do
