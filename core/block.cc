@@ -57,15 +57,6 @@ absl::Status DamagedAt(const BlockHeader& header, absl::string_view what) {
                    "RECORD_DAMAGED", {{"position", absl::StrCat(header.first_position)}});
 }
 
-std::string EncodeHeaders(const std::vector<RecordHeader>& headers) {
-  std::string encoded;
-  for (const RecordHeader& header : headers) {
-    PutBytes(encoded, header.name);
-    PutBytes(encoded, header.value);
-  }
-  return encoded;
-}
-
 // Event times are stored as the difference to the one before: records come nearly in time order.
 template <typename Record>
 void PutRecord(std::string& out, const Record& record, absl::string_view headers,
@@ -384,6 +375,15 @@ absl::StatusOr<DecodedBlock> DecodedBlock::Decode(absl::string_view block) {
   ICEPIE_ASSIGN_OR_RETURN(
       decoded.records_, Unframe(layout, absl::string_view(decoded.data_.get(), layout.raw_bytes)));
   return decoded;
+}
+
+std::string EncodeHeaders(const std::vector<RecordHeader>& headers) {
+  std::string encoded;
+  for (const RecordHeader& header : headers) {
+    PutBytes(encoded, header.name);
+    PutBytes(encoded, header.value);
+  }
+  return encoded;
 }
 
 absl::StatusOr<std::vector<RecordHeader>> DecodeHeaders(absl::string_view encoded) {

@@ -83,6 +83,9 @@ class DecodedBlock {
   std::vector<RecordView> records_;
 };
 
+// Headers as a block stores them, without the length before them; of none: empty.
+std::string EncodeHeaders(const std::vector<RecordHeader>& headers);
+
 // The headers of a record view.
 absl::StatusOr<std::vector<RecordHeader>> DecodeHeaders(absl::string_view encoded);
 

@@ -7,6 +7,7 @@
 namespace icepie {
 
 inline constexpr absl::string_view kStreamKeyPrefix = "s";  // then the stream's name
+inline constexpr absl::string_view kTreeKeyPrefix = "t";    // then a word about the Merkle tree
 inline constexpr absl::string_view kDaemonKeyPrefix = "d";  // then the daemon's own key
 
 }  // namespace icepie

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/check.h"
 #include "core/base/status.h"
 
 namespace icepie {
@@ -69,6 +70,7 @@ void CommitGroup::Add(PreparedAppend append) {
     const BlockPlace place{head_, run.stream->id, end_offset, run.record_count};
     ExtendRange(planned.result, place, run.stream->name);
     Place(run, place);
+    Grow(run, place);
     head_ += run.record_count;
     end_offset += run.record_count;
   }
@@ -103,6 +105,16 @@ void CommitGroup::CloseBlock() {
   if (open_.records.empty()) return;
   entries_.push_back({open_.place, EncodeBlock(HeaderOf(open_.place), open_.records)});
   open_ = {};
+}
+
+void CommitGroup::Grow(const AppendRun& run, const BlockPlace& place) {
+  if (tree_ == nullptr) return;
+  ICEPIE_CHECK(run.leaves.size() == run.record_count && tree_->size() == place.first_position);
+  int64_t i = 0;
+  for (const PreparedLeaf& leaf : run.leaves) {
+    tree_->Append(leaf.Hash(ingest_time_us_, place.first_offset + i, place.first_position + i));
+    ++i;
+  }
 }
 
 std::vector<LogEntry> CommitGroup::TakeEntries() {

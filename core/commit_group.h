@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "core/log_store.h"
+#include "core/merkle/tiles.h"
 #include "core/prepared_append.h"
 
 namespace icepie {
@@ -16,9 +17,10 @@ namespace icepie {
 // Threads: one.
 class CommitGroup {
  public:
-  // The first record gets position `head`; all records get `ingest_time_us`.
-  CommitGroup(int64_t head, int64_t ingest_time_us)
-      : head_(head), ingest_time_us_(ingest_time_us) {}
+  // The first record gets position `head`; all records get `ingest_time_us`. Their leaves go into
+  // `tree` (nullptr: there is none).
+  CommitGroup(int64_t head, int64_t ingest_time_us, TileWriter* tree)
+      : head_(head), ingest_time_us_(ingest_time_us), tree_(tree) {}
 
   // Takes the append in, or refuses it when a condition does not hold or its chain is broken; its
   // answer comes with Answer().
@@ -52,10 +54,12 @@ class CommitGroup {
   int64_t& EndOffset(Stream* stream);
   void Place(const AppendRun& run, const BlockPlace& place);
   void CloseBlock();
+  void Grow(const AppendRun& run, const BlockPlace& place);
   BlockHeader HeaderOf(const BlockPlace& place) const;
 
   int64_t head_;
   const int64_t ingest_time_us_;
+  TileWriter* const tree_;
   std::vector<Planned> planned_;
   std::map<Stream*, int64_t> end_offsets_;  // of the streams that the group touches
   OpenBlock open_;

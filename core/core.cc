@@ -30,14 +30,16 @@ class CoreImpl final : public Core {
         lock_(std::move(lock)),
         store_(std::move(recovered.store)),
         streams_(std::move(recovered.streams)),
-        mark_(std::move(recovered.mark)) {
+        mark_(std::move(recovered.mark)),
+        tree_(std::move(recovered.tree)) {
     head_.Advance(recovered.head);
     if (!recovered.read_only_cause.empty()) {
       guard_.Trip(recovered.read_only_cause);
       return;
     }
     sequencer_ =
-        std::make_unique<Sequencer>(Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_},
+        std::make_unique<Sequencer>(Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
+                                                     options_.merkle_tree ? &tree_ : nullptr},
                                     options_.queue_bytes_max, recovered.last_ingest_time_us);
   }
 
@@ -134,7 +136,7 @@ class CoreImpl final : public Core {
     ICEPIE_RETURN_IF_ERROR(guard_.Check());
     ICEPIE_ASSIGN_OR_RETURN(const std::vector<Stream*> streams,
                             ValidateRecords(batch.records, options_, *streams_));
-    return PrepareAppend(std::move(batch), streams, *streams_);
+    return PrepareAppend(std::move(batch), streams, *streams_, options_.merkle_tree);
   }
 
   // A failed write leaves the disk's state unknown, whoever wrote.
@@ -157,6 +159,7 @@ class CoreImpl final : public Core {
   const std::unique_ptr<LogStore> store_;
   const std::unique_ptr<StreamRegistry> streams_;
   const std::unique_ptr<HighWaterMark> mark_;
+  TileWriter tree_;                       // the sequencer's
   std::unique_ptr<Sequencer> sequencer_;  // nullptr when opened read-only; first to go
 };
 
@@ -178,7 +181,8 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
   ICEPIE_RETURN_IF_ERROR(CheckOptions(options));
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory));
   ICEPIE_ASSIGN_OR_RETURN(std::unique_ptr<DataLock> lock, DataLock::Acquire(options.directory));
-  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered, RecoverCore(options.directory));
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered,
+                          RecoverCore(options.directory, options.merkle_tree));
   return std::make_unique<CoreImpl>(options, std::move(lock), std::move(recovered));
 }
 

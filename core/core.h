@@ -68,6 +68,8 @@ struct CoreOptions {
   int64_t batch_bytes_max = int64_t{3} << 20;
   int64_t batch_records_max = 65536;
   int64_t queue_bytes_max = int64_t{64} << 20;
+  bool merkle_tree =
+      true;  // false measures what the tree costs; the next opening with it builds it
 };
 
 // A stored block as the log holds it.

@@ -10,6 +10,7 @@
 #include <rocksdb/write_batch.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "absl/memory/memory.h"
@@ -24,6 +25,7 @@ namespace {
 constexpr size_t kLogKeyBytes = 12;
 constexpr size_t kIndexKeyBytes = 8;
 constexpr size_t kIndexValueBytes = 16;
+constexpr size_t kTreeKeyBytes = 9;
 
 absl::Status FromRocks(const rocksdb::Status& status, absl::string_view doing) {
   if (status.ok()) return absl::OkStatus();
@@ -73,6 +75,31 @@ absl::StatusOr<BlockPlace> DecodePlace(const rocksdb::Iterator& entry) {
   place.record_count = GetLittleEndian<uint32_t>(value.data() + 4);
   place.first_offset = GetLittleEndian<int64_t>(value.data() + 8);
   return place;
+}
+
+std::string TreeKey(int level, int64_t first) {
+  std::string key(1, static_cast<char>(level));
+  PutBigEndian(key, first);
+  return key;
+}
+
+absl::Status TreeDamaged(absl::string_view what) {
+  return MakeError(absl::StatusCode::kDataLoss,
+                   absl::StrCat("the stored Merkle tree is damaged: ", what), "PROOF_DAMAGED");
+}
+
+absl::StatusOr<TileRun> DecodeRun(const rocksdb::Iterator& entry) {
+  const rocksdb::Slice key = entry.key();
+  const rocksdb::Slice hashes = entry.value();
+  if (key.size() != kTreeKeyBytes || hashes.empty() || hashes.size() % kDigestBytes != 0) {
+    return TreeDamaged(absl::StrCat("entry ", key.ToString(/*hex=*/true)));
+  }
+  return TileRun{static_cast<uint8_t>(key[0]), GetBigEndian<int64_t>(key.data() + 1),
+                 hashes.ToString()};
+}
+
+absl::Status FromTree(const rocksdb::Status& status) {
+  return status.IsCorruption() ? TreeDamaged(status.ToString()) : FromRocks(status, "read tree");
 }
 
 // Errors of RocksDB's own threads end in its refusal of the next write; the log says why.
@@ -128,6 +155,8 @@ rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>
   return family;
 }
 
+constexpr const char* kTreeFamily = "tree";
+
 std::vector<rocksdb::ColumnFamilyDescriptor> Families() {
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(size_t{32} << 20);
   const rocksdb::ColumnFamilyOptions small = FamilyOptions(cache, size_t{8} << 20);
@@ -135,7 +164,17 @@ std::vector<rocksdb::ColumnFamilyDescriptor> Families() {
   return {{rocksdb::kDefaultColumnFamilyName, small},
           {"log", FamilyOptions(cache, size_t{64} << 20)},
           {"index", small},
-          {"catalog", small}};
+          {"catalog", small},
+          {kTreeFamily, small}};
+}
+
+// Logs of before the tree have no family for it: a reader does without.
+void DropMissingTree(const rocksdb::DBOptions& database, const std::string& directory,
+                     std::vector<rocksdb::ColumnFamilyDescriptor>& families) {
+  std::vector<std::string> names;
+  const rocksdb::Status listed = rocksdb::DB::ListColumnFamilies(database, directory, &names);
+  if (!listed.ok() || std::find(names.begin(), names.end(), kTreeFamily) != names.end()) return;
+  families.pop_back();
 }
 
 class RocksLogStore final : public LogStore {
@@ -145,7 +184,8 @@ class RocksLogStore final : public LogStore {
         families_(std::move(families)),
         log_(families_[1]),
         index_(families_[2]),
-        catalog_(families_[3]) {}
+        catalog_(families_[3]),
+        tree_(families_.size() > 4 ? families_[4] : nullptr) {}
 
   ~RocksLogStore() override {
     for (rocksdb::ColumnFamilyHandle* family : families_) {
@@ -155,7 +195,7 @@ class RocksLogStore final : public LogStore {
     if (!status.ok()) spdlog::warn("core: closing RocksDB: {}", status.ToString());
   }
 
-  absl::Status Commit(absl::Span<const LogEntry> entries) override {
+  absl::Status Commit(absl::Span<const LogEntry> entries, const TileChanges& tree) override {
     rocksdb::WriteBatch batch = NewBatch();
     for (const LogEntry& entry : entries) {
       const BlockPlace& place = entry.place;
@@ -164,16 +204,21 @@ class RocksLogStore final : public LogStore {
       ICEPIE_RETURN_IF_ERROR(FromRocks(
           batch.Put(index_, IndexKey(place.first_position), IndexValue(place)), "add index entry"));
     }
+    ICEPIE_RETURN_IF_ERROR(AddTree(tree, batch));
+    return WriteSynced(batch);
+  }
+
+  absl::Status ChangeTree(const TileChanges& tree,
+                          absl::Span<const CatalogChange> changes) override {
+    rocksdb::WriteBatch batch = NewBatch();
+    ICEPIE_RETURN_IF_ERROR(AddTree(tree, batch));
+    ICEPIE_RETURN_IF_ERROR(AddCatalog(changes, batch));
     return WriteSynced(batch);
   }
 
   absl::Status ChangeCatalog(absl::Span<const CatalogChange> changes) override {
     rocksdb::WriteBatch batch = NewBatch();
-    for (const auto& [key, value] : changes) {
-      const rocksdb::Status status =
-          value ? batch.Put(catalog_, key, *value) : batch.Delete(catalog_, key);
-      ICEPIE_RETURN_IF_ERROR(FromRocks(status, "change catalog"));
-    }
+    ICEPIE_RETURN_IF_ERROR(AddCatalog(changes, batch));
     return WriteSynced(batch);
   }
 
@@ -238,7 +283,52 @@ class RocksLogStore final : public LogStore {
                      "RECORD_DAMAGED", {{"position", absl::StrCat(place.first_position)}});
   }
 
+  absl::StatusOr<std::vector<TileRun>> ReadTreeRuns(int level, int64_t first,
+                                                    int64_t end) const override {
+    std::vector<TileRun> runs;
+    if (tree_ == nullptr) return runs;
+    const auto iterator = NewIterator(tree_);
+    const std::string end_key = TreeKey(level, end);
+    for (iterator->Seek(TreeKey(level, first));
+         iterator->Valid() && iterator->key().compare(end_key) < 0; iterator->Next()) {
+      ICEPIE_ASSIGN_OR_RETURN(TileRun run, DecodeRun(*iterator));
+      runs.push_back(std::move(run));
+    }
+    ICEPIE_RETURN_IF_ERROR(FromTree(iterator->status()));
+    return runs;
+  }
+
+  absl::StatusOr<std::optional<TileRun>> LastTreeRun(int level) const override {
+    if (tree_ == nullptr) return std::nullopt;
+    const auto iterator = NewIterator(tree_);
+    iterator->SeekForPrev(TreeKey(level, INT64_MAX));
+    ICEPIE_RETURN_IF_ERROR(FromTree(iterator->status()));
+    if (!iterator->Valid() || iterator->key().compare(TreeKey(level, 0)) < 0) return std::nullopt;
+    ICEPIE_ASSIGN_OR_RETURN(TileRun run, DecodeRun(*iterator));
+    return run;
+  }
+
  private:
+  absl::Status AddTree(const TileChanges& tree, rocksdb::WriteBatch& batch) {
+    for (const TileRun& run : tree.put) {
+      ICEPIE_RETURN_IF_ERROR(
+          FromRocks(batch.Put(tree_, TreeKey(run.level, run.first), run.hashes), "add hashes"));
+    }
+    for (const auto& [level, first] : tree.erase) {
+      ICEPIE_RETURN_IF_ERROR(FromRocks(batch.Delete(tree_, TreeKey(level, first)), "join hashes"));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AddCatalog(absl::Span<const CatalogChange> changes, rocksdb::WriteBatch& batch) {
+    for (const auto& [key, value] : changes) {
+      const rocksdb::Status status =
+          value ? batch.Put(catalog_, key, *value) : batch.Delete(catalog_, key);
+      ICEPIE_RETURN_IF_ERROR(FromRocks(status, "change catalog"));
+    }
+    return absl::OkStatus();
+  }
+
   // Entries carry a checksum from here to the disk, so that a bit flipped in memory is found.
   static rocksdb::WriteBatch NewBatch() {
     return rocksdb::WriteBatch(/*reserved_bytes=*/0, /*max_bytes=*/0,
@@ -260,13 +350,15 @@ class RocksLogStore final : public LogStore {
   rocksdb::ColumnFamilyHandle* const log_;
   rocksdb::ColumnFamilyHandle* const index_;
   rocksdb::ColumnFamilyHandle* const catalog_;
+  rocksdb::ColumnFamilyHandle* const tree_;  // nullptr: a reader of a log from before the tree
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
   const rocksdb::DBOptions database = DatabaseOptions(options);
-  const std::vector<rocksdb::ColumnFamilyDescriptor> families = Families();
+  std::vector<rocksdb::ColumnFamilyDescriptor> families = Families();
+  if (options.mode != Mode::kReadWrite) DropMissingTree(database, options.directory, families);
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status =

@@ -4,6 +4,7 @@
 // Column families (core/README.md has every byte):
 //   log      stream id, first offset → block (core/block.h)
 //   index    first position → stream id, first offset, record count; one entry for each block
+//   tree     level, first node → hashes of the Merkle tree (core/merkle/tiles.h)
 //   catalog  the core's streams and the daemon's own small map
 #ifndef ICEPIE_CORE_LOG_STORE_H_
 #define ICEPIE_CORE_LOG_STORE_H_
@@ -20,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "core/merkle/tiles.h"
 
 namespace rocksdb {
 class Env;
@@ -66,7 +68,18 @@ class LogStore {
 
   // Writes all entries or none, and syncs. After an error nobody knows which of both holds, and
   // every later change fails too.
-  virtual absl::Status Commit(absl::Span<const LogEntry> entries) = 0;
+  virtual absl::Status Commit(absl::Span<const LogEntry> entries, const TileChanges& tree) = 0;
+
+  // Changes the tree alone, together with some catalog keys; used to make the tree of a log that
+  // has none.
+  virtual absl::Status ChangeTree(const TileChanges& tree,
+                                  absl::Span<const CatalogChange> changes) = 0;
+
+  // The tree's runs of `level` that begin in [first, end), in order; none when the log has no tree.
+  // DATA_LOSS/PROOF_DAMAGED. And the last one of a level.
+  virtual absl::StatusOr<std::vector<TileRun>> ReadTreeRuns(int level, int64_t first,
+                                                            int64_t end) const = 0;
+  virtual absl::StatusOr<std::optional<TileRun>> LastTreeRun(int level) const = 0;
 
   // The same for catalog keys; nullopt deletes.
   virtual absl::Status ChangeCatalog(absl::Span<const CatalogChange> changes) = 0;

@@ -31,6 +31,14 @@ std::vector<AppendRun> CutIntoRuns(std::vector<NewRecord> records,
   return runs;
 }
 
+void PrepareLeaves(AppendRun& run) {
+  run.leaves.reserve(run.records.size());
+  for (const NewRecord& record : run.records) {
+    run.leaves.emplace_back(run.stream->id, run.stream->name_digest, record,
+                            record.headers.empty() ? "" : EncodeHeaders(record.headers));
+  }
+}
+
 void EncodeWhenLarge(AppendRun& run) {
   if (run.framed_bytes < kEncodeAloneBytes) return;
   std::vector<const NewRecord*> pointers;
@@ -42,9 +50,10 @@ void EncodeWhenLarge(AppendRun& run) {
 
 int64_t MemoryBytes(const AppendRun& run) {
   constexpr auto kRecordBytes = static_cast<int64_t>(sizeof(NewRecord));
-  if (run.body) return static_cast<int64_t>(sizeof(AppendRun) + run.body->stored.size());
-  return static_cast<int64_t>(sizeof(AppendRun)) + run.framed_bytes +
-         kRecordBytes * run.record_count;
+  const auto fixed =
+      static_cast<int64_t>(sizeof(AppendRun) + run.leaves.size() * sizeof(PreparedLeaf));
+  if (run.body) return fixed + static_cast<int64_t>(run.body->stored.size());
+  return fixed + run.framed_bytes + kRecordBytes * run.record_count;
 }
 
 }  // namespace
@@ -56,7 +65,7 @@ absl::Status ChainBroken() {
 }
 
 absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vector<Stream*>& streams,
-                                             const StreamRegistry& registry) {
+                                             const StreamRegistry& registry, bool with_leaves) {
   PreparedAppend append;
   for (const AppendCondition& condition : batch.conditions) {
     ICEPIE_ASSIGN_OR_RETURN(Stream * stream, registry.Find(condition.stream));
@@ -65,6 +74,7 @@ absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vecto
   append.chain = std::move(batch.chain);
   append.runs = CutIntoRuns(std::move(batch.records), streams);
   for (AppendRun& run : append.runs) {
+    if (with_leaves) PrepareLeaves(run);
     EncodeWhenLarge(run);
     append.memory_bytes += MemoryBytes(run);
   }

@@ -10,6 +10,7 @@
 
 #include "core/block.h"
 #include "core/core.h"
+#include "core/merkle/leaf_entry.h"
 #include "core/stream_registry.h"
 
 namespace icepie {
@@ -26,6 +27,7 @@ struct AppendRun {
   int64_t framed_bytes = 0;
   std::vector<NewRecord> records;
   std::optional<BlockBody> body;
+  std::vector<PreparedLeaf> leaves;  // one for each record, unless the core keeps no tree
 };
 
 struct StreamCondition {
@@ -46,7 +48,7 @@ absl::Status ChainBroken();
 
 // `streams` are those of ValidateRecords. NOT_FOUND for a condition on an unknown stream.
 absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vector<Stream*>& streams,
-                                             const StreamRegistry& registry);
+                                             const StreamRegistry& registry, bool with_leaves);
 
 }  // namespace icepie
 

@@ -9,6 +9,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/block.h"
+#include "core/tree_store.h"
 
 namespace icepie {
 namespace {
@@ -72,9 +73,24 @@ std::string CauseOfMark(const absl::StatusOr<int64_t>& mark, const Paths& paths,
                       " were acknowledged: the last ", *mark - head, " are lost", kRemedy);
 }
 
+// Why the tree does not fit the log; empty when it does.
+absl::StatusOr<std::string> CauseOfTree(const RecoveredCore& core) {
+  const absl::Status tree = LoadTree(*core.store, core.head).status();
+  if (tree.ok()) return "";
+  if (!absl::IsDataLoss(tree)) return tree;
+  return absl::StrCat(tree.message(), kRemedy);
+}
+
 // The log is whole as far as it can tell: opens it for writing.
-absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths) {
+absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree) {
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenLog(paths.log, LogStore::Mode::kReadWrite));
+  ICEPIE_ASSIGN_OR_RETURN(core.tree, LoadTree(*core.store, core.head));
+  if (with_tree) {
+    ICEPIE_RETURN_IF_ERROR(BuildTree(*core.store, *core.streams, core.head, core.tree));
+  } else if (core.tree.size() > 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(paths.log, " has a Merkle tree, which must not fall behind; keep it on"));
+  }
   ICEPIE_ASSIGN_OR_RETURN(core.mark, HighWaterMark::Open(paths.mark, core.head));
   // After a crash the mark may lag behind the log.
   ICEPIE_RETURN_IF_ERROR(core.mark->Write(core.head));
@@ -84,7 +100,7 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths) {
 
 }  // namespace
 
-absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory) {
+absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool with_tree) {
   const Paths paths{absl::StrCat(directory, "/rocksdb"),
                     absl::StrCat(directory, "/high_water_mark")};
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
@@ -92,21 +108,24 @@ absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory) {
   if (!LogStore::Exists(paths.log)) {
     const std::string cause = CauseOfMark(mark, paths, 0);
     if (!cause.empty()) return Salvage(paths, cause);
-    return OpenForWriting(paths);
+    return OpenForWriting(paths, with_tree);
   }
   // Opening for writing replays the log and drops what it replaces; so first only look.
   absl::StatusOr<RecoveredCore> seen = OpenLog(paths.log, LogStore::Mode::kReadOnly);
   const bool half_created =
       absl::IsFailedPrecondition(seen.status()) && absl::IsNotFound(mark.status());
-  if (half_created) return OpenForWriting(paths);  // the first opening ended before it was done
+  if (half_created)
+    return OpenForWriting(paths, with_tree);  // the first opening ended before it was done
   if (!seen.ok() && !absl::IsDataLoss(seen.status())) return seen.status();
   if (!seen.ok()) {
     return Salvage(paths, absl::StrCat("the log is damaged: ", seen.status().message(), kRemedy));
   }
   seen->read_only_cause = CauseOfMark(mark, paths, seen->head);
   if (!seen->read_only_cause.empty()) return seen;
+  ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfTree(*seen));
+  if (!seen->read_only_cause.empty()) return seen;
   seen->store.reset();
-  return OpenForWriting(paths);
+  return OpenForWriting(paths, with_tree);
 }
 
 }  // namespace icepie

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
+#include "core/merkle/tiles.h"
 #include "core/stream_registry.h"
 
 namespace icepie {
@@ -19,13 +20,14 @@ struct RecoveredCore {
   std::unique_ptr<StreamRegistry> streams;
   std::unique_ptr<HighWaterMark> mark;  // nullptr when read-only
   int64_t head = 0;
+  TileWriter tree;  // empty when read-only or not wanted
   int64_t last_ingest_time_us = 0;
   std::string read_only_cause;  // with the remedy; empty: takes appends
 };
 
 // `directory` exists and is locked by the caller. Errors only for what a restart could mend
 // (permissions, a full disk): damage makes the core read-only instead.
-absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory);
+absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool with_tree);
 
 }  // namespace icepie
 

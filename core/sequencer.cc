@@ -106,7 +106,7 @@ void Sequencer::Run() {
 void Sequencer::Commit(std::vector<PreparedAppend> appends) {
   last_ingest_time_us_ =
       std::max<int64_t>(last_ingest_time_us_, absl::GetCurrentTimeNanos() / 1000);
-  CommitGroup group(parts_.head->position(), last_ingest_time_us_);
+  CommitGroup group(parts_.head->position(), last_ingest_time_us_, parts_.tree);
   int64_t bytes = 0;
   for (PreparedAppend& append : appends) {
     bytes += append.memory_bytes;
@@ -128,7 +128,9 @@ absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_
   if (entries.empty()) return absl::OkStatus();
   // Queued before the core became read-only, so certainly not written.
   ICEPIE_RETURN_IF_ERROR(parts_.guard->Check());
-  if (const absl::Status status = parts_.store->Commit(entries); !status.ok()) {
+  if (const absl::Status status = parts_.store->Commit(
+          entries, parts_.tree == nullptr ? TileChanges() : parts_.tree->TakeChanges());
+      !status.ok()) {
     // Never retried on the same file: after a failed sync the kernel may call lost pages clean.
     parts_.guard->Trip(absl::StrCat("writing records to disk failed (", status.message(),
                                     "); check the disk, then restart the daemon"));

@@ -14,6 +14,7 @@
 #include "core/committed_head.h"
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
+#include "core/merkle/tiles.h"
 #include "core/prepared_append.h"
 #include "core/read_only_guard.h"
 
@@ -28,6 +29,7 @@ class Sequencer {
     HighWaterMark* mark = nullptr;
     CommittedHead* head = nullptr;
     ReadOnlyGuard* guard = nullptr;
+    TileWriter* tree = nullptr;  // as large as the head; nullptr: no tree is kept
   };
   // `last_ingest_time_us` is the newest record's: ingest times never go back, whatever the clock
   // does.

@@ -104,6 +104,7 @@ absl::Status StreamRegistry::Add(absl::string_view name, absl::string_view entry
 
 Stream* StreamRegistry::Insert(std::unique_ptr<Stream> stream) {
   Stream* inserted = stream.get();
+  stream->name_digest = Sha256(stream->name);
   by_id_[stream->id] = inserted;
   by_name_[stream->name] = std::move(stream);
   return inserted;

@@ -15,6 +15,7 @@
 #include "core/base/mutex.h"
 #include "core/core.h"
 #include "core/log_store.h"
+#include "core/merkle/sha256.h"
 
 namespace icepie {
 
@@ -22,6 +23,7 @@ namespace icepie {
 struct Stream {
   uint32_t id = 0;
   std::string name;
+  Digest name_digest{};  // SHA-256 of the name, for leaf entries
   PayloadFormat format = PayloadFormat::kJson;
   absl::Time create_time;
   std::atomic<int64_t> end_offset{0};  // written by the sequencer, after the commit

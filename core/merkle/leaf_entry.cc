@@ -1,9 +1,8 @@
 #include "core/merkle/leaf_entry.h"
 
 #include <algorithm>
-#include <cstring>
+#include <type_traits>
 
-#include "core/base/check.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
 
@@ -12,6 +11,7 @@ namespace {
 
 constexpr uint8_t kVersion = 1;
 enum Flag : uint8_t { kHasKey = 1, kHasEventTime = 2, kHasHeaders = 4 };
+constexpr size_t kStreamIdAt = 4;
 constexpr size_t kStreamNameAt = 8;
 constexpr size_t kPayloadAt = 40;
 constexpr size_t kKeyAt = 72;
@@ -32,6 +32,23 @@ void StoreLittleEndian(char* out, Integer value) {
   for (size_t i = 0; i < sizeof(bits); ++i) out[i] = static_cast<char>(bits >> (8 * i));
 }
 
+// `out` has kLeafEntryBytes, all 0.
+void EncodeInto(const LeafEntry& entry, char* out) {
+  out[0] = static_cast<char>(kVersion);
+  out[1] = static_cast<char>((entry.key ? kHasKey : 0) | (entry.event_time_us ? kHasEventTime : 0) |
+                             (entry.headers ? kHasHeaders : 0));
+  StoreLittleEndian(out + kStreamIdAt, entry.stream_id);
+  std::copy(entry.stream_name.begin(), entry.stream_name.end(), out + kStreamNameAt);
+  std::copy(entry.payload.begin(), entry.payload.end(), out + kPayloadAt);
+  if (entry.key) std::copy(entry.key->begin(), entry.key->end(), out + kKeyAt);
+  if (entry.headers) std::copy(entry.headers->begin(), entry.headers->end(), out + kHeadersAt);
+  StoreLittleEndian(out + kPayloadBytesAt, entry.payload_bytes);
+  StoreLittleEndian(out + kEventTimeAt, entry.event_time_us.value_or(0));
+  StoreLittleEndian(out + kIngestTimeAt, entry.ingest_time_us);
+  StoreLittleEndian(out + kOffsetAt, entry.offset);
+  StoreLittleEndian(out + kPositionAt, entry.position);
+}
+
 std::optional<Digest> OptionalDigest(bool present, absl::string_view bytes) {
   return present ? std::optional(DigestFrom(bytes)) : std::nullopt;
 }
@@ -39,25 +56,8 @@ std::optional<Digest> OptionalDigest(bool present, absl::string_view bytes) {
 }  // namespace
 
 std::string EncodeLeafEntry(const LeafEntry& entry) {
-  constexpr Digest kNone{};
-  std::string bytes;
-  bytes.reserve(kLeafEntryBytes);
-  bytes.push_back(static_cast<char>(kVersion));
-  bytes.push_back(static_cast<char>((entry.key ? kHasKey : 0) |
-                                    (entry.event_time_us ? kHasEventTime : 0) |
-                                    (entry.headers ? kHasHeaders : 0)));
-  bytes.append(2, '\0');
-  PutLittleEndian(bytes, entry.stream_id);
-  for (const Digest& digest : {entry.stream_name, entry.payload, entry.key.value_or(kNone),
-                               entry.headers.value_or(kNone)}) {
-    bytes.append(digest.data(), digest.size());
-  }
-  PutLittleEndian(bytes, entry.payload_bytes);
-  PutLittleEndian(bytes, entry.event_time_us.value_or(0));
-  PutLittleEndian(bytes, entry.ingest_time_us);
-  PutLittleEndian(bytes, entry.offset);
-  PutLittleEndian(bytes, entry.position);
-  ICEPIE_CHECK(bytes.size() == kLeafEntryBytes);
+  std::string bytes(kLeafEntryBytes, '\0');
+  EncodeInto(entry, bytes.data());
   return bytes;
 }
 
@@ -67,7 +67,7 @@ absl::StatusOr<LeafEntry> DecodeLeafEntry(absl::string_view bytes) {
   }
   const auto flags = static_cast<uint8_t>(bytes[1]);
   LeafEntry entry;
-  entry.stream_id = GetLittleEndian<uint32_t>(bytes.data() + 4);
+  entry.stream_id = GetLittleEndian<uint32_t>(bytes.data() + kStreamIdAt);
   entry.stream_name = DigestFrom(bytes.substr(kStreamNameAt, 32));
   entry.payload = DigestFrom(bytes.substr(kPayloadAt, 32));
   entry.key = OptionalDigest((flags & kHasKey) != 0, bytes.substr(kKeyAt, 32));
@@ -109,12 +109,11 @@ PreparedLeaf::PreparedLeaf(uint32_t stream_id, const Digest& stream_name, const 
   if (record.key) view.key = *record.key;
   view.headers = headers;
   view.event_time_us = record.event_time_us;
-  std::string message(1, '\0');
-  message += EncodeLeafEntry(LeafEntryOf(stream_id, stream_name, view));
-  const absl::string_view all = message;
-  state_ = Sha256OfBlocks(all.substr(0, kPreparedBytes));
-  static_assert(kPreparedEntryBytes + sizeof(rest_) == kLeafEntryBytes);
-  std::memcpy(rest_.data(), all.data() + kPreparedBytes, rest_.size());
+  std::array<char, 1 + kLeafEntryBytes> message{};  // the leaf's tag is 0
+  EncodeInto(LeafEntryOf(stream_id, stream_name, view), message.data() + 1);
+  state_ = Sha256OfBlocks({message.data(), kPreparedBytes});
+  static_assert(kPreparedBytes + sizeof(rest_) == sizeof(message));
+  std::copy(message.begin() + kPreparedBytes, message.end(), rest_.begin());
 }
 
 Digest PreparedLeaf::Hash(int64_t ingest_time_us, int64_t offset, int64_t position) const {

@@ -1,6 +1,7 @@
 #include "core/merkle/merkle_tree.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -94,10 +95,16 @@ absl::Status WalkUp(uint64_t old_index, uint64_t last_index, ProofReader& proof,
 
 }  // namespace
 
-Digest LeafHash(absl::string_view entry) { return Sha256Of(kLeafTag, entry, {}); }
+Digest LeafHash(absl::string_view entry) {
+  return Sha256(absl::StrCat(absl::string_view(&kLeafTag, 1), entry));
+}
 
 Digest NodeHash(const Digest& left, const Digest& right) {
-  return Sha256Of(kNodeTag, ViewOf(left), ViewOf(right));
+  std::array<char, 1 + 2 * sizeof(Digest)> message;
+  message[0] = kNodeTag;
+  std::copy(left.begin(), left.end(), message.begin() + 1);
+  std::copy(right.begin(), right.end(), message.begin() + 1 + sizeof(Digest));
+  return Sha256({message.data(), message.size()});
 }
 
 CompactRange::CompactRange(int64_t size, std::vector<Digest> nodes)

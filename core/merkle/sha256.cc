@@ -36,15 +36,6 @@ Digest Sha256(absl::string_view bytes) {
   return Finish(&context);
 }
 
-Digest Sha256Of(char tag, absl::string_view first, absl::string_view second) {
-  SHA256_CTX context;
-  SHA256_Init(&context);
-  SHA256_Update(&context, &tag, 1);
-  SHA256_Update(&context, first.data(), first.size());
-  SHA256_Update(&context, second.data(), second.size());
-  return Finish(&context);
-}
-
 Sha256State Sha256OfBlocks(absl::string_view blocks) {
   ICEPIE_CHECK(blocks.size() % kSha256BlockBytes == 0);
   SHA256_CTX context;

@@ -20,9 +20,6 @@ Digest DigestFrom(absl::string_view bytes);
 
 Digest Sha256(absl::string_view bytes);
 
-// Of `first` and `second`, one after the other, with `tag` before both.
-Digest Sha256Of(char tag, absl::string_view first, absl::string_view second);
-
 // A hash that has taken in the first whole blocks of a message.
 struct Sha256State {
   std::array<uint32_t, 8> words{};

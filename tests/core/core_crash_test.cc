@@ -11,6 +11,7 @@
 #include "core/core.h"
 #include "tests/core/child_process.h"
 #include "tests/core/core_testing.h"
+#include "tests/core/stored_tree.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie {
@@ -82,9 +83,10 @@ TEST(CoreCrashTest, WhatWasAcknowledgedSurvivesKills) {
     for (const auto& [thread, end] : Parse(AppendAndKill(directory.path(), delay))) {
       acknowledged[thread] = end;
     }
-    const std::unique_ptr<Core> core = OpenCore(directory.path());
+    std::unique_ptr<Core> core = OpenCore(directory.path());
     ASSERT_EQ(core->ReadOnlyCause(), "");
     ExpectWhole(*core, acknowledged);
+    ExpectStoredTreeOf(std::move(core), directory.path());
     if (HasFailure()) return;
   }
   EXPECT_EQ(acknowledged.size(), size_t{kThreads});

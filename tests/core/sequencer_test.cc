@@ -69,14 +69,14 @@ class SequencerTest : public testing::Test {
     stream_ = *streams_.Create(*store_, "a", PayloadFormat::kJson, /*internal=*/false);
     mark_ = *HighWaterMark::Open(directory_.path() + "/mark", 0);
     sequencer_ = std::make_unique<Sequencer>(
-        Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_}, 1 << 20, 0);
+        Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_, &tree_}, 1 << 20, 0);
   }
 
   // The answer to a batch of `count` records.
   absl::StatusOr<AppendResult> Append(int64_t count) {
     AppendBatch batch = NumberedBatch("a", 0, count);
     const auto streams = ValidateRecords(batch.records, {}, streams_);
-    auto append = *PrepareAppend(std::move(batch), *streams, streams_);
+    auto append = *PrepareAppend(std::move(batch), *streams, streams_, /*with_leaves=*/true);
     std::promise<absl::StatusOr<AppendResult>> answer;
     append.done = [&](absl::StatusOr<AppendResult> result) { answer.set_value(std::move(result)); };
     ICEPIE_RETURN_IF_ERROR(sequencer_->Submit(append));
@@ -92,6 +92,7 @@ class SequencerTest : public testing::Test {
   std::unique_ptr<HighWaterMark> mark_;
   CommittedHead head_;
   ReadOnlyGuard guard_;
+  TileWriter tree_;
   std::unique_ptr<Sequencer> sequencer_;
 };
 
@@ -115,6 +116,7 @@ TEST_F(SequencerTest, AFailedSyncMakesTheCoreReadOnlyAndIsNotRetried) {
   EXPECT_EQ(head_.position(), 3);
   EXPECT_EQ(*HighWaterMark::Read(directory_.path() + "/mark"), 3);
   EXPECT_EQ(store_->LastPlace()->value().end_position(), 3);
+  EXPECT_EQ(store_->LastTreeRun(0)->value().end(), 3);
 }
 
 TEST_F(SequencerTest, EveryCommitIsSyncedBeforeItsAnswer) {

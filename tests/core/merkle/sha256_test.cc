@@ -11,7 +11,6 @@ TEST(Sha256Test, AgreesWithLibcryptoAtEveryLength) {
   std::string bytes;
   for (int i = 0; i < 300; ++i) {
     EXPECT_EQ(ViewOf(Sha256(bytes)), rfc::Sha256(bytes)) << i;
-    EXPECT_EQ(ViewOf(Sha256Of('\7', bytes, "second")), rfc::Sha256("\7" + bytes + "second")) << i;
     bytes.push_back(static_cast<char>(i * 7));
   }
 }
