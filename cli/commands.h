@@ -9,7 +9,7 @@
 
 namespace icepie::cli {
 
-void AddStreamCommands(CLI::App& app, Context& context);     // stream, append, import, read
+void AddStreamCommands(CLI::App& app, Context& context);     // stream, append, import, export, read
 void AddReadCommand(CLI::App& app, Context& context);        // read
 void AddSliceCommands(CLI::App& app, Context& context);      // slice
 void AddQueryCommand(CLI::App& app, Context& context);       // query

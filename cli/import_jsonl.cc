@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "cli/record_envelope.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "slices/timestamp_text.h"
@@ -58,8 +59,7 @@ class JsonLines : public ImportSource {
       if (absl::StripAsciiWhitespace(line).empty()) continue;
       if (++records_ <= file_.skip) continue;
       icepie::v1::Record record;
-      ICEPIE_RETURN_IF_ERROR(Check(line, &record));
-      record.set_payload(line.data(), line.size());
+      ICEPIE_RETURN_IF_ERROR(Take(line, &record));
       *batch->add_records() = std::move(record);
       bytes += size;
     }
@@ -124,6 +124,12 @@ class JsonLines : public ImportSource {
     return absl::OkStatus();
   }
 
+  absl::Status Take(absl::string_view line, icepie::v1::Record* record) {
+    if (file_.envelope) return Annotate(envelope_.Read(line, record), PlaceName(line_));
+    record->set_payload(line.data(), line.size());
+    return Check(line, record);
+  }
+
   // Whether the line is what it should be, and its event time.
   absl::Status Check(absl::string_view line, icepie::v1::Record* record) {
     if (!file_.check_json && file_.event_time.empty()) return absl::OkStatus();
@@ -154,12 +160,14 @@ class JsonLines : public ImportSource {
     return absl::OkStatus();
   }
 
-  std::string Place(int64_t line) const { return absl::StrCat(file_.path, ":", line, ": "); }
+  std::string Place(int64_t line) const { return absl::StrCat(PlaceName(line), ": "); }
+  std::string PlaceName(int64_t line) const { return absl::StrCat(file_.path, ":", line); }
 
   const ImportFile file_;
   const int fd_;
   const int64_t file_bytes_;  // -1: not a plain file
   simdjson::dom::parser parser_;
+  EnvelopeReader envelope_;
   std::string buffer_;
   size_t begin_ = 0;
   size_t scanned_ = 0;     // bytes after begin_ known to hold no line end

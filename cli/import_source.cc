@@ -28,6 +28,10 @@ absl::StatusOr<std::string> FormatOf(const ImportFile& file) {
 absl::StatusOr<std::unique_ptr<ImportSource>> ImportSource::Open(const ImportFile& file) {
   absl::StatusOr<std::string> format = FormatOf(file);
   if (!format.ok()) return format.status();
+  if (file.envelope && (*format != "jsonl" || !file.event_time.empty())) {
+    return absl::InvalidArgumentError(
+        "--envelope is for JSONL, and holds event times itself: without --event-time");
+  }
   if (*format == "jsonl") return OpenJsonLines(file);
   if (*format == "csv" || *format == "parquet") return OpenTable(file, *format);
   return absl::InvalidArgumentError(

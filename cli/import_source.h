@@ -19,6 +19,7 @@ struct ImportFile {
   int64_t skip = 0;    // records passed over at the beginning
   int64_t limit = std::numeric_limits<int64_t>::max();  // records of the file, the skipped counted
   std::string event_time;  // the column, or the member of a line's object, that is the event time
+  bool envelope = false;   // JSONL: lines of cli/record_envelope.h
   bool check_json = true;  // JSONL: refuse a line that is not well-formed JSON, by its number
 };
 

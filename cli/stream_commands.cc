@@ -1,9 +1,10 @@
-// stream create|list|describe, append, import
+// stream create|list|describe, append, import, export
 #include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "cli/commands.h"
+#include "cli/exporter.h"
 #include "cli/format.h"
 #include "cli/importer.h"
 #include "cli/table.h"
@@ -205,6 +206,9 @@ void AddImport(CLI::App& app, Context& context) {
   import->add_option("--event-time", request->file.event_time,
                      "the column, or the member of a JSONL record, that is the event time; text of "
                      "JSONL is ISO 8601, UTC unless it names an offset; null: the record has none");
+  import->add_flag(
+      "--envelope", request->file.envelope,
+      "JSONL as icepie export --envelope writes it: with keys, headers and event times");
   import->footer(
       "Rows of CSV and Parquet become JSON objects. JSON has no NaN and no infinity: such a "
       "number\n"
@@ -216,12 +220,38 @@ void AddImport(CLI::App& app, Context& context) {
 );
 }  // namespace icepie::cli
 
+void AddExport(CLI::App& app, Context& context) {
+  CLI::App* command = app.add_subcommand("export", "write a range of a stream into a file");
+  auto request = std::make_shared<ExportRequest>();
+  command->add_option("STREAM", request->stream)->required();
+  command->add_option("FILE", request->path, "JSONL or Parquet; - is standard output")->required();
+  command->add_option("--format", request->format, "else by the file's ending")
+      ->check(CLI::IsMember({"jsonl", "parquet"}));
+  command->add_flag("--envelope", request->envelope,
+                    "JSONL with position, offset, times, key and headers around each payload");
+  command->add_flag("--overwrite", request->overwrite, "replace the file when it exists");
+  command->add_option("--offset", request->from_offset, "first offset (default 0)")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--end-offset", request->end_offset, "exclusive (default: what there is now)")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--limit", request->limit, "at most so many records")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--key-prefix", request->key_prefix, "only records whose key begins so");
+  command->footer(
+      "Payloads are written byte for byte. Plain JSONL holds payloads without line ends only;\n"
+      "--envelope (base64 where needed; icepie import --envelope reads it) and Parquet hold all.");
+  command->callback([&context, request] {
+    context.action = [&context, request] { return RunExport(context, *request); };
+  });
+}
+
 }  // namespace
 
 void AddStreamCommands(CLI::App& app, Context& context) {
   AddStream(app, context);
   AddAppend(app, context);
   AddImport(app, context);
+  AddExport(app, context);
   AddReadCommand(app, context);
 }
 
