@@ -66,6 +66,8 @@ class JsonLines : public ImportSource {
     return absl::OkStatus();
   }
 
+  absl::StatusOr<int64_t> CountRecords() override { return records_; }
+
   int64_t TotalRecords() const override {
     if (file_bytes_ <= 0 || records_ == 0) return -1;
     const double share = static_cast<double>(taken_bytes_) / static_cast<double>(file_bytes_);

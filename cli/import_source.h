@@ -43,6 +43,9 @@ class ImportSource {
   // Records in the whole file within `limit`, the skipped counted: exact for Parquet, an estimate
   // by bytes for JSONL, -1 when it cannot be known.
   virtual int64_t TotalRecords() const = 0;
+
+  // Records in the whole file within `limit`, exactly. To be called when Fill has found the end.
+  virtual absl::StatusOr<int64_t> CountRecords() = 0;
 };
 
 // Since 1970.

@@ -135,6 +135,12 @@ class TableRows : public ImportSource {
 
   int64_t TotalRecords() const override { return total_; }
 
+  absl::StatusOr<int64_t> CountRecords() override {
+    ICEPIE_ASSIGN_OR_RETURN(
+        const auto cells, connection_->QueryCells(absl::StrCat("SELECT count(*) FROM ", reader_)));
+    return std::min(limit_, std::get<int64_t>(cells.at(0).at(0)));
+  }
+
  private:
   TableRows() = default;
 
@@ -154,6 +160,8 @@ class TableRows : public ImportSource {
     const std::string reader = Reader(file, format);
     ICEPIE_ASSIGN_OR_RETURN(const Columns columns, FindColumns(*connection_, reader));
     path_ = file.path;
+    reader_ = reader;
+    limit_ = file.limit;
     row_ = file.skip;
     check_rows_ = columns.nested_floats;
     ICEPIE_ASSIGN_OR_RETURN(statement_, connection_->Prepare(RowsSql(file, reader, columns)));
@@ -205,6 +213,8 @@ class TableRows : public ImportSource {
   std::optional<Chunk> chunk_;
   simdjson::dom::parser parser_;
   std::string path_;
+  std::string reader_;
+  int64_t limit_ = 0;
   bool check_rows_ = false;
   bool ended_ = false;
   int64_t row_ = 0;  // the last one taken, from 1

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -134,10 +135,12 @@ class Import {
   absl::StatusOr<int> Run() {
     ICEPIE_ASSIGN_OR_RETURN(const Stream stream, FindStream());
     request_.file.check_json = stream.format() != icepie::v1::PAYLOAD_FORMAT_BYTES;
-    was_empty_ = stream.end_offset() == 0;
-    if (request_.resume) request_.file.skip = stream.end_offset();
-    if (request_.file.skip >= request_.file.limit) return NothingToDo(stream.end_offset());
-    ICEPIE_ASSIGN_OR_RETURN(source_, ImportSource::Open(request_.file));
+    if (!request_.resume) request_.base_offset = stream.end_offset();
+    ICEPIE_RETURN_IF_ERROR(CheckBase(stream));
+    const int64_t stored = stream.end_offset() - request_.base_offset;
+    if (stored > 0 && stored >= request_.file.limit) return NothingToDo(stream.end_offset());
+    ICEPIE_ASSIGN_OR_RETURN(const bool complete, OpenAfter(stored));
+    if (complete) return NothingToDo(stream.end_offset());
     CatchInterrupts();
     const absl::Time start = absl::Now();
     ICEPIE_RETURN_IF_ERROR(Transfer(start));
@@ -146,6 +149,53 @@ class Import {
   }
 
  private:
+  absl::Status CheckBase(const Stream& stream) const {
+    if (request_.base_offset <= stream.end_offset()) return absl::OkStatus();
+    return absl::OutOfRangeError(absl::StrCat("--base-offset ", request_.base_offset,
+                                              " is beyond the end ", stream.end_offset(),
+                                              " of stream ", request_.stream));
+  }
+
+  // Opens the file behind the records that the stream already holds, `stored` if it holds no others
+  // beyond the base; true when that is the whole file.
+  absl::StatusOr<bool> OpenAfter(int64_t stored) {
+    skipped_ = stored;
+    ICEPIE_ASSIGN_OR_RETURN(std::optional<icepie::v1::Record> last, OpenAt(stored));
+    if (stored == 0) return false;
+    const bool complete = !last;
+    if (complete) {  // others may have been appended since
+      ICEPIE_ASSIGN_OR_RETURN(skipped_, source_->CountRecords());
+      ICEPIE_ASSIGN_OR_RETURN(last, OpenAt(skipped_));
+      if (skipped_ == 0) return true;
+    }
+    Client& client = context_.client();
+    icepie::v1::GetRecordRequest get;
+    get.mutable_stream_offset()->set_stream(request_.stream);
+    get.mutable_stream_offset()->set_offset(request_.base_offset + skipped_ - 1);
+    ICEPIE_ASSIGN_OR_RETURN(const icepie::v1::Record record,
+                            client.Call(client.core(), &Core::StubInterface::GetRecord, get));
+    if (last && last->payload() == record.payload()) return complete;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "record ", FormatCount(skipped_), " of ", request_.file.path, " is not at offset ",
+        get.stream_offset().offset(), " of stream ", request_.stream,
+        ", so there is nothing to resume: other records were appended, or the file has changed; if "
+        "the stream held records before the import began, say how many with --base-offset"));
+  }
+
+  // Opens the file behind its first `count` records; the last of these, if there is one.
+  absl::StatusOr<std::optional<icepie::v1::Record>> OpenAt(int64_t count) {
+    request_.file.skip = std::max<int64_t>(0, count - 1);
+    ICEPIE_ASSIGN_OR_RETURN(source_, ImportSource::Open(request_.file));
+    std::optional<icepie::v1::Record> last;
+    if (count == 0) return last;
+    AppendRecordsRequest batch;
+    BatchLimits one;
+    one.records_max = 1;
+    ICEPIE_RETURN_IF_ERROR(source_->Fill(one, &batch));
+    if (batch.records_size() == 1) last = batch.records(0);
+    return last;
+  }
+
   absl::StatusOr<Stream> FindStream() {
     Client& client = context_.client();
     icepie::v1::GetStreamRequest get;
@@ -167,7 +217,7 @@ class Import {
   absl::Status Transfer(absl::Time start) {
     grpc::ClientContext call_context;  // no deadline: a large file takes its time
     std::unique_ptr<AppendCall> call = context_.client().core().StreamAppendRecords(&call_context);
-    const RateMeter meter(request_.file.skip, start);
+    const RateMeter meter(skipped_, start);
     std::thread file_reader([this] { ReadFile(); });
     std::thread answer_reader([this, &call, &meter] { ReadAnswers(*call, meter); });
     SendBatches(*call);
@@ -183,7 +233,7 @@ class Import {
   }
 
   void ReadFile() {
-    int64_t end_offset = request_.file.skip;
+    int64_t end_offset = request_.base_offset + skipped_;
     while (!Interrupted()) {
       auto batch = std::make_unique<AppendRecordsRequest>();
       const absl::Status status = source_->Fill(request_.batch, batch.get());
@@ -226,7 +276,7 @@ class Import {
   ProgressState State(const RateMeter& meter) {
     ProgressState state;
     state.label = absl::StrCat("import ", request_.stream);
-    state.done = request_.file.skip + acknowledged_.records();
+    state.done = skipped_ + acknowledged_.records();
     state.total = total_;
     meter.Fill(&state, absl::Now());
     return state;
@@ -238,14 +288,16 @@ class Import {
     const auto detail = GetErrorDetail(status);
     // The daemon names the record by its place in the batch, which nobody sees.
     if (detail && !detail->violations.empty()) {
-      absl::StrAppend(&message, " (in the batch after record ",
-                      FormatCount(request_.file.skip + stored), " of ", request_.file.path, ")");
+      absl::StrAppend(&message, " (in the batch after record ", FormatCount(skipped_ + stored),
+                      " of ", request_.file.path, ")");
     }
     absl::StrAppend(&message, "; ", FormatCounted(stored, "record"), " stored");
-    // A stream that held other records before would have as many of the file's passed over.
-    if (request_.resume || (stored > 0 && was_empty_)) {
+    if (request_.resume || stored > 0) {
       absl::StrAppend(&message, ", go on with: icepie import ", request_.stream, " ",
                       request_.file.path, " --resume");
+      if (request_.base_offset > 0) {
+        absl::StrAppend(&message, " --base-offset ", request_.base_offset);
+      }
     }
     return MakeError(status.code(), message, detail.value_or(ErrorDetail{}));
   }
@@ -280,7 +332,7 @@ class Import {
   BatchQueue queue_;
   Acknowledged acknowledged_;
   std::atomic<int64_t> total_{-1};
-  bool was_empty_ = false;
+  int64_t skipped_ = 0;  // records of the file that the stream already holds
 };
 
 }  // namespace

@@ -15,9 +15,13 @@ struct ImportRequest {
   ImportFile file;
   BatchLimits batch;
   bool create = false;  // the stream when it is missing, of format JSON
-  // Passes over as many records of the file as the stream already holds, and appends each batch
-  // only if the stream still ends where it should: run again after anything, nothing is doubled.
+  // Goes on after an import of this file that was interrupted, however (a signal, a crash, the
+  // daemon's end): passes over as many records of the file as the stream holds beyond
+  // `base_offset`, if the last of them is the same, and appends each batch only if the stream still
+  // ends where it should. Nothing is doubled, and nothing of another origin is taken for the
+  // file's.
   bool resume = false;
+  int64_t base_offset = 0;  // what the stream held before the file's first record
 };
 
 // Shows progress on standard error and the summary on standard output. Errors say how many records

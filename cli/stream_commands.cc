@@ -198,7 +198,12 @@ void AddImport(CLI::App& app, Context& context) {
       ->check(CLI::IsMember({"jsonl", "csv", "parquet"}));
   import->add_flag("--create", request->create, "create the stream when it is missing");
   import->add_flag("--resume", request->resume,
-                   "pass over what the stream already holds; nothing is doubled");
+                   "go on after an interrupted import of this file; nothing is doubled");
+  import
+      ->add_option("--base-offset", request->base_offset,
+                   "with --resume: records that the stream held before the import (default 0)")
+      ->check(CLI::NonNegativeNumber)
+      ->needs("--resume");
   import->add_option("--batch-records", request->batch.records_max, "records of one batch")
       ->check(CLI::Range(1, 65536));
   import->add_option("--limit", request->file.limit, "only the first N records of the file")

@@ -146,6 +146,39 @@ TEST_F(StreamCommandsTest, ResumeDoublesNothing) {
               HasSubstr("{\"n\":300}"));
 }
 
+TEST_F(StreamCommandsTest, ResumeTakesNothingOfAnotherOriginForTheFiles) {
+  const std::string file = Write("a.jsonl", Lines(0, 100));
+  Run({"stream", "create", "flights"});
+  Run({"append", "flights"}, Lines(500, 520));
+  const Outcome refused = Run({"import", "flights", file, "--resume"});
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_THAT(refused.err, HasSubstr("record 20 of"));
+  EXPECT_THAT(refused.err, HasSubstr("--base-offset"));
+  EXPECT_EQ(EndOffset("flights"), 20);
+
+  // As it ends after an interruption: a part of the file behind what was there.
+  Run({"append", "flights"}, Lines(0, 30));
+  const Outcome resumed = Run({"import", "flights", file, "--resume", "--base-offset", "20"});
+  EXPECT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_EQ(EndOffset("flights"), 120);
+  EXPECT_THAT(Run({"read", "flights", "--offset", "50", "--limit", "1"}).out,
+              HasSubstr("{\"n\":30}"));
+  EXPECT_EQ(Run({"import", "flights", file, "--resume", "--base-offset", "121"}).code, 1);
+  EXPECT_EQ(Run({"import", "flights", file, "--base-offset", "20"}).code, 1);
+
+  // Whole, and others after it.
+  Run({"append", "flights"}, Lines(900, 910));
+  for (const std::string& name : {"a.jsonl", "a.csv"}) {
+    std::string csv = "n\n";
+    for (int i = 0; i < 100; ++i) csv += std::to_string(i) + "\n";
+    const std::string path = name == "a.csv" ? Write(name, csv) : file;
+    const Outcome again = Run({"import", "flights", path, "--resume", "--base-offset", "20"});
+    EXPECT_EQ(again.code, 0) << again.err;
+    EXPECT_THAT(again.out, StartsWith("nothing to do"));
+  }
+  EXPECT_EQ(EndOffset("flights"), 130);
+}
+
 TEST_F(StreamCommandsTest, BadLineStopsTheImportWhereItIs) {
   const std::string file = Write("a.jsonl", Lines(0, 200) + "{\"n\":\n" + Lines(201, 300));
   const Outcome outcome = Run({"import", "flights", file, "--create", "--batch-records", "50"});

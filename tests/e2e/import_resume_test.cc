@@ -1,0 +1,154 @@
+// An import that is killed in the middle, or whose daemon is, goes on without a double and without
+// a hole: the real programs, for every format.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "slices/duckdb.h"
+#include "tests/e2e/daemon_fixture.h"
+
+extern char** environ;
+
+namespace icepie::testing {
+namespace {
+
+constexpr int64_t kRecords = 200'000;
+
+class ImportResumeTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  ImportResumeTest() {
+    std::string pattern = ::testing::TempDir() + "icepie-import-XXXXXX";
+    directory_ = mkdtemp(pattern.data());
+  }
+  ~ImportResumeTest() override { std::filesystem::remove_all(directory_); }
+
+  static std::string Payload(int64_t n) {
+    return "{\"n\":" + std::to_string(n) + ",\"text\":\"record number " + std::to_string(n) + "\"}";
+  }
+
+  // The file, in the format that the test is about.
+  std::string MakeFile() {
+    const std::string path = directory_ + "/records." + GetParam();
+    if (GetParam() == "parquet") {
+      auto database = slices::DuckDatabase::OpenInMemory({});
+      auto connection = slices::DuckConnection::Connect(**database);
+      EXPECT_TRUE((*connection)
+                      ->Run("COPY (SELECT n, 'record number ' || n AS text FROM range(" +
+                            std::to_string(kRecords) + ") r(n)) TO '" + path + "'")
+                      .ok());
+      return path;
+    }
+    std::ofstream file(path);
+    if (GetParam() == "csv") file << "n,text\n";
+    for (int64_t n = 0; n < kRecords; ++n) {
+      if (GetParam() == "csv") file << n << ",record number " << n << '\n';
+      if (GetParam() == "jsonl") file << Payload(n) << '\n' << (n % 7 == 0 ? "\n" : "");
+    }
+    return path;
+  }
+
+  pid_t StartImport(const std::string& file) {
+    const char* bin = std::getenv("ICEPIE_BIN");
+    std::vector<std::string> arguments = {std::string(bin != nullptr ? bin : ".") + "/icepie",
+                                          "--address",
+                                          daemon_.grpc_address(),
+                                          "import",
+                                          "records",
+                                          file,
+                                          "--resume",
+                                          "--batch-records",
+                                          "100"};
+    std::vector<char*> pointers;
+    for (std::string& argument : arguments) pointers.push_back(argument.data());
+    pointers.push_back(nullptr);
+    pid_t pid = 0;
+    EXPECT_EQ(posix_spawn(&pid, pointers[0], nullptr, nullptr, pointers.data(), environ), 0);
+    return pid;
+  }
+
+  static int Wait(pid_t pid) {
+    int status = 0;
+    EXPECT_EQ(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+  }
+
+  int64_t EndOffset() {
+    icepie::v1::GetStreamRequest request;
+    request.set_name("records");
+    icepie::v1::Stream stream;
+    const auto status =
+        daemon_.Core()->GetStream(Within(absl::Seconds(10)).get(), request, &stream);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return stream.end_offset();
+  }
+
+  // Waits until more than `records` have come; the import is then in the middle of its work.
+  bool Beyond(int64_t records) {
+    return Eventually([&] { return EndOffset() > records; }, absl::Seconds(60));
+  }
+
+  void ExpectEveryRecordOnce() {
+    ASSERT_EQ(EndOffset(), kRecords);
+    icepie::v1::ReadRecordsRequest request;
+    request.add_streams("records");
+    const auto context = Within(absl::Seconds(60));
+    const auto stub = daemon_.Core();
+    const auto reader = stub->ReadRecords(context.get(), request);
+    icepie::v1::ReadRecordsResponse part;
+    int64_t n = 0;
+    while (reader->Read(&part)) {
+      for (const auto& record : part.records()) {
+        ASSERT_EQ(record.offset(), n);
+        ASSERT_EQ(record.payload(), Payload(n));
+        ++n;
+      }
+    }
+    EXPECT_TRUE(reader->Finish().ok());
+    EXPECT_EQ(n, kRecords);
+  }
+
+  DaemonFixture daemon_;
+  std::string directory_;
+};
+
+TEST_P(ImportResumeTest, KillsCostNothingAndDoubleNothing) {
+  daemon_.Start();
+  ASSERT_TRUE(daemon_.CreateStream("records").ok());
+  const std::string file = MakeFile();
+  int64_t stored = 0;
+  for (int round = 0; round < 3; ++round) {
+    const pid_t import = StartImport(file);
+    ASSERT_TRUE(Beyond(stored + 2000));
+    kill(import, SIGKILL);
+    EXPECT_EQ(Wait(import), 128 + SIGKILL) << "it was done before it could be killed";
+    // What it had sent is taken or not, but soon decided.
+    daemon_.Kill();
+    daemon_.Start();
+    stored = EndOffset();
+    EXPECT_LT(stored, kRecords);
+  }
+  const pid_t cut_off = StartImport(file);
+  ASSERT_TRUE(Beyond(stored + 2000));
+  daemon_.Kill();
+  EXPECT_EQ(Wait(cut_off), 1);
+  daemon_.Start();
+  EXPECT_LT(EndOffset(), kRecords);
+  EXPECT_EQ(Wait(StartImport(file)), 0);
+  ExpectEveryRecordOnce();
+  EXPECT_EQ(Wait(StartImport(file)), 0);
+  EXPECT_EQ(EndOffset(), kRecords);
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, ImportResumeTest, ::testing::Values("jsonl", "csv", "parquet"),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace icepie::testing
