@@ -26,8 +26,12 @@ bool IsHealthy(const Slice& slice) {
 std::string DomainOf(const std::string& slice) { return slice.substr(0, slice.find('.')); }
 
 std::string CoreText(const ServerStatus& status) {
-  return status.core_read_only() ? absl::StrCat("READ ONLY (", status.core_read_only_cause(), ")")
-                                 : "OK";
+  if (status.core_read_only()) {
+    return absl::StrCat("READ ONLY (", status.core_read_only_cause(), ")");
+  }
+  if (!status.core_disk_full()) return "OK";
+  return absl::StrCat("DISK FULL (", status.core_disk_free_bytes() >> 20,
+                      " MiB free; appends are refused until there is space)");
 }
 
 // "41 fresh, 1 FAULTED".
@@ -111,7 +115,8 @@ absl::StatusOr<int> Status(Context& context) {
   std::set<std::string> domains;
   for (const Slice& slice : status.slices()) domains.insert(DomainOf(slice.name()));
   const std::string core = absl::StrCat("core ", CoreText(status));
-  context.out() << (status.core_read_only() ? context.terminal.Red(core) : core) << "  head "
+  const bool well = !status.core_read_only() && !status.core_disk_full();
+  context.out() << (well ? core : context.terminal.Red(core)) << "  head "
                 << FormatCount(status.head_position()) << "    "
                 << FormatCounted(static_cast<int64_t>(domains.size()), "domain") << ", "
                 << FormatCounted(status.slices_size(), "slice") << ": " << StatesText(status)

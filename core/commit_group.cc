@@ -55,14 +55,19 @@ absl::Status CommitGroup::Check(const PreparedAppend& append) {
   return failed == nullptr ? absl::OkStatus() : ConditionFailed(*failed, actual);
 }
 
-void CommitGroup::Add(PreparedAppend append) {
+void CommitGroup::Refuse(PreparedAppend append, const absl::Status& why) {
+  if (append.chain) append.chain->failed.store(true);
   Planned& planned = planned_.emplace_back();
   planned.append = std::move(append);
-  planned.refused = Check(planned.append);
-  if (!planned.refused.ok()) {
-    if (planned.append.chain) planned.append.chain->failed.store(true);
-    return;
+  planned.refused = why;
+}
+
+void CommitGroup::Add(PreparedAppend append) {
+  if (const absl::Status refused = Check(append); !refused.ok()) {
+    return Refuse(std::move(append), refused);
   }
+  Planned& planned = planned_.emplace_back();
+  planned.append = std::move(append);
   planned.result.first_position = head_;
   planned.result.ingest_time_us = ingest_time_us_;
   for (const AppendRun& run : planned.append.runs) {

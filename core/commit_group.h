@@ -26,6 +26,9 @@ class CommitGroup {
   // answer comes with Answer().
   void Add(PreparedAppend append);
 
+  // Takes it in only to answer it with `why`.
+  void Refuse(PreparedAppend append, const absl::Status& why);
+
   // The blocks, once everything is added. Neighbouring small runs of a stream share one.
   std::vector<LogEntry> TakeEntries();
 

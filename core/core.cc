@@ -25,25 +25,29 @@ namespace {
 
 class CoreImpl final : public Core {
  public:
-  CoreImpl(CoreOptions options, std::unique_ptr<DataLock> lock, RecoveredCore recovered)
+  CoreImpl(CoreOptions options, std::unique_ptr<DataLock> lock, std::unique_ptr<DiskSpace> space,
+           RecoveredCore recovered)
       : options_(std::move(options)),
         lock_(std::move(lock)),
         store_(std::move(recovered.store)),
         streams_(std::move(recovered.streams)),
         mark_(std::move(recovered.mark)),
+        space_(std::move(space)),
         tree_(std::move(recovered.tree)) {
     head_.Advance(recovered.head);
     if (!recovered.read_only_cause.empty()) {
       guard_.Trip(recovered.read_only_cause);
       return;
     }
-    sequencer_ =
-        std::make_unique<Sequencer>(Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
-                                                     options_.merkle_tree ? &tree_ : nullptr},
-                                    options_.queue_bytes_max, recovered.last_ingest_time_us);
+    sequencer_ = std::make_unique<Sequencer>(
+        Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
+                         options_.merkle_tree ? &tree_ : nullptr, space_.get()},
+        options_.queue_bytes_max, recovered.last_ingest_time_us);
   }
 
   std::string ReadOnlyCause() const override { return guard_.cause(); }
+
+  DiskState Disk() const override { return {space_->full(), space_->free_bytes()}; }
 
   absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) override {
     return Create(name, format, /*internal=*/false);
@@ -105,7 +109,7 @@ class CoreImpl final : public Core {
   }
 
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
-    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    ICEPIE_RETURN_IF_ERROR(CheckChange());
     std::vector<CatalogChange> own;
     own.reserve(changes.size());
     for (const auto& [key, value] : changes) {
@@ -125,7 +129,7 @@ class CoreImpl final : public Core {
 
  private:
   absl::StatusOr<StreamInfo> Create(absl::string_view name, PayloadFormat format, bool internal) {
-    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    ICEPIE_RETURN_IF_ERROR(CheckChange());
     const absl::StatusOr<Stream*> stream = streams_->Create(*store_, name, format, internal);
     ICEPIE_RETURN_IF_ERROR(TripOnFailure(stream.status()));
     return InfoOf(**stream);
@@ -148,6 +152,13 @@ class CoreImpl final : public Core {
     return status;
   }
 
+  // Small changes go on while the disk is too full for records.
+  absl::Status CheckChange() {
+    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    space_->Update();
+    return space_->CheckReserve();
+  }
+
   absl::Status CheckReadable() const {
     return store_ == nullptr ? guard_.Check() : absl::OkStatus();
   }
@@ -159,6 +170,7 @@ class CoreImpl final : public Core {
   const std::unique_ptr<LogStore> store_;
   const std::unique_ptr<StreamRegistry> streams_;
   const std::unique_ptr<HighWaterMark> mark_;
+  const std::unique_ptr<DiskSpace> space_;
   TileWriter tree_;                       // the sequencer's
   std::unique_ptr<Sequencer> sequencer_;  // nullptr when opened read-only; first to go
 };
@@ -168,7 +180,8 @@ absl::Status CheckOptions(const CoreOptions& options) {
   constexpr int64_t kRecordBytesMax = kBlockRawBytesMax / 2;
   if (options.directory.empty() || options.record_bytes_max < 1 ||
       options.record_bytes_max > kRecordBytesMax || options.batch_bytes_max < 1 ||
-      options.batch_records_max < 1 || options.queue_bytes_max < 1) {
+      options.batch_records_max < 1 || options.queue_bytes_max < 1 || options.free_bytes_min < 0 ||
+      options.ballast_bytes < 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "core limits must be positive, and record_bytes_max at most ", kRecordBytesMax));
   }
@@ -181,9 +194,13 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
   ICEPIE_RETURN_IF_ERROR(CheckOptions(options));
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory));
   ICEPIE_ASSIGN_OR_RETURN(std::unique_ptr<DataLock> lock, DataLock::Acquire(options.directory));
+  auto space = std::make_unique<DiskSpace>(DiskSpace::Options{
+      options.directory, options.free_bytes_min, options.ballast_bytes, options.free_bytes});
+  space->Update();  // opening needs room too: a full disk gives the ballast back first
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered,
                           RecoverCore(options.directory, options.merkle_tree));
-  return std::make_unique<CoreImpl>(options, std::move(lock), std::move(recovered));
+  return std::make_unique<CoreImpl>(options, std::move(lock), std::move(space),
+                                    std::move(recovered));
 }
 
 absl::StatusOr<AppendResult> Core::AppendAndWait(AppendBatch batch) {

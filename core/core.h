@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "core/disk_space.h"
 #include "core/record.h"
 
 namespace icepie {
@@ -62,12 +63,20 @@ struct AppendResult {
   int64_t ingest_time_us = 0;
 };
 
+struct DiskState {
+  bool full = false;
+  int64_t free_bytes = 0;  // at the last look; 0 when the disk is not watched
+};
+
 struct CoreOptions {
   std::string directory;
   int64_t record_bytes_max = int64_t{1} << 20;
   int64_t batch_bytes_max = int64_t{3} << 20;
   int64_t batch_records_max = 65536;
   int64_t queue_bytes_max = int64_t{64} << 20;
+  int64_t free_bytes_min = 0;  // core/disk_space.h; 0: the disk is not watched
+  int64_t ballast_bytes = 0;
+  FreeBytesSource free_bytes = FreeBytesOf;
   bool merkle_tree =
       true;  // false measures what the tree costs; the next opening with it builds it
 };
@@ -97,6 +106,10 @@ class Core {
 
   // Why appends are refused; empty when they are not.
   virtual std::string ReadOnlyCause() const = 0;
+
+  // Whether appends are refused because the disk is nearly full. The daemon's own changes go on
+  // from a reserve, and appends by themselves once there is space again.
+  virtual DiskState Disk() const = 0;
 
   // An equal stream is returned, one of another format is ALREADY_EXISTS/STREAM_EXISTS.
   virtual absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) = 0;

@@ -6,6 +6,7 @@
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/listener.h>
 #include <rocksdb/options.h>
+#include <rocksdb/sst_file_manager.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 #include <spdlog/spdlog.h>
@@ -179,13 +180,17 @@ void DropMissingTree(const rocksdb::DBOptions& database, const std::string& dire
 
 class RocksLogStore final : public LogStore {
  public:
-  RocksLogStore(std::unique_ptr<rocksdb::DB> db, std::vector<rocksdb::ColumnFamilyHandle*> families)
-      : db_(std::move(db)),
+  RocksLogStore(std::shared_ptr<rocksdb::SstFileManager> files, std::unique_ptr<rocksdb::DB> db,
+                std::vector<rocksdb::ColumnFamilyHandle*> families)
+      : files_(std::move(files)),
+        db_(std::move(db)),
         families_(std::move(families)),
         log_(families_[1]),
         index_(families_[2]),
         catalog_(families_[3]),
-        tree_(families_.size() > 4 ? families_[4] : nullptr) {}
+        tree_(families_.size() > 4 ? families_[4] : nullptr) {
+    files_->SetCompactionBufferSize(kBeyondAnyDisk);
+  }
 
   ~RocksLogStore() override {
     for (rocksdb::ColumnFamilyHandle* family : families_) {
@@ -214,6 +219,15 @@ class RocksLogStore final : public LogStore {
     ICEPIE_RETURN_IF_ERROR(AddTree(tree, batch));
     ICEPIE_RETURN_IF_ERROR(AddCatalog(changes, batch));
     return WriteSynced(batch);
+  }
+
+  // RocksDB compares a compaction's size with what it may still use of a quota for its tables. The
+  // quota itself must never be reached, since that would end all writes: so both it and the part
+  // that compactions must leave are raised by more than any disk has.
+  void LimitCompactions(int64_t bytes) override {
+    const uint64_t limit =
+        files_->GetTotalSize() + static_cast<uint64_t>(std::max<int64_t>(bytes, 0));
+    files_->SetMaxAllowedSpaceUsage(limit + kBeyondAnyDisk);
   }
 
   absl::Status ChangeCatalog(absl::Span<const CatalogChange> changes) override {
@@ -345,6 +359,9 @@ class RocksLogStore final : public LogStore {
     return absl::WrapUnique(db_->NewIterator(rocksdb::ReadOptions(), family));
   }
 
+  static constexpr uint64_t kBeyondAnyDisk = uint64_t{1} << 60;
+
+  const std::shared_ptr<rocksdb::SstFileManager> files_;
   const std::unique_ptr<rocksdb::DB> db_;
   const std::vector<rocksdb::ColumnFamilyHandle*> families_;
   rocksdb::ColumnFamilyHandle* const log_;
@@ -356,7 +373,8 @@ class RocksLogStore final : public LogStore {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
-  const rocksdb::DBOptions database = DatabaseOptions(options);
+  rocksdb::DBOptions database = DatabaseOptions(options);
+  database.sst_file_manager.reset(rocksdb::NewSstFileManager(database.env));
   std::vector<rocksdb::ColumnFamilyDescriptor> families = Families();
   if (options.mode != Mode::kReadWrite) DropMissingTree(database, options.directory, families);
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
@@ -367,7 +385,8 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
           : rocksdb::DB::OpenForReadOnly(database, options.directory, families, &handles, &db);
   ICEPIE_RETURN_IF_ERROR(FromRocks(status, absl::StrCat("open ", options.directory)));
   ICEPIE_CHECK(handles.size() == families.size());
-  return std::make_unique<RocksLogStore>(absl::WrapUnique(db), std::move(handles));
+  return std::make_unique<RocksLogStore>(database.sst_file_manager, absl::WrapUnique(db),
+                                         std::move(handles));
 }
 
 bool LogStore::Exists(const std::string& directory) {

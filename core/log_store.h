@@ -86,6 +86,9 @@ class LogStore {
   virtual absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
       absl::string_view prefix) const = 0;
 
+  // From now on no compaction begins that would write more than `bytes`; it is tried again later.
+  virtual void LimitCompactions(int64_t bytes) = 0;
+
   // The last block in position order, and the last of a stream; nullopt when there is none.
   virtual absl::StatusOr<std::optional<BlockPlace>> LastPlace() const = 0;
   virtual absl::StatusOr<std::optional<std::string>> LastBlock(uint32_t stream_id) const = 0;

@@ -1,5 +1,6 @@
 #include "core/prepared_append.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/base/status.h"
@@ -56,6 +57,8 @@ int64_t MemoryBytes(const AppendRun& run) {
   return fixed + run.framed_bytes + kRecordBytes * run.record_count;
 }
 
+bool IsInternal(const Stream* stream) { return stream->name.front() == '_'; }
+
 }  // namespace
 
 absl::Status ChainBroken() {
@@ -72,6 +75,7 @@ absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vecto
     append.conditions.push_back({stream, condition.end_offset});
   }
   append.chain = std::move(batch.chain);
+  append.internal = std::all_of(streams.begin(), streams.end(), IsInternal);
   append.runs = CutIntoRuns(std::move(batch.records), streams);
   for (AppendRun& run : append.runs) {
     if (with_leaves) PrepareLeaves(run);

@@ -40,6 +40,7 @@ struct PreparedAppend {
   std::vector<StreamCondition> conditions;
   std::shared_ptr<AppendChain> chain;
   int64_t memory_bytes = 0;  // what it holds while it waits
+  bool internal = false;     // the daemon's own: goes on when the disk is too full for clients
   Core::AppendDone done;
 };
 

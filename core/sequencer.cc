@@ -19,6 +19,7 @@ constexpr int64_t kGroupBytesMax = int64_t{8} << 20;
 constexpr size_t kGroupAppendsMax = 4096;
 
 constexpr absl::Duration kMarkSyncInterval = absl::Seconds(1);
+constexpr absl::Duration kDiskFullInterval = absl::Milliseconds(100);  // until space is looked for
 constexpr int64_t kQueueFullRetryMs = 200;
 
 absl::Status QueueFull(int64_t queue_bytes_max) {
@@ -58,6 +59,7 @@ Sequencer::~Sequencer() {
 
 absl::Status Sequencer::Submit(PreparedAppend& append) {
   ICEPIE_RETURN_IF_ERROR(parts_.guard->Check());
+  if (!append.internal) ICEPIE_RETURN_IF_ERROR(parts_.space->CheckAppend());
   {
     const MutexLock lock(mutex_);
     const bool first = queue_bytes_ == 0;  // one append may be larger than the whole queue
@@ -75,10 +77,11 @@ std::vector<PreparedAppend> Sequencer::TakeGroup() {
   std::vector<PreparedAppend> group;
   const MutexLock lock(mutex_);
   while (queue_.empty() && !stopping_) {
-    if (mark_is_synced_) {
+    const bool full = parts_.space->full();
+    if (mark_is_synced_ && !full) {
       changed_.Wait(mutex_);
-    } else if (!changed_.WaitFor(mutex_, kMarkSyncInterval)) {
-      return group;  // time to sync the mark
+    } else if (!changed_.WaitFor(mutex_, full ? kDiskFullInterval : kMarkSyncInterval)) {
+      return group;  // time to sync the mark, or to look for space
     }
   }
   int64_t bytes = 0;
@@ -94,6 +97,7 @@ void Sequencer::Run() {
   while (true) {
     std::vector<PreparedAppend> group = TakeGroup();
     const bool idle = group.empty();
+    LookAtDisk();
     if (!idle) Commit(std::move(group));
     if (!mark_is_synced_ && (idle || absl::Now() - mark_sync_time_ >= kMarkSyncInterval)) {
       SyncMark();
@@ -107,10 +111,17 @@ void Sequencer::Commit(std::vector<PreparedAppend> appends) {
   last_ingest_time_us_ =
       std::max<int64_t>(last_ingest_time_us_, absl::GetCurrentTimeNanos() / 1000);
   CommitGroup group(parts_.head->position(), last_ingest_time_us_, parts_.tree);
+  const absl::Status room = parts_.space->CheckAppend();
+  const absl::Status reserve = parts_.space->CheckReserve();
   int64_t bytes = 0;
   for (PreparedAppend& append : appends) {
     bytes += append.memory_bytes;
-    group.Add(std::move(append));
+    const absl::Status& space = append.internal ? reserve : room;
+    if (space.ok()) {
+      group.Add(std::move(append));
+    } else {
+      group.Refuse(std::move(append), space);
+    }
   }
   const absl::Status status = Store(group.TakeEntries(), group.end_position());
   if (status.ok()) {
@@ -122,6 +133,12 @@ void Sequencer::Commit(std::vector<PreparedAppend> appends) {
     queue_bytes_ -= bytes;
   }
   group.Answer(status);
+}
+
+void Sequencer::LookAtDisk() {
+  if (!parts_.space->watched()) return;
+  parts_.space->Update();
+  parts_.store->LimitCompactions(parts_.space->room_bytes());
 }
 
 absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_position) {

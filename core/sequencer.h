@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "core/committed_head.h"
+#include "core/disk_space.h"
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
 #include "core/merkle/tiles.h"
@@ -30,6 +31,7 @@ class Sequencer {
     CommittedHead* head = nullptr;
     ReadOnlyGuard* guard = nullptr;
     TileWriter* tree = nullptr;  // as large as the head; nullptr: no tree is kept
+    DiskSpace* space = nullptr;
   };
   // `last_ingest_time_us` is the newest record's: ingest times never go back, whatever the clock
   // does.
@@ -37,13 +39,15 @@ class Sequencer {
   ~Sequencer();
 
   // Queues `append`; its `done` is called from the sequencer's thread. On an error (FAILED_
-  // PRECONDITION/CORE_READ_ONLY, RESOURCE_EXHAUSTED/APPEND_QUEUE_FULL) `append` is left as it is.
+  // PRECONDITION/CORE_READ_ONLY, RESOURCE_EXHAUSTED/APPEND_QUEUE_FULL or CORE_DISK_FULL) `append`
+  // is left as it is.
   absl::Status Submit(PreparedAppend& append);
 
  private:
   void Run();
   std::vector<PreparedAppend> TakeGroup();
   void Commit(std::vector<PreparedAppend> appends);
+  void LookAtDisk();
   absl::Status Store(const std::vector<LogEntry>& entries, int64_t end_position);
   void SyncMark();
 

@@ -61,6 +61,8 @@ CoreOptions MakeCoreOptions(const Settings& settings, const std::string& data) {
   options.batch_bytes_max = settings.core().batch_bytes_max();
   options.batch_records_max = settings.core().batch_records_max();
   options.queue_bytes_max = settings.core().queue_bytes_max();
+  options.free_bytes_min = settings.core().free_bytes_min();
+  options.ballast_bytes = settings.core().ballast_bytes();
   return options;
 }
 

@@ -154,6 +154,9 @@ v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity) c
   out.set_head_position(core_.head_position());
   out.set_core_read_only_cause(core_.ReadOnlyCause());
   out.set_core_read_only(!out.core_read_only_cause().empty());
+  const DiskState disk = core_.Disk();
+  out.set_core_disk_full(disk.full);
+  out.set_core_disk_free_bytes(disk.free_bytes);
   for (const auto& domain : catalog_.Domains()) AddSlices(*domain, out.mutable_slices());
   std::stable_sort(
       out.mutable_slices()->begin(), out.mutable_slices()->end(),

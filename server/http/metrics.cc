@@ -67,8 +67,12 @@ Labels WorkerLabels(const WorkerStatus& worker) {
 void WriteCore(const ServerStatus& status, Writer* out) {
   out->Family("icepie_core_head_position", "gauge", "Number of records in the raw core.");
   out->Sample({}, static_cast<double>(status.head_position()));
-  out->Family("icepie_core_read_only", "gauge", "1 while appends are refused.");
+  out->Family("icepie_core_read_only", "gauge", "1 while the core takes no change.");
   out->Sample({}, status.core_read_only() ? 1 : 0);
+  out->Family("icepie_core_disk_full", "gauge", "1 while appends are refused for want of space.");
+  out->Sample({}, status.core_disk_full() ? 1 : 0);
+  out->Family("icepie_core_disk_free_bytes", "gauge", "Free on the core's disk at the last look.");
+  out->Sample({}, static_cast<double>(status.core_disk_free_bytes()));
   out->Family("icepie_build_info", "gauge", "The running version.");
   out->Sample({{"version", status.version()}}, 1);
   out->Family("icepie_start_time_seconds", "gauge", "When the daemon started, Unix time.");

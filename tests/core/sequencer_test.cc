@@ -69,7 +69,7 @@ class SequencerTest : public testing::Test {
     stream_ = *streams_.Create(*store_, "a", PayloadFormat::kJson, /*internal=*/false);
     mark_ = *HighWaterMark::Open(directory_.path() + "/mark", 0);
     sequencer_ = std::make_unique<Sequencer>(
-        Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_, &tree_}, 1 << 20, 0);
+        Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_, &tree_, &space_}, 1 << 20, 0);
   }
 
   // The answer to a batch of `count` records.
@@ -93,6 +93,7 @@ class SequencerTest : public testing::Test {
   CommittedHead head_;
   ReadOnlyGuard guard_;
   TileWriter tree_;
+  DiskSpace space_{{}};
   std::unique_ptr<Sequencer> sequencer_;
 };
 

@@ -25,6 +25,7 @@ class RefusingCore final : public Core {
   bool refuses = false;
 
   std::string ReadOnlyCause() const override { return refuses ? "test" : ""; }
+  DiskState Disk() const override { return core_.Disk(); }
   absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) override {
     return core_.CreateStream(name, format);
   }

@@ -104,6 +104,8 @@ ServerStatus Status() {
   ServerStatus status;
   status.set_version("0.1.0");
   status.set_head_position(81'204'990);
+  status.set_core_disk_full(true);
+  status.set_core_disk_free_bytes(41);
   auto* slice = status.add_slices();
   slice->set_name("payments.volume");
   slice->set_state(icepie::v1::FROZEN);
@@ -417,7 +419,8 @@ TEST_F(HttpServerTest, Metrics) {
   EXPECT_EQ(answer.headers.at("content-type"), "text/plain; version=0.0.4; charset=utf-8");
   for (const char* line :
        {"# TYPE icepie_core_head_position gauge\nicepie_core_head_position 81204990\n",
-        "icepie_core_read_only 0\n",
+        "icepie_core_read_only 0\n", "icepie_core_disk_full 1\n",
+        "icepie_core_disk_free_bytes 41\n",
         "icepie_slice_state{domain=\"payments\",slice=\"volume\",state=\"FROZEN\"} 1\n",
         "icepie_slice_state{domain=\"payments\",slice=\"volume\",state=\"RUNNING\"} 0\n",
         "icepie_slice_stale{domain=\"payments\",slice=\"volume\"} 1\n",

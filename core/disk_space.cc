@@ -1,0 +1,116 @@
+#include "core/disk_space.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+
+namespace icepie {
+namespace {
+
+constexpr int64_t kStatBlockBytes = 512;  // the unit of st_blocks, whatever the file system's is
+constexpr int64_t kReserveDivisor = 8;
+constexpr int64_t kHealDivisor = 4;
+
+}  // namespace
+
+absl::StatusOr<int64_t> FreeBytesOf(const std::string& path) {
+  struct statvfs disk {};
+  if (::statvfs(path.c_str(), &disk) != 0) return ErrnoError(errno, absl::StrCat("statvfs ", path));
+  return static_cast<int64_t>(disk.f_bavail) * static_cast<int64_t>(disk.f_frsize);
+}
+
+DiskSpace::DiskSpace(Options options)
+    : options_(std::move(options)), ballast_path_(options_.directory + "/ballast") {
+  const MutexLock lock(mutex_);
+  has_ballast_ = HasBallast();
+}
+
+int64_t DiskSpace::BytesToHeal() const {
+  return options_.free_bytes_min + options_.free_bytes_min / kHealDivisor + options_.ballast_bytes;
+}
+
+bool DiskSpace::HasBallast() const {
+  struct stat file {};
+  return options_.ballast_bytes > 0 && ::stat(ballast_path_.c_str(), &file) == 0 &&
+         file.st_size == options_.ballast_bytes &&
+         static_cast<int64_t>(file.st_blocks) * kStatBlockBytes >= options_.ballast_bytes;
+}
+
+bool DiskSpace::MakeBallast() {
+  const int fd = ::open(ballast_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  int error = fd < 0 ? errno : 0;
+  // Not posix_fallocate: where the file system has no fallocate it writes every block.
+  if (fd >= 0 && ::fallocate(fd, 0, 0, options_.ballast_bytes) != 0) error = errno;
+  if (fd >= 0) ::close(fd);
+  has_ballast_ = error == 0;
+  if (has_ballast_) return true;
+  ::unlink(ballast_path_.c_str());
+  if (!std::exchange(ballast_failed_, true)) {
+    spdlog::warn("core: {} of {} bytes cannot be made ({})", ballast_path_, options_.ballast_bytes,
+                 std::strerror(error));
+  }
+  return error != ENOSPC;  // a file system without fallocate has to do without ballast
+}
+
+void DiskSpace::BecomeFull(int64_t free) {
+  full_.store(true);
+  if (::unlink(ballast_path_.c_str()) != 0 && errno != ENOENT) {
+    spdlog::error("core: {} cannot be removed: {}", ballast_path_, std::strerror(errno));
+  }
+  has_ballast_ = false;
+  spdlog::error(
+      "core: disk full: {} bytes are free, {} is the least (core.free_bytes_min); "
+      "appends are refused until {} are free",
+      free, options_.free_bytes_min, BytesToHeal());
+}
+
+void DiskSpace::MakeWhole(int64_t free) {
+  if (options_.ballast_bytes > 0 && !has_ballast_ && !MakeBallast()) return;
+  if (!full_.exchange(false)) return;
+  spdlog::warn("core: {} bytes are free: appends are taken again", free);
+}
+
+void DiskSpace::Update() {
+  if (!watched()) return;
+  const absl::StatusOr<int64_t> free = options_.free_bytes(options_.directory);
+  if (!free.ok()) return;
+  free_bytes_.store(*free);
+  const MutexLock lock(mutex_);
+  if (!full_ && *free < options_.free_bytes_min) return BecomeFull(*free);
+  const bool wants_ballast = options_.ballast_bytes > 0 && !has_ballast_ && !ballast_failed_;
+  if ((full_ || wants_ballast) && *free >= BytesToHeal()) MakeWhole(*free);
+}
+
+absl::Status DiskSpace::FullError() const {
+  return MakeError(
+      absl::StatusCode::kResourceExhausted,
+      absl::StrCat(
+          "the disk of ", options_.directory, " is nearly full: ", free_bytes(),
+          " bytes are free, ", options_.free_bytes_min,
+          " are kept (core.free_bytes_min); nothing was stored. Free or add space: appends "
+          "are taken again by themselves once ",
+          BytesToHeal(), " bytes are free"),
+      "CORE_DISK_FULL",
+      {{"free_bytes", absl::StrCat(free_bytes())},
+       {"needed_bytes", absl::StrCat(BytesToHeal())},
+       {"path", options_.directory}});
+}
+
+absl::Status DiskSpace::CheckAppend() const { return full() ? FullError() : absl::OkStatus(); }
+
+absl::Status DiskSpace::CheckReserve() const {
+  if (!full() || free_bytes() >= options_.free_bytes_min / kReserveDivisor) return absl::OkStatus();
+  return FullError();
+}
+
+}  // namespace icepie

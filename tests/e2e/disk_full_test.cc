@@ -1,0 +1,85 @@
+// The daemon on a disk that another program fills.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "core/disk_space.h"
+#include "tests/core/small_disk.h"
+#include "tests/e2e/daemon_fixture.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+constexpr const char* kShop = R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR}}
+slices:
+  by_item: {sql: "SELECT item, count(*) AS sales FROM sales GROUP BY ALL", key: [item]}
+)";
+
+// Leaves `left` bytes free.
+void Fill(const std::string& disk, int64_t left) {
+  const int fd = open((disk + "/filler").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(fallocate(fd, 0, 0, *FreeBytesOf(disk) - left), 0);
+  close(fd);
+}
+
+v1::ServerStatus StatusOf(const DaemonFixture& daemon) {
+  v1::ServerStatus status;
+  EXPECT_TRUE(daemon.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status).ok());
+  return status;
+}
+
+TEST(DiskFullTest, AppendsAreRefusedWhileSlicesAnswerAndFreeze) {
+  const SmallDisk disk(512 * kMiB);
+  if (!disk.mounted()) GTEST_SKIP() << "no privilege to mount; see disk_space_test";
+  setenv("TEST_TMPDIR", disk.path().c_str(), 1);
+  DaemonFixture daemon;
+  daemon.SetSettings("core: {free_bytes_min: 128MiB, ballast_bytes: 16MiB}\n");
+  daemon.Start();
+  ASSERT_TRUE(daemon.CreateStream("sales").ok());
+  const auto end = daemon.Append("sales", {R"({"item":"pear"})"});
+  ASSERT_TRUE(end.ok()) << end.status();
+  v1::ApplyDomainResponse applied;
+  ASSERT_TRUE(daemon.Apply(kShop, &applied).ok());
+  v1::QueryResponse answer;
+  ASSERT_TRUE(daemon.Query("shop", "SELECT * FROM by_item", *end, &answer).ok());
+  EXPECT_FALSE(StatusOf(daemon).core_disk_full());
+
+  Fill(disk.path(), 100 * kMiB);
+  const auto refused = daemon.Append("sales", {R"({"item":"apple"})"});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted) << refused.status();
+  EXPECT_EQ(ErrorReason(refused.status()), "CORE_DISK_FULL");
+  EXPECT_TRUE(StatusOf(daemon).core_disk_full());
+  EXPECT_LT(StatusOf(daemon).core_disk_free_bytes(), 128 * kMiB);
+
+  EXPECT_TRUE(daemon.Query("shop", "SELECT * FROM by_item", *end, &answer).ok());
+  v1::FreezeSliceRequest freeze;
+  freeze.set_name("shop.by_item");
+  freeze.set_reason("test");
+  v1::Slice slice;
+  const auto frozen = daemon.Admin()->FreezeSlice(Within(absl::Seconds(20)).get(), freeze, &slice);
+  EXPECT_TRUE(frozen.ok()) << frozen.error_message();
+  EXPECT_EQ(slice.desired().mode(), v1::DesiredState::FREEZE);
+  EXPECT_FALSE(std::filesystem::exists(daemon.data_directory() + "/intents/shop.by_item"))
+      << "the reserve takes it into the catalog";
+
+  std::filesystem::remove(disk.path() + "/filler");
+  EXPECT_TRUE(Eventually([&] { return !StatusOf(daemon).core_disk_full(); }));
+  const auto healed = daemon.Append("sales", {R"({"item":"apple"})"});
+  EXPECT_TRUE(healed.ok()) << healed.status();
+  EXPECT_EQ(daemon.Stop(), 0);
+}
+
+}  // namespace
+}  // namespace icepie::testing
