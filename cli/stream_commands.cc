@@ -103,6 +103,9 @@ struct AppendArguments {
   bool has_key = false;
   std::string payload;
   bool has_payload = false;
+  std::string request_id;
+  bool validate_only = false;
+  int64_t end_offset = -1;  // -1: whatever it is
 };
 
 absl::Status ReadPayloads(Context& context, const AppendArguments& arguments,
@@ -132,12 +135,24 @@ absl::StatusOr<int> Append(Context& context, const AppendArguments& arguments) {
     record.set_stream(arguments.stream);
     if (arguments.has_key) record.set_key(arguments.key);
   }
+  if (!arguments.request_id.empty()) request.set_request_id(arguments.request_id);
+  request.set_validate_only(arguments.validate_only);
+  if (arguments.end_offset >= 0) {
+    auto& condition = *request.add_conditions();
+    condition.set_stream(arguments.stream);
+    condition.set_end_offset(arguments.end_offset);
+  }
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(const AppendRecordsResponse answer,
                           client.Call(client.core(), &Core::StubInterface::AppendRecords, request));
   if (context.options.json) {
     context.out() << ToJson(answer);
+  } else if (arguments.validate_only && !answer.replayed()) {
+    context.out() << FormatCounted(request.records_size(), "record")
+                  << " would be stored at position " << FormatCount(answer.first_position())
+                  << '\n';
   } else {
+    if (answer.replayed()) context.out() << "already stored: ";
     context.out() << FormatCounted(answer.end_position() - answer.first_position(), "record")
                   << " at position " << FormatCount(answer.first_position()) << " · end position "
                   << FormatCount(answer.end_position()) << '\n';
@@ -181,6 +196,13 @@ void AddAppend(CLI::App& app, Context& context) {
   CLI::Option* payload = append->add_option("--payload", arguments->payload,
                                             "the record; without it standard input is read");
   CLI::Option* key = append->add_option("--key", arguments->key, "key of the records");
+  append->add_option("--request-id", arguments->request_id,
+                     "stored once however often it is sent with this id (kept for a day)");
+  append
+      ->add_option("--expect-end", arguments->end_offset,
+                   "only if the stream has exactly so many records")
+      ->check(CLI::NonNegativeNumber);
+  append->add_flag("--validate-only", arguments->validate_only, "check everything, store nothing");
   append->callback([&context, arguments, payload, key] {
     arguments->has_payload = payload->count() > 0;
     arguments->has_key = key->count() > 0;

@@ -6,9 +6,12 @@
 
 namespace icepie {
 
-inline constexpr absl::string_view kStreamKeyPrefix = "s";  // then the stream's name
-inline constexpr absl::string_view kTreeKeyPrefix = "t";    // then a word about the Merkle tree
-inline constexpr absl::string_view kDaemonKeyPrefix = "d";  // then the daemon's own key
+inline constexpr absl::string_view kStreamKeyPrefix = "s";   // then the stream's name
+inline constexpr absl::string_view kTreeKeyPrefix = "t";     // then a word about the Merkle tree
+inline constexpr absl::string_view kRequestKeyPrefix = "r";  // core/request_log.h has the rest
+inline constexpr absl::string_view kRequestOrderKeyPrefix = "o";  // then a position
+inline constexpr absl::string_view kProducerKeyPrefix = "p";      // then the producer's id
+inline constexpr absl::string_view kDaemonKeyPrefix = "d";        // then the daemon's own key
 
 }  // namespace icepie
 

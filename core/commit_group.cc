@@ -1,6 +1,7 @@
 #include "core/commit_group.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,20 +11,41 @@
 namespace icepie {
 namespace {
 
-absl::Status ConditionFailed(const StreamCondition& failed,
-                             const std::vector<StreamCondition>& actual) {
-  std::map<std::string, std::string> metadata;
-  int64_t end_offset = 0;
-  for (const StreamCondition& condition : actual) {
-    metadata[condition.stream->name] = absl::StrCat(condition.end_offset);
-    if (condition.stream == failed.stream) end_offset = condition.end_offset;
+// What a condition asks for and what is there; nullopt: no such stream.
+bool Holds(const AppendCondition& condition, std::optional<int64_t> end_offset) {
+  switch (condition.kind) {
+    case AppendCondition::Kind::kEndOffset:
+      return end_offset == condition.end_offset;
+    case AppendCondition::Kind::kAbsent:
+      return end_offset.value_or(0) == 0;
+    case AppendCondition::Kind::kPresent:
+      return end_offset.value_or(0) > 0;
   }
-  return MakeError(absl::StatusCode::kAborted,
-                   absl::StrCat("stream ", failed.stream->name, " ends at offset ", end_offset,
-                                ", not at ", failed.end_offset,
-                                " as the batch requires; nothing was stored, read the new records "
-                                "and send the batch again"),
-                   "APPEND_CONDITION_FAILED", std::move(metadata));
+  return false;
+}
+
+std::string Wanted(const AppendCondition& condition) {
+  switch (condition.kind) {
+    case AppendCondition::Kind::kEndOffset:
+      return absl::StrCat("not at ", condition.end_offset, " as the batch requires");
+    case AppendCondition::Kind::kAbsent:
+      return "and the batch requires that it has no record";
+    case AppendCondition::Kind::kPresent:
+      return "and the batch requires that it has a record";
+  }
+  return "";
+}
+
+absl::Status ConditionFailed(const AppendCondition& failed,
+                             std::map<std::string, std::string> actual) {
+  const std::string end = actual[failed.stream];
+  return MakeError(
+      absl::StatusCode::kAborted,
+      absl::StrCat("stream ", failed.stream,
+                   end.empty() ? " does not exist" : absl::StrCat(" ends at offset ", end), ", ",
+                   Wanted(failed),
+                   "; nothing was stored, read the new records and send the batch again"),
+      "APPEND_CONDITION_FAILED", std::move(actual));
 }
 
 // Records of one stream within an append are neighbours in it, whatever lies between them.
@@ -44,32 +66,55 @@ int64_t& CommitGroup::EndOffset(Stream* stream) {
   return end_offsets_.try_emplace(stream, stream->end_offset.load()).first->second;
 }
 
-absl::Status CommitGroup::Check(const PreparedAppend& append) {
+absl::Status CommitGroup::CheckConditions(const PreparedAppend& append) {
+  const AppendCondition* failed = nullptr;
+  std::map<std::string, std::string> actual;
+  for (const AppendCondition& condition : append.conditions) {
+    const absl::StatusOr<Stream*> stream = append.registry->Find(condition.stream);
+    const std::optional<int64_t> end =
+        stream.ok() ? std::optional<int64_t>(EndOffset(*stream)) : std::nullopt;
+    actual[condition.stream] = end ? absl::StrCat(*end) : "";
+    if (failed == nullptr && !Holds(condition, end)) failed = &condition;
+  }
+  return failed == nullptr ? absl::OkStatus() : ConditionFailed(*failed, std::move(actual));
+}
+
+// What was stored before is answered whatever holds now.
+absl::Status CommitGroup::Decide(Planned& planned, const absl::Status& room) {
+  const PreparedAppend& append = planned.append;
   if (append.chain && append.chain->failed.load()) return ChainBroken();
-  const StreamCondition* failed = nullptr;
-  std::vector<StreamCondition> actual;
-  for (const StreamCondition& condition : append.conditions) {
-    actual.push_back({condition.stream, EndOffset(condition.stream)});
-    if (failed == nullptr && actual.back().end_offset != condition.end_offset) failed = &condition;
+  if (append.identity) {
+    ICEPIE_ASSIGN_OR_RETURN(std::optional<RequestLog::Known> known,
+                            requests_->Find(*append.identity, append.fingerprint));
+    if (known) {
+      planned.result = std::move(known->result);
+      planned.committed = known->committed;
+      return absl::OkStatus();
+    }
   }
-  return failed == nullptr ? absl::OkStatus() : ConditionFailed(*failed, actual);
+  ICEPIE_RETURN_IF_ERROR(room);
+  return CheckConditions(append);
 }
 
-void CommitGroup::Refuse(PreparedAppend append, const absl::Status& why) {
-  if (append.chain) append.chain->failed.store(true);
+void CommitGroup::Add(PreparedAppend append, const absl::Status& room) {
   Planned& planned = planned_.emplace_back();
   planned.append = std::move(append);
-  planned.refused = why;
-}
-
-void CommitGroup::Add(PreparedAppend append) {
-  if (const absl::Status refused = Check(append); !refused.ok()) {
-    return Refuse(std::move(append), refused);
+  planned.refused = Decide(planned, room);
+  if (!planned.refused.ok()) {
+    if (planned.append.chain) planned.append.chain->failed.store(true);
+    return;
   }
-  Planned& planned = planned_.emplace_back();
-  planned.append = std::move(append);
-  planned.result.first_position = head_;
+  if (planned.result.replayed) return;
   planned.result.ingest_time_us = ingest_time_us_;
+  planned.result.first_position = head_;
+  if (!planned.append.validate_only) Append(planned);
+  planned.result.end_position = head_;
+  if (planned.append.identity && !planned.append.validate_only) {
+    requests_->Add(*planned.append.identity, planned.append.fingerprint, planned.result);
+  }
+}
+
+void CommitGroup::Append(Planned& planned) {
   for (const AppendRun& run : planned.append.runs) {
     int64_t& end_offset = EndOffset(run.stream);
     const BlockPlace place{head_, run.stream->id, end_offset, run.record_count};
@@ -79,7 +124,6 @@ void CommitGroup::Add(PreparedAppend append) {
     head_ += run.record_count;
     end_offset += run.record_count;
   }
-  planned.result.end_position = head_;
 }
 
 BlockHeader CommitGroup::HeaderOf(const BlockPlace& place) const {
@@ -135,7 +179,7 @@ void CommitGroup::Answer(const absl::Status& commit) {
   for (Planned& planned : planned_) {
     if (!planned.refused.ok()) {
       planned.append.done(planned.refused);
-    } else if (!commit.ok()) {
+    } else if (!commit.ok() && !planned.committed) {
       planned.append.done(commit);
     } else {
       planned.append.done(std::move(planned.result));

@@ -11,6 +11,7 @@
 #include "core/log_store.h"
 #include "core/merkle/tiles.h"
 #include "core/prepared_append.h"
+#include "core/request_log.h"
 
 namespace icepie {
 
@@ -19,15 +20,13 @@ class CommitGroup {
  public:
   // The first record gets position `head`; all records get `ingest_time_us`. Their leaves go into
   // `tree` (nullptr: there is none).
-  CommitGroup(int64_t head, int64_t ingest_time_us, TileWriter* tree)
-      : head_(head), ingest_time_us_(ingest_time_us), tree_(tree) {}
+  CommitGroup(int64_t head, int64_t ingest_time_us, TileWriter* tree, RequestLog* requests)
+      : head_(head), ingest_time_us_(ingest_time_us), tree_(tree), requests_(requests) {}
 
-  // Takes the append in, or refuses it when a condition does not hold or its chain is broken; its
-  // answer comes with Answer().
-  void Add(PreparedAppend append);
-
-  // Takes it in only to answer it with `why`.
-  void Refuse(PreparedAppend append, const absl::Status& why);
+  // Takes the append in, or refuses it: when its chain is broken, when its identity does not allow
+  // it, when there is no `room`, or when a condition does not hold. What was stored before is not
+  // stored again. The answer comes with Answer().
+  void Add(PreparedAppend append, const absl::Status& room);
 
   // The blocks, once everything is added. Neighbouring small runs of a stream share one.
   std::vector<LogEntry> TakeEntries();
@@ -45,6 +44,7 @@ class CommitGroup {
     PreparedAppend append;
     absl::Status refused;
     AppendResult result;
+    bool committed = false;  // by an earlier group: this commit's failure does not concern it
   };
   // A block that still takes records.
   struct OpenBlock {
@@ -53,7 +53,9 @@ class CommitGroup {
     std::vector<const NewRecord*> records;
   };
 
-  absl::Status Check(const PreparedAppend& append);
+  absl::Status Decide(Planned& planned, const absl::Status& room);
+  absl::Status CheckConditions(const PreparedAppend& append);
+  void Append(Planned& planned);
   int64_t& EndOffset(Stream* stream);
   void Place(const AppendRun& run, const BlockPlace& place);
   void CloseBlock();
@@ -63,6 +65,7 @@ class CommitGroup {
   int64_t head_;
   const int64_t ingest_time_us_;
   TileWriter* const tree_;
+  RequestLog* const requests_;
   std::vector<Planned> planned_;
   std::map<Stream*, int64_t> end_offsets_;  // of the streams that the group touches
   OpenBlock open_;

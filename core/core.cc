@@ -31,6 +31,7 @@ class CoreImpl final : public Core {
         lock_(std::move(lock)),
         store_(std::move(recovered.store)),
         streams_(std::move(recovered.streams)),
+        requests_(std::move(recovered.requests)),
         mark_(std::move(recovered.mark)),
         space_(std::move(space)),
         tree_(std::move(recovered.tree)) {
@@ -41,7 +42,7 @@ class CoreImpl final : public Core {
     }
     sequencer_ = std::make_unique<Sequencer>(
         Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
-                         options_.merkle_tree ? &tree_ : nullptr, space_.get()},
+                         options_.merkle_tree ? &tree_ : nullptr, space_.get(), requests_.get()},
         options_.queue_bytes_max, recovered.last_ingest_time_us);
   }
 
@@ -169,6 +170,7 @@ class CoreImpl final : public Core {
   CommittedHead head_;
   const std::unique_ptr<LogStore> store_;
   const std::unique_ptr<StreamRegistry> streams_;
+  const std::unique_ptr<RequestLog> requests_;  // the sequencer's
   const std::unique_ptr<HighWaterMark> mark_;
   const std::unique_ptr<DiskSpace> space_;
   TileWriter tree_;                       // the sequencer's

@@ -32,9 +32,25 @@ struct StreamInfo {
   absl::Time create_time;
 };
 
+// What must hold of a stream when a batch is committed.
 struct AppendCondition {
+  enum class Kind {
+    kEndOffset,  // it has exactly `end_offset` records
+    kAbsent,     // it has no record, or does not exist
+    kPresent,    // it has a record
+  };
   std::string stream;
   int64_t end_offset = 0;
+  Kind kind = Kind::kEndOffset;
+};
+
+// By what a batch that is sent again is known: a request_id, or a producer's place in its sequence.
+struct AppendIdentity {
+  std::string request_id;  // of a simple client; empty when there is a producer
+  std::string
+      producer_id;  // its batches are 0, 1, 2 … in each epoch; a new epoch fences older ones
+  int64_t epoch = 0;
+  int64_t sequence = 0;
 };
 
 // Batches that one client sends without waiting for the answers in between: after the first that
@@ -48,6 +64,8 @@ struct AppendBatch {
   std::vector<NewRecord> records;
   std::vector<AppendCondition> conditions;
   std::shared_ptr<AppendChain> chain;  // nullptr: on its own
+  std::optional<AppendIdentity> identity;
+  bool validate_only = false;  // checked like any other, and not stored
 };
 
 struct AppendedRange {
@@ -61,6 +79,7 @@ struct AppendResult {
   int64_t end_position = 0;
   std::vector<AppendedRange> streams;
   int64_t ingest_time_us = 0;
+  bool replayed = false;  // stored before under the same identity: this is the first answer
 };
 
 struct DiskState {
@@ -122,7 +141,7 @@ class Core {
   // Validates and compresses now, in the caller's thread: `done` is called before Append returns
   // when the batch is invalid or the queue full. Otherwise it is called from the sequencer thread,
   // and must not block, when the batch is on disk or has failed. Batches commit in the order of
-  // calls.
+  // calls. A batch with an identity that was stored before is answered with the first answer.
   using AppendDone = std::function<void(absl::StatusOr<AppendResult>)>;
   virtual void Append(AppendBatch batch, AppendDone done) = 0;
   // The same, waiting.

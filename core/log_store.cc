@@ -152,6 +152,8 @@ rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>
   table.block_cache = cache;
   table.checksum = rocksdb::kXXH3;
   table.format_version = 5;
+  // Most request ids that are looked up are new.
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return family;
 }
@@ -200,7 +202,8 @@ class RocksLogStore final : public LogStore {
     if (!status.ok()) spdlog::warn("core: closing RocksDB: {}", status.ToString());
   }
 
-  absl::Status Commit(absl::Span<const LogEntry> entries, const TileChanges& tree) override {
+  absl::Status Commit(absl::Span<const LogEntry> entries, const TileChanges& tree,
+                      absl::Span<const CatalogChange> catalog) override {
     rocksdb::WriteBatch batch = NewBatch();
     for (const LogEntry& entry : entries) {
       const BlockPlace& place = entry.place;
@@ -210,6 +213,7 @@ class RocksLogStore final : public LogStore {
           batch.Put(index_, IndexKey(place.first_position), IndexValue(place)), "add index entry"));
     }
     ICEPIE_RETURN_IF_ERROR(AddTree(tree, batch));
+    ICEPIE_RETURN_IF_ERROR(AddCatalog(catalog, batch));
     return WriteSynced(batch);
   }
 
@@ -239,13 +243,32 @@ class RocksLogStore final : public LogStore {
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
       absl::string_view prefix) const override {
     std::vector<std::pair<std::string, std::string>> pairs;
-    const auto iterator = NewIterator(catalog_);
-    for (iterator->Seek(AsSlice(prefix));
-         iterator->Valid() && iterator->key().starts_with(AsSlice(prefix)); iterator->Next()) {
-      pairs.emplace_back(iterator->key().ToString(), iterator->value().ToString());
-    }
-    ICEPIE_RETURN_IF_ERROR(FromRocks(iterator->status(), "read catalog"));
+    ICEPIE_RETURN_IF_ERROR(
+        VisitCatalog(prefix, prefix, [&](absl::string_view key, absl::string_view value) {
+          pairs.emplace_back(key, value);
+          return true;
+        }));
     return pairs;
+  }
+
+  absl::StatusOr<std::optional<std::string>> ReadCatalog(absl::string_view key) const override {
+    std::string value;
+    const rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), catalog_, AsSlice(key), &value);
+    if (status.IsNotFound()) return std::nullopt;
+    ICEPIE_RETURN_IF_ERROR(FromRocks(status, "read catalog"));
+    return value;
+  }
+
+  absl::Status VisitCatalog(absl::string_view prefix, absl::string_view start,
+                            const CatalogVisitor& visit) const override {
+    const auto iterator = NewIterator(catalog_);
+    for (iterator->Seek(AsSlice(start));
+         iterator->Valid() && iterator->key().starts_with(AsSlice(prefix)); iterator->Next()) {
+      const rocksdb::Slice key = iterator->key();
+      const rocksdb::Slice value = iterator->value();
+      if (!visit({key.data(), key.size()}, {value.data(), value.size()})) break;
+    }
+    return FromRocks(iterator->status(), "read catalog");
   }
 
   absl::StatusOr<std::optional<BlockPlace>> LastPlace() const override {

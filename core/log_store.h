@@ -68,7 +68,8 @@ class LogStore {
 
   // Writes all entries or none, and syncs. After an error nobody knows which of both holds, and
   // every later change fails too.
-  virtual absl::Status Commit(absl::Span<const LogEntry> entries, const TileChanges& tree) = 0;
+  virtual absl::Status Commit(absl::Span<const LogEntry> entries, const TileChanges& tree,
+                              absl::Span<const CatalogChange> catalog) = 0;
 
   // Changes the tree alone, together with some catalog keys; used to make the tree of a log that
   // has none.
@@ -85,6 +86,11 @@ class LogStore {
   virtual absl::Status ChangeCatalog(absl::Span<const CatalogChange> changes) = 0;
   virtual absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
       absl::string_view prefix) const = 0;
+  virtual absl::StatusOr<std::optional<std::string>> ReadCatalog(absl::string_view key) const = 0;
+  // Calls `visit` for each key from `start` on that begins with `prefix`, until it returns false.
+  using CatalogVisitor = std::function<bool(absl::string_view key, absl::string_view value)>;
+  virtual absl::Status VisitCatalog(absl::string_view prefix, absl::string_view start,
+                                    const CatalogVisitor& visit) const = 0;
 
   // From now on no compaction begins that would write more than `bytes`; it is tried again later.
   virtual void LimitCompactions(int64_t bytes) = 0;

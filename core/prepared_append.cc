@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "core/request_log.h"
 
 namespace icepie {
 namespace {
@@ -57,6 +59,24 @@ int64_t MemoryBytes(const AppendRun& run) {
   return fixed + run.framed_bytes + kRecordBytes * run.record_count;
 }
 
+// The answer to a failed condition names every stream's end, and must fit a status.
+constexpr size_t kConditionsMax = 32;
+
+absl::Status CheckConditions(const std::vector<AppendCondition>& conditions,
+                             const StreamRegistry& registry) {
+  if (conditions.size() > kConditionsMax) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     absl::StrCat("the batch has ", conditions.size(), " conditions, ",
+                                  kConditionsMax, " are allowed"),
+                     "BATCH_TOO_LARGE", {{"limit", absl::StrCat(kConditionsMax)}});
+  }
+  for (const AppendCondition& condition : conditions) {
+    if (condition.kind != AppendCondition::Kind::kEndOffset) continue;
+    ICEPIE_RETURN_IF_ERROR(registry.Find(condition.stream).status());
+  }
+  return absl::OkStatus();
+}
+
 bool IsInternal(const Stream* stream) { return stream->name.front() == '_'; }
 
 }  // namespace
@@ -69,11 +89,16 @@ absl::Status ChainBroken() {
 
 absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vector<Stream*>& streams,
                                              const StreamRegistry& registry, bool with_leaves) {
+  ICEPIE_RETURN_IF_ERROR(CheckConditions(batch.conditions, registry));
   PreparedAppend append;
-  for (const AppendCondition& condition : batch.conditions) {
-    ICEPIE_ASSIGN_OR_RETURN(Stream * stream, registry.Find(condition.stream));
-    append.conditions.push_back({stream, condition.end_offset});
+  if (batch.identity) {
+    ICEPIE_RETURN_IF_ERROR(CheckIdentity(*batch.identity));
+    append.fingerprint = FingerprintOf(batch);
+    append.identity = std::move(batch.identity);
   }
+  append.conditions = std::move(batch.conditions);
+  append.registry = &registry;
+  append.validate_only = batch.validate_only;
   append.chain = std::move(batch.chain);
   append.internal = std::all_of(streams.begin(), streams.end(), IsInternal);
   append.runs = CutIntoRuns(std::move(batch.records), streams);

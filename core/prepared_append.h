@@ -30,14 +30,13 @@ struct AppendRun {
   std::vector<PreparedLeaf> leaves;  // one for each record, unless the core keeps no tree
 };
 
-struct StreamCondition {
-  Stream* stream = nullptr;
-  int64_t end_offset = 0;
-};
-
 struct PreparedAppend {
   std::vector<AppendRun> runs;
-  std::vector<StreamCondition> conditions;
+  std::vector<AppendCondition> conditions;
+  const StreamRegistry* registry = nullptr;  // where the streams of the conditions are looked up
+  std::optional<AppendIdentity> identity;
+  std::string fingerprint;  // of records and conditions, when there is an identity
+  bool validate_only = false;
   std::shared_ptr<AppendChain> chain;
   int64_t memory_bytes = 0;  // what it holds while it waits
   bool internal = false;     // the daemon's own: goes on when the disk is too full for clients
@@ -47,7 +46,8 @@ struct PreparedAppend {
 // ABORTED/APPEND_CHAIN_BROKEN.
 absl::Status ChainBroken();
 
-// `streams` are those of ValidateRecords. NOT_FOUND for a condition on an unknown stream.
+// `streams` are those of ValidateRecords. NOT_FOUND for an end offset of an unknown stream,
+// INVALID_ ARGUMENT for too many conditions or a malformed identity.
 absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vector<Stream*>& streams,
                                              const StreamRegistry& registry, bool with_leaves);
 

@@ -73,6 +73,14 @@ std::string CauseOfMark(const absl::StatusOr<int64_t>& mark, const Paths& paths,
                       " were acknowledged: the last ", *mark - head, " are lost", kRemedy);
 }
 
+// Why the requests cannot be understood; empty when they can.
+absl::StatusOr<std::string> CauseOfRequests(const RecoveredCore& core) {
+  const absl::Status requests = RequestLog::Load(*core.store).status();
+  if (requests.ok()) return "";
+  if (!absl::IsDataLoss(requests)) return requests;
+  return absl::StrCat(requests.message(), kRemedy);
+}
+
 // Why the tree does not fit the log; empty when it does.
 absl::StatusOr<std::string> CauseOfTree(const RecoveredCore& core) {
   const absl::Status tree = LoadTree(*core.store, core.head).status();
@@ -91,6 +99,7 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree)
     return absl::FailedPreconditionError(
         absl::StrCat(paths.log, " has a Merkle tree, which must not fall behind; keep it on"));
   }
+  ICEPIE_ASSIGN_OR_RETURN(core.requests, RequestLog::Load(*core.store));
   ICEPIE_ASSIGN_OR_RETURN(core.mark, HighWaterMark::Open(paths.mark, core.head));
   // After a crash the mark may lag behind the log.
   ICEPIE_RETURN_IF_ERROR(core.mark->Write(core.head));
@@ -123,6 +132,8 @@ absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool wit
   seen->read_only_cause = CauseOfMark(mark, paths, seen->head);
   if (!seen->read_only_cause.empty()) return seen;
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfTree(*seen));
+  if (!seen->read_only_cause.empty()) return seen;
+  ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfRequests(*seen));
   if (!seen->read_only_cause.empty()) return seen;
   seen->store.reset();
   return OpenForWriting(paths, with_tree);

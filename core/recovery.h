@@ -11,6 +11,7 @@
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
 #include "core/merkle/tiles.h"
+#include "core/request_log.h"
 #include "core/stream_registry.h"
 
 namespace icepie {
@@ -18,7 +19,8 @@ namespace icepie {
 struct RecoveredCore {
   std::unique_ptr<LogStore> store;  // nullptr: nothing can be read (then read-only)
   std::unique_ptr<StreamRegistry> streams;
-  std::unique_ptr<HighWaterMark> mark;  // nullptr when read-only
+  std::unique_ptr<RequestLog> requests;  // nullptr when read-only
+  std::unique_ptr<HighWaterMark> mark;   // nullptr when read-only
   int64_t head = 0;
   TileWriter tree;  // empty when read-only or not wanted
   int64_t last_ingest_time_us = 0;

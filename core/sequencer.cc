@@ -32,8 +32,9 @@ absl::Status QueueFull(int64_t queue_bytes_max) {
 absl::Status SyncFailed(const absl::Status& status) {
   return MakeError(absl::StatusCode::kUnavailable,
                    absl::StrCat("writing the records to disk failed (", status.message(),
-                                "); outcome unknown: compare the stream's end offset after the "
-                                "daemon has been restarted"),
+                                "); outcome unknown: once the daemon has been restarted, send the "
+                                "batch again with the same request_id or sequence, or compare the "
+                                "stream's end offset"),
                    "LOG_SYNC_FAILED");
 }
 
@@ -59,7 +60,8 @@ Sequencer::~Sequencer() {
 
 absl::Status Sequencer::Submit(PreparedAppend& append) {
   ICEPIE_RETURN_IF_ERROR(parts_.guard->Check());
-  if (!append.internal) ICEPIE_RETURN_IF_ERROR(parts_.space->CheckAppend());
+  // One with an identity may be a retry of what was stored while there was space.
+  if (!append.internal && !append.identity) ICEPIE_RETURN_IF_ERROR(parts_.space->CheckAppend());
   {
     const MutexLock lock(mutex_);
     const bool first = queue_bytes_ == 0;  // one append may be larger than the whole queue
@@ -110,18 +112,14 @@ void Sequencer::Run() {
 void Sequencer::Commit(std::vector<PreparedAppend> appends) {
   last_ingest_time_us_ =
       std::max<int64_t>(last_ingest_time_us_, absl::GetCurrentTimeNanos() / 1000);
-  CommitGroup group(parts_.head->position(), last_ingest_time_us_, parts_.tree);
+  CommitGroup group(parts_.head->position(), last_ingest_time_us_, parts_.tree, parts_.requests);
   const absl::Status room = parts_.space->CheckAppend();
   const absl::Status reserve = parts_.space->CheckReserve();
   int64_t bytes = 0;
   for (PreparedAppend& append : appends) {
     bytes += append.memory_bytes;
     const absl::Status& space = append.internal ? reserve : room;
-    if (space.ok()) {
-      group.Add(std::move(append));
-    } else {
-      group.Refuse(std::move(append), space);
-    }
+    group.Add(std::move(append), space);
   }
   const absl::Status status = Store(group.TakeEntries(), group.end_position());
   if (status.ok()) {
@@ -141,13 +139,18 @@ void Sequencer::LookAtDisk() {
   parts_.store->LimitCompactions(parts_.space->room_bytes());
 }
 
+absl::Status Sequencer::Write(const std::vector<LogEntry>& entries) {
+  const TileChanges tree = parts_.tree == nullptr ? TileChanges() : parts_.tree->TakeChanges();
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<LogStore::CatalogChange> requests,
+                          parts_.requests->TakeChanges());
+  return parts_.store->Commit(entries, tree, requests);
+}
+
 absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_position) {
   if (entries.empty()) return absl::OkStatus();
   // Queued before the core became read-only, so certainly not written.
   ICEPIE_RETURN_IF_ERROR(parts_.guard->Check());
-  if (const absl::Status status = parts_.store->Commit(
-          entries, parts_.tree == nullptr ? TileChanges() : parts_.tree->TakeChanges());
-      !status.ok()) {
+  if (const absl::Status status = Write(entries); !status.ok()) {
     // Never retried on the same file: after a failed sync the kernel may call lost pages clean.
     parts_.guard->Trip(absl::StrCat("writing records to disk failed (", status.message(),
                                     "); check the disk, then restart the daemon"));

@@ -18,6 +18,7 @@
 #include "core/merkle/tiles.h"
 #include "core/prepared_append.h"
 #include "core/read_only_guard.h"
+#include "core/request_log.h"
 
 namespace icepie {
 
@@ -32,6 +33,7 @@ class Sequencer {
     ReadOnlyGuard* guard = nullptr;
     TileWriter* tree = nullptr;  // as large as the head; nullptr: no tree is kept
     DiskSpace* space = nullptr;
+    RequestLog* requests = nullptr;
   };
   // `last_ingest_time_us` is the newest record's: ingest times never go back, whatever the clock
   // does.
@@ -48,6 +50,7 @@ class Sequencer {
   std::vector<PreparedAppend> TakeGroup();
   void Commit(std::vector<PreparedAppend> appends);
   void LookAtDisk();
+  absl::Status Write(const std::vector<LogEntry>& entries);
   absl::Status Store(const std::vector<LogEntry>& entries, int64_t end_position);
   void SyncMark();
 

@@ -1,5 +1,6 @@
 #include "server/record_convert.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -74,6 +75,41 @@ NewRecord TakeRecord(icepie::v1::Record& record) {
   return out;
 }
 
+absl::StatusOr<AppendCondition> TakeCondition(int i, const icepie::v1::AppendCondition& condition) {
+  using Kind = AppendCondition::Kind;
+  const std::string name = absl::StrCat("conditions[", i, "]");
+  const auto refuse = [&](absl::string_view what) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument, absl::StrCat(name, " ", what),
+        ErrorDetail{"PARAMETER_INVALID", {}, {{name, std::string(what)}}, std::nullopt});
+  };
+  switch (condition.what_case()) {
+    case icepie::v1::AppendCondition::kEndOffset:
+      return AppendCondition{condition.stream(), condition.end_offset(), Kind::kEndOffset};
+    case icepie::v1::AppendCondition::kAbsent:
+      if (!condition.absent()) return refuse("has absent: false; use present: true");
+      return AppendCondition{condition.stream(), 0, Kind::kAbsent};
+    case icepie::v1::AppendCondition::kPresent:
+      if (!condition.present()) return refuse("has present: false; use absent: true");
+      return AppendCondition{condition.stream(), 0, Kind::kPresent};
+    default:
+      return refuse("asks for nothing: set end_offset, absent or present");
+  }
+}
+
+std::optional<AppendIdentity> TakeIdentity(const icepie::v1::AppendRecordsRequest& request) {
+  switch (request.identity_case()) {
+    case icepie::v1::AppendRecordsRequest::kRequestId:
+      return AppendIdentity{request.request_id(), "", 0, 0};
+    case icepie::v1::AppendRecordsRequest::kProducer: {
+      const auto& producer = request.producer();
+      return AppendIdentity{"", producer.producer_id(), producer.epoch(), producer.sequence()};
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<AppendBatch> TakeBatch(icepie::v1::AppendRecordsRequest& request) {
@@ -85,15 +121,17 @@ absl::StatusOr<AppendBatch> TakeBatch(icepie::v1::AppendRecordsRequest& request)
     batch.records.push_back(TakeRecord(record));
   }
   for (int i = 0; i < request.conditions_size(); ++i) {
-    const icepie::v1::AppendCondition& condition = request.conditions(i);
-    if (!condition.has_end_offset()) {
-      const std::string name = absl::StrCat("conditions[", i, "].end_offset");
-      return MakeError(absl::StatusCode::kInvalidArgument,
-                       absl::StrCat(name, " is missing: a condition says where the stream ends"),
-                       ErrorDetail{"PARAMETER_INVALID", {}, {{name, "is missing"}}, std::nullopt});
-    }
-    batch.conditions.push_back({condition.stream(), condition.end_offset()});
+    ICEPIE_ASSIGN_OR_RETURN(AppendCondition condition, TakeCondition(i, request.conditions(i)));
+    batch.conditions.push_back(std::move(condition));
   }
+  if (request.has_producer() && request.producer().producer_id().empty()) {
+    constexpr absl::string_view kField = "producer.producer_id";
+    return MakeError(
+        absl::StatusCode::kInvalidArgument, absl::StrCat(kField, " is missing"),
+        ErrorDetail{"PARAMETER_INVALID", {}, {{std::string(kField), "is missing"}}, std::nullopt});
+  }
+  batch.identity = TakeIdentity(request);
+  batch.validate_only = request.validate_only();
   return batch;
 }
 
@@ -107,6 +145,7 @@ void SetResponse(const AppendResult& result, icepie::v1::AppendRecordsResponse& 
     out->set_end_offset(range.end_offset);
   }
   SetTime(result.ingest_time_us, *response.mutable_ingest_time());
+  response.set_replayed(result.replayed);
 }
 
 absl::Status SetRecord(absl::string_view stream, const RecordView& view,

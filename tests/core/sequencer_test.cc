@@ -67,9 +67,12 @@ class SequencerTest : public testing::Test {
   SequencerTest() : env_(rocksdb::NewCompositeEnv(file_system_)) {
     store_ = *LogStore::Open({directory_.path(), LogStore::Mode::kReadWrite, env_.get()});
     stream_ = *streams_.Create(*store_, "a", PayloadFormat::kJson, /*internal=*/false);
+    requests_ = *RequestLog::Load(*store_);
     mark_ = *HighWaterMark::Open(directory_.path() + "/mark", 0);
-    sequencer_ = std::make_unique<Sequencer>(
-        Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_, &tree_, &space_}, 1 << 20, 0);
+    sequencer_ =
+        std::make_unique<Sequencer>(Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
+                                                     &tree_, &space_, requests_.get()},
+                                    1 << 20, 0);
   }
 
   // The answer to a batch of `count` records.
@@ -89,6 +92,7 @@ class SequencerTest : public testing::Test {
   std::unique_ptr<LogStore> store_;
   StreamRegistry streams_;
   Stream* stream_ = nullptr;
+  std::unique_ptr<RequestLog> requests_;
   std::unique_ptr<HighWaterMark> mark_;
   CommittedHead head_;
   ReadOnlyGuard guard_;

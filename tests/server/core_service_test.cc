@@ -164,6 +164,69 @@ TEST_F(CoreServiceTest, BadBatchesAreRefusedWithTheirField) {
   EXPECT_FALSE(Refused(Request("nope", 0, 1), "STREAM_NOT_FOUND").ok());
 }
 
+TEST_F(CoreServiceTest, ARetryIsAnsweredAlikeOnBothCalls) {
+  Create("a");
+  AppendRecordsRequest request = Request("a", 0, 2);
+  request.set_request_id("6f1c");
+  AppendRecordsResponse first;
+  ASSERT_TRUE(Append(request, &first).ok());
+  EXPECT_FALSE(first.replayed());
+
+  grpc::ClientContext context;
+  Bound(context);
+  const auto call = stub_->StreamAppendRecords(&context);
+  AppendRecordsRequest producer = Request("a", 2, 1);
+  producer.mutable_producer()->set_producer_id("pump");
+  for (const AppendRecordsRequest& sent : {request, producer, producer}) {
+    ASSERT_TRUE(call->Write(sent));
+  }
+  call->WritesDone();
+  AppendRecordsResponse again;
+  ASSERT_TRUE(call->Read(&again));
+  EXPECT_TRUE(again.replayed());
+  again.clear_replayed();
+  EXPECT_EQ(again.SerializeAsString(), first.SerializeAsString());
+  ASSERT_TRUE(call->Read(&again));
+  EXPECT_FALSE(again.replayed());
+  EXPECT_EQ(again.first_position(), 2);
+  ASSERT_TRUE(call->Read(&again));
+  EXPECT_TRUE(again.replayed());
+  EXPECT_EQ(again.first_position(), 2);
+  EXPECT_TRUE(call->Finish().ok());
+  EXPECT_EQ(core_->head_position(), 3);
+
+  producer.mutable_producer()->set_sequence(2);
+  EXPECT_FALSE(Refused(producer, "SEQUENCE_GAP").ok());
+  producer.mutable_producer()->clear_producer_id();
+  EXPECT_FALSE(Refused(producer, "PARAMETER_INVALID").ok());
+  request.add_records()->set_stream("a");
+  request.mutable_records(2)->set_payload("{}");
+  const grpc::Status reused = Refused(request, "REQUEST_ID_REUSED");
+  EXPECT_EQ(reused.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+}
+
+TEST_F(CoreServiceTest, ConditionsAndValidationOnly) {
+  Create("a");
+  AppendRecordsRequest request = Request("a", 0, 2);
+  auto& condition = *request.add_conditions();
+  condition.set_stream("a");
+  condition.set_absent(true);
+  request.set_validate_only(true);
+  AppendRecordsResponse response;
+  ASSERT_TRUE(Append(request, &response).ok());
+  EXPECT_EQ(response.end_position(), 0);
+  EXPECT_EQ(core_->head_position(), 0);
+  request.set_validate_only(false);
+  ASSERT_TRUE(Append(request, &response).ok());
+  const grpc::Status failed = Refused(request, "APPEND_CONDITION_FAILED");
+  EXPECT_EQ(failed.error_code(), grpc::StatusCode::ABORTED);
+  EXPECT_EQ(GetErrorDetail(FromGrpcStatus(failed))->metadata.at("a"), "2");
+  condition.set_present(true);
+  EXPECT_TRUE(Append(request, &response).ok());
+  condition.set_present(false);
+  EXPECT_FALSE(Refused(request, "PARAMETER_INVALID").ok());
+}
+
 TEST_F(CoreServiceTest, TheCoreRefusesWhatIsTooLarge) {
   Create("raw", PayloadFormat::kBytes);
   AppendRecordsRequest request;
