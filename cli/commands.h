@@ -11,6 +11,7 @@ namespace icepie::cli {
 
 void AddStreamCommands(CLI::App& app, Context& context);     // stream, append, import, export, read
 void AddReadCommand(CLI::App& app, Context& context);        // read
+void AddTraceCommand(CLI::App& app, Context& context);       // trace
 void AddSliceCommands(CLI::App& app, Context& context);      // slice
 void AddQueryCommand(CLI::App& app, Context& context);       // query
 void AddDomainCommands(CLI::App& app, Context& context);     // domain, plan, apply

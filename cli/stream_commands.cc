@@ -280,6 +280,7 @@ void AddStreamCommands(CLI::App& app, Context& context) {
   AddImport(app, context);
   AddExport(app, context);
   AddReadCommand(app, context);
+  AddTraceCommand(app, context);
 }
 
 }  // namespace icepie::cli

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "core/base/status.h"
 #include "server/read_record.h"
 #include "server/read_records_call.h"
 #include "server/record_convert.h"
@@ -16,6 +17,7 @@ namespace {
 
 constexpr int kReaderThreads = 2;
 constexpr size_t kWaitingReadsMax = 1024;
+constexpr size_t kWaitingTracesMax = 64;
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
                                  const absl::StatusOr<StreamInfo>& stream,
@@ -28,8 +30,12 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
 
 }  // namespace
 
-CoreService::CoreService(icepie::Core* core)
-    : core_(core), scheduler_(core, kReaderThreads), executor_(kReaderThreads, kWaitingReadsMax) {}
+CoreService::CoreService(icepie::Core* core, TraceSource trace)
+    : core_(core),
+      trace_(std::move(trace)),
+      scheduler_(core, kReaderThreads),
+      executor_(kReaderThreads, kWaitingReadsMax),
+      traces_(kReaderThreads, kWaitingTracesMax) {}
 
 grpc::ServerUnaryReactor* CoreService::CreateStream(grpc::CallbackServerContext* context,
                                                     const icepie::v1::CreateStreamRequest* request,
@@ -90,6 +96,23 @@ grpc::ServerUnaryReactor* CoreService::GetRecord(grpc::CallbackServerContext* co
                                                  icepie::v1::Record* response) {
   return UnaryOn(executor_, context, response,
                  [this, request] { return ReadRecord(*core_, *request); });
+}
+
+absl::StatusOr<icepie::v1::TraceRecordResponse> CoreService::Trace(
+    const icepie::v1::TraceRecordRequest& request) const {
+  icepie::v1::GetRecordRequest get;
+  get.set_position(request.position());
+  icepie::v1::TraceRecordResponse response;
+  ICEPIE_ASSIGN_OR_RETURN(*response.mutable_record(), ReadRecord(*core_, get));
+  if (trace_) trace_(response);
+  response.set_head_position(core_->head_position());
+  return response;
+}
+
+grpc::ServerUnaryReactor* CoreService::TraceRecord(grpc::CallbackServerContext* context,
+                                                   const icepie::v1::TraceRecordRequest* request,
+                                                   icepie::v1::TraceRecordResponse* response) {
+  return UnaryOn(traces_, context, response, [this, request] { return Trace(*request); });
 }
 
 }  // namespace icepie::server

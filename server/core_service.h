@@ -2,6 +2,9 @@
 #ifndef ICEPIE_SERVER_CORE_SERVICE_H_
 #define ICEPIE_SERVER_CORE_SERVICE_H_
 
+#include <functional>
+
+#include "absl/status/statusor.h"
 #include "core/core.h"
 #include "icepie/v1/core.grpc.pb.h"
 #include "server/executor.h"
@@ -17,7 +20,12 @@ namespace icepie::server {
 //   must accept messages of 8 MiB, so that the core and not gRPC refuses a batch that is too large.
 class CoreService final : public icepie::v1::Core::CallbackService {
  public:
-  explicit CoreService(icepie::Core* core);
+  // Adds to a response, whose record is set, what became of it in every slice; may wait for
+  // seconds.
+  using TraceSource = std::function<void(icepie::v1::TraceRecordResponse&)>;
+
+  // Without `trace` there are no slices.
+  explicit CoreService(icepie::Core* core, TraceSource trace = nullptr);
 
   grpc::ServerUnaryReactor* CreateStream(grpc::CallbackServerContext* context,
                                          const icepie::v1::CreateStreamRequest* request,
@@ -39,10 +47,19 @@ class CoreService final : public icepie::v1::Core::CallbackService {
                                       const icepie::v1::GetRecordRequest* request,
                                       icepie::v1::Record* response) override;
 
+  grpc::ServerUnaryReactor* TraceRecord(grpc::CallbackServerContext* context,
+                                        const icepie::v1::TraceRecordRequest* request,
+                                        icepie::v1::TraceRecordResponse* response) override;
+
  private:
+  absl::StatusOr<icepie::v1::TraceRecordResponse> Trace(
+      const icepie::v1::TraceRecordRequest& request) const;
+
   icepie::Core* const core_;
+  const TraceSource trace_;
   FeedScheduler scheduler_;
   Executor executor_;
+  Executor traces_;  // apart: they wait for workers
 };
 
 }  // namespace icepie::server

@@ -23,6 +23,7 @@
 #include "server/host_service.h"
 #include "server/http/http_server.h"
 #include "server/operations_service.h"
+#include "server/record_tracer.h"
 #include "server/run_directory.h"
 #include "server/slices_service.h"
 #include "server/supervisor.h"
@@ -130,6 +131,7 @@ class Daemon::Parts {
   std::unique_ptr<Builds> builds_;
   std::unique_ptr<DomainManager> manager_;
   std::unique_ptr<WorkerQueryRouter> router_;
+  std::unique_ptr<RecordTracer> tracer_;
   std::unique_ptr<CoreService> core_service_;
   std::unique_ptr<SlicesService> slices_service_;
   std::unique_ptr<AdminService> admin_service_;
@@ -196,7 +198,9 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers) {
 }
 
 absl::Status Daemon::Parts::StartGrpc(const std::string& address) {
-  core_service_ = std::make_unique<CoreService>(core_.get());
+  tracer_ = std::make_unique<RecordTracer>(manager_->reader(), *supervisor_);
+  core_service_ = std::make_unique<CoreService>(
+      core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); });
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
   admin_service_ = std::make_unique<AdminService>(
       *manager_, [this] { return manager_->reader().GetServerStatus(identity_); });

@@ -186,6 +186,12 @@ void WorkerClient::ListQuarantinedRecords(const icepie::v1::ListQuarantinedRecor
       stub_, &Async::ListQuarantinedRecords, request, timeout, false, std::move(done));
 }
 
+void WorkerClient::TraceRecord(const wv1::TraceRecordRequest& request, absl::Duration timeout,
+                               Done<wv1::TraceRecordResponse> done) {
+  StartUnary<wv1::TraceRecordRequest, wv1::TraceRecordResponse>(stub_, &Async::TraceRecord, request,
+                                                                timeout, false, std::move(done));
+}
+
 void WorkerClient::PlanDomain(const wv1::PlanDomainRequest& request, absl::Duration timeout,
                               Done<wv1::PlanDomainResponse> done) {
   StartUnary<wv1::PlanDomainRequest, wv1::PlanDomainResponse>(stub_, &Async::PlanDomain, request,

@@ -40,6 +40,8 @@ class WorkerClient {
   void ListQuarantinedRecords(const icepie::v1::ListQuarantinedRecordsRequest& request,
                               absl::Duration timeout,
                               Done<icepie::v1::ListQuarantinedRecordsResponse> done);
+  void TraceRecord(const icepie::worker::v1::TraceRecordRequest& request, absl::Duration timeout,
+                   Done<icepie::worker::v1::TraceRecordResponse> done);
   // Waits for the worker's start.
   void PlanDomain(const icepie::worker::v1::PlanDomainRequest& request, absl::Duration timeout,
                   Done<icepie::worker::v1::PlanDomainResponse> done);

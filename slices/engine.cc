@@ -33,6 +33,11 @@ int64_t IntAt(const CellRow& row, size_t index) {
   return value == nullptr ? 0 : *value;
 }
 
+QuarantinedRecord QuarantinedOf(const CellRow& row) {
+  return {IntAt(row, 0),  TextAt(row, 1), IntAt(row, 2),  TextAt(row, 3),
+          TextAt(row, 4), TextAt(row, 5), TextAt(row, 6), TextAt(row, 7)};
+}
+
 absl::StatusOr<std::vector<QuarantinedRecord>> ReadRecords(DuckConnection& connection,
                                                            const std::string& alias) {
   ICEPIE_ASSIGN_OR_RETURN(
@@ -42,11 +47,33 @@ absl::StatusOr<std::vector<QuarantinedRecord>> ReadRecords(DuckConnection& conne
           QuoteIdentifier(alias), ".main.__quarantine ORDER BY position")));
   std::vector<QuarantinedRecord> records;
   records.reserve(rows.size());
-  for (const CellRow& row : rows) {
-    records.push_back({IntAt(row, 0), TextAt(row, 1), IntAt(row, 2), TextAt(row, 3), TextAt(row, 4),
-                       TextAt(row, 5), TextAt(row, 6), TextAt(row, 7)});
-  }
+  for (const CellRow& row : rows) records.push_back(QuarantinedOf(row));
   return records;
+}
+
+// Position and quarantine in one statement, so that they are of one commit.
+absl::Status ReadStanding(DuckDatabase& instance, const ServedSlice& served, int64_t position,
+                          RecordStanding& standing) {
+  const auto database = served.storage();
+  if (database == nullptr) return absl::FailedPreconditionError("it has no state yet");
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
+  const std::string name = QuoteIdentifier(database->alias());
+  ICEPIE_ASSIGN_OR_RETURN(
+      const std::vector<CellRow> rows,
+      connection->QueryCells(absl::StrCat(
+          "SELECT q.position, stream, \"offset\", code, column_name, path, value, message, "
+          "p.applied_position FROM ",
+          name, ".main.__progress p LEFT JOIN ", name,
+          ".main.__quarantine q ON q.position = ", position)));
+  if (rows.empty()) return absl::InternalError("its state has no position");
+  const CellRow& row = rows.front();
+  // It may have been passed on over records of other streams since.
+  standing.applied_position = std::max(standing.applied_position, IntAt(row, 8));
+  if (std::holds_alternative<int64_t>(row[0])) standing.quarantined = QuarantinedOf(row);
+  for (const QuarantinedRecord& record : served.overflow()) {
+    if (record.position == position) standing.quarantined = record;
+  }
+  return absl::OkStatus();
 }
 
 std::vector<QuarantineGroup> GroupRecords(const std::vector<QuarantinedRecord>& records) {
@@ -153,6 +180,19 @@ absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const Serv
   const std::vector<QuarantinedRecord> overflow = served->overflow();
   records.insert(records.end(), overflow.begin(), overflow.end());
   return MakePage(records, after, page_size);
+}
+
+std::vector<RecordStanding> LocateRecord(DuckDatabase& instance, const ServingSet& slices,
+                                         int64_t position) {
+  std::vector<RecordStanding> standings;
+  for (const auto& [name, served] : slices.All()) {
+    RecordStanding standing{name, served->info().number, served->applied_position(), std::nullopt,
+                            ""};
+    const absl::Status status = ReadStanding(instance, *served, position, standing);
+    if (!status.ok()) standing.unknown = std::string(status.message());
+    standings.push_back(std::move(standing));
+  }
+  return standings;
 }
 
 absl::Duration QueryTimeout(const EngineOptions& options, const Assignment& assignment) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -17,6 +18,7 @@
 #include "slices/duckdb.h"
 #include "slices/engine_types.h"
 #include "slices/query_service.h"
+#include "slices/record_trace.h"
 #include "slices/serving_set.h"
 #include "slices/snapshot_store.h"
 
@@ -58,6 +60,9 @@ class Engine {
   virtual absl::StatusOr<QuarantinePage> ListQuarantined(const std::string& slice, int64_t after,
                                                          int64_t page_size) = 0;
 
+  // Each serving slice's position, and the record at `position` if it is quarantined there.
+  virtual std::vector<RecordStanding> Locate(int64_t position) = 0;
+
   // Saves what has changed and stops. The engine then only waits to be destroyed.
   virtual void Shutdown() = 0;
 };
@@ -76,6 +81,10 @@ absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance
 absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const ServingSet& slices,
                                               const std::string& domain, const std::string& slice,
                                               int64_t after, int64_t page_size);
+
+// Engine::Locate over the slices that answer.
+std::vector<RecordStanding> LocateRecord(DuckDatabase& instance, const ServingSet& slices,
+                                         int64_t position);
 
 // How long a question may take: limits.query_timeout of the serving generations' files (the
 // longest, when one of them still stands at an older file), else the option's.

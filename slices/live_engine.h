@@ -35,6 +35,9 @@ class LiveEngine : public Engine {
   void Refresh(const std::string& slice, absl::Time deadline, RefreshDone done) override;
   absl::StatusOr<QuarantinePage> ListQuarantined(const std::string& slice, int64_t after,
                                                  int64_t page_size) override;
+  std::vector<RecordStanding> Locate(int64_t position) override {
+    return LocateRecord(*instance_, serving_, position);
+  }
   void Shutdown() override;
 
  private:

@@ -17,6 +17,7 @@
 #include "slices/duckdb.h"
 #include "slices/json_reading.h"
 #include "slices/plan.h"
+#include "slices/where_filter.h"
 
 namespace icepie::slices {
 namespace {
@@ -200,17 +201,14 @@ struct SourceReading {
 // Reads records by the source's rules and counts what became of them.
 class RecordReader {
  public:
-  explicit RecordReader(const SourceReading& source) {
+  explicit RecordReader(const SourceReading& source) : where_(source.where, scanner_) {
     for (const ColumnDef& column : source.columns) readers_.emplace_back(column, scanner_);
-    for (const WhereTerm& term : source.where) where_.push_back(MakeTerm(term));
-    for (Term& term : where_) term.valid = term.scanner->Scan(term.json);
   }
 
   // INVALID_ARGUMENT/DEFINITION_INVALID for a default or a `where` value that cannot be read.
   absl::Status Check() {
     for (ColumnReader& reader : readers_) ICEPIE_RETURN_IF_ERROR(reader.CheckDefault());
-    for (const Term& term : where_) ICEPIE_RETURN_IF_ERROR(CheckTerm(term));
-    return absl::OkStatus();
+    return where_.Check();
   }
 
   // Writes the record into `row` of the outputs (one per column, then one per hidden column) and
@@ -224,7 +222,7 @@ class RecordReader {
       AddBad(record, {"INVALID_JSON", scanner_.error()}, "", "$", ShortenedValue(shown));
       return false;
     }
-    if (!where_.empty() && !IsWanted(record)) return false;
+    if (!IsWanted(record)) return false;
     for (size_t i = 0; i < readers_.size(); ++i) {
       if (!readers_[i].Read(scanner_, reading_, fault_)) {
         AddBad(record, readers_[i]);
@@ -247,29 +245,6 @@ class RecordReader {
   ScanCounts& counts() { return counts_; }
 
  private:
-  struct Term {
-    std::vector<std::string> path;
-    int slot;
-    std::string json;
-    std::unique_ptr<JsonScanner> scanner;  // of `json`
-    int expected_slot = 0;
-    bool valid = false;
-  };
-
-  Term MakeTerm(const WhereTerm& term) {
-    Term made{term.path, scanner_.AddPath(term.path), term.json, std::make_unique<JsonScanner>()};
-    made.expected_slot = made.scanner->AddPath({});
-    return made;
-  }
-
-  static absl::Status CheckTerm(const Term& term) {
-    if (term.valid) return absl::OkStatus();
-    return MakeError(absl::StatusCode::kInvalidArgument,
-                     absl::StrCat("where ", PathText(term.path), ": ", term.json,
-                                  " is not a JSON value: ", term.scanner->error()),
-                     "DEFINITION_INVALID");
-  }
-
   bool IsExcluded(const RecordView& record, const std::vector<int64_t>& excluded) {
     if (!std::binary_search(excluded.begin(), excluded.end(), record.position)) return false;
     AddBad(record, {"STATEMENT_FAILED", "the slice's statement fails on this record"}, "", "$",
@@ -278,19 +253,18 @@ class RecordReader {
   }
 
   bool IsWanted(const RecordView& record) {
-    for (const Term& term : where_) {
-      const JsonValue& value = scanner_.value(term.slot);
-      if (value.kind == JsonKind::kDuplicate) {
-        AddBad(record, {"DUPLICATE_KEY", "a key occurs twice in one object; send it once"}, "",
-               PathText(term.path), ShortenedValue(value.text));
-        return false;
-      }
-      if (!SameScalar(value, term.scanner->value(term.expected_slot))) {
+    switch (where_.Judge()) {
+      case WhereFilter::Verdict::kWanted:
+        return true;
+      case WhereFilter::Verdict::kFiltered:
         ++counts_.filtered;
         return false;
-      }
+      case WhereFilter::Verdict::kAmbiguous:
+        AddBad(record, {"DUPLICATE_KEY", "a key occurs twice in one object; send it once"}, "",
+               PathText(where_.ambiguous_path()), ShortenedValue(where_.ambiguous_value().text));
+        return false;
     }
-    return true;
+    return false;
   }
 
   void AddBad(const RecordView& record, const ColumnReader& reader) {
@@ -311,7 +285,7 @@ class RecordReader {
 
   JsonScanner scanner_;
   std::vector<ColumnReader> readers_;
-  std::vector<Term> where_;
+  WhereFilter where_;
   Reading reading_;
   ReadFault fault_;
   ScanCounts counts_;

@@ -275,6 +275,19 @@ void ToProto(const slices::QuarantinePage& page,
   proto->set_more(page.more);
 }
 
+void ToProto(const slices::TracedSlice& slice, icepie::v1::SliceTrace* proto) {
+  proto->set_slice(slice.standing.slice);
+  proto->set_fate(static_cast<icepie::v1::RecordFate>(slice.fate));
+  proto->set_generation(slice.standing.generation);
+  proto->set_applied_position(slice.standing.applied_position);
+  proto->set_via(slice.via);
+  proto->set_unknown_cause(slice.unknown);
+  if (slice.fate != slices::RecordFate::kQuarantined || !slice.standing.quarantined) return;
+  proto->mutable_error()->set_code(slice.standing.quarantined->code);
+  proto->mutable_error()->set_column(slice.standing.quarantined->column);
+  proto->mutable_error()->set_message(slice.standing.quarantined->message);
+}
+
 void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainResponse* proto) {
   proto->set_domain(plan.definition.domain);
   for (const auto& slice : plan.slices) {

@@ -8,6 +8,7 @@
 #include "icepie/worker/v1/worker.pb.h"
 #include "slices/engine_types.h"
 #include "slices/plan.h"
+#include "slices/record_trace.h"
 
 namespace icepie::server {
 
@@ -20,6 +21,7 @@ absl::StatusOr<slices::Question> FromProto(const icepie::worker::v1::WorkerQuery
 void ToProto(const slices::EngineReport& report, icepie::worker::v1::WorkerReport* proto);
 void ToProto(const slices::Answer& answer, icepie::worker::v1::WorkerQueryResponse::Header* proto);
 void ToProto(const slices::QuarantinePage& page, icepie::v1::ListQuarantinedRecordsResponse* proto);
+void ToProto(const slices::TracedSlice& slice, icepie::v1::SliceTrace* proto);
 void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainResponse* proto);
 
 }  // namespace icepie::server

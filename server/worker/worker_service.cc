@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
 #include "server/worker/convert.h"
@@ -14,6 +15,8 @@
 
 namespace icepie::server {
 namespace {
+
+constexpr size_t kPlansKept = 8;
 
 using icepie::worker::v1::WorkerQueryResponse;
 
@@ -112,6 +115,17 @@ grpc::ServerUnaryReactor* WorkerService::Configure(
     grpc::CallbackServerContext* context, const icepie::worker::v1::Assignment* request,
     icepie::worker::v1::ConfigureResponse* response) {
   engine_.Configure(FromProto(*request));
+  {
+    const MutexLock lock(mutex_);
+    if (request->epoch() >= epoch_) {
+      epoch_ = request->epoch();
+      domain_ = request->domain();
+      files_.clear();
+      for (const auto& spec : request->generations()) {
+        files_[absl::StrCat(spec.slice(), "/", spec.number())] = spec.file();
+      }
+    }
+  }
   response->set_epoch(request->epoch());
   return Finished(context, absl::OkStatus());
 }
@@ -162,6 +176,38 @@ grpc::ServerUnaryReactor* WorkerService::ListQuarantinedRecords(
         engine_.ListQuarantined(request->name(), request->after_position(), request->page_size());
     if (page.ok()) ToProto(*page, response);
     reactor->Finish(ToGrpcStatus(page.status()));
+  });
+  return reactor;
+}
+
+absl::StatusOr<WorkerService::SharedPlan> WorkerService::PlanOf(const std::string& slice,
+                                                                int64_t generation) {
+  std::string file;
+  std::string name;
+  {
+    const MutexLock lock(mutex_);
+    file = files_[absl::StrCat(slice, "/", generation)];
+    name = domain_ + ".yaml";
+  }
+  const auto known = plans_.find(file);
+  if (known != plans_.end()) return known->second;
+  ICEPIE_ASSIGN_OR_RETURN(const slices::DomainDef definition, slices::ParseDomain(file, name));
+  ICEPIE_ASSIGN_OR_RETURN(slices::DomainPlan plan, slices::PlanDomain(definition));
+  if (plans_.size() >= kPlansKept) plans_.clear();
+  return plans_[file] = std::make_shared<const slices::DomainPlan>(std::move(plan));
+}
+
+grpc::ServerUnaryReactor* WorkerService::TraceRecord(
+    grpc::CallbackServerContext* context, const icepie::worker::v1::TraceRecordRequest* request,
+    icepie::worker::v1::TraceRecordResponse* response) {
+  auto* reactor = context->DefaultReactor();
+  slow_calls_.Add([this, request, response, reactor] {
+    const auto traced = slices::TraceRecord(
+        engine_.Locate(request->position()),
+        [this](const std::string& slice, int64_t generation) { return PlanOf(slice, generation); },
+        {request->stream(), request->position(), request->payload()});
+    for (const slices::TracedSlice& slice : traced) ToProto(slice, response->add_slices());
+    reactor->Finish(grpc::Status::OK);
   });
   return reactor;
 }

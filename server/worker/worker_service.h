@@ -4,6 +4,8 @@
 
 #include <deque>
 #include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <thread>
 
@@ -51,13 +53,25 @@ class WorkerService : public icepie::worker::v1::Worker::CallbackService {
       grpc::CallbackServerContext* context,
       const icepie::v1::ListQuarantinedRecordsRequest* request,
       icepie::v1::ListQuarantinedRecordsResponse* response) override;
+  grpc::ServerUnaryReactor* TraceRecord(grpc::CallbackServerContext* context,
+                                        const icepie::worker::v1::TraceRecordRequest* request,
+                                        icepie::worker::v1::TraceRecordResponse* response) override;
   grpc::ServerUnaryReactor* PlanDomain(grpc::CallbackServerContext* context,
                                        const icepie::worker::v1::PlanDomainRequest* request,
                                        icepie::worker::v1::PlanDomainResponse* response) override;
 
  private:
+  using SharedPlan = std::shared_ptr<const slices::DomainPlan>;
+
+  absl::StatusOr<SharedPlan> PlanOf(const std::string& slice, int64_t generation);
+
   slices::Engine& engine_;
   const std::string role_;
+  std::map<std::string, SharedPlan> plans_;  // by the file's text; of the slow calls' thread
+  Mutex mutex_;
+  int64_t epoch_ ABSL_GUARDED_BY(mutex_) = -1;
+  std::string domain_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> files_ ABSL_GUARDED_BY(mutex_);  // slice/generation → file
   SlowCalls slow_calls_;
 };
 

@@ -106,6 +106,16 @@ TEST_F(StreamCommandsTest, ReadTakesBoundsOfBothKinds) {
   EXPECT_EQ(Run({"stream", "describe", "nope"}).code, 1);
 }
 
+TEST_F(StreamCommandsTest, TraceWithoutSlicesNamesTheRecord) {
+  Run({"stream", "create", "flights"});
+  Run({"append", "flights"}, Lines(0, 3));
+  const Outcome traced = Run({"trace", "2"});
+  EXPECT_THAT(traced.out, StartsWith("position 2  flights offset 2  "));
+  EXPECT_THAT(traced.out, HasSubstr("0 slices"));
+  EXPECT_THAT(Run({"trace", "2", "--json"}).out, HasSubstr("\"head_position\": \"3\""));
+  EXPECT_EQ(Run({"trace", "3"}).code, 1);
+}
+
 TEST_F(StreamCommandsTest, RefusedAppendsChangeNothing) {
   Run({"stream", "create", "flights"});
   const Outcome bad = Run({"append", "flights"}, "{\"a\":1}\n{\"a\":}\n");

@@ -1,0 +1,98 @@
+#include "server/record_tracer.h"
+
+#include <future>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace wv1 = icepie::worker::v1;
+
+constexpr absl::Duration kWorkerTimeout = absl::Seconds(5);
+
+using Result = absl::StatusOr<wv1::TraceRecordResponse>;
+
+// A question that is under way.
+struct Asked {
+  v1::Source source = v1::LIVE;
+  std::future<Result> answer;
+};
+
+Asked Ask(const std::shared_ptr<WorkerClient>& client, v1::Source source,
+          const wv1::TraceRecordRequest& request) {
+  auto promise = std::make_shared<std::promise<Result>>();
+  Asked asked{source, promise->get_future()};
+  if (client == nullptr) {
+    promise->set_value(absl::UnavailableError("its worker is not running"));
+  } else {
+    client->TraceRecord(request, kWorkerTimeout,
+                        [promise](Result result) { promise->set_value(std::move(result)); });
+  }
+  return asked;
+}
+
+// What is known of a slice that no worker spoke of.
+v1::SliceTrace Unknown(const v1::Slice& slice, const absl::Status& worker) {
+  v1::SliceTrace trace;
+  trace.set_slice(slice.name());
+  trace.set_fate(v1::UNKNOWN);
+  trace.set_applied_position(slice.meta().applied_position());
+  std::string why = worker.ok() ? absl::StrCat("its worker does not have it ready (",
+                                               v1::SliceState_Name(slice.state()), ")")
+                                : std::string(worker.message());
+  if (slice.has_last_error()) absl::StrAppend(&why, "; last error: ", slice.last_error().message());
+  trace.set_unknown_cause(why);
+  return trace;
+}
+
+}  // namespace
+
+void RecordTracer::Trace(const v1::Record& record, v1::TraceRecordResponse& response) const {
+  wv1::TraceRecordRequest request;
+  request.set_stream(record.stream());
+  request.set_position(record.position());
+  request.set_payload(record.payload());
+  const auto slices = reader_.ListSlices("");
+  if (!slices.ok()) return;  // only for a domain that is named
+  std::map<std::string, std::vector<Asked>> asked;
+  for (const v1::Slice& slice : slices->slices()) {
+    const std::string domain = slice.name().substr(0, slice.name().find('.'));
+    std::vector<Asked>& workers = asked[domain];
+    if (!workers.empty()) continue;
+    const DomainView view = supervisor_.View(domain);
+    workers.push_back(Ask(view.live.client, v1::LIVE, request));
+    workers.push_back(Ask(view.standby.client, v1::STANDBY, request));
+  }
+  std::map<std::string, v1::SliceTrace> traces;
+  std::map<std::string, absl::Status> failures;
+  for (auto& [domain, workers] : asked) {
+    for (Asked& worker : workers) {
+      const Result result = worker.answer.get();
+      if (!result.ok() && worker.source == v1::LIVE) failures[domain] = result.status();
+      if (!result.ok()) continue;
+      for (const v1::SliceTrace& trace : result->slices()) {
+        v1::SliceTrace named = trace;
+        named.set_slice(absl::StrCat(domain, ".", trace.slice()));
+        named.set_source(worker.source);
+        v1::SliceTrace& kept = traces[named.slice()];  // the live worker's comes first
+        if (kept.slice().empty() || kept.fate() == v1::UNKNOWN) kept = std::move(named);
+      }
+    }
+  }
+  for (const v1::Slice& slice : slices->slices()) {
+    const auto trace = traces.find(slice.name());
+    const std::string domain = slice.name().substr(0, slice.name().find('.'));
+    *response.add_slices() =
+        trace != traces.end() ? trace->second : Unknown(slice, failures[domain]);
+  }
+}
+
+}  // namespace icepie::server
