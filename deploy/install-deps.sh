@@ -5,6 +5,8 @@
 #
 #   deploy/install-deps.sh                what building and running needs, and the sample data
 #   deploy/install-deps.sh --with-tests   and what the test suite needs
+#   deploy/install-deps.sh --with-bench   and what tests/bench/run.sh ingest compares with: Redis,
+#                                         PostgreSQL and RocksDB's db_bench
 set -euo pipefail
 
 prefix=${ICEPIE_DEPS_DIR:-/usr/local/lib/icepie}
@@ -17,6 +19,7 @@ build_packages=(
 test_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev clang-tidy-14 clang-format-14 libclang-rt-14-dev
   binutils curl)
+bench_packages=(rocksdb-tools redis-server postgresql-15)
 
 # Package, version, SHA-512 of the tarball as the registry serves it.
 duckdb_header=(duckdb 1.4.4
@@ -34,8 +37,9 @@ fail() { printf 'install-deps: %s\n' "$*" >&2; exit 1; }
 case "${1:-}" in
   "") packages=("${build_packages[@]}") ;;
   --with-tests) packages=("${build_packages[@]}" "${test_packages[@]}") ;;
-  -h|--help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
-  *) fail "unknown argument '$1' (have: --with-tests, --help)" ;;
+  --with-bench) packages=("${build_packages[@]}" "${test_packages[@]}" "${bench_packages[@]}") ;;
+  -h|--help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  *) fail "unknown argument '$1' (have: --with-tests, --with-bench, --help)" ;;
 esac
 
 # As root as it is, otherwise through sudo.

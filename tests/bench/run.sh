@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# Benchmarks on the real programs, one JSON object a line: tests/bench/run.sh NAME [BUILD_DIRECTORY]
+# Benchmarks on the real programs, one JSON object a line: tests/bench/run.sh NAME [BUILD_DIRECTORY] [OPTION…]
 #   visible   append, append until visible, a query: one client, one record at a time
+#   ingest    durable appends beside the disk, an echo, db_bench, Redis and PostgreSQL (the last three
+#             from deploy/install-deps.sh --with-bench); --seconds, --rounds, --no-peers, --only PREFIX
 #   merkle    what the Merkle tree costs: durable batches of 1,000 records with it and without
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-name=${1:-} build=${2:-build/release}
+name=${1:-} build=build/release
+[ $# = 0 ] || shift
+case "${1:--}" in -*) ;; *) build=$1; shift ;; esac
 case "$name" in
-  visible|merkle) ;;
-  *) sed -n '2,4s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  visible|merkle|ingest) ;;
+  *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 [ -x "$build/bin/icepie-bench-$name" ] ||
   { echo "tests/bench/run.sh: $build has no icepie-bench-$name: run tests/run.sh first" >&2; exit 1; }
-ICEPIE_BIN=$build/bin exec "$build/bin/icepie-bench-$name"
+ICEPIE_BIN=$build/bin exec "$build/bin/icepie-bench-$name" "$@"

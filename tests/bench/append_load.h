@@ -1,0 +1,44 @@
+// Closed-loop clients of Core.AppendRecords: each sends its next batch when the last is answered.
+#ifndef ICEPIE_TESTS_BENCH_APPEND_LOAD_H_
+#define ICEPIE_TESTS_BENCH_APPEND_LOAD_H_
+
+#include <cstdint>
+#include <string>
+
+#include "icepie/v1/core.pb.h"
+
+namespace icepie::bench {
+
+enum class RecordKind {
+  kTransfer,  // JSON of 200 bytes
+  kBid,       // like a bid of Nexmark, about 230 bytes
+};
+
+// JSON whose values are drawn at random, so that it compresses as real data does.
+std::string MakePayload(RecordKind kind, uint64_t seed);
+
+struct Load {
+  std::string address;
+  std::string stream = "bench";
+  RecordKind kind = RecordKind::kTransfer;
+  int clients = 1;
+  int batch = 1;  // records of a call
+  double seconds = 1;
+};
+
+struct LoadResult {
+  double records_per_second = 0;
+  double p50_ms = 0;  // of a call
+  double p99_ms = 0;
+};
+
+// Ends the program when a call fails.
+LoadResult RunLoad(const Load& load);
+
+// Serves Core.AppendRecords on a free port, answering each call at once and storing nothing: the
+// cheapest server there can be of the same messages. Prints the port and serves until killed.
+void ServeEcho();
+
+}  // namespace icepie::bench
+
+#endif  // ICEPIE_TESTS_BENCH_APPEND_LOAD_H_
