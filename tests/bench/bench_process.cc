@@ -67,7 +67,10 @@ std::optional<std::string> FindProgram(const std::string& name,
 }
 
 Background::Background(std::vector<std::string> arguments, const std::string& log_file) {
-  const Started started = Start(std::move(arguments), log_file);
+  // Ends also when the benchmark is killed.
+  std::vector<std::string> all = {"setpriv", "--pdeathsig", "KILL"};
+  all.insert(all.end(), arguments.begin(), arguments.end());
+  const Started started = Start(std::move(all), log_file);
   pid_ = started.pid;
   output_ = started.output;
 }

@@ -14,7 +14,8 @@ namespace icepie::bench {
 std::optional<std::string> FindProgram(const std::string& name,
                                        const std::vector<std::string>& places = {});
 
-// A program in the background; killed by the destructor. Its errors go to `log_file`.
+// A program in the background; killed by the destructor, or when this process ends otherwise. Its
+// errors go to `log_file`.
 class Background {
  public:
   Background(std::vector<std::string> arguments, const std::string& log_file);

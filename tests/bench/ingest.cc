@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <string>
@@ -47,7 +48,8 @@ class IngestBench {
   explicit IngestBench(const Options& options)
       : options_(options),
         seconds_(options.seconds / options.rounds),
-        echo_({"/proc/self/exe", "--echo-server"}, scratch_.path() + "/echo.err") {
+        echo_({std::filesystem::read_symlink("/proc/self/exe"), "--echo-server"},
+              scratch_.path() + "/echo.err") {
     echo_address_ = absl::StrCat("127.0.0.1:", echo_.ReadLine());
     daemon_.SetSettings("logging: {level: warn}\n");
     daemon_.Start();

@@ -142,8 +142,9 @@ namespace {
 // PostgreSQL refuses to run as root.
 std::vector<std::string> AsPostgres(std::vector<std::string> arguments) {
   if (getuid() != 0) return arguments;
-  std::vector<std::string> all = {"setpriv", "--reuid=postgres", "--regid=postgres",
-                                  "--clear-groups"};
+  // A change of the account forgets the signal, so it is asked for again.
+  std::vector<std::string> all = {"setpriv",        "--reuid=postgres", "--regid=postgres",
+                                  "--clear-groups", "--pdeathsig",      "KILL"};
   all.insert(all.end(), arguments.begin(), arguments.end());
   return all;
 }
