@@ -22,16 +22,14 @@ using icepie::v1::Stream;
 // The daemon's own limit of a batch; more is for import.
 constexpr int64_t kAppendBytesMax = 3 << 20;
 
+constexpr const char* kKeyPathHelp = "records without a key take it from here, e.g. $.from.wallet";
+constexpr const char* kEventTimeHelp = "records without an event time take it from here, e.g. $.at";
+
 const char* FormatName(PayloadFormat format) {
   return format == icepie::v1::PAYLOAD_FORMAT_BYTES ? "bytes" : "json";
 }
 
-absl::StatusOr<int> CreateStream(Context& context, const std::string& name,
-                                 const std::string& format) {
-  icepie::v1::CreateStreamRequest request;
-  request.set_name(name);
-  request.set_format(format == "bytes" ? icepie::v1::PAYLOAD_FORMAT_BYTES
-                                       : icepie::v1::PAYLOAD_FORMAT_JSON);
+absl::StatusOr<int> CreateStream(Context& context, const icepie::v1::CreateStreamRequest& request) {
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(const Stream stream,
                           client.Call(client.core(), &Core::StubInterface::CreateStream, request));
@@ -69,12 +67,23 @@ absl::StatusOr<int> DescribeStream(Context& context, const std::string& name) {
   context.out() << "stream   " << stream.name() << "\nformat   " << FormatName(stream.format())
                 << "\ncreated  " << FormatTime(stream.create_time()) << "\nrecords  "
                 << FormatCount(stream.end_offset()) << '\n';
+  if (!stream.key_path().empty()) context.out() << "key      " << stream.key_path() << '\n';
+  if (!stream.event_time_path().empty()) {
+    context.out() << "time     " << stream.event_time_path() << '\n';
+  }
   if (stream.end_offset() == 0) return kExitDone;
   ICEPIE_ASSIGN_OR_RETURN(const std::string first, WhereAndWhen(client, name, 0));
   ICEPIE_ASSIGN_OR_RETURN(const std::string last,
                           WhereAndWhen(client, name, stream.end_offset() - 1));
   context.out() << "first    " << first << "\nlast     " << last << '\n';
   return kExitDone;
+}
+
+absl::StatusOr<int> UpdateStream(Context& context, const icepie::v1::UpdateStreamRequest& request) {
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(const Stream stream,
+                          client.Call(client.core(), &Core::StubInterface::UpdateStream, request));
+  return DescribeStream(context, stream.name());
 }
 
 absl::StatusOr<int> ListStreams(Context& context) {
@@ -165,15 +174,34 @@ void AddStream(CLI::App& app, Context& context) {
   stream->require_subcommand(1);
 
   CLI::App* create = stream->add_subcommand("create", "create a stream");
-  auto name = std::make_shared<std::string>();
+  auto created = std::make_shared<icepie::v1::CreateStreamRequest>();
   auto format = std::make_shared<std::string>("json");
-  create->add_option("NAME", *name, "[a-z][a-z0-9_]*, at most 63 characters")->required();
+  create->add_option("NAME", *created->mutable_name(), "[a-z][a-z0-9_]*, at most 63 characters")
+      ->required();
   create
       ->add_option("--format", *format,
                    "json: every payload must be well-formed; bytes: anything (default json)")
       ->check(CLI::IsMember({"json", "bytes"}));
-  create->callback([&context, name, format] {
-    context.action = [&context, name, format] { return CreateStream(context, *name, *format); };
+  create->add_option("--key-path", *created->mutable_key_path(), kKeyPathHelp);
+  create->add_option("--event-time-path", *created->mutable_event_time_path(), kEventTimeHelp);
+  create->callback([&context, created, format] {
+    created->set_format(*format == "bytes" ? icepie::v1::PAYLOAD_FORMAT_BYTES
+                                           : icepie::v1::PAYLOAD_FORMAT_JSON);
+    context.action = [&context, created] { return CreateStream(context, *created); };
+  });
+
+  CLI::App* update = stream->add_subcommand("update", "change where keys and event times are read");
+  auto updated = std::make_shared<icepie::v1::UpdateStreamRequest>();
+  update->add_option("NAME", *updated->mutable_name())->required();
+  update->add_option_function<std::string>(
+      "--key-path", [updated](const std::string& path) { updated->set_key_path(path); },
+      absl::StrCat(kKeyPathHelp, "; \"\" for none"));
+  update->add_option_function<std::string>(
+      "--event-time-path",
+      [updated](const std::string& path) { updated->set_event_time_path(path); },
+      absl::StrCat(kEventTimeHelp, "; \"\" for none"));
+  update->callback([&context, updated] {
+    context.action = [&context, updated] { return UpdateStream(context, *updated); };
   });
 
   CLI::App* list = stream->add_subcommand("list", "list the streams");

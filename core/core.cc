@@ -50,13 +50,23 @@ class CoreImpl final : public Core {
 
   DiskState Disk() const override { return {space_->full(), space_->free_bytes()}; }
 
-  absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) override {
-    return Create(name, format, /*internal=*/false);
+  using Core::CreateStream;
+  absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format,
+                                          const StreamPaths& paths) override {
+    return Create(name, format, paths, /*internal=*/false);
+  }
+
+  absl::StatusOr<StreamInfo> UpdateStream(absl::string_view name,
+                                          const StreamChange& change) override {
+    ICEPIE_RETURN_IF_ERROR(CheckChange());
+    const absl::StatusOr<Stream*> stream = streams_->Update(*store_, name, change);
+    ICEPIE_RETURN_IF_ERROR(TripOnFailure(stream.status()));
+    return InfoOf(**stream);
   }
 
   absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
                                                   PayloadFormat format) override {
-    return Create(name, format, /*internal=*/true);
+    return Create(name, format, {}, /*internal=*/true);
   }
 
   absl::StatusOr<StreamInfo> GetStream(absl::string_view name) const override {
@@ -129,9 +139,10 @@ class CoreImpl final : public Core {
   }
 
  private:
-  absl::StatusOr<StreamInfo> Create(absl::string_view name, PayloadFormat format, bool internal) {
+  absl::StatusOr<StreamInfo> Create(absl::string_view name, PayloadFormat format,
+                                    const StreamPaths& paths, bool internal) {
     ICEPIE_RETURN_IF_ERROR(CheckChange());
-    const absl::StatusOr<Stream*> stream = streams_->Create(*store_, name, format, internal);
+    const absl::StatusOr<Stream*> stream = streams_->Create(*store_, name, format, paths, internal);
     ICEPIE_RETURN_IF_ERROR(TripOnFailure(stream.status()));
     return InfoOf(**stream);
   }

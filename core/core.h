@@ -24,12 +24,20 @@ namespace icepie {
 
 enum class PayloadFormat { kJson, kBytes };
 
+// Where a stream takes from a payload what a record does not carry: "$.from.wallet"; empty:
+// nowhere.
+struct StreamPaths {
+  std::string key;         // a text or a whole number
+  std::string event_time;  // ISO 8601 text
+};
+
 struct StreamInfo {
   uint32_t id = 0;
   std::string name;
   PayloadFormat format = PayloadFormat::kJson;
   int64_t end_offset = 0;
   absl::Time create_time;
+  StreamPaths paths;
 };
 
 // What must hold of a stream when a batch is committed.
@@ -130,8 +138,20 @@ class Core {
   // from a reserve, and appends by themselves once there is space again.
   virtual DiskState Disk() const = 0;
 
-  // An equal stream is returned, one of another format is ALREADY_EXISTS/STREAM_EXISTS.
-  virtual absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) = 0;
+  // An equal stream is returned; one of another format, or with other paths than those given, is
+  // ALREADY_EXISTS/STREAM_EXISTS. Paths are for JSON only, and apply to batches from then on.
+  virtual absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format,
+                                                  const StreamPaths& paths) = 0;
+  absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) {
+    return CreateStream(name, format, StreamPaths());
+  }
+  // Changes the paths that are given; an empty one is removed.
+  struct StreamChange {
+    std::optional<std::string> key_path;
+    std::optional<std::string> event_time_path;
+  };
+  virtual absl::StatusOr<StreamInfo> UpdateStream(absl::string_view name,
+                                                  const StreamChange& change) = 0;
   // The same for the daemon's own streams, whose names begin with "_".
   virtual absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
                                                           PayloadFormat format) = 0;

@@ -77,6 +77,16 @@ absl::Status CheckConditions(const std::vector<AppendCondition>& conditions,
   return absl::OkStatus();
 }
 
+absl::Status FillFromPayloads(std::vector<NewRecord>& records,
+                              const std::vector<Stream*>& streams) {
+  std::shared_ptr<const PayloadPaths> paths;
+  for (size_t i = 0; i < records.size(); ++i) {
+    if (i == 0 || streams[i] != streams[i - 1]) paths = streams[i]->paths();
+    if (paths) ICEPIE_RETURN_IF_ERROR(FillFromPayload(*paths, i, records[i]));
+  }
+  return absl::OkStatus();
+}
+
 bool IsInternal(const Stream* stream) { return stream->name.front() == '_'; }
 
 }  // namespace
@@ -96,6 +106,7 @@ absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vecto
     append.fingerprint = FingerprintOf(batch);
     append.identity = std::move(batch.identity);
   }
+  ICEPIE_RETURN_IF_ERROR(FillFromPayloads(batch.records, streams));
   append.conditions = std::move(batch.conditions);
   append.registry = &registry;
   append.validate_only = batch.validate_only;

@@ -47,7 +47,8 @@ struct PreparedAppend {
 absl::Status ChainBroken();
 
 // `streams` are those of ValidateRecords. NOT_FOUND for an end offset of an unknown stream,
-// INVALID_ ARGUMENT for too many conditions or a malformed identity.
+// INVALID_ ARGUMENT for too many conditions, a malformed identity or a payload that lacks what the
+// stream's paths name.
 absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vector<Stream*>& streams,
                                              const StreamRegistry& registry, bool with_leaves);
 

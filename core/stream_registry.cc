@@ -17,7 +17,8 @@ namespace {
 
 constexpr size_t kNameBytesMax = 63;
 constexpr uint8_t kEntryVersion = 1;
-constexpr size_t kEntryBytes = 14;  // version, format, id, create time
+constexpr uint8_t kEntryVersionWithPaths = 2;
+constexpr size_t kEntryBytes = 14;  // version, format, id, create time; then the paths
 
 bool IsNameCharacter(char c) {
   return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_';
@@ -41,16 +42,68 @@ absl::Status CheckName(absl::string_view name, bool internal) {
                                std::nullopt});
 }
 
-std::string EncodeEntry(const Stream& stream) {
+// nullptr when neither is given.
+absl::StatusOr<std::shared_ptr<const PayloadPaths>> ParsePaths(const StreamPaths& paths,
+                                                               PayloadFormat format) {
+  auto parsed = std::make_shared<PayloadPaths>();
+  ICEPIE_ASSIGN_OR_RETURN(parsed->key, ParsePayloadPath("key_path", paths.key));
+  ICEPIE_ASSIGN_OR_RETURN(parsed->event_time,
+                          ParsePayloadPath("event_time_path", paths.event_time));
+  if (paths.key.empty() && paths.event_time.empty()) return nullptr;
+  if (format != PayloadFormat::kJson) {
+    const std::string field = paths.key.empty() ? "event_time_path" : "key_path";
+    const std::string what = "needs a stream whose payloads are JSON";
+    return MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(field, " ", what),
+                     ErrorDetail{"PARAMETER_INVALID", {}, {{field, what}}, std::nullopt});
+  }
+  return parsed;
+}
+
+StreamPaths TextOf(const std::shared_ptr<const PayloadPaths>& paths) {
+  if (!paths) return {};
+  return {paths->key.text, paths->event_time.text};
+}
+
+std::string EncodeEntry(const Stream& stream, const std::shared_ptr<const PayloadPaths>& paths) {
   std::string entry;
-  entry.push_back(static_cast<char>(kEntryVersion));
+  entry.push_back(static_cast<char>(paths ? kEntryVersionWithPaths : kEntryVersion));
   entry.push_back(stream.format == PayloadFormat::kJson ? 0 : 1);
   PutLittleEndian(entry, stream.id);
   PutLittleEndian(entry, static_cast<int64_t>(absl::ToUnixMicros(stream.create_time)));
+  if (paths) {
+    PutBytes(entry, paths->key.text);
+    PutBytes(entry, paths->event_time.text);
+  }
   return entry;
 }
 
-absl::Status ExistsError(const Stream& stream) {
+// Of an entry; nullopt when it is damaged.
+std::optional<StreamPaths> DecodePaths(absl::string_view entry) {
+  if (entry.size() < kEntryBytes) return std::nullopt;
+  const auto version = static_cast<uint8_t>(entry[0]);
+  entry.remove_prefix(kEntryBytes);
+  if (version == kEntryVersion && entry.empty()) return StreamPaths();
+  if (version != kEntryVersionWithPaths) return std::nullopt;
+  const auto key = TakeBytes(entry);
+  const auto event_time = key ? TakeBytes(entry) : std::nullopt;
+  if (!event_time || !entry.empty()) return std::nullopt;
+  return StreamPaths{std::string(*key), std::string(*event_time)};
+}
+
+// Whether a path that is asked for is another one than the stream's.
+bool Differs(const std::string& asked, const std::string& has) {
+  return !asked.empty() && asked != has;
+}
+
+absl::Status ExistsError(const Stream& stream, const StreamPaths& paths) {
+  if (!paths.key.empty() || !paths.event_time.empty()) {
+    const StreamPaths has = TextOf(stream.paths());
+    return MakeError(absl::StatusCode::kAlreadyExists,
+                     absl::StrCat("stream ", stream.name, " exists with key_path \"", has.key,
+                                  "\" and event_time_path \"", has.event_time,
+                                  "\"; change them with icepie stream update"),
+                     "STREAM_EXISTS", {{"stream", stream.name}});
+  }
   const absl::string_view format = stream.format == PayloadFormat::kJson ? "json" : "bytes";
   return MakeError(absl::StatusCode::kAlreadyExists,
                    absl::StrCat("stream ", stream.name, " exists with format ", format,
@@ -69,7 +122,8 @@ absl::StatusOr<int64_t> EndOffset(const LogStore& store, uint32_t stream_id) {
 }  // namespace
 
 StreamInfo InfoOf(const Stream& stream) {
-  return {stream.id, stream.name, stream.format, stream.end_offset.load(), stream.create_time};
+  return {stream.id,          stream.name,           stream.format, stream.end_offset.load(),
+          stream.create_time, TextOf(stream.paths())};
 }
 
 absl::StatusOr<std::unique_ptr<StreamRegistry>> StreamRegistry::Load(const LogStore& store) {
@@ -87,7 +141,8 @@ absl::StatusOr<std::unique_ptr<StreamRegistry>> StreamRegistry::Load(const LogSt
 }
 
 absl::Status StreamRegistry::Add(absl::string_view name, absl::string_view entry) {
-  if (entry.size() != kEntryBytes || static_cast<uint8_t>(entry[0]) != kEntryVersion) {
+  const std::optional<StreamPaths> paths = DecodePaths(entry);
+  if (!paths) {
     return MakeError(absl::StatusCode::kDataLoss,
                      absl::StrCat("catalog entry of stream ", name, " is damaged"),
                      "RECORD_DAMAGED", {{"stream", std::string(name)}});
@@ -95,6 +150,11 @@ absl::Status StreamRegistry::Add(absl::string_view name, absl::string_view entry
   auto stream = std::make_unique<Stream>();
   stream->name = std::string(name);
   stream->format = entry[1] == 0 ? PayloadFormat::kJson : PayloadFormat::kBytes;
+  ICEPIE_ASSIGN_OR_RETURN(auto parsed, ParsePaths(*paths, stream->format));
+  {
+    const MutexLock paths_lock(stream->paths_mutex);
+    stream->paths_now = std::move(parsed);
+  }
   stream->id = GetLittleEndian<uint32_t>(entry.data() + 2);
   stream->create_time = absl::FromUnixMicros(GetLittleEndian<int64_t>(entry.data() + 6));
   const MutexLock lock(mutex_);
@@ -111,11 +171,17 @@ Stream* StreamRegistry::Insert(std::unique_ptr<Stream> stream) {
 }
 
 absl::StatusOr<Stream*> StreamRegistry::Create(LogStore& store, absl::string_view name,
-                                               PayloadFormat format, bool internal) {
+                                               PayloadFormat format, const StreamPaths& paths,
+                                               bool internal) {
   ICEPIE_RETURN_IF_ERROR(CheckName(name, internal));
+  ICEPIE_ASSIGN_OR_RETURN(auto parsed, ParsePaths(paths, format));
   const MutexLock lock(mutex_);
   if (const auto found = by_name_.find(name); found != by_name_.end()) {
-    if (found->second->format != format) return ExistsError(*found->second);
+    if (found->second->format != format) return ExistsError(*found->second, {});
+    const StreamPaths has = TextOf(found->second->paths());
+    if (Differs(paths.key, has.key) || Differs(paths.event_time, has.event_time)) {
+      return ExistsError(*found->second, paths);
+    }
     return found->second.get();
   }
   auto stream = std::make_unique<Stream>();
@@ -123,9 +189,30 @@ absl::StatusOr<Stream*> StreamRegistry::Create(LogStore& store, absl::string_vie
   stream->name = std::string(name);
   stream->format = format;
   stream->create_time = absl::FromUnixMicros(absl::ToUnixMicros(absl::Now()));
-  const LogStore::CatalogChange change{absl::StrCat(kStreamKeyPrefix, name), EncodeEntry(*stream)};
+  const LogStore::CatalogChange change{absl::StrCat(kStreamKeyPrefix, name),
+                                       EncodeEntry(*stream, parsed)};
   ICEPIE_RETURN_IF_ERROR(store.ChangeCatalog({&change, 1}));
+  {
+    const MutexLock paths_lock(stream->paths_mutex);
+    stream->paths_now = std::move(parsed);
+  }
   return Insert(std::move(stream));
+}
+
+absl::StatusOr<Stream*> StreamRegistry::Update(LogStore& store, absl::string_view name,
+                                               const Core::StreamChange& change) {
+  ICEPIE_ASSIGN_OR_RETURN(Stream * stream, Find(name));
+  const MutexLock lock(mutex_);  // one change at a time
+  StreamPaths paths = TextOf(stream->paths());
+  if (change.key_path) paths.key = *change.key_path;
+  if (change.event_time_path) paths.event_time = *change.event_time_path;
+  ICEPIE_ASSIGN_OR_RETURN(auto parsed, ParsePaths(paths, stream->format));
+  const LogStore::CatalogChange entry{absl::StrCat(kStreamKeyPrefix, name),
+                                      EncodeEntry(*stream, parsed)};
+  ICEPIE_RETURN_IF_ERROR(store.ChangeCatalog({&entry, 1}));
+  const MutexLock paths_lock(stream->paths_mutex);
+  stream->paths_now = std::move(parsed);
+  return stream;
 }
 
 absl::StatusOr<Stream*> StreamRegistry::Find(absl::string_view name) const {

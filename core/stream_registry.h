@@ -16,6 +16,7 @@
 #include "core/core.h"
 #include "core/log_store.h"
 #include "core/merkle/sha256.h"
+#include "core/payload_paths.h"
 
 namespace icepie {
 
@@ -26,6 +27,12 @@ struct Stream {
   Digest name_digest{};  // SHA-256 of the name, for leaf entries
   PayloadFormat format = PayloadFormat::kJson;
   absl::Time create_time;
+  std::shared_ptr<const PayloadPaths> paths() const {
+    const MutexLock lock(paths_mutex);
+    return paths_now;
+  }
+  mutable Mutex paths_mutex;
+  std::shared_ptr<const PayloadPaths> paths_now ABSL_GUARDED_BY(paths_mutex);  // nullptr: none
   std::atomic<int64_t> end_offset{0};  // written by the sequencer, after the commit
 };
 
@@ -40,10 +47,15 @@ class StreamRegistry {
   // A registry without streams, for a core that cannot be read.
   StreamRegistry() = default;
 
-  // INVALID_ARGUMENT/STREAM_NAME_INVALID, ALREADY_EXISTS/STREAM_EXISTS for another format. An equal
-  // stream is returned. `internal` allows names that begin with "_". Synced.
+  // INVALID_ARGUMENT/STREAM_NAME_INVALID or PARAMETER_INVALID for a path, ALREADY_EXISTS/
+  // STREAM_EXISTS for another format or another path than one that is given. An equal stream is
+  // returned. `internal` allows names that begin with "_". Synced.
   absl::StatusOr<Stream*> Create(LogStore& store, absl::string_view name, PayloadFormat format,
-                                 bool internal);
+                                 const StreamPaths& paths, bool internal);
+
+  // NOT_FOUND/STREAM_NOT_FOUND, INVALID_ARGUMENT/PARAMETER_INVALID for a path. Synced.
+  absl::StatusOr<Stream*> Update(LogStore& store, absl::string_view name,
+                                 const Core::StreamChange& change);
 
   // NOT_FOUND/STREAM_NOT_FOUND with the remedy.
   absl::StatusOr<Stream*> Find(absl::string_view name) const;

@@ -42,7 +42,19 @@ grpc::ServerUnaryReactor* CoreService::CreateStream(grpc::CallbackServerContext*
                                                     icepie::v1::Stream* response) {
   const absl::StatusOr<PayloadFormat> format = FormatOf(request->format());
   if (!format.ok()) return Answer(context, format.status(), response);
-  return Answer(context, core_->CreateStream(request->name(), *format), response);
+  return Answer(context,
+                core_->CreateStream(request->name(), *format,
+                                    {request->key_path(), request->event_time_path()}),
+                response);
+}
+
+grpc::ServerUnaryReactor* CoreService::UpdateStream(grpc::CallbackServerContext* context,
+                                                    const icepie::v1::UpdateStreamRequest* request,
+                                                    icepie::v1::Stream* response) {
+  icepie::Core::StreamChange change;
+  if (request->has_key_path()) change.key_path = request->key_path();
+  if (request->has_event_time_path()) change.event_time_path = request->event_time_path();
+  return Answer(context, core_->UpdateStream(request->name(), change), response);
 }
 
 grpc::ServerUnaryReactor* CoreService::GetStream(grpc::CallbackServerContext* context,

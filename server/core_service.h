@@ -30,6 +30,9 @@ class CoreService final : public icepie::v1::Core::CallbackService {
   grpc::ServerUnaryReactor* CreateStream(grpc::CallbackServerContext* context,
                                          const icepie::v1::CreateStreamRequest* request,
                                          icepie::v1::Stream* response) override;
+  grpc::ServerUnaryReactor* UpdateStream(grpc::CallbackServerContext* context,
+                                         const icepie::v1::UpdateStreamRequest* request,
+                                         icepie::v1::Stream* response) override;
   grpc::ServerUnaryReactor* GetStream(grpc::CallbackServerContext* context,
                                       const icepie::v1::GetStreamRequest* request,
                                       icepie::v1::Stream* response) override;

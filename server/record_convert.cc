@@ -173,6 +173,8 @@ void SetStream(const StreamInfo& info, icepie::v1::Stream& stream) {
   stream.set_format(info.format == PayloadFormat::kJson ? icepie::v1::PAYLOAD_FORMAT_JSON
                                                         : icepie::v1::PAYLOAD_FORMAT_BYTES);
   stream.set_end_offset(info.end_offset);
+  stream.set_key_path(info.paths.key);
+  stream.set_event_time_path(info.paths.event_time);
   SetTime(absl::ToUnixMicros(info.create_time), *stream.mutable_create_time());
 }
 

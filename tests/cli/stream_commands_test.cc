@@ -222,5 +222,34 @@ TEST_F(StreamCommandsTest, EmptyFileImportsNothing) {
   EXPECT_THAT(outcome.out, StartsWith("0 records into flights"));
 }
 
+TEST_F(StreamCommandsTest, PathsAreSetShownAndChanged) {
+  EXPECT_EQ(Run({"stream", "create", "a", "--key-path", "$.n"}).code, 0);
+  EXPECT_THAT(Run({"stream", "describe", "a"}).out, HasSubstr("key      $.n"));
+  EXPECT_THAT(Run({"stream", "update", "a", "--event-time-path", "$.at"}).out,
+              HasSubstr("time     $.at"));
+  const Outcome refused = Run({"append", "a", "--payload", "{\"n\":1}"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("$.at of the payload is missing"));
+  EXPECT_THAT(Run({"stream", "update", "a", "--event-time-path", ""}).out, Not(HasSubstr("$.at")));
+  EXPECT_EQ(Run({"append", "a", "--payload", "{\"n\":1}"}).code, 0);
+  EXPECT_THAT(Run({"read", "a"}).out, HasSubstr("[1]"));
+  EXPECT_THAT(Run({"stream", "create", "b", "--key-path", "n"}).err, HasSubstr("key_path"));
+}
+
+TEST_F(StreamCommandsTest, AppendsAreSentAgainAndOnlyChecked) {
+  ASSERT_EQ(Run({"stream", "create", "a"}).code, 0);
+  const auto append = [&](std::vector<std::string> more) {
+    std::vector<std::string> all = {"append", "a", "--payload", "{}"};
+    all.insert(all.end(), more.begin(), more.end());
+    return Run(all);
+  };
+  EXPECT_THAT(append({"--validate-only"}).out, HasSubstr("would be stored at position 0"));
+  EXPECT_THAT(append({"--request-id", "x"}).out, StartsWith("1 record at position 0"));
+  EXPECT_THAT(append({"--request-id", "x"}).out, StartsWith("already stored: 1 record"));
+  EXPECT_THAT(append({"--expect-end", "0"}).err, HasSubstr("ends at offset 1"));
+  EXPECT_EQ(append({"--expect-end", "1"}).code, 0);
+  EXPECT_EQ(EndOffset("a"), 2);
+}
+
 }  // namespace
 }  // namespace icepie::cli

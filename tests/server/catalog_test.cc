@@ -26,8 +26,14 @@ class RefusingCore final : public Core {
 
   std::string ReadOnlyCause() const override { return refuses ? "test" : ""; }
   DiskState Disk() const override { return core_.Disk(); }
-  absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) override {
-    return core_.CreateStream(name, format);
+  using Core::CreateStream;
+  absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format,
+                                          const StreamPaths& paths) override {
+    return core_.CreateStream(name, format, paths);
+  }
+  absl::StatusOr<StreamInfo> UpdateStream(absl::string_view name,
+                                          const StreamChange& change) override {
+    return core_.UpdateStream(name, change);
   }
   absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
                                                   PayloadFormat format) override {

@@ -205,6 +205,34 @@ TEST_F(CoreServiceTest, ARetryIsAnsweredAlikeOnBothCalls) {
   EXPECT_EQ(reused.error_code(), grpc::StatusCode::ALREADY_EXISTS);
 }
 
+TEST_F(CoreServiceTest, StreamsReadKeysFromPayloads) {
+  icepie::v1::CreateStreamRequest create;
+  create.set_name("a");
+  create.set_key_path("$.n");
+  icepie::v1::Stream stream;
+  grpc::ClientContext first;
+  ASSERT_TRUE(stub_->CreateStream(&first, create, &stream).ok());
+  EXPECT_EQ(stream.key_path(), "$.n");
+  AppendRecordsResponse response;
+  ASSERT_TRUE(Append(Request("a", 17, 1), &response).ok());
+  std::vector<icepie::v1::Record> records;
+  ASSERT_TRUE(Read({}, &records).ok());
+  EXPECT_EQ(records.at(0).key(), "17");
+
+  icepie::v1::UpdateStreamRequest update;
+  update.set_name("a");
+  update.set_event_time_path("$.at");
+  grpc::ClientContext second;
+  ASSERT_TRUE(stub_->UpdateStream(&second, update, &stream).ok());
+  EXPECT_EQ(stream.key_path(), "$.n");
+  EXPECT_EQ(stream.event_time_path(), "$.at");
+  const grpc::Status status = Refused(Request("a", 18, 1), "PAYLOAD_INVALID");
+  EXPECT_EQ(GetErrorDetail(FromGrpcStatus(status))->metadata.at("path"), "$.at");
+  update.set_name("nope");
+  grpc::ClientContext third;
+  EXPECT_EQ(ReasonOf(stub_->UpdateStream(&third, update, &stream)), "STREAM_NOT_FOUND");
+}
+
 TEST_F(CoreServiceTest, ConditionsAndValidationOnly) {
   Create("a");
   AppendRecordsRequest request = Request("a", 0, 2);
