@@ -113,8 +113,11 @@ void Sequencer::Commit(std::vector<PreparedAppend> appends) {
   last_ingest_time_us_ =
       std::max<int64_t>(last_ingest_time_us_, absl::GetCurrentTimeNanos() / 1000);
   CommitGroup group(parts_.head->position(), last_ingest_time_us_, parts_.tree, parts_.requests);
-  const absl::Status room = parts_.space->CheckAppend();
-  const absl::Status reserve = parts_.space->CheckReserve();
+  // Queued before the core became read-only: the tree may have leaves of what was not written, so
+  // nothing can be planned any more.
+  const absl::Status writable = parts_.guard->Check();
+  const absl::Status room = writable.ok() ? parts_.space->CheckAppend() : writable;
+  const absl::Status reserve = writable.ok() ? parts_.space->CheckReserve() : writable;
   int64_t bytes = 0;
   for (PreparedAppend& append : appends) {
     bytes += append.memory_bytes;
@@ -148,8 +151,6 @@ absl::Status Sequencer::Write(const std::vector<LogEntry>& entries) {
 
 absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_position) {
   if (entries.empty()) return absl::OkStatus();
-  // Queued before the core became read-only, so certainly not written.
-  ICEPIE_RETURN_IF_ERROR(parts_.guard->Check());
   if (const absl::Status status = Write(entries); !status.ok()) {
     // Never retried on the same file: after a failed sync the kernel may call lost pages clean.
     parts_.guard->Trip(absl::StrCat("writing records to disk failed (", status.message(),

@@ -39,6 +39,7 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
 
   std::atomic<bool> fail{false};
   std::atomic<int> syncs{0};
+  std::function<void()> on_sync;  // set while nothing is written
 
  private:
   class FailingFile final : public rocksdb::FSWritableFileOwnerWrapper {
@@ -49,6 +50,7 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
                            rocksdb::IODebugContext* debug) override {
       ++owner_->syncs;
+      if (owner_->on_sync) owner_->on_sync();
       if (owner_->fail) return rocksdb::IOStatus::IOError("injected EIO");
       return FSWritableFileOwnerWrapper::Sync(options, debug);
     }
@@ -122,6 +124,24 @@ TEST_F(SequencerTest, AFailedSyncMakesTheCoreReadOnlyAndIsNotRetried) {
   EXPECT_EQ(*HighWaterMark::Read(directory_.path() + "/mark"), 3);
   EXPECT_EQ(store_->LastPlace()->value().end_position(), 3);
   EXPECT_EQ(store_->LastTreeRun(0)->value().end(), 3);
+}
+
+// It aborted the process: the tree had the leaves of what was not written.
+TEST_F(SequencerTest, WhatIsQueuedBehindAFailedCommitIsRefused) {
+  ASSERT_TRUE(Append(1).ok());
+  AppendBatch batch = NumberedBatch("a", 1, 1);
+  const auto streams = ValidateRecords(batch.records, {}, streams_);
+  auto behind = *PrepareAppend(std::move(batch), *streams, streams_, /*with_leaves=*/true);
+  std::promise<absl::Status> answer;
+  behind.done = [&](const absl::StatusOr<AppendResult>& result) {
+    answer.set_value(result.status());
+  };
+  file_system_->fail = true;
+  file_system_->on_sync = [&] { EXPECT_TRUE(sequencer_->Submit(behind).ok()); };
+  EXPECT_EQ(ErrorReason(Append(1).status()), "LOG_SYNC_FAILED");
+  EXPECT_EQ(ErrorReason(answer.get_future().get()), "CORE_READ_ONLY");
+  file_system_->on_sync = nullptr;
+  EXPECT_EQ(head_.position(), 1);
 }
 
 TEST_F(SequencerTest, EveryCommitIsSyncedBeforeItsAnswer) {
