@@ -211,7 +211,7 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
       options.directory, options.free_bytes_min, options.ballast_bytes, options.free_bytes});
   space->Update();  // opening needs room too: a full disk gives the ballast back first
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered,
-                          RecoverCore(options.directory, options.merkle_tree));
+                          RecoverCore(options.directory, options.merkle_tree, options.env));
   return std::make_unique<CoreImpl>(options, std::move(lock), std::move(space),
                                     std::move(recovered));
 }

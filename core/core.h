@@ -20,6 +20,10 @@
 #include "core/disk_space.h"
 #include "core/record.h"
 
+namespace rocksdb {
+class Env;
+}
+
 namespace icepie {
 
 enum class PayloadFormat { kJson, kBytes };
@@ -104,6 +108,7 @@ struct CoreOptions {
   int64_t free_bytes_min = 0;  // core/disk_space.h; 0: the disk is not watched
   int64_t ballast_bytes = 0;
   FreeBytesSource free_bytes = FreeBytesOf;
+  rocksdb::Env* env = nullptr;  // nullptr: the machine's; tests bring disks that fail
   bool merkle_tree =
       true;  // false measures what the tree costs; the next opening with it builds it
 };

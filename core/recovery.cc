@@ -21,6 +21,7 @@ constexpr absl::string_view kRemedy =
 struct Paths {
   std::string log;
   std::string mark;
+  rocksdb::Env* env = nullptr;
 };
 
 // Reads what the log says of itself, and whether that is consistent.
@@ -42,15 +43,15 @@ absl::StatusOr<RecoveredCore> ReadState(std::unique_ptr<LogStore> store) {
   return core;
 }
 
-absl::StatusOr<RecoveredCore> OpenLog(const std::string& directory, LogStore::Mode mode) {
+absl::StatusOr<RecoveredCore> OpenLog(const Paths& paths, LogStore::Mode mode) {
   ICEPIE_ASSIGN_OR_RETURN(std::unique_ptr<LogStore> store,
-                          LogStore::Open({directory, mode, nullptr}));
+                          LogStore::Open({paths.log, mode, paths.env}));
   return ReadState(std::move(store));
 }
 
 // As much as can be read, for answers; nothing when even that fails.
 RecoveredCore Salvage(const Paths& paths, const std::string& cause) {
-  absl::StatusOr<RecoveredCore> salvaged = OpenLog(paths.log, LogStore::Mode::kSalvage);
+  absl::StatusOr<RecoveredCore> salvaged = OpenLog(paths, LogStore::Mode::kSalvage);
   RecoveredCore core;
   if (salvaged.ok()) {
     core = std::move(salvaged).value();
@@ -91,7 +92,7 @@ absl::StatusOr<std::string> CauseOfTree(const RecoveredCore& core) {
 
 // The log is whole as far as it can tell: opens it for writing.
 absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree) {
-  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenLog(paths.log, LogStore::Mode::kReadWrite));
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenLog(paths, LogStore::Mode::kReadWrite));
   ICEPIE_ASSIGN_OR_RETURN(core.tree, LoadTree(*core.store, core.head));
   if (with_tree) {
     ICEPIE_RETURN_IF_ERROR(BuildTree(*core.store, *core.streams, core.head, core.tree));
@@ -109,9 +110,10 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree)
 
 }  // namespace
 
-absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool with_tree) {
+absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool with_tree,
+                                          rocksdb::Env* env) {
   const Paths paths{absl::StrCat(directory, "/rocksdb"),
-                    absl::StrCat(directory, "/high_water_mark")};
+                    absl::StrCat(directory, "/high_water_mark"), env};
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
   const absl::StatusOr<int64_t> mark = HighWaterMark::Read(paths.mark);
   if (!LogStore::Exists(paths.log)) {
@@ -120,7 +122,7 @@ absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool wit
     return OpenForWriting(paths, with_tree);
   }
   // Opening for writing replays the log and drops what it replaces; so first only look.
-  absl::StatusOr<RecoveredCore> seen = OpenLog(paths.log, LogStore::Mode::kReadOnly);
+  absl::StatusOr<RecoveredCore> seen = OpenLog(paths, LogStore::Mode::kReadOnly);
   const bool half_created =
       absl::IsFailedPrecondition(seen.status()) && absl::IsNotFound(mark.status());
   if (half_created)

@@ -27,9 +27,10 @@ struct RecoveredCore {
   std::string read_only_cause;  // with the remedy; empty: takes appends
 };
 
-// `directory` exists and is locked by the caller. Errors only for what a restart could mend
-// (permissions, a full disk): damage makes the core read-only instead.
-absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool with_tree);
+// `env` as in CoreOptions. `directory` exists and is locked by the caller. Errors only for what a
+// restart could mend (permissions, a full disk): damage makes the core read-only instead.
+absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool with_tree,
+                                          rocksdb::Env* env);
 
 }  // namespace icepie
 

@@ -1,8 +1,11 @@
 // Opens a core and appends to it until it is killed, for tests/core/core_crash_test.cc:
 //   append_child DIRECTORY THREADS
 // Each thread t appends batches of 5 records to its stream own<t> ({"n":offset}) and one to stream
-// shared ({"t":t,"n":batch}), and prints "t end_offset" once a batch is acknowledged. With 0
-// threads it only opens the core. Exit 3 and the error on standard error when it does not open.
+// shared ({"t":t,"n":batch}): thread 0 under a condition, 1 with request ids, 2 as a producer,
+// others plain. What was stored under an identity is sent again after a start, and now and then in
+// between; exit 5 when it is not recognised. A thread prints "t end_offset" once a batch is
+// acknowledged. With 0 threads it only opens the core. Exit 3 and the error on standard error when
+// it does not open.
 #include <unistd.h>
 
 #include <cstdio>
@@ -32,6 +35,9 @@ AppendBatch NextBatch(int thread, int64_t first) {
   shared.payload =
       "{\"t\":" + std::to_string(thread) + ",\"n\":" + std::to_string(first / kOwnRecords) + "}";
   batch.records.push_back(std::move(shared));
+  if (thread == 0) batch.conditions.push_back({batch.records[0].stream, first});
+  if (thread == 1) batch.identity = AppendIdentity{"batch-" + std::to_string(first), "", 0, 0};
+  if (thread == 2) batch.identity = AppendIdentity{"", "thread-2", 0, first / kOwnRecords};
   return batch;
 }
 
@@ -43,8 +49,20 @@ void Announce(int thread, int64_t end_offset) {
   }
 }
 
+// The last batch of the thread, which ended at `end`, must be known under its identity.
+void SendAgain(Core& core, int thread, int64_t end) {
+  if (end < kOwnRecords) return;
+  AppendBatch batch = NextBatch(thread, end - kOwnRecords);
+  if (!batch.identity) return;
+  const auto again = core.AppendAndWait(std::move(batch));
+  if (again.ok() && again->replayed && again->streams[0].end_offset == end) return;
+  std::fprintf(stderr, "thread %d: %s\n", thread, again.status().ToString().c_str());
+  std::_Exit(5);
+}
+
 void AppendForEver(Core& core, int thread) {
   int64_t next = core.GetStream("own" + std::to_string(thread))->end_offset;
+  SendAgain(core, thread, next);
   while (true) {
     const auto result = core.AppendAndWait(NextBatch(thread, next));
     if (!result.ok()) {
@@ -53,6 +71,7 @@ void AppendForEver(Core& core, int thread) {
     }
     next = result->streams[0].end_offset;
     Announce(thread, next);
+    if (next % (7 * kOwnRecords) == 0) SendAgain(core, thread, next);
   }
 }
 

@@ -1,6 +1,8 @@
-// Kills a process that appends, at random moments, and looks for what it had acknowledged.
+// Kills a process that appends in every way there is, at random moments, and looks for what it had
+// acknowledged. ICEPIE_CRASH_ROUNDS sets how often (20 without it).
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <map>
 #include <random>
 #include <sstream>
@@ -17,8 +19,7 @@
 namespace icepie {
 namespace {
 
-constexpr int kRounds = 20;
-constexpr int kThreads = 3;
+constexpr int kThreads = 4;
 constexpr int64_t kOwnRecords = 5;  // of a batch, as in append_child.cc
 
 using EndOffsets = std::map<int, int64_t>;
@@ -76,9 +77,11 @@ TEST(CoreCrashTest, WhatWasAcknowledgedSurvivesKills) {
   const TempDirectory directory;
   const unsigned seed = std::random_device()();
   SCOPED_TRACE("seed " + std::to_string(seed));
+  std::printf("seed %u\n", seed);
+  const char* rounds = std::getenv("ICEPIE_CRASH_ROUNDS");
   std::mt19937 random(seed);
   EndOffsets acknowledged;
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < (rounds != nullptr ? std::atoi(rounds) : 20); ++round) {
     const absl::Duration delay = absl::Microseconds(random() % 60000);
     for (const auto& [thread, end] : Parse(AppendAndKill(directory.path(), delay))) {
       acknowledged[thread] = end;
