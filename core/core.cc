@@ -29,6 +29,7 @@ class CoreImpl final : public Core {
            RecoveredCore recovered)
       : options_(std::move(options)),
         lock_(std::move(lock)),
+        accepted_loss_(std::move(recovered.accepted_loss)),
         store_(std::move(recovered.store)),
         streams_(std::move(recovered.streams)),
         requests_(std::move(recovered.requests)),
@@ -47,6 +48,8 @@ class CoreImpl final : public Core {
   }
 
   std::string ReadOnlyCause() const override { return guard_.cause(); }
+
+  std::string AcceptedLoss() const override { return accepted_loss_; }
 
   DiskState Disk() const override { return {space_->full(), space_->free_bytes()}; }
 
@@ -177,6 +180,7 @@ class CoreImpl final : public Core {
 
   const CoreOptions options_;
   const std::unique_ptr<DataLock> lock_;
+  const std::string accepted_loss_;
   ReadOnlyGuard guard_;
   CommittedHead head_;
   const std::unique_ptr<LogStore> store_;
@@ -210,8 +214,7 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
   auto space = std::make_unique<DiskSpace>(DiskSpace::Options{
       options.directory, options.free_bytes_min, options.ballast_bytes, options.free_bytes});
   space->Update();  // opening needs room too: a full disk gives the ballast back first
-  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered,
-                          RecoverCore(options.directory, options.merkle_tree, options.env));
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered, RecoverCore(options));
   return std::make_unique<CoreImpl>(options, std::move(lock), std::move(space),
                                     std::move(recovered));
 }

@@ -108,6 +108,9 @@ struct CoreOptions {
   int64_t free_bytes_min = 0;  // core/disk_space.h; 0: the disk is not watched
   int64_t ballast_bytes = 0;
   FreeBytesSource free_bytes = FreeBytesOf;
+  // An operator accepts that nothing from this position on is there any more: a damaged core whose
+  // readable records end exactly there takes appends again.
+  std::optional<int64_t> accept_loss_position;
   rocksdb::Env* env = nullptr;  // nullptr: the machine's; tests bring disks that fail
   bool merkle_tree =
       true;  // false measures what the tree costs; the next opening with it builds it
@@ -138,6 +141,9 @@ class Core {
 
   // Why appends are refused; empty when they are not.
   virtual std::string ReadOnlyCause() const = 0;
+
+  // What was found when the loss was accepted that CoreOptions names; empty: nothing was lost.
+  virtual std::string AcceptedLoss() const = 0;
 
   // Whether appends are refused because the disk is nearly full. The daemon's own changes go on
   // from a reserve, and appends by themselves once there is space again.

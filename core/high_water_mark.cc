@@ -62,6 +62,10 @@ absl::StatusOr<int64_t> HighWaterMark::Read(const std::string& path) {
   return std::max(first.value_or(0), second.value_or(0));
 }
 
+absl::Status HighWaterMark::Reset(const std::string& path, int64_t position) {
+  return WriteFileAtomically(path, NewFile(position));
+}
+
 absl::StatusOr<std::unique_ptr<HighWaterMark>> HighWaterMark::Open(const std::string& path,
                                                                    int64_t position) {
   if (::access(path.c_str(), F_OK) != 0) {

@@ -21,6 +21,9 @@ class HighWaterMark {
   // readable as a mark.
   static absl::StatusOr<int64_t> Read(const std::string& path);
 
+  // Makes the mark anew, whatever it was.
+  static absl::Status Reset(const std::string& path, int64_t position);
+
   // Opens the mark for writing, creating it with `position` when there is none.
   static absl::StatusOr<std::unique_ptr<HighWaterMark>> Open(const std::string& path,
                                                              int64_t position);

@@ -112,14 +112,19 @@ class BackgroundErrorLogger final : public rocksdb::EventListener {
   }
 };
 
+bool Writes(LogStore::Mode mode) {
+  return mode == LogStore::Mode::kReadWrite || mode == LogStore::Mode::kReadWriteAfterLoss;
+}
+
 rocksdb::DBOptions DatabaseOptions(const LogStore::Options& options) {
   rocksdb::DBOptions db;
   if (options.env != nullptr) db.env = options.env;
-  db.create_if_missing = options.mode == LogStore::Mode::kReadWrite;
+  db.create_if_missing = Writes(options.mode);
   db.create_missing_column_families = db.create_if_missing;
   // A torn end is what a crash leaves behind; any other damage must be an error. The default
   // (point in time) drops everything behind one flipped bit without a word.
-  db.wal_recovery_mode = options.mode == LogStore::Mode::kSalvage
+  db.wal_recovery_mode = options.mode == LogStore::Mode::kSalvage ||
+                                 options.mode == LogStore::Mode::kReadWriteAfterLoss
                              ? rocksdb::WALRecoveryMode::kPointInTimeRecovery
                              : rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
   // Would refuse to open after a crash that our high-water mark judges better, and does not notice
@@ -399,11 +404,11 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
   rocksdb::DBOptions database = DatabaseOptions(options);
   database.sst_file_manager.reset(rocksdb::NewSstFileManager(database.env));
   std::vector<rocksdb::ColumnFamilyDescriptor> families = Families();
-  if (options.mode != Mode::kReadWrite) DropMissingTree(database, options.directory, families);
+  if (!Writes(options.mode)) DropMissingTree(database, options.directory, families);
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status =
-      options.mode == Mode::kReadWrite
+      Writes(options.mode)
           ? rocksdb::DB::Open(database, options.directory, families, &handles, &db)
           : rocksdb::DB::OpenForReadOnly(database, options.directory, families, &handles, &db);
   ICEPIE_RETURN_IF_ERROR(FromRocks(status, absl::StrCat("open ", options.directory)));

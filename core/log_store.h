@@ -50,8 +50,9 @@ class LogStore {
  public:
   enum class Mode {
     kReadWrite,
-    kReadOnly,  // changes no file of the log
-    kSalvage,   // kReadOnly that stops at the first damaged entry of the write-ahead log
+    kReadWriteAfterLoss,  // drops what stands behind the first damage of the write-ahead log
+    kReadOnly,            // changes no file of the log
+    kSalvage,             // kReadOnly that stops at the first damaged entry of the write-ahead log
   };
   struct Options {
     std::string directory;

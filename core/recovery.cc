@@ -18,6 +18,9 @@ constexpr absl::string_view kRemedy =
     "; appends are refused and no file of the log is changed: stop the daemon, restore the core "
     "directory from a backup that is at least as new, and start again";
 
+constexpr absl::string_view kAcceptRemedy =
+    ". Or go on without what is lost, once the directory is copied: icepied --accept-core-loss=";
+
 struct Paths {
   std::string log;
   std::string mark;
@@ -91,8 +94,9 @@ absl::StatusOr<std::string> CauseOfTree(const RecoveredCore& core) {
 }
 
 // The log is whole as far as it can tell: opens it for writing.
-absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree) {
-  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenLog(paths, LogStore::Mode::kReadWrite));
+absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
+                                             LogStore::Mode mode = LogStore::Mode::kReadWrite) {
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenLog(paths, mode));
   ICEPIE_ASSIGN_OR_RETURN(core.tree, LoadTree(*core.store, core.head));
   if (with_tree) {
     ICEPIE_RETURN_IF_ERROR(BuildTree(*core.store, *core.streams, core.head, core.tree));
@@ -108,13 +112,8 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree)
   return core;
 }
 
-}  // namespace
-
-absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool with_tree,
-                                          rocksdb::Env* env) {
-  const Paths paths{absl::StrCat(directory, "/rocksdb"),
-                    absl::StrCat(directory, "/high_water_mark"), env};
-  ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
+// Looks, and opens for writing only what is whole.
+absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree) {
   const absl::StatusOr<int64_t> mark = HighWaterMark::Read(paths.mark);
   if (!LogStore::Exists(paths.log)) {
     const std::string cause = CauseOfMark(mark, paths, 0);
@@ -129,16 +128,52 @@ absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool wit
     return OpenForWriting(paths, with_tree);  // the first opening ended before it was done
   if (!seen.ok() && !absl::IsDataLoss(seen.status())) return seen.status();
   if (!seen.ok()) {
-    return Salvage(paths, absl::StrCat("the log is damaged: ", seen.status().message(), kRemedy));
+    RecoveredCore core =
+        Salvage(paths, absl::StrCat("the log is damaged: ", seen.status().message(), kRemedy));
+    core.loss_only = true;
+    return core;
   }
   seen->read_only_cause = CauseOfMark(mark, paths, seen->head);
-  if (!seen->read_only_cause.empty()) return seen;
+  if (!seen->read_only_cause.empty()) {
+    seen->loss_only = true;
+    return seen;
+  }
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfTree(*seen));
   if (!seen->read_only_cause.empty()) return seen;
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfRequests(*seen));
   if (!seen->read_only_cause.empty()) return seen;
   seen->store.reset();
   return OpenForWriting(paths, with_tree);
+}
+
+// The operator knows what is lost and goes on without it.
+absl::StatusOr<RecoveredCore> AcceptLoss(const Paths& paths, bool with_tree, int64_t head,
+                                         const std::string& cause) {
+  ICEPIE_RETURN_IF_ERROR(HighWaterMark::Reset(paths.mark, head));
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core,
+                          OpenForWriting(paths, with_tree, LogStore::Mode::kReadWriteAfterLoss));
+  if (core.head != head) {
+    return absl::DataLossError(absl::StrCat("the core was opened with ", core.head,
+                                            " records after a loss at ", head, " was accepted"));
+  }
+  core.accepted_loss = absl::StrCat("the loss from position ", head, " on was accepted: ", cause);
+  return core;
+}
+
+}  // namespace
+
+absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options) {
+  const Paths paths{absl::StrCat(options.directory, "/rocksdb"),
+                    absl::StrCat(options.directory, "/high_water_mark"), options.env};
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, Recover(paths, options.merkle_tree));
+  if (!core.loss_only || core.store == nullptr) return core;
+  if (options.accept_loss_position != core.head) {
+    absl::StrAppend(&core.read_only_cause, kAcceptRemedy, core.head);
+    return core;
+  }
+  core.store.reset();
+  return AcceptLoss(paths, options.merkle_tree, core.head, core.read_only_cause);
 }
 
 }  // namespace icepie

@@ -24,13 +24,14 @@ struct RecoveredCore {
   int64_t head = 0;
   TileWriter tree;  // empty when read-only or not wanted
   int64_t last_ingest_time_us = 0;
+  std::string accepted_loss;  // what an operator has accepted; empty: nothing
+  bool loss_only = false;  // read-only for no other cause than that records are missing at the end
   std::string read_only_cause;  // with the remedy; empty: takes appends
 };
 
-// `env` as in CoreOptions. `directory` exists and is locked by the caller. Errors only for what a
+// The directory exists and is locked by the caller. Errors only for what a
 // restart could mend (permissions, a full disk): damage makes the core read-only instead.
-absl::StatusOr<RecoveredCore> RecoverCore(const std::string& directory, bool with_tree,
-                                          rocksdb::Env* env);
+absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options);
 
 }  // namespace icepie
 

@@ -1,5 +1,6 @@
 #include "server/daemon.h"
 
+#include <google/protobuf/struct.pb.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -15,6 +16,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/core.h"
+#include "server/admin_log.h"
 #include "server/admin_service.h"
 #include "server/builds.h"
 #include "server/catalog.h"
@@ -106,12 +108,13 @@ void LimitServer(grpc::ServerBuilder& builder) {
 // Members are in the order of their making; each uses only those before it.
 class Daemon::Parts {
  public:
-  absl::Status Start(const Settings& settings);
+  absl::Status Start(const Settings& settings, std::optional<int64_t> accept_core_loss);
   void Stop();
   const ServerIdentity& identity() const { return identity_; }
 
  private:
-  absl::Status OpenData(const Settings& settings);
+  absl::Status OpenData(const Settings& settings, std::optional<int64_t> accept_core_loss);
+  absl::Status RecordAcceptedLoss();
   absl::Status StartHost(const std::string& socket);
   void StartDomains(const WorkerSettings& workers);
   absl::Status StartGrpc(const std::string& address);
@@ -144,7 +147,18 @@ class Daemon::Parts {
   bool stopped_ = false;
 };
 
-absl::Status Daemon::Parts::OpenData(const Settings& settings) {
+// Before anything else is written: whoever reads the log later must see where it is torn.
+absl::Status Daemon::Parts::RecordAcceptedLoss() {
+  const std::string loss = core_->AcceptedLoss();
+  if (loss.empty()) return absl::OkStatus();
+  spdlog::warn("core: {}", loss);
+  google::protobuf::Struct request;
+  (*request.mutable_fields())["loss"].set_string_value(loss);
+  return AdminLog(*core_).Append("AcceptCoreLoss", "icepied", request);
+}
+
+absl::Status Daemon::Parts::OpenData(const Settings& settings,
+                                     std::optional<int64_t> accept_core_loss) {
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(settings.data_directory()));
   std::error_code error;
   const auto data = std::filesystem::canonical(settings.data_directory(), error);
@@ -153,7 +167,10 @@ absl::Status Daemon::Parts::OpenData(const Settings& settings) {
         absl::StrCat("data directory ", settings.data_directory(), ": ", error.message()));
   }
   identity_.data_directory = data.string();
-  ICEPIE_ASSIGN_OR_RETURN(core_, Core::Open(MakeCoreOptions(settings, data.string())));
+  CoreOptions options = MakeCoreOptions(settings, data.string());
+  options.accept_loss_position = accept_core_loss;
+  ICEPIE_ASSIGN_OR_RETURN(core_, Core::Open(options));
+  ICEPIE_RETURN_IF_ERROR(RecordAcceptedLoss());
   // From here on the directory is ours.
   ICEPIE_ASSIGN_OR_RETURN(run_directory_, PrepareRunDirectory(data.string()));
   unlink(AnnouncementPath().c_str());
@@ -261,11 +278,12 @@ void Daemon::Parts::ReportHealth() {
   housekeeping_->RunAfter(kHealthInterval, [this] { ReportHealth(); });
 }
 
-absl::Status Daemon::Parts::Start(const Settings& settings) {
+absl::Status Daemon::Parts::Start(const Settings& settings,
+                                  std::optional<int64_t> accept_core_loss) {
   identity_.version = ICEPIE_VERSION;
   identity_.start_time = absl::Now();
   ICEPIE_ASSIGN_OR_RETURN(const std::string program, WorkerProgram(settings));
-  ICEPIE_RETURN_IF_ERROR(OpenData(settings));
+  ICEPIE_RETURN_IF_ERROR(OpenData(settings, accept_core_loss));
   const WorkerSettings workers = MakeWorkerSettings(settings, program, run_directory_);
   ICEPIE_RETURN_IF_ERROR(StartHost(workers.host_socket));
   StartDomains(workers);
@@ -299,9 +317,10 @@ void Daemon::Parts::Stop() {
   if (announced_) spdlog::info("icepied has stopped");
 }
 
-absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Settings& settings) {
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Settings& settings,
+                                                      std::optional<int64_t> accept_core_loss) {
   auto parts = std::make_unique<Parts>();
-  const absl::Status started = parts->Start(settings);
+  const absl::Status started = parts->Start(settings, accept_core_loss);
   if (!started.ok()) {
     parts->Stop();
     return started;

@@ -17,8 +17,11 @@ class Daemon {
   // Opens the core, reads the catalog, starts the workers, listens, and says so in
   // `<data>/icepied.json`. Errors are a refused start and name the remedy; nothing was changed when
   // the directory belongs to another daemon.
+  // `accept_core_loss`: CoreOptions::accept_loss_position; what was accepted becomes a record of
+  // "_admin".
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(
-      const icepie::config::v1::Settings& settings);
+      const icepie::config::v1::Settings& settings,
+      std::optional<int64_t> accept_core_loss = std::nullopt);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;

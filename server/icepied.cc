@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <optional>
 #include <string>
 
 #include "config/settings.h"
@@ -43,6 +44,12 @@ int main(int argc, char** argv) {
   app.add_option("--data-directory", data_directory, "Where everything is kept");
   auto* grpc_option = app.add_option("--listen-grpc", grpc, "HOST:PORT, port 0 picks a free one");
   auto* http_option = app.add_option("--listen-http", http, "HOST:PORT; empty: no HTTP");
+  int64_t accept_core_loss = 0;
+  auto* loss_option =
+      app.add_option(
+             "--accept-core-loss", accept_core_loss,
+             "POSITION: go on though the records from it on are lost; a read-only core names it")
+          ->check(CLI::NonNegativeNumber);
   app.set_version_flag("--version", "icepied " ICEPIE_VERSION);
   CLI11_PARSE(app, argc, argv);
 
@@ -54,7 +61,9 @@ int main(int argc, char** argv) {
   if (http_option->count() > 0) settings->mutable_listen()->set_http(http);
   spdlog::set_level(spdlog::level::from_str(settings->logging().level()));
 
-  auto daemon = icepie::server::Daemon::Start(*settings);
+  auto daemon = icepie::server::Daemon::Start(
+      *settings,
+      loss_option->count() > 0 ? std::optional<int64_t>(accept_core_loss) : std::nullopt);
   if (!daemon.ok()) return Refuse(daemon.status());
   int received = 0;
   sigwait(&signals, &received);

@@ -45,6 +45,10 @@ class CoreRecoveryTest : public testing::Test {
     return newest;
   }
 
+  static void Write(const std::string& path, const std::string& content) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+  }
+
   void FlipBit(const fs::path& file, double place) {
     std::string bytes = *ReadFile(file);
     char& byte = bytes[static_cast<size_t>(static_cast<double>(bytes.size()) * place)];
@@ -206,6 +210,107 @@ TEST_F(CoreRecoveryTest, AnInterruptedCreationIsFinished) {
   const auto core = OpenCore(path_);
   EXPECT_EQ(core->ReadOnlyCause(), "");
   EXPECT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+}
+
+TEST_F(CoreRecoveryTest, ADamagedManifestOrCurrentFileIsNoticed) {
+  Fill();
+  OpenCore(path_).reset();  // what was replayed is in tables now, which only the manifest knows
+  for (const auto& [name, content] : LogFiles()) {
+    if (name.rfind("MANIFEST", 0) != 0) continue;
+    fs::remove(path_ + "/rocksdb/" + name);
+    ExpectReadOnly("the log is damaged");
+    Write(path_ + "/rocksdb/" + name, content.substr(0, content.size() / 2));
+    ExpectReadOnly("");
+    Write(path_ + "/rocksdb/" + name, content);
+  }
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
+}
+
+TEST_F(CoreRecoveryTest, AnUnreadableCurrentFileIsNoticed) {
+  Fill();
+  for (const std::string& content :
+       {std::string(), std::string("nonsense"), std::string("MANIFEST-999999\n")}) {
+    Write(path_ + "/rocksdb/CURRENT", content);
+    ExpectReadOnly("the log is damaged");
+  }
+}
+
+TEST_F(CoreRecoveryTest, AFlippedBitInTheManifestIsNoticed) {
+  Fill();
+  for (const auto& [name, content] : LogFiles()) {
+    if (name.rfind("MANIFEST", 0) == 0) FlipBit(path_ + "/rocksdb/" + name, 0.5);
+  }
+  ExpectReadOnly("the log is damaged");
+}
+
+class AcceptedLossTest : public CoreRecoveryTest {
+ protected:
+  std::unique_ptr<Core> Accept(int64_t position) {
+    CoreOptions options;
+    options.directory = path_;
+    options.accept_loss_position = position;
+    auto core = Core::Open(options);
+    EXPECT_TRUE(core.ok()) << core.status();
+    return std::move(core).value();
+  }
+
+  // The core goes on at `head` and forgets the loss.
+  void ExpectGoesOn(int64_t head) {
+    {
+      const auto core = Accept(head);
+      EXPECT_EQ(core->ReadOnlyCause(), "");
+      EXPECT_THAT(core->AcceptedLoss(), HasSubstr("from position " + std::to_string(head)));
+      EXPECT_EQ(core->AppendAndWait(NumberedBatch("a", head, 2))->first_position, head);
+    }
+    const auto core = OpenCore(path_);
+    EXPECT_EQ(core->ReadOnlyCause(), "");
+    EXPECT_EQ(core->AcceptedLoss(), "");
+    const std::vector<ReadRecord> records = ReadAll(*core);
+    ASSERT_EQ(static_cast<int64_t>(records.size()), head + 2);
+    EXPECT_EQ(records.back().payload, "{\"n\":" + std::to_string(head + 1) + "}");
+  }
+};
+
+TEST_F(AcceptedLossTest, OnlyTheVeryPositionIsTaken) {
+  Fill();
+  const fs::path log = WriteAheadLog();
+  fs::resize_file(log, fs::file_size(log) - 30);
+  constexpr int64_t kLeft = 1000 - kBatchRecords;
+  const std::string remedy = "--accept-core-loss=" + std::to_string(kLeft);
+  EXPECT_THAT(ExpectReadOnly("were acknowledged")->ReadOnlyCause(), HasSubstr(remedy));
+  for (const int64_t other : {int64_t{0}, kLeft - 1, kLeft + 1, int64_t{1000}}) {
+    const auto core = Accept(other);
+    EXPECT_THAT(core->ReadOnlyCause(), HasSubstr(remedy)) << other;
+    EXPECT_EQ(core->AcceptedLoss(), "");
+  }
+  ExpectGoesOn(kLeft);
+}
+
+TEST_F(AcceptedLossTest, ADamagedLogGoesOnBeforeTheDamage) {
+  Fill();
+  FlipBit(WriteAheadLog(), 0.5);
+  const int64_t left = OpenCore(path_)->head_position();
+  ASSERT_GT(left, 0);
+  ASSERT_LT(left, 1000);
+  ExpectGoesOn(left);
+}
+
+TEST_F(AcceptedLossTest, AMissingOrDamagedMarkIsMadeAgain) {
+  Fill();
+  fs::remove(path_ + "/high_water_mark");
+  ExpectReadOnly("is missing");
+  ExpectGoesOn(1000);
+  Write(path_ + "/high_water_mark", "x");
+  ExpectReadOnly("is damaged");
+  ExpectGoesOn(1002);
+}
+
+TEST_F(AcceptedLossTest, WhatIsWholeLosesNothing) {
+  Fill();
+  const auto core = Accept(7);
+  EXPECT_EQ(core->ReadOnlyCause(), "");
+  EXPECT_EQ(core->AcceptedLoss(), "");
+  EXPECT_EQ(core->head_position(), 1000);
 }
 
 TEST_F(CoreRecoveryTest, ADirectoryThatCannotBeUsedIsAnError) {

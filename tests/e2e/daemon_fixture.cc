@@ -108,9 +108,12 @@ DaemonFixture::~DaemonFixture() {
 }
 
 std::vector<std::string> DaemonFixture::Arguments() const {
-  return {BinDirectory() + "/icepied", "--config=" + directory_ + "/icepie.yaml",
-          "--data-directory=" + data_directory_, "--listen-grpc=127.0.0.1:0",
-          "--listen-http=127.0.0.1:0"};
+  std::vector<std::string> arguments = {BinDirectory() + "/icepied",
+                                        "--config=" + directory_ + "/icepie.yaml",
+                                        "--data-directory=" + data_directory_,
+                                        "--listen-grpc=127.0.0.1:0", "--listen-http=127.0.0.1:0"};
+  arguments.insert(arguments.end(), more_arguments_.begin(), more_arguments_.end());
+  return arguments;
 }
 
 std::string DaemonFixture::Log() const { return ReadWhole(directory_ + "/icepied.log"); }

@@ -42,6 +42,9 @@ class DaemonFixture {
   // Settings (YAML) for the next Start; short snapshot and heartbeat intervals by default.
   void SetSettings(std::string yaml) { settings_ = std::move(yaml); }
 
+  // A further argument of every Start from now on.
+  void AddArgument(std::string argument) { more_arguments_.push_back(std::move(argument)); }
+
   // Starts icepied on free ports and waits until it is ready. Fails the test otherwise.
   void Start();
   // SIGTERM, and the exit code.
@@ -83,6 +86,7 @@ class DaemonFixture {
   std::string directory_;
   std::string data_directory_;
   std::string settings_;
+  std::vector<std::string> more_arguments_;
   std::string grpc_address_;
   std::string http_address_;
   std::shared_ptr<grpc::Channel> channel_;

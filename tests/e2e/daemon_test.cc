@@ -117,6 +117,34 @@ class DaemonTest : public ::testing::Test {
   DaemonFixture daemon_;
 };
 
+TEST_F(DaemonTest, AnAcceptedLossIsARecordOfItsOwn) {
+  StartShop();
+  ASSERT_EQ(daemon_.Stop(), 0);
+  std::filesystem::remove(daemon_.data_directory() + "/core/high_water_mark");
+  daemon_.Start();
+  v1::ServerStatus status;
+  ASSERT_TRUE(daemon_.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status).ok());
+  ASSERT_TRUE(status.core_read_only());
+  EXPECT_THAT(status.core_read_only_cause(),
+              HasSubstr(absl::StrCat("--accept-core-loss=", status.head_position())));
+  ASSERT_EQ(daemon_.Stop(), 0);
+  daemon_.AddArgument(absl::StrCat("--accept-core-loss=", status.head_position()));
+  daemon_.Start();
+  v1::ReadRecordsRequest request;
+  request.add_streams("_admin");
+  request.set_from_position(status.head_position());
+  const auto context = Within(absl::Seconds(20));
+  const auto reader = daemon_.Core()->ReadRecords(context.get(), request);
+  v1::ReadRecordsResponse part;
+  ASSERT_TRUE(reader->Read(&part));
+  EXPECT_EQ(part.records(0).position(), status.head_position());
+  EXPECT_THAT(part.records(0).payload(), HasSubstr("AcceptCoreLoss"));
+  EXPECT_THAT(part.records(0).payload(), HasSubstr("is missing"));
+  while (reader->Read(&part)) {
+  }
+  EXPECT_TRUE(daemon_.Append("sales", {Sale("pear", 3)}).ok());
+}
+
 TEST_F(DaemonTest, AnswersWithTheAppendedRecordsAndSaysWhatItIs) {
   const int64_t end = StartShop();
   const auto answer = ExpectAnswer(kTotals, end);

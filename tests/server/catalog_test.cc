@@ -25,6 +25,7 @@ class RefusingCore final : public Core {
   bool refuses = false;
 
   std::string ReadOnlyCause() const override { return refuses ? "test" : ""; }
+  std::string AcceptedLoss() const override { return core_.AcceptedLoss(); }
   DiskState Disk() const override { return core_.Disk(); }
   using Core::CreateStream;
   absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format,
