@@ -113,6 +113,7 @@ absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vecto
   append.chain = std::move(batch.chain);
   append.internal = std::all_of(streams.begin(), streams.end(), IsInternal);
   append.runs = CutIntoRuns(std::move(batch.records), streams);
+  append.memory_bytes = static_cast<int64_t>(sizeof(PreparedAppend));
   for (AppendRun& run : append.runs) {
     if (with_leaves) PrepareLeaves(run);
     EncodeWhenLarge(run);

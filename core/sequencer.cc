@@ -17,14 +17,16 @@ namespace {
 // Bounds of one commit: more would make the first in the queue wait for the last.
 constexpr int64_t kGroupBytesMax = int64_t{8} << 20;
 constexpr size_t kGroupAppendsMax = 4096;
+// However small they are: more would wait longer than a client does.
+constexpr size_t kQueueAppendsMax = 65536;
 
 constexpr absl::Duration kMarkSyncInterval = absl::Seconds(1);
 constexpr absl::Duration kDiskFullInterval = absl::Milliseconds(100);  // until space is looked for
 constexpr int64_t kQueueFullRetryMs = 200;
 
-absl::Status QueueFull(int64_t queue_bytes_max) {
+absl::Status QueueFull(size_t appends, int64_t bytes) {
   return MakeError(absl::StatusCode::kResourceExhausted,
-                   absl::StrCat("appends of ", queue_bytes_max,
+                   absl::StrCat(appends, " appends of ", bytes,
                                 " bytes are waiting for the disk; send the batch again later"),
                    ErrorDetail{"APPEND_QUEUE_FULL", {}, {}, kQueueFullRetryMs});
 }
@@ -65,8 +67,9 @@ absl::Status Sequencer::Submit(PreparedAppend& append) {
   {
     const MutexLock lock(mutex_);
     const bool first = queue_bytes_ == 0;  // one append may be larger than the whole queue
-    if (!first && queue_bytes_ + append.memory_bytes > queue_bytes_max_) {
-      return QueueFull(queue_bytes_max_);
+    if ((!first && queue_bytes_ + append.memory_bytes > queue_bytes_max_) ||
+        queue_.size() >= kQueueAppendsMax) {
+      return QueueFull(queue_.size(), queue_bytes_);
     }
     queue_bytes_ += append.memory_bytes;
     queue_.push_back(std::move(append));

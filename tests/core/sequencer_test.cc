@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <future>
+#include <mutex>
 
 #include "core/append_validation.h"
 #include "core/base/status.h"
@@ -142,6 +143,71 @@ TEST_F(SequencerTest, WhatIsQueuedBehindAFailedCommitIsRefused) {
   EXPECT_EQ(ErrorReason(answer.get_future().get()), "CORE_READ_ONLY");
   file_system_->on_sync = nullptr;
   EXPECT_EQ(head_.position(), 1);
+}
+
+// A disk that does not answer: the queue takes what it may hold and no more.
+class StalledDiskTest : public SequencerTest {
+ protected:
+  // Submits appends of `payload_bytes` behind a sync that waits, until one is refused; returns why,
+  // and lets the disk go on.
+  absl::Status FillQueue(int64_t queue_bytes_max, size_t payload_bytes) {
+    sequencer_ =
+        std::make_unique<Sequencer>(Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
+                                                     &tree_, &space_, requests_.get()},
+                                    queue_bytes_max, 0);
+    std::promise<void> reached, go_on;
+    std::once_flag once;
+    file_system_->on_sync = [&] {
+      std::call_once(once, [&] {
+        reached.set_value();
+        go_on.get_future().wait();
+      });
+    };
+    absl::Status refused;
+    for (; refused.ok(); ++accepted_) {
+      refused = SubmitOne(payload_bytes);
+      if (refused.ok() && accepted_ == 0) reached.get_future().wait();
+    }
+    --accepted_;
+    go_on.set_value();
+    sequencer_.reset();  // commits and answers what is queued
+    file_system_->on_sync = nullptr;
+    return refused;
+  }
+
+  absl::Status SubmitOne(size_t payload_bytes) {
+    AppendBatch batch;
+    batch.records.push_back(MakeRecord("a", "\"" + std::string(payload_bytes, 'x') + "\""));
+    const auto streams = ValidateRecords(batch.records, {}, streams_);
+    auto append = *PrepareAppend(std::move(batch), *streams, streams_, /*with_leaves=*/true);
+    append.done = [this](const absl::StatusOr<AppendResult>& result) {
+      answered_ += result.ok() ? 1 : 0;
+    };
+    return sequencer_->Submit(append);
+  }
+
+  int64_t accepted_ = 0;
+  std::atomic<int64_t> answered_{0};
+};
+
+TEST_F(StalledDiskTest, TheQueueIsBoundedByBytes) {
+  constexpr int64_t kQueueBytes = 1 << 20;
+  constexpr int64_t kPayloadBytes = 1 << 15;
+  const absl::Status refused = FillQueue(kQueueBytes, kPayloadBytes);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ErrorReason(refused), "APPEND_QUEUE_FULL");
+  EXPECT_GT(GetErrorDetail(refused)->retry_after_ms.value_or(0), 0);
+  EXPECT_LE(accepted_, kQueueBytes / kPayloadBytes);
+  EXPECT_GE(accepted_, kQueueBytes / kPayloadBytes / 2);
+  EXPECT_EQ(answered_, accepted_) << "what was taken is stored";
+  EXPECT_EQ(head_.position(), accepted_);
+}
+
+TEST_F(StalledDiskTest, AndByCount) {
+  const absl::Status refused = FillQueue(int64_t{1} << 40, 1);
+  EXPECT_EQ(ErrorReason(refused), "APPEND_QUEUE_FULL");
+  EXPECT_EQ(accepted_, 65536 + 1) << "and the one that is being committed";
+  EXPECT_EQ(answered_, accepted_);
 }
 
 TEST_F(SequencerTest, EveryCommitIsSyncedBeforeItsAnswer) {
