@@ -129,6 +129,11 @@ void Session::Answer() {
           keep_alive);
     return;
   }
+  // Two readers of such a request may each believe another host (RFC 9112 section 3.2).
+  if (request.count(http::field::host) > 1) {
+    Write(ProblemAnswer(400, "REQUEST_INVALID", "the request has more than one Host"), false);
+    return;
+  }
   stream_.expires_never();  // the router keeps its own deadline
   routes_.Handle(ToRequest(request), [self = shared_from_this(), keep_alive](HttpAnswer answer) {
     self->post_(self->stream_.get_executor(), [self, keep_alive, answer = std::move(answer)] {

@@ -383,6 +383,15 @@ TEST_F(HttpServerTest, HeadHasNoBody) {
   EXPECT_EQ(client.Get("/healthz").body, "ok\n");  // nothing of a body stood in between
 }
 
+TEST_F(HttpServerTest, TwoHostsAreRefused) {
+  Start();
+  HttpClient client(port());
+  EXPECT_EQ(ReasonOf(client.Ask("GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n"
+                                "\r\n"),
+                     400),
+            "REQUEST_INVALID");
+}
+
 TEST_F(HttpServerTest, OnlyHostsOfThisMachine) {
   Start();
   for (const char* host : {"localhost", "LOCALHOST:7421", "127.0.0.1", "127.0.0.1:1", "[::1]:80"}) {
