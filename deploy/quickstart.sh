@@ -123,7 +123,7 @@ finished
 step "3/6 build"
 programs=(icepied icepie-worker icepie icepie-flights-check)
 if [ -z "$build" ]; then
-  cmake --preset release --log-level=ERROR
+  configured=$(cmake --preset release --log-level=ERROR 2>&1) || fail "cmake cannot configure: $configured"
   NINJA_STATUS='  [%f/%t] ' cmake --build --preset release --target "${programs[@]}" |
     if [ -t 1 ]; then cat; else awk 'NR % 25 == 0 || /error|FAILED/'; fi
   build=$source_dir/build/release/bin
