@@ -148,6 +148,8 @@ int RunProgram(const std::vector<std::string>& arguments, const Terminal& termin
   app.fallthrough();
   AddGlobalOptions(app, context);
   AddStreamCommands(app, context);
+  AddProofCommands(app, context);
+  AddVerifyCommand(app, context);
   AddSliceCommands(app, context);
   AddQueryCommand(app, context);
   AddDomainCommands(app, context);

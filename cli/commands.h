@@ -16,6 +16,8 @@ void AddSliceCommands(CLI::App& app, Context& context);      // slice
 void AddQueryCommand(CLI::App& app, Context& context);       // query
 void AddDomainCommands(CLI::App& app, Context& context);     // domain, plan, apply
 void AddOperationCommands(CLI::App& app, Context& context);  // operation
+void AddProofCommands(CLI::App& app, Context& context);      // checkpoint, prove
+void AddVerifyCommand(CLI::App& app, Context& context);      // verify
 void AddStatusCommand(CLI::App& app, Context& context);      // status
 
 }  // namespace icepie::cli

@@ -4,6 +4,7 @@
 #include <google/protobuf/message.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <exception>
@@ -116,6 +117,14 @@ bool IsLoopback(absl::string_view host) {
 }
 
 // Why `address` cannot be listened on; empty when it can.
+// C2SP's rules for the name of a key, less what is not ASCII.
+std::string OriginFault(absl::string_view origin) {
+  const bool fits = origin.size() <= 255 && std::all_of(origin.begin(), origin.end(), [](char c) {
+                      return absl::ascii_isgraph(c) && c != '+';
+                    });
+  return fits ? "" : "must be visible ASCII without +, such as example.com/log";
+}
+
 std::string AddressFault(absl::string_view address) {
   const size_t colon = address.rfind(':');
   int port = -1;
@@ -236,6 +245,7 @@ class Reader {
     if (path == "listen.grpc") return AddressFault(text);
     if (path == "listen.http") return text.empty() ? "" : AddressFault(text);
     if (path == "data_directory") return text.empty() ? "must name a directory" : "";
+    if (path == "core.origin") return OriginFault(text);
     if (path == "logging.level") {
       static const std::set<std::string> levels = {"trace", "debug", "info", "warn", "error"};
       return levels.count(text) == 1 ? "" : "must be trace, debug, info, warn or error";

@@ -13,6 +13,7 @@
 #include "core/block_reader.h"
 #include "core/catalog_keys.h"
 #include "core/committed_head.h"
+#include "core/core_proofs.h"
 #include "core/data_lock.h"
 #include "core/offset_lookup.h"
 #include "core/prepared_append.h"
@@ -26,7 +27,7 @@ namespace {
 class CoreImpl final : public Core {
  public:
   CoreImpl(CoreOptions options, std::unique_ptr<DataLock> lock, std::unique_ptr<DiskSpace> space,
-           RecoveredCore recovered)
+           RecoveredCore recovered, SigningState signing)
       : options_(std::move(options)),
         lock_(std::move(lock)),
         accepted_loss_(std::move(recovered.accepted_loss)),
@@ -37,10 +38,13 @@ class CoreImpl final : public Core {
         space_(std::move(space)),
         tree_(std::move(recovered.tree)) {
     head_.Advance(recovered.head);
-    if (!recovered.read_only_cause.empty()) {
-      guard_.Trip(recovered.read_only_cause);
-      return;
+    if (!recovered.read_only_cause.empty()) guard_.Trip(recovered.read_only_cause);
+    if (options_.merkle_tree) {
+      proofs_ = std::make_unique<CoreProofs>(
+          CheckpointSigner::Parts{store_.get(), streams_.get(), &head_, &guard_},
+          options_.directory, std::move(signing), options_.checkpoint_interval);
     }
+    if (!recovered.read_only_cause.empty()) return;
     sequencer_ = std::make_unique<Sequencer>(
         Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
                          options_.merkle_tree ? &tree_ : nullptr, space_.get(), requests_.get()},
@@ -122,6 +126,8 @@ class CoreImpl final : public Core {
     return FindOffset(*store_, *found, offset, head);
   }
 
+  Proofs* proofs() override { return proofs_.get(); }
+
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
     ICEPIE_RETURN_IF_ERROR(CheckChange());
     std::vector<CatalogChange> own;
@@ -188,9 +194,37 @@ class CoreImpl final : public Core {
   const std::unique_ptr<RequestLog> requests_;  // the sequencer's
   const std::unique_ptr<HighWaterMark> mark_;
   const std::unique_ptr<DiskSpace> space_;
-  TileWriter tree_;                       // the sequencer's
+  TileWriter tree_;  // the sequencer's
+  std::unique_ptr<CoreProofs> proofs_;
   std::unique_ptr<Sequencer> sequencer_;  // nullptr when opened read-only; first to go
 };
+
+// A log that is whole in itself may be older than what others were given. An operator who accepts
+// that starts a log of another name: the old key must never sign what contradicts it.
+absl::StatusOr<SigningState> OpenSigning(const CoreOptions& options, RecoveredCore& recovered) {
+  const bool writes = recovered.read_only_cause.empty();
+  ICEPIE_ASSIGN_OR_RETURN(SigningState signing,
+                          LoadSigning(options.directory, options.origin, writes));
+  if (!writes || !signing.last || signing.last->checkpoint.size <= recovered.head) return signing;
+  const std::string cause =
+      absl::StrCat("the core has ", recovered.head, " records, but a checkpoint of ",
+                   signing.last->checkpoint.size, " records was signed");
+  if (options.accept_loss_position != recovered.head) {
+    recovered.read_only_cause = absl::StrCat(
+        cause,
+        ": the log was restored from an older backup; appends are refused: stop the daemon "
+        "and restore one that is at least as new. Or go on without what is lost: icepied "
+        "--accept-core-loss=",
+        recovered.head);
+    return signing;
+  }
+  if (recovered.accepted_loss.empty()) {
+    recovered.accepted_loss =
+        absl::StrCat("the loss from position ", recovered.head, " on was accepted: ", cause);
+  }
+  ICEPIE_RETURN_IF_ERROR(RetireSigning(options.directory, signing.last->checkpoint.size));
+  return LoadSigning(options.directory, options.origin, /*may_create=*/true);
+}
 
 absl::Status CheckOptions(const CoreOptions& options) {
   // A record fits a block with its framing, and a group of appends fits memory.
@@ -215,8 +249,12 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
       options.directory, options.free_bytes_min, options.ballast_bytes, options.free_bytes});
   space->Update();  // opening needs room too: a full disk gives the ballast back first
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered, RecoverCore(options));
+  SigningState signing;
+  if (options.merkle_tree) {
+    ICEPIE_ASSIGN_OR_RETURN(signing, OpenSigning(options, recovered));
+  }
   return std::make_unique<CoreImpl>(options, std::move(lock), std::move(space),
-                                    std::move(recovered));
+                                    std::move(recovered), std::move(signing));
 }
 
 absl::StatusOr<AppendResult> Core::AppendAndWait(AppendBatch batch) {

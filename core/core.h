@@ -18,6 +18,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/disk_space.h"
+#include "core/proofs.h"
 #include "core/record.h"
 
 namespace rocksdb {
@@ -112,6 +113,10 @@ struct CoreOptions {
   // readable records end exactly there takes appends again.
   std::optional<int64_t> accept_loss_position;
   rocksdb::Env* env = nullptr;  // nullptr: the machine's; tests bring disks that fail
+  // Which log the checkpoints are of, e.g. "example.com/log"; empty: a name made of the key.
+  // Settled at the first start.
+  std::string origin;
+  absl::Duration checkpoint_interval = absl::Seconds(1);  // between two signatures, at least
   bool merkle_tree =
       true;  // false measures what the tree costs; the next opening with it builds it
 };
@@ -201,6 +206,9 @@ class Core {
   // on there is no earlier record of the stream, when it is the next one to come. OUT_OF_RANGE/
   // POSITION_AHEAD_OF_CORE when `offset` is beyond the stream's end.
   virtual absl::StatusOr<int64_t> PositionOf(absl::string_view stream, int64_t offset) const = 0;
+
+  // Proofs over the records; nullptr when the core keeps no tree.
+  virtual Proofs* proofs() = 0;
 
   // A small durable map for the daemon's own state. Put and Delete (nullopt) are atomic over all
   // pairs and synced. Scan returns the pairs whose key begins with `prefix`, in key order.

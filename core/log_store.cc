@@ -350,6 +350,10 @@ class RocksLogStore final : public LogStore {
     return run;
   }
 
+  absl::Status VerifyFiles() const override {
+    return FromRocks(db_->VerifyChecksum(rocksdb::ReadOptions()), "check the table files");
+  }
+
  private:
   absl::Status AddTree(const TileChanges& tree, rocksdb::WriteBatch& batch) {
     for (const TileRun& run : tree.put) {

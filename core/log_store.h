@@ -72,6 +72,10 @@ class LogStore {
   virtual absl::Status Commit(absl::Span<const LogEntry> entries, const TileChanges& tree,
                               absl::Span<const CatalogChange> catalog) = 0;
 
+  // Reads every block of every table file and compares its checksum, also where nothing is looked
+  // up.
+  virtual absl::Status VerifyFiles() const = 0;
+
   // Changes the tree alone, together with some catalog keys; used to make the tree of a log that
   // has none.
   virtual absl::Status ChangeTree(const TileChanges& tree,

@@ -5,12 +5,14 @@
 
 #include "absl/status/statusor.h"
 #include "core/base/status.h"
+#include "server/proof_calls.h"
 #include "server/read_record.h"
 #include "server/read_records_call.h"
 #include "server/record_convert.h"
 #include "server/rpc_status.h"
 #include "server/stream_append_call.h"
 #include "server/unary_on.h"
+#include "server/verify_call.h"
 
 namespace icepie::server {
 namespace {
@@ -35,7 +37,8 @@ CoreService::CoreService(icepie::Core* core, TraceSource trace)
       trace_(std::move(trace)),
       scheduler_(core, kReaderThreads),
       executor_(kReaderThreads, kWaitingReadsMax),
-      traces_(kReaderThreads, kWaitingTracesMax) {}
+      traces_(kReaderThreads, kWaitingTracesMax),
+      proofs_executor_(kReaderThreads, kWaitingReadsMax) {}
 
 grpc::ServerUnaryReactor* CoreService::CreateStream(grpc::CallbackServerContext* context,
                                                     const icepie::v1::CreateStreamRequest* request,
@@ -127,6 +130,34 @@ grpc::ServerUnaryReactor* CoreService::TraceRecord(grpc::CallbackServerContext* 
                                                    const icepie::v1::TraceRecordRequest* request,
                                                    icepie::v1::TraceRecordResponse* response) {
   return UnaryOn(traces_, context, response, [this, request] { return Trace(*request); });
+}
+
+grpc::ServerUnaryReactor* CoreService::GetCheckpoint(
+    grpc::CallbackServerContext* context, const icepie::v1::GetCheckpointRequest* request,
+    icepie::v1::Checkpoint* response) {
+  const absl::Duration wait = ProofWait(*context);
+  return UnaryOn(proofs_executor_, context, response,
+                 [this, request, wait] { return ReadCheckpoint(*core_, *request, wait); });
+}
+
+grpc::ServerUnaryReactor* CoreService::GetInclusionProof(
+    grpc::CallbackServerContext* context, const icepie::v1::GetInclusionProofRequest* request,
+    icepie::v1::InclusionProof* response) {
+  const absl::Duration wait = ProofWait(*context);
+  return UnaryOn(proofs_executor_, context, response,
+                 [this, request, wait] { return ProveInclusion(*core_, *request, wait); });
+}
+
+grpc::ServerUnaryReactor* CoreService::GetConsistencyProof(
+    grpc::CallbackServerContext* context, const icepie::v1::GetConsistencyProofRequest* request,
+    icepie::v1::ConsistencyProof* response) {
+  return UnaryOn(proofs_executor_, context, response,
+                 [this, request] { return ProveConsistency(*core_, *request); });
+}
+
+grpc::ServerWriteReactor<icepie::v1::VerifyCoreResponse>* CoreService::VerifyCore(
+    grpc::CallbackServerContext* /*context*/, const icepie::v1::VerifyCoreRequest* request) {
+  return VerifyCall::Start(core_, verify_executor_, *request);
 }
 
 }  // namespace icepie::server

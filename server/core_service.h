@@ -49,6 +49,17 @@ class CoreService final : public icepie::v1::Core::CallbackService {
   grpc::ServerUnaryReactor* GetRecord(grpc::CallbackServerContext* context,
                                       const icepie::v1::GetRecordRequest* request,
                                       icepie::v1::Record* response) override;
+  grpc::ServerUnaryReactor* GetCheckpoint(grpc::CallbackServerContext* context,
+                                          const icepie::v1::GetCheckpointRequest* request,
+                                          icepie::v1::Checkpoint* response) override;
+  grpc::ServerUnaryReactor* GetInclusionProof(grpc::CallbackServerContext* context,
+                                              const icepie::v1::GetInclusionProofRequest* request,
+                                              icepie::v1::InclusionProof* response) override;
+  grpc::ServerUnaryReactor* GetConsistencyProof(
+      grpc::CallbackServerContext* context, const icepie::v1::GetConsistencyProofRequest* request,
+      icepie::v1::ConsistencyProof* response) override;
+  grpc::ServerWriteReactor<icepie::v1::VerifyCoreResponse>* VerifyCore(
+      grpc::CallbackServerContext* context, const icepie::v1::VerifyCoreRequest* request) override;
 
   grpc::ServerUnaryReactor* TraceRecord(grpc::CallbackServerContext* context,
                                         const icepie::v1::TraceRecordRequest* request,
@@ -62,7 +73,9 @@ class CoreService final : public icepie::v1::Core::CallbackService {
   const TraceSource trace_;
   FeedScheduler scheduler_;
   Executor executor_;
-  Executor traces_;  // apart: they wait for workers
+  Executor traces_;                 // apart: they wait for workers
+  Executor verify_executor_{1, 2};  // one at a time: each reads the whole core
+  Executor proofs_executor_;        // its calls may wait for a signature
 };
 
 }  // namespace icepie::server

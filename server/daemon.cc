@@ -57,6 +57,23 @@ absl::StatusOr<std::string> WorkerProgram(const Settings& settings) {
                    "WORKER_PROGRAM_MISSING", {{"path", program}});
 }
 
+// What others' verifiers read over HTTP. Never waits for a signature: HTTP has few threads.
+TreeFiles TreeOf(Core& core) {
+  TreeFiles tree;
+  tree.checkpoint = [&core]() -> absl::StatusOr<std::string> {
+    ICEPIE_ASSIGN_OR_RETURN(const SignedCheckpoint last,
+                            core.proofs()->GetCheckpoint(0, absl::ZeroDuration()));
+    return last.note;
+  };
+  tree.tile = [&core](int level, int64_t tile, int width) {
+    return core.proofs()->ReadTile(level, tile, width);
+  };
+  tree.entries = [&core](int64_t tile, int width) {
+    return core.proofs()->ReadEntries(tile, width);
+  };
+  return tree;
+}
+
 CoreOptions MakeCoreOptions(const Settings& settings, const std::string& data) {
   CoreOptions options;
   options.directory = data + "/core";
@@ -66,6 +83,7 @@ CoreOptions MakeCoreOptions(const Settings& settings, const std::string& data) {
   options.queue_bytes_max = settings.core().queue_bytes_max();
   options.free_bytes_min = settings.core().free_bytes_min();
   options.ballast_bytes = settings.core().ballast_bytes();
+  options.origin = settings.core().origin();
   return options;
 }
 
@@ -245,8 +263,9 @@ absl::Status Daemon::Parts::StartGrpc(const std::string& address) {
 
 absl::Status Daemon::Parts::StartHttp(const std::string& address) {
   if (address.empty()) return absl::OkStatus();
-  auto server = HttpServer::Start(address, *router_,
-                                  [this] { return manager_->reader().GetServerStatus(identity_); });
+  auto server = HttpServer::Start(
+      address, *router_, [this] { return manager_->reader().GetServerStatus(identity_); },
+      TreeOf(*core_));
   if (!server.ok()) return Annotate(server.status(), "HTTP (listen.http)");
   http_server_ = *std::move(server);
   identity_.http_address = WithPort(address, http_server_->port());

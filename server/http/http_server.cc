@@ -62,9 +62,9 @@ absl::StatusOr<tcp::endpoint> ParseAddress(const std::string& address) {
 
 class HttpServer::Listener {
  public:
-  Listener(QueryRouter& router, StatusSource status, const HttpLimits& limits)
+  Listener(QueryRouter& router, StatusSource status, TreeFiles tree, const HttpLimits& limits)
       : limits_(limits),
-        routes_(router, std::move(status), limits.query_timeout),
+        routes_(router, std::move(status), std::move(tree), limits.query_timeout),
         shared_(std::make_shared<Shared>()) {}
 
   absl::Status Listen(const std::string& address) {
@@ -197,9 +197,9 @@ class HttpServer::Listener {
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string& address,
                                                               QueryRouter& router,
-                                                              StatusSource status,
+                                                              StatusSource status, TreeFiles tree,
                                                               const HttpLimits& limits) {
-  auto listener = std::make_unique<Listener>(router, std::move(status), limits);
+  auto listener = std::make_unique<Listener>(router, std::move(status), std::move(tree), limits);
   ICEPIE_RETURN_IF_ERROR(listener->Listen(address));
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(listener)));
 }

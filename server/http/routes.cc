@@ -46,9 +46,11 @@ HttpAnswer NotAllowed(const std::string& method, const std::string& allowed) {
 }
 
 HttpAnswer NotFound() {
-  return ProblemAnswer(404, "PATH_NOT_FOUND",
-                       "no such path (have: /v1/domains/{domain}/slices/{slice}/rows, "
-                       "/v1/domains/{domain}:query, /metrics, /healthz, /readyz)");
+  return ProblemAnswer(
+      404, "PATH_NOT_FOUND",
+      "no such path (have: /v1/domains/{domain}/slices/{slice}/rows, "
+      "/v1/domains/{domain}:query, /checkpoint, /tile/{level}/{index}, /metrics, /healthz, "
+      "/readyz)");
 }
 
 absl::Status BadParameter(absl::string_view message) {
@@ -116,7 +118,7 @@ void Routes::Handle(const HttpRequest& request, Done done) const {
   const std::string path = absl::StrCat("/", absl::StrJoin(target->segments, "/"));
   const bool posts = IsQuery(target->segments);
   const bool known = posts || IsRows(target->segments) || path == "/healthz" || path == "/readyz" ||
-                     path == "/metrics";
+                     path == "/metrics" || IsTreePath(target->segments);
   if (!known) {
     done(NotFound());
   } else if (posts && request.method != "POST") {
@@ -129,6 +131,8 @@ void Routes::Handle(const HttpRequest& request, Done done) const {
     done(TextAnswer(200, "ok\n"));
   } else if (path == "/readyz") {
     done(Ready());
+  } else if (IsTreePath(target->segments)) {
+    done(TreeAnswer(tree_, target->segments));
   } else if (path == "/metrics") {
     done(
         {200, "text/plain; version=0.0.4; charset=utf-8", MetricsText(status_(), absl::Now()), {}});

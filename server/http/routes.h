@@ -11,6 +11,7 @@
 #include "icepie/v1/admin.pb.h"
 #include "server/http/http_message.h"
 #include "server/http/http_target.h"
+#include "server/http/tree_files.h"
 #include "server/query_router.h"
 
 namespace icepie::server {
@@ -22,8 +23,11 @@ class Routes {
   using Done = std::function<void(HttpAnswer)>;
   using StatusSource = std::function<icepie::v1::ServerStatus()>;
 
-  Routes(QueryRouter& router, StatusSource status, absl::Duration query_timeout)
-      : router_(router), status_(std::move(status)), query_timeout_(query_timeout) {}
+  Routes(QueryRouter& router, StatusSource status, TreeFiles tree, absl::Duration query_timeout)
+      : router_(router),
+        status_(std::move(status)),
+        tree_(std::move(tree)),
+        query_timeout_(query_timeout) {}
 
   // Calls `done` exactly once, at once or later and from any thread. HEAD is answered as GET; the
   // body is left out on the wire.
@@ -41,6 +45,7 @@ class Routes {
 
   QueryRouter& router_;
   const StatusSource status_;
+  const TreeFiles tree_;
   const absl::Duration query_timeout_;
 };
 

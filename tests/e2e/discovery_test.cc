@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tests/e2e/daemon_fixture.h"
+#include "tests/server/http_client.h"
 #include "wire/health.grpc.pb.h"
 #include "wire/reflection.grpc.pb.h"
 
@@ -89,6 +90,19 @@ TEST_F(DiscoveryTest, HealthHasTheServerAndEachSlice) {
   ASSERT_TRUE(daemon_.Apply(kDomain, &applied).ok());
   EXPECT_TRUE(Eventually(
       [this] { return Health("slices/shop.by_item") == health::HealthCheckResponse::SERVING; }));
+}
+
+TEST_F(DiscoveryTest, CheckpointAndTilesAreThereForOtherPeoplesVerifiers) {
+  ASSERT_TRUE(daemon_.CreateStream("orders").ok());
+  ASSERT_TRUE(daemon_.Append("orders", {"{\"item\":\"a\"}", "{\"item\":\"b\"}"}).ok());
+  icepie::v1::Checkpoint checkpoint;
+  ASSERT_TRUE(daemon_.Core()->GetCheckpoint(Within(absl::Seconds(20)).get(), {}, &checkpoint).ok());
+  const std::string& address = daemon_.http_address();
+  server::HttpClient http(std::stoi(address.substr(address.rfind(':') + 1)));
+  EXPECT_EQ(http.Get("/checkpoint").body, checkpoint.note());
+  const std::string target = "/tile/0/000.p/" + std::to_string(checkpoint.tree_size());
+  EXPECT_EQ(http.Get(target).body.size(), 32u * checkpoint.tree_size());
+  EXPECT_EQ(http.Get("/tile/0/001").status, 404);
 }
 
 }  // namespace

@@ -62,6 +62,7 @@ class RefusingCore final : public Core {
   absl::StatusOr<int64_t> PositionOf(absl::string_view stream, int64_t offset) const override {
     return core_.PositionOf(stream, offset);
   }
+  Proofs* proofs() override { return core_.proofs(); }
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
     if (!refuses) return core_.ChangeCatalog(changes);
     return MakeError(absl::StatusCode::kFailedPrecondition, "refused by the test",

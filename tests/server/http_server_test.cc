@@ -140,7 +140,7 @@ class HttpServerTest : public ::testing::Test {
  protected:
   void Start(const HttpLimits& limits = {}) {
     auto server = HttpServer::Start(
-        "127.0.0.1:0", router_, [this] { return status_; }, limits);
+        "127.0.0.1:0", router_, [this] { return status_; }, tree_, limits);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -164,6 +164,7 @@ class HttpServerTest : public ::testing::Test {
   }
 
   ServerStatus status_ = Status();
+  TreeFiles tree_;
   FakeRouter router_;
   std::unique_ptr<HttpServer> server_;
 };
@@ -597,13 +598,13 @@ TEST_F(HttpServerTest, StopsWhileQuestionsAreOpen) {
 TEST_F(HttpServerTest, BadAddresses) {
   for (const char* address :
        {"", "127.0.0.1", "127.0.0.1:x", "example.org:80", "127.0.0.1:99999"}) {
-    EXPECT_EQ(HttpServer::Start(address, router_, Status).status().code(),
+    EXPECT_EQ(HttpServer::Start(address, router_, Status, tree_).status().code(),
               absl::StatusCode::kInvalidArgument)
         << address;
   }
   Start();
   const std::string taken = "127.0.0.1:" + std::to_string(port());
-  EXPECT_EQ(HttpServer::Start(taken, router_, Status).status().code(),
+  EXPECT_EQ(HttpServer::Start(taken, router_, Status, tree_).status().code(),
             absl::StatusCode::kUnavailable);
 }
 

@@ -1,0 +1,47 @@
+// The core's proofs: signed checkpoints, and paths over the stored tree that were checked against
+// the stored records before they are handed out.
+#ifndef ICEPIE_CORE_CORE_PROOFS_H_
+#define ICEPIE_CORE_CORE_PROOFS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "core/checkpoint_signer.h"
+#include "core/merkle/tiles.h"
+#include "core/proofs.h"
+
+namespace icepie {
+
+// Threads: any.
+// Errors: as in Proofs.
+// Lifetime: what Parts names outlives it; its store may be nullptr (then nothing can be proven).
+class CoreProofs final : public Proofs {
+ public:
+  CoreProofs(const CheckpointSigner::Parts& parts, const std::string& directory, SigningState state,
+             absl::Duration checkpoint_interval)
+      : parts_(parts), signer_(parts, directory, std::move(state), checkpoint_interval) {}
+
+  std::string verifier_key() const override { return signer_.verifier_key(); }
+  absl::StatusOr<SignedCheckpoint> GetCheckpoint(int64_t min_size,
+                                                 absl::Duration max_wait) override {
+    return signer_.Get(min_size, max_wait);
+  }
+  absl::StatusOr<InclusionAnswer> ProveInclusion(int64_t position, int64_t tree_size) override;
+  absl::StatusOr<ConsistencyAnswer> ProveConsistency(int64_t old_size, int64_t size) override;
+  absl::StatusOr<std::unique_ptr<Verification>> StartVerification(
+      const std::string& older_note) override;
+  absl::StatusOr<std::string> ReadTile(int level, int64_t tile, int width) override;
+  absl::StatusOr<std::string> ReadEntries(int64_t tile, int width) override;
+
+ private:
+  absl::Status CheckSize(int64_t size) const;
+  absl::Status CheckTile(int level, int64_t tile, int width) const;
+  absl::StatusOr<std::string> EntryAt(int64_t position) const;
+
+  const CheckpointSigner::Parts parts_;
+  CheckpointSigner signer_;
+};
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_CORE_PROOFS_H_

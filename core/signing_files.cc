@@ -1,0 +1,118 @@
+#include "core/signing_files.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+
+namespace icepie {
+namespace {
+
+constexpr absl::string_view kDefaultPrefix = "icepie.local/";
+constexpr int kSecretMode = 0600;
+
+std::string KeyPath(const std::string& directory) {
+  return absl::StrCat(directory, "/signing_key");
+}
+std::string CheckpointPath(const std::string& directory) {
+  return absl::StrCat(directory, "/checkpoint");
+}
+
+absl::StatusOr<SignedCheckpoint> SignEmptyTree(const SigningKey& key) {
+  SignedCheckpoint first;
+  first.checkpoint = {key.verifier().name(), 0, Sha256({})};
+  ICEPIE_ASSIGN_OR_RETURN(first.note, key.Sign(EncodeCheckpoint(first.checkpoint)));
+  return first;
+}
+
+// The checkpoint goes first: without a key nothing was ever signed but the empty tree, with which
+// every tree is consistent.
+absl::StatusOr<SigningState> Create(const std::string& directory, const std::string& origin) {
+  ICEPIE_ASSIGN_OR_RETURN(SigningKey key, origin.empty() ? SigningKey::GenerateNamed(kDefaultPrefix)
+                                                         : SigningKey::Generate(origin));
+  SigningState state;
+  ICEPIE_ASSIGN_OR_RETURN(state.last, SignEmptyTree(key));
+  ICEPIE_RETURN_IF_ERROR(SaveCheckpoint(directory, state.last->note));
+  ICEPIE_RETURN_IF_ERROR(
+      WriteFileAtomically(KeyPath(directory), absl::StrCat(key.ToString(), "\n"), kSecretMode));
+  spdlog::info("core: made the key that signs checkpoints; check them with {}",
+               key.verifier().ToString());
+  state.key = std::move(key);
+  return state;
+}
+
+// Of a log that lost its key: the size that its last checkpoint says.
+absl::StatusOr<int64_t> UnverifiedSize(const std::string& note) {
+  ICEPIE_ASSIGN_OR_RETURN(const Checkpoint checkpoint,
+                          DecodeCheckpoint(note.substr(0, note.rfind("\n\n") + 1)));
+  return checkpoint.size;
+}
+
+absl::StatusOr<SigningState> WithoutKey(const std::string& directory, const std::string& origin,
+                                        const absl::StatusOr<std::string>& note, bool may_create) {
+  const absl::StatusOr<int64_t> size = absl::IsNotFound(note.status()) ? 0
+                                       : note.ok()                     ? UnverifiedSize(*note)
+                                                                       : note.status();
+  if (size.ok() && *size == 0) {
+    if (may_create) return Create(directory, origin);
+    return SigningState();
+  }
+  SigningState state;
+  state.damage = absl::StrCat("checkpoints were signed, but the key ", KeyPath(directory),
+                              " is missing; restore it from a backup and start again");
+  return state;
+}
+
+}  // namespace
+
+absl::Status SaveCheckpoint(const std::string& directory, const std::string& note) {
+  return WriteFileAtomically(CheckpointPath(directory), note);
+}
+
+absl::Status RetireSigning(const std::string& directory, int64_t signed_size) {
+  for (const std::string& path : {KeyPath(directory), CheckpointPath(directory)}) {
+    const std::string retired = absl::StrCat(path, ".retired-", signed_size);
+    if (std::rename(path.c_str(), retired.c_str()) != 0) {
+      return ErrnoError(errno, absl::StrCat("rename ", path));
+    }
+  }
+  return SyncDirectory(directory);
+}
+
+absl::StatusOr<SigningState> LoadSigning(const std::string& directory, const std::string& origin,
+                                         bool may_create) {
+  if (!origin.empty()) ICEPIE_RETURN_IF_ERROR(CheckKeyName(origin));
+  const absl::StatusOr<std::string> note = ReadFile(CheckpointPath(directory));
+  const absl::StatusOr<std::string> text = ReadFile(KeyPath(directory));
+  if (absl::IsNotFound(text.status())) return WithoutKey(directory, origin, note, may_create);
+  SigningState state;
+  absl::StatusOr<SigningKey> key = text.ok() ? SigningKey::Parse(*text) : text.status();
+  if (!key.ok()) {
+    state.damage = absl::StrCat("the signing key ", KeyPath(directory), " cannot be used (",
+                                key.status().message(), "); restore it from a backup");
+    return state;
+  }
+  if (!origin.empty() && origin != key->verifier().name()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "core.origin is ", origin, ", but the key in ", KeyPath(directory), " is that of ",
+        key->verifier().name(), "; a core keeps its name: correct or remove the setting"));
+  }
+  const absl::StatusOr<Checkpoint> last =
+      note.ok() ? OpenCheckpoint(*note, key->verifier()) : note.status();
+  if (last.ok()) {
+    state.last = SignedCheckpoint{*last, *note};
+  } else {
+    state.damage = absl::StrCat("the last signed checkpoint ", CheckpointPath(directory),
+                                " cannot be used (", last.status().message(),
+                                "), and a new one might contradict it; restore it from a backup");
+  }
+  state.key = std::move(key).value();
+  return state;
+}
+
+}  // namespace icepie

@@ -1,0 +1,276 @@
+#include "core/verification.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/block.h"
+#include "core/data_lock.h"
+#include "core/high_water_mark.h"
+#include "core/signing_files.h"
+#include "core/tree_store.h"
+
+namespace icepie {
+namespace {
+
+constexpr int64_t kStepBytes = int64_t{4} << 20;
+constexpr int kStepBlocksMax = 65536;
+constexpr size_t kFindingsMax = 100;
+
+using State = VerificationAnswer::State;
+
+}  // namespace
+
+bool VerificationReport::ok() const {
+  return bytes_rehashed.state == State::kHolds && tree_recomputed.state == State::kHolds &&
+         consistent.state != State::kFails;
+}
+
+Verification::Verification(const VerificationTask& task)
+    : task_(task), stored_(TreeReader(*task.store), task.head) {
+  const Digest empty = Sha256({});
+  if (task.last_signed && task.last_signed->size == 0) signed_root_ = empty;
+  if (task.older && task.older->size == 0) older_root_ = empty;
+}
+
+void Verification::Add(VerificationFinding finding) {
+  ++report_.finding_count;
+  if (report_.findings.size() < kFindingsMax) report_.findings.push_back(std::move(finding));
+}
+
+// `is_known`: the leaf was made from a record, so the stored tree must have it.
+void Verification::Append(const Digest& leaf, bool is_known) {
+  const int64_t position = edge_.size();
+  edge_.Append(leaf, [&](int height, const Digest& node) {
+    if (height % kTileHeight != 0 || !is_known || (height > 0 && !is_whole_)) return;
+    const absl::Status status = stored_.Compare(height / kTileHeight, position >> height, node);
+    if (status.ok()) return;
+    is_whole_ = false;  // the nodes above differ too, and say nothing new
+    const int64_t first = position >> height << height;
+    Add({first, position + 1, std::string(status.message())});
+  });
+  if (task_.last_signed && task_.last_signed->size == edge_.size()) signed_root_ = edge_.Root();
+  if (task_.older && task_.older->size == edge_.size()) older_root_ = edge_.Root();
+}
+
+absl::Status Verification::ReadNext(int64_t end, int64_t bytes_max) {
+  ICEPIE_ASSIGN_OR_RETURN(
+      const BlockRange range,
+      ReadBlockRange(*task_.store, *task_.streams, task_.head, {{}, edge_.size(), end, bytes_max}));
+  for (const StoredBlock& block : range.blocks) {
+    report_.bytes += static_cast<int64_t>(block.data.size());
+  }
+  ICEPIE_RETURN_IF_ERROR(VisitEntries(range, *task_.streams, edge_.size(), task_.head,
+                                      [this](int64_t position, const std::string& entry) {
+                                        if (position != edge_.size())
+                                          return absl::DataLossError("records are missing");
+                                        Append(LeafHash(entry), /*is_known=*/true);
+                                        return absl::OkStatus();
+                                      }));
+  const int64_t wanted = std::min(range.complete_position, end);
+  return edge_.size() >= wanted ? absl::OkStatus() : absl::DataLossError("records are missing");
+}
+
+bool Verification::Readable(int64_t position) const {
+  const auto range =
+      ReadBlockRange(*task_.store, *task_.streams, task_.head, {{}, position, position + 1, 1});
+  return range.ok() && !range->blocks.empty() &&
+         DecodedBlock::Decode(range->blocks.front().data).ok();
+}
+
+// The first readable position behind the one that is not. The index says where the damaged block
+// ends; when it is damaged itself, ever longer jumps and then halving find the place.
+int64_t Verification::EndOfDamage() const {
+  const int64_t from = edge_.size();
+  std::optional<BlockPlace> place;
+  const absl::Status visited =
+      task_.store->VisitPlaces(from, task_.head, [&place](const BlockPlace& found) {
+        place = found;
+        return false;
+      });
+  if (visited.ok() && place) {
+    const int64_t end =
+        place->first_position > from ? place->first_position : place->end_position();
+    if (end > from && (end >= task_.head || Readable(end))) return std::min(end, task_.head);
+  }
+  int64_t bad = from;
+  int64_t good = from + 1;
+  for (int64_t jump = 1; good < task_.head && !Readable(good); jump *= 2) {
+    bad = good;
+    good += jump;
+  }
+  good = std::min(good, task_.head);
+  while (good - bad > 1) {
+    const int64_t middle = bad + (good - bad) / 2;
+    (Readable(middle) ? good : bad) = middle;
+  }
+  return good;
+}
+
+// Goes on behind records that cannot be read, with the leaves that the tree has for them.
+void Verification::Skip(const std::string& what) {
+  const int64_t first = edge_.size();
+  const int64_t end = EndOfDamage();
+  Add({first, end, what});
+  const HashReader reader = TreeReader(*task_.store);
+  while (edge_.size() < end) {
+    const int64_t in_tile = kTileWidth - edge_.size() % kTileWidth;
+    const auto count = static_cast<int>(std::min(in_tile, end - edge_.size()));
+    absl::StatusOr<std::string> hashes = reader(0, edge_.size(), count);
+    if (!hashes.ok() || hashes->size() != count * kDigestBytes) {
+      is_whole_ = false;
+      hashes = std::string(count * kDigestBytes, '\0');
+    }
+    for (int i = 0; i < count; ++i) {
+      Append(DigestFrom(absl::string_view(*hashes).substr(i * kDigestBytes, kDigestBytes)),
+             /*is_known=*/false);
+    }
+  }
+}
+
+bool Verification::Step() {
+  if (edge_.size() >= task_.head) return false;
+  if (ReadNext(task_.head, kStepBytes).ok()) return edge_.size() < task_.head;
+  // A range fails as a whole: block by block up to the damage, each by itself.
+  for (int blocks = 0; blocks < kStepBlocksMax && edge_.size() < task_.head; ++blocks) {
+    const int64_t at = edge_.size();
+    const absl::Status status = ReadNext(at + 1, 1);
+    if (status.ok() || edge_.size() > at) continue;
+    Skip(std::string(status.message()));
+    break;
+  }
+  return edge_.size() < task_.head;
+}
+
+VerificationAnswer Verification::Compare(const std::optional<Checkpoint>& checkpoint,
+                                         const std::optional<Digest>& root,
+                                         absl::string_view name) const {
+  if (!checkpoint) return {State::kNotChecked, absl::StrCat("no ", name, " checkpoint")};
+  const std::string of =
+      absl::StrCat("the ", name, " checkpoint of ", checkpoint->size, " records");
+  if (!root) {
+    return {State::kFails, absl::StrCat(of, " has more than the core's ", task_.head)};
+  }
+  if (*root != checkpoint->root) {
+    return {State::kFails, absl::StrCat("the records do not lead to the root of ", of)};
+  }
+  return {State::kHolds, absl::StrCat("the records lead to the root of ", of)};
+}
+
+VerificationReport Verification::Finish() {
+  report_.end_position = edge_.size();
+  if (report_.finding_count == 0) {
+    report_.bytes_rehashed = {State::kHolds, "every record is what was committed"};
+  } else {
+    const VerificationFinding& first = report_.findings.front();
+    report_.bytes_rehashed = {
+        State::kFails, absl::StrCat(report_.finding_count, " findings, the first at position ",
+                                    first.position, ": ", first.what)};
+  }
+  report_.tree_recomputed = Compare(task_.last_signed, signed_root_, "signed");
+  if (!task_.last_signed && !task_.why_no_signed.empty()) {
+    report_.tree_recomputed = {State::kFails, task_.why_no_signed};
+  }
+  report_.consistent = Compare(task_.older, older_root_, "older");
+  return report_;
+}
+
+namespace {
+
+struct OpenedLog {
+  std::unique_ptr<LogStore> store;
+  std::unique_ptr<StreamRegistry> streams;
+  int64_t head = 0;
+  std::vector<VerificationFinding> findings;
+};
+
+absl::Status ReadHead(OpenedLog& log) {
+  ICEPIE_ASSIGN_OR_RETURN(log.streams, StreamRegistry::Load(*log.store));
+  ICEPIE_ASSIGN_OR_RETURN(const std::optional<BlockPlace> last, log.store->LastPlace());
+  log.head = last ? last->end_position() : 0;
+  return absl::OkStatus();
+}
+
+absl::Status OpenMode(const std::string& directory, LogStore::Mode mode, OpenedLog& log) {
+  ICEPIE_ASSIGN_OR_RETURN(log.store,
+                          LogStore::Open({absl::StrCat(directory, "/rocksdb"), mode, nullptr}));
+  return ReadHead(log);
+}
+
+// What of the log can be opened; without a store: nothing.
+OpenedLog OpenWhatThereIs(const std::string& directory) {
+  OpenedLog log;
+  absl::Status status = OpenMode(directory, LogStore::Mode::kReadOnly, log);
+  if (!status.ok()) {
+    log.findings.push_back({0, 0, absl::StrCat("the log is damaged: ", status.message())});
+    status = OpenMode(directory, LogStore::Mode::kSalvage, log);
+    if (!status.ok()) log.store.reset();
+  }
+  return log;
+}
+
+void CheckEnds(const std::string& directory, OpenedLog& log) {
+  const absl::StatusOr<int64_t> mark =
+      HighWaterMark::Read(absl::StrCat(directory, "/high_water_mark"));
+  if (!mark.ok() && (log.head > 0 || !absl::IsNotFound(mark.status()))) {
+    log.findings.push_back(
+        {log.head, log.head, absl::StrCat("the high-water mark: ", mark.status().message())});
+  } else if (mark.ok() && *mark > log.head) {
+    log.findings.push_back(
+        {log.head, *mark,
+         absl::StrCat("the log has ", log.head, " records, but ", *mark, " were acknowledged")});
+  }
+  if (!log.store) return;
+  if (const absl::Status files = log.store->VerifyFiles(); !files.ok()) {
+    log.findings.push_back({0, log.head, std::string(files.message())});
+  }
+  if (const int64_t total = log.streams->TotalRecords(); total != log.head) {
+    log.findings.push_back(
+        {log.head, log.head,
+         absl::StrCat("the streams have ", total, " records together, the index has ", log.head)});
+  }
+  if (const absl::Status tree = LoadTree(*log.store, log.head).status(); !tree.ok()) {
+    log.findings.push_back({log.head, log.head, std::string(tree.message())});
+  }
+}
+
+VerificationReport NothingReadable(const OpenedLog& log) {
+  VerificationReport report;
+  report.findings = log.findings;
+  report.finding_count = static_cast<int64_t>(log.findings.size());
+  report.bytes_rehashed = {State::kFails, log.findings.front().what};
+  report.tree_recomputed = {State::kNotChecked, "nothing of the log can be read"};
+  report.consistent = report.tree_recomputed;
+  return report;
+}
+
+}  // namespace
+
+absl::StatusOr<VerificationReport> VerifyDirectory(const std::string& directory,
+                                                   const std::string& older_note,
+                                                   const VerificationProgress& progress) {
+  if (!LogStore::Exists(absl::StrCat(directory, "/rocksdb"))) {
+    return absl::NotFoundError(absl::StrCat(directory, " holds no core"));
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<DataLock> lock, DataLock::Acquire(directory));
+  OpenedLog log = OpenWhatThereIs(directory);
+  CheckEnds(directory, log);
+  ICEPIE_ASSIGN_OR_RETURN(SigningState signing, LoadSigning(directory, "", /*may_create=*/false));
+  VerificationTask task{log.store.get(), log.streams.get(), log.head, {}, signing.damage, {}};
+  if (signing.last) task.last_signed = signing.last->checkpoint;
+  if (!older_note.empty()) {
+    if (!signing.key)
+      return absl::FailedPreconditionError("the core has no key: " + signing.damage);
+    ICEPIE_ASSIGN_OR_RETURN(task.older, OpenCheckpoint(older_note, signing.key->verifier()));
+  }
+  if (!log.store) return NothingReadable(log);
+  Verification verification(task);
+  for (VerificationFinding& finding : log.findings) verification.Add(std::move(finding));
+  while (verification.Step()) progress(verification.position(), log.head, verification.bytes());
+  progress(verification.position(), log.head, verification.bytes());
+  return verification.Finish();
+}
+
+}  // namespace icepie

@@ -1,0 +1,107 @@
+// Verification of a core: every stored record is read and hashed again, the tree is grown from
+// those hashes alone, and three questions are answered apart: are the bytes what was committed,
+// does the tree lead to the signed root, and does it continue an older checkpoint that the caller
+// kept.
+#ifndef ICEPIE_CORE_VERIFICATION_H_
+#define ICEPIE_CORE_VERIFICATION_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/block_reader.h"
+#include "core/log_store.h"
+#include "core/merkle/checkpoint.h"
+#include "core/merkle/merkle_tree.h"
+#include "core/stream_registry.h"
+#include "core/tree_check.h"
+
+namespace icepie {
+
+// Positions [position, end_position) and what is wrong with them.
+struct VerificationFinding {
+  int64_t position = 0;
+  int64_t end_position = 0;
+  std::string what;
+};
+
+struct VerificationAnswer {
+  enum class State { kHolds, kFails, kNotChecked };
+  State state = State::kNotChecked;
+  std::string detail;
+};
+
+struct VerificationReport {
+  int64_t end_position = 0;  // [0, end_position) was covered
+  int64_t bytes = 0;         // of stored blocks
+  VerificationAnswer bytes_rehashed;
+  VerificationAnswer tree_recomputed;
+  VerificationAnswer consistent;
+  std::vector<VerificationFinding> findings;  // the first 100, in order
+  int64_t finding_count = 0;
+  bool ok() const;
+};
+
+// What a verification starts from. Both checkpoints were opened with their key by the caller.
+struct VerificationTask {
+  const LogStore* store = nullptr;
+  const StreamRegistry* streams = nullptr;
+  int64_t head = 0;
+  std::optional<Checkpoint> last_signed;
+  std::string why_no_signed;  // said when there is none
+  std::optional<Checkpoint> older;
+};
+
+// Threads: one.
+// Lifetime: what the task names outlives it.
+class Verification {
+ public:
+  explicit Verification(const VerificationTask& task);
+
+  // Hashes the next few MiB. False when all is done.
+  bool Step();
+
+  int64_t position() const { return edge_.size(); }
+  int64_t end_position() const { return task_.head; }
+  int64_t bytes() const { return report_.bytes; }
+
+  // Damage that the caller found by itself, e.g. a missing file.
+  void Add(VerificationFinding finding);
+
+  // Once Step has returned false.
+  VerificationReport Finish();
+
+ private:
+  // The blocks that hold positions up to `end`, whole, about `bytes_max` of them.
+  absl::Status ReadNext(int64_t end, int64_t bytes_max);
+  void Skip(const std::string& what);
+  int64_t EndOfDamage() const;
+  bool Readable(int64_t position) const;
+  void Append(const Digest& leaf, bool is_known);
+  VerificationAnswer Compare(const std::optional<Checkpoint>& checkpoint,
+                             const std::optional<Digest>& root, absl::string_view name) const;
+
+  const VerificationTask task_;
+  StoredNodes stored_;
+  CompactRange edge_;  // over the leaves of the records that were read
+  bool is_whole_ = true;
+  std::optional<Digest> signed_root_;
+  std::optional<Digest> older_root_;
+  VerificationReport report_;
+};
+
+// Verifies the core in `directory`, which no daemon has open, without changing a file of its log.
+// `older_note` ("" for none) is checked with the directory's own key. Errors only when the
+// directory cannot be looked at: damage is in the report. `progress` gets position, end and bytes.
+using VerificationProgress = std::function<void(int64_t, int64_t, int64_t)>;
+absl::StatusOr<VerificationReport> VerifyDirectory(const std::string& directory,
+                                                   const std::string& older_note,
+                                                   const VerificationProgress& progress);
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_VERIFICATION_H_

@@ -1,0 +1,197 @@
+// checkpoint, prove and verify against the real core and its service, and receipts without either.
+#include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include "absl/strings/str_replace.h"
+#include "core/base/file.h"
+#include "core/core.h"
+#include "core/log_store.h"
+#include "core/merkle/receipt.h"
+#include "nlohmann/json.hpp"
+#include "server/core_service.h"
+#include "tests/cli/program_fixture.h"
+
+namespace icepie::cli {
+namespace {
+
+using ::testing::HasSubstr;
+
+class ProofCommandsTest : public ProgramFixture {
+ protected:
+  void SetUp() override {
+    ProgramFixture::SetUp();
+    CoreOptions options;
+    options.directory = directory_ + "/core";
+    options.checkpoint_interval = absl::ZeroDuration();
+    auto core = Core::Open(options);
+    ASSERT_TRUE(core.ok()) << core.status();
+    core_ = *std::move(core);
+    service_ = std::make_unique<server::CoreService>(core_.get());
+    Serve({service_.get()});
+    ASSERT_EQ(Run({"stream", "create", "a"}).code, 0);
+    std::string lines;
+    for (int i = 0; i < 300; ++i) lines += "{\"n\":" + std::to_string(i) + "}\n";
+    ASSERT_EQ(Run({"append", "a", "--key", "k"}, lines).code, 0);
+  }
+
+  void TearDown() override {
+    StopServing();
+    std::filesystem::remove_all(directory_);
+  }
+
+  void StopServing() {
+    if (server_) server_->Shutdown(std::chrono::system_clock::now());
+    server_.reset();
+    service_.reset();
+    core_.reset();
+  }
+
+  std::unique_ptr<Core> core_;
+  std::unique_ptr<server::CoreService> service_;
+};
+
+TEST_F(ProofCommandsTest, CheckpointsAreSignedNotes) {
+  const Outcome key = Run({"checkpoint", "--key"});
+  const auto verifier = VerifierKey::Parse(key.out);
+  ASSERT_TRUE(verifier.ok()) << verifier.status();
+  const Outcome note = Run({"checkpoint"});
+  EXPECT_EQ(note.code, 0) << note.err;
+  const auto checkpoint = OpenCheckpoint(note.out, *verifier);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ(checkpoint->size, 300);
+  EXPECT_EQ(nlohmann::json::parse(Run({"checkpoint", "--json"}).out)["note"], note.out);
+}
+
+TEST_F(ProofCommandsTest, AReceiptIsCheckedWithNothingButTheKey) {
+  const std::string key = Run({"checkpoint", "--key"}).out;
+  const std::string receipt = directory_ + "/17.tlog-proof";
+  const Outcome written = Run({"prove", "17", "--output", receipt});
+  ASSERT_EQ(written.code, 0) << written.err;
+  EXPECT_EQ(Run({"prove", "17"}).out, *ReadFile(receipt));
+  StopServing();
+  std::filesystem::remove_all(directory_ + "/core");
+
+  const Outcome checked = Run({"prove", "--check", receipt, "--key", key});
+  EXPECT_EQ(checked.code, 0) << checked.err;
+  EXPECT_THAT(checked.out, HasSubstr("valid: position 17 is in icepie.local/"));
+  const std::string key_file = Write("key", key);
+  const std::string payload = Write("payload", "{\"n\":17}");
+  const Outcome json =
+      Run({"prove", "--check", receipt, "--key", key_file, "--payload", payload, "--json"});
+  EXPECT_EQ(json.code, 0) << json.err;
+  const auto facts = nlohmann::json::parse(json.out);
+  EXPECT_EQ(facts["position"], 17);
+  EXPECT_EQ(facts["tree_size"], 300);
+  EXPECT_EQ(facts["payload_sha256"], Sha256Hex("{\"n\":17}"));
+  EXPECT_EQ(facts["key_sha256"], Sha256Hex("k"));
+  EXPECT_EQ(facts["stream_name_sha256"], Sha256Hex("a"));
+
+  const Outcome other =
+      Run({"prove", "--check", receipt, "--key", key, "--payload", Write("other", "{\"n\":18}")});
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.err, HasSubstr("is not the payload of position 17"));
+}
+
+TEST_F(ProofCommandsTest, WrongReceiptsAndKeysAreRefused) {
+  const std::string key = Run({"checkpoint", "--key"}).out;
+  const std::string text = Run({"prove", "17"}).out;
+  const std::string changed =
+      Write("changed", absl::StrReplaceAll(text, {{"index 17", "index 18"}}));
+  const Outcome index = Run({"prove", "--check", changed, "--key", key});
+  EXPECT_EQ(index.code, 1);
+  EXPECT_THAT(index.err, HasSubstr("its index is 18"));
+  const std::string receipt = Write("receipt", text);
+  const std::string other_key =
+      SigningKey::Generate(VerifierKey::Parse(key)->name())->verifier().ToString();
+  const Outcome other = Run({"prove", "--check", receipt, "--key", other_key});
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.err, HasSubstr("not signed by key"));
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"prove"},
+                                             {"prove", "--check", receipt},
+                                             {"prove", "1", "--check", receipt},
+                                             {"prove", "-1"},
+                                             {"prove", "--check", receipt, "--key", "x"},
+                                             {"prove", "--check", "missing", "--key", key}}) {
+    EXPECT_EQ(Run(arguments).code, 1);
+  }
+  EXPECT_THAT(Run({"prove", "300"}).err, HasSubstr("the core has 300 records"));
+}
+
+TEST_F(ProofCommandsTest, VerifyAnswersThreeQuestionsOnlineAndOffline) {
+  const std::string older = Write("older", Run({"checkpoint"}).out);
+  ASSERT_EQ(Run({"append", "a", "--payload", "{}"}).code, 0);
+  const Outcome online = Run({"verify", "--since", older});
+  EXPECT_EQ(online.code, 0) << online.out << online.err;
+  EXPECT_THAT(online.out, HasSubstr("positions 0 to 301"));
+  EXPECT_THAT(online.out,
+              HasSubstr("yes: the records lead to the root of the older checkpoint of 300"));
+  EXPECT_THAT(online.out,
+              HasSubstr("yes: the records lead to the root of the signed checkpoint of 301"));
+  const auto facts = nlohmann::json::parse(Run({"verify", "--json"}).out);
+  EXPECT_EQ(facts["ok"], true);
+  EXPECT_EQ(facts["end_position"], 301);
+  EXPECT_EQ(facts["consistent"]["state"], "not_checked");
+  // Offline only when nobody has it open.
+  EXPECT_EQ(Run({"verify", "--data-dir", directory_}).code, 3);
+  StopServing();
+  const Outcome offline = Run({"verify", "--data-dir", directory_, "--since", older});
+  EXPECT_EQ(offline.code, 0) << offline.out << offline.err;
+  EXPECT_THAT(offline.out, HasSubstr("yes: the records lead to the root of the older checkpoint"));
+  EXPECT_EQ(Run({"verify", "--data-dir", directory_ + "/none"}).code, 1);
+  EXPECT_EQ(Run({"verify", "--data-dir", directory_, "--since", Write("x", "x")}).code, 1);
+}
+
+TEST_F(ProofCommandsTest, VerifyNamesWhatIsDamaged) {
+  ASSERT_EQ(Run({"checkpoint"}).code, 0);
+  StopServing();
+  {
+    auto store =
+        LogStore::Open({directory_ + "/core/rocksdb", LogStore::Mode::kReadWrite, nullptr});
+    ASSERT_TRUE(store.ok()) << store.status();
+    TileRun run = (*store)->ReadTreeRuns(0, 0, 256)->at(0);
+    run.hashes[17 * kDigestBytes] ^= 1;
+    ASSERT_TRUE((*store)->ChangeTree({{run}, {}}, {}).ok());
+  }
+  const Outcome offline = Run({"verify", "--data-dir", directory_});
+  EXPECT_EQ(offline.code, 1);
+  EXPECT_THAT(offline.out, HasSubstr("bytes re-hashed                 NO: 1 findings"));
+  EXPECT_THAT(offline.out, HasSubstr("position 17: the stored tree does not fit"));
+  EXPECT_THAT(offline.out, HasSubstr("tree recomputed to signed root  yes"));
+  // And the same by a daemon.
+  CoreOptions options;
+  options.directory = directory_ + "/core";
+  core_ = *Core::Open(options);
+  service_ = std::make_unique<server::CoreService>(core_.get());
+  Serve({service_.get()});
+  const Outcome online = Run({"verify", "--json"});
+  EXPECT_EQ(online.code, 1);
+  const auto facts = nlohmann::json::parse(online.out);
+  EXPECT_EQ(facts["findings"][0]["position"], 17);
+  EXPECT_EQ(facts["bytes_rehashed"]["state"], "fails");
+}
+
+TEST_F(ProofCommandsTest, ProofsOverTheWireVerify) {
+  const auto stub =
+      icepie::v1::Core::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+  icepie::v1::GetConsistencyProofRequest request;
+  request.set_old_size(100);
+  request.set_size(300);
+  grpc::ClientContext context;
+  icepie::v1::ConsistencyProof proof;
+  const grpc::Status status = stub->GetConsistencyProof(&context, request, &proof);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  std::vector<Digest> hashes;
+  for (const std::string& hash : proof.hashes()) hashes.push_back(DigestFrom(hash));
+  EXPECT_TRUE(CheckConsistency(100, DigestFrom(proof.old_root_hash()), 300,
+                               DigestFrom(proof.root_hash()), hashes)
+                  .ok());
+  request.set_size(301);
+  grpc::ClientContext second;
+  EXPECT_EQ(stub->GetConsistencyProof(&second, request, &proof).error_code(),
+            grpc::StatusCode::OUT_OF_RANGE);
+}
+
+}  // namespace
+}  // namespace icepie::cli

@@ -1,0 +1,286 @@
+// A core is changed behind its back, and its verification says what and where.
+#include "core/verification.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "tests/core/child_process.h"
+#include "tests/core/stored_tree.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using State = VerificationAnswer::State;
+
+class VerificationTest : public testing::Test {
+ protected:
+  static constexpr int64_t kBatch = 50;
+  static constexpr int64_t kRecords = 20 * kBatch;
+
+  VerificationTest() : path_(directory_.path() + "/core") {}
+
+  static CoreOptions Options(const std::string& path) {
+    CoreOptions options;
+    options.directory = path;
+    options.checkpoint_interval = absl::ZeroDuration();
+    return options;
+  }
+
+  // Twenty blocks of fifty records, signed. Returns the checkpoint.
+  std::string Fill(int64_t records = kRecords) {
+    const auto core = Core::Open(Options(path_));
+    EXPECT_TRUE(core.ok()) << core.status();
+    EXPECT_TRUE((*core)->CreateStream("a", PayloadFormat::kJson).ok());
+    const int64_t end = (*core)->head_position() + records;
+    for (int64_t first = (*core)->head_position(); first < end; first += kBatch) {
+      EXPECT_TRUE((*core)->AppendAndWait(NumberedBatch("a", first, kBatch)).ok());
+    }
+    const auto checkpoint = (*core)->proofs()->GetCheckpoint(0, absl::Seconds(30));
+    EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+    return checkpoint->note;
+  }
+
+  VerificationReport Verify(const std::string& older_note = "") {
+    const auto before = Files();
+    const auto report = VerifyDirectory(path_, older_note, [](int64_t, int64_t, int64_t) {});
+    EXPECT_TRUE(report.ok()) << report.status();
+    ICEPIE_CHECK(report.ok());
+    EXPECT_EQ(Files(), before) << "a file of the log was changed";
+    return *report;
+  }
+
+  std::map<std::string, std::string> Files() const {
+    std::map<std::string, std::string> files;
+    for (const auto& file : fs::directory_iterator(path_ + "/rocksdb")) {
+      const std::string name = file.path().filename();
+      if (name.rfind("LOG", 0) == 0 || name == "LOCK") continue;
+      files[name] = *ReadFile(file.path());
+    }
+    return files;
+  }
+
+  // The records' payloads of one block, and the block of other payloads in its place.
+  std::vector<std::string> Payloads(const BlockPlace& place) {
+    const auto block = DecodedBlock::Decode(*OpenLog(path_)->ReadBlock(place));
+    std::vector<std::string> payloads;
+    for (const RecordView& record : block->records()) payloads.emplace_back(record.payload);
+    return payloads;
+  }
+
+  BlockPlace PlaceOf(int64_t position) {
+    BlockPlace found;
+    EXPECT_TRUE(OpenLog(path_)
+                    ->VisitPlaces(position, position + 1,
+                                  [&found](const BlockPlace& place) {
+                                    found = place;
+                                    return false;
+                                  })
+                    .ok());
+    return found;
+  }
+
+  void Overwrite(const BlockPlace& place, const std::vector<std::string>& payloads) {
+    const auto old = DecodedBlock::Decode(*OpenLog(path_)->ReadBlock(place));
+    std::vector<NewRecord> records;
+    for (const std::string& payload : payloads) records.push_back(MakeRecord("a", payload));
+    std::vector<const NewRecord*> pointers;
+    for (const NewRecord& record : records) pointers.push_back(&record);
+    LogEntry entry{place, EncodeBlock(old->header(), pointers)};
+    entry.place.record_count = static_cast<uint32_t>(payloads.size());
+    ASSERT_TRUE(OpenLog(path_, LogStore::Mode::kReadWrite)->Commit({&entry, 1}, {}, {}).ok());
+  }
+
+  void ExpectFirstBad(const VerificationReport& report, int64_t position, int64_t end) {
+    EXPECT_EQ(report.bytes_rehashed.state, State::kFails);
+    ASSERT_FALSE(report.findings.empty());
+    EXPECT_EQ(report.findings[0].position, position) << report.findings[0].what;
+    EXPECT_EQ(report.findings[0].end_position, end) << report.findings[0].what;
+    EXPECT_FALSE(report.ok());
+  }
+
+  TempDirectory directory_;
+  const std::string path_;
+};
+
+TEST_F(VerificationTest, AWholeCoreHolds) {
+  const std::string older = Fill();
+  Fill();
+  const VerificationReport report = Verify(older);
+  EXPECT_TRUE(report.ok());
+  EXPECT_EQ(report.end_position, 2 * kRecords);
+  EXPECT_GT(report.bytes, 0);
+  EXPECT_EQ(report.bytes_rehashed.state, State::kHolds);
+  EXPECT_EQ(report.tree_recomputed.state, State::kHolds);
+  EXPECT_THAT(report.tree_recomputed.detail, HasSubstr("signed checkpoint of 2000 records"));
+  EXPECT_EQ(report.consistent.state, State::kHolds);
+  EXPECT_THAT(report.consistent.detail, HasSubstr("older checkpoint of 1000 records"));
+  EXPECT_EQ(Verify().consistent.state, State::kNotChecked);
+}
+
+TEST_F(VerificationTest, AnEmptyCoreHolds) {
+  ASSERT_TRUE(Core::Open(Options(path_)).ok());
+  EXPECT_TRUE(Verify().ok());
+}
+
+TEST_F(VerificationTest, AnEditedRecordIsNamed) {
+  Fill();
+  const BlockPlace place = PlaceOf(345);
+  std::vector<std::string> payloads = Payloads(place);
+  payloads[345 - place.first_position] = "{\"n\":-1}";
+  Overwrite(place, payloads);
+  const VerificationReport report = Verify();
+  ExpectFirstBad(report, 345, 346);
+  EXPECT_EQ(report.finding_count, 1);
+  EXPECT_EQ(report.tree_recomputed.state, State::kFails);
+}
+
+TEST_F(VerificationTest, ReorderedRecordsAreNamed) {
+  Fill();
+  const BlockPlace place = PlaceOf(345);
+  std::vector<std::string> payloads = Payloads(place);
+  std::swap(payloads[10], payloads[20]);
+  Overwrite(place, payloads);
+  const VerificationReport report = Verify();
+  ExpectFirstBad(report, place.first_position + 10, place.first_position + 11);
+  EXPECT_EQ(report.finding_count, 2);
+}
+
+TEST_F(VerificationTest, ADeletedRecordIsNamed) {
+  Fill();
+  const BlockPlace place = PlaceOf(345);
+  std::vector<std::string> payloads = Payloads(place);
+  payloads.erase(payloads.begin() + 10);
+  Overwrite(place, payloads);
+  const VerificationReport report = Verify();
+  ExpectFirstBad(report, place.first_position + 10, place.first_position + 11);
+  // The last of the block has no record any more; what is behind it is still read.
+  EXPECT_EQ(report.findings.back().position, place.end_position() - 1);
+  EXPECT_EQ(report.end_position, kRecords);
+}
+
+TEST_F(VerificationTest, AnInsertedRecordIsNamed) {
+  Fill();
+  const BlockPlace place = PlaceOf(345);
+  std::vector<std::string> payloads = Payloads(place);
+  payloads.insert(payloads.begin() + 10, "{\"n\":\"new\"}");
+  Overwrite(place, payloads);
+  const VerificationReport report = Verify();
+  ExpectFirstBad(report, place.first_position + 10, place.first_position + 11);
+}
+
+TEST_F(VerificationTest, AFlippedBitInATileIsNamed) {
+  Fill();
+  for (const int level : {0, 1}) {
+    TileRun run;
+    {
+      const auto store = OpenLog(path_, LogStore::Mode::kReadWrite);
+      run = store->ReadTreeRuns(level, 0, 256)->at(0);
+      TileRun changed = run;
+      changed.hashes[7 * kDigestBytes * (1 - level)] ^= 1;
+      ASSERT_TRUE(store->ChangeTree({{changed}, {}}, {}).ok());
+    }
+    const VerificationReport report = Verify();
+    if (level == 0) {
+      ExpectFirstBad(report, 7, 8);
+    } else {
+      ExpectFirstBad(report, 0, 256);
+    }
+    // The records themselves still lead to what was signed.
+    EXPECT_EQ(report.tree_recomputed.state, State::kHolds);
+    ASSERT_TRUE(OpenLog(path_, LogStore::Mode::kReadWrite)->ChangeTree({{run}, {}}, {}).ok());
+  }
+  EXPECT_TRUE(Verify().ok());
+}
+
+TEST_F(VerificationTest, AForkedHistoryIsNotConsistent) {
+  const std::string other = directory_.path() + "/other";
+  const std::string older = Fill();
+  fs::create_directories(other);
+  // The same key, another history.
+  fs::copy(path_ + "/signing_key", other + "/signing_key");
+  const SigningKey key = *SigningKey::Parse(*ReadFile(path_ + "/signing_key"));
+  const std::string empty = *key.Sign(EncodeCheckpoint({key.verifier().name(), 0, Sha256({})}));
+  ASSERT_TRUE(WriteFileAtomically(other + "/checkpoint", empty).ok());
+  {
+    const auto core = Core::Open(Options(other));
+    ASSERT_TRUE(core.ok()) << core.status();
+    ASSERT_TRUE((*core)->CreateStream("b", PayloadFormat::kJson).ok());
+    ASSERT_TRUE((*core)->AppendAndWait(NumberedBatch("b", 0, 2000)).ok());
+    ASSERT_TRUE((*core)->proofs()->GetCheckpoint(0, absl::Seconds(30)).ok());
+  }
+  const auto report = VerifyDirectory(other, older, [](int64_t, int64_t, int64_t) {});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->bytes_rehashed.state, State::kHolds);
+  EXPECT_EQ(report->tree_recomputed.state, State::kHolds);
+  EXPECT_EQ(report->consistent.state, State::kFails);
+  EXPECT_FALSE(report->ok());
+}
+
+TEST_F(VerificationTest, ACoreThatIsShorterThanTheOlderCheckpointIsNotConsistent) {
+  Fill();
+  const SigningKey key = *SigningKey::Parse(*ReadFile(path_ + "/signing_key"));
+  const std::string longer =
+      *key.Sign(EncodeCheckpoint({key.verifier().name(), kRecords + 1, Sha256("x")}));
+  const VerificationReport report = Verify(longer);
+  EXPECT_EQ(report.consistent.state, State::kFails);
+  EXPECT_THAT(report.consistent.detail, HasSubstr("more than the core's 1000"));
+  // Of another key: refused, not judged.
+  const SigningKey other = *SigningKey::Generate(key.verifier().name());
+  const std::string foreign =
+      *other.Sign(EncodeCheckpoint({other.verifier().name(), 10, Sha256("x")}));
+  const auto refused = VerifyDirectory(path_, foreign, [](int64_t, int64_t, int64_t) {});
+  EXPECT_EQ(ErrorReason(refused.status()), "PROOF_DAMAGED");
+}
+
+// Every file of the log in turn is damaged or taken away.
+TEST_F(VerificationTest, FlippedBitsInFilesAndMissingFilesAreFound) {
+  Fill(4000);
+  {  // A reopening moves everything into table files.
+    const auto core = Core::Open(Options(path_));
+    ASSERT_TRUE(core.ok()) << core.status();
+  }
+  const std::string backup = directory_.path() + "/backup";
+  fs::copy(path_, backup, fs::copy_options::recursive);
+  int tables = 0;
+  for (const auto& file : fs::directory_iterator(backup + "/rocksdb")) {
+    const std::string name = file.path().filename();
+    if (file.path().extension() != ".sst") continue;
+    ++tables;
+    for (const double place : {0.01, 0.3, 0.5, -1.0}) {
+      fs::remove_all(path_);
+      fs::copy(backup, path_, fs::copy_options::recursive);
+      const std::string damaged = path_ + "/rocksdb/" + name;
+      if (place < 0) {
+        fs::remove(damaged);
+      } else {
+        std::string bytes = *ReadFile(damaged);
+        bytes[static_cast<size_t>(static_cast<double>(bytes.size()) * place)] ^= 4;
+        std::ofstream(damaged, std::ios::binary | std::ios::trunc) << bytes;
+      }
+      const VerificationReport report = Verify();
+      EXPECT_FALSE(report.ok()) << name << " at " << place;
+      EXPECT_FALSE(report.findings.empty()) << name << " at " << place;
+    }
+  }
+  EXPECT_GE(tables, 3);
+}
+
+TEST_F(VerificationTest, WhatIsNoCoreOrInUseIsSaidSo) {
+  EXPECT_EQ(VerifyDirectory(path_, "", {}).status().code(), absl::StatusCode::kNotFound);
+  Fill(kBatch);
+  const auto core = Core::Open(Options(path_));
+  EXPECT_EQ(ErrorReason(VerifyDirectory(path_, "", {}).status()), "DATA_DIRECTORY_LOCKED");
+}
+
+}  // namespace
+}  // namespace icepie
