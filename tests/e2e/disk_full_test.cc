@@ -53,7 +53,9 @@ TEST(DiskFullTest, AppendsAreRefusedWhileSlicesAnswerAndFreeze) {
   v1::ApplyDomainResponse applied;
   ASSERT_TRUE(daemon.Apply(kShop, &applied).ok());
   v1::QueryResponse answer;
-  ASSERT_TRUE(daemon.Query("shop", "SELECT * FROM by_item", *end, &answer).ok());
+  // Until the slice has its first rows, queries get NO_SNAPSHOT_YET.
+  ASSERT_TRUE(Eventually(
+      [&] { return daemon.Query("shop", "SELECT * FROM by_item", *end, &answer).ok(); }));
   EXPECT_FALSE(StatusOf(daemon).core_disk_full());
 
   Fill(disk.path(), 100 * kMiB);
