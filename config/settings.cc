@@ -45,7 +45,7 @@ struct Range {
 };
 
 // Every integer of Settings has its range here; settings_test.cc checks that none is missing.
-constexpr std::array<Range, 12> kRanges = {{
+constexpr std::array<Range, 15> kRanges = {{
     // gRPC's own limit of a message is 4 MiB, and headers and framing need some of it.
     {"core.record_bytes_max", kKiB, 3 * kMiB},
     {"core.batch_bytes_max", kKiB, 3 * kMiB},
@@ -54,6 +54,9 @@ constexpr std::array<Range, 12> kRanges = {{
     // RocksDB writes about as much in the background after the last append.
     {"core.free_bytes_min", 128 * kMiB, 1024 * kGiB},
     {"core.ballast_bytes", kMiB, 1024 * kGiB},
+    {"core.segment_bytes", 64 * kKiB, kGiB},
+    {"core.hot_bytes_min", 0, 64 * kGiB},
+    {"core.hot_age_min_ms", 0, 24 * kHourMs},
     {"workers.query_timeout_ms", 10, kHourMs},
     {"workers.memory_bytes", 64 * kMiB, 1024 * kGiB},
     {"workers.heartbeat_interval_ms", 10, 60 * 1000},
@@ -315,6 +318,9 @@ Settings DefaultSettings() {
   settings.mutable_core()->set_queue_bytes_max(64 * kMiB);
   settings.mutable_core()->set_free_bytes_min(256 * kMiB);
   settings.mutable_core()->set_ballast_bytes(64 * kMiB);
+  settings.mutable_core()->set_segment_bytes(32 * kMiB);
+  settings.mutable_core()->set_hot_bytes_min(16 * kMiB);
+  settings.mutable_core()->set_hot_age_min_ms(1000);
   settings.mutable_workers()->set_query_timeout_ms(10 * 1000);
   settings.mutable_workers()->set_memory_bytes(kGiB);
   settings.mutable_workers()->set_heartbeat_interval_ms(500);

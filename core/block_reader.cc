@@ -17,6 +17,12 @@ absl::Status MissingAt(int64_t position) {
                    {{"position", absl::StrCat(position)}});
 }
 
+absl::Status DisagreeAt(int64_t position) {
+  return MakeError(absl::StatusCode::kDataLoss,
+                   absl::StrCat("log and index disagree at position ", position), "RECORD_DAMAGED",
+                   {{"position", absl::StrCat(position)}});
+}
+
 absl::Status CheckBounds(int64_t head, const BlockQuery& query) {
   if (query.from < 0 || query.end < 0) {
     return MakeError(absl::StatusCode::kInvalidArgument, "positions are not negative; begin at 0",
@@ -34,38 +40,73 @@ absl::Status CheckBounds(int64_t head, const BlockQuery& query) {
 // Collects the wanted blocks of one call.
 class Collector {
  public:
-  Collector(const LogStore& store, const StreamRegistry& streams, const BlockQuery& query,
+  Collector(const BlockSources& sources, const BlockQuery& query, int64_t end,
             std::unordered_set<uint32_t> wanted)
-      : store_(store),
-        streams_(streams),
+      : sources_(sources),
         query_(query),
+        end_(end),
         wanted_(std::move(wanted)),
         next_position_(query.from) {}
 
-  // False ends the visit.
-  bool Visit(const BlockPlace& place) {
-    status_ = Take(place);
-    return status_.ok() && !full_;
-  }
-
-  absl::StatusOr<BlockRange> Finish(int64_t end) {
-    ICEPIE_RETURN_IF_ERROR(status_);
-    if (!full_ && next_position_ < end) return MissingAt(next_position_);
-    range_.complete_position = full_ ? next_position_ : std::max(end, query_.from);
+  absl::StatusOr<BlockRange> Collect() {
+    while (!full_ && next_position_ < end_) {
+      if (next_position_ < sources_.segments->sealed_position()) {
+        ICEPIE_RETURN_IF_ERROR(ReadSegment());
+        continue;
+      }
+      const absl::Status status = ReadHot();
+      // What was not found may have been sealed since.
+      if (!status.ok() && next_position_ >= sources_.segments->sealed_position()) return status;
+    }
+    range_.complete_position = std::max(next_position_ > end_ ? end_ : next_position_, query_.from);
     return std::move(range_);
   }
 
  private:
+  bool Wants(uint32_t stream_id) const { return wanted_.empty() || wanted_.count(stream_id) != 0; }
+
+  // Whether another block is too much; the first one never is.
+  bool Full() {
+    full_ = bytes_ >= query_.bytes_max && bytes_ > 0;
+    return full_;
+  }
+
+  absl::Status ReadSegment() {
+    ICEPIE_ASSIGN_OR_RETURN(const auto segment, sources_.segments->Open(next_position_));
+    const std::vector<SegmentBlock>& blocks = segment->blocks();
+    for (size_t i = segment->FirstBlock(next_position_); i < blocks.size(); ++i) {
+      const BlockHeader& header = blocks[i].header;
+      if (header.first_position >= end_) break;
+      if (Wants(header.stream_id)) {
+        // Blocks were joined since the hot ones before this were read: the next call begins in it.
+        full_ = header.first_position < next_position_ && !range_.blocks.empty();
+        if (full_ || Full()) return absl::OkStatus();
+        ICEPIE_ASSIGN_OR_RETURN(std::string block, segment->ReadBlock(blocks[i]));
+        ICEPIE_RETURN_IF_ERROR(Put(header.stream_id, header.first_position, std::move(block)));
+      }
+      next_position_ = header.end_position();
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadHot() {
+    absl::Status taken;
+    ICEPIE_RETURN_IF_ERROR(
+        sources_.store->VisitPlaces(next_position_, end_, [&](const BlockPlace& place) {
+          taken = Take(place);
+          return taken.ok() && !full_;
+        }));
+    ICEPIE_RETURN_IF_ERROR(taken);
+    return full_ || next_position_ >= end_ ? absl::OkStatus() : MissingAt(next_position_);
+  }
+
   absl::Status Take(const BlockPlace& place) {
     const bool first = next_position_ == query_.from;
     if (first ? place.first_position > next_position_ : place.first_position != next_position_) {
       return MissingAt(next_position_);
     }
-    if (wanted_.empty() || wanted_.count(place.stream_id) != 0) {
-      if (bytes_ >= query_.bytes_max && bytes_ > 0) {
-        full_ = true;
-        return absl::OkStatus();
-      }
+    if (Wants(place.stream_id)) {
+      if (Full()) return absl::OkStatus();
       ICEPIE_RETURN_IF_ERROR(Read(place));
     }
     next_position_ = place.end_position();
@@ -73,49 +114,44 @@ class Collector {
   }
 
   absl::Status Read(const BlockPlace& place) {
-    ICEPIE_ASSIGN_OR_RETURN(std::string block, store_.ReadBlock(place));
+    ICEPIE_ASSIGN_OR_RETURN(std::string block, sources_.store->ReadBlock(place));
     ICEPIE_ASSIGN_OR_RETURN(const BlockHeader header, ReadBlockHeader(block));
-    const Stream* stream = streams_.FindById(place.stream_id);
-    if (stream == nullptr || header.stream_id != place.stream_id ||
-        header.first_position != place.first_position ||
+    if (header.stream_id != place.stream_id || header.first_position != place.first_position ||
         header.first_offset != place.first_offset || header.record_count != place.record_count) {
-      return MakeError(absl::StatusCode::kDataLoss,
-                       absl::StrCat("log and index disagree at position ", place.first_position),
-                       "RECORD_DAMAGED", {{"position", absl::StrCat(place.first_position)}});
+      return DisagreeAt(place.first_position);
     }
+    return Put(place.stream_id, place.first_position, std::move(block));
+  }
+
+  absl::Status Put(uint32_t stream_id, int64_t position, std::string block) {
+    const Stream* stream = sources_.streams->FindById(stream_id);
+    if (stream == nullptr) return DisagreeAt(position);
     bytes_ += static_cast<int64_t>(block.size());
     range_.blocks.push_back({stream->name, std::move(block)});
     return absl::OkStatus();
   }
 
-  const LogStore& store_;
-  const StreamRegistry& streams_;
+  const BlockSources sources_;
   const BlockQuery& query_;
+  const int64_t end_;
   const std::unordered_set<uint32_t> wanted_;
   int64_t next_position_;
   int64_t bytes_ = 0;
   bool full_ = false;
-  absl::Status status_;
   BlockRange range_;
 };
 
 }  // namespace
 
-absl::StatusOr<BlockRange> ReadBlockRange(const LogStore& store, const StreamRegistry& streams,
-                                          int64_t head, const BlockQuery& query) {
+absl::StatusOr<BlockRange> ReadBlockRange(const BlockSources& sources, int64_t head,
+                                          const BlockQuery& query) {
   ICEPIE_RETURN_IF_ERROR(CheckBounds(head, query));
   std::unordered_set<uint32_t> wanted;
   for (const std::string& name : query.streams) {
-    ICEPIE_ASSIGN_OR_RETURN(const Stream* stream, streams.Find(name));
+    ICEPIE_ASSIGN_OR_RETURN(const Stream* stream, sources.streams->Find(name));
     wanted.insert(stream->id);
   }
-  const int64_t end = std::min(query.end, head);
-  Collector collector(store, streams, query, std::move(wanted));
-  if (query.from < end) {
-    ICEPIE_RETURN_IF_ERROR(store.VisitPlaces(
-        query.from, end, [&](const BlockPlace& place) { return collector.Visit(place); }));
-  }
-  return collector.Finish(end);
+  return Collector(sources, query, std::min(query.end, head), std::move(wanted)).Collect();
 }
 
 }  // namespace icepie

@@ -1,4 +1,4 @@
-// Reading forwards: which blocks hold the positions that a reader wants.
+// Reading forwards: which blocks, sealed or hot, hold the positions that a reader wants.
 #ifndef ICEPIE_CORE_BLOCK_READER_H_
 #define ICEPIE_CORE_BLOCK_READER_H_
 
@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "core/core.h"
 #include "core/log_store.h"
+#include "core/segment_set.h"
 #include "core/stream_registry.h"
 
 namespace icepie {
@@ -20,9 +21,17 @@ struct BlockQuery {
   int64_t bytes_max = 0;
 };
 
-// Core::ReadBlocks on a core of `head` records.
-absl::StatusOr<BlockRange> ReadBlockRange(const LogStore& store, const StreamRegistry& streams,
-                                          int64_t head, const BlockQuery& query);
+// Where the records of a core are.
+struct BlockSources {
+  const LogStore* store = nullptr;
+  SegmentSet* segments = nullptr;
+  const StreamRegistry* streams = nullptr;
+};
+
+// Core::ReadBlocks on a core of `head` records. Sealed and hot are one sequence, also while blocks
+// are being sealed.
+absl::StatusOr<BlockRange> ReadBlockRange(const BlockSources& sources, int64_t head,
+                                          const BlockQuery& query);
 
 }  // namespace icepie
 

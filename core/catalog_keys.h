@@ -12,6 +12,7 @@ inline constexpr absl::string_view kRequestKeyPrefix = "r";  // core/request_log
 inline constexpr absl::string_view kRequestOrderKeyPrefix = "o";  // then a position
 inline constexpr absl::string_view kProducerKeyPrefix = "p";      // then the producer's id
 inline constexpr absl::string_view kDaemonKeyPrefix = "d";        // then the daemon's own key
+inline constexpr absl::string_view kSegmentKeyPrefix = "g";       // then the first position, BE
 
 }  // namespace icepie
 

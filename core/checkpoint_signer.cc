@@ -174,9 +174,9 @@ absl::Status CheckpointSigner::Grow(int64_t target) {
       const MutexLock lock(mutex_);
       if (stopping_) return absl::OkStatus();
     }
-    ICEPIE_ASSIGN_OR_RETURN(const BlockRange range,
-                            ReadBlockRange(*parts_.store, *parts_.streams, target,
-                                           {{}, edge_->size(), target, kChunkBytes}));
+    ICEPIE_ASSIGN_OR_RETURN(
+        const BlockRange range,
+        ReadBlockRange(parts_.records(), target, {{}, edge_->size(), target, kChunkBytes}));
     ICEPIE_RETURN_IF_ERROR(GrowAndCompare(range, *parts_.streams, target, stored, *edge_));
     if (edge_->size() < range.complete_position) {
       return Damage(absl::StrCat("there is no record at position ", edge_->size()));

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
+#include "core/block_reader.h"
 #include "core/committed_head.h"
 #include "core/log_store.h"
 #include "core/merkle/merkle_tree.h"
@@ -29,9 +30,12 @@ class CheckpointSigner {
  public:
   struct Parts {
     const LogStore* store = nullptr;
+    SegmentSet* segments = nullptr;
     const StreamRegistry* streams = nullptr;
     const CommittedHead* head = nullptr;
     const ReadOnlyGuard* guard = nullptr;
+
+    BlockSources records() const { return {store, segments, streams}; }
   };
   // Between two signatures lies at least `interval`. Unasked, it signs when the head has moved and
   // ten intervals have passed, at a tenth of a core.

@@ -19,6 +19,7 @@
 #include "core/prepared_append.h"
 #include "core/read_only_guard.h"
 #include "core/recovery.h"
+#include "core/sealer.h"
 #include "core/sequencer.h"
 
 namespace icepie {
@@ -32,6 +33,7 @@ class CoreImpl final : public Core {
         lock_(std::move(lock)),
         accepted_loss_(std::move(recovered.accepted_loss)),
         store_(std::move(recovered.store)),
+        segments_(std::move(recovered.segments)),
         streams_(std::move(recovered.streams)),
         requests_(std::move(recovered.requests)),
         mark_(std::move(recovered.mark)),
@@ -41,7 +43,7 @@ class CoreImpl final : public Core {
     if (!recovered.read_only_cause.empty()) guard_.Trip(recovered.read_only_cause);
     if (options_.merkle_tree) {
       proofs_ = std::make_unique<CoreProofs>(
-          CheckpointSigner::Parts{store_.get(), streams_.get(), &head_, &guard_},
+          CheckpointSigner::Parts{store_.get(), segments_.get(), streams_.get(), &head_, &guard_},
           options_.directory, std::move(signing), options_.checkpoint_interval);
     }
     if (!recovered.read_only_cause.empty()) return;
@@ -49,6 +51,10 @@ class CoreImpl final : public Core {
         Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
                          options_.merkle_tree ? &tree_ : nullptr, space_.get(), requests_.get()},
         options_.queue_bytes_max, recovered.last_ingest_time_us);
+    if (!options_.sealing.enabled) return;
+    sealer_ = std::make_unique<Sealer>(
+        Sealer::Parts{store_.get(), segments_.get(), streams_.get(), &head_, &guard_, space_.get()},
+        options_.sealing);
   }
 
   std::string ReadOnlyCause() const override { return guard_.cause(); }
@@ -116,14 +122,24 @@ class CoreImpl final : public Core {
   absl::StatusOr<BlockRange> ReadBlocks(const std::vector<std::string>& streams, int64_t from,
                                         int64_t end, int64_t bytes_max) const override {
     ICEPIE_RETURN_IF_ERROR(CheckReadable());
-    return ReadBlockRange(*store_, *streams_, head_.position(), {streams, from, end, bytes_max});
+    return ReadBlockRange({store_.get(), segments_.get(), streams_.get()}, head_.position(),
+                          {streams, from, end, bytes_max});
+  }
+
+  CoreStorage Storage() const override {
+    CoreStorage storage;
+    storage.sealed_position = segments_->sealed_position();
+    storage.segment_count = segments_->count();
+    storage.segment_bytes = segments_->sealed_bytes();
+    if (sealer_ != nullptr) storage.hot_bytes = sealer_->hot_bytes();
+    return storage;
   }
 
   absl::StatusOr<int64_t> PositionOf(absl::string_view stream, int64_t offset) const override {
     ICEPIE_RETURN_IF_ERROR(CheckReadable());
     const int64_t head = head_.position();  // before the stream's end, which moves first
     ICEPIE_ASSIGN_OR_RETURN(const Stream* found, streams_->Find(stream));
-    return FindOffset(*store_, *found, offset, head);
+    return FindOffset(*store_, *segments_, *found, offset, head);
   }
 
   Proofs* proofs() override { return proofs_.get(); }
@@ -190,13 +206,15 @@ class CoreImpl final : public Core {
   ReadOnlyGuard guard_;
   CommittedHead head_;
   const std::unique_ptr<LogStore> store_;
+  const std::unique_ptr<SegmentSet> segments_;
   const std::unique_ptr<StreamRegistry> streams_;
   const std::unique_ptr<RequestLog> requests_;  // the sequencer's
   const std::unique_ptr<HighWaterMark> mark_;
   const std::unique_ptr<DiskSpace> space_;
   TileWriter tree_;  // the sequencer's
   std::unique_ptr<CoreProofs> proofs_;
-  std::unique_ptr<Sequencer> sequencer_;  // nullptr when opened read-only; first to go
+  std::unique_ptr<Sequencer> sequencer_;  // nullptr when opened read-only
+  std::unique_ptr<Sealer> sealer_;        // the same; first to go
 };
 
 // A log that is whole in itself may be older than what others were given. An operator who accepts
@@ -232,7 +250,8 @@ absl::Status CheckOptions(const CoreOptions& options) {
   if (options.directory.empty() || options.record_bytes_max < 1 ||
       options.record_bytes_max > kRecordBytesMax || options.batch_bytes_max < 1 ||
       options.batch_records_max < 1 || options.queue_bytes_max < 1 || options.free_bytes_min < 0 ||
-      options.ballast_bytes < 0) {
+      options.ballast_bytes < 0 || options.sealing.segment_bytes < 1 ||
+      options.sealing.hot_bytes_min < 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "core limits must be positive, and record_bytes_max at most ", kRecordBytesMax));
   }

@@ -100,6 +100,22 @@ struct DiskState {
   int64_t free_bytes = 0;  // at the last look; 0 when the disk is not watched
 };
 
+// Where the sealer is; for tests that fail or end it there.
+enum class SealStep { kBegin, kFilled, kSynced, kRenamed, kDirectorySynced, kRegistered };
+
+// When the oldest blocks of the log become a segment file (core/sealer.h).
+struct SealingOptions {
+  bool enabled = true;
+  int64_t segment_bytes = int64_t{32} << 20;  // of blocks, before small ones are joined
+  // The newest part that stays in the log. Together with a segment it is less than what RocksDB
+  // keeps in memory, so that most blocks are written twice in all: to the log and to a segment.
+  int64_t hot_bytes_min = int64_t{16} << 20;
+  absl::Duration age_min = absl::Seconds(1);
+  absl::Duration look_interval = absl::Seconds(1);
+  std::optional<absl::Duration> retry_delay;
+  std::function<absl::Status(SealStep)> on_step;  // an error fails the step
+};
+
 struct CoreOptions {
   std::string directory;
   int64_t record_bytes_max = int64_t{1} << 20;
@@ -119,6 +135,15 @@ struct CoreOptions {
   absl::Duration checkpoint_interval = absl::Seconds(1);  // between two signatures, at least
   bool merkle_tree =
       true;  // false measures what the tree costs; the next opening with it builds it
+  SealingOptions sealing;
+};
+
+// Where the records are.
+struct CoreStorage {
+  int64_t sealed_position = 0;  // those below it are in segments
+  int64_t segment_count = 0;
+  int64_t segment_bytes = 0;
+  std::optional<int64_t> hot_bytes;  // of blocks in the log, a moment ago; unknown when read-only
 };
 
 // A stored block as the log holds it.
@@ -206,6 +231,7 @@ class Core {
   // on there is no earlier record of the stream, when it is the next one to come. OUT_OF_RANGE/
   // POSITION_AHEAD_OF_CORE when `offset` is beyond the stream's end.
   virtual absl::StatusOr<int64_t> PositionOf(absl::string_view stream, int64_t offset) const = 0;
+  virtual CoreStorage Storage() const = 0;
 
   // Proofs over the records; nullptr when the core keeps no tree.
   virtual Proofs* proofs() = 0;

@@ -40,9 +40,9 @@ absl::Status CoreProofs::CheckSize(int64_t size) const {
 absl::StatusOr<std::string> CoreProofs::EntryAt(int64_t position) const {
   std::string found;
   const int64_t end = position + 1;
-  ICEPIE_ASSIGN_OR_RETURN(const BlockRange range,
-                          ReadBlockRange(*parts_.store, *parts_.streams, parts_.head->position(),
-                                         {{}, position, end, 1}));
+  ICEPIE_ASSIGN_OR_RETURN(
+      const BlockRange range,
+      ReadBlockRange(parts_.records(), parts_.head->position(), {{}, position, end, 1}));
   ICEPIE_RETURN_IF_ERROR(VisitEntries(range, *parts_.streams, position, end,
                                       [&found](int64_t, const std::string& entry) {
                                         found = entry;
@@ -101,7 +101,7 @@ absl::StatusOr<ConsistencyAnswer> CoreProofs::ProveConsistency(int64_t old_size,
 absl::StatusOr<std::unique_ptr<Verification>> CoreProofs::StartVerification(
     const std::string& older_note) {
   if (parts_.store == nullptr) return parts_.guard->Check();
-  VerificationTask task{parts_.store, parts_.streams, 0, {}, "there is no signed checkpoint", {}};
+  VerificationTask task{parts_.records(), 0, {}, "there is no signed checkpoint", {}};
   if (!older_note.empty()) {
     ICEPIE_ASSIGN_OR_RETURN(const VerifierKey key, VerifierKey::Parse(verifier_key()));
     ICEPIE_ASSIGN_OR_RETURN(task.older, OpenCheckpoint(older_note, key));
@@ -140,7 +140,7 @@ absl::StatusOr<std::string> CoreProofs::ReadEntries(int64_t tile, int width) {
   std::string entries;
   for (int64_t next = first; next < end;) {
     ICEPIE_ASSIGN_OR_RETURN(const BlockRange range,
-                            ReadBlockRange(*parts_.store, *parts_.streams, parts_.head->position(),
+                            ReadBlockRange(parts_.records(), parts_.head->position(),
                                            {{}, next, end, int64_t{1} << 20}));
     ICEPIE_RETURN_IF_ERROR(VisitEntries(
         range, *parts_.streams, next, end, [&entries](int64_t, const std::string& entry) {

@@ -25,8 +25,9 @@ namespace {
 
 constexpr size_t kLogKeyBytes = 12;
 constexpr size_t kIndexKeyBytes = 8;
-constexpr size_t kIndexValueBytes = 16;
 constexpr size_t kTreeKeyBytes = 9;
+constexpr size_t kIndexValueBytes = 20;
+constexpr size_t kOldIndexValueBytes = 16;  // without the block's bytes
 
 absl::Status FromRocks(const rocksdb::Status& status, absl::string_view doing) {
   if (status.ok()) return absl::OkStatus();
@@ -54,18 +55,20 @@ std::string IndexKey(int64_t first_position) {
   return key;
 }
 
-std::string IndexValue(const BlockPlace& place) {
+std::string IndexValue(const BlockPlace& place, size_t stored_bytes) {
   std::string value;
   PutLittleEndian(value, place.stream_id);
   PutLittleEndian(value, place.record_count);
   PutLittleEndian(value, place.first_offset);
+  PutLittleEndian(value, static_cast<uint32_t>(stored_bytes));
   return value;
 }
 
 absl::StatusOr<BlockPlace> DecodePlace(const rocksdb::Iterator& entry) {
   const rocksdb::Slice key = entry.key();
   const rocksdb::Slice value = entry.value();
-  if (key.size() != kIndexKeyBytes || value.size() != kIndexValueBytes) {
+  if (key.size() != kIndexKeyBytes ||
+      (value.size() != kIndexValueBytes && value.size() != kOldIndexValueBytes)) {
     return MakeError(absl::StatusCode::kDataLoss,
                      absl::StrCat("index entry ", key.ToString(/*hex=*/true), " is damaged"),
                      "RECORD_DAMAGED");
@@ -75,6 +78,9 @@ absl::StatusOr<BlockPlace> DecodePlace(const rocksdb::Iterator& entry) {
   place.stream_id = GetLittleEndian<uint32_t>(value.data());
   place.record_count = GetLittleEndian<uint32_t>(value.data() + 4);
   place.first_offset = GetLittleEndian<int64_t>(value.data() + 8);
+  if (value.size() == kIndexValueBytes) {
+    place.stored_bytes = GetLittleEndian<uint32_t>(value.data() + 16);
+  }
   return place;
 }
 
@@ -215,10 +221,26 @@ class RocksLogStore final : public LogStore {
       ICEPIE_RETURN_IF_ERROR(FromRocks(
           batch.Put(log_, LogKey(place.stream_id, place.first_offset), entry.block), "add block"));
       ICEPIE_RETURN_IF_ERROR(FromRocks(
-          batch.Put(index_, IndexKey(place.first_position), IndexValue(place)), "add index entry"));
+          batch.Put(index_, IndexKey(place.first_position), IndexValue(place, entry.block.size())),
+          "add index entry"));
     }
     ICEPIE_RETURN_IF_ERROR(AddTree(tree, batch));
     ICEPIE_RETURN_IF_ERROR(AddCatalog(catalog, batch));
+    return WriteSynced(batch);
+  }
+
+  absl::Status DropSealed(const SealedRange& sealed) override {
+    rocksdb::WriteBatch batch = NewBatch();
+    const auto& [key, value] = sealed.registration;
+    ICEPIE_RETURN_IF_ERROR(FromRocks(batch.Put(catalog_, key, *value), "register segment"));
+    ICEPIE_RETURN_IF_ERROR(FromRocks(
+        batch.DeleteRange(index_, IndexKey(sealed.first_position), IndexKey(sealed.end_position)),
+        "drop index entries"));
+    for (const auto& [stream_id, first, end] : sealed.streams) {
+      ICEPIE_RETURN_IF_ERROR(
+          FromRocks(batch.DeleteRange(log_, LogKey(stream_id, first), LogKey(stream_id, end)),
+                    "drop blocks"));
+    }
     return WriteSynced(batch);
   }
 

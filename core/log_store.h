@@ -3,7 +3,7 @@
 //
 // Column families (core/README.md has every byte):
 //   log      stream id, first offset → block (core/block.h)
-//   index    first position → stream id, first offset, record count; one entry for each block
+//   index    first position → stream id, first offset, record count, bytes; an entry for each block
 //   tree     level, first node → hashes of the Merkle tree (core/merkle/tiles.h)
 //   catalog  the core's streams and the daemon's own small map
 #ifndef ICEPIE_CORE_LOG_STORE_H_
@@ -29,12 +29,13 @@ class Env;
 
 namespace icepie {
 
-// Where the block is that holds the positions [first_position, end_position()).
+// Where the hot block is that holds the positions [first_position, end_position()).
 struct BlockPlace {
   int64_t first_position = 0;
   uint32_t stream_id = 0;
   int64_t first_offset = 0;
   uint32_t record_count = 0;
+  uint32_t stored_bytes = 0;  // set by readers
   int64_t end_position() const { return first_position + record_count; }
 };
 
@@ -86,6 +87,21 @@ class LogStore {
   virtual absl::StatusOr<std::vector<TileRun>> ReadTreeRuns(int level, int64_t first,
                                                             int64_t end) const = 0;
   virtual absl::StatusOr<std::optional<TileRun>> LastTreeRun(int level) const = 0;
+
+  // Blocks that a segment holds now: those of positions in [first, end).
+  struct SealedRange {
+    CatalogChange registration;
+    int64_t first_position = 0;
+    int64_t end_position = 0;
+    struct Offsets {
+      uint32_t stream_id = 0;
+      int64_t first = 0;
+      int64_t end = 0;
+    };
+    std::vector<Offsets> streams;
+  };
+  // Registers the segment and drops the blocks and their index entries, both or neither; synced.
+  virtual absl::Status DropSealed(const SealedRange& sealed) = 0;
 
   // The same for catalog keys; nullopt deletes.
   virtual absl::Status ChangeCatalog(absl::Span<const CatalogChange> changes) = 0;

@@ -24,13 +24,7 @@ absl::Status CheckOffset(const Stream& stream, int64_t offset, int64_t end_offse
                    {{"stream", stream.name}, {"end_offset", absl::StrCat(end_offset)}});
 }
 
-}  // namespace
-
-absl::StatusOr<int64_t> FindOffset(const LogStore& store, const Stream& stream, int64_t offset,
-                                   int64_t head) {
-  const int64_t end_offset = stream.end_offset.load();
-  ICEPIE_RETURN_IF_ERROR(CheckOffset(stream, offset, end_offset));
-  if (offset == end_offset) return head;
+absl::StatusOr<int64_t> FindHot(const LogStore& store, const Stream& stream, int64_t offset) {
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<std::string> block,
                           store.BlockAtOffset(stream.id, offset));
   BlockHeader header;
@@ -44,8 +38,27 @@ absl::StatusOr<int64_t> FindOffset(const LogStore& store, const Stream& stream, 
         absl::StrCat("stream ", stream.name, " has no block that holds offset ", offset),
         "RECORD_DAMAGED", {{"stream", stream.name}, {"offset", absl::StrCat(offset)}});
   }
-  // A commit moves the stream's end before the head.
-  return std::min(head, header.first_position + offset - header.first_offset);
+  return header.first_position + offset - header.first_offset;
+}
+
+}  // namespace
+
+absl::StatusOr<int64_t> FindOffset(const LogStore& store, SegmentSet& segments,
+                                   const Stream& stream, int64_t offset, int64_t head) {
+  const int64_t end_offset = stream.end_offset.load();
+  ICEPIE_RETURN_IF_ERROR(CheckOffset(stream, offset, end_offset));
+  if (offset == end_offset) return head;
+  while (true) {
+    const int64_t sealed = segments.sealed_position();
+    ICEPIE_ASSIGN_OR_RETURN(const std::optional<int64_t> position,
+                            segments.FindOffset(stream.id, offset));
+    if (position) return *position;
+    const absl::StatusOr<int64_t> hot = FindHot(store, stream, offset);
+    // A commit moves the stream's end before the head.
+    if (hot.ok()) return std::min(head, *hot);
+    // What was not found may have been sealed since.
+    if (segments.sealed_position() == sealed) return hot.status();
+  }
 }
 
 }  // namespace icepie

@@ -6,14 +6,15 @@
 
 #include "absl/status/statusor.h"
 #include "core/log_store.h"
+#include "core/segment_set.h"
 #include "core/stream_registry.h"
 
 namespace icepie {
 
 // Core::PositionOf on a core that had `head` records before `stream` was looked at. DATA_LOSS/
 // RECORD_DAMAGED when the block that should hold the record does not.
-absl::StatusOr<int64_t> FindOffset(const LogStore& store, const Stream& stream, int64_t offset,
-                                   int64_t head);
+absl::StatusOr<int64_t> FindOffset(const LogStore& store, SegmentSet& segments,
+                                   const Stream& stream, int64_t offset, int64_t head);
 
 }  // namespace icepie
 

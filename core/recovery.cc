@@ -23,20 +23,40 @@ constexpr absl::string_view kAcceptRemedy =
 
 struct Paths {
   std::string log;
+  std::string segments;
   std::string mark;
   rocksdb::Env* env = nullptr;
 };
 
+// The hot part must begin where the sealed one ends.
+absl::Status CheckJoin(const LogStore& store, int64_t sealed_position) {
+  std::optional<int64_t> first;
+  ICEPIE_RETURN_IF_ERROR(store.VisitPlaces(0, INT64_MAX, [&first](const BlockPlace& place) {
+    first = place.first_position;
+    return false;
+  }));
+  if (!first || *first == sealed_position) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("segments end at position ", sealed_position,
+                                          " but the log begins at ", *first));
+}
+
 // Reads what the log says of itself, and whether that is consistent.
-absl::StatusOr<RecoveredCore> ReadState(std::unique_ptr<LogStore> store) {
+absl::StatusOr<RecoveredCore> ReadState(std::unique_ptr<LogStore> store, const Paths& paths) {
   RecoveredCore core;
+  ICEPIE_ASSIGN_OR_RETURN(core.segments, SegmentSet::Load(*store, paths.segments));
   ICEPIE_ASSIGN_OR_RETURN(core.streams, StreamRegistry::Load(*store));
+  for (const SegmentEntry& segment : core.segments->List()) {
+    for (const auto& [id, end_offset] : segment.stream_ends) core.streams->Extend(id, end_offset);
+    core.last_ingest_time_us = segment.last_ingest_time_us;
+  }
+  core.head = core.segments->sealed_position();
+  ICEPIE_RETURN_IF_ERROR(CheckJoin(*store, core.head));
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<BlockPlace> last, store->LastPlace());
   if (last) {
     core.head = last->end_position();
     ICEPIE_ASSIGN_OR_RETURN(const std::string block, store->ReadBlock(*last));
     ICEPIE_ASSIGN_OR_RETURN(const BlockHeader header, ReadBlockHeader(block));
-    core.last_ingest_time_us = header.ingest_time_us;
+    core.last_ingest_time_us = header.last_ingest_time_us;
   }
   if (const int64_t total = core.streams->TotalRecords(); total != core.head) {
     return absl::DataLossError(
@@ -49,7 +69,7 @@ absl::StatusOr<RecoveredCore> ReadState(std::unique_ptr<LogStore> store) {
 absl::StatusOr<RecoveredCore> OpenLog(const Paths& paths, LogStore::Mode mode) {
   ICEPIE_ASSIGN_OR_RETURN(std::unique_ptr<LogStore> store,
                           LogStore::Open({paths.log, mode, paths.env}));
-  return ReadState(std::move(store));
+  return ReadState(std::move(store), paths);
 }
 
 // As much as can be read, for answers; nothing when even that fails.
@@ -59,6 +79,7 @@ RecoveredCore Salvage(const Paths& paths, const std::string& cause) {
   if (salvaged.ok()) {
     core = std::move(salvaged).value();
   } else {
+    core.segments = std::make_unique<SegmentSet>(paths.segments);
     core.streams = std::make_unique<StreamRegistry>();
   }
   core.read_only_cause = cause;
@@ -85,6 +106,11 @@ absl::StatusOr<std::string> CauseOfRequests(const RecoveredCore& core) {
   return absl::StrCat(requests.message(), kRemedy);
 }
 
+std::string CauseOfSegments(const SegmentSet& segments) {
+  const absl::Status status = segments.CheckFiles();
+  return status.ok() ? "" : absl::StrCat(status.message(), kRemedy);
+}
+
 // Why the tree does not fit the log; empty when it does.
 absl::StatusOr<std::string> CauseOfTree(const RecoveredCore& core) {
   const absl::Status tree = LoadTree(*core.store, core.head).status();
@@ -99,13 +125,16 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenLog(paths, mode));
   ICEPIE_ASSIGN_OR_RETURN(core.tree, LoadTree(*core.store, core.head));
   if (with_tree) {
-    ICEPIE_RETURN_IF_ERROR(BuildTree(*core.store, *core.streams, core.head, core.tree));
+    ICEPIE_RETURN_IF_ERROR(BuildTree(*core.store,
+                                     {core.store.get(), core.segments.get(), core.streams.get()},
+                                     core.head, core.tree));
   } else if (core.tree.size() > 0) {
     return absl::FailedPreconditionError(
         absl::StrCat(paths.log, " has a Merkle tree, which must not fall behind; keep it on"));
   }
   ICEPIE_ASSIGN_OR_RETURN(core.requests, RequestLog::Load(*core.store));
   ICEPIE_ASSIGN_OR_RETURN(core.mark, HighWaterMark::Open(paths.mark, core.head));
+  ICEPIE_RETURN_IF_ERROR(core.segments->RemoveLeftovers(core.head));
   // After a crash the mark may lag behind the log.
   ICEPIE_RETURN_IF_ERROR(core.mark->Write(core.head));
   ICEPIE_RETURN_IF_ERROR(core.mark->Sync());
@@ -138,6 +167,8 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree) {
     seen->loss_only = true;
     return seen;
   }
+  seen->read_only_cause = CauseOfSegments(*seen->segments);
+  if (!seen->read_only_cause.empty()) return seen;
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfTree(*seen));
   if (!seen->read_only_cause.empty()) return seen;
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfRequests(*seen));
@@ -164,8 +195,10 @@ absl::StatusOr<RecoveredCore> AcceptLoss(const Paths& paths, bool with_tree, int
 
 absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options) {
   const Paths paths{absl::StrCat(options.directory, "/rocksdb"),
+                    absl::StrCat(options.directory, "/segments"),
                     absl::StrCat(options.directory, "/high_water_mark"), options.env};
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.segments));
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, Recover(paths, options.merkle_tree));
   if (!core.loss_only || core.store == nullptr) return core;
   if (options.accept_loss_position != core.head) {

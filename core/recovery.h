@@ -12,12 +12,14 @@
 #include "core/log_store.h"
 #include "core/merkle/tiles.h"
 #include "core/request_log.h"
+#include "core/segment_set.h"
 #include "core/stream_registry.h"
 
 namespace icepie {
 
 struct RecoveredCore {
   std::unique_ptr<LogStore> store;  // nullptr: nothing can be read (then read-only)
+  std::unique_ptr<SegmentSet> segments;
   std::unique_ptr<StreamRegistry> streams;
   std::unique_ptr<RequestLog> requests;  // nullptr when read-only
   std::unique_ptr<HighWaterMark> mark;   // nullptr when read-only

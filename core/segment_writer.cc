@@ -62,7 +62,9 @@ void SegmentWriter::CountRecords(absl::string_view stream, const BlockHeader& he
 }
 
 bool SegmentWriter::Joins(const BlockHeader& header, int64_t raw_bytes) const {
-  return !joined_.empty() && joined_header_.stream_id == header.stream_id &&
+  return !joined_.empty() && raw_bytes < kSmallBlockBytes &&
+         RawBytesOf(joined_.back()) < kSmallBlockBytes &&
+         joined_header_.stream_id == header.stream_id &&
          joined_header_.first_offset + joined_header_.record_count == header.first_offset &&
          joined_header_.last_ingest_time_us <= header.ingest_time_us &&
          joined_raw_bytes_ + raw_bytes <= kSegmentBlockTargetBytes &&

@@ -16,9 +16,10 @@
 
 namespace icepie {
 
-// Blocks below the target share one with their neighbours of the same stream: a record that was
-// appended alone packs badly.
-inline constexpr int64_t kSegmentBlockTargetBytes = int64_t{1} << 20;  // before compression
+// Small blocks share one with their neighbours of the same stream, up to the target: a record that
+// was appended alone packs badly. Larger ones pack well enough as they are. Before compression.
+inline constexpr int64_t kSmallBlockBytes = int64_t{64} << 10;
+inline constexpr int64_t kSegmentBlockTargetBytes = int64_t{1} << 20;
 
 // Threads: one.
 // Errors: the operating system's, with the path; DATA_LOSS/RECORD_DAMAGED for a damaged block: what
@@ -40,6 +41,8 @@ class SegmentWriter {
   int64_t end_position() const { return end_position_; }
   int64_t bytes() const { return written_ + static_cast<int64_t>(buffer_.size()); }
   bool full() const { return index_.blocks.size() + 2 > kSegmentBlocksMax; }
+
+  const std::vector<SegmentStream>& streams() const { return index_.streams; }
 
   // Writes index and footer, syncs the file, and reads all of it back. There is a block at least.
   absl::StatusOr<SegmentFooter> Finish();

@@ -215,6 +215,11 @@ absl::StatusOr<Stream*> StreamRegistry::Update(LogStore& store, absl::string_vie
   return stream;
 }
 
+void StreamRegistry::Extend(uint32_t id, int64_t end_offset) {
+  Stream* stream = FindById(id);
+  if (stream != nullptr) stream->end_offset = std::max(stream->end_offset.load(), end_offset);
+}
+
 absl::StatusOr<Stream*> StreamRegistry::Find(absl::string_view name) const {
   const MutexLock lock(mutex_);
   if (const auto found = by_name_.find(name); found != by_name_.end()) return found->second.get();

@@ -41,7 +41,7 @@ StreamInfo InfoOf(const Stream& stream);
 // Threads: any.
 class StreamRegistry {
  public:
-  // Reads the catalog and each stream's last block.
+  // Reads the catalog and each stream's last hot block.
   static absl::StatusOr<std::unique_ptr<StreamRegistry>> Load(const LogStore& store);
 
   // A registry without streams, for a core that cannot be read.
@@ -56,6 +56,9 @@ class StreamRegistry {
   // NOT_FOUND/STREAM_NOT_FOUND, INVALID_ARGUMENT/PARAMETER_INVALID for a path. Synced.
   absl::StatusOr<Stream*> Update(LogStore& store, absl::string_view name,
                                  const Core::StreamChange& change);
+
+  // The stream has records up to `end_offset` at least: segments say so.
+  void Extend(uint32_t id, int64_t end_offset);
 
   // NOT_FOUND/STREAM_NOT_FOUND with the remedy.
   absl::StatusOr<Stream*> Find(absl::string_view name) const;

@@ -12,7 +12,6 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "core/block.h"
-#include "core/block_reader.h"
 #include "core/catalog_keys.h"
 #include "core/merkle/leaf_entry.h"
 
@@ -70,16 +69,15 @@ absl::StatusOr<TileWriter> LoadTree(const LogStore& store, int64_t head) {
   return TileWriter::Resume(size, runs);
 }
 
-absl::Status BuildTree(LogStore& store, const StreamRegistry& streams, int64_t head,
+absl::Status BuildTree(LogStore& store, const BlockSources& records, int64_t head,
                        TileWriter& tree) {
   if (tree.size() == head) return absl::OkStatus();
   spdlog::info("core: building the Merkle tree of {} records, from {} on", head, tree.size());
   absl::Time told = absl::Now();
   while (tree.size() < head) {
-    ICEPIE_ASSIGN_OR_RETURN(
-        const BlockRange range,
-        ReadBlockRange(store, streams, head, {{}, tree.size(), head, kChunkBytes}));
-    ICEPIE_RETURN_IF_ERROR(AppendLeaves(range, streams, tree));
+    ICEPIE_ASSIGN_OR_RETURN(const BlockRange range,
+                            ReadBlockRange(records, head, {{}, tree.size(), head, kChunkBytes}));
+    ICEPIE_RETURN_IF_ERROR(AppendLeaves(range, *records.streams, tree));
     const bool done = tree.size() >= head;
     const LogStore::CatalogChange mark{BuildingKey(),
                                        done ? std::nullopt : std::optional<std::string>("1")};

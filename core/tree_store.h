@@ -6,9 +6,9 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "core/block_reader.h"
 #include "core/log_store.h"
 #include "core/merkle/tiles.h"
-#include "core/stream_registry.h"
 
 namespace icepie {
 
@@ -19,7 +19,7 @@ absl::StatusOr<TileWriter> LoadTree(const LogStore& store, int64_t head);
 
 // Appends the leaves of the stored records from the tree's end to `head`, and says in the daemon's
 // log how far it is.
-absl::Status BuildTree(LogStore& store, const StreamRegistry& streams, int64_t head,
+absl::Status BuildTree(LogStore& store, const BlockSources& records, int64_t head,
                        TileWriter& tree);
 
 // Reads nodes of the stored tree. DATA_LOSS/PROOF_DAMAGED. `store` outlives it.

@@ -29,7 +29,7 @@ bool VerificationReport::ok() const {
 }
 
 Verification::Verification(const VerificationTask& task)
-    : task_(task), stored_(TreeReader(*task.store), task.head) {
+    : task_(task), stored_(TreeReader(*task.records.store), task.head) {
   const Digest empty = Sha256({});
   if (task.last_signed && task.last_signed->size == 0) signed_root_ = empty;
   if (task.older && task.older->size == 0) older_root_ = empty;
@@ -58,11 +58,11 @@ void Verification::Append(const Digest& leaf, bool is_known) {
 absl::Status Verification::ReadNext(int64_t end, int64_t bytes_max) {
   ICEPIE_ASSIGN_OR_RETURN(
       const BlockRange range,
-      ReadBlockRange(*task_.store, *task_.streams, task_.head, {{}, edge_.size(), end, bytes_max}));
+      ReadBlockRange(task_.records, task_.head, {{}, edge_.size(), end, bytes_max}));
   for (const StoredBlock& block : range.blocks) {
     report_.bytes += static_cast<int64_t>(block.data.size());
   }
-  ICEPIE_RETURN_IF_ERROR(VisitEntries(range, *task_.streams, edge_.size(), task_.head,
+  ICEPIE_RETURN_IF_ERROR(VisitEntries(range, *task_.records.streams, edge_.size(), task_.head,
                                       [this](int64_t position, const std::string& entry) {
                                         if (position != edge_.size())
                                           return absl::DataLossError("records are missing");
@@ -74,8 +74,7 @@ absl::Status Verification::ReadNext(int64_t end, int64_t bytes_max) {
 }
 
 bool Verification::Readable(int64_t position) const {
-  const auto range =
-      ReadBlockRange(*task_.store, *task_.streams, task_.head, {{}, position, position + 1, 1});
+  const auto range = ReadBlockRange(task_.records, task_.head, {{}, position, position + 1, 1});
   return range.ok() && !range->blocks.empty() &&
          DecodedBlock::Decode(range->blocks.front().data).ok();
 }
@@ -84,9 +83,12 @@ bool Verification::Readable(int64_t position) const {
 // ends; when it is damaged itself, ever longer jumps and then halving find the place.
 int64_t Verification::EndOfDamage() const {
   const int64_t from = edge_.size();
+  if (from < task_.records.segments->sealed_position()) {
+    return std::min(task_.records.segments->EndOfBlock(from), task_.head);
+  }
   std::optional<BlockPlace> place;
   const absl::Status visited =
-      task_.store->VisitPlaces(from, task_.head, [&place](const BlockPlace& found) {
+      task_.records.store->VisitPlaces(from, task_.head, [&place](const BlockPlace& found) {
         place = found;
         return false;
       });
@@ -114,7 +116,7 @@ void Verification::Skip(const std::string& what) {
   const int64_t first = edge_.size();
   const int64_t end = EndOfDamage();
   Add({first, end, what});
-  const HashReader reader = TreeReader(*task_.store);
+  const HashReader reader = TreeReader(*task_.records.store);
   while (edge_.size() < end) {
     const int64_t in_tile = kTileWidth - edge_.size() % kTileWidth;
     const auto count = static_cast<int>(std::min(in_tile, end - edge_.size()));
@@ -181,22 +183,28 @@ namespace {
 
 struct OpenedLog {
   std::unique_ptr<LogStore> store;
+  std::unique_ptr<SegmentSet> segments;
   std::unique_ptr<StreamRegistry> streams;
   int64_t head = 0;
   std::vector<VerificationFinding> findings;
 };
 
-absl::Status ReadHead(OpenedLog& log) {
+absl::Status ReadHead(const std::string& directory, OpenedLog& log) {
+  ICEPIE_ASSIGN_OR_RETURN(log.segments,
+                          SegmentSet::Load(*log.store, absl::StrCat(directory, "/segments")));
   ICEPIE_ASSIGN_OR_RETURN(log.streams, StreamRegistry::Load(*log.store));
+  for (const SegmentEntry& segment : log.segments->List()) {
+    for (const auto& [id, end_offset] : segment.stream_ends) log.streams->Extend(id, end_offset);
+  }
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<BlockPlace> last, log.store->LastPlace());
-  log.head = last ? last->end_position() : 0;
+  log.head = last ? last->end_position() : log.segments->sealed_position();
   return absl::OkStatus();
 }
 
 absl::Status OpenMode(const std::string& directory, LogStore::Mode mode, OpenedLog& log) {
   ICEPIE_ASSIGN_OR_RETURN(log.store,
                           LogStore::Open({absl::StrCat(directory, "/rocksdb"), mode, nullptr}));
-  return ReadHead(log);
+  return ReadHead(directory, log);
 }
 
 // What of the log can be opened; without a store: nothing.
@@ -258,7 +266,8 @@ absl::StatusOr<VerificationReport> VerifyDirectory(const std::string& directory,
   OpenedLog log = OpenWhatThereIs(directory);
   CheckEnds(directory, log);
   ICEPIE_ASSIGN_OR_RETURN(SigningState signing, LoadSigning(directory, "", /*may_create=*/false));
-  VerificationTask task{log.store.get(), log.streams.get(), log.head, {}, signing.damage, {}};
+  VerificationTask task{
+      {log.store.get(), log.segments.get(), log.streams.get()}, log.head, {}, signing.damage, {}};
   if (signing.last) task.last_signed = signing.last->checkpoint;
   if (!older_note.empty()) {
     if (!signing.key)

@@ -48,8 +48,7 @@ struct VerificationReport {
 
 // What a verification starts from. Both checkpoints were opened with their key by the caller.
 struct VerificationTask {
-  const LogStore* store = nullptr;
-  const StreamRegistry* streams = nullptr;
+  BlockSources records;
   int64_t head = 0;
   std::optional<Checkpoint> last_signed;
   std::string why_no_signed;  // said when there is none

@@ -84,6 +84,9 @@ CoreOptions MakeCoreOptions(const Settings& settings, const std::string& data) {
   options.free_bytes_min = settings.core().free_bytes_min();
   options.ballast_bytes = settings.core().ballast_bytes();
   options.origin = settings.core().origin();
+  options.sealing.segment_bytes = settings.core().segment_bytes();
+  options.sealing.hot_bytes_min = settings.core().hot_bytes_min();
+  options.sealing.age_min = absl::Milliseconds(settings.core().hot_age_min_ms());
   return options;
 }
 

@@ -16,6 +16,13 @@ namespace v1 = icepie::v1;
 
 constexpr size_t kNamesShown = 20;
 
+void SetStorage(const CoreStorage& storage, v1::CoreStorage* out) {
+  out->set_sealed_position(storage.sealed_position);
+  out->set_segment_count(storage.segment_count);
+  out->set_segment_bytes(storage.segment_bytes);
+  if (storage.hot_bytes) out->set_hot_bytes(*storage.hot_bytes);
+}
+
 // "have: a, b, c", never longer than a message should be.
 std::string Have(std::vector<std::string> names) {
   if (names.empty()) return "there is none yet; apply a domain file first";
@@ -157,6 +164,7 @@ v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity) c
   const DiskState disk = core_.Disk();
   out.set_core_disk_full(disk.full);
   out.set_core_disk_free_bytes(disk.free_bytes);
+  SetStorage(core_.Storage(), out.mutable_core_storage());
   for (const auto& domain : catalog_.Domains()) AddSlices(*domain, out.mutable_slices());
   std::stable_sort(
       out.mutable_slices()->begin(), out.mutable_slices()->end(),

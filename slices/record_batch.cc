@@ -9,34 +9,34 @@
 namespace icepie::slices {
 namespace {
 
-int64_t ClippedBegin(const BlockHeader& header, int64_t from) {
-  return std::max(header.first_position, from);
-}
+int64_t ClippedBegin(const BatchBlock& block, int64_t from) { return std::max(block.begin, from); }
 
-int64_t ClippedEnd(const BlockHeader& header, int64_t to) {
-  return std::min(header.end_position(), to);
-}
+int64_t ClippedEnd(const BatchBlock& block, int64_t to) { return std::min(block.end, to); }
 
-bool Overlaps(const BlockHeader& header, int64_t from, int64_t to) {
-  return ClippedBegin(header, from) < ClippedEnd(header, to);
+bool Overlaps(const BatchBlock& block, int64_t from, int64_t to) {
+  return ClippedBegin(block, from) < ClippedEnd(block, to);
 }
 
 // A block's records are at consecutive positions, so a range of positions is a range of records.
-absl::Span<const RecordView> Clipped(const DecodedBlock& block, int64_t from, int64_t to) {
+absl::Span<const RecordView> Clipped(const DecodedBlock& block, int64_t begin, int64_t end) {
   const BlockHeader& header = block.header();
-  const int64_t begin = ClippedBegin(header, from);
-  const int64_t end = ClippedEnd(header, to);
+  begin = std::max(begin, header.first_position);
+  end = std::min(end, header.end_position());
   if (begin >= end) return {};
   return block.records().subspan(static_cast<size_t>(begin - header.first_position),
                                  static_cast<size_t>(end - begin));
 }
 
-// Of the last record below `to`: a block may hold records of several commits.
-int64_t LastIngestTimeBelow(const BatchBlock& block, int64_t to) {
-  if (block.decoded == nullptr || block.header.end_position() <= to) {
-    return block.header.last_ingest_time_us;
+// Of the record at `position`: a block may hold records of several commits.
+int64_t IngestTimeAt(const BatchBlock& block, int64_t position) {
+  if (block.header.ingest_time_us == block.header.last_ingest_time_us) {
+    return block.header.ingest_time_us;
   }
-  return block.decoded->records()[static_cast<size_t>(to - 1 - block.header.first_position)]
+  if (block.decoded == nullptr) {
+    const bool last = position + 1 == block.header.end_position();
+    return last ? block.header.last_ingest_time_us : block.header.ingest_time_us;
+  }
+  return block.decoded->records()[static_cast<size_t>(position - block.header.first_position)]
       .ingest_time_us;
 }
 
@@ -48,7 +48,8 @@ class BatchSupply : public RecordSupply {
   absl::StatusOr<absl::Span<const RecordView>> Next() override {
     while (blocks_ != nullptr && next_ < blocks_->size()) {
       const BatchBlock& block = (*blocks_)[next_++];
-      const absl::Span<const RecordView> records = Clipped(*block.decoded, from_, to_);
+      const absl::Span<const RecordView> records =
+          Clipped(*block.decoded, ClippedBegin(block, from_), ClippedEnd(block, to_));
       if (!records.empty()) return records;
     }
     return absl::Span<const RecordView>();
@@ -113,12 +114,7 @@ class EmptySupply : public RecordSupply {
 void RecordBatch::Append(const RecordBatch& next) {
   for (const auto& [stream, blocks] : next.streams) {
     std::vector<BatchBlock>& mine = streams[stream];
-    for (const BatchBlock& block : blocks) {
-      // A block that reaches over the border is in both.
-      if (mine.empty() || mine.back().header.first_position < block.header.first_position) {
-        mine.push_back(block);
-      }
-    }
+    mine.insert(mine.end(), blocks.begin(), blocks.end());
   }
   end = next.end;
 }
@@ -128,8 +124,7 @@ int64_t RecordBatch::Count(const std::string& stream, int64_t from, int64_t to) 
   if (found == streams.end()) return 0;
   int64_t count = 0;
   for (const BatchBlock& block : found->second) {
-    count += std::max<int64_t>(0, ClippedEnd(block.header, std::min(to, end)) -
-                                      ClippedBegin(block.header, std::max(from, begin)));
+    count += std::max<int64_t>(0, ClippedEnd(block, to) - ClippedBegin(block, from));
   }
   return count;
 }
@@ -146,7 +141,7 @@ std::vector<int64_t> RecordBatch::Positions(const std::set<std::string>& wanted,
   for (const auto& [stream, blocks] : streams) {
     if (wanted.count(stream) == 0) continue;
     for (const BatchBlock& block : blocks) {
-      for (int64_t at = ClippedBegin(block.header, from); at < ClippedEnd(block.header, to); ++at) {
+      for (int64_t at = ClippedBegin(block, from); at < ClippedEnd(block, to); ++at) {
         positions.push_back(at);
       }
     }
@@ -155,14 +150,25 @@ std::vector<int64_t> RecordBatch::Positions(const std::set<std::string>& wanted,
   return positions;
 }
 
+std::optional<int64_t> RecordBatch::FirstIngestTime() const {
+  std::optional<int64_t> oldest;
+  for (const auto& [stream, blocks] : streams) {
+    if (blocks.empty()) continue;
+    const int64_t first = IngestTimeAt(blocks.front(), blocks.front().begin);
+    oldest = std::min(oldest.value_or(first), first);
+  }
+  return oldest;
+}
+
 int64_t RecordBatch::LastIngestTime(const std::set<std::string>& wanted, int64_t from,
                                     int64_t to) const {
   int64_t newest = 0;
   for (const auto& [stream, blocks] : streams) {
     if (wanted.count(stream) == 0) continue;
     for (const BatchBlock& block : blocks) {
-      if (Overlaps(block.header, from, to))
-        newest = std::max(newest, LastIngestTimeBelow(block, to));
+      if (Overlaps(block, from, to)) {
+        newest = std::max(newest, IngestTimeAt(block, ClippedEnd(block, to) - 1));
+      }
     }
   }
   return newest;
@@ -173,7 +179,7 @@ int64_t RecordBatch::LastEnd(const std::set<std::string>& wanted, int64_t from, 
   for (const auto& [stream, blocks] : streams) {
     if (wanted.count(stream) == 0) continue;
     for (const BatchBlock& block : blocks) {
-      if (Overlaps(block.header, from, to)) last = std::max(last, ClippedEnd(block.header, to));
+      if (Overlaps(block, from, to)) last = std::max(last, ClippedEnd(block, to));
     }
   }
   return last;
@@ -192,9 +198,10 @@ absl::Status BatchDecoder::Add(const FeedBlock& block) {
   BatchBlock added;
   std::vector<BatchBlock>& blocks = open_[block.stream];
   ICEPIE_ASSIGN_OR_RETURN(added.header, ReadBlockHeader(block.data));
-  if (!blocks.empty() && blocks.back().header.first_position >= added.header.first_position) {
-    return absl::OkStatus();
-  }
+  added.begin =
+      std::max(added.header.first_position, blocks.empty() ? position_ : blocks.back().end);
+  added.end = added.header.end_position();
+  if (added.begin >= added.end) return absl::OkStatus();
   if (decoded_.count(block.stream) > 0) {
     ICEPIE_ASSIGN_OR_RETURN(DecodedBlock decoded, DecodedBlock::Decode(block.data));
     added.decoded = std::make_shared<const DecodedBlock>(std::move(decoded));
@@ -210,15 +217,16 @@ absl::StatusOr<RecordBatch> BatchDecoder::Decode(const FeedPiece& piece) {
   batch.end = std::max(position_, piece.complete_position);
   position_ = batch.end;
   for (auto& [stream, blocks] : open_) {
-    auto behind = std::find_if(blocks.begin(), blocks.end(), [&](const BatchBlock& block) {
-      return block.header.first_position >= batch.end;
-    });
-    if (behind != blocks.begin()) batch.streams[stream].assign(blocks.begin(), behind);
-    blocks.erase(std::remove_if(blocks.begin(), blocks.end(),
-                                [&](const BatchBlock& block) {
-                                  return block.header.end_position() <= batch.end;
-                                }),
-                 blocks.end());
+    std::vector<BatchBlock> left;
+    for (BatchBlock& block : blocks) {
+      if (block.end > batch.end) {
+        left.push_back(block);
+        left.back().begin = std::max(block.begin, batch.end);
+      }
+      block.end = std::min(block.end, batch.end);
+      if (block.begin < block.end) batch.streams[stream].push_back(std::move(block));
+    }
+    blocks = std::move(left);
   }
   return batch;
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -17,14 +18,17 @@
 
 namespace icepie::slices {
 
-// A block of which the records, or (streams that are only watched) the header alone is known.
+// The part [begin, end) of a block, of which the records, or (streams that are only watched) the
+// header alone is known.
 struct BatchBlock {
   BlockHeader header;
+  int64_t begin = 0;
+  int64_t end = 0;
   std::shared_ptr<const DecodedBlock> decoded;
 };
 
-// All records of the followed streams at positions in [begin, end). Blocks may reach over both
-// ends; readers clip.
+// All records of the followed streams at positions in [begin, end), each once: of blocks that reach
+// over an end, or over one another, the batch has parts.
 class RecordBatch {
  public:
   int64_t begin = 0;
@@ -42,6 +46,9 @@ class RecordBatch {
   std::vector<int64_t> Positions(const std::set<std::string>& wanted, int64_t from,
                                  int64_t to) const;
 
+  // Of the oldest record; nullopt when there is none.
+  std::optional<int64_t> FirstIngestTime() const;
+
   // Newest ingest time and the position behind the last record of `wanted` streams below `to`; 0
   // when there is none at or after `from`.
   int64_t LastIngestTime(const std::set<std::string>& wanted, int64_t from, int64_t to) const;
@@ -51,8 +58,9 @@ class RecordBatch {
   SourceInput::OpenSupply Supply(const std::string& stream, int64_t from, int64_t to) const;
 };
 
-// Turns pieces into batches. Blocks that reach beyond a piece's complete position are kept for the
-// next batch; a block that is handed out twice is taken once.
+// Turns pieces into batches. What reaches beyond a piece's complete position is kept for the next
+// batch; a record that is handed out twice is taken once, also when its block has been joined with
+// others in between.
 class BatchDecoder {
  public:
   // `decoded`: streams of which records are needed; of others only headers are read.
@@ -67,7 +75,7 @@ class BatchDecoder {
 
   int64_t position_;
   std::set<std::string> decoded_;
-  std::map<std::string, std::vector<BatchBlock>> open_;  // not wholly handed out
+  std::map<std::string, std::vector<BatchBlock>> open_;  // what is not handed out yet
 };
 
 // Records of one stream below `end`, read anew from `feed` at each scan.

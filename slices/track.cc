@@ -13,16 +13,6 @@ namespace {
 // Two batches of records ahead of the apply thread.
 constexpr int64_t kQueuedRecordsMax = 131072;
 
-int64_t OldestIngestTime(const RecordBatch& batch) {
-  int64_t oldest = INT64_MAX;
-  for (const auto& [stream, blocks] : batch.streams) {
-    for (const BatchBlock& block : blocks) {
-      oldest = std::min(oldest, block.header.ingest_time_us);
-    }
-  }
-  return oldest;
-}
-
 }  // namespace
 
 bool TrackStreams::Includes(const TrackStreams& other) const {
@@ -95,8 +85,8 @@ int64_t Track::head() const {
 absl::Time Track::oldest_waiting() const {
   MutexLock lock(mutex_);
   if (queue_.empty()) return absl::InfiniteFuture();
-  const int64_t oldest = OldestIngestTime(queue_.front());
-  return oldest == INT64_MAX ? absl::InfiniteFuture() : absl::FromUnixMicros(oldest);
+  const std::optional<int64_t> oldest = queue_.front().FirstIngestTime();
+  return oldest ? absl::FromUnixMicros(*oldest) : absl::InfiniteFuture();
 }
 
 bool Track::Push(RecordBatch batch, int64_t head) {

@@ -73,6 +73,17 @@ void WriteCore(const ServerStatus& status, Writer* out) {
   out->Sample({}, status.core_disk_full() ? 1 : 0);
   out->Family("icepie_core_disk_free_bytes", "gauge", "Free on the core's disk at the last look.");
   out->Sample({}, static_cast<double>(status.core_disk_free_bytes()));
+  const auto& storage = status.core_storage();
+  out->Family("icepie_core_sealed_position", "gauge", "Records below it are in segment files.");
+  out->Sample({}, static_cast<double>(storage.sealed_position()));
+  out->Family("icepie_core_segments", "gauge", "Number of segment files.");
+  out->Sample({}, static_cast<double>(storage.segment_count()));
+  out->Family("icepie_core_segment_bytes", "gauge", "Bytes of all segment files.");
+  out->Sample({}, static_cast<double>(storage.segment_bytes()));
+  if (storage.has_hot_bytes()) {
+    out->Family("icepie_core_hot_bytes", "gauge", "Bytes of blocks that are still in the log.");
+    out->Sample({}, static_cast<double>(storage.hot_bytes()));
+  }
   out->Family("icepie_build_info", "gauge", "The running version.");
   out->Sample({{"version", status.version()}}, 1);
   out->Family("icepie_start_time_seconds", "gauge", "When the daemon started, Unix time.");

@@ -69,7 +69,7 @@ TEST(SettingsTest, UnknownFieldsNameLineColumnAndWhatThereIs) {
   EXPECT_EQ(FaultOf("core:\n  batch_bytes: 1\n"),
             "icepie.yaml:2:3: core.batch_bytes: is not a setting (have: record_bytes_max, "
             "batch_bytes_max, batch_records_max, queue_bytes_max, free_bytes_min, ballast_bytes, "
-            "origin)");
+            "origin, segment_bytes, hot_bytes_min, hot_age_min_ms)");
   EXPECT_THAT(FaultOf("listn: {}\n"), StartsWith("icepie.yaml:1:1: listn: is not a setting"));
   EXPECT_THAT(FaultOf("[a]: 1\n"), HasSubstr("is not a setting"));
 }
@@ -110,7 +110,7 @@ TEST(SettingsTest, EveryIntegerHasARange) {
       }
       ++integers;
       const std::string yaml =
-          settings->field(i)->name() + ": {" + section->field(j)->name() + ": 0}\n";
+          settings->field(i)->name() + ": {" + section->field(j)->name() + ": -1}\n";
       EXPECT_THAT(FaultOf(yaml), HasSubstr("out of range")) << yaml;
     }
   }

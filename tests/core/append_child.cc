@@ -1,13 +1,15 @@
 // Opens a core and appends to it until it is killed, for tests/core/core_crash_test.cc:
-//   append_child DIRECTORY THREADS
+//   append_child DIRECTORY THREADS [SEAL_STEP]
 // Each thread t appends batches of 5 records to its stream own<t> ({"n":offset}) and one to stream
 // shared ({"t":t,"n":batch}): thread 0 under a condition, 1 with request ids, 2 as a producer,
 // others plain. What was stored under an identity is sent again after a start, and now and then in
 // between; exit 5 when it is not recognised. A thread prints "t end_offset" once a batch is
-// acknowledged. With 0 threads it only opens the core. Exit 3 and the error on standard error when
-// it does not open.
+// acknowledged. With 0 threads it only opens the core. It seals very small segments; with SEAL_STEP
+// (a number of SealStep) it ends itself there the moment a sealing gets so far. Exit 3 and the
+// error on standard error when it does not open.
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -75,9 +77,23 @@ void AppendForEver(Core& core, int thread) {
   }
 }
 
-int Run(const std::string& directory, int threads) {
+SealingOptions SmallSegments(int end_at) {
+  SealingOptions sealing;
+  sealing.segment_bytes = 16 << 10;
+  sealing.hot_bytes_min = 4 << 10;
+  sealing.age_min = absl::ZeroDuration();
+  sealing.look_interval = absl::Milliseconds(1);
+  sealing.on_step = [end_at](SealStep step) {
+    if (static_cast<int>(step) == end_at) ::kill(::getpid(), SIGKILL);
+    return absl::OkStatus();
+  };
+  return sealing;
+}
+
+int Run(const std::string& directory, int threads, int end_at) {
   CoreOptions options;
   options.directory = directory;
+  options.sealing = SmallSegments(end_at);
   auto core = Core::Open(options);
   if (!core.ok()) {
     std::fprintf(stderr, "%s\n", std::string(core.status().message()).c_str());
@@ -97,6 +113,6 @@ int Run(const std::string& directory, int threads) {
 }  // namespace icepie
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
-  return icepie::Run(argv[1], std::atoi(argv[2]));
+  if (argc != 3 && argc != 4) return 2;
+  return icepie::Run(argv[1], std::atoi(argv[2]), argc == 4 ? std::atoi(argv[3]) : -1);
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <random>
 #include <sstream>
@@ -45,6 +46,15 @@ std::string AppendAndKill(const std::string& directory, absl::Duration delay) {
   });
   output += child.ReadToEnd();
   killer.join();
+  EXPECT_EQ(child.Wait(), -1) << output;
+  return output;
+}
+
+// Lets a child append until a sealing has reached `step`, where it ends itself.
+std::string AppendUntil(const std::string& directory, SealStep step) {
+  ChildProcess child("append_child",
+                     {directory, std::to_string(kThreads), std::to_string(static_cast<int>(step))});
+  const std::string output = child.ReadToEnd();
   EXPECT_EQ(child.Wait(), -1) << output;
   return output;
 }
@@ -93,6 +103,34 @@ TEST(CoreCrashTest, WhatWasAcknowledgedSurvivesKills) {
     if (HasFailure()) return;
   }
   EXPECT_EQ(acknowledged.size(), size_t{kThreads});
+  EXPECT_GT(OpenCore(directory.path())->Storage().segment_count, 0) << "nothing was ever sealed";
+}
+
+TEST(CoreCrashTest, ASealingThatEndsAtAnyStepLosesNothing) {
+  const TempDirectory directory;
+  EndOffsets acknowledged;
+  for (const SealStep step :
+       {SealStep::kBegin, SealStep::kFilled, SealStep::kSynced, SealStep::kRenamed,
+        SealStep::kDirectorySynced, SealStep::kRegistered}) {
+    SCOPED_TRACE("step " + std::to_string(static_cast<int>(step)));
+    int64_t before = 0;
+    {
+      const std::unique_ptr<Core> core = OpenCore(directory.path());
+      before = core->Storage().segment_count;
+    }
+    for (const auto& [thread, end] : Parse(AppendUntil(directory.path(), step))) {
+      acknowledged[thread] = end;
+    }
+    const std::unique_ptr<Core> core = OpenCore(directory.path());
+    ASSERT_EQ(core->ReadOnlyCause(), "");
+    // Old or new: the first sealing of each run is the one that ended.
+    EXPECT_EQ(core->Storage().segment_count, before + (step == SealStep::kRegistered ? 1 : 0));
+    const auto files = std::filesystem::directory_iterator(directory.path() + "/segments");
+    EXPECT_EQ(std::distance(begin(files), end(files)), core->Storage().segment_count)
+        << "leftovers are removed";
+    ExpectWhole(*core, acknowledged);
+    if (HasFailure()) return;
+  }
 }
 
 }  // namespace

@@ -130,7 +130,6 @@ TEST_F(SegmentTest, BlocksThatAreLargeAloneStayAsTheyWere) {
   Write({{1, 2}, {1, 2}, {1, 1}}, payload);
   Blocks blocks;
   const auto reader = SegmentReader::Open(path_);
-  // 800 KiB and 800 KiB are too much together; the last one joins its neighbour.
   ASSERT_EQ((*reader)->blocks().size(), 3u);
   for (const SegmentBlock& block : (*reader)->blocks()) {
     const int count = static_cast<int>(block.header.record_count);

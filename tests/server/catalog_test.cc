@@ -63,6 +63,7 @@ class RefusingCore final : public Core {
     return core_.PositionOf(stream, offset);
   }
   Proofs* proofs() override { return core_.proofs(); }
+  CoreStorage Storage() const override { return core_.Storage(); }
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
     if (!refuses) return core_.ChangeCatalog(changes);
     return MakeError(absl::StatusCode::kFailedPrecondition, "refused by the test",

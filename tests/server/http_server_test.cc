@@ -106,6 +106,7 @@ ServerStatus Status() {
   status.set_head_position(81'204'990);
   status.set_core_disk_full(true);
   status.set_core_disk_free_bytes(41);
+  status.mutable_core_storage()->set_sealed_position(81'000'000);
   auto* slice = status.add_slices();
   slice->set_name("payments.volume");
   slice->set_state(icepie::v1::FROZEN);
@@ -430,7 +431,7 @@ TEST_F(HttpServerTest, Metrics) {
   for (const char* line :
        {"# TYPE icepie_core_head_position gauge\nicepie_core_head_position 81204990\n",
         "icepie_core_read_only 0\n", "icepie_core_disk_full 1\n",
-        "icepie_core_disk_free_bytes 41\n",
+        "icepie_core_disk_free_bytes 41\n", "icepie_core_sealed_position 81000000\n",
         "icepie_slice_state{domain=\"payments\",slice=\"volume\",state=\"FROZEN\"} 1\n",
         "icepie_slice_state{domain=\"payments\",slice=\"volume\",state=\"RUNNING\"} 0\n",
         "icepie_slice_stale{domain=\"payments\",slice=\"volume\"} 1\n",

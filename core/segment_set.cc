@@ -1,0 +1,240 @@
+#include "core/segment_set.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <filesystem>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/check.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/byte_order.h"
+#include "core/catalog_keys.h"
+
+namespace icepie {
+namespace {
+
+constexpr uint8_t kEntryVersion = 1;
+constexpr size_t kFixedBytes = 45;
+constexpr size_t kStreamEndBytes = 12;
+constexpr size_t kOpenReadersMax = 16;
+
+absl::Status DamagedEntry(absl::string_view what) {
+  return MakeError(absl::StatusCode::kDataLoss, absl::StrCat("the catalog of segments: ", what),
+                   "RECORD_DAMAGED");
+}
+
+std::string EncodeEntry(const SegmentEntry& entry) {
+  std::string bytes;
+  bytes.push_back(static_cast<char>(kEntryVersion));
+  PutLittleEndian(bytes, entry.first_position);
+  PutLittleEndian(bytes, entry.end_position);
+  PutLittleEndian(bytes, entry.file_bytes);
+  PutLittleEndian(bytes, entry.checksum);
+  PutLittleEndian(bytes, entry.last_ingest_time_us);
+  PutLittleEndian(bytes, static_cast<uint32_t>(entry.stream_ends.size()));
+  for (const auto& [id, end_offset] : entry.stream_ends) {
+    PutLittleEndian(bytes, id);
+    PutLittleEndian(bytes, end_offset);
+  }
+  return bytes;
+}
+
+absl::StatusOr<SegmentEntry> DecodeEntry(absl::string_view bytes) {
+  if (bytes.size() < kFixedBytes || static_cast<uint8_t>(bytes[0]) != kEntryVersion) {
+    return DamagedEntry("an entry is damaged");
+  }
+  const char* in = bytes.data();
+  SegmentEntry entry;
+  entry.first_position = GetLittleEndian<int64_t>(in + 1);
+  entry.end_position = GetLittleEndian<int64_t>(in + 9);
+  entry.file_bytes = GetLittleEndian<int64_t>(in + 17);
+  entry.checksum = GetLittleEndian<uint64_t>(in + 25);
+  entry.last_ingest_time_us = GetLittleEndian<int64_t>(in + 33);
+  const size_t streams = GetLittleEndian<uint32_t>(in + 41);
+  if (bytes.size() != kFixedBytes + streams * kStreamEndBytes) {
+    return DamagedEntry("an entry is cut off");
+  }
+  for (size_t i = 0; i < streams; ++i) {
+    const char* stream = in + kFixedBytes + i * kStreamEndBytes;
+    entry.stream_ends.emplace_back(GetLittleEndian<uint32_t>(stream),
+                                   GetLittleEndian<int64_t>(stream + 4));
+  }
+  return entry;
+}
+
+// Of a segment, from its name; -1 when the name is another's.
+int64_t EndPositionOf(const std::string& name) {
+  int64_t first = 0;
+  int64_t end = 0;
+  const bool is_segment = std::sscanf(name.c_str(), "%20" SCNd64 "-%20" SCNd64, &first, &end) == 2;
+  return is_segment && name == SegmentFileName(first, end) ? end : -1;
+}
+
+absl::Status Unreadable(const SegmentEntry& entry, const std::string& directory,
+                        absl::string_view why) {
+  const std::string file = absl::StrCat(directory, "/", entry.file_name());
+  return MakeError(absl::StatusCode::kDataLoss,
+                   absl::StrCat("segment ", file, " with the positions from ", entry.first_position,
+                                " to ", entry.end_position, ": ", why),
+                   "RECORD_DAMAGED",
+                   {{"position", absl::StrCat(entry.first_position)}, {"file", file}});
+}
+
+}  // namespace
+
+LogStore::CatalogChange RegistrationOf(const SegmentEntry& entry) {
+  std::string key(kSegmentKeyPrefix);
+  PutBigEndian(key, entry.first_position);
+  return {std::move(key), EncodeEntry(entry)};
+}
+
+absl::StatusOr<std::unique_ptr<SegmentSet>> SegmentSet::Load(const LogStore& store,
+                                                             const std::string& directory) {
+  auto set = std::make_unique<SegmentSet>(directory);
+  ICEPIE_ASSIGN_OR_RETURN(const auto entries, store.ScanCatalog(kSegmentKeyPrefix));
+  for (const auto& [key, bytes] : entries) {
+    ICEPIE_ASSIGN_OR_RETURN(SegmentEntry entry, DecodeEntry(bytes));
+    if (entry.first_position != set->sealed_position() ||
+        entry.end_position <= entry.first_position || RegistrationOf(entry).first != key) {
+      return DamagedEntry(absl::StrCat("no segment begins at position ", set->sealed_position()));
+    }
+    set->Add(std::move(entry));
+  }
+  return set;
+}
+
+absl::Status SegmentSet::CheckFiles() const {
+  absl::Status first;
+  int64_t faults = 0;
+  for (const SegmentEntry& entry : List()) {
+    const absl::StatusOr<SegmentFooter> footer =
+        ReadSegmentFooter(absl::StrCat(directory_, "/", entry.file_name()));
+    std::error_code error;
+    const auto bytes =
+        std::filesystem::file_size(absl::StrCat(directory_, "/", entry.file_name()), error);
+    absl::Status status;
+    if (absl::IsNotFound(footer.status())) {
+      status = Unreadable(entry, directory_, "the file is missing");
+    } else if (!footer.ok()) {
+      status = Unreadable(entry, directory_, footer.status().message());
+    } else if (footer->checksum != entry.checksum || error ||
+               static_cast<int64_t>(bytes) != entry.file_bytes) {
+      status = Unreadable(entry, directory_, "the file is not the one that was sealed");
+    }
+    if (status.ok()) continue;
+    if (faults++ == 0) first = std::move(status);
+  }
+  if (faults > 1) {
+    return Annotate(first, absl::StrCat(faults, " segments are missing or damaged, the first is"));
+  }
+  return first;
+}
+
+absl::Status SegmentSet::RemoveLeftovers(int64_t head) const {
+  std::set<std::string> registered;
+  for (const SegmentEntry& entry : List()) registered.insert(entry.file_name());
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(directory_, error)) {
+    const std::string name = file.path().filename().string();
+    if (registered.count(name) > 0 || EndPositionOf(name) > head) continue;
+    std::filesystem::remove(file.path(), error);
+    if (error) return ErrnoError(error.value(), absl::StrCat("remove ", file.path().string()));
+  }
+  return absl::OkStatus();
+}
+
+int64_t SegmentSet::count() const {
+  const MutexLock lock(mutex_);
+  return static_cast<int64_t>(entries_.size());
+}
+
+std::vector<SegmentEntry> SegmentSet::List(int64_t from) const {
+  const MutexLock lock(mutex_);
+  std::vector<SegmentEntry> entries;
+  for (auto it = entries_.upper_bound(from); it != entries_.end(); ++it) {
+    entries.push_back(it->second);
+  }
+  return entries;
+}
+
+void SegmentSet::Add(SegmentEntry entry) {
+  const MutexLock lock(mutex_);
+  ICEPIE_CHECK(entry.first_position == sealed_position_.load());
+  sealed_bytes_ += entry.file_bytes;
+  const int64_t end_position = entry.end_position;
+  for (const auto& [id, end_offset] : entry.stream_ends) {
+    stream_ends_[id][end_offset] = end_position;
+  }
+  entries_.emplace(end_position, std::move(entry));
+  sealed_position_.store(end_position);
+}
+
+absl::StatusOr<std::shared_ptr<const SegmentReader>> SegmentSet::OpenFile(
+    const SegmentEntry& entry) const {
+  const auto reader = SegmentReader::Open(absl::StrCat(directory_, "/", entry.file_name()));
+  if (absl::IsNotFound(reader.status())) {
+    return Unreadable(entry, directory_, "the file is missing");
+  }
+  if (!reader.ok()) return Unreadable(entry, directory_, reader.status().message());
+  if ((*reader)->footer().checksum != entry.checksum) {
+    return Unreadable(entry, directory_, "the file is not the one that was sealed");
+  }
+  return reader;
+}
+
+int64_t SegmentSet::EndOfBlock(int64_t position) {
+  const auto segment = Open(position);
+  if (segment.ok()) {
+    return (*segment)->blocks()[(*segment)->FirstBlock(position)].header.end_position();
+  }
+  const MutexLock lock(mutex_);
+  return entries_.upper_bound(position)->first;
+}
+
+absl::StatusOr<std::optional<int64_t>> SegmentSet::FindOffset(uint32_t stream_id, int64_t offset) {
+  int64_t end_position = 0;
+  {
+    const MutexLock lock(mutex_);
+    const auto ends = stream_ends_.find(stream_id);
+    if (ends == stream_ends_.end()) return std::nullopt;
+    const auto found = ends->second.upper_bound(offset);
+    if (found == ends->second.end()) return std::nullopt;
+    end_position = found->second;
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const auto segment, Open(end_position - 1));
+  for (const SegmentBlock& block : segment->blocks()) {
+    const BlockHeader& header = block.header;
+    if (header.stream_id == stream_id && offset >= header.first_offset &&
+        offset < header.first_offset + header.record_count) {
+      return header.first_position + offset - header.first_offset;
+    }
+  }
+  return DamagedEntry(absl::StrCat("no block holds offset ", offset, " of stream ", stream_id));
+}
+
+absl::StatusOr<std::shared_ptr<const SegmentReader>> SegmentSet::Open(int64_t position) {
+  SegmentEntry entry;
+  {
+    const MutexLock lock(mutex_);
+    const auto found = entries_.upper_bound(position);
+    ICEPIE_CHECK(found != entries_.end());
+    entry = found->second;
+    for (auto it = open_.begin(); it != open_.end(); ++it) {
+      if ((*it)->footer().checksum != entry.checksum) continue;
+      const std::shared_ptr<const SegmentReader> reader = *it;
+      open_.erase(it);
+      open_.push_front(reader);
+      return reader;
+    }
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const auto reader, OpenFile(entry));
+  const MutexLock lock(mutex_);
+  open_.push_front(reader);
+  if (open_.size() > kOpenReadersMax) open_.pop_back();
+  return reader;
+}
+
+}  // namespace icepie

@@ -1,0 +1,96 @@
+// The registered segments: which files hold the positions below the hot part of the log, and
+// reading in them. The catalog says what must be there; the files are judged by it.
+#ifndef ICEPIE_CORE_SEGMENT_SET_H_
+#define ICEPIE_CORE_SEGMENT_SET_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/mutex.h"
+#include "core/log_store.h"
+#include "core/segment_reader.h"
+
+namespace icepie {
+
+// What the catalog knows of a segment.
+struct SegmentEntry {
+  int64_t first_position = 0;
+  int64_t end_position = 0;
+  int64_t file_bytes = 0;
+  uint64_t checksum = 0;  // the footer's
+  int64_t last_ingest_time_us = 0;
+  std::vector<std::pair<uint32_t, int64_t>> stream_ends;  // id and end offset, of the streams in it
+
+  std::string file_name() const { return SegmentFileName(first_position, end_position); }
+};
+
+// The entry as a change of the catalog.
+LogStore::CatalogChange RegistrationOf(const SegmentEntry& entry);
+
+// Threads: any.
+// Errors: DATA_LOSS/RECORD_DAMAGED naming file and position for what is missing or damaged.
+class SegmentSet {
+ public:
+  // `directory` is that of the files.
+  explicit SegmentSet(std::string directory) : directory_(std::move(directory)) {}
+
+  // Reads the catalog. DATA_LOSS when the registered segments do not follow each other from
+  // position 0 on.
+  static absl::StatusOr<std::unique_ptr<SegmentSet>> Load(const LogStore& store,
+                                                          const std::string& directory);
+
+  // Compares every file with its entry: size, footer. The first fault, and how many there are; OK
+  // when all are as they should be.
+  absl::Status CheckFiles() const;
+
+  // Removes files of the directory that are not registered: what an interrupted sealing left. A
+  // segment that reaches beyond `head` stays: where the log has lost its end, it may hold that.
+  absl::Status RemoveLeftovers(int64_t head) const;
+
+  const std::string& directory() const { return directory_; }
+
+  // Every position below it is sealed.
+  int64_t sealed_position() const { return sealed_position_.load(); }
+  int64_t sealed_bytes() const { return sealed_bytes_.load(); }
+  int64_t count() const;
+  std::vector<SegmentEntry> List(int64_t from = 0) const;  // that end behind `from`
+
+  // `entry` begins at the sealed position. From now on readers find it.
+  void Add(SegmentEntry entry);
+
+  // Where the block ends that holds `position`, which is below the sealed position; the segment's
+  // end when it does not open.
+  int64_t EndOfBlock(int64_t position);
+
+  // The position of a stream's record; nullopt when it is not in a segment.
+  absl::StatusOr<std::optional<int64_t>> FindOffset(uint32_t stream_id, int64_t offset);
+
+  // The segment that holds `position`, which is below the sealed position.
+  absl::StatusOr<std::shared_ptr<const SegmentReader>> Open(int64_t position);
+
+ private:
+  absl::StatusOr<std::shared_ptr<const SegmentReader>> OpenFile(const SegmentEntry& entry) const;
+
+  const std::string directory_;
+  std::atomic<int64_t> sealed_position_{0};
+  std::atomic<int64_t> sealed_bytes_{0};
+  mutable Mutex mutex_;
+  std::map<int64_t, SegmentEntry> entries_ ABSL_GUARDED_BY(mutex_);  // by end position
+  // Of each stream: the end offsets in the segments that hold some of it, and where those end.
+  std::map<uint32_t, std::map<int64_t, int64_t>> stream_ends_ ABSL_GUARDED_BY(mutex_);
+  // The readers used last, newest first.
+  std::deque<std::shared_ptr<const SegmentReader>> open_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_SEGMENT_SET_H_

@@ -1,0 +1,91 @@
+// Batches out of pieces whose blocks overlap: the core joins small blocks when it seals them, so a
+// reader may meet the same records in blocks of other borders.
+#include "slices/record_batch.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "core/block.h"
+
+namespace icepie::slices {
+namespace {
+
+// A block of the records at [first, end), whose ingest times are their positions.
+std::string BlockOf(int64_t first, int64_t end) {
+  std::vector<DecodedBlock> blocks;
+  for (int64_t position = first; position < end; ++position) {
+    NewRecord record;
+    record.payload = std::to_string(position);
+    const NewRecord* pointer = &record;
+    const BlockHeader header{1, position, position, 1, position};
+    blocks.push_back(*DecodedBlock::Decode(EncodeBlock(header, {&pointer, 1})));
+  }
+  return MergeBlocks(blocks);
+}
+
+FeedPiece PieceOf(const std::vector<std::pair<int64_t, int64_t>>& blocks, int64_t complete) {
+  FeedPiece piece;
+  for (const auto& [first, end] : blocks) piece.blocks.push_back({"a", BlockOf(first, end)});
+  piece.complete_position = complete;
+  return piece;
+}
+
+std::vector<int64_t> PositionsOf(const RecordBatch& batch, int64_t from = 0,
+                                 int64_t to = INT64_MAX) {
+  auto supply = *batch.Supply("a", from, to)();
+  std::vector<int64_t> positions;
+  while (true) {
+    const auto records = *supply->Next();
+    if (records.empty()) return positions;
+    for (const RecordView& record : records) positions.push_back(record.position);
+  }
+}
+
+std::vector<int64_t> Range(int64_t from, int64_t end) {
+  std::vector<int64_t> numbers;
+  for (int64_t n = from; n < end; ++n) numbers.push_back(n);
+  return numbers;
+}
+
+TEST(RecordBatchTest, RecordsInOverlappingBlocksAreTakenOnce) {
+  BatchDecoder decoder(3, {"a"});
+  // The second piece's first block begins before, at and behind the blocks of the first piece.
+  RecordBatch batch = *decoder.Decode(PieceOf({{0, 5}, {5, 8}}, 8));
+  EXPECT_EQ(PositionsOf(batch), Range(3, 8));
+  batch.Append(*decoder.Decode(PieceOf({{6, 12}}, 12)));
+  batch.Append(*decoder.Decode(PieceOf({{4, 14}, {10, 12}, {14, 15}}, 15)));
+  EXPECT_EQ(PositionsOf(batch), Range(3, 15));
+  EXPECT_EQ(batch.RecordCount(), 12);
+  EXPECT_EQ(batch.Positions({"a"}, 7, 11), Range(7, 11));
+  EXPECT_EQ(PositionsOf(batch, 7, 11), Range(7, 11));
+}
+
+TEST(RecordBatchTest, WhatReachesBeyondAPieceIsKeptForTheNext) {
+  BatchDecoder decoder(0, {"a"});
+  RecordBatch batch = *decoder.Decode(PieceOf({{0, 10}}, 4));
+  EXPECT_EQ(PositionsOf(batch), Range(0, 4));
+  EXPECT_EQ(PositionsOf(*decoder.Decode(PieceOf({}, 6))), Range(4, 6));
+  const RecordBatch last = *decoder.Decode(PieceOf({{5, 12}}, 12));
+  EXPECT_EQ(PositionsOf(last), Range(6, 12));
+}
+
+TEST(RecordBatchTest, IngestTimesAreTheRecordsOwnAlsoInJoinedBlocks) {
+  BatchDecoder decoder(3, {"a"});
+  const RecordBatch batch = *decoder.Decode(PieceOf({{0, 10}}, 8));
+  EXPECT_EQ(batch.FirstIngestTime(), 3);
+  EXPECT_EQ(batch.LastIngestTime({"a"}, 0, 6), 5);
+  EXPECT_EQ(batch.LastIngestTime({"a"}, 0, INT64_MAX), 7);
+  EXPECT_EQ(batch.LastEnd({"a"}, 0, 6), 6);
+  EXPECT_EQ(RecordBatch().FirstIngestTime(), std::nullopt);
+}
+
+TEST(RecordBatchTest, StreamsThatAreOnlyWatchedAreCounted) {
+  BatchDecoder decoder(3, {});
+  const RecordBatch batch = *decoder.Decode(PieceOf({{0, 5}, {2, 8}}, 8));
+  EXPECT_EQ(batch.Count("a", 0, INT64_MAX), 5);
+  EXPECT_EQ(batch.LastIngestTime({"a"}, 0, INT64_MAX), 7);
+}
+
+}  // namespace
+}  // namespace icepie::slices
