@@ -126,6 +126,11 @@ class CoreImpl final : public Core {
                           {streams, from, end, bytes_max});
   }
 
+  std::shared_ptr<const SegmentLease> LeaseSegments(int64_t from, int64_t end,
+                                                    size_t count_max) const override {
+    return segments_->Lease(from, end, count_max);
+  }
+
   CoreStorage Storage() const override {
     CoreStorage storage;
     storage.sealed_position = segments_->sealed_position();

@@ -138,6 +138,20 @@ struct CoreOptions {
   SealingOptions sealing;
 };
 
+// A segment file, for readers outside this process.
+struct SealedSegment {
+  std::string path;  // relative to the core's directory
+  int64_t first_position = 0;
+  int64_t end_position = 0;
+};
+
+// Files that stay as long as somebody holds this.
+class SegmentLease {
+ public:
+  virtual ~SegmentLease() = default;
+  virtual const std::vector<SealedSegment>& segments() const = 0;  // by position, without gaps
+};
+
 // Where the records are.
 struct CoreStorage {
   int64_t sealed_position = 0;  // those below it are in segments
@@ -235,6 +249,10 @@ class Core {
 
   // Proofs over the records; nullptr when the core keeps no tree.
   virtual Proofs* proofs() = 0;
+  // The segments that hold positions in [from, end), `count_max` at most; none when `from` is not
+  // sealed.
+  virtual std::shared_ptr<const SegmentLease> LeaseSegments(int64_t from, int64_t end,
+                                                            size_t count_max) const = 0;
 
   // A small durable map for the daemon's own state. Put and Delete (nullopt) are atomic over all
   // pairs and synced. Scan returns the pairs whose key begins with `prefix`, in key order.

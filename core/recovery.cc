@@ -45,9 +45,9 @@ absl::StatusOr<RecoveredCore> ReadState(std::unique_ptr<LogStore> store, const P
   RecoveredCore core;
   ICEPIE_ASSIGN_OR_RETURN(core.segments, SegmentSet::Load(*store, paths.segments));
   ICEPIE_ASSIGN_OR_RETURN(core.streams, StreamRegistry::Load(*store));
-  for (const SegmentEntry& segment : core.segments->List()) {
-    for (const auto& [id, end_offset] : segment.stream_ends) core.streams->Extend(id, end_offset);
-    core.last_ingest_time_us = segment.last_ingest_time_us;
+  for (const auto& segment : core.segments->List()) {
+    for (const auto& [id, end_offset] : segment->stream_ends) core.streams->Extend(id, end_offset);
+    core.last_ingest_time_us = segment->last_ingest_time_us;
   }
   core.head = core.segments->sealed_position();
   ICEPIE_RETURN_IF_ERROR(CheckJoin(*store, core.head));
@@ -195,7 +195,7 @@ absl::StatusOr<RecoveredCore> AcceptLoss(const Paths& paths, bool with_tree, int
 
 absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options) {
   const Paths paths{absl::StrCat(options.directory, "/rocksdb"),
-                    absl::StrCat(options.directory, "/segments"),
+                    absl::StrCat(options.directory, "/", kSegmentDirectory),
                     absl::StrCat(options.directory, "/high_water_mark"), options.env};
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.segments));

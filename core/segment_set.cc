@@ -83,6 +83,23 @@ absl::Status Unreadable(const SegmentEntry& entry, const std::string& directory,
                    {{"position", absl::StrCat(entry.first_position)}, {"file", file}});
 }
 
+class EntryLease final : public SegmentLease {
+ public:
+  explicit EntryLease(std::vector<std::shared_ptr<const SegmentEntry>> entries)
+      : entries_(std::move(entries)) {
+    for (const auto& entry : entries_) {
+      segments_.push_back({absl::StrCat(kSegmentDirectory, "/", entry->file_name()),
+                           entry->first_position, entry->end_position});
+    }
+  }
+
+  const std::vector<SealedSegment>& segments() const override { return segments_; }
+
+ private:
+  const std::vector<std::shared_ptr<const SegmentEntry>> entries_;
+  std::vector<SealedSegment> segments_;
+};
+
 }  // namespace
 
 LogStore::CatalogChange RegistrationOf(const SegmentEntry& entry) {
@@ -109,7 +126,8 @@ absl::StatusOr<std::unique_ptr<SegmentSet>> SegmentSet::Load(const LogStore& sto
 absl::Status SegmentSet::CheckFiles() const {
   absl::Status first;
   int64_t faults = 0;
-  for (const SegmentEntry& entry : List()) {
+  for (const auto& held : List()) {
+    const SegmentEntry& entry = *held;
     const absl::StatusOr<SegmentFooter> footer =
         ReadSegmentFooter(absl::StrCat(directory_, "/", entry.file_name()));
     std::error_code error;
@@ -135,7 +153,7 @@ absl::Status SegmentSet::CheckFiles() const {
 
 absl::Status SegmentSet::RemoveLeftovers(int64_t head) const {
   std::set<std::string> registered;
-  for (const SegmentEntry& entry : List()) registered.insert(entry.file_name());
+  for (const auto& entry : List()) registered.insert(entry->file_name());
   std::error_code error;
   for (const auto& file : std::filesystem::directory_iterator(directory_, error)) {
     const std::string name = file.path().filename().string();
@@ -151,13 +169,25 @@ int64_t SegmentSet::count() const {
   return static_cast<int64_t>(entries_.size());
 }
 
-std::vector<SegmentEntry> SegmentSet::List(int64_t from) const {
+std::vector<std::shared_ptr<const SegmentEntry>> SegmentSet::List(int64_t from) const {
   const MutexLock lock(mutex_);
-  std::vector<SegmentEntry> entries;
+  std::vector<std::shared_ptr<const SegmentEntry>> entries;
   for (auto it = entries_.upper_bound(from); it != entries_.end(); ++it) {
     entries.push_back(it->second);
   }
   return entries;
+}
+
+std::shared_ptr<const SegmentLease> SegmentSet::Lease(int64_t from, int64_t end,
+                                                      size_t count_max) const {
+  std::vector<SharedEntry> held;
+  const MutexLock lock(mutex_);
+  for (auto it = entries_.upper_bound(from); it != entries_.end() && held.size() < count_max;
+       ++it) {
+    if (it->second->first_position >= end) break;
+    held.push_back(it->second);
+  }
+  return std::make_shared<const EntryLease>(std::move(held));
 }
 
 void SegmentSet::Add(SegmentEntry entry) {
@@ -168,7 +198,7 @@ void SegmentSet::Add(SegmentEntry entry) {
   for (const auto& [id, end_offset] : entry.stream_ends) {
     stream_ends_[id][end_offset] = end_position;
   }
-  entries_.emplace(end_position, std::move(entry));
+  entries_.emplace(end_position, std::make_shared<const SegmentEntry>(std::move(entry)));
   sealed_position_.store(end_position);
 }
 
@@ -216,21 +246,21 @@ absl::StatusOr<std::optional<int64_t>> SegmentSet::FindOffset(uint32_t stream_id
 }
 
 absl::StatusOr<std::shared_ptr<const SegmentReader>> SegmentSet::Open(int64_t position) {
-  SegmentEntry entry;
+  SharedEntry entry;
   {
     const MutexLock lock(mutex_);
     const auto found = entries_.upper_bound(position);
     ICEPIE_CHECK(found != entries_.end());
     entry = found->second;
     for (auto it = open_.begin(); it != open_.end(); ++it) {
-      if ((*it)->footer().checksum != entry.checksum) continue;
+      if ((*it)->footer().checksum != entry->checksum) continue;
       const std::shared_ptr<const SegmentReader> reader = *it;
       open_.erase(it);
       open_.push_front(reader);
       return reader;
     }
   }
-  ICEPIE_ASSIGN_OR_RETURN(const auto reader, OpenFile(entry));
+  ICEPIE_ASSIGN_OR_RETURN(const auto reader, OpenFile(*entry));
   const MutexLock lock(mutex_);
   open_.push_front(reader);
   if (open_.size() > kOpenReadersMax) open_.pop_back();

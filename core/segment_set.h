@@ -16,10 +16,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/mutex.h"
+#include "core/core.h"
 #include "core/log_store.h"
 #include "core/segment_reader.h"
 
 namespace icepie {
+
+// Where the files are, relative to the core's directory.
+inline constexpr absl::string_view kSegmentDirectory = "segments";
 
 // What the catalog knows of a segment.
 struct SegmentEntry {
@@ -62,7 +66,11 @@ class SegmentSet {
   int64_t sealed_position() const { return sealed_position_.load(); }
   int64_t sealed_bytes() const { return sealed_bytes_.load(); }
   int64_t count() const;
-  std::vector<SegmentEntry> List(int64_t from = 0) const;  // that end behind `from`
+  std::vector<std::shared_ptr<const SegmentEntry>> List(int64_t from = 0) const;  // end behind it
+
+  // The files of [from, end), which stay while the lease is held: whoever comes to remove or
+  // replace segments must leave those alone whose entry somebody else holds.
+  std::shared_ptr<const SegmentLease> Lease(int64_t from, int64_t end, size_t count_max) const;
 
   // `entry` begins at the sealed position. From now on readers find it.
   void Add(SegmentEntry entry);
@@ -84,7 +92,8 @@ class SegmentSet {
   std::atomic<int64_t> sealed_position_{0};
   std::atomic<int64_t> sealed_bytes_{0};
   mutable Mutex mutex_;
-  std::map<int64_t, SegmentEntry> entries_ ABSL_GUARDED_BY(mutex_);  // by end position
+  using SharedEntry = std::shared_ptr<const SegmentEntry>;
+  std::map<int64_t, SharedEntry> entries_ ABSL_GUARDED_BY(mutex_);  // by end position
   // Of each stream: the end offsets in the segments that hold some of it, and where those end.
   std::map<uint32_t, std::map<int64_t, int64_t>> stream_ends_ ABSL_GUARDED_BY(mutex_);
   // The readers used last, newest first.

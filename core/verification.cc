@@ -190,11 +190,11 @@ struct OpenedLog {
 };
 
 absl::Status ReadHead(const std::string& directory, OpenedLog& log) {
-  ICEPIE_ASSIGN_OR_RETURN(log.segments,
-                          SegmentSet::Load(*log.store, absl::StrCat(directory, "/segments")));
+  ICEPIE_ASSIGN_OR_RETURN(
+      log.segments, SegmentSet::Load(*log.store, absl::StrCat(directory, "/", kSegmentDirectory)));
   ICEPIE_ASSIGN_OR_RETURN(log.streams, StreamRegistry::Load(*log.store));
-  for (const SegmentEntry& segment : log.segments->List()) {
-    for (const auto& [id, end_offset] : segment.stream_ends) log.streams->Extend(id, end_offset);
+  for (const auto& segment : log.segments->List()) {
+    for (const auto& [id, end_offset] : segment->stream_ends) log.streams->Extend(id, end_offset);
   }
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<BlockPlace> last, log.store->LastPlace());
   log.head = last ? last->end_position() : log.segments->sealed_position();

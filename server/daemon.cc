@@ -91,12 +91,13 @@ CoreOptions MakeCoreOptions(const Settings& settings, const std::string& data) {
 }
 
 WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& program,
-                                  const std::string& run_directory) {
+                                  const std::string& data, const std::string& run_directory) {
   const auto& workers = settings.workers();
   WorkerSettings out;
   out.program = program;
   out.socket_directory = run_directory;
   out.host_socket = run_directory + "/host.sock";
+  out.core_directory = data + "/core";
   out.memory_bytes = workers.memory_bytes();
   out.query_timeout_ms = workers.query_timeout_ms();
   out.snapshot_interval_ms = workers.snapshot_interval_ms();
@@ -305,8 +306,14 @@ absl::Status Daemon::Parts::Start(const Settings& settings,
   identity_.version = ICEPIE_VERSION;
   identity_.start_time = absl::Now();
   ICEPIE_ASSIGN_OR_RETURN(const std::string program, WorkerProgram(settings));
+<<<<<<< HEAD
   ICEPIE_RETURN_IF_ERROR(OpenData(settings, accept_core_loss));
   const WorkerSettings workers = MakeWorkerSettings(settings, program, run_directory_);
+=======
+  ICEPIE_RETURN_IF_ERROR(OpenData(settings));
+  const WorkerSettings workers =
+      MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
+>>>>>>> d05c88b (Workers read segments themselves and take only the tail from the daemon)
   ICEPIE_RETURN_IF_ERROR(StartHost(workers.host_socket));
   StartDomains(workers);
   ICEPIE_RETURN_IF_ERROR(StartGrpc(settings.listen().grpc()));

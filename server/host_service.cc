@@ -24,6 +24,8 @@ constexpr int64_t kMessageBytes = int64_t{1} << 20;
 // Commits come every fraction of a millisecond; a message for each would cost more than it brings.
 constexpr auto kBlockInterval = std::chrono::milliseconds(1);
 constexpr auto kProgressInterval = std::chrono::milliseconds(50);
+// About 100 bytes each.
+constexpr size_t kSegmentsInMessage = 1024;
 
 class TailCall final : public FeedCall<TailResponse> {
  public:
@@ -31,6 +33,7 @@ class TailCall final : public FeedCall<TailResponse> {
       : FeedCall(scheduler),
         core_(core),
         streams_(request.streams().begin(), request.streams().end()),
+        reads_segments_(request.reads_segments() && !streams_.empty()),
         next_(request.from_position()),
         end_(request.has_end_position() ? request.end_position()
                                         : std::numeric_limits<int64_t>::max()) {}
@@ -41,6 +44,7 @@ class TailCall final : public FeedCall<TailResponse> {
     const SteadyTime now = std::chrono::steady_clock::now();
     if (now < not_before_) return FeedStep::Wait(std::nullopt, not_before_);
     const int64_t head = core_->head_position();
+    if (TakeSegments(head, response)) return FeedStep::Write();
     absl::StatusOr<BlockRange> range = Read(head);
     if (!range.ok()) return FeedStep::Finish(range.status());
     next_ = range->complete_position;
@@ -59,6 +63,27 @@ class TailCall final : public FeedCall<TailResponse> {
   }
 
  private:
+  // The worker has the call open as long as it reads, and so the lease.
+  bool TakeSegments(int64_t head, TailResponse& response) {
+    if (!reads_segments_ || next_ < 0) return false;
+    auto lease = core_->LeaseSegments(next_, end_, kSegmentsInMessage);
+    if (lease->segments().empty()) return false;
+    response.Clear();
+    for (const SealedSegment& segment : lease->segments()) {
+      auto* out = response.add_segments();
+      out->set_path(segment.path);
+      out->set_first_position(segment.first_position);
+      out->set_end_position(segment.end_position);
+    }
+    next_ = std::min(lease->segments().back().end_position, end_);
+    response.set_complete_position(next_);
+    response.set_head_position(head);
+    sent_head_ = head;
+    sent_any_ = true;
+    leases_.push_back(std::move(lease));
+    return true;
+  }
+
   absl::StatusOr<BlockRange> Read(int64_t head) {
     // In this order: a stream that is not there yet has no record below `head`.
     std::vector<std::string> existing;
@@ -88,6 +113,8 @@ class TailCall final : public FeedCall<TailResponse> {
 
   Core* const core_;
   const std::vector<std::string> streams_;
+  const bool reads_segments_;
+  std::vector<std::shared_ptr<const SegmentLease>> leases_;
   int64_t next_;
   const int64_t end_;
   bool sent_any_ = false;

@@ -16,7 +16,9 @@ class HostService final : public icepie::worker::v1::Host::CallbackService {
 
   // Blocks are forwarded as stored, about 2 MiB a message at most. The first message comes at once,
   // blocks as soon as they are committed (a message a millisecond), and progress of the head alone
-  // every 50 ms at most. A wanted stream that does not exist yet is empty until it does.
+  // every 50 ms at most. A worker that reads segments itself gets their names instead of blocks,
+  // and blocks only from the sealed position on; it goes over to segments again should it fall
+  // behind. A wanted stream that does not exist yet is empty until it does.
   grpc::ServerWriteReactor<icepie::worker::v1::TailResponse>* Tail(
       grpc::CallbackServerContext* context,
       const icepie::worker::v1::TailRequest* request) override;

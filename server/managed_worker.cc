@@ -45,6 +45,7 @@ std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const s
           absl::StrCat("--directory=", directory),
           absl::StrCat("--socket=", socket),
           absl::StrCat("--host-socket=", settings.host_socket),
+          absl::StrCat("--core-directory=", settings.core_directory),
           absl::StrCat("--parent-pid=", getpid()),
           absl::StrCat("--memory-bytes=", settings.memory_bytes),
           absl::StrCat("--query-timeout-ms=", settings.query_timeout_ms),

@@ -24,6 +24,7 @@ struct WorkerSettings {
   std::string program;
   std::string socket_directory;
   std::string host_socket;
+  std::string core_directory;
   int64_t memory_bytes = int64_t{1} << 30;
   int64_t query_timeout_ms = 5000;
   int64_t snapshot_interval_ms = 10000;

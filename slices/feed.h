@@ -1,4 +1,4 @@
-// Where a worker's records come from: blocks of streams in position order. The worker program
+// Where a worker's records come from: chunks of streams in position order. The worker program
 // implements it over Host.Tail; tests over a vector.
 #ifndef ICEPIE_SLICES_FEED_H_
 #define ICEPIE_SLICES_FEED_H_
@@ -10,12 +10,13 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/record_chunk.h"
 
 namespace icepie::slices {
 
 struct FeedBlock {
   std::string stream;
-  std::string data;  // core/block.h
+  std::shared_ptr<const RecordChunk> chunk;
 };
 
 struct FeedPiece {

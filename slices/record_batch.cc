@@ -72,7 +72,7 @@ class FeedRecordSupply : public RecordSupply {
     while (true) {
       while (next_block_ < piece_.blocks.size()) {
         ICEPIE_ASSIGN_OR_RETURN(DecodedBlock block,
-                                DecodedBlock::Decode(piece_.blocks[next_block_++].data));
+                                piece_.blocks[next_block_++].chunk->Decode(kAllColumns));
         block_ = std::make_unique<DecodedBlock>(std::move(block));
         const absl::Span<const RecordView> records = Clipped(*block_, position_, end_);
         if (records.empty()) continue;
@@ -197,13 +197,13 @@ SourceInput::OpenSupply RecordBatch::Supply(const std::string& stream, int64_t f
 absl::Status BatchDecoder::Add(const FeedBlock& block) {
   BatchBlock added;
   std::vector<BatchBlock>& blocks = open_[block.stream];
-  ICEPIE_ASSIGN_OR_RETURN(added.header, ReadBlockHeader(block.data));
+  added.header = block.chunk->header();
   added.begin =
       std::max(added.header.first_position, blocks.empty() ? position_ : blocks.back().end);
   added.end = added.header.end_position();
   if (added.begin >= added.end) return absl::OkStatus();
   if (decoded_.count(block.stream) > 0) {
-    ICEPIE_ASSIGN_OR_RETURN(DecodedBlock decoded, DecodedBlock::Decode(block.data));
+    ICEPIE_ASSIGN_OR_RETURN(DecodedBlock decoded, block.chunk->Decode(kAllColumns));
     added.decoded = std::make_shared<const DecodedBlock>(std::move(decoded));
   }
   blocks.push_back(std::move(added));

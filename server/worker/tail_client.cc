@@ -3,9 +3,15 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "core/segment_reader.h"
 #include "server/rpc_status.h"
 
 namespace icepie::server {
@@ -15,11 +21,79 @@ using icepie::worker::v1::Host;
 using icepie::worker::v1::TailRequest;
 using icepie::worker::v1::TailResponse;
 
+// Of a piece from a segment, about what the daemon sends in a message.
+constexpr int64_t kPieceRecords = 16384;
+
+// Hands out what one message named: segments, piece by piece.
+class SegmentPieces {
+ public:
+  SegmentPieces(std::string directory, std::set<std::string> streams)
+      : directory_(std::move(directory)), streams_(std::move(streams)) {}
+
+  // What the message names, from `position` on, behind what is there already.
+  void Add(const TailResponse& response, int64_t position) {
+    if (empty()) next_ = position;
+    for (const auto& segment : response.segments()) {
+      segments_.push_back({segment.path(), segment.end_position()});
+    }
+    complete_ = response.complete_position();
+    head_ = response.head_position();
+  }
+
+  bool empty() const { return chunks_.empty() && segments_.empty(); }
+
+  absl::StatusOr<slices::FeedPiece> Next() {
+    if (chunks_.empty()) ICEPIE_RETURN_IF_ERROR(OpenSegment());
+    slices::FeedPiece piece;
+    int64_t records = 0;
+    while (!chunks_.empty() && records < kPieceRecords) {
+      SegmentReader::StreamChunk& front = chunks_.front();
+      records += front.chunk->header().record_count;
+      next_ = front.chunk->header().end_position();
+      piece.blocks.push_back({std::move(front.stream), std::move(front.chunk)});
+      chunks_.pop_front();
+    }
+    if (chunks_.empty()) next_ = segment_end_;
+    next_ = std::min(next_, complete_);
+    piece.complete_position = next_;
+    piece.head_position = head_;
+    return piece;
+  }
+
+ private:
+  struct Segment {
+    std::string path;
+    int64_t end_position;
+  };
+
+  absl::Status OpenSegment() {
+    const Segment segment = std::move(segments_.front());
+    segments_.pop_front();
+    ICEPIE_ASSIGN_OR_RETURN(const auto reader,
+                            SegmentReader::Open(absl::StrCat(directory_, "/", segment.path)));
+    auto chunks = reader->Chunks(streams_, next_, complete_);
+    std::move(chunks.begin(), chunks.end(), std::back_inserter(chunks_));
+    segment_end_ = segment.end_position;
+    return absl::OkStatus();
+  }
+
+  const std::string directory_;
+  const std::set<std::string> streams_;
+  int64_t next_ = 0;
+  int64_t complete_ = 0;
+  int64_t head_ = 0;
+  int64_t segment_end_ = 0;
+  std::deque<Segment> segments_;
+  std::deque<SegmentReader::StreamChunk> chunks_;  // of the segment that is open
+};
+
 class TailReader : public slices::FeedReader {
  public:
-  TailReader(Host::Stub& stub, const TailRequest& request)
+  TailReader(Host::Stub& stub, const TailRequest& request, const std::string& core_directory)
       : end_(request.has_end_position() ? std::optional<int64_t>(request.end_position())
-                                        : std::nullopt) {
+                                        : std::nullopt),
+        segments_(core_directory, {request.streams().begin(), request.streams().end()}),
+        complete_(request.from_position()) {
     reader_ = stub.Tail(&context_, request);
   }
 
@@ -30,9 +104,15 @@ class TailReader : public slices::FeedReader {
   }
 
   absl::StatusOr<std::optional<slices::FeedPiece>> Next() override {
-    TailResponse response;
+    if (cancelled_) return absl::UnavailableError("the tail was cancelled");
+    if (!segments_.empty()) return FromSegments();
     if (finished_) return absl::UnavailableError("the tail has ended");
-    if (reader_->Read(&response)) return ToPiece(response);
+    TailResponse response;
+    if (reader_->Read(&response)) {
+      if (response.segments().empty()) return ToPiece(response);
+      segments_.Add(response, complete_);
+      return FromSegments();
+    }
     finished_ = true;
     const absl::Status status = FromGrpcStatus(reader_->Finish());
     if (!status.ok()) return status;
@@ -40,32 +120,44 @@ class TailReader : public slices::FeedReader {
     return absl::UnavailableError(absl::StrCat("the tail ended at position ", complete_));
   }
 
-  void Cancel() override { context_.TryCancel(); }
+  void Cancel() override {
+    cancelled_ = true;
+    context_.TryCancel();
+  }
 
  private:
-  std::optional<slices::FeedPiece> ToPiece(TailResponse& response) {
+  absl::StatusOr<std::optional<slices::FeedPiece>> FromSegments() {
+    ICEPIE_ASSIGN_OR_RETURN(slices::FeedPiece piece, segments_.Next());
+    complete_ = piece.complete_position;
+    return std::optional<slices::FeedPiece>(std::move(piece));
+  }
+
+  absl::StatusOr<std::optional<slices::FeedPiece>> ToPiece(TailResponse& response) {
     slices::FeedPiece piece;
     piece.complete_position = response.complete_position();
     piece.head_position = response.head_position();
     piece.blocks.reserve(static_cast<size_t>(response.blocks_size()));
     for (auto& block : *response.mutable_blocks()) {
-      piece.blocks.push_back(
-          {std::move(*block.mutable_stream()), std::move(*block.mutable_data())});
+      ICEPIE_ASSIGN_OR_RETURN(auto chunk, ChunkOfBlock(std::move(*block.mutable_data())));
+      piece.blocks.push_back({std::move(*block.mutable_stream()), std::move(chunk)});
     }
     complete_ = piece.complete_position;
-    return piece;
+    return std::optional<slices::FeedPiece>(std::move(piece));
   }
 
   std::optional<int64_t> end_;
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReader<TailResponse>> reader_;
-  int64_t complete_ = 0;
+  SegmentPieces segments_;
+  int64_t complete_;
   bool finished_ = false;
+  std::atomic<bool> cancelled_{false};
 };
 
 }  // namespace
 
-TailClient::TailClient(const std::string& host_socket) {
+TailClient::TailClient(const std::string& host_socket, std::string core_directory)
+    : core_directory_(std::move(core_directory)) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);  // the daemon bounds its pieces
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
@@ -81,7 +173,8 @@ std::unique_ptr<slices::FeedReader> TailClient::Open(const std::vector<std::stri
   for (const std::string& stream : streams) request.add_streams(stream);
   request.set_from_position(from);
   if (end) request.set_end_position(*end);
-  return std::make_unique<TailReader>(*stub_, request);
+  request.set_reads_segments(!core_directory_.empty());
+  return std::make_unique<TailReader>(*stub_, request, core_directory_);
 }
 
 }  // namespace icepie::server

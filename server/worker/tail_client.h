@@ -1,4 +1,5 @@
-// The feed of records from the daemon, over Host.Tail.
+// The feed of a worker: sealed records from the segment files, read here, and the tail from the
+// daemon, over Host.Tail, which also says which files those are and keeps them meanwhile.
 #ifndef ICEPIE_SERVER_WORKER_TAIL_CLIENT_H_
 #define ICEPIE_SERVER_WORKER_TAIL_CLIENT_H_
 
@@ -13,16 +14,19 @@
 namespace icepie::server {
 
 // Threads: any.
-// Errors: the readers' are those of the stream; the caller opens anew where it stands.
+// Errors: the readers' are those of the stream, and DATA_LOSS for damaged segments; the caller
+// opens anew where it stands.
 class TailClient : public slices::Feed {
  public:
-  // `host_socket` is the path of the daemon's Unix socket.
-  explicit TailClient(const std::string& host_socket);
+  // `host_socket` is the path of the daemon's Unix socket, `core_directory` that of its core;
+  // empty: everything comes over the socket.
+  TailClient(const std::string& host_socket, std::string core_directory);
 
   std::unique_ptr<slices::FeedReader> Open(const std::vector<std::string>& streams, int64_t from,
                                            std::optional<int64_t> end) override;
 
  private:
+  const std::string core_directory_;
   std::unique_ptr<icepie::worker::v1::Host::Stub> stub_;
 };
 

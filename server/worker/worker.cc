@@ -89,7 +89,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
   ICEPIE_RETURN_IF_ERROR(ApplyProcessLimits(options));
   StartLogging(options);
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory));
-  TailClient feed(options.host_socket);
+  TailClient feed(options.host_socket, options.core_directory);
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<slices::Engine> engine, StartEngine(options, feed));
   WorkerService service(*engine, options.role);
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> server,

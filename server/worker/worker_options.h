@@ -12,9 +12,10 @@ namespace icepie::server {
 struct WorkerOptions {
   std::string role;  // live, standby or build
   std::string domain;
-  std::string directory;    // the domain's
-  std::string socket;       // where this worker serves
-  std::string host_socket;  // where the daemon serves Host
+  std::string directory;       // the domain's
+  std::string socket;          // where this worker serves
+  std::string host_socket;     // where the daemon serves Host
+  std::string core_directory;  // of the daemon's core, whose segments are read; empty: are not
   int64_t parent_pid = 0;
   int64_t memory_bytes = int64_t{512} << 20;
   int64_t query_timeout_ms = 10000;

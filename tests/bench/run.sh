@@ -3,6 +3,7 @@
 #   visible   append, append until visible, a query: one client, one record at a time
 #   ingest    durable appends beside the disk, an echo, db_bench, Redis and PostgreSQL (the last three
 #             from deploy/install-deps.sh --with-bench); --seconds, --rounds, --no-peers, --only PREFIX
+#   scan      reading records back, from the log and from segments
 #   merkle    what the Merkle tree costs: durable batches of 1,000 records with it and without
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -10,8 +11,8 @@ name=${1:-} build=build/release
 [ $# = 0 ] || shift
 case "${1:--}" in -*) ;; *) build=$1; shift ;; esac
 case "$name" in
-  visible|merkle|ingest) ;;
-  *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  visible|merkle|ingest|scan) ;;
+  *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 [ -x "$build/bin/icepie-bench-$name" ] ||
   { echo "tests/bench/run.sh: $build has no icepie-bench-$name: run tests/run.sh first" >&2; exit 1; }

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "core/base/check.h"
 #include "core/block.h"
 #include "core/core.h"
@@ -32,13 +33,35 @@ inline AppendBatch NumberedBatch(const std::string& stream, int64_t first, int64
   return batch;
 }
 
-inline std::unique_ptr<Core> OpenCore(const std::string& directory) {
+// Sealing as soon as there are 2 KiB of blocks beside the newest 512 bytes.
+inline SealingOptions SmallSegments() {
+  SealingOptions sealing;
+  sealing.segment_bytes = 2 << 10;
+  sealing.hot_bytes_min = 512;
+  sealing.age_min = absl::ZeroDuration();
+  sealing.look_interval = absl::Milliseconds(1);
+  return sealing;
+}
+
+inline std::unique_ptr<Core> OpenCore(const std::string& directory,
+                                      const SealingOptions& sealing = {}) {
   CoreOptions options;
   options.directory = directory;
+  options.sealing = sealing;
   auto core = Core::Open(options);
   EXPECT_TRUE(core.ok()) << core.status();
   ICEPIE_CHECK(core.ok());
   return std::move(core).value();
+}
+
+// Waits for something that a thread of the core does by itself.
+template <typename Condition>
+bool EventuallyInCore(const Condition& condition) {
+  for (int i = 0; i < 2000; ++i) {
+    if (condition()) return true;
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  return false;
 }
 
 struct ReadRecord {

@@ -21,24 +21,11 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-// Waits for something that a thread of the core does by itself.
-template <typename Condition>
-bool Eventually(const Condition& condition) {
-  for (int i = 0; i < 2000; ++i) {
-    if (condition()) return true;
-    absl::SleepFor(absl::Milliseconds(5));
-  }
-  return false;
-}
-
 class SealingTest : public testing::Test {
  protected:
   SealingTest() : path_(directory_.path() + "/core") {
     options_.directory = path_;
-    options_.sealing.segment_bytes = 2 << 10;
-    options_.sealing.hot_bytes_min = 512;
-    options_.sealing.age_min = absl::ZeroDuration();
-    options_.sealing.look_interval = absl::Milliseconds(1);
+    options_.sealing = SmallSegments();
     options_.sealing.retry_delay = absl::Milliseconds(1);
   }
 
@@ -64,7 +51,7 @@ class SealingTest : public testing::Test {
   void FillAndClose() {
     const std::unique_ptr<Core> core = Open();
     Append(*core, 150);
-    ASSERT_TRUE(Eventually([&] { return core->Storage().segment_count >= 3; }));
+    ASSERT_TRUE(EventuallyInCore([&] { return core->Storage().segment_count >= 3; }));
     ASSERT_LT(core->Storage().sealed_position, core->head_position());
   }
 
@@ -109,7 +96,7 @@ class SealingTest : public testing::Test {
 TEST_F(SealingTest, SealedAndHotAreOneSequence) {
   const std::unique_ptr<Core> core = Open();
   Append(*core, 150);
-  ASSERT_TRUE(Eventually([&] { return core->Storage().segment_count >= 3; }));
+  ASSERT_TRUE(EventuallyInCore([&] { return core->Storage().segment_count >= 3; }));
   ExpectAllReadable(*core);
   // Of one stream, from a position in the middle of a joined block.
   const std::vector<ReadRecord> all = ReadAll(*core);
@@ -124,7 +111,7 @@ TEST_F(SealingTest, SealedAndHotAreOneSequence) {
     ASSERT_EQ(*core->PositionOf(record.stream, record.offset), record.position);
   }
   // The log has dropped what is sealed: the hot part alone is much smaller.
-  ASSERT_TRUE(Eventually([&] { return *core->Storage().hot_bytes < 512 + (2 << 10); }));
+  ASSERT_TRUE(EventuallyInCore([&] { return *core->Storage().hot_bytes < 512 + (2 << 10); }));
 }
 
 TEST_F(SealingTest, ARestartFindsSegmentsAndGoesOn) {
@@ -146,7 +133,7 @@ TEST_F(SealingTest, ACoreThatIsSealedToItsEndOpensAndTakesAppends) {
     const std::unique_ptr<Core> core = Open();
     Append(*core, 20);
     head = core->head_position();
-    ASSERT_TRUE(Eventually([&] { return core->Storage().sealed_position == head; }));
+    ASSERT_TRUE(EventuallyInCore([&] { return core->Storage().sealed_position == head; }));
   }
   const std::unique_ptr<Core> core = Open();
   ASSERT_EQ(core->ReadOnlyCause(), "");
@@ -178,7 +165,7 @@ TEST_F(SealingTest, ReadersAndFollowersNoticeNothing) {
     });
   }
   Append(*core, 800);
-  EXPECT_TRUE(Eventually([&] { return core->Storage().segment_count >= 10; }));
+  EXPECT_TRUE(EventuallyInCore([&] { return core->Storage().segment_count >= 10; }));
   done = true;
   for (std::thread& reader : readers) reader.join();
 }
@@ -193,7 +180,7 @@ TEST_F(SealingTest, AFailedStepIsTriedAgainAndLeavesNothing) {
   };
   const std::unique_ptr<Core> core = Open();
   Append(*core, 150);
-  ASSERT_TRUE(Eventually([&] { return core->Storage().segment_count >= 3; }));
+  ASSERT_TRUE(EventuallyInCore([&] { return core->Storage().segment_count >= 3; }));
   EXPECT_EQ(failures, 5);
   EXPECT_EQ(core->ReadOnlyCause(), "");
   ExpectAllReadable(*core);
@@ -203,7 +190,7 @@ TEST_F(SealingTest, WhatAnInterruptedSealingLeftIsRemoved) {
   FillAndClose();
   const std::vector<fs::path> files = Files();
   std::ofstream(path_ + "/segments/77.temporary") << "half a segment";
-  fs::copy_file(files[0], path_ + "/segments/" + SegmentFileName(999, 1999));
+  fs::copy_file(files[0], path_ + "/segments/" + SegmentFileName(1, 2));
   options_.sealing.enabled = false;
   ExpectAllReadable(*Open());
   EXPECT_EQ(Files(), files);
@@ -281,7 +268,7 @@ TEST_F(SealingTest, WhatCannotBeSealedStaysInTheLog) {
     return step == SealStep::kFilled ? absl::DataLossError("damaged") : absl::OkStatus();
   };
   const std::unique_ptr<Core> core = Open();
-  ASSERT_TRUE(Eventually([&] { return begun >= 2; }));
+  ASSERT_TRUE(EventuallyInCore([&] { return begun >= 2; }));
   EXPECT_EQ(core->Storage().segment_count, 0);
   ExpectAllReadable(*core);
 }
@@ -295,7 +282,7 @@ TEST_F(SealingTest, IngestTimesOutliveSealing) {
       const auto result = core->AppendAndWait(NumberedBatch("a", i, 1));
       times[result->first_position] = result->ingest_time_us;
     }
-    ASSERT_TRUE(Eventually([&] { return core->Storage().segment_count >= 2; }));
+    ASSERT_TRUE(EventuallyInCore([&] { return core->Storage().segment_count >= 2; }));
   }
   const std::unique_ptr<Core> core = Open();
   const auto range = core->ReadBlocks({}, 0, INT64_MAX, int64_t{1} << 30);
@@ -313,7 +300,7 @@ TEST_F(SealingTest, TheNewestPartStaysHot) {
   options_.sealing.hot_bytes_min = int64_t{1} << 30;
   const std::unique_ptr<Core> core = Open();
   Append(*core, 150);
-  ASSERT_TRUE(Eventually([&] { return *core->Storage().hot_bytes > 3 * (2 << 10); }));
+  ASSERT_TRUE(EventuallyInCore([&] { return *core->Storage().hot_bytes > 3 * (2 << 10); }));
   EXPECT_EQ(core->Storage().segment_count, 0);
 }
 
@@ -322,7 +309,7 @@ TEST_F(SealingTest, WhatIsYoungStaysHot) {
   const absl::Time begin = absl::Now();
   const std::unique_ptr<Core> core = Open();
   Append(*core, 100);
-  ASSERT_TRUE(Eventually([&] { return core->Storage().segment_count > 0; }));
+  ASSERT_TRUE(EventuallyInCore([&] { return core->Storage().segment_count > 0; }));
   EXPECT_GE(absl::Now() - begin, options_.sealing.age_min);
 }
 

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <random>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -371,6 +372,39 @@ TEST_F(DaemonTest, AChangedDefinitionIsBuiltComparedAndPromoted) {
 
   status = daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(40)).get(), promote, &slice);
   EXPECT_EQ(Reason(status), "PROMOTE_GATE_FAILED");
+}
+
+TEST_F(DaemonTest, SlicesAreBuiltAndRebuiltFromSegmentsAndTheTail) {
+  daemon_.Stop();
+  daemon_.SetSettings("core: {segment_bytes: 64KiB, hot_bytes_min: 16KiB, hot_age_min_ms: 0}\n");
+  daemon_.Start();
+  ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+  std::mt19937_64 random(1);
+  int64_t end = 0;
+  for (int batch = 0; batch < 10; ++batch) {
+    std::vector<std::string> payloads;
+    for (int i = 0; i < 500; ++i) {
+      payloads.push_back(absl::StrCat(R"({"item":"pear","amount":1,"note":")",
+                                      absl::Hex(random(), absl::kZeroPad16),
+                                      absl::Hex(random(), absl::kZeroPad16), "\"}"));
+    }
+    end = daemon_.Append("sales", payloads).value();
+  }
+  v1::ServerStatus status;
+  ASSERT_TRUE(Eventually([&] {
+    (void)daemon_.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status);
+    return status.core_storage().segment_count() > 0;
+  }));
+  EXPECT_LT(status.core_storage().sealed_position(), end);
+  ExpectApplied(kShop);
+  EXPECT_EQ(ExpectAnswer(kTotals, end).body(), R"([{"item":"pear","sales":5000,"total":5000}])");
+  const auto applied = ExpectApplied(kShopInCents);
+  const auto operation = WaitForOperation(applied.changes(0).operation());
+  EXPECT_FALSE(operation.has_error()) << operation.error().message();
+  v1::ResliceMetadata metadata;
+  ASSERT_TRUE(operation.metadata().UnpackTo(&metadata));
+  EXPECT_EQ(metadata.phase(), "ready");
+  EXPECT_GE(metadata.done_records(), 5000);
 }
 
 TEST_F(DaemonTest, ASliceThatLeftTheFileIsDeletedOnlyWithPrune) {

@@ -63,6 +63,10 @@ class RefusingCore final : public Core {
     return core_.PositionOf(stream, offset);
   }
   Proofs* proofs() override { return core_.proofs(); }
+  std::shared_ptr<const SegmentLease> LeaseSegments(int64_t from, int64_t end,
+                                                    size_t count_max) const override {
+    return core_.LeaseSegments(from, end, count_max);
+  }
   CoreStorage Storage() const override { return core_.Storage(); }
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
     if (!refuses) return core_.ChangeCatalog(changes);

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <filesystem>
 #include <thread>
 
 #include "tests/server/rpc_fixture.h"
@@ -14,7 +15,8 @@ using icepie::worker::v1::TailResponse;
 
 class HostServiceTest : public RpcFixture<HostService> {
  protected:
-  HostServiceTest() : stub_(icepie::worker::v1::Host::NewStub(channel_)) {}
+  explicit HostServiceTest(const SealingOptions& sealing = {})
+      : RpcFixture(sealing), stub_(icepie::worker::v1::Host::NewStub(channel_)) {}
 
   static TailRequest Request(const std::vector<std::string>& streams, int64_t from) {
     TailRequest request;
@@ -55,6 +57,60 @@ class Follower {
   int64_t complete_ = 0;
   int64_t records_ = 0;
 };
+
+class SealedHostServiceTest : public HostServiceTest {
+ protected:
+  SealedHostServiceTest() : HostServiceTest(SmallSegments()) {}
+
+  void FillAndSeal() {
+    Create("a");
+    for (int i = 0; i < 150; ++i) Append(NumberedBatch("a", i * 3, 3));
+    ASSERT_TRUE(EventuallyInCore([&] { return core_->Storage().segment_count >= 3; }));
+  }
+};
+
+TEST_F(SealedHostServiceTest, AWorkerThatReadsSegmentsIsToldThemAndThenTheTail) {
+  FillAndSeal();
+  TailRequest request = Request({"a"}, 10);
+  request.set_reads_segments(true);
+  request.set_end_position(core_->head_position());
+  grpc::ClientContext context;
+  Bound(context);
+  const auto reader = stub_->Tail(&context, request);
+  TailResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  ASSERT_GE(response.segments_size(), 3);
+  EXPECT_TRUE(response.blocks().empty());
+  EXPECT_LE(response.segments(0).first_position(), 10);
+  int64_t end = response.segments(0).first_position();
+  for (const auto& segment : response.segments()) {
+    EXPECT_EQ(segment.first_position(), end);
+    end = segment.end_position();
+    EXPECT_TRUE(std::filesystem::exists(directory_.path() + "/" + segment.path()));
+  }
+  EXPECT_EQ(response.complete_position(), end);
+  EXPECT_LT(end, core_->head_position());
+  Follower follower(end);
+  while (reader->Read(&response)) follower.Take(response);
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(follower.records(), core_->head_position() - end);
+}
+
+TEST_F(SealedHostServiceTest, AWorkerThatDoesNotIsSentEverything) {
+  FillAndSeal();
+  TailRequest request = Request({"a"}, 10);
+  request.set_end_position(core_->head_position());
+  grpc::ClientContext context;
+  Bound(context);
+  const auto reader = stub_->Tail(&context, request);
+  Follower follower(10);
+  TailResponse response;
+  while (reader->Read(&response)) {
+    EXPECT_TRUE(response.segments().empty());
+    follower.Take(response);
+  }
+  EXPECT_EQ(follower.records(), core_->head_position() - 10);
+}
 
 TEST_F(HostServiceTest, ABoundedTailEndsWithEveryRecordSent) {
   Create("a");

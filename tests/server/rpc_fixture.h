@@ -22,8 +22,9 @@ namespace icepie::server {
 template <typename Service>
 class RpcFixture : public testing::Test {
  protected:
-  RpcFixture()
-      : core_(OpenCore(directory_.path())), service_(std::make_unique<Service>(core_.get())) {
+  explicit RpcFixture(const SealingOptions& sealing = {})
+      : core_(OpenCore(directory_.path(), sealing)),
+        service_(std::make_unique<Service>(core_.get())) {
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);

@@ -37,7 +37,7 @@ class MemoryFeed : public Feed {
       header.first_offset = offsets_[stream];
       header.record_count = static_cast<uint32_t>(payloads.size());
       header.ingest_time_us = ingest_time_us;
-      blocks_.push_back({header, {stream, EncodeBlock(header, pointers)}});
+      blocks_.push_back({header, {stream, *ChunkOfBlock(EncodeBlock(header, pointers))}});
       offsets_[stream] += static_cast<int64_t>(payloads.size());
       head_ += static_cast<int64_t>(payloads.size());
     }

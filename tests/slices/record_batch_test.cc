@@ -26,7 +26,9 @@ std::string BlockOf(int64_t first, int64_t end) {
 
 FeedPiece PieceOf(const std::vector<std::pair<int64_t, int64_t>>& blocks, int64_t complete) {
   FeedPiece piece;
-  for (const auto& [first, end] : blocks) piece.blocks.push_back({"a", BlockOf(first, end)});
+  for (const auto& [first, end] : blocks) {
+    piece.blocks.push_back({"a", *ChunkOfBlock(BlockOf(first, end))});
+  }
   piece.complete_position = complete;
   return piece;
 }

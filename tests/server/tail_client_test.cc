@@ -1,0 +1,168 @@
+// A worker's feed: sealed records from the files, the tail from the daemon, as one sequence.
+#include "server/worker/tail_client.h"
+
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "core/segment_reader.h"
+#include "server/host_service.h"
+#include "slices/record_batch.h"
+#include "tests/server/rpc_fixture.h"
+
+namespace icepie::server {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class TailClientTest : public testing::Test {
+ protected:
+  TailClientTest() : core_(OpenCore(directory_.path(), SmallSegments())), service_(core_.get()) {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("unix:" + Socket(), grpc::InsecureServerCredentials());
+    builder.RegisterService(&service_);
+    server_ = builder.BuildAndStart();
+    for (const char* stream : {"a", "b"}) {
+      EXPECT_TRUE(core_->CreateStream(stream, PayloadFormat::kJson).ok());
+    }
+  }
+
+  ~TailClientTest() override {
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+  }
+
+  std::string Socket() const { return directory_.path() + "/host.sock"; }
+
+  // Batches of three records, by turns to a and b.
+  void Append(int64_t batches) {
+    for (int64_t i = 0; i < batches; ++i) {
+      const std::string stream = i % 3 == 0 ? "b" : "a";
+      const int64_t next = core_->GetStream(stream)->end_offset;
+      ASSERT_TRUE(core_->AppendAndWait(NumberedBatch(stream, next, 3)).ok());
+    }
+  }
+
+  void AppendAndSeal(int64_t batches) {
+    Append(batches);
+    ASSERT_TRUE(EventuallyInCore([&] { return core_->Storage().segment_count >= 3; }));
+  }
+
+  // Reads to `end` and gives the offsets of a's records, as the slices would take them.
+  static absl::StatusOr<std::vector<int64_t>> OffsetsOfA(slices::FeedReader& reader, int64_t from,
+                                                         int64_t end) {
+    slices::BatchDecoder decoder(from, {"a"});
+    std::vector<int64_t> offsets;
+    for (int64_t complete = from; complete < end;) {
+      ICEPIE_ASSIGN_OR_RETURN(const std::optional<slices::FeedPiece> piece, reader.Next());
+      if (!piece) break;
+      EXPECT_GE(piece->complete_position, complete);
+      complete = piece->complete_position;
+      ICEPIE_ASSIGN_OR_RETURN(const slices::RecordBatch batch, decoder.Decode(*piece));
+      const auto supply = *batch.Supply("a", 0, INT64_MAX)();
+      for (auto records = *supply->Next(); !records.empty(); records = *supply->Next()) {
+        for (const RecordView& record : records) offsets.push_back(record.offset);
+      }
+    }
+    return offsets;
+  }
+
+  static std::vector<int64_t> Range(int64_t from, int64_t end) {
+    std::vector<int64_t> numbers;
+    for (int64_t n = from; n < end; ++n) numbers.push_back(n);
+    return numbers;
+  }
+
+  std::vector<fs::path> Segments() const {
+    std::vector<fs::path> files;
+    for (const auto& file : fs::directory_iterator(directory_.path() + "/segments")) {
+      files.push_back(file.path());
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+  }
+
+  TempDirectory directory_;
+  std::unique_ptr<Core> core_;
+  HostService service_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+TEST_F(TailClientTest, SealedAndHotRecordsComeOnceAndInOrder) {
+  AppendAndSeal(150);
+  const int64_t head = core_->head_position();
+  const int64_t end_offset = core_->GetStream("a")->end_offset;
+  TailClient reads_files(Socket(), directory_.path());
+  TailClient gets_blocks(Socket(), "");
+  for (TailClient* feed : {&reads_files, &gets_blocks}) {
+    const auto all = feed->Open({"a", "b"}, 0, head);
+    EXPECT_EQ(*OffsetsOfA(*all, 0, head), Range(0, end_offset));
+    EXPECT_FALSE((*all->Next()).has_value()) << "the end position is the end";
+    // Begins and ends within blocks.
+    const int64_t from = *core_->PositionOf("a", 100);
+    const int64_t end = *core_->PositionOf("a", 181);
+    const auto part = feed->Open({"a"}, from, end);
+    EXPECT_EQ(*OffsetsOfA(*part, from, end), Range(100, 181));
+  }
+}
+
+TEST_F(TailClientTest, AFollowerGoesOnWhileRecordsAreSealed) {
+  AppendAndSeal(100);
+  TailClient feed(Socket(), directory_.path());
+  const auto reader = feed.Open({"a"}, 0, std::nullopt);
+  std::thread writer([&] { Append(300); });
+  const int64_t end = core_->head_position() + 900;
+  const auto offsets = OffsetsOfA(*reader, 0, end);
+  writer.join();
+  ASSERT_TRUE(offsets.ok()) << offsets.status();
+  EXPECT_EQ(*offsets, Range(0, core_->GetStream("a")->end_offset));
+}
+
+TEST_F(TailClientTest, ADamagedSegmentIsNamed) {
+  AppendAndSeal(150);
+  const fs::path file = Segments()[1];
+  const SegmentBlock block = (*SegmentReader::Open(file))->blocks()[1];
+  {
+    std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
+    stream.seekp(static_cast<int64_t>(block.place) + 60);
+    stream.put('\x7f');
+  }
+  TailClient feed(Socket(), directory_.path());
+  const auto reader = feed.Open({"a", "b"}, 0, core_->head_position());
+  slices::BatchDecoder decoder(0, {"a", "b"});
+  absl::Status status;
+  while (status.ok()) {
+    const auto piece = reader->Next();
+    ASSERT_TRUE(piece.ok() && piece->has_value()) << "a damaged block was taken for good";
+    status = decoder.Decode(**piece).status();
+  }
+  EXPECT_EQ(ErrorReason(status), "RECORD_DAMAGED");
+  EXPECT_THAT(std::string(status.message()), HasSubstr(file.string()));
+  EXPECT_EQ(GetErrorDetail(status)->metadata.at("position"),
+            std::to_string(block.header.first_position));
+}
+
+TEST_F(TailClientTest, AMissingSegmentIsNamed) {
+  AppendAndSeal(150);
+  const fs::path file = Segments()[1];
+  fs::remove(file);
+  TailClient feed(Socket(), directory_.path());
+  const auto reader = feed.Open({"a"}, 0, core_->head_position());
+  const auto offsets = OffsetsOfA(*reader, 0, core_->head_position());
+  EXPECT_THAT(std::string(offsets.status().message()), HasSubstr(file.string()));
+}
+
+TEST_F(TailClientTest, CancellingEndsAReaderOfSegments) {
+  AppendAndSeal(150);
+  TailClient feed(Socket(), directory_.path());
+  const auto reader = feed.Open({"a"}, 0, std::nullopt);
+  ASSERT_TRUE(reader->Next().ok());
+  reader->Cancel();
+  EXPECT_TRUE(absl::IsUnavailable(reader->Next().status()));
+}
+
+}  // namespace
+}  // namespace icepie::server
