@@ -159,16 +159,17 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree) {
   if (!seen.ok()) {
     RecoveredCore core =
         Salvage(paths, absl::StrCat("the log is damaged: ", seen.status().message(), kRemedy));
-    core.loss_only = true;
+    core.loss_only = CauseOfSegments(*core.segments).empty();
     return core;
   }
+  // Before the mark: no loss can be accepted while sealed records are missing.
+  seen->read_only_cause = CauseOfSegments(*seen->segments);
+  if (!seen->read_only_cause.empty()) return seen;
   seen->read_only_cause = CauseOfMark(mark, paths, seen->head);
   if (!seen->read_only_cause.empty()) {
     seen->loss_only = true;
     return seen;
   }
-  seen->read_only_cause = CauseOfSegments(*seen->segments);
-  if (!seen->read_only_cause.empty()) return seen;
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfTree(*seen));
   if (!seen->read_only_cause.empty()) return seen;
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfRequests(*seen));

@@ -25,6 +25,10 @@ namespace {
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 // After a failure: the disk may be full for a while.
 constexpr absl::Duration kRetryDelay = absl::Seconds(10);
+// A segment takes space before it frees any, and so do RocksDB's compactions that drop what is
+// sealed: up to four tables of 64 MiB, beside their log. On a disk that is nearly full nothing is
+// sealed.
+constexpr int64_t kRoomBytesMin = int64_t{448} << 20;
 // So many segments behind, sealing no longer rests between its pieces.
 constexpr int64_t kBacklogSegments = 8;
 
@@ -103,10 +107,11 @@ bool Sealer::Due() const {
          hot_bytes_ >= options_.hot_bytes_min + options_.segment_bytes;
 }
 
-// A segment takes space before it frees any.
 bool Sealer::HasRoom() const {
-  return !parts_.space->watched() ||
-         (!parts_.space->full() && parts_.space->room_bytes() >= 2 * options_.segment_bytes);
+  if (!parts_.space->watched()) return true;
+  parts_.space->Update();
+  return !parts_.space->full() &&
+         parts_.space->room_bytes() >= kRoomBytesMin + 2 * options_.segment_bytes;
 }
 
 absl::Status Sealer::Reached(SealStep step) const {

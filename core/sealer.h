@@ -37,7 +37,7 @@ class Sealer {
     const StreamRegistry* streams = nullptr;
     const CommittedHead* head = nullptr;
     ReadOnlyGuard* guard = nullptr;
-    const DiskSpace* space = nullptr;
+    DiskSpace* space = nullptr;
   };
   Sealer(const Parts& parts, SealingOptions options);
   ~Sealer();

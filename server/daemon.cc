@@ -306,14 +306,9 @@ absl::Status Daemon::Parts::Start(const Settings& settings,
   identity_.version = ICEPIE_VERSION;
   identity_.start_time = absl::Now();
   ICEPIE_ASSIGN_OR_RETURN(const std::string program, WorkerProgram(settings));
-<<<<<<< HEAD
   ICEPIE_RETURN_IF_ERROR(OpenData(settings, accept_core_loss));
-  const WorkerSettings workers = MakeWorkerSettings(settings, program, run_directory_);
-=======
-  ICEPIE_RETURN_IF_ERROR(OpenData(settings));
   const WorkerSettings workers =
       MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
->>>>>>> d05c88b (Workers read segments themselves and take only the tail from the daemon)
   ICEPIE_RETURN_IF_ERROR(StartHost(workers.host_socket));
   StartDomains(workers);
   ICEPIE_RETURN_IF_ERROR(StartGrpc(settings.listen().grpc()));
