@@ -12,6 +12,7 @@
 #include "core/base/status.h"
 #include "core/core.h"
 #include "core/segment_reader.h"
+#include "core/verification.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 
@@ -253,6 +254,31 @@ TEST_F(SealingTest, AFlippedBitInASealedBlockIsNamedAndNeverServed) {
             std::to_string(block.header.first_position));
   EXPECT_THAT(std::string(range.status().message()), HasSubstr(files[1].string()));
   EXPECT_TRUE(core->ReadBlocks({}, block.header.end_position(), INT64_MAX, 1 << 20).ok());
+}
+
+TEST_F(SealingTest, VerifyRehashesSealedRecordsAndNamesWhatIsDamagedOrMissing) {
+  using State = VerificationAnswer::State;
+  FillAndClose();
+  const auto verify = [this] {
+    return *VerifyDirectory(path_, "", [](int64_t, int64_t, int64_t) {});
+  };
+  EXPECT_EQ(verify().bytes_rehashed.state, State::kHolds) << verify().bytes_rehashed.detail;
+  const fs::path file = Files()[1];
+  const auto footer = ReadSegmentFooter(file);
+  const SegmentBlock block = (*SegmentReader::Open(file))->blocks()[2];
+  FlipBit(file, static_cast<int64_t>(block.place) + 50);
+  const VerificationReport damaged = verify();
+  EXPECT_EQ(damaged.bytes_rehashed.state, State::kFails);
+  ASSERT_EQ(damaged.finding_count, 1);
+  EXPECT_EQ(damaged.findings[0].position, block.header.first_position);
+  EXPECT_EQ(damaged.findings[0].end_position, block.header.end_position());
+  EXPECT_THAT(damaged.findings[0].what, HasSubstr(file.string()));
+  fs::remove(file);
+  const VerificationReport missing = verify();
+  ASSERT_EQ(missing.finding_count, 1);
+  EXPECT_EQ(missing.findings[0].position, footer->first_position);
+  EXPECT_EQ(missing.findings[0].end_position, footer->end_position);
+  EXPECT_THAT(missing.findings[0].what, HasSubstr(file.string()));
 }
 
 TEST_F(SealingTest, WhatCannotBeSealedStaysInTheLog) {
