@@ -4,14 +4,18 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
@@ -29,6 +33,15 @@ constexpr int kFormatVersion = 1;
 
 std::string SnapshotPath(const std::string& slice, int64_t generation, int64_t position) {
   return absl::StrFormat("snapshots/%s/g%d-p%020d.duckdb", slice, generation, position);
+}
+
+// A copy "snapshot-<process>-…" whose process has ended. Other processes of the domain may be
+// saving.
+bool IsLeftover(absl::string_view name) {
+  if (!absl::ConsumePrefix(&name, "snapshot-")) return false;
+  int64_t process = 0;
+  if (!absl::SimpleAtoi(name.substr(0, name.find('-')), &process)) return true;
+  return process == ::getpid() || (::kill(static_cast<pid_t>(process), 0) != 0 && errno == ESRCH);
 }
 
 std::string ManifestPath(const std::string& snapshot) {
@@ -135,9 +148,7 @@ absl::Status SnapshotStore::Prepare() const {
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(directory_ + "/tmp"));
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/tmp", error)) {
-    if (absl::StartsWith(entry.path().filename().string(), "snapshot-")) {
-      ::unlink(entry.path().c_str());
-    }
+    if (IsLeftover(entry.path().filename().string())) ::unlink(entry.path().c_str());
   }
   return absl::OkStatus();
 }

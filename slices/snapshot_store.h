@@ -37,7 +37,8 @@ class SnapshotStore {
   SnapshotStore(std::string domain_directory, int64_t kept)
       : directory_(std::move(domain_directory)), kept_(kept) {}
 
-  // Makes the directories and removes copies that a crash left behind. For the process that writes.
+  // Makes the directories and removes copies that ended processes left behind. For processes that
+  // write; several of a domain may do so at a time.
   absl::Status Prepare() const;
 
   // Copies the database `alias`, which others may go on writing, and publishes the copy. Removes

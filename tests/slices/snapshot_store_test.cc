@@ -1,5 +1,7 @@
 #include "slices/snapshot_store.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -50,6 +52,19 @@ TEST_F(SnapshotStoreTest, TheNewestGoodOneIsFound) {
             absl::StatusCode::kNotFound);
 }
 
+TEST_F(SnapshotStoreTest, OnlyCopiesOfEndedProcessesAreRemoved) {
+  ASSERT_TRUE(store_.Prepare().ok());
+  const std::string tmp = directory_ + "/tmp/snapshot-";
+  const std::string living = tmp + std::to_string(::getppid()) + "-1.duckdb";
+  const std::string ended = tmp + "999999999-1.duckdb";                     // beyond any process id
+  const std::string own = tmp + std::to_string(::getpid()) + "-77.duckdb";  // of an earlier process
+  for (const std::string& file : {living, ended, own}) std::ofstream(file) << "half";
+  ASSERT_TRUE(store_.Prepare().ok());
+  EXPECT_TRUE(std::filesystem::exists(living)) << "another worker of the domain is saving";
+  EXPECT_FALSE(std::filesystem::exists(ended));
+  EXPECT_FALSE(std::filesystem::exists(own));
+}
+
 TEST_F(SnapshotStoreTest, ADamagedOneIsPassedOverAndTheSliceReplaysFromTheOlder) {
   MakeSnapshots();
   FlipByte(store_.List("by_city", 1).front());
@@ -80,7 +95,7 @@ TEST_F(SnapshotStoreTest, TornManifestsAndMissingFilesArePassedOver) {
 TEST_F(SnapshotStoreTest, OldOnesGoAndLeftoversAreCleaned) {
   for (int round = 0; round < 2; ++round) MakeSnapshots();
   EXPECT_EQ(store_.List("by_city", 1).size(), 3u);
-  const std::string leftover = directory_ + "/tmp/snapshot-1-1.duckdb";
+  const std::string leftover = directory_ + "/tmp/snapshot-999999999-1.duckdb";
   ASSERT_TRUE(WriteFileAtomically(leftover, "torn").ok());
   ASSERT_TRUE(store_.Prepare().ok());
   EXPECT_FALSE(std::filesystem::exists(leftover));
