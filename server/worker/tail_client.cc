@@ -21,8 +21,9 @@ using icepie::worker::v1::Host;
 using icepie::worker::v1::TailRequest;
 using icepie::worker::v1::TailResponse;
 
-// Of a piece from a segment, about what the daemon sends in a message.
-constexpr int64_t kPieceRecords = 16384;
+// Of a piece from a segment, about what the daemon sends in a message: each is applied by itself,
+// and small ones cost more folds.
+constexpr int64_t kPieceRecords = 65536;
 
 // Hands out what one message named: segments, piece by piece.
 class SegmentPieces {
