@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
 #include "slices/function_list.h"
+#include "slices/row_shape.h"
 #include "slices/sql_binding.h"
 
 namespace icepie::slices {
@@ -19,8 +20,6 @@ namespace {
 constexpr int kAverageScaleMax = 18;
 // Aliases may name aliases; the binder accepts no cycles, the bound is for safety.
 constexpr int kAliasDepthMax = 32;
-
-absl::Status Recompute(absl::string_view why) { return absl::FailedPreconditionError(why); }
 
 bool IsAggregateCall(const Json& node) {
   if (!IsClass(node, "FUNCTION")) return false;
@@ -136,18 +135,19 @@ absl::StatusOr<Json> AggregatePlanner::NormalColumn(const Json& column, bool hav
   const Json* alias = FindAlias(name);
   if (alias == nullptr) return normal;
   if (IsSourceColumn(name)) {
-    if (having) return Recompute(absl::StrCat("HAVING names ", name, ", a column and an output"));
+    if (having)
+      return StandsInTheWay(absl::StrCat("HAVING names ", name, ", a column and an output"));
     return normal;
   }
-  if (depth >= kAliasDepthMax) return Recompute("has aliases of aliases");
+  if (depth >= kAliasDepthMax) return StandsInTheWay("has aliases of aliases");
   return Normal(*alias, having, depth + 1);
 }
 
 absl::StatusOr<Json> AggregatePlanner::Normal(const Json& expression, bool having, int depth) {
-  if (IsClass(expression, "LAMBDA")) return Recompute("has a lambda");
+  if (IsClass(expression, "LAMBDA")) return StandsInTheWay("has a lambda");
   // The state's columns compare text byte by byte.
-  if (IsClass(expression, "COLLATE")) return Recompute("has COLLATE");
-  if (IsClass(expression, "STAR")) return Recompute("has * beside GROUP BY");
+  if (IsClass(expression, "COLLATE")) return StandsInTheWay("has COLLATE");
+  if (IsClass(expression, "STAR")) return StandsInTheWay("has * beside GROUP BY");
   Json normal = expression;
   if (normal.is_object()) {
     normal.erase("query_location");
@@ -166,10 +166,10 @@ absl::StatusOr<const Json*> AggregatePlanner::GroupItem(const Json& expression) 
   if (!IsClass(expression, "CONSTANT")) return &expression;
   const Json& value = expression["value"]["value"];
   const Json& items = node_["select_list"];
-  if (!value.is_number_integer()) return Recompute("groups by a constant");
+  if (!value.is_number_integer()) return StandsInTheWay("groups by a constant");
   const auto position = value.get<int64_t>();
   if (position < 1 || position > static_cast<int64_t>(items.size())) {
-    return Recompute("groups by a constant");
+    return StandsInTheWay("groups by a constant");
   }
   return &items[position - 1];
 }
@@ -183,7 +183,7 @@ int AggregatePlanner::KeyIndex(const Json& tree) const {
 
 absl::Status AggregatePlanner::AddKey(const Json& expression) {
   ICEPIE_ASSIGN_OR_RETURN(Json tree, Normal(expression, /*having=*/false));
-  if (IsUnnest(tree)) return Recompute("groups by unnest()");
+  if (IsUnnest(tree)) return StandsInTheWay("groups by unnest()");
   if (KeyIndex(tree) >= 0) return absl::OkStatus();
   ICEPIE_ASSIGN_OR_RETURN(std::string sql, ExpressionToSql(connection_, tree));
   keys_.push_back({std::move(tree), std::move(sql)});
@@ -191,7 +191,7 @@ absl::Status AggregatePlanner::AddKey(const Json& expression) {
 }
 
 absl::Status AggregatePlanner::FindKeys() {
-  if (node_["group_sets"].size() > 1) return Recompute("has GROUPING SETS, ROLLUP or CUBE");
+  if (node_["group_sets"].size() > 1) return StandsInTheWay("has GROUPING SETS, ROLLUP or CUBE");
   for (const Json& expression : node_["group_expressions"]) {
     ICEPIE_ASSIGN_OR_RETURN(const Json* item, GroupItem(expression));
     ICEPIE_RETURN_IF_ERROR(AddKey(*item));
@@ -230,7 +230,7 @@ absl::StatusOr<std::string> AggregatePlanner::Sum(const std::string& argument,
   const std::string sql = absl::StrCat("sum(", argument, ")");
   ICEPIE_ASSIGN_OR_RETURN(const std::string type, TypeOf(sql));
   if (type != "HUGEINT" && type != "DOUBLE" && !absl::StartsWith(type, "DECIMAL(38,")) {
-    return Recompute(absl::StrCat("sums ", type));
+    return StandsInTheWay(absl::StrCat("sums ", type));
   }
   return AddPartial(
       {sql + filter, type,
@@ -248,7 +248,7 @@ absl::StatusOr<std::string> AggregatePlanner::MinMax(const std::string& name,
   const std::string sql = absl::StrCat(name, "(", argument, ")");
   ICEPIE_ASSIGN_OR_RETURN(const std::string type, TypeOf(sql));
   if (kOrdered->count(type) == 0 && !absl::StartsWith(type, "DECIMAL(")) {
-    return Recompute(absl::StrCat(name, "() of ", type));
+    return StandsInTheWay(absl::StrCat(name, "() of ", type));
   }
   // least and greatest pass over NULL, as min and max do.
   return AddPartial({sql + filter, type, name == "min" ? "least(t.$, b.$)" : "greatest(t.$, b.$)"});
@@ -275,13 +275,13 @@ absl::StatusOr<std::string> AggregatePlanner::Average(const std::string& argumen
   const bool decimal = absl::StartsWith(type, "DECIMAL(");
   const bool real = type == "DOUBLE" || type == "FLOAT";
   if (!decimal && !real && kWhole->count(type) == 0)
-    return Recompute(absl::StrCat("avg() of ", type));
+    return StandsInTheWay(absl::StrCat("avg() of ", type));
   ICEPIE_ASSIGN_OR_RETURN(const std::string sum, Sum(argument, filter));
   const std::string count = Count(argument, filter);
   if (real) return absl::StrCat(sum, " / ", count);
   if (!decimal) return absl::StrCat(sum, "::DOUBLE / ", count);
   const int scale = std::atoi(type.substr(type.find(',') + 1).c_str());
-  if (scale > kAverageScaleMax) return Recompute(absl::StrCat("avg() of ", type));
+  if (scale > kAverageScaleMax) return StandsInTheWay(absl::StrCat("avg() of ", type));
   return DecimalAverage(sum, count, scale);
 }
 
@@ -293,16 +293,18 @@ absl::StatusOr<std::string> AggregatePlanner::FinalOf(const std::string& name,
   if (name == "sum") return Sum(argument, filter);
   if (name == "min" || name == "max") return MinMax(name, argument, filter);
   if (name == "avg" || name == "mean") return Average(argument, filter);
-  return Recompute(absl::StrCat("has ", name, "()"));
+  return StandsInTheWay(absl::StrCat("has ", name, "()"));
 }
 
 absl::StatusOr<Json> AggregatePlanner::FinalAggregate(const Json& call) {
   const std::string name = TextOf(call, "function_name");
-  if (call.value("distinct", false)) return Recompute(absl::StrCat("has ", name, "(DISTINCT …)"));
+  if (call.value("distinct", false))
+    return StandsInTheWay(absl::StrCat("has ", name, "(DISTINCT …)"));
   if (Has(call["order_bys"], "orders"))
-    return Recompute(absl::StrCat("has ", name, "(… ORDER BY …)"));
+    return StandsInTheWay(absl::StrCat("has ", name, "(… ORDER BY …)"));
   if (call["children"].size() > 1) {
-    return Recompute(absl::StrCat("has ", name, "() of ", call["children"].size(), " arguments"));
+    return StandsInTheWay(
+        absl::StrCat("has ", name, "() of ", call["children"].size(), " arguments"));
   }
   std::string argument;
   for (const Json& child : call["children"]) {
@@ -322,11 +324,11 @@ absl::StatusOr<Json> AggregatePlanner::Final(const Json& expression) {
     return ParseExpression(connection_, KeyName(key));
   }
   if (IsAggregateCall(expression)) return FinalAggregate(expression);
-  if (IsUnnest(expression)) return Recompute("has unnest() beside aggregates");
-  if (IsType(expression, "GROUPING_FUNCTION")) return Recompute("has GROUPING()");
+  if (IsUnnest(expression)) return StandsInTheWay("has unnest() beside aggregates");
+  if (IsType(expression, "GROUPING_FUNCTION")) return StandsInTheWay("has GROUPING()");
   if (IsClass(expression, "COLUMN_REF")) {
-    return Recompute(absl::StrCat("uses column ", expression["column_names"].dump(),
-                                  " outside of keys and aggregates"));
+    return StandsInTheWay(absl::StrCat("uses column ", expression["column_names"].dump(),
+                                       " outside of keys and aggregates"));
   }
   Json result = expression;
   if (!result.is_structured()) return result;
@@ -344,7 +346,7 @@ absl::StatusOr<std::string> AggregatePlanner::FinalSql(const Json& expression, b
 
 absl::StatusOr<std::string> AggregatePlanner::ResultView() {
   const Json& items = node_["select_list"];
-  if (items.size() != columns_.size()) return Recompute("has a list of columns that unfolds");
+  if (items.size() != columns_.size()) return StandsInTheWay("has a list of columns that unfolds");
   std::vector<std::string> outputs;
   for (size_t i = 0; i < items.size(); ++i) {
     ICEPIE_ASSIGN_OR_RETURN(const std::string sql, FinalSql(items[i], /*having=*/false));
@@ -374,7 +376,7 @@ absl::StatusOr<std::vector<std::string>> AggregatePlanner::Create() {
         partials_[i].type == "BIGINT" && absl::StartsWith(partials_[i].sql, "count(") ? "0"
                                                                                       : "NULL");
   }
-  if (columns.empty()) return Recompute("has neither keys nor aggregates");
+  if (columns.empty()) return StandsInTheWay("has neither keys nor aggregates");
   std::vector<std::string> create = {
       absl::StrCat("CREATE TABLE __state (", absl::StrJoin(columns, ", "), ")"), view};
   if (keys_.empty()) {
@@ -471,7 +473,7 @@ std::string AggregatePlanner::Why() const {
   const auto counted = [](size_t count, absl::string_view what) {
     return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
   };
-  return absl::StrCat("aggregate: folds records of ", source_.name, " into ",
+  return absl::StrCat("folds records of ", source_.name, " into ",
                       counted(partials_.size(), "partial state"),
                       keys_.empty() ? "" : absl::StrCat(" by ", counted(keys_.size(), "key")));
 }
@@ -479,7 +481,6 @@ std::string AggregatePlanner::Why() const {
 absl::StatusOr<SliceStatements> AggregatePlanner::Plan() {
   ICEPIE_RETURN_IF_ERROR(FindKeys());
   SliceStatements statements;
-  statements.strategy = Strategy::kAggregate;
   ICEPIE_ASSIGN_OR_RETURN(statements.create, Create());
   ICEPIE_ASSIGN_OR_RETURN(statements.apply, Fold());
   statements.why = Why();
@@ -494,10 +495,13 @@ bool ContainsAggregate(const Json& tree) {
   return std::any_of(tree.begin(), tree.end(), ContainsAggregate);
 }
 
-absl::StatusOr<SliceStatements> PlanAggregate(DuckConnection& connection, const Json& node,
-                                              const SourceDef& source,
-                                              const std::vector<OutputColumn>& columns) {
-  return AggregatePlanner(connection, node, source, columns).Plan();
+absl::StatusOr<SliceStatements> PlanAggregate(const PlanRequest& request) {
+  ICEPIE_RETURN_IF_ERROR(CheckRowShape(request));
+  const Json& node = request.statement["node"];
+  if (!IsAggregation(node)) return OtherKind("does not group");
+  const SourceDef& source =
+      *request.domain.definition.FindSource(request.slice.sources.front().source);
+  return AggregatePlanner(request.connection, node, source, request.slice.columns).Plan();
 }
 
 }  // namespace icepie::slices

@@ -10,19 +10,13 @@
 #ifndef ICEPIE_SLICES_AGGREGATE_PLAN_H_
 #define ICEPIE_SLICES_AGGREGATE_PLAN_H_
 
-#include <vector>
-
 #include "absl/status/statusor.h"
-#include "slices/incremental_plan.h"
+#include "slices/strategy_plan.h"
 #include "slices/syntax_tree.h"
 
 namespace icepie::slices {
 
-// Statements for the SELECT_NODE `node`, a plain SELECT over `source` alone. FAILED_PRECONDITION
-// with the reason in words when a part of it cannot be merged.
-absl::StatusOr<SliceStatements> PlanAggregate(DuckConnection& connection, const Json& node,
-                                              const SourceDef& source,
-                                              const std::vector<OutputColumn>& columns);
+absl::StatusOr<SliceStatements> PlanAggregate(const PlanRequest& request);
 
 // Whether an aggregate function is called anywhere in the tree.
 bool ContainsAggregate(const Json& tree);

@@ -16,10 +16,10 @@
 #include "core/base/status.h"
 #include "slices/column_use.h"
 #include "slices/duckdb.h"
-#include "slices/incremental_plan.h"
 #include "slices/nearest_name.h"
 #include "slices/sql_binding.h"
 #include "slices/sql_gate.h"
+#include "slices/strategy_plan.h"
 
 namespace icepie::slices {
 namespace {
@@ -52,8 +52,7 @@ class Planner {
   absl::Status PlanSlice(const SliceDef& slice);
   absl::Status CheckColumns(const SliceDef& slice, const SlicePlan& plan) const;
   absl::Status ChooseStrategy(SlicePlan& plan);
-  std::string WhyNotIncremental(const SlicePlan& plan) const;
-  void Recompute(SlicePlan& plan, absl::string_view why) const;
+  absl::Status TryStrategy(const StrategyEntry& entry, const PlanRequest& request, SlicePlan& plan);
   absl::Status FindSources(SlicePlan& plan);
   absl::Status Verify(const SlicePlan& plan);
   absl::Status VerifyIn(const SlicePlan& plan);
@@ -316,50 +315,43 @@ absl::Status Planner::FindSources(SlicePlan& plan) {
   return MakeSources(AllColumns(sources));
 }
 
-std::string Planner::WhyNotIncremental(const SlicePlan& plan) const {
-  if (!plan.upstream.empty()) {
-    return absl::StrCat("reads slice ", absl::StrJoin(plan.upstream, ", "));
-  }
-  if (plan.sources.empty()) return "reads no source";
-  if (plan.sources.size() > 1) {
-    return absl::StrCat("reads several sources: ",
-                        absl::StrJoin(gated_.at(plan.slice).relations, ", "));
-  }
-  const SourceDef* source = plan_.definition.FindSource(plan.sources.front().source);
-  if (!source->latest_by.empty()) return absl::StrCat("reads dimension ", source->name);
-  return "";
+// Plans the slice with one strategy and proves that its statements work.
+absl::Status Planner::TryStrategy(const StrategyEntry& entry, const PlanRequest& request,
+                                  SlicePlan& plan) {
+  ICEPIE_ASSIGN_OR_RETURN(SliceStatements statements, entry.plan(request));
+  plan.strategy = entry.strategy;
+  plan.why = std::move(statements.why);
+  plan.create = std::move(statements.create);
+  plan.apply = std::move(statements.apply);
+  const absl::Status verified = Verify(plan);
+  if (verified.ok() || entry.strategy == Strategy::kRecompute) return verified;
+  return StandsInTheWay(
+      absl::StrCat("its parts would not give the same types (", verified.message(), ")"));
 }
 
-void Planner::Recompute(SlicePlan& plan, absl::string_view why) const {
-  plan.strategy = Strategy::kRecompute;
-  plan.why = absl::StrCat("recompute: ", why);
-  plan.create = CreateDataTable(plan.columns);
-  plan.apply = {{"DELETE FROM __data", ""},
-                {absl::StrCat("INSERT INTO __data\n", gated_.at(plan.slice).sql), ""}};
+// What is said of a strategy: for recompute, what stands in the way of the others.
+std::string Explain(const SlicePlan& plan, const std::vector<std::string>& in_the_way) {
+  const bool reasons = plan.strategy == Strategy::kRecompute && !in_the_way.empty();
+  return absl::StrCat(StrategyName(plan.strategy), ": ",
+                      reasons ? absl::StrJoin(in_the_way, "; ") : plan.why);
 }
 
 absl::Status Planner::ChooseStrategy(SlicePlan& plan) {
-  const std::string why_not = WhyNotIncremental(plan);
-  if (!why_not.empty()) {
-    Recompute(plan, why_not);
-    return Verify(plan);
+  const std::string& sql = gated_.at(plan.slice).sql;
+  ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, sql));
+  std::vector<std::string> in_the_way;
+  for (const StrategyEntry& entry : StrategyPlanners()) {
+    const SlicePlan bare = plan;
+    const absl::Status status =
+        TryStrategy(entry, {*connection_, plan_, sql, statement, bare}, plan);
+    if (status.ok()) break;
+    if (entry.strategy == Strategy::kRecompute) return status;
+    const std::string why(status.message());
+    plan.why_not.push_back({entry.strategy, why});
+    const bool told = std::find(in_the_way.begin(), in_the_way.end(), why) != in_the_way.end();
+    if (!told && !absl::IsUnimplemented(status)) in_the_way.push_back(why);
   }
-  const SourceDef& source = *plan_.definition.FindSource(plan.sources.front().source);
-  absl::StatusOr<SliceStatements> statements =
-      PlanIncremental(*connection_, gated_.at(plan.slice).sql, source, plan.columns);
-  if (!statements.ok()) {
-    Recompute(plan, statements.status().message());
-    return Verify(plan);
-  }
-  plan.strategy = statements->strategy;
-  plan.why = statements->why;
-  plan.create = std::move(statements->create);
-  plan.apply = std::move(statements->apply);
-  if (const absl::Status status = Verify(plan); !status.ok()) {
-    Recompute(plan,
-              absl::StrCat("its parts would not give the same types (", status.message(), ")"));
-    return Verify(plan);
-  }
+  plan.why = Explain(plan, in_the_way);
   return absl::OkStatus();
 }
 

@@ -47,10 +47,17 @@ struct ApplyStatement {
   std::string only_if;
 };
 
+// A strategy that is cheaper than the chosen one, and why it could not be.
+struct WhyNot {
+  Strategy strategy = Strategy::kRecompute;
+  std::string why;
+};
+
 struct SlicePlan {
   std::string slice;
   Strategy strategy = Strategy::kRecompute;
-  std::string why;  // why this strategy and not a cheaper one, for people
+  std::string why;              // why this strategy and not a cheaper one, for people
+  std::vector<WhyNot> why_not;  // each cheaper one's reason, cheapest first
   std::vector<OutputColumn> columns;
   std::vector<SourceUse> sources;
   std::vector<std::string> upstream;  // slices of the same domain that it reads

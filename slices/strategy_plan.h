@@ -1,0 +1,53 @@
+// One planner per strategy, tried in the order of what keeping the slice fresh costs: append,
+// aggregate, recompute. A planner gives the statements that the engine runs (plan.h), or says why
+// it cannot; recompute can always.
+#ifndef ICEPIE_SLICES_STRATEGY_PLAN_H_
+#define ICEPIE_SLICES_STRATEGY_PLAN_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "slices/plan.h"
+#include "slices/syntax_tree.h"
+
+namespace icepie::slices {
+
+// A slice to plan. `connection` is the scratch database: every source and every slice planned so
+// far is an empty temporary table there, under the name that the SQL uses.
+struct PlanRequest {
+  DuckConnection& connection;
+  const DomainPlan& domain;  // with the plans of the slices that this one reads
+  const std::string& sql;    // as the gate handed it back
+  const Json& statement;     // its syntax tree
+  const SlicePlan& slice;    // columns, sources, upstream
+};
+
+struct SliceStatements {
+  std::string why;  // in words, without the strategy's name
+  std::vector<std::string> create;
+  std::vector<ApplyStatement> apply;
+};
+
+// Errors: UNIMPLEMENTED when the SQL is of another kind (nothing to say about it), and
+//   FAILED_PRECONDITION when a part of it stands in the way; both say in words what.
+using StrategyPlanner = absl::StatusOr<SliceStatements> (*)(const PlanRequest& request);
+
+struct StrategyEntry {
+  Strategy strategy;
+  StrategyPlanner plan;
+};
+
+// Cheapest first; recompute is the last.
+const std::vector<StrategyEntry>& StrategyPlanners();
+
+// The errors of planners.
+absl::Status OtherKind(absl::string_view what);
+absl::Status StandsInTheWay(absl::string_view what);
+
+// CREATE TABLE __data and the view __result over it, for strategies that store the rows themselves.
+std::vector<std::string> CreateDataTable(const std::vector<OutputColumn>& columns);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_STRATEGY_PLAN_H_
