@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
@@ -103,6 +104,19 @@ void PrintWorkers(Context& context, const ServerStatus& status) {
   }
 }
 
+// "4 workers, sandbox full (seccomp, Landlock 7)".
+void PrintSandbox(Context& context, const ServerStatus& status) {
+  std::map<std::string, int64_t> levels;
+  for (const auto& worker : status.workers()) {
+    if (!worker.sandbox().empty()) ++levels[worker.sandbox()];
+  }
+  for (const auto& [level, count] : levels) {
+    const std::string line = absl::StrCat(FormatCounted(count, "worker"), ", sandbox ", level);
+    const bool full = absl::StartsWith(level, "full");
+    context.out() << (full ? line : context.terminal.Yellow(line)) << '\n';
+  }
+}
+
 absl::StatusOr<int> Status(Context& context) {
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(const ServerStatus status,
@@ -123,6 +137,7 @@ absl::StatusOr<int> Status(Context& context) {
                 << '\n';
   PrintSlices(context, status);
   PrintWorkers(context, status);
+  PrintSandbox(context, status);
   return kExitDone;
 }
 

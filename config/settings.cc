@@ -211,8 +211,20 @@ class Reader {
       Fail(value.Mark(), path, "must be a single value");
     } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
       SetText(value, path, field, message);
+    } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_BOOL) {
+      SetBool(value, path, field, message);
     } else {
       SetInteger(value, path, field, message);
+    }
+  }
+
+  void SetBool(const YAML::Node& value, const std::string& path, const FieldDescriptor* field,
+               Message* message) {
+    const std::string& text = value.Scalar();
+    if (text == "true" || text == "false") {
+      message->GetReflection()->SetBool(message, field, text == "true");
+    } else {
+      Fail(value.Mark(), path, absl::StrCat("\"", text, "\" is neither true nor false"));
     }
   }
 
@@ -327,6 +339,7 @@ Settings DefaultSettings() {
   settings.mutable_workers()->set_heartbeat_timeout_ms(5 * 1000);
   settings.mutable_workers()->set_snapshot_interval_ms(10 * 1000);
   settings.mutable_workers()->set_snapshots_kept(2);
+  settings.mutable_workers()->set_require_sandbox(false);
   settings.mutable_logging()->set_level("info");
   return settings;
 }

@@ -102,6 +102,7 @@ WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& p
   out.query_timeout_ms = workers.query_timeout_ms();
   out.snapshot_interval_ms = workers.snapshot_interval_ms();
   out.snapshots_kept = workers.snapshots_kept();
+  out.require_sandbox = workers.require_sandbox();
   out.log_level = settings.logging().level();
   out.heartbeat_interval = absl::Milliseconds(workers.heartbeat_interval_ms());
   out.heartbeat_timeout = absl::Milliseconds(workers.heartbeat_timeout_ms());

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "server/proto_time.h"
+#include "server/run_directory.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -40,18 +41,21 @@ std::function<double()> RandomShare() {
 std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const std::string& role,
                                          const std::string& domain, const std::string& directory,
                                          const std::string& socket) {
-  return {absl::StrCat("--role=", role),
-          absl::StrCat("--domain=", domain),
-          absl::StrCat("--directory=", directory),
-          absl::StrCat("--socket=", socket),
-          absl::StrCat("--host-socket=", settings.host_socket),
-          absl::StrCat("--core-directory=", settings.core_directory),
-          absl::StrCat("--parent-pid=", getpid()),
-          absl::StrCat("--memory-bytes=", settings.memory_bytes),
-          absl::StrCat("--query-timeout-ms=", settings.query_timeout_ms),
-          absl::StrCat("--snapshot-interval-ms=", settings.snapshot_interval_ms),
-          absl::StrCat("--snapshots-kept=", settings.snapshots_kept),
-          absl::StrCat("--log-level=", settings.log_level)};
+  std::vector<std::string> arguments = {
+      absl::StrCat("--role=", role),
+      absl::StrCat("--domain=", domain),
+      absl::StrCat("--directory=", directory),
+      absl::StrCat("--socket=", socket),
+      absl::StrCat("--host-socket=", settings.host_socket),
+      absl::StrCat("--core-directory=", settings.core_directory),
+      absl::StrCat("--parent-pid=", getpid()),
+      absl::StrCat("--memory-bytes=", settings.memory_bytes),
+      absl::StrCat("--query-timeout-ms=", settings.query_timeout_ms),
+      absl::StrCat("--snapshot-interval-ms=", settings.snapshot_interval_ms),
+      absl::StrCat("--snapshots-kept=", settings.snapshots_kept),
+      absl::StrCat("--log-level=", settings.log_level)};
+  if (settings.require_sandbox) arguments.emplace_back("--require-sandbox");
+  return arguments;
 }
 
 ManagedWorker::ManagedWorker(EventLoop& loop, const WorkerSettings& settings, std::string domain,
@@ -69,7 +73,7 @@ ManagedWorker::ManagedWorker(EventLoop& loop, const WorkerSettings& settings, st
 
 ManagedWorker::~ManagedWorker() {
   if (process_) loop_.Unwatch(process_->pidfd());
-  if (!socket_.empty()) unlink(socket_.c_str());
+  if (!socket_.empty()) RemoveWorkerSocket(socket_);
 }
 
 template <typename Result>
@@ -104,9 +108,11 @@ void ManagedWorker::Spawn() {
   view_.suspended = false;
   view_.status.clear_next_start_time();
   policy_.OnStart(absl::Now());
-  socket_ = absl::StrCat(settings_.socket_directory, "/w", view_.incarnation, ".sock");
+  socket_ = WorkerSocket(settings_.socket_directory, absl::StrCat("w", view_.incarnation));
   const std::string logs = absl::StrCat(directory_, "/logs");
-  if (const absl::Status made = MakeDirectories(logs); !made.ok()) {
+  absl::Status made = MakeDirectories(logs);
+  if (made.ok()) made = PrepareWorkerSocket(socket_);
+  if (!made.ok()) {
     OnFailure(std::string(made.message()));
     return;
   }
@@ -230,6 +236,7 @@ void ManagedWorker::TakeReport(wv1::WorkerReport report) {
   last_answer_ = absl::Now();
   view_.report = std::make_shared<const wv1::WorkerReport>(std::move(report));
   view_.report_time = last_answer_;
+  view_.status.set_sandbox(view_.report->sandbox());
   // It can be asked once it holds an assignment; before, it knows of no slice.
   if (!view_.client && configured_epoch_ >= 0 && view_.report->epoch() >= configured_epoch_) {
     view_.client = client_;
@@ -249,7 +256,7 @@ void ManagedWorker::Lose() {
   client_.reset();
   view_.status.set_pid(0);
   loop_.Cancel(heartbeat_timer_);
-  unlink(socket_.c_str());
+  RemoveWorkerSocket(socket_);
 }
 
 void ManagedWorker::OnExit() {

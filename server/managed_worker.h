@@ -29,6 +29,7 @@ struct WorkerSettings {
   int64_t query_timeout_ms = 5000;
   int64_t snapshot_interval_ms = 10000;
   int64_t snapshots_kept = 2;
+  bool require_sandbox = false;
   std::string log_level = "info";
   absl::Duration heartbeat_interval = absl::Seconds(1);
   absl::Duration heartbeat_timeout = absl::Seconds(10);

@@ -15,6 +15,7 @@ namespace icepie::server {
 namespace {
 
 // sun_path has 108 bytes with its end; socket names are at most 24.
+constexpr char kSocketName[] = "s";
 constexpr size_t kDirectoryBytesMax = 108 - 1 - 25;
 
 // A directory under /tmp may have been put there by somebody else.
@@ -42,8 +43,24 @@ absl::StatusOr<std::string> PrepareRunDirectory(const std::string& data_director
   for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
     std::error_code ignored;
     if (entry.is_socket(ignored)) std::filesystem::remove(entry.path(), ignored);
+    if (entry.is_directory(ignored)) RemoveWorkerSocket(entry.path() / kSocketName);
   }
   return path;
+}
+
+std::string WorkerSocket(const std::string& run_directory, const std::string& name) {
+  return absl::StrCat(run_directory, "/", name, "/", kSocketName);
+}
+
+absl::Status PrepareWorkerSocket(const std::string& socket) {
+  const std::string directory = std::filesystem::path(socket).parent_path();
+  if (mkdir(directory.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
+  return ErrnoError(errno, absl::StrCat("creating ", directory));
+}
+
+void RemoveWorkerSocket(const std::string& socket) {
+  unlink(socket.c_str());
+  rmdir(std::filesystem::path(socket).parent_path().c_str());
 }
 
 }  // namespace icepie::server

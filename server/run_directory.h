@@ -13,6 +13,13 @@ namespace icepie::server {
 // only and emptied of the sockets of an earlier daemon; absolute.
 absl::StatusOr<std::string> PrepareRunDirectory(const std::string& data_directory);
 
+// Where a worker serves: `<run>/<name>/s`, in a directory of its own, the only place beside its
+// domain's where its sandbox lets it create and remove files. At most 20 characters of `name`.
+std::string WorkerSocket(const std::string& run_directory, const std::string& name);
+absl::Status PrepareWorkerSocket(const std::string& socket);
+// What is left of it after the worker's end.
+void RemoveWorkerSocket(const std::string& socket);
+
 }  // namespace icepie::server
 
 #endif  // ICEPIE_SERVER_RUN_DIRECTORY_H_

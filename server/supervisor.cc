@@ -1,7 +1,5 @@
 #include "server/supervisor.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
@@ -10,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "server/run_directory.h"
 #include "server/worker_process.h"
 #include "spdlog/spdlog.h"
 
@@ -219,8 +218,10 @@ void Supervisor::Plan(const wv1::PlanDomainRequest& request, absl::Duration time
 void Supervisor::StartPlanner(const std::shared_ptr<Planner>& planner, absl::Duration timeout) {
   planner->number = ++last_planner_;
   planner->directory = absl::StrCat(planner_directory_, "/", planner->number);
-  planner->socket = absl::StrCat(settings_.socket_directory, "/p", planner->number, ".sock");
-  if (const absl::Status made = MakeDirectories(planner->directory); !made.ok()) {
+  planner->socket = WorkerSocket(settings_.socket_directory, absl::StrCat("p", planner->number));
+  absl::Status made = MakeDirectories(planner->directory);
+  if (made.ok()) made = PrepareWorkerSocket(planner->socket);
+  if (!made.ok()) {
     planner->done(made);
     return;
   }
@@ -272,7 +273,7 @@ void Supervisor::EndPlanner(const std::shared_ptr<Planner>& planner,
   // A planner that was killed is not asked how it ended: what it said comes first.
   planner->process->Signal(SIGKILL);
   const std::string end = planner->process->Reap();
-  unlink(planner->socket.c_str());
+  RemoveWorkerSocket(planner->socket);
   std::error_code ignored;
   std::filesystem::remove_all(planner->directory, ignored);
   if (!result.ok()) result = PlannerError(result.status(), end);

@@ -19,6 +19,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
+#include "server/worker/exit_codes.h"
 
 extern char** environ;
 
@@ -143,6 +144,9 @@ std::string WorkerProcess::Reap() {
   reaped_ = true;
   if (WIFSIGNALED(status)) {
     return absl::StrCat("signal ", WTERMSIG(status), " (", strsignal(WTERMSIG(status)), ")");
+  }
+  if (WEXITSTATUS(status) == kExitUnboxed) {
+    return "exit code 5: workers.require_sandbox is set, and the kernel cannot confine it fully";
   }
   return absl::StrCat("exit code ", WEXITSTATUS(status));
 }

@@ -1,6 +1,8 @@
 // icepie-worker: applies records to the slices of one domain and answers queries over them.
 #include <cstdio>
 
+#include "core/base/status.h"
+#include "server/worker/exit_codes.h"
 #include "server/worker/worker.h"
 #include "server/worker/worker_options.h"
 
@@ -13,5 +15,6 @@ int main(int argc, char** argv) {
   const absl::Status status = icepie::server::RunWorker(*options);
   if (status.ok()) return 0;
   std::fprintf(stderr, "icepie-worker: %s\n", status.ToString().c_str());
-  return 1;
+  const bool unboxed = icepie::ErrorReason(status) == "SANDBOX_INCOMPLETE";
+  return unboxed ? icepie::server::kExitUnboxed : 1;
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -12,7 +13,9 @@
 #include "absl/time/time.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "server/worker/exit_codes.h"
 #include "server/worker/process_limits.h"
+#include "server/worker/sandbox.h"
 #include "server/worker/tail_client.h"
 #include "server/worker/worker_service.h"
 #include "slices/build_engine.h"
@@ -58,6 +61,20 @@ slices::EngineOptions MakeEngineOptions(const WorkerOptions& options) {
   return engine;
 }
 
+// Before anything of DuckDB or gRPC runs. Returns the level reached.
+absl::StatusOr<std::string> EnterSandbox(const WorkerOptions& options) {
+  SandboxPaths paths;
+  paths.written = {options.directory, std::filesystem::path(options.socket).parent_path()};
+  paths.read = SandboxSystemPaths();
+  if (!options.core_directory.empty()) {
+    paths.read.push_back(absl::StrCat(options.core_directory, "/segments"));
+  }
+  std::string level;
+  ICEPIE_RETURN_IF_ERROR(EnterSandbox(paths, options.require_sandbox, &level));
+  spdlog::info("sandbox: {}", level);
+  return level;
+}
+
 absl::StatusOr<std::unique_ptr<slices::Engine>> StartEngine(const WorkerOptions& options,
                                                             slices::Feed& feed) {
   const slices::EngineOptions engine = MakeEngineOptions(options);
@@ -89,9 +106,10 @@ absl::Status RunWorker(const WorkerOptions& options) {
   ICEPIE_RETURN_IF_ERROR(ApplyProcessLimits(options));
   StartLogging(options);
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string sandbox, EnterSandbox(options));
   TailClient feed(options.host_socket, options.core_directory);
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<slices::Engine> engine, StartEngine(options, feed));
-  WorkerService service(*engine, options.role);
+  WorkerService service(*engine, options.role, sandbox);
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> server,
                           StartServer(options, service));
   spdlog::info("serving {} as process {}", options.socket, ::getpid());

@@ -7,11 +7,8 @@
 
 namespace icepie::server {
 
-// Exit codes beside 0 and 1.
-inline constexpr int kExitBroken = 4;  // DuckDB broken, or a query that does not listen
-
 // Serves until SIGTERM or SIGINT, then saves what has changed. Must be called from the main thread
-// before any other exists.
+// before any other exists. FAILED_PRECONDITION/SANDBOX_INCOMPLETE: it did not start.
 absl::Status RunWorker(const WorkerOptions& options);
 
 }  // namespace icepie::server

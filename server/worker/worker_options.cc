@@ -25,6 +25,8 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv) {
   app.add_option("--snapshot-interval-ms", options.snapshot_interval_ms)
       ->check(CLI::NonNegativeNumber);
   app.add_option("--snapshots-kept", options.snapshots_kept)->check(CLI::PositiveNumber);
+  app.add_flag("--require-sandbox", options.require_sandbox,
+               "does not start without both layers of the sandbox");
   app.add_option("--log-level", options.log_level);
   try {
     app.parse(argc, argv);

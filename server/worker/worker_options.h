@@ -21,6 +21,7 @@ struct WorkerOptions {
   int64_t query_timeout_ms = 10000;
   int64_t snapshot_interval_ms = 10000;
   int64_t snapshots_kept = 3;
+  bool require_sandbox = false;  // end rather than run outside of it
   std::string log_level = "info";
 };
 

@@ -137,6 +137,7 @@ grpc::ServerUnaryReactor* WorkerService::GetStatus(
   response->set_pid(::getpid());
   response->set_role(role_);
   response->set_resident_bytes(ResidentBytes());
+  response->set_sandbox(sandbox_);
   return Finished(context, absl::OkStatus());
 }
 

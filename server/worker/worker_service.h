@@ -34,8 +34,9 @@ class SlowCalls {
 // Threads: gRPC's.
 class WorkerService : public icepie::worker::v1::Worker::CallbackService {
  public:
-  WorkerService(slices::Engine& engine, std::string role)
-      : engine_(engine), role_(std::move(role)) {}
+  // `sandbox`: the level that the process has reached.
+  WorkerService(slices::Engine& engine, std::string role, std::string sandbox)
+      : engine_(engine), role_(std::move(role)), sandbox_(std::move(sandbox)) {}
 
   grpc::ServerUnaryReactor* Configure(grpc::CallbackServerContext* context,
                                       const icepie::worker::v1::Assignment* request,
@@ -67,6 +68,7 @@ class WorkerService : public icepie::worker::v1::Worker::CallbackService {
 
   slices::Engine& engine_;
   const std::string role_;
+  const std::string sandbox_;
   std::map<std::string, SharedPlan> plans_;  // by the file's text; of the slow calls' thread
   Mutex mutex_;
   int64_t epoch_ ABSL_GUARDED_BY(mutex_) = -1;

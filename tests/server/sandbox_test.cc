@@ -1,0 +1,257 @@
+// Each layer of a worker's sandbox alone and both together, in forked processes that try what a
+// worker must not do (fault: a worker opens /etc/passwd, connects, starts programs, signals).
+#include "server/worker/sandbox.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <cstdlib>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/base/status.h"
+#include "server/worker/exit_codes.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie::server {
+namespace {
+
+// The errno of a call that failed, 0 of one that did not.
+int ErrorOf(int64_t result) { return result < 0 ? errno : 0; }
+
+int OpenError(const std::string& path, int flags) {
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC, 0600);
+  const int error = ErrorOf(fd);
+  if (fd >= 0) ::close(fd);
+  return error;
+}
+
+int SocketError(int domain) {
+  const int fd = ::socket(domain, SOCK_STREAM, 0);
+  const int error = ErrorOf(fd);
+  if (fd >= 0) ::close(fd);
+  return error;
+}
+
+class SandboxTest : public testing::Test {
+ protected:
+  SandboxTest() {
+    ::mkdir((directory_.path() + "/own").c_str(), 0700);
+    ::mkdir((directory_.path() + "/segments").c_str(), 0700);
+    ::mkdir((directory_.path() + "/other").c_str(), 0700);
+    for (const char* file : {"/own/a", "/segments/a", "/other/a"}) {
+      EXPECT_EQ(OpenError(directory_.path() + file, O_CREAT | O_WRONLY), 0);
+    }
+    paths_.written = {directory_.path() + "/own"};
+    paths_.read = SandboxSystemPaths();
+    paths_.read.push_back(directory_.path() + "/segments");
+  }
+
+  enum Layer { kFiles = 1, kCalls = 2 };
+
+  // Runs `body` in a process that has entered the layers; what it returns must be 0: the line
+  // number of the first expectation that failed.
+  void InSandbox(int layers, const std::function<int()>& body) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+      int version = 0;
+      if ((layers & kFiles) != 0 && !RestrictFiles(paths_, &version).ok()) ::_exit(254);
+      if ((layers & kCalls) != 0 && !RestrictSystemCalls().ok()) ::_exit(255);
+      ::_exit(body());
+    }
+    ASSERT_GT(child, 0);
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) >= 254) {
+      GTEST_SKIP() << "this kernel or build has no such layer";
+    }
+    EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+    EXPECT_EQ(WEXITSTATUS(status), 0) << "the attempt of this number went otherwise than it should";
+  }
+
+  std::string Path(const std::string& name) const { return directory_.path() + name; }
+
+  TempDirectory directory_;
+  SandboxPaths paths_;
+};
+
+// Numbers the attempts, for the exit code of the forked process.
+class Attempts {
+ public:
+  void Expect(bool held) {
+    ++number_;
+    if (!held && failed_ == 0) failed_ = number_;
+  }
+  int failed() const { return failed_; }
+
+ private:
+  int number_ = 0;
+  int failed_ = 0;
+};
+
+TEST_F(SandboxTest, FilesOutsideItsDirectoryCannotBeOpened) {
+  InSandbox(kFiles, [&] {
+    Attempts attempts;
+    attempts.Expect(OpenError("/etc/passwd", O_RDONLY) == EACCES);
+    attempts.Expect(OpenError(Path("/other/a"), O_RDONLY) == EACCES);
+    attempts.Expect(OpenError(Path("/other/new"), O_CREAT | O_WRONLY) == EACCES);
+    attempts.Expect(ErrorOf(::unlink(Path("/other/a").c_str())) == EACCES);
+    attempts.Expect(ErrorOf(::rename(Path("/own/a").c_str(), Path("/other/b").c_str())) == EXDEV ||
+                    errno == EACCES);
+    attempts.Expect(ErrorOf(::symlink("/etc", Path("/own/etc").c_str())) == EACCES);
+    attempts.Expect(OpenError(Path("/own/../other/a"), O_RDONLY) == EACCES);
+    return attempts.failed();
+  });
+}
+
+TEST_F(SandboxTest, ItsDirectoryIsItsOwnAndSegmentsAreOnlyRead) {
+  InSandbox(kFiles | kCalls, [&] {
+    Attempts attempts;
+    attempts.Expect(OpenError(Path("/own/new"), O_CREAT | O_RDWR) == 0);
+    attempts.Expect(::rename(Path("/own/new").c_str(), Path("/own/named").c_str()) == 0);
+    attempts.Expect(::truncate(Path("/own/named").c_str(), 0) == 0);
+    attempts.Expect(::unlink(Path("/own/named").c_str()) == 0);
+    attempts.Expect(OpenError(Path("/segments/a"), O_RDONLY) == 0);
+    attempts.Expect(OpenError(Path("/segments/a"), O_WRONLY) == EACCES);
+    attempts.Expect(ErrorOf(::unlink(Path("/segments/a").c_str())) == EACCES);
+    attempts.Expect(OpenError("/proc/self/statm", O_RDONLY) == 0);
+    attempts.Expect(OpenError("/proc/1/environ", O_RDONLY) == EACCES);
+    return attempts.failed();
+  });
+}
+
+TEST_F(SandboxTest, NoProgramsNoProcessesNoNetwork) {
+  InSandbox(kCalls, [] {
+    Attempts attempts;
+    char shell[] = "/bin/sh";
+    char* arguments[] = {shell, nullptr};
+    attempts.Expect(ErrorOf(::execv(shell, arguments)) == EPERM);
+    attempts.Expect(ErrorOf(::fork()) == EPERM);
+    attempts.Expect(SocketError(AF_INET) == EPERM);
+    attempts.Expect(SocketError(AF_INET6) == EPERM);
+    attempts.Expect(SocketError(AF_NETLINK) == EPERM);
+    attempts.Expect(ErrorOf(::kill(::getppid(), 0)) == EPERM);
+    attempts.Expect(ErrorOf(::kill(-1, 0)) == EPERM);
+    attempts.Expect(ErrorOf(::ptrace(PTRACE_ATTACH, ::getppid(), nullptr, nullptr)) == EPERM);
+    attempts.Expect(ErrorOf(::syscall(SYS_pidfd_open, ::getppid(), 0)) == EPERM);
+    attempts.Expect(ErrorOf(::syscall(SYS_bpf, 0, nullptr, 0)) == EPERM);
+    attempts.Expect(ErrorOf(::syscall(SYS_unshare, 0)) == EPERM);
+    attempts.Expect(ErrorOf(::syscall(SYS_io_uring_setup, 1, nullptr)) == EPERM);
+    rlimit limit{};
+    attempts.Expect(ErrorOf(::prlimit(::getppid(), RLIMIT_AS, nullptr, &limit)) == EPERM);
+    return attempts.failed();
+  });
+}
+
+TEST_F(SandboxTest, WhatAWorkerDoesStillWorks) {
+  InSandbox(kFiles | kCalls, [&] {
+    Attempts attempts;
+    bool ran = false;
+    std::thread([&] { ran = true; }).join();
+    attempts.Expect(ran);
+    attempts.Expect(SocketError(AF_UNIX) == 0);
+    attempts.Expect(::kill(::getpid(), 0) == 0);
+    rlimit limit{};
+    attempts.Expect(::getrlimit(RLIMIT_AS, &limit) == 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string path = Path("/own/s");
+    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+    attempts.Expect(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
+    attempts.Expect(::unlink(path.c_str()) == 0);
+    return attempts.failed();
+  });
+}
+
+TEST_F(SandboxTest, AnAbortInsideIsStillAnAbort) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    (void)RestrictSystemCalls();
+    std::abort();
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(WTERMSIG(status), SIGABRT);
+}
+
+// Without no_new_privs and privileges, the kernel takes no filter: the level says so, and whoever
+// requires the sandbox does not run.
+TEST_F(SandboxTest, WhatIsMissingIsNamedAndRefusedWhenRequired) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    // A ruleset cannot be entered either; as root both can, so root gives up being it.
+    if (::getuid() == 0 && ::setuid(65534) != 0) ::_exit(1);
+    std::string level;
+    const absl::Status tolerated = EnterSandbox(paths_, false, &level);
+    if (!tolerated.ok()) ::_exit(2);
+    if (level.rfind("none (", 0) != 0) ::_exit(3);
+    const absl::Status required = EnterSandbox(paths_, true, &level);
+    if (ErrorReason(required) != "SANDBOX_INCOMPLETE") ::_exit(4);
+    ::_exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// From here on, and in every program that the process becomes, the kernel seems to lack Landlock.
+void HideLandlock() {
+  sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_landlock_create_ruleset, 0, 1),
+                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  sock_fprog program = {std::size(filter), filter};
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) ::_exit(255);
+}
+
+TEST_F(SandboxTest, AWorkerThatRequiresItEndsWhereTheKernelLacksALayer) {
+  const std::string program = std::string(std::getenv("ICEPIE_BIN")) + "/icepie-worker";
+  std::vector<std::string> arguments = {program,
+                                        "--role=standby",
+                                        "--domain=shop",
+                                        "--directory=" + Path("/own"),
+                                        "--socket=" + Path("/own/s"),
+                                        "--host-socket=" + Path("/own/host"),
+                                        "--require-sandbox"};
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    HideLandlock();
+    ::execv(program.c_str(), argv.data());
+    ::_exit(254);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 255) GTEST_SKIP() << "this kernel takes no filter";
+  EXPECT_EQ(WEXITSTATUS(status), kExitUnboxed);
+}
+
+}  // namespace
+}  // namespace icepie::server
