@@ -3,27 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <cstdlib>
-#include <memory>
 #include <string>
-#include <variant>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
-#include "core/base/file.h"
 #include "core/base/status.h"
-#include "slices/duckdb.h"
-#include "slices/sql_binding.h"
 
 namespace icepie::slices {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::Field;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -52,203 +41,11 @@ absl::StatusOr<SlicePlan> PlanSql(const std::string& sql) {
   return *plan.Find("it");
 }
 
-std::vector<std::string> DataLines(const std::string& name) {
-  const char* root = std::getenv("ICEPIE_SOURCE");
-  const std::string path = absl::StrCat(root == nullptr ? "." : root, "/tests/slices/data/", name);
-  std::vector<std::string> lines;
-  for (const absl::string_view line : absl::StrSplit(ReadFile(path).value(), '\n')) {
-    if (!line.empty() && !absl::StartsWith(line, "--")) lines.emplace_back(line);
-  }
-  return lines;
-}
-
 std::string ReasonAndText(const absl::Status& status) {
   return absl::StrCat(ErrorReason(status), " ", status.message());
 }
 
-// Sums of DOUBLE depend on their order in the last digits; everything else is equal.
-bool SameCell(const Cell& a, const Cell& b) {
-  const double* x = std::get_if<double>(&a);
-  const double* y = std::get_if<double>(&b);
-  if (x == nullptr || y == nullptr) return a == b;
-  return *x == *y || std::abs(*x - *y) <= 1e-12 * std::abs(*y);
-}
-
-std::string CellText(const Cell& cell) {
-  if (const auto* text = std::get_if<std::string>(&cell)) return *text;
-  if (const auto* number = std::get_if<double>(&cell)) return absl::StrCat(*number);
-  return "NULL";
-}
-
-// One generation, fed by batches as the engine feeds it, beside the same rows in one table.
-class Generation {
- public:
-  explicit Generation(const SlicePlan& plan) : plan_(plan) {
-    database_ = DuckDatabase::OpenInMemory({{"threads", "1"}, {"errors_as_json", "true"}}).value();
-    connection_ = DuckConnection::Connect(*database_).value();
-    Run("SET TimeZone = 'UTC'; ATTACH ':memory:' AS g1; USE g1");
-    const std::string columns =
-        "(k VARCHAR, j INTEGER, i INTEGER, b BIGINT, n DECIMAL(18,4), x DOUBLE, s VARCHAR, t "
-        "TIMESTAMP, z TIMESTAMPTZ, d DATE, f BOOLEAN, _position BIGINT, _offset BIGINT, _time "
-        "TIMESTAMPTZ, _event_time TIMESTAMPTZ, _key VARCHAR, _payload VARCHAR)";
-    Run("CREATE TEMP MACRO h(p, salt) AS hash(p * 64 + salt) >> 3");  // a number for each
-    Run("CREATE TEMP TABLE r " + columns);
-    Run("CREATE TEMP TABLE all_rows " + columns);
-    for (const std::string& sql : plan.create) Run(sql);
-  }
-
-  // `count` rows that depend on their numbers only.
-  void Apply(int first, int count) {
-    Run("DELETE FROM r");
-    Run(absl::StrCat(R"(INSERT INTO r
-      SELECT CASE WHEN h(p, 1) % 11 = 0 THEN NULL WHEN h(p, 1) % 11 = 1 THEN 'void'
-                  ELSE chr(97 + (h(p, 1) % 5)::INTEGER) END AS key,
-             CASE WHEN h(p, 2) % 6 <> 0 THEN (h(p, 2) % 4)::INTEGER END,
-             CASE WHEN key <> 'void' AND h(p, 3) % 5 <> 0 THEN (h(p, 3) % 401)::INTEGER - 200 END,
-             CASE WHEN key <> 'void' AND h(p, 4) % 5 <> 0 THEN (h(p, 4) % 4000000000000)::BIGINT - 2000000000000 END,
-             CASE WHEN key <> 'void' AND h(p, 5) % 5 <> 0 THEN ((h(p, 5) % 2000000000)::BIGINT / 10000 - 90000)::DECIMAL(18,4) END,
-             CASE WHEN key <> 'void' AND h(p, 6) % 5 <> 0 THEN (h(p, 6) % 4001)::DOUBLE / 4 - 500 END,
-             CASE WHEN key <> 'void' AND h(p, 7) % 5 <> 0 THEN 's' || (h(p, 7) % 97)::VARCHAR END,
-             CASE WHEN key <> 'void' AND h(p, 8) % 5 <> 0 THEN TIMESTAMP '2001-01-01' + to_minutes((h(p, 8) % 9000)::BIGINT) END,
-             CASE WHEN key <> 'void' AND h(p, 9) % 5 <> 0 THEN TIMESTAMPTZ '2001-01-01 00:00:00Z' + to_minutes((h(p, 9) % 9000)::BIGINT) END,
-             CASE WHEN key <> 'void' AND h(p, 10) % 5 <> 0 THEN DATE '2001-01-01' + (h(p, 10) % 30)::INTEGER END,
-             CASE WHEN key <> 'void' AND h(p, 11) % 5 <> 0 THEN h(p, 11) % 2 = 0 END,
-             p, p, TIMESTAMPTZ '2026-01-01 00:00:00Z' + to_seconds(p), NULL, 'key' || p, '{"a":"' || p % 3 || '"}'
-      FROM range()",
-                     first, ", ", first + count, ") AS rows(p)"));
-    Run("INSERT INTO all_rows SELECT * FROM r");
-    for (const auto& [sql, only_if] : plan_.apply) {
-      const auto wanted = only_if.empty() ? "SELECT 1" : only_if;
-      const auto rows = connection_->QueryCells(wanted);
-      ASSERT_TRUE(rows.ok()) << rows.status();
-      if (!rows->empty()) Run(sql);
-    }
-  }
-
-  // The first difference of the generation from one run of `sql` over all rows; "" when equal.
-  std::string Differences(const std::string& sql) {
-    Run("DELETE FROM r; INSERT INTO r SELECT * FROM all_rows");
-    Run("CREATE OR REPLACE TEMP TABLE expected AS " + sql);
-    const std::vector<CellRow> got = Rows("__result");
-    const std::vector<CellRow> want = Rows("expected");
-    if (got.size() != want.size()) {
-      return absl::StrCat(got.size(), " rows instead of ", want.size());
-    }
-    for (size_t row = 0; row < got.size(); ++row) {
-      for (size_t i = 0; i < got[row].size(); ++i) {
-        if (SameCell(got[row][i], want[row][i])) continue;
-        return absl::StrCat(CellText(got[row][i]), " instead of ", CellText(want[row][i]));
-      }
-    }
-    return "";
-  }
-
-  std::vector<OutputColumn> Columns(const std::string& sql) {
-    return BindSelect(*connection_, sql).value();
-  }
-  void Run(const std::string& sql) {
-    const absl::Status status = connection_->Run(sql);
-    EXPECT_TRUE(status.ok()) << status << "\n" << sql;
-  }
-
- private:
-  // All rows in an order of their own; DOUBLE as such, everything else as text.
-  std::vector<CellRow> Rows(const std::string& relation) {
-    std::vector<std::string> exact;
-    std::vector<std::string> real;
-    for (const OutputColumn& column : plan_.columns) {
-      const std::string name = QuoteIdentifier(column.name);
-      column.type == "DOUBLE" ? real.push_back(name) : exact.push_back(name + "::VARCHAR");
-    }
-    exact.insert(exact.end(), real.begin(), real.end());
-    const std::string cells = absl::StrJoin(exact, ", ");
-    return connection_
-        ->QueryCells(absl::StrCat("SELECT ", cells, " FROM ", relation, " ORDER BY ", cells))
-        .value();
-  }
-
-  const SlicePlan& plan_;
-  std::unique_ptr<DuckDatabase> database_;
-  std::unique_ptr<DuckConnection> connection_;
-};
-
 class PlanTest : public ::testing::Test {};
-
-TEST_F(PlanTest, FoldedBatchesEqualOneRunOverAllRows) {
-  for (const std::string& sql : DataLines("aggregates.sql")) {
-    SCOPED_TRACE(sql);
-    const absl::StatusOr<SlicePlan> plan = PlanSql(sql);
-    ASSERT_TRUE(plan.ok()) << plan.status();
-    ASSERT_EQ(plan->strategy, Strategy::kAggregate) << plan->why;
-    Generation generation(*plan);
-    EXPECT_EQ(generation.Differences(sql), "") << "before any record";
-    int first = 0;
-    for (const int count : {1, 0, 2, 40, 7, 300, 0, 1500}) {
-      generation.Apply(first, count);
-      first += count;
-      ASSERT_EQ(generation.Differences(sql), "") << "after " << first << " rows\n"
-                                                 << plan->create[1] << "\n"
-                                                 << plan->apply[0].sql;
-    }
-    EXPECT_TRUE(SameColumns(generation.Columns(sql), generation.Columns("SELECT * FROM __result")));
-    EXPECT_TRUE(SameColumns(generation.Columns(sql), plan->columns));
-  }
-}
-
-TEST_F(PlanTest, WhatCannotBeMergedIsRecomputedAndSaysWhy) {
-  for (const std::string& line : DataLines("recomputed.sql")) {
-    SCOPED_TRACE(line);
-    const std::vector<std::string> parts = absl::StrSplit(line, absl::MaxSplits(" | ", 1));
-    const absl::StatusOr<SlicePlan> plan = PlanSql(parts[1]);
-    ASSERT_TRUE(plan.ok()) << plan.status();
-    EXPECT_EQ(plan->strategy, Strategy::kRecompute);
-    EXPECT_THAT(plan->why, HasSubstr(parts[0]));
-    EXPECT_THAT(plan->apply,
-                ElementsAre(Field(&ApplyStatement::sql, "DELETE FROM __data"),
-                            Field(&ApplyStatement::sql, "INSERT INTO __data\n" + parts[1] + "\n")));
-  }
-}
-
-TEST_F(PlanTest, RecomputeReplacesAllRows) {
-  const std::string sql = "SELECT k, median(i) AS m FROM r GROUP BY k";
-  const SlicePlan plan = PlanSql(sql).value();
-  Generation generation(plan);
-  generation.Apply(0, 100);
-  generation.Apply(0, 100);
-  EXPECT_EQ(
-      generation.Differences("SELECT k, median(i) AS m FROM r WHERE _position < 100 GROUP BY k"),
-      "");
-}
-
-TEST_F(PlanTest, RowsThatStandForThemselvesAreAppended) {
-  for (const std::string sql :
-       {"SELECT k, upper(s) AS u, i * 1e3 AS thousand FROM r WHERE i > 0", "SELECT * FROM r",
-        "SELECT q.k, unnest([i, j]) AS v FROM r AS q", "SELECT k, INTERVAL 1 HOUR, 1.5 AS d FROM r",
-        "SELECT NULL AS nothing, k FROM r WHERE f",
-        "SELECT k, list_sum([i, j]) AS ij FROM r -- done",
-        "SELECT k, {'a': i} AS st, [s] AS li FROM r;"}) {
-    SCOPED_TRACE(sql);
-    const absl::StatusOr<SlicePlan> plan = PlanSql(sql);
-    ASSERT_TRUE(plan.ok()) << plan.status();
-    ASSERT_EQ(plan->strategy, Strategy::kAppend) << plan->why;
-    Generation generation(*plan);
-    generation.Apply(0, 50);
-    generation.Apply(50, 70);
-    EXPECT_EQ(generation.Differences(sql), "");
-    EXPECT_TRUE(SameColumns(generation.Columns("SELECT * FROM __result"), plan->columns));
-  }
-}
-
-TEST_F(PlanTest, AveragesOfDecimalsThatNeed38Digits) {
-  const std::string sql =
-      "SELECT k, avg((n * 100000000000000)::DECIMAL(38,18)) AS a FROM r GROUP BY k";
-  const SlicePlan plan = PlanSql(sql).value();
-  ASSERT_EQ(plan.strategy, Strategy::kAggregate) << plan.why;
-  Generation generation(plan);
-  generation.Apply(0, 20);
-  generation.Apply(20, 30);
-  EXPECT_EQ(generation.Differences(sql), "");
-}
 
 std::vector<std::string> UsedColumns(const std::string& sql) {
   const absl::StatusOr<SlicePlan> plan = PlanSql(sql);

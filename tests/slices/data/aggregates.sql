@@ -1,36 +1,104 @@
--- Slices that must be planned as `aggregate`: one a line, folded in batches and compared with one run
--- over all rows. Columns: k (text key, NULLs), j (integer key, NULLs), i INTEGER, b BIGINT, n DECIMAL(18,4),
--- x DOUBLE, s VARCHAR, t TIMESTAMP, z TIMESTAMPTZ, d DATE, f BOOLEAN; the rows of k = 'void' are all NULL.
+-- Aggregates that are folded batch by batch.
+--@ source r {columns: {k: VARCHAR, j: INTEGER, i: INTEGER, b: BIGINT, n: "DECIMAL(18,4)", x: DOUBLE, s: VARCHAR, t: TIMESTAMP, z: TIMESTAMPTZ, d: DATE, f: BOOLEAN}}
+
+--@ case count_by_key aggregate
 SELECT k, count(*) AS n FROM r GROUP BY k
+
+--@ case counts_sums_extremes_by_two_keys aggregate
 SELECT k, j, count(*), count(i), sum(i), min(i), max(i), avg(i) FROM r GROUP BY ALL
+
+--@ case bigint_group_by_position aggregate
 SELECT k, sum(b), avg(b), min(b), max(b) FROM r GROUP BY 1
+
+--@ case decimal_exact aggregate
 SELECT k, sum(n) AS total, avg(n) AS mean, min(n), max(n) FROM r GROUP BY k
+
+--@ case decimal_expressions aggregate
 SELECT j, sum(n * 3), avg(n / 2.0::DECIMAL(5,1)), sum(n::DECIMAL(30,10)) AS w, avg(n::DECIMAL(30,10)) AS a FROM r GROUP BY j
+
+--@ case doubles aggregate
 SELECT k, sum(x), avg(x), min(x), max(x), mean(x::FLOAT) FROM r GROUP BY ALL
+
+--@ case extremes_of_all_types aggregate
 SELECT k, min(s), max(s), min(t), max(t), min(z), max(z), min(d), max(d), min(f), max(f) FROM r GROUP BY ALL
+
+--@ case filter_and_alias_keys aggregate
 SELECT date_trunc('day', t) AS day, k, count(*) FILTER (WHERE i > 15) AS late, sum(i) FILTER (WHERE f) AS fs FROM r GROUP BY day, k
+
+--@ case time_bucket_and_where aggregate
 SELECT time_bucket(INTERVAL 6 HOUR, t) AS bucket, count(*) AS n FROM r WHERE x > 1e0 GROUP BY ALL
+
+--@ case having_by_alias aggregate
 SELECT k, count(*) AS cnt, sum(i) AS total FROM r GROUP BY k HAVING cnt > 20 AND sum(i) > 0
+
+--@ case having_with_null_key aggregate
 SELECT k, sum(i) AS total FROM r GROUP BY k HAVING avg(i) > 1.5 OR k IS NULL
+
+--@ case expressions_over_aggregates aggregate
 SELECT k, sum(i)::DOUBLE / count(*) AS rate, sum(x) / nullif(count(x), 0) AS r2, CASE WHEN count(*) > 10 THEN 'many' ELSE 'few' END AS size FROM r GROUP BY k
+
+--@ case key_expression aggregate
 SELECT upper(k) || '-' || coalesce(j, 0)::VARCHAR AS kj, sum(i) FROM r GROUP BY 1
+
+--@ case alias_of_alias aggregate
 SELECT k, count(*) AS cnt, cnt + 1 AS more, max(i) - min(i) AS spread FROM r GROUP BY k
+
+--@ case no_group_by aggregate
 SELECT count(*), count(i), sum(i), sum(n), avg(n), min(s), max(t), avg(x), sum(x) FROM r
+
+--@ case no_group_by_having aggregate
 SELECT count(*) AS n FROM r HAVING count(*) > 100
+
+--@ case filters_that_nothing_passes aggregate
 SELECT count(*) FILTER (WHERE k = 'none') AS none, sum(i) FILTER (WHERE k = 'none') AS nothing FROM r
+
+--@ case keys_only aggregate
 SELECT k FROM r GROUP BY k
+
+--@ case qualified_names aggregate
 SELECT f, q.k AS key, count(*) AS n FROM r AS q WHERE q.j IS NOT NULL AND q.k <> 'c' GROUP BY q.f, q.k
+
+--@ case alias_hides_a_column aggregate
 SELECT k AS s, min(s) AS first_s FROM r GROUP BY k
+
+--@ case modulo_key aggregate
 SELECT i % 7 AS m, sum(CASE WHEN f THEN 1 ELSE 0 END) AS yes, sum(f::INTEGER) AS yes2, sum(f) AS yes3 FROM r GROUP BY i % 7
+
+--@ case double_key aggregate
 SELECT x AS key, count(*) FROM r GROUP BY x
+
+--@ case alias_named_as_its_column aggregate
 SELECT date_trunc('day', t) AS t, count(*) AS n FROM r GROUP BY ALL
+
+--@ case extract_keys aggregate
 SELECT extract(year FROM t) AS y, extract(hour FROM z) AS h, sum(x * 1.5e0) AS sx FROM r GROUP BY ALL
+
+--@ case constants_beside_keys aggregate
 SELECT k, 'label' AS label, 7 AS seven, count(*) AS n FROM r GROUP BY ALL
+
+--@ case constant_and_count aggregate
 SELECT 'only' AS label, count(*) AS n FROM r GROUP BY ALL
+
+--@ case functions_over_aggregates aggregate
 SELECT k, greatest(max(i), 3) AS g, round(avg(i), 2) AS a2, sum(i) BETWEEN 1 AND 100 AS mid, max(s) IN ('s1', 's9') AS has FROM r GROUP BY k
+
+--@ case aggregate_of_a_key aggregate
 SELECT j, sum(j) AS sj, max(j + i) AS mji FROM r GROUP BY j
+
+--@ case hidden_columns aggregate
 SELECT k, min(_position) AS first_pos, max(_time) AS last_seen, count(_key) AS keys FROM r GROUP BY k
+
+--@ case quoted_aliases aggregate
 SELECT k, count(*) AS "count", sum(i) AS "Sum of i", max(s) AS "größte" FROM r GROUP BY k
+
+--@ case json_key aggregate
 SELECT json_extract_string(_payload, '$.a') AS a, count(*) FROM r GROUP BY 1
+
+--@ case condition_as_key aggregate
 SELECT (i IS NULL) AS missing, count(*) FROM r GROUP BY i IS NULL
+
+--@ case where_false aggregate
 SELECT min(i) AS lo FROM r WHERE false
+
+--@ case averages_that_need_38_digits aggregate
+SELECT k, avg((n * 100000000000000)::DECIMAL(38,18)) AS a FROM r GROUP BY k

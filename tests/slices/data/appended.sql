@@ -1,0 +1,46 @@
+-- Rows that each come from one record.
+--@ source r {columns: {k: VARCHAR, j: INTEGER, i: INTEGER, n: "DECIMAL(18,4)", s: VARCHAR, f: BOOLEAN}}
+--@ record r {"k":"a","i":1,"s":"x","f":true}
+--@ record r {"k":"b","i":-1,"j":7}
+
+--@ case filter_and_project append
+--@ why each for itself
+SELECT k, upper(s) AS u, i * 1e3 AS thousand FROM r WHERE i > 0
+--> a | X | 1000.0
+
+--@ case star append
+SELECT * FROM r
+
+--@ case unnest append
+SELECT q.k, unnest([i, j]) AS v FROM r AS q
+--> a | 1
+--> a | NULL
+--> b | -1
+--> b | 7
+
+--@ case interval_and_decimal_constants append
+SELECT k, INTERVAL 1 HOUR, 1.5 AS d FROM r
+--> a | 01:00:00 | 1.5
+--> b | 01:00:00 | 1.5
+
+--@ case null_column append
+SELECT NULL AS nothing, k FROM r WHERE f
+--> NULL | a
+
+--@ case comment_at_the_end append
+SELECT k, list_sum([i, j]) AS ij FROM r -- done
+
+--@ case nested_values append
+SELECT k, {'a': i} AS st, [s] AS li FROM r;
+--> a | {'a': 1} | [x]
+--> b | {'a': -1} | [NULL]
+
+--@ case failing_cast_is_quarantined append
+--@ no random
+--@ record r {"k":"a","s":"17"}
+--@ record r {"k":"b","s":"many"}
+--@ record r {"k":"c","s":null}
+SELECT k, CAST(s AS INTEGER) AS number FROM r
+--> a | 17
+--> c | NULL
+--@ quarantined 1

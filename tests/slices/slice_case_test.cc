@@ -1,0 +1,143 @@
+// Runs every case of tests/slices/data/*.sql, each a test of its own named FILE.CASE.
+#include "tests/slices/slice_case.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/check.h"
+#include "core/base/file.h"
+#include "tests/slices/slice_run.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr int kRandomRounds = 4;
+constexpr int64_t kUnlimited = 65536;
+
+class SliceCaseTest : public testing::Test {
+ public:
+  explicit SliceCaseTest(const SliceCase& test_case) : case_(test_case) {}
+
+  void TestBody() override {
+    auto started = SliceRun::Start(case_.Yaml());
+    ASSERT_TRUE(started.ok()) << started.status() << "\n" << case_.Yaml();
+    run_ = *std::move(started);
+    ASSERT_NO_FATAL_FAILURE(CheckPlan());
+    ASSERT_NO_FATAL_FAILURE(Apply(kUnlimited));
+    ASSERT_NO_FATAL_FAILURE(Compare("before any record"));
+    ASSERT_NO_FATAL_FAILURE(ApplyGiven());
+    ASSERT_NO_FATAL_FAILURE(CheckRows());
+    ASSERT_NO_FATAL_FAILURE(Restart());
+    ASSERT_NO_FATAL_FAILURE(CheckRows());
+    if (case_.random) ApplyRandom();
+  }
+
+ private:
+  void CheckPlan() {
+    const SlicePlan& plan = *run_->plan().Find("it");
+    if (!case_.strategy.empty()) {
+      ASSERT_EQ(StrategyName(plan.strategy), case_.strategy) << plan.why;
+    }
+    EXPECT_THAT(plan.why, testing::HasSubstr(case_.why));
+  }
+
+  void Compare(const std::string& when) {
+    const auto difference = run_->Difference("it");
+    ASSERT_TRUE(difference.ok()) << when << ": " << difference.status();
+    ASSERT_EQ(*difference, "") << when << "\n" << Statements();
+  }
+
+  std::string Statements() const {
+    std::string text;
+    const SlicePlan& plan = *run_->plan().Find("it");
+    for (const std::string& sql : plan.create) absl::StrAppend(&text, sql, "\n");
+    for (const ApplyStatement& each : plan.apply) absl::StrAppend(&text, each.sql, "\n");
+    return text;
+  }
+
+  void Apply(int64_t records_max) {
+    const absl::Status applied = run_->Apply(records_max);
+    ASSERT_TRUE(applied.ok()) << applied << "\n" << Statements();
+  }
+
+  void ApplyGiven() {
+    for (const CaseRecord& record : case_.records) {
+      run_->Append(record.source, {record.payload});
+      ASSERT_NO_FATAL_FAILURE(Apply(kUnlimited));
+      ASSERT_NO_FATAL_FAILURE(Compare(absl::StrCat("after ", run_->head(), " records")));
+    }
+  }
+
+  void CheckRows() {
+    if (case_.rows) {
+      std::vector<std::string> wanted = *case_.rows;
+      std::sort(wanted.begin(), wanted.end());
+      const auto rows = run_->Rows("it");
+      ASSERT_TRUE(rows.ok()) << rows.status();
+      EXPECT_EQ(*rows, wanted);
+    }
+    const Progress& progress = run_->progress("it");
+    if (case_.quarantined) EXPECT_EQ(progress.quarantined, *case_.quarantined);
+    EXPECT_EQ(progress.input, progress.applied + progress.filtered + progress.quarantined);
+  }
+
+  void Restart() {
+    const absl::Status restarted = run_->Restart();
+    ASSERT_TRUE(restarted.ok()) << restarted;
+  }
+
+  void ApplyRandom() {
+    for (int round = 0; round < kRandomRounds; ++round) {
+      for (const SourceDef& source : run_->plan().definition.sources) {
+        std::vector<std::string> payloads(random_() % 60);
+        for (std::string& payload : payloads) payload = RandomPayload(source, random_());
+        if (!payloads.empty()) run_->Append(source.name, payloads);
+      }
+      ASSERT_NO_FATAL_FAILURE(Apply(1 + random_() % 100));
+      ASSERT_NO_FATAL_FAILURE(Compare(absl::StrCat("after ", run_->head(), " random records")));
+      if (round == 1) ASSERT_NO_FATAL_FAILURE(Restart());
+    }
+  }
+
+  const SliceCase& case_;
+  std::unique_ptr<SliceRun> run_;
+  std::mt19937 random_{20261126};
+};
+
+void Register(const std::filesystem::path& file) {
+  const auto parsed = ParseCases(ReadFile(file).value(), file);
+  ICEPIE_CHECK(parsed.ok());
+  auto* const cases = new std::vector<SliceCase>(*parsed);  // for the tests' life
+  for (const SliceCase& each : *cases) {
+    testing::RegisterTest(file.stem().c_str(), each.name.c_str(), nullptr, nullptr, file.c_str(),
+                          each.line,
+                          [&each]() -> testing::Test* { return new SliceCaseTest(each); });
+  }
+}
+
+}  // namespace
+}  // namespace icepie::slices
+
+int main(int argc, char** argv) {
+  // Snapshots in memory: what waits for the disk is tested elsewhere.
+  if (access("/dev/shm", W_OK) == 0) setenv("TEST_TMPDIR", "/dev/shm/", /*overwrite=*/0);
+  const char* root = std::getenv("ICEPIE_SOURCE");
+  std::vector<std::filesystem::path> files;
+  const std::string data = absl::StrCat(root == nullptr ? "." : root, "/tests/slices/data");
+  for (const auto& entry : std::filesystem::directory_iterator(data)) {
+    if (entry.path().extension() == ".sql") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  for (const auto& file : files) icepie::slices::Register(file);
+  testing::InitGoogleMock(&argc, argv);
+  return RUN_ALL_TESTS();
+}

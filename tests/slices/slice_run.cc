@@ -1,0 +1,229 @@
+#include "tests/slices/slice_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/status.h"
+#include "slices/engine.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr int64_t kMicrosBetweenCommits = 1'000'000;
+
+std::string ReferenceTable(const std::string& slice) {
+  return absl::StrCat("memory.main.", QuoteIdentifier("reference_" + slice));
+}
+
+double ToleranceOf(const std::string& type) {
+  if (type == "DOUBLE") return 1e-9;
+  return type == "FLOAT" ? 1e-5 : 0;
+}
+
+bool SameCell(const Cell& a, const Cell& b, double tolerance) {
+  const double* x = std::get_if<double>(&a);
+  const double* y = std::get_if<double>(&b);
+  if (x == nullptr || y == nullptr) return a == b;
+  if (std::isnan(*x) || std::isnan(*y)) return std::isnan(*x) && std::isnan(*y);
+  return *x == *y || std::abs(*x - *y) <= tolerance * std::max(std::abs(*x), std::abs(*y));
+}
+
+std::string CellText(const Cell& cell) {
+  if (const auto* text = std::get_if<std::string>(&cell)) return *text;
+  if (const auto* number = std::get_if<double>(&cell)) return absl::StrCat(*number);
+  return "NULL";
+}
+
+std::string RowText(const CellRow& row) {
+  return absl::StrJoin(
+      row, " | ", [](std::string* out, const Cell& cell) { absl::StrAppend(out, CellText(cell)); });
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SliceRun>> SliceRun::Start(const std::string& yaml) {
+  std::unique_ptr<SliceRun> run(new SliceRun());
+  ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition, ParseDomain(yaml, "test.yaml"));
+  ICEPIE_ASSIGN_OR_RETURN(DomainPlan plan, PlanDomain(definition));
+  run->plan_ = std::make_shared<const DomainPlan>(std::move(plan));
+  EngineOptions options;
+  options.domain = definition.domain;
+  options.directory = run->directory_.path();
+  options.memory_bytes = int64_t{256} << 20;
+  ICEPIE_ASSIGN_OR_RETURN(run->instance_, OpenInstance(options, 1));
+  run->store_ = std::make_unique<SnapshotStore>(options.directory, 1);
+  ICEPIE_RETURN_IF_ERROR(run->store_->Prepare());
+  for (const SlicePlan& slice : run->plan_->slices) {
+    ICEPIE_RETURN_IF_ERROR(run->Open(slice.slice, ""));
+  }
+  return run;
+}
+
+absl::Status SliceRun::Open(const std::string& slice, const std::string& snapshot) {
+  ICEPIE_ASSIGN_OR_RETURN(generations_[slice],
+                          Generation::Open(*instance_, plan_, slice, 1, snapshot));
+  return ConnectUpstream(slice);
+}
+
+absl::Status SliceRun::ConnectUpstream(const std::string& slice) {
+  Generation& generation = *generations_.at(slice);
+  std::map<std::string, std::string> aliases;
+  for (const std::string& name : generation.plan().upstream) {
+    aliases[name] = generations_.at(name)->alias();
+  }
+  return generation.SetUpstream(aliases);
+}
+
+void SliceRun::Append(const std::string& source, const std::vector<std::string>& payloads) {
+  feed_.Append(plan_->definition.FindSource(source)->stream, payloads,
+               kMicrosBetweenCommits * (1 + feed_.head()));
+}
+
+absl::Status SliceRun::Apply(int64_t records_max) {
+  for (const SlicePlan& slice : plan_->slices) {
+    ICEPIE_RETURN_IF_ERROR(ApplyTo(*generations_.at(slice.slice), records_max));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SliceRun::ApplyTo(Generation& generation, int64_t records_max) {
+  const int64_t head = feed_.head();
+  if (!generation.incremental()) {
+    std::vector<std::string> upstream;
+    for (const std::string& name : generation.plan().upstream) {
+      upstream.push_back(generations_.at(name)->alias());
+    }
+    ICEPIE_RETURN_IF_ERROR(generation.BeginRecompute(upstream));
+    return generation.FinishRecompute(feed_, head, 1);
+  }
+  const std::set<std::string>& streams = generation.streams();
+  const auto reader = feed_.Open({streams.begin(), streams.end()}, generation.position(), head);
+  BatchDecoder decoder(generation.position(), streams);
+  while (generation.position() < head) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto piece, reader->Next());
+    ICEPIE_ASSIGN_OR_RETURN(const RecordBatch batch, decoder.Decode(*piece));
+    ICEPIE_RETURN_IF_ERROR(generation.Apply(batch, records_max));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SliceRun::Restart() {
+  for (const SlicePlan& slice : plan_->slices) {
+    ICEPIE_RETURN_IF_ERROR(RestartOne(slice.slice));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SliceRun::RestartOne(const std::string& slice) {
+  std::unique_ptr<Generation>& generation = generations_.at(slice);
+  ICEPIE_RETURN_IF_ERROR(generation->WritePosition());
+  const int64_t position = generation->position();
+  ICEPIE_ASSIGN_OR_RETURN(const SnapshotManifest saved,
+                          store_->Save(*instance_, generation->alias(), generation->served().info(),
+                                       /*rows_max=*/1000));
+  generation.reset();
+  ICEPIE_RETURN_IF_ERROR(Open(slice, store_->AbsolutePath(saved.path)));
+  if (generations_.at(slice)->position() == position) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat(slice, " came back at another position"));
+}
+
+absl::StatusOr<std::vector<int64_t>> SliceRun::FailedRecords(const std::string& slice) {
+  ICEPIE_ASSIGN_OR_RETURN(
+      const auto rows,
+      references_.at(slice).connection->QueryCells(
+          absl::StrCat("SELECT position FROM ", QuoteIdentifier(generations_.at(slice)->alias()),
+                       ".main.__quarantine WHERE code = 'SQL_ERROR' ORDER BY position")));
+  std::vector<int64_t> positions;
+  for (const CellRow& row : rows) positions.push_back(std::get<int64_t>(row[0]));
+  return positions;
+}
+
+// The slice's SQL over everything, as a table.
+absl::Status SliceRun::MakeReference(const std::string& slice) {
+  const SlicePlan& plan = *plan_->Find(slice);
+  Reference& reference = references_[slice];
+  if (reference.connection == nullptr) {
+    ICEPIE_ASSIGN_OR_RETURN(reference.connection, DuckConnection::Connect(*instance_));
+    for (const SourceUse& use : plan.sources) {
+      ICEPIE_ASSIGN_OR_RETURN(
+          reference.inputs[use.source],
+          SourceInput::Create(*reference.connection, *plan_->definition.FindSource(use.source),
+                              use.columns));
+    }
+  }
+  for (const std::string& upstream : plan.upstream) {
+    ICEPIE_RETURN_IF_ERROR(MakeReference(upstream));
+    ICEPIE_RETURN_IF_ERROR(reference.connection->Run(
+        absl::StrCat("CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(upstream), " AS FROM ",
+                     ReferenceTable(upstream))));
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<int64_t> failed, FailedRecords(slice));
+  for (auto& [name, input] : reference.inputs) {
+    const std::string& stream = plan_->definition.FindSource(name)->stream;
+    input->SetRecords(FeedSupply(feed_, stream, feed_.head()), failed);
+  }
+  return reference.connection->Run(absl::StrCat("CREATE OR REPLACE TABLE ", ReferenceTable(slice),
+                                                " AS ", plan_->definition.FindSlice(slice)->sql));
+}
+
+// All rows in an order of their own: the exact columns as text first, then the floating ones.
+absl::StatusOr<std::vector<CellRow>> SliceRun::SortedCells(const std::string& slice,
+                                                           const std::string& relation) {
+  std::vector<std::string> exact;
+  std::vector<std::string> real;
+  for (const OutputColumn& column : plan_->Find(slice)->columns) {
+    const std::string name = QuoteIdentifier(column.name);
+    ToleranceOf(column.type) > 0 ? real.push_back(name + "::DOUBLE")
+                                 : exact.push_back(name + "::VARCHAR");
+  }
+  exact.insert(exact.end(), real.begin(), real.end());
+  const std::string cells = absl::StrJoin(exact, ", ");
+  return references_.at(slice).connection->QueryCells(
+      absl::StrCat("SELECT ", cells, " FROM ", relation, " ORDER BY ", cells));
+}
+
+absl::StatusOr<std::string> SliceRun::Difference(const std::string& slice) {
+  ICEPIE_RETURN_IF_ERROR(MakeReference(slice));
+  const std::string relation =
+      absl::StrCat(QuoteIdentifier(generations_.at(slice)->alias()), ".main.__result");
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<CellRow> got, SortedCells(slice, relation));
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<CellRow> want,
+                          SortedCells(slice, ReferenceTable(slice)));
+  std::vector<double> tolerances;
+  for (const OutputColumn& column : plan_->Find(slice)->columns) {
+    if (ToleranceOf(column.type) > 0) tolerances.push_back(ToleranceOf(column.type));
+  }
+  tolerances.insert(tolerances.begin(), plan_->Find(slice)->columns.size() - tolerances.size(), 0);
+  for (size_t row = 0; row < std::max(got.size(), want.size()); ++row) {
+    const std::string ours = row < got.size() ? RowText(got[row]) : "no row";
+    const std::string theirs = row < want.size() ? RowText(want[row]) : "no row";
+    bool same = row < got.size() && row < want.size();
+    for (size_t i = 0; same && i < got[row].size(); ++i) {
+      same = SameCell(got[row][i], want[row][i], tolerances[i]);
+    }
+    if (!same) return absl::StrCat("slice has: ", ours, "\nSQL gives: ", theirs);
+  }
+  return "";
+}
+
+absl::StatusOr<std::vector<std::string>> SliceRun::Rows(const std::string& slice) {
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance_));
+  std::vector<std::string> cells;
+  for (const OutputColumn& column : plan_->Find(slice)->columns) {
+    cells.push_back(QuoteIdentifier(column.name) + "::VARCHAR");
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const auto rows,
+                          connection->QueryCells(absl::StrCat(
+                              "SELECT ", absl::StrJoin(cells, ", "), " FROM ",
+                              QuoteIdentifier(generations_.at(slice)->alias()), ".main.__result")));
+  std::vector<std::string> text;
+  for (const CellRow& row : rows) text.push_back(RowText(row));
+  std::sort(text.begin(), text.end());
+  return text;
+}
+
+}  // namespace icepie::slices

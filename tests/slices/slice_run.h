@@ -1,0 +1,77 @@
+// A domain's slices, applied as the live engine applies them but step by step, beside a reference:
+// the same SQL run once over all records.
+#ifndef ICEPIE_TESTS_SLICES_SLICE_RUN_H_
+#define ICEPIE_TESTS_SLICES_SLICE_RUN_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "slices/generation.h"
+#include "slices/snapshot_store.h"
+#include "tests/core/temp_directory.h"
+#include "tests/slices/memory_feed.h"
+
+namespace icepie::slices {
+
+class SliceRun {
+ public:
+  // Plans the domain file and opens an empty generation of each slice.
+  static absl::StatusOr<std::unique_ptr<SliceRun>> Start(const std::string& yaml);
+
+  const DomainPlan& plan() const { return *plan_; }
+  int64_t head() const { return feed_.head(); }
+
+  // Appends records to the source's stream, in one commit.
+  void Append(const std::string& source, const std::vector<std::string>& payloads);
+
+  // Brings every slice to the head, upstream first, in transactions of at most so many records.
+  absl::Status Apply(int64_t records_max);
+
+  // Saves a snapshot of every slice and opens it anew from there.
+  absl::Status Restart();
+
+  // What the slice has and its SQL over all records (less those quarantined in it) has not, or the
+  // other way round; "" when they agree. DOUBLE agrees to 1e-9, FLOAT to 1e-5, the rest exactly.
+  absl::StatusOr<std::string> Difference(const std::string& slice);
+
+  // The slice's rows as text, cells separated by " | ", sorted.
+  absl::StatusOr<std::vector<std::string>> Rows(const std::string& slice);
+
+  const Progress& progress(const std::string& slice) const {
+    return generations_.at(slice)->progress();
+  }
+
+ private:
+  SliceRun() = default;
+  absl::Status Open(const std::string& slice, const std::string& snapshot);
+  absl::Status ConnectUpstream(const std::string& slice);
+  absl::Status ApplyTo(Generation& generation, int64_t records_max);
+  absl::Status RestartOne(const std::string& slice);
+  absl::Status MakeReference(const std::string& slice);
+  absl::StatusOr<std::vector<int64_t>> FailedRecords(const std::string& slice);
+  absl::StatusOr<std::vector<CellRow>> SortedCells(const std::string& slice,
+                                                   const std::string& relation);
+
+  // The connection that runs one slice's SQL over everything.
+  struct Reference {
+    std::unique_ptr<DuckConnection> connection;
+    std::map<std::string, std::unique_ptr<SourceInput>> inputs;
+  };
+
+  TempDirectory directory_;
+  std::unique_ptr<SnapshotStore> store_;
+  std::unique_ptr<DuckDatabase> instance_;
+  std::shared_ptr<const DomainPlan> plan_;
+  MemoryFeed feed_;
+  std::map<std::string, std::unique_ptr<Generation>> generations_;
+  std::map<std::string, Reference> references_;
+};
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_TESTS_SLICES_SLICE_RUN_H_
