@@ -118,9 +118,18 @@ absl::Status WriteFileAtomically(const std::string& path, absl::string_view cont
 
 absl::Status MakeDirectories(const std::string& path) {
   std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) return ErrnoError(error.value(), absl::StrCat("create directory ", path));
-  return absl::OkStatus();
+  if (std::filesystem::is_directory(path, error)) return absl::OkStatus();
+  const std::filesystem::path full = std::filesystem::absolute(path).lexically_normal();
+  const std::filesystem::path name = full.has_filename() ? full : full.parent_path();
+  const std::string parent = name.parent_path().string();
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(parent));
+  if (::mkdir(name.c_str(), 0777) != 0 && errno != EEXIST) {
+    return ErrnoError(errno, absl::StrCat("create directory ", path));
+  }
+  if (!std::filesystem::is_directory(name, error)) {
+    return ErrnoError(ENOTDIR, absl::StrCat("create directory ", path));
+  }
+  return SyncDirectory(parent);
 }
 
 absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {

@@ -24,7 +24,7 @@ absl::Status SyncDirectory(const std::string& path);
 // fsync of a file that somebody else wrote.
 absl::Status SyncFile(const std::string& path);
 
-// Creates `path` and its parents; existing directories are fine.
+// Creates `path` and its parents, and makes the new names durable; existing directories are fine.
 absl::Status MakeDirectories(const std::string& path);
 
 // An error that names what was done to which file and errno's text; the code follows errno.

@@ -1,13 +1,9 @@
-// Each change of the disk that the write path makes fails once, in turn; and the power goes at any
-// moment. What was acknowledged is there afterwards. ICEPIE_POWER_LOSS_ROUNDS sets how often the
-// power goes (20 without it).
+// Each change of the disk that the write path makes fails once, in turn. What was acknowledged is
+// there afterwards.
 #include <gmock/gmock.h>
 
-#include <cstdlib>
-#include <random>
+#include <filesystem>
 
-#include "absl/time/clock.h"
-#include "core/base/file.h"
 #include "core/base/status.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/failing_file_system.h"
@@ -94,51 +90,6 @@ TEST_F(CoreFaultTest, EveryChangeOfTheDiskMayFail) {
   }
   EXPECT_GT(k, 50) << "so few changes: is the fault injected at all?";
   EXPECT_LT(k, 1000);
-}
-
-// Appends without waiting, so that the end comes in the middle of commits.
-TEST(PowerLossTest, WhatWasSyncedIsThereAfterIt) {
-  const char* rounds = std::getenv("ICEPIE_POWER_LOSS_ROUNDS");
-  const unsigned seed = std::random_device()();
-  SCOPED_TRACE("seed " + std::to_string(seed));
-  std::mt19937 random(seed);
-  const TempDirectory directory;
-  const std::string mark = directory.path() + "/high_water_mark";
-  std::atomic<int64_t> acknowledged{0};
-  for (int round = 0; round < (rounds != nullptr ? std::atoi(rounds) : 20); ++round) {
-    const auto file_system = std::make_shared<FailingFileSystem>();
-    const std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(file_system);
-    std::string old_mark;
-    {
-      auto core = Open(directory.path(), env.get());
-      ASSERT_TRUE(core.ok()) << core.status();
-      ASSERT_EQ((*core)->ReadOnlyCause(), "") << "round " << round;
-      ASSERT_TRUE((*core)->CreateStream("a", PayloadFormat::kJson).ok());
-      old_mark = *ReadFile(mark);
-      int64_t next = (*core)->GetStream("a")->end_offset;
-      ASSERT_GE(next, acknowledged.load());
-      const auto done = [&](const absl::StatusOr<AppendResult>& result) {
-        if (result.ok()) acknowledged = result->streams[0].end_offset;
-      };
-      // On a slow disk the power is gone before the first of the others is stored.
-      done((*core)->AppendAndWait(NumberedBatch("a", next++, 1)));
-      const int appends = 20 + static_cast<int>(random() % 200);
-      const int stop_at = static_cast<int>(random() % static_cast<unsigned>(appends));
-      for (int i = 0; i < appends; ++i) {
-        if (i == stop_at) file_system->Stop();
-        const auto count = static_cast<int64_t>(1 + random() % 20);
-        (*core)->Append(NumberedBatch("a", next, count), done);
-        next += count;
-      }
-    }
-    file_system->LosePower();
-    ASSERT_EQ(file_system->lost_errors(), 0);
-    // The mark is synced once a second only: an older one may be what is left.
-    if (round % 2 == 0) ASSERT_TRUE(WriteFileAtomically(mark, old_mark).ok());
-    ExpectWhole(directory.path(), acknowledged);
-    if (testing::Test::HasFailure()) return;
-  }
-  EXPECT_GT(acknowledged.load(), 0);
 }
 
 }  // namespace

@@ -1,17 +1,13 @@
-// RocksDB's file system with faults: the k-th change of the disk fails, or the power goes.
+// RocksDB's file system with faults: the k-th change of the disk fails.
 #ifndef ICEPIE_TESTS_CORE_FAILING_FILE_SYSTEM_H_
 #define ICEPIE_TESTS_CORE_FAILING_FILE_SYSTEM_H_
 
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -43,25 +39,6 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     return failed_what_;
   }
 
-  // From now on every change fails, as when the machine has stopped.
-  void Stop() { stopped_ = true; }
-
-  // What a power loss leaves: files end where they were synced last, and those whose directory was
-  // not synced after they were made are gone.
-  void LosePower() {
-    const MutexLock lock(mutex_);
-    for (const auto& [name, synced] : synced_bytes_) {
-      struct stat file {};
-      if (::stat(name.c_str(), &file) != 0) continue;
-      if (new_names_.count(name) > 0) {
-        ::unlink(name.c_str());
-      } else if (file.st_size > synced) {
-        if (::truncate(name.c_str(), synced) != 0) ++lost_errors_;
-      }
-    }
-  }
-  int lost_errors() const { return lost_errors_; }
-
   IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
                            std::unique_ptr<rocksdb::FSWritableFile>* file, Debug* debug) override {
     IOStatus status = Change("create", name);
@@ -69,33 +46,18 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     std::unique_ptr<rocksdb::FSWritableFile> inner;
     status = target()->NewWritableFile(name, options, &inner, debug);
     if (!status.ok()) return status;
-    {
-      const MutexLock lock(mutex_);
-      synced_bytes_[name] = 0;
-      new_names_.insert(name);
-    }
     *file = std::make_unique<File>(std::move(inner), name, this);
     return status;
   }
   IOStatus RenameFile(const std::string& from, const std::string& to, const IOOptions& options,
                       Debug* debug) override {
-    IOStatus status = Change("rename", to);
+    const IOStatus status = Change("rename", to);
     if (!status.ok()) return status;
-    status = target()->RenameFile(from, to, options, debug);
-    const MutexLock lock(mutex_);
-    if (const auto found = synced_bytes_.find(from); found != synced_bytes_.end()) {
-      synced_bytes_[to] = found->second;
-      synced_bytes_.erase(from);
-    }
-    new_names_.erase(from);  // which name a rename leaves is not simulated
-    return status;
+    return target()->RenameFile(from, to, options, debug);
   }
   IOStatus DeleteFile(const std::string& name, const IOOptions& options, Debug* debug) override {
     const IOStatus status = Change("delete", name);
     if (!status.ok()) return status;
-    const MutexLock lock(mutex_);
-    synced_bytes_.erase(name);
-    new_names_.erase(name);
     return target()->DeleteFile(name, options, debug);
   }
   IOStatus NewDirectory(const std::string& name, const IOOptions& options,
@@ -124,18 +86,14 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
       return FSWritableFileOwnerWrapper::Append(data, options, info, debug);
     }
     IOStatus Sync(const IOOptions& options, Debug* debug) override {
-      IOStatus status = owner_->Change("sync", name_);
+      const IOStatus status = owner_->Change("sync", name_);
       if (!status.ok()) return status;
-      status = FSWritableFileOwnerWrapper::Sync(options, debug);
-      if (status.ok()) owner_->Synced(name_);
-      return status;
+      return FSWritableFileOwnerWrapper::Sync(options, debug);
     }
     IOStatus Fsync(const IOOptions& options, Debug* debug) override {
-      IOStatus status = owner_->Change("fsync", name_);
+      const IOStatus status = owner_->Change("fsync", name_);
       if (!status.ok()) return status;
-      status = FSWritableFileOwnerWrapper::Fsync(options, debug);
-      if (status.ok()) owner_->Synced(name_);
-      return status;
+      return FSWritableFileOwnerWrapper::Fsync(options, debug);
     }
     IOStatus Truncate(uint64_t size, const IOOptions& options, Debug* debug) override {
       const IOStatus status = owner_->Change("truncate", name_);
@@ -155,19 +113,15 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
         : FSDirectoryWrapper(std::move(inner)), name_(std::move(name)), owner_(owner) {}
 
     IOStatus Fsync(const IOOptions& options, Debug* debug) override {
-      IOStatus status = owner_->Change("sync directory", name_);
+      const IOStatus status = owner_->Change("sync directory", name_);
       if (!status.ok()) return status;
-      status = FSDirectoryWrapper::Fsync(options, debug);
-      if (status.ok()) owner_->DirectorySynced();
-      return status;
+      return FSDirectoryWrapper::Fsync(options, debug);
     }
     IOStatus FsyncWithDirOptions(const IOOptions& options, Debug* debug,
                                  const rocksdb::DirFsyncOptions& how) override {
-      IOStatus status = owner_->Change("sync directory", name_);
+      const IOStatus status = owner_->Change("sync directory", name_);
       if (!status.ok()) return status;
-      status = FSDirectoryWrapper::FsyncWithDirOptions(options, debug, how);
-      if (status.ok()) owner_->DirectorySynced();
-      return status;
+      return FSDirectoryWrapper::FsyncWithDirOptions(options, debug, how);
     }
 
    private:
@@ -180,32 +134,17 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   }
 
   IOStatus Change(const char* what, const std::string& name) {
-    if (stopped_) return IOStatus::IOError("the machine has stopped");
     if (IsChatter(name)) return IOStatus::OK();
     if (++changes_ != fail_at_) return IOStatus::OK();
     const MutexLock lock(mutex_);
     failed_what_ = std::string(what) + " " + name.substr(name.rfind('/') + 1);
     return IOStatus::IOError("injected EIO: " + failed_what_);
   }
-  void Synced(const std::string& name) {
-    struct stat file {};
-    if (::stat(name.c_str(), &file) != 0) return;
-    const MutexLock lock(mutex_);
-    synced_bytes_[name] = file.st_size;
-  }
-  void DirectorySynced() {
-    const MutexLock lock(mutex_);
-    new_names_.clear();
-  }
 
   std::atomic<int64_t> changes_{0};
   std::atomic<int64_t> fail_at_{0};
-  std::atomic<bool> stopped_{false};
-  int lost_errors_ = 0;
   mutable Mutex mutex_;
   std::string failed_what_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, int64_t> synced_bytes_ ABSL_GUARDED_BY(mutex_);
-  std::set<std::string> new_names_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace icepie

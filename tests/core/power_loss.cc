@@ -1,0 +1,132 @@
+#include "tests/core/power_loss.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "core/base/check.h"
+
+namespace icepie {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kSmallBytes = 4096;
+
+std::atomic<PowerLoss*> the_machine{nullptr};
+
+std::string DescriptorPath(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+
+std::string ReadWhole(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace
+
+PowerLoss::PowerLoss(std::string root, std::string vault)
+    : root_(fs::canonical(root).string()), vault_(std::move(vault)) {
+  ICEPIE_CHECK(the_machine.exchange(this) == nullptr);
+}
+
+PowerLoss::~PowerLoss() { the_machine.store(nullptr); }
+
+void PowerLoss::Stop() {
+  const MutexLock lock(mutex_);
+  stopped_ = true;
+}
+
+std::optional<int> PowerLoss::OnSync(int fd) {
+  PowerLoss* const machine = the_machine.load();
+  if (machine == nullptr) return std::nullopt;
+  std::error_code error;
+  const std::string path = fs::read_symlink(DescriptorPath(fd), error).string();
+  if (path != machine->root_ && !absl::StartsWith(path, machine->root_ + "/")) return std::nullopt;
+  return machine->Sync(fd);
+}
+
+int PowerLoss::Sync(int fd) {
+  const MutexLock lock(mutex_);
+  struct stat file {};
+  if (stopped_ || ::fstat(fd, &file) != 0) {
+    errno = EIO;
+    return -1;
+  }
+  if (S_ISDIR(file.st_mode)) {
+    SyncDirectory(fs::read_symlink(DescriptorPath(fd)).string());
+  } else {
+    SyncFile(fd, file.st_ino, file.st_size);
+  }
+  return 0;
+}
+
+void PowerLoss::SyncFile(int fd, ino_t inode, int64_t bytes) {
+  // Fails when it is kept already, or has no name any more.
+  ::linkat(AT_FDCWD, DescriptorPath(fd).c_str(), AT_FDCWD, Kept(inode).c_str(), AT_SYMLINK_FOLLOW);
+  files_[inode] = {bytes, bytes <= kSmallBytes ? ReadWhole(DescriptorPath(fd)) : ""};
+}
+
+void PowerLoss::SyncDirectory(const std::string& path) {
+  Entries entries;
+  for (const auto& item : fs::directory_iterator(path)) {
+    struct stat file {};
+    if (::lstat(item.path().c_str(), &file) != 0) continue;  // removed in this moment
+    if (S_ISREG(file.st_mode)) ::link(item.path().c_str(), Kept(file.st_ino).c_str());
+    entries[item.path().filename().string()] = {S_ISDIR(file.st_mode), file.st_ino};
+  }
+  directories_[path] = std::move(entries);
+}
+
+void PowerLoss::RestoreFile(const std::string& path, ino_t inode) {
+  if (::link(Kept(inode).c_str(), path.c_str()) != 0) return;  // a socket
+  const Synced& synced = files_[inode];
+  ICEPIE_CHECK(::truncate(path.c_str(), synced.bytes) == 0);
+  if (synced.content.empty()) return;
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  file << synced.content;
+}
+
+void PowerLoss::Restore(const std::string& directory) {
+  for (const auto& item : fs::directory_iterator(directory)) {
+    const auto kept = directories_[directory].find(item.path().filename().string());
+    const bool stays =
+        item.is_directory() && kept != directories_[directory].end() && kept->second.is_directory;
+    if (!stays) fs::remove_all(item.path());
+  }
+  for (const auto& [name, entry] : directories_[directory]) {
+    const std::string path = directory + "/" + name;
+    if (entry.is_directory) {
+      fs::create_directory(path);
+      Restore(path);
+    } else {
+      RestoreFile(path, entry.inode);
+    }
+  }
+}
+
+void PowerLoss::Lose() {
+  const MutexLock lock(mutex_);
+  Restore(root_);
+  stopped_ = false;
+}
+
+}  // namespace icepie
+
+extern "C" int fsync(int fd) {
+  const std::optional<int> done = icepie::PowerLoss::OnSync(fd);
+  return done ? *done : static_cast<int>(::syscall(SYS_fsync, fd));
+}
+
+extern "C" int fdatasync(int fd) {
+  const std::optional<int> done = icepie::PowerLoss::OnSync(fd);
+  return done ? *done : static_cast<int>(::syscall(SYS_fdatasync, fd));
+}

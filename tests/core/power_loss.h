@@ -1,0 +1,67 @@
+// A machine that loses its power: a directory goes back to what was synced. A program that links
+// this has its own fsync and fdatasync, which also RocksDB calls.
+//
+// What is durable: a file's bytes at its last sync, a directory's entries at its last sync (without
+// one: none). So new names, renames and removals whose directory was not synced are undone, more
+// strictly than most file systems do it.
+#ifndef ICEPIE_TESTS_CORE_POWER_LOSS_H_
+#define ICEPIE_TESTS_CORE_POWER_LOSS_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "core/base/mutex.h"
+
+namespace icepie {
+
+// Threads: any. One object at a time in a program.
+class PowerLoss {
+ public:
+  // `root` exists and is durable itself. `vault` is an empty directory on the same file system; it
+  // keeps what was synced.
+  PowerLoss(std::string root, std::string vault);
+  ~PowerLoss();
+  PowerLoss(const PowerLoss&) = delete;
+  PowerLoss& operator=(const PowerLoss&) = delete;
+
+  // From now on every sync fails and nothing becomes durable any more.
+  void Stop();
+  // Makes `root` what the disk holds. Nobody has files in it open. Syncs work again.
+  void Lose();
+
+  // For fsync: its result, or nullopt when the descriptor is not under `root`.
+  static std::optional<int> OnSync(int fd);
+
+ private:
+  struct Synced {
+    int64_t bytes = 0;
+    std::string content;  // of small files, which may be overwritten in place; else empty
+  };
+  struct Entry {
+    bool is_directory = false;
+    ino_t inode = 0;
+  };
+  using Entries = std::map<std::string, Entry>;
+
+  int Sync(int fd);
+  void SyncFile(int fd, ino_t inode, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SyncDirectory(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Restore(const std::string& directory) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RestoreFile(const std::string& path, ino_t inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string Kept(ino_t inode) const { return vault_ + "/" + std::to_string(inode); }
+
+  const std::string root_;
+  const std::string vault_;
+  Mutex mutex_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<ino_t, Synced> files_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Entries> directories_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace icepie
+
+#endif  // ICEPIE_TESTS_CORE_POWER_LOSS_H_

@@ -1,0 +1,146 @@
+// The power goes at any moment: whatever was not synced is lost, names and renames too. What was
+// acknowledged is there afterwards, sealed or not, and so is every checkpoint that somebody saw.
+// ICEPIE_POWER_LOSS_ROUNDS sets how often (20 without it).
+#include "tests/core/power_loss.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+#include "core/base/file.h"
+#include "core/verification.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie {
+namespace {
+
+class PowerLossTest : public testing::Test {
+ protected:
+  PowerLossTest() : root_(directory_.path() + "/root"), vault_(directory_.path() + "/vault") {
+    std::filesystem::create_directory(root_);
+    std::filesystem::create_directory(vault_);
+    machine_.emplace(root_, vault_);
+  }
+
+  std::string core_path() const { return root_ + "/data/core"; }
+
+  std::unique_ptr<Core> Open() const { return OpenCore(core_path(), SmallSegments()); }
+
+  // Appends without waiting, so that the end comes in the middle of commits and sealings.
+  void AppendAndStop() {
+    const std::unique_ptr<Core> core = Open();
+    ASSERT_EQ(core->ReadOnlyCause(), "");
+    ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+    int64_t next = core->GetStream("a")->end_offset;
+    ASSERT_GE(next, acknowledged_.load());
+    const auto done = [this](const absl::StatusOr<AppendResult>& result) {
+      if (result.ok()) acknowledged_ = result->streams[0].end_offset;
+    };
+    done(core->AppendAndWait(NumberedBatch("a", next++, 1)));
+    const auto seen = core->proofs()->GetCheckpoint(0, absl::ZeroDuration());
+    ASSERT_TRUE(seen.ok()) << seen.status();
+    ASSERT_GE(seen->checkpoint.size, seen_size_);
+    seen_size_ = seen->checkpoint.size;
+    const int appends = 20 + static_cast<int>(random_() % 200);
+    const int stop_at = static_cast<int>(random_() % static_cast<unsigned>(appends));
+    for (int i = 0; i < appends; ++i) {
+      if (i == stop_at) machine_->Stop();
+      const auto count = static_cast<int64_t>(1 + random_() % 20);
+      core->Append(NumberedBatch("a", next, count), done);
+      next += count;
+    }
+  }
+
+  void ExpectWhole() {
+    {
+      const std::unique_ptr<Core> core = Open();
+      ASSERT_EQ(core->ReadOnlyCause(), "");
+      const std::vector<ReadRecord> records = ReadAll(*core, {"a"});
+      ASSERT_GE(static_cast<int64_t>(records.size()), acknowledged_.load());
+      for (size_t i = 0; i < records.size(); ++i) {
+        ASSERT_EQ(records[i].offset, static_cast<int64_t>(i));
+        ASSERT_EQ(records[i].payload, "{\"n\":" + std::to_string(i) + "}");
+      }
+      key_ = core->proofs()->verifier_key();
+      segments_ = core->Storage().segment_count;
+    }
+    const auto report = VerifyDirectory(core_path(), "", [](int64_t, int64_t, int64_t) {});
+    ASSERT_TRUE(report.ok()) << report.status();
+    EXPECT_TRUE(report->ok()) << report->findings.front().what;
+  }
+
+  const TempDirectory directory_;
+  const std::string root_;
+  const std::string vault_;
+  std::optional<PowerLoss> machine_;
+  std::mt19937 random_;
+  std::atomic<int64_t> acknowledged_{0};
+  int64_t seen_size_ = 0;
+  int64_t segments_ = 0;
+  std::string key_;
+};
+
+TEST_F(PowerLossTest, WhatWasSyncedIsThereAfterIt) {
+  const char* rounds = std::getenv("ICEPIE_POWER_LOSS_ROUNDS");
+  const unsigned seed = std::random_device()();
+  std::printf("seed %u\n", seed);
+  random_.seed(seed);
+  std::string first_key;
+  for (int round = 0; round < (rounds != nullptr ? std::atoi(rounds) : 20); ++round) {
+    SCOPED_TRACE("round " + std::to_string(round));
+    AppendAndStop();
+    machine_->Lose();
+    if (acknowledged_ > 0) ExpectWhole();
+    if (HasFailure()) return;
+    if (first_key.empty()) first_key = key_;
+    EXPECT_EQ(key_, first_key);
+  }
+  EXPECT_GT(acknowledged_.load(), 0);
+  EXPECT_GT(segments_, 0) << "nothing was ever sealed";
+}
+
+// The very first acknowledged record: its directories are new as well.
+TEST_F(PowerLossTest, ANewDataDirectoryIsNotLostWithItsFirstRecords) {
+  {
+    const std::unique_ptr<Core> core = Open();
+    ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+    const auto appended = core->AppendAndWait(NumberedBatch("a", 0, 3));
+    ASSERT_TRUE(appended.ok()) << appended.status();
+    acknowledged_ = 3;
+    machine_->Stop();
+  }
+  machine_->Lose();
+  ExpectWhole();
+}
+
+TEST_F(PowerLossTest, AFileIsTheOldOrTheNewOne) {
+  const std::string path = root_ + "/file";
+  ASSERT_TRUE(WriteFileAtomically(path, "old").ok());
+  machine_->Lose();
+  EXPECT_EQ(*ReadFile(path), "old");
+  machine_->Stop();
+  EXPECT_FALSE(WriteFileAtomically(path, "new").ok());
+  machine_->Lose();
+  EXPECT_EQ(*ReadFile(path), "old");
+  ASSERT_TRUE(WriteFileAtomically(path, "new").ok());
+  machine_->Lose();
+  EXPECT_EQ(*ReadFile(path), "new");
+}
+
+// The simulation itself: a rename without a sync of the directory is undone.
+TEST_F(PowerLossTest, WhatWasNotSyncedIsLost) {
+  const std::string path = root_ + "/file";
+  ASSERT_TRUE(WriteFileAtomically(path, "old").ok());
+  std::filesystem::rename(path, root_ + "/renamed");
+  std::filesystem::create_directory(root_ + "/new");
+  machine_->Lose();
+  EXPECT_EQ(*ReadFile(path), "old");
+  EXPECT_FALSE(std::filesystem::exists(root_ + "/renamed"));
+  EXPECT_FALSE(std::filesystem::exists(root_ + "/new"));
+}
+
+}  // namespace
+}  // namespace icepie
