@@ -36,6 +36,7 @@ CheckpointSigner::CheckpointSigner(const Parts& parts, std::string directory, Si
       directory_(std::move(directory)),
       key_(std::move(state.key)),
       interval_(interval),
+      mark_(std::move(state.mark)),
       last_(std::move(state.last)) {
   if (!state.damage.empty()) {
     damage_ = Damage(state.damage);
@@ -155,12 +156,14 @@ absl::Status CheckpointSigner::SignUpTo(int64_t target) {
     }
   }
   while (edge_->size() < target) {
-    const int64_t next = std::min(target, edge_->size() + kSignRecords);
+    int64_t next = std::min(target, edge_->size() + kSignRecords);
+    if (mark_ && mark_->position > edge_->size()) next = std::min(next, mark_->position);
     ICEPIE_RETURN_IF_ERROR(Grow(next));
     {
       const MutexLock lock(mutex_);
       if (stopping_) return absl::OkStatus();
     }
+    ICEPIE_RETURN_IF_ERROR(CompareMark());
     ICEPIE_RETURN_IF_ERROR(Sign());
   }
   return absl::OkStatus();
@@ -186,12 +189,36 @@ absl::Status CheckpointSigner::Grow(int64_t target) {
   return absl::OkStatus();
 }
 
+absl::Status CheckpointSigner::CompareMark() {
+  if (!mark_ || !mark_->root) return absl::OkStatus();
+  const int64_t position = mark_->position;
+  if (position > edge_->size()) return absl::OkStatus();
+  Digest root = edge_->Root();
+  if (position < edge_->size()) {  // signed before
+    TiledNodes nodes(TreeReader(*parts_.store));
+    ICEPIE_ASSIGN_OR_RETURN(root, RootOf(position, nodes));
+  }
+  if (root != *mark_->root) {
+    return Damage(absl::StrCat("the first ", position,
+                               " records do not lead to the root that the high-water mark had for "
+                               "them at the start: other records were acknowledged"));
+  }
+  mark_.reset();
+  return absl::OkStatus();
+}
+
+void CheckpointSigner::Reached(WriteStep step) const {
+  if (parts_.on_step) parts_.on_step(step);
+}
+
 absl::Status CheckpointSigner::Sign() {
+  Reached(WriteStep::kHashed);
   SignedCheckpoint next;
   next.checkpoint = {key_->verifier().name(), edge_->size(), edge_->Root()};
   ICEPIE_ASSIGN_OR_RETURN(next.note, key_->Sign(EncodeCheckpoint(next.checkpoint)));
   // Nobody sees a signature that a restart would not know of.
   ICEPIE_RETURN_IF_ERROR(SaveCheckpoint(directory_, next.note));
+  Reached(WriteStep::kSigned);
   const MutexLock lock(mutex_);
   last_ = std::move(next);
   sign_time_ = absl::Now();

@@ -5,6 +5,7 @@
 #define ICEPIE_CORE_CHECKPOINT_SIGNER_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -15,6 +16,7 @@
 #include "core/base/mutex.h"
 #include "core/block_reader.h"
 #include "core/committed_head.h"
+#include "core/core.h"
 #include "core/log_store.h"
 #include "core/merkle/merkle_tree.h"
 #include "core/proofs.h"
@@ -34,6 +36,7 @@ class CheckpointSigner {
     const StreamRegistry* streams = nullptr;
     const CommittedHead* head = nullptr;
     const ReadOnlyGuard* guard = nullptr;
+    std::function<void(WriteStep)> on_step = nullptr;
 
     BlockSources records() const { return {store, segments, streams}; }
   };
@@ -58,7 +61,9 @@ class CheckpointSigner {
   void Pace(absl::Duration work_time);
   absl::Status SignUpTo(int64_t target);
   absl::Status Grow(int64_t target);
+  absl::Status CompareMark();
   absl::Status Sign();
+  void Reached(WriteStep step) const;
 
   const Parts parts_;
   const std::string directory_;
@@ -66,6 +71,7 @@ class CheckpointSigner {
   const absl::Duration interval_;
   // The thread's own: the tree over the records that were hashed again.
   std::optional<CompactRange> edge_;
+  std::optional<HighWater> mark_;  // until it is compared
 
   mutable Mutex mutex_;
   CondVar changed_;

@@ -43,13 +43,15 @@ class CoreImpl final : public Core {
     if (!recovered.read_only_cause.empty()) guard_.Trip(recovered.read_only_cause);
     if (options_.merkle_tree) {
       proofs_ = std::make_unique<CoreProofs>(
-          CheckpointSigner::Parts{store_.get(), segments_.get(), streams_.get(), &head_, &guard_},
+          CheckpointSigner::Parts{store_.get(), segments_.get(), streams_.get(), &head_, &guard_,
+                                  options_.on_write_step},
           options_.directory, std::move(signing), options_.checkpoint_interval);
     }
     if (!recovered.read_only_cause.empty()) return;
     sequencer_ = std::make_unique<Sequencer>(
         Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
-                         options_.merkle_tree ? &tree_ : nullptr, space_.get(), requests_.get()},
+                         options_.merkle_tree ? &tree_ : nullptr, space_.get(), requests_.get(),
+                         options_.on_write_step},
         options_.queue_bytes_max, recovered.last_ingest_time_us);
     if (!options_.sealing.enabled) return;
     sealer_ = std::make_unique<Sealer>(
@@ -269,6 +271,9 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
   ICEPIE_RETURN_IF_ERROR(CheckOptions(options));
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory));
   ICEPIE_ASSIGN_OR_RETURN(std::unique_ptr<DataLock> lock, DataLock::Acquire(options.directory));
+  // An opening that ended before may have made them without getting so far.
+  ICEPIE_RETURN_IF_ERROR(SyncDirectory(absl::StrCat(options.directory, "/..")));
+  ICEPIE_RETURN_IF_ERROR(SyncDirectory(options.directory));
   auto space = std::make_unique<DiskSpace>(DiskSpace::Options{
       options.directory, options.free_bytes_min, options.ballast_bytes, options.free_bytes});
   space->Update();  // opening needs room too: a full disk gives the ballast back first
@@ -276,6 +281,7 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
   SigningState signing;
   if (options.merkle_tree) {
     ICEPIE_ASSIGN_OR_RETURN(signing, OpenSigning(options, recovered));
+    signing.mark = recovered.found_mark;
   }
   return std::make_unique<CoreImpl>(options, std::move(lock), std::move(space),
                                     std::move(recovered), std::move(signing));

@@ -103,6 +103,16 @@ struct DiskState {
 // Where the sealer is; for tests that fail or end it there.
 enum class SealStep { kBegin, kFilled, kSynced, kRenamed, kDirectorySynced, kRegistered };
 
+// Where a commit or a signature is; for tests that end the process there.
+enum class WriteStep {
+  kPlanned,    // positions are given, nothing is written
+  kLogSynced,  // the records are on disk
+  kMarked,     // the high-water mark has them; nobody was answered
+  kAnswered,
+  kHashed,  // a checkpoint's records are hashed again, nothing is signed
+  kSigned,  // the checkpoint is on disk, nobody has seen it
+};
+
 // When the oldest blocks of the log become a segment file (core/sealer.h).
 struct SealingOptions {
   bool enabled = true;
@@ -136,6 +146,7 @@ struct CoreOptions {
   bool merkle_tree =
       true;  // false measures what the tree costs; the next opening with it builds it
   SealingOptions sealing;
+  std::function<void(WriteStep)> on_write_step;
 };
 
 // A segment file, for readers outside this process.

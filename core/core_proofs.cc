@@ -101,7 +101,7 @@ absl::StatusOr<ConsistencyAnswer> CoreProofs::ProveConsistency(int64_t old_size,
 absl::StatusOr<std::unique_ptr<Verification>> CoreProofs::StartVerification(
     const std::string& older_note) {
   if (parts_.store == nullptr) return parts_.guard->Check();
-  VerificationTask task{parts_.records(), 0, {}, "there is no signed checkpoint", {}};
+  VerificationTask task{parts_.records(), 0, {}, "there is no signed checkpoint", {}, {}};
   if (!older_note.empty()) {
     ICEPIE_ASSIGN_OR_RETURN(const VerifierKey key, VerifierKey::Parse(verifier_key()));
     ICEPIE_ASSIGN_OR_RETURN(task.older, OpenCheckpoint(older_note, key));

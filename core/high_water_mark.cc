@@ -4,7 +4,6 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <optional>
 
@@ -19,57 +18,66 @@ namespace icepie {
 namespace {
 
 constexpr absl::string_view kMagic = "IPHW";
-constexpr uint32_t kFormatVersion = 1;
-constexpr size_t kCoveredBytes = 16;  // magic, version, position
-constexpr size_t kSlotBytes = kCoveredBytes + 8;
+constexpr uint32_t kWithoutRoot = 1;  // format versions
+constexpr uint32_t kWithRoot = 2;
+constexpr size_t kPositionEnd = 16;  // magic, version, position
+constexpr size_t kRootEnd = kPositionEnd + 32;
 constexpr size_t kSlotDistance = 512;  // a disk sector: a torn write damages one slot only
 
-std::string EncodeSlot(int64_t position) {
+std::string EncodeSlot(const HighWater& value) {
   std::string slot(kMagic);
-  PutLittleEndian(slot, kFormatVersion);
-  PutLittleEndian(slot, position);
+  PutLittleEndian(slot, value.root ? kWithRoot : kWithoutRoot);
+  PutLittleEndian(slot, value.position);
+  if (value.root) slot.append(value.root->data(), value.root->size());
   PutLittleEndian(slot, static_cast<uint64_t>(XXH3_64bits(slot.data(), slot.size())));
   return slot;
 }
 
-std::optional<int64_t> DecodeSlot(absl::string_view file, size_t start) {
-  if (file.size() < start + kSlotBytes) return std::nullopt;
-  const absl::string_view slot = file.substr(start, kSlotBytes);
+std::optional<HighWater> DecodeSlot(absl::string_view file, size_t start) {
+  if (file.size() < start + kPositionEnd) return std::nullopt;
+  const absl::string_view slot = file.substr(start, kSlotDistance);
   if (slot.substr(0, kMagic.size()) != kMagic) return std::nullopt;
-  if (GetLittleEndian<uint32_t>(slot.data() + 4) != kFormatVersion) return std::nullopt;
-  if (GetLittleEndian<uint64_t>(slot.data() + kCoveredBytes) !=
-      XXH3_64bits(slot.data(), kCoveredBytes)) {
+  const auto version = GetLittleEndian<uint32_t>(slot.data() + 4);
+  if (version != kWithoutRoot && version != kWithRoot) return std::nullopt;
+  const size_t covered = version == kWithRoot ? kRootEnd : kPositionEnd;
+  if (slot.size() < covered + sizeof(uint64_t) ||
+      GetLittleEndian<uint64_t>(slot.data() + covered) != XXH3_64bits(slot.data(), covered)) {
     return std::nullopt;
   }
-  return GetLittleEndian<int64_t>(slot.data() + 8);
+  HighWater value;
+  value.position = GetLittleEndian<int64_t>(slot.data() + 8);
+  if (version == kWithRoot) value.root = DigestFrom(slot.substr(kPositionEnd, 32));
+  return value;
 }
 
-std::string NewFile(int64_t position) {
-  std::string file = EncodeSlot(position);
-  file.resize(kSlotDistance, '\0');
-  return file + EncodeSlot(position);
+// Both slots are as long as the longer form, so that later writes change no length.
+std::string NewFile(const HighWater& value) {
+  std::string slot = EncodeSlot(value);
+  slot.resize(kSlotDistance, '\0');
+  return slot + slot.substr(0, kRootEnd + sizeof(uint64_t));
 }
 
 }  // namespace
 
-absl::StatusOr<int64_t> HighWaterMark::Read(const std::string& path) {
+absl::StatusOr<HighWater> HighWaterMark::Read(const std::string& path) {
   ICEPIE_ASSIGN_OR_RETURN(const std::string file, ReadFile(path));
-  const std::optional<int64_t> first = DecodeSlot(file, 0);
-  const std::optional<int64_t> second = DecodeSlot(file, kSlotDistance);
+  const std::optional<HighWater> first = DecodeSlot(file, 0);
+  const std::optional<HighWater> second = DecodeSlot(file, kSlotDistance);
   if (!first && !second) {
     return absl::DataLossError(absl::StrCat("high-water mark ", path, " is damaged"));
   }
-  return std::max(first.value_or(0), second.value_or(0));
+  if (!first || !second) return first ? *first : *second;
+  return first->position >= second->position ? *first : *second;
 }
 
-absl::Status HighWaterMark::Reset(const std::string& path, int64_t position) {
-  return WriteFileAtomically(path, NewFile(position));
+absl::Status HighWaterMark::Reset(const std::string& path, const HighWater& value) {
+  return WriteFileAtomically(path, NewFile(value));
 }
 
 absl::StatusOr<std::unique_ptr<HighWaterMark>> HighWaterMark::Open(const std::string& path,
-                                                                   int64_t position) {
+                                                                   const HighWater& value) {
   if (::access(path.c_str(), F_OK) != 0) {
-    ICEPIE_RETURN_IF_ERROR(WriteFileAtomically(path, NewFile(position)));
+    ICEPIE_RETURN_IF_ERROR(WriteFileAtomically(path, NewFile(value)));
   }
   const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0) return ErrnoError(errno, absl::StrCat("open ", path));
@@ -78,8 +86,8 @@ absl::StatusOr<std::unique_ptr<HighWaterMark>> HighWaterMark::Open(const std::st
 
 HighWaterMark::~HighWaterMark() { ::close(fd_); }
 
-absl::Status HighWaterMark::Write(int64_t position) {
-  const std::string slot = EncodeSlot(position);
+absl::Status HighWaterMark::Write(const HighWater& value) {
+  const std::string slot = EncodeSlot(value);
   const auto place = static_cast<off_t>(kSlotDistance * (writes_++ % 2));
   if (::pwrite(fd_, slot.data(), slot.size(), place) != static_cast<ssize_t>(slot.size())) {
     return ErrnoError(errno, absl::StrCat("write ", path_));

@@ -1,38 +1,45 @@
-// How many records were ever acknowledged, kept outside RocksDB. RocksDB's recovery can lose synced
-// records without an error (a flipped bit at the end of the write-ahead log, a deleted log file);
-// the mark notices it.
+// How many records were ever acknowledged, and the root of the Merkle tree over them, kept outside
+// RocksDB. RocksDB's recovery can lose synced records without an error (a flipped bit at the end of
+// the write-ahead log, a deleted log file); the mark notices it, and also a log with other records.
 #ifndef ICEPIE_CORE_HIGH_WATER_MARK_H_
 #define ICEPIE_CORE_HIGH_WATER_MARK_H_
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/merkle/sha256.h"
 
 namespace icepie {
+
+struct HighWater {
+  int64_t position = 0;
+  std::optional<Digest> root;  // over the records below it; nullopt: the core kept no tree
+};
 
 // Threads: one at a time.
 // Errors: the operating system's, with the path.
 class HighWaterMark {
  public:
-  // The position in the file `path`. NOT_FOUND when there is no file, DATA_LOSS when it is not
-  // readable as a mark.
-  static absl::StatusOr<int64_t> Read(const std::string& path);
+  // What the file `path` says. NOT_FOUND when there is no file, DATA_LOSS when it is not readable
+  // as a mark.
+  static absl::StatusOr<HighWater> Read(const std::string& path);
 
   // Makes the mark anew, whatever it was.
-  static absl::Status Reset(const std::string& path, int64_t position);
+  static absl::Status Reset(const std::string& path, const HighWater& value);
 
-  // Opens the mark for writing, creating it with `position` when there is none.
+  // Opens the mark for writing, creating it with `value` when there is none.
   static absl::StatusOr<std::unique_ptr<HighWaterMark>> Open(const std::string& path,
-                                                             int64_t position);
+                                                             const HighWater& value);
   ~HighWaterMark();
   HighWaterMark(const HighWaterMark&) = delete;
   HighWaterMark& operator=(const HighWaterMark&) = delete;
 
   // Writes without a sync: survives the end of the process, not of the machine.
-  absl::Status Write(int64_t position);
+  absl::Status Write(const HighWater& value);
 
   // Makes the last Write durable.
   absl::Status Sync();

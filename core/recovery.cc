@@ -86,16 +86,16 @@ RecoveredCore Salvage(const Paths& paths, const std::string& cause) {
   return core;
 }
 
-std::string CauseOfMark(const absl::StatusOr<int64_t>& mark, const Paths& paths, int64_t head) {
+std::string CauseOfMark(const absl::StatusOr<HighWater>& mark, const Paths& paths, int64_t head) {
   if (absl::IsNotFound(mark.status())) {
     if (head == 0) return "";
     return absl::StrCat("the core has ", head, " records but its high-water mark ", paths.mark,
                         " is missing, so a loss would not be noticed", kRemedy);
   }
   if (!mark.ok()) return absl::StrCat(mark.status().message(), kRemedy);
-  if (*mark <= head) return "";
-  return absl::StrCat("the core has ", head, " records but ", *mark,
-                      " were acknowledged: the last ", *mark - head, " are lost", kRemedy);
+  if (mark->position <= head) return "";
+  return absl::StrCat("the core has ", head, " records but ", mark->position,
+                      " were acknowledged: the last ", mark->position - head, " are lost", kRemedy);
 }
 
 // Why the requests cannot be understood; empty when they can.
@@ -133,17 +133,23 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
         absl::StrCat(paths.log, " has a Merkle tree, which must not fall behind; keep it on"));
   }
   ICEPIE_ASSIGN_OR_RETURN(core.requests, RequestLog::Load(*core.store));
-  ICEPIE_ASSIGN_OR_RETURN(core.mark, HighWaterMark::Open(paths.mark, core.head));
+  HighWater value{core.head, std::nullopt};
+  if (with_tree) value.root = core.tree.Root();
+  ICEPIE_ASSIGN_OR_RETURN(core.mark, HighWaterMark::Open(paths.mark, value));
   ICEPIE_RETURN_IF_ERROR(core.segments->RemoveLeftovers(core.head));
-  // After a crash the mark may lag behind the log.
-  ICEPIE_RETURN_IF_ERROR(core.mark->Write(core.head));
+  // After a crash the mark may lag behind the log. What it says of the same records stays until the
+  // first signature has compared it.
+  const absl::StatusOr<HighWater> found = HighWaterMark::Read(paths.mark);
+  if (!found.ok() || found->position < core.head || found->root.has_value() != with_tree) {
+    ICEPIE_RETURN_IF_ERROR(core.mark->Write(value));
+  }
   ICEPIE_RETURN_IF_ERROR(core.mark->Sync());
   return core;
 }
 
 // Looks, and opens for writing only what is whole.
 absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree) {
-  const absl::StatusOr<int64_t> mark = HighWaterMark::Read(paths.mark);
+  const absl::StatusOr<HighWater> mark = HighWaterMark::Read(paths.mark);
   if (!LogStore::Exists(paths.log)) {
     const std::string cause = CauseOfMark(mark, paths, 0);
     if (!cause.empty()) return Salvage(paths, cause);
@@ -175,13 +181,15 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree) {
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfRequests(*seen));
   if (!seen->read_only_cause.empty()) return seen;
   seen->store.reset();
-  return OpenForWriting(paths, with_tree);
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenForWriting(paths, with_tree));
+  if (mark.ok()) core.found_mark = *mark;
+  return core;
 }
 
 // The operator knows what is lost and goes on without it.
 absl::StatusOr<RecoveredCore> AcceptLoss(const Paths& paths, bool with_tree, int64_t head,
                                          const std::string& cause) {
-  ICEPIE_RETURN_IF_ERROR(HighWaterMark::Reset(paths.mark, head));
+  ICEPIE_RETURN_IF_ERROR(HighWaterMark::Reset(paths.mark, {head, std::nullopt}));
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core,
                           OpenForWriting(paths, with_tree, LogStore::Mode::kReadWriteAfterLoss));
   if (core.head != head) {

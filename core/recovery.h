@@ -23,6 +23,7 @@ struct RecoveredCore {
   std::unique_ptr<StreamRegistry> streams;
   std::unique_ptr<RequestLog> requests;  // nullptr when read-only
   std::unique_ptr<HighWaterMark> mark;   // nullptr when read-only
+  std::optional<HighWater> found_mark;   // what it said before this start
   int64_t head = 0;
   TileWriter tree;  // empty when read-only or not wanted
   int64_t last_ingest_time_us = 0;

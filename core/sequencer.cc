@@ -137,6 +137,11 @@ void Sequencer::Commit(std::vector<PreparedAppend> appends) {
     queue_bytes_ -= bytes;
   }
   group.Answer(status);
+  Reached(WriteStep::kAnswered);
+}
+
+void Sequencer::Reached(WriteStep step) const {
+  if (parts_.on_step) parts_.on_step(step);
 }
 
 void Sequencer::LookAtDisk() {
@@ -152,20 +157,28 @@ absl::Status Sequencer::Write(const std::vector<LogEntry>& entries) {
   return parts_.store->Commit(entries, tree, requests);
 }
 
+HighWater Sequencer::HighWaterAt(int64_t position) const {
+  return {position,
+          parts_.tree == nullptr ? std::nullopt : std::optional<Digest>(parts_.tree->Root())};
+}
+
 absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_position) {
   if (entries.empty()) return absl::OkStatus();
+  Reached(WriteStep::kPlanned);
   if (const absl::Status status = Write(entries); !status.ok()) {
     // Never retried on the same file: after a failed sync the kernel may call lost pages clean.
     parts_.guard->Trip(absl::StrCat("writing records to disk failed (", status.message(),
                                     "); check the disk, then restart the daemon"));
     return SyncFailed(status);
   }
+  Reached(WriteStep::kLogSynced);
   mark_is_synced_ = false;
-  if (const absl::Status status = parts_.mark->Write(end_position); !status.ok()) {
+  if (const absl::Status status = parts_.mark->Write(HighWaterAt(end_position)); !status.ok()) {
     // These records are safe; without the mark a later loss would go unnoticed.
     parts_.guard->Trip(absl::StrCat("the high-water mark cannot be written (", status.message(),
                                     "); check the disk, then restart the daemon"));
   }
+  Reached(WriteStep::kMarked);
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "core/committed_head.h"
+#include "core/core.h"
 #include "core/disk_space.h"
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
@@ -34,6 +36,7 @@ class Sequencer {
     TileWriter* tree = nullptr;  // as large as the head; nullptr: no tree is kept
     DiskSpace* space = nullptr;
     RequestLog* requests = nullptr;
+    std::function<void(WriteStep)> on_step = nullptr;
   };
   // `last_ingest_time_us` is the newest record's: ingest times never go back, whatever the clock
   // does.
@@ -51,8 +54,10 @@ class Sequencer {
   void Commit(std::vector<PreparedAppend> appends);
   void LookAtDisk();
   absl::Status Write(const std::vector<LogEntry>& entries);
+  HighWater HighWaterAt(int64_t position) const;
   absl::Status Store(const std::vector<LogEntry>& entries, int64_t end_position);
   void SyncMark();
+  void Reached(WriteStep step) const;
 
   const Parts parts_;
   const int64_t queue_bytes_max_;

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/high_water_mark.h"
 #include "core/merkle/signed_note.h"
 #include "core/proofs.h"
 
@@ -17,7 +18,9 @@ namespace icepie {
 struct SigningState {
   std::optional<SigningKey> key;
   std::optional<SignedCheckpoint> last;  // verified with `key`
-  std::string damage;                    // why nothing may be signed; with the remedy
+  // Of the start: what was acknowledged before must lead to its root before anything is signed.
+  std::optional<HighWater> mark;
+  std::string damage;  // why nothing may be signed; with the remedy
 };
 
 // Reads both; on the first start makes them (when `may_create`), the key with mode 0600 and, as

@@ -33,6 +33,7 @@ Verification::Verification(const VerificationTask& task)
   const Digest empty = Sha256({});
   if (task.last_signed && task.last_signed->size == 0) signed_root_ = empty;
   if (task.older && task.older->size == 0) older_root_ = empty;
+  if (task.mark && task.mark->position == 0) marked_root_ = empty;
 }
 
 void Verification::Add(VerificationFinding finding) {
@@ -53,6 +54,7 @@ void Verification::Append(const Digest& leaf, bool is_known) {
   });
   if (task_.last_signed && task_.last_signed->size == edge_.size()) signed_root_ = edge_.Root();
   if (task_.older && task_.older->size == edge_.size()) older_root_ = edge_.Root();
+  if (task_.mark && task_.mark->position == edge_.size()) marked_root_ = edge_.Root();
 }
 
 absl::Status Verification::ReadNext(int64_t end, int64_t bytes_max) {
@@ -161,8 +163,19 @@ VerificationAnswer Verification::Compare(const std::optional<Checkpoint>& checkp
   return {State::kHolds, absl::StrCat("the records lead to the root of ", of)};
 }
 
+// Where single records were found to differ, that the whole differs says nothing new.
+void Verification::CompareMark() {
+  if (!task_.mark || !task_.mark->root || report_.finding_count > 0) return;
+  if (marked_root_ == task_.mark->root) return;
+  Add({0, task_.mark->position,
+       absl::StrCat(
+           "the records do not lead to the root that the high-water mark has for the first ",
+           task_.mark->position, ": other records were acknowledged")});
+}
+
 VerificationReport Verification::Finish() {
   report_.end_position = edge_.size();
+  CompareMark();
   if (report_.finding_count == 0) {
     report_.bytes_rehashed = {State::kHolds, "every record is what was committed"};
   } else {
@@ -219,18 +232,18 @@ OpenedLog OpenWhatThereIs(const std::string& directory) {
   return log;
 }
 
-void CheckEnds(const std::string& directory, OpenedLog& log) {
-  const absl::StatusOr<int64_t> mark =
+std::optional<HighWater> CheckEnds(const std::string& directory, OpenedLog& log) {
+  const absl::StatusOr<HighWater> mark =
       HighWaterMark::Read(absl::StrCat(directory, "/high_water_mark"));
   if (!mark.ok() && (log.head > 0 || !absl::IsNotFound(mark.status()))) {
     log.findings.push_back(
         {log.head, log.head, absl::StrCat("the high-water mark: ", mark.status().message())});
-  } else if (mark.ok() && *mark > log.head) {
-    log.findings.push_back(
-        {log.head, *mark,
-         absl::StrCat("the log has ", log.head, " records, but ", *mark, " were acknowledged")});
+  } else if (mark.ok() && mark->position > log.head) {
+    log.findings.push_back({log.head, mark->position,
+                            absl::StrCat("the log has ", log.head, " records, but ", mark->position,
+                                         " were acknowledged")});
   }
-  if (!log.store) return;
+  if (!log.store) return std::nullopt;
   if (const absl::Status files = log.store->VerifyFiles(); !files.ok()) {
     log.findings.push_back({0, log.head, std::string(files.message())});
   }
@@ -242,6 +255,7 @@ void CheckEnds(const std::string& directory, OpenedLog& log) {
   if (const absl::Status tree = LoadTree(*log.store, log.head).status(); !tree.ok()) {
     log.findings.push_back({log.head, log.head, std::string(tree.message())});
   }
+  return mark.ok() ? std::optional<HighWater>(*mark) : std::nullopt;
 }
 
 VerificationReport NothingReadable(const OpenedLog& log) {
@@ -264,10 +278,14 @@ absl::StatusOr<VerificationReport> VerifyDirectory(const std::string& directory,
   }
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<DataLock> lock, DataLock::Acquire(directory));
   OpenedLog log = OpenWhatThereIs(directory);
-  CheckEnds(directory, log);
+  const std::optional<HighWater> mark = CheckEnds(directory, log);
   ICEPIE_ASSIGN_OR_RETURN(SigningState signing, LoadSigning(directory, "", /*may_create=*/false));
-  VerificationTask task{
-      {log.store.get(), log.segments.get(), log.streams.get()}, log.head, {}, signing.damage, {}};
+  VerificationTask task{{log.store.get(), log.segments.get(), log.streams.get()},
+                        log.head,
+                        {},
+                        signing.damage,
+                        {},
+                        mark};
   if (signing.last) task.last_signed = signing.last->checkpoint;
   if (!older_note.empty()) {
     if (!signing.key)

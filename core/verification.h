@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/block_reader.h"
+#include "core/high_water_mark.h"
 #include "core/log_store.h"
 #include "core/merkle/checkpoint.h"
 #include "core/merkle/merkle_tree.h"
@@ -53,6 +54,7 @@ struct VerificationTask {
   std::optional<Checkpoint> last_signed;
   std::string why_no_signed;  // said when there is none
   std::optional<Checkpoint> older;
+  std::optional<HighWater> mark;
 };
 
 // Threads: one.
@@ -81,6 +83,7 @@ class Verification {
   int64_t EndOfDamage() const;
   bool Readable(int64_t position) const;
   void Append(const Digest& leaf, bool is_known);
+  void CompareMark();
   VerificationAnswer Compare(const std::optional<Checkpoint>& checkpoint,
                              const std::optional<Digest>& root, absl::string_view name) const;
 
@@ -90,6 +93,7 @@ class Verification {
   bool is_whole_ = true;
   std::optional<Digest> signed_root_;
   std::optional<Digest> older_root_;
+  std::optional<Digest> marked_root_;
   VerificationReport report_;
 };
 

@@ -1,47 +1,29 @@
 // Opens a core and appends to it until it is killed, for tests/core/core_crash_test.cc:
-//   append_child DIRECTORY THREADS [SEAL_STEP]
+//   append_child DIRECTORY THREADS [SEAL_STEP | WRITE_STEP TIME]
 // Each thread t appends batches of 5 records to its stream own<t> ({"n":offset}) and one to stream
 // shared ({"t":t,"n":batch}): thread 0 under a condition, 1 with request ids, 2 as a producer,
 // others plain. What was stored under an identity is sent again after a start, and now and then in
 // between; exit 5 when it is not recognised. A thread prints "t end_offset" once a batch is
 // acknowledged. With 0 threads it only opens the core. It seals very small segments; with SEAL_STEP
-// (a number of SealStep) it ends itself there the moment a sealing gets so far. Exit 3 and the
-// error on standard error when it does not open.
+// (a number of SealStep) it ends itself there the moment a sealing gets so far, with WRITE_STEP (a
+// number of WriteStep) when a commit or a signature gets there for the TIME-th time (from 1). Exit
+// 3 and the error on standard error when it does not open.
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "core/core.h"
+#include "tests/core/append_batches.h"
 
 namespace icepie {
 namespace {
-
-constexpr int64_t kOwnRecords = 5;
-
-AppendBatch NextBatch(int thread, int64_t first) {
-  AppendBatch batch;
-  for (int64_t n = first; n < first + kOwnRecords; ++n) {
-    NewRecord record;
-    record.stream = "own" + std::to_string(thread);
-    record.payload = "{\"n\":" + std::to_string(n) + "}";
-    batch.records.push_back(std::move(record));
-  }
-  NewRecord shared;
-  shared.stream = "shared";
-  shared.payload =
-      "{\"t\":" + std::to_string(thread) + ",\"n\":" + std::to_string(first / kOwnRecords) + "}";
-  batch.records.push_back(std::move(shared));
-  if (thread == 0) batch.conditions.push_back({batch.records[0].stream, first});
-  if (thread == 1) batch.identity = AppendIdentity{"batch-" + std::to_string(first), "", 0, 0};
-  if (thread == 2) batch.identity = AppendIdentity{"", "thread-2", 0, first / kOwnRecords};
-  return batch;
-}
 
 void Announce(int thread, int64_t end_offset) {
   const std::string line = std::to_string(thread) + " " + std::to_string(end_offset) + "\n";
@@ -53,8 +35,8 @@ void Announce(int thread, int64_t end_offset) {
 
 // The last batch of the thread, which ended at `end`, must be known under its identity.
 void SendAgain(Core& core, int thread, int64_t end) {
-  if (end < kOwnRecords) return;
-  AppendBatch batch = NextBatch(thread, end - kOwnRecords);
+  if (end < kCrashBatchRecords) return;
+  AppendBatch batch = CrashBatch(thread, end - kCrashBatchRecords);
   if (!batch.identity) return;
   const auto again = core.AppendAndWait(std::move(batch));
   if (again.ok() && again->replayed && again->streams[0].end_offset == end) return;
@@ -66,14 +48,14 @@ void AppendForEver(Core& core, int thread) {
   int64_t next = core.GetStream("own" + std::to_string(thread))->end_offset;
   SendAgain(core, thread, next);
   while (true) {
-    const auto result = core.AppendAndWait(NextBatch(thread, next));
+    const auto result = core.AppendAndWait(CrashBatch(thread, next));
     if (!result.ok()) {
       std::fprintf(stderr, "%s\n", result.status().ToString().c_str());
       std::_Exit(4);
     }
     next = result->streams[0].end_offset;
     Announce(thread, next);
-    if (next % (7 * kOwnRecords) == 0) SendAgain(core, thread, next);
+    if (next % (7 * kCrashBatchRecords) == 0) SendAgain(core, thread, next);
   }
 }
 
@@ -90,10 +72,14 @@ SealingOptions SmallSegments(int end_at) {
   return sealing;
 }
 
-int Run(const std::string& directory, int threads, int end_at) {
-  CoreOptions options;
-  options.directory = directory;
-  options.sealing = SmallSegments(end_at);
+void EndAtWriteStep(CoreOptions& options, int step, int time) {
+  options.checkpoint_interval = absl::Milliseconds(1);
+  options.on_write_step = [step, time, seen = std::make_shared<std::atomic<int>>(0)](WriteStep at) {
+    if (static_cast<int>(at) == step && ++*seen == time) ::kill(::getpid(), SIGKILL);
+  };
+}
+
+int Run(CoreOptions options, int threads) {
   auto core = Core::Open(options);
   if (!core.ok()) {
     std::fprintf(stderr, "%s\n", std::string(core.status().message()).c_str());
@@ -113,6 +99,10 @@ int Run(const std::string& directory, int threads, int end_at) {
 }  // namespace icepie
 
 int main(int argc, char** argv) {
-  if (argc != 3 && argc != 4) return 2;
-  return icepie::Run(argv[1], std::atoi(argv[2]), argc == 4 ? std::atoi(argv[3]) : -1);
+  if (argc < 3 || argc > 5) return 2;
+  icepie::CoreOptions options;
+  options.directory = argv[1];
+  options.sealing = icepie::SmallSegments(argc == 4 ? std::atoi(argv[3]) : -1);
+  if (argc == 5) icepie::EndAtWriteStep(options, std::atoi(argv[3]), std::atoi(argv[4]));
+  return icepie::Run(options, std::atoi(argv[2]));
 }

@@ -12,6 +12,7 @@
 
 #include "absl/time/clock.h"
 #include "core/core.h"
+#include "tests/core/append_batches.h"
 #include "tests/core/child_process.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/stored_tree.h"
@@ -21,7 +22,6 @@ namespace icepie {
 namespace {
 
 constexpr int kThreads = 4;
-constexpr int64_t kOwnRecords = 5;  // of a batch, as in append_child.cc
 
 using EndOffsets = std::map<int, int64_t>;
 
@@ -50,10 +50,11 @@ std::string AppendAndKill(const std::string& directory, absl::Duration delay) {
   return output;
 }
 
-// Lets a child append until a sealing has reached `step`, where it ends itself.
-std::string AppendUntil(const std::string& directory, SealStep step) {
-  ChildProcess child("append_child",
-                     {directory, std::to_string(kThreads), std::to_string(static_cast<int>(step))});
+// Lets a child append until it ends itself where the further arguments say.
+std::string AppendUntil(const std::string& directory, const std::vector<std::string>& where) {
+  std::vector<std::string> arguments = {directory, std::to_string(kThreads)};
+  arguments.insert(arguments.end(), where.begin(), where.end());
+  ChildProcess child("append_child", arguments);
   const std::string output = child.ReadToEnd();
   EXPECT_EQ(child.Wait(), -1) << output;
   return output;
@@ -76,8 +77,8 @@ void ExpectWhole(const Core& core, const EndOffsets& acknowledged) {
   ASSERT_EQ(position, core.head_position());
   for (int t = 0; t < kThreads; ++t) {
     const int64_t count = counts["own" + std::to_string(t)];
-    EXPECT_EQ(count % kOwnRecords, 0) << "half a batch";
-    EXPECT_EQ(shared_of_thread[std::to_string(t)], count / kOwnRecords) << "half a batch";
+    EXPECT_EQ(count % kCrashBatchRecords, 0) << "half a batch";
+    EXPECT_EQ(shared_of_thread[std::to_string(t)], count / kCrashBatchRecords) << "half a batch";
     const auto acked = acknowledged.find(t);
     if (acked != acknowledged.end()) EXPECT_GE(count, acked->second) << "acknowledged, now lost";
   }
@@ -118,7 +119,8 @@ TEST(CoreCrashTest, ASealingThatEndsAtAnyStepLosesNothing) {
       const std::unique_ptr<Core> core = OpenCore(directory.path());
       before = core->Storage().segment_count;
     }
-    for (const auto& [thread, end] : Parse(AppendUntil(directory.path(), step))) {
+    for (const auto& [thread, end] :
+         Parse(AppendUntil(directory.path(), {std::to_string(static_cast<int>(step))}))) {
       acknowledged[thread] = end;
     }
     const std::unique_ptr<Core> core = OpenCore(directory.path());
@@ -131,6 +133,55 @@ TEST(CoreCrashTest, ASealingThatEndsAtAnyStepLosesNothing) {
     ExpectWhole(*core, acknowledged);
     if (HasFailure()) return;
   }
+}
+
+// What a client does that never got its answer. Thread 1 has request ids, 2 is a producer.
+void ExpectRetriesStoreNothingTwice(Core& core) {
+  for (const int thread : {1, 2}) {
+    const std::string stream = "own" + std::to_string(thread);
+    const auto found = core.GetStream(stream);
+    if (!found.ok()) continue;  // it ended before the stream was made
+    const int64_t end = found->end_offset;
+    if (end > 0) {
+      const auto last = core.AppendAndWait(CrashBatch(thread, end - kCrashBatchRecords));
+      ASSERT_TRUE(last.ok()) << last.status();
+      EXPECT_TRUE(last->replayed);
+      EXPECT_EQ(last->streams[0].end_offset, end);
+    }
+    // What was not stored then is stored now, once.
+    for (const bool again : {false, true}) {
+      const auto next = core.AppendAndWait(CrashBatch(thread, end));
+      ASSERT_TRUE(next.ok()) << next.status();
+      EXPECT_EQ(next->replayed, again);
+      EXPECT_EQ(next->streams[0].end_offset, end + kCrashBatchRecords);
+    }
+  }
+}
+
+TEST(CoreCrashTest, ACommitOrASignatureThatEndsAtAnyStepLosesAndDoublesNothing) {
+  const TempDirectory directory;
+  EndOffsets acknowledged;
+  for (const WriteStep step : {WriteStep::kPlanned, WriteStep::kLogSynced, WriteStep::kMarked,
+                               WriteStep::kAnswered, WriteStep::kHashed, WriteStep::kSigned}) {
+    for (const int time : {1, 6}) {
+      const auto number = static_cast<int>(step);
+      SCOPED_TRACE("step " + std::to_string(number) + ", time " + std::to_string(time));
+      const std::string output =
+          AppendUntil(directory.path(), {std::to_string(number), std::to_string(time)});
+      for (const auto& [thread, end] : Parse(output)) acknowledged[thread] = end;
+      const absl::Time start = absl::Now();
+      const std::unique_ptr<Core> core = OpenCore(directory.path());
+      ASSERT_EQ(core->ReadOnlyCause(), "");
+      EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+      ExpectWhole(*core, acknowledged);
+      ExpectRetriesStoreNothingTwice(*core);
+      const int64_t head = core->head_position();
+      const auto signed_now = core->proofs()->GetCheckpoint(head, absl::Seconds(60));
+      EXPECT_TRUE(signed_now.ok()) << signed_now.status();
+      if (HasFailure()) return;
+    }
+  }
+  EXPECT_EQ(acknowledged.size(), size_t{kThreads});
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
+#include "core/high_water_mark.h"
 #include "tests/core/stored_tree.h"
 #include "tests/core/temp_directory.h"
 
@@ -266,6 +267,18 @@ TEST_F(CoreProofsTest, AnEditedRecordIsFoundBeforeSigning) {
   const std::unique_ptr<Core> core = Open();
   EXPECT_EQ(ErrorReason(core->proofs()->ProveInclusion(345, 700).status()), "PROOF_DAMAGED");
   EXPECT_TRUE(core->proofs()->ProveInclusion(344, 700).ok());
+}
+
+// Everything was changed together, before anything of it was signed: the high-water mark tells.
+TEST_F(CoreProofsTest, OtherRecordsThanTheMarksAreNotSigned) {
+  FillUnsigned();
+  const std::string mark = path_ + "/high_water_mark";
+  HighWater value = *HighWaterMark::Read(mark);
+  ASSERT_TRUE(value.root.has_value());
+  (*value.root)[0] = static_cast<char>((*value.root)[0] ^ 1);
+  ASSERT_TRUE(HighWaterMark::Reset(mark, value).ok());
+  Open(absl::Hours(1)).reset();  // a start without a signature changes nothing
+  ExpectNothingSigned("root that the high-water mark had");
 }
 
 TEST_F(CoreProofsTest, AnEditedRecordWithItsTreeContradictsWhatWasSigned) {

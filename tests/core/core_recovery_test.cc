@@ -113,7 +113,8 @@ TEST_F(CoreRecoveryTest, TheLockEndsWithItsOwner) {
 
 TEST_F(CoreRecoveryTest, ACoreSmallerThanItsMarkIsReadOnly) {
   Fill();
-  ASSERT_TRUE((*HighWaterMark::Open(path_ + "/high_water_mark", 0))->Write(1001).ok());
+  ASSERT_TRUE(
+      (*HighWaterMark::Open(path_ + "/high_water_mark", {}))->Write({1001, std::nullopt}).ok());
   const auto core = ExpectReadOnly("1000 records but 1001 were acknowledged");
   EXPECT_EQ(core->head_position(), 1000);
   EXPECT_EQ(ReadAll(*core).size(), 1000u);
@@ -135,9 +136,21 @@ TEST_F(CoreRecoveryTest, AMarkThatLagsAfterACrashIsAdvanced) {
   Fill();
   const std::string mark = path_ + "/high_water_mark";
   fs::remove(mark);
-  ASSERT_TRUE(HighWaterMark::Open(mark, 10).ok());
+  ASSERT_TRUE(HighWaterMark::Open(mark, {10, std::nullopt}).ok());
   EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
-  EXPECT_EQ(*HighWaterMark::Read(mark), 1000);
+  EXPECT_EQ(HighWaterMark::Read(mark)->position, 1000);
+}
+
+TEST_F(CoreRecoveryTest, AMarkOfAnOlderVersionIsReadAndReplaced) {
+  Fill();
+  const std::string mark = path_ + "/high_water_mark";
+  ASSERT_TRUE(HighWaterMark::Reset(mark, {1000, std::nullopt}).ok());
+  ASSERT_EQ((*ReadFile(mark)).substr(4, 1), std::string(1, 1));
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
+  const auto read = HighWaterMark::Read(mark);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->position, 1000);
+  EXPECT_TRUE(read->root.has_value());
 }
 
 TEST_F(CoreRecoveryTest, OneSlotOfTheMarkIsEnough) {
@@ -148,7 +161,7 @@ TEST_F(CoreRecoveryTest, OneSlotOfTheMarkIsEnough) {
     std::string torn = content;
     torn.replace(slot, 10, std::string(10, 'x'));
     ASSERT_TRUE(WriteFileAtomically(mark, torn).ok());
-    EXPECT_GE(*HighWaterMark::Read(mark), 1000 - kBatchRecords);
+    EXPECT_GE(HighWaterMark::Read(mark)->position, 1000 - kBatchRecords);
   }
 }
 

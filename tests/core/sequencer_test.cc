@@ -71,7 +71,7 @@ class SequencerTest : public testing::Test {
     store_ = *LogStore::Open({directory_.path(), LogStore::Mode::kReadWrite, env_.get()});
     stream_ = *streams_.Create(*store_, "a", PayloadFormat::kJson, {}, /*internal=*/false);
     requests_ = *RequestLog::Load(*store_);
-    mark_ = *HighWaterMark::Open(directory_.path() + "/mark", 0);
+    mark_ = *HighWaterMark::Open(directory_.path() + "/mark", {});
     sequencer_ =
         std::make_unique<Sequencer>(Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
                                                      &tree_, &space_, requests_.get()},
@@ -122,7 +122,7 @@ TEST_F(SequencerTest, AFailedSyncMakesTheCoreReadOnlyAndIsNotRetried) {
   EXPECT_EQ(ErrorReason(refused.status()), "CORE_READ_ONLY");
   EXPECT_EQ(file_system_->syncs, syncs + 1);
   EXPECT_EQ(head_.position(), 3);
-  EXPECT_EQ(*HighWaterMark::Read(directory_.path() + "/mark"), 3);
+  EXPECT_EQ(HighWaterMark::Read(directory_.path() + "/mark")->position, 3);
   EXPECT_EQ(store_->LastPlace()->value().end_position(), 3);
   EXPECT_EQ(store_->LastTreeRun(0)->value().end(), 3);
 }
@@ -215,7 +215,7 @@ TEST_F(SequencerTest, EveryCommitIsSyncedBeforeItsAnswer) {
     const int before = file_system_->syncs;
     ASSERT_TRUE(Append(1).ok());
     EXPECT_EQ(file_system_->syncs, before + 1);
-    EXPECT_EQ(*HighWaterMark::Read(directory_.path() + "/mark"), i + 1);
+    EXPECT_EQ(HighWaterMark::Read(directory_.path() + "/mark")->position, i + 1);
   }
 }
 

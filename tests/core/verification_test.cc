@@ -144,6 +144,19 @@ TEST_F(VerificationTest, AnEditedRecordIsNamed) {
   EXPECT_EQ(report.tree_recomputed.state, State::kFails);
 }
 
+// Stored bytes and stored tree were changed together; only what lies outside the log tells.
+TEST_F(VerificationTest, AnotherLogThanTheMarksIsNamed) {
+  Fill();
+  const std::string mark = path_ + "/high_water_mark";
+  auto value = *HighWaterMark::Read(mark);
+  ASSERT_TRUE(value.root.has_value());
+  (*value.root)[0] = static_cast<char>((*value.root)[0] ^ 1);
+  ASSERT_TRUE(HighWaterMark::Reset(mark, value).ok());
+  const VerificationReport report = Verify();
+  ExpectFirstBad(report, 0, kRecords);
+  EXPECT_EQ(report.finding_count, 1);
+}
+
 TEST_F(VerificationTest, ReorderedRecordsAreNamed) {
   Fill();
   const BlockPlace place = PlaceOf(345);
