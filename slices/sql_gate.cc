@@ -121,6 +121,7 @@ class Gate {
   absl::Status CheckTableFunction(Json& node);
   absl::Status CheckFunction(const Json& node);
   absl::Status CheckUse(const Json& node, const AllowedFunction& function);
+  void NoteSortedList(const Json& node, const std::string& name);
   absl::Status CheckColumn(const Json& node) const;
   absl::Status CheckModifiers(const Json& node) const;
   absl::Status UnknownRelation(const Json& node, const std::string& name) const;
@@ -136,6 +137,7 @@ class Gate {
   size_t nodes_ = 0;
   int joins_ = 0;
   std::set<std::string> relations_;
+  std::set<const Json*> sorted_lists_;
   std::vector<Replacement> replacements_;
 };
 
@@ -321,7 +323,10 @@ absl::Status Gate::CheckFunction(const Json& node) {
   // DuckDB's parser itself writes main.date_part for EXTRACT.
   const bool qualified = !TextOf(node, "catalog").empty() || (!schema.empty() && schema != "main");
   const AllowedFunction* function = qualified ? nullptr : FindFunction(name);
-  if (function != nullptr) return CheckUse(node, *function);
+  if (function != nullptr) {
+    NoteSortedList(node, name);
+    return CheckUse(node, *function);
+  }
   const std::string why = WhyLeftOut(name);
   if (!why.empty() || qualified) {
     return Forbidden(
@@ -338,6 +343,17 @@ bool IsOrdered(const Json& node) {
   if (IsClass(node, "WINDOW")) return Has(node, "orders") || Has(node, "arg_orders");
   const auto order_bys = node.find("order_bys");
   return order_bys != node.end() && Has(*order_bys, "orders");
+}
+
+// DuckDB's parser writes list(DISTINCT a ORDER BY a) as list_sort(list(DISTINCT a), …).
+void Gate::NoteSortedList(const Json& node, const std::string& name) {
+  static const auto* const kSorts = new std::set<std::string>{
+      "list_sort", "array_sort", "list_reverse_sort", "array_reverse_sort"};
+  const auto children = node.find("children");
+  if (kSorts->count(name) == 0 || children == node.end() || children->empty()) return;
+  const Json& sorted = children->front();
+  const std::string aggregate = absl::AsciiStrToLower(TextOf(sorted, "function_name"));
+  if (aggregate == "list" || aggregate == "array_agg") sorted_lists_.insert(&sorted);
 }
 
 absl::Status Gate::CheckUse(const Json& node, const AllowedFunction& function) {
@@ -359,7 +375,8 @@ absl::Status Gate::CheckUse(const Json& node, const AllowedFunction& function) {
                                               " depends on how rows are grouped: use an exact "
                                               "one (quantile_cont, count(DISTINCT …))"));
   }
-  if (function.use == FunctionUse::kOrdered && !IsOrdered(node)) {
+  const bool ordered = IsOrdered(node) || sorted_lists_.count(&node) > 0;
+  if (function.use == FunctionUse::kOrdered && !ordered) {
     const bool window = IsClass(node, "WINDOW");
     return NotReproducible(node, absl::StrCat(name, " depends on the order of rows: ",
                                               window ? "give OVER (… ORDER BY …)"

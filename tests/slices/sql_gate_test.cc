@@ -217,6 +217,7 @@ TEST_F(SqlGateTest, DefinitionsMustBeReproducible) {
            {"SELECT any_value(a) FROM flights", "SQL_NOT_REPRODUCIBLE"},
            {"SELECT string_agg(a, ',') FROM flights", "SQL_NOT_REPRODUCIBLE"},
            {"SELECT array_agg(DISTINCT a) FROM flights", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT list_sort([list(a)]) FROM flights", "SQL_NOT_REPRODUCIBLE"},
            {"SELECT row_number() OVER (PARTITION BY a) FROM flights", "give OVER (… ORDER BY …)"},
            {"SELECT first(a) OVER (PARTITION BY b) FROM flights", "SQL_NOT_REPRODUCIBLE"},
            {"SELECT approx_quantile(a, 0.5) FROM flights", "SQL_NOT_REPRODUCIBLE"},
@@ -242,6 +243,8 @@ TEST_F(SqlGateTest, ReproducibleSqlPassesAsWritten) {
   for (
       const std::string sql :
       {"SELECT list(a ORDER BY _position) FROM flights",
+       "SELECT list(DISTINCT a ORDER BY a) FROM flights",
+       "SELECT array_agg(DISTINCT a ORDER BY a DESC) FROM flights",
        "SELECT age(t, u), arg_max(a, b) FROM flights",
        "SELECT row_number() OVER (ORDER BY a) FROM flights ORDER BY a LIMIT 5",
        "SELECT flights.current_date, \"user\" FROM flights", "SELECT DISTINCT a FROM flights",
