@@ -91,7 +91,8 @@ void RecomputeRunner::Execute(RecomputeRun& run) {
     });
     if (inputs_failed) {
       step.generation->AbandonRecompute();
-      step.status = absl::UnavailableError("a slice that it reads could not be recomputed");
+      // No failure of its own: it is computed again when what it reads has been.
+      step.status = absl::CancelledError("a slice that it reads could not be recomputed");
       continue;
     }
     step.status = Finish(step, run.position);

@@ -187,6 +187,28 @@ TEST_F(LiveEngineTest, DamagedSnapshotsOfAFrozenSliceAreReported) {
   EXPECT_THAT(report.last_error->message, HasSubstr("icepie slice thaw shop.by_city"));
 }
 
+// Both begin in one run, of which only the first step fails on the data.
+TEST_F(LiveEngineTest, ASliceIsBlockedByAnUpstreamThatNeverHadRows) {
+  GenerationSpec numbers = Spec("numbers");
+  numbers.file = R"(
+domain: shop
+sources:
+  orders: {columns: {note: VARCHAR}}
+slices:
+  numbers: {sql: "SELECT CAST(note AS INTEGER) AS number FROM orders ORDER BY number LIMIT 3"}
+  least: {sql: "SELECT number FROM numbers ORDER BY number LIMIT 1"}
+)";
+  GenerationSpec least = Spec("least");
+  least.file = numbers.file;
+  feed_.Append("orders", {R"({"note":"many"})"});
+  StartLive();
+  Configure({numbers, least});
+  WaitForState("numbers", SliceState::kFaulted);
+  const SliceReport blocked = WaitForState("least", SliceState::kBlocked);
+  ASSERT_TRUE(blocked.last_error.has_value());
+  EXPECT_THAT(blocked.last_error->message, HasSubstr("numbers, which is FAULTED"));
+}
+
 TEST_F(LiveEngineTest, ASliceOverAStoppedOneSaysWhatItWaitsFor) {
   feed_.Append("orders", {Order("Bern", 1)});
   StartLive();
