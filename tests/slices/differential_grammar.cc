@@ -1,0 +1,868 @@
+#include "tests/slices/differential_grammar.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
+namespace icepie::slices {
+namespace {
+
+class Random {
+ public:
+  explicit Random(uint64_t seed) : engine_(seed) {}
+  // From 0 to below `end`, the same on every machine.
+  size_t Below(size_t end) { return engine_() % end; }
+  bool OneIn(size_t n) { return Below(n) == 0; }
+  template <typename T>
+  const T& Pick(const std::vector<T>& from) {
+    return from[Below(from.size())];
+  }
+  std::string Word(const std::vector<const char*>& from) { return Pick(from); }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+// ------------------------------------------------------------------------------------- records
+
+struct TypeChoice {
+  const char* type;
+  ValueKind kind;
+};
+
+constexpr TypeChoice kTypes[] = {
+    {"VARCHAR", ValueKind::kText},
+    {"INTEGER", ValueKind::kInt},
+    {"BIGINT", ValueKind::kInt},
+    {"DECIMAL(18,4)", ValueKind::kDecimal},
+    {"DECIMAL(9,2)", ValueKind::kDecimal},
+    {"DOUBLE", ValueKind::kDouble},
+    {"TIMESTAMP", ValueKind::kTime},
+    {"TIMESTAMPTZ", ValueKind::kTime},
+    {"DATE", ValueKind::kDate},
+    {"BOOLEAN", ValueKind::kBool},
+    {"SMALLINT", ValueKind::kInt},
+};
+
+class RecordMaker {
+ public:
+  RecordMaker(Random& random, bool extreme) : random_(random), extreme_(extreme) {}
+
+  CaseRecord Make(const CaseStream& stream) {
+    CaseRecord record;
+    record.broken = random_.OneIn(50);
+    record.type = random_.Word({"a", "a", "b"});
+    for (const CaseField& field : stream.fields) record.values.push_back(Value(field));
+    return record;
+  }
+
+  CaseValue Good(const CaseField& field) {
+    CaseValue value;
+    value.is = CaseValue::Is::kGood;
+    switch (field.kind) {
+      case ValueKind::kBool:
+        value.json = value.sql = random_.Word({"true", "false"});
+        break;
+      case ValueKind::kInt:
+        value.json = value.sql = Integer(field);
+        break;
+      case ValueKind::kDecimal:
+        Decimal(value);
+        break;
+      case ValueKind::kDouble:
+        value.json = value.sql = absl::StrFormat("%d.%s", static_cast<int>(random_.Below(400)),
+                                                 random_.Word({"0", "25", "5", "75"}));
+        break;
+      case ValueKind::kText:
+        Text(value);
+        break;
+      default:
+        Time(field, value);
+    }
+    return value;
+  }
+
+ private:
+  CaseValue Value(const CaseField& field) {
+    CaseValue value;
+    if (random_.OneIn(12)) return value;
+    if (random_.OneIn(9)) {
+      value.is = CaseValue::Is::kNull;
+      value.json = "null";
+      return value;
+    }
+    if (random_.OneIn(45)) return Wrong(field);
+    if (field.kind == ValueKind::kDecimal && random_.OneIn(25)) {
+      return {CaseValue::Is::kInexact, "12.3456789",
+              field.type == "DECIMAL(9,2)" ? "12.35" : "12.3457"};
+    }
+    return Good(field);
+  }
+
+  CaseValue Wrong(const CaseField& field) {
+    std::string json;
+    switch (field.kind) {
+      case ValueKind::kBool:
+        json = random_.Word({"1", "\"true\""});
+        break;
+      case ValueKind::kInt:
+        json = random_.Word({"\"7\"", "7.5", "1e3", "99999999999999999999"});
+        break;
+      case ValueKind::kDecimal:
+        json = random_.Word({"\"1,204.50\"", "true", "99999999999999999999"});
+        break;
+      case ValueKind::kDouble:
+        json = random_.Word({"\"1.5\"", "1e999", "{}"});
+        break;
+      case ValueKind::kText:
+        json = random_.Word({"12", "[\"x\"]", "false"});
+        break;
+      default:
+        json = random_.Word({"\"yesterday\"", "true", "\"2026-02-30T00:00:00\""});
+    }
+    return {CaseValue::Is::kWrong, json, ""};
+  }
+
+  std::string Integer(const CaseField& field) {
+    const bool small = field.type == "SMALLINT";
+    if (extreme_ && random_.OneIn(25)) {
+      return field.type == "BIGINT" ? "9223372036854775807" : small ? "32767" : "2147483647";
+    }
+    return absl::StrCat(static_cast<int>(random_.Below(24)) - 4);
+  }
+
+  void Decimal(CaseValue& value) {
+    value.sql = absl::StrFormat("%d.%02d", static_cast<int>(random_.Below(1200)) - 200,
+                                static_cast<int>(random_.Below(100)));
+    value.json = random_.OneIn(2) ? absl::StrCat("\"", value.sql, "\"") : value.sql;
+  }
+
+  void Text(CaseValue& value) {
+    static constexpr struct {
+      const char* json;
+      const char* sql;
+    } kTexts[] = {{"\"eth\"", "'eth'"},    {"\"sol\"", "'sol'"}, {"\"btc\"", "'btc'"},
+                  {"\"eth\"", "'eth'"},    {"\"\"", "''"},       {"\"z\\u00fcrich\"", "'zürich'"},
+                  {"\"it's\"", "'it''s'"}, {"\"17\"", "'17'"},   {"\"3\"", "'3'"},
+                  {"\"many\"", "'many'"}};
+    const auto& text = kTexts[random_.Below(std::size(kTexts) - (extreme_ ? 0 : 1))];
+    value.json = text.json;
+    value.sql = text.sql;
+  }
+
+  void Time(const CaseField& field, CaseValue& value) {
+    const int day = 1 + static_cast<int>(random_.Below(3));
+    if (field.kind == ValueKind::kDate) {
+      value.json = absl::StrFormat("\"2026-01-%02d\"", day);
+      value.sql = absl::StrFormat("'2026-01-%02d'", day);
+      return;
+    }
+    const int hour = static_cast<int>(random_.Below(24));
+    const int minute = static_cast<int>(random_.Below(60));
+    const std::string text = absl::StrFormat("2026-01-%02d %02d:%02d:00", day, hour, minute);
+    value.sql = absl::StrCat("'", text, field.type == "TIMESTAMPTZ" ? "+00'" : "'");
+    if (!field.format.empty()) {
+      constexpr int64_t kStartOf2026 = 1767225600;
+      value.json =
+          absl::StrCat((kStartOf2026 + (day - 1) * 86400 + hour * 3600 + minute * 60) * 1000);
+      return;
+    }
+    value.json = absl::StrCat("\"", text, "\"");
+    if (field.type != "TIMESTAMPTZ") return;
+    const bool zoned = random_.OneIn(2);
+    value.json = absl::StrCat("\"", text, zoned ? "+02:00\"" : "Z\"");
+    if (zoned) value.sql = absl::StrCat("'", text, "+02'");
+  }
+
+  Random& random_;
+  bool extreme_;
+};
+
+// ----------------------------------------------------------------------------------------- SQL
+
+struct ScopeColumn {
+  std::string sql;
+  ValueKind kind;
+};
+
+// What a FROM clause offers. `position` orders its rows fully; empty: nothing does.
+struct Scope {
+  std::string from;
+  std::vector<ScopeColumn> columns;
+  std::string position;
+  std::vector<std::string> reads;
+
+  std::vector<std::string> Of(ValueKind kind) const {
+    std::vector<std::string> found;
+    for (const ScopeColumn& column : columns) {
+      if (column.kind == kind) found.push_back(column.sql);
+    }
+    return found;
+  }
+};
+
+class Grammar {
+ public:
+  Grammar(Random& random, const DifferentialCase& made, bool extreme)
+      : random_(random), made_(made), extreme_(extreme) {}
+
+  CaseSlice Make(const std::string& name) {
+    slice_ = CaseSlice{name, {}, {}};
+    const bool over_slice = !made_.slices.empty() && random_.OneIn(3);
+    if (over_slice) {
+      OverSlice();
+    } else {
+      OverSources();
+    }
+    std::sort(slice_.reads.begin(), slice_.reads.end());
+    slice_.reads.erase(std::unique(slice_.reads.begin(), slice_.reads.end()), slice_.reads.end());
+    return slice_;
+  }
+
+ private:
+  void OverSources() {
+    const Scope scope = OfSource("", Source());
+    const std::vector<void (Grammar::*)(Scope)> forms = {
+        &Grammar::Append,    &Grammar::Append,    &Grammar::Aggregate, &Grammar::Aggregate,
+        &Grammar::Aggregate, &Grammar::Aggregate, &Grammar::Holistic,  &Grammar::Windows,
+        &Grammar::TopN,      &Grammar::TopN,      &Grammar::Newest,    &Grammar::Joined,
+        &Grammar::Joined,    &Grammar::Joined,    &Grammar::Others,    &Grammar::Others,
+        &Grammar::Sessions,  &Grammar::Hopping,   &Grammar::Unnested};
+    (this->*random_.Pick(forms))(scope);
+  }
+
+  void OverSlice() {
+    const CaseSlice& upstream = random_.Pick(made_.slices);
+    Scope scope = OfSlice("", upstream);
+    if (random_.OneIn(3)) {
+      const Scope left = OfSlice("u", upstream);
+      return Join(left, OfSource("b", Source()));
+    }
+    if (random_.OneIn(3)) return Append(scope);
+    if (random_.OneIn(5)) return Windows(scope);
+    if (random_.OneIn(5)) return Holistic(scope);
+    Aggregate(scope);
+  }
+
+  const CaseSource& Source() { return random_.Pick(made_.sources); }
+
+  // Another source, or `first` again, but no other reading of its stream: a record that one of two
+  // readings refuses is still used by the other.
+  const CaseSource& Beside(const std::string& first) {
+    const CaseSource& other = Source();
+    const CaseSource* one = made_.FindSource(first);
+    const bool apart = one == nullptr || one->stream != other.stream;
+    return apart ? other : *one;
+  }
+
+  Scope OfSource(const std::string& alias, const CaseSource& source) {
+    const std::string before = alias.empty() ? "" : alias + ".";
+    Scope scope;
+    scope.from = alias.empty() ? source.name : absl::StrCat(source.name, " AS ", alias);
+    scope.position = before + "_position";
+    scope.reads = {source.name};
+    for (const CaseColumn& column : source.columns) {
+      const CaseField& field = made_.streams[source.stream].fields[column.field];
+      scope.columns.push_back({before + field.name, field.kind});
+    }
+    return scope;
+  }
+
+  static Scope OfSlice(const std::string& alias, const CaseSlice& slice) {
+    const std::string before = alias.empty() ? "" : alias + ".";
+    Scope scope;
+    scope.from = alias.empty() ? slice.name : absl::StrCat(slice.name, " AS ", alias);
+    scope.reads = {slice.name};
+    for (size_t i = 0; i < slice.query.items.size(); ++i) {
+      scope.columns.push_back({absl::StrCat(before, "c", i), slice.query.items[i].kind});
+    }
+    return scope;
+  }
+
+  CaseQuery& query() { return slice_.query; }
+  void Item(std::string sql, ValueKind kind) { query().items.push_back({std::move(sql), kind}); }
+  void From(const Scope& scope) {
+    query().from = scope.from;
+    slice_.reads.insert(slice_.reads.end(), scope.reads.begin(), scope.reads.end());
+  }
+
+  std::string Column(const Scope& scope, ValueKind kind, const std::string& otherwise) {
+    const std::vector<std::string> found = scope.Of(kind);
+    return found.empty() ? otherwise : random_.Pick(found);
+  }
+
+  std::string Int(const Scope& scope) {
+    const std::string column = Column(scope, ValueKind::kInt, "abs(7)");
+    const std::string text = Column(scope, ValueKind::kText, "upper('abc')");
+    const std::string time = Column(scope, ValueKind::kTime, "TIMESTAMP '2026-01-01 00:00:00'");
+    switch (random_.Below(extreme_ ? 10 : 8)) {
+      case 0:
+        return absl::StrCat("coalesce(", column, ", 0)");
+      case 1:
+        return absl::StrCat(column, " % 3");
+      case 2:
+        return absl::StrCat("length(", text, ")");
+      case 3:
+        return absl::StrCat("extract(hour FROM ", time, ")");
+      case 4:
+        return absl::StrCat("(", column, " + 1)");
+      case 8:
+      case 9:
+        return absl::StrCat("CAST(", text, " AS INTEGER)");
+      default:
+        return column;
+    }
+  }
+
+  std::string Text(const Scope& scope) {
+    const std::string column = Column(scope, ValueKind::kText, "upper('abc')");
+    switch (random_.Below(6)) {
+      case 0:
+        return absl::StrCat("upper(", column, ")");
+      case 1:
+        return absl::StrCat("coalesce(", column, ", 'none')");
+      case 2:
+        return absl::StrCat(column, " || '-'");
+      default:
+        return column;
+    }
+  }
+
+  std::string Bool(const Scope& scope) {
+    const std::string number = Column(scope, ValueKind::kInt, "abs(7)");
+    const std::string text = Column(scope, ValueKind::kText, "upper('abc')");
+    switch (random_.Below(8)) {
+      case 0:
+        return absl::StrCat(number, " > ", random_.Below(12));
+      case 1:
+        return absl::StrCat(text, " IN ('eth', 'sol')");
+      case 2:
+        return absl::StrCat(text, " IS NULL");
+      case 3:
+        return absl::StrCat("(", number, " < 9 OR ", text, " = 'eth')");
+      case 4:
+        return absl::StrCat(Column(scope, ValueKind::kBool, "(1 = 1)"), " IS NOT FALSE");
+      case 5:
+        return absl::StrCat(Column(scope, ValueKind::kDecimal, "1.5"), " BETWEEN 1 AND 700");
+      case 6:
+        return absl::StrCat("NOT (", text, " LIKE 'e%')");
+      default:
+        return absl::StrCat(number, " IS NOT NULL AND ", number, " <> 5");
+    }
+  }
+
+  CaseItem Key(const Scope& scope) {
+    const std::string time = Column(scope, ValueKind::kTime, "");
+    switch (random_.Below(8)) {
+      case 0:
+      case 1:
+        return {Column(scope, ValueKind::kInt, "abs(7)"), ValueKind::kInt};
+      case 2:
+        if (time.empty()) break;
+        return {absl::StrCat("date_trunc('day', ", time, ")"), ValueKind::kTime};
+      case 3:
+        if (time.empty()) break;
+        return {absl::StrCat("time_bucket(INTERVAL 6 HOUR, ", time, ")"), ValueKind::kTime};
+      case 4:
+        return {Column(scope, ValueKind::kBool, "(1 = 1)"), ValueKind::kBool};
+      case 5:
+        return {Column(scope, ValueKind::kDate, "DATE '2026-01-01'"), ValueKind::kDate};
+      default:
+        break;
+    }
+    return {Text(scope), ValueKind::kText};
+  }
+
+  // Any value that can be given out row by row.
+  CaseItem Scalar(const Scope& scope) {
+    switch (random_.Below(6)) {
+      case 0:
+        return {Int(scope), ValueKind::kInt};
+      case 1:
+        return {Text(scope), ValueKind::kText};
+      case 2: {
+        const std::string column = Column(scope, ValueKind::kDecimal, "");
+        if (column.empty()) break;
+        return {random_.OneIn(2) ? column : column + " * 2", ValueKind::kDecimal};
+      }
+      case 3: {
+        const std::string column = Column(scope, ValueKind::kDouble, "");
+        if (column.empty()) break;
+        return {random_.OneIn(2) ? column : column + " / 4", ValueKind::kDouble};
+      }
+      case 4:
+        return {absl::StrCat("CASE WHEN ", Bool(scope), " THEN 'yes' ELSE 'no' END"),
+                ValueKind::kText};
+      default:
+        break;
+    }
+    if (scope.columns.empty()) return {"1", ValueKind::kInt};
+    const ScopeColumn& column = random_.Pick(scope.columns);
+    return {column.sql, column.kind};
+  }
+
+  std::pair<std::string, ValueKind> Number(const Scope& scope) {
+    const size_t choice = random_.Below(3);
+    const std::string decimal = Column(scope, ValueKind::kDecimal, "");
+    if (choice == 0 && !decimal.empty()) return {decimal, ValueKind::kDecimal};
+    const std::string real = Column(scope, ValueKind::kDouble, "");
+    if (choice == 1 && !real.empty()) return {real, ValueKind::kDouble};
+    return {Int(scope), ValueKind::kInt};
+  }
+
+  std::pair<std::string, ValueKind> Ordered(const Scope& scope) {
+    const std::vector<ValueKind> kinds = {ValueKind::kText, ValueKind::kTime, ValueKind::kDate,
+                                          ValueKind::kDecimal, ValueKind::kInt};
+    const ValueKind kind = random_.Pick(kinds);
+    const std::string column = Column(scope, kind, "");
+    if (!column.empty()) return {column, kind};
+    return {Column(scope, ValueKind::kInt, "abs(7)"), ValueKind::kInt};
+  }
+
+  // An aggregate that the engine may fold; a plain one it folds for certain.
+  CaseItem Fold(const Scope& scope, bool plain) {
+    const auto [number, kind] = Number(scope);
+    const auto [ordered, ordered_kind] = Ordered(scope);
+    const std::string filter =
+        random_.OneIn(4) ? absl::StrCat(" FILTER (WHERE ", Bool(scope), ")") : "";
+    switch (random_.Below(plain ? 7 : 14)) {
+      case 0:
+        return {absl::StrCat("count(*)", filter), ValueKind::kInt};
+      case 1:
+        return {absl::StrCat("count(", ordered, ")", filter), ValueKind::kInt};
+      case 2:
+      case 3:
+        return {absl::StrCat("sum(", number, ")", filter), kind};
+      case 4:
+        return {absl::StrCat("min(", ordered, ")", filter), ordered_kind};
+      case 5:
+        return {absl::StrCat("max(", ordered, ")", filter), ordered_kind};
+      case 6:
+        return {absl::StrCat("avg(", number, ")", filter), ValueKind::kDouble};
+      case 7:
+        return {absl::StrCat(random_.Word({"stddev", "var_pop", "stddev_pop", "var_samp"}), "(",
+                             number, ")", filter),
+                ValueKind::kDouble};
+      case 8:
+        return {absl::StrCat(random_.Word({"bool_and(", "bool_or("}), Bool(scope), ")", filter),
+                ValueKind::kBool};
+      case 9:
+        return {absl::StrCat("count(DISTINCT ", ordered, ")", filter), ValueKind::kInt};
+      case 10:
+      case 11:
+        return ByPosition(scope, filter);
+      case 12:
+        return {
+            absl::StrCat("sum(", Column(scope, ValueKind::kInt, "abs(7)"), ")::DOUBLE / count(*)"),
+            ValueKind::kDouble};
+      default:
+        return {absl::StrCat("CASE WHEN count(*) > 3 THEN max(", ordered, ") END"), ordered_kind};
+    }
+  }
+
+  // Aggregates whose answer depends on the order of rows.
+  CaseItem ByPosition(const Scope& scope, const std::string& filter) {
+    const auto [value, kind] = Ordered(scope);
+    if (scope.position.empty()) return {absl::StrCat("max(", value, ")", filter), kind};
+    const auto [by, by_kind] = Ordered(scope);
+    switch (random_.Below(4)) {
+      case 0:
+        return {absl::StrCat("first(", value, " ORDER BY ", scope.position, ")", filter), kind};
+      case 1:
+        return {absl::StrCat("last(", value, " ORDER BY ", scope.position, ")", filter), kind};
+      case 2:
+        return {absl::StrCat("arg_min(", value, ", ", by, ")", filter), kind};
+      default:
+        return {absl::StrCat("arg_max(", value, ", ", by, ")", filter), kind};
+    }
+  }
+
+  CaseItem HolisticItem(const Scope& scope) {
+    const auto [number, kind] = Number(scope);
+    const auto [ordered, ordered_kind] = Ordered(scope);
+    const size_t choice = random_.Below(scope.position.empty() ? 3 : 6);
+    switch (choice) {
+      case 0:
+        return {absl::StrCat("CAST(median(", number, ") AS DOUBLE)"), ValueKind::kDouble};
+      case 1:
+        return {absl::StrCat("quantile_disc(", ordered, ", 0.5)"), ordered_kind};
+      case 2:
+        return {absl::StrCat("sum(DISTINCT ", Column(scope, ValueKind::kInt, "abs(7)"), ")"),
+                ValueKind::kInt};
+      case 3:
+        return {absl::StrCat("list(", ordered, " ORDER BY ", scope.position, ")"),
+                ValueKind::kOther};
+      case 4:
+        return {absl::StrCat("string_agg(", Text(scope), ", ',' ORDER BY ", scope.position, ")"),
+                ValueKind::kText};
+      default:
+        return {absl::StrCat("list(DISTINCT ", ordered, " ORDER BY ", ordered, ")"),
+                ValueKind::kOther};
+    }
+  }
+
+  void Where(const Scope& scope) {
+    if (random_.OneIn(2)) query().where = Bool(scope);
+  }
+
+  void Append(Scope scope) {
+    From(scope);
+    if (!scope.position.empty()) Item(scope.position, ValueKind::kInt);
+    for (size_t i = 1 + random_.Below(4); i > 0; --i) {
+      CaseItem item = Scalar(scope);
+      Item(item.sql, item.kind);
+    }
+    if (!scope.position.empty() && random_.OneIn(4)) Item("_offset", ValueKind::kInt);
+    Where(scope);
+  }
+
+  void Unnested(Scope scope) {
+    From(scope);
+    Item(scope.position, ValueKind::kInt);
+    const std::string text = Column(scope, ValueKind::kText, "upper('abc')");
+    Item(random_.OneIn(2) ? absl::StrCat("unnest([", text, ", 'x'])")
+                          : absl::StrCat("unnest(string_split(", text, ", 't'))"),
+         ValueKind::kText);
+    Where(scope);
+  }
+
+  // Keys into the select list; what GROUP BY has to say.
+  std::string Keys(const Scope& scope) {
+    std::vector<std::string> keys;
+    for (size_t i = random_.Below(4); i > 0; --i) {
+      const CaseItem key = Key(scope);
+      if (std::find(keys.begin(), keys.end(), key.sql) != keys.end()) continue;
+      keys.push_back(key.sql);
+      Item(key.sql, key.kind);
+    }
+    if (keys.empty()) return "";
+    return random_.OneIn(2) ? "ALL" : absl::StrJoin(keys, ", ");
+  }
+
+  void Having(const Scope& scope) {
+    if (query().group.empty() || !random_.OneIn(4)) return;
+    const std::string number = Column(scope, ValueKind::kInt, "abs(7)");
+    query().having = random_.OneIn(2) ? "count(*) > 2" : absl::StrCat("max(", number, ") > 9");
+  }
+
+  void Aggregate(Scope scope) {
+    From(scope);
+    query().group = Keys(scope);
+    const bool plain = random_.OneIn(2);
+    for (size_t i = 1 + random_.Below(4); i > 0; --i) {
+      const CaseItem item = Fold(scope, plain);
+      Item(item.sql, item.kind);
+    }
+    Where(scope);
+    Having(scope);
+  }
+
+  void Holistic(Scope scope) {
+    Aggregate(scope);
+    const CaseItem item = HolisticItem(scope);
+    Item(item.sql, item.kind);
+  }
+
+  std::string Over(const Scope& scope, const std::string& frame) {
+    const std::string key = Key(scope).sql;
+    const auto [by, kind] = Ordered(scope);
+    const std::string direction = random_.OneIn(2) ? " DESC" : "";
+    return absl::StrCat(" OVER (PARTITION BY ", key, " ORDER BY ", by, direction, ", ",
+                        scope.position, frame, ")");
+  }
+
+  CaseItem Window(const Scope& scope) {
+    const auto [value, kind] = Ordered(scope);
+    const std::string number = Column(scope, ValueKind::kInt, "abs(7)");
+    if (scope.position.empty()) {
+      return {absl::StrCat(random_.Word({"rank()", "dense_rank()", "count(*)"}),
+                           " OVER (PARTITION BY ", Key(scope).sql, " ORDER BY ", value, ")"),
+              ValueKind::kInt};
+    }
+    switch (random_.Below(6)) {
+      case 0:
+        return {"row_number()" + Over(scope, ""), ValueKind::kInt};
+      case 1:
+        return {absl::StrCat("lag(", value, ")", Over(scope, "")), kind};
+      case 2:
+        return {absl::StrCat("sum(", number, ")", Over(scope, "")), ValueKind::kInt};
+      case 3:
+        return {absl::StrCat("max(", value, ")",
+                             Over(scope, " ROWS BETWEEN 2 PRECEDING AND CURRENT ROW")),
+                kind};
+      case 4:
+        return {absl::StrCat("count(*) OVER (PARTITION BY ", Key(scope).sql, ")"), ValueKind::kInt};
+      default:
+        return {absl::StrCat("first_value(", value, ")", Over(scope, "")), kind};
+    }
+  }
+
+  void Windows(Scope scope) {
+    Append(scope);
+    for (size_t i = 1 + random_.Below(2); i > 0; --i) {
+      const CaseItem item = Window(scope);
+      Item(item.sql, item.kind);
+    }
+  }
+
+  void TopN(Scope scope) {
+    Append(scope);
+    query().qualify = absl::StrCat("row_number()", Over(scope, ""), " <= ", 1 + random_.Below(3));
+  }
+
+  void Newest(Scope scope) {
+    Append(scope);
+    const std::string key = Column(scope, ValueKind::kText, "abs(7)");
+    const std::string by = random_.OneIn(2) ? Ordered(scope).first + " DESC, " : "";
+    query().distinct = absl::StrCat("DISTINCT ON (", key, ")");
+    query().order = absl::StrCat(key, ", ", by, scope.position, " DESC");
+  }
+
+  void Joined(Scope scope) {
+    const std::string& first = scope.reads.front();
+    Join(OfSource("a", *made_.FindSource(first)), OfSource("b", Beside(first)));
+  }
+
+  void Join(const Scope& left, const Scope& right) {
+    const ValueKind kind = random_.OneIn(2) ? ValueKind::kText : ValueKind::kInt;
+    const std::string a = Column(left, kind, "");
+    const std::string b = Column(right, kind, "");
+    const std::string condition = a.empty() || b.empty() ? "true" : absl::StrCat(a, " = ", b);
+    Scope both;
+    both.from = absl::StrCat(left.from, random_.Word({" JOIN ", " JOIN ", " LEFT JOIN "}),
+                             right.from, " ON ", condition);
+    both.columns = left.columns;
+    both.columns.insert(both.columns.end(), right.columns.begin(), right.columns.end());
+    both.reads = left.reads;
+    both.reads.insert(both.reads.end(), right.reads.begin(), right.reads.end());
+    if (random_.OneIn(2)) return Aggregate(both);
+    if (!left.position.empty()) Item(left.position, ValueKind::kInt);
+    Item(right.position, ValueKind::kInt);
+    Append(both);
+  }
+
+  void Sessions(Scope scope) {
+    const std::string key = Column(scope, ValueKind::kText, "upper('abc')");
+    const std::string time = Column(scope, ValueKind::kTime, "TIMESTAMP '2026-01-01 00:00:00'");
+    const std::string window =
+        absl::StrCat(" OVER (PARTITION BY ", key, " ORDER BY ", time, ", _position)");
+    const std::string marked = absl::StrCat(
+        "SELECT ", key, " AS k, ", time, " AS t, _position, CASE WHEN ", time, " - lag(", time, ")",
+        window, " > INTERVAL 4 HOUR THEN 1 ELSE 0 END AS new FROM ", scope.from);
+    From(scope);
+    query().from = absl::StrCat(
+        "(SELECT k, t, sum(new) OVER (PARTITION BY k ORDER BY t, _position) AS session FROM (",
+        marked, "))");
+    Item("k", ValueKind::kText);
+    Item("session", ValueKind::kInt);
+    Item("count(*)", ValueKind::kInt);
+    Item("min(t)", ValueKind::kTime);
+    Item("max(t)", ValueKind::kTime);
+    query().group = "ALL";
+  }
+
+  void Hopping(Scope scope) {
+    const std::string time = Column(scope, ValueKind::kTime, "TIMESTAMP '2026-01-01 00:00:00'");
+    const std::string bucket = absl::StrCat("time_bucket(INTERVAL 6 HOUR, ", time, ")");
+    From(scope);
+    query().from =
+        absl::StrCat("(SELECT unnest(generate_series(", bucket, " - INTERVAL 12 HOUR, ", bucket,
+                     ", INTERVAL 6 HOUR)) AS w, ", Column(scope, ValueKind::kInt, "abs(7)"),
+                     " AS x FROM ", scope.from, ")");
+    Item("w", ValueKind::kTime);
+    Item("count(*)", ValueKind::kInt);
+    Item("sum(x)", ValueKind::kInt);
+    query().group = "ALL";
+  }
+
+  void Others(Scope scope) {
+    const std::vector<void (Grammar::*)(Scope)> forms = {
+        &Grammar::Union,   &Grammar::Common, &Grammar::Among,   &Grammar::Recursive,
+        &Grammar::Largest, &Grammar::Rollup, &Grammar::Distinct};
+    (this->*random_.Pick(forms))(std::move(scope));
+  }
+
+  void Union(Scope scope) {
+    const Scope other = OfSource("", Beside(scope.reads.front()));
+    const auto half = [&](const Scope& of) {
+      return absl::StrCat("SELECT ", Column(of, ValueKind::kText, "upper('abc')"), " AS k, CAST(",
+                          Column(of, ValueKind::kInt, "abs(7)"), " AS BIGINT) AS x FROM ", of.from);
+    };
+    Scope both;
+    both.from = absl::StrCat("(", half(scope), random_.Word({" UNION ALL ", " UNION ", " EXCEPT "}),
+                             half(other), ")");
+    both.columns = {{"k", ValueKind::kText}, {"x", ValueKind::kInt}};
+    both.reads = {scope.reads.front(), other.reads.front()};
+    if (random_.OneIn(2)) return Aggregate(both);
+    Append(both);
+  }
+
+  void Common(Scope scope) {
+    From(scope);
+    query().with = absl::StrCat("WITH w AS (SELECT ", Text(scope), " AS k, count(*) AS n FROM ",
+                                scope.from, " GROUP BY ALL)");
+    query().from = "w";
+    query().where = random_.OneIn(2) ? "n = (SELECT max(n) FROM w)" : "n > 1";
+    Item("k", ValueKind::kText);
+    Item("n", ValueKind::kInt);
+  }
+
+  void Among(Scope scope) {
+    const CaseSource& other = Beside(scope.reads.front());
+    const Scope inner = OfSource("o", other);
+    Append(scope);
+    const std::string key = Column(scope, ValueKind::kInt, "abs(7)");
+    const std::string of_other = Column(inner, ValueKind::kInt, "abs(7)");
+    query().where = random_.OneIn(2)
+                        ? absl::StrCat(key, random_.Word({" IN ", " NOT IN "}), "(SELECT ",
+                                       of_other, " FROM ", inner.from, " WHERE ", of_other, " > 2)")
+                        : absl::StrCat("EXISTS (SELECT 1 FROM ", inner.from, " WHERE ", of_other,
+                                       " > ", key, " + 9)");
+    slice_.reads.push_back(other.name);
+  }
+
+  void Recursive(Scope scope) {
+    From(scope);
+    query().with = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 5)";
+    query().from = absl::StrCat("r LEFT JOIN ", scope.from, " ON ",
+                                Column(scope, ValueKind::kInt, "abs(7)"), " % 6 = r.n");
+    Item("r.n", ValueKind::kInt);
+    Item("count(_position)", ValueKind::kInt);
+    query().group = "ALL";
+  }
+
+  void Largest(Scope scope) {
+    Append(scope);
+    query().order = absl::StrCat(Ordered(scope).first, " DESC, ", scope.position, " LIMIT ",
+                                 1 + random_.Below(6));
+  }
+
+  void Rollup(Scope scope) {
+    From(scope);
+    const std::string a = Column(scope, ValueKind::kText, "upper('abc')");
+    const std::string b = Column(scope, ValueKind::kInt, "abs(7)");
+    Item(a, ValueKind::kText);
+    Item(b, ValueKind::kInt);
+    Item("count(*)", ValueKind::kInt);
+    Item(absl::StrCat("sum(", b, ")"), ValueKind::kInt);
+    query().group = absl::StrCat(random_.Word({"ROLLUP (", "CUBE ("}), a, ", ", b, ")");
+  }
+
+  void Distinct(Scope scope) {
+    From(scope);
+    query().distinct = "DISTINCT";
+    Item(Text(scope), ValueKind::kText);
+    Item(Column(scope, ValueKind::kInt, "abs(7)") + " % 4", ValueKind::kInt);
+    Where(scope);
+  }
+
+  Random& random_;
+  const DifferentialCase& made_;
+  bool extreme_;
+  CaseSlice slice_;
+};
+
+// ---------------------------------------------------------------------------------- the domain
+
+class CaseMaker {
+ public:
+  explicit CaseMaker(uint64_t seed)
+      : random_(seed), extreme_(random_.OneIn(3)), records_(random_, extreme_) {
+    made_.seed = seed;
+  }
+
+  DifferentialCase Make() {
+    made_.streams = {Stream("s0", "x"), Stream("s1", "y")};
+    made_.sources = {Source("left_in", 0), Source("right_in", 1)};
+    if (random_.OneIn(2)) made_.sources.push_back(Dimension());
+    Grammar grammar(random_, made_, extreme_);
+    for (size_t i = 0, count = 1 + random_.Below(4); i < count; ++i) {
+      made_.slices.push_back(grammar.Make(absl::StrCat("v", i)));
+    }
+    made_.blocks_per_piece = 1 + random_.Below(4);
+    for (size_t i = 0, count = 2 + random_.Below(3); i < count; ++i) made_.steps.push_back(Step());
+    made_.steps.back().restart = CaseRestart::kNone;
+    return std::move(made_);
+  }
+
+ private:
+  CaseStream Stream(const std::string& name, const std::string& letter) {
+    CaseStream stream{name, {}};
+    for (size_t i = 0, count = 3 + random_.Below(4); i < count; ++i) {
+      // A text and a number are always there to group and join by.
+      const TypeChoice& type = kTypes[i < 2 ? i : random_.Below(std::size(kTypes))];
+      CaseField field{absl::StrCat(letter, i), type.type, type.kind, "", ""};
+      if (random_.OneIn(4)) field.path = absl::StrCat("$.n.", field.name);
+      if (field.kind == ValueKind::kTime && random_.OneIn(3)) field.format = "epoch_ms";
+      stream.fields.push_back(std::move(field));
+    }
+    return stream;
+  }
+
+  CaseColumn Column(const CaseStream& stream, size_t field) {
+    CaseColumn column;
+    column.field = field;
+    column.required = random_.OneIn(4);
+    column.half_up = stream.fields[field].kind == ValueKind::kDecimal && random_.OneIn(2);
+    const ValueKind kind = stream.fields[field].kind;
+    if (column.required) return column;
+    if (random_.OneIn(6) && kind == ValueKind::kInt) {
+      column.default_json = column.default_sql = "5";
+    } else if (random_.OneIn(6) && kind == ValueKind::kText) {
+      column.default_json = "\"eth\"";
+      column.default_sql = "'eth'";
+    }
+    return column;
+  }
+
+  CaseSource Source(const std::string& name, size_t stream) {
+    CaseSource source;
+    source.name = name;
+    source.stream = stream;
+    if (random_.OneIn(3)) source.where = "a";
+    for (size_t i = 0; i < made_.streams[stream].fields.size(); ++i) {
+      source.columns.push_back(Column(made_.streams[stream], i));
+    }
+    return source;
+  }
+
+  CaseSource Dimension() {
+    CaseSource source = Source("newest", random_.Below(2));
+    source.where = random_.OneIn(2) ? "b" : "";
+    source.latest_by = made_.streams[source.stream].fields[random_.Below(2)].name;
+    return source;
+  }
+
+  CaseStep Step() {
+    CaseStep step;
+    for (size_t i = 1 + random_.Below(3); i > 0; --i) {
+      CaseBatch batch;
+      batch.stream = random_.Below(2);
+      const std::vector<size_t> sizes = {1, 1, 2, 5, 10, 20, 40};
+      for (size_t n = random_.Pick(sizes); n > 0; --n) {
+        batch.records.push_back(records_.Make(made_.streams[batch.stream]));
+      }
+      step.batches.push_back(std::move(batch));
+    }
+    step.refresh = !random_.OneIn(4);
+    const size_t restart = random_.Below(8);
+    if (restart < 2) step.restart = CaseRestart::kClean;
+    if (restart == 2) step.restart = CaseRestart::kKill;
+    return step;
+  }
+
+  Random random_;
+  bool extreme_;
+  RecordMaker records_;
+  DifferentialCase made_;
+};
+
+}  // namespace
+
+DifferentialCase MakeCase(uint64_t seed) { return CaseMaker(seed).Make(); }
+
+}  // namespace icepie::slices
