@@ -14,6 +14,8 @@ namespace {
 constexpr absl::Duration kWatchInterval = absl::Milliseconds(50);
 constexpr absl::Duration kGrace = absl::Seconds(2);  // between the interrupt and on_stuck
 
+absl::Status Interrupted() { return absl::CancelledError("the recompute was interrupted"); }
+
 absl::Status TimeLimit(const std::string& slice, absl::Duration limit) {
   return MakeError(absl::StatusCode::kResourceExhausted,
                    absl::StrCat("recomputing slice ", slice, " took longer than its limit of ",
@@ -62,7 +64,9 @@ void RecomputeRunner::SetLimit(absl::Duration limit) {
 
 void RecomputeRunner::Interrupt(const Generation* generation) {
   MutexLock lock(mutex_);
-  if (generation == nullptr || current_ != generation) return;
+  if (generation == nullptr) return;
+  if (running_ || waiting_) interrupted_.insert(generation);
+  if (current_ != generation) return;
   unwanted_ = true;
   end_by_ = std::min(end_by_, absl::Now());
 }
@@ -103,6 +107,10 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
   absl::Duration limit;
   {
     MutexLock lock(mutex_);
+    if (interrupted_.count(step.generation.get()) > 0) {
+      step.generation->AbandonRecompute();
+      return Interrupted();
+    }
     limit = limit_;
     current_ = step.generation.get();
     unwanted_ = stopping_;
@@ -113,7 +121,7 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
   MutexLock lock(mutex_);
   current_ = nullptr;
   if (status.ok() || absl::Now() < end_by_) return status;
-  if (unwanted_) return absl::CancelledError("the recompute was interrupted");
+  if (unwanted_) return Interrupted();
   return TimeLimit(step.generation->plan().slice, limit);
 }
 
@@ -147,6 +155,7 @@ void RecomputeRunner::Loop() {
     {
       MutexLock lock(mutex_);
       running_ = false;
+      interrupted_.clear();
       finished_ = std::move(run);
     }
     on_finished_();

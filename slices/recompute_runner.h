@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,7 +51,7 @@ class RecomputeRunner {
 
   // Of the steps that begin from now on.
   void SetLimit(absl::Duration limit);
-  // Ends the step under way when it is this generation's.
+  // Ends this generation's step of the present run, also one that has not begun.
   void Interrupt(const Generation* generation);
 
   // A run is waiting, going on or not collected yet.
@@ -78,6 +79,7 @@ class RecomputeRunner {
   Generation* current_ ABSL_GUARDED_BY(mutex_) = nullptr;
   absl::Time end_by_ ABSL_GUARDED_BY(mutex_);  // of the current step
   bool unwanted_ ABSL_GUARDED_BY(mutex_) = false;
+  std::set<const Generation*> interrupted_ ABSL_GUARDED_BY(mutex_);  // in the present run
   std::thread thread_;
   std::thread watch_;
 };

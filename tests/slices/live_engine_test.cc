@@ -404,7 +404,11 @@ class HeldFeed : public Feed {
   std::unique_ptr<FeedReader> Open(const std::vector<std::string>& streams, int64_t from,
                                    std::optional<int64_t> end) override {
     MutexLock lock(mutex_);
-    while (end && held_) changed_.Wait(mutex_);
+    while (end && held_) {
+      waiting_ = true;
+      changed_.SignalAll();
+      changed_.Wait(mutex_);
+    }
     return feed_.Open(streams, from, end);
   }
   void Hold(bool held) {
@@ -414,12 +418,17 @@ class HeldFeed : public Feed {
     }
     changed_.SignalAll();
   }
+  void WaitForAReader() {
+    MutexLock lock(mutex_);
+    while (!waiting_) changed_.Wait(mutex_);
+  }
 
  private:
   Feed& feed_;
   Mutex mutex_;
   CondVar changed_;
   bool held_ ABSL_GUARDED_BY(mutex_) = false;
+  bool waiting_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 TEST_F(LiveEngineTest, ARecomputeThatIsLaterThanItsShareOfTimeLags) {
@@ -438,6 +447,27 @@ TEST_F(LiveEngineTest, ARecomputeThatIsLaterThanItsShareOfTimeLags) {
   EXPECT_EQ(Rows("SELECT number FROM latest"), R"([{"number":1}])");
   feed.Hold(false);
   WaitForPosition("latest", 2);
+  engine_.reset();
+}
+
+// What is frozen behind another slice's step of a run must not begin when its turn comes.
+TEST_F(LiveEngineTest, FreezingEndsARecomputeThatHasNotBegun) {
+  feed_.Append("orders", {R"({"city":"Bern"})"});
+  HeldFeed feed(feed_);
+  feed.Hold(true);
+  auto started = LiveEngine::Start(Options(), feed);
+  ASSERT_TRUE(started.ok()) << started.status();
+  engine_ = *std::move(started);
+  GenerationSpec endless = Spec("endless");
+  GenerationSpec latest = Spec("latest");
+  endless.file = latest.file = kEndless;
+  Configure({latest, endless});
+  feed.WaitForAReader();
+  endless.frozen = true;
+  Configure({latest, endless});
+  WaitForState("endless", SliceState::kFrozen);
+  feed.Hold(false);
+  WaitForPosition("latest", 1);
   engine_.reset();
 }
 
