@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <initializer_list>
 #include <set>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "core/base/status.h"
 #include "slices/column_type.h"
 #include "slices/definition_values.h"
+#include "slices/json_reading.h"
 #include "slices/nearest_name.h"
 #include "slices/yaml_tree.h"
 
@@ -73,6 +75,8 @@ class DomainParser {
   void ReadColumns(SourceDef& source, const YamlNode& node, const std::string& field);
   ColumnDef ReadColumn(const YamlNode& name, const YamlNode& value, const std::string& field);
   void ReadType(ColumnDef& column, const YamlNode& value, const std::string& field);
+  void ReadFormat(ColumnDef& column, const YamlNode& node, const std::string& field);
+  void CheckFormat(const ColumnDef& column, const YamlNode& node, const std::string& field);
   void CheckColumn(const ColumnDef& column, const YamlNode& value, const std::string& field);
   void CheckDefault(const ColumnDef& column, const YamlNode& value, const std::string& field);
   void CheckLatestBy(const SourceDef& source, const YamlNode& value, const std::string& field);
@@ -115,6 +119,18 @@ bool IsSplitType(const YamlNode& value) {
 }
 bool IsRestOfSplitType(const YamlNode& name, const YamlNode& value) {
   return value.kind == YamlNode::Kind::kNull && absl::EndsWith(name.text, ")");
+}
+
+bool HasKey(const YamlNode& map, absl::string_view key) {
+  return std::any_of(map.entries.begin(), map.entries.end(),
+                     [&](const auto& entry) { return entry.key.text == key; });
+}
+
+const YamlNode& ValueOf(const YamlNode& map, absl::string_view key) {
+  for (const auto& [name, value] : map.entries) {
+    if (name.text == key) return value;
+  }
+  return map;
 }
 
 void DomainParser::Add(FilePlace place, absl::string_view field, absl::string_view what) {
@@ -338,6 +354,20 @@ void DomainParser::ReadType(ColumnDef& column, const YamlNode& value, const std:
   column.type = type->text;
   column.decimal_width = type->decimal_width;
   column.decimal_scale = type->decimal_scale;
+  column.children = type->children;
+}
+
+// Format and rounding hold for all parts of a nested column.
+void PassToParts(ColumnDef& column) {
+  for (ColumnDef& part : column.children) {
+    const bool zoned = part.kind == ColumnKind::kTimestamp || part.kind == ColumnKind::kTimestampTz;
+    if (zoned || part.kind == ColumnKind::kList || part.kind == ColumnKind::kStruct) {
+      part.format = column.format;
+    }
+    part.blob_format = column.blob_format;
+    part.rounding = column.rounding;
+    PassToParts(part);
+  }
 }
 
 ColumnDef DomainParser::ReadColumn(const YamlNode& name, const YamlNode& value,
@@ -360,28 +390,52 @@ ColumnDef DomainParser::ReadColumn(const YamlNode& name, const YamlNode& value,
        {"required", [&](const YamlNode& v, const std::string& f) { column.required = Flag(v, f); }},
        {"default",
         [&](const YamlNode& v, const std::string&) { column.default_json = ScalarAsJson(v); }},
-       {"format",
-        [&](const YamlNode& v, const std::string& f) {
-          column.format =
-              static_cast<TimeFormat>(Choice(v, f, {"iso8601", "epoch_s", "epoch_ms", "epoch_us"}));
-        }},
+       {"format", [&](const YamlNode& v, const std::string& f) { ReadFormat(column, v, f); }},
        {"rounding", [&](const YamlNode& v, const std::string& f) {
           column.rounding = static_cast<Rounding>(Choice(v, f, {"refuse", "half_up"}));
         }}});
+  PassToParts(column);
+  // A list's or struct's default is JSON, which in YAML is text.
+  if (!column.children.empty() && column.default_json.has_value()) {
+    column.default_json = ValueOf(value, "default").text;
+  }
   CheckColumn(column, value, field);
   return column;
 }
 
-bool HasKey(const YamlNode& map, absl::string_view key) {
-  return std::any_of(map.entries.begin(), map.entries.end(),
-                     [&](const auto& entry) { return entry.key.text == key; });
+bool HasKind(const ColumnDef& column, std::initializer_list<ColumnKind> kinds) {
+  return AnyPart(column, [&](const ColumnDef& part) {
+    return std::find(kinds.begin(), kinds.end(), part.kind) != kinds.end();
+  });
 }
 
-const YamlNode& ValueOf(const YamlNode& map, absl::string_view key) {
-  for (const auto& [name, value] : map.entries) {
-    if (name.text == key) return value;
+constexpr size_t kTimeFormats = 4;  // of the words for `format`; then those of BLOB
+
+void DomainParser::ReadFormat(ColumnDef& column, const YamlNode& node, const std::string& field) {
+  const size_t word =
+      Choice(node, field, {"iso8601", "epoch_s", "epoch_ms", "epoch_us", "base64", "hex"});
+  if (word < kTimeFormats) {
+    column.format = static_cast<TimeFormat>(word);
+  } else {
+    column.blob_format = static_cast<BlobFormat>(word - kTimeFormats);
   }
-  return map;
+}
+
+void DomainParser::CheckFormat(const ColumnDef& column, const YamlNode& node,
+                               const std::string& field) {
+  const std::string& word = node.text;
+  std::string types = "TIMESTAMP and TIMESTAMPTZ";
+  bool fits = HasKind(column, {ColumnKind::kTimestamp, ColumnKind::kTimestampTz});
+  if (word == "base64" || word == "hex") {
+    types = "BLOB";
+    fits = HasKind(column, {ColumnKind::kBlob});
+  } else if (column.format == TimeFormat::kIso8601) {
+    types = "DATE, TIMESTAMP and TIMESTAMPTZ";
+    fits = fits || HasKind(column, {ColumnKind::kDate});
+  }
+  if (fits) return;
+  Add(node.place, field,
+      absl::StrCat("column ", column.name, ": this format is for ", types, ", not ", column.type));
 }
 
 void DomainParser::CheckColumn(const ColumnDef& column, const YamlNode& value,
@@ -390,16 +444,8 @@ void DomainParser::CheckColumn(const ColumnDef& column, const YamlNode& value,
     Add(value.place, field, absl::StrCat("column ", column.name, " has no type"));
     return;
   }
-  const bool zoned =
-      column.kind == ColumnKind::kTimestamp || column.kind == ColumnKind::kTimestampTz;
-  const bool time = zoned || column.kind == ColumnKind::kDate;
-  if (HasKey(value, "format") && (column.format == TimeFormat::kIso8601 ? !time : !zoned)) {
-    Add(ValueOf(value, "format").place, Join(field, "format"),
-        absl::StrCat("column ", column.name, ": this format is for ",
-                     column.format == TimeFormat::kIso8601 ? "DATE, " : "",
-                     "TIMESTAMP and TIMESTAMPTZ, not ", column.type));
-  }
-  if (HasKey(value, "rounding") && column.kind != ColumnKind::kDecimal) {
+  if (HasKey(value, "format")) CheckFormat(column, ValueOf(value, "format"), Join(field, "format"));
+  if (HasKey(value, "rounding") && !HasKind(column, {ColumnKind::kDecimal})) {
     Add(ValueOf(value, "rounding").place, Join(field, "rounding"),
         absl::StrCat("column ", column.name, ": rounding is for DECIMAL, not ", column.type));
   }
@@ -410,20 +456,14 @@ void DomainParser::CheckDefault(const ColumnDef& column, const YamlNode& value,
                                 const std::string& field) {
   const YamlNode& node = ValueOf(value, "default");
   const std::string path = Join(field, "default");
-  const std::string& json = *column.default_json;
-  const bool text = absl::StartsWith(json, "\"");
-  const bool flag = json == "true" || json == "false";
-  bool fits = !flag;
-  if (column.kind == ColumnKind::kBoolean) fits = flag;
-  if (column.kind == ColumnKind::kVarchar) fits = text;
-  if (column.kind == ColumnKind::kJson) fits = true;
-  if (column.kind <= ColumnKind::kDecimal && column.kind != ColumnKind::kBoolean) {
-    fits = !flag && (!text || column.kind == ColumnKind::kDecimal);
-  }
-  if (!node.is_scalar() || json == "null" || !fits) {
+  if (!node.is_scalar() || *column.default_json == "null") {
     Add(node.place, path,
         absl::StrCat("the default of ", column.name, " must be one ", column.type, ", not ",
-                     KindName(node)));
+                     KindName(node),
+                     column.children.empty() ? "" : ": write it as JSON in quotes, e.g. \"[]\""));
+  } else {
+    JsonScanner scanner;
+    Check(ColumnReader(column, scanner).CheckDefault(), node, path);
   }
   if (column.required) {
     Add(node.place, path,

@@ -42,19 +42,36 @@ enum class ColumnKind {
   kTimestamp,
   kTimestampTz,
   kJson,  // the value's own text, as VARCHAR
+  kUTinyInt,
+  kUSmallInt,
+  kUInteger,
+  kUBigInt,
+  kHugeInt,
+  kUHugeInt,
+  kFloat,
+  kTime,
+  kUuid,
+  kBlob,
+  kList,
+  kStruct,
 };
 
 enum class TimeFormat { kIso8601, kEpochSeconds, kEpochMillis, kEpochMicros };
+enum class BlobFormat { kBase64, kHex };
 enum class Rounding { kRefuse, kHalfUp };
 
 struct ColumnDef {
   std::string name;
   ColumnKind kind = ColumnKind::kVarchar;
-  std::string type;  // SQL text: "DECIMAL(18,2)"
+  std::string type;  // as people write it: "DECIMAL(18,2)"; for SQL: SqlType() of column_type.h
   int decimal_width = 0;
   int decimal_scale = 0;
+  // LIST: its element; STRUCT: its fields, `path` being the key alone. Format and rounding of the
+  // column hold for them too.
+  std::vector<ColumnDef> children;
   std::vector<std::string> path;  // $.amount.value → {"amount","value"}
   TimeFormat format = TimeFormat::kIso8601;
+  BlobFormat blob_format = BlobFormat::kBase64;
   Rounding rounding = Rounding::kRefuse;
   bool required = false;                    // missing or null is a bad record
   std::optional<std::string> default_json;  // used when missing (not when null)

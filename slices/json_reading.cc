@@ -10,8 +10,10 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/base/status.h"
 #include "slices/decimal_text.h"
 #include "slices/timestamp_text.h"
@@ -43,6 +45,7 @@ const char* KindText(JsonKind kind) {
 bool Fail(ReadFault& fault, const char* code, std::string message) {
   fault.code = code;
   fault.message = std::move(message);
+  fault.path.clear();
   return false;
 }
 
@@ -60,6 +63,12 @@ bool OutOfRange(const JsonValue& value, const ColumnDef& column, ReadFault& faul
               absl::StrCat(Shown(value), " does not fit into ", column.type));
 }
 
+bool NotWhole(const JsonValue& value, const ColumnDef& column, ReadFault& fault) {
+  return Fail(fault, "WRONG_TYPE",
+              absl::StrCat(Shown(value), " is written with a point or an exponent; ", column.type,
+                           " takes whole numbers only. Remedy: declare DECIMAL or DOUBLE"));
+}
+
 bool BadFormat(const JsonValue& value, absl::string_view why, ReadFault& fault) {
   return Fail(fault, "BAD_FORMAT", absl::StrCat(Shown(value), " ", why));
 }
@@ -72,9 +81,71 @@ std::pair<int64_t, int64_t> IntegerRange(ColumnKind kind) {
       return {std::numeric_limits<int16_t>::min(), std::numeric_limits<int16_t>::max()};
     case ColumnKind::kInteger:
       return {std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max()};
+    case ColumnKind::kUTinyInt:
+      return {0, std::numeric_limits<uint8_t>::max()};
+    case ColumnKind::kUSmallInt:
+      return {0, std::numeric_limits<uint16_t>::max()};
+    case ColumnKind::kUInteger:
+      return {0, std::numeric_limits<uint32_t>::max()};
     default:
       return {std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()};
   }
+}
+
+// How far UBIGINT, HUGEINT and UHUGEINT go below and above zero.
+std::pair<absl::uint128, absl::uint128> HugeRange(ColumnKind kind) {
+  if (kind == ColumnKind::kUBigInt) return {0, std::numeric_limits<uint64_t>::max()};
+  if (kind == ColumnKind::kUHugeInt) return {0, absl::Uint128Max()};
+  const absl::uint128 half = absl::uint128(1) << 127;
+  return {half, half - 1};
+}
+
+// The number that `digits`, all of them, stand for; nothing beyond 128 bits.
+std::optional<absl::uint128> ParseMagnitude(absl::string_view digits) {
+  absl::uint128 number = 0;
+  for (const char c : digits) {
+    const auto digit = static_cast<unsigned>(c - '0');
+    if (number > (absl::Uint128Max() - digit) / 10) return std::nullopt;
+    number = number * 10 + digit;
+  }
+  return number;
+}
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  const char lower = static_cast<char>(c | 0x20);
+  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+// The bits of `e7f0a1c2-0000-4000-8000-0123456789ab`.
+std::optional<absl::uint128> ParseUuid(absl::string_view text) {
+  constexpr size_t kSize = 36;
+  if (text.size() != kSize) return std::nullopt;
+  absl::uint128 bits = 0;
+  for (size_t i = 0; i < kSize; ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    const int digit = HexDigit(text[i]);
+    if (dash ? text[i] != '-' : digit < 0) return std::nullopt;
+    if (!dash) bits = bits << 4 | static_cast<unsigned>(digit);
+  }
+  return bits;
+}
+
+bool ParseHex(absl::string_view text, std::string& bytes) {
+  bytes.clear();
+  if (text.size() % 2 != 0) return false;
+  for (size_t i = 0; i < text.size(); i += 2) {
+    const int high = HexDigit(text[i]);
+    const int low = HexDigit(text[i + 1]);
+    if (high < 0 || low < 0) return false;
+    bytes.push_back(static_cast<char>(high << 4 | low));
+  }
+  return true;
+}
+
+// Strict: Abseil itself passes over white space and missing padding.
+bool ParseBase64(absl::string_view text, std::string& bytes) {
+  return absl::Base64Unescape(text, &bytes) && absl::Base64Escape(bytes) == text;
 }
 
 bool IsTime(ColumnKind kind) {
@@ -166,7 +237,12 @@ bool SameScalar(const JsonValue& value, const JsonValue& expected) {
 ColumnReader::ColumnReader(const ColumnDef& column, JsonScanner& scanner)
     : column_(column),
       slot_(scanner.AddPath(column.path)),
-      default_slot_(default_scanner_.AddPath({})) {}
+      default_slot_(default_scanner_.AddPath({})) {
+  if (!column_.children.empty()) nested_ = std::make_unique<NestedReader>(column_);
+}
+
+ColumnReader::ColumnReader(ColumnReader&& other) noexcept = default;
+ColumnReader::~ColumnReader() = default;
 
 absl::Status ColumnReader::CheckDefault() {
   if (!column_.default_json) return absl::OkStatus();
@@ -248,8 +324,32 @@ bool ColumnReader::ReadPresent(const JsonValue& value, Reading& reading, ReadFau
     case ColumnKind::kJson:
       reading.text = value.raw();
       return true;
+    default:
+      return ReadRare(value, reading, fault);
   }
-  return false;
+}
+
+bool ColumnReader::ReadRare(const JsonValue& value, Reading& reading, ReadFault& fault) {
+  switch (column_.kind) {
+    case ColumnKind::kUTinyInt:
+    case ColumnKind::kUSmallInt:
+    case ColumnKind::kUInteger:
+      return ReadInteger(value, reading, fault);
+    case ColumnKind::kUBigInt:
+    case ColumnKind::kHugeInt:
+    case ColumnKind::kUHugeInt:
+      return ReadHuge(value, reading, fault);
+    case ColumnKind::kFloat:
+      return ReadFloat(value, reading, fault);
+    case ColumnKind::kTime:
+      return ReadClock(value, reading, fault);
+    case ColumnKind::kUuid:
+      return ReadUuid(value, reading, fault);
+    case ColumnKind::kBlob:
+      return ReadBlob(value, reading, fault);
+    default:
+      return nested_->Read(value, reading, fault);
+  }
 }
 
 bool ColumnReader::ReadBoolean(const JsonValue& value, Reading& reading, ReadFault& fault) const {
@@ -264,12 +364,7 @@ bool ColumnReader::ReadInteger(const JsonValue& value, Reading& reading, ReadFau
   }
   int64_t integer = 0;
   const auto [end, error] = std::from_chars(value.text.begin(), value.text.end(), integer);
-  if (end != value.text.end()) {
-    return Fail(
-        fault, "WRONG_TYPE",
-        absl::StrCat(Shown(value), " is written with a point or an exponent; ", column_.type,
-                     " takes whole numbers only. Remedy: declare DECIMAL or DOUBLE"));
-  }
+  if (end != value.text.end()) return NotWhole(value, column_, fault);
   const auto [least, most] = IntegerRange(column_.kind);
   if (error != std::errc() || integer < least || integer > most) {
     return OutOfRange(value, column_, fault);
@@ -384,6 +479,149 @@ bool ColumnReader::ReadEpoch(const JsonValue& value, Reading& reading, ReadFault
     return BadFormat(value, "holds a time of day. Remedy: declare TIMESTAMP", fault);
   }
   reading.integer /= kMicrosPerDay;
+  return true;
+}
+
+bool ColumnReader::ReadHuge(const JsonValue& value, Reading& reading, ReadFault& fault) const {
+  if (value.kind != JsonKind::kNumber) {
+    return WrongType(value, column_, "numbers without a point", fault);
+  }
+  absl::string_view digits = value.text;
+  const bool negative = absl::ConsumePrefix(&digits, "-");
+  if (digits.find_first_of(".eE") != absl::string_view::npos) {
+    return NotWhole(value, column_, fault);
+  }
+  const auto [below, above] = HugeRange(column_.kind);
+  const std::optional<absl::uint128> magnitude = ParseMagnitude(digits);
+  if (!magnitude || *magnitude > (negative ? below : above)) {
+    return OutOfRange(value, column_, fault);
+  }
+  reading.decimal = static_cast<absl::int128>(negative ? -*magnitude : *magnitude);
+  return true;
+}
+
+bool ColumnReader::ReadFloat(const JsonValue& value, Reading& reading, ReadFault& fault) const {
+  if (value.kind != JsonKind::kNumber) return WrongType(value, column_, "numbers", fault);
+  // Not through a double, which would round twice.
+  float real = 0;
+  const auto [end, error] = std::from_chars(value.text.begin(), value.text.end(), real);
+  if (error != std::errc()) real = std::strtof(std::string(value.text).c_str(), nullptr);
+  if (std::isinf(real)) return OutOfRange(value, column_, fault);
+  reading.real = real;
+  return true;
+}
+
+bool ColumnReader::ReadClock(const JsonValue& value, Reading& reading, ReadFault& fault) const {
+  if (value.kind != JsonKind::kString) {
+    return WrongType(value, column_, "strings like \"00:05:00\"", fault);
+  }
+  const std::optional<int64_t> micros = ParseClockMicros(value.text);
+  if (!micros) return BadFormat(value, "is not a time of day like \"00:05:00\"", fault);
+  reading.integer = *micros;
+  return true;
+}
+
+bool ColumnReader::ReadUuid(const JsonValue& value, Reading& reading, ReadFault& fault) const {
+  if (value.kind != JsonKind::kString) return WrongType(value, column_, "strings", fault);
+  const std::optional<absl::uint128> bits = ParseUuid(value.text);
+  if (!bits) {
+    return BadFormat(value, "is not a UUID like \"e7f0a1c2-0000-4000-8000-0123456789ab\"", fault);
+  }
+  reading.decimal = static_cast<absl::int128>(*bits);
+  return true;
+}
+
+bool ColumnReader::ReadBlob(const JsonValue& value, Reading& reading, ReadFault& fault) {
+  if (value.kind != JsonKind::kString) return WrongType(value, column_, "strings", fault);
+  absl::string_view text = value.text;
+  std::string unescaped;
+  if (value.escaped) {  // "\/" is a way to write a character of base64
+    UnescapeJson(value.text, unescaped);
+    text = unescaped;
+  }
+  const bool hex = column_.blob_format == BlobFormat::kHex;
+  if (!(hex ? ParseHex(text, unescaped_) : ParseBase64(text, unescaped_))) {
+    return BadFormat(value,
+                     hex ? "is not hexadecimal"
+                         : "is not base64 with its padding. Remedy: format: hex, or VARCHAR",
+                     fault);
+  }
+  reading.text = unescaped_;
+  return true;
+}
+
+// ---- Lists and structs ----
+
+void ColumnReader::Take(Reading reading, std::vector<Reading>& parts,
+                        std::list<std::string>& texts) {
+  if (reading.text.data() == unescaped_.data()) {
+    texts.push_back(std::move(unescaped_));
+    unescaped_.clear();
+    reading.text = texts.back();
+  }
+  const bool has_parts = reading.parts != nullptr;
+  reading.parts = nullptr;  // they follow
+  parts.push_back(reading);
+  if (has_parts) nested_->Take(parts, texts);
+}
+
+void NestedReader::Take(std::vector<Reading>& parts, std::list<std::string>& texts) {
+  parts.insert(parts.end(), parts_.begin(), parts_.end());
+  texts.splice(texts.end(), texts_);
+}
+
+NestedReader::NestedReader(const ColumnDef& column) : kind_(column.kind), type_(column.type) {
+  children_.reserve(column.children.size());
+  for (const ColumnDef& child : column.children) children_.emplace_back(child, scanner_);
+}
+
+bool NestedReader::Read(const JsonValue& value, Reading& reading, ReadFault& fault) {
+  parts_.clear();
+  texts_.clear();
+  const bool list = kind_ == ColumnKind::kList;
+  if (value.kind != (list ? JsonKind::kArray : JsonKind::kObject)) {
+    return Fail(fault, "WRONG_TYPE",
+                absl::StrCat(Shown(value), " is ", KindText(value.kind), "; ", type_, " takes ",
+                             list ? "arrays" : "objects"));
+  }
+  if (!(list ? ReadList(value, reading, fault) : ReadStruct(value, fault))) return false;
+  static const Reading kNoPart;
+  reading.parts = parts_.empty() ? &kNoPart : parts_.data();
+  return true;
+}
+
+bool NestedReader::ReadList(const JsonValue& value, Reading& reading, ReadFault& fault) {
+  ColumnReader& reader = children_.front();
+  JsonElements elements(value.text);
+  JsonValue element;
+  int64_t count = 0;
+  for (; elements.Next(element); ++count) {
+    Reading part;
+    if (!reader.ReadValue(element, part, fault)) {
+      if (fault.path.empty()) fault.value = Shown(element);
+      fault.path.insert(0, absl::StrCat("[", count, "]"));
+      return false;
+    }
+    reader.Take(part, parts_, texts_);
+  }
+  reading.integer = count;
+  return true;
+}
+
+bool NestedReader::ReadStruct(const JsonValue& value, ReadFault& fault) {
+  if (!scanner_.Scan(value.text)) return Fail(fault, "WRONG_TYPE", scanner_.error());
+  for (ColumnReader& reader : children_) {
+    Reading part;
+    if (!reader.Read(scanner_, part, fault)) {
+      const JsonValue& bad = reader.value(scanner_);
+      const bool missing = bad.kind == JsonKind::kMissing;
+      if (missing) fault.message = "declared NOT NULL, but there is no such key";
+      if (fault.path.empty()) fault.value = missing ? "" : Shown(bad);
+      fault.path.insert(0, absl::StrCat(".", reader.column().name));
+      return false;
+    }
+    reader.Take(part, parts_, texts_);
+  }
   return true;
 }
 

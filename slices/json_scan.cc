@@ -146,6 +146,64 @@ void UnescapeJson(absl::string_view text, std::string& out) {
   }
 }
 
+namespace {
+
+bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+
+// All of these are given the beginning of well-formed text and return the place behind it.
+const char* SkipString(const char* at) {
+  for (++at; *at != '"'; ++at) {
+    if (*at == '\\') ++at;
+  }
+  return at + 1;
+}
+
+const char* SkipContainer(const char* at) {
+  int depth = 0;
+  while (true) {
+    const char c = *at;
+    if (c == '"') {
+      at = SkipString(at);
+      continue;
+    }
+    ++at;
+    if (c == '{' || c == '[') ++depth;
+    if ((c == '}' || c == ']') && --depth == 0) return at;
+  }
+}
+
+const char* SkipWord(const char* at) {
+  while (*at != ',' && *at != ']' && !IsSpace(*at)) ++at;
+  return at;
+}
+
+JsonKind WordKind(char first) {
+  if (first == 'n') return JsonKind::kNull;
+  return first == 't' || first == 'f' ? JsonKind::kBoolean : JsonKind::kNumber;
+}
+
+}  // namespace
+
+bool JsonElements::Next(JsonValue& value) {
+  while (IsSpace(*at_) || *at_ == ',') ++at_;
+  if (*at_ == ']') return false;
+  const char* const begin = at_;
+  value.escaped = false;
+  if (*begin == '"') {
+    at_ = SkipString(begin);
+    value.kind = JsonKind::kString;
+    value.text = absl::string_view(begin + 1, static_cast<size_t>(at_ - begin) - 2);
+    value.escaped = value.text.find('\\') != absl::string_view::npos;
+    return true;
+  }
+  const bool container = *begin == '{' || *begin == '[';
+  at_ = container ? SkipContainer(begin) : SkipWord(begin);
+  value.kind =
+      !container ? WordKind(*begin) : (*begin == '{' ? JsonKind::kObject : JsonKind::kArray);
+  value.text = absl::string_view(begin, static_cast<size_t>(at_ - begin));
+  return true;
+}
+
 int JsonScanner::AddPath(const std::vector<std::string>& path) {
   int node = 0;
   for (const std::string& key : path) {

@@ -106,6 +106,19 @@ class JsonScanner {
   const char* error_ = nullptr;
 };
 
+// The elements of an array that JsonScanner has found well-formed.
+// Threads: one at a time. Lifetime: values point into `array`.
+class JsonElements {
+ public:
+  explicit JsonElements(absl::string_view array) : at_(array.data() + 1) {}
+
+  // False at the end.
+  bool Next(JsonValue& value);
+
+ private:
+  const char* at_;  // within the array, whose ] stops every search
+};
+
 // Appends to `out` what the escapes of a scanned string's `text` stand for.
 void UnescapeJson(absl::string_view text, std::string& out);
 

@@ -14,6 +14,7 @@
 #include "absl/strings/strip.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "slices/column_type.h"
 #include "slices/column_use.h"
 #include "slices/duckdb.h"
 #include "slices/nearest_name.h"
@@ -31,10 +32,6 @@ constexpr size_t kHashCharacters = 16;
 // The types of kHiddenColumns.
 constexpr const char* kHiddenTypes[] = {"BIGINT",      "BIGINT",  "TIMESTAMPTZ",
                                         "TIMESTAMPTZ", "VARCHAR", "VARCHAR"};
-
-std::string ScratchType(const ColumnDef& column) {
-  return column.kind == ColumnKind::kJson ? "VARCHAR" : column.type;
-}
 
 class Planner {
  public:
@@ -104,7 +101,7 @@ absl::Status Planner::MakeSource(const SourceDef& source, const std::vector<std:
   std::vector<OutputColumn> declared;
   for (const ColumnDef& column : source.columns) {
     if (std::find(columns.begin(), columns.end(), column.name) == columns.end()) continue;
-    declared.push_back({column.name, ScratchType(column)});
+    declared.push_back({column.name, SqlType(column)});
   }
   for (size_t i = 0; i < std::size(kHiddenColumns); ++i) {
     declared.push_back({kHiddenColumns[i], kHiddenTypes[i]});
@@ -380,14 +377,16 @@ absl::Status Planner::VerifyIn(const SlicePlan& plan) {
 }
 
 nlohmann::json Reading(const ColumnDef& column) {
-  return {{"name", column.name},
-          {"type", column.type},
-          {"path", column.path},
-          {"format", static_cast<int>(column.format)},
-          {"rounding", static_cast<int>(column.rounding)},
-          {"required", column.required},
-          {"default", column.default_json.value_or("")},
-          {"has_default", column.default_json.has_value()}};
+  nlohmann::json reading = {{"name", column.name},
+                            {"type", column.type},
+                            {"path", column.path},
+                            {"format", static_cast<int>(column.format)},
+                            {"rounding", static_cast<int>(column.rounding)},
+                            {"required", column.required},
+                            {"default", column.default_json.value_or("")},
+                            {"has_default", column.default_json.has_value()}};
+  if (column.blob_format != BlobFormat::kBase64) reading["blob_format"] = "hex";
+  return reading;
 }
 
 nlohmann::json Reading(const SourceDef& source, const std::vector<std::string>& columns) {

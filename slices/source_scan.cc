@@ -3,7 +3,6 @@
 #include <simdjson.h>
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <map>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "core/base/status.h"
 #include "slices/duckdb.h"
 #include "slices/json_reading.h"
+#include "slices/output_vector.h"
 #include "slices/plan.h"
 #include "slices/where_filter.h"
 
@@ -41,124 +41,9 @@ class SpanSupply : public RecordSupply {
 
 // ---- Columns ----
 
-duckdb_logical_type LogicalType(const ColumnDef& column) {
-  switch (column.kind) {
-    case ColumnKind::kBoolean:
-      return duckdb_create_logical_type(DUCKDB_TYPE_BOOLEAN);
-    case ColumnKind::kTinyInt:
-      return duckdb_create_logical_type(DUCKDB_TYPE_TINYINT);
-    case ColumnKind::kSmallInt:
-      return duckdb_create_logical_type(DUCKDB_TYPE_SMALLINT);
-    case ColumnKind::kInteger:
-      return duckdb_create_logical_type(DUCKDB_TYPE_INTEGER);
-    case ColumnKind::kBigInt:
-      return duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
-    case ColumnKind::kDouble:
-      return duckdb_create_logical_type(DUCKDB_TYPE_DOUBLE);
-    case ColumnKind::kDecimal:
-      return duckdb_create_decimal_type(static_cast<uint8_t>(column.decimal_width),
-                                        static_cast<uint8_t>(column.decimal_scale));
-    case ColumnKind::kDate:
-      return duckdb_create_logical_type(DUCKDB_TYPE_DATE);
-    case ColumnKind::kTimestamp:
-      return duckdb_create_logical_type(DUCKDB_TYPE_TIMESTAMP);
-    case ColumnKind::kTimestampTz:
-      return duckdb_create_logical_type(DUCKDB_TYPE_TIMESTAMP_TZ);
-    case ColumnKind::kVarchar:
-    case ColumnKind::kJson:
-      break;
-  }
-  return duckdb_create_logical_type(DUCKDB_TYPE_VARCHAR);
-}
-
 duckdb_type HiddenType(int column) {
   if (column == kPosition || column == kOffset) return DUCKDB_TYPE_BIGINT;
   return column == kTime || column == kEventTime ? DUCKDB_TYPE_TIMESTAMP_TZ : DUCKDB_TYPE_VARCHAR;
-}
-
-// A vector of the chunk that is being filled.
-class OutputVector {
- public:
-  OutputVector() = default;
-  explicit OutputVector(duckdb_vector vector)
-      : vector_(vector),
-        data_(duckdb_vector_get_data(vector)),
-        validity_(duckdb_vector_get_validity(vector)) {}
-
-  bool wanted() const { return vector_ != nullptr; }
-
-  void SetNull(idx_t row) {
-    if (validity_ == nullptr) {
-      duckdb_vector_ensure_validity_writable(vector_);
-      validity_ = duckdb_vector_get_validity(vector_);
-    }
-    duckdb_validity_set_row_invalid(validity_, row);
-  }
-
-  // The row may hold the NULL of a record that turned out to be bad.
-  template <typename T>
-  void Set(idx_t row, T value) {
-    SetValid(row);
-    static_cast<T*>(data_)[row] = value;
-  }
-
-  void SetText(idx_t row, absl::string_view text) {
-    constexpr size_t kInlinedMax = 12;
-    SetValid(row);
-    if (text.size() > kInlinedMax) {
-      duckdb_vector_assign_string_element_len(vector_, row, text.data(), text.size());
-      return;
-    }
-    duckdb_string_t string{};
-    string.value.inlined.length = static_cast<uint32_t>(text.size());
-    std::memcpy(string.value.inlined.inlined, text.data(), text.size());
-    static_cast<duckdb_string_t*>(data_)[row] = string;
-  }
-
-  void SetReading(idx_t row, const ColumnDef& column, const Reading& reading);
-
- private:
-  void SetValid(idx_t row) {
-    if (validity_ != nullptr) validity_[row / 64] |= uint64_t{1} << (row % 64);
-  }
-  void SetDecimal(idx_t row, int width, absl::int128 value);
-
-  duckdb_vector vector_ = nullptr;
-  void* data_ = nullptr;
-  uint64_t* validity_ = nullptr;
-};
-
-void OutputVector::SetDecimal(idx_t row, int width, absl::int128 value) {
-  if (width <= 4) return Set(row, static_cast<int16_t>(value));
-  if (width <= 9) return Set(row, static_cast<int32_t>(value));
-  if (width <= 18) return Set(row, static_cast<int64_t>(value));
-  Set(row, duckdb_hugeint{absl::Int128Low64(value), absl::Int128High64(value)});
-}
-
-void OutputVector::SetReading(idx_t row, const ColumnDef& column, const Reading& reading) {
-  if (reading.is_null) return SetNull(row);
-  switch (column.kind) {
-    case ColumnKind::kBoolean:
-      return Set(row, reading.boolean);
-    case ColumnKind::kTinyInt:
-      return Set(row, static_cast<int8_t>(reading.integer));
-    case ColumnKind::kSmallInt:
-      return Set(row, static_cast<int16_t>(reading.integer));
-    case ColumnKind::kInteger:
-    case ColumnKind::kDate:
-      return Set(row, static_cast<int32_t>(reading.integer));
-    case ColumnKind::kBigInt:
-    case ColumnKind::kTimestamp:
-    case ColumnKind::kTimestampTz:
-      return Set(row, reading.integer);
-    case ColumnKind::kDouble:
-      return Set(row, reading.real);
-    case ColumnKind::kDecimal:
-      return SetDecimal(row, column.decimal_width, reading.decimal);
-    case ColumnKind::kVarchar:
-    case ColumnKind::kJson:
-      return SetText(row, reading.text);
-  }
 }
 
 void SetKey(OutputVector& output, idx_t row, const std::optional<absl::string_view>& key) {
@@ -270,8 +155,14 @@ class RecordReader {
   void AddBad(const RecordView& record, const ColumnReader& reader) {
     const JsonValue& value = reader.value(scanner_);
     const bool absent = value.kind == JsonKind::kMissing;
-    AddBad(record, fault_, reader.column().name, PathText(reader.column().path),
-           absent ? "" : ShortenedValue(value.raw()));
+    const std::string path = absl::StrCat(PathText(reader.column().path), fault_.path);
+    std::string shown = absent ? "" : ShortenedValue(value.raw());
+    if (fault_.path.empty()) {
+      AddBad(record, fault_, reader.column().name, path, std::move(shown));
+      return;
+    }
+    fault_.message = absl::StrCat(path, ": ", fault_.message);
+    AddBad(record, fault_, reader.column().name, path, fault_.value);
   }
 
   void AddBad(const RecordView& record, const ReadFault& fault, const std::string& column,

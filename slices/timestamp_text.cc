@@ -116,6 +116,15 @@ std::optional<int64_t> ParseDateDays(absl::string_view text) {
   return ReadDate(text.data());
 }
 
+std::optional<int64_t> ParseClockMicros(absl::string_view text) {
+  if (text.size() < kTimeSize) return std::nullopt;
+  const std::optional<int64_t> clock = ReadClock(text.data());
+  text.remove_prefix(kTimeSize);
+  const std::optional<int64_t> fraction = TakeFraction(text);
+  if (!clock || !fraction || !text.empty()) return std::nullopt;
+  return *clock + *fraction;
+}
+
 std::optional<TimeText> ParseTimeText(absl::string_view text) {
   if (text.size() < kDateSize + 1 + kTimeSize) return std::nullopt;
   if (text[kDateSize] != 'T' && text[kDateSize] != ' ') return std::nullopt;

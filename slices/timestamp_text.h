@@ -29,6 +29,9 @@ CivilDay CivilFromDays(int64_t days);
 // `2001-01-01`, nothing else.
 std::optional<int64_t> ParseDateDays(absl::string_view text);
 
+// `00:05:00[.ffffff]` in microseconds of the day.
+std::optional<int64_t> ParseClockMicros(absl::string_view text);
+
 struct TimeText {
   int64_t micros = 0;                    // of the local time, since 1970
   std::optional<int64_t> offset_micros;  // `Z` is 0

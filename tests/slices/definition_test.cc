@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "slices/column_type.h"
 
 namespace icepie::slices {
 namespace {
@@ -159,8 +160,31 @@ TEST(DefinitionTest, FaultsOfSourcesHaveTheirPlace) {
            {"sources: {r: {stream: Not-A-Stream, columns: {k: TEXT}}}",
             "2:23: bad name `Not-A-Stream`"},
            {"sources: {r: {columns: {_position: BIGINT}}}", "2:25: bad column name `_position`"},
-           {"sources: {r: {columns: {k: STRUCT(a INT)}}}",
-            "2:28: column k: type `STRUCT(a INT)` is not supported (have: BOOLEAN, "},
+           {"sources: {r: {columns: {k: MONEY(a INT)}}}",
+            "2:28: column k: type `MONEY(a INT)` is not supported (have: BOOLEAN, "},
+           {"sources: {r: {columns: {k: \"STRUCT(a INT, A INT)\"}}}",
+            "2:28: column k: a STRUCT has the field `A` twice"},
+           {"sources: {r: {columns: {k: \"STRUCT(a INT, b MONEY)[]\"}}}",
+            "2:28: column k: type `MONEY` is not supported"},
+           {"sources: {r: {columns: {k: \"STRUCT(a)\"}}}",
+            "2:28: column k: a field of a STRUCT is a name, a space and a type"},
+           {"sources: {r: {columns: {k: \"STRUCT(a INT))\"}}}",
+            "2:28: column k: STRUCT(a INT)): a bracket or a quote is not closed"},
+           {"sources: {r: {columns: {k: \"INT[][][][][][][][]\"}}}",
+            "2:28: column k: a type has more than 8 levels"},
+           {"sources: {r: {columns: {k: \"INT[3]\"}}}",
+            "2:28: column k: type `INT[3]` is not supported"},
+           {"sources: {r: {columns: {k: {type: \"INT[]\", default: []}}}}",
+            "2:53: the default of k must be one INTEGER[], not a list: write it as JSON in quotes, "
+            "e.g. \"[]\""},
+           {"sources: {r: {columns: {k: {type: \"INT[]\", default: \"[1, 2.5]\"}}}}",
+            "2:53: column k: default [1, 2.5]: 2.5 is written with a point"},
+           {"sources: {r: {columns: {k: {type: DATE, default: \"1.2.2001\"}}}}",
+            "2:50: column k: default \"1.2.2001\": \"1.2.2001\" is not a date"},
+           {"sources: {r: {columns: {k: {type: \"INT[]\", format: epoch_s}}}}",
+            "2:52: column k: this format is for TIMESTAMP and TIMESTAMPTZ, not INTEGER[]"},
+           {"sources: {r: {columns: {k: {type: TEXT, format: hex}}}}",
+            "2:49: column k: this format is for BLOB, not VARCHAR"},
            {"sources: {r: {columns: {k: DECIMAL}}}",
             "2:28: column k: DECIMAL needs its width and scale"},
            {"sources: {r: {columns: {k: \"DECIMAL(40,2)\"}}}",
@@ -178,12 +202,13 @@ TEST(DefinitionTest, FaultsOfSourcesHaveTheirPlace) {
            {"sources: {r: {columns: {k: {type: DATE, format: epoch_s}}}}",
             "2:49: column k: this format is for TIMESTAMP and TIMESTAMPTZ, not DATE"},
            {"sources: {r: {columns: {k: {type: TIMESTAMP, format: rfc822}}}}",
-            "2:54: sources.r.columns.k.format must be iso8601 or epoch_s or epoch_ms or epoch_us, "
-            "not `rfc822`"},
+            "2:54: sources.r.columns.k.format must be iso8601 or epoch_s or epoch_ms or epoch_us "
+            "or base64 or hex, not `rfc822`"},
            {"sources: {r: {columns: {k: {type: INT, rounding: half_up}}}}",
             "2:50: column k: rounding is for DECIMAL, not INTEGER"},
            {"sources: {r: {columns: {k: {type: INT, default: \"x\"}}}}",
-            "2:49: the default of k must be one INTEGER, not `x`"},
+            "2:49: column k: default \"x\": \"x\" is a string; INTEGER takes numbers without a "
+            "point"},
            {"sources: {r: {columns: {k: {type: INT, default: 0, required: true}}}}",
             "2:49: column k is required and has a default"},
            {"sources: {r: {columns: {k: TEXT}, latest_by: [q]}}",
@@ -203,6 +228,40 @@ TEST(DefinitionTest, FaultsOfSourcesHaveTheirPlace) {
                 HasSubstr(absl::StrCat(bad.error[0] == '2' ? "d.yaml:" : "", bad.error)))
         << bad.yaml;
   }
+}
+
+TEST(DefinitionTest, ListsAndStructsOfAnyDepth) {
+  const auto domain = ParseDomain(R"(
+domain: d
+sources:
+  transfers:
+    columns:
+      tags: text[]
+      fees:
+        type: struct( kind varchar not null,  "Net value"  decimal(38, 18), at TIMESTAMP[] )[]
+        path: $.details.fees
+        format: epoch_ms
+        rounding: half_up
+        default: "[]"
+slices: {a: {sql: x}}
+)",
+                                  "d.yaml");
+  ASSERT_TRUE(domain.ok()) << domain.status();
+  const std::vector<ColumnDef>& columns = domain->sources[0].columns;
+  EXPECT_EQ(columns[0].type, "VARCHAR[]");
+  const ColumnDef& fees = columns[1];
+  EXPECT_EQ(fees.type,
+            "STRUCT(kind VARCHAR NOT NULL, \"Net value\" DECIMAL(38,18), at TIMESTAMP[])[]");
+  EXPECT_EQ(SqlType(fees),
+            "STRUCT(\"kind\" VARCHAR, \"Net value\" DECIMAL(38,18), \"at\" TIMESTAMP[])[]");
+  EXPECT_EQ(fees.default_json, "[]");
+  const std::vector<ColumnDef>& fields = fees.children.at(0).children;
+  ASSERT_EQ(fields.size(), 3);
+  EXPECT_TRUE(fields[0].required);
+  EXPECT_FALSE(fields[1].required);
+  EXPECT_EQ(fields[1].path, std::vector<std::string>{"Net value"});
+  EXPECT_EQ(fields[1].rounding, Rounding::kHalfUp);
+  EXPECT_EQ(fields[2].children.at(0).format, TimeFormat::kEpochMillis);
 }
 
 TEST(DefinitionTest, FaultsOfSlicesHaveTheirPlace) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "slices/column_type.h"
 #include "slices/timestamp_text.h"
 
 namespace icepie::slices {
@@ -35,6 +37,13 @@ ColumnDef Epoch(ColumnKind kind, TimeFormat format) {
   return column;
 }
 
+ColumnDef Nested(const std::string& type) {
+  const ColumnType parsed = ParseColumnType(type).value();
+  ColumnDef column = Column(parsed.kind, parsed.text);
+  column.children = parsed.children;
+  return column;
+}
+
 std::string DecimalText(absl::int128 value) {
   std::string text;
   for (absl::int128 rest = value < 0 ? -value : value; rest != 0; rest /= 10) {
@@ -49,10 +58,18 @@ std::string Text(ColumnKind kind, const Reading& reading) {
     case ColumnKind::kBoolean:
       return reading.boolean ? "true" : "false";
     case ColumnKind::kDouble:
+    case ColumnKind::kFloat:
       return absl::StrCat(reading.real);
     case ColumnKind::kDecimal:
+    case ColumnKind::kUBigInt:
+    case ColumnKind::kHugeInt:
       return DecimalText(reading.decimal);
+    case ColumnKind::kUHugeInt:
+    case ColumnKind::kUuid:
+      return absl::StrCat(absl::Hex(static_cast<uint64_t>(absl::Int128High64(reading.decimal))),
+                          ":", absl::Hex(absl::Int128Low64(reading.decimal)));
     case ColumnKind::kVarchar:
+    case ColumnKind::kBlob:
     case ColumnKind::kJson:
       return std::string(reading.text);
     default:
@@ -60,9 +77,25 @@ std::string Text(ColumnKind kind, const Reading& reading) {
   }
 }
 
+// A reading and its parts: "list of 2: 1, NULL".
+std::string PartText(const ColumnDef& column, const Reading& reading, const Reading*& next) {
+  if (reading.is_null || column.children.empty()) return Text(column.kind, reading);
+  std::vector<std::string> parts;
+  const bool list = column.kind == ColumnKind::kList;
+  const int64_t count = list ? reading.integer : static_cast<int64_t>(column.children.size());
+  for (int64_t i = 0; i < count; ++i) {
+    const Reading& part = *next++;
+    parts.push_back(PartText(column.children[list ? 0 : i], part, next));
+  }
+  const std::string all = absl::StrJoin(parts, ", ");
+  return list ? absl::StrCat("list of ", count, ": ", all) : all;
+}
+
 struct Outcome {
   std::string text;  // of the value, or the fault's code
   std::string message;
+  std::string path;   // of a fault within the value
+  std::string value;  // there
 };
 
 // What the column makes of a whole record.
@@ -73,9 +106,12 @@ Outcome ReadRecord(const ColumnDef& column, const std::string& record) {
   EXPECT_TRUE(scanner.Scan(record)) << record;
   Reading reading;
   ReadFault fault;
-  if (reader.Read(scanner, reading, fault)) return {Text(column.kind, reading), ""};
+  if (reader.Read(scanner, reading, fault)) {
+    const Reading* next = reading.parts;
+    return {PartText(column, reading, next), "", "", ""};
+  }
   EXPECT_NE(fault.message, "");
-  return {fault.code, fault.message};
+  return {fault.code, fault.message, fault.path, fault.path.empty() ? "" : fault.value};
 }
 
 Outcome Read(const ColumnDef& column, const std::string& value) {
@@ -133,6 +169,16 @@ TEST(JsonReadingTest, EveryTypeTakesItsKindsOfValuesOnly) {
        {w, "7", f, r, w, w, w, w, w, w, w}},
       {Epoch(ColumnKind::kDate, TimeFormat::kEpochSeconds), {w, f, f, r, w, w, w, w, w, w, w}},
       {Column(ColumnKind::kJson, "JSON"), values},
+      {Column(ColumnKind::kUTinyInt, "UTINYINT"), {w, "7", w, w, w, w, w, w, w, w, w}},
+      {Column(ColumnKind::kUInteger, "UINTEGER"), {w, "7", w, w, w, w, w, w, w, w, w}},
+      {Column(ColumnKind::kUBigInt, "UBIGINT"), {w, "7", w, w, w, w, w, w, w, w, w}},
+      {Column(ColumnKind::kHugeInt, "HUGEINT"), {w, "7", w, w, w, w, w, w, w, w, w}},
+      {Column(ColumnKind::kFloat, "FLOAT"), {w, "7", "7.6", r, w, w, w, w, w, w, w}},
+      {Column(ColumnKind::kTime, "TIME"), {w, w, w, w, f, f, f, f, f, w, w}},
+      {Column(ColumnKind::kUuid, "UUID"), {w, w, w, w, f, f, f, f, f, w, w}},
+      {Column(ColumnKind::kBlob, "BLOB"), {w, w, w, w, f, "\xB5\xEC\x6D", f, f, f, w, w}},
+      {Nested("INTEGER[]"), {w, w, w, w, w, w, w, w, w, w, "list of 1: 1"}},
+      {Nested("STRUCT(a INTEGER)"), {w, w, w, w, w, w, w, w, w, "1", w}},
   };
   for (const TypeCase& test : cases) {
     ASSERT_EQ(test.outcomes.size(), values.size());
@@ -180,6 +226,106 @@ TEST(JsonReadingTest, IntegersEndAtTheirRange) {
                   {"-0", "0"},
                   {"7.0", kWrong},
                   {"1e3", kWrong}});
+}
+
+TEST(JsonReadingTest, UnsignedAndHugeIntegersEndAtTheirRange) {
+  ExpectOutcomes(Column(ColumnKind::kUTinyInt, "UTINYINT"),
+                 {{"255", "255"}, {"256", kRange}, {"-1", kRange}, {"-0", "0"}});
+  ExpectOutcomes(Column(ColumnKind::kUSmallInt, "USMALLINT"),
+                 {{"65535", "65535"}, {"65536", kRange}});
+  ExpectOutcomes(Column(ColumnKind::kUInteger, "UINTEGER"),
+                 {{"4294967295", "4294967295"}, {"4294967296", kRange}});
+  ExpectOutcomes(Column(ColumnKind::kUBigInt, "UBIGINT"),
+                 {{"18446744073709551615", "18446744073709551615"},
+                  {"18446744073709551616", kRange},
+                  {"-1", kRange},
+                  {"1e3", kWrong}});
+  ExpectOutcomes(
+      Column(ColumnKind::kHugeInt, "HUGEINT"),
+      {{"170141183460469231731687303715884105727", "170141183460469231731687303715884105727"},
+       {"170141183460469231731687303715884105728", kRange},
+       {"-170141183460469231731687303715884105729", kRange},
+       {"1.0", kWrong}});
+  ExpectOutcomes(Column(ColumnKind::kUHugeInt, "UHUGEINT"),
+                 {{"340282366920938463463374607431768211455", "ffffffffffffffff:ffffffffffffffff"},
+                  {"340282366920938463463374607431768211456", kRange},
+                  {"3402823669209384634633746074317682114559", kRange},
+                  {"-1", kRange}});
+}
+
+TEST(JsonReadingTest, FloatsAreTheNearestAndNotThroughADouble) {
+  ExpectOutcomes(Column(ColumnKind::kFloat, "FLOAT"),
+                 {{"0.1", "0.1"}, {"1e39", kRange}, {"-1e39", kRange}, {"1e-60", "0"}});
+  // Just above the middle of two floats; as a double it is the middle, which rounds down.
+  const auto read = Read(Column(ColumnKind::kFloat, "FLOAT"), "1.00000005960464477540");
+  EXPECT_EQ(read.text, absl::StrCat(1.00000011920928955));
+}
+
+TEST(JsonReadingTest, TimesUuidsAndBlobs) {
+  ExpectOutcomes(Column(ColumnKind::kTime, "TIME"), {{"\"00:00:01.5\"", "1500000"},
+                                                     {"\"23:59:59.999999\"", "86399999999"},
+                                                     {"\"24:00:00\"", kFormat},
+                                                     {"\"00:00:01.1234567\"", kFormat},
+                                                     {"\"10:00:00Z\"", kFormat},
+                                                     {"\"10:00\"", kFormat}});
+  ExpectOutcomes(Column(ColumnKind::kUuid, "UUID"),
+                 {{"\"e7f0a1c2-0000-4000-8000-0123456789aB\"", "e7f0a1c200004000:80000123456789ab"},
+                  {"\"e7f0a1c2000040008000-0123456789ab-123\"", kFormat},
+                  {"\"e7f0a1c2-0000-4000-8000-0123456789ag\"", kFormat},
+                  {"\"e7f0a1c20000400080000123456789ab\"", kFormat}});
+  ColumnDef blob = Column(ColumnKind::kBlob, "BLOB");
+  ExpectOutcomes(blob, {{"\"\"", ""},
+                        {"\"aWNl\"", "ice"},
+                        {"\"aWM=\"", "ic"},
+                        {"\"Pz8\\/\"", "???"},
+                        {"\"aWM\"", kFormat},
+                        {"\"aW M=\"", kFormat},
+                        {"\"aWN*\"", kFormat}});
+  blob.blob_format = BlobFormat::kHex;
+  ExpectOutcomes(
+      blob, {{"\"\"", ""}, {"\"69Ce65\"", "i\xCE\x65"}, {"\"6\"", kFormat}, {"\"6g\"", kFormat}});
+}
+
+TEST(JsonReadingTest, ListsAndStructsAreReadByTheSameRules) {
+  const ColumnDef fees = Nested("STRUCT(kind VARCHAR NOT NULL, value DECIMAL(4,2), tags TEXT[])[]");
+  EXPECT_EQ(Read(fees, R"([ {"kind":"g\u0061s","value":"1.5","x":[{}]} ,
+                            {"tags":["\"]","b\\"],"kind":"a","value":-2} , null ])")
+                .text,
+            "list of 3: gas, 150, NULL, a, -200, list of 2: \"], b\\, NULL");
+  EXPECT_EQ(Read(fees, "[]").text, "list of 0: ");
+  EXPECT_EQ(Read(Nested("INTEGER[][]"), "[[1,2],[],null,[3]]").text,
+            "list of 4: list of 2: 1, 2, list of 0: , NULL, list of 1: 3");
+  const struct {
+    const char* json;
+    Outcome outcome;
+  } bad[] = {
+      {R"([{"kind":"a"},{"kind":"b","value":12.345}])", {kFormat, "", "[1].value", "12.345"}},
+      {R"([{"kind":"a","value":100}])", {kRange, "", "[0].value", "100"}},
+      {R"([{"value":1}])", {"MISSING", "", "[0].kind", ""}},
+      {R"([{"kind":null}])", {"NULL_VALUE", "", "[0].kind", "null"}},
+      {R"([{"kind":"a","kind":"a"}])", {"DUPLICATE_KEY", "", "[0].kind", "a"}},
+      {R"([{"kind":"a","tags":["b",7]}])", {kWrong, "", "[0].tags[1]", "7"}},
+      {R"([{"kind":"a","tags":{}}])", {kWrong, "", "[0].tags", "{}"}},
+      {R"([[]])", {kWrong, "", "[0]", "[]"}},
+      {R"({"kind":"a"})", {kWrong, "", "", ""}},
+  };
+  for (const auto& test : bad) {
+    const Outcome outcome = Read(fees, test.json);
+    EXPECT_EQ(outcome.text, test.outcome.text) << test.json;
+    EXPECT_EQ(outcome.path, test.outcome.path) << test.json;
+    EXPECT_EQ(outcome.value, test.outcome.value) << test.json;
+  }
+}
+
+TEST(JsonReadingTest, ListsHaveDefaultsAndMayBeRequired) {
+  ColumnDef list = Nested("INTEGER[]");
+  list.default_json = "[1,2]";
+  EXPECT_EQ(ReadRecord(list, "{}").text, "list of 2: 1, 2");
+  EXPECT_EQ(Read(list, "null").text, "NULL");
+  list.default_json.reset();
+  list.required = true;
+  EXPECT_EQ(ReadRecord(list, "{}").text, "MISSING");
+  EXPECT_EQ(Read(list, "[null]").text, "list of 1: NULL");
 }
 
 TEST(JsonReadingTest, DoublesAreTheNearest) {

@@ -124,6 +124,64 @@ TEST_F(LiveEngineTest, ASliceOverASliceIsRecomputedWhereItStands) {
   EXPECT_EQ(WaitForPosition("ranked", 4).progress.content_version, 3);
 }
 
+constexpr char kNestedDomain[] = R"(
+domain: shop
+sources:
+  transfers:
+    columns:
+      chain: VARCHAR
+      id: UUID
+      fees: {type: "STRUCT(kind VARCHAR NOT NULL, value DECIMAL(38,18))[]", path: $.details.fees, default: "[]"}
+slices:
+  fees_by_kind:
+    sql: SELECT chain, f.kind, sum(f.value) AS fees FROM (SELECT chain, unnest(fees) AS f FROM transfers) GROUP BY ALL
+    key: [chain, kind]
+  transfer_fees:
+    sql: SELECT _position AS n, id, fees, [f.kind FOR f IN fees] AS kinds FROM transfers
+    key: [n]
+  fee_lists:
+    sql: SELECT chain, list(fees ORDER BY _position) AS lists FROM transfers GROUP BY ALL
+    key: [chain]
+)";
+
+TEST_F(LiveEngineTest, ListsAndStructsOfRecordsAreKeptSavedAndAnswered) {
+  feed_.Append("transfers",
+               {R"({"chain":"eth","id":"e7f0a1c2-0000-4000-8000-0123456789ab","details":{"fees":)"
+                R"([{"kind":"gas","value":"0.000000000000000001"},{"kind":"tip","value":2}]}})",
+                R"({"chain":"eth","details":{"fees":[{"kind":"gas","value":1.5},{"value":9}]}})",
+                R"({"chain":"eth"})",
+                R"({"chain":"sol","details":{"fees":[{"kind":"gas","value":null}]}})"});
+  std::vector<GenerationSpec> specs = {Spec("fees_by_kind"), Spec("transfer_fees"),
+                                       Spec("fee_lists")};
+  for (GenerationSpec& spec : specs) spec.file = kNestedDomain;
+  for (int run = 0; run < 2; ++run) {
+    StartLive();
+    Configure(specs);
+    for (const GenerationSpec& spec : specs) {
+      EXPECT_EQ(WaitForPosition(spec.slice, 4).progress.quarantined, 1) << spec.slice;
+    }
+    EXPECT_EQ(Rows("SELECT * FROM fees_by_kind ORDER BY ALL"),
+              R"([{"chain":"eth","kind":"gas","fees":0.000000000000000001},)"
+              R"({"chain":"eth","kind":"tip","fees":2.000000000000000000},)"
+              R"({"chain":"sol","kind":"gas","fees":null}])");
+    EXPECT_EQ(Rows("SELECT * FROM transfer_fees WHERE n <> 2 ORDER BY n"),
+              R"([{"n":0,"id":"e7f0a1c2-0000-4000-8000-0123456789ab","fees":)"
+              R"([{"kind":"gas","value":0.000000000000000001},{"kind":"tip","value":)"
+              R"(2.000000000000000000}],"kinds":["gas","tip"]},)"
+              R"({"n":3,"id":null,"fees":[{"kind":"gas","value":null}],"kinds":["gas"]}])");
+    EXPECT_EQ(Rows("SELECT fees, kinds FROM transfer_fees WHERE n = 2"),
+              R"([{"fees":[],"kinds":[]}])");
+    EXPECT_EQ(Rows("SELECT lists[2:] AS lists FROM fee_lists ORDER BY chain"),
+              R"([{"lists":[[]]},{"lists":[]}])");
+    const auto page = engine_->ListQuarantined("transfer_fees", 0, 10);
+    ASSERT_TRUE(page.ok()) << page.status();
+    EXPECT_EQ(page->records.at(0).path, "$.details.fees[1].kind");
+    EXPECT_EQ(page->records.at(0).code, "MISSING");
+    engine_->Shutdown();  // saves; the second run starts from that
+    EXPECT_TRUE(Find("transfer_fees")->snapshot.has_value());
+  }
+}
+
 TEST_F(LiveEngineTest, FreezeKeepsTheAnswerAndThawCatchesUp) {
   feed_.Append("orders", {Order("Bern", 1)});
   StartLive();

@@ -67,6 +67,23 @@ TEST_F(RowDiffTest, ComparesByKeyWithNulls) {
   EXPECT_FALSE(diff.empty());
 }
 
+TEST_F(RowDiffTest, ListsAndStructsAreComparedByTheirParts) {
+  const std::string rows =
+      "SELECT * FROM (VALUES (1, [{'k': 'gas', 'v': 1.50::DECIMAL(4,2)}]), (2, []), (3, NULL), (4, "
+      "[NULL])) AS t(id, fees)";
+  Result("g1", rows);
+  Result("g2", absl::StrCat("SELECT id, CASE id WHEN 1 THEN [{'k': 'gas', 'v': "
+                            "1.51::DECIMAL(4,2)}] WHEN 3 THEN [] ELSE fees END AS fees FROM (",
+                            rows, ")"));
+  const RowDiff diff = Diff({"id"});
+  EXPECT_EQ(Counts(diff), "4->4 +0 -0 ~2");
+  EXPECT_THAT(
+      diff.samples,
+      ElementsAre(
+          R"({"change":"changed","before":{"id":1,"fees":[{"k":"gas","v":1.50}]},"after":{"id":1,"fees":[{"k":"gas","v":1.51}]}})",
+          R"({"change":"changed","before":{"id":3,"fees":null},"after":{"id":3,"fees":[]}})"));
+}
+
 TEST_F(RowDiffTest, EqualResultsDoNotDiffer) {
   Result("g1", "SELECT i AS id, i / 7 AS v FROM range(10000) AS r(i)");
   Result("g2", "SELECT i AS id, i / 7 AS v FROM range(10000) AS r(i) ORDER BY i DESC");

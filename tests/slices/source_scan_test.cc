@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "slices/column_type.h"
 #include "slices/duckdb.h"
 
 namespace icepie::slices {
@@ -134,6 +135,111 @@ TEST_F(SourceScanTest, ShowsTheColumnsAndTheHiddenOnes) {
               ElementsAre(R"({"origin":"a long name of an airport","delay":null})"));
   EXPECT_THAT(Rows("SELECT count(*) FROM flights"), ElementsAre("2"));
   EXPECT_EQ(input->counts().event_time_max_us, 5);
+}
+
+ColumnDef Nested(const std::string& name, const std::string& type) {
+  const ColumnType parsed = ParseColumnType(type).value();
+  ColumnDef column = Column(name, parsed.kind, parsed.text);
+  column.children = parsed.children;
+  return column;
+}
+
+TEST_F(SourceScanTest, ListsAndStructsBecomeVectors) {
+  SourceDef source;
+  source.name = "transfers";
+  source.stream = "transfers";
+  source.columns = {Nested("fees", "STRUCT(kind VARCHAR, value DECIMAL(38,18))[]"),
+                    Nested("tags", "VARCHAR[][]"), Nested("w", "STRUCT(day DATE, n UBIGINT[])"),
+                    Nested("last", "INTEGER[]")};
+  const std::string big =
+      absl::StrCat(R"({"fees":[)", absl::StrJoin(std::vector<std::string>(3000, "null"), ","),
+                   R"(,{"kind":"a kind that is longer than twelve","value":0.12}],"last":[9]})");
+  Records records({R"({"fees":[{"kind":"gas","value":"0.000000000000000001"},null,{}],)"
+                   R"("tags":[["a","b"],[],null,["c"]],"w":{"day":"2001-01-31","n":[1,null]}})",
+                   R"({"fees":[{"value":1}],"tags":[["bad"]],"last":["x"]})",
+                   R"({"fees":null,"tags":[],"w":null,"last":[]})", big,
+                   R"({"fees":[{"kind":"x"}],"w":{}})"});
+  auto input = Input(source, {"fees", "tags", "w", "last"});
+  input->SetRecords(records.Open(), {});
+  EXPECT_THAT(
+      Rows("SELECT CAST(fees AS VARCHAR), CAST(tags AS VARCHAR), CAST(w AS VARCHAR) FROM "
+           "transfers WHERE _position <> 3"),
+      ElementsAre("[{'kind': gas, 'value': 0.000000000000000001}, NULL, {'kind': NULL, 'value': "
+                  "NULL}]|[[a, b], [], NULL, [c]]|{'day': 2001-01-31, 'n': [1, NULL]}",
+                  "NULL|[]|NULL", "[{'kind': x, 'value': NULL}]|NULL|{'day': NULL, 'n': NULL}"));
+  EXPECT_THAT(Rows("SELECT len(fees), fees[3001].kind, CAST(fees[3001].value AS VARCHAR), "
+                   "len(list_filter(fees, lambda f: f IS NULL)), CAST(last AS VARCHAR) FROM "
+                   "transfers WHERE _position = 3"),
+              ElementsAre("3001|a kind that is longer than twelve|0.120000000000000000|3000|[9]"));
+  EXPECT_THAT(Rows("SELECT _position, f.kind FROM (SELECT _position, unnest(fees) AS f FROM "
+                   "transfers) WHERE f.kind IS NOT NULL ORDER BY ALL"),
+              ElementsAre("0|gas", "3|a kind that is longer than twelve", "4|x"));
+  ASSERT_EQ(input->counts().bad_count, 1);
+  EXPECT_EQ(input->counts().bad[0].path, "$.last[0]");
+  EXPECT_EQ(input->counts().bad[0].value, "\"x\"");
+  EXPECT_THAT(input->counts().bad[0].message,
+              HasSubstr("column last: $.last[0]: \"x\" is a string"));
+}
+
+// Bad records write into the row that a good one then takes, in every vector.
+TEST_F(SourceScanTest, ManyChunksOfListsAmongBadRecords) {
+  SourceDef source;
+  source.name = "transfers";
+  source.stream = "transfers";
+  source.columns = {Nested("a", "STRUCT(n INTEGER, s VARCHAR[])[]"),
+                    Column("b", ColumnKind::kInteger, "INTEGER")};
+  std::vector<std::string> payloads;
+  for (int i = 0; i < 10'000; ++i) {
+    std::vector<std::string> parts;
+    for (int k = 0; k < i % 5; ++k)
+      parts.push_back(absl::StrCat(R"({"n":)", i, R"(,"s":["t)", i, "\"]}"));
+    const std::string list =
+        i % 7 == 0 ? "null" : absl::StrCat("[", absl::StrJoin(parts, ","), "]");
+    payloads.push_back(
+        absl::StrCat(R"({"a":)", list, R"(,"b":)", i % 3 == 0 ? "\"bad\"" : "1", "}"));
+  }
+  Records records(payloads);
+  auto input = Input(source, {"a", "b"});
+  input->SetRecords(records.Open(), {});
+  // For every record that is left, its list is as long as its position says and of its own number.
+  EXPECT_THAT(Rows("SELECT count(*), count(a), sum(len(a)) FROM transfers WHERE "
+                   "_position % 7 = 0 OR (len(a) = _position % 5 AND len(list_filter(a, lambda p: "
+                   "p.n = _position AND p.s = ['t' || _position])) = len(a))"),
+              ElementsAre("6666|5714|11426"));
+  EXPECT_EQ(input->counts().bad_count, 3334);
+}
+
+TEST_F(SourceScanTest, EveryTypeKeepsEveryDigit) {
+  SourceDef source;
+  source.name = "t";
+  source.stream = "t";
+  source.columns = {Column("u1", ColumnKind::kUTinyInt, "UTINYINT"),
+                    Column("u2", ColumnKind::kUSmallInt, "USMALLINT"),
+                    Column("u4", ColumnKind::kUInteger, "UINTEGER"),
+                    Column("u8", ColumnKind::kUBigInt, "UBIGINT"),
+                    Column("h", ColumnKind::kHugeInt, "HUGEINT"),
+                    Column("uh", ColumnKind::kUHugeInt, "UHUGEINT"),
+                    Column("f", ColumnKind::kFloat, "FLOAT"),
+                    Column("t", ColumnKind::kTime, "TIME"),
+                    Column("u", ColumnKind::kUuid, "UUID"),
+                    Column("b", ColumnKind::kBlob, "BLOB")};
+  Records records({R"({"u1":255,"u2":65535,"u4":4294967295,"u8":18446744073709551615,)"
+                   R"("h":-170141183460469231731687303715884105728,)"
+                   R"("uh":340282366920938463463374607431768211455,"f":0.1,"t":"23:59:59.000001",)"
+                   R"("u":"e7f0a1c2-0000-4000-8000-0123456789ab","b":"AP8="})"});
+  std::vector<std::string> names;
+  std::vector<std::string> texts;
+  for (const ColumnDef& column : source.columns) {
+    names.push_back(column.name);
+    texts.push_back(absl::StrCat("CAST(", column.name, " AS VARCHAR)"));
+  }
+  auto input = Input(source, names);
+  input->SetRecords(records.Open(), {});
+  EXPECT_THAT(Rows(absl::StrCat("SELECT ", absl::StrJoin(texts, ", "), " FROM t")),
+              ElementsAre("255|65535|4294967295|18446744073709551615|"
+                          "-170141183460469231731687303715884105728|"
+                          "340282366920938463463374607431768211455|0.1|23:59:59.000001|"
+                          "e7f0a1c2-0000-4000-8000-0123456789ab|\\x00\\xFF"));
 }
 
 TEST_F(SourceScanTest, BadRecordsDoNotAppearWhateverIsSelected) {
