@@ -155,6 +155,7 @@ int RunProgram(const std::vector<std::string>& arguments, const Terminal& termin
   AddDomainCommands(app, context);
   AddOperationCommands(app, context);
   AddStatusCommand(app, context);
+  AddEventCommands(app, context);
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
     app.parse(std::move(reversed));

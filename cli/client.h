@@ -64,6 +64,8 @@ class Client {
 
 // `message` as protobuf JSON on several lines, with the fields' own names and every plain field.
 std::string ToJson(const google::protobuf::Message& message);
+// One of many, on a line of its own.
+std::string ToJsonLine(const google::protobuf::Message& message);
 
 }  // namespace icepie::cli
 

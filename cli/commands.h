@@ -19,6 +19,7 @@ void AddOperationCommands(CLI::App& app, Context& context);  // operation
 void AddProofCommands(CLI::App& app, Context& context);      // checkpoint, prove
 void AddVerifyCommand(CLI::App& app, Context& context);      // verify
 void AddStatusCommand(CLI::App& app, Context& context);      // status
+void AddEventCommands(CLI::App& app, Context& context);      // events
 
 }  // namespace icepie::cli
 

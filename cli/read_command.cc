@@ -1,5 +1,4 @@
 // read: records of the raw core, as text or as JSON lines
-#include <google/protobuf/util/json_util.h>
 #include <grpcpp/support/sync_stream.h>
 
 #include <memory>
@@ -19,12 +18,7 @@ using icepie::v1::ReadRecordsResponse;
 
 void PrintRecord(Context& context, const icepie::v1::Record& record) {
   if (context.options.json) {
-    google::protobuf::util::JsonPrintOptions options;
-    options.preserve_proto_field_names = true;
-    std::string line;
-    if (google::protobuf::util::MessageToJsonString(record, &line, options).ok()) {
-      context.out() << line << '\n';
-    }
+    context.out() << ToJsonLine(record);
     return;
   }
   context.out() << FormatCount(record.position()) << "  " << record.stream() << "  "

@@ -30,7 +30,8 @@ std::string RecordOf(const std::string& action, const std::string& actor,
 }  // namespace
 
 absl::Status AdminLog::Append(const std::string& action, const std::string& actor,
-                              const google::protobuf::Message& request) {
+                              const google::protobuf::Message& request, const std::string& domain) {
+  if (events_ != nullptr) events_->AddAction(action, actor, domain, request);
   if (!core_.GetStream(kAdminStream).ok()) {
     auto created = core_.CreateInternalStream(kAdminStream, PayloadFormat::kJson);
     if (!created.ok()) return Annotate(created.status(), "creating stream _admin");

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "core/core.h"
+#include "server/event_log.h"
 
 namespace icepie::server {
 
@@ -17,15 +18,18 @@ inline constexpr const char* kAdminStream = "_admin";
 // Threads: any.
 class AdminLog {
  public:
-  explicit AdminLog(Core& core) : core_(core) {}
+  // What is asked for is also an event of `events`, where there is one.
+  explicit AdminLog(Core& core, EventLog* events = nullptr) : core_(core), events_(events) {}
 
   // Appends {"action","actor","request"} and waits until it is on disk. The request's text form is
   // left out when it is too long for a record; its SHA-256 is always there.
+  // `domain` is for requests that do not name one.
   absl::Status Append(const std::string& action, const std::string& actor,
-                      const google::protobuf::Message& request);
+                      const google::protobuf::Message& request, const std::string& domain = "");
 
  private:
   Core& core_;
+  EventLog* events_;
 };
 
 }  // namespace icepie::server

@@ -90,6 +90,15 @@ grpc::ServerUnaryReactor* AdminService::ListQuarantinedRecords(
                  [this, request] { return manager_.Quarantined(*request); });
 }
 
+grpc::ServerUnaryReactor* AdminService::ListEvents(grpc::CallbackServerContext* context,
+                                                   const v1::ListEventsRequest* request,
+                                                   v1::ListEventsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  *response = server::ListEvents(events_, *request);
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* AdminService::GetServerStatus(
     grpc::CallbackServerContext* context, const v1::GetServerStatusRequest* /*request*/,
     v1::ServerStatus* response) {

@@ -6,6 +6,7 @@
 
 #include "icepie/v1/admin.grpc.pb.h"
 #include "server/domain_manager.h"
+#include "server/event_calls.h"
 #include "server/executor.h"
 
 namespace icepie::server {
@@ -16,8 +17,12 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
  public:
   using StatusSource = std::function<icepie::v1::ServerStatus()>;
 
-  AdminService(DomainManager& manager, StatusSource status)
-      : manager_(manager), status_(std::move(status)), quick_(4, 256), slow_(8, 64) {}
+  AdminService(DomainManager& manager, EventLog& events, StatusSource status)
+      : manager_(manager),
+        events_(events),
+        status_(std::move(status)),
+        quick_(4, 256),
+        slow_(8, 64) {}
 
   grpc::ServerUnaryReactor* ApplyDomain(grpc::CallbackServerContext* context,
                                         const icepie::v1::ApplyDomainRequest* request,
@@ -50,12 +55,21 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
       grpc::CallbackServerContext* context,
       const icepie::v1::ListQuarantinedRecordsRequest* request,
       icepie::v1::ListQuarantinedRecordsResponse* response) override;
+  grpc::ServerUnaryReactor* ListEvents(grpc::CallbackServerContext* context,
+                                       const icepie::v1::ListEventsRequest* request,
+                                       icepie::v1::ListEventsResponse* response) override;
+  grpc::ServerWriteReactor<icepie::v1::Event>* WatchEvents(
+      grpc::CallbackServerContext* /*context*/,
+      const icepie::v1::WatchEventsRequest* request) override {
+    return WatchEventsCall::Start(events_, *request);
+  }
   grpc::ServerUnaryReactor* GetServerStatus(grpc::CallbackServerContext* context,
                                             const icepie::v1::GetServerStatusRequest* request,
                                             icepie::v1::ServerStatus* response) override;
 
  private:
   DomainManager& manager_;
+  EventLog& events_;
   StatusSource status_;
   Executor quick_;
   Executor slow_;

@@ -22,6 +22,8 @@
 #include "server/catalog.h"
 #include "server/core_service.h"
 #include "server/domain_manager.h"
+#include "server/event_log.h"
+#include "server/event_observer.h"
 #include "server/host_service.h"
 #include "server/http/http_server.h"
 #include "server/operations_service.h"
@@ -144,6 +146,7 @@ class Daemon::Parts {
   absl::Status StartHttp(const std::string& address);
   absl::Status Announce();
   void ReportHealth();
+  void NoteDaemon(const std::string& state);
   QueryRouterSources RouterSources();
   std::string AnnouncementPath() const { return identity_.data_directory + "/icepied.json"; }
 
@@ -153,6 +156,8 @@ class Daemon::Parts {
   std::unique_ptr<HostService> host_service_;
   std::unique_ptr<grpc::Server> host_server_;
   std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<EventLog> events_;
+  std::unique_ptr<EventObserver> observer_;  // made last; the supervisor's thread calls it
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<Builds> builds_;
   std::unique_ptr<DomainManager> manager_;
@@ -227,13 +232,16 @@ QueryRouterSources Daemon::Parts::RouterSources() {
 
 void Daemon::Parts::StartDomains(const WorkerSettings& workers) {
   const std::string& data = identity_.data_directory;
+  events_ = std::make_unique<EventLog>(data + "/events.jsonl");
   supervisor_ = std::make_unique<Supervisor>(workers, data + "/domains", data + "/planner");
   builds_ = std::make_unique<Builds>(*catalog_, *supervisor_);
-  manager_ = std::make_unique<DomainManager>(*core_, *catalog_, *supervisor_, *builds_);
+  manager_ = std::make_unique<DomainManager>(*core_, *catalog_, *supervisor_, *builds_, *events_);
+  observer_ = std::make_unique<EventObserver>(*events_, manager_->reader(), *core_);
   router_ = std::make_unique<WorkerQueryRouter>(RouterSources());
   supervisor_->SetListener([this](const std::string& domain) {
     router_->OnWorkerChange(domain);
     manager_->OnWorkerChange(domain);
+    observer_->LookAtDomain(domain);
   });
 }
 
@@ -243,7 +251,7 @@ absl::Status Daemon::Parts::StartGrpc(const std::string& address) {
       core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); });
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
   admin_service_ = std::make_unique<AdminService>(
-      *manager_, [this] { return manager_->reader().GetServerStatus(identity_); });
+      *manager_, *events_, [this] { return manager_->reader().GetServerStatus(identity_); });
   operations_service_ = std::make_unique<OperationsService>(*builds_);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -285,6 +293,15 @@ absl::Status Daemon::Parts::Announce() {
   return absl::OkStatus();
 }
 
+void Daemon::Parts::NoteDaemon(const std::string& state) {
+  icepie::v1::Event event;
+  event.set_kind(icepie::v1::Event::CORE);
+  event.set_to(state);
+  event.set_message(
+      absl::StrCat("icepied ", identity_.version, ", process ", static_cast<int64_t>(getpid())));
+  events_->Add(std::move(event));
+}
+
 // One health entry per slice, SERVING while it answers, also stale.
 void Daemon::Parts::ReportHealth() {
   auto* health = server_->GetHealthCheckService();
@@ -299,6 +316,7 @@ void Daemon::Parts::ReportHealth() {
       health->SetServingStatus(name, answers);
     }
   }
+  observer_->LookAtCore();
   housekeeping_->RunAfter(kHealthInterval, [this] { ReportHealth(); });
 }
 
@@ -318,6 +336,7 @@ absl::Status Daemon::Parts::Start(const Settings& settings,
   housekeeping_ = std::make_unique<EventLoop>();
   housekeeping_->Post([this] { ReportHealth(); });
   ICEPIE_RETURN_IF_ERROR(Announce());
+  NoteDaemon("STARTED");
   spdlog::info(
       "icepied {} is ready: gRPC {}, HTTP {}, data {}", identity_.version, identity_.grpc_address,
       identity_.http_address.empty() ? "off" : identity_.http_address, identity_.data_directory);
@@ -339,7 +358,9 @@ void Daemon::Parts::Stop() {
     server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
     server->Wait();
   }
-  if (announced_) spdlog::info("icepied has stopped");
+  if (!announced_) return;
+  NoteDaemon("STOPPED");
+  spdlog::info("icepied has stopped");
 }
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Settings& settings,

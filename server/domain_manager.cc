@@ -126,12 +126,13 @@ struct DomainManager::ApplyWork {
   Operations cancelled;
 };
 
-DomainManager::DomainManager(Core& core, Catalog& catalog, Supervisor& supervisor, Builds& builds)
+DomainManager::DomainManager(Core& core, Catalog& catalog, Supervisor& supervisor, Builds& builds,
+                             EventLog& events)
     : core_(core),
       catalog_(catalog),
       supervisor_(supervisor),
       builds_(builds),
-      log_(core),
+      log_(core, &events),
       reader_(core, catalog, supervisor),
       background_(1, 1024) {}
 
@@ -379,7 +380,7 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(
     response.mutable_changes()->Assign(changes.begin(), changes.end());
     return response;
   }
-  ICEPIE_RETURN_IF_ERROR(log_.Append("ApplyDomain", request.actor(), request));
+  ICEPIE_RETURN_IF_ERROR(log_.Append("ApplyDomain", request.actor(), request, name));
   ApplyWork work{request, plan, {}, {}, {}};
   ICEPIE_RETURN_IF_ERROR(catalog_.Change(name, [&](CatalogDomain& domain, Operations& operations) {
     return EditForApply(work, domain, operations);

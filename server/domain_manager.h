@@ -29,7 +29,8 @@ namespace icepie::server {
 // Errors: those of Admin. What fails has changed nothing.
 class DomainManager {
  public:
-  DomainManager(Core& core, Catalog& catalog, Supervisor& supervisor, Builds& builds);
+  DomainManager(Core& core, Catalog& catalog, Supervisor& supervisor, Builds& builds,
+                EventLog& events);
   ~DomainManager();
 
   // Tells the supervisor of every domain that is not held, and resumes unfinished builds.

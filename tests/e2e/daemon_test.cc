@@ -280,6 +280,48 @@ TEST_F(DaemonTest, EveryAdminActionIsARecord) {
   EXPECT_THAT(records, HasSubstr("\"action\":\"FreezeSlice\",\"actor\":\"ann\""));
 }
 
+TEST_F(DaemonTest, WhatHappenedIsListedAlsoAfterAKilledDaemonAndWatched) {
+  const int64_t end = StartShop();
+  ExpectAnswer(kTotals, end);
+  v1::Slice slice;
+  ASSERT_TRUE(Freeze("shop.by_item", &slice).ok());
+  const auto listed = [&](const std::string& line) {
+    v1::ListEventsRequest request;
+    request.set_name("shop.by_item");
+    v1::ListEventsResponse response;
+    EXPECT_TRUE(
+        daemon_.Admin()->ListEvents(Within(absl::Seconds(20)).get(), request, &response).ok());
+    for (const auto& event : response.events()) {
+      if (absl::StrCat(event.subject(), " ", event.actor(), " ", event.reason(), " ", event.to()) ==
+          line) {
+        return event.number();
+      }
+    }
+    return int64_t{0};
+  };
+  EXPECT_TRUE(Eventually([&] { return listed("   FROZEN") > 0; }));
+  EXPECT_GT(listed("FreezeSlice ann INC-1 "), 0);
+  daemon_.Kill();
+  daemon_.Start();
+  const int64_t frozen = listed("FreezeSlice ann INC-1 ");
+  ASSERT_GT(frozen, 0);
+  v1::WatchEventsRequest watch;
+  watch.set_name("shop.by_item");
+  watch.set_after_number(frozen);
+  auto context = Within(absl::Seconds(60));
+  auto reader = daemon_.Admin()->WatchEvents(context.get(), watch);
+  ASSERT_TRUE(Thaw("shop.by_item", &slice).ok());
+  bool thawed = false;
+  v1::Event event;
+  while (!thawed && reader->Read(&event)) {
+    EXPECT_GT(event.number(), frozen);
+    EXPECT_EQ(event.slice(), "shop.by_item");
+    thawed = event.subject() == "ThawSlice";
+  }
+  EXPECT_TRUE(thawed);
+  context->TryCancel();
+}
+
 TEST_F(DaemonTest, DesiredStateAndAnswersSurviveAKilledDaemon) {
   const int64_t end = StartShop();
   const std::string before = ExpectAnswer(kTotals, end).body();

@@ -1,0 +1,172 @@
+#include "server/event_log.h"
+
+#include <fcntl.h>
+#include <google/protobuf/util/json_util.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/proto_time.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::server {
+namespace {
+
+using icepie::v1::Event;
+
+constexpr size_t kTextBytesMax = 1024;
+
+std::string Shortened(std::string text) {
+  if (text.size() <= kTextBytesMax) return text;
+  size_t end = kTextBytesMax;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;  // UTF-8
+  text.resize(end);
+  return text + "…";
+}
+
+// A string field of any request; "" when it has none of that name.
+std::string TextField(const google::protobuf::Message& message, const char* name) {
+  const auto* field = message.GetDescriptor()->FindFieldByName(name);
+  if (field == nullptr || field->is_repeated() ||
+      field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_STRING) {
+    return "";
+  }
+  return message.GetReflection()->GetString(message, field);
+}
+
+}  // namespace
+
+bool EventFilter::Takes(const Event& event) const {
+  if (FromProto(event.time()) < since) return false;
+  if (!slice.empty()) return event.slice() == slice;
+  return domain.empty() || event.domain() == domain;
+}
+
+EventFilter FilterFor(const std::string& name) {
+  EventFilter filter;
+  filter.domain = name.substr(0, name.find('.'));
+  if (absl::StrContains(name, ".")) filter.slice = name;
+  return filter;
+}
+
+EventLog::EventLog(std::string path, size_t kept, int64_t file_bytes_max)
+    : path_(std::move(path)), kept_(kept), file_bytes_max_(file_bytes_max) {
+  const MutexLock lock(mutex_);
+  Load(path_ + ".1");
+  Load(path_);
+  OpenFile();
+}
+
+EventLog::~EventLog() {
+  const MutexLock lock(mutex_);
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void EventLog::Load(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    Event event;
+    if (!google::protobuf::util::JsonStringToMessage(line, &event).ok()) continue;
+    if (event.number() > last_number_) Keep(std::move(event));
+  }
+}
+
+void EventLog::OpenFile() {
+  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  const off_t end = fd_ < 0 ? 0 : ::lseek(fd_, 0, SEEK_END);
+  file_bytes_ = std::max<int64_t>(end, 0);
+  // Behind a line that a crash cut off, a new one begins.
+  if (file_bytes_ > 0 && ::write(fd_, "\n", 1) == 1) ++file_bytes_;
+}
+
+void EventLog::Keep(Event event) {
+  last_number_ = event.number();
+  events_.push_back(std::move(event));
+  if (events_.size() > kept_) events_.pop_front();
+}
+
+void EventLog::Write(const Event& event) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string line;
+  if (!google::protobuf::util::MessageToJsonString(event, &line, options).ok()) return;
+  line += '\n';
+  if (file_bytes_ + static_cast<int64_t>(line.size()) > file_bytes_max_) {
+    if (fd_ >= 0) ::close(fd_);
+    std::rename(path_.c_str(), (path_ + ".1").c_str());
+    OpenFile();
+  }
+  const ssize_t written = ::write(fd_, line.data(), line.size());
+  if (written > 0) file_bytes_ += written;
+  if (written == static_cast<ssize_t>(line.size()) || complained_) return;
+  complained_ = true;
+  spdlog::warn("events are not written to {} ({}); the newest {} stay in memory", path_,
+               written < 0 ? std::strerror(errno) : "short write",  // NOLINT(concurrency-mt-unsafe)
+               kept_);
+}
+
+void EventLog::Add(Event event) {
+  event.set_message(Shortened(event.message()));
+  event.set_reason(Shortened(event.reason()));
+  {
+    const MutexLock lock(mutex_);
+    event.set_number(last_number_ + 1);
+    *event.mutable_time() = ToProto(absl::Now());
+    Write(event);
+    Keep(std::move(event));
+  }
+  const MutexLock lock(listeners_mutex_);
+  for (const auto& [id, listener] : listeners_) listener();
+}
+
+void EventLog::AddAction(const std::string& action, const std::string& actor,
+                         const std::string& domain, const google::protobuf::Message& request) {
+  const std::string name = TextField(request, "name");
+  Event event;
+  event.set_kind(Event::ADMIN);
+  event.set_subject(action);
+  event.set_actor(actor);
+  event.set_domain(domain.empty() ? name.substr(0, name.find('.')) : domain);
+  if (absl::StrContains(name, ".")) event.set_slice(name);
+  event.set_reason(TextField(request, "reason"));
+  Add(std::move(event));
+}
+
+std::vector<Event> EventLog::List(const EventFilter& filter, int64_t after,
+                                  size_t count_max) const {
+  std::vector<Event> found;
+  const MutexLock lock(mutex_);
+  auto at = std::upper_bound(events_.begin(), events_.end(), after,
+                             [](int64_t number, const Event& e) { return number < e.number(); });
+  for (; at != events_.end() && found.size() < count_max; ++at) {
+    if (filter.Takes(*at)) found.push_back(*at);
+  }
+  return found;
+}
+
+int64_t EventLog::last_number() const {
+  const MutexLock lock(mutex_);
+  return last_number_;
+}
+
+int64_t EventLog::Subscribe(std::function<void()> on_event) {
+  const MutexLock lock(listeners_mutex_);
+  listeners_[++last_listener_] = std::move(on_event);
+  return last_listener_;
+}
+
+void EventLog::Unsubscribe(int64_t id) {
+  const MutexLock lock(listeners_mutex_);
+  listeners_.erase(id);
+}
+
+}  // namespace icepie::server

@@ -1,0 +1,97 @@
+#include "server/event_observer.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace icepie::server {
+namespace {
+
+using icepie::v1::Event;
+
+// States in which a slice shows why.
+bool HasCause(icepie::v1::SliceState state) {
+  return state == icepie::v1::FAULTED || state == icepie::v1::HELD || state == icepie::v1::BLOCKED;
+}
+
+}  // namespace
+
+void EventObserver::LookAtDomain(const std::string& domain) {
+  const auto slices = reader_.ListSlices(domain);
+  const auto known = reader_.GetDomain(domain);
+  const MutexLock lock(mutex_);
+  if (!slices.ok() || !known.ok()) return;
+  std::map<std::string, Seen> before = std::move(slices_[domain]);
+  slices_[domain].clear();
+  for (const auto& slice : slices->slices()) {
+    const auto old = before.extract(slice.name());
+    if (!old.empty()) slices_[domain][slice.name()] = old.mapped();
+    Note(slice);
+  }
+  for (const auto& [name, seen] : before) {
+    Event event;
+    event.set_kind(Event::SLICE);
+    event.set_domain(domain);
+    event.set_slice(name);
+    event.set_from(seen.state);
+    event.set_to("REMOVED");
+    log_.Add(std::move(event));
+  }
+  for (const auto& worker : known->workers()) {
+    // Builds come and go; their operations tell of them.
+    if (worker.role() != "build") Note(worker);
+  }
+}
+
+void EventObserver::Note(const icepie::v1::Slice& slice) {
+  const std::string domain = slice.name().substr(0, slice.name().find('.'));
+  const bool cause = HasCause(slice.state());
+  Seen now = {icepie::v1::SliceState_Name(slice.state()), cause ? slice.last_error().reason() : ""};
+  Seen& seen = slices_[domain][slice.name()];
+  if (now == seen) return;
+  Event event;
+  event.set_kind(Event::SLICE);
+  event.set_domain(domain);
+  event.set_slice(slice.name());
+  event.set_from(seen.state);
+  event.set_to(now.state);
+  event.set_reason(now.reason);
+  if (cause) event.set_message(slice.last_error().message());
+  seen = std::move(now);
+  log_.Add(std::move(event));
+}
+
+void EventObserver::Note(const icepie::v1::WorkerStatus& worker) {
+  Seen now = {worker.state(), worker.state() == "running" ? "" : worker.last_error()};
+  Seen& seen = workers_[{worker.domain(), worker.role()}];
+  if (now == seen) return;
+  Event event;
+  event.set_kind(Event::WORKER);
+  event.set_domain(worker.domain());
+  event.set_subject(worker.role());
+  event.set_from(seen.state);
+  event.set_to(now.state);
+  event.set_message(worker.pid() > 0 ? absl::StrCat("process ", worker.pid()) : now.reason);
+  seen = std::move(now);
+  log_.Add(std::move(event));
+}
+
+void EventObserver::LookAtCore() {
+  Seen now = {"OK", core_.ReadOnlyCause()};
+  if (!now.reason.empty()) {
+    now.state = "READ_ONLY";
+  } else if (core_.Disk().full) {
+    now = {"DISK_FULL", "appends are refused until there is space"};
+  }
+  const MutexLock lock(mutex_);
+  if (now == core_seen_) return;
+  Event event;
+  event.set_kind(Event::CORE);
+  event.set_from(core_seen_.state);
+  event.set_to(now.state);
+  event.set_message(now.reason);
+  core_seen_ = std::move(now);
+  log_.Add(std::move(event));
+}
+
+}  // namespace icepie::server

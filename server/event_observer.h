@@ -1,0 +1,51 @@
+// Compares what is known about slices, workers and the core with what was known before, and writes
+// down the changes.
+#ifndef ICEPIE_SERVER_EVENT_OBSERVER_H_
+#define ICEPIE_SERVER_EVENT_OBSERVER_H_
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include "core/base/mutex.h"
+#include "icepie/v1/admin.pb.h"
+#include "server/domain_reader.h"
+#include "server/event_log.h"
+
+namespace icepie::server {
+
+// Threads: any.
+class EventObserver {
+ public:
+  // All must outlive it.
+  EventObserver(EventLog& log, const DomainReader& reader, const Core& core)
+      : log_(log), reader_(reader), core_(core) {}
+
+  // Something about the domain may have changed.
+  void LookAtDomain(const std::string& domain);
+  void LookAtCore();
+
+ private:
+  struct Seen {
+    std::string state;
+    std::string reason;
+    bool operator==(const Seen& other) const {
+      return state == other.state && reason == other.reason;
+    }
+  };
+
+  void Note(const icepie::v1::Slice& slice) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Note(const icepie::v1::WorkerStatus& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  EventLog& log_;
+  const DomainReader& reader_;
+  const Core& core_;
+  Mutex mutex_;
+  std::map<std::string, std::map<std::string, Seen>> slices_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::pair<std::string, std::string>, Seen> workers_ ABSL_GUARDED_BY(mutex_);
+  Seen core_seen_ ABSL_GUARDED_BY(mutex_) = {"OK", ""};
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_EVENT_OBSERVER_H_
