@@ -153,6 +153,7 @@ int RunProgram(const std::vector<std::string>& arguments, const Terminal& termin
   AddSliceCommands(app, context);
   AddQueryCommand(app, context);
   AddDomainCommands(app, context);
+  AddTestCommand(app, context);
   AddOperationCommands(app, context);
   AddStatusCommand(app, context);
   AddEventCommands(app, context);

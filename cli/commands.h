@@ -15,6 +15,7 @@ void AddTraceCommand(CLI::App& app, Context& context);       // trace
 void AddSliceCommands(CLI::App& app, Context& context);      // slice
 void AddQueryCommand(CLI::App& app, Context& context);       // query
 void AddDomainCommands(CLI::App& app, Context& context);     // domain, plan, apply
+void AddTestCommand(CLI::App& app, Context& context);        // test
 void AddOperationCommands(CLI::App& app, Context& context);  // operation
 void AddProofCommands(CLI::App& app, Context& context);      // checkpoint, prove
 void AddVerifyCommand(CLI::App& app, Context& context);      // verify

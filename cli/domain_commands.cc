@@ -1,24 +1,19 @@
 // domain list|get, plan, apply
-#include <algorithm>
-#include <filesystem>
 #include <memory>
 #include <set>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "cli/commands.h"
+#include "cli/domain_files.h"
 #include "cli/first_build.h"
 #include "cli/format.h"
 #include "cli/operations.h"
 #include "cli/table.h"
-#include "core/base/file.h"
 #include "core/base/status.h"
-#include "core/base/utf8.h"
 
 namespace icepie::cli {
 namespace {
@@ -37,31 +32,12 @@ struct ApplyArguments {
   bool no_wait = false;
 };
 
-// The file itself, or a directory's *.yaml and *.yml by name.
-absl::StatusOr<std::vector<std::string>> DomainFiles(const std::string& path) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(path, error)) return std::vector<std::string>{path};
-  std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
-    const std::string ending = entry.path().extension();
-    if (ending == ".yaml" || ending == ".yml") files.push_back(entry.path());
-  }
-  if (files.empty()) return absl::NotFoundError(absl::StrCat(path, " holds no *.yaml file"));
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
 absl::StatusOr<ApplyDomainResponse> Apply(Context& context, const std::string& path,
                                           const ApplyArguments& arguments, bool validate_only) {
   ApplyDomainRequest request;
-  absl::StatusOr<std::string> file = ReadFile(path);
-  if (!file.ok()) return Annotate(file.status(), path);
-  if (!IsUtf8(*file)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(absl::CHexEscape(path), ": the file's text is not UTF-8; save it as UTF-8"));
-  }
-  request.set_file(*std::move(file));
-  request.set_file_name(IsUtf8(path) ? path : absl::CHexEscape(path));
+  ICEPIE_ASSIGN_OR_RETURN(DomainFile file, ReadDomainFile(path));
+  request.set_file(std::move(file.text));
+  request.set_file_name(std::move(file.name));
   request.set_validate_only(validate_only);
   request.set_prune(arguments.prune);
   request.set_reason(arguments.reason);

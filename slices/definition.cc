@@ -615,6 +615,7 @@ void DomainParser::CheckNames() {
 }
 
 void DomainParser::ReadDomain(const YamlNode& root) {
+  const YamlNode* tests = nullptr;
   ReadMap(root, "the domain file", "",
           {{"domain",
             [&](const YamlNode& v, const std::string& f) {
@@ -636,12 +637,18 @@ void DomainParser::ReadDomain(const YamlNode& root) {
                           ReadSlice(n, value, path);
                         });
             }},
-           {"limits", [&](const YamlNode& v, const std::string& f) { ReadLimits(v, f); }}});
+           {"limits", [&](const YamlNode& v, const std::string& f) { ReadLimits(v, f); }},
+           {"tests", [&](const YamlNode& v, const std::string&) { tests = &v; }}});
   for (const char* key : {"domain", "sources", "slices"}) {
     if (root.is_map() && !HasKey(root, key)) {
       Add(root.place, key, absl::StrCat("the domain file has no `", key, "`"));
     }
   }
+  if (tests == nullptr) return;
+  domain_.tests = ReadTests(
+      *tests, domain_, [this](FilePlace place, const std::string& field, const std::string& what) {
+        Add(place, field, what);
+      });
 }
 
 absl::StatusOr<DomainDef> DomainParser::Parse() {

@@ -13,14 +13,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "slices/definition_tests.h"
+#include "slices/file_place.h"
 
 namespace icepie::slices {
-
-// 1-based place in the file; 0 when unknown.
-struct FilePlace {
-  int line = 0;
-  int column = 0;
-};
 
 // From byte `offset` of a text on, its characters stand one after the other at `place`, up to the
 // next run. YAML drops indentation, folds lines and undoes escapes, so a text has several.
@@ -134,6 +130,7 @@ struct DomainDef {
   std::vector<SourceDef> sources;
   std::vector<SliceDef> slices;
   LimitsDef limits;
+  std::vector<TestDef> tests;
   std::string file_name;
 
   const SourceDef* FindSource(absl::string_view name) const;
