@@ -367,8 +367,8 @@ absl::Status Planner::VerifyIn(const SlicePlan& plan) {
   for (const auto& [sql, only_if] : plan.apply) {
     if (!only_if.empty()) ICEPIE_RETURN_IF_ERROR(connection_->Run(only_if));
     ICEPIE_RETURN_IF_ERROR(connection_->Prepare(sql).status());
-    // A fold's statements name what the ones before them make. Over no records they cost nothing.
-    if (plan.strategy == Strategy::kAggregate) ICEPIE_RETURN_IF_ERROR(connection_->Run(sql));
+    // Statements name what the ones before them make. Over no records they cost nothing.
+    if (plan.strategy != Strategy::kRecompute) ICEPIE_RETURN_IF_ERROR(connection_->Run(sql));
   }
   ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> result,
                           BindSelect(*connection_, "SELECT * FROM __result"));
@@ -464,6 +464,8 @@ std::string StrategyName(Strategy strategy) {
       return "append";
     case Strategy::kAggregate:
       return "aggregate";
+    case Strategy::kKeys:
+      return "keys";
     case Strategy::kRecompute:
       return "recompute";
   }

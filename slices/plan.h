@@ -18,8 +18,9 @@ namespace icepie::slices {
 
 // append:    rows are added: INSERT INTO __data <SELECT over the batch>
 // aggregate: partial states are folded: MERGE INTO __state …
+// keys:      the rows of the keys that a batch touches are replaced in __data
 // recompute: __data is replaced by the SELECT over everything, in one transaction
-enum class Strategy { kAppend, kAggregate, kRecompute };
+enum class Strategy { kAppend, kAggregate, kKeys, kRecompute };
 std::string StrategyName(Strategy strategy);
 
 struct OutputColumn {
@@ -69,8 +70,8 @@ struct SlicePlan {
   // Run once in an empty generation: tables __state or __data, and the view __result with exactly
   // `columns`. Reads of the slice are reads of __result.
   std::vector<std::string> create;
-  // append, aggregate: run for each batch, over the sources' temporary views that show the batch.
-  // recompute: run over all records below the target position.
+  // append, aggregate, keys: run for each batch, over the sources' temporary views that show the
+  // batch. recompute: run over all records below the target position.
   std::vector<ApplyStatement> apply;
 };
 

@@ -4,6 +4,7 @@
 #include "absl/strings/str_join.h"
 #include "slices/aggregate_plan.h"
 #include "slices/append_plan.h"
+#include "slices/keys_plan.h"
 
 namespace icepie::slices {
 namespace {
@@ -24,6 +25,7 @@ const std::vector<StrategyEntry>& StrategyPlanners() {
   static const auto* const kPlanners =
       new std::vector<StrategyEntry>{{Strategy::kAppend, PlanAppend},
                                      {Strategy::kAggregate, PlanAggregate},
+                                     {Strategy::kKeys, PlanKeys},
                                      {Strategy::kRecompute, PlanRecompute}};
   return *kPlanners;
 }

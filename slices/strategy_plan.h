@@ -1,6 +1,6 @@
 // One planner per strategy, tried in the order of what keeping the slice fresh costs: append,
-// aggregate, recompute. A planner gives the statements that the engine runs (plan.h), or says why
-// it cannot; recompute can always.
+// aggregate, keys, recompute. A planner gives the statements that the engine runs (plan.h), or says
+// why it cannot; recompute can always.
 #ifndef ICEPIE_SLICES_STRATEGY_PLAN_H_
 #define ICEPIE_SLICES_STRATEGY_PLAN_H_
 

@@ -5,14 +5,6 @@
 --@ slice counts
 SELECT k, count(*) AS n FROM r GROUP BY k
 
---@ case count_distinct recompute
---@ why DISTINCT
-SELECT k, count(DISTINCT i) FROM r GROUP BY k
-
---@ case select_distinct recompute
---@ why DISTINCT
-SELECT DISTINCT k FROM r
-
 --@ case order_by recompute
 --@ why ORDER BY
 SELECT k, i FROM r ORDER BY i
@@ -21,29 +13,9 @@ SELECT k, i FROM r ORDER BY i
 --@ why ORDER BY
 SELECT k, i FROM r ORDER BY i LIMIT 3
 
---@ case median recompute
---@ why median
-SELECT k, median(i) FROM r GROUP BY k
-
---@ case list recompute
---@ why ORDER BY
-SELECT k, list(i ORDER BY _position) FROM r GROUP BY k
-
---@ case window recompute
---@ why window
-SELECT k, sum(i) OVER (PARTITION BY k ORDER BY _position) FROM r
-
---@ case qualify recompute
---@ why window
-SELECT k FROM r QUALIFY row_number() OVER (PARTITION BY k ORDER BY _position) = 1
-
 --@ case scalar_subquery recompute
 --@ why subquery
 SELECT k FROM r WHERE i = (SELECT max(i) FROM r)
-
---@ case subquery_in_from recompute
---@ why subquery
-SELECT k, n FROM (SELECT k, count(*) AS n FROM r GROUP BY k)
 
 --@ case with recompute
 --@ why WITH
@@ -77,44 +49,54 @@ SELECT k, n FROM counts WHERE n > 1
 --@ why no source
 SELECT 1 AS one
 
---@ case avg_of_timestamp recompute
---@ why avg() of TIMESTAMP
-SELECT k, avg(t) FROM r GROUP BY k
-
---@ case lambda recompute
---@ why lambda
-SELECT k, list_transform([1], lambda v: v + 1) AS l, count(*) FROM r GROUP BY ALL
-
 --@ case unnest_beside_aggregate recompute
 --@ why unnest
 SELECT unnest([1, 2]) AS u, count(*) FROM r GROUP BY ALL
-
---@ case max_of_list recompute
---@ why max() of
-SELECT k, max([i]) FROM r GROUP BY k
-
---@ case arg_max recompute
---@ why arg_max
-SELECT k, arg_max(i, t) FROM r GROUP BY k
-
---@ case having_names_column_and_output recompute
---@ why HAVING names n
-SELECT k, count(*) AS n FROM r GROUP BY k HAVING n > 20
 
 --@ case collate_key recompute
 --@ why COLLATE
 SELECT k COLLATE NOCASE AS kk, count(*) FROM r GROUP BY 1
 
---@ case collate_argument recompute
---@ why COLLATE
-SELECT k, max(s COLLATE NOCASE) AS m FROM r GROUP BY k
+--@ case window_without_partition recompute
+--@ why no key in common
+SELECT i, sum(i) OVER (ORDER BY _position) AS running FROM r
 
---@ case struct_of_aggregates recompute
---@ why same types
-SELECT k, {'n': count(*)} AS st FROM r GROUP BY k
+--@ case windows_by_different_keys recompute
+--@ why no key in common
+SELECT i, sum(i) OVER (PARTITION BY k ORDER BY _position) AS a, sum(i) OVER (PARTITION BY j ORDER BY _position) AS b FROM r
 
---@ case replaces_all_rows recompute
+--@ case group_by_an_aggregate recompute
+--@ why no function of one record
+SELECT n, count(*) AS c FROM (SELECT k, count(*) AS n FROM r GROUP BY k) GROUP BY n
+
+--@ case no_groups recompute
+--@ why all rows together
+SELECT median(i) AS m FROM r
+
+--@ case distinct_star recompute
+--@ why DISTINCT *
+SELECT DISTINCT * FROM r
+
+--@ case keyed_order_by recompute
+--@ why ORDER BY
 --@ record r {"k":"a","i":1}
 --@ record r {"k":"a","i":3}
-SELECT k, median(i) AS m FROM r GROUP BY k
+SELECT k, median(i) AS m FROM r GROUP BY k ORDER BY k
 --> a | 2.0
+
+--@ case keyed_subquery recompute
+--@ why has a subquery
+SELECT k, median(i) AS m FROM r WHERE i > (SELECT avg(i) FROM r) GROUP BY k
+
+--@ case recursive recompute
+--@ why names the columns of a WITH
+WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 3) SELECT count(*) AS c FROM n, r
+
+--@ case keyed_self_join recompute
+--@ why reads a join
+SELECT a.k, median(b.i) AS m FROM r AS a JOIN r AS b ON a.j = b._position GROUP BY a.k
+
+--@ case on_a_schedule recompute
+--@ with refresh: {every: 1h}
+--@ why on a schedule
+SELECT k, median(i) AS m FROM r GROUP BY k

@@ -1,0 +1,548 @@
+#include "slices/key_shape.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "slices/aggregate_plan.h"
+#include "slices/function_list.h"
+#include "slices/row_shape.h"
+#include "slices/strategy_plan.h"
+
+namespace icepie::slices {
+namespace {
+
+// Aliases may name aliases and subqueries nest; the gate bounds both, this is for safety.
+constexpr int kDepthMax = 128;
+// Beyond so many rows a key, keeping them in order costs more than it saves.
+constexpr int64_t kTopRowsMax = 1000;
+
+std::string LowerText(const Json& node, const char* member) {
+  return absl::AsciiStrToLower(TextOf(node, member));
+}
+
+bool IsFunctionOf(const Json& node, FunctionKind kind) {
+  if (!IsClass(node, "FUNCTION")) return false;
+  const AllowedFunction* function = FindFunction(TextOf(node, "function_name"));
+  return function != nullptr && function->kind == kind;
+}
+
+// ---- Shape -------------------------------------------------------------------------------------
+
+using CteMap = std::map<std::string, Json>;
+
+// Puts the queries of `ctes` where `node` reads them.
+void PutCtes(Json& node, const CteMap& ctes) {
+  if (IsType(node, "BASE_TABLE") && TextOf(node, "schema_name").empty()) {
+    const auto cte = ctes.find(LowerText(node, "table_name"));
+    if (cte == ctes.end()) return;
+    const std::string alias = TextOf(node, "alias");
+    node = {
+        {"type", "SUBQUERY"},       {"alias", alias.empty() ? TextOf(node, "table_name") : alias},
+        {"sample", node["sample"]}, {"query_location", UINT64_MAX},
+        {"subquery", cte->second},  {"column_name_alias", node["column_name_alias"]}};
+    return;
+  }
+  if (!node.is_structured()) return;
+  for (Json& child : node) PutCtes(child, ctes);
+}
+
+absl::Status InlineCtes(Json& select) {
+  if (!Has(select["cte_map"], "map")) return absl::OkStatus();
+  CteMap ctes;
+  for (Json& entry : select["cte_map"]["map"]) {
+    Json& value = entry["value"];
+    if (Has(value, "aliases")) return StandsInTheWay("names the columns of a WITH query");
+    // Each sees those before it.
+    PutCtes(value["query"]["node"], ctes);
+    ctes[absl::AsciiStrToLower(entry["key"].get<std::string>())] = value["query"];
+  }
+  select["cte_map"]["map"] = Json::array();
+  for (auto it = select.begin(); it != select.end(); ++it) PutCtes(it.value(), ctes);
+  return absl::OkStatus();
+}
+
+bool ContainsClass(const Json& node, absl::string_view expression_class) {
+  if (IsClass(node, expression_class)) return true;
+  if (!node.is_structured()) return false;
+  return std::any_of(node.begin(), node.end(),
+                     [&](const Json& child) { return ContainsClass(child, expression_class); });
+}
+
+absl::Status CheckModifiers(const Json& level) {
+  bool distinct_on = false;
+  for (const Json& modifier : level["modifiers"]) {
+    if (IsType(modifier, "DISTINCT_MODIFIER")) {
+      distinct_on = Has(modifier, "distinct_on_targets");
+    } else if (IsType(modifier, "ORDER_MODIFIER")) {
+      // With DISTINCT ON the order says which row is taken.
+      if (!distinct_on) return StandsInTheWay("has ORDER BY");
+    } else {
+      return StandsInTheWay("has LIMIT");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// What a level has beside FROM.
+absl::Status CheckLevel(const Json& level) {
+  if (!IsType(level, "SELECT_NODE")) {
+    return StandsInTheWay(absl::StrContains(TextOf(level, "type"), "CTE")
+                              ? "has a recursive WITH"
+                              : "combines queries (UNION, INTERSECT, EXCEPT)");
+  }
+  ICEPIE_RETURN_IF_ERROR(CheckModifiers(level));
+  if (level["group_sets"].size() > 1) return StandsInTheWay("has GROUPING SETS, ROLLUP or CUBE");
+  for (const char* part :
+       {"select_list", "where_clause", "group_expressions", "having", "qualify", "modifiers"}) {
+    if (ContainsClass(level[part], "SUBQUERY")) return StandsInTheWay("has a subquery");
+  }
+  for (const Json& item : level["select_list"]) {
+    if (IsClass(item, "STAR") && item.value("columns", false)) {
+      return StandsInTheWay("has COLUMNS(…)");
+    }
+    if (!IsClass(item, "STAR") && ContainsClass(item, "STAR")) {
+      return StandsInTheWay("has COLUMNS(…)");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckChain(Json& level, int depth) {
+  if (depth > kDepthMax) return StandsInTheWay("nests too many subqueries");
+  if (IsType(level, "SELECT_NODE")) ICEPIE_RETURN_IF_ERROR(InlineCtes(level));
+  ICEPIE_RETURN_IF_ERROR(CheckLevel(level));
+  Json& from = level["from_table"];
+  if (Has(from, "column_name_alias")) return StandsInTheWay("renames columns in FROM");
+  if (IsType(from, "BASE_TABLE")) return absl::OkStatus();
+  if (IsType(from, "SUBQUERY")) return CheckChain(from["subquery"]["node"], depth + 1);
+  return StandsInTheWay(IsType(from, "JOIN") ? "reads a join" : "reads what is no relation");
+}
+
+// ---- Keys --------------------------------------------------------------------------------------
+
+class KeyFinder {
+ public:
+  KeyFinder(std::vector<const Json*> levels, const std::set<std::string>& columns)
+      : levels_(std::move(levels)), columns_(columns) {}
+
+  absl::StatusOr<std::vector<Json>> Find();
+  // `expression` of a level over the relation's row: no places and aliases; nullopt when it is not
+  // a function of one such row.
+  std::optional<Json> Pure(const Json& expression, size_t level, int depth = 0) const;
+  std::optional<TopRows> FindTop() const;
+
+ private:
+  // What a name stands for: nothing here, or something, which may be pure.
+  struct Named {
+    bool found = false;
+    std::optional<Json> pure;
+  };
+  std::optional<Json> PureColumn(const Json& column, size_t level, int depth) const;
+  Named Output(const std::string& name, size_t level, int depth) const;
+  const Json* FindAlias(const std::string& name, size_t level) const;
+  std::vector<Json> PureAll(const Json& expressions, size_t level) const;
+  const Json& GroupItem(const Json& expression, size_t level) const;
+
+  absl::Status AddLevel(size_t level);
+  absl::Status AddGroups(size_t level);
+  absl::Status AddDistinct(size_t level);
+  void AddWindows(const Json& node, size_t level);
+  void Require(std::vector<Json> keys);
+
+  bool AllRowNumbers(const Json& node, std::optional<TopRows>& top) const;
+  std::optional<TopRows> RowNumberOf(const Json& window) const;
+  std::optional<TopRows> DistinctTop() const;
+  // The bound that a conjunct of `filter`, of `level`, puts on the row number; 0: none.
+  int64_t BoundOf(const Json& filter, size_t level, int depth = 0) const;
+  bool IsRowNumber(const Json& expression, size_t level, int depth = 0) const;
+
+  const std::vector<const Json*> levels_;
+  const std::set<std::string>& columns_;
+  std::optional<std::vector<Json>> keys_;
+};
+
+const Json* KeyFinder::FindAlias(const std::string& name, size_t level) const {
+  for (const Json& item : (*levels_[level])["select_list"]) {
+    if (LowerText(item, "alias") == name) return &item;
+  }
+  return nullptr;
+}
+
+// The name that an item gives its column; "" when DuckDB makes one up.
+std::string OutputName(const Json& item) {
+  const std::string alias = LowerText(item, "alias");
+  if (!alias.empty() || !IsClass(item, "COLUMN_REF")) return alias;
+  return absl::AsciiStrToLower(item["column_names"].back().get<std::string>());
+}
+
+// One that leaves out or replaces columns is too much to follow.
+bool IsPlainStar(const Json& item) {
+  return !Has(item, "exclude_list") && !Has(item, "replace_list") && !Has(item, "rename_list") &&
+         !Has(item, "qualified_exclude_list");
+}
+
+// What column `name` of the level's result is.
+KeyFinder::Named KeyFinder::Output(const std::string& name, size_t level, int depth) const {
+  if (depth > kDepthMax) return {true, std::nullopt};
+  bool star = false;
+  bool unnamed = false;
+  for (const Json& item : (*levels_[level])["select_list"]) {
+    if (IsClass(item, "STAR")) {
+      if (!IsPlainStar(item)) return {true, std::nullopt};
+      star = true;
+      continue;
+    }
+    const std::string output = OutputName(item);
+    unnamed = unnamed || output.empty();
+    if (output == name) return {true, Pure(item, level, depth + 1)};
+  }
+  if (star && level + 1 < levels_.size()) return Output(name, level + 1, depth + 1);
+  if (star && columns_.count(name) > 0) return {true, WithoutPlaces(ColumnReference(name))};
+  return {unnamed, std::nullopt};
+}
+
+std::optional<Json> KeyFinder::PureColumn(const Json& column, size_t level, int depth) const {
+  std::vector<std::string> names;
+  for (const Json& name : column["column_names"]) {
+    names.push_back(absl::AsciiStrToLower(name.get<std::string>()));
+  }
+  const Json& from = (*levels_[level])["from_table"];
+  const std::string relation =
+      TextOf(from, "alias").empty() ? LowerText(from, "table_name") : LowerText(from, "alias");
+  const bool qualified = names.size() > 1 && names[0] == relation;
+  if (qualified) names.erase(names.begin());
+  if (names.size() != 1) return std::nullopt;
+  const bool lowest = level + 1 == levels_.size();
+  if (lowest && columns_.count(names[0]) > 0) return WithoutPlaces(ColumnReference(names[0]));
+  // As in DuckDB, columns come before aliases.
+  const Named below = lowest ? Named() : Output(names[0], level + 1, depth + 1);
+  if (below.found || qualified) return below.pure;
+  const Json* alias = FindAlias(names[0], level);
+  return alias == nullptr ? std::nullopt : Pure(*alias, level, depth + 1);
+}
+
+std::optional<Json> KeyFinder::Pure(const Json& expression, size_t level, int depth) const {
+  if (depth > kDepthMax) return std::nullopt;
+  for (const char* impure : {"WINDOW", "SUBQUERY", "LAMBDA", "COLLATE", "STAR", "PARAMETER"}) {
+    if (IsClass(expression, impure)) return std::nullopt;
+  }
+  if (IsFunctionOf(expression, FunctionKind::kAggregate) ||
+      IsFunctionOf(expression, FunctionKind::kUnnest)) {
+    return std::nullopt;
+  }
+  if (IsClass(expression, "COLUMN_REF")) return PureColumn(expression, level, depth);
+  Json pure = expression;
+  if (pure.is_object()) {
+    pure.erase("query_location");
+    if (pure.contains("alias")) pure["alias"] = "";
+  }
+  if (!pure.is_structured()) return pure;
+  for (Json& child : pure) {
+    std::optional<Json> replaced = Pure(child, level, depth + 1);
+    if (!replaced) return std::nullopt;
+    child = *std::move(replaced);
+  }
+  return pure;
+}
+
+std::vector<Json> KeyFinder::PureAll(const Json& expressions, size_t level) const {
+  std::vector<Json> all;
+  for (const Json& expression : expressions) {
+    std::optional<Json> pure = Pure(expression, level);
+    const bool constant = pure && !ContainsClass(*pure, "COLUMN_REF");
+    const bool known = pure && std::find(all.begin(), all.end(), *pure) != all.end();
+    if (pure && !constant && !known) all.push_back(*std::move(pure));
+  }
+  return all;
+}
+
+// The keys must be among these.
+void KeyFinder::Require(std::vector<Json> keys) {
+  if (!keys_) {
+    keys_ = std::move(keys);
+    return;
+  }
+  keys_->erase(std::remove_if(keys_->begin(), keys_->end(),
+                              [&](const Json& key) {
+                                return std::find(keys.begin(), keys.end(), key) == keys.end();
+                              }),
+               keys_->end());
+}
+
+// A position in the select list stands for the item.
+const Json& KeyFinder::GroupItem(const Json& expression, size_t level) const {
+  if (!IsClass(expression, "CONSTANT")) return expression;
+  const Json& value = expression["value"]["value"];
+  const Json& items = (*levels_[level])["select_list"];
+  if (!value.is_number_integer()) return expression;
+  const auto position = value.get<int64_t>();
+  const bool inside = position >= 1 && position <= static_cast<int64_t>(items.size());
+  return inside ? items[static_cast<size_t>(position - 1)] : expression;
+}
+
+absl::Status KeyFinder::AddGroups(size_t level) {
+  const Json& node = *levels_[level];
+  if (!IsAggregation(node)) return absl::OkStatus();
+  Json groups = Json::array();
+  for (const Json& expression : node["group_expressions"]) {
+    groups.push_back(GroupItem(expression, level));
+  }
+  if (TextOf(node, "aggregate_handling") == "FORCE_AGGREGATES") {
+    for (const Json& item : node["select_list"]) {
+      if (!ContainsAggregate(item)) groups.push_back(item);
+    }
+  }
+  std::vector<Json> keys = PureAll(groups, level);
+  if (keys.empty()) {
+    return StandsInTheWay(groups.empty() ? "aggregates all rows together"
+                                         : "groups by what is no function of one record");
+  }
+  Require(std::move(keys));
+  return absl::OkStatus();
+}
+
+absl::Status KeyFinder::AddDistinct(size_t level) {
+  const Json& node = *levels_[level];
+  for (const Json& modifier : node["modifiers"]) {
+    if (!IsType(modifier, "DISTINCT_MODIFIER")) continue;
+    const bool on = Has(modifier, "distinct_on_targets");
+    const Json& targets = on ? modifier["distinct_on_targets"] : node["select_list"];
+    for (const Json& target : targets) {
+      if (IsClass(target, "STAR")) return StandsInTheWay("has DISTINCT *");
+      if (on && IsClass(target, "CONSTANT")) return StandsInTheWay("has DISTINCT ON a constant");
+    }
+    Require(PureAll(targets, level));
+  }
+  return absl::OkStatus();
+}
+
+void KeyFinder::AddWindows(const Json& node, size_t level) {
+  if (IsClass(node, "WINDOW")) Require(PureAll(node["partitions"], level));
+  if (!node.is_structured()) return;
+  for (const Json& child : node) AddWindows(child, level);
+}
+
+absl::Status KeyFinder::AddLevel(size_t level) {
+  ICEPIE_RETURN_IF_ERROR(AddGroups(level));
+  ICEPIE_RETURN_IF_ERROR(AddDistinct(level));
+  for (const char* part : {"select_list", "qualify", "modifiers"}) {
+    AddWindows((*levels_[level])[part], level);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<Json>> KeyFinder::Find() {
+  for (size_t level = 0; level < levels_.size(); ++level) {
+    ICEPIE_RETURN_IF_ERROR(AddLevel(level));
+  }
+  if (!keys_) return OtherKind("has neither groups nor windows");
+  if (keys_->empty()) {
+    return StandsInTheWay("its groups and windows (PARTITION BY) have no key in common");
+  }
+  return *keys_;
+}
+
+// ---- Rows that can never matter again ----------------------------------------------------------
+
+std::optional<TopRows> KeyFinder::RowNumberOf(const Json& window) const {
+  if (!IsType(window, "WINDOW_ROW_NUMBER") || Has(window, "filter_expr")) return std::nullopt;
+  const size_t lowest = levels_.size() - 1;
+  TopRows top;
+  for (const Json& partition : window["partitions"]) {
+    std::optional<Json> pure = Pure(partition, lowest);
+    if (!pure) return std::nullopt;
+    top.partitions.push_back(*std::move(pure));
+  }
+  top.orders = window["orders"];
+  for (Json& order : top.orders) {
+    std::optional<Json> pure = Pure(order["expression"], lowest);
+    if (!pure) return std::nullopt;
+    order["expression"] = *std::move(pure);
+  }
+  return top;
+}
+
+// Whether all windows in `node` are the same row number, which is put into `top`.
+bool KeyFinder::AllRowNumbers(const Json& node, std::optional<TopRows>& top) const {
+  if (IsClass(node, "WINDOW")) {
+    std::optional<TopRows> one = RowNumberOf(node);
+    if (!one) return false;
+    if (top && (top->partitions != one->partitions || top->orders != one->orders)) return false;
+    top = std::move(one);
+    return true;
+  }
+  if (!node.is_structured()) return true;
+  return std::all_of(node.begin(), node.end(),
+                     [&](const Json& child) { return AllRowNumbers(child, top); });
+}
+
+bool KeyFinder::IsRowNumber(const Json& expression, size_t level, int depth) const {
+  if (depth > kDepthMax) return false;
+  const bool lowest = level + 1 == levels_.size();
+  if (IsClass(expression, "WINDOW")) return lowest;
+  if (!IsClass(expression, "COLUMN_REF")) return false;
+  const std::string name =
+      absl::AsciiStrToLower(expression["column_names"].back().get<std::string>());
+  if (lowest && columns_.count(name) > 0) return false;
+  const size_t from = lowest ? level : level + 1;
+  const Json* item = FindAlias(name, from);
+  return item != nullptr && IsRowNumber(*item, from, depth + 1);
+}
+
+int64_t KeyFinder::BoundOf(const Json& filter, size_t level, int depth) const {
+  if (IsType(filter, "CONJUNCTION_AND") && depth < kDepthMax) {
+    for (const Json& child : filter["children"]) {
+      if (const int64_t bound = BoundOf(child, level, depth + 1); bound > 0) return bound;
+    }
+    return 0;
+  }
+  if (!IsClass(filter, "COMPARISON") || !IsClass(filter["right"], "CONSTANT")) return 0;
+  const Json& value = filter["right"]["value"]["value"];
+  if (!value.is_number_integer() || !IsRowNumber(filter["left"], level)) return 0;
+  const auto bound = value.get<int64_t>();
+  if (IsType(filter, "COMPARE_LESSTHAN")) return bound - 1;
+  const bool up_to = IsType(filter, "COMPARE_LESSTHANOREQUALTO") || IsType(filter, "COMPARE_EQUAL");
+  return up_to ? bound : 0;
+}
+
+// DISTINCT ON (keys) … ORDER BY: the first row of each.
+std::optional<TopRows> KeyFinder::DistinctTop() const {
+  const size_t lowest = levels_.size() - 1;
+  const Json& modifiers = (*levels_[lowest])["modifiers"];
+  if (modifiers.size() != 2 || !Has(modifiers[0], "distinct_on_targets")) return std::nullopt;
+  TopRows top;
+  top.count = 1;
+  for (const Json& target : modifiers[0]["distinct_on_targets"]) {
+    std::optional<Json> pure = Pure(target, lowest);
+    if (!pure) return std::nullopt;
+    top.partitions.push_back(*std::move(pure));
+  }
+  top.orders = modifiers[1]["orders"];
+  for (Json& order : top.orders) {
+    // A constant is a position in the select list.
+    std::optional<Json> pure = Pure(order["expression"], lowest);
+    if (!pure || !ContainsClass(*pure, "COLUMN_REF")) return std::nullopt;
+    order["expression"] = *std::move(pure);
+  }
+  return top;
+}
+
+std::optional<TopRows> KeyFinder::FindTop() const {
+  const size_t lowest = levels_.size() - 1;
+  const Json& node = *levels_[lowest];
+  if (IsAggregation(node)) return std::nullopt;
+  std::optional<TopRows> top;
+  for (const char* part : {"select_list", "qualify", "modifiers"}) {
+    if (!AllRowNumbers(node[part], top)) return std::nullopt;
+  }
+  if (Has(node, "modifiers")) return top ? std::nullopt : DistinctTop();
+  if (!top) return std::nullopt;
+  top->count = BoundOf(node["qualify"], lowest);
+  const bool above = top->count == 0 && lowest > 0 && !Has(node, "qualify");
+  if (above) top->count = BoundOf((*levels_[lowest - 1])["where_clause"], lowest - 1);
+  if (top->count < 1 || top->count > kTopRowsMax) return std::nullopt;
+  return top;
+}
+
+// ---- Ties --------------------------------------------------------------------------------------
+
+Json OrderBy(const std::string& column) {
+  return {{"type", "ASCENDING"},
+          {"null_order", "ORDER_DEFAULT"},
+          {"expression", ColumnReference(column)}};
+}
+
+// Windows of which one more order changes only what is chance: frames of rows, and functions that
+// do not look at who is equal.
+bool TakesTieBreak(const Json& window) {
+  for (const char* type : {"WINDOW_ROW_NUMBER", "WINDOW_LAG", "WINDOW_LEAD", "WINDOW_NTILE"}) {
+    if (IsType(window, type)) return true;
+  }
+  const std::string start = TextOf(window, "start");
+  const std::string end = TextOf(window, "end");
+  if (IsType(window, "WINDOW_FIRST_VALUE")) {
+    return start == "UNBOUNDED_PRECEDING" && end == "CURRENT_ROW_RANGE";
+  }
+  if (IsType(window, "WINDOW_RANK") || IsType(window, "WINDOW_RANK_DENSE") ||
+      IsType(window, "WINDOW_PERCENT_RANK") || IsType(window, "WINDOW_CUME_DIST")) {
+    return false;
+  }
+  const bool rows = absl::EndsWith(start, "_ROWS") || absl::EndsWith(end, "_ROWS");
+  return rows && TextOf(window, "exclude_clause") == "NO_OTHER";
+}
+
+bool IsOrderedAggregate(const Json& node) {
+  if (!IsClass(node, "FUNCTION") || node.value("distinct", false)) return false;
+  const AllowedFunction* function = FindFunction(TextOf(node, "function_name"));
+  return function != nullptr && function->kind == FunctionKind::kAggregate &&
+         function->use == FunctionUse::kOrdered && Has(node["order_bys"], "orders");
+}
+
+void BreakTiesIn(Json& node, const std::string& column, bool windows) {
+  if (windows && IsClass(node, "WINDOW") && TakesTieBreak(node)) {
+    node["orders"].push_back(OrderBy(column));
+  }
+  if (IsOrderedAggregate(node)) node["order_bys"]["orders"].push_back(OrderBy(column));
+  if (!node.is_structured()) return;
+  for (Json& child : node) BreakTiesIn(child, column, windows);
+}
+
+}  // namespace
+
+Json ColumnReference(const std::string& name) {
+  return {{"class", "COLUMN_REF"},
+          {"type", "COLUMN_REF"},
+          {"alias", ""},
+          {"query_location", UINT64_MAX},
+          {"column_names", Json::array({name})}};
+}
+
+bool IsGrouped(const Json& level) {
+  const Json& modifiers = level["modifiers"];
+  return IsAggregation(level) || std::any_of(modifiers.begin(), modifiers.end(), [](const Json& m) {
+           return IsType(m, "DISTINCT_MODIFIER") && !Has(m, "distinct_on_targets");
+         });
+}
+
+void BreakTies(Json& level, const std::string& column) {
+  // Windows over groups see no single rows.
+  const bool windows = !IsAggregation(level);
+  for (const char* part : {"select_list", "having", "qualify"}) {
+    BreakTiesIn(level[part], column, windows);
+  }
+  for (Json& modifier : level["modifiers"]) {
+    if (windows && IsType(modifier, "ORDER_MODIFIER"))
+      modifier["orders"].push_back(OrderBy(column));
+  }
+}
+
+std::vector<Json*> LevelsOf(Json& statement) {
+  std::vector<Json*> levels = {&statement["node"]};
+  while (IsType((*levels.back())["from_table"], "SUBQUERY")) {
+    levels.push_back(&(*levels.back())["from_table"]["subquery"]["node"]);
+  }
+  return levels;
+}
+
+absl::StatusOr<KeyShape> FindKeyShape(const Json& statement, const std::set<std::string>& columns) {
+  KeyShape shape;
+  shape.statement = statement;
+  ICEPIE_RETURN_IF_ERROR(CheckChain(shape.statement["node"], 0));
+  const std::vector<Json*> levels = LevelsOf(shape.statement);
+  KeyFinder finder({levels.begin(), levels.end()}, columns);
+  ICEPIE_ASSIGN_OR_RETURN(shape.keys, finder.Find());
+  const Json& lowest = *levels.back();
+  if (Has(lowest, "where_clause")) {
+    shape.where = finder.Pure(lowest["where_clause"], levels.size() - 1);
+    shape.where_known = shape.where.has_value();
+  }
+  if (shape.where_known) shape.top = finder.FindTop();
+  return shape;
+}
+
+}  // namespace icepie::slices

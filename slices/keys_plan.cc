@@ -1,0 +1,324 @@
+#include "slices/keys_plan.h"
+
+#include <algorithm>
+#include <iterator>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/status.h"
+#include "slices/key_shape.h"
+#include "slices/sql_binding.h"
+
+namespace icepie::slices {
+namespace {
+
+// A table is written anew when so many of its rows, and more than are left, have been deleted:
+// DuckDB does not give back their space by itself.
+constexpr int kDeletedRowsKept = 65536;
+
+constexpr char kPosition[] = "__position";
+
+std::string KeyName(size_t index) { return absl::StrCat("__key", index); }
+
+class KeysPlanner {
+ public:
+  KeysPlanner(const PlanRequest& request, KeyShape shape, std::vector<std::string> columns)
+      : connection_(request.connection),
+        request_(request),
+        shape_(std::move(shape)),
+        columns_(std::move(columns)) {
+    for (size_t i = 0; i < shape_.keys.size(); ++i) keys_.push_back(KeyName(i));
+  }
+
+  absl::StatusOr<SliceStatements> Plan();
+
+ private:
+  absl::StatusOr<std::vector<std::string>> Create(const std::string& batch);
+  absl::StatusOr<std::string> BatchSelect();
+  absl::StatusOr<std::string> Prune();
+  absl::StatusOr<std::string> Replacement(const std::string& comparison);
+  absl::StatusOr<Json> RowsOfKeys(const Json& relation, const std::string& comparison);
+  void PassKeys(Json& level, bool single) const;
+  std::string SameKeys(const std::string& a, const std::string& b,
+                       const std::string& comparison) const;
+  std::string AnyNull() const;
+  void AddReplacement(std::vector<ApplyStatement>& apply, const std::string& comparison,
+                      const std::string& insert) const;
+  std::string Why() const;
+
+  DuckConnection& connection_;
+  const PlanRequest& request_;
+  KeyShape shape_;
+  const std::vector<std::string> columns_;  // kept ones, quoted, in the relation's order
+  std::vector<std::string> keys_;
+};
+
+// a.__key0 = b.__key0 AND …
+std::string KeysPlanner::SameKeys(const std::string& a, const std::string& b,
+                                  const std::string& comparison) const {
+  return absl::StrJoin(keys_, " AND ", [&](std::string* out, const std::string& key) {
+    absl::StrAppend(out, a, ".", key, comparison, b, ".", key);
+  });
+}
+
+std::string KeysPlanner::AnyNull() const {
+  return absl::StrJoin(keys_, " OR ", [](std::string* out, const std::string& key) {
+    absl::StrAppend(out, key, " IS NULL");
+  });
+}
+
+// The batch's records with their keys, in the order of __rows.
+absl::StatusOr<std::string> KeysPlanner::BatchSelect() {
+  Json statement = shape_.statement;
+  Json level = *LevelsOf(statement).back();
+  Json items = Json::array();
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    items.push_back(shape_.keys[i]);
+    items.back()["alias"] = keys_[i];
+  }
+  for (const std::string& column : columns_) {
+    ICEPIE_ASSIGN_OR_RETURN(Json item, ParseExpression(connection_, column));
+    items.push_back(std::move(item));
+  }
+  level["select_list"] = std::move(items);
+  level["where_clause"] = shape_.where ? *shape_.where : Json();
+  level["group_expressions"] = Json::array();
+  level["group_sets"] = Json::array();
+  level["aggregate_handling"] = "STANDARD_HANDLING";
+  level["having"] = Json();
+  level["qualify"] = Json();
+  level["modifiers"] = Json::array();
+  statement["node"] = std::move(level);
+  return SelectToSql(connection_, std::move(statement));
+}
+
+absl::StatusOr<std::vector<std::string>> KeysPlanner::Create(const std::string& batch) {
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> bound, BindSelect(connection_, batch));
+  std::vector<std::string> rows;
+  std::vector<std::string> data;
+  for (size_t i = 0; i < bound.size(); ++i) {
+    rows.push_back(absl::StrCat(QuoteIdentifier(bound[i].name), " ", bound[i].type));
+    if (i < keys_.size()) data.push_back(rows.back());
+  }
+  std::vector<std::string> outputs;
+  for (const OutputColumn& column : request_.slice.columns) {
+    outputs.push_back(QuoteIdentifier(column.name));
+    data.push_back(absl::StrCat(outputs.back(), " ", column.type));
+  }
+  return std::vector<std::string>{
+      absl::StrCat("CREATE TABLE __rows (", absl::StrJoin(rows, ", "), ")"),
+      absl::StrCat("CREATE TABLE __data (", absl::StrJoin(data, ", "), ")"),
+      absl::StrCat("CREATE VIEW __result AS SELECT ", absl::StrJoin(outputs, ", "),
+                   " FROM __data")};
+}
+
+// Deletes what the batch has pushed out of the first rows of its keys.
+absl::StatusOr<std::string> KeysPlanner::Prune() {
+  std::vector<std::string> partitions;
+  for (const Json& partition : shape_.top->partitions) {
+    ICEPIE_ASSIGN_OR_RETURN(std::string sql, ExpressionToSql(connection_, partition));
+    partitions.push_back(std::move(sql));
+  }
+  ICEPIE_ASSIGN_OR_RETURN(
+      Json window,
+      ParseExpression(connection_, absl::StrCat("row_number() OVER (PARTITION BY ",
+                                                absl::StrJoin(partitions, ", "), ")")));
+  window["orders"] = shape_.top->orders;
+  window["orders"].push_back({{"type", "ASCENDING"},
+                              {"null_order", "ORDER_DEFAULT"},
+                              {"expression", ColumnReference("_position")}});
+  ICEPIE_ASSIGN_OR_RETURN(const std::string place, ExpressionToSql(connection_, window));
+  return absl::StrCat("DELETE FROM __rows WHERE rowid IN (SELECT __row FROM (SELECT __row, ", place,
+                      " AS __place FROM (SELECT r.*, r.rowid AS __row FROM __rows AS r SEMI JOIN ",
+                      "__keys AS k ON ", SameKeys("r", "k", " IS NOT DISTINCT FROM "),
+                      ")) WHERE __place > ", shape_.top->count, ")");
+}
+
+// What takes the relation's place: its rows of the batch's keys, in order.
+absl::StatusOr<Json> KeysPlanner::RowsOfKeys(const Json& relation, const std::string& comparison) {
+  const std::string alias = TextOf(relation, "alias").empty() ? TextOf(relation, "table_name")
+                                                              : TextOf(relation, "alias");
+  const std::string sql = absl::StrCat(
+      "SELECT 1 FROM (SELECT ", absl::StrJoin(columns_, ", "), ", ", absl::StrJoin(keys_, ", "),
+      ", _position AS ", kPosition, " FROM __rows AS r SEMI JOIN __keys AS k ON ",
+      SameKeys("r", "k", comparison), " ORDER BY _position) AS ", QuoteIdentifier(alias));
+  ICEPIE_ASSIGN_OR_RETURN(Json statement, ParseSelect(connection_, sql));
+  return std::move(statement["node"]["from_table"]);
+}
+
+// Lets a level hand the keys and, when its rows are `single` ones, their position to the one above.
+// A star hands on all there is.
+void KeysPlanner::PassKeys(Json& level, bool single) const {
+  Json& items = level["select_list"];
+  const bool star = std::any_of(items.begin(), items.end(),
+                                [](const Json& item) { return IsClass(item, "STAR"); });
+  if (star) return;
+  const bool by_name = Has(level, "group_expressions");
+  for (const std::string& key : keys_) {
+    items.push_back(ColumnReference(key));
+    if (!by_name) continue;
+    level["group_sets"][0].push_back(level["group_expressions"].size());
+    level["group_expressions"].push_back(ColumnReference(key));
+  }
+  if (single) items.push_back(ColumnReference(kPosition));
+}
+
+// The user's SELECT over the rows of the batch's keys.
+absl::StatusOr<std::string> KeysPlanner::Replacement(const std::string& comparison) {
+  Json statement = shape_.statement;
+  const std::vector<Json*> levels = LevelsOf(statement);
+  Json& top = *levels.front();
+  // Names that DuckDB makes up may become others in rewritten text.
+  if (top["select_list"].size() == request_.slice.columns.size()) {
+    for (size_t i = 0; i < request_.slice.columns.size(); ++i) {
+      Json& item = top["select_list"][i];
+      if (!IsClass(item, "STAR")) item["alias"] = request_.slice.columns[i].name;
+    }
+  }
+  bool single = true;
+  for (auto level = levels.rbegin(); level != levels.rend(); ++level) {
+    if (single) BreakTies(**level, kPosition);
+    single = single && !IsGrouped(**level);
+    PassKeys(**level, single);
+  }
+  Json& from = (*levels.back())["from_table"];
+  ICEPIE_ASSIGN_OR_RETURN(from, RowsOfKeys(from, comparison));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string sql, SelectToSql(connection_, std::move(statement)));
+  std::vector<std::string> outputs = keys_;
+  for (const OutputColumn& column : request_.slice.columns) {
+    outputs.push_back(QuoteIdentifier(column.name));
+  }
+  return absl::StrCat("INSERT INTO __data SELECT ", absl::StrJoin(outputs, ", "), " FROM (", sql,
+                      ")");
+}
+
+// Only for `=` does DuckDB push what it knows of the batch's keys (from … to) into the scan, so
+// keys with a NULL are looked for apart, when the batch has any.
+void KeysPlanner::AddReplacement(std::vector<ApplyStatement>& apply, const std::string& comparison,
+                                 const std::string& insert) const {
+  const bool nulls = comparison != " = ";
+  const std::string when =
+      absl::StrCat("SELECT 1 FROM __keys HAVING count(*) > 0 AND count(*) FILTER (WHERE ",
+                   AnyNull(), ") ", nulls ? ">" : "=", " 0");
+  apply.push_back({absl::StrCat("DELETE FROM __data AS d USING __keys AS k WHERE ",
+                                SameKeys("d", "k", comparison)),
+                   when});
+  apply.push_back({insert, when});
+}
+
+std::string KeysPlanner::Why() const {
+  const std::string source = request_.slice.sources.front().source;
+  const std::string kept =
+      shape_.top
+          ? absl::StrCat(
+                "keeps the first ",
+                shape_.top->count == 1 ? "record" : absl::StrCat(shape_.top->count, " records"),
+                " of each")
+          : "keeps what it reads of them";
+  return absl::StrCat("replaces the rows of the keys that records of ", source, " touch (",
+                      keys_.size(), keys_.size() == 1 ? " key column" : " key columns", "); ",
+                      kept);
+}
+
+// Writes `table` anew without the space of deleted rows.
+void AddCompaction(std::vector<ApplyStatement>& apply, const std::string& table,
+                   const std::string& order) {
+  const std::string fresh = table + "_fresh";
+  const std::string when =
+      absl::StrCat("SELECT 1 WHERE (SELECT max(rowid) FROM ", table, ") > ", kDeletedRowsKept,
+                   " + 2 * (SELECT count(*) FROM ", table, ")");
+  const std::string then = absl::StrCat(
+      "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND table_name = '",
+      fresh, "'");
+  apply.push_back({absl::StrCat("CREATE TABLE ", fresh, " AS SELECT * FROM ", table, order), when});
+  apply.push_back({absl::StrCat("DROP TABLE ", table), then});
+  apply.push_back({absl::StrCat("ALTER TABLE ", fresh, " RENAME TO ", table), then});
+}
+
+absl::StatusOr<SliceStatements> KeysPlanner::Plan() {
+  SliceStatements statements;
+  ICEPIE_ASSIGN_OR_RETURN(const std::string batch, BatchSelect());
+  ICEPIE_ASSIGN_OR_RETURN(statements.create, Create(batch));
+  std::vector<ApplyStatement>& apply = statements.apply;
+  const std::string any = "SELECT 1 FROM __keys LIMIT 1";
+  apply.push_back({absl::StrCat("CREATE OR REPLACE TEMP TABLE __batch AS ", batch), ""});
+  apply.push_back({absl::StrCat("CREATE OR REPLACE TEMP TABLE __keys AS SELECT DISTINCT ",
+                                absl::StrJoin(keys_, ", "), " FROM __batch"),
+                   ""});
+  apply.push_back({"INSERT INTO __rows SELECT * FROM __batch", any});
+  if (shape_.top) {
+    ICEPIE_ASSIGN_OR_RETURN(const std::string prune, Prune());
+    apply.push_back({prune, any});
+  }
+  for (const char* comparison : {" = ", " IS NOT DISTINCT FROM "}) {
+    ICEPIE_ASSIGN_OR_RETURN(const std::string insert, Replacement(comparison));
+    AddReplacement(apply, comparison, insert);
+  }
+  if (shape_.top) AddCompaction(apply, "__rows", " ORDER BY _position");
+  AddCompaction(apply, "__data", "");
+  statements.why = Why();
+  return statements;
+}
+
+bool HasStar(const Json& node) {
+  if (IsClass(node, "STAR")) return true;
+  return node.is_structured() && std::any_of(node.begin(), node.end(), HasStar);
+}
+
+// A column is named, or its text is a part of a name: one too many does no harm.
+bool IsNamed(const Json& node, absl::string_view column) {
+  if (IsClass(node, "COLUMN_REF")) {
+    for (const Json& name : node["column_names"]) {
+      if (absl::AsciiStrToLower(name.get<std::string>()) == column) return true;
+    }
+  }
+  return node.is_structured() && std::any_of(node.begin(), node.end(), [&](const Json& child) {
+           return IsNamed(child, column);
+         });
+}
+
+absl::Status CheckInput(const PlanRequest& request) {
+  const SlicePlan& slice = request.slice;
+  const DomainDef& definition = request.domain.definition;
+  if (definition.FindSlice(slice.slice)->refresh.kind != RefreshDef::Kind::kContinuous) {
+    return StandsInTheWay("is refreshed on a schedule");
+  }
+  if (!slice.upstream.empty()) {
+    return StandsInTheWay(absl::StrCat("reads slice ", absl::StrJoin(slice.upstream, ", ")));
+  }
+  if (slice.sources.size() != 1) return OtherKind("does not read one source");
+  const SourceDef& source = *definition.FindSource(slice.sources.front().source);
+  if (source.latest_by.empty()) return absl::OkStatus();
+  return StandsInTheWay(absl::StrCat("reads dimension ", source.name));
+}
+
+// The columns that are read, as the source's view has them.
+std::vector<std::string> KeptColumns(const PlanRequest& request) {
+  std::vector<std::string> columns = request.slice.sources.front().columns;
+  const bool all = HasStar(request.statement);
+  for (const char* hidden : kHiddenColumns) {
+    const bool kept =
+        all || hidden == std::string("_position") || IsNamed(request.statement, hidden);
+    if (kept) columns.emplace_back(hidden);
+  }
+  return columns;
+}
+
+}  // namespace
+
+absl::StatusOr<SliceStatements> PlanKeys(const PlanRequest& request) {
+  ICEPIE_RETURN_IF_ERROR(CheckInput(request));
+  std::set<std::string> names;
+  std::vector<std::string> quoted;
+  for (const std::string& column : KeptColumns(request)) {
+    names.insert(absl::AsciiStrToLower(column));
+    quoted.push_back(QuoteIdentifier(column));
+  }
+  ICEPIE_ASSIGN_OR_RETURN(KeyShape shape, FindKeyShape(request.statement, names));
+  return KeysPlanner(request, std::move(shape), std::move(quoted)).Plan();
+}
+
+}  // namespace icepie::slices

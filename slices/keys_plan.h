@@ -1,0 +1,25 @@
+// Strategy `keys`: what the SELECT gives is kept by key, and a batch replaces the rows of the keys
+// that it touches. For aggregates that cannot be merged, windows, top rows and latest row of a key.
+//
+//   __rows(__key0, …, columns)   the records read so far, with the keys that they belong to
+//   __data(__key0, …, outputs)   the result's rows with their keys
+//   batch                        its records go to __rows; for their keys, __data is replaced by
+//                                the user's SELECT over those keys' rows of __rows alone
+//   __result                     __data without its keys
+//
+// Where only the first rows of a key can ever matter (slices/key_shape.h, TopRows), __rows keeps no
+// more of them. Rows that are equal in what a window or aggregate orders by are taken in the order
+// of `_position`.
+#ifndef ICEPIE_SLICES_KEYS_PLAN_H_
+#define ICEPIE_SLICES_KEYS_PLAN_H_
+
+#include "absl/status/statusor.h"
+#include "slices/strategy_plan.h"
+
+namespace icepie::slices {
+
+absl::StatusOr<SliceStatements> PlanKeys(const PlanRequest& request);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_KEYS_PLAN_H_

@@ -1,0 +1,204 @@
+-- What is kept by key: a batch replaces the rows of the keys that it touches.
+--@ source r {columns: {k: VARCHAR, j: INTEGER, i: INTEGER, b: BIGINT, n: "DECIMAL(18,4)", x: DOUBLE, s: VARCHAR, t: TIMESTAMP, z: TIMESTAMPTZ, d: DATE, f: BOOLEAN}}
+--@ record r {"k":"a","i":1,"s":"x","f":true,"t":"2026-01-01T10:00:00"}
+--@ record r {"k":"a","i":3,"s":"y","f":false,"t":"2026-01-01T11:00:00"}
+--@ record r {"k":"b","i":5,"s":"z","f":true,"t":"2026-01-01T09:00:00"}
+--@ record r {"k":"a","i":2,"s":"x","f":true,"t":"2026-01-01T15:30:00"}
+--@ record r {"i":7}
+
+--@ case median keys
+--@ why keeps what it reads
+SELECT k, median(i) AS m FROM r GROUP BY k
+--> a | 2.0
+--> b | 5.0
+--> NULL | 7.0
+
+--@ case quantiles_and_mode keys
+--@ why keeps what it reads
+SELECT k, j, quantile_cont(x, 0.9) AS q, quantile_disc(i, [0.1, 0.5]) AS qs, mode(s) AS common FROM r GROUP BY ALL
+
+--@ case ordered_list_and_string_agg keys
+--@ why keeps what it reads
+SELECT k, list(i ORDER BY t, _position) AS l, string_agg(s, ',' ORDER BY s, _position) AS names FROM r GROUP BY k
+--> a | [1, 3, 2] | x,x,y
+--> b | [5] | z
+--> NULL | [7] | NULL
+
+--@ case having_over_expressions keys
+--@ why keeps what it reads
+SELECT upper(k) AS name, j + 1 AS j1, median(n) AS m, count(DISTINCT s) AS names FROM r WHERE f GROUP BY 1, 2 HAVING median(n) > 0
+
+--@ case two_keys_with_where keys
+--@ why keeps what it reads
+SELECT date_trunc('day', t) AS day, k, mad(x) AS spread, count(*) AS n FROM r WHERE t IS NOT NULL GROUP BY day, k
+
+--@ case alias_and_filter keys
+--@ why keeps what it reads
+SELECT q.k, median(q.i) FILTER (WHERE q.f) AS m FROM r AS q WHERE q.i > -100 GROUP BY q.k
+
+--@ case having_count keys
+--@ why keeps what it reads
+SELECT k, median(i), count(*) FROM r GROUP BY k HAVING count(*) > 10
+
+--@ case histogram keys
+--@ why keeps what it reads
+SELECT k AS kk, histogram(j) AS h FROM r GROUP BY kk
+
+--@ case distinct keys
+--@ why keeps what it reads
+SELECT DISTINCT k, j FROM r
+
+--@ case distinct_expression keys
+--@ why keeps what it reads
+SELECT DISTINCT upper(k) AS u FROM r WHERE i > 0
+--> A
+--> B
+--> NULL
+
+--@ case running_sum_and_count keys
+--@ why keeps what it reads
+SELECT _position AS p, k, sum(i) OVER (PARTITION BY k ORDER BY _position) AS running, count(*) OVER (PARTITION BY k) AS n FROM r
+--> 0 | a | 1 | 3
+--> 1 | a | 4 | 3
+--> 2 | b | 5 | 1
+--> 3 | a | 6 | 3
+--> 4 | NULL | 7 | 1
+
+--@ case rank_and_lag keys
+--@ why keeps what it reads
+SELECT _position AS p, k, rank() OVER (PARTITION BY k, j ORDER BY i) AS place, lag(i) OVER (PARTITION BY k ORDER BY t, _position) AS before FROM r
+
+--@ case star_and_row_number keys
+--@ why keeps what it reads
+SELECT *, row_number() OVER (PARTITION BY k ORDER BY i DESC, _position) AS place FROM r
+
+--@ case moving_average keys
+--@ why keeps what it reads
+SELECT _position AS p, avg(x) OVER (PARTITION BY k ORDER BY _position ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) AS moving FROM r WHERE k IS NOT NULL
+
+--@ case named_window keys
+--@ why keeps what it reads
+SELECT _position AS p, sum(i) OVER w AS a, max(i) OVER w AS b FROM r WINDOW w AS (PARTITION BY k, date_trunc('day', t) ORDER BY t)
+
+--@ case subquery_over_groups keys
+--@ why keeps what it reads
+SELECT k, n FROM (SELECT k, count(*) AS n FROM r GROUP BY k) WHERE n > 3
+
+--@ case aggregate_of_aggregates keys
+--@ why keeps what it reads
+SELECT k, max(n) AS most FROM (SELECT k, j, count(*) AS n FROM r GROUP BY k, j) GROUP BY k
+
+--@ case top_of_groups keys
+--@ why keeps what it reads
+SELECT k, s, n FROM (SELECT k, s, count(*) AS n FROM r GROUP BY k, s) QUALIFY row_number() OVER (PARTITION BY k ORDER BY n DESC, s) <= 2
+
+--@ case with_queries keys
+--@ why keeps what it reads
+WITH per AS (SELECT k, j, sum(i) AS total FROM r GROUP BY k, j),
+     best AS (SELECT k, max(total) AS top FROM per GROUP BY k)
+SELECT * FROM best WHERE top > 0
+
+--@ case session_windows keys
+--@ why keeps what it reads
+WITH gaps AS (SELECT *, t - lag(t) OVER (PARTITION BY k ORDER BY t, _position) AS gap FROM r WHERE t IS NOT NULL),
+     marked AS (SELECT *, sum(CASE WHEN gap IS NULL OR gap > INTERVAL 3 HOUR THEN 1 ELSE 0 END) OVER (PARTITION BY k ORDER BY t, _position) AS session FROM gaps)
+SELECT k, session, min(t) AS first_at, max(t) AS last_at, count(*) AS n FROM marked GROUP BY k, session
+--> a | 1 | 2026-01-01 10:00:00 | 2026-01-01 11:00:00 | 2
+--> a | 2 | 2026-01-01 15:30:00 | 2026-01-01 15:30:00 | 1
+--> b | 1 | 2026-01-01 09:00:00 | 2026-01-01 09:00:00 | 1
+
+--@ case subquery_alias keys
+--@ why keeps what it reads
+SELECT k, r2.m FROM (SELECT k, median(i) AS m FROM r GROUP BY ALL) AS r2
+
+--@ case double_key keys
+--@ why keeps what it reads
+SELECT x AS key, median(i) AS m FROM r GROUP BY x
+
+--@ case unnest_of_list keys
+--@ why keeps what it reads
+SELECT k, unnest(l) AS e FROM (SELECT k, list(i ORDER BY _position) AS l FROM r GROUP BY k)
+
+--@ case struct_of_aggregates keys
+--@ why keeps what it reads
+SELECT k, {'n': count(*)} AS st FROM r GROUP BY k
+
+--@ case avg_of_timestamp keys
+--@ why keeps what it reads
+SELECT k, avg(t) AS a, max([i]) AS m FROM r GROUP BY k
+
+--@ case quoted_names keys
+--@ why keeps what it reads
+SELECT "größe" AS "Größe", median(i) AS "M i" FROM (SELECT k AS "größe", i FROM r) GROUP BY ALL
+
+--@ case collate_argument keys
+--@ why keeps what it reads
+SELECT k, max(s COLLATE NOCASE) AS m FROM r GROUP BY k
+
+--@ case payload_and_offset keys
+--@ why keeps what it reads
+SELECT _offset AS o, count(*) OVER (PARTITION BY json_extract_string(_payload, '$.a')) AS n FROM r
+
+--@ case latest keys
+--@ why keeps the first
+SELECT k, i, s, _position AS p FROM r QUALIFY row_number() OVER (PARTITION BY k ORDER BY _position DESC) = 1
+--> a | 2 | x | 3
+--> b | 5 | z | 2
+--> NULL | 7 | NULL | 4
+
+--@ case top_three keys
+--@ why keeps the first
+SELECT k, i, t FROM r WHERE t IS NOT NULL QUALIFY row_number() OVER (PARTITION BY k ORDER BY t DESC, _position) <= 3
+
+--@ case top_with_place keys
+--@ why keeps the first
+SELECT k, i, row_number() OVER (PARTITION BY k ORDER BY i DESC NULLS LAST, _position) AS place FROM r QUALIFY place < 4
+--> a | 3 | 1
+--> a | 2 | 2
+--> a | 1 | 3
+--> b | 5 | 1
+--> NULL | 7 | 1
+
+--@ case latest_star keys
+--@ why keeps the first
+SELECT * FROM r QUALIFY row_number() OVER (PARTITION BY k, j ORDER BY _position DESC) = 1
+
+--@ case latest_by_subquery keys
+--@ why keeps the first
+SELECT * EXCLUDE (rn) FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY t DESC, _position DESC) AS rn FROM r) WHERE rn = 1 AND i IS NOT NULL
+
+--@ case distinct_on keys
+--@ why keeps the first
+SELECT DISTINCT ON (k) k, i, t, _position AS p FROM r ORDER BY k, t DESC NULLS LAST, _position
+
+--@ case distinct_on_expressions keys
+--@ why keeps the first
+SELECT DISTINCT ON (upper(k), j) k, j, s FROM r WHERE f ORDER BY i, _position
+
+--@ case aggregate_of_latest keys
+--@ why keeps the first
+SELECT k, max(i) AS highest, count(*) AS n FROM (SELECT k, j, i FROM r QUALIFY row_number() OVER (PARTITION BY k, j ORDER BY _position DESC) = 1) GROUP BY k
+
+--@ case with_latest keys
+--@ why keeps the first
+WITH latest AS (SELECT k, f, n FROM r QUALIFY row_number() OVER (PARTITION BY k ORDER BY _position DESC) = 1) SELECT k, n FROM latest WHERE f
+--> a | NULL
+--> b | NULL
+
+-- Rows that are equal in what is ordered by are taken in the order of their positions.
+--@ case ties_of_latest keys
+--@ record r {"k":"a","i":1,"j":1}
+--@ record r {"k":"a","i":2,"j":1}
+--@ record r {"k":"a","i":3,"j":1}
+--@ no random
+SELECT k, i FROM r QUALIFY row_number() OVER (PARTITION BY k ORDER BY j) = 1
+--> a | 1
+
+--@ case conversion_fails_in_the_aggregate keys
+--@ record r {"k":"a","s":"1"}
+--@ record r {"k":"a","s":"many"}
+--@ record r {"k":"a","s":"3"}
+--@ no random
+--@ quarantined 1
+SELECT k, median(CAST(s AS INTEGER)) AS m FROM r GROUP BY k
+--> a | 2.0
