@@ -131,14 +131,22 @@ void BuildEngine::Fail(const absl::Status& status) {
 }
 
 void BuildEngine::Run() {
-  const absl::Status status = Build();
+  absl::Status status = Build();
+  // A slice that would keep too many records is recomputed: once more from the start.
+  while (ErrorReason(status) == "KEPT_ROWS_OVER_BUDGET" && !stopping()) {
+    const std::string slice = GetErrorDetail(status)->metadata.at("slice");
+    if (!overrides_.emplace(slice, status.message()).second) break;
+    serving_.Replace({});
+    generations_.clear();
+    status = Build();
+  }
   if (!status.ok() && !stopping()) Fail(status);
 }
 
 absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
   ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition,
                           ParseDomain(spec.file, options_.domain + ".yaml"));
-  ICEPIE_ASSIGN_OR_RETURN(DomainPlan planned, PlanDomain(definition));
+  ICEPIE_ASSIGN_OR_RETURN(DomainPlan planned, PlanDomain(definition, overrides_));
   const auto plan = std::make_shared<const DomainPlan>(std::move(planned));
   recomputes_->SetLimit(
       options_.recompute_limit.value_or(RecomputeTimeLimit(definition.limits.query_timeout)));

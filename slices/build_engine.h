@@ -64,6 +64,7 @@ class BuildEngine : public Engine {
   // Of the building thread.
   Assignment assignment_;
   BuildJob job_;
+  PlanOverrides overrides_;
   std::vector<std::shared_ptr<Generation>> generations_;  // upstream first, the wanted one last
 
   mutable Mutex mutex_;

@@ -28,6 +28,7 @@ constexpr size_t kColumnsMax = 1000;
 constexpr size_t kViolationsMax = 50;
 constexpr int64_t kMemoryBytesMin = 32000000;
 constexpr int64_t kResultRowsMax = 10000000;
+constexpr int64_t kKeptRowsMax = 1000000000;
 
 // Reads one file; all that is wrong with it is collected on the way.
 class DomainParser {
@@ -313,8 +314,14 @@ void DomainParser::ReadLimits(const YamlNode& node, const std::string& field) {
   const auto rows = [&](const YamlNode& value, const std::string& path) {
     limits.max_result_rows = Whole(value, path, 1, kResultRowsMax);
   };
+  const auto kept = [&](const YamlNode& value, const std::string& path) {
+    limits.kept_rows = Whole(value, path, 0, kKeptRowsMax);
+  };
   ReadMap(node, "limits", field,
-          {{"memory", memory}, {"query_timeout", timeout}, {"max_result_rows", rows}});
+          {{"memory", memory},
+           {"query_timeout", timeout},
+           {"max_result_rows", rows},
+           {"kept_rows", kept}});
 }
 
 void DomainParser::ReadWhere(SourceDef& source, const YamlNode& node, const std::string& field) {

@@ -120,6 +120,7 @@ struct LimitsDef {
   int64_t memory_bytes = 0;  // 0: the daemon's default
   absl::Duration query_timeout = absl::ZeroDuration();
   int64_t max_result_rows = 100000;
+  int64_t kept_rows = 5'000'000;  // source records that a slice may keep to stay incremental
 };
 
 struct DomainDef {

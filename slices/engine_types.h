@@ -95,6 +95,7 @@ struct GenerationInfo {
   std::vector<std::string> key;
   std::string sql;
   std::vector<std::string> reads;  // streams and slices
+  std::string overridden;          // why it is recomputed against the planner's choice
 };
 
 struct SliceReport {

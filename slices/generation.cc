@@ -62,6 +62,7 @@ GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice
   info.columns = slice.columns;
   info.key = definition->key;
   info.sql = definition->sql;
+  info.overridden = slice.overridden;
   for (const SourceUse& use : slice.sources) {
     info.reads.push_back(plan.definition.FindSource(use.source)->stream);
   }
@@ -219,7 +220,22 @@ absl::Status Generation::RunBatch(const RecordBatch& batch, int64_t from, int64_
   }
   // Planned anew each time: a prepared statement keeps what the optimizer concluded from the
   // statistics of the tables then (an empty column IS NULL), and goes wrong once they have grown.
-  return RunStatements();
+  ICEPIE_RETURN_IF_ERROR(RunStatements());
+  return CheckKeptRows();
+}
+
+absl::Status Generation::CheckKeptRows() {
+  if (!slice_plan_->keeps_rows) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(const auto counted,
+                          connection_->QueryCells("SELECT count(*) FROM __rows"));
+  const int64_t kept = std::get<int64_t>(counted.front().front());
+  const int64_t budget = domain_plan_->definition.limits.kept_rows;
+  if (kept <= budget) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat("slice ", slice_plan_->slice, " would keep ", kept,
+                                " records to stay incremental, more than limits.kept_rows (",
+                                budget, "): raise it, or let the SQL read less, and re-slice"),
+                   "KEPT_ROWS_OVER_BUDGET", {{"slice", slice_plan_->slice}});
 }
 
 absl::StatusOr<bool> Generation::IsWanted(const ApplyStatement& statement) {

@@ -89,6 +89,7 @@ class Generation {
   absl::Status RunBatch(const RecordBatch& batch, int64_t from, int64_t to,
                         const std::vector<int64_t>& excluded);
   absl::Status RunStatements();
+  absl::Status CheckKeptRows();
   absl::StatusOr<bool> IsWanted(const ApplyStatement& statement);
   absl::Status Halve(const RecordBatch& batch, int64_t from, int64_t to, const absl::Status& error);
   absl::Status StopAtBudget(const RecordBatch& batch, int64_t from,

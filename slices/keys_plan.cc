@@ -259,6 +259,7 @@ absl::StatusOr<SliceStatements> KeysPlanner::Plan() {
   }
   if (shape_.top) AddCompaction(apply, "__rows", " ORDER BY _position");
   AddCompaction(apply, "__data", "");
+  statements.keeps_rows = true;
   statements.why = Why();
   return statements;
 }

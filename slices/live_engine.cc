@@ -193,6 +193,7 @@ void LiveEngine::Turn() {
   // Full batches follow one another; small ones wait so long that more comes together.
   const absl::Time now = absl::Now();
   next_batch_ = more ? now : now + (now - begin) * (kRestPerWork - 1);
+  StepOverrides();
   MergeTracks();
   StepRecompute();
   UpdateStates();
@@ -251,8 +252,7 @@ void LiveEngine::Reconcile(const Assignment& assignment) {
   UpdateStates();
   MutexLock lock(mutex_);
   epoch_ = assignment.epoch;
-  reported_.clear();
-  for (const auto& held : held_) reported_.push_back(held->served);
+  ReportHeld();
 }
 
 void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
@@ -281,7 +281,7 @@ absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanOf(const std::
   const auto known = plans_.find(file);
   if (known != plans_.end()) return known->second;
   ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition, ParseDomain(file, options_.domain + ".yaml"));
-  ICEPIE_ASSIGN_OR_RETURN(DomainPlan plan, PlanDomain(definition));
+  ICEPIE_ASSIGN_OR_RETURN(DomainPlan plan, PlanDomain(definition, overrides_[file]));
   auto shared = std::make_shared<const DomainPlan>(std::move(plan));
   if (plans_.size() > 16) plans_.clear();
   plans_[file] = shared;
@@ -294,8 +294,13 @@ absl::StatusOr<SnapshotManifest> LiveEngine::FindSnapshot(const GenerationSpec& 
   return store_.Check(spec.start_snapshot);
 }
 
-absl::Status LiveEngine::OpenGeneration(Held& held) {
-  const GenerationSpec& spec = held.spec;
+// The plan of the held slice's file, with the overrides that are known.
+absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanFor(
+    const GenerationSpec& spec, const absl::StatusOr<SnapshotManifest>& snapshot) {
+  // What its snapshot was built with goes on, whatever the planner chooses now.
+  if (snapshot.ok() && !snapshot->info.overridden.empty()) {
+    Override(spec, snapshot->info.overridden);
+  }
   ICEPIE_ASSIGN_OR_RETURN(const auto plan, PlanOf(spec.file));
   const SlicePlan* slice = plan->Find(spec.slice);
   if (slice != nullptr && !spec.definition_hash.empty() &&
@@ -303,13 +308,23 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
     spdlog::warn("{}: definition hash {} differs from the catalog's {}", spec.slice,
                  slice->definition_hash, spec.definition_hash);
   }
+  return plan;
+}
+
+absl::Status LiveEngine::OpenGeneration(Held& held) {
+  const GenerationSpec& spec = held.spec;
   const auto snapshot = FindSnapshot(spec);
-  const std::string file = snapshot.ok() ? store_.AbsolutePath(snapshot->path) : "";
+  ICEPIE_ASSIGN_OR_RETURN(const auto plan, PlanFor(spec, snapshot));
+  const SlicePlan* slice = plan->Find(spec.slice);
+  // Another strategy has other tables: its rows can be shown but not gone on from.
+  const bool fits =
+      snapshot.ok() && slice != nullptr && snapshot->info.strategy == StrategyName(slice->strategy);
+  const std::string file = fits ? store_.AbsolutePath(snapshot->path) : "";
   auto opened = Generation::Open(*instance_, plan, spec.slice, spec.number, file);
   if (!opened.ok() && !file.empty()) {
     spdlog::error("{}: {}; rebuilding from raw", spec.slice, opened.status().ToString());
     opened = Generation::Open(*instance_, plan, spec.slice, spec.number, "");
-  } else if (snapshot.ok()) {
+  } else if (fits) {
     held.complete = true;
     held.saved_time = absl::FromUnixMicros(snapshot->time_us);
   }
@@ -320,8 +335,47 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   if (held.complete) {
     held.served->SetSnapshot(snapshot->Info());
     held.served->SetDatabase(held.generation->database());
+  } else if (snapshot.ok() && !fits) {
+    const auto served = OpenSnapshot(*instance_, store_, *snapshot);
+    if (served.ok()) held.served->SetDatabase((*served)->database());
   }
   return absl::OkStatus();
+}
+
+void LiveEngine::Override(const GenerationSpec& spec, const std::string& why) {
+  if (overrides_[spec.file].emplace(spec.slice, why).second) plans_.erase(spec.file);
+}
+
+// It would keep more records than it may: it goes on as a slice that is recomputed, and answers
+// from what it had until it has been.
+void LiveEngine::RecomputeFromNow(Held& held, const absl::Status& why) {
+  Override(held.spec, std::string(why.message()));
+  const std::shared_ptr<ServedSlice> before = held.served;
+  held.complete = false;
+  held.dirty = true;
+  held.track = nullptr;
+  const absl::Status opened = OpenGeneration(held);
+  if (!opened.ok()) return Hold(held, opened);
+  held.served->SetServing(held.spec.serving);
+  if (before->database() != nullptr) held.served->SetDatabase(before->database());
+  held.served->SetFault(SliceState::kStarting, MakeFault(why, ""), std::nullopt);
+  PublishServing();
+  ConnectUpstream();
+  MutexLock lock(mutex_);
+  ReportHeld();
+}
+
+void LiveEngine::StepOverrides() {
+  std::vector<Held*> over;
+  for (const auto& held : held_) {
+    if (held->over_budget) over.push_back(held.get());
+  }
+  for (Held* held : over) RecomputeFromNow(*held, *std::exchange(held->over_budget, std::nullopt));
+}
+
+void LiveEngine::ReportHeld() {
+  reported_.clear();
+  for (const auto& held : held_) reported_.push_back(held->served);
 }
 
 // Says in the slice's report that its newest snapshot could not be used, and what is instead.
@@ -487,6 +541,10 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
   if (ErrorReason(status) == "QUARANTINE_OVER_BUDGET") {
     held.stopped_for_good = true;
     held.served->SetFault(SliceState::kFaulted, MakeFault(status, ""), std::nullopt);
+    return;
+  }
+  if (ErrorReason(status) == "KEPT_ROWS_OVER_BUDGET") {
+    held.over_budget = status;
     return;
   }
   if (status.code() == absl::StatusCode::kFailedPrecondition) return Hold(held, status);

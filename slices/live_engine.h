@@ -56,7 +56,8 @@ class LiveEngine : public Engine {
     bool stopped_for_good = false;
     bool failed_on_data = false;  // a recompute, of the inputs below `tried`
     int64_t tried = 0;
-    bool took_too_long = false;  // a recompute
+    bool took_too_long = false;               // a recompute
+    std::optional<absl::Status> over_budget;  // has to be recomputed from now on
     int failures = 0;
     absl::Time next_retry = absl::InfinitePast();
     int64_t records_max = 0;
@@ -99,6 +100,12 @@ class LiveEngine : public Engine {
   void Adopt(Held& held, const GenerationSpec& spec);
   std::unique_ptr<Held> OpenHeld(const GenerationSpec& spec);
   absl::Status OpenGeneration(Held& held);
+  absl::StatusOr<std::shared_ptr<const DomainPlan>> PlanFor(
+      const GenerationSpec& spec, const absl::StatusOr<SnapshotManifest>& snapshot);
+  void Override(const GenerationSpec& spec, const std::string& why);
+  void RecomputeFromNow(Held& held, const absl::Status& why);
+  void StepOverrides();
+  void ReportHeld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::shared_ptr<const DomainPlan>> PlanOf(const std::string& file);
   absl::StatusOr<SnapshotManifest> FindSnapshot(const GenerationSpec& spec) const;
   void NoteDamage(const Held& held, const absl::StatusOr<SnapshotManifest>& used) const;
@@ -167,6 +174,7 @@ class LiveEngine : public Engine {
   std::vector<std::unique_ptr<Track>> tracks_;
   Track* main_ = nullptr;                                           // the one at the head
   std::map<std::string, std::shared_ptr<const DomainPlan>> plans_;  // by the file's text
+  std::map<std::string, PlanOverrides> overrides_;                  // likewise
   std::map<std::string, int64_t> stream_end_;   // behind the newest record seen on the main track
   std::map<std::string, int64_t> stream_time_;  // its ingest time
   absl::Time next_batch_ = absl::InfinitePast();

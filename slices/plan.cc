@@ -35,7 +35,9 @@ constexpr const char* kHiddenTypes[] = {"BIGINT",      "BIGINT",  "TIMESTAMPTZ",
 
 class Planner {
  public:
-  explicit Planner(const DomainDef& definition) { plan_.definition = definition; }
+  Planner(const DomainDef& definition, const PlanOverrides& overrides) : overrides_(overrides) {
+    plan_.definition = definition;
+  }
 
   absl::StatusOr<DomainPlan> Plan();
 
@@ -67,6 +69,7 @@ class Planner {
   absl::Status AllErrors() const;
   std::vector<std::string> NamesRead(const SliceDef& slice) const;
 
+  const PlanOverrides& overrides_;
   DomainPlan plan_;
   std::unique_ptr<DuckDatabase> database_;
   std::unique_ptr<DuckConnection> connection_;
@@ -320,6 +323,7 @@ absl::Status Planner::TryStrategy(const StrategyEntry& entry, const PlanRequest&
   plan.why = std::move(statements.why);
   plan.create = std::move(statements.create);
   plan.apply = std::move(statements.apply);
+  plan.keeps_rows = statements.keeps_rows;
   const absl::Status verified = Verify(plan);
   if (verified.ok() || entry.strategy == Strategy::kRecompute) return verified;
   return StandsInTheWay(
@@ -337,7 +341,12 @@ absl::Status Planner::ChooseStrategy(SlicePlan& plan) {
   const std::string& sql = gated_.at(plan.slice).sql;
   ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, sql));
   std::vector<std::string> in_the_way;
+  if (const auto override = overrides_.find(plan.slice); override != overrides_.end()) {
+    plan.overridden = override->second;
+    in_the_way = {plan.overridden};
+  }
   for (const StrategyEntry& entry : StrategyPlanners()) {
+    if (!plan.overridden.empty() && entry.strategy != Strategy::kRecompute) continue;
     const SlicePlan bare = plan;
     const absl::Status status =
         TryStrategy(entry, {*connection_, plan_, sql, statement, bare}, plan);
@@ -479,8 +488,8 @@ const SlicePlan* DomainPlan::Find(absl::string_view slice) const {
   return nullptr;
 }
 
-absl::StatusOr<DomainPlan> PlanDomain(const DomainDef& definition) {
-  return Planner(definition).Plan();
+absl::StatusOr<DomainPlan> PlanDomain(const DomainDef& definition, const PlanOverrides& overrides) {
+  return Planner(definition, overrides).Plan();
 }
 
 }  // namespace icepie::slices

@@ -8,6 +8,7 @@
 #ifndef ICEPIE_SLICES_PLAN_H_
 #define ICEPIE_SLICES_PLAN_H_
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -73,7 +74,15 @@ struct SlicePlan {
   // append, aggregate, keys: run for each batch, over the sources' temporary views that show the
   // batch. recompute: run over all records below the target position.
   std::vector<ApplyStatement> apply;
+
+  // Records are kept in a table __rows, at most limits.kept_rows of them.
+  bool keeps_rows = false;
+  // Why it is recomputed against the planner's choice; empty: it is not.
+  std::string overridden;
 };
+
+// Slices that are recomputed whatever the planner would choose, and why.
+using PlanOverrides = std::map<std::string, std::string>;
 
 // The whole domain, slices ordered so that upstream comes first.
 struct DomainPlan {
@@ -85,7 +94,8 @@ struct DomainPlan {
 // Plans every slice in an empty scratch database. Errors carry DEFINITION_INVALID, SQL_SYNTAX,
 // SQL_NOT_A_SELECT, SQL_FORBIDDEN, SQL_UNKNOWN_COLUMN, SQL_TOO_COMPLEX, SQL_NOT_REPRODUCIBLE or
 // SLICE_CYCLE; messages name file, line and column.
-absl::StatusOr<DomainPlan> PlanDomain(const DomainDef& definition);
+absl::StatusOr<DomainPlan> PlanDomain(const DomainDef& definition,
+                                      const PlanOverrides& overrides = {});
 
 }  // namespace icepie::slices
 

@@ -77,20 +77,21 @@ std::string ManifestText(const SnapshotManifest& manifest) {
   for (const OutputColumn& column : manifest.info.columns) {
     columns.push_back({{"name", column.name}, {"type", column.type}});
   }
-  const Json json = {{"format", kFormatVersion},
-                     {"slice", manifest.info.slice},
-                     {"generation", manifest.info.number},
-                     {"definition_hash", manifest.info.definition_hash},
-                     {"strategy", manifest.info.strategy},
-                     {"columns", columns},
-                     {"key", manifest.info.key},
-                     {"sql", manifest.info.sql},
-                     {"reads", manifest.info.reads},
-                     {"progress", ProgressToJson(manifest.progress)},
-                     {"rows", manifest.rows},
-                     {"rows_max", manifest.rows_max},
-                     {"time_us", manifest.time_us},
-                     {"sha256", manifest.sha256}};
+  Json json = {{"format", kFormatVersion},
+               {"slice", manifest.info.slice},
+               {"generation", manifest.info.number},
+               {"definition_hash", manifest.info.definition_hash},
+               {"strategy", manifest.info.strategy},
+               {"columns", columns},
+               {"key", manifest.info.key},
+               {"sql", manifest.info.sql},
+               {"reads", manifest.info.reads},
+               {"progress", ProgressToJson(manifest.progress)},
+               {"rows", manifest.rows},
+               {"rows_max", manifest.rows_max},
+               {"time_us", manifest.time_us},
+               {"sha256", manifest.sha256}};
+  if (!manifest.info.overridden.empty()) json["overridden"] = manifest.info.overridden;
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -113,6 +114,7 @@ SnapshotManifest ManifestFromJson(const Json& json) {
   manifest.rows_max = json.at("rows_max").get<int64_t>();
   manifest.time_us = json.at("time_us").get<int64_t>();
   manifest.sha256 = json.at("sha256").get<std::string>();
+  manifest.info.overridden = json.value("overridden", "");
   return manifest;
 }
 

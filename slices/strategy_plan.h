@@ -27,6 +27,7 @@ struct SliceStatements {
   std::string why;  // in words, without the strategy's name
   std::vector<std::string> create;
   std::vector<ApplyStatement> apply;
+  bool keeps_rows = false;
 };
 
 // Errors: UNIMPLEMENTED when the SQL is of another kind (nothing to say about it), and

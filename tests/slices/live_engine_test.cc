@@ -1,11 +1,15 @@
 #include "slices/live_engine.h"
 
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_replace.h"
+#include "core/base/file.h"
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -361,6 +365,63 @@ TEST_F(LiveEngineTest, AScheduledSliceRefreshesWhenAskedTo) {
   engine_->Refresh("nothing", absl::Now() + absl::Seconds(10),
                    [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
   EXPECT_EQ(ErrorReason(promise.get_future().get().status()), "SLICE_NOT_FOUND");
+}
+
+constexpr char kKept[] = R"(
+domain: shop
+sources:
+  orders:
+    columns:
+      city: {type: VARCHAR, required: true}
+      amount: {type: BIGINT, required: true}
+limits: {kept_rows: 3}
+slices:
+  median:
+    sql: SELECT city, median(amount) AS middle FROM orders GROUP BY ALL
+    key: [city]
+)";
+
+TEST_F(LiveEngineTest, ASliceThatWouldKeepTooManyRecordsIsRecomputedAndSaysSo) {
+  feed_.Append("orders", {Order("Bern", 1), Order("Bern", 3)});
+  StartLive();
+  GenerationSpec spec = Spec("median");
+  spec.file = kKept;
+  Configure({spec});
+  EXPECT_EQ(WaitForPosition("median", 2).info.strategy, "keys");
+  feed_.Append("orders", {Order("Bern", 5), Order("Bern", 7)});
+  const SliceReport report = WaitForPosition("median", 4);
+  EXPECT_EQ(report.info.strategy, "recompute");
+  ASSERT_TRUE(report.last_error.has_value());
+  EXPECT_EQ(report.last_error->reason, "KEPT_ROWS_OVER_BUDGET");
+  EXPECT_THAT(report.last_error->message, HasSubstr("limits.kept_rows (3)"));
+  EXPECT_EQ(Rows("SELECT middle FROM median"), R"([{"middle":4.0}])");
+  // It stays so after a restart, and goes on from its snapshot.
+  engine_->Shutdown();
+  StartLive();
+  feed_.Append("orders", {Order("Chur", 5)});
+  Configure({spec});
+  EXPECT_EQ(WaitForPosition("median", 5).info.strategy, "recompute");
+  EXPECT_EQ(Rows("SELECT middle FROM median ORDER BY 1"), R"([{"middle":4.0},{"middle":5.0}])");
+}
+
+TEST_F(LiveEngineTest, ASnapshotOfAnotherStrategyAnswersUntilTheSliceIsBuiltAnew) {
+  feed_.Append("orders", {Order("Bern", 1), Order("Bern", 3)});
+  StartLive();
+  GenerationSpec spec = Spec("median");
+  spec.file = kKept;
+  Configure({spec});
+  WaitForPosition("median", 2);
+  engine_->Shutdown();
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/snapshots/median")) {
+    if (entry.path().extension() != ".json") continue;
+    const std::string manifest = ReadFile(entry.path()).value();
+    std::ofstream(entry.path()) << absl::StrReplaceAll(manifest, {{"\"keys\"", "\"fold\""}});
+  }
+  StartLive();
+  feed_.Append("orders", {Order("Bern", 100)});
+  Configure({spec});
+  EXPECT_EQ(WaitForPosition("median", 3).progress.input, 3);
+  EXPECT_EQ(Rows("SELECT middle FROM median"), R"([{"middle":3.0}])");
 }
 
 constexpr char kLatest[] = R"(

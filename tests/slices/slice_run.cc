@@ -210,6 +210,11 @@ absl::StatusOr<std::string> SliceRun::Difference(const std::string& slice) {
   return "";
 }
 
+absl::StatusOr<std::vector<CellRow>> SliceRun::Cells(const std::string& sql) {
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance_));
+  return connection->QueryCells(sql);
+}
+
 absl::StatusOr<std::vector<std::string>> SliceRun::Rows(const std::string& slice) {
   ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance_));
   std::vector<std::string> cells;

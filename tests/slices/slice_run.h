@@ -31,6 +31,9 @@ class SliceRun {
 
   // Brings every slice to the head, upstream first, in transactions of at most so many records.
   absl::Status Apply(int64_t records_max);
+  absl::Status ApplyOne(const std::string& slice, int64_t records_max) {
+    return ApplyTo(*generations_.at(slice), records_max);
+  }
 
   // Saves a snapshot of every slice and opens it anew from there.
   absl::Status Restart();
@@ -41,6 +44,12 @@ class SliceRun {
 
   // The slice's rows as text, cells separated by " | ", sorted.
   absl::StatusOr<std::vector<std::string>> Rows(const std::string& slice);
+
+  // The slice's database, and what SQL over it gives.
+  std::string Alias(const std::string& slice) const {
+    return QuoteIdentifier(generations_.at(slice)->alias());
+  }
+  absl::StatusOr<std::vector<CellRow>> Cells(const std::string& sql);
 
   const Progress& progress(const std::string& slice) const {
     return generations_.at(slice)->progress();
