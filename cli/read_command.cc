@@ -1,12 +1,11 @@
 // read: records of the raw core, as text or as JSON lines
-#include <grpcpp/support/sync_stream.h>
-
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "cli/record_messages.h"
 #include "cli/table.h"
 #include "core/base/status.h"
 
@@ -28,24 +27,19 @@ void PrintRecord(Context& context, const icepie::v1::Record& record) {
 }
 
 absl::StatusOr<int> Read(Context& context, const ReadRecordsRequest& request) {
-  Client& client = context.client();
-  grpc::ClientContext call_context;  // no deadline: whoever reads may be a pager
-  const auto reader = client.core().ReadRecords(&call_context, request);
+  RecordMessages messages(context.client(), request);
   ReadRecordsResponse part;
   bool told = !request.follow() || !context.terminal.err_is_terminal;
-  while (reader->Read(&part)) {
+  while (messages.Read(&part)) {
     for (const auto& record : part.records()) PrintRecord(context, record);
     if (request.follow()) context.out() << std::flush;
-    if (!context.out()) {  // nobody reads any more, e.g. the pager was left
-      call_context.TryCancel();
-      return kExitDone;
-    }
+    if (!context.out()) return kExitDone;  // nobody reads any more, e.g. the pager was left
     if (told || !part.caught_up()) continue;
     context.err() << "-- caught up at position " << FormatCount(part.next_position())
                   << "; waiting for more, Ctrl-C ends --\n";
     told = true;
   }
-  ICEPIE_RETURN_IF_ERROR(client.ErrorOf(reader->Finish()));
+  ICEPIE_RETURN_IF_ERROR(messages.status());
   return kExitDone;
 }
 

@@ -1,7 +1,5 @@
 #include "cli/record_feed.h"
 
-#include <grpcpp/support/sync_stream.h>
-
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,30 +10,20 @@ namespace icepie::cli {
 
 RecordFeed::RecordFeed(Client& client, const icepie::v1::ReadRecordsRequest& request,
                        std::function<void(int64_t)> progress)
-    : client_(client),
-      all_keys_(request.key_prefix().empty()),
+    : all_keys_(request.key_prefix().empty()),
       progress_(std::move(progress)),
-      reader_(client.core().ReadRecords(&context_, request)),
+      messages_(client, request),
       last_offset_(request.from_offset() - 1) {}
-
-RecordFeed::~RecordFeed() {
-  if (ended_) return;
-  context_.TryCancel();
-  // What it says no longer matters; without it the call would not end.
-  while (reader_->Read(&message_)) {
-  }
-  (void)reader_->Finish();
-}
 
 absl::StatusOr<const icepie::v1::Record*> RecordFeed::Next() {
   while (next_ >= message_.records_size()) {
     if (ended_) return nullptr;
     if (Interrupted()) return absl::CancelledError("stopped");
     next_ = 0;
-    if (!reader_->Read(&message_)) {
+    if (!messages_.Read(&message_)) {
       ended_ = true;
       message_.Clear();
-      ICEPIE_RETURN_IF_ERROR(client_.ErrorOf(reader_->Finish()));
+      ICEPIE_RETURN_IF_ERROR(messages_.status());
       return nullptr;
     }
     progress_(records_);

@@ -4,10 +4,10 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 
 #include "absl/status/statusor.h"
 #include "cli/client.h"
+#include "cli/record_messages.h"
 
 namespace icepie::cli {
 
@@ -21,7 +21,6 @@ class RecordFeed {
   // for each message.
   RecordFeed(Client& client, const icepie::v1::ReadRecordsRequest& request,
              std::function<void(int64_t)> progress);
-  ~RecordFeed();
   RecordFeed(const RecordFeed&) = delete;
   RecordFeed& operator=(const RecordFeed&) = delete;
 
@@ -36,11 +35,9 @@ class RecordFeed {
  private:
   absl::Status CheckOffset(const icepie::v1::Record& record);
 
-  Client& client_;
   const bool all_keys_;
   const std::function<void(int64_t)> progress_;
-  grpc::ClientContext context_;  // no deadline: a large stream takes its time
-  std::unique_ptr<grpc::ClientReaderInterface<icepie::v1::ReadRecordsResponse>> reader_;
+  RecordMessages messages_;
   icepie::v1::ReadRecordsResponse message_;
   int next_ = 0;
   bool ended_ = false;

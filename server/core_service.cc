@@ -7,7 +7,6 @@
 #include "core/base/status.h"
 #include "server/proof_calls.h"
 #include "server/read_record.h"
-#include "server/read_records_call.h"
 #include "server/record_convert.h"
 #include "server/rpc_status.h"
 #include "server/stream_append_call.h"
@@ -32,9 +31,10 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
 
 }  // namespace
 
-CoreService::CoreService(icepie::Core* core, TraceSource trace)
+CoreService::CoreService(icepie::Core* core, TraceSource trace, const ReaderLimits& reader_limits)
     : core_(core),
       trace_(std::move(trace)),
+      readers_(core, reader_limits),
       scheduler_(core, kReaderThreads),
       executor_(kReaderThreads, kWaitingReadsMax),
       traces_(kReaderThreads, kWaitingTracesMax),
@@ -103,9 +103,10 @@ CoreService::StreamAppendRecords(grpc::CallbackServerContext* /*context*/) {
   return StreamAppendCall::Start(core_);
 }
 
-grpc::ServerWriteReactor<icepie::v1::ReadRecordsResponse>* CoreService::ReadRecords(
-    grpc::CallbackServerContext* /*context*/, const icepie::v1::ReadRecordsRequest* request) {
-  return ReadRecordsCall::Start(std::make_shared<ReadRecordsCall>(core_, &scheduler_, *request));
+grpc::ServerWriteReactor<grpc::ByteBuffer>* CoreService::ReadRecords(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return ReadRecordsCall::Start(
+      std::make_shared<ReadRecordsCall>(core_, &readers_, &scheduler_, context, *request));
 }
 
 grpc::ServerUnaryReactor* CoreService::GetRecord(grpc::CallbackServerContext* context,

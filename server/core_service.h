@@ -9,6 +9,8 @@
 #include "icepie/v1/core.grpc.pb.h"
 #include "server/executor.h"
 #include "server/feed_scheduler.h"
+#include "server/read_records_call.h"
+#include "server/shared_blocks.h"
 
 namespace icepie::server {
 
@@ -18,14 +20,16 @@ namespace icepie::server {
 // Errors: the core's, as server/rpc_status.h turns them into details.
 // Lifetime: the core outlives it; the gRPC server that serves it is shut down before. That server
 //   must accept messages of 8 MiB, so that the core and not gRPC refuses a batch that is too large.
-class CoreService final : public icepie::v1::Core::CallbackService {
+class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
+                        icepie::v1::Core::CallbackService> {
  public:
   // Adds to a response, whose record is set, what became of it in every slice; may wait for
   // seconds.
   using TraceSource = std::function<void(icepie::v1::TraceRecordResponse&)>;
 
   // Without `trace` there are no slices.
-  explicit CoreService(icepie::Core* core, TraceSource trace = nullptr);
+  explicit CoreService(icepie::Core* core, TraceSource trace = nullptr,
+                       const ReaderLimits& reader_limits = {});
 
   grpc::ServerUnaryReactor* CreateStream(grpc::CallbackServerContext* context,
                                          const icepie::v1::CreateStreamRequest* request,
@@ -44,8 +48,9 @@ class CoreService final : public icepie::v1::Core::CallbackService {
                                           icepie::v1::AppendRecordsResponse* response) override;
   grpc::ServerBidiReactor<icepie::v1::AppendRecordsRequest, icepie::v1::AppendRecordsResponse>*
   StreamAppendRecords(grpc::CallbackServerContext* context) override;
-  grpc::ServerWriteReactor<icepie::v1::ReadRecordsResponse>* ReadRecords(
-      grpc::CallbackServerContext* context, const icepie::v1::ReadRecordsRequest* request) override;
+  // Raw: its messages are made of bytes that all readers share.
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadRecords(grpc::CallbackServerContext* context,
+                                                          const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* GetRecord(grpc::CallbackServerContext* context,
                                       const icepie::v1::GetRecordRequest* request,
                                       icepie::v1::Record* response) override;
@@ -65,12 +70,15 @@ class CoreService final : public icepie::v1::Core::CallbackService {
                                         const icepie::v1::TraceRecordRequest* request,
                                         icepie::v1::TraceRecordResponse* response) override;
 
+  const Readers& readers() const { return readers_; }
+
  private:
   absl::StatusOr<icepie::v1::TraceRecordResponse> Trace(
       const icepie::v1::TraceRecordRequest& request) const;
 
   icepie::Core* const core_;
   const TraceSource trace_;
+  Readers readers_;
   FeedScheduler scheduler_;
   Executor executor_;
   Executor traces_;                 // apart: they wait for workers

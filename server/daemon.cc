@@ -92,6 +92,15 @@ CoreOptions MakeCoreOptions(const Settings& settings, const std::string& data) {
   return options;
 }
 
+ReaderLimits MakeReaderLimits(const Settings& settings) {
+  ReaderLimits limits;
+  limits.stall.stall_timeout = std::chrono::milliseconds(settings.readers().stall_timeout_ms());
+  limits.stall.cut_timeout = limits.stall.stall_timeout;
+  limits.message_bytes_max = settings.readers().message_bytes_max();
+  limits.shared_bytes_max = settings.readers().shared_bytes_max();
+  return limits;
+}
+
 WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& program,
                                   const std::string& data, const std::string& run_directory) {
   const auto& workers = settings.workers();
@@ -142,7 +151,7 @@ class Daemon::Parts {
   absl::Status RecordAcceptedLoss();
   absl::Status StartHost(const std::string& socket);
   void StartDomains(const WorkerSettings& workers);
-  absl::Status StartGrpc(const std::string& address);
+  absl::Status StartGrpc(const Settings& settings);
   absl::Status StartHttp(const std::string& address);
   absl::Status Announce();
   void ReportHealth();
@@ -245,10 +254,12 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers) {
   });
 }
 
-absl::Status Daemon::Parts::StartGrpc(const std::string& address) {
+absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
+  const std::string& address = settings.listen().grpc();
   tracer_ = std::make_unique<RecordTracer>(manager_->reader(), *supervisor_);
   core_service_ = std::make_unique<CoreService>(
-      core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); });
+      core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); },
+      MakeReaderLimits(settings));
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
   admin_service_ = std::make_unique<AdminService>(
       *manager_, *events_, [this] { return manager_->reader().GetServerStatus(identity_); });
@@ -330,7 +341,7 @@ absl::Status Daemon::Parts::Start(const Settings& settings,
       MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
   ICEPIE_RETURN_IF_ERROR(StartHost(workers.host_socket));
   StartDomains(workers);
-  ICEPIE_RETURN_IF_ERROR(StartGrpc(settings.listen().grpc()));
+  ICEPIE_RETURN_IF_ERROR(StartGrpc(settings));
   ICEPIE_RETURN_IF_ERROR(StartHttp(settings.listen().http()));
   manager_->Start();
   housekeeping_ = std::make_unique<EventLoop>();

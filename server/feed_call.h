@@ -1,13 +1,22 @@
 // One server-streaming call that reads the core forwards, as a sequence of short steps.
+//
+// A client that does not take a message holds the call back (gRPC's flow control), and with it what
+// the call needs for the next step. With a stall timeout that ends: after the timeout the call
+// gives up what it holds and ends, once the client takes the message, with the status that
+// Stalled() names. A client that goes on taking nothing is cut off after the same time again: it
+// gets code and message of that status at once, over the message's rest.
 #ifndef ICEPIE_SERVER_FEED_CALL_H_
 #define ICEPIE_SERVER_FEED_CALL_H_
 
+#include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -32,6 +41,11 @@ struct FeedStep {
   }
 };
 
+struct StallLimits {
+  std::chrono::milliseconds stall_timeout{0};  // for a client to take one message
+  std::chrono::milliseconds cut_timeout{0};    // beyond that
+};
+
 // Threads: gRPC's and the scheduler's.
 // Lifetime: keeps itself alive until gRPC is done with it.
 template <typename Response>
@@ -39,7 +53,10 @@ class FeedCall : public grpc::ServerWriteReactor<Response>,
                  public FeedTask,
                  public std::enable_shared_from_this<FeedCall<Response>> {
  public:
-  explicit FeedCall(FeedScheduler* scheduler) : scheduler_(scheduler) {}
+  // Without limits a client may take as long as it likes.
+  explicit FeedCall(FeedScheduler* scheduler, grpc::CallbackServerContext* context = nullptr,
+                    std::optional<StallLimits> limits = std::nullopt)
+      : scheduler_(scheduler), limits_(limits), context_(context) {}
 
   // Makes the call run; `call` is what the service returns to gRPC.
   static grpc::ServerWriteReactor<Response>* Start(const std::shared_ptr<FeedCall>& call) {
@@ -49,15 +66,13 @@ class FeedCall : public grpc::ServerWriteReactor<Response>,
   }
 
   void Wake() final {
-    {
-      const MutexLock lock(mutex_);
-      if (state_ != State::kWaiting) return;
-      state_ = State::kBusy;
-    }
+    if (!BeginStep()) return;
     if (cancelled_) return this->Finish(grpc::Status(grpc::StatusCode::CANCELLED, "cancelled"));
+    if (stalled_) return this->Finish(ToGrpcStatus(*stalled_));
     const FeedStep step = Step(response_);
     switch (step.kind) {
       case FeedStep::Kind::kWrite:
+        BeginWrite();
         return this->StartWrite(&response_);
       case FeedStep::Kind::kFinish:
         return this->Finish(ToGrpcStatus(step.status));
@@ -79,6 +94,10 @@ class FeedCall : public grpc::ServerWriteReactor<Response>,
 
   void OnDone() final {
     scheduler_->Forget(this);
+    {
+      const MutexLock lock(mutex_);
+      context_ = nullptr;  // gRPC's, and gone after this
+    }
     self_.reset();
   }
 
@@ -87,9 +106,54 @@ class FeedCall : public grpc::ServerWriteReactor<Response>,
   // one before, when it returns Write.
   virtual FeedStep Step(Response& response) = 0;
 
+  // Called while a message waits for longer than the stall timeout: gives up what the next step
+  // would need, and says with what the call ends. No step comes after it.
+  virtual absl::Status Stalled() { return absl::AbortedError("the client takes no messages"); }
+
  private:
-  // kBusy: a step, a write or the end is under way.
-  enum class State { kWaiting, kBusy };
+  // kStepping: also the end.
+  enum class State { kWaiting, kStepping, kWriting };
+
+  // False when it is not the time for a step.
+  bool BeginStep() {
+    const MutexLock lock(mutex_);
+    if (limits_) CheckStall();
+    if (state_ != State::kWaiting) return false;
+    state_ = State::kStepping;
+    return true;
+  }
+
+  void BeginWrite() {
+    const MutexLock lock(mutex_);
+    state_ = State::kWriting;
+    write_begin_ = std::chrono::steady_clock::now();
+    // One timer for the call and not one for each message.
+    if (limits_ && !stall_check_) CheckStallAt(write_begin_ + limits_->stall_timeout);
+  }
+
+  void CheckStallAt(SteadyTime time) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    stall_check_ = time;
+    scheduler_->WakeAt(this->shared_from_this(), time);
+  }
+
+  void CheckStall() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const SteadyTime now = std::chrono::steady_clock::now();
+    if (!stall_check_ || now < *stall_check_) return;
+    stall_check_.reset();
+    if (state_ != State::kWriting) return;
+    const SteadyTime due = write_begin_ + limits_->stall_timeout;
+    if (now < due) return CheckStallAt(due);
+    if (!stalled_) {
+      stalled_ = Stalled();
+      CheckStallAt(now + limits_->cut_timeout);
+    } else if (context_ != nullptr) {
+      // The only way to a client whose window is full: this status goes before the message.
+      const std::string message(stalled_->message());
+      grpc_call_cancel_with_status(context_->c_call(),
+                                   static_cast<grpc_status_code>(stalled_->code()), message.c_str(),
+                                   nullptr);
+    }
+  }
 
   void BecomeWaiting() {
     const MutexLock lock(mutex_);
@@ -105,10 +169,15 @@ class FeedCall : public grpc::ServerWriteReactor<Response>,
   }
 
   FeedScheduler* const scheduler_;
+  const std::optional<StallLimits> limits_;
   std::shared_ptr<FeedCall> self_;
   std::atomic<bool> cancelled_{false};
   Mutex mutex_;
+  grpc::CallbackServerContext* context_ ABSL_GUARDED_BY(mutex_);
   State state_ ABSL_GUARDED_BY(mutex_) = State::kWaiting;
+  SteadyTime write_begin_ ABSL_GUARDED_BY(mutex_);
+  std::optional<SteadyTime> stall_check_ ABSL_GUARDED_BY(mutex_);  // the timer that is set
+  std::optional<absl::Status> stalled_;  // set while a write is under way, then constant
   Response response_;
 };
 

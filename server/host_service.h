@@ -18,7 +18,9 @@ class HostService final : public icepie::worker::v1::Host::CallbackService {
   // blocks as soon as they are committed (a message a millisecond), and progress of the head alone
   // every 50 ms at most. A worker that reads segments itself gets their names instead of blocks,
   // and blocks only from the sealed position on; it goes over to segments again should it fall
-  // behind. A wanted stream that does not exist yet is empty until it does.
+  // behind. A wanted stream that does not exist yet is empty until it does. A worker may take as
+  // long as it likes for a message, since it works through segments meanwhile; one that hangs is
+  // ended by the supervisor, and its tails and their leases with it.
   grpc::ServerWriteReactor<icepie::worker::v1::TailResponse>* Tail(
       grpc::CallbackServerContext* context,
       const icepie::worker::v1::TailRequest* request) override;

@@ -616,10 +616,21 @@ void LiveEngine::Block(Held& held, const std::string& upstream) {
                         std::nullopt);
 }
 
+// What it has applied goes on answering; the track reads on as soon as the records are back.
+void LiveEngine::StopAtDamage(Held& held, const absl::Status& damage) {
+  if (held.served->state() == SliceState::kFaulted) return;
+  held.served->SetFault(SliceState::kFaulted, MakeFault(damage, "RECORD_DAMAGED"), std::nullopt);
+}
+
 void LiveEngine::UpdateStates() {
   for (auto& held : held_) {
     if (!held->active() || held->failures > 0 || held->failed_on_data) continue;
     if (held->took_too_long) continue;
+    const absl::Status damage = held->track == nullptr ? absl::OkStatus() : held->track->damage();
+    if (!damage.ok()) {
+      StopAtDamage(*held, damage);
+      continue;
+    }
     const std::string upstream = held->recompute() ? StoppedUpstream(*held) : "";
     if (!upstream.empty()) {
       Block(*held, upstream);

@@ -138,7 +138,8 @@ class LiveEngine : public Engine {
   void Complete(Held& held);
   void UpdateStates();
   bool Late(Held& held);
-  static void Block(Held& held, const std::string& upstream);
+  static void StopAtDamage(Held& held, const absl::Status& damage);
+  void Block(Held& held, const std::string& upstream);
   SliceState StateOf(Held& held);
 
   // Recomputing.

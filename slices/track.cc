@@ -82,6 +82,11 @@ int64_t Track::head() const {
   return head_;
 }
 
+absl::Status Track::damage() const {
+  MutexLock lock(mutex_);
+  return damage_;
+}
+
 absl::Time Track::oldest_waiting() const {
   MutexLock lock(mutex_);
   if (queue_.empty()) return absl::InfiniteFuture();
@@ -96,6 +101,7 @@ bool Track::Push(RecordBatch batch, int64_t head) {
     if (stopping_) return false;
     if (!first_head_) first_head_ = head;
     head_ = std::max(head_, head);
+    damage_ = absl::OkStatus();
     read_position_ = batch.end;
     queued_records_ += batch.RecordCount();
     // News of the head alone adds to what waits already.
@@ -120,13 +126,20 @@ void Track::Follow(FeedReader& reader) {
     absl::StatusOr<std::optional<FeedPiece>> piece = reader.Next();
     if (piece.ok() && !piece->has_value()) return;
     absl::StatusOr<RecordBatch> batch = piece.ok() ? decoder.Decode(**piece) : piece.status();
-    if (!batch.ok()) {
-      MutexLock lock(mutex_);
-      if (!stopping_) spdlog::warn("tail from {}: {}", read_position_, batch.status().ToString());
-      return;
-    }
+    if (!batch.ok()) return Failed(batch.status());
     if (!Push(std::move(*batch), (*piece)->head_position)) return;
   }
+}
+
+void Track::Failed(const absl::Status& status) {
+  {
+    MutexLock lock(mutex_);
+    if (stopping_) return;
+    spdlog::warn("tail from {}: {}", read_position_, status.ToString());
+    if (!absl::IsDataLoss(status)) return;
+    damage_ = status;
+  }
+  on_arrival_();
 }
 
 void Track::WaitBeforeRetry(int failures) {

@@ -48,12 +48,15 @@ class Track {
   // The head as heard first, which a backfill has to reach; nullopt: nothing heard yet.
   std::optional<int64_t> first_head() const;
   int64_t head() const;
+  // DATA_LOSS while the records that come next cannot be read; it is tried again and again.
+  absl::Status damage() const;
   // Ingest time of the oldest record in the queue; InfiniteFuture when it is empty.
   absl::Time oldest_waiting() const;
 
  private:
   void Loop();
   void Follow(FeedReader& reader);
+  void Failed(const absl::Status& status);
   bool Push(RecordBatch batch, int64_t head);
   void WaitBeforeRetry(int failures);
 
@@ -70,6 +73,7 @@ class Track {
   int64_t read_position_ ABSL_GUARDED_BY(mutex_);
   std::optional<int64_t> first_head_ ABSL_GUARDED_BY(mutex_);
   int64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status damage_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

@@ -35,7 +35,7 @@ class SegmentPieces {
   void Add(const TailResponse& response, int64_t position) {
     if (empty()) next_ = position;
     for (const auto& segment : response.segments()) {
-      segments_.push_back({segment.path(), segment.end_position()});
+      segments_.push_back({segment.path(), segment.first_position(), segment.end_position()});
     }
     complete_ = response.complete_position();
     head_ = response.head_position();
@@ -64,15 +64,28 @@ class SegmentPieces {
  private:
   struct Segment {
     std::string path;
+    int64_t first_position;
     int64_t end_position;
   };
+
+  static absl::Status MissingError(const std::string& path, const Segment& segment) {
+    return MakeError(
+        absl::StatusCode::kDataLoss,
+        absl::StrCat("segment ", path, " with the positions from ", segment.first_position, " to ",
+                     segment.end_position,
+                     ": the file is missing; put it back from a backup, and the slices go on by "
+                     "themselves (icepie verify says what else is missing)"),
+        "RECORD_DAMAGED", {{"position", absl::StrCat(segment.first_position)}, {"file", path}});
+  }
 
   absl::Status OpenSegment() {
     const Segment segment = std::move(segments_.front());
     segments_.pop_front();
-    ICEPIE_ASSIGN_OR_RETURN(const auto reader,
-                            SegmentReader::Open(absl::StrCat(directory_, "/", segment.path)));
-    auto chunks = reader->Chunks(streams_, next_, complete_);
+    const std::string path = absl::StrCat(directory_, "/", segment.path);
+    const auto reader = SegmentReader::Open(path);
+    if (absl::IsNotFound(reader.status())) return MissingError(path, segment);
+    ICEPIE_RETURN_IF_ERROR(reader.status());
+    auto chunks = (*reader)->Chunks(streams_, next_, complete_);
     std::move(chunks.begin(), chunks.end(), std::back_inserter(chunks_));
     segment_end_ = segment.end_position;
     return absl::OkStatus();

@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <functional>
 
+#include "absl/time/clock.h"
 #include "core/core.h"
 #include "server/core_service.h"
 #include "tests/cli/program_fixture.h"
@@ -249,6 +251,65 @@ TEST_F(StreamCommandsTest, AppendsAreSentAgainAndOnlyChecked) {
   EXPECT_THAT(append({"--expect-end", "0"}).err, HasSubstr("ends at offset 1"));
   EXPECT_EQ(append({"--expect-end", "1"}).code, 0);
   EXPECT_EQ(EndOffset("a"), 2);
+}
+
+// An output that is blocked once, at its first byte.
+class BlockedOutput : public std::stringbuf {
+ public:
+  explicit BlockedOutput(std::function<void()> block) : block_(std::move(block)) {}
+
+ protected:
+  std::streamsize xsputn(const char* bytes, std::streamsize count) override {
+    if (block_) std::exchange(block_, nullptr)();
+    return std::stringbuf::xsputn(bytes, count);
+  }
+
+ private:
+  std::function<void()> block_;
+};
+
+TEST_F(StreamCommandsTest, ReadGoesOnByItselfAfterItWasTooSlow) {
+  constexpr int kRecords = 240;  // of 100,000 bytes: more than what is under way at any time
+  using std::chrono::milliseconds;
+  ASSERT_TRUE(core_->CreateStream("raw", PayloadFormat::kBytes).ok());
+  for (int i = 0; i < kRecords; i += 20) {
+    AppendBatch batch;
+    for (int r = i; r < i + 20; ++r) {
+      NewRecord& record = batch.records.emplace_back();
+      record.stream = "raw";
+      record.payload = std::to_string(r) + std::string(100000, 'x');
+    }
+    ASSERT_TRUE(core_->AppendAndWait(std::move(batch)).ok());
+  }
+  // The daemon still has its word when the output goes on, or has cut the reading off before.
+  for (const milliseconds cut : {milliseconds(600000), milliseconds(50)}) {
+    server::ReaderLimits limits;
+    limits.stall = {milliseconds(50), cut};
+    limits.shared_bytes_max = 0;
+    server_->Shutdown(std::chrono::system_clock::now());
+    service_ = std::make_unique<server::CoreService>(core_.get(), nullptr, limits);
+    Serve({service_.get()});
+    const server::Readers& readers = service_->readers();
+    BlockedOutput buffer([&] {
+      const auto held = [&] { return cut == milliseconds(50) && readers.blocks.live_bytes() > 0; };
+      for (int i = 0; i < 6000 && (readers.too_slow_count == 0 || held()); ++i) {
+        absl::SleepFor(absl::Milliseconds(10));
+      }
+    });
+    std::istringstream in;
+    std::ostream out(&buffer);
+    std::ostringstream err;
+    EXPECT_EQ(RunProgram({"--address", address_, "read", "raw"}, Terminal{&in, &out, &err}), 0)
+        << err.str();
+    EXPECT_GE(readers.too_slow_count, 1);
+    const std::string text = buffer.str();
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), kRecords);
+    size_t at = 0;
+    for (int r = 0; r < kRecords && at != std::string::npos; ++r) {
+      at = text.find(std::to_string(r) + "xxx", at);
+    }
+    EXPECT_NE(at, std::string::npos);
+  }
 }
 
 }  // namespace

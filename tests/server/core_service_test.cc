@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 
-#include <atomic>
 #include <thread>
 
 #include "tests/server/rpc_fixture.h"
@@ -647,47 +646,6 @@ TEST_F(CoreServiceTest, ARecordIsFoundByPositionAndByOffset) {
   EXPECT_EQ(ReasonOf(get(request, &record)), "PARAMETER_INVALID");
   request.clear_place();
   EXPECT_EQ(ReasonOf(get(request, &record)), "PARAMETER_INVALID");
-}
-
-TEST_F(CoreServiceTest, AFollowerThatDoesNotReadHoldsNobodyUp) {
-  constexpr int kFollowers = 32;
-  constexpr int64_t kRecords = 240;  // of 100,000 bytes: more than any window or buffer takes
-  Create("raw", PayloadFormat::kBytes);
-  ReadRecordsRequest request;
-  request.add_streams("raw");
-  request.set_follow(true);
-  request.set_end_offset(kRecords);
-  const auto read_all = [](grpc::ClientReader<ReadRecordsResponse>& reader) {
-    ReadRecordsResponse response;
-    int64_t next = 0;
-    while (reader.Read(&response)) {
-      for (const auto& record : response.records()) EXPECT_EQ(record.offset(), next++);
-    }
-    EXPECT_TRUE(reader.Finish().ok());
-    return next;
-  };
-  grpc::ClientContext slow_context;
-  Bound(slow_context);
-  const auto slow = stub_->ReadRecords(&slow_context, request);
-  std::vector<std::thread> followers;
-  std::atomic<int64_t> received{0};
-  for (int i = 0; i < kFollowers; ++i) {
-    followers.emplace_back([&] {
-      grpc::ClientContext context;
-      Bound(context);
-      received += read_all(*stub_->ReadRecords(&context, request));
-    });
-  }
-  for (int64_t n = 0; n < kRecords; n += 20) {
-    AppendBatch batch;
-    for (int r = 0; r < 20; ++r) {
-      batch.records.push_back(MakeRecord("raw", std::string(100000, 'x')));
-    }
-    RpcFixture::Append(std::move(batch));
-  }
-  for (std::thread& follower : followers) follower.join();
-  EXPECT_EQ(received, kFollowers * kRecords);
-  EXPECT_EQ(read_all(*slow), kRecords);  // from where it stood
 }
 
 TEST_F(CoreServiceTest, ADeadlineEndsAFollow) {

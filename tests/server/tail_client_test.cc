@@ -152,7 +152,16 @@ TEST_F(TailClientTest, AMissingSegmentIsNamed) {
   TailClient feed(Socket(), directory_.path());
   const auto reader = feed.Open({"a"}, 0, core_->head_position());
   const auto offsets = OffsetsOfA(*reader, 0, core_->head_position());
-  EXPECT_THAT(std::string(offsets.status().message()), HasSubstr(file.string()));
+  // A loss of data and not a wrong name of something: the message says what to do.
+  EXPECT_TRUE(absl::IsDataLoss(offsets.status())) << offsets.status();
+  EXPECT_THAT(std::string(offsets.status().message()),
+              testing::AllOf(HasSubstr(file.string()), HasSubstr("put it back from a backup")));
+  const auto detail = GetErrorDetail(offsets.status());
+  ASSERT_TRUE(detail);
+  EXPECT_EQ(detail->reason, "RECORD_DAMAGED");
+  EXPECT_EQ(detail->metadata.at("file"), file.string());
+  const int64_t lost = std::stoll(file.filename().string());
+  EXPECT_EQ(detail->metadata.at("position"), std::to_string(lost));
 }
 
 TEST_F(TailClientTest, CancellingEndsAReaderOfSegments) {

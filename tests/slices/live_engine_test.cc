@@ -38,6 +38,23 @@ TEST_F(LiveEngineTest, AppliesAnAggregateAndAnswers) {
   EXPECT_EQ(Rows("SELECT count(*) AS n FROM shop.by_city"), R"([{"n":3}])");
 }
 
+TEST_F(LiveEngineTest, RecordsThatCannotBeReadStopTheSliceByNameUntilTheyCan) {
+  feed_.Append("orders", {Order("Bern", 10)});
+  StartLive();
+  Configure({Spec("by_city")});
+  WaitForPosition("by_city", 1);
+  feed_.SetDamage(
+      MakeError(absl::StatusCode::kDataLoss, "segment x: the file is missing", "RECORD_DAMAGED"));
+  feed_.Append("orders", {Order("Chur", 7)});
+  const SliceReport report = WaitForState("by_city", SliceState::kFaulted);
+  ASSERT_TRUE(report.last_error.has_value());
+  EXPECT_EQ(report.last_error->reason, "RECORD_DAMAGED");
+  EXPECT_THAT(report.last_error->message, HasSubstr("segment x"));
+  EXPECT_EQ(Rows("SELECT city FROM by_city"), R"([{"city":"Bern"}])");
+  feed_.SetDamage(absl::OkStatus());
+  WaitForPosition("by_city", 2);
+}
+
 TEST_F(LiveEngineTest, RecordsOfOtherStreamsArePassedOver) {
   feed_.Append("orders", {Order("Bern", 10)});
   StartLive();

@@ -1,10 +1,14 @@
-// The feed of a domain file's tests, fed with payloads.
+// The feed of a domain file's tests, fed with payloads, and with a disk that can be damaged.
 #ifndef ICEPIE_TESTS_SLICES_MEMORY_FEED_H_
 #define ICEPIE_TESTS_SLICES_MEMORY_FEED_H_
 
+#include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "core/base/mutex.h"
 #include "slices/fixture_feed.h"
 
 namespace icepie::slices {
@@ -21,6 +25,44 @@ class MemoryFeed : public FixtureFeed {
     }
     return FixtureFeed::Append(stream, records, ingest_time_us);
   }
+
+  // From now on nothing can be read, as when a file is missing; or (OK) it can again.
+  void SetDamage(absl::Status damage) {
+    const MutexLock lock(damage_mutex_);
+    damage_ = std::move(damage);
+  }
+
+  std::unique_ptr<FeedReader> Open(const std::vector<std::string>& streams, int64_t from,
+                                   std::optional<int64_t> end) override {
+    return std::make_unique<Reader>(*this, FixtureFeed::Open(streams, from, end));
+  }
+
+ private:
+  class Reader : public FeedReader {
+   public:
+    Reader(const MemoryFeed& feed, std::unique_ptr<FeedReader> reader)
+        : feed_(feed), reader_(std::move(reader)) {}
+
+    absl::StatusOr<std::optional<FeedPiece>> Next() override {
+      auto piece = reader_->Next();
+      const absl::Status damage = feed_.damage();
+      if (!damage.ok()) return damage;
+      return piece;
+    }
+    void Cancel() override { reader_->Cancel(); }
+
+   private:
+    const MemoryFeed& feed_;
+    const std::unique_ptr<FeedReader> reader_;
+  };
+
+  absl::Status damage() const {
+    const MutexLock lock(damage_mutex_);
+    return damage_;
+  }
+
+  mutable Mutex damage_mutex_;
+  absl::Status damage_ ABSL_GUARDED_BY(damage_mutex_);
 };
 
 }  // namespace icepie::slices

@@ -1,0 +1,109 @@
+#include "server/shared_blocks.h"
+
+#include <gtest/gtest.h>
+
+#include "icepie/v1/core.pb.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie::server {
+namespace {
+
+class SharedBlocksTest : public testing::Test {
+ protected:
+  SharedBlocksTest() : core_(OpenCore(directory_.path())) {
+    for (const char* stream : {"a", "b"}) {
+      EXPECT_TRUE(core_->CreateStream(stream, PayloadFormat::kJson).ok());
+    }
+  }
+
+  void Append(const std::string& stream, int64_t first, int64_t count) {
+    ASSERT_TRUE(core_->AppendAndWait(NumberedBatch(stream, first, count)).ok());
+  }
+
+  static std::shared_ptr<const SharedBlocks::Range> Read(SharedBlocks& blocks,
+                                                         const std::vector<std::string>& streams,
+                                                         int64_t from, int64_t end) {
+    auto range = blocks.Read(streams, from, end);
+    EXPECT_TRUE(range.ok()) << range.status();
+    return range.ok() ? *range : std::make_shared<SharedBlocks::Range>();
+  }
+
+  TempDirectory directory_;
+  const std::unique_ptr<Core> core_;
+};
+
+TEST_F(SharedBlocksTest, WhatIsReadOnceIsSharedByAll) {
+  Append("a", 0, 10);
+  Append("b", 0, 5);
+  SharedBlocks blocks(core_.get(), 1 << 20);
+  const auto all = Read(blocks, {}, 0, 15);
+  ASSERT_EQ(all->blocks.size(), 2U);
+  EXPECT_EQ(all->complete_position, 15);
+  EXPECT_EQ(Read(blocks, {}, 0, 15), all);
+  EXPECT_EQ(Read(blocks, {}, 12, 15), all);  // from its middle
+  const auto only_b = Read(blocks, {"b"}, 0, 15);
+  ASSERT_EQ(only_b->blocks.size(), 1U);
+  EXPECT_EQ(only_b->blocks[0], all->blocks[1]);  // another range, the same block
+  Append("a", 10, 1);
+  const auto next = Read(blocks, {}, 15, 16);
+  ASSERT_EQ(next->blocks.size(), 1U);
+  EXPECT_EQ(next->blocks[0]->first_offset(), 10);
+  EXPECT_EQ(Read(blocks, {}, 14, 16), all);
+  EXPECT_FALSE(blocks.Read({}, 17, 18).ok());
+}
+
+TEST_F(SharedBlocksTest, ItsBytesAreAMessagesRecords) {
+  AppendBatch batch;
+  for (int i = 0; i < 300; ++i) {
+    NewRecord record = MakeRecord("a", "{\"text\":\"" + std::string(i, 'x') + "\"}");
+    if (i % 2 == 1) record.key = "key " + std::to_string(i);
+    if (i % 3 == 0) record.headers.push_back({"name", "value"});
+    batch.records.push_back(std::move(record));
+  }
+  const std::vector<NewRecord> records = batch.records;
+  ASSERT_TRUE(core_->AppendAndWait(std::move(batch)).ok());
+  SharedBlocks blocks(core_.get(), 1 << 20);
+  const auto range = Read(blocks, {"a"}, 0, 300);
+  ASSERT_EQ(range->blocks.size(), 1U);
+  const EncodedBlock& block = *range->blocks[0];
+  ASSERT_EQ(block.size(), records.size());
+  icepie::v1::ReadRecordsResponse message;
+  ASSERT_TRUE(message.ParseFromString(
+      block.bytes().substr(block.begin_of(100), block.end_of(199) - block.begin_of(100))));
+  ASSERT_EQ(message.records_size(), 100);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(message.records(i).payload(), records[100 + i].payload);
+    EXPECT_EQ(message.records(i).offset(), 100 + i);
+    EXPECT_EQ(message.records(i).headers_size(), (100 + i) % 3 == 0 ? 1 : 0);
+    const auto key = block.KeyOf(100 + i);
+    ASSERT_EQ(key.has_value(), records[100 + i].key.has_value());
+    if (key) EXPECT_EQ(*key, *records[100 + i].key);
+  }
+}
+
+TEST_F(SharedBlocksTest, OnlyTheNewestAreKept) {
+  SharedBlocks blocks(core_.get(), 100000);
+  std::shared_ptr<const SharedBlocks::Range> held;
+  for (int64_t first = 0; first < 5000; first += 100) {
+    Append("a", first, 100);
+    const auto range = Read(blocks, {"a"}, first, first + 100);
+    if (first == 0) held = range;
+    EXPECT_LE(blocks.live_bytes(), 100000 + held->bytes);
+  }
+  const int64_t with_held = blocks.live_bytes();
+  EXPECT_NE(Read(blocks, {"a"}, 0, 100), held);  // forgotten, and read again
+  held.reset();
+  EXPECT_LT(blocks.live_bytes(), with_held);
+  EXPECT_LE(blocks.live_bytes(), 100000);
+}
+
+TEST_F(SharedBlocksTest, NothingIsKeptWithoutRoom) {
+  Append("a", 0, 10);
+  SharedBlocks blocks(core_.get(), 0);
+  EXPECT_EQ(Read(blocks, {"a"}, 0, 10)->blocks.size(), 1U);
+  EXPECT_EQ(blocks.live_bytes(), 0);
+}
+
+}  // namespace
+}  // namespace icepie::server
