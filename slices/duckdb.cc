@@ -1,5 +1,6 @@
 #include "slices/duckdb.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
@@ -175,6 +176,9 @@ std::string QuoteLiteral(absl::string_view text) {
 absl::Status DuckError(duckdb_error_type type, const char* message) {
   const absl::string_view text = message == nullptr ? "unknown error" : message;
   const std::vector<std::string> lines = absl::StrSplit(text, '\n');
+  if (absl::StrContains(lines.front(), kFunctionMemoryError)) {
+    return absl::ResourceExhaustedError(lines.front());
+  }
   return absl::Status(CodeOf(type), lines.front());
 }
 

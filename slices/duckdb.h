@@ -111,6 +111,10 @@ class DuckConnection {
   duckdb_connection connection_;
 };
 
+// What an error of our own functions begins with when they are out of memory: their errors have no
+// type that we could choose, and this one must not count as an error in the data.
+inline constexpr char kFunctionMemoryError[] = "out of a function's memory";
+
 // The status for a failed result or statement, by DuckDB's error type and message.
 absl::Status DuckError(duckdb_error_type type, const char* message);
 

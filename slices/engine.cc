@@ -15,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "slices/components.h"
 #include "slices/generation.h"
 
 namespace icepie::slices {
@@ -121,6 +122,7 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
                                   {"autoinstall_known_extensions", "false"},
                                   {"autoload_known_extensions", "false"}}));
   ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance));
+  ICEPIE_RETURN_IF_ERROR(RegisterComponents(*connection, options.memory_bytes / 2));
   const int64_t spill_bytes = std::max(int64_t{1} << 30, options.memory_bytes * 4);
   // The order matters: after the last two nothing can be set any more. The spill's size is only
   // enforced when it is set after opening.

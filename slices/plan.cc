@@ -16,6 +16,7 @@
 #include "core/base/status.h"
 #include "slices/column_type.h"
 #include "slices/column_use.h"
+#include "slices/components.h"
 #include "slices/duckdb.h"
 #include "slices/nearest_name.h"
 #include "slices/sql_binding.h"
@@ -28,6 +29,8 @@ namespace {
 // Part of every hash: raise it when the same definition gives other content.
 constexpr char kFormat[] = "icepie-slice-1";
 constexpr size_t kHashCharacters = 16;
+// Nothing is there to be put into components while planning.
+constexpr int64_t kScratchComponentsBytes = int64_t{1} << 20;
 
 // The types of kHiddenColumns.
 constexpr const char* kHiddenTypes[] = {"BIGINT",      "BIGINT",  "TIMESTAMPTZ",
@@ -85,6 +88,7 @@ absl::Status Planner::OpenScratch() {
                                                       {"errors_as_json", "true"}}));
   ICEPIE_ASSIGN_OR_RETURN(connection_, DuckConnection::Connect(*database_));
   ICEPIE_RETURN_IF_ERROR(connection_->Run("SET TimeZone = 'UTC'"));
+  ICEPIE_RETURN_IF_ERROR(RegisterComponents(*connection_, kScratchComponentsBytes));
   for (const SourceDef& source : plan_.definition.sources) {
     ICEPIE_RETURN_IF_ERROR(MakeSource(source, AllColumns({&source}).front().columns));
   }

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "slices/components.h"
 #include "slices/duckdb.h"
 #include "slices/function_list.h"
 #include "slices/nearest_name.h"
@@ -357,6 +358,12 @@ void Gate::NoteSortedList(const Json& node, const std::string& name) {
 }
 
 absl::Status Gate::CheckUse(const Json& node, const AllowedFunction& function) {
+  if (function.name == kComponents && IsClass(node, "WINDOW")) {
+    return Forbidden(node, "components() is an aggregate: it cannot have OVER");
+  }
+  if (function.name == kComponents && IsOrdered(node)) {
+    return Forbidden(node, "components() is the same in every order: leave its ORDER BY out");
+  }
   if (!options_.reproducible) return absl::OkStatus();
   const std::string name = absl::StrCat(function.name, "()");
   const bool clock_age = function.name == "age" && node.value("children", Json()).size() == 1;

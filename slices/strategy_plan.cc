@@ -4,6 +4,7 @@
 #include "absl/strings/str_join.h"
 #include "slices/aggregate_plan.h"
 #include "slices/append_plan.h"
+#include "slices/components_plan.h"
 #include "slices/keys_plan.h"
 
 namespace icepie::slices {
@@ -19,12 +20,17 @@ absl::StatusOr<SliceStatements> PlanRecompute(const PlanRequest& request) {
   return statements;
 }
 
+absl::StatusOr<SliceStatements> PlanFolded(const PlanRequest& request) {
+  absl::StatusOr<SliceStatements> clusters = PlanComponents(request);
+  return absl::IsUnimplemented(clusters.status()) ? PlanAggregate(request) : clusters;
+}
+
 }  // namespace
 
 const std::vector<StrategyEntry>& StrategyPlanners() {
   static const auto* const kPlanners =
       new std::vector<StrategyEntry>{{Strategy::kAppend, PlanAppend},
-                                     {Strategy::kAggregate, PlanAggregate},
+                                     {Strategy::kAggregate, PlanFolded},
                                      {Strategy::kKeys, PlanKeys},
                                      {Strategy::kRecompute, PlanRecompute}};
   return *kPlanners;

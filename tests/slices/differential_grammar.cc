@@ -231,7 +231,7 @@ class Grammar {
         &Grammar::Aggregate, &Grammar::Aggregate, &Grammar::Holistic,  &Grammar::Windows,
         &Grammar::TopN,      &Grammar::TopN,      &Grammar::Newest,    &Grammar::Joined,
         &Grammar::Joined,    &Grammar::Joined,    &Grammar::Others,    &Grammar::Others,
-        &Grammar::Sessions,  &Grammar::Hopping,   &Grammar::Unnested};
+        &Grammar::Sessions,  &Grammar::Hopping,   &Grammar::Unnested,  &Grammar::Clusters};
     (this->*random_.Pick(forms))(scope);
   }
 
@@ -245,6 +245,7 @@ class Grammar {
     if (random_.OneIn(3)) return Append(scope);
     if (random_.OneIn(5)) return Windows(scope);
     if (random_.OneIn(5)) return Holistic(scope);
+    if (random_.OneIn(8)) return Clusters(scope);
     Aggregate(scope);
   }
 
@@ -528,6 +529,39 @@ class Grammar {
                           : absl::StrCat("unnest(string_split(", text, ", 't'))"),
          ValueKind::kText);
     Where(scope);
+  }
+
+  // Two columns of one kind as the ends of edges.
+  std::string Edges(const Scope& scope) {
+    const ValueKind kind = random_.OneIn(2) ? ValueKind::kText : ValueKind::kInt;
+    const std::string otherwise = kind == ValueKind::kText ? "upper('abc')" : "abs(7)";
+    const std::string a = Column(scope, kind, otherwise);
+    const std::string b = random_.OneIn(2)           ? Column(scope, kind, otherwise)
+                          : kind == ValueKind::kText ? absl::StrCat("upper(", a, ")")
+                                                     : absl::StrCat("(", a, " // 3)");
+    return absl::StrCat("components(", a, ", ", b, ")");
+  }
+
+  void Clusters(Scope scope) {
+    From(scope);
+    const std::string where = random_.OneIn(2) ? " WHERE " + Bool(scope) : "";
+    if (random_.OneIn(3)) {
+      const std::string key = Text(scope);
+      query().from = absl::StrCat("(SELECT ", key, " AS k, unnest(", Edges(scope), ") AS c FROM ",
+                                  scope.from, where, " GROUP BY ", key, ")");
+      Item("k", ValueKind::kText);
+    } else {
+      query().from =
+          absl::StrCat("(SELECT unnest(", Edges(scope), ") AS c FROM ", scope.from, where, ")");
+    }
+    if (random_.OneIn(3)) {
+      Item("c.cluster", ValueKind::kOther);
+      Item("count(*)", ValueKind::kInt);
+      query().group = "ALL";
+      return;
+    }
+    Item("c.node", ValueKind::kOther);
+    Item("c.cluster", ValueKind::kOther);
   }
 
   // Keys into the select list; what GROUP BY has to say.

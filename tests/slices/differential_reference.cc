@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "slices/components.h"
 #include "slices/result_json.h"
 
 namespace icepie::slices {
@@ -23,6 +24,7 @@ absl::StatusOr<std::unique_ptr<DifferentialReference>> DifferentialReference::Ma
   ICEPIE_ASSIGN_OR_RETURN(made->database_, DuckDatabase::OpenInMemory({{"threads", "1"}}));
   ICEPIE_ASSIGN_OR_RETURN(made->connection_, DuckConnection::Connect(*made->database_));
   ICEPIE_RETURN_IF_ERROR(made->connection_->Run("SET TimeZone = 'UTC'"));
+  ICEPIE_RETURN_IF_ERROR(RegisterComponents(*made->connection_, int64_t{64} << 20));
   ICEPIE_RETURN_IF_ERROR(made->CreateTables());
   return made;
 }

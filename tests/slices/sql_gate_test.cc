@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "slices/components.h"
 #include "slices/duckdb.h"
 #include "slices/function_list.h"
 
@@ -25,6 +26,7 @@ class SqlGateTest : public ::testing::Test {
   void SetUp() override {
     database_ = DuckDatabase::OpenInMemory({{"threads", "1"}}).value();
     connection_ = DuckConnection::Connect(*database_).value();
+    ASSERT_TRUE(RegisterComponents(*connection_, int64_t{64} << 20).ok());
     options_.domain = "ops";
     options_.known = {"flights", "routes"};
     options_.resolve = [this](absl::string_view name) -> std::optional<RelationTarget> {
@@ -256,6 +258,22 @@ TEST_F(SqlGateTest, ReproducibleSqlPassesAsWritten) {
        "SELECT trim(a), position('x' IN a), substring(a FROM 2), a AT TIME ZONE 'UTC' FROM flights",
        "FROM (PIVOT flights ON a IN (1, 2) USING sum(b))", "SELECT COLUMNS('a.*') FROM flights"}) {
     EXPECT_EQ(Sql(sql), sql);
+  }
+}
+
+// ORDER BY inside of a C API aggregate crashes DuckDB, in queries as in definitions.
+TEST_F(SqlGateTest, ComponentsHasNoOrderAndNoWindow) {
+  const std::string plain = "SELECT unnest(components(a, b)) FROM routes";
+  for (const bool reproducible : {false, true}) {
+    options_.reproducible = reproducible;
+    EXPECT_THAT(
+        Sql("SELECT components(a, b ORDER BY a) FROM routes"),
+        HasSubstr("SQL_FORBIDDEN line 1 column 8: components() is the same in every order"));
+    EXPECT_THAT(Sql("SELECT Components(DISTINCT a, b ORDER BY b DESC) FROM routes"),
+                HasSubstr("SQL_FORBIDDEN"));
+    EXPECT_THAT(Sql("SELECT components(a, b) OVER () FROM routes"),
+                HasSubstr("SQL_FORBIDDEN line 1 column 8: components() is an aggregate"));
+    EXPECT_THAT(Sql(plain), HasSubstr("SELECT unnest(components(a, b)) FROM"));
   }
 }
 
