@@ -441,15 +441,15 @@ std::string AggregatePlanner::Merge(const std::string& batch, const std::string&
 
 // Only for `=` does DuckDB push what it knows of the batch's keys (from … to) into the scan of the
 // state, and batches mostly concern its newest rows. So keys with a NULL are merged apart, when the
-// batch has any. The next batch replaces __batch, which costs less than dropping it each time.
+// batch has any.
 std::vector<ApplyStatement> AggregatePlanner::FoldByKey(const std::string& batch) const {
   std::vector<std::string> nulls;
   for (size_t i = 0; i < keys_.size(); ++i) nulls.push_back(absl::StrCat(KeyName(i), " IS NULL"));
   const std::string any_null = absl::StrJoin(nulls, " OR ");
-  return {{absl::StrCat("CREATE OR REPLACE TEMP TABLE __batch AS ", batch), ""},
-          {Merge(absl::StrCat("SELECT * FROM __batch WHERE NOT (", any_null, ")"), " = "), ""},
+  return {{batch, "", "__batch"},
+          {Merge(absl::StrCat("SELECT * FROM __batch WHERE NOT (", any_null, ")"), " = "), "", ""},
           {Merge(absl::StrCat("SELECT * FROM __batch WHERE ", any_null), " IS NOT DISTINCT FROM "),
-           absl::StrCat("SELECT 1 FROM __batch WHERE ", any_null, " LIMIT 1")}};
+           absl::StrCat("SELECT 1 FROM __batch WHERE ", any_null, " LIMIT 1"), ""}};
 }
 
 std::string AggregatePlanner::Update(const std::string& batch) const {
@@ -465,7 +465,7 @@ absl::StatusOr<std::vector<ApplyStatement>> AggregatePlanner::Fold() {
     where = absl::StrCat(" WHERE ", where);
   }
   const std::string batch = BatchSelect(where);
-  if (keys_.empty()) return std::vector<ApplyStatement>{{Update(batch), ""}};
+  if (keys_.empty()) return std::vector<ApplyStatement>{{Update(batch), "", ""}};
   return FoldByKey(batch);
 }
 

@@ -13,7 +13,7 @@ absl::StatusOr<SliceStatements> PlanAppend(const PlanRequest& request) {
   statements.why = absl::StrCat("filters and projects records of ",
                                 request.slice.sources.front().source, ", each for itself");
   statements.create = CreateDataTable(request.slice.columns);
-  statements.apply = {{absl::StrCat("INSERT INTO __data\n", request.sql), ""}};
+  statements.apply = {{absl::StrCat("INSERT INTO __data\n", request.sql), "", ""}};
   return statements;
 }
 

@@ -262,6 +262,23 @@ std::string DuckResult::column_type(idx_t column) {
   return text;
 }
 
+std::vector<CellRow> DuckResult::Cells() {
+  std::vector<CellRow> rows;
+  const idx_t columns = column_count();
+  while (duckdb_data_chunk chunk = duckdb_fetch_chunk(result_)) {
+    const idx_t size = duckdb_data_chunk_get_size(chunk);
+    for (idx_t row = 0; row < size; ++row) {
+      CellRow& cells = rows.emplace_back();
+      for (idx_t column = 0; column < columns; ++column) {
+        cells.push_back(ReadCell(duckdb_data_chunk_get_vector(chunk, column),
+                                 duckdb_column_type(&result_, column), row));
+      }
+    }
+    duckdb_destroy_data_chunk(&chunk);
+  }
+  return rows;
+}
+
 absl::StatusOr<DuckResult> DuckStatement::Execute() {
   duckdb_result result{};
   if (duckdb_execute_prepared(statement_, &result) == DuckDBError) return ResultError(result);
@@ -288,20 +305,7 @@ absl::StatusOr<DuckResult> DuckConnection::Query(const std::string& sql) {
 
 absl::StatusOr<std::vector<CellRow>> DuckConnection::QueryCells(const std::string& sql) {
   ICEPIE_ASSIGN_OR_RETURN(DuckResult result, Query(sql));
-  std::vector<CellRow> rows;
-  const idx_t columns = result.column_count();
-  while (duckdb_data_chunk chunk = duckdb_fetch_chunk(*result.handle())) {
-    const idx_t size = duckdb_data_chunk_get_size(chunk);
-    for (idx_t row = 0; row < size; ++row) {
-      CellRow& cells = rows.emplace_back();
-      for (idx_t column = 0; column < columns; ++column) {
-        cells.push_back(ReadCell(duckdb_data_chunk_get_vector(chunk, column),
-                                 duckdb_column_type(result.handle(), column), row));
-      }
-    }
-    duckdb_destroy_data_chunk(&chunk);
-  }
-  return rows;
+  return result.Cells();
 }
 
 absl::StatusOr<std::string> DuckConnection::QueryText(const std::string& sql) {

@@ -45,6 +45,11 @@ class DuckDatabase {
   duckdb_database database_;
 };
 
+// A value of a small internal result. Integers of up to 64 bits, DATE (days), TIMESTAMP and
+// TIMESTAMPTZ (microseconds) are int64; DECIMAL and other types are not supported here.
+using Cell = std::variant<std::monostate, int64_t, double, std::string>;
+using CellRow = std::vector<Cell>;
+
 // A result, read chunk by chunk or (small ones) as cells.
 class DuckResult {
  public:
@@ -58,15 +63,12 @@ class DuckResult {
   std::string column_name(idx_t column) { return duckdb_column_name(&result_, column); }
   // DuckDB's text of the type, e.g. "DECIMAL(18,2)" or "STRUCT(a INTEGER)[]".
   std::string column_type(idx_t column);
+  // All rows, for small internal results.
+  std::vector<CellRow> Cells();
 
  private:
   duckdb_result result_{};
 };
-
-// A value of a small internal result. Integers of up to 64 bits, DATE (days), TIMESTAMP and
-// TIMESTAMPTZ (microseconds) are int64; DECIMAL and other types are not supported here.
-using Cell = std::variant<std::monostate, int64_t, double, std::string>;
-using CellRow = std::vector<Cell>;
 
 // A prepared statement. Parameters are bound by DuckDB's own functions on handle().
 class DuckStatement {

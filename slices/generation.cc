@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/check.h"
+#include "core/base/file.h"
 #include "core/base/status.h"
 #include "spdlog/spdlog.h"
 
@@ -111,6 +112,9 @@ absl::Status Generation::Create(const std::string& snapshot_file) {
   ICEPIE_ASSIGN_OR_RETURN(write_quarantine_,
                           connection_->Prepare("INSERT INTO __quarantine VALUES ($1, $2, $3, $4, "
                                                "$5, $6, $7, $8)"));
+  ICEPIE_ASSIGN_OR_RETURN(read_progress_, connection_->Prepare(absl::StrCat(
+                                              "SELECT ", kProgressColumns, " FROM __progress")));
+  statements_ = std::make_unique<ApplyStatements>(*connection_, *slice_plan_);
   ICEPIE_RETURN_IF_ERROR(ReadProgress());
   position_ = progress_.applied_position;
   served_->Publish(progress_);
@@ -125,7 +129,12 @@ absl::Status Generation::CreateTables() {
   for (const std::string& statement : slice_plan_->create) {
     ICEPIE_RETURN_IF_ERROR(connection_->Run(statement));
   }
-  return absl::OkStatus();
+  return connection_->Run(
+      absl::StrCat("CREATE TABLE __layout AS SELECT ", QuoteLiteral(Layout()), " AS hash"));
+}
+
+std::string Generation::Layout() const {
+  return Sha256Hex(absl::StrJoin(slice_plan_->create, ";\n"));
 }
 
 absl::Status Generation::Restore(const std::string& snapshot_file) {
@@ -135,7 +144,13 @@ absl::Status Generation::Restore(const std::string& snapshot_file) {
   const absl::Status copied =
       connection_->Run(absl::StrCat("COPY FROM DATABASE ", from, " TO ", QuoteIdentifier(alias())));
   const absl::Status detached = connection_->Run(absl::StrCat("DETACH ", from));
-  return copied.ok() ? detached : copied;
+  ICEPIE_RETURN_IF_ERROR(copied);
+  ICEPIE_RETURN_IF_ERROR(detached);
+  const absl::StatusOr<std::string> layout = connection_->QueryText(
+      absl::StrCat("SELECT hash FROM ", QuoteIdentifier(alias()), ".main.__layout"));
+  if (layout.ok() && *layout == Layout()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "snapshot ", snapshot_file, " has the tables of another version of the planner"));
 }
 
 absl::Status Generation::CreateInputs() {
@@ -151,9 +166,8 @@ absl::Status Generation::CreateInputs() {
 }
 
 absl::Status Generation::ReadProgress() {
-  ICEPIE_ASSIGN_OR_RETURN(
-      const std::vector<CellRow> rows,
-      connection_->QueryCells(absl::StrCat("SELECT ", kProgressColumns, " FROM __progress")));
+  ICEPIE_ASSIGN_OR_RETURN(DuckResult result, read_progress_->Execute());
+  const std::vector<CellRow> rows = result.Cells();
   if (rows.size() != 1) return absl::DataLossError("__progress does not have one row");
   progress_ = ReadProgressRow(rows.front());
   return absl::OkStatus();
@@ -218,8 +232,6 @@ absl::Status Generation::RunBatch(const RecordBatch& batch, int64_t from, int64_
   for (Input& input : inputs_) {
     input.input->SetRecords(batch.Supply(input.source->stream, from, to), excluded);
   }
-  // Planned anew each time: a prepared statement keeps what the optimizer concluded from the
-  // statistics of the tables then (an empty column IS NULL), and goes wrong once they have grown.
   ICEPIE_RETURN_IF_ERROR(RunStatements());
   return CheckKeptRows();
 }
@@ -238,21 +250,9 @@ absl::Status Generation::CheckKeptRows() {
                    "KEPT_ROWS_OVER_BUDGET", {{"slice", slice_plan_->slice}});
 }
 
-absl::StatusOr<bool> Generation::IsWanted(const ApplyStatement& statement) {
-  if (statement.only_if.empty()) return true;
-  ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection_->QueryCells(statement.only_if));
-  return !rows.empty();
-}
-
 // A feed that broke is said so: DuckDB reports it like a data error, for which records are blamed.
 absl::Status Generation::RunStatements() {
-  absl::Status status;
-  for (const ApplyStatement& statement : slice_plan_->apply) {
-    const absl::StatusOr<bool> wanted = IsWanted(statement);
-    status = wanted.status();
-    if (wanted.ok() && *wanted) status = connection_->Run(statement.sql);
-    if (!status.ok()) break;
-  }
+  absl::Status status = statements_->Run();
   for (Input& input : inputs_) {
     if (status.ok()) input.input->counts();  // may have to read once more
     const absl::Status supply = input.input->supply_error();
@@ -264,6 +264,7 @@ absl::Status Generation::RunStatements() {
 absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_t to,
                                   const std::vector<int64_t>& excluded,
                                   const std::string& excluded_error) {
+  ICEPIE_RETURN_IF_ERROR(statements_->Prepare(progress_.applied));
   ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
   absl::Status status = RunBatch(batch, from, to, excluded);
   if (!status.ok()) {

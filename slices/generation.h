@@ -2,6 +2,8 @@
 // alone writes it, and its inputs. Beside the plan's tables (slices/plan.h) it has
 //   __progress    one row, struct Progress; changed in one transaction with the data
 //   __quarantine  the records that could not be taken, by reference
+//   __layout      one row: a hash of the plan's tables, so that a snapshot of others is not taken
+//   on
 #ifndef ICEPIE_SLICES_GENERATION_H_
 #define ICEPIE_SLICES_GENERATION_H_
 
@@ -14,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "slices/apply_statements.h"
 #include "slices/duckdb.h"
 #include "slices/engine_types.h"
 #include "slices/feed.h"
@@ -80,6 +83,7 @@ class Generation {
   absl::Status Create(const std::string& snapshot_file);
   absl::Status CreateTables();
   absl::Status Restore(const std::string& snapshot_file);
+  std::string Layout() const;
   absl::Status CreateInputs();
   absl::Status ReadProgress();
 
@@ -90,7 +94,6 @@ class Generation {
                         const std::vector<int64_t>& excluded);
   absl::Status RunStatements();
   absl::Status CheckKeptRows();
-  absl::StatusOr<bool> IsWanted(const ApplyStatement& statement);
   absl::Status Halve(const RecordBatch& batch, int64_t from, int64_t to, const absl::Status& error);
   absl::Status StopAtBudget(const RecordBatch& batch, int64_t from,
                             const std::vector<QuarantinedRecord>& bad);
@@ -118,6 +121,8 @@ class Generation {
   std::shared_ptr<AttachedDatabase> database_;
   std::unique_ptr<DuckConnection> connection_;
   std::vector<Input> inputs_;
+  std::unique_ptr<ApplyStatements> statements_;
+  std::unique_ptr<DuckStatement> read_progress_;
   std::unique_ptr<DuckStatement> write_progress_;
   std::unique_ptr<DuckStatement> write_quarantine_;
   Progress progress_;

@@ -58,6 +58,7 @@ class Planner {
   absl::Status FindSources(SlicePlan& plan);
   absl::Status Verify(const SlicePlan& plan);
   absl::Status VerifyIn(const SlicePlan& plan);
+  absl::Status VerifyStatement(const SlicePlan& plan, const ApplyStatement& statement);
   std::string Hash(const SlicePlan& plan) const;
 
   absl::Status MakeInput(const std::string& name, const std::vector<OutputColumn>& columns);
@@ -375,13 +376,21 @@ absl::Status Planner::Verify(const SlicePlan& plan) {
   return status.ok() ? restored : status;
 }
 
+absl::Status Planner::VerifyStatement(const SlicePlan& plan, const ApplyStatement& statement) {
+  if (!statement.only_if.empty()) ICEPIE_RETURN_IF_ERROR(connection_->Run(statement.only_if));
+  if (!statement.into.empty()) {
+    return connection_->Run(absl::StrCat("CREATE OR REPLACE TEMP TABLE ",
+                                         QuoteIdentifier(statement.into), " AS ", statement.sql));
+  }
+  if (plan.strategy == Strategy::kRecompute) return connection_->Prepare(statement.sql).status();
+  // Over no records it costs nothing.
+  return connection_->Run(statement.sql);
+}
+
 absl::Status Planner::VerifyIn(const SlicePlan& plan) {
   for (const std::string& sql : plan.create) ICEPIE_RETURN_IF_ERROR(connection_->Run(sql));
-  for (const auto& [sql, only_if] : plan.apply) {
-    if (!only_if.empty()) ICEPIE_RETURN_IF_ERROR(connection_->Run(only_if));
-    ICEPIE_RETURN_IF_ERROR(connection_->Prepare(sql).status());
-    // Statements name what the ones before them make. Over no records they cost nothing.
-    if (plan.strategy != Strategy::kRecompute) ICEPIE_RETURN_IF_ERROR(connection_->Run(sql));
+  for (const ApplyStatement& statement : plan.apply) {
+    ICEPIE_RETURN_IF_ERROR(VerifyStatement(plan, statement));
   }
   ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> result,
                           BindSelect(*connection_, "SELECT * FROM __result"));

@@ -42,11 +42,13 @@ struct SourceUse {
 inline constexpr const char* kHiddenColumns[] = {"_position",   "_offset", "_time",
                                                  "_event_time", "_key",    "_payload"};
 
-// One of the statements that apply a batch. With `only_if`, a SELECT, it is run only when that
-// gives a row: planning a statement costs more than finding out that it has nothing to do.
+// One of the statements that apply a batch. With `into`, it is a SELECT whose result the statements
+// after it see as the relation of that name. With `only_if`, a SELECT, it is run only when that
+// gives a row.
 struct ApplyStatement {
   std::string sql;
-  std::string only_if;
+  std::string only_if = {};
+  std::string into = {};
 };
 
 // A strategy that is cheaper than the chosen one, and why it could not be.
@@ -69,7 +71,8 @@ struct SlicePlan {
   std::string definition_hash;
 
   // Run once in an empty generation: tables __state or __data, and the view __result with exactly
-  // `columns`. Reads of the slice are reads of __result.
+  // `columns`. Reads of the slice are reads of __result. Tables have no NOT NULL column
+  // (apply_statements.h adds empty rows for a moment).
   std::vector<std::string> create;
   // append, aggregate, keys: run for each batch, over the sources' temporary views that show the
   // batch. recompute: run over all records below the target position.

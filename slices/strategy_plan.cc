@@ -15,8 +15,8 @@ absl::StatusOr<SliceStatements> PlanRecompute(const PlanRequest& request) {
   SliceStatements statements;
   statements.why = "runs the whole SQL again";
   statements.create = CreateDataTable(request.slice.columns);
-  statements.apply = {{"DELETE FROM __data", ""},
-                      {absl::StrCat("INSERT INTO __data\n", request.sql), ""}};
+  statements.apply = {{"DELETE FROM __data", "", ""},
+                      {absl::StrCat("INSERT INTO __data\n", request.sql), "", ""}};
   return statements;
 }
 

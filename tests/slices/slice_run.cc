@@ -131,6 +131,14 @@ absl::Status SliceRun::RestartOne(const std::string& slice) {
   return absl::InternalError(absl::StrCat(slice, " came back at another position"));
 }
 
+absl::Status SliceRun::ReopenAs(const std::string& slice, const std::string& other) {
+  Generation& from = *generations_.at(other);
+  ICEPIE_ASSIGN_OR_RETURN(
+      const SnapshotManifest saved,
+      store_->Save(*instance_, from.alias(), from.served().info(), /*rows_max=*/1000));
+  return Generation::Open(*instance_, plan_, slice, 1, store_->AbsolutePath(saved.path)).status();
+}
+
 absl::StatusOr<std::vector<int64_t>> SliceRun::FailedRecords(const std::string& slice) {
   ICEPIE_ASSIGN_OR_RETURN(
       const auto rows,

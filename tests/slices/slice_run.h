@@ -38,6 +38,9 @@ class SliceRun {
   // Saves a snapshot of every slice and opens it anew from there.
   absl::Status Restart();
 
+  // Opens `slice` from a snapshot of `other`.
+  absl::Status ReopenAs(const std::string& slice, const std::string& other);
+
   // What the slice has and its SQL over all records (less those quarantined in it) has not, or the
   // other way round; "" when they agree. DOUBLE agrees to 1e-9, FLOAT to 1e-5, the rest exactly.
   absl::StatusOr<std::string> Difference(const std::string& slice);

@@ -1,0 +1,119 @@
+#include "slices/apply_statements.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+
+namespace icepie::slices {
+namespace {
+
+// Statements are prepared anew at 1,000, 8,000, 64,000 … records.
+constexpr int64_t kFirstPreparation = 1000;
+constexpr int64_t kGrowth = 8;
+
+absl::StatusOr<bool> GivesARow(DuckStatement& statement) {
+  ICEPIE_ASSIGN_OR_RETURN(DuckResult result, statement.Execute());
+  duckdb_data_chunk chunk = duckdb_fetch_chunk(*result.handle());
+  const bool any = chunk != nullptr && duckdb_data_chunk_get_size(chunk) > 0;
+  duckdb_destroy_data_chunk(&chunk);
+  return any;
+}
+
+bool IsReusable(const SlicePlan& plan) {
+  if (plan.strategy != Strategy::kAppend && plan.strategy != Strategy::kAggregate) return false;
+  const bool replaces = std::any_of(
+      plan.apply.begin(), plan.apply.end(),
+      [](const ApplyStatement& statement) { return absl::StartsWith(statement.sql, "CREATE"); });
+  return plan.upstream.empty() && !replaces;
+}
+
+}  // namespace
+
+ApplyStatements::ApplyStatements(DuckConnection& connection, const SlicePlan& plan)
+    : connection_(connection), plan_(plan), reusable_(IsReusable(plan)) {}
+
+absl::Status ApplyStatements::Prepare(int64_t applied) {
+  if (!reusable_ || (!steps_.empty() && applied < next_preparation_)) return absl::OkStatus();
+  next_preparation_ = std::max(kFirstPreparation, applied * kGrowth);
+  ICEPIE_RETURN_IF_ERROR(MakeRelations());
+  ICEPIE_RETURN_IF_ERROR(connection_.Run("BEGIN TRANSACTION"));
+  absl::Status status = AddToAllTables();
+  if (status.ok()) status = PrepareSteps();
+  const absl::Status rolled_back = connection_.Run("ROLLBACK");
+  if (status.ok()) status = rolled_back;
+  if (!status.ok()) steps_.clear();
+  return status;
+}
+
+// Before the transaction: it would take the views with it.
+absl::Status ApplyStatements::MakeRelations() {
+  for (const ApplyStatement& statement : plan_.apply) {
+    if (statement.into.empty() || relations_.count(statement.into) > 0) continue;
+    ICEPIE_ASSIGN_OR_RETURN(const auto producer, connection_.Prepare(statement.sql));
+    ICEPIE_ASSIGN_OR_RETURN(relations_[statement.into],
+                            BatchRelation::Create(connection_, statement.into, *producer));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplyStatements::AddToAllTables() {
+  ICEPIE_ASSIGN_OR_RETURN(
+      const std::vector<CellRow> tables,
+      connection_.QueryCells("SELECT table_name FROM duckdb_tables() WHERE database_name = "
+                             "current_database() AND NOT temporary"));
+  for (const CellRow& table : tables) {
+    ICEPIE_RETURN_IF_ERROR(connection_.Run(absl::StrCat(
+        "INSERT INTO ", QuoteIdentifier(std::get<std::string>(table[0])), " DEFAULT VALUES")));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplyStatements::PrepareSteps() {
+  std::vector<Step> steps;
+  for (const ApplyStatement& statement : plan_.apply) {
+    Step& step = steps.emplace_back();
+    ICEPIE_ASSIGN_OR_RETURN(step.statement, connection_.Prepare(statement.sql));
+    if (!statement.only_if.empty()) {
+      ICEPIE_ASSIGN_OR_RETURN(step.only_if, connection_.Prepare(statement.only_if));
+    }
+    if (!statement.into.empty()) step.into = relations_.at(statement.into).get();
+  }
+  steps_ = std::move(steps);
+  return absl::OkStatus();
+}
+
+absl::Status ApplyStatements::Run() {
+  const absl::Status status = reusable_ ? RunSteps() : RunTexts();
+  for (auto& [name, relation] : relations_) relation->Clear();
+  return status;
+}
+
+absl::Status ApplyStatements::RunSteps() {
+  for (Step& step : steps_) {
+    if (step.only_if != nullptr) {
+      ICEPIE_ASSIGN_OR_RETURN(const bool wanted, GivesARow(*step.only_if));
+      if (!wanted) continue;
+    }
+    ICEPIE_ASSIGN_OR_RETURN(DuckResult result, step.statement->Execute());
+    if (step.into != nullptr) step.into->Set(std::move(result));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplyStatements::RunTexts() {
+  ICEPIE_RETURN_IF_ERROR(MakeRelations());
+  for (const ApplyStatement& statement : plan_.apply) {
+    if (!statement.only_if.empty()) {
+      ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection_.QueryCells(statement.only_if));
+      if (rows.empty()) continue;
+    }
+    ICEPIE_ASSIGN_OR_RETURN(DuckResult result, connection_.Query(statement.sql));
+    if (!statement.into.empty()) relations_.at(statement.into)->Set(std::move(result));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace icepie::slices

@@ -1,0 +1,68 @@
+// Runs a plan's statements over one batch after another.
+#ifndef ICEPIE_SLICES_APPLY_STATEMENTS_H_
+#define ICEPIE_SLICES_APPLY_STATEMENTS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "slices/batch_relation.h"
+#include "slices/duckdb.h"
+#include "slices/plan.h"
+
+namespace icepie::slices {
+
+// Planning costs a small batch more than running, so the statements are prepared and run again and
+// again. What DuckDB's optimizer concludes from the statistics of a table (an empty column IS NULL,
+// a key lies between 1 and 3) goes into a prepared statement and would make it wrong as soon as the
+// table has grown. DuckDB gives no statistics of a table that its transaction has added to; so the
+// statements are prepared in a transaction that adds a row to every table of the generation, and
+// is rolled back. They are prepared anew when so much has been applied that joins deserve another
+// order.
+//
+// That covers tables of the generation's own that stay what they are. The statements of slices that
+// read other generations, and of `keys` and recompute, which replace tables and whose planning
+// costs little beside the rest, are planned anew each time.
+//
+// Threads: the connection's.
+// Errors: as DuckConnection (duckdb.h).
+// Lifetime: connection and plan outlive it. The current database must be the generation's, and no
+//   table or view that the statements name may be replaced after the first Prepare().
+class ApplyStatements {
+ public:
+  ApplyStatements(DuckConnection& connection, const SlicePlan& plan);
+
+  // To be called before each batch, outside of a transaction. `applied` records are in the state.
+  absl::Status Prepare(int64_t applied);
+
+  // Runs all statements, within the caller's transaction. The first error ends it.
+  absl::Status Run();
+
+ private:
+  struct Step {
+    std::unique_ptr<DuckStatement> statement;
+    std::unique_ptr<DuckStatement> only_if;
+    BatchRelation* into = nullptr;
+  };
+
+  absl::Status PrepareSteps();
+  absl::Status AddToAllTables();
+  absl::Status MakeRelations();
+  absl::Status RunSteps();
+  absl::Status RunTexts();
+
+  DuckConnection& connection_;
+  const SlicePlan& plan_;
+  const bool reusable_;
+  std::map<std::string, std::unique_ptr<BatchRelation>> relations_;
+  std::vector<Step> steps_;
+  int64_t next_preparation_ = 0;  // when so many records are applied
+};
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_APPLY_STATEMENTS_H_
