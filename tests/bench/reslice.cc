@@ -1,0 +1,233 @@
+// How fast a slice is built anew from raw: the build engine over a feed in memory (blocks as the
+// core has them; no file is read), beside DuckDB alone on the same records, as a file of JSON lines
+// and as a column of JSON text. One JSON object a line, the median of the rounds:
+//   reslice.<slice>  records/s to the snapshot of the new generation; `peer` is read_json with the
+//                    columns declared, `extract` is ->> over the text; `cpu_ratio` compares the
+//                    processor time of both, which other programs on the machine do not change
+// All have two threads, as build workers do.
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "slices/build_engine.h"
+#include "spdlog/spdlog.h"
+#include "tests/bench/slice_bench.h"
+#include "tests/slices/memory_feed.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr double kGoal = 3;
+constexpr char kThreads[] = "2";
+constexpr int64_t kMemoryBytes = int64_t{2} << 30;
+constexpr absl::Duration kPatience = absl::Minutes(10);
+
+constexpr char kDomain[] = R"(
+domain: bench
+sources:
+  bid:
+    columns:
+      auction: {type: BIGINT, required: true}
+      price: {type: BIGINT, required: true}
+      channel: VARCHAR
+slices:
+  filtered: {sql: "SELECT auction, price, channel FROM bid WHERE price > 50000000"}
+  folded: {sql: "SELECT channel, auction % 1000 AS part, count(*) AS n, sum(price) AS total, max(price) AS most FROM bid GROUP BY ALL"}
+)";
+
+// The same SQL for DuckDB alone, over a view of the source's name.
+struct Peer {
+  const char* slice;
+  const char* sql;
+};
+constexpr Peer kPeers[] = {
+    {"filtered", "SELECT auction, price, channel FROM bid WHERE price > 50000000"},
+    {"folded",
+     "SELECT channel, auction % 1000 AS part, count(*) AS n, sum(price) AS total, max(price) AS "
+     "most FROM bid GROUP BY ALL"},
+};
+
+// How long something took, by the clock and in processor time.
+struct Cost {
+  absl::Duration wall;
+  absl::Duration cpu;
+};
+
+class Stopwatch {
+ public:
+  Cost Stop() const { return {absl::Now() - begin_, ProcessTime() - cpu_begin_}; }
+
+ private:
+  static absl::Duration ProcessTime() {
+    timespec time{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return absl::DurationFromTimespec(time);
+  }
+  const absl::Time begin_ = absl::Now();
+  const absl::Duration cpu_begin_ = ProcessTime();
+};
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Of the rounds, in seconds.
+struct Costs {
+  std::vector<double> wall;
+  std::vector<double> cpu;
+  void Add(const Cost& cost) {
+    wall.push_back(absl::ToDoubleSeconds(cost.wall));
+    cpu.push_back(absl::ToDoubleSeconds(cost.cpu));
+  }
+};
+
+class Reslice {
+ public:
+  explicit Reslice(int64_t records) : records_(records) {
+    std::string pattern = std::filesystem::temp_directory_path() / "icepie-bench-XXXXXX";
+    directory_ = ::mkdtemp(pattern.data());
+    Fill();
+    database_ = Checked(DuckDatabase::OpenInMemory({{"threads", kThreads}}));
+    connection_ = Checked(DuckConnection::Connect(*database_));
+    Check(connection_->Run(absl::StrCat("CREATE TABLE raw AS SELECT json FROM read_csv(",
+                                        QuoteLiteral(JsonFile()),
+                                        ", columns = {'json': 'VARCHAR'}, delim = '\\x01', quote = "
+                                        "'', escape = '', header = false)")));
+  }
+  ~Reslice() { std::filesystem::remove_all(directory_); }
+
+  void Measure(const Peer& peer, int rounds) {
+    Costs ours;
+    Costs read_json;
+    Costs extract;
+    for (int round = 0; round < rounds; ++round) {
+      ours.Add(Build(peer.slice));
+      read_json.Add(RunOver(
+          absl::StrCat("read_json(", QuoteLiteral(JsonFile()),
+                       ", format = 'newline_delimited', columns = {auction: 'BIGINT', price: "
+                       "'BIGINT', channel: 'VARCHAR'})"),
+          peer.sql));
+      extract.Add(RunOver(
+          "(SELECT CAST(json ->> 'auction' AS BIGINT) AS auction, CAST(json ->> 'price' AS BIGINT) "
+          "AS price, json ->> 'channel' AS channel FROM raw)",
+          peer.sql));
+    }
+    const double ratio = Median(read_json.wall) / Median(ours.wall);
+    const nlohmann::ordered_json line = {{"name", absl::StrCat("reslice.", peer.slice)},
+                                         {"value", Rate(ours)},
+                                         {"unit", "records/s"},
+                                         {"peer", Rate(read_json)},
+                                         {"ratio", ratio},
+                                         {"goal", kGoal},
+                                         {"ok", ratio >= kGoal},
+                                         {"extract", Rate(extract)},
+                                         {"cpu_ratio", Median(read_json.cpu) / Median(ours.cpu)}};
+    std::printf("%s\n", line.dump().c_str());
+    std::fflush(stdout);
+  }
+
+ private:
+  std::string JsonFile() const { return directory_ + "/bids.json"; }
+  int64_t Rate(const Costs& costs) const {
+    return std::llround(static_cast<double>(records_) / Median(costs.wall));
+  }
+
+  void Fill() {
+    NexmarkGenerator generator(20261126);
+    std::ofstream file(JsonFile());
+    int64_t made = 0;
+    while (made < records_) {
+      for (RecordBlock& block : NexmarkBlocks(generator, 2000)) {
+        if (block.stream != "bid") continue;
+        block.payloads.resize(
+            std::min<size_t>(block.payloads.size(), static_cast<size_t>(records_ - made)));
+        for (const std::string& payload : block.payloads) file << payload << '\n';
+        made += static_cast<int64_t>(block.payloads.size());
+        if (!block.payloads.empty()) feed_.Append("bid", block.payloads);
+      }
+    }
+    feed_.set_blocks_per_piece(32);
+  }
+
+  Cost Build(const std::string& slice) {
+    EngineOptions options;
+    options.domain = "bench";
+    options.directory = absl::StrCat(directory_, "/", slice, "-", ++builds_);
+    options.memory_bytes = kMemoryBytes;
+    options.on_fatal = [](const std::string& why) { Check(absl::InternalError(why)); };
+    GenerationSpec spec;
+    spec.slice = slice;
+    spec.number = 1;
+    spec.file = kDomain;
+    Assignment assignment;
+    assignment.domain = "bench";
+    assignment.epoch = 1;
+    assignment.generations = {spec};
+    assignment.build = BuildJob{};
+    assignment.build->slice = slice;
+    assignment.build->number = 1;
+    const auto engine = Checked(BuildEngine::Start(options, feed_));
+    const absl::Time begin = absl::Now();
+    const Stopwatch stopwatch;
+    engine->Configure(std::move(assignment));
+    while (!Ready(*engine)) {
+      if (absl::Now() > begin + kPatience) Check(absl::DeadlineExceededError("the build is stuck"));
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    return stopwatch.Stop();
+  }
+
+  static bool Ready(const BuildEngine& engine) {
+    const std::optional<BuildReport> build = engine.Report().build;
+    if (build && build->error) Check(absl::InternalError(build->error->message));
+    return build && build->phase == "ready";
+  }
+
+  // `sql` over `relation` in place of the source, the rows kept as a slice keeps them.
+  Cost RunOver(const std::string& relation, const std::string& sql) {
+    Check(connection_->Run(absl::StrCat("CREATE OR REPLACE VIEW bid AS FROM ", relation)));
+    const Stopwatch stopwatch;
+    Check(connection_->Run(absl::StrCat("CREATE OR REPLACE TABLE made AS ", sql)));
+    return stopwatch.Stop();
+  }
+
+  const int64_t records_;
+  std::string directory_;
+  MemoryFeed feed_;
+  std::unique_ptr<DuckDatabase> database_;
+  std::unique_ptr<DuckConnection> connection_;
+  int builds_ = 0;
+};
+
+}  // namespace
+}  // namespace icepie::slices
+
+int main(int argc, char** argv) {
+  spdlog::set_level(spdlog::level::warn);  // it writes to the same output
+  CLI::App app("Building a slice anew, beside DuckDB's own reading of JSON",
+               "icepie-bench-reslice");
+  int64_t records = 1000000;
+  int rounds = 3;
+  app.add_option("--records", records)->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--rounds", rounds)->capture_default_str()->check(CLI::PositiveNumber);
+  CLI11_PARSE(app, argc, argv);
+  icepie::slices::Reslice bench(records);
+  for (const auto& peer : icepie::slices::kPeers) bench.Measure(peer, rounds);
+  return 0;
+}
