@@ -13,6 +13,7 @@ void AddStreamCommands(CLI::App& app, Context& context);     // stream, append, 
 void AddReadCommand(CLI::App& app, Context& context);        // read
 void AddTraceCommand(CLI::App& app, Context& context);       // trace
 void AddSliceCommands(CLI::App& app, Context& context);      // slice
+void AddExpectCommand(CLI::App* slice, Context& context);    // slice expect
 void AddQueryCommand(CLI::App& app, Context& context);       // query
 void AddDomainCommands(CLI::App& app, Context& context);     // domain, plan, apply
 void AddTestCommand(CLI::App& app, Context& context);        // test

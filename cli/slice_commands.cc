@@ -1,4 +1,5 @@
-// slice list|describe|query|freeze|thaw|refresh|reslice|diff|promote|quarantine|wait
+// slice list|describe|query|freeze|thaw|refresh|reslice|diff|promote|quarantine|wait; expect is in
+// expect_command.cc
 #include <functional>
 #include <memory>
 #include <optional>
@@ -327,6 +328,7 @@ void AddSliceCommands(CLI::App& app, Context& context) {
   AddOperating(slice, context, arguments);
   AddRebuilding(slice, context, arguments);
   AddWait(slice, context, arguments);
+  AddExpectCommand(slice, context);
 }
 
 }  // namespace icepie::cli

@@ -75,6 +75,20 @@ std::string CountsText(const icepie::v1::SliceCounts& counts) {
                       " + quarantined ", FormatCount(counts.quarantined()));
 }
 
+std::string ExpectationsText(const Slice& slice) {
+  using icepie::v1::ExpectationResult;
+  if (slice.expectations().empty()) return "";
+  std::vector<std::string> failed;
+  int passed = 0;
+  for (const ExpectationResult& result : slice.expectations()) {
+    if (result.status() == ExpectationResult::FAILED) failed.push_back(result.name());
+    if (result.status() == ExpectationResult::PASSED) ++passed;
+  }
+  std::string text = absl::StrCat(passed, " of ", slice.expectations_size(), " passed");
+  if (!failed.empty()) absl::StrAppend(&text, ", failed: ", absl::StrJoin(failed, ", "));
+  return text;
+}
+
 std::string SnapshotText(int64_t position, const google::protobuf::Timestamp& time) {
   if (position < 0) return "none yet";
   return absl::StrCat("at position ", FormatCount(position), ", ", FormatTime(time));
@@ -165,6 +179,12 @@ void PrintSlice(Context& context, const Slice& slice) {
   PrintField(context, "last error", ErrorText(slice.last_error()));
   PrintField(context, "position", PositionText(slice));
   PrintField(context, "records", CountsText(slice.counts()));
+  PrintField(context, "expectations", ExpectationsText(slice));
+  for (const auto& condition : slice.conditions()) {
+    PrintField(context, "condition",
+               absl::StrCat(condition.type(), " ", condition.reason(), ": ",
+                            Printable(condition.message())));
+  }
   PrintField(context, "snapshot", SnapshotText(slice.snapshot_position(), slice.snapshot_time()));
   PrintField(context, "standby", SnapshotText(slice.standby_position(), slice.standby_time()));
   if (slice.meta().has_next_refresh_time()) {

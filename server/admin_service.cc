@@ -99,6 +99,20 @@ grpc::ServerUnaryReactor* AdminService::ListEvents(grpc::CallbackServerContext* 
   return reactor;
 }
 
+grpc::ServerUnaryReactor* AdminService::ListExpectationResults(
+    grpc::CallbackServerContext* context, const v1::ListExpectationResultsRequest* request,
+    v1::ListExpectationResultsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  FinishWith(reactor, remedies_.ExpectationResults(*request), response);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::WaiveExpectation(grpc::CallbackServerContext* context,
+                                                         const v1::WaiveExpectationRequest* request,
+                                                         v1::Slice* response) {
+  return UnaryOn(quick_, context, response, [this, request] { return remedies_.Waive(*request); });
+}
+
 grpc::ServerUnaryReactor* AdminService::GetServerStatus(
     grpc::CallbackServerContext* context, const v1::GetServerStatusRequest* /*request*/,
     v1::ServerStatus* response) {

@@ -8,6 +8,7 @@
 #include "server/domain_manager.h"
 #include "server/event_calls.h"
 #include "server/executor.h"
+#include "server/slice_remedies.h"
 
 namespace icepie::server {
 
@@ -17,8 +18,10 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
  public:
   using StatusSource = std::function<icepie::v1::ServerStatus()>;
 
-  AdminService(DomainManager& manager, EventLog& events, StatusSource status)
+  AdminService(DomainManager& manager, SliceRemedies& remedies, EventLog& events,
+               StatusSource status)
       : manager_(manager),
+        remedies_(remedies),
         events_(events),
         status_(std::move(status)),
         quick_(4, 256),
@@ -63,12 +66,20 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
       const icepie::v1::WatchEventsRequest* request) override {
     return WatchEventsCall::Start(events_, *request);
   }
+  grpc::ServerUnaryReactor* ListExpectationResults(
+      grpc::CallbackServerContext* context,
+      const icepie::v1::ListExpectationResultsRequest* request,
+      icepie::v1::ListExpectationResultsResponse* response) override;
+  grpc::ServerUnaryReactor* WaiveExpectation(grpc::CallbackServerContext* context,
+                                             const icepie::v1::WaiveExpectationRequest* request,
+                                             icepie::v1::Slice* response) override;
   grpc::ServerUnaryReactor* GetServerStatus(grpc::CallbackServerContext* context,
                                             const icepie::v1::GetServerStatusRequest* request,
                                             icepie::v1::ServerStatus* response) override;
 
  private:
   DomainManager& manager_;
+  SliceRemedies& remedies_;
   EventLog& events_;
   StatusSource status_;
   Executor quick_;

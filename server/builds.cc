@@ -250,6 +250,7 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
         }
         generation.set_applied_position(ready->snapshot().position());
         if (ready->has_diff()) *generation.mutable_diff() = ready->diff();
+        *generation.mutable_expectations() = ready->expectations();
         entry->set_start_snapshot(ready->snapshot().path());
         return absl::OkStatus();
       });

@@ -174,6 +174,7 @@ class Daemon::Parts {
   std::unique_ptr<RecordTracer> tracer_;
   std::unique_ptr<CoreService> core_service_;
   std::unique_ptr<SlicesService> slices_service_;
+  std::unique_ptr<SliceRemedies> remedies_;
   std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<OperationsService> operations_service_;
   std::unique_ptr<grpc::Server> server_;
@@ -261,8 +262,10 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
       core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); },
       MakeReaderLimits(settings));
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
+  remedies_ = std::make_unique<SliceRemedies>(*core_, *catalog_, *supervisor_, *manager_);
   admin_service_ = std::make_unique<AdminService>(
-      *manager_, *events_, [this] { return manager_->reader().GetServerStatus(identity_); });
+      *manager_, *remedies_, *events_,
+      [this] { return manager_->reader().GetServerStatus(identity_); });
   operations_service_ = std::make_unique<OperationsService>(*builds_);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

@@ -70,6 +70,7 @@ cv1::SliceDefinition ToDefinition(const icepie::worker::v1::PlannedSlice& planne
   *out.mutable_columns() = planned.columns();
   *out.mutable_key() = planned.key();
   *out.mutable_reads() = planned.reads();
+  *out.mutable_expectations() = planned.expectations();
   return out;
 }
 

@@ -17,6 +17,7 @@ void AddGeneration(const CatalogDomain& domain, const icepie::catalog::v1::Slice
   spec.set_frozen(slice.desired().mode() == icepie::v1::DesiredState::FREEZE);
   spec.set_start_snapshot(entry->start_snapshot());
   spec.set_serving(number == slice.serving_generation());
+  *spec.mutable_waivers() = slice.waivers();
 }
 
 }  // namespace

@@ -551,6 +551,18 @@ absl::Status DomainManager::EditForPromote(const v1::PromoteGenerationRequest& r
         absl::StrCat("it was compared with generation ", generation.diff().base_generation(),
                      ", but ", slice.serving_generation(), " serves now; reslice it"));
   }
+  for (const auto& result : generation.expectations()) {
+    if (result.status() != v1::ExpectationResult::FAILED ||
+        result.severity() != v1::ExpectationResult::ERROR ||
+        FindWaiver(slice, result.name(), absl::Now()) != nullptr) {
+      continue;
+    }
+    return GateError(
+        request.name(), number, "expectations",
+        absl::StrCat("expectation ", result.name(), " fails on its rows (", result.failing_rows(),
+                     "); change the definition, or waive it: ", "icepie slice expect ",
+                     request.name(), " --waive ", result.name(), " --reason …"));
+  }
   const std::string snapshot =
       absl::StrCat(supervisor_.DomainDirectory(domain.entry.name()), "/", entry->start_snapshot());
   if (entry->start_snapshot().empty() || access(snapshot.c_str(), R_OK) != 0) {

@@ -53,6 +53,9 @@ class DomainManager {
 
   const DomainReader& reader() const { return reader_; }
 
+  // Tells the workers what the catalog now wants; the epoch that they will report.
+  int64_t Configure(const std::string& domain);
+
   // From the supervisor: a view of the domain has changed.
   void OnWorkerChange(const std::string& domain);
 
@@ -81,8 +84,6 @@ class DomainManager {
   absl::Status EditForPromote(const icepie::v1::PromoteGenerationRequest& request,
                               const std::string& slice, CatalogDomain& domain,
                               int64_t& replaced_generation);
-  // Tells the workers what the catalog now wants.
-  int64_t Configure(const std::string& domain);
   void WaitForEpoch(const std::string& domain, int64_t epoch);
   void FinishSwap(const std::string& domain, const std::string& slice);
 

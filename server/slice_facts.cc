@@ -127,6 +127,7 @@ void FillLastKnown(const wv1::SliceReport& report, v1::Slice& out) {
   if (report.has_last_error()) *out.mutable_last_error() = report.last_error();
   if (report.has_next_retry_time()) *out.mutable_next_retry_time() = report.next_retry_time();
   *out.mutable_counts() = report.counts();
+  *out.mutable_expectations() = report.expectations();
   if (!report.snapshot().path().empty()) {
     out.set_snapshot_position(report.snapshot().position());
     *out.mutable_snapshot_time() = report.snapshot().time();
@@ -157,7 +158,51 @@ v1::SliceMeta MetaWithoutReport(const DomainFacts& facts, const std::string& sli
   return meta;
 }
 
+void AddWaivers(const icepie::catalog::v1::SliceEntry& slice, absl::Time now, v1::Slice& out) {
+  for (v1::ExpectationResult& result : *out.mutable_expectations()) {
+    const v1::ExpectationWaiver* waiver = FindWaiver(slice, result.name(), now);
+    if (waiver != nullptr) *result.mutable_waiver() = *waiver;
+  }
+}
+
+void AddCondition(const std::string& type, const v1::ExpectationResult& result,
+                  const std::string& message, v1::Slice& out) {
+  v1::SliceCondition& condition = *out.add_conditions();
+  condition.set_type(type);
+  condition.set_reason(result.name());
+  condition.set_message(message);
+  if (result.has_time()) *condition.mutable_time() = result.time();
+}
+
+// Expectations that want to be known but do not hold the slice.
+void AddConditions(v1::Slice& out) {
+  for (const v1::ExpectationResult& result : out.expectations()) {
+    if (result.status() == v1::ExpectationResult::FAILED) {
+      const std::string what = result.message().empty()
+                                   ? absl::StrCat(result.failing_rows(), " failing rows")
+                                   : result.message();
+      const bool waived = result.has_waiver();
+      AddCondition(waived ? "EXPECTATION_WAIVED" : "EXPECTATION_FAILED", result,
+                   waived ? absl::StrCat(what, "; waived by ", result.waiver().actor(), ": ",
+                                         result.waiver().reason())
+                          : what,
+                   out);
+    } else if (result.status() == v1::ExpectationResult::NOT_CHECKED && !result.message().empty()) {
+      AddCondition("EXPECTATION_NOT_CHECKED", result, result.message(), out);
+    }
+  }
+}
+
 }  // namespace
+
+const v1::ExpectationWaiver* FindWaiver(const icepie::catalog::v1::SliceEntry& slice,
+                                        const std::string& expectation, absl::Time now) {
+  for (const v1::ExpectationWaiver& waiver : slice.waivers()) {
+    const bool ended = waiver.has_until() && FromProto(waiver.until()) <= now;
+    if (waiver.expectation() == expectation && !ended) return &waiver;
+  }
+  return nullptr;
+}
 
 const wv1::SliceReport* FindServingReport(const wv1::WorkerReport* report,
                                           const std::string& slice) {
@@ -220,6 +265,8 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
     *out.mutable_meta() = MetaWithoutReport(facts, slice.name());
   }
   out.set_state(out.meta().state());
+  AddWaivers(slice, facts.now, out);
+  AddConditions(out);
   const absl::Time observed = std::max(live.report_time, standby.report_time);
   if (observed > absl::InfinitePast()) *out.mutable_observed_time() = ToProto(observed);
   for (auto& generation : *out.mutable_generations()) {

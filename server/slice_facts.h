@@ -26,6 +26,10 @@ struct DomainFacts {
 const icepie::worker::v1::SliceReport* FindServingReport(
     const icepie::worker::v1::WorkerReport* report, const std::string& slice);
 
+// The waiver of the expectation that is in force at `now`; null: none.
+const icepie::v1::ExpectationWaiver* FindWaiver(const icepie::catalog::v1::SliceEntry& slice,
+                                                const std::string& expectation, absl::Time now);
+
 // What the answer that `source` gave from `answered` says about itself. The live worker's own state
 // tells whether it is stale; an answer of the standby is stale unless nothing is missing from it.
 icepie::v1::SliceMeta MakeSliceMeta(const DomainFacts& facts,

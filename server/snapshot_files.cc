@@ -20,7 +20,8 @@ struct SnapshotName {
   int64_t position = -1;
 };
 
-// g7-p00000000000081204113.duckdb and what is beside it; generation 0 for any other name.
+// g7-p00000000000081204113.duckdb and what is beside it; g7-held.json, without a position;
+// generation 0 for any other name.
 SnapshotName ParseName(absl::string_view name) {
   SnapshotName out;
   const absl::string_view stem = name.substr(0, name.find('.'));
@@ -28,8 +29,9 @@ SnapshotName ParseName(absl::string_view name) {
   if (parts.size() < 2 || !absl::ConsumePrefix(&name, "g")) return out;
   int64_t generation = 0;
   int64_t position = 0;
-  if (!absl::SimpleAtoi(parts[0].substr(1), &generation) || !absl::StartsWith(parts[1], "p") ||
-      !absl::SimpleAtoi(parts[1].substr(1), &position)) {
+  if (!absl::SimpleAtoi(parts[0].substr(1), &generation)) return out;
+  if (parts[1] == "held") return {generation, -1};
+  if (!absl::StartsWith(parts[1], "p") || !absl::SimpleAtoi(parts[1].substr(1), &position)) {
     return out;
   }
   return {generation, position};

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "slices/expectation_check.h"
 #include "slices/record_batch.h"
 #include "slices/row_diff.h"
 #include "spdlog/spdlog.h"
@@ -327,16 +328,44 @@ absl::Status BuildEngine::RunRecompute(const std::shared_ptr<Generation>& genera
   }
 }
 
+// What fails here does not fail the build: who promotes the generation is told.
+absl::Status BuildEngine::CheckCopy(DuckConnection& connection, const std::string& alias,
+                                    SnapshotManifest& copy) const {
+  ExpectationScope scope;
+  scope.slice = job_.slice;
+  scope.relation = absl::StrCat(QuoteIdentifier(alias), ".main.__result");
+  scope.position = copy.progress.applied_position;
+  scope.limit = options_.query_timeout;
+  scope.on_stuck = options_.on_fatal;
+  scope.find_target = [this](const std::string& slice) -> ExpectationTarget {
+    for (const auto& generation : generations_) {
+      if (generation->plan().slice != slice) continue;
+      return {absl::StrCat(QuoteIdentifier(generation->alias()), ".main.__result"), "",
+              generation->database()};
+    }
+    return {"", absl::StrCat("slice ", slice, " is not part of this build"), nullptr};
+  };
+  ICEPIE_ASSIGN_OR_RETURN(
+      ExpectationReport report,
+      CheckExpectations(connection, generations_.back()->plan().expectations, scope));
+  copy.expectations = std::move(report.results);
+  return absl::OkStatus();
+}
+
 absl::Status BuildEngine::Save() {
   Generation& wanted = *generations_.back();
   ICEPIE_RETURN_IF_ERROR(wanted.WritePosition());
-  ICEPIE_ASSIGN_OR_RETURN(const SnapshotManifest manifest,
-                          store_.Save(*instance_, wanted.alias(), wanted.served().info(),
-                                      wanted.served().result_rows_max()));
+  ICEPIE_ASSIGN_OR_RETURN(
+      const SnapshotManifest manifest,
+      store_.Save(*instance_, wanted.alias(), wanted.served().info(),
+                  wanted.served().result_rows_max(),
+                  [this](DuckConnection& connection, const std::string& alias,
+                         SnapshotManifest& copy) { return CheckCopy(connection, alias, copy); }));
   wanted.served().SetDatabase(wanted.database());
   wanted.served().SetState(SliceState::kRunning);
   MutexLock lock(mutex_);
   report_.snapshot = manifest.Info();
+  report_.expectations = manifest.expectations;
   report_.phase = "ready";
   return absl::OkStatus();
 }

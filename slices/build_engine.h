@@ -50,6 +50,8 @@ class BuildEngine : public Engine {
   absl::Status Compare();
   absl::StatusOr<int64_t> Head();
   absl::Status Save();
+  absl::Status CheckCopy(DuckConnection& connection, const std::string& alias,
+                         SnapshotManifest& copy) const;
   void Progressed(int64_t position, int64_t target);
   void SetPhase(const std::string& phase);
   void Fail(const absl::Status& status);

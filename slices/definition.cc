@@ -14,6 +14,7 @@
 #include "core/base/status.h"
 #include "slices/column_type.h"
 #include "slices/definition_values.h"
+#include "slices/expectation_reading.h"
 #include "slices/json_reading.h"
 #include "slices/nearest_name.h"
 #include "slices/yaml_tree.h"
@@ -603,6 +604,13 @@ void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
            {"refresh", [&](const YamlNode& v, const std::string& f) { ReadRefresh(slice, v, f); }},
            {"on_bad_record",
             [&](const YamlNode& v, const std::string& f) { ReadBadRecord(slice, v, f); }},
+           {"expect",
+            [&](const YamlNode& v, const std::string& f) {
+              slice.expectations =
+                  ReadExpectations(yaml_, v, f,
+                                   [this](FilePlace place, absl::string_view at,
+                                          absl::string_view what) { Add(place, at, what); });
+            }},
            {"diff", [&](const YamlNode& v, const std::string& f) { ReadDiff(slice, v, f); }}});
   if (value.is_map() && !HasKey(value, "sql")) {
     Add(name.place, field, absl::StrCat("slice ", slice.name, " has no sql"));
@@ -698,13 +706,17 @@ const SliceDef* DomainDef::FindSlice(absl::string_view name) const {
   return FindByName(slices, name);
 }
 
-FilePlace SliceDef::SqlPlaceAt(size_t offset) const {
+FilePlace PlaceInRuns(const std::vector<TextRun>& runs, size_t offset, FilePlace fallback) {
   const TextRun* last = nullptr;
-  for (const TextRun& run : sql_runs) {
+  for (const TextRun& run : runs) {
     if (run.offset <= offset) last = &run;
   }
-  if (last == nullptr) return sql_place;
+  if (last == nullptr) return fallback;
   return {last->place.line, last->place.column + static_cast<int>(offset - last->offset)};
+}
+
+FilePlace SliceDef::SqlPlaceAt(size_t offset) const {
+  return PlaceInRuns(sql_runs, offset, sql_place);
 }
 
 absl::StatusOr<DomainDef> ParseDomain(absl::string_view yaml, absl::string_view file_name) {

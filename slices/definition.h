@@ -101,6 +101,29 @@ struct QuarantineBudget {
   int64_t records = 1000;  // more than so many quarantined records fault the slice
 };
 
+enum class ExpectationSeverity { kWarn, kError };
+
+// One entry of `expect:`, a check on the slice's rows in dbt's vocabulary.
+struct ExpectationDef {
+  enum class Kind { kNotNull, kUnique, kAcceptedValues, kRelationships, kRowCount, kSql };
+  Kind kind = Kind::kSql;
+  std::string name;  // given, or made of the check and its columns: not_null_origin_hour
+  ExpectationSeverity severity = ExpectationSeverity::kError;
+  std::vector<std::string> columns;  // accepted_values, relationships: one; row_count, sql: none
+  std::vector<std::string> values;   // accepted_values, as JSON scalars
+  std::string to;                    // relationships: a slice of the domain …
+  std::string field;                 // … and its column
+  std::optional<int64_t> rows_min;   // row_count: one of them or both
+  std::optional<int64_t> rows_max;
+  std::string sql;  // must return no row; the slice's rows are the relation `slice`
+  FilePlace sql_place;
+  std::vector<TextRun> sql_runs;
+  FilePlace place;
+};
+
+// Where byte `offset` of a text with these runs stands in the file; `fallback` without runs.
+FilePlace PlaceInRuns(const std::vector<TextRun>& runs, size_t offset, FilePlace fallback);
+
 struct SliceDef {
   std::string name;
   std::string sql;
@@ -109,6 +132,7 @@ struct SliceDef {
   std::vector<std::string> key;
   RefreshDef refresh;
   QuarantineBudget budget;
+  std::vector<ExpectationDef> expectations;
   std::map<std::string, double> diff_tolerance;  // relative, per column
   FilePlace place;
 

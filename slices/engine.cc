@@ -159,6 +159,7 @@ absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance
   auto served = std::make_shared<ServedSlice>(manifest.info, manifest.rows_max);
   served->Publish(manifest.progress);
   served->SetSnapshot(manifest.Info());
+  served->SetExpectations(manifest.expectations);
   served->SetStorage(std::make_shared<AttachedDatabase>(instance, alias));
   served->SetDatabase(served->storage());
   return served;

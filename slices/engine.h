@@ -33,6 +33,7 @@ struct EngineOptions {
   std::optional<absl::Duration> recompute_limit;
   absl::Duration snapshot_interval = absl::Seconds(10);
   int64_t snapshots_kept = 3;
+  double snapshot_share = 0.05;  // of one core's time, at most
   // Called when the process must end: DuckDB is broken or does not listen. It should not return.
   std::function<void(const std::string& why)> on_fatal;
 };

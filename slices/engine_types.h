@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "slices/expectation.h"
 #include "slices/plan.h"
 #include "slices/result_json.h"
 #include "slices/row_diff.h"
@@ -37,6 +38,7 @@ struct GenerationSpec {
   bool frozen = false;
   std::string start_snapshot;  // relative to the domain's directory; may be empty
   bool serving = false;
+  std::vector<ExpectationWaiver> waivers;
 
   std::string Id() const { return slice + "/" + std::to_string(number); }
 };
@@ -108,6 +110,7 @@ struct SliceReport {
   Progress progress;  // with the position that was passed over to
   std::optional<SnapshotInfo> snapshot;
   bool serving = false;
+  std::vector<ExpectationResult> expectations;  // as last checked
 };
 
 struct GenerationDiff {
@@ -135,6 +138,7 @@ struct BuildReport {
   std::optional<GenerationDiff> diff;
   std::optional<SnapshotInfo> snapshot;
   std::optional<SliceFault> error;
+  std::vector<ExpectationResult> expectations;  // of `snapshot`
 };
 
 struct EngineReport {

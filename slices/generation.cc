@@ -182,6 +182,13 @@ absl::Status Generation::SetUpstream(const std::map<std::string, std::string>& a
   return absl::OkStatus();
 }
 
+void Generation::SetDefinition(std::shared_ptr<const DomainPlan> plan) {
+  const SliceDef* definition = plan->definition.FindSlice(slice_plan_->slice);
+  ICEPIE_CHECK(definition != nullptr);
+  definition_ = definition;
+  definition_plan_ = std::move(plan);
+}
+
 void Generation::PassTo(int64_t position) {
   if (position <= position_) return;
   position_ = position;

@@ -49,6 +49,9 @@ class Generation {
 
   const SlicePlan& plan() const { return *slice_plan_; }
   const SliceDef& definition() const { return *definition_; }
+  // Takes refresh, budget and the like from a later file, in which the slice has the same hash. Not
+  // during a recompute.
+  void SetDefinition(std::shared_ptr<const DomainPlan> plan);
   const std::set<std::string>& streams() const { return streams_; }
   bool incremental() const { return slice_plan_->strategy != Strategy::kRecompute; }
   const std::string& alias() const { return database_->alias(); }
@@ -115,6 +118,7 @@ class Generation {
   DuckDatabase* instance_ = nullptr;
   std::shared_ptr<const DomainPlan> domain_plan_;
   const SlicePlan* slice_plan_ = nullptr;
+  std::shared_ptr<const DomainPlan> definition_plan_;  // of definition_
   const SliceDef* definition_ = nullptr;
   std::set<std::string> streams_;
   std::shared_ptr<ServedSlice> served_;

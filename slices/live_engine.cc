@@ -45,7 +45,9 @@ absl::StatusOr<std::unique_ptr<LiveEngine>> LiveEngine::Start(const EngineOption
   ICEPIE_ASSIGN_OR_RETURN(
       engine->queries_,
       QueryService::Start(*engine->instance_, engine->serving_, MakeQueryOptions(options)));
-  engine->snapshots_ = std::make_unique<SnapshotWriter>(*engine->instance_, engine->store_);
+  engine->snapshots_ =
+      std::make_unique<SnapshotWriter>(*engine->instance_, engine->store_, options.snapshot_share,
+                                       [&engine = *engine] { engine.Wake(); });
   engine->recomputes_ = std::make_unique<RecomputeRunner>(
       feed, options.recompute_limit.value_or(RecomputeTimeLimit(options.query_timeout)),
       [&engine = *engine] { engine.Wake(); }, options.on_fatal);
@@ -80,12 +82,13 @@ void LiveEngine::Shutdown() {
   tracks_.clear();
   recomputes_.reset();
   for (auto& held : held_) {
-    const bool changed = held->generation != nullptr && held->complete &&
-                         held->generation->position() > held->served->snapshot_position();
+    const bool changed =
+        held->generation != nullptr && held->complete && !held->held_back &&
+        held->generation->position() > held->generation->served().snapshot_position();
     if (!changed) continue;
     const absl::Status written = held->generation->WritePosition();
     if (!written.ok()) spdlog::warn("{}: {}", held->spec.slice, written.ToString());
-    snapshots_->Request(held->served, held->generation->database(), true);
+    RequestSnapshot(*held, true);
   }
   snapshots_->Flush();
 }
@@ -196,6 +199,7 @@ void LiveEngine::Turn() {
   StepOverrides();
   MergeTracks();
   StepRecompute();
+  StepExpectations();
   UpdateStates();
   StepSnapshots();
   PublishReport();
@@ -252,29 +256,32 @@ void LiveEngine::Reconcile(const Assignment& assignment) {
   UpdateStates();
   MutexLock lock(mutex_);
   epoch_ = assignment.epoch;
-  ReportHeld();
 }
 
 void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
   const bool was_frozen = held.spec.frozen;
+  const bool redefined = held.spec.file != spec.file;
   held.spec = spec;
   held.served->SetServing(spec.serving);
   if (spec.frozen && !was_frozen) Freeze(held);
   if (!spec.frozen && was_frozen) {
     held.took_too_long = false;
-    held.served->SetState(SliceState::kStarting);
+    held.served->SetState(held.stopped_for_good ? held.stopped_state : SliceState::kStarting);
   }
+  if (held.gate != nullptr) held.gate->SetWaivers(spec.waivers);
+  if (redefined) Redefine(held);
+  ReleaseIfAllowed(held);
 }
 
 void LiveEngine::Freeze(Held& held) {
   held.track = nullptr;
   recomputes_->Interrupt(held.generation.get());
   held.served->SetState(SliceState::kFrozen);
-  if (held.generation == nullptr || !held.complete || held.in_run) return;
+  if (held.generation == nullptr || !held.complete || held.in_run || held.held_back) return;
   const absl::Status written = held.generation->WritePosition();
   if (!written.ok()) spdlog::warn("{}: {}", held.spec.slice, written.ToString());
-  if (held.generation->position() <= held.served->snapshot_position()) return;
-  snapshots_->Request(held.served, held.generation->database(), true);
+  if (held.generation->position() <= held.generation->served().snapshot_position()) return;
+  RequestSnapshot(held, true);
 }
 
 absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanOf(const std::string& file) {
@@ -331,6 +338,11 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   ICEPIE_RETURN_IF_ERROR(opened.status());
   held.generation = std::move(*opened);
   held.served = held.generation->served_ptr();
+  held.gate = std::make_shared<ExpectationGate>(held.generation->plan().expectations);
+  held.gate->SetWaivers(spec.waivers);
+  if (held.complete) held.gate->Restore(snapshot->expectations);
+  held.rounds_seen = 0;
+  held.rounds_asked = -1;
   NoteDamage(held, snapshot);
   if (held.complete) {
     held.served->SetSnapshot(snapshot->Info());
@@ -361,8 +373,6 @@ void LiveEngine::RecomputeFromNow(Held& held, const absl::Status& why) {
   held.served->SetFault(SliceState::kStarting, MakeFault(why, ""), std::nullopt);
   PublishServing();
   ConnectUpstream();
-  MutexLock lock(mutex_);
-  ReportHeld();
 }
 
 void LiveEngine::StepOverrides() {
@@ -399,6 +409,20 @@ void LiveEngine::NoteDamage(const Held& held, const absl::StatusOr<SnapshotManif
       std::nullopt);
 }
 
+void LiveEngine::SetSchedule(Held& held) {
+  const RefreshDef& refresh = held.generation->definition().refresh;
+  held.cron.reset();
+  held.next_refresh = absl::InfiniteFuture();
+  held.served->SetNextRefresh(std::nullopt);
+  if (refresh.kind == RefreshDef::Kind::kCron) {
+    auto cron = CronSchedule::Parse(refresh.cron, refresh.time_zone);
+    if (!cron.ok()) return Hold(held, cron.status());
+    held.cron = *cron;
+  }
+  // A refresh that was missed while nobody ran is made up for at once.
+  if (held.complete) ScheduleNext(held, held.saved_time);
+}
+
 std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spec) {
   auto held = std::make_unique<Held>();
   held->spec = spec;
@@ -407,17 +431,11 @@ std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spe
   if (!opened.ok()) {
     Hold(*held, opened);
   } else if (held->recompute()) {
-    const RefreshDef& refresh = held->generation->definition().refresh;
-    if (refresh.kind == RefreshDef::Kind::kCron) {
-      auto cron = CronSchedule::Parse(refresh.cron, refresh.time_zone);
-      if (cron.ok()) held->cron = *cron;
-      if (!cron.ok()) Hold(*held, cron.status());
-    }
-    // A refresh that was missed while nobody ran is made up for at once.
-    if (held->complete) ScheduleNext(*held, held->saved_time);
+    SetSchedule(*held);
   }
+  if (held->gate != nullptr) OpenExpectations(*held);
   held->served->SetServing(spec.serving);
-  if (!held->stopped_for_good) {
+  if (spec.frozen || !held->stopped_for_good) {
     held->served->SetState(spec.frozen ? SliceState::kFrozen : SliceState::kStarting);
   }
   return held;
@@ -430,6 +448,7 @@ void LiveEngine::Hold(Held& held, const absl::Status& why) {
     options_.on_fatal(absl::StrCat(held.spec.slice, ": ", why.ToString()));
   }
   held.stopped_for_good = true;
+  held.stopped_state = SliceState::kHeld;
   held.track = nullptr;
   if (held.served == nullptr) {
     const auto snapshot = FindSnapshot(held.spec);
@@ -455,6 +474,8 @@ void LiveEngine::PublishServing() {
     if (held->spec.serving) slices[held->spec.slice] = held->served;
   }
   serving_.Replace(std::move(slices));
+  MutexLock lock(mutex_);
+  ReportHeld();
 }
 
 // Lets recomputed slices read the generations that serve now. A changed one makes them dirty.
@@ -515,7 +536,7 @@ void LiveEngine::ApplyTo(Held& held, const RecordBatch& batch) {
 
 void LiveEngine::Complete(Held& held) {
   held.complete = true;
-  held.served->SetDatabase(held.generation->database());
+  if (!held.unconfirmed) held.generation->served().SetDatabase(held.generation->database());
 }
 
 void LiveEngine::Succeeded(Held& held) {
@@ -540,6 +561,7 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
   held.track = nullptr;
   if (ErrorReason(status) == "QUARANTINE_OVER_BUDGET") {
     held.stopped_for_good = true;
+    held.stopped_state = SliceState::kFaulted;
     held.served->SetFault(SliceState::kFaulted, MakeFault(status, ""), std::nullopt);
     return;
   }
@@ -603,6 +625,9 @@ bool LiveEngine::Late(Held& held) {
 }
 
 SliceState LiveEngine::StateOf(Held& held) {
+  if (held.complete && held.unconfirmed) {
+    return held.served->database() != nullptr ? SliceState::kLagging : SliceState::kBackfilling;
+  }
   if (held.complete) return Late(held) ? SliceState::kLagging : SliceState::kRunning;
   const bool heard = held.track != nullptr && held.track->first_head().has_value();
   return heard ? SliceState::kBackfilling : SliceState::kStarting;
@@ -642,16 +667,25 @@ void LiveEngine::UpdateStates() {
 
 // ----------------------------------------------------------------------------------- snapshots
 
+bool LiveEngine::RequestSnapshot(const Held& held, bool urgent) {
+  return snapshots_->Request(held.generation->served_ptr(), held.generation->database(), urgent,
+                             CheckOf(held));
+}
+
 void LiveEngine::StepSnapshots() {
   const absl::Time now = absl::Now();
   for (auto& held : held_) {
-    if (held->generation == nullptr || !held->complete || held->in_run) continue;
+    if (held->generation == nullptr || !held->complete || held->in_run || held->held_back) continue;
+    if (AwaitsCheck(*held)) {
+      AskForCheck(*held, now);
+      continue;
+    }
     const int64_t row = held->generation->progress().applied_position;
-    if (row <= held->served->snapshot_position()) continue;
+    if (held->unconfirmed || row <= held->generation->served().snapshot_position()) continue;
     const bool first = held->saved_time == absl::InfinitePast();
     if (!first && now < held->saved_time + options_.snapshot_interval) continue;
     // The first one is what the standby waits for.
-    if (!snapshots_->Request(held->served, held->generation->database(), first)) continue;
+    if (!RequestSnapshot(*held, first)) continue;
     held->saved_time = now;
   }
 }

@@ -15,6 +15,7 @@
 #include "core/base/mutex.h"
 #include "slices/cron.h"
 #include "slices/engine.h"
+#include "slices/expectation_gate.h"
 #include "slices/generation.h"
 #include "slices/recompute_runner.h"
 #include "slices/snapshot_writer.h"
@@ -61,8 +62,19 @@ class LiveEngine : public Engine {
     int failures = 0;
     absl::Time next_retry = absl::InfinitePast();
     int64_t records_max = 0;
+    SliceState stopped_state = SliceState::kHeld;  // with stopped_for_good
     // Snapshots.
     absl::Time saved_time = absl::InfinitePast();
+    // Expectations (live_engine_expectations.cc). While `unconfirmed`, its own rows are not
+    // answered from: `served` is then its last good snapshot, if it has one.
+    std::shared_ptr<ExpectationGate> gate;  // null without a generation
+    bool held_back = false;                 // HELD by a failed expectation
+    bool unconfirmed = false;               // no check has passed yet
+    bool recheck = false;                   // a waiver has ended
+    int64_t confirm_at = 0;                 // the check has to be of rows at least this far
+    int64_t rounds_seen = 0;
+    int64_t rounds_asked = -1;
+    bool redefine = false;  // its file has changed while it was in a run
     // Recompute.
     bool dirty = true;  // inputs may have changed unseen
     bool forced = false;
@@ -100,6 +112,7 @@ class LiveEngine : public Engine {
   void Adopt(Held& held, const GenerationSpec& spec);
   std::unique_ptr<Held> OpenHeld(const GenerationSpec& spec);
   absl::Status OpenGeneration(Held& held);
+  void SetSchedule(Held& held);
   absl::StatusOr<std::shared_ptr<const DomainPlan>> PlanFor(
       const GenerationSpec& spec, const absl::StatusOr<SnapshotManifest>& snapshot);
   void Override(const GenerationSpec& spec, const std::string& why);
@@ -158,6 +171,20 @@ class LiveEngine : public Engine {
   static bool Refreshed(const Held& held, int64_t position);
   void AnswerRefreshes();
 
+  // Expectations.
+  void OpenExpectations(Held& held);
+  void StepExpectations();
+  void TakeResults(Held& held);
+  void HoldBack(Held& held, const std::vector<ExpectationResult>& failing);
+  void AnswerFromSnapshot(Held& held);
+  void ReleaseIfAllowed(Held& held);
+  void Confirm(Held& held);
+  void Redefine(Held& held);
+  SnapshotCheck CheckOf(const Held& held) const;
+  bool AwaitsCheck(const Held& held) const;
+  void AskForCheck(Held& held, absl::Time now);
+
+  bool RequestSnapshot(const Held& held, bool urgent);
   void StepSnapshots();
   void PublishReport();
   absl::Duration SleepTime() const;

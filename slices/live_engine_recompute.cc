@@ -117,6 +117,7 @@ std::optional<int64_t> LiveEngine::InputPosition(const Held& held, const std::ve
     }
     const bool in_run = std::find(run.begin(), run.end(), upstream) != run.end();
     if (!in_run && !upstream->complete) return std::nullopt;
+    if (upstream->unconfirmed) return std::nullopt;
     const int64_t at = in_run ? run_position : upstream->generation->position();
     if (position && *position != at) return std::nullopt;
     position = at;

@@ -18,6 +18,7 @@
 #include "slices/column_use.h"
 #include "slices/components.h"
 #include "slices/duckdb.h"
+#include "slices/expectation_plan.h"
 #include "slices/nearest_name.h"
 #include "slices/sql_binding.h"
 #include "slices/sql_gate.h"
@@ -60,6 +61,9 @@ class Planner {
   absl::Status VerifyIn(const SlicePlan& plan);
   absl::Status VerifyStatement(const SlicePlan& plan, const ApplyStatement& statement);
   std::string Hash(const SlicePlan& plan) const;
+  void PlanExpectations(SlicePlan& plan);
+  absl::Status AddExpectation(const SliceDef& slice, const ExpectationDef& definition,
+                              SlicePlan& plan);
 
   absl::Status MakeInput(const std::string& name, const std::vector<OutputColumn>& columns);
   absl::Status MakeSource(const SourceDef& source, const std::vector<std::string>& columns);
@@ -460,6 +464,53 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
   return absl::OkStatus();
 }
 
+absl::Status Planner::AddExpectation(const SliceDef& slice, const ExpectationDef& definition,
+                                     SlicePlan& plan) {
+  std::vector<OutputColumn> to_columns;
+  if (!definition.to.empty()) {
+    const SlicePlan* to = plan_.Find(definition.to);
+    if (to == nullptr) {
+      std::vector<std::string> names;
+      for (const SliceDef& other : plan_.definition.slices) names.push_back(other.name);
+      return SliceError(slice, definition.place, absl::StrCat("expect.", definition.name),
+                        absl::InvalidArgumentError(
+                            absl::StrCat("relationships: there is no slice \"", definition.to, "\"",
+                                         SuggestName(definition.to, names))));
+    }
+    to_columns = to->columns;
+    ICEPIE_RETURN_IF_ERROR(MakeInput("__to", to_columns));
+  }
+  absl::StatusOr<ExpectationPlan> planned =
+      PlanExpectation(*connection_, definition, plan.columns, to_columns);
+  if (planned.ok()) {
+    plan.expectations.push_back(*std::move(planned));
+    return absl::OkStatus();
+  }
+  const std::optional<ErrorDetail> detail = GetErrorDetail(planned.status());
+  if (!detail.has_value()) return planned.status();  // the engine's, not the definition's
+  FilePlace place = definition.place;
+  if (definition.kind == ExpectationDef::Kind::kSql) {
+    const auto offset = detail->metadata.find("offset");
+    place = PlaceInRuns(
+        definition.sql_runs,
+        offset == detail->metadata.end() ? 0 : std::strtoull(offset->second.c_str(), nullptr, 10),
+        definition.sql_place);
+  }
+  return SliceError(slice, place, absl::StrCat("expect.", definition.name), planned.status());
+}
+
+// After all slices: an expectation may name any of them. Its rows are the relation `slice` here,
+// whatever else has that name.
+void Planner::PlanExpectations(SlicePlan& plan) {
+  const SliceDef& slice = *plan_.definition.FindSlice(plan.slice);
+  if (slice.expectations.empty()) return;
+  absl::Status status = MakeInput("slice", plan.columns);
+  for (const ExpectationDef& definition : slice.expectations) {
+    if (status.ok()) status = AddExpectation(slice, definition, plan);
+    if (!status.ok()) errors_.push_back(std::exchange(status, absl::OkStatus()));
+  }
+}
+
 absl::StatusOr<DomainPlan> Planner::Plan() {
   ICEPIE_RETURN_IF_ERROR(OpenScratch());
   ICEPIE_RETURN_IF_ERROR(GateAll());
@@ -474,6 +525,8 @@ absl::StatusOr<DomainPlan> Planner::Plan() {
     if (!status.ok()) errors_.push_back(status);
     if (blocked || !status.ok()) failed.insert(slice->name);
   }
+  ICEPIE_RETURN_IF_ERROR(AllErrors());
+  for (SlicePlan& plan : plan_.slices) PlanExpectations(plan);
   ICEPIE_RETURN_IF_ERROR(AllErrors());
   return std::move(plan_);
 }

@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "slices/definition.h"
+#include "slices/expectation.h"
 
 namespace icepie::slices {
 
@@ -82,6 +83,8 @@ struct SlicePlan {
   bool keeps_rows = false;
   // Why it is recomputed against the planner's choice; empty: it is not.
   std::string overridden;
+  // Checks on the rows; not in the hash, for they change nothing of the content.
+  std::vector<ExpectationPlan> expectations;
 };
 
 // Slices that are recomputed whatever the planner would choose, and why.

@@ -40,6 +40,12 @@ absl::Status TimeLimit(const std::string& slices, absl::Duration limit) {
 }
 
 absl::Status NoSnapshotYet(const ServedSlice& slice) {
+  if (slice.state() == SliceState::kHeld) {
+    return MakeError(
+        absl::StatusCode::kUnavailable,
+        absl::StrCat("slice ", slice.info().slice, " is held and has no good state to answer from"),
+        "NO_SNAPSHOT_YET", {{"slice", slice.info().slice}, {"percent", "0"}});
+  }
   const int percent = slice.BackfillPercent();
   ErrorDetail detail;
   detail.reason = "NO_SNAPSHOT_YET";

@@ -107,6 +107,11 @@ void ServedSlice::SetServing(bool serving) {
   report_.serving = serving;
 }
 
+void ServedSlice::SetExpectations(std::vector<ExpectationResult> results) {
+  MutexLock lock(mutex_);
+  expectations_ = std::move(results);
+}
+
 void ServedSlice::SetBackfillTarget(int64_t position) {
   MutexLock lock(mutex_);
   backfill_target_ = position;
@@ -139,7 +144,9 @@ SliceReport ServedSlice::ReportLocked(const Progress& row) const {
 
 SliceReport ServedSlice::Report() const {
   MutexLock lock(mutex_);
-  return ReportLocked(row_);
+  SliceReport report = ReportLocked(row_);
+  report.expectations = expectations_;
+  return report;
 }
 
 SliceReport ServedSlice::ReportAt(const Progress& row) const {

@@ -67,6 +67,7 @@ class ServedSlice {
   int64_t snapshot_position() const;  // -1: none
   void SetNextRefresh(std::optional<absl::Time> time);
   void SetServing(bool serving);
+  void SetExpectations(std::vector<ExpectationResult> results);
   void SetBackfillTarget(int64_t position);
   int BackfillPercent() const;
 
@@ -75,7 +76,7 @@ class ServedSlice {
   std::vector<QuarantinedRecord> overflow() const;
 
   SliceReport Report() const;
-  // As a query saw it that read `row` in its transaction.
+  // As a query saw it that read `row` in its transaction; without the results of expectations.
   SliceReport ReportAt(const Progress& row) const;
 
  private:
@@ -91,6 +92,7 @@ class ServedSlice {
   int64_t backfill_target_ ABSL_GUARDED_BY(mutex_) = 0;
   SliceReport report_ ABSL_GUARDED_BY(mutex_);  // state, errors, times; the rest is filled in
   std::vector<QuarantinedRecord> overflow_ ABSL_GUARDED_BY(mutex_);
+  std::vector<ExpectationResult> expectations_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace icepie::slices

@@ -21,6 +21,7 @@
 #include "core/base/status.h"
 #include "nlohmann/json.hpp"
 #include "slices/duckdb.h"
+#include "slices/expectation_store.h"
 #include "slices/generation.h"
 #include "spdlog/spdlog.h"
 
@@ -89,6 +90,7 @@ std::string ManifestText(const SnapshotManifest& manifest) {
                {"progress", ProgressToJson(manifest.progress)},
                {"rows", manifest.rows},
                {"rows_max", manifest.rows_max},
+               {"expectations", ExpectationsToJson(manifest.expectations)},
                {"time_us", manifest.time_us},
                {"sha256", manifest.sha256}};
   if (!manifest.info.overridden.empty()) json["overridden"] = manifest.info.overridden;
@@ -112,6 +114,9 @@ SnapshotManifest ManifestFromJson(const Json& json) {
   manifest.progress = ProgressFromJson(json.at("progress"));
   manifest.rows = json.at("rows").get<int64_t>();
   manifest.rows_max = json.at("rows_max").get<int64_t>();
+  if (json.contains("expectations")) {
+    manifest.expectations = ExpectationsFromJson(json.at("expectations"));
+  }
   manifest.time_us = json.at("time_us").get<int64_t>();
   manifest.sha256 = json.at("sha256").get<std::string>();
   manifest.info.overridden = json.value("overridden", "");
@@ -157,7 +162,8 @@ absl::Status SnapshotStore::Prepare() const {
 
 absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
                                                      const std::string& alias,
-                                                     const std::string& file) const {
+                                                     const std::string& file,
+                                                     const SnapshotCheck& check) const {
   ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
   const std::string copy = QuoteIdentifier(absl::StrCat("copy_of_", alias));
   ICEPIE_RETURN_IF_ERROR(
@@ -174,6 +180,9 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
                                                  "SELECT count(*) FROM ", copy, ".main.__result")));
     manifest.progress = ReadProgressRow(progress.at(0));
     manifest.rows = std::get<int64_t>(rows.at(0).at(0));
+    if (check) {
+      ICEPIE_RETURN_IF_ERROR(check(*connection, absl::StrCat("copy_of_", alias), manifest));
+    }
     return manifest;
   }();
   const absl::Status detached = connection->Run(absl::StrCat("DETACH ", copy));
@@ -194,12 +203,12 @@ absl::Status SnapshotStore::Publish(const std::string& temporary,
 
 absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
                                                      const std::string& alias,
-                                                     const GenerationInfo& info,
-                                                     int64_t rows_max) const {
+                                                     const GenerationInfo& info, int64_t rows_max,
+                                                     const SnapshotCheck& check) const {
   static std::atomic<int64_t> counter{0};
   const std::string temporary =
       absl::StrCat(directory_, "/tmp/snapshot-", ::getpid(), "-", ++counter, ".duckdb");
-  absl::StatusOr<SnapshotManifest> manifest = Copy(instance, alias, temporary);
+  absl::StatusOr<SnapshotManifest> manifest = Copy(instance, alias, temporary, check);
   absl::Status status = manifest.status();
   if (status.ok()) {
     manifest->info = info;
@@ -213,6 +222,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
     status = Publish(temporary, *manifest);
   }
   RemoveFiles(temporary);
+  if (ErrorReason(status) == "EXPECTATION_FAILED") return status;
   if (!status.ok()) return Annotate(status, absl::StrCat("snapshot of ", info.slice));
   RemoveOld(info.slice, info.number);
   return manifest;

@@ -8,6 +8,7 @@
 #define ICEPIE_SLICES_SNAPSHOT_STORE_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@
 
 namespace icepie::slices {
 
+class DuckConnection;
 class DuckDatabase;
 
 struct SnapshotManifest {
@@ -24,12 +26,18 @@ struct SnapshotManifest {
   Progress progress;
   std::string sha256;
   int64_t time_us = 0;
-  int64_t rows = 0;      // of the result
-  int64_t rows_max = 0;  // the domain's limit for results
-  std::string path;      // relative to the domain's directory; not in the file
+  int64_t rows = 0;                             // of the result
+  int64_t rows_max = 0;                         // the domain's limit for results
+  std::vector<ExpectationResult> expectations;  // of these rows
+  std::string path;  // relative to the domain's directory; not in the file
 
   SnapshotInfo Info() const;
 };
+
+// Looks at a copy, attached to `connection` as `alias`, before it becomes a snapshot; may add to
+// its manifest. An error: it must not become one.
+using SnapshotCheck = std::function<absl::Status(
+    DuckConnection& connection, const std::string& alias, SnapshotManifest& manifest)>;
 
 // Threads: any; one Save() of a generation at a time.
 class SnapshotStore {
@@ -43,9 +51,11 @@ class SnapshotStore {
 
   // Copies the database `alias`, which others may go on writing, and publishes the copy. Removes
   // this generation's snapshots beyond the newest `kept`. A snapshot of this position that is there
-  // already is returned.
+  // already is returned. Nothing is published when `check` (may be null) refuses the copy; its
+  // error is returned as it is.
   absl::StatusOr<SnapshotManifest> Save(DuckDatabase& instance, const std::string& alias,
-                                        const GenerationInfo& info, int64_t rows_max) const;
+                                        const GenerationInfo& info, int64_t rows_max,
+                                        const SnapshotCheck& check = nullptr) const;
 
   // The newest good snapshot; damaged ones and those of another definition are passed over with a
   // warning. NOT_FOUND when there is none.
@@ -58,11 +68,12 @@ class SnapshotStore {
   // Paths of a generation's snapshots, newest first; not checked.
   std::vector<std::string> List(const std::string& slice, int64_t generation) const;
 
+  const std::string& directory() const { return directory_; }
   std::string AbsolutePath(const std::string& path) const { return directory_ + "/" + path; }
 
  private:
   absl::StatusOr<SnapshotManifest> Copy(DuckDatabase& instance, const std::string& alias,
-                                        const std::string& file) const;
+                                        const std::string& file, const SnapshotCheck& check) const;
   absl::Status Publish(const std::string& temporary, SnapshotManifest& manifest) const;
   void RemoveOld(const std::string& slice, int64_t generation) const;
 

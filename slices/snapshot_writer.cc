@@ -7,14 +7,13 @@
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
-namespace {
-
-constexpr double kRestPerWork = 19;  // 5 % of the time
-
-}  // namespace
-
-SnapshotWriter::SnapshotWriter(DuckDatabase& instance, const SnapshotStore& store)
-    : instance_(instance), store_(store), thread_([this] { Loop(); }) {}
+SnapshotWriter::SnapshotWriter(DuckDatabase& instance, const SnapshotStore& store, double share,
+                               std::function<void()> on_saved)
+    : instance_(instance),
+      store_(store),
+      rest_per_work_(1 / share - 1),
+      on_saved_(std::move(on_saved)),
+      thread_([this] { Loop(); }) {}
 
 SnapshotWriter::~SnapshotWriter() {
   {
@@ -26,7 +25,8 @@ SnapshotWriter::~SnapshotWriter() {
 }
 
 bool SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
-                             std::shared_ptr<AttachedDatabase> database, bool urgent) {
+                             std::shared_ptr<AttachedDatabase> database, bool urgent,
+                             SnapshotCheck check) {
   MutexLock lock(mutex_);
   if (!urgent && absl::Now() < next_cheap_) return false;
   for (Job& job : jobs_) {
@@ -34,7 +34,7 @@ bool SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
     job.urgent = job.urgent || urgent;
     return false;
   }
-  jobs_.push_back({std::move(served), std::move(database), urgent});
+  jobs_.push_back({std::move(served), std::move(database), urgent, std::move(check)});
   changed_.SignalAll();
   return true;
 }
@@ -47,7 +47,7 @@ void SnapshotWriter::Flush() {
 void SnapshotWriter::Save(const Job& job) {
   const absl::Time begin = absl::Now();
   const auto manifest = store_.Save(instance_, job.database->alias(), job.served->info(),
-                                    job.served->result_rows_max());
+                                    job.served->result_rows_max(), job.check);
   const absl::Duration took = absl::Now() - begin;
   if (manifest.ok()) {
     job.served->SetSnapshot(manifest->Info());
@@ -57,7 +57,7 @@ void SnapshotWriter::Save(const Job& job) {
     spdlog::error("{}", manifest.status().ToString());
   }
   MutexLock lock(mutex_);
-  next_cheap_ = std::max(next_cheap_, absl::Now()) + took * kRestPerWork;
+  next_cheap_ = std::max(next_cheap_, absl::Now()) + took * rest_per_work_;
 }
 
 void SnapshotWriter::Loop() {
@@ -74,6 +74,7 @@ void SnapshotWriter::Loop() {
       saving_ = true;
     }
     Save(job);
+    if (on_saved_) on_saved_();
   }
 }
 

@@ -1,9 +1,10 @@
 // Saves generations in a thread of its own, so that applying goes on, and keeps the cost of it
-// bounded: at most 5 % of one core's time.
+// bounded: at most a share of one core's time.
 #ifndef ICEPIE_SLICES_SNAPSHOT_WRITER_H_
 #define ICEPIE_SLICES_SNAPSHOT_WRITER_H_
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -20,14 +21,16 @@ namespace icepie::slices {
 // Threads: any.
 class SnapshotWriter {
  public:
-  SnapshotWriter(DuckDatabase& instance, const SnapshotStore& store);
+  // `on_saved` is called from the writer's thread after each, saved or not.
+  SnapshotWriter(DuckDatabase& instance, const SnapshotStore& store, double share,
+                 std::function<void()> on_saved);
   // Finishes the one under way; those that wait are dropped.
   ~SnapshotWriter();
 
-  // Saves `served` from its database; the result is set in `served`. False when it is waiting
-  // already. `urgent`: whatever it costs.
+  // Saves `served` from its database, unless `check` (may be null) refuses the copy; the result is
+  // set in `served`. False when it is waiting already. `urgent`: whatever it costs.
   bool Request(std::shared_ptr<ServedSlice> served, std::shared_ptr<AttachedDatabase> database,
-               bool urgent);
+               bool urgent, SnapshotCheck check = nullptr);
 
   // Waits until everything requested is saved or has failed.
   void Flush();
@@ -37,12 +40,15 @@ class SnapshotWriter {
     std::shared_ptr<ServedSlice> served;
     std::shared_ptr<AttachedDatabase> database;
     bool urgent = false;
+    SnapshotCheck check;
   };
   void Loop();
   void Save(const Job& job);
 
   DuckDatabase& instance_;
   const SnapshotStore& store_;
+  const double rest_per_work_;
+  const std::function<void()> on_saved_;
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -21,6 +21,20 @@ std::string NameInMessage(const std::string& message) {
   return message.substr(begin, message.find('"', begin) - begin);
 }
 
+OutputColumn ReadColumn(duckdb_prepared_statement statement, idx_t index) {
+  OutputColumn column;
+  const char* name = duckdb_prepared_statement_column_name(statement, index);
+  column.name = name == nullptr ? "" : name;
+  duckdb_free(const_cast<char*>(name));
+  duckdb_logical_type type = duckdb_prepared_statement_column_logical_type(statement, index);
+  // A bare NULL has no type; tables store it as INTEGER.
+  column.type = duckdb_get_type_id(type) == DUCKDB_TYPE_SQLNULL ? "INTEGER" : LogicalTypeText(type);
+  duckdb_destroy_logical_type(&type);
+  return column;
+}
+
+}  // namespace
+
 absl::Status BindError(const absl::Status& status) {
   const std::string text(status.message());
   const nlohmann::json reply = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -40,20 +54,6 @@ absl::Status BindError(const absl::Status& status) {
   return MakeError(absl::StatusCode::kInvalidArgument, message.substr(0, message.find('\n')),
                    detail);
 }
-
-OutputColumn ReadColumn(duckdb_prepared_statement statement, idx_t index) {
-  OutputColumn column;
-  const char* name = duckdb_prepared_statement_column_name(statement, index);
-  column.name = name == nullptr ? "" : name;
-  duckdb_free(const_cast<char*>(name));
-  duckdb_logical_type type = duckdb_prepared_statement_column_logical_type(statement, index);
-  // A bare NULL has no type; tables store it as INTEGER.
-  column.type = duckdb_get_type_id(type) == DUCKDB_TYPE_SQLNULL ? "INTEGER" : LogicalTypeText(type);
-  duckdb_destroy_logical_type(&type);
-  return column;
-}
-
-}  // namespace
 
 absl::StatusOr<std::vector<OutputColumn>> BindSelect(DuckConnection& connection,
                                                      const std::string& sql) {

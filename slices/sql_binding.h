@@ -18,6 +18,9 @@ class DuckConnection;
 absl::StatusOr<std::vector<OutputColumn>> BindSelect(DuckConnection& connection,
                                                      const std::string& sql);
 
+// An error of DuckDB on a connection with errors_as_json, in the form of BindSelect's.
+absl::Status BindError(const absl::Status& status);
+
 bool SameColumns(const std::vector<OutputColumn>& a, const std::vector<OutputColumn>& b);
 
 }  // namespace icepie::slices

@@ -34,4 +34,11 @@ bool IsUtf8(absl::string_view text) {
   return true;
 }
 
+absl::string_view CutUtf8(absl::string_view text, size_t bytes_max) {
+  if (text.size() <= bytes_max) return text;
+  size_t end = bytes_max;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
 }  // namespace icepie

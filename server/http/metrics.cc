@@ -1,5 +1,6 @@
 #include "server/http/metrics.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -112,6 +113,25 @@ void WriteSlices(const ServerStatus& status, absl::string_view name, absl::strin
   }
 }
 
+// Every expectation has a sample, so that one that passes again goes to 0. SQL that fails on the
+// data counts as one row.
+void WriteExpectations(const ServerStatus& status, Writer* out) {
+  using icepie::v1::ExpectationResult;
+  out->Family("icepie_slice_expectation_failures", "gauge",
+              "Rows that break the expectation, as last checked.");
+  for (const Slice& slice : status.slices()) {
+    for (const ExpectationResult& result : slice.expectations()) {
+      Labels labels = SliceLabels(slice);
+      labels.emplace_back("expectation", result.name());
+      labels.emplace_back("severity",
+                          result.severity() == ExpectationResult::WARN ? "warn" : "error");
+      const bool failed = result.status() == ExpectationResult::FAILED;
+      out->Sample(labels,
+                  failed ? static_cast<double>(std::max<int64_t>(1, result.failing_rows())) : 0);
+    }
+  }
+}
+
 void WriteStandbyAges(const ServerStatus& status, absl::Time now, Writer* out) {
   out->Family("icepie_standby_age_seconds", "gauge",
               "Age of the snapshot that the standby would answer from.");
@@ -153,6 +173,7 @@ std::string MetricsText(const ServerStatus& status, absl::Time now) {
   WriteSlices(
       status, "icepie_slice_generation", "The generation that serves.",
       [](const Slice& slice) { return slice.meta().generation(); }, &out);
+  WriteExpectations(status, &out);
   WriteStandbyAges(status, now, &out);
   WriteWorkers(status, &out);
   return out.Take();

@@ -152,6 +152,25 @@ void ProgressToProto(const slices::Progress& progress, icepie::worker::v1::Slice
   proto->set_content_version(progress.content_version);
 }
 
+absl::Time FromTimestamp(const Timestamp& proto) {
+  return absl::FromUnixSeconds(proto.seconds()) + absl::Nanoseconds(proto.nanos());
+}
+
+void ToProto(const slices::ExpectationResult& result, icepie::v1::ExpectationResult* proto) {
+  using icepie::v1::ExpectationResult;
+  proto->set_name(result.name);
+  proto->set_check(result.check);
+  proto->set_severity(result.severity == slices::ExpectationSeverity::kWarn
+                          ? ExpectationResult::WARN
+                          : ExpectationResult::ERROR);
+  proto->set_status(static_cast<ExpectationResult::Status>(result.status));
+  proto->set_failing_rows(result.failing_rows);
+  for (const std::string& sample : result.samples) proto->add_samples(sample);
+  proto->set_position(result.position);
+  if (result.time != absl::Time()) SetTime(result.time, proto->mutable_time());
+  proto->set_message(result.message);
+}
+
 void ToProto(const slices::SliceReport& report, icepie::worker::v1::SliceReport* proto) {
   proto->set_slice(report.info.slice);
   proto->set_generation(report.info.number);
@@ -171,6 +190,7 @@ void ToProto(const slices::SliceReport& report, icepie::worker::v1::SliceReport*
   proto->set_sql(report.info.sql);
   for (const std::string& read : report.info.reads) proto->add_reads(read);
   proto->set_serving(report.serving);
+  for (const auto& result : report.expectations) ToProto(result, proto->add_expectations());
 }
 
 void ToProto(const slices::BuildReport& build, icepie::worker::v1::BuildReport* proto) {
@@ -183,6 +203,7 @@ void ToProto(const slices::BuildReport& build, icepie::worker::v1::BuildReport* 
   if (build.diff) ToProto(*build.diff, proto->mutable_diff());
   if (build.snapshot) ToProto(*build.snapshot, proto->mutable_snapshot());
   if (build.error) ToProto(*build.error, proto->mutable_error());
+  for (const auto& result : build.expectations) ToProto(result, proto->add_expectations());
 }
 
 slices::BuildJob FromProto(const icepie::worker::v1::BuildJob& proto) {
@@ -211,6 +232,11 @@ slices::Assignment FromProto(const icepie::worker::v1::Assignment& proto) {
     spec.frozen = each.frozen();
     spec.start_snapshot = each.start_snapshot();
     spec.serving = each.serving();
+    for (const auto& waiver : each.waivers()) {
+      spec.waivers.push_back({waiver.expectation(), waiver.has_until()
+                                                        ? FromTimestamp(waiver.until())
+                                                        : absl::InfiniteFuture()});
+    }
   }
   if (proto.has_build()) assignment.build = FromProto(proto.build());
   return assignment;
@@ -306,6 +332,7 @@ void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainRespo
     added->set_definition_hash(slice.definition_hash);
     for (const std::string& key : definition->key) added->add_key(key);
     added->set_sql(definition->sql);
+    for (const auto& expectation : slice.expectations) added->add_expectations(expectation.name);
   }
   for (const auto& source : plan.definition.sources) proto->add_streams(source.stream);
 }

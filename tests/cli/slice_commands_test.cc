@@ -141,6 +141,27 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     *response = slices_.slice;
     return grpc::Status::OK;
   }
+  grpc::Status ListExpectationResults(
+      grpc::ServerContext*, const icepie::v1::ListExpectationResultsRequest* /*request*/,
+      icepie::v1::ListExpectationResultsResponse* response) override {
+    auto* result = response->add_results();
+    result->set_name("late_le_all");
+    result->set_check("sql");
+    result->set_severity(icepie::v1::ExpectationResult::ERROR);
+    result->set_status(icepie::v1::ExpectationResult::FAILED);
+    result->set_failing_rows(12);
+    result->add_samples(R"({"origin":"ATL"})");
+    result->mutable_waiver()->set_actor("ann");
+    result->mutable_waiver()->set_reason("INC-1");
+    return grpc::Status::OK;
+  }
+  grpc::Status WaiveExpectation(grpc::ServerContext*,
+                                const icepie::v1::WaiveExpectationRequest* request,
+                                Slice* response) override {
+    waived = *request;
+    *response = slices_.slice;
+    return grpc::Status::OK;
+  }
   grpc::Status PromoteGeneration(grpc::ServerContext*,
                                  const icepie::v1::PromoteGenerationRequest* request,
                                  Slice* response) override {
@@ -205,6 +226,7 @@ class FakeAdmin : public icepie::v1::Admin::Service {
   icepie::v1::PromoteGenerationRequest promoted;
   int64_t records_asked = 0;
   absl::Status apply_error;
+  icepie::v1::WaiveExpectationRequest waived;
 
  private:
   FakeSlices& slices_;
@@ -607,6 +629,29 @@ TEST_F(SliceCommandsTest, UnreachableDaemonGetsTheRemedy) {
   const Outcome outcome = Run({"status"});
   EXPECT_EQ(outcome.code, 1);
   EXPECT_THAT(outcome.err, StartsWith("icepie: cannot reach the daemon at 127.0.0.1:1: start it"));
+}
+
+TEST_F(SliceCommandsTest, ExpectShowsResultsAndWaives) {
+  const Outcome shown = Run({"slice", "expect", "operations.on_time"});
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  EXPECT_THAT(shown.out, HasSubstr("late_le_all  sql    ERROR     FAILED"));
+  EXPECT_THAT(shown.out, HasSubstr(R"(e.g. {"origin":"ATL"})"));
+  EXPECT_THAT(shown.out, HasSubstr("ann: INC-1"));
+  EXPECT_THAT(shown.out, HasSubstr("1 expectation, 1 failed"));
+  const Outcome waived = Run({"slice", "expect", "operations.on_time", "--waive", "late_le_all",
+                              "--reason", "INC-1", "--until", "2h"});
+  EXPECT_EQ(waived.code, 0) << waived.err;
+  EXPECT_EQ(admin_.waived.expectation(), "late_le_all");
+  EXPECT_EQ(admin_.waived.actor(), "tester");
+  EXPECT_EQ(admin_.waived.reason(), "INC-1");
+  EXPECT_GT(admin_.waived.until().seconds(), 0);
+  EXPECT_FALSE(admin_.waived.end());
+  EXPECT_EQ(Run({"slice", "expect", "operations.on_time", "--end-waiver", "late_le_all"}).code, 0);
+  EXPECT_TRUE(admin_.waived.end());
+  EXPECT_THAT(
+      Run({"slice", "expect", "operations.on_time", "--waive", "late_le_all", "--until", "soon"})
+          .err,
+      HasSubstr("a duration or a time"));
 }
 
 TEST_F(SliceCommandsTest, UsageErrorsAreOneLine) {

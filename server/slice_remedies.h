@@ -1,0 +1,43 @@
+// What an operator does about a slice's expectations and bad records: each remedy has an actor and
+// a reason, is written to the admin log first, then kept in the catalog, then told to the workers.
+#ifndef ICEPIE_SERVER_SLICE_REMEDIES_H_
+#define ICEPIE_SERVER_SLICE_REMEDIES_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/core.h"
+#include "icepie/v1/admin.pb.h"
+#include "server/admin_log.h"
+#include "server/catalog.h"
+#include "server/domain_manager.h"
+#include "server/supervisor.h"
+
+namespace icepie::server {
+
+// Threads: any; every method blocks its caller until the remedy is stored and (for a bounded time)
+//   until the live worker has taken it on.
+// Errors: those of Admin. What fails has changed nothing.
+class SliceRemedies {
+ public:
+  SliceRemedies(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager);
+
+  absl::StatusOr<icepie::v1::ListExpectationResultsResponse> ExpectationResults(
+      const icepie::v1::ListExpectationResultsRequest& request) const;
+  absl::StatusOr<icepie::v1::Slice> Waive(const icepie::v1::WaiveExpectationRequest& request);
+
+ private:
+  // The workers hear of it; returns when the live one has and the slice is not held any more, or
+  // after a few seconds.
+  absl::StatusOr<icepie::v1::Slice> TellWorkers(const SliceName& name);
+
+  Catalog& catalog_;
+  Supervisor& supervisor_;
+  DomainManager& manager_;
+  const DomainReader& reader_;
+  AdminLog log_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_SLICE_REMEDIES_H_

@@ -1,0 +1,108 @@
+#include "slices/expectation_check.h"
+
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "core/base/utf8.h"
+#include "slices/result_json.h"
+#include "slices/statement_watch.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr int kSamples = 5;
+constexpr int64_t kSampleBytesMax = 4096;  // of all of an expectation
+constexpr size_t kMessageBytesMax = 500;
+
+absl::Status MakeView(DuckConnection& connection, const std::string& name,
+                      const std::string& relation) {
+  return connection.Run(
+      absl::StrCat("CREATE OR REPLACE TEMP VIEW ", name, " AS SELECT * FROM ", relation));
+}
+
+absl::Status CountRows(DuckConnection& connection, const std::string& sql,
+                       ExpectationResult& result) {
+  ICEPIE_ASSIGN_OR_RETURN(
+      const auto rows, connection.QueryCells(absl::StrCat("SELECT count(*) FROM (", sql, "\n)")));
+  result.failing_rows = std::get<int64_t>(rows.at(0).at(0));
+  if (result.failing_rows == 0) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(DuckResult samples, connection.Query(absl::StrCat(
+                                                  "SELECT * FROM (", sql, "\n) LIMIT ", kSamples)));
+  auto objects = WriteJsonObjects(samples, kSampleBytesMax);
+  if (objects.ok()) result.samples = *std::move(objects);
+  return absl::OkStatus();
+}
+
+absl::Status RunPlan(DuckConnection& connection, const ExpectationPlan& plan,
+                     const ExpectationScope& scope, ExpectationResult& result) {
+  const StatementWatch watch(connection, scope.limit,
+                             absl::StrCat("expectation ", plan.name, " of slice ", scope.slice),
+                             scope.on_stuck);
+  ICEPIE_RETURN_IF_ERROR(connection.Run("BEGIN TRANSACTION READ ONLY"));
+  const absl::Status counted = CountRows(connection, plan.sql, result);
+  const absl::Status ended = connection.Run("ROLLBACK");  // it has only read
+  return counted.ok() ? ended : counted;
+}
+
+ExpectationTarget TargetOf(const ExpectationPlan& plan, const ExpectationScope& scope) {
+  if (plan.to == scope.slice) return {scope.relation, "", nullptr};
+  return scope.find_target(plan.to);
+}
+
+// With its target's view, when it has one that can be read; else says in `result` why not.
+absl::Status RunWithTarget(DuckConnection& connection, const ExpectationPlan& plan,
+                           const ExpectationScope& scope, ExpectationResult& result) {
+  if (plan.to.empty()) return RunPlan(connection, plan, scope, result);
+  const ExpectationTarget target = TargetOf(plan, scope);
+  result.message = target.unavailable;
+  if (target.relation.empty()) return absl::OkStatus();
+  ICEPIE_RETURN_IF_ERROR(MakeView(connection, "__to", target.relation));
+  return RunPlan(connection, plan, scope, result);
+}
+
+void Judge(const absl::Status& status, absl::Duration limit, ExpectationResult& result) {
+  using Status = ExpectationResult::Status;
+  if (status.ok() && !result.message.empty()) return;
+  if (status.ok()) {
+    result.status = result.failing_rows == 0 ? Status::kPassed : Status::kFailed;
+    return;
+  }
+  result.failing_rows = 0;
+  result.message = std::string(CutUtf8(status.message(), kMessageBytesMax));
+  result.status = absl::IsInvalidArgument(status) ? Status::kFailed : Status::kNotChecked;
+  if (absl::IsDeadlineExceeded(status)) {
+    result.message = absl::StrCat("it took longer than the domain's limit for queries, ",
+                                  absl::FormatDuration(limit));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<ExpectationReport> CheckExpectations(DuckConnection& connection,
+                                                    const std::vector<ExpectationPlan>& plans,
+                                                    const ExpectationScope& scope) {
+  ICEPIE_RETURN_IF_ERROR(MakeView(connection, "slice", scope.relation));
+  ExpectationReport report;
+  for (const ExpectationPlan& plan : plans) {
+    ExpectationResult& result = report.results.emplace_back();
+    result.name = plan.name;
+    result.check = plan.check;
+    result.severity = plan.severity;
+    result.position = scope.position;
+    result.time = absl::Now();
+    const absl::Status status = RunWithTarget(connection, plan, scope, result);
+    if (absl::IsInternal(status)) return status;
+    Judge(status, scope.limit, result);
+    if (status.ok() || result.status == ExpectationResult::Status::kFailed) continue;
+    if (plan.severity == ExpectationSeverity::kError) {
+      report.unfinished = absl::UnavailableError(
+          absl::StrCat("expectation ", plan.name, " was not checked: ", result.message));
+    }
+  }
+  return report;
+}
+
+}  // namespace icepie::slices

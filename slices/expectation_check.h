@@ -1,0 +1,48 @@
+// Runs a slice's expectations over one state of it.
+#ifndef ICEPIE_SLICES_EXPECTATION_CHECK_H_
+#define ICEPIE_SLICES_EXPECTATION_CHECK_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "slices/duckdb.h"
+#include "slices/expectation.h"
+
+namespace icepie::slices {
+
+// The rows of another slice, for `relationships`.
+struct ExpectationTarget {
+  std::string relation;              // quoted, with its database; empty: it cannot be read now …
+  std::string unavailable;           // … and why
+  std::shared_ptr<const void> keep;  // what must live while it is read
+};
+
+struct ExpectationScope {
+  std::string slice;     // for messages
+  std::string relation;  // the rows to check, quoted, with their database
+  int64_t position = 0;  // of them
+  std::function<ExpectationTarget(const std::string& slice)> find_target;
+  absl::Duration limit = absl::Seconds(10);  // for each expectation
+  std::function<void(const std::string& why)> on_stuck;
+};
+
+struct ExpectationReport {
+  std::vector<ExpectationResult> results;  // one for each plan, in order
+  absl::Status unfinished;  // of an expectation of severity error: the engine's limits stopped it
+};
+
+// SQL that fails on the data breaks its expectation. One that cannot be checked now (a target that
+// is not there, time, memory) is kNotChecked, with the reason. Makes temporary views `slice` and
+// `__to` on `connection`; reads only. INTERNAL: the process must end.
+absl::StatusOr<ExpectationReport> CheckExpectations(DuckConnection& connection,
+                                                    const std::vector<ExpectationPlan>& plans,
+                                                    const ExpectationScope& scope);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_EXPECTATION_CHECK_H_

@@ -1,0 +1,140 @@
+#include "slices/expectation_gate.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "core/base/utf8.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr size_t kSampleShown = 200;
+
+ExpectationResult Unchecked(const ExpectationPlan& plan) {
+  ExpectationResult result;
+  result.name = plan.name;
+  result.check = plan.check;
+  result.severity = plan.severity;
+  return result;
+}
+
+}  // namespace
+
+void ExpectationGate::SetPlans(std::vector<ExpectationPlan> plans) {
+  MutexLock lock(mutex_);
+  if (plans == plans_) return;
+  plans_ = std::move(plans);
+  ++version_;
+  results_.clear();
+  for (const ExpectationPlan& plan : plans_) results_.push_back(Unchecked(plan));
+}
+
+void ExpectationGate::SetWaivers(std::vector<ExpectationWaiver> waivers) {
+  MutexLock lock(mutex_);
+  waivers_ = std::move(waivers);
+}
+
+void ExpectationGate::Restore(const std::vector<ExpectationResult>& results) {
+  MutexLock lock(mutex_);
+  for (ExpectationResult& present : results_) {
+    for (const ExpectationResult& earlier : results) {
+      const bool same = earlier.name == present.name && earlier.check == present.check &&
+                        earlier.severity == present.severity;
+      if (same) present = earlier;
+    }
+  }
+}
+
+bool ExpectationGate::empty() const {
+  MutexLock lock(mutex_);
+  return plans_.empty();
+}
+
+bool ExpectationGate::holds() const {
+  MutexLock lock(mutex_);
+  return std::any_of(plans_.begin(), plans_.end(), [](const ExpectationPlan& plan) {
+    return plan.severity == ExpectationSeverity::kError;
+  });
+}
+
+bool ExpectationGate::IsWaived(const std::string& name, absl::Time now) const {
+  return std::any_of(waivers_.begin(), waivers_.end(), [&](const ExpectationWaiver& waiver) {
+    return waiver.expectation == name && now < waiver.until;
+  });
+}
+
+std::vector<ExpectationResult> ExpectationGate::FailingIn(
+    const std::vector<ExpectationResult>& results, absl::Time now) const {
+  std::vector<ExpectationResult> failing;
+  for (const ExpectationResult& result : results) {
+    if (result.status != ExpectationResult::Status::kFailed) continue;
+    if (result.severity != ExpectationSeverity::kError || IsWaived(result.name, now)) continue;
+    failing.push_back(result);
+  }
+  return failing;
+}
+
+absl::Status ExpectationGate::Check(DuckConnection& connection, const ExpectationScope& scope,
+                                    std::vector<ExpectationResult>& results) {
+  std::vector<ExpectationPlan> plans;
+  int64_t version = 0;
+  {
+    MutexLock lock(mutex_);
+    plans = plans_;
+    version = version_;
+  }
+  if (plans.empty()) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(ExpectationReport report, CheckExpectations(connection, plans, scope));
+  results = report.results;
+  MutexLock lock(mutex_);
+  if (version != version_) return absl::UnavailableError("the expectations changed meanwhile");
+  results_ = std::move(report.results);
+  ++rounds_;
+  decided_ = report.unfinished.ok();
+  const std::vector<ExpectationResult> failing = FailingIn(results_, absl::Now());
+  if (failing.empty()) return report.unfinished;
+  return MakeError(absl::StatusCode::kFailedPrecondition, FailureText(failing),
+                   "EXPECTATION_FAILED", {{"expectation", failing.front().name}});
+}
+
+std::vector<ExpectationResult> ExpectationGate::results() const {
+  MutexLock lock(mutex_);
+  return results_;
+}
+
+int64_t ExpectationGate::rounds() const {
+  MutexLock lock(mutex_);
+  return rounds_;
+}
+
+bool ExpectationGate::decided() const {
+  MutexLock lock(mutex_);
+  return decided_;
+}
+
+std::vector<ExpectationResult> ExpectationGate::Failing(absl::Time now) const {
+  MutexLock lock(mutex_);
+  return FailingIn(results_, now);
+}
+
+std::string FailureText(const std::vector<ExpectationResult>& failing) {
+  if (failing.empty()) return "an expectation failed; its hold file cannot be read";
+  const ExpectationResult& first = failing.front();
+  std::string text =
+      absl::StrCat("expectation ", first.name, " failed at position ", first.position, ": ");
+  if (!first.message.empty()) {
+    absl::StrAppend(&text, first.message);
+  } else {
+    absl::StrAppend(&text, first.failing_rows, first.failing_rows == 1 ? " row" : " rows");
+  }
+  if (!first.samples.empty()) {
+    absl::StrAppend(&text, ", e.g. ", CutUtf8(first.samples.front(), kSampleShown));
+  }
+  if (failing.size() > 1) absl::StrAppend(&text, " (and ", failing.size() - 1, " more)");
+  return text;
+}
+
+}  // namespace icepie::slices

@@ -1,0 +1,68 @@
+// The expectations of one generation: decides whether a copy of its state may become a snapshot,
+// and remembers what was found.
+#ifndef ICEPIE_SLICES_EXPECTATION_GATE_H_
+#define ICEPIE_SLICES_EXPECTATION_GATE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "core/base/mutex.h"
+#include "slices/duckdb.h"
+#include "slices/expectation.h"
+#include "slices/expectation_check.h"
+
+namespace icepie::slices {
+
+// Threads: any; one Check() at a time.
+class ExpectationGate {
+ public:
+  explicit ExpectationGate(std::vector<ExpectationPlan> plans) { SetPlans(std::move(plans)); }
+
+  // Others than before are unchecked again.
+  void SetPlans(std::vector<ExpectationPlan> plans);
+  void SetWaivers(std::vector<ExpectationWaiver> waivers);
+  // What an earlier process found; of expectations that are still the same.
+  void Restore(const std::vector<ExpectationResult>& results);
+
+  bool empty() const;
+  // Whether a failure could hold the slice.
+  bool holds() const;
+
+  // Checks the rows of `scope`. FAILED_PRECONDITION/EXPECTATION_FAILED when one of severity error
+  // fails that is not waived; UNAVAILABLE when one could not be checked or the plans changed
+  // meanwhile. `results` are also set then.
+  absl::Status Check(DuckConnection& connection, const ExpectationScope& scope,
+                     std::vector<ExpectationResult>& results);
+
+  std::vector<ExpectationResult> results() const;
+  // Number of checks that are done, and whether the last one looked at everything that it could.
+  int64_t rounds() const;
+  bool decided() const;
+  // Those of severity error that failed last and are not waived at `now`.
+  std::vector<ExpectationResult> Failing(absl::Time now) const;
+
+ private:
+  bool IsWaived(const std::string& name, absl::Time now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<ExpectationResult> FailingIn(const std::vector<ExpectationResult>& results,
+                                           absl::Time now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  mutable Mutex mutex_;
+  std::vector<ExpectationPlan> plans_ ABSL_GUARDED_BY(mutex_);
+  std::vector<ExpectationWaiver> waivers_ ABSL_GUARDED_BY(mutex_);
+  std::vector<ExpectationResult> results_ ABSL_GUARDED_BY(mutex_);
+  int64_t version_ ABSL_GUARDED_BY(mutex_) = 0;  // of the plans
+  int64_t rounds_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool decided_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+// "expectation late_le_all failed at position 71: 12 rows, e.g. {…}", with the count of others.
+std::string FailureText(const std::vector<ExpectationResult>& failing);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_EXPECTATION_GATE_H_

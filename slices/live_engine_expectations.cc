@@ -1,0 +1,195 @@
+// When expectations are checked and what follows. Every copy of a slice's state is checked before
+// it becomes a snapshot. A failure of severity error holds the slice: it applies nothing more and
+// answers from its last good snapshot until the expectation is changed or waived and a check of the
+// rows has passed. A slice that has no snapshot yet answers nothing before its first check.
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "slices/expectation_store.h"
+#include "slices/live_engine.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::slices {
+namespace {
+
+// A check that came to nothing is tried again so much later.
+constexpr absl::Duration kCheckRetry = absl::Seconds(2);
+
+ExpectationTarget TargetIn(const ServingSet& slices, const std::string& slice, int64_t position) {
+  const std::shared_ptr<ServedSlice> served = slices.Find(slice);
+  const auto database = served == nullptr ? nullptr : served->database();
+  if (database == nullptr) return {"", absl::StrCat("slice ", slice, " has no rows yet"), nullptr};
+  if (served->applied_position() < position) {
+    return {"",
+            absl::StrCat("slice ", slice, " stands at position ", served->applied_position(),
+                         ", behind ", position),
+            nullptr};
+  }
+  return {absl::StrCat(QuoteIdentifier(database->alias()), ".main.__result"), "", database};
+}
+
+}  // namespace
+
+SnapshotCheck LiveEngine::CheckOf(const Held& held) const {
+  if (held.gate == nullptr || held.gate->empty()) return nullptr;
+  const std::string slice = held.spec.slice;
+  return [this, slice, gate = held.gate](DuckConnection& connection, const std::string& alias,
+                                         SnapshotManifest& manifest) {
+    ExpectationScope scope;
+    scope.slice = slice;
+    scope.relation = absl::StrCat(QuoteIdentifier(alias), ".main.__result");
+    scope.position = manifest.progress.applied_position;
+    scope.limit = options_.query_timeout;
+    scope.on_stuck = options_.on_fatal;
+    scope.find_target = [this, position = scope.position](const std::string& to) {
+      return TargetIn(serving_, to, position);
+    };
+    return gate->Check(connection, scope, manifest.expectations);
+  };
+}
+
+void LiveEngine::OpenExpectations(Held& held) {
+  const auto hold = ReadHold(HoldPath(store_.directory(), held.spec.slice, held.spec.number));
+  if (hold) held.gate->Restore(hold->results);
+  held.served->SetExpectations(held.gate->results());
+  const std::vector<ExpectationResult> failing = held.gate->Failing(absl::Now());
+  if (hold && !failing.empty()) return HoldBack(held, failing);
+  if (!held.gate->holds() || (held.complete && !hold)) return;
+  held.unconfirmed = true;
+  if (hold) held.confirm_at = hold->position;
+  if (held.complete) AnswerFromSnapshot(held);
+}
+
+void LiveEngine::StepExpectations() {
+  const absl::Time now = absl::Now();
+  for (auto& held : held_) {
+    if (held->gate == nullptr) continue;
+    if (held->redefine && !held->in_run) Redefine(*held);
+    if (held->gate->rounds() != held->rounds_seen) {
+      TakeResults(*held);
+    } else if (held->unconfirmed && !held->held_back && !held->gate->holds()) {
+      Confirm(*held);  // its expectations are gone
+    } else if (!held->unconfirmed && !held->gate->Failing(now).empty()) {
+      held->recheck = true;
+    }
+  }
+}
+
+void LiveEngine::TakeResults(Held& held) {
+  held.rounds_seen = held.gate->rounds();
+  held.recheck = false;
+  held.generation->served().SetExpectations(held.gate->results());
+  held.served->SetExpectations(held.gate->results());
+  const std::vector<ExpectationResult> failing = held.gate->Failing(absl::Now());
+  if (!failing.empty()) {
+    if (!held.held_back) HoldBack(held, failing);
+    PublishServing();
+  } else if (held.unconfirmed && !held.held_back && held.gate->decided()) {
+    Confirm(held);
+  }
+}
+
+void LiveEngine::HoldBack(Held& held, const std::vector<ExpectationResult>& failing) {
+  const std::string name = absl::StrCat(options_.domain, ".", held.spec.slice);
+  const std::string text = FailureText(failing);
+  spdlog::error("{} generation {} is held: {}", name, held.spec.number, text);
+  held.held_back = true;
+  held.unconfirmed = true;
+  held.stopped_for_good = true;
+  held.stopped_state = SliceState::kHeld;
+  held.track = nullptr;
+  held.confirm_at = failing.front().position;
+  recomputes_->Interrupt(held.generation.get());
+  const std::string path = HoldPath(store_.directory(), held.spec.slice, held.spec.number);
+  const absl::Status written =
+      WriteHold(path, {held.confirm_at, absl::Now(), held.gate->results()});
+  if (!written.ok()) spdlog::warn("{}: the hold is not kept: {}", name, written.ToString());
+  AnswerFromSnapshot(held);
+  held.served->SetFault(
+      held.spec.frozen ? SliceState::kFrozen : SliceState::kHeld,
+      {"EXPECTATION_FAILED",
+       absl::StrCat(text, "; change the definition, or waive it: icepie slice expect ", name,
+                    " --waive ", failing.front().name, " --reason …"),
+       absl::Now()},
+      std::nullopt);
+}
+
+// Its own rows are kept, but not shown.
+void LiveEngine::AnswerFromSnapshot(Held& held) {
+  const auto snapshot = FindSnapshot(held.spec);
+  auto opened = snapshot.ok() ? OpenSnapshot(*instance_, store_, *snapshot)
+                              : absl::StatusOr<std::shared_ptr<ServedSlice>>(snapshot.status());
+  if (opened.ok()) {
+    held.served = *std::move(opened);
+  } else {
+    spdlog::warn("{}: nothing to answer from: {}", held.spec.slice, opened.status().ToString());
+    held.served = held.generation->served_ptr();
+  }
+  if (!opened.ok()) held.served->SetDatabase(nullptr);
+  held.served->SetServing(held.spec.serving);
+  held.served->SetExpectations(held.gate->results());
+}
+
+void LiveEngine::ReleaseIfAllowed(Held& held) {
+  if (!held.held_back || !held.gate->Failing(absl::Now()).empty()) return;
+  spdlog::info("{} generation {} is held no more", held.spec.slice, held.spec.number);
+  held.held_back = false;
+  held.stopped_for_good = false;
+  held.rounds_asked = -1;
+  held.saved_time = absl::InfinitePast();
+  held.served->SetState(held.spec.frozen ? SliceState::kFrozen : SliceState::kStarting);
+}
+
+void LiveEngine::Confirm(Held& held) {
+  held.unconfirmed = false;
+  held.confirm_at = 0;
+  RemoveHold(HoldPath(store_.directory(), held.spec.slice, held.spec.number));
+  if (!held.complete) return;
+  const bool swap = held.served != held.generation->served_ptr();
+  held.served = held.generation->served_ptr();
+  held.served->SetServing(held.spec.serving);
+  held.served->SetExpectations(held.gate->results());
+  held.served->SetDatabase(held.generation->database());
+  if (held.spec.frozen) held.served->SetState(SliceState::kFrozen);
+  if (swap) PublishServing();
+}
+
+void LiveEngine::Redefine(Held& held) {
+  held.redefine = false;
+  if (held.generation == nullptr) return;
+  if (held.in_run) {
+    held.redefine = true;
+    return;
+  }
+  const auto plan = PlanOf(held.spec.file);
+  const SlicePlan* slice = plan.ok() ? (*plan)->Find(held.spec.slice) : nullptr;
+  if (slice == nullptr || slice->definition_hash != held.generation->plan().definition_hash) {
+    spdlog::warn("{}: its new file does not define this generation; it goes on with the old one",
+                 held.spec.slice);
+    return;
+  }
+  held.generation->SetDefinition(*plan);
+  held.gate->SetPlans(slice->expectations);
+  held.served->SetExpectations(held.gate->results());
+  if (held.recompute()) SetSchedule(held);
+}
+
+bool LiveEngine::AwaitsCheck(const Held& held) const {
+  if (held.recheck) return true;
+  return held.unconfirmed && held.generation->position() >= held.confirm_at;
+}
+
+void LiveEngine::AskForCheck(Held& held, absl::Time now) {
+  const int64_t rounds = held.gate->rounds();
+  if (rounds == held.rounds_asked && now < held.saved_time + kCheckRetry) return;
+  if (!RequestSnapshot(held, true)) return;
+  held.rounds_asked = rounds;
+  held.saved_time = now;
+}
+
+}  // namespace icepie::slices

@@ -1,0 +1,51 @@
+#include "slices/statement_watch.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace icepie::slices {
+namespace {
+
+constexpr absl::Duration kInterruptInterval = absl::Milliseconds(50);
+constexpr absl::Duration kGrace = absl::Seconds(2);  // between the interrupt and on_stuck
+
+}  // namespace
+
+StatementWatch::StatementWatch(DuckConnection& connection, absl::Duration limit, std::string what,
+                               std::function<void(const std::string& why)> on_stuck)
+    : connection_(connection),
+      end_by_(absl::Now() + limit),
+      what_(std::move(what)),
+      on_stuck_(std::move(on_stuck)),
+      thread_([this] { Loop(); }) {}
+
+StatementWatch::~StatementWatch() {
+  {
+    MutexLock lock(mutex_);
+    done_ = true;
+  }
+  changed_.SignalAll();
+  thread_.join();
+}
+
+void StatementWatch::Loop() {
+  MutexLock lock(mutex_);
+  while (!done_) {
+    const absl::Time now = absl::Now();
+    if (now < end_by_) {
+      changed_.WaitFor(mutex_, end_by_ - now);
+      continue;
+    }
+    // Again and again: a statement that begins just now has a fresh flag.
+    connection_.Interrupt();
+    if (now >= end_by_ + kGrace && on_stuck_) {
+      on_stuck_(absl::StrCat(what_, " does not listen to its interrupt"));
+    }
+    changed_.WaitFor(mutex_, kInterruptInterval);
+  }
+}
+
+}  // namespace icepie::slices

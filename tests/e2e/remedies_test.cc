@@ -1,0 +1,210 @@
+// What an operator sees and does when a slice's rows or records are bad, on real processes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "core/base/status.h"
+#include "server/rpc_status.h"
+#include "tests/e2e/daemon_fixture.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+using ::testing::HasSubstr;
+
+constexpr const char* kShop = R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER}}
+slices:
+  by_item:
+    sql: SELECT item, count(*) AS sales, sum(amount) AS total FROM sales GROUP BY ALL
+    key: [item]
+    expect:
+      - {not_null: [item], severity: warn}
+      - {name: total_small, sql: "SELECT item, total FROM slice WHERE total > 100"}
+  best: {sql: SELECT max(total) AS most FROM by_item}
+  counted: {sql: SELECT count(*) AS sales FROM sales}
+)";
+
+std::string Sale(const std::string& item, int amount) {
+  return absl::StrCat(R"({"item":")", item, R"(","amount":)", amount, "}");
+}
+
+std::string Reason(const grpc::Status& status) {
+  return ErrorReason(server::FromGrpcStatus(status));
+}
+
+class RemediesTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    daemon_.Start();
+    ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+  }
+
+  v1::ApplyDomainResponse Apply(const std::string& file) {
+    v1::ApplyDomainResponse response;
+    const auto status = daemon_.Apply(file, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  }
+
+  int64_t Append(const std::vector<std::string>& payloads) {
+    const auto end = daemon_.Append("sales", payloads);
+    EXPECT_TRUE(end.ok()) << end.status();
+    return end.value_or(-1);
+  }
+
+  v1::Slice WaitForState(const std::string& slice, v1::SliceState state) {
+    v1::Slice last;
+    EXPECT_TRUE(Eventually(
+        [&] {
+          last = daemon_.GetSlice(slice);
+          return last.state() == state;
+        },
+        absl::Seconds(60)))
+        << last.ShortDebugString();
+    return last;
+  }
+
+  v1::QueryResponse Ask(const std::string& sql, int64_t min_position = -1) {
+    v1::QueryResponse response;
+    const auto status = daemon_.Query("shop", sql, min_position, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  }
+
+  grpc::Status Waive(const std::string& expectation, const std::string& reason, bool end,
+                     v1::Slice* slice) {
+    v1::WaiveExpectationRequest request;
+    request.set_name("shop.by_item");
+    request.set_expectation(expectation);
+    request.set_reason(reason);
+    request.set_actor("ann");
+    request.set_end(end);
+    return daemon_.Admin()->WaiveExpectation(Within(absl::Seconds(20)).get(), request, slice);
+  }
+
+  // A good snapshot of everything below `position`.
+  void WaitForSnapshot(int64_t position) {
+    ASSERT_TRUE(
+        Eventually([&] { return daemon_.GetSlice("shop.by_item").snapshot_position() >= position; },
+                   absl::Seconds(60)));
+  }
+
+  google::longrunning::Operation WaitForOperation(const std::string& name) {
+    google::longrunning::WaitOperationRequest request;
+    google::longrunning::Operation operation;
+    request.set_name(name);
+    Eventually(
+        [&] {
+          const auto status = daemon_.Operations()->WaitOperation(Within(absl::Seconds(20)).get(),
+                                                                  request, &operation);
+          return operation.done() || !status.ok();
+        },
+        absl::Seconds(60));
+    return operation;
+  }
+
+  DaemonFixture daemon_;
+};
+
+constexpr const char* kTotals = "SELECT item, total FROM by_item ORDER BY item";
+
+TEST_F(RemediesTest, AFailedExpectationHoldsTheSliceUntilItIsWaived) {
+  const int64_t good = Append({Sale("pear", 3)});
+  Apply(kShop);
+  WaitForSnapshot(good);
+  const int64_t bad = Append({Sale("pear", 500)});
+
+  const v1::Slice held = WaitForState("shop.by_item", v1::HELD);
+  EXPECT_EQ(held.last_error().reason(), "EXPECTATION_FAILED");
+  EXPECT_THAT(held.last_error().message(), HasSubstr("total_small"));
+  ASSERT_EQ(held.expectations_size(), 2);
+  EXPECT_EQ(held.expectations(1).status(), v1::ExpectationResult::FAILED);
+  EXPECT_EQ(held.expectations(1).failing_rows(), 1);
+  EXPECT_EQ(held.expectations(1).position(), bad);
+  EXPECT_EQ(held.expectations(0).status(), v1::ExpectationResult::PASSED);
+
+  // Its answers go on from the last good state, and say so.
+  const v1::QueryResponse stale = Ask(kTotals);
+  EXPECT_EQ(stale.body(), R"([{"item":"pear","total":3}])");
+  EXPECT_EQ(stale.meta().slices(0).stale_reason(), v1::SLICE_HELD);
+  EXPECT_LT(stale.meta().slices(0).applied_position(), bad);
+  // Who reads it is blocked; who does not, is not.
+  EXPECT_THAT(WaitForState("shop.best", v1::BLOCKED).last_error().message(), HasSubstr("by_item"));
+  EXPECT_EQ(Ask("SELECT sales FROM counted", bad).body(), R"([{"sales":2}])");
+
+  // The hold is kept over a restart.
+  ASSERT_EQ(daemon_.Stop(), 0);
+  daemon_.Start();
+  WaitForState("shop.by_item", v1::HELD);
+  EXPECT_EQ(Ask(kTotals).body(), R"([{"item":"pear","total":3}])");
+
+  v1::Slice slice;
+  EXPECT_EQ(Reason(Waive("total_smal", "known", false, &slice)), "EXPECTATION_NOT_FOUND");
+  EXPECT_EQ(Reason(Waive("total_small", "", false, &slice)), "PARAMETER_INVALID");
+  ASSERT_TRUE(Waive("total_small", "INC-1: a real order", false, &slice).ok());
+  const v1::Slice running = WaitForState("shop.by_item", v1::RUNNING);
+  EXPECT_EQ(running.expectations(1).waiver().actor(), "ann");
+  ASSERT_EQ(running.conditions_size(), 1);
+  EXPECT_EQ(running.conditions(0).type(), "EXPECTATION_WAIVED");
+  EXPECT_EQ(Ask(kTotals, bad).body(), R"([{"item":"pear","total":503}])");
+  WaitForState("shop.best", v1::RUNNING);
+  EXPECT_EQ(Ask("SELECT most FROM best", bad).body(), R"([{"most":503}])");
+
+  // The waiver is kept, too, and ends when it is ended.
+  WaitForSnapshot(bad);
+  ASSERT_EQ(daemon_.Stop(), 0);
+  daemon_.Start();
+  WaitForState("shop.by_item", v1::RUNNING);
+  ASSERT_TRUE(Waive("total_small", "", true, &slice).ok());
+  WaitForState("shop.by_item", v1::HELD);
+  EXPECT_EQ(Reason(Waive("total_small", "", true, &slice)), "EXPECTATION_NOT_FOUND");
+}
+
+TEST_F(RemediesTest, AChangedDefinitionIsTheOtherWayOut) {
+  const int64_t good = Append({Sale("pear", 3)});
+  Apply(kShop);
+  WaitForSnapshot(good);
+  const int64_t bad = Append({Sale("pear", 500)});
+  WaitForState("shop.by_item", v1::HELD);
+  const auto response = Apply(absl::StrReplaceAll(kShop, {{"total > 100", "total > 1000"}}));
+  for (const auto& change : response.changes()) {
+    EXPECT_NE(change.kind(), v1::SliceChange::REBUILD) << change.slice();
+  }
+  WaitForState("shop.by_item", v1::RUNNING);
+  EXPECT_EQ(Ask(kTotals, bad).body(), R"([{"item":"pear","total":503}])");
+}
+
+TEST_F(RemediesTest, AGenerationThatFailsIsNotPromoted) {
+  const int64_t good = Append({Sale("pear", 3)});
+  Apply(kShop);
+  WaitForSnapshot(good);
+  const auto response =
+      Apply(absl::StrReplaceAll(kShop, {{"sum(amount) AS", "sum(amount * 100) AS"}}));
+  for (const auto& change : response.changes()) {
+    if (change.slice() == "by_item") WaitForOperation(change.operation());
+  }
+  v1::PromoteGenerationRequest promote;
+  promote.set_name("shop.by_item");
+  promote.set_generation(2);
+  v1::Slice slice;
+  const auto refused =
+      daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(20)).get(), promote, &slice);
+  EXPECT_EQ(Reason(refused), "PROMOTE_GATE_FAILED") << refused.error_message();
+  EXPECT_THAT(refused.error_message(), HasSubstr("total_small"));
+  EXPECT_EQ(Ask(kTotals).body(), R"([{"item":"pear","total":3}])");
+  ASSERT_TRUE(Waive("total_small", "cents from now on", false, &slice).ok());
+  const auto promoted =
+      daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(20)).get(), promote, &slice);
+  EXPECT_TRUE(promoted.ok()) << promoted.error_message();
+  EXPECT_EQ(Ask(kTotals, good).body(), R"([{"item":"pear","total":300}])");
+}
+
+}  // namespace
+}  // namespace icepie::testing
