@@ -262,10 +262,10 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
       core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); },
       MakeReaderLimits(settings));
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
-  remedies_ = std::make_unique<SliceRemedies>(*core_, *catalog_, *supervisor_, *manager_);
-  admin_service_ = std::make_unique<AdminService>(
-      *manager_, *remedies_, *events_,
-      [this] { return manager_->reader().GetServerStatus(identity_); });
+  remedies_ = std::make_unique<SliceRemedies>(*core_, *catalog_, *supervisor_, *manager_, *events_);
+  admin_service_ = std::make_unique<AdminService>(*manager_, *remedies_, *events_, [this] {
+    return manager_->reader().GetServerStatus(identity_);
+  });
   operations_service_ = std::make_unique<OperationsService>(*builds_);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

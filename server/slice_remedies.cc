@@ -77,12 +77,12 @@ v1::ExpectationWaiver MakeWaiver(const v1::WaiveExpectationRequest& request) {
 }  // namespace
 
 SliceRemedies::SliceRemedies(Core& core, Catalog& catalog, Supervisor& supervisor,
-                             DomainManager& manager)
+                             DomainManager& manager, EventLog& events)
     : catalog_(catalog),
       supervisor_(supervisor),
       manager_(manager),
       reader_(manager.reader()),
-      log_(core) {}
+      log_(core, &events) {}
 
 absl::StatusOr<v1::Slice> SliceRemedies::TellWorkers(const SliceName& name) {
   const int64_t epoch = manager_.Configure(name.domain);

@@ -11,6 +11,7 @@
 #include "server/admin_log.h"
 #include "server/catalog.h"
 #include "server/domain_manager.h"
+#include "server/event_log.h"
 #include "server/supervisor.h"
 
 namespace icepie::server {
@@ -20,7 +21,8 @@ namespace icepie::server {
 // Errors: those of Admin. What fails has changed nothing.
 class SliceRemedies {
  public:
-  SliceRemedies(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager);
+  SliceRemedies(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager,
+                EventLog& events);
 
   absl::StatusOr<icepie::v1::ListExpectationResultsResponse> ExpectationResults(
       const icepie::v1::ListExpectationResultsRequest& request) const;

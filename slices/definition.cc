@@ -30,6 +30,7 @@ constexpr size_t kViolationsMax = 50;
 constexpr int64_t kMemoryBytesMin = 32000000;
 constexpr int64_t kResultRowsMax = 10000000;
 constexpr int64_t kKeptRowsMax = 1000000000;
+constexpr int64_t kBudgetMax = int64_t{1} << 40;
 
 // Reads one file; all that is wrong with it is collected on the way.
 class DomainParser {
@@ -85,6 +86,7 @@ class DomainParser {
   void ReadSlice(const YamlNode& name, const YamlNode& value, const std::string& field);
   void ReadSql(SliceDef& slice, const YamlNode& node, const std::string& field);
   void ReadRefresh(SliceDef& slice, const YamlNode& node, const std::string& field);
+  void ReadBudget(QuarantineBudget& budget, const YamlNode& node, const std::string& field);
   void ReadBadRecord(SliceDef& slice, const YamlNode& node, const std::string& field);
   void ReadDiff(SliceDef& slice, const YamlNode& node, const std::string& field);
   void CheckNames();
@@ -564,16 +566,48 @@ void DomainParser::ReadRefresh(SliceDef& slice, const YamlNode& node, const std:
   }
 }
 
+void DomainParser::ReadBudget(QuarantineBudget& budget, const YamlNode& node,
+                              const std::string& field) {
+  double percent = -1;
+  const auto count = [this](int64_t& target, int64_t min) {
+    return [this, &target, min](const YamlNode& v, const std::string& f) {
+      target = Whole(v, f, min, kBudgetMax);
+    };
+  };
+  const auto share = [&](const YamlNode& v, const std::string& f) {
+    if (v.is_scalar() && absl::SimpleAtod(v.text, &percent) && percent >= 0 && percent <= 100) {
+      return;
+    }
+    Add(v.place, f, absl::StrCat(f, " must be a number from 0 to 100, not ", KindName(v)));
+    percent = 100;
+  };
+  ReadMap(node, "budget", field,
+          {{"records", count(budget.records, 0)},
+           {"percent", share},
+           {"window", count(budget.window, 1)}});
+  if (percent < 0) return;
+  if (budget.window == 0) {
+    Add(node.place, field,
+        absl::StrCat(field, ": percent needs a window, the number of records it is a part of, ",
+                     "e.g. {percent: 1, window: 100000}"));
+    return;
+  }
+  const auto part = static_cast<int64_t>(static_cast<double>(budget.window) * percent / 100);
+  budget.records = HasKey(node, "records") ? std::min(budget.records, part) : part;
+}
+
 void DomainParser::ReadBadRecord(SliceDef& slice, const YamlNode& node, const std::string& field) {
   const auto budget = [&](const YamlNode& v, const std::string& f) {
-    ReadMap(v, "budget", f, {{"records", [&](const YamlNode& records, const std::string& path) {
-                                slice.budget.records = Whole(records, path, 0, int64_t{1} << 40);
-                              }}});
+    ReadBudget(slice.budget, v, f);
   };
   const auto action = [&](const YamlNode& v, const std::string& f) {
-    Choice(v, f, {"quarantine"});
+    slice.on_bad_record = static_cast<BadRecordAction>(Choice(v, f, {"quarantine", "fault"}));
   };
   ReadMap(node, "on_bad_record", field, {{"action", action}, {"budget", budget}});
+  if (slice.on_bad_record == BadRecordAction::kFault && HasKey(node, "budget")) {
+    Add(ValueOf(node, "budget").place, Join(field, "budget"),
+        "a budget is for action quarantine; fault stops at the first bad record: drop one of them");
+  }
 }
 
 void DomainParser::ReadDiff(SliceDef& slice, const YamlNode& node, const std::string& field) {

@@ -97,8 +97,16 @@ struct RefreshDef {
   std::string time_zone;  // IANA name; UTC when empty
 };
 
+enum class BadRecordAction {
+  kQuarantine,  // the record is passed over and listed
+  kFault,       // the slice stops in front of it
+};
+
+// More than so many quarantined records fault the slice. With a window they are those among the
+// last `window` records of a stream (by offset), else all.
 struct QuarantineBudget {
-  int64_t records = 1000;  // more than so many quarantined records fault the slice
+  int64_t records = 1000;  // with `percent`: at most that part of the window
+  int64_t window = 0;      // 0: since the beginning
 };
 
 enum class ExpectationSeverity { kWarn, kError };
@@ -131,6 +139,7 @@ struct SliceDef {
   std::vector<TextRun> sql_runs;
   std::vector<std::string> key;
   RefreshDef refresh;
+  BadRecordAction on_bad_record = BadRecordAction::kQuarantine;
   QuarantineBudget budget;
   std::vector<ExpectationDef> expectations;
   std::map<std::string, double> diff_tolerance;  // relative, per column

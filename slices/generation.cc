@@ -279,11 +279,12 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
     return status;
   }
   const std::vector<QuarantinedRecord> bad = BadRecords(excluded, excluded_error);
-  Progress next = Advanced(progress_, to, bad.size());
-  if (next.quarantined > definition_->budget.records) {
+  const absl::StatusOr<std::optional<size_t>> over = FirstOver(bad, /*anew=*/false);
+  if (!over.ok() || over->has_value()) {
     Rollback();
-    return StopAtBudget(batch, from, bad);
+    return over.ok() ? StopAt(batch, from, bad, **over) : over.status();
   }
+  Progress next = Advanced(progress_, to, bad.size());
   next.applied_time_us = std::max(next.applied_time_us, batch.LastIngestTime(streams_, from, to));
   if (next.applied > progress_.applied) next.content_version = batch.LastEnd(streams_, from, to);
   status = WriteQuarantine(bad);
@@ -293,32 +294,80 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
   return status;
 }
 
-// Applies what comes before the record that breaks the budget, so that the slice stops exactly
-// there, and says which records would have been next.
-absl::Status Generation::StopAtBudget(const RecordBatch& batch, int64_t from,
-                                      const std::vector<QuarantinedRecord>& bad) {
-  const auto room = static_cast<size_t>(
-      std::max<int64_t>(0, definition_->budget.records - progress_.quarantined));
-  ICEPIE_CHECK(room < bad.size());
-  const int64_t stop = bad[room].position;
-  const int64_t total = progress_.quarantined + static_cast<int64_t>(bad.size());
-  const std::vector<QuarantinedRecord> over(bad.begin() + static_cast<int64_t>(room), bad.end());
+// Those that a window before the new ones may reach.
+absl::StatusOr<std::vector<QuarantinedRecord>> Generation::ReadBudgeted(
+    const std::vector<QuarantinedRecord>& bad) {
+  std::map<std::string, int64_t> first_offset;
+  for (const QuarantinedRecord& record : bad) {
+    first_offset.emplace(record.stream, record.offset);  // the first: they are in order
+  }
+  std::vector<std::string> near;
+  for (const auto& [stream, offset] : first_offset) {
+    near.push_back(absl::StrCat("stream = ", QuoteLiteral(stream), " AND \"offset\" > ",
+                                offset - definition_->budget.window));
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection_->QueryCells(absl::StrCat(
+                                               "SELECT stream, \"offset\" FROM __quarantine WHERE ",
+                                               absl::StrJoin(near, " OR "), " ORDER BY position")));
+  std::vector<QuarantinedRecord> records(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    records[i].stream = std::get<std::string>(rows[i][0]);
+    records[i].offset = std::get<int64_t>(rows[i][1]);
+  }
+  return records;
+}
+
+// The first of the bad records (in order) at which the slice has to stop. `anew`: those that are in
+// quarantine are among them.
+absl::StatusOr<std::optional<size_t>> Generation::FirstOver(
+    const std::vector<QuarantinedRecord>& bad, bool anew) {
+  if (bad.empty()) return std::optional<size_t>();
+  if (definition_->on_bad_record == BadRecordAction::kFault) return std::optional<size_t>(0);
+  const QuarantineBudget& budget = definition_->budget;
+  if (budget.window == 0) {
+    const int64_t room = std::max<int64_t>(0, budget.records - (anew ? 0 : progress_.quarantined));
+    const bool over = static_cast<int64_t>(bad.size()) > room;
+    return over ? std::optional<size_t>(static_cast<size_t>(room)) : std::optional<size_t>();
+  }
+  std::vector<QuarantinedRecord> before;
+  if (!anew) {
+    ICEPIE_ASSIGN_OR_RETURN(before, ReadBudgeted(bad));
+  }
+  return FirstOverWindow(budget, before, bad);
+}
+
+// Applies what comes before the record that it stops at, and says which records would have been
+// next.
+absl::Status Generation::StopAt(const RecordBatch& batch, int64_t from,
+                                const std::vector<QuarantinedRecord>& bad, size_t first) {
+  const int64_t stop = bad[first].position;
   if (!batch.Positions(streams_, from, stop).empty()) {
     ICEPIE_RETURN_IF_ERROR(ApplyRange(batch, from, stop));
   }
-  return OverBudget(over, total);
+  return OverBudget({bad.begin() + static_cast<int64_t>(first), bad.end()});
 }
 
-absl::Status Generation::OverBudget(const std::vector<QuarantinedRecord>& over, int64_t total) {
+absl::Status Generation::Poison(const QuarantinedRecord& record) const {
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat(PlaceOfRecord(record), " cannot be taken, and on_bad_record says fault. Change ",
+                   "the definition: another reading, or action quarantine"),
+      "POISON", {{"column", record.column}, {"position", absl::StrCat(record.position)}});
+}
+
+absl::Status Generation::OverBudget(const std::vector<QuarantinedRecord>& over) {
   served_->SetOverflow(over);
-  const QuarantinedRecord& first = over.front();
-  std::string message = absl::StrCat(
-      total, " records cannot be read, budget ", definition_->budget.records, "; the next is ",
-      first.stream, "[", first.offset, "] at position ", first.position, ": ", first.code);
-  if (!first.column.empty()) absl::StrAppend(&message, " in column ", first.column);
-  absl::StrAppend(&message, ". Change the definition and re-slice.");
-  return MakeError(absl::StatusCode::kFailedPrecondition, message, "QUARANTINE_OVER_BUDGET",
-                   {{"column", first.column}, {"records", absl::StrCat(total)}});
+  if (definition_->on_bad_record == BadRecordAction::kFault) return Poison(over.front());
+  const QuarantineBudget& budget = definition_->budget;
+  const std::string window =
+      budget.window == 0 ? "" : absl::StrCat(" in ", budget.window, " records");
+  const int64_t total = progress_.quarantined + static_cast<int64_t>(over.size());
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat(total, " records cannot be read, budget ", budget.records, window,
+                                "; the next is ", PlaceOfRecord(over.front()),
+                                ". Change the definition, or raise the budget"),
+                   "QUARANTINE_OVER_BUDGET",
+                   {{"column", over.front().column}, {"records", absl::StrCat(total)}});
 }
 
 std::vector<QuarantinedRecord> Generation::BadRecords(const std::vector<int64_t>& excluded,
@@ -430,11 +479,8 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   Progress next = Advanced(Progress(), position, bad.size());
   next.applied_time_us = applied_time_us;
   next.content_version = position;
-  const auto budget = static_cast<size_t>(definition_->budget.records);
-  if (bad.size() > budget) {
-    return OverBudget({bad.begin() + static_cast<int64_t>(budget), bad.end()},
-                      static_cast<int64_t>(bad.size()));
-  }
+  ICEPIE_ASSIGN_OR_RETURN(const std::optional<size_t> over, FirstOver(bad, /*anew=*/true));
+  if (over) return OverBudget({bad.begin() + static_cast<int64_t>(*over), bad.end()});
   ICEPIE_RETURN_IF_ERROR(connection_->Run("DELETE FROM __quarantine"));
   ICEPIE_RETURN_IF_ERROR(WriteQuarantine(bad));
   ICEPIE_RETURN_IF_ERROR(WriteProgress(next));

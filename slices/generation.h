@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "slices/engine_types.h"
 #include "slices/feed.h"
 #include "slices/plan.h"
+#include "slices/quarantine_budget.h"
 #include "slices/record_batch.h"
 #include "slices/served_slice.h"
 
@@ -35,9 +37,9 @@ GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice
 
 // Threads: one at a time. During a recompute that is the thread that finishes it.
 // Errors: RESOURCE_EXHAUSTED, UNAVAILABLE: the engine's, may pass; INTERNAL: the process must end;
-//   FAILED_PRECONDITION/QUARANTINE_OVER_BUDGET: stopped in front of the record that broke it;
-//   INVALID_ARGUMENT from a recompute: its SQL fails on the data. After any error the state is that
-//   of the last commit.
+//   FAILED_PRECONDITION/QUARANTINE_OVER_BUDGET, POISON: stopped in front of the record that broke
+//   the budget, or that is bad while on_bad_record says fault; INVALID_ARGUMENT from a recompute:
+//   its SQL fails on the data. After any error the state is that of the last commit.
 class Generation {
  public:
   // A new generation, empty or copied from a snapshot file. Sources become temporary views;
@@ -98,13 +100,18 @@ class Generation {
   absl::Status RunStatements();
   absl::Status CheckKeptRows();
   absl::Status Halve(const RecordBatch& batch, int64_t from, int64_t to, const absl::Status& error);
-  absl::Status StopAtBudget(const RecordBatch& batch, int64_t from,
-                            const std::vector<QuarantinedRecord>& bad);
+  absl::StatusOr<std::optional<size_t>> FirstOver(const std::vector<QuarantinedRecord>& bad,
+                                                  bool anew);
+  absl::StatusOr<std::vector<QuarantinedRecord>> ReadBudgeted(
+      const std::vector<QuarantinedRecord>& bad);
+  absl::Status StopAt(const RecordBatch& batch, int64_t from,
+                      const std::vector<QuarantinedRecord>& bad, size_t first);
+  absl::Status Poison(const QuarantinedRecord& record) const;
   absl::Status Recompute(Feed& feed, int64_t position, int64_t applied_time_us);
   std::vector<QuarantinedRecord> BadRecords(const std::vector<int64_t>& excluded,
                                             const std::string& excluded_error) const;
   Progress Advanced(Progress from, int64_t to, size_t bad) const;
-  absl::Status OverBudget(const std::vector<QuarantinedRecord>& over, int64_t total);
+  absl::Status OverBudget(const std::vector<QuarantinedRecord>& over);
   absl::Status WriteQuarantine(const std::vector<QuarantinedRecord>& bad);
   absl::Status WriteProgress(const Progress& progress);
   absl::Status Commit(const Progress& written);

@@ -559,13 +559,9 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
   if (data_error && held.recompute()) return FailedOnData(held, status);
   if (ErrorReason(status) == "RECOMPUTE_TIME_LIMIT") return TookTooLong(held, status);
   held.track = nullptr;
-  if (ErrorReason(status) == "QUARANTINE_OVER_BUDGET") {
-    held.stopped_for_good = true;
-    held.stopped_state = SliceState::kFaulted;
-    held.served->SetFault(SliceState::kFaulted, MakeFault(status, ""), std::nullopt);
-    return;
-  }
-  if (ErrorReason(status) == "KEPT_ROWS_OVER_BUDGET") {
+  const std::string reason = ErrorReason(status);
+  if (reason == "QUARANTINE_OVER_BUDGET" || reason == "POISON") return StopAtRecord(held, status);
+  if (reason == "KEPT_ROWS_OVER_BUDGET") {
     held.over_budget = status;
     return;
   }

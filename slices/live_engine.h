@@ -74,7 +74,8 @@ class LiveEngine : public Engine {
     int64_t confirm_at = 0;                 // the check has to be of rows at least this far
     int64_t rounds_seen = 0;
     int64_t rounds_asked = -1;
-    bool redefine = false;  // its file has changed while it was in a run
+    bool redefine = false;           // its file has changed while it was in a run
+    bool stopped_at_record = false;  // by the quarantine's budget, or a poison record
     // Recompute.
     bool dirty = true;  // inputs may have changed unseen
     bool forced = false;
@@ -180,6 +181,9 @@ class LiveEngine : public Engine {
   void ReleaseIfAllowed(Held& held);
   void Confirm(Held& held);
   void Redefine(Held& held);
+  void TakeDefinition(Held& held);
+  void StopAtRecord(Held& held, const absl::Status& status);
+  void TryRecordAgain(Held& held);
   SnapshotCheck CheckOf(const Held& held) const;
   bool AwaitsCheck(const Held& held) const;
   void AskForCheck(Held& held, absl::Time now);

@@ -159,13 +159,16 @@ void LiveEngine::Confirm(Held& held) {
   if (swap) PublishServing();
 }
 
+// Its file has changed.
 void LiveEngine::Redefine(Held& held) {
-  held.redefine = false;
   if (held.generation == nullptr) return;
-  if (held.in_run) {
-    held.redefine = true;
-    return;
-  }
+  held.redefine = held.in_run;  // what a run reads is left alone until it is over
+  if (held.in_run) return;
+  TakeDefinition(held);
+  if (held.stopped_at_record) TryRecordAgain(held);
+}
+
+void LiveEngine::TakeDefinition(Held& held) {
   const auto plan = PlanOf(held.spec.file);
   const SlicePlan* slice = plan.ok() ? (*plan)->Find(held.spec.slice) : nullptr;
   if (slice == nullptr || slice->definition_hash != held.generation->plan().definition_hash) {

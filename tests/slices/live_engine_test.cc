@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -659,6 +660,112 @@ TEST_F(LiveEngineTest, EqualsItsSqlOverRandomRecordsAndRestarts) {
   const SliceReport report = *Find("by_city");
   EXPECT_EQ(report.progress.quarantined, bad);
   EXPECT_EQ(report.progress.input, good + bad);
+}
+
+// ------------------------------------------------------------------------------- bad records
+
+std::string ShopWith(const std::string& on_bad_record) {
+  return absl::StrReplaceAll(kShopDomain,
+                             {{"{action: quarantine, budget: {records: 5}}", on_bad_record}});
+}
+
+GenerationSpec ByCity(const std::string& on_bad_record) {
+  GenerationSpec spec;
+  spec.slice = "by_city";
+  spec.number = 1;
+  spec.serving = true;
+  spec.file = ShopWith(on_bad_record);
+  return spec;
+}
+
+TEST_F(LiveEngineTest, OnBadRecordFaultStopsInFrontOfIt) {
+  feed_.Append("orders", {Order("rome", 1), R"({"city":"oslo","amount":"x"})", Order("bern", 2)});
+  StartLive();
+  Configure({ByCity("{action: fault}")});
+  const SliceReport held = WaitForState("by_city", SliceState::kHeld);
+  EXPECT_EQ(held.last_error->reason, "POISON");
+  EXPECT_NE(held.last_error->message.find("orders[1] at position 1 (WRONG_TYPE in column amount)"),
+            std::string::npos)
+      << held.last_error->message;
+  EXPECT_EQ(held.progress.applied_position, 1);
+  EXPECT_EQ(held.progress.quarantined, 0);
+  const auto page = engine_->ListQuarantined("by_city", 0, 10);
+  ASSERT_TRUE(page.ok()) << page.status();
+  ASSERT_EQ(page->records.size(), 1U);  // the one that it stands in front of
+  EXPECT_EQ(page->records.front().position, 1);
+  // With another action, and no rebuild, it goes on.
+  Configure({ByCity("{action: quarantine}")});
+  const SliceReport running = WaitForPosition("by_city", 3);
+  EXPECT_EQ(running.progress.quarantined, 1);
+  EXPECT_EQ(running.progress.applied, 2);
+  EXPECT_EQ(Rows("SELECT city FROM by_city ORDER BY city"), R"([{"city":"bern"},{"city":"rome"}])");
+}
+
+TEST_F(LiveEngineTest, ABudgetWithAWindowForgetsOldRecords) {
+  const std::string bad = "{\"city\":\"oslo\"}";
+  StartLive();
+  Configure({ByCity("{budget: {percent: 50, window: 4}}")});  // 2 of 4
+  int64_t end = 0;
+  for (int i = 0; i < 6; ++i) end = feed_.Append("orders", {bad, Order("rome", 1)});
+  EXPECT_EQ(WaitForPosition("by_city", end).progress.quarantined, 6);
+  // The third within four is too much, also across batches and however they are cut.
+  feed_.Append("orders", {Order("rome", 1), bad});
+  feed_.Append("orders", {bad});
+  const int64_t third = feed_.Append("orders", {bad, Order("rome", 1)}) - 2;
+  const SliceReport faulted = WaitForState("by_city", SliceState::kFaulted);
+  EXPECT_EQ(faulted.last_error->reason, "QUARANTINE_OVER_BUDGET");
+  EXPECT_NE(faulted.last_error->message.find("budget 2 in 4 records"), std::string::npos)
+      << faulted.last_error->message;
+  EXPECT_EQ(faulted.progress.applied_position, third);
+  EXPECT_EQ(faulted.progress.quarantined, 8);
+  // A larger budget lets it go on where it stands.
+  Configure({ByCity("{budget: {records: 3, window: 4}}")});
+  EXPECT_EQ(WaitForPosition("by_city", third + 2).progress.quarantined, 9);
+}
+
+// input = applied + filtered + quarantined, whatever is in the records and wherever it is stopped.
+TEST_F(LiveEngineTest, TheAccountsBalanceOverBadRecordsAndRestarts) {
+  std::mt19937 random(20011);
+  const std::vector<std::string> kinds = {
+      R"({"city":"rome","amount":1,"note":"7"})",
+      R"({"city":"rome","amount":2,"note":"many"})",  // fails in the SQL of notes
+      R"({"city":"rome","amount":"3"})",
+      R"({"amount":4})",
+      R"({"city":"bern","amount":9223372036854775808})",
+      "{\"city\":\"\xff\",\"amount\":5}",
+      "nope",
+      "",
+  };
+  const std::string file = ShopWith("{budget: {records: 100000}}");
+  const std::string notes_file =
+      absl::StrReplaceAll(file, {{"FROM orders\n    key: [at]\n  ranked",
+                                  "FROM orders\n    key: [at]\n    on_bad_record: {budget: "
+                                  "{records: 100000}}\n  ranked"}});
+  for (int round = 0; round < 4; ++round) {
+    StartLive();
+    std::vector<GenerationSpec> specs;
+    for (const char* slice : {"by_city", "lines", "notes"}) {
+      specs.push_back(Spec(slice));
+      specs.back().file = notes_file;
+    }
+    Configure(specs);
+    int64_t end = 0;
+    for (int i = 0; i < 5; ++i) {
+      std::vector<std::string> payloads(1 + random() % 20);
+      for (std::string& payload : payloads) payload = kinds[random() % kinds.size()];
+      end = feed_.Append("orders", payloads);
+    }
+    for (const char* slice : {"by_city", "lines", "notes"}) {
+      const Progress progress = WaitForPosition(slice, end).progress;
+      EXPECT_EQ(progress.input, end) << slice;
+      EXPECT_EQ(progress.input, progress.applied + progress.filtered + progress.quarantined);
+      const auto page = engine_->ListQuarantined(slice, 0, 1);
+      ASSERT_TRUE(page.ok()) << page.status();
+      EXPECT_EQ(page->total, progress.quarantined) << slice;
+    }
+    EXPECT_EQ(Rows("SELECT count(*) AS n FROM lines"),
+              absl::StrCat("[{\"n\":", Find("lines")->progress.applied, "}]"));
+  }
 }
 
 }  // namespace

@@ -1,0 +1,29 @@
+// Slices that a bad record stopped.
+#include <string>
+
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "slices/live_engine.h"
+
+namespace icepie::slices {
+
+// It would stop there again: another definition, or a larger budget, lets it go on.
+void LiveEngine::StopAtRecord(Held& held, const absl::Status& status) {
+  const std::string reason = ErrorReason(status);
+  held.stopped_for_good = true;
+  held.stopped_at_record = true;
+  held.stopped_state = reason == "POISON" ? SliceState::kHeld : SliceState::kFaulted;
+  held.served->SetFault(held.stopped_state, {reason, std::string(status.message()), absl::Now()},
+                        std::nullopt);
+}
+
+void LiveEngine::TryRecordAgain(Held& held) {
+  held.stopped_at_record = false;
+  held.stopped_for_good = false;
+  held.dirty = true;
+  held.next_retry = absl::InfinitePast();
+  held.generation->served().SetOverflow({});
+  held.served->SetState(held.spec.frozen ? SliceState::kFrozen : SliceState::kStarting);
+}
+
+}  // namespace icepie::slices

@@ -1,0 +1,28 @@
+// How many bad records a slice may pass over.
+#ifndef ICEPIE_SLICES_QUARANTINE_BUDGET_H_
+#define ICEPIE_SLICES_QUARANTINE_BUDGET_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "slices/definition.h"
+#include "slices/engine_types.h"
+
+namespace icepie::slices {
+
+// The first of `bad` with which the window that ends there has more bad records than the budget
+// allows, after the records `before`, which are in quarantine already; both in position order.
+// nullopt: none is.
+std::optional<size_t> FirstOverWindow(const QuarantineBudget& budget,
+                                      const std::vector<QuarantinedRecord>& before,
+                                      const std::vector<QuarantinedRecord>& bad);
+
+// "transfers[17] at position 81 (WRONG_TYPE in column amount)".
+std::string PlaceOfRecord(const QuarantinedRecord& record);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_QUARANTINE_BUDGET_H_
