@@ -8,16 +8,16 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "core/base/status.h"
 #include "slices/function_list.h"
+#include "slices/partial_states.h"
 #include "slices/row_shape.h"
 #include "slices/sql_binding.h"
 
 namespace icepie::slices {
 namespace {
 
-// avg(DECIMAL) needs 10^scale twice within 38 digits.
-constexpr int kAverageScaleMax = 18;
 // Aliases may name aliases; the binder accepts no cycles, the bound is for safety.
 constexpr int kAliasDepthMax = 32;
 
@@ -38,12 +38,6 @@ bool ContainsColumn(const Json& tree) {
   return tree.is_structured() && std::any_of(tree.begin(), tree.end(), ContainsColumn);
 }
 
-struct Partial {
-  std::string sql;   // over the batch's records
-  std::string type;  // of the state column
-  std::string fold;  // of t.$ (state) and b.$ (batch)
-};
-
 struct Key {
   Json tree;
   std::string sql;
@@ -51,20 +45,29 @@ struct Key {
 
 class AggregatePlanner {
  public:
-  AggregatePlanner(DuckConnection& connection, const Json& node, const SourceDef& source,
-                   const std::vector<OutputColumn>& columns)
-      : connection_(connection), node_(node), source_(source), columns_(columns) {}
+  AggregatePlanner(const PlanRequest& request, const Json& node, const RowShape& shape)
+      : connection_(request.connection),
+        node_(node),
+        shape_(shape),
+        columns_(request.slice.columns),
+        states_(
+            connection_, [this](const std::string& sql) { return TypeOf(sql); },
+            shape.by_position(), IsSource(request) ? "_position" : "") {}
 
   absl::StatusOr<SliceStatements> Plan();
 
  private:
-  // An expression as it is compared and written: no places, no aliases, columns without their
-  // relation's name, select aliases replaced by what they stand for.
+  // FROM names a source and no WITH query.
+  bool IsSource(const PlanRequest& request) const;
+
+  // An expression as it is compared and written: no places, no aliases, columns without the name
+  // of the only relation, select aliases replaced by what they stand for.
   absl::StatusOr<Json> Normal(const Json& expression, bool having, int depth = 0);
   absl::StatusOr<Json> NormalColumn(const Json& column, bool having, int depth);
-  bool IsSourceColumn(const std::string& name) const;
+  std::string RelationName() const;
   const Json* FindAlias(const std::string& name) const;
 
+  absl::Status FindInput();
   absl::Status FindKeys();
   absl::Status AddKey(const Json& expression);
   absl::StatusOr<const Json*> GroupItem(const Json& expression) const;
@@ -72,46 +75,51 @@ class AggregatePlanner {
 
   // The expression over the state's columns.
   absl::StatusOr<Json> Final(const Json& expression);
-  absl::StatusOr<Json> FinalAggregate(const Json& call);
   absl::StatusOr<std::string> FinalSql(const Json& expression, bool having);
-  absl::StatusOr<std::string> FinalOf(const std::string& name, const std::string& argument,
-                                      const std::string& filter);
-  absl::StatusOr<std::string> Average(const std::string& argument, const std::string& filter);
-  absl::StatusOr<std::string> MinMax(const std::string& name, const std::string& argument,
-                                     const std::string& filter);
-  absl::StatusOr<std::string> Sum(const std::string& argument, const std::string& filter);
-  std::string Count(const std::string& argument, const std::string& filter);
-  std::string AddPartial(Partial partial);
   absl::StatusOr<std::string> TypeOf(const std::string& sql);
 
+  // SELECT `items` from what the query groups, GROUP BY the first `groups` of them.
+  absl::StatusOr<std::string> Select(const std::vector<std::string>& items, size_t groups,
+                                     const Json& where) const;
   absl::StatusOr<std::vector<std::string>> Create();
   absl::StatusOr<std::string> ResultView();
   absl::StatusOr<std::vector<ApplyStatement>> Fold();
-  std::string BatchSelect(const std::string& where) const;
-  std::vector<ApplyStatement> FoldByKey(const std::string& batch) const;
+  absl::StatusOr<std::string> BatchSelect() const;
+  std::vector<std::string> SetItems(int set) const;
+  absl::StatusOr<std::string> NewValues(size_t set) const;
+  std::string SameKeys(const std::string& a, const std::string& b,
+                       const std::string& comparison) const;
   std::string Merge(const std::string& batch, const std::string& comparison) const;
-  std::string Update(const std::string& batch) const;
   std::vector<std::string> Assignments() const;
   std::string Why() const;
 
   DuckConnection& connection_;
   const Json& node_;
-  const SourceDef& source_;
+  const RowShape& shape_;
   const std::vector<OutputColumn>& columns_;
+  std::set<std::string> input_;  // columns of FROM, in lower case
+  Json where_;
   std::vector<Key> keys_;
-  std::vector<Partial> partials_;
+  PartialStates states_;
 };
 
 std::string KeyName(size_t index) { return absl::StrCat("k", index); }
-std::string PartialName(size_t index) { return absl::StrCat("a", index); }
+std::string ValuesName(size_t set) { return absl::StrCat("__values", set); }
+std::string NewName(size_t set) { return absl::StrCat("__new", set); }
 
-bool AggregatePlanner::IsSourceColumn(const std::string& name) const {
-  for (const char* hidden : kHiddenColumns) {
-    if (name == hidden) return true;
-  }
-  return std::any_of(source_.columns.begin(), source_.columns.end(), [&](const ColumnDef& column) {
-    return absl::EqualsIgnoreCase(column.name, name);
-  });
+bool AggregatePlanner::IsSource(const PlanRequest& request) const {
+  const Json& from = node_["from_table"];
+  const std::string name = absl::AsciiStrToLower(TextOf(from, "table_name"));
+  const bool cte = Has(node_["cte_map"], "map");
+  return IsType(from, "BASE_TABLE") && !cte &&
+         request.domain.definition.FindSource(name) != nullptr;
+}
+
+// "" when FROM is a join.
+std::string AggregatePlanner::RelationName() const {
+  const Json& from = node_["from_table"];
+  const std::string alias = TextOf(from, "alias");
+  return absl::AsciiStrToLower(alias.empty() ? TextOf(from, "table_name") : alias);
 }
 
 const Json* AggregatePlanner::FindAlias(const std::string& name) const {
@@ -125,16 +133,13 @@ absl::StatusOr<Json> AggregatePlanner::NormalColumn(const Json& column, bool hav
   Json normal = column;
   Json& names = normal["column_names"];
   for (Json& name : names) name = absl::AsciiStrToLower(name.get<std::string>());
-  const Json& from = node_["from_table"];
-  const std::string relation = absl::AsciiStrToLower(
-      TextOf(from, "alias").empty() ? TextOf(from, "table_name") : TextOf(from, "alias"));
-  const bool qualified = names.size() > 1 && names[0] == relation;
+  const bool qualified = names.size() > 1 && names[0] == RelationName();
   if (qualified) names.erase(0);
   if (qualified || names.size() != 1) return normal;
   const std::string name = names[0].get<std::string>();
   const Json* alias = FindAlias(name);
   if (alias == nullptr) return normal;
-  if (IsSourceColumn(name)) {
+  if (input_.count(name) > 0) {
     if (having)
       return StandsInTheWay(absl::StrCat("HAVING names ", name, ", a column and an output"));
     return normal;
@@ -206,124 +211,52 @@ absl::Status AggregatePlanner::FindKeys() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::string> AggregatePlanner::Select(const std::vector<std::string>& items,
+                                                     size_t groups, const Json& where) const {
+  std::vector<std::string> positions;
+  for (size_t i = 0; i < groups; ++i) positions.push_back(absl::StrCat(i + 1));
+  const std::string text =
+      absl::StrCat("SELECT ", absl::StrJoin(items, ", "), groups == 0 ? "" : " GROUP BY ",
+                   absl::StrJoin(positions, ", "));
+  ICEPIE_ASSIGN_OR_RETURN(Json statement, ParseSelect(connection_, text));
+  Json& select = statement["node"];
+  select["cte_map"] = node_["cte_map"];
+  select["from_table"] = node_["from_table"];
+  select["where_clause"] = where;
+  return SelectToSql(connection_, std::move(statement));
+}
+
 absl::StatusOr<std::string> AggregatePlanner::TypeOf(const std::string& sql) {
-  ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> bound,
-                          BindSelect(connection_, absl::StrCat("SELECT ", sql, " FROM ",
-                                                               QuoteIdentifier(source_.name))));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string select, Select({sql}, 0, Json()));
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> bound, BindSelect(connection_, select));
   return bound.front().type;
 }
 
-std::string AggregatePlanner::AddPartial(Partial partial) {
-  for (size_t i = 0; i < partials_.size(); ++i) {
-    if (partials_[i].sql == partial.sql) return PartialName(i);
-  }
-  partials_.push_back(std::move(partial));
-  return PartialName(partials_.size() - 1);
+// A type whose values compare otherwise than the state's columns do.
+bool ComparesOtherwise(const Json& tree) {
+  if (IsClass(tree, "COLLATE")) return true;
+  if (tree.is_object() && TextOf(tree, "name") == "ENUM") return true;
+  return tree.is_structured() && std::any_of(tree.begin(), tree.end(), ComparesOtherwise);
 }
 
-std::string AggregatePlanner::Count(const std::string& argument, const std::string& filter) {
-  return AddPartial({absl::StrCat("count(", argument, ")", filter), "BIGINT", "t.$ + b.$"});
-}
-
-absl::StatusOr<std::string> AggregatePlanner::Sum(const std::string& argument,
-                                                  const std::string& filter) {
-  const std::string sql = absl::StrCat("sum(", argument, ")");
-  ICEPIE_ASSIGN_OR_RETURN(const std::string type, TypeOf(sql));
-  if (type != "HUGEINT" && type != "DOUBLE" && !absl::StartsWith(type, "DECIMAL(38,")) {
-    return StandsInTheWay(absl::StrCat("sums ", type));
-  }
-  return AddPartial(
-      {sql + filter, type,
-       "CASE WHEN t.$ IS NULL THEN b.$ WHEN b.$ IS NULL THEN t.$ ELSE t.$ + b.$ END"});
-}
-
-absl::StatusOr<std::string> AggregatePlanner::MinMax(const std::string& name,
-                                                     const std::string& argument,
-                                                     const std::string& filter) {
-  static const auto* const kOrdered = new std::set<std::string>{
-      "BOOLEAN", "TINYINT",     "SMALLINT",     "INTEGER",      "BIGINT",
-      "HUGEINT", "FLOAT",       "DOUBLE",       "VARCHAR",      "DATE",
-      "TIME",    "TIMESTAMP",   "UTINYINT",     "USMALLINT",    "UINTEGER",
-      "UBIGINT", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"};
-  const std::string sql = absl::StrCat(name, "(", argument, ")");
-  ICEPIE_ASSIGN_OR_RETURN(const std::string type, TypeOf(sql));
-  if (kOrdered->count(type) == 0 && !absl::StartsWith(type, "DECIMAL(")) {
-    return StandsInTheWay(absl::StrCat(name, "() of ", type));
-  }
-  // least and greatest pass over NULL, as min and max do.
-  return AddPartial({sql + filter, type, name == "min" ? "least(t.$, b.$)" : "greatest(t.$, b.$)"});
-}
-
-// 10^scale as digits.
-std::string PowerOfTen(int scale) { return absl::StrCat("1", std::string(scale, '0')); }
-
-// avg of a DECIMAL is the unscaled sum over n * 10^scale, both as DOUBLE. The unscaled sum is put
-// together from its two halves, because 38 digits times 10^scale would not fit.
-std::string DecimalAverage(const std::string& sum, const std::string& count, int scale) {
-  if (scale == 0) return absl::StrCat(sum, "::HUGEINT::DOUBLE / ", count);
-  const std::string power = PowerOfTen(scale);
-  return absl::StrCat("(trunc(", sum, ")::HUGEINT * ", power, "::HUGEINT + ((", sum, " - trunc(",
-                      sum, ")) * ", power, ")::HUGEINT)::DOUBLE / (", count, "::DOUBLE * ", power,
-                      "::DOUBLE)");
-}
-
-absl::StatusOr<std::string> AggregatePlanner::Average(const std::string& argument,
-                                                      const std::string& filter) {
-  static const auto* const kWhole = new std::set<std::string>{
-      "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"};
-  ICEPIE_ASSIGN_OR_RETURN(const std::string type, TypeOf(argument));
-  const bool decimal = absl::StartsWith(type, "DECIMAL(");
-  const bool real = type == "DOUBLE" || type == "FLOAT";
-  if (!decimal && !real && kWhole->count(type) == 0)
-    return StandsInTheWay(absl::StrCat("avg() of ", type));
-  ICEPIE_ASSIGN_OR_RETURN(const std::string sum, Sum(argument, filter));
-  const std::string count = Count(argument, filter);
-  if (real) return absl::StrCat(sum, " / ", count);
-  if (!decimal) return absl::StrCat(sum, "::DOUBLE / ", count);
-  const int scale = std::atoi(type.substr(type.find(',') + 1).c_str());
-  if (scale > kAverageScaleMax) return StandsInTheWay(absl::StrCat("avg() of ", type));
-  return DecimalAverage(sum, count, scale);
-}
-
-absl::StatusOr<std::string> AggregatePlanner::FinalOf(const std::string& name,
-                                                      const std::string& argument,
-                                                      const std::string& filter) {
-  if (name == "count_star" || (name == "count" && argument.empty())) return Count("*", filter);
-  if (name == "count") return Count(argument, filter);
-  if (name == "sum") return Sum(argument, filter);
-  if (name == "min" || name == "max") return MinMax(name, argument, filter);
-  if (name == "avg" || name == "mean") return Average(argument, filter);
-  return StandsInTheWay(absl::StrCat("has ", name, "()"));
-}
-
-absl::StatusOr<Json> AggregatePlanner::FinalAggregate(const Json& call) {
-  const std::string name = TextOf(call, "function_name");
-  if (call.value("distinct", false))
-    return StandsInTheWay(absl::StrCat("has ", name, "(DISTINCT …)"));
-  if (Has(call["order_bys"], "orders"))
-    return StandsInTheWay(absl::StrCat("has ", name, "(… ORDER BY …)"));
-  if (call["children"].size() > 1) {
-    return StandsInTheWay(
-        absl::StrCat("has ", name, "() of ", call["children"].size(), " arguments"));
-  }
-  std::string argument;
-  for (const Json& child : call["children"]) {
-    ICEPIE_ASSIGN_OR_RETURN(argument, ExpressionToSql(connection_, child));
-  }
-  std::string filter;
-  if (Has(call, "filter")) {
-    ICEPIE_ASSIGN_OR_RETURN(filter, ExpressionToSql(connection_, call["filter"]));
-    filter = absl::StrCat(" FILTER (WHERE ", filter, ")");
-  }
-  ICEPIE_ASSIGN_OR_RETURN(const std::string sql, FinalOf(name, argument, filter));
-  return ParseExpression(connection_, sql);
+absl::Status AggregatePlanner::FindInput() {
+  if (ComparesOtherwise(node_)) return StandsInTheWay("has COLLATE or ENUM");
+  ICEPIE_ASSIGN_OR_RETURN(const std::string all, Select({"*"}, 0, Json()));
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> bound, BindSelect(connection_, all));
+  for (const OutputColumn& column : bound) input_.insert(absl::AsciiStrToLower(column.name));
+  if (!Has(node_, "where_clause")) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(where_, Normal(node_["where_clause"], /*having=*/false));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Json> AggregatePlanner::Final(const Json& expression) {
   if (const int key = KeyIndex(expression); key >= 0) {
     return ParseExpression(connection_, KeyName(key));
   }
-  if (IsAggregateCall(expression)) return FinalAggregate(expression);
+  if (IsAggregateCall(expression)) {
+    ICEPIE_ASSIGN_OR_RETURN(const std::string sql, states_.Add(expression));
+    return ParseExpression(connection_, sql);
+  }
   if (IsUnnest(expression)) return StandsInTheWay("has unnest() beside aggregates");
   if (IsType(expression, "GROUPING_FUNCTION")) return StandsInTheWay("has GROUPING()");
   if (IsClass(expression, "COLUMN_REF")) {
@@ -370,15 +303,18 @@ absl::StatusOr<std::vector<std::string>> AggregatePlanner::Create() {
     ICEPIE_ASSIGN_OR_RETURN(const std::string type, TypeOf(keys_[i].sql));
     columns.push_back(absl::StrCat(KeyName(i), " ", type));
   }
-  for (size_t i = 0; i < partials_.size(); ++i) {
-    columns.push_back(absl::StrCat(PartialName(i), " ", partials_[i].type));
-    first_row.push_back(
-        partials_[i].type == "BIGINT" && absl::StartsWith(partials_[i].sql, "count(") ? "0"
-                                                                                      : "NULL");
+  const std::string keys = absl::StrCat(absl::StrJoin(columns, ", "), columns.empty() ? "" : ", ");
+  for (size_t i = 0; i < states_.states().size(); ++i) {
+    columns.push_back(absl::StrCat(PartialStates::Name(i), " ", states_.states()[i].type));
+    first_row.push_back(states_.states()[i].empty);
   }
   if (columns.empty()) return StandsInTheWay("has neither keys nor aggregates");
   std::vector<std::string> create = {
       absl::StrCat("CREATE TABLE __state (", absl::StrJoin(columns, ", "), ")"), view};
+  for (size_t i = 0; i < states_.sets().size(); ++i) {
+    create.push_back(absl::StrCat("CREATE TABLE ", ValuesName(i), " (", keys, "v ",
+                                  states_.sets()[i].type, ")"));
+  }
   if (keys_.empty()) {
     create.push_back(
         absl::StrCat("INSERT INTO __state VALUES (", absl::StrJoin(first_row, ", "), ")"));
@@ -386,55 +322,103 @@ absl::StatusOr<std::vector<std::string>> AggregatePlanner::Create() {
   return create;
 }
 
-std::string AggregatePlanner::BatchSelect(const std::string& where) const {
+std::string AggregatePlanner::SameKeys(const std::string& a, const std::string& b,
+                                       const std::string& comparison) const {
+  std::vector<std::string> same;
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    same.push_back(absl::StrCat(a, ".", KeyName(i), comparison, b, ".", KeyName(i)));
+  }
+  return same.empty() ? "true" : absl::StrJoin(same, " AND ");
+}
+
+// The batch's values of the states of one set, named as the columns.
+std::vector<std::string> AggregatePlanner::SetItems(int set) const {
   std::vector<std::string> items;
-  std::vector<std::string> positions;
+  for (size_t i = 0; i < states_.states().size(); ++i) {
+    const PartialState& state = states_.states()[i];
+    if (state.set == set) items.push_back(absl::StrCat(state.sql, " AS ", PartialStates::Name(i)));
+  }
+  return items;
+}
+
+// The batch's values, of each group, that the group has not had yet.
+absl::StatusOr<std::string> AggregatePlanner::NewValues(size_t set) const {
+  const DistinctValues& values = states_.sets()[set];
+  std::vector<std::string> items;
   for (size_t i = 0; i < keys_.size(); ++i) {
     items.push_back(absl::StrCat(keys_[i].sql, " AS ", KeyName(i)));
-    positions.push_back(absl::StrCat(i + 1));
   }
-  for (size_t i = 0; i < partials_.size(); ++i) {
-    items.push_back(absl::StrCat(partials_[i].sql, " AS ", PartialName(i)));
+  items.push_back(absl::StrCat(values.argument, " AS v"));
+  std::string condition = absl::StrCat("(", values.argument, ") IS NOT NULL");
+  if (!values.filter.empty()) absl::StrAppend(&condition, " AND (", values.filter, ")");
+  if (!where_.is_null()) {
+    ICEPIE_ASSIGN_OR_RETURN(const std::string where, ExpressionToSql(connection_, where_));
+    condition = absl::StrCat("(", where, ") AND ", condition);
   }
-  return absl::StrCat("SELECT ", absl::StrJoin(items, ", "), " FROM ",
-                      QuoteIdentifier(source_.name), where, keys_.empty() ? "" : " GROUP BY ",
-                      absl::StrJoin(positions, ", "));
+  ICEPIE_ASSIGN_OR_RETURN(const Json tree, ParseExpression(connection_, condition));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string select, Select(items, items.size(), tree));
+  return absl::StrCat("SELECT * FROM (", select, ") AS b WHERE NOT EXISTS (SELECT 1 FROM ",
+                      ValuesName(set), " AS t WHERE t.v = b.v AND ",
+                      SameKeys("t", "b", " IS NOT DISTINCT FROM "), ")");
+}
+
+// The batch's groups: keys, and the values of all states.
+absl::StatusOr<std::string> AggregatePlanner::BatchSelect() const {
+  std::vector<std::string> items;
+  std::vector<std::string> outputs;
+  std::vector<std::string> names;
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    items.push_back(absl::StrCat(keys_[i].sql, " AS ", KeyName(i)));
+    names.push_back(KeyName(i));
+    outputs.push_back(absl::StrCat("r.", KeyName(i)));
+  }
+  for (const std::string& item : SetItems(kAllRecords)) items.push_back(item);
+  // Without an item nothing could be grouped.
+  if (items.empty()) items.emplace_back("count(*) AS n");
+  ICEPIE_ASSIGN_OR_RETURN(std::string from, Select(items, keys_.size(), where_));
+  if (states_.sets().empty()) return from;
+  from = absl::StrCat("(", from, ") AS r");
+  for (size_t set = 0; set < states_.sets().size(); ++set) {
+    std::vector<std::string> values = names;
+    for (const std::string& item : SetItems(static_cast<int>(set))) values.push_back(item);
+    absl::StrAppend(&from, " LEFT JOIN (SELECT ", absl::StrJoin(values, ", "), " FROM ",
+                    NewName(set), names.empty() ? "" : " GROUP BY ", absl::StrJoin(names, ", "),
+                    ") AS n", set, " ON ",
+                    SameKeys("r", absl::StrCat("n", set), " IS NOT DISTINCT FROM "));
+  }
+  for (size_t i = 0; i < states_.states().size(); ++i) {
+    const PartialState& state = states_.states()[i];
+    const std::string name = PartialStates::Name(i);
+    outputs.push_back(state.set == kAllRecords ? absl::StrCat("r.", name)
+                                               : absl::StrCat("coalesce(n", state.set, ".", name,
+                                                              ", ", state.empty, ") AS ", name));
+  }
+  return absl::StrCat("SELECT ", absl::StrJoin(outputs, ", "), " FROM ", from);
 }
 
 // a0 = t.a0 + b.a0, …
 std::vector<std::string> AggregatePlanner::Assignments() const {
   std::vector<std::string> assignments;
-  for (size_t i = 0; i < partials_.size(); ++i) {
-    const std::string name = PartialName(i);
-    std::string fold;
-    for (const char c : partials_[i].fold) {
-      if (c == '$') {
-        fold += name;
-      } else {
-        fold += c;
-      }
-    }
-    assignments.push_back(absl::StrCat(name, " = ", fold));
+  for (size_t i = 0; i < states_.states().size(); ++i) {
+    const std::string name = PartialStates::Name(i);
+    assignments.push_back(
+        absl::StrCat(name, " = ", absl::StrReplaceAll(states_.states()[i].fold, {{"$", name}})));
   }
   return assignments;
 }
 
 std::string AggregatePlanner::Merge(const std::string& batch, const std::string& comparison) const {
-  std::vector<std::string> conditions;
   std::vector<std::string> names;
   std::vector<std::string> values;
-  for (size_t i = 0; i < keys_.size(); ++i) {
-    const std::string name = KeyName(i);
-    conditions.push_back(absl::StrCat("t.", name, comparison, "b.", name));
-    names.push_back(name);
-  }
-  for (size_t i = 0; i < partials_.size(); ++i) names.push_back(PartialName(i));
+  for (size_t i = 0; i < keys_.size(); ++i) names.push_back(KeyName(i));
+  for (size_t i = 0; i < states_.states().size(); ++i) names.push_back(PartialStates::Name(i));
   for (const std::string& name : names) values.push_back(absl::StrCat("b.", name));
-  const std::string update = partials_.empty() ? ""
-                                               : absl::StrCat("\nWHEN MATCHED THEN UPDATE SET ",
-                                                              absl::StrJoin(Assignments(), ", "));
+  const std::vector<std::string> assignments = Assignments();
+  const std::string update = assignments.empty() ? ""
+                                                 : absl::StrCat("\nWHEN MATCHED THEN UPDATE SET ",
+                                                                absl::StrJoin(assignments, ", "));
   return absl::StrCat("MERGE INTO __state AS t USING (", batch, ") AS b\nON (",
-                      absl::StrJoin(conditions, " AND "), ")", update,
+                      SameKeys("t", "b", comparison), ")", update,
                       "\nWHEN NOT MATCHED THEN INSERT (", absl::StrJoin(names, ", "), ") VALUES (",
                       absl::StrJoin(values, ", "), ")");
 }
@@ -442,49 +426,74 @@ std::string AggregatePlanner::Merge(const std::string& batch, const std::string&
 // Only for `=` does DuckDB push what it knows of the batch's keys (from … to) into the scan of the
 // state, and batches mostly concern its newest rows. So keys with a NULL are merged apart, when the
 // batch has any.
-std::vector<ApplyStatement> AggregatePlanner::FoldByKey(const std::string& batch) const {
+absl::StatusOr<std::vector<ApplyStatement>> AggregatePlanner::Fold() {
+  std::vector<ApplyStatement> apply;
+  for (size_t set = 0; set < states_.sets().size(); ++set) {
+    ICEPIE_ASSIGN_OR_RETURN(const std::string values, NewValues(set));
+    apply.push_back({values, "", NewName(set)});
+    apply.push_back({absl::StrCat("INSERT INTO ", ValuesName(set), " SELECT * FROM ", NewName(set)),
+                     absl::StrCat("SELECT 1 FROM ", NewName(set), " LIMIT 1")});
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const std::string batch, BatchSelect());
+  if (keys_.empty()) {
+    apply.push_back({absl::StrCat("UPDATE __state AS t SET ", absl::StrJoin(Assignments(), ", "),
+                                  " FROM (", batch, ") AS b")});
+    return apply;
+  }
   std::vector<std::string> nulls;
   for (size_t i = 0; i < keys_.size(); ++i) nulls.push_back(absl::StrCat(KeyName(i), " IS NULL"));
   const std::string any_null = absl::StrJoin(nulls, " OR ");
-  return {{batch, "", "__batch"},
-          {Merge(absl::StrCat("SELECT * FROM __batch WHERE NOT (", any_null, ")"), " = "), "", ""},
-          {Merge(absl::StrCat("SELECT * FROM __batch WHERE ", any_null), " IS NOT DISTINCT FROM "),
-           absl::StrCat("SELECT 1 FROM __batch WHERE ", any_null, " LIMIT 1"), ""}};
-}
-
-std::string AggregatePlanner::Update(const std::string& batch) const {
-  return absl::StrCat("UPDATE __state AS t SET ", absl::StrJoin(Assignments(), ", "), " FROM (",
-                      batch, ") AS b");
-}
-
-absl::StatusOr<std::vector<ApplyStatement>> AggregatePlanner::Fold() {
-  std::string where;
-  if (Has(node_, "where_clause")) {
-    ICEPIE_ASSIGN_OR_RETURN(Json tree, Normal(node_["where_clause"], /*having=*/false));
-    ICEPIE_ASSIGN_OR_RETURN(where, ExpressionToSql(connection_, std::move(tree)));
-    where = absl::StrCat(" WHERE ", where);
-  }
-  const std::string batch = BatchSelect(where);
-  if (keys_.empty()) return std::vector<ApplyStatement>{{Update(batch), "", ""}};
-  return FoldByKey(batch);
+  apply.push_back({batch, "", "__batch"});
+  apply.push_back({Merge(absl::StrCat("SELECT * FROM __batch WHERE NOT (", any_null, ")"), " = ")});
+  apply.push_back(
+      {Merge(absl::StrCat("SELECT * FROM __batch WHERE ", any_null), " IS NOT DISTINCT FROM "),
+       absl::StrCat("SELECT 1 FROM __batch WHERE ", any_null, " LIMIT 1")});
+  return apply;
 }
 
 std::string AggregatePlanner::Why() const {
   const auto counted = [](size_t count, absl::string_view what) {
     return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
   };
-  return absl::StrCat("folds records of ", source_.name, " into ",
-                      counted(partials_.size(), "partial state"),
-                      keys_.empty() ? "" : absl::StrCat(" by ", counted(keys_.size(), "key")));
+  return absl::StrCat(
+      "folds records of ", shape_.Names(), " into ",
+      counted(states_.states().size(), "partial state"),
+      keys_.empty() ? "" : absl::StrCat(" by ", counted(keys_.size(), "key")),
+      states_.sets().empty()
+          ? ""
+          : absl::StrCat(" and ", counted(states_.sets().size(), "table"), " of distinct values"));
 }
 
 absl::StatusOr<SliceStatements> AggregatePlanner::Plan() {
+  ICEPIE_RETURN_IF_ERROR(FindInput());
   ICEPIE_RETURN_IF_ERROR(FindKeys());
   SliceStatements statements;
   ICEPIE_ASSIGN_OR_RETURN(statements.create, Create());
   ICEPIE_ASSIGN_OR_RETURN(statements.apply, Fold());
   statements.why = Why();
   return statements;
+}
+
+// SELECT DISTINCT … as the groups of its own columns.
+absl::StatusOr<Json> DistinctAsGroups(const PlanRequest& request, Json node) {
+  node["modifiers"] = Json::array();
+  ICEPIE_RETURN_IF_ERROR(FindRowShape(request, node).status());
+  Json statement = request.statement;
+  statement["node"] = std::move(node);
+  ICEPIE_ASSIGN_OR_RETURN(const std::string rows,
+                          SelectToSql(request.connection, std::move(statement)));
+  std::vector<std::string> names;
+  std::vector<std::string> items;
+  for (size_t i = 0; i < request.slice.columns.size(); ++i) {
+    names.push_back(absl::StrCat("c", i));
+    items.push_back(absl::StrCat("c", i, " AS ", QuoteIdentifier(request.slice.columns[i].name)));
+  }
+  const std::string list = absl::StrJoin(names, ", ");
+  ICEPIE_ASSIGN_OR_RETURN(
+      Json grouped,
+      ParseSelect(request.connection, absl::StrCat("SELECT ", absl::StrJoin(items, ", "), " FROM (",
+                                                   rows, ") AS d(", list, ") GROUP BY ", list)));
+  return std::move(grouped["node"]);
 }
 
 }  // namespace
@@ -496,12 +505,19 @@ bool ContainsAggregate(const Json& tree) {
 }
 
 absl::StatusOr<SliceStatements> PlanAggregate(const PlanRequest& request) {
-  ICEPIE_RETURN_IF_ERROR(CheckRowShape(request));
-  const Json& node = request.statement["node"];
+  bool ordered = false;
+  Json node = WithoutOrder(request.statement, &ordered);
+  if (!IsType(node, "SELECT_NODE")) return OtherKind("does not group");
+  if (IsDistinct(node) && !IsAggregation(node)) {
+    ICEPIE_ASSIGN_OR_RETURN(node, DistinctAsGroups(request, std::move(node)));
+  }
   if (!IsAggregation(node)) return OtherKind("does not group");
-  const SourceDef& source =
-      *request.domain.definition.FindSource(request.slice.sources.front().source);
-  return AggregatePlanner(request.connection, node, source, request.slice.columns).Plan();
+  if (Has(node, "modifiers")) return StandsInTheWay("has DISTINCT, ORDER BY or LIMIT over groups");
+  ICEPIE_ASSIGN_OR_RETURN(const RowShape shape, FindGroupedShape(request, node));
+  ICEPIE_ASSIGN_OR_RETURN(SliceStatements statements,
+                          AggregatePlanner(request, node, shape).Plan());
+  if (ordered) absl::StrAppend(&statements.why, "; ORDER BY is dropped: a slice is a set");
+  return statements;
 }
 
 }  // namespace icepie::slices

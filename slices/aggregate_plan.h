@@ -1,7 +1,9 @@
 // Strategy `aggregate`: a grouped SELECT is split into partial states that batches are folded into,
 // and final expressions over them.
 //
-//   __state(k0, k1, …, a0, a1, …)   group keys and partial states, one row per group
+//   __state(k0, k1, …, a0, a1, …)   group keys and partial states (partial_states.h), a row per
+//   group
+//   __values0(k0, k1, …, v), …      with DISTINCT: the values that each group has had
 //   fold                            MERGE of the batch's own groups, NULL keys equal
 //   __result                        the SELECT list over k… and a…, HAVING as WHERE
 //

@@ -1,19 +1,49 @@
 #include "slices/append_plan.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "slices/row_shape.h"
+#include "slices/sql_binding.h"
 
 namespace icepie::slices {
+namespace {
+
+// The SQL without its ORDER BY. What is written anew must still give the same types.
+absl::StatusOr<std::string> Unordered(const PlanRequest& request, const Json& node) {
+  Json statement = request.statement;
+  statement["node"] = node;
+  ICEPIE_ASSIGN_OR_RETURN(const std::string sql,
+                          SelectToSql(request.connection, std::move(statement)));
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> bound,
+                          BindSelect(request.connection, sql));
+  const std::vector<OutputColumn>& columns = request.slice.columns;
+  const bool same = std::equal(bound.begin(), bound.end(), columns.begin(), columns.end(),
+                               [](const auto& a, const auto& b) { return a.type == b.type; });
+  return same ? absl::StatusOr<std::string>(sql)
+              : StandsInTheWay("has ORDER BY and other types without it");
+}
+
+}  // namespace
 
 absl::StatusOr<SliceStatements> PlanAppend(const PlanRequest& request) {
-  ICEPIE_RETURN_IF_ERROR(CheckRowShape(request));
-  if (IsAggregation(request.statement["node"])) return OtherKind("groups records");
+  bool ordered = false;
+  const Json node = WithoutOrder(request.statement, &ordered);
+  if (IsType(node, "SELECT_NODE") && IsAggregation(node)) return OtherKind("groups records");
+  if (IsDistinct(node)) return OtherKind("has DISTINCT");
+  ICEPIE_ASSIGN_OR_RETURN(const RowShape shape, FindRowShape(request, node));
+  std::string sql = request.sql;
+  if (ordered) {
+    ICEPIE_ASSIGN_OR_RETURN(sql, Unordered(request, node));
+  }
   SliceStatements statements;
-  statements.why = absl::StrCat("filters and projects records of ",
-                                request.slice.sources.front().source, ", each for itself");
+  statements.why =
+      absl::StrCat("filters and projects records of ", shape.Names(), ", each for itself",
+                   ordered ? "; ORDER BY is dropped: a slice is a set" : "");
   statements.create = CreateDataTable(request.slice.columns);
-  statements.apply = {{absl::StrCat("INSERT INTO __data\n", request.sql), "", ""}};
+  statements.apply = {{absl::StrCat("INSERT INTO __data\n", sql)}};
   return statements;
 }
 

@@ -44,12 +44,10 @@ SELECT k, median(i), count(*) FROM r GROUP BY k HAVING count(*) > 10
 --@ why keeps what it reads
 SELECT k AS kk, histogram(j) AS h FROM r GROUP BY kk
 
---@ case distinct keys
---@ why keeps what it reads
+--@ case distinct aggregate
 SELECT DISTINCT k, j FROM r
 
---@ case distinct_expression keys
---@ why keeps what it reads
+--@ case distinct_expression aggregate
 SELECT DISTINCT upper(k) AS u FROM r WHERE i > 0
 --> A
 --> B

@@ -5,10 +5,6 @@
 --@ slice counts
 SELECT k, count(*) AS n FROM r GROUP BY k
 
---@ case order_by recompute
---@ why ORDER BY
-SELECT k, i FROM r ORDER BY i
-
 --@ case order_by_limit recompute
 --@ why ORDER BY
 SELECT k, i FROM r ORDER BY i LIMIT 3
@@ -16,14 +12,6 @@ SELECT k, i FROM r ORDER BY i LIMIT 3
 --@ case scalar_subquery recompute
 --@ why subquery
 SELECT k FROM r WHERE i = (SELECT max(i) FROM r)
-
---@ case with recompute
---@ why WITH
-WITH c AS (SELECT k FROM r) SELECT * FROM c
-
---@ case union_all recompute
---@ why UNION
-SELECT k FROM r UNION ALL SELECT s FROM r
 
 --@ case self_join recompute
 --@ why join
@@ -34,7 +22,7 @@ SELECT a.k FROM r AS a JOIN r AS b ON a._position = b._position
 SELECT k, j, count(*) FROM r GROUP BY ROLLUP (k, j)
 
 --@ case join recompute
---@ why several sources
+--@ why join of records
 SELECT r.k, o.v FROM r, other AS o WHERE o.key = r.k
 
 --@ case dimension recompute
@@ -72,10 +60,6 @@ SELECT n, count(*) AS c FROM (SELECT k, count(*) AS n FROM r GROUP BY k) GROUP B
 --@ case no_groups recompute
 --@ why all rows together
 SELECT median(i) AS m FROM r
-
---@ case distinct_star recompute
---@ why DISTINCT *
-SELECT DISTINCT * FROM r
 
 --@ case keyed_order_by recompute
 --@ why ORDER BY

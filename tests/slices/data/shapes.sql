@@ -1,0 +1,125 @@
+-- Queries whose rows each come from one record, in shapes beyond a plain SELECT.
+--@ source r {columns: {k: VARCHAR, j: INTEGER, i: INTEGER, s: VARCHAR, f: BOOLEAN}}
+--@ source q {columns: {k: VARCHAR, i: INTEGER}}
+--@ record r {"k":"a","i":1,"j":5}
+--@ record q {"k":"a","i":2}
+--@ record r {"k":"b","i":3}
+--@ record r {"k":"a","i":1,"j":5}
+
+--@ case select_distinct aggregate
+SELECT DISTINCT k, i FROM r
+--> a | 1
+--> b | 3
+
+--@ case select_distinct_star aggregate
+SELECT DISTINCT * FROM r ORDER BY ALL
+--@ why ORDER BY is dropped
+
+--@ case select_distinct_unnest aggregate
+SELECT DISTINCT k, unnest([i, j]) AS v FROM r
+
+--@ case subquery_in_from aggregate
+SELECT k, f, count(*) AS n FROM (SELECT k, unnest([i, j]) AS f FROM r) GROUP BY ALL
+--> a | 1 | 2
+--> a | 5 | 2
+--> b | 3 | 1
+--> b | NULL | 1
+
+--@ case nested_subqueries aggregate
+SELECT a.up, sum(a.twice) AS s FROM (SELECT upper(k) AS up, i * 2 AS twice FROM (SELECT * FROM r WHERE i > 0)) AS a GROUP BY a.up
+--> A | 4
+--> B | 6
+
+--@ case subquery_appended append
+SELECT x.k, x.v FROM (SELECT k, i + 1 AS v FROM r WHERE f IS NULL) AS x WHERE x.v > 2
+--> b | 4
+
+--@ case with_once aggregate
+WITH c AS (SELECT k, i FROM r WHERE i IS NOT NULL) SELECT k, sum(i) AS s FROM c GROUP BY k
+--> a | 2
+--> b | 3
+
+--@ case with_chain append
+WITH c AS (SELECT k, i FROM r), d(name, v) AS (SELECT k, i + 1 FROM c WHERE i > 1) SELECT name, v FROM d
+--> b | 4
+
+--@ case with_named_as_the_source aggregate
+WITH r AS (SELECT k FROM r WHERE i > 1) SELECT k, count(*) AS n FROM r GROUP BY k
+--> b | 1
+
+--@ case renamed_columns aggregate
+SELECT z.a, max(z.c) AS m FROM r AS z(a, b, c, d, e) GROUP BY z.a
+--> a | 1
+--> b | 3
+
+--@ case union_all append
+SELECT k, i FROM r UNION ALL SELECT k, i FROM q
+--> a | 1
+--> a | 1
+--> a | 2
+--> b | 3
+
+--@ case union_all_grouped aggregate
+SELECT k, sum(i) AS s, count(*) AS n FROM (SELECT k, i FROM r UNION ALL SELECT k, i FROM q) GROUP BY k
+--> a | 4 | 3
+--> b | 3 | 1
+
+--@ case union_all_by_name aggregate
+SELECT k, count(s) AS s, count(i) AS n FROM (SELECT k, s FROM r UNION ALL BY NAME SELECT i, k FROM q) GROUP BY k
+
+--@ case union_all_of_one_source append
+SELECT k, i AS v FROM r UNION ALL SELECT k, j FROM r WHERE j > 0
+
+--@ case union_all_in_with aggregate
+WITH u AS (SELECT k, i FROM r UNION ALL SELECT k, i FROM q WHERE i > 1) SELECT count(*) AS n, sum(i) AS s FROM u
+--> 4 | 7
+
+--@ case order_by_is_dropped append
+--@ why ORDER BY is dropped
+SELECT k, i * 1e3 AS thousand FROM r ORDER BY i DESC, k
+--> a | 1000.0
+--> a | 1000.0
+--> b | 3000.0
+
+--@ case grouped_order_by_is_dropped aggregate
+--@ why ORDER BY is dropped
+SELECT k, count(*) AS n FROM r GROUP BY k ORDER BY n DESC
+--> a | 2
+--> b | 1
+
+--@ case lateral_unnest aggregate
+SELECT r.k, u.v, count(*) AS n FROM r, unnest([r.i, r.j]) AS u(v) GROUP BY r.k, u.v
+
+--@ case join_with_constants append
+SELECT r.k, w.name FROM r JOIN (VALUES (1, 'one'), (3, 'three')) AS w(i, name) ON w.i = r.i
+--> a | one
+--> a | one
+--> b | three
+
+--@ case left_join_with_constants append
+SELECT r.k, w.name FROM r LEFT JOIN (VALUES (1, 'one')) AS w(i, name) ON w.i = r.i
+--> a | one
+--> a | one
+--> b | NULL
+
+--@ case constants_with_query aggregate
+WITH p AS (SELECT 2 AS factor) SELECT r.k, sum(r.i * p.factor) AS s FROM r, p GROUP BY r.k
+--> a | 4
+--> b | 6
+
+--@ case subquery_of_the_row append
+SELECT k FROM r WHERE EXISTS (SELECT 1 FROM unnest([r.i, r.j]) AS u(v) WHERE u.v > 4)
+--> a
+--> a
+
+--@ case arg_max_over_union
+--@ why several sources do not have
+SELECT k, arg_max(i, i) AS m FROM (SELECT k, i FROM r UNION ALL SELECT k, i FROM q) GROUP BY k
+
+--@ case union_with_constants recompute
+--@ why reads no source
+SELECT k, i FROM r UNION ALL SELECT 'x', 1
+
+--@ case collate_in_subquery
+--@ why COLLATE
+SELECT k, count(*) AS n FROM (SELECT k COLLATE NOCASE AS k FROM r) GROUP BY k
