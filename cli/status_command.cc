@@ -30,9 +30,31 @@ std::string CoreText(const ServerStatus& status) {
   if (status.core_read_only()) {
     return absl::StrCat("READ ONLY (", status.core_read_only_cause(), ")");
   }
+  if (const int64_t count = status.core_scrub().finding_count(); count > 0) {
+    return absl::StrCat("DAMAGED (", FormatCounted(count, "place"), ")");
+  }
   if (!status.core_disk_full()) return "OK";
   return absl::StrCat("DISK FULL (", status.core_disk_free_bytes() >> 20,
                       " MiB free; appends are refused until there is space)");
+}
+
+// When everything was last found to be what was committed: "verified 02:00Z".
+std::string VerifiedText(const ServerStatus& status) {
+  if (!status.has_core_scrub()) return "";
+  if (!status.core_scrub().has_verified_time()) return "  not verified yet";
+  const absl::Time time = ToTime(status.core_scrub().verified_time());
+  const bool is_recent = absl::Now() - time < absl::Hours(20);
+  return absl::StrCat("  verified ", absl::FormatTime(is_recent ? "%H:%MZ" : "%Y-%m-%d %H:%MZ",
+                                                      time, absl::UTCTimeZone()));
+}
+
+void PrintDamage(Context& context, const ServerStatus& status) {
+  for (const auto& finding : status.core_scrub().findings()) {
+    context.out() << context.terminal.Red(absl::StrCat("core damaged at position ",
+                                                       FormatCount(finding.position()), ": ",
+                                                       Printable(finding.what())))
+                  << '\n';
+  }
 }
 
 // "41 fresh, 1 FAULTED".
@@ -129,12 +151,14 @@ absl::StatusOr<int> Status(Context& context) {
   std::set<std::string> domains;
   for (const Slice& slice : status.slices()) domains.insert(DomainOf(slice.name()));
   const std::string core = absl::StrCat("core ", CoreText(status));
-  const bool well = !status.core_read_only() && !status.core_disk_full();
+  const bool well = !status.core_read_only() && !status.core_disk_full() &&
+                    status.core_scrub().finding_count() == 0;
   context.out() << (well ? core : context.terminal.Red(core)) << "  head "
-                << FormatCount(status.head_position()) << "    "
+                << FormatCount(status.head_position()) << VerifiedText(status) << "    "
                 << FormatCounted(static_cast<int64_t>(domains.size()), "domain") << ", "
                 << FormatCounted(status.slices_size(), "slice") << ": " << StatesText(status)
                 << '\n';
+  PrintDamage(context, status);
   PrintSlices(context, status);
   PrintWorkers(context, status);
   PrintSandbox(context, status);

@@ -45,7 +45,7 @@ struct Range {
 };
 
 // Every integer of Settings has its range here; settings_test.cc checks that none is missing.
-constexpr std::array<Range, 18> kRanges = {{
+constexpr std::array<Range, 20> kRanges = {{
     // gRPC's own limit of a message is 4 MiB, and headers and framing need some of it.
     {"core.record_bytes_max", kKiB, 3 * kMiB},
     {"core.batch_bytes_max", kKiB, 3 * kMiB},
@@ -57,6 +57,8 @@ constexpr std::array<Range, 18> kRanges = {{
     {"core.segment_bytes", 64 * kKiB, kGiB},
     {"core.hot_bytes_min", 0, 64 * kGiB},
     {"core.hot_age_min_ms", 0, 24 * kHourMs},
+    {"core.scrub_interval_ms", 100, 720 * kHourMs},
+    {"core.scrub_bytes_per_second", 64 * kKiB, 16 * kGiB},
     {"readers.stall_timeout_ms", 100, kHourMs},
     {"readers.message_bytes_max", 64 * kKiB, 3 * kMiB},
     {"readers.shared_bytes_max", 0, 4 * kGiB},
@@ -336,6 +338,8 @@ Settings DefaultSettings() {
   settings.mutable_core()->set_segment_bytes(32 * kMiB);
   settings.mutable_core()->set_hot_bytes_min(16 * kMiB);
   settings.mutable_core()->set_hot_age_min_ms(1000);
+  settings.mutable_core()->set_scrub_interval_ms(24 * kHourMs);
+  settings.mutable_core()->set_scrub_bytes_per_second(16 * kMiB);
   settings.mutable_readers()->set_stall_timeout_ms(30 * 1000);
   settings.mutable_readers()->set_message_bytes_max(kMiB);
   settings.mutable_readers()->set_shared_bytes_max(32 * kMiB);

@@ -19,6 +19,7 @@
 #include "core/prepared_append.h"
 #include "core/read_only_guard.h"
 #include "core/recovery.h"
+#include "core/scrubber.h"
 #include "core/sealer.h"
 #include "core/sequencer.h"
 
@@ -53,10 +54,7 @@ class CoreImpl final : public Core {
                          options_.merkle_tree ? &tree_ : nullptr, space_.get(), requests_.get(),
                          options_.on_write_step},
         options_.queue_bytes_max, recovered.last_ingest_time_us);
-    if (!options_.sealing.enabled) return;
-    sealer_ = std::make_unique<Sealer>(
-        Sealer::Parts{store_.get(), segments_.get(), streams_.get(), &head_, &guard_, space_.get()},
-        options_.sealing);
+    StartBackgroundWork();
   }
 
   std::string ReadOnlyCause() const override { return guard_.cause(); }
@@ -142,6 +140,10 @@ class CoreImpl final : public Core {
     return storage;
   }
 
+  std::optional<ScrubState> Scrub() const override {
+    return scrubber_ == nullptr ? std::nullopt : std::optional(scrubber_->State());
+  }
+
   absl::StatusOr<int64_t> PositionOf(absl::string_view stream, int64_t offset) const override {
     ICEPIE_RETURN_IF_ERROR(CheckReadable());
     const int64_t head = head_.position();  // before the stream's end, which moves first
@@ -171,6 +173,20 @@ class CoreImpl final : public Core {
   }
 
  private:
+  void StartBackgroundWork() {
+    if (options_.sealing.enabled) {
+      sealer_ =
+          std::make_unique<Sealer>(Sealer::Parts{store_.get(), segments_.get(), streams_.get(),
+                                                 &head_, &guard_, space_.get()},
+                                   options_.sealing);
+    }
+    if (options_.scrub.enabled && proofs_ != nullptr) {
+      scrubber_ = std::make_unique<Scrubber>(
+          Scrubber::Parts{store_.get(), segments_.get(), streams_.get(), &head_, proofs_.get()},
+          options_.directory, options_.scrub);
+    }
+  }
+
   absl::StatusOr<StreamInfo> Create(absl::string_view name, PayloadFormat format,
                                     const StreamPaths& paths, bool internal) {
     ICEPIE_RETURN_IF_ERROR(CheckChange());
@@ -221,7 +237,8 @@ class CoreImpl final : public Core {
   TileWriter tree_;  // the sequencer's
   std::unique_ptr<CoreProofs> proofs_;
   std::unique_ptr<Sequencer> sequencer_;  // nullptr when opened read-only
-  std::unique_ptr<Sealer> sealer_;        // the same; first to go
+  std::unique_ptr<Sealer> sealer_;        // the same
+  std::unique_ptr<Scrubber> scrubber_;    // the same; first to go
 };
 
 // A log that is whole in itself may be older than what others were given. An operator who accepts
@@ -258,7 +275,7 @@ absl::Status CheckOptions(const CoreOptions& options) {
       options.record_bytes_max > kRecordBytesMax || options.batch_bytes_max < 1 ||
       options.batch_records_max < 1 || options.queue_bytes_max < 1 || options.free_bytes_min < 0 ||
       options.ballast_bytes < 0 || options.sealing.segment_bytes < 1 ||
-      options.sealing.hot_bytes_min < 0) {
+      options.sealing.hot_bytes_min < 0 || options.scrub.bytes_per_second < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
         "core limits must be positive, and record_bytes_max at most ", kRecordBytesMax));
   }

@@ -20,6 +20,7 @@
 #include "core/disk_space.h"
 #include "core/proofs.h"
 #include "core/record.h"
+#include "core/scrub.h"
 
 namespace rocksdb {
 class Env;
@@ -147,6 +148,7 @@ struct CoreOptions {
       true;  // false measures what the tree costs; the next opening with it builds it
   SealingOptions sealing;
   std::function<void(WriteStep)> on_write_step;
+  ScrubOptions scrub;
 };
 
 // A segment file, for readers outside this process.
@@ -257,6 +259,8 @@ class Core {
   // POSITION_AHEAD_OF_CORE when `offset` is beyond the stream's end.
   virtual absl::StatusOr<int64_t> PositionOf(absl::string_view stream, int64_t offset) const = 0;
   virtual CoreStorage Storage() const = 0;
+  // What is known of the core's bytes; nullopt when nobody reads them again: it is read-only.
+  virtual std::optional<ScrubState> Scrub() const = 0;
 
   // Proofs over the records; nullptr when the core keeps no tree.
   virtual Proofs* proofs() = 0;

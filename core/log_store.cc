@@ -5,8 +5,10 @@
 #include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/listener.h>
+#include <rocksdb/metadata.h>
 #include <rocksdb/options.h>
 #include <rocksdb/sst_file_manager.h>
+#include <rocksdb/sst_file_reader.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 #include <spdlog/spdlog.h>
@@ -171,8 +173,8 @@ rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>
 
 constexpr const char* kTreeFamily = "tree";
 
-std::vector<rocksdb::ColumnFamilyDescriptor> Families() {
-  const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(size_t{32} << 20);
+std::vector<rocksdb::ColumnFamilyDescriptor> Families(
+    const std::shared_ptr<rocksdb::Cache>& cache) {
   const rocksdb::ColumnFamilyOptions small = FamilyOptions(cache, size_t{8} << 20);
   // RocksDB insists on a family called "default"; it stays empty.
   return {{rocksdb::kDefaultColumnFamilyName, small},
@@ -193,9 +195,11 @@ void DropMissingTree(const rocksdb::DBOptions& database, const std::string& dire
 
 class RocksLogStore final : public LogStore {
  public:
-  RocksLogStore(std::shared_ptr<rocksdb::SstFileManager> files, std::unique_ptr<rocksdb::DB> db,
+  RocksLogStore(std::shared_ptr<rocksdb::SstFileManager> files,
+                std::shared_ptr<rocksdb::Cache> cache, std::unique_ptr<rocksdb::DB> db,
                 std::vector<rocksdb::ColumnFamilyHandle*> families)
       : files_(std::move(files)),
+        cache_(std::move(cache)),
         db_(std::move(db)),
         families_(std::move(families)),
         log_(families_[1]),
@@ -376,7 +380,39 @@ class RocksLogStore final : public LogStore {
     return FromRocks(db_->VerifyChecksum(rocksdb::ReadOptions()), "check the table files");
   }
 
+  std::vector<TableFile> ListTables() const override {
+    std::vector<rocksdb::LiveFileMetaData> files;
+    db_->GetLiveFilesMetaData(&files);
+    std::vector<TableFile> tables;
+    for (const rocksdb::LiveFileMetaData& file : files) {
+      tables.push_back({absl::StrCat(file.db_path, file.name), file.column_family_name,
+                        static_cast<int64_t>(file.size)});
+    }
+    return tables;
+  }
+
+  absl::Status CheckTable(const TableFile& table) const override {
+    rocksdb::Options options;
+    options.env = db_->GetEnv();
+    rocksdb::BlockBasedTableOptions format;
+    format.no_block_cache = true;  // from the disk, and it leaves nothing behind
+    options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(format));
+    rocksdb::SstFileReader reader(options);
+    rocksdb::Status status = reader.Open(table.path);
+    if (status.ok()) status = reader.VerifyChecksum(rocksdb::ReadOptions());
+    if (status.ok() || !IsLive(table)) return absl::OkStatus();
+    return FromRocks(status, absl::StrCat("table file ", table.path, " (", table.family, ")"));
+  }
+
+  void DropCache() override { cache_->EraseUnRefEntries(); }
+
  private:
+  bool IsLive(const TableFile& table) const {
+    const std::vector<TableFile> tables = ListTables();
+    return std::any_of(tables.begin(), tables.end(),
+                       [&table](const TableFile& live) { return live.path == table.path; });
+  }
+
   absl::Status AddTree(const TileChanges& tree, rocksdb::WriteBatch& batch) {
     for (const TileRun& run : tree.put) {
       ICEPIE_RETURN_IF_ERROR(
@@ -416,6 +452,7 @@ class RocksLogStore final : public LogStore {
   static constexpr uint64_t kBeyondAnyDisk = uint64_t{1} << 60;
 
   const std::shared_ptr<rocksdb::SstFileManager> files_;
+  const std::shared_ptr<rocksdb::Cache> cache_;
   const std::unique_ptr<rocksdb::DB> db_;
   const std::vector<rocksdb::ColumnFamilyHandle*> families_;
   rocksdb::ColumnFamilyHandle* const log_;
@@ -429,7 +466,8 @@ class RocksLogStore final : public LogStore {
 absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
   rocksdb::DBOptions database = DatabaseOptions(options);
   database.sst_file_manager.reset(rocksdb::NewSstFileManager(database.env));
-  std::vector<rocksdb::ColumnFamilyDescriptor> families = Families();
+  const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(size_t{32} << 20);
+  std::vector<rocksdb::ColumnFamilyDescriptor> families = Families(cache);
   if (!Writes(options.mode)) DropMissingTree(database, options.directory, families);
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
@@ -439,7 +477,7 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
           : rocksdb::DB::OpenForReadOnly(database, options.directory, families, &handles, &db);
   ICEPIE_RETURN_IF_ERROR(FromRocks(status, absl::StrCat("open ", options.directory)));
   ICEPIE_CHECK(handles.size() == families.size());
-  return std::make_unique<RocksLogStore>(database.sst_file_manager, absl::WrapUnique(db),
+  return std::make_unique<RocksLogStore>(database.sst_file_manager, cache, absl::WrapUnique(db),
                                          std::move(handles));
 }
 

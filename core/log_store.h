@@ -77,6 +77,18 @@ class LogStore {
   // up.
   virtual absl::Status VerifyFiles() const = 0;
 
+  // The table files there are now, and one of them read like that. A file that is gone since is
+  // fine: a compaction has made others of it.
+  struct TableFile {
+    std::string path;
+    std::string family;
+    int64_t bytes = 0;
+  };
+  virtual std::vector<TableFile> ListTables() const = 0;
+  virtual absl::Status CheckTable(const TableFile& table) const = 0;
+  // Forgets what was read from table files, so that it is read from the disk the next time.
+  virtual void DropCache() = 0;
+
   // Changes the tree alone, together with some catalog keys; used to make the tree of a log that
   // has none.
   virtual absl::Status ChangeTree(const TileChanges& tree,

@@ -2,12 +2,8 @@
 
 #include <pthread.h>
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -15,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/background_priority.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/block_reader.h"
@@ -31,18 +28,6 @@ constexpr absl::Duration kRetryDelay = absl::Seconds(10);
 constexpr int64_t kRoomBytesMin = int64_t{448} << 20;
 // So many segments behind, sealing no longer rests between its pieces.
 constexpr int64_t kBacklogSegments = 8;
-
-// The lowest of everything: appends and queries go first.
-void LowerPriority() {
-  const auto thread = static_cast<id_t>(::syscall(SYS_gettid));
-  constexpr int kWhoProcess = 1;
-  constexpr int kIdleClass = 3 << 13;
-  // Where it is not allowed, or the disk's scheduler knows no classes, pauses have to do.
-  if (::setpriority(PRIO_PROCESS, thread, 19) != 0 ||
-      ::syscall(SYS_ioprio_set, kWhoProcess, thread, kIdleClass) != 0) {
-    spdlog::debug("core: sealing runs at normal priority: errno {}", errno);
-  }
-}
 
 }  // namespace
 

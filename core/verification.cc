@@ -28,12 +28,11 @@ bool VerificationReport::ok() const {
          consistent.state != State::kFails;
 }
 
-Verification::Verification(const VerificationTask& task)
-    : task_(task), stored_(TreeReader(*task.records.store), task.head) {
-  const Digest empty = Sha256({});
-  if (task.last_signed && task.last_signed->size == 0) signed_root_ = empty;
-  if (task.older && task.older->size == 0) older_root_ = empty;
-  if (task.mark && task.mark->position == 0) marked_root_ = empty;
+Verification::Verification(const VerificationTask& task, CompactRange edge)
+    : task_(task), stored_(TreeReader(*task.records.store), task.head), edge_(std::move(edge)) {
+  if (task_.last_signed && task_.last_signed->size == edge_.size()) signed_root_ = edge_.Root();
+  if (task_.older && task_.older->size == edge_.size()) older_root_ = edge_.Root();
+  if (task_.mark && task_.mark->position == edge_.size()) marked_root_ = edge_.Root();
 }
 
 void Verification::Add(VerificationFinding finding) {

@@ -61,7 +61,9 @@ struct VerificationTask {
 // Lifetime: what the task names outlives it.
 class Verification {
  public:
-  explicit Verification(const VerificationTask& task);
+  explicit Verification(const VerificationTask& task) : Verification(task, CompactRange()) {}
+  // Goes on where another one stood: `edge` is the stored tree of the records before (RightEdge).
+  Verification(const VerificationTask& task, CompactRange edge);
 
   // Hashes the next few MiB. False when all is done.
   bool Step();
@@ -69,6 +71,7 @@ class Verification {
   int64_t position() const { return edge_.size(); }
   int64_t end_position() const { return task_.head; }
   int64_t bytes() const { return report_.bytes; }
+  const std::vector<VerificationFinding>& findings() const { return report_.findings; }
 
   // Damage that the caller found by itself, e.g. a missing file.
   void Add(VerificationFinding finding);

@@ -89,6 +89,9 @@ CoreOptions MakeCoreOptions(const Settings& settings, const std::string& data) {
   options.sealing.segment_bytes = settings.core().segment_bytes();
   options.sealing.hot_bytes_min = settings.core().hot_bytes_min();
   options.sealing.age_min = absl::Milliseconds(settings.core().hot_age_min_ms());
+  options.scrub.interval = absl::Milliseconds(settings.core().scrub_interval_ms());
+  options.scrub.bytes_per_second = settings.core().scrub_bytes_per_second();
+  options.scrub.first_delay = std::min(options.scrub.first_delay, options.scrub.interval);
   return options;
 }
 

@@ -23,6 +23,22 @@ void SetStorage(const CoreStorage& storage, v1::CoreStorage* out) {
   if (storage.hot_bytes) out->set_hot_bytes(*storage.hot_bytes);
 }
 
+void SetScrub(const ScrubState& scrub, v1::CoreScrub* out) {
+  if (scrub.verified_time) *out->mutable_verified_time() = ToProto(*scrub.verified_time);
+  out->set_verified_position(scrub.verified_position);
+  if (scrub.pass_begin) *out->mutable_pass_begin_time() = ToProto(*scrub.pass_begin);
+  out->set_position(scrub.position);
+  out->set_end_position(scrub.end_position);
+  out->set_bytes_read(scrub.bytes_read);
+  out->set_finding_count(scrub.finding_count);
+  for (const ScrubFinding& finding : scrub.findings) {
+    auto* added = out->add_findings();
+    added->set_position(finding.position);
+    added->set_end_position(finding.end_position);
+    added->set_what(finding.what);
+  }
+}
+
 // "have: a, b, c", never longer than a message should be.
 std::string Have(std::vector<std::string> names) {
   if (names.empty()) return "there is none yet; apply a domain file first";
@@ -165,6 +181,7 @@ v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity) c
   out.set_core_disk_full(disk.full);
   out.set_core_disk_free_bytes(disk.free_bytes);
   SetStorage(core_.Storage(), out.mutable_core_storage());
+  if (const auto scrub = core_.Scrub(); scrub) SetScrub(*scrub, out.mutable_core_scrub());
   for (const auto& domain : catalog_.Domains()) AddSlices(*domain, out.mutable_slices());
   std::stable_sort(
       out.mutable_slices()->begin(), out.mutable_slices()->end(),

@@ -65,6 +65,20 @@ Labels WorkerLabels(const WorkerStatus& worker) {
   return {{"domain", worker.domain()}, {"role", worker.role()}};
 }
 
+void WriteScrub(const icepie::v1::CoreScrub& scrub, Writer* out) {
+  out->Family("icepie_core_scrub_findings", "gauge",
+              "Damaged places of the core that the last scrub found.");
+  out->Sample({}, static_cast<double>(scrub.finding_count()));
+  out->Family("icepie_core_scrub_position", "gauge", "Where the scrub's pass is.");
+  out->Sample({}, static_cast<double>(scrub.position()));
+  out->Family("icepie_core_scrub_bytes_total", "counter", "Bytes that the scrub has read.");
+  out->Sample({}, static_cast<double>(scrub.bytes_read()));
+  if (!scrub.has_verified_time()) return;
+  out->Family("icepie_core_scrub_verified_time_seconds", "gauge",
+              "When the last pass ended that found no damage, Unix time.");
+  out->Sample({}, static_cast<double>(scrub.verified_time().seconds()));
+}
+
 void WriteCore(const ServerStatus& status, Writer* out) {
   out->Family("icepie_core_head_position", "gauge", "Number of records in the raw core.");
   out->Sample({}, static_cast<double>(status.head_position()));
@@ -85,6 +99,7 @@ void WriteCore(const ServerStatus& status, Writer* out) {
     out->Family("icepie_core_hot_bytes", "gauge", "Bytes of blocks that are still in the log.");
     out->Sample({}, static_cast<double>(storage.hot_bytes()));
   }
+  if (status.has_core_scrub()) WriteScrub(status.core_scrub(), out);
   out->Family("icepie_build_info", "gauge", "The running version.");
   out->Sample({{"version", status.version()}}, 1);
   out->Family("icepie_start_time_seconds", "gauge", "When the daemon started, Unix time.");

@@ -214,6 +214,7 @@ class FakeAdmin : public icepie::v1::Admin::Service {
   grpc::Status GetServerStatus(grpc::ServerContext*, const icepie::v1::GetServerStatusRequest*,
                                icepie::v1::ServerStatus* response) override {
     response->set_head_position(3'001'200);
+    if (scrub) *response->mutable_core_scrub() = *scrub;
     *response->add_slices() = slices_.slice;
     Slice healthy = OnTime();
     healthy.set_name("network.routes");
@@ -221,6 +222,7 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     return grpc::Status::OK;
   }
 
+  std::optional<icepie::v1::CoreScrub> scrub;
   std::vector<icepie::v1::ApplyDomainRequest> applied;
   icepie::v1::ApplyDomainResponse plan;
   icepie::v1::PromoteGenerationRequest promoted;
@@ -590,6 +592,22 @@ TEST_F(SliceCommandsTest, StatusNamesTheUnhealthyAndFoldsTheRest) {
   slices_.slice.mutable_last_error()->set_message("reads routes, which is FROZEN");
   EXPECT_THAT(Run({"status"}).out,
               HasSubstr("operations.on_time  BLOCKED  reads routes, which is FROZEN"));
+}
+
+TEST_F(SliceCommandsTest, StatusSaysWhenTheCoreWasFoundWholeOrWhatIsDamaged) {
+  admin_.scrub.emplace();
+  EXPECT_THAT(Run({"status"}).out, StartsWith("core OK  head 3,001,200  not verified yet    2 "));
+  admin_.scrub->mutable_verified_time()->set_seconds(1795312800);
+  EXPECT_THAT(Run({"status"}).out,
+              StartsWith("core OK  head 3,001,200  verified 2026-11-22 02:00Z    2 domains"));
+  auto* finding = admin_.scrub->add_findings();
+  finding->set_position(1350);
+  finding->set_what("/data/core/segments/7.segment: a wrong checksum");
+  admin_.scrub->set_finding_count(2);
+  const std::string out = Run({"status"}).out;
+  EXPECT_THAT(out, StartsWith("core DAMAGED (2 places)  head 3,001,200"));
+  EXPECT_THAT(out, HasSubstr("core damaged at position 1,350: /data/core/segments/7.segment: a "));
+  EXPECT_THAT(Run({"--json", "status"}).out, HasSubstr("\"finding_count\": \"2\""));
 }
 
 TEST_F(SliceCommandsTest, WaitReturnsOrSaysWhereItStands) {

@@ -69,7 +69,8 @@ TEST(SettingsTest, UnknownFieldsNameLineColumnAndWhatThereIs) {
   EXPECT_EQ(FaultOf("core:\n  batch_bytes: 1\n"),
             "icepie.yaml:2:3: core.batch_bytes: is not a setting (have: record_bytes_max, "
             "batch_bytes_max, batch_records_max, queue_bytes_max, free_bytes_min, ballast_bytes, "
-            "origin, segment_bytes, hot_bytes_min, hot_age_min_ms)");
+            "origin, segment_bytes, hot_bytes_min, hot_age_min_ms, scrub_interval_ms, "
+            "scrub_bytes_per_second)");
   EXPECT_THAT(FaultOf("listn: {}\n"), StartsWith("icepie.yaml:1:1: listn: is not a setting"));
   EXPECT_THAT(FaultOf("[a]: 1\n"), HasSubstr("is not a setting"));
 }

@@ -67,6 +67,7 @@ class RefusingCore final : public Core {
                                                     size_t count_max) const override {
     return core_.LeaseSegments(from, end, count_max);
   }
+  std::optional<ScrubState> Scrub() const override { return std::nullopt; }
   CoreStorage Storage() const override { return core_.Storage(); }
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
     if (!refuses) return core_.ChangeCatalog(changes);

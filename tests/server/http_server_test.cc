@@ -107,6 +107,8 @@ ServerStatus Status() {
   status.set_core_disk_full(true);
   status.set_core_disk_free_bytes(41);
   status.mutable_core_storage()->set_sealed_position(81'000'000);
+  status.mutable_core_scrub()->set_finding_count(2);
+  status.mutable_core_scrub()->mutable_verified_time()->set_seconds(1795312800);
   auto* slice = status.add_slices();
   slice->set_name("payments.volume");
   slice->set_state(icepie::v1::FROZEN);
@@ -432,6 +434,7 @@ TEST_F(HttpServerTest, Metrics) {
        {"# TYPE icepie_core_head_position gauge\nicepie_core_head_position 81204990\n",
         "icepie_core_read_only 0\n", "icepie_core_disk_full 1\n",
         "icepie_core_disk_free_bytes 41\n", "icepie_core_sealed_position 81000000\n",
+        "icepie_core_scrub_findings 2\n", "icepie_core_scrub_verified_time_seconds 1795312800\n",
         "icepie_slice_state{domain=\"payments\",slice=\"volume\",state=\"FROZEN\"} 1\n",
         "icepie_slice_state{domain=\"payments\",slice=\"volume\",state=\"RUNNING\"} 0\n",
         "icepie_slice_stale{domain=\"payments\",slice=\"volume\"} 1\n",

@@ -1,0 +1,225 @@
+#include "core/scrubber.h"
+
+#include <pthread.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/background_priority.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/scrub_file.h"
+#include "core/tree_store.h"
+
+namespace icepie {
+namespace {
+
+constexpr size_t kFindingsMax = 10;
+constexpr absl::Duration kSaveInterval = absl::Minutes(1);
+
+// The position that an error names; `otherwise` when it names none.
+int64_t PositionOf(const absl::Status& status, int64_t otherwise) {
+  const auto detail = GetErrorDetail(status);
+  int64_t position = otherwise;
+  if (!detail) return position;
+  const auto named = detail->metadata.find("position");
+  if (named == detail->metadata.end() || !absl::SimpleAtoi(named->second, &position)) {
+    return otherwise;
+  }
+  return position;
+}
+
+}  // namespace
+
+Scrubber::Scrubber(const Parts& parts, std::string directory, const ScrubOptions& options)
+    : parts_(parts), path_(absl::StrCat(directory, "/", kScrubFile)), options_(options) {
+  const absl::StatusOr<std::string> saved = ReadFile(path_);
+  if (saved.ok()) state_ = DecodeScrubState(*saved);
+  if (state_.position > parts_.head->position()) state_ = ScrubState();
+  found_in_pass_ = state_.finding_count > 0;
+  thread_ = std::thread([this] { Run(); });
+  pthread_setname_np(thread_.native_handle(), "scrubber");
+}
+
+Scrubber::~Scrubber() {
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.SignalAll();
+  thread_.join();
+}
+
+ScrubState Scrubber::State() const {
+  const MutexLock lock(mutex_);
+  return state_;
+}
+
+bool Scrubber::WaitUntil(absl::Time time) {
+  const MutexLock lock(mutex_);
+  while (!stopping_ && absl::Now() < time) changed_.WaitFor(mutex_, time - absl::Now());
+  return !stopping_;
+}
+
+absl::Time Scrubber::NextPass() const {
+  const MutexLock lock(mutex_);
+  if (state_.pass_begin) return absl::InfinitePast();  // it was interrupted
+  if (last_begin_ != absl::InfinitePast()) return last_begin_ + options_.interval;
+  return state_.verified_time ? *state_.verified_time + options_.interval : absl::InfinitePast();
+}
+
+void Scrubber::Run() {
+  LowerPriority();
+  if (!WaitUntil(absl::Now() + options_.first_delay)) return;
+  while (WaitUntil(NextPass())) {
+    RunPass();
+    Save();
+  }
+}
+
+int64_t Scrubber::BeginPass() {
+  const MutexLock lock(mutex_);
+  last_begin_ = absl::Now();
+  if (!state_.pass_begin) {
+    state_.pass_begin = last_begin_;
+    state_.position = 0;
+    found_in_pass_ = false;
+  }
+  return state_.position;
+}
+
+void Scrubber::RunPass() {
+  // Files first: what a table file's damage means for records is seen when those are read.
+  if (BeginPass() == 0) {
+    if (!CheckTables()) return;
+    CheckSegments();
+  }
+  CheckRecords();
+}
+
+bool Scrubber::CheckTables() {
+  bool damaged = false;
+  for (const LogStore::TableFile& table : parts_.store->ListTables()) {
+    const absl::Time begin = absl::Now();
+    const absl::Status status = parts_.store->CheckTable(table);
+    if (absl::IsDataLoss(status)) {
+      damaged = true;
+      Found({parts_.segments->sealed_position(), parts_.head->position(),
+             std::string(status.message())});
+    } else if (!status.ok()) {
+      spdlog::warn("core: the scrub could not read {}", status.ToString());
+    }
+    if (!Pace(table.bytes, begin)) return false;
+  }
+  // Records that are in memory still must be read from where the damage is.
+  if (damaged) parts_.store->DropCache();
+  return true;
+}
+
+void Scrubber::CheckSegments() {
+  const absl::Status status = parts_.segments->CheckFiles();
+  if (status.ok()) return;
+  const int64_t position = PositionOf(status, 0);
+  Found({position, position + 1, std::string(status.message())});
+}
+
+// The tree grows from the records alone. A pass that was interrupted goes on with the stored tree,
+// or from the beginning when that cannot be read.
+std::unique_ptr<Verification> Scrubber::StartVerification() {
+  VerificationTask task;
+  task.records = parts_.records();
+  const auto last = parts_.proofs->GetCheckpoint(0, absl::ZeroDuration());
+  if (absl::IsDataLoss(last.status())) {
+    const int64_t at = PositionOf(last.status(), 0);
+    Found({at, at + 1,
+           absl::StrCat("no checkpoint is signed until a restart: ", last.status().message())});
+  }
+  task.head = parts_.head->position();
+  TiledNodes nodes(TreeReader(*parts_.store));
+  absl::StatusOr<CompactRange> edge = RightEdge(State().position, nodes);
+  if (!edge.ok()) edge = CompactRange();
+  if (last.ok() && last->checkpoint.size >= edge->size()) task.last_signed = last->checkpoint;
+  {
+    const MutexLock lock(mutex_);
+    state_.position = edge->size();
+    state_.end_position = task.head;
+  }
+  return std::make_unique<Verification>(task, *std::move(edge));
+}
+
+void Scrubber::CheckRecords() {
+  const std::unique_ptr<Verification> verification = StartVerification();
+  size_t findings = 0;
+  for (bool more = true; more;) {
+    const absl::Time begin = absl::Now();
+    const int64_t bytes = verification->bytes();
+    more = verification->Step();
+    for (; findings < verification->findings().size(); ++findings) {
+      Found(verification->findings()[findings]);
+    }
+    {
+      const MutexLock lock(mutex_);
+      state_.position = verification->position();
+    }
+    if (!Pace(verification->bytes() - bytes, begin)) return;
+  }
+  CheckRoot(*verification);
+  EndPass();
+}
+
+void Scrubber::CheckRoot(Verification& verification) {
+  const VerificationAnswer root = verification.Finish().tree_recomputed;
+  if (root.state == VerificationAnswer::State::kFails) {
+    Found({0, verification.end_position(), root.detail});
+  }
+}
+
+void Scrubber::EndPass() {
+  const MutexLock lock(mutex_);
+  if (!found_in_pass_) {
+    if (state_.finding_count > 0) spdlog::info("core: the scrub finds no damage any more");
+    state_.findings.clear();
+    state_.finding_count = 0;
+    state_.verified_time = absl::Now();
+    state_.verified_position = state_.end_position;
+  }
+  spdlog::debug("core: scrubbed {} records", state_.end_position);
+  state_.pass_begin.reset();
+}
+
+bool Scrubber::Pace(int64_t bytes, absl::Time begin) {
+  {
+    const MutexLock lock(mutex_);
+    state_.bytes_read += bytes;
+  }
+  if (absl::Now() - saved_ >= kSaveInterval) Save();
+  return WaitUntil(begin + absl::Seconds(static_cast<double>(bytes) /
+                                         static_cast<double>(options_.bytes_per_second)));
+}
+
+void Scrubber::Found(const VerificationFinding& finding) {
+  const MutexLock lock(mutex_);
+  if (!found_in_pass_) {
+    state_.findings.clear();
+    state_.finding_count = 0;
+    found_in_pass_ = true;
+  }
+  ++state_.finding_count;
+  if (state_.findings.size() >= kFindingsMax) return;
+  spdlog::error("core: damage at positions {} to {}: {}", finding.position, finding.end_position,
+                finding.what);
+  state_.findings.push_back({finding.position, finding.end_position, finding.what});
+}
+
+void Scrubber::Save() {
+  saved_ = absl::Now();
+  const absl::Status written = WriteFileAtomically(path_, EncodeScrubState(State()));
+  if (written.ok()) return;
+  spdlog::warn("core: where the scrub stands is not saved: {}", written.ToString());
+}
+
+}  // namespace icepie

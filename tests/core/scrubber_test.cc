@@ -1,0 +1,170 @@
+// The scrub: passes over a core that is in use, what they find, and where they go on.
+#include "core/scrubber.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <random>
+
+#include "core/scrub_file.h"
+#include "core/segment_reader.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie {
+namespace {
+
+using testing::HasSubstr;
+
+class ScrubberTest : public testing::Test {
+ protected:
+  std::unique_ptr<Core> Open(const ScrubOptions& scrub, const SealingOptions& sealing = {}) {
+    CoreOptions options;
+    options.directory = directory_.path();
+    options.scrub = scrub;
+    options.sealing = sealing;
+    auto core = Core::Open(options);
+    ICEPIE_CHECK(core.ok());
+    return *std::move(core);
+  }
+
+  static ScrubOptions Often() {
+    ScrubOptions scrub;
+    scrub.interval = absl::Milliseconds(20);
+    scrub.bytes_per_second = int64_t{1} << 40;
+    scrub.first_delay = absl::ZeroDuration();
+    return scrub;
+  }
+
+  // Bytes that do not compress.
+  void Fill(Core& core, int64_t records, size_t bytes) {
+    ASSERT_TRUE(core.CreateStream("raw", PayloadFormat::kBytes).ok());
+    std::mt19937_64 random(1);
+    for (int64_t r = 0; r < records; ++r) {
+      AppendBatch batch;
+      std::string payload(bytes, '\0');
+      for (char& byte : payload) byte = static_cast<char>(random());
+      batch.records.push_back(MakeRecord("raw", std::move(payload)));
+      ASSERT_TRUE(core.AppendAndWait(std::move(batch)).ok());
+    }
+  }
+
+  static bool IsVerified(const Core& core) {
+    const absl::Time now = absl::Now();
+    return EventuallyInCore([&] {
+      const auto state = core.Scrub();
+      return state->verified_time && *state->verified_time > now &&
+             state->verified_position == core.head_position() && state->finding_count == 0;
+    });
+  }
+
+  TempDirectory directory_;
+};
+
+TEST_F(ScrubberTest, AWholeCoreIsVerifiedAgainAndAgain) {
+  const auto core = Open(Often(), SmallSegments());
+  ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+  for (int64_t n = 0; n < 300; n += 3) {
+    ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", n, 3)).ok());
+  }
+  EXPECT_TRUE(IsVerified(*core));
+  ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", 300, 3)).ok());
+  EXPECT_TRUE(IsVerified(*core));
+  EXPECT_GT(core->Scrub()->bytes_read, 0);
+}
+
+TEST_F(ScrubberTest, DamageStandsUntilAPassFindsNone) {
+  const auto core = Open(Often(), SmallSegments());
+  ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+  for (int64_t n = 0; n < 450; n += 3) {
+    ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", n, 3)).ok());
+  }
+  ASSERT_TRUE(EventuallyInCore([&] { return core->Storage().segment_count >= 2; }));
+  // The signer would find the damage too, and stop for good.
+  ASSERT_TRUE(core->proofs()->GetCheckpoint(450, absl::Seconds(60)).ok());
+  const auto lease = core->LeaseSegments(0, 450, 1);
+  const std::string file = directory_.path() + "/" + lease->segments()[0].path;
+  const SegmentBlock block = (*SegmentReader::Open(file))->blocks()[0];
+  const auto flip = [&] {
+    std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
+    stream.seekg(static_cast<int64_t>(block.place) + 60);
+    const int byte = stream.get();
+    stream.seekp(static_cast<int64_t>(block.place) + 60);
+    stream.put(static_cast<char>(byte ^ 1));
+  };
+  flip();
+  EXPECT_TRUE(EventuallyInCore([&] { return core->Scrub()->finding_count > 0; }));
+  const ScrubState state = *core->Scrub();
+  ASSERT_FALSE(state.findings.empty());
+  EXPECT_EQ(state.findings[0].position, block.header.first_position);
+  EXPECT_EQ(state.findings[0].end_position, block.header.end_position());
+  EXPECT_THAT(state.findings[0].what, HasSubstr(file));
+  flip();
+  EXPECT_TRUE(IsVerified(*core));
+  EXPECT_TRUE(core->Scrub()->findings.empty());
+}
+
+TEST_F(ScrubberTest, AnInterruptedPassGoesOnAfterARestart) {
+  constexpr int64_t kRecords = 12;
+  constexpr int64_t kBytes = int64_t{1} << 20;
+  absl::Time begin;
+  int64_t position = 0;
+  {
+    ScrubOptions slowly = Often();
+    slowly.bytes_per_second = int64_t{16} << 10;  // a record, then a minute's rest
+    const auto core = Open(slowly);
+    Fill(*core, kRecords, kBytes);
+    ASSERT_TRUE(EventuallyInCore([&] { return core->Scrub()->position > 0; }));
+    position = core->Scrub()->position;
+    begin = *core->Scrub()->pass_begin;
+  }
+  ScrubOptions once = Often();
+  once.interval = absl::Hours(1);
+  const auto core = Open(once);
+  ASSERT_TRUE(EventuallyInCore([&] { return core->Scrub()->verified_position == kRecords; }));
+  const ScrubState state = *core->Scrub();
+  EXPECT_FALSE(state.pass_begin);
+  EXPECT_EQ(state.verified_position, kRecords);
+  // Only the rest: not even the table files, which a new pass begins with.
+  EXPECT_LT(state.bytes_read, (kRecords - position + 1) * kBytes);
+  EXPECT_GT(*state.verified_time, begin);
+}
+
+TEST_F(ScrubberTest, AReadOnlyCoreIsLeftAlone) {
+  { Fill(*Open({}), 3, 100); }
+  std::filesystem::remove(directory_.path() + "/high_water_mark");
+  const auto core = Open(Often());
+  EXPECT_NE(core->ReadOnlyCause(), "");
+  EXPECT_FALSE(core->Scrub());
+}
+
+TEST(ScrubFileTest, WhatIsWrittenIsReadAndNothingElse) {
+  ScrubState state;
+  EXPECT_FALSE(DecodeScrubState(EncodeScrubState(state)).verified_time);
+  state.verified_time = absl::FromUnixMicros(123);
+  state.verified_position = 7;
+  state.pass_begin = absl::FromUnixMicros(456);
+  state.position = 5;
+  state.findings = {{1, 2, "two words\nand a line"}, {3, 4, "x"}};
+  state.finding_count = 2;
+  const std::string bytes = EncodeScrubState(state);
+  const ScrubState read = DecodeScrubState(bytes);
+  EXPECT_EQ(read.verified_time, state.verified_time);
+  EXPECT_EQ(read.verified_position, 7);
+  EXPECT_EQ(read.pass_begin, state.pass_begin);
+  EXPECT_EQ(read.position, 5);
+  ASSERT_EQ(read.findings.size(), 2U);
+  EXPECT_EQ(read.finding_count, 2);
+  EXPECT_EQ(read.findings[0].what, "two words and a line");
+  EXPECT_EQ(read.findings[1].end_position, 4);
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    std::string damaged = bytes;
+    damaged[i] ^= 1;
+    EXPECT_EQ(DecodeScrubState(damaged).finding_count, 0) << i;
+    EXPECT_FALSE(DecodeScrubState(bytes.substr(0, i)).pass_begin) << i;
+  }
+}
+
+}  // namespace
+}  // namespace icepie

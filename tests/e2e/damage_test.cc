@@ -1,0 +1,238 @@
+// Damage on the disk of a running daemon: it is found and named, never served as good, and all else
+// goes on.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <random>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "core/byte_order.h"
+#include "core/segment_reader.h"
+#include "server/rpc_status.h"
+#include "tests/e2e/daemon_fixture.h"
+#include "tests/server/http_client.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace fs = std::filesystem;
+namespace v1 = icepie::v1;
+using ::testing::HasSubstr;
+
+constexpr int kBatches = 20;
+constexpr int kBatchRecords = 50;
+const absl::Duration kLong = absl::Seconds(60);
+
+// So short, and so fast, that a test sees several passes.
+constexpr const char* kSettings =
+    "core: {scrub_interval_ms: 200ms, scrub_bytes_per_second: 1GiB, hot_age_min_ms: 0, $0}\n"
+    "workers: {heartbeat_interval_ms: 100, snapshot_interval_ms: 300}\n";
+
+constexpr const char* kDomain = R"(domain: shop
+sources:
+  a: {columns: {n: BIGINT}}
+slices:
+  total:
+    sql: SELECT count(*) AS records, sum(n) AS total FROM a
+)";
+
+class DamageTest : public ::testing::Test {
+ protected:
+  void StartWith(const std::string& core_settings) {
+    std::string settings = kSettings;
+    settings.replace(settings.find("$0"), 2, core_settings);
+    daemon_.SetSettings(settings);
+    daemon_.Start();
+    ASSERT_FALSE(HasFatalFailure());
+  }
+
+  // By turns to a and b, of bytes that do not compress.
+  void Fill() {
+    ASSERT_TRUE(daemon_.CreateStream("a").ok());
+    ASSERT_TRUE(daemon_.CreateStream("b").ok());
+    std::mt19937_64 random(1);
+    for (int batch = 0; batch < kBatches; ++batch) {
+      std::vector<std::string> payloads;
+      for (int i = 0; i < kBatchRecords; ++i) {
+        std::string text;
+        while (text.size() < 300) absl::StrAppend(&text, absl::Hex(random()));
+        payloads.push_back(absl::StrCat("{\"n\":", i, ",\"text\":\"", text, "\"}"));
+      }
+      ASSERT_TRUE(daemon_.Append(batch % 2 == 0 ? "a" : "b", payloads).ok());
+    }
+    // Whoever signs what is damaged stops until a restart: here all is signed before.
+    v1::GetCheckpointRequest request;
+    v1::Checkpoint checkpoint;
+    request.set_min_size(kBatches * kBatchRecords);
+    ASSERT_TRUE(daemon_.Core()->GetCheckpoint(Within(kLong).get(), request, &checkpoint).ok());
+  }
+
+  v1::ServerStatus Status() const {
+    v1::ServerStatus status;
+    EXPECT_TRUE(daemon_.Admin()->GetServerStatus(Within(kLong).get(), {}, &status).ok());
+    return status;
+  }
+
+  // A pass over everything there is now has found nothing.
+  bool IsVerified() const {
+    const absl::Time now = absl::Now();
+    return Eventually(
+        [&] {
+          const auto status = Status();
+          const auto& scrub = status.core_scrub();
+          const absl::Time time = absl::FromUnixSeconds(scrub.verified_time().seconds()) +
+                                  absl::Nanoseconds(scrub.verified_time().nanos());
+          return scrub.finding_count() == 0 && time > now &&
+                 scrub.verified_position() == status.head_position();
+        },
+        kLong);
+  }
+
+  // The finding that names `position` and `file`; the scrub has time for it.
+  void ExpectFound(int64_t position, const std::string& file) const {
+    const auto is_named = [&] {
+      const auto status = Status();
+      return std::any_of(status.core_scrub().findings().begin(),
+                         status.core_scrub().findings().end(), [&](const auto& finding) {
+                           return finding.position() == position &&
+                                  finding.what().find(file) != std::string::npos;
+                         });
+    };
+    EXPECT_TRUE(Eventually(is_named, kLong)) << Status().core_scrub().DebugString();
+    EXPECT_THAT(daemon_.Log(), HasSubstr("core: damage at positions"));
+    const std::string& address = daemon_.http_address();
+    int port = 0;
+    ASSERT_TRUE(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port));
+    EXPECT_THAT(server::HttpClient(port).Get("/metrics").body,
+                ::testing::ContainsRegex("icepie_core_scrub_findings [1-9]"));
+  }
+
+  absl::StatusOr<v1::Record> Get(int64_t position) const {
+    v1::GetRecordRequest request;
+    v1::Record record;
+    request.set_position(position);
+    const auto status = daemon_.Core()->GetRecord(Within(kLong).get(), request, &record);
+    if (!status.ok()) return server::FromGrpcStatus(status);
+    return record;
+  }
+
+  // Of the blocks' 50 records the damaged one's cannot be read, and all others can.
+  void ExpectOnlyDamagedAt(int64_t first, int64_t end) const {
+    for (const int64_t position : {first, end - 1}) {
+      const auto record = Get(position);
+      EXPECT_TRUE(absl::IsDataLoss(record.status())) << record.status();
+      const auto detail = GetErrorDetail(record.status());
+      ASSERT_TRUE(detail);
+      EXPECT_EQ(detail->reason, "RECORD_DAMAGED");
+      EXPECT_EQ(detail->metadata.at("position"), absl::StrCat(first));
+    }
+    for (const int64_t position : {first - 1, end, Status().head_position() - 1}) {
+      EXPECT_TRUE(Get(position).ok()) << Get(position).status();
+    }
+    EXPECT_TRUE(daemon_.Append("a", {"{\"n\":0}"}).ok());
+    EXPECT_FALSE(Status().core_read_only());
+  }
+
+  static void Flip(const std::string& file, uint64_t place) {
+    std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
+    stream.seekg(static_cast<int64_t>(place));
+    const int byte = stream.get();
+    stream.seekp(static_cast<int64_t>(place));
+    stream.put(static_cast<char>(byte ^ 0x10));
+    ASSERT_TRUE(stream.good());
+  }
+
+  std::vector<std::string> Files(const std::string& directory, const std::string& ending) const {
+    std::vector<std::string> files;
+    for (const auto& file :
+         fs::directory_iterator(daemon_.data_directory() + "/core/" + directory)) {
+      if (file.path().extension() == ending) files.push_back(file.path());
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+  }
+
+  DaemonFixture daemon_;
+};
+
+// The file that has the block of the position, and where (core/README.md has its header).
+std::optional<std::pair<std::string, uint64_t>> FindBlock(const std::vector<std::string>& files,
+                                                          int64_t first_position) {
+  for (const std::string& file : files) {
+    const auto bytes = ReadFile(file);
+    if (!bytes.ok()) continue;
+    for (size_t at = bytes->find("IPBK"); at != std::string::npos;
+         at = bytes->find("IPBK", at + 1)) {
+      if (at + 48 <= bytes->size() &&
+          GetLittleEndian<int64_t>(bytes->data() + at + 16) == first_position) {
+        return std::pair(file, at);
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+TEST_F(DamageTest, AFlippedBitOfATableFileIsFoundAndNamed) {
+  StartWith("hot_bytes_min: 64GiB");  // nothing is sealed
+  ASSERT_FALSE(HasFatalFailure());
+  Fill();
+  // What was in the write-ahead log is a table file after a restart.
+  EXPECT_EQ(daemon_.Stop(), 0);
+  daemon_.Start();
+  ASSERT_FALSE(HasFatalFailure());
+  ASSERT_TRUE(IsVerified());
+  constexpr int64_t kFirst = 7 * kBatchRecords;
+  const auto place = FindBlock(Files("rocksdb", ".sst"), kFirst);
+  ASSERT_TRUE(place) << "no table file has the block";
+  Flip(place->first, place->second + 300);
+  ExpectFound(kFirst, place->first);
+  ExpectOnlyDamagedAt(kFirst, kFirst + kBatchRecords);
+  Flip(place->first, place->second + 300);
+  EXPECT_TRUE(IsVerified());
+  EXPECT_TRUE(Get(kFirst).ok());
+}
+
+TEST_F(DamageTest, AFlippedBitOfASegmentIsFoundAndNamedAndSoIsAMissingOne) {
+  StartWith("segment_bytes: 64KiB, hot_bytes_min: 0");
+  ASSERT_FALSE(HasFatalFailure());
+  Fill();
+  ASSERT_TRUE(Eventually([&] { return Status().core_storage().segment_count() >= 2; }, kLong));
+  ASSERT_TRUE(IsVerified());
+  const std::string file = Files("segments", ".segment")[0];
+  const auto reader = SegmentReader::Open(file);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  const SegmentBlock block = (*reader)->blocks()[1];
+  Flip(file, block.place + 300);
+  ExpectFound(block.header.first_position, file);
+  ExpectOnlyDamagedAt(block.header.first_position, block.header.end_position());
+  Flip(file, block.place + 300);
+  EXPECT_TRUE(IsVerified());
+
+  const std::string missing = Files("segments", ".segment")[1];
+  fs::rename(missing, missing + ".away");
+  ExpectFound((*SegmentReader::Open(missing + ".away"))->footer().first_position, missing);
+  // A slice that needs it says so, and goes on by itself.
+  v1::ApplyDomainResponse applied;
+  ASSERT_TRUE(daemon_.Apply(kDomain, &applied).ok());
+  const auto names_it = [&] {
+    const v1::Slice slice = daemon_.GetSlice("shop.total");
+    return slice.state() == v1::FAULTED && slice.last_error().reason() == "RECORD_DAMAGED" &&
+           slice.last_error().message().find(missing) != std::string::npos;
+  };
+  EXPECT_TRUE(Eventually(names_it, kLong)) << daemon_.GetSlice("shop.total").DebugString();
+  fs::rename(missing + ".away", missing);
+  EXPECT_TRUE(
+      Eventually([&] { return daemon_.GetSlice("shop.total").state() == v1::RUNNING; }, kLong))
+      << daemon_.GetSlice("shop.total").DebugString();
+  EXPECT_TRUE(IsVerified());
+}
+
+}  // namespace
+}  // namespace icepie::testing
