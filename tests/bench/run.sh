@@ -4,6 +4,7 @@
 #   ingest    durable appends beside the disk, an echo, db_bench, Redis and PostgreSQL (the last three
 #             from deploy/install-deps.sh --with-bench); --seconds, --rounds, --no-peers, --only PREFIX
 #   scan      reading records back, from the log and from segments
+#   follow    1, 16 and 64 followers at the head: records delivered, what each costs the daemon
 #   slices    slices in the live engine: Nexmark queries and wallet clustering; --events, --edges, --only QUERY
 #   reslice   building a slice anew beside DuckDB's read_json; --records, --rounds
 #   merkle    what the Merkle tree costs: durable batches of 1,000 records with it and without
@@ -13,8 +14,8 @@ name=${1:-} build=build/release
 [ $# = 0 ] || shift
 case "${1:--}" in -*) ;; *) build=$1; shift ;; esac
 case "$name" in
-  visible|merkle|ingest|scan|slices|reslice) ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  visible|merkle|ingest|scan|slices|reslice|follow) ;;
+  *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 [ -x "$build/bin/icepie-bench-$name" ] ||
   { echo "tests/bench/run.sh: $build has no icepie-bench-$name: run tests/run.sh first" >&2; exit 1; }
