@@ -45,7 +45,12 @@ struct Range {
 };
 
 // Every integer of Settings has its range here; settings_test.cc checks that none is missing.
-constexpr std::array<Range, 20> kRanges = {{
+constexpr std::array<Range, 25> kRanges = {{
+    {"listen.grpc_connections_max", 8, 65536},
+    {"listen.http_connections_max", 8, 65536},
+    {"listen.grpc_memory_bytes", 32 * kMiB, 64 * kGiB},
+    {"listen.grpc_keepalive_ms", 1000, 2 * kHourMs},
+    {"listen.grpc_keepalive_timeout_ms", 100, 10 * 60 * 1000},
     // gRPC's own limit of a message is 4 MiB, and headers and framing need some of it.
     {"core.record_bytes_max", kKiB, 3 * kMiB},
     {"core.batch_bytes_max", kKiB, 3 * kMiB},
@@ -329,6 +334,11 @@ Settings DefaultSettings() {
   settings.set_data_directory("data");
   settings.mutable_listen()->set_grpc("127.0.0.1:7420");
   settings.mutable_listen()->set_http("127.0.0.1:7421");
+  settings.mutable_listen()->set_grpc_connections_max(1024);
+  settings.mutable_listen()->set_http_connections_max(512);
+  settings.mutable_listen()->set_grpc_memory_bytes(512 * kMiB);
+  settings.mutable_listen()->set_grpc_keepalive_ms(60 * 1000);
+  settings.mutable_listen()->set_grpc_keepalive_timeout_ms(20 * 1000);
   settings.mutable_core()->set_record_bytes_max(kMiB);
   settings.mutable_core()->set_batch_bytes_max(3 * kMiB);
   settings.mutable_core()->set_batch_records_max(65536);

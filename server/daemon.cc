@@ -4,6 +4,7 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -20,6 +21,7 @@
 #include "server/admin_service.h"
 #include "server/builds.h"
 #include "server/catalog.h"
+#include "server/connection_gate.h"
 #include "server/core_service.h"
 #include "server/domain_manager.h"
 #include "server/event_log.h"
@@ -44,6 +46,7 @@ constexpr absl::Duration kHealthInterval = absl::Seconds(1);
 // The core and not gRPC refuses a batch that is too large, with a reason.
 constexpr int kReceiveBytesMax = 8 << 20;
 constexpr int kStreamsMax = 1024;
+constexpr int kHandshakeTimeoutMs = 20 * 1000;
 
 absl::StatusOr<std::string> WorkerProgram(const Settings& settings) {
   std::string program = settings.workers().program();
@@ -128,16 +131,34 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
 }
 
-void LimitServer(grpc::ServerBuilder& builder) {
+// Room for every connection that is allowed, and for the core's files.
+void RaiseFileLimit(const icepie::config::v1::Listen& listen) {
+  constexpr rlim_t kOwnFiles = 2048;
+  const rlim_t wanted = kOwnFiles + static_cast<rlim_t>(listen.grpc_connections_max()) +
+                        static_cast<rlim_t>(listen.http_connections_max());
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = std::min(wanted, limit.rlim_max);
+  if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted) return;
+  spdlog::warn("only {} files may be open (ulimit -n); {} are wanted for all connections allowed",
+               limit.rlim_cur, wanted);
+}
+
+void LimitServer(const icepie::config::v1::Listen& listen, grpc::ServerBuilder& builder) {
+  grpc::ResourceQuota quota("icepied");
+  quota.Resize(static_cast<size_t>(listen.grpc_memory_bytes()));
+  builder.SetResourceQuota(quota);
   builder.SetMaxReceiveMessageSize(kReceiveBytesMax);
   builder.SetMaxSendMessageSize(-1);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsMax);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60 * 1000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS,
+                             static_cast<int>(listen.grpc_keepalive_ms()));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             static_cast<int>(listen.grpc_keepalive_timeout_ms()));
+  // A connection that does not even begin to speak HTTP/2.
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10 * 1000);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 * 1024);
-  // Two daemons on one port would each get a part of the calls.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
 }
 
 }  // namespace
@@ -155,7 +176,7 @@ class Daemon::Parts {
   absl::Status StartHost(const std::string& socket);
   void StartDomains(const WorkerSettings& workers);
   absl::Status StartGrpc(const Settings& settings);
-  absl::Status StartHttp(const std::string& address);
+  absl::Status StartHttp(const icepie::config::v1::Listen& listen);
   absl::Status Announce();
   void ReportHealth();
   void NoteDaemon(const std::string& state);
@@ -181,6 +202,7 @@ class Daemon::Parts {
   std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<OperationsService> operations_service_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<ConnectionGate> gate_;
   std::unique_ptr<HttpServer> http_server_;
   std::map<std::string, bool> health_;  // the housekeeping loop's own
   std::unique_ptr<EventLoop> housekeeping_;
@@ -272,30 +294,33 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
   operations_service_ = std::make_unique<OperationsService>(*builds_);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  ICEPIE_ASSIGN_OR_RETURN(
+      gate_,
+      ConnectionGate::Listen(address, static_cast<int>(settings.listen().grpc_connections_max())));
   grpc::ServerBuilder builder;
-  LimitServer(builder);
-  int port = 0;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  LimitServer(settings.listen(), builder);
+  auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
   builder.RegisterService(core_service_.get());
   builder.RegisterService(slices_service_.get());
   builder.RegisterService(admin_service_.get());
   builder.RegisterService(operations_service_.get());
   server_ = builder.BuildAndStart();
-  if (!server_ || port == 0) {
-    return MakeError(
-        absl::StatusCode::kUnavailable,
-        absl::StrCat("cannot listen on ", address, " for gRPC; free the port or set listen.grpc"),
-        "PORT_TAKEN", {{"address", address}});
-  }
-  identity_.grpc_address = WithPort(address, port);
+  if (!server_) return absl::InternalError("gRPC does not start");
+  gate_->Start(std::move(acceptor));
+  identity_.grpc_address = WithPort(address, gate_->port());
   return absl::OkStatus();
 }
 
-absl::Status Daemon::Parts::StartHttp(const std::string& address) {
+absl::Status Daemon::Parts::StartHttp(const icepie::config::v1::Listen& listen) {
+  const std::string& address = listen.http();
   if (address.empty()) return absl::OkStatus();
+  HttpLimits limits;
+  limits.connections_max = static_cast<int>(listen.http_connections_max());
   auto server = HttpServer::Start(
       address, *router_, [this] { return manager_->reader().GetServerStatus(identity_); },
-      TreeOf(*core_));
+      TreeOf(*core_), limits);
   if (!server.ok()) return Annotate(server.status(), "HTTP (listen.http)");
   http_server_ = *std::move(server);
   identity_.http_address = WithPort(address, http_server_->port());
@@ -341,6 +366,7 @@ absl::Status Daemon::Parts::Start(const Settings& settings,
                                   std::optional<int64_t> accept_core_loss) {
   identity_.version = ICEPIE_VERSION;
   identity_.start_time = absl::Now();
+  RaiseFileLimit(settings.listen());
   ICEPIE_ASSIGN_OR_RETURN(const std::string program, WorkerProgram(settings));
   ICEPIE_RETURN_IF_ERROR(OpenData(settings, accept_core_loss));
   const WorkerSettings workers =
@@ -348,7 +374,7 @@ absl::Status Daemon::Parts::Start(const Settings& settings,
   ICEPIE_RETURN_IF_ERROR(StartHost(workers.host_socket));
   StartDomains(workers);
   ICEPIE_RETURN_IF_ERROR(StartGrpc(settings));
-  ICEPIE_RETURN_IF_ERROR(StartHttp(settings.listen().http()));
+  ICEPIE_RETURN_IF_ERROR(StartHttp(settings.listen()));
   manager_->Start();
   housekeeping_ = std::make_unique<EventLoop>();
   housekeeping_->Post([this] { ReportHealth(); });
@@ -370,6 +396,7 @@ void Daemon::Parts::Stop() {
   // Calls that wait for a worker end with the workers; then the servers find nothing to wait for.
   if (supervisor_) supervisor_->StopAll(kStopGrace);
   if (http_server_) http_server_->Stop();
+  if (gate_) gate_->Stop();
   for (grpc::Server* server : {server_.get(), host_server_.get()}) {
     if (server == nullptr) continue;
     server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));

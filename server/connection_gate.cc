@@ -1,0 +1,190 @@
+#include "server/connection_gate.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+
+namespace icepie::server {
+namespace {
+
+constexpr int kBacklog = 4096;
+constexpr int kAcceptedAtOnce = 64;  // then timers have their turn
+constexpr absl::Duration kLookInterval = absl::Milliseconds(50);
+constexpr absl::Duration kRetryDelay = absl::Milliseconds(100);
+
+// SETTINGS, which a client waits for, and GOAWAY (RFC 9113, sections 6.5 and 6.8).
+std::string GoAway() {
+  constexpr absl::string_view kText = "CONNECTION_LIMIT: too many connections are open";
+  constexpr char kEnhanceYourCalm = 0x0b;
+  std::string bytes(9, '\0');
+  bytes[3] = 4;
+  const std::string header = {0, 0, static_cast<char>(8 + kText.size()), 7, 0, 0, 0, 0, 0};
+  const std::string body = {0, 0, 0, 0, 0, 0, 0, kEnhanceYourCalm};
+  return absl::StrCat(bytes, header, body, kText);
+}
+
+void TurnAway(int fd) {
+  static const std::string* const kBytes = new std::string(GoAway());
+  (void)::send(fd, kBytes->data(), kBytes->size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  ::shutdown(fd, SHUT_WR);
+  ::close(fd);
+}
+
+std::optional<uint64_t> InodeOf(int fd) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISSOCK(info.st_mode)) return std::nullopt;
+  return info.st_ino;
+}
+
+struct Endpoint {
+  sockaddr_storage address{};
+  socklen_t size = 0;
+};
+
+std::optional<Endpoint> Resolve(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos) return std::nullopt;
+  std::string host = address.substr(0, colon);
+  if (host == "localhost") host = "127.0.0.1";
+  if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), address.c_str() + colon + 1, &hints, &found) != 0) {
+    return std::nullopt;
+  }
+  Endpoint endpoint;
+  endpoint.size = found->ai_addrlen;
+  std::memcpy(&endpoint.address, found->ai_addr, found->ai_addrlen);
+  ::freeaddrinfo(found);
+  return endpoint;
+}
+
+// 0, or errno.
+int Bind(int fd, const Endpoint& endpoint) {
+  const int on = 1;
+  // A port left in TIME_WAIT is free, one that somebody listens on is not. Accepted sockets take
+  // over that nothing waits for more to send.
+  (void)::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  (void)::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  const auto* address = reinterpret_cast<const sockaddr*>(&endpoint.address);
+  if (::bind(fd, address, endpoint.size) != 0 || ::listen(fd, kBacklog) != 0) return errno;
+  return 0;
+}
+
+int PortOf(int fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof(address);
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
+  return address.ss_family == AF_INET6
+             ? ntohs(reinterpret_cast<const sockaddr_in6*>(&address)->sin6_port)
+             : ntohs(reinterpret_cast<const sockaddr_in*>(&address)->sin_port);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ConnectionGate>> ConnectionGate::Listen(const std::string& address,
+                                                                       int connections_max) {
+  const std::optional<Endpoint> endpoint = Resolve(address);
+  if (!endpoint) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", address, "\" is no address to listen on; give one as 127.0.0.1:7420"));
+  }
+  const int fd =
+      ::socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return ErrnoError(errno, "make a socket");
+  if (const int error = Bind(fd, *endpoint); error != 0) {
+    ::close(fd);
+    return MakeError(absl::StatusCode::kUnavailable,
+                     absl::StrCat("cannot listen on ", address, " for gRPC (", strerror(error),
+                                  "); free the port or set listen.grpc"),
+                     "PORT_TAKEN", {{"address", address}});
+  }
+  return std::unique_ptr<ConnectionGate>(new ConnectionGate(fd, PortOf(fd), connections_max));
+}
+
+ConnectionGate::~ConnectionGate() {
+  Stop();
+  ::close(listener_);
+}
+
+void ConnectionGate::Start(
+    std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor) {
+  acceptor_ = std::move(acceptor);
+  loop_.Post([this] { Watch(); });
+}
+
+void ConnectionGate::Stop() { loop_.Stop(); }
+
+void ConnectionGate::Watch() {
+  loop_.Watch(listener_, [this] { AcceptAll(); });
+}
+
+void ConnectionGate::AcceptAll() {
+  for (int i = 0; i < kAcceptedAtOnce; ++i) {
+    const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+      Admit(fd);
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+      // Waits instead of spinning until somebody closes a connection.
+      spdlog::warn("gRPC: accepting a connection failed: {}", strerror(errno));
+      loop_.Unwatch(listener_);
+      loop_.RunAfter(kRetryDelay, [this] { Watch(); });
+      return;
+    } else if (errno != EINTR && errno != ECONNABORTED) {
+      return;
+    }
+  }
+}
+
+void ConnectionGate::Admit(int fd) {
+  const std::optional<uint64_t> inode = InodeOf(fd);
+  if (IsFull() || !inode) {
+    if (refused_count_++ % 1000 == 0) {
+      spdlog::warn(
+          "gRPC: {} connections are open, the most that listen.grpc_connections_max "
+          "allows; others are turned away",
+          connections_.size());
+    }
+    TurnAway(fd);
+    return;
+  }
+  connections_.push_back({fd, *inode});
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+  connection.listener_fd = listener_;
+  connection.fd = fd;
+  acceptor_->HandleNewConnection(&connection);
+}
+
+bool ConnectionGate::IsFull() {
+  if (connections_.size() < connections_max_) return false;
+  const absl::Time now = absl::Now();
+  if (now < looked_time_ + kLookInterval) return true;
+  looked_time_ = now;
+  connections_.erase(std::remove_if(connections_.begin(), connections_.end(),
+                                    [](const Connection& connection) {
+                                      return InodeOf(connection.fd) != connection.inode;
+                                    }),
+                     connections_.end());
+  return connections_.size() >= connections_max_;
+}
+
+}  // namespace icepie::server

@@ -1,0 +1,70 @@
+// Accepts the connections of a gRPC server and hands them to it, so that their number is bounded:
+// gRPC itself accepts whatever comes, and each connection costs memory and a file descriptor.
+#ifndef ICEPIE_SERVER_CONNECTION_GATE_H_
+#define ICEPIE_SERVER_CONNECTION_GATE_H_
+
+#include <grpcpp/server_builder.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/event_loop.h"
+
+namespace icepie::server {
+
+// A connection too many gets an HTTP/2 GOAWAY with ENHANCE_YOUR_CALM and the word CONNECTION_LIMIT,
+// which gRPC clients report as UNAVAILABLE and try again.
+// Threads: any; it has one of its own.
+// Lifetime: Stop comes before the server's shutdown. The server closes its connections itself.
+class ConnectionGate {
+ public:
+  // Listens on `address` ("127.0.0.1:7420", "[::1]:0", "localhost:0"). UNAVAILABLE/PORT_TAKEN.
+  static absl::StatusOr<std::unique_ptr<ConnectionGate>> Listen(const std::string& address,
+                                                                int connections_max);
+  ~ConnectionGate();
+  ConnectionGate(const ConnectionGate&) = delete;
+  ConnectionGate& operator=(const ConnectionGate&) = delete;
+
+  int port() const { return port_; }
+
+  // From now on connections go to `acceptor`, whose server has been started.
+  void Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor);
+  // Accepts nothing any more. Idempotent.
+  void Stop();
+
+  // Connections that were turned away.
+  int64_t refused_count() const { return refused_count_.load(); }
+
+ private:
+  // Which socket a descriptor was: the server closes it, and the number is used again.
+  struct Connection {
+    int fd;
+    uint64_t inode;
+  };
+
+  ConnectionGate(int listener, int port, int connections_max)
+      : listener_(listener), port_(port), connections_max_(connections_max) {}
+
+  void Watch();
+  void AcceptAll();
+  void Admit(int fd);
+  bool IsFull();
+
+  const int listener_;
+  const int port_;
+  const size_t connections_max_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
+  std::vector<Connection> connections_;            // the loop's own; closed ones until looked for
+  absl::Time looked_time_ = absl::InfinitePast();  // the loop's own
+  std::atomic<int64_t> refused_count_{0};
+  EventLoop loop_;  // last: it uses everything above
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_CONNECTION_GATE_H_

@@ -1,0 +1,218 @@
+// Clients that die, hang or attack: the limits are hit, nothing of theirs stays, and others go on.
+// ICEPIE_ABUSE_SCALE=10 makes the numbers ten times as large.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "tests/e2e/daemon_fixture.h"
+#include "tests/e2e/http2_client.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+using ::testing::HasSubstr;
+
+constexpr int kConnectionsMax = 300;
+const absl::Duration kLong = absl::Seconds(60);
+
+int Scaled(int number) {
+  const char* scale = std::getenv("ICEPIE_ABUSE_SCALE");
+  return number * (scale == nullptr ? 1 : std::max(1, std::atoi(scale)));
+}
+
+int64_t MemoryBytes(pid_t pid) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/status"));
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("RssAnon:", 0) == 0) return std::atoll(line.c_str() + 8) * 1024;
+  }
+  return 0;
+}
+
+// A client with manners, which calls all the time, and how long its calls take.
+class Bystander {
+ public:
+  explicit Bystander(const DaemonFixture& daemon) : core_(daemon.Core()) {
+    EXPECT_TRUE(Eventually([&] { return Call(); }, kLong));  // it has its connection
+    thread_ = std::thread([this] {
+      while (!stopping_) {
+        const absl::Time begin = absl::Now();
+        failures_ += Call() ? 0 : 1;
+        times_.push_back(absl::ToDoubleMilliseconds(absl::Now() - begin));
+      }
+    });
+  }
+
+  // Of all calls so far; ends it.
+  double P99() {
+    stopping_ = true;
+    thread_.join();
+    EXPECT_EQ(failures_, 0);
+    std::sort(times_.begin(), times_.end());
+    return times_.empty() ? 0 : times_[times_.size() * 99 / 100];
+  }
+
+ private:
+  bool Call() {
+    v1::GetStreamRequest request;
+    v1::Stream stream;
+    request.set_name("a");
+    return core_->GetStream(Within(kLong).get(), request, &stream).ok();
+  }
+
+  const std::unique_ptr<v1::Core::Stub> core_;
+  std::thread thread_;
+  std::atomic<bool> stopping_{false};
+  int failures_ = 0;
+  std::vector<double> times_;
+};
+
+class AbuseTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    daemon_.SetSettings(absl::StrCat("listen: {grpc_connections_max: ", kConnectionsMax,
+                                     ", grpc_memory_bytes: 64MiB, grpc_keepalive_ms: 1s, "
+                                     "grpc_keepalive_timeout_ms: 1s}\n"));
+    daemon_.Start();
+    ASSERT_FALSE(HasFatalFailure());
+    ASSERT_TRUE(daemon_.CreateStream("a").ok());
+  }
+
+  // While `abuse` runs, others' calls all succeed, about as fast as before. The factor of the
+  // design is 2; a loaded machine that runs other tests gets some slack.
+  template <typename Abuse>
+  void ExpectOthersUnharmed(const char* name, const Abuse& abuse) {
+    Bystander before(daemon_);
+    absl::SleepFor(absl::Seconds(1));
+    const double alone_ms = before.P99();
+    const int64_t memory = MemoryBytes(daemon_.pid());
+    Bystander during(daemon_);
+    abuse();
+    const double p99_ms = during.P99();
+    const int64_t grown = MemoryBytes(daemon_.pid()) - memory;
+    std::printf("%s: p99 of others %.2f ms, alone %.2f ms; memory +%.1f MiB\n", name, p99_ms,
+                alone_ms, static_cast<double>(grown) / (1 << 20));
+    EXPECT_LT(p99_ms, 2 * alone_ms + 100) << name;
+    EXPECT_LT(grown, int64_t{128} << 20) << name;
+  }
+
+  int64_t Head() const {
+    v1::ListStreamsResponse streams;
+    EXPECT_TRUE(daemon_.Core()->ListStreams(Within(kLong).get(), {}, &streams).ok());
+    return streams.head_position();
+  }
+
+  static std::string BatchOf(int records) {
+    v1::AppendRecordsRequest request;
+    for (int i = 0; i < records; ++i) {
+      request.add_records()->set_stream("a");
+      request.mutable_records(i)->set_payload("{}");
+    }
+    return Http2Client::Message(request.SerializeAsString());
+  }
+
+  DaemonFixture daemon_;
+};
+
+TEST_F(AbuseTest, ConnectionsBeyondTheLimitAreTurnedAwayAndRoomComesBack) {
+  const int wanted = Scaled(1000);
+  ExpectOthersUnharmed("connections", [&] {
+    std::vector<Http2Client> open;
+    int refused = 0;
+    for (int i = 0; i < wanted; ++i) {
+      Http2Client client(daemon_.grpc_address());
+      ASSERT_TRUE(client.connected());
+      // Every one is told at once whether it may stay; those that may are few.
+      if (static_cast<int>(open.size()) < kConnectionsMax) {
+        open.push_back(std::move(client));
+        continue;
+      }
+      const auto goaway = client.ReceiveType(kGoAway, kLong);
+      ASSERT_TRUE(goaway) << i;
+      EXPECT_THAT(goaway->payload, HasSubstr("CONNECTION_LIMIT"));
+      EXPECT_TRUE(client.IsClosedWithin(kLong));
+      ++refused;
+    }
+    EXPECT_EQ(refused, wanted - kConnectionsMax);
+  });
+  // All are closed: there is room for a new client.
+  const auto channel =
+      grpc::CreateChannel(daemon_.grpc_address(), grpc::InsecureChannelCredentials());
+  EXPECT_TRUE(
+      channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(60)));
+}
+
+TEST_F(AbuseTest, WhoFloodsWithPingsIsClosed) {
+  ExpectOthersUnharmed("pings", [&] {
+    Http2Client client(daemon_.grpc_address());
+    for (int i = 0; i < Scaled(1000); ++i) {
+      if (!client.Send({kPing, 0, 0, std::string(8, 'p')})) break;
+    }
+    const auto goaway = client.ReceiveType(kGoAway, kLong);
+    ASSERT_TRUE(goaway);
+    EXPECT_THAT(goaway->payload, HasSubstr("too_many_pings"));
+    EXPECT_TRUE(client.IsClosedWithin(kLong));
+  });
+}
+
+TEST_F(AbuseTest, AClientThatDiesInTheMiddleOfABatchHasAppendedNoneOfIt) {
+  const int64_t head = Head();
+  {
+    Http2Client client(daemon_.grpc_address());
+    client.Send({kHeaders, kEndHeaders, 1,
+                 Http2Client::CallHeaders("/icepie.v1.Core/StreamAppendRecords")});
+    const std::string batch = BatchOf(3);
+    client.Send({kData, 0, 1, batch});
+    client.Send({kData, 0, 1, batch + BatchOf(500).substr(0, 1000)});
+    EXPECT_TRUE(Eventually([&] { return Head() == head + 6; }, kLong));
+  }
+  // What came whole was appended; the half is not there now and does not come later.
+  ASSERT_TRUE(daemon_.Append("a", {"{}"}).ok());
+  EXPECT_EQ(Head(), head + 7);
+}
+
+TEST_F(AbuseTest, AConnectionWhoseOtherEndIsGoneIsFreed) {
+  // What a half-open connection looks like: open, and nobody answers. Each has a call that follows.
+  std::vector<Http2Client> dead;
+  v1::ReadRecordsRequest follow;
+  follow.set_follow(true);
+  for (int i = 0; i < 50; ++i) {
+    dead.emplace_back(daemon_.grpc_address());
+    dead.back().Send(
+        {kHeaders, kEndHeaders, 1, Http2Client::CallHeaders("/icepie.v1.Core/ReadRecords")});
+    dead.back().Send({kData, kEndStream, 1, Http2Client::Message(follow.SerializeAsString())});
+  }
+  for (Http2Client& client : dead) EXPECT_TRUE(client.IsClosedWithin(kLong));
+}
+
+TEST_F(AbuseTest, AnAppendWhoseDeadlineHasPassedIsWholeOrNotThere) {
+  v1::AppendRecordsRequest request;
+  for (int i = 0; i < 1000; ++i) {
+    request.add_records()->set_stream("a");
+    request.mutable_records(i)->set_payload("{\"text\":\"" + std::string(200, 'x') + "\"}");
+  }
+  const auto core = daemon_.Core();
+  const int64_t head = Head();
+  int64_t acknowledged = 0;
+  for (int i = 0; i < 60; ++i) {
+    v1::AppendRecordsResponse response;
+    const auto context = Within(absl::Microseconds(300 * i));
+    if (core->AppendRecords(context.get(), request, &response).ok()) ++acknowledged;
+  }
+  ASSERT_TRUE(daemon_.Append("a", {"{}"}).ok());  // behind all that was under way
+  const int64_t appended = Head() - head - 1;
+  EXPECT_EQ(appended % 1000, 0);
+  EXPECT_GE(appended / 1000, acknowledged);
+}
+
+}  // namespace
+}  // namespace icepie::testing
