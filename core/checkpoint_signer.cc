@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "core/block_reader.h"
 #include "core/tree_check.h"
 #include "core/tree_store.h"
@@ -71,7 +71,7 @@ absl::StatusOr<SignedCheckpoint> CheckpointSigner::Get(int64_t min_size, absl::D
                      absl::StrCat("the core has ", head, " records, fewer than ", min_size),
                      "POSITION_AHEAD_OF_CORE", {{"head", absl::StrCat(head)}});
   }
-  const absl::Time deadline = absl::Now() + max_wait;
+  const absl::Time deadline = SteadyNow() + max_wait;
   const bool can_sign = parts_.guard->Check().ok();
   const MutexLock lock(mutex_);
   if (can_sign) {
@@ -79,7 +79,7 @@ absl::StatusOr<SignedCheckpoint> CheckpointSigner::Get(int64_t min_size, absl::D
     wanted_size_ = std::max(wanted_size_, target);
     changed_.SignalAll();
     while (damage_.ok() && !stopping_ && last_ && last_->checkpoint.size < target) {
-      const absl::Duration left = deadline - absl::Now();
+      const absl::Duration left = deadline - SteadyNow();
       if (left <= absl::ZeroDuration() || !parts_.guard->Check().ok()) break;
       changed_.WaitFor(mutex_, std::min(left, absl::Milliseconds(200)));
     }
@@ -103,9 +103,9 @@ bool CheckpointSigner::IsAsked() const { return last_ && last_->checkpoint.size 
 bool CheckpointSigner::WaitForWork() {
   const absl::Duration idle = std::max(interval_ * kIdleIntervals, kIdleMin);
   const MutexLock lock(mutex_);
-  const absl::Time unasked = absl::Now() + idle;
+  const absl::Time unasked = SteadyNow() + idle;
   while (!stopping_) {
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     const absl::Time due = IsAsked() ? sign_time_ + interval_ : unasked;
     if (damage_.ok() && now >= due) return true;
     changed_.WaitFor(mutex_, damage_.ok() ? due - now : idle);
@@ -115,10 +115,10 @@ bool CheckpointSigner::WaitForWork() {
 
 // Leaves the machine to others while nobody waits.
 void CheckpointSigner::Pace(absl::Duration work_time) {
-  const absl::Time until = absl::Now() + work_time * kPacePerWork;
+  const absl::Time until = SteadyNow() + work_time * kPacePerWork;
   const MutexLock lock(mutex_);
   while (!stopping_ && !IsAsked()) {
-    const absl::Duration left = until - absl::Now();
+    const absl::Duration left = until - SteadyNow();
     if (left <= absl::ZeroDuration()) return;
     changed_.WaitFor(mutex_, left);
   }
@@ -172,7 +172,7 @@ absl::Status CheckpointSigner::SignUpTo(int64_t target) {
 absl::Status CheckpointSigner::Grow(int64_t target) {
   StoredNodes stored(TreeReader(*parts_.store), target);
   while (edge_->size() < target) {
-    const absl::Time start = absl::Now();
+    const absl::Time start = SteadyNow();
     {
       const MutexLock lock(mutex_);
       if (stopping_) return absl::OkStatus();
@@ -184,7 +184,7 @@ absl::Status CheckpointSigner::Grow(int64_t target) {
     if (edge_->size() < range.complete_position) {
       return Damage(absl::StrCat("there is no record at position ", edge_->size()));
     }
-    Pace(absl::Now() - start);
+    Pace(SteadyNow() - start);
   }
   return absl::OkStatus();
 }
@@ -221,7 +221,7 @@ absl::Status CheckpointSigner::Sign() {
   Reached(WriteStep::kSigned);
   const MutexLock lock(mutex_);
   last_ = std::move(next);
-  sign_time_ = absl::Now();
+  sign_time_ = SteadyNow();
   changed_.SignalAll();
   return absl::OkStatus();
 }

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "core/base/steady_clock.h"
 
 namespace icepie {
 
@@ -17,10 +17,10 @@ void CommittedHead::Advance(int64_t position) {
 }
 
 int64_t CommittedHead::WaitBeyond(int64_t position, absl::Duration timeout) const {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time deadline = SteadyNow() + timeout;
   const MutexLock lock(wait_mutex_);
   while (position_.load() <= position) {
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline - SteadyNow();
     if (left <= absl::ZeroDuration()) break;
     moved_.WaitFor(wait_mutex_, left);
   }

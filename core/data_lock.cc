@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/ascii.h"
@@ -25,6 +26,18 @@ absl::Status LockedError(const std::string& directory, const std::string& path) 
                    "DATA_DIRECTORY_LOCKED", {{"pid", pid}, {"path", directory}});
 }
 
+absl::Status NotWritable(const std::string& directory, int error) {
+  if (error != EROFS && error != EACCES && error != EPERM) {
+    return ErrnoError(error, absl::StrCat("open ", directory, "/lock"));
+  }
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat("data directory ", directory, " cannot be written (", std::strerror(error),
+                   "); mount it for writing, or correct its owner and permissions, then start "
+                   "again"),
+      "DATA_DIRECTORY_NOT_WRITABLE", {{"path", directory}});
+}
+
 absl::Status WritePid(int fd, const std::string& path) {
   const std::string pid = absl::StrCat(::getpid(), "\n");
   if (::ftruncate(fd, 0) != 0 ||
@@ -39,7 +52,7 @@ absl::Status WritePid(int fd, const std::string& path) {
 absl::StatusOr<std::unique_ptr<DataLock>> DataLock::Acquire(const std::string& directory) {
   const std::string path = absl::StrCat(directory, "/lock");
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return ErrnoError(errno, absl::StrCat("open ", path));
+  if (fd < 0) return NotWritable(directory, errno);
   auto lock = absl::WrapUnique(new DataLock(fd));
   // flock, not fcntl: an fcntl lock is lost as soon as this process closes any other descriptor of
   // the file, and does not keep a second Core of the same process out.

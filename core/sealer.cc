@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "core/background_priority.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "core/block_reader.h"
 
 namespace icepie {
@@ -54,9 +54,9 @@ bool Sealer::stopping() const {
 }
 
 bool Sealer::WaitFor(absl::Duration time) {
-  const absl::Time until = absl::Now() + time;
+  const absl::Time until = SteadyNow() + time;
   const MutexLock lock(mutex_);
-  while (!stopping_ && absl::Now() < until) changed_.WaitFor(mutex_, until - absl::Now());
+  while (!stopping_ && SteadyNow() < until) changed_.WaitFor(mutex_, until - SteadyNow());
   return !stopping_;
 }
 
@@ -73,7 +73,7 @@ void Sealer::Run() {
 }
 
 absl::Status Sealer::CountHot() {
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   samples_.push_back({now, parts_.head->position()});
   while (!samples_.empty() && samples_.front().time <= now - options_.age_min) {
     aged_position_ = samples_.front().head;
@@ -135,7 +135,7 @@ absl::Status Sealer::Fill(SegmentWriter& writer) {
   int64_t taken_bytes = 0;
   while (taken_bytes < options_.segment_bytes && writer.end_position() < counted_position_ &&
          !writer.full()) {
-    const absl::Time begin = absl::Now();
+    const absl::Time begin = SteadyNow();
     ICEPIE_ASSIGN_OR_RETURN(
         const BlockRange piece,
         ReadBlockRange({parts_.store, parts_.segments, parts_.streams}, parts_.head->position(),
@@ -148,7 +148,7 @@ absl::Status Sealer::Fill(SegmentWriter& writer) {
       ICEPIE_RETURN_IF_ERROR(writer.Add(block.stream, block.data));
       taken_bytes += static_cast<int64_t>(block.data.size());
     }
-    Pause(absl::Now() - begin);
+    Pause(SteadyNow() - begin);
     if (stopping()) return absl::CancelledError("stopping");
   }
   return absl::OkStatus();

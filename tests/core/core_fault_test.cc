@@ -1,6 +1,8 @@
 // Each change of the disk that the write path makes fails once, in turn. What was acknowledged is
 // there afterwards.
 #include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -90,6 +92,54 @@ TEST_F(CoreFaultTest, EveryChangeOfTheDiskMayFail) {
   }
   EXPECT_GT(k, 50) << "so few changes: is the fault injected at all?";
   EXPECT_LT(k, 1000);
+}
+
+// The kernel remounts a damaged disk for reading only, while files are open for writing.
+TEST_F(CoreFaultTest, ADiskThatBecomesReadOnlyIsStillRead) {
+  const TempDirectory directory;
+  {
+    const auto core = Open(directory.path(), env_.get());
+    ASSERT_TRUE(core.ok()) << core.status();
+    ASSERT_TRUE((*core)->CreateStream("a", PayloadFormat::kJson).ok());
+    ASSERT_TRUE((*core)->AppendAndWait(NumberedBatch("a", 0, 5)).ok());
+    file_system_->BecomeReadOnly();
+    EXPECT_EQ(ErrorReason((*core)->AppendAndWait(NumberedBatch("a", 5, 1)).status()),
+              "LOG_SYNC_FAILED");
+    ExpectRefusing(**core);
+    EXPECT_THAT((*core)->ReadOnlyCause(), HasSubstr("Read-only file system"));
+    EXPECT_EQ(ReadAll(**core).size(), 5u);
+  }  // closes without aborting
+  ExpectWhole(directory.path(), 5);
+}
+
+TEST(ReadOnlyStartTest, IsRefusedWithTheRemedyAndChangesNothing) {
+  const SmallDisk disk(kDiskBytes);
+  if (!disk.mounted()) GTEST_SKIP() << "no privilege to mount";
+  const std::string directory = disk.path() + "/core";
+  ASSERT_TRUE(Open(directory, nullptr).ok());
+  ASSERT_EQ(::mount(nullptr, disk.path().c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr), 0);
+  const absl::Status refused = Open(directory, nullptr).status();
+  EXPECT_EQ(ErrorReason(refused), "DATA_DIRECTORY_NOT_WRITABLE") << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("Read-only file system"));
+  ASSERT_EQ(::mount(nullptr, disk.path().c_str(), nullptr, MS_REMOUNT, nullptr), 0);
+  EXPECT_TRUE(Open(directory, nullptr).ok());
+}
+
+TEST(ReadOnlyStartTest, AnotherAccountsDirectoryIsRefusedToo) {
+  const TempDirectory directory;
+  const std::string core = directory.path() + "/core";
+  ASSERT_TRUE(Open(core, nullptr).ok());
+  ASSERT_EQ(::chmod(directory.path().c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(core.c_str(), 0555), 0);
+  ASSERT_EQ(::chmod((core + "/lock").c_str(), 0444), 0);
+  constexpr uid_t kNobody = 65534;
+  const bool is_root = ::geteuid() == 0;
+  if (is_root) ASSERT_EQ(::seteuid(kNobody), 0);
+  const absl::Status refused = Open(core, nullptr).status();
+  if (is_root) ASSERT_EQ(::seteuid(0), 0);
+  ASSERT_EQ(::chmod(core.c_str(), 0755), 0);
+  EXPECT_EQ(ErrorReason(refused), "DATA_DIRECTORY_NOT_WRITABLE") << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("Permission denied"));
 }
 
 }  // namespace

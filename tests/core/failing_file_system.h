@@ -32,6 +32,8 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     const MutexLock lock(mutex_);
     failed_what_.clear();
   }
+  // From now on every change fails, as on a disk that became read-only.
+  void BecomeReadOnly() { read_only_ = true; }
   int64_t changes() const { return changes_; }
   bool failed() const { return fail_at_ > 0 && changes_ >= fail_at_; }
   std::string failed_what() const {
@@ -135,6 +137,9 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
 
   IOStatus Change(const char* what, const std::string& name) {
     if (IsChatter(name)) return IOStatus::OK();
+    if (read_only_) {
+      return IOStatus::IOError("injected EIO: Read-only file system: " + std::string(what), name);
+    }
     if (++changes_ != fail_at_) return IOStatus::OK();
     const MutexLock lock(mutex_);
     failed_what_ = std::string(what) + " " + name.substr(name.rfind('/') + 1);
@@ -143,6 +148,7 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
 
   std::atomic<int64_t> changes_{0};
   std::atomic<int64_t> fail_at_{0};
+  std::atomic<bool> read_only_{false};
   mutable Mutex mutex_;
   std::string failed_what_ ABSL_GUARDED_BY(mutex_);
 };
