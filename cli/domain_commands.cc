@@ -1,4 +1,4 @@
-// domain list|get, plan, apply
+// domain list|get|history, plan, apply
 #include <memory>
 #include <set>
 #include <string>
@@ -12,6 +12,7 @@
 #include "cli/first_build.h"
 #include "cli/format.h"
 #include "cli/operations.h"
+#include "cli/slice_history.h"
 #include "cli/table.h"
 #include "core/base/status.h"
 
@@ -28,7 +29,9 @@ struct ApplyArguments {
   std::string path;
   std::string reason;
   bool prune = false;
-  bool promote = false;
+  std::string promote;  // "", auto or manual
+  std::string base;     // hash of the daemon's file that this one was made from
+  bool overwrite = false;
   bool no_wait = false;
 };
 
@@ -40,6 +43,9 @@ absl::StatusOr<ApplyDomainResponse> Apply(Context& context, const std::string& p
   request.set_file_name(std::move(file.name));
   request.set_validate_only(validate_only);
   request.set_prune(arguments.prune);
+  if (!arguments.overwrite) request.set_base_hash(arguments.base);
+  if (arguments.promote == "auto") request.set_promote(ApplyDomainRequest::AUTO);
+  if (arguments.promote == "manual") request.set_promote(ApplyDomainRequest::MANUAL);
   request.set_reason(arguments.reason);
   request.set_actor(context.options.actor);
   Client& client = context.client();
@@ -56,6 +62,8 @@ const char* Mark(SliceChange::Kind kind) {
       return "- delete   ";
     case SliceChange::UPDATE:
       return "* update   ";
+    case SliceChange::ROLLED_BACK:
+      return "! rolled back";
     default:
       return "= unchanged";
   }
@@ -73,6 +81,7 @@ void PrintChange(Context& context, const std::string& domain, const SliceChange&
   if (!change.operation().empty()) {
     absl::StrAppend(&line, "  ", ShortOperationName(change.operation()));
   }
+  if (!change.note().empty()) absl::StrAppend(&line, "  ", Printable(change.note()));
   context.out() << line << '\n';
   for (const std::string& breaking : change.breaking()) {
     context.out() << "      " << context.terminal.Red("BREAKING") << ": " << breaking << '\n';
@@ -87,9 +96,13 @@ void PrintChanges(Context& context, const ApplyDomainResponse& answer, const std
   context.out() << context.terminal.Bold(answer.domain()) << " from " << path;
   if (!answer.changed()) {
     context.out() << ": no changes\n";
+    for (const SliceChange& change : answer.changes()) {
+      if (change.kind() == SliceChange::ROLLED_BACK) PrintChange(context, answer.domain(), change);
+    }
     return;
   }
   context.out() << (answer.revision() > 0 ? absl::StrCat(", revision ", answer.revision()) : "")
+                << (answer.base_hash().empty() ? "" : absl::StrCat(", base ", answer.base_hash()))
                 << '\n';
   for (const SliceChange& change : answer.changes()) PrintChange(context, answer.domain(), change);
 }
@@ -107,17 +120,35 @@ absl::StatusOr<int> Plan(Context& context, const ApplyArguments& arguments) {
   return changed ? kExitChangesPending : kExitDone;
 }
 
-absl::Status Promote(Context& context, const std::string& slice, const std::string& reason) {
-  icepie::v1::PromoteGenerationRequest request;
-  request.set_name(slice);
-  request.set_reason(reason);
-  request.set_actor(context.options.actor);
+absl::StatusOr<int64_t> GenerationOf(Context& context, const std::string& operation) {
+  google::longrunning::GetOperationRequest request;
+  request.set_name(OperationName(operation));
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(
-      const auto promoted,
-      client.Call(client.admin(), &Admin::StubInterface::PromoteGeneration, request));
+      const auto answer,
+      client.Call(client.operations(),
+                  &google::longrunning::Operations::StubInterface::GetOperation, request));
+  return MetadataOf(answer).generation();
+}
+
+// After its build: either it is promoted by itself, or somebody has to look at the difference.
+absl::Status FinishRebuild(Context& context, const std::string& slice, int64_t generation) {
+  icepie::v1::ListGenerationsRequest request;
+  request.set_name(slice);
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(
+      const auto answer,
+      client.Call(client.admin(), &Admin::StubInterface::ListGenerations, request));
+  for (const auto& each : answer.generations()) {
+    if (each.number() != generation) continue;
+    if (each.promote_when_ready() || each.has_not_promoted() ||
+        each.state() == icepie::v1::Generation::SERVING) {
+      return WaitForPromotion(context, slice, generation);
+    }
+  }
   if (!context.options.json) {
-    context.out() << slice << " promoted: generation " << promoted.meta().generation() << '\n';
+    context.out() << slice << " is ready beside the serving generation: icepie slice diff " << slice
+                  << ", then icepie slice promote " << slice << '\n';
   }
   return absl::OkStatus();
 }
@@ -125,7 +156,7 @@ absl::Status Promote(Context& context, const std::string& slice, const std::stri
 absl::StatusOr<int> ApplyAll(Context& context, const ApplyArguments& arguments) {
   ICEPIE_ASSIGN_OR_RETURN(const auto files, DomainFiles(arguments.path));
   std::vector<std::string> operations;
-  std::vector<std::string> rebuilt;
+  std::vector<std::pair<std::string, std::string>> rebuilt;  // slice, operation
   std::set<std::string> created;
   for (const std::string& file : files) {
     ICEPIE_ASSIGN_OR_RETURN(const auto answer, Apply(context, file, arguments, false));
@@ -137,7 +168,8 @@ absl::StatusOr<int> ApplyAll(Context& context, const ApplyArguments& arguments) 
       if (change.operation().empty()) continue;
       operations.push_back(change.operation());
       if (change.kind() == SliceChange::REBUILD) {
-        rebuilt.push_back(absl::StrCat(answer.domain(), ".", change.slice()));
+        rebuilt.emplace_back(absl::StrCat(answer.domain(), ".", change.slice()),
+                             change.operation());
       }
     }
   }
@@ -145,13 +177,9 @@ absl::StatusOr<int> ApplyAll(Context& context, const ApplyArguments& arguments) 
   if (arguments.no_wait) return kExitDone;
   ICEPIE_RETURN_IF_ERROR(WaitForFirstBuilds(context, created));
   ICEPIE_RETURN_IF_ERROR(FollowOperations(context, operations));
-  for (const std::string& slice : rebuilt) {
-    if (arguments.promote) {
-      ICEPIE_RETURN_IF_ERROR(Promote(context, slice, arguments.reason));
-    } else if (!context.options.json) {
-      context.out() << slice << " is ready beside the serving generation: icepie slice diff "
-                    << slice << ", then icepie slice promote " << slice << '\n';
-    }
+  for (const auto& [slice, operation] : rebuilt) {
+    ICEPIE_ASSIGN_OR_RETURN(const int64_t generation, GenerationOf(context, operation));
+    ICEPIE_RETURN_IF_ERROR(FinishRebuild(context, slice, generation));
   }
   return kExitDone;
 }
@@ -186,14 +214,44 @@ absl::StatusOr<int> ListDomains(Context& context) {
   return kExitDone;
 }
 
-// The file byte for byte, so that it can be edited and applied again.
-absl::StatusOr<int> GetDomain(Context& context, const std::string& name) {
+struct DomainArguments {
+  std::string name;
+  int64_t revision = 0;
+};
+
+absl::StatusOr<Domain> FindDomain(Context& context, const DomainArguments& arguments) {
   icepie::v1::GetDomainRequest request;
-  request.set_name(name);
+  request.set_name(arguments.name);
+  request.set_revision(arguments.revision);
   Client& client = context.client();
-  ICEPIE_ASSIGN_OR_RETURN(const Domain domain,
-                          client.Call(client.admin(), &Admin::StubInterface::GetDomain, request));
+  return client.Call(client.admin(), &Admin::StubInterface::GetDomain, request);
+}
+
+// The file byte for byte, so that it can be edited and applied again.
+absl::StatusOr<int> GetDomain(Context& context, const DomainArguments& arguments) {
+  ICEPIE_ASSIGN_OR_RETURN(const Domain domain, FindDomain(context, arguments));
   context.out() << (context.options.json ? ToJson(domain) : domain.file());
+  return kExitDone;
+}
+
+absl::StatusOr<int> History(Context& context, const DomainArguments& arguments) {
+  if (arguments.revision > 0) return GetDomain(context, arguments);
+  icepie::v1::ListDomainRevisionsRequest request;
+  request.set_name(arguments.name);
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(
+      const auto answer,
+      client.Call(client.admin(), &Admin::StubInterface::ListDomainRevisions, request));
+  if (context.options.json) {
+    context.out() << ToJson(answer);
+    return kExitDone;
+  }
+  Table table({{"revision", true}, {"applied"}, {"by"}, {"reason"}, {"hash"}});
+  for (const Domain& revision : answer.revisions()) {
+    table.AddRow({FormatCount(revision.revision()), FormatTime(revision.apply_time()),
+                  revision.actor(), revision.reason(), revision.hash()});
+  }
+  table.Print(context.out(), context.terminal.width);
   return kExitDone;
 }
 
@@ -203,11 +261,21 @@ void AddDomain(CLI::App& app, Context& context) {
   domain->add_subcommand("list", "list the domains and their workers")->callback([&context] {
     context.action = [&context] { return ListDomains(context); };
   });
-  auto name = std::make_shared<std::string>();
+  auto arguments = std::make_shared<DomainArguments>();
   CLI::App* get = domain->add_subcommand("get", "print a domain's file as it was applied");
-  get->add_option("DOMAIN", *name)->required();
-  get->callback([&context, name] {
-    context.action = [&context, name] { return GetDomain(context, *name); };
+  get->add_option("DOMAIN", arguments->name)->required();
+  get->add_option("--revision", arguments->revision, "an older one that is still kept")
+      ->check(CLI::PositiveNumber);
+  get->callback([&context, arguments] {
+    context.action = [&context, arguments] { return GetDomain(context, *arguments); };
+  });
+  CLI::App* history =
+      domain->add_subcommand("history", "the files that were applied, newest first");
+  history->add_option("DOMAIN", arguments->name)->required();
+  history->add_option("--show", arguments->revision, "print the file of this revision")
+      ->check(CLI::PositiveNumber);
+  history->callback([&context, arguments] {
+    context.action = [&context, arguments] { return History(context, *arguments); };
   });
 }
 
@@ -216,9 +284,13 @@ void AddDomain(CLI::App& app, Context& context) {
 void AddDomainCommands(CLI::App& app, Context& context) {
   AddDomain(app, context);
   auto arguments = std::make_shared<ApplyArguments>();
+  const std::string base_help =
+      "hash of the file that this one was made from (plan and domain history print it): refused "
+      "when the daemon has another one by now";
   CLI::App* plan = app.add_subcommand("plan", "what apply would do; exit 2 when it would change");
   plan->add_option("-f,--file", arguments->path, "a domain's file, or a directory of them")
       ->required();
+  plan->add_option("--base", arguments->base, base_help);
   plan->callback([&context, arguments] {
     context.action = [&context, arguments] { return Plan(context, *arguments); };
   });
@@ -226,10 +298,15 @@ void AddDomainCommands(CLI::App& app, Context& context) {
   CLI::App* apply = app.add_subcommand("apply", "make files the domains' definitions");
   apply->add_option("-f,--file", arguments->path, "a domain's file, or a directory of them")
       ->required();
+  apply->add_option("--base", arguments->base, base_help);
   apply->add_flag("--prune", arguments->prune, "delete slices that left the file");
   apply->add_option("--reason", arguments->reason, "written down with the change");
-  apply->add_flag("--promote", arguments->promote,
-                  "serve rebuilt slices as soon as they are ready");
+  apply
+      ->add_option("--promote", arguments->promote,
+                   "auto: rebuilt slices serve as soon as they are ready, within the limits of the "
+                   "file; manual: never by themselves; otherwise as the file says")
+      ->check(CLI::IsMember({"auto", "manual"}));
+  apply->add_flag("--overwrite", arguments->overwrite, "whatever file the daemon has by now");
   apply->add_flag("--no-wait", arguments->no_wait, "do not follow the builds");
   apply->callback([&context, arguments] {
     context.action = [&context, arguments] { return ApplyAll(context, *arguments); };

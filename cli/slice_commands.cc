@@ -1,5 +1,6 @@
-// slice list|describe|query|freeze|thaw|refresh|reslice|diff|promote|quarantine|wait; expect is in
-// expect_command.cc
+// slice
+// list|describe|query|freeze|thaw|refresh|reslice|diff|promote|rollback|history|quarantine|wait;
+// expect is in expect_command.cc
 #include <functional>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/operations.h"
+#include "cli/slice_history.h"
 #include "cli/slice_report.h"
 #include "cli/slice_wait.h"
 #include "cli/table.h"
@@ -37,6 +39,8 @@ struct SliceArguments {
   std::string generation;
   std::string reason;
   bool thaw = false;
+  bool force = false;
+  bool yes = false;
   bool no_wait = false;
   int32_t records = 0;  // 0: only their groups
   std::string columns;
@@ -204,11 +208,22 @@ absl::StatusOr<int> Promote(Context& context, const SliceArguments& arguments) {
   ICEPIE_ASSIGN_OR_RETURN(const int64_t generation, GenerationOf(arguments.generation));
   request.set_generation(generation);
   request.set_thaw(arguments.thaw);
+  request.set_force(arguments.force);
   request.set_reason(arguments.reason);
   request.set_actor(context.options.actor);
   Client& client = context.client();
   return PrintOutcome(
       context, client.Call(client.admin(), &Admin::StubInterface::PromoteGeneration, request));
+}
+
+absl::StatusOr<int> RollbackTo(Context& context, const SliceArguments& arguments) {
+  ICEPIE_ASSIGN_OR_RETURN(const int64_t generation, GenerationOf(arguments.generation));
+  return Rollback(context,
+                  {arguments.name, generation, arguments.reason, arguments.yes, arguments.no_wait});
+}
+
+absl::StatusOr<int> History(Context& context, const SliceArguments& arguments) {
+  return PrintHistory(context, arguments.name);
 }
 
 absl::StatusOr<int> Quarantine(Context& context, const SliceArguments& arguments) {
@@ -296,7 +311,20 @@ void AddRebuilding(CLI::App* slice, Context& context,
       Add(slice, context, arguments, "promote", "make a ready generation the serving one", Promote);
   promote->add_option("GENERATION", arguments->generation, "as in g8; the newest ready one");
   promote->add_flag("--thaw", arguments->thaw, "a frozen slice applies again");
+  promote->add_flag("--force", arguments->force,
+                    "past the gates expectations, base, catch_up and state; needs --reason");
   promote->add_option("--reason", arguments->reason, "written down with the change");
+
+  CLI::App* rollback = Add(slice, context, arguments, "rollback",
+                           "return to a generation that served before", RollbackTo);
+  rollback->add_option("GENERATION", arguments->generation,
+                       "as in g7; the one that was replaced last when left out");
+  rollback->add_option("--reason", arguments->reason, "written down with the change");
+  rollback->add_flag("--yes", arguments->yes, "do not ask");
+  rollback->add_flag("--no-wait", arguments->no_wait,
+                     "do not follow the build of one that is no longer kept fresh");
+  Add(slice, context, arguments, "history", "its generations: who built and promoted them, and why",
+      History);
 }
 
 void AddWait(CLI::App* slice, Context& context, const std::shared_ptr<SliceArguments>& arguments) {

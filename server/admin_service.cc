@@ -30,7 +30,7 @@ grpc::ServerUnaryReactor* AdminService::GetDomain(grpc::CallbackServerContext* c
                                                   const v1::GetDomainRequest* request,
                                                   v1::Domain* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  FinishWith(reactor, manager_.reader().GetDomain(request->name()), response);
+  FinishWith(reactor, manager_.reader().GetDomain(request->name(), request->revision()), response);
   return reactor;
 }
 
@@ -81,6 +81,28 @@ grpc::ServerUnaryReactor* AdminService::PromoteGeneration(
     grpc::CallbackServerContext* context, const v1::PromoteGenerationRequest* request,
     v1::Slice* response) {
   return UnaryOn(slow_, context, response, [this, request] { return manager_.Promote(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::RollbackSlice(grpc::CallbackServerContext* context,
+                                                      const v1::RollbackSliceRequest* request,
+                                                      v1::RollbackSliceResponse* response) {
+  return UnaryOn(slow_, context, response, [this, request] { return manager_.Rollback(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::ListGenerations(grpc::CallbackServerContext* context,
+                                                        const v1::ListGenerationsRequest* request,
+                                                        v1::ListGenerationsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  FinishWith(reactor, manager_.reader().ListGenerations(request->name()), response);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::ListDomainRevisions(
+    grpc::CallbackServerContext* context, const v1::ListDomainRevisionsRequest* request,
+    v1::ListDomainRevisionsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  FinishWith(reactor, manager_.reader().ListRevisions(request->name()), response);
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* AdminService::ListQuarantinedRecords(

@@ -54,6 +54,15 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* PromoteGeneration(grpc::CallbackServerContext* context,
                                               const icepie::v1::PromoteGenerationRequest* request,
                                               icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* RollbackSlice(grpc::CallbackServerContext* context,
+                                          const icepie::v1::RollbackSliceRequest* request,
+                                          icepie::v1::RollbackSliceResponse* response) override;
+  grpc::ServerUnaryReactor* ListGenerations(grpc::CallbackServerContext* context,
+                                            const icepie::v1::ListGenerationsRequest* request,
+                                            icepie::v1::ListGenerationsResponse* response) override;
+  grpc::ServerUnaryReactor* ListDomainRevisions(
+      grpc::CallbackServerContext* context, const icepie::v1::ListDomainRevisionsRequest* request,
+      icepie::v1::ListDomainRevisionsResponse* response) override;
   grpc::ServerUnaryReactor* ListQuarantinedRecords(
       grpc::CallbackServerContext* context,
       const icepie::v1::ListQuarantinedRecordsRequest* request,

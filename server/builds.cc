@@ -156,8 +156,8 @@ absl::Status Builds::Start(const Catalog::Operation& operation) {
   if (slice == domain->slices.end()) return absl::NotFoundError("its slice is gone");
   const auto* generation = FindGeneration(slice->second, operation.generation());
   if (generation == nullptr) return absl::NotFoundError("its generation is gone");
-  auto file = domain->files.find(generation->generation().revision());
-  if (file == domain->files.end()) return absl::NotFoundError("its file is gone");
+  auto file = domain->revisions.find(generation->generation().revision());
+  if (file == domain->revisions.end()) return absl::NotFoundError("its file is gone");
 
   const std::string directory = supervisor_.DomainDirectory(operation.domain());
   // What an earlier attempt left behind is not trusted.
@@ -169,7 +169,7 @@ absl::Status Builds::Start(const Catalog::Operation& operation) {
   auto& spec = *assignment.add_generations();
   spec.set_slice(operation.slice());
   spec.set_number(operation.generation());
-  spec.set_file(file->second);
+  spec.set_file(file->second.file());
   spec.set_definition_hash(generation->generation().definition_hash());
   auto& job = *assignment.mutable_build();
   job.set_slice(operation.slice());
@@ -248,6 +248,9 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
           *generation.mutable_error() = error;
           return absl::OkStatus();
         }
+        *generation.mutable_ready_time() = operation->end_time();
+        generation.set_rows(ready->snapshot().rows());
+        generation.set_quarantined_count(ready->quarantined());
         generation.set_applied_position(ready->snapshot().position());
         if (ready->has_diff()) *generation.mutable_diff() = ready->diff();
         *generation.mutable_expectations() = ready->expectations();
@@ -261,6 +264,9 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
   spdlog::info("{}: {}", OperationName(number),
                ready != nullptr ? "ready" : absl::StrCat("failed: ", error.message()));
   Remove(number);
+  if (ready != nullptr && on_ready_) {
+    on_ready_(name, operation->slice(), operation->generation());
+  }
 }
 
 // Ends the process; the files of a generation that did not become ready go after it.

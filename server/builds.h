@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -34,6 +35,11 @@ class Builds {
  public:
   Builds(Catalog& catalog, Supervisor& supervisor, int running_max = 2);
   ~Builds();
+
+  // Is told of every generation that has become READY, from the builds' thread. Before Resume().
+  using ReadyListener =
+      std::function<void(const std::string& domain, const std::string& slice, int64_t generation)>;
+  void SetReadyListener(ReadyListener listener) { on_ready_ = std::move(listener); }
 
   // Starts what the catalog says is unfinished. Once, at the daemon's start.
   void Resume();
@@ -74,6 +80,7 @@ class Builds {
   Catalog& catalog_;
   Supervisor& supervisor_;
   const size_t running_max_;
+  ReadyListener on_ready_;
   // The loop's own.
   std::deque<int64_t> waiting_;
   mutable Mutex mutex_;

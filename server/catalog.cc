@@ -21,6 +21,9 @@ namespace {
 namespace cv1 = icepie::catalog::v1;
 
 constexpr int kOperationsKept = 200;
+// Of a domain's file, beside those that generations refer to.
+constexpr int kRevisionsKept = 50;
+constexpr size_t kRevisionBytesKept = 8 << 20;
 
 std::string DomainKey(absl::string_view domain) { return absl::StrCat("domain/", domain); }
 std::string RevisionKey(absl::string_view domain, int64_t revision) {
@@ -51,7 +54,7 @@ std::string SliceDefect(const CatalogDomain& domain, const cv1::SliceEntry& slic
     const auto state = entry.generation().state();
     const bool used =
         state == icepie::v1::Generation::SERVING || state == icepie::v1::Generation::BUILDING;
-    if (used && domain.files.count(entry.generation().revision()) == 0) {
+    if (used && domain.revisions.count(entry.generation().revision()) == 0) {
       return absl::StrCat("revision ", entry.generation().revision(),
                           " of the domain's file is missing");
     }
@@ -109,7 +112,7 @@ void Catalog::LoadRevision(const std::string& key, const std::string& bytes) {
     spdlog::error("catalog: {} is damaged", key);
     return;
   }
-  Loading(revision.domain()).files[revision.revision()] = revision.file();
+  Loading(revision.domain()).revisions[revision.revision()] = revision;
   MutexLock lock(change_mutex_);
   persisted_[key] = bytes;
 }
@@ -210,11 +213,7 @@ Catalog::Changes Catalog::Difference(const CatalogDomain& domain,
   const std::string& name = domain.entry.name();
   std::map<std::string, std::string> wanted;
   wanted[DomainKey(name)] = domain.entry.SerializeAsString();
-  for (const auto& [revision, file] : domain.files) {
-    cv1::RevisionEntry entry;
-    entry.set_domain(name);
-    entry.set_revision(revision);
-    entry.set_file(file);
+  for (const auto& [revision, entry] : domain.revisions) {
     wanted[RevisionKey(name, revision)] = entry.SerializeAsString();
   }
   for (const auto& [slice, entry] : domain.slices) {
@@ -248,14 +247,20 @@ void Catalog::Show(const std::string& name, CatalogDomain domain,
 
 namespace {
 
-// Files that no generation refers to any more go.
+// Files that no generation refers to any more go, but for the newest.
 void DropUnusedFiles(CatalogDomain& domain) {
   std::set<int64_t> used = {domain.entry.revision()};
   for (const auto& [name, slice] : domain.slices) {
     for (const auto& entry : slice.generations()) used.insert(entry.generation().revision());
   }
-  for (auto file = domain.files.begin(); file != domain.files.end();) {
-    file = used.count(file->first) > 0 ? std::next(file) : domain.files.erase(file);
+  size_t kept_bytes = 0;
+  int kept = 0;
+  for (auto file = domain.revisions.rbegin(); file != domain.revisions.rend(); ++file) {
+    kept_bytes += file->second.file().size();
+    if (++kept <= kRevisionsKept && kept_bytes <= kRevisionBytesKept) used.insert(file->first);
+  }
+  for (auto file = domain.revisions.begin(); file != domain.revisions.end();) {
+    file = used.count(file->first) > 0 ? std::next(file) : domain.revisions.erase(file);
   }
 }
 
@@ -270,7 +275,9 @@ absl::Status Catalog::Change(const std::string& name, const Edit& edit) {
   ICEPIE_RETURN_IF_ERROR(edit(changed, operations));
   changed.entry.set_epoch(changed.entry.epoch() + 1);
   DropUnusedFiles(changed);
-  const Changes changes = Difference(changed, operations);
+  Changes changes = Difference(changed, operations);
+  const std::vector<int64_t> ended = OldOperations();
+  for (const int64_t number : ended) changes.emplace_back(OperationKey(number), std::nullopt);
   ICEPIE_RETURN_IF_ERROR(core_.ChangeCatalog(changes));
   for (const auto& [key, bytes] : changes) {
     if (bytes) {
@@ -280,7 +287,20 @@ absl::Status Catalog::Change(const std::string& name, const Edit& edit) {
     }
   }
   Show(name, std::move(changed), operations);
+  MutexLock shown(mutex_);
+  for (const int64_t number : ended) operations_.erase(number);
   return absl::OkStatus();
+}
+
+// Ended ones beyond the newest that are kept.
+std::vector<int64_t> Catalog::OldOperations() const {
+  MutexLock lock(mutex_);
+  std::vector<int64_t> old;
+  int kept = 0;
+  for (auto it = operations_.rbegin(); it != operations_.rend(); ++it) {
+    if (++kept > kOperationsKept && it->second.done()) old.push_back(it->first);
+  }
+  return old;
 }
 
 std::optional<Catalog::Operation> Catalog::FindOperation(int64_t number) const {

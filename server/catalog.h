@@ -27,7 +27,8 @@ namespace icepie::server {
 // One domain with everything that belongs to it.
 struct CatalogDomain {
   icepie::catalog::v1::DomainEntry entry;
-  std::map<int64_t, std::string> files;  // by revision
+  // The files that were applied, by revision: the newest, and those that a generation refers to.
+  std::map<int64_t, icepie::catalog::v1::RevisionEntry> revisions;
   std::map<std::string, icepie::catalog::v1::SliceEntry> slices;
   // Entries that could not be read: slice → why. Such a slice is HELD until it is applied again.
   std::map<std::string, std::string> damaged_slices;
@@ -71,7 +72,7 @@ class Catalog {
                              const icepie::v1::DesiredState& desired);
 
   std::optional<Operation> FindOperation(int64_t number) const;
-  std::vector<Operation> Operations() const;  // newest first
+  std::vector<Operation> Operations() const;  // newest first; the 200 newest are kept
   // A number that no operation has had.
   int64_t NextOperationNumber();
 
@@ -91,6 +92,7 @@ class Catalog {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Changes Difference(const CatalogDomain& domain, const std::vector<Operation>& operations) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
+  std::vector<int64_t> OldOperations() const;
   void Show(const std::string& name, CatalogDomain domain,
             const std::vector<Operation>& operations);
   std::string IntentPath(const std::string& domain, const std::string& slice) const;

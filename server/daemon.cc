@@ -275,7 +275,6 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers) {
   router_ = std::make_unique<WorkerQueryRouter>(RouterSources());
   supervisor_->SetListener([this](const std::string& domain) {
     router_->OnWorkerChange(domain);
-    manager_->OnWorkerChange(domain);
     observer_->LookAtDomain(domain);
   });
 }

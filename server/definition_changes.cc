@@ -47,6 +47,7 @@ SliceChange Compare(const CatalogDomain& current, const icepie::worker::v1::Plan
   const bool same = serving->generation().definition_hash() == planned.definition_hash();
   change.set_kind(same ? SliceChange::UNCHANGED : SliceChange::REBUILD);
   AddBreaking(serving->definition(), change);
+  NoteRolledBack(found->second, ToDefinition(planned), change);
   return change;
 }
 
@@ -71,7 +72,22 @@ cv1::SliceDefinition ToDefinition(const icepie::worker::v1::PlannedSlice& planne
   *out.mutable_key() = planned.key();
   *out.mutable_reads() = planned.reads();
   *out.mutable_expectations() = planned.expectations();
+  if (planned.has_promote()) *out.mutable_promote() = planned.promote();
   return out;
+}
+
+void NoteRolledBack(const cv1::SliceEntry& slice, const cv1::SliceDefinition& definition,
+                    SliceChange& change) {
+  const v1::RolledBack& rolled_back = slice.rolled_back();
+  if (!slice.has_rolled_back() || rolled_back.refused_hash() != definition.definition_hash()) {
+    return;
+  }
+  change.set_kind(SliceChange::ROLLED_BACK);
+  change.clear_breaking();
+  change.set_note(absl::StrCat("rolled back from g", rolled_back.from_generation(), " to g",
+                               rolled_back.to_generation(), " by ", rolled_back.actor(),
+                               rolled_back.reason().empty() ? "" : ": ", rolled_back.reason(),
+                               "; it stays there until the file has another definition for it"));
 }
 
 std::vector<SliceChange> CompareDefinitions(const CatalogDomain& current,
@@ -91,10 +107,12 @@ std::vector<SliceChange> CompareDefinitions(const CatalogDomain& current,
     changes.push_back(change);
   }
   const bool settings_only = std::all_of(changes.begin(), changes.end(), [](const auto& change) {
-    return change.kind() == SliceChange::UNCHANGED;
+    return change.kind() == SliceChange::UNCHANGED || change.kind() == SliceChange::ROLLED_BACK;
   });
   if (!settings_only || file == current.entry.file()) return changes;
-  for (SliceChange& change : changes) change.set_kind(SliceChange::UPDATE);
+  for (SliceChange& change : changes) {
+    if (change.kind() == SliceChange::UNCHANGED) change.set_kind(SliceChange::UPDATE);
+  }
   return changes;
 }
 

@@ -17,9 +17,15 @@ const icepie::catalog::v1::GenerationEntry* PendingGeneration(
 
 icepie::catalog::v1::SliceDefinition ToDefinition(const icepie::worker::v1::PlannedSlice& planned);
 
+// Makes `change` ROLLED_BACK when the slice was rolled back from this very definition.
+void NoteRolledBack(const icepie::catalog::v1::SliceEntry& slice,
+                    const icepie::catalog::v1::SliceDefinition& definition,
+                    icepie::v1::SliceChange& change);
+
 // One change per slice of the plan, upstream first, then the slices that left the file. A slice
-// whose hash stands is UPDATE when nothing else in the file changed either (then the difference is
-// in limits, refresh, owner or comments), else UNCHANGED.
+// that was rolled back stays so until the file has another definition for it than the refused one.
+// One whose hash stands is UPDATE when nothing else in the file changed either (then the difference
+// is in limits, refresh, owner or comments), else UNCHANGED.
 std::vector<icepie::v1::SliceChange> CompareDefinitions(
     const CatalogDomain& current, const icepie::worker::v1::PlanDomainResponse& plan,
     const std::string& file);

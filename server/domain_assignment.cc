@@ -1,5 +1,7 @@
 #include "server/domain_assignment.h"
 
+#include "server/promotion.h"
+
 namespace icepie::server {
 namespace {
 
@@ -7,12 +9,12 @@ void AddGeneration(const CatalogDomain& domain, const icepie::catalog::v1::Slice
                    int64_t number, icepie::worker::v1::Assignment& assignment) {
   const auto* entry = FindGeneration(slice, number);
   if (entry == nullptr) return;
-  auto file = domain.files.find(entry->generation().revision());
-  if (file == domain.files.end()) return;
+  auto file = domain.revisions.find(entry->generation().revision());
+  if (file == domain.revisions.end()) return;
   auto& spec = *assignment.add_generations();
   spec.set_slice(slice.name());
   spec.set_number(number);
-  spec.set_file(file->second);
+  spec.set_file(file->second.file());
   spec.set_definition_hash(entry->generation().definition_hash());
   spec.set_frozen(slice.desired().mode() == icepie::v1::DesiredState::FREEZE);
   spec.set_start_snapshot(entry->start_snapshot());
@@ -22,14 +24,17 @@ void AddGeneration(const CatalogDomain& domain, const icepie::catalog::v1::Slice
 
 }  // namespace
 
-icepie::worker::v1::Assignment MakeAssignment(const CatalogDomain& domain,
-                                              const Replaced& replaced) {
+icepie::worker::v1::Assignment MakeAssignment(const CatalogDomain& domain, absl::Time now) {
   icepie::worker::v1::Assignment assignment;
   assignment.set_domain(domain.entry.name());
   assignment.set_epoch(domain.entry.epoch());
   for (const auto& [name, slice] : domain.slices) {
-    auto old = replaced.find(name);
-    if (old != replaced.end()) AddGeneration(domain, slice, old->second, assignment);
+    for (const auto& entry : slice.generations()) {
+      if (entry.generation().number() == slice.serving_generation()) continue;
+      if (IsWarm(entry.generation(), now)) {
+        AddGeneration(domain, slice, entry.generation().number(), assignment);
+      }
+    }
     AddGeneration(domain, slice, slice.serving_generation(), assignment);
   }
   return assignment;

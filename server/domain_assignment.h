@@ -2,21 +2,14 @@
 #ifndef ICEPIE_SERVER_DOMAIN_ASSIGNMENT_H_
 #define ICEPIE_SERVER_DOMAIN_ASSIGNMENT_H_
 
-#include <cstdint>
-#include <map>
-#include <string>
-
+#include "absl/time/time.h"
 #include "icepie/worker/v1/worker.pb.h"
 #include "server/catalog.h"
 
 namespace icepie::server {
 
-// Slices that are being promoted: slice → the generation that answers until the new one does.
-using Replaced = std::map<std::string, int64_t>;
-
-// The serving generation of every slice, and beside it those that are being replaced.
-icepie::worker::v1::Assignment MakeAssignment(const CatalogDomain& domain,
-                                              const Replaced& replaced);
+// The serving generation of every slice, and beside it those that are warm at `now`.
+icepie::worker::v1::Assignment MakeAssignment(const CatalogDomain& domain, absl::Time now);
 
 }  // namespace icepie::server
 

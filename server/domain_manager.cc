@@ -1,10 +1,7 @@
 #include "server/domain_manager.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <future>
-#include <set>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -13,6 +10,8 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "server/definition_changes.h"
+#include "server/live_report.h"
+#include "server/promotion.h"
 #include "server/proto_time.h"
 #include "server/slice_facts.h"
 #include "server/snapshot_files.h"
@@ -30,26 +29,8 @@ using Operations = std::vector<Catalog::Operation>;
 
 constexpr absl::Duration kPlanTimeout = absl::Seconds(10);
 constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
-constexpr absl::Duration kSwapTimeout = absl::Seconds(30);
 constexpr absl::Duration kQuarantineTimeout = absl::Seconds(10);
 constexpr size_t kFileBytesMax = 1 << 20;
-// Ended generations that are still listed.
-constexpr int kHistoryKept = 5;
-
-absl::Status GateError(const std::string& slice, int64_t generation, const std::string& gate,
-                       const std::string& why) {
-  return MakeError(absl::StatusCode::kFailedPrecondition,
-                   absl::StrCat(slice, " generation ", generation, " cannot be promoted: ", why),
-                   "PROMOTE_GATE_FAILED",
-                   {{"gate", gate}, {"generation", absl::StrCat(generation)}});
-}
-
-absl::Status GenerationNotFound(const std::string& slice, int64_t generation) {
-  return MakeError(absl::StatusCode::kNotFound,
-                   absl::StrCat("slice ", slice, " has no generation ", generation,
-                                "; `icepie slice describe ", slice, "` lists them"),
-                   "GENERATION_NOT_FOUND", {{"generation", absl::StrCat(generation)}});
-}
 
 // Whether a planner may use this as a name of files and keys: it comes from a process that read a
 // definition nobody has checked.
@@ -58,13 +39,6 @@ bool IsName(const std::string& name) {
          std::all_of(name.begin(), name.end(), [](unsigned char c) {
            return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_';
          });
-}
-
-const cv1::SliceDefinition* FindDefinition(const CatalogDomain& domain, const std::string& slice) {
-  for (const auto& definition : domain.entry.definitions()) {
-    if (definition.name() == slice) return &definition;
-  }
-  return nullptr;
 }
 
 Generation MakeGeneration(int64_t number, Generation::State state, const std::string& hash,
@@ -78,49 +52,13 @@ Generation MakeGeneration(int64_t number, Generation::State state, const std::st
   return generation;
 }
 
-// The live worker is down, or it reports this epoch and `holds` for the slice.
-bool LiveHas(const DomainView& view, int64_t epoch, const std::string& slice,
-             const std::function<bool(const wv1::SliceReport&)>& holds) {
-  if (!view.live.client) return true;
-  if (!view.live.report || view.live.report->epoch() < epoch) return false;
-  const auto* report = FindServingReport(view.live.report.get(), slice);
-  return report != nullptr && holds(*report);
-}
-
-// The generations whose state may still be wanted: serving, the one before, and a pending one.
-std::set<int64_t> GenerationsWithState(const cv1::SliceEntry& slice) {
-  std::set<int64_t> wanted = {slice.serving_generation()};
-  int64_t previous = 0;
-  for (const auto& entry : slice.generations()) {
-    const Generation& generation = entry.generation();
-    if (generation.state() == Generation::RETIRED) previous = generation.number();
-    if (generation.state() == Generation::BUILDING || generation.state() == Generation::READY) {
-      wanted.insert(generation.number());
-    }
-  }
-  if (previous > 0) wanted.insert(previous);
-  return wanted;
-}
-
-// Old entries go, newest kept.
-void DropHistory(cv1::SliceEntry& slice) {
-  const std::set<int64_t> wanted = GenerationsWithState(slice);
-  int ended = 0;
-  auto& entries = *slice.mutable_generations();
-  for (int i = entries.size() - 1; i >= 0; --i) {
-    if (wanted.count(entries[i].generation().number()) > 0) continue;
-    if (++ended > kHistoryKept) entries.erase(entries.begin() + i);
-  }
-}
-
-std::string ActorOr(const std::string& actor) { return actor.empty() ? "unknown" : actor; }
-
 }  // namespace
 
 // One ApplyDomain call under way.
 struct DomainManager::ApplyWork {
   const v1::ApplyDomainRequest& request;
   const wv1::PlanDomainResponse& plan;
+  int64_t seen_revision = 0;  // the plan was made beside this one
   v1::ApplyDomainResponse response;
   Operations started;
   Operations cancelled;
@@ -134,25 +72,35 @@ DomainManager::DomainManager(Core& core, Catalog& catalog, Supervisor& superviso
       builds_(builds),
       log_(core, &events),
       reader_(core, catalog, supervisor),
-      background_(1, 1024) {}
+      background_(1, 1024) {
+  builds_.SetReadyListener(
+      [this](const std::string& domain, const std::string& slice, int64_t generation) {
+        background_.Run([this, domain, slice, generation] {
+          PromoteByItself(domain, slice, generation, kPromoteAttempts);
+        });
+      });
+}
 
-DomainManager::~DomainManager() { background_.Stop(); }
+DomainManager::~DomainManager() {
+  clock_.Stop();
+  background_.Stop();
+}
 
 void DomainManager::Start() {
   for (const auto& domain : catalog_.Domains()) {
     if (domain->held.empty()) Configure(domain->entry.name());
   }
+  ResumePromotions();
   builds_.Resume();
+  ScheduleSweep();
 }
 
 int64_t DomainManager::Configure(const std::string& name) {
   const auto domain = catalog_.Find(name);
-  Replaced replaced;
-  {
-    MutexLock lock(mutex_);
-    replaced = replaced_[name];
-  }
-  supervisor_.SetDomain(MakeAssignment(*domain, replaced));
+  supervisor_.SetDomain(MakeAssignment(*domain, absl::Now()));
+  MutexLock lock(mutex_);
+  unswept_.insert(name);
+  told_[name] = domain->entry.epoch();
   return domain->entry.epoch();
 }
 
@@ -203,10 +151,14 @@ v1::ApplyDomainResponse DomainManager::Unchanged(const CatalogDomain& domain) co
   v1::ApplyDomainResponse response;
   response.set_domain(domain.entry.name());
   response.set_revision(domain.entry.revision());
+  response.set_hash(domain.entry.hash());
+  response.set_base_hash(domain.entry.hash());
   for (const auto& definition : domain.entry.definitions()) {
     SliceChange& change = *response.add_changes();
     change.set_slice(definition.name());
     change.set_kind(SliceChange::UNCHANGED);
+    auto slice = domain.slices.find(definition.name());
+    if (slice != domain.slices.end()) NoteRolledBack(slice->second, definition, change);
     change.set_strategy(definition.strategy());
     *change.mutable_columns() = definition.columns();
     *change.mutable_reads() = definition.reads();
@@ -240,6 +192,8 @@ int64_t DomainManager::AddBuild(cv1::SliceEntry& slice, const cv1::SliceDefiniti
   auto& entry = *slice.add_generations();
   *entry.mutable_generation() =
       MakeGeneration(number, Generation::BUILDING, definition.definition_hash(), revision);
+  entry.mutable_generation()->set_actor(ActorOr(actor));
+  entry.mutable_generation()->set_reason(reason);
   *entry.mutable_definition() = definition;
   Catalog::Operation operation;
   operation.set_number(catalog_.NextOperationNumber());
@@ -255,20 +209,41 @@ int64_t DomainManager::AddBuild(cv1::SliceEntry& slice, const cv1::SliceDefiniti
 
 namespace {
 
-cv1::SliceEntry NewSlice(const std::string& domain, const cv1::SliceDefinition& definition,
-                         int64_t number, int64_t revision) {
+cv1::SliceEntry NewSlice(const CatalogDomain& domain, const cv1::SliceDefinition& definition,
+                         int64_t number) {
   cv1::SliceEntry slice;
-  slice.set_domain(domain);
+  slice.set_domain(domain.entry.name());
   slice.set_name(definition.name());
   slice.mutable_desired()->set_mode(v1::DesiredState::RUN);
   *slice.mutable_desired()->mutable_since() = ToProto(absl::Now());
   slice.set_serving_generation(number);
   slice.set_last_generation(number);
   auto& entry = *slice.add_generations();
-  *entry.mutable_generation() =
-      MakeGeneration(number, Generation::SERVING, definition.definition_hash(), revision);
+  *entry.mutable_generation() = MakeGeneration(
+      number, Generation::SERVING, definition.definition_hash(), domain.entry.revision());
+  Generation& generation = *entry.mutable_generation();
+  generation.set_actor(domain.entry.actor());
+  generation.set_reason(domain.entry.reason());
+  generation.set_promote_actor(domain.entry.actor());
+  generation.set_promote_reason(domain.entry.reason());
+  *generation.mutable_promote_time() = generation.create_time();
   *entry.mutable_definition() = definition;
   return slice;
+}
+
+// The client's file was made from another one than the daemon has.
+absl::Status CheckBase(const CatalogDomain& domain, const v1::ApplyDomainRequest& request) {
+  const auto& entry = domain.entry;
+  if (request.base_hash().empty() || request.base_hash() == entry.hash()) return absl::OkStatus();
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat("domain ", entry.name(),
+                   " has another file than the one that yours was made "
+                   "from: revision ",
+                   entry.revision(), " of ", entry.actor(), " (hash ", entry.hash().substr(0, 12),
+                   ", yours ", request.base_hash().substr(0, 12), "); merge it (icepie domain get ",
+                   entry.name(), ") or apply with --overwrite"),
+      "DEFINITION_DRIFTED", {{"hash", entry.hash()}, {"revision", absl::StrCat(entry.revision())}});
 }
 
 absl::Status CheckRemoved(const std::vector<SliceChange>& changes, bool prune) {
@@ -298,11 +273,13 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
   if (change.kind() == SliceChange::CREATE) {
     const int64_t number =
         HighestGenerationOnDisk(supervisor_.DomainDirectory(name), change.slice()) + 1;
-    domain.slices[change.slice()] = NewSlice(name, definition, number, revision);
+    domain.slices[change.slice()] = NewSlice(domain, definition, number);
     domain.damaged_slices.erase(change.slice());
     return;
   }
   cv1::SliceEntry& slice = domain.slices[change.slice()];
+  if (change.kind() == SliceChange::ROLLED_BACK) return;
+  slice.clear_rolled_back();
   if (change.kind() != SliceChange::REBUILD) {
     CancelPending(slice, "the serving definition was applied again", work.cancelled);
     auto* serving = FindGeneration(slice, slice.serving_generation());
@@ -324,18 +301,32 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
   CancelPending(slice, "replaced by a newer definition", work.cancelled);
   change.set_operation(OperationName(AddBuild(slice, definition, revision, work.request.actor(),
                                               work.request.reason(), operations)));
+  const auto wanted = work.request.promote();
+  const bool by_file = definition.promote().mode() == v1::PromotePolicy::AUTO;
+  slice.mutable_generations()->rbegin()->mutable_generation()->set_promote_when_ready(
+      wanted == v1::ApplyDomainRequest::AUTO ||
+      (wanted == v1::ApplyDomainRequest::BY_FILE && by_file));
 }
 
 absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
                                          Operations& operations) {
+  if (domain.entry.revision() != work.seen_revision) {
+    return MakeError(absl::StatusCode::kAborted,
+                     absl::StrCat("domain ", domain.entry.name(),
+                                  " was changed meanwhile: ", domain.entry.actor(),
+                                  " applied revision ", domain.entry.revision(), "; plan again"),
+                     "ETAG_MISMATCH", {{"revision", absl::StrCat(domain.entry.revision())}});
+  }
+  ICEPIE_RETURN_IF_ERROR(CheckBase(domain, work.request));
   auto changes = CompareDefinitions(domain, work.plan, work.request.file());
   ICEPIE_RETURN_IF_ERROR(CheckRemoved(changes, work.request.prune()));
-  const int64_t last = domain.files.empty() ? 0 : domain.files.rbegin()->first;
+  const int64_t last = domain.revisions.empty() ? 0 : domain.revisions.rbegin()->first;
   auto& entry = domain.entry;
   const int64_t revision = std::max(entry.revision(), last) + 1;
   // A domain whose entry was damaged has lost its epoch: begin above any that a worker has heard.
   if (!domain.held.empty()) entry.set_epoch(absl::ToUnixSeconds(absl::Now()));
   domain.held.clear();
+  work.response.set_base_hash(entry.hash());
   entry.set_revision(revision);
   entry.set_file(work.request.file());
   entry.set_hash(Sha256Hex(work.request.file()));
@@ -344,11 +335,19 @@ absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
   *entry.mutable_apply_time() = ToProto(absl::Now());
   entry.clear_definitions();
   for (const auto& planned : work.plan.slices()) *entry.add_definitions() = ToDefinition(planned);
-  domain.files[revision] = work.request.file();
+  cv1::RevisionEntry& kept = domain.revisions[revision];
+  kept.set_domain(entry.name());
+  kept.set_revision(revision);
+  kept.set_file(entry.file());
+  kept.set_hash(entry.hash());
+  kept.set_actor(entry.actor());
+  kept.set_reason(entry.reason());
+  *kept.mutable_apply_time() = entry.apply_time();
   for (SliceChange& change : changes) ApplyChange(work, change, domain, work.started);
   work.response.set_domain(entry.name());
   work.response.set_revision(revision);
   work.response.set_changed(true);
+  work.response.set_hash(entry.hash());
   work.response.mutable_changes()->Assign(changes.begin(), changes.end());
   operations = work.started;
   operations.insert(operations.end(), work.cancelled.begin(), work.cancelled.end());
@@ -370,6 +369,7 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(
     if (!request.validate_only()) supervisor_.Resume(name);
     return Unchanged(*current);
   }
+  if (current) ICEPIE_RETURN_IF_ERROR(CheckBase(*current, request));
   if (request.validate_only()) {
     v1::ApplyDomainResponse response;
     const auto changes =
@@ -377,11 +377,13 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(
     response.set_domain(name);
     response.set_revision(current ? current->entry.revision() : 0);
     response.set_changed(true);
+    response.set_hash(Sha256Hex(request.file()));
+    if (current) response.set_base_hash(current->entry.hash());
     response.mutable_changes()->Assign(changes.begin(), changes.end());
     return response;
   }
   ICEPIE_RETURN_IF_ERROR(log_.Append("ApplyDomain", request.actor(), request, name));
-  ApplyWork work{request, plan, {}, {}, {}};
+  ApplyWork work{request, plan, current ? current->entry.revision() : 0, {}, {}, {}};
   ICEPIE_RETURN_IF_ERROR(catalog_.Change(name, [&](CatalogDomain& domain, Operations& operations) {
     return EditForApply(work, domain, operations);
   }));
@@ -462,195 +464,6 @@ absl::StatusOr<v1::Slice> DomainManager::Refresh(const v1::RefreshSliceRequest& 
     return !view.live.client || view.live.report_time > done;
   });
   return reader_.GetSlice(request.name());
-}
-
-// ---- Generations --------------------------------------------------------------------------------
-
-absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
-    const v1::ResliceSliceRequest& request) {
-  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
-  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
-  ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
-  ICEPIE_RETURN_IF_ERROR(log_.Append("ResliceSlice", request.actor(), request));
-  int64_t number = 0;
-  ICEPIE_RETURN_IF_ERROR(
-      catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations& operations) {
-        auto slice = domain.slices.find(parts.slice);
-        const auto* definition = FindDefinition(domain, parts.slice);
-        if (slice == domain.slices.end() || definition == nullptr) {
-          return absl::AbortedError("the slice was deleted meanwhile");
-        }
-        for (const auto& operation : catalog_.Operations()) {
-          if (operation.done() || operation.domain() != parts.domain ||
-              operation.slice() != parts.slice) {
-            continue;
-          }
-          return MakeError(
-              absl::StatusCode::kAborted,
-              absl::StrCat(OperationName(operation.number()), " of ", ActorOr(operation.actor()),
-                           " is building ", request.name(), "; wait for it or cancel it"),
-              "OPERATION_IN_PROGRESS",
-              {{"operation", OperationName(operation.number())}, {"actor", operation.actor()}});
-        }
-        CancelPending(slice->second, "replaced by a newer build", operations);
-        number = AddBuild(slice->second, *definition, domain.entry.revision(), request.actor(),
-                          request.reason(), operations);
-        return absl::OkStatus();
-      }));
-  Configure(parts.domain);
-  builds_.Enqueue(number);
-  return builds_.Describe(number);
-}
-
-absl::StatusOr<v1::GenerationDiff> DomainManager::Diff(
-    const v1::DiffGenerationsRequest& request) const {
-  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
-  ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
-  ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*domain, parts.slice));
-  const int64_t number =
-      request.generation() == 0 ? slice->last_generation() : request.generation();
-  const auto* entry = FindGeneration(*slice, number);
-  if (entry == nullptr) return GenerationNotFound(request.name(), number);
-  if (entry->generation().has_diff()) return entry->generation().diff();
-  const bool building = entry->generation().state() == Generation::BUILDING;
-  return MakeError(
-      absl::StatusCode::kFailedPrecondition,
-      absl::StrCat(request.name(), " generation ", number, " has no row diff",
-                   building ? " yet: it is being built" : ": it was not built beside another one"),
-      "DIFF_NOT_READY", {{"generation", absl::StrCat(number)}});
-}
-
-absl::Status DomainManager::EditForPromote(const v1::PromoteGenerationRequest& request,
-                                           const std::string& slice_name, CatalogDomain& domain,
-                                           int64_t& replaced_generation) {
-  auto found = domain.slices.find(slice_name);
-  if (found == domain.slices.end()) return absl::AbortedError("the slice was deleted meanwhile");
-  cv1::SliceEntry& slice = found->second;
-  int64_t number = request.generation();
-  if (number == 0) {
-    const auto* pending = PendingGeneration(slice);
-    if (pending == nullptr) {
-      return GateError(request.name(), slice.last_generation(), "ready",
-                       "no generation waits for its promotion; apply a changed definition or run "
-                       "`icepie slice reslice`");
-    }
-    number = pending->generation().number();
-  }
-  auto* entry = FindGeneration(slice, number);
-  if (entry == nullptr) return GenerationNotFound(request.name(), number);
-  Generation& generation = *entry->mutable_generation();
-  if (generation.state() != Generation::READY) {
-    return GateError(
-        request.name(), number, "ready",
-        absl::StrCat("it is ", Generation::State_Name(generation.state()), " and not READY"));
-  }
-  if (generation.has_diff() && generation.diff().base_generation() != slice.serving_generation() &&
-      generation.diff().unavailable().empty()) {
-    return GateError(
-        request.name(), number, "base",
-        absl::StrCat("it was compared with generation ", generation.diff().base_generation(),
-                     ", but ", slice.serving_generation(), " serves now; reslice it"));
-  }
-  for (const auto& result : generation.expectations()) {
-    if (result.status() != v1::ExpectationResult::FAILED ||
-        result.severity() != v1::ExpectationResult::ERROR ||
-        FindWaiver(slice, result.name(), absl::Now()) != nullptr) {
-      continue;
-    }
-    return GateError(
-        request.name(), number, "expectations",
-        absl::StrCat("expectation ", result.name(), " fails on its rows (", result.failing_rows(),
-                     "); change the definition, or waive it: ", "icepie slice expect ",
-                     request.name(), " --waive ", result.name(), " --reason …"));
-  }
-  const std::string snapshot =
-      absl::StrCat(supervisor_.DomainDirectory(domain.entry.name()), "/", entry->start_snapshot());
-  if (entry->start_snapshot().empty() || access(snapshot.c_str(), R_OK) != 0) {
-    return GateError(request.name(), number, "snapshot",
-                     "its snapshot is missing from the disk; reslice it");
-  }
-  replaced_generation = slice.serving_generation();
-  if (auto* old = FindGeneration(slice, replaced_generation)) {
-    old->mutable_generation()->set_state(Generation::RETIRED);
-  }
-  generation.set_state(Generation::SERVING);
-  slice.set_serving_generation(number);
-  if (request.thaw()) {
-    slice.mutable_desired()->set_mode(v1::DesiredState::RUN);
-    slice.mutable_desired()->set_actor(ActorOr(request.actor()));
-    slice.mutable_desired()->set_reason(request.reason());
-    *slice.mutable_desired()->mutable_since() = ToProto(absl::Now());
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequest& request) {
-  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
-  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
-  ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
-  ICEPIE_RETURN_IF_ERROR(log_.Append("PromoteGeneration", request.actor(), request));
-  int64_t replaced = 0;
-  ICEPIE_RETURN_IF_ERROR(catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations&) {
-    return EditForPromote(request, parts.slice, domain, replaced);
-  }));
-  {
-    MutexLock lock(mutex_);
-    replaced_[parts.domain][parts.slice] = replaced;
-  }
-  const auto domain = catalog_.Find(parts.domain);
-  const int64_t serving = domain->slices.at(parts.slice).serving_generation();
-  spdlog::info("{}: generation {} promoted, {} retired", request.name(), serving, replaced);
-  const int64_t epoch = Configure(parts.domain);
-  supervisor_.Resume(parts.domain);
-  supervisor_.WaitFor(parts.domain, absl::Now() + kSwapTimeout, [&](const DomainView& view) {
-    return LiveHas(view, epoch, parts.slice,
-                   [&](const wv1::SliceReport& report) { return report.generation() == serving; });
-  });
-  return reader_.GetSlice(request.name());
-}
-
-void DomainManager::OnWorkerChange(const std::string& domain) {
-  Replaced replaced;
-  {
-    MutexLock lock(mutex_);
-    auto found = replaced_.find(domain);
-    if (found == replaced_.end() || found->second.empty()) return;
-    replaced = found->second;
-  }
-  const auto entry = catalog_.Find(domain);
-  const DomainView view = supervisor_.View(domain);
-  for (const auto& [slice, old] : replaced) {
-    auto found = entry->slices.find(slice);
-    if (found == entry->slices.end()) continue;
-    const auto* report = FindServingReport(view.live.report.get(), slice);
-    if (report == nullptr || report->generation() != found->second.serving_generation()) continue;
-    background_.Run([this, domain, name = slice] { FinishSwap(domain, name); });
-  }
-}
-
-// The new generation answers: the old one goes from the live worker, and state that nobody needs
-// any more from the disk.
-void DomainManager::FinishSwap(const std::string& domain, const std::string& slice) {
-  {
-    MutexLock lock(mutex_);
-    if (replaced_[domain].erase(slice) == 0) return;  // done already
-  }
-  std::set<int64_t> wanted;
-  const absl::Status changed = catalog_.Change(domain, [&](CatalogDomain& edited, Operations&) {
-    auto found = edited.slices.find(slice);
-    if (found == edited.slices.end()) return absl::AbortedError("the slice was deleted");
-    wanted = GenerationsWithState(found->second);
-    DropHistory(found->second);
-    return absl::OkStatus();
-  });
-  if (!changed.ok()) {
-    spdlog::warn("{}.{}: the replaced generation stays for now: {}", domain, slice,
-                 changed.ToString());
-    return;
-  }
-  Configure(domain);
-  RemoveGenerations(supervisor_.DomainDirectory(domain), slice,
-                    [&](int64_t number) { return wanted.count(number) == 0; });
 }
 
 // ---- Quarantine, operations ---------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "server/catalog.h"
 #include "server/domain_assignment.h"
 #include "server/domain_reader.h"
+#include "server/event_loop.h"
 #include "server/executor.h"
 #include "server/supervisor.h"
 
@@ -47,6 +49,8 @@ class DomainManager {
   absl::StatusOr<icepie::v1::GenerationDiff> Diff(
       const icepie::v1::DiffGenerationsRequest& request) const;
   absl::StatusOr<icepie::v1::Slice> Promote(const icepie::v1::PromoteGenerationRequest& request);
+  absl::StatusOr<icepie::v1::RollbackSliceResponse> Rollback(
+      const icepie::v1::RollbackSliceRequest& request);
   absl::StatusOr<icepie::v1::ListQuarantinedRecordsResponse> Quarantined(
       const icepie::v1::ListQuarantinedRecordsRequest& request) const;
   absl::Status CancelOperation(int64_t number);
@@ -56,10 +60,8 @@ class DomainManager {
   // Tells the workers what the catalog now wants; the epoch that they will report.
   int64_t Configure(const std::string& domain);
 
-  // From the supervisor: a view of the domain has changed.
-  void OnWorkerChange(const std::string& domain);
-
  private:
+  static constexpr int kPromoteAttempts = 30;
   struct ApplyWork;
 
   absl::Status CheckStreams(const icepie::worker::v1::PlanDomainResponse& plan) const;
@@ -81,11 +83,32 @@ class DomainManager {
   absl::StatusOr<icepie::v1::Slice> SetMode(const std::string& name,
                                             icepie::v1::DesiredState::Mode mode,
                                             const std::string& actor, const std::string& reason);
+  // ABORTED/OPERATION_IN_PROGRESS while one of the slice's builds has not ended.
+  absl::Status CheckNoBuild(const std::string& domain, const std::string& slice) const;
+  absl::Status CheckSnapshot(const std::string& domain, const std::string& slice_name,
+                             const icepie::catalog::v1::GenerationEntry& entry) const;
+  // Lets the live worker apply to a generation that does not serve yet, until it is at the head.
+  absl::Status CatchUp(const SliceName& slice, int64_t generation, bool judge);
+  absl::Status WarmUp(const SliceName& slice, int64_t generation);
   absl::Status EditForPromote(const icepie::v1::PromoteGenerationRequest& request,
-                              const std::string& slice, CatalogDomain& domain,
-                              int64_t& replaced_generation);
+                              const SliceName& slice, CatalogDomain& domain);
+  // Workers are told, and the caller waits for the live one to answer with what serves now.
+  absl::StatusOr<icepie::v1::Slice> Swap(const SliceName& slice);
+  absl::StatusOr<int64_t> RebuildForRollback(const icepie::v1::RollbackSliceRequest& request,
+                                             const SliceName& slice, int64_t target);
+  void PromoteByItself(const std::string& domain, const std::string& slice, int64_t generation,
+                       int attempts);
+  absl::Status TryPromoteByItself(const SliceName& slice,
+                                  const icepie::catalog::v1::GenerationEntry& entry);
+  void ResumePromotions();
+  // What a generation that ceases to serve showed last, for the history.
+  void KeepLastState(const std::string& domain, icepie::catalog::v1::SliceEntry& slice) const;
+  // Ends what is warm for longer than it should be, and removes files that nobody needs.
+  void ScheduleSweep();
+  void Sweep();
+  void EndWarm(const std::string& domain);
+  bool RemoveUnwanted(const std::string& domain);
   void WaitForEpoch(const std::string& domain, int64_t epoch);
-  void FinishSwap(const std::string& domain, const std::string& slice);
 
   Core& core_;
   Catalog& catalog_;
@@ -94,8 +117,11 @@ class DomainManager {
   AdminLog log_;
   DomainReader reader_;
   mutable Mutex mutex_;
-  std::map<std::string, Replaced> replaced_ ABSL_GUARDED_BY(mutex_);  // by domain
-  Executor background_;  // finishes swaps; last: its thread ends first
+  std::set<std::string> unswept_ ABSL_GUARDED_BY(mutex_);  // domains that may have unwanted files
+  std::map<std::string, int64_t> told_ ABSL_GUARDED_BY(mutex_);  // the last epoch of Configure
+  int64_t sweeps_ = 0;                                           // the background thread's
+  Executor background_;                                          // promotes by itself, sweeps
+  EventLoop clock_;  // of the sweeps; last: its thread ends first
 };
 
 }  // namespace icepie::server

@@ -60,6 +60,18 @@ v1::Domain ToDomain(const CatalogDomain& domain, bool with_file) {
   return out;
 }
 
+v1::Domain ToDomain(const icepie::catalog::v1::RevisionEntry& entry, bool with_file) {
+  v1::Domain out;
+  out.set_name(entry.domain());
+  out.set_revision(entry.revision());
+  if (with_file) out.set_file(entry.file());
+  out.set_hash(entry.hash());
+  out.set_actor(entry.actor());
+  out.set_reason(entry.reason());
+  if (entry.has_apply_time()) *out.mutable_apply_time() = entry.apply_time();
+  return out;
+}
+
 }  // namespace
 
 absl::StatusOr<SliceName> ParseSliceName(const std::string& name) {
@@ -105,11 +117,38 @@ absl::StatusOr<const icepie::catalog::v1::SliceEntry*> DomainReader::FindSlice(
                    "SLICE_NOT_FOUND", {{"slice", name}});
 }
 
-absl::StatusOr<v1::Domain> DomainReader::GetDomain(const std::string& name) const {
+absl::StatusOr<v1::Domain> DomainReader::GetDomain(const std::string& name,
+                                                   int64_t revision) const {
   ICEPIE_ASSIGN_OR_RETURN(const auto domain, Find(name));
+  if (revision != 0 && revision != domain->entry.revision()) {
+    auto found = domain->revisions.find(revision);
+    if (found != domain->revisions.end()) return ToDomain(found->second, true);
+    return MakeError(absl::StatusCode::kNotFound,
+                     absl::StrCat("domain ", name, " has no revision ", revision,
+                                  " any more; `icepie domain history ", name, "` lists them"),
+                     "REVISION_NOT_FOUND", {{"revision", absl::StrCat(revision)}});
+  }
   v1::Domain out = ToDomain(*domain, true);
   for (const auto& status : supervisor_.Statuses(name)) *out.add_workers() = status;
   return out;
+}
+
+absl::StatusOr<v1::ListDomainRevisionsResponse> DomainReader::ListRevisions(
+    const std::string& name) const {
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, Find(name));
+  v1::ListDomainRevisionsResponse out;
+  for (auto it = domain->revisions.rbegin(); it != domain->revisions.rend(); ++it) {
+    *out.add_revisions() = ToDomain(it->second, false);
+  }
+  return out;
+}
+
+absl::StatusOr<v1::ListGenerationsResponse> DomainReader::ListGenerations(
+    const std::string& name) const {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, Find(parts.domain));
+  ICEPIE_ASSIGN_OR_RETURN(const auto* slice, FindSlice(*domain, parts.slice));
+  return DescribeGenerations(FactsOf(*domain), *slice);
 }
 
 v1::ListDomainsResponse DomainReader::ListDomains() const {

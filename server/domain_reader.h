@@ -50,7 +50,12 @@ class DomainReader {
   absl::StatusOr<const icepie::catalog::v1::SliceEntry*> FindSlice(const CatalogDomain& domain,
                                                                    const std::string& slice) const;
 
-  absl::StatusOr<icepie::v1::Domain> GetDomain(const std::string& name) const;
+  // Of a revision (0: the current one) that is still kept: NOT_FOUND/REVISION_NOT_FOUND.
+  absl::StatusOr<icepie::v1::Domain> GetDomain(const std::string& name, int64_t revision = 0) const;
+  absl::StatusOr<icepie::v1::ListDomainRevisionsResponse> ListRevisions(
+      const std::string& name) const;
+  absl::StatusOr<icepie::v1::ListGenerationsResponse> ListGenerations(
+      const std::string& name) const;
   icepie::v1::ListDomainsResponse ListDomains() const;
   absl::StatusOr<icepie::v1::Slice> GetSlice(const std::string& name) const;
   // Of one domain or (empty) of all, by name.

@@ -11,6 +11,8 @@ namespace {
 namespace v1 = icepie::v1;
 namespace wv1 = icepie::worker::v1;
 
+constexpr int kGenerationsShown = 6;
+
 bool IsPreparing(v1::SliceState state) {
   return state == v1::STARTING || state == v1::BACKFILLING || state == v1::SLICE_STATE_UNSPECIFIED;
 }
@@ -145,7 +147,25 @@ void FillFromCatalog(const icepie::catalog::v1::SliceEntry& slice, v1::Slice& ou
     out.set_sql(definition.sql());
     *out.mutable_reads() = definition.reads();
   }
-  for (const auto& entry : slice.generations()) *out.add_generations() = entry.generation();
+  if (slice.has_rolled_back()) *out.mutable_rolled_back() = slice.rolled_back();
+  // The newest; ListGenerations has all.
+  const int first = std::max(0, slice.generations_size() - kGenerationsShown);
+  for (int i = 0; i < slice.generations_size(); ++i) {
+    const auto& generation = slice.generations(i).generation();
+    if (i >= first || generation.number() == slice.serving_generation()) {
+      *out.add_generations() = generation;
+    }
+  }
+}
+
+// Where a generation that the live worker holds stands by now.
+void FillGeneration(const WorkerView& live, const std::string& slice, v1::Generation& generation) {
+  if (!live.report) return;
+  for (const auto& report : live.report->slices()) {
+    if (report.slice() != slice || report.generation() != generation.number()) continue;
+    generation.set_applied_position(report.applied_position());
+    generation.set_quarantined_count(report.counts().quarantined());
+  }
 }
 
 v1::SliceMeta MetaWithoutReport(const DomainFacts& facts, const std::string& slice) {
@@ -270,9 +290,22 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
   const absl::Time observed = std::max(live.report_time, standby.report_time);
   if (observed > absl::InfinitePast()) *out.mutable_observed_time() = ToProto(observed);
   for (auto& generation : *out.mutable_generations()) {
+    FillGeneration(live, slice.name(), generation);
     if (generation.number() == out.meta().generation()) {
       generation.set_applied_position(out.meta().applied_position());
     }
+  }
+  return out;
+}
+
+v1::ListGenerationsResponse DescribeGenerations(const DomainFacts& facts,
+                                                const icepie::catalog::v1::SliceEntry& slice) {
+  v1::ListGenerationsResponse out;
+  out.set_serving_generation(slice.serving_generation());
+  if (slice.has_rolled_back()) *out.mutable_rolled_back() = slice.rolled_back();
+  for (auto entry = slice.generations().rbegin(); entry != slice.generations().rend(); ++entry) {
+    *out.add_generations() = entry->generation();
+    FillGeneration(facts.workers.live, slice.name(), *out.mutable_generations()->rbegin());
   }
   return out;
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "icepie/v1/admin.pb.h"
 #include "icepie/v1/slices.pb.h"
 #include "icepie/worker/v1/worker.pb.h"
 #include "server/catalog.h"
@@ -39,6 +40,10 @@ icepie::v1::SliceMeta MakeSliceMeta(const DomainFacts& facts,
 // The slice as GetSlice and ListSlices show it, also while its workers are down.
 icepie::v1::Slice DescribeSlice(const DomainFacts& facts,
                                 const icepie::catalog::v1::SliceEntry& slice);
+
+// Its history, newest first.
+icepie::v1::ListGenerationsResponse DescribeGenerations(
+    const DomainFacts& facts, const icepie::catalog::v1::SliceEntry& slice);
 
 // A slice whose entry is damaged, or whose domain is held.
 icepie::v1::Slice DescribeHeldSlice(const std::string& domain, const std::string& slice,

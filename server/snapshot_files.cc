@@ -72,6 +72,21 @@ void RemoveGenerations(const std::string& domain_directory, const std::string& s
   }
 }
 
+std::vector<std::string> SlicesOnDisk(const std::string& domain_directory) {
+  std::vector<std::string> slices;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(
+           std::filesystem::path(domain_directory) / "snapshots", error)) {
+    if (entry.is_directory(error)) slices.push_back(entry.path().filename().string());
+  }
+  return slices;
+}
+
+void RemoveSlice(const std::string& domain_directory, const std::string& slice) {
+  std::error_code ignored;
+  std::filesystem::remove_all(SliceDirectory(domain_directory, slice), ignored);
+}
+
 std::string NewestSnapshot(const std::string& domain_directory, const std::string& slice,
                            int64_t generation) {
   SnapshotName newest;

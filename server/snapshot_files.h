@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace icepie::server {
 
@@ -18,6 +19,10 @@ int64_t HighestGenerationOnDisk(const std::string& domain_directory, const std::
 // Removes the files of the generations that `unwanted` says; missing ones are fine.
 void RemoveGenerations(const std::string& domain_directory, const std::string& slice,
                        const std::function<bool(int64_t)>& unwanted);
+
+// Slices that have a directory, also those that were deleted; and the end of one.
+std::vector<std::string> SlicesOnDisk(const std::string& domain_directory);
+void RemoveSlice(const std::string& domain_directory, const std::string& slice);
 
 // The newest snapshot of a generation, relative to the domain's directory; "" when there is none.
 std::string NewestSnapshot(const std::string& domain_directory, const std::string& slice,

@@ -28,6 +28,7 @@ constexpr size_t kSourcesMax = 1000;
 constexpr size_t kColumnsMax = 1000;
 constexpr size_t kViolationsMax = 50;
 constexpr int64_t kMemoryBytesMin = 32000000;
+constexpr absl::Duration kKeepReplacedMax = absl::Hours(7 * 24);
 constexpr int64_t kResultRowsMax = 10000000;
 constexpr int64_t kKeptRowsMax = 1000000000;
 constexpr int64_t kBudgetMax = int64_t{1} << 40;
@@ -89,6 +90,8 @@ class DomainParser {
   void ReadBudget(QuarantineBudget& budget, const YamlNode& node, const std::string& field);
   void ReadBadRecord(SliceDef& slice, const YamlNode& node, const std::string& field);
   void ReadDiff(SliceDef& slice, const YamlNode& node, const std::string& field);
+  void ReadPromote(PromoteDef& promote, const YamlNode& node, const std::string& field);
+  void ReadPromoteLimits(PromoteDef& promote, const YamlNode& node, const std::string& field);
   void CheckNames();
 
   absl::string_view yaml_;
@@ -626,6 +629,46 @@ void DomainParser::ReadDiff(SliceDef& slice, const YamlNode& node, const std::st
   ReadMap(node, "diff", field, {{"tolerance", tolerance}});
 }
 
+void DomainParser::ReadPromoteLimits(PromoteDef& promote, const YamlNode& node,
+                                     const std::string& field) {
+  const auto into = [this](std::optional<int64_t>& limit) {
+    return [this, &limit](const YamlNode& v, const std::string& f) {
+      limit = Whole(v, f, 0, int64_t{1} << 40);
+    };
+  };
+  const auto percent = [&](const YamlNode& v, const std::string& f) {
+    double number = 0;
+    if (!v.is_scalar() || !absl::SimpleAtod(v.text, &number) || !(number >= 0 && number <= 100)) {
+      Add(v.place, f, absl::StrCat(f, " must be a number from 0 to 100, not ", KindName(v)));
+    }
+    promote.changed_rows_percent = number;
+  };
+  ReadMap(node, "unless", field,
+          {{"changed_rows_percent", percent},
+           {"changed_rows", into(promote.changed_rows)},
+           {"added_rows", into(promote.added_rows)},
+           {"removed_rows", into(promote.removed_rows)},
+           {"quarantined_records", into(promote.quarantined_records)}});
+}
+
+void DomainParser::ReadPromote(PromoteDef& promote, const YamlNode& node,
+                               const std::string& field) {
+  const auto keep = [&](const YamlNode& v, const std::string& f) {
+    promote.keep_replaced = ValueOr(ParseDuration(Text(v, f)), v, f, absl::Hours(1));
+    if (*promote.keep_replaced > kKeepReplacedMax) {
+      Add(v.place, f, absl::StrCat(f, ": at most 168h, for it is kept in memory"));
+    }
+  };
+  ReadMap(node, "promote", field,
+          {{"mode",
+            [&](const YamlNode& v, const std::string& f) {
+              promote.automatic = Choice(v, f, {"manual", "auto"}) == 1;
+            }},
+           {"unless",
+            [&](const YamlNode& v, const std::string& f) { ReadPromoteLimits(promote, v, f); }},
+           {"keep_replaced", keep}});
+}
+
 void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
                              const std::string& field) {
   SliceDef slice;
@@ -645,7 +688,9 @@ void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
                                    [this](FilePlace place, absl::string_view at,
                                           absl::string_view what) { Add(place, at, what); });
             }},
-           {"diff", [&](const YamlNode& v, const std::string& f) { ReadDiff(slice, v, f); }}});
+           {"diff", [&](const YamlNode& v, const std::string& f) { ReadDiff(slice, v, f); }},
+           {"promote",
+            [&](const YamlNode& v, const std::string& f) { ReadPromote(slice.promote, v, f); }}});
   if (value.is_map() && !HasKey(value, "sql")) {
     Add(name.place, field, absl::StrCat("slice ", slice.name, " has no sql"));
   }

@@ -132,6 +132,18 @@ struct ExpectationDef {
 // Where byte `offset` of a text with these runs stands in the file; `fallback` without runs.
 FilePlace PlaceInRuns(const std::vector<TextRun>& runs, size_t offset, FilePlace fallback);
 
+// When a rebuilt generation begins to serve by itself: `promote: {mode: auto, unless: {…}}`. A
+// limit is broken by more than its number.
+struct PromoteDef {
+  bool automatic = false;
+  std::optional<double> changed_rows_percent;  // of the serving generation's rows
+  std::optional<int64_t> changed_rows;
+  std::optional<int64_t> added_rows;
+  std::optional<int64_t> removed_rows;
+  std::optional<int64_t> quarantined_records;
+  std::optional<absl::Duration> keep_replaced;  // goes on applying for so long
+};
+
 struct SliceDef {
   std::string name;
   std::string sql;
@@ -143,6 +155,7 @@ struct SliceDef {
   QuarantineBudget budget;
   std::vector<ExpectationDef> expectations;
   std::map<std::string, double> diff_tolerance;  // relative, per column
+  PromoteDef promote;
   FilePlace place;
 
   // Where byte `offset` of `sql` stands in the file.

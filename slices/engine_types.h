@@ -85,6 +85,7 @@ struct SnapshotInfo {
   absl::Time time;
   std::string sha256;
   int64_t content_version = 0;
+  int64_t rows = 0;  // of the result
 };
 
 // What does not change during a generation's life.

@@ -146,8 +146,8 @@ absl::Status Rename(const std::string& from, const std::string& to) {
 }  // namespace
 
 SnapshotInfo SnapshotManifest::Info() const {
-  return {path, progress.applied_position, absl::FromUnixMicros(time_us), sha256,
-          progress.content_version};
+  return {path,   progress.applied_position, absl::FromUnixMicros(time_us),
+          sha256, progress.content_version,  rows};
 }
 
 absl::Status SnapshotStore::Prepare() const {

@@ -110,6 +110,7 @@ void ToProto(const slices::SnapshotInfo& snapshot, icepie::worker::v1::SnapshotI
   SetTime(snapshot.time, proto->mutable_time());
   proto->set_sha256(snapshot.sha256);
   proto->set_content_version(snapshot.content_version);
+  proto->set_rows(snapshot.rows);
 }
 
 void ToProto(const slices::GenerationDiff& diff, icepie::v1::GenerationDiff* proto) {
@@ -314,6 +315,19 @@ void ToProto(const slices::TracedSlice& slice, icepie::v1::SliceTrace* proto) {
   proto->mutable_error()->set_message(slice.standing.quarantined->message);
 }
 
+void ToProto(const slices::PromoteDef& promote, icepie::v1::PromotePolicy* proto) {
+  using Policy = icepie::v1::PromotePolicy;
+  proto->set_mode(promote.automatic ? Policy::AUTO : Policy::MANUAL);
+  if (promote.changed_rows_percent) proto->set_changed_rows_percent(*promote.changed_rows_percent);
+  if (promote.changed_rows) proto->set_changed_rows(*promote.changed_rows);
+  if (promote.added_rows) proto->set_added_rows(*promote.added_rows);
+  if (promote.removed_rows) proto->set_removed_rows(*promote.removed_rows);
+  if (promote.quarantined_records) proto->set_quarantined_records(*promote.quarantined_records);
+  if (promote.keep_replaced) {
+    proto->set_keep_replaced_ms(absl::ToInt64Milliseconds(*promote.keep_replaced));
+  }
+}
+
 void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainResponse* proto) {
   proto->set_domain(plan.definition.domain);
   for (const auto& slice : plan.slices) {
@@ -333,6 +347,7 @@ void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainRespo
     for (const std::string& key : definition->key) added->add_key(key);
     added->set_sql(definition->sql);
     for (const auto& expectation : slice.expectations) added->add_expectations(expectation.name);
+    ToProto(definition->promote, added->mutable_promote());
   }
   for (const auto& source : plan.definition.sources) proto->add_streams(source.stream);
 }

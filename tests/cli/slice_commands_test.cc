@@ -173,6 +173,30 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     *response = slices_.slice;
     return grpc::Status::OK;
   }
+  grpc::Status RollbackSlice(grpc::ServerContext*, const icepie::v1::RollbackSliceRequest* request,
+                             icepie::v1::RollbackSliceResponse* response) override {
+    rollbacks.push_back(*request);
+    response->set_generation(7);
+    response->set_instant(true);
+    response->set_quarantined_count(1001);
+    *response->mutable_slice() = slices_.slice;
+    return grpc::Status::OK;
+  }
+  grpc::Status ListGenerations(grpc::ServerContext*, const icepie::v1::ListGenerationsRequest*,
+                               icepie::v1::ListGenerationsResponse* response) override {
+    *response = generations;
+    return grpc::Status::OK;
+  }
+  grpc::Status ListDomainRevisions(grpc::ServerContext*,
+                                   const icepie::v1::ListDomainRevisionsRequest* request,
+                                   icepie::v1::ListDomainRevisionsResponse* response) override {
+    auto* revision = response->add_revisions();
+    revision->set_name(request->name());
+    revision->set_revision(12);
+    revision->set_actor("ann");
+    revision->set_hash("abc123");
+    return grpc::Status::OK;
+  }
   grpc::Status ResliceSlice(grpc::ServerContext*, const icepie::v1::ResliceSliceRequest*,
                             Operation* response) override {
     response->set_name("operations/op-71");
@@ -226,6 +250,8 @@ class FakeAdmin : public icepie::v1::Admin::Service {
   std::vector<icepie::v1::ApplyDomainRequest> applied;
   icepie::v1::ApplyDomainResponse plan;
   icepie::v1::PromoteGenerationRequest promoted;
+  std::vector<icepie::v1::RollbackSliceRequest> rollbacks;
+  icepie::v1::ListGenerationsResponse generations;
   int64_t records_asked = 0;
   absl::Status apply_error;
   icepie::v1::WaiveExpectationRequest waived;
@@ -256,6 +282,14 @@ class FakeOperations : public google::longrunning::Operations::Service {
       response->mutable_error()->set_message("division by zero");
     }
     return grpc::Status::OK;
+  }
+
+  grpc::Status GetOperation(grpc::ServerContext* context,
+                            const google::longrunning::GetOperationRequest* request,
+                            Operation* response) override {
+    google::longrunning::WaitOperationRequest wait;
+    wait.set_name(request->name());
+    return WaitOperation(context, &wait, response);
   }
 
   int waits = 0;
@@ -520,10 +554,57 @@ TEST_F(SliceCommandsTest, ApplyFollowsBuildsAndPromotes) {
   const std::string file = Write("operations.yaml", "domain: operations\n");
   const Outcome waited = Run({"apply", "-f", file});
   EXPECT_THAT(waited.out, HasSubstr("then icepie slice promote operations.on_time"));
-  EXPECT_EQ(admin_.promoted.name(), "");
-  const Outcome promoted = Run({"apply", "-f", file, "--promote"});
+  EXPECT_EQ(admin_.applied.back().promote(), icepie::v1::ApplyDomainRequest::BY_FILE);
+  auto* generation = admin_.generations.add_generations();
+  generation->set_number(8);
+  generation->set_state(icepie::v1::Generation::SERVING);
+  const Outcome promoted = Run({"apply", "-f", file, "--promote=auto", "--base", "abc"});
   EXPECT_EQ(promoted.code, 0) << promoted.err;
-  EXPECT_EQ(admin_.promoted.name(), "operations.on_time");
+  EXPECT_EQ(admin_.applied.back().promote(), icepie::v1::ApplyDomainRequest::AUTO);
+  EXPECT_EQ(admin_.applied.back().base_hash(), "abc");
+  EXPECT_THAT(promoted.out, HasSubstr("operations.on_time promoted: generation 8"));
+
+  generation->set_state(icepie::v1::Generation::READY);
+  generation->mutable_not_promoted()->set_message("changed_rows is 2, and the file allows 0");
+  const Outcome kept = Run({"apply", "-f", file, "--promote=auto", "--base", "abc", "--overwrite"});
+  EXPECT_EQ(kept.code, 3);
+  EXPECT_THAT(kept.err, HasSubstr("changed_rows is 2"));
+  EXPECT_EQ(admin_.applied.back().base_hash(), "");
+  EXPECT_EQ(Run({"apply", "-f", file, "--promote=always"}).code, 1);
+}
+
+TEST_F(SliceCommandsTest, RollbackSaysWhereItLeadsAndAsks) {
+  const Outcome refused = Run({"slice", "rollback", "operations.on_time"});
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_THAT(refused.err, HasSubstr("g7 is at the head, 1,001 records quarantined"));
+  ASSERT_EQ(admin_.rollbacks.size(), 1U);
+  EXPECT_TRUE(admin_.rollbacks[0].validate_only());
+  const Outcome done =
+      Run({"slice", "rollback", "operations.on_time", "g7", "--yes", "--reason", "INC-1"});
+  EXPECT_EQ(done.code, 0) << done.err;
+  ASSERT_EQ(admin_.rollbacks.size(), 3U);
+  EXPECT_FALSE(admin_.rollbacks[2].validate_only());
+  EXPECT_EQ(admin_.rollbacks[2].generation(), 7);
+  EXPECT_EQ(admin_.rollbacks[2].serving_generation(), 1) << "what was shown is what is done";
+  EXPECT_EQ(admin_.rollbacks[2].reason(), "INC-1");
+}
+
+TEST_F(SliceCommandsTest, HistoriesNameWhoAndWhy) {
+  auto* generation = admin_.generations.add_generations();
+  generation->set_number(8);
+  generation->set_state(icepie::v1::Generation::FAILED);
+  generation->set_actor("ann");
+  generation->set_reason("INC-4711");
+  generation->mutable_error()->set_message("division by zero");
+  const Outcome slice = Run({"slice", "history", "operations.on_time"});
+  EXPECT_EQ(slice.code, 0) << slice.err;
+  EXPECT_THAT(slice.out, HasSubstr("g8"));
+  EXPECT_THAT(slice.out, HasSubstr("INC-4711"));
+  EXPECT_THAT(slice.out, HasSubstr("division by zero"));
+  const Outcome domain = Run({"domain", "history", "operations"});
+  EXPECT_THAT(domain.out, HasSubstr("abc123"));
+  EXPECT_EQ(Run({"domain", "history", "operations", "--show", "12"}).out,
+            "domain: operations  # as written\n");
 }
 
 TEST_F(SliceCommandsTest, ApplyWaitsForNewSlices) {

@@ -83,6 +83,15 @@ class RefusingCore final : public Core {
   Core& core_;
 };
 
+icepie::catalog::v1::RevisionEntry Revision(const std::string& domain, int64_t revision,
+                                            const std::string& file) {
+  icepie::catalog::v1::RevisionEntry entry;
+  entry.set_domain(domain);
+  entry.set_revision(revision);
+  entry.set_file(file);
+  return entry;
+}
+
 class CatalogTest : public ::testing::Test {
  protected:
   CatalogTest() : core_(OpenCore(directory_.path() + "/core")), refusing_(*core_) { Reload(); }
@@ -97,7 +106,7 @@ class CatalogTest : public ::testing::Test {
     return catalog_->Change(domain, [&](CatalogDomain& changed, Operations&) {
       changed.entry.set_revision(1);
       changed.entry.set_file("the file");
-      changed.files[1] = "the file";
+      changed.revisions[1] = Revision(domain, 1, "the file");
       auto& entry = changed.slices[slice];
       entry.set_domain(domain);
       entry.set_name(slice);
@@ -133,7 +142,7 @@ TEST_F(CatalogTest, KeepsWhatWasChangedOverAReload) {
   const auto domain = catalog_->Find("payments");
   ASSERT_NE(domain, nullptr);
   EXPECT_EQ(domain->entry.file(), "the file");
-  EXPECT_EQ(domain->files.at(1), "the file");
+  EXPECT_EQ(domain->revisions.at(1).file(), "the file");
   EXPECT_EQ(domain->slices.at("volume").serving_generation(), 1);
   EXPECT_TRUE(domain->held.empty());
 }
@@ -169,14 +178,57 @@ TEST_F(CatalogTest, RemovesDeletedSlicesAndUnusedFiles) {
                            [](CatalogDomain& domain, Operations&) {
                              domain.slices.clear();
                              domain.entry.set_revision(2);
-                             domain.files[2] = "another";
+                             domain.revisions[2] = Revision("payments", 2, "another");
                              return absl::OkStatus();
                            })
                   .ok());
   Reload();
   EXPECT_TRUE(catalog_->Find("payments")->slices.empty());
-  EXPECT_EQ(catalog_->Find("payments")->files.size(), 1u);
-  EXPECT_EQ(catalog_->Find("payments")->files.at(2), "another");
+  EXPECT_EQ(catalog_->Find("payments")->revisions.at(1).file(), "the file") << "history";
+  EXPECT_EQ(catalog_->Find("payments")->revisions.at(2).file(), "another");
+}
+
+TEST_F(CatalogTest, KeepsTheNewestRevisionsAndThoseOfGenerations) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(catalog_
+                  ->Change("payments",
+                           [](CatalogDomain& domain, Operations&) {
+                             for (int64_t i = 2; i <= 60; ++i) {
+                               domain.revisions[i] = Revision("payments", i, "a file");
+                             }
+                             domain.entry.set_revision(60);
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  Reload();
+  const auto domain = catalog_->Find("payments");
+  EXPECT_EQ(domain->revisions.size(), 51u);
+  EXPECT_EQ(domain->revisions.count(1), 1u) << "generation 1 is of it";
+  EXPECT_EQ(domain->revisions.count(10), 0u);
+  EXPECT_EQ(domain->revisions.count(11), 1u);
+}
+
+TEST_F(CatalogTest, KeepsTheNewestOperationsAndThoseThatRun) {
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(catalog_
+                    ->Change("payments",
+                             [&](CatalogDomain&, Operations& operations) {
+                               for (int j = 0; j < 100; ++j) {
+                                 operations.emplace_back();
+                                 operations.back().set_number(catalog_->NextOperationNumber());
+                                 operations.back().set_done(operations.back().number() > 1);
+                               }
+                               return absl::OkStatus();
+                             })
+                    .ok());
+  }
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  Reload();
+  EXPECT_TRUE(catalog_->FindOperation(1)) << "it has not ended";
+  EXPECT_FALSE(catalog_->FindOperation(2));
+  EXPECT_FALSE(catalog_->FindOperation(100));
+  EXPECT_TRUE(catalog_->FindOperation(101));
+  EXPECT_TRUE(catalog_->FindOperation(300));
 }
 
 TEST_F(CatalogTest, ADamagedDomainIsHeldAndOthersAreNot) {

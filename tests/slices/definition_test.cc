@@ -371,6 +371,29 @@ TEST(DefinitionTest, AllFaultsAreReportedAtOnce) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("(and 3 more)"));
 }
 
+TEST(DefinitionTest, PromotionAndItsLimits) {
+  const auto with = [](const std::string& promote) {
+    return absl::StrCat(
+        "domain: d\nsources: {r: {columns: {k: TEXT}}}\nslices: {a: {sql: x, promote: ", promote,
+        "}}\n");
+  };
+  const absl::StatusOr<DomainDef> domain = ParseDomain(
+      with("{mode: auto, unless: {changed_rows_percent: 1.5, removed_rows: 0}, keep_replaced: 2h}"),
+      "d.yaml");
+  ASSERT_TRUE(domain.ok()) << domain.status();
+  const PromoteDef& promote = domain->slices[0].promote;
+  EXPECT_TRUE(promote.automatic);
+  EXPECT_EQ(promote.changed_rows_percent, 1.5);
+  EXPECT_EQ(promote.removed_rows, 0);
+  EXPECT_EQ(promote.added_rows, std::nullopt);
+  EXPECT_EQ(promote.keep_replaced, absl::Hours(2));
+  EXPECT_THAT(ErrorOf(with("{mode: always}")), HasSubstr("must be manual or auto"));
+  EXPECT_THAT(ErrorOf(with("{unless: {changed: 1}}")), HasSubstr("unknown key `changed`"));
+  EXPECT_THAT(ErrorOf(with("{unless: {changed_rows_percent: 101}}")),
+              HasSubstr("must be a number from 0 to 100"));
+  EXPECT_THAT(ErrorOf(with("{keep_replaced: 200h}")), HasSubstr("at most 168h"));
+}
+
 TEST(DefinitionTest, EmptySlicesAreFine) {
   const absl::StatusOr<DomainDef> domain =
       ParseDomain(absl::StrCat("domain: d\n", kGood), "d.yaml");

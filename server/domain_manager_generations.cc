@@ -1,0 +1,470 @@
+// Generations of slices: built again, compared, promoted, rolled back, ended.
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "server/definition_changes.h"
+#include "server/domain_manager.h"
+#include "server/live_report.h"
+#include "server/promotion.h"
+#include "server/proto_time.h"
+#include "server/slice_facts.h"
+#include "server/snapshot_files.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace cv1 = icepie::catalog::v1;
+namespace wv1 = icepie::worker::v1;
+using v1::Generation;
+using Operations = std::vector<Catalog::Operation>;
+
+constexpr absl::Duration kSwapTimeout = absl::Seconds(30);
+// A caller waits no longer for a generation to catch up; it goes on without him.
+constexpr absl::Duration kCatchUpTimeout = absl::Seconds(15);
+constexpr absl::Duration kWarmForPromotion = absl::Minutes(10);
+constexpr absl::Duration kSweepInterval = absl::Seconds(1);
+// So many sweeps after one another all domains are looked at.
+constexpr int64_t kSweepsPerLook = 20;
+
+bool IsStopped(const wv1::SliceReport& report) {
+  return report.state() == v1::FAULTED || report.state() == v1::HELD;
+}
+
+absl::Status SliceGone() { return absl::AbortedError("the slice was deleted meanwhile"); }
+
+std::string FullName(const SliceName& slice) {
+  return absl::StrCat(slice.domain, ".", slice.slice);
+}
+
+}  // namespace
+
+absl::Status DomainManager::CheckNoBuild(const std::string& domain,
+                                         const std::string& slice) const {
+  for (const auto& operation : catalog_.Operations()) {
+    if (operation.done() || operation.domain() != domain || operation.slice() != slice) continue;
+    return MakeError(
+        absl::StatusCode::kAborted,
+        absl::StrCat(OperationName(operation.number()), " of ", ActorOr(operation.actor()),
+                     " is building ", domain, ".", slice, "; wait for it or cancel it"),
+        "OPERATION_IN_PROGRESS",
+        {{"operation", OperationName(operation.number())}, {"actor", operation.actor()}});
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
+    const v1::ResliceSliceRequest& request) {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
+  ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
+  ICEPIE_RETURN_IF_ERROR(log_.Append("ResliceSlice", request.actor(), request));
+  int64_t number = 0;
+  ICEPIE_RETURN_IF_ERROR(
+      catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations& operations) {
+        auto slice = domain.slices.find(parts.slice);
+        const auto* definition = FindDefinition(domain, parts.slice);
+        if (slice == domain.slices.end() || definition == nullptr) return SliceGone();
+        ICEPIE_RETURN_IF_ERROR(CheckNoBuild(parts.domain, parts.slice));
+        CancelPending(slice->second, "replaced by a newer build", operations);
+        number = AddBuild(slice->second, *definition, domain.entry.revision(), request.actor(),
+                          request.reason(), operations);
+        return absl::OkStatus();
+      }));
+  Configure(parts.domain);
+  builds_.Enqueue(number);
+  return builds_.Describe(number);
+}
+
+absl::StatusOr<v1::GenerationDiff> DomainManager::Diff(
+    const v1::DiffGenerationsRequest& request) const {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
+  ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*domain, parts.slice));
+  const int64_t number =
+      request.generation() == 0 ? slice->last_generation() : request.generation();
+  const auto* entry = FindGeneration(*slice, number);
+  if (entry == nullptr) return GenerationNotFound(request.name(), number);
+  if (entry->generation().has_diff()) return entry->generation().diff();
+  const bool building = entry->generation().state() == Generation::BUILDING;
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat(request.name(), " generation ", number, " has no row diff",
+                   building ? " yet: it is being built" : ": it was not built beside another one"),
+      "DIFF_NOT_READY", {{"generation", absl::StrCat(number)}});
+}
+
+// ---- Promoting ----------------------------------------------------------------------------------
+
+absl::Status DomainManager::CheckSnapshot(const std::string& domain, const std::string& slice_name,
+                                          const cv1::GenerationEntry& entry) const {
+  const std::string snapshot =
+      absl::StrCat(supervisor_.DomainDirectory(domain), "/", entry.start_snapshot());
+  if (!entry.start_snapshot().empty() && access(snapshot.c_str(), R_OK) == 0) {
+    return absl::OkStatus();
+  }
+  // It may have newer ones, of the live worker.
+  const std::string slice = slice_name.substr(slice_name.find('.') + 1);
+  if (!NewestSnapshot(supervisor_.DomainDirectory(domain), slice, entry.generation().number())
+           .empty()) {
+    return absl::OkStatus();
+  }
+  return GateError(slice_name, entry.generation().number(), "snapshot",
+                   "its snapshot is missing from the disk; reslice it");
+}
+
+absl::Status DomainManager::WarmUp(const SliceName& slice, int64_t generation) {
+  const absl::Time now = absl::Now();
+  const auto current = catalog_.Find(slice.domain);
+  auto found = current->slices.find(slice.slice);
+  if (found == current->slices.end()) return SliceGone();
+  const auto* known = FindGeneration(found->second, generation);
+  if (known != nullptr && IsWarm(known->generation(), now + 2 * kCatchUpTimeout)) {
+    return absl::OkStatus();
+  }
+  ICEPIE_RETURN_IF_ERROR(catalog_.Change(slice.domain, [&](CatalogDomain& domain, Operations&) {
+    auto changed = domain.slices.find(slice.slice);
+    if (changed == domain.slices.end()) return SliceGone();
+    auto* entry = FindGeneration(changed->second, generation);
+    if (entry == nullptr) return GenerationNotFound(FullName(slice), generation);
+    *entry->mutable_generation()->mutable_warm_until() = ToProto(now + kWarmForPromotion);
+    return absl::OkStatus();
+  }));
+  Configure(slice.domain);
+  return absl::OkStatus();
+}
+
+absl::Status DomainManager::CatchUp(const SliceName& slice, int64_t generation, bool judge) {
+  const auto current = catalog_.Find(slice.domain);
+  auto found = current->slices.find(slice.slice);
+  if (found == current->slices.end()) return SliceGone();
+  // Frozen, it is promoted where it stands; and without a live worker nothing is fresher.
+  if (found->second.desired().mode() == v1::DesiredState::FREEZE) return absl::OkStatus();
+  if (!supervisor_.View(slice.domain).live.client) return absl::OkStatus();
+  ICEPIE_RETURN_IF_ERROR(WarmUp(slice, generation));
+  const bool settled =
+      supervisor_.WaitFor(slice.domain, absl::Now() + kCatchUpTimeout, [&](const DomainView& view) {
+        if (!view.live.client) return true;
+        const auto* report = FindGenerationReport(view.live.report.get(), slice.slice, generation);
+        return report != nullptr &&
+               (IsStopped(*report) || HasCaughtUp(view, slice.slice, generation));
+      });
+  if (!judge) return absl::OkStatus();
+  const DomainView view = supervisor_.View(slice.domain);
+  const auto* report = FindGenerationReport(view.live.report.get(), slice.slice, generation);
+  if (report != nullptr && IsStopped(*report)) {
+    return GateError(FullName(slice), generation, "state",
+                     absl::StrCat("it is ", v1::SliceState_Name(report->state()), ": ",
+                                  report->last_error().message()));
+  }
+  if (settled) return absl::OkStatus();
+  return GateError(
+      FullName(slice), generation, "catch_up",
+      absl::StrCat("it is at position ", report == nullptr ? 0 : report->applied_position(),
+                   " and still catching up; promote it again in a while"));
+}
+
+void DomainManager::KeepLastState(const std::string& domain, cv1::SliceEntry& slice) const {
+  const auto view = supervisor_.View(domain);
+  const auto* report = FindServingReport(view.live.report.get(), slice.name());
+  auto* entry = FindGeneration(slice, slice.serving_generation());
+  if (report == nullptr || entry == nullptr || report->generation() != slice.serving_generation()) {
+    return;
+  }
+  entry->mutable_generation()->set_applied_position(report->applied_position());
+  entry->mutable_generation()->set_quarantined_count(report->counts().quarantined());
+}
+
+absl::Status DomainManager::EditForPromote(const v1::PromoteGenerationRequest& request,
+                                           const SliceName& name, CatalogDomain& domain) {
+  auto found = domain.slices.find(name.slice);
+  if (found == domain.slices.end()) return SliceGone();
+  cv1::SliceEntry& slice = found->second;
+  ICEPIE_RETURN_IF_ERROR(CheckServing(request.name(), slice, request.serving_generation()));
+  ICEPIE_ASSIGN_OR_RETURN(
+      const int64_t number,
+      CheckPromotable(request.name(), slice, request.generation(), request.force()));
+  const auto& entry = *FindGeneration(slice, number);
+  ICEPIE_RETURN_IF_ERROR(CheckSnapshot(name.domain, request.name(), entry));
+  KeepLastState(name.domain, slice);
+  const ServeChange change{ActorOr(request.actor()), request.reason(), absl::Now(),
+                           entry.generation().copy_of() > 0};
+  Serve(domain, change, number, slice);
+  if (request.thaw()) {
+    slice.mutable_desired()->set_mode(v1::DesiredState::RUN);
+    slice.mutable_desired()->set_actor(ActorOr(request.actor()));
+    slice.mutable_desired()->set_reason(request.reason());
+    *slice.mutable_desired()->mutable_since() = ToProto(absl::Now());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequest& request) {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
+  ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*current, parts.slice));
+  if (request.force() && request.reason().empty()) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     "promoting past the gates needs a reason (--reason), which is written down",
+                     "PARAMETER_INVALID", {{"field", "reason"}});
+  }
+  ICEPIE_RETURN_IF_ERROR(CheckServing(request.name(), *slice, request.serving_generation()));
+  v1::PromoteGenerationRequest settled = request;
+  ICEPIE_ASSIGN_OR_RETURN(
+      const int64_t number,
+      CheckPromotable(request.name(), *slice, request.generation(), request.force()));
+  settled.set_generation(number);
+  ICEPIE_RETURN_IF_ERROR(
+      CheckSnapshot(parts.domain, request.name(), *FindGeneration(*slice, number)));
+  ICEPIE_RETURN_IF_ERROR(log_.Append("PromoteGeneration", request.actor(), request));
+  ICEPIE_RETURN_IF_ERROR(CatchUp(parts, number, !request.force()));
+  ICEPIE_RETURN_IF_ERROR(catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations&) {
+    return EditForPromote(settled, parts, domain);
+  }));
+  return Swap(parts);
+}
+
+absl::StatusOr<v1::Slice> DomainManager::Swap(const SliceName& slice) {
+  const auto domain = catalog_.Find(slice.domain);
+  const int64_t serving = domain->slices.at(slice.slice).serving_generation();
+  spdlog::info("{}: generation {} serves", FullName(slice), serving);
+  const int64_t epoch = Configure(slice.domain);
+  supervisor_.Resume(slice.domain);
+  supervisor_.WaitFor(slice.domain, absl::Now() + kSwapTimeout, [&](const DomainView& view) {
+    return LiveHas(view, epoch, slice.slice,
+                   [&](const wv1::SliceReport& report) { return report.generation() == serving; });
+  });
+  return reader_.GetSlice(FullName(slice));
+}
+
+// ---- Rolling back -------------------------------------------------------------------------------
+
+absl::StatusOr<int64_t> DomainManager::RebuildForRollback(const v1::RollbackSliceRequest& request,
+                                                          const SliceName& name, int64_t target) {
+  int64_t operation = 0;
+  ICEPIE_RETURN_IF_ERROR(
+      catalog_.Change(name.domain, [&](CatalogDomain& domain, Operations& operations) {
+        auto slice = domain.slices.find(name.slice);
+        if (slice == domain.slices.end()) return SliceGone();
+        ICEPIE_RETURN_IF_ERROR(CheckNoBuild(name.domain, name.slice));
+        const auto* entry = FindGeneration(slice->second, target);
+        if (entry == nullptr) return GenerationNotFound(request.name(), target);
+        const cv1::GenerationEntry old = *entry;
+        CancelPending(slice->second, "replaced by a roll back", operations);
+        operation = AddBuild(slice->second, old.definition(), old.generation().revision(),
+                             request.actor(), request.reason(), operations);
+        auto& build = *slice->second.mutable_generations()->rbegin();
+        build.set_promote_past_limits(true);
+        build.mutable_generation()->set_copy_of(target);
+        build.mutable_generation()->set_promote_when_ready(true);
+        return absl::OkStatus();
+      }));
+  Configure(name.domain);
+  builds_.Enqueue(operation);
+  return operation;
+}
+
+absl::StatusOr<v1::RollbackSliceResponse> DomainManager::Rollback(
+    const v1::RollbackSliceRequest& request) {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
+  ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*current, parts.slice));
+  ICEPIE_RETURN_IF_ERROR(CheckServing(request.name(), *slice, request.serving_generation()));
+  ICEPIE_ASSIGN_OR_RETURN(const int64_t target,
+                          RollbackTarget(request.name(), *slice, request.generation()));
+  ICEPIE_RETURN_IF_ERROR(CheckNoBuild(parts.domain, parts.slice));
+  const Generation& generation = FindGeneration(*slice, target)->generation();
+  v1::RollbackSliceResponse response;
+  response.set_generation(target);
+  response.set_instant(IsWarm(generation, absl::Now()));
+  *response.mutable_replace_time() = generation.replace_time();
+  const DomainView view = supervisor_.View(parts.domain);
+  const auto* report = FindGenerationReport(view.live.report.get(), parts.slice, target);
+  const bool known = response.instant() && report != nullptr;
+  const int64_t position = known ? report->applied_position() : generation.applied_position();
+  response.set_lag_records(std::max<int64_t>(0, core_.head_position() - position));
+  response.set_quarantined_count(known ? report->counts().quarantined()
+                                       : generation.quarantined_count());
+  if (request.validate_only()) {
+    ICEPIE_ASSIGN_OR_RETURN(*response.mutable_slice(), reader_.GetSlice(request.name()));
+    return response;
+  }
+  ICEPIE_RETURN_IF_ERROR(log_.Append("RollbackSlice", request.actor(), request));
+  if (!response.instant()) {
+    ICEPIE_ASSIGN_OR_RETURN(const int64_t operation, RebuildForRollback(request, parts, target));
+    response.set_operation(OperationName(operation));
+    ICEPIE_ASSIGN_OR_RETURN(*response.mutable_slice(), reader_.GetSlice(request.name()));
+    return response;
+  }
+  ICEPIE_RETURN_IF_ERROR(catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations&) {
+    auto found = domain.slices.find(parts.slice);
+    if (found == domain.slices.end()) return SliceGone();
+    ICEPIE_RETURN_IF_ERROR(
+        CheckServing(request.name(), found->second, slice->serving_generation()));
+    ICEPIE_RETURN_IF_ERROR(CheckNoBuild(parts.domain, parts.slice));
+    ICEPIE_RETURN_IF_ERROR(RollbackTarget(request.name(), found->second, target).status());
+    KeepLastState(parts.domain, found->second);
+    Serve(domain, {ActorOr(request.actor()), request.reason(), absl::Now(), true}, target,
+          found->second);
+    return absl::OkStatus();
+  }));
+  ICEPIE_ASSIGN_OR_RETURN(*response.mutable_slice(), Swap(parts));
+  return response;
+}
+
+// ---- Promoting by itself ------------------------------------------------------------------------
+
+void DomainManager::ResumePromotions() {
+  for (const auto& domain : catalog_.Domains()) {
+    for (const auto& [name, slice] : domain->slices) {
+      for (const auto& entry : slice.generations()) {
+        if (!entry.generation().promote_when_ready() ||
+            entry.generation().state() != Generation::READY) {
+          continue;
+        }
+        background_.Run([this, domain = domain->entry.name(), slice_name = name,
+                         number = entry.generation().number()] {
+          PromoteByItself(domain, slice_name, number, kPromoteAttempts);
+        });
+      }
+    }
+  }
+}
+
+absl::Status DomainManager::TryPromoteByItself(const SliceName& slice,
+                                               const cv1::GenerationEntry& entry) {
+  const Generation& generation = entry.generation();
+  if (!entry.promote_past_limits()) {
+    ICEPIE_RETURN_IF_ERROR(CheckLimits(FullName(slice), entry.definition().promote(), generation));
+  }
+  v1::PromoteGenerationRequest request;
+  request.set_name(FullName(slice));
+  request.set_generation(generation.number());
+  request.set_actor(generation.actor());
+  request.set_reason(generation.reason().empty() ? "promoted when it was ready"
+                                                 : generation.reason());
+  return Promote(request).status();
+}
+
+void DomainManager::PromoteByItself(const std::string& domain, const std::string& slice,
+                                    int64_t generation, int attempts) {
+  const auto current = catalog_.Find(domain);
+  if (!current || current->slices.count(slice) == 0) return;
+  const auto* entry = FindGeneration(current->slices.at(slice), generation);
+  if (entry == nullptr || !entry->generation().promote_when_ready()) return;
+  const absl::Status promoted = TryPromoteByItself({domain, slice}, *entry);
+  if (promoted.ok()) return;
+  const auto detail = GetErrorDetail(promoted);
+  if (attempts > 1 && detail && detail->metadata.count("gate") > 0 &&
+      detail->metadata.at("gate") == "catch_up") {
+    background_.Run([this, domain, slice, generation, attempts] {
+      PromoteByItself(domain, slice, generation, attempts - 1);
+    });
+    return;
+  }
+  spdlog::warn("{}.{}: generation {} is not promoted: {}", domain, slice, generation,
+               std::string(promoted.message()));
+  const absl::Status noted = catalog_.Change(domain, [&](CatalogDomain& changed, Operations&) {
+    auto found = changed.slices.find(slice);
+    auto* kept =
+        found == changed.slices.end() ? nullptr : FindGeneration(found->second, generation);
+    if (kept == nullptr) return SliceGone();
+    kept->mutable_generation()->set_promote_when_ready(false);
+    auto& error = *kept->mutable_generation()->mutable_not_promoted();
+    error.set_reason(ErrorReason(promoted));
+    error.set_message(std::string(promoted.message()));
+    *error.mutable_time() = ToProto(absl::Now());
+    return absl::OkStatus();
+  });
+  if (!noted.ok()) spdlog::error("{}.{}: {}", domain, slice, noted.ToString());
+}
+
+// ---- Ending -------------------------------------------------------------------------------------
+
+void DomainManager::ScheduleSweep() {
+  clock_.RunAfter(kSweepInterval, [this] {
+    background_.Run([this] { Sweep(); });
+    ScheduleSweep();
+  });
+}
+
+void DomainManager::Sweep() {
+  const std::vector<std::string> domains = catalog_.DomainNames();
+  for (const std::string& domain : domains) EndWarm(domain);
+  std::set<std::string> unswept;
+  {
+    MutexLock lock(mutex_);
+    unswept.swap(unswept_);
+  }
+  // A snapshot that was under way when its slice went is published after the sweep.
+  if (++sweeps_ % kSweepsPerLook == 0) unswept.insert(domains.begin(), domains.end());
+  for (const std::string& domain : unswept) {
+    if (RemoveUnwanted(domain)) continue;
+    MutexLock lock(mutex_);
+    unswept_.insert(domain);
+  }
+}
+
+void DomainManager::EndWarm(const std::string& name) {
+  const absl::Time now = absl::Now();
+  const auto ended = [now](const Generation& generation) {
+    return generation.has_warm_until() && !IsWarm(generation, now);
+  };
+  const auto domain = catalog_.Find(name);
+  if (!domain || !domain->held.empty()) return;
+  bool any = false;
+  for (const auto& [slice, entry] : domain->slices) {
+    for (const auto& each : entry.generations()) any = any || ended(each.generation());
+  }
+  if (!any) return;
+  const absl::Status changed = catalog_.Change(name, [&](CatalogDomain& edited, Operations&) {
+    for (auto& [slice, entry] : edited.slices) {
+      for (auto& each : *entry.mutable_generations()) {
+        if (ended(each.generation())) each.mutable_generation()->clear_warm_until();
+      }
+    }
+    return absl::OkStatus();
+  });
+  // While the core takes no change it stays warm: the next sweep tries again.
+  if (changed.ok()) Configure(name);
+}
+
+// False while a worker may still hold what is to be removed.
+bool DomainManager::RemoveUnwanted(const std::string& name) {
+  const auto domain = catalog_.Find(name);
+  if (!domain || !domain->held.empty() || !domain->damaged_slices.empty()) return true;
+  int64_t epoch = 0;
+  {
+    // Not the catalog's: builds end without a word to the other workers.
+    MutexLock lock(mutex_);
+    epoch = told_[name];
+  }
+  const DomainView view = supervisor_.View(name);
+  for (const WorkerView* worker : {&view.live, &view.standby}) {
+    const bool told = worker->report && worker->report->epoch() >= epoch;
+    if (worker->client && !told) return false;
+    if (!worker->client && worker->status.pid() != 0) return false;  // starting
+  }
+  const absl::Time now = absl::Now();
+  const std::string directory = supervisor_.DomainDirectory(name);
+  for (const auto& [slice, entry] : domain->slices) {
+    const std::set<int64_t> wanted = GenerationsWithState(entry, now);
+    RemoveGenerations(directory, slice, [&wanted, last = entry.last_generation()](int64_t number) {
+      return wanted.count(number) == 0 && number <= last;
+    });
+  }
+  for (const std::string& slice : SlicesOnDisk(directory)) {
+    if (domain->slices.count(slice) == 0) RemoveSlice(directory, slice);
+  }
+  return true;
+}
+
+}  // namespace icepie::server
