@@ -115,6 +115,9 @@ std::string AnswerLine(const icepie::v1::Meta& meta, int64_t row_count, absl::Du
                     FormatCount(oldest->lag_records()), " behind)");
     if (slices.size() == 1) absl::StrAppend(&line, " · generation ", oldest->generation());
     if (oldest->source() == icepie::v1::STANDBY) absl::StrAppend(&line, " · from the standby");
+    if (oldest->source() == icepie::v1::SNAPSHOT) {
+      absl::StrAppend(&line, " · from the snapshot of ", FormatTime(oldest->snapshot_time()));
+    }
     if (oldest->quarantined_count() > 0) {
       absl::StrAppend(&line, " · ", FormatCount(oldest->quarantined_count()), " quarantined");
     }

@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "cli/answer.h"
 #include "cli/commands.h"
+#include "core/base/status.h"
+#include "server/as_of.h"
 
 namespace icepie::cli {
 namespace {
@@ -17,6 +19,7 @@ struct QueryArguments {
   std::string sql;
   std::vector<std::string> parameters;
   std::optional<int64_t> min_position;
+  std::string as_of;
 };
 
 absl::StatusOr<int> Query(Context& context, const QueryArguments& arguments) {
@@ -35,6 +38,9 @@ absl::StatusOr<int> Query(Context& context, const QueryArguments& arguments) {
   if (arguments.min_position) {
     request.mutable_consistency()->set_min_position(*arguments.min_position);
   }
+  if (!arguments.as_of.empty()) {
+    ICEPIE_RETURN_IF_ERROR(server::SetAsOf(arguments.as_of, request.mutable_consistency()));
+  }
   return AskAndPrint(context, request);
 }
 
@@ -51,6 +57,9 @@ void AddQueryCommand(CLI::App& app, Context& context) {
       ->add_option("--min-position", arguments->min_position,
                    "wait until every slice read shows all records below it")
       ->check(CLI::NonNegativeNumber);
+  query->add_option("--as-of", arguments->as_of,
+                    "answer from a snapshot: a position, a time such as 2026-11-22T02:58:41Z, or "
+                    "a snapshot's name");
   query->callback([&context, arguments] {
     context.action = [&context, arguments] { return Query(context, *arguments); };
   });

@@ -21,6 +21,7 @@
 #include "cli/slice_wait.h"
 #include "cli/table.h"
 #include "core/base/status.h"
+#include "server/as_of.h"
 #include "server/select_parameters.h"
 
 namespace icepie::cli {
@@ -47,6 +48,7 @@ struct SliceArguments {
   std::vector<std::string> filters;
   std::string order;
   std::string limit;
+  std::string as_of;
   SliceWait wait;
 };
 
@@ -117,6 +119,9 @@ absl::StatusOr<int> Query(Context& context, const SliceArguments& arguments) {
   request.set_domain(arguments.name.substr(0, dot));
   icepie::v1::Select* select = request.mutable_select();
   select->set_slice(arguments.name.substr(dot + 1));
+  if (!arguments.as_of.empty()) {
+    ICEPIE_RETURN_IF_ERROR(server::SetAsOf(arguments.as_of, request.mutable_consistency()));
+  }
   if (!arguments.columns.empty()) {
     ICEPIE_RETURN_IF_ERROR(server::AddColumns(arguments.columns, slice.columns(), select));
   }
@@ -277,6 +282,8 @@ void AddReading(CLI::App* slice, Context& context,
       ->allow_extra_args(false);
   query->add_option("--order", arguments->order, "as in flights.desc,origin");
   query->add_option("--limit", arguments->limit, "at most so many rows");
+  query->add_option("--as-of", arguments->as_of,
+                    "from a snapshot: a position, a time or a snapshot's name");
 
   CLI::App* quarantine = Add(slice, context, arguments, "quarantine",
                              "records that the slice could not take", Quarantine);
@@ -355,6 +362,7 @@ void AddSliceCommands(CLI::App& app, Context& context) {
   AddReading(slice, context, arguments);
   AddOperating(slice, context, arguments);
   AddRebuilding(slice, context, arguments);
+  AddSnapshotCommands(slice, context);
   AddWait(slice, context, arguments);
   AddExpectCommand(slice, context);
 }

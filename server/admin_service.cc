@@ -135,6 +135,28 @@ grpc::ServerUnaryReactor* AdminService::WaiveExpectation(grpc::CallbackServerCon
   return UnaryOn(quick_, context, response, [this, request] { return remedies_.Waive(*request); });
 }
 
+grpc::ServerUnaryReactor* AdminService::ListSnapshots(grpc::CallbackServerContext* context,
+                                                      const v1::ListSnapshotsRequest* request,
+                                                      v1::ListSnapshotsResponse* response) {
+  return UnaryOn(quick_, context, response,
+                 [this, request] { return manager_.ListSnapshots(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::CreateSnapshot(grpc::CallbackServerContext* context,
+                                                       const v1::CreateSnapshotRequest* request,
+                                                       v1::Snapshot* response) {
+  const absl::Duration timeout = TimeLeft(*context, kRefreshMax);
+  return UnaryOn(slow_, context, response,
+                 [this, request, timeout] { return manager_.CreateSnapshot(*request, timeout); });
+}
+
+grpc::ServerUnaryReactor* AdminService::DeleteSnapshot(grpc::CallbackServerContext* context,
+                                                       const v1::DeleteSnapshotRequest* request,
+                                                       v1::DeleteSnapshotResponse* response) {
+  return UnaryOn(quick_, context, response,
+                 [this, request] { return manager_.DeleteSnapshot(*request); });
+}
+
 grpc::ServerUnaryReactor* AdminService::GetServerStatus(
     grpc::CallbackServerContext* context, const v1::GetServerStatusRequest* /*request*/,
     v1::ServerStatus* response) {

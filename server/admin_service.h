@@ -82,6 +82,15 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* WaiveExpectation(grpc::CallbackServerContext* context,
                                              const icepie::v1::WaiveExpectationRequest* request,
                                              icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* ListSnapshots(grpc::CallbackServerContext* context,
+                                          const icepie::v1::ListSnapshotsRequest* request,
+                                          icepie::v1::ListSnapshotsResponse* response) override;
+  grpc::ServerUnaryReactor* CreateSnapshot(grpc::CallbackServerContext* context,
+                                           const icepie::v1::CreateSnapshotRequest* request,
+                                           icepie::v1::Snapshot* response) override;
+  grpc::ServerUnaryReactor* DeleteSnapshot(grpc::CallbackServerContext* context,
+                                           const icepie::v1::DeleteSnapshotRequest* request,
+                                           icepie::v1::DeleteSnapshotResponse* response) override;
   grpc::ServerUnaryReactor* GetServerStatus(grpc::CallbackServerContext* context,
                                             const icepie::v1::GetServerStatusRequest* request,
                                             icepie::v1::ServerStatus* response) override;

@@ -53,6 +53,12 @@ class DomainManager {
       const icepie::v1::RollbackSliceRequest& request);
   absl::StatusOr<icepie::v1::ListQuarantinedRecordsResponse> Quarantined(
       const icepie::v1::ListQuarantinedRecordsRequest& request) const;
+  absl::StatusOr<icepie::v1::ListSnapshotsResponse> ListSnapshots(
+      const icepie::v1::ListSnapshotsRequest& request) const;
+  absl::StatusOr<icepie::v1::Snapshot> CreateSnapshot(
+      const icepie::v1::CreateSnapshotRequest& request, absl::Duration timeout);
+  absl::StatusOr<icepie::v1::DeleteSnapshotResponse> DeleteSnapshot(
+      const icepie::v1::DeleteSnapshotRequest& request);
   absl::Status CancelOperation(int64_t number);
 
   const DomainReader& reader() const { return reader_; }

@@ -252,6 +252,14 @@ v1::SliceMeta MakeSliceMeta(const DomainFacts& facts, const wv1::SliceReport& an
   meta.set_slice(absl::StrCat(facts.domain->entry.name(), ".", answered.slice()));
   meta.set_source(source);
   FillPosition(facts, answered, meta);
+  if (source == v1::SNAPSHOT) {
+    // It is what was asked for, and does not get old.
+    const auto* now = FindServingReport(facts.workers.live.report.get(), answered.slice());
+    const bool known = facts.workers.live.client != nullptr && now != nullptr;
+    meta.set_state(known ? now->state() : StateWithoutLive(facts, answered.slice()));
+    *meta.mutable_snapshot_time() = answered.snapshot().time();
+    return meta;
+  }
   const bool live = source == v1::LIVE;
   meta.set_state(live ? answered.state() : StateWithoutLive(facts, answered.slice()));
   const v1::StaleReason reason =

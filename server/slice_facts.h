@@ -32,7 +32,8 @@ const icepie::v1::ExpectationWaiver* FindWaiver(const icepie::catalog::v1::Slice
                                                 const std::string& expectation, absl::Time now);
 
 // What the answer that `source` gave from `answered` says about itself. The live worker's own state
-// tells whether it is stale; an answer of the standby is stale unless nothing is missing from it.
+// tells whether it is stale; an answer of the standby is stale unless nothing is missing from it;
+// one from the past, which was asked for, is not.
 icepie::v1::SliceMeta MakeSliceMeta(const DomainFacts& facts,
                                     const icepie::worker::v1::SliceReport& answered,
                                     icepie::v1::Source source);

@@ -186,6 +186,12 @@ void WorkerClient::ListQuarantinedRecords(const icepie::v1::ListQuarantinedRecor
       stub_, &Async::ListQuarantinedRecords, request, timeout, false, std::move(done));
 }
 
+void WorkerClient::NameSnapshot(const wv1::NameSnapshotRequest& request, absl::Duration timeout,
+                                Done<wv1::NameSnapshotResponse> done) {
+  StartUnary<wv1::NameSnapshotRequest, wv1::NameSnapshotResponse>(
+      stub_, &Async::NameSnapshot, request, timeout, false, std::move(done));
+}
+
 void WorkerClient::TraceRecord(const wv1::TraceRecordRequest& request, absl::Duration timeout,
                                Done<wv1::TraceRecordResponse> done) {
   StartUnary<wv1::TraceRecordRequest, wv1::TraceRecordResponse>(stub_, &Async::TraceRecord, request,

@@ -40,6 +40,8 @@ class WorkerClient {
   void ListQuarantinedRecords(const icepie::v1::ListQuarantinedRecordsRequest& request,
                               absl::Duration timeout,
                               Done<icepie::v1::ListQuarantinedRecordsResponse> done);
+  void NameSnapshot(const icepie::worker::v1::NameSnapshotRequest& request, absl::Duration timeout,
+                    Done<icepie::worker::v1::NameSnapshotResponse> done);
   void TraceRecord(const icepie::worker::v1::TraceRecordRequest& request, absl::Duration timeout,
                    Done<icepie::worker::v1::TraceRecordResponse> done);
   // Waits for the worker's start.

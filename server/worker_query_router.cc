@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "server/as_of.h"
 #include "server/domain_reader.h"
 #include "server/proto_time.h"
 #include "server/query_etag.h"
@@ -106,6 +107,7 @@ absl::Status WorkerQueryRouter::Check(const v1::QueryRequest& request) const {
   }
   const auto& consistency = request.consistency();
   const int64_t head = sources_.head_position();
+  ICEPIE_RETURN_IF_ERROR(CheckAsOf(consistency, head));
   if (consistency.has_min_position() && consistency.min_position() > head) {
     return MakeError(absl::StatusCode::kOutOfRange,
                      absl::StrCat("min_position ", consistency.min_position(),
@@ -173,7 +175,9 @@ void WorkerQueryRouter::Step(const QuestionPtr& question) {
   };
   const std::string& slice = question->request.select().slice();
   const bool live_prepares = question->request.has_select() && !LiveAnswers(view.live, slice);
-  if (usable(view.live) && !(live_prepares && usable(view.standby))) {
+  // The past is the standby's, so that old states do not take the live worker's memory.
+  const bool past = IsAsOf(question->request.consistency());
+  if (usable(view.live) && !((live_prepares || past) && usable(view.standby))) {
     AskWorker(question, view.live, v1::LIVE);
   } else if (usable(view.standby)) {
     AskWorker(question, view.standby, v1::STANDBY);
@@ -206,6 +210,7 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const WorkerView&
     ask.set_min_position(request.consistency().min_position());
     ask.set_max_wait_ms(std::max<int64_t>(0, absl::ToInt64Milliseconds(wait)));
   }
+  if (IsAsOf(request.consistency())) *ask.mutable_as_of() = request.consistency();
   if (request.has_max_rows()) ask.set_max_rows(request.max_rows());
   if (question->use_known) {
     const auto known = KnownVersions(request.if_none_match(), question->hash);
@@ -294,7 +299,8 @@ void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source,
   facts.head_position = sources_.head_position();
   facts.now = absl::Now();
   for (const wv1::SliceReport& slice : header.slices()) {
-    *meta->add_slices() = MakeSliceMeta(facts, slice, source);
+    *meta->add_slices() =
+        MakeSliceMeta(facts, slice, IsAsOf(question.request.consistency()) ? v1::SNAPSHOT : source);
     if (meta->slices().rbegin()->stale()) meta->set_stale(true);
   }
   meta->set_head_position(facts.head_position);

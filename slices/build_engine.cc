@@ -41,9 +41,9 @@ absl::StatusOr<std::unique_ptr<BuildEngine>> BuildEngine::Start(const EngineOpti
                                                                 Feed& feed) {
   std::unique_ptr<BuildEngine> engine(new BuildEngine(options, feed));
   ICEPIE_ASSIGN_OR_RETURN(engine->instance_, OpenInstance(options, 2));
-  ICEPIE_ASSIGN_OR_RETURN(
-      engine->queries_,
-      QueryService::Start(*engine->instance_, engine->serving_, MakeQueryOptions(options)));
+  ICEPIE_ASSIGN_OR_RETURN(engine->queries_,
+                          QueryService::Start(*engine->instance_, engine->serving_,
+                                              MakeQueryOptions(options, nullptr)));
   engine->recomputes_ = std::make_unique<RecomputeRunner>(
       feed, RecomputeTimeLimit(options.query_timeout),
       [&engine = *engine] { engine.recomputed_.SignalAll(); }, options.on_fatal);
@@ -91,6 +91,10 @@ EngineReport BuildEngine::Report() const {
 
 void BuildEngine::Ask(Question question, QueryService::Done done) {
   queries_->Ask(std::move(question), std::move(done));
+}
+
+void BuildEngine::NameSnapshot(const std::string& slice, SnapshotName /*name*/, NameDone done) {
+  done(absl::FailedPreconditionError("slice " + slice + ": a build serves nothing"));
 }
 
 void BuildEngine::Refresh(const std::string& slice, absl::Time /*deadline*/, RefreshDone done) {

@@ -35,6 +35,8 @@ class BuildEngine : public Engine {
   std::vector<RecordStanding> Locate(int64_t position) override {
     return LocateRecord(*instance_, serving_, position);
   }
+  // FAILED_PRECONDITION: it serves nothing.
+  void NameSnapshot(const std::string& slice, SnapshotName name, NameDone done) override;
   void Shutdown() override;
 
  private:

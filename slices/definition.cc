@@ -32,6 +32,7 @@ constexpr absl::Duration kKeepReplacedMax = absl::Hours(7 * 24);
 constexpr int64_t kResultRowsMax = 10000000;
 constexpr int64_t kKeptRowsMax = 1000000000;
 constexpr int64_t kBudgetMax = int64_t{1} << 40;
+constexpr int64_t kSnapshotsKeptMax = 10000;
 
 // Reads one file; all that is wrong with it is collected on the way.
 class DomainParser {
@@ -89,6 +90,8 @@ class DomainParser {
   void ReadRefresh(SliceDef& slice, const YamlNode& node, const std::string& field);
   void ReadBudget(QuarantineBudget& budget, const YamlNode& node, const std::string& field);
   void ReadBadRecord(SliceDef& slice, const YamlNode& node, const std::string& field);
+  void ReadKeep(SnapshotSchedule& schedule, const YamlNode& node, const std::string& field);
+  void ReadSnapshots(SliceDef& slice, const YamlNode& node, const std::string& field);
   void ReadDiff(SliceDef& slice, const YamlNode& node, const std::string& field);
   void ReadPromote(PromoteDef& promote, const YamlNode& node, const std::string& field);
   void ReadPromoteLimits(PromoteDef& promote, const YamlNode& node, const std::string& field);
@@ -613,6 +616,49 @@ void DomainParser::ReadBadRecord(SliceDef& slice, const YamlNode& node, const st
   }
 }
 
+// `keep: forever`, a number of snapshots, or how long.
+void DomainParser::ReadKeep(SnapshotSchedule& schedule, const YamlNode& node,
+                            const std::string& field) {
+  if (node.is_scalar() && node.text == "forever") return;
+  if (node.is_scalar() && absl::SimpleAtoi(node.text, &schedule.keep_count) &&
+      schedule.keep_count >= 1 && schedule.keep_count <= kSnapshotsKeptMax) {
+    return;
+  }
+  schedule.keep_count = 0;
+  const absl::StatusOr<absl::Duration> time = ParseAge(node.text);
+  if (node.is_scalar() && time.ok()) {
+    schedule.keep_for = *time;
+    return;
+  }
+  Add(node.place, field,
+      absl::StrCat(field, " must be forever, a number from 1 to ", kSnapshotsKeptMax,
+                   " or a time such as 400d or 12h, not ", KindName(node)));
+}
+
+void DomainParser::ReadSnapshots(SliceDef& slice, const YamlNode& node, const std::string& field) {
+  SnapshotSchedule& schedule = slice.snapshots;
+  const auto name = [&](const YamlNode& v, const std::string& f) {
+    schedule.name = Text(v, f);
+    if (!schedule.name.empty()) Check(CheckSnapshotPattern(schedule.name), v, f);
+  };
+  const auto cron = [&](const YamlNode& v, const std::string& f) {
+    schedule.cron = Text(v, f);
+    Check(CheckCron(schedule.cron), v, f);
+  };
+  const auto zone = [&](const YamlNode& v, const std::string& f) {
+    schedule.time_zone = Text(v, f);
+    Check(CheckTimeZone(schedule.time_zone), v, f);
+  };
+  const auto keep = [&](const YamlNode& v, const std::string& f) { ReadKeep(schedule, v, f); };
+  ReadMap(node, "snapshots", field,
+          {{"name", name}, {"cron", cron}, {"time_zone", zone}, {"keep", keep}});
+  for (const char* key : {"name", "cron", "keep"}) {
+    if (node.is_map() && !HasKey(node, key)) {
+      Add(node.place, field, absl::StrCat("snapshots has no `", key, "`"));
+    }
+  }
+}
+
 void DomainParser::ReadDiff(SliceDef& slice, const YamlNode& node, const std::string& field) {
   const auto tolerance = [&](const YamlNode& v, const std::string& f) {
     ReadNamed(v, "tolerance", f, kColumnsMax,
@@ -675,22 +721,24 @@ void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
   slice.name = name.text;
   slice.place = name.place;
   Check(CheckName(name.text), name, field);
-  ReadMap(value, absl::StrCat("slice ", name.text), field,
-          {{"sql", [&](const YamlNode& v, const std::string& f) { ReadSql(slice, v, f); }},
-           {"key", [&](const YamlNode& v, const std::string& f) { slice.key = Names(v, f); }},
-           {"refresh", [&](const YamlNode& v, const std::string& f) { ReadRefresh(slice, v, f); }},
-           {"on_bad_record",
-            [&](const YamlNode& v, const std::string& f) { ReadBadRecord(slice, v, f); }},
-           {"expect",
-            [&](const YamlNode& v, const std::string& f) {
-              slice.expectations =
-                  ReadExpectations(yaml_, v, f,
-                                   [this](FilePlace place, absl::string_view at,
-                                          absl::string_view what) { Add(place, at, what); });
-            }},
-           {"diff", [&](const YamlNode& v, const std::string& f) { ReadDiff(slice, v, f); }},
-           {"promote",
-            [&](const YamlNode& v, const std::string& f) { ReadPromote(slice.promote, v, f); }}});
+  ReadMap(
+      value, absl::StrCat("slice ", name.text), field,
+      {{"sql", [&](const YamlNode& v, const std::string& f) { ReadSql(slice, v, f); }},
+       {"key", [&](const YamlNode& v, const std::string& f) { slice.key = Names(v, f); }},
+       {"refresh", [&](const YamlNode& v, const std::string& f) { ReadRefresh(slice, v, f); }},
+       {"on_bad_record",
+        [&](const YamlNode& v, const std::string& f) { ReadBadRecord(slice, v, f); }},
+       {"expect",
+        [&](const YamlNode& v, const std::string& f) {
+          slice.expectations = ReadExpectations(
+              yaml_, v, f, [this](FilePlace place, absl::string_view at, absl::string_view what) {
+                Add(place, at, what);
+              });
+        }},
+       {"snapshots", [&](const YamlNode& v, const std::string& f) { ReadSnapshots(slice, v, f); }},
+       {"diff", [&](const YamlNode& v, const std::string& f) { ReadDiff(slice, v, f); }},
+       {"promote",
+        [&](const YamlNode& v, const std::string& f) { ReadPromote(slice.promote, v, f); }}});
   if (value.is_map() && !HasKey(value, "sql")) {
     Add(name.place, field, absl::StrCat("slice ", slice.name, " has no sql"));
   }

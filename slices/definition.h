@@ -144,6 +144,15 @@ struct PromoteDef {
   std::optional<absl::Duration> keep_replaced;  // goes on applying for so long
 };
 
+// Named snapshots that are made at set times.
+struct SnapshotSchedule {
+  std::string name;        // strftime(3) pattern over the scheduled time: "month-%Y-%m"
+  std::string cron;        // five fields; empty: there is no schedule
+  std::string time_zone;   // IANA name; UTC when empty
+  int64_t keep_count = 0;  // the newest so many; 0: however many
+  absl::Duration keep_for = absl::InfiniteDuration();
+};
+
 struct SliceDef {
   std::string name;
   std::string sql;
@@ -154,6 +163,7 @@ struct SliceDef {
   BadRecordAction on_bad_record = BadRecordAction::kQuarantine;
   QuarantineBudget budget;
   std::vector<ExpectationDef> expectations;
+  SnapshotSchedule snapshots;
   std::map<std::string, double> diff_tolerance;  // relative, per column
   PromoteDef promote;
   FilePlace place;

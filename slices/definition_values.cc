@@ -1,5 +1,6 @@
 #include "slices/definition_values.h"
 
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 namespace icepie::slices {
 namespace {
@@ -79,6 +81,35 @@ absl::Status CheckColumnName(absl::string_view name) {
                    kNameLengthMax, " characters; other field names go into `path`"));
 }
 
+absl::Status CheckSnapshotName(absl::string_view name) {
+  const bool good = !name.empty() && name.size() <= kNameLengthMax &&
+                    absl::ascii_isalpha(name[0]) &&
+                    std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                      return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+                    });
+  // What stands behind the name is told from it by its ending.
+  if (good && !absl::EndsWith(name, ".about")) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("bad snapshot name `", name,
+                   "`: use letters, digits and . _ -, begin with a letter, at most ",
+                   kNameLengthMax, " characters, not .about at the end"));
+}
+
+absl::Status CheckSnapshotPattern(const std::string& pattern) {
+  const absl::TimeZone utc = absl::UTCTimeZone();
+  const absl::Time time = absl::FromCivil(absl::CivilDay(2001, 1, 31), utc);
+  const std::string name = absl::FormatTime(pattern, time, utc);
+  const absl::Status good = CheckSnapshotName(name);
+  if (!good.ok()) return good;
+  // A year and a month and a day on, to the second.
+  const absl::Time later = absl::FromCivil(absl::CivilSecond(2002, 2, 3, 4, 5, 6), utc);
+  if (name != absl::FormatTime(pattern, later, utc)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("`", pattern,
+                   "` gives the same name every time: put a time in, e.g. "
+                   "month-%Y-%m or day-%Y-%m-%d"));
+}
+
 absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text) {
   absl::Duration duration;
   if (absl::ParseDuration(text, &duration) && duration > absl::ZeroDuration() &&
@@ -87,6 +118,17 @@ absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text) {
   }
   return absl::InvalidArgumentError(
       absl::StrCat("`", text, "` is no duration: write e.g. 500ms, 30s, 5m or 1h30m"));
+}
+
+absl::StatusOr<absl::Duration> ParseAge(absl::string_view text) {
+  constexpr int64_t kDaysMax = 100'000;
+  int64_t days = 0;
+  absl::string_view number = text;
+  if (absl::ConsumeSuffix(&number, "d") && absl::SimpleAtoi(number, &days) && days > 0 &&
+      days <= kDaysMax) {
+    return absl::Hours(24 * days);
+  }
+  return ParseDuration(text);
 }
 
 absl::StatusOr<int64_t> ParseByteSize(absl::string_view text) {

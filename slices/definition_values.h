@@ -24,11 +24,20 @@ absl::Status CheckColumnName(absl::string_view name);
 // "30s", "1h30m", "500ms"; more than zero.
 absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text);
 
+// The same, and whole days: "400d".
+absl::StatusOr<absl::Duration> ParseAge(absl::string_view text);
+
 // "512MB", "4GB", "1GiB": bytes.
 absl::StatusOr<int64_t> ParseByteSize(absl::string_view text);
 
 // "$.amount.value" → {"amount", "value"}.
 absl::StatusOr<std::vector<std::string>> ParseJsonPath(absl::string_view text);
+
+// A snapshot's name: letters, digits and . _ -, beginning with a letter, at most 63 characters.
+absl::Status CheckSnapshotName(absl::string_view name);
+
+// A pattern whose names are good and differ from day to day.
+absl::Status CheckSnapshotPattern(const std::string& pattern);
 
 // Five fields (minute, hour, day, month, weekday) of numbers, *, ranges, lists and steps.
 absl::Status CheckCron(absl::string_view text);

@@ -149,13 +149,18 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
 absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance,
                                                           const SnapshotStore& store,
                                                           const SnapshotManifest& manifest) {
+  return OpenSnapshot(instance, store.AbsolutePath(manifest.path), manifest);
+}
+
+absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance,
+                                                          const std::string& file,
+                                                          const SnapshotManifest& manifest) {
   static std::atomic<int64_t> counter{0};
   const std::string alias =
       absl::StrCat("s", manifest.info.number, "_", manifest.info.slice, "_", ++counter);
   ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
-  ICEPIE_RETURN_IF_ERROR(
-      connection->Run(absl::StrCat("ATTACH ", QuoteLiteral(store.AbsolutePath(manifest.path)),
-                                   " AS ", QuoteIdentifier(alias), " (READ_ONLY)")));
+  ICEPIE_RETURN_IF_ERROR(connection->Run(
+      absl::StrCat("ATTACH ", QuoteLiteral(file), " AS ", QuoteIdentifier(alias), " (READ_ONLY)")));
   auto served = std::make_shared<ServedSlice>(manifest.info, manifest.rows_max);
   served->Publish(manifest.progress);
   served->SetSnapshot(manifest.Info());
@@ -171,10 +176,7 @@ absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const Serv
   absl::string_view name = slice;
   absl::ConsumePrefix(&name, absl::StrCat(domain, "."));
   const std::shared_ptr<ServedSlice> served = slices.Find(name);
-  if (served == nullptr) {
-    return MakeError(absl::StatusCode::kNotFound,
-                     absl::StrCat("domain ", domain, " has no slice ", name), "SLICE_NOT_FOUND");
-  }
+  if (served == nullptr) return NoSuchSlice(domain, std::string(name));
   std::vector<QuarantinedRecord> records;
   if (const auto database = served->storage()) {
     ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
@@ -211,8 +213,36 @@ absl::Duration QueryTimeout(const EngineOptions& options, const Assignment& assi
   return longest > absl::ZeroDuration() ? longest : options.query_timeout;
 }
 
-QueryOptions MakeQueryOptions(const EngineOptions& options) {
+absl::Status NoSuchSlice(const std::string& domain, const std::string& slice) {
+  return MakeError(absl::StatusCode::kNotFound,
+                   absl::StrCat("domain ", domain, " has no slice ", slice), "SLICE_NOT_FOUND");
+}
+
+absl::Status NoSnapshotYet(const ServedSlice& slice) {
+  if (slice.state() == SliceState::kHeld) {
+    return MakeError(
+        absl::StatusCode::kUnavailable,
+        absl::StrCat("slice ", slice.info().slice, " is held and has no good state to answer from"),
+        "NO_SNAPSHOT_YET", {{"slice", slice.info().slice}, {"percent", "0"}});
+  }
+  const int percent = slice.BackfillPercent();
+  ErrorDetail detail;
+  detail.reason = "NO_SNAPSHOT_YET";
+  detail.metadata = {{"slice", slice.info().slice}, {"percent", absl::StrCat(percent)}};
+  detail.retry_after_ms = 1000;
+  return MakeError(absl::StatusCode::kUnavailable,
+                   absl::StrCat("slice ", slice.info().slice,
+                                " has no complete state yet: ", percent, " % of the records read"),
+                   detail);
+}
+
+QueryOptions MakeQueryOptions(const EngineOptions& options, PastSnapshots* past) {
   QueryOptions query;
+  if (past != nullptr) {
+    query.state_at = [past](const GenerationInfo& serving, const AsOf& as_of, absl::Time deadline) {
+      return past->Find(serving, as_of, deadline);
+    };
+  }
   query.domain = options.domain;
   query.timeout = options.query_timeout;
   query.on_stuck = [fatal = options.on_fatal](const std::string& what) {

@@ -17,6 +17,8 @@
 #include "absl/time/time.h"
 #include "slices/duckdb.h"
 #include "slices/engine_types.h"
+#include "slices/named_snapshots.h"
+#include "slices/past_snapshots.h"
 #include "slices/query_service.h"
 #include "slices/record_trace.h"
 #include "slices/serving_set.h"
@@ -64,6 +66,11 @@ class Engine {
   // Each serving slice's position, and the record at `position` if it is quarantined there.
   virtual std::vector<RecordStanding> Locate(int64_t position) = 0;
 
+  // Gives the serving generation's state, as it is now, a name. SLICE_NOT_FOUND, NO_SNAPSHOT_YET
+  // and the errors of NamedSnapshots::Add.
+  using NameDone = std::function<void(absl::Status)>;
+  virtual void NameSnapshot(const std::string& slice, SnapshotName name, NameDone done) = 0;
+
   // Saves what has changed and stops. The engine then only waits to be destroyed.
   virtual void Shutdown() = 0;
 };
@@ -76,6 +83,11 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
 // Attaches a snapshot read-only, ready to be asked.
 absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance,
                                                           const SnapshotStore& store,
+                                                          const SnapshotManifest& manifest);
+
+// The same of a file that is the snapshot's under another name.
+absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance,
+                                                          const std::string& file,
                                                           const SnapshotManifest& manifest);
 
 // Reads quarantine tables, overflow included.
@@ -91,8 +103,12 @@ std::vector<RecordStanding> LocateRecord(DuckDatabase& instance, const ServingSe
 // longest, when one of them still stands at an older file), else the option's.
 absl::Duration QueryTimeout(const EngineOptions& options, const Assignment& assignment);
 
-// The options of a role's query service.
-QueryOptions MakeQueryOptions(const EngineOptions& options);
+// The options of a role's query service; `past` may be null.
+QueryOptions MakeQueryOptions(const EngineOptions& options, PastSnapshots* past);
+
+// What NameSnapshot and questions say of a slice that has nothing to show, or is not there.
+absl::Status NoSnapshotYet(const ServedSlice& slice);
+absl::Status NoSuchSlice(const std::string& domain, const std::string& slice);
 
 }  // namespace icepie::slices
 

@@ -185,9 +185,17 @@ struct KnownVersion {
   int64_t content_version = 0;
 };
 
+// A moment of the past: one of them.
+struct AsOf {
+  std::optional<int64_t> position;
+  std::optional<absl::Time> time;
+  std::string snapshot;  // its name
+};
+
 struct Question {
   std::variant<std::string, SelectQuestion> text;
   std::map<std::string, QueryValue> parameters;
+  std::optional<AsOf> as_of;
   std::optional<int64_t> min_position;
   absl::Duration max_wait;
   int64_t rows_max = 0;  // 0: the domain's limit

@@ -35,16 +35,19 @@ absl::Duration RetryDelay(int failures) {
 LiveEngine::LiveEngine(EngineOptions options, Feed& feed)
     : options_(std::move(options)),
       feed_(feed),
-      store_(options_.directory, options_.snapshots_kept) {}
+      store_(options_.directory, options_.snapshots_kept),
+      named_(store_) {}
 
 absl::StatusOr<std::unique_ptr<LiveEngine>> LiveEngine::Start(const EngineOptions& options,
                                                               Feed& feed) {
   std::unique_ptr<LiveEngine> engine(new LiveEngine(options, feed));
   ICEPIE_RETURN_IF_ERROR(engine->store_.Prepare());
   ICEPIE_ASSIGN_OR_RETURN(engine->instance_, OpenInstance(options, 1));
-  ICEPIE_ASSIGN_OR_RETURN(
-      engine->queries_,
-      QueryService::Start(*engine->instance_, engine->serving_, MakeQueryOptions(options)));
+  engine->past_ = std::make_unique<PastSnapshots>(*engine->instance_, engine->store_,
+                                                  PastSnapshots::kAttachedMax);
+  ICEPIE_ASSIGN_OR_RETURN(engine->queries_,
+                          QueryService::Start(*engine->instance_, engine->serving_,
+                                              MakeQueryOptions(options, engine->past_.get())));
   engine->snapshots_ =
       std::make_unique<SnapshotWriter>(*engine->instance_, engine->store_, options.snapshot_share,
                                        [&engine = *engine] { engine.Wake(); });
@@ -63,6 +66,7 @@ LiveEngine::~LiveEngine() {
   work_.SignalAll();
   if (thread_.joinable()) thread_.join();
   queries_.reset();
+  past_.reset();
   recomputes_.reset();
   snapshots_.reset();
   tracks_.clear();
@@ -81,6 +85,15 @@ void LiveEngine::Shutdown() {
   if (thread_.joinable()) thread_.join();
   tracks_.clear();
   recomputes_.reset();
+  std::vector<PendingName> unnamed = std::exchange(names_, {});
+  {
+    MutexLock lock(mutex_);
+    for (PendingName& name : new_names_) unnamed.push_back(std::move(name));
+    new_names_.clear();
+  }
+  for (const PendingName& name : unnamed) {
+    name.done(absl::UnavailableError("the worker is stopping"));
+  }
   for (auto& held : held_) {
     const bool changed =
         held->generation != nullptr && held->complete && !held->held_back &&
@@ -165,7 +178,8 @@ bool LiveEngine::WaitForWork() {
     MutexLock lock(mutex_);
     if (!awake_ && !stopping_ && sleep > absl::ZeroDuration()) work_.WaitFor(mutex_, sleep);
     // New records are left alone until the pause after the last batch is over.
-    while (!stopping_ && !assignment_ && new_refreshes_.empty() && absl::Now() < earliest) {
+    while (!stopping_ && !assignment_ && new_refreshes_.empty() && new_names_.empty() &&
+           absl::Now() < earliest) {
       work_.WaitFor(mutex_, earliest - absl::Now());
     }
     if (stopping_) return false;
@@ -173,6 +187,8 @@ bool LiveEngine::WaitForWork() {
     assignment = std::exchange(assignment_, std::nullopt);
     for (PendingRefresh& refresh : new_refreshes_) refreshes_.push_back(std::move(refresh));
     new_refreshes_.clear();
+    for (PendingName& name : new_names_) names_.push_back(std::move(name));
+    new_names_.clear();
   }
   if (assignment) Reconcile(*assignment);
   return true;
@@ -202,6 +218,8 @@ void LiveEngine::Turn() {
   StepExpectations();
   UpdateStates();
   StepSnapshots();
+  StepNames();
+  past_->DetachIdle(now);
   PublishReport();
   queries_->PositionsMoved();
   AnswerRefreshes();
@@ -261,7 +279,9 @@ void LiveEngine::Reconcile(const Assignment& assignment) {
 void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
   const bool was_frozen = held.spec.frozen;
   const bool redefined = held.spec.file != spec.file;
+  const bool other_schedule = redefined || held.spec.serving != spec.serving;
   held.spec = spec;
+  if (other_schedule) SetSnapshotSchedule(held);
   held.served->SetServing(spec.serving);
   if (spec.frozen && !was_frozen) Freeze(held);
   if (!spec.frozen && was_frozen) {
@@ -434,6 +454,7 @@ std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spe
     SetSchedule(*held);
   }
   if (held->gate != nullptr) OpenExpectations(*held);
+  SetSnapshotSchedule(*held);
   held->served->SetServing(spec.serving);
   if (spec.frozen || !held->stopped_for_good) {
     held->served->SetState(spec.frozen ? SliceState::kFrozen : SliceState::kStarting);
@@ -658,31 +679,6 @@ void LiveEngine::UpdateStates() {
     } else {
       held->served->SetState(StateOf(*held));
     }
-  }
-}
-
-// ----------------------------------------------------------------------------------- snapshots
-
-bool LiveEngine::RequestSnapshot(const Held& held, bool urgent) {
-  return snapshots_->Request(held.generation->served_ptr(), held.generation->database(), urgent,
-                             CheckOf(held));
-}
-
-void LiveEngine::StepSnapshots() {
-  const absl::Time now = absl::Now();
-  for (auto& held : held_) {
-    if (held->generation == nullptr || !held->complete || held->in_run || held->held_back) continue;
-    if (AwaitsCheck(*held)) {
-      AskForCheck(*held, now);
-      continue;
-    }
-    const int64_t row = held->generation->progress().applied_position;
-    if (held->unconfirmed || row <= held->generation->served().snapshot_position()) continue;
-    const bool first = held->saved_time == absl::InfinitePast();
-    if (!first && now < held->saved_time + options_.snapshot_interval) continue;
-    // The first one is what the standby waits for.
-    if (!RequestSnapshot(*held, first)) continue;
-    held->saved_time = now;
   }
 }
 

@@ -39,6 +39,7 @@ class LiveEngine : public Engine {
   std::vector<RecordStanding> Locate(int64_t position) override {
     return LocateRecord(*instance_, serving_, position);
   }
+  void NameSnapshot(const std::string& slice, SnapshotName name, NameDone done) override;
   void Shutdown() override;
 
  private:
@@ -76,6 +77,9 @@ class LiveEngine : public Engine {
     int64_t rounds_asked = -1;
     bool redefine = false;           // its file has changed while it was in a run
     bool stopped_at_record = false;  // by the quarantine's budget, or a poison record
+    SnapshotSchedule schedule;
+    std::optional<CronSchedule> schedule_cron;
+    absl::Time next_named = absl::InfiniteFuture();
     // Recompute.
     bool dirty = true;  // inputs may have changed unseen
     bool forced = false;
@@ -91,6 +95,12 @@ class LiveEngine : public Engine {
 
     bool recompute() const { return generation != nullptr && !generation->incremental(); }
     bool active() const { return generation != nullptr && !spec.frozen && !stopped_for_good; }
+  };
+
+  struct PendingName {
+    std::string slice;
+    SnapshotName name;
+    NameDone done;
   };
 
   struct PendingRefresh {
@@ -190,13 +200,19 @@ class LiveEngine : public Engine {
 
   bool RequestSnapshot(const Held& held, bool urgent);
   void StepSnapshots();
+  void StepNames();
+  bool StartNaming(const PendingName& pending);
+  void SetSnapshotSchedule(Held& held) const;
+  void StepSchedule(Held& held, absl::Time now);
   void PublishReport();
   absl::Duration SleepTime() const;
 
   const EngineOptions options_;
   Feed& feed_;
   const SnapshotStore store_;
+  const NamedSnapshots named_;
   std::unique_ptr<DuckDatabase> instance_;
+  std::unique_ptr<PastSnapshots> past_;
   ServingSet serving_;
   std::unique_ptr<SnapshotWriter> snapshots_;
   std::unique_ptr<RecomputeRunner> recomputes_;
@@ -211,6 +227,7 @@ class LiveEngine : public Engine {
   std::map<std::string, int64_t> stream_time_;  // its ingest time
   absl::Time next_batch_ = absl::InfinitePast();
   std::vector<PendingRefresh> refreshes_;
+  std::vector<PendingName> names_;
   absl::Time next_run_ = absl::InfinitePast();
 
   mutable Mutex mutex_;
@@ -222,6 +239,7 @@ class LiveEngine : public Engine {
   int64_t epoch_ ABSL_GUARDED_BY(mutex_) = -1;
   int64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<PendingRefresh> new_refreshes_ ABSL_GUARDED_BY(mutex_);
+  std::vector<PendingName> new_names_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<ServedSlice>> reported_ ABSL_GUARDED_BY(mutex_);
 
   std::unique_ptr<QueryService> queries_;

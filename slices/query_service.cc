@@ -11,6 +11,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "slices/engine.h"
 #include "slices/generation.h"
 #include "slices/query_text.h"
 #include "slices/sql_gate.h"
@@ -37,24 +38,6 @@ absl::Status TimeLimit(const std::string& slices, absl::Duration limit) {
       absl::StrCat(QueryOver(slices), " took longer than its limit of ",
                    absl::FormatDuration(limit), "; ask for less or raise limits.query_timeout"),
       "QUERY_TIME_LIMIT", {{"slices", slices}});
-}
-
-absl::Status NoSnapshotYet(const ServedSlice& slice) {
-  if (slice.state() == SliceState::kHeld) {
-    return MakeError(
-        absl::StatusCode::kUnavailable,
-        absl::StrCat("slice ", slice.info().slice, " is held and has no good state to answer from"),
-        "NO_SNAPSHOT_YET", {{"slice", slice.info().slice}, {"percent", "0"}});
-  }
-  const int percent = slice.BackfillPercent();
-  ErrorDetail detail;
-  detail.reason = "NO_SNAPSHOT_YET";
-  detail.metadata = {{"slice", slice.info().slice}, {"percent", absl::StrCat(percent)}};
-  detail.retry_after_ms = 1000;
-  return MakeError(absl::StatusCode::kUnavailable,
-                   absl::StrCat("slice ", slice.info().slice,
-                                " has no complete state yet: ", percent, " % of the records read"),
-                   detail);
 }
 
 absl::Status ShuttingDown() {
@@ -248,7 +231,7 @@ void QueryService::WatchLoop() {
 
 void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
   const Question& question = task->question;
-  absl::StatusOr<Prepared> prepared = Resolve(runner, question);
+  absl::StatusOr<Prepared> prepared = Resolve(runner, *task);
   if (prepared.status().code() == absl::StatusCode::kDeadlineExceeded) {
     return Finish(*task, TimeLimit("", task->limit));
   }
@@ -290,32 +273,45 @@ absl::Status QueryService::NotFound(absl::string_view name) const {
                    "SLICE_NOT_FOUND", {{"slice", std::string(name)}, {"have", have}});
 }
 
-absl::Status QueryService::AddSlice(const std::string& name, Prepared& prepared) const {
+// What the question reads of the slice: as it is now, or as it was.
+absl::StatusOr<ResolvedSlice> QueryService::StateFor(const std::shared_ptr<ServedSlice>& served,
+                                                     const Task& task) const {
+  ResolvedSlice resolved{served, nullptr};
+  if (task.question.as_of) {
+    if (!options_.state_at) return absl::UnimplementedError("this worker has no snapshots");
+    ICEPIE_ASSIGN_OR_RETURN(resolved.served,
+                            options_.state_at(served->info(), *task.question.as_of, task.deadline));
+  }
+  resolved.database = resolved.served->database();
+  if (resolved.database == nullptr) return NoSnapshotYet(*served);
+  return resolved;
+}
+
+absl::Status QueryService::AddSlice(const std::string& name, const Task& task,
+                                    Prepared& prepared) const {
   const std::shared_ptr<ServedSlice> served = slices_.Find(name);
   if (served == nullptr) return NotFound(name);
-  ResolvedSlice resolved{served, served->database()};
-  if (resolved.database == nullptr) return NoSnapshotYet(*served);
+  ICEPIE_ASSIGN_OR_RETURN(ResolvedSlice resolved, StateFor(served, task));
   prepared.slices.push_back(std::move(resolved));
   return absl::OkStatus();
 }
 
 absl::StatusOr<QueryService::Prepared> QueryService::Resolve(Runner& runner,
-                                                             const Question& question) const {
-  if (const auto* select = std::get_if<SelectQuestion>(&question.text)) {
-    return ResolveSelect(*select);
+                                                             const Task& task) const {
+  if (const auto* select = std::get_if<SelectQuestion>(&task.question.text)) {
+    return ResolveSelect(*select, task);
   }
-  ICEPIE_ASSIGN_OR_RETURN(Prepared prepared,
-                          ResolveSql(runner, std::get<std::string>(question.text)));
-  prepared.parameters = question.parameters;
+  ICEPIE_ASSIGN_OR_RETURN(Prepared prepared, ResolveSql(runner, task));
+  prepared.parameters = task.question.parameters;
   return prepared;
 }
 
-absl::StatusOr<QueryService::Prepared> QueryService::ResolveSelect(
-    const SelectQuestion& select) const {
+absl::StatusOr<QueryService::Prepared> QueryService::ResolveSelect(const SelectQuestion& select,
+                                                                   const Task& task) const {
   Prepared prepared;
   absl::string_view name = select.slice;
   absl::ConsumePrefix(&name, absl::StrCat(options_.domain, "."));
-  ICEPIE_RETURN_IF_ERROR(AddSlice(std::string(name), prepared));
+  ICEPIE_RETURN_IF_ERROR(AddSlice(std::string(name), task, prepared));
   const ResolvedSlice& slice = prepared.slices.front();
   ICEPIE_ASSIGN_OR_RETURN(SelectText text, SelectToSql(select, slice.served->info(),
                                                        Relation(slice.database->alias())));
@@ -325,7 +321,8 @@ absl::StatusOr<QueryService::Prepared> QueryService::ResolveSelect(
 }
 
 absl::StatusOr<QueryService::Prepared> QueryService::ResolveSql(Runner& runner,
-                                                                const std::string& sql) const {
+                                                                const Task& task) const {
+  const auto& sql = std::get<std::string>(task.question.text);
   // What the gate resolved is what is read: one look at the set for both.
   const ServingSet::Slices all = slices_.All();
   std::map<std::string, ResolvedSlice> resolved;
@@ -337,12 +334,13 @@ absl::StatusOr<QueryService::Prepared> QueryService::ResolveSql(Runner& runner,
     const auto found = all.find(std::string(name));
     if (found == all.end()) return std::nullopt;
     ResolvedSlice& slice = resolved[found->first];
-    if (slice.served == nullptr) slice = {found->second, found->second->database()};
-    if (slice.database != nullptr) {
-      return RelationTarget{slice.database->alias(), "main", "__result"};
+    if (slice.database == nullptr && not_ready.ok()) {
+      auto state = StateFor(found->second, task);
+      not_ready = state.status();
+      if (state.ok()) slice = *std::move(state);
     }
-    not_ready = NoSnapshotYet(*found->second);
-    return RelationTarget{"memory", "main", "__not_ready"};
+    if (slice.database == nullptr) return RelationTarget{"memory", "main", "__not_ready"};
+    return RelationTarget{slice.database->alias(), "main", "__result"};
   };
   ICEPIE_ASSIGN_OR_RETURN(GatedQuery gated, GateQuery(*runner.connection, sql, gate));
   ICEPIE_RETURN_IF_ERROR(not_ready);

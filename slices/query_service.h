@@ -29,15 +29,22 @@ struct QueryOptions {
   absl::Duration timeout = absl::Seconds(10);
   absl::Duration grace = absl::Seconds(2);  // between the interrupt and on_stuck
   int64_t result_bytes_max = int64_t{256} << 20;
+  // The slice of `serving` as it was (past_snapshots.h); null: there is no past.
+  std::function<absl::StatusOr<std::shared_ptr<ServedSlice>>(
+      const GenerationInfo& serving, const AsOf& as_of, absl::Time deadline)>
+      state_at;
   // A statement does not listen to its interrupt: the process must end. `what` names the query.
   std::function<void(const std::string& what)> on_stuck;
   // DuckDB is unusable.
   std::function<void(const absl::Status&)> on_broken;
 };
 
+struct ResolvedSlice;
+
 // Threads: any. `done` is called once, from one of the service's threads or from the caller's.
 // Errors: SLICE_NOT_FOUND, NO_SNAPSHOT_YET, POSITION_UNREACHABLE, TOO_MANY_QUERIES,
-//   QUERY_TIME_LIMIT, QUERY_MEMORY_LIMIT, RESULT_TOO_LARGE, PARAMETER_INVALID and the gate's.
+//   QUERY_TIME_LIMIT, QUERY_MEMORY_LIMIT, RESULT_TOO_LARGE, PARAMETER_INVALID, those of
+//   PastSnapshots and the gate's.
 class QueryService {
  public:
   using Done = std::function<void(absl::StatusOr<Answer>)>;
@@ -69,10 +76,12 @@ class QueryService {
   void Process(Runner& runner, const std::shared_ptr<Task>& task);
   void Finish(Task& task, absl::StatusOr<Answer> answer);
 
-  absl::StatusOr<Prepared> Resolve(Runner& runner, const Question& question) const;
-  absl::StatusOr<Prepared> ResolveSql(Runner& runner, const std::string& sql) const;
-  absl::StatusOr<Prepared> ResolveSelect(const SelectQuestion& select) const;
-  absl::Status AddSlice(const std::string& name, Prepared& prepared) const;
+  absl::StatusOr<Prepared> Resolve(Runner& runner, const Task& task) const;
+  absl::StatusOr<Prepared> ResolveSql(Runner& runner, const Task& task) const;
+  absl::StatusOr<Prepared> ResolveSelect(const SelectQuestion& select, const Task& task) const;
+  absl::Status AddSlice(const std::string& name, const Task& task, Prepared& prepared) const;
+  absl::StatusOr<ResolvedSlice> StateFor(const std::shared_ptr<ServedSlice>& served,
+                                         const Task& task) const;
   absl::Status NotFound(absl::string_view name) const;
   // OK: all there; UNAVAILABLE: not yet; anything else: never.
   static absl::Status CheckPosition(const Prepared& prepared, const Question& question);

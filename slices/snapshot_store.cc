@@ -1,5 +1,7 @@
 #include "slices/snapshot_store.h"
 
+#include <fcntl.h>
+#include <openssl/evp.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +13,8 @@
 #include <memory>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -138,6 +142,29 @@ void RemoveFiles(const std::string& file) {
   ::unlink((file + ".wal").c_str());
 }
 
+using DigestContext = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
+
+// A large file takes seconds, which somebody may not have.
+absl::StatusOr<std::string> Sha256OfFileUntil(const std::string& path, absl::Time deadline) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return ErrnoError(errno, absl::StrCat("opening ", path));
+  const auto closing = absl::MakeCleanup([file] { ::close(file); });
+  const DigestContext digest(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
+  EVP_DigestInit_ex(digest.get(), EVP_sha256(), nullptr);
+  std::string buffer(1 << 20, '\0');
+  ssize_t got = 0;
+  while ((got = ::read(file, buffer.data(), buffer.size())) > 0) {
+    EVP_DigestUpdate(digest.get(), buffer.data(), static_cast<size_t>(got));
+    if (absl::Now() > deadline) {
+      return absl::DeadlineExceededError(absl::StrCat("checking ", path, " takes too long"));
+    }
+  }
+  if (got < 0) return ErrnoError(errno, absl::StrCat("reading ", path));
+  std::string bytes(EVP_MD_size(EVP_sha256()), '\0');
+  EVP_DigestFinal_ex(digest.get(), reinterpret_cast<unsigned char*>(bytes.data()), nullptr);
+  return absl::BytesToHexString(bytes);
+}
+
 absl::Status Rename(const std::string& from, const std::string& to) {
   if (::rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
   return ErrnoError(errno, absl::StrCat("renaming ", from, " to ", to));
@@ -205,9 +232,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
                                                      const std::string& alias,
                                                      const GenerationInfo& info, int64_t rows_max,
                                                      const SnapshotCheck& check) const {
-  static std::atomic<int64_t> counter{0};
-  const std::string temporary =
-      absl::StrCat(directory_, "/tmp/snapshot-", ::getpid(), "-", ++counter, ".duckdb");
+  const std::string temporary = NewTemporary();
   absl::StatusOr<SnapshotManifest> manifest = Copy(instance, alias, temporary, check);
   absl::Status status = manifest.status();
   if (status.ok()) {
@@ -250,20 +275,45 @@ std::vector<std::string> SnapshotStore::List(const std::string& slice, int64_t g
   return paths;
 }
 
-absl::StatusOr<SnapshotManifest> SnapshotStore::Check(const std::string& path) const {
+absl::StatusOr<SnapshotManifest> SnapshotStore::ReadManifest(const std::string& path) const {
   if (!absl::EndsWith(path, ".duckdb")) {
     return absl::InvalidArgumentError(absl::StrCat("not a snapshot: ", path));
   }
-  const std::string file = AbsolutePath(path);
-  ICEPIE_ASSIGN_OR_RETURN(const std::string text, ReadFile(ManifestPath(file)));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string text, ReadFile(ManifestPath(AbsolutePath(path))));
   ICEPIE_ASSIGN_OR_RETURN(SnapshotManifest manifest, ParseManifest(text, path));
-  ICEPIE_ASSIGN_OR_RETURN(const std::string sha256, Sha256OfFile(file));
-  if (sha256 != manifest.sha256) {
-    return absl::DataLossError(absl::StrCat("snapshot ", path, " is damaged: its SHA-256 is ",
-                                            sha256, ", its manifest says ", manifest.sha256));
-  }
   manifest.path = path;
   return manifest;
+}
+
+absl::StatusOr<SnapshotManifest> SnapshotStore::Check(const std::string& path) const {
+  ICEPIE_ASSIGN_OR_RETURN(SnapshotManifest manifest, ReadManifest(path));
+  ICEPIE_RETURN_IF_ERROR(CheckDigest(AbsolutePath(path), manifest, absl::InfiniteFuture()));
+  return manifest;
+}
+
+absl::Status SnapshotStore::CheckDigest(const std::string& file, const SnapshotManifest& manifest,
+                                        absl::Time deadline) const {
+  ICEPIE_ASSIGN_OR_RETURN(const std::string sha256, Sha256OfFileUntil(file, deadline));
+  if (sha256 == manifest.sha256) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kDataLoss,
+                   absl::StrCat("snapshot ", manifest.path, " is damaged: its SHA-256 is ", sha256,
+                                ", its manifest says ", manifest.sha256),
+                   "SNAPSHOT_DAMAGED");
+}
+
+SnapshotLink::~SnapshotLink() {
+  if (!path_.empty()) ::unlink(path_.c_str());
+}
+
+absl::StatusOr<SnapshotLink> SnapshotStore::Link(const SnapshotManifest& manifest) const {
+  SnapshotLink link(NewTemporary());
+  if (::link(AbsolutePath(manifest.path).c_str(), link.path().c_str()) == 0) return link;
+  return ErrnoError(errno, absl::StrCat("linking snapshot ", manifest.path));
+}
+
+std::string SnapshotStore::NewTemporary() const {
+  static std::atomic<int64_t> counter{0};
+  return absl::StrCat(directory_, "/tmp/snapshot-", ::getpid(), "-", ++counter, ".duckdb");
 }
 
 absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(

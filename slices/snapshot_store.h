@@ -10,10 +10,12 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "slices/engine_types.h"
 
 namespace icepie::slices {
@@ -38,6 +40,21 @@ struct SnapshotManifest {
 // its manifest. An error: it must not become one.
 using SnapshotCheck = std::function<absl::Status(
     DuckConnection& connection, const std::string& alias, SnapshotManifest& manifest)>;
+
+// A second name of a snapshot's file, for one reader of its own: cleaning up does not take it away,
+// and DuckDB, which attaches a path only once, knows no other reader's. The name goes with this
+// object, the bytes when the last one who has the file open has closed it.
+class SnapshotLink {
+ public:
+  explicit SnapshotLink(std::string path) : path_(std::move(path)) {}
+  ~SnapshotLink();
+  SnapshotLink(SnapshotLink&& other) noexcept : path_(std::exchange(other.path_, "")) {}
+
+  const std::string& path() const { return path_; }  // absolute
+
+ private:
+  std::string path_;
+};
 
 // Threads: any; one Save() of a generation at a time.
 class SnapshotStore {
@@ -65,6 +82,17 @@ class SnapshotStore {
   // Reads a manifest and checks the file against it. DATA_LOSS when they do not agree.
   absl::StatusOr<SnapshotManifest> Check(const std::string& path) const;
 
+  // The manifest alone; its file is not looked at. NOT_FOUND; DATA_LOSS when it cannot be read.
+  absl::StatusOr<SnapshotManifest> ReadManifest(const std::string& path) const;
+
+  // NOT_FOUND when the snapshot has been cleaned up.
+  absl::StatusOr<SnapshotLink> Link(const SnapshotManifest& manifest) const;
+
+  // DATA_LOSS/SNAPSHOT_DAMAGED unless the bytes of `file` are what the manifest says;
+  // DEADLINE_EXCEEDED.
+  absl::Status CheckDigest(const std::string& file, const SnapshotManifest& manifest,
+                           absl::Time deadline) const;
+
   // Paths of a generation's snapshots, newest first; not checked.
   std::vector<std::string> List(const std::string& slice, int64_t generation) const;
 
@@ -75,6 +103,7 @@ class SnapshotStore {
   absl::StatusOr<SnapshotManifest> Copy(DuckDatabase& instance, const std::string& alias,
                                         const std::string& file, const SnapshotCheck& check) const;
   absl::Status Publish(const std::string& temporary, SnapshotManifest& manifest) const;
+  std::string NewTemporary() const;
   void RemoveOld(const std::string& slice, int64_t generation) const;
 
   std::string directory_;

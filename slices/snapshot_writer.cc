@@ -22,6 +22,9 @@ SnapshotWriter::~SnapshotWriter() {
   }
   changed_.SignalAll();
   thread_.join();
+  for (const Job& job : jobs_) {
+    for (const Done& done : job.done) done(absl::UnavailableError("the worker is stopping"));
+  }
 }
 
 bool SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
@@ -34,9 +37,24 @@ bool SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
     job.urgent = job.urgent || urgent;
     return false;
   }
-  jobs_.push_back({std::move(served), std::move(database), urgent, std::move(check)});
+  jobs_.push_back({std::move(served), std::move(database), urgent, std::move(check), {}});
   changed_.SignalAll();
   return true;
+}
+
+void SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
+                             std::shared_ptr<AttachedDatabase> database, Done done,
+                             SnapshotCheck check) {
+  MutexLock lock(mutex_);
+  auto job = std::find_if(jobs_.begin(), jobs_.end(),
+                          [&](const Job& waiting) { return waiting.served == served; });
+  if (job == jobs_.end()) {
+    job = jobs_.insert(jobs_.end(),
+                       {std::move(served), std::move(database), true, std::move(check), {}});
+  }
+  job->urgent = true;
+  job->done.push_back(std::move(done));
+  changed_.SignalAll();
 }
 
 void SnapshotWriter::Flush() {
@@ -56,6 +74,7 @@ void SnapshotWriter::Save(const Job& job) {
   } else {
     spdlog::error("{}", manifest.status().ToString());
   }
+  for (const Done& done : job.done) done(manifest);
   MutexLock lock(mutex_);
   next_cheap_ = std::max(next_cheap_, absl::Now()) + took * rest_per_work_;
 }

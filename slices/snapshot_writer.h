@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -32,6 +33,12 @@ class SnapshotWriter {
   bool Request(std::shared_ptr<ServedSlice> served, std::shared_ptr<AttachedDatabase> database,
                bool urgent, SnapshotCheck check = nullptr);
 
+  // The same, whatever it costs and also when it is waiting already. `done` gets the outcome in the
+  // writer's thread, before older snapshots can be removed; UNAVAILABLE when the writer ends first.
+  using Done = std::function<void(const absl::StatusOr<SnapshotManifest>&)>;
+  void Request(std::shared_ptr<ServedSlice> served, std::shared_ptr<AttachedDatabase> database,
+               Done done, SnapshotCheck check = nullptr);
+
   // Waits until everything requested is saved or has failed.
   void Flush();
 
@@ -41,6 +48,7 @@ class SnapshotWriter {
     std::shared_ptr<AttachedDatabase> database;
     bool urgent = false;
     SnapshotCheck check;
+    std::vector<Done> done;
   };
   void Loop();
   void Save(const Job& job);

@@ -21,14 +21,16 @@ std::shared_ptr<ServedSlice> NothingYet(const GenerationSpec& spec) {
 }  // namespace
 
 StandbyEngine::StandbyEngine(const EngineOptions& options)
-    : options_(options), store_(options.directory, options.snapshots_kept) {}
+    : options_(options), store_(options.directory, options.snapshots_kept), named_(store_) {}
 
 absl::StatusOr<std::unique_ptr<StandbyEngine>> StandbyEngine::Start(const EngineOptions& options) {
   std::unique_ptr<StandbyEngine> engine(new StandbyEngine(options));
   ICEPIE_ASSIGN_OR_RETURN(engine->instance_, OpenInstance(options, 1));
-  ICEPIE_ASSIGN_OR_RETURN(
-      engine->queries_,
-      QueryService::Start(*engine->instance_, engine->serving_, MakeQueryOptions(options)));
+  engine->past_ = std::make_unique<PastSnapshots>(*engine->instance_, engine->store_,
+                                                  PastSnapshots::kAttachedMax);
+  ICEPIE_ASSIGN_OR_RETURN(engine->queries_,
+                          QueryService::Start(*engine->instance_, engine->serving_,
+                                              MakeQueryOptions(options, engine->past_.get())));
   engine->thread_ = std::thread([&engine = *engine] { engine.Loop(); });
   return engine;
 }
@@ -36,6 +38,7 @@ absl::StatusOr<std::unique_ptr<StandbyEngine>> StandbyEngine::Start(const Engine
 StandbyEngine::~StandbyEngine() {
   Shutdown();
   queries_.reset();
+  past_.reset();
   serving_.Replace({});
 }
 
@@ -74,6 +77,15 @@ void StandbyEngine::Ask(Question question, QueryService::Done done) {
 
 void StandbyEngine::Refresh(const std::string& slice, absl::Time /*deadline*/, RefreshDone done) {
   done(absl::FailedPreconditionError("slice " + slice + ": a standby computes nothing"));
+}
+
+void StandbyEngine::NameSnapshot(const std::string& slice, SnapshotName name, NameDone done) {
+  const std::shared_ptr<ServedSlice> served = serving_.Find(slice);
+  if (served == nullptr) return done(NoSuchSlice(options_.domain, slice));
+  const std::optional<SnapshotInfo> snapshot = served->Report().snapshot;
+  if (!snapshot) return done(NoSnapshotYet(*served));
+  const auto manifest = store_.Check(snapshot->path);
+  done(manifest.ok() ? named_.Add(*manifest, name) : manifest.status());
 }
 
 absl::StatusOr<QuarantinePage> StandbyEngine::ListQuarantined(const std::string& slice,
@@ -134,6 +146,7 @@ void StandbyEngine::Loop() {
     }
     if (assigned) queries_->SetTimeout(QueryTimeout(options_, assignment));
     Look(assignment);
+    past_->DetachIdle(absl::Now());
     MutexLock lock(mutex_);
     epoch_ = assignment.epoch;
   }

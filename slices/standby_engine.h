@@ -30,6 +30,8 @@ class StandbyEngine : public Engine {
   std::vector<RecordStanding> Locate(int64_t position) override {
     return LocateRecord(*instance_, serving_, position);
   }
+  // Names the snapshot that answers now.
+  void NameSnapshot(const std::string& slice, SnapshotName name, NameDone done) override;
   void Shutdown() override;
 
  private:
@@ -40,7 +42,9 @@ class StandbyEngine : public Engine {
 
   const EngineOptions options_;
   const SnapshotStore store_;
+  const NamedSnapshots named_;
   std::unique_ptr<DuckDatabase> instance_;
+  std::unique_ptr<PastSnapshots> past_;
   ServingSet serving_;
   std::map<std::string, std::string> looked_at_;  // generation → newest path seen, good or not
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "server/as_of.h"
 
 namespace icepie::server {
 namespace {
@@ -59,7 +60,16 @@ absl::Status SetField(const std::string& name, const json& value, QueryRequest* 
     query->mutable_consistency()->set_min_position(value.get<int64_t>());
     return absl::OkStatus();
   }
-  return Invalid(absl::StrCat("\"", name, "\" is not known (have: sql, parameters, min_position)"));
+  if (name == "as_of") {
+    const bool position = value.is_number_unsigned();
+    if (!position && !value.is_string()) {
+      return Invalid("as_of must be a position, or a time or the name of a snapshot as text");
+    }
+    return SetAsOf(position ? value.dump() : value.get<std::string>(),
+                   query->mutable_consistency());
+  }
+  return Invalid(
+      absl::StrCat("\"", name, "\" is not known (have: as_of, sql, parameters, min_position)"));
 }
 
 }  // namespace

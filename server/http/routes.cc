@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "server/as_of.h"
 #include "server/http/http_answers.h"
 #include "server/http/metrics.h"
 #include "server/http/query_body.h"
@@ -75,7 +76,8 @@ absl::Status SetControl(const std::string& name, const std::string& value, Query
     query->mutable_consistency()->set_min_position(position);
     return absl::OkStatus();
   }
-  return BadParameter(absl::StrCat(name, " is not known (have: _format, _min_position)"));
+  if (name == "_as_of") return SetAsOf(value, query->mutable_consistency());
+  return BadParameter(absl::StrCat(name, " is not known (have: _as_of, _format, _min_position)"));
 }
 
 absl::Status SetRows(const std::string& name, const std::string& value, const Columns& columns,

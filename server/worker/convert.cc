@@ -98,6 +98,17 @@ absl::StatusOr<slices::SelectQuestion> FromProto(const icepie::v1::Select& proto
   return select;
 }
 
+slices::AsOf AsOfFromProto(const icepie::v1::Consistency& proto) {
+  slices::AsOf as_of;
+  as_of.snapshot = proto.as_of_snapshot();
+  if (proto.has_as_of_position()) as_of.position = proto.as_of_position();
+  if (proto.has_as_of_time()) {
+    as_of.time = absl::FromUnixSeconds(proto.as_of_time().seconds()) +
+                 absl::Nanoseconds(proto.as_of_time().nanos());
+  }
+  return as_of;
+}
+
 void ToProto(const slices::SliceFault& fault, icepie::v1::SliceError* proto) {
   proto->set_reason(fault.reason);
   proto->set_message(fault.message);
@@ -255,6 +266,7 @@ absl::StatusOr<slices::Question> FromProto(const icepie::worker::v1::WorkerQuery
   for (const auto& [name, value] : proto.parameters()) {
     ICEPIE_ASSIGN_OR_RETURN(question.parameters[name], FromProto(value));
   }
+  if (proto.has_as_of()) question.as_of = AsOfFromProto(proto.as_of());
   if (proto.has_min_position()) question.min_position = proto.min_position();
   question.max_wait = absl::Milliseconds(proto.max_wait_ms());
   question.rows_max = proto.max_rows();

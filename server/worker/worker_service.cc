@@ -198,6 +198,19 @@ absl::StatusOr<WorkerService::SharedPlan> WorkerService::PlanOf(const std::strin
   return plans_[file] = std::make_shared<const slices::DomainPlan>(std::move(plan));
 }
 
+grpc::ServerUnaryReactor* WorkerService::NameSnapshot(
+    grpc::CallbackServerContext* context, const icepie::worker::v1::NameSnapshotRequest* request,
+    icepie::worker::v1::NameSnapshotResponse* /*response*/) {
+  auto* reactor = context->DefaultReactor();
+  // A standby hashes the file first.
+  slow_calls_.Add([this, request, reactor] {
+    engine_.NameSnapshot(
+        request->slice(), {request->name(), request->actor(), request->reason(), false},
+        [reactor](const absl::Status& status) { reactor->Finish(ToGrpcStatus(status)); });
+  });
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* WorkerService::TraceRecord(
     grpc::CallbackServerContext* context, const icepie::worker::v1::TraceRecordRequest* request,
     icepie::worker::v1::TraceRecordResponse* response) {

@@ -54,6 +54,9 @@ class WorkerService : public icepie::worker::v1::Worker::CallbackService {
       grpc::CallbackServerContext* context,
       const icepie::v1::ListQuarantinedRecordsRequest* request,
       icepie::v1::ListQuarantinedRecordsResponse* response) override;
+  grpc::ServerUnaryReactor* NameSnapshot(
+      grpc::CallbackServerContext* context, const icepie::worker::v1::NameSnapshotRequest* request,
+      icepie::worker::v1::NameSnapshotResponse* response) override;
   grpc::ServerUnaryReactor* TraceRecord(grpc::CallbackServerContext* context,
                                         const icepie::worker::v1::TraceRecordRequest* request,
                                         icepie::worker::v1::TraceRecordResponse* response) override;

@@ -116,6 +116,32 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     *response = plan;
     return grpc::Status::OK;
   }
+  grpc::Status ListSnapshots(grpc::ServerContext*, const icepie::v1::ListSnapshotsRequest* request,
+                             icepie::v1::ListSnapshotsResponse* response) override {
+    icepie::v1::Snapshot* named = response->add_snapshots();
+    named->set_slice(request->slice());
+    named->set_name("close");
+    named->set_position(81'204'113);
+    named->set_generation(7);
+    named->set_actor("ann");
+    named->set_reason("audit");
+    response->add_snapshots()->set_position(81'204'990);
+    return grpc::Status::OK;
+  }
+  grpc::Status CreateSnapshot(grpc::ServerContext*,
+                              const icepie::v1::CreateSnapshotRequest* request,
+                              icepie::v1::Snapshot* response) override {
+    snapshot_request = request->ShortDebugString();
+    response->set_name(request->name());
+    response->set_position(5);
+    return grpc::Status::OK;
+  }
+  grpc::Status DeleteSnapshot(grpc::ServerContext*,
+                              const icepie::v1::DeleteSnapshotRequest* request,
+                              icepie::v1::DeleteSnapshotResponse*) override {
+    snapshot_request = request->ShortDebugString();
+    return grpc::Status::OK;
+  }
   grpc::Status GetDomain(grpc::ServerContext*, const icepie::v1::GetDomainRequest* request,
                          icepie::v1::Domain* response) override {
     response->set_name(request->name());
@@ -248,6 +274,7 @@ class FakeAdmin : public icepie::v1::Admin::Service {
 
   std::optional<icepie::v1::CoreScrub> scrub;
   std::vector<icepie::v1::ApplyDomainRequest> applied;
+  std::string snapshot_request;
   icepie::v1::ApplyDomainResponse plan;
   icepie::v1::PromoteGenerationRequest promoted;
   std::vector<icepie::v1::RollbackSliceRequest> rollbacks;
@@ -373,6 +400,38 @@ TEST_F(SliceCommandsTest, SliceQuery) {
   const Outcome wrong = Run({"slice", "query", "operations.on_time", "--where", "dely=gt.1"});
   EXPECT_EQ(wrong.code, 1);
   EXPECT_THAT(wrong.err, HasSubstr("no column dely (have: origin, delay)"));
+}
+
+TEST_F(SliceCommandsTest, QueriesAskForThePast) {
+  EXPECT_EQ(Run({"query", "operations", "SELECT 1", "--as-of", "81204113"}).code, 0);
+  EXPECT_EQ(slices_.asked.consistency().as_of_position(), 81204113);
+  EXPECT_EQ(Run({"query", "operations", "SELECT 1", "--as-of", "2026-11-22T03:58:41+01:00"}).code,
+            0);
+  EXPECT_EQ(slices_.asked.consistency().as_of_time().seconds(), 1795316321);
+  EXPECT_EQ(Run({"slice", "query", "operations.on_time", "--as-of", "close-2026"}).code, 0);
+  EXPECT_EQ(slices_.asked.consistency().as_of_snapshot(), "close-2026");
+  const Outcome bad = Run({"query", "operations", "SELECT 1", "--as-of", "2026-11-22"});
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_THAT(bad.err, HasSubstr("as_of \"2026-11-22\" is neither a position"));
+}
+
+TEST_F(SliceCommandsTest, SnapshotsAreListedKeptAndDeleted) {
+  const Outcome list = Run({"slice", "snapshots", "operations.on_time"});
+  EXPECT_EQ(list.code, 0);
+  EXPECT_THAT(list.out, HasSubstr("close"));
+  EXPECT_THAT(list.out, HasSubstr("81,204,113"));
+  EXPECT_THAT(list.out, HasSubstr("ann: audit"));
+  EXPECT_THAT(Run({"--json", "slice", "snapshots", "operations.on_time"}).out,
+              HasSubstr("\"name\": \"close\""));
+  const Outcome made =
+      Run({"slice", "snapshots", "operations.on_time", "--create", "close", "--reason", "audit"});
+  EXPECT_EQ(made.code, 0);
+  EXPECT_THAT(made.out, HasSubstr("operations.on_time at position 5 is kept as close"));
+  EXPECT_EQ(admin_.snapshot_request,
+            R"(slice: "operations.on_time" name: "close" reason: "audit" actor: "tester")");
+  EXPECT_EQ(Run({"slice", "snapshots", "operations.on_time", "--delete", "close"}).code, 0);
+  EXPECT_EQ(admin_.snapshot_request,
+            R"(slice: "operations.on_time" name: "close" actor: "tester")");
 }
 
 TEST_F(SliceCommandsTest, SliceNamesAreChecked) {

@@ -473,6 +473,66 @@ slices:
             "SLICE_NOT_FOUND");
 }
 
+TEST_F(DaemonTest, ANamedSnapshotIsKeptListedAskedForAndDeleted) {
+  const int64_t end = StartShop();
+  ExpectAnswer(kTotals, end);
+  v1::CreateSnapshotRequest create;
+  create.set_slice("shop.by_item");
+  create.set_name("close");
+  create.set_reason("audit");
+  create.set_actor("ann");
+  v1::Snapshot snapshot;
+  const auto made =
+      daemon_.Admin()->CreateSnapshot(Within(absl::Seconds(60)).get(), create, &snapshot);
+  ASSERT_TRUE(made.ok()) << made.error_message();
+  EXPECT_GE(snapshot.position(), end);  // the call itself is a record of another stream
+  const int64_t position = snapshot.position();
+  EXPECT_EQ(snapshot.row_count(), 2);
+  EXPECT_EQ(snapshot.actor(), "ann");
+  const auto again =
+      daemon_.Admin()->CreateSnapshot(Within(absl::Seconds(60)).get(), create, &snapshot);
+  EXPECT_EQ(Reason(again), "SNAPSHOT_EXISTS");
+
+  const auto later = daemon_.Append("sales", {Sale("pear", 100)});
+  ASSERT_TRUE(later.ok()) << later.status();
+  EXPECT_THAT(ExpectAnswer(kTotals, *later).body(), HasSubstr("107"));
+  v1::QueryRequest query;
+  query.set_domain("shop");
+  query.set_sql(kTotals);
+  query.mutable_consistency()->set_as_of_snapshot("close");
+  v1::QueryResponse answer;
+  // Workers are killed, the answer stays.
+  for (int round = 0; round < 2; ++round) {
+    const auto asked = daemon_.Slices()->Query(Within(absl::Seconds(60)).get(), query, &answer);
+    ASSERT_TRUE(asked.ok()) << asked.error_message();
+    EXPECT_EQ(answer.body(), R"([{"item":"apple","sales":1,"total":2},)"
+                             R"({"item":"pear","sales":2,"total":7}])");
+    EXPECT_EQ(answer.meta().slices(0).source(), v1::SNAPSHOT);
+    EXPECT_EQ(answer.meta().slices(0).applied_position(), position);
+    EXPECT_FALSE(answer.meta().stale());
+    ::kill(static_cast<pid_t>(daemon_.Worker("shop", "standby").pid()), SIGKILL);
+  }
+  v1::ListSnapshotsRequest list;
+  list.set_slice("shop.by_item");
+  v1::ListSnapshotsResponse listed;
+  ASSERT_TRUE(daemon_.Admin()->ListSnapshots(Within(absl::Seconds(20)).get(), list, &listed).ok());
+  ASSERT_GE(listed.snapshots_size(), 1);
+  EXPECT_EQ(listed.snapshots(0).name(), "close");
+  EXPECT_EQ(listed.snapshots(0).slice(), "shop.by_item");
+
+  v1::DeleteSnapshotRequest remove;
+  remove.set_slice("shop.by_item");
+  remove.set_name("close");
+  v1::DeleteSnapshotResponse removed;
+  ASSERT_TRUE(
+      daemon_.Admin()->DeleteSnapshot(Within(absl::Seconds(20)).get(), remove, &removed).ok());
+  EXPECT_EQ(
+      Reason(daemon_.Admin()->DeleteSnapshot(Within(absl::Seconds(20)).get(), remove, &removed)),
+      "SNAPSHOT_NOT_FOUND");
+  EXPECT_EQ(Reason(daemon_.Slices()->Query(Within(absl::Seconds(60)).get(), query, &answer)),
+            "SNAPSHOT_NOT_FOUND");
+}
+
 TEST_F(DaemonTest, ASecondDaemonOnTheDirectoryIsRefused) {
   const ProgramEnd end = daemon_.RunIcepied({});
   EXPECT_EQ(end.exit_code, 3);

@@ -239,7 +239,7 @@ TEST_F(HttpServerTest, ParametersBecomeASelect) {
   ASSERT_EQ(Get(std::string(kRows) +
                 "?select=chain,volume&chain=in.(eth,%22a,b%22)&transfers=gte.9007199254740993"
                 "&volume=lt.-120.55&share=neq.0.5&open=eq.true&chain=is.notnull"
-                "&order=volume.desc,chain&limit=50&_format=json&_min_position=7")
+                "&order=volume.desc,chain&limit=50&_format=json&_min_position=7&_as_of=close")
                 .status,
             200);
   const QueryRequest asked = router_.last();
@@ -260,6 +260,7 @@ TEST_F(HttpServerTest, ParametersBecomeASelect) {
   EXPECT_FALSE(select.order_by(1).descending());
   EXPECT_EQ(select.limit(), 50);
   EXPECT_EQ(asked.consistency().min_position(), 7);
+  EXPECT_EQ(asked.consistency().as_of_snapshot(), "close");
 }
 
 TEST_F(HttpServerTest, BadParametersNameThemselves) {
@@ -272,8 +273,9 @@ TEST_F(HttpServerTest, BadParametersNameThemselves) {
       {"chain=in.(%22eth)", "PARAMETER_INVALID"}, {"limit=-1", "PARAMETER_INVALID"},
       {"limit=ten", "PARAMETER_INVALID"},         {"limit=1&limit=2", "PARAMETER_INVALID"},
       {"_format=csv", "PARAMETER_INVALID"},       {"_wat=1", "PARAMETER_INVALID"},
-      {"_min_position=-1", "PARAMETER_INVALID"},  {"chain=eq.%zz", "TARGET_INVALID"},
-      {"chain=eq.%ff%fe", "TARGET_INVALID"},      {"ch%ffain=eq.a", "TARGET_INVALID"}};
+      {"_as_of=2026-11-22", "PARAMETER_INVALID"}, {"_min_position=-1", "PARAMETER_INVALID"},
+      {"chain=eq.%zz", "TARGET_INVALID"},         {"chain=eq.%ff%fe", "TARGET_INVALID"},
+      {"ch%ffain=eq.a", "TARGET_INVALID"}};
   for (const auto& [parameters, reason] : cases) {
     const ClientAnswer answer = Get(std::string(kRows) + "?" + parameters);
     EXPECT_EQ(ReasonOf(answer, 400), reason) << parameters;
@@ -322,7 +324,7 @@ TEST_F(HttpServerTest, PostedQuery) {
   HttpClient client(port());
   const ClientAnswer answer = client.Post(
       "/v1/domains/payments:query",
-      R"({"sql":"SELECT $a","parameters":{"a":1,"b":"x","c":null,"d":true,"e":1.5,"f":18446744073709551615},"min_position":9})",
+      R"({"sql":"SELECT $a","parameters":{"a":1,"b":"x","c":null,"d":true,"e":1.5,"f":18446744073709551615},"min_position":9,"as_of":12})",
       "application/json; charset=utf-8");
   ASSERT_EQ(answer.status, 200) << answer.body;
   const QueryRequest asked = router_.last();
@@ -335,6 +337,7 @@ TEST_F(HttpServerTest, PostedQuery) {
   EXPECT_EQ(asked.parameters().at("e").double_(), 1.5);
   EXPECT_EQ(asked.parameters().at("f").decimal(), "18446744073709551615");
   EXPECT_EQ(asked.consistency().min_position(), 9);
+  EXPECT_EQ(asked.consistency().as_of_position(), 12);
 }
 
 TEST_F(HttpServerTest, BadBodiesAreRefused) {
@@ -342,7 +345,8 @@ TEST_F(HttpServerTest, BadBodiesAreRefused) {
   for (const char* body :
        {"", "{", "[]", "{}", R"({"sql":7})", R"({"sql":"SELECT 1","x":1})",
         R"({"sql":"SELECT 1","parameters":[]})", R"({"sql":"SELECT 1","parameters":{"a":[1]}})",
-        R"({"sql":"SELECT 1","min_position":-1})", "{\"sql\":\"SELECT '\xff'\"}",
+        R"({"sql":"SELECT 1","as_of":1.5})", R"({"sql":"SELECT 1","min_position":-1})",
+        "{\"sql\":\"SELECT '\xff'\"}",
         "{\"sql\":\"SELECT $a\",\"parameters\":{\"a\":\"\xff\xfe\"}}"}) {
     HttpClient client(port());
     EXPECT_EQ(ReasonOf(client.Post("/v1/domains/payments:query", body), 400), "BODY_INVALID")

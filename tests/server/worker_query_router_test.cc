@@ -136,6 +136,51 @@ class WorkerQueryRouterTest : public ::testing::Test {
   std::unique_ptr<WorkerQueryRouter> router_;
 };
 
+TEST_F(WorkerQueryRouterTest, ThePastIsAskedOfTheStandbyAndNotStale) {
+  wv1::SliceReport then = Report(v1::RUNNING, 40);
+  then.mutable_snapshot()->mutable_time()->set_seconds(1000);
+  FakeWorker live(Socket("live"), Answering(then, "[1]"));
+  int64_t asked = -1;
+  FakeWorker standby(Socket("standby"),
+                     [&](const wv1::WorkerQueryRequest& request, grpc::ServerContext& context,
+                         FakeWorker::Writer& writer) {
+                       asked = request.as_of().as_of_position();
+                       return Answering(then, "[2]")(request, context, writer);
+                     });
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  SetStandby(standby.View(2, WorkerReportOf(then)));
+  MakeRouter();
+  v1::QueryRequest request = Sql();
+  request.mutable_consistency()->set_as_of_position(50);
+  const Result answer = Ask(request);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[2]");
+  EXPECT_EQ(asked, 50);
+  const v1::SliceMeta& meta = answer->meta().slices(0);
+  EXPECT_EQ(meta.source(), v1::SNAPSHOT);
+  EXPECT_EQ(meta.applied_position(), 40);
+  EXPECT_EQ(meta.snapshot_time().seconds(), 1000);
+  EXPECT_EQ(meta.state(), v1::RUNNING);
+  EXPECT_FALSE(answer->meta().stale());
+  standby.Die();
+  SetStandby({});
+  EXPECT_EQ(Ask(request)->body(), "[1]");  // the live worker does it then
+}
+
+TEST_F(WorkerQueryRouterTest, APastThatCannotBeMeantIsRefused) {
+  MakeRouter();
+  v1::QueryRequest request = Sql();
+  request.mutable_consistency()->set_as_of_position(101);
+  EXPECT_EQ(ErrorReason(Ask(request).status()), "POSITION_AHEAD_OF_CORE");
+  request.mutable_consistency()->set_as_of_position(-1);
+  EXPECT_EQ(ErrorReason(Ask(request).status()), "PARAMETER_INVALID");
+  request.mutable_consistency()->set_as_of_snapshot("");
+  EXPECT_EQ(ErrorReason(Ask(request).status()), "PARAMETER_INVALID");
+  request.mutable_consistency()->set_as_of_snapshot("audit");
+  request.mutable_consistency()->set_min_position(1);
+  EXPECT_EQ(ErrorReason(Ask(request).status()), "PARAMETER_INVALID");
+}
+
 TEST_F(WorkerQueryRouterTest, TheLiveWorkerAnswersFresh) {
   FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 90), "[1]"));
   SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));

@@ -264,6 +264,25 @@ slices: {a: {sql: x}}
   EXPECT_EQ(fields[2].children.at(0).format, TimeFormat::kEpochMillis);
 }
 
+TEST(DefinitionTest, SnapshotsHaveASchedule) {
+  const auto keep = [](const std::string& value) {
+    const auto domain = ParseDomain(
+        absl::StrCat(
+            "domain: d\nsources: {r: {columns: {k: TEXT}}}\nslices: {a: {sql: x, snapshots: "
+            "{name: \"m-%Y-%m\", cron: \"0 3 1 * *\", time_zone: Europe/Zurich, keep: ",
+            value, "}}}\n"),
+        "d.yaml");
+    EXPECT_TRUE(domain.ok()) << domain.status();
+    return domain->slices[0].snapshots;
+  };
+  EXPECT_EQ(keep("forever").name, "m-%Y-%m");
+  EXPECT_EQ(keep("forever").keep_count, 0);
+  EXPECT_EQ(keep("forever").keep_for, absl::InfiniteDuration());
+  EXPECT_EQ(keep("12").keep_count, 12);
+  EXPECT_EQ(keep("400d").keep_for, absl::Hours(24 * 400));
+  EXPECT_EQ(keep("36h").keep_for, absl::Hours(36));
+}
+
 TEST(DefinitionTest, FaultsOfSlicesHaveTheirPlace) {
   for (const Bad& bad : std::vector<Bad>{
            {"  a: {sql: x, refesh: continuous}",
@@ -305,6 +324,20 @@ TEST(DefinitionTest, FaultsOfSlicesHaveTheirPlace) {
             "4:49: slices.a.on_bad_record.budget.percent must be a number from 0 to 100"},
            {"  a: {sql: x, on_bad_record: {action: fault, budget: {records: 5}}}",
             "4:54: a budget is for action quarantine"},
+           {"  a: {sql: x, snapshots: {name: \"month-%Y-%m\", cron: \"0 3 1 * *\"}}",
+            "4:26: snapshots has no `keep`"},
+           {"  a: {sql: x, snapshots: {name: month, cron: \"0 3 1 * *\", keep: 3}}",
+            "4:33: `month` gives the same name every time"},
+           {"  a: {sql: x, snapshots: {name: \"%Y\", cron: \"0 3 1 * *\", keep: 3}}",
+            "4:33: bad snapshot name `2001`"},
+           {"  a: {sql: x, snapshots: {name: \"m-%F\", cron: \"0 3 1 *\", keep: 3}}",
+            "4:47: cron `0 3 1 *` has 4 fields"},
+           {"  a: {sql: x, snapshots: {name: \"m-%F\", cron: \"0 3 1 * *\", keep: often}}",
+            "4:66: slices.a.snapshots.keep must be forever, a number from 1 to 10000 or a time "
+            "such "
+            "as 400d"},
+           {"  a: {sql: x, snapshots: {name: \"m-%F\", cron: \"0 3 1 * *\", keep: 0}}",
+            "4:66: slices.a.snapshots.keep must be forever"},
            {"  a: {sql: x, diff: {tolerance: {k: 2}}}",
             "4:37: slices.a.diff.tolerance.k must be a number from 0 to 1"}}) {
     EXPECT_THAT(ErrorOf(absl::StrCat("domain: d\nsources: {r: {columns: {k: TEXT}}}\nslices:\n",

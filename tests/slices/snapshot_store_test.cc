@@ -4,11 +4,18 @@
 
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_replace.h"
 #include "core/base/file.h"
+#include "core/base/status.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "slices/past_snapshots.h"
+#include "slices/standby_engine.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace icepie::slices {
@@ -99,6 +106,235 @@ TEST_F(SnapshotStoreTest, OldOnesGoAndLeftoversAreCleaned) {
   ASSERT_TRUE(WriteFileAtomically(leftover, "torn").ok());
   ASSERT_TRUE(store_.Prepare().ok());
   EXPECT_FALSE(std::filesystem::exists(leftover));
+}
+
+// ---- Names and the past ----
+
+class PastSnapshotsTest : public SnapshotStoreTest {
+ protected:
+  // `count` snapshots of by_city, one for each further record, by an engine that goes on.
+  void SaveSome(int count) {
+    if (engine_ == nullptr) {
+      StartLive();
+      Configure({Spec("by_city"), Spec("lines")});
+    }
+    for (int i = 0; i < count; ++i) {
+      const int64_t position = feed_.Append("orders", {Order("Bern", 1)});
+      WaitForPosition("by_city", position);
+      EXPECT_TRUE(Name(*engine_, "by_city", "for-now").ok());  // saves it
+      for (const char* ending : {".json", ".duckdb", ".about.json"}) {
+        std::filesystem::remove(directory_ + "/snapshots/by_city/named/for-now" + ending);
+      }
+    }
+  }
+
+  absl::Status Name(Engine& engine, const std::string& slice, const std::string& name) {
+    std::promise<absl::Status> promise;
+    engine.NameSnapshot(slice, {name, "ann", "audit", false},
+                        [&](absl::Status status) { promise.set_value(std::move(status)); });
+    return promise.get_future().get();
+  }
+
+  static absl::StatusOr<Answer> AskAsOf(Engine& engine, AsOf as_of,
+                                        const std::string& sql = "SELECT total FROM by_city") {
+    Question question;
+    question.text = sql;
+    question.as_of = std::move(as_of);
+    return Ask(engine, std::move(question));
+  }
+  static AsOf At(int64_t position) { return {position, std::nullopt, ""}; }
+  static AsOf Named(const std::string& name) { return {std::nullopt, std::nullopt, name}; }
+
+  std::unique_ptr<DuckDatabase> Instance() const { return OpenInstance(Options(), 1).value(); }
+  static GenerationInfo ByCity() {
+    GenerationInfo info;
+    info.slice = "by_city";
+    info.number = 1;
+    return info;
+  }
+
+  // The total that a state of by_city shows.
+  static int64_t Total(DuckDatabase& instance, const ServedSlice& served) {
+    const auto connection = DuckConnection::Connect(instance).value();
+    const auto rows = connection->QueryCells(
+        absl::StrCat("SELECT CAST(sum(total) AS BIGINT) FROM ",
+                     QuoteIdentifier(served.database()->alias()), ".main.__result"));
+    return rows.ok() ? std::get<int64_t>(rows->at(0).at(0)) : -1;
+  }
+};
+
+TEST_F(PastSnapshotsTest, TheNewestStateAtOrBeforeAPositionOrTime) {
+  SaveSome(3);
+  const auto second = store_.ReadManifest(store_.List("by_city", 1).at(1));
+  ASSERT_TRUE(second.ok()) << second.status();
+  feed_.Append("orders", {Order("Bern", 1)});
+  WaitForPosition("by_city", 4);
+  for (const AsOf& as_of : {At(2), AsOf{std::nullopt, absl::FromUnixMicros(second->time_us), ""}}) {
+    const auto answer = AskAsOf(*engine_, as_of);
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_EQ(answer->rows.body, R"([{"total":2}])");
+    EXPECT_EQ(answer->slices.at(0).progress.applied_position, 2);
+    EXPECT_EQ(answer->slices.at(0).snapshot->time, absl::FromUnixMicros(second->time_us));
+  }
+  EXPECT_EQ(AskAsOf(*engine_, At(1000))->slices.at(0).progress.applied_position, 3);
+  const auto expired = AskAsOf(*engine_, At(0));
+  EXPECT_EQ(expired.status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(ErrorReason(expired.status()), "AS_OF_EXPIRED");
+  EXPECT_EQ(GetErrorDetail(expired.status())->metadata.at("oldest_position"), "1");
+  // What serves now is not touched by any of this.
+  EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":4}])");
+  EXPECT_EQ(ErrorReason(AskAsOf(*engine_, At(2), "SELECT * FROM nothing").status()),
+            "SLICE_NOT_FOUND");
+}
+
+TEST_F(PastSnapshotsTest, ANamedStateIsKeptWhileOthersGo) {
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  Configure({Spec("by_city"), Spec("lines")});
+  WaitForPosition("by_city", 1);
+  WaitForPosition("lines", 1);
+  ASSERT_TRUE(Name(*engine_, "by_city", "audit-1").ok());
+  EXPECT_EQ(ErrorReason(Name(*engine_, "by_city", "audit-1")), "SNAPSHOT_EXISTS");
+  EXPECT_EQ(ErrorReason(Name(*engine_, "by_city", "../audit")), "PARAMETER_INVALID");
+  EXPECT_EQ(ErrorReason(Name(*engine_, "nothing", "audit")), "SLICE_NOT_FOUND");
+  SaveSome(6);  // three are kept
+  const auto answer = AskAsOf(*engine_, Named("audit-1"));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->rows.body, R"([{"total":1}])");
+  // Of a position it counts as well.
+  EXPECT_EQ(AskAsOf(*engine_, At(4))->slices.at(0).progress.applied_position, 1);
+  for (const char* name : {"audit-2", "../../by_city/named/audit-1", ""}) {
+    if (*name == '\0') continue;
+    EXPECT_EQ(ErrorReason(AskAsOf(*engine_, Named(name)).status()), "SNAPSHOT_NOT_FOUND") << name;
+  }
+  const auto both = AskAsOf(*engine_, Named("audit-1"), "SELECT count(*) AS n FROM by_city, lines");
+  EXPECT_EQ(ErrorReason(both.status()), "SNAPSHOT_NOT_FOUND");
+  EXPECT_THAT(both.status().message(), testing::HasSubstr("lines"));
+}
+
+TEST_F(PastSnapshotsTest, EachSliceIsReadFromItsOwnState) {
+  feed_.Append("orders", {Order("Bern", 1), Order("Bern", 2)});
+  StartLive();
+  Configure({Spec("by_city"), Spec("lines")});
+  WaitForPosition("by_city", 2);
+  WaitForPosition("lines", 2);
+  ASSERT_TRUE(Name(*engine_, "by_city", "close").ok());
+  feed_.Append("orders", {Order("Bern", 3)});
+  WaitForPosition("lines", 3);
+  ASSERT_TRUE(Name(*engine_, "lines", "close").ok());
+  const auto answer = AskAsOf(*engine_, Named("close"),
+                              "SELECT max(b.orders) AS b, count(*) AS l FROM by_city AS b, lines");
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->rows.body, R"([{"b":2,"l":3}])");
+  std::map<std::string, int64_t> positions;
+  for (const SliceReport& slice : answer->slices) {
+    positions[slice.info.slice] = slice.progress.applied_position;
+  }
+  EXPECT_EQ(positions, (std::map<std::string, int64_t>{{"by_city", 2}, {"lines", 3}}));
+}
+
+TEST_F(PastSnapshotsTest, ADamagedStateIsNeverAnswered) {
+  SaveSome(3);
+  ASSERT_TRUE(Name(*engine_, "by_city", "audit").ok());
+  const std::vector<std::string> paths = store_.List("by_city", 1);
+  FlipByte(paths.at(1));
+  EXPECT_EQ(AskAsOf(*engine_, At(2))->slices.at(0).progress.applied_position, 1);
+  FlipByte(NamedSnapshots::PathOf("by_city", "audit"));
+  EXPECT_EQ(ErrorReason(AskAsOf(*engine_, Named("audit")).status()), "SNAPSHOT_DAMAGED");
+}
+
+TEST_F(PastSnapshotsTest, AStandbyNamesAndShowsWhatItServes) {
+  SaveSome(3);
+  auto standby = StandbyEngine::Start(Options()).value();
+  Assignment assignment{"shop", 1, {Spec("by_city")}, {}};
+  standby->Configure(assignment);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  Question now;
+  now.text = std::string("SELECT total FROM by_city");
+  while (!Ask(*standby, now).ok() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(2));
+  ASSERT_TRUE(Name(*standby, "by_city", "kept").ok());
+  // The file that it serves from, once more.
+  EXPECT_EQ(AskAsOf(*standby, At(3))->rows.body, R"([{"total":3}])");
+  EXPECT_EQ(AskAsOf(*standby, Named("kept"))->rows.body, R"([{"total":3}])");
+  EXPECT_EQ(AskAsOf(*standby, At(1))->rows.body, R"([{"total":1}])");
+}
+
+TEST_F(PastSnapshotsTest, AReaderKeepsItsStateWhileTenNewerOnesCome) {
+  SaveSome(3);
+  const auto instance = Instance();
+  PastSnapshots past(*instance, store_, 2);
+  auto reader = past.Find(ByCity(), At(1), absl::InfiniteFuture());
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  SaveSome(10);
+  ASSERT_EQ(store_.List("by_city", 1).size(), 3u);
+  EXPECT_EQ(Total(*instance, **reader), 1);
+  EXPECT_EQ(ErrorReason(past.Find(ByCity(), At(1), absl::InfiniteFuture()).status()),
+            "AS_OF_EXPIRED")
+      << "its file is cleaned up";
+  reader = absl::CancelledError();
+  past.DetachIdle(absl::Now() + absl::Hours(1));
+  EXPECT_EQ(past.attached(), 0u);
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/tmp")) {
+    EXPECT_THAT(entry.path().filename().string(), testing::Not(testing::StartsWith("snapshot-")))
+        << "its link has gone as well";
+  }
+}
+
+TEST_F(PastSnapshotsTest, NoMoreAreAttachedThanThereAreReadersFor) {
+  SaveSome(3);
+  const auto instance = Instance();
+  PastSnapshots past(*instance, store_, 1);
+  auto first = past.Find(ByCity(), At(1), absl::InfiniteFuture());
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(*past.Find(ByCity(), At(1), absl::InfiniteFuture()), *first) << "one is shared";
+  EXPECT_EQ(ErrorReason(past.Find(ByCity(), At(2), absl::InfiniteFuture()).status()),
+            "TOO_MANY_QUERIES");
+  first = absl::CancelledError();
+  const auto second = past.Find(ByCity(), At(2), absl::InfiniteFuture());
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(Total(*instance, **second), 2);
+  EXPECT_EQ(past.attached(), 1u);
+  EXPECT_EQ(past.Find(ByCity(), At(1), absl::InfinitePast()).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(PastSnapshotsTest, AScheduledOneThatWasMissedIsMadeAtOnceAndOldOnesGo) {
+  GenerationSpec spec = Spec("by_city");
+  spec.file = absl::StrReplaceAll(
+      kShopDomain, {{"  lines:\n",
+                     "    snapshots: {name: \"min-%Y-%m-%d-%H%M\", cron: \"* * * * *\", "
+                     "time_zone: Europe/Zurich, keep: 1}\n  lines:\n"}});
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  Configure({spec});
+  WaitForPosition("by_city", 1);
+  engine_->Shutdown();
+  const NamedSnapshots named(store_);
+  const auto newest = store_.NewestGood("by_city", 1, "");
+  ASSERT_TRUE(newest.ok()) << newest.status();
+  ASSERT_TRUE(named.Add(*newest, {"min-2001-01-01-0000", "schedule", "", true}).ok());
+  ASSERT_TRUE(named.Add(*newest, {"by-hand", "ann", "", false}).ok());
+  const std::string folder = directory_ + "/snapshots/by_city/named/";
+  ASSERT_TRUE(WriteFileAtomically(folder + "min-2001-01-01-0000.about.json",
+                                  R"({"scheduled":true,"time_us":978307200000000})")
+                  .ok());
+  StartLive();
+  Configure({spec});
+  const auto has = [&](const std::string& name) {
+    return std::filesystem::exists(folder + name + ".json");
+  };
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (has("min-2001-01-01-0000") && absl::Now() < deadline)
+    absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_FALSE(has("min-2001-01-01-0000"));
+  EXPECT_TRUE(has("by-hand"));
+  const std::vector<std::string> left = named.List("by_city");
+  ASSERT_EQ(left.size(), 2u);
+  absl::TimeZone zone;
+  ASSERT_TRUE(absl::LoadTimeZone("Europe/Zurich", &zone));
+  const std::string today = absl::FormatTime("min-%Y-", absl::Now(), zone);
+  EXPECT_THAT(left, testing::Contains(testing::HasSubstr(today)));
+  EXPECT_GT(named.LastScheduled("by_city"), absl::Now() - absl::Hours(1));
 }
 
 }  // namespace

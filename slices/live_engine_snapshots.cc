@@ -1,0 +1,148 @@
+// When the live engine saves its generations: because they have changed, because somebody gives
+// their state a name, and because a schedule does.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "slices/live_engine.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::slices {
+namespace {
+
+// The last time at or before `now` that the schedule names, given that it names `first` before it.
+// Looks back no further than it must: a schedule of minutes may not have run for years.
+absl::Time LastDue(const CronSchedule& cron, absl::Time first, absl::Time now) {
+  constexpr int kHours[] = {1, 24, 24 * 32, 24 * 400};
+  absl::Time due = first;
+  for (const int hours : kHours) {
+    const absl::Time from = now - absl::Hours(hours);
+    absl::Time next = cron.Next(std::max(from, first));
+    for (; next <= now; next = cron.Next(next)) due = next;
+    if (due != first || from <= first) break;
+  }
+  return due;
+}
+
+}  // namespace
+
+bool LiveEngine::RequestSnapshot(const Held& held, bool urgent) {
+  return snapshots_->Request(held.generation->served_ptr(), held.generation->database(), urgent,
+                             CheckOf(held));
+}
+
+void LiveEngine::StepSnapshots() {
+  const absl::Time now = absl::Now();
+  for (auto& held : held_) {
+    StepSchedule(*held, now);
+    if (held->generation == nullptr || !held->complete || held->in_run || held->held_back) continue;
+    if (AwaitsCheck(*held)) {
+      AskForCheck(*held, now);
+      continue;
+    }
+    const int64_t row = held->generation->progress().applied_position;
+    if (held->unconfirmed || row <= held->generation->served().snapshot_position()) continue;
+    const bool first = held->saved_time == absl::InfinitePast();
+    if (!first && now < held->saved_time + options_.snapshot_interval) continue;
+    // The first one is what the standby waits for.
+    if (!RequestSnapshot(*held, first)) continue;
+    held->saved_time = now;
+  }
+}
+
+void LiveEngine::NameSnapshot(const std::string& slice, SnapshotName name, NameDone done) {
+  absl::string_view plain = slice;
+  absl::ConsumePrefix(&plain, absl::StrCat(options_.domain, "."));
+  bool refused = false;
+  {
+    MutexLock lock(mutex_);
+    refused = stopping_;
+    if (!refused) new_names_.push_back({std::string(plain), std::move(name), done});
+    awake_ = true;
+  }
+  work_.SignalAll();
+  if (refused) done(absl::UnavailableError("the worker is stopping"));
+}
+
+// False: later, when its recompute has ended.
+bool LiveEngine::StartNaming(const PendingName& pending) {
+  const Held* held = Serving(pending.slice);
+  if (held == nullptr) {
+    pending.done(NoSuchSlice(options_.domain, pending.slice));
+    return true;
+  }
+  if (held->in_run) return false;
+  if (held->generation == nullptr || !held->complete || held->held_back || held->unconfirmed) {
+    // Its rows are not answered from; perhaps it has a snapshot that is.
+    const auto newest = FindSnapshot(held->spec);
+    pending.done(newest.ok() ? named_.Add(*newest, pending.name) : NoSnapshotYet(*held->served));
+    return true;
+  }
+  if (const absl::Status written = held->generation->WritePosition(); !written.ok()) {
+    pending.done(written);
+    return true;
+  }
+  snapshots_->Request(
+      held->generation->served_ptr(), held->generation->database(),
+      [this, pending](const absl::StatusOr<SnapshotManifest>& manifest) {
+        pending.done(manifest.ok() ? named_.Add(*manifest, pending.name) : manifest.status());
+      },
+      CheckOf(*held));
+  return true;
+}
+
+void LiveEngine::StepNames() {
+  std::vector<PendingName> left;
+  for (PendingName& pending : std::exchange(names_, {})) {
+    if (!StartNaming(pending)) left.push_back(std::move(pending));
+  }
+  for (PendingName& pending : left) names_.push_back(std::move(pending));
+}
+
+// The schedule of the file as it is now: it changes without a new generation. One that was missed
+// while nobody ran is made up for at once.
+void LiveEngine::SetSnapshotSchedule(Held& held) const {
+  held.next_named = absl::InfiniteFuture();
+  held.schedule_cron.reset();
+  const auto domain = ParseDomain(held.spec.file, options_.domain + ".yaml");
+  const SliceDef* slice = domain.ok() ? domain->FindSlice(held.spec.slice) : nullptr;
+  if (slice == nullptr || slice->snapshots.cron.empty() || !held.spec.serving) return;
+  const auto cron = CronSchedule::Parse(slice->snapshots.cron, slice->snapshots.time_zone);
+  if (!cron.ok()) {
+    spdlog::error("{}: no scheduled snapshots: {}", held.spec.slice, cron.status().ToString());
+    return;
+  }
+  held.schedule = slice->snapshots;
+  held.schedule_cron = *cron;
+  const absl::Time last = named_.LastScheduled(held.spec.slice);
+  held.next_named = cron->Next(last == absl::InfinitePast() ? absl::Now() : last);
+}
+
+void LiveEngine::StepSchedule(Held& held, absl::Time now) {
+  if (now < held.next_named || !held.complete) return;
+  // Several missed ones are one: the state of their times is gone.
+  const absl::Time due = LastDue(*held.schedule_cron, held.next_named, now);
+  held.next_named = held.schedule_cron->Next(now);
+  absl::TimeZone zone = absl::UTCTimeZone();
+  if (!held.schedule.time_zone.empty()) absl::LoadTimeZone(held.schedule.time_zone, &zone);
+  SnapshotName name;
+  name.name = absl::FormatTime(held.schedule.name, due, zone);
+  name.actor = "schedule";
+  name.scheduled = true;
+  const std::string slice = held.spec.slice;
+  const auto done = [this, slice, name, schedule = held.schedule](const absl::Status& status) {
+    if (status.ok()) {
+      spdlog::info("{}: snapshot {} made by its schedule", slice, name.name);
+      named_.Prune(slice, schedule, absl::Now());
+    } else {
+      spdlog::warn("{}: scheduled snapshot {}: {}", slice, name.name, status.ToString());
+    }
+  };
+  names_.push_back({slice, name, done});
+}
+
+}  // namespace icepie::slices
