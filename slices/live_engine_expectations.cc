@@ -129,8 +129,8 @@ void LiveEngine::AnswerFromSnapshot(Held& held) {
   } else {
     spdlog::warn("{}: nothing to answer from: {}", held.spec.slice, opened.status().ToString());
     held.served = held.generation->served_ptr();
+    held.served->SetDatabase(nullptr);
   }
-  if (!opened.ok()) held.served->SetDatabase(nullptr);
   held.served->SetServing(held.spec.serving);
   held.served->SetExpectations(held.gate->results());
 }
