@@ -36,7 +36,7 @@ CheckpointSigner::CheckpointSigner(const Parts& parts, std::string directory, Si
       directory_(std::move(directory)),
       key_(std::move(state.key)),
       interval_(interval),
-      mark_(std::move(state.mark)),
+      mark_(state.mark),
       last_(std::move(state.last)) {
   if (!state.damage.empty()) {
     damage_ = Damage(state.damage);
