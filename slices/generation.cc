@@ -154,13 +154,19 @@ absl::Status Generation::Restore(const std::string& snapshot_file) {
 }
 
 absl::Status Generation::CreateInputs() {
+  std::vector<std::string> streams;
   for (const SourceUse& use : slice_plan_->sources) {
     Input& input = inputs_.emplace_back();
     input.source = domain_plan_->definition.FindSource(use.source);
     ICEPIE_CHECK(input.source != nullptr);
-    streams_.insert(input.source->stream);
-    ICEPIE_ASSIGN_OR_RETURN(input.input,
-                            SourceInput::Create(*connection_, *input.source, use.columns));
+    streams.push_back(input.source->stream);
+  }
+  streams_.insert(streams.begin(), streams.end());
+  reads_stream_twice_ = ReadsStreamTwice(streams);
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    ICEPIE_ASSIGN_OR_RETURN(inputs_[i].input, SourceInput::Create(*connection_, *inputs_[i].source,
+                                                                  slice_plan_->sources[i].columns,
+                                                                  reads_stream_twice_));
   }
   return absl::OkStatus();
 }
@@ -234,11 +240,35 @@ absl::Status Generation::Halve(const RecordBatch& batch, int64_t from, int64_t t
   return ApplyRange(batch, middle, to);
 }
 
+std::vector<InputCounts> Generation::CountInputs() const {
+  std::vector<InputCounts> counted;
+  for (const Input& input : inputs_) {
+    counted.push_back({input.source->stream, &input.input->counts()});
+  }
+  return counted;
+}
+
+// What the statements will see. A record that one input cannot read is used by none: of two inputs
+// over one stream, each passes over what is bad for the other.
+absl::Status Generation::SetRecords(const SupplyOf& supply, const std::vector<int64_t>& excluded) {
+  bad_for_any_.clear();
+  for (Input& input : inputs_) input.input->SetRecords(supply(input.source->stream), excluded);
+  if (!reads_stream_twice_) return absl::OkStatus();
+  bad_for_any_ = BadForAny(CountInputs());
+  std::vector<int64_t> for_all = excluded;
+  for (const auto& [position, record] : bad_for_any_) for_all.push_back(position);
+  std::sort(for_all.begin(), for_all.end());
+  for (Input& input : inputs_) {
+    ICEPIE_RETURN_IF_ERROR(input.input->supply_error());
+    input.input->SetRecords(supply(input.source->stream), for_all);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Generation::RunBatch(const RecordBatch& batch, int64_t from, int64_t to,
                                   const std::vector<int64_t>& excluded) {
-  for (Input& input : inputs_) {
-    input.input->SetRecords(batch.Supply(input.source->stream, from, to), excluded);
-  }
+  ICEPIE_RETURN_IF_ERROR(SetRecords(
+      [&](const std::string& stream) { return batch.Supply(stream, from, to); }, excluded));
   ICEPIE_RETURN_IF_ERROR(RunStatements());
   return CheckKeptRows();
 }
@@ -372,21 +402,16 @@ absl::Status Generation::OverBudget(const std::vector<QuarantinedRecord>& over) 
 
 std::vector<QuarantinedRecord> Generation::BadRecords(const std::vector<int64_t>& excluded,
                                                       const std::string& excluded_error) const {
-  std::map<int64_t, QuarantinedRecord> by_position;
-  for (const Input& input : inputs_) {
-    for (const BadRecord& record : input.input->counts().bad) {
-      QuarantinedRecord bad{record.position, input.source->stream, record.offset, record.code,
-                            record.column,   record.path,          record.value,  record.message};
-      if (std::binary_search(excluded.begin(), excluded.end(), record.position)) {
-        bad = {record.position, input.source->stream, record.offset, "SQL_ERROR", "", "", "",
-               excluded_error};
-      }
-      by_position.emplace(record.position, std::move(bad));
+  std::vector<QuarantinedRecord> bad;
+  for (const auto& [position, record] : BadForAny(CountInputs())) {
+    const auto judged = bad_for_any_.find(position);
+    if (std::binary_search(excluded.begin(), excluded.end(), position)) {
+      bad.push_back(
+          {position, record.stream, record.offset, "SQL_ERROR", "", "", "", excluded_error});
+    } else {
+      bad.push_back(judged == bad_for_any_.end() ? record : judged->second);
     }
   }
-  std::vector<QuarantinedRecord> bad;
-  bad.reserve(by_position.size());
-  for (auto& [position, record] : by_position) bad.push_back(std::move(record));
   return bad;
 }
 
@@ -394,12 +419,10 @@ Progress Generation::Advanced(Progress from, int64_t to, size_t bad) const {
   Progress next = from;
   next.applied_position = to;
   next.quarantined += static_cast<int64_t>(bad);
-  for (const Input& input : inputs_) {
-    const ScanCounts& counts = input.input->counts();
-    next.applied += counts.rows;
-    next.filtered += counts.filtered;
-    next.event_time_max_us = std::max(next.event_time_max_us, counts.event_time_max_us);
-  }
+  const TogetherCounts counts = CountTogether(CountInputs());
+  next.applied += counts.applied;
+  next.filtered += counts.filtered;
+  next.event_time_max_us = std::max(next.event_time_max_us, counts.event_time_max_us);
   next.input = next.applied + next.filtered + next.quarantined;
   return next;
 }
@@ -470,10 +493,24 @@ absl::Status Generation::FinishRecompute(Feed& feed, int64_t position, int64_t a
   return status;
 }
 
-absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied_time_us) {
-  for (Input& input : inputs_) {
-    input.input->SetRecords(FeedSupply(feed, input.source->stream, position), {});
+// What is counted but not listed could not be passed over by the other inputs, nor be shown.
+absl::Status Generation::CheckAllListed(const std::vector<QuarantinedRecord>& bad) {
+  for (const Input& input : inputs_) {
+    const int64_t count = input.input->counts().bad_count;
+    if (count <= kBadRecordsListedMax) continue;
+    served_->SetOverflow(bad);
+    return MakeError(absl::StatusCode::kFailedPrecondition,
+                     absl::StrCat(count, " records of source ", input.source->name,
+                                  " cannot be read, more than the ", kBadRecordsListedMax,
+                                  " that can be kept apart. Change the definition"),
+                     "QUARANTINE_OVER_BUDGET", {{"records", absl::StrCat(count)}});
   }
+  return absl::OkStatus();
+}
+
+absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied_time_us) {
+  ICEPIE_RETURN_IF_ERROR(SetRecords(
+      [&](const std::string& stream) { return FeedSupply(feed, stream, position); }, {}));
   ICEPIE_RETURN_IF_ERROR(RunStatements());
   const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
   Progress next = Advanced(Progress(), position, bad.size());
@@ -481,6 +518,7 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   next.content_version = position;
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<size_t> over, FirstOver(bad, /*anew=*/true));
   if (over) return OverBudget({bad.begin() + static_cast<int64_t>(*over), bad.end()});
+  ICEPIE_RETURN_IF_ERROR(CheckAllListed(bad));
   ICEPIE_RETURN_IF_ERROR(connection_->Run("DELETE FROM __quarantine"));
   ICEPIE_RETURN_IF_ERROR(WriteQuarantine(bad));
   ICEPIE_RETURN_IF_ERROR(WriteProgress(next));

@@ -8,6 +8,7 @@
 #define ICEPIE_SLICES_GENERATION_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -21,6 +22,7 @@
 #include "slices/duckdb.h"
 #include "slices/engine_types.h"
 #include "slices/feed.h"
+#include "slices/input_counts.h"
 #include "slices/plan.h"
 #include "slices/quarantine_budget.h"
 #include "slices/record_batch.h"
@@ -95,6 +97,9 @@ class Generation {
   absl::Status ApplyRange(const RecordBatch& batch, int64_t from, int64_t to);
   absl::Status TryRange(const RecordBatch& batch, int64_t from, int64_t to,
                         const std::vector<int64_t>& excluded, const std::string& excluded_error);
+  using SupplyOf = std::function<SourceInput::OpenSupply(const std::string& stream)>;
+  absl::Status SetRecords(const SupplyOf& supply, const std::vector<int64_t>& excluded);
+  std::vector<InputCounts> CountInputs() const;
   absl::Status RunBatch(const RecordBatch& batch, int64_t from, int64_t to,
                         const std::vector<int64_t>& excluded);
   absl::Status RunStatements();
@@ -111,6 +116,7 @@ class Generation {
   std::vector<QuarantinedRecord> BadRecords(const std::vector<int64_t>& excluded,
                                             const std::string& excluded_error) const;
   Progress Advanced(Progress from, int64_t to, size_t bad) const;
+  absl::Status CheckAllListed(const std::vector<QuarantinedRecord>& bad);
   absl::Status OverBudget(const std::vector<QuarantinedRecord>& over);
   absl::Status WriteQuarantine(const std::vector<QuarantinedRecord>& bad);
   absl::Status WriteProgress(const Progress& progress);
@@ -132,6 +138,9 @@ class Generation {
   std::shared_ptr<AttachedDatabase> database_;
   std::unique_ptr<DuckConnection> connection_;
   std::vector<Input> inputs_;
+  bool reads_stream_twice_ = false;
+  // Of the records that are set now, with reads_stream_twice_: those that are bad for an input.
+  std::map<int64_t, QuarantinedRecord> bad_for_any_;
   std::unique_ptr<ApplyStatements> statements_;
   std::unique_ptr<DuckStatement> read_progress_;
   std::unique_ptr<DuckStatement> write_progress_;

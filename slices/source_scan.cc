@@ -81,12 +81,14 @@ struct SourceReading {
   std::string stream;
   std::vector<ColumnDef> columns;
   std::vector<WhereTerm> where;
+  bool notes_taken = false;
 };
 
 // Reads records by the source's rules and counts what became of them.
 class RecordReader {
  public:
-  explicit RecordReader(const SourceReading& source) : where_(source.where, scanner_) {
+  explicit RecordReader(const SourceReading& source)
+      : where_(source.where, scanner_), notes_taken_(source.notes_taken) {
     for (const ColumnDef& column : source.columns) readers_.emplace_back(column, scanner_);
   }
 
@@ -99,6 +101,17 @@ class RecordReader {
   // Writes the record into `row` of the outputs (one per column, then one per hidden column) and
   // counts it; false when it does not become a row.
   bool Read(const RecordView& record, const std::vector<int64_t>& excluded,
+            std::vector<OutputVector>& outputs, idx_t row) {
+    const bool taken = Take(record, excluded, outputs, row);
+    if (notes_taken_) counts_.taken.push_back(taken);
+    return taken;
+  }
+
+  size_t output_count() const { return readers_.size() + kHiddenCount; }
+  ScanCounts& counts() { return counts_; }
+
+ private:
+  bool Take(const RecordView& record, const std::vector<int64_t>& excluded,
             std::vector<OutputVector>& outputs, idx_t row) {
     ++counts_.input;
     if (!excluded.empty() && IsExcluded(record, excluded)) return false;
@@ -126,10 +139,6 @@ class RecordReader {
     return true;
   }
 
-  size_t output_count() const { return readers_.size() + kHiddenCount; }
-  ScanCounts& counts() { return counts_; }
-
- private:
   bool IsExcluded(const RecordView& record, const std::vector<int64_t>& excluded) {
     if (!std::binary_search(excluded.begin(), excluded.end(), record.position)) return false;
     AddBad(record, {"STATEMENT_FAILED", "the slice's statement fails on this record"}, "", "$",
@@ -177,6 +186,7 @@ class RecordReader {
   JsonScanner scanner_;
   std::vector<ColumnReader> readers_;
   WhereFilter where_;
+  const bool notes_taken_;
   Reading reading_;
   ReadFault fault_;
   ScanCounts counts_;
@@ -488,12 +498,12 @@ absl::StatusOr<ColumnDef> FindColumn(const SourceDef& source, absl::string_view 
 }
 
 // The columns to read; a dimension cannot be shown without its key.
-absl::StatusOr<SourceReading> MakeReading(const SourceDef& source,
-                                          std::vector<std::string> columns) {
+absl::StatusOr<SourceReading> MakeReading(const SourceDef& source, std::vector<std::string> columns,
+                                          bool notes_taken) {
   for (const std::string& key : source.latest_by) {
     if (std::find(columns.begin(), columns.end(), key) == columns.end()) columns.push_back(key);
   }
-  SourceReading reading{source.stream, {}, source.where};
+  SourceReading reading{source.stream, {}, source.where, notes_taken};
   for (const std::string& name : columns) {
     ICEPIE_ASSIGN_OR_RETURN(ColumnDef column, FindColumn(source, name));
     reading.columns.push_back(std::move(column));
@@ -521,8 +531,10 @@ std::unique_ptr<RecordSupply> MakeSpanSupply(absl::Span<const RecordView> record
 
 absl::StatusOr<std::unique_ptr<SourceInput>> SourceInput::Create(DuckConnection& connection,
                                                                  const SourceDef& source,
-                                                                 std::vector<std::string> columns) {
-  ICEPIE_ASSIGN_OR_RETURN(SourceReading reading, MakeReading(source, std::move(columns)));
+                                                                 std::vector<std::string> columns,
+                                                                 bool notes_taken) {
+  ICEPIE_ASSIGN_OR_RETURN(SourceReading reading,
+                          MakeReading(source, std::move(columns), notes_taken));
   ICEPIE_RETURN_IF_ERROR(
       Annotate(RecordReader(reading).Check(), absl::StrCat("source ", source.name)));
   ICEPIE_RETURN_IF_ERROR(EnsureFunction(connection));

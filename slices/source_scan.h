@@ -55,6 +55,7 @@ struct ScanCounts {
   int64_t bad_count = 0;
   std::vector<BadRecord> bad;             // the first kBadRecordsListedMax
   int64_t event_time_max_us = INT64_MIN;  // of the rows
+  std::vector<bool> taken;                // of each record, if asked for: it became a row
 };
 
 // One source of one generation, reading `columns` of `source`. It is an input of statements through
@@ -74,10 +75,12 @@ class SourceInput {
   // Makes the temporary view `source.name` on `connection` with the columns read and the hidden
   // columns (slices/plan.h). A dimension (latest_by) also reads its key columns, and shows the
   // newest record per key of what it is given. INVALID_ARGUMENT/DEFINITION_INVALID for a column
-  // that `source` does not declare or a default that is not of the column's type.
+  // that `source` does not declare or a default that is not of the column's type. With
+  // `notes_taken`, counts() say so of each single record.
   static absl::StatusOr<std::unique_ptr<SourceInput>> Create(DuckConnection& connection,
                                                              const SourceDef& source,
-                                                             std::vector<std::string> columns);
+                                                             std::vector<std::string> columns,
+                                                             bool notes_taken = false);
   virtual ~SourceInput() = default;
 
   // The records that the next statements see; each statement that scans the source sees all of them

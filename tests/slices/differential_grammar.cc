@@ -251,13 +251,15 @@ class Grammar {
 
   const CaseSource& Source() { return random_.Pick(made_.sources); }
 
-  // Another source, or `first` again, but no other reading of its stream: a record that one of two
-  // readings refuses is still used by the other.
+  // Another source; often another reading of the stream of `first`, if there is one.
   const CaseSource& Beside(const std::string& first) {
-    const CaseSource& other = Source();
     const CaseSource* one = made_.FindSource(first);
-    const bool apart = one == nullptr || one->stream != other.stream;
-    return apart ? other : *one;
+    if (one == nullptr || !random_.OneIn(3)) return Source();
+    std::vector<const CaseSource*> readings;
+    for (const CaseSource& source : made_.sources) {
+      if (source.stream == one->stream) readings.push_back(&source);
+    }
+    return *random_.Pick(readings);
   }
 
   Scope OfSource(const std::string& alias, const CaseSource& source) {
@@ -813,6 +815,7 @@ class CaseMaker {
     made_.streams = {Stream("s0", "x"), Stream("s1", "y")};
     made_.sources = {Source("left_in", 0), Source("right_in", 1)};
     if (random_.OneIn(2)) made_.sources.push_back(Dimension());
+    if (random_.OneIn(2)) made_.sources.push_back(Source("other_in", random_.Below(2)));
     Grammar grammar(random_, made_, extreme_);
     for (size_t i = 0, count = 1 + random_.Below(4); i < count; ++i) {
       made_.slices.push_back(grammar.Make(absl::StrCat("v", i)));

@@ -98,18 +98,17 @@ int64_t DifferentialReference::InputCount(const SlicePlan& plan) const {
   int64_t count = 0;
   for (const SourceUse& use : plan.sources) {
     const size_t stream = case_.FindSource(use.source)->stream;
-    if (!streams.insert(stream).second) return -1;
-    count += offsets_[stream];
+    if (streams.insert(stream).second) count += offsets_[stream];
   }
   return count;
 }
 
 absl::Status DifferentialReference::Show(const CaseSource& source,
-                                         const std::set<int64_t>& excluded) {
+                                         const std::set<int64_t>& excluded, int64_t end) {
   std::string sql = absl::StrCat("CREATE OR REPLACE TEMP VIEW ", source.name,
-                                 " AS SELECT * FROM of_", source.name);
+                                 " AS SELECT * FROM of_", source.name, " WHERE _position < ", end);
   if (!excluded.empty()) {
-    absl::StrAppend(&sql, " WHERE _position NOT IN (", absl::StrJoin(excluded, ", "), ")");
+    absl::StrAppend(&sql, " AND _position NOT IN (", absl::StrJoin(excluded, ", "), ")");
   }
   if (!source.latest_by.empty()) {
     absl::StrAppend(&sql, " QUALIFY row_number() OVER (PARTITION BY ", source.latest_by,
@@ -119,10 +118,10 @@ absl::Status DifferentialReference::Show(const CaseSource& source,
 }
 
 absl::Status DifferentialReference::Compute(const CaseSlice& slice,
-                                            const std::set<int64_t>& excluded) {
+                                            const std::set<int64_t>& excluded, int64_t end) {
   for (const std::string& name : slice.reads) {
     const CaseSource* source = case_.FindSource(name);
-    if (source != nullptr) ICEPIE_RETURN_IF_ERROR(Show(*source, excluded));
+    if (source != nullptr) ICEPIE_RETURN_IF_ERROR(Show(*source, excluded, end));
   }
   return connection_->Run(
       absl::StrCat("CREATE OR REPLACE TABLE ", slice.name, " AS ", slice.query.Sql()));

@@ -29,11 +29,13 @@ class DifferentialReference {
   // Positions that the slice cannot read: not well-formed, or wrong in a column that it reads.
   std::set<int64_t> Unreadable(const SlicePlan& plan) const;
 
-  // Records of the streams that the slice reads; -1 when it reads a stream by two sources.
+  // Records of the streams that the slice reads.
   int64_t InputCount(const SlicePlan& plan) const;
 
-  // Runs the slice's SQL over everything but `excluded` and keeps the rows as its table.
-  absl::Status Compute(const CaseSlice& slice, const std::set<int64_t>& excluded);
+  // Runs the slice's SQL over everything below `end` but `excluded` and keeps the rows as its
+  // table.
+  absl::Status Compute(const CaseSlice& slice, const std::set<int64_t>& excluded,
+                       int64_t end = INT64_MAX);
 
   // The kept rows of a slice, every cell as text, as a JSON array.
   absl::StatusOr<std::string> Rows(const std::string& slice, size_t columns);
@@ -41,7 +43,7 @@ class DifferentialReference {
  private:
   explicit DifferentialReference(const DifferentialCase& test_case) : case_(test_case) {}
   absl::Status CreateTables();
-  absl::Status Show(const CaseSource& source, const std::set<int64_t>& excluded);
+  absl::Status Show(const CaseSource& source, const std::set<int64_t>& excluded, int64_t end);
 
   const DifferentialCase& case_;
   std::unique_ptr<DuckDatabase> database_;

@@ -112,10 +112,10 @@ class CaseReader {
       now_.why = std::string(text);
     } else if (word == "with") {
       now_.slice.options = std::string(text);
-    } else if (word == "quarantined") {
+    } else if (word == "quarantined" || word == "filtered") {
       int64_t count = 0;
-      if (!absl::SimpleAtoi(text, &count)) return Wrong("--@ quarantined COUNT");
-      now_.quarantined = count;
+      if (!absl::SimpleAtoi(text, &count)) return Wrong(absl::StrCat("--@ ", word, " COUNT"));
+      (word == "filtered" ? now_.filtered : now_.quarantined) = count;
     } else if (word == "no" && text == "rows") {
       now_.rows.emplace();
     } else if (word == "no" && text == "random") {

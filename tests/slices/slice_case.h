@@ -37,6 +37,7 @@ struct SliceCase {
   std::string why;  // a part of it
   std::optional<std::vector<std::string>> rows;
   std::optional<int64_t> quarantined;
+  std::optional<int64_t> filtered;
   bool random = true;
 
   // The domain file with these sources and slices.

@@ -54,6 +54,7 @@ class SliceCaseTest : public testing::Test {
     const auto difference = run_->Difference("it");
     ASSERT_TRUE(difference.ok()) << when << ": " << difference.status();
     ASSERT_EQ(*difference, "") << when << "\n" << Statements();
+    ASSERT_EQ(run_->progress("it").input, run_->RecordCount("it")) << when;
   }
 
   std::string Statements() const {
@@ -87,6 +88,7 @@ class SliceCaseTest : public testing::Test {
     }
     const Progress& progress = run_->progress("it");
     if (case_.quarantined) EXPECT_EQ(progress.quarantined, *case_.quarantined);
+    if (case_.filtered) EXPECT_EQ(progress.filtered, *case_.filtered);
     EXPECT_EQ(progress.input, progress.applied + progress.filtered + progress.quarantined);
   }
 

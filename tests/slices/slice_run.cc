@@ -79,8 +79,18 @@ absl::Status SliceRun::ConnectUpstream(const std::string& slice) {
 }
 
 void SliceRun::Append(const std::string& source, const std::vector<std::string>& payloads) {
-  feed_.Append(plan_->definition.FindSource(source)->stream, payloads,
-               kMicrosBetweenCommits * (1 + feed_.head()));
+  const std::string& stream = plan_->definition.FindSource(source)->stream;
+  appended_[stream] += static_cast<int64_t>(payloads.size());
+  feed_.Append(stream, payloads, kMicrosBetweenCommits * (1 + feed_.head()));
+}
+
+int64_t SliceRun::RecordCount(const std::string& slice) const {
+  int64_t count = 0;
+  for (const std::string& stream : generations_.at(slice)->streams()) {
+    const auto found = appended_.find(stream);
+    if (found != appended_.end()) count += found->second;
+  }
+  return count;
 }
 
 absl::Status SliceRun::Apply(int64_t records_max) {
@@ -139,14 +149,14 @@ absl::Status SliceRun::ReopenAs(const std::string& slice, const std::string& oth
   return Generation::Open(*instance_, plan_, slice, 1, store_->AbsolutePath(saved.path)).status();
 }
 
-absl::StatusOr<std::vector<int64_t>> SliceRun::FailedRecords(const std::string& slice) {
+absl::StatusOr<std::set<int64_t>> SliceRun::FailedRecords(const std::string& slice) {
   ICEPIE_ASSIGN_OR_RETURN(
       const auto rows,
       references_.at(slice).connection->QueryCells(
           absl::StrCat("SELECT position FROM ", QuoteIdentifier(generations_.at(slice)->alias()),
                        ".main.__quarantine WHERE code = 'SQL_ERROR' ORDER BY position")));
-  std::vector<int64_t> positions;
-  for (const CellRow& row : rows) positions.push_back(std::get<int64_t>(row[0]));
+  std::set<int64_t> positions;
+  for (const CellRow& row : rows) positions.insert(std::get<int64_t>(row[0]));
   return positions;
 }
 
@@ -169,10 +179,17 @@ absl::Status SliceRun::MakeReference(const std::string& slice) {
         absl::StrCat("CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(upstream), " AS FROM ",
                      ReferenceTable(upstream))));
   }
-  ICEPIE_ASSIGN_OR_RETURN(const std::vector<int64_t> failed, FailedRecords(slice));
-  for (auto& [name, input] : reference.inputs) {
-    const std::string& stream = plan_->definition.FindSource(name)->stream;
-    input->SetRecords(FeedSupply(feed_, stream, feed_.head()), failed);
+  ICEPIE_ASSIGN_OR_RETURN(std::set<int64_t> unused, FailedRecords(slice));
+  // What one source cannot read is used by none, then.
+  for (const bool judged : {false, true}) {
+    for (auto& [name, input] : reference.inputs) {
+      const std::string& stream = plan_->definition.FindSource(name)->stream;
+      input->SetRecords(FeedSupply(feed_, stream, feed_.head()), {unused.begin(), unused.end()});
+    }
+    for (auto& [name, input] : reference.inputs) {
+      if (judged) break;
+      for (const BadRecord& record : input->counts().bad) unused.insert(record.position);
+    }
   }
   return reference.connection->Run(absl::StrCat("CREATE OR REPLACE TABLE ", ReferenceTable(slice),
                                                 " AS ", plan_->definition.FindSlice(slice)->sql));

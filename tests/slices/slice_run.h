@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,8 @@ class SliceRun {
   const Progress& progress(const std::string& slice) const {
     return generations_.at(slice)->progress();
   }
+  // Of the streams that the slice's own sources are over.
+  int64_t RecordCount(const std::string& slice) const;
 
  private:
   SliceRun() = default;
@@ -65,7 +68,7 @@ class SliceRun {
   absl::Status ApplyTo(Generation& generation, int64_t records_max);
   absl::Status RestartOne(const std::string& slice);
   absl::Status MakeReference(const std::string& slice);
-  absl::StatusOr<std::vector<int64_t>> FailedRecords(const std::string& slice);
+  absl::StatusOr<std::set<int64_t>> FailedRecords(const std::string& slice);
   absl::StatusOr<std::vector<CellRow>> SortedCells(const std::string& slice,
                                                    const std::string& relation);
 
@@ -80,6 +83,7 @@ class SliceRun {
   std::unique_ptr<DuckDatabase> instance_;
   std::shared_ptr<const DomainPlan> plan_;
   MemoryFeed feed_;
+  std::map<std::string, int64_t> appended_;  // by stream
   std::map<std::string, std::unique_ptr<Generation>> generations_;
   std::map<std::string, Reference> references_;
 };
