@@ -49,10 +49,17 @@ absl::Status ShuttingDown() {
 struct QueryService::Task {
   Question question;
   Done done;
-  absl::Time wait_until;  // for a position
-  absl::Duration limit;   // of the whole question
+  absl::Time wait_until;  // for a position, which the limit does not count
+  absl::Duration limit;   // of the work
   absl::Time deadline;
   std::atomic<bool> answered{false};  // by its runner or, at its limit, by the watch
+
+  void StartClock(absl::Duration timeout) {
+    const absl::Time now = absl::Now();
+    // The caller's deadline is met a little early, so that the reason arrives and not its own.
+    limit = std::min(timeout, question.deadline - now - absl::Milliseconds(50));
+    deadline = now + limit;
+  }
 };
 
 // A slice as resolved: the database is held so that it stays attached while the query runs.
@@ -129,15 +136,16 @@ void QueryService::SetTimeout(absl::Duration timeout) {
 void QueryService::Ask(Question question, Done done) {
   auto task = std::make_shared<Task>();
   const absl::Time now = absl::Now();
-  task->wait_until = now + question.max_wait;
+  // After the wait there is still time to say why it was in vain.
+  const absl::Duration left = question.deadline - now;
+  task->wait_until =
+      now + std::min(question.max_wait, left - std::min(left / 4, absl::Milliseconds(250)));
   task->question = std::move(question);
   task->done = std::move(done);
   absl::Status refused;
   {
     MutexLock lock(mutex_);
-    // The caller's deadline is met a little early, so that the reason arrives and not its own.
-    task->limit = std::min(timeout_, task->question.deadline - now - absl::Milliseconds(50));
-    task->deadline = now + task->limit;
+    task->StartClock(timeout_);
     if (stopping_) {
       refused = ShuttingDown();
     } else if (queue_.size() >= options_.queue_max) {
@@ -165,6 +173,7 @@ void QueryService::PositionsMoved() {
   {
     MutexLock lock(mutex_);
     if (waiting_.empty()) return;
+    for (const auto& task : waiting_) task->StartClock(timeout_);
     queue_.insert(queue_.end(), waiting_.begin(), waiting_.end());
     waiting_.clear();
   }
@@ -218,8 +227,11 @@ void QueryService::WatchLoop() {
         if (late == Late::kStuck) stuck = runner->slices;
       }
       for (auto it = waiting_.begin(); it != waiting_.end();) {
-        const bool late = now >= (*it)->wait_until || now >= (*it)->deadline;
-        if (late) queue_.push_back(*it);
+        const bool late = now >= (*it)->wait_until;
+        if (late) {
+          (*it)->StartClock(timeout_);
+          queue_.push_back(*it);
+        }
         it = late ? waiting_.erase(it) : std::next(it);
       }
       if (!queue_.empty()) changed_.SignalAll();
@@ -367,16 +379,22 @@ absl::Status QueryService::CheckPosition(const Prepared& prepared, const Questio
 
 absl::StatusOr<Answer> QueryService::Execute(Runner& runner, const Prepared& prepared,
                                              const Question& question) const {
+  // What the position was checked against; the rows may be replaced before they are read.
+  std::vector<ServedSlice::Standing> standings;
+  for (const ResolvedSlice& slice : prepared.slices) {
+    standings.push_back(slice.served->standing());
+  }
   ICEPIE_RETURN_IF_ERROR(runner.connection->Run("BEGIN TRANSACTION READ ONLY"));
-  absl::StatusOr<Answer> answer = ExecuteInTransaction(runner, prepared, question);
+  absl::StatusOr<Answer> answer = ExecuteInTransaction(runner, prepared, question, standings);
   const absl::Status ended = runner.connection->Run("ROLLBACK");  // it has only read
   if (answer.ok() && !ended.ok()) return ended;
   if (!answer.ok()) return Explain(answer.status(), prepared);
   return answer;
 }
 
-absl::StatusOr<Answer> QueryService::ExecuteInTransaction(Runner& runner, const Prepared& prepared,
-                                                          const Question& question) const {
+absl::StatusOr<Answer> QueryService::ExecuteInTransaction(
+    Runner& runner, const Prepared& prepared, const Question& question,
+    const std::vector<ServedSlice::Standing>& standings) const {
   Answer answer;
   int64_t rows_max = question.rows_max > 0 ? question.rows_max : kRowsMax;
   size_t known = 0;
@@ -386,8 +404,8 @@ absl::StatusOr<Answer> QueryService::ExecuteInTransaction(Runner& runner, const 
                                 "SELECT ", kProgressColumns, " FROM ",
                                 QuoteIdentifier(slice.database->alias()), ".main.__progress")));
     if (rows.empty()) return absl::DataLossError("a slice has lost its progress");
-    const SliceReport& report =
-        answer.slices.emplace_back(slice.served->ReportAt(ReadProgressRow(rows.front())));
+    const SliceReport& report = answer.slices.emplace_back(
+        slice.served->ReportAt(ReadProgressRow(rows.front()), standings[answer.slices.size()]));
     if (question.rows_max <= 0) rows_max = std::min(rows_max, slice.served->result_rows_max());
     known += static_cast<size_t>(
         std::any_of(question.known.begin(), question.known.end(), [&](const KnownVersion& version) {

@@ -18,6 +18,7 @@
 #include "core/base/mutex.h"
 #include "slices/duckdb.h"
 #include "slices/engine_types.h"
+#include "slices/served_slice.h"
 #include "slices/serving_set.h"
 
 namespace icepie::slices {
@@ -87,8 +88,9 @@ class QueryService {
   static absl::Status CheckPosition(const Prepared& prepared, const Question& question);
   absl::StatusOr<Answer> Execute(Runner& runner, const Prepared& prepared,
                                  const Question& question) const;
-  absl::StatusOr<Answer> ExecuteInTransaction(Runner& runner, const Prepared& prepared,
-                                              const Question& question) const;
+  absl::StatusOr<Answer> ExecuteInTransaction(
+      Runner& runner, const Prepared& prepared, const Question& question,
+      const std::vector<ServedSlice::Standing>& standings) const;
   absl::Status Explain(const absl::Status& error, const Prepared& prepared) const;
 
   const ServingSet& slices_;

@@ -53,6 +53,11 @@ int64_t ServedSlice::applied_position() const {
   return passed_to_;
 }
 
+ServedSlice::Standing ServedSlice::standing() const {
+  MutexLock lock(mutex_);
+  return {row_.applied_position, passed_to_};
+}
+
 void ServedSlice::SetState(SliceState state) {
   MutexLock lock(mutex_);
   if (report_.state != state || report_.state_since == absl::UnixEpoch()) {
@@ -149,9 +154,13 @@ SliceReport ServedSlice::Report() const {
   return report;
 }
 
-SliceReport ServedSlice::ReportAt(const Progress& row) const {
+SliceReport ServedSlice::ReportAt(const Progress& row, const Standing& before) const {
   MutexLock lock(mutex_);
-  return ReportLocked(row);
+  SliceReport report = ReportLocked(row);
+  if (row.applied_position == before.row_position) {
+    report.progress.applied_position = std::max(report.progress.applied_position, before.passed_to);
+  }
+  return report;
 }
 
 }  // namespace icepie::slices

@@ -56,6 +56,13 @@ class ServedSlice {
   void PassTo(int64_t position);
   int64_t applied_position() const;
 
+  // Where the slice stands at a moment: its row, and how far that row's rows stood by then.
+  struct Standing {
+    int64_t row_position = 0;
+    int64_t passed_to = 0;
+  };
+  Standing standing() const;
+
   // `since` moves only when the state changes. The last error stays until another replaces it.
   void SetState(SliceState state);
   void SetFault(SliceState state, SliceFault fault, std::optional<absl::Time> next_retry);
@@ -76,8 +83,9 @@ class ServedSlice {
   std::vector<QuarantinedRecord> overflow() const;
 
   SliceReport Report() const;
-  // As a query saw it that read `row` in its transaction; without the results of expectations.
-  SliceReport ReportAt(const Progress& row) const;
+  // As a query saw it that read `row` in a transaction begun after `before` was taken; without the
+  // results of expectations. The row may have been replaced meanwhile: what it stood for is known.
+  SliceReport ReportAt(const Progress& row, const Standing& before) const;
 
  private:
   SliceReport ReportLocked(const Progress& row) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -323,7 +323,9 @@ TEST_F(LiveEngineTest, ADefinitionThatDoesNotPlanIsHeldAndItsSnapshotAnswers) {
 TEST_F(LiveEngineTest, MinPositionWaitsAndAFrozenSliceSaysNoAtOnce) {
   feed_.Append("orders", {Order("Bern", 1)});
   StartLive();
-  Configure({Spec("by_city")});
+  GenerationSpec spec = Spec("by_city");
+  spec.file += "limits: {query_timeout: 300ms}\n";
+  Configure({spec});
   WaitForPosition("by_city", 1);
   Question question;
   question.text = std::string("SELECT orders FROM by_city");
@@ -337,11 +339,15 @@ TEST_F(LiveEngineTest, MinPositionWaitsAndAFrozenSliceSaysNoAtOnce) {
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_EQ(answer->rows.body, R"([{"orders":2}])");
 
-  GenerationSpec frozen = Spec("by_city");
-  frozen.frozen = true;
-  Configure({frozen});
-  WaitForState("by_city", SliceState::kFrozen);
+  // The wait is no work: it is over at its own end and not at the limit of the query's time.
   question.min_position = 3;
+  question.max_wait = absl::Milliseconds(700);
+  EXPECT_EQ(ErrorReason(Ask(*engine_, question).status()), "POSITION_UNREACHABLE");
+
+  spec.frozen = true;
+  Configure({spec});
+  WaitForState("by_city", SliceState::kFrozen);
+  question.max_wait = absl::Seconds(20);
   EXPECT_EQ(ErrorReason(Ask(*engine_, question).status()), "POSITION_UNREACHABLE");
 }
 

@@ -164,5 +164,20 @@ TEST_F(QueryServiceTest, BeyondTheQueueQuestionsAreRefusedAtOnce) {
   EXPECT_LT(refused, 100);
 }
 
+// A question that was let through because its slice had passed over to 358 is not told 351.
+TEST(ServedSliceTest, ARowThatIsReplacedWhileItIsReadStandsForWhatItStoodFor) {
+  ServedSlice served({}, 0);
+  Progress read;
+  read.applied_position = 351;
+  served.Publish(read);
+  served.PassTo(358);
+  const ServedSlice::Standing before = served.standing();
+  Progress next;
+  next.applied_position = 370;
+  served.Publish(next);
+  EXPECT_EQ(served.ReportAt(read, before).progress.applied_position, 358);
+  EXPECT_EQ(served.ReportAt(next, before).progress.applied_position, 370);
+}
+
 }  // namespace
 }  // namespace icepie::slices
