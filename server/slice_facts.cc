@@ -69,9 +69,13 @@ v1::StaleReason ReasonOf(v1::SliceState state) {
   }
 }
 
-// Nothing that the slice would show by now is missing from the snapshot: it stands at the head, or
-// the slice has a schedule that is not due yet and its rows are those of the live worker.
+// Nothing that the slice would show by now is missing from the snapshot: it is of the generation
+// that serves and stands at the head, or the slice has a schedule that is not due yet and its rows
+// are those of the live worker.
 bool IsComplete(const DomainFacts& facts, const wv1::SliceReport& answered) {
+  const auto* entry = FindSlice(facts, answered.slice());
+  const int64_t serving = entry != nullptr ? entry->serving_generation() : 0;
+  if (serving > 0 && serving != answered.generation()) return false;
   if (answered.applied_position() >= facts.head_position) return true;
   const auto* last = FindServingReport(facts.workers.live.report.get(), answered.slice());
   return last != nullptr && last->has_next_refresh_time() &&

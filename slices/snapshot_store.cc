@@ -10,7 +10,9 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -330,6 +332,27 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(
   }
   return absl::NotFoundError(
       absl::StrCat("no good snapshot of ", slice, " generation ", generation));
+}
+
+absl::StatusOr<SnapshotManifest> SnapshotStore::NewestOfEarlier(const std::string& slice,
+                                                                int64_t generation) const {
+  std::set<int64_t, std::greater<>> earlier;
+  std::error_code error;
+  const std::string folder = AbsolutePath(absl::StrCat("snapshots/", slice));
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    int64_t number = 0;
+    if (!absl::StartsWith(name, "g") || !absl::StrContains(name, "-p")) continue;
+    if (absl::SimpleAtoi(name.substr(1, name.find("-p") - 1), &number) && number < generation) {
+      earlier.insert(number);
+    }
+  }
+  for (const int64_t number : earlier) {
+    absl::StatusOr<SnapshotManifest> manifest = NewestGood(slice, number, "");
+    if (manifest.ok()) return manifest;
+  }
+  return absl::NotFoundError(
+      absl::StrCat("no good snapshot of ", slice, " before generation ", generation));
 }
 
 }  // namespace icepie::slices

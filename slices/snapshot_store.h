@@ -79,6 +79,10 @@ class SnapshotStore {
   absl::StatusOr<SnapshotManifest> NewestGood(const std::string& slice, int64_t generation,
                                               const std::string& definition_hash) const;
 
+  // The newest good one of the newest generation before `generation` that has one. NOT_FOUND.
+  absl::StatusOr<SnapshotManifest> NewestOfEarlier(const std::string& slice,
+                                                   int64_t generation) const;
+
   // Reads a manifest and checks the file against it. DATA_LOSS when they do not agree.
   absl::StatusOr<SnapshotManifest> Check(const std::string& path) const;
 

@@ -98,13 +98,28 @@ std::shared_ptr<ServedSlice> StandbyEngine::Newest(const GenerationSpec& spec) {
   std::vector<std::string> paths = store_.List(spec.slice, spec.number);
   if (paths.empty() && !spec.start_snapshot.empty()) paths.push_back(spec.start_snapshot);
   if (paths.empty() || looked_at_[spec.Id()] == paths.front()) return nullptr;
+  if (damaged_[spec.Id()] == paths.front()) return nullptr;
   looked_at_[spec.Id()] = paths.front();
   auto manifest = store_.NewestGood(spec.slice, spec.number, spec.definition_hash);
   if (!manifest.ok() && !spec.start_snapshot.empty()) manifest = store_.Check(spec.start_snapshot);
   if (!manifest.ok()) {
+    damaged_[spec.Id()] = paths.front();
     spdlog::warn("{}", manifest.status().ToString());
     return nullptr;
   }
+  auto served = OpenSnapshot(*instance_, store_, *manifest);
+  if (served.ok()) return *served;
+  spdlog::warn("{}: {}", spec.slice, served.status().ToString());
+  return nullptr;
+}
+
+// A generation that was promoted a moment ago has one snapshot, which may be damaged: then the one
+// that it replaced answers, and says which it is.
+std::shared_ptr<ServedSlice> StandbyEngine::OfEarlierGeneration(const GenerationSpec& spec) {
+  const auto manifest = store_.NewestOfEarlier(spec.slice, spec.number);
+  if (!manifest.ok()) return nullptr;
+  spdlog::warn("{}: generation {} has no good snapshot, generation {} answers", spec.slice,
+               spec.number, manifest->info.number);
   auto served = OpenSnapshot(*instance_, store_, *manifest);
   if (served.ok()) return *served;
   spdlog::warn("{}: {}", spec.slice, served.status().ToString());
@@ -124,6 +139,7 @@ void StandbyEngine::Look(const Assignment& assignment) {
     changed = changed || newest != nullptr || !same;
     // Until a promoted generation has a snapshot, the one before it goes on answering.
     if (newest == nullptr && present != before.end()) newest = present->second;
+    if (newest == nullptr) newest = OfEarlierGeneration(spec);
     if (newest == nullptr) newest = NothingYet(spec);
     newest->SetServing(true);
     newest->SetState(spec.frozen ? SliceState::kFrozen : SliceState::kRunning);

@@ -39,6 +39,7 @@ class StandbyEngine : public Engine {
   void Loop();
   void Look(const Assignment& assignment);
   std::shared_ptr<ServedSlice> Newest(const GenerationSpec& spec);
+  std::shared_ptr<ServedSlice> OfEarlierGeneration(const GenerationSpec& spec);
 
   const EngineOptions options_;
   const SnapshotStore store_;
@@ -47,6 +48,7 @@ class StandbyEngine : public Engine {
   std::unique_ptr<PastSnapshots> past_;
   ServingSet serving_;
   std::map<std::string, std::string> looked_at_;  // generation → newest path seen, good or not
+  std::map<std::string, std::string> damaged_;    // generation → newest path when none was good
 
   mutable Mutex mutex_;
   CondVar changed_;

@@ -231,6 +231,19 @@ TEST_F(WorkerQueryRouterTest, AStandbyThatHasEverythingIsNotStale) {
   EXPECT_FALSE(answer->meta().stale());
 }
 
+TEST_F(WorkerQueryRouterTest, ASnapshotOfAReplacedGenerationIsStaleAlsoAtTheHead) {
+  wv1::SliceReport replaced = Report(v1::RUNNING, 100);
+  replaced.set_generation(1);
+  domain_->slices["volume"].set_serving_generation(2);
+  FakeWorker standby(Socket("standby"), Answering(replaced, "[2]"));
+  SetStandby(standby.View(2, WorkerReportOf(replaced)));
+  MakeRouter();
+  const auto answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->meta().slices(0).generation(), 1);
+  EXPECT_EQ(answer->meta().slices(0).stale_reason(), v1::WORKER_DOWN);
+}
+
 TEST_F(WorkerQueryRouterTest, AFrozenSliceIsStaleAlsoAtTheHead) {
   domain_->slices["volume"].mutable_desired()->set_mode(v1::DesiredState::FREEZE);
   domain_->slices["volume"].mutable_desired()->mutable_since()->set_seconds(42);

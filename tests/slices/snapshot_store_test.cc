@@ -86,6 +86,35 @@ TEST_F(SnapshotStoreTest, ADamagedOneIsPassedOverAndTheSliceReplaysFromTheOlder)
   EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":3}])");
 }
 
+// The only snapshot of a generation that was promoted a moment ago may be the one that is damaged.
+TEST_F(SnapshotStoreTest, AStandbyAnswersFromTheReplacedGenerationWhenThePromotedOneIsDamaged) {
+  MakeSnapshots();
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  Configure({Spec("by_city", 2)});
+  WaitForPosition("by_city", 4);
+  engine_->Shutdown();
+  ASSERT_EQ(store_.List("by_city", 2).size(), 1u);
+  FlipByte(store_.List("by_city", 2).front());
+  EXPECT_EQ(store_.NewestOfEarlier("by_city", 2)->info.number, 1);
+  EXPECT_EQ(store_.NewestOfEarlier("by_city", 1).status().code(), absl::StatusCode::kNotFound);
+
+  auto standby = StandbyEngine::Start(Options()).value();
+  standby->Configure(Assignment{"shop", 1, {Spec("by_city", 2)}, {}});
+  Question question;
+  question.text = std::string("SELECT total FROM by_city");
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  absl::StatusOr<Answer> answer = Ask(*standby, question);
+  while (!answer.ok() && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(2));
+    answer = Ask(*standby, question);
+  }
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->rows.body, R"([{"total":3}])");
+  EXPECT_EQ(answer->slices.at(0).info.number, 1);
+  EXPECT_EQ(answer->slices.at(0).progress.applied_position, 3);
+}
+
 TEST_F(SnapshotStoreTest, TornManifestsAndMissingFilesArePassedOver) {
   MakeSnapshots();
   const std::vector<std::string> paths = store_.List("by_city", 1);
