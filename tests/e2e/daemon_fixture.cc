@@ -103,6 +103,7 @@ DaemonFixture::DaemonFixture() : settings_(kDefaultSettings) {
 DaemonFixture::~DaemonFixture() {
   if (pid_ != 0) Kill();
   if (::testing::Test::HasFailure()) std::fprintf(stderr, "%s\n", Log().c_str());
+  if (keep_directory_) return;
   std::error_code ignored;
   std::filesystem::remove_all(directory_, ignored);
 }

@@ -42,6 +42,8 @@ class DaemonFixture {
   // Settings (YAML) for the next Start; short snapshot and heartbeat intervals by default.
   void SetSettings(std::string yaml) { settings_ = std::move(yaml); }
 
+  // Leaves the directory behind, for a look at what went wrong.
+  void KeepDirectory() { keep_directory_ = true; }
   // A further argument of every Start from now on.
   void AddArgument(std::string argument) { more_arguments_.push_back(std::move(argument)); }
 
@@ -55,6 +57,7 @@ class DaemonFixture {
   ProgramEnd RunIcepied(const std::vector<std::string>& arguments) const;
 
   pid_t pid() const { return pid_; }
+  const std::string& directory() const { return directory_; }
   const std::string& data_directory() const { return data_directory_; }
   const std::string& grpc_address() const { return grpc_address_; }
   const std::string& http_address() const { return http_address_; }
@@ -87,6 +90,7 @@ class DaemonFixture {
   std::string data_directory_;
   std::string settings_;
   std::vector<std::string> more_arguments_;
+  bool keep_directory_ = false;
   std::string grpc_address_;
   std::string http_address_;
   std::shared_ptr<grpc::Channel> channel_;

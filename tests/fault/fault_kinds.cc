@@ -1,0 +1,486 @@
+#include "tests/fault/fault_kinds.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "google/longrunning/operations.grpc.pb.h"
+#include "server/rpc_status.h"
+#include "tests/fault/fault_domains.h"
+
+namespace icepie::fault {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace fs = std::filesystem;
+
+constexpr absl::Duration kCallTimeout = absl::Seconds(30);
+constexpr absl::Duration kBuildTimeout = absl::Seconds(90);
+constexpr absl::Duration kPollPause = absl::Milliseconds(10);
+constexpr int64_t kSmallFile = 4096;
+// What a harmful query is given; the domain's own limit is longer.
+constexpr absl::Duration kHarmfulTimeout = absl::Seconds(1);
+
+void Sleep(absl::Duration how_long) {
+  std::this_thread::sleep_for(absl::ToChronoMicroseconds(how_long));
+}
+
+absl::Status Named(const std::string& call, const grpc::Status& status) {
+  return status.ok() ? absl::OkStatus() : Annotate(server::FromGrpcStatus(status), call);
+}
+
+// Atomically, so that the daemon finds the one or the other.
+void PointTo(const std::string& link, const std::string& target) {
+  const std::string next = link + ".next";
+  fs::remove(next);
+  fs::create_symlink(target, next);
+  fs::rename(next, link);
+}
+
+// The newest snapshot of each slice that has an older one, too. Whoever damages the only copy of a
+// state leaves nothing to answer from.
+std::vector<fs::path> NewestOfSeveral(const std::string& directory) {
+  std::vector<fs::path> newest;
+  std::error_code error;
+  for (fs::directory_iterator slices(directory + "/snapshots", error), end; slices != end;
+       slices.increment(error)) {
+    if (error) break;
+    std::vector<fs::path> files;
+    for (fs::directory_iterator it(slices->path(), error); it != end; it.increment(error)) {
+      if (error) break;
+      if (it->path().extension() == ".duckdb") files.push_back(it->path());
+    }
+    if (files.size() > 1) newest.push_back(*std::max_element(files.begin(), files.end()));
+  }
+  return newest;
+}
+
+bool FlipBit(const fs::path& path, uint64_t random) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  if (!file || error || size == 0) return false;
+  const auto place = static_cast<std::streamoff>(random % size);
+  file.seekg(place);
+  const int byte = file.get();
+  file.seekp(place);
+  file.put(static_cast<char>(byte ^ (1 << (random >> 32) % 8)));
+  return file.good();
+}
+
+}  // namespace
+
+FaultInjector::FaultInjector(testing::DaemonFixture& daemon, Whereabouts& where, Load& load,
+                             std::string program_link, std::string program, uint32_t seed)
+    : daemon_(daemon),
+      where_(where),
+      load_(load),
+      program_link_(std::move(program_link)),
+      program_(std::move(program)),
+      random_(seed) {}
+
+const std::vector<FaultInjector::Kind>& FaultInjector::Table() {
+  using I = FaultInjector;
+  static const auto* kinds = new std::vector<Kind>{
+      {"kill_live", &I::KillLive, false},
+      {"kill_standby", &I::KillStandby, false},
+      {"kill_both", &I::KillBoth, false},
+      {"stop_live", &I::StopLive, false},
+      {"stop_standby", &I::StopStandby, false},
+      {"kill_daemon", &I::KillDaemon, true},
+      {"stop_daemon", &I::StopDaemon, true},
+      {"endless_query", &I::EndlessQuery, false},
+      {"deaf_query", &I::DeafQuery, false},
+      {"hungry_query", &I::HungryQuery, false},
+      {"poison_records", &I::PoisonRecords, true},
+      {"flipped_snapshot", &I::FlippedSnapshot, false},
+      {"truncated_snapshot", &I::TruncatedSnapshot, false},
+      {"broken_program", &I::BrokenProgram, false},
+      {"no_space", &I::NoSpace, false},
+      {"not_writable", &I::NotWritable, false},
+      {"freeze_and_kill", &I::FreezeAndKill, false},
+      {"freeze_and_kill_daemon", &I::FreezeAndKillDaemon, true},
+      {"reslice", &I::Reslice, false},
+      {"kill_build", &I::KillBuild, false},
+  };
+  return *kinds;
+}
+
+std::vector<std::string> FaultInjector::Kinds() {
+  std::vector<std::string> names;
+  for (const Kind& kind : Table()) names.emplace_back(kind.name);
+  return names;
+}
+
+bool FaultInjector::IsOfDaemon(const std::string& kind) {
+  for (const Kind& row : Table()) {
+    if (kind == row.name) return row.of_daemon;
+  }
+  return false;
+}
+
+void FaultInjector::Inject(FaultSpan* span) {
+  absl::Status done = absl::InvalidArgumentError("there is no such kind of fault");
+  for (const Kind& kind : Table()) {
+    if (span->kind != kind.name) continue;
+    span->begin = absl::Now();
+    done = (this->*kind.inject)(span);
+    span->released = absl::Now();
+  }
+  if (!done.ok()) span->error = done.ToString();
+}
+
+// ---- Processes ----------------------------------------------------------------------------------
+
+v1::WorkerStatus FaultInjector::Worker(const std::string& domain, const std::string& role) {
+  v1::GetDomainRequest request;
+  v1::Domain response;
+  request.set_name(domain);
+  const auto status = v1::Admin::NewStub(where_.channel())
+                          ->GetDomain(testing::Within(kCallTimeout).get(), request, &response);
+  if (!status.ok()) return {};
+  for (const auto& worker : response.workers()) {
+    if (worker.role() == role) return worker;
+  }
+  return {};
+}
+
+pid_t FaultInjector::WorkerPid(const std::string& domain, const std::string& role) {
+  return static_cast<pid_t>(Worker(domain, role).pid());
+}
+
+absl::Status FaultInjector::Signal(FaultSpan* span, const std::string& role, int signal) {
+  const pid_t pid = WorkerPid(span->domain, role);
+  absl::StrAppend(&span->detail, span->detail.empty() ? "" : ", ", role,
+                  pid == 0 ? " was not there" : absl::StrCat(" signal ", signal));
+  if (pid > 0) kill(pid, signal);
+  return absl::OkStatus();
+}
+
+absl::Duration FaultInjector::Pause(int least_ms, int most_ms) {
+  return absl::Milliseconds(std::uniform_int_distribution<int>(least_ms, most_ms)(random_));
+}
+
+absl::Status FaultInjector::KillLive(FaultSpan* span) {
+  constexpr int kSignals[] = {SIGKILL, SIGSEGV, SIGABRT};
+  return Signal(span, "live", kSignals[random_() % 3]);
+}
+
+absl::Status FaultInjector::KillStandby(FaultSpan* span) {
+  return Signal(span, "standby", random_() % 2 == 0 ? SIGKILL : SIGSEGV);
+}
+
+absl::Status FaultInjector::KillBoth(FaultSpan* span) {
+  const std::string first = random_() % 2 == 0 ? "live" : "standby";
+  ICEPIE_RETURN_IF_ERROR(Signal(span, first, SIGKILL));
+  return Signal(span, first == "live" ? "standby" : "live", SIGKILL);
+}
+
+absl::Status FaultInjector::StopLive(FaultSpan* span) { return Signal(span, "live", SIGSTOP); }
+
+absl::Status FaultInjector::StopStandby(FaultSpan* span) {
+  ICEPIE_RETURN_IF_ERROR(Signal(span, "standby", SIGSTOP));
+  // Its live worker may go before anybody has noticed.
+  return random_() % 2 == 0 ? absl::OkStatus() : Signal(span, "live", SIGKILL);
+}
+
+absl::Status FaultInjector::RestartDaemon(absl::Duration pause) {
+  downs_.push_back({absl::Now()});
+  daemon_.Kill();
+  Sleep(pause);
+  const absl::Time start = absl::Now();
+  daemon_.Start();
+  if (daemon_.pid() == 0) return absl::InternalError("the daemon did not start again");
+  where_.Set(daemon_.grpc_address(), daemon_.http_address());
+  downs_.back().end = absl::Now();
+  v1::QueryResponse response;
+  const grpc::Status answered =
+      AskGrpc(where_.channel(), Questions().front(), -1, kCallTimeout, &response);
+  restart_ms_.push_back(absl::ToDoubleMilliseconds(absl::Now() - start));
+  return Named("the first question to a daemon that started again", answered);
+}
+
+absl::Status FaultInjector::KillDaemon(FaultSpan*) { return RestartDaemon(Pause(0, 50)); }
+
+absl::Status FaultInjector::StopDaemon(FaultSpan* span) {
+  const absl::Duration pause = Pause(100, 800);
+  span->detail = absl::FormatDuration(pause);
+  kill(daemon_.pid(), SIGSTOP);
+  Sleep(pause);
+  kill(daemon_.pid(), SIGCONT);
+  return absl::OkStatus();
+}
+
+absl::Status FaultInjector::BrokenProgram(FaultSpan* span) {
+  const bool missing = random_() % 2 == 0;
+  const absl::Duration pause = Pause(300, 1200);
+  span->detail =
+      absl::StrCat(missing ? "missing" : "ends at once", " for ", absl::FormatDuration(pause));
+  PointTo(program_link_, missing ? "/nonexistent/icepie-worker" : "/bin/false");
+  const absl::Status killed = Signal(span, "live", SIGKILL);
+  Sleep(pause);
+  PointTo(program_link_, program_);
+  return killed;
+}
+
+// ---- Queries ------------------------------------------------------------------------------------
+
+absl::Status FaultInjector::Ask(FaultSpan* span, const std::string& sql) {
+  v1::QueryResponse response;
+  const grpc::Status status =
+      AskGrpc(where_.channel(), {span->domain, sql, {}}, -1, kHarmfulTimeout, &response);
+  span->detail =
+      absl::StrCat(status.ok() ? "answered" : ErrorReason(server::FromGrpcStatus(status)));
+  return absl::OkStatus();
+}
+
+absl::Status FaultInjector::EndlessQuery(FaultSpan* span) {
+  return Ask(span, random_() % 2 == 0
+                       ? "SELECT count(*) FROM range(10000000) AS a, range(10000000) AS b"
+                       : "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) "
+                         "SELECT max(n) FROM r");
+}
+
+// No interrupt ends it: it is folded while the query is planned.
+absl::Status FaultInjector::DeafQuery(FaultSpan* span) {
+  return Ask(span, "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))");
+}
+
+absl::Status FaultInjector::HungryQuery(FaultSpan* span) {
+  return Ask(span, random_() % 2 == 0
+                       ? "SELECT length(repeat('x', 1500000000))"
+                       : "SELECT len(list(a.range)) FROM range(100000) AS a, range(100000) AS b");
+}
+
+// ---- Records and files --------------------------------------------------------------------------
+
+absl::Status FaultInjector::PoisonRecords(FaultSpan*) {
+  for (int i = 0; i < 3; ++i) load_.AppendPoison();
+  return absl::OkStatus();
+}
+
+std::string FaultInjector::DomainDirectory(const std::string& domain) const {
+  return absl::StrCat(daemon_.data_directory(), "/domains/", domain);
+}
+
+absl::Status FaultInjector::DamageSnapshot(FaultSpan* span, bool truncate) {
+  const std::vector<fs::path> files = NewestOfSeveral(DomainDirectory(span->domain));
+  if (!files.empty()) {
+    const fs::path& path = files[random_() % files.size()];
+    std::error_code error;
+    const auto size = fs::file_size(path, error);
+    // A file that others have mapped or open is changed in place, as a disk would.
+    if (truncate && !error) fs::resize_file(path, random_() % (size + 1), error);
+    const bool damaged = truncate ? !error : FlipBit(path, (uint64_t{random_()} << 32) | random_());
+    span->detail = absl::StrCat(path.filename().string(), damaged ? "" : " was gone");
+  }
+  ICEPIE_RETURN_IF_ERROR(Signal(span, "standby", SIGKILL));
+  return Signal(span, "live", SIGKILL);
+}
+
+absl::Status FaultInjector::FlippedSnapshot(FaultSpan* span) { return DamageSnapshot(span, false); }
+absl::Status FaultInjector::TruncatedSnapshot(FaultSpan* span) {
+  return DamageSnapshot(span, true);
+}
+
+// The live worker's files may not grow: what it writes fails as on a full disk.
+absl::Status FaultInjector::NoSpace(FaultSpan* span) {
+  const pid_t pid = WorkerPid(span->domain, "live");
+  rlimit old{};
+  if (pid == 0 || prlimit(pid, RLIMIT_FSIZE, nullptr, &old) != 0) {
+    span->detail = "live was not there";
+    return absl::OkStatus();
+  }
+  rlimit small = old;
+  small.rlim_cur = kSmallFile;
+  prlimit(pid, RLIMIT_FSIZE, &small, nullptr);
+  Sleep(Pause(600, 1500));
+  prlimit(pid, RLIMIT_FSIZE, &old, nullptr);
+  return absl::OkStatus();
+}
+
+// Where copies are made there is a file and no directory.
+absl::Status FaultInjector::NotWritable(FaultSpan* span) {
+  const std::string place = DomainDirectory(span->domain) + "/tmp";
+  const std::string aside = place + ".aside";
+  std::error_code error;
+  fs::rename(place, aside, error);
+  std::ofstream(place) << "no directory";
+  if (random_() % 2 == 0) (void)Signal(span, "live", SIGKILL);
+  Sleep(Pause(600, 1500));
+  fs::remove(place, error);
+  fs::rename(aside, place, error);
+  return absl::OkStatus();
+}
+
+// ---- Admin --------------------------------------------------------------------------------------
+
+std::string FaultInjector::SomeSlice(const std::string& domain) {
+  std::vector<std::string> names;
+  for (const SliceSpec& slice : Slices()) {
+    if (slice.domain == domain && slice.upstream.empty()) names.push_back(slice.FullName());
+  }
+  return names[random_() % names.size()];
+}
+
+absl::Status FaultInjector::Freeze(const std::string& slice) {
+  v1::FreezeSliceRequest request;
+  v1::Slice response;
+  request.set_name(slice);
+  request.set_reason("fault harness");
+  request.set_actor("harness");
+  ICEPIE_RETURN_IF_ERROR(
+      Named("freeze", v1::Admin::NewStub(where_.channel())
+                          ->FreezeSlice(testing::Within(kCallTimeout).get(), request, &response)));
+  frozen_.push_back({slice, absl::Now()});
+  return absl::OkStatus();
+}
+
+absl::Status FaultInjector::Thaw(const std::string& slice) {
+  v1::ThawSliceRequest request;
+  v1::Slice response;
+  request.set_name(slice);
+  request.set_actor("harness");
+  for (FrozenSpan& span : frozen_) {
+    if (span.slice == slice) span.end = std::min(span.end, absl::Now());
+  }
+  return Named("thaw", v1::Admin::NewStub(where_.channel())
+                           ->ThawSlice(testing::Within(kCallTimeout).get(), request, &response));
+}
+
+absl::Status FaultInjector::ResumeWorkers(const std::string& domain) {
+  std::string resumed;
+  for (const SliceSpec& slice : Slices()) {
+    if ((!domain.empty() && slice.domain != domain) || slice.domain == resumed) continue;
+    ICEPIE_RETURN_IF_ERROR(Thaw(slice.FullName()));
+    resumed = slice.domain;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FaultInjector::FreezeAndKill(FaultSpan* span) {
+  const std::string slice = SomeSlice(span->domain);
+  span->detail = slice;
+  ICEPIE_RETURN_IF_ERROR(Signal(span, "live", SIGKILL));
+  ICEPIE_RETURN_IF_ERROR(Freeze(slice));  // also with the worker dead
+  Sleep(Pause(50, 400));
+  ICEPIE_RETURN_IF_ERROR(Signal(span, "live", SIGKILL));
+  Sleep(Pause(50, 400));
+  return Thaw(slice);
+}
+
+absl::Status FaultInjector::FreezeAndKillDaemon(FaultSpan* span) {
+  const std::string slice = SomeSlice(Domains()[random_() % Domains().size()]);
+  span->detail = slice;
+  ICEPIE_RETURN_IF_ERROR(Freeze(slice));
+  ICEPIE_RETURN_IF_ERROR(RestartDaemon(absl::ZeroDuration()));
+  v1::GetSliceRequest request;
+  v1::Slice response;
+  request.set_name(slice);
+  ICEPIE_RETURN_IF_ERROR(
+      Named("get", v1::Slices::NewStub(where_.channel())
+                       ->GetSlice(testing::Within(kCallTimeout).get(), request, &response)));
+  if (response.desired().mode() != v1::DesiredState::FREEZE) {
+    return absl::InternalError(absl::StrCat(slice,
+                                            " was frozen before the daemon was killed, and "
+                                            "is not after its restart"));
+  }
+  return Thaw(slice);
+}
+
+// Killed at any stage, or stopped once it answers: a process that is stopped while it starts is
+// given the whole time for a start, a minute.
+absl::Status FaultInjector::HurtBuild(FaultSpan* span) {
+  if (random_() % 2 == 0) {
+    Sleep(Pause(0, 250));
+    return Signal(span, "build", SIGKILL);
+  }
+  testing::Eventually([&] { return Worker(span->domain, "build").state() == "running"; },
+                      absl::Seconds(1));
+  if (Worker(span->domain, "build").state() != "running") return absl::OkStatus();
+  return Signal(span, "build", SIGSTOP);
+}
+
+absl::Status FaultInjector::ResliceAndPromote(FaultSpan* span, bool kill) {
+  const std::string slice = SomeSlice(span->domain);
+  span->detail = slice;
+  v1::ResliceSliceRequest request;
+  google::longrunning::Operation operation;
+  request.set_name(slice);
+  request.set_reason("fault harness");
+  request.set_actor("harness");
+  const auto admin = v1::Admin::NewStub(where_.channel());
+  ICEPIE_RETURN_IF_ERROR(Named(
+      "reslice", admin->ResliceSlice(testing::Within(kCallTimeout).get(), request, &operation)));
+  if (kill) ICEPIE_RETURN_IF_ERROR(HurtBuild(span));
+  google::longrunning::WaitOperationRequest wait;
+  wait.set_name(operation.name());
+  const absl::Time deadline = absl::Now() + kBuildTimeout;
+  const auto operations = google::longrunning::Operations::NewStub(where_.channel());
+  while (!operation.done()) {
+    if (absl::Now() > deadline) return absl::DeadlineExceededError("the build did not end");
+    ICEPIE_RETURN_IF_ERROR(
+        Named("wait for the build",
+              operations->WaitOperation(testing::Within(kCallTimeout).get(), wait, &operation)));
+  }
+  if (operation.has_error()) {
+    return absl::InternalError(absl::StrCat("the build failed: ", operation.error().message()));
+  }
+  v1::PromoteGenerationRequest promote;
+  v1::Slice response;
+  promote.set_name(slice);
+  promote.set_actor("harness");
+  return Named("promote",
+               admin->PromoteGeneration(testing::Within(kBuildTimeout).get(), promote, &response));
+}
+
+absl::Status FaultInjector::Reslice(FaultSpan* span) { return ResliceAndPromote(span, false); }
+absl::Status FaultInjector::KillBuild(FaultSpan* span) { return ResliceAndPromote(span, true); }
+
+// ---- Recovery -----------------------------------------------------------------------------------
+
+absl::Status FaultInjector::AwaitSlice(const std::string& slice, absl::Time deadline) {
+  const SliceSpec& spec = FindSlice(slice);
+  const Question probe{
+      spec.domain, absl::StrCat("SELECT 1 AS one FROM ", spec.name, " LIMIT 1"), {}};
+  const int64_t wanted = load_.acknowledged_position();
+  bool thawed = false;
+  std::string last;
+  while (absl::Now() < deadline) {
+    v1::QueryResponse response;
+    const grpc::Status status =
+        AskGrpc(where_.channel(), probe, -1, deadline - absl::Now(), &response);
+    last = status.ok() ? response.meta().ShortDebugString() : status.error_message();
+    if (status.ok() && response.meta().slices_size() == 1) {
+      const v1::SliceMeta& meta = response.meta().slices(0);
+      const bool fresh = !meta.stale() && meta.state() == v1::RUNNING &&
+                         meta.source() == v1::LIVE && meta.applied_position() >= wanted;
+      if (fresh) return absl::OkStatus();
+      if (meta.state() == v1::SUSPENDED && !thawed) {
+        ICEPIE_RETURN_IF_ERROR(ResumeWorkers(spec.domain));
+        thawed = true;
+      }
+    }
+    Sleep(kPollPause);
+  }
+  return absl::DeadlineExceededError(absl::StrCat(slice, " does not answer fresh again: ", last));
+}
+
+absl::Status FaultInjector::AwaitRecovery(const std::string& domain, absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  for (const SliceSpec& slice : Slices()) {
+    if (!domain.empty() && slice.domain != domain) continue;
+    ICEPIE_RETURN_IF_ERROR(AwaitSlice(slice.FullName(), deadline));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace icepie::fault

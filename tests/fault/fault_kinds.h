@@ -1,0 +1,111 @@
+// Every kind of failure that real processes can have, done to the daemon and its workers.
+#ifndef ICEPIE_TESTS_FAULT_FAULT_KINDS_H_
+#define ICEPIE_TESTS_FAULT_FAULT_KINDS_H_
+
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "icepie/v1/admin.grpc.pb.h"
+#include "tests/e2e/daemon_fixture.h"
+#include "tests/fault/call_record.h"
+#include "tests/fault/load.h"
+
+namespace icepie::fault {
+
+// Does faults to the daemon, one at a time.
+//
+// Threads: one.
+// Errors: of admin calls that should have worked, with what they said. What a fault itself breaks
+// is no error.
+class FaultInjector {
+ public:
+  // `program_link` is the worker program as the daemon starts it, a link to `program`.
+  FaultInjector(testing::DaemonFixture& daemon, Whereabouts& where, Load& load,
+                std::string program_link, std::string program, uint32_t seed);
+
+  // Names, in a fixed order.
+  static std::vector<std::string> Kinds();
+  // Kinds that are the daemon's own; their spans have no domain.
+  static bool IsOfDaemon(const std::string& kind);
+
+  // Injects it, holds it as long as it takes, and takes the hand off. Fills the span's detail and
+  // released, and its error.
+  void Inject(FaultSpan* span);
+
+  // Every slice of the domain (empty: of all) answers fresh, by the live worker, with all that was
+  // acknowledged by now. Suspended workers are resumed by thawing, as an operator would.
+  absl::Status AwaitRecovery(const std::string& domain, absl::Duration timeout);
+
+  // Makes the supervisor forget the failures of the domain's workers (empty: of all), as an
+  // operator does by thawing once a cause is gone: ten of them within ten minutes suspend a worker.
+  absl::Status ResumeWorkers(const std::string& domain);
+
+  const std::vector<FrozenSpan>& frozen() const { return frozen_; }
+  const std::vector<DownSpan>& downs() const { return downs_; }
+  // From the daemon's end to its next answer to a question, in milliseconds.
+  const std::vector<double>& restart_ms() const { return restart_ms_; }
+
+ private:
+  using Method = absl::Status (FaultInjector::*)(FaultSpan* span);
+  struct Kind {
+    const char* name;
+    Method inject;
+    bool of_daemon;
+  };
+  static const std::vector<Kind>& Table();
+
+  absl::Status KillLive(FaultSpan* span);
+  absl::Status KillStandby(FaultSpan* span);
+  absl::Status KillBoth(FaultSpan* span);
+  absl::Status StopLive(FaultSpan* span);
+  absl::Status StopStandby(FaultSpan* span);
+  absl::Status KillDaemon(FaultSpan* span);
+  absl::Status StopDaemon(FaultSpan* span);
+  absl::Status EndlessQuery(FaultSpan* span);
+  absl::Status DeafQuery(FaultSpan* span);
+  absl::Status HungryQuery(FaultSpan* span);
+  absl::Status PoisonRecords(FaultSpan* span);
+  absl::Status FlippedSnapshot(FaultSpan* span);
+  absl::Status TruncatedSnapshot(FaultSpan* span);
+  absl::Status BrokenProgram(FaultSpan* span);
+  absl::Status NoSpace(FaultSpan* span);
+  absl::Status NotWritable(FaultSpan* span);
+  absl::Status FreezeAndKill(FaultSpan* span);
+  absl::Status FreezeAndKillDaemon(FaultSpan* span);
+  absl::Status Reslice(FaultSpan* span);
+  absl::Status KillBuild(FaultSpan* span);
+
+  absl::Status Signal(FaultSpan* span, const std::string& role, int signal);
+  absl::Status Ask(FaultSpan* span, const std::string& sql);
+  absl::Status DamageSnapshot(FaultSpan* span, bool truncate);
+  absl::Status Freeze(const std::string& slice);
+  absl::Status Thaw(const std::string& slice);
+  absl::Status ResliceAndPromote(FaultSpan* span, bool kill);
+  absl::Status RestartDaemon(absl::Duration pause);
+  absl::Status AwaitSlice(const std::string& slice, absl::Time deadline);
+  absl::Status HurtBuild(FaultSpan* span);
+  icepie::v1::WorkerStatus Worker(const std::string& domain, const std::string& role);
+  // 0 within a moment in which there is none.
+  pid_t WorkerPid(const std::string& domain, const std::string& role);
+  std::string SomeSlice(const std::string& domain);
+  std::string DomainDirectory(const std::string& domain) const;
+  absl::Duration Pause(int least_ms, int most_ms);
+
+  testing::DaemonFixture& daemon_;
+  Whereabouts& where_;
+  Load& load_;
+  const std::string program_link_;
+  const std::string program_;
+  std::mt19937 random_;
+  std::vector<FrozenSpan> frozen_;
+  std::vector<DownSpan> downs_;
+  std::vector<double> restart_ms_;
+};
+
+}  // namespace icepie::fault
+
+#endif  // ICEPIE_TESTS_FAULT_FAULT_KINDS_H_
