@@ -99,6 +99,17 @@ int PortOf(int fd) {
              : ntohs(reinterpret_cast<const sockaddr_in*>(&address)->sin_port);
 }
 
+// How many RST_STREAM frames (RFC 9113, section 6.4) begin in `bytes`.
+int CountResets(absl::string_view bytes) {
+  constexpr absl::string_view kHeader("\0\0\4\3\0", 5);  // 4 bytes long, type 3, no flags
+  int count = 0;
+  for (size_t at = bytes.find(kHeader); at != absl::string_view::npos;
+       at = bytes.find(kHeader, at + kHeader.size())) {
+    ++count;
+  }
+  return count;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ConnectionGate>> ConnectionGate::Listen(const std::string& address,
@@ -130,6 +141,29 @@ void ConnectionGate::Start(
     std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor) {
   acceptor_ = std::move(acceptor);
   loop_.Post([this] { Watch(); });
+}
+
+void ConnectionGate::CutOffResetFloods() {
+  loop_.Post([this] {
+    for (const Connection& connection : connections_) CutOffIfFlood(connection);
+  });
+}
+
+void ConnectionGate::CutOffIfFlood(const Connection& connection) {
+  constexpr size_t kBytesPerReset = 1024;  // a call with its headers has seldom more
+  char unread[32 << 10];
+  if (InodeOf(connection.fd) != connection.inode) return;
+  const ssize_t size = ::recv(connection.fd, unread, sizeof(unread), MSG_PEEK | MSG_DONTWAIT);
+  if (size < static_cast<ssize_t>(sizeof(unread) / 2)) return;  // gRPC keeps up with it
+  if (CountResets({unread, static_cast<size_t>(size)}) < static_cast<int>(size / kBytesPerReset)) {
+    return;
+  }
+  spdlog::warn("gRPC: a client that opens calls only to give them up is cut off");
+  // gRPC sees the end and closes it; without lingering the client is told at once, also one that
+  // does not stop sending.
+  const linger at_once{1, 0};
+  (void)::setsockopt(connection.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+  ::shutdown(connection.fd, SHUT_RD);
 }
 
 void ConnectionGate::Stop() { loop_.Stop(); }

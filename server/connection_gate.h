@@ -34,6 +34,9 @@ class ConnectionGate {
 
   // From now on connections go to `acceptor`, whose server has been started.
   void Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor);
+  // Ends each connection whose bytes that gRPC has not read yet open and reset calls one after the
+  // other, and little else.
+  void CutOffResetFloods();
   // Accepts nothing any more. Idempotent.
   void Stop();
 
@@ -54,6 +57,7 @@ class ConnectionGate {
   void AcceptAll();
   void Admit(int fd);
   bool IsFull();
+  void CutOffIfFlood(const Connection& connection);
 
   const int listener_;
   const int port_;

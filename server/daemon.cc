@@ -20,6 +20,7 @@
 #include "server/admin_log.h"
 #include "server/admin_service.h"
 #include "server/builds.h"
+#include "server/call_limits.h"
 #include "server/catalog.h"
 #include "server/connection_gate.h"
 #include "server/core_service.h"
@@ -45,7 +46,7 @@ constexpr absl::Duration kStopGrace = absl::Seconds(10);
 constexpr absl::Duration kHealthInterval = absl::Seconds(1);
 // The core and not gRPC refuses a batch that is too large, with a reason.
 constexpr int kReceiveBytesMax = 8 << 20;
-constexpr int kStreamsMax = 1024;
+constexpr int kStreamsMax = 128;  // an open call costs 12 KiB, and connections_max may have as many
 constexpr int kHandshakeTimeoutMs = 20 * 1000;
 
 absl::StatusOr<std::string> WorkerProgram(const Settings& settings) {
@@ -159,6 +160,13 @@ void LimitServer(const icepie::config::v1::Listen& listen, grpc::ServerBuilder& 
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10 * 1000);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 * 1024);
+}
+
+void LimitCalls(ConnectionGate& gate, grpc::ServerBuilder& builder) {
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
+  factories.push_back(
+      std::make_unique<CallLimits>(CallLimits::Limits{}, [&gate] { gate.CutOffResetFloods(); }));
+  builder.experimental().SetInterceptorCreators(std::move(factories));
 }
 
 }  // namespace
@@ -298,6 +306,7 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
       ConnectionGate::Listen(address, static_cast<int>(settings.listen().grpc_connections_max())));
   grpc::ServerBuilder builder;
   LimitServer(settings.listen(), builder);
+  LimitCalls(*gate_, builder);
   auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());

@@ -164,6 +164,61 @@ TEST_F(AbuseTest, WhoFloodsWithPingsIsClosed) {
   });
 }
 
+TEST_F(AbuseTest, WhoOpensAndResetsCallsWithoutEndIsCutOff) {
+  ExpectOthersUnharmed("resets", [&] {
+    Http2Client client(daemon_.grpc_address());
+    const std::string headers = Http2Client::CallHeaders("/icepie.v1.Core/GetStream");
+    const std::string cancel("\0\0\0\x08", 4);
+    uint32_t stream = 1;
+    bool open = true;
+    for (int sent = 0; open && sent < Scaled(100'000); sent += 100) {
+      std::string frames;
+      for (int i = 0; i < 100; ++i, stream += 2) {
+        absl::StrAppend(&frames, Http2Client::Encode({kHeaders, kEndHeaders, stream, headers}),
+                        Http2Client::Encode({kRstStream, 0, stream, cancel}));
+      }
+      open = client.SendBytes(frames);
+    }
+    EXPECT_TRUE(client.IsClosedWithin(kLong));
+  });
+}
+
+TEST_F(AbuseTest, OpenCallsOfAConnectionAreLimited) {
+  constexpr int kConnections = 20;
+  const std::string headers = Http2Client::CallHeaders("/icepie.v1.Core/GetStream");
+  ExpectOthersUnharmed("open calls", [&] {
+    std::vector<Http2Client> clients;
+    for (int i = 0; i < kConnections; ++i) {
+      clients.emplace_back(daemon_.grpc_address());
+      for (uint32_t stream = 1; stream < 2 * 2000; stream += 2) {
+        if (!clients.back().Send({kHeaders, kEndHeaders, stream, headers})) break;
+      }
+    }
+    for (Http2Client& client : clients) EXPECT_TRUE(client.IsClosedWithin(kLong));
+  });
+}
+
+TEST_F(AbuseTest, HeadersOfManyKilobytesAreRefused) {
+  ExpectOthersUnharmed("headers", [&] {
+    for (int i = 0; i < Scaled(50); ++i) {
+      Http2Client client(daemon_.grpc_address());
+      std::string block = Http2Client::CallHeaders("/icepie.v1.Core/GetStream",
+                                                   {{"x-large", std::string(64 << 10, 'x')}});
+      constexpr size_t kFrameBytes = 16384;  // the largest that every server takes
+      uint8_t type = kHeaders;
+      for (; block.size() > kFrameBytes; block.erase(0, kFrameBytes), type = kContinuation) {
+        if (!client.Send({type, 0, 1, block.substr(0, kFrameBytes)})) break;
+      }
+      client.Send({type, kEndHeaders, 1, block});
+      client.Send({kData, kEndStream, 1, Http2Client::Message("")});
+      // The answer is a refusal, of the call or of the whole connection.
+      const auto refusal = client.ReceiveType(kHeaders, kLong);
+      EXPECT_TRUE(!refusal || refusal->payload.find("grpc-status\x01"
+                                                    "8") != std::string::npos);
+    }
+  });
+}
+
 TEST_F(AbuseTest, AClientThatDiesInTheMiddleOfABatchHasAppendedNoneOfIt) {
   const int64_t head = Head();
   {

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "absl/strings/str_cat.h"
@@ -30,6 +31,12 @@ void PutText(const std::string& text, std::string& out) {
   out += text;
 }
 
+int64_t ReadNumber(const std::string& bytes, size_t at) {
+  int64_t number = 0;
+  for (size_t i = at; i < at + 4; ++i) number = number << 8 | static_cast<uint8_t>(bytes[i]);
+  return number;
+}
+
 }  // namespace
 
 Http2Client::Http2Client(const std::string& address) {
@@ -44,6 +51,18 @@ Http2Client::Http2Client(const std::string& address) {
     return;
   }
   SendBytes(absl::StrCat(kPreface, Encode({kSettings, 0, 0, ""})));
+  if (const auto settings = ReceiveType(kSettings, absl::Seconds(60))) AcceptSettings(*settings);
+}
+
+void Http2Client::AcceptSettings(const Http2Frame& settings) {
+  constexpr char kInitialWindow = 4;
+  for (size_t at = 0; at + 6 <= settings.payload.size(); at += 6) {
+    if (settings.payload[at + 1] != kInitialWindow) continue;
+    const int64_t window = ReadNumber(settings.payload, at + 2);
+    stream_window_ += window - initial_window_;
+    initial_window_ = window;
+  }
+  Send({kSettings, kAck, 0, ""});
 }
 
 Http2Client::~Http2Client() {
@@ -103,6 +122,33 @@ bool Http2Client::IsClosedWithin(absl::Duration timeout) {
     if (::recv(fd_, buffer, sizeof(buffer), 0) <= 0) return true;
   }
   return false;
+}
+
+size_t Http2Client::SendData(size_t bytes) {
+  constexpr size_t kFrameBytes = 16384;  // the largest that every server takes
+  int64_t connection_window = 65535;
+  size_t sent = 0;
+  while (sent < bytes) {
+    const int64_t room = std::min(connection_window, stream_window_);
+    if (room > 0) {
+      const size_t size = std::min({bytes - sent, kFrameBytes, static_cast<size_t>(room)});
+      if (!Send({kData, 0, 1, std::string(size, 'x')})) break;
+      sent += size;
+      connection_window -= static_cast<int64_t>(size);
+      stream_window_ -= static_cast<int64_t>(size);
+      continue;
+    }
+    const auto frame = Receive(absl::Seconds(60));
+    if (!frame || frame->type == kHeaders || frame->type == kRstStream) break;
+    if (frame->type == kWindowUpdate) {
+      (frame->stream == 0 ? connection_window : stream_window_) += ReadNumber(frame->payload, 0);
+    } else if (frame->type == kSettings && (frame->flags & kAck) == 0) {
+      AcceptSettings(*frame);
+    } else if (frame->type == kPing && (frame->flags & kAck) == 0) {
+      Send({kPing, kAck, 0, frame->payload});
+    }
+  }
+  return sent;
 }
 
 std::string Http2Client::Encode(const Http2Frame& frame) {

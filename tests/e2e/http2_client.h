@@ -2,6 +2,7 @@
 #ifndef ICEPIE_TESTS_E2E_HTTP2_CLIENT_H_
 #define ICEPIE_TESTS_E2E_HTTP2_CLIENT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -27,7 +28,9 @@ inline constexpr uint8_t kRstStream = 3;
 inline constexpr uint8_t kSettings = 4;
 inline constexpr uint8_t kPing = 6;
 inline constexpr uint8_t kGoAway = 7;
+inline constexpr uint8_t kWindowUpdate = 8;
 inline constexpr uint8_t kContinuation = 9;
+inline constexpr uint8_t kAck = 1;  // of SETTINGS and PING
 inline constexpr uint8_t kEndStream = 1;
 inline constexpr uint8_t kEndHeaders = 4;
 
@@ -35,7 +38,8 @@ inline constexpr uint8_t kEndHeaders = 4;
 // Lifetime: the destructor closes the connection.
 class Http2Client {
  public:
-  // `address` is 127.0.0.1:port. Sends the preface and empty SETTINGS.
+  // `address` is 127.0.0.1:port. Sends the preface and empty SETTINGS and acknowledges the
+  // server's: gRPC holds a client to its limits only from then on.
   explicit Http2Client(const std::string& address);
   ~Http2Client();
   Http2Client(Http2Client&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -56,6 +60,10 @@ class Http2Client {
   // Takes what comes, and answers none of it, until the server has closed the connection.
   bool IsClosedWithin(absl::Duration timeout);
 
+  // Sends `bytes` as DATA of stream 1, as fast as the server's flow control allows; what it sent
+  // when all is gone or the server ended the call or the connection.
+  size_t SendData(size_t bytes);
+
   static std::string Encode(const Http2Frame& frame);
   // The headers of a gRPC call to "/icepie.v1.Core/GetStream", uncompressed, and more.
   static std::string CallHeaders(const std::string& path,
@@ -64,11 +72,14 @@ class Http2Client {
   static std::string Message(const std::string& bytes);
 
  private:
+  void AcceptSettings(const Http2Frame& settings);
   // Whether something can be read by then.
   bool WaitReadable(absl::Time deadline) const;
 
   int fd_ = -1;
-  std::string received_;  // and not yet taken
+  std::string received_;            // and not yet taken
+  int64_t initial_window_ = 65535;  // of a stream that is opened
+  int64_t stream_window_ = 65535;   // of stream 1
 };
 
 }  // namespace icepie::testing

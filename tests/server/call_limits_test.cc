@@ -1,0 +1,119 @@
+#include "server/call_limits.h"
+
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "icepie/v1/core.grpc.pb.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+
+// Each call stays open until its client gives it up.
+class PatientService : public v1::Core::CallbackService {
+  class Reactor : public grpc::ServerWriteReactor<v1::ReadRecordsResponse> {
+   public:
+    Reactor() { StartSendInitialMetadata(); }
+    void OnCancel() override { Finish(grpc::Status::CANCELLED); }
+    void OnDone() override { delete this; }
+  };
+
+  grpc::ServerWriteReactor<v1::ReadRecordsResponse>* ReadRecords(
+      grpc::CallbackServerContext*, const v1::ReadRecordsRequest*) override {
+    return new Reactor;
+  }
+};
+
+struct OpenCall {
+  grpc::ClientContext context;
+  std::unique_ptr<grpc::ClientReader<v1::ReadRecordsResponse>> reader;
+};
+
+class CallLimitsTest : public testing::Test {
+ protected:
+  void Start(CallLimits::Limits limits) {
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
+    factories.push_back(std::make_unique<CallLimits>(limits, [this] { ++floods_; }));
+    int port = 0;
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    builder.experimental().SetInterceptorCreators(std::move(factories));
+    builder.RegisterService(&service_);
+    server_ = builder.BuildAndStart();
+    stub_ = v1::Core::NewStub(grpc::CreateChannel("127.0.0.1:" + std::to_string(port),
+                                                  grpc::InsecureChannelCredentials()));
+  }
+
+  ~CallLimitsTest() override {
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+  }
+
+  std::unique_ptr<OpenCall> Open(std::chrono::milliseconds timeout = std::chrono::seconds(60)) {
+    auto call = std::make_unique<OpenCall>();
+    call->context.set_deadline(std::chrono::system_clock::now() + timeout);
+    call->reader = stub_->ReadRecords(&call->context, {});
+    return call;
+  }
+
+  grpc::StatusCode End(OpenCall& call) {
+    v1::ReadRecordsResponse response;
+    while (call.reader->Read(&response)) {
+    }
+    return call.reader->Finish().error_code();
+  }
+
+  std::atomic<int> floods_{0};
+  PatientService service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<v1::Core::Stub> stub_;
+};
+
+TEST_F(CallLimitsTest, ACallTooManyIsCancelledAndRoomComesBack) {
+  CallLimits::Limits limits;
+  limits.open_calls_max = 2;
+  Start(limits);
+  const auto first = Open();
+  const auto second = Open();
+  first->reader->WaitForInitialMetadata();
+  second->reader->WaitForInitialMetadata();
+  EXPECT_EQ(End(*Open()), grpc::StatusCode::CANCELLED);
+  first->context.TryCancel();
+  EXPECT_EQ(End(*first), grpc::StatusCode::CANCELLED);
+  // The server counts a call until it has cleaned it up: some more may be too many.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  bool admitted = false;
+  while (!admitted && std::chrono::steady_clock::now() < deadline) {
+    const auto call = Open(std::chrono::milliseconds(200));
+    admitted = End(*call) == grpc::StatusCode::DEADLINE_EXCEEDED;
+  }
+  EXPECT_TRUE(admitted);
+  EXPECT_EQ(floods_, 0);
+  second->context.TryCancel();
+  End(*second);
+}
+
+TEST_F(CallLimitsTest, CallsGivenUpAreCounted) {
+  CallLimits::Limits limits;
+  limits.resets_max = 3;
+  Start(limits);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (floods_ == 0 && std::chrono::steady_clock::now() < deadline) {
+    const auto call = Open();
+    call->reader->WaitForInitialMetadata();
+    call->context.TryCancel();
+    End(*call);
+  }
+  EXPECT_GE(floods_, 1);
+}
+
+}  // namespace
+}  // namespace icepie::server
