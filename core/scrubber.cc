@@ -12,6 +12,7 @@
 #include "core/background_priority.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "core/scrub_file.h"
 #include "core/tree_store.h"
 
@@ -61,7 +62,7 @@ ScrubState Scrubber::State() const {
 
 bool Scrubber::WaitUntil(absl::Time time) {
   const MutexLock lock(mutex_);
-  while (!stopping_ && absl::Now() < time) changed_.WaitFor(mutex_, time - absl::Now());
+  while (!stopping_ && SteadyNow() < time) changed_.WaitFor(mutex_, time - SteadyNow());
   return !stopping_;
 }
 
@@ -69,12 +70,15 @@ absl::Time Scrubber::NextPass() const {
   const MutexLock lock(mutex_);
   if (state_.pass_begin) return absl::InfinitePast();  // it was interrupted
   if (last_begin_ != absl::InfinitePast()) return last_begin_ + options_.interval;
-  return state_.verified_time ? *state_.verified_time + options_.interval : absl::InfinitePast();
+  if (!state_.verified_time) return absl::InfinitePast();
+  // A time to come is a clock's that was set back since.
+  const absl::Duration age = std::max(absl::ZeroDuration(), absl::Now() - *state_.verified_time);
+  return SteadyNow() + options_.interval - age;
 }
 
 void Scrubber::Run() {
   LowerPriority();
-  if (!WaitUntil(absl::Now() + options_.first_delay)) return;
+  if (!WaitUntil(SteadyNow() + options_.first_delay)) return;
   while (WaitUntil(NextPass())) {
     RunPass();
     Save();
@@ -83,9 +87,9 @@ void Scrubber::Run() {
 
 int64_t Scrubber::BeginPass() {
   const MutexLock lock(mutex_);
-  last_begin_ = absl::Now();
+  last_begin_ = SteadyNow();
   if (!state_.pass_begin) {
-    state_.pass_begin = last_begin_;
+    state_.pass_begin = absl::Now();
     state_.position = 0;
     found_in_pass_ = false;
   }
@@ -104,7 +108,7 @@ void Scrubber::RunPass() {
 bool Scrubber::CheckTables() {
   bool damaged = false;
   for (const LogStore::TableFile& table : parts_.store->ListTables()) {
-    const absl::Time begin = absl::Now();
+    const absl::Time begin = SteadyNow();
     const absl::Status status = parts_.store->CheckTable(table);
     if (absl::IsDataLoss(status)) {
       damaged = true;
@@ -155,7 +159,7 @@ void Scrubber::CheckRecords() {
   const std::unique_ptr<Verification> verification = StartVerification();
   size_t findings = 0;
   for (bool more = true; more;) {
-    const absl::Time begin = absl::Now();
+    const absl::Time begin = SteadyNow();
     const int64_t bytes = verification->bytes();
     more = verification->Step();
     for (; findings < verification->findings().size(); ++findings) {
@@ -196,7 +200,7 @@ bool Scrubber::Pace(int64_t bytes, absl::Time begin) {
     const MutexLock lock(mutex_);
     state_.bytes_read += bytes;
   }
-  if (absl::Now() - saved_ >= kSaveInterval) Save();
+  if (SteadyNow() - saved_ >= kSaveInterval) Save();
   return WaitUntil(begin + absl::Seconds(static_cast<double>(bytes) /
                                          static_cast<double>(options_.bytes_per_second)));
 }
@@ -216,7 +220,7 @@ void Scrubber::Found(const VerificationFinding& finding) {
 }
 
 void Scrubber::Save() {
-  saved_ = absl::Now();
+  saved_ = SteadyNow();
   const absl::Status written = WriteFileAtomically(path_, EncodeScrubState(State()));
   if (written.ok()) return;
   spdlog::warn("core: where the scrub stands is not saved: {}", written.ToString());

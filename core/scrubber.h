@@ -64,7 +64,7 @@ class Scrubber {
   const Parts parts_;
   const std::string path_;
   const ScrubOptions options_;
-  absl::Time last_begin_ = absl::InfinitePast();  // the thread's own
+  absl::Time last_begin_ = absl::InfinitePast();  // the thread's own, of SteadyNow()
   absl::Time saved_ = absl::InfinitePast();
 
   mutable Mutex mutex_;

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "core/commit_group.h"
 
 namespace icepie {
@@ -46,7 +47,7 @@ Sequencer::Sequencer(const Parts& parts, int64_t queue_bytes_max, int64_t last_i
     : parts_(parts),
       queue_bytes_max_(queue_bytes_max),
       last_ingest_time_us_(last_ingest_time_us),
-      mark_sync_time_(absl::Now()),
+      mark_sync_time_(SteadyNow()),
       thread_([this] { Run(); }) {
   pthread_setname_np(thread_.native_handle(), "sequencer");
 }
@@ -104,7 +105,7 @@ void Sequencer::Run() {
     const bool idle = group.empty();
     LookAtDisk();
     if (!idle) Commit(std::move(group));
-    if (!mark_is_synced_ && (idle || absl::Now() - mark_sync_time_ >= kMarkSyncInterval)) {
+    if (!mark_is_synced_ && (idle || SteadyNow() - mark_sync_time_ >= kMarkSyncInterval)) {
       SyncMark();
     }
     const MutexLock lock(mutex_);
@@ -184,7 +185,7 @@ absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_
 
 void Sequencer::SyncMark() {
   mark_is_synced_ = true;
-  mark_sync_time_ = absl::Now();
+  mark_sync_time_ = SteadyNow();
   if (const absl::Status status = parts_.mark->Sync(); !status.ok()) {
     parts_.guard->Trip(absl::StrCat("the high-water mark cannot be synced (", status.message(),
                                     "); check the disk, then restart the daemon"));

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "core/block.h"
 #include "core/catalog_keys.h"
 #include "core/merkle/leaf_entry.h"
@@ -73,7 +73,7 @@ absl::Status BuildTree(LogStore& store, const BlockSources& records, int64_t hea
                        TileWriter& tree) {
   if (tree.size() == head) return absl::OkStatus();
   spdlog::info("core: building the Merkle tree of {} records, from {} on", head, tree.size());
-  absl::Time told = absl::Now();
+  absl::Time told = SteadyNow();
   while (tree.size() < head) {
     ICEPIE_ASSIGN_OR_RETURN(const BlockRange range,
                             ReadBlockRange(records, head, {{}, tree.size(), head, kChunkBytes}));
@@ -82,8 +82,8 @@ absl::Status BuildTree(LogStore& store, const BlockSources& records, int64_t hea
     const LogStore::CatalogChange mark{BuildingKey(),
                                        done ? std::nullopt : std::optional<std::string>("1")};
     ICEPIE_RETURN_IF_ERROR(store.ChangeTree(tree.TakeChanges(), {&mark, 1}));
-    if (done || absl::Now() - told >= kProgressInterval) {
-      told = absl::Now();
+    if (done || SteadyNow() - told >= kProgressInterval) {
+      told = SteadyNow();
       spdlog::info("core: Merkle tree has {} of {} records", tree.size(), head);
     }
   }

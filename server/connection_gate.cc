@@ -17,9 +17,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 
 namespace icepie::server {
 namespace {
@@ -210,7 +210,7 @@ void ConnectionGate::Admit(int fd) {
 
 bool ConnectionGate::IsFull() {
   if (connections_.size() < connections_max_) return false;
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   if (now < looked_time_ + kLookInterval) return true;
   looked_time_ = now;
   connections_.erase(std::remove_if(connections_.begin(), connections_.end(),

@@ -108,7 +108,7 @@ void DomainManager::WaitForEpoch(const std::string& domain, int64_t epoch) {
   const auto taken_on = [epoch](const WorkerView& worker) {
     return worker.client && worker.report && worker.report->epoch() >= epoch;
   };
-  supervisor_.WaitFor(domain, absl::Now() + kTakenOnTimeout, [&](const DomainView& view) {
+  supervisor_.WaitFor(domain, kTakenOnTimeout, [&](const DomainView& view) {
     return taken_on(view.live) || view.live.suspended;
   });
 }
@@ -414,7 +414,7 @@ absl::StatusOr<v1::Slice> DomainManager::SetMode(const std::string& name,
   }
   const int64_t epoch = Configure(parts.domain);
   const bool frozen = mode == v1::DesiredState::FREEZE;
-  supervisor_.WaitFor(parts.domain, absl::Now() + kTakenOnTimeout, [&](const DomainView& view) {
+  supervisor_.WaitFor(parts.domain, kTakenOnTimeout, [&](const DomainView& view) {
     return LiveHas(view, epoch, parts.slice, [&](const wv1::SliceReport& report) {
       return (report.state() == v1::FROZEN) == frozen;
     });
@@ -460,7 +460,7 @@ absl::StatusOr<v1::Slice> DomainManager::Refresh(const v1::RefreshSliceRequest& 
   ICEPIE_RETURN_IF_ERROR(result.get());
   // The facts that are returned are at least as new as the refresh.
   const absl::Time done = absl::Now();
-  supervisor_.WaitFor(parts.domain, done + absl::Seconds(1), [&](const DomainView& view) {
+  supervisor_.WaitFor(parts.domain, absl::Seconds(1), [&](const DomainView& view) {
     return !view.live.client || view.live.report_time > done;
   });
   return reader_.GetSlice(request.name());

@@ -151,7 +151,7 @@ absl::Status DomainManager::CatchUp(const SliceName& slice, int64_t generation, 
   if (!supervisor_.View(slice.domain).live.client) return absl::OkStatus();
   ICEPIE_RETURN_IF_ERROR(WarmUp(slice, generation));
   const bool settled =
-      supervisor_.WaitFor(slice.domain, absl::Now() + kCatchUpTimeout, [&](const DomainView& view) {
+      supervisor_.WaitFor(slice.domain, kCatchUpTimeout, [&](const DomainView& view) {
         if (!view.live.client) return true;
         const auto* report = FindGenerationReport(view.live.report.get(), slice.slice, generation);
         return report != nullptr &&
@@ -238,7 +238,7 @@ absl::StatusOr<v1::Slice> DomainManager::Swap(const SliceName& slice) {
   spdlog::info("{}: generation {} serves", FullName(slice), serving);
   const int64_t epoch = Configure(slice.domain);
   supervisor_.Resume(slice.domain);
-  supervisor_.WaitFor(slice.domain, absl::Now() + kSwapTimeout, [&](const DomainView& view) {
+  supervisor_.WaitFor(slice.domain, kSwapTimeout, [&](const DomainView& view) {
     return LiveHas(view, epoch, slice.slice,
                    [&](const wv1::SliceReport& report) { return report.generation() == serving; });
   });

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
+#include "core/base/steady_clock.h"
 #include "server/proto_time.h"
 #include "server/run_directory.h"
 #include "spdlog/spdlog.h"
@@ -107,7 +108,7 @@ void ManagedWorker::Spawn() {
   view_.incarnation = NextIncarnation();
   view_.suspended = false;
   view_.status.clear_next_start_time();
-  policy_.OnStart(absl::Now());
+  policy_.OnStart(SteadyNow());
   socket_ = WorkerSocket(settings_.socket_directory, absl::StrCat("w", view_.incarnation));
   const std::string logs = absl::StrCat(directory_, "/logs");
   absl::Status made = MakeDirectories(logs);
@@ -139,7 +140,7 @@ void ManagedWorker::OnSpawned(const std::string& socket) {
   configured_epoch_ = -1;
   configuring_ = false;
   heartbeat_under_way_ = false;
-  last_answer_ = absl::Now();
+  last_answer_ = SteadyNow();
   loop_.Watch(process_->pidfd(), [weak = weak_from_this()] {
     if (auto self = weak.lock()) self->OnExit();
   });
@@ -199,7 +200,7 @@ void ManagedWorker::OnConfigured(int64_t epoch, const absl::Status& status) {
 }
 
 void ManagedWorker::Hurry(absl::Duration how_long) {
-  hurry_until_ = std::max(hurry_until_, absl::Now() + how_long);
+  hurry_until_ = std::max(hurry_until_, SteadyNow() + how_long);
   ScheduleHeartbeat(absl::ZeroDuration());
 }
 
@@ -222,20 +223,20 @@ void ManagedWorker::OnReport(absl::StatusOr<wv1::WorkerReport> report) {
   heartbeat_under_way_ = false;
   if (report.ok()) {
     TakeReport(*std::move(report));
-  } else if (absl::Now() - last_answer_ >= settings_.heartbeat_timeout) {
+  } else if (SteadyNow() - last_answer_ >= settings_.heartbeat_timeout) {
     KillBecause(absl::StrCat("no answer for ", absl::FormatDuration(settings_.heartbeat_timeout),
                              ": ", report.status().message()));
     return;
   }
-  const bool hurry = absl::Now() < hurry_until_;
+  const bool hurry = SteadyNow() < hurry_until_;
   ScheduleHeartbeat(hurry ? std::min(kHurryInterval, settings_.heartbeat_interval)
                           : settings_.heartbeat_interval);
 }
 
 void ManagedWorker::TakeReport(wv1::WorkerReport report) {
-  last_answer_ = absl::Now();
+  last_answer_ = SteadyNow();
   view_.report = std::make_shared<const wv1::WorkerReport>(std::move(report));
-  view_.report_time = last_answer_;
+  view_.report_time = absl::Now();
   view_.status.set_sandbox(view_.report->sandbox());
   // It can be asked once it holds an assignment; before, it knows of no slice.
   if (!view_.client && configured_epoch_ >= 0 && view_.report->epoch() >= configured_epoch_) {
@@ -274,7 +275,7 @@ void ManagedWorker::OnExit() {
 }
 
 void ManagedWorker::OnFailure(const std::string& why) {
-  const RestartPolicy::Decision decision = policy_.OnFailure(absl::Now());
+  const RestartPolicy::Decision decision = policy_.OnFailure(SteadyNow());
   spdlog::warn("{} {} worker: {}; next start in {}{}", view_.status.domain(), view_.status.role(),
                why, absl::FormatDuration(decision.delay),
                decision.suspended ? " (suspended after too many failures)" : "");

@@ -86,7 +86,7 @@ SliceRemedies::SliceRemedies(Core& core, Catalog& catalog, Supervisor& superviso
 
 absl::StatusOr<v1::Slice> SliceRemedies::TellWorkers(const SliceName& name) {
   const int64_t epoch = manager_.Configure(name.domain);
-  supervisor_.WaitFor(name.domain, absl::Now() + kTakenOnTimeout, [&](const DomainView& view) {
+  supervisor_.WaitFor(name.domain, kTakenOnTimeout, [&](const DomainView& view) {
     if (!view.live.client) return true;
     if (!view.live.report || view.live.report->epoch() < epoch) return false;
     const auto* report = FindServingReport(view.live.report.get(), name.slice);

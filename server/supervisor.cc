@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "server/run_directory.h"
 #include "server/worker_process.h"
 #include "spdlog/spdlog.h"
@@ -50,7 +51,7 @@ std::string Supervisor::DomainDirectory(const std::string& domain) const {
 }
 
 absl::Duration Supervisor::NextStagger() {
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   next_start_ = std::max(now, next_start_ + kStagger);
   return next_start_ - now;
 }
@@ -128,12 +129,13 @@ std::vector<icepie::v1::WorkerStatus> Supervisor::Statuses(const std::string& do
   return out;
 }
 
-bool Supervisor::WaitFor(const std::string& domain, absl::Time deadline,
+bool Supervisor::WaitFor(const std::string& domain, absl::Duration timeout,
                          const std::function<bool(const DomainView&)>& holds) {
+  const absl::Time deadline = SteadyNow() + timeout;
   absl::Time hurry_at = absl::InfinitePast();
   while (true) {
-    if (absl::Now() >= hurry_at) {
-      hurry_at = absl::Now() + kHurryFor / 2;
+    if (SteadyNow() >= hurry_at) {
+      hurry_at = SteadyNow() + kHurryFor / 2;
       loop_.Post([this, domain] {
         auto found = domains_.find(domain);
         if (found == domains_.end()) return;
@@ -143,7 +145,7 @@ bool Supervisor::WaitFor(const std::string& domain, absl::Time deadline,
     }
     MutexLock lock(mutex_);
     if (holds(views_[domain])) return true;
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline - SteadyNow();
     if (interrupted_ || left <= absl::ZeroDuration()) return false;
     changed_.WaitFor(mutex_, std::min(left, kHurryFor / 2));
   }
@@ -321,10 +323,10 @@ void Supervisor::StopAll(absl::Duration grace) {
     }
   });
   // The kernel may take a moment to end a large process after SIGKILL.
-  const absl::Time deadline = absl::Now() + grace + absl::Seconds(5);
+  const absl::Time deadline = SteadyNow() + grace + absl::Seconds(5);
   MutexLock lock(state->mutex);
   while (!state->posted || state->left > 0) {
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline - SteadyNow();
     if (left <= absl::ZeroDuration()) break;
     state->ended.WaitFor(state->mutex, left);
   }

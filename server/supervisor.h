@@ -41,8 +41,9 @@ class Supervisor {
   // Every worker, of one domain or (empty) of all.
   std::vector<icepie::v1::WorkerStatus> Statuses(const std::string& domain) const;
 
-  // Waits until `holds` or the deadline; returns whether it held. Reports come often meanwhile.
-  bool WaitFor(const std::string& domain, absl::Time deadline,
+  // Waits until `holds`, for `timeout` at most; returns whether it held. Reports come often
+  // meanwhile.
+  bool WaitFor(const std::string& domain, absl::Duration timeout,
                const std::function<bool(const DomainView&)>& holds);
 
   // Ends every WaitFor, now and later: the daemon stops.

@@ -3,8 +3,8 @@
 #include <memory>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "server/rpc_status.h"
 
 namespace icepie::server {
@@ -59,13 +59,13 @@ absl::Status VerifyCall::Run() {
   if (core_->proofs() == nullptr) return absl::FailedPreconditionError("the core keeps no tree");
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<Verification> verification,
                           core_->proofs()->StartVerification(older_note_));
-  absl::Time next = absl::Now();
+  absl::Time next = SteadyNow();
   bool more = true;
   while (more) {
     more = verification->Step();
     if (IsCancelled()) return absl::CancelledError("the verification was cancelled");
-    if (more && absl::Now() < next) continue;
-    next = absl::Now() + kProgressInterval;
+    if (more && SteadyNow() < next) continue;
+    next = SteadyNow() + kProgressInterval;
     response_.set_position(verification->position());
     response_.set_end_position(verification->end_position());
     response_.set_bytes(verification->bytes());

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "server/as_of.h"
 #include "server/domain_reader.h"
 #include "server/proto_time.h"
@@ -59,7 +60,7 @@ struct WorkerQueryRouter::Question {
   int64_t number = 0;
   v1::QueryRequest request;
   std::string hash;
-  absl::Time start;
+  absl::Time start;          // as all of these of SteadyNow()
   absl::Time deadline;       // of our answer, a margin before the client's
   absl::Time wait_deadline;  // until then min_position may be waited for
   Done done;
@@ -127,8 +128,9 @@ void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline
   auto question = std::make_shared<Question>();
   question->request = request;
   question->hash = QuestionHash(request);
-  question->start = absl::Now();
-  question->deadline = deadline - Margin(deadline - question->start);
+  question->start = SteadyNow();
+  const absl::Duration left = deadline - absl::Now();
+  question->deadline = question->start + left - Margin(left);
   const auto& consistency = request.consistency();
   question->wait_deadline =
       std::min(question->deadline,
@@ -162,7 +164,7 @@ void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline
 
 // Asks the best worker that has not failed this question yet, or waits for one.
 void WorkerQueryRouter::Step(const QuestionPtr& question) {
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   const bool waited_enough = question->fallback && now >= question->wait_deadline;
   if (now >= question->deadline || waited_enough) {
     GiveUp(question);
@@ -205,7 +207,7 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const WorkerView&
     *ask.mutable_select() = request.select();
   }
   *ask.mutable_parameters() = request.parameters();
-  const absl::Duration wait = question->wait_deadline - absl::Now();
+  const absl::Duration wait = question->wait_deadline - SteadyNow();
   if (request.consistency().has_min_position()) {
     ask.set_min_position(request.consistency().min_position());
     ask.set_max_wait_ms(std::max<int64_t>(0, absl::ToInt64Milliseconds(wait)));
@@ -216,7 +218,8 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const WorkerView&
     const auto known = KnownVersions(request.if_none_match(), question->hash);
     if (known) ask.mutable_known()->Assign(known->begin(), known->end());
   }
-  worker.client->Query(ask, question->deadline, limits_.answer_bytes_max,
+  worker.client->Query(ask, absl::Now() + (question->deadline - SteadyNow()),
+                       limits_.answer_bytes_max,
                        [this, question, source, incarnation = worker.incarnation](auto answer) {
                          OnAnswer(question, incarnation, source, std::move(answer));
                        });
@@ -316,7 +319,7 @@ void WorkerQueryRouter::Park(const QuestionPtr& question) {
     draining = draining_;
     if (!draining) {
       parked_[question->number] = question;
-      question->timer = loop_.RunAfter(until - absl::Now(), [this, question] {
+      question->timer = loop_.RunAfter(until - SteadyNow(), [this, question] {
         if (Unpark(question)) GiveUp(question);
       });
     }

@@ -7,6 +7,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -161,7 +162,7 @@ void LiveEngine::Wake() {
 // ---------------------------------------------------------------------------------- the thread
 
 absl::Duration LiveEngine::SleepTime() const {
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   absl::Time until = now + kIdleSleep;
   for (const auto& track : tracks_) {
     if (track->HasArrived()) until = std::min(until, next_batch_);
@@ -179,8 +180,8 @@ bool LiveEngine::WaitForWork() {
     if (!awake_ && !stopping_ && sleep > absl::ZeroDuration()) work_.WaitFor(mutex_, sleep);
     // New records are left alone until the pause after the last batch is over.
     while (!stopping_ && !assignment_ && new_refreshes_.empty() && new_names_.empty() &&
-           absl::Now() < earliest) {
-      work_.WaitFor(mutex_, earliest - absl::Now());
+           SteadyNow() < earliest) {
+      work_.WaitFor(mutex_, earliest - SteadyNow());
     }
     if (stopping_) return false;
     awake_ = false;
@@ -199,9 +200,10 @@ void LiveEngine::Loop() {
 }
 
 void LiveEngine::Turn() {
+  LookAtClock();
   RetryFailed();
   bool more = false;
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = SteadyNow();
   // The track at the head comes first, then one batch of each that is behind.
   if (main_ != nullptr) more = ApplyTrack(*main_, kBatchRecordsMax);
   for (size_t i = 0; i < tracks_.size(); ++i) {
@@ -210,7 +212,7 @@ void LiveEngine::Turn() {
     more = ApplyTrack(*tracks_[i], alone ? kBatchRecordsMax : kBehindRecordsMax) || more;
   }
   // Full batches follow one another; small ones wait so long that more comes together.
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   next_batch_ = more ? now : now + (now - begin) * (kRestPerWork - 1);
   StepOverrides();
   MergeTracks();
@@ -219,7 +221,7 @@ void LiveEngine::Turn() {
   UpdateStates();
   StepSnapshots();
   StepNames();
-  past_->DetachIdle(now);
+  past_->DetachIdle(SteadyNow());
   PublishReport();
   queries_->PositionsMoved();
   AnswerRefreshes();
@@ -353,7 +355,7 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
     opened = Generation::Open(*instance_, plan, spec.slice, spec.number, "");
   } else if (fits) {
     held.complete = true;
-    held.saved_time = absl::FromUnixMicros(snapshot->time_us);
+    held.saved_time = std::min(absl::FromUnixMicros(snapshot->time_us), absl::Now());
   }
   ICEPIE_RETURN_IF_ERROR(opened.status());
   held.generation = std::move(*opened);
@@ -589,11 +591,12 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
   if (status.code() == absl::StatusCode::kFailedPrecondition) return Hold(held, status);
   ++held.failures;
   held.records_max = std::max(kSmallestBatch, held.records_max / 4);
-  held.next_retry = absl::Now() + RetryDelay(held.failures);
+  const absl::Duration delay = RetryDelay(held.failures);
+  held.next_retry = SteadyNow() + delay;
   if (data_error || held.failures >= kFailuresBeforeFault) {
     held.served->SetFault(SliceState::kFaulted,
                           MakeFault(status, data_error ? "SQL_ERROR" : "ENGINE_ERROR"),
-                          held.next_retry);
+                          absl::Now() + delay);
   }
 }
 
@@ -615,7 +618,7 @@ void LiveEngine::TookTooLong(Held& held, const absl::Status& status) {
 }
 
 void LiveEngine::RetryFailed() {
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   const bool due = std::any_of(held_.begin(), held_.end(), [&](const auto& held) {
     return held->active() && held->track == nullptr && now >= held->next_retry;
   });

@@ -179,6 +179,7 @@ class LiveEngine : public Engine {
   void StartRun(const std::vector<Held*>& run, int64_t position);
   absl::Status BeginStep(Held& held, const std::vector<Held*>& run, RecomputeRun& out);
   void ScheduleNext(Held& held, absl::Time after);
+  void LookAtClock();
   static bool Refreshed(const Held& held, int64_t position);
   void AnswerRefreshes();
 
@@ -228,6 +229,7 @@ class LiveEngine : public Engine {
   absl::Time next_batch_ = absl::InfinitePast();
   std::vector<PendingRefresh> refreshes_;
   std::vector<PendingName> names_;
+  absl::Time clock_seen_ = absl::InfinitePast();  // the wall clock, at the last turn
   absl::Time next_run_ = absl::InfinitePast();
 
   mutable Mutex mutex_;

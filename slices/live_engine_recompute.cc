@@ -7,9 +7,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "slices/live_engine.h"
 
 namespace icepie::slices {
+namespace {
+
+constexpr absl::Duration kClockSetBack = absl::Seconds(10);  // less is what clocks do anyway
+
+}  // namespace
 
 void LiveEngine::StepRecompute() {
   CollectRun();
@@ -20,7 +26,7 @@ void LiveEngine::CollectRun() {
   std::optional<RecomputeRun> run = recomputes_->Collect();
   if (!run) return;
   const absl::Time now = absl::Now();
-  next_run_ = now + run->took * kRestPerWork;
+  next_run_ = SteadyNow() + run->took * kRestPerWork;
   for (RecomputeRun::Step& step : run->steps) {
     const auto found = std::find_if(held_.begin(), held_.end(), [&](const auto& held) {
       return held->generation == step.generation;
@@ -56,6 +62,20 @@ void LiveEngine::ScheduleNext(Held& held, absl::Time after) {
   held.served->SetNextRefresh(held.next_refresh);
 }
 
+// Where the wall clock went back, what was planned by it is planned anew: nothing waits for a time
+// that comes twice.
+void LiveEngine::LookAtClock() {
+  const absl::Time now = absl::Now();
+  const bool set_back = now < clock_seen_ - kClockSetBack;
+  clock_seen_ = now;
+  if (!set_back) return;
+  for (auto& held : held_) {
+    held->saved_time = std::min(held->saved_time, now);
+    if (held->next_refresh != absl::InfiniteFuture()) ScheduleNext(*held, now);
+    if (held->schedule_cron) held->next_named = held->schedule_cron->Next(now);
+  }
+}
+
 std::string LiveEngine::StoppedUpstream(const Held& held) {
   for (const std::string& name : held.generation->plan().upstream) {
     const Held* upstream = Serving(name);
@@ -77,10 +97,10 @@ std::string LiveEngine::StoppedUpstream(const Held& held) {
 }
 
 bool LiveEngine::Due(const Held& held, absl::Time now) const {
-  if (held.failures > 0) return now >= held.next_retry;
+  if (held.failures > 0) return SteadyNow() >= held.next_retry;
   if (held.forced || !held.complete) return true;
   if (held.generation->definition().refresh.kind == RefreshDef::Kind::kContinuous) {
-    return now >= held.next_start;
+    return SteadyNow() >= held.next_start;
   }
   return now >= held.next_refresh;
 }
@@ -150,7 +170,8 @@ void LiveEngine::PlanRun() {
                     held.generation->plan().upstream.end(), [&](const std::string& name) {
                       return std::find(run.begin(), run.end(), Serving(name)) != run.end();
                     });
-    const bool paced = now < next_run_ && !held.forced && (held.complete || held.failed_on_data);
+    const bool paced =
+        SteadyNow() < next_run_ && !held.forced && (held.complete || held.failed_on_data);
     if (*target == position && !paced && (Due(held, now) || (reads_run && !held.cron))) {
       run.push_back(&held);
     }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "core/base/steady_clock.h"
 #include "slices/live_engine.h"
 
 namespace icepie::slices {
@@ -38,7 +39,7 @@ void LiveEngine::RemoveTrack(Track* track) {
 void LiveEngine::PlaceOnTracks() {
   std::vector<Held*> waiting;
   for (auto& held : held_) {
-    if (held->active() && held->track == nullptr && absl::Now() >= held->next_retry) {
+    if (held->active() && held->track == nullptr && SteadyNow() >= held->next_retry) {
       waiting.push_back(held.get());
     }
   }

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "slices/definition_values.h"
 #include "slices/engine.h"
 #include "spdlog/spdlog.h"
@@ -126,7 +126,7 @@ absl::StatusOr<std::shared_ptr<ServedSlice>> PastSnapshots::Attach(const Snapsho
   const std::string key = absl::StrCat(manifest.path, " ", manifest.sha256);
   const auto present = attached_.find(key);
   if (present != attached_.end()) {
-    present->second.last_used = absl::Now();
+    present->second.last_used = SteadyNow();
     return present->second.served;
   }
   ICEPIE_RETURN_IF_ERROR(MakeRoom());
@@ -136,7 +136,7 @@ absl::StatusOr<std::shared_ptr<ServedSlice>> PastSnapshots::Attach(const Snapsho
                           OpenSnapshot(instance_, link.path(), manifest));
   served->SetServing(true);
   served->SetState(SliceState::kRunning);
-  attached_[key] = {served, absl::Now()};
+  attached_[key] = {served, SteadyNow()};
   return served;
 }
 

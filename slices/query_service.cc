@@ -11,6 +11,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "slices/engine.h"
 #include "slices/generation.h"
 #include "slices/query_text.h"
@@ -49,15 +50,16 @@ absl::Status ShuttingDown() {
 struct QueryService::Task {
   Question question;
   Done done;
+  absl::Time end_by;      // the caller's deadline, as all of these of SteadyNow()
   absl::Time wait_until;  // for a position, which the limit does not count
   absl::Duration limit;   // of the work
   absl::Time deadline;
   std::atomic<bool> answered{false};  // by its runner or, at its limit, by the watch
 
   void StartClock(absl::Duration timeout) {
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     // The caller's deadline is met a little early, so that the reason arrives and not its own.
-    limit = std::min(timeout, question.deadline - now - absl::Milliseconds(50));
+    limit = std::min(timeout, end_by - now - absl::Milliseconds(50));
     deadline = now + limit;
   }
 };
@@ -135,9 +137,10 @@ void QueryService::SetTimeout(absl::Duration timeout) {
 
 void QueryService::Ask(Question question, Done done) {
   auto task = std::make_shared<Task>();
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
+  const absl::Duration left = question.deadline - absl::Now();
+  task->end_by = now + left;
   // After the wait there is still time to say why it was in vain.
-  const absl::Duration left = question.deadline - now;
   task->wait_until =
       now + std::min(question.max_wait, left - std::min(left / 4, absl::Milliseconds(250)));
   task->question = std::move(question);
@@ -220,7 +223,7 @@ void QueryService::WatchLoop() {
       MutexLock lock(mutex_);
       watch_changed_.WaitFor(mutex_, kWatchInterval);
       if (stopping_) return;
-      const absl::Time now = absl::Now();
+      const absl::Time now = SteadyNow();
       for (auto& runner : runners_) {
         const Late late = InterruptLate(*runner, now);
         if (late != Late::kNo) unanswered.emplace_back(runner->task, runner->slices);
@@ -253,7 +256,7 @@ void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
     runner.slices = prepared->Names();
   }
   const absl::Status reached = CheckPosition(*prepared, question);
-  if (reached.code() == absl::StatusCode::kUnavailable && absl::Now() < task->wait_until) {
+  if (reached.code() == absl::StatusCode::kUnavailable && SteadyNow() < task->wait_until) {
     MutexLock lock(mutex_);
     if (!stopping_ && waiting_.size() < kWaitingMax) {
       waiting_.push_back(task);

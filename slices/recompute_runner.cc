@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "core/base/check.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 
 namespace icepie::slices {
 namespace {
@@ -48,7 +48,7 @@ RecomputeRunner::~RecomputeRunner() {
     stopping_ = true;
     if (current_ != nullptr) {
       unwanted_ = true;
-      end_by_ = std::min(end_by_, absl::Now());
+      end_by_ = std::min(end_by_, SteadyNow());
     }
   }
   changed_.SignalAll();
@@ -68,7 +68,7 @@ void RecomputeRunner::Interrupt(const Generation* generation) {
   if (running_ || waiting_) interrupted_.insert(generation);
   if (current_ != generation) return;
   unwanted_ = true;
-  end_by_ = std::min(end_by_, absl::Now());
+  end_by_ = std::min(end_by_, SteadyNow());
 }
 
 bool RecomputeRunner::busy() const {
@@ -114,13 +114,13 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
     limit = limit_;
     current_ = step.generation.get();
     unwanted_ = stopping_;
-    end_by_ = stopping_ ? absl::Now() : absl::Now() + limit;
+    end_by_ = stopping_ ? SteadyNow() : SteadyNow() + limit;
   }
   const absl::Status status =
       step.generation->FinishRecompute(feed_, position, step.applied_time_us);
   MutexLock lock(mutex_);
   current_ = nullptr;
-  if (status.ok() || absl::Now() < end_by_) return status;
+  if (status.ok() || SteadyNow() < end_by_) return status;
   if (unwanted_) return Interrupted();
   return TimeLimit(step.generation->plan().slice, limit);
 }
@@ -129,7 +129,7 @@ void RecomputeRunner::Watch() {
   MutexLock lock(mutex_);
   while (!stopping_ || running_) {
     changed_.WaitFor(mutex_, kWatchInterval);
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     if (current_ == nullptr || now < end_by_) continue;
     // Again and again: a statement that begins just now has a fresh flag.
     current_->Interrupt();
@@ -149,9 +149,9 @@ void RecomputeRunner::Loop() {
       run = *std::exchange(waiting_, std::nullopt);
       running_ = true;
     }
-    const absl::Time begin = absl::Now();
+    const absl::Time begin = SteadyNow();
     Execute(run);
-    run.took = absl::Now() - begin;
+    run.took = SteadyNow() - begin;
     {
       MutexLock lock(mutex_);
       running_ = false;

@@ -25,6 +25,7 @@
 #include "absl/time/clock.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "nlohmann/json.hpp"
 #include "slices/duckdb.h"
 #include "slices/expectation_store.h"
@@ -157,7 +158,7 @@ absl::StatusOr<std::string> Sha256OfFileUntil(const std::string& path, absl::Tim
   ssize_t got = 0;
   while ((got = ::read(file, buffer.data(), buffer.size())) > 0) {
     EVP_DigestUpdate(digest.get(), buffer.data(), static_cast<size_t>(got));
-    if (absl::Now() > deadline) {
+    if (SteadyNow() > deadline) {
       return absl::DeadlineExceededError(absl::StrCat("checking ", path, " takes too long"));
     }
   }

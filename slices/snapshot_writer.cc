@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "core/base/steady_clock.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -31,7 +31,7 @@ bool SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
                              std::shared_ptr<AttachedDatabase> database, bool urgent,
                              SnapshotCheck check) {
   MutexLock lock(mutex_);
-  if (!urgent && absl::Now() < next_cheap_) return false;
+  if (!urgent && SteadyNow() < next_cheap_) return false;
   for (Job& job : jobs_) {
     if (job.served != served) continue;
     job.urgent = job.urgent || urgent;
@@ -63,10 +63,10 @@ void SnapshotWriter::Flush() {
 }
 
 void SnapshotWriter::Save(const Job& job) {
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = SteadyNow();
   const auto manifest = store_.Save(instance_, job.database->alias(), job.served->info(),
                                     job.served->result_rows_max(), job.check);
-  const absl::Duration took = absl::Now() - begin;
+  const absl::Duration took = SteadyNow() - begin;
   if (manifest.ok()) {
     job.served->SetSnapshot(manifest->Info());
     spdlog::debug("{}: saved at {} in {}", job.served->info().slice,
@@ -76,7 +76,7 @@ void SnapshotWriter::Save(const Job& job) {
   }
   for (const Done& done : job.done) done(manifest);
   MutexLock lock(mutex_);
-  next_cheap_ = std::max(next_cheap_, absl::Now()) + took * rest_per_work_;
+  next_cheap_ = std::max(next_cheap_, SteadyNow()) + took * rest_per_work_;
 }
 
 void SnapshotWriter::Loop() {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -162,7 +163,7 @@ void StandbyEngine::Loop() {
     }
     if (assigned) queries_->SetTimeout(QueryTimeout(options_, assignment));
     Look(assignment);
-    past_->DetachIdle(absl::Now());
+    past_->DetachIdle(SteadyNow());
     MutexLock lock(mutex_);
     epoch_ = assignment.epoch;
   }

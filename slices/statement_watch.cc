@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "core/base/steady_clock.h"
 
 namespace icepie::slices {
 namespace {
@@ -17,7 +17,7 @@ constexpr absl::Duration kGrace = absl::Seconds(2);  // between the interrupt an
 StatementWatch::StatementWatch(DuckConnection& connection, absl::Duration limit, std::string what,
                                std::function<void(const std::string& why)> on_stuck)
     : connection_(connection),
-      end_by_(absl::Now() + limit),
+      end_by_(SteadyNow() + limit),
       what_(std::move(what)),
       on_stuck_(std::move(on_stuck)),
       thread_([this] { Loop(); }) {}
@@ -34,7 +34,7 @@ StatementWatch::~StatementWatch() {
 void StatementWatch::Loop() {
   MutexLock lock(mutex_);
   while (!done_) {
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     if (now < end_by_) {
       changed_.WaitFor(mutex_, end_by_ - now);
       continue;

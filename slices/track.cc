@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
+#include "core/base/steady_clock.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -144,10 +144,10 @@ void Track::Failed(const absl::Status& status) {
 
 void Track::WaitBeforeRetry(int failures) {
   const absl::Time until =
-      absl::Now() +
+      SteadyNow() +
       std::min(absl::Seconds(2), absl::Milliseconds(50) * (1 << std::min(failures, 6)));
   MutexLock lock(mutex_);
-  while (!stopping_ && absl::Now() < until) changed_.WaitFor(mutex_, until - absl::Now());
+  while (!stopping_ && SteadyNow() < until) changed_.WaitFor(mutex_, until - SteadyNow());
 }
 
 void Track::Loop() {
