@@ -33,6 +33,7 @@
 #include "server/record_tracer.h"
 #include "server/run_directory.h"
 #include "server/slices_service.h"
+#include "server/snapshot_files.h"
 #include "server/supervisor.h"
 #include "server/worker_query_router.h"
 #include "spdlog/spdlog.h"
@@ -181,6 +182,7 @@ class Daemon::Parts {
  private:
   absl::Status OpenData(const Settings& settings, std::optional<int64_t> accept_core_loss);
   absl::Status RecordAcceptedLoss();
+  void SetAsideLostSnapshots();
   absl::Status StartHost(const std::string& socket);
   void StartDomains(const WorkerSettings& workers);
   absl::Status StartGrpc(const Settings& settings);
@@ -218,6 +220,19 @@ class Daemon::Parts {
   bool stopped_ = false;
 };
 
+// At every start and before anything is appended, so that a start that ends early is made up for by
+// the next one. While the core takes no appends nothing can be mixed, and they are what there is.
+void Daemon::Parts::SetAsideLostSnapshots() {
+  if (!core_->ReadOnlyCause().empty()) return;
+  const int64_t head = core_->head_position();
+  const int64_t count = SetAsideSnapshotsBeyond(identity_.data_directory + "/domains", head);
+  if (count == 0) return;
+  spdlog::warn(
+      "{} snapshots hold records beyond the core's {}, which are lost: set aside in each domain's "
+      "beyond_core; their slices are built again",
+      count, head);
+}
+
 // Before anything else is written: whoever reads the log later must see where it is torn.
 absl::Status Daemon::Parts::RecordAcceptedLoss() {
   const std::string loss = core_->AcceptedLoss();
@@ -241,6 +256,7 @@ absl::Status Daemon::Parts::OpenData(const Settings& settings,
   CoreOptions options = MakeCoreOptions(settings, data.string());
   options.accept_loss_position = accept_core_loss;
   ICEPIE_ASSIGN_OR_RETURN(core_, Core::Open(options));
+  SetAsideLostSnapshots();
   ICEPIE_RETURN_IF_ERROR(RecordAcceptedLoss());
   // From here on the directory is ours.
   ICEPIE_ASSIGN_OR_RETURN(run_directory_, PrepareRunDirectory(data.string()));

@@ -127,6 +127,34 @@ void UnpinSnapshot(const std::string& domain_directory, const std::string& pin) 
   std::filesystem::remove_all(std::filesystem::path(domain_directory) / "builds" / pin, ignored);
 }
 
+int64_t SetAsideSnapshotsBeyond(const std::string& domains_directory, int64_t head) {
+  std::error_code error;
+  std::vector<std::filesystem::path> files;
+  for (const auto& domain : std::filesystem::directory_iterator(domains_directory, error)) {
+    for (const char* kind : {"snapshots", "builds"}) {
+      for (const auto& holder : std::filesystem::directory_iterator(domain.path() / kind, error)) {
+        for (const auto& file : std::filesystem::directory_iterator(holder.path(), error)) {
+          const SnapshotName name = ParseName(file.path().filename().string());
+          if (name.generation > 0 && name.position > head) files.push_back(file.path());
+        }
+      }
+    }
+  }
+  int64_t snapshots = 0;
+  // The manifests first: without one a file is no snapshot, wherever this ends.
+  std::stable_partition(files.begin(), files.end(),
+                        [](const auto& path) { return path.extension() == ".json"; });
+  for (const auto& path : files) {
+    const auto holder = path.parent_path();
+    const auto aside = holder.parent_path().parent_path() / "beyond_core" / holder.filename();
+    std::filesystem::create_directories(aside, error);
+    std::filesystem::rename(path, aside / path.filename(), error);
+    if (error) std::filesystem::remove(path, error);
+    if (path.extension() == ".json") ++snapshots;
+  }
+  return snapshots;
+}
+
 int64_t SnapshotPosition(const std::string& path) {
   return ParseName(std::filesystem::path(path).filename().string()).position;
 }

@@ -36,6 +36,11 @@ std::string PinSnapshot(const std::string& domain_directory, const std::string& 
 // Lets it go.
 void UnpinSnapshot(const std::string& domain_directory, const std::string& pin);
 
+// After a loss of records was accepted: every domain's snapshots of positions beyond `head` hold
+// what the core no longer has, and would mix it with what takes its place. They go to
+// <domain directory>/beyond_core/<slice>/, where no slice looks. Returns how many.
+int64_t SetAsideSnapshotsBeyond(const std::string& domains_directory, int64_t head);
+
 // The position in a snapshot's name; -1 when the name is not one.
 int64_t SnapshotPosition(const std::string& path);
 

@@ -1,0 +1,116 @@
+// A core that lost its end while its slices had not: what is gone is not mixed with what comes
+// after it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "server/rpc_status.h"
+#include "tests/e2e/daemon_fixture.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+constexpr const char* kShop = R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER}}
+slices:
+  by_item: {sql: "SELECT item, sum(amount) AS total FROM sales GROUP BY ALL", key: [item]}
+)";
+
+std::string Sale(const std::string& item) {
+  return absl::StrCat("{\"item\":\"", item, "\",\"amount\":1}");
+}
+
+class CoreLossTest : public ::testing::Test {
+ protected:
+  void StartShop() {
+    daemon_.Start();
+    ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+    v1::ApplyDomainResponse applied;
+    const grpc::Status status = daemon_.Apply(kShop, &applied);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+
+  void Append(const std::string& item, int count) {
+    const auto end = daemon_.Append("sales", std::vector<std::string>(count, Sale(item)));
+    ASSERT_TRUE(end.ok()) << end.status();
+    end_ = *end;
+  }
+
+  // The rows as the slice gives them at `min_position` or later.
+  std::string Rows(const DaemonFixture& daemon, int64_t min_position) {
+    v1::QueryResponse answer;
+    grpc::Status status;
+    Eventually(
+        [&] {
+          status =
+              daemon.Query("shop", "SELECT * FROM by_item ORDER BY item", min_position, &answer);
+          return status.ok();
+        },
+        absl::Seconds(60));
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return answer.body();
+  }
+
+  static v1::ServerStatus StatusOf(const DaemonFixture& daemon) {
+    v1::ServerStatus status;
+    EXPECT_TRUE(daemon.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status).ok());
+    return status;
+  }
+
+  DaemonFixture daemon_;
+  int64_t end_ = 0;
+};
+
+// The core comes back from a copy that is older than the slices' snapshots.
+TEST_F(CoreLossTest, SlicesForgetWhatTheCoreHasLost) {
+  StartShop();
+  Append("pear", 3);
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
+  ASSERT_EQ(daemon_.Stop(), 0);
+  const std::string core = daemon_.data_directory() + "/core";
+  const std::string older = daemon_.data_directory() + "/../older";
+  fs::copy(core, older, fs::copy_options::recursive);
+  daemon_.Start();
+  Append("lost", 5);
+  const int64_t lost_end = end_;
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr("lost"));
+  ASSERT_EQ(daemon_.Stop(), 0);  // saves the slice with what is lost next
+  // The mark stays: it is outside RocksDB so that it can tell.
+  const std::string mark = *ReadFile(core + "/high_water_mark");
+  fs::remove_all(core);
+  fs::rename(older, core);
+  ASSERT_TRUE(WriteFileAtomically(core + "/high_water_mark", mark).ok());
+
+  daemon_.Start();
+  const v1::ServerStatus status = StatusOf(daemon_);
+  ASSERT_TRUE(status.core_read_only());
+  ASSERT_LT(status.head_position(), lost_end);
+  EXPECT_THAT(Rows(daemon_, -1), HasSubstr("lost")) << "answers go on until it is decided";
+  ASSERT_EQ(daemon_.Stop(), 0);
+  daemon_.AddArgument(absl::StrCat("--accept-core-loss=", status.head_position()));
+  daemon_.Start();
+  v1::QueryResponse answer;
+  EXPECT_EQ(ErrorReason(server::FromGrpcStatus(
+                daemon_.Query("shop", "SELECT * FROM by_item", lost_end, &answer))),
+            "POSITION_AHEAD_OF_CORE");
+  // As many as were lost: the positions are the same, the records are not.
+  Append("new", 8);
+  ASSERT_GT(end_, lost_end);
+  const std::string rows = Rows(daemon_, end_);
+  EXPECT_THAT(rows, HasSubstr("new"));
+  EXPECT_THAT(rows, HasSubstr("pear"));
+  EXPECT_THAT(rows, ::testing::Not(HasSubstr("lost")));
+  EXPECT_TRUE(fs::exists(daemon_.data_directory() + "/domains/shop/beyond_core/by_item"));
+}
+
+}  // namespace
+}  // namespace icepie::testing
