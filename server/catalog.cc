@@ -1,9 +1,6 @@
 #include "server/catalog.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <filesystem>
 #include <set>
 #include <utility>
 
@@ -11,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
-#include "core/base/file.h"
 #include "core/base/status.h"
 #include "spdlog/spdlog.h"
 
@@ -75,8 +71,7 @@ cv1::GenerationEntry* FindGeneration(cv1::SliceEntry& slice, int64_t number) {
   return FindGenerationIn(slice, number);
 }
 
-Catalog::Catalog(Core& core, std::string intent_directory)
-    : core_(core), intent_directory_(std::move(intent_directory)) {}
+Catalog::Catalog(Core& core, std::string intents) : core_(core), intents_(std::move(intents)) {}
 
 absl::StatusOr<Catalog::Pairs> Catalog::Scan(absl::string_view prefix) {
   auto pairs = core_.ScanCatalog(prefix);
@@ -325,14 +320,17 @@ int64_t Catalog::NextOperationNumber() {
   return ++last_operation_;
 }
 
-std::string Catalog::IntentPath(const std::string& domain, const std::string& slice) const {
-  return absl::StrCat(intent_directory_, "/", domain, ".", slice);
-}
-
-absl::Status Catalog::WriteIntent(const std::string& domain, const std::string& slice,
-                                  const icepie::v1::DesiredState& desired) {
-  ICEPIE_RETURN_IF_ERROR(MakeDirectories(intent_directory_));
-  return WriteFileAtomically(IntentPath(domain, slice), desired.SerializeAsString());
+absl::Status Catalog::WriteIntent(const std::string& slice,
+                                  const std::optional<std::string>& desired) {
+  MutexLock lock(change_mutex_);
+  IntentFile::Intents intents = intents_.intents();
+  if (!desired && intents.count(slice) == 0) return absl::OkStatus();
+  if (desired) {
+    intents[slice] = *desired;
+  } else {
+    intents.erase(slice);
+  }
+  return intents_.Save(std::move(intents));
 }
 
 absl::Status Catalog::ChangeDesired(const std::string& domain, const std::string& slice,
@@ -347,14 +345,16 @@ absl::Status Catalog::ChangeDesired(const std::string& domain, const std::string
     return absl::OkStatus();
   };
   const absl::Status changed = Change(domain, edit);
+  const std::string name = absl::StrCat(domain, ".", slice);
   if (changed.ok()) {
-    unlink(IntentPath(domain, slice).c_str());
+    const absl::Status cleared = WriteIntent(name, std::nullopt);
+    if (!cleared.ok()) spdlog::error("catalog: {}", cleared.ToString());
     return changed;
   }
   if (absl::IsAborted(changed)) return changed;
-  spdlog::warn("catalog: the core takes no change ({}); {}.{} goes to an intent file",
-               std::string(changed.message()), domain, slice);
-  ICEPIE_RETURN_IF_ERROR(WriteIntent(domain, slice, desired));
+  spdlog::warn("catalog: the core takes no change ({}); {} goes to the intent file",
+               std::string(changed.message()), name);
+  ICEPIE_RETURN_IF_ERROR(WriteIntent(name, desired.SerializeAsString()));
   MutexLock lock(change_mutex_);
   const auto current = Find(domain);
   if (!current) return changed;
@@ -367,22 +367,25 @@ absl::Status Catalog::ChangeDesired(const std::string& domain, const std::string
 }
 
 void Catalog::LoadIntents() {
-  std::error_code error;
-  for (const auto& file : std::filesystem::directory_iterator(intent_directory_, error)) {
-    const std::vector<std::string> name =
-        absl::StrSplit(file.path().filename().string(), absl::MaxSplits('.', 1));
-    auto bytes = ReadFile(file.path().string());
+  IntentFile::Intents intents;
+  {
+    MutexLock lock(change_mutex_);
+    const absl::Status opened = intents_.Open();
+    if (!opened.ok()) spdlog::error("catalog: {}", opened.ToString());
+    intents = intents_.intents();
+  }
+  for (const auto& [slice, bytes] : intents) {
+    const std::vector<std::string> name = absl::StrSplit(slice, absl::MaxSplits('.', 1));
     icepie::v1::DesiredState desired;
     const auto domain = Find(name.front());
-    if (name.size() != 2 || !bytes.ok() || !desired.ParseFromString(*bytes) || !domain ||
+    if (name.size() != 2 || !desired.ParseFromString(bytes) || !domain ||
         domain->slices.count(name[1]) == 0) {
-      spdlog::error("catalog: intent file {} is not usable", file.path().string());
+      spdlog::error("catalog: the intent for {} is not usable", slice);
       continue;
     }
     // Goes into the catalog now if the core takes changes again, else stays an intent.
     const absl::Status changed = ChangeDesired(name[0], name[1], desired);
-    if (!changed.ok())
-      spdlog::error("catalog: intent {}: {}", file.path().string(), changed.ToString());
+    if (!changed.ok()) spdlog::error("catalog: intent {}: {}", slice, changed.ToString());
   }
 }
 

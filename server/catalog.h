@@ -21,6 +21,7 @@
 #include "core/base/mutex.h"
 #include "core/core.h"
 #include "icepie/catalog/v1/catalog.pb.h"
+#include "server/intent_file.h"
 
 namespace icepie::server {
 
@@ -48,8 +49,8 @@ class Catalog {
  public:
   using Operation = icepie::catalog::v1::OperationEntry;
 
-  // `intent_directory` takes freezes and thaws while the core accepts no change.
-  Catalog(Core& core, std::string intent_directory);
+  // The file `intents` takes freezes and thaws while the core accepts no change.
+  Catalog(Core& core, std::string intents);
 
   // Reads everything. A damaged entry holds its slice or its domain and never fails the load.
   absl::Status Load();
@@ -95,13 +96,12 @@ class Catalog {
   std::vector<int64_t> OldOperations() const;
   void Show(const std::string& name, CatalogDomain domain,
             const std::vector<Operation>& operations);
-  std::string IntentPath(const std::string& domain, const std::string& slice) const;
-  absl::Status WriteIntent(const std::string& domain, const std::string& slice,
-                           const icepie::v1::DesiredState& desired);
+  // Nullopt: the slice has none any more.
+  absl::Status WriteIntent(const std::string& slice, const std::optional<std::string>& desired);
 
   Core& core_;
-  const std::string intent_directory_;
   Mutex change_mutex_;  // held while a change is written; taken before mutex_
+  IntentFile intents_ ABSL_GUARDED_BY(change_mutex_);
   std::map<std::string, std::string> persisted_ ABSL_GUARDED_BY(change_mutex_);
   mutable Mutex mutex_;
   std::map<std::string, std::shared_ptr<const CatalogDomain>> domains_ ABSL_GUARDED_BY(mutex_);

@@ -263,7 +263,7 @@ absl::Status Daemon::Parts::OpenData(const Settings& settings,
   unlink(AnnouncementPath().c_str());
   const std::string cause = core_->ReadOnlyCause();
   if (!cause.empty()) spdlog::error("the core takes no appends: {}", cause);
-  catalog_ = std::make_unique<Catalog>(*core_, data.string() + "/intents");
+  catalog_ = std::make_unique<Catalog>(*core_, data.string() + "/intents/reserved");
   const absl::Status loaded = catalog_->Load();
   if (!loaded.ok()) spdlog::error("the catalog could not be read: {}", loaded.ToString());
   return absl::OkStatus();

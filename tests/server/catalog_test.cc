@@ -2,8 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "core/base/status.h"
 #include "tests/core/core_testing.h"
@@ -278,9 +280,32 @@ TEST_F(CatalogTest, AnIntentGoesIntoTheCatalogOnceTheCoreTakesChangesAgain) {
   ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
   refusing_.refuses = false;
   Reload();
-  EXPECT_TRUE(std::filesystem::is_empty(directory_.path() + "/intents"));
+  IntentFile file(directory_.path() + "/intents");
+  ASSERT_TRUE(file.Open().ok());
+  EXPECT_TRUE(file.intents().empty());
   Reload();
   EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().mode(), DesiredState::FREEZE);
+}
+
+TEST_F(CatalogTest, AnIntentNeedsNoRoomOnTheDiskAndSurvivesATornWrite) {
+  const std::string path = directory_.path() + "/intents";
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  struct stat before {};
+  ASSERT_EQ(::stat(path.c_str(), &before), 0);
+  EXPECT_GE(before.st_blocks * 512, before.st_size) << "its room must be taken";
+  refusing_.refuses = true;
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
+  struct stat after {};
+  ASSERT_EQ(::stat(path.c_str(), &after), 0);
+  EXPECT_EQ(after.st_ino, before.st_ino);
+  EXPECT_EQ(after.st_blocks, before.st_blocks);
+  // The half that would have been written next is torn.
+  std::fstream(path, std::ios::binary | std::ios::in | std::ios::out) << "torn";
+  Reload();
+  EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().mode(), DesiredState::FREEZE);
+  IntentFile full(directory_.path() + "/full");
+  ASSERT_TRUE(full.Open().ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(full.Save({{"a.b", std::string(70000, 'x')}})));
 }
 
 TEST_F(CatalogTest, NumbersOperationsAndKeepsThem) {

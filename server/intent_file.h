@@ -1,0 +1,51 @@
+// Desired states that the catalog could not take, because the disk is full to its last byte or the
+// core is damaged. Their room is taken at the first start and only ever overwritten, so that
+// writing them needs no space.
+//
+// Two halves of 64 KiB, written in turns, so that one is always whole; the one with the higher
+// number counts:
+//   IPIN, format version u32 LE = 1, number u64 LE, bytes of the body u32 LE,
+//   body: for each intent name and state (a serialised DesiredState), each as u32 LE length +
+//   bytes, SHA-256 of everything before it in hexadecimal
+#ifndef ICEPIE_SERVER_INTENT_FILE_H_
+#define ICEPIE_SERVER_INTENT_FILE_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace icepie::server {
+
+// Threads: one at a time.
+// Errors: the operating system's, with the path.
+class IntentFile {
+ public:
+  // "payments.volume" → serialised DesiredState
+  using Intents = std::map<std::string, std::string>;
+
+  explicit IntentFile(std::string path) : path_(std::move(path)) {}
+
+  // Reads what there is, and makes the file when there is none. DATA_LOSS when it is not readable;
+  // it then begins anew with the next Save.
+  absl::Status Open();
+
+  const Intents& intents() const { return intents_; }
+
+  // Replaces all intents; synced. RESOURCE_EXHAUSTED when they do not fit. On an error the old ones
+  // stand.
+  absl::Status Save(Intents intents);
+
+ private:
+  bool Decode(absl::string_view half);
+
+  const std::string path_;
+  uint64_t number_ = 0;  // of the newest half
+  Intents intents_;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_INTENT_FILE_H_
