@@ -23,9 +23,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-void Say(const std::string& what) {
-  std::fprintf(stderr, "icepie-bench-ingest: %s\n", what.c_str());
-}
+void Say(const std::string& what) { std::fprintf(stderr, "icepie-bench: %s\n", what.c_str()); }
 
 // The number in front of the last `unit` in a program's output.
 std::optional<double> NumberBefore(const std::string& output, const std::string& unit) {
@@ -169,16 +167,17 @@ Postgres::Postgres(std::string directory, std::string programs, int port)
                   "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c",
                   "fsync=on", "-c", "synchronous_commit=on", "-c", "max_connections=100"}),
       directory_ + ".log");
-  const std::vector<std::string> psql = {programs_ + "/psql", "-h", "127.0.0.1", "-p",
-                                         absl::StrCat(port_), "-U", "bench",     "-d",
-                                         "postgres",          "-qc"};
-  std::vector<std::string> probe = psql;
-  probe.push_back(
-      "CREATE TABLE IF NOT EXISTS records "
-      "(id bigserial, time timestamptz DEFAULT now(), payload text)");
-  if (WaitUntil(probe)) return;
+  if (WaitUntil(Psql("CREATE TABLE IF NOT EXISTS records "
+                     "(id bigserial, time timestamptz DEFAULT now(), payload text)"))) {
+    return;
+  }
   Say("postgres did not start");
   server_.reset();
+}
+
+std::vector<std::string> Postgres::Psql(const std::string& sql) const {
+  return {programs_ + "/psql", "-h",    "127.0.0.1", "-p", absl::StrCat(port_), "-U", "bench", "-d",
+          "postgres",          "-qAtc", sql};
 }
 
 Postgres::~Postgres() {

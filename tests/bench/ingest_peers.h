@@ -1,4 +1,4 @@
-// What durable ingest is compared with, each started on loopback with its data in a scratch
+// What the benchmarks are compared with, each started on loopback with its data in a scratch
 // directory: RocksDB's own db_bench, Redis and PostgreSQL, driven by their own load programs.
 #ifndef ICEPIE_TESTS_BENCH_INGEST_PEERS_H_
 #define ICEPIE_TESTS_BENCH_INGEST_PEERS_H_
@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tests/bench/bench_process.h"
 
@@ -52,6 +53,9 @@ class Postgres {
   std::optional<double> Insert(const PeerLoad& load);
   // One COPY of `batch` records a transaction, from a file of the server's.
   std::optional<double> Copy(const PeerLoad& load);
+  // A session that runs these statements and prints bare values.
+  std::vector<std::string> Psql(const std::string& sql) const;
+  Ran Sql(const std::string& sql) const { return RunToEnd(Psql(sql)); }
 
  private:
   Postgres(std::string directory, std::string programs, int port);

@@ -7,6 +7,9 @@
 #   follow    1, 16 and 64 followers at the head: records delivered, what each costs the daemon
 #   slices    slices in the live engine: Nexmark queries and wallet clustering; --events, --edges, --only QUERY
 #   reslice   building a slice anew beside DuckDB's read_json; --records, --rounds
+#   failover  kill -9 of live workers under load: failed reads, how soon the standby answers, how soon
+#             all is fresh again; PostgreSQL as the peer; --kills, --rows, --no-peers
+#   neighbour a domain's reads and appends beside a noisy domain; --seconds, --rounds, --noise KIND
 #   merkle    what the Merkle tree costs: durable batches of 1,000 records with it and without
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -14,8 +17,8 @@ name=${1:-} build=build/release
 [ $# = 0 ] || shift
 case "${1:--}" in -*) ;; *) build=$1; shift ;; esac
 case "$name" in
-  visible|merkle|ingest|scan|slices|reslice|follow) ;;
-  *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  visible|merkle|ingest|scan|slices|reslice|follow|failover|neighbour) ;;
+  *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 [ -x "$build/bin/icepie-bench-$name" ] ||
   { echo "tests/bench/run.sh: $build has no icepie-bench-$name: run tests/run.sh first" >&2; exit 1; }

@@ -1,0 +1,268 @@
+// What kill -9 of a live worker costs under load: failed reads, the time until the standby answers,
+// and the time until answers are fresh again. The peer is PostgreSQL when one of its backends is
+// killed. One JSON object a line.
+//
+//   icepie-bench-failover [--kills N] [--rows R]… [--no-peers]
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/check.h"
+#include "tests/bench/bench_process.h"
+#include "tests/bench/ingest_peers.h"
+#include "tests/bench/reader_load.h"
+#include "tests/e2e/daemon_fixture.h"
+
+namespace icepie::bench {
+namespace {
+
+namespace v1 = icepie::v1;
+
+constexpr char kDomain[] = R"(
+domain: bench
+sources:
+  sales: {columns: {item: INTEGER, amount: INTEGER}}
+slices:
+  by_item:
+    sql: SELECT item, count(*) AS sales, sum(amount) AS total FROM sales GROUP BY ALL
+    key: [item]
+)";
+constexpr char kQuestion[] = "SELECT sales, total FROM by_item WHERE item = 4711";
+constexpr int kBatch = 10000;
+constexpr absl::Duration kPatience = absl::Seconds(60);
+// Between kills, so that each is one of a healthy domain.
+constexpr absl::Duration kRest = absl::Milliseconds(700);
+
+struct Options {
+  int kills = 50;
+  std::vector<int> rows = {100000, 1000000};
+  bool no_peers = false;
+};
+
+void Sleep(absl::Duration how_long) {
+  std::this_thread::sleep_for(absl::ToChronoMicroseconds(how_long));
+}
+
+std::string Payload(int64_t item, int64_t amount) {
+  return absl::StrCat("{\"item\":", item, ",\"amount\":", amount, "}");
+}
+
+std::string SizeName(int rows) {
+  return rows % 1000000 == 0 ? absl::StrCat(rows / 1000000, "m") : absl::StrCat(rows / 1000, "k");
+}
+
+class FailoverBench {
+ public:
+  FailoverBench(const Options& options, int rows) : options_(options), rows_(rows) {
+    daemon_.SetSettings("logging: {level: warn}\n");
+    daemon_.Start();
+    ICEPIE_CHECK(daemon_.CreateStream("sales").ok());
+    Fill();
+  }
+
+  void Run() {
+    ReaderOptions reading;
+    reading.address = daemon_.grpc_address();
+    reading.domain = "bench";
+    reading.sql = kQuestion;
+    ReaderLoad readers(reading);
+    std::thread writer([this] { Write(); });
+    Sleep(kRest);
+    const size_t calm = readers.Samples().size();
+    for (int i = 0; i < options_.kills; ++i) KillOnce(readers);
+    stopping_ = true;
+    writer.join();
+    readers.Stop();
+    Report(readers.Samples(), calm);
+  }
+
+  double standby_p50() const { return Quantile(standby_ms_, 0.5); }
+
+ private:
+  void Fill() {
+    int64_t end = 0;
+    for (int64_t first = 0; first < rows_; first += kBatch) {
+      std::vector<std::string> payloads;
+      for (int64_t item = first; item < std::min<int64_t>(first + kBatch, rows_); ++item) {
+        payloads.push_back(Payload(item, item % 97));
+      }
+      const auto appended = daemon_.Append("sales", payloads);
+      ICEPIE_CHECK(appended.ok());
+      end = *appended;
+    }
+    v1::ApplyDomainResponse applied;
+    ICEPIE_CHECK(daemon_.Apply(kDomain, &applied).ok());
+    ICEPIE_CHECK(testing::Eventually(
+        [&] { return daemon_.GetSlice("bench.by_item").standby_position() >= end; },
+        absl::Minutes(3)));
+  }
+
+  // A hundred records a second, so that there is always something to catch up with.
+  void Write() {
+    for (int64_t i = 0; !stopping_; ++i) {
+      const auto end = daemon_.Append("sales", {Payload(i % rows_, i % 7)});
+      ICEPIE_CHECK(end.ok());
+      acknowledged_ = *end;
+      Sleep(absl::Milliseconds(10));
+    }
+  }
+
+  void KillOnce(const ReaderLoad& readers) {
+    const auto pid = static_cast<pid_t>(daemon_.Worker("bench", "live").pid());
+    ICEPIE_CHECK(pid > 0);
+    const int64_t wanted = acknowledged_;
+    const size_t before = readers.Samples().size();
+    const absl::Time killed = absl::Now();
+    kill(pid, SIGKILL);
+    double standby = -1;
+    double fresh = -1;
+    const auto look = [&] {
+      const std::vector<ReadSample> samples = readers.Samples();
+      for (size_t i = before; i < samples.size(); ++i) {
+        const ReadSample& sample = samples[i];
+        if (sample.end < killed || !sample.error.empty()) continue;
+        const double ms = absl::ToDoubleMilliseconds(sample.end - killed);
+        if (!sample.live && standby < 0) standby = ms;
+        // A live answer that began before the kill may still come.
+        const bool after = sample.live && sample.begin > killed && standby >= 0;
+        if (after && sample.applied_position >= wanted && fresh < 0) fresh = ms;
+      }
+      return fresh >= 0;
+    };
+    ICEPIE_CHECK(testing::Eventually(look, kPatience));
+    standby_ms_.push_back(standby);
+    fresh_ms_.push_back(fresh);
+    Forgive();
+    Sleep(kRest);
+  }
+
+  // Ten failures in ten minutes suspend a worker: these were ours.
+  void Forgive() {
+    v1::ThawSliceRequest request;
+    v1::Slice response;
+    request.set_name("bench.by_item");
+    ICEPIE_CHECK(daemon_.Admin()
+                     ->ThawSlice(testing::Within(absl::Seconds(30)).get(), request, &response)
+                     .ok());
+  }
+
+  void Report(const std::vector<ReadSample>& samples, size_t calm) const {
+    const std::string name = absl::StrCat("failover_", SizeName(rows_));
+    double failed = 0;
+    std::vector<double> calm_ms;
+    for (size_t i = 0; i < samples.size(); ++i) {
+      if (!samples[i].error.empty()) {
+        ++failed;
+        std::fprintf(stderr, "%s: %s\n", name.c_str(), samples[i].error.c_str());
+      } else if (i < calm) {
+        calm_ms.push_back(samples[i].ms());
+      }
+    }
+    Print({name + "_kills", static_cast<double>(fresh_ms_.size()), "kills"});
+    Print({name + "_reads", static_cast<double>(samples.size()), "reads"});
+    Print({name + "_failed_reads", failed, "reads", -1, -1, 0});
+    const double floor = Quantile(calm_ms, 0.5);
+    Print({name + "_standby_answer_p50", Quantile(standby_ms_, 0.5), "ms", floor});
+    Print({name + "_standby_answer_p99", Quantile(standby_ms_, 0.99), "ms", floor});
+    Print({name + "_fresh_p50", Quantile(fresh_ms_, 0.5), "ms", -1, -1, 100});
+    Print({name + "_fresh_p99", Quantile(fresh_ms_, 0.99), "ms", -1, -1, 250});
+  }
+
+  const Options& options_;
+  const int rows_;
+  testing::DaemonFixture daemon_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<int64_t> acknowledged_{0};
+  std::vector<double> standby_ms_;
+  std::vector<double> fresh_ms_;
+};
+
+// What starting the worker program alone costs.
+double ProgramStartMs() {
+  const char* bin = std::getenv("ICEPIE_BIN");
+  std::vector<double> times;
+  for (int i = 0; i < 10; ++i) {
+    const absl::Time begin = absl::Now();
+    (void)RunToEnd({absl::StrCat(bin != nullptr ? bin : ".", "/icepie-worker"), "--help"});
+    times.push_back(absl::ToDoubleMilliseconds(absl::Now() - begin));
+  }
+  return Quantile(times, 0.5);
+}
+
+// PostgreSQL ends all sessions when one of its backends is killed, and recovers. From the kill to
+// the next answer to a new connection; `ours` is the time until our standby answered.
+void RunPostgres(int rows, int kills, double ours) {
+  const Scratch scratch;
+  const auto postgres = Postgres::Start(scratch.path());
+  if (!postgres) {
+    std::fprintf(stderr,
+                 "icepie-bench-failover: PostgreSQL is not installed and left out; "
+                 "deploy/install-deps.sh --with-bench installs it\n");
+    return;
+  }
+  ICEPIE_CHECK(
+      postgres
+          ->Sql(absl::StrCat("CREATE TABLE by_item AS SELECT item, 1 AS sales, item % 97 "
+                             "AS total FROM generate_series(0, ",
+                             rows - 1, ") AS item; ALTER TABLE by_item ADD PRIMARY KEY (item)"))
+          .exit_code == 0);
+  std::vector<double> times;
+  double refused = 0;
+  for (int i = 0; i < kills; ++i) {
+    Background session(postgres->Psql("SELECT pg_backend_pid(); SELECT pg_sleep(60)"),
+                       scratch.path() + "/session.err");
+    const int backend = std::atoi(session.ReadLine().c_str());
+    ICEPIE_CHECK(backend > 0);
+    const absl::Time killed = absl::Now();
+    kill(backend, SIGKILL);
+    while (postgres->Sql(kQuestion).exit_code != 0) {
+      ++refused;
+      ICEPIE_CHECK(absl::Now() - killed < kPatience);
+    }
+    times.push_back(absl::ToDoubleMilliseconds(absl::Now() - killed));
+  }
+  const std::string name = absl::StrCat("failover_", SizeName(rows));
+  Print({name + "_postgres_refused_connections", refused / kills, "a kill"});
+  Print({name + "_standby_answer_p50_vs_postgres", ours, "ms", -1, Quantile(times, 0.5), 1, true});
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("kill -9 of workers under load", "icepie-bench-failover");
+  Options options;
+  app.add_option("--kills", options.kills, "of each size of state (default 50)")
+      ->check(CLI::Range(1, 10000));
+  app.add_option("--rows", options.rows, "of the slice's state (default 100000 1000000)")
+      ->check(CLI::Range(1000, 20000000));
+  app.add_flag("--no-peers", options.no_peers, "without PostgreSQL");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  }
+  Print({"worker_program_start_p50", ProgramStartMs(), "ms"});
+  for (const int rows : options.rows) {
+    double ours = 0;
+    {
+      FailoverBench bench(options, rows);
+      bench.Run();
+      ours = bench.standby_p50();
+    }
+    if (!options.no_peers) RunPostgres(rows, std::min(options.kills, 10), ours);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace icepie::bench
+
+int main(int argc, char** argv) { return icepie::bench::Main(argc, argv); }
