@@ -220,11 +220,11 @@ absl::Status FaultInjector::StopDaemon(FaultSpan* span) {
 }
 
 absl::Status FaultInjector::BrokenProgram(FaultSpan* span) {
-  const bool missing = random_() % 2 == 0;
+  constexpr const char* kPrograms[] = {"/nonexistent/icepie-worker", "/bin/true", "/bin/false"};
+  const char* program = kPrograms[random_() % 3];
   const absl::Duration pause = Pause(300, 1200);
-  span->detail =
-      absl::StrCat(missing ? "missing" : "ends at once", " for ", absl::FormatDuration(pause));
-  PointTo(program_link_, missing ? "/nonexistent/icepie-worker" : "/bin/false");
+  span->detail = absl::StrCat(program, " for ", absl::FormatDuration(pause));
+  PointTo(program_link_, program);
   const absl::Status killed = Signal(span, "live", SIGKILL);
   Sleep(pause);
   PointTo(program_link_, program_);

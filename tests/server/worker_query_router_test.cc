@@ -2,10 +2,15 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <future>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "server/query_etag.h"
@@ -456,6 +461,72 @@ TEST_F(WorkerQueryRouterTest, StopsAskingAQueryUnderWhichWorkersDie) {
   MakeRouter(limits);
   EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "QUERY_KILLED");
   EXPECT_EQ(live.queries(), 2);
+}
+
+// A process that speaks anything but the protocol: each connection gets these bytes.
+class GarbageWorker {
+ public:
+  GarbageWorker(const std::string& socket, std::string bytes) : bytes_(std::move(bytes)) {
+    fd_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, socket.c_str(), sizeof(address.sun_path) - 1);
+    EXPECT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(listen(fd_, 8), 0);
+    thread_ = std::thread([this] { Serve(); });
+    client_ = std::make_shared<WorkerClient>(socket);
+  }
+  ~GarbageWorker() {
+    shutdown(fd_, SHUT_RDWR);
+    thread_.join();
+    close(fd_);
+  }
+  GarbageWorker(const GarbageWorker&) = delete;
+  GarbageWorker& operator=(const GarbageWorker&) = delete;
+
+  WorkerView View(int64_t incarnation) const {
+    WorkerView view;
+    view.client = client_;
+    view.incarnation = incarnation;
+    view.report =
+        std::make_shared<const wv1::WorkerReport>(WorkerReportOf(Report(v1::RUNNING, 100)));
+    return view;
+  }
+
+ private:
+  void Serve() {
+    for (int peer = 0; (peer = accept(fd_, nullptr, nullptr)) >= 0;) {
+      (void)!send(peer, bytes_.data(), bytes_.size(), MSG_NOSIGNAL);
+      char byte = 0;
+      (void)!recv(peer, &byte, 1, 0);  // it has asked
+      close(peer);
+    }
+  }
+
+  const std::string bytes_;
+  int fd_ = -1;
+  std::thread thread_;
+  std::shared_ptr<WorkerClient> client_;
+};
+
+TEST_F(WorkerQueryRouterTest, AWorkerThatSendsGarbageIsNoneAndTheStandbyAnswers) {
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 90), "[2]"));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 90))));
+  // Text; a frame that claims 16 MiB; half of a SETTINGS frame.
+  const std::vector<std::string> garbage = {std::string(1 << 16, 'x'),
+                                            std::string("\xff\xff\xff\x00\x00\x00\x00\x00\x01", 9),
+                                            std::string("\x00\x00\x12\x04", 4)};
+  for (size_t i = 0; i < garbage.size(); ++i) {
+    const GarbageWorker live(Socket(absl::StrCat("live", i)), garbage[i]);
+    SetLive(live.View(static_cast<int64_t>(10 + i)));
+    MakeRouter();
+    const auto answer = Ask(Sql());
+    ASSERT_TRUE(answer.ok()) << i << ": " << answer.status();
+    EXPECT_EQ(answer->body(), "[2]");
+    EXPECT_EQ(answer->meta().slices(0).source(), v1::STANDBY);
+    EXPECT_TRUE(answer->meta().stale());
+    router_.reset();
+  }
 }
 
 TEST_F(WorkerQueryRouterTest, AnAnswerWithoutItsEndIsNotAnAnswer) {

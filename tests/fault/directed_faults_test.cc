@@ -1,0 +1,272 @@
+// Faults that need a set-up of their own, on the real programs (tests/fault/README.md has the
+// table).
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "server/rpc_status.h"
+#include "tests/e2e/daemon_fixture.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+
+std::string DomainFile(const std::string& domain, const std::string& limits = "") {
+  return absl::StrCat("domain: ", domain,
+                      "\nsources:\n  sales: {columns: {item: VARCHAR, amount: INTEGER}}\nslices:\n"
+                      "  by_item:\n    sql: SELECT item, count(*) AS sales, sum(amount) AS total "
+                      "FROM sales GROUP BY ALL\n    key: [item]\n",
+                      limits);
+}
+
+constexpr const char* kTotals = "SELECT item, total FROM by_item ORDER BY item";
+constexpr const char* kExpected = R"([{"item":"apple","total":2},{"item":"pear","total":7}])";
+
+std::string Reason(const grpc::Status& status) {
+  return ErrorReason(server::FromGrpcStatus(status));
+}
+
+class DirectedFaultsTest : public ::testing::Test {
+ protected:
+  void StartDaemon() {
+    daemon_.Start();
+    if (HasFatalFailure()) return;
+    ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+    end_ =
+        daemon_.Append("sales", {R"({"item":"apple","amount":2})", R"({"item":"pear","amount":7})"})
+            .value_or(-1);
+  }
+
+  void Apply(const std::string& file) {
+    v1::ApplyDomainResponse applied;
+    const grpc::Status status = daemon_.Apply(file, &applied);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+
+  // The answer with all records, once there is one.
+  std::string Answer(const std::string& domain, absl::Duration timeout = absl::Seconds(60)) {
+    v1::QueryResponse response;
+    Eventually([&] { return daemon_.Query(domain, kTotals, end_, &response).ok(); }, timeout);
+    return response.body();
+  }
+
+  void WaitForStandby(const std::string& slice) {
+    ASSERT_TRUE(Eventually([&] { return daemon_.GetSlice(slice).standby_position() >= end_; },
+                           absl::Seconds(60)));
+  }
+
+  grpc::Status Ask(const std::string& domain, const std::string& sql) {
+    v1::QueryRequest request;
+    v1::QueryResponse response;
+    request.set_domain(domain);
+    request.set_sql(sql);
+    return daemon_.Slices()->Query(Within(absl::Seconds(60)).get(), request, &response);
+  }
+
+  // Seconds of processor time that the daemon itself has used.
+  double DaemonSeconds() const {
+    std::ifstream file(absl::StrCat("/proc/", daemon_.pid(), "/stat"));
+    std::stringstream text;
+    text << file.rdbuf();
+    std::istringstream fields(text.str().substr(text.str().rfind(')') + 2));
+    std::string skipped;
+    for (int i = 0; i < 11; ++i) fields >> skipped;
+    double user = 0;
+    double system = 0;
+    fields >> user >> system;
+    return (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
+  }
+
+  DaemonFixture daemon_;
+  int64_t end_ = -1;
+};
+
+// Fault 41. The worker program of all domains but one ends as soon as it starts.
+class CrashLoopTest : public DirectedFaultsTest {
+ protected:
+  void StartWithBrokenDomains() {
+    const std::string script = daemon_.directory() + "/worker.sh";
+    const char* bin = std::getenv("ICEPIE_BIN");
+    std::ofstream(script) << "#!/bin/sh\ncase \"$*\" in *--domain=broken*) exit 0;; esac\nexec "
+                          << std::filesystem::absolute(bin != nullptr ? bin : ".").string()
+                          << "/icepie-worker \"$@\"\n";
+    std::filesystem::permissions(script, std::filesystem::perms::owner_all);
+    daemon_.SetSettings(absl::StrCat("workers: {program: \"", script,
+                                     "\", heartbeat_interval_ms: 100, snapshot_interval_ms: 300}\n"
+                                     "logging: {level: info}\n"));
+    StartDaemon();
+  }
+};
+
+TEST_F(CrashLoopTest, DomainsWhoseWorkersEndAtOnceLeaveAHealthyOneAlone) {
+  const char* many = std::getenv("ICEPIE_CRASH_LOOP_DOMAINS");
+  const int domains = many != nullptr ? std::atoi(many) : 10;
+  ASSERT_NO_FATAL_FAILURE(StartWithBrokenDomains());
+  ASSERT_NO_FATAL_FAILURE(Apply(DomainFile("healthy")));
+  // Each apply waits a while for workers that never come.
+  std::vector<std::thread> applying;
+  for (int i = 0; i < domains; ++i) {
+    applying.emplace_back([this, i] { Apply(DomainFile(absl::StrCat("broken", i))); });
+  }
+  for (std::thread& thread : applying) thread.join();
+  EXPECT_EQ(Answer("healthy"), kExpected);
+  const double before = DaemonSeconds();
+  const absl::Time begin = absl::Now();
+  int asked = 0;
+  while (absl::Now() < begin + absl::Seconds(3)) {
+    const grpc::Status status = Ask("healthy", kTotals);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ++asked;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  const double share = (DaemonSeconds() - before) / absl::ToDoubleSeconds(absl::Now() - begin);
+  EXPECT_LT(share, 0.5) << "restarting workers keeps the daemon busy";
+  EXPECT_GT(asked, 5);
+  for (int i = 0; i < domains; ++i) {
+    const auto worker = daemon_.Worker(absl::StrCat("broken", i), "live");
+    EXPECT_THAT(worker.state(), AnyOf("backoff", "suspended", "starting"));
+    EXPECT_LE(worker.restarts(), 10);
+    EXPECT_THAT(worker.last_error(), HasSubstr("exit code 0"));
+  }
+  EXPECT_EQ(daemon_.Worker("healthy", "live").restarts(), 0);
+}
+
+// Fault 44. The daemon is killed with connections open and comes back on the same ports.
+TEST_F(DirectedFaultsTest, AKilledDaemonComesBackOnItsPortsWhileClientsKeepAsking) {
+  ASSERT_NO_FATAL_FAILURE(StartDaemon());
+  ASSERT_NO_FATAL_FAILURE(Apply(DomainFile("shop")));
+  EXPECT_EQ(Answer("shop"), kExpected);
+  WaitForStandby("shop.by_item");
+  const std::string grpc_address = daemon_.grpc_address();
+  daemon_.AddArgument("--listen-grpc=" + grpc_address);
+  daemon_.AddArgument("--listen-http=" + daemon_.http_address());
+  std::atomic<bool> stop{false};
+  std::thread client([&] {
+    const auto stub =
+        v1::Slices::NewStub(grpc::CreateChannel(grpc_address, grpc::InsecureChannelCredentials()));
+    while (!stop) {
+      v1::QueryRequest request;
+      v1::QueryResponse response;
+      request.set_domain("shop");
+      request.set_sql(kTotals);
+      (void)stub->Query(Within(absl::Seconds(5)).get(), request, &response);
+    }
+  });
+  for (int i = 0; i < 3; ++i) {
+    daemon_.Kill();
+    daemon_.Start();
+    ASSERT_GT(daemon_.pid(), 0);
+    EXPECT_EQ(daemon_.grpc_address(), grpc_address);
+    v1::QueryRequest request;
+    v1::QueryResponse response;
+    request.set_domain("shop");
+    request.set_sql(kTotals);
+    const auto context = Within(absl::Seconds(60));
+    context->set_wait_for_ready(true);  // it was refused while nobody listened
+    const grpc::Status answered = daemon_.Slices()->Query(context.get(), request, &response);
+    EXPECT_TRUE(answered.ok()) << answered.error_message();
+    EXPECT_EQ(response.body(), kExpected);
+  }
+  stop = true;
+  client.join();
+  // What the killed ones left is gone: two workers have a socket each, and the daemon one.
+  WaitForStandby("shop.by_item");
+  EXPECT_TRUE(Eventually([&] {
+    int entries = 0;
+    std::error_code error;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(daemon_.data_directory() + "/run", error)) {
+      entries += entry.path().filename().string().empty() ? 0 : 1;
+    }
+    return entries <= 3;
+  }));
+}
+
+// Faults 30 and 31. Whatever a query takes, it has a limit, and the domain goes on.
+TEST_F(DirectedFaultsTest, AQueryThatWantsMemoryOrDiskWithoutEndIsRefusedAndTheDomainGoesOn) {
+  ASSERT_NO_FATAL_FAILURE(StartDaemon());
+  ASSERT_NO_FATAL_FAILURE(Apply(DomainFile("shop", "limits: {memory: 64MB, query_timeout: 5s}\n")));
+  EXPECT_EQ(Answer("shop"), kExpected);
+  WaitForStandby("shop.by_item");
+  for (const char* sql :
+       {// A state that cannot be spilled.
+        "SELECT len(list(a.range)) FROM range(30000000) AS a",
+        // Twenty gigabytes in one value.
+        "SELECT length(repeat('x', 2000000000)) + length(repeat('y', 2000000000))",
+        // A sort that is spilled without end.
+        "SELECT max(s) FROM (SELECT repeat(md5(CAST(range AS VARCHAR)), 40) AS s, row_number() "
+        "OVER (ORDER BY md5(CAST(range AS VARCHAR))) AS n FROM range(50000000))"}) {
+    const grpc::Status status = Ask("shop", sql);
+    EXPECT_FALSE(status.ok()) << sql;
+    EXPECT_THAT(Reason(status), AnyOf("QUERY_MEMORY_LIMIT", "QUERY_TIME_LIMIT", "QUERY_KILLED",
+                                      "SQL_ERROR", "DOMAIN_DISK_FULL", "QUERY_BLOCKED"))
+        << sql << ": " << status.error_message();
+    const grpc::Status next = Ask("shop", kTotals);
+    EXPECT_TRUE(next.ok()) << "after " << sql << ": " << next.error_message();
+  }
+  // Nothing of what was spilled is left.
+  EXPECT_TRUE(Eventually([&] {
+    uintmax_t bytes = 0;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(
+             daemon_.data_directory() + "/domains/shop", error)) {
+      std::error_code gone;
+      const uintmax_t size = entry.is_regular_file(gone) ? entry.file_size(gone) : 0;
+      bytes += gone ? 0 : size;
+    }
+    return bytes < (uintmax_t{64} << 20);
+  }));
+  EXPECT_EQ(Answer("shop"), kExpected);
+}
+
+// Fault 50. An operator's brake can be pulled twice, with the workers dead, and by mistake.
+TEST_F(DirectedFaultsTest, FreezingIsIdempotentAlsoWithDeadWorkers) {
+  ASSERT_NO_FATAL_FAILURE(StartDaemon());
+  ASSERT_NO_FATAL_FAILURE(Apply(DomainFile("shop")));
+  EXPECT_EQ(Answer("shop"), kExpected);
+  WaitForStandby("shop.by_item");
+  v1::FreezeSliceRequest freeze;
+  v1::Slice slice;
+  freeze.set_name("shop.by_item");
+  freeze.set_actor("ann");
+  for (int i = 0; i < 2; ++i) {
+    for (const char* role : {"live", "standby"}) {
+      const auto pid = static_cast<pid_t>(daemon_.Worker("shop", role).pid());
+      if (pid > 0) kill(pid, SIGKILL);
+    }
+    const grpc::Status frozen =
+        daemon_.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), freeze, &slice);
+    ASSERT_TRUE(frozen.ok()) << frozen.error_message();
+    EXPECT_EQ(slice.desired().mode(), v1::DesiredState::FREEZE);
+  }
+  const int64_t after = daemon_.Append("sales", {R"({"item":"plum","amount":1})"}).value_or(-1);
+  EXPECT_GT(after, end_);
+  v1::QueryResponse response;
+  ASSERT_TRUE(daemon_.Query("shop", kTotals, -1, &response).ok());
+  EXPECT_EQ(response.body(), kExpected);
+  EXPECT_EQ(response.meta().slices(0).stale_reason(), v1::SLICE_FROZEN);
+  v1::ThawSliceRequest thaw;
+  thaw.set_name("shop.by_item");
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(daemon_.Admin()->ThawSlice(Within(absl::Seconds(60)).get(), thaw, &slice).ok());
+  }
+  end_ = after;
+  EXPECT_THAT(Answer("shop"), HasSubstr("plum"));
+}
+
+}  // namespace
+}  // namespace icepie::testing
