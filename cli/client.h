@@ -49,6 +49,9 @@ class Client {
   // Ends the call after the timeout; streams that follow something set none.
   void SetDeadline(grpc::ClientContext* context) const;
 
+  // Whether the daemon can be reached, at the latest after `timeout`.
+  bool WaitForConnection(absl::Duration timeout);
+
   // The status of a finished call. An unreachable daemon gets the remedy.
   absl::Status ErrorOf(const grpc::Status& status) const;
 

@@ -5,8 +5,10 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <random>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
@@ -17,6 +19,7 @@
 #include "cli/progress.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 
 namespace icepie::cli {
 namespace {
@@ -27,8 +30,9 @@ using icepie::v1::Core;
 using icepie::v1::Stream;
 using AppendCall = grpc::ClientReaderWriterInterface<AppendRecordsRequest, AppendRecordsResponse>;
 
-constexpr size_t kBatchesReady = 3;      // read from the file and waiting to be sent
-constexpr int64_t kBatchesInFlight = 8;  // sent and not yet acknowledged
+constexpr size_t kBatchesReady = 3;     // read from the file and waiting to be sent
+constexpr size_t kBatchesInFlight = 8;  // sent and not yet acknowledged
+constexpr absl::Duration kConnectWait = absl::Milliseconds(200);
 
 // Batches from the thread that reads the file to the one that sends. Threads: one of each.
 class BatchQueue {
@@ -83,20 +87,37 @@ class BatchQueue {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 
-// What the daemon has acknowledged. Threads: the sender waits, the reader counts.
-class Acknowledged {
+// Batches that are sent and not yet acknowledged, kept to be sent again after the connection was
+// lost. Threads: the sender adds, the reader counts.
+class SendWindow {
  public:
+  // A new call begins: what it must send first, in order.
+  std::vector<const AppendRecordsRequest*> Begin() {
+    MutexLock lock(mutex_);
+    ended_ = false;
+    std::vector<const AppendRecordsRequest*> again;
+    for (const auto& batch : in_flight_) again.push_back(batch.get());
+    return again;
+  }
+
   // Waits until another batch may be sent; false when the call has ended.
   bool WaitForRoom() {
     MutexLock lock(mutex_);
-    while (in_flight_ >= kBatchesInFlight && !ended_) changed_.Wait(mutex_);
-    ++in_flight_;
+    while (in_flight_.size() >= kBatchesInFlight && !ended_) changed_.Wait(mutex_);
     return !ended_;
   }
 
+  // Keeps the batch until it is acknowledged.
+  const AppendRecordsRequest& Add(std::unique_ptr<AppendRecordsRequest> batch) {
+    MutexLock lock(mutex_);
+    in_flight_.push_back(std::move(batch));
+    return *in_flight_.back();
+  }
+
+  // The first batch is acknowledged.
   void Count(const AppendRecordsResponse& answer) {
     MutexLock lock(mutex_);
-    --in_flight_;
+    if (!in_flight_.empty()) in_flight_.pop_front();
     records_ += answer.end_position() - answer.first_position();
     end_position_ = answer.end_position();
     changed_.SignalAll();
@@ -121,11 +142,24 @@ class Acknowledged {
  private:
   Mutex mutex_;
   CondVar changed_;
-  int64_t in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::deque<std::unique_ptr<AppendRecordsRequest>> in_flight_ ABSL_GUARDED_BY(mutex_);
   int64_t records_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t end_position_ ABSL_GUARDED_BY(mutex_) = 0;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };
+
+// A daemon that restarts, or has too much to do for the moment: the same batches may be sent again.
+bool MayPass(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsCancelled(status) ||
+         ErrorReason(status) == "APPEND_QUEUE_FULL";
+}
+
+// Of this import, in this process: the daemon knows by it what it has stored already.
+std::string NewProducerId() {
+  std::random_device random;
+  return absl::StrCat("import-", absl::Hex(random(), absl::kZeroPad8),
+                      absl::Hex(random(), absl::kZeroPad8));
+}
 
 class Import {
  public:
@@ -144,7 +178,7 @@ class Import {
     CatchInterrupts();
     const absl::Time start = absl::Now();
     ICEPIE_RETURN_IF_ERROR(Transfer(start));
-    if (acknowledged_.records() == 0 && request_.resume) return NothingToDo(stream.end_offset());
+    if (window_.records() == 0 && request_.resume) return NothingToDo(stream.end_offset());
     return Summary(absl::Now() - start);
   }
 
@@ -215,29 +249,65 @@ class Import {
 
   // Reads, sends and counts in three threads until the file ends, Ctrl-C or an error.
   absl::Status Transfer(absl::Time start) {
-    grpc::ClientContext call_context;  // no deadline: a large file takes its time
-    std::unique_ptr<AppendCall> call = context_.client().core().StreamAppendRecords(&call_context);
     const RateMeter meter(skipped_, start);
     std::thread file_reader([this] { ReadFile(); });
-    std::thread answer_reader([this, &call, &meter] { ReadAnswers(*call, meter); });
-    SendBatches(*call);
+    const absl::Status sent = SendAll(meter);
     queue_.Close();
     file_reader.join();
-    answer_reader.join();
-    const absl::Status sent = context_.client().ErrorOf(call->Finish());
-    if (acknowledged_.records() > 0) progress_.Finish(State(meter));
+    if (window_.records() > 0) progress_.Finish(State(meter));
     if (!sent.ok()) return WithStored(sent);
     if (absl::Status read = queue_.status(); !read.ok()) return WithStored(read);
     if (Interrupted()) return WithStored(absl::CancelledError("stopped"));
     return absl::OkStatus();
   }
 
+  // One call after the other, each going on where the last was cut off, until the file's end, an
+  // error that no repetition mends, or until nothing was acknowledged for too long.
+  absl::Status SendAll(const RateMeter& meter) {
+    while (true) {
+      const int64_t before = window_.records();
+      const absl::Time begin = SteadyNow();
+      const absl::Status status = SendOverOneCall(meter);
+      if (status.ok() || !MayPass(status) || Interrupted()) return status;
+      if (!outage_begin_ || window_.records() > before) outage_begin_ = SteadyNow();
+      if (!WaitForDaemon(*outage_begin_ + request_.retry_for, begin)) return status;
+    }
+  }
+
+  absl::Status SendOverOneCall(const RateMeter& meter) {
+    grpc::ClientContext call_context;  // no deadline: a large file takes its time
+    std::unique_ptr<AppendCall> call = context_.client().core().StreamAppendRecords(&call_context);
+    const std::vector<const AppendRecordsRequest*> again = window_.Begin();
+    std::thread answer_reader([this, &call, &meter] { ReadAnswers(*call, meter); });
+    SendBatches(*call, again);
+    answer_reader.join();
+    return context_.client().ErrorOf(call->Finish());
+  }
+
+  // False when it is `deadline`, or Ctrl-C. Not more than a few tries a second.
+  bool WaitForDaemon(absl::Time deadline, absl::Time last_try) {
+    if (SteadyNow() >= deadline) return false;
+    if (!told_outage_) {
+      told_outage_ = true;
+      progress_.End();
+      context_.err() << "icepie: the daemon does not take records; trying again for "
+                     << FormatElapsed(request_.retry_for) << '\n';
+    }
+    while (!Interrupted() && SteadyNow() < deadline) {
+      const bool connected = context_.client().WaitForConnection(kConnectWait);
+      const absl::Duration early = last_try + kConnectWait - SteadyNow();
+      if (connected && early <= absl::ZeroDuration()) return true;
+      absl::SleepFor(std::clamp(early, absl::ZeroDuration(), kConnectWait));
+    }
+    return false;
+  }
+
   void ReadFile() {
     int64_t end_offset = request_.base_offset + skipped_;
-    while (!Interrupted()) {
+    for (int64_t sequence = 0; !Interrupted(); ++sequence) {
       auto batch = std::make_unique<AppendRecordsRequest>();
       const absl::Status status = source_->Fill(request_.batch, batch.get());
-      Complete(end_offset, batch.get());
+      Complete(end_offset, sequence, batch.get());
       end_offset += batch->records_size();
       total_ = source_->TotalRecords();
       const bool ended = !status.ok() || batch->records_size() == 0;
@@ -249,41 +319,50 @@ class Import {
     queue_.Finish(absl::OkStatus());
   }
 
-  void Complete(int64_t end_offset, AppendRecordsRequest* batch) const {
+  void Complete(int64_t end_offset, int64_t sequence, AppendRecordsRequest* batch) const {
     for (auto& record : *batch->mutable_records()) record.set_stream(request_.stream);
+    batch->mutable_producer()->set_producer_id(producer_id_);
+    batch->mutable_producer()->set_sequence(sequence);
     if (!request_.resume) return;
     auto* condition = batch->add_conditions();
     condition->set_stream(request_.stream);
     condition->set_end_offset(end_offset);
   }
 
-  void SendBatches(AppendCall& call) {
-    while (auto batch = queue_.Pop()) {
-      if (!acknowledged_.WaitForRoom() || !call.Write(*batch)) return;
+  void SendBatches(AppendCall& call, const std::vector<const AppendRecordsRequest*>& again) {
+    for (const AppendRecordsRequest* batch : again) {
+      if (!call.Write(*batch)) return;
     }
-    call.WritesDone();
+    while (window_.WaitForRoom()) {
+      auto batch = queue_.Pop();
+      if (!batch) {
+        call.WritesDone();
+        return;
+      }
+      if (!call.Write(window_.Add(std::move(batch)))) return;
+    }
   }
 
   void ReadAnswers(AppendCall& call, const RateMeter& meter) {
     AppendRecordsResponse answer;
     while (call.Read(&answer)) {
-      acknowledged_.Count(answer);
+      window_.Count(answer);
       progress_.Show(State(meter), absl::Now());
     }
-    acknowledged_.End();
+    window_.End();
   }
 
   ProgressState State(const RateMeter& meter) {
     ProgressState state;
     state.label = absl::StrCat("import ", request_.stream);
-    state.done = skipped_ + acknowledged_.records();
+    state.done = skipped_ + window_.records();
     state.total = total_;
     meter.Fill(&state, absl::Now());
     return state;
   }
 
   absl::Status WithStored(const absl::Status& status) {
-    const int64_t stored = acknowledged_.records();
+    const int64_t stored = window_.records();
     std::string message(status.message());
     const auto detail = GetErrorDetail(status);
     // The daemon names the record by its place in the batch, which nobody sees.
@@ -310,18 +389,18 @@ class Import {
   }
 
   int Summary(absl::Duration elapsed) {
-    const int64_t records = acknowledged_.records();
+    const int64_t records = window_.records();
     const double seconds = std::max(absl::ToDoubleSeconds(elapsed), 1e-6);
     if (context_.options.json) {
       context_.out() << "{\"stream\": \"" << request_.stream << "\", \"records\": " << records
-                     << ", \"end_position\": " << acknowledged_.end_position()
+                     << ", \"end_position\": " << window_.end_position()
                      << ", \"seconds\": " << seconds << "}\n";
       return kExitDone;
     }
     context_.out() << FormatCounted(records, "record") << " into " << request_.stream << " in "
                    << FormatElapsed(elapsed) << " · "
                    << FormatRate(static_cast<double>(records) / seconds) << " · head position "
-                   << FormatCount(acknowledged_.end_position()) << '\n';
+                   << FormatCount(window_.end_position()) << '\n';
     return kExitDone;
   }
 
@@ -330,9 +409,12 @@ class Import {
   Progress progress_;
   std::unique_ptr<ImportSource> source_;
   BatchQueue queue_;
-  Acknowledged acknowledged_;
+  SendWindow window_;
   std::atomic<int64_t> total_{-1};
   int64_t skipped_ = 0;  // records of the file that the stream already holds
+  const std::string producer_id_ = NewProducerId();
+  std::optional<absl::Time> outage_begin_;  // since when nothing was acknowledged
+  bool told_outage_ = false;
 };
 
 }  // namespace

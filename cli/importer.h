@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "cli/context.h"
 #include "cli/import_source.h"
 
@@ -21,6 +22,10 @@ struct ImportRequest {
   // ends where it should. Nothing is doubled, and nothing of another origin is taken for the
   // file's.
   bool resume = false;
+  // After the connection was lost, or while the daemon has too much to do, the batches without an
+  // answer are sent again as long as this, from the last answer on. They have an identity, so
+  // nothing is doubled.
+  absl::Duration retry_for = absl::Seconds(60);
   int64_t base_offset = 0;  // what the stream held before the file's first record
 };
 

@@ -238,42 +238,54 @@ void AddAppend(CLI::App& app, Context& context) {
   });
 }
 
+// What the user wrote behind --retry-for; CLI11 takes exceptions for errors of the command line.
+absl::Duration RetryFor(const std::string& text) {
+  absl::Duration duration;
+  if (!absl::ParseDuration(text, &duration) || duration < absl::ZeroDuration()) {
+    throw CLI::ValidationError("--retry-for",
+                               "a duration such as 30s or 5m (0: not at all), not " + text);
+  }
+  return duration;
+}
+
 void AddImport(CLI::App& app, Context& context) {
-  CLI::App* import = app.add_subcommand("import", "append a file's records, in the file's order");
+  CLI::App* command = app.add_subcommand("import", "append a file's records, in the file's order");
   auto request = std::make_shared<ImportRequest>();
-  import->add_option("STREAM", request->stream)->required();
-  import->add_option("FILE", request->file.path, "JSONL, CSV or Parquet; - is standard input")
+  command->add_option("STREAM", request->stream)->required();
+  command->add_option("FILE", request->file.path, "JSONL, CSV or Parquet; - is standard input")
       ->required();
-  import->add_option("--format", request->file.format, "else by the file's ending")
+  command->add_option("--format", request->file.format, "else by the file's ending")
       ->check(CLI::IsMember({"jsonl", "csv", "parquet"}));
-  import->add_flag("--create", request->create, "create the stream when it is missing");
-  import->add_flag("--resume", request->resume,
-                   "go on after an interrupted import of this file; nothing is doubled");
-  import
+  command->add_flag("--create", request->create, "create the stream when it is missing");
+  command->add_flag("--resume", request->resume,
+                    "go on after an interrupted import of this file; nothing is doubled");
+  command
       ->add_option("--base-offset", request->base_offset,
                    "with --resume: records that the stream held before the import (default 0)")
       ->check(CLI::NonNegativeNumber)
       ->needs("--resume");
-  import->add_option("--batch-records", request->batch.records_max, "records of one batch")
+  command->add_option("--batch-records", request->batch.records_max, "records of one batch")
       ->check(CLI::Range(1, 65536));
-  import->add_option("--limit", request->file.limit, "only the first N records of the file")
+  command->add_option_function<std::string>(
+      "--retry-for", [request](const std::string& text) { request->retry_for = RetryFor(text); },
+      "how long to go on trying while the daemon is away or has too much to do (default 60s)");
+  command->add_option("--limit", request->file.limit, "only the first N records of the file")
       ->check(CLI::NonNegativeNumber);
-  import->add_option("--event-time", request->file.event_time,
-                     "the column, or the member of a JSONL record, that is the event time; text of "
-                     "JSONL is ISO 8601, UTC unless it names an offset; null: the record has none");
-  import->add_flag(
+  command->add_option(
+      "--event-time", request->file.event_time,
+      "the column, or the member of a JSONL record, that is the event time; text of "
+      "JSONL is ISO 8601, UTC unless it names an offset; null: the record has none");
+  command->add_flag(
       "--envelope", request->file.envelope,
       "JSONL as icepie export --envelope writes it: with keys, headers and event times");
-  import->footer(
+  command->footer(
       "Rows of CSV and Parquet become JSON objects. JSON has no NaN and no infinity: such a "
       "number\n"
       "in a column becomes null; inside a list or a struct the import stops and names the row.");
-  import->callback([&context, request] {
-    context.action = [&context, request] { return RunImport(context, *request);
-};
-}  // namespace
-);
-}  // namespace icepie::cli
+  command->callback([&context, request] {
+    context.action = [&context, request] { return RunImport(context, *request); };
+  });
+}
 
 void AddExport(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("export", "write a range of a stream into a file");

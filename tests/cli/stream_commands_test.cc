@@ -66,6 +66,13 @@ TEST_F(StreamCommandsTest, CreateAndList) {
   EXPECT_EQ(Run({"stream", "create", "Bad Name"}).code, 1);
 }
 
+TEST_F(StreamCommandsTest, AnImportIsToldHowLongToTryAgain) {
+  const Outcome wrong = Run({"import", "flights", "-", "--retry-for", "soon"});
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_THAT(wrong.err, HasSubstr("--retry-for: a duration such as 30s"));
+  EXPECT_EQ(Run({"import", "flights", "-", "--retry-for", "-3s"}).code, 1);
+}
+
 TEST_F(StreamCommandsTest, AppendAndRead) {
   Run({"stream", "create", "flights"});
   EXPECT_EQ(Run({"append", "flights", "--payload", "{\"a\":1}", "--key", "k"}).out,

@@ -55,7 +55,7 @@ class ImportResumeTest : public ::testing::TestWithParam<std::string> {
     return path;
   }
 
-  pid_t StartImport(const std::string& file) {
+  pid_t StartImport(const std::string& file, const std::vector<std::string>& more = {"--resume"}) {
     const char* bin = std::getenv("ICEPIE_BIN");
     std::vector<std::string> arguments = {std::string(bin != nullptr ? bin : ".") + "/icepie",
                                           "--address",
@@ -63,9 +63,9 @@ class ImportResumeTest : public ::testing::TestWithParam<std::string> {
                                           "import",
                                           "records",
                                           file,
-                                          "--resume",
                                           "--batch-records",
                                           "100"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
     std::vector<char*> pointers;
     for (std::string& argument : arguments) pointers.push_back(argument.data());
     pointers.push_back(nullptr);
@@ -135,7 +135,7 @@ TEST_P(ImportResumeTest, KillsCostNothingAndDoubleNothing) {
     stored = EndOffset();
     EXPECT_LT(stored, kRecords);
   }
-  const pid_t cut_off = StartImport(file);
+  const pid_t cut_off = StartImport(file, {"--resume", "--retry-for", "0"});
   ASSERT_TRUE(Beyond(stored + 2000));
   daemon_.Kill();
   EXPECT_EQ(Wait(cut_off), 1);
@@ -145,6 +145,28 @@ TEST_P(ImportResumeTest, KillsCostNothingAndDoubleNothing) {
   ExpectEveryRecordOnce();
   EXPECT_EQ(Wait(StartImport(file)), 0);
   EXPECT_EQ(EndOffset(), kRecords);
+}
+
+// Neither killing it nor stopping it in order ends the import, with or without --resume.
+TEST_P(ImportResumeTest, AnImportOutlivesItsDaemon) {
+  daemon_.Start();
+  daemon_.AddArgument("--listen-grpc=" + daemon_.grpc_address());  // the same after each start
+  ASSERT_TRUE(daemon_.CreateStream("records").ok());
+  const pid_t import =
+      StartImport(MakeFile(), GetParam() == "csv" ? std::vector<std::string>{"--resume"}
+                                                  : std::vector<std::string>{});
+  for (const bool in_order : {false, true, false}) {
+    ASSERT_TRUE(Beyond(EndOffset() + 2000));
+    if (in_order) {
+      EXPECT_EQ(daemon_.Stop(), 0);
+    } else {
+      daemon_.Kill();
+    }
+    daemon_.Start();
+    EXPECT_LT(EndOffset(), kRecords) << "it was done before the daemon ended";
+  }
+  EXPECT_EQ(Wait(import), 0);
+  ExpectEveryRecordOnce();
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, ImportResumeTest, ::testing::Values("jsonl", "csv", "parquet"),
