@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "core/base/status.h"
 #include "slices/function_list.h"
 #include "slices/partial_states.h"
@@ -91,6 +92,7 @@ class AggregatePlanner {
                        const std::string& comparison) const;
   std::string Merge(const std::string& batch, const std::string& comparison) const;
   std::vector<std::string> Assignments() const;
+  SlicePlan::Touched Touched(absl::string_view view) const;
   std::string Why() const;
 
   DuckConnection& connection_;
@@ -464,6 +466,18 @@ std::string AggregatePlanner::Why() const {
           : absl::StrCat(" and ", counted(states_.sets().size(), "table"), " of distinct values"));
 }
 
+// The result's rows of the batch's groups: the view over those of the state alone, which a query of
+// the state's name stands for.
+SlicePlan::Touched AggregatePlanner::Touched(absl::string_view view) const {
+  if (keys_.empty()) return {0, "SELECT * FROM __result", "SELECT * FROM __result"};
+  absl::ConsumePrefix(&view, "CREATE VIEW __result AS ");
+  const std::string rows =
+      absl::StrCat("WITH __state AS (SELECT s.* FROM main.__state AS s SEMI JOIN __batch AS b ON ",
+                   SameKeys("s", "b", " IS NOT DISTINCT FROM "), ") ", view);
+  // Behind the new values of each set comes __batch.
+  return {2 * states_.sets().size() + 1, rows, rows};
+}
+
 absl::StatusOr<SliceStatements> AggregatePlanner::Plan() {
   ICEPIE_RETURN_IF_ERROR(FindInput());
   ICEPIE_RETURN_IF_ERROR(FindKeys());
@@ -471,6 +485,10 @@ absl::StatusOr<SliceStatements> AggregatePlanner::Plan() {
   ICEPIE_ASSIGN_OR_RETURN(statements.create, Create());
   ICEPIE_ASSIGN_OR_RETURN(statements.apply, Fold());
   statements.why = Why();
+  statements.touched = Touched(statements.create[1]);
+  for (size_t i = 0; i < states_.states().size(); ++i) {
+    statements.partials.emplace_back(states_.states()[i].sql, PartialStates::Name(i));
+  }
   return statements;
 }
 

@@ -44,6 +44,7 @@ absl::StatusOr<SliceStatements> PlanAppend(const PlanRequest& request) {
                    ordered ? "; ORDER BY is dropped: a slice is a set" : "");
   statements.create = CreateDataTable(request.slice.columns);
   statements.apply = {{absl::StrCat("INSERT INTO __data\n", sql)}};
+  statements.touched.after = "SELECT * FROM __batch";
   return statements;
 }
 

@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "slices/change_feed.h"
 
 namespace icepie::slices {
 namespace {
@@ -27,7 +28,7 @@ bool IsReusable(const SlicePlan& plan) {
   const bool replaces = std::any_of(
       plan.apply.begin(), plan.apply.end(),
       [](const ApplyStatement& statement) { return absl::StartsWith(statement.sql, "CREATE"); });
-  return plan.upstream.empty() && !replaces;
+  return plan.upstream.empty() && !plan.hands_out_changes && !replaces;
 }
 
 }  // namespace
@@ -36,7 +37,8 @@ ApplyStatements::ApplyStatements(DuckConnection& connection, const SlicePlan& pl
     : connection_(connection), plan_(plan), reusable_(IsReusable(plan)) {}
 
 absl::Status ApplyStatements::Prepare(int64_t applied) {
-  if (!reusable_ || (!steps_.empty() && applied < next_preparation_)) return absl::OkStatus();
+  if (!reusable_) return MakeRelations();
+  if (!steps_.empty() && applied < next_preparation_) return absl::OkStatus();
   next_preparation_ = std::max(kFirstPreparation, applied * kGrowth);
   ICEPIE_RETURN_IF_ERROR(MakeRelations());
   ICEPIE_RETURN_IF_ERROR(connection_.Run("BEGIN TRANSACTION"));
@@ -85,8 +87,8 @@ absl::Status ApplyStatements::PrepareSteps() {
   return absl::OkStatus();
 }
 
-absl::Status ApplyStatements::Run() {
-  const absl::Status status = reusable_ ? RunSteps() : RunTexts();
+absl::Status ApplyStatements::Run(bool changes_wanted) {
+  const absl::Status status = reusable_ ? RunSteps() : RunTexts(changes_wanted);
   for (auto& [name, relation] : relations_) relation->Clear();
   return status;
 }
@@ -103,9 +105,9 @@ absl::Status ApplyStatements::RunSteps() {
   return absl::OkStatus();
 }
 
-absl::Status ApplyStatements::RunTexts() {
-  ICEPIE_RETURN_IF_ERROR(MakeRelations());
+absl::Status ApplyStatements::RunTexts(bool changes_wanted) {
   for (const ApplyStatement& statement : plan_.apply) {
+    if (!changes_wanted && WritesChanges(statement)) continue;
     if (!statement.only_if.empty()) {
       ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection_.QueryCells(statement.only_if));
       if (rows.empty()) continue;

@@ -25,8 +25,8 @@ namespace icepie::slices {
 // order.
 //
 // That covers tables of the generation's own that stay what they are. The statements of slices that
-// read other generations, and of `keys` and recompute, which replace tables and whose planning
-// costs little beside the rest, are planned anew each time.
+// read other generations or hand out changes, and of `keys` and recompute, which replace tables and
+// whose planning costs little beside the rest, are planned anew each time.
 //
 // Threads: the connection's.
 // Errors: as DuckConnection (duckdb.h).
@@ -39,8 +39,9 @@ class ApplyStatements {
   // To be called before each batch, outside of a transaction. `applied` records are in the state.
   absl::Status Prepare(int64_t applied);
 
-  // Runs all statements, within the caller's transaction. The first error ends it.
-  absl::Status Run();
+  // Runs all statements, within the caller's transaction; those that write changes only when these
+  // are wanted. The first error ends it.
+  absl::Status Run(bool changes_wanted);
 
  private:
   struct Step {
@@ -53,7 +54,7 @@ class ApplyStatements {
   absl::Status AddToAllTables();
   absl::Status MakeRelations();
   absl::Status RunSteps();
-  absl::Status RunTexts();
+  absl::Status RunTexts(bool changes_wanted);
 
   DuckConnection& connection_;
   const SlicePlan& plan_;

@@ -32,6 +32,11 @@ std::set<std::string> Closure(const DomainPlan& plan, const std::string& slice) 
   return wanted;
 }
 
+// Slices over slices are made from those as they stand at the end of a round.
+bool FollowsRecords(const Generation& generation) {
+  return generation.incremental() && !generation.plan().reads_changes;
+}
+
 }  // namespace
 
 BuildEngine::BuildEngine(const EngineOptions& options, Feed& feed)
@@ -161,8 +166,10 @@ absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
     if (wanted.count(slice.slice) == 0) continue;
     ICEPIE_ASSIGN_OR_RETURN(auto opened,
                             Generation::Open(*instance_, plan, slice.slice, spec.number, ""));
-    std::map<std::string, std::string> upstream;
-    for (const std::string& name : slice.upstream) upstream[name] = aliases.at(name);
+    std::map<std::string, Generation::Upstream> upstream;
+    for (const std::string& name : slice.upstream) {
+      upstream[name] = {aliases.at(name), spec.number};
+    }
     ICEPIE_RETURN_IF_ERROR(opened->SetUpstream(upstream));
     aliases[slice.slice] = opened->alias();
     generations_.push_back(std::move(opened));
@@ -267,7 +274,7 @@ absl::Status BuildEngine::Follow(int64_t position) {
   std::set<std::string> streams;
   int64_t from = position;
   for (const auto& generation : generations_) {
-    if (!generation->incremental()) continue;
+    if (!FollowsRecords(*generation)) continue;
     streams.insert(generation->streams().begin(), generation->streams().end());
     from = std::min(from, generation->position());
   }
@@ -288,7 +295,9 @@ absl::Status BuildEngine::Follow(int64_t position) {
     status = batch.status();
     for (const auto& generation : generations_) {
       if (!status.ok()) break;
-      if (generation->incremental()) status = generation->Apply(*batch, kBatchRecordsMax);
+      if (!FollowsRecords(*generation)) continue;
+      generation->RestartChanges(/*wanted=*/false);
+      status = generation->Apply(*batch, kBatchRecordsMax);
     }
     if (batch.ok()) from = batch->end;
     Progressed(from, position);
@@ -300,7 +309,7 @@ absl::Status BuildEngine::Follow(int64_t position) {
 
 absl::Status BuildEngine::Recompute(int64_t position) {
   for (const auto& generation : generations_) {
-    if (generation->incremental()) {
+    if (FollowsRecords(*generation)) {
       generation->PassTo(position);
       continue;
     }

@@ -9,6 +9,7 @@
 #include "core/base/check.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "slices/change_feed.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -18,6 +19,9 @@ const char kProgressColumns[] =
     "content_version";
 
 namespace {
+
+// Of __changes; a slice that reads more is built anew.
+constexpr int64_t kChangesMax = 1'000'000;
 
 constexpr char kCreateTables[] =
     "CREATE TABLE __progress(applied_position BIGINT, applied_time_us BIGINT, "
@@ -103,6 +107,7 @@ absl::Status Generation::Create(const std::string& snapshot_file) {
   if (!snapshot_file.empty()) ICEPIE_RETURN_IF_ERROR(Restore(snapshot_file));
   ICEPIE_RETURN_IF_ERROR(connection_->Run(absl::StrCat("USE ", QuoteIdentifier(alias()))));
   if (snapshot_file.empty()) ICEPIE_RETURN_IF_ERROR(CreateTables());
+  if (slice_plan_->hands_out_changes) ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
   ICEPIE_RETURN_IF_ERROR(CreateInputs());
   ICEPIE_ASSIGN_OR_RETURN(
       write_progress_,
@@ -117,6 +122,7 @@ absl::Status Generation::Create(const std::string& snapshot_file) {
   statements_ = std::make_unique<ApplyStatements>(*connection_, *slice_plan_);
   ICEPIE_RETURN_IF_ERROR(ReadProgress());
   position_ = progress_.applied_position;
+  RestartChanges(/*wanted=*/true);
   served_->Publish(progress_);
   served_->SetStorage(database_);
   return absl::OkStatus();
@@ -128,6 +134,10 @@ absl::Status Generation::CreateTables() {
       absl::StrCat("INSERT INTO __progress VALUES (0, 0, ", INT64_MIN, ", 0, 0, 0, 0, 0)")));
   for (const std::string& statement : slice_plan_->create) {
     ICEPIE_RETURN_IF_ERROR(connection_->Run(statement));
+  }
+  if (slice_plan_->reads_changes) {
+    ICEPIE_RETURN_IF_ERROR(
+        connection_->Run("CREATE TABLE __built_from(slice VARCHAR, generation BIGINT)"));
   }
   return connection_->Run(
       absl::StrCat("CREATE TABLE __layout AS SELECT ", QuoteLiteral(Layout()), " AS hash"));
@@ -179,12 +189,99 @@ absl::Status Generation::ReadProgress() {
   return absl::OkStatus();
 }
 
-absl::Status Generation::SetUpstream(const std::map<std::string, std::string>& aliases) {
-  for (const auto& [slice, alias] : aliases) {
+absl::Status Generation::SetUpstream(const std::map<std::string, Upstream>& upstream) {
+  upstream_ = upstream;
+  for (const auto& [slice, from] : upstream) {
     ICEPIE_RETURN_IF_ERROR(connection_->Run(
         absl::StrCat("CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(slice), " AS SELECT * FROM ",
-                     QuoteIdentifier(alias), ".main.__result")));
+                     QuoteIdentifier(from.alias), ".main.__result")));
   }
+  return ShowUpstream(/*whole=*/false);
+}
+
+// Shows what the upstream slices changed, or the whole of them as if it had just come.
+absl::Status Generation::ShowUpstream(bool whole) {
+  if (!slice_plan_->reads_changes) return absl::OkStatus();
+  for (const auto& [slice, from] : upstream_) {
+    const std::string rows =
+        whole ? absl::StrCat("SELECT *, CAST(1 AS ", kSignType, ") AS ", kSignColumn, " FROM ",
+                             QuoteIdentifier(from.alias), ".main.__result")
+              : absl::StrCat("SELECT * FROM ", QuoteIdentifier(from.alias), ".main.__changes");
+    ICEPIE_RETURN_IF_ERROR(connection_->Run(absl::StrCat(
+        "CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(ChangesOf(slice)), " AS ", rows)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Generation::FitsUpstream() {
+  ICEPIE_ASSIGN_OR_RETURN(const auto rows,
+                          connection_->QueryCells("SELECT slice, generation FROM __built_from"));
+  if (rows.size() != upstream_.size()) return false;
+  return std::all_of(rows.begin(), rows.end(), [&](const CellRow& row) {
+    const auto now = upstream_.find(std::get<std::string>(row[0]));
+    return now != upstream_.end() && now->second.number == std::get<int64_t>(row[1]);
+  });
+}
+
+absl::Status Generation::WriteBuiltFrom() {
+  if (!slice_plan_->reads_changes) return absl::OkStatus();
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("DELETE FROM __built_from"));
+  for (const auto& [slice, from] : upstream_) {
+    ICEPIE_RETURN_IF_ERROR(connection_->Run(absl::StrCat(
+        "INSERT INTO __built_from VALUES (", QuoteLiteral(slice), ", ", from.number, ")")));
+  }
+  return absl::OkStatus();
+}
+
+void Generation::RestartChanges(bool wanted) {
+  changes_restart_ = true;
+  changes_wanted_ = wanted;
+  changes_lost_ = !wanted;
+  changes_base_ = progress_.content_version;
+  changes_from_ = position_;
+}
+
+// In a transaction, in front of what changes rows.
+absl::Status Generation::BeginChanges() {
+  if (!slice_plan_->hands_out_changes || !changes_restart_) return absl::OkStatus();
+  changes_begun_ = true;
+  return connection_->Run(MakeChangesTable());
+}
+
+// In a transaction, behind it.
+absl::Status Generation::BoundChanges() {
+  if (!slice_plan_->hands_out_changes) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(const auto counted,
+                          connection_->QueryCells("SELECT count(*) FROM __changes"));
+  if (std::get<int64_t>(counted.front().front()) <= kChangesMax) return absl::OkStatus();
+  changes_lost_ = true;
+  return connection_->Run(MakeChangesTable());
+}
+
+Generation::Changes Generation::ChangesSince(int64_t position) const {
+  if (progress_.content_version <= position) return Changes::kNone;
+  const bool logged = slice_plan_->hands_out_changes && !changes_lost_ && !changes_restart_ &&
+                      changes_base_ <= position && position <= changes_from_;
+  return logged ? Changes::kLogged : Changes::kLost;
+}
+
+absl::Status Generation::TakeOn(std::shared_ptr<const DomainPlan> plan) {
+  const SlicePlan* slice = plan->Find(slice_plan_->slice);
+  if (slice == nullptr || slice->definition_hash != slice_plan_->definition_hash ||
+      slice->strategy != slice_plan_->strategy || !slice->hands_out_changes) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("slice ", slice_plan_->slice, " hands out no changes"));
+  }
+  ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
+  for (Input& input : inputs_) {
+    input.source = plan->definition.FindSource(input.source->name);
+    ICEPIE_CHECK(input.source != nullptr);
+  }
+  if (definition_plan_ == nullptr) definition_plan_ = domain_plan_;  // definition_ is of it
+  slice_plan_ = slice;
+  statements_ = std::make_unique<ApplyStatements>(*connection_, *slice_plan_);
+  domain_plan_ = std::move(plan);
+  RestartChanges(/*wanted=*/true);
   return absl::OkStatus();
 }
 
@@ -269,7 +366,9 @@ absl::Status Generation::RunBatch(const RecordBatch& batch, int64_t from, int64_
                                   const std::vector<int64_t>& excluded) {
   ICEPIE_RETURN_IF_ERROR(SetRecords(
       [&](const std::string& stream) { return batch.Supply(stream, from, to); }, excluded));
+  ICEPIE_RETURN_IF_ERROR(BeginChanges());
   ICEPIE_RETURN_IF_ERROR(RunStatements());
+  ICEPIE_RETURN_IF_ERROR(BoundChanges());
   return CheckKeptRows();
 }
 
@@ -287,9 +386,16 @@ absl::Status Generation::CheckKeptRows() {
                    "KEPT_ROWS_OVER_BUDGET", {{"slice", slice_plan_->slice}});
 }
 
+absl::Status Generation::RunAll(const std::vector<ApplyStatement>& statements) {
+  for (const ApplyStatement& statement : statements) {
+    ICEPIE_RETURN_IF_ERROR(connection_->Run(statement.sql));
+  }
+  return absl::OkStatus();
+}
+
 // A feed that broke is said so: DuckDB reports it like a data error, for which records are blamed.
 absl::Status Generation::RunStatements() {
-  absl::Status status = statements_->Run();
+  absl::Status status = statements_->Run(changes_wanted_);
   for (Input& input : inputs_) {
     if (status.ok()) input.input->counts();  // may have to read once more
     const absl::Status supply = input.input->supply_error();
@@ -465,16 +571,19 @@ absl::Status Generation::Commit(const Progress& written) {
     return absl::UnavailableError("the transaction was not stored");
   }
   position_ = std::max(position_, progress_.applied_position);
+  if (std::exchange(changes_begun_, false)) changes_restart_ = false;
   served_->Publish(progress_);
   return absl::OkStatus();
 }
 
 void Generation::Rollback() {
+  changes_begun_ = false;
   const absl::Status status = connection_->Run("ROLLBACK");
   if (!status.ok()) spdlog::debug("{}: rollback: {}", alias(), status.ToString());
 }
 
 absl::Status Generation::BeginRecompute(const std::vector<std::string>& upstream_now) {
+  ICEPIE_RETURN_IF_ERROR(statements_->Prepare(progress_.applied));
   ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
   // A database is snapshotted when the transaction first touches it.
   for (const std::string& alias : upstream_now) {
@@ -508,10 +617,47 @@ absl::Status Generation::CheckAllListed(const std::vector<QuarantinedRecord>& ba
   return absl::OkStatus();
 }
 
+absl::Status Generation::ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
+                                      int64_t applied_time_us) {
+  ICEPIE_RETURN_IF_ERROR(statements_->Prepare(progress_.applied));
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  const absl::Status status = TryChanges(feed, batch, to, applied_time_us);
+  if (!status.ok()) Rollback();
+  return status;
+}
+
+absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_t to,
+                                    int64_t applied_time_us) {
+  ICEPIE_RETURN_IF_ERROR(SetRecords(
+      [&](const std::string& stream) {
+        return batch != nullptr ? batch->Supply(stream, position_, to)
+                                : FeedSupply(feed, stream, to, position_);
+      },
+      {}));
+  ICEPIE_RETURN_IF_ERROR(BeginChanges());
+  ICEPIE_RETURN_IF_ERROR(RunStatements());
+  ICEPIE_RETURN_IF_ERROR(BoundChanges());
+  ICEPIE_RETURN_IF_ERROR(CheckKeptRows());
+  const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
+  Progress next = Advanced(progress_, to, bad.size());
+  ICEPIE_ASSIGN_OR_RETURN(const std::optional<size_t> over, FirstOver(bad, /*anew=*/false));
+  if (over) return OverBudget({bad.begin() + static_cast<int64_t>(*over), bad.end()});
+  next.applied_time_us = std::max(next.applied_time_us, applied_time_us);
+  next.content_version = to;
+  ICEPIE_RETURN_IF_ERROR(WriteQuarantine(bad));
+  ICEPIE_RETURN_IF_ERROR(WriteProgress(next));
+  return Commit(next);
+}
+
 absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied_time_us) {
   ICEPIE_RETURN_IF_ERROR(SetRecords(
       [&](const std::string& stream) { return FeedSupply(feed, stream, position); }, {}));
+  ICEPIE_RETURN_IF_ERROR(ShowUpstream(/*whole=*/true));
+  ICEPIE_RETURN_IF_ERROR(RunAll(slice_plan_->clear));
   ICEPIE_RETURN_IF_ERROR(RunStatements());
+  ICEPIE_RETURN_IF_ERROR(CheckKeptRows());
+  ICEPIE_RETURN_IF_ERROR(WriteBuiltFrom());
+  ICEPIE_RETURN_IF_ERROR(ShowUpstream(/*whole=*/false));
   const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
   Progress next = Advanced(Progress(), position, bad.size());
   next.applied_time_us = applied_time_us;
@@ -522,6 +668,9 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   ICEPIE_RETURN_IF_ERROR(connection_->Run("DELETE FROM __quarantine"));
   ICEPIE_RETURN_IF_ERROR(WriteQuarantine(bad));
   ICEPIE_RETURN_IF_ERROR(WriteProgress(next));
+  // Of a whole new state nobody knows what changed.
+  changes_lost_ = true;
+  if (slice_plan_->hands_out_changes) ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
   return Commit(next);
 }
 

@@ -4,6 +4,8 @@
 //   __quarantine  the records that could not be taken, by reference
 //   __layout      one row: a hash of the plan's tables, so that a snapshot of others is not taken
 //   on
+//   __changes     what it changed lately, for slices that read it (slices/change_feed.h)
+//   __built_from  the generations whose changes it has taken over
 #ifndef ICEPIE_SLICES_GENERATION_H_
 #define ICEPIE_SLICES_GENERATION_H_
 
@@ -52,6 +54,7 @@ class Generation {
                                                           const std::string& snapshot_file);
 
   const SlicePlan& plan() const { return *slice_plan_; }
+  const std::shared_ptr<const DomainPlan>& domain_plan() const { return domain_plan_; }
   const SliceDef& definition() const { return *definition_; }
   // Takes refresh, budget and the like from a later file, in which the slice has the same hash. Not
   // during a recompute.
@@ -70,8 +73,39 @@ class Generation {
   // Makes the passed-over position durable with the next snapshot.
   absl::Status WritePosition();
 
-  // Lets the SQL read upstream slices from these databases (slice → alias).
-  absl::Status SetUpstream(const std::map<std::string, std::string>& aliases);
+  // Lets the SQL read upstream slices from these generations.
+  struct Upstream {
+    std::string alias;
+    int64_t number = 0;
+    bool operator==(const Upstream& other) const {
+      return alias == other.alias && number == other.number;
+    }
+  };
+  absl::Status SetUpstream(const std::map<std::string, Upstream>& upstream);
+
+  // ---- Over slices, without recompute (plan().reads_changes) ----
+
+  // Whether its rows were made from the upstream generations that are set now.
+  absl::StatusOr<bool> FitsUpstream();
+  // Takes over what its upstream slices changed since position(), which must stand at `to`, and the
+  // records of its own streams in between: from `batch`, or without one from `feed`. A data error
+  // cannot be held against a record and is returned.
+  absl::Status ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
+                            int64_t applied_time_us);
+
+  // ---- For such slices to read (plan().hands_out_changes) ----
+
+  enum class Changes {
+    kNone,    // nothing has changed since
+    kLogged,  // __changes has what has
+    kLost,    // something has that it lacks
+  };
+  Changes ChangesSince(int64_t position) const;
+  // From the next transaction on only what changes then is logged, or, when it is not `wanted`,
+  // nothing.
+  void RestartChanges(bool wanted);
+  // Goes on with another plan of the same definition, which may hand out changes.
+  absl::Status TakeOn(std::shared_ptr<const DomainPlan> plan);
 
   // Applies the batch's records from position() on, at most `records_max` in one transaction. For
   // append and aggregate.
@@ -104,6 +138,13 @@ class Generation {
                         const std::vector<int64_t>& excluded);
   absl::Status RunStatements();
   absl::Status CheckKeptRows();
+  absl::Status BeginChanges();
+  absl::Status BoundChanges();
+  absl::Status ShowUpstream(bool whole);
+  absl::Status TryChanges(Feed& feed, const RecordBatch* batch, int64_t to,
+                          int64_t applied_time_us);
+  absl::Status RunAll(const std::vector<ApplyStatement>& statements);
+  absl::Status WriteBuiltFrom();
   absl::Status Halve(const RecordBatch& batch, int64_t from, int64_t to, const absl::Status& error);
   absl::StatusOr<std::optional<size_t>> FirstOver(const std::vector<QuarantinedRecord>& bad,
                                                   bool anew);
@@ -143,6 +184,14 @@ class Generation {
   std::map<int64_t, QuarantinedRecord> bad_for_any_;
   std::unique_ptr<ApplyStatements> statements_;
   std::unique_ptr<DuckStatement> read_progress_;
+  std::map<std::string, Upstream> upstream_;
+  // The log of changes: it has all that changed since the rows of [changes_base_, changes_from_].
+  bool changes_restart_ = true;
+  bool changes_begun_ = false;  // in this transaction
+  bool changes_lost_ = false;
+  bool changes_wanted_ = true;
+  int64_t changes_base_ = 0;
+  int64_t changes_from_ = 0;
   std::unique_ptr<DuckStatement> write_progress_;
   std::unique_ptr<DuckStatement> write_quarantine_;
   Progress progress_;

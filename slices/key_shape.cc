@@ -529,13 +529,22 @@ std::vector<Json*> LevelsOf(Json& statement) {
   return levels;
 }
 
-absl::StatusOr<KeyShape> FindKeyShape(const Json& statement, const std::set<std::string>& columns) {
+absl::StatusOr<KeyShape> FindKeyShape(const Json& statement, const std::set<std::string>& columns,
+                                      const std::vector<std::string>& identity) {
   KeyShape shape;
   shape.statement = statement;
   ICEPIE_RETURN_IF_ERROR(CheckChain(shape.statement["node"], 0));
   const std::vector<Json*> levels = LevelsOf(shape.statement);
   KeyFinder finder({levels.begin(), levels.end()}, columns);
-  ICEPIE_ASSIGN_OR_RETURN(shape.keys, finder.Find());
+  absl::StatusOr<std::vector<Json>> keys = finder.Find();
+  if (absl::IsUnimplemented(keys.status()) && !identity.empty()) {
+    keys = std::vector<Json>();
+    for (const std::string& column : identity) {
+      keys->push_back(WithoutPlaces(ColumnReference(column)));
+    }
+  }
+  if (!keys.ok()) return keys.status();
+  shape.keys = *std::move(keys);
   const Json& lowest = *levels.back();
   if (Has(lowest, "where_clause")) {
     shape.where = finder.Pure(lowest["where_clause"], levels.size() - 1);

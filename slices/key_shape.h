@@ -40,9 +40,11 @@ struct KeyShape {
 // The SELECT nodes of `statement`, top first; the last one reads the relation.
 std::vector<Json*> LevelsOf(Json& statement);
 
-// `columns`: the relation's, in lower case. UNIMPLEMENTED when every row of the result comes from
-// one row of the relation; FAILED_PRECONDITION says what stands in the way of keys.
-absl::StatusOr<KeyShape> FindKeyShape(const Json& statement, const std::set<std::string>& columns);
+// `columns`: the relation's, in lower case. When every row of the result comes from one row of the
+// relation any keys will do: `identity`, columns of it, or UNIMPLEMENTED when that is empty.
+// FAILED_PRECONDITION says what stands in the way of keys.
+absl::StatusOr<KeyShape> FindKeyShape(const Json& statement, const std::set<std::string>& columns,
+                                      const std::vector<std::string>& identity);
 
 // Whether the level groups, or removes duplicates, so that columns can only pass it as keys.
 bool IsGrouped(const Json& level);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "slices/change_feed.h"
 #include "slices/key_shape.h"
 #include "slices/sql_binding.h"
 
@@ -23,13 +24,22 @@ constexpr char kPosition[] = "__position";
 
 std::string KeyName(size_t index) { return absl::StrCat("__key", index); }
 
+// What the SQL reads.
+struct Input {
+  std::string relation;              // in errors and explanations
+  std::vector<std::string> columns;  // in the relation's order
+  bool slice = false;                // read where it stands, and not kept
+  std::vector<std::string> ties;     // of a slice: the columns that decide between equal rows
+};
+
 class KeysPlanner {
  public:
-  KeysPlanner(const PlanRequest& request, KeyShape shape, std::vector<std::string> columns)
+  KeysPlanner(const PlanRequest& request, KeyShape shape, Input input)
       : connection_(request.connection),
         request_(request),
         shape_(std::move(shape)),
-        columns_(std::move(columns)) {
+        input_(std::move(input)) {
+    for (const std::string& column : input_.columns) columns_.push_back(QuoteIdentifier(column));
     for (size_t i = 0; i < shape_.keys.size(); ++i) keys_.push_back(KeyName(i));
   }
 
@@ -38,6 +48,9 @@ class KeysPlanner {
  private:
   absl::StatusOr<std::vector<std::string>> Create(const std::string& batch);
   absl::StatusOr<std::string> BatchSelect();
+  absl::StatusOr<std::vector<ApplyStatement>> TakeBatch(const std::string& batch);
+  absl::StatusOr<std::string> KeyedRows() const;
+  std::string TouchedRows() const;
   absl::StatusOr<std::string> Prune();
   absl::StatusOr<std::string> Replacement(const std::string& comparison);
   absl::StatusOr<Json> RowsOfKeys(const Json& relation, const std::string& comparison);
@@ -52,7 +65,8 @@ class KeysPlanner {
   DuckConnection& connection_;
   const PlanRequest& request_;
   KeyShape shape_;
-  const std::vector<std::string> columns_;  // kept ones, quoted, in the relation's order
+  const Input input_;
+  std::vector<std::string> columns_;  // of the input, quoted
   std::vector<std::string> keys_;
 };
 
@@ -70,7 +84,7 @@ std::string KeysPlanner::AnyNull() const {
   });
 }
 
-// The batch's records with their keys, in the order of __rows.
+// The batch's records, or the rows that a slice changed, with their keys, in the order of __rows.
 absl::StatusOr<std::string> KeysPlanner::BatchSelect() {
   Json statement = shape_.statement;
   Json level = *LevelsOf(statement).back();
@@ -91,6 +105,11 @@ absl::StatusOr<std::string> KeysPlanner::BatchSelect() {
   level["having"] = Json();
   level["qualify"] = Json();
   level["modifiers"] = Json::array();
+  Json& from = level["from_table"];
+  if (input_.slice) {
+    if (TextOf(from, "alias").empty()) from["alias"] = TextOf(from, "table_name");
+    from["table_name"] = ChangesOf(input_.relation);
+  }
   statement["node"] = std::move(level);
   return SelectToSql(connection_, std::move(statement));
 }
@@ -108,11 +127,14 @@ absl::StatusOr<std::vector<std::string>> KeysPlanner::Create(const std::string& 
     outputs.push_back(QuoteIdentifier(column.name));
     data.push_back(absl::StrCat(outputs.back(), " ", column.type));
   }
-  return std::vector<std::string>{
-      absl::StrCat("CREATE TABLE __rows (", absl::StrJoin(rows, ", "), ")"),
+  std::vector<std::string> create = {
       absl::StrCat("CREATE TABLE __data (", absl::StrJoin(data, ", "), ")"),
       absl::StrCat("CREATE VIEW __result AS SELECT ", absl::StrJoin(outputs, ", "),
                    " FROM __data")};
+  if (!input_.slice) {
+    create.push_back(absl::StrCat("CREATE TABLE __rows (", absl::StrJoin(rows, ", "), ")"));
+  }
+  return create;
 }
 
 // Deletes what the batch has pushed out of the first rows of its keys.
@@ -137,14 +159,27 @@ absl::StatusOr<std::string> KeysPlanner::Prune() {
                       ")) WHERE __place > ", shape_.top->count, ")");
 }
 
+// All rows of the input with their keys.
+absl::StatusOr<std::string> KeysPlanner::KeyedRows() const {
+  if (!input_.slice) return std::string("__rows");
+  std::string keys;
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    ICEPIE_ASSIGN_OR_RETURN(const std::string sql, ExpressionToSql(connection_, shape_.keys[i]));
+    absl::StrAppend(&keys, ", ", sql, " AS ", keys_[i]);
+  }
+  return absl::StrCat("(SELECT *", keys, " FROM ", QuoteIdentifier(input_.relation), ")");
+}
+
 // What takes the relation's place: its rows of the batch's keys, in order.
 absl::StatusOr<Json> KeysPlanner::RowsOfKeys(const Json& relation, const std::string& comparison) {
   const std::string alias = TextOf(relation, "alias").empty() ? TextOf(relation, "table_name")
                                                               : TextOf(relation, "alias");
+  ICEPIE_ASSIGN_OR_RETURN(const std::string rows, KeyedRows());
+  const std::string position = input_.slice ? "" : absl::StrCat(", _position AS ", kPosition);
   const std::string sql = absl::StrCat(
       "SELECT 1 FROM (SELECT ", absl::StrJoin(columns_, ", "), ", ", absl::StrJoin(keys_, ", "),
-      ", _position AS ", kPosition, " FROM __rows AS r SEMI JOIN __keys AS k ON ",
-      SameKeys("r", "k", comparison), " ORDER BY _position) AS ", QuoteIdentifier(alias));
+      position, " FROM ", rows, " AS r SEMI JOIN __keys AS k ON ", SameKeys("r", "k", comparison),
+      input_.slice ? "" : " ORDER BY _position", ") AS ", QuoteIdentifier(alias));
   ICEPIE_ASSIGN_OR_RETURN(Json statement, ParseSelect(connection_, sql));
   return std::move(statement["node"]["from_table"]);
 }
@@ -178,7 +213,8 @@ absl::StatusOr<std::string> KeysPlanner::Replacement(const std::string& comparis
       if (!IsClass(item, "STAR")) item["alias"] = request_.slice.columns[i].name;
     }
   }
-  bool single = true;
+  for (const std::string& column : input_.ties) BreakTies(*levels.back(), column);
+  bool single = !input_.slice;
   for (auto level = levels.rbegin(); level != levels.rend(); ++level) {
     if (single) BreakTies(**level, kPosition);
     single = single && !IsGrouped(**level);
@@ -210,7 +246,10 @@ void KeysPlanner::AddReplacement(std::vector<ApplyStatement>& apply, const std::
 }
 
 std::string KeysPlanner::Why() const {
-  const std::string source = request_.slice.sources.front().source;
+  if (input_.slice) {
+    return absl::StrCat("replaces the rows of the keys that slice ", input_.relation, " changes (",
+                        keys_.size(), keys_.size() == 1 ? " key column)" : " key columns)");
+  }
   const std::string kept =
       shape_.top
           ? absl::StrCat(
@@ -218,7 +257,7 @@ std::string KeysPlanner::Why() const {
                 shape_.top->count == 1 ? "record" : absl::StrCat(shape_.top->count, " records"),
                 " of each")
           : "keeps what it reads of them";
-  return absl::StrCat("replaces the rows of the keys that records of ", source, " touch (",
+  return absl::StrCat("replaces the rows of the keys that records of ", input_.relation, " touch (",
                       keys_.size(), keys_.size() == 1 ? " key column" : " key columns", "); ",
                       kept);
 }
@@ -238,28 +277,54 @@ void AddCompaction(std::vector<ApplyStatement>& apply, const std::string& table,
   apply.push_back({absl::StrCat("ALTER TABLE ", fresh, " RENAME TO ", table), then});
 }
 
+// Puts the keys that the batch touches into __keys, and what has to be kept of it into __rows.
+absl::StatusOr<std::vector<ApplyStatement>> KeysPlanner::TakeBatch(const std::string& batch) {
+  const std::string keys = absl::StrJoin(keys_, ", ");
+  if (input_.slice) {
+    return std::vector<ApplyStatement>{
+        {absl::StrCat("CREATE OR REPLACE TEMP TABLE __keys AS SELECT DISTINCT ", keys, " FROM (",
+                      batch, ")"),
+         ""}};
+  }
+  const std::string any = "SELECT 1 FROM __keys LIMIT 1";
+  std::vector<ApplyStatement> apply = {
+      {absl::StrCat("CREATE OR REPLACE TEMP TABLE __batch AS ", batch), ""},
+      {absl::StrCat("CREATE OR REPLACE TEMP TABLE __keys AS SELECT DISTINCT ", keys,
+                    " FROM __batch"),
+       ""},
+      {"INSERT INTO __rows SELECT * FROM __batch", any}};
+  if (!shape_.top) return apply;
+  ICEPIE_ASSIGN_OR_RETURN(const std::string prune, Prune());
+  apply.push_back({prune, any});
+  AddCompaction(apply, "__rows", " ORDER BY _position");
+  return apply;
+}
+
+// The result's rows of the batch's keys.
+std::string KeysPlanner::TouchedRows() const {
+  std::vector<std::string> outputs;
+  for (const OutputColumn& column : request_.slice.columns) {
+    outputs.push_back(absl::StrCat("d.", QuoteIdentifier(column.name)));
+  }
+  return absl::StrCat("SELECT ", absl::StrJoin(outputs, ", "),
+                      " FROM __data AS d SEMI JOIN __keys AS k ON ",
+                      SameKeys("d", "k", " IS NOT DISTINCT FROM "));
+}
+
 absl::StatusOr<SliceStatements> KeysPlanner::Plan() {
   SliceStatements statements;
   ICEPIE_ASSIGN_OR_RETURN(const std::string batch, BatchSelect());
   ICEPIE_ASSIGN_OR_RETURN(statements.create, Create(batch));
-  std::vector<ApplyStatement>& apply = statements.apply;
-  const std::string any = "SELECT 1 FROM __keys LIMIT 1";
-  apply.push_back({absl::StrCat("CREATE OR REPLACE TEMP TABLE __batch AS ", batch), ""});
-  apply.push_back({absl::StrCat("CREATE OR REPLACE TEMP TABLE __keys AS SELECT DISTINCT ",
-                                absl::StrJoin(keys_, ", "), " FROM __batch"),
-                   ""});
-  apply.push_back({"INSERT INTO __rows SELECT * FROM __batch", any});
-  if (shape_.top) {
-    ICEPIE_ASSIGN_OR_RETURN(const std::string prune, Prune());
-    apply.push_back({prune, any});
-  }
+  ICEPIE_ASSIGN_OR_RETURN(statements.apply, TakeBatch(batch));
+  statements.touched = {statements.apply.size(), TouchedRows(), TouchedRows()};
   for (const char* comparison : {" = ", " IS NOT DISTINCT FROM "}) {
     ICEPIE_ASSIGN_OR_RETURN(const std::string insert, Replacement(comparison));
-    AddReplacement(apply, comparison, insert);
+    AddReplacement(statements.apply, comparison, insert);
   }
-  if (shape_.top) AddCompaction(apply, "__rows", " ORDER BY _position");
-  AddCompaction(apply, "__data", "");
-  statements.keeps_rows = true;
+  AddCompaction(statements.apply, "__data", "");
+  statements.keeps_rows = !input_.slice;
+  statements.reads_changes = input_.slice;
+  if (input_.slice) statements.clear = {{"DELETE FROM __data", ""}};
   statements.why = Why();
   return statements;
 }
@@ -281,45 +346,56 @@ bool IsNamed(const Json& node, absl::string_view column) {
          });
 }
 
-absl::Status CheckInput(const PlanRequest& request) {
+absl::StatusOr<Input> SourceInputOf(const PlanRequest& request) {
   const SlicePlan& slice = request.slice;
   const DomainDef& definition = request.domain.definition;
   if (definition.FindSlice(slice.slice)->refresh.kind != RefreshDef::Kind::kContinuous) {
     return StandsInTheWay("is refreshed on a schedule");
   }
-  if (!slice.upstream.empty()) {
-    return StandsInTheWay(absl::StrCat("reads slice ", absl::StrJoin(slice.upstream, ", ")));
-  }
   if (slice.sources.size() != 1) return OtherKind("does not read one source");
   const SourceDef& source = *definition.FindSource(slice.sources.front().source);
-  if (source.latest_by.empty()) return absl::OkStatus();
-  return StandsInTheWay(absl::StrCat("reads dimension ", source.name));
-}
-
-// The columns that are read, as the source's view has them.
-std::vector<std::string> KeptColumns(const PlanRequest& request) {
-  std::vector<std::string> columns = request.slice.sources.front().columns;
+  if (!source.latest_by.empty()) {
+    return StandsInTheWay(absl::StrCat("reads dimension ", source.name));
+  }
+  Input input;
+  input.relation = source.name;
+  // The columns that are read, as the source's view has them.
+  input.columns = slice.sources.front().columns;
   const bool all = HasStar(request.statement);
   for (const char* hidden : kHiddenColumns) {
     const bool kept =
         all || hidden == std::string("_position") || IsNamed(request.statement, hidden);
-    if (kept) columns.emplace_back(hidden);
+    if (kept) input.columns.emplace_back(hidden);
   }
-  return columns;
+  return input;
+}
+
+absl::StatusOr<Input> SliceInputOf(const PlanRequest& request) {
+  ICEPIE_ASSIGN_OR_RETURN(const SlicePlan* upstream, OnlyUpstream(request));
+  Input input;
+  input.relation = upstream->slice;
+  input.slice = true;
+  for (const OutputColumn& column : upstream->columns) input.columns.push_back(column.name);
+  input.ties = request.domain.definition.FindSlice(upstream->slice)->key;
+  return input;
+}
+
+// What tells the rows of a slice apart: its key, or all of a row.
+std::vector<std::string> IdentityOf(const Input& input) {
+  if (!input.slice) return {};
+  return input.ties.empty() ? input.columns : input.ties;
 }
 
 }  // namespace
 
 absl::StatusOr<SliceStatements> PlanKeys(const PlanRequest& request) {
-  ICEPIE_RETURN_IF_ERROR(CheckInput(request));
+  ICEPIE_ASSIGN_OR_RETURN(
+      Input input, request.slice.upstream.empty() ? SourceInputOf(request) : SliceInputOf(request));
   std::set<std::string> names;
-  std::vector<std::string> quoted;
-  for (const std::string& column : KeptColumns(request)) {
-    names.insert(absl::AsciiStrToLower(column));
-    quoted.push_back(QuoteIdentifier(column));
-  }
-  ICEPIE_ASSIGN_OR_RETURN(KeyShape shape, FindKeyShape(request.statement, names));
-  return KeysPlanner(request, std::move(shape), std::move(quoted)).Plan();
+  for (const std::string& column : input.columns) names.insert(absl::AsciiStrToLower(column));
+  ICEPIE_ASSIGN_OR_RETURN(KeyShape shape,
+                          FindKeyShape(request.statement, names, IdentityOf(input)));
+  return KeysPlanner(request, std::move(shape), std::move(input)).Plan();
 }
 
 }  // namespace icepie::slices

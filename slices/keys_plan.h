@@ -7,6 +7,9 @@
 //                                the user's SELECT over those keys' rows of __rows alone
 //   __result                     __data without its keys
 //
+// Over a slice the rows are not kept but read from its result, and the keys are those of the rows
+// that it changed (slices/change_feed.h).
+//
 // Where only the first rows of a key can ever matter (slices/key_shape.h, TopRows), __rows keeps no
 // more of them. Rows that are equal in what a window or aggregate orders by are taken in the order
 // of `_position`.

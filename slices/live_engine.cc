@@ -216,6 +216,7 @@ void LiveEngine::Turn() {
   next_batch_ = more ? now : now + (now - begin) * (kRestPerWork - 1);
   StepOverrides();
   MergeTracks();
+  FollowUpstream(nullptr);
   StepRecompute();
   StepExpectations();
   UpdateStates();
@@ -365,6 +366,8 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   if (held.complete) held.gate->Restore(snapshot->expectations);
   held.rounds_seen = 0;
   held.rounds_asked = -1;
+  held.rebuild = held.over_slices() && !held.complete;
+  held.upstream.clear();
   NoteDamage(held, snapshot);
   if (held.complete) {
     held.served->SetSnapshot(snapshot->Info());
@@ -380,21 +383,37 @@ void LiveEngine::Override(const GenerationSpec& spec, const std::string& why) {
   if (overrides_[spec.file].emplace(spec.slice, why).second) plans_.erase(spec.file);
 }
 
-// It would keep more records than it may: it goes on as a slice that is recomputed, and answers
-// from what it had until it has been.
+// It cannot be kept fresh in the way that was planned: it goes on as a slice that is recomputed,
+// and answers from what it had until it has been. So do those that read its changes.
 void LiveEngine::RecomputeFromNow(Held& held, const absl::Status& why) {
   Override(held.spec, std::string(why.message()));
+  Reopen(held, why);
+  const auto plan = PlanOf(held.spec.file);
+  for (auto& each : held_) {
+    if (!plan.ok() || each->spec.file != held.spec.file || each->generation == nullptr) continue;
+    const SlicePlan* slice = (*plan)->Find(each->spec.slice);
+    if (slice != nullptr && slice->strategy != each->generation->plan().strategy) {
+      Reopen(*each, why);
+    }
+  }
+  PublishServing();
+  ConnectUpstream();
+  MutexLock lock(mutex_);
+  ReportHeld();
+}
+
+void LiveEngine::Reopen(Held& held, const absl::Status& why) {
   const std::shared_ptr<ServedSlice> before = held.served;
+  recomputes_->Interrupt(held.generation.get());
   held.complete = false;
   held.dirty = true;
+  held.in_run = false;
   held.track = nullptr;
   const absl::Status opened = OpenGeneration(held);
   if (!opened.ok()) return Hold(held, opened);
   held.served->SetServing(held.spec.serving);
   if (before->database() != nullptr) held.served->SetDatabase(before->database());
   held.served->SetFault(SliceState::kStarting, MakeFault(why, ""), std::nullopt);
-  PublishServing();
-  ConnectUpstream();
 }
 
 void LiveEngine::StepOverrides() {
@@ -517,19 +536,39 @@ void LiveEngine::ConnectUpstream() {
                    [](const auto& a, const auto& b) { return a->depth < b->depth; });
   for (auto& held : held_) {
     if (held->generation == nullptr || held->in_run) continue;
-    std::map<std::string, std::string> aliases;
+    std::map<std::string, Generation::Upstream> found;
     for (const std::string& name : held->generation->plan().upstream) {
       const Held* upstream = Serving(name);
       if (upstream != nullptr && upstream->generation != nullptr) {
-        aliases[name] = upstream->generation->alias();
+        found[name] = {upstream->generation->alias(), upstream->spec.number};
       }
     }
-    if (aliases == held->upstream) continue;
-    held->upstream = aliases;
-    held->dirty = true;
-    const absl::Status status = held->generation->SetUpstream(aliases);
+    if (found == held->upstream) continue;
+    const absl::Status status = Connect(*held, found);
     if (!status.ok()) Hold(*held, status);
   }
+}
+
+absl::Status LiveEngine::Connect(Held& held,
+                                 const std::map<std::string, Generation::Upstream>& found) {
+  for (const auto& [name, unused] : found) {
+    Held& upstream = *Serving(name);
+    if (!held.over_slices() || upstream.generation->plan().hands_out_changes) continue;
+    if (upstream.in_run) return absl::OkStatus();  // once more when that is over
+    // It was opened when nobody read it.
+    const absl::Status taken = upstream.generation->TakeOn(held.generation->domain_plan());
+    if (taken.ok()) continue;
+    held.over_budget =
+        MakeError(absl::StatusCode::kFailedPrecondition, taken.message(), "UPSTREAM_RECOMPUTED");
+    return absl::OkStatus();
+  }
+  ICEPIE_RETURN_IF_ERROR(held.generation->SetUpstream(found));
+  held.upstream = found;
+  held.dirty = true;
+  if (!held.over_slices() || held.rebuild) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(const bool fits, held.generation->FitsUpstream());
+  held.rebuild = !fits;
+  return absl::OkStatus();
 }
 
 // ------------------------------------------------------------------------------------ applying
@@ -540,8 +579,12 @@ bool LiveEngine::ApplyTrack(Track& track, int64_t records_max) {
   if (!batch) return false;
   if (&track == main_) NoteRecords(*batch);
   for (auto& held : held_) {
-    if (held->track == &track && !held->recompute()) ApplyTo(*held, *batch);
+    const bool follows = held->track == &track && !held->recompute() && !held->over_slices();
+    if (!follows) continue;
+    RestartChanges(*held);
+    ApplyTo(*held, *batch);
   }
+  FollowUpstream(&track == main_ ? &*batch : nullptr);
   return track.HasArrived();
 }
 
@@ -555,6 +598,76 @@ void LiveEngine::ApplyTo(Held& held, const RecordBatch& batch) {
     held.served->SetBackfillTarget(*held.backfill_target);
   }
   if (held.backfill_target && held.generation->position() >= *held.backfill_target) Complete(held);
+}
+
+// Whether another slice stands at a state of this one from which on it needs what changes.
+bool LiveEngine::IsLogNeeded(const Held& upstream) {
+  return std::any_of(held_.begin(), held_.end(), [&](const auto& held) {
+    if (!held->over_slices() || held->upstream.count(upstream.spec.slice) == 0) return false;
+    if (held->in_run) return true;
+    return !held->rebuild && held->active() &&
+           held->generation->position() < upstream.generation->position();
+  });
+}
+
+void LiveEngine::RestartChanges(Held& held) {
+  if (!held.generation->plan().hands_out_changes || IsLogNeeded(held)) return;
+  // Those that are built anew need no log before they have begun.
+  const bool wanted = std::any_of(held_.begin(), held_.end(), [&](const auto& reader) {
+    return reader->over_slices() && reader->active() && !reader->rebuild &&
+           reader->upstream.count(held.spec.slice) > 0;
+  });
+  held.generation->RestartChanges(wanted);
+}
+
+// Whether its own streams may have records from `from` on.
+bool LiveEngine::MayHaveRecords(const Held& held, int64_t from) const {
+  const std::set<std::string>& streams = held.generation->streams();
+  if (!streams.empty() && from < held.looks_from) return true;
+  return std::any_of(streams.begin(), streams.end(), [&](const std::string& stream) {
+    const auto end = stream_end_.find(stream);
+    return end != stream_end_.end() && end->second > from;
+  });
+}
+
+// Slices over slices go where those stand. `batch`: what the main track has just brought, or null.
+void LiveEngine::FollowUpstream(const RecordBatch* batch) {
+  const absl::Time now = absl::Now();
+  for (auto& held : held_) {
+    if (!held->over_slices() || !held->active() || held->rebuild || held->in_run) continue;
+    if (held->failures > 0 && now < held->next_retry) continue;
+    if (StoppedUpstream(*held).empty()) FollowUpstream(*held, batch);
+  }
+}
+
+void LiveEngine::FollowUpstream(Held& held, const RecordBatch* batch) {
+  const int64_t from = held.generation->position();
+  const std::optional<int64_t> to = InputPosition(held, {}, 0);
+  if (!to || *to <= from || held.upstream.empty()) return;
+  bool changed = MayHaveRecords(held, from);
+  int64_t applied_time_us = 0;
+  for (const std::string& stream : held.generation->streams()) {
+    applied_time_us = std::max(applied_time_us, stream_time_[stream]);
+  }
+  for (const auto& [name, unused] : held.upstream) {
+    const Generation& upstream = *Serving(name)->generation;
+    const Generation::Changes changes = upstream.ChangesSince(from);
+    if (changes == Generation::Changes::kLost) {
+      held.rebuild = held.dirty = true;
+      return;
+    }
+    changed = changed || changes == Generation::Changes::kLogged;
+    applied_time_us = std::max(applied_time_us, upstream.progress().applied_time_us);
+  }
+  if (!changed) return held.generation->PassTo(*to);
+  RestartChanges(held);
+  const bool covered = batch != nullptr && batch->begin <= from && *to <= batch->end &&
+                       main_->streams().Includes(StreamsOf(held));
+  held.tried = *to;
+  const absl::Status status =
+      held.generation->ApplyChanges(feed_, covered ? batch : nullptr, *to, applied_time_us);
+  if (status.ok()) return Succeeded(held);
+  Failed(held, status);
 }
 
 void LiveEngine::Complete(Held& held) {
@@ -579,7 +692,7 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
   const bool data_error = status.code() == absl::StatusCode::kInvalidArgument;
   // Interrupted by a freeze: it is computed again.
   if (status.code() == absl::StatusCode::kCancelled && held.recompute()) return;
-  if (data_error && held.recompute()) return FailedOnData(held, status);
+  if (data_error && (held.recompute() || held.over_slices())) return FailedOnData(held, status);
   if (ErrorReason(status) == "RECOMPUTE_TIME_LIMIT") return TookTooLong(held, status);
   held.track = nullptr;
   const std::string reason = ErrorReason(status);
@@ -604,6 +717,7 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
 // change, or for another definition.
 void LiveEngine::FailedOnData(Held& held, const absl::Status& status) {
   held.failed_on_data = true;
+  held.rebuild = held.over_slices();
   held.dirty = false;
   held.forced = false;
   ScheduleNext(held, absl::Now());
@@ -676,7 +790,8 @@ void LiveEngine::UpdateStates() {
       StopAtDamage(*held, damage);
       continue;
     }
-    const std::string upstream = held->recompute() ? StoppedUpstream(*held) : "";
+    const bool reads = held->recompute() || held->over_slices();
+    const std::string upstream = reads ? StoppedUpstream(*held) : "";
     if (!upstream.empty()) {
       Block(*held, upstream);
     } else {

@@ -89,11 +89,17 @@ class LiveEngine : public Engine {
     absl::Time next_start = absl::InfinitePast();
     absl::Time next_refresh = absl::InfiniteFuture();
     std::optional<CronSchedule> cron;
-    std::map<std::string, std::string> upstream;  // slice → alias
-    std::string blocked_by;                       // as last reported
+    std::map<std::string, Generation::Upstream> upstream;
+    // Over slices without recompute: it has to be made from their whole state once.
+    bool rebuild = false;
+    int64_t looks_from = 0;  // records of its own streams from here on have been noted
+    std::string blocked_by;  // as last reported
     int depth = 0;
 
-    bool recompute() const { return generation != nullptr && !generation->incremental(); }
+    bool over_slices() const { return generation != nullptr && generation->plan().reads_changes; }
+    bool recompute() const {
+      return generation != nullptr && (!generation->incremental() || rebuild);
+    }
     bool active() const { return generation != nullptr && !spec.frozen && !stopped_for_good; }
   };
 
@@ -128,6 +134,7 @@ class LiveEngine : public Engine {
       const GenerationSpec& spec, const absl::StatusOr<SnapshotManifest>& snapshot);
   void Override(const GenerationSpec& spec, const std::string& why);
   void RecomputeFromNow(Held& held, const absl::Status& why);
+  void Reopen(Held& held, const absl::Status& why);
   void StepOverrides();
   void ReportHeld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::shared_ptr<const DomainPlan>> PlanOf(const std::string& file);
@@ -135,6 +142,7 @@ class LiveEngine : public Engine {
   void NoteDamage(const Held& held, const absl::StatusOr<SnapshotManifest>& used) const;
   void Hold(Held& held, const absl::Status& why);
   void ConnectUpstream();
+  absl::Status Connect(Held& held, const std::map<std::string, Generation::Upstream>& upstream);
   void PublishServing();
   void Freeze(Held& held);
   Held* Serving(const std::string& slice);
@@ -154,6 +162,11 @@ class LiveEngine : public Engine {
   // Applying.
   bool ApplyTrack(Track& track, int64_t records_max);
   void ApplyTo(Held& held, const RecordBatch& batch);
+  void FollowUpstream(const RecordBatch* batch);
+  void FollowUpstream(Held& held, const RecordBatch* batch);
+  bool MayHaveRecords(const Held& held, int64_t from) const;
+  bool IsLogNeeded(const Held& upstream);
+  void RestartChanges(Held& held);
   void Succeeded(Held& held);
   void Failed(Held& held, const absl::Status& status);
   void FailedOnData(Held& held, const absl::Status& status);

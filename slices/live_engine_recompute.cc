@@ -44,6 +44,7 @@ void LiveEngine::CollectRun() {
       continue;
     }
     held.forced = false;
+    held.rebuild = false;
     held.took_too_long = false;
     held.behind_since = now - run->took;  // what came during the run is not in it
     Succeeded(held);
@@ -191,6 +192,8 @@ absl::Status LiveEngine::BeginStep(Held& held, const std::vector<Held*>& run, Re
     const auto in_run = std::find(run.begin(), run.end(), upstream);
     if (in_run == run.end()) {
       upstream_now.push_back(upstream->generation->alias());
+      // What changes while it is built is taken over afterwards.
+      if (held.over_slices()) upstream->generation->RestartChanges(/*wanted=*/true);
       step.applied_time_us =
           std::max(step.applied_time_us, upstream->generation->progress().applied_time_us);
     } else {

@@ -48,7 +48,7 @@ void LiveEngine::PlaceOnTracks() {
   for (Held* held : waiting) {
     if (held->track != nullptr) continue;
     const int64_t position = held->generation->position();
-    if (held->recompute()) {
+    if (held->recompute() || held->over_slices()) {
       held->dirty = true;  // records may have passed while it was not looking
       JoinMain(*held);
     } else if (position > main_->position() + kTrackSpread) {
@@ -87,6 +87,7 @@ void LiveEngine::StartMainTrack(std::vector<Held*>& waiting) {
   main_ = AddTrack(streams, from);
   for (Held* held : near) {
     held->track = main_;
+    held->looks_from = from;
     // Everything from its position on will be seen, so only its upstream may have changed unseen.
     if (held->complete && held->upstream.empty()) held->dirty = false;
   }
@@ -106,6 +107,7 @@ void LiveEngine::JoinMain(Held& held) {
     RemoveTrack(old);
   }
   held.track = main_;
+  held.looks_from = main_->position();
 }
 
 // One that is far ahead does not wait for the main track: it leads a new one, and what was the main
@@ -116,8 +118,10 @@ void LiveEngine::LeadWith(Held& held) {
   main_ = AddTrack(streams, held.generation->position());
   held.track = main_;
   for (auto& each : held_) {
-    if (!each->recompute() || each->track == nullptr) continue;
+    const bool led = each->recompute() || each->over_slices();
+    if (!led || each->track == nullptr) continue;
     each->track = main_;
+    each->looks_from = main_->position();
     each->dirty = true;
   }
 }

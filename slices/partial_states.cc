@@ -54,6 +54,14 @@ std::string BatchComesFirst(bool first, const Json& order) {
 
 }  // namespace
 
+absl::StatusOr<std::string> ExactAverage(const std::string& type, const std::string& sum,
+                                         const std::string& count) {
+  if (!absl::StartsWith(type, "DECIMAL(")) return absl::StrCat(sum, "::DOUBLE / ", count);
+  const int scale = std::atoi(type.substr(type.find(',') + 1).c_str());
+  if (scale > kAverageScaleMax) return StandsInTheWay(absl::StrCat("avg() of ", type));
+  return DecimalAverage(sum, count, scale);
+}
+
 std::string PartialStates::Name(size_t index) { return absl::StrCat("a", index); }
 
 std::string PartialStates::AddState(PartialState state) {
@@ -192,10 +200,7 @@ absl::StatusOr<std::string> PartialStates::Average(const Term& term) {
   ICEPIE_ASSIGN_OR_RETURN(const std::string sum, Sum(term));
   const std::string count = Count(term);
   if (real) return absl::StrCat(sum, " / ", count);
-  if (!decimal) return absl::StrCat(sum, "::DOUBLE / ", count);
-  const int scale = std::atoi(type.substr(type.find(',') + 1).c_str());
-  if (scale > kAverageScaleMax) return StandsInTheWay(absl::StrCat("avg() of ", type));
-  return DecimalAverage(sum, count, scale);
+  return ExactAverage(type, sum, count);
 }
 
 // Whether < orders values of the expression as min and max do.

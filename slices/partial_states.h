@@ -91,6 +91,11 @@ class PartialStates {
   std::vector<DistinctValues> sets_;
 };
 
+// avg of `sum` over `count`, of a type that is read exactly: BIGINT or DECIMAL. FAILED_PRECONDITION
+// when it has more digits than are at hand.
+absl::StatusOr<std::string> ExactAverage(const std::string& type, const std::string& sum,
+                                         const std::string& count);
+
 }  // namespace icepie::slices
 
 #endif  // ICEPIE_SLICES_PARTIAL_STATES_H_

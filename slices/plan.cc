@@ -14,6 +14,7 @@
 #include "absl/strings/strip.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "slices/change_feed.h"
 #include "slices/column_type.h"
 #include "slices/column_use.h"
 #include "slices/components.h"
@@ -64,6 +65,9 @@ class Planner {
   void PlanExpectations(SlicePlan& plan);
   absl::Status AddExpectation(const SliceDef& slice, const ExpectationDef& definition,
                               SlicePlan& plan);
+  bool IsRead(const std::string& slice) const;
+  absl::Status PlanChanges(SlicePlan& plan);
+  void DropUnreadChanges();
 
   absl::Status MakeInput(const std::string& name, const std::vector<OutputColumn>& columns);
   absl::Status MakeSource(const SourceDef& source, const std::vector<std::string>& columns);
@@ -82,6 +86,7 @@ class Planner {
   std::unique_ptr<DuckDatabase> database_;
   std::unique_ptr<DuckConnection> connection_;
   std::map<std::string, GatedQuery> gated_;
+  std::map<std::string, SlicePlan> bare_;  // without the writing of changes
   std::vector<absl::Status> errors_;
 };
 
@@ -333,6 +338,9 @@ absl::Status Planner::TryStrategy(const StrategyEntry& entry, const PlanRequest&
   plan.create = std::move(statements.create);
   plan.apply = std::move(statements.apply);
   plan.keeps_rows = statements.keeps_rows;
+  plan.reads_changes = statements.reads_changes;
+  plan.clear = std::move(statements.clear);
+  plan.touched = std::move(statements.touched);
   const absl::Status verified = Verify(plan);
   if (verified.ok() || entry.strategy == Strategy::kRecompute) return verified;
   return StandsInTheWay(
@@ -393,6 +401,7 @@ absl::Status Planner::VerifyStatement(const SlicePlan& plan, const ApplyStatemen
 
 absl::Status Planner::VerifyIn(const SlicePlan& plan) {
   for (const std::string& sql : plan.create) ICEPIE_RETURN_IF_ERROR(connection_->Run(sql));
+  if (plan.hands_out_changes) ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
   for (const ApplyStatement& statement : plan.apply) {
     ICEPIE_RETURN_IF_ERROR(VerifyStatement(plan, statement));
   }
@@ -460,6 +469,7 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
   }
   plan.definition_hash = Hash(plan);
   ICEPIE_RETURN_IF_ERROR(MakeInput(slice.name, plan.columns));
+  if (IsRead(slice.name)) ICEPIE_RETURN_IF_ERROR(PlanChanges(plan));
   plan_.slices.push_back(std::move(plan));
   return absl::OkStatus();
 }
@@ -511,6 +521,37 @@ void Planner::PlanExpectations(SlicePlan& plan) {
   }
 }
 
+// Whether another slice reads this one.
+bool Planner::IsRead(const std::string& slice) const {
+  return std::any_of(gated_.begin(), gated_.end(), [&](const auto& gated) {
+    const std::vector<std::string>& read = gated.second.relations;
+    return std::find(read.begin(), read.end(), slice) != read.end();
+  });
+}
+
+// Lets slices that read this one be kept fresh from its changes, where that can be done.
+absl::Status Planner::PlanChanges(SlicePlan& plan) {
+  SlicePlan with_changes = plan;
+  if (!HandOutChanges(with_changes)) return absl::OkStatus();
+  if (const absl::Status verified = Verify(with_changes); !verified.ok()) return absl::OkStatus();
+  bare_[plan.slice] = plan;
+  plan = std::move(with_changes);
+  std::vector<OutputColumn> columns = plan.columns;
+  columns.push_back({kSignColumn, kSignType});
+  return MakeInput(ChangesOf(plan.slice), columns);
+}
+
+// Takes the writing of changes away where nobody reads them.
+void Planner::DropUnreadChanges() {
+  std::set<std::string> read;
+  for (const SlicePlan& plan : plan_.slices) {
+    if (plan.reads_changes) read.insert(plan.upstream.begin(), plan.upstream.end());
+  }
+  for (SlicePlan& plan : plan_.slices) {
+    if (plan.hands_out_changes && read.count(plan.slice) == 0) plan = bare_.at(plan.slice);
+  }
+}
+
 absl::StatusOr<DomainPlan> Planner::Plan() {
   ICEPIE_RETURN_IF_ERROR(OpenScratch());
   ICEPIE_RETURN_IF_ERROR(GateAll());
@@ -526,6 +567,7 @@ absl::StatusOr<DomainPlan> Planner::Plan() {
     if (blocked || !status.ok()) failed.insert(slice->name);
   }
   ICEPIE_RETURN_IF_ERROR(AllErrors());
+  DropUnreadChanges();
   for (SlicePlan& plan : plan_.slices) PlanExpectations(plan);
   ICEPIE_RETURN_IF_ERROR(AllErrors());
   return std::move(plan_);

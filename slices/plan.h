@@ -8,6 +8,7 @@
 #ifndef ICEPIE_SLICES_PLAN_H_
 #define ICEPIE_SLICES_PLAN_H_
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <vector>
@@ -78,6 +79,20 @@ struct SlicePlan {
   // append, aggregate, keys: run for each batch, over the sources' temporary views that show the
   // batch. recompute: run over all records below the target position.
   std::vector<ApplyStatement> apply;
+
+  // Over slices without recompute: `apply` sees what they changed (slices/change_feed.h). After
+  // `clear`, with all their rows as new ones, it builds the state anew.
+  bool reads_changes = false;
+  std::vector<ApplyStatement> clear;
+  // Rows of the result that a batch can change: as they are in front of `apply[statement]`, and at
+  // the end. Both empty: not known.
+  struct Touched {
+    size_t statement = 0;
+    std::string before;
+    std::string after;
+  };
+  Touched touched;
+  bool hands_out_changes = false;  // `apply` writes them to __changes
 
   // Records are kept in a table __rows, at most limits.kept_rows of them.
   bool keeps_rows = false;

@@ -64,8 +64,8 @@ class BatchSupply : public RecordSupply {
 
 class FeedRecordSupply : public RecordSupply {
  public:
-  FeedRecordSupply(std::unique_ptr<FeedReader> reader, int64_t end)
-      : reader_(std::move(reader)), end_(end) {}
+  FeedRecordSupply(std::unique_ptr<FeedReader> reader, int64_t begin, int64_t end)
+      : reader_(std::move(reader)), end_(end), position_(begin) {}
   ~FeedRecordSupply() override { reader_->Cancel(); }
 
   absl::StatusOr<absl::Span<const RecordView>> Next() override {
@@ -95,7 +95,7 @@ class FeedRecordSupply : public RecordSupply {
 
   std::unique_ptr<FeedReader> reader_;
   int64_t end_;
-  int64_t position_ = 0;
+  int64_t position_;
   FeedPiece piece_;
   size_t next_block_ = 0;
   std::unique_ptr<DecodedBlock> block_;
@@ -231,12 +231,12 @@ absl::StatusOr<RecordBatch> BatchDecoder::Decode(const FeedPiece& piece) {
   return batch;
 }
 
-SourceInput::OpenSupply FeedSupply(Feed& feed, std::string stream, int64_t end) {
-  return
-      [&feed, stream = std::move(stream), end]() -> absl::StatusOr<std::unique_ptr<RecordSupply>> {
-        if (end <= 0) return std::make_unique<EmptySupply>();
-        return std::make_unique<FeedRecordSupply>(feed.Open({stream}, 0, end), end);
-      };
+SourceInput::OpenSupply FeedSupply(Feed& feed, std::string stream, int64_t end, int64_t begin) {
+  return [&feed, stream = std::move(stream), end,
+          begin]() -> absl::StatusOr<std::unique_ptr<RecordSupply>> {
+    if (end <= begin) return std::make_unique<EmptySupply>();
+    return std::make_unique<FeedRecordSupply>(feed.Open({stream}, begin, end), begin, end);
+  };
 }
 
 }  // namespace icepie::slices

@@ -78,8 +78,8 @@ class BatchDecoder {
   std::map<std::string, std::vector<BatchBlock>> open_;  // what is not handed out yet
 };
 
-// Records of one stream below `end`, read anew from `feed` at each scan.
-SourceInput::OpenSupply FeedSupply(Feed& feed, std::string stream, int64_t end);
+// Records of one stream in [begin, end), read anew from `feed` at each scan.
+SourceInput::OpenSupply FeedSupply(Feed& feed, std::string stream, int64_t end, int64_t begin = 0);
 
 }  // namespace icepie::slices
 

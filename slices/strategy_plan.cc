@@ -6,6 +6,7 @@
 #include "slices/append_plan.h"
 #include "slices/components_plan.h"
 #include "slices/keys_plan.h"
+#include "slices/retract_plan.h"
 
 namespace icepie::slices {
 namespace {
@@ -31,6 +32,7 @@ const std::vector<StrategyEntry>& StrategyPlanners() {
   static const auto* const kPlanners =
       new std::vector<StrategyEntry>{{Strategy::kAppend, PlanAppend},
                                      {Strategy::kAggregate, PlanFolded},
+                                     {Strategy::kAggregate, PlanRetract},
                                      {Strategy::kKeys, PlanKeys},
                                      {Strategy::kRecompute, PlanRecompute}};
   return *kPlanners;

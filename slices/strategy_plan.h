@@ -5,6 +5,7 @@
 #define ICEPIE_SLICES_STRATEGY_PLAN_H_
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -28,6 +29,11 @@ struct SliceStatements {
   std::vector<std::string> create;
   std::vector<ApplyStatement> apply;
   bool keeps_rows = false;
+  bool reads_changes = false;
+  std::vector<ApplyStatement> clear;
+  SlicePlan::Touched touched;
+  // aggregate: each partial state's SQL over a batch, and its column.
+  std::vector<std::pair<std::string, std::string>> partials;
 };
 
 // Errors: UNIMPLEMENTED when the SQL is of another kind (nothing to say about it), and

@@ -774,5 +774,129 @@ TEST_F(LiveEngineTest, TheAccountsBalanceOverBadRecordsAndRestarts) {
   }
 }
 
+constexpr char kLedger[] = R"(
+domain: shop
+sources:
+  orders:
+    columns:
+      id: {type: INTEGER, required: true}
+      city: {type: VARCHAR, required: true}
+      amount: {type: BIGINT, required: true}
+slices:
+  latest:
+    sql: SELECT id, city, amount FROM orders QUALIFY row_number() OVER (PARTITION BY id ORDER BY _position DESC) = 1
+    key: [id]
+  totals:
+    sql: SELECT city, count(*) AS orders, sum(amount) AS total FROM latest GROUP BY ALL
+    key: [city]
+  most:
+    sql: SELECT orders, max(total) AS total FROM totals GROUP BY ALL
+    key: [orders]
+)";
+
+std::string Entry(int id, const std::string& city, int64_t amount) {
+  return absl::StrCat(R"({"id":)", id, R"(,"city":")", city, R"(","amount":)", amount, "}");
+}
+
+class LedgerTest : public LiveEngineTest {
+ protected:
+  static GenerationSpec LedgerSpec(const std::string& slice, bool frozen = false) {
+    GenerationSpec spec = Spec(slice);
+    spec.file = kLedger;
+    spec.frozen = frozen;
+    return spec;
+  }
+  void ConfigureAll(bool frozen_latest = false) {
+    Configure({LedgerSpec("most"), LedgerSpec("totals"), LedgerSpec("latest", frozen_latest)});
+  }
+  void WaitForAll(int64_t position) {
+    for (const char* slice : {"latest", "totals", "most"}) WaitForPosition(slice, position);
+  }
+};
+
+TEST_F(LedgerTest, SlicesOverSlicesFollowTheirChanges) {
+  feed_.Append("orders", {Entry(1, "Bern", 10), Entry(2, "Bern", 5), Entry(3, "Chur", 7)});
+  StartLive();
+  ConfigureAll();
+  WaitForAll(3);
+  EXPECT_EQ(Find("totals")->info.strategy, "aggregate");
+  EXPECT_EQ(Rows("SELECT * FROM totals ORDER BY city"),
+            R"([{"city":"Bern","orders":2,"total":15},{"city":"Chur","orders":1,"total":7}])");
+  // An order moves to another city, and its old one loses its last.
+  feed_.Append("orders", {Entry(3, "Bern", 100)});
+  WaitForAll(4);
+  EXPECT_EQ(Rows("SELECT * FROM totals"), R"([{"city":"Bern","orders":3,"total":115}])");
+  EXPECT_EQ(Rows("SELECT * FROM most"), R"([{"orders":3,"total":115}])");
+  feed_.Append("clicks", {"{}"});
+  EXPECT_EQ(WaitForPosition("most", 5).progress.content_version, 4);
+}
+
+TEST_F(LedgerTest, TheyAreBlockedByAFrozenOneAndCatchUp) {
+  feed_.Append("orders", {Entry(1, "Bern", 10)});
+  StartLive();
+  ConfigureAll();
+  WaitForAll(1);
+  ConfigureAll(/*frozen_latest=*/true);
+  WaitForState("totals", SliceState::kBlocked);
+  WaitForState("most", SliceState::kBlocked);
+  for (int i = 0; i < 5; ++i) feed_.Append("orders", {Entry(1, "Chur", i), Entry(2, "Bern", i)});
+  EXPECT_EQ(Rows("SELECT * FROM totals"), R"([{"city":"Bern","orders":1,"total":10}])");
+  ConfigureAll();
+  WaitForAll(11);
+  EXPECT_EQ(Rows("SELECT * FROM totals ORDER BY city"),
+            R"([{"city":"Bern","orders":1,"total":4},{"city":"Chur","orders":1,"total":4}])");
+}
+
+TEST_F(LedgerTest, ARestartWithSnapshotsOfDifferentPositionsIsNeverWrong) {
+  for (int round = 0; round < 6; ++round) {
+    // In every second round the state of the upstream slice is lost and made anew.
+    if (round % 2 == 1) std::filesystem::remove_all(directory_ + "/snapshots/latest");
+    if (round == 4) std::filesystem::remove_all(directory_ + "/snapshots/totals");
+    StartLive();
+    ConfigureAll();
+    const int64_t head =
+        feed_.Append("orders", {Entry(round, "Bern", 1), Entry(round / 2, "Chur", round)});
+    WaitForAll(head);
+    EXPECT_EQ(Rows("SELECT city, orders, total FROM totals ORDER BY city"),
+              Rows("SELECT city, count(*) AS orders, CAST(sum(amount) AS HUGEINT) AS total FROM "
+                   "latest GROUP BY city ORDER BY city"));
+    EXPECT_EQ(Rows("SELECT orders, total FROM most ORDER BY orders"),
+              Rows("SELECT orders, max(total) AS total FROM totals GROUP BY orders ORDER BY 1"));
+    engine_->Shutdown();
+  }
+}
+
+TEST_F(LedgerTest, ANewUpstreamGenerationIsTakenOver) {
+  feed_.Append("orders", {Entry(1, "Bern", 10), Entry(2, "Bern", 5)});
+  StartLive();
+  ConfigureAll();
+  WaitForAll(2);
+  GenerationSpec next = LedgerSpec("latest");
+  next.number = 2;
+  GenerationSpec old = LedgerSpec("latest");
+  old.serving = false;
+  Configure({LedgerSpec("totals"), LedgerSpec("most"), old, next});
+  feed_.Append("orders", {Entry(2, "Chur", 6)});
+  WaitForAll(3);
+  EXPECT_EQ(Rows("SELECT * FROM totals ORDER BY city"),
+            R"([{"city":"Bern","orders":1,"total":10},{"city":"Chur","orders":1,"total":6}])");
+}
+
+// It was opened by a file in which nobody read it.
+TEST_F(LedgerTest, ASliceThatIsAddedOverOneThatRunsFollowsItsChanges) {
+  feed_.Append("orders", {Entry(1, "Bern", 10), Entry(2, "Bern", 5)});
+  StartLive();
+  GenerationSpec alone = LedgerSpec("latest");
+  alone.file = std::string(kLedger).substr(0, std::string(kLedger).find("  totals:"));
+  Configure({alone});
+  WaitForPosition("latest", 2);
+  Configure({alone, LedgerSpec("totals")});
+  WaitForPosition("totals", 2);
+  feed_.Append("orders", {Entry(2, "Chur", 6)});
+  EXPECT_EQ(WaitForPosition("totals", 3).info.strategy, "aggregate");
+  EXPECT_EQ(Rows("SELECT * FROM totals ORDER BY city"),
+            R"([{"city":"Bern","orders":1,"total":10},{"city":"Chur","orders":1,"total":6}])");
+}
+
 }  // namespace
 }  // namespace icepie::slices

@@ -43,7 +43,7 @@ TEST(SampleDomainsTest, NetworkFoldsRoutesAndRecomputesTheRestFromThem) {
   EXPECT_EQ(Strategies(plan),
             (std::map<std::string, std::string>{{"routes", "aggregate"},
                                                 {"busiest_routes", "recompute"},
-                                                {"top_destinations", "recompute"},
+                                                {"top_destinations", "keys"},
                                                 {"airport_clusters", "recompute"}}));
   EXPECT_EQ(plan.Find("airport_clusters")->upstream, std::vector<std::string>{"routes"});
   EXPECT_TRUE(plan.Find("airport_clusters")->sources.empty());

@@ -71,11 +71,11 @@ absl::Status SliceRun::Open(const std::string& slice, const std::string& snapsho
 
 absl::Status SliceRun::ConnectUpstream(const std::string& slice) {
   Generation& generation = *generations_.at(slice);
-  std::map<std::string, std::string> aliases;
+  std::map<std::string, Generation::Upstream> upstream;
   for (const std::string& name : generation.plan().upstream) {
-    aliases[name] = generations_.at(name)->alias();
+    upstream[name] = {generations_.at(name)->alias(), 1};
   }
-  return generation.SetUpstream(aliases);
+  return generation.SetUpstream(upstream);
 }
 
 void SliceRun::Append(const std::string& source, const std::vector<std::string>& payloads) {
@@ -100,8 +100,30 @@ absl::Status SliceRun::Apply(int64_t records_max) {
   return absl::OkStatus();
 }
 
+// What its upstream slices changed, or where they cannot say that, all of them anew.
+absl::Status SliceRun::ApplyUpstream(Generation& generation) {
+  const int64_t from = generation.position();
+  bool changed = !generation.streams().empty();
+  ICEPIE_ASSIGN_OR_RETURN(bool fits, generation.FitsUpstream());
+  for (const std::string& name : generation.plan().upstream) {
+    const Generation::Changes changes = generations_.at(name)->ChangesSince(from);
+    changed = changed || changes != Generation::Changes::kNone;
+    fits = fits && changes != Generation::Changes::kLost;
+  }
+  if (fits && changed) return generation.ApplyChanges(feed_, nullptr, feed_.head(), 1);
+  if (fits) {
+    generation.PassTo(feed_.head());
+    return absl::OkStatus();
+  }
+  ++rebuilds_;
+  ICEPIE_RETURN_IF_ERROR(generation.BeginRecompute({}));
+  return generation.FinishRecompute(feed_, feed_.head(), 1);
+}
+
 absl::Status SliceRun::ApplyTo(Generation& generation, int64_t records_max) {
   const int64_t head = feed_.head();
+  generation.RestartChanges(/*wanted=*/true);  // everyone who reads it stands where it does
+  if (generation.plan().reads_changes) return ApplyUpstream(generation);
   if (!generation.incremental()) {
     std::vector<std::string> upstream;
     for (const std::string& name : generation.plan().upstream) {

@@ -49,6 +49,9 @@ class SliceRun {
   // The slice's rows as text, cells separated by " | ", sorted.
   absl::StatusOr<std::vector<std::string>> Rows(const std::string& slice);
 
+  // How often a slice over slices was built anew.
+  int rebuilds() const { return rebuilds_; }
+
   // The slice's database, and what SQL over it gives.
   std::string Alias(const std::string& slice) const {
     return QuoteIdentifier(generations_.at(slice)->alias());
@@ -66,6 +69,7 @@ class SliceRun {
   absl::Status Open(const std::string& slice, const std::string& snapshot);
   absl::Status ConnectUpstream(const std::string& slice);
   absl::Status ApplyTo(Generation& generation, int64_t records_max);
+  absl::Status ApplyUpstream(Generation& generation);
   absl::Status RestartOne(const std::string& slice);
   absl::Status MakeReference(const std::string& slice);
   absl::StatusOr<std::set<int64_t>> FailedRecords(const std::string& slice);
@@ -86,6 +90,7 @@ class SliceRun {
   std::map<std::string, int64_t> appended_;  // by stream
   std::map<std::string, std::unique_ptr<Generation>> generations_;
   std::map<std::string, Reference> references_;
+  int rebuilds_ = 0;
 };
 
 }  // namespace icepie::slices

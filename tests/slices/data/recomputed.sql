@@ -29,10 +29,6 @@ SELECT r.k, o.v FROM r, other AS o WHERE o.key = r.k
 --@ why dimension
 SELECT v, count(*) FROM dim GROUP BY v
 
---@ case upstream recompute
---@ why reads slice
-SELECT k, n FROM counts WHERE n > 1
-
 --@ case no_source recompute
 --@ why no source
 SELECT 1 AS one

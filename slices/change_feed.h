@@ -1,0 +1,44 @@
+// What a slice hands on to the slices that read it: the rows that its batches took from its result
+// and added to it.
+//
+//   __changes(outputs…, __sign TINYINT)   1: the row came, -1: it went; in the generation's
+//   database
+//
+// A row that became another is both. Over several batches the signs add up: what came and went
+// again cancels. A slice that reads changes has them as the relation ChangesOf(upstream), which
+// shows the whole result as new rows when it is built anew.
+#ifndef ICEPIE_SLICES_CHANGE_FEED_H_
+#define ICEPIE_SLICES_CHANGE_FEED_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "slices/plan.h"
+#include "slices/strategy_plan.h"
+
+namespace icepie::slices {
+
+inline constexpr char kSignColumn[] = "__sign";
+inline constexpr char kSignType[] = "TINYINT";
+
+// The relation that shows the changes of slice `upstream`.
+std::string ChangesOf(absl::string_view upstream);
+
+// Makes an empty table __changes in place of the one that may be there.
+std::string MakeChangesTable();
+
+// Adds to `plan` what writes __changes. False when its strategy does not know what a batch touches.
+bool HandOutChanges(SlicePlan& plan);
+
+// Whether it is one of the statements that HandOutChanges() adds.
+bool WritesChanges(const ApplyStatement& statement);
+
+// For a planner over slices: the only relation that the slice reads, a slice that can hand out
+// changes. UNIMPLEMENTED when it reads no slice.
+absl::StatusOr<const SlicePlan*> OnlyUpstream(const PlanRequest& request);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_CHANGE_FEED_H_

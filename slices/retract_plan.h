@@ -1,0 +1,22 @@
+// Strategy `aggregate` over a slice: rows of the upstream slice change and vanish, so every
+// aggregate must be one that can take a value back exactly. Each becomes the difference of two that
+// only grow, over the rows that came and the rows that went (slices/change_feed.h):
+//
+//   count(x)  → count(x) of what came - count(x) of what went
+//   sum(x)    → likewise, NULL when nothing is left; of integers and decimals
+//   avg(x)    → the one by the other
+//
+// and slices/aggregate_plan.h plans the rest. A group of which no row is left is deleted.
+#ifndef ICEPIE_SLICES_RETRACT_PLAN_H_
+#define ICEPIE_SLICES_RETRACT_PLAN_H_
+
+#include "absl/status/statusor.h"
+#include "slices/strategy_plan.h"
+
+namespace icepie::slices {
+
+absl::StatusOr<SliceStatements> PlanRetract(const PlanRequest& request);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_RETRACT_PLAN_H_

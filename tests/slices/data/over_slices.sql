@@ -1,0 +1,95 @@
+-- Slices over slices whose rows change and vanish: a transfer's newest state, counts, a top three.
+--@ source r {columns: {k: VARCHAR, j: INTEGER, i: INTEGER, n: "DECIMAL(18,4)", x: DOUBLE, s: VARCHAR, f: BOOLEAN}}
+--@ record r {"k":"a","j":1,"i":5,"n":"1.5","s":"x","f":true}
+--@ record r {"k":"a","j":2,"i":7,"n":"2.5","s":"y","f":true}
+--@ record r {"k":"b","j":1,"i":1,"n":"4","s":"x","f":true}
+--@ record r {"k":"a","j":1,"i":9,"n":"10","s":"x","f":false}
+--@ slice state
+SELECT k, j, i, n, x, s, f FROM r QUALIFY row_number() OVER (PARTITION BY k, j ORDER BY _position DESC) = 1
+--@ slice counts key: [k, s]
+SELECT k, s, count(*) AS c, sum(i) AS total FROM r GROUP BY k, s
+--@ slice lines
+SELECT _position AS p, k, i FROM r WHERE i > 0
+--@ slice medians
+SELECT k, median(i) AS m, count(*) AS c FROM r GROUP BY k
+--@ slice everything
+SELECT count(*) AS c, max(i) AS m FROM r
+--@ slice sorted
+SELECT k, count(*) AS c FROM r GROUP BY k ORDER BY k LIMIT 100
+
+--@ case sums_of_changing_rows aggregate
+--@ why takes back and adds the rows of slice state
+SELECT k, count(*) AS transfers, sum(n) AS volume, avg(n) AS mean, sum(i) AS whole, avg(i) AS ai FROM state WHERE f GROUP BY ALL
+--> a | 1 | 2.5000 | 2.5 | 7 | 7.0
+--> b | 1 | 4.0000 | 4.0 | 1 | 1.0
+
+--@ case groups_that_die aggregate
+SELECT s, f, count(*) AS c FROM state GROUP BY s, f
+--> x | true | 1
+--> x | false | 1
+--> y | true | 1
+
+--@ case having_and_filter aggregate
+SELECT q.k, count(*) FILTER (WHERE q.f) AS yes, sum(q.i) FILTER (WHERE q.f) AS total, sum(q.i) / count(*) AS rate FROM state AS q GROUP BY q.k HAVING count(q.i) > 1 OR yes > 0
+
+--@ case one_group aggregate
+SELECT count(*) AS c, sum(i) AS total, count(x) AS xs FROM state
+--> 3 | 17 | 0
+
+--@ case one_group_of_nothing aggregate
+SELECT count(*) AS c, sum(i) AS total FROM state WHERE i > 1000000
+
+--@ case sums_of_counts aggregate
+SELECT k, sum(c) AS c, sum(total) AS total FROM counts GROUP BY k
+
+--@ case expression_keys aggregate
+SELECT upper(k) || coalesce(s, '-') AS ks, i % 3 AS m, count(*) AS c FROM state GROUP BY 1, 2
+
+--@ case over_appended_rows aggregate
+SELECT k, count(*) AS c, sum(i) AS total FROM lines GROUP BY k
+
+--@ case over_one_row aggregate
+SELECT sum(c) AS c FROM everything
+
+--@ case max_is_kept_by_key keys
+--@ why replaces the rows of the keys that slice state changes
+SELECT k, max(i) AS highest, count(*) AS c FROM state GROUP BY k
+--> a | 9 | 2
+--> b | 1 | 1
+
+--@ case sums_of_doubles_are_kept_by_key keys
+SELECT k, sum(x) AS total, avg(x) AS mean FROM state GROUP BY k
+
+--@ case filter_and_project keys
+SELECT k, total * 2 AS twice FROM counts WHERE c > 1
+--> a | 28
+
+--@ case filter_without_a_key keys
+SELECT s, i + 1 AS next FROM state WHERE f
+
+--@ case window_over_a_slice keys
+SELECT k, s, total, row_number() OVER (PARTITION BY k ORDER BY total DESC NULLS LAST, s) AS place FROM counts QUALIFY place <= 2
+
+--@ case ties_go_by_the_key keys
+SELECT k, s, c, row_number() OVER (PARTITION BY k ORDER BY c DESC, s) AS place FROM counts
+
+--@ case distinct_over_a_slice keys
+SELECT DISTINCT s, f FROM state
+
+--@ case over_medians keys
+SELECT m, list(k ORDER BY k) AS ks FROM medians GROUP BY m
+
+--@ case nested keys
+SELECT k, max(per) AS most FROM (SELECT k, s, count(*) AS per FROM state GROUP BY k, s) GROUP BY k
+
+--@ case upstream_is_recomputed recompute
+--@ why reads slice sorted, which is recomputed
+SELECT k, c FROM sorted WHERE c > 1
+
+--@ case two_slices recompute
+--@ why reads several relations
+SELECT a.k, a.c, b.m FROM counts AS a JOIN medians AS b ON a.k = b.k
+
+--@ case no_key recompute
+--@ why no key in common
+SELECT k, rank() OVER (ORDER BY total DESC, k, s) AS place FROM counts
