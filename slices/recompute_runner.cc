@@ -139,13 +139,23 @@ void RecomputeRunner::Watch() {
   }
 }
 
+// A connection that is closed within a transaction over databases that are gone is DuckDB's end.
+void RecomputeRunner::Abandon(const RecomputeRun& run) {
+  for (const RecomputeRun::Step& step : run.steps) {
+    if (step.status.ok()) step.generation->AbandonRecompute();
+  }
+}
+
 void RecomputeRunner::Loop() {
   while (true) {
     RecomputeRun run;
     {
       MutexLock lock(mutex_);
       while (!waiting_ && !stopping_) changed_.Wait(mutex_);
-      if (stopping_) return;
+      if (stopping_) {
+        if (waiting_) Abandon(*waiting_);
+        return;
+      }
       run = *std::exchange(waiting_, std::nullopt);
       running_ = true;
     }

@@ -16,6 +16,7 @@
 #include "core/base/status.h"
 #include "gtest/gtest.h"
 #include "slices/engine.h"
+#include "slices/recompute_runner.h"
 #include "slices/snapshot_store.h"
 #include "tests/slices/memory_feed.h"
 
@@ -333,6 +334,20 @@ TEST_P(BrokenFeedTest, IsNotTakenForADataError) {
   AppendRecords(100);
   ApplyAll(*generation, feed_.head());
   Compare(*generation);
+}
+
+// Closing a connection within a transaction over a database that is gone ends the process.
+TEST_P(BrokenFeedTest, ARunThatIsNeverCollectedLeavesNoTransaction) {
+  const std::shared_ptr<Generation> generation = Open("counted");
+  ASSERT_NE(generation, nullptr);
+  for (int round = 0; round < 50; ++round) {
+    RecomputeRunner runner(
+        feed_, absl::Seconds(60), [] {}, [](const std::string&) {});
+    ASSERT_TRUE(generation->BeginRecompute({}).ok()) << "round " << round;
+    RecomputeRun run;
+    run.steps.emplace_back().generation = generation;
+    runner.Start(std::move(run));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Once, BrokenFeedTest, testing::Values(1U));
