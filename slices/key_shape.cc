@@ -145,6 +145,7 @@ class KeyFinder {
   std::optional<Json> PureColumn(const Json& column, size_t level, int depth) const;
   Named Output(const std::string& name, size_t level, int depth) const;
   const Json* FindAlias(const std::string& name, size_t level) const;
+  std::optional<Json> PureTarget(const Json& target, size_t level) const;
   std::vector<Json> PureAll(const Json& expressions, size_t level) const;
   const Json& GroupItem(const Json& expression, size_t level) const;
 
@@ -250,15 +251,33 @@ std::optional<Json> KeyFinder::Pure(const Json& expression, size_t level, int de
   return pure;
 }
 
-std::vector<Json> KeyFinder::PureAll(const Json& expressions, size_t level) const {
-  std::vector<Json> all;
-  for (const Json& expression : expressions) {
-    std::optional<Json> pure = Pure(expression, level);
-    const bool constant = pure && !ContainsClass(*pure, "COLUMN_REF");
-    const bool known = pure && std::find(all.begin(), all.end(), *pure) != all.end();
-    if (pure && !constant && !known) all.push_back(*std::move(pure));
+// What DISTINCT ON or ORDER BY names: there, outputs come before columns.
+std::optional<Json> KeyFinder::PureTarget(const Json& target, size_t level) const {
+  if (IsClass(target, "COLUMN_REF") && target["column_names"].size() == 1) {
+    const std::string name = OutputName(target);
+    for (const Json& item : (*levels_[level])["select_list"]) {
+      if (!IsClass(item, "STAR") && OutputName(item) == name) return Pure(item, level);
+    }
   }
-  return all;
+  return Pure(target, level);
+}
+
+// Each once, without constants.
+std::vector<Json> KeysAmong(const Json& pure) {
+  std::vector<Json> keys;
+  for (const Json& expression : pure) {
+    const bool known = std::find(keys.begin(), keys.end(), expression) != keys.end();
+    if (ContainsClass(expression, "COLUMN_REF") && !known) keys.push_back(expression);
+  }
+  return keys;
+}
+
+std::vector<Json> KeyFinder::PureAll(const Json& expressions, size_t level) const {
+  Json all = Json::array();
+  for (const Json& expression : expressions) {
+    if (std::optional<Json> pure = Pure(expression, level)) all.push_back(*std::move(pure));
+  }
+  return KeysAmong(all);
 }
 
 // The keys must be among these.
@@ -316,7 +335,13 @@ absl::Status KeyFinder::AddDistinct(size_t level) {
       if (IsClass(target, "STAR")) return StandsInTheWay("has DISTINCT *");
       if (on && IsClass(target, "CONSTANT")) return StandsInTheWay("has DISTINCT ON a constant");
     }
-    Require(PureAll(targets, level));
+    Json named = Json::array();
+    for (const Json& target : targets) {
+      if (const std::optional<Json> pure = on ? PureTarget(target, level) : Pure(target, level)) {
+        named.push_back(*pure);
+      }
+    }
+    Require(KeysAmong(named));
   }
   return absl::OkStatus();
 }
@@ -418,14 +443,14 @@ std::optional<TopRows> KeyFinder::DistinctTop() const {
   TopRows top;
   top.count = 1;
   for (const Json& target : modifiers[0]["distinct_on_targets"]) {
-    std::optional<Json> pure = Pure(target, lowest);
+    std::optional<Json> pure = PureTarget(target, lowest);
     if (!pure) return std::nullopt;
     top.partitions.push_back(*std::move(pure));
   }
   top.orders = modifiers[1]["orders"];
   for (Json& order : top.orders) {
     // A constant is a position in the select list.
-    std::optional<Json> pure = Pure(order["expression"], lowest);
+    std::optional<Json> pure = PureTarget(order["expression"], lowest);
     if (!pure || !ContainsClass(*pure, "COLUMN_REF")) return std::nullopt;
     order["expression"] = *std::move(pure);
   }

@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "slices/change_feed.h"
 #include "slices/key_shape.h"
+#include "slices/row_shape.h"
 #include "slices/sql_binding.h"
 
 namespace icepie::slices {
@@ -48,7 +49,7 @@ class KeysPlanner {
  private:
   absl::StatusOr<std::vector<std::string>> Create(const std::string& batch);
   absl::StatusOr<std::string> BatchSelect();
-  absl::StatusOr<std::vector<ApplyStatement>> TakeBatch(const std::string& batch);
+  std::vector<ApplyStatement> TakeBatch(const std::string& batch) const;
   absl::StatusOr<std::string> KeyedRows() const;
   std::string TouchedRows() const;
   absl::StatusOr<std::string> Prune();
@@ -278,26 +279,16 @@ void AddCompaction(std::vector<ApplyStatement>& apply, const std::string& table,
 }
 
 // Puts the keys that the batch touches into __keys, and what has to be kept of it into __rows.
-absl::StatusOr<std::vector<ApplyStatement>> KeysPlanner::TakeBatch(const std::string& batch) {
+std::vector<ApplyStatement> KeysPlanner::TakeBatch(const std::string& batch) const {
   const std::string keys = absl::StrJoin(keys_, ", ");
   if (input_.slice) {
-    return std::vector<ApplyStatement>{
-        {absl::StrCat("CREATE OR REPLACE TEMP TABLE __keys AS SELECT DISTINCT ", keys, " FROM (",
-                      batch, ")"),
-         ""}};
+    return {{absl::StrCat("CREATE OR REPLACE TEMP TABLE __keys AS SELECT DISTINCT ", keys,
+                          " FROM (", batch, ")")}};
   }
-  const std::string any = "SELECT 1 FROM __keys LIMIT 1";
-  std::vector<ApplyStatement> apply = {
-      {absl::StrCat("CREATE OR REPLACE TEMP TABLE __batch AS ", batch), ""},
-      {absl::StrCat("CREATE OR REPLACE TEMP TABLE __keys AS SELECT DISTINCT ", keys,
-                    " FROM __batch"),
-       ""},
-      {"INSERT INTO __rows SELECT * FROM __batch", any}};
-  if (!shape_.top) return apply;
-  ICEPIE_ASSIGN_OR_RETURN(const std::string prune, Prune());
-  apply.push_back({prune, any});
-  AddCompaction(apply, "__rows", " ORDER BY _position");
-  return apply;
+  return {{absl::StrCat("CREATE OR REPLACE TEMP TABLE __batch AS ", batch)},
+          {absl::StrCat("CREATE OR REPLACE TEMP TABLE __keys AS SELECT DISTINCT ", keys,
+                        " FROM __batch")},
+          {"INSERT INTO __rows SELECT * FROM __batch", "SELECT 1 FROM __keys LIMIT 1"}};
 }
 
 // The result's rows of the batch's keys.
@@ -315,11 +306,17 @@ absl::StatusOr<SliceStatements> KeysPlanner::Plan() {
   SliceStatements statements;
   ICEPIE_ASSIGN_OR_RETURN(const std::string batch, BatchSelect());
   ICEPIE_ASSIGN_OR_RETURN(statements.create, Create(batch));
-  ICEPIE_ASSIGN_OR_RETURN(statements.apply, TakeBatch(batch));
+  statements.apply = TakeBatch(batch);
   statements.touched = {statements.apply.size(), TouchedRows(), TouchedRows()};
   for (const char* comparison : {" = ", " IS NOT DISTINCT FROM "}) {
     ICEPIE_ASSIGN_OR_RETURN(const std::string insert, Replacement(comparison));
     AddReplacement(statements.apply, comparison, insert);
+  }
+  if (shape_.top && !input_.slice) {
+    // Behind the SELECT, which has to fail on a record also when others push it out.
+    ICEPIE_ASSIGN_OR_RETURN(const std::string prune, Prune());
+    statements.apply.push_back({prune, "SELECT 1 FROM __keys LIMIT 1"});
+    AddCompaction(statements.apply, "__rows", " ORDER BY _position");
   }
   AddCompaction(statements.apply, "__data", "");
   statements.keeps_rows = !input_.slice;
@@ -393,9 +390,14 @@ absl::StatusOr<SliceStatements> PlanKeys(const PlanRequest& request) {
       Input input, request.slice.upstream.empty() ? SourceInputOf(request) : SliceInputOf(request));
   std::set<std::string> names;
   for (const std::string& column : input.columns) names.insert(absl::AsciiStrToLower(column));
-  ICEPIE_ASSIGN_OR_RETURN(KeyShape shape,
-                          FindKeyShape(request.statement, names, IdentityOf(input)));
-  return KeysPlanner(request, std::move(shape), std::move(input)).Plan();
+  bool ordered = false;
+  Json statement = request.statement;
+  statement["node"] = WithoutOrder(request.statement, &ordered);
+  ICEPIE_ASSIGN_OR_RETURN(KeyShape shape, FindKeyShape(statement, names, IdentityOf(input)));
+  ICEPIE_ASSIGN_OR_RETURN(SliceStatements statements,
+                          KeysPlanner(request, std::move(shape), std::move(input)).Plan());
+  if (ordered) absl::StrAppend(&statements.why, "; ORDER BY is dropped: a slice is a set");
+  return statements;
 }
 
 }  // namespace icepie::slices

@@ -200,3 +200,26 @@ SELECT k, i FROM r QUALIFY row_number() OVER (PARTITION BY k ORDER BY j) = 1
 --@ quarantined 1
 SELECT k, median(CAST(s AS INTEGER)) AS m FROM r GROUP BY k
 --> a | 2.0
+
+--@ case median_in_order keys
+--@ why ORDER BY is dropped
+SELECT k, median(i) AS m FROM r GROUP BY k ORDER BY k
+
+--@ case distinct_on_an_output_that_hides_a_column keys
+SELECT DISTINCT ON (k) s AS k, k AS s, i FROM r ORDER BY k, i DESC, _position
+
+--@ case distinct_on_ordered_by_an_output keys
+SELECT DISTINCT ON (k) k, -i AS i FROM r ORDER BY k, i, _position
+
+--@ case partitions_by_a_column_that_an_output_hides keys
+SELECT s AS k, i, row_number() OVER (PARTITION BY k ORDER BY i, _position) AS n FROM r QUALIFY n = 1
+
+--@ case groups_by_a_column_that_an_output_hides keys
+SELECT length(k) AS k, median(i) AS m FROM r GROUP BY r.k
+
+--@ case fails_on_a_record_that_is_not_the_newest keys
+--@ record r {"k":"a","s":"many"}
+--@ record r {"k":"a","s":"17"}
+--@ quarantined 1
+SELECT DISTINCT ON (k) k, CAST(s AS INTEGER) AS n FROM r ORDER BY k, _position DESC
+--> a | 17

@@ -57,13 +57,6 @@ SELECT n, count(*) AS c FROM (SELECT k, count(*) AS n FROM r GROUP BY k) GROUP B
 --@ why all rows together
 SELECT median(i) AS m FROM r
 
---@ case keyed_order_by recompute
---@ why ORDER BY
---@ record r {"k":"a","i":1}
---@ record r {"k":"a","i":3}
-SELECT k, median(i) AS m FROM r GROUP BY k ORDER BY k
---> a | 2.0
-
 --@ case keyed_subquery recompute
 --@ why has a subquery
 SELECT k, median(i) AS m FROM r WHERE i > (SELECT avg(i) FROM r) GROUP BY k
