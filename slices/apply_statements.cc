@@ -87,8 +87,8 @@ absl::Status ApplyStatements::PrepareSteps() {
   return absl::OkStatus();
 }
 
-absl::Status ApplyStatements::Run(bool changes_wanted) {
-  const absl::Status status = reusable_ ? RunSteps() : RunTexts(changes_wanted);
+absl::Status ApplyStatements::Run(std::optional<int64_t> changes_at) {
+  const absl::Status status = reusable_ ? RunSteps() : RunTexts(changes_at);
   for (auto& [name, relation] : relations_) relation->Clear();
   return status;
 }
@@ -105,9 +105,13 @@ absl::Status ApplyStatements::RunSteps() {
   return absl::OkStatus();
 }
 
-absl::Status ApplyStatements::RunTexts(bool changes_wanted) {
+absl::Status ApplyStatements::RunTexts(std::optional<int64_t> changes_at) {
   for (const ApplyStatement& statement : plan_.apply) {
-    if (!changes_wanted && WritesChanges(statement)) continue;
+    if (statement.sign != 0) {
+      if (!changes_at) continue;
+      ICEPIE_RETURN_IF_ERROR(connection_.Run(InsertChanges(statement, *changes_at)));
+      continue;
+    }
     if (!statement.only_if.empty()) {
       ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection_.QueryCells(statement.only_if));
       if (rows.empty()) continue;

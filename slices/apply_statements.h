@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,9 +40,9 @@ class ApplyStatements {
   // To be called before each batch, outside of a transaction. `applied` records are in the state.
   absl::Status Prepare(int64_t applied);
 
-  // Runs all statements, within the caller's transaction; those that write changes only when these
-  // are wanted. The first error ends it.
-  absl::Status Run(bool changes_wanted);
+  // Runs all statements, within the caller's transaction. What they change is written down as of
+  // position `changes_at`, or without one not at all. The first error ends it.
+  absl::Status Run(std::optional<int64_t> changes_at);
 
  private:
   struct Step {
@@ -54,7 +55,7 @@ class ApplyStatements {
   absl::Status AddToAllTables();
   absl::Status MakeRelations();
   absl::Status RunSteps();
-  absl::Status RunTexts(bool changes_wanted);
+  absl::Status RunTexts(std::optional<int64_t> changes_at);
 
   DuckConnection& connection_;
   const SlicePlan& plan_;

@@ -161,17 +161,17 @@ absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
   recomputes_->SetLimit(
       options_.recompute_limit.value_or(RecomputeTimeLimit(definition.limits.query_timeout)));
   const std::set<std::string> wanted = Closure(*plan, spec.slice);
-  std::map<std::string, std::string> aliases;
+  std::map<std::string, Generation::Upstream> opened_so_far;
   for (const SlicePlan& slice : plan->slices) {
     if (wanted.count(slice.slice) == 0) continue;
     ICEPIE_ASSIGN_OR_RETURN(auto opened,
                             Generation::Open(*instance_, plan, slice.slice, spec.number, ""));
     std::map<std::string, Generation::Upstream> upstream;
     for (const std::string& name : slice.upstream) {
-      upstream[name] = {aliases.at(name), spec.number};
+      upstream[name] = opened_so_far.at(name);
     }
     ICEPIE_RETURN_IF_ERROR(opened->SetUpstream(upstream));
-    aliases[slice.slice] = opened->alias();
+    opened_so_far[slice.slice] = opened->AsUpstream();
     generations_.push_back(std::move(opened));
     if (slice.slice == spec.slice) break;
   }

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
@@ -10,13 +9,6 @@
 
 namespace icepie::slices {
 namespace {
-
-constexpr char kInsertChanges[] = "INSERT INTO __changes";
-
-std::string InsertChanges(const std::string& rows, int sign) {
-  return absl::StrCat(kInsertChanges, " SELECT *, CAST(", sign, " AS ", kSignType, ") FROM (", rows,
-                      ")");
-}
 
 // Rows that are only added are known apart when they are stored in between.
 void AddBatch(SlicePlan& plan) {
@@ -31,7 +23,8 @@ std::string ChangesOf(absl::string_view upstream) { return absl::StrCat("__chang
 
 std::string MakeChangesTable() {
   return absl::StrCat("CREATE OR REPLACE TABLE __changes AS SELECT *, CAST(1 AS ", kSignType,
-                      ") AS ", kSignColumn, " FROM __result LIMIT 0");
+                      ") AS ", kSignColumn, ", CAST(0 AS BIGINT) AS ", kAtColumn,
+                      " FROM __result LIMIT 0");
 }
 
 bool HandOutChanges(SlicePlan& plan) {
@@ -40,15 +33,16 @@ bool HandOutChanges(SlicePlan& plan) {
   if (plan.strategy == Strategy::kAppend) AddBatch(plan);
   if (!touched.before.empty()) {
     plan.apply.insert(plan.apply.begin() + static_cast<int64_t>(touched.statement),
-                      {InsertChanges(touched.before, -1)});
+                      {touched.before, "", "", -1});
   }
-  plan.apply.push_back({InsertChanges(touched.after, 1)});
+  plan.apply.push_back({touched.after, "", "", 1});
   plan.hands_out_changes = true;
   return true;
 }
 
-bool WritesChanges(const ApplyStatement& statement) {
-  return absl::StartsWith(statement.sql, kInsertChanges);
+std::string InsertChanges(const ApplyStatement& statement, int64_t at) {
+  return absl::StrCat("INSERT INTO __changes SELECT *, CAST(", statement.sign, " AS ", kSignType,
+                      "), ", at, " FROM (", statement.sql, ")");
 }
 
 absl::StatusOr<const SlicePlan*> OnlyUpstream(const PlanRequest& request) {

@@ -1,15 +1,18 @@
 // What a slice hands on to the slices that read it: the rows that its batches took from its result
 // and added to it.
 //
-//   __changes(outputs…, __sign TINYINT)   1: the row came, -1: it went; in the generation's
-//   database
+//   __changes(outputs…, __sign TINYINT, __at BIGINT)   in the generation's database
+//     __sign   1: the row came, -1: it went
+//     __at     the position to which the batch led
 //
 // A row that became another is both. Over several batches the signs add up: what came and went
-// again cancels. A slice that reads changes has them as the relation ChangesOf(upstream), which
-// shows the whole result as new rows when it is built anew.
+// again cancels. A slice that reads changes has those behind its own position as the relation
+// ChangesOf(upstream), without __at; when it is built anew, that shows the whole result as new
+// rows.
 #ifndef ICEPIE_SLICES_CHANGE_FEED_H_
 #define ICEPIE_SLICES_CHANGE_FEED_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -22,6 +25,7 @@ namespace icepie::slices {
 
 inline constexpr char kSignColumn[] = "__sign";
 inline constexpr char kSignType[] = "TINYINT";
+inline constexpr char kAtColumn[] = "__at";
 
 // The relation that shows the changes of slice `upstream`.
 std::string ChangesOf(absl::string_view upstream);
@@ -32,8 +36,8 @@ std::string MakeChangesTable();
 // Adds to `plan` what writes __changes. False when its strategy does not know what a batch touches.
 bool HandOutChanges(SlicePlan& plan);
 
-// Whether it is one of the statements that HandOutChanges() adds.
-bool WritesChanges(const ApplyStatement& statement);
+// The statement that puts the rows of one with a sign into __changes.
+std::string InsertChanges(const ApplyStatement& statement, int64_t at);
 
 // For a planner over slices: the only relation that the slice reads, a slice that can hand out
 // changes. UNIMPLEMENTED when it reads no slice.

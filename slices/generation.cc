@@ -121,7 +121,8 @@ absl::Status Generation::Create(const std::string& snapshot_file) {
                                               "SELECT ", kProgressColumns, " FROM __progress")));
   statements_ = std::make_unique<ApplyStatements>(*connection_, *slice_plan_);
   ICEPIE_RETURN_IF_ERROR(ReadProgress());
-  position_ = progress_.applied_position;
+  position_ = opened_at_ = progress_.applied_position;
+  ICEPIE_RETURN_IF_ERROR(NoteRun());
   RestartChanges(/*wanted=*/true);
   served_->Publish(progress_);
   served_->SetStorage(database_);
@@ -137,10 +138,20 @@ absl::Status Generation::CreateTables() {
   }
   if (slice_plan_->reads_changes) {
     ICEPIE_RETURN_IF_ERROR(
-        connection_->Run("CREATE TABLE __built_from(slice VARCHAR, generation BIGINT)"));
+        connection_->Run("CREATE TABLE __built_from(slice VARCHAR, run VARCHAR)"));
   }
-  return connection_->Run(
-      absl::StrCat("CREATE TABLE __layout AS SELECT ", QuoteLiteral(Layout()), " AS hash"));
+  return connection_->Run(absl::StrCat("CREATE TABLE __layout AS SELECT ", QuoteLiteral(Layout()),
+                                       " AS hash, '' AS run"));
+}
+
+absl::Status Generation::NoteRun() {
+  // Snapshots of earlier versions have no column of it.
+  const auto before = connection_->QueryText("SELECT run FROM __layout");
+  if (before.ok()) run_before_ = *before;
+  ICEPIE_ASSIGN_OR_RETURN(run_, connection_->QueryText("SELECT CAST(uuid() AS VARCHAR)"));
+  return connection_->Run(absl::StrCat("CREATE OR REPLACE TABLE __layout AS SELECT ",
+                                       QuoteLiteral(Layout()), " AS hash, ", QuoteLiteral(run_),
+                                       " AS run"));
 }
 
 std::string Generation::Layout() const {
@@ -206,7 +217,8 @@ absl::Status Generation::ShowUpstream(bool whole) {
     const std::string rows =
         whole ? absl::StrCat("SELECT *, CAST(1 AS ", kSignType, ") AS ", kSignColumn, " FROM ",
                              QuoteIdentifier(from.alias), ".main.__result")
-              : absl::StrCat("SELECT * FROM ", QuoteIdentifier(from.alias), ".main.__changes");
+              : absl::StrCat("SELECT * EXCLUDE ", kAtColumn, " FROM ", QuoteIdentifier(from.alias),
+                             ".main.__changes WHERE ", kAtColumn, " > ", position_);
     ICEPIE_RETURN_IF_ERROR(connection_->Run(absl::StrCat(
         "CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(ChangesOf(slice)), " AS ", rows)));
   }
@@ -215,20 +227,28 @@ absl::Status Generation::ShowUpstream(bool whole) {
 
 absl::StatusOr<bool> Generation::FitsUpstream() {
   ICEPIE_ASSIGN_OR_RETURN(const auto rows,
-                          connection_->QueryCells("SELECT slice, generation FROM __built_from"));
+                          connection_->QueryCells("SELECT slice, run FROM __built_from"));
   if (rows.size() != upstream_.size()) return false;
-  return std::all_of(rows.begin(), rows.end(), [&](const CellRow& row) {
-    const auto now = upstream_.find(std::get<std::string>(row[0]));
-    return now != upstream_.end() && now->second.number == std::get<int64_t>(row[1]);
-  });
+  bool reopened = false;
+  for (const CellRow& row : rows) {
+    const auto from = upstream_.find(std::get<std::string>(row[0]));
+    if (from == upstream_.end()) return false;
+    const std::string& run = std::get<std::string>(row[1]);
+    if (run == from->second.run) continue;
+    if (run != from->second.run_before || position_ > from->second.opened_at) return false;
+    reopened = true;
+  }
+  if (reopened) ICEPIE_RETURN_IF_ERROR(WriteBuiltFrom());
+  return true;
 }
 
 absl::Status Generation::WriteBuiltFrom() {
   if (!slice_plan_->reads_changes) return absl::OkStatus();
   ICEPIE_RETURN_IF_ERROR(connection_->Run("DELETE FROM __built_from"));
   for (const auto& [slice, from] : upstream_) {
-    ICEPIE_RETURN_IF_ERROR(connection_->Run(absl::StrCat(
-        "INSERT INTO __built_from VALUES (", QuoteLiteral(slice), ", ", from.number, ")")));
+    ICEPIE_RETURN_IF_ERROR(
+        connection_->Run(absl::StrCat("INSERT INTO __built_from VALUES (", QuoteLiteral(slice),
+                                      ", ", QuoteLiteral(from.run), ")")));
   }
   return absl::OkStatus();
 }
@@ -238,7 +258,10 @@ void Generation::RestartChanges(bool wanted) {
   changes_wanted_ = wanted;
   changes_lost_ = !wanted;
   changes_base_ = progress_.content_version;
-  changes_from_ = position_;
+}
+
+void Generation::KeepChanges() {
+  if (changes_lost_ || !changes_wanted_) RestartChanges(/*wanted=*/true);
 }
 
 // In a transaction, in front of what changes rows.
@@ -261,7 +284,7 @@ absl::Status Generation::BoundChanges() {
 Generation::Changes Generation::ChangesSince(int64_t position) const {
   if (progress_.content_version <= position) return Changes::kNone;
   const bool logged = slice_plan_->hands_out_changes && !changes_lost_ && !changes_restart_ &&
-                      changes_base_ <= position && position <= changes_from_;
+                      changes_base_ <= position;
   return logged ? Changes::kLogged : Changes::kLost;
 }
 
@@ -367,7 +390,7 @@ absl::Status Generation::RunBatch(const RecordBatch& batch, int64_t from, int64_
   ICEPIE_RETURN_IF_ERROR(SetRecords(
       [&](const std::string& stream) { return batch.Supply(stream, from, to); }, excluded));
   ICEPIE_RETURN_IF_ERROR(BeginChanges());
-  ICEPIE_RETURN_IF_ERROR(RunStatements());
+  ICEPIE_RETURN_IF_ERROR(RunStatements(to));
   ICEPIE_RETURN_IF_ERROR(BoundChanges());
   return CheckKeptRows();
 }
@@ -394,8 +417,8 @@ absl::Status Generation::RunAll(const std::vector<ApplyStatement>& statements) {
 }
 
 // A feed that broke is said so: DuckDB reports it like a data error, for which records are blamed.
-absl::Status Generation::RunStatements() {
-  absl::Status status = statements_->Run(changes_wanted_);
+absl::Status Generation::RunStatements(std::optional<int64_t> changes_at) {
+  absl::Status status = statements_->Run(changes_wanted_ ? changes_at : std::nullopt);
   for (Input& input : inputs_) {
     if (status.ok()) input.input->counts();  // may have to read once more
     const absl::Status supply = input.input->supply_error();
@@ -634,11 +657,13 @@ absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_
                                 : FeedSupply(feed, stream, to, position_);
       },
       {}));
+  ICEPIE_RETURN_IF_ERROR(ShowUpstream(/*whole=*/false));
   ICEPIE_RETURN_IF_ERROR(BeginChanges());
-  ICEPIE_RETURN_IF_ERROR(RunStatements());
+  ICEPIE_RETURN_IF_ERROR(RunStatements(to));
   ICEPIE_RETURN_IF_ERROR(BoundChanges());
   ICEPIE_RETURN_IF_ERROR(CheckKeptRows());
   const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
+  ICEPIE_RETURN_IF_ERROR(CheckAllListed(bad));
   Progress next = Advanced(progress_, to, bad.size());
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<size_t> over, FirstOver(bad, /*anew=*/false));
   if (over) return OverBudget({bad.begin() + static_cast<int64_t>(*over), bad.end()});
@@ -654,7 +679,7 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
       [&](const std::string& stream) { return FeedSupply(feed, stream, position); }, {}));
   ICEPIE_RETURN_IF_ERROR(ShowUpstream(/*whole=*/true));
   ICEPIE_RETURN_IF_ERROR(RunAll(slice_plan_->clear));
-  ICEPIE_RETURN_IF_ERROR(RunStatements());
+  ICEPIE_RETURN_IF_ERROR(RunStatements(std::nullopt));
   ICEPIE_RETURN_IF_ERROR(CheckKeptRows());
   ICEPIE_RETURN_IF_ERROR(WriteBuiltFrom());
   ICEPIE_RETURN_IF_ERROR(ShowUpstream(/*whole=*/false));

@@ -3,9 +3,9 @@
 //   __progress    one row, struct Progress; changed in one transaction with the data
 //   __quarantine  the records that could not be taken, by reference
 //   __layout      one row: a hash of the plan's tables, so that a snapshot of others is not taken
-//   on
+//                 on; and `run`, another each time that the generation is opened
 //   __changes     what it changed lately, for slices that read it (slices/change_feed.h)
-//   __built_from  the generations whose changes it has taken over
+//   __built_from  the runs of the generations whose changes it has taken over
 #ifndef ICEPIE_SLICES_GENERATION_H_
 #define ICEPIE_SLICES_GENERATION_H_
 
@@ -76,16 +76,19 @@ class Generation {
   // Lets the SQL read upstream slices from these generations.
   struct Upstream {
     std::string alias;
-    int64_t number = 0;
-    bool operator==(const Upstream& other) const {
-      return alias == other.alias && number == other.number;
-    }
+    std::string run;
+    std::string run_before;  // of the snapshot that it was opened from
+    int64_t opened_at = 0;   // position
+    bool operator==(const Upstream& other) const { return run == other.run; }
   };
+  Upstream AsUpstream() const { return {alias(), run_, run_before_, opened_at_}; }
   absl::Status SetUpstream(const std::map<std::string, Upstream>& upstream);
 
   // ---- Over slices, without recompute (plan().reads_changes) ----
 
-  // Whether its rows were made from the upstream generations that are set now.
+  // Whether its rows were made from the upstream generations that are set now: in this run, or in
+  // the one whose snapshots they and this one were opened from. A run that applies records again
+  // may add up doubles in another order; so none of them may have been opened behind this one.
   absl::StatusOr<bool> FitsUpstream();
   // Takes over what its upstream slices changed since position(), which must stand at `to`, and the
   // records of its own streams in between: from `batch`, or without one from `feed`. A data error
@@ -104,6 +107,8 @@ class Generation {
   // From the next transaction on only what changes then is logged, or, when it is not `wanted`,
   // nothing.
   void RestartChanges(bool wanted);
+  // From the next transaction on what changes is logged, besides what has been.
+  void KeepChanges();
   // Goes on with another plan of the same definition, which may hand out changes.
   absl::Status TakeOn(std::shared_ptr<const DomainPlan> plan);
 
@@ -136,7 +141,8 @@ class Generation {
   std::vector<InputCounts> CountInputs() const;
   absl::Status RunBatch(const RecordBatch& batch, int64_t from, int64_t to,
                         const std::vector<int64_t>& excluded);
-  absl::Status RunStatements();
+  absl::Status RunStatements(std::optional<int64_t> changes_at);
+  absl::Status NoteRun();
   absl::Status CheckKeptRows();
   absl::Status BeginChanges();
   absl::Status BoundChanges();
@@ -185,13 +191,15 @@ class Generation {
   std::unique_ptr<ApplyStatements> statements_;
   std::unique_ptr<DuckStatement> read_progress_;
   std::map<std::string, Upstream> upstream_;
-  // The log of changes: it has all that changed since the rows of [changes_base_, changes_from_].
+  std::string run_;
+  std::string run_before_;
+  int64_t opened_at_ = 0;
+  // The log of changes: it has all that changed since the rows of position changes_base_.
   bool changes_restart_ = true;
   bool changes_begun_ = false;  // in this transaction
   bool changes_lost_ = false;
   bool changes_wanted_ = true;
   int64_t changes_base_ = 0;
-  int64_t changes_from_ = 0;
   std::unique_ptr<DuckStatement> write_progress_;
   std::unique_ptr<DuckStatement> write_quarantine_;
   Progress progress_;

@@ -540,7 +540,7 @@ void LiveEngine::ConnectUpstream() {
     for (const std::string& name : held->generation->plan().upstream) {
       const Held* upstream = Serving(name);
       if (upstream != nullptr && upstream->generation != nullptr) {
-        found[name] = {upstream->generation->alias(), upstream->spec.number};
+        found[name] = upstream->generation->AsUpstream();
       }
     }
     if (found == held->upstream) continue;

@@ -193,7 +193,7 @@ absl::Status LiveEngine::BeginStep(Held& held, const std::vector<Held*>& run, Re
     if (in_run == run.end()) {
       upstream_now.push_back(upstream->generation->alias());
       // What changes while it is built is taken over afterwards.
-      if (held.over_slices()) upstream->generation->RestartChanges(/*wanted=*/true);
+      if (held.over_slices()) upstream->generation->KeepChanges();
       step.applied_time_us =
           std::max(step.applied_time_us, upstream->generation->progress().applied_time_us);
     } else {

@@ -46,11 +46,13 @@ inline constexpr const char* kHiddenColumns[] = {"_position",   "_offset", "_tim
 
 // One of the statements that apply a batch. With `into`, it is a SELECT whose result the statements
 // after it see as the relation of that name. With `only_if`, a SELECT, it is run only when that
-// gives a row.
+// gives a row. With a `sign`, it is a SELECT of result rows that the batch brings (1) or takes
+// (-1), which are handed on when somebody reads them (slices/change_feed.h).
 struct ApplyStatement {
   std::string sql;
   std::string only_if = {};
   std::string into = {};
+  int sign = 0;
 };
 
 // A strategy that is cheaper than the chosen one, and why it could not be.

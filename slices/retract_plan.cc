@@ -234,6 +234,8 @@ absl::StatusOr<SliceStatements> PlanRetract(const PlanRequest& request) {
       !IsAggregation(node)) {
     return OtherKind("does not group the slice's rows");
   }
+  bool ordered = false;
+  WithoutOrder(request.statement, &ordered);
   const bool keyed = HasKeys(node);
   const Json& from = node["from_table"];
   const std::string alias =
@@ -252,7 +254,8 @@ absl::StatusOr<SliceStatements> PlanRetract(const PlanRequest& request) {
   statements.clear = {{"DELETE FROM __state", ""}};
   if (!keyed) statements.clear.push_back({statements.create.back(), ""});
   statements.why = absl::StrCat("takes back and adds the rows of slice ", upstream->slice,
-                                " that a batch changes");
+                                " that a batch changes",
+                                ordered ? "; ORDER BY is dropped: a slice is a set" : "");
   statements.reads_changes = true;
   return statements;
 }

@@ -135,6 +135,9 @@ std::string Describe(const DifferentialCase& test_case) {
     }
     if (step.restart == CaseRestart::kClean) absl::StrAppend(&text, "restart\n");
     if (step.restart == CaseRestart::kKill) absl::StrAppend(&text, "killed and restarted\n");
+    if (step.restart != CaseRestart::kNone && step.lost_slice) {
+      absl::StrAppend(&text, "without the snapshots of v", *step.lost_slice, "\n");
+    }
   }
   return text;
 }

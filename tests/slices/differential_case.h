@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -95,7 +96,8 @@ enum class CaseRestart { kNone, kClean, kKill };
 struct CaseStep {
   std::vector<CaseBatch> batches;
   CaseRestart restart = CaseRestart::kNone;
-  bool refresh = false;  // recomputes are asked for instead of waited for
+  bool refresh = false;              // recomputes are asked for instead of waited for
+  std::optional<size_t> lost_slice;  // whose snapshots are not there after the restart
 };
 
 struct DifferentialCase {
@@ -105,6 +107,7 @@ struct DifferentialCase {
   std::vector<CaseSlice> slices;
   std::vector<CaseStep> steps;
   size_t blocks_per_piece = 4;
+  bool saved_often = false;  // snapshots also between restarts
 
   const CaseSource* FindSource(const std::string& name) const;
   const CaseSlice* FindSlice(const std::string& name) const;

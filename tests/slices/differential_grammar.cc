@@ -195,6 +195,7 @@ struct Scope {
   std::vector<ScopeColumn> columns;
   std::string position;
   std::vector<std::string> reads;
+  bool source = true;  // its position is a column
 
   std::vector<std::string> Of(ValueKind kind) const {
     std::vector<std::string> found;
@@ -218,12 +219,27 @@ class Grammar {
     } else {
       OverSources();
     }
+    return Take();
+  }
+
+  // A slice of a domain in which most read other slices.
+  CaseSlice MakeLayer(const std::string& name) {
+    slice_ = CaseSlice{name, {}, {}};
+    if (made_.slices.empty() || random_.OneIn(5)) {
+      Changing();
+    } else {
+      OverChanging();
+    }
+    return Take();
+  }
+
+ private:
+  CaseSlice Take() {
     std::sort(slice_.reads.begin(), slice_.reads.end());
     slice_.reads.erase(std::unique(slice_.reads.begin(), slice_.reads.end()), slice_.reads.end());
     return slice_;
   }
 
- private:
   void OverSources() {
     const Scope scope = OfSource("", Source());
     const std::vector<void (Grammar::*)(Scope)> forms = {
@@ -247,6 +263,82 @@ class Grammar {
     if (random_.OneIn(5)) return Holistic(scope);
     if (random_.OneIn(8)) return Clusters(scope);
     Aggregate(scope);
+  }
+
+  // Rows that change and vanish as records come, for slices over them.
+  void Changing() {
+    const Scope scope = OfSource("", Source());
+    const std::vector<void (Grammar::*)(Scope)> forms = {
+        &Grammar::Newest,    &Grammar::Newest,   &Grammar::TopN,   &Grammar::Aggregate,
+        &Grammar::Aggregate, &Grammar::Holistic, &Grammar::Append, &Grammar::Others};
+    (this->*random_.Pick(forms))(scope);
+  }
+
+  void OverChanging() {
+    const Scope scope = OfSlice("", random_.Pick(made_.slices));
+    const std::vector<void (Grammar::*)(Scope)> forms = {
+        &Grammar::Retracted, &Grammar::Retracted, &Grammar::Retracted, &Grammar::Append,
+        &Grammar::Aggregate, &Grammar::Holistic,  &Grammar::Distinct,  &Grammar::Nested,
+        &Grammar::Common,    &Grammar::Rollup};
+    const std::vector<void (Grammar::*)(Scope)> ordered = {
+        &Grammar::Windows, &Grammar::TopN, &Grammar::Newest, &Grammar::Largest, &Grammar::Listed};
+    const std::string order = OrderOf(scope);
+    if (order.empty() || !random_.OneIn(3)) return (this->*random_.Pick(forms))(scope);
+    Scope in_order = scope;
+    in_order.position = order;
+    in_order.source = false;
+    (this->*random_.Pick(ordered))(in_order);
+  }
+
+  // All columns, which order rows fully; "" when some cannot be compared exactly.
+  static std::string OrderOf(const Scope& scope) {
+    std::vector<std::string> names;
+    for (const ScopeColumn& column : scope.columns) {
+      if (column.kind == ValueKind::kDouble || column.kind == ValueKind::kOther) return "";
+      names.push_back(column.sql);
+    }
+    return absl::StrJoin(names, ", ");
+  }
+
+  // Aggregates from which rows can be taken back.
+  void Retracted(Scope scope) {
+    From(scope);
+    query().group = Keys(scope);
+    for (size_t i = 1 + random_.Below(3); i > 0; --i) {
+      const std::string decimal = Column(scope, ValueKind::kDecimal, "");
+      const bool exact = !decimal.empty() && random_.OneIn(2);
+      const std::string number = exact ? decimal : Int(scope);
+      const ValueKind kind = exact ? ValueKind::kDecimal : ValueKind::kInt;
+      const std::string filter =
+          random_.OneIn(3) ? absl::StrCat(" FILTER (WHERE ", Bool(scope), ")") : "";
+      const std::string name = random_.Word({"count", "sum", "sum", "avg"});
+      Item(absl::StrCat(name, "(", number, ")", filter), name == "avg"   ? ValueKind::kDouble
+                                                         : name == "sum" ? kind
+                                                                         : ValueKind::kInt);
+    }
+    if (random_.OneIn(3)) Item("count(*)", ValueKind::kInt);
+    Where(scope);
+    if (!query().group.empty() && random_.OneIn(4)) query().having = "count(*) > 1";
+  }
+
+  void Nested(Scope scope) {
+    const CaseItem key = Key(scope);
+    query().from = absl::StrCat("(SELECT ", Text(scope), " AS k, ", key.sql,
+                                " AS j, count(*) AS n FROM ", scope.from, " GROUP BY ALL)");
+    slice_.reads.insert(slice_.reads.end(), scope.reads.begin(), scope.reads.end());
+    Item("k", ValueKind::kText);
+    Item(random_.Word({"max(n)", "sum(n)", "count(*)"}), ValueKind::kInt);
+    query().group = "k";
+  }
+
+  void Listed(Scope scope) {
+    From(scope);
+    query().group = Keys(scope);
+    const auto [value, kind] = Ordered(scope);
+    const std::string name = random_.Word({"list(", "first(", "last("});
+    Item(absl::StrCat(name, value, " ORDER BY ", scope.position, ")"),
+         name == "list(" ? ValueKind::kOther : kind);
+    Item("count(*)", ValueKind::kInt);
   }
 
   const CaseSource& Source() { return random_.Pick(made_.sources); }
@@ -514,12 +606,13 @@ class Grammar {
 
   void Append(Scope scope) {
     From(scope);
-    if (!scope.position.empty()) Item(scope.position, ValueKind::kInt);
+    const bool positions = scope.source && !scope.position.empty();
+    if (positions) Item(scope.position, ValueKind::kInt);
     for (size_t i = 1 + random_.Below(4); i > 0; --i) {
       CaseItem item = Scalar(scope);
       Item(item.sql, item.kind);
     }
-    if (!scope.position.empty() && random_.OneIn(4)) Item("_offset", ValueKind::kInt);
+    if (positions && random_.OneIn(4)) Item("_offset", ValueKind::kInt);
     Where(scope);
   }
 
@@ -817,11 +910,16 @@ class CaseMaker {
     if (random_.OneIn(2)) made_.sources.push_back(Dimension());
     if (random_.OneIn(2)) made_.sources.push_back(Source("other_in", random_.Below(2)));
     Grammar grammar(random_, made_, extreme_);
-    for (size_t i = 0, count = 1 + random_.Below(4); i < count; ++i) {
-      made_.slices.push_back(grammar.Make(absl::StrCat("v", i)));
+    const bool layered = random_.OneIn(2);
+    for (size_t i = 0, count = (layered ? 3 : 1) + random_.Below(4); i < count; ++i) {
+      const std::string name = absl::StrCat("v", i);
+      made_.slices.push_back(layered ? grammar.MakeLayer(name) : grammar.Make(name));
     }
+    made_.saved_often = random_.OneIn(2);
     made_.blocks_per_piece = 1 + random_.Below(4);
-    for (size_t i = 0, count = 2 + random_.Below(3); i < count; ++i) made_.steps.push_back(Step());
+    for (size_t i = 0, count = (layered ? 4 : 2) + random_.Below(3); i < count; ++i) {
+      made_.steps.push_back(Step());
+    }
     made_.steps.back().restart = CaseRestart::kNone;
     return std::move(made_);
   }
@@ -889,6 +987,7 @@ class CaseMaker {
     const size_t restart = random_.Below(8);
     if (restart < 2) step.restart = CaseRestart::kClean;
     if (restart == 2) step.restart = CaseRestart::kKill;
+    if (random_.OneIn(3)) step.lost_slice = random_.Below(made_.slices.size());
     return step;
   }
 

@@ -135,7 +135,8 @@ class CaseRunner {
     options.domain = "diff";
     options.directory = directory_;
     options.memory_bytes = int64_t{256} << 20;
-    options.snapshot_interval = absl::Hours(1);
+    options.snapshot_interval = case_.saved_often ? absl::Milliseconds(1) : absl::Hours(1);
+    options.snapshot_share = 0.5;
     options.on_fatal = [this](const std::string& why) {
       Fail(CaseFailure::Is::kWrong, "the engine gives up: " + why);
     };
@@ -172,6 +173,9 @@ class CaseRunner {
     if (result_.failure || step.restart == CaseRestart::kNone) return;
     if (step.restart == CaseRestart::kClean) engine_->Shutdown();
     engine_.reset();
+    if (step.lost_slice) {
+      std::filesystem::remove_all(absl::StrCat(directory_, "/snapshots/v", *step.lost_slice));
+    }
     Start();
   }
 

@@ -109,6 +109,11 @@ class Shrinker {
   bool DropRestarts() {
     bool any = false;
     for (size_t i = 0; i < case_.steps.size(); ++i) {
+      if (case_.steps[i].lost_slice) {
+        DifferentialCase candidate = case_;
+        candidate.steps[i].lost_slice.reset();
+        any |= Try(std::move(candidate));
+      }
       if (case_.steps[i].restart == CaseRestart::kNone) continue;
       DifferentialCase candidate = case_;
       candidate.steps[i].restart = CaseRestart::kNone;

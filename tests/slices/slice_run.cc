@@ -73,7 +73,7 @@ absl::Status SliceRun::ConnectUpstream(const std::string& slice) {
   Generation& generation = *generations_.at(slice);
   std::map<std::string, Generation::Upstream> upstream;
   for (const std::string& name : generation.plan().upstream) {
-    upstream[name] = {generations_.at(name)->alias(), 1};
+    upstream[name] = generations_.at(name)->AsUpstream();
   }
   return generation.SetUpstream(upstream);
 }

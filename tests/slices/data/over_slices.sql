@@ -93,3 +93,14 @@ SELECT a.k, a.c, b.m FROM counts AS a JOIN medians AS b ON a.k = b.k
 --@ case no_key recompute
 --@ why no key in common
 SELECT k, rank() OVER (ORDER BY total DESC, k, s) AS place FROM counts
+
+--@ case newest_by_an_output_that_hides_a_column keys
+SELECT DISTINCT ON (c) s, total AS c, k FROM counts ORDER BY c, s, k
+
+--@ case in_order aggregate
+--@ why ORDER BY is dropped
+SELECT k, count(*) AS c FROM state GROUP BY k ORDER BY c DESC
+
+--@ case maxima_in_order keys
+--@ why ORDER BY is dropped
+SELECT k, max(i) AS m FROM state GROUP BY k ORDER BY m
