@@ -275,18 +275,19 @@ class Grammar {
   }
 
   void OverChanging() {
-    const Scope scope = OfSlice("", random_.Pick(made_.slices));
+    const CaseSlice& upstream = random_.Pick(made_.slices);
+    // With the relation's name: what is ordered by could else be an output of the same name.
+    Scope in_order = OfSlice("u", upstream);
+    in_order.position = OrderOf(in_order);
+    in_order.source = false;
     const std::vector<void (Grammar::*)(Scope)> forms = {
         &Grammar::Retracted, &Grammar::Retracted, &Grammar::Retracted, &Grammar::Append,
         &Grammar::Aggregate, &Grammar::Holistic,  &Grammar::Distinct,  &Grammar::Nested,
         &Grammar::Common,    &Grammar::Rollup};
     const std::vector<void (Grammar::*)(Scope)> ordered = {
         &Grammar::Windows, &Grammar::TopN, &Grammar::Newest, &Grammar::Largest, &Grammar::Listed};
-    const std::string order = OrderOf(scope);
-    if (order.empty() || !random_.OneIn(3)) return (this->*random_.Pick(forms))(scope);
-    Scope in_order = scope;
-    in_order.position = order;
-    in_order.source = false;
+    const bool plain = in_order.position.empty() || !random_.OneIn(3);
+    if (plain) return (this->*random_.Pick(forms))(OfSlice("", upstream));
     (this->*random_.Pick(ordered))(in_order);
   }
 
