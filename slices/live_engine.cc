@@ -632,7 +632,7 @@ bool LiveEngine::MayHaveRecords(const Held& held, int64_t from) const {
 
 // Slices over slices go where those stand. `batch`: what the main track has just brought, or null.
 void LiveEngine::FollowUpstream(const RecordBatch* batch) {
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   for (auto& held : held_) {
     if (!held->over_slices() || !held->active() || held->rebuild || held->in_run) continue;
     if (held->failures > 0 && now < held->next_retry) continue;
