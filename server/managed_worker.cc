@@ -66,7 +66,8 @@ ManagedWorker::ManagedWorker(EventLoop& loop, const WorkerSettings& settings, st
       settings_(settings),
       directory_(std::move(directory)),
       on_change_(std::move(on_change)),
-      policy_(settings.restart, RandomShare()) {
+      policy_(role == "standby" ? StandbyRestart(settings.restart) : settings.restart,
+              RandomShare()) {
   view_.status.set_domain(std::move(domain));
   view_.status.set_role(std::move(role));
   SetState("down");

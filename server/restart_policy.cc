@@ -2,9 +2,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 namespace icepie::server {
+namespace {
+
+constexpr absl::Duration kStandbyBackoffMax = absl::Seconds(5);
+
+}  // namespace
+
+RestartPolicyOptions StandbyRestart(RestartPolicyOptions options) {
+  options.backoff_max = std::min(options.backoff_max, kStandbyBackoffMax);
+  options.failures_max = std::numeric_limits<int>::max();
+  return options;
+}
 
 RestartPolicy::RestartPolicy(RestartPolicyOptions options, std::function<double()> random)
     : options_(options), random_(std::move(random)) {}

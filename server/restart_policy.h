@@ -20,6 +20,11 @@ struct RestartPolicyOptions {
   absl::Duration suspension = absl::Minutes(5);
 };
 
+// Of a standby: the last good answers wait for it when the live worker is down, and a client's
+// deadline is not a minute. It waits 5 s at most and is never suspended; it applies nothing, so
+// that a poison record cannot keep it from starting.
+RestartPolicyOptions StandbyRestart(RestartPolicyOptions options);
+
 // Waits 0 s, 1 s, 2 s … 60 s between failures in a row. Ten failures in ten minutes suspend the
 // worker for five minutes or until Reset.
 //

@@ -66,6 +66,22 @@ TEST_F(RestartPolicyTest, SuspendsAtTheTenthFailureInTenMinutes) {
   EXPECT_EQ(policy_.failures(), 10);
 }
 
+// Somebody may be waiting for its answer.
+TEST_F(RestartPolicyTest, AStandbyIsTriedEveryFewSecondsHoweverOftenItFails) {
+  random_ = 0.999;
+  RestartPolicy policy(StandbyRestart({}), [this] { return random_; });
+  absl::Duration longest;
+  for (int i = 0; i < 200; ++i) {
+    policy.OnStart(now_);
+    const auto decision = policy.OnFailure(now_);
+    EXPECT_FALSE(decision.suspended) << i;
+    EXPECT_TRUE(i < 2 || decision.delay >= absl::Seconds(1)) << "a hot loop at failure " << i;
+    longest = std::max(longest, decision.delay);
+    now_ += decision.delay;
+  }
+  EXPECT_LE(longest, absl::Seconds(6));
+}
+
 TEST_F(RestartPolicyTest, DoesNotSuspendForFailuresFarApart) {
   for (int i = 0; i < 50; ++i) EXPECT_FALSE(Fail(absl::Seconds(70)).suspended) << i;
 }
