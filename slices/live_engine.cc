@@ -1,6 +1,7 @@
 #include "slices/live_engine.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -289,6 +290,8 @@ void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
   if (spec.frozen && !was_frozen) Freeze(held);
   if (!spec.frozen && was_frozen) {
     held.took_too_long = false;
+    held.heard_head = false;
+    HearHead(held);
     held.served->SetState(held.stopped_for_good ? held.stopped_state : SliceState::kStarting);
   }
   if (held.gate != nullptr) held.gate->SetWaivers(spec.waivers);
@@ -589,6 +592,7 @@ bool LiveEngine::ApplyTrack(Track& track, int64_t records_max) {
 }
 
 void LiveEngine::ApplyTo(Held& held, const RecordBatch& batch) {
+  HearHead(held);
   const absl::Status status = held.generation->Apply(batch, held.records_max);
   if (!status.ok()) return Failed(held, status);
   Succeeded(held);
@@ -758,6 +762,23 @@ bool LiveEngine::Late(Held& held) {
   return now > promised + kLagAllowed + held.took * (kRestPerWork + 2);
 }
 
+// A snapshot or a thawed state shows nothing of what came after it, and nothing of that has arrived
+// yet: it is not fresh before it stands where the head was when the track first heard of it. What
+// has a schedule promises no more than that.
+void LiveEngine::HearHead(Held& held) const {
+  if (held.generation == nullptr || held.heard_head) return;
+  const Track* track = held.recompute() ? main_ : held.track;
+  held.heard_head = track != nullptr && track->first_head().has_value();
+  int64_t fresh_from = std::numeric_limits<int64_t>::max();
+  if (held.heard_head) {
+    fresh_from =
+        held.recompute() ? std::max(*track->first_head(), track->position()) : *track->first_head();
+  }
+  const bool scheduled = held.recompute() && held.generation->definition().refresh.kind !=
+                                                 RefreshDef::Kind::kContinuous;
+  held.generation->served().SetFreshFrom(scheduled ? 0 : fresh_from);
+}
+
 SliceState LiveEngine::StateOf(Held& held) {
   if (held.complete && held.unconfirmed) {
     return held.served->database() != nullptr ? SliceState::kLagging : SliceState::kBackfilling;
@@ -783,7 +804,9 @@ void LiveEngine::StopAtDamage(Held& held, const absl::Status& damage) {
 
 void LiveEngine::UpdateStates() {
   for (auto& held : held_) {
-    if (!held->active() || held->failures > 0 || held->failed_on_data) continue;
+    if (!held->active()) continue;
+    HearHead(*held);
+    if (held->failures > 0 || held->failed_on_data) continue;
     if (held->took_too_long) continue;
     const absl::Status damage = held->track == nullptr ? absl::OkStatus() : held->track->damage();
     if (!damage.ok()) {

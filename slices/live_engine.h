@@ -54,6 +54,7 @@ class LiveEngine : public Engine {
     Track* track = nullptr;                  // null: applies nothing now
     bool complete = false;                   // has a whole state to answer from
     std::optional<int64_t> backfill_target;
+    bool heard_head = false;  // since it was opened or thawed (HearHead)
     // Faults.
     bool stopped_for_good = false;
     bool failed_on_data = false;  // a recompute, of the inputs below `tried`
@@ -175,6 +176,7 @@ class LiveEngine : public Engine {
   void Complete(Held& held);
   void UpdateStates();
   bool Late(Held& held);
+  void HearHead(Held& held) const;
   static void StopAtDamage(Held& held, const absl::Status& damage);
   void Block(Held& held, const std::string& upstream);
   SliceState StateOf(Held& held);

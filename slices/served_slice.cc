@@ -138,29 +138,36 @@ std::vector<QuarantinedRecord> ServedSlice::overflow() const {
   return overflow_;
 }
 
-SliceReport ServedSlice::ReportLocked(const Progress& row) const {
+void ServedSlice::SetFreshFrom(int64_t position) {
+  MutexLock lock(mutex_);
+  fresh_from_ = position;
+}
+
+// `least_position`: what the row is known to have stood for.
+SliceReport ServedSlice::ReportLocked(const Progress& row, int64_t least_position) const {
   SliceReport report = report_;
   report.info = info_;
   report.progress = row;
   // Only the row that was passed over from stands for the later position.
-  if (row.applied_position == row_.applied_position) report.progress.applied_position = passed_to_;
+  int64_t& position = report.progress.applied_position;
+  if (row.applied_position == row_.applied_position) position = passed_to_;
+  position = std::max(position, least_position);
+  if (report.state == SliceState::kRunning && position < fresh_from_) {
+    report.state = SliceState::kLagging;
+  }
   return report;
 }
 
 SliceReport ServedSlice::Report() const {
   MutexLock lock(mutex_);
-  SliceReport report = ReportLocked(row_);
+  SliceReport report = ReportLocked(row_, 0);
   report.expectations = expectations_;
   return report;
 }
 
 SliceReport ServedSlice::ReportAt(const Progress& row, const Standing& before) const {
   MutexLock lock(mutex_);
-  SliceReport report = ReportLocked(row);
-  if (row.applied_position == before.row_position) {
-    report.progress.applied_position = std::max(report.progress.applied_position, before.passed_to);
-  }
-  return report;
+  return ReportLocked(row, row.applied_position == before.row_position ? before.passed_to : 0);
 }
 
 }  // namespace icepie::slices

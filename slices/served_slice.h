@@ -63,6 +63,9 @@ class ServedSlice {
   };
   Standing standing() const;
 
+  // A RUNNING state below this position is reported as LAGGING.
+  void SetFreshFrom(int64_t position);
+
   // `since` moves only when the state changes. The last error stays until another replaces it.
   void SetState(SliceState state);
   void SetFault(SliceState state, SliceFault fault, std::optional<absl::Time> next_retry);
@@ -88,7 +91,8 @@ class ServedSlice {
   SliceReport ReportAt(const Progress& row, const Standing& before) const;
 
  private:
-  SliceReport ReportLocked(const Progress& row) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  SliceReport ReportLocked(const Progress& row, int64_t least_position) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const GenerationInfo info_;
   const int64_t result_rows_max_;
@@ -97,6 +101,7 @@ class ServedSlice {
   std::shared_ptr<AttachedDatabase> storage_ ABSL_GUARDED_BY(mutex_);
   Progress row_ ABSL_GUARDED_BY(mutex_);
   int64_t passed_to_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t fresh_from_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t backfill_target_ ABSL_GUARDED_BY(mutex_) = 0;
   SliceReport report_ ABSL_GUARDED_BY(mutex_);  // state, errors, times; the rest is filled in
   std::vector<QuarantinedRecord> overflow_ ABSL_GUARDED_BY(mutex_);

@@ -247,6 +247,47 @@ TEST_F(LiveEngineTest, ARestartGoesOnFromTheSnapshotExactlyOnce) {
             R"([{"n":26,"d":26}])");
 }
 
+// What came after the snapshot, or while it was frozen, has not arrived yet: the state is not
+// fresh.
+TEST_F(LiveEngineTest, ARestoredOrThawedSliceLagsUntilItHasWhatWasThere) {
+  const absl::Status silent = absl::UnavailableError("the feed is slow");
+  const auto settled = [](const SliceReport& report) {
+    return report.state != SliceState::kStarting && report.state != SliceState::kFrozen;
+  };
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  Configure({Spec("by_city"), Spec("ranked")});
+  WaitForPosition("ranked", 1);
+  engine_->Shutdown();
+  feed_.Append("orders", {Order("Bern", 1)});
+  feed_.SetDamage(silent);
+  StartLive();
+  Configure({Spec("by_city"), Spec("ranked")});
+  for (const char* slice : {"by_city", "ranked"}) {
+    const SliceReport restored = WaitFor(slice, settled);
+    EXPECT_EQ(restored.progress.applied_position, 1);
+    EXPECT_EQ(restored.state, SliceState::kLagging) << slice;
+  }
+  feed_.SetDamage(absl::OkStatus());
+  WaitForPosition("by_city", 2);
+  WaitForPosition("ranked", 2);
+
+  // `lines` goes on while `by_city` is frozen, which must then catch up by itself.
+  GenerationSpec frozen = Spec("by_city");
+  frozen.frozen = true;
+  Configure({frozen, Spec("lines")});
+  WaitForState("by_city", SliceState::kFrozen);
+  const int64_t head = feed_.Append("orders", {Order("Bern", 1)});
+  WaitForPosition("lines", head);
+  feed_.SetDamage(silent);
+  Configure({Spec("by_city"), Spec("lines")});
+  const SliceReport thawed = WaitFor("by_city", settled);
+  EXPECT_EQ(thawed.progress.applied_position, 2);
+  EXPECT_EQ(thawed.state, SliceState::kLagging);
+  feed_.SetDamage(absl::OkStatus());
+  WaitForPosition("by_city", head);
+}
+
 TEST_F(LiveEngineTest, DamagedSnapshotsOfAFrozenSliceAreReported) {
   feed_.Append("orders", {Order("Bern", 1)});
   StartLive();
