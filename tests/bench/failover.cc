@@ -39,6 +39,7 @@ slices:
 )";
 constexpr char kQuestion[] = "SELECT sales, total FROM by_item WHERE item = 4711";
 constexpr int kBatch = 10000;
+constexpr int kPeerKills = 5;  // on a busy disk each recovery of PostgreSQL takes long
 constexpr absl::Duration kPatience = absl::Seconds(60);
 // Between kills, so that each is one of a healthy domain.
 constexpr absl::Duration kRest = absl::Milliseconds(700);
@@ -227,7 +228,9 @@ void RunPostgres(int rows, int kills, double ours) {
     kill(backend, SIGKILL);
     while (postgres->Sql(kQuestion).exit_code != 0) {
       ++refused;
-      ICEPIE_CHECK(absl::Now() - killed < kPatience);
+      if (absl::Now() - killed < kPatience) continue;
+      std::fprintf(stderr, "icepie-bench-failover: PostgreSQL did not recover within a minute\n");
+      return;
     }
     times.push_back(absl::ToDoubleMilliseconds(absl::Now() - killed));
   }
@@ -257,7 +260,7 @@ int Main(int argc, char** argv) {
       bench.Run();
       ours = bench.standby_p50();
     }
-    if (!options.no_peers) RunPostgres(rows, std::min(options.kills, 10), ours);
+    if (!options.no_peers) RunPostgres(rows, std::min(options.kills, kPeerKills), ours);
   }
   return 0;
 }
