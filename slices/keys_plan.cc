@@ -263,21 +263,6 @@ std::string KeysPlanner::Why() const {
                       kept);
 }
 
-// Writes `table` anew without the space of deleted rows.
-void AddCompaction(std::vector<ApplyStatement>& apply, const std::string& table,
-                   const std::string& order) {
-  const std::string fresh = table + "_fresh";
-  const std::string when =
-      absl::StrCat("SELECT 1 WHERE (SELECT max(rowid) FROM ", table, ") > ", kDeletedRowsKept,
-                   " + 2 * (SELECT count(*) FROM ", table, ")");
-  const std::string then = absl::StrCat(
-      "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND table_name = '",
-      fresh, "'");
-  apply.push_back({absl::StrCat("CREATE TABLE ", fresh, " AS SELECT * FROM ", table, order), when});
-  apply.push_back({absl::StrCat("DROP TABLE ", table), then});
-  apply.push_back({absl::StrCat("ALTER TABLE ", fresh, " RENAME TO ", table), then});
-}
-
 // Puts the keys that the batch touches into __keys, and what has to be kept of it into __rows.
 std::vector<ApplyStatement> KeysPlanner::TakeBatch(const std::string& batch) const {
   const std::string keys = absl::StrJoin(keys_, ", ");
@@ -384,6 +369,20 @@ std::vector<std::string> IdentityOf(const Input& input) {
 }
 
 }  // namespace
+
+void AddCompaction(std::vector<ApplyStatement>& apply, const std::string& table,
+                   const std::string& order) {
+  const std::string fresh = table + "_fresh";
+  const std::string when =
+      absl::StrCat("SELECT 1 WHERE (SELECT max(rowid) FROM ", table, ") > ", kDeletedRowsKept,
+                   " + 2 * (SELECT count(*) FROM ", table, ")");
+  const std::string then = absl::StrCat(
+      "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND table_name = '",
+      fresh, "'");
+  apply.push_back({absl::StrCat("CREATE TABLE ", fresh, " AS SELECT * FROM ", table, order), when});
+  apply.push_back({absl::StrCat("DROP TABLE ", table), then});
+  apply.push_back({absl::StrCat("ALTER TABLE ", fresh, " RENAME TO ", table), then});
+}
 
 absl::StatusOr<SliceStatements> PlanKeys(const PlanRequest& request) {
   ICEPIE_ASSIGN_OR_RETURN(

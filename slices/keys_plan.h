@@ -16,12 +16,20 @@
 #ifndef ICEPIE_SLICES_KEYS_PLAN_H_
 #define ICEPIE_SLICES_KEYS_PLAN_H_
 
+#include <string>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "slices/strategy_plan.h"
 
 namespace icepie::slices {
 
 absl::StatusOr<SliceStatements> PlanKeys(const PlanRequest& request);
+
+// Adds what writes `table` anew, in `order` (" ORDER BY …" or ""), when too much of its space is
+// that of deleted rows.
+void AddCompaction(std::vector<ApplyStatement>& apply, const std::string& table,
+                   const std::string& order);
 
 }  // namespace icepie::slices
 

@@ -354,6 +354,16 @@ std::string Explain(const SlicePlan& plan, const std::vector<std::string>& in_th
                       reasons ? absl::StrJoin(in_the_way, "; ") : plan.why);
 }
 
+// Of several planners of one strategy those count that the SQL was something for.
+void AddWhyNot(std::vector<WhyNot>& why_not, Strategy strategy, const absl::Status& status) {
+  const std::string why(status.message());
+  if (why_not.empty() || why_not.back().strategy != strategy) {
+    why_not.push_back({strategy, why});
+  } else if (!absl::IsUnimplemented(status)) {
+    why_not.back().why = why;
+  }
+}
+
 absl::Status Planner::ChooseStrategy(SlicePlan& plan) {
   const std::string& sql = gated_.at(plan.slice).sql;
   ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, sql));
@@ -370,9 +380,12 @@ absl::Status Planner::ChooseStrategy(SlicePlan& plan) {
     if (status.ok()) break;
     if (entry.strategy == Strategy::kRecompute) return status;
     const std::string why(status.message());
-    plan.why_not.push_back({entry.strategy, why});
+    AddWhyNot(plan.why_not, entry.strategy, status);
     const bool told = std::find(in_the_way.begin(), in_the_way.end(), why) != in_the_way.end();
     if (!told && !absl::IsUnimplemented(status)) in_the_way.push_back(why);
+  }
+  if (!plan.why_not.empty() && plan.why_not.back().strategy == plan.strategy) {
+    plan.why_not.pop_back();  // another planner of it could
   }
   plan.why = Explain(plan, in_the_way);
   return absl::OkStatus();

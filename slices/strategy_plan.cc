@@ -5,6 +5,7 @@
 #include "slices/aggregate_plan.h"
 #include "slices/append_plan.h"
 #include "slices/components_plan.h"
+#include "slices/join_plan.h"
 #include "slices/keys_plan.h"
 #include "slices/retract_plan.h"
 
@@ -29,12 +30,10 @@ absl::StatusOr<SliceStatements> PlanFolded(const PlanRequest& request) {
 }  // namespace
 
 const std::vector<StrategyEntry>& StrategyPlanners() {
-  static const auto* const kPlanners =
-      new std::vector<StrategyEntry>{{Strategy::kAppend, PlanAppend},
-                                     {Strategy::kAggregate, PlanFolded},
-                                     {Strategy::kAggregate, PlanRetract},
-                                     {Strategy::kKeys, PlanKeys},
-                                     {Strategy::kRecompute, PlanRecompute}};
+  static const auto* const kPlanners = new std::vector<StrategyEntry>{
+      {Strategy::kAppend, PlanAppend},     {Strategy::kAggregate, PlanFolded},
+      {Strategy::kAggregate, PlanRetract}, {Strategy::kKeys, PlanKeys},
+      {Strategy::kKeys, PlanJoin},         {Strategy::kRecompute, PlanRecompute}};
   return *kPlanners;
 }
 

@@ -243,11 +243,12 @@ class Grammar {
   void OverSources() {
     const Scope scope = OfSource("", Source());
     const std::vector<void (Grammar::*)(Scope)> forms = {
-        &Grammar::Append,    &Grammar::Append,    &Grammar::Aggregate, &Grammar::Aggregate,
-        &Grammar::Aggregate, &Grammar::Aggregate, &Grammar::Holistic,  &Grammar::Windows,
-        &Grammar::TopN,      &Grammar::TopN,      &Grammar::Newest,    &Grammar::Joined,
-        &Grammar::Joined,    &Grammar::Joined,    &Grammar::Others,    &Grammar::Others,
-        &Grammar::Sessions,  &Grammar::Hopping,   &Grammar::Unnested,  &Grammar::Clusters};
+        &Grammar::Append,      &Grammar::Append,      &Grammar::Aggregate,   &Grammar::Aggregate,
+        &Grammar::Aggregate,   &Grammar::Aggregate,   &Grammar::Holistic,    &Grammar::Windows,
+        &Grammar::TopN,        &Grammar::TopN,        &Grammar::Newest,      &Grammar::Joined,
+        &Grammar::Joined,      &Grammar::Joined,      &Grammar::Others,      &Grammar::Others,
+        &Grammar::Sessions,    &Grammar::Hopping,     &Grammar::Unnested,    &Grammar::Clusters,
+        &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::Dimensions};
     (this->*random_.Pick(forms))(scope);
   }
 
@@ -269,8 +270,9 @@ class Grammar {
   void Changing() {
     const Scope scope = OfSource("", Source());
     const std::vector<void (Grammar::*)(Scope)> forms = {
-        &Grammar::Newest,    &Grammar::Newest,   &Grammar::TopN,   &Grammar::Aggregate,
-        &Grammar::Aggregate, &Grammar::Holistic, &Grammar::Append, &Grammar::Others};
+        &Grammar::Newest,    &Grammar::Newest,    &Grammar::TopN,
+        &Grammar::Aggregate, &Grammar::Aggregate, &Grammar::Holistic,
+        &Grammar::Append,    &Grammar::Others,    &Grammar::JoinedByKey};
     (this->*random_.Pick(forms))(scope);
   }
 
@@ -750,6 +752,50 @@ class Grammar {
     const std::string by = random_.OneIn(2) ? Ordered(scope).first + " DESC, " : "";
     query().distinct = absl::StrCat("DISTINCT ON (", key, ")");
     query().order = absl::StrCat(key, ", ", by, scope.position, " DESC");
+  }
+
+  // Two to four relations on one key, each joined to the first or to the one before it.
+  void JoinedByKey(Scope scope) {
+    const ValueKind kind = random_.OneIn(2) ? ValueKind::kText : ValueKind::kInt;
+    Scope all = OfSource("a", *made_.FindSource(scope.reads.front()));
+    const std::string first = Column(all, kind, "");
+    std::string before = first;
+    bool inner = true;
+    for (size_t i = 1, count = 2 + random_.Below(2); i < count; ++i) {
+      const Scope next = OfSource(absl::StrCat("b", i), Beside(all.reads.front()));
+      const std::string key = Column(next, kind, "");
+      if (first.empty() || key.empty()) break;
+      const std::string more =
+          random_.OneIn(3) ? " AND " + Bool(random_.OneIn(2) ? all : next) : "";
+      const bool left = random_.OneIn(2);
+      inner = inner && !left;
+      absl::StrAppend(&all.from, left ? " LEFT JOIN " : " JOIN ", next.from, " ON ",
+                      random_.OneIn(2) ? first : before, " = ", key, more);
+      before = key;
+      all.columns.insert(all.columns.end(), next.columns.begin(), next.columns.end());
+      all.reads.insert(all.reads.end(), next.reads.begin(), next.reads.end());
+    }
+    all.position = "";
+    if (random_.OneIn(2)) {
+      Append(all);
+      return;
+    }
+    Item(first.empty() ? "abs(7)" : random_.OneIn(2) && inner ? before : first, kind);
+    Aggregate(all);
+    query().group = "ALL";
+    query().having = "";
+  }
+
+  void Dimensions(Scope scope) {
+    const auto dimension =
+        std::find_if(made_.sources.begin(), made_.sources.end(),
+                     [](const CaseSource& source) { return !source.latest_by.empty(); });
+    if (dimension == made_.sources.end()) return JoinedByKey(std::move(scope));
+    scope = OfSource("", *dimension);
+    if (random_.OneIn(2)) return Append(scope);
+    Item(Column(scope, ValueKind::kText, "abs(7)"), ValueKind::kText);
+    Aggregate(scope);
+    query().group = "ALL";
   }
 
   void Joined(Scope scope) {

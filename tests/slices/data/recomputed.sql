@@ -14,8 +14,8 @@ SELECT k, i FROM r ORDER BY i LIMIT 3
 SELECT k FROM r WHERE i = (SELECT max(i) FROM r)
 
 --@ case self_join recompute
---@ why join
-SELECT a.k FROM r AS a JOIN r AS b ON a._position = b._position
+--@ why no equality leads to one key
+SELECT a.k FROM r AS a JOIN r AS b ON a._position = b._position + 1
 
 --@ case rollup recompute
 --@ why ROLLUP
@@ -66,7 +66,7 @@ SELECT k, median(i) AS m FROM r WHERE i > (SELECT avg(i) FROM r) GROUP BY k
 WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 3) SELECT count(*) AS c FROM n, r
 
 --@ case keyed_self_join recompute
---@ why reads a join
+--@ why groups a join by other columns
 SELECT a.k, median(b.i) AS m FROM r AS a JOIN r AS b ON a.j = b._position GROUP BY a.k
 
 --@ case on_a_schedule recompute
