@@ -222,7 +222,7 @@ absl::StatusOr<SliceStatements> PlanJoin(const PlanRequest& request) {
   }
   bool ordered = false;
   Json node = WithoutOrder(request.statement, &ordered);
-  if (IsType(node, "SELECT_NODE") && !Has(node, "from_table")) return OtherKind("reads no join");
+  if (!IsType(node, "SELECT_NODE") || !Has(node, "from_table")) return OtherKind("reads no join");
   ICEPIE_ASSIGN_OR_RETURN(JoinShape shape, FindJoinShape(request, node));
   ICEPIE_ASSIGN_OR_RETURN(SliceStatements statements,
                           JoinPlanner(request, std::move(node), std::move(shape)).Plan());

@@ -54,7 +54,6 @@ bool DependsOnOrder(const Json& node) {
 }
 
 absl::Status CheckParts(const Json& node) {
-  if (!IsType(node, "SELECT_NODE")) return StandsInTheWay("combines queries with a join");
   if (Has(node["cte_map"], "map")) return StandsInTheWay("has WITH beside a join");
   if (Has(node, "modifiers")) return StandsInTheWay("has DISTINCT, ORDER BY or LIMIT over a join");
   if (Has(node, "qualify")) return StandsInTheWay("has QUALIFY over a join");

@@ -104,3 +104,6 @@ SELECT b.item, row_number() OVER (PARTITION BY b.item ORDER BY b._position, i._p
 --@ case subquery recompute
 --@ why has subquery in a join
 SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON b.item = i.id WHERE b.price = (SELECT max(price) FROM bids)
+
+--@ case union_of_joins recompute
+SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON b.item = i.id UNION ALL SELECT item, shop FROM bids
