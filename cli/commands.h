@@ -14,15 +14,16 @@ void AddReadCommand(CLI::App& app, Context& context);      // read
 void AddTraceCommand(CLI::App& app, Context& context);     // trace
 void AddSliceCommands(CLI::App& app, Context& context);    // slice
 void AddExpectCommand(CLI::App* slice, Context& context);  // slice expect
-void AddSnapshotCommands(CLI::App* slice, Context& context);  // slice snapshots
-void AddQueryCommand(CLI::App& app, Context& context);        // query
-void AddDomainCommands(CLI::App& app, Context& context);      // domain, plan, apply
-void AddTestCommand(CLI::App& app, Context& context);         // test
-void AddOperationCommands(CLI::App& app, Context& context);   // operation
-void AddProofCommands(CLI::App& app, Context& context);       // checkpoint, prove
-void AddVerifyCommand(CLI::App& app, Context& context);       // verify
-void AddStatusCommand(CLI::App& app, Context& context);       // status
-void AddEventCommands(CLI::App& app, Context& context);       // events
+void AddQuarantineCommand(CLI::App* slice, Context& context);  // slice quarantine
+void AddSnapshotCommands(CLI::App* slice, Context& context);   // slice snapshots
+void AddQueryCommand(CLI::App& app, Context& context);         // query
+void AddDomainCommands(CLI::App& app, Context& context);       // domain, plan, apply
+void AddTestCommand(CLI::App& app, Context& context);          // test
+void AddOperationCommands(CLI::App& app, Context& context);    // operation
+void AddProofCommands(CLI::App& app, Context& context);        // checkpoint, prove
+void AddVerifyCommand(CLI::App& app, Context& context);        // verify
+void AddStatusCommand(CLI::App& app, Context& context);        // status
+void AddEventCommands(CLI::App& app, Context& context);        // events
 
 }  // namespace icepie::cli
 

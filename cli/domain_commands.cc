@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "cli/commands.h"
 #include "cli/domain_files.h"
 #include "cli/first_build.h"
@@ -33,6 +34,7 @@ struct ApplyArguments {
   std::string base;     // hash of the daemon's file that this one was made from
   bool overwrite = false;
   bool no_wait = false;
+  bool verbose = false;
 };
 
 absl::StatusOr<ApplyDomainResponse> Apply(Context& context, const std::string& path,
@@ -69,7 +71,37 @@ const char* Mark(SliceChange::Kind kind) {
   }
 }
 
-void PrintChange(Context& context, const std::string& domain, const SliceChange& change) {
+// "81.2 M records ≈ 1m 50s at 740 k/s, state 0.9 GB of 1.0 GB".
+std::string EstimateText(const icepie::v1::SliceEstimate& estimate) {
+  std::string text = absl::StrCat(FormatCounted(estimate.records_to_read(), "record"), " to read");
+  if (estimate.records_per_second() > 0) {
+    absl::StrAppend(&text, " ≈ ", FormatElapsed(absl::Milliseconds(estimate.duration_ms())), " at ",
+                    FormatRate(estimate.records_per_second()));
+  }
+  if (estimate.kept_records_max() > 0) {
+    absl::StrAppend(&text, ", keeps at most ", FormatCount(estimate.kept_records_max()), " of ",
+                    FormatCount(estimate.kept_records_limit()), " records");
+  }
+  if (estimate.state_bytes() > 0) {
+    absl::StrAppend(&text, ", state now ", FormatBytes(estimate.state_bytes()));
+  }
+  absl::StrAppend(&text, ", memory ", FormatBytes(estimate.memory_limit_bytes()));
+  return text;
+}
+
+void PrintWhy(Context& context, const SliceChange& change) {
+  for (const auto& refused : change.why_not()) {
+    context.out() << "      not " << refused.strategy() << ": " << Printable(refused.why()) << '\n';
+  }
+  for (const std::string& statement : change.statements()) {
+    for (const absl::string_view line : absl::StrSplit(statement, '\n')) {
+      context.out() << "      | " << Printable(line) << '\n';
+    }
+  }
+}
+
+void PrintChange(Context& context, const std::string& domain, const SliceChange& change,
+                 bool verbose) {
   std::string line = absl::StrCat("  ", Mark(change.kind()), " ", domain, ".", change.slice());
   if (change.kind() != SliceChange::UNCHANGED && !change.why().empty()) {
     absl::StrAppend(&line, "  ", change.why());  // it begins with the strategy
@@ -86,9 +118,14 @@ void PrintChange(Context& context, const std::string& domain, const SliceChange&
   for (const std::string& breaking : change.breaking()) {
     context.out() << "      " << context.terminal.Red("BREAKING") << ": " << breaking << '\n';
   }
+  if (change.has_estimate()) {
+    context.out() << "      " << EstimateText(change.estimate()) << '\n';
+  }
+  if (verbose) PrintWhy(context, change);
 }
 
-void PrintChanges(Context& context, const ApplyDomainResponse& answer, const std::string& path) {
+void PrintChanges(Context& context, const ApplyDomainResponse& answer, const std::string& path,
+                  bool verbose) {
   if (context.options.json) {
     context.out() << ToJson(answer);
     return;
@@ -97,14 +134,17 @@ void PrintChanges(Context& context, const ApplyDomainResponse& answer, const std
   if (!answer.changed()) {
     context.out() << ": no changes\n";
     for (const SliceChange& change : answer.changes()) {
-      if (change.kind() == SliceChange::ROLLED_BACK) PrintChange(context, answer.domain(), change);
+      const bool shown = change.kind() == SliceChange::ROLLED_BACK || verbose;
+      if (shown) PrintChange(context, answer.domain(), change, verbose);
     }
     return;
   }
   context.out() << (answer.revision() > 0 ? absl::StrCat(", revision ", answer.revision()) : "")
                 << (answer.base_hash().empty() ? "" : absl::StrCat(", base ", answer.base_hash()))
                 << '\n';
-  for (const SliceChange& change : answer.changes()) PrintChange(context, answer.domain(), change);
+  for (const SliceChange& change : answer.changes()) {
+    PrintChange(context, answer.domain(), change, verbose);
+  }
 }
 
 absl::StatusOr<int> Plan(Context& context, const ApplyArguments& arguments) {
@@ -114,7 +154,7 @@ absl::StatusOr<int> Plan(Context& context, const ApplyArguments& arguments) {
     ApplyArguments with_prune = arguments;
     with_prune.prune = true;  // a plan shows deletions instead of refusing them
     ICEPIE_ASSIGN_OR_RETURN(const auto answer, Apply(context, file, with_prune, true));
-    PrintChanges(context, answer, file);
+    PrintChanges(context, answer, file, arguments.verbose);
     changed = changed || answer.changed();
   }
   return changed ? kExitChangesPending : kExitDone;
@@ -160,7 +200,7 @@ absl::StatusOr<int> ApplyAll(Context& context, const ApplyArguments& arguments) 
   std::set<std::string> created;
   for (const std::string& file : files) {
     ICEPIE_ASSIGN_OR_RETURN(const auto answer, Apply(context, file, arguments, false));
-    PrintChanges(context, answer, file);
+    PrintChanges(context, answer, file, /*verbose=*/false);
     for (const SliceChange& change : answer.changes()) {
       if (change.kind() == SliceChange::CREATE) {
         created.insert(absl::StrCat(answer.domain(), ".", change.slice()));
@@ -291,6 +331,8 @@ void AddDomainCommands(CLI::App& app, Context& context) {
   plan->add_option("-f,--file", arguments->path, "a domain's file, or a directory of them")
       ->required();
   plan->add_option("--base", arguments->base, base_help);
+  plan->add_flag("-v,--verbose", arguments->verbose,
+                 "also why no cheaper strategy, and the statements that will run");
   plan->callback([&context, arguments] {
     context.action = [&context, arguments] { return Plan(context, *arguments); };
   });

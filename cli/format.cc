@@ -36,6 +36,14 @@ std::string FormatShortCount(double count) {
 
 std::string FormatRate(double per_second) { return FormatShortCount(per_second) + "/s"; }
 
+std::string FormatBytes(int64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (bytes < 1000) return absl::StrCat(bytes, " B");
+  if (value < 999.5e3) return absl::StrFormat("%.0f kB", value / 1e3);
+  if (value < 999.95e6) return absl::StrFormat("%.1f MB", value / 1e6);
+  return absl::StrFormat("%.1f GB", value / 1e9);
+}
+
 std::string FormatElapsed(absl::Duration duration) {
   if (duration < absl::ZeroDuration()) duration = absl::ZeroDuration();
   if (duration < absl::Seconds(1)) {

@@ -24,6 +24,9 @@ std::string FormatShortCount(double count);
 // "740 k/s".
 std::string FormatRate(double per_second);
 
+// "870 B", "1.2 GB", in powers of 1,000.
+std::string FormatBytes(int64_t bytes);
+
 // Two units at most: "850 ms", "24 s", "4m 12s", "3h 5m", "2d 4h".
 std::string FormatElapsed(absl::Duration duration);
 

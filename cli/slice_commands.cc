@@ -1,6 +1,6 @@
 // slice
-// list|describe|query|freeze|thaw|refresh|reslice|diff|promote|rollback|history|quarantine|wait;
-// expect is in expect_command.cc
+// list|describe|query|freeze|thaw|refresh|reslice|diff|promote|rollback|history|wait;
+// expect is in expect_command.cc, quarantine in quarantine_command.cc
 #include <functional>
 #include <memory>
 #include <optional>
@@ -31,9 +31,6 @@ using icepie::v1::Admin;
 using icepie::v1::Slice;
 using icepie::v1::Slices;
 
-// Programs get records without asking.
-constexpr int32_t kRecordsOfJson = 20;
-
 // Arguments of all the slice commands; each uses its own.
 struct SliceArguments {
   std::string name;
@@ -43,7 +40,6 @@ struct SliceArguments {
   bool force = false;
   bool yes = false;
   bool no_wait = false;
-  int32_t records = 0;  // 0: only their groups
   std::string columns;
   std::vector<std::string> filters;
   std::string order;
@@ -231,22 +227,6 @@ absl::StatusOr<int> History(Context& context, const SliceArguments& arguments) {
   return PrintHistory(context, arguments.name);
 }
 
-absl::StatusOr<int> Quarantine(Context& context, const SliceArguments& arguments) {
-  icepie::v1::ListQuarantinedRecordsRequest request;
-  request.set_name(arguments.name);
-  request.set_page_size(arguments.records > 0 ? arguments.records : kRecordsOfJson);
-  Client& client = context.client();
-  ICEPIE_ASSIGN_OR_RETURN(
-      const auto answer,
-      client.Call(client.admin(), &Admin::StubInterface::ListQuarantinedRecords, request));
-  if (context.options.json) {
-    context.out() << ToJson(answer);
-  } else {
-    PrintQuarantine(context, answer, arguments.records > 0);
-  }
-  return kExitDone;
-}
-
 absl::StatusOr<int> Wait(Context& context, const SliceArguments& arguments) {
   return PrintOutcome(context, WaitForSlice(context, arguments.name, arguments.wait));
 }
@@ -284,13 +264,6 @@ void AddReading(CLI::App* slice, Context& context,
   query->add_option("--limit", arguments->limit, "at most so many rows");
   query->add_option("--as-of", arguments->as_of,
                     "from a snapshot: a position, a time or a snapshot's name");
-
-  CLI::App* quarantine = Add(slice, context, arguments, "quarantine",
-                             "records that the slice could not take", Quarantine);
-  quarantine
-      ->add_option("--records", arguments->records,
-                   "list the first N of them, not only their groups")
-      ->check(CLI::Range(1, 1000));
 }
 
 void AddOperating(CLI::App* slice, Context& context,
@@ -365,6 +338,7 @@ void AddSliceCommands(CLI::App& app, Context& context) {
   AddSnapshotCommands(slice, context);
   AddWait(slice, context, arguments);
   AddExpectCommand(slice, context);
+  AddQuarantineCommand(slice, context);
 }
 
 }  // namespace icepie::cli

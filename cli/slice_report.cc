@@ -72,7 +72,8 @@ std::string PositionText(const Slice& slice) {
 std::string CountsText(const icepie::v1::SliceCounts& counts) {
   return absl::StrCat("input ", FormatCount(counts.input()), " = applied ",
                       FormatCount(counts.applied()), " + filtered ", FormatCount(counts.filtered()),
-                      " + quarantined ", FormatCount(counts.quarantined()));
+                      " + quarantined ", FormatCount(counts.quarantined()), " (",
+                      FormatCount(counts.unacknowledged()), " not acknowledged)");
 }
 
 std::string ExpectationsText(const Slice& slice) {
@@ -123,20 +124,6 @@ void PrintSamplesLeftOut(Context& context, const icepie::v1::GenerationDiff& dif
     context.out() << " (--json shows " << diff.samples_size() << ")";
   }
   context.out() << '\n';
-}
-
-void PrintQuarantinedRecords(Context& context,
-                             const icepie::v1::ListQuarantinedRecordsResponse& answer) {
-  Table records(
-      {{"position", true}, {"stream"}, {"offset", true}, {"code"}, {"column"}, {"message"}});
-  for (const auto& record : answer.records()) {
-    records.AddRow({FormatCount(record.position()), record.stream(), FormatCount(record.offset()),
-                    record.code(), record.column(), record.message()});
-  }
-  if (!records.empty()) {
-    context.out() << '\n';
-    records.Print(context.out(), context.terminal.width);
-  }
 }
 
 }  // namespace
@@ -229,23 +216,6 @@ void PrintDiff(Context& context, const icepie::v1::GenerationDiff& diff) {
                   << '\n';
   }
   PrintSamplesLeftOut(context, diff, shown);
-}
-
-void PrintQuarantine(Context& context, const icepie::v1::ListQuarantinedRecordsResponse& answer,
-                     bool list_records) {
-  Table groups({{"records", true}, {"code"}, {"column"}, {"path"}, {"sample"}, {"positions"}});
-  for (const auto& group : answer.groups()) {
-    groups.AddRow({FormatCount(group.count()), group.code(), group.column(), group.path(),
-                   group.sample(),
-                   absl::StrCat(FormatCount(group.first_position()), " … ",
-                                FormatCount(group.last_position()))});
-  }
-  if (!groups.empty()) groups.Print(context.out(), context.terminal.width);
-  if (list_records) PrintQuarantinedRecords(context, answer);
-  context.out() << FormatCounted(answer.total(), "quarantined record");
-  if (list_records && answer.more()) context.out() << ", " << answer.records_size() << " listed";
-  if (!list_records && answer.total() > 0) context.out() << " (--records 20 lists the first 20)";
-  context.out() << '\n';
 }
 
 }  // namespace icepie::cli

@@ -1,4 +1,4 @@
-// Slices, row diffs and quarantines as people read them.
+// Slices and row diffs as people read them.
 #ifndef ICEPIE_CLI_SLICE_REPORT_H_
 #define ICEPIE_CLI_SLICE_REPORT_H_
 
@@ -17,9 +17,6 @@ std::string OutcomeLine(const icepie::v1::Slice& slice);
 void PrintSliceList(Context& context, const icepie::v1::ListSlicesResponse& slices);
 void PrintSlice(Context& context, const icepie::v1::Slice& slice);
 void PrintDiff(Context& context, const icepie::v1::GenerationDiff& diff);
-// Groups of alike records, and the records themselves when asked for.
-void PrintQuarantine(Context& context, const icepie::v1::ListQuarantinedRecordsResponse& answer,
-                     bool list_records);
 
 }  // namespace icepie::cli
 

@@ -112,6 +112,34 @@ grpc::ServerUnaryReactor* AdminService::ListQuarantinedRecords(
                  [this, request] { return manager_.Quarantined(*request); });
 }
 
+grpc::ServerUnaryReactor* AdminService::ListQuarantineGroups(
+    grpc::CallbackServerContext* context, const v1::ListQuarantineGroupsRequest* request,
+    v1::ListQuarantineGroupsResponse* response) {
+  return UnaryOn(slow_, context, response,
+                 [this, request] { return quarantine_.Groups(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::GetQuarantinedRecord(
+    grpc::CallbackServerContext* context, const v1::GetQuarantinedRecordRequest* request,
+    v1::GetQuarantinedRecordResponse* response) {
+  return UnaryOn(slow_, context, response, [this, request] { return quarantine_.Get(*request); });
+}
+
+grpc::ServerUnaryReactor* AdminService::RetryQuarantinedRecords(
+    grpc::CallbackServerContext* context, const v1::RetryQuarantinedRecordsRequest* request,
+    v1::RetryQuarantinedRecordsResponse* response) {
+  const absl::Duration timeout = TimeLeft(*context, kRefreshMax);
+  return UnaryOn(slow_, context, response,
+                 [this, request, timeout] { return quarantine_.Retry(*request, timeout); });
+}
+
+grpc::ServerUnaryReactor* AdminService::AcknowledgeQuarantine(
+    grpc::CallbackServerContext* context, const v1::AcknowledgeQuarantineRequest* request,
+    v1::Slice* response) {
+  return UnaryOn(quick_, context, response,
+                 [this, request] { return quarantine_.Acknowledge(*request); });
+}
+
 grpc::ServerUnaryReactor* AdminService::ListEvents(grpc::CallbackServerContext* context,
                                                    const v1::ListEventsRequest* request,
                                                    v1::ListEventsResponse* response) {

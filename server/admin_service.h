@@ -8,6 +8,7 @@
 #include "server/domain_manager.h"
 #include "server/event_calls.h"
 #include "server/executor.h"
+#include "server/quarantine_calls.h"
 #include "server/slice_remedies.h"
 
 namespace icepie::server {
@@ -18,10 +19,11 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
  public:
   using StatusSource = std::function<icepie::v1::ServerStatus()>;
 
-  AdminService(DomainManager& manager, SliceRemedies& remedies, EventLog& events,
-               StatusSource status)
+  AdminService(DomainManager& manager, SliceRemedies& remedies, QuarantineCalls& quarantine,
+               EventLog& events, StatusSource status)
       : manager_(manager),
         remedies_(remedies),
+        quarantine_(quarantine),
         events_(events),
         status_(std::move(status)),
         quick_(4, 256),
@@ -67,6 +69,19 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
       grpc::CallbackServerContext* context,
       const icepie::v1::ListQuarantinedRecordsRequest* request,
       icepie::v1::ListQuarantinedRecordsResponse* response) override;
+  grpc::ServerUnaryReactor* ListQuarantineGroups(
+      grpc::CallbackServerContext* context, const icepie::v1::ListQuarantineGroupsRequest* request,
+      icepie::v1::ListQuarantineGroupsResponse* response) override;
+  grpc::ServerUnaryReactor* GetQuarantinedRecord(
+      grpc::CallbackServerContext* context, const icepie::v1::GetQuarantinedRecordRequest* request,
+      icepie::v1::GetQuarantinedRecordResponse* response) override;
+  grpc::ServerUnaryReactor* RetryQuarantinedRecords(
+      grpc::CallbackServerContext* context,
+      const icepie::v1::RetryQuarantinedRecordsRequest* request,
+      icepie::v1::RetryQuarantinedRecordsResponse* response) override;
+  grpc::ServerUnaryReactor* AcknowledgeQuarantine(
+      grpc::CallbackServerContext* context, const icepie::v1::AcknowledgeQuarantineRequest* request,
+      icepie::v1::Slice* response) override;
   grpc::ServerUnaryReactor* ListEvents(grpc::CallbackServerContext* context,
                                        const icepie::v1::ListEventsRequest* request,
                                        icepie::v1::ListEventsResponse* response) override;
@@ -98,6 +113,7 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
  private:
   DomainManager& manager_;
   SliceRemedies& remedies_;
+  QuarantineCalls& quarantine_;
   EventLog& events_;
   StatusSource status_;
   Executor quick_;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/base/status.h"
+#include "server/domain_assignment.h"
 #include "server/proto_time.h"
 #include "server/slice_facts.h"
 #include "server/snapshot_files.h"
@@ -174,6 +175,10 @@ absl::Status Builds::Start(const Catalog::Operation& operation) {
   auto& job = *assignment.mutable_build();
   job.set_slice(operation.slice());
   job.set_number(operation.generation());
+  for (const auto& [name, each] : domain->slices) {
+    if (each.acknowledgements_size() == 0) continue;
+    (*job.mutable_acknowledged())[name] = AcknowledgedOf(each);
+  }
   SetBase(supervisor_.View(operation.domain()), directory, slice->second, operation.number(), job);
   spdlog::info("{}: building {}.{} generation {}", OperationName(operation.number()),
                operation.domain(), operation.slice(), operation.generation());

@@ -209,6 +209,7 @@ class Daemon::Parts {
   std::unique_ptr<CoreService> core_service_;
   std::unique_ptr<SlicesService> slices_service_;
   std::unique_ptr<SliceRemedies> remedies_;
+  std::unique_ptr<QuarantineCalls> quarantine_;
   std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<OperationsService> operations_service_;
   std::unique_ptr<grpc::Server> server_;
@@ -311,9 +312,11 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
       MakeReaderLimits(settings));
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
   remedies_ = std::make_unique<SliceRemedies>(*core_, *catalog_, *supervisor_, *manager_, *events_);
-  admin_service_ = std::make_unique<AdminService>(*manager_, *remedies_, *events_, [this] {
-    return manager_->reader().GetServerStatus(identity_);
-  });
+  quarantine_ =
+      std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_, *events_);
+  admin_service_ = std::make_unique<AdminService>(
+      *manager_, *remedies_, *quarantine_, *events_,
+      [this] { return manager_->reader().GetServerStatus(identity_); });
   operations_service_ = std::make_unique<OperationsService>(*builds_);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

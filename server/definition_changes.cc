@@ -31,11 +31,9 @@ SliceChange FromPlan(const icepie::worker::v1::PlannedSlice& planned) {
   SliceChange change;
   change.set_slice(planned.name());
   change.set_kind(SliceChange::CREATE);
-  change.set_strategy(planned.strategy());
-  change.set_why(planned.why());
   *change.mutable_columns() = planned.columns();
   *change.mutable_reads() = planned.reads();
-  *change.mutable_statements() = planned.statements();
+  Explain(planned, change);
   return change;
 }
 
@@ -74,6 +72,13 @@ cv1::SliceDefinition ToDefinition(const icepie::worker::v1::PlannedSlice& planne
   *out.mutable_expectations() = planned.expectations();
   if (planned.has_promote()) *out.mutable_promote() = planned.promote();
   return out;
+}
+
+void Explain(const icepie::worker::v1::PlannedSlice& planned, SliceChange& change) {
+  change.set_strategy(planned.strategy());
+  change.set_why(planned.why());
+  *change.mutable_why_not() = planned.why_not();
+  *change.mutable_statements() = planned.statements();
 }
 
 void NoteRolledBack(const cv1::SliceEntry& slice, const cv1::SliceDefinition& definition,

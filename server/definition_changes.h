@@ -30,6 +30,9 @@ std::vector<icepie::v1::SliceChange> CompareDefinitions(
     const CatalogDomain& current, const icepie::worker::v1::PlanDomainResponse& plan,
     const std::string& file);
 
+// How the slice is kept fresh: the strategy, why not a cheaper one, what will run.
+void Explain(const icepie::worker::v1::PlannedSlice& planned, icepie::v1::SliceChange& change);
+
 }  // namespace icepie::server
 
 #endif  // ICEPIE_SERVER_DEFINITION_CHANGES_H_

@@ -20,9 +20,20 @@ void AddGeneration(const CatalogDomain& domain, const icepie::catalog::v1::Slice
   spec.set_start_snapshot(entry->start_snapshot());
   spec.set_serving(number == slice.serving_generation());
   *spec.mutable_waivers() = slice.waivers();
+  *spec.mutable_acknowledged() = AcknowledgedOf(slice).ranges();
 }
 
 }  // namespace
+
+icepie::worker::v1::PositionRanges AcknowledgedOf(const icepie::catalog::v1::SliceEntry& slice) {
+  icepie::worker::v1::PositionRanges acknowledged;
+  for (const auto& known : slice.acknowledgements()) {
+    auto& range = *acknowledged.add_ranges();
+    range.set_first_position(known.first_position());
+    range.set_end_position(known.end_position());
+  }
+  return acknowledged;
+}
 
 icepie::worker::v1::Assignment MakeAssignment(const CatalogDomain& domain, absl::Time now) {
   icepie::worker::v1::Assignment assignment;

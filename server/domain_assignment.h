@@ -8,6 +8,9 @@
 
 namespace icepie::server {
 
+// What is acknowledged of the slice's quarantine.
+icepie::worker::v1::PositionRanges AcknowledgedOf(const icepie::catalog::v1::SliceEntry& slice);
+
 // The serving generation of every slice, and beside it those that are warm at `now`.
 icepie::worker::v1::Assignment MakeAssignment(const CatalogDomain& domain, absl::Time now);
 

@@ -11,10 +11,12 @@
 #include "core/base/status.h"
 #include "server/definition_changes.h"
 #include "server/live_report.h"
+#include "server/plan_estimate.h"
 #include "server/promotion.h"
 #include "server/proto_time.h"
 #include "server/slice_facts.h"
 #include "server/snapshot_files.h"
+#include "server/snapshot_list.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -147,7 +149,41 @@ absl::Status DomainManager::CheckStreams(const wv1::PlanDomainResponse& plan) co
                    "STREAM_NOT_FOUND", {{"streams", absl::StrJoin(missing, ",")}});
 }
 
-v1::ApplyDomainResponse DomainManager::Unchanged(const CatalogDomain& domain) const {
+void DomainManager::Estimate(const wv1::PlanDomainResponse& plan, const CatalogDomain& domain,
+                             std::vector<SliceChange>& changes) const {
+  EstimateFacts facts;
+  facts.head_position = core_.head_position();
+  facts.memory_limit_bytes = supervisor_.memory_bytes_default();
+  for (const std::string& stream : plan.streams()) {
+    const auto info = core_.GetStream(stream);
+    if (info.ok()) facts.stream_records[stream] = info->end_offset;
+  }
+  const auto operations = catalog_.Operations();
+  for (SliceChange& change : changes) {
+    if (change.kind() != SliceChange::CREATE && change.kind() != SliceChange::REBUILD) continue;
+    const auto planned =
+        std::find_if(plan.slices().begin(), plan.slices().end(),
+                     [&](const auto& slice) { return slice.name() == change.slice(); });
+    if (planned == plan.slices().end()) continue;
+    facts.positions_per_second = MeasuredRate(operations, plan.domain(), change.slice());
+    facts.state_bytes = 0;
+    const auto slice = domain.slices.find(change.slice());
+    if (slice != domain.slices.end()) {
+      int64_t newest = -1;
+      for (const auto& snapshot :
+           server::ListSnapshots(supervisor_.DomainDirectory(plan.domain()), change.slice(),
+                                 slice->second.serving_generation())) {
+        if (!snapshot.name().empty() || snapshot.position() <= newest) continue;
+        newest = snapshot.position();
+        facts.state_bytes = snapshot.byte_count();
+      }
+    }
+    *change.mutable_estimate() = EstimateBuild(*planned, facts);
+  }
+}
+
+v1::ApplyDomainResponse DomainManager::Unchanged(const CatalogDomain& domain,
+                                                 const wv1::PlanDomainResponse& plan) const {
   v1::ApplyDomainResponse response;
   response.set_domain(domain.entry.name());
   response.set_revision(domain.entry.revision());
@@ -162,6 +198,9 @@ v1::ApplyDomainResponse DomainManager::Unchanged(const CatalogDomain& domain) co
     change.set_strategy(definition.strategy());
     *change.mutable_columns() = definition.columns();
     *change.mutable_reads() = definition.reads();
+    for (const auto& planned : plan.slices()) {
+      if (planned.name() == change.slice()) Explain(planned, change);
+    }
   }
   return response;
 }
@@ -301,11 +340,8 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
   CancelPending(slice, "replaced by a newer definition", work.cancelled);
   change.set_operation(OperationName(AddBuild(slice, definition, revision, work.request.actor(),
                                               work.request.reason(), operations)));
-  const auto wanted = work.request.promote();
-  const bool by_file = definition.promote().mode() == v1::PromotePolicy::AUTO;
   slice.mutable_generations()->rbegin()->mutable_generation()->set_promote_when_ready(
-      wanted == v1::ApplyDomainRequest::AUTO ||
-      (wanted == v1::ApplyDomainRequest::BY_FILE && by_file));
+      PromotesByItself(work.request.promote(), definition));
 }
 
 absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
@@ -367,13 +403,14 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(
   const bool sound = current && current->held.empty() && current->damaged_slices.empty();
   if (sound && current->entry.file() == request.file()) {
     if (!request.validate_only()) supervisor_.Resume(name);
-    return Unchanged(*current);
+    return Unchanged(*current, plan);
   }
   if (current) ICEPIE_RETURN_IF_ERROR(CheckBase(*current, request));
   if (request.validate_only()) {
     v1::ApplyDomainResponse response;
-    const auto changes =
-        CompareDefinitions(current ? *current : CatalogDomain{}, plan, request.file());
+    const CatalogDomain known = current ? *current : CatalogDomain{};
+    auto changes = CompareDefinitions(known, plan, request.file());
+    Estimate(plan, known, changes);
     response.set_domain(name);
     response.set_revision(current ? current->entry.revision() : 0);
     response.set_changed(true);

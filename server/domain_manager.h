@@ -44,8 +44,10 @@ class DomainManager {
   absl::StatusOr<icepie::v1::Slice> Thaw(const icepie::v1::ThawSliceRequest& request);
   absl::StatusOr<icepie::v1::Slice> Refresh(const icepie::v1::RefreshSliceRequest& request,
                                             absl::Duration timeout);
+  // `promote`: whether the generation serves by itself when it is ready, within the file's limits.
   absl::StatusOr<google::longrunning::Operation> Reslice(
-      const icepie::v1::ResliceSliceRequest& request);
+      const icepie::v1::ResliceSliceRequest& request,
+      icepie::v1::ApplyDomainRequest::Promote promote = icepie::v1::ApplyDomainRequest::MANUAL);
   absl::StatusOr<icepie::v1::GenerationDiff> Diff(
       const icepie::v1::DiffGenerationsRequest& request) const;
   absl::StatusOr<icepie::v1::Slice> Promote(const icepie::v1::PromoteGenerationRequest& request);
@@ -73,7 +75,11 @@ class DomainManager {
   absl::Status CheckStreams(const icepie::worker::v1::PlanDomainResponse& plan) const;
   absl::StatusOr<icepie::worker::v1::PlanDomainResponse> Plan(
       const icepie::v1::ApplyDomainRequest& request);
-  icepie::v1::ApplyDomainResponse Unchanged(const CatalogDomain& domain) const;
+  // Says of each change that builds something what that is expected to cost.
+  void Estimate(const icepie::worker::v1::PlanDomainResponse& plan, const CatalogDomain& domain,
+                std::vector<icepie::v1::SliceChange>& changes) const;
+  icepie::v1::ApplyDomainResponse Unchanged(
+      const CatalogDomain& domain, const icepie::worker::v1::PlanDomainResponse& plan) const;
   absl::Status EditForApply(ApplyWork& work, CatalogDomain& domain,
                             std::vector<Catalog::Operation>& operations);
   void ApplyChange(ApplyWork& work, icepie::v1::SliceChange& change, CatalogDomain& domain,

@@ -62,7 +62,7 @@ absl::Status DomainManager::CheckNoBuild(const std::string& domain,
 }
 
 absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
-    const v1::ResliceSliceRequest& request) {
+    const v1::ResliceSliceRequest& request, v1::ApplyDomainRequest::Promote promote) {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
@@ -77,6 +77,8 @@ absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
         CancelPending(slice->second, "replaced by a newer build", operations);
         number = AddBuild(slice->second, *definition, domain.entry.revision(), request.actor(),
                           request.reason(), operations);
+        slice->second.mutable_generations()->rbegin()->mutable_generation()->set_promote_when_ready(
+            PromotesByItself(promote, *definition));
         return absl::OkStatus();
       }));
   Configure(parts.domain);

@@ -284,4 +284,11 @@ bool HasCaughtUp(const DomainView& view, const std::string& slice, int64_t gener
   return own->applied_position() + kCaughtUpRecords >= serving->applied_position();
 }
 
+bool PromotesByItself(icepie::v1::ApplyDomainRequest::Promote asked,
+                      const icepie::catalog::v1::SliceDefinition& definition) {
+  using Request = icepie::v1::ApplyDomainRequest;
+  const bool by_file = definition.promote().mode() == icepie::v1::PromotePolicy::AUTO;
+  return asked == Request::AUTO || (asked == Request::BY_FILE && by_file);
+}
+
 }  // namespace icepie::server

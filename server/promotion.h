@@ -81,6 +81,10 @@ const icepie::worker::v1::SliceReport* FindGenerationReport(
 // The live worker's state of `generation` is as new as that of the serving one.
 bool HasCaughtUp(const DomainView& view, const std::string& slice, int64_t generation);
 
+// Whether a generation of this definition serves as soon as it is ready.
+bool PromotesByItself(icepie::v1::ApplyDomainRequest::Promote asked,
+                      const icepie::catalog::v1::SliceDefinition& definition);
+
 }  // namespace icepie::server
 
 #endif  // ICEPIE_SERVER_PROMOTION_H_

@@ -66,7 +66,7 @@ std::string MakeEtag(const std::string& question_hash, const icepie::v1::Meta& m
   for (const auto& slice : meta.slices()) {
     absl::StrAppend(&states, slice.slice(), ":", static_cast<int>(slice.state()), ":",
                     static_cast<int>(slice.stale_reason()), ":", static_cast<int>(slice.source()),
-                    ";");
+                    ":", slice.quarantined_count(), ":", slice.unacknowledged_count(), ";");
     absl::StrAppend(&versions, versions.empty() ? "" : "+", WithoutDomain(slice.slice()), ".g",
                     slice.generation(), ".c", slice.content_version());
   }

@@ -121,6 +121,7 @@ void FillPosition(const DomainFacts& facts, const wv1::SliceReport& report, v1::
   if (report.has_event_time_max()) *meta.mutable_event_time_max() = report.event_time_max();
   meta.set_lag_records(std::max<int64_t>(0, facts.head_position - report.applied_position()));
   meta.set_quarantined_count(report.counts().quarantined());
+  meta.set_unacknowledged_count(report.counts().unacknowledged());
   if (report.has_next_refresh_time()) {
     *meta.mutable_next_refresh_time() = report.next_refresh_time();
   }
@@ -198,8 +199,14 @@ void AddCondition(const std::string& type, const v1::ExpectationResult& result,
   if (result.has_time()) *condition.mutable_time() = result.time();
 }
 
-// Expectations that want to be known but do not hold the slice.
+// What wants to be known but does not stop the slice.
 void AddConditions(v1::Slice& out) {
+  if (out.counts().unacknowledged() > 0) {
+    v1::SliceCondition& condition = *out.add_conditions();
+    condition.set_type("QUARANTINE");
+    condition.set_message(absl::StrCat(out.counts().unacknowledged(),
+                                       " quarantined records that nobody has acknowledged"));
+  }
   for (const v1::ExpectationResult& result : out.expectations()) {
     if (result.status() == v1::ExpectationResult::FAILED) {
       const std::string what = result.message().empty()

@@ -192,6 +192,12 @@ void WorkerClient::NameSnapshot(const wv1::NameSnapshotRequest& request, absl::D
       stub_, &Async::NameSnapshot, request, timeout, false, std::move(done));
 }
 
+void WorkerClient::JudgeRecords(const wv1::JudgeRecordsRequest& request, absl::Duration timeout,
+                                Done<wv1::JudgeRecordsResponse> done) {
+  StartUnary<wv1::JudgeRecordsRequest, wv1::JudgeRecordsResponse>(
+      stub_, &Async::JudgeRecords, request, timeout, false, std::move(done));
+}
+
 void WorkerClient::TraceRecord(const wv1::TraceRecordRequest& request, absl::Duration timeout,
                                Done<wv1::TraceRecordResponse> done) {
   StartUnary<wv1::TraceRecordRequest, wv1::TraceRecordResponse>(stub_, &Async::TraceRecord, request,

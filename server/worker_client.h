@@ -42,6 +42,8 @@ class WorkerClient {
                               Done<icepie::v1::ListQuarantinedRecordsResponse> done);
   void NameSnapshot(const icepie::worker::v1::NameSnapshotRequest& request, absl::Duration timeout,
                     Done<icepie::worker::v1::NameSnapshotResponse> done);
+  void JudgeRecords(const icepie::worker::v1::JudgeRecordsRequest& request, absl::Duration timeout,
+                    Done<icepie::worker::v1::JudgeRecordsResponse> done);
   void TraceRecord(const icepie::worker::v1::TraceRecordRequest& request, absl::Duration timeout,
                    Done<icepie::worker::v1::TraceRecordResponse> done);
   // Waits for the worker's start.

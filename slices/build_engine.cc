@@ -171,6 +171,10 @@ absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
       upstream[name] = opened_so_far.at(name);
     }
     ICEPIE_RETURN_IF_ERROR(opened->SetUpstream(upstream));
+    const auto acknowledged = job_.acknowledged.find(slice.slice);
+    if (acknowledged != job_.acknowledged.end()) {
+      ICEPIE_RETURN_IF_ERROR(opened->SetAcknowledged(acknowledged->second));
+    }
     opened_so_far[slice.slice] = opened->AsUpstream();
     generations_.push_back(std::move(opened));
     if (slice.slice == spec.slice) break;

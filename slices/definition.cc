@@ -725,6 +725,12 @@ void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
       value, absl::StrCat("slice ", name.text), field,
       {{"sql", [&](const YamlNode& v, const std::string& f) { ReadSql(slice, v, f); }},
        {"key", [&](const YamlNode& v, const std::string& f) { slice.key = Names(v, f); }},
+       {"strategy",
+        [&](const YamlNode& v, const std::string& f) {
+          const std::vector<std::string> words = {"append", "aggregate", "keys", "recompute"};
+          slice.strategy = words[Choice(v, f, words)];
+          slice.strategy_place = v.place;
+        }},
        {"refresh", [&](const YamlNode& v, const std::string& f) { ReadRefresh(slice, v, f); }},
        {"on_bad_record",
         [&](const YamlNode& v, const std::string& f) { ReadBadRecord(slice, v, f); }},

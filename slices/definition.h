@@ -159,6 +159,8 @@ struct SliceDef {
   FilePlace sql_place;  // of the first character of the SQL text in the file
   std::vector<TextRun> sql_runs;
   std::vector<std::string> key;
+  std::string strategy;  // the one that it must have (plan.h); empty: the planner chooses
+  FilePlace strategy_place;
   RefreshDef refresh;
   BadRecordAction on_bad_record = BadRecordAction::kQuarantine;
   QuarantineBudget budget;

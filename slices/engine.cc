@@ -17,6 +17,7 @@
 #include "core/base/status.h"
 #include "slices/components.h"
 #include "slices/generation.h"
+#include "slices/quarantine_budget.h"
 
 namespace icepie::slices {
 namespace {
@@ -35,8 +36,8 @@ int64_t IntAt(const CellRow& row, size_t index) {
 }
 
 QuarantinedRecord QuarantinedOf(const CellRow& row) {
-  return {IntAt(row, 0),  TextAt(row, 1), IntAt(row, 2),  TextAt(row, 3),
-          TextAt(row, 4), TextAt(row, 5), TextAt(row, 6), TextAt(row, 7)};
+  return {IntAt(row, 0),  TextAt(row, 1), IntAt(row, 2),  TextAt(row, 3), TextAt(row, 4),
+          TextAt(row, 5), TextAt(row, 6), TextAt(row, 7), false};
 }
 
 absl::StatusOr<std::vector<QuarantinedRecord>> ReadRecords(DuckConnection& connection,
@@ -82,10 +83,11 @@ std::vector<QuarantineGroup> GroupRecords(const std::vector<QuarantinedRecord>& 
   for (const QuarantinedRecord& record : records) {
     QuarantineGroup& group = groups[{record.code, record.column, record.path}];
     if (group.count++ == 0) {
-      group = {record.code, record.column,   record.path,    record.value,
-               1,           record.position, record.position};
+      group = {record.code, record.column,   record.path,     record.value,
+               1,           record.position, record.position, 0};
     }
     group.last_position = record.position;
+    if (!record.acknowledged) ++group.unacknowledged;
   }
   std::vector<QuarantineGroup> sorted;
   for (auto& [key, group] : groups) sorted.push_back(std::move(group));
@@ -184,7 +186,22 @@ absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const Serv
   }
   const std::vector<QuarantinedRecord> overflow = served->overflow();
   records.insert(records.end(), overflow.begin(), overflow.end());
+  const PositionRanges acknowledged = served->acknowledged();
+  for (QuarantinedRecord& record : records) {
+    record.acknowledged = acknowledged.Contains(record.position);
+  }
   return MakePage(records, after, page_size);
+}
+
+absl::Status SetAcknowledged(DuckDatabase& instance, const PositionRanges& acknowledged,
+                             ServedSlice& slice) {
+  slice.SetAcknowledged(acknowledged);
+  const auto database = slice.storage();
+  if (database == nullptr) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
+  ICEPIE_ASSIGN_OR_RETURN(const auto records, ReadRecords(*connection, database->alias()));
+  slice.SetUnacknowledged(CountUnacknowledged(acknowledged, records));
+  return absl::OkStatus();
 }
 
 std::vector<RecordStanding> LocateRecord(DuckDatabase& instance, const ServingSet& slices,

@@ -95,6 +95,10 @@ absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const Serv
                                               const std::string& domain, const std::string& slice,
                                               int64_t after, int64_t page_size);
 
+// Sets what is acknowledged of a snapshot's quarantine; a generation does so itself.
+absl::Status SetAcknowledged(DuckDatabase& instance, const PositionRanges& acknowledged,
+                             ServedSlice& slice);
+
 // Engine::Locate over the slices that answer.
 std::vector<RecordStanding> LocateRecord(DuckDatabase& instance, const ServingSet& slices,
                                          int64_t position);

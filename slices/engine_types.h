@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "slices/expectation.h"
 #include "slices/plan.h"
+#include "slices/position_ranges.h"
 #include "slices/result_json.h"
 #include "slices/row_diff.h"
 
@@ -39,6 +40,7 @@ struct GenerationSpec {
   std::string start_snapshot;  // relative to the domain's directory; may be empty
   bool serving = false;
   std::vector<ExpectationWaiver> waivers;
+  PositionRanges acknowledged;  // of its quarantine
 
   std::string Id() const { return slice + "/" + std::to_string(number); }
 };
@@ -50,6 +52,7 @@ struct BuildJob {
   int64_t base_generation = 0;
   int64_t base_position = 0;
   std::optional<int64_t> end_position;
+  std::map<std::string, PositionRanges> acknowledged;  // by slice
 };
 
 struct Assignment {
@@ -108,7 +111,8 @@ struct SliceReport {
   std::optional<SliceFault> last_error;
   std::optional<absl::Time> next_retry_time;
   std::optional<absl::Time> next_refresh_time;
-  Progress progress;  // with the position that was passed over to
+  Progress progress;           // with the position that was passed over to
+  int64_t unacknowledged = 0;  // of the quarantined
   std::optional<SnapshotInfo> snapshot;
   bool serving = false;
   std::vector<ExpectationResult> expectations;  // as last checked
@@ -219,6 +223,7 @@ struct QuarantinedRecord {
   std::string path;
   std::string value;
   std::string message;
+  bool acknowledged = false;
 };
 
 struct QuarantineGroup {
@@ -229,6 +234,7 @@ struct QuarantineGroup {
   int64_t count = 0;
   int64_t first_position = 0;
   int64_t last_position = 0;
+  int64_t unacknowledged = 0;
 };
 
 struct QuarantinePage {
@@ -236,6 +242,17 @@ struct QuarantinePage {
   std::vector<QuarantinedRecord> records;
   int64_t total = 0;
   bool more = false;
+};
+
+// What a definition says of one record.
+struct RecordJudgement {
+  enum class Verdict { kReadable = 1, kFiltered = 2, kBad = 3 };  // as icepie.v1.RecordJudgement
+  Verdict verdict = Verdict::kFiltered;
+  std::string code;  // of a bad one
+  std::string column;
+  std::string message;
+  std::optional<size_t> offset;  // of the bad part in the payload, if it can be named
+  size_t size = 0;
 };
 
 }  // namespace icepie::slices

@@ -126,7 +126,7 @@ absl::Status Generation::Create(const std::string& snapshot_file) {
   RestartChanges(/*wanted=*/true);
   served_->Publish(progress_);
   served_->SetStorage(database_);
-  return absl::OkStatus();
+  return SetAcknowledged({});
 }
 
 absl::Status Generation::CreateTables() {
@@ -448,9 +448,29 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
   if (next.applied > progress_.applied) next.content_version = batch.LastEnd(streams_, from, to);
   status = WriteQuarantine(bad);
   if (status.ok()) status = WriteProgress(next);
-  if (status.ok()) return Commit(next);
-  Rollback();
-  return status;
+  if (!status.ok()) {
+    Rollback();
+    return status;
+  }
+  ICEPIE_RETURN_IF_ERROR(Commit(next));
+  SetUnacknowledged(unacknowledged_ + CountUnacknowledged(acknowledged_, bad));
+  return absl::OkStatus();
+}
+
+absl::Status Generation::SetAcknowledged(PositionRanges acknowledged) {
+  ICEPIE_ASSIGN_OR_RETURN(const auto rows,
+                          connection_->QueryCells("SELECT position FROM __quarantine"));
+  acknowledged_ = std::move(acknowledged);
+  served_->SetAcknowledged(acknowledged_);
+  SetUnacknowledged(std::count_if(rows.begin(), rows.end(), [&](const CellRow& row) {
+    return !acknowledged_.Contains(std::get<int64_t>(row[0]));
+  }));
+  return absl::OkStatus();
+}
+
+void Generation::SetUnacknowledged(int64_t count) {
+  unacknowledged_ = count;
+  served_->SetUnacknowledged(count);
 }
 
 // Those that a window before the new ones may reach.
@@ -466,12 +486,14 @@ absl::StatusOr<std::vector<QuarantinedRecord>> Generation::ReadBudgeted(
                                 offset - definition_->budget.window));
   }
   ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection_->QueryCells(absl::StrCat(
-                                               "SELECT stream, \"offset\" FROM __quarantine WHERE ",
+                                               "SELECT stream, \"offset\", position FROM "
+                                               "__quarantine WHERE ",
                                                absl::StrJoin(near, " OR "), " ORDER BY position")));
   std::vector<QuarantinedRecord> records(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {
     records[i].stream = std::get<std::string>(rows[i][0]);
     records[i].offset = std::get<int64_t>(rows[i][1]);
+    records[i].position = std::get<int64_t>(rows[i][2]);
   }
   return records;
 }
@@ -481,18 +503,19 @@ absl::StatusOr<std::vector<QuarantinedRecord>> Generation::ReadBudgeted(
 absl::StatusOr<std::optional<size_t>> Generation::FirstOver(
     const std::vector<QuarantinedRecord>& bad, bool anew) {
   if (bad.empty()) return std::optional<size_t>();
-  if (definition_->on_bad_record == BadRecordAction::kFault) return std::optional<size_t>(0);
+  if (definition_->on_bad_record == BadRecordAction::kFault) {
+    return FirstBeyond(0, acknowledged_, bad);
+  }
   const QuarantineBudget& budget = definition_->budget;
   if (budget.window == 0) {
-    const int64_t room = std::max<int64_t>(0, budget.records - (anew ? 0 : progress_.quarantined));
-    const bool over = static_cast<int64_t>(bad.size()) > room;
-    return over ? std::optional<size_t>(static_cast<size_t>(room)) : std::optional<size_t>();
+    const int64_t room = std::max<int64_t>(0, budget.records - (anew ? 0 : unacknowledged_));
+    return FirstBeyond(room, acknowledged_, bad);
   }
   std::vector<QuarantinedRecord> before;
   if (!anew) {
     ICEPIE_ASSIGN_OR_RETURN(before, ReadBudgeted(bad));
   }
-  return FirstOverWindow(budget, before, bad);
+  return FirstOverWindow(budget, acknowledged_, before, bad);
 }
 
 // Applies what comes before the record that it stops at, and says which records would have been
@@ -510,7 +533,8 @@ absl::Status Generation::Poison(const QuarantinedRecord& record) const {
   return MakeError(
       absl::StatusCode::kFailedPrecondition,
       absl::StrCat(PlaceOfRecord(record), " cannot be taken, and on_bad_record says fault. Change ",
-                   "the definition: another reading, or action quarantine"),
+                   "the definition (another reading, or action quarantine), or acknowledge the ",
+                   "record: icepie slice quarantine … --acknowledge ", record.position),
       "POISON", {{"column", record.column}, {"position", absl::StrCat(record.position)}});
 }
 
@@ -520,11 +544,12 @@ absl::Status Generation::OverBudget(const std::vector<QuarantinedRecord>& over) 
   const QuarantineBudget& budget = definition_->budget;
   const std::string window =
       budget.window == 0 ? "" : absl::StrCat(" in ", budget.window, " records");
-  const int64_t total = progress_.quarantined + static_cast<int64_t>(over.size());
+  const int64_t total = unacknowledged_ + CountUnacknowledged(acknowledged_, over);
   return MakeError(absl::StatusCode::kFailedPrecondition,
                    absl::StrCat(total, " records cannot be read, budget ", budget.records, window,
                                 "; the next is ", PlaceOfRecord(over.front()),
-                                ". Change the definition, or raise the budget"),
+                                ". Change the definition, raise the budget, or acknowledge them: ",
+                                "icepie slice quarantine … --acknowledge all"),
                    "QUARANTINE_OVER_BUDGET",
                    {{"column", over.front().column}, {"records", absl::StrCat(total)}});
 }
@@ -671,7 +696,9 @@ absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_
   next.content_version = to;
   ICEPIE_RETURN_IF_ERROR(WriteQuarantine(bad));
   ICEPIE_RETURN_IF_ERROR(WriteProgress(next));
-  return Commit(next);
+  ICEPIE_RETURN_IF_ERROR(Commit(next));
+  SetUnacknowledged(unacknowledged_ + CountUnacknowledged(acknowledged_, bad));
+  return absl::OkStatus();
 }
 
 absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied_time_us) {
@@ -696,7 +723,9 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   // Of a whole new state nobody knows what changed.
   changes_lost_ = true;
   if (slice_plan_->hands_out_changes) ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
-  return Commit(next);
+  ICEPIE_RETURN_IF_ERROR(Commit(next));
+  SetUnacknowledged(CountUnacknowledged(acknowledged_, bad));
+  return absl::OkStatus();
 }
 
 }  // namespace icepie::slices

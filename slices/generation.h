@@ -66,6 +66,10 @@ class Generation {
   ServedSlice& served() const { return *served_; }
   const std::shared_ptr<ServedSlice>& served_ptr() const { return served_; }
 
+  // Bad records at these positions neither count against the budget nor stop the slice. Not during
+  // a recompute.
+  absl::Status SetAcknowledged(PositionRanges acknowledged);
+
   const Progress& progress() const { return progress_; }
   // Including what was passed over.
   int64_t position() const { return position_; }
@@ -166,6 +170,7 @@ class Generation {
   absl::Status CheckAllListed(const std::vector<QuarantinedRecord>& bad);
   absl::Status OverBudget(const std::vector<QuarantinedRecord>& over);
   absl::Status WriteQuarantine(const std::vector<QuarantinedRecord>& bad);
+  void SetUnacknowledged(int64_t count);
   absl::Status WriteProgress(const Progress& progress);
   absl::Status Commit(const Progress& written);
   void Rollback();
@@ -202,6 +207,8 @@ class Generation {
   int64_t changes_base_ = 0;
   std::unique_ptr<DuckStatement> write_progress_;
   std::unique_ptr<DuckStatement> write_quarantine_;
+  PositionRanges acknowledged_;
+  int64_t unacknowledged_ = 0;  // in quarantine
   Progress progress_;
   int64_t position_ = 0;
 };

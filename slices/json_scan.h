@@ -62,6 +62,7 @@ class JsonScanner {
 
   // "byte 17: expected ':'"
   std::string error() const;
+  size_t error_offset() const { return static_cast<size_t>(at_ - begin_); }
 
  private:
   struct Child {

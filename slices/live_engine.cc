@@ -283,6 +283,7 @@ void LiveEngine::Reconcile(const Assignment& assignment) {
 void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
   const bool was_frozen = held.spec.frozen;
   const bool redefined = held.spec.file != spec.file;
+  const bool reacknowledged = held.spec.acknowledged != spec.acknowledged;
   const bool other_schedule = redefined || held.spec.serving != spec.serving;
   held.spec = spec;
   if (other_schedule) SetSnapshotSchedule(held);
@@ -295,7 +296,7 @@ void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
     held.served->SetState(held.stopped_for_good ? held.stopped_state : SliceState::kStarting);
   }
   if (held.gate != nullptr) held.gate->SetWaivers(spec.waivers);
-  if (redefined) Redefine(held);
+  if (redefined || reacknowledged) Redefine(held);
   ReleaseIfAllowed(held);
 }
 
@@ -364,6 +365,7 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   ICEPIE_RETURN_IF_ERROR(opened.status());
   held.generation = std::move(*opened);
   held.served = held.generation->served_ptr();
+  ICEPIE_RETURN_IF_ERROR(held.generation->SetAcknowledged(spec.acknowledged));
   held.gate = std::make_shared<ExpectationGate>(held.generation->plan().expectations);
   held.gate->SetWaivers(spec.waivers);
   if (held.complete) held.gate->Restore(snapshot->expectations);

@@ -210,6 +210,7 @@ class LiveEngine : public Engine {
   void TakeDefinition(Held& held);
   void StopAtRecord(Held& held, const absl::Status& status);
   void TryRecordAgain(Held& held);
+  void TakeAcknowledged(Held& held);
   SnapshotCheck CheckOf(const Held& held) const;
   bool AwaitsCheck(const Held& held) const;
   void AskForCheck(Held& held, absl::Time now);

@@ -126,6 +126,7 @@ void LiveEngine::AnswerFromSnapshot(Held& held) {
                               : absl::StatusOr<std::shared_ptr<ServedSlice>>(snapshot.status());
   if (opened.ok()) {
     held.served = *std::move(opened);
+    SetAcknowledged(*instance_, held.spec.acknowledged, *held.served).IgnoreError();
   } else {
     spdlog::warn("{}: nothing to answer from: {}", held.spec.slice, opened.status().ToString());
     held.served = held.generation->served_ptr();
@@ -159,12 +160,13 @@ void LiveEngine::Confirm(Held& held) {
   if (swap) PublishServing();
 }
 
-// Its file has changed.
+// Its file has changed, or what is acknowledged of its quarantine.
 void LiveEngine::Redefine(Held& held) {
   if (held.generation == nullptr) return;
   held.redefine = held.in_run;  // what a run reads is left alone until it is over
   if (held.in_run) return;
   TakeDefinition(held);
+  TakeAcknowledged(held);
   if (held.stopped_at_record) TryRecordAgain(held);
 }
 

@@ -4,10 +4,12 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "slices/live_engine.h"
+#include "spdlog/spdlog.h"
 
 namespace icepie::slices {
 
-// It would stop there again: another definition, or a larger budget, lets it go on.
+// It would stop there again: another definition, a larger budget, or an acknowledgement lets it go
+// on.
 void LiveEngine::StopAtRecord(Held& held, const absl::Status& status) {
   const std::string reason = ErrorReason(status);
   held.stopped_for_good = true;
@@ -15,6 +17,14 @@ void LiveEngine::StopAtRecord(Held& held, const absl::Status& status) {
   held.stopped_state = reason == "POISON" ? SliceState::kHeld : SliceState::kFaulted;
   held.served->SetFault(held.stopped_state, {reason, std::string(status.message()), absl::Now()},
                         std::nullopt);
+}
+
+void LiveEngine::TakeAcknowledged(Held& held) {
+  absl::Status status = held.generation->SetAcknowledged(held.spec.acknowledged);
+  if (status.ok() && held.served != held.generation->served_ptr()) {
+    status = SetAcknowledged(*instance_, held.spec.acknowledged, *held.served);
+  }
+  if (!status.ok()) spdlog::warn("{}: {}", held.spec.slice, status.ToString());
 }
 
 void LiveEngine::TryRecordAgain(Held& held) {

@@ -364,26 +364,51 @@ void AddWhyNot(std::vector<WhyNot>& why_not, Strategy strategy, const absl::Stat
   }
 }
 
+// The strategy that the file asks for would give other rows than the SQL.
+absl::Status CannotKeep(const SliceDef& slice, const absl::Status& why) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("strategy ", slice.strategy, " cannot keep this SQL right: ", why.message(),
+                   "; leave `strategy` out, and the planner chooses"));
+}
+
+// What the planners of the strategy that the file asks for had to say.
+absl::Status Refusal(const std::vector<WhyNot>& why_not, const std::string& wanted) {
+  for (const WhyNot& each : why_not) {
+    if (StrategyName(each.strategy) == wanted) return StandsInTheWay(each.why);
+  }
+  return StandsInTheWay("no planner knows it");
+}
+
 absl::Status Planner::ChooseStrategy(SlicePlan& plan) {
   const std::string& sql = gated_.at(plan.slice).sql;
   ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, sql));
+  const std::string& wanted = plan_.definition.FindSlice(plan.slice)->strategy;
   std::vector<std::string> in_the_way;
+  if (!wanted.empty()) in_the_way = {absl::StrCat("the file asks for ", wanted)};
   if (const auto override = overrides_.find(plan.slice); override != overrides_.end()) {
     plan.overridden = override->second;
     in_the_way = {plan.overridden};
   }
+  const bool asked = !wanted.empty() && plan.overridden.empty();
+  bool chosen = false;
   for (const StrategyEntry& entry : StrategyPlanners()) {
     if (!plan.overridden.empty() && entry.strategy != Strategy::kRecompute) continue;
+    if (asked && wanted != StrategyName(entry.strategy)) {
+      AddWhyNot(plan.why_not, entry.strategy, absl::UnimplementedError(in_the_way.front()));
+      continue;
+    }
     const SlicePlan bare = plan;
     const absl::Status status =
         TryStrategy(entry, {*connection_, plan_, sql, statement, bare}, plan);
-    if (status.ok()) break;
+    chosen = status.ok();
+    if (chosen) break;
     if (entry.strategy == Strategy::kRecompute) return status;
     const std::string why(status.message());
     AddWhyNot(plan.why_not, entry.strategy, status);
     const bool told = std::find(in_the_way.begin(), in_the_way.end(), why) != in_the_way.end();
     if (!told && !absl::IsUnimplemented(status)) in_the_way.push_back(why);
   }
+  if (!chosen) return Refusal(plan.why_not, wanted);
   if (!plan.why_not.empty() && plan.why_not.back().strategy == plan.strategy) {
     plan.why_not.pop_back();  // another planner of it could
   }
@@ -462,6 +487,8 @@ std::string Planner::Hash(const SlicePlan& plan) const {
   for (const std::string& upstream : plan.upstream) {
     content["upstream"][upstream] = plan_.Find(upstream)->definition_hash;
   }
+  const SliceDef& slice = *plan_.definition.FindSlice(plan.slice);
+  if (!slice.strategy.empty()) content["strategy"] = slice.strategy;
   const std::string text = content.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return Sha256Hex(text).substr(0, kHashCharacters);
 }
@@ -479,7 +506,10 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
   ICEPIE_RETURN_IF_ERROR(CheckColumns(slice, plan));
   ICEPIE_RETURN_IF_ERROR(FindSources(plan));
   if (const absl::Status status = ChooseStrategy(plan); !status.ok()) {
-    return SliceError(slice, slice.sql_place, "sql", status);
+    const bool refused = absl::IsUnimplemented(status) || absl::IsFailedPrecondition(status);
+    return refused && !slice.strategy.empty()
+               ? SliceError(slice, slice.strategy_place, "strategy", CannotKeep(slice, status))
+               : SliceError(slice, slice.sql_place, "sql", status);
   }
   plan.definition_hash = Hash(plan);
   ICEPIE_RETURN_IF_ERROR(MakeInput(slice.name, plan.columns));
@@ -608,6 +638,17 @@ const SlicePlan* DomainPlan::Find(absl::string_view slice) const {
     if (plan.slice == slice) return &plan;
   }
   return nullptr;
+}
+
+std::set<std::string> StreamsBelow(const DomainPlan& plan, const SlicePlan& slice) {
+  std::set<std::string> streams;
+  for (const SourceUse& use : slice.sources) {
+    streams.insert(plan.definition.FindSource(use.source)->stream);
+  }
+  for (const std::string& upstream : slice.upstream) {  // plans have no cycles
+    streams.merge(StreamsBelow(plan, *plan.Find(upstream)));
+  }
+  return streams;
 }
 
 absl::StatusOr<DomainPlan> PlanDomain(const DomainDef& definition, const PlanOverrides& overrides) {

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -70,8 +71,8 @@ struct SlicePlan {
   std::vector<SourceUse> sources;
   std::vector<std::string> upstream;  // slices of the same domain that it reads
   // Equal hashes: equal content for equal records. Covers the SQL text, the readings of the columns
-  // it reads (stream, types, paths, where, latest_by) and the engine's format version; not limits,
-  // refresh or owner.
+  // it reads (stream, types, paths, where, latest_by), a strategy that the file asks for and the
+  // engine's format version; not limits, refresh or owner.
   std::string definition_hash;
 
   // Run once in an empty generation: tables __state or __data, and the view __result with exactly
@@ -113,6 +114,9 @@ struct DomainPlan {
   std::vector<SlicePlan> slices;
   const SlicePlan* Find(absl::string_view slice) const;
 };
+
+// The streams that the slice reads, also by way of others.
+std::set<std::string> StreamsBelow(const DomainPlan& plan, const SlicePlan& slice);
 
 // Plans every slice in an empty scratch database. Errors carry DEFINITION_INVALID, SQL_SYNTAX,
 // SQL_NOT_A_SELECT, SQL_FORBIDDEN, SQL_UNKNOWN_COLUMN, SQL_TOO_COMPLEX, SQL_NOT_REPRODUCIBLE or

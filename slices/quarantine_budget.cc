@@ -8,11 +8,28 @@
 
 namespace icepie::slices {
 
+std::optional<size_t> FirstBeyond(int64_t room, const PositionRanges& acknowledged,
+                                  const std::vector<QuarantinedRecord>& bad) {
+  for (size_t i = 0; i < bad.size(); ++i) {
+    if (!acknowledged.Contains(bad[i].position) && --room < 0) return i;
+  }
+  return std::nullopt;
+}
+
+int64_t CountUnacknowledged(const PositionRanges& acknowledged,
+                            const std::vector<QuarantinedRecord>& records) {
+  return std::count_if(records.begin(), records.end(), [&](const QuarantinedRecord& record) {
+    return !acknowledged.Contains(record.position);
+  });
+}
+
 std::optional<size_t> FirstOverWindow(const QuarantineBudget& budget,
+                                      const PositionRanges& acknowledged,
                                       const std::vector<QuarantinedRecord>& before,
                                       const std::vector<QuarantinedRecord>& bad) {
   std::map<std::string, std::deque<int64_t>> counted;  // by stream: offsets within the window
   const auto add = [&](const QuarantinedRecord& record) {
+    if (acknowledged.Contains(record.position)) return false;
     std::deque<int64_t>& offsets = counted[record.stream];
     offsets.push_back(record.offset);
     while (offsets.front() <= record.offset - budget.window) offsets.pop_front();

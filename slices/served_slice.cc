@@ -1,6 +1,7 @@
 #include "slices/served_slice.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -128,6 +129,21 @@ int ServedSlice::BackfillPercent() const {
   return static_cast<int>(std::min<int64_t>(99, passed_to_ * 100 / backfill_target_));
 }
 
+void ServedSlice::SetAcknowledged(PositionRanges acknowledged) {
+  MutexLock lock(mutex_);
+  acknowledged_ = std::move(acknowledged);
+}
+
+PositionRanges ServedSlice::acknowledged() const {
+  MutexLock lock(mutex_);
+  return acknowledged_;
+}
+
+void ServedSlice::SetUnacknowledged(int64_t count) {
+  MutexLock lock(mutex_);
+  unacknowledged_ = count;
+}
+
 void ServedSlice::SetOverflow(std::vector<QuarantinedRecord> records) {
   MutexLock lock(mutex_);
   overflow_ = std::move(records);
@@ -148,6 +164,7 @@ SliceReport ServedSlice::ReportLocked(const Progress& row, int64_t least_positio
   SliceReport report = report_;
   report.info = info_;
   report.progress = row;
+  report.unacknowledged = std::min(row.quarantined, unacknowledged_.value_or(row.quarantined));
   // Only the row that was passed over from stands for the later position.
   int64_t& position = report.progress.applied_position;
   if (row.applied_position == row_.applied_position) position = passed_to_;

@@ -81,6 +81,11 @@ class ServedSlice {
   void SetBackfillTarget(int64_t position);
   int BackfillPercent() const;
 
+  // Of its quarantine, and how many of those in its table are not among them.
+  void SetAcknowledged(PositionRanges acknowledged);
+  PositionRanges acknowledged() const;
+  void SetUnacknowledged(int64_t count);
+
   // Records beyond the quarantine's budget, which no table holds.
   void SetOverflow(std::vector<QuarantinedRecord> records);
   std::vector<QuarantinedRecord> overflow() const;
@@ -105,6 +110,8 @@ class ServedSlice {
   int64_t backfill_target_ ABSL_GUARDED_BY(mutex_) = 0;
   SliceReport report_ ABSL_GUARDED_BY(mutex_);  // state, errors, times; the rest is filled in
   std::vector<QuarantinedRecord> overflow_ ABSL_GUARDED_BY(mutex_);
+  PositionRanges acknowledged_ ABSL_GUARDED_BY(mutex_);
+  std::optional<int64_t> unacknowledged_ ABSL_GUARDED_BY(mutex_);
   std::vector<ExpectationResult> expectations_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -142,6 +142,10 @@ void StandbyEngine::Look(const Assignment& assignment) {
     if (newest == nullptr && present != before.end()) newest = present->second;
     if (newest == nullptr) newest = OfEarlierGeneration(spec);
     if (newest == nullptr) newest = NothingYet(spec);
+    if (newest->acknowledged() != spec.acknowledged) {
+      const absl::Status counted = SetAcknowledged(*instance_, spec.acknowledged, *newest);
+      if (!counted.ok()) spdlog::warn("{}: {}", spec.slice, counted.ToString());
+    }
     newest->SetServing(true);
     newest->SetState(spec.frozen ? SliceState::kFrozen : SliceState::kRunning);
     after[spec.slice] = std::move(newest);

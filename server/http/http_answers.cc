@@ -45,6 +45,7 @@ Json SliceMetaJson(const SliceMeta& meta) {
   if (meta.has_applied_time()) json["applied_time"] = TimeText(meta.applied_time());
   if (meta.has_event_time_max()) json["event_time_max"] = TimeText(meta.event_time_max());
   json["quarantined_count"] = meta.quarantined_count();
+  json["unacknowledged_count"] = meta.unacknowledged_count();
   if (meta.has_next_refresh_time()) json["next_refresh_time"] = TimeText(meta.next_refresh_time());
   json["source"] = icepie::v1::Source_Name(meta.source());
   json["content_version"] = meta.content_version();

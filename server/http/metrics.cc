@@ -186,6 +186,9 @@ std::string MetricsText(const ServerStatus& status, absl::Time now) {
       status, "icepie_slice_quarantined_records", "Records that the slice could not take.",
       [](const Slice& slice) { return slice.meta().quarantined_count(); }, &out);
   WriteSlices(
+      status, "icepie_slice_unacknowledged_records", "Of those: nobody has acknowledged them.",
+      [](const Slice& slice) { return slice.meta().unacknowledged_count(); }, &out);
+  WriteSlices(
       status, "icepie_slice_generation", "The generation that serves.",
       [](const Slice& slice) { return slice.meta().generation(); }, &out);
   WriteExpectations(status, &out);

@@ -195,6 +195,7 @@ void ToProto(const slices::SliceReport& report, icepie::worker::v1::SliceReport*
     SetTime(*report.next_refresh_time, proto->mutable_next_refresh_time());
   }
   ProgressToProto(report.progress, proto);
+  proto->mutable_counts()->set_unacknowledged(report.unacknowledged);
   if (report.snapshot) ToProto(*report.snapshot, proto->mutable_snapshot());
   proto->set_strategy(report.info.strategy);
   for (const auto& column : report.info.columns) ToProto(column, proto->add_columns());
@@ -218,6 +219,15 @@ void ToProto(const slices::BuildReport& build, icepie::worker::v1::BuildReport* 
   for (const auto& result : build.expectations) ToProto(result, proto->add_expectations());
 }
 
+slices::PositionRanges RangesFromProto(
+    const google::protobuf::RepeatedPtrField<icepie::worker::v1::PositionRange>& proto) {
+  std::vector<std::pair<int64_t, int64_t>> ranges;
+  for (const auto& range : proto) {
+    ranges.emplace_back(range.first_position(), range.end_position());
+  }
+  return slices::PositionRanges(std::move(ranges));
+}
+
 slices::BuildJob FromProto(const icepie::worker::v1::BuildJob& proto) {
   slices::BuildJob job;
   job.slice = proto.slice();
@@ -226,6 +236,9 @@ slices::BuildJob FromProto(const icepie::worker::v1::BuildJob& proto) {
   job.base_generation = proto.base_generation();
   job.base_position = proto.base_position();
   if (proto.has_end_position()) job.end_position = proto.end_position();
+  for (const auto& [slice, ranges] : proto.acknowledged()) {
+    job.acknowledged[slice] = RangesFromProto(ranges.ranges());
+  }
   return job;
 }
 
@@ -244,6 +257,7 @@ slices::Assignment FromProto(const icepie::worker::v1::Assignment& proto) {
     spec.frozen = each.frozen();
     spec.start_snapshot = each.start_snapshot();
     spec.serving = each.serving();
+    spec.acknowledged = RangesFromProto(each.acknowledged());
     for (const auto& waiver : each.waivers()) {
       spec.waivers.push_back({waiver.expectation(), waiver.has_until()
                                                         ? FromTimestamp(waiver.until())
@@ -300,6 +314,7 @@ void ToProto(const slices::QuarantinePage& page,
     added->set_count(group.count);
     added->set_first_position(group.first_position);
     added->set_last_position(group.last_position);
+    added->set_unacknowledged(group.unacknowledged);
   }
   for (const auto& record : page.records) {
     auto* added = proto->add_records();
@@ -309,9 +324,22 @@ void ToProto(const slices::QuarantinePage& page,
     added->set_code(record.code);
     added->set_column(record.column);
     added->set_message(record.message);
+    added->set_path(record.path);
+    added->set_value(record.value);
+    added->set_acknowledged(record.acknowledged);
   }
   proto->set_total(page.total);
   proto->set_more(page.more);
+}
+
+void ToProto(const slices::RecordJudgement& judgement, icepie::v1::RecordJudgement* proto) {
+  proto->set_verdict(static_cast<icepie::v1::RecordJudgement::Verdict>(judgement.verdict));
+  proto->set_code(judgement.code);
+  proto->set_column(judgement.column);
+  proto->set_message(judgement.message);
+  if (!judgement.offset) return;
+  proto->set_byte_offset(static_cast<int64_t>(*judgement.offset));
+  proto->set_byte_count(static_cast<int64_t>(judgement.size));
 }
 
 void ToProto(const slices::TracedSlice& slice, icepie::v1::SliceTrace* proto) {
@@ -348,6 +376,17 @@ void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainRespo
     added->set_name(slice.slice);
     added->set_strategy(slices::StrategyName(slice.strategy));
     added->set_why(slice.why);
+    for (const slices::WhyNot& refused : slice.why_not) {
+      auto* why_not = added->add_why_not();
+      why_not->set_strategy(slices::StrategyName(refused.strategy));
+      why_not->set_why(refused.why);
+    }
+    added->set_keeps_records(slice.keeps_rows);
+    added->set_kept_records_limit(plan.definition.limits.kept_rows);
+    added->set_memory_limit_bytes(plan.definition.limits.memory_bytes);
+    for (const std::string& stream : slices::StreamsBelow(plan, slice)) {
+      added->add_streams(stream);
+    }
     for (const auto& column : slice.columns) ToProto(column, added->add_columns());
     for (const auto& use : slice.sources) {
       added->add_reads(plan.definition.FindSource(use.source)->stream);

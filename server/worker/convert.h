@@ -21,6 +21,7 @@ absl::StatusOr<slices::Question> FromProto(const icepie::worker::v1::WorkerQuery
 void ToProto(const slices::EngineReport& report, icepie::worker::v1::WorkerReport* proto);
 void ToProto(const slices::Answer& answer, icepie::worker::v1::WorkerQueryResponse::Header* proto);
 void ToProto(const slices::QuarantinePage& page, icepie::v1::ListQuarantinedRecordsResponse* proto);
+void ToProto(const slices::RecordJudgement& judgement, icepie::v1::RecordJudgement* proto);
 void ToProto(const slices::TracedSlice& slice, icepie::v1::SliceTrace* proto);
 void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainResponse* proto);
 

@@ -12,6 +12,7 @@
 #include "server/worker/process_limits.h"
 #include "slices/definition.h"
 #include "slices/plan.h"
+#include "slices/record_judge.h"
 
 namespace icepie::server {
 namespace {
@@ -196,6 +197,32 @@ absl::StatusOr<WorkerService::SharedPlan> WorkerService::PlanOf(const std::strin
   ICEPIE_ASSIGN_OR_RETURN(slices::DomainPlan plan, slices::PlanDomain(definition));
   if (plans_.size() >= kPlansKept) plans_.clear();
   return plans_[file] = std::make_shared<const slices::DomainPlan>(std::move(plan));
+}
+
+absl::Status WorkerService::Judge(const icepie::worker::v1::JudgeRecordsRequest& request,
+                                  icepie::worker::v1::JudgeRecordsResponse* response) {
+  for (const slices::SliceReport& report : engine_.Report().slices) {
+    if (report.info.slice != request.slice() || !report.serving) continue;
+    ICEPIE_ASSIGN_OR_RETURN(const SharedPlan plan, PlanOf(report.info.slice, report.info.number));
+    const slices::SlicePlan* slice = plan->Find(request.slice());
+    if (slice == nullptr) break;
+    for (const auto& record : request.records()) {
+      ToProto(slices::JudgeRecord(*plan, *slice, record.stream(), record.payload()),
+              response->add_judgements());
+    }
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(absl::StrCat("slice ", request.slice(), " is not ready"));
+}
+
+grpc::ServerUnaryReactor* WorkerService::JudgeRecords(
+    grpc::CallbackServerContext* context, const icepie::worker::v1::JudgeRecordsRequest* request,
+    icepie::worker::v1::JudgeRecordsResponse* response) {
+  auto* reactor = context->DefaultReactor();
+  slow_calls_.Add([this, request, response, reactor] {
+    reactor->Finish(ToGrpcStatus(Judge(*request, response)));
+  });
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* WorkerService::NameSnapshot(

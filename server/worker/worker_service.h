@@ -57,6 +57,9 @@ class WorkerService : public icepie::worker::v1::Worker::CallbackService {
   grpc::ServerUnaryReactor* NameSnapshot(
       grpc::CallbackServerContext* context, const icepie::worker::v1::NameSnapshotRequest* request,
       icepie::worker::v1::NameSnapshotResponse* response) override;
+  grpc::ServerUnaryReactor* JudgeRecords(
+      grpc::CallbackServerContext* context, const icepie::worker::v1::JudgeRecordsRequest* request,
+      icepie::worker::v1::JudgeRecordsResponse* response) override;
   grpc::ServerUnaryReactor* TraceRecord(grpc::CallbackServerContext* context,
                                         const icepie::worker::v1::TraceRecordRequest* request,
                                         icepie::worker::v1::TraceRecordResponse* response) override;
@@ -68,6 +71,8 @@ class WorkerService : public icepie::worker::v1::Worker::CallbackService {
   using SharedPlan = std::shared_ptr<const slices::DomainPlan>;
 
   absl::StatusOr<SharedPlan> PlanOf(const std::string& slice, int64_t generation);
+  absl::Status Judge(const icepie::worker::v1::JudgeRecordsRequest& request,
+                     icepie::worker::v1::JudgeRecordsResponse* response);
 
   slices::Engine& engine_;
   const std::string role_;

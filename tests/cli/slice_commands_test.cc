@@ -245,6 +245,59 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     for (int i = 1; i <= 7; ++i) response->add_samples("sample " + std::to_string(i));
     return grpc::Status::OK;
   }
+  grpc::Status ListQuarantineGroups(grpc::ServerContext*,
+                                    const icepie::v1::ListQuarantineGroupsRequest*,
+                                    icepie::v1::ListQuarantineGroupsResponse* response) override {
+    auto* group = response->add_groups();
+    group->set_code("WRONG_TYPE");
+    group->set_column("delay");
+    group->set_path("$.delay");
+    group->set_sample("\"12\"");
+    group->set_count(1001);
+    group->set_first_position(3'000'017);
+    group->set_last_position(3'004'711);
+    group->set_unacknowledged(900);
+    group->add_common_headers("producer=wallet-2.14");
+    response->set_total(1001);
+    response->set_unacknowledged(900);
+    return grpc::Status::OK;
+  }
+  grpc::Status GetQuarantinedRecord(grpc::ServerContext*,
+                                    const icepie::v1::GetQuarantinedRecordRequest* request,
+                                    icepie::v1::GetQuarantinedRecordResponse* response) override {
+    response->mutable_quarantined()->set_position(request->position());
+    response->mutable_quarantined()->set_stream("flights");
+    response->mutable_quarantined()->set_code("WRONG_TYPE");
+    response->mutable_record()->set_payload("{\"origin\":\"Zürich\",\"delay\":\"12\",\"x\":\"" +
+                                            std::string(200, 'y') + "\"}");
+    auto* judgement = response->mutable_judgement();
+    judgement->set_verdict(icepie::v1::RecordJudgement::BAD);
+    judgement->set_code("WRONG_TYPE");
+    judgement->set_column("delay");
+    judgement->set_message("a string is not an INTEGER");
+    judgement->set_byte_offset(static_cast<int64_t>(response->record().payload().find("\"12\"")));
+    judgement->set_byte_count(4);
+    response->mutable_acknowledgement()->set_actor("ann");
+    response->mutable_acknowledgement()->set_reason("INC-1");
+    return grpc::Status::OK;
+  }
+  grpc::Status RetryQuarantinedRecords(
+      grpc::ServerContext*, const icepie::v1::RetryQuarantinedRecordsRequest* request,
+      icepie::v1::RetryQuarantinedRecordsResponse* response) override {
+    retried = *request;
+    response->set_looked_at(1000);
+    response->set_readable(990);
+    response->set_method(icepie::v1::RetryQuarantinedRecordsResponse::NEW_GENERATION);
+    if (!request->validate_only()) response->set_operation("operations/op-71");
+    return grpc::Status::OK;
+  }
+  grpc::Status AcknowledgeQuarantine(grpc::ServerContext*,
+                                     const icepie::v1::AcknowledgeQuarantineRequest* request,
+                                     Slice* response) override {
+    acknowledged = *request;
+    *response = slices_.slice;
+    return grpc::Status::OK;
+  }
   grpc::Status ListQuarantinedRecords(
       grpc::ServerContext*, const icepie::v1::ListQuarantinedRecordsRequest* request,
       icepie::v1::ListQuarantinedRecordsResponse* response) override {
@@ -282,6 +335,8 @@ class FakeAdmin : public icepie::v1::Admin::Service {
   int64_t records_asked = 0;
   absl::Status apply_error;
   icepie::v1::WaiveExpectationRequest waived;
+  icepie::v1::RetryQuarantinedRecordsRequest retried;
+  icepie::v1::AcknowledgeQuarantineRequest acknowledged;
 
  private:
   FakeSlices& slices_;
@@ -498,15 +553,89 @@ TEST_F(SliceCommandsTest, FailedBuildsAreErrors) {
 
 TEST_F(SliceCommandsTest, Quarantine) {
   const Outcome outcome = Run({"slice", "quarantine", "operations.on_time"});
-  EXPECT_THAT(outcome.out, HasSubstr("WRONG_TYPE  delay"));
-  EXPECT_THAT(outcome.out, HasSubstr("1,001 quarantined records (--records 20 lists"));
-  EXPECT_THAT(outcome.out, Not(HasSubstr("3,000,017")));
+  EXPECT_THAT(outcome.out, HasSubstr("1,001  WRONG_TYPE  delay   $.delay  \"12\"    3,000,017 … "
+                                     "3,004,711               900  producer=wallet-2.14\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("1,001 quarantined records, 900 not acknowledged ("));
   const Outcome listed = Run({"slice", "quarantine", "operations.on_time", "--records", "1"});
   EXPECT_EQ(admin_.records_asked, 1);
   EXPECT_THAT(listed.out, HasSubstr("3,000,017"));
   EXPECT_THAT(listed.out, HasSubstr("1,001 quarantined records, 1 listed"));
   EXPECT_THAT(Run({"--json", "slice", "quarantine", "operations.on_time"}).out,
               HasSubstr("3000017"));
+}
+
+TEST_F(SliceCommandsTest, OneQuarantinedRecordIsShownWithThePlaceOfItsError) {
+  const Outcome outcome = Run({"slice", "quarantine", "operations.on_time", "--show", "3000017"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("\n  {\"origin\":\"Zürich\",\"delay\":\"12\",\"x\":\"yyy"));
+  EXPECT_THAT(outcome.out, HasSubstr(" …\n                             ^^^^ a string is not an "
+                                     "INTEGER\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("now: WRONG_TYPE in column delay\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("acknowledged by ann, -: INC-1\n"));
+}
+
+TEST_F(SliceCommandsTest, QuarantinedRecordsAreRetriedAndAcknowledged) {
+  const Outcome asked = Run({"slice", "quarantine", "operations.on_time", "--retry", "--dry-run"});
+  EXPECT_EQ(asked.out, "990 of 1,000 records can be read now: a new generation would be built\n");
+  EXPECT_TRUE(admin_.retried.validate_only());
+  const Outcome retried = Run({"slice", "quarantine", "operations.on_time", "--retry", "--promote",
+                               "auto", "--reason", "INC-2"});
+  EXPECT_EQ(retried.code, 0) << retried.err;
+  EXPECT_THAT(retried.out, HasSubstr("then icepie slice promote operations.on_time"));
+  EXPECT_EQ(admin_.retried.promote(), icepie::v1::ApplyDomainRequest::AUTO);
+  EXPECT_EQ(admin_.retried.actor(), "tester");
+
+  const auto acknowledge = [&](const std::string& range) {
+    return Run(
+        {"slice", "quarantine", "operations.on_time", "--acknowledge", range, "--reason", "INC-1"});
+  };
+  EXPECT_EQ(acknowledge("3000017-3004711").code, 0);
+  EXPECT_EQ(admin_.acknowledged.first_position(), 3'000'017);
+  EXPECT_EQ(admin_.acknowledged.end_position(), 3'004'712);
+  EXPECT_EQ(admin_.acknowledged.reason(), "INC-1");
+  EXPECT_EQ(acknowledge("0").code, 0);
+  EXPECT_EQ(admin_.acknowledged.end_position(), 1);
+  EXPECT_EQ(acknowledge("all").code, 0);
+  EXPECT_EQ(admin_.acknowledged.end_position(), 0);
+  for (const std::string& bad : {"7-3", "x", "-1", "3-", "all-3"}) {
+    EXPECT_EQ(acknowledge(bad).code, 1) << bad;
+  }
+  EXPECT_EQ(Run({"slice", "quarantine", "a.b", "--retry", "--acknowledge", "all"}).code, 1);
+}
+
+TEST_F(SliceCommandsTest, PlanSaysWhatItCostsAndVerboselyWhy) {
+  admin_.plan.set_domain("operations");
+  admin_.plan.set_changed(true);
+  auto* change = admin_.plan.add_changes();
+  change->set_slice("on_time");
+  change->set_kind(icepie::v1::SliceChange::REBUILD);
+  change->set_strategy("keys");
+  change->set_why("keys: replaces rows");
+  change->add_breaking("column delay is dropped");
+  change->add_statements("CREATE TABLE __data (\n  a INTEGER)");
+  auto* why_not = change->add_why_not();
+  why_not->set_strategy("aggregate");
+  why_not->set_why("median() has no partial state");
+  auto* estimate = change->mutable_estimate();
+  estimate->set_records_to_read(81'200'000);
+  estimate->set_records_per_second(740'000);
+  estimate->set_duration_ms(110'000);
+  estimate->set_kept_records_max(81'200'000);
+  estimate->set_kept_records_limit(5'000'000);
+  estimate->set_state_bytes(912'000'000);
+  estimate->set_memory_limit_bytes(4'000'000'000);
+  const std::string file = Write("operations.yaml", "domain: operations\n");
+  const Outcome plain = Run({"plan", "-f", file});
+  EXPECT_EQ(plain.code, 2);
+  EXPECT_THAT(plain.out, HasSubstr("BREAKING: column delay is dropped\n"));
+  EXPECT_THAT(plain.out,
+              HasSubstr("      81,200,000 records to read ≈ 1m 50s at 740 k/s, keeps at most "
+                        "81,200,000 of 5,000,000 records, state now 912.0 MB, memory 4.0 GB\n"));
+  EXPECT_THAT(plain.out, Not(HasSubstr("CREATE TABLE")));
+  const Outcome verbose = Run({"plan", "-f", file, "--verbose"});
+  EXPECT_THAT(verbose.out, HasSubstr("      not aggregate: median() has no partial state\n"
+                                     "      | CREATE TABLE __data (\n      |   a INTEGER)\n"));
+  EXPECT_THAT(Run({"--json", "plan", "-f", file}).out, HasSubstr("\"why_not\""));
 }
 
 TEST_F(SliceCommandsTest, DiffShowsFewSamplesOnATerminal) {

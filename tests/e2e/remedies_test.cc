@@ -206,5 +206,197 @@ TEST_F(RemediesTest, AGenerationThatFailsIsNotPromoted) {
   EXPECT_EQ(Ask(kTotals, good).body(), R"([{"item":"pear","total":300}])");
 }
 
+// ---- Quarantine ---------------------------------------------------------------------------------
+
+constexpr const char* kStrict = R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: {type: INTEGER, required: true}, note: VARCHAR}}
+slices:
+  by_item:
+    sql: SELECT item, count(*) AS sales, sum(amount) AS total FROM sales GROUP BY ALL
+    key: [item]
+    on_bad_record: {budget: {records: 1}}
+  newest:
+    sql: |
+      SELECT item, CAST(note AS INTEGER) AS n FROM sales
+      QUALIFY row_number() OVER (PARTITION BY item ORDER BY _position DESC) = 1
+    key: [item]
+)";
+
+class QuarantineTest : public RemediesTest {
+ protected:
+  // With the header that all of them have.
+  int64_t AppendFrom(const std::string& producer, const std::vector<std::string>& payloads) {
+    v1::AppendRecordsRequest request;
+    v1::AppendRecordsResponse response;
+    for (const std::string& payload : payloads) {
+      v1::Record& record = *request.add_records();
+      record.set_stream("sales");
+      record.set_payload(payload);
+      v1::Header& header = *record.add_headers();
+      header.set_name("producer");
+      header.set_value(producer);
+    }
+    const auto status =
+        daemon_.Core()->AppendRecords(Within(absl::Seconds(20)).get(), request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response.end_position();
+  }
+
+  v1::GetQuarantinedRecordResponse Show(int64_t position, const std::string& refused = "") {
+    v1::GetQuarantinedRecordRequest request;
+    v1::GetQuarantinedRecordResponse response;
+    request.set_name("shop.by_item");
+    request.set_position(position);
+    const auto status =
+        daemon_.Admin()->GetQuarantinedRecord(Within(absl::Seconds(20)).get(), request, &response);
+    EXPECT_EQ(Reason(status), refused) << status.error_message();
+    return response;
+  }
+
+  grpc::Status Acknowledge(int64_t first, int64_t end, const std::string& reason,
+                           v1::Slice* slice) {
+    v1::AcknowledgeQuarantineRequest request;
+    request.set_name("shop.by_item");
+    request.set_first_position(first);
+    request.set_end_position(end);
+    request.set_reason(reason);
+    request.set_actor("ann");
+    return daemon_.Admin()->AcknowledgeQuarantine(Within(absl::Seconds(20)).get(), request, slice);
+  }
+
+  v1::RetryQuarantinedRecordsResponse Retry(const std::string& slice, bool validate_only) {
+    v1::RetryQuarantinedRecordsRequest request;
+    v1::RetryQuarantinedRecordsResponse response;
+    request.set_name(slice);
+    request.set_validate_only(validate_only);
+    request.set_promote(v1::ApplyDomainRequest::AUTO);
+    request.set_reason("INC-3");
+    const auto status = daemon_.Admin()->RetryQuarantinedRecords(Within(absl::Seconds(30)).get(),
+                                                                 request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  }
+};
+
+TEST_F(QuarantineTest, BadRecordsAreShownFromRawAndAcknowledged) {
+  Apply(kStrict);
+  const int64_t good = Append({Sale("pear", 3)});
+  const std::string bad = R"({"item":"pear","amount":"1,204"})";
+  const int64_t end = AppendFrom("wallet-2.14", {bad, bad, bad});
+  const v1::Slice faulted = WaitForState("shop.by_item", v1::FAULTED);
+  EXPECT_EQ(faulted.last_error().reason(), "QUARANTINE_OVER_BUDGET");
+  EXPECT_THAT(faulted.last_error().message(), HasSubstr("--acknowledge"));
+
+  v1::ListQuarantineGroupsRequest request;
+  v1::ListQuarantineGroupsResponse groups;
+  request.set_name("shop.by_item");
+  ASSERT_TRUE(daemon_.Admin()
+                  ->ListQuarantineGroups(Within(absl::Seconds(20)).get(), request, &groups)
+                  .ok());
+  EXPECT_EQ(groups.total(), 3);
+  EXPECT_EQ(groups.unacknowledged(), 3);
+  ASSERT_EQ(groups.groups_size(), 1);
+  EXPECT_EQ(groups.groups(0).code(), "WRONG_TYPE");
+  EXPECT_EQ(groups.groups(0).path(), "$.amount");
+  EXPECT_EQ(groups.groups(0).sample(), "\"1,204\"");
+  EXPECT_EQ(groups.groups(0).first_position(), end - 3);
+  EXPECT_EQ(groups.groups(0).last_position(), end - 1);
+  ASSERT_EQ(groups.groups(0).common_headers_size(), 1);
+  EXPECT_EQ(groups.groups(0).common_headers(0), "producer=wallet-2.14");
+
+  const auto shown = Show(end - 2);
+  EXPECT_EQ(shown.record().payload(), bad);
+  EXPECT_EQ(shown.judgement().verdict(), v1::RecordJudgement::BAD);
+  EXPECT_EQ(bad.substr(static_cast<size_t>(shown.judgement().byte_offset()),
+                       static_cast<size_t>(shown.judgement().byte_count())),
+            "\"1,204\"");
+  EXPECT_FALSE(shown.has_acknowledgement());
+  Show(good - 1, "RECORD_NOT_QUARANTINED");
+
+  v1::Slice slice;
+  EXPECT_EQ(Reason(Acknowledge(0, 0, "", &slice)), "PARAMETER_INVALID");
+  EXPECT_EQ(Reason(Acknowledge(end, end + 100, "INC-1", &slice)), "PARAMETER_INVALID");
+  const auto acknowledged = Acknowledge(end - 3, end, "INC-1", &slice);
+  ASSERT_TRUE(acknowledged.ok()) << acknowledged.error_message();
+  WaitForState("shop.by_item", v1::RUNNING);
+  const v1::QueryResponse answer = Ask("SELECT total FROM by_item", end);
+  EXPECT_EQ(answer.body(), R"([{"total":3}])");
+  EXPECT_EQ(answer.meta().slices(0).quarantined_count(), 3);
+  EXPECT_EQ(answer.meta().slices(0).unacknowledged_count(), 0);
+  EXPECT_EQ(Show(end - 2).acknowledgement().actor(), "ann");
+  // It was written down before it was done.
+  v1::GetRecordRequest written;
+  v1::Record record;
+  written.set_position(end);
+  ASSERT_TRUE(daemon_.Core()->GetRecord(Within(absl::Seconds(20)).get(), written, &record).ok());
+  EXPECT_EQ(record.stream(), "_admin");
+  EXPECT_THAT(record.payload(), HasSubstr("AcknowledgeQuarantine"));
+  EXPECT_THAT(record.payload(), HasSubstr("INC-1"));
+
+  // It holds over a restart, for a new generation, and not for what comes later.
+  ASSERT_EQ(daemon_.Stop(), 0);
+  daemon_.Start();
+  WaitForState("shop.by_item", v1::RUNNING);
+  v1::ResliceSliceRequest reslice;
+  google::longrunning::Operation operation;
+  reslice.set_name("shop.by_item");
+  ASSERT_TRUE(
+      daemon_.Admin()->ResliceSlice(Within(absl::Seconds(20)).get(), reslice, &operation).ok());
+  operation = WaitForOperation(operation.name());
+  EXPECT_FALSE(operation.has_error()) << operation.error().message();
+  const int64_t later = Append({bad});
+  ASSERT_TRUE(Eventually(
+      [&] {
+        slice = daemon_.GetSlice("shop.by_item");
+        return slice.meta().applied_position() >= later;
+      },
+      absl::Seconds(60)))
+      << slice.ShortDebugString();
+  EXPECT_EQ(slice.counts().quarantined(), 4);
+  EXPECT_EQ(slice.counts().unacknowledged(), 1);
+  ASSERT_GE(slice.conditions_size(), 1);
+  EXPECT_EQ(slice.conditions(0).type(), "QUARANTINE");
+  EXPECT_EQ(slice.counts().input(),
+            slice.counts().applied() + slice.counts().filtered() + slice.counts().quarantined());
+}
+
+TEST_F(QuarantineTest, RecordsAreTriedAgainWhenSomeCanBeTaken) {
+  Apply(kStrict);
+  Append({R"({"item":"pear","amount":"no"})"});
+  Append({R"({"item":"pear","amount":1,"note":"x"})"});
+  // While it is the newest, the SQL fails on it; `by_item` takes it.
+  ASSERT_TRUE(
+      Eventually([&] { return daemon_.GetSlice("shop.newest").counts().quarantined() == 1; },
+                 absl::Seconds(60)));
+  const int64_t end = Append({R"({"item":"pear","amount":1,"note":"5"})"});
+  EXPECT_EQ(Ask("SELECT n FROM newest", end).body(), R"([{"n":5}])");
+  const auto nothing = Retry("shop.by_item", false);
+  EXPECT_EQ(nothing.method(), v1::RetryQuarantinedRecordsResponse::NOTHING_TO_DO);
+  EXPECT_EQ(nothing.looked_at(), 1);
+  EXPECT_EQ(nothing.readable(), 0);
+
+  // The build stops where the snapshot stands that it is compared with.
+  ASSERT_TRUE(Eventually([&] { return daemon_.GetSlice("shop.newest").snapshot_position() >= end; },
+                         absl::Seconds(60)));
+  const auto asked = Retry("shop.newest", true);
+  EXPECT_EQ(asked.method(), v1::RetryQuarantinedRecordsResponse::NEW_GENERATION);
+  EXPECT_EQ(asked.operation(), "");
+  const auto retried = Retry("shop.newest", false);
+  EXPECT_EQ(retried.readable(), 1);
+  EXPECT_FALSE(WaitForOperation(retried.operation()).has_error());
+  v1::Slice slice;
+  ASSERT_TRUE(Eventually(
+      [&] {
+        slice = daemon_.GetSlice("shop.newest");
+        return slice.meta().generation() == 2 && slice.state() == v1::RUNNING;
+      },
+      absl::Seconds(60)))
+      << slice.ShortDebugString();
+  EXPECT_EQ(slice.counts().quarantined(), 0);
+  EXPECT_EQ(slice.counts().applied(), slice.counts().input());
+  EXPECT_EQ(Ask("SELECT n FROM newest", end).body(), R"([{"n":5}])");
+}
+
 }  // namespace
 }  // namespace icepie::testing

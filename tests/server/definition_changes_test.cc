@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "server/plan_estimate.h"
+
 namespace icepie::server {
 namespace {
 
@@ -98,6 +100,67 @@ TEST_F(DefinitionChangesTest, ThePendingGenerationIsTheNewestThatIsBuiltOrReady)
   }
   ASSERT_NE(PendingGeneration(slice), nullptr);
   EXPECT_EQ(PendingGeneration(slice)->generation().number(), 3);
+}
+
+TEST_F(DefinitionChangesTest, AChangeSaysHowAndWhyNotCheaper) {
+  auto& planned = *plan_.mutable_slices(0);
+  planned.set_definition_hash("hash-2");
+  planned.set_strategy("keys");
+  planned.add_statements("CREATE TABLE …");
+  auto& why_not = *planned.add_why_not();
+  why_not.set_strategy("aggregate");
+  why_not.set_why("median() has no partial state");
+  const SliceChange change = Only("new file");
+  EXPECT_EQ(change.strategy(), "keys");
+  ASSERT_EQ(change.why_not_size(), 1);
+  EXPECT_EQ(change.why_not(0).why(), "median() has no partial state");
+  EXPECT_EQ(change.statements_size(), 1);
+}
+
+TEST(PlanEstimateTest, AnEarlierBuildTellsHowLongItTakes) {
+  icepie::worker::v1::PlannedSlice planned = Planned("volume", "hash-1");
+  planned.add_streams("ledger");
+  planned.add_streams("rates");
+  EstimateFacts facts;
+  facts.stream_records = {{"ledger", 600}, {"rates", 200}, {"clicks", 3200}};
+  facts.head_position = 4000;
+  facts.memory_limit_bytes = 1 << 30;
+  icepie::v1::SliceEstimate estimate = EstimateBuild(planned, facts);
+  EXPECT_EQ(estimate.records_to_read(), 800);
+  EXPECT_EQ(estimate.duration_ms(), 0);
+  EXPECT_EQ(estimate.memory_limit_bytes(), 1 << 30);
+  EXPECT_EQ(estimate.kept_records_max(), 0);
+
+  planned.set_keeps_records(true);
+  planned.set_kept_records_limit(500);
+  planned.set_memory_limit_bytes(64'000'000);
+  facts.positions_per_second = 2000;
+  estimate = EstimateBuild(planned, facts);
+  EXPECT_EQ(estimate.duration_ms(), 2000);
+  EXPECT_DOUBLE_EQ(estimate.records_per_second(), 400);
+  EXPECT_EQ(estimate.kept_records_max(), 800);
+  EXPECT_EQ(estimate.kept_records_limit(), 500);
+  EXPECT_EQ(estimate.memory_limit_bytes(), 64'000'000);
+}
+
+TEST(PlanEstimateTest, TheSlicesOwnBuildCountsMoreThanANewerOneOfTheDomain) {
+  const auto build = [](const std::string& slice, int64_t records, int64_t seconds) {
+    Catalog::Operation operation;
+    operation.set_domain("pay");
+    operation.set_slice(slice);
+    operation.set_done(true);
+    operation.set_done_records(records);
+    operation.mutable_start_time()->set_seconds(1000);
+    operation.mutable_end_time()->set_seconds(1000 + seconds);
+    return operation;
+  };
+  Catalog::Operation failed = build("volume", 9000, 1);
+  failed.set_error_code(13);
+  EXPECT_EQ(MeasuredRate({}, "pay", "volume"), 0);
+  EXPECT_EQ(MeasuredRate({failed, build("fees", 500, 5)}, "pay", "volume"), 100);
+  EXPECT_EQ(MeasuredRate({failed, build("fees", 500, 5), build("volume", 900, 3)}, "pay", "volume"),
+            300);
+  EXPECT_EQ(MeasuredRate({build("fees", 500, 5)}, "ops", "volume"), 0);
 }
 
 }  // namespace

@@ -131,6 +131,44 @@ TEST_F(LiveEngineTest, BeyondTheBudgetASliceStopsInFrontOfTheRecord) {
   EXPECT_EQ(WaitForPosition("notes", 10).progress.quarantined, 0);
 }
 
+TEST_F(LiveEngineTest, AcknowledgedRecordsDoNotCountAgainstTheBudget) {
+  std::vector<std::string> orders = {Order("Bern", 1)};
+  for (int i = 0; i < 8; ++i) orders.push_back("{}");
+  orders.push_back(Order("Bern", 2));
+  feed_.Append("orders", orders);
+  StartLive();
+  Configure({Spec("by_city")});
+  EXPECT_EQ(WaitForState("by_city", SliceState::kFaulted).unacknowledged, 5);
+  // The first four, of which three are bad: they leave room for three more.
+  GenerationSpec spec = Spec("by_city");
+  spec.acknowledged = PositionRanges({{0, 4}});
+  Configure({spec});
+  SliceReport report = WaitForPosition("by_city", 10);
+  EXPECT_EQ(report.progress.quarantined, 8);
+  EXPECT_EQ(report.unacknowledged, 5);
+  const auto page = engine_->ListQuarantined("by_city", 0, 100);
+  ASSERT_TRUE(page.ok()) << page.status();
+  ASSERT_EQ(page->groups.size(), 1u);
+  EXPECT_EQ(page->groups.front().unacknowledged, 5);
+  EXPECT_TRUE(page->records[2].acknowledged);
+  EXPECT_FALSE(page->records[3].acknowledged);
+  // One more is one too many, also after a restart from a snapshot and by replay.
+  const int64_t end = feed_.Append("orders", {"{}"});
+  WaitForState("by_city", SliceState::kFaulted);
+  engine_->Shutdown();
+  StartLive();
+  Configure({spec});
+  report = WaitForState("by_city", SliceState::kFaulted);
+  EXPECT_EQ(report.unacknowledged, 5);
+  spec.acknowledged = PositionRanges({{0, 4}, {end - 1, end}});
+  Configure({spec});
+  report = WaitForPosition("by_city", end);
+  EXPECT_EQ(report.progress.quarantined, 9);
+  EXPECT_EQ(report.unacknowledged, 5);
+  EXPECT_EQ(report.progress.input,
+            report.progress.applied + report.progress.filtered + report.progress.quarantined);
+}
+
 TEST_F(LiveEngineTest, ASliceOverASliceIsRecomputedWhereItStands) {
   feed_.Append("orders", {Order("Bern", 10), Order("Basel", 50)});
   StartLive();
@@ -740,10 +778,21 @@ TEST_F(LiveEngineTest, OnBadRecordFaultStopsInFrontOfIt) {
   ASSERT_TRUE(page.ok()) << page.status();
   ASSERT_EQ(page->records.size(), 1U);  // the one that it stands in front of
   EXPECT_EQ(page->records.front().position, 1);
+  // Acknowledged, it is passed over, and the next one stops the slice again.
+  GenerationSpec known = ByCity("{action: fault}");
+  known.acknowledged = PositionRanges({{1, 2}});
+  Configure({known});
+  const int64_t next = feed_.Append("orders", {"{}"}) - 1;
+  const SliceReport again = WaitFor("by_city", [&](const SliceReport& report) {
+    return report.state == SliceState::kHeld && report.progress.applied_position == next;
+  });
+  EXPECT_EQ(again.progress.quarantined, 1);
+  EXPECT_EQ(again.unacknowledged, 0);
   // With another action, and no rebuild, it goes on.
   Configure({ByCity("{action: quarantine}")});
-  const SliceReport running = WaitForPosition("by_city", 3);
-  EXPECT_EQ(running.progress.quarantined, 1);
+  const SliceReport running = WaitForPosition("by_city", 4);
+  EXPECT_EQ(running.progress.quarantined, 2);
+  EXPECT_EQ(running.unacknowledged, 2);
   EXPECT_EQ(running.progress.applied, 2);
   EXPECT_EQ(Rows("SELECT city FROM by_city ORDER BY city"), R"([{"city":"bern"},{"city":"rome"}])");
 }

@@ -91,6 +91,64 @@ TEST_F(PlanTest, UpstreamComesFirst) {
   EXPECT_EQ(plan->Find("nix"), nullptr);
 }
 
+absl::StatusOr<SlicePlan> PlanWith(const std::string& options, const std::string& sql) {
+  ICEPIE_ASSIGN_OR_RETURN(const DomainPlan plan, PlanText(absl::StrCat(kSources, "  it: {", options,
+                                                                       ", sql: \"", sql, "\"}\n")));
+  return *plan.Find("it");
+}
+
+TEST_F(PlanTest, TheFileMayAskForAStrategy) {
+  const std::string sql = "SELECT k, count(*) AS n FROM r GROUP BY k";
+  const absl::StatusOr<SlicePlan> chosen = PlanSql(sql);
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  EXPECT_EQ(chosen->strategy, Strategy::kAggregate);
+  ASSERT_EQ(chosen->why_not.size(), 1U);
+  EXPECT_EQ(chosen->why_not[0].strategy, Strategy::kAppend);
+  const absl::StatusOr<SlicePlan> asked = PlanWith("strategy: recompute", sql);
+  ASSERT_TRUE(asked.ok()) << asked.status();
+  EXPECT_EQ(asked->strategy, Strategy::kRecompute);
+  EXPECT_EQ(asked->why, "recompute: the file asks for recompute");
+  ASSERT_EQ(asked->why_not.size(), 3U);
+  EXPECT_EQ(asked->why_not[1].why, "the file asks for recompute");
+  EXPECT_EQ(asked->overridden, "");
+  // It is another generation's tables: a change of it is built beside the old one.
+  EXPECT_NE(asked->definition_hash, chosen->definition_hash);
+  EXPECT_EQ(PlanWith("strategy: aggregate", sql)->strategy, Strategy::kAggregate);
+}
+
+TEST_F(PlanTest, AStrategyThatCannotKeepTheSqlRightIsRefused) {
+  const absl::Status status =
+      PlanWith("strategy: aggregate", "SELECT k, median(i) AS m FROM r GROUP BY k").status();
+  EXPECT_THAT(ReasonAndText(status),
+              HasSubstr("DEFINITION_INVALID lab.yaml:10:18: slice it: strategy aggregate cannot "
+                        "keep this SQL right: "));
+  EXPECT_THAT(status.message(), HasSubstr("median"));
+  EXPECT_EQ(GetErrorDetail(status)->metadata.at("field"), "slices.it.strategy");
+  EXPECT_THAT(PlanWith("strategy: append", "SELECT count(*) AS n FROM r").status().message(),
+              HasSubstr("groups records"));
+  EXPECT_THAT(PlanWith("strategy: fast", "SELECT k FROM r").status().message(),
+              HasSubstr("slices.it.strategy must be append or aggregate or keys or recompute"));
+  // What runs it late wins: with too many records kept it is recomputed all the same.
+  const absl::StatusOr<DomainDef> definition = ParseDomain(
+      absl::StrCat(kSources,
+                   "  it: {strategy: keys, sql: \"SELECT k, median(i) AS m FROM r GROUP BY k\"}"),
+      "lab.yaml");
+  ASSERT_TRUE(definition.ok()) << definition.status();
+  EXPECT_EQ(PlanDomain(*definition)->Find("it")->strategy, Strategy::kKeys);
+  const absl::StatusOr<DomainPlan> overridden = PlanDomain(*definition, {{"it", "too many"}});
+  ASSERT_TRUE(overridden.ok()) << overridden.status();
+  EXPECT_EQ(overridden->Find("it")->strategy, Strategy::kRecompute);
+  EXPECT_EQ(overridden->Find("it")->definition_hash,
+            PlanDomain(*definition)->Find("it")->definition_hash);
+}
+
+TEST_F(PlanTest, StreamsAreFoundAlsoBelowOtherSlices) {
+  const absl::StatusOr<DomainPlan> plan = PlanText(
+      kSources + Indented("SELECT c.n, d.v FROM counts AS c JOIN dim AS d ON d.key = c.k"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(StreamsBelow(*plan, *plan->Find("it")), ElementsAre("dim", "r"));
+}
+
 TEST_F(PlanTest, CircleIsRefused) {
   const absl::Status status = PlanText(
                                   "domain: lab\nsources: {r: {columns: {k: VARCHAR}}}\nslices:\n"

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "slices/definition.h"
+#include "slices/record_judge.h"
 
 namespace icepie::slices {
 namespace {
@@ -120,6 +121,79 @@ TEST_F(RecordTraceTest, WhatCannotBeKnownSaysWhy) {
   EXPECT_EQ(traced["both"].fate, RecordFate::kApplied);
   no_plan_ = "both";
   EXPECT_EQ(Trace("ledger", "{}")["both"].unknown, "does not plan");
+}
+
+constexpr const char* kJudgedDomain = R"yaml(
+domain: payments
+sources:
+  transfers:
+    stream: ledger
+    where: {$.type: transfer}
+    columns:
+      amount: {type: "DECIMAL(18,2)", path: $.amount.value, required: true}
+      fees: {type: "STRUCT(kind VARCHAR, value INTEGER)[]"}
+      note: INTEGER
+  entries: {stream: ledger, columns: {type: VARCHAR}}
+slices:
+  volume: {sql: "SELECT sum(amount) AS volume FROM transfers"}
+  fees: {sql: "SELECT fees FROM transfers"}
+  both: {sql: "SELECT t.amount, e.type FROM transfers AS t JOIN entries AS e ON true"}
+)yaml";
+
+// What a definition says of a record, and the part of the payload that it says it of.
+class RecordJudgeTest : public ::testing::Test {
+ protected:
+  RecordJudgeTest() {
+    const auto definition = ParseDomain(kJudgedDomain, "payments.yaml");
+    EXPECT_TRUE(definition.ok()) << definition.status();
+    auto plan = PlanDomain(*definition);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    if (plan.ok()) plan_ = *std::move(plan);
+  }
+
+  // "CODE column part" of a bad one.
+  std::string Judged(const std::string& slice, const std::string& payload) {
+    const RecordJudgement judged = JudgeRecord(plan_, *plan_.Find(slice), "ledger", payload);
+    if (judged.verdict == RecordJudgement::Verdict::kReadable) return "readable";
+    if (judged.verdict == RecordJudgement::Verdict::kFiltered) return "filtered";
+    const std::string part =
+        judged.offset ? payload.substr(*judged.offset, judged.size) : std::string("nowhere");
+    EXPECT_FALSE(judged.message.empty());
+    return judged.code + " " + judged.column + " " + part;
+  }
+
+  DomainPlan plan_;
+};
+
+TEST_F(RecordJudgeTest, NamesThePartThatIsBad) {
+  const std::string good = R"({"type":"transfer","amount":{"value":"120.55"},"note":"no number"})";
+  EXPECT_EQ(Judged("volume", good), "readable");  // it does not read the note
+  EXPECT_EQ(Judged("volume", R"({"type":"refund","amount":7})"), "filtered");
+  EXPECT_EQ(Judged("volume", R"({"type":"transfer","amount":{"value":"1,204.50"}})"),
+            R"(BAD_FORMAT amount "1,204.50")");
+  EXPECT_EQ(Judged("volume", R"({"type":"transfer","amount":{"value":[1]}})"),
+            "WRONG_TYPE amount [1]");
+  EXPECT_EQ(Judged("volume", R"({"type":"transfer"})"), "MISSING amount nowhere");
+  EXPECT_EQ(Judged("volume", R"({"type":"transfer","type":"refund"})"), "DUPLICATE_KEY  refund");
+  EXPECT_EQ(Judged("fees", R"({"type":"transfer","fees":[{"kind":"a"},{"value":"x"}]})"),
+            R"(WRONG_TYPE fees "x")");
+}
+
+TEST_F(RecordJudgeTest, NamesThePlaceWhereJsonEnds) {
+  const std::string payload = R"({"type":"transfer" "amount":1})";
+  const RecordJudgement judged = JudgeRecord(plan_, *plan_.Find("volume"), "ledger", payload);
+  EXPECT_EQ(judged.code, "INVALID_JSON");
+  ASSERT_TRUE(judged.offset.has_value());
+  EXPECT_EQ(*judged.offset, payload.find(" \"amount") + 1);
+  EXPECT_EQ(JudgeRecord(plan_, *plan_.Find("volume"), "ledger", "").offset, 0u);
+}
+
+TEST_F(RecordJudgeTest, OneSourceThatCannotReadItDecides) {
+  EXPECT_EQ(Judged("both", R"({"type":"transfer","amount":{"value":"x"}})"),
+            R"(BAD_FORMAT amount "x")");
+  EXPECT_EQ(Judged("both", R"({"type":"other"})"), "readable");
+  const RecordJudgement other = JudgeRecord(plan_, *plan_.Find("both"), "rates", "nope");
+  EXPECT_EQ(other.verdict, RecordJudgement::Verdict::kFiltered);
 }
 
 }  // namespace

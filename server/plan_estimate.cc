@@ -1,0 +1,58 @@
+#include "server/plan_estimate.h"
+
+#include "absl/time/time.h"
+#include "server/proto_time.h"
+
+namespace icepie::server {
+namespace {
+
+using icepie::v1::SliceEstimate;
+
+// 0 for one that failed, or was too short to tell.
+double RateOf(const Catalog::Operation& operation) {
+  if (!operation.done() || operation.error_code() != 0 || !operation.has_start_time()) return 0;
+  const double seconds =
+      absl::ToDoubleSeconds(FromProto(operation.end_time()) - FromProto(operation.start_time()));
+  return seconds > 0 ? static_cast<double>(operation.done_records()) / seconds : 0;
+}
+
+}  // namespace
+
+SliceEstimate EstimateBuild(const icepie::worker::v1::PlannedSlice& planned,
+                            const EstimateFacts& facts) {
+  SliceEstimate estimate;
+  int64_t records = 0;
+  for (const std::string& stream : planned.streams()) {
+    const auto found = facts.stream_records.find(stream);
+    if (found != facts.stream_records.end()) records += found->second;
+  }
+  estimate.set_records_to_read(records);
+  if (facts.positions_per_second > 0 && records > 0) {
+    // A build passes over the positions of other streams.
+    const double seconds = static_cast<double>(facts.head_position) / facts.positions_per_second;
+    estimate.set_duration_ms(static_cast<int64_t>(seconds * 1000));
+    estimate.set_records_per_second(static_cast<double>(records) / seconds);
+  }
+  estimate.set_state_bytes(facts.state_bytes);
+  estimate.set_memory_limit_bytes(planned.memory_limit_bytes() > 0 ? planned.memory_limit_bytes()
+                                                                   : facts.memory_limit_bytes);
+  if (planned.keeps_records()) {
+    estimate.set_kept_records_max(records);
+    estimate.set_kept_records_limit(planned.kept_records_limit());
+  }
+  return estimate;
+}
+
+double MeasuredRate(const std::vector<Catalog::Operation>& operations, const std::string& domain,
+                    const std::string& slice) {
+  double of_domain = 0;
+  for (const auto& operation : operations) {
+    if (operation.domain() != domain) continue;
+    const double rate = RateOf(operation);
+    if (rate > 0 && operation.slice() == slice) return rate;
+    if (of_domain == 0) of_domain = rate;
+  }
+  return of_domain;
+}
+
+}  // namespace icepie::server
