@@ -81,7 +81,12 @@ std::string WhyStale(Context& context, const icepie::v1::SliceMeta& meta) {
   Client& client = context.client();
   const auto slice = client.Call(client.slices(), &Slices::StubInterface::GetSlice, request);
   if (!slice.ok()) return "";
-  if (meta.stale_reason() == icepie::v1::SLICE_FROZEN) return slice->desired().reason();
+  const auto mode = slice->desired().mode();
+  const bool wanted = (meta.stale_reason() == icepie::v1::SLICE_FROZEN &&
+                       mode == icepie::v1::DesiredState::FREEZE) ||
+                      (meta.stale_reason() == icepie::v1::SLICE_SUSPENDED &&
+                       mode == icepie::v1::DesiredState::SUSPEND);
+  if (wanted) return slice->desired().reason();
   return slice->last_error().reason();
 }
 

@@ -156,6 +156,8 @@ int RunProgram(const std::vector<std::string>& arguments, const Terminal& termin
   AddTestCommand(app, context);
   AddOperationCommands(app, context);
   AddStatusCommand(app, context);
+  AddSafeModeCommand(app, context);
+  AddWorkersCommand(app, context);
   AddEventCommands(app, context);
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());

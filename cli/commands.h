@@ -9,12 +9,15 @@
 
 namespace icepie::cli {
 
-void AddStreamCommands(CLI::App& app, Context& context);   // stream, append, import, export, read
-void AddReadCommand(CLI::App& app, Context& context);      // read
-void AddTraceCommand(CLI::App& app, Context& context);     // trace
-void AddSliceCommands(CLI::App& app, Context& context);    // slice
-void AddExpectCommand(CLI::App* slice, Context& context);  // slice expect
-void AddQuarantineCommand(CLI::App* slice, Context& context);  // slice quarantine
+void AddStreamCommands(CLI::App& app, Context& context);    // stream, append, import, export, read
+void AddReadCommand(CLI::App& app, Context& context);       // read
+void AddTraceCommand(CLI::App& app, Context& context);      // trace
+void AddSliceCommands(CLI::App& app, Context& context);     // slice
+void AddExpectCommand(CLI::App* slice, Context& context);   // slice expect
+void AddSliceControl(CLI::App* slice, Context& context);    // slice suspend, resume, restart
+void AddDomainControl(CLI::App* domain, Context& context);  // domain freeze, thaw, suspend, …
+void AddWorkersCommand(CLI::App& app, Context& context);    // workers
+void AddSafeModeCommand(CLI::App& app, Context& context);   // leave-safe-mode
 void AddSnapshotCommands(CLI::App* slice, Context& context);   // slice snapshots
 void AddQueryCommand(CLI::App& app, Context& context);         // query
 void AddDomainCommands(CLI::App& app, Context& context);       // domain, plan, apply
@@ -24,6 +27,7 @@ void AddProofCommands(CLI::App& app, Context& context);        // checkpoint, pr
 void AddVerifyCommand(CLI::App& app, Context& context);        // verify
 void AddStatusCommand(CLI::App& app, Context& context);        // status
 void AddEventCommands(CLI::App& app, Context& context);        // events
+void AddQuarantineCommand(CLI::App* slice, Context& context);  // slice quarantine
 
 }  // namespace icepie::cli
 

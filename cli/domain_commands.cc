@@ -298,6 +298,7 @@ absl::StatusOr<int> History(Context& context, const DomainArguments& arguments) 
 void AddDomain(CLI::App& app, Context& context) {
   CLI::App* domain = app.add_subcommand("domain", "domains and their files");
   domain->require_subcommand(1);
+  AddDomainControl(domain, context);
   domain->add_subcommand("list", "list the domains and their workers")->callback([&context] {
     context.action = [&context] { return ListDomains(context); };
   });

@@ -337,6 +337,7 @@ void AddSliceCommands(CLI::App& app, Context& context) {
   AddRebuilding(slice, context, arguments);
   AddSnapshotCommands(slice, context);
   AddWait(slice, context, arguments);
+  AddSliceControl(slice, context);
   AddExpectCommand(slice, context);
   AddQuarantineCommand(slice, context);
 }

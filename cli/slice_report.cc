@@ -52,9 +52,10 @@ std::string StateText(const Slice& slice) {
 }
 
 std::string DesiredText(const Slice& slice) {
-  if (slice.desired().mode() != icepie::v1::DesiredState::FREEZE) return "RUN";
-  return absl::StrCat("FREEZE since ", FormatTime(slice.desired().since()), " by ",
-                      slice.desired().actor(), ": ", slice.desired().reason());
+  if (slice.desired().mode() == icepie::v1::DesiredState::RUN) return "RUN";
+  return absl::StrCat(icepie::v1::DesiredState::Mode_Name(slice.desired().mode()), " since ",
+                      FormatTime(slice.desired().since()), " by ", slice.desired().actor(), ": ",
+                      slice.desired().reason());
 }
 
 std::string ErrorText(const icepie::v1::SliceError& error) {

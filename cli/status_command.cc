@@ -77,6 +77,9 @@ std::string NextText(const Slice& slice) {
   if (slice.desired().mode() == icepie::v1::DesiredState::FREEZE) {
     return absl::StrCat("thaw: icepie slice thaw ", slice.name());
   }
+  if (slice.desired().mode() == icepie::v1::DesiredState::SUSPEND) {
+    return absl::StrCat("resume: icepie slice resume ", slice.name());
+  }
   if (slice.has_next_retry_time()) {
     const absl::Duration in = ToTime(slice.next_retry_time()) - absl::Now();
     return absl::StrCat("next retry in ", FormatElapsed(in));
@@ -88,7 +91,7 @@ std::string NextText(const Slice& slice) {
 }
 
 std::string WhyText(const Slice& slice) {
-  if (slice.desired().mode() == icepie::v1::DesiredState::FREEZE) {
+  if (slice.desired().mode() != icepie::v1::DesiredState::RUN) {
     return absl::StrCat(slice.desired().reason(), " by ", slice.desired().actor());
   }
   const auto& error = slice.last_error();
@@ -158,6 +161,11 @@ absl::StatusOr<int> Status(Context& context) {
                 << FormatCounted(static_cast<int64_t>(domains.size()), "domain") << ", "
                 << FormatCounted(status.slices_size(), "slice") << ": " << StatesText(status)
                 << '\n';
+  if (status.safe_mode()) {
+    context.out() << context.terminal.Yellow(
+                         "SAFE MODE: no slice applies records; end it: icepie leave-safe-mode")
+                  << '\n';
+  }
   PrintDamage(context, status);
   PrintSlices(context, status);
   PrintWorkers(context, status);

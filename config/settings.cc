@@ -45,7 +45,7 @@ struct Range {
 };
 
 // Every integer of Settings has its range here; settings_test.cc checks that none is missing.
-constexpr std::array<Range, 25> kRanges = {{
+constexpr std::array<Range, 28> kRanges = {{
     {"listen.grpc_connections_max", 8, 65536},
     {"listen.http_connections_max", 8, 65536},
     {"listen.grpc_memory_bytes", 32 * kMiB, 64 * kGiB},
@@ -73,6 +73,9 @@ constexpr std::array<Range, 25> kRanges = {{
     {"workers.heartbeat_timeout_ms", 50, 10 * 60 * 1000},
     {"workers.snapshot_interval_ms", 100, kHourMs},
     {"workers.snapshots_kept", 1, 1000},
+    {"drain_timeout_ms", 0, 10 * 60 * 1000},
+    {"workers.restart_backoff_ms", 1, 60 * 1000},
+    {"workers.suspension_ms", 100, 24 * kHourMs},
 }};
 
 struct Unit {
@@ -360,6 +363,9 @@ Settings DefaultSettings() {
   settings.mutable_workers()->set_snapshot_interval_ms(10 * 1000);
   settings.mutable_workers()->set_snapshots_kept(2);
   settings.mutable_workers()->set_require_sandbox(false);
+  settings.mutable_workers()->set_restart_backoff_ms(1000);
+  settings.mutable_workers()->set_suspension_ms(5 * 60 * 1000);
+  settings.set_drain_timeout_ms(10 * 1000);
   settings.mutable_logging()->set_level("info");
   return settings;
 }

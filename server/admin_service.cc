@@ -1,22 +1,16 @@
 #include "server/admin_service.h"
 
-#include <algorithm>
-
-#include "absl/time/clock.h"
+#include "server/call_time.h"
 #include "server/unary_on.h"
 
 namespace icepie::server {
 namespace {
 
+constexpr absl::Duration kRetryMax = absl::Minutes(10);
+
 namespace v1 = icepie::v1;
 
-constexpr absl::Duration kRefreshMax = absl::Minutes(10);
-
-// What the client gave, less a margin for our own answer.
-absl::Duration TimeLeft(const grpc::CallbackServerContext& context, absl::Duration longest) {
-  const absl::Duration left = absl::FromChrono(context.deadline()) - absl::Now();
-  return std::clamp(left - absl::Milliseconds(100), absl::Milliseconds(10), longest);
-}
+constexpr absl::Duration kSnapshotMax = absl::Minutes(10);
 
 }  // namespace
 
@@ -41,26 +35,6 @@ grpc::ServerUnaryReactor* AdminService::ListDomains(grpc::CallbackServerContext*
   *response = manager_.reader().ListDomains();
   reactor->Finish(grpc::Status::OK);
   return reactor;
-}
-
-grpc::ServerUnaryReactor* AdminService::FreezeSlice(grpc::CallbackServerContext* context,
-                                                    const v1::FreezeSliceRequest* request,
-                                                    v1::Slice* response) {
-  return UnaryOn(quick_, context, response, [this, request] { return manager_.Freeze(*request); });
-}
-
-grpc::ServerUnaryReactor* AdminService::ThawSlice(grpc::CallbackServerContext* context,
-                                                  const v1::ThawSliceRequest* request,
-                                                  v1::Slice* response) {
-  return UnaryOn(quick_, context, response, [this, request] { return manager_.Thaw(*request); });
-}
-
-grpc::ServerUnaryReactor* AdminService::RefreshSlice(grpc::CallbackServerContext* context,
-                                                     const v1::RefreshSliceRequest* request,
-                                                     v1::Slice* response) {
-  const absl::Duration timeout = TimeLeft(*context, kRefreshMax);
-  return UnaryOn(slow_, context, response,
-                 [this, request, timeout] { return manager_.Refresh(*request, timeout); });
 }
 
 grpc::ServerUnaryReactor* AdminService::ResliceSlice(grpc::CallbackServerContext* context,
@@ -128,7 +102,7 @@ grpc::ServerUnaryReactor* AdminService::GetQuarantinedRecord(
 grpc::ServerUnaryReactor* AdminService::RetryQuarantinedRecords(
     grpc::CallbackServerContext* context, const v1::RetryQuarantinedRecordsRequest* request,
     v1::RetryQuarantinedRecordsResponse* response) {
-  const absl::Duration timeout = TimeLeft(*context, kRefreshMax);
+  const absl::Duration timeout = TimeLeft(*context, kRetryMax);
   return UnaryOn(slow_, context, response,
                  [this, request, timeout] { return quarantine_.Retry(*request, timeout); });
 }
@@ -173,7 +147,7 @@ grpc::ServerUnaryReactor* AdminService::ListSnapshots(grpc::CallbackServerContex
 grpc::ServerUnaryReactor* AdminService::CreateSnapshot(grpc::CallbackServerContext* context,
                                                        const v1::CreateSnapshotRequest* request,
                                                        v1::Snapshot* response) {
-  const absl::Duration timeout = TimeLeft(*context, kRefreshMax);
+  const absl::Duration timeout = TimeLeft(*context, kSnapshotMax);
   return UnaryOn(slow_, context, response,
                  [this, request, timeout] { return manager_.CreateSnapshot(*request, timeout); });
 }

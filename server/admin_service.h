@@ -9,6 +9,8 @@
 #include "server/event_calls.h"
 #include "server/executor.h"
 #include "server/quarantine_calls.h"
+#include "server/roll_call.h"
+#include "server/slice_control.h"
 #include "server/slice_remedies.h"
 
 namespace icepie::server {
@@ -19,15 +21,25 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
  public:
   using StatusSource = std::function<icepie::v1::ServerStatus()>;
 
-  AdminService(DomainManager& manager, SliceRemedies& remedies, QuarantineCalls& quarantine,
-               EventLog& events, StatusSource status)
+  AdminService(DomainManager& manager, SliceControl& control, SliceRemedies& remedies,
+               QuarantineCalls& quarantine, EventLog& events, StatusSource status)
       : manager_(manager),
+        control_(control),
         remedies_(remedies),
         quarantine_(quarantine),
         events_(events),
         status_(std::move(status)),
         quick_(4, 256),
         slow_(8, 64) {}
+
+  // Refuses what is not under way yet, with SERVER_DRAINING.
+  void Drain() {
+    quick_.Drain();
+    slow_.Drain();
+  }
+  bool WaitEmpty(absl::Time deadline) {
+    return quick_.WaitEmpty(deadline) && slow_.WaitEmpty(deadline);
+  }
 
   grpc::ServerUnaryReactor* ApplyDomain(grpc::CallbackServerContext* context,
                                         const icepie::v1::ApplyDomainRequest* request,
@@ -44,6 +56,41 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* ThawSlice(grpc::CallbackServerContext* context,
                                       const icepie::v1::ThawSliceRequest* request,
                                       icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* SuspendSlice(grpc::CallbackServerContext* context,
+                                         const icepie::v1::SuspendSliceRequest* request,
+                                         icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* ResumeSlice(grpc::CallbackServerContext* context,
+                                        const icepie::v1::ResumeSliceRequest* request,
+                                        icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* RestartSlice(grpc::CallbackServerContext* context,
+                                         const icepie::v1::RestartSliceRequest* request,
+                                         icepie::v1::Slice* response) override;
+  grpc::ServerUnaryReactor* FreezeDomain(grpc::CallbackServerContext* context,
+                                         const icepie::v1::ChangeDomainRequest* request,
+                                         icepie::v1::ListSlicesResponse* response) override;
+  grpc::ServerUnaryReactor* ThawDomain(grpc::CallbackServerContext* context,
+                                       const icepie::v1::ChangeDomainRequest* request,
+                                       icepie::v1::ListSlicesResponse* response) override;
+  grpc::ServerUnaryReactor* SuspendDomain(grpc::CallbackServerContext* context,
+                                          const icepie::v1::ChangeDomainRequest* request,
+                                          icepie::v1::ListSlicesResponse* response) override;
+  grpc::ServerUnaryReactor* ResumeDomain(grpc::CallbackServerContext* context,
+                                         const icepie::v1::ChangeDomainRequest* request,
+                                         icepie::v1::ListSlicesResponse* response) override;
+  grpc::ServerUnaryReactor* RestartDomain(grpc::CallbackServerContext* context,
+                                          const icepie::v1::ChangeDomainRequest* request,
+                                          icepie::v1::ListSlicesResponse* response) override;
+  grpc::ServerUnaryReactor* RefreshDomain(grpc::CallbackServerContext* context,
+                                          const icepie::v1::ChangeDomainRequest* request,
+                                          icepie::v1::ListSlicesResponse* response) override;
+  grpc::ServerWriteReactor<icepie::v1::RollWorkersResponse>* RollWorkers(
+      grpc::CallbackServerContext* /*context*/,
+      const icepie::v1::RollWorkersRequest* request) override {
+    return RollCall::Start(control_, slow_, *request);
+  }
+  grpc::ServerUnaryReactor* LeaveSafeMode(grpc::CallbackServerContext* context,
+                                          const icepie::v1::LeaveSafeModeRequest* request,
+                                          icepie::v1::ServerStatus* response) override;
   grpc::ServerUnaryReactor* RefreshSlice(grpc::CallbackServerContext* context,
                                          const icepie::v1::RefreshSliceRequest* request,
                                          icepie::v1::Slice* response) override;
@@ -112,6 +159,7 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
 
  private:
   DomainManager& manager_;
+  SliceControl& control_;
   SliceRemedies& remedies_;
   QuarantineCalls& quarantine_;
   EventLog& events_;

@@ -129,7 +129,15 @@ void Builds::Enqueue(int64_t number) {
   });
 }
 
+void Builds::SetHeld(bool held) {
+  loop_.Post([this, held] {
+    held_ = held;
+    StartNext();
+  });
+}
+
 void Builds::StartNext() {
+  if (held_) return;
   while (!waiting_.empty()) {
     {
       MutexLock lock(mutex_);
@@ -172,6 +180,9 @@ absl::Status Builds::Start(const Catalog::Operation& operation) {
   spec.set_number(operation.generation());
   spec.set_file(file->second.file());
   spec.set_definition_hash(generation->generation().definition_hash());
+  for (const auto& record : generation->deadly_records()) {
+    spec.add_deadly_positions(record.position());
+  }
   auto& job = *assignment.mutable_build();
   job.set_slice(operation.slice());
   job.set_number(operation.generation());

@@ -43,6 +43,8 @@ class Builds {
 
   // Starts what the catalog says is unfinished. Once, at the daemon's start.
   void Resume();
+  // While they are held, none starts.
+  void SetHeld(bool held);
   // The operation is in the catalog; its build starts when there is room.
   void Enqueue(int64_t number);
   // The catalog has already ended the operation: its process and files go.
@@ -83,6 +85,7 @@ class Builds {
   ReadyListener on_ready_;
   // The loop's own.
   std::deque<int64_t> waiting_;
+  bool held_ = false;
   mutable Mutex mutex_;
   std::map<int64_t, Progress> running_ ABSL_GUARDED_BY(mutex_);
   struct Waiter {

@@ -71,6 +71,14 @@ cv1::GenerationEntry* FindGeneration(cv1::SliceEntry& slice, int64_t number) {
   return FindGenerationIn(slice, number);
 }
 
+const cv1::Suspension* SuspensionInForce(const cv1::SliceEntry& slice) {
+  const cv1::Suspension& suspension = slice.suspension();
+  const bool in_force = slice.has_suspension() && !suspension.lifted() &&
+                        suspension.generation() == slice.serving_generation() &&
+                        suspension.restarts() == slice.desired().restarts();
+  return in_force ? &suspension : nullptr;
+}
+
 Catalog::Catalog(Core& core, std::string intents) : core_(core), intents_(std::move(intents)) {}
 
 absl::StatusOr<Catalog::Pairs> Catalog::Scan(absl::string_view prefix) {
@@ -320,41 +328,45 @@ int64_t Catalog::NextOperationNumber() {
   return ++last_operation_;
 }
 
-absl::Status Catalog::WriteIntent(const std::string& slice,
-                                  const std::optional<std::string>& desired) {
+absl::Status Catalog::WriteIntents(const std::string& domain, const DesiredStates& desired,
+                                   bool wanted) {
   MutexLock lock(change_mutex_);
   IntentFile::Intents intents = intents_.intents();
-  if (!desired && intents.count(slice) == 0) return absl::OkStatus();
-  if (desired) {
-    intents[slice] = *desired;
-  } else {
-    intents.erase(slice);
+  bool changed = false;
+  for (const auto& [slice, state] : desired) {
+    const std::string name = absl::StrCat(domain, ".", slice);
+    changed = changed || wanted || intents.count(name) > 0;
+    if (wanted) {
+      intents[name] = state.SerializeAsString();
+    } else {
+      intents.erase(name);
+    }
   }
-  return intents_.Save(std::move(intents));
+  return changed ? intents_.Save(std::move(intents)) : absl::OkStatus();
 }
 
-absl::Status Catalog::ChangeDesired(const std::string& domain, const std::string& slice,
-                                    const icepie::v1::DesiredState& desired) {
+absl::Status Catalog::ChangeDesired(const std::string& domain, const DesiredStates& desired) {
   const auto edit = [&](CatalogDomain& changed, std::vector<Operation>&) {
-    auto found = changed.slices.find(slice);
-    if (found == changed.slices.end()) {
-      return absl::AbortedError(
-          absl::StrCat("slice ", domain, ".", slice, " was deleted meanwhile"));
+    for (const auto& [slice, state] : desired) {
+      auto found = changed.slices.find(slice);
+      if (found == changed.slices.end()) {
+        return absl::AbortedError(
+            absl::StrCat("slice ", domain, ".", slice, " was deleted meanwhile"));
+      }
+      *found->second.mutable_desired() = state;
     }
-    *found->second.mutable_desired() = desired;
     return absl::OkStatus();
   };
   const absl::Status changed = Change(domain, edit);
-  const std::string name = absl::StrCat(domain, ".", slice);
   if (changed.ok()) {
-    const absl::Status cleared = WriteIntent(name, std::nullopt);
+    const absl::Status cleared = WriteIntents(domain, desired, false);
     if (!cleared.ok()) spdlog::error("catalog: {}", cleared.ToString());
     return changed;
   }
   if (absl::IsAborted(changed)) return changed;
-  spdlog::warn("catalog: the core takes no change ({}); {} goes to the intent file",
-               std::string(changed.message()), name);
-  ICEPIE_RETURN_IF_ERROR(WriteIntent(name, desired.SerializeAsString()));
+  spdlog::warn("catalog: the core takes no change ({}); {} of {} go to the intent file",
+               std::string(changed.message()), desired.size(), domain);
+  ICEPIE_RETURN_IF_ERROR(WriteIntents(domain, desired, true));
   MutexLock lock(change_mutex_);
   const auto current = Find(domain);
   if (!current) return changed;
@@ -384,7 +396,7 @@ void Catalog::LoadIntents() {
       continue;
     }
     // Goes into the catalog now if the core takes changes again, else stays an intent.
-    const absl::Status changed = ChangeDesired(name[0], name[1], desired);
+    const absl::Status changed = ChangeDesired(name[0], {{name[1], desired}});
     if (!changed.ok()) spdlog::error("catalog: intent {}: {}", slice, changed.ToString());
   }
 }

@@ -43,6 +43,10 @@ const icepie::catalog::v1::GenerationEntry* FindGeneration(
 icepie::catalog::v1::GenerationEntry* FindGeneration(icepie::catalog::v1::SliceEntry& slice,
                                                      int64_t number);
 
+// Why the daemon keeps the slice out of its live worker; null when it does not.
+const icepie::catalog::v1::Suspension* SuspensionInForce(
+    const icepie::catalog::v1::SliceEntry& slice);
+
 // Threads: any. Readers get immutable copies; changes run one at a time.
 // Errors: those of Core::ChangeCatalog. A change that fails changes nothing.
 class Catalog {
@@ -67,10 +71,10 @@ class Catalog {
       std::function<absl::Status(CatalogDomain& domain, std::vector<Operation>& operations)>;
   absl::Status Change(const std::string& domain, const Edit& edit);
 
-  // Change of one slice's desired state, which must also work while the core accepts none: it is
-  // then kept in an intent file, which the next start reads.
-  absl::Status ChangeDesired(const std::string& domain, const std::string& slice,
-                             const icepie::v1::DesiredState& desired);
+  // Change of the desired states of some of a domain's slices, in one step, which must also work
+  // while the core accepts none: they are then kept in intent files, which the next start reads.
+  using DesiredStates = std::map<std::string, icepie::v1::DesiredState>;  // by slice
+  absl::Status ChangeDesired(const std::string& domain, const DesiredStates& desired);
 
   std::optional<Operation> FindOperation(int64_t number) const;
   std::vector<Operation> Operations() const;  // newest first; the 200 newest are kept
@@ -96,8 +100,8 @@ class Catalog {
   std::vector<int64_t> OldOperations() const;
   void Show(const std::string& name, CatalogDomain domain,
             const std::vector<Operation>& operations);
-  // Nullopt: the slice has none any more.
-  absl::Status WriteIntent(const std::string& slice, const std::optional<std::string>& desired);
+  // Not `wanted`: the slices have none any more.
+  absl::Status WriteIntents(const std::string& domain, const DesiredStates& desired, bool wanted);
 
   Core& core_;
   Mutex change_mutex_;  // held while a change is written; taken before mutex_

@@ -78,6 +78,18 @@ grpc::ServerUnaryReactor* CoreService::ListStreams(
   return reactor;
 }
 
+void CoreService::Drain() {
+  appends_.Close();
+  for (Executor* executor : {&executor_, &traces_, &verify_executor_, &proofs_executor_}) {
+    executor->Drain();
+  }
+}
+
+bool CoreService::WaitEmpty(absl::Time deadline) {
+  return appends_.WaitEmpty(deadline) && executor_.WaitEmpty(deadline) &&
+         traces_.WaitEmpty(deadline) && proofs_executor_.WaitEmpty(deadline);
+}
+
 grpc::ServerUnaryReactor* CoreService::AppendRecords(
     grpc::CallbackServerContext* context, const icepie::v1::AppendRecordsRequest* request,
     icepie::v1::AppendRecordsResponse* response) {
@@ -90,17 +102,22 @@ grpc::ServerUnaryReactor* CoreService::AppendRecords(
     reactor->Finish(ToGrpcStatus(batch.status()));
     return reactor;
   }
+  if (!appends_.Enter()) {
+    reactor->Finish(ToGrpcStatus(Draining()));
+    return reactor;
+  }
   core_->Append(std::move(batch).value(),
-                [reactor, response](const absl::StatusOr<AppendResult>& result) {
+                [this, reactor, response](const absl::StatusOr<AppendResult>& result) {
                   if (result.ok()) SetResponse(*result, *response);
                   reactor->Finish(ToGrpcStatus(result.status()));
+                  appends_.Leave();
                 });
   return reactor;
 }
 
 grpc::ServerBidiReactor<icepie::v1::AppendRecordsRequest, icepie::v1::AppendRecordsResponse>*
 CoreService::StreamAppendRecords(grpc::CallbackServerContext* /*context*/) {
-  return StreamAppendCall::Start(core_);
+  return StreamAppendCall::Start(core_, &appends_);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* CoreService::ReadRecords(

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "core/core.h"
 #include "icepie/v1/core.grpc.pb.h"
+#include "server/drain_gate.h"
 #include "server/executor.h"
 #include "server/feed_scheduler.h"
 #include "server/read_records_call.h"
@@ -30,6 +31,10 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
   // Without `trace` there are no slices.
   explicit CoreService(icepie::Core* core, TraceSource trace = nullptr,
                        const ReaderLimits& reader_limits = {});
+
+  // Refuses what is not under way yet, with SERVER_DRAINING.
+  void Drain();
+  bool WaitEmpty(absl::Time deadline);
 
   grpc::ServerUnaryReactor* CreateStream(grpc::CallbackServerContext* context,
                                          const icepie::v1::CreateStreamRequest* request,
@@ -78,6 +83,7 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
 
   icepie::Core* const core_;
   const TraceSource trace_;
+  DrainGate appends_;
   Readers readers_;
   FeedScheduler scheduler_;
   Executor executor_;

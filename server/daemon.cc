@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "core/core.h"
 #include "server/admin_log.h"
 #include "server/admin_service.h"
@@ -123,6 +124,8 @@ WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& p
   out.snapshots_kept = workers.snapshots_kept();
   out.require_sandbox = workers.require_sandbox();
   out.log_level = settings.logging().level();
+  out.restart.first_backoff = absl::Milliseconds(workers.restart_backoff_ms());
+  out.restart.suspension = absl::Milliseconds(workers.suspension_ms());
   out.heartbeat_interval = absl::Milliseconds(workers.heartbeat_interval_ms());
   out.heartbeat_timeout = absl::Milliseconds(workers.heartbeat_timeout_ms());
   return out;
@@ -175,7 +178,7 @@ void LimitCalls(ConnectionGate& gate, grpc::ServerBuilder& builder) {
 // Members are in the order of their making; each uses only those before it.
 class Daemon::Parts {
  public:
-  absl::Status Start(const Settings& settings, std::optional<int64_t> accept_core_loss);
+  absl::Status Start(const Settings& settings, const DaemonStart& how);
   void Stop();
   const ServerIdentity& identity() const { return identity_; }
 
@@ -189,6 +192,7 @@ class Daemon::Parts {
   absl::Status StartHttp(const icepie::config::v1::Listen& listen);
   absl::Status Announce();
   void ReportHealth();
+  void Drain();
   void NoteDaemon(const std::string& state);
   QueryRouterSources RouterSources();
   std::string AnnouncementPath() const { return identity_.data_directory + "/icepied.json"; }
@@ -208,6 +212,7 @@ class Daemon::Parts {
   std::unique_ptr<RecordTracer> tracer_;
   std::unique_ptr<CoreService> core_service_;
   std::unique_ptr<SlicesService> slices_service_;
+  std::unique_ptr<SliceControl> control_;
   std::unique_ptr<SliceRemedies> remedies_;
   std::unique_ptr<QuarantineCalls> quarantine_;
   std::unique_ptr<AdminService> admin_service_;
@@ -217,6 +222,7 @@ class Daemon::Parts {
   std::unique_ptr<HttpServer> http_server_;
   std::map<std::string, bool> health_;  // the housekeeping loop's own
   std::unique_ptr<EventLoop> housekeeping_;
+  absl::Duration drain_timeout_;
   bool announced_ = false;
   bool stopped_ = false;
 };
@@ -298,6 +304,8 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers) {
   manager_ = std::make_unique<DomainManager>(*core_, *catalog_, *supervisor_, *builds_, *events_);
   observer_ = std::make_unique<EventObserver>(*events_, manager_->reader(), *core_);
   router_ = std::make_unique<WorkerQueryRouter>(RouterSources());
+  supervisor_->SetDeathListener(
+      [this](const WorkerDeath& death) { router_->OnWorkerDeath(death); });
   supervisor_->SetListener([this](const std::string& domain) {
     router_->OnWorkerChange(domain);
     observer_->LookAtDomain(domain);
@@ -312,10 +320,11 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
       MakeReaderLimits(settings));
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
   remedies_ = std::make_unique<SliceRemedies>(*core_, *catalog_, *supervisor_, *manager_, *events_);
-  quarantine_ =
-      std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_, *events_);
+  control_ = std::make_unique<SliceControl>(*core_, *catalog_, *supervisor_, *manager_, *events_);
+  quarantine_ = std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_,
+                                                  *control_, *events_);
   admin_service_ = std::make_unique<AdminService>(
-      *manager_, *remedies_, *quarantine_, *events_,
+      *manager_, *control_, *remedies_, *quarantine_, *events_,
       [this] { return manager_->reader().GetServerStatus(identity_); });
   operations_service_ = std::make_unique<OperationsService>(*builds_);
   grpc::EnableDefaultHealthCheckService(true);
@@ -389,34 +398,56 @@ void Daemon::Parts::ReportHealth() {
   housekeeping_->RunAfter(kHealthInterval, [this] { ReportHealth(); });
 }
 
-absl::Status Daemon::Parts::Start(const Settings& settings,
-                                  std::optional<int64_t> accept_core_loss) {
+absl::Status Daemon::Parts::Start(const Settings& settings, const DaemonStart& how) {
   identity_.version = ICEPIE_VERSION;
   identity_.start_time = absl::Now();
+  drain_timeout_ = absl::Milliseconds(settings.drain_timeout_ms());
   RaiseFileLimit(settings.listen());
   ICEPIE_ASSIGN_OR_RETURN(const std::string program, WorkerProgram(settings));
-  ICEPIE_RETURN_IF_ERROR(OpenData(settings, accept_core_loss));
+  ICEPIE_RETURN_IF_ERROR(OpenData(settings, how.accept_core_loss));
   const WorkerSettings workers =
       MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
   ICEPIE_RETURN_IF_ERROR(StartHost(workers.host_socket));
   StartDomains(workers);
   ICEPIE_RETURN_IF_ERROR(StartGrpc(settings));
   ICEPIE_RETURN_IF_ERROR(StartHttp(settings.listen()));
-  manager_->Start();
+  manager_->Start(how.safe_mode);
   housekeeping_ = std::make_unique<EventLoop>();
   housekeeping_->Post([this] { ReportHealth(); });
   ICEPIE_RETURN_IF_ERROR(Announce());
-  NoteDaemon("STARTED");
+  NoteDaemon(how.safe_mode ? "STARTED_IN_SAFE_MODE" : "STARTED");
   spdlog::info(
       "icepied {} is ready: gRPC {}, HTTP {}, data {}", identity_.version, identity_.grpc_address,
       identity_.http_address.empty() ? "off" : identity_.http_address, identity_.data_directory);
   return absl::OkStatus();
 }
 
+// Whoever balances load hears of it first; then new work is refused, while what is under way has
+// its time. Nothing is under way in a daemon that did not start.
+void Daemon::Parts::Drain() {
+  if (!server_ || !router_ || !admin_service_) return;
+  auto* health = server_->GetHealthCheckService();
+  health->SetServingStatus(false);
+  for (const auto& [name, answers] : health_) health->SetServingStatus(name, false);
+  if (http_server_) http_server_->Drain();
+  core_service_->Drain();
+  admin_service_->Drain();
+  router_->Drain();
+  const absl::Time deadline = SteadyNow() + drain_timeout_;
+  const bool queries = router_->WaitEmpty(deadline);
+  const bool calls = admin_service_->WaitEmpty(deadline);
+  const bool core = core_service_->WaitEmpty(deadline);
+  if (!queries || !calls || !core) {
+    spdlog::warn("some calls had not ended {} after the stop was asked for (drain_timeout_ms)",
+                 absl::FormatDuration(drain_timeout_));
+  }
+}
+
 void Daemon::Parts::Stop() {
   if (std::exchange(stopped_, true)) return;
   if (announced_) unlink(AnnouncementPath().c_str());
   if (housekeeping_) housekeeping_->Stop();
+  Drain();
   if (router_) router_->Drain();
   if (supervisor_) supervisor_->Interrupt();
   if (builds_) builds_->Stop();
@@ -435,9 +466,9 @@ void Daemon::Parts::Stop() {
 }
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Settings& settings,
-                                                      std::optional<int64_t> accept_core_loss) {
+                                                      const DaemonStart& how) {
   auto parts = std::make_unique<Parts>();
-  const absl::Status started = parts->Start(settings, accept_core_loss);
+  const absl::Status started = parts->Start(settings, how);
   if (!started.ok()) {
     parts->Stop();
     return started;

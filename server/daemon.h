@@ -4,6 +4,7 @@
 #define ICEPIE_SERVER_DAEMON_H_
 
 #include <memory>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "icepie/config/v1/settings.pb.h"
@@ -11,22 +12,28 @@
 
 namespace icepie::server {
 
+// What is asked of one start only.
+struct DaemonStart {
+  // CoreOptions::accept_loss_position; what was accepted becomes a record of "_admin".
+  std::optional<int64_t> accept_core_loss;
+  // No live worker and no build starts before an operator says so; answers are those of snapshots.
+  bool safe_mode = false;
+};
+
 // Lifetime: the destructor stops it.
 class Daemon {
  public:
   // Opens the core, reads the catalog, starts the workers, listens, and says so in
   // `<data>/icepied.json`. Errors are a refused start and name the remedy; nothing was changed when
   // the directory belongs to another daemon.
-  // `accept_core_loss`: CoreOptions::accept_loss_position; what was accepted becomes a record of
-  // "_admin".
-  static absl::StatusOr<std::unique_ptr<Daemon>> Start(
-      const icepie::config::v1::Settings& settings,
-      std::optional<int64_t> accept_core_loss = std::nullopt);
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const icepie::config::v1::Settings& settings,
+                                                       const DaemonStart& how = {});
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
-  // Refuses new work, lets the workers save their state (about ten seconds at most), closes.
+  // Refuses new work, gives what is under way its time (drain_timeout_ms), lets the workers save
+  // their state (about ten seconds at most), closes.
   void Stop();
 
   const ServerIdentity& identity() const;

@@ -21,6 +21,10 @@ void AddGeneration(const CatalogDomain& domain, const icepie::catalog::v1::Slice
   spec.set_serving(number == slice.serving_generation());
   *spec.mutable_waivers() = slice.waivers();
   *spec.mutable_acknowledged() = AcknowledgedOf(slice).ranges();
+  const bool kept_out = SuspensionInForce(slice) != nullptr && spec.serving();
+  spec.set_suspended(kept_out || slice.desired().mode() == icepie::v1::DesiredState::SUSPEND);
+  for (const auto& record : entry->deadly_records()) spec.add_deadly_positions(record.position());
+  spec.set_restarts(slice.desired().restarts());
 }
 
 }  // namespace

@@ -75,6 +75,9 @@ DomainManager::DomainManager(Core& core, Catalog& catalog, Supervisor& superviso
       log_(core, &events),
       reader_(core, catalog, supervisor),
       background_(1, 1024) {
+  supervisor_.SetVerdictListener([this](const std::string& domain, const PoisonVerdict& verdict) {
+    background_.Run([this, domain, verdict] { KeepVerdict(domain, verdict); });
+  });
   builds_.SetReadyListener(
       [this](const std::string& domain, const std::string& slice, int64_t generation) {
         background_.Run([this, domain, slice, generation] {
@@ -88,13 +91,29 @@ DomainManager::~DomainManager() {
   background_.Stop();
 }
 
-void DomainManager::Start() {
+void DomainManager::Start(bool safe_mode) {
+  supervisor_.SetSafeMode(safe_mode);
+  builds_.SetHeld(safe_mode);
   for (const auto& domain : catalog_.Domains()) {
     if (domain->held.empty()) Configure(domain->entry.name());
   }
-  ResumePromotions();
+  if (!safe_mode) ResumePromotions();
   builds_.Resume();
   ScheduleSweep();
+}
+
+void DomainManager::LeaveSafeMode() {
+  supervisor_.SetSafeMode(false);
+  builds_.SetHeld(false);
+  ResumePromotions();
+}
+
+absl::Status DomainManager::CheckNotSafeMode() const {
+  if (!supervisor_.safe_mode()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   "the daemon is in safe mode, in which no slice applies records; end it first "
+                   "(icepie leave-safe-mode)",
+                   "SAFE_MODE");
 }
 
 int64_t DomainManager::Configure(const std::string& name) {
@@ -234,6 +253,12 @@ int64_t DomainManager::AddBuild(cv1::SliceEntry& slice, const cv1::SliceDefiniti
   entry.mutable_generation()->set_actor(ActorOr(actor));
   entry.mutable_generation()->set_reason(reason);
   *entry.mutable_definition() = definition;
+  // What ended the worker under this definition would end the build.
+  if (const auto* serving = FindGeneration(slice, slice.serving_generation());
+      serving != nullptr &&
+      serving->definition().definition_hash() == definition.definition_hash()) {
+    *entry.mutable_deadly_records() = serving->deadly_records();
+  }
   Catalog::Operation operation;
   operation.set_number(catalog_.NextOperationNumber());
   operation.set_domain(slice.domain());
@@ -430,77 +455,6 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(
   for (const auto& operation : work.started) builds_.Enqueue(operation.number());
   WaitForEpoch(name, epoch);
   return work.response;
-}
-
-// ---- Freezing and refreshing --------------------------------------------------------------------
-
-absl::StatusOr<v1::Slice> DomainManager::SetMode(const std::string& name,
-                                                 v1::DesiredState::Mode mode,
-                                                 const std::string& actor,
-                                                 const std::string& reason) {
-  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
-  ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
-  ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*domain, parts.slice));
-  if (slice->desired().mode() != mode) {
-    v1::DesiredState desired;
-    desired.set_mode(mode);
-    desired.set_actor(ActorOr(actor));
-    desired.set_reason(reason);
-    *desired.mutable_since() = ToProto(absl::Now());
-    ICEPIE_RETURN_IF_ERROR(catalog_.ChangeDesired(parts.domain, parts.slice, desired));
-  }
-  const int64_t epoch = Configure(parts.domain);
-  const bool frozen = mode == v1::DesiredState::FREEZE;
-  supervisor_.WaitFor(parts.domain, kTakenOnTimeout, [&](const DomainView& view) {
-    return LiveHas(view, epoch, parts.slice, [&](const wv1::SliceReport& report) {
-      return (report.state() == v1::FROZEN) == frozen;
-    });
-  });
-  return reader_.GetSlice(name);
-}
-
-absl::StatusOr<v1::Slice> DomainManager::Freeze(const v1::FreezeSliceRequest& request) {
-  ICEPIE_RETURN_IF_ERROR(reader_.GetSlice(request.name()).status());
-  // Freezing is the emergency brake: it works when the core takes no record.
-  const absl::Status logged = log_.Append("FreezeSlice", request.actor(), request);
-  if (!logged.ok()) spdlog::warn("admin log: {}", logged.ToString());
-  return SetMode(request.name(), v1::DesiredState::FREEZE, request.actor(), request.reason());
-}
-
-absl::StatusOr<v1::Slice> DomainManager::Thaw(const v1::ThawSliceRequest& request) {
-  ICEPIE_RETURN_IF_ERROR(reader_.GetSlice(request.name()).status());
-  const absl::Status logged = log_.Append("ThawSlice", request.actor(), request);
-  if (!logged.ok()) spdlog::warn("admin log: {}", logged.ToString());
-  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
-  supervisor_.Resume(parts.domain);
-  return SetMode(request.name(), v1::DesiredState::RUN, request.actor(), request.reason());
-}
-
-absl::StatusOr<v1::Slice> DomainManager::Refresh(const v1::RefreshSliceRequest& request,
-                                                 absl::Duration timeout) {
-  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
-  ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
-  ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*domain, parts.slice).status());
-  const auto client = supervisor_.View(parts.domain).live.client;
-  if (!client) {
-    return MakeError(absl::StatusCode::kUnavailable,
-                     absl::StrCat("the live worker of domain ", parts.domain,
-                                  " is down and is being restarted; try again"),
-                     "WORKER_LOST", {{"domain", parts.domain}});
-  }
-  ICEPIE_RETURN_IF_ERROR(log_.Append("RefreshSlice", request.actor(), request));
-  auto refreshed = std::make_shared<std::promise<absl::Status>>();
-  auto result = refreshed->get_future();
-  client->RefreshSlice(parts.slice, timeout, [refreshed](const auto& response) {
-    refreshed->set_value(response.status());
-  });
-  ICEPIE_RETURN_IF_ERROR(result.get());
-  // The facts that are returned are at least as new as the refresh.
-  const absl::Time done = absl::Now();
-  supervisor_.WaitFor(parts.domain, absl::Seconds(1), [&](const DomainView& view) {
-    return !view.live.client || view.live.report_time > done;
-  });
-  return reader_.GetSlice(request.name());
 }
 
 // ---- Quarantine, operations ---------------------------------------------------------------------

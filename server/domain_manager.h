@@ -35,15 +35,15 @@ class DomainManager {
                 EventLog& events);
   ~DomainManager();
 
-  // Tells the supervisor of every domain that is not held, and resumes unfinished builds.
-  void Start();
+  // Tells the supervisor of every domain that is not held, and resumes unfinished builds. In safe
+  // mode no live worker and no build starts before LeaveSafeMode.
+  void Start(bool safe_mode);
+  void LeaveSafeMode();
+  // FAILED_PRECONDITION/SAFE_MODE.
+  absl::Status CheckNotSafeMode() const;
 
   absl::StatusOr<icepie::v1::ApplyDomainResponse> Apply(
       const icepie::v1::ApplyDomainRequest& request);
-  absl::StatusOr<icepie::v1::Slice> Freeze(const icepie::v1::FreezeSliceRequest& request);
-  absl::StatusOr<icepie::v1::Slice> Thaw(const icepie::v1::ThawSliceRequest& request);
-  absl::StatusOr<icepie::v1::Slice> Refresh(const icepie::v1::RefreshSliceRequest& request,
-                                            absl::Duration timeout);
   // `promote`: whether the generation serves by itself when it is ready, within the file's limits.
   absl::StatusOr<google::longrunning::Operation> Reslice(
       const icepie::v1::ResliceSliceRequest& request,
@@ -92,9 +92,6 @@ class DomainManager {
                    std::vector<Catalog::Operation>& operations);
   void ResumeBuilds(const std::vector<Catalog::Operation>& operations);
 
-  absl::StatusOr<icepie::v1::Slice> SetMode(const std::string& name,
-                                            icepie::v1::DesiredState::Mode mode,
-                                            const std::string& actor, const std::string& reason);
   // ABORTED/OPERATION_IN_PROGRESS while one of the slice's builds has not ended.
   absl::Status CheckNoBuild(const std::string& domain, const std::string& slice) const;
   absl::Status CheckSnapshot(const std::string& domain, const std::string& slice_name,
@@ -119,6 +116,8 @@ class DomainManager {
   void ScheduleSweep();
   void Sweep();
   void EndWarm(const std::string& domain);
+  void KeepVerdict(const std::string& domain, const PoisonVerdict& verdict);
+  void LiftSuspensions(const std::string& domain);
   bool RemoveUnwanted(const std::string& domain);
   void WaitForEpoch(const std::string& domain, int64_t epoch);
 

@@ -63,6 +63,7 @@ absl::Status DomainManager::CheckNoBuild(const std::string& domain,
 
 absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
     const v1::ResliceSliceRequest& request, v1::ApplyDomainRequest::Promote promote) {
+  ICEPIE_RETURN_IF_ERROR(CheckNotSafeMode());
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
@@ -210,6 +211,7 @@ absl::Status DomainManager::EditForPromote(const v1::PromoteGenerationRequest& r
 }
 
 absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequest& request) {
+  ICEPIE_RETURN_IF_ERROR(CheckNotSafeMode());
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*current, parts.slice));
@@ -276,6 +278,7 @@ absl::StatusOr<int64_t> DomainManager::RebuildForRollback(const v1::RollbackSlic
 
 absl::StatusOr<v1::RollbackSliceResponse> DomainManager::Rollback(
     const v1::RollbackSliceRequest& request) {
+  if (!request.validate_only()) ICEPIE_RETURN_IF_ERROR(CheckNotSafeMode());
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*current, parts.slice));
@@ -400,7 +403,10 @@ void DomainManager::ScheduleSweep() {
 
 void DomainManager::Sweep() {
   const std::vector<std::string> domains = catalog_.DomainNames();
-  for (const std::string& domain : domains) EndWarm(domain);
+  for (const std::string& domain : domains) {
+    EndWarm(domain);
+    LiftSuspensions(domain);
+  }
   std::set<std::string> unswept;
   {
     MutexLock lock(mutex_);

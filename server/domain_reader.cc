@@ -230,6 +230,7 @@ v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity) c
   out.set_http_address(identity.http_address);
   out.set_data_directory(identity.data_directory);
   out.set_pid(getpid());
+  out.set_safe_mode(supervisor_.safe_mode());
   return out;
 }
 

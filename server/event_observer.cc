@@ -11,7 +11,8 @@ using icepie::v1::Event;
 
 // States in which a slice shows why.
 bool HasCause(icepie::v1::SliceState state) {
-  return state == icepie::v1::FAULTED || state == icepie::v1::HELD || state == icepie::v1::BLOCKED;
+  return state == icepie::v1::FAULTED || state == icepie::v1::HELD ||
+         state == icepie::v1::BLOCKED || state == icepie::v1::SUSPENDED;
 }
 
 }  // namespace

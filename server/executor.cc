@@ -11,8 +11,12 @@ Executor::Executor(int threads, size_t queue_max) : queue_max_(queue_max) {
 Executor::~Executor() { Stop(); }
 
 bool Executor::Run(std::function<void()> task) {
+  if (!gate_.Enter()) return false;
   MutexLock lock(mutex_);
-  if (stopped_ || queue_.size() >= queue_max_) return false;
+  if (stopped_ || queue_.size() >= queue_max_) {
+    gate_.Leave();
+    return false;
+  }
   queue_.push_back(std::move(task));
   changed_.Signal();
   return true;
@@ -43,6 +47,8 @@ void Executor::Work() {
       queue_.pop_front();
     }
     task();
+    task = nullptr;  // what it holds goes before it counts as done
+    gate_.Leave();
   }
 }
 

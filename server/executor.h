@@ -7,7 +7,9 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "core/base/mutex.h"
+#include "server/drain_gate.h"
 
 namespace icepie::server {
 
@@ -20,8 +22,14 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  // False when the queue is full or the executor has stopped; `task` then never runs.
+  // False when the queue is full, or the executor has stopped or drains; `task` then never runs.
   bool Run(std::function<void()> task);
+
+  // Takes no new tasks; those that it has go on.
+  void Drain() { gate_.Close(); }
+  bool draining() const { return gate_.closed(); }
+  // False: some were still waiting or running at the deadline.
+  bool WaitEmpty(absl::Time deadline) { return gate_.WaitEmpty(deadline); }
 
   void Stop();
 
@@ -29,6 +37,7 @@ class Executor {
   void Work();
 
   const size_t queue_max_;
+  DrainGate gate_;
   Mutex mutex_;
   CondVar changed_;
   std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);

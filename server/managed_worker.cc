@@ -23,6 +23,7 @@ namespace wv1 = icepie::worker::v1;
 
 constexpr absl::Duration kHurryInterval = absl::Milliseconds(25);
 constexpr absl::Duration kConfigureTimeout = absl::Seconds(10);
+constexpr absl::Duration kFlightRecordKept = absl::Seconds(10);
 constexpr absl::Duration kConfigureRetry = absl::Seconds(1);
 
 int64_t NextIncarnation() {
@@ -100,7 +101,7 @@ void ManagedWorker::Start(absl::Duration delay) {
   loop_.Cancel(start_timer_);
   start_timer_ = loop_.RunAfter(delay, [weak = weak_from_this()] {
     auto self = weak.lock();
-    if (self && !self->stopping_ && !self->process_) self->Spawn();
+    if (self && !self->stopping_ && !self->paused_ && !self->process_) self->Spawn();
   });
 }
 
@@ -111,6 +112,7 @@ void ManagedWorker::Spawn() {
   view_.status.clear_next_start_time();
   policy_.OnStart(SteadyNow());
   socket_ = WorkerSocket(settings_.socket_directory, absl::StrCat("w", view_.incarnation));
+  view_.flight_record = FlightRecordOf(socket_);
   const std::string logs = absl::StrCat(directory_, "/logs");
   absl::Status made = MakeDirectories(logs);
   if (made.ok()) made = PrepareWorkerSocket(socket_);
@@ -121,6 +123,7 @@ void ManagedWorker::Spawn() {
   WorkerProcessOptions options;
   options.program = settings_.program;
   options.arguments = WorkerArguments(settings_, role, view_.status.domain(), directory_, socket_);
+  options.arguments.push_back(absl::StrCat("--flight-record=", view_.flight_record));
   options.log_file = absl::StrCat(logs, "/", role, ".log");
   options.nice = role == "live" ? 5 : role == "build" ? 10 : 0;
   options.batch = role == "build";
@@ -240,7 +243,8 @@ void ManagedWorker::TakeReport(wv1::WorkerReport report) {
   view_.report_time = absl::Now();
   view_.status.set_sandbox(view_.report->sandbox());
   // It can be asked once it holds an assignment; before, it knows of no slice.
-  if (!view_.client && configured_epoch_ >= 0 && view_.report->epoch() >= configured_epoch_) {
+  if (!view_.client && !ending_ && configured_epoch_ >= 0 &&
+      view_.report->epoch() >= configured_epoch_) {
     view_.client = client_;
     SetState("running");
   }
@@ -259,6 +263,8 @@ void ManagedWorker::Lose() {
   view_.status.set_pid(0);
   loop_.Cancel(heartbeat_timer_);
   RemoveWorkerSocket(socket_);
+  // Questions that have just lost it may still look there.
+  loop_.RunAfter(kFlightRecordKept, [path = view_.flight_record] { unlink(path.c_str()); });
 }
 
 void ManagedWorker::OnExit() {
@@ -272,11 +278,27 @@ void ManagedWorker::OnExit() {
     if (auto done = std::exchange(on_stopped_, nullptr)) done();
     return;
   }
-  OnFailure(kill_cause_.empty() ? absl::StrCat("ended with ", how) : kill_cause_);
+  if (std::exchange(ending_, false)) {
+    OnEnded();
+    return;
+  }
+  const std::string why = kill_cause_.empty() ? absl::StrCat("ended with ", how) : kill_cause_;
+  OnDeath(why);
+  OnFailure(why);
+}
+
+void ManagedWorker::OnDeath(const std::string& why) {
+  if (!on_death_) return;
+  WorkerDeath death{view_.status.domain(), view_.status.role(), view_.incarnation, why,
+                    slices::ReadFlightRecord(view_.flight_record)};
+  if (on_death_(death)) policy_.Reset();
 }
 
 void ManagedWorker::OnFailure(const std::string& why) {
-  const RestartPolicy::Decision decision = policy_.OnFailure(SteadyNow());
+  RestartPolicy::Decision decision = policy_.OnFailure(SteadyNow());
+  if (settings_.pacer) {
+    decision.delay = std::max(decision.delay, settings_.pacer->Next(SteadyNow()));
+  }
   spdlog::warn("{} {} worker: {}; next start in {}{}", view_.status.domain(), view_.status.role(),
                why, absl::FormatDuration(decision.delay),
                decision.suspended ? " (suspended after too many failures)" : "");
@@ -295,9 +317,62 @@ void ManagedWorker::OnFailure(const std::string& why) {
 
 void ManagedWorker::Resume() {
   policy_.Reset();
-  if (process_ || stopping_) return;
+  if (process_ || stopping_ || paused_) return;
   view_.suspended = false;
   Start(absl::ZeroDuration());
+}
+
+// One that has been silent lately is not asked: it would not hear.
+void ManagedWorker::End() {
+  if (std::exchange(ending_, true)) return;
+  if (view_.client) view_.lost_since = absl::Now();
+  view_.client.reset();  // questions go to the other worker from here on
+  SetState("stopping");
+  const bool silent =
+      SteadyNow() - last_answer_ > settings_.heartbeat_interval * 3 + absl::Seconds(1);
+  process_->Signal(silent ? SIGKILL : SIGTERM);
+  loop_.RunAfter(settings_.stop_grace, [weak = weak_from_this(), incarnation = view_.incarnation] {
+    auto self = weak.lock();
+    if (self && self->process_ && self->view_.incarnation == incarnation) {
+      self->process_->Signal(SIGKILL);
+    }
+  });
+  on_change_();
+}
+
+void ManagedWorker::OnEnded() {
+  policy_.Reset();
+  if (!paused_) {
+    Spawn();
+    return;
+  }
+  SetState("paused");
+  view_.suspended = true;
+  on_change_();
+}
+
+void ManagedWorker::Restart() {
+  policy_.Reset();
+  if (stopping_) return;
+  if (process_) {
+    End();
+  } else {
+    Resume();
+  }
+}
+
+void ManagedWorker::SetPaused(bool paused) {
+  if (paused_ == paused || stopping_) return;
+  paused_ = paused;
+  if (process_ && paused) {
+    End();
+  } else if (!process_ && paused) {
+    loop_.Cancel(start_timer_);
+    view_.status.clear_next_start_time();
+    OnEnded();
+  } else {
+    Resume();
+  }
 }
 
 void ManagedWorker::Stop(absl::Duration grace, std::function<void()> done) {

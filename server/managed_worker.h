@@ -16,6 +16,7 @@
 #include "server/restart_policy.h"
 #include "server/worker_client.h"
 #include "server/worker_process.h"
+#include "slices/flight_record.h"
 
 namespace icepie::server {
 
@@ -34,7 +35,9 @@ struct WorkerSettings {
   absl::Duration heartbeat_interval = absl::Seconds(1);
   absl::Duration heartbeat_timeout = absl::Seconds(10);
   absl::Duration start_timeout = absl::Seconds(60);
+  absl::Duration stop_grace = absl::Seconds(10);  // of one that is paused or restarted
   RestartPolicyOptions restart;
+  std::shared_ptr<RestartPacer> pacer;  // of all workers together; null: none waits for others
 };
 
 // What others may know of a worker; a copy.
@@ -45,7 +48,17 @@ struct WorkerView {
   absl::Time report_time = absl::InfinitePast();
   absl::Time lost_since = absl::InfiniteFuture();  // when `client` became null
   int64_t incarnation = 0;                         // differs for every process
-  bool suspended = false;
+  std::string flight_record;                       // of that process
+  bool suspended = false;                          // it does not start by itself soon
+};
+
+// An end of its process that nobody asked for.
+struct WorkerDeath {
+  std::string domain;
+  std::string role;
+  int64_t incarnation = 0;
+  std::string how;                        // "signal 11 (Segmentation fault)"
+  std::vector<slices::FlightNote> notes;  // what it was doing
 };
 
 // The arguments that every worker gets.
@@ -62,12 +75,21 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
                 std::string role, std::string directory, std::function<void()> on_change);
   ~ManagedWorker();
 
+  // Is called at every death, before the next start is decided. True: something is done about it,
+  // so the deaths before do not count any more.
+  using DeathListener = std::function<bool(const WorkerDeath& death)>;
+  void SetDeathListener(DeathListener listener) { on_death_ = std::move(listener); }
+
   // Starts it after `delay`, and from then on whenever it ends.
   void Start(absl::Duration delay);
   // What it shall hold: told at once, and after every start.
   void SetAssignment(icepie::worker::v1::Assignment assignment);
   // Ends a suspension or a wait, and forgets the failures.
   void Resume();
+  // Ends its process, if there is one, and starts another at once; that is no failure.
+  void Restart();
+  // While it is paused, no process runs: one that does is ended and may save its state first.
+  void SetPaused(bool paused);
   // Asks for reports often for a while: somebody waits for a change.
   void Hurry(absl::Duration how_long);
   // SIGTERM, and SIGKILL after `grace`; never started again. `done` runs when it has ended.
@@ -87,9 +109,12 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void ScheduleHeartbeat(absl::Duration delay);
   void KillBecause(const std::string& why);
   void OnExit();
+  void OnDeath(const std::string& why);
   void OnFailure(const std::string& why);
   void SetState(const std::string& state);
   void Lose();
+  void End();
+  void OnEnded();
   // `handler` on the loop, unless this process has ended meanwhile.
   template <typename Result>
   std::function<void(absl::StatusOr<Result>)> ForThisProcess(
@@ -113,8 +138,11 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   bool heartbeat_under_way_ = false;
   EventLoop::TimerId start_timer_ = 0;
   EventLoop::TimerId heartbeat_timer_ = 0;
+  bool paused_ = false;
+  bool ending_ = false;  // it was asked to end, but not for ever
   bool stopping_ = false;
   std::function<void()> on_stopped_;
+  DeathListener on_death_;
 };
 
 }  // namespace icepie::server

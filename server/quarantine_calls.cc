@@ -107,11 +107,12 @@ absl::Status AddAcknowledgement(const v1::QuarantineAcknowledgement& added,
 }  // namespace
 
 QuarantineCalls::QuarantineCalls(Core& core, Catalog& catalog, Supervisor& supervisor,
-                                 DomainManager& manager, EventLog& events)
+                                 DomainManager& manager, SliceControl& control, EventLog& events)
     : core_(core),
       catalog_(catalog),
       supervisor_(supervisor),
       manager_(manager),
+      control_(control),
       reader_(manager.reader()),
       log_(core, &events) {}
 
@@ -238,7 +239,7 @@ absl::Status QuarantineCalls::RunRetry(const v1::RetryQuarantinedRecordsRequest&
     v1::RefreshSliceRequest refresh;
     refresh.set_name(request.name());
     refresh.set_actor(request.actor());
-    return manager_.Refresh(refresh, timeout).status();
+    return control_.Refresh(refresh, timeout).status();
   }
   v1::ResliceSliceRequest reslice;
   reslice.set_name(request.name());

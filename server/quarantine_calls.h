@@ -14,6 +14,7 @@
 #include "server/catalog.h"
 #include "server/domain_manager.h"
 #include "server/event_log.h"
+#include "server/slice_control.h"
 #include "server/supervisor.h"
 
 namespace icepie::server {
@@ -23,7 +24,7 @@ namespace icepie::server {
 class QuarantineCalls {
  public:
   QuarantineCalls(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager,
-                  EventLog& events);
+                  SliceControl& control, EventLog& events);
 
   absl::StatusOr<icepie::v1::ListQuarantineGroupsResponse> Groups(
       const icepie::v1::ListQuarantineGroupsRequest& request) const;
@@ -54,6 +55,7 @@ class QuarantineCalls {
   Catalog& catalog_;
   Supervisor& supervisor_;
   DomainManager& manager_;
+  SliceControl& control_;
   const DomainReader& reader_;
   AdminLog log_;
 };

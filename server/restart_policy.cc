@@ -48,4 +48,9 @@ void RestartPolicy::Reset() {
   in_a_row_ = 0;
 }
 
+absl::Duration RestartPacer::Next(absl::Time now) {
+  full_ = std::max(full_, now) + interval_;
+  return std::max(absl::ZeroDuration(), full_ - now - slack_);
+}
+
 }  // namespace icepie::server

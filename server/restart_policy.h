@@ -59,6 +59,25 @@ class RestartPolicy {
   int64_t failures_ = 0;
 };
 
+// The starts after failures of all workers together. When many fail at once, it is rather the host
+// than each of them, and starting them all again at once would make it worse for those that are
+// well: beyond `burst` starts, one each `interval`.
+//
+// Threads: none; the caller's. It never looks at a clock: times are passed in.
+class RestartPacer {
+ public:
+  explicit RestartPacer(int burst = 8, absl::Duration interval = absl::Milliseconds(250))
+      : slack_(burst * interval), interval_(interval) {}
+
+  // How long the next start waits.
+  absl::Duration Next(absl::Time now);
+
+ private:
+  const absl::Duration slack_;
+  const absl::Duration interval_;
+  absl::Time full_ = absl::InfinitePast();  // when all starts so far are paid for
+};
+
 }  // namespace icepie::server
 
 #endif  // ICEPIE_SERVER_RESTART_POLICY_H_

@@ -16,6 +16,7 @@ namespace {
 
 // sun_path has 108 bytes with its end; socket names are at most 24.
 constexpr char kSocketName[] = "s";
+constexpr char kFlightSuffix[] = ".flight";
 constexpr size_t kDirectoryBytesMax = 108 - 1 - 25;
 
 // A directory under /tmp may have been put there by somebody else.
@@ -42,7 +43,8 @@ absl::StatusOr<std::string> PrepareRunDirectory(const std::string& data_director
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
     std::error_code ignored;
-    if (entry.is_socket(ignored)) std::filesystem::remove(entry.path(), ignored);
+    const bool flight = entry.path().extension() == kFlightSuffix;
+    if (entry.is_socket(ignored) || flight) std::filesystem::remove(entry.path(), ignored);
     if (entry.is_directory(ignored)) RemoveWorkerSocket(entry.path() / kSocketName);
   }
   return path;
@@ -56,6 +58,10 @@ absl::Status PrepareWorkerSocket(const std::string& socket) {
   const std::string directory = std::filesystem::path(socket).parent_path();
   if (mkdir(directory.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
   return ErrnoError(errno, absl::StrCat("creating ", directory));
+}
+
+std::string FlightRecordOf(const std::string& socket) {
+  return absl::StrCat(std::filesystem::path(socket).parent_path().string(), kFlightSuffix);
 }
 
 void RemoveWorkerSocket(const std::string& socket) {

@@ -17,6 +17,8 @@ absl::StatusOr<std::string> PrepareRunDirectory(const std::string& data_director
 // domain's where its sandbox lets it create and remove files. At most 20 characters of `name`.
 std::string WorkerSocket(const std::string& run_directory, const std::string& name);
 absl::Status PrepareWorkerSocket(const std::string& socket);
+// Where that worker notes what it is doing (slices/flight_record.h); goes with its directory.
+std::string FlightRecordOf(const std::string& socket);
 // What is left of it after the worker's end.
 void RemoveWorkerSocket(const std::string& socket);
 

@@ -23,14 +23,18 @@ const icepie::catalog::v1::SliceEntry* FindSlice(const DomainFacts& facts,
   return found == facts.domain->slices.end() ? nullptr : &found->second;
 }
 
-bool IsDesiredFrozen(const DomainFacts& facts, const std::string& slice) {
+v1::DesiredState::Mode DesiredMode(const DomainFacts& facts, const std::string& slice) {
   const auto* entry = FindSlice(facts, slice);
-  return entry != nullptr && entry->desired().mode() == v1::DesiredState::FREEZE;
+  return entry == nullptr ? v1::DesiredState::RUN : entry->desired().mode();
 }
 
 // The state of a slice that its live worker does not answer for.
 v1::SliceState StateWithoutLive(const DomainFacts& facts, const std::string& slice) {
-  if (IsDesiredFrozen(facts, slice)) return v1::FROZEN;
+  const auto desired = DesiredMode(facts, slice);
+  const auto* entry = FindSlice(facts, slice);
+  const bool kept_out = entry != nullptr && SuspensionInForce(*entry) != nullptr;
+  if (kept_out || desired == v1::DesiredState::SUSPEND) return v1::SUSPENDED;
+  if (desired == v1::DesiredState::FREEZE || facts.workers.safe_mode) return v1::FROZEN;
   const WorkerView& live = facts.workers.live;
   if (live.suspended) return v1::SUSPENDED;
   const auto* last = FindServingReport(live.report.get(), slice);
@@ -95,10 +99,14 @@ v1::StaleReason StandbyReason(const DomainFacts& facts, const wv1::SliceReport& 
 google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::SliceReport& answered,
                                        v1::StaleReason reason) {
   const auto* entry = FindSlice(facts, answered.slice());
-  if (reason == v1::SLICE_FROZEN && entry != nullptr && entry->desired().has_since()) {
-    return entry->desired().since();
-  }
+  const auto desired = DesiredMode(facts, answered.slice());
+  const bool as_desired = (reason == v1::SLICE_FROZEN && desired == v1::DesiredState::FREEZE) ||
+                          (reason == v1::SLICE_SUSPENDED && desired == v1::DesiredState::SUSPEND);
+  if (as_desired && entry->desired().has_since()) return entry->desired().since();
   const WorkerView& live = facts.workers.live;
+  if (reason == v1::SLICE_FROZEN && facts.workers.safe_mode) return live.status.since();
+  const auto* kept_out = entry == nullptr ? nullptr : SuspensionInForce(*entry);
+  if (reason == v1::SLICE_SUSPENDED && kept_out != nullptr) return kept_out->time();
   // Its death was seen first by the question that it ended.
   if (reason == v1::WORKER_DOWN && LiveAnswers(live, answered.slice())) return ToProto(facts.now);
   if (reason == v1::WORKER_DOWN && live.lost_since < absl::InfiniteFuture()) {
@@ -224,6 +232,55 @@ void AddConditions(v1::Slice& out) {
   }
 }
 
+// Its worker failed too often and is left alone for a while.
+void FillSuspension(const DomainFacts& facts, v1::Slice& out) {
+  const auto& live = facts.workers.live.status;
+  const std::string& domain = facts.domain->entry.name();
+  *out.mutable_state_since() = live.since();
+  auto& error = *out.mutable_last_error();
+  error.set_reason("WORKER_FAILED_TOO_OFTEN");
+  error.set_message(absl::StrCat("the live worker of ", domain, " failed ", live.restarts(),
+                                 " times since the daemon's start, last: ", live.last_error(),
+                                 "; try at once: icepie domain resume ", domain));
+  *error.mutable_time() = live.since();
+  out.clear_next_retry_time();
+  if (live.has_next_start_time()) *out.mutable_next_retry_time() = live.next_start_time();
+}
+
+// It ended its worker again and again and is kept out of it.
+void FillSuspension(const icepie::catalog::v1::Suspension& suspension, v1::Slice& out) {
+  *out.mutable_state_since() = suspension.time();
+  out.mutable_last_error()->set_reason("WORKER_KILLED");
+  out.mutable_last_error()->set_message(
+      absl::StrCat(suspension.message(),
+                   "; change its definition, or try it at once: icepie slice resume ", out.name()));
+  *out.mutable_last_error()->mutable_time() = suspension.time();
+  *out.mutable_next_retry_time() = suspension.next_try_time();
+}
+
+// What the catalog or the daemon wants is not what the last report says.
+void FillStopped(const DomainFacts& facts, const icepie::catalog::v1::SliceEntry& slice,
+                 v1::Slice& out) {
+  const auto desired = slice.desired().mode();
+  const auto* kept_out = SuspensionInForce(slice);
+  const bool wanted = (out.state() == v1::FROZEN && desired == v1::DesiredState::FREEZE) ||
+                      (out.state() == v1::SUSPENDED && desired == v1::DesiredState::SUSPEND);
+  if (wanted) {
+    if (out.desired().has_since()) *out.mutable_state_since() = out.desired().since();
+    out.clear_next_retry_time();
+  } else if (out.state() == v1::SUSPENDED && kept_out != nullptr) {
+    FillSuspension(*kept_out, out);
+  } else if (out.state() == v1::SUSPENDED && facts.workers.live.suspended) {
+    FillSuspension(facts, out);
+  } else if (out.state() == v1::FROZEN && facts.workers.safe_mode) {
+    *out.mutable_state_since() = facts.workers.live.status.since();
+    v1::SliceCondition& condition = *out.add_conditions();
+    condition.set_type("SAFE_MODE");
+    condition.set_message(
+        "the daemon was started with --safe-mode; icepie leave-safe-mode ends it");
+  }
+}
+
 }  // namespace
 
 const v1::ExpectationWaiver* FindWaiver(const icepie::catalog::v1::SliceEntry& slice,
@@ -286,7 +343,8 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
   out.set_snapshot_position(-1);
   out.set_standby_position(-1);
   FillFromCatalog(slice, out);
-  const auto& [live, standby] = facts.workers;
+  const WorkerView& live = facts.workers.live;
+  const WorkerView& standby = facts.workers.standby;
   const auto* from_live = FindServingReport(live.report.get(), slice.name());
   const auto* from_standby = FindServingReport(standby.report.get(), slice.name());
   if (from_standby != nullptr && from_standby->snapshot().path().empty()) from_standby = nullptr;
@@ -304,6 +362,7 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
     *out.mutable_meta() = MetaWithoutReport(facts, slice.name());
   }
   out.set_state(out.meta().state());
+  FillStopped(facts, slice, out);
   AddWaivers(slice, facts.now, out);
   AddConditions(out);
   const absl::Time observed = std::max(live.report_time, standby.report_time);

@@ -15,8 +15,8 @@ constexpr int64_t kInFlightBytesMax = int64_t{4} << 20;
 
 }  // namespace
 
-StreamAppendCall* StreamAppendCall::Start(Core* core) {
-  auto call = std::make_shared<StreamAppendCall>(core);
+StreamAppendCall* StreamAppendCall::Start(Core* core, DrainGate* gate) {
+  auto call = std::make_shared<StreamAppendCall>(core, gate);
   call->self_ = call;
   call->Proceed();
   return call.get();
@@ -46,11 +46,13 @@ void StreamAppendCall::Submit() {
     slot->bytes = bytes;
   }
   absl::StatusOr<AppendBatch> batch = TakeBatch(request_);
+  if (batch.ok() && !gate_->Enter()) batch = Draining();
   if (batch.ok()) {
     batch->chain = chain_;
     core_->Append(std::move(batch).value(),
                   [self = shared_from_this(), slot](absl::StatusOr<AppendResult> answer) {
                     self->OnAnswer(slot, std::move(answer));
+                    self->gate_->Leave();
                   });
   } else {
     OnAnswer(slot, batch.status());

@@ -13,6 +13,7 @@
 #include "core/base/mutex.h"
 #include "core/core.h"
 #include "icepie/v1/core.pb.h"
+#include "server/drain_gate.h"
 
 namespace icepie::server {
 
@@ -22,10 +23,11 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<icepie::v1::Append
                                                               icepie::v1::AppendRecordsResponse>,
                                public std::enable_shared_from_this<StreamAppendCall> {
  public:
-  explicit StreamAppendCall(Core* core) : core_(core) {}
+  StreamAppendCall(Core* core, DrainGate* gate) : core_(core), gate_(gate) {}
 
   // Begins reading; returns what the service hands to gRPC.
-  static StreamAppendCall* Start(Core* core);
+  // `gate` refuses what comes when the daemon is about to stop; both outlive the call.
+  static StreamAppendCall* Start(Core* core, DrainGate* gate);
 
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
@@ -49,6 +51,7 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<icepie::v1::Append
   bool AtEnd(grpc::Status& status) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Core* const core_;
+  DrainGate* const gate_;
   const std::shared_ptr<AppendChain> chain_ = std::make_shared<AppendChain>();
   std::shared_ptr<StreamAppendCall> self_;
   icepie::v1::AppendRecordsRequest request_;    // of the read under way

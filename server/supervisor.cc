@@ -22,6 +22,11 @@ namespace wv1 = icepie::worker::v1;
 constexpr absl::Duration kStagger = absl::Milliseconds(20);
 constexpr absl::Duration kHurryFor = absl::Seconds(2);
 
+bool HoldsNothing(const wv1::Assignment& assignment) {
+  return std::all_of(assignment.generations().begin(), assignment.generations().end(),
+                     [](const wv1::GenerationSpec& spec) { return spec.suspended(); });
+}
+
 }  // namespace
 
 // A planner process from its start to its end.
@@ -39,7 +44,9 @@ Supervisor::Supervisor(WorkerSettings settings, std::string domains_directory,
                        std::string planner_directory)
     : settings_(std::move(settings)),
       domains_directory_(std::move(domains_directory)),
-      planner_directory_(std::move(planner_directory)) {}
+      planner_directory_(std::move(planner_directory)) {
+  settings_.pacer = std::make_shared<RestartPacer>();
+}
 
 Supervisor::~Supervisor() {
   StopAll(absl::ZeroDuration());
@@ -60,6 +67,7 @@ std::shared_ptr<ManagedWorker> Supervisor::MakeWorker(const std::string& domain,
                                                       const std::string& role) {
   auto worker = std::make_shared<ManagedWorker>(
       loop_, settings_, domain, role, DomainDirectory(domain), [this, domain] { Publish(domain); });
+  worker->SetDeathListener([this](const WorkerDeath& death) { return OnDeath(death); });
   worker->Start(NextStagger());
   return worker;
 }
@@ -81,6 +89,7 @@ void Supervisor::Publish(const std::string& domain) {
     DomainView& view = views_[domain];
     view.live = found->second.live->view();
     view.standby = found->second.standby->view();
+    view.safe_mode = safe_mode_;
     changed_.SignalAll();
   }
   if (listener_) listener_(domain);
@@ -94,7 +103,10 @@ void Supervisor::SetDomain(wv1::Assignment assignment) {
   loop_.Post([this, assignment = std::move(assignment)] {
     if (stopping_) return;
     Domain& workers = Workers(assignment.domain());
-    workers.live->SetAssignment(assignment);
+    workers.idle = HoldsNothing(assignment);
+    PauseIdle(workers);
+    workers.assignment = assignment;
+    workers.live->SetAssignment(LiveAssignment(workers));
     workers.standby->SetAssignment(assignment);
     Publish(assignment.domain());
   });
@@ -104,9 +116,86 @@ void Supervisor::Resume(const std::string& domain) {
   loop_.Post([this, domain] {
     auto found = domains_.find(domain);
     if (stopping_ || found == domains_.end()) return;
+    found->second.finder.Forget();
+    found->second.verdicts.clear();
+    found->second.live->SetAssignment(found->second.assignment);
     found->second.live->Resume();
     found->second.standby->Resume();
   });
+}
+
+void Supervisor::Restart(const std::string& domain, const std::string& role) {
+  loop_.Post([this, domain, role] {
+    auto found = domains_.find(domain);
+    if (stopping_ || found == domains_.end()) return;
+    (role == "live" ? found->second.live : found->second.standby)->Restart();
+  });
+}
+
+bool Supervisor::safe_mode() const {
+  MutexLock lock(mutex_);
+  return safe_mode_;
+}
+
+void Supervisor::SetSafeMode(bool safe_mode) {
+  {
+    MutexLock lock(mutex_);
+    safe_mode_ = safe_mode;
+  }
+  loop_.Post([this] {
+    for (auto& [name, workers] : domains_) {
+      PauseIdle(workers);
+      Publish(name);
+    }
+  });
+}
+
+// What the catalog wants, with what was found since.
+wv1::Assignment Supervisor::LiveAssignment(const Domain& workers) {
+  wv1::Assignment assignment = workers.assignment;
+  for (wv1::GenerationSpec& spec : *assignment.mutable_generations()) {
+    auto found = workers.verdicts.find(absl::StrCat(spec.slice(), "/", spec.number()));
+    if (found == workers.verdicts.end()) continue;
+    const PoisonVerdict& verdict = found->second;
+    if (verdict.kind == PoisonVerdict::kRecord) spec.add_deadly_positions(verdict.position);
+    if (verdict.kind == PoisonVerdict::kSlice) spec.set_suspended(true);
+    if (verdict.kind != PoisonVerdict::kProbe) continue;
+    spec.set_probe_begin(verdict.begin);
+    spec.set_probe_end(verdict.end);
+    spec.set_probe_records(verdict.records);
+  }
+  return assignment;
+}
+
+bool Supervisor::OnDeath(const WorkerDeath& death) {
+  if (on_death_) on_death_(death);
+  auto found = domains_.find(death.domain);
+  if (death.role != "live" || found == domains_.end()) return false;
+  Domain& workers = found->second;
+  const PoisonVerdict verdict = workers.finder.OnDeath(SteadyNow(), death.notes);
+  if (verdict.kind == PoisonVerdict::kNothing) return false;
+  spdlog::warn(
+      "{}: {} ends the live worker; {}", death.domain, verdict.generation,
+      verdict.kind == PoisonVerdict::kProbe
+          ? absl::StrCat("looking for the record from ", verdict.begin, " to ", verdict.end)
+      : verdict.kind == PoisonVerdict::kRecord
+          ? absl::StrCat("the record at position ", verdict.position, " is left out")
+          : absl::StrCat("it is suspended: ", verdict.why));
+  workers.verdicts[verdict.generation] = verdict;
+  workers.live->SetAssignment(LiveAssignment(workers));
+  if (verdict.kind != PoisonVerdict::kProbe && on_verdict_) on_verdict_(death.domain, verdict);
+  return true;
+}
+
+void Supervisor::StoredVerdict(const std::string& domain, const std::string& generation) {
+  loop_.Post([this, domain, generation] {
+    auto found = domains_.find(domain);
+    if (found != domains_.end()) found->second.verdicts.erase(generation);
+  });
+}
+
+void Supervisor::PauseIdle(Domain& workers) {
+  workers.live->SetPaused(workers.idle || safe_mode());
 }
 
 DomainView Supervisor::View(const std::string& domain) const {

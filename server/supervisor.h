@@ -16,6 +16,7 @@
 #include "core/base/mutex.h"
 #include "server/event_loop.h"
 #include "server/managed_worker.h"
+#include "server/poison_finder.h"
 
 namespace icepie::server {
 
@@ -23,6 +24,7 @@ namespace icepie::server {
 struct DomainView {
   WorkerView live;
   WorkerView standby;
+  bool safe_mode = false;
 };
 
 // Threads: any.
@@ -34,8 +36,27 @@ class Supervisor {
 
   // The domain's workers shall run and hold this; starts them when there are none.
   void SetDomain(icepie::worker::v1::Assignment assignment);
-  // Ends suspensions and waits of the domain's workers.
+  // What was found about slices that end the live worker, from the loop's thread: it is in force at
+  // once, and shall be kept and come back with an assignment, which StoredVerdict says. Set before
+  // the first domain.
+  using VerdictListener =
+      std::function<void(const std::string& domain, const PoisonVerdict& verdict)>;
+  void SetVerdictListener(VerdictListener listener) { on_verdict_ = std::move(listener); }
+  void StoredVerdict(const std::string& domain, const std::string& generation);
+  // Every death of a worker that answers questions, from the loop's thread. Likewise.
+  void SetDeathListener(std::function<void(const WorkerDeath&)> listener) {
+    on_death_ = std::move(listener);
+  }
+  absl::Duration suspension() const { return settings_.restart.suspension; }
+
+  // Ends suspensions and waits of the domain's workers, and what was found is void.
   void Resume(const std::string& domain);
+  // Ends the domain's worker in this role ("live" or "standby") and starts another at once.
+  void Restart(const std::string& domain, const std::string& role);
+
+  // In safe mode no live worker runs. Set before the first domain; its end starts them.
+  void SetSafeMode(bool safe_mode);
+  bool safe_mode() const;
 
   DomainView View(const std::string& domain) const;
   // Every worker, of one domain or (empty) of all.
@@ -77,19 +98,26 @@ class Supervisor {
   struct Domain {
     std::shared_ptr<ManagedWorker> live;
     std::shared_ptr<ManagedWorker> standby;
+    icepie::worker::v1::Assignment assignment;
+    PoisonFinder finder;
+    std::map<std::string, PoisonVerdict> verdicts;  // by generation; not yet in the assignment
+    bool idle = false;  // every slice is suspended: the live worker has nothing to do
   };
   struct Planner;
 
   Domain& Workers(const std::string& domain);  // loop only; starts them
   std::shared_ptr<ManagedWorker> MakeWorker(const std::string& domain, const std::string& role);
   void Publish(const std::string& domain);
+  void PauseIdle(Domain& workers);
+  bool OnDeath(const WorkerDeath& death);
+  static icepie::worker::v1::Assignment LiveAssignment(const Domain& workers);
   absl::Duration NextStagger();
   void StartPlanner(const std::shared_ptr<Planner>& planner, absl::Duration timeout);
   void EndPlanner(const std::shared_ptr<Planner>& planner,
                   absl::StatusOr<icepie::worker::v1::PlanDomainResponse> result);
   std::vector<std::shared_ptr<ManagedWorker>> AllWorkers();
 
-  const WorkerSettings settings_;
+  WorkerSettings settings_;  // as it is since the constructor
   const std::string domains_directory_;
   const std::string planner_directory_;
   // The loop's own.
@@ -100,10 +128,13 @@ class Supervisor {
   absl::Time next_start_ = absl::InfinitePast();
   bool stopping_ = false;
   std::function<void(const std::string&)> listener_;
+  VerdictListener on_verdict_;
+  std::function<void(const WorkerDeath&)> on_death_;
 
   mutable Mutex mutex_;
   CondVar changed_;
   bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;
+  bool safe_mode_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, DomainView> views_ ABSL_GUARDED_BY(mutex_);
   std::map<int64_t, icepie::v1::WorkerStatus> build_statuses_ ABSL_GUARDED_BY(mutex_);
 

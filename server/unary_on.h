@@ -22,6 +22,13 @@ void FinishWith(grpc::ServerUnaryReactor* reactor, absl::StatusOr<Response> resu
   reactor->Finish(status);
 }
 
+// Why the executor has not taken a call.
+inline absl::Status NotTaken(const Executor& executor) {
+  if (executor.draining()) return Draining();
+  return MakeError(absl::StatusCode::kResourceExhausted, "too many calls are waiting; try again",
+                   ErrorDetail{"TOO_MANY_CALLS", {}, {}, 1000});
+}
+
 // `work` returns StatusOr<Response>. The call must be finished before the executor stops.
 template <typename Response, typename Work>
 grpc::ServerUnaryReactor* UnaryOn(Executor& executor, grpc::CallbackServerContext* context,
@@ -30,11 +37,7 @@ grpc::ServerUnaryReactor* UnaryOn(Executor& executor, grpc::CallbackServerContex
   const bool taken = executor.Run([reactor, response, work = std::move(work)] {
     FinishWith<Response>(reactor, work(), response);
   });
-  if (!taken) {
-    reactor->Finish(ToGrpcStatus(MakeError(absl::StatusCode::kResourceExhausted,
-                                           "too many calls are waiting; try again",
-                                           ErrorDetail{"TOO_MANY_CALLS", {}, {}, 1000})));
-  }
+  if (!taken) reactor->Finish(ToGrpcStatus(NotTaken(executor)));
   return reactor;
 }
 

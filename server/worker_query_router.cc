@@ -11,10 +11,14 @@
 #include "core/base/steady_clock.h"
 #include "server/as_of.h"
 #include "server/domain_reader.h"
+#include "server/drain_gate.h"
 #include "server/proto_time.h"
 #include "server/query_etag.h"
+#include "server/query_fingerprint.h"
 #include "server/query_text.h"
 #include "server/slice_facts.h"
+#include "slices/flight_record.h"
+#include "spdlog/spdlog.h"
 
 namespace icepie::server {
 namespace {
@@ -26,15 +30,11 @@ namespace wv1 = icepie::worker::v1;
 // own DEADLINE_EXCEEDED.
 absl::Duration Margin(absl::Duration left) { return std::min(absl::Milliseconds(200), left / 10); }
 
-absl::Status Draining() {
-  return MakeError(absl::StatusCode::kUnavailable, "the daemon is stopping; try again",
-                   ErrorDetail{"SERVER_DRAINING", {}, {}, 1000});
-}
-
 // The worker vanished or broke under the question; another may answer it.
 bool IsLost(const absl::Status& error) {
   if (absl::IsInternal(error)) return true;
-  const bool without_reason = ErrorReason(error).empty();
+  const std::string reason = ErrorReason(error);
+  const bool without_reason = reason.empty() || reason == "WORKER_LOST";
   return without_reason &&
          (absl::IsUnavailable(error) || absl::IsUnknown(error) || absl::IsCancelled(error) ||
           absl::IsResourceExhausted(error) || absl::IsUnimplemented(error));
@@ -60,6 +60,7 @@ struct WorkerQueryRouter::Question {
   int64_t number = 0;
   v1::QueryRequest request;
   std::string hash;
+  std::string fingerprint;
   absl::Time start;          // as all of these of SteadyNow()
   absl::Time deadline;       // of our answer, a margin before the client's
   absl::Time wait_deadline;  // until then min_position may be waited for
@@ -120,6 +121,30 @@ absl::Status WorkerQueryRouter::Check(const v1::QueryRequest& request) const {
   return absl::OkStatus();
 }
 
+absl::Status WorkerQueryRouter::CheckBlocked(const Question& question) const {
+  const auto until = ledger_.BlockedUntil(question.fingerprint, absl::Now());
+  if (!until) return absl::OkStatus();
+  const std::string time = absl::FormatTime(absl::RFC3339_sec, *until, absl::UTCTimeZone());
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat("this query, or one that differs in constants only, has ended "
+                                "workers of domain ",
+                                question.request.domain(), "; it is refused until ", time,
+                                ": ask in another way"),
+                   "QUERY_BLOCKED", {{"domain", question.request.domain()}, {"until", time}});
+}
+
+void WorkerQueryRouter::OnWorkerDeath(const WorkerDeath& death) {
+  const bool any_blamed = std::any_of(death.notes.begin(), death.notes.end(),
+                                      [](const auto& note) { return note.blamed; });
+  for (const slices::FlightNote& note : death.notes) {
+    if (note.activity != slices::Activity::kQuery || note.subject.empty()) continue;
+    if (any_blamed && !note.blamed) continue;
+    if (!ledger_.OnDeath(note.subject, note.blamed, absl::Now())) continue;
+    spdlog::warn("{}: query {} is refused for a while: its {} worker {}", death.domain,
+                 note.subject, death.role, death.how);
+  }
+}
+
 void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline, Done done) {
   if (const absl::Status valid = Check(request); !valid.ok()) {
     done(valid);
@@ -128,6 +153,7 @@ void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline
   auto question = std::make_shared<Question>();
   question->request = request;
   question->hash = QuestionHash(request);
+  question->fingerprint = QueryFingerprint(request);
   question->start = SteadyNow();
   const absl::Duration left = deadline - absl::Now();
   question->deadline = question->start + left - Margin(left);
@@ -137,8 +163,8 @@ void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline
                question->start + (consistency.has_max_wait() ? FromProto(consistency.max_wait())
                                                              : limits_.default_max_wait));
   question->done = std::move(done);
-  absl::Status admitted;
-  {
+  absl::Status admitted = CheckBlocked(*question);
+  if (admitted.ok()) {
     MutexLock lock(mutex_);
     int& in_flight = in_flight_[request.domain()];
     if (draining_) {
@@ -201,6 +227,7 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const WorkerView&
                                   v1::Source source) {
   const v1::QueryRequest& request = question->request;
   wv1::WorkerQueryRequest ask;
+  ask.set_fingerprint(question->fingerprint);
   if (request.has_sql()) {
     ask.set_sql(request.sql());
   } else {
@@ -218,40 +245,66 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const WorkerView&
     const auto known = KnownVersions(request.if_none_match(), question->hash);
     if (known) ask.mutable_known()->Assign(known->begin(), known->end());
   }
-  worker.client->Query(ask, absl::Now() + (question->deadline - SteadyNow()),
-                       limits_.answer_bytes_max,
-                       [this, question, source, incarnation = worker.incarnation](auto answer) {
-                         OnAnswer(question, incarnation, source, std::move(answer));
-                       });
+  worker.client->Query(
+      ask, absl::Now() + (question->deadline - SteadyNow()), limits_.answer_bytes_max,
+      [this, question, asked = Asked{worker.incarnation, source, worker.flight_record}](
+          auto answer) { OnAnswer(question, asked, std::move(answer)); });
 }
 
-void WorkerQueryRouter::OnAnswer(const QuestionPtr& question, int64_t incarnation,
-                                 v1::Source source, absl::StatusOr<WorkerAnswer> answer) {
+void WorkerQueryRouter::OnAnswer(const QuestionPtr& question, const Asked& asked,
+                                 absl::StatusOr<WorkerAnswer> answer) {
   if (!answer.ok()) {
-    OnError(question, incarnation, source, answer.status());
+    OnError(question, asked, answer.status());
   } else {
-    OnRows(question, incarnation, source, *std::move(answer));
+    OnRows(question, asked.incarnation, asked.source, *std::move(answer));
   }
 }
 
-void WorkerQueryRouter::OnError(const QuestionPtr& question, int64_t incarnation, v1::Source source,
+namespace {
+
+absl::Status Killed(const std::string& domain, const std::string& what) {
+  return MakeError(absl::StatusCode::kResourceExhausted, what, "QUERY_KILLED",
+                   {{"domain", domain}});
+}
+
+// The worker's own record says that it was this query.
+bool IsBlamed(const std::string& flight_record, const std::string& fingerprint) {
+  const auto notes = slices::ReadFlightRecord(flight_record);
+  return std::any_of(notes.begin(), notes.end(), [&](const slices::FlightNote& note) {
+    return note.blamed && note.activity == slices::Activity::kQuery && note.subject == fingerprint;
+  });
+}
+
+}  // namespace
+
+// Asked again of another worker, unless it is what ended this one: the standby is spared that.
+void WorkerQueryRouter::OnLost(const QuestionPtr& question, const Asked& asked,
+                               const absl::Status& error) {
+  const std::string& domain = question->request.domain();
+  question->died.insert(asked.incarnation);
+  if (IsBlamed(asked.flight_record, question->fingerprint)) {
+    Finish(question,
+           Killed(domain, absl::StrCat("this query ended a worker of domain ", domain,
+                                       "; it is not tried again, and refused for a while when it "
+                                       "does so twice")));
+  } else if (question->died.size() >= limits_.deaths_max) {
+    Finish(question, Killed(domain, absl::StrCat(question->died.size(),
+                                                 " workers ended under this query; it is not "
+                                                 "tried again (last: ",
+                                                 error.message(), ")")));
+  } else {
+    Step(question);
+  }
+}
+
+void WorkerQueryRouter::OnError(const QuestionPtr& question, const Asked& asked,
                                 const absl::Status& error) {
   if (IsLost(error)) {
-    question->died.insert(incarnation);
-    if (question->died.size() >= limits_.deaths_max) {
-      Finish(question, MakeError(absl::StatusCode::kResourceExhausted,
-                                 absl::StrCat(question->died.size(),
-                                              " workers ended under this query; it is not tried "
-                                              "again (last: ",
-                                              error.message(), ")"),
-                                 "QUERY_KILLED", {{"domain", question->request.domain()}}));
-      return;
-    }
-    Step(question);
-  } else if (IsSoft(error, source)) {
-    question->answered.insert(incarnation);
+    OnLost(question, asked, error);
+  } else if (IsSoft(error, asked.source)) {
+    question->answered.insert(asked.incarnation);
     // The live worker's word counts more than the standby's.
-    if (!question->fallback || source == v1::LIVE) question->fallback = error;
+    if (!question->fallback || asked.source == v1::LIVE) question->fallback = error;
     Step(question);
   } else if (absl::IsDeadlineExceeded(error) && ErrorReason(error).empty()) {
     Finish(question,
@@ -386,6 +439,7 @@ void WorkerQueryRouter::GiveUp(const QuestionPtr& question) {
 
 void WorkerQueryRouter::Finish(const QuestionPtr& question,
                                absl::StatusOr<v1::QueryResponse> result) {
+  if (result.ok()) ledger_.OnAnswered(question->fingerprint);
   question->done(std::move(result));
   MutexLock lock(mutex_);
   auto in_flight = in_flight_.find(question->request.domain());
@@ -404,6 +458,16 @@ void WorkerQueryRouter::Drain() {
     loop_.Cancel(question->timer);
     Finish(question, Draining());
   }
+}
+
+bool WorkerQueryRouter::WaitEmpty(absl::Time deadline) {
+  MutexLock lock(mutex_);
+  while (in_flight_total_ > 0) {
+    const absl::Duration left = deadline - SteadyNow();
+    if (left <= absl::ZeroDuration()) return false;
+    idle_.WaitFor(mutex_, left);
+  }
+  return true;
 }
 
 }  // namespace icepie::server

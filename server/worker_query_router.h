@@ -13,6 +13,7 @@
 #include "core/base/mutex.h"
 #include "server/catalog.h"
 #include "server/event_loop.h"
+#include "server/query_ledger.h"
 #include "server/query_router.h"
 #include "server/supervisor.h"
 
@@ -45,20 +46,33 @@ class WorkerQueryRouter final : public QueryRouter {
   // A view of the domain has changed: its waiting questions look again.
   void OnWorkerChange(const std::string& domain);
 
+  // Those that ran in a worker that died are kept in mind (query_ledger.h).
+  void OnWorkerDeath(const WorkerDeath& death);
+
   // Refuses new questions and ends the waiting ones with UNAVAILABLE/SERVER_DRAINING.
   void Drain();
+  // Waits for those that are with a worker; false: some still were at the deadline.
+  bool WaitEmpty(absl::Time deadline);
 
  private:
   struct Question;
   using QuestionPtr = std::shared_ptr<Question>;
 
+  // Of one attempt.
+  struct Asked {
+    int64_t incarnation = 0;
+    icepie::v1::Source source = icepie::v1::SOURCE_UNSPECIFIED;
+    std::string flight_record;
+  };
+
   absl::Status Check(const icepie::v1::QueryRequest& request) const;
+  absl::Status CheckBlocked(const Question& question) const;
   void Step(const QuestionPtr& question);
   void AskWorker(const QuestionPtr& question, const WorkerView& worker, icepie::v1::Source source);
-  void OnAnswer(const QuestionPtr& question, int64_t incarnation, icepie::v1::Source source,
+  void OnAnswer(const QuestionPtr& question, const Asked& asked,
                 absl::StatusOr<WorkerAnswer> answer);
-  void OnError(const QuestionPtr& question, int64_t incarnation, icepie::v1::Source source,
-               const absl::Status& error);
+  void OnError(const QuestionPtr& question, const Asked& asked, const absl::Status& error);
+  void OnLost(const QuestionPtr& question, const Asked& asked, const absl::Status& error);
   void OnRows(const QuestionPtr& question, int64_t incarnation, icepie::v1::Source source,
               WorkerAnswer answer);
   static bool IsSettled(const Question& question, const DomainView& view);
@@ -74,6 +88,7 @@ class WorkerQueryRouter final : public QueryRouter {
 
   const QueryRouterSources sources_;
   const QueryRouterLimits limits_;
+  QueryLedger ledger_;
   Mutex mutex_;
   CondVar idle_;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;

@@ -176,6 +176,9 @@ absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
       ICEPIE_RETURN_IF_ERROR(opened->SetAcknowledged(acknowledged->second));
     }
     opened_so_far[slice.slice] = opened->AsUpstream();
+    if (slice.slice == spec.slice) {
+      opened->SetSuspects({{spec.deadly_positions.begin(), spec.deadly_positions.end()}, 0, 0, 0});
+    }
     generations_.push_back(std::move(opened));
     if (slice.slice == spec.slice) break;
   }

@@ -44,6 +44,8 @@ const char* StateName(SliceState state) {
       return "FAULTED";
     case SliceState::kHeld:
       return "HELD";
+    case SliceState::kSuspended:
+      return "SUSPENDED";
     case SliceState::kBlocked:
       return "BLOCKED";
   }

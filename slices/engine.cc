@@ -236,11 +236,12 @@ absl::Status NoSuchSlice(const std::string& domain, const std::string& slice) {
 }
 
 absl::Status NoSnapshotYet(const ServedSlice& slice) {
-  if (slice.state() == SliceState::kHeld) {
-    return MakeError(
-        absl::StatusCode::kUnavailable,
-        absl::StrCat("slice ", slice.info().slice, " is held and has no good state to answer from"),
-        "NO_SNAPSHOT_YET", {{"slice", slice.info().slice}, {"percent", "0"}});
+  const bool held = slice.state() == SliceState::kHeld;
+  if (held || slice.state() == SliceState::kSuspended) {
+    return MakeError(absl::StatusCode::kUnavailable,
+                     absl::StrCat("slice ", slice.info().slice, " is ", held ? "held" : "suspended",
+                                  " and has no good state to answer from"),
+                     "NO_SNAPSHOT_YET", {{"slice", slice.info().slice}, {"percent", "0"}});
   }
   const int percent = slice.BackfillPercent();
   ErrorDetail detail;

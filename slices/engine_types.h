@@ -29,6 +29,7 @@ enum class SliceState {
   kFaulted = 6,
   kHeld = 7,
   kBlocked = 8,
+  kSuspended = 9,
 };
 
 struct GenerationSpec {
@@ -40,7 +41,15 @@ struct GenerationSpec {
   std::string start_snapshot;  // relative to the domain's directory; may be empty
   bool serving = false;
   std::vector<ExpectationWaiver> waivers;
-  PositionRanges acknowledged;  // of its quarantine
+  PositionRanges acknowledged;            // of its quarantine
+  bool suspended = false;                 // its state is not kept; the last snapshot answers
+  int64_t restarts = 0;                   // another number than before: its state is opened anew
+  std::vector<int64_t> deadly_positions;  // records that end the process: quarantined untried
+  // One of the records in [probe_begin, probe_end) does so: they are applied probe_records at a
+  // time. 0: nothing is probed.
+  int64_t probe_begin = 0;
+  int64_t probe_end = 0;
+  int64_t probe_records = 0;
 
   std::string Id() const { return slice + "/" + std::to_string(number); }
 };
@@ -205,6 +214,7 @@ struct Question {
   int64_t rows_max = 0;  // 0: the domain's limit
   std::vector<KnownVersion> known;
   absl::Time deadline = absl::InfiniteFuture();
+  std::string fingerprint;  // what the flight record calls it
 };
 
 struct Answer {

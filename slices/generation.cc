@@ -10,6 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "slices/change_feed.h"
+#include "slices/flight_record.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -336,12 +337,55 @@ absl::Status Generation::Apply(const RecordBatch& batch, int64_t records_max) {
   while (position_ < batch.end) {
     const std::vector<int64_t> positions = batch.Positions(streams_, position_, batch.end);
     if (positions.empty()) break;
+    if (suspects_.Touch(positions)) {
+      ICEPIE_RETURN_IF_ERROR(ApplySuspects(batch, positions));
+      continue;
+    }
     const bool whole = static_cast<int64_t>(positions.size()) <= records_max;
     const int64_t to = whole ? batch.end : positions[static_cast<size_t>(records_max)];
     ICEPIE_RETURN_IF_ERROR(ApplyRange(batch, position_, to));
   }
   PassTo(batch.end);
   return absl::OkStatus();
+}
+
+// Goes on with few records at a time, so that the flight record is exact when one of them ends the
+// process; one that is known to do so is passed over.
+absl::Status Generation::ApplySuspects(const RecordBatch& batch,
+                                       const std::vector<int64_t>& positions) {
+  const int64_t first = positions.front();
+  PassTo(first);
+  if (suspects_.deadly.count(first) > 0) {
+    return TryRange(batch, first, first + 1, {first},
+                    "applying it ended the worker's process again and again");
+  }
+  const size_t count = suspects_.Next(positions);
+  const int64_t to = count < positions.size() ? positions[count] : positions.back() + 1;
+  return ApplyRange(batch, first, count == 1 ? first + 1 : to);
+}
+
+bool SuspectRecords::Touch(const std::vector<int64_t>& positions) const {
+  const auto within = [&](int64_t begin) {
+    const auto at = std::lower_bound(positions.begin(), positions.end(), begin);
+    return at == positions.end() ? INT64_MAX : *at;
+  };
+  if (probe_records > 0 && within(probe_begin) < probe_end) return true;
+  const auto next = deadly.lower_bound(positions.front());
+  return next != deadly.end() && *next <= positions.back();
+}
+
+// How many of the positions, at least one, make the next transaction.
+size_t SuspectRecords::Next(const std::vector<int64_t>& positions) const {
+  const auto next = deadly.upper_bound(positions.front());
+  const int64_t stop = next == deadly.end() ? INT64_MAX : *next;
+  const bool probed = probe_records > 0 && positions.front() >= probe_begin;
+  // Up to where the probing begins, all; then so many.
+  const int64_t end = std::min(stop, probed || probe_records == 0 ? INT64_MAX : probe_begin);
+  const auto count = static_cast<size_t>(std::lower_bound(positions.begin(), positions.end(), end) -
+                                         positions.begin());
+  const auto few = static_cast<size_t>(probe_records);
+  return std::max<size_t>(1,
+                          probed && positions.front() < probe_end ? std::min(count, few) : count);
 }
 
 absl::Status Generation::ApplyRange(const RecordBatch& batch, int64_t from, int64_t to) {
@@ -430,6 +474,8 @@ absl::Status Generation::RunStatements(std::optional<int64_t> changes_at) {
 absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_t to,
                                   const std::vector<int64_t>& excluded,
                                   const std::string& excluded_error) {
+  const FlightEntry flight(Activity::kApply,
+                           absl::StrCat(slice_plan_->slice, "/", served_->info().number), from, to);
   ICEPIE_RETURN_IF_ERROR(statements_->Prepare(progress_.applied));
   ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
   absl::Status status = RunBatch(batch, from, to, excluded);
@@ -560,8 +606,9 @@ std::vector<QuarantinedRecord> Generation::BadRecords(const std::vector<int64_t>
   for (const auto& [position, record] : BadForAny(CountInputs())) {
     const auto judged = bad_for_any_.find(position);
     if (std::binary_search(excluded.begin(), excluded.end(), position)) {
-      bad.push_back(
-          {position, record.stream, record.offset, "SQL_ERROR", "", "", "", excluded_error});
+      bad.push_back({position, record.stream, record.offset,
+                     suspects_.deadly.count(position) > 0 ? "WORKER_KILLED" : "SQL_ERROR", "", "",
+                     "", excluded_error});
     } else {
       bad.push_back(judged == bad_for_any_.end() ? record : judged->second);
     }

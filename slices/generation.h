@@ -39,6 +39,19 @@ Progress ReadProgressRow(const CellRow& row);
 // Facts of a planned slice as reports and manifests carry them.
 GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice, int64_t number);
 
+// Records that end the process when they are applied.
+struct SuspectRecords {
+  std::set<int64_t> deadly;  // known ones: quarantined untried
+  // One of those in [probe_begin, probe_end) is: so many go into one transaction. 0: none is.
+  int64_t probe_begin = 0;
+  int64_t probe_end = 0;
+  int64_t probe_records = 0;
+
+  // Whether any of these positions (not empty, ascending) is concerned.
+  bool Touch(const std::vector<int64_t>& positions) const;
+  size_t Next(const std::vector<int64_t>& positions) const;
+};
+
 // Threads: one at a time. During a recompute that is the thread that finishes it.
 // Errors: RESOURCE_EXHAUSTED, UNAVAILABLE: the engine's, may pass; INTERNAL: the process must end;
 //   FAILED_PRECONDITION/QUARANTINE_OVER_BUDGET, POISON: stopped in front of the record that broke
@@ -59,6 +72,7 @@ class Generation {
   // Takes refresh, budget and the like from a later file, in which the slice has the same hash. Not
   // during a recompute.
   void SetDefinition(std::shared_ptr<const DomainPlan> plan);
+  void SetSuspects(SuspectRecords suspects) { suspects_ = std::move(suspects); }
   const std::set<std::string>& streams() const { return streams_; }
   bool incremental() const { return slice_plan_->strategy != Strategy::kRecompute; }
   const std::string& alias() const { return database_->alias(); }
@@ -137,6 +151,7 @@ class Generation {
   absl::Status CreateInputs();
   absl::Status ReadProgress();
 
+  absl::Status ApplySuspects(const RecordBatch& batch, const std::vector<int64_t>& positions);
   absl::Status ApplyRange(const RecordBatch& batch, int64_t from, int64_t to);
   absl::Status TryRange(const RecordBatch& batch, int64_t from, int64_t to,
                         const std::vector<int64_t>& excluded, const std::string& excluded_error);
@@ -209,6 +224,7 @@ class Generation {
   std::unique_ptr<DuckStatement> write_quarantine_;
   PositionRanges acknowledged_;
   int64_t unacknowledged_ = 0;  // in quarantine
+  SuspectRecords suspects_;
   Progress progress_;
   int64_t position_ = 0;
 };

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "slices/flight_record.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -216,6 +217,7 @@ void LiveEngine::Turn() {
   const absl::Time now = SteadyNow();
   next_batch_ = more ? now : now + (now - begin) * (kRestPerWork - 1);
   StepOverrides();
+  StepSuspended();
   MergeTracks();
   FollowUpstream(nullptr);
   StepRecompute();
@@ -259,7 +261,7 @@ void LiveEngine::Reconcile(const Assignment& assignment) {
   std::vector<std::unique_ptr<Held>> next;
   for (const GenerationSpec& spec : assignment.generations) {
     Held* present = FindHeld(spec);
-    if (present == nullptr) {
+    if (present == nullptr || OpensAnew(*present, spec)) {
       next.push_back(OpenHeld(spec));
       continue;
     }
@@ -288,6 +290,8 @@ void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
   held.spec = spec;
   if (other_schedule) SetSnapshotSchedule(held);
   held.served->SetServing(spec.serving);
+  SetSuspects(held);
+  if (spec.suspended) Suspend(held);
   if (spec.frozen && !was_frozen) Freeze(held);
   if (!spec.frozen && was_frozen) {
     held.took_too_long = false;
@@ -347,6 +351,7 @@ absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanFor(
 
 absl::Status LiveEngine::OpenGeneration(Held& held) {
   const GenerationSpec& spec = held.spec;
+  const FlightEntry flight(Activity::kOpen, spec.Id());
   const auto snapshot = FindSnapshot(spec);
   ICEPIE_ASSIGN_OR_RETURN(const auto plan, PlanFor(spec, snapshot));
   const SlicePlan* slice = plan->Find(spec.slice);
@@ -366,6 +371,7 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   held.generation = std::move(*opened);
   held.served = held.generation->served_ptr();
   ICEPIE_RETURN_IF_ERROR(held.generation->SetAcknowledged(spec.acknowledged));
+  SetSuspects(held);
   held.gate = std::make_shared<ExpectationGate>(held.generation->plan().expectations);
   held.gate->SetWaivers(spec.waivers);
   if (held.complete) held.gate->Restore(snapshot->expectations);
@@ -473,6 +479,10 @@ std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spe
   auto held = std::make_unique<Held>();
   held->spec = spec;
   held->records_max = kBatchRecordsMax;
+  if (spec.suspended) {
+    KeepSnapshotOnly(*held);
+    return held;
+  }
   const absl::Status opened = OpenGeneration(*held);
   if (!opened.ok()) {
     Hold(*held, opened);
@@ -497,20 +507,7 @@ void LiveEngine::Hold(Held& held, const absl::Status& why) {
   held.stopped_for_good = true;
   held.stopped_state = SliceState::kHeld;
   held.track = nullptr;
-  if (held.served == nullptr) {
-    const auto snapshot = FindSnapshot(held.spec);
-    if (snapshot.ok()) {
-      auto served = OpenSnapshot(*instance_, store_, *snapshot);
-      if (served.ok()) held.served = *served;
-    }
-  }
-  if (held.served == nullptr) {
-    GenerationInfo info;
-    info.slice = held.spec.slice;
-    info.number = held.spec.number;
-    info.definition_hash = held.spec.definition_hash;
-    held.served = std::make_shared<ServedSlice>(info, 0);
-  }
+  if (held.served == nullptr) ServeSnapshot(held);
   held.served->SetServing(held.spec.serving);
   held.served->SetFault(SliceState::kHeld, MakeFault(why, "DEFINITION_INVALID"), std::nullopt);
 }

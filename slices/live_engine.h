@@ -142,6 +142,14 @@ class LiveEngine : public Engine {
   absl::StatusOr<SnapshotManifest> FindSnapshot(const GenerationSpec& spec) const;
   void NoteDamage(const Held& held, const absl::StatusOr<SnapshotManifest>& used) const;
   void Hold(Held& held, const absl::Status& why);
+
+  // Suspended slices (live_engine_suspension.cc).
+  static bool OpensAnew(const Held& held, const GenerationSpec& spec);
+  void Suspend(Held& held);
+  static void SetSuspects(Held& held);
+  void StepSuspended();
+  void KeepSnapshotOnly(Held& held);
+  void ServeSnapshot(Held& held);
   void ConnectUpstream();
   absl::Status Connect(Held& held, const std::map<std::string, Generation::Upstream>& upstream);
   void PublishServing();

@@ -90,6 +90,8 @@ std::string LiveEngine::StoppedUpstream(const Held& held) {
         return absl::StrCat(name, ", which is HELD");
       case SliceState::kBlocked:
         return absl::StrCat(name, ", which is BLOCKED");
+      case SliceState::kSuspended:
+        return absl::StrCat(name, ", which is SUSPENDED");
       default:
         break;
     }
@@ -245,10 +247,11 @@ void LiveEngine::AnswerRefreshes() {
       left.push_back(std::move(refresh));
       Wake();
     } else if (held->served->stopped() && !held->in_run && !held->forced) {
-      refresh.done(MakeError(
-          absl::StatusCode::kFailedPrecondition,
-          absl::StrCat("slice ", refresh.slice, " is stopped: frozen, faulted, held or blocked"),
-          "BLOCKED_BY"));
+      refresh.done(
+          MakeError(absl::StatusCode::kFailedPrecondition,
+                    absl::StrCat("slice ", refresh.slice,
+                                 " is stopped: frozen, faulted, held, blocked or suspended"),
+                    "BLOCKED_BY"));
     } else if (held->recompute() && refresh.position < 0) {
       refresh.position = main_ == nullptr ? 0 : main_->position();
       held->forced = true;

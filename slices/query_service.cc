@@ -13,6 +13,7 @@
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "slices/engine.h"
+#include "slices/flight_record.h"
 #include "slices/generation.h"
 #include "slices/query_text.h"
 #include "slices/sql_gate.h"
@@ -89,6 +90,7 @@ struct QueryService::Runner {
   bool interrupted = false;
   std::shared_ptr<Task> task;
   std::string slices;  // known once the question is resolved
+  const FlightEntry* flight = nullptr;
 };
 
 QueryService::QueryService(const ServingSet& slices, QueryOptions options)
@@ -197,11 +199,22 @@ void QueryService::RunnerLoop(Runner& runner) {
       runner.task = task;
       runner.slices.clear();
     }
-    Process(runner, task);
-    MutexLock lock(mutex_);
-    runner.running = false;
-    runner.task.reset();
+    RunNoted(runner, task);
   }
+}
+
+// The watch may have to say that this question is why the process ends.
+void QueryService::RunNoted(Runner& runner, const std::shared_ptr<Task>& task) {
+  const FlightEntry flight(Activity::kQuery, task->question.fingerprint);
+  {
+    MutexLock lock(mutex_);
+    runner.flight = &flight;
+  }
+  Process(runner, task);
+  MutexLock lock(mutex_);
+  runner.flight = nullptr;
+  runner.running = false;
+  runner.task.reset();
 }
 
 // Planning folds constants and some functions compute for long without looking at the interrupt:
@@ -227,7 +240,10 @@ void QueryService::WatchLoop() {
       for (auto& runner : runners_) {
         const Late late = InterruptLate(*runner, now);
         if (late != Late::kNo) unanswered.emplace_back(runner->task, runner->slices);
-        if (late == Late::kStuck) stuck = runner->slices;
+        if (late == Late::kStuck) {
+          stuck = runner->slices;
+          if (runner->flight != nullptr) runner->flight->Blame();
+        }
       }
       for (auto it = waiting_.begin(); it != waiting_.end();) {
         const bool late = now >= (*it)->wait_until;
@@ -371,10 +387,11 @@ absl::Status QueryService::CheckPosition(const Prepared& prepared, const Questio
     const int64_t position = slice.served->applied_position();
     if (position >= *question.min_position) continue;
     const bool stopped = slice.served->stopped();
-    const std::string message = absl::StrCat(
-        "slice ", slice.served->info().slice, " stands at position ", position,
-        ", min_position is ", *question.min_position,
-        stopped ? "; it is stopped (frozen, faulted, held or blocked)" : "; wait longer");
+    const std::string message =
+        absl::StrCat("slice ", slice.served->info().slice, " stands at position ", position,
+                     ", min_position is ", *question.min_position,
+                     stopped ? "; it is stopped (frozen, faulted, held, blocked or suspended)"
+                             : "; wait longer");
     return stopped ? absl::FailedPreconditionError(message) : absl::UnavailableError(message);
   }
   return absl::OkStatus();

@@ -74,6 +74,7 @@ class QueryService {
   void WatchLoop();
   enum class Late { kNo, kUnanswered, kStuck };
   Late InterruptLate(Runner& runner, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RunNoted(Runner& runner, const std::shared_ptr<Task>& task);
   void Process(Runner& runner, const std::shared_ptr<Task>& task);
   void Finish(Task& task, absl::StatusOr<Answer> answer);
 

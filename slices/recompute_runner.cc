@@ -104,6 +104,9 @@ void RecomputeRunner::Execute(RecomputeRun& run) {
 }
 
 absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position) {
+  const GenerationInfo& info = step.generation->served().info();
+  const FlightEntry flight(Activity::kRecompute, absl::StrCat(info.slice, "/", info.number), 0,
+                           position);
   absl::Duration limit;
   {
     MutexLock lock(mutex_);
@@ -113,6 +116,7 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
     }
     limit = limit_;
     current_ = step.generation.get();
+    flight_ = &flight;
     unwanted_ = stopping_;
     end_by_ = stopping_ ? SteadyNow() : SteadyNow() + limit;
   }
@@ -120,6 +124,7 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
       step.generation->FinishRecompute(feed_, position, step.applied_time_us);
   MutexLock lock(mutex_);
   current_ = nullptr;
+  flight_ = nullptr;
   if (status.ok() || SteadyNow() < end_by_) return status;
   if (unwanted_) return Interrupted();
   return TimeLimit(step.generation->plan().slice, limit);
@@ -134,6 +139,7 @@ void RecomputeRunner::Watch() {
     // Again and again: a statement that begins just now has a fresh flag.
     current_->Interrupt();
     if (now < end_by_ + kGrace) continue;
+    flight_->Blame();
     on_stuck_(absl::StrCat("the recompute of slice ", current_->plan().slice,
                            " does not listen to its interrupt"));
   }

@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "slices/feed.h"
+#include "slices/flight_record.h"
 #include "slices/generation.h"
 
 namespace icepie::slices {
@@ -78,7 +79,8 @@ class RecomputeRunner {
   std::optional<RecomputeRun> finished_ ABSL_GUARDED_BY(mutex_);
   absl::Duration limit_ ABSL_GUARDED_BY(mutex_);
   Generation* current_ ABSL_GUARDED_BY(mutex_) = nullptr;
-  absl::Time end_by_ ABSL_GUARDED_BY(mutex_);  // of the current step
+  const FlightEntry* flight_ ABSL_GUARDED_BY(mutex_) = nullptr;  // of the current step
+  absl::Time end_by_ ABSL_GUARDED_BY(mutex_);                    // of the current step
   bool unwanted_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<const Generation*> interrupted_ ABSL_GUARDED_BY(mutex_);  // in the present run
   std::thread thread_;

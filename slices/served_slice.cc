@@ -87,6 +87,7 @@ bool ServedSlice::stopped() const {
     case SliceState::kFaulted:
     case SliceState::kHeld:
     case SliceState::kBlocked:
+    case SliceState::kSuspended:
       return true;
     default:
       return false;

@@ -70,7 +70,7 @@ class ServedSlice {
   void SetState(SliceState state);
   void SetFault(SliceState state, SliceFault fault, std::optional<absl::Time> next_retry);
   SliceState state() const;
-  // It will not get further by itself: frozen, faulted, held or blocked.
+  // It will not get further by itself: frozen, faulted, held, blocked or suspended.
   bool stopped() const;
 
   void SetSnapshot(SnapshotInfo snapshot);

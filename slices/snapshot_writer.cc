@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/steady_clock.h"
+#include "slices/flight_record.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -63,9 +65,11 @@ void SnapshotWriter::Flush() {
 }
 
 void SnapshotWriter::Save(const Job& job) {
+  const GenerationInfo& info = job.served->info();
+  const FlightEntry flight(Activity::kSave, absl::StrCat(info.slice, "/", info.number));
   const absl::Time begin = SteadyNow();
-  const auto manifest = store_.Save(instance_, job.database->alias(), job.served->info(),
-                                    job.served->result_rows_max(), job.check);
+  const auto manifest =
+      store_.Save(instance_, job.database->alias(), info, job.served->result_rows_max(), job.check);
   const absl::Duration took = SteadyNow() - begin;
   if (manifest.ok()) {
     job.served->SetSnapshot(manifest->Info());

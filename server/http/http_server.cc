@@ -88,6 +88,8 @@ class HttpServer::Listener {
 
   int port() const { return port_; }
 
+  void Drain() { routes_.Drain(); }
+
   void Stop() {
     {
       MutexLock lock(shared_->mutex);
@@ -184,7 +186,7 @@ class HttpServer::Listener {
   }
 
   const HttpLimits limits_;
-  const Routes routes_;
+  Routes routes_;
   const std::shared_ptr<Shared> shared_;
   asio::strand<asio::io_context::executor_type> strand_{shared_->context->get_executor()};
   tcp::acceptor acceptor_{*shared_->context};
@@ -209,6 +211,8 @@ HttpServer::HttpServer(std::unique_ptr<Listener> listener) : listener_(std::move
 HttpServer::~HttpServer() { Stop(); }
 
 int HttpServer::port() const { return listener_->port(); }
+
+void HttpServer::Drain() { listener_->Drain(); }
 
 void HttpServer::Stop() { listener_->Stop(); }
 

@@ -49,6 +49,9 @@ class HttpServer {
   // The port that it listens on.
   int port() const;
 
+  // /readyz says no from now on; everything else goes on.
+  void Drain();
+
   // Closes every connection and ends the threads. Idempotent.
   void Stop();
 

@@ -155,9 +155,10 @@ HttpAnswer Routes::Ready() const {
   for (const auto& [domain, answers] : answering) {
     if (!answers) silent.push_back(domain);
   }
-  if (silent.empty()) return TextAnswer(200, "ready\n");
-  HttpAnswer answer =
-      TextAnswer(503, absl::StrCat("no worker answers for: ", absl::StrJoin(silent, ", "), "\n"));
+  if (silent.empty() && !draining_) return TextAnswer(200, "ready\n");
+  HttpAnswer answer = TextAnswer(
+      503, draining_ ? "the daemon is stopping\n"
+                     : absl::StrCat("no worker answers for: ", absl::StrJoin(silent, ", "), "\n"));
   answer.headers.emplace_back("Retry-After", "1");
   return answer;
 }

@@ -2,6 +2,7 @@
 #ifndef ICEPIE_SERVER_HTTP_ROUTES_H_
 #define ICEPIE_SERVER_HTTP_ROUTES_H_
 
+#include <atomic>
 #include <functional>
 #include <string>
 
@@ -33,6 +34,9 @@ class Routes {
   // body is left out on the wire.
   void Handle(const HttpRequest& request, Done done) const;
 
+  // Not ready any more: the daemon is about to stop.
+  void Drain() { draining_ = true; }
+
  private:
   void Rows(const HttpRequest& request, const HttpTarget& target, Done done) const;
   void Query(const HttpRequest& request, const HttpTarget& target, Done done) const;
@@ -47,6 +51,7 @@ class Routes {
   const StatusSource status_;
   const TreeFiles tree_;
   const absl::Duration query_timeout_;
+  std::atomic<bool> draining_{false};
 };
 
 }  // namespace icepie::server

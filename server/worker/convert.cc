@@ -258,6 +258,12 @@ slices::Assignment FromProto(const icepie::worker::v1::Assignment& proto) {
     spec.start_snapshot = each.start_snapshot();
     spec.serving = each.serving();
     spec.acknowledged = RangesFromProto(each.acknowledged());
+    spec.suspended = each.suspended();
+    spec.restarts = each.restarts();
+    spec.deadly_positions.assign(each.deadly_positions().begin(), each.deadly_positions().end());
+    spec.probe_begin = each.probe_begin();
+    spec.probe_end = each.probe_end();
+    spec.probe_records = each.probe_records();
     for (const auto& waiver : each.waivers()) {
       spec.waivers.push_back({waiver.expectation(), waiver.has_until()
                                                         ? FromTimestamp(waiver.until())
@@ -280,6 +286,7 @@ absl::StatusOr<slices::Question> FromProto(const icepie::worker::v1::WorkerQuery
   for (const auto& [name, value] : proto.parameters()) {
     ICEPIE_ASSIGN_OR_RETURN(question.parameters[name], FromProto(value));
   }
+  question.fingerprint = proto.fingerprint();
   if (proto.has_as_of()) question.as_of = AsOfFromProto(proto.as_of());
   if (proto.has_min_position()) question.min_position = proto.min_position();
   question.max_wait = absl::Milliseconds(proto.max_wait_ms());

@@ -20,6 +20,7 @@
 #include "server/worker/worker_service.h"
 #include "slices/build_engine.h"
 #include "slices/engine.h"
+#include "slices/flight_record.h"
 #include "slices/live_engine.h"
 #include "slices/standby_engine.h"
 #include "spdlog/sinks/stdout_sinks.h"
@@ -54,6 +55,7 @@ slices::EngineOptions MakeEngineOptions(const WorkerOptions& options) {
   engine.snapshot_interval = absl::Milliseconds(options.snapshot_interval_ms);
   engine.snapshots_kept = options.snapshots_kept;
   engine.on_fatal = [](const std::string& why) {
+    slices::BlameThisThread();
     spdlog::critical("ending: {}", why);
     spdlog::shutdown();
     ::_exit(kExitBroken);
@@ -106,6 +108,9 @@ absl::Status RunWorker(const WorkerOptions& options) {
   ICEPIE_RETURN_IF_ERROR(ApplyProcessLimits(options));
   StartLogging(options);
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory));
+  if (!options.flight_record.empty()) {
+    ICEPIE_RETURN_IF_ERROR(slices::StartFlightRecord(options.flight_record));
+  }
   ICEPIE_ASSIGN_OR_RETURN(const std::string sandbox, EnterSandbox(options));
   TailClient feed(options.host_socket, options.core_directory);
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<slices::Engine> engine, StartEngine(options, feed));

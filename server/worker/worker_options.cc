@@ -19,6 +19,8 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv) {
   app.add_option("--host-socket", options.host_socket)->required();
   app.add_option("--core-directory", options.core_directory,
                  "reads sealed segments there; empty: gets all records from the daemon");
+  app.add_option("--flight-record", options.flight_record,
+                 "file that says what it was doing when it ended");
   app.add_option("--parent-pid", options.parent_pid, "ends with this process; 0: with nobody");
   app.add_option("--memory-bytes", options.memory_bytes)->check(CLI::PositiveNumber);
   app.add_option("--query-timeout-ms", options.query_timeout_ms)->check(CLI::PositiveNumber);

@@ -16,6 +16,7 @@ struct WorkerOptions {
   std::string socket;          // where this worker serves
   std::string host_socket;     // where the daemon serves Host
   std::string core_directory;  // of the daemon's core, whose segments are read; empty: are not
+  std::string flight_record;   // file that says what it was doing when it ended; empty: none
   int64_t parent_pid = 0;
   int64_t memory_bytes = int64_t{512} << 20;
   int64_t query_timeout_ms = 10000;

@@ -126,6 +126,7 @@ bool Http2Client::IsClosedWithin(absl::Duration timeout) {
 
 size_t Http2Client::SendData(size_t bytes) {
   constexpr size_t kFrameBytes = 16384;  // the largest that every server takes
+  constexpr absl::Duration kStalled = absl::Seconds(2);
   int64_t connection_window = 65535;
   size_t sent = 0;
   while (sent < bytes) {
@@ -138,7 +139,7 @@ size_t Http2Client::SendData(size_t bytes) {
       stream_window_ -= static_cast<int64_t>(size);
       continue;
     }
-    const auto frame = Receive(absl::Seconds(60));
+    const auto frame = Receive(kStalled);
     if (!frame || frame->type == kHeaders || frame->type == kRstStream) break;
     if (frame->type == kWindowUpdate) {
       (frame->stream == 0 ? connection_window : stream_window_) += ReadNumber(frame->payload, 0);

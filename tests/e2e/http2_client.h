@@ -61,7 +61,7 @@ class Http2Client {
   bool IsClosedWithin(absl::Duration timeout);
 
   // Sends `bytes` as DATA of stream 1, as fast as the server's flow control allows; what it sent
-  // when all is gone or the server ended the call or the connection.
+  // when all is gone, the server ended the call or the connection, or it takes no more for 2 s.
   size_t SendData(size_t bytes);
 
   static std::string Encode(const Http2Frame& frame);

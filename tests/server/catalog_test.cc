@@ -152,7 +152,7 @@ TEST_F(CatalogTest, KeepsWhatWasChangedOverAReload) {
 TEST_F(CatalogTest, GrowsTheEpochWithEveryChange) {
   ASSERT_TRUE(Create("payments", "volume").ok());
   const int64_t before = catalog_->Find("payments")->entry.epoch();
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
   EXPECT_EQ(catalog_->Find("payments")->entry.epoch(), before + 1);
 }
 
@@ -252,7 +252,7 @@ TEST_F(CatalogTest, ADamagedSliceIsHeldAloneAndItsBytesAreKept) {
   EXPECT_EQ(domain->slices.size(), 1u);
   EXPECT_EQ(domain->damaged_slices.count("fees"), 1u);
   // A change of another slice leaves the evidence alone.
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
   EXPECT_EQ(core_->ScanCatalog("slice/payments/fees")->size(), 1u);
 }
 
@@ -268,7 +268,7 @@ TEST_F(CatalogTest, ASliceWhoseFileIsMissingIsHeld) {
 TEST_F(CatalogTest, FreezesWhileTheCoreTakesNoChange) {
   ASSERT_TRUE(Create("payments", "volume").ok());
   refusing_.refuses = true;
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
   EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().mode(), DesiredState::FREEZE);
   Reload();
   EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().reason(), "INC-1");
@@ -277,7 +277,7 @@ TEST_F(CatalogTest, FreezesWhileTheCoreTakesNoChange) {
 TEST_F(CatalogTest, AnIntentGoesIntoTheCatalogOnceTheCoreTakesChangesAgain) {
   ASSERT_TRUE(Create("payments", "volume").ok());
   refusing_.refuses = true;
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
   refusing_.refuses = false;
   Reload();
   IntentFile file(directory_.path() + "/intents");
@@ -294,7 +294,7 @@ TEST_F(CatalogTest, AnIntentNeedsNoRoomOnTheDiskAndSurvivesATornWrite) {
   ASSERT_EQ(::stat(path.c_str(), &before), 0);
   EXPECT_GE(before.st_blocks * 512, before.st_size) << "its room must be taken";
   refusing_.refuses = true;
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", "volume", Frozen()).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
   struct stat after {};
   ASSERT_EQ(::stat(path.c_str(), &after), 0);
   EXPECT_EQ(after.st_ino, before.st_ino);

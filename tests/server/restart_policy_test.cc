@@ -102,5 +102,14 @@ TEST_F(RestartPolicyTest, ResetForgetsEverythingButTheCount) {
   EXPECT_EQ(policy_.failures(), 10);
 }
 
+TEST(RestartPacerTest, ManyFailuresAtOnceAreSpreadAndFewAreNot) {
+  RestartPacer pacer(8, absl::Milliseconds(250));
+  absl::Time now = absl::FromUnixSeconds(1'000'000);
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(pacer.Next(now), absl::ZeroDuration());
+  for (int i = 1; i <= 100; ++i) EXPECT_EQ(pacer.Next(now), i * absl::Milliseconds(250));
+  now += absl::Minutes(1);
+  EXPECT_EQ(pacer.Next(now), absl::ZeroDuration());
+}
+
 }  // namespace
 }  // namespace icepie::server

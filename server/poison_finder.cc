@@ -1,0 +1,116 @@
+#include "server/poison_finder.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace icepie::server {
+namespace {
+
+using slices::Activity;
+using slices::FlightNote;
+
+// A probe divides what is suspected into so many parts.
+constexpr int64_t kParts = 64;
+
+// The work of slices that was under way: what is blamed first, then what changes most.
+const FlightNote* PickNote(const std::vector<FlightNote>& notes) {
+  const FlightNote* picked = nullptr;
+  const auto rank = [](const FlightNote& note) {
+    if (note.blamed) return 0;
+    return note.activity == Activity::kApply ? 1 : note.activity == Activity::kOpen ? 2 : 3;
+  };
+  for (const FlightNote& note : notes) {
+    // A query that is blamed explains the death.
+    if (note.activity == Activity::kQuery && note.blamed) return nullptr;
+    if (note.activity == Activity::kQuery) continue;
+    if (picked == nullptr || rank(note) < rank(*picked)) picked = &note;
+  }
+  return picked;
+}
+
+std::string WorkName(Activity activity) {
+  switch (activity) {
+    case Activity::kOpen:
+      return "opening its state";
+    case Activity::kRecompute:
+      return "recomputing it";
+    case Activity::kSave:
+      return "saving it";
+    default:
+      return "applying records to it";
+  }
+}
+
+}  // namespace
+
+void PoisonFinder::Forget() { *this = PoisonFinder(); }
+
+void PoisonFinder::Suspect(const FlightNote& note) {
+  generation_ = note.subject;
+  activity_ = note.activity;
+  deaths_ = known_[note.subject];
+  blamed_ = 0;
+  probes_ = 0;
+  begin_ = note.begin;
+  end_ = std::max(note.end, note.begin + 1);
+  records_ = 0;
+}
+
+// False: it was at other records, so none of the former ones can be it.
+bool PoisonFinder::Narrow(const FlightNote& note) {
+  if (note.subject != generation_ || note.activity != activity_) return false;
+  if (activity_ != Activity::kApply) return true;
+  const int64_t begin = std::max(begin_, note.begin);
+  const int64_t end = std::min(end_, note.end);
+  if (begin >= end) return false;
+  begin_ = begin;
+  end_ = end;
+  return true;
+}
+
+PoisonVerdict PoisonFinder::OnDeath(absl::Time now, const std::vector<FlightNote>& notes) {
+  const FlightNote* note = PickNote(notes);
+  if (note == nullptr) return {};
+  if (now - last_ > kWindow || !Narrow(*note)) Suspect(*note);
+  last_ = now;
+  ++deaths_;
+  blamed_ += note->blamed ? 1 : 0;
+  if (deaths_ < kDeaths && blamed_ < kBlamedDeaths) return {};
+  return Judge();
+}
+
+PoisonVerdict PoisonFinder::Judge() {
+  PoisonVerdict verdict;
+  verdict.generation = generation_;
+  std::set<int64_t>& found = found_[generation_];
+  const bool too_many = found.size() >= kRecordsMax || probes_ >= kProbesMax;
+  if (activity_ != Activity::kApply || too_many) {
+    verdict.kind = PoisonVerdict::kSlice;
+    verdict.why =
+        absl::StrCat(WorkName(activity_), " ended the worker ", deaths_, " times in a row",
+                     found.empty() ? "" : ", and more records than can be left out do so");
+    known_[generation_] = kDeaths - 1;  // when it is tried again
+    generation_.clear();
+    return verdict;
+  }
+  if (end_ - begin_ == 1) {
+    verdict.kind = PoisonVerdict::kRecord;
+    verdict.position = begin_;
+    found.insert(begin_);
+    known_[generation_] = kDeaths - 2;  // should there be another
+    generation_.clear();
+    return verdict;
+  }
+  ++probes_;
+  const int64_t part = std::max<int64_t>(1, (end_ - begin_) / kParts);
+  // What did not narrow it down was too coarse for the few records in the range.
+  records_ = records_ == 0 ? part : std::max<int64_t>(1, std::min(part, records_ / kParts));
+  verdict.kind = PoisonVerdict::kProbe;
+  verdict.begin = begin_;
+  verdict.end = end_;
+  verdict.records = records_;
+  return verdict;
+}
+
+}  // namespace icepie::server

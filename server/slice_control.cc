@@ -1,0 +1,332 @@
+#include "server/slice_control.h"
+
+#include <algorithm>
+#include <future>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/status.h"
+#include "core/base/steady_clock.h"
+#include "server/live_report.h"
+#include "server/proto_time.h"
+#include "server/slice_facts.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace wv1 = icepie::worker::v1;
+using v1::DesiredState;
+
+constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
+// A process that is restarted saves its state first and then reads it again.
+constexpr absl::Duration kRestartTimeout = absl::Seconds(20);
+constexpr absl::Duration kRollTimeout = absl::Minutes(2);
+
+const char* NameOf(SliceAction action) {
+  switch (action) {
+    case SliceAction::kFreeze:
+      return "Freeze";
+    case SliceAction::kThaw:
+      return "Thaw";
+    case SliceAction::kSuspend:
+      return "Suspend";
+    case SliceAction::kResume:
+      return "Resume";
+    default:
+      return "Restart";
+  }
+}
+
+// Ends what the daemon began by itself.
+bool EndsSuspension(SliceAction action) {
+  return action == SliceAction::kThaw || action == SliceAction::kResume ||
+         action == SliceAction::kRestart;
+}
+
+DesiredState::Mode ModeAfter(SliceAction action, const DesiredState& before) {
+  switch (action) {
+    case SliceAction::kFreeze:
+      return DesiredState::FREEZE;
+    case SliceAction::kThaw:
+      return DesiredState::RUN;
+    case SliceAction::kSuspend:
+      return DesiredState::SUSPEND;
+    case SliceAction::kResume:
+      return before.mode() == DesiredState::SUSPEND ? before.resume_to() : before.mode();
+    default:
+      return before.mode();
+  }
+}
+
+// Who asked for what is already so changes nothing of it, not even who wanted it and why.
+DesiredState After(SliceAction action, const icepie::catalog::v1::SliceEntry& slice,
+                   const std::string& actor, const std::string& reason) {
+  const DesiredState& before = slice.desired();
+  DesiredState after = before;
+  const bool ends = EndsSuspension(action) && SuspensionInForce(slice) != nullptr;
+  if (action == SliceAction::kRestart || ends) after.set_restarts(before.restarts() + 1);
+  after.set_mode(ModeAfter(action, before));
+  if (after.mode() == before.mode()) return after;
+  after.set_resume_to(after.mode() == DesiredState::SUSPEND ? before.mode() : DesiredState::RUN);
+  after.set_actor(ActorOr(actor));
+  after.set_reason(reason);
+  *after.mutable_since() = ToProto(absl::Now());
+  return after;
+}
+
+// The live worker shows the slice as `action` wants it.
+bool Shows(SliceAction action, const wv1::SliceReport& report) {
+  switch (action) {
+    case SliceAction::kFreeze:
+      return report.state() == v1::FROZEN;
+    case SliceAction::kSuspend:
+      // What it showed last is saved, so that it is shown after any restart.
+      return report.state() == v1::SUSPENDED &&
+             (report.snapshot().path().empty() ||
+              report.snapshot().position() >= report.applied_position());
+    case SliceAction::kThaw:
+      return report.state() != v1::FROZEN && report.state() != v1::SUSPENDED;
+    case SliceAction::kResume:
+      return report.state() != v1::SUSPENDED;
+    default:
+      return true;
+  }
+}
+
+}  // namespace
+
+SliceControl::SliceControl(Core& core, Catalog& catalog, Supervisor& supervisor,
+                           DomainManager& manager, EventLog& events)
+    : catalog_(catalog),
+      supervisor_(supervisor),
+      manager_(manager),
+      reader_(manager.reader()),
+      log_(core, &events) {}
+
+// These are the emergency brake: they work when the core takes no record.
+void SliceControl::Log(const std::string& action, const std::string& actor,
+                       const google::protobuf::Message& request) {
+  const absl::Status logged = log_.Append(action, actor, request);
+  if (!logged.ok()) spdlog::warn("admin log: {}", logged.ToString());
+}
+
+absl::StatusOr<int64_t> SliceControl::Store(const Asked& asked, const std::string& domain,
+                                            const SliceNames& slices) {
+  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(domain));
+  Catalog::DesiredStates changed;
+  for (const std::string& name : slices) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*current, name));
+    DesiredState after = After(asked.action, *slice, asked.actor, asked.reason);
+    if (after.SerializeAsString() != slice->desired().SerializeAsString()) {
+      changed[name] = std::move(after);
+    }
+  }
+  if (!changed.empty()) ICEPIE_RETURN_IF_ERROR(catalog_.ChangeDesired(domain, changed));
+  if (EndsSuspension(asked.action)) supervisor_.Resume(domain);
+  return manager_.Configure(domain);
+}
+
+bool SliceControl::IsTaken(SliceAction action, const DomainView& view, const SliceNames& slices,
+                           int64_t epoch) const {
+  return std::all_of(slices.begin(), slices.end(), [&](const std::string& slice) {
+    return LiveHas(view, epoch, slice,
+                   [&](const wv1::SliceReport& report) { return Shows(action, report); });
+  });
+}
+
+void SliceControl::WaitUntilTaken(const Asked& asked, const std::string& domain,
+                                  const SliceNames& slices, int64_t epoch) {
+  const bool taken = supervisor_.WaitFor(domain, kTakenOnTimeout, [&](const DomainView& view) {
+    return IsTaken(asked.action, view, slices, epoch);
+  });
+  // It answers its heartbeat and yet does not listen: its apply thread hangs.
+  if (!taken && asked.action == SliceAction::kRestart) supervisor_.Restart(domain, "live");
+}
+
+absl::StatusOr<v1::Slice> SliceControl::ChangeSlice(const Asked& asked, const std::string& name,
+                                                    const google::protobuf::Message& request) {
+  ICEPIE_RETURN_IF_ERROR(reader_.GetSlice(name).status());
+  Log(absl::StrCat(NameOf(asked.action), "Slice"), asked.actor, request);
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
+  ICEPIE_ASSIGN_OR_RETURN(const int64_t epoch, Store(asked, parts.domain, {parts.slice}));
+  WaitUntilTaken(asked, parts.domain, {parts.slice}, epoch);
+  return reader_.GetSlice(name);
+}
+
+// The live worker first, while the standby answers; then that one, if the live one answers again.
+void SliceControl::RestartProcesses(const std::string& domain, int64_t epoch) {
+  const DomainView before = supervisor_.View(domain);
+  const auto is_back = [epoch](const WorkerView& now, const WorkerView& then) {
+    return now.suspended || (now.client && now.incarnation != then.incarnation && now.report &&
+                             now.report->epoch() >= epoch);
+  };
+  supervisor_.Restart(domain, "live");
+  const bool live = supervisor_.WaitFor(domain, kRestartTimeout, [&](const DomainView& view) {
+    return is_back(view.live, before.live);
+  });
+  const DomainView now = supervisor_.View(domain);
+  if (now.standby.client && !(live && now.live.client)) return;
+  supervisor_.Restart(domain, "standby");
+  supervisor_.WaitFor(domain, kRestartTimeout, [&](const DomainView& view) {
+    return is_back(view.standby, before.standby);
+  });
+}
+
+absl::StatusOr<v1::ListSlicesResponse> SliceControl::ChangeDomain(
+    SliceAction action, const v1::ChangeDomainRequest& request) {
+  const Asked asked{action, request.actor(), request.reason()};
+  const std::string& domain = request.name();
+  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(domain));
+  if (!current->held.empty()) return HeldError(domain, current->held);
+  SliceNames slices;
+  for (const auto& [name, slice] : current->slices) slices.push_back(name);
+  Log(absl::StrCat(NameOf(action), "Domain"), request.actor(), request);
+  if (action == SliceAction::kRestart) {
+    supervisor_.Resume(domain);
+    RestartProcesses(domain, manager_.Configure(domain));
+  } else {
+    ICEPIE_ASSIGN_OR_RETURN(const int64_t epoch, Store(asked, domain, slices));
+    WaitUntilTaken(asked, domain, slices, epoch);
+  }
+  return reader_.ListSlices(domain);
+}
+
+absl::StatusOr<std::vector<std::string>> SliceControl::BeginRoll(
+    const v1::RollWorkersRequest& request) {
+  std::vector<std::string> domains;
+  for (const auto& domain : catalog_.Domains()) {
+    const std::string& name = domain->entry.name();
+    if (domain->held.empty() && (request.domain().empty() || request.domain() == name)) {
+      domains.push_back(name);
+    }
+  }
+  if (domains.empty() && !request.domain().empty()) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(request.domain()));
+    return HeldError(request.domain(), domain->held);
+  }
+  Log("RollWorkers", request.actor(), request);
+  return domains;
+}
+
+namespace {
+
+// It answers for every slice for which its predecessor did.
+bool HasComeBack(const WorkerView& now, const WorkerView& before, bool live) {
+  if (!now.client || now.incarnation == before.incarnation || !now.report) return false;
+  if (!before.report || now.report->epoch() < before.report->epoch()) return false;
+  return std::all_of(before.report->slices().begin(), before.report->slices().end(),
+                     [&](const wv1::SliceReport& slice) {
+                       const auto* report = FindServingReport(now.report.get(), slice.slice());
+                       if (!slice.serving() || report == nullptr) return !slice.serving();
+                       if (live)
+                         return LiveAnswers(now, slice.slice()) || slice.state() == v1::BACKFILLING;
+                       return !report->snapshot().path().empty() || slice.snapshot().path().empty();
+                     });
+}
+
+}  // namespace
+
+absl::Status SliceControl::RollWorker(const std::string& domain, const std::string& role) {
+  const bool live = role == "live";
+  const auto view_of = [live](const DomainView& view) -> const WorkerView& {
+    return live ? view.live : view.standby;
+  };
+  const WorkerView before = view_of(supervisor_.View(domain));
+  supervisor_.Restart(domain, role);
+  if (before.suspended) return absl::OkStatus();
+  bool back = false;
+  supervisor_.WaitFor(domain, kRollTimeout, [&](const DomainView& view) {
+    const WorkerView& now = view_of(view);
+    back = HasComeBack(now, before, live);
+    return back || now.status.restarts() > before.status.restarts();
+  });
+  if (back) return absl::OkStatus();
+  const WorkerView now = view_of(supervisor_.View(domain));
+  const std::string& error = now.status.last_error();
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat("the ", role, " worker of domain ", domain,
+                                " does not come back with the present program: ",
+                                error.empty() ? "it is not ready yet" : error, "; the ",
+                                live ? "standby" : "live worker",
+                                " answers. Put a working program in place and roll again"),
+                   "ROLL_FAILED", {{"domain", domain}, {"role", role}});
+}
+
+absl::StatusOr<v1::RollWorkersResponse> SliceControl::RollDomain(const std::string& domain) {
+  const absl::Time begin = SteadyNow();
+  ICEPIE_RETURN_IF_ERROR(RollWorker(domain, "standby"));
+  ICEPIE_RETURN_IF_ERROR(RollWorker(domain, "live"));
+  const DomainView view = supervisor_.View(domain);
+  v1::RollWorkersResponse rolled;
+  rolled.set_domain(domain);
+  rolled.set_standby_pid(view.standby.status.pid());
+  rolled.set_live_pid(view.live.status.pid());
+  rolled.set_elapsed_ms(absl::ToInt64Milliseconds(SteadyNow() - begin));
+  return rolled;
+}
+
+absl::Status SliceControl::RefreshSlices(const std::string& domain, const SliceNames& slices,
+                                         absl::Duration timeout) {
+  const auto client = supervisor_.View(domain).live.client;
+  if (!client) {
+    return MakeError(absl::StatusCode::kUnavailable,
+                     absl::StrCat("the live worker of domain ", domain,
+                                  " is down and is being restarted; try again"),
+                     "WORKER_LOST", {{"domain", domain}});
+  }
+  std::vector<std::future<absl::Status>> results;
+  for (const std::string& slice : slices) {
+    auto refreshed = std::make_shared<std::promise<absl::Status>>();
+    results.push_back(refreshed->get_future());
+    client->RefreshSlice(slice, timeout, [refreshed](const auto& response) {
+      refreshed->set_value(response.status());
+    });
+  }
+  absl::Status first;
+  for (auto& result : results) first.Update(result.get());
+  // The facts that are returned are at least as new as the refresh.
+  const absl::Time done = absl::Now();
+  supervisor_.WaitFor(domain, absl::Seconds(1), [&](const DomainView& view) {
+    return !view.live.client || view.live.report_time > done;
+  });
+  return first;
+}
+
+absl::StatusOr<v1::Slice> SliceControl::Refresh(const v1::RefreshSliceRequest& request,
+                                                absl::Duration timeout) {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
+  ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*domain, parts.slice).status());
+  ICEPIE_RETURN_IF_ERROR(manager_.CheckNotSafeMode());
+  Log("RefreshSlice", request.actor(), request);
+  ICEPIE_RETURN_IF_ERROR(RefreshSlices(parts.domain, {parts.slice}, timeout));
+  return reader_.GetSlice(request.name());
+}
+
+absl::StatusOr<v1::ListSlicesResponse> SliceControl::RefreshDomain(
+    const v1::ChangeDomainRequest& request, absl::Duration timeout) {
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(request.name()));
+  if (!domain->held.empty()) return HeldError(request.name(), domain->held);
+  ICEPIE_RETURN_IF_ERROR(manager_.CheckNotSafeMode());
+  SliceNames slices;
+  for (const auto& [name, slice] : domain->slices) {
+    // One that is stopped on purpose is left out; of the others it is told when they cannot.
+    if (slice.desired().mode() == DesiredState::RUN) slices.push_back(name);
+  }
+  Log("RefreshDomain", request.actor(), request);
+  ICEPIE_RETURN_IF_ERROR(RefreshSlices(request.name(), slices, timeout));
+  return reader_.ListSlices(request.name());
+}
+
+absl::Status SliceControl::LeaveSafeMode(const v1::LeaveSafeModeRequest& request) {
+  if (!supervisor_.safe_mode()) return absl::OkStatus();
+  Log("LeaveSafeMode", request.actor(), request);
+  manager_.LeaveSafeMode();
+  return absl::OkStatus();
+}
+
+}  // namespace icepie::server

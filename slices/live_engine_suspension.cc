@@ -1,0 +1,89 @@
+// Slices that are suspended: their last state is saved, then only the snapshot is kept, attached
+// and asked where it lies. And slices whose state is opened anew because somebody asked for it.
+#include <memory>
+
+#include "slices/live_engine.h"
+#include "spdlog/spdlog.h"
+
+namespace icepie::slices {
+namespace {
+
+// StepSnapshots saves what has moved.
+bool IsSaved(Generation& generation) {
+  if (generation.served().snapshot_position() >= generation.position()) return true;
+  if (generation.progress().applied_position < generation.position()) {
+    const absl::Status written = generation.WritePosition();
+    if (!written.ok()) spdlog::warn("{}: {}", generation.plan().slice, written.ToString());
+  }
+  return false;
+}
+
+}  // namespace
+
+bool LiveEngine::OpensAnew(const Held& held, const GenerationSpec& spec) {
+  const bool resumed = held.spec.suspended && !spec.suspended;
+  return resumed || held.spec.restarts != spec.restarts;
+}
+
+// It stops where it is; its memory goes as soon as that is saved.
+void LiveEngine::Suspend(Held& held) {
+  if (held.served->state() == SliceState::kSuspended) return;
+  if (held.generation != nullptr) Freeze(held);
+  held.stopped_for_good = true;
+  held.stopped_state = SliceState::kSuspended;
+  held.served->SetState(SliceState::kSuspended);
+}
+
+void LiveEngine::SetSuspects(Held& held) {
+  if (held.generation == nullptr) return;
+  const GenerationSpec& spec = held.spec;
+  held.generation->SetSuspects({{spec.deadly_positions.begin(), spec.deadly_positions.end()},
+                                spec.probe_begin,
+                                spec.probe_end,
+                                spec.probe_records});
+}
+
+void LiveEngine::StepSuspended() {
+  bool changed = false;
+  for (auto& held : held_) {
+    if (!held->spec.suspended || held->generation == nullptr || held->in_run) continue;
+    const bool shown = held->complete && !held->held_back && !held->unconfirmed;
+    if (shown && !IsSaved(*held->generation)) continue;
+    held->generation.reset();
+    held->gate.reset();
+    KeepSnapshotOnly(*held);
+    changed = true;
+  }
+  if (!changed) return;
+  PublishServing();
+  ConnectUpstream();
+}
+
+void LiveEngine::KeepSnapshotOnly(Held& held) {
+  held.track = nullptr;
+  held.complete = false;
+  held.stopped_for_good = true;
+  held.stopped_state = SliceState::kSuspended;
+  ServeSnapshot(held);
+  held.served->SetServing(held.spec.serving);
+  held.served->SetState(SliceState::kSuspended);
+}
+
+// The last good snapshot, or nothing with the slice's name.
+void LiveEngine::ServeSnapshot(Held& held) {
+  const auto snapshot = FindSnapshot(held.spec);
+  if (snapshot.ok()) {
+    auto served = OpenSnapshot(*instance_, store_, *snapshot);
+    if (served.ok()) {
+      held.served = *std::move(served);
+      return;
+    }
+  }
+  GenerationInfo info;
+  info.slice = held.spec.slice;
+  info.number = held.spec.number;
+  info.definition_hash = held.spec.definition_hash;
+  held.served = std::make_shared<ServedSlice>(info, 0);
+}
+
+}  // namespace icepie::slices

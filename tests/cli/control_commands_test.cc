@@ -1,0 +1,151 @@
+// slice and domain suspend, resume, restart and the like, workers roll, leave-safe-mode, against a
+// service that writes down what it is asked.
+#include <gmock/gmock.h>
+
+#include "core/base/status.h"
+#include "icepie/v1/admin.grpc.pb.h"
+#include "server/rpc_status.h"
+#include "tests/cli/program_fixture.h"
+
+namespace icepie::cli {
+namespace {
+
+namespace v1 = icepie::v1;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+class FakeAdmin final : public v1::Admin::Service {
+ public:
+  grpc::Status SuspendSlice(grpc::ServerContext*, const v1::SuspendSliceRequest* request,
+                            v1::Slice* response) override {
+    return Change("SuspendSlice", *request, v1::SUSPENDED, response);
+  }
+  grpc::Status ResumeSlice(grpc::ServerContext*, const v1::ResumeSliceRequest* request,
+                           v1::Slice* response) override {
+    return Change("ResumeSlice", *request, v1::RUNNING, response);
+  }
+  grpc::Status RestartSlice(grpc::ServerContext*, const v1::RestartSliceRequest* request,
+                            v1::Slice* response) override {
+    return Change("RestartSlice", *request, v1::RUNNING, response);
+  }
+  grpc::Status FreezeDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+                            v1::ListSlicesResponse* response) override {
+    return Change("FreezeDomain", *request, v1::FROZEN, response->add_slices());
+  }
+  grpc::Status ThawDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+                          v1::ListSlicesResponse* response) override {
+    return Change("ThawDomain", *request, v1::RUNNING, response->add_slices());
+  }
+  grpc::Status SuspendDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+                             v1::ListSlicesResponse* response) override {
+    return Change("SuspendDomain", *request, v1::SUSPENDED, response->add_slices());
+  }
+  grpc::Status ResumeDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+                            v1::ListSlicesResponse* response) override {
+    return Change("ResumeDomain", *request, v1::RUNNING, response->add_slices());
+  }
+  grpc::Status RestartDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+                             v1::ListSlicesResponse* response) override {
+    return Change("RestartDomain", *request, v1::RUNNING, response->add_slices());
+  }
+  grpc::Status RefreshDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+                             v1::ListSlicesResponse* response) override {
+    return Change("RefreshDomain", *request, v1::RUNNING, response->add_slices());
+  }
+  grpc::Status RollWorkers(grpc::ServerContext*, const v1::RollWorkersRequest* request,
+                           grpc::ServerWriter<v1::RollWorkersResponse>* writer) override {
+    asked = "RollWorkers " + request->domain() + " " + request->actor();
+    v1::RollWorkersResponse rolled;
+    rolled.set_domain("operations");
+    rolled.set_standby_pid(11);
+    rolled.set_live_pid(12);
+    rolled.set_domains_left(1);
+    writer->Write(rolled);
+    if (!breaks) return grpc::Status::OK;
+    return server::ToGrpcStatus(MakeError(absl::StatusCode::kFailedPrecondition,
+                                          "the standby worker of domain network does not come back",
+                                          "ROLL_FAILED"));
+  }
+  grpc::Status LeaveSafeMode(grpc::ServerContext*, const v1::LeaveSafeModeRequest* request,
+                             v1::ServerStatus* /*response*/) override {
+    asked = "LeaveSafeMode " + request->reason() + " " + request->actor();
+    return grpc::Status::OK;
+  }
+
+  std::string asked;
+  bool breaks = false;
+
+ private:
+  template <typename Request>
+  grpc::Status Change(const std::string& what, const Request& request, v1::SliceState state,
+                      v1::Slice* slice) {
+    asked = what + " " + request.name() + " " + request.reason() + " " + request.actor();
+    slice->set_name("operations.on_time");
+    slice->set_state(state);
+    return grpc::Status::OK;
+  }
+};
+
+class ControlCommandsTest : public ProgramFixture {
+ protected:
+  void SetUp() override {
+    ProgramFixture::SetUp();
+    Serve({&admin_});
+  }
+
+  FakeAdmin admin_;
+};
+
+TEST_F(ControlCommandsTest, EachAsksForWhatItsNameSays) {
+  for (const auto& [command, rpc, state] :
+       std::vector<std::tuple<std::string, std::string, std::string>>{
+           {"suspend", "SuspendSlice", "SUSPENDED"},
+           {"resume", "ResumeSlice", "RUNNING"},
+           {"restart", "RestartSlice", "RUNNING"}}) {
+    const Outcome done = Run({"slice", command, "operations.on_time", "--reason", "INC-1"});
+    EXPECT_EQ(done.code, 0) << done.err;
+    EXPECT_EQ(admin_.asked, rpc + " operations.on_time INC-1 tester");
+    EXPECT_THAT(done.out, StartsWith("operations.on_time " + state));
+  }
+  for (const auto& [command, rpc] :
+       std::vector<std::pair<std::string, std::string>>{{"freeze", "FreezeDomain"},
+                                                        {"thaw", "ThawDomain"},
+                                                        {"suspend", "SuspendDomain"},
+                                                        {"resume", "ResumeDomain"},
+                                                        {"restart", "RestartDomain"},
+                                                        {"refresh", "RefreshDomain"}}) {
+    const Outcome done = Run({"domain", command, "operations", "--reason", "INC-1"});
+    EXPECT_EQ(done.code, 0) << done.err;
+    EXPECT_EQ(admin_.asked, rpc + " operations INC-1 tester");
+    EXPECT_THAT(done.out, StartsWith("operations.on_time "));
+    EXPECT_THAT(Run({"--json", "domain", command, "operations", "--reason", "INC-1"}).out,
+                HasSubstr("\"name\": \"operations.on_time\""));
+  }
+}
+
+TEST_F(ControlCommandsTest, WhatStopsSlicesNeedsAReason) {
+  EXPECT_EQ(Run({"slice", "suspend", "operations.on_time"}).code, 1);
+  EXPECT_EQ(Run({"domain", "suspend", "operations"}).code, 1);
+  EXPECT_EQ(Run({"domain", "freeze", "operations"}).code, 1);
+  EXPECT_EQ(admin_.asked, "");
+}
+
+TEST_F(ControlCommandsTest, ARollTellsOfEachDomainAndOfItsEnd) {
+  const Outcome rolled = Run({"workers", "roll"});
+  EXPECT_EQ(rolled.code, 0);
+  EXPECT_EQ(rolled.out,
+            "operations: standby pid 11, live pid 12, 0 ms, 1 domain left\n1 domain rolled\n");
+  EXPECT_EQ(admin_.asked, "RollWorkers  tester");
+  admin_.breaks = true;
+  const Outcome broken = Run({"workers", "roll", "--domain", "operations"});
+  EXPECT_EQ(broken.code, 3) << "a guard refused";
+  EXPECT_THAT(broken.err, HasSubstr("standby worker of domain network"));
+}
+
+TEST_F(ControlCommandsTest, SafeModeIsLeft) {
+  EXPECT_EQ(Run({"leave-safe-mode", "--reason", "fixed"}).code, 0);
+  EXPECT_EQ(admin_.asked, "LeaveSafeMode fixed tester");
+}
+
+}  // namespace
+}  // namespace icepie::cli

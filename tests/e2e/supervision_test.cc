@@ -1,0 +1,675 @@
+// What operators do to slices and domains that run, and what the daemon does to workers that fail.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "server/rpc_status.h"
+#include "tests/e2e/daemon_fixture.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+using ::testing::HasSubstr;
+
+constexpr absl::Duration kLong = absl::Seconds(60);
+
+constexpr const char* kShop = R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER}}
+slices:
+  by_item:
+    sql: SELECT item, count(*) AS sales, sum(amount) AS total FROM sales GROUP BY ALL
+    key: [item]
+  busiest:
+    sql: SELECT item FROM by_item ORDER BY sales DESC, item LIMIT 1
+  everything:
+    sql: SELECT count(*) AS sales FROM sales
+)";
+
+constexpr const char* kByItem = "SELECT item, sales FROM by_item ORDER BY item";
+constexpr const char* kEverything = "SELECT sales FROM everything";
+
+std::string Sale(const std::string& item) {
+  return absl::StrCat(R"({"item":")", item, R"(","amount":1})");
+}
+
+std::string Reason(const grpc::Status& status) {
+  return ErrorReason(server::FromGrpcStatus(status));
+}
+
+class SupervisionTest : public ::testing::Test {
+ protected:
+  // Three slices that have snapshots with two records.
+  void StartShop() {
+    daemon_.Start();
+    ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+    const auto end = daemon_.Append("sales", {Sale("pear"), Sale("apple")});
+    ASSERT_TRUE(end.ok()) << end.status();
+    v1::ApplyDomainResponse response;
+    const auto applied = daemon_.Apply(kShop, &response);
+    ASSERT_TRUE(applied.ok()) << applied.error_message();
+    for (const char* slice : {"shop.by_item", "shop.busiest", "shop.everything"}) {
+      ASSERT_TRUE(
+          Eventually([&] { return daemon_.GetSlice(slice).standby_position() >= *end; }, kLong))
+          << slice;
+    }
+  }
+
+  int64_t AppendPear() {
+    const auto end = daemon_.Append("sales", {Sale("pear")});
+    EXPECT_TRUE(end.ok()) << end.status();
+    return end.value_or(-1);
+  }
+
+  v1::QueryResponse ExpectAnswer(const std::string& sql, int64_t min_position = -1) {
+    v1::QueryResponse response;
+    const auto status = daemon_.Query("shop", sql, min_position, &response);
+    EXPECT_TRUE(status.ok()) << sql << ": " << status.error_message();
+    return response;
+  }
+
+  template <typename Request>
+  using SliceCall = grpc::Status (v1::Admin::Stub::*)(grpc::ClientContext*, const Request&,
+                                                      v1::Slice*);
+  template <typename Request>
+  v1::Slice ExpectChanged(SliceCall<Request> call, const std::string& name,
+                          const std::string& reason = "INC-1") {
+    Request request;
+    request.set_name(name);
+    request.set_reason(reason);
+    request.set_actor("ops");
+    v1::Slice slice;
+    const auto status = (daemon_.Admin().get()->*call)(Within(kLong).get(), request, &slice);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return slice;
+  }
+  v1::Slice Suspend(const std::string& name, const std::string& reason = "INC-1") {
+    return ExpectChanged<v1::SuspendSliceRequest>(&v1::Admin::Stub::SuspendSlice, name, reason);
+  }
+  v1::Slice Resume(const std::string& name) {
+    return ExpectChanged<v1::ResumeSliceRequest>(&v1::Admin::Stub::ResumeSlice, name);
+  }
+  v1::Slice Restart(const std::string& name) {
+    return ExpectChanged<v1::RestartSliceRequest>(&v1::Admin::Stub::RestartSlice, name);
+  }
+  v1::Slice Freeze(const std::string& name) {
+    return ExpectChanged<v1::FreezeSliceRequest>(&v1::Admin::Stub::FreezeSlice, name);
+  }
+
+  using DomainCall = grpc::Status (v1::Admin::Stub::*)(grpc::ClientContext*,
+                                                       const v1::ChangeDomainRequest&,
+                                                       v1::ListSlicesResponse*);
+  v1::ListSlicesResponse ExpectChanged(DomainCall call) {
+    v1::ChangeDomainRequest request;
+    request.set_name("shop");
+    request.set_reason("INC-2");
+    request.set_actor("ops");
+    v1::ListSlicesResponse slices;
+    const auto status = (daemon_.Admin().get()->*call)(Within(kLong).get(), request, &slices);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(slices.slices_size(), 3);
+    return slices;
+  }
+
+  bool WaitForState(const std::string& name, v1::SliceState state) {
+    return Eventually([&] { return daemon_.GetSlice(name).state() == state; }, kLong);
+  }
+
+  // Actions as the stream _admin has them.
+  std::string AdminRecords() {
+    v1::ReadRecordsRequest request;
+    request.add_streams("_admin");
+    const auto context = Within(kLong);
+    const auto reader = daemon_.Core()->ReadRecords(context.get(), request);
+    std::string records;
+    v1::ReadRecordsResponse part;
+    while (reader->Read(&part)) {
+      for (const auto& record : part.records()) absl::StrAppend(&records, record.payload(), "\n");
+    }
+    return records;
+  }
+
+  std::string Events() {
+    v1::ListEventsRequest request;
+    request.set_name("shop");
+    request.set_page_size(1000);
+    v1::ListEventsResponse events;
+    EXPECT_TRUE(daemon_.Admin()->ListEvents(Within(kLong).get(), request, &events).ok());
+    std::string text;
+    for (const auto& event : events.events()) {
+      absl::StrAppend(&text, event.subject(), " ", event.slice(), " ", event.from(), ">",
+                      event.to(), "\n");
+    }
+    return text;
+  }
+
+  // Workers are started by a script that ends at once while this file is there.
+  std::string FailingWorkers(const std::string& role) {
+    const std::string directory = daemon_.data_directory() + "-workers";
+    std::filesystem::create_directories(directory);
+    const std::string program = directory + "/worker.sh";
+    std::ofstream(program) << "#!/bin/sh\ncase \"$*\" in *--role=" << role << "*) [ -e "
+                           << directory << "/fail ] && exit 7;; esac\nexec "
+                           << std::getenv("ICEPIE_BIN") << "/icepie-worker \"$@\"\n";
+    chmod(program.c_str(), 0700);
+    daemon_.SetSettings(absl::StrCat(
+        "workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 10000, ",
+        "snapshot_interval_ms: 300, restart_backoff_ms: 1, suspension_ms: 600000, program: ",
+        program, "}\n"));
+    return directory + "/fail";
+  }
+
+  DaemonFixture daemon_;
+};
+
+TEST_F(SupervisionTest, ASuspendedSliceAnswersFromItsSnapshotAndTheOthersGoOn) {
+  StartShop();
+  const int64_t before = AppendPear();
+  ExpectAnswer(kByItem, before);
+  const v1::Slice suspended = Suspend("shop.by_item");
+  EXPECT_EQ(suspended.state(), v1::SUSPENDED);
+  EXPECT_EQ(suspended.desired().mode(), v1::DesiredState::SUSPEND);
+  EXPECT_EQ(suspended.desired().actor(), "ops");
+  EXPECT_EQ(Suspend("shop.by_item", "another").desired().reason(), "INC-1");
+
+  const int64_t end = AppendPear();
+  // What was applied before is in the snapshot; what came later is not.
+  const auto rows = ExpectAnswer(kByItem);
+  EXPECT_EQ(rows.body(), R"([{"item":"apple","sales":1},{"item":"pear","sales":2}])");
+  EXPECT_TRUE(rows.meta().stale());
+  EXPECT_EQ(rows.meta().slices(0).stale_reason(), v1::SLICE_SUSPENDED);
+  EXPECT_EQ(ExpectAnswer(kEverything, end).body(), R"([{"sales":4}])");
+  EXPECT_TRUE(WaitForState("shop.busiest", v1::BLOCKED));
+  v1::QueryResponse unreachable;
+  EXPECT_EQ(Reason(daemon_.Query("shop", kByItem, end, &unreachable)), "POSITION_UNREACHABLE");
+
+  daemon_.Kill();
+  daemon_.Start();
+  EXPECT_EQ(ExpectAnswer(kByItem).body(), rows.body());
+  EXPECT_TRUE(WaitForState("shop.by_item", v1::SUSPENDED));
+  EXPECT_EQ(ExpectAnswer(kEverything, end).body(), R"([{"sales":4}])");
+
+  Resume("shop.by_item");
+  const auto fresh = ExpectAnswer(kByItem, end);
+  EXPECT_EQ(fresh.body(), R"([{"item":"apple","sales":1},{"item":"pear","sales":3}])");
+  EXPECT_TRUE(WaitForState("shop.by_item", v1::RUNNING));
+  EXPECT_TRUE(WaitForState("shop.busiest", v1::RUNNING));
+  EXPECT_THAT(AdminRecords(), HasSubstr("\"action\":\"SuspendSlice\",\"actor\":\"ops\""));
+  EXPECT_THAT(Events(), HasSubstr("SuspendSlice shop.by_item"));
+  EXPECT_THAT(Events(), ::testing::ContainsRegex("shop.by_item [A-Z]+>SUSPENDED"));
+}
+
+TEST_F(SupervisionTest, ASuspendedDomainHasNoLiveWorkerAndFrozenSlicesStayFrozen) {
+  StartShop();
+  Freeze("shop.everything");
+  const auto slices = ExpectChanged(&v1::Admin::Stub::SuspendDomain);
+  for (const auto& slice : slices.slices()) EXPECT_EQ(slice.state(), v1::SUSPENDED);
+  EXPECT_TRUE(
+      Eventually([&] { return daemon_.Worker("shop", "live").state() == "paused"; }, kLong));
+  const int64_t end = AppendPear();
+  const auto rows = ExpectAnswer(kByItem);
+  EXPECT_EQ(rows.meta().slices(0).source(), v1::STANDBY);
+  EXPECT_EQ(rows.meta().slices(0).stale_reason(), v1::SLICE_SUSPENDED);
+  daemon_.Kill();
+  daemon_.Start();
+  EXPECT_EQ(ExpectAnswer(kByItem).body(), rows.body());
+  EXPECT_EQ(daemon_.Worker("shop", "live").pid(), 0);
+  // Admin calls work without the worker.
+  EXPECT_EQ(Restart("shop.by_item").state(), v1::SUSPENDED);
+
+  ExpectChanged(&v1::Admin::Stub::ResumeDomain);
+  ExpectAnswer(kByItem, end);
+  EXPECT_TRUE(WaitForState("shop.by_item", v1::RUNNING));
+  EXPECT_EQ(daemon_.GetSlice("shop.everything").state(), v1::FROZEN);
+  ExpectChanged(&v1::Admin::Stub::ThawDomain);
+  ExpectAnswer(kEverything, end);
+  ExpectChanged(&v1::Admin::Stub::RefreshDomain);
+  EXPECT_EQ(ExpectAnswer("SELECT item FROM busiest").body(), R"([{"item":"pear"}])");
+}
+
+TEST_F(SupervisionTest, ARestartFailsNoQueryAndStartsAWorkerThatHangs) {
+  StartShop();
+  const int64_t end = AppendPear();
+  ExpectAnswer(kByItem, end);
+  std::atomic<bool> done{false};
+  std::atomic<int> answers{0};
+  std::thread reader([&] {
+    while (!done) {
+      ExpectAnswer(kByItem);
+      ++answers;
+    }
+  });
+  const auto before = daemon_.Worker("shop", "live");
+  const auto standby = daemon_.Worker("shop", "standby");
+  ExpectChanged(&v1::Admin::Stub::RestartDomain);
+  EXPECT_NE(daemon_.Worker("shop", "live").pid(), before.pid());
+  EXPECT_TRUE(Eventually(
+      [&] {
+        const auto now = daemon_.Worker("shop", "standby");
+        return now.pid() != standby.pid() && now.state() == "running";
+      },
+      kLong));
+  EXPECT_EQ(daemon_.Worker("shop", "live").restarts(), before.restarts()) << "no failure";
+
+  const auto running = daemon_.Worker("shop", "live");
+  ASSERT_EQ(::kill(static_cast<pid_t>(running.pid()), SIGSTOP), 0);
+  ExpectChanged(&v1::Admin::Stub::RestartDomain);
+  EXPECT_NE(daemon_.Worker("shop", "live").pid(), running.pid());
+  EXPECT_TRUE(WaitForState("shop.by_item", v1::RUNNING));
+  done = true;
+  reader.join();
+  EXPECT_GT(answers, 0);
+  const v1::Slice again = Restart("shop.by_item");
+  EXPECT_EQ(again.desired().restarts(), 1);
+  EXPECT_EQ(ExpectAnswer(kByItem, AppendPear()).body(),
+            R"([{"item":"apple","sales":1},{"item":"pear","sales":3}])");
+}
+
+TEST_F(SupervisionTest, ACrashLoopIsSuspendedSaysSoAndEndsWhenAsked) {
+  const std::string fail = FailingWorkers("live");
+  StartShop();
+  std::ofstream(fail) << "now";
+  ASSERT_EQ(::kill(static_cast<pid_t>(daemon_.Worker("shop", "live").pid()), SIGKILL), 0);
+  ASSERT_TRUE(WaitForState("shop.by_item", v1::SUSPENDED));
+  const int64_t end = AppendPear();
+  const v1::Slice slice = daemon_.GetSlice("shop.by_item");
+  EXPECT_EQ(slice.last_error().reason(), "WORKER_FAILED_TOO_OFTEN");
+  EXPECT_THAT(slice.last_error().message(), HasSubstr("exit code 7"));
+  EXPECT_THAT(slice.last_error().message(), HasSubstr("icepie domain resume shop"));
+  EXPECT_TRUE(slice.has_next_retry_time());
+  EXPECT_GT(slice.state_since().seconds(), 0);
+  EXPECT_EQ(slice.desired().mode(), v1::DesiredState::RUN) << "nobody asked for it";
+  const auto rows = ExpectAnswer(kByItem);
+  EXPECT_EQ(rows.meta().slices(0).stale_reason(), v1::SLICE_SUSPENDED);
+  EXPECT_EQ(rows.meta().slices(0).source(), v1::STANDBY);
+  // A change is stored although nobody is there to hear it.
+  EXPECT_EQ(Freeze("shop.by_item").state(), v1::FROZEN);
+  std::filesystem::remove(fail);
+  ExpectChanged(&v1::Admin::Stub::ResumeDomain);
+  ExpectAnswer(kEverything, end);
+  EXPECT_TRUE(WaitForState("shop.everything", v1::RUNNING));
+  EXPECT_EQ(daemon_.GetSlice("shop.by_item").state(), v1::FROZEN);
+  EXPECT_THAT(Events(), ::testing::ContainsRegex("shop.everything [A-Z]+>SUSPENDED"));
+}
+
+// What clients that go on while the daemon stops have seen.
+struct Seen {
+  std::atomic<int64_t> acknowledged{0};  // records
+  std::atomic<int64_t> answers{0};
+  std::atomic<int64_t> refused{0};
+  std::atomic<int64_t> failed{0};
+};
+
+// The daemon has said that it stops, or is gone.
+bool IsRefusal(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE;
+}
+
+TEST_F(SupervisionTest, AStopRefusesNewWorkEndsWhatIsUnderWayAndLosesNothing) {
+  StartShop();
+  Seen seen;
+  std::atomic<bool> reasoned{false};
+  const auto loop = [&](const std::function<grpc::Status()>& call, std::atomic<int64_t>* good) {
+    while (true) {
+      const grpc::Status status = call();
+      if (status.ok()) {
+        ++*good;
+        continue;
+      }
+      if (Reason(status) == "SERVER_DRAINING") reasoned = true;
+      ++(IsRefusal(status) ? seen.refused : seen.failed);
+      if (!IsRefusal(status)) ADD_FAILURE() << status.error_message();
+      return;
+    }
+  };
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.emplace_back([&] {
+      loop(
+          [&] {
+            v1::AppendRecordsRequest request;
+            v1::AppendRecordsResponse response;
+            request.add_records()->set_stream("sales");
+            request.mutable_records(0)->set_payload(Sale("pear"));
+            return daemon_.Core()->AppendRecords(Within(kLong).get(), request, &response);
+          },
+          &seen.acknowledged);
+    });
+    clients.emplace_back([&] {
+      loop(
+          [&] {
+            v1::QueryResponse response;
+            return daemon_.Query("shop", kByItem, -1, &response);
+          },
+          &seen.answers);
+    });
+  }
+  // One that takes a while is under way when the stop is asked for.
+  std::thread slow([&] {
+    v1::QueryResponse response;
+    const auto status =
+        daemon_.Query("shop", "SELECT count(*) AS n FROM range(30000000) AS a(x) WHERE sqrt(x) > 0",
+                      -1, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(response.body(), R"([{"n":29999999}])");
+  });
+  EXPECT_TRUE(Eventually([&] { return seen.acknowledged > 50 && seen.answers > 20; }, kLong));
+  EXPECT_EQ(daemon_.Stop(), 0);
+  slow.join();
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(seen.failed, 0);
+  EXPECT_TRUE(reasoned);
+
+  const absl::Time begin = absl::Now();
+  daemon_.Start();
+  v1::QueryResponse first;
+  ASSERT_TRUE(daemon_.Query("shop", kByItem, -1, &first).ok());
+  std::printf("first answer %s after the start began\n",
+              absl::FormatDuration(absl::Now() - begin).c_str());
+  // Two of the shop's beginning and all that were acknowledged, each once; and the final snapshot
+  // had them all.
+  const std::string all = absl::StrCat(R"([{"sales":)", seen.acknowledged + 2, "}]");
+  EXPECT_EQ(ExpectAnswer(kEverything).body(), all);
+  EXPECT_EQ(ExpectAnswer(kEverything, first.meta().head_position()).body(), all);
+}
+
+TEST_F(SupervisionTest, ASecondSignalEndsAtOnce) {
+  StartShop();
+  std::atomic<bool> asked{false};
+  std::thread slow([&] {
+    v1::QueryResponse response;
+    asked = true;
+    daemon_.Query("shop", "SELECT count(*) AS n FROM range(100000000000) AS a(x) WHERE sqrt(x) > 0",
+                  -1, &response);
+  });
+  ASSERT_TRUE(Eventually([&] { return asked.load(); }, kLong));
+  ASSERT_TRUE(Eventually(
+      [&] {
+        ::kill(daemon_.pid(), SIGTERM);
+        return daemon_.Log().find("ending at once") != std::string::npos;
+      },
+      kLong));
+  daemon_.Kill();  // gone already, or just so
+  slow.join();
+  daemon_.Start();
+  EXPECT_EQ(ExpectAnswer(kEverything).body(), R"([{"sales":2}])");
+}
+
+TEST_F(SupervisionTest, WorkersAreRolledWithoutAFailedQueryAndABadProgramStopsTheRoll) {
+  const std::string fail = FailingWorkers("standby");
+  StartShop();
+  ExpectAnswer(kByItem, AppendPear());
+  std::atomic<bool> done{false};
+  std::thread reader([&] {
+    while (!done) ExpectAnswer(kByItem);
+  });
+  const auto live = daemon_.Worker("shop", "live");
+  const auto standby = daemon_.Worker("shop", "standby");
+  const auto roll = [&](v1::RollWorkersResponse* rolled) {
+    v1::RollWorkersRequest request;
+    request.set_actor("ops");
+    const auto context = Within(absl::Minutes(3));
+    const auto call = daemon_.Admin()->RollWorkers(context.get(), request);
+    while (call->Read(rolled)) {
+    }
+    return call->Finish();
+  };
+  v1::RollWorkersResponse rolled;
+  const grpc::Status good = roll(&rolled);
+  EXPECT_TRUE(good.ok()) << good.error_message();
+  EXPECT_EQ(rolled.domain(), "shop");
+  EXPECT_NE(rolled.live_pid(), live.pid());
+  EXPECT_NE(rolled.standby_pid(), standby.pid());
+  EXPECT_EQ(daemon_.Worker("shop", "live").pid(), rolled.live_pid());
+
+  std::ofstream(fail) << "now";
+  const grpc::Status bad = roll(&rolled);
+  EXPECT_EQ(Reason(bad), "ROLL_FAILED");
+  EXPECT_THAT(bad.error_message(), HasSubstr("standby worker of domain shop"));
+  EXPECT_EQ(daemon_.Worker("shop", "live").pid(), rolled.live_pid()) << "it was left alone";
+  done = true;
+  reader.join();
+  EXPECT_EQ(ExpectAnswer(kByItem, AppendPear()).body(),
+            R"([{"item":"apple","sales":1},{"item":"pear","sales":3}])");
+}
+
+TEST_F(SupervisionTest, SafeModeStartsNoLiveWorkerUntilItIsLeft) {
+  StartShop();
+  daemon_.Kill();
+  daemon_.AddArgument("--safe-mode");
+  daemon_.Start();
+  const auto rows = ExpectAnswer(kByItem);
+  EXPECT_EQ(rows.body(), R"([{"item":"apple","sales":1},{"item":"pear","sales":1}])");
+  EXPECT_EQ(rows.meta().slices(0).source(), v1::STANDBY);
+  EXPECT_EQ(rows.meta().slices(0).stale_reason(), v1::SLICE_FROZEN);
+  EXPECT_EQ(daemon_.Worker("shop", "live").pid(), 0);
+  const v1::Slice slice = daemon_.GetSlice("shop.by_item");
+  EXPECT_EQ(slice.state(), v1::FROZEN);
+  EXPECT_EQ(slice.desired().mode(), v1::DesiredState::RUN);
+  ASSERT_EQ(slice.conditions_size(), 1);
+  EXPECT_EQ(slice.conditions(0).type(), "SAFE_MODE");
+  const int64_t end = AppendPear();
+
+  v1::RefreshSliceRequest refresh;
+  refresh.set_name("shop.busiest");
+  v1::Slice refreshed;
+  EXPECT_EQ(Reason(daemon_.Admin()->RefreshSlice(Within(kLong).get(), refresh, &refreshed)),
+            "SAFE_MODE");
+  v1::ResliceSliceRequest reslice;
+  reslice.set_name("shop.by_item");
+  google::longrunning::Operation operation;
+  EXPECT_EQ(Reason(daemon_.Admin()->ResliceSlice(Within(kLong).get(), reslice, &operation)),
+            "SAFE_MODE");
+  EXPECT_EQ(Suspend("shop.everything").state(), v1::SUSPENDED);
+
+  v1::ServerStatus status;
+  v1::LeaveSafeModeRequest leave;
+  leave.set_actor("ops");
+  for (int twice = 0; twice < 2; ++twice) {
+    ASSERT_TRUE(daemon_.Admin()->LeaveSafeMode(Within(kLong).get(), leave, &status).ok());
+    EXPECT_FALSE(status.safe_mode());
+  }
+  EXPECT_EQ(ExpectAnswer(kByItem, end).body(),
+            R"([{"item":"apple","sales":1},{"item":"pear","sales":2}])");
+  EXPECT_TRUE(WaitForState("shop.by_item", v1::RUNNING));
+  EXPECT_EQ(daemon_.GetSlice("shop.everything").state(), v1::SUSPENDED);
+  EXPECT_THAT(AdminRecords(), HasSubstr("LeaveSafeMode"));
+}
+
+// Some of DuckDB's functions over JSON recurse into it without a limit: at this depth they leave
+// the stack, and the process dies. Read as a VARCHAR it is an innocent text.
+std::string DeepJson() { return std::string(300000, '[') + std::string(300000, ']'); }
+
+std::string Document(const std::string& item, const std::string& text) {
+  return absl::StrCat(R"({"item":")", item, R"(","text":")", text, R"("})");
+}
+
+constexpr const char* kDocuments = R"(domain: library
+sources:
+  documents: {columns: {item: VARCHAR, text: VARCHAR}}
+slices:
+  hits:
+    sql: SELECT item, count(*) FILTER (WHERE json_contains(text, '1')) AS hits FROM documents GROUP BY ALL
+    key: [item]
+  counted:
+    sql: SELECT count(*) AS documents FROM documents
+)";
+
+class PoisonTest : public SupervisionTest {
+ protected:
+  void SetUp() override {
+    daemon_.SetSettings(
+        "workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 10000, "
+        "snapshot_interval_ms: 300, restart_backoff_ms: 1, query_timeout_ms: 1500}\n");
+    daemon_.Start();
+    ASSERT_TRUE(daemon_.CreateStream("documents").ok());
+  }
+
+  int64_t Append(const std::string& text, int times) {
+    const auto end =
+        daemon_.Append("documents", std::vector<std::string>(times, Document("a", text)));
+    EXPECT_TRUE(end.ok()) << end.status();
+    return end.value_or(-1);
+  }
+
+  void Apply(const std::string& file) {
+    v1::ApplyDomainResponse response;
+    const auto status = daemon_.Apply(file, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+
+  std::string Answer(const std::string& sql, int64_t min_position = -1) {
+    v1::QueryResponse response;
+    const auto status = daemon_.Query("library", sql, min_position, &response);
+    EXPECT_TRUE(status.ok()) << sql << ": " << status.error_message();
+    return response.body();
+  }
+};
+
+TEST_F(PoisonTest, ARecordThatKillsTheWorkerIsFoundAndLeftOutAndTheOthersGoOn) {
+  Apply(kDocuments);
+  const int64_t before = Append("[1]", 200);
+  ASSERT_TRUE(Eventually(
+      [&] { return daemon_.GetSlice("library.hits").standby_position() >= before; }, kLong));
+  const int64_t poison = Append(DeepJson(), 1) - 1;
+  const int64_t end = Append("[1]", 300);
+  EXPECT_TRUE(Eventually(
+      [&] {
+        const v1::Slice slice = daemon_.GetSlice("library.hits");
+        return slice.state() == v1::RUNNING && slice.counts().quarantined() == 1;
+      },
+      absl::Minutes(3)));
+  EXPECT_EQ(Answer("SELECT hits FROM hits", end), R"([{"hits":500}])");
+  EXPECT_EQ(Answer("SELECT documents FROM counted", end), R"([{"documents":501}])");
+  v1::ListQuarantinedRecordsRequest request;
+  request.set_name("library.hits");
+  v1::ListQuarantinedRecordsResponse listed;
+  ASSERT_TRUE(daemon_.Admin()->ListQuarantinedRecords(Within(kLong).get(), request, &listed).ok());
+  ASSERT_EQ(listed.records_size(), 1);
+  EXPECT_EQ(listed.records(0).position(), poison);
+  EXPECT_EQ(listed.records(0).code(), "WORKER_KILLED");
+  const int64_t deaths = daemon_.Worker("library", "live").restarts();
+  EXPECT_LE(deaths, 8);
+  EXPECT_EQ(daemon_.Worker("library", "standby").restarts(), 0);
+  EXPECT_THAT(AdminRecords(), HasSubstr("LeaveOutRecord"));
+
+  // It is known from then on, also without the snapshot of the time after.
+  daemon_.Kill();
+  std::filesystem::remove_all(daemon_.data_directory() + "/domains/library/snapshots");
+  daemon_.Start();
+  EXPECT_TRUE(
+      Eventually([&] { return daemon_.GetSlice("library.hits").state() == v1::RUNNING; }, kLong));
+  EXPECT_EQ(Answer("SELECT hits FROM hits", end), R"([{"hits":500}])");
+  EXPECT_EQ(daemon_.Worker("library", "live").restarts(), 0);
+}
+
+TEST_F(PoisonTest, ASliceThatKillsTheWorkerOtherwiseIsSuspendedAlone) {
+  Apply(R"(domain: library
+sources:
+  documents: {columns: {item: VARCHAR, text: VARCHAR}}
+slices:
+  first:
+    sql: SELECT item, text FROM documents WHERE json_contains(text, '1') ORDER BY item, text LIMIT 1
+  counted:
+    sql: SELECT count(*) AS documents FROM documents
+)");
+  const int64_t before = Append("[1]", 3);
+  ASSERT_TRUE(Eventually(
+      [&] { return daemon_.GetSlice("library.first").standby_position() >= before; }, kLong));
+  const int64_t end = Append(DeepJson(), 1);
+  EXPECT_TRUE(Eventually([&] { return daemon_.GetSlice("library.first").state() == v1::SUSPENDED; },
+                         absl::Minutes(3)));
+  EXPECT_EQ(Answer("SELECT documents FROM counted", end), R"([{"documents":4}])");
+  EXPECT_TRUE(Eventually([&] { return daemon_.GetSlice("library.counted").state() == v1::RUNNING; },
+                         kLong));
+  const v1::Slice slice = daemon_.GetSlice("library.first");
+  EXPECT_EQ(slice.last_error().reason(), "WORKER_KILLED");
+  EXPECT_THAT(slice.last_error().message(), HasSubstr("icepie slice resume library.first"));
+  EXPECT_GT(slice.next_retry_time().seconds(), slice.state_since().seconds());
+  v1::QueryResponse rows;
+  ASSERT_TRUE(daemon_.Query("library", "SELECT text FROM first", -1, &rows).ok());
+  EXPECT_EQ(rows.body(), R"([{"text":"[1]"}])");
+  EXPECT_EQ(rows.meta().slices(0).stale_reason(), v1::SLICE_SUSPENDED);
+  EXPECT_THAT(AdminRecords(), HasSubstr("\"action\":\"SuspendSlice\",\"actor\":\"icepied\""));
+
+  daemon_.Kill();
+  daemon_.Start();
+  EXPECT_EQ(Answer("SELECT documents FROM counted", end), R"([{"documents":4}])");
+  EXPECT_EQ(daemon_.Worker("library", "live").restarts(), 0) << "it is remembered";
+  // Another definition does not read the text.
+  Apply(R"(domain: library
+sources:
+  documents: {columns: {item: VARCHAR, text: VARCHAR}}
+slices:
+  first:
+    sql: SELECT item FROM documents ORDER BY item LIMIT 1
+  counted:
+    sql: SELECT count(*) AS documents FROM documents
+)");
+  ASSERT_TRUE(Eventually(
+      [&] {
+        v1::PromoteGenerationRequest promote;
+        promote.set_name("library.first");
+        promote.set_force(true);
+        promote.set_reason("the old one cannot be compared at the head");
+        v1::Slice promoted;
+        return daemon_.Admin()->PromoteGeneration(Within(kLong).get(), promote, &promoted).ok();
+      },
+      kLong));
+  EXPECT_EQ(Answer("SELECT item FROM first", end), R"([{"item":"a"}])");
+}
+
+TEST_F(PoisonTest, AQueryThatKillsIsRefusedAfterItDidSoTwiceAndOthersAreAnswered) {
+  Apply(kDocuments);
+  const int64_t end = Append("[1]", 10);
+  ASSERT_TRUE(Eventually([&] { return daemon_.GetSlice("library.hits").standby_position() >= end; },
+                         kLong));
+  std::atomic<bool> done{false};
+  std::atomic<int> answers{0};
+  std::thread reader([&] {
+    while (!done) {
+      EXPECT_EQ(Answer("SELECT hits FROM hits"), R"([{"hits":10}])");
+      ++answers;
+    }
+  });
+  const auto ask = [&](const std::string& sql) {
+    v1::QueryResponse response;
+    return daemon_.Query("library", sql, -1, &response);
+  };
+  const auto deadly = [](int depth) {
+    return absl::StrCat("SELECT json_contains(repeat('[', ", depth, ") || repeat(']', ", depth,
+                        "), '1') AS x FROM hits");
+  };
+  EXPECT_EQ(Reason(ask(deadly(300000))), "QUERY_KILLED");
+  EXPECT_EQ(Reason(ask(deadly(300001))), "QUERY_KILLED");
+  ASSERT_TRUE(Eventually([&] { return Reason(ask(deadly(300002))) == "QUERY_BLOCKED"; }, kLong));
+  EXPECT_THAT(ask(deadly(300003)).error_message(), HasSubstr("refused until"));
+
+  // One that listens to no interrupt: its caller is told at the limit, the worker ends later.
+  const std::string stubborn =
+      "SELECT levenshtein(repeat('ab', 60000), repeat('ba', 60000)) AS x FROM hits";
+  EXPECT_EQ(Reason(ask(stubborn)), "QUERY_TIME_LIMIT");
+  ASSERT_TRUE(Eventually(
+      [&] {
+        const std::string reason = Reason(ask(stubborn));
+        EXPECT_THAT(reason, ::testing::AnyOf("QUERY_TIME_LIMIT", "QUERY_KILLED", "QUERY_BLOCKED"));
+        return reason == "QUERY_BLOCKED";
+      },
+      absl::Minutes(2)));
+  done = true;
+  reader.join();
+  EXPECT_GT(answers, 0);
+  EXPECT_EQ(Answer("SELECT hits FROM hits"), R"([{"hits":10}])");
+}
+
+}  // namespace
+}  // namespace icepie::testing

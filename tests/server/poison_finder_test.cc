@@ -1,0 +1,116 @@
+#include "server/poison_finder.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace icepie::server {
+namespace {
+
+using slices::Activity;
+using slices::FlightNote;
+
+FlightNote Apply(int64_t begin, int64_t end, bool blamed = false,
+                 const std::string& generation = "volume/7") {
+  return {Activity::kApply, blamed, begin, end, generation};
+}
+
+class PoisonFinderTest : public ::testing::Test {
+ protected:
+  PoisonVerdict Die(const std::vector<FlightNote>& notes) {
+    now_ += absl::Seconds(3);
+    return finder_.OnDeath(now_, notes);
+  }
+
+  PoisonFinder finder_;
+  absl::Time now_ = absl::FromUnixSeconds(1'000'000);
+};
+
+TEST_F(PoisonFinderTest, ARecordIsFoundWithinAFewDeaths) {
+  constexpr int64_t kPoison = 54'321;
+  int deaths = 0;
+  PoisonVerdict verdict;
+  int64_t begin = 0;
+  int64_t end = 65'536;
+  int64_t step = end;
+  while (verdict.kind != PoisonVerdict::kRecord) {
+    ASSERT_LT(++deaths, 12);
+    // As the worker does it: so many records at a time from the beginning of what is probed.
+    const int64_t from = begin + (kPoison - begin) / step * step;
+    verdict = Die({Apply(from, std::min(from + step, end), true)});
+    if (verdict.kind != PoisonVerdict::kProbe) continue;
+    begin = verdict.begin;
+    end = verdict.end;
+    step = verdict.records;
+    EXPECT_LE(begin, kPoison);
+    EXPECT_GT(end, kPoison);
+  }
+  EXPECT_EQ(verdict.position, kPoison);
+  EXPECT_EQ(verdict.generation, "volume/7");
+  EXPECT_LE(deaths, PoisonFinder::kBlamedDeaths + 3);
+}
+
+TEST_F(PoisonFinderTest, KillsFromOutsideAtEverOtherRecordsMeanNothing) {
+  for (int64_t i = 0; i < 200; ++i) {
+    EXPECT_EQ(Die({Apply(i * 10, i * 10 + 10)}).kind, PoisonVerdict::kNothing);
+    EXPECT_EQ(Die({}).kind, PoisonVerdict::kNothing);
+  }
+}
+
+TEST_F(PoisonFinderTest, WithoutBlameFiveDeathsAreNeeded) {
+  for (int i = 1; i < PoisonFinder::kDeaths; ++i) {
+    EXPECT_EQ(Die({Apply(0, 1000 + i)}).kind, PoisonVerdict::kNothing);
+  }
+  const auto verdict = Die({Apply(10, 2000)});
+  EXPECT_EQ(verdict.kind, PoisonVerdict::kProbe);
+  EXPECT_EQ(verdict.begin, 10);
+  EXPECT_EQ(verdict.end, 1001);
+}
+
+TEST_F(PoisonFinderTest, AQueryThatIsToBlameExcusesTheSlices) {
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(Die({Apply(0, 10), {Activity::kQuery, true, 0, 0, "abc"}}).kind,
+              PoisonVerdict::kNothing);
+  }
+}
+
+TEST_F(PoisonFinderTest, WorkThatIsNotApplyingSuspendsTheSlice) {
+  PoisonVerdict verdict;
+  for (int i = 0; i < PoisonFinder::kBlamedDeaths; ++i) {
+    EXPECT_EQ(verdict.kind, PoisonVerdict::kNothing);
+    verdict = Die({Apply(i * 10, i * 10 + 5, false, "other/1"),
+                   {Activity::kRecompute, true, 0, 100 + i, "volume/7"}});
+  }
+  EXPECT_EQ(verdict.kind, PoisonVerdict::kSlice);
+  EXPECT_EQ(verdict.generation, "volume/7");
+  EXPECT_EQ(verdict.why, "recomputing it ended the worker 3 times in a row");
+  // Tried again, it gets no such series any more.
+  EXPECT_EQ(Die({{Activity::kRecompute, true, 0, 500, "volume/7"}}).kind, PoisonVerdict::kSlice);
+}
+
+TEST_F(PoisonFinderTest, TooManyRecordsSuspendTheSlice) {
+  int records = 0;
+  int deaths = 0;
+  PoisonVerdict verdict;
+  while (verdict.kind != PoisonVerdict::kSlice) {
+    ASSERT_LT(++deaths, 100);
+    verdict = Die({Apply(records, records + 1, true)});
+    records += verdict.kind == PoisonVerdict::kRecord ? 1 : 0;
+  }
+  EXPECT_EQ(records, PoisonFinder::kRecordsMax);
+}
+
+TEST_F(PoisonFinderTest, ProbesThatNarrowNothingDownEnd) {
+  int deaths = 0;
+  while (Die({Apply(0, 1'000'000, true)}).kind != PoisonVerdict::kSlice) ASSERT_LT(++deaths, 30);
+}
+
+TEST_F(PoisonFinderTest, DeathsFarApartAreNoSeries) {
+  for (int i = 0; i < 20; ++i) {
+    now_ += absl::Minutes(11);
+    EXPECT_EQ(Die({Apply(0, 10, true)}).kind, PoisonVerdict::kNothing);
+  }
+}
+
+}  // namespace
+}  // namespace icepie::server
