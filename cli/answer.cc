@@ -25,30 +25,6 @@ bool IsDecimal(const std::string& text) {
          absl::SimpleAtod(text, &number);
 }
 
-absl::StatusOr<QueryResponse> Ask(Context& context, const icepie::v1::QueryRequest& request) {
-  Client& client = context.client();
-  grpc::ClientContext call_context;
-  client.SetDeadline(&call_context);
-  const auto reader = client.slices().StreamQuery(&call_context, request);
-  QueryResponse answer;
-  bool complete = false;
-  icepie::v1::StreamQueryResponse part;
-  while (reader->Read(&part)) {
-    if (part.has_header()) {
-      *answer.mutable_meta() = part.header().meta();
-      *answer.mutable_columns() = part.header().columns();
-    } else if (part.has_end()) {
-      answer.set_row_count(part.end().row_count());
-      complete = true;
-    } else {
-      answer.mutable_body()->append(part.body());
-    }
-  }
-  ICEPIE_RETURN_IF_ERROR(client.ErrorOf(reader->Finish()));
-  if (!complete) return absl::DataLossError("the answer is incomplete; ask again");
-  return answer;
-}
-
 // The rows as they came, not as protobuf's text of bytes.
 void PrintJson(Context& context, const QueryResponse& answer) {
   context.out() << "{\"meta\": " << ToJson(answer.meta()) << ",\n\"columns\": [";
@@ -91,6 +67,30 @@ std::string WhyStale(Context& context, const icepie::v1::SliceMeta& meta) {
 }
 
 }  // namespace
+
+absl::StatusOr<QueryResponse> Ask(Context& context, const icepie::v1::QueryRequest& request) {
+  Client& client = context.client();
+  grpc::ClientContext call_context;
+  client.SetDeadline(&call_context);
+  const auto reader = client.slices().StreamQuery(&call_context, request);
+  QueryResponse answer;
+  bool complete = false;
+  icepie::v1::StreamQueryResponse part;
+  while (reader->Read(&part)) {
+    if (part.has_header()) {
+      *answer.mutable_meta() = part.header().meta();
+      *answer.mutable_columns() = part.header().columns();
+    } else if (part.has_end()) {
+      answer.set_row_count(part.end().row_count());
+      complete = true;
+    } else {
+      answer.mutable_body()->append(part.body());
+    }
+  }
+  ICEPIE_RETURN_IF_ERROR(client.ErrorOf(reader->Finish()));
+  if (!complete) return absl::DataLossError("the answer is incomplete; ask again");
+  return answer;
+}
 
 icepie::v1::Value ValueOf(const std::string& text) {
   icepie::v1::Value value;

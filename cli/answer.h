@@ -15,7 +15,11 @@ namespace icepie::cli {
 // decimals, everything else as text.
 icepie::v1::Value ValueOf(const std::string& text);
 
-// Asks by StreamQuery (answers of any size) and prints the rows, then where they stand:
+// Asks by StreamQuery: an answer of any size, whole. DATA_LOSS when its end did not come.
+absl::StatusOr<icepie::v1::QueryResponse> Ask(Context& context,
+                                              const icepie::v1::QueryRequest& request);
+
+// Asks and prints the rows, then where they stand:
 //   226 rows · as of position 3,000,000 (0 behind) · generation 1 · 4 ms
 // and a line for each stale slice with the reason and its remedy-giver's words.
 absl::StatusOr<int> AskAndPrint(Context& context, const icepie::v1::QueryRequest& request);

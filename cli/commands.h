@@ -18,16 +18,17 @@ void AddSliceControl(CLI::App* slice, Context& context);    // slice suspend, re
 void AddDomainControl(CLI::App* domain, Context& context);  // domain freeze, thaw, suspend, …
 void AddWorkersCommand(CLI::App& app, Context& context);    // workers
 void AddSafeModeCommand(CLI::App& app, Context& context);   // leave-safe-mode
-void AddSnapshotCommands(CLI::App* slice, Context& context);   // slice snapshots
-void AddQueryCommand(CLI::App& app, Context& context);         // query
-void AddDomainCommands(CLI::App& app, Context& context);       // domain, plan, apply
-void AddTestCommand(CLI::App& app, Context& context);          // test
-void AddOperationCommands(CLI::App& app, Context& context);    // operation
-void AddProofCommands(CLI::App& app, Context& context);        // checkpoint, prove
-void AddVerifyCommand(CLI::App& app, Context& context);        // verify
-void AddStatusCommand(CLI::App& app, Context& context);        // status
-void AddEventCommands(CLI::App& app, Context& context);        // events
-void AddQuarantineCommand(CLI::App* slice, Context& context);  // slice quarantine
+void AddSnapshotCommands(CLI::App* slice, Context& context);    // slice snapshots
+void AddQueryCommand(CLI::App& app, Context& context);          // query
+void AddDomainCommands(CLI::App& app, Context& context);        // domain, plan, apply
+void AddTestCommand(CLI::App& app, Context& context);           // test
+void AddOperationCommands(CLI::App& app, Context& context);     // operation
+void AddProofCommands(CLI::App& app, Context& context);         // checkpoint, prove
+void AddVerifyCommand(CLI::App& app, Context& context);         // verify
+void AddStatusCommand(CLI::App& app, Context& context);         // status
+void AddEventCommands(CLI::App& app, Context& context);         // events
+void AddQuarantineCommand(CLI::App* slice, Context& context);   // slice quarantine
+void AddSliceExportCommand(CLI::App* slice, Context& context);  // slice export
 
 }  // namespace icepie::cli
 

@@ -1,10 +1,7 @@
 #include "cli/exporter.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <fstream>
 #include <utility>
 
@@ -15,6 +12,7 @@
 #include "cli/export_file.h"
 #include "cli/format.h"
 #include "cli/interrupt.h"
+#include "cli/partial_file.h"
 #include "cli/progress.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
@@ -37,29 +35,6 @@ absl::StatusOr<std::string> FormatOf(const ExportRequest& request) {
   return absl::InvalidArgumentError(
       absl::StrCat(request.path, ": the ending names no format; give --format jsonl or parquet"));
 }
-
-// Removes the unfinished file whatever happens.
-class PartialFile {
- public:
-  explicit PartialFile(std::string path) : path_(std::move(path)) {}
-  ~PartialFile() { unlink(path_.c_str()); }
-  PartialFile(const PartialFile&) = delete;
-  PartialFile& operator=(const PartialFile&) = delete;
-
-  const std::string& path() const { return path_; }
-
-  absl::Status MoveTo(const std::string& target) {
-    ICEPIE_RETURN_IF_ERROR(SyncFile(path_));
-    if (rename(path_.c_str(), target.c_str()) != 0) {
-      return ErrnoError(errno, absl::StrCat("renaming ", path_, " to ", target));
-    }
-    const std::string directory = std::filesystem::path(target).parent_path().string();
-    return SyncDirectory(directory.empty() ? "." : directory);
-  }
-
- private:
-  const std::string path_;
-};
 
 class Export {
  public:
@@ -97,12 +72,7 @@ class Export {
       if (format_ == "jsonl") return absl::OkStatus();
       return absl::InvalidArgumentError("parquet cannot go to standard output; name a file");
     }
-    std::error_code error;
-    if (!request_.overwrite && std::filesystem::exists(request_.path, error)) {
-      return absl::AlreadyExistsError(
-          absl::StrCat(request_.path, " exists; --overwrite replaces it"));
-    }
-    return absl::OkStatus();
+    return PartialFile(request_.path).CheckTarget(request_.overwrite);
   }
 
   // What there is now, so that the end does not move while it is written.
@@ -130,7 +100,7 @@ class Export {
   absl::Status Write(RecordFeed& feed) {
     const LineForm lines{request_.envelope, json_payload_};
     if (request_.path == "-") return WriteLines(feed, lines, context_.out());
-    PartialFile partial(absl::StrCat(request_.path, ".", getpid(), ".partial"));
+    PartialFile partial(request_.path);
     if (format_ == "parquet") {
       ICEPIE_RETURN_IF_ERROR(WriteParquet(feed, json_payload_, partial.path()));
     } else {
@@ -140,7 +110,7 @@ class Export {
       out.close();
       if (!out) return absl::UnavailableError("writing failed; is the disk full?");
     }
-    return partial.MoveTo(request_.path);
+    return partial.MoveToTarget();
   }
 
   absl::Status Explain(const absl::Status& status, const RecordFeed& feed) const {

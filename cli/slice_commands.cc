@@ -1,6 +1,6 @@
 // slice
-// list|describe|query|freeze|thaw|refresh|reslice|diff|promote|rollback|history|wait;
-// expect is in expect_command.cc, quarantine in quarantine_command.cc
+// list|describe|query|freeze|thaw|refresh|reslice|diff|promote|rollback|history|wait; the others
+// are in expect_command.cc, quarantine_command.cc, snapshot_commands.cc and slice_export.cc
 #include <functional>
 #include <memory>
 #include <optional>
@@ -336,6 +336,7 @@ void AddSliceCommands(CLI::App& app, Context& context) {
   AddOperating(slice, context, arguments);
   AddRebuilding(slice, context, arguments);
   AddSnapshotCommands(slice, context);
+  AddSliceExportCommand(slice, context);
   AddWait(slice, context, arguments);
   AddSliceControl(slice, context);
   AddExpectCommand(slice, context);
