@@ -159,6 +159,8 @@ int RunProgram(const std::vector<std::string>& arguments, const Terminal& termin
   AddSafeModeCommand(app, context);
   AddWorkersCommand(app, context);
   AddEventCommands(app, context);
+  AddTopCommand(app, context);
+  AddDoctorCommand(app, context);
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
     app.parse(std::move(reversed));

@@ -29,6 +29,9 @@ void AddStatusCommand(CLI::App& app, Context& context);         // status
 void AddEventCommands(CLI::App& app, Context& context);         // events
 void AddQuarantineCommand(CLI::App* slice, Context& context);   // slice quarantine
 void AddSliceExportCommand(CLI::App* slice, Context& context);  // slice export
+void AddLogCommand(CLI::App* slice, Context& context);          // slice logs
+void AddDoctorCommand(CLI::App& app, Context& context);         // doctor
+void AddTopCommand(CLI::App& app, Context& context);            // top
 
 }  // namespace icepie::cli
 

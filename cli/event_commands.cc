@@ -3,14 +3,11 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "cli/commands.h"
-#include "cli/format.h"
-#include "cli/table.h"
+#include "cli/event_line.h"
 #include "core/base/status.h"
 
 namespace icepie::cli {
@@ -27,26 +24,6 @@ struct EventArguments {
   bool follow = false;
 };
 
-std::string Whose(const Event& event) {
-  if (!event.slice().empty()) return event.slice();
-  if (event.kind() == Event::CORE) return "core";
-  const std::string role = event.kind() == Event::WORKER ? absl::StrCat(" ", event.subject()) : "";
-  return absl::StrCat(event.domain(), role);
-}
-
-std::string What(const Event& event) {
-  std::vector<std::string> parts;
-  if (event.kind() == Event::ADMIN) {
-    parts.push_back(absl::StrCat(event.subject(), " by ", Printable(event.actor())));
-  } else {
-    parts.push_back(event.from().empty() ? event.to()
-                                         : absl::StrCat(event.from(), " → ", event.to()));
-  }
-  if (!event.reason().empty()) parts.push_back(Printable(event.reason()));
-  if (!event.message().empty()) parts.push_back(Printable(event.message()));
-  return absl::StrJoin(parts, "  ");
-}
-
 bool IsBad(const Event& event) {
   static const char* const kBad[] = {"FAULTED", "HELD",      "BLOCKED",   "SUSPENDED",
                                      "backoff", "suspended", "READ_ONLY", "DISK_FULL"};
@@ -61,8 +38,7 @@ void PrintEvent(Context& context, const Event& event) {
     context.out() << ToJsonLine(event);
     return;
   }
-  const std::string line =
-      absl::StrCat(FormatTime(event.time()), "  ", Whose(event), "  ", What(event));
+  const std::string line = EventLine(event);
   context.out() << (IsBad(event) ? context.terminal.Red(line) : line) << '\n';
 }
 

@@ -56,6 +56,10 @@ std::string FormatElapsed(absl::Duration duration) {
   return TwoUnits(seconds / 86400, "d", seconds % 86400 / 3600, "h");
 }
 
+absl::Duration ToDuration(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
 absl::Time ToTime(const google::protobuf::Timestamp& time) {
   return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
 }

@@ -2,6 +2,7 @@
 #ifndef ICEPIE_CLI_FORMAT_H_
 #define ICEPIE_CLI_FORMAT_H_
 
+#include <google/protobuf/duration.pb.h>
 #include <google/protobuf/timestamp.pb.h>
 
 #include <cstdint>
@@ -34,6 +35,7 @@ std::string FormatElapsed(absl::Duration duration);
 std::string FormatTime(const google::protobuf::Timestamp& time);
 
 absl::Time ToTime(const google::protobuf::Timestamp& time);
+absl::Duration ToDuration(const google::protobuf::Duration& duration);
 
 }  // namespace icepie::cli
 

@@ -31,6 +31,8 @@ using icepie::v1::Admin;
 using icepie::v1::Slice;
 using icepie::v1::Slices;
 
+constexpr int32_t kEventsDescribed = 8;
+
 // Arguments of all the slice commands; each uses its own.
 struct SliceArguments {
   std::string name;
@@ -102,10 +104,28 @@ absl::StatusOr<int> Describe(Context& context, const SliceArguments& arguments) 
   ICEPIE_ASSIGN_OR_RETURN(const Slice slice, GetSlice(context, arguments.name));
   if (context.options.json) {
     context.out() << ToJson(slice);
-  } else {
-    PrintSlice(context, slice);
+    return kExitDone;
   }
+  icepie::v1::ListEventsRequest request;
+  request.set_name(arguments.name);
+  request.set_page_size(kEventsDescribed);
+  request.set_newest(true);
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(const auto events,
+                          client.Call(client.admin(), &Admin::StubInterface::ListEvents, request));
+  PrintSlice(context, slice);
+  PrintLastEvents(context, events);
   return kExitDone;
+}
+
+absl::StatusOr<int> ClearError(Context& context, const SliceArguments& arguments) {
+  icepie::v1::ClearSliceErrorRequest request;
+  request.set_name(arguments.name);
+  request.set_reason(arguments.reason);
+  request.set_actor(context.options.actor);
+  Client& client = context.client();
+  return PrintOutcome(context,
+                      client.Call(client.admin(), &Admin::StubInterface::ClearSliceError, request));
 }
 
 absl::StatusOr<int> Query(Context& context, const SliceArguments& arguments) {
@@ -274,6 +294,9 @@ void AddOperating(CLI::App* slice, Context& context,
   CLI::App* thaw = Add(slice, context, arguments, "thaw", "apply again", Thaw);
   thaw->add_option("--reason", arguments->reason, "written down with the change");
   Add(slice, context, arguments, "refresh", "recompute a scheduled slice now", Refresh);
+  CLI::App* clear = Add(slice, context, arguments, "clear-error",
+                        "forget the last error, once the slice goes on", ClearError);
+  clear->add_option("--reason", arguments->reason, "written down with the change");
 }
 
 void AddRebuilding(CLI::App* slice, Context& context,
@@ -341,6 +364,7 @@ void AddSliceCommands(CLI::App& app, Context& context) {
   AddSliceControl(slice, context);
   AddExpectCommand(slice, context);
   AddQuarantineCommand(slice, context);
+  AddLogCommand(slice, context);
 }
 
 }  // namespace icepie::cli

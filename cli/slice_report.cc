@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "cli/answer.h"
+#include "cli/event_line.h"
 #include "cli/format.h"
 #include "cli/table.h"
 
@@ -47,8 +48,47 @@ std::string StateText(const Slice& slice) {
   std::string text = absl::StrCat(StateName(slice), " since ", FormatTime(slice.state_since()));
   if (slice.has_next_retry_time()) {
     absl::StrAppend(&text, ", next retry ", FormatTime(slice.next_retry_time()));
+  } else if (slice.last_error().permanent()) {
+    absl::StrAppend(&text, ", next retry: none, needs a change");
   }
   return text;
+}
+
+// "4m 12s ago"; empty when it is not known.
+std::string AgoText(const google::protobuf::Timestamp& time) {
+  if (time.seconds() == 0) return "";
+  return absl::StrCat(FormatElapsed(absl::Now() - ToTime(time)), " ago");
+}
+
+std::string ConditionText(const icepie::v1::SliceCondition& condition) {
+  using icepie::v1::SliceCondition;
+  std::string text = absl::StrCat(condition.type(),
+                                  condition.status() == SliceCondition::FALSE ? "=FALSE" : "=TRUE",
+                                  " ", condition.reason());
+  if (!condition.message().empty()) absl::StrAppend(&text, ": ", Printable(condition.message()));
+  if (condition.has_time()) {
+    absl::StrAppend(&text, " (since ", FormatTime(condition.time()), ")");
+  }
+  return text;
+}
+
+std::string LoadText(const icepie::v1::QueryLoad& load) {
+  if (load.total() == 0) return "none since the daemon started";
+  std::string text = absl::StrCat(FormatCount(load.total()), " since the daemon started");
+  if (load.errors() > 0) absl::StrAppend(&text, ", ", FormatCounted(load.errors(), "error"));
+  if (load.p99_us() == 0) return text;
+  return absl::StrCat(text, "; now ", FormatRate(load.per_second()), ", p50 ",
+                      absl::StrFormat("%.1f", static_cast<double>(load.p50_us()) / 1000),
+                      " ms, p99 ",
+                      absl::StrFormat("%.1f", static_cast<double>(load.p99_us()) / 1000), " ms");
+}
+
+std::string MaxStaleText(const Slice& slice) {
+  if (!slice.has_max_stale()) return "";
+  return absl::StrCat(FormatElapsed(absl::Milliseconds(slice.max_stale().after_ms())), ", then ",
+                      slice.max_stale().then() == icepie::v1::MaxStale::FAIL
+                          ? "queries fail with STALENESS_EXCEEDED"
+                          : "served on");
 }
 
 std::string DesiredText(const Slice& slice) {
@@ -64,10 +104,22 @@ std::string ErrorText(const icepie::v1::SliceError& error) {
                       FormatTime(error.time()), ")");
 }
 
+// That of the slice: whether it is over, and how it is forgotten.
+std::string LastErrorText(const Slice& slice) {
+  const std::string text = ErrorText(slice.last_error());
+  const bool stopped = slice.state() == icepie::v1::FAULTED || slice.state() == icepie::v1::HELD ||
+                       slice.state() == icepie::v1::BLOCKED;
+  if (text.empty() || stopped) return text;
+  return absl::StrCat(text, "; over (icepie slice clear-error ", slice.name(), " forgets it)");
+}
+
 std::string PositionText(const Slice& slice) {
-  return absl::StrCat(FormatCount(slice.meta().applied_position()), " (",
-                      FormatCount(slice.meta().lag_records()), " behind), ",
-                      StaleText(slice.meta()));
+  return absl::StrCat(
+      FormatCount(slice.meta().applied_position()), " (", FormatCount(slice.meta().lag_records()),
+      " behind), ", StaleText(slice.meta()),
+      slice.meta().has_lag_time() ? absl::StrCat(", oldest record waits ",
+                                                 FormatElapsed(ToDuration(slice.meta().lag_time())))
+                                  : "");
 }
 
 std::string CountsText(const icepie::v1::SliceCounts& counts) {
@@ -101,15 +153,16 @@ void PrintGenerations(Context& context, const Slice& slice) {
   Table table({{"generation", true},
                {"state"},
                {"position", true},
+               {"state of"},
                {"revision", true},
                {"created"},
                {"definition"},
                {"error"}});
   for (const Generation& generation : slice.generations()) {
     table.AddRow({FormatCount(generation.number()), Generation::State_Name(generation.state()),
-                  FormatCount(generation.applied_position()), FormatCount(generation.revision()),
-                  FormatTime(generation.create_time()), generation.definition_hash().substr(0, 12),
-                  ErrorText(generation.error())});
+                  FormatCount(generation.applied_position()), AgoText(generation.applied_time()),
+                  FormatCount(generation.revision()), FormatTime(generation.create_time()),
+                  generation.definition_hash().substr(0, 12), ErrorText(generation.error())});
   }
   table.Print(context.out(), context.terminal.width);
 }
@@ -164,14 +217,12 @@ void PrintSlice(Context& context, const Slice& slice) {
   context.out() << context.terminal.Bold(slice.name()) << '\n';
   PrintField(context, "state", StateText(slice));
   PrintField(context, "desired", DesiredText(slice));
-  PrintField(context, "last error", ErrorText(slice.last_error()));
+  PrintField(context, "last error", LastErrorText(slice));
   PrintField(context, "position", PositionText(slice));
   PrintField(context, "records", CountsText(slice.counts()));
   PrintField(context, "expectations", ExpectationsText(slice));
   for (const auto& condition : slice.conditions()) {
-    PrintField(context, "condition",
-               absl::StrCat(condition.type(), " ", condition.reason(), ": ",
-                            Printable(condition.message())));
+    PrintField(context, "condition", ConditionText(condition));
   }
   PrintField(context, "snapshot", SnapshotText(slice.snapshot_position(), slice.snapshot_time()));
   PrintField(context, "standby", SnapshotText(slice.standby_position(), slice.standby_time()));
@@ -180,11 +231,20 @@ void PrintSlice(Context& context, const Slice& slice) {
   }
   PrintField(context, "strategy", slice.strategy());
   PrintField(context, "reads", absl::StrJoin(slice.reads(), ", "));
+  PrintField(context, "read by", absl::StrJoin(slice.dependants(), ", "));
+  PrintField(context, "queries", LoadText(slice.queries()));
+  PrintField(context, "max stale", MaxStaleText(slice));
   PrintField(context, "key", absl::StrJoin(slice.key(), ", "));
   PrintField(context, "columns", ColumnsText(slice));
   PrintField(context, "sql", Printable(slice.sql()));
   PrintField(context, "observed", FormatTime(slice.observed_time()));
   PrintGenerations(context, slice);
+}
+
+void PrintLastEvents(Context& context, const icepie::v1::ListEventsResponse& events) {
+  if (events.events().empty()) return;
+  context.out() << "\nlast events (icepie events)\n";
+  for (const auto& event : events.events()) context.out() << "  " << EventLine(event) << '\n';
 }
 
 void PrintDiff(Context& context, const icepie::v1::GenerationDiff& diff) {

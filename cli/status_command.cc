@@ -6,10 +6,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "cli/status_text.h"
 #include "cli/table.h"
 #include "core/base/status.h"
 
@@ -20,23 +20,7 @@ using icepie::v1::Admin;
 using icepie::v1::ServerStatus;
 using icepie::v1::Slice;
 
-bool IsHealthy(const Slice& slice) {
-  return !slice.meta().stale() && slice.state() == icepie::v1::RUNNING;
-}
-
 std::string DomainOf(const std::string& slice) { return slice.substr(0, slice.find('.')); }
-
-std::string CoreText(const ServerStatus& status) {
-  if (status.core_read_only()) {
-    return absl::StrCat("READ ONLY (", status.core_read_only_cause(), ")");
-  }
-  if (const int64_t count = status.core_scrub().finding_count(); count > 0) {
-    return absl::StrCat("DAMAGED (", FormatCounted(count, "place"), ")");
-  }
-  if (!status.core_disk_full()) return "OK";
-  return absl::StrCat("DISK FULL (", status.core_disk_free_bytes() >> 20,
-                      " MiB free; appends are refused until there is space)");
-}
 
 // When everything was last found to be what was committed: "verified 02:00Z".
 std::string VerifiedText(const ServerStatus& status) {
@@ -55,22 +39,6 @@ void PrintDamage(Context& context, const ServerStatus& status) {
                                                        Printable(finding.what())))
                   << '\n';
   }
-}
-
-// "41 fresh, 1 FAULTED".
-std::string StatesText(const ServerStatus& status) {
-  int healthy = 0;
-  std::map<std::string, int> others;
-  for (const Slice& slice : status.slices()) {
-    if (IsHealthy(slice)) {
-      ++healthy;
-    } else {
-      ++others[icepie::v1::SliceState_Name(slice.state())];
-    }
-  }
-  std::vector<std::string> texts = {absl::StrCat(healthy, " fresh")};
-  for (const auto& [state, count] : others) texts.push_back(absl::StrCat(count, " ", state));
-  return absl::StrJoin(texts, ", ");
 }
 
 std::string NextText(const Slice& slice) {
@@ -121,7 +89,7 @@ void PrintSlices(Context& context, const ServerStatus& status) {
 
 void PrintWorkers(Context& context, const ServerStatus& status) {
   for (const auto& worker : status.workers()) {
-    if (worker.state() == "running") continue;
+    if (worker.state() == "running" || worker.state() == "hibernating") continue;
     context.out() << context.terminal.Yellow(absl::StrCat(
                          "worker ", worker.domain(), " (", worker.role(), ") ", worker.state(),
                          ", ", FormatCounted(worker.restarts(), "restart")))
@@ -129,11 +97,21 @@ void PrintWorkers(Context& context, const ServerStatus& status) {
   }
 }
 
+void PrintHibernating(Context& context, const ServerStatus& status) {
+  std::set<std::string> domains;
+  for (const auto& worker : status.workers()) {
+    if (worker.role() == "live" && worker.state() == "hibernating") domains.insert(worker.domain());
+  }
+  if (domains.empty()) return;
+  context.out() << FormatCounted(static_cast<int64_t>(domains.size()), "domain")
+                << " hibernating: a question or a record wakes them\n";
+}
+
 // "4 workers, sandbox full (seccomp, Landlock 7)".
 void PrintSandbox(Context& context, const ServerStatus& status) {
   std::map<std::string, int64_t> levels;
   for (const auto& worker : status.workers()) {
-    if (!worker.sandbox().empty()) ++levels[worker.sandbox()];
+    if (!worker.sandbox().empty() && worker.pid() > 0) ++levels[worker.sandbox()];
   }
   for (const auto& [level, count] : levels) {
     const std::string line = absl::StrCat(FormatCounted(count, "worker"), ", sandbox ", level);
@@ -154,9 +132,7 @@ absl::StatusOr<int> Status(Context& context) {
   std::set<std::string> domains;
   for (const Slice& slice : status.slices()) domains.insert(DomainOf(slice.name()));
   const std::string core = absl::StrCat("core ", CoreText(status));
-  const bool well = !status.core_read_only() && !status.core_disk_full() &&
-                    status.core_scrub().finding_count() == 0;
-  context.out() << (well ? core : context.terminal.Red(core)) << "  head "
+  context.out() << (IsCoreWell(status) ? core : context.terminal.Red(core)) << "  head "
                 << FormatCount(status.head_position()) << VerifiedText(status) << "    "
                 << FormatCounted(static_cast<int64_t>(domains.size()), "domain") << ", "
                 << FormatCounted(status.slices_size(), "slice") << ": " << StatesText(status)
@@ -169,6 +145,7 @@ absl::StatusOr<int> Status(Context& context) {
   PrintDamage(context, status);
   PrintSlices(context, status);
   PrintWorkers(context, status);
+  PrintHibernating(context, status);
   PrintSandbox(context, status);
   return kExitDone;
 }

@@ -45,7 +45,7 @@ struct Range {
 };
 
 // Every integer of Settings has its range here; settings_test.cc checks that none is missing.
-constexpr std::array<Range, 28> kRanges = {{
+constexpr std::array<Range, 29> kRanges = {{
     {"listen.grpc_connections_max", 8, 65536},
     {"listen.http_connections_max", 8, 65536},
     {"listen.grpc_memory_bytes", 32 * kMiB, 64 * kGiB},
@@ -76,6 +76,7 @@ constexpr std::array<Range, 28> kRanges = {{
     {"drain_timeout_ms", 0, 10 * 60 * 1000},
     {"workers.restart_backoff_ms", 1, 60 * 1000},
     {"workers.suspension_ms", 100, 24 * kHourMs},
+    {"workers.idle_after_ms", 0, 720 * kHourMs},
 }};
 
 struct Unit {
@@ -366,6 +367,8 @@ Settings DefaultSettings() {
   settings.mutable_workers()->set_restart_backoff_ms(1000);
   settings.mutable_workers()->set_suspension_ms(5 * 60 * 1000);
   settings.set_drain_timeout_ms(10 * 1000);
+  settings.mutable_workers()->set_idle_after_ms(0);
+  settings.mutable_workers()->set_standby_on_demand(false);
   settings.mutable_logging()->set_level("info");
   return settings;
 }

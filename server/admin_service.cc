@@ -137,6 +137,13 @@ grpc::ServerUnaryReactor* AdminService::WaiveExpectation(grpc::CallbackServerCon
   return UnaryOn(quick_, context, response, [this, request] { return remedies_.Waive(*request); });
 }
 
+grpc::ServerUnaryReactor* AdminService::ClearSliceError(grpc::CallbackServerContext* context,
+                                                        const v1::ClearSliceErrorRequest* request,
+                                                        v1::Slice* response) {
+  return UnaryOn(quick_, context, response,
+                 [this, request] { return remedies_.ClearError(*request); });
+}
+
 grpc::ServerUnaryReactor* AdminService::ListSnapshots(grpc::CallbackServerContext* context,
                                                       const v1::ListSnapshotsRequest* request,
                                                       v1::ListSnapshotsResponse* response) {

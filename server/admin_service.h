@@ -8,6 +8,7 @@
 #include "server/domain_manager.h"
 #include "server/event_calls.h"
 #include "server/executor.h"
+#include "server/log_calls.h"
 #include "server/quarantine_calls.h"
 #include "server/roll_call.h"
 #include "server/slice_control.h"
@@ -22,12 +23,13 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   using StatusSource = std::function<icepie::v1::ServerStatus()>;
 
   AdminService(DomainManager& manager, SliceControl& control, SliceRemedies& remedies,
-               QuarantineCalls& quarantine, EventLog& events, StatusSource status)
+               QuarantineCalls& quarantine, EventLog& events, LogTails& logs, StatusSource status)
       : manager_(manager),
         control_(control),
         remedies_(remedies),
         quarantine_(quarantine),
         events_(events),
+        logs_(logs),
         status_(std::move(status)),
         quick_(4, 256),
         slow_(8, 64) {}
@@ -137,6 +139,14 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
       const icepie::v1::WatchEventsRequest* request) override {
     return WatchEventsCall::Start(events_, *request);
   }
+  grpc::ServerWriteReactor<icepie::v1::LogLine>* TailLogs(
+      grpc::CallbackServerContext* /*context*/,
+      const icepie::v1::TailLogsRequest* request) override {
+    return logs_.Start(*request);
+  }
+  grpc::ServerUnaryReactor* ClearSliceError(grpc::CallbackServerContext* context,
+                                            const icepie::v1::ClearSliceErrorRequest* request,
+                                            icepie::v1::Slice* response) override;
   grpc::ServerUnaryReactor* ListExpectationResults(
       grpc::CallbackServerContext* context,
       const icepie::v1::ListExpectationResultsRequest* request,
@@ -163,6 +173,7 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   SliceRemedies& remedies_;
   QuarantineCalls& quarantine_;
   EventLog& events_;
+  LogTails& logs_;
   StatusSource status_;
   Executor quick_;
   Executor slow_;

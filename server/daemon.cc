@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -28,6 +29,7 @@
 #include "server/domain_manager.h"
 #include "server/event_log.h"
 #include "server/event_observer.h"
+#include "server/hibernation.h"
 #include "server/host_service.h"
 #include "server/http/http_server.h"
 #include "server/operations_service.h"
@@ -123,6 +125,7 @@ WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& p
   out.snapshot_interval_ms = workers.snapshot_interval_ms();
   out.snapshots_kept = workers.snapshots_kept();
   out.require_sandbox = workers.require_sandbox();
+  out.standby_on_demand = workers.standby_on_demand();
   out.log_level = settings.logging().level();
   out.restart.first_backoff = absl::Milliseconds(workers.restart_backoff_ms());
   out.restart.suspension = absl::Milliseconds(workers.suspension_ms());
@@ -187,7 +190,7 @@ class Daemon::Parts {
   absl::Status RecordAcceptedLoss();
   void SetAsideLostSnapshots();
   absl::Status StartHost(const std::string& socket);
-  void StartDomains(const WorkerSettings& workers);
+  void StartDomains(const Settings& settings, const WorkerSettings& workers);
   absl::Status StartGrpc(const Settings& settings);
   absl::Status StartHttp(const icepie::config::v1::Listen& listen);
   absl::Status Announce();
@@ -203,11 +206,14 @@ class Daemon::Parts {
   std::unique_ptr<HostService> host_service_;
   std::unique_ptr<grpc::Server> host_server_;
   std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<SliceMemory> memory_;
+  std::unique_ptr<StreamEnds> ends_;
   std::unique_ptr<EventLog> events_;
   std::unique_ptr<EventObserver> observer_;  // made last; the supervisor's thread calls it
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<Builds> builds_;
   std::unique_ptr<DomainManager> manager_;
+  std::unique_ptr<Hibernation> hibernation_;
   std::unique_ptr<WorkerQueryRouter> router_;
   std::unique_ptr<RecordTracer> tracer_;
   std::unique_ptr<CoreService> core_service_;
@@ -215,6 +221,7 @@ class Daemon::Parts {
   std::unique_ptr<SliceControl> control_;
   std::unique_ptr<SliceRemedies> remedies_;
   std::unique_ptr<QuarantineCalls> quarantine_;
+  std::unique_ptr<LogTails> logs_;
   std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<OperationsService> operations_service_;
   std::unique_ptr<grpc::Server> server_;
@@ -293,21 +300,42 @@ QueryRouterSources Daemon::Parts::RouterSources() {
   sources.domain_names = [this] { return catalog_->DomainNames(); };
   sources.workers = [this](const std::string& name) { return supervisor_->View(name); };
   sources.head_position = [this] { return core_->head_position(); };
+  sources.has_beyond = [this](const std::string& stream, int64_t position) {
+    return ends_->HasBeyond(stream, position);
+  };
+  sources.asked = [this](const std::string& domain) { hibernation_->OnQuestion(domain); };
+  sources.unanswered = [this](const std::string& domain, bool standby_is_not_enough) {
+    hibernation_->OnUnanswered(domain, standby_is_not_enough);
+  };
+  sources.measured = [this](const std::string& slice, bool ok, absl::Duration took) {
+    memory_->queries().Add(slice, ok, took, absl::Now());
+  };
   return sources;
 }
 
-void Daemon::Parts::StartDomains(const WorkerSettings& workers) {
+void Daemon::Parts::StartDomains(const Settings& settings, const WorkerSettings& workers) {
   const std::string& data = identity_.data_directory;
   events_ = std::make_unique<EventLog>(data + "/events.jsonl");
   supervisor_ = std::make_unique<Supervisor>(workers, data + "/domains", data + "/planner");
   builds_ = std::make_unique<Builds>(*catalog_, *supervisor_);
-  manager_ = std::make_unique<DomainManager>(*core_, *catalog_, *supervisor_, *builds_, *events_);
+  memory_ = std::make_unique<SliceMemory>(data + "/slice_errors.jsonl");
+  ends_ = std::make_unique<StreamEnds>(*core_);
+  manager_ = std::make_unique<DomainManager>(*core_, *catalog_, *supervisor_, *builds_, *events_,
+                                             *memory_, *ends_);
   observer_ = std::make_unique<EventObserver>(*events_, manager_->reader(), *core_);
+  HibernationOptions hibernation;
+  hibernation.idle_after = absl::Milliseconds(settings.workers().idle_after_ms());
+  hibernation.standby_on_demand = workers.standby_on_demand;
+  hibernation_ = std::make_unique<Hibernation>(
+      *catalog_, *supervisor_,
+      [this](const CatalogDomain& domain) { return manager_->reader().FactsOf(domain); },
+      hibernation);
   router_ = std::make_unique<WorkerQueryRouter>(RouterSources());
   supervisor_->SetDeathListener(
       [this](const WorkerDeath& death) { router_->OnWorkerDeath(death); });
   supervisor_->SetListener([this](const std::string& domain) {
     router_->OnWorkerChange(domain);
+    hibernation_->OnWorkerChange(domain);
     observer_->LookAtDomain(domain);
   });
 }
@@ -319,12 +347,16 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
       core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); },
       MakeReaderLimits(settings));
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
-  remedies_ = std::make_unique<SliceRemedies>(*core_, *catalog_, *supervisor_, *manager_, *events_);
+  remedies_ = std::make_unique<SliceRemedies>(*core_, *catalog_, *supervisor_, *manager_, *events_,
+                                              *memory_);
+  logs_ = std::make_unique<LogTails>(manager_->reader(), [this](const std::string& domain) {
+    return supervisor_->DomainDirectory(domain);
+  });
   control_ = std::make_unique<SliceControl>(*core_, *catalog_, *supervisor_, *manager_, *events_);
   quarantine_ = std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_,
                                                   *control_, *events_);
   admin_service_ = std::make_unique<AdminService>(
-      *manager_, *control_, *remedies_, *quarantine_, *events_,
+      *manager_, *control_, *remedies_, *quarantine_, *events_, *logs_,
       [this] { return manager_->reader().GetServerStatus(identity_); });
   operations_service_ = std::make_unique<OperationsService>(*builds_);
   grpc::EnableDefaultHealthCheckService(true);
@@ -383,9 +415,11 @@ void Daemon::Parts::NoteDaemon(const std::string& state) {
 // One health entry per slice, SERVING while it answers, also stale.
 void Daemon::Parts::ReportHealth() {
   auto* health = server_->GetHealthCheckService();
+  std::set<std::string> slices;
   for (const auto& domain : catalog_->Domains()) {
     const DomainView view = supervisor_->View(domain->entry.name());
     for (const auto& [slice, entry] : domain->slices) {
+      slices.insert(absl::StrCat(domain->entry.name(), ".", slice));
       const std::string name = absl::StrCat("slices/", domain->entry.name(), ".", slice);
       const bool answers = Answers(view, slice);
       auto known = health_.find(name);
@@ -394,6 +428,8 @@ void Daemon::Parts::ReportHealth() {
       health->SetServingStatus(name, answers);
     }
   }
+  memory_->KeepOnly(slices);
+  memory_->Flush();
   observer_->LookAtCore();
   housekeeping_->RunAfter(kHealthInterval, [this] { ReportHealth(); });
 }
@@ -408,10 +444,11 @@ absl::Status Daemon::Parts::Start(const Settings& settings, const DaemonStart& h
   const WorkerSettings workers =
       MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
   ICEPIE_RETURN_IF_ERROR(StartHost(workers.host_socket));
-  StartDomains(workers);
+  StartDomains(settings, workers);
   ICEPIE_RETURN_IF_ERROR(StartGrpc(settings));
   ICEPIE_RETURN_IF_ERROR(StartHttp(settings.listen()));
   manager_->Start(how.safe_mode);
+  hibernation_->Start();
   housekeeping_ = std::make_unique<EventLoop>();
   housekeeping_->Post([this] { ReportHealth(); });
   ICEPIE_RETURN_IF_ERROR(Announce());
@@ -447,6 +484,7 @@ void Daemon::Parts::Stop() {
   if (std::exchange(stopped_, true)) return;
   if (announced_) unlink(AnnouncementPath().c_str());
   if (housekeeping_) housekeeping_->Stop();
+  if (hibernation_) hibernation_->Stop();
   Drain();
   if (router_) router_->Drain();
   if (supervisor_) supervisor_->Interrupt();
@@ -460,6 +498,7 @@ void Daemon::Parts::Stop() {
     server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
     server->Wait();
   }
+  if (memory_) memory_->Flush();
   if (!announced_) return;
   NoteDaemon("STOPPED");
   spdlog::info("icepied has stopped");

@@ -71,6 +71,7 @@ cv1::SliceDefinition ToDefinition(const icepie::worker::v1::PlannedSlice& planne
   *out.mutable_reads() = planned.reads();
   *out.mutable_expectations() = planned.expectations();
   if (planned.has_promote()) *out.mutable_promote() = planned.promote();
+  if (planned.has_max_stale()) *out.mutable_max_stale() = planned.max_stale();
   return out;
 }
 

@@ -67,13 +67,13 @@ struct DomainManager::ApplyWork {
 };
 
 DomainManager::DomainManager(Core& core, Catalog& catalog, Supervisor& supervisor, Builds& builds,
-                             EventLog& events)
+                             EventLog& events, SliceMemory& memory, StreamEnds& ends)
     : core_(core),
       catalog_(catalog),
       supervisor_(supervisor),
       builds_(builds),
       log_(core, &events),
-      reader_(core, catalog, supervisor),
+      reader_(core, catalog, supervisor, memory, ends),
       background_(1, 1024) {
   supervisor_.SetVerdictListener([this](const std::string& domain, const PoisonVerdict& verdict) {
     background_.Run([this, domain, verdict] { KeepVerdict(domain, verdict); });
@@ -394,6 +394,8 @@ absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
   entry.set_actor(ActorOr(work.request.actor()));
   entry.set_reason(work.request.reason());
   *entry.mutable_apply_time() = ToProto(absl::Now());
+  entry.clear_idle_after_ms();
+  if (work.plan.has_idle_after_ms()) entry.set_idle_after_ms(work.plan.idle_after_ms());
   entry.clear_definitions();
   for (const auto& planned : work.plan.slices()) *entry.add_definitions() = ToDefinition(planned);
   cv1::RevisionEntry& kept = domain.revisions[revision];
@@ -464,7 +466,7 @@ absl::StatusOr<v1::ListQuarantinedRecordsResponse> DomainManager::Quarantined(
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
   ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*domain, parts.slice).status());
-  const DomainView view = supervisor_.View(parts.domain);
+  const DomainView view = supervisor_.AwakeView(parts.domain, kAwakeTimeout);
   absl::Status last = MakeError(absl::StatusCode::kUnavailable,
                                 absl::StrCat("no worker of domain ", parts.domain,
                                              " is running; they are being restarted, try again"),

@@ -32,7 +32,7 @@ namespace icepie::server {
 class DomainManager {
  public:
   DomainManager(Core& core, Catalog& catalog, Supervisor& supervisor, Builds& builds,
-                EventLog& events);
+                EventLog& events, SliceMemory& memory, StreamEnds& ends);
   ~DomainManager();
 
   // Tells the supervisor of every domain that is not held, and resumes unfinished builds. In safe

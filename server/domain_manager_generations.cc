@@ -183,6 +183,7 @@ void DomainManager::KeepLastState(const std::string& domain, cv1::SliceEntry& sl
     return;
   }
   entry->mutable_generation()->set_applied_position(report->applied_position());
+  *entry->mutable_generation()->mutable_applied_time() = report->applied_time();
   entry->mutable_generation()->set_quarantined_count(report->counts().quarantined());
 }
 

@@ -53,7 +53,7 @@ absl::StatusOr<v1::Snapshot> DomainManager::CreateSnapshot(const v1::CreateSnaps
   name.set_name(request.name());
   name.set_actor(request.actor());
   name.set_reason(request.reason());
-  const DomainView view = supervisor_.View(parts.domain);
+  const DomainView view = supervisor_.AwakeView(parts.domain, std::min(timeout, kAwakeTimeout));
   absl::Status named = MakeError(absl::StatusCode::kUnavailable,
                                  absl::StrCat("no worker of domain ", parts.domain,
                                               " is running; they are being restarted, try again"),

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "server/process_usage.h"
 #include "server/proto_time.h"
 
 namespace icepie::server {
@@ -163,7 +164,17 @@ v1::ListDomainsResponse DomainReader::ListDomains() const {
 }
 
 DomainFacts DomainReader::FactsOf(const CatalogDomain& domain) const {
-  return {&domain, supervisor_.View(domain.entry.name()), core_.head_position(), absl::Now()};
+  return {&domain, supervisor_.View(domain.entry.name()), core_.head_position(), absl::Now(),
+          [this](const std::string& stream, int64_t position) {
+            return ends_.HasBeyond(stream, position);
+          }};
+}
+
+v1::Slice DomainReader::Describe(const DomainFacts& facts,
+                                 const icepie::catalog::v1::SliceEntry& slice) const {
+  v1::Slice out = DescribeSlice(facts, slice);
+  memory_.Complete(out, facts.now);
+  return out;
 }
 
 absl::StatusOr<v1::Slice> DomainReader::GetSlice(const std::string& name) const {
@@ -175,7 +186,7 @@ absl::StatusOr<v1::Slice> DomainReader::GetSlice(const std::string& name) const 
   }
   if (!domain->held.empty()) return DescribeHeldSlice(parts.domain, parts.slice, domain->held);
   ICEPIE_ASSIGN_OR_RETURN(const auto* slice, FindSlice(*domain, parts.slice));
-  return DescribeSlice(FactsOf(*domain), *slice);
+  return Describe(FactsOf(*domain), *slice);
 }
 
 void DomainReader::AddSlices(const CatalogDomain& domain,
@@ -183,8 +194,8 @@ void DomainReader::AddSlices(const CatalogDomain& domain,
   const DomainFacts facts = FactsOf(domain);
   const std::string& name = domain.entry.name();
   for (const auto& [slice, entry] : domain.slices) {
-    *slices->Add() = domain.held.empty() ? DescribeSlice(facts, entry)
-                                         : DescribeHeldSlice(name, slice, domain.held);
+    *slices->Add() =
+        domain.held.empty() ? Describe(facts, entry) : DescribeHeldSlice(name, slice, domain.held);
   }
   for (const auto& [slice, why] : domain.damaged_slices) {
     *slices->Add() = DescribeHeldSlice(name, slice, why);
@@ -225,7 +236,14 @@ v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity) c
   std::stable_sort(
       out.mutable_slices()->begin(), out.mutable_slices()->end(),
       [](const auto& a, const auto& b) { return HealthRank(a.state()) < HealthRank(b.state()); });
-  for (const auto& status : supervisor_.Statuses("")) *out.add_workers() = status;
+  for (const auto& status : supervisor_.Statuses("")) {
+    v1::WorkerStatus& worker = *out.add_workers();
+    worker = status;
+    const auto usage = worker.pid() > 0 ? UsageOf(worker.pid()) : std::nullopt;
+    if (!usage) continue;
+    worker.set_resident_bytes(usage->resident_bytes);
+    *worker.mutable_cpu_time() = ToProto(usage->cpu_time);
+  }
   out.set_grpc_address(identity.grpc_address);
   out.set_http_address(identity.http_address);
   out.set_data_directory(identity.data_directory);

@@ -14,6 +14,8 @@
 #include "icepie/v1/slices.pb.h"
 #include "server/catalog.h"
 #include "server/slice_facts.h"
+#include "server/slice_memory.h"
+#include "server/stream_ends.h"
 #include "server/supervisor.h"
 
 namespace icepie::server {
@@ -42,8 +44,9 @@ absl::Status HeldError(const std::string& name, const std::string& why);
 // Errors: NOT_FOUND/DOMAIN_NOT_FOUND and SLICE_NOT_FOUND, naming what there is.
 class DomainReader {
  public:
-  DomainReader(Core& core, Catalog& catalog, Supervisor& supervisor)
-      : core_(core), catalog_(catalog), supervisor_(supervisor) {}
+  DomainReader(Core& core, Catalog& catalog, Supervisor& supervisor, SliceMemory& memory,
+               StreamEnds& ends)
+      : core_(core), catalog_(catalog), supervisor_(supervisor), memory_(memory), ends_(ends) {}
 
   absl::StatusOr<std::shared_ptr<const CatalogDomain>> Find(const std::string& domain) const;
   // The slice's entry in `domain`.
@@ -62,14 +65,20 @@ class DomainReader {
   absl::StatusOr<icepie::v1::ListSlicesResponse> ListSlices(const std::string& domain) const;
   icepie::v1::ServerStatus GetServerStatus(const ServerIdentity& identity) const;
 
- private:
+  // All that is known about the domain now; `domain` must outlive it.
   DomainFacts FactsOf(const CatalogDomain& domain) const;
+
+ private:
+  icepie::v1::Slice Describe(const DomainFacts& facts,
+                             const icepie::catalog::v1::SliceEntry& slice) const;
   void AddSlices(const CatalogDomain& domain,
                  google::protobuf::RepeatedPtrField<icepie::v1::Slice>* slices) const;
 
   Core& core_;
   Catalog& catalog_;
   Supervisor& supervisor_;
+  SliceMemory& memory_;
+  StreamEnds& ends_;
 };
 
 }  // namespace icepie::server

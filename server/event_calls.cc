@@ -20,6 +20,11 @@ icepie::v1::ListEventsResponse ListEvents(const EventLog& log,
   if (request.has_since()) filter.since = FromProto(request.since());
   const int32_t asked = request.page_size() > 0 ? request.page_size() : kPageSize;
   const auto size = static_cast<size_t>(std::min(asked, kPageSizeMax));
+  if (request.newest()) {
+    icepie::v1::ListEventsResponse newest;
+    for (auto& event : log.ListNewest(filter, size)) *newest.add_events() = std::move(event);
+    return newest;
+  }
   std::vector<icepie::v1::Event> events = log.List(filter, request.after_number(), size + 1);
   icepie::v1::ListEventsResponse response;
   response.set_more(events.size() > size);

@@ -153,6 +153,18 @@ std::vector<Event> EventLog::List(const EventFilter& filter, int64_t after,
   return found;
 }
 
+std::vector<Event> EventLog::ListNewest(const EventFilter& filter, size_t count_max) const {
+  std::vector<Event> found;
+  {
+    const MutexLock lock(mutex_);
+    for (auto at = events_.rbegin(); at != events_.rend() && found.size() < count_max; ++at) {
+      if (filter.Takes(*at)) found.push_back(*at);
+    }
+  }
+  std::reverse(found.begin(), found.end());
+  return found;
+}
+
 int64_t EventLog::last_number() const {
   const MutexLock lock(mutex_);
   return last_number_;

@@ -55,6 +55,8 @@ class EventLog {
   // At most `count_max` events behind `after`, oldest first.
   std::vector<icepie::v1::Event> List(const EventFilter& filter, int64_t after,
                                       size_t count_max) const;
+  // The newest `count_max` of them, oldest first.
+  std::vector<icepie::v1::Event> ListNewest(const EventFilter& filter, size_t count_max) const;
   int64_t last_number() const;
 
   // `on_event` is called after every event, by its thread, and must not block or call back.

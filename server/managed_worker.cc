@@ -14,6 +14,7 @@
 #include "core/base/steady_clock.h"
 #include "server/proto_time.h"
 #include "server/run_directory.h"
+#include "server/worker_log.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -21,7 +22,11 @@ namespace {
 
 namespace wv1 = icepie::worker::v1;
 
+constexpr char kResting[] = "hibernating";
 constexpr absl::Duration kHurryInterval = absl::Milliseconds(25);
+// Whether the socket is there, and whether it has taken on its first assignment.
+constexpr absl::Duration kSocketLook = absl::Milliseconds(2);
+constexpr absl::Duration kAssignedLook = absl::Milliseconds(5);
 constexpr absl::Duration kConfigureTimeout = absl::Seconds(10);
 constexpr absl::Duration kFlightRecordKept = absl::Seconds(10);
 constexpr absl::Duration kConfigureRetry = absl::Seconds(1);
@@ -39,6 +44,8 @@ std::function<double()> RandomShare() {
 }
 
 }  // namespace
+
+bool IsResting(const WorkerView& worker) { return worker.status.state() == kResting; }
 
 std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const std::string& role,
                                          const std::string& domain, const std::string& directory,
@@ -109,6 +116,7 @@ void ManagedWorker::Spawn() {
   const std::string& role = view_.status.role();
   view_.incarnation = NextIncarnation();
   view_.suspended = false;
+  resting_ = false;
   view_.status.clear_next_start_time();
   policy_.OnStart(SteadyNow());
   socket_ = WorkerSocket(settings_.socket_directory, absl::StrCat("w", view_.incarnation));
@@ -128,6 +136,7 @@ void ManagedWorker::Spawn() {
   options.nice = role == "live" ? 5 : role == "build" ? 10 : 0;
   options.batch = role == "build";
   options.oom_score_adj = role == "standby" ? 300 : 600;
+  options.arguments.push_back(absl::StrCat("--log-file=", options.log_file));
   auto process = WorkerProcess::Spawn(options);
   if (!process.ok()) {
     OnFailure(std::string(process.status().message()));
@@ -143,15 +152,32 @@ void ManagedWorker::OnSpawned(const std::string& socket) {
   kill_cause_.clear();
   configured_epoch_ = -1;
   configuring_ = false;
+  ending_ = false;
   heartbeat_under_way_ = false;
   last_answer_ = SteadyNow();
   loop_.Watch(process_->pidfd(), [weak = weak_from_this()] {
     if (auto self = weak.lock()) self->OnExit();
   });
   client_ = std::make_shared<WorkerClient>(socket);
-  client_->GetStatus(settings_.start_timeout, true,
-                     ForThisProcess<wv1::WorkerReport>(&ManagedWorker::OnFirstReport));
+  AwaitSocket(SteadyNow() + settings_.start_timeout);
   on_change_();
+}
+
+// The socket appears a moment after the process. A call before that would wait for gRPC's next
+// attempt to connect, which is longer than the worker takes.
+void ManagedWorker::AwaitSocket(absl::Time deadline) {
+  const absl::Duration left = deadline - SteadyNow();
+  if (left <= absl::ZeroDuration() || ::access(socket_.c_str(), F_OK) == 0) {
+    client_->GetStatus(std::max(left, kSocketLook), true,
+                       ForThisProcess<wv1::WorkerReport>(&ManagedWorker::OnFirstReport));
+    return;
+  }
+  loop_.RunAfter(kSocketLook, [weak = weak_from_this(), deadline, incarnation = view_.incarnation] {
+    auto self = weak.lock();
+    if (self && self->process_ && self->view_.incarnation == incarnation) {
+      self->AwaitSocket(deadline);
+    }
+  });
 }
 
 void ManagedWorker::OnFirstReport(absl::StatusOr<wv1::WorkerReport> report) {
@@ -233,7 +259,8 @@ void ManagedWorker::OnReport(absl::StatusOr<wv1::WorkerReport> report) {
     return;
   }
   const bool hurry = SteadyNow() < hurry_until_;
-  ScheduleHeartbeat(hurry ? std::min(kHurryInterval, settings_.heartbeat_interval)
+  const absl::Duration soon = view_.client ? kHurryInterval : kAssignedLook;
+  ScheduleHeartbeat(hurry ? std::min(soon, settings_.heartbeat_interval)
                           : settings_.heartbeat_interval);
 }
 
@@ -302,6 +329,10 @@ void ManagedWorker::OnFailure(const std::string& why) {
   spdlog::warn("{} {} worker: {}; next start in {}{}", view_.status.domain(), view_.status.role(),
                why, absl::FormatDuration(decision.delay),
                decision.suspended ? " (suspended after too many failures)" : "");
+  NoteInWorkerLog(absl::StrCat(directory_, "/logs/", view_.status.role(), ".log"),
+                  icepie::v1::LogLine::ERROR,
+                  absl::StrCat("the worker: ", why, "; ", decision.suspended ? "suspended, " : "",
+                               "next start in ", absl::FormatDuration(decision.delay)));
   view_.status.set_last_error(why);
   view_.status.set_restarts(policy_.failures());
   view_.suspended = decision.suspended;
@@ -323,7 +354,7 @@ void ManagedWorker::Resume() {
 }
 
 // One that has been silent lately is not asked: it would not hear.
-void ManagedWorker::End() {
+void ManagedWorker::End(absl::Duration grace) {
   if (std::exchange(ending_, true)) return;
   if (view_.client) view_.lost_since = absl::Now();
   view_.client.reset();  // questions go to the other worker from here on
@@ -331,7 +362,7 @@ void ManagedWorker::End() {
   const bool silent =
       SteadyNow() - last_answer_ > settings_.heartbeat_interval * 3 + absl::Seconds(1);
   process_->Signal(silent ? SIGKILL : SIGTERM);
-  loop_.RunAfter(settings_.stop_grace, [weak = weak_from_this(), incarnation = view_.incarnation] {
+  loop_.RunAfter(grace, [weak = weak_from_this(), incarnation = view_.incarnation] {
     auto self = weak.lock();
     if (self && self->process_ && self->view_.incarnation == incarnation) {
       self->process_->Signal(SIGKILL);
@@ -342,12 +373,12 @@ void ManagedWorker::End() {
 
 void ManagedWorker::OnEnded() {
   policy_.Reset();
-  if (!paused_) {
+  if (!paused_ && !resting_) {
     Spawn();
     return;
   }
-  SetState("paused");
-  view_.suspended = true;
+  SetState(paused_ ? "paused" : kResting);
+  view_.suspended = paused_;
   on_change_();
 }
 
@@ -355,7 +386,7 @@ void ManagedWorker::Restart() {
   policy_.Reset();
   if (stopping_) return;
   if (process_) {
-    End();
+    End(settings_.stop_grace);
   } else {
     Resume();
   }
@@ -365,7 +396,7 @@ void ManagedWorker::SetPaused(bool paused) {
   if (paused_ == paused || stopping_) return;
   paused_ = paused;
   if (process_ && paused) {
-    End();
+    End(settings_.stop_grace);
   } else if (!process_ && paused) {
     loop_.Cancel(start_timer_);
     view_.status.clear_next_start_time();
@@ -373,6 +404,24 @@ void ManagedWorker::SetPaused(bool paused) {
   } else {
     Resume();
   }
+}
+
+void ManagedWorker::Rest(absl::Duration grace) {
+  if (stopping_ || resting_) return;
+  resting_ = true;
+  loop_.Cancel(start_timer_);
+  if (process_) End(grace);
+  if (!paused_) SetState(kResting);
+  on_change_();
+}
+
+void ManagedWorker::WakeUp(absl::Duration delay) {
+  if (stopping_ || !resting_) return;
+  resting_ = false;
+  if (process_) return;  // it is ending, and starts again then
+  view_.lost_since = absl::Now();
+  policy_.Reset();
+  Start(delay);
 }
 
 void ManagedWorker::Stop(absl::Duration grace, std::function<void()> done) {

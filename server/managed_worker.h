@@ -31,6 +31,7 @@ struct WorkerSettings {
   int64_t snapshot_interval_ms = 10000;
   int64_t snapshots_kept = 2;
   bool require_sandbox = false;
+  bool standby_on_demand = false;  // standbys rest until they are wanted
   std::string log_level = "info";
   absl::Duration heartbeat_interval = absl::Seconds(1);
   absl::Duration heartbeat_timeout = absl::Seconds(10);
@@ -61,6 +62,9 @@ struct WorkerDeath {
   std::vector<slices::FlightNote> notes;  // what it was doing
 };
 
+// It was stopped because nobody needs it now.
+bool IsResting(const WorkerView& worker);
+
 // The arguments that every worker gets.
 std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const std::string& role,
                                          const std::string& domain, const std::string& directory,
@@ -90,6 +94,9 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void Restart();
   // While it is paused, no process runs: one that does is ended and may save its state first.
   void SetPaused(bool paused);
+  // Stops it until WakeUp: SIGTERM, and SIGKILL after `grace`. Its state is then "hibernating".
+  void Rest(absl::Duration grace);
+  void WakeUp(absl::Duration delay);
   // Asks for reports often for a while: somebody waits for a change.
   void Hurry(absl::Duration how_long);
   // SIGTERM, and SIGKILL after `grace`; never started again. `done` runs when it has ended.
@@ -100,6 +107,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
  private:
   void Spawn();
   void OnSpawned(const std::string& socket);
+  void AwaitSocket(absl::Time deadline);
   void OnFirstReport(absl::StatusOr<icepie::worker::v1::WorkerReport> report);
   void Configure();
   void OnConfigured(int64_t epoch, const absl::Status& status);
@@ -113,7 +121,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void OnFailure(const std::string& why);
   void SetState(const std::string& state);
   void Lose();
-  void End();
+  void End(absl::Duration grace);
   void OnEnded();
   // `handler` on the loop, unless this process has ended meanwhile.
   template <typename Result>
@@ -141,6 +149,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   bool paused_ = false;
   bool ending_ = false;  // it was asked to end, but not for ever
   bool stopping_ = false;
+  bool resting_ = false;  // nobody needs it now
   std::function<void()> on_stopped_;
   DeathListener on_death_;
 };

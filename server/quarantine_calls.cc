@@ -168,7 +168,7 @@ absl::StatusOr<v1::ListQuarantineGroupsResponse> QuarantineCalls::Groups(
 
 absl::StatusOr<QuarantineCalls::Judgements> QuarantineCalls::Judge(
     const SliceName& slice, const std::vector<v1::Record>& records) const {
-  const DomainView view = supervisor_.View(slice.domain);
+  const DomainView view = supervisor_.AwakeView(slice.domain, kAwakeTimeout);
   JudgeResult last = MakeError(absl::StatusCode::kUnavailable,
                                absl::StrCat("no worker of domain ", slice.domain,
                                             " is running; they are being restarted, try again"),

@@ -65,9 +65,13 @@ void RecordTracer::Trace(const v1::Record& record, v1::TraceRecordResponse& resp
   std::map<std::string, std::vector<Asked>> asked;
   for (const v1::Slice& slice : slices->slices()) {
     const std::string domain = slice.name().substr(0, slice.name().find('.'));
+    if (IsResting(supervisor_.View(domain).live)) supervisor_.WakeLive(domain);
+  }
+  for (const v1::Slice& slice : slices->slices()) {
+    const std::string domain = slice.name().substr(0, slice.name().find('.'));
     std::vector<Asked>& workers = asked[domain];
     if (!workers.empty()) continue;
-    const DomainView view = supervisor_.View(domain);
+    const DomainView view = supervisor_.AwakeView(domain, kAwakeTimeout);
     workers.push_back(Ask(view.live.client, v1::LIVE, request));
     workers.push_back(Ask(view.standby.client, v1::STANDBY, request));
   }

@@ -15,7 +15,7 @@ namespace icepie::server {
 // Errors: none: what a worker does not say is UNKNOWN, with the cause.
 class RecordTracer {
  public:
-  RecordTracer(const DomainReader& reader, const Supervisor& supervisor)
+  RecordTracer(const DomainReader& reader, Supervisor& supervisor)
       : reader_(reader), supervisor_(supervisor) {}
 
   // One entry for each slice there is, by name. `record` has its stream, position and payload.
@@ -23,7 +23,7 @@ class RecordTracer {
 
  private:
   const DomainReader& reader_;
-  const Supervisor& supervisor_;
+  Supervisor& supervisor_;
 };
 
 }  // namespace icepie::server

@@ -236,6 +236,7 @@ absl::Status SliceControl::RollWorker(const std::string& domain, const std::stri
     return live ? view.live : view.standby;
   };
   const WorkerView before = view_of(supervisor_.View(domain));
+  if (IsResting(before)) return absl::OkStatus();  // it wakes with the present program
   supervisor_.Restart(domain, role);
   if (before.suspended) return absl::OkStatus();
   bool back = false;
@@ -271,7 +272,7 @@ absl::StatusOr<v1::RollWorkersResponse> SliceControl::RollDomain(const std::stri
 
 absl::Status SliceControl::RefreshSlices(const std::string& domain, const SliceNames& slices,
                                          absl::Duration timeout) {
-  const auto client = supervisor_.View(domain).live.client;
+  const auto client = supervisor_.AwakeView(domain, std::min(timeout, kAwakeTimeout)).live.client;
   if (!client) {
     return MakeError(absl::StatusCode::kUnavailable,
                      absl::StrCat("the live worker of domain ", domain,

@@ -1,8 +1,10 @@
 #include "server/slice_facts.h"
 
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status.h"
 #include "server/proto_time.h"
 
 namespace icepie::server {
@@ -28,6 +30,15 @@ v1::DesiredState::Mode DesiredMode(const DomainFacts& facts, const std::string& 
   return entry == nullptr ? v1::DesiredState::RUN : entry->desired().mode();
 }
 
+bool IsComplete(const DomainFacts& facts, const wv1::SliceReport& answered);
+
+// Of a hibernating domain: as long as nothing is missing from what was saved, it does what it
+// promises; else its live worker is about to be woken.
+v1::SliceState RestingState(const DomainFacts& facts, const std::string& slice) {
+  const auto* last = FindServingReport(facts.workers.live.report.get(), slice);
+  return last != nullptr && IsComplete(facts, *last) ? v1::RUNNING : v1::STARTING;
+}
+
 // The state of a slice that its live worker does not answer for.
 v1::SliceState StateWithoutLive(const DomainFacts& facts, const std::string& slice) {
   const auto desired = DesiredMode(facts, slice);
@@ -37,6 +48,7 @@ v1::SliceState StateWithoutLive(const DomainFacts& facts, const std::string& sli
   if (desired == v1::DesiredState::FREEZE || facts.workers.safe_mode) return v1::FROZEN;
   const WorkerView& live = facts.workers.live;
   if (live.suspended) return v1::SUSPENDED;
+  if (IsResting(live)) return RestingState(facts, slice);
   const auto* last = FindServingReport(live.report.get(), slice);
   if (last == nullptr) return v1::STARTING;
   switch (last->state()) {
@@ -73,14 +85,27 @@ v1::StaleReason ReasonOf(v1::SliceState state) {
   }
 }
 
+// Streams that the slice reads, directly or through other slices of its domain.
+void AddStreams(const DomainFacts& facts, const std::string& slice, std::set<std::string>& seen,
+                std::set<std::string>& streams) {
+  const auto* entry = FindSlice(facts, slice);
+  if (entry == nullptr || !seen.insert(slice).second) return;
+  const auto* serving = FindGeneration(*entry, entry->serving_generation());
+  if (serving == nullptr) return;
+  for (const std::string& read : serving->definition().reads()) {
+    streams.insert(read);  // a stream may have the name of a slice
+    AddStreams(facts, read, seen, streams);
+  }
+}
+
 // Nothing that the slice would show by now is missing from the snapshot: it is of the generation
-// that serves and stands at the head, or the slice has a schedule that is not due yet and its rows
-// are those of the live worker.
+// that serves and there is no record beyond it, or the slice has a schedule that is not due yet and
+// its rows are those of the live worker.
 bool IsComplete(const DomainFacts& facts, const wv1::SliceReport& answered) {
   const auto* entry = FindSlice(facts, answered.slice());
   const int64_t serving = entry != nullptr ? entry->serving_generation() : 0;
   if (serving > 0 && serving != answered.generation()) return false;
-  if (answered.applied_position() >= facts.head_position) return true;
+  if (!HasUnseen(facts, answered.slice(), answered.applied_position())) return true;
   const auto* last = FindServingReport(facts.workers.live.report.get(), answered.slice());
   return last != nullptr && last->has_next_refresh_time() &&
          FromProto(last->next_refresh_time()) > facts.now &&
@@ -109,6 +134,7 @@ google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::Slic
   if (reason == v1::SLICE_SUSPENDED && kept_out != nullptr) return kept_out->time();
   // Its death was seen first by the question that it ended.
   if (reason == v1::WORKER_DOWN && LiveAnswers(live, answered.slice())) return ToProto(facts.now);
+  if (reason == v1::WORKER_DOWN && IsResting(live)) return ToProto(facts.now);  // it is being woken
   if (reason == v1::WORKER_DOWN && live.lost_since < absl::InfiniteFuture()) {
     return ToProto(live.lost_since);
   }
@@ -136,6 +162,19 @@ void FillPosition(const DomainFacts& facts, const wv1::SliceReport& report, v1::
   meta.set_content_version(report.content_version());
 }
 
+// How long the oldest record waits that concerns the slice. Only its own live worker knows exactly.
+void FillLag(const DomainFacts& facts, const wv1::SliceReport& answered, v1::SliceMeta& meta) {
+  absl::Time waits_since = absl::InfiniteFuture();
+  if (answered.has_oldest_unapplied_time()) {
+    waits_since = FromProto(answered.oldest_unapplied_time());
+  } else if (meta.stale() && answered.has_applied_time() &&
+             HasUnseen(facts, answered.slice(), answered.applied_position())) {
+    waits_since = FromProto(answered.applied_time());
+  }
+  if (waits_since >= facts.now) return;
+  *meta.mutable_lag_time() = ToProto(facts.now - waits_since);
+}
+
 // Facts that stay true while the worker is down.
 void FillLastKnown(const wv1::SliceReport& report, v1::Slice& out) {
   if (report.has_state_since()) *out.mutable_state_since() = report.state_since();
@@ -156,6 +195,7 @@ void FillFromCatalog(const icepie::catalog::v1::SliceEntry& slice, v1::Slice& ou
     const auto& definition = serving->definition();
     *out.mutable_columns() = definition.columns();
     *out.mutable_key() = definition.key();
+    if (definition.has_max_stale()) *out.mutable_max_stale() = definition.max_stale();
     out.set_strategy(definition.strategy());
     out.set_sql(definition.sql());
     *out.mutable_reads() = definition.reads();
@@ -177,6 +217,7 @@ void FillGeneration(const WorkerView& live, const std::string& slice, v1::Genera
   for (const auto& report : live.report->slices()) {
     if (report.slice() != slice || report.generation() != generation.number()) continue;
     generation.set_applied_position(report.applied_position());
+    if (report.has_applied_time()) *generation.mutable_applied_time() = report.applied_time();
     generation.set_quarantined_count(report.counts().quarantined());
   }
 }
@@ -202,6 +243,7 @@ void AddCondition(const std::string& type, const v1::ExpectationResult& result,
                   const std::string& message, v1::Slice& out) {
   v1::SliceCondition& condition = *out.add_conditions();
   condition.set_type(type);
+  condition.set_status(v1::SliceCondition::TRUE);
   condition.set_reason(result.name());
   condition.set_message(message);
   if (result.has_time()) *condition.mutable_time() = result.time();
@@ -230,6 +272,19 @@ void AddConditions(v1::Slice& out) {
       AddCondition("EXPECTATION_NOT_CHECKED", result, result.message(), out);
     }
   }
+}
+
+void AddCondition(const std::string& type, bool holds, const std::string& reason,
+                  const std::string& message, v1::Slice& out) {
+  v1::SliceCondition& condition = *out.add_conditions();
+  condition.set_type(type);
+  condition.set_status(holds ? v1::SliceCondition::TRUE : v1::SliceCondition::FALSE);
+  condition.set_reason(reason);
+  condition.set_message(message);
+}
+
+google::protobuf::Timestamp* LastTime(v1::Slice& out) {
+  return out.mutable_conditions()->rbegin()->mutable_time();
 }
 
 // Its worker failed too often and is left alone for a while.
@@ -274,14 +329,88 @@ void FillStopped(const DomainFacts& facts, const icepie::catalog::v1::SliceEntry
     FillSuspension(facts, out);
   } else if (out.state() == v1::FROZEN && facts.workers.safe_mode) {
     *out.mutable_state_since() = facts.workers.live.status.since();
-    v1::SliceCondition& condition = *out.add_conditions();
-    condition.set_type("SAFE_MODE");
-    condition.set_message(
-        "the daemon was started with --safe-mode; icepie leave-safe-mode ends it");
+    AddCondition("SAFE_MODE", true, "STARTED_SO", "icepie leave-safe-mode ends it", out);
+  }
+}
+
+// Whether and from where it answers, whether fresh, and what stands behind it.
+void AddAlwaysConditions(const DomainFacts& facts, v1::Slice& out) {
+  const auto& [live, standby, safe_mode] = facts.workers;
+  const std::string slice = out.name().substr(out.name().find('.') + 1);
+  const bool by_live = LiveAnswers(live, slice);
+  if (IsResting(live)) {
+    AddCondition("HIBERNATING", true, "IDLE",
+                 "a question starts its standby, a record that concerns it its live worker", out);
+    *LastTime(out) = live.status.since();
+  }
+  if (by_live || Answers(facts.workers, slice)) {
+    const bool on_demand = !by_live && !standby.client;
+    AddCondition("ANSWERS", true, by_live ? "LIVE" : on_demand ? "ON_DEMAND" : "STANDBY", "", out);
+    *LastTime(out) = by_live ? live.status.since() : standby.status.since();
+  } else {
+    AddCondition("ANSWERS", false, out.snapshot_position() < 0 ? "NO_SNAPSHOT_YET" : "WORKER_LOST",
+                 live.status.last_error(), out);
+    if (live.status.has_since()) *LastTime(out) = live.status.since();
+  }
+  if (out.meta().stale()) {
+    AddCondition("FRESH", false, v1::StaleReason_Name(out.meta().stale_reason()), "", out);
+    if (out.meta().has_stale_since()) *LastTime(out) = out.meta().stale_since();
+  } else {
+    AddCondition("FRESH", true, "UP_TO_DATE", "", out);
+    if (out.has_state_since()) *LastTime(out) = out.state_since();
+  }
+  if (out.standby_position() >= 0) {
+    AddCondition("STANDBY_READY", true, "SNAPSHOT_OPEN",
+                 absl::StrCat("at position ", out.standby_position()), out);
+  } else {
+    AddCondition("STANDBY_READY", false,
+                 IsResting(standby) ? "RESTS"
+                 : standby.client   ? "NO_SNAPSHOT_YET"
+                                    : "WORKER_DOWN",
+                 standby.status.last_error(), out);
+  }
+  if (standby.status.has_since()) *LastTime(out) = standby.status.since();
+}
+
+void AddOtherConditions(v1::Slice& out) {
+  if (const int64_t count = out.counts().quarantined(); count > 0) {
+    AddCondition("QUARANTINE", true, "BAD_RECORDS",
+                 absl::StrCat(count, " records; icepie slice quarantine ", out.name()), out);
+  }
+  if (!out.has_rolled_back()) return;
+  AddCondition("ROLLED_BACK", true, "OTHER_THAN_ITS_FILE",
+               absl::StrCat("by ", out.rolled_back().actor(), ": ", out.rolled_back().reason()),
+               out);
+  *LastTime(out) = out.rolled_back().time();
+}
+
+// What stops it now and is not tried again.
+bool IsStoppedForGood(const v1::Slice& slice) {
+  return slice.state() == v1::HELD ||
+         (slice.state() == v1::FAULTED && !slice.has_next_retry_time());
+}
+
+void AddDependants(const CatalogDomain& domain, const std::string& slice, v1::Slice& out) {
+  for (const auto& [name, entry] : domain.slices) {
+    const auto* serving = FindGeneration(entry, entry.serving_generation());
+    if (serving == nullptr) continue;
+    const auto& reads = serving->definition().reads();
+    if (std::find(reads.begin(), reads.end(), slice) == reads.end()) continue;
+    out.add_dependants(absl::StrCat(domain.entry.name(), ".", name));
   }
 }
 
 }  // namespace
+
+bool HasUnseen(const DomainFacts& facts, const std::string& slice, int64_t position) {
+  if (position >= facts.head_position) return false;
+  if (!facts.has_beyond) return true;
+  std::set<std::string> seen;
+  std::set<std::string> streams;
+  AddStreams(facts, slice, seen, streams);
+  return std::any_of(streams.begin(), streams.end(),
+                     [&](const std::string& stream) { return facts.has_beyond(stream, position); });
+}
 
 const v1::ExpectationWaiver* FindWaiver(const icepie::catalog::v1::SliceEntry& slice,
                                         const std::string& expectation, absl::Time now) {
@@ -309,6 +438,11 @@ bool LiveAnswers(const WorkerView& live, const std::string& slice) {
 
 bool Answers(const DomainView& workers, const std::string& slice) {
   if (LiveAnswers(workers.live, slice)) return true;
+  if (IsResting(workers.live)) {
+    // A question starts the standby.
+    const auto* last = FindServingReport(workers.live.report.get(), slice);
+    if (last != nullptr && !last->snapshot().path().empty()) return true;
+  }
   return workers.standby.client != nullptr &&
          FindServingReport(workers.standby.report.get(), slice) != nullptr &&
          !FindServingReport(workers.standby.report.get(), slice)->snapshot().path().empty();
@@ -330,12 +464,40 @@ v1::SliceMeta MakeSliceMeta(const DomainFacts& facts, const wv1::SliceReport& an
   }
   const bool live = source == v1::LIVE;
   meta.set_state(live ? answered.state() : StateWithoutLive(facts, answered.slice()));
+  if (!live && meta.state() == v1::RUNNING && !IsComplete(facts, answered)) {
+    meta.set_state(v1::STARTING);  // its last snapshot is not in this standby yet
+  }
   const v1::StaleReason reason =
       live ? ReasonOf(answered.state()) : StandbyReason(facts, answered, meta.state());
   meta.set_stale_reason(reason);
   meta.set_stale(reason != v1::STALE_REASON_UNSPECIFIED);
+  FillLag(facts, answered, meta);
   if (meta.stale()) *meta.mutable_stale_since() = StaleSince(facts, answered, reason);
   return meta;
+}
+
+absl::Status CheckMaxStale(const CatalogDomain& domain, const v1::SliceMeta& meta, absl::Time now) {
+  if (!meta.stale() || !meta.has_stale_since()) return absl::OkStatus();
+  const auto entry = domain.slices.find(meta.slice().substr(meta.slice().find('.') + 1));
+  if (entry == domain.slices.end()) return absl::OkStatus();
+  const auto* serving = FindGeneration(entry->second, entry->second.serving_generation());
+  if (serving == nullptr) return absl::OkStatus();
+  const v1::MaxStale& max_stale = serving->definition().max_stale();
+  const absl::Duration stale_for = now - FromProto(meta.stale_since());
+  const absl::Duration allowed = absl::Milliseconds(max_stale.after_ms());
+  if (max_stale.then() != v1::MaxStale::FAIL || stale_for <= allowed) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat("slice ", meta.slice(), " has been stale for ",
+                                absl::FormatDuration(absl::Trunc(stale_for, absl::Milliseconds(1))),
+                                " (", v1::StaleReason_Name(meta.stale_reason()),
+                                "), its max_stale is ", absl::FormatDuration(allowed),
+                                "; icepie slice describe ", meta.slice(), " says why"),
+                   ErrorDetail{"STALENESS_EXCEEDED",
+                               {{"slice", meta.slice()},
+                                {"stale_reason", v1::StaleReason_Name(meta.stale_reason())},
+                                {"applied_position", absl::StrCat(meta.applied_position())}},
+                               {},
+                               1000});
 }
 
 v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::SliceEntry& slice) {
@@ -354,8 +516,14 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
     *out.mutable_standby_time() = from_standby->snapshot().time();
   }
   if (from_live != nullptr) FillLastKnown(*from_live, out);
+  // Of a resting live worker, what it has saved is what a standby would answer with.
+  const bool saved_later =
+      IsResting(live) && from_live != nullptr && !from_live->snapshot().path().empty() &&
+      (from_standby == nullptr || from_standby->applied_position() < from_live->applied_position());
   if (LiveAnswers(live, slice.name()) || (live.client && from_live && !from_standby)) {
     *out.mutable_meta() = MakeSliceMeta(facts, *from_live, v1::LIVE);
+  } else if (saved_later) {
+    *out.mutable_meta() = MakeSliceMeta(facts, *from_live, v1::STANDBY);
   } else if (from_standby != nullptr) {
     *out.mutable_meta() = MakeSliceMeta(facts, *from_standby, v1::STANDBY);
   } else {
@@ -363,7 +531,11 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
   }
   out.set_state(out.meta().state());
   FillStopped(facts, slice, out);
+  if (out.has_last_error()) out.mutable_last_error()->set_permanent(IsStoppedForGood(out));
+  AddDependants(*facts.domain, slice.name(), out);
   AddWaivers(slice, facts.now, out);
+  AddAlwaysConditions(facts, out);
+  AddOtherConditions(out);
   AddConditions(out);
   const absl::Time observed = std::max(live.report_time, standby.report_time);
   if (observed > absl::InfinitePast()) *out.mutable_observed_time() = ToProto(observed);
@@ -371,6 +543,9 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
     FillGeneration(live, slice.name(), generation);
     if (generation.number() == out.meta().generation()) {
       generation.set_applied_position(out.meta().applied_position());
+      if (out.meta().has_applied_time()) {
+        *generation.mutable_applied_time() = out.meta().applied_time();
+      }
     }
   }
   return out;

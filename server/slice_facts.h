@@ -4,8 +4,10 @@
 #define ICEPIE_SERVER_SLICE_FACTS_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "icepie/v1/admin.pb.h"
 #include "icepie/v1/slices.pb.h"
@@ -21,7 +23,14 @@ struct DomainFacts {
   DomainView workers;
   int64_t head_position = 0;
   absl::Time now;
+  // Whether `stream` has a record at or beyond a position; null: every record may be of every
+  // stream.
+  std::function<bool(const std::string& stream, int64_t position)> has_beyond;
 };
+
+// A record that concerns the slice, directly or through slices that it reads, stands at or beyond
+// `position` in the core.
+bool HasUnseen(const DomainFacts& facts, const std::string& slice, int64_t position);
 
 // The report of the generation that answers for `slice`; null when there is none.
 const icepie::worker::v1::SliceReport* FindServingReport(
@@ -37,6 +46,11 @@ const icepie::v1::ExpectationWaiver* FindWaiver(const icepie::catalog::v1::Slice
 icepie::v1::SliceMeta MakeSliceMeta(const DomainFacts& facts,
                                     const icepie::worker::v1::SliceReport& answered,
                                     icepie::v1::Source source);
+
+// FAILED_PRECONDITION/STALENESS_EXCEEDED when the slice's file says that an answer that is stale
+// for so long is none (`max_stale`).
+absl::Status CheckMaxStale(const CatalogDomain& domain, const icepie::v1::SliceMeta& meta,
+                           absl::Time now);
 
 // The slice as GetSlice and ListSlices show it, also while its workers are down.
 icepie::v1::Slice DescribeSlice(const DomainFacts& facts,

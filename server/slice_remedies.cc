@@ -77,11 +77,12 @@ v1::ExpectationWaiver MakeWaiver(const v1::WaiveExpectationRequest& request) {
 }  // namespace
 
 SliceRemedies::SliceRemedies(Core& core, Catalog& catalog, Supervisor& supervisor,
-                             DomainManager& manager, EventLog& events)
+                             DomainManager& manager, EventLog& events, SliceMemory& memory)
     : catalog_(catalog),
       supervisor_(supervisor),
       manager_(manager),
       reader_(manager.reader()),
+      memory_(memory),
       log_(core, &events) {}
 
 absl::StatusOr<v1::Slice> SliceRemedies::TellWorkers(const SliceName& name) {
@@ -101,6 +102,22 @@ absl::StatusOr<v1::ListExpectationResultsResponse> SliceRemedies::ExpectationRes
   v1::ListExpectationResultsResponse response;
   *response.mutable_results() = slice.expectations();
   return response;
+}
+
+absl::StatusOr<v1::Slice> SliceRemedies::ClearError(const v1::ClearSliceErrorRequest& request) {
+  ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), false));
+  ICEPIE_ASSIGN_OR_RETURN(const v1::Slice slice, reader_.GetSlice(request.name()));
+  const v1::SliceState state = slice.state();
+  if (state == v1::FAULTED || state == v1::HELD || state == v1::BLOCKED) {
+    return MakeError(absl::StatusCode::kFailedPrecondition,
+                     absl::StrCat(request.name(), " is ", v1::SliceState_Name(state), " by ",
+                                  slice.last_error().reason(),
+                                  "; its error can be cleared once the slice goes on"),
+                     "STILL_FAILING", {{"slice", request.name()}});
+  }
+  ICEPIE_RETURN_IF_ERROR(log_.Append("ClearSliceError", request.actor(), request));
+  memory_.ClearError(request.name(), absl::Now());
+  return reader_.GetSlice(request.name());
 }
 
 absl::StatusOr<v1::Slice> SliceRemedies::Waive(const v1::WaiveExpectationRequest& request) {

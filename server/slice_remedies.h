@@ -22,10 +22,12 @@ namespace icepie::server {
 class SliceRemedies {
  public:
   SliceRemedies(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager,
-                EventLog& events);
+                EventLog& events, SliceMemory& memory);
 
   absl::StatusOr<icepie::v1::ListExpectationResultsResponse> ExpectationResults(
       const icepie::v1::ListExpectationResultsRequest& request) const;
+  // Forgets the last error; FAILED_PRECONDITION/STILL_FAILING while it stops the slice.
+  absl::StatusOr<icepie::v1::Slice> ClearError(const icepie::v1::ClearSliceErrorRequest& request);
   absl::StatusOr<icepie::v1::Slice> Waive(const icepie::v1::WaiveExpectationRequest& request);
 
  private:
@@ -37,6 +39,7 @@ class SliceRemedies {
   Supervisor& supervisor_;
   DomainManager& manager_;
   const DomainReader& reader_;
+  SliceMemory& memory_;
   AdminLog log_;
 };
 

@@ -21,6 +21,8 @@ namespace wv1 = icepie::worker::v1;
 // Workers of a starting daemon do not all start in the same instant.
 constexpr absl::Duration kStagger = absl::Milliseconds(20);
 constexpr absl::Duration kHurryFor = absl::Seconds(2);
+// For a worker's last snapshots.
+constexpr absl::Duration kRestGrace = absl::Seconds(30);
 
 bool HoldsNothing(const wv1::Assignment& assignment) {
   return std::all_of(assignment.generations().begin(), assignment.generations().end(),
@@ -76,6 +78,7 @@ Supervisor::Domain& Supervisor::Workers(const std::string& domain) {
   Domain& workers = domains_[domain];
   if (!workers.live) {
     workers.standby = MakeWorker(domain, "standby");
+    if (settings_.standby_on_demand) workers.standby->Rest(kRestGrace);
     workers.live = MakeWorker(domain, "live");
   }
   return workers;
@@ -108,6 +111,8 @@ void Supervisor::SetDomain(wv1::Assignment assignment) {
     workers.assignment = assignment;
     workers.live->SetAssignment(LiveAssignment(workers));
     workers.standby->SetAssignment(assignment);
+    workers.live->WakeUp(absl::ZeroDuration());
+    if (!settings_.standby_on_demand) workers.standby->WakeUp(absl::ZeroDuration());
     Publish(assignment.domain());
   });
 }
@@ -196,6 +201,41 @@ void Supervisor::StoredVerdict(const std::string& domain, const std::string& gen
 
 void Supervisor::PauseIdle(Domain& workers) {
   workers.live->SetPaused(workers.idle || safe_mode());
+}
+
+void Supervisor::OnDomain(const std::string& domain, const std::function<void(Domain&)>& change) {
+  loop_.Post([this, domain, change] {
+    auto found = domains_.find(domain);
+    if (!stopping_ && found != domains_.end()) change(found->second);
+  });
+}
+
+void Supervisor::Rest(const std::string& domain) {
+  OnDomain(domain, [](Domain& workers) {
+    workers.live->Rest(kRestGrace);
+    workers.standby->Rest(kRestGrace);
+  });
+}
+
+void Supervisor::RestStandby(const std::string& domain) {
+  OnDomain(domain, [](Domain& workers) { workers.standby->Rest(kRestGrace); });
+}
+
+void Supervisor::WakeLive(const std::string& domain) {
+  OnDomain(domain, [this](Domain& workers) { workers.live->WakeUp(NextStagger()); });
+}
+
+void Supervisor::WakeStandby(const std::string& domain) {
+  // Somebody waits for it.
+  OnDomain(domain, [](Domain& workers) { workers.standby->WakeUp(absl::ZeroDuration()); });
+}
+
+DomainView Supervisor::AwakeView(const std::string& domain, absl::Duration timeout) {
+  const DomainView view = View(domain);
+  if (!IsResting(view.live)) return view;
+  WakeLive(domain);
+  WaitFor(domain, timeout, [](const DomainView& now) { return now.live.client != nullptr; });
+  return View(domain);
 }
 
 DomainView Supervisor::View(const std::string& domain) const {

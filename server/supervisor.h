@@ -21,6 +21,9 @@
 namespace icepie::server {
 
 // Both workers that answer for a domain.
+// For the live worker of a hibernating domain to come up, for somebody who waits for it.
+constexpr absl::Duration kAwakeTimeout = absl::Seconds(10);
+
 struct DomainView {
   WorkerView live;
   WorkerView standby;
@@ -57,6 +60,15 @@ class Supervisor {
   // In safe mode no live worker runs. Set before the first domain; its end starts them.
   void SetSafeMode(bool safe_mode);
   bool safe_mode() const;
+
+  // Stops the domain's workers in order until they are woken, or the domain is set again.
+  void Rest(const std::string& domain);
+  void RestStandby(const std::string& domain);
+  void WakeLive(const std::string& domain);
+  void WakeStandby(const std::string& domain);
+  // As View, of a domain whose live worker has been woken, if it rested, and answers, or does not
+  // within `timeout`.
+  DomainView AwakeView(const std::string& domain, absl::Duration timeout);
 
   DomainView View(const std::string& domain) const;
   // Every worker, of one domain or (empty) of all.
@@ -111,6 +123,7 @@ class Supervisor {
   void PauseIdle(Domain& workers);
   bool OnDeath(const WorkerDeath& death);
   static icepie::worker::v1::Assignment LiveAssignment(const Domain& workers);
+  void OnDomain(const std::string& domain, const std::function<void(Domain&)>& change);
   absl::Duration NextStagger();
   void StartPlanner(const std::shared_ptr<Planner>& planner, absl::Duration timeout);
   void EndPlanner(const std::shared_ptr<Planner>& planner,

@@ -185,6 +185,7 @@ void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline
     question->done(admitted);
     return;
   }
+  if (sources_.asked) sources_.asked(request.domain());
   Step(question);
 }
 
@@ -206,9 +207,9 @@ void WorkerQueryRouter::Step(const QuestionPtr& question) {
   // The past is the standby's, so that old states do not take the live worker's memory.
   const bool past = IsAsOf(question->request.consistency());
   if (usable(view.live) && !((live_prepares || past) && usable(view.standby))) {
-    AskWorker(question, view.live, v1::LIVE);
+    AskWorker(question, view, v1::LIVE);
   } else if (usable(view.standby)) {
-    AskWorker(question, view.standby, v1::STANDBY);
+    AskWorker(question, view, v1::STANDBY);
   } else if (IsSettled(*question, view)) {
     GiveUp(question);
   } else {
@@ -223,8 +224,9 @@ bool WorkerQueryRouter::IsSettled(const Question& question, const DomainView& vi
   return spoke || view.live.suspended;
 }
 
-void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const WorkerView& worker,
+void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView& view,
                                   v1::Source source) {
+  const WorkerView& worker = source == v1::LIVE ? view.live : view.standby;
   const v1::QueryRequest& request = question->request;
   wv1::WorkerQueryRequest ask;
   ask.set_fingerprint(question->fingerprint);
@@ -234,7 +236,11 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const WorkerView&
     *ask.mutable_select() = request.select();
   }
   *ask.mutable_parameters() = request.parameters();
-  const absl::Duration wait = question->wait_deadline - SteadyNow();
+  // Where the standby stands too early, a live worker that is on its way is waited for instead:
+  // nothing new comes to the standby without it.
+  const bool waits_here = source == v1::LIVE || view.live.client || view.live.suspended;
+  const absl::Duration wait =
+      waits_here ? question->wait_deadline - SteadyNow() : absl::ZeroDuration();
   if (request.consistency().has_min_position()) {
     ask.set_min_position(request.consistency().min_position());
     ask.set_max_wait_ms(std::max<int64_t>(0, absl::ToInt64Milliseconds(wait)));
@@ -354,6 +360,7 @@ void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source,
   facts.workers = sources_.workers(question.request.domain());
   facts.head_position = sources_.head_position();
   facts.now = absl::Now();
+  facts.has_beyond = sources_.has_beyond;
   for (const wv1::SliceReport& slice : header.slices()) {
     *meta->add_slices() =
         MakeSliceMeta(facts, slice, IsAsOf(question.request.consistency()) ? v1::SNAPSHOT : source);
@@ -380,6 +387,9 @@ void WorkerQueryRouter::Park(const QuestionPtr& question) {
   if (draining) {
     Finish(question, Draining());
     return;
+  }
+  if (sources_.unanswered) {
+    sources_.unanswered(question->request.domain(), !question->answered.empty());
   }
   // A worker may have come up between the look and the parking.
   OnWorkerChange(question->request.domain());
@@ -437,9 +447,38 @@ void WorkerQueryRouter::GiveUp(const QuestionPtr& question) {
                    ErrorDetail{"WORKER_LOST", {{"domain", domain}}, {}, 1000}));
 }
 
+// Answers that are staler than their slice's file allows are an error, unless the past was asked
+// for.
+absl::StatusOr<v1::QueryResponse> WorkerQueryRouter::WithinMaxStale(
+    const Question& question, v1::QueryResponse response) const {
+  if (IsAsOf(question.request.consistency())) return response;
+  const auto domain = sources_.domain(question.request.domain());
+  for (const v1::SliceMeta& meta : response.meta().slices()) {
+    ICEPIE_RETURN_IF_ERROR(CheckMaxStale(*domain, meta, absl::Now()));
+  }
+  return response;
+}
+
+void WorkerQueryRouter::Measure(const Question& question,
+                                const absl::StatusOr<v1::QueryResponse>& result) const {
+  if (!sources_.measured) return;
+  const absl::Duration took = absl::Now() - question.start;
+  if (result.ok()) {
+    for (const v1::SliceMeta& meta : result->meta().slices()) {
+      sources_.measured(meta.slice(), true, took);
+    }
+  } else if (question.request.has_select()) {
+    sources_.measured(
+        absl::StrCat(question.request.domain(), ".", question.request.select().slice()), false,
+        took);
+  }
+}
+
 void WorkerQueryRouter::Finish(const QuestionPtr& question,
                                absl::StatusOr<v1::QueryResponse> result) {
   if (result.ok()) ledger_.OnAnswered(question->fingerprint);
+  if (result.ok()) result = WithinMaxStale(*question, *std::move(result));
+  Measure(*question, result);
   question->done(std::move(result));
   MutexLock lock(mutex_);
   auto in_flight = in_flight_.find(question->request.domain());

@@ -33,6 +33,14 @@ struct QueryRouterSources {
   std::function<std::vector<std::string>()> domain_names;
   std::function<DomainView(const std::string&)> workers;
   std::function<int64_t()> head_position;
+  // As in DomainFacts; may be null.
+  std::function<bool(const std::string& stream, int64_t position)> has_beyond;
+  // A question has come for the domain, and one cannot be answered now (also when a standby has
+  // been asked already); may be null.
+  std::function<void(const std::string& domain)> asked;
+  std::function<void(const std::string& domain, bool standby_is_not_enough)> unanswered;
+  // How long a question that read a slice ("domain.slice") took; may be null.
+  std::function<void(const std::string& slice, bool ok, absl::Duration took)> measured;
 };
 
 class WorkerQueryRouter final : public QueryRouter {
@@ -68,7 +76,7 @@ class WorkerQueryRouter final : public QueryRouter {
   absl::Status Check(const icepie::v1::QueryRequest& request) const;
   absl::Status CheckBlocked(const Question& question) const;
   void Step(const QuestionPtr& question);
-  void AskWorker(const QuestionPtr& question, const WorkerView& worker, icepie::v1::Source source);
+  void AskWorker(const QuestionPtr& question, const DomainView& view, icepie::v1::Source source);
   void OnAnswer(const QuestionPtr& question, const Asked& asked,
                 absl::StatusOr<WorkerAnswer> answer);
   void OnError(const QuestionPtr& question, const Asked& asked, const absl::Status& error);
@@ -82,6 +90,10 @@ class WorkerQueryRouter final : public QueryRouter {
   bool Unpark(const QuestionPtr& question);
   void GiveUp(const QuestionPtr& question);
   void Finish(const QuestionPtr& question, absl::StatusOr<icepie::v1::QueryResponse> result);
+  absl::StatusOr<icepie::v1::QueryResponse> WithinMaxStale(
+      const Question& question, icepie::v1::QueryResponse response) const;
+  void Measure(const Question& question,
+               const absl::StatusOr<icepie::v1::QueryResponse>& result) const;
   void FillMeta(const Question& question, icepie::v1::Source source,
                 const icepie::worker::v1::WorkerQueryResponse::Header& header,
                 icepie::v1::Meta* meta) const;

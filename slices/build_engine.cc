@@ -10,7 +10,7 @@
 #include "slices/expectation_check.h"
 #include "slices/record_batch.h"
 #include "slices/row_diff.h"
-#include "spdlog/spdlog.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
@@ -131,7 +131,7 @@ void BuildEngine::Progressed(int64_t position, int64_t target) {
 }
 
 void BuildEngine::Fail(const absl::Status& status) {
-  spdlog::error("build of {} generation {}: {}", job_.slice, job_.number, status.ToString());
+  SliceError(job_.slice, "build of generation {}: {}", job_.number, status.ToString());
   if (status.code() == absl::StatusCode::kInternal) options_.on_fatal(status.ToString());
   const std::string reason = ErrorReason(status);
   MutexLock lock(mutex_);
@@ -268,7 +268,8 @@ absl::Status BuildEngine::AdvanceTo(int64_t position) {
   for (int attempt = 0; attempt < kAttemptsMax && !stopping(); ++attempt) {
     status = Follow(position);
     if (status.code() != absl::StatusCode::kUnavailable) break;
-    spdlog::warn("build of {}: {}; trying again", job_.slice, status.ToString());
+    SliceWarn(job_.slice, "build of generation {}: {}; trying again", job_.number,
+              status.ToString());
     absl::SleepFor(kRetryDelay);
   }
   ICEPIE_RETURN_IF_ERROR(status);

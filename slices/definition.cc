@@ -29,6 +29,8 @@ constexpr size_t kColumnsMax = 1000;
 constexpr size_t kViolationsMax = 50;
 constexpr int64_t kMemoryBytesMin = 32000000;
 constexpr absl::Duration kKeepReplacedMax = absl::Hours(7 * 24);
+constexpr absl::Duration kIdleMin = absl::Seconds(1);
+constexpr absl::Duration kIdleMax = absl::Hours(720);
 constexpr int64_t kResultRowsMax = 10000000;
 constexpr int64_t kKeptRowsMax = 1000000000;
 constexpr int64_t kBudgetMax = int64_t{1} << 40;
@@ -75,6 +77,7 @@ class DomainParser {
   void ReadDomain(const YamlNode& root);
   void ReadOwner(const YamlNode& node, const std::string& field);
   void ReadLimits(const YamlNode& node, const std::string& field);
+  absl::Duration ReadIdleAfter(const YamlNode& node, const std::string& field);
   void ReadSource(const YamlNode& name, const YamlNode& value, const std::string& field);
   void ReadWhere(SourceDef& source, const YamlNode& node, const std::string& field);
   void ReadColumns(SourceDef& source, const YamlNode& node, const std::string& field);
@@ -95,6 +98,7 @@ class DomainParser {
   void ReadDiff(SliceDef& slice, const YamlNode& node, const std::string& field);
   void ReadPromote(PromoteDef& promote, const YamlNode& node, const std::string& field);
   void ReadPromoteLimits(PromoteDef& promote, const YamlNode& node, const std::string& field);
+  void ReadMaxStale(SliceDef& slice, const YamlNode& node, const std::string& field);
   void CheckNames();
 
   absl::string_view yaml_;
@@ -715,6 +719,31 @@ void DomainParser::ReadPromote(PromoteDef& promote, const YamlNode& node,
            {"keep_replaced", keep}});
 }
 
+// `idle_after: 10m`, or `never`.
+absl::Duration DomainParser::ReadIdleAfter(const YamlNode& node, const std::string& field) {
+  if (node.is_scalar() && node.text == "never") return absl::ZeroDuration();
+  const absl::Duration time = ValueOr(ParseDuration(Text(node, field)), node, field, kIdleMin);
+  if (time < kIdleMin || time > kIdleMax) {
+    Add(node.place, field, absl::StrCat(field, " must be never or a time from 1s to 720h"));
+  }
+  return time;
+}
+
+void DomainParser::ReadMaxStale(SliceDef& slice, const YamlNode& node, const std::string& field) {
+  MaxStaleDef max_stale;
+  const auto after = [&](const YamlNode& v, const std::string& f) {
+    max_stale.after = ValueOr(ParseDuration(Text(v, f)), v, f, absl::Hours(1));
+  };
+  const auto then = [&](const YamlNode& v, const std::string& f) {
+    max_stale.fail = Choice(v, f, {"serve", "fail"}) == 1;
+  };
+  ReadMap(node, "max_stale", field, {{"after", after}, {"then", then}});
+  if (node.is_map() && !HasKey(node, "after")) {
+    Add(node.place, field, "max_stale has no `after`, the time such as 15m that is too long");
+  }
+  slice.max_stale = max_stale;
+}
+
 void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
                              const std::string& field) {
   SliceDef slice;
@@ -743,6 +772,7 @@ void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
         }},
        {"snapshots", [&](const YamlNode& v, const std::string& f) { ReadSnapshots(slice, v, f); }},
        {"diff", [&](const YamlNode& v, const std::string& f) { ReadDiff(slice, v, f); }},
+       {"max_stale", [&](const YamlNode& v, const std::string& f) { ReadMaxStale(slice, v, f); }},
        {"promote",
         [&](const YamlNode& v, const std::string& f) { ReadPromote(slice.promote, v, f); }}});
   if (value.is_map() && !HasKey(value, "sql")) {
@@ -786,6 +816,8 @@ void DomainParser::ReadDomain(const YamlNode& root) {
                         });
             }},
            {"limits", [&](const YamlNode& v, const std::string& f) { ReadLimits(v, f); }},
+           {"idle_after", [&](const YamlNode& v,
+                              const std::string& f) { domain_.idle_after = ReadIdleAfter(v, f); }},
            {"tests", [&](const YamlNode& v, const std::string&) { tests = &v; }}});
   for (const char* key : {"domain", "sources", "slices"}) {
     if (root.is_map() && !HasKey(root, key)) {

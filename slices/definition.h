@@ -153,6 +153,12 @@ struct SnapshotSchedule {
   absl::Duration keep_for = absl::InfiniteDuration();
 };
 
+// `max_stale: {after: 15m, then: fail}`: an answer that has been stale for longer is an error.
+struct MaxStaleDef {
+  absl::Duration after;
+  bool fail = false;  // else it is served, marked stale
+};
+
 struct SliceDef {
   std::string name;
   std::string sql;
@@ -168,6 +174,7 @@ struct SliceDef {
   SnapshotSchedule snapshots;
   std::map<std::string, double> diff_tolerance;  // relative, per column
   PromoteDef promote;
+  std::optional<MaxStaleDef> max_stale;
   FilePlace place;
 
   // Where byte `offset` of `sql` stands in the file.
@@ -189,6 +196,8 @@ struct DomainDef {
   std::vector<SourceDef> sources;
   std::vector<SliceDef> slices;
   LimitsDef limits;
+  std::optional<absl::Duration>
+      idle_after;  // hibernates then; 0: never; absent: as the daemon says
   std::vector<TestDef> tests;
   std::string file_name;
 

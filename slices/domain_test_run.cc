@@ -18,6 +18,7 @@
 #include "slices/fixture_feed.h"
 #include "slices/live_engine.h"
 #include "slices/record_trace.h"
+#include "slices/served_slice.h"
 
 namespace icepie::slices {
 namespace {
@@ -27,30 +28,6 @@ constexpr absl::Duration kLookInterval = absl::Milliseconds(2);
 // Restarts of one run; with more records they are spread evenly.
 constexpr size_t kRestartsMax = 32;
 constexpr size_t kRowsShown = 20;
-
-const char* StateName(SliceState state) {
-  switch (state) {
-    case SliceState::kStarting:
-      return "STARTING";
-    case SliceState::kBackfilling:
-      return "BACKFILLING";
-    case SliceState::kRunning:
-      return "RUNNING";
-    case SliceState::kLagging:
-      return "LAGGING";
-    case SliceState::kFrozen:
-      return "FROZEN";
-    case SliceState::kFaulted:
-      return "FAULTED";
-    case SliceState::kHeld:
-      return "HELD";
-    case SliceState::kSuspended:
-      return "SUSPENDED";
-    case SliceState::kBlocked:
-      return "BLOCKED";
-  }
-  return "";
-}
 
 bool IsStopped(SliceState state) {
   return state == SliceState::kFaulted || state == SliceState::kHeld ||

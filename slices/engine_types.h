@@ -120,8 +120,9 @@ struct SliceReport {
   std::optional<SliceFault> last_error;
   std::optional<absl::Time> next_retry_time;
   std::optional<absl::Time> next_refresh_time;
-  Progress progress;           // with the position that was passed over to
-  int64_t unacknowledged = 0;  // of the quarantined
+  std::optional<absl::Time> oldest_unapplied;  // ingest time of the oldest record that waits
+  Progress progress;                           // with the position that was passed over to
+  int64_t unacknowledged = 0;                  // of the quarantined
   std::optional<SnapshotInfo> snapshot;
   bool serving = false;
   std::vector<ExpectationResult> expectations;  // as last checked

@@ -10,7 +10,7 @@
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "slices/flight_record.h"
-#include "spdlog/spdlog.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
@@ -103,7 +103,7 @@ void LiveEngine::Shutdown() {
         held->generation->position() > held->generation->served().snapshot_position();
     if (!changed) continue;
     const absl::Status written = held->generation->WritePosition();
-    if (!written.ok()) spdlog::warn("{}: {}", held->spec.slice, written.ToString());
+    if (!written.ok()) SliceWarn(held->spec.slice, "{}", written.ToString());
     RequestSnapshot(*held, true);
   }
   snapshots_->Flush();
@@ -310,7 +310,7 @@ void LiveEngine::Freeze(Held& held) {
   held.served->SetState(SliceState::kFrozen);
   if (held.generation == nullptr || !held.complete || held.in_run || held.held_back) return;
   const absl::Status written = held.generation->WritePosition();
-  if (!written.ok()) spdlog::warn("{}: {}", held.spec.slice, written.ToString());
+  if (!written.ok()) SliceWarn(held.spec.slice, "{}", written.ToString());
   if (held.generation->position() <= held.generation->served().snapshot_position()) return;
   RequestSnapshot(held, true);
 }
@@ -343,8 +343,8 @@ absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanFor(
   const SlicePlan* slice = plan->Find(spec.slice);
   if (slice != nullptr && !spec.definition_hash.empty() &&
       slice->definition_hash != spec.definition_hash) {
-    spdlog::warn("{}: definition hash {} differs from the catalog's {}", spec.slice,
-                 slice->definition_hash, spec.definition_hash);
+    SliceWarn(spec.slice, "definition hash {} differs from the catalog's {}",
+              slice->definition_hash, spec.definition_hash);
   }
   return plan;
 }
@@ -361,7 +361,7 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   const std::string file = fits ? store_.AbsolutePath(snapshot->path) : "";
   auto opened = Generation::Open(*instance_, plan, spec.slice, spec.number, file);
   if (!opened.ok() && !file.empty()) {
-    spdlog::error("{}: {}; rebuilding from raw", spec.slice, opened.status().ToString());
+    SliceError(spec.slice, "{}; rebuilding from raw", opened.status().ToString());
     opened = Generation::Open(*instance_, plan, spec.slice, spec.number, "");
   } else if (fits) {
     held.complete = true;
@@ -500,7 +500,7 @@ std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spe
 
 // A definition that no longer plans must not take its answers away: the last snapshot goes on.
 void LiveEngine::Hold(Held& held, const absl::Status& why) {
-  spdlog::error("{} generation {} is held: {}", held.spec.slice, held.spec.number, why.ToString());
+  SliceError(held.spec.slice, "generation {} is held: {}", held.spec.number, why.ToString());
   if (why.code() == absl::StatusCode::kInternal) {
     options_.on_fatal(absl::StrCat(held.spec.slice, ": ", why.ToString()));
   }
@@ -687,8 +687,8 @@ void LiveEngine::Succeeded(Held& held) {
 }
 
 void LiveEngine::Failed(Held& held, const absl::Status& status) {
-  spdlog::warn("{} generation {} at {}: {}", held.spec.slice, held.spec.number,
-               held.generation->position(), status.ToString());
+  SliceWarn(held.spec.slice, "generation {} at {}: {}", held.spec.number,
+            held.generation->position(), status.ToString());
   if (status.code() == absl::StatusCode::kInternal) {
     options_.on_fatal(absl::StrCat(held.spec.slice, ": ", status.ToString()));
   }
@@ -742,18 +742,25 @@ void LiveEngine::RetryFailed() {
   if (due) PlaceOnTracks();
 }
 
+// How long the oldest record has waited that concerns the slice and is not in its rows.
+void LiveEngine::NoteWaiting(Held& held) {
+  if (!held.recompute()) {
+    const bool follows = held.generation != nullptr && held.track != nullptr;
+    held.behind_since =
+        follows ? held.track->OldestWaiting(held.generation->streams(), held.generation->position())
+                : absl::InfiniteFuture();
+  } else if (!recomputes_->busy()) {  // what a run changes is the runner's until it is collected
+    held.behind_since =
+        Unchanged(held, {}) ? absl::InfiniteFuture() : std::min(held.behind_since, absl::Now());
+  }
+  held.served->SetOldestWaiting(held.behind_since);
+}
+
 // Later than it promises: a batch waits too long; or a recompute is later than its schedule, or
 // than its share of the time explains.
 bool LiveEngine::Late(Held& held) {
   const absl::Time now = absl::Now();
-  if (!held.recompute()) {
-    return held.track != nullptr && held.track->oldest_waiting() < now - kLagAllowed;
-  }
-  // What a run changes belongs to the runner until it is collected.
-  if (!recomputes_->busy()) {
-    held.behind_since =
-        Unchanged(held, {}) ? absl::InfiniteFuture() : std::min(held.behind_since, now);
-  }
+  if (!held.recompute()) return held.behind_since < now - kLagAllowed;
   const bool continuous =
       held.generation->definition().refresh.kind == RefreshDef::Kind::kContinuous;
   const absl::Time promised =
@@ -803,6 +810,7 @@ void LiveEngine::StopAtDamage(Held& held, const absl::Status& damage) {
 
 void LiveEngine::UpdateStates() {
   for (auto& held : held_) {
+    NoteWaiting(*held);
     if (!held->active()) continue;
     HearHead(*held);
     if (held->failures > 0 || held->failed_on_data) continue;

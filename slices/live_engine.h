@@ -183,6 +183,7 @@ class LiveEngine : public Engine {
   void RetryFailed();
   void Complete(Held& held);
   void UpdateStates();
+  void NoteWaiting(Held& held);
   bool Late(Held& held);
   void HearHead(Held& held) const;
   static void StopAtDamage(Held& held, const absl::Status& damage);

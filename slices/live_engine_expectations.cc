@@ -12,7 +12,7 @@
 #include "core/base/status.h"
 #include "slices/expectation_store.h"
 #include "slices/live_engine.h"
-#include "spdlog/spdlog.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
@@ -97,7 +97,7 @@ void LiveEngine::TakeResults(Held& held) {
 void LiveEngine::HoldBack(Held& held, const std::vector<ExpectationResult>& failing) {
   const std::string name = absl::StrCat(options_.domain, ".", held.spec.slice);
   const std::string text = FailureText(failing);
-  spdlog::error("{} generation {} is held: {}", name, held.spec.number, text);
+  SliceError(held.spec.slice, "generation {} is held: {}", held.spec.number, text);
   held.held_back = true;
   held.unconfirmed = true;
   held.stopped_for_good = true;
@@ -108,7 +108,7 @@ void LiveEngine::HoldBack(Held& held, const std::vector<ExpectationResult>& fail
   const std::string path = HoldPath(store_.directory(), held.spec.slice, held.spec.number);
   const absl::Status written =
       WriteHold(path, {held.confirm_at, absl::Now(), held.gate->results()});
-  if (!written.ok()) spdlog::warn("{}: the hold is not kept: {}", name, written.ToString());
+  if (!written.ok()) SliceWarn(held.spec.slice, "the hold is not kept: {}", written.ToString());
   AnswerFromSnapshot(held);
   held.served->SetFault(
       held.spec.frozen ? SliceState::kFrozen : SliceState::kHeld,
@@ -128,7 +128,7 @@ void LiveEngine::AnswerFromSnapshot(Held& held) {
     held.served = *std::move(opened);
     SetAcknowledged(*instance_, held.spec.acknowledged, *held.served).IgnoreError();
   } else {
-    spdlog::warn("{}: nothing to answer from: {}", held.spec.slice, opened.status().ToString());
+    SliceWarn(held.spec.slice, "nothing to answer from: {}", opened.status().ToString());
     held.served = held.generation->served_ptr();
     held.served->SetDatabase(nullptr);
   }
@@ -138,7 +138,7 @@ void LiveEngine::AnswerFromSnapshot(Held& held) {
 
 void LiveEngine::ReleaseIfAllowed(Held& held) {
   if (!held.held_back || !held.gate->Failing(absl::Now()).empty()) return;
-  spdlog::info("{} generation {} is held no more", held.spec.slice, held.spec.number);
+  SliceInfo(held.spec.slice, "generation {} is held no more", held.spec.number);
   held.held_back = false;
   held.stopped_for_good = false;
   held.rounds_asked = -1;
@@ -174,8 +174,8 @@ void LiveEngine::TakeDefinition(Held& held) {
   const auto plan = PlanOf(held.spec.file);
   const SlicePlan* slice = plan.ok() ? (*plan)->Find(held.spec.slice) : nullptr;
   if (slice == nullptr || slice->definition_hash != held.generation->plan().definition_hash) {
-    spdlog::warn("{}: its new file does not define this generation; it goes on with the old one",
-                 held.spec.slice);
+    SliceWarn(held.spec.slice,
+              "its new file does not define this generation; it goes on with the old one");
     return;
   }
   held.generation->SetDefinition(*plan);

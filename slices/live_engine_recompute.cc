@@ -120,7 +120,8 @@ bool LiveEngine::Unchanged(const Held& held, const std::vector<Held*>& run) {
   }
   for (const std::string& name : held.generation->plan().upstream) {
     const Held* upstream = Serving(name);
-    if (upstream == nullptr || std::find(run.begin(), run.end(), upstream) != run.end()) {
+    if (upstream == nullptr || upstream->generation == nullptr ||  // suspended
+        std::find(run.begin(), run.end(), upstream) != run.end()) {
       return false;
     }
     if (upstream->generation->progress().content_version > computed) return false;

@@ -9,7 +9,7 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "slices/live_engine.h"
-#include "spdlog/spdlog.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
@@ -113,7 +113,7 @@ void LiveEngine::SetSnapshotSchedule(Held& held) const {
   if (slice == nullptr || slice->snapshots.cron.empty() || !held.spec.serving) return;
   const auto cron = CronSchedule::Parse(slice->snapshots.cron, slice->snapshots.time_zone);
   if (!cron.ok()) {
-    spdlog::error("{}: no scheduled snapshots: {}", held.spec.slice, cron.status().ToString());
+    SliceError(held.spec.slice, "no scheduled snapshots: {}", cron.status().ToString());
     return;
   }
   held.schedule = slice->snapshots;
@@ -136,10 +136,10 @@ void LiveEngine::StepSchedule(Held& held, absl::Time now) {
   const std::string slice = held.spec.slice;
   const auto done = [this, slice, name, schedule = held.schedule](const absl::Status& status) {
     if (status.ok()) {
-      spdlog::info("{}: snapshot {} made by its schedule", slice, name.name);
+      SliceInfo(slice, "snapshot {} made by its schedule", name.name);
       named_.Prune(slice, schedule, absl::Now());
     } else {
-      spdlog::warn("{}: scheduled snapshot {}: {}", slice, name.name, status.ToString());
+      SliceWarn(slice, "scheduled snapshot {}: {}", name.name, status.ToString());
     }
   };
   names_.push_back({slice, name, done});

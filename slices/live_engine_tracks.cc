@@ -151,6 +151,12 @@ void LiveEngine::NoteRecords(const RecordBatch& batch) {
     int64_t& time = stream_time_[stream];
     time = std::max(time, batch.LastIngestTime(one, batch.begin, batch.end));
   }
+  for (auto& held : held_) {
+    if (!held->recompute() || held->track != main_ || held->in_run) continue;
+    const auto first =
+        batch.FirstIngestTime(held->generation->streams(), held->generation->position());
+    if (first) held->behind_since = std::min(held->behind_since, absl::FromUnixMicros(*first));
+  }
 }
 
 }  // namespace icepie::slices

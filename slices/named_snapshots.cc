@@ -15,7 +15,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "slices/definition_values.h"
-#include "spdlog/spdlog.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
@@ -126,7 +126,7 @@ void NamedSnapshots::Prune(const std::string& slice, const SnapshotSchedule& sch
     const auto& [time, path] = made[i];
     const bool surplus = schedule.keep_count > 0 && static_cast<int64_t>(i) >= schedule.keep_count;
     if (!surplus && now - time <= schedule.keep_for) continue;
-    spdlog::info("snapshot {}: its schedule keeps it no longer", path);
+    SliceInfo(slice, "snapshot {}: its schedule keeps it no longer", path);
     for (const absl::string_view ending : {kManifest, kAbout, kDatabase}) {
       ::unlink(store_.AbsolutePath(absl::StrCat(Stem(path), ending)).c_str());
     }

@@ -8,7 +8,7 @@
 #include "core/base/steady_clock.h"
 #include "slices/definition_values.h"
 #include "slices/engine.h"
-#include "spdlog/spdlog.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
@@ -99,7 +99,7 @@ absl::StatusOr<std::shared_ptr<ServedSlice>> PastSnapshots::Find(const Generatio
     const bool passed_over =
         absl::IsDataLoss(attached.status()) || absl::IsNotFound(attached.status());
     if (!passed_over) return attached;
-    spdlog::warn("{}; an older one is used", attached.status().ToString());
+    SliceWarn(serving.slice, "{}; an older one is used", attached.status().ToString());
   }
   return NotKept(serving, as_of, candidates);
 }

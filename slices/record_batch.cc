@@ -150,11 +150,15 @@ std::vector<int64_t> RecordBatch::Positions(const std::set<std::string>& wanted,
   return positions;
 }
 
-std::optional<int64_t> RecordBatch::FirstIngestTime() const {
+std::optional<int64_t> RecordBatch::FirstIngestTime(const std::set<std::string>& wanted,
+                                                    int64_t from) const {
   std::optional<int64_t> oldest;
   for (const auto& [stream, blocks] : streams) {
-    if (blocks.empty()) continue;
-    const int64_t first = IngestTimeAt(blocks.front(), blocks.front().begin);
+    if (wanted.count(stream) == 0) continue;
+    const auto block = std::find_if(blocks.begin(), blocks.end(),
+                                    [from](const BatchBlock& each) { return each.end > from; });
+    if (block == blocks.end()) continue;
+    const int64_t first = IngestTimeAt(*block, std::max(block->begin, from));
     oldest = std::min(oldest.value_or(first), first);
   }
   return oldest;

@@ -46,8 +46,8 @@ class RecordBatch {
   std::vector<int64_t> Positions(const std::set<std::string>& wanted, int64_t from,
                                  int64_t to) const;
 
-  // Of the oldest record; nullopt when there is none.
-  std::optional<int64_t> FirstIngestTime() const;
+  // Of the oldest record of `wanted` streams at or after `from`; nullopt when there is none.
+  std::optional<int64_t> FirstIngestTime(const std::set<std::string>& wanted, int64_t from) const;
 
   // Newest ingest time and the position behind the last record of `wanted` streams below `to`; 0
   // when there is none at or after `from`.

@@ -6,9 +6,33 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "slices/duckdb.h"
-#include "spdlog/spdlog.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
+
+const char* StateName(SliceState state) {
+  switch (state) {
+    case SliceState::kStarting:
+      return "STARTING";
+    case SliceState::kBackfilling:
+      return "BACKFILLING";
+    case SliceState::kRunning:
+      return "RUNNING";
+    case SliceState::kLagging:
+      return "LAGGING";
+    case SliceState::kFrozen:
+      return "FROZEN";
+    case SliceState::kFaulted:
+      return "FAULTED";
+    case SliceState::kHeld:
+      return "HELD";
+    case SliceState::kBlocked:
+      return "BLOCKED";
+    case SliceState::kSuspended:
+      return "SUSPENDED";
+  }
+  return "";
+}
 
 AttachedDatabase::~AttachedDatabase() {
   auto connection = DuckConnection::Connect(instance_);
@@ -59,21 +83,37 @@ ServedSlice::Standing ServedSlice::standing() const {
   return {row_.applied_position, passed_to_};
 }
 
-void ServedSlice::SetState(SliceState state) {
-  MutexLock lock(mutex_);
-  if (report_.state != state || report_.state_since == absl::UnixEpoch()) {
-    report_.state_since = absl::Now();
-  }
+bool ServedSlice::ChangeState(SliceState state) {
+  const bool changed = report_.state != state;
+  if (changed || report_.state_since == absl::UnixEpoch()) report_.state_since = absl::Now();
   report_.state = state;
   report_.next_retry_time.reset();
+  return changed;
+}
+
+void ServedSlice::SetState(SliceState state) {
+  SliceState before = state;
+  {
+    MutexLock lock(mutex_);
+    before = report_.state;
+    ChangeState(state);
+  }
+  if (before == state) return;
+  SliceInfo(info_.slice, "generation {}: {} → {}", info_.number, StateName(before),
+            StateName(state));
 }
 
 void ServedSlice::SetFault(SliceState state, SliceFault fault,
                            std::optional<absl::Time> next_retry) {
-  SetState(state);
-  MutexLock lock(mutex_);
-  report_.last_error = std::move(fault);
-  report_.next_retry_time = next_retry;
+  const std::string why = absl::StrCat(fault.reason, ": ", fault.message);
+  bool changed = false;
+  {
+    MutexLock lock(mutex_);
+    changed = ChangeState(state);
+    report_.last_error = std::move(fault);
+    report_.next_retry_time = next_retry;
+  }
+  if (changed) SliceWarn(info_.slice, "generation {}: {}: {}", info_.number, StateName(state), why);
 }
 
 SliceState ServedSlice::state() const {
@@ -107,6 +147,12 @@ int64_t ServedSlice::snapshot_position() const {
 void ServedSlice::SetNextRefresh(std::optional<absl::Time> time) {
   MutexLock lock(mutex_);
   report_.next_refresh_time = time;
+}
+
+void ServedSlice::SetOldestWaiting(absl::Time time) {
+  MutexLock lock(mutex_);
+  report_.oldest_unapplied =
+      time == absl::InfiniteFuture() ? std::nullopt : std::optional<absl::Time>(time);
 }
 
 void ServedSlice::SetServing(bool serving) {

@@ -33,6 +33,9 @@ class AttachedDatabase {
   std::string alias_;
 };
 
+// As reports and people call it: "RUNNING".
+const char* StateName(SliceState state);
+
 // Threads: any; every method holds the lock only for a copy.
 class ServedSlice {
  public:
@@ -76,6 +79,8 @@ class ServedSlice {
   void SetSnapshot(SnapshotInfo snapshot);
   int64_t snapshot_position() const;  // -1: none
   void SetNextRefresh(std::optional<absl::Time> time);
+  // Ingest time of the oldest record that concerns it and waits; InfiniteFuture: none does.
+  void SetOldestWaiting(absl::Time time);
   void SetServing(bool serving);
   void SetExpectations(std::vector<ExpectationResult> results);
   void SetBackfillTarget(int64_t position);
@@ -96,6 +101,8 @@ class ServedSlice {
   SliceReport ReportAt(const Progress& row, const Standing& before) const;
 
  private:
+  // Whether it is another one than before.
+  bool ChangeState(SliceState state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SliceReport ReportLocked(const Progress& row, int64_t least_position) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

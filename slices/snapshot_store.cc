@@ -30,7 +30,7 @@
 #include "slices/duckdb.h"
 #include "slices/expectation_store.h"
 #include "slices/generation.h"
-#include "spdlog/spdlog.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
@@ -324,9 +324,9 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(
   for (const std::string& path : List(slice, generation)) {
     absl::StatusOr<SnapshotManifest> manifest = Check(path);
     if (!manifest.ok()) {
-      spdlog::warn("{}; an older one is used", manifest.status().ToString());
+      SliceWarn(slice, "{}; an older one is used", manifest.status().ToString());
     } else if (!definition_hash.empty() && manifest->info.definition_hash != definition_hash) {
-      spdlog::warn("snapshot {} is of another definition; passed over", path);
+      SliceWarn(slice, "snapshot {} is of another definition; passed over", path);
     } else {
       return manifest;
     }

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/steady_clock.h"
 #include "slices/flight_record.h"
-#include "spdlog/spdlog.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 SnapshotWriter::SnapshotWriter(DuckDatabase& instance, const SnapshotStore& store, double share,
@@ -73,10 +73,10 @@ void SnapshotWriter::Save(const Job& job) {
   const absl::Duration took = SteadyNow() - begin;
   if (manifest.ok()) {
     job.served->SetSnapshot(manifest->Info());
-    spdlog::debug("{}: saved at {} in {}", job.served->info().slice,
-                  manifest->progress.applied_position, absl::FormatDuration(took));
+    LogSlice(spdlog::level::debug, job.served->info().slice, "saved at {} in {}",
+             manifest->progress.applied_position, absl::FormatDuration(took));
   } else {
-    spdlog::error("{}", manifest.status().ToString());
+    SliceError(job.served->info().slice, "{}", manifest.status().ToString());
   }
   for (const Done& done : job.done) done(manifest);
   MutexLock lock(mutex_);

@@ -4,7 +4,7 @@
 
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
-#include "spdlog/spdlog.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
@@ -105,12 +105,12 @@ std::shared_ptr<ServedSlice> StandbyEngine::Newest(const GenerationSpec& spec) {
   if (!manifest.ok() && !spec.start_snapshot.empty()) manifest = store_.Check(spec.start_snapshot);
   if (!manifest.ok()) {
     damaged_[spec.Id()] = paths.front();
-    spdlog::warn("{}", manifest.status().ToString());
+    SliceWarn(spec.slice, "{}", manifest.status().ToString());
     return nullptr;
   }
   auto served = OpenSnapshot(*instance_, store_, *manifest);
   if (served.ok()) return *served;
-  spdlog::warn("{}: {}", spec.slice, served.status().ToString());
+  SliceWarn(spec.slice, "{}", served.status().ToString());
   return nullptr;
 }
 
@@ -119,11 +119,11 @@ std::shared_ptr<ServedSlice> StandbyEngine::Newest(const GenerationSpec& spec) {
 std::shared_ptr<ServedSlice> StandbyEngine::OfEarlierGeneration(const GenerationSpec& spec) {
   const auto manifest = store_.NewestOfEarlier(spec.slice, spec.number);
   if (!manifest.ok()) return nullptr;
-  spdlog::warn("{}: generation {} has no good snapshot, generation {} answers", spec.slice,
-               spec.number, manifest->info.number);
+  SliceWarn(spec.slice, "generation {} has no good snapshot, generation {} answers", spec.number,
+            manifest->info.number);
   auto served = OpenSnapshot(*instance_, store_, *manifest);
   if (served.ok()) return *served;
-  spdlog::warn("{}: {}", spec.slice, served.status().ToString());
+  SliceWarn(spec.slice, "{}", served.status().ToString());
   return nullptr;
 }
 

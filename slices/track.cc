@@ -87,11 +87,13 @@ absl::Status Track::damage() const {
   return damage_;
 }
 
-absl::Time Track::oldest_waiting() const {
+absl::Time Track::OldestWaiting(const std::set<std::string>& streams, int64_t from) const {
   MutexLock lock(mutex_);
-  if (queue_.empty()) return absl::InfiniteFuture();
-  const std::optional<int64_t> oldest = queue_.front().FirstIngestTime();
-  return oldest ? absl::FromUnixMicros(*oldest) : absl::InfiniteFuture();
+  for (const RecordBatch& batch : queue_) {
+    const std::optional<int64_t> oldest = batch.FirstIngestTime(streams, from);
+    if (oldest) return absl::FromUnixMicros(*oldest);
+  }
+  return absl::InfiniteFuture();
 }
 
 bool Track::Push(RecordBatch batch, int64_t head) {

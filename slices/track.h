@@ -50,8 +50,9 @@ class Track {
   int64_t head() const;
   // DATA_LOSS while the records that come next cannot be read; it is tried again and again.
   absl::Status damage() const;
-  // Ingest time of the oldest record in the queue; InfiniteFuture when it is empty.
-  absl::Time oldest_waiting() const;
+  // Ingest time of the oldest record of `streams` at or after `from` in the queue; InfiniteFuture
+  // when none waits.
+  absl::Time OldestWaiting(const std::set<std::string>& streams, int64_t from) const;
 
  private:
   void Loop();

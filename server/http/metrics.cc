@@ -165,6 +165,15 @@ void WriteWorkers(const ServerStatus& status, Writer* out) {
   for (const WorkerStatus& worker : status.workers()) {
     out->Sample(WorkerLabels(worker), static_cast<double>(worker.restarts()));
   }
+  out->Family("icepie_worker_hibernating", "gauge",
+              "1 while the worker is stopped because nobody needs it.");
+  for (const WorkerStatus& worker : status.workers()) {
+    out->Sample(WorkerLabels(worker), worker.state() == "hibernating" ? 1 : 0);
+  }
+  out->Family("icepie_worker_resident_bytes", "gauge", "Memory of the worker process.");
+  for (const WorkerStatus& worker : status.workers()) {
+    out->Sample(WorkerLabels(worker), static_cast<double>(worker.resident_bytes()));
+  }
 }
 
 }  // namespace
@@ -179,6 +188,14 @@ std::string MetricsText(const ServerStatus& status, absl::Time now) {
   WriteSlices(
       status, "icepie_slice_lag_records", "Head position minus applied position.",
       [](const Slice& slice) { return slice.meta().lag_records(); }, &out);
+  WriteSlices(
+      status, "icepie_slice_lag_seconds",
+      "Since the ingest of the oldest record that concerns the slice and is not applied.",
+      [](const Slice& slice) {
+        const auto& lag = slice.meta().lag_time();
+        return static_cast<double>(lag.seconds()) + lag.nanos() / 1e9;
+      },
+      &out);
   WriteSlices(
       status, "icepie_slice_applied_position", "Answers show the records below it.",
       [](const Slice& slice) { return slice.meta().applied_position(); }, &out);

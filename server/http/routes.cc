@@ -149,7 +149,8 @@ HttpAnswer Routes::Ready() const {
   std::map<std::string, bool> answering;
   for (const auto& worker : status.workers()) {
     if (worker.role() == "build") continue;
-    answering[worker.domain()] = answering[worker.domain()] || worker.state() == "running";
+    answering[worker.domain()] = answering[worker.domain()] || worker.state() == "running" ||
+                                 worker.state() == "hibernating";  // a question wakes it
   }
   std::vector<std::string> silent;
   for (const auto& [domain, answers] : answering) {

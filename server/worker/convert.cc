@@ -194,6 +194,9 @@ void ToProto(const slices::SliceReport& report, icepie::worker::v1::SliceReport*
   if (report.next_refresh_time && *report.next_refresh_time != absl::InfiniteFuture()) {
     SetTime(*report.next_refresh_time, proto->mutable_next_refresh_time());
   }
+  if (report.oldest_unapplied) {
+    SetTime(*report.oldest_unapplied, proto->mutable_oldest_unapplied_time());
+  }
   ProgressToProto(report.progress, proto);
   proto->mutable_counts()->set_unacknowledged(report.unacknowledged);
   if (report.snapshot) ToProto(*report.snapshot, proto->mutable_snapshot());
@@ -362,6 +365,11 @@ void ToProto(const slices::TracedSlice& slice, icepie::v1::SliceTrace* proto) {
   proto->mutable_error()->set_message(slice.standing.quarantined->message);
 }
 
+void ToProto(const slices::MaxStaleDef& max_stale, icepie::v1::MaxStale* proto) {
+  proto->set_after_ms(absl::ToInt64Milliseconds(max_stale.after));
+  proto->set_then(max_stale.fail ? icepie::v1::MaxStale::FAIL : icepie::v1::MaxStale::SERVE);
+}
+
 void ToProto(const slices::PromoteDef& promote, icepie::v1::PromotePolicy* proto) {
   using Policy = icepie::v1::PromotePolicy;
   proto->set_mode(promote.automatic ? Policy::AUTO : Policy::MANUAL);
@@ -406,8 +414,12 @@ void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainRespo
     added->set_sql(definition->sql);
     for (const auto& expectation : slice.expectations) added->add_expectations(expectation.name);
     ToProto(definition->promote, added->mutable_promote());
+    if (definition->max_stale) ToProto(*definition->max_stale, added->mutable_max_stale());
   }
   for (const auto& source : plan.definition.sources) proto->add_streams(source.stream);
+  if (plan.definition.idle_after) {
+    proto->set_idle_after_ms(absl::ToInt64Milliseconds(*plan.definition.idle_after));
+  }
 }
 
 }  // namespace icepie::server

@@ -14,6 +14,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "server/worker/exit_codes.h"
+#include "server/worker/log_sink.h"
 #include "server/worker/process_limits.h"
 #include "server/worker/sandbox.h"
 #include "server/worker/tail_client.h"
@@ -23,7 +24,6 @@
 #include "slices/flight_record.h"
 #include "slices/live_engine.h"
 #include "slices/standby_engine.h"
-#include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -40,8 +40,9 @@ sigset_t BlockStopSignals() {
 }
 
 void StartLogging(const WorkerOptions& options) {
-  spdlog::set_default_logger(
-      spdlog::stderr_logger_mt(absl::StrCat(options.domain, "/", options.role)));
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+      absl::StrCat(options.domain, "/", options.role),
+      std::make_shared<LogSink>(options.log_file, LogSink::kFileBytesMax)));
   spdlog::set_level(spdlog::level::from_str(options.log_level));
   spdlog::flush_on(spdlog::level::info);
 }

@@ -30,6 +30,8 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv) {
   app.add_flag("--require-sandbox", options.require_sandbox,
                "does not start without both layers of the sandbox");
   app.add_option("--log-level", options.log_level);
+  app.add_option("--log-file", options.log_file,
+                 "the file of standard error, renamed to FILE.1 when it is long");
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {

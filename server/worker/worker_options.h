@@ -24,6 +24,7 @@ struct WorkerOptions {
   int64_t snapshots_kept = 3;
   bool require_sandbox = false;  // end rather than run outside of it
   std::string log_level = "info";
+  std::string log_file;  // that standard error goes to, taken turns when long; empty: is left alone
 };
 
 // INVALID_ARGUMENT naming the argument. `--help` prints the arguments and ends the process.

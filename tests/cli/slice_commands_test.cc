@@ -109,6 +109,13 @@ class FakeAdmin : public icepie::v1::Admin::Service {
  public:
   explicit FakeAdmin(FakeSlices& slices) : slices_(slices) {}
 
+  grpc::Status ListEvents(grpc::ServerContext*, const icepie::v1::ListEventsRequest* request,
+                          icepie::v1::ListEventsResponse* response) override {
+    auto& event = *response->add_events();
+    event.set_slice(request->name());
+    event.set_reason("QUARANTINE_OVER_BUDGET");
+    return grpc::Status::OK;
+  }
   grpc::Status ApplyDomain(grpc::ServerContext*, const icepie::v1::ApplyDomainRequest* request,
                            icepie::v1::ApplyDomainResponse* response) override {
     applied.push_back(*request);
@@ -502,6 +509,7 @@ TEST_F(SliceCommandsTest, DescribeAndList) {
   EXPECT_THAT(described.out, HasSubstr("state         RUNNING since"));
   EXPECT_THAT(described.out, HasSubstr("origin VARCHAR, delay BIGINT"));
   EXPECT_THAT(described.out, HasSubstr("QUARANTINE_OVER_BUDGET"));
+  EXPECT_THAT(described.out, HasSubstr("last events"));
   EXPECT_THAT(Run({"slice", "list"}).out, HasSubstr("operations.on_time  RUNNING  fresh"));
   EXPECT_THAT(Run({"slice", "list", "operations", "--json"}).out,
               HasSubstr("\"applied_position\": \"3000000\""));

@@ -94,6 +94,14 @@ std::unique_ptr<grpc::ClientContext> Within(absl::Duration timeout) {
   return context;
 }
 
+const icepie::v1::SliceCondition* FindCondition(const icepie::v1::Slice& slice,
+                                                const std::string& type) {
+  for (const auto& condition : slice.conditions()) {
+    if (condition.type() == type) return &condition;
+  }
+  return nullptr;
+}
+
 DaemonFixture::DaemonFixture() : settings_(kDefaultSettings) {
   std::string pattern = absl::StrCat(::testing::TempDir(), "icepie-XXXXXX");
   directory_ = mkdtemp(pattern.data());

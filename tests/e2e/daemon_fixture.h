@@ -30,6 +30,10 @@ struct ProgramEnd {
   std::string errors;
 };
 
+// Nullptr when the slice has no such condition.
+const icepie::v1::SliceCondition* FindCondition(const icepie::v1::Slice& slice,
+                                                const std::string& type);
+
 // Threads: one, except the stubs, which are gRPC's.
 // Lifetime: the destructor kills the daemon and removes the directory.
 class DaemonFixture {

@@ -151,8 +151,8 @@ TEST_F(RemediesTest, AFailedExpectationHoldsTheSliceUntilItIsWaived) {
   ASSERT_TRUE(Waive("total_small", "INC-1: a real order", false, &slice).ok());
   const v1::Slice running = WaitForState("shop.by_item", v1::RUNNING);
   EXPECT_EQ(running.expectations(1).waiver().actor(), "ann");
-  ASSERT_EQ(running.conditions_size(), 1);
-  EXPECT_EQ(running.conditions(0).type(), "EXPECTATION_WAIVED");
+  ASSERT_GT(running.conditions_size(), 0);
+  EXPECT_EQ(running.conditions().rbegin()->type(), "EXPECTATION_WAIVED");
   EXPECT_EQ(Ask(kTotals, bad).body(), R"([{"item":"pear","total":503}])");
   WaitForState("shop.best", v1::RUNNING);
   EXPECT_EQ(Ask("SELECT most FROM best", bad).body(), R"([{"most":503}])");
@@ -355,8 +355,7 @@ TEST_F(QuarantineTest, BadRecordsAreShownFromRawAndAcknowledged) {
       << slice.ShortDebugString();
   EXPECT_EQ(slice.counts().quarantined(), 4);
   EXPECT_EQ(slice.counts().unacknowledged(), 1);
-  ASSERT_GE(slice.conditions_size(), 1);
-  EXPECT_EQ(slice.conditions(0).type(), "QUARANTINE");
+  EXPECT_NE(FindCondition(slice, "QUARANTINE"), nullptr);
   EXPECT_EQ(slice.counts().input(),
             slice.counts().applied() + slice.counts().filtered() + slice.counts().quarantined());
 }

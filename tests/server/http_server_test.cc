@@ -114,6 +114,8 @@ ServerStatus Status() {
   slice->set_state(icepie::v1::FROZEN);
   slice->mutable_meta()->set_stale(true);
   slice->mutable_meta()->set_applied_position(81'204'113);
+  slice->mutable_meta()->mutable_lag_time()->set_seconds(2);
+  slice->mutable_meta()->mutable_lag_time()->set_nanos(500'000'000);
   for (const auto& [name, type] :
        std::vector<std::pair<std::string, std::string>>{{"chain", "VARCHAR"},
                                                         {"transfers", "BIGINT"},
@@ -428,6 +430,8 @@ TEST_F(HttpServerTest, ReadinessFollowsTheWorkers) {
   const ClientAnswer answer = Get("/readyz");
   EXPECT_EQ(answer.status, 503);
   EXPECT_EQ(answer.body, "no worker answers for: payments\n");
+  status_.mutable_workers(0)->set_state("hibernating");
+  EXPECT_EQ(Get("/readyz").status, 200);
 }
 
 TEST_F(HttpServerTest, Metrics) {
@@ -443,6 +447,8 @@ TEST_F(HttpServerTest, Metrics) {
         "icepie_slice_state{domain=\"payments\",slice=\"volume\",state=\"RUNNING\"} 0\n",
         "icepie_slice_stale{domain=\"payments\",slice=\"volume\"} 1\n",
         "icepie_slice_applied_position{domain=\"payments\",slice=\"volume\"} 81204113\n",
+        "icepie_slice_lag_seconds{domain=\"payments\",slice=\"volume\"} 2.5\n",
+        "icepie_worker_hibernating{domain=\"payments\",role=\"standby\"} 0\n",
         "# TYPE icepie_worker_restarts_total counter\n",
         "icepie_worker_restarts_total{domain=\"payments\",role=\"live\"} 3\n",
         "icepie_worker_up{domain=\"payments\",role=\"standby\"} 1\n"}) {

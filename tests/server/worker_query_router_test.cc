@@ -6,8 +6,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
+#include <functional>
 #include <future>
+#include <map>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -102,6 +105,11 @@ class WorkerQueryRouterTest : public ::testing::Test {
       return view_;
     };
     sources.head_position = [] { return int64_t{100}; };
+    sources.has_beyond = has_beyond_;
+    sources.measured = [this](const std::string& slice, bool ok, absl::Duration /*took*/) {
+      MutexLock lock(mutex_);
+      measured_.push_back(absl::StrCat(slice, ok ? " ok" : " failed"));
+    };
     router_ = std::make_unique<WorkerQueryRouter>(std::move(sources), limits);
   }
 
@@ -138,8 +146,68 @@ class WorkerQueryRouterTest : public ::testing::Test {
   std::shared_ptr<CatalogDomain> domain_;
   Mutex mutex_;
   DomainView view_ ABSL_GUARDED_BY(mutex_);
+  std::function<bool(const std::string&, int64_t)> has_beyond_;
+  std::vector<std::string> measured_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<WorkerQueryRouter> router_;
 };
+
+// The generation that serves, which reads one slice that reads a stream.
+void ServeFromStream(CatalogDomain& domain, const v1::MaxStale& max_stale) {
+  for (const auto& [name, reads] :
+       std::map<std::string, std::string>{{"volume", "clean"}, {"clean", "transfers"}}) {
+    auto& slice = domain.slices[name];
+    slice.set_name(name);
+    slice.set_serving_generation(7);
+    auto& generation = *slice.add_generations();
+    generation.mutable_generation()->set_number(7);
+    generation.mutable_definition()->add_reads(reads);
+    *generation.mutable_definition()->mutable_max_stale() = max_stale;
+  }
+}
+
+TEST_F(WorkerQueryRouterTest, AStandbyIsNotStaleForRecordsThatDoNotConcernTheSlice) {
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 90), "[1]"));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 90))));
+  ServeFromStream(*domain_, {});
+  int64_t last_transfer = 89;
+  has_beyond_ = [&](const std::string& stream, int64_t position) {
+    return stream == "transfers" && last_transfer >= position;
+  };
+  MakeRouter();
+  const Result complete = Ask(Sql());
+  ASSERT_TRUE(complete.ok()) << complete.status();
+  EXPECT_EQ(complete->meta().slices(0).source(), v1::STANDBY);
+  EXPECT_FALSE(complete->meta().stale());
+  EXPECT_EQ(complete->meta().slices(0).lag_records(), 10);
+  last_transfer = 90;
+  EXPECT_EQ(Ask(Sql())->meta().slices(0).stale_reason(), v1::WORKER_DOWN);
+}
+
+TEST_F(WorkerQueryRouterTest, TooStaleIsAnErrorWhereTheFileSaysSo) {
+  wv1::SliceReport report = Report(v1::FAULTED, 90);
+  report.mutable_state_since()->set_seconds(absl::ToUnixSeconds(absl::Now()) - 60);
+  FakeWorker live(Socket("live"), Answering(report, "[1]"));
+  SetLive(live.View(1, WorkerReportOf(report)));
+  v1::MaxStale max_stale;
+  max_stale.set_after_ms(30000);
+  max_stale.set_then(v1::MaxStale::FAIL);
+  ServeFromStream(*domain_, max_stale);
+  MakeRouter();
+  const absl::Status error = Ask(Sql()).status();
+  EXPECT_EQ(ErrorReason(error), "STALENESS_EXCEEDED");
+  EXPECT_THAT(std::string(error.message()), HasSubstr("SLICE_FAULTED"));
+  // Asked for the past, nothing is too old.
+  v1::QueryRequest past = Sql();
+  past.mutable_consistency()->set_as_of_position(90);
+  EXPECT_TRUE(Ask(past).ok());
+  for (const char* slice : {"volume", "clean"}) {
+    auto& definition = *domain_->slices[slice].mutable_generations(0)->mutable_definition();
+    definition.mutable_max_stale()->set_after_ms(600000);
+  }
+  EXPECT_TRUE(Ask(Sql()).ok());
+  MutexLock lock(mutex_);
+  EXPECT_EQ(measured_.back(), "payments.volume ok");
+}
 
 TEST_F(WorkerQueryRouterTest, ThePastIsAskedOfTheStandbyAndNotStale) {
   wv1::SliceReport then = Report(v1::RUNNING, 40);
@@ -355,8 +423,14 @@ TEST_F(WorkerQueryRouterTest, AnErrorOfTheQueryIsNotTriedElsewhere) {
 }
 
 TEST_F(WorkerQueryRouterTest, WaitsForTheLiveWorkerWhenTheStandbyIsBehindMinPosition) {
-  FakeWorker standby(Socket("standby"), Failing(MakeError(absl::StatusCode::kFailedPrecondition,
-                                                          "at 80", "POSITION_UNREACHABLE")));
+  std::atomic<int64_t> max_wait_ms = -1;
+  FakeWorker standby(Socket("standby"),
+                     [&](const wv1::WorkerQueryRequest& asked, grpc::ServerContext& context,
+                         FakeWorker::Writer& writer) {
+                       max_wait_ms = asked.max_wait_ms();
+                       return Failing(MakeError(absl::StatusCode::kFailedPrecondition, "at 80",
+                                                "POSITION_UNREACHABLE"))(asked, context, writer);
+                     });
   SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
   MakeRouter();
   auto request = Sql();
@@ -368,6 +442,7 @@ TEST_F(WorkerQueryRouterTest, WaitsForTheLiveWorkerWhenTheStandbyIsBehindMinPosi
   const auto answer = result.get();
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_EQ(answer->body(), "[3]");
+  EXPECT_EQ(max_wait_ms, 0);  // nothing would have come to it
 }
 
 TEST_F(WorkerQueryRouterTest, GivesTheStandbysReasonWhenMaxWaitIsOver) {

@@ -75,11 +75,14 @@ TEST(RecordBatchTest, WhatReachesBeyondAPieceIsKeptForTheNext) {
 TEST(RecordBatchTest, IngestTimesAreTheRecordsOwnAlsoInJoinedBlocks) {
   BatchDecoder decoder(3, {"a"});
   const RecordBatch batch = *decoder.Decode(PieceOf({{0, 10}}, 8));
-  EXPECT_EQ(batch.FirstIngestTime(), 3);
+  EXPECT_EQ(batch.FirstIngestTime({"a"}, 0), 3);
+  EXPECT_EQ(batch.FirstIngestTime({"a"}, 5), 5);
+  EXPECT_EQ(batch.FirstIngestTime({"a"}, 8), std::nullopt);
+  EXPECT_EQ(batch.FirstIngestTime({"b"}, 0), std::nullopt);
   EXPECT_EQ(batch.LastIngestTime({"a"}, 0, 6), 5);
   EXPECT_EQ(batch.LastIngestTime({"a"}, 0, INT64_MAX), 7);
   EXPECT_EQ(batch.LastEnd({"a"}, 0, 6), 6);
-  EXPECT_EQ(RecordBatch().FirstIngestTime(), std::nullopt);
+  EXPECT_EQ(RecordBatch().FirstIngestTime({"a"}, 0), std::nullopt);
 }
 
 TEST(RecordBatchTest, StreamsThatAreOnlyWatchedAreCounted) {

@@ -1,0 +1,51 @@
+#include "cli/status_text.h"
+
+#include <map>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "cli/format.h"
+
+namespace icepie::cli {
+
+using icepie::v1::ServerStatus;
+using icepie::v1::Slice;
+
+bool IsHealthy(const Slice& slice) {
+  return !slice.meta().stale() && slice.state() == icepie::v1::RUNNING;
+}
+
+bool IsCoreWell(const ServerStatus& status) {
+  return !status.core_read_only() && !status.core_disk_full() &&
+         status.core_scrub().finding_count() == 0;
+}
+
+std::string CoreText(const ServerStatus& status) {
+  if (status.core_read_only()) {
+    return absl::StrCat("READ ONLY (", status.core_read_only_cause(), ")");
+  }
+  if (const int64_t count = status.core_scrub().finding_count(); count > 0) {
+    return absl::StrCat("DAMAGED (", FormatCounted(count, "place"), ")");
+  }
+  if (!status.core_disk_full()) return "OK";
+  return absl::StrCat("DISK FULL (", status.core_disk_free_bytes() >> 20,
+                      " MiB free; appends are refused until there is space)");
+}
+
+std::string StatesText(const ServerStatus& status) {
+  int healthy = 0;
+  std::map<std::string, int> others;
+  for (const Slice& slice : status.slices()) {
+    if (IsHealthy(slice)) {
+      ++healthy;
+    } else {
+      ++others[icepie::v1::SliceState_Name(slice.state())];
+    }
+  }
+  std::vector<std::string> texts = {absl::StrCat(healthy, " fresh")};
+  for (const auto& [state, count] : others) texts.push_back(absl::StrCat(count, " ", state));
+  return absl::StrJoin(texts, ", ");
+}
+
+}  // namespace icepie::cli

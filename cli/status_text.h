@@ -1,0 +1,24 @@
+// What `icepie status` and `icepie top` say in the same words.
+#ifndef ICEPIE_CLI_STATUS_TEXT_H_
+#define ICEPIE_CLI_STATUS_TEXT_H_
+
+#include <string>
+
+#include "icepie/v1/admin.pb.h"
+
+namespace icepie::cli {
+
+// It does what it promises; the others are shown one by one.
+bool IsHealthy(const icepie::v1::Slice& slice);
+
+bool IsCoreWell(const icepie::v1::ServerStatus& status);
+
+// "OK", "READ ONLY (…)", "DISK FULL (…)".
+std::string CoreText(const icepie::v1::ServerStatus& status);
+
+// "41 fresh, 1 FAULTED".
+std::string StatesText(const icepie::v1::ServerStatus& status);
+
+}  // namespace icepie::cli
+
+#endif  // ICEPIE_CLI_STATUS_TEXT_H_

@@ -1,0 +1,92 @@
+// Puts the workers of idle domains to rest, so that many domains fit on one machine, and wakes them
+// when they are wanted.
+//
+// A domain is idle when for `idle_after` nobody has asked it anything and no record has come that
+// concerns one of its slices. Then both workers save and stop; the slices have the condition
+// HIBERNATING, and stay RUNNING as long as their snapshots hold all that concerns them.
+//   a question                starts the standby, which answers from the snapshots
+//   a record that concerns it starts the live worker; for a slice with a schedule not before it is
+//                             due
+//   a change by an admin      starts both (Supervisor::SetDomain)
+// A domain with a slice that is neither RUNNING nor FROZEN, or with a build under way, is left
+// alone.
+//
+// With standbys on demand a running domain has its live worker alone; the standby is started when
+// that is lost, or a question cannot be answered, and rests again later.
+#ifndef ICEPIE_SERVER_HIBERNATION_H_
+#define ICEPIE_SERVER_HIBERNATION_H_
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "absl/time/time.h"
+#include "core/base/mutex.h"
+#include "server/catalog.h"
+#include "server/event_loop.h"
+#include "server/slice_facts.h"
+#include "server/supervisor.h"
+
+namespace icepie::server {
+
+struct HibernationOptions {
+  // For domains whose file says nothing; zero: never.
+  absl::Duration idle_after = absl::ZeroDuration();
+  bool standby_on_demand = false;
+  absl::Duration look_interval = absl::Milliseconds(200);
+  // A standby that was started on demand runs for at least so long.
+  absl::Duration standby_rest_after = absl::Seconds(30);
+};
+
+// Threads: any.
+// Lifetime: Stop before the supervisor goes.
+class Hibernation {
+ public:
+  using FactsSource = std::function<DomainFacts(const CatalogDomain&)>;
+
+  Hibernation(const Catalog& catalog, Supervisor& supervisor, FactsSource facts,
+              HibernationOptions options);
+  ~Hibernation();
+
+  void Start();
+  void Stop();
+
+  // A question has come.
+  void OnQuestion(const std::string& domain);
+  // It cannot be answered now; `standby_is_not_enough`: the standby has been asked already.
+  void OnUnanswered(const std::string& domain, bool standby_is_not_enough);
+  // A worker of the domain has come, gone or reported.
+  void OnWorkerChange(const std::string& domain);
+
+ private:
+  // What was seen of a domain, and since when it has been so; by SteadyNow().
+  struct Seen {
+    int64_t live = 0;  // incarnations
+    int64_t standby = 0;
+    absl::Time applied = absl::InfinitePast();  // ingest time of the newest record in its slices
+    absl::Time since = absl::InfinitePast();
+    absl::Time standby_since = absl::InfinitePast();
+  };
+
+  void Look();
+  void LookAt(const CatalogDomain& domain);
+  const Seen& NoteSeen(const DomainFacts& facts);
+  void LookAtSleeping(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
+  bool CanSleep(const DomainFacts& facts) const;
+  bool HasBuild(const std::string& domain) const;
+  absl::Duration IdleAfter(const CatalogDomain& domain) const;
+  absl::Time LastQuestion(const std::string& domain) const;
+
+  const Catalog& catalog_;
+  Supervisor& supervisor_;
+  const FactsSource facts_;
+  const HibernationOptions options_;
+  std::map<std::string, Seen> seen_;  // the clock's own
+  mutable Mutex mutex_;
+  std::map<std::string, absl::Time> last_question_ ABSL_GUARDED_BY(mutex_);
+  EventLoop clock_;  // last: its thread ends first
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_HIBERNATION_H_
