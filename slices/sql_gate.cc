@@ -232,12 +232,23 @@ absl::Status Gate::CheckKind(const Json& node) {
                                              " is not allowed in SQL"));
 }
 
+// Whether a type is VARIANT or has one within.
+bool NamesVariant(const Json& type) {
+  if (type.is_object() && TextOf(type, "id") == "VARIANT") return true;
+  return type.is_structured() && std::any_of(type.begin(), type.end(), NamesVariant);
+}
+
 absl::Status Gate::CheckNode(Json& node, const Scope& scope) {
   if (options_.reproducible && Has(node, "sample")) {
     return NotReproducible(node, "TABLESAMPLE takes other rows each time: use WHERE");
   }
   if (IsClass(node, "FUNCTION") || IsClass(node, "WINDOW")) return CheckFunction(node);
   if (IsClass(node, "COLUMN_REF")) return CheckColumn(node);
+  if (IsClass(node, "CAST") && NamesVariant(node["cast_type"])) {
+    return Forbidden(node,
+                     "type VARIANT is not allowed: DuckDB's conversion of deeply nested JSON "
+                     "to it overflows the stack; use JSON");
+  }
   if (IsClass(node, "PARAMETER") && options_.reproducible) {
     return Forbidden(node, "a definition cannot have parameters: nothing gives them values");
   }

@@ -485,7 +485,8 @@ TEST_F(SupervisionTest, SafeModeStartsNoLiveWorkerUntilItIsLeft) {
 }
 
 // Some of DuckDB's functions over JSON recurse into it without a limit: at this depth they leave
-// the stack, and the process dies. Read as a VARCHAR it is an innocent text.
+// the stack, and the process dies. Users may not call them; fragile_worker.cc lets json_contains
+// pass. Read as a VARCHAR it is an innocent text.
 std::string DeepJson() { return std::string(300000, '[') + std::string(300000, ']'); }
 
 std::string Document(const std::string& item, const std::string& text) {
@@ -508,7 +509,8 @@ class PoisonTest : public SupervisionTest {
   void SetUp() override {
     daemon_.SetSettings(
         "workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 10000, "
-        "snapshot_interval_ms: 300, restart_backoff_ms: 1, query_timeout_ms: 1500}\n");
+        "snapshot_interval_ms: 300, restart_backoff_ms: 1, query_timeout_ms: 1500, program: " +
+        std::string(std::getenv("ICEPIE_BIN")) + "/icepie-fragile-worker}\n");
     daemon_.Start();
     ASSERT_TRUE(daemon_.CreateStream("documents").ok());
   }

@@ -20,6 +20,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class SqlGateTest : public ::testing::Test {
  protected:
@@ -274,6 +275,40 @@ TEST_F(SqlGateTest, ComponentsHasNoOrderAndNoWindow) {
     EXPECT_THAT(Sql("SELECT components(a, b) OVER () FROM routes"),
                 HasSubstr("SQL_FORBIDDEN line 1 column 8: components() is an aggregate"));
     EXPECT_THAT(Sql(plain), HasSubstr("SELECT unnest(components(a, b)) FROM"));
+  }
+}
+
+// They end the process on JSON that is nested 100,000 deep, which any record may be.
+TEST_F(SqlGateTest, WhatOverflowsTheStackOnDeepJsonIsRefused) {
+  for (const char* call : {"json_contains(a, '1')", "json_merge_patch('{}', a)",
+                           "JSON_STRUCTURE(a)", "json_group_structure(a)"}) {
+    EXPECT_THAT(Sql(absl::StrCat("SELECT ", call, " FROM flights")),
+                HasSubstr("is not allowed: overflows the stack on deeply nested JSON"));
+  }
+  for (const char* cast : {"CAST(a AS VARIANT)", "TRY_CAST(a AS STRUCT(v VARIANT)[])",
+                           "a::MAP(VARCHAR, VARIANT)", "[a]::VARIANT[]"}) {
+    EXPECT_THAT(Sql(absl::StrCat("SELECT 1, ", cast, " FROM flights")),
+                HasSubstr("SQL_FORBIDDEN line 1 column 1"));
+  }
+}
+
+// What is left takes such JSON: in the worst case this test's process ends.
+TEST_F(SqlGateTest, TheOtherFunctionsTakeDeepJson) {
+  for (const char* deep : {"repeat('[', 100000) || repeat(']', 100000)",
+                           "repeat('{\"a\":', 100000) || '1' || repeat('}', 100000)"}) {
+    for (const char* call :
+         {"json_array_length(j)", "json_exists(j, '$.a')", "json_extract(j, '$[0]')",
+          "json_extract_string(j, '$.a')", "json_keys(j)", "json_object('a', j::JSON)",
+          "json_quote(j)", "json_transform(j, '{\"a\":\"VARCHAR\"}')", "json_type(j)",
+          "json_valid(j)", "json_value(j, '$.a')", "to_json(j::JSON)", "j::JSON = '1'::JSON",
+          "TRY_CAST(j::JSON AS STRUCT(a JSON))", "TRY_CAST(j::JSON AS INTEGER[])",
+          "json_group_array(j::JSON)", "json_group_object('a', j::JSON)"}) {
+      const std::string sql = absl::StrCat("SELECT ", call, " FROM flights");
+      ASSERT_THAT(Sql(sql), Not(HasSubstr("SQL_FORBIDDEN"))) << sql;
+      const absl::Status run =
+          connection_->Run(absl::StrCat("SELECT ", call, " FROM (SELECT ", deep, " AS j)"));
+      EXPECT_NE(run.code(), absl::StatusCode::kInternal) << call << ": " << run;
+    }
   }
 }
 
