@@ -13,6 +13,7 @@
 #include "core/base/status.h"
 #include "slices/function_list.h"
 #include "slices/partial_states.h"
+#include "slices/retain_plan.h"
 #include "slices/row_shape.h"
 #include "slices/sql_binding.h"
 
@@ -53,7 +54,10 @@ class AggregatePlanner {
         columns_(request.slice.columns),
         states_(
             connection_, [this](const std::string& sql) { return TypeOf(sql); },
-            shape.by_position(), IsSource(request) ? "_position" : "") {}
+            shape.by_position(), IsSource(request) ? "_position" : ""),
+        retain_(request.domain.definition.FindSlice(request.slice.slice)->retain),
+        sees_time_(IsSource(request) && request.slice.upstream.empty() &&
+                   request.domain.definition.FindSource(RelationRead())->stream != "") {}
 
   absl::StatusOr<SliceStatements> Plan();
 
@@ -66,11 +70,13 @@ class AggregatePlanner {
   absl::StatusOr<Json> Normal(const Json& expression, bool having, int depth = 0);
   absl::StatusOr<Json> NormalColumn(const Json& column, bool having, int depth);
   std::string RelationName() const;
+  std::string RelationRead() const;
   const Json* FindAlias(const std::string& name) const;
 
   absl::Status FindInput();
   absl::Status FindKeys();
   absl::Status AddKey(const Json& expression);
+  absl::Status FindRetainKey(SliceStatements& statements);
   absl::StatusOr<const Json*> GroupItem(const Json& expression) const;
   int KeyIndex(const Json& tree) const;
 
@@ -103,6 +109,8 @@ class AggregatePlanner {
   Json where_;
   std::vector<Key> keys_;
   PartialStates states_;
+  const std::optional<RetainDef>& retain_;
+  const bool sees_time_;  // FROM has the records' ingest time
 };
 
 std::string KeyName(size_t index) { return absl::StrCat("k", index); }
@@ -111,10 +119,14 @@ std::string NewName(size_t set) { return absl::StrCat("__new", set); }
 
 bool AggregatePlanner::IsSource(const PlanRequest& request) const {
   const Json& from = node_["from_table"];
-  const std::string name = absl::AsciiStrToLower(TextOf(from, "table_name"));
+  const std::string name = RelationRead();
   const bool cte = Has(node_["cte_map"], "map");
   return IsType(from, "BASE_TABLE") && !cte &&
          request.domain.definition.FindSource(name) != nullptr;
+}
+
+std::string AggregatePlanner::RelationRead() const {
+  return absl::AsciiStrToLower(TextOf(node_["from_table"], "table_name"));
 }
 
 // "" when FROM is a join.
@@ -478,16 +490,46 @@ SlicePlan::Touched AggregatePlanner::Touched(absl::string_view view) const {
   return {2 * states_.sets().size() + 1, rows, rows};
 }
 
+// With `retain` by a key: groups can be let go, and records that come late are counted. To fold
+// them makes no difference, for their groups are behind the horizon.
+absl::Status AggregatePlanner::FindRetainKey(SliceStatements& statements) {
+  if (!retain_) return absl::OkStatus();
+  int key = -1;
+  for (size_t i = 0; i < columns_.size() && i < node_["select_list"].size(); ++i) {
+    if (!absl::EqualsIgnoreCase(columns_[i].name, retain_->column)) continue;
+    ICEPIE_ASSIGN_OR_RETURN(const Json tree, Normal(node_["select_list"][i], /*having=*/false));
+    key = KeyIndex(tree);
+  }
+  if (key < 0) return absl::OkStatus();
+  statements.retain_key = KeyName(key);
+  if (!sees_time_) return absl::OkStatus();
+  const std::string& sql = keys_[key].sql;
+  ICEPIE_ASSIGN_OR_RETURN(const std::string type, TypeOf(sql));
+  ICEPIE_ASSIGN_OR_RETURN(
+      const Json count,
+      ParseExpression(connection_, absl::StrCat("count(*) FILTER (WHERE ",
+                                                IsLate(*retain_, sql, type, "_time"), ")")));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string column, states_.Add(count));
+  statements.count_late = absl::StrCat("SELECT coalesce(sum(", column, "), 0) FROM __batch");
+  return absl::OkStatus();
+}
+
 absl::StatusOr<SliceStatements> AggregatePlanner::Plan() {
   ICEPIE_RETURN_IF_ERROR(FindInput());
   ICEPIE_RETURN_IF_ERROR(FindKeys());
   SliceStatements statements;
+  ICEPIE_RETURN_IF_ERROR(FindRetainKey(statements));
   ICEPIE_ASSIGN_OR_RETURN(statements.create, Create());
   ICEPIE_ASSIGN_OR_RETURN(statements.apply, Fold());
   statements.why = Why();
   statements.touched = Touched(statements.create[1]);
   for (size_t i = 0; i < states_.states().size(); ++i) {
     statements.partials.emplace_back(states_.states()[i].sql, PartialStates::Name(i));
+  }
+  if (statements.retain_key.empty()) return statements;
+  statements.retain_tables = {"__state"};
+  for (size_t i = 0; i < states_.sets().size(); ++i) {
+    statements.retain_tables.push_back(ValuesName(i));
   }
   return statements;
 }

@@ -45,6 +45,11 @@ absl::StatusOr<SliceStatements> PlanAppend(const PlanRequest& request) {
   statements.create = CreateDataTable(request.slice.columns);
   statements.apply = {{absl::StrCat("INSERT INTO __data\n", sql)}};
   statements.touched.after = "SELECT * FROM __batch";
+  const SliceDef& slice = *request.domain.definition.FindSlice(request.slice.slice);
+  if (slice.retain) {
+    statements.retain_tables = {"__data"};
+    statements.retain_key = QuoteIdentifier(slice.retain->column);
+  }
   return statements;
 }
 

@@ -322,9 +322,10 @@ absl::Status BuildEngine::Recompute(int64_t position) {
       continue;
     }
     ICEPIE_RETURN_IF_ERROR(generation->BeginRecompute({}));
-    // Newest ingest time: of what its inputs have seen.
+    const std::set<std::string> below = SlicesBelow(*generation->domain_plan(), generation->plan());
     int64_t applied_time_us = 0;
     for (const auto& each : generations_) {
+      if (below.count(each->plan().slice) == 0) continue;
       applied_time_us = std::max(applied_time_us, each->progress().applied_time_us);
     }
     ICEPIE_RETURN_IF_ERROR(RunRecompute(generation, position, applied_time_us));

@@ -59,7 +59,10 @@ absl::StatusOr<const SlicePlan*> OnlyUpstream(const PlanRequest& request) {
   }
   const SlicePlan* upstream = request.domain.Find(slice.upstream.front());
   if (upstream->hands_out_changes) return upstream;
-  return StandsInTheWay(absl::StrCat("reads slice ", upstream->slice, ", which is recomputed"));
+  return StandsInTheWay(absl::StrCat("reads slice ", upstream->slice,
+                                     upstream->retained.span_us > 0
+                                         ? ", whose rows go by themselves (retain)"
+                                         : ", which is recomputed"));
 }
 
 }  // namespace icepie::slices

@@ -95,6 +95,7 @@ class DomainParser {
   void ReadBadRecord(SliceDef& slice, const YamlNode& node, const std::string& field);
   void ReadKeep(SnapshotSchedule& schedule, const YamlNode& node, const std::string& field);
   void ReadSnapshots(SliceDef& slice, const YamlNode& node, const std::string& field);
+  void ReadRetain(SliceDef& slice, const YamlNode& node, const std::string& field);
   void ReadDiff(SliceDef& slice, const YamlNode& node, const std::string& field);
   void ReadPromote(PromoteDef& promote, const YamlNode& node, const std::string& field);
   void ReadPromoteLimits(PromoteDef& promote, const YamlNode& node, const std::string& field);
@@ -663,6 +664,29 @@ void DomainParser::ReadSnapshots(SliceDef& slice, const YamlNode& node, const st
   }
 }
 
+void DomainParser::ReadRetain(SliceDef& slice, const YamlNode& node, const std::string& field) {
+  RetainDef& retain = slice.retain.emplace();
+  retain.place = node.place;
+  const auto column = [&](const YamlNode& v, const std::string& f) { retain.column = Text(v, f); };
+  const auto span = [&](const YamlNode& v, const std::string& f) {
+    retain.span = ValueOr(ParseAge(Text(v, f)), v, f, absl::Hours(1));
+    if (retain.span >= absl::Seconds(1) && retain.span <= absl::Hours(24 * 36500)) return;
+    Add(v.place, f, absl::StrCat(f, " must be from 1s to 36500d, not ", KindName(v)));
+  };
+  const auto relative = [&](const YamlNode& v, const std::string& f) {
+    if (v.is_scalar() && v.text == "ingest_time") return;
+    Add(v.place, f,
+        absl::StrCat(f, " must be ingest_time, not ", KindName(v),
+                     ": one record dated 9999 would empty the slice"));
+  };
+  ReadMap(node, "retain", field, {{"column", column}, {"for", span}, {"relative_to", relative}});
+  for (const char* key : {"column", "for"}) {
+    if (node.is_map() && !HasKey(node, key)) {
+      Add(node.place, field, absl::StrCat("retain has no `", key, "`"));
+    }
+  }
+}
+
 void DomainParser::ReadDiff(SliceDef& slice, const YamlNode& node, const std::string& field) {
   const auto tolerance = [&](const YamlNode& v, const std::string& f) {
     ReadNamed(v, "tolerance", f, kColumnsMax,
@@ -761,6 +785,7 @@ void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
           slice.strategy_place = v.place;
         }},
        {"refresh", [&](const YamlNode& v, const std::string& f) { ReadRefresh(slice, v, f); }},
+       {"retain", [&](const YamlNode& v, const std::string& f) { ReadRetain(slice, v, f); }},
        {"on_bad_record",
         [&](const YamlNode& v, const std::string& f) { ReadBadRecord(slice, v, f); }},
        {"expect",

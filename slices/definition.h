@@ -144,6 +144,14 @@ struct PromoteDef {
   std::optional<absl::Duration> keep_replaced;  // goes on applying for so long
 };
 
+// `retain: {column: minute, for: 400d}`: rows whose column lies further back than that before the
+// newest ingest time are no part of the slice (retain_plan.h).
+struct RetainDef {
+  std::string column;
+  absl::Duration span;
+  FilePlace place;
+};
+
 // Named snapshots that are made at set times.
 struct SnapshotSchedule {
   std::string name;        // strftime(3) pattern over the scheduled time: "month-%Y-%m"
@@ -168,6 +176,7 @@ struct SliceDef {
   std::string strategy;  // the one that it must have (plan.h); empty: the planner chooses
   FilePlace strategy_place;
   RefreshDef refresh;
+  std::optional<RetainDef> retain;
   BadRecordAction on_bad_record = BadRecordAction::kQuarantine;
   QuarantineBudget budget;
   std::vector<ExpectationDef> expectations;

@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "slices/change_feed.h"
 #include "slices/flight_record.h"
+#include "slices/retain_plan.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -460,6 +461,32 @@ absl::Status Generation::RunAll(const std::vector<ApplyStatement>& statements) {
   return absl::OkStatus();
 }
 
+// Those of the last batch that arrived behind the horizon of `retain` are filtered, not applied.
+absl::Status Generation::CountLate(Progress& progress) {
+  if (!slice_plan_->retained.counts_late) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection_->QueryCells("SELECT records FROM __late"));
+  const int64_t late = std::get<int64_t>(rows.front().front());
+  progress.applied -= late;
+  progress.filtered += late;
+  return absl::OkStatus();
+}
+
+// Deletes what is behind the horizon of `retain`, when that has moved far enough.
+absl::Status Generation::LetGo(const Progress& written) {
+  const SlicePlan::Retained& retained = slice_plan_->retained;
+  const bool due = written.applied_time_us - let_go_at_us_ >= LetGoStepMicros(retained.span_us);
+  if (retained.let_go.empty() || !due) return absl::OkStatus();
+  lets_go_ = true;
+  for (const ApplyStatement& statement : retained.let_go) {
+    if (!statement.only_if.empty()) {
+      ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection_->QueryCells(statement.only_if));
+      if (rows.empty()) continue;
+    }
+    ICEPIE_RETURN_IF_ERROR(connection_->Run(statement.sql));
+  }
+  return absl::OkStatus();
+}
+
 // A feed that broke is said so: DuckDB reports it like a data error, for which records are blamed.
 absl::Status Generation::RunStatements(std::optional<int64_t> changes_at) {
   absl::Status status = statements_->Run(changes_wanted_ ? changes_at : std::nullopt);
@@ -490,10 +517,14 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
     return over.ok() ? StopAt(batch, from, bad, **over) : over.status();
   }
   Progress next = Advanced(progress_, to, bad.size());
-  next.applied_time_us = std::max(next.applied_time_us, batch.LastIngestTime(streams_, from, to));
-  if (next.applied > progress_.applied) next.content_version = batch.LastEnd(streams_, from, to);
-  status = WriteQuarantine(bad);
+  // With `retain`, every record may move the horizon.
+  if (next.applied > progress_.applied || slice_plan_->retained.span_us > 0) {
+    next.content_version = batch.LastEnd(streams_, from, to);
+  }
+  status = CountLate(next);
+  if (status.ok()) status = WriteQuarantine(bad);
   if (status.ok()) status = WriteProgress(next);
+  if (status.ok()) status = LetGo(next);
   if (!status.ok()) {
     Rollback();
     return status;
@@ -624,6 +655,7 @@ Progress Generation::Advanced(Progress from, int64_t to, size_t bad) const {
   next.applied += counts.applied;
   next.filtered += counts.filtered;
   next.event_time_max_us = std::max(next.event_time_max_us, counts.event_time_max_us);
+  next.applied_time_us = std::max(next.applied_time_us, counts.ingest_time_max_us);
   next.input = next.applied + next.filtered + next.quarantined;
   return next;
 }
@@ -667,12 +699,18 @@ absl::Status Generation::Commit(const Progress& written) {
   }
   position_ = std::max(position_, progress_.applied_position);
   if (std::exchange(changes_begun_, false)) changes_restart_ = false;
+  if (std::exchange(lets_go_, false)) {
+    let_go_at_us_ = progress_.applied_time_us;
+    // Tables that were written anew are others to prepared statements.
+    statements_ = std::make_unique<ApplyStatements>(*connection_, *slice_plan_);
+  }
   served_->Publish(progress_);
   return absl::OkStatus();
 }
 
 void Generation::Rollback() {
   changes_begun_ = false;
+  lets_go_ = false;
   const absl::Status status = connection_->Run("ROLLBACK");
   if (!status.ok()) spdlog::debug("{}: rollback: {}", alias(), status.ToString());
 }
@@ -743,6 +781,7 @@ absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_
   next.content_version = to;
   ICEPIE_RETURN_IF_ERROR(WriteQuarantine(bad));
   ICEPIE_RETURN_IF_ERROR(WriteProgress(next));
+  ICEPIE_RETURN_IF_ERROR(LetGo(next));
   ICEPIE_RETURN_IF_ERROR(Commit(next));
   SetUnacknowledged(unacknowledged_ + CountUnacknowledged(acknowledged_, bad));
   return absl::OkStatus();
@@ -759,7 +798,7 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   ICEPIE_RETURN_IF_ERROR(ShowUpstream(/*whole=*/false));
   const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
   Progress next = Advanced(Progress(), position, bad.size());
-  next.applied_time_us = applied_time_us;
+  next.applied_time_us = std::max(next.applied_time_us, applied_time_us);
   next.content_version = position;
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<size_t> over, FirstOver(bad, /*anew=*/true));
   if (over) return OverBudget({bad.begin() + static_cast<int64_t>(*over), bad.end()});
@@ -767,6 +806,8 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   ICEPIE_RETURN_IF_ERROR(connection_->Run("DELETE FROM __quarantine"));
   ICEPIE_RETURN_IF_ERROR(WriteQuarantine(bad));
   ICEPIE_RETURN_IF_ERROR(WriteProgress(next));
+  let_go_at_us_ = 0;  // all of it is there again
+  ICEPIE_RETURN_IF_ERROR(LetGo(next));
   // Of a whole new state nobody knows what changed.
   changes_lost_ = true;
   if (slice_plan_->hands_out_changes) ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));

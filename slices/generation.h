@@ -109,8 +109,9 @@ class Generation {
   // may add up doubles in another order; so none of them may have been opened behind this one.
   absl::StatusOr<bool> FitsUpstream();
   // Takes over what its upstream slices changed since position(), which must stand at `to`, and the
-  // records of its own streams in between: from `batch`, or without one from `feed`. A data error
-  // cannot be held against a record and is returned.
+  // records of its own streams in between: from `batch`, or without one from `feed`. The newest
+  // ingest time below it of what it reads is that of these, or `applied_time_us` of the slices. A
+  // data error cannot be held against a record and is returned.
   absl::Status ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                             int64_t applied_time_us);
 
@@ -136,7 +137,7 @@ class Generation {
 
   // Begins the transaction of a recompute; upstream slices are then seen as they stand now.
   absl::Status BeginRecompute(const std::vector<std::string>& upstream_now);
-  // Replaces all rows by those at `position` and commits.
+  // Replaces all rows by those at `position` and commits. `applied_time_us`: as for ApplyChanges().
   absl::Status FinishRecompute(Feed& feed, int64_t position, int64_t applied_time_us);
   void AbandonRecompute() { Rollback(); }
   // Makes the statement that runs now end with DEADLINE_EXCEEDED. Threads: any.
@@ -163,6 +164,8 @@ class Generation {
   absl::Status RunStatements(std::optional<int64_t> changes_at);
   absl::Status NoteRun();
   absl::Status CheckKeptRows();
+  absl::Status CountLate(Progress& progress);
+  absl::Status LetGo(const Progress& written);
   absl::Status BeginChanges();
   absl::Status BoundChanges();
   absl::Status ShowUpstream(bool whole);
@@ -220,6 +223,9 @@ class Generation {
   bool changes_lost_ = false;
   bool changes_wanted_ = true;
   int64_t changes_base_ = 0;
+  // The applied_time_us at which `retain` deleted last, and whether this transaction does.
+  int64_t let_go_at_us_ = 0;
+  bool lets_go_ = false;
   std::unique_ptr<DuckStatement> write_progress_;
   std::unique_ptr<DuckStatement> write_quarantine_;
   PositionRanges acknowledged_;

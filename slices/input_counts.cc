@@ -43,6 +43,8 @@ TogetherCounts CountTogether(const std::vector<InputCounts>& inputs) {
     by_stream[input.stream].push_back(input.counts);
     together.event_time_max_us =
         std::max(together.event_time_max_us, input.counts->event_time_max_us);
+    together.ingest_time_max_us =
+        std::max(together.ingest_time_max_us, input.counts->ingest_time_max_us);
   }
   for (const auto& [stream, counts] : by_stream) {
     const ScanCounts& first = *counts.front();

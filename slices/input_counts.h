@@ -30,6 +30,7 @@ struct TogetherCounts {
   int64_t applied = 0;
   int64_t filtered = 0;
   int64_t event_time_max_us = INT64_MIN;  // of the applied
+  int64_t ingest_time_max_us = 0;         // of all
 };
 
 // Of inputs over one stream, each has to have passed over what is bad for another one.

@@ -643,15 +643,31 @@ void LiveEngine::FollowUpstream(const RecordBatch* batch) {
   }
 }
 
+// The newest ingest time that the slices below have seen. Those that passed over what another one
+// filtered have not noted it.
+int64_t LiveEngine::NewestBelow(const Held& held) {
+  int64_t newest = 0;
+  for (const std::string& name :
+       SlicesBelow(*held.generation->domain_plan(), held.generation->plan())) {
+    const Held* below = Serving(name);
+    if (below == nullptr || below->generation == nullptr || below->in_run) continue;
+    newest = std::max(newest, below->generation->progress().applied_time_us);
+  }
+  return newest;
+}
+
+// Whether rows of a slice with `retain` go though nothing else changes.
+bool LiveEngine::MovesHorizon(const Held& held, int64_t newest_us) {
+  return held.generation->plan().retained.span_us > 0 &&
+         newest_us > held.generation->progress().applied_time_us;
+}
+
 void LiveEngine::FollowUpstream(Held& held, const RecordBatch* batch) {
   const int64_t from = held.generation->position();
   const std::optional<int64_t> to = InputPosition(held, {}, 0);
   if (!to || *to <= from || held.upstream.empty()) return;
-  bool changed = MayHaveRecords(held, from);
-  int64_t applied_time_us = 0;
-  for (const std::string& stream : held.generation->streams()) {
-    applied_time_us = std::max(applied_time_us, stream_time_[stream]);
-  }
+  const int64_t applied_time_us = NewestBelow(held);
+  bool changed = MayHaveRecords(held, from) || MovesHorizon(held, applied_time_us);
   for (const auto& [name, unused] : held.upstream) {
     const Generation& upstream = *Serving(name)->generation;
     const Generation::Changes changes = upstream.ChangesSince(from);
@@ -660,7 +676,6 @@ void LiveEngine::FollowUpstream(Held& held, const RecordBatch* batch) {
       return;
     }
     changed = changed || changes == Generation::Changes::kLogged;
-    applied_time_us = std::max(applied_time_us, upstream.progress().applied_time_us);
   }
   if (!changed) return held.generation->PassTo(*to);
   RestartChanges(held);

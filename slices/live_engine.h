@@ -171,6 +171,8 @@ class LiveEngine : public Engine {
   // Applying.
   bool ApplyTrack(Track& track, int64_t records_max);
   void ApplyTo(Held& held, const RecordBatch& batch);
+  int64_t NewestBelow(const Held& held);
+  static bool MovesHorizon(const Held& held, int64_t newest_us);
   void FollowUpstream(const RecordBatch* batch);
   void FollowUpstream(Held& held, const RecordBatch* batch);
   bool MayHaveRecords(const Held& held, int64_t from) const;
@@ -249,8 +251,7 @@ class LiveEngine : public Engine {
   Track* main_ = nullptr;                                           // the one at the head
   std::map<std::string, std::shared_ptr<const DomainPlan>> plans_;  // by the file's text
   std::map<std::string, PlanOverrides> overrides_;                  // likewise
-  std::map<std::string, int64_t> stream_end_;   // behind the newest record seen on the main track
-  std::map<std::string, int64_t> stream_time_;  // its ingest time
+  std::map<std::string, int64_t> stream_end_;  // behind the newest record seen on the main track
   absl::Time next_batch_ = absl::InfinitePast();
   std::vector<PendingRefresh> refreshes_;
   std::vector<PendingName> names_;

@@ -126,7 +126,7 @@ bool LiveEngine::Unchanged(const Held& held, const std::vector<Held*>& run) {
     }
     if (upstream->generation->progress().content_version > computed) return false;
   }
-  return true;
+  return !MovesHorizon(held, NewestBelow(held));
 }
 
 // Where all inputs stand; nullopt when they do not stand together.
@@ -187,9 +187,7 @@ absl::Status LiveEngine::BeginStep(Held& held, const std::vector<Held*>& run, Re
   RecomputeRun::Step step;
   step.generation = held.generation;
   std::vector<std::string> upstream_now;
-  for (const std::string& stream : held.generation->streams()) {
-    step.applied_time_us = std::max(step.applied_time_us, stream_time_[stream]);
-  }
+  step.applied_time_us = NewestBelow(held);
   for (const std::string& name : held.generation->plan().upstream) {
     Held* upstream = Serving(name);
     const auto in_run = std::find(run.begin(), run.end(), upstream);
@@ -197,12 +195,8 @@ absl::Status LiveEngine::BeginStep(Held& held, const std::vector<Held*>& run, Re
       upstream_now.push_back(upstream->generation->alias());
       // What changes while it is built is taken over afterwards.
       if (held.over_slices()) upstream->generation->KeepChanges();
-      step.applied_time_us =
-          std::max(step.applied_time_us, upstream->generation->progress().applied_time_us);
     } else {
       step.after.push_back(static_cast<size_t>(in_run - run.begin()));
-      step.applied_time_us =
-          std::max(step.applied_time_us, out.steps[step.after.back()].applied_time_us);
     }
   }
   step.status = held.generation->BeginRecompute(upstream_now);

@@ -148,8 +148,6 @@ void LiveEngine::NoteRecords(const RecordBatch& batch) {
     const std::set<std::string> one = {stream};
     int64_t& end = stream_end_[stream];
     end = std::max(end, batch.LastEnd(one, batch.begin, batch.end));
-    int64_t& time = stream_time_[stream];
-    time = std::max(time, batch.LastIngestTime(one, batch.begin, batch.end));
   }
   for (auto& held : held_) {
     if (!held->recompute() || held->track != main_ || held->in_run) continue;

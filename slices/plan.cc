@@ -21,6 +21,7 @@
 #include "slices/duckdb.h"
 #include "slices/expectation_plan.h"
 #include "slices/nearest_name.h"
+#include "slices/retain_plan.h"
 #include "slices/sql_binding.h"
 #include "slices/sql_gate.h"
 #include "slices/strategy_plan.h"
@@ -306,6 +307,10 @@ absl::Status Planner::CheckColumns(const SliceDef& slice, const SlicePlan& plan)
     return error("key", absl::StrCat("key: there is no output column \"", key, "\"",
                                      SuggestName(key, names)));
   }
+  if (slice.retain) {
+    const absl::Status status = CheckRetain(*slice.retain, plan.columns);
+    if (!status.ok()) return SliceError(slice, slice.retain->place, "retain", status);
+  }
   for (const auto& [column, tolerance] : slice.diff_tolerance) {
     if (!missing(column)) continue;
     return error("diff", absl::StrCat("diff.tolerance: there is no output column \"", column, "\"",
@@ -333,6 +338,10 @@ absl::Status Planner::FindSources(SlicePlan& plan) {
 absl::Status Planner::TryStrategy(const StrategyEntry& entry, const PlanRequest& request,
                                   SlicePlan& plan) {
   ICEPIE_ASSIGN_OR_RETURN(SliceStatements statements, entry.plan(request));
+  plan.retained = {};
+  if (const auto& retain = plan_.definition.FindSlice(plan.slice)->retain) {
+    plan.retained = AddRetain(*retain, plan.columns, statements);
+  }
   plan.strategy = entry.strategy;
   plan.why = std::move(statements.why);
   plan.create = std::move(statements.create);
@@ -439,10 +448,15 @@ absl::Status Planner::VerifyStatement(const SlicePlan& plan, const ApplyStatemen
 }
 
 absl::Status Planner::VerifyIn(const SlicePlan& plan) {
+  // The engine's own table is there before the plan's.
+  ICEPIE_RETURN_IF_ERROR(connection_->Run("CREATE TABLE __progress (applied_time_us BIGINT)"));
   for (const std::string& sql : plan.create) ICEPIE_RETURN_IF_ERROR(connection_->Run(sql));
   if (plan.hands_out_changes) ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
   for (const ApplyStatement& statement : plan.apply) {
     ICEPIE_RETURN_IF_ERROR(VerifyStatement(plan, statement));
+  }
+  for (const ApplyStatement& statement : plan.retained.let_go) {
+    if (statement.only_if.empty()) ICEPIE_RETURN_IF_ERROR(connection_->Run(statement.sql));
   }
   ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> result,
                           BindSelect(*connection_, "SELECT * FROM __result"));
@@ -489,6 +503,10 @@ std::string Planner::Hash(const SlicePlan& plan) const {
   }
   const SliceDef& slice = *plan_.definition.FindSlice(plan.slice);
   if (!slice.strategy.empty()) content["strategy"] = slice.strategy;
+  if (slice.retain) {
+    content["retain"] = {{"column", slice.retain->column},
+                         {"us", absl::ToInt64Microseconds(slice.retain->span)}};
+  }
   const std::string text = content.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return Sha256Hex(text).substr(0, kHashCharacters);
 }
@@ -638,6 +656,15 @@ const SlicePlan* DomainPlan::Find(absl::string_view slice) const {
     if (plan.slice == slice) return &plan;
   }
   return nullptr;
+}
+
+std::set<std::string> SlicesBelow(const DomainPlan& plan, const SlicePlan& slice) {
+  std::set<std::string> below;
+  for (const std::string& upstream : slice.upstream) {  // plans have no cycles
+    below.insert(upstream);
+    below.merge(SlicesBelow(plan, *plan.Find(upstream)));
+  }
+  return below;
 }
 
 std::set<std::string> StreamsBelow(const DomainPlan& plan, const SlicePlan& slice) {

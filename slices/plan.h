@@ -9,6 +9,7 @@
 #define ICEPIE_SLICES_PLAN_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <set>
 #include <string>
@@ -71,8 +72,8 @@ struct SlicePlan {
   std::vector<SourceUse> sources;
   std::vector<std::string> upstream;  // slices of the same domain that it reads
   // Equal hashes: equal content for equal records. Covers the SQL text, the readings of the columns
-  // it reads (stream, types, paths, where, latest_by), a strategy that the file asks for and the
-  // engine's format version; not limits, refresh or owner.
+  // it reads (stream, types, paths, where, latest_by), `retain`, a strategy that the file asks
+  // for and the engine's format version; not limits, refresh or owner.
   std::string definition_hash;
 
   // Run once in an empty generation: tables __state or __data, and the view __result with exactly
@@ -97,6 +98,14 @@ struct SlicePlan {
   Touched touched;
   bool hands_out_changes = false;  // `apply` writes them to __changes
 
+  // `retain` (retain_plan.h): the rows go by the newest ingest time, too.
+  struct Retained {
+    int64_t span_us = 0;                 // 0: all rows stay
+    std::vector<ApplyStatement> let_go;  // deletes what is behind the horizon, now and then
+    bool counts_late = false;            // `apply` writes __late
+  };
+  Retained retained;
+
   // Records are kept in a table __rows, at most limits.kept_rows of them.
   bool keeps_rows = false;
   // Why it is recomputed against the planner's choice; empty: it is not.
@@ -114,6 +123,9 @@ struct DomainPlan {
   std::vector<SlicePlan> slices;
   const SlicePlan* Find(absl::string_view slice) const;
 };
+
+// The slices that the slice reads, also by way of others.
+std::set<std::string> SlicesBelow(const DomainPlan& plan, const SlicePlan& slice);
 
 // The streams that the slice reads, also by way of others.
 std::set<std::string> StreamsBelow(const DomainPlan& plan, const SlicePlan& slice);

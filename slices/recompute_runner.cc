@@ -99,6 +99,10 @@ void RecomputeRunner::Execute(RecomputeRun& run) {
       step.status = absl::CancelledError("a slice that it reads could not be recomputed");
       continue;
     }
+    for (const size_t index : step.after) {
+      step.applied_time_us =
+          std::max(step.applied_time_us, run.steps[index].generation->progress().applied_time_us);
+    }
     step.status = Finish(step, run.position);
   }
 }

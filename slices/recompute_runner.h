@@ -25,9 +25,9 @@ namespace icepie::slices {
 struct RecomputeRun {
   struct Step {
     std::shared_ptr<Generation> generation;  // begun
-    int64_t applied_time_us = 0;
-    std::vector<size_t> after;  // steps of this run that it reads
-    absl::Status status;        // result
+    int64_t applied_time_us = 0;             // of the slices below that are not in this run
+    std::vector<size_t> after;               // steps of this run that it reads
+    absl::Status status;                     // result
   };
   int64_t position = 0;
   std::vector<Step> steps;

@@ -164,20 +164,6 @@ std::optional<int64_t> RecordBatch::FirstIngestTime(const std::set<std::string>&
   return oldest;
 }
 
-int64_t RecordBatch::LastIngestTime(const std::set<std::string>& wanted, int64_t from,
-                                    int64_t to) const {
-  int64_t newest = 0;
-  for (const auto& [stream, blocks] : streams) {
-    if (wanted.count(stream) == 0) continue;
-    for (const BatchBlock& block : blocks) {
-      if (Overlaps(block, from, to)) {
-        newest = std::max(newest, IngestTimeAt(block, ClippedEnd(block, to) - 1));
-      }
-    }
-  }
-  return newest;
-}
-
 int64_t RecordBatch::LastEnd(const std::set<std::string>& wanted, int64_t from, int64_t to) const {
   int64_t last = 0;
   for (const auto& [stream, blocks] : streams) {

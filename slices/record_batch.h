@@ -49,9 +49,8 @@ class RecordBatch {
   // Of the oldest record of `wanted` streams at or after `from`; nullopt when there is none.
   std::optional<int64_t> FirstIngestTime(const std::set<std::string>& wanted, int64_t from) const;
 
-  // Newest ingest time and the position behind the last record of `wanted` streams below `to`; 0
-  // when there is none at or after `from`.
-  int64_t LastIngestTime(const std::set<std::string>& wanted, int64_t from, int64_t to) const;
+  // The position behind the last record of `wanted` streams below `to`; 0 when there is none at or
+  // after `from`.
   int64_t LastEnd(const std::set<std::string>& wanted, int64_t from, int64_t to) const;
 
   // Records of `stream` in [from, to). The batch must outlive every supply.

@@ -114,6 +114,7 @@ class RecordReader {
   bool Take(const RecordView& record, const std::vector<int64_t>& excluded,
             std::vector<OutputVector>& outputs, idx_t row) {
     ++counts_.input;
+    counts_.ingest_time_max_us = std::max(counts_.ingest_time_max_us, record.ingest_time_us);
     if (!excluded.empty() && IsExcluded(record, excluded)) return false;
     if (!scanner_.Scan(record.payload)) {
       const std::string shown = Utf8Text(ShortenedValue(record.payload));

@@ -55,6 +55,7 @@ struct ScanCounts {
   int64_t bad_count = 0;
   std::vector<BadRecord> bad;             // the first kBadRecordsListedMax
   int64_t event_time_max_us = INT64_MIN;  // of the rows
+  int64_t ingest_time_max_us = 0;         // of all records
   std::vector<bool> taken;                // of each record, if asked for: it became a row
 };
 

@@ -34,6 +34,11 @@ struct SliceStatements {
   SlicePlan::Touched touched;
   // aggregate: each partial state's SQL over a batch, and its column.
   std::vector<std::pair<std::string, std::string>> partials;
+  // Of a slice with `retain`: the tables of which nothing is needed any more that is behind its
+  // horizon, and their column of the time; and a SELECT of how many of a batch's records came late.
+  std::vector<std::string> retain_tables;
+  std::string retain_key;
+  std::string count_late;
 };
 
 // Errors: UNIMPLEMENTED when the SQL is of another kind (nothing to say about it), and

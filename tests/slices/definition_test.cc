@@ -230,6 +230,27 @@ TEST(DefinitionTest, FaultsOfSourcesHaveTheirPlace) {
   }
 }
 
+TEST(DefinitionTest, RetainNamesAColumnAndAnAge) {
+  const auto error = [](const std::string& retain) {
+    return ErrorOf(
+        absl::StrCat("domain: d\nsources: {}\nslices: {a: {sql: x, retain: ", retain, "}}\n"));
+  };
+  const auto domain = ParseDomain(
+      "domain: d\nsources: {}\nslices: {a: {sql: x, retain: {column: t, for: 400d, relative_to: "
+      "ingest_time}}}\n",
+      "d.yaml");
+  ASSERT_TRUE(domain.ok()) << domain.status();
+  EXPECT_EQ(domain->slices[0].retain->column, "t");
+  EXPECT_EQ(domain->slices[0].retain->span, absl::Hours(24 * 400));
+  EXPECT_THAT(error("{column: t}"), HasSubstr("retain has no `for`"));
+  EXPECT_THAT(error("{for: 1d}"), HasSubstr("retain has no `column`"));
+  EXPECT_THAT(error("{column: t, for: 500ms}"), HasSubstr("retain.for must be from 1s to 36500d"));
+  EXPECT_THAT(
+      error("{column: t, for: 1d, relative_to: event_time}"),
+      HasSubstr("retain.relative_to must be ingest_time, not `event_time`: one record dated "
+                "9999 would empty the slice"));
+}
+
 TEST(DefinitionTest, ListsAndStructsOfAnyDepth) {
   const auto domain = ParseDomain(R"(
 domain: d

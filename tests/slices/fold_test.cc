@@ -114,5 +114,48 @@ TEST(FoldTest, SnapshotWithOtherTablesIsRefused) {
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
 }
 
+constexpr char kRetaining[] = R"yaml(
+domain: test
+sources:
+  r: {where: {$.f: true}, columns: {k: BIGINT}}
+slices:
+  seconds:
+    sql: SELECT date_trunc('second', _time) AS s, count(*) AS n, count(DISTINCT k) AS ks FROM r GROUP BY s
+    retain: {column: s, for: 10s}
+)yaml";
+
+int64_t CountOf(SliceRun& run, const std::string& table) {
+  const auto rows =
+      run.Cells(absl::StrCat("SELECT count(*) FROM ", run.Alias("seconds"), ".main.", table));
+  EXPECT_TRUE(rows.ok()) << rows.status();
+  return rows.ok() ? std::get<int64_t>(rows->front().front()) : -1;
+}
+
+// Groups behind the horizon are deleted now and then, so that the state stays small; what is shown
+// never depends on when.
+TEST(RetainTest, TheStateStaysSmallAndTheVersionMovesWithTheHorizon) {
+  auto started = SliceRun::Start(kRetaining);
+  ASSERT_TRUE(started.ok()) << started.status();
+  SliceRun& run = **started;
+  for (int i = 0; i < 60; ++i) {
+    run.Append("r", {absl::StrCat(R"({"f":true,"k":)", i % 7, "}")});
+    const absl::Status applied = run.Apply(10);
+    ASSERT_TRUE(applied.ok()) << applied;
+    EXPECT_EQ(*run.Difference("seconds"), "") << i;
+    if (i == 30) ASSERT_TRUE(run.Restart().ok());
+  }
+  EXPECT_EQ(run.Rows("seconds")->size(), 11U);  // from 10 s ago to now
+  EXPECT_LE(CountOf(run, "__state"), 13);
+  EXPECT_GE(CountOf(run, "__state"), 11);
+  EXPECT_LE(CountOf(run, "__values0"), 13);
+  // A record that is filtered changes the rows all the same.
+  const int64_t version = run.progress("seconds").content_version;
+  run.Append("r", {"{\"f\":false}"});
+  ASSERT_TRUE(run.Apply(10).ok());
+  EXPECT_EQ(run.progress("seconds").filtered, 1);
+  EXPECT_EQ(run.Rows("seconds")->size(), 10U);
+  EXPECT_GT(run.progress("seconds").content_version, version);
+}
+
 }  // namespace
 }  // namespace icepie::slices

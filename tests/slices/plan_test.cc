@@ -142,6 +142,27 @@ TEST_F(PlanTest, AStrategyThatCannotKeepTheSqlRightIsRefused) {
             PlanDomain(*definition)->Find("it")->definition_hash);
 }
 
+TEST_F(PlanTest, RetainNamesATimeOfTheOutput) {
+  const std::string sql = "SELECT k, t, count(*) AS n FROM r GROUP BY ALL";
+  const absl::StatusOr<SlicePlan> kept = PlanSql(sql);
+  const absl::StatusOr<SlicePlan> retained = PlanWith("retain: {column: t, for: 400d}", sql);
+  ASSERT_TRUE(kept.ok() && retained.ok()) << retained.status();
+  EXPECT_EQ(retained->strategy, Strategy::kAggregate) << retained->why;
+  EXPECT_GT(retained->retained.span_us, 0);
+  EXPECT_TRUE(retained->retained.counts_late);
+  EXPECT_EQ(kept->retained.span_us, 0);
+  EXPECT_NE(retained->definition_hash, kept->definition_hash);
+  EXPECT_NE(retained->definition_hash,
+            PlanWith("retain: {column: t, for: 401d}", sql)->definition_hash);
+  EXPECT_THAT(ReasonAndText(PlanWith("retain: {column: tt, for: 1d}", sql).status()),
+              HasSubstr("DEFINITION_INVALID lab.yaml:10:16: slice it: retain: there is no output "
+                        "column \"tt\" (did you mean \"t\"?"));
+  EXPECT_THAT(PlanWith("retain: {column: n, for: 1d}", sql).status().message(),
+              HasSubstr("column n is BIGINT; it goes by a DATE, TIMESTAMP or TIMESTAMPTZ"));
+  EXPECT_EQ(PlanWith("retain: {column: t, for: 1d}, strategy: recompute", sql)->strategy,
+            Strategy::kRecompute);
+}
+
 TEST_F(PlanTest, StreamsAreFoundAlsoBelowOtherSlices) {
   const absl::StatusOr<DomainPlan> plan = PlanText(
       kSources + Indented("SELECT c.n, d.v FROM counts AS c JOIN dim AS d ON d.key = c.k"));

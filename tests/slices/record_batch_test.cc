@@ -79,8 +79,6 @@ TEST(RecordBatchTest, IngestTimesAreTheRecordsOwnAlsoInJoinedBlocks) {
   EXPECT_EQ(batch.FirstIngestTime({"a"}, 5), 5);
   EXPECT_EQ(batch.FirstIngestTime({"a"}, 8), std::nullopt);
   EXPECT_EQ(batch.FirstIngestTime({"b"}, 0), std::nullopt);
-  EXPECT_EQ(batch.LastIngestTime({"a"}, 0, 6), 5);
-  EXPECT_EQ(batch.LastIngestTime({"a"}, 0, INT64_MAX), 7);
   EXPECT_EQ(batch.LastEnd({"a"}, 0, 6), 6);
   EXPECT_EQ(RecordBatch().FirstIngestTime({"a"}, 0), std::nullopt);
 }
@@ -89,7 +87,6 @@ TEST(RecordBatchTest, StreamsThatAreOnlyWatchedAreCounted) {
   BatchDecoder decoder(3, {});
   const RecordBatch batch = *decoder.Decode(PieceOf({{0, 5}, {2, 8}}, 8));
   EXPECT_EQ(batch.Count("a", 0, INT64_MAX), 5);
-  EXPECT_EQ(batch.LastIngestTime({"a"}, 0, INT64_MAX), 7);
 }
 
 }  // namespace

@@ -81,7 +81,8 @@ absl::Status SliceRun::ConnectUpstream(const std::string& slice) {
 void SliceRun::Append(const std::string& source, const std::vector<std::string>& payloads) {
   const std::string& stream = plan_->definition.FindSource(source)->stream;
   appended_[stream] += static_cast<int64_t>(payloads.size());
-  feed_.Append(stream, payloads, kMicrosBetweenCommits * (1 + feed_.head()));
+  newest_us_[stream] = kMicrosBetweenCommits * (1 + feed_.head());
+  feed_.Append(stream, payloads, newest_us_[stream]);
 }
 
 int64_t SliceRun::RecordCount(const std::string& slice) const {
@@ -100,24 +101,35 @@ absl::Status SliceRun::Apply(int64_t records_max) {
   return absl::OkStatus();
 }
 
+int64_t SliceRun::NewestBelow(const Generation& generation) const {
+  int64_t newest = 0;
+  for (const std::string& name : SlicesBelow(*plan_, generation.plan())) {
+    newest = std::max(newest, generations_.at(name)->progress().applied_time_us);
+  }
+  return newest;
+}
+
 // What its upstream slices changed, or where they cannot say that, all of them anew.
 absl::Status SliceRun::ApplyUpstream(Generation& generation) {
   const int64_t from = generation.position();
-  bool changed = !generation.streams().empty();
+  const int64_t newest_us = NewestBelow(generation);
+  bool changed =
+      !generation.streams().empty() ||
+      (generation.plan().retained.span_us > 0 && newest_us > generation.progress().applied_time_us);
   ICEPIE_ASSIGN_OR_RETURN(bool fits, generation.FitsUpstream());
   for (const std::string& name : generation.plan().upstream) {
     const Generation::Changes changes = generations_.at(name)->ChangesSince(from);
     changed = changed || changes != Generation::Changes::kNone;
     fits = fits && changes != Generation::Changes::kLost;
   }
-  if (fits && changed) return generation.ApplyChanges(feed_, nullptr, feed_.head(), 1);
+  if (fits && changed) return generation.ApplyChanges(feed_, nullptr, feed_.head(), newest_us);
   if (fits) {
     generation.PassTo(feed_.head());
     return absl::OkStatus();
   }
   ++rebuilds_;
   ICEPIE_RETURN_IF_ERROR(generation.BeginRecompute({}));
-  return generation.FinishRecompute(feed_, feed_.head(), 1);
+  return generation.FinishRecompute(feed_, feed_.head(), newest_us);
 }
 
 absl::Status SliceRun::ApplyTo(Generation& generation, int64_t records_max) {
@@ -130,7 +142,7 @@ absl::Status SliceRun::ApplyTo(Generation& generation, int64_t records_max) {
       upstream.push_back(generations_.at(name)->alias());
     }
     ICEPIE_RETURN_IF_ERROR(generation.BeginRecompute(upstream));
-    return generation.FinishRecompute(feed_, head, 1);
+    return generation.FinishRecompute(feed_, head, NewestBelow(generation));
   }
   const std::set<std::string>& streams = generation.streams();
   const auto reader = feed_.Open({streams.begin(), streams.end()}, generation.position(), head);
@@ -182,6 +194,27 @@ absl::StatusOr<std::set<int64_t>> SliceRun::FailedRecords(const std::string& sli
   return positions;
 }
 
+// The slice's SQL, without the rows that are behind its horizon.
+std::string SliceRun::RetainedSql(const std::string& slice) const {
+  const SliceDef& definition = *plan_->definition.FindSlice(slice);
+  if (!definition.retain) return definition.sql;
+  int64_t newest = 0;
+  for (const std::string& stream : StreamsBelow(*plan_, *plan_->Find(slice))) {
+    const auto found = newest_us_.find(stream);
+    if (found != newest_us_.end()) newest = std::max(newest, found->second);
+  }
+  const std::string horizon = absl::StrCat(
+      "make_timestamp(", newest - absl::ToInt64Microseconds(definition.retain->span), ")");
+  const std::string& column = definition.retain->column;
+  std::string behind = absl::StrCat(column, " AT TIME ZONE 'UTC' < ", horizon);
+  for (const OutputColumn& each : plan_->Find(slice)->columns) {
+    if (each.name != column) continue;
+    if (each.type == "TIMESTAMP") behind = absl::StrCat(column, " < ", horizon);
+    if (each.type == "DATE") behind = absl::StrCat(column, " < CAST(", horizon, " AS DATE)");
+  }
+  return absl::StrCat("SELECT * FROM (", definition.sql, ") WHERE (", behind, ") IS NOT TRUE");
+}
+
 // The slice's SQL over everything, as a table.
 absl::Status SliceRun::MakeReference(const std::string& slice) {
   const SlicePlan& plan = *plan_->Find(slice);
@@ -213,8 +246,8 @@ absl::Status SliceRun::MakeReference(const std::string& slice) {
       for (const BadRecord& record : input->counts().bad) unused.insert(record.position);
     }
   }
-  return reference.connection->Run(absl::StrCat("CREATE OR REPLACE TABLE ", ReferenceTable(slice),
-                                                " AS ", plan_->definition.FindSlice(slice)->sql));
+  return reference.connection->Run(
+      absl::StrCat("CREATE OR REPLACE TABLE ", ReferenceTable(slice), " AS ", RetainedSql(slice)));
 }
 
 // All rows in an order of their own: the exact columns as text first, then the floating ones.

@@ -73,6 +73,8 @@ class SliceRun {
   absl::Status RestartOne(const std::string& slice);
   absl::Status MakeReference(const std::string& slice);
   absl::StatusOr<std::set<int64_t>> FailedRecords(const std::string& slice);
+  int64_t NewestBelow(const Generation& generation) const;
+  std::string RetainedSql(const std::string& slice) const;
   absl::StatusOr<std::vector<CellRow>> SortedCells(const std::string& slice,
                                                    const std::string& relation);
 
@@ -87,7 +89,8 @@ class SliceRun {
   std::unique_ptr<DuckDatabase> instance_;
   std::shared_ptr<const DomainPlan> plan_;
   MemoryFeed feed_;
-  std::map<std::string, int64_t> appended_;  // by stream
+  std::map<std::string, int64_t> appended_;   // by stream
+  std::map<std::string, int64_t> newest_us_;  // likewise: the last ingest time
   std::map<std::string, std::unique_ptr<Generation>> generations_;
   std::map<std::string, Reference> references_;
   int rebuilds_ = 0;
