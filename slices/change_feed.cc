@@ -58,9 +58,14 @@ absl::StatusOr<const SlicePlan*> OnlyUpstream(const PlanRequest& request) {
     return StandsInTheWay(absl::StrCat("reads several relations: ", absl::StrJoin(names, ", ")));
   }
   const SlicePlan* upstream = request.domain.Find(slice.upstream.front());
-  if (upstream->hands_out_changes) return upstream;
-  return StandsInTheWay(absl::StrCat("reads slice ", upstream->slice,
-                                     upstream->retained.span_us > 0
+  ICEPIE_RETURN_IF_ERROR(CheckHandsOutChanges(*upstream));
+  return upstream;
+}
+
+absl::Status CheckHandsOutChanges(const SlicePlan& upstream) {
+  if (upstream.hands_out_changes) return absl::OkStatus();
+  return StandsInTheWay(absl::StrCat("reads slice ", upstream.slice,
+                                     upstream.retained.span_us > 0
                                          ? ", whose rows go by themselves (retain)"
                                          : ", which is recomputed"));
 }

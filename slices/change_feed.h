@@ -43,6 +43,9 @@ std::string InsertChanges(const ApplyStatement& statement, int64_t at);
 // changes. UNIMPLEMENTED when it reads no slice.
 absl::StatusOr<const SlicePlan*> OnlyUpstream(const PlanRequest& request);
 
+// FAILED_PRECONDITION when `upstream` hands out no changes, for a planner of a slice that reads it.
+absl::Status CheckHandsOutChanges(const SlicePlan& upstream);
+
 }  // namespace icepie::slices
 
 #endif  // ICEPIE_SLICES_CHANGE_FEED_H_

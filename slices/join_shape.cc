@@ -1,8 +1,6 @@
 #include "slices/join_shape.h"
 
 #include <algorithm>
-#include <functional>
-#include <optional>
 #include <set>
 #include <utility>
 
@@ -10,47 +8,41 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "slices/aggregate_plan.h"
+#include "slices/change_feed.h"
 #include "slices/function_list.h"
+#include "slices/key_shape.h"
 #include "slices/row_shape.h"
 #include "slices/sql_binding.h"
 
 namespace icepie::slices {
 namespace {
 
-struct Column {
+// An expression over one row of a relation, its columns without the relation's name.
+struct Side {
   size_t relation = 0;
-  std::string name;  // in lower case
+  Json expression;
 };
 
 // `left` = `right` in the condition of one join.
 struct Equality {
-  Column left;
-  Column right;
+  Side left;
+  Side right;
 };
 
 struct Joined {
   const Json* table = nullptr;
   const Json* condition = nullptr;  // of its join; null for the first
-  bool left_join = false;
+  bool outer = false;
+  bool visible = true;
 };
-
-bool AnyNode(const Json& tree, const std::function<bool(const Json&)>& holds) {
-  if (holds(tree)) return true;
-  return tree.is_structured() && std::any_of(tree.begin(), tree.end(), [&](const Json& child) {
-           return AnyNode(child, holds);
-         });
-}
 
 // Aggregates whose answer depends on the order of rows, which a join does not have.
 bool DependsOnOrder(const Json& node) {
-  static const auto* const kNames = new std::set<std::string>{
-      "arg_min", "argmin",       "min_by",       "arg_max", "argmax",
-      "max_by",  "arg_min_null", "arg_max_null", "mode",    "bitstring_agg"};
+  if (TakesFirstOfEquals(node)) return true;
   if (!IsClass(node, "FUNCTION")) return false;
-  const std::string name = TextOf(node, "function_name");
-  const AllowedFunction* function = FindFunction(name);
-  if (function == nullptr || function->kind != FunctionKind::kAggregate) return false;
-  return function->use != FunctionUse::kStable || kNames->count(name) > 0;
+  const AllowedFunction* function = FindFunction(TextOf(node, "function_name"));
+  return function != nullptr && function->kind == FunctionKind::kAggregate &&
+         function->use != FunctionUse::kStable;
 }
 
 absl::Status CheckParts(const Json& node) {
@@ -70,56 +62,35 @@ absl::Status CheckParts(const Json& node) {
   return absl::OkStatus();
 }
 
-class JoinFinder {
- public:
-  JoinFinder(const PlanRequest& request, const Json& node) : request_(request), node_(node) {}
-
-  absl::StatusOr<JoinShape> Find();
-
- private:
-  absl::Status Flatten(const Json& from);
-  absl::Status AddRelation(const Joined& joined);
-  std::vector<std::string> ColumnsOf(const std::string& source) const;
-  bool HasColumn(size_t relation, const std::string& name) const;
-  std::optional<Column> Resolve(const Json& node) const;
-  void AddEqualities(const Json& condition, std::vector<Equality>& out) const;
-  std::vector<std::string> Candidates() const;
-  bool Follow(const std::string& first);
-  bool GroupsByKey() const;
-  absl::Status FindTypes();
-
-  const PlanRequest& request_;
-  const Json& node_;
-  std::vector<Joined> joined_;
-  std::vector<std::vector<Equality>> equalities_;  // by relation, of its own join
-  JoinShape shape_;
-};
-
-absl::Status JoinFinder::Flatten(const Json& from) {
+absl::Status Flatten(const Json& from, std::vector<Joined>& joined) {
   if (IsType(from, "BASE_TABLE")) {
-    joined_.push_back({&from, nullptr, false});
+    joined.push_back({&from, nullptr, false});
     return absl::OkStatus();
   }
-  if (!IsType(from, "JOIN")) return StandsInTheWay("joins what is no source");
+  if (!IsType(from, "JOIN")) return StandsInTheWay("joins what is no source or slice");
   const std::string type = TextOf(from, "join_type");
-  if (TextOf(from, "ref_type") != "REGULAR" || Has(from, "using_columns") ||
-      !Has(from, "condition")) {
-    return StandsInTheWay("has a join without ON");
+  const std::string ref = TextOf(from, "ref_type");
+  if (ref != "REGULAR" && ref != "CROSS") return StandsInTheWay(absl::StrCat("has a join: ", ref));
+  static const auto* const kTypes = new std::set<std::string>{"INNER", "LEFT", "SEMI", "ANTI"};
+  if (kTypes->count(type) == 0) return StandsInTheWay(absl::StrCat("has a join: ", type));
+  ICEPIE_RETURN_IF_ERROR(Flatten(from["left"], joined));
+  if (!IsType(from["right"], "BASE_TABLE")) {
+    return StandsInTheWay(IsType(from["right"], "JOIN") ? "nests joins"
+                                                        : "joins what is no source or slice");
   }
-  if (type != "INNER" && type != "LEFT") return StandsInTheWay(absl::StrCat("has a join: ", type));
-  ICEPIE_RETURN_IF_ERROR(Flatten(from["left"]));
-  if (!IsType(from["right"], "BASE_TABLE")) return StandsInTheWay("joins what is no source");
-  joined_.push_back({&from["right"], &from["condition"], type == "LEFT"});
+  const bool visible = type == "INNER" || type == "LEFT";
+  joined.push_back({&from["right"], &from["condition"], type != "INNER", visible});
   return absl::OkStatus();
 }
 
-std::vector<std::string> JoinFinder::ColumnsOf(const std::string& source) const {
+std::vector<std::string> ColumnsOfSource(const PlanRequest& request, const std::string& source,
+                                         const Json& node) {
   std::vector<std::string> columns;
-  for (const SourceUse& use : request_.slice.sources) {
+  for (const SourceUse& use : request.slice.sources) {
     if (use.source == source) columns = use.columns;
   }
   for (const char* hidden : kHiddenColumns) {
-    const bool named = AnyNode(node_, [&](const Json& each) {
+    const bool named = AnyNode(node, [&](const Json& each) {
       if (!IsClass(each, "COLUMN_REF")) return false;
       const Json& names = each["column_names"];
       return std::any_of(names.begin(), names.end(), [&](const Json& name) {
@@ -131,53 +102,112 @@ std::vector<std::string> JoinFinder::ColumnsOf(const std::string& source) const 
   return columns;
 }
 
-absl::Status JoinFinder::AddRelation(const Joined& joined) {
-  const std::string name = absl::AsciiStrToLower(TextOf(*joined.table, "table_name"));
-  if (request_.domain.definition.FindSlice(name) != nullptr) {
-    return StandsInTheWay(absl::StrCat("joins slice ", name));
-  }
-  JoinRelation relation;
-  relation.source = request_.domain.definition.FindSource(name);
-  if (relation.source == nullptr) return StandsInTheWay("joins what is no source");
+absl::StatusOr<JoinRelation> ReadRelation(const PlanRequest& request, const Joined& joined,
+                                          const Json& node) {
   if (Has(*joined.table, "column_name_alias")) return StandsInTheWay("renames columns in FROM");
+  JoinRelation relation;
+  const std::string name = absl::AsciiStrToLower(TextOf(*joined.table, "table_name"));
   const std::string alias = TextOf(*joined.table, "alias");
   relation.alias = alias.empty() ? TextOf(*joined.table, "table_name") : alias;
-  for (const JoinRelation& other : shape_.relations) {
-    if (absl::AsciiStrToLower(other.alias) == absl::AsciiStrToLower(relation.alias)) {
-      return StandsInTheWay("joins two relations of one name");
-    }
-  }
-  relation.columns = ColumnsOf(relation.source->name);
   // What is joined to nothing is NULL; a later join by a key that is NULL finds nothing either.
-  relation.outer = joined.left_join;
-  shape_.relations.push_back(std::move(relation));
-  return absl::OkStatus();
+  relation.outer = joined.outer;
+  relation.visible = joined.visible;
+  if (const SlicePlan* slice = request.domain.Find(name)) {
+    ICEPIE_RETURN_IF_ERROR(CheckHandsOutChanges(*slice));
+    relation.name = slice->slice;
+    for (const OutputColumn& column : slice->columns) relation.columns.push_back(column.name);
+    return relation;
+  }
+  relation.source = request.domain.definition.FindSource(name);
+  if (relation.source == nullptr) return StandsInTheWay("joins what is no source or slice");
+  relation.name = relation.source->name;
+  relation.columns = ColumnsOfSource(request, relation.name, node);
+  return relation;
 }
 
-bool JoinFinder::HasColumn(size_t relation, const std::string& name) const {
-  const std::vector<std::string>& columns = shape_.relations[relation].columns;
-  return std::any_of(columns.begin(), columns.end(), [&](const std::string& column) {
-    return absl::AsciiStrToLower(column) == name;
-  });
+bool HasColumn(const JoinRelation& relation, const std::string& name) {
+  return std::any_of(
+      relation.columns.begin(), relation.columns.end(),
+      [&](const std::string& column) { return absl::AsciiStrToLower(column) == name; });
 }
 
-// Whose column it is; nullopt: no plain column, or of several relations.
-std::optional<Column> JoinFinder::Resolve(const Json& node) const {
-  if (!IsClass(node, "COLUMN_REF")) return std::nullopt;
-  std::vector<std::string> names;
-  for (const Json& name : node["column_names"]) {
-    names.push_back(absl::AsciiStrToLower(name.get<std::string>()));
+// Functions of plain values that never fail. A key is made of every record, also of those for which
+// the SQL itself would not come to it, so that one that may fail would be held against records that
+// the SQL takes.
+bool NeverFails(const Json& function) {
+  static const auto* const kNames = new std::set<std::string>{
+      "lower", "upper", "trim", "ltrim", "rtrim", "length", "||", "date_trunc", "time_bucket"};
+  const std::string name = TextOf(function, "function_name");
+  if (kNames->count(name) > 0) return true;
+  if ((name != "%" && name != "//") || function["children"].size() != 2) return false;
+  const Json& divisor = function["children"][1];
+  if (!IsClass(divisor, "CONSTANT")) return false;
+  const Json& value = divisor["value"]["value"];
+  return value.is_number_integer() && value.get<int64_t>() > 0;
+}
+
+bool CanBePartOfKey(const Json& node) {
+  if (!node.is_object() || !node.contains("class")) return true;
+  if (IsClass(node, "COLUMN_REF") || IsClass(node, "CONSTANT")) return true;
+  if (IsType(node, "OPERATOR_COALESCE")) return true;
+  if (IsClass(node, "CAST")) return TextOf(node["cast_type"], "id") == "VARCHAR";
+  return IsClass(node, "FUNCTION") && NeverFails(node);
+}
+
+// Types of which one value each stands for equal numbers.
+bool IsWhole(const std::string& type) {
+  static const auto* const kTypes = new std::set<std::string>{
+      "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"};
+  return kTypes->count(type) > 0;
+}
+
+class JoinFinder {
+ public:
+  JoinFinder(const PlanRequest& request, const Json& node) : request_(request), node_(node) {}
+
+  absl::StatusOr<JoinShape> Find();
+
+ private:
+  bool RewriteSide(Json& node, std::optional<size_t>& relation) const;
+  std::optional<Side> SideOf(const Json& node) const;
+  void AddEqualities(const Json& condition, std::vector<Equality>& out) const;
+  absl::Status FindEqualities();
+  std::vector<Json> Candidates() const;
+  bool Follow(const Json& first);
+  bool GroupsByKey() const;
+  absl::Status FindTypes();
+
+  const PlanRequest& request_;
+  const Json& node_;
+  std::vector<std::vector<Equality>> equalities_;  // by relation, that its rows are joined with
+  JoinShape shape_;
+};
+
+// Takes the relation's name off the columns; false when they are not all of one relation.
+bool JoinFinder::RewriteSide(Json& node, std::optional<size_t>& relation) const {
+  if (!CanBePartOfKey(node)) return false;
+  if (node.is_object()) {
+    node.erase("query_location");
+    if (node.contains("alias")) node["alias"] = "";
   }
-  if (names.size() > 2) return std::nullopt;
-  std::optional<Column> found;
-  for (size_t i = 0; i < shape_.relations.size(); ++i) {
-    const bool here =
-        names.size() == 1 || absl::AsciiStrToLower(shape_.relations[i].alias) == names.front();
-    if (!here || !HasColumn(i, names.back())) continue;
-    if (found) return std::nullopt;
-    found = Column{i, names.back()};
+  if (IsClass(node, "COLUMN_REF")) {
+    const std::optional<JoinColumn> column = FindColumn(shape_.relations, node);
+    if (!column || (relation && *relation != column->relation)) return false;
+    relation = column->relation;
+    node["column_names"] = Json::array({column->name});
+    return true;
   }
-  return found;
+  if (!node.is_structured()) return true;
+  return std::all_of(node.begin(), node.end(),
+                     [&](Json& child) { return RewriteSide(child, relation); });
+}
+
+std::optional<Side> JoinFinder::SideOf(const Json& node) const {
+  Side side{0, node};
+  std::optional<size_t> relation;
+  if (!RewriteSide(side.expression, relation) || !relation) return std::nullopt;
+  side.relation = *relation;
+  return side;
 }
 
 // Those that must hold, whatever else the condition says.
@@ -187,18 +217,33 @@ void JoinFinder::AddEqualities(const Json& condition, std::vector<Equality>& out
     return;
   }
   if (!IsType(condition, "COMPARE_EQUAL")) return;
-  const std::optional<Column> left = Resolve(condition["left"]);
-  const std::optional<Column> right = Resolve(condition["right"]);
-  if (left && right) out.push_back({*left, *right});
+  std::optional<Side> left = SideOf(condition["left"]);
+  std::optional<Side> right = SideOf(condition["right"]);
+  if (left && right) out.push_back({*std::move(left), *std::move(right)});
 }
 
-// Columns of the first relation that may be the key.
-std::vector<std::string> JoinFinder::Candidates() const {
-  std::vector<std::string> candidates;
+// Of each join its own condition, and WHERE: rows that it drops need not be found.
+absl::Status JoinFinder::FindEqualities() {
+  std::vector<Joined> joined;
+  ICEPIE_RETURN_IF_ERROR(Flatten(node_["from_table"], joined));
+  for (const Joined& each : joined) {
+    std::vector<Equality>& equalities = equalities_.emplace_back();
+    if (each.condition == nullptr) continue;
+    AddEqualities(*each.condition, equalities);
+    AddEqualities(node_["where_clause"], equalities);
+  }
+  return absl::OkStatus();
+}
+
+// Expressions of the first relation that may be the key.
+std::vector<Json> JoinFinder::Candidates() const {
+  std::vector<Json> candidates;
   for (const auto& equalities : equalities_) {
     for (const Equality& equality : equalities) {
-      for (const Column& side : {equality.left, equality.right}) {
-        if (side.relation == 0) candidates.push_back(side.name);
+      for (const Side& side : {equality.left, equality.right}) {
+        const bool known =
+            std::find(candidates.begin(), candidates.end(), side.expression) != candidates.end();
+        if (side.relation == 0 && !known) candidates.push_back(side.expression);
       }
     }
   }
@@ -206,19 +251,20 @@ std::vector<std::string> JoinFinder::Candidates() const {
 }
 
 // Whether each relation is joined to the key of an earlier one, when that of the first is `first`.
-bool JoinFinder::Follow(const std::string& first) {
+bool JoinFinder::Follow(const Json& first) {
   shape_.relations.front().key = first;
   for (size_t i = 1; i < shape_.relations.size(); ++i) {
-    shape_.relations[i].key.clear();
+    Json& key = shape_.relations[i].key;
+    key = Json();
     for (const Equality& equality : equalities_[i]) {
       for (const auto& [mine, other] :
            {std::pair(equality.left, equality.right), std::pair(equality.right, equality.left)}) {
         const bool follows = mine.relation == i && other.relation < i &&
-                             other.name == shape_.relations[other.relation].key;
-        if (follows && shape_.relations[i].key.empty()) shape_.relations[i].key = mine.name;
+                             other.expression == shape_.relations[other.relation].key;
+        if (follows && key.is_null()) key = mine.expression;
       }
     }
-    if (shape_.relations[i].key.empty()) return false;
+    if (key.is_null()) return false;
   }
   return true;
 }
@@ -227,10 +273,10 @@ bool JoinFinder::Follow(const std::string& first) {
 bool JoinFinder::GroupsByKey() const {
   if (!IsAggregation(node_)) return true;
   const auto is_key = [&](const Json& expression) {
-    const std::optional<Column> column = Resolve(expression);
-    if (!column) return false;
-    const JoinRelation& relation = shape_.relations[column->relation];
-    return column->name == relation.key && !relation.outer;
+    const std::optional<Side> side = SideOf(expression);
+    if (!side) return false;
+    const JoinRelation& relation = shape_.relations[side->relation];
+    return side->expression == relation.key && !relation.outer;
   };
   const Json& items = node_["select_list"];
   const Json& groups = node_["group_expressions"];
@@ -246,33 +292,40 @@ bool JoinFinder::GroupsByKey() const {
   });
 }
 
+// Keys of one type; whole numbers of several are compared as BIGINT, in which they are the same.
 absl::Status JoinFinder::FindTypes() {
+  bool whole = true;
+  bool same = true;
   for (JoinRelation& relation : shape_.relations) {
+    ICEPIE_ASSIGN_OR_RETURN(relation.key_sql, ExpressionToSql(request_.connection, relation.key));
     ICEPIE_ASSIGN_OR_RETURN(
         const std::vector<OutputColumn> bound,
-        BindSelect(request_.connection,
-                   absl::StrCat("SELECT ", QuoteIdentifier(relation.key), " FROM ",
-                                QuoteIdentifier(relation.source->name))));
+        BindSelect(request_.connection, absl::StrCat("SELECT ", relation.key_sql, " FROM ",
+                                                     QuoteIdentifier(relation.name))));
     relation.key_type = bound.front().type;
-    if (relation.key_type != shape_.relations.front().key_type) {
+    whole = whole && IsWhole(relation.key_type);
+    same = same && relation.key_type == shape_.relations.front().key_type;
+    if (!same && !whole) {
       return StandsInTheWay(
           absl::StrCat("joins by ", relation.key_type, " and ", shape_.relations.front().key_type));
     }
+  }
+  for (JoinRelation& relation : shape_.relations) {
+    if (same) break;
+    relation.key_sql = absl::StrCat("CAST(", relation.key_sql, " AS BIGINT)");
+    relation.key_type = "BIGINT";
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<JoinShape> JoinFinder::Find() {
-  const Json& from = node_["from_table"];
   ICEPIE_RETURN_IF_ERROR(CheckParts(node_));
-  ICEPIE_RETURN_IF_ERROR(Flatten(from));
-  for (const Joined& joined : joined_) ICEPIE_RETURN_IF_ERROR(AddRelation(joined));
-  for (const Joined& joined : joined_) {
-    std::vector<Equality>& equalities = equalities_.emplace_back();
-    if (joined.condition != nullptr) AddEqualities(*joined.condition, equalities);
-  }
+  const auto has_using = [](const Json& node) { return Has(node, "using_columns"); };
+  if (AnyNode(node_["from_table"], has_using)) return StandsInTheWay("has a join without ON");
+  ICEPIE_ASSIGN_OR_RETURN(shape_.relations, FindRelations(request_, node_["from_table"], node_));
+  ICEPIE_RETURN_IF_ERROR(FindEqualities());
   bool joined = false;
-  for (const std::string& candidate : Candidates()) {
+  for (const Json& candidate : Candidates()) {
     if (!Follow(candidate)) continue;
     joined = true;
     if (!GroupsByKey()) continue;
@@ -285,9 +338,58 @@ absl::StatusOr<JoinShape> JoinFinder::Find() {
 
 }  // namespace
 
+bool AnyNode(const Json& tree, const std::function<bool(const Json&)>& holds) {
+  if (holds(tree)) return true;
+  return tree.is_structured() && std::any_of(tree.begin(), tree.end(), [&](const Json& child) {
+           return AnyNode(child, holds);
+         });
+}
+
+absl::StatusOr<std::vector<JoinRelation>> FindRelations(const PlanRequest& request,
+                                                        const Json& from, const Json& node) {
+  std::vector<Joined> joined;
+  ICEPIE_RETURN_IF_ERROR(Flatten(from, joined));
+  std::vector<JoinRelation> relations;
+  for (const Joined& each : joined) {
+    ICEPIE_ASSIGN_OR_RETURN(JoinRelation relation, ReadRelation(request, each, node));
+    for (const JoinRelation& other : relations) {
+      if (absl::AsciiStrToLower(other.alias) == absl::AsciiStrToLower(relation.alias)) {
+        return StandsInTheWay("joins two relations of one name");
+      }
+    }
+    relations.push_back(std::move(relation));
+  }
+  return relations;
+}
+
+std::optional<JoinColumn> FindColumn(const std::vector<JoinRelation>& relations,
+                                     const Json& reference) {
+  std::vector<std::string> names;
+  for (const Json& name : reference["column_names"]) {
+    names.push_back(absl::AsciiStrToLower(name.get<std::string>()));
+  }
+  if (names.size() > 2) return std::nullopt;
+  std::optional<JoinColumn> found;
+  for (size_t i = 0; i < relations.size(); ++i) {
+    const bool here =
+        names.size() == 1 || absl::AsciiStrToLower(relations[i].alias) == names.front();
+    if (!here || !HasColumn(relations[i], names.back())) continue;
+    if (found) return std::nullopt;
+    found = JoinColumn{i, names.back()};
+  }
+  return found;
+}
+
 absl::StatusOr<JoinShape> FindJoinShape(const PlanRequest& request, const Json& node) {
   if (!IsType(node["from_table"], "JOIN")) return OtherKind("reads no join");
   return JoinFinder(request, node).Find();
+}
+
+bool TakesFirstOfEquals(const Json& node) {
+  static const auto* const kNames = new std::set<std::string>{
+      "arg_min", "argmin",       "min_by",       "arg_max", "argmax",
+      "max_by",  "arg_min_null", "arg_max_null", "mode",    "bitstring_agg"};
+  return IsClass(node, "FUNCTION") && kNames->count(TextOf(node, "function_name")) > 0;
 }
 
 std::vector<Json*> TablesOf(Json& from) {

@@ -1,7 +1,9 @@
-// What a join of sources reads, and the key that all its relations are joined by.
+// What a join reads, and the key that all its relations are joined by.
 #ifndef ICEPIE_SLICES_JOIN_SHAPE_H_
 #define ICEPIE_SLICES_JOIN_SHAPE_H_
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,24 +13,49 @@
 namespace icepie::slices {
 
 struct JoinRelation {
-  const SourceDef* source = nullptr;
-  std::string alias;                 // what the SQL calls it
-  std::vector<std::string> columns;  // that are read, with the hidden ones that are named
-  std::string key;                   // one of them
+  std::string name;                   // of the source or the slice
+  const SourceDef* source = nullptr;  // null: a slice
+  std::string alias;                  // what the SQL calls it
+  std::vector<std::string> columns;   // that are read, with the hidden ones that are named
+  // What is joined by, over one of its rows: as a tree and as SQL.
+  Json key;
+  std::string key_sql;
   std::string key_type;
-  bool outer = false;  // its columns may be NULL though it has the key
+  bool outer = false;   // its columns may be NULL though it has the key
+  bool visible = true;  // its columns can be named outside of its ON (not of SEMI and ANTI joins)
+  bool IsStream() const { return source != nullptr && source->latest_by.empty(); }
+  bool IsDimension() const { return source != nullptr && !source->latest_by.empty(); }
 };
 
 struct JoinShape {
   std::vector<JoinRelation> relations;  // in the order of FROM
 };
 
-// The shape of `node`. UNIMPLEMENTED when it reads no join; FAILED_PRECONDITION says what stands in
-// the way.
+struct JoinColumn {
+  size_t relation = 0;
+  std::string name;  // in lower case
+};
+
+// The sources and slices that `from` reads, without their keys; `node` names their columns.
+// UNIMPLEMENTED when it is no join; FAILED_PRECONDITION says what stands in the way.
+absl::StatusOr<std::vector<JoinRelation>> FindRelations(const PlanRequest& request,
+                                                        const Json& from, const Json& node);
+
+// Whose column a reference is; nullopt: an alias, a part of a column, or of several relations.
+std::optional<JoinColumn> FindColumn(const std::vector<JoinRelation>& relations,
+                                     const Json& reference);
+
+// The shape of `node`, whose joins have no USING any more. As FindRelations.
 absl::StatusOr<JoinShape> FindJoinShape(const PlanRequest& request, const Json& node);
 
 // The tables of the join in `from`, in the order of JoinShape::relations.
 std::vector<Json*> TablesOf(Json& from);
+
+// An aggregate that of equal rows takes the first, without a way to say which that is.
+bool TakesFirstOfEquals(const Json& node);
+
+// Whether `holds` is true of a part of the tree.
+bool AnyNode(const Json& tree, const std::function<bool(const Json&)>& holds);
 
 }  // namespace icepie::slices
 

@@ -51,21 +51,6 @@ void PutCtes(Json& node, const CteMap& ctes) {
   for (Json& child : node) PutCtes(child, ctes);
 }
 
-absl::Status InlineCtes(Json& select) {
-  if (!Has(select["cte_map"], "map")) return absl::OkStatus();
-  CteMap ctes;
-  for (Json& entry : select["cte_map"]["map"]) {
-    Json& value = entry["value"];
-    if (Has(value, "aliases")) return StandsInTheWay("names the columns of a WITH query");
-    // Each sees those before it.
-    PutCtes(value["query"]["node"], ctes);
-    ctes[absl::AsciiStrToLower(entry["key"].get<std::string>())] = value["query"];
-  }
-  select["cte_map"]["map"] = Json::array();
-  for (auto it = select.begin(); it != select.end(); ++it) PutCtes(it.value(), ctes);
-  return absl::OkStatus();
-}
-
 bool ContainsClass(const Json& node, absl::string_view expression_class) {
   if (IsClass(node, expression_class)) return true;
   if (!node.is_structured()) return false;
@@ -544,6 +529,21 @@ void BreakTies(Json& level, const std::string& column) {
     if (windows && IsType(modifier, "ORDER_MODIFIER"))
       modifier["orders"].push_back(OrderBy(column));
   }
+}
+
+absl::Status InlineCtes(Json& select) {
+  if (!Has(select["cte_map"], "map")) return absl::OkStatus();
+  CteMap ctes;
+  for (Json& entry : select["cte_map"]["map"]) {
+    Json& value = entry["value"];
+    if (Has(value, "aliases")) return StandsInTheWay("names the columns of a WITH query");
+    // Each sees those before it.
+    PutCtes(value["query"]["node"], ctes);
+    ctes[absl::AsciiStrToLower(entry["key"].get<std::string>())] = value["query"];
+  }
+  select["cte_map"]["map"] = Json::array();
+  for (auto it = select.begin(); it != select.end(); ++it) PutCtes(it.value(), ctes);
+  return absl::OkStatus();
 }
 
 std::vector<Json*> LevelsOf(Json& statement) {

@@ -37,6 +37,9 @@ struct KeyShape {
   std::optional<TopRows> top;
 };
 
+// Puts the WITH queries of `select` where they are read. FAILED_PRECONDITION says why it cannot.
+absl::Status InlineCtes(Json& select);
+
 // The SELECT nodes of `statement`, top first; the last one reads the relation.
 std::vector<Json*> LevelsOf(Json& statement);
 

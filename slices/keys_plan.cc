@@ -39,7 +39,12 @@ class KeysPlanner {
       : connection_(request.connection),
         request_(request),
         shape_(std::move(shape)),
-        input_(std::move(input)) {
+        input_(std::move(input)),
+        data_("__data" + request.part),
+        rows_("__rows" + request.part),
+        batch_("__batch" + request.part),
+        touched_("__keys" + request.part),
+        any_touched_(absl::StrCat("SELECT 1 FROM ", touched_, " LIMIT 1")) {
     for (const std::string& column : input_.columns) columns_.push_back(QuoteIdentifier(column));
     for (size_t i = 0; i < shape_.keys.size(); ++i) keys_.push_back(KeyName(i));
   }
@@ -67,6 +72,11 @@ class KeysPlanner {
   const PlanRequest& request_;
   KeyShape shape_;
   const Input input_;
+  const std::string data_;
+  const std::string rows_;
+  const std::string batch_;
+  const std::string touched_;  // keys
+  const std::string any_touched_;
   std::vector<std::string> columns_;  // of the input, quoted
   std::vector<std::string> keys_;
 };
@@ -129,11 +139,11 @@ absl::StatusOr<std::vector<std::string>> KeysPlanner::Create(const std::string& 
     data.push_back(absl::StrCat(outputs.back(), " ", column.type));
   }
   std::vector<std::string> create = {
-      absl::StrCat("CREATE TABLE __data (", absl::StrJoin(data, ", "), ")"),
-      absl::StrCat("CREATE VIEW __result AS SELECT ", absl::StrJoin(outputs, ", "),
-                   " FROM __data")};
+      absl::StrCat("CREATE TABLE ", data_, " (", absl::StrJoin(data, ", "), ")"),
+      absl::StrCat("CREATE VIEW __result", request_.part, " AS SELECT ",
+                   absl::StrJoin(outputs, ", "), " FROM ", data_)};
   if (!input_.slice) {
-    create.push_back(absl::StrCat("CREATE TABLE __rows (", absl::StrJoin(rows, ", "), ")"));
+    create.push_back(absl::StrCat("CREATE TABLE ", rows_, " (", absl::StrJoin(rows, ", "), ")"));
   }
   return create;
 }
@@ -154,15 +164,16 @@ absl::StatusOr<std::string> KeysPlanner::Prune() {
                               {"null_order", "ORDER_DEFAULT"},
                               {"expression", ColumnReference("_position")}});
   ICEPIE_ASSIGN_OR_RETURN(const std::string place, ExpressionToSql(connection_, window));
-  return absl::StrCat("DELETE FROM __rows WHERE rowid IN (SELECT __row FROM (SELECT __row, ", place,
-                      " AS __place FROM (SELECT r.*, r.rowid AS __row FROM __rows AS r SEMI JOIN ",
-                      "__keys AS k ON ", SameKeys("r", "k", " IS NOT DISTINCT FROM "),
-                      ")) WHERE __place > ", shape_.top->count, ")");
+  return absl::StrCat("DELETE FROM ", rows_, " WHERE rowid IN (SELECT __row FROM (SELECT __row, ",
+                      place, " AS __place FROM (SELECT r.*, r.rowid AS __row FROM ", rows_,
+                      " AS r SEMI JOIN ", touched_, " AS k ON ",
+                      SameKeys("r", "k", " IS NOT DISTINCT FROM "), ")) WHERE __place > ",
+                      shape_.top->count, ")");
 }
 
 // All rows of the input with their keys.
 absl::StatusOr<std::string> KeysPlanner::KeyedRows() const {
-  if (!input_.slice) return std::string("__rows");
+  if (!input_.slice) return rows_;
   std::string keys;
   for (size_t i = 0; i < keys_.size(); ++i) {
     ICEPIE_ASSIGN_OR_RETURN(const std::string sql, ExpressionToSql(connection_, shape_.keys[i]));
@@ -177,10 +188,11 @@ absl::StatusOr<Json> KeysPlanner::RowsOfKeys(const Json& relation, const std::st
                                                               : TextOf(relation, "alias");
   ICEPIE_ASSIGN_OR_RETURN(const std::string rows, KeyedRows());
   const std::string position = input_.slice ? "" : absl::StrCat(", _position AS ", kPosition);
-  const std::string sql = absl::StrCat(
-      "SELECT 1 FROM (SELECT ", absl::StrJoin(columns_, ", "), ", ", absl::StrJoin(keys_, ", "),
-      position, " FROM ", rows, " AS r SEMI JOIN __keys AS k ON ", SameKeys("r", "k", comparison),
-      input_.slice ? "" : " ORDER BY _position", ") AS ", QuoteIdentifier(alias));
+  const std::string sql =
+      absl::StrCat("SELECT 1 FROM (SELECT ", absl::StrJoin(columns_, ", "), ", ",
+                   absl::StrJoin(keys_, ", "), position, " FROM ", rows, " AS r SEMI JOIN ",
+                   touched_, " AS k ON ", SameKeys("r", "k", comparison),
+                   input_.slice ? "" : " ORDER BY _position", ") AS ", QuoteIdentifier(alias));
   ICEPIE_ASSIGN_OR_RETURN(Json statement, ParseSelect(connection_, sql));
   return std::move(statement["node"]["from_table"]);
 }
@@ -228,8 +240,8 @@ absl::StatusOr<std::string> KeysPlanner::Replacement(const std::string& comparis
   for (const OutputColumn& column : request_.slice.columns) {
     outputs.push_back(QuoteIdentifier(column.name));
   }
-  return absl::StrCat("INSERT INTO __data SELECT ", absl::StrJoin(outputs, ", "), " FROM (", sql,
-                      ")");
+  return absl::StrCat("INSERT INTO ", data_, " SELECT ", absl::StrJoin(outputs, ", "), " FROM (",
+                      sql, ")");
 }
 
 // Only for `=` does DuckDB push what it knows of the batch's keys (from … to) into the scan, so
@@ -238,9 +250,9 @@ void KeysPlanner::AddReplacement(std::vector<ApplyStatement>& apply, const std::
                                  const std::string& insert) const {
   const bool nulls = comparison != " = ";
   const std::string when =
-      absl::StrCat("SELECT 1 FROM __keys HAVING count(*) > 0 AND count(*) FILTER (WHERE ",
+      absl::StrCat("SELECT 1 FROM ", touched_, " HAVING count(*) > 0 AND count(*) FILTER (WHERE ",
                    AnyNull(), ") ", nulls ? ">" : "=", " 0");
-  apply.push_back({absl::StrCat("DELETE FROM __data AS d USING __keys AS k WHERE ",
+  apply.push_back({absl::StrCat("DELETE FROM ", data_, " AS d USING ", touched_, " AS k WHERE ",
                                 SameKeys("d", "k", comparison)),
                    when});
   apply.push_back({insert, when});
@@ -267,13 +279,13 @@ std::string KeysPlanner::Why() const {
 std::vector<ApplyStatement> KeysPlanner::TakeBatch(const std::string& batch) const {
   const std::string keys = absl::StrJoin(keys_, ", ");
   if (input_.slice) {
-    return {{absl::StrCat("CREATE OR REPLACE TEMP TABLE __keys AS SELECT DISTINCT ", keys,
+    return {{absl::StrCat("CREATE OR REPLACE TEMP TABLE ", touched_, " AS SELECT DISTINCT ", keys,
                           " FROM (", batch, ")")}};
   }
-  return {{absl::StrCat("CREATE OR REPLACE TEMP TABLE __batch AS ", batch)},
-          {absl::StrCat("CREATE OR REPLACE TEMP TABLE __keys AS SELECT DISTINCT ", keys,
-                        " FROM __batch")},
-          {"INSERT INTO __rows SELECT * FROM __batch", "SELECT 1 FROM __keys LIMIT 1"}};
+  return {{absl::StrCat("CREATE OR REPLACE TEMP TABLE ", batch_, " AS ", batch)},
+          {absl::StrCat("CREATE OR REPLACE TEMP TABLE ", touched_, " AS SELECT DISTINCT ", keys,
+                        " FROM ", batch_)},
+          {absl::StrCat("INSERT INTO ", rows_, " SELECT * FROM ", batch_), any_touched_}};
 }
 
 // The result's rows of the batch's keys.
@@ -282,9 +294,8 @@ std::string KeysPlanner::TouchedRows() const {
   for (const OutputColumn& column : request_.slice.columns) {
     outputs.push_back(absl::StrCat("d.", QuoteIdentifier(column.name)));
   }
-  return absl::StrCat("SELECT ", absl::StrJoin(outputs, ", "),
-                      " FROM __data AS d SEMI JOIN __keys AS k ON ",
-                      SameKeys("d", "k", " IS NOT DISTINCT FROM "));
+  return absl::StrCat("SELECT ", absl::StrJoin(outputs, ", "), " FROM ", data_, " AS d SEMI JOIN ",
+                      touched_, " AS k ON ", SameKeys("d", "k", " IS NOT DISTINCT FROM "));
 }
 
 absl::StatusOr<SliceStatements> KeysPlanner::Plan() {
@@ -300,13 +311,14 @@ absl::StatusOr<SliceStatements> KeysPlanner::Plan() {
   if (shape_.top && !input_.slice) {
     // Behind the SELECT, which has to fail on a record also when others push it out.
     ICEPIE_ASSIGN_OR_RETURN(const std::string prune, Prune());
-    statements.apply.push_back({prune, "SELECT 1 FROM __keys LIMIT 1"});
-    AddCompaction(statements.apply, "__rows", " ORDER BY _position");
+    statements.apply.push_back({prune, any_touched_});
+    AddCompaction(statements.apply, rows_, " ORDER BY _position");
   }
-  AddCompaction(statements.apply, "__data", "");
+  AddCompaction(statements.apply, data_, "");
   statements.keeps_rows = !input_.slice;
   statements.reads_changes = input_.slice;
-  if (input_.slice) statements.clear = {{"DELETE FROM __data", ""}};
+  statements.clear = {{absl::StrCat("DELETE FROM ", data_)}};
+  if (!input_.slice) statements.clear.push_back({absl::StrCat("DELETE FROM ", rows_)});
   statements.why = Why();
   return statements;
 }
@@ -362,9 +374,11 @@ absl::StatusOr<Input> SliceInputOf(const PlanRequest& request) {
   return input;
 }
 
-// What tells the rows of a slice apart: its key, or all of a row.
-std::vector<std::string> IdentityOf(const Input& input) {
-  if (!input.slice) return {};
+// What tells the rows of an input apart: of a slice its key, or all of a row.
+std::vector<std::string> IdentityOf(const PlanRequest& request, const Input& input) {
+  // A whole slice of that kind is `append`.
+  if (!input.slice && request.part.empty()) return {};
+  if (!input.slice) return {"_position"};
   return input.ties.empty() ? input.columns : input.ties;
 }
 
@@ -392,7 +406,8 @@ absl::StatusOr<SliceStatements> PlanKeys(const PlanRequest& request) {
   bool ordered = false;
   Json statement = request.statement;
   statement["node"] = WithoutOrder(request.statement, &ordered);
-  ICEPIE_ASSIGN_OR_RETURN(KeyShape shape, FindKeyShape(statement, names, IdentityOf(input)));
+  ICEPIE_ASSIGN_OR_RETURN(KeyShape shape,
+                          FindKeyShape(statement, names, IdentityOf(request, input)));
   ICEPIE_ASSIGN_OR_RETURN(SliceStatements statements,
                           KeysPlanner(request, std::move(shape), std::move(input)).Plan());
   if (ordered) absl::StrAppend(&statements.why, "; ORDER BY is dropped: a slice is a set");

@@ -666,6 +666,11 @@ void LiveEngine::FollowUpstream(Held& held, const RecordBatch* batch) {
   const int64_t from = held.generation->position();
   const std::optional<int64_t> to = InputPosition(held, {}, 0);
   if (!to || *to <= from || held.upstream.empty()) return;
+  // Its own records up to there must have been looked at too.
+  const bool seen =
+      held.generation->streams().empty() ||
+      (main_ != nullptr && main_->streams().Includes(StreamsOf(held)) && *to <= main_->position());
+  if (!seen) return;
   const int64_t applied_time_us = NewestBelow(held);
   bool changed = MayHaveRecords(held, from) || MovesHorizon(held, applied_time_us);
   for (const auto& [name, unused] : held.upstream) {

@@ -5,8 +5,8 @@
 #include "slices/aggregate_plan.h"
 #include "slices/append_plan.h"
 #include "slices/components_plan.h"
-#include "slices/join_plan.h"
 #include "slices/keys_plan.h"
+#include "slices/parts_plan.h"
 #include "slices/retract_plan.h"
 
 namespace icepie::slices {
@@ -33,7 +33,7 @@ const std::vector<StrategyEntry>& StrategyPlanners() {
   static const auto* const kPlanners = new std::vector<StrategyEntry>{
       {Strategy::kAppend, PlanAppend},     {Strategy::kAggregate, PlanFolded},
       {Strategy::kAggregate, PlanRetract}, {Strategy::kKeys, PlanKeys},
-      {Strategy::kKeys, PlanJoin},         {Strategy::kRecompute, PlanRecompute}};
+      {Strategy::kKeys, PlanParts},        {Strategy::kRecompute, PlanRecompute}};
   return *kPlanners;
 }
 

@@ -22,6 +22,9 @@ struct PlanRequest {
   const std::string& sql;    // as the gate handed it back
   const Json& statement;     // its syntax tree
   const SlicePlan& slice;    // columns, sources, upstream
+  // Of a part of a slice (parts_plan.h): the end of its tables' names; the planners of `keys` know
+  // it.
+  std::string part = {};
 };
 
 struct SliceStatements {

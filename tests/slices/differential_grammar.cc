@@ -4,6 +4,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -248,7 +249,8 @@ class Grammar {
         &Grammar::TopN,        &Grammar::TopN,        &Grammar::Newest,      &Grammar::Joined,
         &Grammar::Joined,      &Grammar::Joined,      &Grammar::Others,      &Grammar::Others,
         &Grammar::Sessions,    &Grammar::Hopping,     &Grammar::Unnested,    &Grammar::Clusters,
-        &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::Dimensions};
+        &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::Dimensions,
+        &Grammar::JoinedWide,  &Grammar::JoinedWide,  &Grammar::JoinedWide,  &Grammar::JoinedWide};
     (this->*random_.Pick(forms))(scope);
   }
 
@@ -270,9 +272,9 @@ class Grammar {
   void Changing() {
     const Scope scope = OfSource("", Source());
     const std::vector<void (Grammar::*)(Scope)> forms = {
-        &Grammar::Newest,    &Grammar::Newest,    &Grammar::TopN,
-        &Grammar::Aggregate, &Grammar::Aggregate, &Grammar::Holistic,
-        &Grammar::Append,    &Grammar::Others,    &Grammar::JoinedByKey};
+        &Grammar::Newest,      &Grammar::Newest,    &Grammar::TopN,   &Grammar::Aggregate,
+        &Grammar::Aggregate,   &Grammar::Holistic,  &Grammar::Append, &Grammar::Others,
+        &Grammar::JoinedByKey, &Grammar::JoinedWide};
     (this->*random_.Pick(forms))(scope);
   }
 
@@ -283,9 +285,10 @@ class Grammar {
     in_order.position = OrderOf(in_order);
     in_order.source = false;
     const std::vector<void (Grammar::*)(Scope)> forms = {
-        &Grammar::Retracted, &Grammar::Retracted, &Grammar::Retracted, &Grammar::Append,
-        &Grammar::Aggregate, &Grammar::Holistic,  &Grammar::Distinct,  &Grammar::Nested,
-        &Grammar::Common,    &Grammar::Rollup};
+        &Grammar::Retracted, &Grammar::Retracted, &Grammar::Retracted,  &Grammar::Append,
+        &Grammar::Aggregate, &Grammar::Holistic,  &Grammar::Distinct,   &Grammar::Nested,
+        &Grammar::Common,    &Grammar::Rollup,    &Grammar::JoinedWide, &Grammar::JoinedWide,
+        &Grammar::JoinedWide};
     const std::vector<void (Grammar::*)(Scope)> ordered = {
         &Grammar::Windows, &Grammar::TopN, &Grammar::Newest, &Grammar::Largest, &Grammar::Listed};
     const bool plain = in_order.position.empty() || !random_.OneIn(3);
@@ -784,6 +787,130 @@ class Grammar {
     Aggregate(all);
     query().group = "ALL";
     query().having = "";
+  }
+
+  // A subquery to be joined: groups, newest rows, or some rows as they are.
+  Scope Derived(const std::string& alias) {
+    const bool slice = !made_.slices.empty() && random_.OneIn(3);
+    const Scope of = slice ? OfSlice("", random_.Pick(made_.slices)) : OfSource("", Source());
+    const std::string text = Column(of, ValueKind::kText, "upper('abc')");
+    const std::string number = Column(of, ValueKind::kInt, "abs(7)");
+    Scope scope;
+    scope.reads = of.reads;
+    scope.columns = {{alias + ".g0", ValueKind::kText}, {alias + ".g1", ValueKind::kInt}};
+    scope.source = false;
+    std::string select = absl::StrCat("SELECT ", text, " AS g0, ", number, " AS g1");
+    if (random_.OneIn(2)) {
+      absl::StrAppend(&select, ", count(*) AS g2 FROM ", of.from, " GROUP BY ALL");
+      scope.columns.push_back({alias + ".g2", ValueKind::kInt});
+      scope.position = absl::StrCat(alias, ".g0, ", alias, ".g1");
+    } else if (!slice && random_.OneIn(2)) {
+      absl::StrAppend(&select, " FROM ", of.from, " QUALIFY row_number() OVER (PARTITION BY ",
+                      Key(of).sql, " ORDER BY _position DESC) = 1");
+    } else {
+      absl::StrAppend(&select, " FROM ", of.from, " WHERE ", Bool(of));
+    }
+    scope.from = absl::StrCat("(", select, ") AS ", alias);
+    return scope;
+  }
+
+  Scope Relation(const std::string& alias) {
+    const size_t choice = random_.Below(made_.slices.empty() ? 5 : 9);
+    if (choice < 4) return OfSource(alias, Source());
+    if (choice == 4) return Derived(alias);
+    Scope scope = OfSlice(alias, random_.Pick(made_.slices));
+    scope.position = OrderOf(scope);
+    return scope;
+  }
+
+  // `next` joined to `all` by a key of its own.
+  std::string JoinCondition(const Scope& all, const Scope& next, bool may_widen) {
+    const ValueKind kind = random_.OneIn(2) ? ValueKind::kText : ValueKind::kInt;
+    const std::string a = Column(all, kind, "");
+    const std::string b = Column(next, kind, "");
+    if (a.empty() || b.empty()) return "";
+    const bool swap = random_.OneIn(2);
+    const auto equal = [&](const std::string& x, const std::string& y) {
+      return swap ? absl::StrCat(y, " = ", x) : absl::StrCat(x, " = ", y);
+    };
+    switch (random_.Below(8)) {
+      case 0:
+        if (kind == ValueKind::kText) return equal(absl::StrCat("upper(", a, ")"), b);
+        return may_widen ? equal(absl::StrCat(a, " % 5"), b) : equal(a, b);
+      case 1:
+        if (kind != ValueKind::kText) break;
+        return equal(absl::StrCat("coalesce(", a, ", 'eth')"), absl::StrCat("lower(", b, ")"));
+      case 2:
+        return absl::StrCat(equal(a, b), " AND ", Bool(random_.OneIn(2) ? all : next));
+      default:
+        break;
+    }
+    return equal(a, b);
+  }
+
+  // Two or three relations of any kind, each joined to one before it by a key of its own.
+  void JoinedWide(Scope /*unused*/) {
+    Scope all = Relation("a");
+    all.source = false;
+    bool ordered = !all.position.empty();
+    std::string where;
+    const size_t count = random_.OneIn(3) ? 3 : 2;
+    for (size_t i = 1; i < count; ++i) {
+      const Scope next = Relation(absl::StrCat("b", i));
+      const std::string condition = JoinCondition(all, next, count == 2);
+      if (condition.empty()) break;
+      all.reads.insert(all.reads.end(), next.reads.begin(), next.reads.end());
+      const size_t how = random_.Below(12);
+      if (how < 2) {
+        absl::StrAppend(&all.from, how == 0 ? " SEMI JOIN " : " ANTI JOIN ", next.from, " ON ",
+                        condition);
+        continue;
+      }
+      if (how == 2) {
+        absl::StrAppend(&all.from, ", ", next.from);
+        absl::StrAppend(&where, where.empty() ? "" : " AND ", condition);
+      } else {
+        absl::StrAppend(&all.from, how < 7 ? " LEFT JOIN " : " JOIN ", next.from,
+                        OnOrUsing(all, next, i, condition));
+      }
+      all.columns.insert(all.columns.end(), next.columns.begin(), next.columns.end());
+      ordered = ordered && !next.position.empty();
+      absl::StrAppend(&all.position, ", ", next.position);
+    }
+    if (!ordered) all.position = "";
+    OverJoin(std::move(all), where);
+  }
+
+  // USING, when two readings of one stream are joined and the condition is of that kind.
+  std::string OnOrUsing(const Scope& all, const Scope& next, size_t index,
+                        const std::string& condition) {
+    const std::string a = Column(all, ValueKind::kText, "");
+    const bool same =
+        index == 1 && absl::StartsWith(a, "a.") &&
+        std::any_of(next.columns.begin(), next.columns.end(), [&](const auto& column) {
+          return column.sql == absl::StrCat("b1.", a.substr(2));
+        });
+    if (same && random_.OneIn(2)) return absl::StrCat(" USING (", a.substr(2), ")");
+    return absl::StrCat(" ON ", condition);
+  }
+
+  void OverJoin(Scope all, const std::string& where) {
+    const std::vector<void (Grammar::*)(Scope)> plain = {&Grammar::Append, &Grammar::Aggregate,
+                                                         &Grammar::Retracted, &Grammar::Holistic};
+    const std::vector<void (Grammar::*)(Scope)> more = {
+        &Grammar::Append,   &Grammar::Aggregate, &Grammar::Retracted, &Grammar::Holistic,
+        &Grammar::Distinct, &Grammar::Nested,    &Grammar::Rollup};
+    const std::vector<void (Grammar::*)(Scope)> in_order = {
+        &Grammar::Windows, &Grammar::Windows, &Grammar::TopN, &Grammar::Newest, &Grammar::Listed};
+    if (!all.position.empty() && random_.OneIn(2)) {
+      (this->*random_.Pick(in_order))(std::move(all));
+    } else {
+      all.position = "";
+      (this->*random_.Pick(where.empty() ? more : plain))(std::move(all));
+    }
+    if (where.empty()) return;
+    query().where =
+        query().where.empty() ? where : absl::StrCat(where, " AND (", query().where, ")");
   }
 
   void Dimensions(Scope scope) {

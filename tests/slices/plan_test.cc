@@ -87,7 +87,7 @@ TEST_F(PlanTest, UpstreamComesFirst) {
   for (const SlicePlan& slice : plan->slices) order.push_back(slice.slice);
   EXPECT_THAT(order, ElementsAre("a", "b", "c"));
   EXPECT_THAT(plan->Find("c")->upstream, ElementsAre("a", "b"));
-  EXPECT_THAT(plan->Find("c")->apply[1].sql, HasSubstr("JOIN \"a\" USING"));
+  EXPECT_THAT(plan->Find("c")->why, HasSubstr("(b.k = a.k)"));
   EXPECT_EQ(plan->Find("nix"), nullptr);
 }
 

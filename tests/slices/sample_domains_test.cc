@@ -32,7 +32,7 @@ std::map<std::string, std::string> Strategies(const DomainPlan& plan) {
 }
 
 const std::map<std::string, std::string> kOperations = {
-    {"on_time", "aggregate"}, {"delay_buckets", "aggregate"}, {"city_delay", "recompute"}};
+    {"on_time", "aggregate"}, {"delay_buckets", "aggregate"}, {"city_delay", "keys"}};
 
 TEST(SampleDomainsTest, OperationsFoldsItsAggregates) {
   EXPECT_EQ(Strategies(PlanFile("config/domains/operations.yaml")), kOperations);

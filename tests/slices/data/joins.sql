@@ -61,25 +61,73 @@ SELECT i.id, s.city, count(*) AS c FROM items AS i JOIN bids AS b ON b.item = i.
 SELECT a.price, b.price AS other FROM bids AS a JOIN bids AS b ON a.item = b.item AND a._position < b._position
 --> 5 | 9
 
+--@ case joined_to_positions keys
+SELECT a.item, median(b.price) AS m FROM bids AS a JOIN bids AS b ON a.price = b._position GROUP BY a.item
+
 --@ case in_order keys
 --@ why ORDER BY is dropped
 SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON b.item = i.id ORDER BY b.price
 
---@ case groups_by_something_else recompute
---@ why groups a join by other columns
+--@ case groups_by_something_else keys
+--@ why takes back and adds the rows of its join that a batch changes; below it replaces the rows of the keys that a batch touches (bids.item = items.id)
 SELECT i.kind, count(*) AS c FROM bids AS b JOIN items AS i ON b.item = i.id GROUP BY i.kind
+--> book | 2
 
---@ case groups_by_what_may_be_null recompute
---@ why groups a join by other columns
+--@ case groups_by_what_may_be_null keys
 SELECT i.id, count(*) AS c FROM bids AS b LEFT JOIN items AS i ON b.item = i.id GROUP BY i.id
+--> a | 2
+--> NULL | 2
 
---@ case two_keys recompute
---@ why no equality leads to one key
+--@ case two_keys keys
+--@ why (bids.shop = shops.name)
 SELECT b.item, i.kind, s.city FROM bids AS b JOIN items AS i ON b.item = i.id JOIN shops AS s ON s.name = b.shop
+--> a | book | Chur
+
+--@ case two_keys_left keys
+SELECT b.item, i.kind, s.city FROM bids AS b LEFT JOIN items AS i ON b.item = i.id LEFT JOIN shops AS s ON s.name = b.shop WHERE b.price > 1 OR i.kind IS NULL
+
+--@ case two_keys_grouped keys
+SELECT s.city, i.kind, sum(b.price) AS total, avg(b.n) AS mean, count(i.id) FILTER (WHERE b.price > 0) AS known FROM bids AS b LEFT JOIN items AS i ON b.item = i.id LEFT JOIN shops AS s ON s.name = b.shop GROUP BY ALL HAVING count(*) > 1
+
+--@ case three_keys keys
+SELECT b.item, i.kind, s.city, j.limit_price FROM bids AS b JOIN items AS i ON b.item = i.id JOIN shops AS s ON s.name = b.shop LEFT JOIN items AS j ON j.limit_price = s.rank
+
+--@ case comma keys
+SELECT b.item, i.kind, s.city FROM bids AS b, items AS i, shops AS s WHERE b.item = i.id AND s.name = b.shop AND b.price > 0
+
+--@ case where_and_left_join keys
+SELECT b.item, b.price, i.kind FROM bids AS b LEFT JOIN items AS i ON b.price < i.limit_price WHERE b.item = i.id
+
+--@ case semi keys
+SELECT b.item, b.price FROM bids AS b SEMI JOIN items AS i ON b.item = i.id AND i.limit_price > b.price
+--> a | 5
+
+--@ case anti keys
+SELECT b.item, b.price FROM bids AS b ANTI JOIN items AS i ON b.item = i.id
+--> b | 3
+--> NULL | 1
+
+--@ case anti_grouped keys
+SELECT b.shop, count(*) AS c FROM bids AS b ANTI JOIN items AS i ON b.item = i.id GROUP BY b.shop
+--> x | 2
 
 --@ case other_types recompute
 --@ why joins by INTEGER and DECIMAL(18,4)
 SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON b.n = i.limit_price
+
+--@ case expression_keys keys
+--@ why shops.rank = bids.(price % 3)
+SELECT b.item, b.price, s.name FROM shops AS s JOIN bids AS b ON s.rank = b.price % 3
+
+--@ case expression_keys_of_text keys
+SELECT b.item, b.price, i.kind FROM bids AS b LEFT JOIN items AS i ON coalesce(upper(b.item), '-') = upper(i.id) || ''
+
+--@ case whole_numbers_of_two_types keys
+SELECT b.item, s.name FROM bids AS b JOIN shops AS s ON s.rank = length(b.item) + 0 AND length(b.shop) = s.rank
+
+--@ case keys_that_may_fail recompute
+--@ why no equality leads to one key
+SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON CAST(b.price AS SMALLINT) = i.limit_price
 
 --@ case no_equality recompute
 --@ why no equality leads to one key
@@ -89,21 +137,146 @@ SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON b.price < i.limit_price
 --@ why has a join: RIGHT
 SELECT b.item, i.kind FROM bids AS b RIGHT JOIN items AS i ON b.item = i.id
 
---@ case using recompute
---@ why a join without ON
-SELECT a.price FROM bids AS a JOIN bids AS b USING (item)
+--@ case full_join recompute
+--@ why has a join: FULL
+SELECT b.item, i.kind FROM bids AS b FULL JOIN items AS i ON b.item = i.id
 
---@ case ordered_aggregate recompute
---@ why in an order that it does not have
-SELECT b.item, list(i.kind ORDER BY b.price) AS kinds FROM bids AS b JOIN items AS i ON b.item = i.id GROUP BY b.item
+--@ case asof_join recompute
+--@ why has a join: ASOF
+SELECT b.item, i.kind FROM bids AS b ASOF JOIN items AS i ON b.item = i.id AND b.price >= i.limit_price
+--@ no random
 
---@ case window recompute
---@ why has window in a join
-SELECT b.item, row_number() OVER (PARTITION BY b.item ORDER BY b._position, i._position) AS n FROM bids AS b JOIN items AS i ON b.item = i.id
+--@ case nested_join recompute
+--@ why nests joins
+SELECT b.item, i.kind FROM bids AS b JOIN (items AS i JOIN shops AS s ON i.id = s.name) ON b.item = i.id
+
+--@ case using keys
+SELECT a.price, item, b.price AS other FROM bids AS a JOIN bids AS b USING (item) WHERE a._position < b._position
+--> 5 | a | 9
+
+--@ case using_two keys
+SELECT item, shop, a.price FROM bids AS a LEFT JOIN bids AS b USING (item, shop) GROUP BY item, shop, a.price
+
+--@ case using_thrice keys
+SELECT item, count(*) AS c FROM bids AS a JOIN bids AS b USING (item) JOIN bids AS c USING (item) GROUP BY item
+
+--@ case using_grouped_by_another keys
+SELECT shop, max(b.price) AS most, min(item) AS first FROM bids AS a JOIN bids AS b USING (item, shop) GROUP BY shop
+
+--@ case natural recompute
+--@ why has a join: NATURAL
+SELECT i.kind FROM items AS i NATURAL JOIN items AS j
+
+--@ case grouped_by_dimension keys
+SELECT s.city, count(*) AS c, sum(b.price) AS total, avg(b.n) AS mean FROM bids AS b LEFT JOIN shops AS s ON s.name = b.shop GROUP BY ALL
+--> Chur | 3 | 9 | 1.5
+--> NULL | 1 | 9 | 2.0
+
+--@ case grouped_by_dimension_holistic keys
+SELECT s.city, median(b.price) AS middle, max(b.price) AS most FROM bids AS b LEFT JOIN shops AS s ON s.name = b.shop GROUP BY s.city
+
+--@ case one_group keys
+SELECT count(*) AS c, sum(b.price) AS total FROM bids AS b JOIN items AS i ON i.id = b.item
+--> 2 | 14
+
+--@ case one_group_of_maxima recompute
+--@ why aggregates all rows together
+SELECT max(b.price) AS most FROM bids AS b JOIN items AS i ON i.id = b.item
+
+--@ case in_one_of_two_names keys
+SELECT kind, count(*) AS c FROM bids JOIN items ON id = item GROUP BY kind
+
+--@ case distinct keys
+SELECT DISTINCT i.kind, b.shop FROM bids AS b JOIN items AS i ON b.item = i.id
+--> book | x
+--> book | y
+
+--@ case distinct_on keys
+SELECT DISTINCT ON (i.kind) i.kind, b.price, b.shop FROM bids AS b JOIN items AS i ON b.item = i.id ORDER BY i.kind, b.price DESC, b._position, i._position
+--> book | 9 | y
+
+--@ case ordered_aggregate keys
+SELECT b.item, list(i.kind ORDER BY b.price, b._position, i._position) AS kinds FROM bids AS b JOIN items AS i ON b.item = i.id GROUP BY b.item
+--> a | [book, book]
+
+--@ case newest_value keys
+--@ why of the keys that its join changes
+SELECT b.shop, last(i.kind ORDER BY b._position, i._position) AS kind FROM bids AS b JOIN items AS i ON b.item = i.id GROUP BY b.shop
+
+--@ case window keys
+SELECT b.item, b.price, row_number() OVER (PARTITION BY b.item ORDER BY b._position, i._position) AS n FROM bids AS b JOIN items AS i ON b.item = i.id
+--> a | 5 | 1
+--> a | 9 | 2
+
+--@ case window_by_another keys
+SELECT b.item, i.kind, sum(b.price) OVER (PARTITION BY i.kind ORDER BY b._position, i._position) AS sofar FROM bids AS b LEFT JOIN items AS i ON b.item = i.id
+
+--@ case top_of_a_join keys
+SELECT i.kind, b.price, b.shop FROM bids AS b JOIN items AS i ON b.item = i.id QUALIFY row_number() OVER (PARTITION BY i.kind ORDER BY b.price DESC, b._position, i._position) <= 2
+--> book | 9 | y
+--> book | 5 | x
+
+--@ case qualify_by_alias keys
+SELECT i.kind, b.price, rank() OVER (PARTITION BY i.kind ORDER BY b.price DESC) AS place FROM bids AS b JOIN items AS i ON b.item = i.id QUALIFY place <= 1
+
+--@ case window_over_all recompute
+--@ why no key in common
+SELECT b.item, rank() OVER (ORDER BY b.price, b._position, i._position) AS n FROM bids AS b JOIN items AS i ON b.item = i.id
+
+--@ case in_a_subquery keys
+SELECT kind, max(total) AS most FROM (SELECT i.kind, b.shop, sum(b.price) AS total FROM bids AS b JOIN items AS i ON b.item = i.id GROUP BY ALL) GROUP BY kind
+--> book | 9
+
+--@ case in_a_with_query keys
+WITH known AS (SELECT b.shop, i.kind, b.price FROM bids AS b JOIN items AS i ON b.item = i.id) SELECT kind, count(*) AS c, max(price) AS most FROM known GROUP BY kind
+
+--@ case joins_groups keys
+SELECT b.item, b.price, t.c, t.most FROM bids AS b JOIN (SELECT item, count(*) AS c, max(price) AS most FROM bids GROUP BY item) AS t ON t.item = b.item
+--> a | 5 | 2 | 9
+--> a | 9 | 2 | 9
+--> b | 3 | 1 | 3
+
+--@ case joins_two_groups keys
+SELECT a.item, a.c, z.kinds FROM (SELECT item, count(*) AS c FROM bids GROUP BY item) AS a LEFT JOIN (SELECT id, count(DISTINCT kind) AS kinds FROM items GROUP BY id) AS z ON a.item = z.id
+
+--@ case joins_a_plain_subquery keys
+SELECT b.item, i.kind FROM bids AS b JOIN (SELECT id, upper(kind) AS kind FROM items WHERE limit_price > 0) AS i ON i.id = b.item
+--> a | BOOK
+--> a | BOOK
+
+--@ case joins_newest keys
+SELECT i.kind, n.price FROM items AS i LEFT JOIN (SELECT item, price FROM bids QUALIFY row_number() OVER (PARTITION BY item ORDER BY _position DESC) = 1) AS n ON n.item = i.id
+--> book | 9
+
+--@ case joins_a_with_query_twice keys
+WITH t AS (SELECT item, shop, sum(price) AS total FROM bids GROUP BY ALL) SELECT a.item, a.shop, a.total, b.total AS other FROM t AS a LEFT JOIN t AS b ON a.item = b.item AND a.shop <> b.shop
+
+--@ case joins_a_join keys
+SELECT i.kind, t.c FROM items AS i JOIN (SELECT b.item, count(*) AS c FROM bids AS b JOIN shops AS s ON s.name = b.shop GROUP BY b.item) AS t ON t.item = i.id
+
+--@ case joins_groups_and_groups keys
+SELECT i.kind, sum(t.c) AS c FROM items AS i JOIN (SELECT item, count(*) AS c FROM bids GROUP BY item) AS t ON t.item = i.id GROUP BY i.kind
+--> book | 2
+
+--@ case lateral recompute
+SELECT b.item, t.m FROM bids AS b, LATERAL (SELECT max(i.limit_price) AS m FROM items AS i WHERE i.id = b.item) AS t
+
+--@ case joins_a_union recompute
+--@ why combines queries
+SELECT b.item, i.id FROM bids AS b JOIN (SELECT id FROM items UNION SELECT kind FROM items) AS i ON i.id = b.item
 
 --@ case subquery recompute
 --@ why has subquery in a join
 SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON b.item = i.id WHERE b.price = (SELECT max(price) FROM bids)
+
+--@ case star recompute
+--@ why has star in a join
+SELECT b.* FROM bids AS b JOIN items AS i ON b.item = i.id
+
+--@ case newest_by_a_value recompute
+--@ why in an order that it does not have
+SELECT b.item, arg_max(i.kind, b.price) AS kind FROM bids AS b JOIN items AS i ON b.item = i.id GROUP BY b.item
+--@ no random
 
 --@ case union_of_joins recompute
 SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON b.item = i.id UNION ALL SELECT item, shop FROM bids

@@ -86,10 +86,6 @@ SELECT k, max(per) AS most FROM (SELECT k, s, count(*) AS per FROM state GROUP B
 --@ why reads slice sorted, which is recomputed
 SELECT k, c FROM sorted WHERE c > 1
 
---@ case two_slices recompute
---@ why reads several relations
-SELECT a.k, a.c, b.m FROM counts AS a JOIN medians AS b ON a.k = b.k
-
 --@ case no_key recompute
 --@ why no key in common
 SELECT k, rank() OVER (ORDER BY total DESC, k, s) AS place FROM counts

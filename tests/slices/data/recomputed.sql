@@ -21,9 +21,9 @@ SELECT a.k FROM r AS a JOIN r AS b ON a._position = b._position + 1
 --@ why ROLLUP
 SELECT k, j, count(*) FROM r GROUP BY ROLLUP (k, j)
 
---@ case join recompute
---@ why join of records
-SELECT r.k, o.v FROM r, other AS o WHERE o.key = r.k
+--@ case join_without_a_key recompute
+--@ why no equality leads to one key
+SELECT r.k, o.v FROM r, other AS o WHERE o.key > r.k
 
 --@ case dimension recompute
 --@ why dimension
@@ -64,10 +64,6 @@ SELECT k, median(i) AS m FROM r WHERE i > (SELECT avg(i) FROM r) GROUP BY k
 --@ case recursive recompute
 --@ why names the columns of a WITH
 WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 3) SELECT count(*) AS c FROM n, r
-
---@ case keyed_self_join recompute
---@ why groups a join by other columns
-SELECT a.k, median(b.i) AS m FROM r AS a JOIN r AS b ON a.j = b._position GROUP BY a.k
 
 --@ case on_a_schedule recompute
 --@ with refresh: {every: 1h}
