@@ -32,6 +32,10 @@ const char* SeverityName(DoctorFinding::Severity severity);
 // Who holds a data directory's lock: the process, 0 for nobody.
 int64_t LockOwner(const std::string& data_directory);
 
+// Where the daemon that runs on a data directory listens, as it says itself (`icepied.json`); what it
+// does not say stays.
+void ReadAnnouncement(const std::string& data_directory, icepie::config::v1::Settings& settings);
+
 // The machine (doctor_host.cc).
 void CheckKernel(bool require_sandbox, DoctorFindings& out);
 void CheckLimits(const icepie::config::v1::Settings& settings, DoctorFindings& out);

@@ -43,13 +43,14 @@ Settings SettingsFor(const DoctorArguments& arguments, DoctorFindings& out) {
 
 DoctorFindings Examine(const DoctorArguments& arguments) {
   DoctorFindings findings;
-  const Settings settings = SettingsFor(arguments, findings);
-  const std::string& data = settings.data_directory();
+  Settings settings = SettingsFor(arguments, findings);
+  const std::string data = settings.data_directory();
   CheckVersions(ICEPIE_VERSION, findings);
   CheckKernel(settings.workers().require_sandbox(), findings);
   CheckLimits(settings, findings);
   const bool exists = CheckDirectory(data, findings);
   const int64_t daemon = exists ? LockOwner(data) : 0;
+  if (daemon != 0) ReadAnnouncement(data, settings);
   CheckPorts(settings, daemon, findings);
   if (!exists) return findings;
   CheckDisk(settings, findings);

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <system_error>
@@ -18,6 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "cli/doctor_checks.h"
 #include "cli/format.h"
+#include "core/base/file.h"
 #include "slices/snapshot_store.h"
 
 namespace icepie::cli {
@@ -138,6 +140,17 @@ bool CheckDirectory(const std::string& data_directory, DoctorFindings& out) {
     out.push_back({Severity::kOk, "permissions", "all files can be read and written", ""});
   }
   return true;
+}
+
+void ReadAnnouncement(const std::string& data_directory, icepie::config::v1::Settings& settings) {
+  const auto text = ReadFile(data_directory + "/icepied.json");
+  if (!text.ok()) return;
+  const auto said = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  const auto at = [&said](const char* name) {
+    return said.is_object() && said.contains(name) && said[name].is_string();
+  };
+  if (at("grpc")) settings.mutable_listen()->set_grpc(said["grpc"].get<std::string>());
+  if (at("http")) settings.mutable_listen()->set_http(said["http"].get<std::string>());
 }
 
 void CheckLock(const std::string& data_directory, int64_t daemon, DoctorFindings& out) {

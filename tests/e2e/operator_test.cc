@@ -346,6 +346,10 @@ TEST_F(DoctorTest, ASoundDirectoryHasNoProblemAndIsNotWritten) {
   EXPECT_EQ(running.code, 0) << running.out;
   EXPECT_THAT(running.out, HasSubstr(absl::StrCat("lock: process ", daemon_.pid(), " runs on ")));
   EXPECT_THAT(running.out, Not(HasSubstr("mark:")));
+  // Where it listens it says itself: no settings file tells of a port that was free.
+  const Outcome without = Icepie({"doctor", "--data-dir", daemon_.data_directory()});
+  EXPECT_EQ(without.code, 0) << without.out;
+  EXPECT_THAT(without.out, HasSubstr(" accepts connections"));
   daemon_.Kill();
   const std::string before = Listing();
   const Outcome killed = Doctor();
