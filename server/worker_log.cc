@@ -93,8 +93,9 @@ LogLine ParseLogLine(absl::string_view line, const std::string& domain) {
   return out;
 }
 
+// The directory is the worker's: what it may have put in the place of its log is not followed.
 void NoteInWorkerLog(const std::string& path, LogLine::Level level, absl::string_view message) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (fd < 0) return;
   const std::string line =
       absl::StrCat(absl::FormatTime("%Y-%m-%dT%H:%M:%E6SZ", absl::Now(), absl::UTCTimeZone()), " ",
@@ -111,7 +112,7 @@ LogFile::~LogFile() {
 }
 
 bool LogFile::OpenNamed() {
-  const int fd = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   struct stat info {};
   if (fd < 0 || ::fstat(fd, &info) != 0) {
     if (fd >= 0) ::close(fd);

@@ -33,7 +33,7 @@ absl::StatusOr<int> OpenLog(const WorkerProcessOptions& options) {
   if (stat(path.c_str(), &info) == 0 && info.st_size > options.log_bytes_max) {
     std::rename(path.c_str(), absl::StrCat(path, ".1").c_str());
   }
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (fd < 0) return ErrnoError(errno, absl::StrCat("opening log file ", path));
   return fd;
 }

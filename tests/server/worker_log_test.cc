@@ -93,5 +93,15 @@ TEST_F(WorkerLogTest, TheDaemonsNotesAreLinesToo) {
   EXPECT_EQ(lines[0].role(), "live");
 }
 
+// The directory is the worker's, and what the daemon reads and writes is not its business.
+TEST_F(WorkerLogTest, LinksAreNotFollowed) {
+  const std::string secret = directory_.path() + "/secret";
+  std::ofstream(secret) << Line(10, "info key");
+  std::filesystem::create_symlink(secret, Path("live.log"));
+  EXPECT_THAT(Log().ReadPast(100), testing::IsEmpty());
+  NoteInWorkerLog(Path("live.log"), LogLine::ERROR, "ended");
+  EXPECT_EQ(std::filesystem::file_size(secret), Line(10, "info key").size());
+}
+
 }  // namespace
 }  // namespace icepie::server
