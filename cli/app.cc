@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
 
@@ -116,6 +117,21 @@ int ExitCodeOf(const absl::Status& status) {
   return refused ? kExitRefused : kExitError;
 }
 
+std::string ErrorJson(const absl::Status& status) {
+  nlohmann::json json = {{"code", absl::StatusCodeToString(status.code())},
+                         {"detail", std::string(status.message())}};
+  if (const auto detail = GetErrorDetail(status)) {
+    json["reason"] = detail->reason;
+    if (!detail->metadata.empty()) json["metadata"] = detail->metadata;
+    for (const FieldViolation& violation : detail->violations) {
+      json["violations"].push_back(
+          {{"field", violation.field}, {"description", violation.description}});
+    }
+    if (detail->retry_after_ms) json["retry_after_ms"] = *detail->retry_after_ms;
+  }
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
 void PrintError(const absl::Status& status, const Terminal& terminal) {
   // gRPC itself may have nothing to say but its code.
   const std::string text = status.message().empty() ? absl::StatusCodeToString(status.code())
@@ -170,7 +186,11 @@ int RunProgram(const std::vector<std::string>& arguments, const Terminal& termin
   const absl::StatusOr<int> code = context.action();
   terminal.out->flush();
   if (code.ok()) return *code;
-  PrintError(code.status(), terminal);
+  if (context.options.json) {
+    *terminal.err << ErrorJson(code.status());
+  } else {
+    PrintError(code.status(), terminal);
+  }
   return ExitCodeOf(code.status());
 }
 

@@ -19,6 +19,10 @@ int ExitCodeOf(const absl::Status& status);
 // "icepie: message", then one line for each bad field.
 void PrintError(const absl::Status& status, const Terminal& terminal);
 
+// The same for programs, in one line: {"code", "detail"} and where known "reason", "metadata",
+// "violations" [{"field", "description"}] and "retry_after_ms".
+std::string ErrorJson(const absl::Status& status);
+
 }  // namespace icepie::cli
 
 #endif  // ICEPIE_CLI_APP_H_

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "cli/answer.h"
@@ -947,6 +948,17 @@ TEST_F(SliceCommandsTest, ExpectShowsResultsAndWaives) {
       Run({"slice", "expect", "operations.on_time", "--waive", "late_le_all", "--until", "soon"})
           .err,
       HasSubstr("a duration or a time"));
+}
+
+TEST_F(SliceCommandsTest, ErrorsAreJsonForPrograms) {
+  const Outcome unknown = Run({"--json", "slice", "describe", "operations.nope"});
+  EXPECT_EQ(unknown.code, 1);
+  EXPECT_EQ(unknown.out, "");
+  EXPECT_EQ(std::count(unknown.err.begin(), unknown.err.end(), '\n'), 1) << unknown.err;
+  const auto error = nlohmann::json::parse(unknown.err);
+  EXPECT_EQ(error["code"], "NOT_FOUND");
+  EXPECT_EQ(error["reason"], "SLICE_NOT_FOUND");
+  EXPECT_EQ(error["detail"], "there is no slice operations.nope (have: operations.on_time)");
 }
 
 TEST_F(SliceCommandsTest, UsageErrorsAreOneLine) {
