@@ -166,6 +166,7 @@ int RunProgram(const std::vector<std::string>& arguments, const Terminal& termin
   AddStreamCommands(app, context);
   AddProofCommands(app, context);
   AddVerifyCommand(app, context);
+  AddBackupCommand(app, context);
   AddSliceCommands(app, context);
   AddQueryCommand(app, context);
   AddDomainCommands(app, context);

@@ -25,6 +25,7 @@ void AddTestCommand(CLI::App& app, Context& context);           // test
 void AddOperationCommands(CLI::App& app, Context& context);     // operation
 void AddProofCommands(CLI::App& app, Context& context);         // checkpoint, prove
 void AddVerifyCommand(CLI::App& app, Context& context);         // verify
+void AddBackupCommand(CLI::App& app, Context& context);         // backup
 void AddStatusCommand(CLI::App& app, Context& context);         // status
 void AddEventCommands(CLI::App& app, Context& context);         // events
 void AddQuarantineCommand(CLI::App* slice, Context& context);   // slice quarantine

@@ -243,6 +243,7 @@ class Import {
     icepie::v1::CreateStreamRequest create;
     create.set_name(request_.stream);
     create.set_format(icepie::v1::PAYLOAD_FORMAT_JSON);
+    create.set_actor(context_.options.actor);
     return client.Call<Core::StubInterface, icepie::v1::CreateStreamRequest, Stream>(
         client.core(), &Core::StubInterface::CreateStream, create);
   }

@@ -187,7 +187,10 @@ void AddStream(CLI::App& app, Context& context) {
   create->callback([&context, created, format] {
     created->set_format(*format == "bytes" ? icepie::v1::PAYLOAD_FORMAT_BYTES
                                            : icepie::v1::PAYLOAD_FORMAT_JSON);
-    context.action = [&context, created] { return CreateStream(context, *created); };
+    context.action = [&context, created] {
+      created->set_actor(context.options.actor);
+      return CreateStream(context, *created);
+    };
   });
 
   CLI::App* update = stream->add_subcommand("update", "change where keys and event times are read");
@@ -201,7 +204,10 @@ void AddStream(CLI::App& app, Context& context) {
       [updated](const std::string& path) { updated->set_event_time_path(path); },
       absl::StrCat(kEventTimeHelp, "; \"\" for none"));
   update->callback([&context, updated] {
-    context.action = [&context, updated] { return UpdateStream(context, *updated); };
+    context.action = [&context, updated] {
+      updated->set_actor(context.options.actor);
+      return UpdateStream(context, *updated);
+    };
   });
 
   CLI::App* list = stream->add_subcommand("list", "list the streams");

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/append_validation.h"
+#include "core/backup.h"
 #include "core/base/file.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
@@ -75,6 +76,17 @@ class CoreImpl final : public Core {
     const absl::StatusOr<Stream*> stream = streams_->Update(*store_, name, change);
     ICEPIE_RETURN_IF_ERROR(TripOnFailure(stream.status()));
     return InfoOf(**stream);
+  }
+
+  absl::StatusOr<bool> CheckCreate(absl::string_view name, PayloadFormat format,
+                                   const StreamPaths& paths) const override {
+    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    return streams_->CheckCreate(name, format, paths);
+  }
+
+  absl::Status CheckUpdate(absl::string_view name, const StreamChange& change) const override {
+    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    return streams_->CheckUpdate(name, change);
   }
 
   absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
@@ -152,6 +164,12 @@ class CoreImpl final : public Core {
   }
 
   Proofs* proofs() override { return proofs_.get(); }
+
+  absl::StatusOr<BackupResult> BackUpTo(const std::string& target,
+                                        const BackupProgress& progress) override {
+    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    return BackUp(options_.directory, *store_, target, progress);
+  }
 
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
     ICEPIE_RETURN_IF_ERROR(CheckChange());
@@ -241,10 +259,20 @@ class CoreImpl final : public Core {
   std::unique_ptr<Scrubber> scrubber_;    // the same; first to go
 };
 
+// A restored backup: the original may have signed more since, so this is a log of another name.
+absl::StatusOr<SigningState> OpenBackupSigning(const CoreOptions& options, int64_t head) {
+  ICEPIE_RETURN_IF_ERROR(RetireSigning(options.directory, head));
+  ICEPIE_ASSIGN_OR_RETURN(SigningState signing,
+                          LoadSigning(options.directory, options.origin, /*may_create=*/true));
+  ICEPIE_RETURN_IF_ERROR(RemoveBackupMark(options.directory));
+  return signing;
+}
+
 // A log that is whole in itself may be older than what others were given. An operator who accepts
 // that starts a log of another name: the old key must never sign what contradicts it.
 absl::StatusOr<SigningState> OpenSigning(const CoreOptions& options, RecoveredCore& recovered) {
   const bool writes = recovered.read_only_cause.empty();
+  if (writes && recovered.is_backup) return OpenBackupSigning(options, recovered.head);
   ICEPIE_ASSIGN_OR_RETURN(SigningState signing,
                           LoadSigning(options.directory, options.origin, writes));
   if (!writes || !signing.last || signing.last->checkpoint.size <= recovered.head) return signing;
@@ -286,6 +314,7 @@ absl::Status CheckOptions(const CoreOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
   ICEPIE_RETURN_IF_ERROR(CheckOptions(options));
+  ICEPIE_RETURN_IF_ERROR(CheckBackupFinished(options.directory));
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory));
   ICEPIE_ASSIGN_OR_RETURN(std::unique_ptr<DataLock> lock, DataLock::Acquire(options.directory));
   // An opening that ended before may have made them without getting so far.

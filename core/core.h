@@ -18,6 +18,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/disk_space.h"
+#include "core/merkle/sha256.h"
 #include "core/proofs.h"
 #include "core/record.h"
 #include "core/scrub.h"
@@ -173,6 +174,16 @@ struct CoreStorage {
   std::optional<int64_t> hot_bytes;  // of blocks in the log, a moment ago; unknown when read-only
 };
 
+// What a backup holds.
+struct BackupResult {
+  int64_t head_position = 0;
+  Digest root{};
+  int64_t bytes = 0;  // shared with the original or copied
+};
+
+// Gets the bytes that are done and those to be done; false ends the backup.
+using BackupProgress = std::function<bool(int64_t done_bytes, int64_t total_bytes)>;
+
 // A stored block as the log holds it.
 struct StoredBlock {
   std::string stream;
@@ -192,7 +203,8 @@ struct BlockRange {
 class Core {
  public:
   // Opens or creates the core. FAILED_PRECONDITION/DATA_DIRECTORY_LOCKED names the process that has
-  // the directory. A core that is smaller than its high-water mark opens read-only.
+  // the directory, DATA_DIRECTORY_NOT_WRITABLE says why. A core that is smaller than its high-water
+  // mark opens read-only.
   static absl::StatusOr<std::unique_ptr<Core>> Open(const CoreOptions& options);
   virtual ~Core() = default;
 
@@ -220,6 +232,11 @@ class Core {
   };
   virtual absl::StatusOr<StreamInfo> UpdateStream(absl::string_view name,
                                                   const StreamChange& change) = 0;
+  // Errors as of CreateStream and UpdateStream, without a change. CheckCreate: whether there would
+  // be one, which is not when an equal stream exists.
+  virtual absl::StatusOr<bool> CheckCreate(absl::string_view name, PayloadFormat format,
+                                           const StreamPaths& paths) const = 0;
+  virtual absl::Status CheckUpdate(absl::string_view name, const StreamChange& change) const = 0;
   // The same for the daemon's own streams, whose names begin with "_".
   virtual absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
                                                           PayloadFormat format) = 0;
@@ -268,6 +285,12 @@ class Core {
   // sealed.
   virtual std::shared_ptr<const SegmentLease> LeaseSegments(int64_t from, int64_t end,
                                                             size_t count_max) const = 0;
+
+  // Copies the core, while it goes on, to the directory `target` (core/backup.h). What is
+  // acknowledged before the call is in the copy. CORE_READ_ONLY when the core is: a damaged one is
+  // copied after the daemon has ended.
+  virtual absl::StatusOr<BackupResult> BackUpTo(const std::string& target,
+                                                const BackupProgress& progress) = 0;
 
   // A small durable map for the daemon's own state. Put and Delete (nullopt) are atomic over all
   // pairs and synced. Scan returns the pairs whose key begins with `prefix`, in key order.

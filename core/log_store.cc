@@ -10,6 +10,7 @@
 #include <rocksdb/sst_file_manager.h>
 #include <rocksdb/sst_file_reader.h>
 #include <rocksdb/table.h>
+#include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 #include <spdlog/spdlog.h>
 
@@ -374,6 +375,16 @@ class RocksLogStore final : public LogStore {
     if (!iterator->Valid() || iterator->key().compare(TreeKey(level, 0)) < 0) return std::nullopt;
     ICEPIE_ASSIGN_OR_RETURN(TileRun run, DecodeRun(*iterator));
     return run;
+  }
+
+  absl::Status CopyTo(const std::string& directory) const override {
+    rocksdb::Checkpoint* checkpoint = nullptr;
+    ICEPIE_RETURN_IF_ERROR(
+        FromRocks(rocksdb::Checkpoint::Create(db_.get(), &checkpoint), "begin a copy"));
+    const std::unique_ptr<rocksdb::Checkpoint> owned(checkpoint);
+    // Always flushed: what of the log is only linked is not fully synced.
+    return FromRocks(owned->CreateCheckpoint(directory, /*log_size_for_flush=*/0),
+                     absl::StrCat("copy the log to ", directory));
   }
 
   absl::Status VerifyFiles() const override {

@@ -73,6 +73,10 @@ class LogStore {
   virtual absl::Status Commit(absl::Span<const LogEntry> entries, const TileChanges& tree,
                               absl::Span<const CatalogChange> catalog) = 0;
 
+  // Makes `directory`, which must not exist, a log that holds everything written before the call.
+  // Tables are shared where both are on one file system. Not everything is synced.
+  virtual absl::Status CopyTo(const std::string& directory) const = 0;
+
   // Reads every block of every table file and compares its checksum, also where nothing is looked
   // up.
   virtual absl::Status VerifyFiles() const = 0;

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/backup.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/block.h"
@@ -22,6 +23,7 @@ constexpr absl::string_view kAcceptRemedy =
     ". Or go on without what is lost, once the directory is copied: icepied --accept-core-loss=";
 
 struct Paths {
+  std::string core;
   std::string log;
   std::string segments;
   std::string mark;
@@ -98,6 +100,15 @@ std::string CauseOfMark(const absl::StatusOr<HighWater>& mark, const Paths& path
                       " were acknowledged: the last ", mark->position - head, " are lost", kRemedy);
 }
 
+std::string CauseOfBackup(const std::string& backup, int64_t head) {
+  return absl::StrCat(
+      "this is a backup (", backup,
+      "), and what the original took after it is not in it; appends are refused. "
+      "Where the original is gone, go on from here, as a log with a key of its own: "
+      "icepied --accept-core-loss=",
+      head);
+}
+
 // Why the requests cannot be understood; empty when they can.
 absl::StatusOr<std::string> CauseOfRequests(const RecoveredCore& core) {
   const absl::Status requests = RequestLog::Load(*core.store).status();
@@ -148,7 +159,8 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
 }
 
 // Looks, and opens for writing only what is whole.
-absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree) {
+absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
+                                      std::optional<int64_t> accept_loss_position) {
   const absl::StatusOr<HighWater> mark = HighWaterMark::Read(paths.mark);
   if (!LogStore::Exists(paths.log)) {
     const std::string cause = CauseOfMark(mark, paths, 0);
@@ -180,9 +192,16 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree) {
   if (!seen->read_only_cause.empty()) return seen;
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfRequests(*seen));
   if (!seen->read_only_cause.empty()) return seen;
+  ICEPIE_ASSIGN_OR_RETURN(const std::optional<std::string> backup, ReadBackupMark(paths.core));
+  if (backup && accept_loss_position != seen->head) {
+    seen->read_only_cause = CauseOfBackup(*backup, seen->head);
+    return seen;
+  }
   seen->store.reset();
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenForWriting(paths, with_tree));
   if (mark.ok()) core.found_mark = *mark;
+  core.is_backup = backup.has_value();
+  if (backup) core.accepted_loss = absl::StrCat("a backup was restored: ", *backup);
   return core;
 }
 
@@ -203,19 +222,24 @@ absl::StatusOr<RecoveredCore> AcceptLoss(const Paths& paths, bool with_tree, int
 }  // namespace
 
 absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options) {
-  const Paths paths{absl::StrCat(options.directory, "/rocksdb"),
+  const Paths paths{options.directory, absl::StrCat(options.directory, "/rocksdb"),
                     absl::StrCat(options.directory, "/", kSegmentDirectory),
                     absl::StrCat(options.directory, "/high_water_mark"), options.env};
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.segments));
-  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, Recover(paths, options.merkle_tree));
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core,
+                          Recover(paths, options.merkle_tree, options.accept_loss_position));
   if (!core.loss_only || core.store == nullptr) return core;
   if (options.accept_loss_position != core.head) {
     absl::StrAppend(&core.read_only_cause, kAcceptRemedy, core.head);
     return core;
   }
   core.store.reset();
-  return AcceptLoss(paths, options.merkle_tree, core.head, core.read_only_cause);
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore accepted,
+                          AcceptLoss(paths, options.merkle_tree, core.head, core.read_only_cause));
+  ICEPIE_ASSIGN_OR_RETURN(const std::optional<std::string> backup, ReadBackupMark(paths.core));
+  accepted.is_backup = backup.has_value();
+  return accepted;
 }
 
 }  // namespace icepie

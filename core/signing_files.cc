@@ -77,7 +77,8 @@ absl::Status SaveCheckpoint(const std::string& directory, const std::string& not
 absl::Status RetireSigning(const std::string& directory, int64_t signed_size) {
   for (const std::string& path : {KeyPath(directory), CheckpointPath(directory)}) {
     const std::string retired = absl::StrCat(path, ".retired-", signed_size);
-    if (std::rename(path.c_str(), retired.c_str()) != 0) {
+    // It may have been done before, by a start that ended too early.
+    if (std::rename(path.c_str(), retired.c_str()) != 0 && errno != ENOENT) {
       return ErrnoError(errno, absl::StrCat("rename ", path));
     }
   }

@@ -170,20 +170,44 @@ Stream* StreamRegistry::Insert(std::unique_ptr<Stream> stream) {
   return inserted;
 }
 
+// nullptr when there is no stream of that name.
+absl::StatusOr<Stream*> StreamRegistry::FindEqual(absl::string_view name, PayloadFormat format,
+                                                  const StreamPaths& paths) const {
+  const auto found = by_name_.find(name);
+  if (found == by_name_.end()) return nullptr;
+  if (found->second->format != format) return ExistsError(*found->second, {});
+  const StreamPaths has = TextOf(found->second->paths());
+  if (Differs(paths.key, has.key) || Differs(paths.event_time, has.event_time)) {
+    return ExistsError(*found->second, paths);
+  }
+  return found->second.get();
+}
+
+absl::StatusOr<bool> StreamRegistry::CheckCreate(absl::string_view name, PayloadFormat format,
+                                                 const StreamPaths& paths) const {
+  ICEPIE_RETURN_IF_ERROR(CheckName(name, /*internal=*/false));
+  ICEPIE_RETURN_IF_ERROR(ParsePaths(paths, format).status());
+  const MutexLock lock(mutex_);
+  ICEPIE_ASSIGN_OR_RETURN(const Stream* equal, FindEqual(name, format, paths));
+  return equal == nullptr;
+}
+
+absl::Status StreamRegistry::CheckUpdate(absl::string_view name,
+                                         const Core::StreamChange& change) const {
+  ICEPIE_ASSIGN_OR_RETURN(const Stream* stream, Find(name));
+  return ParsePaths({change.key_path.value_or(""), change.event_time_path.value_or("")},
+                    stream->format)
+      .status();
+}
+
 absl::StatusOr<Stream*> StreamRegistry::Create(LogStore& store, absl::string_view name,
                                                PayloadFormat format, const StreamPaths& paths,
                                                bool internal) {
   ICEPIE_RETURN_IF_ERROR(CheckName(name, internal));
   ICEPIE_ASSIGN_OR_RETURN(auto parsed, ParsePaths(paths, format));
   const MutexLock lock(mutex_);
-  if (const auto found = by_name_.find(name); found != by_name_.end()) {
-    if (found->second->format != format) return ExistsError(*found->second, {});
-    const StreamPaths has = TextOf(found->second->paths());
-    if (Differs(paths.key, has.key) || Differs(paths.event_time, has.event_time)) {
-      return ExistsError(*found->second, paths);
-    }
-    return found->second.get();
-  }
+  ICEPIE_ASSIGN_OR_RETURN(Stream * equal, FindEqual(name, format, paths));
+  if (equal != nullptr) return equal;
   auto stream = std::make_unique<Stream>();
   stream->id = by_id_.empty() ? 1 : by_id_.rbegin()->first + 1;
   stream->name = std::string(name);

@@ -50,6 +50,10 @@ class StreamRegistry {
   // INVALID_ARGUMENT/STREAM_NAME_INVALID or PARAMETER_INVALID for a path, ALREADY_EXISTS/
   // STREAM_EXISTS for another format or another path than one that is given. An equal stream is
   // returned. `internal` allows names that begin with "_". Synced.
+  // CheckCreate and CheckUpdate say the same without a change; true: there would be one.
+  absl::StatusOr<bool> CheckCreate(absl::string_view name, PayloadFormat format,
+                                   const StreamPaths& paths) const;
+  absl::Status CheckUpdate(absl::string_view name, const Core::StreamChange& change) const;
   absl::StatusOr<Stream*> Create(LogStore& store, absl::string_view name, PayloadFormat format,
                                  const StreamPaths& paths, bool internal);
 
@@ -73,6 +77,9 @@ class StreamRegistry {
 
  private:
   absl::Status Add(absl::string_view name, absl::string_view entry);
+  absl::StatusOr<Stream*> FindEqual(absl::string_view name, PayloadFormat format,
+                                    const StreamPaths& paths) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Stream* Insert(std::unique_ptr<Stream> stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable Mutex mutex_;

@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/base/status.h"
+#include "server/backup_call.h"
 #include "server/proof_calls.h"
 #include "server/read_record.h"
 #include "server/record_convert.h"
@@ -20,20 +21,19 @@ constexpr int kReaderThreads = 2;
 constexpr size_t kWaitingReadsMax = 1024;
 constexpr size_t kWaitingTracesMax = 64;
 
-grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
-                                 const absl::StatusOr<StreamInfo>& stream,
-                                 icepie::v1::Stream* response) {
-  if (stream.ok()) SetStream(*stream, *response);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(stream.status()));
-  return reactor;
+icepie::v1::Stream ToMessage(const StreamInfo& stream) {
+  icepie::v1::Stream message;
+  SetStream(stream, message);
+  return message;
 }
 
 }  // namespace
 
-CoreService::CoreService(icepie::Core* core, TraceSource trace, const ReaderLimits& reader_limits)
+CoreService::CoreService(icepie::Core* core, TraceSource trace, const ReaderLimits& reader_limits,
+                         ChangeLog log)
     : core_(core),
       trace_(std::move(trace)),
+      log_(std::move(log)),
       readers_(core, reader_limits),
       scheduler_(core, kReaderThreads),
       executor_(kReaderThreads, kWaitingReadsMax),
@@ -43,27 +43,49 @@ CoreService::CoreService(icepie::Core* core, TraceSource trace, const ReaderLimi
 grpc::ServerUnaryReactor* CoreService::CreateStream(grpc::CallbackServerContext* context,
                                                     const icepie::v1::CreateStreamRequest* request,
                                                     icepie::v1::Stream* response) {
-  const absl::StatusOr<PayloadFormat> format = FormatOf(request->format());
-  if (!format.ok()) return Answer(context, format.status(), response);
-  return Answer(context,
-                core_->CreateStream(request->name(), *format,
-                                    {request->key_path(), request->event_time_path()}),
-                response);
+  return UnaryOn(executor_, context, response, [this, request] { return Create(*request); });
 }
 
 grpc::ServerUnaryReactor* CoreService::UpdateStream(grpc::CallbackServerContext* context,
                                                     const icepie::v1::UpdateStreamRequest* request,
                                                     icepie::v1::Stream* response) {
+  return UnaryOn(executor_, context, response, [this, request] { return Update(*request); });
+}
+
+absl::StatusOr<icepie::v1::Stream> CoreService::Create(
+    const icepie::v1::CreateStreamRequest& request) {
+  ICEPIE_ASSIGN_OR_RETURN(const PayloadFormat format, FormatOf(request.format()));
+  const StreamPaths paths{request.key_path(), request.event_time_path()};
+  ICEPIE_ASSIGN_OR_RETURN(const bool changes, core_->CheckCreate(request.name(), format, paths));
+  if (changes && log_ != nullptr) {
+    ICEPIE_RETURN_IF_ERROR(log_("CreateStream", request.actor(), request));
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const StreamInfo stream,
+                          core_->CreateStream(request.name(), format, paths));
+  return ToMessage(stream);
+}
+
+absl::StatusOr<icepie::v1::Stream> CoreService::Update(
+    const icepie::v1::UpdateStreamRequest& request) {
   icepie::Core::StreamChange change;
-  if (request->has_key_path()) change.key_path = request->key_path();
-  if (request->has_event_time_path()) change.event_time_path = request->event_time_path();
-  return Answer(context, core_->UpdateStream(request->name(), change), response);
+  if (request.has_key_path()) change.key_path = request.key_path();
+  if (request.has_event_time_path()) change.event_time_path = request.event_time_path();
+  ICEPIE_RETURN_IF_ERROR(core_->CheckUpdate(request.name(), change));
+  if (log_ != nullptr) {
+    ICEPIE_RETURN_IF_ERROR(log_("UpdateStream", request.actor(), request));
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const StreamInfo stream, core_->UpdateStream(request.name(), change));
+  return ToMessage(stream);
 }
 
 grpc::ServerUnaryReactor* CoreService::GetStream(grpc::CallbackServerContext* context,
                                                  const icepie::v1::GetStreamRequest* request,
                                                  icepie::v1::Stream* response) {
-  return Answer(context, core_->GetStream(request->name()), response);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::StatusOr<StreamInfo> stream = core_->GetStream(request->name());
+  if (stream.ok()) SetStream(*stream, *response);
+  reactor->Finish(ToGrpcStatus(stream.status()));
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* CoreService::ListStreams(
@@ -175,7 +197,16 @@ grpc::ServerUnaryReactor* CoreService::GetConsistencyProof(
 
 grpc::ServerWriteReactor<icepie::v1::VerifyCoreResponse>* CoreService::VerifyCore(
     grpc::CallbackServerContext* /*context*/, const icepie::v1::VerifyCoreRequest* request) {
-  return VerifyCall::Start(core_, verify_executor_, *request);
+  auto* call = new VerifyCall(core_, request->older_checkpoint());
+  call->Start(verify_executor_, "verification");
+  return call;
+}
+
+grpc::ServerWriteReactor<icepie::v1::BackUpCoreResponse>* CoreService::BackUpCore(
+    grpc::CallbackServerContext* /*context*/, const icepie::v1::BackUpCoreRequest* request) {
+  auto* call = new BackupCall(core_, log_, *request);
+  call->Start(backup_executor_, "backup");
+  return call;
 }
 
 }  // namespace icepie::server

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "core/core.h"
 #include "icepie/v1/core.grpc.pb.h"
+#include "server/change_log.h"
 #include "server/drain_gate.h"
 #include "server/executor.h"
 #include "server/feed_scheduler.h"
@@ -28,9 +29,9 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
   // seconds.
   using TraceSource = std::function<void(icepie::v1::TraceRecordResponse&)>;
 
-  // Without `trace` there are no slices.
+  // Without `trace` there are no slices; changes are written to `log` if there is one.
   explicit CoreService(icepie::Core* core, TraceSource trace = nullptr,
-                       const ReaderLimits& reader_limits = {});
+                       const ReaderLimits& reader_limits = {}, ChangeLog log = nullptr);
 
   // Refuses what is not under way yet, with SERVER_DRAINING.
   void Drain();
@@ -70,6 +71,8 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
       icepie::v1::ConsistencyProof* response) override;
   grpc::ServerWriteReactor<icepie::v1::VerifyCoreResponse>* VerifyCore(
       grpc::CallbackServerContext* context, const icepie::v1::VerifyCoreRequest* request) override;
+  grpc::ServerWriteReactor<icepie::v1::BackUpCoreResponse>* BackUpCore(
+      grpc::CallbackServerContext* context, const icepie::v1::BackUpCoreRequest* request) override;
 
   grpc::ServerUnaryReactor* TraceRecord(grpc::CallbackServerContext* context,
                                         const icepie::v1::TraceRecordRequest* request,
@@ -78,18 +81,22 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
   const Readers& readers() const { return readers_; }
 
  private:
+  absl::StatusOr<icepie::v1::Stream> Create(const icepie::v1::CreateStreamRequest& request);
+  absl::StatusOr<icepie::v1::Stream> Update(const icepie::v1::UpdateStreamRequest& request);
   absl::StatusOr<icepie::v1::TraceRecordResponse> Trace(
       const icepie::v1::TraceRecordRequest& request) const;
 
   icepie::Core* const core_;
   const TraceSource trace_;
   DrainGate appends_;
+  const ChangeLog log_;
   Readers readers_;
   FeedScheduler scheduler_;
   Executor executor_;
   Executor traces_;                 // apart: they wait for workers
   Executor verify_executor_{1, 2};  // one at a time: each reads the whole core
-  Executor proofs_executor_;        // its calls may wait for a signature
+  Executor backup_executor_{1, 1};
+  Executor proofs_executor_;  // its calls may wait for a signature
 };
 
 }  // namespace icepie::server

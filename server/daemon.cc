@@ -216,6 +216,7 @@ class Daemon::Parts {
   std::unique_ptr<Hibernation> hibernation_;
   std::unique_ptr<WorkerQueryRouter> router_;
   std::unique_ptr<RecordTracer> tracer_;
+  std::unique_ptr<AdminLog> admin_log_;
   std::unique_ptr<CoreService> core_service_;
   std::unique_ptr<SlicesService> slices_service_;
   std::unique_ptr<SliceControl> control_;
@@ -343,9 +344,13 @@ void Daemon::Parts::StartDomains(const Settings& settings, const WorkerSettings&
 absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
   const std::string& address = settings.listen().grpc();
   tracer_ = std::make_unique<RecordTracer>(manager_->reader(), *supervisor_);
+  admin_log_ = std::make_unique<AdminLog>(*core_, events_.get());
   core_service_ = std::make_unique<CoreService>(
       core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); },
-      MakeReaderLimits(settings));
+      MakeReaderLimits(settings),
+      [this](auto& action, auto& actor, auto& request) {
+        return admin_log_->Append(action, actor, request);
+      });
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
   remedies_ = std::make_unique<SliceRemedies>(*core_, *catalog_, *supervisor_, *manager_, *events_,
                                               *memory_);

@@ -5,10 +5,8 @@
 #include <fstream>
 
 #include "cli/record_envelope.h"
-#include "core/core.h"
-#include "server/core_service.h"
 #include "slices/duckdb.h"
-#include "tests/cli/program_fixture.h"
+#include "tests/cli/core_program_fixture.h"
 
 namespace icepie::cli {
 namespace {
@@ -17,27 +15,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
-class ExportTest : public ProgramFixture {
+class ExportTest : public CoreProgramFixture {
  protected:
-  void SetUp() override {
-    ProgramFixture::SetUp();
-    CoreOptions options;
-    options.directory = directory_ + "/core";
-    auto core = Core::Open(options);
-    ASSERT_TRUE(core.ok()) << core.status();
-    core_ = *std::move(core);
-    service_ = std::make_unique<server::CoreService>(core_.get());
-    Serve({service_.get()});
-  }
-
-  void TearDown() override {
-    server_->Shutdown(std::chrono::system_clock::now());
-    server_.reset();
-    service_.reset();
-    core_.reset();
-    std::filesystem::remove_all(directory_);
-  }
-
   void Append(const std::string& stream, PayloadFormat format,
               const std::vector<NewRecord>& records) {
     ASSERT_TRUE(core_->CreateStream(stream, format).ok());
@@ -107,9 +86,6 @@ class ExportTest : public ProgramFixture {
     records[3].headers = {{"producer", "w-1"}, {"bin", std::string("\0\x80", 2)}};
     return records;
   }
-
-  std::unique_ptr<Core> core_;
-  std::unique_ptr<server::CoreService> service_;
 };
 
 TEST_F(ExportTest, PlainLinesAreThePayloads) {

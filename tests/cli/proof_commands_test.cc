@@ -193,5 +193,23 @@ TEST_F(ProofCommandsTest, ProofsOverTheWireVerify) {
             grpc::StatusCode::OUT_OF_RANGE);
 }
 
+TEST_F(ProofCommandsTest, ABackupIsVerifiedWithoutADaemon) {
+  const std::string copy = directory_ + "_copy";
+  const Outcome made = Run({"backup", copy, "--json"});
+  EXPECT_EQ(made.code, 0) << made.err;
+  EXPECT_EQ(nlohmann::json::parse(made.out)["head_position"], 300);
+  EXPECT_EQ(nlohmann::json::parse(made.out)["root"].get<std::string>().size(), 64u);
+  const Outcome verified = Run({"verify", "--data-dir", copy});
+  EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
+  EXPECT_THAT(verified.out, HasSubstr("positions 0 to 300"));
+  const Outcome again = Run({"backup", copy});
+  EXPECT_EQ(again.code, 3);
+  EXPECT_THAT(again.err, HasSubstr("not an empty directory"));
+  const Outcome within = Run({"backup", directory_ + "/copy"});
+  EXPECT_EQ(within.code, 1);
+  EXPECT_THAT(within.err, HasSubstr("outside"));
+  std::filesystem::remove_all(copy);
+}
+
 }  // namespace
 }  // namespace icepie::cli

@@ -5,9 +5,7 @@
 #include <functional>
 
 #include "absl/time/clock.h"
-#include "core/core.h"
-#include "server/core_service.h"
-#include "tests/cli/program_fixture.h"
+#include "tests/cli/core_program_fixture.h"
 
 namespace icepie::cli {
 namespace {
@@ -16,27 +14,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-class StreamCommandsTest : public ProgramFixture {
+class StreamCommandsTest : public CoreProgramFixture {
  protected:
-  void SetUp() override {
-    ProgramFixture::SetUp();
-    CoreOptions options;
-    options.directory = directory_ + "/core";
-    auto core = Core::Open(options);
-    ASSERT_TRUE(core.ok()) << core.status();
-    core_ = *std::move(core);
-    service_ = std::make_unique<server::CoreService>(core_.get());
-    Serve({service_.get()});
-  }
-
-  void TearDown() override {
-    server_->Shutdown(std::chrono::system_clock::now());
-    server_.reset();
-    service_.reset();
-    core_.reset();
-    std::filesystem::remove_all(directory_);
-  }
-
   int64_t EndOffset(const std::string& stream) {
     const auto info = core_->GetStream(stream);
     return info.ok() ? info->end_offset : -1;
@@ -47,9 +26,6 @@ class StreamCommandsTest : public ProgramFixture {
     for (int i = from; i < to; ++i) lines += "{\"n\":" + std::to_string(i) + "}\n";
     return lines;
   }
-
-  std::unique_ptr<Core> core_;
-  std::unique_ptr<server::CoreService> service_;
 };
 
 TEST_F(StreamCommandsTest, CreateAndList) {

@@ -146,6 +146,33 @@ TEST_F(DaemonTest, AnAcceptedLossIsARecordOfItsOwn) {
   EXPECT_TRUE(daemon_.Append("sales", {Sale("pear", 3)}).ok());
 }
 
+TEST_F(DaemonTest, StreamsAreMadeAndChangedOnRecord) {
+  StartShop();
+  v1::UpdateStreamRequest update;
+  v1::Stream stream;
+  update.set_name("sales");
+  update.set_key_path("$.item");
+  update.set_actor("carol");
+  const auto limit = Within(absl::Seconds(20));
+  ASSERT_TRUE(daemon_.Core()->UpdateStream(limit.get(), update, &stream).ok());
+  update.set_key_path("no path");
+  EXPECT_FALSE(daemon_.Core()->UpdateStream(Within(absl::Seconds(20)).get(), update, &stream).ok());
+  ASSERT_TRUE(daemon_.CreateStream("sales").ok());  // changes nothing
+  v1::ReadRecordsRequest request;
+  request.add_streams("_admin");
+  const auto context = Within(absl::Seconds(20));
+  const auto stub = daemon_.Core();
+  const auto reader = stub->ReadRecords(context.get(), request);
+  std::vector<std::string> payloads;
+  for (v1::ReadRecordsResponse part; reader->Read(&part);) {
+    for (const auto& record : part.records()) payloads.push_back(record.payload());
+  }
+  EXPECT_THAT(payloads,
+              ::testing::ElementsAre(HasSubstr("\"CreateStream\""), HasSubstr("\"ApplyDomain\""),
+                                     ::testing::AllOf(HasSubstr("\"UpdateStream\""),
+                                                      HasSubstr("carol"), HasSubstr("$.item"))));
+}
+
 TEST_F(DaemonTest, AnswersWithTheAppendedRecordsAndSaysWhatItIs) {
   const int64_t end = StartShop();
   const auto answer = ExpectAnswer(kTotals, end);

@@ -38,6 +38,17 @@ class RefusingCore final : public Core {
                                           const StreamChange& change) override {
     return core_.UpdateStream(name, change);
   }
+  absl::StatusOr<bool> CheckCreate(absl::string_view name, PayloadFormat format,
+                                   const StreamPaths& paths) const override {
+    return core_.CheckCreate(name, format, paths);
+  }
+  absl::Status CheckUpdate(absl::string_view name, const StreamChange& change) const override {
+    return core_.CheckUpdate(name, change);
+  }
+  absl::StatusOr<BackupResult> BackUpTo(const std::string& target,
+                                        const BackupProgress& progress) override {
+    return core_.BackUpTo(target, progress);
+  }
   absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
                                                   PayloadFormat format) override {
     return core_.CreateInternalStream(name, format);

@@ -1,0 +1,121 @@
+// A backup of a daemon at work, restored by starting a daemon on it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "server/rpc_status.h"
+#include "tests/e2e/daemon_fixture.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+using ::testing::HasSubstr;
+
+constexpr const char* kShop = R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER}}
+slices:
+  by_item: {sql: "SELECT item, sum(amount) AS total FROM sales GROUP BY ALL", key: [item]}
+)";
+
+std::string Sale(const std::string& item) {
+  return absl::StrCat("{\"item\":\"", item, "\",\"amount\":1}");
+}
+
+class BackupTest : public ::testing::Test {
+ protected:
+  void StartShop() {
+    daemon_.Start();
+    ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+    v1::ApplyDomainResponse applied;
+    const grpc::Status status = daemon_.Apply(kShop, &applied);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+
+  void Append(const std::string& item, int count) {
+    const auto end = daemon_.Append("sales", std::vector<std::string>(count, Sale(item)));
+    ASSERT_TRUE(end.ok()) << end.status();
+    end_ = *end;
+  }
+
+  // The rows as the slice gives them at `min_position` or later.
+  std::string Rows(const DaemonFixture& daemon, int64_t min_position) {
+    v1::QueryResponse answer;
+    grpc::Status status;
+    Eventually(
+        [&] {
+          status =
+              daemon.Query("shop", "SELECT * FROM by_item ORDER BY item", min_position, &answer);
+          return status.ok();
+        },
+        absl::Seconds(60));
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return answer.body();
+  }
+
+  grpc::Status BackUp(const std::string& directory, v1::BackupReport* report) {
+    v1::BackUpCoreRequest request;
+    request.set_directory(directory);
+    request.set_actor("tester");
+    const auto context = Within(absl::Seconds(60));
+    const auto stub = daemon_.Core();
+    const auto reader = stub->BackUpCore(context.get(), request);
+    v1::BackUpCoreResponse message;
+    while (reader->Read(&message)) {
+      EXPECT_LE(message.done_bytes(), message.total_bytes());
+    }
+    *report = message.report();
+    return reader->Finish();
+  }
+
+  static v1::ServerStatus StatusOf(const DaemonFixture& daemon) {
+    v1::ServerStatus status;
+    EXPECT_TRUE(daemon.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status).ok());
+    return status;
+  }
+
+  DaemonFixture daemon_;
+  int64_t end_ = 0;
+};
+
+TEST_F(BackupTest, ABackupUnderLoadIsRestoredByStartingOnIt) {
+  StartShop();
+  Append("pear", 3);
+  std::atomic<bool> stopping{false};
+  std::thread writer([&] {
+    while (!stopping) EXPECT_TRUE(daemon_.Append("sales", {Sale("apple")}).ok());
+  });
+  DaemonFixture restored;
+  v1::BackupReport report;
+  const grpc::Status status = BackUp(restored.data_directory(), &report);
+  stopping = true;
+  writer.join();
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_GE(report.head_position(), end_);
+  v1::BackupReport second;
+  EXPECT_EQ(ErrorReason(server::FromGrpcStatus(BackUp(restored.data_directory(), &second))),
+            "BACKUP_DIRECTORY_NOT_EMPTY");
+  EXPECT_EQ(BackUp("relative", &second).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+
+  restored.Start();
+  EXPECT_TRUE(StatusOf(restored).core_read_only());
+  EXPECT_THAT(StatusOf(restored).core_read_only_cause(), HasSubstr("this is a backup"));
+  EXPECT_EQ(StatusOf(restored).head_position(), report.head_position());
+  v1::QueryResponse answer;
+  EXPECT_EQ(ErrorReason(server::FromGrpcStatus(restored.Query(
+                "shop", "SELECT * FROM by_item", report.head_position() + 1000, &answer))),
+            "POSITION_AHEAD_OF_CORE");
+  ASSERT_EQ(restored.Stop(), 0);
+  restored.AddArgument(absl::StrCat("--accept-core-loss=", report.head_position()));
+  restored.Start();
+  EXPECT_THAT(Rows(restored, report.head_position()), HasSubstr("pear"));
+  EXPECT_TRUE(restored.Append("sales", {Sale("plum")}).ok());
+}
+
+}  // namespace
+}  // namespace icepie::testing
