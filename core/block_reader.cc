@@ -51,6 +51,7 @@ class Collector {
   absl::StatusOr<BlockRange> Collect() {
     while (!full_ && next_position_ < end_) {
       if (next_position_ < sources_.segments->sealed_position()) {
+        if (SkipSegments()) continue;
         ICEPIE_RETURN_IF_ERROR(ReadSegment());
         continue;
       }
@@ -69,6 +70,13 @@ class Collector {
   bool Full() {
     full_ = bytes_ >= query_.bytes_max && bytes_ > 0;
     return full_;
+  }
+
+  // Passes over segments without any of the streams; whether there were some.
+  bool SkipSegments() {
+    if (wanted_.empty()) return false;
+    const int64_t position = sources_.segments->FirstPositionWith(wanted_, next_position_);
+    return position > std::exchange(next_position_, position);
   }
 
   absl::Status ReadSegment() {

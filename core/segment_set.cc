@@ -196,7 +196,7 @@ void SegmentSet::Add(SegmentEntry entry) {
   sealed_bytes_ += entry.file_bytes;
   const int64_t end_position = entry.end_position;
   for (const auto& [id, end_offset] : entry.stream_ends) {
-    stream_ends_[id][end_offset] = end_position;
+    stream_ends_[id].push_back({end_offset, end_position});
   }
   entries_.emplace(end_position, std::make_shared<const SegmentEntry>(std::move(entry)));
   sealed_position_.store(end_position);
@@ -230,9 +230,11 @@ absl::StatusOr<std::optional<int64_t>> SegmentSet::FindOffset(uint32_t stream_id
     const MutexLock lock(mutex_);
     const auto ends = stream_ends_.find(stream_id);
     if (ends == stream_ends_.end()) return std::nullopt;
-    const auto found = ends->second.upper_bound(offset);
+    const auto found =
+        std::partition_point(ends->second.begin(), ends->second.end(),
+                             [offset](const StreamEnd& end) { return end.offset <= offset; });
     if (found == ends->second.end()) return std::nullopt;
-    end_position = found->second;
+    end_position = found->position;
   }
   ICEPIE_ASSIGN_OR_RETURN(const auto segment, Open(end_position - 1));
   for (const SegmentBlock& block : segment->blocks()) {
@@ -243,6 +245,22 @@ absl::StatusOr<std::optional<int64_t>> SegmentSet::FindOffset(uint32_t stream_id
     }
   }
   return DamagedEntry(absl::StrCat("no block holds offset ", offset, " of stream ", stream_id));
+}
+
+int64_t SegmentSet::FirstPositionWith(const std::unordered_set<uint32_t>& stream_ids,
+                                      int64_t from) const {
+  const MutexLock lock(mutex_);
+  int64_t first = sealed_position_.load();
+  for (const uint32_t id : stream_ids) {
+    const auto ends = stream_ends_.find(id);
+    if (ends == stream_ends_.end()) continue;
+    const auto found =
+        std::partition_point(ends->second.begin(), ends->second.end(),
+                             [from](const StreamEnd& end) { return end.position <= from; });
+    if (found == ends->second.end()) continue;
+    first = std::min(first, entries_.at(found->position)->first_position);
+  }
+  return std::max(first, from);
 }
 
 absl::StatusOr<std::shared_ptr<const SegmentReader>> SegmentSet::Open(int64_t position) {

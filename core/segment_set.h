@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -82,6 +83,10 @@ class SegmentSet {
   // The position of a stream's record; nullopt when it is not in a segment.
   absl::StatusOr<std::optional<int64_t>> FindOffset(uint32_t stream_id, int64_t offset);
 
+  // The first position from `from` on that is in a segment with records of one of the streams; the
+  // sealed position when there is none. Reads no file.
+  int64_t FirstPositionWith(const std::unordered_set<uint32_t>& stream_ids, int64_t from) const;
+
   // The segment that holds `position`, which is below the sealed position.
   absl::StatusOr<std::shared_ptr<const SegmentReader>> Open(int64_t position);
 
@@ -94,8 +99,12 @@ class SegmentSet {
   mutable Mutex mutex_;
   using SharedEntry = std::shared_ptr<const SegmentEntry>;
   std::map<int64_t, SharedEntry> entries_ ABSL_GUARDED_BY(mutex_);  // by end position
-  // Of each stream: the end offsets in the segments that hold some of it, and where those end.
-  std::map<uint32_t, std::map<int64_t, int64_t>> stream_ends_ ABSL_GUARDED_BY(mutex_);
+  // Of each stream: the segments that hold some of it, in order.
+  struct StreamEnd {
+    int64_t offset = 0;    // of the stream
+    int64_t position = 0;  // of the segment
+  };
+  std::map<uint32_t, std::vector<StreamEnd>> stream_ends_ ABSL_GUARDED_BY(mutex_);
   // The readers used last, newest first.
   std::deque<std::shared_ptr<const SegmentReader>> open_ ABSL_GUARDED_BY(mutex_);
 };

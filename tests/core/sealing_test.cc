@@ -197,6 +197,42 @@ TEST_F(SealingTest, WhatAnInterruptedSealingLeftIsRemoved) {
   EXPECT_EQ(Files(), files);
 }
 
+// A stream with few records among many others' does not cost what those do: the files that have
+// none of it need not even be there.
+TEST_F(SealingTest, SegmentsWithoutAStreamAreNotOpenedForIt) {
+  const std::unique_ptr<Core> core = Open();
+  const auto seal_more = [&core] {
+    const int64_t before = core->Storage().segment_count;
+    for (int64_t n = 0; core->Storage().segment_count < before + 3; ++n) {
+      const int64_t next = core->GetStream("a")->end_offset;
+      ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", next, 10)).ok());
+    }
+  };
+  for (const char* stream : {"a", "b"}) {
+    ASSERT_TRUE(core->CreateStream(stream, PayloadFormat::kJson).ok());
+  }
+  for (int64_t n = 0; n < 2; ++n) {
+    ASSERT_TRUE(core->AppendAndWait(NumberedBatch("b", n, 1)).ok());
+    seal_more();
+    seal_more();
+  }
+  int64_t without = 0;
+  for (const fs::path& file : Files()) {
+    const auto reader = SegmentReader::Open(file.string());
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    if ((*reader)->streams().size() == 2) continue;
+    fs::rename(file, file.string() + ".away");
+    ++without;
+  }
+  ASSERT_GE(without, 4);
+  const std::vector<ReadRecord> records = ReadAll(*core, {"b"});
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].position, 0);
+  EXPECT_EQ(records[1].payload, R"({"n":1})");
+  EXPECT_EQ(ErrorReason(core->ReadBlocks({}, 0, core->head_position(), INT64_MAX).status()),
+            "RECORD_DAMAGED");
+}
+
 TEST_F(SealingTest, AMissingSegmentIsNamedAndTheRestIsServed) {
   FillAndClose();
   const fs::path lost = Files()[1];
