@@ -372,6 +372,12 @@ void AddAlwaysConditions(const DomainFacts& facts, v1::Slice& out) {
   if (standby.status.has_since()) *LastTime(out) = standby.status.since();
 }
 
+void AddNotSaved(const wv1::SliceReport& report, v1::Slice& out) {
+  if (!report.has_not_saved()) return;
+  AddCondition("NOT_SAVED", true, report.not_saved().reason(), report.not_saved().message(), out);
+  *LastTime(out) = report.not_saved().time();
+}
+
 void AddOtherConditions(v1::Slice& out) {
   if (const int64_t count = out.counts().quarantined(); count > 0) {
     AddCondition("QUARANTINE", true, "BAD_RECORDS",
@@ -516,6 +522,7 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
     *out.mutable_standby_time() = from_standby->snapshot().time();
   }
   if (from_live != nullptr) FillLastKnown(*from_live, out);
+  if (from_live != nullptr && live.client) AddNotSaved(*from_live, out);
   // Of a resting live worker, what it has saved is what a standby would answer with.
   const bool saved_later =
       IsResting(live) && from_live != nullptr && !from_live->snapshot().path().empty() &&

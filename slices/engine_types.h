@@ -124,6 +124,7 @@ struct SliceReport {
   Progress progress;                           // with the position that was passed over to
   int64_t unacknowledged = 0;                  // of the quarantined
   std::optional<SnapshotInfo> snapshot;
+  std::optional<SliceFault> not_saved;  // why, and since when, the last attempt has failed
   bool serving = false;
   std::vector<ExpectationResult> expectations;  // as last checked
 };

@@ -10,6 +10,7 @@
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "slices/flight_record.h"
+#include "slices/slice_fault.h"
 #include "slices/slice_log.h"
 
 namespace icepie::slices {
@@ -22,12 +23,6 @@ constexpr int64_t kSmallestBatch = 256;
 constexpr int kFailuresBeforeFault = 4;
 constexpr absl::Duration kLagAllowed = absl::Seconds(2);
 constexpr absl::Duration kIdleSleep = absl::Milliseconds(100);
-
-SliceFault MakeFault(const absl::Status& status, absl::string_view fallback) {
-  const std::string reason = ErrorReason(status);
-  return {reason.empty() ? std::string(fallback) : reason, std::string(status.message()),
-          absl::Now()};
-}
 
 absl::Duration RetryDelay(int failures) {
   return std::min(absl::Seconds(60), absl::Milliseconds(100) * (1 << std::min(failures, 10)));

@@ -9,6 +9,22 @@
 #include "slices/slice_log.h"
 
 namespace icepie::slices {
+namespace {
+
+bool IsStopped(SliceState state) {
+  switch (state) {
+    case SliceState::kFrozen:
+    case SliceState::kFaulted:
+    case SliceState::kHeld:
+    case SliceState::kBlocked:
+    case SliceState::kSuspended:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
 
 const char* StateName(SliceState state) {
   switch (state) {
@@ -121,22 +137,19 @@ SliceState ServedSlice::state() const {
   return report_.state;
 }
 
-bool ServedSlice::stopped() const {
-  switch (state()) {
-    case SliceState::kFrozen:
-    case SliceState::kFaulted:
-    case SliceState::kHeld:
-    case SliceState::kBlocked:
-    case SliceState::kSuspended:
-      return true;
-    default:
-      return false;
-  }
-}
+bool ServedSlice::stopped() const { return IsStopped(state()); }
 
 void ServedSlice::SetSnapshot(SnapshotInfo snapshot) {
   MutexLock lock(mutex_);
   report_.snapshot = std::move(snapshot);
+  report_.not_saved.reset();
+}
+
+void ServedSlice::SetNotSaved(SliceFault why) {
+  MutexLock lock(mutex_);
+  if (report_.not_saved) why.time = report_.not_saved->time;  // since then
+  if (why.reason == "DOMAIN_DISK_FULL" && !IsStopped(report_.state)) report_.last_error = why;
+  report_.not_saved = std::move(why);
 }
 
 int64_t ServedSlice::snapshot_position() const {

@@ -77,6 +77,9 @@ class ServedSlice {
   bool stopped() const;
 
   void SetSnapshot(SnapshotInfo snapshot);
+  // Saving has failed; until the next SetSnapshot. A full disk is also the last error, unless
+  // another one has stopped the slice.
+  void SetNotSaved(SliceFault why);
   int64_t snapshot_position() const;  // -1: none
   void SetNextRefresh(std::optional<absl::Time> time);
   // Ingest time of the oldest record that concerns it and waits; InfiniteFuture: none does.

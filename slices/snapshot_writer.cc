@@ -4,11 +4,25 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "slices/flight_record.h"
+#include "slices/slice_fault.h"
 #include "slices/slice_log.h"
 
 namespace icepie::slices {
+namespace {
+
+// What its expectations decide, or have not decided yet, is no failure to save.
+void NoteNotSaved(const absl::Status& status, ServedSlice& served) {
+  if (ErrorReason(status) == "EXPECTATION_FAILED") return;
+  SliceFault fault = MakeFault(status, "SNAPSHOT_FAILED");
+  if (absl::IsUnavailable(status) && fault.reason != "DOMAIN_DISK_FULL") return;
+  served.SetNotSaved(std::move(fault));
+}
+
+}  // namespace
+
 SnapshotWriter::SnapshotWriter(DuckDatabase& instance, const SnapshotStore& store, double share,
                                std::function<void()> on_saved)
     : instance_(instance),
@@ -77,6 +91,7 @@ void SnapshotWriter::Save(const Job& job) {
              manifest->progress.applied_position, absl::FormatDuration(took));
   } else {
     SliceError(job.served->info().slice, "{}", manifest.status().ToString());
+    NoteNotSaved(manifest.status(), *job.served);
   }
   for (const Done& done : job.done) done(manifest);
   MutexLock lock(mutex_);

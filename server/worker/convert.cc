@@ -197,6 +197,7 @@ void ToProto(const slices::SliceReport& report, icepie::worker::v1::SliceReport*
   if (report.oldest_unapplied) {
     SetTime(*report.oldest_unapplied, proto->mutable_oldest_unapplied_time());
   }
+  if (report.not_saved) ToProto(*report.not_saved, proto->mutable_not_saved());
   ProgressToProto(report.progress, proto);
   proto->mutable_counts()->set_unacknowledged(report.unacknowledged);
   if (report.snapshot) ToProto(*report.snapshot, proto->mutable_snapshot());

@@ -2,12 +2,16 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
+#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "core/base/status.h"
 #include "core/disk_space.h"
 #include "tests/core/small_disk.h"
@@ -100,6 +104,88 @@ TEST(DiskFullTest, AppendsAreRefusedWhileSlicesAnswerAndFreeze) {
   const auto healed = daemon.Append("sales", {R"({"item":"apple"})"});
   EXPECT_TRUE(healed.ok()) << healed.status();
   EXPECT_EQ(daemon.Stop(), 0);
+}
+
+// Only one domain's disk is full.
+class DomainDiskFullTest : public ::testing::Test {
+ protected:
+  static constexpr int64_t kDiskBytes = 16 * kMiB;
+
+  void SetUp() override {
+    unsetenv("TEST_TMPDIR");  // the disk of another test
+    if (!SmallDisk(kMiB).mounted()) GTEST_SKIP() << "no privilege to mount";
+    daemon_ = std::make_unique<DaemonFixture>();
+    daemon_->Start();
+    disk_ = daemon_->data_directory() + "/domains/shop";
+    std::filesystem::create_directories(disk_);
+    ASSERT_EQ(mount("tmpfs", disk_.c_str(), "tmpfs", 0, absl::StrCat("size=", kDiskBytes).c_str()),
+              0);
+    ASSERT_TRUE(daemon_->CreateStream("sales").ok());
+    v1::ApplyDomainResponse applied;
+    for (const char* domain : {"shop", "other"}) {
+      const std::string file = absl::StrReplaceAll(kShop, {{"shop", domain}});
+      ASSERT_TRUE(daemon_->Apply(file, &applied).ok());
+    }
+  }
+  void TearDown() override {
+    if (daemon_ == nullptr) return;
+    EXPECT_EQ(daemon_->Stop(), 0);
+    umount2(disk_.c_str(), MNT_DETACH);
+  }
+
+  int64_t Append(const std::string& item) {
+    const auto end = daemon_->Append("sales", {absl::StrCat(R"({"item":")", item, R"("})")});
+    EXPECT_TRUE(end.ok()) << end.status();
+    return end.value_or(0);
+  }
+
+  // Both domains answer with everything below `position`, and fresh.
+  void ExpectAnswers(int64_t position) {
+    for (const char* domain : {"shop", "other"}) {
+      v1::QueryResponse answer;
+      EXPECT_TRUE(Eventually(
+          [&] {
+            return daemon_->Query(domain, "SELECT * FROM by_item", position, &answer).ok() &&
+                   !answer.meta().stale();
+          },
+          absl::Seconds(60)))
+          << domain;
+    }
+  }
+
+  // Why the slice's rows are in memory only; "" when they are not.
+  std::string NotSaved(const std::string& slice) {
+    const v1::Slice described = daemon_->GetSlice(slice);
+    for (const auto& condition : described.conditions()) {
+      if (condition.type() == "NOT_SAVED") return condition.reason();
+    }
+    return "";
+  }
+
+  std::unique_ptr<DaemonFixture> daemon_;
+  std::string disk_;
+};
+
+TEST_F(DomainDiskFullTest, ItsSlicesAnswerFromMemoryAndSayThatTheyAreNotSaved) {
+  ExpectAnswers(Append("pear"));
+  Fill(disk_, 0);
+  ExpectAnswers(Append("apple"));
+  EXPECT_TRUE(Eventually([&] { return NotSaved("shop.by_item") == "DOMAIN_DISK_FULL"; },
+                         absl::Seconds(60)));
+  EXPECT_EQ(daemon_->GetSlice("shop.by_item").last_error().reason(), "DOMAIN_DISK_FULL");
+  EXPECT_EQ(daemon_->GetSlice("shop.by_item").state(), v1::RUNNING);
+  EXPECT_EQ(NotSaved("other.by_item"), "");
+  EXPECT_FALSE(daemon_->GetSlice("other.by_item").has_last_error());
+  EXPECT_FALSE(StatusOf(*daemon_).core_disk_full());
+  ExpectAnswers(Append("plum"));
+
+  std::filesystem::remove(disk_ + "/filler");
+  EXPECT_TRUE(Eventually([&] { return NotSaved("shop.by_item").empty(); }, absl::Seconds(60)));
+  EXPECT_EQ(daemon_->GetSlice("shop.by_item").last_error().reason(), "DOMAIN_DISK_FULL");
+  const int64_t end = Append("fig");
+  EXPECT_TRUE(
+      Eventually([&] { return daemon_->GetSlice("shop.by_item").snapshot_position() >= end; },
+                 absl::Seconds(60)));
 }
 
 }  // namespace

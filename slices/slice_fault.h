@@ -1,0 +1,17 @@
+// What reports say of a slice that an error stops or troubles.
+#ifndef ICEPIE_SLICES_SLICE_FAULT_H_
+#define ICEPIE_SLICES_SLICE_FAULT_H_
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "slices/engine_types.h"
+
+namespace icepie::slices {
+
+// Begins now. Its reason is the error's own, else DOMAIN_DISK_FULL when the file system of the
+// domain's directory took nothing more, else `fallback`.
+SliceFault MakeFault(const absl::Status& status, absl::string_view fallback);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_SLICE_FAULT_H_
