@@ -1,5 +1,6 @@
 #include "server/admin_log.h"
 
+#include <google/protobuf/descriptor.h>
 #include <google/protobuf/util/json_util.h>
 
 #include <nlohmann/json.hpp>
@@ -11,37 +12,97 @@
 namespace icepie::server {
 namespace {
 
-constexpr size_t kRequestBytesMax = 256 << 10;
+using nlohmann::json;
 
-std::string RecordOf(const std::string& action, const std::string& actor,
-                     const google::protobuf::Message& request) {
-  std::string json;
-  const bool written = google::protobuf::util::MessageToJsonString(request, &json).ok();
-  nlohmann::json record;
-  record["action"] = action;
-  record["actor"] = actor;
-  record["request_sha256"] = Sha256Hex(request.SerializeAsString());
-  if (written && json.size() <= kRequestBytesMax) {
-    record["request"] = nlohmann::json::parse(json, nullptr, false);
+constexpr size_t kRequestBytesMax = 256 << 10;
+constexpr size_t kMessageBytesMax = 4096;
+
+json HeadOf(const AdminRequest& asked) {
+  return {{"action", asked.action}, {"actor", asked.actor}};
+}
+
+json RequestOf(const AdminRequest& asked) {
+  json record = HeadOf(asked);
+  record["request_sha256"] = Sha256Hex(asked.request.SerializeAsString());
+  std::string text;
+  if (google::protobuf::util::MessageToJsonString(asked.request, &text).ok() &&
+      text.size() <= kRequestBytesMax) {
+    record["request"] = json::parse(text, nullptr, false);
   }
-  return record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return record;
+}
+
+// What a response says was made, by the names that all of them use.
+void AddMade(const google::protobuf::Message& response, json& result) {
+  using Field = google::protobuf::FieldDescriptor;
+  const auto* descriptor = response.GetDescriptor();
+  const auto* reflection = response.GetReflection();
+  for (const char* name : {"operation", "revision", "generation", "head_position"}) {
+    const Field* field = descriptor->FindFieldByName(name);
+    if (field == nullptr || field->is_repeated()) continue;
+    if (field->cpp_type() == Field::CPPTYPE_STRING) {
+      const std::string value = reflection->GetString(response, field);
+      if (!value.empty()) result[name] = value;
+    } else if (field->cpp_type() == Field::CPPTYPE_INT64) {
+      result[name] = reflection->GetInt64(response, field);
+    }
+  }
+  if (descriptor->full_name() == "google.longrunning.Operation") {
+    result["operation"] = reflection->GetString(response, descriptor->FindFieldByName("name"));
+  }
+}
+
+json ResultOf(const absl::Status& outcome, const google::protobuf::Message* response) {
+  json result = {{"code", absl::StatusCodeToString(outcome.code())}};
+  if (outcome.ok()) {
+    if (response != nullptr) AddMade(*response, result);
+    return result;
+  }
+  if (const std::string reason = ErrorReason(outcome); !reason.empty()) result["reason"] = reason;
+  result["message"] = std::string(outcome.message().substr(0, kMessageBytesMax));
+  return result;
+}
+
+std::string TextOf(const json& record) {
+  return record.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 }  // namespace
 
-absl::Status AdminLog::Append(const std::string& action, const std::string& actor,
-                              const google::protobuf::Message& request, const std::string& domain) {
-  if (events_ != nullptr) events_->AddAction(action, actor, domain, request);
+absl::StatusOr<int64_t> AdminLog::Begin(const AdminRequest& asked) {
+  if (events_ != nullptr) {
+    events_->AddAction(asked.action, asked.actor, asked.domain, asked.request);
+  }
+  return Append(TextOf(RequestOf(asked)));
+}
+
+absl::Status AdminLog::End(const AdminRequest& asked, int64_t position, const absl::Status& outcome,
+                           const google::protobuf::Message* response) {
+  json record = HeadOf(asked);
+  record["outcome_of"] = position;
+  record["result"] = ResultOf(outcome, response);
+  return Append(TextOf(record)).status();
+}
+
+absl::Status AdminLog::EndAtOnce(const AdminRequest& asked, const absl::Status& outcome,
+                                 const google::protobuf::Message* response) {
+  json record = RequestOf(asked);
+  record["result"] = ResultOf(outcome, response);
+  return Append(TextOf(record)).status();
+}
+
+absl::StatusOr<int64_t> AdminLog::Append(std::string payload) {
   if (!core_.GetStream(kAdminStream).ok()) {
     auto created = core_.CreateInternalStream(kAdminStream, PayloadFormat::kJson);
     if (!created.ok()) return Annotate(created.status(), "creating stream _admin");
   }
   NewRecord record;
   record.stream = kAdminStream;
-  record.payload = RecordOf(action, actor, request);
+  record.payload = std::move(payload);
   AppendBatch batch;
   batch.records.push_back(std::move(record));
-  return core_.AppendAndWait(std::move(batch)).status();
+  ICEPIE_ASSIGN_OR_RETURN(const AppendResult appended, core_.AppendAndWait(std::move(batch)));
+  return appended.first_position;
 }
 
 }  // namespace icepie::server

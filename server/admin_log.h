@@ -1,13 +1,15 @@
-// Every admin action is a record in the stream "_admin", written before the action runs: who, what,
-// when, in the same frozen core as the data.
+// The stream "_admin": every admin action, who asked for what, when, and how it ended, in the same
+// frozen core as the data. AdminAction decides which records an action has, and describes them.
 #ifndef ICEPIE_SERVER_ADMIN_LOG_H_
 #define ICEPIE_SERVER_ADMIN_LOG_H_
 
 #include <google/protobuf/message.h>
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "core/core.h"
 #include "server/event_log.h"
 
@@ -15,19 +17,34 @@ namespace icepie::server {
 
 inline constexpr const char* kAdminStream = "_admin";
 
-// Threads: any.
+// What is asked for. The request's text form is left out of its record when it is too long for one;
+// its SHA-256 is always there.
+struct AdminRequest {
+  const std::string& action;
+  const std::string& actor;
+  const google::protobuf::Message& request;
+  const std::string& domain;  // for requests that do not name one
+};
+
+// Threads: any. Every method returns when its record is on disk.
+// Errors: those of appends (CORE_READ_ONLY, CORE_DISK_FULL).
 class AdminLog {
  public:
   // What is asked for is also an event of `events`, where there is one.
   explicit AdminLog(Core& core, EventLog* events = nullptr) : core_(core), events_(events) {}
 
-  // Appends {"action","actor","request"} and waits until it is on disk. The request's text form is
-  // left out when it is too long for a record; its SHA-256 is always there.
-  // `domain` is for requests that do not name one.
-  absl::Status Append(const std::string& action, const std::string& actor,
-                      const google::protobuf::Message& request, const std::string& domain = "");
+  // Before it runs; the position of the record.
+  absl::StatusOr<int64_t> Begin(const AdminRequest& asked);
+  // How that ended which began at `position`.
+  absl::Status End(const AdminRequest& asked, int64_t position, const absl::Status& outcome,
+                   const google::protobuf::Message* response);
+  // Request and outcome in one record: it was refused, or has happened already.
+  absl::Status EndAtOnce(const AdminRequest& asked, const absl::Status& outcome,
+                         const google::protobuf::Message* response = nullptr);
 
  private:
+  absl::StatusOr<int64_t> Append(std::string payload);
+
   Core& core_;
   EventLog* events_;
 };

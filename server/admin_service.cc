@@ -1,7 +1,6 @@
 #include "server/admin_service.h"
 
 #include "server/call_time.h"
-#include "server/unary_on.h"
 
 namespace icepie::server {
 namespace {
@@ -17,7 +16,8 @@ constexpr absl::Duration kSnapshotMax = absl::Minutes(10);
 grpc::ServerUnaryReactor* AdminService::ApplyDomain(grpc::CallbackServerContext* context,
                                                     const v1::ApplyDomainRequest* request,
                                                     v1::ApplyDomainResponse* response) {
-  return UnaryOn(slow_, context, response, [this, request] { return manager_.Apply(*request); });
+  return Act("ApplyDomain", slow_, context, request, response,
+             [this, request](AdminAction& action) { return manager_.Apply(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::GetDomain(grpc::CallbackServerContext* context,
@@ -40,7 +40,8 @@ grpc::ServerUnaryReactor* AdminService::ListDomains(grpc::CallbackServerContext*
 grpc::ServerUnaryReactor* AdminService::ResliceSlice(grpc::CallbackServerContext* context,
                                                      const v1::ResliceSliceRequest* request,
                                                      google::longrunning::Operation* response) {
-  return UnaryOn(quick_, context, response, [this, request] { return manager_.Reslice(*request); });
+  return Act("ResliceSlice", quick_, context, request, response,
+             [this, request](AdminAction& action) { return manager_.Reslice(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::DiffGenerations(grpc::CallbackServerContext* context,
@@ -54,13 +55,15 @@ grpc::ServerUnaryReactor* AdminService::DiffGenerations(grpc::CallbackServerCont
 grpc::ServerUnaryReactor* AdminService::PromoteGeneration(
     grpc::CallbackServerContext* context, const v1::PromoteGenerationRequest* request,
     v1::Slice* response) {
-  return UnaryOn(slow_, context, response, [this, request] { return manager_.Promote(*request); });
+  return Act("PromoteGeneration", slow_, context, request, response,
+             [this, request](AdminAction& action) { return manager_.Promote(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::RollbackSlice(grpc::CallbackServerContext* context,
                                                       const v1::RollbackSliceRequest* request,
                                                       v1::RollbackSliceResponse* response) {
-  return UnaryOn(slow_, context, response, [this, request] { return manager_.Rollback(*request); });
+  return Act("RollbackSlice", slow_, context, request, response,
+             [this, request](AdminAction& action) { return manager_.Rollback(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::ListGenerations(grpc::CallbackServerContext* context,
@@ -103,15 +106,18 @@ grpc::ServerUnaryReactor* AdminService::RetryQuarantinedRecords(
     grpc::CallbackServerContext* context, const v1::RetryQuarantinedRecordsRequest* request,
     v1::RetryQuarantinedRecordsResponse* response) {
   const absl::Duration timeout = TimeLeft(*context, kRetryMax);
-  return UnaryOn(slow_, context, response,
-                 [this, request, timeout] { return quarantine_.Retry(*request, timeout); });
+  return Act("RetryQuarantinedRecords", slow_, context, request, response,
+             [this, request, timeout](AdminAction& action) {
+               return quarantine_.Retry(*request, action, timeout);
+             });
 }
 
 grpc::ServerUnaryReactor* AdminService::AcknowledgeQuarantine(
     grpc::CallbackServerContext* context, const v1::AcknowledgeQuarantineRequest* request,
     v1::Slice* response) {
-  return UnaryOn(quick_, context, response,
-                 [this, request] { return quarantine_.Acknowledge(*request); });
+  return Act(
+      "AcknowledgeQuarantine", quick_, context, request, response,
+      [this, request](AdminAction& action) { return quarantine_.Acknowledge(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::ListEvents(grpc::CallbackServerContext* context,
@@ -134,14 +140,16 @@ grpc::ServerUnaryReactor* AdminService::ListExpectationResults(
 grpc::ServerUnaryReactor* AdminService::WaiveExpectation(grpc::CallbackServerContext* context,
                                                          const v1::WaiveExpectationRequest* request,
                                                          v1::Slice* response) {
-  return UnaryOn(quick_, context, response, [this, request] { return remedies_.Waive(*request); });
+  return Act("WaiveExpectation", quick_, context, request, response,
+             [this, request](AdminAction& action) { return remedies_.Waive(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::ClearSliceError(grpc::CallbackServerContext* context,
                                                         const v1::ClearSliceErrorRequest* request,
                                                         v1::Slice* response) {
-  return UnaryOn(quick_, context, response,
-                 [this, request] { return remedies_.ClearError(*request); });
+  return Act(
+      "ClearSliceError", quick_, context, request, response,
+      [this, request](AdminAction& action) { return remedies_.ClearError(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::ListSnapshots(grpc::CallbackServerContext* context,
@@ -155,15 +163,18 @@ grpc::ServerUnaryReactor* AdminService::CreateSnapshot(grpc::CallbackServerConte
                                                        const v1::CreateSnapshotRequest* request,
                                                        v1::Snapshot* response) {
   const absl::Duration timeout = TimeLeft(*context, kSnapshotMax);
-  return UnaryOn(slow_, context, response,
-                 [this, request, timeout] { return manager_.CreateSnapshot(*request, timeout); });
+  return Act("CreateSnapshot", slow_, context, request, response,
+             [this, request, timeout](AdminAction& action) {
+               return manager_.CreateSnapshot(*request, action, timeout);
+             });
 }
 
 grpc::ServerUnaryReactor* AdminService::DeleteSnapshot(grpc::CallbackServerContext* context,
                                                        const v1::DeleteSnapshotRequest* request,
                                                        v1::DeleteSnapshotResponse* response) {
-  return UnaryOn(quick_, context, response,
-                 [this, request] { return manager_.DeleteSnapshot(*request); });
+  return Act(
+      "DeleteSnapshot", quick_, context, request, response,
+      [this, request](AdminAction& action) { return manager_.DeleteSnapshot(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::GetServerStatus(

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "icepie/v1/admin.grpc.pb.h"
+#include "server/admin_action.h"
 #include "server/domain_manager.h"
 #include "server/event_calls.h"
 #include "server/executor.h"
@@ -13,6 +14,7 @@
 #include "server/roll_call.h"
 #include "server/slice_control.h"
 #include "server/slice_remedies.h"
+#include "server/unary_on.h"
 
 namespace icepie::server {
 
@@ -23,11 +25,13 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   using StatusSource = std::function<icepie::v1::ServerStatus()>;
 
   AdminService(DomainManager& manager, SliceControl& control, SliceRemedies& remedies,
-               QuarantineCalls& quarantine, EventLog& events, LogTails& logs, StatusSource status)
+               QuarantineCalls& quarantine, AdminLog& log, EventLog& events, LogTails& logs,
+               StatusSource status)
       : manager_(manager),
         control_(control),
         remedies_(remedies),
         quarantine_(quarantine),
+        log_(log),
         events_(events),
         logs_(logs),
         status_(std::move(status)),
@@ -88,7 +92,7 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   grpc::ServerWriteReactor<icepie::v1::RollWorkersResponse>* RollWorkers(
       grpc::CallbackServerContext* /*context*/,
       const icepie::v1::RollWorkersRequest* request) override {
-    return RollCall::Start(control_, slow_, *request);
+    return RollCall::Start(control_, log_, slow_, *request);
   }
   grpc::ServerUnaryReactor* LeaveSafeMode(grpc::CallbackServerContext* context,
                                           const icepie::v1::LeaveSafeModeRequest* request,
@@ -168,10 +172,22 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
                                             icepie::v1::ServerStatus* response) override;
 
  private:
+  // UnaryOn for what changes something: who asked for it and how it ended is recorded. `work` takes
+  // the AdminAction.
+  template <typename Request, typename Response, typename Work>
+  grpc::ServerUnaryReactor* Act(const char* name, Executor& executor,
+                                grpc::CallbackServerContext* context, const Request* request,
+                                Response* response, Work work) {
+    return UnaryOn(executor, context, response, [this, name, request, work = std::move(work)] {
+      return RunAction(&log_, name, request->actor(), *request, work);
+    });
+  }
+
   DomainManager& manager_;
   SliceControl& control_;
   SliceRemedies& remedies_;
   QuarantineCalls& quarantine_;
+  AdminLog& log_;
   EventLog& events_;
   LogTails& logs_;
   StatusSource status_;

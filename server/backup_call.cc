@@ -35,11 +35,17 @@ absl::Status BackupCall::CheckDirectory() const {
 }
 
 absl::Status BackupCall::Run() {
+  AdminAction action(log_, "BackUpCore", request_.actor(), request_);
+  const auto last = BackUp(action);
+  action.End(last.status(), last.ok() ? &last->report() : nullptr);
+  ICEPIE_RETURN_IF_ERROR(last.status());
+  return Send(*last);
+}
+
+absl::StatusOr<icepie::v1::BackUpCoreResponse> BackupCall::BackUp(AdminAction& action) {
   ICEPIE_RETURN_IF_ERROR(CheckDirectory());
   // Before the copy, so that the backup itself says who made it.
-  if (log_ != nullptr) {
-    ICEPIE_RETURN_IF_ERROR(log_("BackUpCore", request_.actor(), request_));
-  }
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
   icepie::v1::BackUpCoreResponse message;
   absl::Time next = absl::InfinitePast();
   const auto progress = [&](int64_t done, int64_t total) {
@@ -55,7 +61,7 @@ absl::Status BackupCall::Run() {
   message.set_total_bytes(result.bytes);
   message.mutable_report()->set_head_position(result.head_position);
   message.mutable_report()->set_root(result.root.data(), result.root.size());
-  return Send(message);
+  return message;
 }
 
 }  // namespace icepie::server

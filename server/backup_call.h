@@ -6,7 +6,7 @@
 
 #include "core/core.h"
 #include "icepie/v1/core.pb.h"
-#include "server/change_log.h"
+#include "server/admin_action.h"
 #include "server/progress_call.h"
 
 namespace icepie::server {
@@ -14,15 +14,16 @@ namespace icepie::server {
 // Lifetime: the core and the log outlive it; there may be no log.
 class BackupCall final : public ProgressCall<icepie::v1::BackUpCoreResponse> {
  public:
-  BackupCall(Core* core, ChangeLog log, icepie::v1::BackUpCoreRequest request)
-      : core_(core), log_(std::move(log)), request_(std::move(request)) {}
+  BackupCall(Core* core, AdminLog* log, icepie::v1::BackUpCoreRequest request)
+      : core_(core), log_(log), request_(std::move(request)) {}
 
  private:
   absl::Status Run() override;
+  absl::StatusOr<icepie::v1::BackUpCoreResponse> BackUp(AdminAction& action);
   absl::Status CheckDirectory() const;
 
   Core* const core_;
-  const ChangeLog log_;
+  AdminLog* const log_;
   const icepie::v1::BackUpCoreRequest request_;
 };
 

@@ -241,6 +241,11 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
     if (found == running_.end()) return;  // it has ended
     progress = found->second;
   }
+  if (on_end_) {
+    on_end_(*operation, ready != nullptr ? absl::OkStatus()
+                                         : MakeError(absl::StatusCode::kFailedPrecondition,
+                                                     error.message(), error.reason()));
+  }
   const absl::Status changed =
       catalog_.Change(name, [&](CatalogDomain& domain, std::vector<Catalog::Operation>& changes) {
         operation = catalog_.FindOperation(number);

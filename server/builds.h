@@ -41,6 +41,12 @@ class Builds {
       std::function<void(const std::string& domain, const std::string& slice, int64_t generation)>;
   void SetReadyListener(ReadyListener listener) { on_ready_ = std::move(listener); }
 
+  // Is told how an operation ends that nobody has cancelled, before that is stored: again when the
+  // daemon ended in between. From the builds' thread. Before Resume().
+  using EndListener =
+      std::function<void(const Catalog::Operation& operation, const absl::Status& outcome)>;
+  void SetEndListener(EndListener listener) { on_end_ = std::move(listener); }
+
   // Starts what the catalog says is unfinished. Once, at the daemon's start.
   void Resume();
   // While they are held, none starts.
@@ -83,6 +89,7 @@ class Builds {
   Supervisor& supervisor_;
   const size_t running_max_;
   ReadyListener on_ready_;
+  EndListener on_end_;
   // The loop's own.
   std::deque<int64_t> waiting_;
   bool held_ = false;

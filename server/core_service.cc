@@ -30,10 +30,10 @@ icepie::v1::Stream ToMessage(const StreamInfo& stream) {
 }  // namespace
 
 CoreService::CoreService(icepie::Core* core, TraceSource trace, const ReaderLimits& reader_limits,
-                         ChangeLog log)
+                         AdminLog* log)
     : core_(core),
       trace_(std::move(trace)),
-      log_(std::move(log)),
+      log_(log),
       readers_(core, reader_limits),
       scheduler_(core, kReaderThreads),
       executor_(kReaderThreads, kWaitingReadsMax),
@@ -43,37 +43,39 @@ CoreService::CoreService(icepie::Core* core, TraceSource trace, const ReaderLimi
 grpc::ServerUnaryReactor* CoreService::CreateStream(grpc::CallbackServerContext* context,
                                                     const icepie::v1::CreateStreamRequest* request,
                                                     icepie::v1::Stream* response) {
-  return UnaryOn(executor_, context, response, [this, request] { return Create(*request); });
+  return UnaryOn(executor_, context, response, [this, request] {
+    return RunAction(log_, "CreateStream", request->actor(), *request,
+                     [&](AdminAction& action) { return Create(*request, action); });
+  });
 }
 
 grpc::ServerUnaryReactor* CoreService::UpdateStream(grpc::CallbackServerContext* context,
                                                     const icepie::v1::UpdateStreamRequest* request,
                                                     icepie::v1::Stream* response) {
-  return UnaryOn(executor_, context, response, [this, request] { return Update(*request); });
+  return UnaryOn(executor_, context, response, [this, request] {
+    return RunAction(log_, "UpdateStream", request->actor(), *request,
+                     [&](AdminAction& action) { return Update(*request, action); });
+  });
 }
 
 absl::StatusOr<icepie::v1::Stream> CoreService::Create(
-    const icepie::v1::CreateStreamRequest& request) {
+    const icepie::v1::CreateStreamRequest& request, AdminAction& action) {
   ICEPIE_ASSIGN_OR_RETURN(const PayloadFormat format, FormatOf(request.format()));
   const StreamPaths paths{request.key_path(), request.event_time_path()};
   ICEPIE_ASSIGN_OR_RETURN(const bool changes, core_->CheckCreate(request.name(), format, paths));
-  if (changes && log_ != nullptr) {
-    ICEPIE_RETURN_IF_ERROR(log_("CreateStream", request.actor(), request));
-  }
+  if (changes) ICEPIE_RETURN_IF_ERROR(action.Begin());
   ICEPIE_ASSIGN_OR_RETURN(const StreamInfo stream,
                           core_->CreateStream(request.name(), format, paths));
   return ToMessage(stream);
 }
 
 absl::StatusOr<icepie::v1::Stream> CoreService::Update(
-    const icepie::v1::UpdateStreamRequest& request) {
+    const icepie::v1::UpdateStreamRequest& request, AdminAction& action) {
   icepie::Core::StreamChange change;
   if (request.has_key_path()) change.key_path = request.key_path();
   if (request.has_event_time_path()) change.event_time_path = request.event_time_path();
   ICEPIE_RETURN_IF_ERROR(core_->CheckUpdate(request.name(), change));
-  if (log_ != nullptr) {
-    ICEPIE_RETURN_IF_ERROR(log_("UpdateStream", request.actor(), request));
-  }
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
   ICEPIE_ASSIGN_OR_RETURN(const StreamInfo stream, core_->UpdateStream(request.name(), change));
   return ToMessage(stream);
 }

@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 #include "core/core.h"
 #include "icepie/v1/core.grpc.pb.h"
-#include "server/change_log.h"
+#include "server/admin_action.h"
 #include "server/drain_gate.h"
 #include "server/executor.h"
 #include "server/feed_scheduler.h"
@@ -29,9 +29,9 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
   // seconds.
   using TraceSource = std::function<void(icepie::v1::TraceRecordResponse&)>;
 
-  // Without `trace` there are no slices; changes are written to `log` if there is one.
+  // Without `trace` there are no slices; changes are recorded in `log` if there is one.
   explicit CoreService(icepie::Core* core, TraceSource trace = nullptr,
-                       const ReaderLimits& reader_limits = {}, ChangeLog log = nullptr);
+                       const ReaderLimits& reader_limits = {}, AdminLog* log = nullptr);
 
   // Refuses what is not under way yet, with SERVER_DRAINING.
   void Drain();
@@ -81,15 +81,17 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
   const Readers& readers() const { return readers_; }
 
  private:
-  absl::StatusOr<icepie::v1::Stream> Create(const icepie::v1::CreateStreamRequest& request);
-  absl::StatusOr<icepie::v1::Stream> Update(const icepie::v1::UpdateStreamRequest& request);
+  absl::StatusOr<icepie::v1::Stream> Create(const icepie::v1::CreateStreamRequest& request,
+                                            AdminAction& action);
+  absl::StatusOr<icepie::v1::Stream> Update(const icepie::v1::UpdateStreamRequest& request,
+                                            AdminAction& action);
   absl::StatusOr<icepie::v1::TraceRecordResponse> Trace(
       const icepie::v1::TraceRecordRequest& request) const;
 
   icepie::Core* const core_;
   const TraceSource trace_;
   DrainGate appends_;
-  const ChangeLog log_;
+  AdminLog* const log_;
   Readers readers_;
   FeedScheduler scheduler_;
   Executor executor_;

@@ -255,7 +255,9 @@ absl::Status Daemon::Parts::RecordAcceptedLoss() {
   spdlog::warn("core: {}", loss);
   google::protobuf::Struct request;
   (*request.mutable_fields())["loss"].set_string_value(loss);
-  return AdminLog(*core_).Append("AcceptCoreLoss", "icepied", request);
+  const std::string action = "AcceptCoreLoss";
+  const std::string actor = "icepied";
+  return AdminLog(*core_).EndAtOnce({action, actor, request, ""}, absl::OkStatus());
 }
 
 absl::Status Daemon::Parts::OpenData(const Settings& settings,
@@ -347,23 +349,19 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
   admin_log_ = std::make_unique<AdminLog>(*core_, events_.get());
   core_service_ = std::make_unique<CoreService>(
       core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); },
-      MakeReaderLimits(settings),
-      [this](auto& action, auto& actor, auto& request) {
-        return admin_log_->Append(action, actor, request);
-      });
+      MakeReaderLimits(settings), admin_log_.get());
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
-  remedies_ = std::make_unique<SliceRemedies>(*core_, *catalog_, *supervisor_, *manager_, *events_,
-                                              *memory_);
+  remedies_ = std::make_unique<SliceRemedies>(*catalog_, *supervisor_, *manager_, *memory_);
   logs_ = std::make_unique<LogTails>(manager_->reader(), [this](const std::string& domain) {
     return supervisor_->DomainDirectory(domain);
   });
-  control_ = std::make_unique<SliceControl>(*core_, *catalog_, *supervisor_, *manager_, *events_);
-  quarantine_ = std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_,
-                                                  *control_, *events_);
+  control_ = std::make_unique<SliceControl>(*catalog_, *supervisor_, *manager_);
+  quarantine_ =
+      std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_, *control_);
   admin_service_ = std::make_unique<AdminService>(
-      *manager_, *control_, *remedies_, *quarantine_, *events_, *logs_,
+      *manager_, *control_, *remedies_, *quarantine_, *admin_log_, *events_, *logs_,
       [this] { return manager_->reader().GetServerStatus(identity_); });
-  operations_service_ = std::make_unique<OperationsService>(*builds_);
+  operations_service_ = std::make_unique<OperationsService>(*builds_, *admin_log_);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   ICEPIE_ASSIGN_OR_RETURN(

@@ -78,6 +78,9 @@ DomainManager::DomainManager(Core& core, Catalog& catalog, Supervisor& superviso
   supervisor_.SetVerdictListener([this](const std::string& domain, const PoisonVerdict& verdict) {
     background_.Run([this, domain, verdict] { KeepVerdict(domain, verdict); });
   });
+  builds_.SetEndListener([this](const Catalog::Operation& operation, const absl::Status& outcome) {
+    RecordEnd(operation, outcome);
+  });
   builds_.SetReadyListener(
       [this](const std::string& domain, const std::string& slice, int64_t generation) {
         background_.Run([this, domain, slice, generation] {
@@ -417,8 +420,8 @@ absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(
-    const v1::ApplyDomainRequest& request) {
+absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDomainRequest& request,
+                                                             AdminAction& action) {
   if (request.file().size() > kFileBytesMax) {
     return MakeError(absl::StatusCode::kInvalidArgument, "a domain file has at most 1 MiB",
                      "DEFINITION_INVALID", {{"bytes", absl::StrCat(request.file().size())}});
@@ -446,7 +449,7 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(
     response.mutable_changes()->Assign(changes.begin(), changes.end());
     return response;
   }
-  ICEPIE_RETURN_IF_ERROR(log_.Append("ApplyDomain", request.actor(), request, name));
+  ICEPIE_RETURN_IF_ERROR(action.Begin(name));
   ApplyWork work{request, plan, current ? current->entry.revision() : 0, {}, {}, {}};
   ICEPIE_RETURN_IF_ERROR(catalog_.Change(name, [&](CatalogDomain& domain, Operations& operations) {
     return EditForApply(work, domain, operations);
@@ -485,7 +488,5 @@ absl::StatusOr<v1::ListQuarantinedRecordsResponse> DomainManager::Quarantined(
   }
   return last;
 }
-
-absl::Status DomainManager::CancelOperation(int64_t number) { return builds_.Cancel(number); }
 
 }  // namespace icepie::server

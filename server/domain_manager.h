@@ -15,7 +15,7 @@
 #include "core/core.h"
 #include "google/longrunning/operations.pb.h"
 #include "icepie/v1/admin.pb.h"
-#include "server/admin_log.h"
+#include "server/admin_action.h"
 #include "server/builds.h"
 #include "server/catalog.h"
 #include "server/domain_assignment.h"
@@ -28,6 +28,7 @@ namespace icepie::server {
 
 // Threads: any; every method blocks its caller until the change is stored and (for a bounded time)
 //   until the live worker has taken it on.
+//   Each says of its AdminAction when it begins, after its checks.
 // Errors: those of Admin. What fails has changed nothing.
 class DomainManager {
  public:
@@ -43,25 +44,26 @@ class DomainManager {
   absl::Status CheckNotSafeMode() const;
 
   absl::StatusOr<icepie::v1::ApplyDomainResponse> Apply(
-      const icepie::v1::ApplyDomainRequest& request);
+      const icepie::v1::ApplyDomainRequest& request, AdminAction& action);
   // `promote`: whether the generation serves by itself when it is ready, within the file's limits.
   absl::StatusOr<google::longrunning::Operation> Reslice(
-      const icepie::v1::ResliceSliceRequest& request,
+      const icepie::v1::ResliceSliceRequest& request, AdminAction& action,
       icepie::v1::ApplyDomainRequest::Promote promote = icepie::v1::ApplyDomainRequest::MANUAL);
   absl::StatusOr<icepie::v1::GenerationDiff> Diff(
       const icepie::v1::DiffGenerationsRequest& request) const;
-  absl::StatusOr<icepie::v1::Slice> Promote(const icepie::v1::PromoteGenerationRequest& request);
+  absl::StatusOr<icepie::v1::Slice> Promote(const icepie::v1::PromoteGenerationRequest& request,
+                                            AdminAction& action);
   absl::StatusOr<icepie::v1::RollbackSliceResponse> Rollback(
-      const icepie::v1::RollbackSliceRequest& request);
+      const icepie::v1::RollbackSliceRequest& request, AdminAction& action);
   absl::StatusOr<icepie::v1::ListQuarantinedRecordsResponse> Quarantined(
       const icepie::v1::ListQuarantinedRecordsRequest& request) const;
   absl::StatusOr<icepie::v1::ListSnapshotsResponse> ListSnapshots(
       const icepie::v1::ListSnapshotsRequest& request) const;
   absl::StatusOr<icepie::v1::Snapshot> CreateSnapshot(
-      const icepie::v1::CreateSnapshotRequest& request, absl::Duration timeout);
+      const icepie::v1::CreateSnapshotRequest& request, AdminAction& action,
+      absl::Duration timeout);
   absl::StatusOr<icepie::v1::DeleteSnapshotResponse> DeleteSnapshot(
-      const icepie::v1::DeleteSnapshotRequest& request);
-  absl::Status CancelOperation(int64_t number);
+      const icepie::v1::DeleteSnapshotRequest& request, AdminAction& action);
 
   const DomainReader& reader() const { return reader_; }
 
@@ -119,6 +121,7 @@ class DomainManager {
   void KeepVerdict(const std::string& domain, const PoisonVerdict& verdict);
   void LiftSuspensions(const std::string& domain);
   bool RemoveUnwanted(const std::string& domain);
+  void RecordEnd(const Catalog::Operation& operation, const absl::Status& outcome);
   void WaitForEpoch(const std::string& domain, int64_t epoch);
 
   Core& core_;

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "google/protobuf/struct.pb.h"
 #include "server/definition_changes.h"
 #include "server/domain_manager.h"
 #include "server/live_report.h"
@@ -62,12 +63,13 @@ absl::Status DomainManager::CheckNoBuild(const std::string& domain,
 }
 
 absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
-    const v1::ResliceSliceRequest& request, v1::ApplyDomainRequest::Promote promote) {
+    const v1::ResliceSliceRequest& request, AdminAction& action,
+    v1::ApplyDomainRequest::Promote promote) {
   ICEPIE_RETURN_IF_ERROR(CheckNotSafeMode());
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
-  ICEPIE_RETURN_IF_ERROR(log_.Append("ResliceSlice", request.actor(), request));
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
   int64_t number = 0;
   ICEPIE_RETURN_IF_ERROR(
       catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations& operations) {
@@ -103,6 +105,19 @@ absl::StatusOr<v1::GenerationDiff> DomainManager::Diff(
       absl::StrCat(request.name(), " generation ", number, " has no row diff",
                    building ? " yet: it is being built" : ": it was not built beside another one"),
       "DIFF_NOT_READY", {{"generation", absl::StrCat(number)}});
+}
+
+// What an action has begun and this one now knows the end of.
+void DomainManager::RecordEnd(const Catalog::Operation& operation, const absl::Status& outcome) {
+  google::protobuf::Struct request;
+  auto& fields = *request.mutable_fields();
+  fields["operation"].set_string_value(OperationName(operation.number()));
+  fields["name"].set_string_value(absl::StrCat(operation.domain(), ".", operation.slice()));
+  fields["generation"].set_number_value(static_cast<double>(operation.generation()));
+  const std::string action = "EndOperation";
+  const std::string actor = "icepied";
+  const absl::Status recorded = log_.EndAtOnce({action, actor, request, ""}, outcome);
+  if (!recorded.ok()) spdlog::warn("admin log: {}", recorded.ToString());
 }
 
 // ---- Promoting ----------------------------------------------------------------------------------
@@ -211,7 +226,8 @@ absl::Status DomainManager::EditForPromote(const v1::PromoteGenerationRequest& r
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequest& request) {
+absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequest& request,
+                                                 AdminAction& action) {
   ICEPIE_RETURN_IF_ERROR(CheckNotSafeMode());
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
@@ -229,7 +245,7 @@ absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequ
   settled.set_generation(number);
   ICEPIE_RETURN_IF_ERROR(
       CheckSnapshot(parts.domain, request.name(), *FindGeneration(*slice, number)));
-  ICEPIE_RETURN_IF_ERROR(log_.Append("PromoteGeneration", request.actor(), request));
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
   ICEPIE_RETURN_IF_ERROR(CatchUp(parts, number, !request.force()));
   ICEPIE_RETURN_IF_ERROR(catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations&) {
     return EditForPromote(settled, parts, domain);
@@ -278,7 +294,7 @@ absl::StatusOr<int64_t> DomainManager::RebuildForRollback(const v1::RollbackSlic
 }
 
 absl::StatusOr<v1::RollbackSliceResponse> DomainManager::Rollback(
-    const v1::RollbackSliceRequest& request) {
+    const v1::RollbackSliceRequest& request, AdminAction& action) {
   if (!request.validate_only()) ICEPIE_RETURN_IF_ERROR(CheckNotSafeMode());
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
@@ -303,7 +319,7 @@ absl::StatusOr<v1::RollbackSliceResponse> DomainManager::Rollback(
     ICEPIE_ASSIGN_OR_RETURN(*response.mutable_slice(), reader_.GetSlice(request.name()));
     return response;
   }
-  ICEPIE_RETURN_IF_ERROR(log_.Append("RollbackSlice", request.actor(), request));
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
   if (!response.instant()) {
     ICEPIE_ASSIGN_OR_RETURN(const int64_t operation, RebuildForRollback(request, parts, target));
     response.set_operation(OperationName(operation));
@@ -357,7 +373,9 @@ absl::Status DomainManager::TryPromoteByItself(const SliceName& slice,
   request.set_actor(generation.actor());
   request.set_reason(generation.reason().empty() ? "promoted when it was ready"
                                                  : generation.reason());
-  return Promote(request).status();
+  return RunAction(&log_, "PromoteGeneration", request.actor(), request,
+                   [&](AdminAction& action) { return Promote(request, action); })
+      .status();
 }
 
 void DomainManager::PromoteByItself(const std::string& domain, const std::string& slice,

@@ -75,9 +75,8 @@ void DomainManager::KeepVerdict(const std::string& name, const PoisonVerdict& ve
   const bool record = verdict.kind == PoisonVerdict::kRecord;
   if (record) fields["position"].set_number_value(static_cast<double>(verdict.position));
   fields["reason"].set_string_value(record ? "applying it ends the worker" : verdict.why);
-  const absl::Status logged =
-      log_.Append(record ? "LeaveOutRecord" : "SuspendSlice", "icepied", request, name);
-  if (!logged.ok()) spdlog::warn("admin log: {}", logged.ToString());
+  AdminAction action(&log_, record ? "LeaveOutRecord" : "SuspendSlice", "icepied", request);
+  action.BeginAnyhow(name);
   const absl::Status kept = catalog_.Change(name, [&](CatalogDomain& domain, Operations&) {
     auto slice = domain.slices.find(slice_name);
     auto* generation =
@@ -90,6 +89,7 @@ void DomainManager::KeepVerdict(const std::string& name, const PoisonVerdict& ve
     }
     return absl::OkStatus();
   });
+  action.End(kept);
   // While the core takes no change it holds as long as the daemon runs.
   if (!kept.ok() && !absl::IsAborted(kept)) {
     spdlog::warn("{}: what was found about {} is not kept: {}", name, verdict.generation,

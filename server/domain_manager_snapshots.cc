@@ -43,11 +43,12 @@ absl::StatusOr<v1::ListSnapshotsResponse> DomainManager::ListSnapshots(
 }
 
 absl::StatusOr<v1::Snapshot> DomainManager::CreateSnapshot(const v1::CreateSnapshotRequest& request,
+                                                           AdminAction& action,
                                                            absl::Duration timeout) {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.slice()));
   ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
   ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*domain, parts.slice).status());
-  ICEPIE_RETURN_IF_ERROR(log_.Append("CreateSnapshot", request.actor(), request));
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
   wv1::NameSnapshotRequest name;
   name.set_slice(parts.slice);
   name.set_name(request.name());
@@ -74,11 +75,11 @@ absl::StatusOr<v1::Snapshot> DomainManager::CreateSnapshot(const v1::CreateSnaps
 }
 
 absl::StatusOr<v1::DeleteSnapshotResponse> DomainManager::DeleteSnapshot(
-    const v1::DeleteSnapshotRequest& request) {
+    const v1::DeleteSnapshotRequest& request, AdminAction& action) {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.slice()));
   ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
   ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*domain, parts.slice).status());
-  ICEPIE_RETURN_IF_ERROR(log_.Append("DeleteSnapshot", request.actor(), request));
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
   ICEPIE_RETURN_IF_ERROR(server::DeleteSnapshot(supervisor_.DomainDirectory(parts.domain),
                                                 parts.slice, request.name()));
   return v1::DeleteSnapshotResponse();

@@ -10,6 +10,7 @@ namespace icepie::server {
 namespace {
 
 namespace lro = google::longrunning;
+using google::protobuf::Empty;
 
 constexpr absl::Duration kWaitMax = absl::Seconds(60);
 
@@ -35,11 +36,18 @@ grpc::ServerUnaryReactor* OperationsService::GetOperation(grpc::CallbackServerCo
 grpc::ServerUnaryReactor* OperationsService::CancelOperation(
     grpc::CallbackServerContext* context, const lro::CancelOperationRequest* request,
     google::protobuf::Empty* response) {
-  return UnaryOn(executor_, context, response,
-                 [this, request]() -> absl::StatusOr<google::protobuf::Empty> {
-                   ICEPIE_RETURN_IF_ERROR(builds_.Cancel(OperationNumber(request->name())));
-                   return google::protobuf::Empty();
-                 });
+  const auto cancel = [this, request](AdminAction& action) -> absl::StatusOr<Empty> {
+    const int64_t number = OperationNumber(request->name());
+    ICEPIE_ASSIGN_OR_RETURN(const lro::Operation operation, builds_.Describe(number));
+    if (operation.done()) return Empty();
+    ICEPIE_RETURN_IF_ERROR(action.Begin());
+    ICEPIE_RETURN_IF_ERROR(builds_.Cancel(number));
+    return Empty();
+  };
+  // The standard request does not say who asks.
+  return UnaryOn(executor_, context, response, [this, request, cancel] {
+    return RunAction(&log_, "CancelOperation", "", *request, cancel);
+  });
 }
 
 grpc::ServerUnaryReactor* OperationsService::WaitOperation(grpc::CallbackServerContext* context,

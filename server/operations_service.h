@@ -3,6 +3,7 @@
 #define ICEPIE_SERVER_OPERATIONS_SERVICE_H_
 
 #include "google/longrunning/operations.grpc.pb.h"
+#include "server/admin_action.h"
 #include "server/builds.h"
 #include "server/executor.h"
 
@@ -11,7 +12,7 @@ namespace icepie::server {
 // Threads: gRPC's and the builds'. WaitOperation holds no thread while it waits.
 class OperationsService final : public google::longrunning::Operations::CallbackService {
  public:
-  explicit OperationsService(Builds& builds) : builds_(builds), executor_(2, 64) {}
+  OperationsService(Builds& builds, AdminLog& log) : builds_(builds), log_(log), executor_(2, 64) {}
 
   grpc::ServerUnaryReactor* ListOperations(
       grpc::CallbackServerContext* context,
@@ -30,6 +31,7 @@ class OperationsService final : public google::longrunning::Operations::Callback
 
  private:
   Builds& builds_;
+  AdminLog& log_;
   Executor executor_;
 };
 

@@ -107,14 +107,13 @@ absl::Status AddAcknowledgement(const v1::QuarantineAcknowledgement& added,
 }  // namespace
 
 QuarantineCalls::QuarantineCalls(Core& core, Catalog& catalog, Supervisor& supervisor,
-                                 DomainManager& manager, SliceControl& control, EventLog& events)
+                                 DomainManager& manager, SliceControl& control)
     : core_(core),
       catalog_(catalog),
       supervisor_(supervisor),
       manager_(manager),
       control_(control),
-      reader_(manager.reader()),
-      log_(core, &events) {}
+      reader_(manager.reader()) {}
 
 // ---- Looking ------------------------------------------------------------------------------------
 
@@ -234,25 +233,27 @@ absl::StatusOr<int64_t> QuarantineCalls::CountReadable(
 }
 
 absl::Status QuarantineCalls::RunRetry(const v1::RetryQuarantinedRecordsRequest& request,
-                                       absl::Duration timeout, Retried& response) {
+                                       AdminAction& action, absl::Duration timeout,
+                                       Retried& response) {
   if (response.method() == Retried::RECOMPUTE) {
     v1::RefreshSliceRequest refresh;
     refresh.set_name(request.name());
     refresh.set_actor(request.actor());
-    return control_.Refresh(refresh, timeout).status();
+    return control_.Refresh(refresh, action, timeout).status();
   }
   v1::ResliceSliceRequest reslice;
   reslice.set_name(request.name());
   reslice.set_reason(request.reason().empty() ? "records of the quarantine are tried again"
                                               : request.reason());
   reslice.set_actor(request.actor());
-  ICEPIE_ASSIGN_OR_RETURN(const auto operation, manager_.Reslice(reslice, request.promote()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto operation,
+                          manager_.Reslice(reslice, action, request.promote()));
   response.set_operation(operation.name());
   return absl::OkStatus();
 }
 
 absl::StatusOr<Retried> QuarantineCalls::Retry(const v1::RetryQuarantinedRecordsRequest& request,
-                                               absl::Duration timeout) {
+                                               AdminAction& action, absl::Duration timeout) {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const v1::Slice slice, reader_.GetSlice(request.name()));
   ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), /*required=*/false));
@@ -269,8 +270,8 @@ absl::StatusOr<Retried> QuarantineCalls::Retry(const v1::RetryQuarantinedRecords
                       : slice.strategy() == "recompute" ? Retried::RECOMPUTE
                                                         : Retried::NEW_GENERATION);
   if (!request.validate_only() && readable > 0) {
-    ICEPIE_RETURN_IF_ERROR(log_.Append("RetryQuarantinedRecords", request.actor(), request));
-    ICEPIE_RETURN_IF_ERROR(RunRetry(request, timeout, response));
+    ICEPIE_RETURN_IF_ERROR(action.Begin());
+    ICEPIE_RETURN_IF_ERROR(RunRetry(request, action, timeout, response));
   }
   ICEPIE_ASSIGN_OR_RETURN(*response.mutable_slice(), reader_.GetSlice(request.name()));
   return response;
@@ -279,7 +280,7 @@ absl::StatusOr<Retried> QuarantineCalls::Retry(const v1::RetryQuarantinedRecords
 // ---- Acknowledging ------------------------------------------------------------------------------
 
 absl::StatusOr<v1::Slice> QuarantineCalls::Acknowledge(
-    const v1::AcknowledgeQuarantineRequest& request) {
+    const v1::AcknowledgeQuarantineRequest& request, AdminAction& action) {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
@@ -297,7 +298,7 @@ absl::StatusOr<v1::Slice> QuarantineCalls::Acknowledge(
   added.set_actor(ActorOr(request.actor()));
   added.set_reason(request.reason());
   *added.mutable_create_time() = ToProto(absl::Now());
-  ICEPIE_RETURN_IF_ERROR(log_.Append("AcknowledgeQuarantine", request.actor(), request));
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
   ICEPIE_RETURN_IF_ERROR(
       catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations& /*operations*/) {
         auto slice = domain.slices.find(parts.slice);

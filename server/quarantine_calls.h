@@ -10,7 +10,7 @@
 #include "absl/time/time.h"
 #include "core/core.h"
 #include "icepie/v1/admin.pb.h"
-#include "server/admin_log.h"
+#include "server/admin_action.h"
 #include "server/catalog.h"
 #include "server/domain_manager.h"
 #include "server/event_log.h"
@@ -24,16 +24,17 @@ namespace icepie::server {
 class QuarantineCalls {
  public:
   QuarantineCalls(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager,
-                  SliceControl& control, EventLog& events);
+                  SliceControl& control);
 
   absl::StatusOr<icepie::v1::ListQuarantineGroupsResponse> Groups(
       const icepie::v1::ListQuarantineGroupsRequest& request) const;
   absl::StatusOr<icepie::v1::GetQuarantinedRecordResponse> Get(
       const icepie::v1::GetQuarantinedRecordRequest& request) const;
   absl::StatusOr<icepie::v1::RetryQuarantinedRecordsResponse> Retry(
-      const icepie::v1::RetryQuarantinedRecordsRequest& request, absl::Duration timeout);
+      const icepie::v1::RetryQuarantinedRecordsRequest& request, AdminAction& action,
+      absl::Duration timeout);
   absl::StatusOr<icepie::v1::Slice> Acknowledge(
-      const icepie::v1::AcknowledgeQuarantineRequest& request);
+      const icepie::v1::AcknowledgeQuarantineRequest& request, AdminAction& action);
 
  private:
   using Judgements = std::vector<icepie::v1::RecordJudgement>;
@@ -48,7 +49,7 @@ class QuarantineCalls {
   absl::StatusOr<int64_t> CountReadable(
       const SliceName& slice, const icepie::v1::ListQuarantinedRecordsResponse& listed) const;
   absl::Status RunRetry(const icepie::v1::RetryQuarantinedRecordsRequest& request,
-                        absl::Duration timeout,
+                        AdminAction& action, absl::Duration timeout,
                         icepie::v1::RetryQuarantinedRecordsResponse& response);
 
   Core& core_;
@@ -57,7 +58,6 @@ class QuarantineCalls {
   DomainManager& manager_;
   SliceControl& control_;
   const DomainReader& reader_;
-  AdminLog log_;
 };
 
 }  // namespace icepie::server

@@ -7,43 +7,52 @@
 
 namespace icepie::server {
 
-RollCall* RollCall::Start(SliceControl& control, Executor& executor,
+RollCall* RollCall::Start(SliceControl& control, AdminLog& log, Executor& executor,
                           const icepie::v1::RollWorkersRequest& request) {
-  auto* call = new RollCall(control, executor);
-  call->Post(true, request);
+  auto* call = new RollCall(control, log, executor, request);
+  call->Post(true);
   return call;
 }
 
-void RollCall::Post(bool begins, const icepie::v1::RollWorkersRequest& request) {
-  const bool taken = executor_.Run([this, begins, request] { RunNext(begins, request); });
-  if (!taken) Finish(ToGrpcStatus(NotTaken(executor_)));
+void RollCall::Post(bool begins) {
+  const bool taken = executor_.Run([this, begins] { RunNext(begins); });
+  if (taken) return;
+  if (!begins) action_.End(NotTaken(executor_));
+  Finish(ToGrpcStatus(NotTaken(executor_)));
 }
 
-void RollCall::RunNext(bool begins, const icepie::v1::RollWorkersRequest& request) {
+void RollCall::End(const absl::Status& outcome) {
+  action_.End(outcome);
+  Finish(ToGrpcStatus(outcome));
+}
+
+void RollCall::RunNext(bool begins) {
   if (begins) {
-    auto domains = control_.BeginRoll(request);
-    if (!domains.ok()) return Finish(ToGrpcStatus(domains.status()));
+    auto domains = control_.BeginRoll(request_, action_);
+    if (!domains.ok()) return End(domains.status());
     domains_.assign(domains->begin(), domains->end());
   }
-  if (domains_.empty()) return Finish(grpc::Status::OK);
+  if (IsCancelled()) return End(absl::CancelledError("the client has gone"));
+  if (domains_.empty()) return End(absl::OkStatus());
   auto rolled = control_.RollDomain(domains_.front());
-  if (!rolled.ok()) return Finish(ToGrpcStatus(rolled.status()));
+  if (!rolled.ok()) return End(rolled.status());
   domains_.pop_front();
   response_ = *std::move(rolled);
   response_.set_domains_left(static_cast<int32_t>(domains_.size()));
   StartWrite(&response_);
 }
 
-void RollCall::OnWriteDone(bool ok) {
-  {
-    const MutexLock lock(mutex_);
-    ok = ok && !cancelled_;
-  }
-  if (!ok) return Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the client has gone"));
-  Post(false, {});
+bool RollCall::IsCancelled() {
+  const MutexLock lock(mutex_);
+  return cancelled_;
 }
 
-// The step under way goes on; its write then finds the call broken.
+void RollCall::OnWriteDone(bool ok) {
+  if (!ok) OnCancel();
+  Post(false);
+}
+
+// The step under way goes on; the next one ends the call.
 void RollCall::OnCancel() {
   const MutexLock lock(mutex_);
   cancelled_ = true;

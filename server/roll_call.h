@@ -9,6 +9,7 @@
 
 #include "core/base/mutex.h"
 #include "icepie/v1/admin.pb.h"
+#include "server/admin_action.h"
 #include "server/executor.h"
 #include "server/slice_control.h"
 
@@ -18,7 +19,7 @@ namespace icepie::server {
 // that goes away ends it after the domain under way. Deletes itself when the call is over.
 class RollCall final : public grpc::ServerWriteReactor<icepie::v1::RollWorkersResponse> {
  public:
-  static RollCall* Start(SliceControl& control, Executor& executor,
+  static RollCall* Start(SliceControl& control, AdminLog& log, Executor& executor,
                          const icepie::v1::RollWorkersRequest& request);
 
   void OnWriteDone(bool ok) override;
@@ -26,12 +27,21 @@ class RollCall final : public grpc::ServerWriteReactor<icepie::v1::RollWorkersRe
   void OnDone() override { delete this; }
 
  private:
-  RollCall(SliceControl& control, Executor& executor) : control_(control), executor_(executor) {}
-  void RunNext(bool begins, const icepie::v1::RollWorkersRequest& request);
-  void Post(bool begins, const icepie::v1::RollWorkersRequest& request);
+  RollCall(SliceControl& control, AdminLog& log, Executor& executor,
+           const icepie::v1::RollWorkersRequest& request)
+      : control_(control),
+        executor_(executor),
+        request_(request),
+        action_(&log, "RollWorkers", request_.actor(), request_) {}
+  void RunNext(bool begins);
+  void Post(bool begins);
+  void End(const absl::Status& outcome);
+  bool IsCancelled();
 
   SliceControl& control_;
   Executor& executor_;
+  const icepie::v1::RollWorkersRequest request_;
+  AdminAction action_;               // likewise
   std::deque<std::string> domains_;  // one step at a time uses it
   icepie::v1::RollWorkersResponse response_;
   Mutex mutex_;

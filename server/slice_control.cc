@@ -12,7 +12,6 @@
 #include "server/live_report.h"
 #include "server/proto_time.h"
 #include "server/slice_facts.h"
-#include "spdlog/spdlog.h"
 
 namespace icepie::server {
 namespace {
@@ -25,21 +24,6 @@ constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
 // A process that is restarted saves its state first and then reads it again.
 constexpr absl::Duration kRestartTimeout = absl::Seconds(20);
 constexpr absl::Duration kRollTimeout = absl::Minutes(2);
-
-const char* NameOf(SliceAction action) {
-  switch (action) {
-    case SliceAction::kFreeze:
-      return "Freeze";
-    case SliceAction::kThaw:
-      return "Thaw";
-    case SliceAction::kSuspend:
-      return "Suspend";
-    case SliceAction::kResume:
-      return "Resume";
-    default:
-      return "Restart";
-  }
-}
 
 // Ends what the daemon began by itself.
 bool EndsSuspension(SliceAction action) {
@@ -99,20 +83,8 @@ bool Shows(SliceAction action, const wv1::SliceReport& report) {
 
 }  // namespace
 
-SliceControl::SliceControl(Core& core, Catalog& catalog, Supervisor& supervisor,
-                           DomainManager& manager, EventLog& events)
-    : catalog_(catalog),
-      supervisor_(supervisor),
-      manager_(manager),
-      reader_(manager.reader()),
-      log_(core, &events) {}
-
-// These are the emergency brake: they work when the core takes no record.
-void SliceControl::Log(const std::string& action, const std::string& actor,
-                       const google::protobuf::Message& request) {
-  const absl::Status logged = log_.Append(action, actor, request);
-  if (!logged.ok()) spdlog::warn("admin log: {}", logged.ToString());
-}
+SliceControl::SliceControl(Catalog& catalog, Supervisor& supervisor, DomainManager& manager)
+    : catalog_(catalog), supervisor_(supervisor), manager_(manager), reader_(manager.reader()) {}
 
 absl::StatusOr<int64_t> SliceControl::Store(const Asked& asked, const std::string& domain,
                                             const SliceNames& slices) {
@@ -148,9 +120,9 @@ void SliceControl::WaitUntilTaken(const Asked& asked, const std::string& domain,
 }
 
 absl::StatusOr<v1::Slice> SliceControl::ChangeSlice(const Asked& asked, const std::string& name,
-                                                    const google::protobuf::Message& request) {
+                                                    AdminAction& action) {
   ICEPIE_RETURN_IF_ERROR(reader_.GetSlice(name).status());
-  Log(absl::StrCat(NameOf(asked.action), "Slice"), asked.actor, request);
+  action.BeginAnyhow();
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
   ICEPIE_ASSIGN_OR_RETURN(const int64_t epoch, Store(asked, parts.domain, {parts.slice}));
   WaitUntilTaken(asked, parts.domain, {parts.slice}, epoch);
@@ -177,15 +149,15 @@ void SliceControl::RestartProcesses(const std::string& domain, int64_t epoch) {
 }
 
 absl::StatusOr<v1::ListSlicesResponse> SliceControl::ChangeDomain(
-    SliceAction action, const v1::ChangeDomainRequest& request) {
-  const Asked asked{action, request.actor(), request.reason()};
+    SliceAction change, const v1::ChangeDomainRequest& request, AdminAction& action) {
+  const Asked asked{change, request.actor(), request.reason()};
   const std::string& domain = request.name();
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(domain));
   if (!current->held.empty()) return HeldError(domain, current->held);
   SliceNames slices;
   for (const auto& [name, slice] : current->slices) slices.push_back(name);
-  Log(absl::StrCat(NameOf(action), "Domain"), request.actor(), request);
-  if (action == SliceAction::kRestart) {
+  action.BeginAnyhow();
+  if (change == SliceAction::kRestart) {
     supervisor_.Resume(domain);
     RestartProcesses(domain, manager_.Configure(domain));
   } else {
@@ -196,7 +168,7 @@ absl::StatusOr<v1::ListSlicesResponse> SliceControl::ChangeDomain(
 }
 
 absl::StatusOr<std::vector<std::string>> SliceControl::BeginRoll(
-    const v1::RollWorkersRequest& request) {
+    const v1::RollWorkersRequest& request, AdminAction& action) {
   std::vector<std::string> domains;
   for (const auto& domain : catalog_.Domains()) {
     const std::string& name = domain->entry.name();
@@ -208,7 +180,7 @@ absl::StatusOr<std::vector<std::string>> SliceControl::BeginRoll(
     ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(request.domain()));
     return HeldError(request.domain(), domain->held);
   }
-  Log("RollWorkers", request.actor(), request);
+  action.BeginAnyhow();
   return domains;
 }
 
@@ -298,18 +270,18 @@ absl::Status SliceControl::RefreshSlices(const std::string& domain, const SliceN
 }
 
 absl::StatusOr<v1::Slice> SliceControl::Refresh(const v1::RefreshSliceRequest& request,
-                                                absl::Duration timeout) {
+                                                AdminAction& action, absl::Duration timeout) {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(parts.domain));
   ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*domain, parts.slice).status());
   ICEPIE_RETURN_IF_ERROR(manager_.CheckNotSafeMode());
-  Log("RefreshSlice", request.actor(), request);
+  action.BeginAnyhow();
   ICEPIE_RETURN_IF_ERROR(RefreshSlices(parts.domain, {parts.slice}, timeout));
   return reader_.GetSlice(request.name());
 }
 
 absl::StatusOr<v1::ListSlicesResponse> SliceControl::RefreshDomain(
-    const v1::ChangeDomainRequest& request, absl::Duration timeout) {
+    const v1::ChangeDomainRequest& request, AdminAction& action, absl::Duration timeout) {
   ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(request.name()));
   if (!domain->held.empty()) return HeldError(request.name(), domain->held);
   ICEPIE_RETURN_IF_ERROR(manager_.CheckNotSafeMode());
@@ -318,14 +290,14 @@ absl::StatusOr<v1::ListSlicesResponse> SliceControl::RefreshDomain(
     // One that is stopped on purpose is left out; of the others it is told when they cannot.
     if (slice.desired().mode() == DesiredState::RUN) slices.push_back(name);
   }
-  Log("RefreshDomain", request.actor(), request);
+  action.BeginAnyhow();
   ICEPIE_RETURN_IF_ERROR(RefreshSlices(request.name(), slices, timeout));
   return reader_.ListSlices(request.name());
 }
 
-absl::Status SliceControl::LeaveSafeMode(const v1::LeaveSafeModeRequest& request) {
+absl::Status SliceControl::LeaveSafeMode(AdminAction& action) {
   if (!supervisor_.safe_mode()) return absl::OkStatus();
-  Log("LeaveSafeMode", request.actor(), request);
+  action.BeginAnyhow();
   manager_.LeaveSafeMode();
   return absl::OkStatus();
 }

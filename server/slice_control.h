@@ -10,12 +10,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "core/core.h"
 #include "icepie/v1/admin.pb.h"
-#include "server/admin_log.h"
+#include "server/admin_action.h"
 #include "server/catalog.h"
 #include "server/domain_manager.h"
-#include "server/event_log.h"
 #include "server/supervisor.h"
 
 namespace icepie::server {
@@ -23,35 +21,37 @@ namespace icepie::server {
 enum class SliceAction { kFreeze, kThaw, kSuspend, kResume, kRestart };
 
 // Threads: any; every method blocks its caller until the change is stored and (for a bounded time)
-//   until the live worker has taken it on.
+//   until the live worker has taken it on. Each says of its AdminAction when it begins, and goes on
+//   when that cannot be recorded: these are the emergency brake.
 // Errors: those of Admin. What fails has changed nothing.
 class SliceControl {
  public:
-  SliceControl(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager,
-               EventLog& events);
+  SliceControl(Catalog& catalog, Supervisor& supervisor, DomainManager& manager);
 
   // `request` is a FreezeSliceRequest or one of its like: name, reason and actor.
   template <typename Request>
-  absl::StatusOr<icepie::v1::Slice> Change(SliceAction action, const Request& request) {
-    return ChangeSlice({action, request.actor(), request.reason()}, request.name(), request);
+  absl::StatusOr<icepie::v1::Slice> Change(SliceAction change, const Request& request,
+                                           AdminAction& action) {
+    return ChangeSlice({change, request.actor(), request.reason()}, request.name(), action);
   }
   absl::StatusOr<icepie::v1::ListSlicesResponse> ChangeDomain(
-      SliceAction action, const icepie::v1::ChangeDomainRequest& request);
+      SliceAction change, const icepie::v1::ChangeDomainRequest& request, AdminAction& action);
 
   // Returns when the new rows are published. SAFE_MODE; WORKER_LOST while the live worker is down.
   absl::StatusOr<icepie::v1::Slice> Refresh(const icepie::v1::RefreshSliceRequest& request,
-                                            absl::Duration timeout);
+                                            AdminAction& action, absl::Duration timeout);
   absl::StatusOr<icepie::v1::ListSlicesResponse> RefreshDomain(
-      const icepie::v1::ChangeDomainRequest& request, absl::Duration timeout);
+      const icepie::v1::ChangeDomainRequest& request, AdminAction& action, absl::Duration timeout);
 
   // Starts the domain's workers anew, with the program that is there now: the standby, and when
   // that is ready the live one. ROLL_FAILED says which did not come back; the other goes on.
   absl::StatusOr<icepie::v1::RollWorkersResponse> RollDomain(const std::string& domain);
-  // Writes down who rolls what; the domains to roll, by name.
-  absl::StatusOr<std::vector<std::string>> BeginRoll(const icepie::v1::RollWorkersRequest& request);
+  // The domains to roll, by name.
+  absl::StatusOr<std::vector<std::string>> BeginRoll(const icepie::v1::RollWorkersRequest& request,
+                                                     AdminAction& action);
 
   // Live workers and builds start.
-  absl::Status LeaveSafeMode(const icepie::v1::LeaveSafeModeRequest& request);
+  absl::Status LeaveSafeMode(AdminAction& action);
 
  private:
   struct Asked {
@@ -62,9 +62,7 @@ class SliceControl {
   using SliceNames = std::vector<std::string>;
 
   absl::StatusOr<icepie::v1::Slice> ChangeSlice(const Asked& asked, const std::string& name,
-                                                const google::protobuf::Message& request);
-  void Log(const std::string& action, const std::string& actor,
-           const google::protobuf::Message& request);
+                                                AdminAction& action);
   // Stores what is wanted of these slices and tells the workers; the epoch of that.
   absl::StatusOr<int64_t> Store(const Asked& asked, const std::string& domain,
                                 const SliceNames& slices);
@@ -81,7 +79,6 @@ class SliceControl {
   Supervisor& supervisor_;
   DomainManager& manager_;
   const DomainReader& reader_;
-  AdminLog log_;
 };
 
 }  // namespace icepie::server

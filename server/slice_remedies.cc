@@ -76,14 +76,13 @@ v1::ExpectationWaiver MakeWaiver(const v1::WaiveExpectationRequest& request) {
 
 }  // namespace
 
-SliceRemedies::SliceRemedies(Core& core, Catalog& catalog, Supervisor& supervisor,
-                             DomainManager& manager, EventLog& events, SliceMemory& memory)
+SliceRemedies::SliceRemedies(Catalog& catalog, Supervisor& supervisor, DomainManager& manager,
+                             SliceMemory& memory)
     : catalog_(catalog),
       supervisor_(supervisor),
       manager_(manager),
       reader_(manager.reader()),
-      memory_(memory),
-      log_(core, &events) {}
+      memory_(memory) {}
 
 absl::StatusOr<v1::Slice> SliceRemedies::TellWorkers(const SliceName& name) {
   const int64_t epoch = manager_.Configure(name.domain);
@@ -104,7 +103,8 @@ absl::StatusOr<v1::ListExpectationResultsResponse> SliceRemedies::ExpectationRes
   return response;
 }
 
-absl::StatusOr<v1::Slice> SliceRemedies::ClearError(const v1::ClearSliceErrorRequest& request) {
+absl::StatusOr<v1::Slice> SliceRemedies::ClearError(const v1::ClearSliceErrorRequest& request,
+                                                    AdminAction& action) {
   ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), false));
   ICEPIE_ASSIGN_OR_RETURN(const v1::Slice slice, reader_.GetSlice(request.name()));
   const v1::SliceState state = slice.state();
@@ -115,12 +115,13 @@ absl::StatusOr<v1::Slice> SliceRemedies::ClearError(const v1::ClearSliceErrorReq
                                   "; its error can be cleared once the slice goes on"),
                      "STILL_FAILING", {{"slice", request.name()}});
   }
-  ICEPIE_RETURN_IF_ERROR(log_.Append("ClearSliceError", request.actor(), request));
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
   memory_.ClearError(request.name(), absl::Now());
   return reader_.GetSlice(request.name());
 }
 
-absl::StatusOr<v1::Slice> SliceRemedies::Waive(const v1::WaiveExpectationRequest& request) {
+absl::StatusOr<v1::Slice> SliceRemedies::Waive(const v1::WaiveExpectationRequest& request,
+                                               AdminAction& action) {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_ASSIGN_OR_RETURN(const auto* entry, reader_.FindSlice(*current, parts.slice));
@@ -138,7 +139,7 @@ absl::StatusOr<v1::Slice> SliceRemedies::Waive(const v1::WaiveExpectationRequest
   if (request.has_until() && FromProto(request.until()) <= absl::Now()) {
     return BadParameter("until", "the time has passed already; give a later one");
   }
-  ICEPIE_RETURN_IF_ERROR(log_.Append("WaiveExpectation", request.actor(), request));
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
   ICEPIE_RETURN_IF_ERROR(
       catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations& /*operations*/) {
         auto slice = domain.slices.find(parts.slice);

@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "core/core.h"
 #include "icepie/v1/admin.pb.h"
-#include "server/admin_log.h"
+#include "server/admin_action.h"
 #include "server/catalog.h"
 #include "server/domain_manager.h"
 #include "server/event_log.h"
@@ -21,14 +21,16 @@ namespace icepie::server {
 // Errors: those of Admin. What fails has changed nothing.
 class SliceRemedies {
  public:
-  SliceRemedies(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager,
-                EventLog& events, SliceMemory& memory);
+  SliceRemedies(Catalog& catalog, Supervisor& supervisor, DomainManager& manager,
+                SliceMemory& memory);
 
   absl::StatusOr<icepie::v1::ListExpectationResultsResponse> ExpectationResults(
       const icepie::v1::ListExpectationResultsRequest& request) const;
   // Forgets the last error; FAILED_PRECONDITION/STILL_FAILING while it stops the slice.
-  absl::StatusOr<icepie::v1::Slice> ClearError(const icepie::v1::ClearSliceErrorRequest& request);
-  absl::StatusOr<icepie::v1::Slice> Waive(const icepie::v1::WaiveExpectationRequest& request);
+  absl::StatusOr<icepie::v1::Slice> ClearError(const icepie::v1::ClearSliceErrorRequest& request,
+                                               AdminAction& action);
+  absl::StatusOr<icepie::v1::Slice> Waive(const icepie::v1::WaiveExpectationRequest& request,
+                                          AdminAction& action);
 
  private:
   // The workers hear of it; returns when the live one has and the slice is not held any more, or
@@ -40,7 +42,6 @@ class SliceRemedies {
   DomainManager& manager_;
   const DomainReader& reader_;
   SliceMemory& memory_;
-  AdminLog log_;
 };
 
 }  // namespace icepie::server

@@ -16,6 +16,7 @@ namespace {
 
 namespace v1 = icepie::v1;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr const char* kShop = R"(domain: shop
 sources:
@@ -325,14 +326,15 @@ TEST_F(QuarantineTest, BadRecordsAreShownFromRawAndAcknowledged) {
   EXPECT_EQ(answer.meta().slices(0).quarantined_count(), 3);
   EXPECT_EQ(answer.meta().slices(0).unacknowledged_count(), 0);
   EXPECT_EQ(Show(end - 2).acknowledgement().actor(), "ann");
-  // It was written down before it was done.
+  // It was written down before it was done, behind the two that were refused.
   v1::GetRecordRequest written;
   v1::Record record;
-  written.set_position(end);
+  written.set_position(end + 2);
   ASSERT_TRUE(daemon_.Core()->GetRecord(Within(absl::Seconds(20)).get(), written, &record).ok());
   EXPECT_EQ(record.stream(), "_admin");
   EXPECT_THAT(record.payload(), HasSubstr("AcknowledgeQuarantine"));
   EXPECT_THAT(record.payload(), HasSubstr("INC-1"));
+  EXPECT_THAT(record.payload(), Not(HasSubstr("result")));
 
   // It holds over a restart, for a new generation, and not for what comes later.
   ASSERT_EQ(daemon_.Stop(), 0);
