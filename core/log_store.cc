@@ -22,6 +22,7 @@
 #include "core/base/check.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
+#include "core/wal_file_system.h"
 
 namespace icepie {
 namespace {
@@ -125,9 +126,9 @@ bool Writes(LogStore::Mode mode) {
   return mode == LogStore::Mode::kReadWrite || mode == LogStore::Mode::kReadWriteAfterLoss;
 }
 
-rocksdb::DBOptions DatabaseOptions(const LogStore::Options& options) {
+rocksdb::DBOptions DatabaseOptions(const LogStore::Options& options, rocksdb::Env* env) {
   rocksdb::DBOptions db;
-  if (options.env != nullptr) db.env = options.env;
+  db.env = env;
   db.create_if_missing = Writes(options.mode);
   db.create_missing_column_families = db.create_if_missing;
   // A torn end is what a crash leaves behind; any other damage must be an error. The default
@@ -149,7 +150,8 @@ rocksdb::DBOptions DatabaseOptions(const LogStore::Options& options) {
   db.max_log_file_size = size_t{4} << 20;
   db.keep_log_file_num = 4;
   db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  // After a failed sync the kernel may have dropped the pages: no resuming on the same files.
+  // After a failed sync the kernel may have dropped the pages: no resuming on the same files. This
+  // alone does not say it for full disks; see wal_file_system.h.
   db.max_bgerror_resume_count = 0;
   db.listeners.push_back(std::make_shared<BackgroundErrorLogger>());
   return db;
@@ -196,10 +198,11 @@ void DropMissingTree(const rocksdb::DBOptions& database, const std::string& dire
 
 class RocksLogStore final : public LogStore {
  public:
-  RocksLogStore(std::shared_ptr<rocksdb::SstFileManager> files,
+  RocksLogStore(std::unique_ptr<rocksdb::Env> env, std::shared_ptr<rocksdb::SstFileManager> files,
                 std::shared_ptr<rocksdb::Cache> cache, std::unique_ptr<rocksdb::DB> db,
                 std::vector<rocksdb::ColumnFamilyHandle*> families)
-      : files_(std::move(files)),
+      : env_(std::move(env)),
+        files_(std::move(files)),
         cache_(std::move(cache)),
         db_(std::move(db)),
         families_(std::move(families)),
@@ -462,6 +465,7 @@ class RocksLogStore final : public LogStore {
 
   static constexpr uint64_t kBeyondAnyDisk = uint64_t{1} << 60;
 
+  const std::unique_ptr<rocksdb::Env> env_;  // outlives all that follows
   const std::shared_ptr<rocksdb::SstFileManager> files_;
   const std::shared_ptr<rocksdb::Cache> cache_;
   const std::unique_ptr<rocksdb::DB> db_;
@@ -475,7 +479,9 @@ class RocksLogStore final : public LogStore {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
-  rocksdb::DBOptions database = DatabaseOptions(options);
+  std::unique_ptr<rocksdb::Env> env =
+      WithFinalWalFailures(options.env == nullptr ? *rocksdb::Env::Default() : *options.env);
+  rocksdb::DBOptions database = DatabaseOptions(options, env.get());
   database.sst_file_manager.reset(rocksdb::NewSstFileManager(database.env));
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(size_t{32} << 20);
   std::vector<rocksdb::ColumnFamilyDescriptor> families = Families(cache);
@@ -488,8 +494,8 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
           : rocksdb::DB::OpenForReadOnly(database, options.directory, families, &handles, &db);
   ICEPIE_RETURN_IF_ERROR(FromRocks(status, absl::StrCat("open ", options.directory)));
   ICEPIE_CHECK(handles.size() == families.size());
-  return std::make_unique<RocksLogStore>(database.sst_file_manager, cache, absl::WrapUnique(db),
-                                         std::move(handles));
+  return std::make_unique<RocksLogStore>(std::move(env), database.sst_file_manager, cache,
+                                         absl::WrapUnique(db), std::move(handles));
 }
 
 bool LogStore::Exists(const std::string& directory) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/base/mutex.h"
 
@@ -34,7 +35,14 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   }
   // From now on every change fails, as on a disk that became read-only.
   void BecomeReadOnly() { read_only_ = true; }
+  // Every change fails as on a full disk, until somebody makes room.
+  void SetFull(bool full) { full_ = full; }
   int64_t changes() const { return changes_; }
+  // What was tried since SetFull(true), with the files' names.
+  std::vector<std::string> tried() const {
+    const MutexLock lock(mutex_);
+    return tried_;
+  }
   bool failed() const { return fail_at_ > 0 && changes_ >= fail_at_; }
   std::string failed_what() const {
     const MutexLock lock(mutex_);
@@ -140,17 +148,31 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     if (read_only_) {
       return IOStatus::IOError("injected EIO: Read-only file system: " + std::string(what), name);
     }
-    if (++changes_ != fail_at_) return IOStatus::OK();
+    const bool fails = ++changes_ == fail_at_;
+    const bool full = full_;
+    if (!fails && !full && tried().empty()) return IOStatus::OK();
+    const std::string change = std::string(what) + " " + name.substr(name.rfind('/') + 1);
     const MutexLock lock(mutex_);
-    failed_what_ = std::string(what) + " " + name.substr(name.rfind('/') + 1);
-    return IOStatus::IOError("injected EIO: " + failed_what_);
+    if (fails) failed_what_ = change;
+    if (full || !tried_.empty()) tried_.push_back(change);
+    if (full) return NoSpace(change);
+    return fails ? IOStatus::IOError("injected EIO: " + change) : IOStatus::OK();
+  }
+
+  // As RocksDB's own files say it.
+  static IOStatus NoSpace(const std::string& change) {
+    IOStatus status = IOStatus::NoSpace("injected ENOSPC: " + change);
+    status.SetRetryable(true);
+    return status;
   }
 
   std::atomic<int64_t> changes_{0};
   std::atomic<int64_t> fail_at_{0};
   std::atomic<bool> read_only_{false};
+  std::atomic<bool> full_{false};
   mutable Mutex mutex_;
   std::string failed_what_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> tried_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace icepie

@@ -1,0 +1,88 @@
+#include "core/wal_file_system.h"
+
+#include <rocksdb/file_system.h>
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "core/base/mutex.h"
+
+namespace icepie {
+namespace {
+
+using rocksdb::FSWritableFile;
+using rocksdb::IODebugContext;
+using rocksdb::IOOptions;
+using rocksdb::IOStatus;
+
+// Threads: any; a sync may run beside an append.
+class WalFile final : public rocksdb::FSWritableFileOwnerWrapper {
+ public:
+  using Base = rocksdb::FSWritableFileOwnerWrapper;
+  using Base::Base;
+
+  IOStatus Append(const rocksdb::Slice& data, const IOOptions& options,
+                  IODebugContext* debug) override {
+    return Change([&] { return Base::Append(data, options, debug); });
+  }
+  IOStatus Append(const rocksdb::Slice& data, const IOOptions& options,
+                  const rocksdb::DataVerificationInfo& info, IODebugContext* debug) override {
+    return Change([&] { return Base::Append(data, options, info, debug); });
+  }
+  IOStatus Truncate(uint64_t size, const IOOptions& options, IODebugContext* debug) override {
+    return Change([&] { return Base::Truncate(size, options, debug); });
+  }
+  IOStatus Flush(const IOOptions& options, IODebugContext* debug) override {
+    return Change([&] { return Base::Flush(options, debug); });
+  }
+  IOStatus Sync(const IOOptions& options, IODebugContext* debug) override {
+    return Change([&] { return Base::Sync(options, debug); });
+  }
+  IOStatus Fsync(const IOOptions& options, IODebugContext* debug) override {
+    return Change([&] { return Base::Fsync(options, debug); });
+  }
+  IOStatus RangeSync(uint64_t offset, uint64_t bytes, const IOOptions& options,
+                     IODebugContext* debug) override {
+    return Change([&] { return Base::RangeSync(offset, bytes, options, debug); });
+  }
+
+ private:
+  template <typename Operation>
+  IOStatus Change(Operation operation) {
+    {
+      const MutexLock lock(mutex_);
+      if (!failure_.empty()) return IOStatus::IOError("the log failed before", failure_);
+    }
+    const IOStatus status = operation();
+    if (status.ok()) return status;
+    const MutexLock lock(mutex_);
+    failure_ = status.ToString();
+    return IOStatus::IOError(failure_);  // without what else the status says
+  }
+
+  Mutex mutex_;
+  std::string failure_ ABSL_GUARDED_BY(mutex_);
+};
+
+class WalFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  using FileSystemWrapper::FileSystemWrapper;
+  const char* Name() const override { return "icepie.WalFileSystem"; }
+
+  IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                           std::unique_ptr<FSWritableFile>* file, IODebugContext* debug) override {
+    const IOStatus status = target()->NewWritableFile(name, options, file, debug);
+    if (!status.ok() || !absl::EndsWith(name, ".log")) return status;
+    *file = std::make_unique<WalFile>(std::move(*file));
+    return status;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<rocksdb::Env> WithFinalWalFailures(rocksdb::Env& env) {
+  return rocksdb::NewCompositeEnv(std::make_shared<WalFileSystem>(env.GetFileSystem()));
+}
+
+}  // namespace icepie
