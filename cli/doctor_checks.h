@@ -32,8 +32,8 @@ const char* SeverityName(DoctorFinding::Severity severity);
 // Who holds a data directory's lock: the process, 0 for nobody.
 int64_t LockOwner(const std::string& data_directory);
 
-// Where the daemon that runs on a data directory listens, as it says itself (`icepied.json`); what it
-// does not say stays.
+// Where the daemon that runs on a data directory listens, as it says itself (`icepied.json`); what
+// it does not say stays.
 void ReadAnnouncement(const std::string& data_directory, icepie::config::v1::Settings& settings);
 
 // The machine (doctor_host.cc).
