@@ -7,6 +7,8 @@
 #include <filesystem>
 
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
+#include "core/log_store.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/failing_file_system.h"
 #include "tests/core/small_disk.h"
@@ -117,6 +119,21 @@ TEST_F(CoreFaultTest, ALogThatMetAFullDiskIsNotWrittenAgain) {
   }
   EXPECT_EQ(appends, 1) << "the log was tried again";
   ExpectWhole(directory.path(), 5);
+}
+
+// With nothing in memory RocksDB, resuming, would keep the log that has failed, and abort the
+// process at the next write.
+TEST_F(CoreFaultTest, AFreshLogThatMetAFullDiskTakesNothingMore) {
+  const TempDirectory directory;
+  const auto store =
+      *LogStore::Open({directory.path() + "/log", LogStore::Mode::kReadWrite, env_.get()});
+  const std::vector<LogStore::CatalogChange> change = {{"k", "v"}};
+  file_system_->SetFull(true);
+  EXPECT_FALSE(store->ChangeCatalog(change).ok());
+  file_system_->SetFull(false);
+  const absl::Time end = SteadyNow() + absl::Milliseconds(500);
+  while (SteadyNow() < end) ASSERT_FALSE(store->ChangeCatalog(change).ok());
+  EXPECT_EQ(*store->ReadCatalog("k"), std::nullopt);
 }
 
 // The kernel remounts a damaged disk for reading only, while files are open for writing.
