@@ -38,19 +38,18 @@ slices:
 
 // What no refused call may change.
 struct World {
-  int64_t head_position = 0;
   std::map<std::string, int64_t> stream_ends;
   std::map<std::string, int64_t> domain_revisions;
   std::string answer;
 
   bool operator==(const World& other) const {
-    return head_position == other.head_position && stream_ends == other.stream_ends &&
-           domain_revisions == other.domain_revisions && answer == other.answer;
+    return stream_ends == other.stream_ends && domain_revisions == other.domain_revisions &&
+           answer == other.answer;
   }
 };
 
 std::ostream& operator<<(std::ostream& out, const World& world) {
-  return out << "head " << world.head_position << ::testing::PrintToString(world.stream_ends)
+  return out << ::testing::PrintToString(world.stream_ends)
              << ::testing::PrintToString(world.domain_revisions) << world.answer;
 }
 
@@ -98,8 +97,9 @@ class BadInputTest : public ::testing::Test {
     World world;
     v1::ListStreamsResponse streams;
     EXPECT_TRUE(daemon_->Core()->ListStreams(Limit().get(), {}, &streams).ok());
-    world.head_position = streams.head_position();
+    // That it was refused is on record, and all that is.
     for (const auto& stream : streams.streams()) {
+      if (stream.name() == "_admin") continue;
       world.stream_ends[stream.name()] = stream.end_offset();
     }
     v1::ListDomainsResponse domains;
@@ -108,7 +108,7 @@ class BadInputTest : public ::testing::Test {
       world.domain_revisions[domain.name()] = domain.revision();
     }
     v1::QueryResponse answer;
-    const auto status = daemon_->Query("shop", kTotals, world.head_position, &answer);
+    const auto status = daemon_->Query("shop", kTotals, streams.head_position(), &answer);
     EXPECT_TRUE(status.ok()) << status.error_message();
     world.answer = answer.body();
     return world;

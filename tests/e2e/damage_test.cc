@@ -65,12 +65,14 @@ class DamageTest : public ::testing::Test {
         while (text.size() < 300) absl::StrAppend(&text, absl::Hex(random()));
         payloads.push_back(absl::StrCat("{\"n\":", i, ",\"text\":\"", text, "\"}"));
       }
-      ASSERT_TRUE(daemon_.Append(batch % 2 == 0 ? "a" : "b", payloads).ok());
+      const auto end = daemon_.Append(batch % 2 == 0 ? "a" : "b", payloads);
+      ASSERT_TRUE(end.ok()) << end.status();
+      end_ = *end;
     }
     // Whoever signs what is damaged stops until a restart: here all is signed before.
     v1::GetCheckpointRequest request;
     v1::Checkpoint checkpoint;
-    request.set_min_size(kBatches * kBatchRecords);
+    request.set_min_size(end_);
     ASSERT_TRUE(daemon_.Core()->GetCheckpoint(Within(kLong).get(), request, &checkpoint).ok());
   }
 
@@ -160,6 +162,7 @@ class DamageTest : public ::testing::Test {
   }
 
   DaemonFixture daemon_;
+  int64_t end_ = 0;  // of what Fill appended
 };
 
 // The file that has the block of the position, and where (core/README.md has its header).
@@ -188,15 +191,15 @@ TEST_F(DamageTest, AFlippedBitOfATableFileIsFoundAndNamed) {
   daemon_.Start();
   ASSERT_FALSE(HasFatalFailure());
   ASSERT_TRUE(IsVerified());
-  constexpr int64_t kFirst = 7 * kBatchRecords;
-  const auto place = FindBlock(Files("rocksdb", ".sst"), kFirst);
+  const int64_t first = end_ - (kBatches - 7) * kBatchRecords;
+  const auto place = FindBlock(Files("rocksdb", ".sst"), first);
   ASSERT_TRUE(place) << "no table file has the block";
   Flip(place->first, place->second + 300);
-  ExpectFound(kFirst, place->first);
-  ExpectOnlyDamagedAt(kFirst, kFirst + kBatchRecords);
+  ExpectFound(first, place->first);
+  ExpectOnlyDamagedAt(first, first + kBatchRecords);
   Flip(place->first, place->second + 300);
   EXPECT_TRUE(IsVerified());
-  EXPECT_TRUE(Get(kFirst).ok());
+  EXPECT_TRUE(Get(first).ok());
 }
 
 TEST_F(DamageTest, AFlippedBitOfASegmentIsFoundAndNamedAndSoIsAMissingOne) {
