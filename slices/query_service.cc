@@ -59,8 +59,10 @@ struct QueryService::Task {
 
   void StartClock(absl::Duration timeout) {
     const absl::Time now = SteadyNow();
-    // The caller's deadline is met a little early, so that the reason arrives and not its own.
-    limit = std::min(timeout, end_by - now - absl::Milliseconds(50));
+    // The caller's deadline is met a little early, so that the reason arrives and not its own. What
+    // came too late has no time, but is not one that has been deaf to interrupts since then.
+    limit =
+        std::max(absl::ZeroDuration(), std::min(timeout, end_by - now - absl::Milliseconds(50)));
     deadline = now + limit;
   }
 };

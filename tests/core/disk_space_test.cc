@@ -254,7 +254,7 @@ TEST_F(SmallDiskTest, AFullDiskRefusesAndHealsManyTimes) {
   const char* wanted = std::getenv("ICEPIE_DISK_FULL_ROUNDS");
   const int rounds = wanted != nullptr ? std::atoi(wanted) : 10;
   // Records are never deleted, so each round takes a little for good.
-  const SmallDisk disk(640 * kMiB + rounds * kMiB);
+  const SmallDisk disk(640 * kMiB + rounds * 6 * kMiB);
   if (!disk.mounted()) GTEST_SKIP() << "no privilege to mount; the decisions are tested above";
   const std::unique_ptr<Core> core = Open(disk.path());
   ASSERT_TRUE(core->CreateStream("noise", PayloadFormat::kBytes).ok());
