@@ -45,6 +45,8 @@ void AddGlobalOptions(CLI::App& app, Context& context) {
   app.add_option("--address", context.options.address,
                  "the daemon's gRPC address (ICEPIE_ADDRESS; default 127.0.0.1:7420)");
   app.add_option("--actor", context.options.actor, "who asks, written down with every change");
+  app.add_option("--request-id", context.options.request_id,
+                 "of a change: asked for again under the same one, it is not made again");
   app.set_version_flag("--version", "icepie " ICEPIE_VERSION);
   app.add_flag("--json", context.options.json, "answers as JSON, for programs");
   app.add_option_function<std::string>(

@@ -37,6 +37,16 @@ Client::Client(const std::string& address, absl::Duration timeout)
       admin_(icepie::v1::Admin::NewStub(channel_)),
       operations_(google::longrunning::Operations::NewStub(channel_)) {}
 
+void Client::Identify(google::protobuf::Message& request) {
+  if (request_id_.empty()) return;
+  const auto* field = request.GetDescriptor()->FindFieldByName("request_id");
+  const auto* reflection = request.GetReflection();
+  if (field == nullptr || !reflection->GetString(request, field).empty()) return;
+  const std::string id =
+      ++identified_ == 1 ? request_id_ : absl::StrCat(request_id_, "-", identified_);
+  reflection->SetString(&request, field, id);
+}
+
 void Client::SetDeadline(grpc::ClientContext* context) const {
   context->set_deadline(absl::ToChronoTime(absl::Now() + timeout_));
 }

@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,7 +22,8 @@
 
 namespace icepie::cli {
 
-// Threads: any. Errors: the daemon's; UNAVAILABLE names the address and how to start it.
+// Threads: any, with a request id one. Errors: the daemon's; UNAVAILABLE names the address and how
+// to start it.
 class Client {
  public:
   Client(const std::string& address, absl::Duration timeout);
@@ -41,10 +43,16 @@ class Client {
     grpc::ClientContext context;
     SetDeadline(&context);
     Response response;
-    const grpc::Status status = (stub.*method)(&context, request, &response);
+    Request identified = request;
+    Identify(identified);
+    const grpc::Status status = (stub.*method)(&context, identified, &response);
     if (!status.ok()) return ErrorOf(status);
     return response;
   }
+
+  // What a change is known by when it is asked for again; empty: each is another. Further ones of
+  // one command get -2, -3 … behind it.
+  void SetRequestId(std::string request_id) { request_id_ = std::move(request_id); }
 
   // Ends the call after the timeout; streams that follow something set none.
   void SetDeadline(grpc::ClientContext* context) const;
@@ -56,7 +64,12 @@ class Client {
   absl::Status ErrorOf(const grpc::Status& status) const;
 
  private:
+  // In requests that have a place for it.
+  void Identify(google::protobuf::Message& request);
+
   const std::string address_;
+  std::string request_id_;
+  int identified_ = 0;
   const absl::Duration timeout_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<icepie::v1::Core::Stub> core_;

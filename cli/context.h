@@ -22,6 +22,7 @@ inline constexpr int kExitRefused = 3;  // by a guard: the request was understoo
 struct Options {
   std::string address;  // --address, else ICEPIE_ADDRESS, else 127.0.0.1:7420
   std::string actor;    // --actor, else $USER, else the login name: written down with every change
+  std::string request_id;  // of a change
   absl::Duration timeout = absl::Seconds(30);
   bool json = false;
 };
@@ -41,7 +42,9 @@ struct Context {
 
   // Connected at first use, so that arguments are checked before.
   Client& client() {
-    if (!client_) client_ = std::make_unique<Client>(options.address, options.timeout);
+    if (client_) return *client_;
+    client_ = std::make_unique<Client>(options.address, options.timeout);
+    client_->SetRequestId(options.request_id);
     return *client_;
   }
 

@@ -39,6 +39,7 @@ struct QuarantineArguments {
   bool no_wait = false;
   std::string promote;
   std::string acknowledge;
+  std::string withdraw;
   std::string reason;
 };
 
@@ -234,7 +235,8 @@ absl::StatusOr<int> Retry(Context& context, const QuarantineArguments& arguments
 }
 
 // "all", "81203950", or "81203950-81204988", of which the last is part.
-absl::Status SetRange(const std::string& text, icepie::v1::AcknowledgeQuarantineRequest& request) {
+template <typename Request>
+absl::Status SetRange(const std::string& option, const std::string& text, Request& request) {
   if (text == "all") return absl::OkStatus();
   const std::pair<std::string, std::string> ends = absl::StrSplit(text, absl::MaxSplits('-', 1));
   int64_t first = 0;
@@ -243,7 +245,7 @@ absl::Status SetRange(const std::string& text, icepie::v1::AcknowledgeQuarantine
   if (!absl::SimpleAtoi(ends.first, &first) || !absl::SimpleAtoi(second, &last) || first < 0 ||
       last < first) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--acknowledge ", text, ": give all, a position, or the first and the last ",
+        absl::StrCat(option, " ", text, ": give all, a position, or the first and the last ",
                      "one, as in 81203950-81204988"));
   }
   request.set_first_position(first);
@@ -254,7 +256,7 @@ absl::Status SetRange(const std::string& text, icepie::v1::AcknowledgeQuarantine
 absl::StatusOr<int> Acknowledge(Context& context, const QuarantineArguments& arguments) {
   icepie::v1::AcknowledgeQuarantineRequest request;
   request.set_name(arguments.name);
-  ICEPIE_RETURN_IF_ERROR(SetRange(arguments.acknowledge, request));
+  ICEPIE_RETURN_IF_ERROR(SetRange("--acknowledge", arguments.acknowledge, request));
   request.set_reason(arguments.reason);
   request.set_actor(context.options.actor);
   Client& client = context.client();
@@ -269,10 +271,29 @@ absl::StatusOr<int> Acknowledge(Context& context, const QuarantineArguments& arg
   return kExitDone;
 }
 
+absl::StatusOr<int> Withdraw(Context& context, const QuarantineArguments& arguments) {
+  icepie::v1::WithdrawAcknowledgementRequest request;
+  request.set_name(arguments.name);
+  ICEPIE_RETURN_IF_ERROR(SetRange("--withdraw", arguments.withdraw, request));
+  request.set_reason(arguments.reason);
+  request.set_actor(context.options.actor);
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(
+      const icepie::v1::Slice slice,
+      client.Call(client.admin(), &Admin::StubInterface::WithdrawAcknowledgement, request));
+  if (context.options.json) {
+    context.out() << ToJson(slice);
+  } else {
+    context.out() << OutcomeLine(slice) << '\n';
+  }
+  return kExitDone;
+}
+
 absl::StatusOr<int> Run(Context& context, const QuarantineArguments& arguments) {
   if (arguments.show >= 0) return Show(context, arguments);
   if (arguments.retry) return Retry(context, arguments);
   if (!arguments.acknowledge.empty()) return Acknowledge(context, arguments);
+  if (!arguments.withdraw.empty()) return Withdraw(context, arguments);
   return arguments.records > 0 ? Records(context, arguments) : Groups(context, arguments);
 }
 
@@ -298,8 +319,12 @@ void AddQuarantineCommand(CLI::App* slice, Context& context) {
   CLI::Option* acknowledge = quarantine->add_option(
       "--acknowledge", arguments->acknowledge,
       "let them be, uncounted by the budget: all, a position, or FIRST-LAST; needs --reason");
-  for (CLI::Option* one : {records, show, retry, acknowledge}) {
-    for (CLI::Option* other : {records, show, retry, acknowledge}) {
+  CLI::Option* withdraw =
+      quarantine->add_option("--withdraw", arguments->withdraw,
+                             "take acknowledgements back: all, a position, or FIRST-LAST; the "
+                             "budget counts the records again; needs --reason");
+  for (CLI::Option* one : {records, show, retry, acknowledge, withdraw}) {
+    for (CLI::Option* other : {records, show, retry, acknowledge, withdraw}) {
       if (one != other) one->excludes(other);
     }
   }

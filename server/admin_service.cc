@@ -120,6 +120,14 @@ grpc::ServerUnaryReactor* AdminService::AcknowledgeQuarantine(
       [this, request](AdminAction& action) { return quarantine_.Acknowledge(*request, action); });
 }
 
+grpc::ServerUnaryReactor* AdminService::WithdrawAcknowledgement(
+    grpc::CallbackServerContext* context, const v1::WithdrawAcknowledgementRequest* request,
+    v1::Slice* response) {
+  return Act(
+      "WithdrawAcknowledgement", quick_, context, request, response,
+      [this, request](AdminAction& action) { return quarantine_.Withdraw(*request, action); });
+}
+
 grpc::ServerUnaryReactor* AdminService::ListEvents(grpc::CallbackServerContext* context,
                                                    const v1::ListEventsRequest* request,
                                                    v1::ListEventsResponse* response) {

@@ -6,15 +6,16 @@
 
 #include "icepie/v1/admin.grpc.pb.h"
 #include "server/admin_action.h"
+#include "server/change_on.h"
 #include "server/domain_manager.h"
 #include "server/event_calls.h"
 #include "server/executor.h"
 #include "server/log_calls.h"
 #include "server/quarantine_calls.h"
+#include "server/request_replay.h"
 #include "server/roll_call.h"
 #include "server/slice_control.h"
 #include "server/slice_remedies.h"
-#include "server/unary_on.h"
 
 namespace icepie::server {
 
@@ -132,6 +133,10 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
       grpc::CallbackServerContext* context,
       const icepie::v1::RetryQuarantinedRecordsRequest* request,
       icepie::v1::RetryQuarantinedRecordsResponse* response) override;
+  grpc::ServerUnaryReactor* WithdrawAcknowledgement(
+      grpc::CallbackServerContext* context,
+      const icepie::v1::WithdrawAcknowledgementRequest* request,
+      icepie::v1::Slice* response) override;
   grpc::ServerUnaryReactor* AcknowledgeQuarantine(
       grpc::CallbackServerContext* context, const icepie::v1::AcknowledgeQuarantineRequest* request,
       icepie::v1::Slice* response) override;
@@ -178,9 +183,10 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* Act(const char* name, Executor& executor,
                                 grpc::CallbackServerContext* context, const Request* request,
                                 Response* response, Work work) {
-    return UnaryOn(executor, context, response, [this, name, request, work = std::move(work)] {
+    const auto run = [this, name, request, work = std::move(work)] {
       return RunAction(&log_, name, request->actor(), *request, work);
-    });
+    };
+    return ChangeOn(executor, replay_, context, name, request, response, run);
   }
 
   DomainManager& manager_;
@@ -191,6 +197,7 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   EventLog& events_;
   LogTails& logs_;
   StatusSource status_;
+  RequestReplay replay_;
   Executor quick_;
   Executor slow_;
 };

@@ -104,6 +104,38 @@ absl::Status AddAcknowledgement(const v1::QuarantineAcknowledgement& added,
                                    " acknowledgements; acknowledge a wider range instead"));
 }
 
+// Takes away what of the acknowledgements lies in [first, end). False when nothing does.
+bool TakeAwayAcknowledgements(int64_t first, int64_t end, cv1::SliceEntry& slice) {
+  google::protobuf::RepeatedPtrField<v1::QuarantineAcknowledgement> left;
+  bool any = false;
+  for (const auto& each : slice.acknowledgements()) {
+    if (each.end_position() <= first || each.first_position() >= end) {
+      *left.Add() = each;
+      continue;
+    }
+    any = true;
+    if (each.first_position() < first) {
+      *left.Add() = each;
+      left.rbegin()->set_end_position(first);
+    }
+    if (each.end_position() > end) {
+      *left.Add() = each;
+      left.rbegin()->set_first_position(end);
+    }
+  }
+  *slice.mutable_acknowledgements() = std::move(left);
+  return any;
+}
+
+absl::Status NotAcknowledged(const std::string& slice, int64_t first, int64_t end) {
+  const std::string until = end == INT64_MAX ? "" : absl::StrCat(" to below ", end);
+  return MakeError(absl::StatusCode::kNotFound,
+                   absl::StrCat("slice ", slice, " has no acknowledgement of positions from ",
+                                first, until, "; icepie slice quarantine ", slice,
+                                " --records 1000 lists which records have one"),
+                   "ACKNOWLEDGEMENT_NOT_FOUND", {{"slice", slice}});
+}
+
 }  // namespace
 
 QuarantineCalls::QuarantineCalls(Core& core, Catalog& catalog, Supervisor& supervisor,
@@ -307,13 +339,47 @@ absl::StatusOr<v1::Slice> QuarantineCalls::Acknowledge(
         }
         return AddAcknowledgement(added, slice->second);
       }));
-  const int64_t epoch = manager_.Configure(parts.domain);
-  supervisor_.WaitFor(parts.domain, kTakenOnTimeout, [&](const DomainView& view) {
-    return LiveHas(view, epoch, parts.slice, [](const wv1::SliceReport& report) {
+  return TellWorkers(parts);
+}
+
+absl::StatusOr<v1::Slice> QuarantineCalls::Withdraw(
+    const v1::WithdrawAcknowledgementRequest& request, AdminAction& action) {
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
+  ICEPIE_ASSIGN_OR_RETURN(const cv1::SliceEntry* const known,
+                          reader_.FindSlice(*current, parts.slice));
+  ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), /*required=*/true));
+  const int64_t first = request.first_position();
+  const int64_t end = request.end_position() == 0 ? INT64_MAX : request.end_position();
+  if (first < 0 || first >= end) {
+    return BadParameter("end_position",
+                        absl::StrCat("no positions from ", first, " to below ", end));
+  }
+  cv1::SliceEntry trial = *known;
+  if (!TakeAwayAcknowledgements(first, end, trial)) {
+    return NotAcknowledged(request.name(), first, end);
+  }
+  ICEPIE_RETURN_IF_ERROR(action.Begin());
+  ICEPIE_RETURN_IF_ERROR(
+      catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations& /*operations*/) {
+        auto slice = domain.slices.find(parts.slice);
+        if (slice == domain.slices.end() || !TakeAwayAcknowledgements(first, end, slice->second)) {
+          return absl::AbortedError("the slice or its acknowledgement went away meanwhile");
+        }
+        if (slice->second.acknowledgements_size() <= kAcknowledgementsMax) return absl::OkStatus();
+        return BadParameter("first_position", "the rest would be too many parts; withdraw more");
+      }));
+  return TellWorkers(parts);
+}
+
+absl::StatusOr<v1::Slice> QuarantineCalls::TellWorkers(const SliceName& slice) {
+  const int64_t epoch = manager_.Configure(slice.domain);
+  supervisor_.WaitFor(slice.domain, kTakenOnTimeout, [&](const DomainView& view) {
+    return LiveHas(view, epoch, slice.slice, [](const wv1::SliceReport& report) {
       return report.state() != v1::FAULTED && report.state() != v1::HELD;
     });
   });
-  return reader_.GetSlice(request.name());
+  return reader_.GetSlice(absl::StrCat(slice.domain, ".", slice.slice));
 }
 
 }  // namespace icepie::server

@@ -35,6 +35,8 @@ class QuarantineCalls {
       absl::Duration timeout);
   absl::StatusOr<icepie::v1::Slice> Acknowledge(
       const icepie::v1::AcknowledgeQuarantineRequest& request, AdminAction& action);
+  absl::StatusOr<icepie::v1::Slice> Withdraw(
+      const icepie::v1::WithdrawAcknowledgementRequest& request, AdminAction& action);
 
  private:
   using Judgements = std::vector<icepie::v1::RecordJudgement>;
@@ -48,6 +50,7 @@ class QuarantineCalls {
                                    const std::vector<icepie::v1::Record>& records) const;
   absl::StatusOr<int64_t> CountReadable(
       const SliceName& slice, const icepie::v1::ListQuarantinedRecordsResponse& listed) const;
+  absl::StatusOr<icepie::v1::Slice> TellWorkers(const SliceName& slice);
   absl::Status RunRetry(const icepie::v1::RetryQuarantinedRecordsRequest& request,
                         AdminAction& action, absl::Duration timeout,
                         icepie::v1::RetryQuarantinedRecordsResponse& response);

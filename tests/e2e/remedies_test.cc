@@ -280,6 +280,60 @@ class QuarantineTest : public RemediesTest {
   }
 };
 
+TEST_F(QuarantineTest, AcknowledgementsAreWithdrawn) {
+  Apply(kStrict);
+  const std::string bad = R"({"item":"pear","amount":"1,204"})";
+  const int64_t end = Append({Sale("pear", 3), bad, bad});
+  WaitForState("shop.by_item", v1::FAULTED);
+  v1::Slice slice;
+  ASSERT_TRUE(Acknowledge(0, 0, "INC-1", &slice).ok());
+  WaitForState("shop.by_item", v1::RUNNING);
+  const auto withdraw = [&](int64_t first, int64_t behind) {
+    v1::WithdrawAcknowledgementRequest request;
+    request.set_name("shop.by_item");
+    request.set_first_position(first);
+    request.set_end_position(behind);
+    request.set_reason("INC-2");
+    return daemon_.Admin()->WithdrawAcknowledgement(Within(absl::Seconds(60)).get(), request,
+                                                    &slice);
+  };
+  ASSERT_TRUE(withdraw(end - 1, end).ok());
+  EXPECT_TRUE(Show(end - 2).has_acknowledgement());
+  EXPECT_FALSE(Show(end - 1).has_acknowledgement());
+  EXPECT_EQ(Reason(withdraw(end - 1, end)), "ACKNOWLEDGEMENT_NOT_FOUND");
+  EXPECT_TRUE(Eventually(
+      [&] {
+        const v1::QueryResponse answer = Ask("SELECT total FROM by_item", end);
+        return answer.meta().slices(0).unacknowledged_count() == 1;
+      },
+      absl::Seconds(60)));
+  // The budget of one is spent again.
+  Append({bad});
+  WaitForState("shop.by_item", v1::FAULTED);
+}
+
+// FAULTS 53: a request that is sent again gets the first answer and is not carried out again.
+TEST_F(QuarantineTest, AChangeWithARequestIdIsMadeOnce) {
+  Apply(kStrict);
+  v1::FreezeSliceRequest request;
+  request.set_name("shop.by_item");
+  request.set_reason("INC-1");
+  request.set_request_id("r-1");
+  v1::Slice first;
+  ASSERT_TRUE(daemon_.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), request, &first).ok());
+  v1::ThawSliceRequest thaw;
+  thaw.set_name("shop.by_item");
+  v1::Slice thawed;
+  ASSERT_TRUE(daemon_.Admin()->ThawSlice(Within(absl::Seconds(60)).get(), thaw, &thawed).ok());
+  v1::Slice again;
+  ASSERT_TRUE(daemon_.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), request, &again).ok());
+  EXPECT_EQ(again.SerializeAsString(), first.SerializeAsString());
+  EXPECT_EQ(daemon_.GetSlice("shop.by_item").desired().mode(), v1::DesiredState::RUN);
+  request.set_reason("INC-2");
+  EXPECT_EQ(Reason(daemon_.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), request, &again)),
+            "REQUEST_ID_REUSED");
+}
+
 TEST_F(QuarantineTest, BadRecordsAreShownFromRawAndAcknowledged) {
   Apply(kStrict);
   const int64_t good = Append({Sale("pear", 3)});

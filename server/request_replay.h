@@ -1,0 +1,61 @@
+// Changes that are asked for again under the same request_id get the first answer, and are not made
+// again. Answers are kept in memory for a day, the newest kReplaysMax of them.
+#ifndef ICEPIE_SERVER_REQUEST_REPLAY_H_
+#define ICEPIE_SERVER_REQUEST_REPLAY_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "core/base/mutex.h"
+
+namespace icepie::server {
+
+inline constexpr size_t kReplaysMax = 4096;
+inline constexpr size_t kReplayBytesMax = 32 << 20;  // of answers
+inline constexpr absl::Duration kReplayAge = absl::Hours(24);
+
+// Threads: any.
+class RequestReplay {
+ public:
+  using Answer = absl::StatusOr<std::string>;  // a serialized message
+  using Done = std::function<void(const Answer&)>;
+
+  // `now` may be another clock, for tests.
+  explicit RequestReplay(std::function<absl::Time()> now = absl::Now) : now_(std::move(now)) {}
+
+  // True for the first who comes with `request_id`, who makes the change and calls Finish(); `done`
+  // is not called then. Otherwise `done` is called with the first one's answer, now or when it is
+  // there: from Finish() then. ALREADY_EXISTS/REQUEST_ID_REUSED when the first asked for something
+  // else; INVALID_ARGUMENT/PARAMETER_INVALID for an id that is too long.
+  bool Begin(const std::string& request_id, absl::string_view request, Done done);
+
+  // What fails has changed nothing: who waits gets the error, and the next one is a first again.
+  void Finish(const std::string& request_id, const Answer& answer);
+
+ private:
+  struct Entry {
+    std::string digest;  // of the request
+    bool finished = false;
+    std::string answer;
+    absl::Time time;
+    std::vector<Done> waiting;
+  };
+  void Forget() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::function<absl::Time()> now_;
+  Mutex mutex_;
+  std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::string> finished_ ABSL_GUARDED_BY(mutex_);  // oldest first
+  size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_REQUEST_REPLAY_H_
