@@ -49,7 +49,7 @@ class Export {
     get.set_name(request_.stream);
     ICEPIE_ASSIGN_OR_RETURN(const Stream stream,
                             client.Call(client.core(), &Core::StubInterface::GetStream, get));
-    json_payload_ = stream.format() != icepie::v1::PAYLOAD_FORMAT_BYTES;
+    json_payload_ = stream.format() == icepie::v1::PAYLOAD_FORMAT_JSON;
     const icepie::v1::ReadRecordsRequest read = Range(stream);
     CatchInterrupts();
     const absl::Time start = absl::Now();

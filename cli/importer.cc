@@ -168,7 +168,7 @@ class Import {
 
   absl::StatusOr<int> Run() {
     ICEPIE_ASSIGN_OR_RETURN(const Stream stream, FindStream());
-    request_.file.check_json = stream.format() != icepie::v1::PAYLOAD_FORMAT_BYTES;
+    request_.file.check_json = stream.format() == icepie::v1::PAYLOAD_FORMAT_JSON;
     if (!request_.resume) request_.base_offset = stream.end_offset();
     ICEPIE_RETURN_IF_ERROR(CheckBase(stream));
     const int64_t stored = stream.end_offset() - request_.base_offset;

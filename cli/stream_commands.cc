@@ -8,6 +8,7 @@
 #include "cli/format.h"
 #include "cli/importer.h"
 #include "cli/table.h"
+#include "core/base/file.h"
 #include "core/base/status.h"
 
 namespace icepie::cli {
@@ -26,10 +27,34 @@ constexpr const char* kKeyPathHelp = "records without a key take it from here, e
 constexpr const char* kEventTimeHelp = "records without an event time take it from here, e.g. $.at";
 
 const char* FormatName(PayloadFormat format) {
+  if (format == icepie::v1::PAYLOAD_FORMAT_PROTOBUF) return "protobuf";
   return format == icepie::v1::PAYLOAD_FORMAT_BYTES ? "bytes" : "json";
 }
 
-absl::StatusOr<int> CreateStream(Context& context, const icepie::v1::CreateStreamRequest& request) {
+struct CreateArguments {
+  icepie::v1::CreateStreamRequest request;
+  std::string format = "json";
+  std::string descriptor_set;  // a file
+  std::string message;
+};
+
+absl::Status SetFormat(CreateArguments& arguments) {
+  icepie::v1::CreateStreamRequest& request = arguments.request;
+  if (arguments.descriptor_set.empty()) {
+    request.set_format(arguments.format == "bytes" ? icepie::v1::PAYLOAD_FORMAT_BYTES
+                                                   : icepie::v1::PAYLOAD_FORMAT_JSON);
+    return absl::OkStatus();
+  }
+  request.set_format(icepie::v1::PAYLOAD_FORMAT_PROTOBUF);
+  ICEPIE_ASSIGN_OR_RETURN(*request.mutable_schema()->mutable_descriptor_set(),
+                          ReadFile(arguments.descriptor_set));
+  request.mutable_schema()->set_message(arguments.message);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int> CreateStream(Context& context, CreateArguments& arguments) {
+  ICEPIE_RETURN_IF_ERROR(SetFormat(arguments));
+  const icepie::v1::CreateStreamRequest& request = arguments.request;
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(const Stream stream,
                           client.Call(client.core(), &Core::StubInterface::CreateStream, request));
@@ -67,6 +92,7 @@ absl::StatusOr<int> DescribeStream(Context& context, const std::string& name) {
   context.out() << "stream   " << stream.name() << "\nformat   " << FormatName(stream.format())
                 << "\ncreated  " << FormatTime(stream.create_time()) << "\nrecords  "
                 << FormatCount(stream.end_offset()) << '\n';
+  if (stream.has_schema()) context.out() << "message  " << stream.schema().message() << '\n';
   if (!stream.key_path().empty()) context.out() << "key      " << stream.key_path() << '\n';
   if (!stream.event_time_path().empty()) {
     context.out() << "time     " << stream.event_time_path() << '\n';
@@ -174,21 +200,32 @@ void AddStream(CLI::App& app, Context& context) {
   stream->require_subcommand(1);
 
   CLI::App* create = stream->add_subcommand("create", "create a stream");
-  auto created = std::make_shared<icepie::v1::CreateStreamRequest>();
-  auto format = std::make_shared<std::string>("json");
-  create->add_option("NAME", *created->mutable_name(), "[a-z][a-z0-9_]*, at most 63 characters")
-      ->required();
+  auto created = std::make_shared<CreateArguments>();
   create
-      ->add_option("--format", *format,
-                   "json: every payload must be well-formed; bytes: anything (default json)")
-      ->check(CLI::IsMember({"json", "bytes"}));
-  create->add_option("--key-path", *created->mutable_key_path(), kKeyPathHelp);
-  create->add_option("--event-time-path", *created->mutable_event_time_path(), kEventTimeHelp);
-  create->callback([&context, created, format] {
-    created->set_format(*format == "bytes" ? icepie::v1::PAYLOAD_FORMAT_BYTES
-                                           : icepie::v1::PAYLOAD_FORMAT_JSON);
+      ->add_option("NAME", *created->request.mutable_name(),
+                   "[a-z][a-z0-9_]*, at most 63 characters")
+      ->required();
+  CLI::Option* format =
+      create
+          ->add_option("--format", created->format,
+                       "json: every payload must be well-formed; bytes: anything (default json)")
+          ->check(CLI::IsMember({"json", "bytes"}));
+  CLI::Option* descriptor_set =
+      create
+          ->add_option("--descriptor-set", created->descriptor_set,
+                       "payloads are protobuf messages: their types, from protoc "
+                       "--include_imports --descriptor_set_out=FILE")
+          ->excludes(format);
+  CLI::Option* message = create->add_option("--message", created->message,
+                                            "the type of every payload, as in shop.v1.Order");
+  descriptor_set->needs(message);
+  message->needs(descriptor_set);
+  create->add_option("--key-path", *created->request.mutable_key_path(), kKeyPathHelp);
+  create->add_option("--event-time-path", *created->request.mutable_event_time_path(),
+                     kEventTimeHelp);
+  create->callback([&context, created] {
     context.action = [&context, created] {
-      created->set_actor(context.options.actor);
+      created->request.set_actor(context.options.actor);
       return CreateStream(context, *created);
     };
   });

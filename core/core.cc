@@ -66,8 +66,9 @@ class CoreImpl final : public Core {
 
   using Core::CreateStream;
   absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format,
-                                          const StreamPaths& paths) override {
-    return Create(name, format, paths, /*internal=*/false);
+                                          const StreamPaths& paths,
+                                          std::shared_ptr<const StreamSchema> schema) override {
+    return Create(name, format, paths, std::move(schema), /*internal=*/false);
   }
 
   absl::StatusOr<StreamInfo> UpdateStream(absl::string_view name,
@@ -78,10 +79,11 @@ class CoreImpl final : public Core {
     return InfoOf(**stream);
   }
 
-  absl::StatusOr<bool> CheckCreate(absl::string_view name, PayloadFormat format,
-                                   const StreamPaths& paths) const override {
+  absl::StatusOr<bool> CheckCreate(
+      absl::string_view name, PayloadFormat format, const StreamPaths& paths,
+      const std::shared_ptr<const StreamSchema>& schema) const override {
     ICEPIE_RETURN_IF_ERROR(guard_.Check());
-    return streams_->CheckCreate(name, format, paths);
+    return streams_->CheckCreate(name, format, paths, schema);
   }
 
   absl::Status CheckUpdate(absl::string_view name, const StreamChange& change) const override {
@@ -91,7 +93,7 @@ class CoreImpl final : public Core {
 
   absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
                                                   PayloadFormat format) override {
-    return Create(name, format, {}, /*internal=*/true);
+    return Create(name, format, {}, nullptr, /*internal=*/true);
   }
 
   absl::StatusOr<StreamInfo> GetStream(absl::string_view name) const override {
@@ -206,9 +208,11 @@ class CoreImpl final : public Core {
   }
 
   absl::StatusOr<StreamInfo> Create(absl::string_view name, PayloadFormat format,
-                                    const StreamPaths& paths, bool internal) {
+                                    const StreamPaths& paths,
+                                    std::shared_ptr<const StreamSchema> schema, bool internal) {
     ICEPIE_RETURN_IF_ERROR(CheckChange());
-    const absl::StatusOr<Stream*> stream = streams_->Create(*store_, name, format, paths, internal);
+    const absl::StatusOr<Stream*> stream =
+        streams_->Create(*store_, name, format, paths, std::move(schema), internal);
     ICEPIE_RETURN_IF_ERROR(TripOnFailure(stream.status()));
     return InfoOf(**stream);
   }

@@ -29,7 +29,18 @@ class Env;
 
 namespace icepie {
 
-enum class PayloadFormat { kJson, kBytes };
+// Of the payloads of a protobuf stream: kept for those who read them, and not looked into.
+struct StreamSchema {
+  std::string descriptor_set;  // a serialized google.protobuf.FileDescriptorSet
+  std::string message;         // "shop.v1.Order"
+
+  bool operator==(const StreamSchema& other) const {
+    return descriptor_set == other.descriptor_set && message == other.message;
+  }
+};
+
+// Only JSON is checked at append. The numbers are those on disk.
+enum class PayloadFormat { kJson = 0, kBytes = 1, kProtobuf = 2 };
 
 // Where a stream takes from a payload what a record does not carry: "$.from.wallet"; empty:
 // nowhere.
@@ -45,6 +56,7 @@ struct StreamInfo {
   int64_t end_offset = 0;
   absl::Time create_time;
   StreamPaths paths;
+  std::shared_ptr<const StreamSchema> schema;  // of kProtobuf, else nullptr
 };
 
 // What must hold of a stream when a batch is committed.
@@ -218,12 +230,15 @@ class Core {
   // from a reserve, and appends by themselves once there is space again.
   virtual DiskState Disk() const = 0;
 
-  // An equal stream is returned; one of another format, or with other paths than those given, is
-  // ALREADY_EXISTS/STREAM_EXISTS. Paths are for JSON only, and apply to batches from then on.
+  // An equal stream is returned; one of another format or schema, or with other paths than those
+  // given, is ALREADY_EXISTS/STREAM_EXISTS. Paths are for JSON only, and apply to batches from then
+  // on. A schema is for kProtobuf, which must have one.
   virtual absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format,
-                                                  const StreamPaths& paths) = 0;
-  absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format) {
-    return CreateStream(name, format, StreamPaths());
+                                                  const StreamPaths& paths,
+                                                  std::shared_ptr<const StreamSchema> schema) = 0;
+  absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format,
+                                          const StreamPaths& paths = {}) {
+    return CreateStream(name, format, paths, nullptr);
   }
   // Changes the paths that are given; an empty one is removed.
   struct StreamChange {
@@ -234,8 +249,9 @@ class Core {
                                                   const StreamChange& change) = 0;
   // Errors as of CreateStream and UpdateStream, without a change. CheckCreate: whether there would
   // be one, which is not when an equal stream exists.
-  virtual absl::StatusOr<bool> CheckCreate(absl::string_view name, PayloadFormat format,
-                                           const StreamPaths& paths) const = 0;
+  virtual absl::StatusOr<bool> CheckCreate(
+      absl::string_view name, PayloadFormat format, const StreamPaths& paths,
+      const std::shared_ptr<const StreamSchema>& schema) const = 0;
   virtual absl::Status CheckUpdate(absl::string_view name, const StreamChange& change) const = 0;
   // The same for the daemon's own streams, whose names begin with "_".
   virtual absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,

@@ -18,6 +18,8 @@ namespace {
 constexpr size_t kNameBytesMax = 63;
 constexpr uint8_t kEntryVersion = 1;
 constexpr uint8_t kEntryVersionWithPaths = 2;
+constexpr uint8_t kEntryVersionWithSchema = 3;  // with paths, too
+constexpr size_t kSchemaBytesMax = 512 << 10;
 constexpr size_t kEntryBytes = 14;  // version, format, id, create time; then the paths
 
 bool IsNameCharacter(char c) {
@@ -66,28 +68,82 @@ StreamPaths TextOf(const std::shared_ptr<const PayloadPaths>& paths) {
 
 std::string EncodeEntry(const Stream& stream, const std::shared_ptr<const PayloadPaths>& paths) {
   std::string entry;
-  entry.push_back(static_cast<char>(paths ? kEntryVersionWithPaths : kEntryVersion));
-  entry.push_back(stream.format == PayloadFormat::kJson ? 0 : 1);
+  entry.push_back(static_cast<char>(stream.schema ? kEntryVersionWithSchema
+                                    : paths       ? kEntryVersionWithPaths
+                                                  : kEntryVersion));
+  entry.push_back(static_cast<char>(stream.format));
   PutLittleEndian(entry, stream.id);
   PutLittleEndian(entry, static_cast<int64_t>(absl::ToUnixMicros(stream.create_time)));
-  if (paths) {
-    PutBytes(entry, paths->key.text);
-    PutBytes(entry, paths->event_time.text);
+  if (paths || stream.schema) {
+    PutBytes(entry, paths ? paths->key.text : "");
+    PutBytes(entry, paths ? paths->event_time.text : "");
+  }
+  if (stream.schema) {
+    PutBytes(entry, stream.schema->descriptor_set);
+    PutBytes(entry, stream.schema->message);
   }
   return entry;
 }
 
+// What a stream may have.
+struct Extras {
+  StreamPaths paths;
+  std::shared_ptr<const StreamSchema> schema;
+};
+
 // Of an entry; nullopt when it is damaged.
-std::optional<StreamPaths> DecodePaths(absl::string_view entry) {
+std::optional<Extras> DecodeExtras(absl::string_view entry) {
   if (entry.size() < kEntryBytes) return std::nullopt;
   const auto version = static_cast<uint8_t>(entry[0]);
+  const bool protobuf = entry[1] == static_cast<char>(PayloadFormat::kProtobuf);
+  if (protobuf != (version == kEntryVersionWithSchema)) return std::nullopt;
   entry.remove_prefix(kEntryBytes);
-  if (version == kEntryVersion && entry.empty()) return StreamPaths();
-  if (version != kEntryVersionWithPaths) return std::nullopt;
+  Extras extras;
+  if (version == kEntryVersion && entry.empty()) return extras;
+  if (version != kEntryVersionWithPaths && !protobuf) return std::nullopt;
   const auto key = TakeBytes(entry);
   const auto event_time = key ? TakeBytes(entry) : std::nullopt;
-  if (!event_time || !entry.empty()) return std::nullopt;
-  return StreamPaths{std::string(*key), std::string(*event_time)};
+  if (!event_time) return std::nullopt;
+  extras.paths = {std::string(*key), std::string(*event_time)};
+  if (protobuf) {
+    const auto descriptor_set = TakeBytes(entry);
+    const auto message = descriptor_set ? TakeBytes(entry) : std::nullopt;
+    if (!message) return std::nullopt;
+    extras.schema = std::make_shared<StreamSchema>(
+        StreamSchema{std::string(*descriptor_set), std::string(*message)});
+  }
+  if (!entry.empty()) return std::nullopt;
+  return extras;
+}
+
+absl::string_view FormatName(PayloadFormat format) {
+  switch (format) {
+    case PayloadFormat::kJson:
+      return "json";
+    case PayloadFormat::kBytes:
+      return "bytes";
+    case PayloadFormat::kProtobuf:
+      return "protobuf";
+  }
+  return "";
+}
+
+absl::Status CheckSchema(PayloadFormat format, const std::shared_ptr<const StreamSchema>& schema) {
+  std::string what;
+  if ((format == PayloadFormat::kProtobuf) != (schema != nullptr)) {
+    what =
+        schema ? "is for streams of format protobuf" : "is needed by a stream of format protobuf";
+  } else if (schema && schema->descriptor_set.size() + schema->message.size() > kSchemaBytesMax) {
+    what = absl::StrCat("has more than ", kSchemaBytesMax, " bytes");
+  }
+  if (what.empty()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat("schema ", what),
+                   ErrorDetail{"PARAMETER_INVALID", {}, {{"schema", what}}, std::nullopt});
+}
+
+bool SameSchema(const std::shared_ptr<const StreamSchema>& a,
+                const std::shared_ptr<const StreamSchema>& b) {
+  return a == b || (a && b && *a == *b);
 }
 
 // Whether a path that is asked for is another one than the stream's.
@@ -104,10 +160,12 @@ absl::Status ExistsError(const Stream& stream, const StreamPaths& paths) {
                                   "\"; change them with icepie stream update"),
                      "STREAM_EXISTS", {{"stream", stream.name}});
   }
-  const absl::string_view format = stream.format == PayloadFormat::kJson ? "json" : "bytes";
+  const absl::string_view format = FormatName(stream.format);
+  const std::string schema =
+      stream.schema ? absl::StrCat(" and a schema of message ", stream.schema->message) : "";
   return MakeError(absl::StatusCode::kAlreadyExists,
-                   absl::StrCat("stream ", stream.name, " exists with format ", format,
-                                "; a stream's format never changes, choose another name"),
+                   absl::StrCat("stream ", stream.name, " exists with format ", format, schema,
+                                "; that never changes, choose another name"),
                    "STREAM_EXISTS", {{"stream", stream.name}, {"format", std::string(format)}});
 }
 
@@ -122,8 +180,10 @@ absl::StatusOr<int64_t> EndOffset(const LogStore& store, uint32_t stream_id) {
 }  // namespace
 
 StreamInfo InfoOf(const Stream& stream) {
-  return {stream.id,          stream.name,           stream.format, stream.end_offset.load(),
-          stream.create_time, TextOf(stream.paths())};
+  return {stream.id,          stream.name,
+          stream.format,      stream.end_offset.load(),
+          stream.create_time, TextOf(stream.paths()),
+          stream.schema};
 }
 
 absl::StatusOr<std::unique_ptr<StreamRegistry>> StreamRegistry::Load(const LogStore& store) {
@@ -141,16 +201,19 @@ absl::StatusOr<std::unique_ptr<StreamRegistry>> StreamRegistry::Load(const LogSt
 }
 
 absl::Status StreamRegistry::Add(absl::string_view name, absl::string_view entry) {
-  const std::optional<StreamPaths> paths = DecodePaths(entry);
-  if (!paths) {
+  std::optional<Extras> extras = DecodeExtras(entry);
+  if (!extras) {
     return MakeError(absl::StatusCode::kDataLoss,
                      absl::StrCat("catalog entry of stream ", name, " is damaged"),
                      "RECORD_DAMAGED", {{"stream", std::string(name)}});
   }
   auto stream = std::make_unique<Stream>();
   stream->name = std::string(name);
-  stream->format = entry[1] == 0 ? PayloadFormat::kJson : PayloadFormat::kBytes;
-  ICEPIE_ASSIGN_OR_RETURN(auto parsed, ParsePaths(*paths, stream->format));
+  stream->format = extras->schema  ? PayloadFormat::kProtobuf
+                   : entry[1] == 0 ? PayloadFormat::kJson
+                                   : PayloadFormat::kBytes;
+  stream->schema = std::move(extras->schema);
+  ICEPIE_ASSIGN_OR_RETURN(auto parsed, ParsePaths(extras->paths, stream->format));
   {
     const MutexLock paths_lock(stream->paths_mutex);
     stream->paths_now = std::move(parsed);
@@ -171,11 +234,13 @@ Stream* StreamRegistry::Insert(std::unique_ptr<Stream> stream) {
 }
 
 // nullptr when there is no stream of that name.
-absl::StatusOr<Stream*> StreamRegistry::FindEqual(absl::string_view name, PayloadFormat format,
-                                                  const StreamPaths& paths) const {
+absl::StatusOr<Stream*> StreamRegistry::FindEqual(
+    absl::string_view name, PayloadFormat format, const StreamPaths& paths,
+    const std::shared_ptr<const StreamSchema>& schema) const {
   const auto found = by_name_.find(name);
   if (found == by_name_.end()) return nullptr;
-  if (found->second->format != format) return ExistsError(*found->second, {});
+  const bool same = found->second->format == format && SameSchema(found->second->schema, schema);
+  if (!same) return ExistsError(*found->second, {});
   const StreamPaths has = TextOf(found->second->paths());
   if (Differs(paths.key, has.key) || Differs(paths.event_time, has.event_time)) {
     return ExistsError(*found->second, paths);
@@ -183,12 +248,14 @@ absl::StatusOr<Stream*> StreamRegistry::FindEqual(absl::string_view name, Payloa
   return found->second.get();
 }
 
-absl::StatusOr<bool> StreamRegistry::CheckCreate(absl::string_view name, PayloadFormat format,
-                                                 const StreamPaths& paths) const {
+absl::StatusOr<bool> StreamRegistry::CheckCreate(
+    absl::string_view name, PayloadFormat format, const StreamPaths& paths,
+    const std::shared_ptr<const StreamSchema>& schema) const {
   ICEPIE_RETURN_IF_ERROR(CheckName(name, /*internal=*/false));
+  ICEPIE_RETURN_IF_ERROR(CheckSchema(format, schema));
   ICEPIE_RETURN_IF_ERROR(ParsePaths(paths, format).status());
   const MutexLock lock(mutex_);
-  ICEPIE_ASSIGN_OR_RETURN(const Stream* equal, FindEqual(name, format, paths));
+  ICEPIE_ASSIGN_OR_RETURN(const Stream* equal, FindEqual(name, format, paths, schema));
   return equal == nullptr;
 }
 
@@ -202,16 +269,19 @@ absl::Status StreamRegistry::CheckUpdate(absl::string_view name,
 
 absl::StatusOr<Stream*> StreamRegistry::Create(LogStore& store, absl::string_view name,
                                                PayloadFormat format, const StreamPaths& paths,
+                                               std::shared_ptr<const StreamSchema> schema,
                                                bool internal) {
   ICEPIE_RETURN_IF_ERROR(CheckName(name, internal));
+  ICEPIE_RETURN_IF_ERROR(CheckSchema(format, schema));
   ICEPIE_ASSIGN_OR_RETURN(auto parsed, ParsePaths(paths, format));
   const MutexLock lock(mutex_);
-  ICEPIE_ASSIGN_OR_RETURN(Stream * equal, FindEqual(name, format, paths));
+  ICEPIE_ASSIGN_OR_RETURN(Stream * equal, FindEqual(name, format, paths, schema));
   if (equal != nullptr) return equal;
   auto stream = std::make_unique<Stream>();
   stream->id = by_id_.empty() ? 1 : by_id_.rbegin()->first + 1;
   stream->name = std::string(name);
   stream->format = format;
+  stream->schema = std::move(schema);
   stream->create_time = absl::FromUnixMicros(absl::ToUnixMicros(absl::Now()));
   const LogStore::CatalogChange change{absl::StrCat(kStreamKeyPrefix, name),
                                        EncodeEntry(*stream, parsed)};

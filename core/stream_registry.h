@@ -26,6 +26,7 @@ struct Stream {
   std::string name;
   Digest name_digest{};  // SHA-256 of the name, for leaf entries
   PayloadFormat format = PayloadFormat::kJson;
+  std::shared_ptr<const StreamSchema> schema;  // of kProtobuf
   absl::Time create_time;
   std::shared_ptr<const PayloadPaths> paths() const {
     const MutexLock lock(paths_mutex);
@@ -47,15 +48,17 @@ class StreamRegistry {
   // A registry without streams, for a core that cannot be read.
   StreamRegistry() = default;
 
-  // INVALID_ARGUMENT/STREAM_NAME_INVALID or PARAMETER_INVALID for a path, ALREADY_EXISTS/
-  // STREAM_EXISTS for another format or another path than one that is given. An equal stream is
+  // INVALID_ARGUMENT/STREAM_NAME_INVALID or PARAMETER_INVALID for a path or schema, ALREADY_EXISTS/
+  // STREAM_EXISTS for another format, schema or path than one that is given. An equal stream is
   // returned. `internal` allows names that begin with "_". Synced.
   // CheckCreate and CheckUpdate say the same without a change; true: there would be one.
   absl::StatusOr<bool> CheckCreate(absl::string_view name, PayloadFormat format,
-                                   const StreamPaths& paths) const;
+                                   const StreamPaths& paths,
+                                   const std::shared_ptr<const StreamSchema>& schema) const;
   absl::Status CheckUpdate(absl::string_view name, const Core::StreamChange& change) const;
   absl::StatusOr<Stream*> Create(LogStore& store, absl::string_view name, PayloadFormat format,
-                                 const StreamPaths& paths, bool internal);
+                                 const StreamPaths& paths,
+                                 std::shared_ptr<const StreamSchema> schema, bool internal);
 
   // NOT_FOUND/STREAM_NOT_FOUND, INVALID_ARGUMENT/PARAMETER_INVALID for a path. Synced.
   absl::StatusOr<Stream*> Update(LogStore& store, absl::string_view name,
@@ -78,7 +81,8 @@ class StreamRegistry {
  private:
   absl::Status Add(absl::string_view name, absl::string_view entry);
   absl::StatusOr<Stream*> FindEqual(absl::string_view name, PayloadFormat format,
-                                    const StreamPaths& paths) const
+                                    const StreamPaths& paths,
+                                    const std::shared_ptr<const StreamSchema>& schema) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Stream* Insert(std::unique_ptr<Stream> stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -13,6 +13,7 @@
 #include "server/stream_append_call.h"
 #include "server/unary_on.h"
 #include "server/verify_call.h"
+#include "slices/payload_schema.h"
 
 namespace icepie::server {
 namespace {
@@ -25,6 +26,16 @@ icepie::v1::Stream ToMessage(const StreamInfo& stream) {
   icepie::v1::Stream message;
   SetStream(stream, message);
   return message;
+}
+
+// nullptr: none is given. What is no schema would make every record of the stream a bad one.
+absl::StatusOr<std::shared_ptr<const StreamSchema>> SchemaOf(
+    const icepie::v1::CreateStreamRequest& request) {
+  if (!request.has_schema()) return nullptr;
+  const auto& given = request.schema();
+  ICEPIE_RETURN_IF_ERROR(
+      slices::PayloadSchema::Make(given.descriptor_set(), given.message()).status());
+  return std::make_shared<StreamSchema>(StreamSchema{given.descriptor_set(), given.message()});
 }
 
 }  // namespace
@@ -62,10 +73,12 @@ absl::StatusOr<icepie::v1::Stream> CoreService::Create(
     const icepie::v1::CreateStreamRequest& request, AdminAction& action) {
   ICEPIE_ASSIGN_OR_RETURN(const PayloadFormat format, FormatOf(request.format()));
   const StreamPaths paths{request.key_path(), request.event_time_path()};
-  ICEPIE_ASSIGN_OR_RETURN(const bool changes, core_->CheckCreate(request.name(), format, paths));
+  ICEPIE_ASSIGN_OR_RETURN(const auto schema, SchemaOf(request));
+  ICEPIE_ASSIGN_OR_RETURN(const bool changes,
+                          core_->CheckCreate(request.name(), format, paths, schema));
   if (changes) ICEPIE_RETURN_IF_ERROR(action.Begin());
   ICEPIE_ASSIGN_OR_RETURN(const StreamInfo stream,
-                          core_->CreateStream(request.name(), format, paths));
+                          core_->CreateStream(request.name(), format, paths, schema));
   return ToMessage(stream);
 }
 
@@ -94,7 +107,9 @@ grpc::ServerUnaryReactor* CoreService::ListStreams(
     grpc::CallbackServerContext* context, const icepie::v1::ListStreamsRequest* /*request*/,
     icepie::v1::ListStreamsResponse* response) {
   for (const StreamInfo& stream : core_->ListStreams()) {
-    SetStream(stream, *response->add_streams());
+    icepie::v1::Stream* out = response->add_streams();
+    SetStream(stream, *out);
+    if (out->has_schema()) out->mutable_schema()->clear_descriptor_set();
   }
   response->set_head_position(core_->head_position());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();

@@ -33,6 +33,7 @@ class TailCall final : public FeedCall<TailResponse> {
       : FeedCall(scheduler),
         core_(core),
         streams_(request.streams().begin(), request.streams().end()),
+        unknown_(streams_),
         reads_segments_(request.reads_segments() && !streams_.empty()),
         next_(request.from_position()),
         end_(request.has_end_position() ? request.end_position()
@@ -44,7 +45,10 @@ class TailCall final : public FeedCall<TailResponse> {
     const SteadyTime now = std::chrono::steady_clock::now();
     if (now < not_before_) return FeedStep::Wait(std::nullopt, not_before_);
     const int64_t head = core_->head_position();
-    if (TakeSegments(head, response)) return FeedStep::Write();
+    if (TakeSegments(head, response)) {
+      AddSchemas(response);
+      return FeedStep::Write();
+    }
     absl::StatusOr<BlockRange> range = Read(head);
     if (!range.ok()) return FeedStep::Finish(range.status());
     next_ = range->complete_position;
@@ -57,6 +61,7 @@ class TailCall final : public FeedCall<TailResponse> {
       return FeedStep::Wait(head, std::nullopt);
     }
     Fill(std::move(*range), head, response);
+    AddSchemas(response);
     progress_time_ = now + kProgressInterval;
     if (next_ >= head) not_before_ = now + kBlockInterval;
     return FeedStep::Write();
@@ -82,6 +87,21 @@ class TailCall final : public FeedCall<TailResponse> {
     sent_any_ = true;
     leases_.push_back(std::move(lease));
     return true;
+  }
+
+  // Of streams that are there and whose schema was not sent. A stream was made before its records.
+  void AddSchemas(TailResponse& response) {
+    const auto known = [&](const std::string& stream) {
+      const auto info = core_->GetStream(stream);
+      if (!info.ok()) return false;
+      if (info->schema == nullptr) return true;
+      auto* out = response.add_schemas();
+      out->set_stream(stream);
+      out->mutable_schema()->set_descriptor_set(info->schema->descriptor_set);
+      out->mutable_schema()->set_message(info->schema->message);
+      return true;
+    };
+    unknown_.erase(std::remove_if(unknown_.begin(), unknown_.end(), known), unknown_.end());
   }
 
   absl::StatusOr<BlockRange> Read(int64_t head) {
@@ -113,6 +133,7 @@ class TailCall final : public FeedCall<TailResponse> {
 
   Core* const core_;
   const std::vector<std::string> streams_;
+  std::vector<std::string> unknown_;  // whether they have a schema
   const bool reads_segments_;
   std::vector<std::shared_ptr<const SegmentLease>> leases_;
   int64_t next_;

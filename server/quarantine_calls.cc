@@ -204,6 +204,11 @@ absl::StatusOr<QuarantineCalls::Judgements> QuarantineCalls::Judge(
                                absl::StrCat("no worker of domain ", slice.domain,
                                             " is running; they are being restarted, try again"),
                                "WORKER_LOST", {{"domain", slice.domain}});
+  // Who reads no records does not know the schemas of streams.
+  const bool with_schema = std::any_of(records.begin(), records.end(), [&](const v1::Record& each) {
+    const auto stream = core_.GetStream(each.stream());
+    return stream.ok() && stream->schema != nullptr;
+  });
   Judgements judgements;
   for (size_t i = 0; i < records.size();) {
     wv1::JudgeRecordsRequest request;
@@ -214,7 +219,7 @@ absl::StatusOr<QuarantineCalls::Judgements> QuarantineCalls::Judge(
       *request.add_records() = records[i];
     }
     for (const WorkerView* worker : {&view.live, &view.standby}) {
-      if (!worker->client) continue;
+      if (!worker->client || (worker == &view.standby && with_schema)) continue;
       last = Ask(*worker->client, request);
       if (last.ok() || !absl::IsUnavailable(last.status())) break;
     }

@@ -110,6 +110,18 @@ std::optional<AppendIdentity> TakeIdentity(const icepie::v1::AppendRecordsReques
   }
 }
 
+icepie::v1::PayloadFormat ToProto(PayloadFormat format) {
+  switch (format) {
+    case PayloadFormat::kJson:
+      return icepie::v1::PAYLOAD_FORMAT_JSON;
+    case PayloadFormat::kBytes:
+      return icepie::v1::PAYLOAD_FORMAT_BYTES;
+    case PayloadFormat::kProtobuf:
+      return icepie::v1::PAYLOAD_FORMAT_PROTOBUF;
+  }
+  return icepie::v1::PAYLOAD_FORMAT_UNSPECIFIED;
+}
+
 }  // namespace
 
 absl::StatusOr<AppendBatch> TakeBatch(icepie::v1::AppendRecordsRequest& request) {
@@ -170,8 +182,11 @@ absl::Status SetRecord(absl::string_view stream, const RecordView& view,
 
 void SetStream(const StreamInfo& info, icepie::v1::Stream& stream) {
   stream.set_name(info.name);
-  stream.set_format(info.format == PayloadFormat::kJson ? icepie::v1::PAYLOAD_FORMAT_JSON
-                                                        : icepie::v1::PAYLOAD_FORMAT_BYTES);
+  stream.set_format(ToProto(info.format));
+  if (info.schema) {
+    stream.mutable_schema()->set_descriptor_set(info.schema->descriptor_set);
+    stream.mutable_schema()->set_message(info.schema->message);
+  }
   stream.set_end_offset(info.end_offset);
   stream.set_key_path(info.paths.key);
   stream.set_event_time_path(info.paths.event_time);
@@ -185,11 +200,13 @@ absl::StatusOr<PayloadFormat> FormatOf(icepie::v1::PayloadFormat format) {
       return PayloadFormat::kJson;
     case icepie::v1::PAYLOAD_FORMAT_BYTES:
       return PayloadFormat::kBytes;
+    case icepie::v1::PAYLOAD_FORMAT_PROTOBUF:
+      return PayloadFormat::kProtobuf;
     default:
       return MakeError(
           absl::StatusCode::kInvalidArgument,
           absl::StrCat("payload format ", static_cast<int>(format),
-                       " is unknown: use JSON or BYTES"),
+                       " is unknown: use JSON, BYTES or PROTOBUF"),
           ErrorDetail{"PARAMETER_INVALID", {}, {{"format", "is unknown"}}, std::nullopt});
   }
 }

@@ -6,6 +6,7 @@
 
 #include "slices/json_reading.h"
 #include "slices/json_scan.h"
+#include "slices/payload_scan.h"
 #include "slices/where_filter.h"
 
 namespace icepie::slices {
@@ -43,7 +44,7 @@ absl::string_view FaultyPart(const JsonValue& value, const ReadFault& fault) {
 class Judge {
  public:
   Judge(const SourceDef& source, const std::vector<std::string>& columns)
-      : where_(source.where, scanner_) {
+      : payload_(source.stream, scanner_), where_(source.where, scanner_) {
     for (const ColumnDef& column : source.columns) {
       const auto wanted = [&](const std::vector<std::string>& names) {
         return std::find(names.begin(), names.end(), column.name) != names.end();
@@ -53,9 +54,11 @@ class Judge {
   }
 
   RecordJudgement Of(absl::string_view payload) {
-    if (!scanner_.Scan(payload)) {
-      RecordJudgement judgement = Bad("INVALID_JSON", "", scanner_.error());
-      judgement.offset = std::min(scanner_.error_offset(), payload.size());
+    if (!payload_.Scan(payload)) {
+      RecordJudgement judgement = Bad(payload_.code(), "", payload_.error());
+      if (const auto offset = payload_.error_offset()) {
+        judgement.offset = std::min(*offset, payload.size());
+      }
       return judgement;
     }
     const WhereFilter::Verdict wanted = where_.Judge();
@@ -79,6 +82,7 @@ class Judge {
 
  private:
   JsonScanner scanner_;
+  PayloadScan payload_;
   WhereFilter where_;
   std::vector<ColumnReader> readers_;
   Reading reading_;

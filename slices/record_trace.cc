@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "slices/json_scan.h"
+#include "slices/payload_scan.h"
 #include "slices/where_filter.h"
 
 namespace icepie::slices {
@@ -34,7 +35,8 @@ int Rank(RecordFate fate) {
 bool Filtered(const SourceDef& source, const std::string& payload) {
   JsonScanner scanner;
   WhereFilter where(source.where, scanner);
-  return scanner.Scan(payload) && where.Judge() == WhereFilter::Verdict::kFiltered;
+  return PayloadScan(source.stream, scanner).Scan(payload) &&
+         where.Judge() == WhereFilter::Verdict::kFiltered;
 }
 
 class Tracer {

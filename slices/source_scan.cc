@@ -16,6 +16,7 @@
 #include "slices/duckdb.h"
 #include "slices/json_reading.h"
 #include "slices/output_vector.h"
+#include "slices/payload_scan.h"
 #include "slices/plan.h"
 #include "slices/where_filter.h"
 
@@ -56,7 +57,8 @@ void SetKey(OutputVector& output, idx_t row, const std::optional<absl::string_vi
   }
 }
 
-void SetHidden(OutputVector& output, idx_t row, int column, const RecordView& record) {
+void SetHidden(OutputVector& output, idx_t row, int column, const RecordView& record,
+               absl::string_view payload) {
   switch (column) {
     case kPosition:
       return output.Set(row, record.position);
@@ -70,7 +72,7 @@ void SetHidden(OutputVector& output, idx_t row, int column, const RecordView& re
     case kKey:
       return SetKey(output, row, record.key);
     default:
-      return output.SetText(row, record.payload);
+      return output.SetText(row, payload);
   }
 }
 
@@ -88,7 +90,9 @@ struct SourceReading {
 class RecordReader {
  public:
   explicit RecordReader(const SourceReading& source)
-      : where_(source.where, scanner_), notes_taken_(source.notes_taken) {
+      : payload_(source.stream, scanner_),
+        where_(source.where, scanner_),
+        notes_taken_(source.notes_taken) {
     for (const ColumnDef& column : source.columns) readers_.emplace_back(column, scanner_);
   }
 
@@ -116,9 +120,9 @@ class RecordReader {
     ++counts_.input;
     counts_.ingest_time_max_us = std::max(counts_.ingest_time_max_us, record.ingest_time_us);
     if (!excluded.empty() && IsExcluded(record, excluded)) return false;
-    if (!scanner_.Scan(record.payload)) {
+    if (!payload_.Scan(record.payload)) {
       const std::string shown = Utf8Text(ShortenedValue(record.payload));
-      AddBad(record, {"INVALID_JSON", scanner_.error()}, "", "$", ShortenedValue(shown));
+      AddBad(record, {payload_.code(), payload_.error()}, "", "$", ShortenedValue(shown));
       return false;
     }
     if (!IsWanted(record)) return false;
@@ -131,7 +135,7 @@ class RecordReader {
     }
     for (int i = 0; i < kHiddenCount; ++i) {
       OutputVector& output = outputs[readers_.size() + i];
-      if (output.wanted()) SetHidden(output, row, i, record);
+      if (output.wanted()) SetHidden(output, row, i, record, payload_.text());
     }
     ++counts_.rows;
     if (record.event_time_us) {
@@ -185,6 +189,7 @@ class RecordReader {
   }
 
   JsonScanner scanner_;
+  PayloadScan payload_;
   std::vector<ColumnReader> readers_;
   WhereFilter where_;
   const bool notes_taken_;

@@ -1,6 +1,6 @@
-// Streams as relations: the DuckDB table function `icepie_records`, which decodes JSON payloads
-// straight into DuckDB's vectors by the strict rules of slices/json_reading.h, and skips and lists
-// the records that it cannot read.
+// Streams as relations: the DuckDB table function `icepie_records`, which decodes JSON payloads,
+// and protobuf ones by their JSON text (payload_schema.h), straight into DuckDB's vectors by the
+// strict rules of slices/json_reading.h, and skips and lists the records that it cannot read.
 #ifndef ICEPIE_SLICES_SOURCE_SCAN_H_
 #define ICEPIE_SLICES_SOURCE_SCAN_H_
 
@@ -35,8 +35,8 @@ std::unique_ptr<RecordSupply> MakeSpanSupply(absl::Span<const RecordView> record
 struct BadRecord {
   int64_t position = 0;
   int64_t offset = 0;
-  // INVALID_JSON, MISSING, NULL_VALUE, WRONG_TYPE, OUT_OF_RANGE, BAD_FORMAT, DUPLICATE_KEY, or
-  // STATEMENT_FAILED for an excluded one.
+  // INVALID_JSON, INVALID_PROTOBUF, MISSING, NULL_VALUE, WRONG_TYPE, OUT_OF_RANGE, BAD_FORMAT,
+  // DUPLICATE_KEY, or STATEMENT_FAILED for an excluded one.
   std::string code;
   std::string column;  // empty when no single column is to blame
   std::string path;    // "$.amount.value"

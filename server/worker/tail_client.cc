@@ -13,6 +13,7 @@
 #include "core/base/status.h"
 #include "core/segment_reader.h"
 #include "server/rpc_status.h"
+#include "slices/payload_schema.h"
 
 namespace icepie::server {
 namespace {
@@ -123,6 +124,7 @@ class TailReader : public slices::FeedReader {
     if (finished_) return absl::UnavailableError("the tail has ended");
     TailResponse response;
     if (reader_->Read(&response)) {
+      ICEPIE_RETURN_IF_ERROR(TakeSchemas(response));
       if (response.segments().empty()) return ToPiece(response);
       segments_.Add(response, complete_);
       return FromSegments();
@@ -140,6 +142,17 @@ class TailReader : public slices::FeedReader {
   }
 
  private:
+  static absl::Status TakeSchemas(const TailResponse& response) {
+    for (const auto& given : response.schemas()) {
+      const auto& schema = given.schema();
+      const absl::Status taken = slices::PayloadSchemas::Get().Set(
+          given.stream(), schema.descriptor_set(), schema.message());
+      // It was checked when the stream was made.
+      if (!taken.ok()) return Annotate(taken, absl::StrCat("schema of stream ", given.stream()));
+    }
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<std::optional<slices::FeedPiece>> FromSegments() {
     ICEPIE_ASSIGN_OR_RETURN(slices::FeedPiece piece, segments_.Next());
     complete_ = piece.complete_position;

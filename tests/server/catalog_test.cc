@@ -31,16 +31,18 @@ class RefusingCore final : public Core {
   DiskState Disk() const override { return core_.Disk(); }
   using Core::CreateStream;
   absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format,
-                                          const StreamPaths& paths) override {
-    return core_.CreateStream(name, format, paths);
+                                          const StreamPaths& paths,
+                                          std::shared_ptr<const StreamSchema> schema) override {
+    return core_.CreateStream(name, format, paths, std::move(schema));
   }
   absl::StatusOr<StreamInfo> UpdateStream(absl::string_view name,
                                           const StreamChange& change) override {
     return core_.UpdateStream(name, change);
   }
-  absl::StatusOr<bool> CheckCreate(absl::string_view name, PayloadFormat format,
-                                   const StreamPaths& paths) const override {
-    return core_.CheckCreate(name, format, paths);
+  absl::StatusOr<bool> CheckCreate(
+      absl::string_view name, PayloadFormat format, const StreamPaths& paths,
+      const std::shared_ptr<const StreamSchema>& schema) const override {
+    return core_.CheckCreate(name, format, paths, schema);
   }
   absl::Status CheckUpdate(absl::string_view name, const StreamChange& change) const override {
     return core_.CheckUpdate(name, change);
