@@ -8,6 +8,7 @@
 #include "core/base/status.h"
 #include "core/base/utf8.h"
 #include "slices/result_json.h"
+#include "slices/roll_back.h"
 #include "slices/statement_watch.h"
 
 namespace icepie::slices {
@@ -43,7 +44,7 @@ absl::Status RunPlan(DuckConnection& connection, const ExpectationPlan& plan,
                              scope.on_stuck);
   ICEPIE_RETURN_IF_ERROR(connection.Run("BEGIN TRANSACTION READ ONLY"));
   const absl::Status counted = CountRows(connection, plan.sql, result);
-  const absl::Status ended = connection.Run("ROLLBACK");  // it has only read
+  const absl::Status ended = RollBack(connection);  // it has only read
   return counted.ok() ? ended : counted;
 }
 

@@ -12,6 +12,7 @@
 #include "slices/change_feed.h"
 #include "slices/flight_record.h"
 #include "slices/retain_plan.h"
+#include "slices/roll_back.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -711,7 +712,7 @@ absl::Status Generation::Commit(const Progress& written) {
 void Generation::Rollback() {
   changes_begun_ = false;
   lets_go_ = false;
-  const absl::Status status = connection_->Run("ROLLBACK");
+  const absl::Status status = RollBack(*connection_);
   if (!status.ok()) spdlog::debug("{}: rollback: {}", alias(), status.ToString());
 }
 

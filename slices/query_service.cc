@@ -16,6 +16,7 @@
 #include "slices/flight_record.h"
 #include "slices/generation.h"
 #include "slices/query_text.h"
+#include "slices/roll_back.h"
 #include "slices/sql_gate.h"
 
 namespace icepie::slices {
@@ -408,7 +409,7 @@ absl::StatusOr<Answer> QueryService::Execute(Runner& runner, const Prepared& pre
   }
   ICEPIE_RETURN_IF_ERROR(runner.connection->Run("BEGIN TRANSACTION READ ONLY"));
   absl::StatusOr<Answer> answer = ExecuteInTransaction(runner, prepared, question, standings);
-  const absl::Status ended = runner.connection->Run("ROLLBACK");  // it has only read
+  const absl::Status ended = RollBack(*runner.connection);  // it has only read
   if (answer.ok() && !ended.ok()) return ended;
   if (!answer.ok()) return Explain(answer.status(), prepared);
   return answer;

@@ -2,11 +2,13 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -334,6 +336,22 @@ TEST_P(BrokenFeedTest, IsNotTakenForADataError) {
   AppendRecords(100);
   ApplyAll(*generation, feed_.head());
   Compare(*generation);
+}
+
+// An interrupt that comes after the statement that it was meant for may meet the ROLLBACK.
+TEST_P(BrokenFeedTest, AnInterruptedRollbackLeavesNoTransaction) {
+  const std::unique_ptr<Generation> generation = Open("counted");
+  ASSERT_NE(generation, nullptr);
+  for (int round = 0; round < 1000; ++round) {
+    ASSERT_TRUE(generation->BeginRecompute({}).ok()) << "round " << round;
+    std::atomic<bool> done = false;
+    std::thread interrupter([&] {
+      while (!done) generation->Interrupt();
+    });
+    generation->AbandonRecompute();
+    done = true;
+    interrupter.join();
+  }
 }
 
 // Closing a connection within a transaction over a database that is gone ends the process.
