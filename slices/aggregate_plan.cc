@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "core/base/status.h"
 #include "slices/function_list.h"
+#include "slices/grouping_sets.h"
 #include "slices/partial_states.h"
 #include "slices/retain_plan.h"
 #include "slices/row_shape.h"
@@ -47,10 +48,13 @@ struct Key {
 
 class AggregatePlanner {
  public:
-  AggregatePlanner(const PlanRequest& request, const Json& node, const RowShape& shape)
+  // `sets_of_nothing`: grouping sets that have a row without records (grouping_sets.h).
+  AggregatePlanner(const PlanRequest& request, const Json& node, const RowShape& shape,
+                   std::vector<size_t> sets_of_nothing)
       : connection_(request.connection),
         node_(node),
         shape_(shape),
+        sets_of_nothing_(std::move(sets_of_nothing)),
         columns_(request.slice.columns),
         states_(
             connection_, [this](const std::string& sql) { return TypeOf(sql); },
@@ -104,6 +108,7 @@ class AggregatePlanner {
   DuckConnection& connection_;
   const Json& node_;
   const RowShape& shape_;
+  const std::vector<size_t> sets_of_nothing_;
   const std::vector<OutputColumn>& columns_;
   std::set<std::string> input_;  // columns of FROM, in lower case
   Json where_;
@@ -332,6 +337,12 @@ absl::StatusOr<std::vector<std::string>> AggregatePlanner::Create() {
   if (keys_.empty()) {
     create.push_back(
         absl::StrCat("INSERT INTO __state VALUES (", absl::StrJoin(first_row, ", "), ")"));
+  }
+  for (const size_t set : sets_of_nothing_) {
+    std::vector<std::string> row(keys_.size(), "NULL");
+    row.front() = absl::StrCat(set);
+    row.insert(row.end(), first_row.begin(), first_row.end());
+    create.push_back(absl::StrCat("INSERT INTO __state VALUES (", absl::StrJoin(row, ", "), ")"));
   }
   return create;
 }
@@ -573,9 +584,16 @@ absl::StatusOr<SliceStatements> PlanAggregate(const PlanRequest& request) {
   }
   if (!IsAggregation(node)) return OtherKind("does not group");
   if (Has(node, "modifiers")) return StandsInTheWay("has DISTINCT, ORDER BY or LIMIT over groups");
+  std::vector<size_t> sets_of_nothing;
+  if (node["group_sets"].size() > 1) {
+    ICEPIE_ASSIGN_OR_RETURN(GroupedSets grouped, SetsAsGroups(request.connection, node));
+    node = std::move(grouped.node);
+    sets_of_nothing = std::move(grouped.of_nothing);
+  }
   ICEPIE_ASSIGN_OR_RETURN(const RowShape shape, FindGroupedShape(request, node));
-  ICEPIE_ASSIGN_OR_RETURN(SliceStatements statements,
-                          AggregatePlanner(request, node, shape).Plan());
+  ICEPIE_ASSIGN_OR_RETURN(
+      SliceStatements statements,
+      AggregatePlanner(request, node, shape, std::move(sets_of_nothing)).Plan());
   if (ordered) absl::StrAppend(&statements.why, "; ORDER BY is dropped: a slice is a set");
   return statements;
 }

@@ -234,6 +234,9 @@ absl::StatusOr<SliceStatements> PlanRetract(const PlanRequest& request) {
       !IsAggregation(node)) {
     return OtherKind("does not group the slice's rows");
   }
+  if (node["group_sets"].size() > 1) {
+    return StandsInTheWay("has GROUPING SETS, ROLLUP or CUBE over a slice");
+  }
   bool ordered = false;
   WithoutOrder(request.statement, &ordered);
   const bool keyed = HasKeys(node);

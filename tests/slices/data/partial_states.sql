@@ -123,7 +123,3 @@ SELECT k, sum(b * 1000) AS s, sum(b::HUGEINT) AS h, avg(b) AS m FROM r GROUP BY 
 
 --@ case struct_key aggregate
 SELECT {'k': k, 'j': j} AS kj, count(*) AS n FROM r GROUP BY 1
-
---@ case grouping_sets
---@ why GROUPING SETS
-SELECT k, j, count(*) AS n FROM r GROUP BY GROUPING SETS ((k), (j))
