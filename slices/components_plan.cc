@@ -9,7 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "slices/change_feed.h"
 #include "slices/components.h"
+#include "slices/key_shape.h"
 #include "slices/sql_binding.h"
 
 namespace icepie::slices {
@@ -81,9 +83,16 @@ class ComponentsPlanner {
     ICEPIE_RETURN_IF_ERROR(ReadEdges(*call));
     SliceStatements statements;
     statements.why =
-        absl::StrCat("connects the edges in records of ", source_, " with the clusters there are");
+        upstream_ == nullptr
+            ? absl::StrCat("connects the edges in records of ", source_,
+                           " with the clusters there are")
+            : absl::StrCat(
+                  "connects the edges that slice ", source_,
+                  " gets with the clusters there are; when it loses one, all are connected anew");
     ICEPIE_ASSIGN_OR_RETURN(statements.create, Create());
     statements.apply = Apply();
+    statements.reads_changes = upstream_ != nullptr;
+    statements.clear = {{"DELETE FROM __state"}};
     return statements;
   }
 
@@ -91,7 +100,9 @@ class ComponentsPlanner {
   absl::Status CheckInput() {
     const SlicePlan& slice = request_.slice;
     if (!slice.upstream.empty()) {
-      return StandsInTheWay(absl::StrCat("reads slice ", absl::StrJoin(slice.upstream, ", ")));
+      ICEPIE_ASSIGN_OR_RETURN(upstream_, OnlyUpstream(request_));
+      source_ = upstream_->slice;
+      return absl::OkStatus();
     }
     if (slice.sources.size() != 1) return StandsInTheWay("does not read one source");
     source_ = slice.sources.front().source;
@@ -118,7 +129,13 @@ class ComponentsPlanner {
       items.push_back(std::move(item));
     }
     edges["select_list"] = std::move(items);
-    ICEPIE_ASSIGN_OR_RETURN(edges_, ToSql(std::move(edges)));
+    ICEPIE_ASSIGN_OR_RETURN(edges_, ToSql(edges));
+    if (upstream_ == nullptr) return absl::OkStatus();
+    Json& from = edges["from_table"];
+    if (TextOf(from, "alias").empty()) from["alias"] = TextOf(from, "table_name");
+    from["table_name"] = ChangesOf(source_);
+    edges["select_list"].push_back(ColumnReference(kSignColumn));
+    ICEPIE_ASSIGN_OR_RETURN(changed_edges_, ToSql(std::move(edges)));
     return absl::OkStatus();
   }
 
@@ -153,13 +170,38 @@ class ComponentsPlanner {
         absl::StrCat("CREATE VIEW __result AS ", sql)};
   }
 
+  static std::string Distinct(const std::string& edges) {
+    return absl::StrCat("SELECT DISTINCT a, b FROM (", edges,
+                        ") WHERE a IS NOT NULL AND b IS NOT NULL");
+  }
+
+  // What the edges come from. Of a slice: those of which there are more rows than before. Where
+  // there are fewer, it is looked whether any is left; if one has gone, the state is made anew.
+  std::vector<ApplyStatement> TakeEdges() const {
+    if (upstream_ == nullptr) {
+      return {{absl::StrCat("CREATE OR REPLACE TEMP TABLE __edges AS ", Distinct(edges_))}};
+    }
+    static constexpr char kFewer[] = "SELECT 1 FROM __net WHERE n < 0 LIMIT 1";
+    static constexpr char kGone[] = "SELECT 1 FROM __gone LIMIT 1";
+    return {
+        {absl::StrCat("CREATE OR REPLACE TEMP TABLE __net AS SELECT a, b, sum(", kSignColumn,
+                      ") AS n FROM (", changed_edges_,
+                      ") WHERE a IS NOT NULL AND b IS NOT NULL GROUP BY a, b HAVING n <> 0")},
+        {"CREATE OR REPLACE TEMP TABLE __edges AS SELECT a, b FROM __net WHERE n > 0"},
+        {"CREATE OR REPLACE TEMP TABLE __gone AS SELECT a, b FROM __net LIMIT 0"},
+        {absl::StrCat("INSERT INTO __gone SELECT g.a, g.b FROM __net AS g ANTI JOIN (", edges_,
+                      ") AS e ON g.a = e.a AND g.b = e.b WHERE g.n < 0"),
+         kFewer},
+        {"DELETE FROM __state", kGone},
+        {absl::StrCat("CREATE OR REPLACE TEMP TABLE __edges AS ", Distinct(edges_)), kGone},
+    };
+  }
+
   std::vector<ApplyStatement> Apply() const {
     static constexpr char kEnds[] = "SELECT a AS node FROM __edges UNION SELECT b FROM __edges";
     static constexpr char kAny[] = "SELECT 1 FROM __edges LIMIT 1";
-    return {
-        {absl::StrCat("CREATE OR REPLACE TEMP TABLE __edges AS SELECT DISTINCT a, b FROM (", edges_,
-                      ") WHERE a IS NOT NULL AND b IS NOT NULL"),
-         ""},
+    std::vector<ApplyStatement> apply = TakeEdges();
+    const std::vector<ApplyStatement> connect = {
         {absl::StrCat("CREATE OR REPLACE TEMP TABLE __known AS SELECT s.node, s.cluster "
                       "FROM __state AS s WHERE s.node IN (",
                       kEnds, ")"),
@@ -177,6 +219,8 @@ class ComponentsPlanner {
                       "node FROM __known)"),
          kAny},
     };
+    apply.insert(apply.end(), connect.begin(), connect.end());
+    return apply;
   }
 
   const PlanRequest& request_;
@@ -184,7 +228,9 @@ class ComponentsPlanner {
   Json inner_;
   std::string source_;
   std::string node_type_;
+  const SlicePlan* upstream_ = nullptr;  // whose rows are the edges, when no source's are
   std::string edges_;
+  std::string changed_edges_;  // with their sign
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Strategy `aggregate` for clusters: components(a, b) over a source's records, kept as what every
-// node belongs to, so that a batch costs what it connects and not all edges ever seen.
+// Strategy `aggregate` for clusters: components(a, b) over the rows of a source or a slice, kept as
+// what every node belongs to, so that a batch costs what it connects and not all edges ever seen.
 //
 //   SELECT c.node, c.cluster FROM (SELECT unnest(components(a, b)) AS c FROM links WHERE …) …
 //   SELECT unnest(components(a, b)) AS c FROM links WHERE …
@@ -10,8 +10,9 @@
 //                            renamed, new nodes added
 //   __result                 the SELECT around it over __state
 //
-// Edges only ever come, because records do. A source's edges may be as many as they like: they are
-// not kept.
+// A source's edges only ever come, because records do. They may be as many as they like: they are
+// not kept. A slice's edges can go too; clusters cannot be taken apart without all edges, so when
+// one goes (no row of the slice has it any more), the state is made anew from all that are left.
 #ifndef ICEPIE_SLICES_COMPONENTS_PLAN_H_
 #define ICEPIE_SLICES_COMPONENTS_PLAN_H_
 
