@@ -19,6 +19,7 @@
 #include "slices/join_shape.h"
 #include "slices/key_shape.h"
 #include "slices/keys_plan.h"
+#include "slices/part_references.h"
 #include "slices/retract_plan.h"
 #include "slices/row_shape.h"
 #include "slices/sql_binding.h"
@@ -28,28 +29,8 @@ namespace {
 
 constexpr int kPartsMax = 16;
 constexpr int kLevelsMax = 64;
-constexpr const char* kExpressions[] = {"select_list", "where_clause", "group_expressions",
-                                        "having",      "qualify",      "modifiers"};
-
 std::string LowerText(const Json& node, const char* member) {
   return absl::AsciiStrToLower(TextOf(node, member));
-}
-
-// The name that an item gives its column; "" when DuckDB makes one up.
-std::string OutputName(const Json& item) {
-  const std::string alias = LowerText(item, "alias");
-  if (!alias.empty() || !IsClass(item, "COLUMN_REF")) return alias;
-  return absl::AsciiStrToLower(item["column_names"].back().get<std::string>());
-}
-
-bool HasOutput(const Json& level, const std::string& name) {
-  const Json& items = level["select_list"];
-  return std::any_of(items.begin(), items.end(),
-                     [&](const Json& item) { return OutputName(item) == name; });
-}
-
-bool ContainsClass(const Json& tree, absl::string_view expression_class) {
-  return AnyNode(tree, [&](const Json& node) { return IsClass(node, expression_class); });
 }
 
 // Names like those of the parts' tables and columns.
@@ -95,16 +76,6 @@ std::string TableIn(const std::string& sql) {
   return sql.substr(kTable.size(), sql.find(" (") - kTable.size());
 }
 
-Json And(Json conjuncts) {
-  if (conjuncts.empty()) return Json();
-  if (conjuncts.size() == 1) return conjuncts[0];
-  return {{"class", "CONJUNCTION"},
-          {"type", "CONJUNCTION_AND"},
-          {"alias", ""},
-          {"query_location", UINT64_MAX},
-          {"children", std::move(conjuncts)}};
-}
-
 class PartsPlanner {
  public:
   explicit PartsPlanner(const PlanRequest& request)
@@ -136,10 +107,10 @@ class PartsPlanner {
   absl::Status TakeSubqueries(Json& level);
   absl::Status TakeJoin(Json& level);
   absl::Status TakeAllButLast(Json& level);
+  absl::Status TakeBelow(Query& query);
+  absl::StatusOr<std::vector<std::string>> PassTies(Json& node) const;
 
-  // USING.
-  absl::Status UsingToOn(Json& level) const;
-  absl::Status UsingToOn(Json& level, Json& join, const std::vector<JoinRelation>& all) const;
+  absl::Status TakeUsing(Json& level) const;
 
   PlanRequest RequestOf(const Query& query) const {
     return {connection_, domain_, sql_, query.statement, query.slice, query.part};
@@ -164,95 +135,6 @@ class PartsPlanner {
   std::vector<std::string> changes_;  // where their changes are
 };
 
-// ---- References --------------------------------------------------------------------------------
-
-// Writes references to some relations of a FROM as references to the part that took their place.
-class References {
- public:
-  // Those of `relations` that are below `taken_end` are the part's, named `part`.
-  References(const std::vector<JoinRelation>& relations, size_t taken_end, std::string part)
-      : relations_(relations), taken_end_(taken_end), part_(std::move(part)) {}
-
-  // In place. Names in `outputs`, a level, that stand for its outputs are left; null: none does.
-  absl::Status Rewrite(Json& node, const Json* outputs);
-  // Whether all columns in the tree are of relations that are taken.
-  bool AreTaken(const Json& node) const;
-
-  std::string NameOf(const JoinColumn& column);
-  const std::vector<JoinColumn>& taken() const { return taken_; }
-
- private:
-  bool IsAmbiguous(const std::string& name) const;
-
-  const std::vector<JoinRelation>& relations_;
-  const size_t taken_end_;
-  const std::string part_;
-  std::vector<JoinColumn> taken_;
-};
-
-std::string PartColumn(size_t index) { return absl::StrCat("__c", index); }
-
-std::string References::NameOf(const JoinColumn& column) {
-  const auto found = std::find_if(taken_.begin(), taken_.end(), [&](const JoinColumn& each) {
-    return each.relation == column.relation && each.name == column.name;
-  });
-  const auto index = static_cast<size_t>(found - taken_.begin());
-  if (found == taken_.end()) taken_.push_back(column);
-  return PartColumn(index);
-}
-
-bool References::IsAmbiguous(const std::string& name) const {
-  return std::any_of(relations_.begin(), relations_.end(), [&](const JoinRelation& relation) {
-    return std::any_of(relation.columns.begin(), relation.columns.end(),
-                       [&](const std::string& each) { return absl::EqualsIgnoreCase(each, name); });
-  });
-}
-
-absl::Status References::Rewrite(Json& node, const Json* outputs) {
-  if (!IsClass(node, "COLUMN_REF")) {
-    if (!node.is_structured()) return absl::OkStatus();
-    for (Json& child : node) ICEPIE_RETURN_IF_ERROR(Rewrite(child, outputs));
-    return absl::OkStatus();
-  }
-  Json& names = node["column_names"];
-  const std::string last = names.back().get<std::string>();
-  const bool single = names.size() == 1;
-  if (single && outputs != nullptr && HasOutput(*outputs, absl::AsciiStrToLower(last))) {
-    return absl::OkStatus();
-  }
-  const std::optional<JoinColumn> column = FindColumn(relations_, node);
-  if (column) {
-    if (column->relation < taken_end_) names = Json::array({part_, NameOf(*column)});
-    return absl::OkStatus();
-  }
-  if (single && !IsAmbiguous(last)) return absl::OkStatus();  // an output's
-  return StandsInTheWay(
-      absl::StrCat("names ", last, " in a way that cannot be followed in a join"));
-}
-
-bool References::AreTaken(const Json& node) const {
-  if (IsClass(node, "COLUMN_REF")) {
-    const std::optional<JoinColumn> column = FindColumn(relations_, node);
-    return column && column->relation < taken_end_;
-  }
-  return !node.is_structured() ||
-         std::all_of(node.begin(), node.end(), [&](const Json& child) { return AreTaken(child); });
-}
-
-absl::Status RewriteLevel(References& references, Json& level) {
-  // Columns keep their names.
-  for (Json& item : level["select_list"]) {
-    const bool named = IsClass(item, "COLUMN_REF") && TextOf(item, "alias").empty();
-    if (named) item["alias"] = item["column_names"].back();
-  }
-  const Json outputs = {{"select_list", level["select_list"]}};
-  for (const char* part : kExpressions) {
-    const bool of_outputs = part == std::string("modifiers");
-    ICEPIE_RETURN_IF_ERROR(references.Rewrite(level[part], of_outputs ? &outputs : nullptr));
-  }
-  return absl::OkStatus();
-}
-
 // The items of a part's SELECT: what is read of its relations.
 absl::Status AddItems(DuckConnection& connection, const std::vector<JoinRelation>& relations,
                       const std::vector<JoinColumn>& taken, Json& items) {
@@ -261,12 +143,12 @@ absl::Status AddItems(DuckConnection& connection, const std::vector<JoinRelation
         Json item, ParseExpression(connection,
                                    absl::StrCat(QuoteIdentifier(relations[taken[i].relation].alias),
                                                 ".", QuoteIdentifier(taken[i].name))));
-    item["alias"] = PartColumn(i);
+    item["alias"] = PartReferences::Column(i);
     items.push_back(std::move(item));
   }
   if (!items.empty()) return absl::OkStatus();
   ICEPIE_ASSIGN_OR_RETURN(Json one, ParseExpression(connection, "1"));
-  one["alias"] = PartColumn(0);
+  one["alias"] = PartReferences::Column(0);
   items.push_back(std::move(one));
   return absl::OkStatus();
 }
@@ -286,74 +168,16 @@ Json SelectNode(Json items, Json from, Json where) {
           {"qualify", nullptr}};
 }
 
-// ---- USING -------------------------------------------------------------------------------------
-
-// Names column `name` of relation `alias` where it is named alone.
-void Qualify(Json& node, const std::string& name, const std::string& alias, const Json* outputs) {
-  if (IsClass(node, "COLUMN_REF")) {
-    Json& names = node["column_names"];
-    const bool here = names.size() == 1 &&
-                      absl::EqualsIgnoreCase(names.front().get<std::string>(), name) &&
-                      (outputs == nullptr || !HasOutput(*outputs, absl::AsciiStrToLower(name)));
-    if (here) names.insert(names.begin(), alias);
-    return;
-  }
-  if (!node.is_structured()) return;
-  for (Json& child : node) Qualify(child, name, alias, outputs);
-}
-
-bool HasColumnNamed(const JoinRelation& relation, const std::string& name) {
-  return std::any_of(relation.columns.begin(), relation.columns.end(),
-                     [&](const std::string& each) { return absl::EqualsIgnoreCase(each, name); });
-}
-
-// The relations of `join` come first in `all`, its right side last of them.
-absl::Status PartsPlanner::UsingToOn(Json& level, Json& join,
-                                     const std::vector<JoinRelation>& all) const {
-  if (!IsType(join, "JOIN")) return absl::OkStatus();
-  ICEPIE_RETURN_IF_ERROR(UsingToOn(level, join["left"], all));
-  if (!Has(join, "using_columns")) return absl::OkStatus();
-  const size_t right = TablesOf(join).size() - 1;
-  Json conjuncts = Json::array();
-  for (const Json& column : join["using_columns"]) {
-    const auto name = column.get<std::string>();
-    const auto left = std::find_if(all.begin(), all.end(), [&](const JoinRelation& relation) {
-      return relation.visible && HasColumnNamed(relation, name);
-    });
-    if (left == all.begin() + static_cast<int64_t>(right) || left == all.end()) {
-      return StandsInTheWay(absl::StrCat("has USING (", name, "), which was not found"));
-    }
-    ICEPIE_ASSIGN_OR_RETURN(
-        Json equality, ParseExpression(connection_, absl::StrCat(QuoteIdentifier(left->alias), ".",
-                                                                 QuoteIdentifier(name), " = ",
-                                                                 QuoteIdentifier(all[right].alias),
-                                                                 ".", QuoteIdentifier(name))));
-    conjuncts.push_back(std::move(equality));
-    const Json outputs = {{"select_list", level["select_list"]}};
-    for (const char* part : kExpressions) {
-      const bool of_outputs = part == std::string("modifiers");
-      Qualify(level[part], name, left->alias, of_outputs ? &outputs : nullptr);
-    }
-    for (Json* above = &level["from_table"]; above != &join; above = &(*above)["left"]) {
-      Qualify((*above)["condition"], name, left->alias, nullptr);
-    }
-  }
-  join["using_columns"] = Json::array();
-  join["condition"] = And(std::move(conjuncts));
-  return absl::OkStatus();
-}
-
-absl::Status PartsPlanner::UsingToOn(Json& level) const {
+absl::Status PartsPlanner::TakeUsing(Json& level) const {
   Json& from = level["from_table"];
   if (!AnyNode(from, [](const Json& node) { return Has(node, "using_columns"); })) {
     return absl::OkStatus();
   }
-  if (ContainsClass(level, "LAMBDA")) return StandsInTheWay("has a lambda beside USING");
   Query query;
   query.slice.sources = request_.slice.sources;
   ICEPIE_ASSIGN_OR_RETURN(const std::vector<JoinRelation> relations,
                           FindRelations(RequestOf(query), from, level));
-  return UsingToOn(level, from, relations);
+  return UsingToOn(connection_, relations, level);
 }
 
 // ---- Parts -------------------------------------------------------------------------------------
@@ -518,7 +342,7 @@ void PartsPlanner::NameForPeople(const std::string& part,
                                  const std::vector<JoinColumn>& columns) {
   names_.emplace_back(part, "its join");
   for (size_t i = 0; i < columns.size(); ++i) {
-    names_.emplace_back(absl::StrCat(part, ".", PartColumn(i)),
+    names_.emplace_back(absl::StrCat(part, ".", PartReferences::Column(i)),
                         absl::StrCat(relations[columns[i].relation].name, ".", columns[i].name));
   }
 }
@@ -526,7 +350,7 @@ void PartsPlanner::NameForPeople(const std::string& part,
 // The level's join becomes a part, which the level then reads.
 absl::Status PartsPlanner::TakeJoin(Json& level) {
   for (const char* hindrance : {"SUBQUERY", "STAR", "LAMBDA"}) {
-    for (const char* part : kExpressions) {
+    for (const char* part : kLevelExpressions) {
       if (!ContainsClass(level[part], hindrance)) continue;
       return StandsInTheWay(absl::StrCat("has ", absl::AsciiStrToLower(hindrance), " in a join"));
     }
@@ -536,14 +360,14 @@ absl::Status PartsPlanner::TakeJoin(Json& level) {
   ICEPIE_ASSIGN_OR_RETURN(const std::vector<JoinRelation> relations,
                           FindRelations(RequestOf(query), level["from_table"], level));
   const std::string name = absl::StrCat("__result_", parts_ + 1);
-  References references(relations, relations.size(), name);
+  PartReferences references(relations, relations.size(), name);
   Json where = level["where_clause"];
   if (where.is_object() && references.AreTaken(where)) {
     level["where_clause"] = Json();
   } else {
     where = Json();
   }
-  ICEPIE_RETURN_IF_ERROR(RewriteLevel(references, level));
+  ICEPIE_RETURN_IF_ERROR(references.RewriteLevel(level));
   std::vector<std::string> key;
   for (const JoinColumn& tie : TiesOf(relations, relations.size(), domain_.definition)) {
     key.push_back(references.NameOf(tie));
@@ -567,13 +391,13 @@ absl::Status PartsPlanner::TakeAllButLast(Json& level) {
                           FindRelations(RequestOf(query), from, level));
   const size_t end = relations.size() - 1;
   const std::string name = absl::StrCat("__result_", parts_ + 1);
-  References references(relations, end, name);
+  PartReferences references(relations, end, name);
   // Rows that WHERE would drop for what they are on this side alone.
   Json conjuncts = Json::array();
   AddConjuncts(
       level["where_clause"], [&](const Json& node) { return references.AreTaken(node); },
       conjuncts);
-  ICEPIE_RETURN_IF_ERROR(RewriteLevel(references, level));
+  ICEPIE_RETURN_IF_ERROR(references.RewriteLevel(level));
   ICEPIE_RETURN_IF_ERROR(references.Rewrite(from["condition"], nullptr));
   std::vector<std::string> key;
   for (const JoinColumn& tie : TiesOf(relations, end, domain_.definition)) {
@@ -585,8 +409,58 @@ absl::Status PartsPlanner::TakeAllButLast(Json& level) {
   Json left = std::move(from["left"]);
   ICEPIE_ASSIGN_OR_RETURN(
       const std::string part,
-      AddPart(SelectNode(std::move(items), std::move(left), And(std::move(conjuncts))), key));
+      AddPart(SelectNode(std::move(items), std::move(left), Conjunction(std::move(conjuncts))),
+              key));
   ICEPIE_ASSIGN_OR_RETURN(from["left"], TableOf(part, ""));
+  return absl::OkStatus();
+}
+
+// Lets a query that is to be a part hand on what decides between equal rows: their columns. None
+// when it groups.
+absl::StatusOr<std::vector<std::string>> PartsPlanner::PassTies(Json& node) const {
+  Json statement = {{"node", node}};
+  const std::vector<Json*> levels = LevelsOf(statement);
+  std::vector<std::string> ties;
+  const Json& from = (*levels.back())["from_table"];
+  if (!IsType(from, "BASE_TABLE")) return ties;
+  const std::string name = LowerText(from, "table_name");
+  if (const SliceDef* slice = domain_.definition.FindSlice(name)) {
+    ties = slice->key;
+  } else {
+    ties = {"_position"};
+  }
+  for (const Json* level : levels) {
+    if (IsGrouped(*level)) return std::vector<std::string>();
+    if (ContainsClass((*level)["select_list"], "STAR"))
+      return StandsInTheWay("has * in a subquery");
+  }
+  std::vector<std::string> passed;
+  for (size_t i = 0; i < ties.size(); ++i) {
+    passed.push_back(absl::StrCat("__t", i));
+    for (auto level = levels.rbegin(); level != levels.rend(); ++level) {
+      const bool lowest = level == levels.rbegin();
+      Json item = ColumnReference(lowest ? ties[i] : passed.back());
+      item["alias"] = passed.back();
+      (**level)["select_list"].push_back(std::move(item));
+    }
+  }
+  node = std::move(statement["node"]);
+  return passed;
+}
+
+// The subquery that the query reads becomes a part.
+absl::Status PartsPlanner::TakeBelow(Query& query) {
+  Json& node = query.statement["node"];
+  Json& from = node["from_table"];
+  if (ContainsClass(node["select_list"], "STAR")) return StandsInTheWay("has * over a subquery");
+  Json below = from["subquery"]["node"];
+  bool ordered = false;
+  below = WithoutOrder({{"node", below}}, &ordered);
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<std::string> key, PassTies(below));
+  const std::string alias = TextOf(from, "alias");
+  ICEPIE_ASSIGN_OR_RETURN(const std::string part, AddPart(below, key));
+  names_.emplace_back(part, "its subquery");
+  ICEPIE_ASSIGN_OR_RETURN(from, TableOf(part, alias));
   return absl::OkStatus();
 }
 
@@ -619,19 +493,27 @@ absl::StatusOr<SliceStatements> PartsPlanner::PlanOver(Query& query, const std::
     absl::StatusOr<SliceStatements> retracted = PlanWith(PlanRetract, query);
     if (retracted.ok()) return retracted;
   }
-  return PlanWith(PlanKeys, query);
+  absl::StatusOr<SliceStatements> keyed = PlanWith(PlanKeys, query);
+  const Json& from = query.statement["node"]["from_table"];
+  if (keyed.ok() || !IsType(from, "SUBQUERY")) return keyed;
+  ICEPIE_RETURN_IF_ERROR(TakeBelow(query));
+  return PlanOver(query, TextOf(from, "table_name"));
 }
 
 absl::StatusOr<SliceStatements> PartsPlanner::PlanLevels(Query& query) {
   Json& node = query.statement["node"];
   ICEPIE_ASSIGN_OR_RETURN(Json* const lowest, FindLowest(node));
   Json& from = (*lowest)["from_table"];
-  if (!IsType(from, "JOIN")) return OtherKind("reads no join");
+  if (!IsType(from, "JOIN")) {
+    if (lowest == &node) return OtherKind("reads no join and no subquery");
+    ICEPIE_RETURN_IF_ERROR(TakeBelow(query));
+    return PlanOver(query, TextOf(node["from_table"], "table_name"));
+  }
   ICEPIE_RETURN_IF_ERROR(TakeSubqueries(*lowest));
   if (AnyNode(node, TakesFirstOfEquals)) {
     return StandsInTheWay("aggregates a join in an order that it does not have");
   }
-  ICEPIE_RETURN_IF_ERROR(UsingToOn(*lowest));
+  ICEPIE_RETURN_IF_ERROR(TakeUsing(*lowest));
   query.slice.sources = SourcesIn(node);
   query.slice.upstream = SlicesIn(node);
   if (lowest == &node) {
@@ -689,11 +571,13 @@ void PartsPlanner::Join(SliceStatements& whole) const {
 }
 
 absl::StatusOr<SliceStatements> PartsPlanner::Plan() {
-  if (!AnyNode(request_.statement, [](const Json& node) { return IsType(node, "JOIN"); })) {
-    return OtherKind("reads no join");
-  }
+  const auto has_several = [](const Json& node) {
+    return IsType(node, "JOIN") || IsType(node, "SUBQUERY") ||
+           (node.is_object() && node.contains("cte_map") && Has(node["cte_map"], "map"));
+  };
+  if (!AnyNode(request_.statement, has_several)) return OtherKind("reads no join and no subquery");
   if (HasReservedName(request_.statement)) {
-    return StandsInTheWay("has names that begin with __ beside a join");
+    return StandsInTheWay("has names that begin with __ beside a join or a subquery");
   }
   Query query;
   query.statement = request_.statement;

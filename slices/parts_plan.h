@@ -5,6 +5,7 @@
 //   - a join whose rows are grouped by other columns than its key, counted by windows, or read by
 //     another SELECT is a part; what is around it follows the rows that the part changes: it takes
 //     them back and adds them (retract_plan.h) or replaces them by key (keys_plan.h)
+//   - where the levels of nested SELECTs have no key in common, what is below the top is a part
 //   - of three and more relations that no single key leads through, all but the last are a part
 //   - USING is ON, with the names told apart
 //
@@ -18,7 +19,7 @@
 
 namespace icepie::slices {
 
-// Joins, in one step when that can be done.
+// Joins, in one step when that can be done, and nested SELECTs that keys_plan.h has refused.
 absl::StatusOr<SliceStatements> PlanParts(const PlanRequest& request);
 
 }  // namespace icepie::slices

@@ -250,7 +250,8 @@ class Grammar {
         &Grammar::Joined,      &Grammar::Joined,      &Grammar::Others,      &Grammar::Others,
         &Grammar::Sessions,    &Grammar::Hopping,     &Grammar::Unnested,    &Grammar::Clusters,
         &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::Dimensions,
-        &Grammar::JoinedWide,  &Grammar::JoinedWide,  &Grammar::JoinedWide,  &Grammar::JoinedWide};
+        &Grammar::JoinedWide,  &Grammar::JoinedWide,  &Grammar::JoinedWide,  &Grammar::JoinedWide,
+        &Grammar::TwoSteps,    &Grammar::Rollup};
     (this->*random_.Pick(forms))(scope);
   }
 
@@ -285,10 +286,10 @@ class Grammar {
     in_order.position = OrderOf(in_order);
     in_order.source = false;
     const std::vector<void (Grammar::*)(Scope)> forms = {
-        &Grammar::Retracted, &Grammar::Retracted, &Grammar::Retracted,  &Grammar::Append,
-        &Grammar::Aggregate, &Grammar::Holistic,  &Grammar::Distinct,   &Grammar::Nested,
-        &Grammar::Common,    &Grammar::Rollup,    &Grammar::JoinedWide, &Grammar::JoinedWide,
-        &Grammar::JoinedWide};
+        &Grammar::Retracted,  &Grammar::Retracted, &Grammar::Retracted,  &Grammar::Append,
+        &Grammar::Aggregate,  &Grammar::Holistic,  &Grammar::Distinct,   &Grammar::Nested,
+        &Grammar::Common,     &Grammar::Rollup,    &Grammar::JoinedWide, &Grammar::JoinedWide,
+        &Grammar::JoinedWide, &Grammar::Clusters,  &Grammar::TwoSteps};
     const std::vector<void (Grammar::*)(Scope)> ordered = {
         &Grammar::Windows, &Grammar::TopN, &Grammar::Newest, &Grammar::Largest, &Grammar::Listed};
     const bool plain = in_order.position.empty() || !random_.OneIn(3);
@@ -335,6 +336,29 @@ class Grammar {
     Item("k", ValueKind::kText);
     Item(random_.Word({"max(n)", "sum(n)", "count(*)"}), ValueKind::kInt);
     query().group = "k";
+  }
+
+  // Groups of groups, or windows over windows, that have no key in common.
+  void TwoSteps(Scope scope) {
+    const std::string text = Text(scope);
+    const std::string number = Int(scope);
+    slice_.reads.insert(slice_.reads.end(), scope.reads.begin(), scope.reads.end());
+    if (random_.OneIn(2) || scope.position.empty()) {
+      query().from = absl::StrCat("(SELECT ", text, " AS k, count(*) AS n, max(", number,
+                                  ") AS m FROM ", scope.from, " GROUP BY ALL)");
+      Item(random_.Word({"n", "m", "n % 3"}), ValueKind::kInt);
+      Item(random_.Word({"count(*)", "sum(n)", "max(k)"}), ValueKind::kInt);
+      query().items.back().kind =
+          query().items.back().sql == "max(k)" ? ValueKind::kText : ValueKind::kInt;
+      query().group = "ALL";
+      return;
+    }
+    query().from = absl::StrCat("(SELECT ", text, " AS k, ", number, " AS m FROM ", scope.from,
+                                " QUALIFY row_number() OVER (PARTITION BY ", text, " ORDER BY ",
+                                scope.position, " DESC) <= 2)");
+    Item("k", ValueKind::kText);
+    Item("m", ValueKind::kInt);
+    Item("count(*) OVER (PARTITION BY m)", ValueKind::kInt);
   }
 
   void Listed(Scope scope) {
@@ -640,7 +664,9 @@ class Grammar {
     const std::string b = random_.OneIn(2)           ? Column(scope, kind, otherwise)
                           : kind == ValueKind::kText ? absl::StrCat("upper(", a, ")")
                                                      : absl::StrCat("(", a, " // 3)");
-    return absl::StrCat("components(", a, ", ", b, ")");
+    if (kind == ValueKind::kText) return absl::StrCat("components(", a, ", ", b, ")");
+    // Sums are HUGEINT, which is no node.
+    return absl::StrCat("components(CAST(", a, " % 100 AS BIGINT), CAST(", b, " % 100 AS BIGINT))");
   }
 
   void Clusters(Scope scope) {
@@ -899,7 +925,7 @@ class Grammar {
                                                          &Grammar::Retracted, &Grammar::Holistic};
     const std::vector<void (Grammar::*)(Scope)> more = {
         &Grammar::Append,   &Grammar::Aggregate, &Grammar::Retracted, &Grammar::Holistic,
-        &Grammar::Distinct, &Grammar::Nested,    &Grammar::Rollup};
+        &Grammar::Distinct, &Grammar::Nested,    &Grammar::Rollup,    &Grammar::TwoSteps};
     const std::vector<void (Grammar::*)(Scope)> in_order = {
         &Grammar::Windows, &Grammar::Windows, &Grammar::TopN, &Grammar::Newest, &Grammar::Listed};
     if (!all.position.empty() && random_.OneIn(2)) {
@@ -1052,6 +1078,15 @@ class Grammar {
     Item(b, ValueKind::kInt);
     Item("count(*)", ValueKind::kInt);
     Item(absl::StrCat("sum(", b, ")"), ValueKind::kInt);
+    const auto [number, kind] = Number(scope);
+    Item(absl::StrCat("avg(", number, ")"), ValueKind::kDouble);
+    if (random_.OneIn(2)) Item(absl::StrCat("grouping(", a, ")"), ValueKind::kInt);
+    if (random_.OneIn(2)) Item(absl::StrCat("count(DISTINCT ", b, ")"), ValueKind::kInt);
+    Where(scope);
+    if (random_.OneIn(3)) {
+      query().group = absl::StrCat("GROUPING SETS ((", b, "), (", a, ", ", b, "), (", a, "))");
+      return;
+    }
     query().group = absl::StrCat(random_.Word({"ROLLUP (", "CUBE ("}), a, ", ", b, ")");
   }
 

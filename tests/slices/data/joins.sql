@@ -280,3 +280,27 @@ SELECT b.item, arg_max(i.kind, b.price) AS kind FROM bids AS b JOIN items AS i O
 
 --@ case union_of_joins recompute
 SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON b.item = i.id UNION ALL SELECT item, shop FROM bids
+
+--@ case window_over_a_window keys
+SELECT item, shop, sum(price) OVER (PARTITION BY shop ORDER BY price, item) AS sofar FROM (SELECT b.item, b.shop, b.price FROM bids AS b JOIN items AS i ON b.item = i.id QUALIFY row_number() OVER (PARTITION BY b.item ORDER BY b.price DESC, b._position, i._position) = 1)
+
+--@ case groups_of_groups keys
+--@ why takes back and adds the rows of its subquery that a batch changes
+SELECT c, count(*) AS items FROM (SELECT item, count(*) AS c FROM bids GROUP BY item) GROUP BY c
+--> 1 | 2
+--> 2 | 1
+
+--@ case newest_of_groups keys
+SELECT c, max(item) AS last FROM (SELECT item, count(*) AS c FROM bids GROUP BY item) AS g GROUP BY g.c
+
+--@ case ties_of_a_subquery keys
+SELECT item, price, sum(price) OVER (PARTITION BY shop ORDER BY price ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS sofar FROM (SELECT item, shop, price FROM bids QUALIFY count(*) OVER (PARTITION BY item) > 1)
+
+--@ case three_levels keys
+SELECT most, count(*) AS c FROM (SELECT shop, max(n) AS most FROM (SELECT shop, item, count(*) AS n FROM bids GROUP BY ALL) GROUP BY shop) GROUP BY most
+
+--@ case everything_of_groups keys
+SELECT count(*) AS c, sum(n) AS n FROM (SELECT item, count(*) AS n FROM bids GROUP BY item)
+
+--@ case star_over_groups recompute
+SELECT *, rank() OVER (PARTITION BY n ORDER BY item) AS place FROM (SELECT item, count(*) AS n FROM bids GROUP BY item)

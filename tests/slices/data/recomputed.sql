@@ -17,9 +17,17 @@ SELECT k FROM r WHERE i = (SELECT max(i) FROM r)
 --@ why no equality leads to one key
 SELECT a.k FROM r AS a JOIN r AS b ON a._position = b._position + 1
 
---@ case rollup recompute
+--@ case rollup_of_medians recompute
 --@ why ROLLUP
-SELECT k, j, count(*) FROM r GROUP BY ROLLUP (k, j)
+SELECT k, j, median(i) AS m FROM r GROUP BY ROLLUP (k, j)
+
+--@ case rollup_over_a_slice recompute
+--@ why has GROUPING SETS, ROLLUP or CUBE over a slice
+SELECT k, sum(n) AS n FROM counts GROUP BY ROLLUP (k)
+
+--@ case cube_over_a_join recompute
+--@ why over a join
+SELECT r.k, o.key, count(*) AS c FROM r JOIN other AS o ON r.k = o.key GROUP BY CUBE (r.k, o.key)
 
 --@ case join_without_a_key recompute
 --@ why no equality leads to one key
@@ -48,10 +56,6 @@ SELECT i, sum(i) OVER (ORDER BY _position) AS running FROM r
 --@ case windows_by_different_keys recompute
 --@ why no key in common
 SELECT i, sum(i) OVER (PARTITION BY k ORDER BY _position) AS a, sum(i) OVER (PARTITION BY j ORDER BY _position) AS b FROM r
-
---@ case group_by_an_aggregate recompute
---@ why no function of one record
-SELECT n, count(*) AS c FROM (SELECT k, count(*) AS n FROM r GROUP BY k) GROUP BY n
 
 --@ case no_groups recompute
 --@ why all rows together
