@@ -20,6 +20,8 @@ namespace {
 // A table is written anew when so many of its rows, and more than are left, have been deleted:
 // DuckDB does not give back their space by itself.
 constexpr int kDeletedRowsKept = 65536;
+// DuckDB's MAX_ROW_ID: rows that the transaction itself has added count from here until it commits.
+constexpr int64_t kFirstNewRow = 36028797018960000;
 
 constexpr char kPosition[] = "__position";
 
@@ -387,9 +389,9 @@ std::vector<std::string> IdentityOf(const PlanRequest& request, const Input& inp
 void AddCompaction(std::vector<ApplyStatement>& apply, const std::string& table,
                    const std::string& order) {
   const std::string fresh = table + "_fresh";
-  const std::string when =
-      absl::StrCat("SELECT 1 WHERE (SELECT max(rowid) FROM ", table, ") > ", kDeletedRowsKept,
-                   " + 2 * (SELECT count(*) FROM ", table, ")");
+  const std::string when = absl::StrCat("SELECT 1 WHERE (SELECT max(rowid) FROM ", table,
+                                        " WHERE rowid < ", kFirstNewRow, ") > ", kDeletedRowsKept,
+                                        " + 2 * (SELECT count(*) FROM ", table, ")");
   const std::string then = absl::StrCat(
       "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND table_name = '",
       fresh, "'");

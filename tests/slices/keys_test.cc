@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "core/base/status.h"
 #include "tests/slices/slice_run.h"
 
@@ -54,6 +55,25 @@ TEST(KeysTest, DeletedRowsDoNotPileUp) {
     const std::string name = absl::StrCat(database, ".main.", table);
     EXPECT_EQ(NumberIn(*run, "SELECT count(*) FROM " + name), 800);
     EXPECT_LT(NumberIn(*run, "SELECT max(rowid) FROM " + name), 100000) << name;
+  }
+}
+
+// Rows that the transaction itself has added have numbers beyond all others.
+TEST(KeysTest, ABatchThatDeletesLittleWritesNoTableAnew) {
+  const auto run = SliceRun::Start(kAccounts).value();
+  for (const std::string slice : {"latest", "middle"}) {
+    int64_t table = 0;
+    for (int batch = 0; batch < 5; ++batch) {
+      run->Append("moves", Moves(40, 40));
+      ASSERT_TRUE(run->ApplyOne(slice, kUnlimited).ok());
+      const int64_t now = NumberIn(
+          *run,
+          absl::StrCat("SELECT table_oid FROM duckdb_tables() WHERE table_name = '__data' AND ",
+                       "database_name = '", absl::StrReplaceAll(run->Alias(slice), {{"\"", ""}}),
+                       "'"));
+      if (batch > 0) EXPECT_EQ(now, table) << slice << " batch " << batch;
+      table = now;
+    }
   }
 }
 
