@@ -20,7 +20,7 @@
 namespace icepie::slices {
 namespace {
 
-constexpr int kRandomRounds = 4;
+constexpr int kRandomRounds = 3;
 constexpr int64_t kUnlimited = 65536;
 
 class SliceCaseTest : public testing::Test {

@@ -160,3 +160,19 @@ SELECT t, max(i) AS most FROM latest GROUP BY t
 --@ record r {"k":"b","i":3}
 SELECT t, sum(n) AS records FROM of_rows GROUP BY t
 --@ no rows
+
+--@ case joined keys
+--@ with retain: {column: s, for: 2s}
+SELECT date_trunc('second', a._time) AS s, count(*) AS n FROM r AS a JOIN r AS b ON a.k = b.k GROUP BY ALL
+
+--@ case joined_slices keys
+--@ with retain: {column: t, for: 2s}
+SELECT l.t, l.k, o.n FROM latest AS l LEFT JOIN of_rows AS o ON o.t = l.t
+
+--@ case joined_slice_with_retain recompute
+--@ why reads slice seconds, whose rows go by themselves (retain)
+SELECT s.n, l.k FROM seconds AS s JOIN latest AS l ON l.i = s.n
+
+--@ case rolled_up aggregate
+--@ with retain: {column: s, for: 2s}
+SELECT date_trunc('second', _time) AS s, k, count(*) AS n FROM r GROUP BY ROLLUP (date_trunc('second', _time), k)
