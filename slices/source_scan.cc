@@ -525,7 +525,7 @@ std::string ViewSql(const SourceDef& source, int64_t id) {
       source.latest_by, ", ",
       [](std::string* out, const std::string& key) { absl::StrAppend(out, QuoteIdentifier(key)); });
   absl::StrAppend(&sql, " QUALIFY row_number() OVER (PARTITION BY ", keys,
-                  " ORDER BY _position DESC) = 1");
+                  " ORDER BY _position DESC) = 1 ORDER BY _position");
   return sql;
 }
 

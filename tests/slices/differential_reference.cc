@@ -112,7 +112,7 @@ absl::Status DifferentialReference::Show(const CaseSource& source,
   }
   if (!source.latest_by.empty()) {
     absl::StrAppend(&sql, " QUALIFY row_number() OVER (PARTITION BY ", source.latest_by,
-                    " ORDER BY _position DESC) = 1");
+                    " ORDER BY _position DESC) = 1 ORDER BY _position");
   }
   return connection_->Run(sql);
 }

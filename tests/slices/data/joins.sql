@@ -304,3 +304,10 @@ SELECT count(*) AS c, sum(n) AS n FROM (SELECT item, count(*) AS n FROM bids GRO
 
 --@ case star_over_groups recompute
 SELECT *, rank() OVER (PARTITION BY n ORDER BY item) AS place FROM (SELECT item, count(*) AS n FROM bids GROUP BY item)
+
+--@ case a_dimension_is_in_the_order_of_its_records recompute
+--@ record shops {"name":"x","city":"Bern","rank":1}
+--@ record shops {"name":"y","city":"Bern","rank":6}
+--@ record shops {"name":"x","city":"Bern","rank":2}
+SELECT arg_min(rank, city) AS first FROM shops
+--> 6
