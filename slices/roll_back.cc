@@ -5,7 +5,7 @@ namespace {
 
 // A statement that begins has a fresh flag, so even an interrupt that is set all the time misses
 // some of them.
-constexpr int kTriesMax = 10000;
+constexpr int kTriesMax = 500;
 
 }  // namespace
 
