@@ -80,11 +80,14 @@ struct AppendIdentity {
   int64_t sequence = 0;
 };
 
+struct Stream;
+
 // Batches that one client sends without waiting for the answers in between: after the first that
 // fails, those behind it are refused with ABORTED/APPEND_CHAIN_BROKEN. Share one among them.
 struct AppendChain {
   std::atomic<bool> refused{false};  // a batch was not even queued: those queued before it go on
   std::atomic<bool> failed{false};   // a batch failed at its commit
+  std::atomic<const Stream*> line{nullptr};  // where they wait (core/append_queue.h)
 };
 
 struct AppendBatch {
@@ -261,8 +264,9 @@ class Core {
 
   // Validates and compresses now, in the caller's thread: `done` is called before Append returns
   // when the batch is invalid or the queue full. Otherwise it is called from the sequencer thread,
-  // and must not block, when the batch is on disk or has failed. Batches commit in the order of
-  // calls. A batch with an identity that was stored before is answered with the first answer.
+  // and must not block, when the batch is on disk or has failed. Batches of a chain commit in the
+  // order of calls, and so do those whose first records are of one stream. A batch with an identity
+  // that was stored before is answered with the first answer.
   using AppendDone = std::function<void(absl::StatusOr<AppendResult>)>;
   virtual void Append(AppendBatch batch, AppendDone done) = 0;
   // The same, waiting.

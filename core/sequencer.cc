@@ -15,22 +15,8 @@
 namespace icepie {
 namespace {
 
-// Bounds of one commit: more would make the first in the queue wait for the last.
-constexpr int64_t kGroupBytesMax = int64_t{8} << 20;
-constexpr size_t kGroupAppendsMax = 4096;
-// However small they are: more would wait longer than a client does.
-constexpr size_t kQueueAppendsMax = 65536;
-
 constexpr absl::Duration kMarkSyncInterval = absl::Seconds(1);
 constexpr absl::Duration kDiskFullInterval = absl::Milliseconds(100);  // until space is looked for
-constexpr int64_t kQueueFullRetryMs = 200;
-
-absl::Status QueueFull(size_t appends, int64_t bytes) {
-  return MakeError(absl::StatusCode::kResourceExhausted,
-                   absl::StrCat(appends, " appends of ", bytes,
-                                " bytes are waiting for the disk; send the batch again later"),
-                   ErrorDetail{"APPEND_QUEUE_FULL", {}, {}, kQueueFullRetryMs});
-}
 
 absl::Status SyncFailed(const absl::Status& status) {
   return MakeError(absl::StatusCode::kUnavailable,
@@ -45,9 +31,9 @@ absl::Status SyncFailed(const absl::Status& status) {
 
 Sequencer::Sequencer(const Parts& parts, int64_t queue_bytes_max, int64_t last_ingest_time_us)
     : parts_(parts),
-      queue_bytes_max_(queue_bytes_max),
       last_ingest_time_us_(last_ingest_time_us),
       mark_sync_time_(SteadyNow()),
+      queue_(queue_bytes_max),
       thread_([this] { Run(); }) {
   pthread_setname_np(thread_.native_handle(), "sequencer");
 }
@@ -67,36 +53,23 @@ absl::Status Sequencer::Submit(PreparedAppend& append) {
   if (!append.internal && !append.identity) ICEPIE_RETURN_IF_ERROR(parts_.space->CheckAppend());
   {
     const MutexLock lock(mutex_);
-    const bool first = queue_bytes_ == 0;  // one append may be larger than the whole queue
-    if ((!first && queue_bytes_ + append.memory_bytes > queue_bytes_max_) ||
-        queue_.size() >= kQueueAppendsMax) {
-      return QueueFull(queue_.size(), queue_bytes_);
-    }
-    queue_bytes_ += append.memory_bytes;
-    queue_.push_back(std::move(append));
+    ICEPIE_RETURN_IF_ERROR(queue_.Add(append, SteadyNow()));
   }
   changed_.Signal();
   return absl::OkStatus();
 }
 
 std::vector<PreparedAppend> Sequencer::TakeGroup() {
-  std::vector<PreparedAppend> group;
   const MutexLock lock(mutex_);
   while (queue_.empty() && !stopping_) {
     const bool full = parts_.space->full();
     if (mark_is_synced_ && !full) {
       changed_.Wait(mutex_);
     } else if (!changed_.WaitFor(mutex_, full ? kDiskFullInterval : kMarkSyncInterval)) {
-      return group;  // time to sync the mark, or to look for space
+      return {};  // time to sync the mark, or to look for space
     }
   }
-  int64_t bytes = 0;
-  while (!queue_.empty() && group.size() < kGroupAppendsMax && bytes < kGroupBytesMax) {
-    bytes += queue_.front().memory_bytes;
-    group.push_back(std::move(queue_.front()));
-    queue_.pop_front();
-  }
-  return group;
+  return queue_.TakeGroup(SteadyNow());
 }
 
 void Sequencer::Run() {
@@ -135,7 +108,7 @@ void Sequencer::Commit(std::vector<PreparedAppend> appends) {
   }
   {
     const MutexLock lock(mutex_);
-    queue_bytes_ -= bytes;
+    queue_.Committed(bytes);
   }
   group.Answer(status);
   Reached(WriteStep::kAnswered);

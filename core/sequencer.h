@@ -4,13 +4,13 @@
 #define ICEPIE_CORE_SEQUENCER_H_
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "core/append_queue.h"
 #include "core/base/mutex.h"
 #include "core/committed_head.h"
 #include "core/core.h"
@@ -60,15 +60,13 @@ class Sequencer {
   void Reached(WriteStep step) const;
 
   const Parts parts_;
-  const int64_t queue_bytes_max_;
   int64_t last_ingest_time_us_;
   bool mark_is_synced_ = true;
   absl::Time mark_sync_time_;
 
   Mutex mutex_;
   CondVar changed_;
-  std::deque<PreparedAppend> queue_ ABSL_GUARDED_BY(mutex_);
-  int64_t queue_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // with those being committed
+  AppendQueue queue_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: it uses everything above
 };

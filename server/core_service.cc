@@ -119,6 +119,7 @@ grpc::ServerUnaryReactor* CoreService::ListStreams(
 
 void CoreService::Drain() {
   appends_.Close();
+  scheduler_.Drain();  // followers end at the head; others go on as long as they may
   for (Executor* executor : {&executor_, &traces_, &verify_executor_, &proofs_executor_}) {
     executor->Drain();
   }
@@ -133,30 +134,33 @@ grpc::ServerUnaryReactor* CoreService::AppendRecords(
     grpc::CallbackServerContext* context, const icepie::v1::AppendRecordsRequest* request,
     icepie::v1::AppendRecordsResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const auto bytes = static_cast<int64_t>(request->ByteSizeLong());
+  const absl::Status taken = preparer_.Run(
+      *request, bytes, [this, reactor, request, response] { Append(*request, response, reactor); });
+  if (!taken.ok()) reactor->Finish(ToGrpcStatus(taken));
+  return reactor;
+}
+
+void CoreService::Append(const icepie::v1::AppendRecordsRequest& request,
+                         icepie::v1::AppendRecordsResponse* response,
+                         grpc::ServerUnaryReactor* reactor) {
   // gRPC made the request for this call alone, and not as a constant: its payloads are taken, since
   // a copy of it is two allocations for each record.
-  auto& taken = const_cast<icepie::v1::AppendRecordsRequest&>(*request);
+  auto& taken = const_cast<icepie::v1::AppendRecordsRequest&>(request);
   absl::StatusOr<AppendBatch> batch = TakeBatch(taken);
-  if (!batch.ok()) {
-    reactor->Finish(ToGrpcStatus(batch.status()));
-    return reactor;
-  }
-  if (!appends_.Enter()) {
-    reactor->Finish(ToGrpcStatus(Draining()));
-    return reactor;
-  }
+  if (!batch.ok()) return reactor->Finish(ToGrpcStatus(batch.status()));
+  if (!appends_.Enter()) return reactor->Finish(ToGrpcStatus(Draining()));
   core_->Append(std::move(batch).value(),
                 [this, reactor, response](const absl::StatusOr<AppendResult>& result) {
                   if (result.ok()) SetResponse(*result, *response);
                   reactor->Finish(ToGrpcStatus(result.status()));
                   appends_.Leave();
                 });
-  return reactor;
 }
 
 grpc::ServerBidiReactor<icepie::v1::AppendRecordsRequest, icepie::v1::AppendRecordsResponse>*
 CoreService::StreamAppendRecords(grpc::CallbackServerContext* /*context*/) {
-  return StreamAppendCall::Start(core_, &appends_);
+  return StreamAppendCall::Start(core_, &appends_, &preparer_);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* CoreService::ReadRecords(

@@ -8,6 +8,7 @@
 #include "core/core.h"
 #include "icepie/v1/core.grpc.pb.h"
 #include "server/admin_action.h"
+#include "server/append_preparer.h"
 #include "server/drain_gate.h"
 #include "server/executor.h"
 #include "server/feed_scheduler.h"
@@ -16,8 +17,8 @@
 
 namespace icepie::server {
 
-// Threads: gRPC's. Appends are validated in the callers' threads and answered from the core's
-//   sequencer; readers share two threads of the service's own, single
+// Threads: gRPC's. Appends are prepared in those or, large ones, in threads of the service's own
+//   (append_preparer.h), and answered from the core's sequencer; readers share two threads, single
 //   reads two others.
 // Errors: the core's, as server/rpc_status.h turns them into details.
 // Lifetime: the core outlives it; the gRPC server that serves it is shut down before. That server
@@ -85,6 +86,8 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
                                             AdminAction& action);
   absl::StatusOr<icepie::v1::Stream> Update(const icepie::v1::UpdateStreamRequest& request,
                                             AdminAction& action);
+  void Append(const icepie::v1::AppendRecordsRequest& request,
+              icepie::v1::AppendRecordsResponse* response, grpc::ServerUnaryReactor* reactor);
   absl::StatusOr<icepie::v1::TraceRecordResponse> Trace(
       const icepie::v1::TraceRecordRequest& request) const;
 
@@ -99,6 +102,7 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
   Executor verify_executor_{1, 2};  // one at a time: each reads the whole core
   Executor backup_executor_{1, 1};
   Executor proofs_executor_;  // its calls may wait for a signature
+  AppendPreparer preparer_;   // first to go: what it holds uses the rest
 };
 
 }  // namespace icepie::server

@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "core/base/mutex.h"
+#include "server/drain_gate.h"
 #include "server/feed_scheduler.h"
 #include "server/rpc_status.h"
 
@@ -77,6 +78,7 @@ class FeedCall : public grpc::ServerWriteReactor<Response>,
       case FeedStep::Kind::kFinish:
         return this->Finish(ToGrpcStatus(step.status));
       case FeedStep::Kind::kWait:
+        if (step.beyond && scheduler_->draining()) return this->Finish(ToGrpcStatus(Draining()));
         return Wait(step);
     }
   }

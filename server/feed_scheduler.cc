@@ -42,9 +42,22 @@ void FeedScheduler::WakeBeyond(const std::shared_ptr<FeedTask>& task, int64_t po
     const MutexLock lock(mutex_);
     head_waits_[task.get()] = {position, task};
   }
+  if (draining_) return Drain();
   // The head may have moved before the wait was known to OnHead.
   const int64_t head = core_->head_position();
   if (head > position) OnHead(head);
+}
+
+void FeedScheduler::Drain() {
+  {
+    const MutexLock lock(mutex_);
+    draining_ = true;
+    for (auto& [key, wait] : head_waits_) {
+      if (auto task = wait.task.lock()) ready_.push_back(std::move(task));
+    }
+    head_waits_.clear();
+  }
+  changed_.SignalAll();
 }
 
 void FeedScheduler::Forget(const FeedTask* task) {

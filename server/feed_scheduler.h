@@ -3,6 +3,7 @@
 #ifndef ICEPIE_SERVER_FEED_SCHEDULER_H_
 #define ICEPIE_SERVER_FEED_SCHEDULER_H_
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -41,6 +42,11 @@ class FeedScheduler {
   void WakeAt(const std::shared_ptr<FeedTask>& task, SteadyTime time);
   void WakeBeyond(const std::shared_ptr<FeedTask>& task, int64_t position);
 
+  // Wakes every task that waits for the head, now and later: the daemon stops, and whoever has
+  // nothing left to send but news of the head ends.
+  void Drain();
+  bool draining() const { return draining_; }
+
   // Drops what WakeBeyond remembers.
   void Forget(const FeedTask* task);
 
@@ -60,6 +66,7 @@ class FeedScheduler {
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> draining_{false};
   std::deque<std::shared_ptr<FeedTask>> ready_ ABSL_GUARDED_BY(mutex_);
   std::multimap<SteadyTime, std::weak_ptr<FeedTask>> timers_ ABSL_GUARDED_BY(mutex_);
   std::unordered_map<const FeedTask*, HeadWait> head_waits_ ABSL_GUARDED_BY(mutex_);

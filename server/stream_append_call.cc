@@ -15,8 +15,8 @@ constexpr int64_t kInFlightBytesMax = int64_t{4} << 20;
 
 }  // namespace
 
-StreamAppendCall* StreamAppendCall::Start(Core* core, DrainGate* gate) {
-  auto call = std::make_shared<StreamAppendCall>(core, gate);
+StreamAppendCall* StreamAppendCall::Start(Core* core, DrainGate* gate, AppendPreparer* preparer) {
+  auto call = std::make_shared<StreamAppendCall>(core, gate, preparer);
   call->self_ = call;
   call->Proceed();
   return call.get();
@@ -45,6 +45,18 @@ void StreamAppendCall::Submit() {
     slot = &in_flight_.emplace_back();
     slot->bytes = bytes;
   }
+  const absl::Status taken = preparer_->Run(request_, bytes, [self = shared_from_this(), slot] {
+    self->Append(slot);
+    self->Proceed();
+  });
+  if (taken.ok()) return;
+  OnAnswer(slot, taken);
+  const MutexLock lock(mutex_);
+  submitting_ = false;
+}
+
+// The next message is read afterwards, so that batches keep their order.
+void StreamAppendCall::Append(Slot* slot) {
   absl::StatusOr<AppendBatch> batch = TakeBatch(request_);
   if (batch.ok() && !gate_->Enter()) batch = Draining();
   if (batch.ok()) {

@@ -13,6 +13,7 @@
 #include "core/base/mutex.h"
 #include "core/core.h"
 #include "icepie/v1/core.pb.h"
+#include "server/append_preparer.h"
 #include "server/drain_gate.h"
 
 namespace icepie::server {
@@ -23,11 +24,12 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<icepie::v1::Append
                                                               icepie::v1::AppendRecordsResponse>,
                                public std::enable_shared_from_this<StreamAppendCall> {
  public:
-  StreamAppendCall(Core* core, DrainGate* gate) : core_(core), gate_(gate) {}
+  StreamAppendCall(Core* core, DrainGate* gate, AppendPreparer* preparer)
+      : core_(core), gate_(gate), preparer_(preparer) {}
 
   // Begins reading; returns what the service hands to gRPC.
-  // `gate` refuses what comes when the daemon is about to stop; both outlive the call.
-  static StreamAppendCall* Start(Core* core, DrainGate* gate);
+  // `gate` refuses what comes when the daemon is about to stop; all three outlive the call.
+  static StreamAppendCall* Start(Core* core, DrainGate* gate, AppendPreparer* preparer);
 
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
@@ -43,6 +45,7 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<icepie::v1::Append
   enum class Next { kNothing, kRead, kWrite, kFinish };
 
   void Submit();
+  void Append(Slot* slot);
   void OnAnswer(Slot* slot, absl::StatusOr<AppendResult> answer);
   // Does what can be done now, as often as something can.
   void Proceed();
@@ -52,6 +55,7 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<icepie::v1::Append
 
   Core* const core_;
   DrainGate* const gate_;
+  AppendPreparer* const preparer_;
   const std::shared_ptr<AppendChain> chain_ = std::make_shared<AppendChain>();
   std::shared_ptr<StreamAppendCall> self_;
   icepie::v1::AppendRecordsRequest request_;    // of the read under way

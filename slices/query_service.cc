@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "core/base/thread_priority.h"
 #include "slices/engine.h"
 #include "slices/flight_record.h"
 #include "slices/generation.h"
@@ -24,6 +25,8 @@ namespace {
 
 constexpr absl::Duration kWatchInterval = absl::Milliseconds(20);
 constexpr size_t kWaitingMax = 256;
+// So many graces end a question also when it had no processor: others wait for its place.
+constexpr int kGracesMax = 10;
 constexpr int64_t kRowsMax = 1000000;  // of questions that read no slice with a limit of its own
 
 std::string Relation(const std::string& alias) {
@@ -56,6 +59,7 @@ struct QueryService::Task {
   absl::Time wait_until;  // for a position, which the limit does not count
   absl::Duration limit;   // of the work
   absl::Time deadline;
+  absl::Time begun;                   // by a runner
   std::atomic<bool> answered{false};  // by its runner or, at its limit, by the watch
 
   void StartClock(absl::Duration timeout) {
@@ -89,8 +93,12 @@ struct QueryService::Prepared {
 struct QueryService::Runner {
   std::unique_ptr<DuckConnection> connection;
   // Guarded by the service's mutex.
+  ThreadName thread;
+  bool bulk = false;       // its thread ends with this question
+  bool abandoned = false;  // it has ended, and needs another one
   bool running = false;
   bool interrupted = false;
+  absl::Duration processor_time;  // when it was interrupted
   std::shared_ptr<Task> task;
   std::string slices;  // known once the question is resolved
   const FlightEntry* flight = nullptr;
@@ -108,11 +116,7 @@ absl::StatusOr<std::unique_ptr<QueryService>> QueryService::Start(DuckDatabase& 
     ICEPIE_ASSIGN_OR_RETURN(runner->connection, DuckConnection::Connect(instance));
     service->runners_.push_back(std::move(runner));
   }
-  for (auto& runner : service->runners_) {
-    service->threads_.emplace_back(
-        [&service = *service, &runner = *runner] { service.RunnerLoop(runner); });
-  }
-  service->threads_.emplace_back([&service = *service] { service.WatchLoop(); });
+  service->StartThreads();
   return service;
 }
 
@@ -132,7 +136,9 @@ QueryService::~QueryService() {
   changed_.SignalAll();
   watch_changed_.SignalAll();
   for (const auto& task : left) Finish(*task, ShuttingDown());
-  for (std::thread& thread : threads_) thread.join();
+  if (watch_.joinable()) watch_.join();
+  MutexLock lock(mutex_);
+  while (running_threads_ > 0) changed_.Wait(mutex_);
 }
 
 void QueryService::SetTimeout(absl::Duration timeout) {
@@ -188,22 +194,60 @@ void QueryService::PositionsMoved() {
   changed_.SignalAll();
 }
 
+void QueryService::StartThreads() {
+  MutexLock lock(mutex_);
+  for (auto& runner : runners_) StartRunner(*runner);
+  watch_ = std::thread([this] { WatchLoop(); });
+}
+
+// One that does bulk work cannot be joined in time: it may not run for long.
+void QueryService::StartRunner(Runner& runner) {
+  runner.bulk = false;
+  runner.abandoned = false;
+  ++running_threads_;
+  std::thread([this, &runner] { RunnerLoop(runner); }).detach();
+}
+
 void QueryService::RunnerLoop(Runner& runner) {
-  while (true) {
-    std::shared_ptr<Task> task;
-    {
-      MutexLock lock(mutex_);
-      while (queue_.empty() && !stopping_) changed_.Wait(mutex_);
-      if (stopping_) return;
-      task = queue_.front();
-      queue_.pop_front();
-      runner.running = true;
-      runner.interrupted = false;
-      runner.task = task;
-      runner.slices.clear();
-    }
+  while (const std::shared_ptr<Task> task = NextTask(runner)) {
     RunNoted(runner, task);
+    if (!EndTask(runner)) return;
   }
+}
+
+// Null, and the thread's end, when the service stops.
+std::shared_ptr<QueryService::Task> QueryService::NextTask(Runner& runner) {
+  MutexLock lock(mutex_);
+  runner.thread = ThisThread();
+  while (queue_.empty() && !stopping_) changed_.Wait(mutex_);
+  if (stopping_) {
+    --running_threads_;
+    changed_.SignalAll();  // under the lock: the service may be gone afterwards
+    return nullptr;
+  }
+  const std::shared_ptr<Task> task = std::move(queue_.front());
+  queue_.pop_front();
+  task->begun = SteadyNow();
+  runner.running = true;
+  runner.interrupted = false;
+  runner.task = task;
+  runner.slices.clear();
+  return task;
+}
+
+// False: the thread ends, since it cannot become quick again. Only the watch makes another one,
+// which must not inherit that.
+bool QueryService::EndTask(Runner& runner) {
+  MutexLock lock(mutex_);
+  runner.flight = nullptr;
+  runner.running = false;
+  runner.task.reset();
+  if (!runner.bulk) return true;
+  runner.abandoned = true;
+  --running_threads_;
+  watch_changed_.SignalAll();
+  changed_.SignalAll();
+  return false;
 }
 
 // The watch may have to say that this question is why the process ends.
@@ -216,19 +260,40 @@ void QueryService::RunNoted(Runner& runner, const std::shared_ptr<Task>& task) {
   Process(runner, task);
   MutexLock lock(mutex_);
   runner.flight = nullptr;
-  runner.running = false;
-  runner.task.reset();
+}
+
+void QueryService::YieldWhenLong(Runner& runner, absl::Time now) {
+  if (!runner.running || runner.bulk || now - runner.task->begun < options_.bulk_after) return;
+  runner.bulk = MakeBulk(runner.thread);
 }
 
 // Planning folds constants and some functions compute for long without looking at the interrupt:
 // the caller is answered at the limit all the same, and on_stuck follows after the grace.
 QueryService::Late QueryService::InterruptLate(Runner& runner, absl::Time now) {
   if (!runner.running || now < runner.task->deadline) return Late::kNo;
+  const absl::Duration had = ProcessorTime(runner.thread);
   const bool again = std::exchange(runner.interrupted, true);
+  if (!again) runner.processor_time = had;
   // Again and again: a statement that begins just now has a fresh flag.
   runner.connection->Interrupt();
-  if (now >= runner.task->deadline + options_.grace) return Late::kStuck;
+  const absl::Duration late = now - runner.task->deadline;
+  const bool has_run = had - runner.processor_time >= options_.grace / 2;
+  if (late >= options_.grace && (has_run || late >= options_.grace * kGracesMax)) {
+    return Late::kStuck;
+  }
   return again ? Late::kUnanswered : Late::kNo;
+}
+
+void QueryService::WakeWaiting(absl::Time now) {
+  for (auto it = waiting_.begin(); it != waiting_.end();) {
+    const bool late = now >= (*it)->wait_until;
+    if (late) {
+      (*it)->StartClock(timeout_);
+      queue_.push_back(*it);
+    }
+    it = late ? waiting_.erase(it) : std::next(it);
+  }
+  if (!queue_.empty()) changed_.SignalAll();
 }
 
 void QueryService::WatchLoop() {
@@ -241,6 +306,8 @@ void QueryService::WatchLoop() {
       if (stopping_) return;
       const absl::Time now = SteadyNow();
       for (auto& runner : runners_) {
+        if (runner->abandoned) StartRunner(*runner);
+        YieldWhenLong(*runner, now);
         const Late late = InterruptLate(*runner, now);
         if (late != Late::kNo) unanswered.emplace_back(runner->task, runner->slices);
         if (late == Late::kStuck) {
@@ -248,15 +315,7 @@ void QueryService::WatchLoop() {
           if (runner->flight != nullptr) runner->flight->Blame();
         }
       }
-      for (auto it = waiting_.begin(); it != waiting_.end();) {
-        const bool late = now >= (*it)->wait_until;
-        if (late) {
-          (*it)->StartClock(timeout_);
-          queue_.push_back(*it);
-        }
-        it = late ? waiting_.erase(it) : std::next(it);
-      }
-      if (!queue_.empty()) changed_.SignalAll();
+      WakeWaiting(now);
     }
     for (const auto& [task, slices] : unanswered) Finish(*task, TimeLimit(slices, task->limit));
     if (stuck && options_.on_stuck) options_.on_stuck(QueryOver(*stuck));

@@ -1,5 +1,8 @@
 // Answers questions over a ServingSet: a bounded queue, a few threads with a connection each, and a
 // watch that interrupts what takes too long. Live and standby workers answer with the same code.
+//
+// A question that takes longer than a moment is bulk work: from then on its thread gives way to
+// others, and another thread takes its place afterwards.
 #ifndef ICEPIE_SLICES_QUERY_SERVICE_H_
 #define ICEPIE_SLICES_QUERY_SERVICE_H_
 
@@ -28,7 +31,10 @@ struct QueryOptions {
   int threads = 4;
   size_t queue_max = 64;
   absl::Duration timeout = absl::Seconds(10);
-  absl::Duration grace = absl::Seconds(2);  // between the interrupt and on_stuck
+  // Between the interrupt and on_stuck, of which it has to have had half the processor's time: who
+  // has not run cannot listen.
+  absl::Duration grace = absl::Seconds(2);
+  absl::Duration bulk_after = absl::Milliseconds(30);
   int64_t result_bytes_max = int64_t{256} << 20;
   // The slice of `serving` as it was (past_snapshots.h); null: there is no past.
   std::function<absl::StatusOr<std::shared_ptr<ServedSlice>>(
@@ -70,8 +76,14 @@ class QueryService {
   struct Prepared;
 
   QueryService(const ServingSet& slices, QueryOptions options);
+  void StartThreads();
+  void StartRunner(Runner& runner) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunnerLoop(Runner& runner);
+  std::shared_ptr<Task> NextTask(Runner& runner);
+  bool EndTask(Runner& runner);
   void WatchLoop();
+  void YieldWhenLong(Runner& runner, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WakeWaiting(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   enum class Late { kNo, kUnanswered, kStuck };
   Late InterruptLate(Runner& runner, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunNoted(Runner& runner, const std::shared_ptr<Task>& task);
@@ -104,7 +116,8 @@ class QueryService {
   std::deque<std::shared_ptr<Task>> queue_ ABSL_GUARDED_BY(mutex_);
   std::list<std::shared_ptr<Task>> waiting_ ABSL_GUARDED_BY(mutex_);  // for a position
   std::vector<std::unique_ptr<Runner>> runners_;
-  std::vector<std::thread> threads_;
+  int running_threads_ ABSL_GUARDED_BY(mutex_) = 0;  // of the runners: they are not joined
+  std::thread watch_;
 };
 
 }  // namespace icepie::slices

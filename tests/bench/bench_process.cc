@@ -87,8 +87,10 @@ std::string Background::ReadLine() {
   return line;
 }
 
+void Background::Signal(int signal) const { kill(pid_, signal); }
+
 void Background::Interrupt() {
-  kill(pid_, SIGINT);
+  Signal(SIGINT);
   WaitForEnd();
 }
 

@@ -25,6 +25,8 @@ class Background {
 
   // The first line of its output, without the end.
   std::string ReadLine();
+  // Does not wait for what it does about it.
+  void Signal(int signal) const;
   // SIGINT (what PostgreSQL calls a fast shutdown), and waits.
   void Interrupt();
 

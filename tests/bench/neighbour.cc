@@ -1,13 +1,16 @@
 // What a domain notices of a noisy one: reads of its slice and appends to its stream, alone and
-// beside endless queries, re-slices and a flood of appends in another domain. One JSON object a
-// line; the floor is the figure alone, measured in turn.
+// beside endless queries, re-slices and a flood of appends in another domain. The noise comes from
+// a process of its own with the lowest priority, as from other machines. One JSON object a line;
+// the floor is the figure alone, measured in turn.
 //
 //   icepie-bench-neighbour [--seconds S] [--rounds R] [--noise KIND]…
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <atomic>
+#include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,8 +18,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "core/base/check.h"
 #include "tests/bench/append_load.h"
+#include "tests/bench/bench_process.h"
+#include "tests/bench/noise.h"
 #include "tests/bench/reader_load.h"
 #include "tests/e2e/daemon_fixture.h"
 
@@ -54,73 +60,10 @@ struct Options {
   double seconds = 3;
   int rounds = 3;
   std::vector<std::string> noise = {"query", "reslice", "flood", "all"};
+  std::string noise_at;  // this process is the noise, at that address
 };
 
-// The other domain's noise, from its construction to its destruction.
-class Noise {
- public:
-  Noise(const testing::DaemonFixture& daemon, const std::string& kind, double seconds)
-      : daemon_(daemon) {
-    const bool all = kind == "all";
-    if (all || kind == "query") {
-      for (int i = 0; i < 2; ++i) threads_.emplace_back([this] { AskEndlessly(); });
-    }
-    if (all || kind == "reslice") threads_.emplace_back([this] { ResliceAgain(); });
-    if (all || kind == "flood") {
-      threads_.emplace_back([this, seconds] {
-        Load load;
-        load.address = daemon_.grpc_address();
-        load.clients = 4;
-        load.batch = 1000;
-        load.seconds = seconds;
-        (void)RunLoad(load);
-      });
-    }
-  }
-  ~Noise() {
-    stopping_ = true;
-    for (std::thread& thread : threads_) thread.join();
-  }
-  Noise(const Noise&) = delete;
-  Noise& operator=(const Noise&) = delete;
-
- private:
-  void AskEndlessly() {
-    while (!stopping_) {
-      v1::QueryRequest request;
-      v1::QueryResponse response;
-      request.set_domain("noisy");
-      request.set_sql("SELECT count(*) FROM range(10000000) AS a, range(10000000) AS b");
-      (void)daemon_.Slices()->Query(testing::Within(absl::Seconds(1)).get(), request, &response);
-    }
-  }
-
-  void ResliceAgain() {
-    while (!stopping_) {
-      v1::ResliceSliceRequest request;
-      google::longrunning::Operation operation;
-      request.set_name("noisy.volume");
-      ICEPIE_CHECK(daemon_.Admin()
-                       ->ResliceSlice(testing::Within(absl::Seconds(30)).get(), request, &operation)
-                       .ok());
-      google::longrunning::WaitOperationRequest wait;
-      wait.set_name(operation.name());
-      while (!operation.done() && !stopping_) {
-        (void)daemon_.Operations()->WaitOperation(testing::Within(absl::Seconds(1)).get(), wait,
-                                                  &operation);
-      }
-      google::longrunning::CancelOperationRequest cancel;
-      google::protobuf::Empty nothing;
-      cancel.set_name(operation.name());
-      (void)daemon_.Operations()->CancelOperation(testing::Within(absl::Seconds(30)).get(), cancel,
-                                                  &nothing);
-    }
-  }
-
-  const testing::DaemonFixture& daemon_;
-  std::atomic<bool> stopping_{false};
-  std::vector<std::thread> threads_;
-};
+std::string Self() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
 
 class NeighbourBench {
  public:
@@ -166,8 +109,13 @@ class NeighbourBench {
   }
 
   void Measure(const std::string& noise) {
-    std::unique_ptr<Noise> loud;
-    if (!noise.empty()) loud = std::make_unique<Noise>(daemon_, noise, options_.seconds);
+    std::unique_ptr<Background> loud;
+    if (!noise.empty()) {
+      loud = std::make_unique<Background>(
+          std::vector<std::string>{Self(), "--noise-at", daemon_.grpc_address(), "--noise", noise},
+          daemon_.directory() + "/noise.err");
+      ICEPIE_CHECK(loud->ReadLine() == "begins");
+    }
     ReaderOptions reading;
     reading.address = daemon_.grpc_address();
     reading.domain = "quiet";
@@ -185,10 +133,18 @@ class NeighbourBench {
       ICEPIE_CHECK(sample.error.empty());
       reads_[noise].push_back(sample.ms());
     }
-    loud.reset();
+    if (!loud) return;
+    loud->Signal(SIGINT);
+    const std::vector<std::string> rates = absl::StrSplit(loud->ReadLine(), ' ');
+    ICEPIE_CHECK(rates.size() == 2);
+    records_[noise].push_back(std::atof(rates[0].c_str()));
+    reslices_[noise].push_back(std::atof(rates[1].c_str()));
   }
 
   void Report(const std::string& noise) {
+    const std::string name_of_noise = absl::StrCat("neighbour_", noise);
+    Print({name_of_noise + "_noise_records", Quantile(records_[noise], 0.5), "records/s"});
+    Print({name_of_noise + "_noise_reslices", Quantile(reslices_[noise], 0.5), "reslices/s"});
     for (const auto& [name, share] : {std::pair{"p50", 0.5}, std::pair{"p99", 0.99}}) {
       const bool judged = noise == "all" && share > 0.9;
       Print({absl::StrCat("neighbour_", noise, "_read_", name), Quantile(reads_[noise], share),
@@ -202,6 +158,8 @@ class NeighbourBench {
   testing::DaemonFixture daemon_;
   std::map<std::string, std::vector<double>> reads_;  // by noise; "" is alone
   std::map<std::string, std::vector<double>> appends_;
+  std::map<std::string, std::vector<double>> records_;  // what the noise did, in a second
+  std::map<std::string, std::vector<double>> reslices_;
 };
 
 int Main(int argc, char** argv) {
@@ -212,12 +170,17 @@ int Main(int argc, char** argv) {
   app.add_option("--rounds", options.rounds, "default 3")->check(CLI::Range(1, 100));
   app.add_option("--noise", options.noise, "default: query reslice flood all")
       ->check(CLI::IsMember({"query", "reslice", "flood", "all"}));
+  app.add_option("--noise-at", options.noise_at, "makes the noise at this address, until SIGINT");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
   }
-  NeighbourBench(options).Run();
+  if (!options.noise_at.empty()) {
+    RunNoise(options.noise_at, options.noise.front());
+  } else {
+    NeighbourBench(options).Run();
+  }
   return 0;
 }
 

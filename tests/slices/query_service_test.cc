@@ -1,5 +1,9 @@
 #include "slices/query_service.h"
 
+#include <sched.h>
+
+#include <cstdlib>
+#include <filesystem>
 #include <future>
 #include <string>
 #include <vector>
@@ -131,6 +135,39 @@ TEST_F(QueryServiceTest, WhatTakesTooLongIsStoppedWhileOthersGoOn) {
   const auto answer = promise.get_future().get();
   EXPECT_EQ(ErrorReason(answer.status()), "QUERY_TIME_LIMIT");
   EXPECT_THAT(answer.status().message(), HasSubstr("by_city"));
+}
+
+// Threads of this process that give way to others.
+int BulkThreads() {
+  int count = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    const int thread = std::atoi(task.path().filename().c_str());
+    count += sched_getscheduler(thread) == SCHED_BATCH ? 1 : 0;
+  }
+  return count;
+}
+
+bool Eventually(const std::function<bool()>& holds) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (!holds()) {
+    if (absl::Now() > deadline) return false;
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+  return true;
+}
+
+TEST_F(QueryServiceTest, WhatTakesLongGivesWayAndItsThreadIsReplaced) {
+  Question slow;
+  slow.text = std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
+  slow.deadline = absl::Now() + absl::Seconds(3);
+  std::vector<std::promise<void>> ends(4);  // as many as there are threads
+  for (auto& end : ends) {
+    engine_->Ask(slow, [&](const absl::StatusOr<Answer>&) { end.set_value(); });
+  }
+  EXPECT_TRUE(Eventually([] { return BulkThreads() == 4; }));
+  for (auto& end : ends) end.get_future().wait();
+  EXPECT_TRUE(Ask("SELECT * FROM by_city").ok());
+  EXPECT_TRUE(Eventually([] { return BulkThreads() == 0; }));
 }
 
 TEST_F(QueryServiceTest, ErrorsOfAQueryThatReadsNoSliceSaySo) {
