@@ -43,6 +43,8 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   void Drain() {
     quick_.Drain();
     slow_.Drain();
+    events_.EndWatches();
+    logs_.Drain();
   }
   bool WaitEmpty(absl::Time deadline) {
     return quick_.WaitEmpty(deadline) && slow_.WaitEmpty(deadline);

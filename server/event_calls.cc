@@ -4,7 +4,9 @@
 #include <utility>
 #include <vector>
 
+#include "server/drain_gate.h"
 #include "server/proto_time.h"
+#include "server/rpc_status.h"
 
 namespace icepie::server {
 namespace {
@@ -45,25 +47,27 @@ WatchEventsCall* WatchEventsCall::Start(EventLog& log,
 void WatchEventsCall::SendNext() {
   const MutexLock lock(mutex_);
   if (writing_ || ended_) return;
+  const bool last_look = log_.watches_end();
   const int64_t last = log_.last_number();
   std::vector<icepie::v1::Event> next = log_.List(filter_, after_, 1);
   after_ = next.empty() ? std::max(after_, last) : next.front().number();
+  if (next.empty() && last_look) return End(ToGrpcStatus(Draining()));
   if (next.empty()) return;
   event_ = std::move(next.front());
   writing_ = true;
   StartWrite(&event_);
 }
 
-void WatchEventsCall::End() {
+void WatchEventsCall::End(const grpc::Status& status) {
   if (writing_ || std::exchange(ended_, true)) return;
-  Finish(grpc::Status::CANCELLED);
+  Finish(status);
 }
 
 void WatchEventsCall::OnWriteDone(bool ok) {
   {
     const MutexLock lock(mutex_);
     writing_ = false;
-    if (!ok) return End();
+    if (!ok) return End(grpc::Status::CANCELLED);
   }
   SendNext();
 }
@@ -71,7 +75,7 @@ void WatchEventsCall::OnWriteDone(bool ok) {
 // With a write under way, its end finds the call broken and ends it.
 void WatchEventsCall::OnCancel() {
   const MutexLock lock(mutex_);
-  End();
+  End(grpc::Status::CANCELLED);
 }
 
 void WatchEventsCall::OnDone() {

@@ -15,9 +15,9 @@ namespace icepie::server {
 icepie::v1::ListEventsResponse ListEvents(const EventLog& log,
                                           const icepie::v1::ListEventsRequest& request);
 
-// Sends events until the client goes. One that does not take them is not waited for: it goes on at
-// the oldest that is still kept, and sees by the numbers that some are missing.
-// Lifetime: deletes itself; `log` must outlive it.
+// Sends events until the client goes, or the daemon stops (SERVER_DRAINING). One that does not take
+// them is not waited for: it goes on at the oldest that is still kept, and sees by the numbers that
+// some are missing. Lifetime: deletes itself; `log` must outlive it.
 class WatchEventsCall final : public grpc::ServerWriteReactor<icepie::v1::Event> {
  public:
   static WatchEventsCall* Start(EventLog& log, const icepie::v1::WatchEventsRequest& request);
@@ -31,7 +31,7 @@ class WatchEventsCall final : public grpc::ServerWriteReactor<icepie::v1::Event>
       : log_(log), filter_(std::move(filter)), after_(after) {}
 
   void SendNext();
-  void End() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void End(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   EventLog& log_;
   const EventFilter filter_;

@@ -176,6 +176,12 @@ int64_t EventLog::Subscribe(std::function<void()> on_event) {
   return last_listener_;
 }
 
+void EventLog::EndWatches() {
+  watches_end_ = true;
+  const MutexLock lock(listeners_mutex_);
+  for (const auto& [id, on_event] : listeners_) on_event();
+}
+
 void EventLog::Unsubscribe(int64_t id) {
   const MutexLock lock(listeners_mutex_);
   listeners_.erase(id);

@@ -8,6 +8,7 @@
 
 #include <google/protobuf/message.h>
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -64,6 +65,10 @@ class EventLog {
   // `on_event` is not running any more when it returns.
   void Unsubscribe(int64_t id);
 
+  // The daemon stops: who follows has nothing to wait for. Calls every `on_event` once more.
+  void EndWatches();
+  bool watches_end() const { return watches_end_; }
+
  private:
   void Load(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Keep(icepie::v1::Event event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -79,6 +84,7 @@ class EventLog {
   int fd_ ABSL_GUARDED_BY(mutex_) = -1;
   int64_t file_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool complained_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> watches_end_{false};
   Mutex listeners_mutex_;  // held while they are called
   int64_t last_listener_ ABSL_GUARDED_BY(listeners_mutex_) = 0;
   std::map<int64_t, std::function<void()>> listeners_ ABSL_GUARDED_BY(listeners_mutex_);

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "server/drain_gate.h"
 #include "server/proto_time.h"
 #include "server/rpc_status.h"
 
@@ -32,9 +33,14 @@ class Refusal final : public grpc::ServerWriteReactor<LogLine> {
 class LogTails::Call final : public grpc::ServerWriteReactor<LogLine>,
                              public std::enable_shared_from_this<Call> {
  public:
-  Call(EventLoop& loop, std::shared_ptr<std::atomic<int>> calls, std::unique_ptr<DomainLog> log,
+  Call(EventLoop& loop, std::shared_ptr<std::atomic<int>> calls,
+       std::shared_ptr<const std::atomic<bool>> draining, std::unique_ptr<DomainLog> log,
        const icepie::v1::TailLogsRequest& request)
-      : loop_(loop), calls_(std::move(calls)), log_(std::move(log)), follow_(request.follow()) {
+      : loop_(loop),
+        calls_(std::move(calls)),
+        draining_(std::move(draining)),
+        log_(std::move(log)),
+        follow_(request.follow()) {
     const int32_t asked = request.line_count_max() > 0 ? request.line_count_max() : kLines;
     lines_max_ = static_cast<size_t>(std::min(asked, kLinesMax));
   }
@@ -80,6 +86,7 @@ class LogTails::Call final : public grpc::ServerWriteReactor<LogLine>,
       return StartWrite(&line_);
     }
     if (!follow_) return End(grpc::Status::OK);
+    if (*draining_) return End(ToGrpcStatus(Draining()));
     if (std::exchange(looking_, true)) return;
     loop_.RunAfter(kLookInterval, [self = shared_from_this()] { self->Look(); });
   }
@@ -98,6 +105,7 @@ class LogTails::Call final : public grpc::ServerWriteReactor<LogLine>,
 
   EventLoop& loop_;
   const std::shared_ptr<std::atomic<int>> calls_;
+  const std::shared_ptr<const std::atomic<bool>> draining_;
   const std::unique_ptr<DomainLog> log_;
   const bool follow_;
   size_t lines_max_ = 0;
@@ -144,7 +152,7 @@ grpc::ServerWriteReactor<LogLine>* LogTails::Start(const icepie::v1::TailLogsReq
         absl::StrCat(kCallsMax, " logs are being read already; end one of them or try again"),
         ErrorDetail{"TOO_MANY_CALLS", {}, {}, 1000}));
   }
-  const auto call = std::make_shared<Call>(loop_, calls_, *std::move(log), request);
+  const auto call = std::make_shared<Call>(loop_, calls_, draining_, *std::move(log), request);
   call->Begin();
   return call.get();
 }

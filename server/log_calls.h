@@ -30,6 +30,9 @@ class LogTails {
   // DOMAIN_NOT_FOUND, SLICE_NOT_FOUND; RESOURCE_EXHAUSTED/TOO_MANY_CALLS beyond kCallsMax.
   grpc::ServerWriteReactor<icepie::v1::LogLine>* Start(const icepie::v1::TailLogsRequest& request);
 
+  // Ends those that follow, with SERVER_DRAINING.
+  void Drain() { *draining_ = true; }
+
  private:
   class Call;
 
@@ -38,6 +41,7 @@ class LogTails {
   const DomainReader& reader_;
   const std::function<std::string(const std::string&)> directory_of_;
   std::shared_ptr<std::atomic<int>> calls_;
+  const std::shared_ptr<std::atomic<bool>> draining_ = std::make_shared<std::atomic<bool>>(false);
   EventLoop loop_;
 };
 
