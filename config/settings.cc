@@ -45,7 +45,7 @@ struct Range {
 };
 
 // Every integer of Settings has its range here; settings_test.cc checks that none is missing.
-constexpr std::array<Range, 29> kRanges = {{
+constexpr std::array<Range, 32> kRanges = {{
     {"listen.grpc_connections_max", 8, 65536},
     {"listen.http_connections_max", 8, 65536},
     {"listen.grpc_memory_bytes", 32 * kMiB, 64 * kGiB},
@@ -77,6 +77,9 @@ constexpr std::array<Range, 29> kRanges = {{
     {"workers.restart_backoff_ms", 1, 60 * 1000},
     {"workers.suspension_ms", 100, 24 * kHourMs},
     {"workers.idle_after_ms", 0, 720 * kHourMs},
+    {"workers.apply_timeout_ms", 100, 24 * kHourMs},
+    {"workers.disk_bytes", 0, 1024 * 1024 * kGiB},
+    {"workers.write_bytes_per_second", 64 * kKiB, 16 * kGiB},
 }};
 
 struct Unit {
@@ -363,6 +366,8 @@ Settings DefaultSettings() {
   settings.mutable_workers()->set_heartbeat_timeout_ms(5 * 1000);
   settings.mutable_workers()->set_snapshot_interval_ms(10 * 1000);
   settings.mutable_workers()->set_snapshots_kept(2);
+  settings.mutable_workers()->set_apply_timeout_ms(10 * 60 * 1000);
+  settings.mutable_workers()->set_write_bytes_per_second(64 * kMiB);
   settings.mutable_workers()->set_require_sandbox(false);
   settings.mutable_workers()->set_restart_backoff_ms(1000);
   settings.mutable_workers()->set_suspension_ms(5 * 60 * 1000);

@@ -175,6 +175,8 @@ absl::Status Builds::Start(const Catalog::Operation& operation) {
   wv1::Assignment assignment;
   assignment.set_domain(operation.domain());
   assignment.set_epoch(domain->entry.epoch());
+  assignment.set_memory_limit_bytes(domain->entry.memory_limit_bytes());
+  assignment.set_disk_limit_bytes(domain->entry.disk_limit_bytes());
   auto& spec = *assignment.add_generations();
   spec.set_slice(operation.slice());
   spec.set_number(operation.generation());

@@ -18,6 +18,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "core/base/thread_priority.h"
 #include "core/core.h"
 #include "server/admin_log.h"
 #include "server/admin_service.h"
@@ -122,8 +123,11 @@ WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& p
   out.core_directory = data + "/core";
   out.memory_bytes = workers.memory_bytes();
   out.query_timeout_ms = workers.query_timeout_ms();
+  out.apply_timeout_ms = workers.apply_timeout_ms();
   out.snapshot_interval_ms = workers.snapshot_interval_ms();
   out.snapshots_kept = workers.snapshots_kept();
+  out.disk_bytes = workers.disk_bytes();
+  out.write_bytes_per_second = workers.write_bytes_per_second();
   out.require_sandbox = workers.require_sandbox();
   out.standby_on_demand = workers.standby_on_demand();
   out.log_level = settings.logging().level();
@@ -440,6 +444,7 @@ void Daemon::Parts::ReportHealth() {
 absl::Status Daemon::Parts::Start(const Settings& settings, const DaemonStart& how) {
   identity_.version = ICEPIE_VERSION;
   identity_.start_time = absl::Now();
+  static_cast<void>(AskForShortSlices());  // of all threads; those of bulk work give them back
   drain_timeout_ = absl::Milliseconds(settings.drain_timeout_ms());
   RaiseFileLimit(settings.listen());
   ICEPIE_ASSIGN_OR_RETURN(const std::string program, WorkerProgram(settings));

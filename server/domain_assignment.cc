@@ -43,6 +43,8 @@ icepie::worker::v1::Assignment MakeAssignment(const CatalogDomain& domain, absl:
   icepie::worker::v1::Assignment assignment;
   assignment.set_domain(domain.entry.name());
   assignment.set_epoch(domain.entry.epoch());
+  assignment.set_memory_limit_bytes(domain.entry.memory_limit_bytes());
+  assignment.set_disk_limit_bytes(domain.entry.disk_limit_bytes());
   for (const auto& [name, slice] : domain.slices) {
     for (const auto& entry : slice.generations()) {
       if (entry.generation().number() == slice.serving_generation()) continue;

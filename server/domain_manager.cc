@@ -399,6 +399,8 @@ absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
   *entry.mutable_apply_time() = ToProto(absl::Now());
   entry.clear_idle_after_ms();
   if (work.plan.has_idle_after_ms()) entry.set_idle_after_ms(work.plan.idle_after_ms());
+  entry.set_memory_limit_bytes(work.plan.memory_limit_bytes());
+  entry.set_disk_limit_bytes(work.plan.disk_limit_bytes());
   entry.clear_definitions();
   for (const auto& planned : work.plan.slices()) *entry.add_definitions() = ToDefinition(planned);
   cv1::RevisionEntry& kept = domain.revisions[revision];

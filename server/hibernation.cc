@@ -81,7 +81,7 @@ void Hibernation::Look() {
 
 // By what changes and not by its time, which goes by a clock that somebody may set.
 const Hibernation::Seen& Hibernation::NoteSeen(const DomainFacts& facts) {
-  const auto& [live, standby, safe_mode] = facts.workers;
+  const auto& [live, standby, safe_mode, spare] = facts.workers;
   absl::Time applied = absl::InfinitePast();
   if (live.report) {
     for (const wv1::SliceReport& slice : live.report->slices()) {
@@ -104,7 +104,7 @@ void Hibernation::LookAt(const CatalogDomain& domain) {
   const std::string& name = domain.entry.name();
   const DomainFacts facts = facts_(domain);
   const Seen& seen = NoteSeen(facts);
-  const auto& [live, standby, safe_mode] = facts.workers;
+  const auto& [live, standby, safe_mode, spare] = facts.workers;
   if (IsResting(live)) return LookAtSleeping(facts, seen, idle_after);
   if (!live.client) return;
   const absl::Time now = SteadyNow();

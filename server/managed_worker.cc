@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <fstream>
 #include <memory>
 #include <random>
 #include <utility>
@@ -27,6 +28,7 @@ constexpr absl::Duration kHurryInterval = absl::Milliseconds(25);
 // Whether the socket is there, and whether it has taken on its first assignment.
 constexpr absl::Duration kSocketLook = absl::Milliseconds(2);
 constexpr absl::Duration kAssignedLook = absl::Milliseconds(5);
+constexpr absl::Duration kHurryAfterConfigured = absl::Seconds(1);
 constexpr absl::Duration kConfigureTimeout = absl::Seconds(10);
 constexpr absl::Duration kFlightRecordKept = absl::Seconds(10);
 constexpr absl::Duration kConfigureRetry = absl::Seconds(1);
@@ -47,9 +49,15 @@ std::function<double()> RandomShare() {
 
 bool IsResting(const WorkerView& worker) { return worker.status.state() == kResting; }
 
-std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const std::string& role,
-                                         const std::string& domain, const std::string& directory,
-                                         const std::string& socket) {
+DomainLimits LimitsOf(const WorkerSettings& settings, const wv1::Assignment& assignment) {
+  const auto or_default = [](int64_t own, int64_t given) { return own > 0 ? own : given; };
+  return {or_default(assignment.memory_limit_bytes(), settings.memory_bytes),
+          or_default(assignment.disk_limit_bytes(), settings.disk_bytes)};
+}
+
+std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const DomainLimits& limits,
+                                         const std::string& role, const std::string& domain,
+                                         const std::string& directory, const std::string& socket) {
   std::vector<std::string> arguments = {
       absl::StrCat("--role=", role),
       absl::StrCat("--domain=", domain),
@@ -58,8 +66,11 @@ std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const s
       absl::StrCat("--host-socket=", settings.host_socket),
       absl::StrCat("--core-directory=", settings.core_directory),
       absl::StrCat("--parent-pid=", getpid()),
-      absl::StrCat("--memory-bytes=", settings.memory_bytes),
+      absl::StrCat("--memory-bytes=", limits.memory_bytes),
+      absl::StrCat("--disk-bytes=", limits.disk_bytes),
+      absl::StrCat("--write-bytes-per-second=", settings.write_bytes_per_second),
       absl::StrCat("--query-timeout-ms=", settings.query_timeout_ms),
+      absl::StrCat("--apply-timeout-ms=", settings.apply_timeout_ms),
       absl::StrCat("--snapshot-interval-ms=", settings.snapshot_interval_ms),
       absl::StrCat("--snapshots-kept=", settings.snapshots_kept),
       absl::StrCat("--log-level=", settings.log_level)};
@@ -130,8 +141,14 @@ void ManagedWorker::Spawn() {
   }
   WorkerProcessOptions options;
   options.program = settings_.program;
-  options.arguments = WorkerArguments(settings_, role, view_.status.domain(), directory_, socket_);
+  limits_ = LimitsOf(settings_, assignment_);
+  options.arguments =
+      WorkerArguments(settings_, limits_, role, view_.status.domain(), directory_, socket_);
   options.arguments.push_back(absl::StrCat("--flight-record=", view_.flight_record));
+  assignment_given_ = GiveAssignment();
+  if (assignment_given_) {
+    options.arguments.push_back(absl::StrCat("--assignment=", AssignmentFileOf(socket_)));
+  }
   options.log_file = absl::StrCat(logs, "/", role, ".log");
   options.nice = role == "live" ? 5 : role == "build" ? 10 : 0;
   options.batch = role == "build";
@@ -144,6 +161,14 @@ void ManagedWorker::Spawn() {
   }
   process_ = std::move(*process);
   OnSpawned(socket_);
+}
+
+// What it will hold, in a file: it opens its state while its server starts, and is not asked first
+// whether it is there. False: it is told when it answers.
+bool ManagedWorker::GiveAssignment() {
+  if (assignment_.domain().empty()) return false;
+  std::ofstream file(AssignmentFileOf(socket_), std::ios::binary | std::ios::trunc);
+  return assignment_.SerializeToOstream(&file) && file.flush().good();
 }
 
 void ManagedWorker::OnSpawned(const std::string& socket) {
@@ -185,15 +210,28 @@ void ManagedWorker::OnFirstReport(absl::StatusOr<wv1::WorkerReport> report) {
     KillBecause(absl::StrCat("it did not start to answer: ", report.status().message()));
     return;
   }
+  unlink(AssignmentFileOf(socket_).c_str());  // it has read it
+  if (assignment_given_) configured_epoch_ = assignment_.epoch();
   TakeReport(*std::move(report));
-  Configure();
   ScheduleHeartbeat(settings_.heartbeat_interval);
+  if (assignment_given_) {
+    Hurry(kHurryAfterConfigured);
+  } else {
+    Configure();
+  }
 }
 
 void ManagedWorker::SetAssignment(wv1::Assignment assignment) {
   assignment_ = std::move(assignment);
+  assignment_given_ = false;
   // A process that has not answered yet is configured after its first report.
   if (view_.client || configured_epoch_ >= 0) Configure();
+}
+
+bool ManagedWorker::limits_changed() const {
+  const DomainLimits wanted = LimitsOf(settings_, assignment_);
+  return process_ != nullptr && !ending_ &&
+         (wanted.memory_bytes != limits_.memory_bytes || wanted.disk_bytes != limits_.disk_bytes);
 }
 
 void ManagedWorker::Configure() {
@@ -226,7 +264,7 @@ void ManagedWorker::OnConfigured(int64_t epoch, const absl::Status& status) {
   }
   configured_epoch_ = epoch;
   if (assignment_.epoch() != epoch) Configure();
-  Hurry(absl::Seconds(1));
+  Hurry(kHurryAfterConfigured);
 }
 
 void ManagedWorker::Hurry(absl::Duration how_long) {

@@ -28,8 +28,11 @@ struct WorkerSettings {
   std::string core_directory;
   int64_t memory_bytes = int64_t{1} << 30;
   int64_t query_timeout_ms = 5000;
+  int64_t apply_timeout_ms = 600000;
   int64_t snapshot_interval_ms = 10000;
   int64_t snapshots_kept = 2;
+  int64_t disk_bytes = 0;  // 0: no limit
+  int64_t write_bytes_per_second = int64_t{64} << 20;
   bool require_sandbox = false;
   bool standby_on_demand = false;  // standbys rest until they are wanted
   std::string log_level = "info";
@@ -40,6 +43,15 @@ struct WorkerSettings {
   RestartPolicyOptions restart;
   std::shared_ptr<RestartPacer> pacer;  // of all workers together; null: none waits for others
 };
+
+// Of one domain.
+struct DomainLimits {
+  int64_t memory_bytes = 0;
+  int64_t disk_bytes = 0;
+};
+// The domain's own, else the settings'.
+DomainLimits LimitsOf(const WorkerSettings& settings,
+                      const icepie::worker::v1::Assignment& assignment);
 
 // What others may know of a worker; a copy.
 struct WorkerView {
@@ -66,9 +78,9 @@ struct WorkerDeath {
 bool IsResting(const WorkerView& worker);
 
 // The arguments that every worker gets.
-std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const std::string& role,
-                                         const std::string& domain, const std::string& directory,
-                                         const std::string& socket);
+std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const DomainLimits& limits,
+                                         const std::string& role, const std::string& domain,
+                                         const std::string& directory, const std::string& socket);
 
 // Threads: the loop's only.
 // Lifetime: held by shared_ptr, since answers of the worker arrive late; Stop before dropping it.
@@ -102,6 +114,9 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   // SIGTERM, and SIGKILL after `grace`; never started again. `done` runs when it has ended.
   void Stop(absl::Duration grace, std::function<void()> done);
 
+  // Its process was started with other limits than the assignment's.
+  bool limits_changed() const;
+
   const WorkerView& view() const { return view_; }
 
  private:
@@ -109,6 +124,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void OnSpawned(const std::string& socket);
   void AwaitSocket(absl::Time deadline);
   void OnFirstReport(absl::StatusOr<icepie::worker::v1::WorkerReport> report);
+  bool GiveAssignment();
   void Configure();
   void OnConfigured(int64_t epoch, const absl::Status& status);
   void Heartbeat();
@@ -141,6 +157,8 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   std::string kill_cause_;
   absl::Time last_answer_ = absl::InfinitePast();
   absl::Time hurry_until_ = absl::InfinitePast();
+  DomainLimits limits_;            // of the process
+  bool assignment_given_ = false;  // to the process when it started, and not changed since
   int64_t configured_epoch_ = -1;
   bool configuring_ = false;
   bool heartbeat_under_way_ = false;

@@ -17,6 +17,7 @@ namespace {
 // sun_path has 108 bytes with its end; socket names are at most 24.
 constexpr char kSocketName[] = "s";
 constexpr char kFlightSuffix[] = ".flight";
+constexpr char kAssignmentSuffix[] = ".assignment";
 constexpr size_t kDirectoryBytesMax = 108 - 1 - 25;
 
 // A directory under /tmp may have been put there by somebody else.
@@ -43,8 +44,9 @@ absl::StatusOr<std::string> PrepareRunDirectory(const std::string& data_director
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
     std::error_code ignored;
-    const bool flight = entry.path().extension() == kFlightSuffix;
-    if (entry.is_socket(ignored) || flight) std::filesystem::remove(entry.path(), ignored);
+    const auto suffix = entry.path().extension();
+    const bool left = suffix == kFlightSuffix || suffix == kAssignmentSuffix;
+    if (entry.is_socket(ignored) || left) std::filesystem::remove(entry.path(), ignored);
     if (entry.is_directory(ignored)) RemoveWorkerSocket(entry.path() / kSocketName);
   }
   return path;
@@ -64,7 +66,12 @@ std::string FlightRecordOf(const std::string& socket) {
   return absl::StrCat(std::filesystem::path(socket).parent_path().string(), kFlightSuffix);
 }
 
+std::string AssignmentFileOf(const std::string& socket) {
+  return absl::StrCat(std::filesystem::path(socket).parent_path().string(), kAssignmentSuffix);
+}
+
 void RemoveWorkerSocket(const std::string& socket) {
+  unlink(AssignmentFileOf(socket).c_str());
   unlink(socket.c_str());
   rmdir(std::filesystem::path(socket).parent_path().c_str());
 }

@@ -19,6 +19,8 @@ std::string WorkerSocket(const std::string& run_directory, const std::string& na
 absl::Status PrepareWorkerSocket(const std::string& socket);
 // Where that worker notes what it is doing (slices/flight_record.h); goes with its directory.
 std::string FlightRecordOf(const std::string& socket);
+// The assignment that it starts with, from its start until it has answered (icepie.worker.v1).
+std::string AssignmentFileOf(const std::string& socket);
 // What is left of it after the worker's end.
 void RemoveWorkerSocket(const std::string& socket);
 

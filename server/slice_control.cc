@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
@@ -200,6 +201,18 @@ bool HasComeBack(const WorkerView& now, const WorkerView& before, bool live) {
                      });
 }
 
+absl::Status RollFailed(const std::string& domain, const std::string& role,
+                        const WorkerView& worker) {
+  const std::string& error = worker.status.last_error();
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat("the ", role, " worker of domain ", domain,
+                                " does not come back with the present program: ",
+                                error.empty() ? "it is not ready yet" : error, "; the ",
+                                role == "live" ? "standby" : "live worker",
+                                " answers. Put a working program in place and roll again"),
+                   "ROLL_FAILED", {{"domain", domain}, {"role", role}});
+}
+
 }  // namespace
 
 absl::Status SliceControl::RollWorker(const std::string& domain, const std::string& role) {
@@ -218,21 +231,31 @@ absl::Status SliceControl::RollWorker(const std::string& domain, const std::stri
     return back || now.status.restarts() > before.status.restarts();
   });
   if (back) return absl::OkStatus();
-  const WorkerView now = view_of(supervisor_.View(domain));
-  const std::string& error = now.status.last_error();
-  return MakeError(absl::StatusCode::kFailedPrecondition,
-                   absl::StrCat("the ", role, " worker of domain ", domain,
-                                " does not come back with the present program: ",
-                                error.empty() ? "it is not ready yet" : error, "; the ",
-                                live ? "standby" : "live worker",
-                                " answers. Put a working program in place and roll again"),
-                   "ROLL_FAILED", {{"domain", domain}, {"role", role}});
+  return RollFailed(domain, role, view_of(supervisor_.View(domain)));
+}
+
+// Two workers stand all the time: the standby's successor comes before it goes, and it goes when
+// the live worker has come back.
+absl::Status SliceControl::RollBoth(const std::string& domain) {
+  const WorkerView before = supervisor_.View(domain).standby;
+  if (IsResting(before)) return RollWorker(domain, "live");
+  supervisor_.StartSpare(domain);
+  const auto stopping = absl::MakeCleanup([&] { supervisor_.StopSpare(domain); });
+  bool back = false;
+  WorkerView spare;
+  supervisor_.WaitFor(domain, kRollTimeout, [&](const DomainView& view) {
+    spare = view.spare;
+    back = HasComeBack(spare, before, false);
+    return back || spare.status.restarts() > 0;
+  });
+  if (!back) return RollFailed(domain, "standby", spare);
+  supervisor_.TakeSpare(domain);
+  return RollWorker(domain, "live");
 }
 
 absl::StatusOr<v1::RollWorkersResponse> SliceControl::RollDomain(const std::string& domain) {
   const absl::Time begin = SteadyNow();
-  ICEPIE_RETURN_IF_ERROR(RollWorker(domain, "standby"));
-  ICEPIE_RETURN_IF_ERROR(RollWorker(domain, "live"));
+  ICEPIE_RETURN_IF_ERROR(RollBoth(domain));
   const DomainView view = supervisor_.View(domain);
   v1::RollWorkersResponse rolled;
   rolled.set_domain(domain);

@@ -71,6 +71,7 @@ class SliceControl {
   bool IsTaken(SliceAction action, const DomainView& view, const SliceNames& slices,
                int64_t epoch) const;
   void RestartProcesses(const std::string& domain, int64_t epoch);
+  absl::Status RollBoth(const std::string& domain);
   absl::Status RollWorker(const std::string& domain, const std::string& role);
   absl::Status RefreshSlices(const std::string& domain, const SliceNames& slices,
                              absl::Duration timeout);

@@ -335,7 +335,7 @@ void FillStopped(const DomainFacts& facts, const icepie::catalog::v1::SliceEntry
 
 // Whether and from where it answers, whether fresh, and what stands behind it.
 void AddAlwaysConditions(const DomainFacts& facts, v1::Slice& out) {
-  const auto& [live, standby, safe_mode] = facts.workers;
+  const auto& [live, standby, safe_mode, spare] = facts.workers;
   const std::string slice = out.name().substr(out.name().find('.') + 1);
   const bool by_live = LiveAnswers(live, slice);
   if (IsResting(live)) {

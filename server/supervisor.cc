@@ -66,20 +66,21 @@ absl::Duration Supervisor::NextStagger() {
 }
 
 std::shared_ptr<ManagedWorker> Supervisor::MakeWorker(const std::string& domain,
-                                                      const std::string& role) {
+                                                      const std::string& role,
+                                                      absl::Duration delay) {
   auto worker = std::make_shared<ManagedWorker>(
       loop_, settings_, domain, role, DomainDirectory(domain), [this, domain] { Publish(domain); });
   worker->SetDeathListener([this](const WorkerDeath& death) { return OnDeath(death); });
-  worker->Start(NextStagger());
+  worker->Start(delay);
   return worker;
 }
 
 Supervisor::Domain& Supervisor::Workers(const std::string& domain) {
   Domain& workers = domains_[domain];
   if (!workers.live) {
-    workers.standby = MakeWorker(domain, "standby");
+    workers.standby = MakeWorker(domain, "standby", NextStagger());
     if (settings_.standby_on_demand) workers.standby->Rest(kRestGrace);
-    workers.live = MakeWorker(domain, "live");
+    workers.live = MakeWorker(domain, "live", NextStagger());
   }
   return workers;
 }
@@ -92,10 +93,25 @@ void Supervisor::Publish(const std::string& domain) {
     DomainView& view = views_[domain];
     view.live = found->second.live->view();
     view.standby = found->second.standby->view();
+    view.spare = found->second.spare ? found->second.spare->view() : WorkerView();
+    if (!view.standby.client && view.spare.client) view.standby = view.spare;
     view.safe_mode = safe_mode_;
     changed_.SignalAll();
   }
   if (listener_) listener_(domain);
+  if (!found->second.live->limits_changed() && !found->second.standby->limits_changed()) return;
+  OnDomain(domain, [](Domain& workers) { StepLimits(workers); });  // not within their own change
+}
+
+// Workers whose domain has other limits now are started anew, one after the other.
+void Supervisor::StepLimits(Domain& workers) {
+  const WorkerView& live = workers.live->view();
+  const WorkerView& standby = workers.standby->view();
+  if (workers.standby->limits_changed()) {
+    if (live.client) workers.standby->Restart();
+  } else if (workers.live->limits_changed() && (standby.client || IsResting(standby))) {
+    workers.live->Restart();
+  }
 }
 
 void Supervisor::SetListener(std::function<void(const std::string& domain)> listener) {
@@ -111,6 +127,7 @@ void Supervisor::SetDomain(wv1::Assignment assignment) {
     workers.assignment = assignment;
     workers.live->SetAssignment(LiveAssignment(workers));
     workers.standby->SetAssignment(assignment);
+    if (workers.spare) workers.spare->SetAssignment(assignment);
     workers.live->WakeUp(absl::ZeroDuration());
     if (!settings_.standby_on_demand) workers.standby->WakeUp(absl::ZeroDuration());
     Publish(assignment.domain());
@@ -134,6 +151,33 @@ void Supervisor::Restart(const std::string& domain, const std::string& role) {
     auto found = domains_.find(domain);
     if (stopping_ || found == domains_.end()) return;
     (role == "live" ? found->second.live : found->second.standby)->Restart();
+  });
+}
+
+void Supervisor::StartSpare(const std::string& domain) {
+  OnDomain(domain, [this, domain](Domain& workers) {
+    if (workers.spare) return;
+    workers.spare = MakeWorker(domain, "standby", absl::ZeroDuration());
+    workers.spare->SetAssignment(workers.assignment);
+  });
+}
+
+void Supervisor::TakeSpare(const std::string& domain) {
+  OnDomain(domain, [this, domain](Domain& workers) {
+    if (!workers.spare) return;
+    std::swap(workers.standby, workers.spare);
+    Publish(domain);
+  });
+}
+
+void Supervisor::StopSpare(const std::string& domain) {
+  OnDomain(domain, [this, domain](Domain& workers) {
+    const auto spare = std::exchange(workers.spare, nullptr);
+    if (!spare) return;
+    spare->Stop(settings_.stop_grace, [this, spare] {
+      loop_.Post([spare] {});  // ends its life outside its own callback
+    });
+    Publish(domain);
   });
 }
 
@@ -251,6 +295,8 @@ std::vector<icepie::v1::WorkerStatus> Supervisor::Statuses(const std::string& do
     if (!domain.empty() && name != domain) continue;
     out.push_back(view.live.status);
     out.push_back(view.standby.status);
+    const int64_t spare = view.spare.incarnation;
+    if (spare != 0 && spare != view.standby.incarnation) out.push_back(view.spare.status);
   }
   for (const auto& [number, status] : build_statuses_) {
     if (domain.empty() || status.domain() == domain) out.push_back(status);
@@ -358,8 +404,8 @@ void Supervisor::StartPlanner(const std::shared_ptr<Planner>& planner, absl::Dur
   }
   WorkerProcessOptions options;
   options.program = settings_.program;
-  options.arguments =
-      WorkerArguments(settings_, "build", "planner", planner->directory, planner->socket);
+  options.arguments = WorkerArguments(settings_, LimitsOf(settings_, {}), "build", "planner",
+                                      planner->directory, planner->socket);
   options.log_file = absl::StrCat(planner_directory_, "/planner.log");
   options.oom_score_adj = 800;
   auto process = WorkerProcess::Spawn(options);
@@ -416,6 +462,7 @@ std::vector<std::shared_ptr<ManagedWorker>> Supervisor::AllWorkers() {
   for (const auto& [name, workers] : domains_) {
     all.push_back(workers.live);
     all.push_back(workers.standby);
+    if (workers.spare) all.push_back(workers.spare);
   }
   for (const auto& [number, worker] : builds_) all.push_back(worker);
   return all;

@@ -28,6 +28,7 @@ struct DomainView {
   WorkerView live;
   WorkerView standby;
   bool safe_mode = false;
+  WorkerView spare;  // a second standby, while the workers are rolled
 };
 
 // Threads: any.
@@ -56,6 +57,12 @@ class Supervisor {
   void Resume(const std::string& domain);
   // Ends the domain's worker in this role ("live" or "standby") and starts another at once.
   void Restart(const std::string& domain, const std::string& role);
+
+  // A second standby, so that two workers stand while one is replaced. StartSpare starts it with
+  // the program that is there now; TakeSpare makes it the standby, and that one the spare.
+  void StartSpare(const std::string& domain);
+  void TakeSpare(const std::string& domain);
+  void StopSpare(const std::string& domain);
 
   // In safe mode no live worker runs. Set before the first domain; its end starts them.
   void SetSafeMode(bool safe_mode);
@@ -110,6 +117,7 @@ class Supervisor {
   struct Domain {
     std::shared_ptr<ManagedWorker> live;
     std::shared_ptr<ManagedWorker> standby;
+    std::shared_ptr<ManagedWorker> spare;  // mostly null
     icepie::worker::v1::Assignment assignment;
     PoisonFinder finder;
     std::map<std::string, PoisonVerdict> verdicts;  // by generation; not yet in the assignment
@@ -118,9 +126,11 @@ class Supervisor {
   struct Planner;
 
   Domain& Workers(const std::string& domain);  // loop only; starts them
-  std::shared_ptr<ManagedWorker> MakeWorker(const std::string& domain, const std::string& role);
+  std::shared_ptr<ManagedWorker> MakeWorker(const std::string& domain, const std::string& role,
+                                            absl::Duration delay);
   void Publish(const std::string& domain);
   void PauseIdle(Domain& workers);
+  static void StepLimits(Domain& workers);
   bool OnDeath(const WorkerDeath& death);
   static icepie::worker::v1::Assignment LiveAssignment(const Domain& workers);
   void OnDomain(const std::string& domain, const std::function<void(Domain&)>& change);

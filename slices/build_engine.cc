@@ -40,7 +40,7 @@ bool FollowsRecords(const Generation& generation) {
 }  // namespace
 
 BuildEngine::BuildEngine(const EngineOptions& options, Feed& feed)
-    : options_(options), feed_(feed), store_(options.directory, options.snapshots_kept) {}
+    : options_(options), feed_(feed), store_(OpenStore(options)) {}
 
 absl::StatusOr<std::unique_ptr<BuildEngine>> BuildEngine::Start(const EngineOptions& options,
                                                                 Feed& feed) {

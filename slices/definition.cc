@@ -28,6 +28,7 @@ constexpr size_t kSourcesMax = 1000;
 constexpr size_t kColumnsMax = 1000;
 constexpr size_t kViolationsMax = 50;
 constexpr int64_t kMemoryBytesMin = 32000000;
+constexpr int64_t kDiskBytesMin = 1000000;
 constexpr absl::Duration kKeepReplacedMax = absl::Hours(7 * 24);
 constexpr absl::Duration kIdleMin = absl::Seconds(1);
 constexpr absl::Duration kIdleMax = absl::Hours(720);
@@ -321,6 +322,13 @@ void DomainParser::ReadLimits(const YamlNode& node, const std::string& field) {
           absl::StrCat(path, ": ", value.text, " is too little, give 32MB or more"));
     }
   };
+  const auto disk = [&](const YamlNode& value, const std::string& path) {
+    limits.disk_bytes = ValueOr(ParseByteSize(Text(value, path)), value, path, int64_t{0});
+    if (limits.disk_bytes > 0 && limits.disk_bytes < kDiskBytesMin) {
+      Add(value.place, path,
+          absl::StrCat(path, ": ", value.text, " is too little, give 1MB or more"));
+    }
+  };
   const auto timeout = [&](const YamlNode& value, const std::string& path) {
     limits.query_timeout =
         ValueOr(ParseDuration(Text(value, path)), value, path, absl::ZeroDuration());
@@ -333,6 +341,7 @@ void DomainParser::ReadLimits(const YamlNode& node, const std::string& field) {
   };
   ReadMap(node, "limits", field,
           {{"memory", memory},
+           {"disk", disk},
            {"query_timeout", timeout},
            {"max_result_rows", rows},
            {"kept_rows", kept}});

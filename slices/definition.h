@@ -192,6 +192,7 @@ struct SliceDef {
 
 struct LimitsDef {
   int64_t memory_bytes = 0;  // 0: the daemon's default
+  int64_t disk_bytes = 0;    // likewise
   absl::Duration query_timeout = absl::ZeroDuration();
   int64_t max_result_rows = 100000;
   int64_t kept_rows = 5'000'000;  // source records that a slice may keep to stay incremental

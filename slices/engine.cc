@@ -125,7 +125,8 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
                                   {"autoload_known_extensions", "false"}}));
   ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance));
   ICEPIE_RETURN_IF_ERROR(RegisterComponents(*connection, options.memory_bytes / 2));
-  const int64_t spill_bytes = std::max(int64_t{1} << 30, options.memory_bytes * 4);
+  int64_t spill_bytes = std::max(int64_t{1} << 30, options.memory_bytes * 4);
+  if (options.disk_bytes > 0) spill_bytes = std::min(spill_bytes, options.disk_bytes);
   // The order matters: after the last two nothing can be set any more. The spill's size is only
   // enforced when it is set after opening.
   const std::vector<std::string> settings = {
@@ -146,6 +147,11 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
     ICEPIE_RETURN_IF_ERROR(Annotate(connection->Run(setting), setting));
   }
   return instance;
+}
+
+SnapshotStore OpenStore(const EngineOptions& options) {
+  return SnapshotStore(options.directory, options.snapshots_kept,
+                       {options.disk_bytes, options.write_bytes_per_second});
 }
 
 absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance,

@@ -33,9 +33,13 @@ struct EngineOptions {
   absl::Duration query_timeout = absl::Seconds(10);
   // Of a recompute; without it, as the domain's query timeout says (recompute_runner.h).
   std::optional<absl::Duration> recompute_limit;
+  // Of one turn of the live engine: a batch on all slices. A longer one ends the process.
+  absl::Duration apply_timeout = absl::Minutes(10);
   absl::Duration snapshot_interval = absl::Seconds(10);
   int64_t snapshots_kept = 3;
-  double snapshot_share = 0.05;  // of one core's time, at most
+  int64_t disk_bytes = 0;              // of the directory (snapshot_store.h); 0: no limit
+  int64_t write_bytes_per_second = 0;  // of snapshots; 0: no limit
+  double snapshot_share = 0.05;        // of one core's time, at most
   // Called when the process must end: DuckDB is broken or does not listen. It should not return.
   std::function<void(const std::string& why)> on_fatal;
 };
@@ -79,6 +83,9 @@ class Engine {
 // the domain's directory, no extensions, UTC, settings locked.
 absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& options,
                                                            int threads);
+
+// The domain's snapshots, within what it may have of the disk.
+SnapshotStore OpenStore(const EngineOptions& options);
 
 // Attaches a snapshot read-only, ready to be asked.
 absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance,

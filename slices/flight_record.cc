@@ -125,6 +125,12 @@ void FlightEntry::Blame() const {
   if (slot_ < kSlots) slots[slot_].blamed = 1;
 }
 
+void BlameAll(Activity activity) {
+  for (size_t i = 0; slots != nullptr && i < kSlots; ++i) {
+    if (slots[i].activity == static_cast<uint32_t>(activity)) slots[i].blamed = 1;
+  }
+}
+
 void BlameThisThread() {
   if (innermost != nullptr) innermost->Blame();
 }

@@ -65,6 +65,8 @@ class FlightEntry {
 
 // The innermost entry of the calling thread, if it has one.
 void BlameThisThread();
+// All threads that do this now.
+void BlameAll(Activity activity);
 
 }  // namespace icepie::slices
 

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "core/base/thread_priority.h"
 #include "slices/flight_record.h"
 #include "slices/slice_fault.h"
 #include "slices/slice_log.h"
@@ -21,8 +22,15 @@ constexpr int64_t kBatchRecordsMax = 65536;
 constexpr int64_t kBehindRecordsMax = 16384;
 constexpr int64_t kSmallestBatch = 256;
 constexpr int kFailuresBeforeFault = 4;
+constexpr size_t kPlansAtOnce = 2;
 constexpr absl::Duration kLagAllowed = absl::Seconds(2);
 constexpr absl::Duration kIdleSleep = absl::Milliseconds(100);
+
+absl::StatusOr<DomainPlan> PlanFile(const std::string& file, const std::string& domain,
+                                    const PlanOverrides& overrides) {
+  ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition, ParseDomain(file, domain + ".yaml"));
+  return PlanDomain(definition, overrides);
+}
 
 absl::Duration RetryDelay(int failures) {
   return std::min(absl::Seconds(60), absl::Milliseconds(100) * (1 << std::min(failures, 10)));
@@ -31,10 +39,7 @@ absl::Duration RetryDelay(int failures) {
 }  // namespace
 
 LiveEngine::LiveEngine(EngineOptions options, Feed& feed)
-    : options_(std::move(options)),
-      feed_(feed),
-      store_(options_.directory, options_.snapshots_kept),
-      named_(store_) {}
+    : options_(std::move(options)), feed_(feed), store_(OpenStore(options_)), named_(store_) {}
 
 absl::StatusOr<std::unique_ptr<LiveEngine>> LiveEngine::Start(const EngineOptions& options,
                                                               Feed& feed) {
@@ -75,6 +80,7 @@ LiveEngine::~LiveEngine() {
 }
 
 void LiveEngine::Shutdown() {
+  store_.Hurry();
   {
     MutexLock lock(mutex_);
     stopping_ = true;
@@ -115,7 +121,20 @@ void LiveEngine::Configure(Assignment assignment) {
   work_.SignalAll();
 }
 
+// A statement that never ends hangs the apply thread alone: everything else goes on, and nobody
+// else would notice. Records are looked for that do so (server/poison_finder.h).
+void LiveEngine::EndWhenStuck() const {
+  const int64_t began_us = turn_began_us_;
+  if (began_us == 0) return;
+  const absl::Duration took = SteadyNow() - absl::FromUnixMicros(began_us);
+  if (took < options_.apply_timeout) return;
+  BlameAll(Activity::kApply);
+  options_.on_fatal(absl::StrCat("applying records does not end after ",
+                                 absl::FormatDuration(options_.apply_timeout)));
+}
+
 EngineReport LiveEngine::Report() const {
+  EndWhenStuck();
   EngineReport report;
   std::vector<std::shared_ptr<ServedSlice>> slices;
   {
@@ -181,6 +200,7 @@ bool LiveEngine::WaitForWork() {
       work_.WaitFor(mutex_, earliest - SteadyNow());
     }
     if (stopping_) return false;
+    turn_began_us_ = absl::ToUnixMicros(SteadyNow());
     awake_ = false;
     assignment = std::exchange(assignment_, std::nullopt);
     for (PendingRefresh& refresh : new_refreshes_) refreshes_.push_back(std::move(refresh));
@@ -193,7 +213,11 @@ bool LiveEngine::WaitForWork() {
 }
 
 void LiveEngine::Loop() {
-  while (WaitForWork()) Turn();
+  AskForNormalSlices();
+  while (WaitForWork()) {
+    Turn();
+    turn_began_us_ = 0;
+  }
 }
 
 void LiveEngine::Turn() {
@@ -249,7 +273,21 @@ LiveEngine::Held* LiveEngine::Serving(const std::string& slice) {
   return nullptr;
 }
 
+// Planning and reading snapshots each take a core some ten milliseconds, and after a death somebody
+// waits for both.
+void LiveEngine::BeginPlans(const Assignment& assignment) {
+  for (const GenerationSpec& spec : assignment.generations) {
+    const bool known = plans_.count(spec.file) > 0 || planning_.count(spec.file) > 0;
+    if (known || spec.suspended || planning_.size() >= kPlansAtOnce) continue;
+    planning_[spec.file] = std::async(std::launch::async, [file = spec.file, id = spec.Id(), this] {
+      const FlightEntry flight(Activity::kOpen, id);
+      return PlanFile(file, options_.domain, {});
+    });
+  }
+}
+
 void LiveEngine::Reconcile(const Assignment& assignment) {
+  BeginPlans(assignment);
   const absl::Duration timeout = QueryTimeout(options_, assignment);
   queries_->SetTimeout(timeout);
   if (!options_.recompute_limit) recomputes_->SetLimit(RecomputeTimeLimit(timeout));
@@ -273,6 +311,7 @@ void LiveEngine::Reconcile(const Assignment& assignment) {
   ConnectUpstream();
   PlaceOnTracks();
   UpdateStates();
+  planning_.clear();  // waits for those that nobody wanted
   MutexLock lock(mutex_);
   epoch_ = assignment.epoch;
 }
@@ -313,8 +352,12 @@ void LiveEngine::Freeze(Held& held) {
 absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanOf(const std::string& file) {
   const auto known = plans_.find(file);
   if (known != plans_.end()) return known->second;
-  ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition, ParseDomain(file, options_.domain + ".yaml"));
-  ICEPIE_ASSIGN_OR_RETURN(DomainPlan plan, PlanDomain(definition, overrides_[file]));
+  const auto begun = planning_.find(file);
+  absl::StatusOr<DomainPlan> made = begun != planning_.end() && overrides_[file].empty()
+                                        ? begun->second.get()
+                                        : PlanFile(file, options_.domain, overrides_[file]);
+  if (begun != planning_.end()) planning_.erase(begun);
+  ICEPIE_ASSIGN_OR_RETURN(DomainPlan plan, std::move(made));
   auto shared = std::make_shared<const DomainPlan>(std::move(plan));
   if (plans_.size() > 16) plans_.clear();
   plans_[file] = shared;

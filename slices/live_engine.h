@@ -4,7 +4,9 @@
 #ifndef ICEPIE_SLICES_LIVE_ENGINE_H_
 #define ICEPIE_SLICES_LIVE_ENGINE_H_
 
+#include <atomic>
 #include <cstdint>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -124,6 +126,7 @@ class LiveEngine : public Engine {
   bool WaitForWork();
   void Turn();
   void Wake();
+  void EndWhenStuck() const;
 
   // Assignments.
   void Reconcile(const Assignment& assignment);
@@ -139,6 +142,8 @@ class LiveEngine : public Engine {
   void StepOverrides();
   void ReportHeld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::shared_ptr<const DomainPlan>> PlanOf(const std::string& file);
+  using PlanFuture = std::future<absl::StatusOr<DomainPlan>>;
+  void BeginPlans(const Assignment& assignment);
   absl::StatusOr<SnapshotManifest> FindSnapshot(const GenerationSpec& spec) const;
   void NoteDamage(const Held& held, const absl::StatusOr<SnapshotManifest>& used) const;
   void Hold(Held& held, const absl::Status& why);
@@ -251,12 +256,15 @@ class LiveEngine : public Engine {
   Track* main_ = nullptr;                                           // the one at the head
   std::map<std::string, std::shared_ptr<const DomainPlan>> plans_;  // by the file's text
   std::map<std::string, PlanOverrides> overrides_;                  // likewise
+  std::map<std::string, PlanFuture> planning_;                      // likewise; without overrides
   std::map<std::string, int64_t> stream_end_;  // behind the newest record seen on the main track
   absl::Time next_batch_ = absl::InfinitePast();
   std::vector<PendingRefresh> refreshes_;
   std::vector<PendingName> names_;
   absl::Time clock_seen_ = absl::InfinitePast();  // the wall clock, at the last turn
   absl::Time next_run_ = absl::InfinitePast();
+  // Since when it works, as SteadyNow() in microseconds; 0: it waits. Read by Report.
+  std::atomic<int64_t> turn_began_us_{0};
 
   mutable Mutex mutex_;
   CondVar work_;

@@ -222,7 +222,8 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
 
 absl::Status SnapshotStore::Publish(const std::string& temporary,
                                     SnapshotManifest& manifest) const {
-  ICEPIE_RETURN_IF_ERROR(SyncFile(temporary));
+  ICEPIE_RETURN_IF_ERROR(
+      SyncAtPace(temporary, budget_.write_bytes_per_second, [this] { return hurry_->load(); }));
   ICEPIE_ASSIGN_OR_RETURN(manifest.sha256, Sha256OfFile(temporary));
   manifest.time_us = absl::ToUnixMicros(absl::Now());
   const std::string file = AbsolutePath(manifest.path);
@@ -235,8 +236,17 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
                                                      const std::string& alias,
                                                      const GenerationInfo& info, int64_t rows_max,
                                                      const SnapshotCheck& check) const {
+  const auto annotated = [&](const absl::Status& status) {
+    return Annotate(status, absl::StrCat("snapshot of ", info.slice));
+  };
+  // It will be about as large as the last one.
+  ICEPIE_RETURN_IF_ERROR(annotated(MakeRoom(info, NewestBytes(info))));
   const std::string temporary = NewTemporary();
   absl::StatusOr<SnapshotManifest> manifest = Copy(instance, alias, temporary, check);
+  if (manifest.ok()) {
+    const absl::Status fits = MakeRoom(info, 0);
+    if (!fits.ok()) manifest = fits;
+  }
   absl::Status status = manifest.status();
   if (status.ok()) {
     manifest->info = info;
@@ -251,14 +261,31 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
   }
   RemoveFiles(temporary);
   if (ErrorReason(status) == "EXPECTATION_FAILED") return status;
-  if (!status.ok()) return Annotate(status, absl::StrCat("snapshot of ", info.slice));
-  RemoveOld(info.slice, info.number);
+  if (!status.ok()) return annotated(status);
+  RemoveOld(info.slice, info.number, kept_);
   return manifest;
 }
 
-void SnapshotStore::RemoveOld(const std::string& slice, int64_t generation) const {
+int64_t SnapshotStore::NewestBytes(const GenerationInfo& info) const {
+  const std::vector<std::string> paths = List(info.slice, info.number);
+  std::error_code error;
+  const auto bytes =
+      paths.empty() ? 0 : std::filesystem::file_size(AbsolutePath(paths.front()), error);
+  return error ? 0 : static_cast<int64_t>(bytes);
+}
+
+absl::Status SnapshotStore::MakeRoom(const GenerationInfo& info, int64_t bytes) const {
+  if (budget_.disk_bytes <= 0) return absl::OkStatus();
+  if (BytesBelow(directory_) + bytes <= budget_.disk_bytes) return absl::OkStatus();
+  RemoveOld(info.slice, info.number, 1);
+  const int64_t used = BytesBelow(directory_) + bytes;
+  return used <= budget_.disk_bytes ? absl::OkStatus()
+                                    : DiskBudgetExceeded(used, budget_.disk_bytes);
+}
+
+void SnapshotStore::RemoveOld(const std::string& slice, int64_t generation, int64_t kept) const {
   const std::vector<std::string> paths = List(slice, generation);
-  for (size_t i = static_cast<size_t>(std::max<int64_t>(1, kept_)); i < paths.size(); ++i) {
+  for (size_t i = static_cast<size_t>(std::max<int64_t>(1, kept)); i < paths.size(); ++i) {
     ::unlink(ManifestPath(AbsolutePath(paths[i])).c_str());
     RemoveFiles(AbsolutePath(paths[i]));
   }

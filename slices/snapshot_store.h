@@ -7,8 +7,10 @@
 #ifndef ICEPIE_SLICES_SNAPSHOT_STORE_H_
 #define ICEPIE_SLICES_SNAPSHOT_STORE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "slices/engine_types.h"
+#include "slices/storage_budget.h"
 
 namespace icepie::slices {
 
@@ -59,8 +62,8 @@ class SnapshotLink {
 // Threads: any; one Save() of a generation at a time.
 class SnapshotStore {
  public:
-  SnapshotStore(std::string domain_directory, int64_t kept)
-      : directory_(std::move(domain_directory)), kept_(kept) {}
+  SnapshotStore(std::string domain_directory, int64_t kept, StorageBudget budget = {})
+      : directory_(std::move(domain_directory)), kept_(kept), budget_(budget) {}
 
   // Makes the directories and removes copies that ended processes left behind. For processes that
   // write; several of a domain may do so at a time.
@@ -69,10 +72,14 @@ class SnapshotStore {
   // Copies the database `alias`, which others may go on writing, and publishes the copy. Removes
   // this generation's snapshots beyond the newest `kept`. A snapshot of this position that is there
   // already is returned. Nothing is published when `check` (may be null) refuses the copy; its
-  // error is returned as it is.
+  // error is returned as it is. When it does not fit the domain's part of the disk, older snapshots
+  // than the newest make room; if that is not enough: RESOURCE_EXHAUSTED/DOMAIN_DISK_FULL.
   absl::StatusOr<SnapshotManifest> Save(DuckDatabase& instance, const std::string& alias,
                                         const GenerationInfo& info, int64_t rows_max,
                                         const SnapshotCheck& check = nullptr) const;
+
+  // From now on snapshots are written as fast as the disk can: the process ends.
+  void Hurry() const { *hurry_ = true; }
 
   // The newest good snapshot; damaged ones and those of another definition are passed over with a
   // warning. NOT_FOUND when there is none.
@@ -108,10 +115,14 @@ class SnapshotStore {
                                         const std::string& file, const SnapshotCheck& check) const;
   absl::Status Publish(const std::string& temporary, SnapshotManifest& manifest) const;
   std::string NewTemporary() const;
-  void RemoveOld(const std::string& slice, int64_t generation) const;
+  void RemoveOld(const std::string& slice, int64_t generation, int64_t kept) const;
+  absl::Status MakeRoom(const GenerationInfo& info, int64_t bytes) const;
+  int64_t NewestBytes(const GenerationInfo& info) const;
 
   std::string directory_;
   int64_t kept_;
+  StorageBudget budget_;
+  std::shared_ptr<std::atomic<bool>> hurry_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 }  // namespace icepie::slices

@@ -6,12 +6,16 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "core/base/thread_priority.h"
 #include "slices/flight_record.h"
 #include "slices/slice_fault.h"
 #include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
+
+// Than answering and applying. Somebody may wait for a snapshot: it is not left without processor.
+constexpr int kNicer = 10;
 
 // What its expectations decide, or have not decided yet, is no failure to save.
 void NoteNotSaved(const absl::Status& status, ServedSlice& served) {
@@ -99,6 +103,7 @@ void SnapshotWriter::Save(const Job& job) {
 }
 
 void SnapshotWriter::Loop() {
+  BeNicer(kNicer);
   while (true) {
     Job job;
     {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/steady_clock.h"
+#include "core/base/thread_priority.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -153,6 +154,7 @@ void Track::WaitBeforeRetry(int failures) {
 }
 
 void Track::Loop() {
+  AskForNormalSlices();
   const std::vector<std::string> streams(streams_.followed.begin(), streams_.followed.end());
   for (int failures = 0;; ++failures) {
     int64_t from = 0;

@@ -418,6 +418,8 @@ void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainRespo
     if (definition->max_stale) ToProto(*definition->max_stale, added->mutable_max_stale());
   }
   for (const auto& source : plan.definition.sources) proto->add_streams(source.stream);
+  proto->set_memory_limit_bytes(plan.definition.limits.memory_bytes);
+  proto->set_disk_limit_bytes(plan.definition.limits.disk_bytes);
   if (plan.definition.idle_after) {
     proto->set_idle_after_ms(absl::ToInt64Milliseconds(*plan.definition.idle_after));
   }

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/thread_priority.h"
 
 namespace icepie::server {
 namespace {
@@ -53,6 +54,8 @@ absl::Status ApplyProcessLimits(const WorkerOptions& options) {
   if (options.role == "build") {
     const sched_param none = {};
     (void)::sched_setscheduler(0, SCHED_BATCH, &none);
+  } else {
+    (void)AskForShortSlices();
   }
   return absl::OkStatus();
 }

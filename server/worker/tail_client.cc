@@ -190,8 +190,11 @@ TailClient::TailClient(const std::string& host_socket, std::string core_director
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  stub_ = Host::NewStub(grpc::CreateCustomChannel(absl::StrCat("unix:", host_socket),
-                                                  grpc::InsecureChannelCredentials(), arguments));
+  const auto channel = grpc::CreateCustomChannel(absl::StrCat("unix:", host_socket),
+                                                 grpc::InsecureChannelCredentials(), arguments);
+  // Connected while the worker opens its state, and not when it has.
+  static_cast<void>(channel->GetState(/*try_to_connect=*/true));
+  stub_ = Host::NewStub(channel);
 }
 
 std::unique_ptr<slices::FeedReader> TailClient::Open(const std::vector<std::string>& streams,

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -53,8 +54,11 @@ slices::EngineOptions MakeEngineOptions(const WorkerOptions& options) {
   engine.directory = options.directory;
   engine.memory_bytes = options.memory_bytes;
   engine.query_timeout = absl::Milliseconds(options.query_timeout_ms);
+  engine.apply_timeout = absl::Milliseconds(options.apply_timeout_ms);
   engine.snapshot_interval = absl::Milliseconds(options.snapshot_interval_ms);
   engine.snapshots_kept = options.snapshots_kept;
+  engine.disk_bytes = options.disk_bytes;
+  engine.write_bytes_per_second = options.write_bytes_per_second;
   engine.on_fatal = [](const std::string& why) {
     slices::BlameThisThread();
     spdlog::critical("ending: {}", why);
@@ -76,6 +80,18 @@ absl::StatusOr<std::string> EnterSandbox(const WorkerOptions& options) {
   ICEPIE_RETURN_IF_ERROR(EnterSandbox(paths, options.require_sandbox, &level));
   spdlog::info("sandbox: {}", level);
   return level;
+}
+
+// Before the sandbox, from which it cannot be seen. nullopt: none is given.
+absl::StatusOr<std::optional<icepie::worker::v1::Assignment>> ReadAssignment(
+    const WorkerOptions& options) {
+  if (options.assignment.empty()) return std::nullopt;
+  ICEPIE_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(options.assignment));
+  icepie::worker::v1::Assignment assignment;
+  if (!assignment.ParseFromString(bytes)) {
+    return absl::InvalidArgumentError(absl::StrCat(options.assignment, " is no assignment"));
+  }
+  return assignment;
 }
 
 absl::StatusOr<std::unique_ptr<slices::Engine>> StartEngine(const WorkerOptions& options,
@@ -112,10 +128,12 @@ absl::Status RunWorker(const WorkerOptions& options) {
   if (!options.flight_record.empty()) {
     ICEPIE_RETURN_IF_ERROR(slices::StartFlightRecord(options.flight_record));
   }
+  ICEPIE_ASSIGN_OR_RETURN(const auto assignment, ReadAssignment(options));
   ICEPIE_ASSIGN_OR_RETURN(const std::string sandbox, EnterSandbox(options));
   TailClient feed(options.host_socket, options.core_directory);
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<slices::Engine> engine, StartEngine(options, feed));
   WorkerService service(*engine, options.role, sandbox);
+  if (assignment) service.TakeOn(*assignment);  // its state is opened while the server starts
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> server,
                           StartServer(options, service));
   spdlog::info("serving {} as process {}", options.socket, ::getpid());

@@ -21,12 +21,20 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv) {
                  "reads sealed segments there; empty: gets all records from the daemon");
   app.add_option("--flight-record", options.flight_record,
                  "file that says what it was doing when it ended");
+  app.add_option("--assignment", options.assignment,
+                 "file with what it holds from its start; empty: it waits to be told");
   app.add_option("--parent-pid", options.parent_pid, "ends with this process; 0: with nobody");
   app.add_option("--memory-bytes", options.memory_bytes)->check(CLI::PositiveNumber);
   app.add_option("--query-timeout-ms", options.query_timeout_ms)->check(CLI::PositiveNumber);
+  app.add_option("--apply-timeout-ms", options.apply_timeout_ms)->check(CLI::PositiveNumber);
   app.add_option("--snapshot-interval-ms", options.snapshot_interval_ms)
       ->check(CLI::NonNegativeNumber);
   app.add_option("--snapshots-kept", options.snapshots_kept)->check(CLI::PositiveNumber);
+  app.add_option("--disk-bytes", options.disk_bytes, "of its directory; 0: no limit")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--write-bytes-per-second", options.write_bytes_per_second,
+                 "of snapshots; 0: no limit")
+      ->check(CLI::NonNegativeNumber);
   app.add_flag("--require-sandbox", options.require_sandbox,
                "does not start without both layers of the sandbox");
   app.add_option("--log-level", options.log_level);

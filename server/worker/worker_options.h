@@ -17,12 +17,16 @@ struct WorkerOptions {
   std::string host_socket;     // where the daemon serves Host
   std::string core_directory;  // of the daemon's core, whose segments are read; empty: are not
   std::string flight_record;   // file that says what it was doing when it ended; empty: none
+  std::string assignment;  // file with the first assignment (icepie.worker.v1); empty: it is told
   int64_t parent_pid = 0;
   int64_t memory_bytes = int64_t{512} << 20;
   int64_t query_timeout_ms = 10000;
+  int64_t apply_timeout_ms = 600000;
   int64_t snapshot_interval_ms = 10000;
   int64_t snapshots_kept = 3;
-  bool require_sandbox = false;  // end rather than run outside of it
+  int64_t disk_bytes = 0;              // of the directory; 0: no limit
+  int64_t write_bytes_per_second = 0;  // of snapshots; 0: no limit
+  bool require_sandbox = false;        // end rather than run outside of it
   std::string log_level = "info";
   std::string log_file;  // that standard error goes to, taken turns when long; empty: is left alone
 };

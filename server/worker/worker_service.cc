@@ -112,21 +112,22 @@ void SlowCalls::Loop() {
   }
 }
 
+void WorkerService::TakeOn(const icepie::worker::v1::Assignment& assignment) {
+  engine_.Configure(FromProto(assignment));
+  const MutexLock lock(mutex_);
+  if (assignment.epoch() < epoch_) return;
+  epoch_ = assignment.epoch();
+  domain_ = assignment.domain();
+  files_.clear();
+  for (const auto& spec : assignment.generations()) {
+    files_[absl::StrCat(spec.slice(), "/", spec.number())] = spec.file();
+  }
+}
+
 grpc::ServerUnaryReactor* WorkerService::Configure(
     grpc::CallbackServerContext* context, const icepie::worker::v1::Assignment* request,
     icepie::worker::v1::ConfigureResponse* response) {
-  engine_.Configure(FromProto(*request));
-  {
-    const MutexLock lock(mutex_);
-    if (request->epoch() >= epoch_) {
-      epoch_ = request->epoch();
-      domain_ = request->domain();
-      files_.clear();
-      for (const auto& spec : request->generations()) {
-        files_[absl::StrCat(spec.slice(), "/", spec.number())] = spec.file();
-      }
-    }
-  }
+  TakeOn(*request);
   response->set_epoch(request->epoch());
   return Finished(context, absl::OkStatus());
 }

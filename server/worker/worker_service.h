@@ -38,6 +38,9 @@ class WorkerService : public icepie::worker::v1::Worker::CallbackService {
   WorkerService(slices::Engine& engine, std::string role, std::string sandbox)
       : engine_(engine), role_(std::move(role)), sandbox_(std::move(sandbox)) {}
 
+  // As the call: the engine takes the assignment on.
+  void TakeOn(const icepie::worker::v1::Assignment& assignment);
+
   grpc::ServerUnaryReactor* Configure(grpc::CallbackServerContext* context,
                                       const icepie::worker::v1::Assignment* request,
                                       icepie::worker::v1::ConfigureResponse* response) override;

@@ -4,7 +4,9 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -307,6 +309,7 @@ struct Seen {
   std::atomic<int64_t> answers{0};
   std::atomic<int64_t> refused{0};
   std::atomic<int64_t> failed{0};
+  std::atomic<int64_t> followed{0};  // messages
 };
 
 // The daemon has said that it stops, or is gone.
@@ -353,6 +356,42 @@ TEST_F(SupervisionTest, AStopRefusesNewWorkEndsWhatIsUnderWayAndLosesNothing) {
           &seen.answers);
     });
   }
+  // Those that follow have nothing to wait for any more, and are told so.
+  std::atomic<int> told{0};
+  const auto follow = [&](const auto& open) {
+    clients.emplace_back([&, open] {
+      const auto context = Within(absl::Minutes(5));
+      const grpc::Status status = open(*context);
+      EXPECT_EQ(Reason(status), "SERVER_DRAINING") << status.error_message();
+      ++told;
+    });
+  };
+  follow([&](grpc::ClientContext& context) {
+    v1::ReadRecordsRequest request;
+    v1::ReadRecordsResponse message;
+    request.add_streams("sales");
+    request.set_follow(true);
+    const auto reader = daemon_.Core()->ReadRecords(&context, request);
+    while (reader->Read(&message)) ++seen.followed;
+    return reader->Finish();
+  });
+  follow([&](grpc::ClientContext& context) {
+    v1::Event event;
+    const auto reader = daemon_.Admin()->WatchEvents(&context, {});
+    while (reader->Read(&event)) {
+    }
+    return reader->Finish();
+  });
+  follow([&](grpc::ClientContext& context) {
+    v1::TailLogsRequest request;
+    v1::LogLine line;
+    request.set_name("shop");
+    request.set_follow(true);
+    const auto reader = daemon_.Admin()->TailLogs(&context, request);
+    while (reader->Read(&line)) {
+    }
+    return reader->Finish();
+  });
   // One that takes a while is under way when the stop is asked for.
   std::thread slow([&] {
     v1::QueryResponse response;
@@ -362,12 +401,14 @@ TEST_F(SupervisionTest, AStopRefusesNewWorkEndsWhatIsUnderWayAndLosesNothing) {
     EXPECT_TRUE(status.ok()) << status.error_message();
     EXPECT_EQ(response.body(), R"([{"n":29999999}])");
   });
-  EXPECT_TRUE(Eventually([&] { return seen.acknowledged > 50 && seen.answers > 20; }, kLong));
+  EXPECT_TRUE(Eventually(
+      [&] { return seen.acknowledged > 50 && seen.answers > 20 && seen.followed > 2; }, kLong));
   EXPECT_EQ(daemon_.Stop(), 0);
   slow.join();
   for (std::thread& client : clients) client.join();
   EXPECT_EQ(seen.failed, 0);
   EXPECT_TRUE(reasoned);
+  EXPECT_EQ(told, 3);
 
   const absl::Time begin = absl::Now();
   daemon_.Start();
@@ -412,6 +453,20 @@ TEST_F(SupervisionTest, WorkersAreRolledWithoutAFailedQueryAndABadProgramStopsTh
   std::thread reader([&] {
     while (!done) ExpectAnswer(kByItem);
   });
+  // At no moment less than two of them stand.
+  std::atomic<int> least{100};
+  std::thread counter([&] {
+    while (!done) {
+      v1::GetDomainRequest request;
+      v1::Domain domain;
+      request.set_name("shop");
+      if (!daemon_.Admin()->GetDomain(Within(kLong).get(), request, &domain).ok()) continue;
+      const auto standing =
+          std::count_if(domain.workers().begin(), domain.workers().end(),
+                        [](const auto& worker) { return worker.state() == "running"; });
+      least = std::min(least.load(), static_cast<int>(standing));
+    }
+  });
   const auto live = daemon_.Worker("shop", "live");
   const auto standby = daemon_.Worker("shop", "standby");
   const auto roll = [&](v1::RollWorkersResponse* rolled) {
@@ -438,8 +493,83 @@ TEST_F(SupervisionTest, WorkersAreRolledWithoutAFailedQueryAndABadProgramStopsTh
   EXPECT_EQ(daemon_.Worker("shop", "live").pid(), rolled.live_pid()) << "it was left alone";
   done = true;
   reader.join();
+  counter.join();
+  EXPECT_GE(least, 2);
   EXPECT_EQ(ExpectAnswer(kByItem, AppendPear()).body(),
             R"([{"item":"apple","sales":1},{"item":"pear","sales":3}])");
+}
+
+TEST_F(SupervisionTest, AStreamedAnswerIsWholeAlsoWhenItsWorkerIsKilled) {
+  StartShop();
+  v1::QueryRequest request;
+  request.set_domain("shop");
+  request.set_sql("SELECT r, repeat('y', 50) AS y FROM range(100000) AS a(r), everything");
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(
+        Eventually([&] { return daemon_.Worker("shop", "live").state() == "running"; }, kLong));
+    const int64_t live = daemon_.Worker("shop", "live").pid();
+    const auto context = Within(kLong);
+    const auto call = daemon_.Slices()->StreamQuery(context.get(), request);
+    ::kill(static_cast<pid_t>(live), SIGKILL);
+    v1::StreamQueryResponse part;
+    int64_t bytes = 0;
+    bool ended = false;
+    while (call->Read(&part)) {
+      bytes += static_cast<int64_t>(part.body().size());
+      ended = part.has_end();
+    }
+    const grpc::Status status = call->Finish();
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    EXPECT_TRUE(ended);
+    EXPECT_EQ(part.end().row_count(), 100000);
+    EXPECT_EQ(part.end().byte_count(), bytes);
+  }
+}
+
+// RLIMIT_AS of a process.
+int64_t AddressSpaceOf(int64_t pid) {
+  std::ifstream limits(absl::StrCat("/proc/", pid, "/limits"));
+  for (std::string line; std::getline(limits, line);) {
+    if (line.rfind("Max address space", 0) == 0) return std::atoll(line.c_str() + 17);
+  }
+  return -1;
+}
+
+TEST_F(SupervisionTest, ADomainsLimitsReachItsWorkersWithoutAFailedQuery) {
+  StartShop();
+  std::atomic<bool> stopping{false};
+  std::atomic<int> failed{0};
+  std::thread reader([&] {
+    while (!stopping) {
+      v1::QueryResponse response;
+      if (!daemon_.Query("shop", kEverything, -1, &response).ok()) ++failed;
+    }
+  });
+  v1::ApplyDomainResponse response;
+  ASSERT_TRUE(
+      daemon_.Apply(absl::StrCat(kShop, "limits: {memory: 800MB, disk: 2MB}\n"), &response).ok());
+  for (const char* role : {"live", "standby"}) {
+    EXPECT_TRUE(Eventually(
+        [&] { return AddressSpaceOf(daemon_.Worker("shop", role).pid()) == 3'200'000'000; }, kLong))
+        << role;
+  }
+  // Past what it may have of the disk it goes on, and says what is missing.
+  std::ofstream(daemon_.data_directory() + "/domains/shop/filler") << std::string(3 << 20, 'x');
+  EXPECT_TRUE(Eventually(
+      [&] {
+        AppendPear();
+        const v1::Slice slice = daemon_.GetSlice("shop.everything");
+        return std::any_of(slice.conditions().begin(), slice.conditions().end(),
+                           [](const v1::SliceCondition& condition) {
+                             return condition.type() == "NOT_SAVED" &&
+                                    condition.reason() == "DOMAIN_DISK_FULL";
+                           });
+      },
+      kLong));
+  ExpectAnswer(kEverything, AppendPear());
+  stopping = true;
+  reader.join();
+  EXPECT_EQ(failed, 0);
 }
 
 TEST_F(SupervisionTest, SafeModeStartsNoLiveWorkerUntilItIsLeft) {
@@ -571,6 +701,41 @@ TEST_F(PoisonTest, ARecordThatKillsTheWorkerIsFoundAndLeftOutAndTheOthersGoOn) {
       Eventually([&] { return daemon_.GetSlice("library.hits").state() == v1::RUNNING; }, kLong));
   EXPECT_EQ(Answer("SELECT hits FROM hits", end), R"([{"hits":500}])");
   EXPECT_EQ(daemon_.Worker("library", "live").restarts(), 0);
+}
+
+// It answers its heartbeats and queries meanwhile.
+TEST_F(PoisonTest, ARecordThatHangsTheApplyThreadIsFoundAndLeftOut) {
+  daemon_.Stop();
+  daemon_.SetSettings(
+      "workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 10000, "
+      "snapshot_interval_ms: 300, restart_backoff_ms: 1, apply_timeout_ms: 3000}\n");
+  daemon_.Start();
+  v1::ApplyDomainResponse response;
+  const auto applied = daemon_.Apply(R"(domain: slow
+sources:
+  documents: {columns: {item: VARCHAR, text: VARCHAR}}
+slices:
+  sums:
+    sql: SELECT item, sum(levenshtein(text, item)) AS total FROM documents GROUP BY ALL
+    key: [item]
+)",
+                                     &response);
+  ASSERT_TRUE(applied.ok()) << applied.error_message();
+  ASSERT_TRUE(daemon_.Append("documents", {Document("a", "ab")}).ok());
+  // Minutes, in which nobody listens.
+  const std::string endless = Document(std::string(400000, 'x'), std::string(400000, 'y'));
+  ASSERT_TRUE(daemon_.Append("documents", {Document("a", "abc"), endless}).ok());
+  const auto end = daemon_.Append("documents", {Document("c", "cd")});
+  ASSERT_TRUE(end.ok());
+  v1::QueryResponse rows;
+  EXPECT_TRUE(Eventually(
+      [&] {
+        return daemon_.Query("slow", "SELECT * FROM sums ORDER BY item", *end, &rows).ok() &&
+               rows.body() == R"([{"item":"a","total":3},{"item":"c","total":1}])";
+      },
+      absl::Minutes(3)))
+      << rows.body();
+  EXPECT_EQ(daemon_.GetSlice("slow.sums").counts().quarantined(), 1);
 }
 
 TEST_F(PoisonTest, ASliceThatKillsTheWorkerOtherwiseIsSuspendedAlone) {

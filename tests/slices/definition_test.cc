@@ -41,7 +41,7 @@ slices:
   nightly: {sql: "SELECT iata FROM airports", refresh: {cron: "*/15 2-4 1,15 * 0", time_zone: Europe/Zurich}}
   often: {sql: 'SELECT ''it''''s'', city FROM airports', refresh: {every: 1m30s}}
   plain: {sql: SELECT city FROM airports, refresh: continuous}
-limits: {memory: 512MB, query_timeout: 5s, max_result_rows: 42}
+limits: {memory: 512MB, disk: 20GB, query_timeout: 5s, max_result_rows: 42}
 )yaml";
 
 TEST(DefinitionTest, ReadsEveryKey) {
@@ -53,6 +53,7 @@ TEST(DefinitionTest, ReadsEveryKey) {
   EXPECT_EQ(domain->runbook, "https://wiki/ops-slices");
   EXPECT_EQ(domain->limits.memory_bytes, 512000000);
   EXPECT_EQ(domain->limits.query_timeout, absl::Seconds(5));
+  EXPECT_EQ(domain->limits.disk_bytes, 20'000'000'000);
   EXPECT_EQ(domain->limits.max_result_rows, 42);
   EXPECT_EQ(domain->file_name, "ops.yaml");
 }
@@ -379,6 +380,7 @@ TEST(DefinitionTest, FaultsOfTheFileHaveTheirPlace) {
   EXPECT_THAT(ErrorOf(with("limits: {max_result_rows: 0}\n")),
               HasSubstr("d.yaml:4:27: limits.max_result_rows must be"));
   EXPECT_THAT(ErrorOf(with("limits: {query_timeout: soon}\n")), HasSubstr("d.yaml:4:25"));
+  EXPECT_THAT(ErrorOf(with("limits: {disk: 10KB}\n")), HasSubstr("give 1MB or more"));
   EXPECT_THAT(ErrorOf(with("owner: {taem: x}\n")),
               HasSubstr("d.yaml:4:9: unknown key `taem` in owner (did you mean \"team\"?"));
   EXPECT_THAT(

@@ -43,8 +43,84 @@ class SnapshotStoreTest : public EngineFixture {
     file.put(static_cast<char>(byte ^ 1));
   }
 
+  // A file in the domain's directory.
+  std::string Fill(int64_t bytes) const {
+    const std::string file = directory_ + "/filler";
+    std::ofstream(file) << std::string(static_cast<size_t>(bytes), 'x');
+    return file;
+  }
+
+  void StartLiveWith(const EngineOptions& options) {
+    engine_.reset();
+    auto started = LiveEngine::Start(options, feed_);
+    ASSERT_TRUE(started.ok()) << started.status();
+    engine_ = *std::move(started);
+  }
+
   SnapshotStore store_{directory_, 3};
 };
+
+TEST_F(SnapshotStoreTest, PastItsPartOfTheDiskADomainGoesOnWithoutSnapshotsAndSaysSo) {
+  const std::string filler = Fill(6 << 20);
+  EngineOptions options = Options();
+  options.snapshot_interval = absl::Milliseconds(50);
+  options.disk_bytes = 5 << 20;
+  StartLiveWith(options);
+  Configure({Spec("by_city")});
+  feed_.Append("orders", {Order("Bern", 1)});
+  const SliceReport full =
+      WaitFor("by_city", [](const SliceReport& report) { return report.not_saved.has_value(); });
+  EXPECT_EQ(full.not_saved->reason, "DOMAIN_DISK_FULL");
+  EXPECT_THAT(full.not_saved->message, testing::HasSubstr("limits.disk"));
+  EXPECT_FALSE(full.snapshot);
+  WaitForPosition("by_city", feed_.Append("orders", {Order("Bern", 2)}));
+  std::filesystem::remove(filler);
+  feed_.Append("orders", {Order("Bern", 3)});
+  const SliceReport well =
+      WaitFor("by_city", [](const SliceReport& report) { return report.snapshot.has_value(); });
+  EXPECT_FALSE(well.not_saved);
+}
+
+TEST_F(SnapshotStoreTest, OlderSnapshotsMakeRoomForTheNewest) {
+  MakeSnapshots();
+  ASSERT_EQ(store_.List("by_city", 1).size(), 3u);
+  const int64_t one = BytesBelow(store_.directory() + "/snapshots") / 3;
+  Fill(4 << 20);
+  EngineOptions options = Options();
+  options.disk_bytes = BytesBelow(directory_) + one / 2;
+  StartLiveWith(options);
+  Configure({Spec("by_city")});
+  WaitForPosition("by_city", feed_.Append("orders", {Order("Bern", 4)}));
+  engine_->Shutdown();
+  const auto paths = store_.List("by_city", 1);
+  EXPECT_EQ(paths.size(), 2u);
+  EXPECT_EQ(store_.NewestGood("by_city", 1, "")->progress.applied_position, 4);
+}
+
+TEST_F(SnapshotStoreTest, SnapshotsAreWrittenNoFasterThanAllowed) {
+  EngineOptions options = Options();
+  options.write_bytes_per_second = 1 << 20;
+  StartLiveWith(options);
+  feed_.Append("orders", {Order("Bern", 1)});
+  Configure({Spec("by_city")});
+  WaitForPosition("by_city", 1);
+  const absl::Time begin = absl::Now();
+  const SliceReport saved =
+      WaitFor("by_city", [](const SliceReport& report) { return report.snapshot.has_value(); });
+  const auto bytes = std::filesystem::file_size(store_.AbsolutePath(saved.snapshot->path));
+  // It may have begun a moment before.
+  EXPECT_GE(absl::Now() - begin, absl::Seconds(0.7 * static_cast<double>(bytes) / (1 << 20)));
+}
+
+TEST_F(SnapshotStoreTest, AFileGoesToTheDiskAtItsPaceUnlessThereIsHurry) {
+  const std::string file = Fill(4 << 20);
+  const absl::Time begin = absl::Now();
+  ASSERT_TRUE(SyncAtPace(file, 8 << 20, nullptr).ok());
+  EXPECT_GE(absl::Now() - begin, absl::Milliseconds(490));
+  const absl::Time hurried = absl::Now();
+  ASSERT_TRUE(SyncAtPace(file, 1 << 10, [] { return true; }).ok());
+  EXPECT_LT(absl::Now() - hurried, absl::Minutes(10)) << "4096 s at its pace";
+}
 
 TEST_F(SnapshotStoreTest, TheNewestGoodOneIsFound) {
   MakeSnapshots();
