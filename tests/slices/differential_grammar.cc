@@ -892,7 +892,7 @@ class Grammar {
                         condition);
         continue;
       }
-      if (how == 2) {
+      if (how == 2 && count == 2) {
         absl::StrAppend(&all.from, ", ", next.from);
         absl::StrAppend(&where, where.empty() ? "" : " AND ", condition);
       } else {
