@@ -69,7 +69,7 @@ class SequencerTest : public testing::Test {
  protected:
   SequencerTest() : env_(rocksdb::NewCompositeEnv(file_system_)) {
     store_ = *LogStore::Open({directory_.path(), LogStore::Mode::kReadWrite, env_.get()});
-    stream_ = *streams_.Create(*store_, "a", PayloadFormat::kJson, {}, /*internal=*/false);
+    stream_ = *streams_.Create(*store_, "a", PayloadFormat::kJson, {}, nullptr, /*internal=*/false);
     requests_ = *RequestLog::Load(*store_);
     mark_ = *HighWaterMark::Open(directory_.path() + "/mark", {});
     sequencer_ =
