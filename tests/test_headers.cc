@@ -1,0 +1,1 @@
+// A library needs a source: the precompiled headers of the tests belong to one (CMakeLists.txt).
