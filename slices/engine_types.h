@@ -111,6 +111,7 @@ struct GenerationInfo {
   std::string sql;
   std::vector<std::string> reads;  // streams and slices
   std::string overridden;          // why it is recomputed against the planner's choice
+  std::string layout;              // hash of its tables: another planner may keep others
 };
 
 struct SliceReport {

@@ -59,6 +59,11 @@ Progress ReadProgressRow(const CellRow& row) {
   return {value(0), value(1), value(2), value(3), value(4), value(5), value(6), value(7)};
 }
 
+std::string LayoutOf(const SlicePlan& slice) {
+  constexpr size_t kHashCharacters = 16;
+  return Sha256Hex(absl::StrJoin(slice.create, ";\n")).substr(0, kHashCharacters);
+}
+
 GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice, int64_t number) {
   const SliceDef* definition = plan.definition.FindSlice(slice.slice);
   ICEPIE_CHECK(definition != nullptr);
@@ -71,6 +76,7 @@ GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice
   info.key = definition->key;
   info.sql = definition->sql;
   info.overridden = slice.overridden;
+  info.layout = LayoutOf(slice);
   for (const SourceUse& use : slice.sources) {
     info.reads.push_back(plan.definition.FindSource(use.source)->stream);
   }

@@ -36,6 +36,10 @@ namespace icepie::slices {
 extern const char kProgressColumns[];
 Progress ReadProgressRow(const CellRow& row);
 
+// A hash of the tables and views that a state is kept in. What was saved with another one cannot be
+// gone on from.
+std::string LayoutOf(const SlicePlan& slice);
+
 // Facts of a planned slice as reports and manifests carry them.
 GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice, int64_t number);
 

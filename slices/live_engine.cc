@@ -393,9 +393,9 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   const auto snapshot = FindSnapshot(spec);
   ICEPIE_ASSIGN_OR_RETURN(const auto plan, PlanFor(spec, snapshot));
   const SlicePlan* slice = plan->Find(spec.slice);
-  // Another strategy has other tables: its rows can be shown but not gone on from.
-  const bool fits =
-      snapshot.ok() && slice != nullptr && snapshot->info.strategy == StrategyName(slice->strategy);
+  // Rows that were kept in other tables, by another strategy or another version of the planner, can
+  // be shown but not gone on from.
+  const bool fits = snapshot.ok() && slice != nullptr && snapshot->info.layout == LayoutOf(*slice);
   const std::string file = fits ? store_.AbsolutePath(snapshot->path) : "";
   auto opened = Generation::Open(*instance_, plan, spec.slice, spec.number, file);
   if (!opened.ok() && !file.empty()) {

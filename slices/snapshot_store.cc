@@ -101,6 +101,7 @@ std::string ManifestText(const SnapshotManifest& manifest) {
                {"time_us", manifest.time_us},
                {"sha256", manifest.sha256}};
   if (!manifest.info.overridden.empty()) json["overridden"] = manifest.info.overridden;
+  if (!manifest.info.layout.empty()) json["layout"] = manifest.info.layout;
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -127,6 +128,7 @@ SnapshotManifest ManifestFromJson(const Json& json) {
   manifest.time_us = json.at("time_us").get<int64_t>();
   manifest.sha256 = json.at("sha256").get<std::string>();
   manifest.info.overridden = json.value("overridden", "");
+  manifest.info.layout = json.value("layout", "");
   return manifest;
 }
 
@@ -253,7 +255,8 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
     manifest->rows_max = rows_max;
     manifest->path = SnapshotPath(info.slice, info.number, manifest->progress.applied_position);
     auto present = Check(manifest->path);
-    if (present.ok() && present->info.definition_hash == info.definition_hash) {
+    if (present.ok() && present->info.definition_hash == info.definition_hash &&
+        present->info.layout == info.layout) {
       RemoveFiles(temporary);
       return present;
     }

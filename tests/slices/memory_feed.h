@@ -2,6 +2,7 @@
 #ifndef ICEPIE_TESTS_SLICES_MEMORY_FEED_H_
 #define ICEPIE_TESTS_SLICES_MEMORY_FEED_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,13 +29,23 @@ class MemoryFeed : public FixtureFeed {
 
   // From now on nothing can be read, as when a file is missing; or (OK) it can again.
   void SetDamage(absl::Status damage) {
-    const MutexLock lock(damage_mutex_);
+    const MutexLock lock(mutex_);
     damage_ = std::move(damage);
   }
 
   std::unique_ptr<FeedReader> Open(const std::vector<std::string>& streams, int64_t from,
                                    std::optional<int64_t> end) override {
+    {
+      const MutexLock lock(mutex_);
+      opened_.push_back(from);
+    }
     return std::make_unique<Reader>(*this, FixtureFeed::Open(streams, from, end));
+  }
+
+  // Where readers have begun, in the order of their opening.
+  std::vector<int64_t> opened() const {
+    const MutexLock lock(mutex_);
+    return opened_;
   }
 
  private:
@@ -57,12 +68,13 @@ class MemoryFeed : public FixtureFeed {
   };
 
   absl::Status damage() const {
-    const MutexLock lock(damage_mutex_);
+    const MutexLock lock(mutex_);
     return damage_;
   }
 
-  mutable Mutex damage_mutex_;
-  absl::Status damage_ ABSL_GUARDED_BY(damage_mutex_);
+  mutable Mutex mutex_;
+  absl::Status damage_ ABSL_GUARDED_BY(mutex_);
+  std::vector<int64_t> opened_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace icepie::slices
