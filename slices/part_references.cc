@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "slices/aggregate_plan.h"
+#include "slices/row_shape.h"
 
 namespace icepie::slices {
 namespace {
@@ -179,6 +182,67 @@ absl::Status UsingToOn(DuckConnection& connection, const std::vector<JoinRelatio
                        Json& level) {
   if (ContainsClass(level, "LAMBDA")) return StandsInTheWay("has a lambda beside USING");
   return UsingRewriter(connection, relations, level).Rewrite(level["from_table"]);
+}
+
+namespace {
+
+// The names in column references and USING of `tree`, apart from what is below `without`.
+void AddNames(const Json& tree, const Json* without, std::multiset<std::string>& names) {
+  if (&tree == without || !tree.is_structured()) return;
+  for (const char* member : {"column_names", "using_columns"}) {
+    if (!tree.is_object() || !tree.contains(member) || !tree[member].is_array()) continue;
+    for (const Json& name : tree[member]) {
+      if (name.is_string()) names.insert(absl::AsciiStrToLower(name.get<std::string>()));
+    }
+  }
+  for (const Json& child : tree) AddNames(child, without, names);
+}
+
+bool GroupsByAll(const Json& node) {
+  return TextOf(node, "aggregate_handling") == "FORCE_AGGREGATES";
+}
+
+// Whether the items of the SELECT mean the same when some of them are gone.
+bool ItemsStandAlone(const Json& node) {
+  if (!IsType(node, "SELECT_NODE") || Has(node, "modifiers")) return false;
+  if (IsAggregation(node) && !Has(node, "group_expressions") && !GroupsByAll(node)) return false;
+  if (ContainsClass(node["group_expressions"], "CONSTANT")) return false;
+  return !AnyNode(node["select_list"], [](const Json& each) {
+    return IsClass(each, "STAR") || TextOf(each, "function_name") == "unnest";
+  });
+}
+
+}  // namespace
+
+void DropUnread(const Json& reader, Json& table) {
+  Json& node = table["subquery"]["node"];
+  if (Has(table, "column_name_alias") || !ItemsStandAlone(node)) return;
+  for (const char* part : kLevelExpressions) {
+    if (ContainsClass(reader[part], "STAR")) return;
+  }
+  std::multiset<std::string> read;
+  AddNames(reader, &table, read);
+  // The whole row is read by its name.
+  if (read.count(absl::AsciiStrToLower(TextOf(table, "alias"))) > 0 &&
+      AnyNode(reader, [&table](const Json& each) {
+        return IsClass(each, "COLUMN_REF") && each["column_names"].size() == 1 &&
+               absl::EqualsIgnoreCase(each["column_names"][0].get<std::string>(),
+                                      TextOf(table, "alias"));
+      })) {
+    return;
+  }
+  std::multiset<std::string> inside;
+  AddNames(node, nullptr, inside);
+  Json& items = node["select_list"];
+  Json kept = Json::array();
+  for (Json& item : items) {
+    const std::string name = OutputName(item);
+    const size_t itself = IsClass(item, "COLUMN_REF") ? 1 : 0;
+    const bool unread = !name.empty() && read.count(name) == 0 && inside.count(name) <= itself;
+    const bool groups = GroupsByAll(node) && !ContainsAggregate(item);
+    if (!unread || groups) kept.push_back(item);
+  }
+  if (!kept.empty()) items = std::move(kept);
 }
 
 }  // namespace icepie::slices

@@ -58,6 +58,11 @@ class PartReferences {
 absl::Status UsingToOn(DuckConnection& connection, const std::vector<JoinRelation>& relations,
                        Json& level);
 
+// Takes those columns off `table`, a subquery in FROM of the SELECT node `reader`, that nothing
+// there names. DuckDB would not compute them either; and what is not computed cannot fail, and be
+// held against records that the SQL takes. Where that is hard to tell, they stay.
+void DropUnread(const Json& reader, Json& table);
+
 }  // namespace icepie::slices
 
 #endif  // ICEPIE_SLICES_PART_REFERENCES_H_

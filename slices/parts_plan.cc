@@ -312,6 +312,7 @@ absl::Status PartsPlanner::TakeSubqueries(Json& level) {
   for (Json* table : TablesOf(level["from_table"])) {
     if (!IsType(*table, "SUBQUERY")) continue;
     if (Has(*table, "column_name_alias")) return StandsInTheWay("renames columns in FROM");
+    DropUnread(level, *table);
     ICEPIE_ASSIGN_OR_RETURN(const std::string part, AddPart((*table)["subquery"]["node"], {}));
     const std::string alias = TextOf(*table, "alias");
     names_.emplace_back(part, alias.empty() ? "its subquery" : alias);
@@ -453,6 +454,7 @@ absl::Status PartsPlanner::TakeBelow(Query& query) {
   Json& node = query.statement["node"];
   Json& from = node["from_table"];
   if (ContainsClass(node["select_list"], "STAR")) return StandsInTheWay("has * over a subquery");
+  DropUnread(node, from);
   Json below = from["subquery"]["node"];
   bool ordered = false;
   below = WithoutOrder({{"node", below}}, &ordered);

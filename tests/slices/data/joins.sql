@@ -311,3 +311,25 @@ SELECT *, rank() OVER (PARTITION BY n ORDER BY item) AS place FROM (SELECT item,
 --@ record shops {"name":"x","city":"Bern","rank":2}
 SELECT arg_min(rank, city) AS first FROM shops
 --> 6
+
+--@ case unread_column_that_would_fail keys
+-- DuckDB computes no column that nobody reads.
+SELECT b.price, s.n FROM bids AS b JOIN (SELECT item, count(*) AS n, max(CAST(shop AS INTEGER)) AS worst FROM bids GROUP BY item) AS s ON s.item = b.item
+--> 5 | 2
+--> 9 | 2
+--> 3 | 1
+
+--@ case unread_column_below keys
+SELECT max(n) AS most FROM (SELECT kind, n, CAST(kind AS INTEGER) AS worst FROM (SELECT i.kind, count(*) AS n FROM bids AS b JOIN items AS i ON i.id = b.item GROUP BY i.kind)) GROUP BY kind
+--> 2
+
+--@ case a_column_read_by_its_alias_below keys
+SELECT b.price, s.n FROM bids AS b JOIN (SELECT item, count(*) AS n, max(price) AS top FROM bids GROUP BY item HAVING top > 5) AS s ON s.item = b.item
+--> 5 | 2
+--> 9 | 2
+
+--@ case unread_column_of_group_by_all keys
+SELECT b.price, s.n FROM bids AS b JOIN (SELECT item, count(*) AS n, max(CAST(shop AS INTEGER)) AS worst FROM bids GROUP BY ALL) AS s ON s.item = b.item
+--> 5 | 2
+--> 9 | 2
+--> 3 | 1
