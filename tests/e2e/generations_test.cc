@@ -282,6 +282,10 @@ TEST_F(GenerationsTest, AFileCanLetItsSlicesBePromotedByThemselves) {
   const std::string file = With(kShop, "    promote: {mode: auto, unless: {removed_rows: 0}}\n");
   Apply(file);
   Answer(end_);
+  // The row diff needs a snapshot to compare with.
+  ASSERT_TRUE(
+      Eventually([&] { return daemon_.GetSlice("shop.by_item").snapshot_position() >= end_; },
+                 absl::Seconds(60)));
   ASSERT_FALSE(ApplyAndBuild(InCents(file)).has_error());
   EXPECT_TRUE(Eventually([&] { return History().serving_generation() == 2; }, absl::Seconds(60)));
   EXPECT_THAT(AnswerOf(2).body(), HasSubstr("\"total\":700"));
