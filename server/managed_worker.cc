@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/steady_clock.h"
+#include "server/process_usage.h"
 #include "server/proto_time.h"
 #include "server/run_directory.h"
 #include "server/worker_log.h"
@@ -178,6 +179,7 @@ void ManagedWorker::OnSpawned(const std::string& socket) {
   configured_epoch_ = -1;
   configuring_ = false;
   ending_ = false;
+  heard_ = false;
   heartbeat_under_way_ = false;
   last_answer_ = SteadyNow();
   loop_.Watch(process_->pidfd(), [weak = weak_from_this()] {
@@ -185,7 +187,26 @@ void ManagedWorker::OnSpawned(const std::string& socket) {
   });
   client_ = std::make_shared<WorkerClient>(socket);
   AwaitSocket(SteadyNow() + settings_.start_timeout);
+  WatchStart(absl::ZeroDuration());
   on_change_();
+}
+
+// A start may take long on a busy machine, but one that stands still never ends.
+void ManagedWorker::WatchStart(absl::Duration cpu_time_before) {
+  loop_.RunAfter(settings_.heartbeat_timeout, [weak = weak_from_this(), cpu_time_before,
+                                               incarnation = view_.incarnation] {
+    auto self = weak.lock();
+    if (!self || !self->process_ || self->view_.incarnation != incarnation) return;
+    if (self->heard_) return;
+    const auto cpu_time = CpuTimeOf(self->process_->pid());
+    if (!cpu_time) return;  // it has ended, which the loop will be told
+    if (*cpu_time > cpu_time_before) {
+      self->WatchStart(*cpu_time);
+    } else {
+      self->KillBecause(absl::StrCat("it did not start to answer, and did nothing for ",
+                                     absl::FormatDuration(self->settings_.heartbeat_timeout)));
+    }
+  });
 }
 
 // The socket appears a moment after the process. A call before that would wait for gRPC's next
@@ -291,7 +312,7 @@ void ManagedWorker::OnReport(absl::StatusOr<wv1::WorkerReport> report) {
   heartbeat_under_way_ = false;
   if (report.ok()) {
     TakeReport(*std::move(report));
-  } else if (SteadyNow() - last_answer_ >= settings_.heartbeat_timeout) {
+  } else if (heard_ && SteadyNow() - last_answer_ >= settings_.heartbeat_timeout) {
     KillBecause(absl::StrCat("no answer for ", absl::FormatDuration(settings_.heartbeat_timeout),
                              ": ", report.status().message()));
     return;
@@ -303,6 +324,7 @@ void ManagedWorker::OnReport(absl::StatusOr<wv1::WorkerReport> report) {
 }
 
 void ManagedWorker::TakeReport(wv1::WorkerReport report) {
+  heard_ = true;
   last_answer_ = SteadyNow();
   view_.report = std::make_shared<const wv1::WorkerReport>(std::move(report));
   view_.report_time = absl::Now();

@@ -123,6 +123,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void Spawn();
   void OnSpawned(const std::string& socket);
   void AwaitSocket(absl::Time deadline);
+  void WatchStart(absl::Duration cpu_time_before);
   void OnFirstReport(absl::StatusOr<icepie::worker::v1::WorkerReport> report);
   bool GiveAssignment();
   void Configure();
@@ -161,6 +162,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   bool assignment_given_ = false;  // to the process when it started, and not changed since
   int64_t configured_epoch_ = -1;
   bool configuring_ = false;
+  bool heard_ = false;  // the process has answered once
   bool heartbeat_under_way_ = false;
   EventLoop::TimerId start_timer_ = 0;
   EventLoop::TimerId heartbeat_timer_ = 0;

@@ -1,4 +1,4 @@
-// What a process uses, by /proc.
+// What a process uses.
 #ifndef ICEPIE_SERVER_PROCESS_USAGE_H_
 #define ICEPIE_SERVER_PROCESS_USAGE_H_
 
@@ -14,9 +14,10 @@ struct ProcessUsage {
   absl::Duration cpu_time;  // of all its threads, since it started
 };
 
-// nullopt when there is no such process any more.
+// Both: nullopt when there is no such process any more.
 // Threads: any.
 std::optional<ProcessUsage> UsageOf(int64_t pid);
+std::optional<absl::Duration> CpuTimeOf(int64_t pid);
 
 }  // namespace icepie::server
 

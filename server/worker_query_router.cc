@@ -217,9 +217,14 @@ void WorkerQueryRouter::Step(const QuestionPtr& question) {
   }
 }
 
-// Nobody will know better soon: the live worker itself has spoken, or nothing starts by itself.
+// Nobody will know better soon: the live worker itself has spoken, or nothing starts by itself. An
+// error of the live worker is not the last word while a standby is on its way: that one may hold an
+// older state than the live worker, which found none.
 bool WorkerQueryRouter::IsSettled(const Question& question, const DomainView& view) {
   if (!question.fallback) return view.live.suspended && view.standby.suspended;
+  const WorkerView& standby = view.standby;
+  const bool comes = !standby.client && !standby.suspended && !IsResting(standby);
+  if (!question.fallback->ok() && comes) return false;
   const bool spoke = view.live.client && question.answered.count(view.live.incarnation) > 0;
   return spoke || view.live.suspended;
 }

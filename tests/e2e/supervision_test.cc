@@ -238,6 +238,23 @@ TEST_F(SupervisionTest, ASuspendedDomainHasNoLiveWorkerAndFrozenSlicesStayFrozen
   EXPECT_EQ(ExpectAnswer("SELECT item FROM busiest").body(), R"([{"item":"pear"}])");
 }
 
+TEST_F(SupervisionTest, AWorkerThatStandsStillBeforeItsFirstAnswerIsReplaced) {
+  const std::string directory = daemon_.data_directory() + "-workers";
+  std::filesystem::create_directories(directory);
+  const std::string program = directory + "/worker.sh";
+  std::ofstream(program) << "#!/bin/sh\ncase \"$*\" in *--role=live*) mkdir " << directory
+                         << "/stopped 2>/dev/null && kill -STOP $$;; esac\nexec "
+                         << std::getenv("ICEPIE_BIN") << "/icepie-worker \"$@\"\n";
+  chmod(program.c_str(), 0700);
+  daemon_.SetSettings(
+      absl::StrCat("workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 2000, "
+                   "snapshot_interval_ms: 300, program: ",
+                   program, "}\n"));
+  StartShop();
+  ExpectAnswer(kByItem, AppendPear());
+  EXPECT_THAT(daemon_.Worker("shop", "live").last_error(), HasSubstr("did nothing for 2s"));
+}
+
 TEST_F(SupervisionTest, ARestartFailsNoQueryAndStartsAWorkerThatHangs) {
   StartShop();
   const int64_t end = AppendPear();

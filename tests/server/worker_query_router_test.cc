@@ -411,6 +411,42 @@ TEST_F(WorkerQueryRouterTest, NoSnapshotYetIsPassedOnWhenTheLiveWorkerSaysIt) {
   EXPECT_EQ(standby.queries(), 1);
 }
 
+// Both workers were killed and the live one was back first, but the newest state on disk is
+// damaged.
+TEST_F(WorkerQueryRouterTest, AStandbyThatStartsIsWaitedForWhenTheLiveWorkerHasNoState) {
+  std::promise<void> asked;
+  FakeWorker live(Socket("live"),
+                  [&](const wv1::WorkerQueryRequest&, grpc::ServerContext&, FakeWorker::Writer&) {
+                    asked.set_value();
+                    return ToGrpcStatus(MakeError(absl::StatusCode::kUnavailable, "building, 0 %",
+                                                  "NO_SNAPSHOT_YET"));
+                  });
+  SetLive(live.View(1, WorkerReportOf(Report(v1::BACKFILLING, 0))));
+  MakeRouter();
+  auto result = Start(Sql(), absl::Seconds(20));
+  asked.get_future().wait();
+  EXPECT_EQ(result.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  const Result answer = result.get();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[2]");
+  EXPECT_EQ(live.queries(), 1);
+}
+
+TEST_F(WorkerQueryRouterTest, NoSnapshotYetIsPassedOnWhenNoStandbyComes) {
+  FakeWorker live(Socket("live"), Failing(MakeError(absl::StatusCode::kUnavailable, "building",
+                                                    "NO_SNAPSHOT_YET")));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::BACKFILLING, 0))));
+  WorkerView suspended;
+  suspended.suspended = true;
+  SetStandby(suspended);
+  MakeRouter();
+  const absl::Time start = absl::Now();
+  EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "NO_SNAPSHOT_YET");
+  EXPECT_LT(absl::Now() - start, absl::Seconds(4));
+}
+
 TEST_F(WorkerQueryRouterTest, AnErrorOfTheQueryIsNotTriedElsewhere) {
   FakeWorker live(Socket("live"), Failing(MakeError(absl::StatusCode::kInvalidArgument,
                                                     "no column x", "SQL_UNKNOWN_COLUMN")));
