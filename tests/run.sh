@@ -13,5 +13,6 @@ cmake --preset "$preset" -D ICEPIE_TESTS=ON --log-level=NOTICE
 step "build"
 cmake --build --preset "$preset"
 step "test"
-ctest --preset "$preset" -j "$(nproc)" "$@"
+# One more than processors: clang-tidy takes what the others leave.
+ctest --preset "$preset" -j "$(($(nproc) + 1))" "$@"
 step "done"
