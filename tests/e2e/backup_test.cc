@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
-#include "tests/e2e/daemon_fixture.h"
+#include "tests/e2e/shop_fixture.h"
 
 namespace icepie::testing {
 namespace {
@@ -16,48 +16,8 @@ namespace {
 namespace v1 = icepie::v1;
 using ::testing::HasSubstr;
 
-constexpr const char* kShop = R"(domain: shop
-sources:
-  sales: {columns: {item: VARCHAR, amount: INTEGER}}
-slices:
-  by_item: {sql: "SELECT item, sum(amount) AS total FROM sales GROUP BY ALL", key: [item]}
-)";
-
-std::string Sale(const std::string& item) {
-  return absl::StrCat("{\"item\":\"", item, "\",\"amount\":1}");
-}
-
-class BackupTest : public ::testing::Test {
+class BackupTest : public ShopTest {
  protected:
-  void StartShop() {
-    daemon_.Start();
-    ASSERT_TRUE(daemon_.CreateStream("sales").ok());
-    v1::ApplyDomainResponse applied;
-    const grpc::Status status = daemon_.Apply(kShop, &applied);
-    ASSERT_TRUE(status.ok()) << status.error_message();
-  }
-
-  void Append(const std::string& item, int count) {
-    const auto end = daemon_.Append("sales", std::vector<std::string>(count, Sale(item)));
-    ASSERT_TRUE(end.ok()) << end.status();
-    end_ = *end;
-  }
-
-  // The rows as the slice gives them at `min_position` or later.
-  std::string Rows(const DaemonFixture& daemon, int64_t min_position) {
-    v1::QueryResponse answer;
-    grpc::Status status;
-    Eventually(
-        [&] {
-          status =
-              daemon.Query("shop", "SELECT * FROM by_item ORDER BY item", min_position, &answer);
-          return status.ok();
-        },
-        absl::Seconds(60));
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return answer.body();
-  }
-
   grpc::Status BackUp(const std::string& directory, v1::BackupReport* report) {
     v1::BackUpCoreRequest request;
     request.set_directory(directory);
@@ -72,15 +32,6 @@ class BackupTest : public ::testing::Test {
     *report = message.report();
     return reader->Finish();
   }
-
-  static v1::ServerStatus StatusOf(const DaemonFixture& daemon) {
-    v1::ServerStatus status;
-    EXPECT_TRUE(daemon.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status).ok());
-    return status;
-  }
-
-  DaemonFixture daemon_;
-  int64_t end_ = 0;
 };
 
 TEST_F(BackupTest, ABackupUnderLoadIsRestoredByStartingOnIt) {

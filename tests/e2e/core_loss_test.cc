@@ -9,7 +9,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
-#include "tests/e2e/daemon_fixture.h"
+#include "tests/e2e/shop_fixture.h"
 
 namespace icepie::testing {
 namespace {
@@ -18,57 +18,7 @@ namespace v1 = icepie::v1;
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-constexpr const char* kShop = R"(domain: shop
-sources:
-  sales: {columns: {item: VARCHAR, amount: INTEGER}}
-slices:
-  by_item: {sql: "SELECT item, sum(amount) AS total FROM sales GROUP BY ALL", key: [item]}
-)";
-
-std::string Sale(const std::string& item) {
-  return absl::StrCat("{\"item\":\"", item, "\",\"amount\":1}");
-}
-
-class CoreLossTest : public ::testing::Test {
- protected:
-  void StartShop() {
-    daemon_.Start();
-    ASSERT_TRUE(daemon_.CreateStream("sales").ok());
-    v1::ApplyDomainResponse applied;
-    const grpc::Status status = daemon_.Apply(kShop, &applied);
-    ASSERT_TRUE(status.ok()) << status.error_message();
-  }
-
-  void Append(const std::string& item, int count) {
-    const auto end = daemon_.Append("sales", std::vector<std::string>(count, Sale(item)));
-    ASSERT_TRUE(end.ok()) << end.status();
-    end_ = *end;
-  }
-
-  // The rows as the slice gives them at `min_position` or later.
-  std::string Rows(const DaemonFixture& daemon, int64_t min_position) {
-    v1::QueryResponse answer;
-    grpc::Status status;
-    Eventually(
-        [&] {
-          status =
-              daemon.Query("shop", "SELECT * FROM by_item ORDER BY item", min_position, &answer);
-          return status.ok();
-        },
-        absl::Seconds(60));
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return answer.body();
-  }
-
-  static v1::ServerStatus StatusOf(const DaemonFixture& daemon) {
-    v1::ServerStatus status;
-    EXPECT_TRUE(daemon.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status).ok());
-    return status;
-  }
-
-  DaemonFixture daemon_;
-  int64_t end_ = 0;
-};
+using CoreLossTest = ShopTest;
 
 // The core comes back from a copy that is older than the slices' snapshots.
 TEST_F(CoreLossTest, SlicesForgetWhatTheCoreHasLost) {
