@@ -14,6 +14,11 @@ bool IsOnlyChecked(const google::protobuf::Message& request) {
          request.GetReflection()->GetBool(request, field);
 }
 
+// Nothing ran, and there is nothing to say of it.
+bool IsNoAction(const absl::Status& outcome, const google::protobuf::Message& request) {
+  return outcome.ok() || absl::IsInvalidArgument(outcome) || IsOnlyChecked(request);
+}
+
 }  // namespace
 
 AdminAction::AdminAction(AdminLog* log, std::string name, std::string actor,
@@ -36,7 +41,7 @@ void AdminAction::BeginAnyhow(const std::string& domain) {
 void AdminAction::End(const absl::Status& outcome, const google::protobuf::Message* response) {
   const Phase phase = std::exchange(phase_, Phase::kEnded);
   if (log_ == nullptr || phase == Phase::kEnded) return;
-  if (phase == Phase::kAsked && (outcome.ok() || IsOnlyChecked(request_))) return;
+  if (phase == Phase::kAsked && IsNoAction(outcome, request_)) return;
   const AdminRequest asked{name_, actor_, request_, ""};
   const absl::Status ended = phase == Phase::kBegun ? log_->End(asked, position_, outcome, response)
                                                     : log_->EndAtOnce(asked, outcome, response);

@@ -6,6 +6,9 @@
 //   refused, so that nothing ran
 //                   {"action","actor","request","request_sha256","result"}
 //
+// A request that is malformed (INVALID_ARGUMENT before anything ran) asks for no action and is not
+// recorded, so that nobody fills the core with what is none.
+//
 // "result" is {"code":"OK"}, with what was made ("operation", "revision", "generation"), or the
 // error's {"code","reason","message"}. A record of the first kind whose position no outcome names
 // was cut short: the daemon ended in between, or the core took no more records.
@@ -41,8 +44,9 @@ class AdminAction {
   // The same for what must work also while the core takes no records.
   void BeginAnyhow(const std::string& domain = "");
 
-  // Records how it ended. Nothing is recorded of what was OK and changed nothing, and of requests
-  // that only ask what would happen (validate_only). `response` says what was made.
+  // Records how it ended. Nothing is recorded of what was OK and changed nothing, of malformed
+  // requests, and of those that only ask what would happen (validate_only). `response` says what
+  // was made.
   void End(const absl::Status& outcome, const google::protobuf::Message* response = nullptr);
 
  private:

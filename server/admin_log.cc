@@ -15,18 +15,20 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kRequestBytesMax = 256 << 10;
+constexpr size_t kRefusedRequestBytesMax = 4 << 10;  // anybody can be refused as often as he likes
+constexpr size_t kActorBytesMax = 256;
 constexpr size_t kMessageBytesMax = 4096;
 
 json HeadOf(const AdminRequest& asked) {
-  return {{"action", asked.action}, {"actor", asked.actor}};
+  return {{"action", asked.action}, {"actor", asked.actor.substr(0, kActorBytesMax)}};
 }
 
-json RequestOf(const AdminRequest& asked) {
+json RequestOf(const AdminRequest& asked, size_t request_bytes_max) {
   json record = HeadOf(asked);
   record["request_sha256"] = Sha256Hex(asked.request.SerializeAsString());
   std::string text;
   if (google::protobuf::util::MessageToJsonString(asked.request, &text).ok() &&
-      text.size() <= kRequestBytesMax) {
+      text.size() <= request_bytes_max) {
     record["request"] = json::parse(text, nullptr, false);
   }
   return record;
@@ -73,7 +75,7 @@ absl::StatusOr<int64_t> AdminLog::Begin(const AdminRequest& asked) {
   if (events_ != nullptr) {
     events_->AddAction(asked.action, asked.actor, asked.domain, asked.request);
   }
-  return Append(TextOf(RequestOf(asked)));
+  return Append(TextOf(RequestOf(asked, kRequestBytesMax)));
 }
 
 absl::Status AdminLog::End(const AdminRequest& asked, int64_t position, const absl::Status& outcome,
@@ -86,7 +88,7 @@ absl::Status AdminLog::End(const AdminRequest& asked, int64_t position, const ab
 
 absl::Status AdminLog::EndAtOnce(const AdminRequest& asked, const absl::Status& outcome,
                                  const google::protobuf::Message* response) {
-  json record = RequestOf(asked);
+  json record = RequestOf(asked, outcome.ok() ? kRequestBytesMax : kRefusedRequestBytesMax);
   record["result"] = ResultOf(outcome, response);
   return Append(TextOf(record)).status();
 }

@@ -17,8 +17,9 @@ namespace icepie::server {
 
 inline constexpr const char* kAdminStream = "_admin";
 
-// What is asked for. The request's text form is left out of its record when it is too long for one;
-// its SHA-256 is always there.
+// What is asked for. The request's text form is left out of its record when it is too long for one
+// (256 KiB, and 4 KiB of what was refused); its SHA-256 is always there. Of an actor the first 256
+// bytes are recorded.
 struct AdminRequest {
   const std::string& action;
   const std::string& actor;

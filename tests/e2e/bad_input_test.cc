@@ -97,7 +97,7 @@ class BadInputTest : public ::testing::Test {
     World world;
     v1::ListStreamsResponse streams;
     EXPECT_TRUE(daemon_->Core()->ListStreams(Limit().get(), {}, &streams).ok());
-    // That it was refused is on record, and all that is.
+    // That what is well-formed was refused is on record, and all that is.
     for (const auto& stream : streams.streams()) {
       if (stream.name() == "_admin") continue;
       world.stream_ends[stream.name()] = stream.end_offset();
