@@ -16,6 +16,8 @@
 namespace icepie {
 namespace {
 
+std::string PathIn(const std::string& directory) { return absl::StrCat(directory, "/lock"); }
+
 absl::Status LockedError(const std::string& directory, const std::string& path) {
   const absl::StatusOr<std::string> content = ReadFile(path);
   std::string pid(content.ok() ? absl::StripAsciiWhitespace(*content) : "");
@@ -49,21 +51,38 @@ absl::Status WritePid(int fd, const std::string& path) {
 
 }  // namespace
 
+// flock, not fcntl: an fcntl lock is lost as soon as this process closes any other descriptor of
+// the file, and does not keep a second Core of the same process out.
+absl::Status DataLock::Lock(const std::string& directory) {
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return absl::OkStatus();
+  const std::string path = PathIn(directory);
+  if (errno == EWOULDBLOCK) return LockedError(directory, path);
+  return ErrnoError(errno, absl::StrCat("lock ", path));
+}
+
 absl::StatusOr<std::unique_ptr<DataLock>> DataLock::Acquire(const std::string& directory) {
-  const std::string path = absl::StrCat(directory, "/lock");
+  const std::string path = PathIn(directory);
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) return NotWritable(directory, errno);
   auto lock = absl::WrapUnique(new DataLock(fd));
-  // flock, not fcntl: an fcntl lock is lost as soon as this process closes any other descriptor of
-  // the file, and does not keep a second Core of the same process out.
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return LockedError(directory, path);
-    return ErrnoError(errno, absl::StrCat("lock ", path));
-  }
+  ICEPIE_RETURN_IF_ERROR(lock->Lock(directory));
   ICEPIE_RETURN_IF_ERROR(WritePid(fd, path));
   return lock;
 }
 
-DataLock::~DataLock() { ::close(fd_); }
+absl::StatusOr<std::unique_ptr<DataLock>> DataLock::AcquireToRead(const std::string& directory) {
+  absl::StatusOr<std::unique_ptr<DataLock>> writable = Acquire(directory);
+  if (ErrorReason(writable.status()) != "DATA_DIRECTORY_NOT_WRITABLE") return writable;
+  const std::string path = PathIn(directory);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 && errno != ENOENT) return ErrnoError(errno, absl::StrCat("open ", path));
+  auto lock = absl::WrapUnique(new DataLock(fd));
+  if (fd >= 0) ICEPIE_RETURN_IF_ERROR(lock->Lock(directory));
+  return lock;
+}
+
+DataLock::~DataLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
 
 }  // namespace icepie

@@ -16,13 +16,18 @@ class DataLock {
  public:
   // FAILED_PRECONDITION/DATA_DIRECTORY_LOCKED names directory and process id of the owner.
   static absl::StatusOr<std::unique_ptr<DataLock>> Acquire(const std::string& directory);
+  // The same for who only reads, also where nothing can be written: nobody's name is in the lock
+  // then. A directory without a lock file that cannot be written has no owner.
+  static absl::StatusOr<std::unique_ptr<DataLock>> AcquireToRead(const std::string& directory);
   ~DataLock();
   DataLock(const DataLock&) = delete;
   DataLock& operator=(const DataLock&) = delete;
 
  private:
   explicit DataLock(int fd) : fd_(fd) {}
-  const int fd_;
+  absl::Status Lock(const std::string& directory);
+
+  const int fd_;  // -1: there is nothing to be locked
 };
 
 }  // namespace icepie

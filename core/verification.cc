@@ -275,7 +275,7 @@ absl::StatusOr<VerificationReport> VerifyDirectory(const std::string& directory,
   if (!LogStore::Exists(absl::StrCat(directory, "/rocksdb"))) {
     return absl::NotFoundError(absl::StrCat(directory, " holds no core"));
   }
-  ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<DataLock> lock, DataLock::Acquire(directory));
+  ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<DataLock> lock, DataLock::AcquireToRead(directory));
   OpenedLog log = OpenWhatThereIs(directory);
   const std::optional<HighWater> mark = CheckEnds(directory, log);
   ICEPIE_ASSIGN_OR_RETURN(SigningState signing, LoadSigning(directory, "", /*may_create=*/false));

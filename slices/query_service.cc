@@ -18,6 +18,7 @@
 #include "slices/generation.h"
 #include "slices/query_text.h"
 #include "slices/roll_back.h"
+#include "slices/slice_fault.h"
 #include "slices/sql_gate.h"
 
 namespace icepie::slices {
@@ -512,6 +513,15 @@ absl::StatusOr<Answer> QueryService::ExecuteInTransaction(
 absl::Status QueryService::Explain(const absl::Status& error, const Prepared& prepared) const {
   if (!ErrorReason(error).empty()) return error;
   const std::string names = prepared.Names();
+  if (IsDiskFull(error)) {  // another worker would write to the same disk
+    return MakeError(
+        absl::StatusCode::kResourceExhausted,
+        absl::StrCat(QueryOver(names),
+                     " needs more than its memory, and the domain's "
+                     "disk is full (",
+                     error.message(), "); ask for less, raise limits.memory or free space"),
+        "DOMAIN_DISK_FULL", {{"slices", names}});
+  }
   switch (error.code()) {
     case absl::StatusCode::kResourceExhausted:
       return MakeError(absl::StatusCode::kResourceExhausted,

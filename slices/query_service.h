@@ -50,8 +50,8 @@ struct ResolvedSlice;
 
 // Threads: any. `done` is called once, from one of the service's threads or from the caller's.
 // Errors: SLICE_NOT_FOUND, NO_SNAPSHOT_YET, POSITION_UNREACHABLE, TOO_MANY_QUERIES,
-//   QUERY_TIME_LIMIT, QUERY_MEMORY_LIMIT, RESULT_TOO_LARGE, PARAMETER_INVALID, those of
-//   PastSnapshots and the gate's.
+//   QUERY_TIME_LIMIT, QUERY_MEMORY_LIMIT, DOMAIN_DISK_FULL (it had to spill), RESULT_TOO_LARGE,
+//   PARAMETER_INVALID, those of PastSnapshots and the gate's.
 class QueryService {
  public:
   using Done = std::function<void(absl::StatusOr<Answer>)>;

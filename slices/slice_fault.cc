@@ -8,15 +8,12 @@
 #include "core/base/status.h"
 
 namespace icepie::slices {
-namespace {
 
 // DuckDB hands on the system's words, but not its error number.
 bool IsDiskFull(const absl::Status& status) {
   return absl::StrContains(status.message(), "No space left on device") ||
          absl::StrContains(status.message(), "Disk quota exceeded");
 }
-
-}  // namespace
 
 SliceFault MakeFault(const absl::Status& status, absl::string_view fallback) {
   std::string reason = ErrorReason(status);

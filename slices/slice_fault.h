@@ -8,6 +8,10 @@
 
 namespace icepie::slices {
 
+// The file system of the domain's directory, or its quota, took nothing more: what DuckDB spills or
+// saves had no place.
+bool IsDiskFull(const absl::Status& status);
+
 // Begins now. Its reason is the error's own, else DOMAIN_DISK_FULL when the file system of the
 // domain's directory took nothing more, else `fallback`.
 SliceFault MakeFault(const absl::Status& status, absl::string_view fallback);

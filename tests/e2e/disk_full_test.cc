@@ -14,6 +14,7 @@
 #include "absl/strings/str_replace.h"
 #include "core/base/status.h"
 #include "core/disk_space.h"
+#include "server/rpc_status.h"
 #include "tests/core/small_disk.h"
 #include "tests/e2e/daemon_fixture.h"
 
@@ -186,6 +187,90 @@ TEST_F(DomainDiskFullTest, ItsSlicesAnswerFromMemoryAndSayThatTheyAreNotSaved) {
   EXPECT_TRUE(
       Eventually([&] { return daemon_->GetSlice("shop.by_item").snapshot_position() >= end; },
                  absl::Seconds(60)));
+}
+
+// What does not fit into the memory of a worker goes to the domain's disk, and that is full.
+class SpillTest : public DomainDiskFullTest {
+ protected:
+  // Every pair of records has a group of its own: with some hundred records more than fits.
+  static constexpr const char* kPairs =
+      "SELECT count(*) AS pairs FROM (SELECT md5(a.item || '/' || b.item) AS pair FROM %s AS a "
+      "CROSS JOIN %s AS b GROUP BY pair)";
+  static constexpr int kMany = 1200;
+
+  static std::string PairsOf(const std::string& relation) {
+    return absl::StrReplaceAll(kPairs, {{"%s", relation}});
+  }
+
+  void SetUp() override {
+    DomainDiskFullTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    const std::string file = absl::StrCat(kShop, "  pairs: {sql: \"", PairsOf("sales"),
+                                          "\"}\nlimits: {memory: 48MB, query_timeout: 60s}\n");
+    v1::ApplyDomainResponse applied;
+    const grpc::Status status = daemon_->Apply(file, &applied);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    const int64_t first = Append("first");
+    ExpectAnswers(first);
+    ASSERT_TRUE(Eventually([&] { return Pairs(first) == R"([{"pairs":1}])"; }, absl::Seconds(60)));
+    live_ = daemon_->Worker("shop", "live").pid();
+    ASSERT_GT(live_, 0);
+  }
+
+  int64_t AppendMany() {
+    std::vector<std::string> payloads;
+    for (int i = 1; i < kMany; ++i) payloads.push_back(absl::StrCat(R"({"item":"i)", i, R"("})"));
+    const auto end = daemon_->Append("sales", payloads);
+    EXPECT_TRUE(end.ok()) << end.status();
+    return end.value_or(0);
+  }
+
+  grpc::Status AskPairs() {
+    v1::QueryResponse answer;
+    return daemon_->Query("shop", PairsOf("by_item"), -1, &answer);
+  }
+
+  // The answer of slice `pairs` at `position`; "" while there is none.
+  std::string Pairs(int64_t position) {
+    v1::QueryResponse answer;
+    const auto status = daemon_->Query("shop", "SELECT * FROM pairs", position, &answer);
+    return status.ok() ? answer.body() : "";
+  }
+
+  int64_t live_ = 0;
+};
+
+TEST_F(SpillTest, QueriesAndSlicesThatSpillFailByNameAndAloneUntilThereIsSpace) {
+  const int64_t end = AppendMany();
+  ExpectAnswers(end);
+  const grpc::Status refused = AskPairs();
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << refused.error_message();
+  EXPECT_EQ(ErrorReason(server::FromGrpcStatus(refused)), "DOMAIN_DISK_FULL")
+      << refused.error_message();
+
+  // A slice whose SQL has to spill says so, and its last answer goes on, marked.
+  EXPECT_TRUE(Eventually(
+      [&] {
+        const v1::Slice slice = daemon_->GetSlice("shop.pairs");
+        return slice.state() == v1::FAULTED && slice.last_error().reason() == "DOMAIN_DISK_FULL";
+      },
+      absl::Seconds(120)));
+  v1::QueryResponse old;
+  ASSERT_TRUE(daemon_->Query("shop", "SELECT * FROM pairs", -1, &old).ok());
+  EXPECT_EQ(old.body(), R"([{"pairs":1}])");
+  EXPECT_TRUE(old.meta().stale());
+
+  // Nobody died of it, and everything else goes on and is right.
+  ExpectAnswers(Append("plum"));
+  EXPECT_EQ(daemon_->GetSlice("shop.by_item").state(), v1::RUNNING);
+  EXPECT_EQ(daemon_->Worker("shop", "live").pid(), live_);
+
+  ASSERT_EQ(mount(nullptr, disk_.c_str(), nullptr, MS_REMOUNT, "size=512m"), 0);
+  const std::string all = absl::StrCat("[{\"pairs\":", (kMany + 1) * (kMany + 1), "}]");
+  EXPECT_TRUE(Eventually([&] { return Pairs(end + 1) == all; }, absl::Seconds(120)))
+      << daemon_->GetSlice("shop.pairs").DebugString();
+  EXPECT_TRUE(AskPairs().ok());
+  EXPECT_EQ(daemon_->Worker("shop", "live").pid(), live_);
 }
 
 }  // namespace

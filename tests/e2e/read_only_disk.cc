@@ -1,0 +1,113 @@
+// Preloaded into the daemon and its workers: once the file says so that ICEPIE_READ_ONLY_SWITCH
+// names (an int64, not 0), everything below the directory ICEPIE_READ_ONLY_DIRECTORY refuses
+// changes with EROFS, also through descriptors that were opened before: a file system that the
+// kernel remounted for reading only after an error of the disk. (A test cannot have that of a real
+// one: remounting is refused while files are open for writing.)
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace {
+
+const char* g_directory = nullptr;
+const volatile int64_t* g_switch = nullptr;
+
+// Mapped before the program confines itself.
+__attribute__((constructor)) void Prepare() {
+  g_directory = std::getenv("ICEPIE_READ_ONLY_DIRECTORY");
+  const char* path = std::getenv("ICEPIE_READ_ONLY_SWITCH");
+  const int fd =
+      path == nullptr
+          ? -1
+          : static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
+  if (fd < 0) return;
+  void* mapped = ::mmap(nullptr, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
+  ::close(fd);
+  if (mapped != MAP_FAILED) g_switch = static_cast<const volatile int64_t*>(mapped);
+}
+
+bool IsReadOnly(const char* path) {
+  if (g_switch == nullptr || *g_switch == 0 || g_directory == nullptr || path == nullptr) {
+    return false;
+  }
+  return std::strncmp(path, g_directory, std::strlen(g_directory)) == 0;
+}
+
+bool IsReadOnly(int fd) {
+  if (g_switch == nullptr || *g_switch == 0) return false;
+  char link[40];
+  std::snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+  char path[PATH_MAX];
+  const ssize_t length = ::readlink(link, path, sizeof(path) - 1);
+  if (length <= 0) return false;
+  path[length] = '\0';
+  return IsReadOnly(path);
+}
+
+// `number` with the arguments, unless what it changes is read-only.
+template <typename Where, typename... Arguments>
+long Change(Where where, long number, Arguments... arguments) {
+  if (IsReadOnly(where)) {
+    errno = EROFS;
+    return -1;
+  }
+  return ::syscall(number, arguments...);
+}
+
+int Open(const char* path, int flags, mode_t mode) {
+  const bool changes = (flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)) != 0;
+  return static_cast<int>(
+      Change(changes ? path : nullptr, SYS_openat, AT_FDCWD, path, flags, mode));
+}
+
+}  // namespace
+
+extern "C" {
+
+int open(const char* path, int flags, ...) {
+  va_list arguments;
+  va_start(arguments, flags);
+  const auto mode = static_cast<mode_t>(va_arg(arguments, int));
+  va_end(arguments);
+  return Open(path, flags, mode);
+}
+int open64(const char* path, int flags, ...) __attribute__((alias("open")));
+
+ssize_t write(int fd, const void* data, size_t bytes) {
+  return Change(fd, SYS_write, fd, data, bytes);
+}
+ssize_t pwrite(int fd, const void* data, size_t bytes, off_t at) {
+  return Change(fd, SYS_pwrite64, fd, data, bytes, at);
+}
+ssize_t pwrite64(int fd, const void* data, size_t bytes, off64_t at)
+    __attribute__((alias("pwrite")));
+int fsync(int fd) { return static_cast<int>(Change(fd, SYS_fsync, fd)); }
+int fdatasync(int fd) { return static_cast<int>(Change(fd, SYS_fdatasync, fd)); }
+int ftruncate(int fd, off_t bytes) noexcept {
+  return static_cast<int>(Change(fd, SYS_ftruncate, fd, bytes));
+}
+int ftruncate64(int fd, off64_t bytes) noexcept __attribute__((alias("ftruncate")));
+int fallocate(int fd, int mode, off_t at, off_t bytes) {
+  return static_cast<int>(Change(fd, SYS_fallocate, fd, mode, at, bytes));
+}
+int fallocate64(int fd, int mode, off64_t at, off64_t bytes) __attribute__((alias("fallocate")));
+int rename(const char* from, const char* to) noexcept {
+  return static_cast<int>(Change(to, SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0));
+}
+int unlink(const char* path) noexcept {
+  return static_cast<int>(Change(path, SYS_unlinkat, AT_FDCWD, path, 0));
+}
+int mkdir(const char* path, mode_t mode) noexcept {
+  return static_cast<int>(Change(path, SYS_mkdirat, AT_FDCWD, path, mode));
+}
+
+}  // extern "C"

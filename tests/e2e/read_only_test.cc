@@ -1,0 +1,125 @@
+// A data directory that cannot be written: at the start, and all at once under a daemon at work.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "server/rpc_status.h"
+#include "tests/core/small_disk.h"
+#include "tests/e2e/shop_fixture.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+using ::testing::HasSubstr;
+
+class ReadOnlyTest : public ShopTest {
+ protected:
+  // Exit code of `icepie ARGUMENTS`.
+  static int Icepie(const std::string& arguments) {
+    const char* bin = std::getenv("ICEPIE_BIN");
+    return WEXITSTATUS(std::system(
+        absl::StrCat(bin != nullptr ? bin : ".", "/icepie ", arguments, " >/dev/null").c_str()));
+  }
+};
+
+TEST_F(ReadOnlyTest, AReadOnlyDirectoryRefusesTheStartAndIsStillVerified) {
+  if (!SmallDisk(1 << 20).mounted()) GTEST_SKIP() << "no privilege to mount";
+  StartShop();
+  Append("pear", 3);
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
+  ASSERT_EQ(daemon_.Stop(), 0);
+  const char* data = daemon_.data_directory().c_str();
+  ASSERT_EQ(mount(data, data, nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(mount(nullptr, data, nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr), 0);
+
+  const ProgramEnd end = daemon_.RunIcepied({});
+  EXPECT_EQ(end.exit_code, 3);
+  EXPECT_THAT(end.errors, HasSubstr("cannot be written (Read-only file system)"));
+  EXPECT_THAT(end.errors, HasSubstr("mount it for writing"));
+  EXPECT_EQ(Icepie(absl::StrCat("verify --data-dir ", data)), 0);
+  EXPECT_EQ(Icepie(absl::StrCat("doctor --data-dir ", data)), 1) << "it names what is wrong";
+
+  ASSERT_EQ(umount2(data, MNT_DETACH), 0);
+  daemon_.Start();
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
+  Append("apple", 1);
+  EXPECT_EQ(daemon_.Stop(), 0);
+}
+
+class ReadOnlyRemountTest : public ReadOnlyTest {
+ protected:
+  ReadOnlyRemountTest() : switch_file_(daemon_.directory() + "/switch") { Switch(0); }
+  ~ReadOnlyRemountTest() override { unsetenv("LD_PRELOAD"); }
+
+  void StartPreloaded() {
+    setenv("ICEPIE_READ_ONLY_SWITCH", switch_file_.c_str(), 1);
+    setenv("ICEPIE_READ_ONLY_DIRECTORY", daemon_.data_directory().c_str(), 1);
+    setenv("LD_PRELOAD", std::getenv("ICEPIE_READ_ONLY_LIBRARY"), 1);
+    StartShop();
+    unsetenv("LD_PRELOAD");
+  }
+
+  // In place: the file is mapped.
+  void Switch(int64_t on) {
+    const int fd = open(switch_file_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    ASSERT_EQ(pwrite(fd, &on, sizeof(on), 0), static_cast<ssize_t>(sizeof(on)));
+    close(fd);
+  }
+
+  std::string Refused() {
+    const auto end = daemon_.Append("sales", {Sale("lost")});
+    EXPECT_FALSE(end.ok());
+    return ErrorReason(end.status());
+  }
+
+  grpc::Status Verify(v1::VerificationReport* report) {
+    const auto context = Within(absl::Seconds(60));
+    const auto stub = daemon_.Core();
+    const auto reader = stub->VerifyCore(context.get(), {});
+    for (v1::VerifyCoreResponse part; reader->Read(&part);) *report = part.report();
+    return reader->Finish();
+  }
+
+  const std::string switch_file_;
+};
+
+TEST_F(ReadOnlyRemountTest, ADiskThatBecomesReadOnlyEndsAppendsAndNothingElse) {
+  StartPreloaded();
+  Append("pear", 3);
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
+  const int64_t live = daemon_.Worker("shop", "live").pid();
+  Switch(1);
+  EXPECT_EQ(Refused(), "LOG_SYNC_FAILED");
+  EXPECT_EQ(Refused(), "CORE_READ_ONLY");
+  const v1::ServerStatus status = StatusOf(daemon_);
+  EXPECT_TRUE(status.core_read_only());
+  EXPECT_THAT(status.core_read_only_cause(), HasSubstr("Read-only file system"));
+  EXPECT_THAT(status.core_read_only_cause(), HasSubstr("restart the daemon"));
+  EXPECT_EQ(status.head_position(), end_);
+
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
+  EXPECT_EQ(daemon_.Worker("shop", "live").pid(), live);
+  v1::VerificationReport report;
+  const grpc::Status verified = Verify(&report);
+  EXPECT_TRUE(verified.ok()) << verified.error_message();
+  EXPECT_EQ(report.findings_size(), 0) << report.ShortDebugString();
+
+  daemon_.Kill();
+  Switch(0);
+  daemon_.Start();
+  EXPECT_FALSE(StatusOf(daemon_).core_read_only());
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
+  Append("apple", 1);
+  EXPECT_EQ(daemon_.Stop(), 0);
+}
+
+}  // namespace
+}  // namespace icepie::testing
