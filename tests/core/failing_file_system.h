@@ -1,4 +1,5 @@
-// RocksDB's file system with faults: the k-th change of the disk fails.
+// RocksDB's file system with faults: the k-th change of the disk fails. Every call that changes
+// something is counted, of every kind of file but RocksDB's own chatter (LOG).
 #ifndef ICEPIE_TESTS_CORE_FAILING_FILE_SYSTEM_H_
 #define ICEPIE_TESTS_CORE_FAILING_FILE_SYSTEM_H_
 
@@ -7,7 +8,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,11 +30,23 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   const char* Name() const override { return "FailingFileSystem"; }
 
   // Counts changes from now on; the `k`-th (from 1) fails once. 0: none does.
-  void FailAt(int64_t k) {
+  void FailAt(int64_t k) { FailKind("", k, /*full=*/false); }
+  // The same for changes of one kind, e.g. "delete .sst": the call, and what the file's name begins
+  // or ends with. It fails as on a full disk if `full`.
+  void FailKind(const std::string& kind, int64_t k, bool full) {
+    const MutexLock lock(mutex_);
     changes_ = 0;
     fail_at_ = k;
-    const MutexLock lock(mutex_);
+    fail_kind_ = kind;
+    fails_full_ = full;
+    failed_ = false;
+    made_.clear();
     failed_what_.clear();
+  }
+  // How many changes of each kind there were since then.
+  std::map<std::string, int64_t> made() const {
+    const MutexLock lock(mutex_);
+    return made_;
   }
   // From now on every change fails, as on a disk that became read-only.
   void BecomeReadOnly() { read_only_ = true; }
@@ -43,10 +58,15 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     const MutexLock lock(mutex_);
     return tried_;
   }
-  bool failed() const { return fail_at_ > 0 && changes_ >= fail_at_; }
+  bool failed() const { return failed_; }
   std::string failed_what() const {
     const MutexLock lock(mutex_);
     return failed_what_;
+  }
+  // The kinds of all changes that have failed so far.
+  std::set<std::string> failed_kinds() const {
+    const MutexLock lock(mutex_);
+    return failed_kinds_;
   }
 
   IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
@@ -58,6 +78,45 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     if (!status.ok()) return status;
     *file = std::make_unique<File>(std::move(inner), name, this);
     return status;
+  }
+  IOStatus ReopenWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                              std::unique_ptr<rocksdb::FSWritableFile>* file,
+                              Debug* debug) override {
+    IOStatus status = Change("reopen", name);
+    if (!status.ok()) return status;
+    std::unique_ptr<rocksdb::FSWritableFile> inner;
+    status = target()->ReopenWritableFile(name, options, &inner, debug);
+    if (!status.ok()) return status;
+    *file = std::make_unique<File>(std::move(inner), name, this);
+    return status;
+  }
+  IOStatus Truncate(const std::string& name, size_t size, const IOOptions& options,
+                    Debug* debug) override {
+    const IOStatus status = Change("truncate", name);
+    return status.ok() ? target()->Truncate(name, size, options, debug) : status;
+  }
+  IOStatus LinkFile(const std::string& from, const std::string& to, const IOOptions& options,
+                    Debug* debug) override {
+    const IOStatus status = Change("link", to);
+    return status.ok() ? target()->LinkFile(from, to, options, debug) : status;
+  }
+  IOStatus LockFile(const std::string& name, const IOOptions& options, rocksdb::FileLock** lock,
+                    Debug* debug) override {
+    const IOStatus status = Change("lock", name);
+    return status.ok() ? target()->LockFile(name, options, lock, debug) : status;
+  }
+  IOStatus CreateDir(const std::string& name, const IOOptions& options, Debug* debug) override {
+    const IOStatus status = Change("create directory", name);
+    return status.ok() ? target()->CreateDir(name, options, debug) : status;
+  }
+  IOStatus CreateDirIfMissing(const std::string& name, const IOOptions& options,
+                              Debug* debug) override {
+    const IOStatus status = Change("create directory", name);
+    return status.ok() ? target()->CreateDirIfMissing(name, options, debug) : status;
+  }
+  IOStatus DeleteDir(const std::string& name, const IOOptions& options, Debug* debug) override {
+    const IOStatus status = Change("delete directory", name);
+    return status.ok() ? target()->DeleteDir(name, options, debug) : status;
   }
   IOStatus RenameFile(const std::string& from, const std::string& to, const IOOptions& options,
                       Debug* debug) override {
@@ -105,6 +164,18 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
       if (!status.ok()) return status;
       return FSWritableFileOwnerWrapper::Fsync(options, debug);
     }
+    IOStatus RangeSync(uint64_t offset, uint64_t bytes, const IOOptions& options,
+                       Debug* debug) override {
+      const IOStatus status = owner_->Change("sync range", name_);
+      if (!status.ok()) return status;
+      return FSWritableFileOwnerWrapper::RangeSync(offset, bytes, options, debug);
+    }
+    // As close(2) does it: the file is closed all the same.
+    IOStatus Close(const IOOptions& options, Debug* debug) override {
+      const IOStatus status = owner_->Change("close", name_);
+      const IOStatus closed = FSWritableFileOwnerWrapper::Close(options, debug);
+      return status.ok() ? closed : status;
+    }
     IOStatus Truncate(uint64_t size, const IOOptions& options, Debug* debug) override {
       const IOStatus status = owner_->Change("truncate", name_);
       if (!status.ok()) return status;
@@ -143,19 +214,34 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     return name.find("/LOG") != std::string::npos;  // nobody depends on RocksDB's own log
   }
 
+  // What the file is for: "MANIFEST", "CURRENT", ".log", ".sst", …
+  static std::string RoleOf(const std::string& name) {
+    const std::string base = name.substr(name.rfind('/') + 1);
+    const size_t end = base.find_first_of("-.0123456789");
+    if (end == 0 && base.find('.') != std::string::npos) return base.substr(base.rfind('.'));
+    return base.substr(0, end);
+  }
+
   IOStatus Change(const char* what, const std::string& name) {
     if (IsChatter(name)) return IOStatus::OK();
     if (read_only_) {
       return IOStatus::IOError("injected EIO: Read-only file system: " + std::string(what), name);
     }
-    const bool fails = ++changes_ == fail_at_;
+    ++changes_;
     const bool full = full_;
-    if (!fails && !full && tried().empty()) return IOStatus::OK();
     const std::string change = std::string(what) + " " + name.substr(name.rfind('/') + 1);
+    const std::string kind = std::string(what) + " " + RoleOf(name);
     const MutexLock lock(mutex_);
-    if (fails) failed_what_ = change;
+    const int64_t of_kind = ++made_[kind];
+    const bool fails =
+        fail_kind_.empty() ? changes_ == fail_at_ : kind == fail_kind_ && of_kind == fail_at_;
+    if (fails) {
+      failed_ = true;
+      failed_what_ = change;
+      failed_kinds_.insert(kind);
+    }
     if (full || !tried_.empty()) tried_.push_back(change);
-    if (full) return NoSpace(change);
+    if (full || (fails && fails_full_)) return NoSpace(change);
     return fails ? IOStatus::IOError("injected EIO: " + change) : IOStatus::OK();
   }
 
@@ -167,11 +253,16 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   }
 
   std::atomic<int64_t> changes_{0};
-  std::atomic<int64_t> fail_at_{0};
   std::atomic<bool> read_only_{false};
   std::atomic<bool> full_{false};
+  std::atomic<bool> failed_{false};
   mutable Mutex mutex_;
   std::string failed_what_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> failed_kinds_ ABSL_GUARDED_BY(mutex_);
+  int64_t fail_at_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string fail_kind_ ABSL_GUARDED_BY(mutex_);  // "": of any
+  bool fails_full_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<std::string, int64_t> made_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> tried_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -32,6 +32,10 @@ class SmallDisk {
   SmallDisk& operator=(const SmallDisk&) = delete;
 
   bool mounted() const { return mounted_; }
+  bool Resize(int64_t bytes) const {
+    return ::mount(nullptr, directory_.path().c_str(), nullptr, MS_REMOUNT,
+                   absl::StrCat("size=", bytes).c_str()) == 0;
+  }
   const std::string& path() const { return directory_.path(); }
 
  private:
