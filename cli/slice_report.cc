@@ -190,7 +190,8 @@ std::string OutcomeLine(const Slice& slice) {
                   FormatCount(slice.meta().lag_records()), " behind) · ",
                   FormatCount(slice.meta().quarantined_count()), " quarantined");
   if (slice.last_error().reason().empty()) return line;
-  return absl::StrCat(line, " · ", slice.last_error().reason());
+  // It is kept after its cause has gone, until somebody clears it.
+  return absl::StrCat(line, " · last error ", slice.last_error().reason());
 }
 
 void PrintSliceList(Context& context, const icepie::v1::ListSlicesResponse& slices) {
