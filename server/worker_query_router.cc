@@ -467,7 +467,7 @@ absl::StatusOr<v1::QueryResponse> WorkerQueryRouter::WithinMaxStale(
 void WorkerQueryRouter::Measure(const Question& question,
                                 const absl::StatusOr<v1::QueryResponse>& result) const {
   if (!sources_.measured) return;
-  const absl::Duration took = absl::Now() - question.start;
+  const absl::Duration took = SteadyNow() - question.start;
   if (result.ok()) {
     for (const v1::SliceMeta& meta : result->meta().slices()) {
       sources_.measured(meta.slice(), true, took);

@@ -106,7 +106,9 @@ class WorkerQueryRouterTest : public ::testing::Test {
     };
     sources.head_position = [] { return int64_t{100}; };
     sources.has_beyond = has_beyond_;
-    sources.measured = [this](const std::string& slice, bool ok, absl::Duration /*took*/) {
+    sources.measured = [this](const std::string& slice, bool ok, absl::Duration took) {
+      EXPECT_GE(took, absl::ZeroDuration());
+      EXPECT_LT(took, absl::Minutes(1));
       MutexLock lock(mutex_);
       measured_.push_back(absl::StrCat(slice, ok ? " ok" : " failed"));
     };
