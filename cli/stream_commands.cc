@@ -264,7 +264,7 @@ void AddAppend(CLI::App& app, Context& context) {
       "append", "append one payload, or the lines of standard input, atomically");
   auto arguments = std::make_shared<AppendArguments>();
   append->add_option("STREAM", arguments->stream)->required();
-  CLI::Option* payload = append->add_option("--payload", arguments->payload,
+  CLI::Option* payload = append->add_option("PAYLOAD,--payload", arguments->payload,
                                             "the record; without it standard input is read");
   CLI::Option* key = append->add_option("--key", arguments->key, "key of the records");
   append->add_option("--request-id", arguments->request_id,

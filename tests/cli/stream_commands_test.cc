@@ -68,7 +68,7 @@ TEST_F(StreamCommandsTest, ReadTakesBoundsOfBothKinds) {
   Run({"stream", "create", "b"});
   for (int i = 0; i < 4; ++i) {
     const std::string n = std::to_string(i);
-    Run({"append", "b", "--payload", "10" + n, "--key", "k" + n});
+    Run({"append", "b", "10" + n, "--key", "k" + n});
     Run({"append", "a", "--payload", "20" + n, "--key", "k" + n});
   }
   const Outcome by_offset = Run({"read", "a", "--offset", "1", "--end-offset", "3"});
