@@ -17,6 +17,7 @@
 #include "slices/expectation_reading.h"
 #include "slices/json_reading.h"
 #include "slices/nearest_name.h"
+#include "slices/sql_variables.h"
 #include "slices/yaml_tree.h"
 
 namespace icepie::slices {
@@ -26,6 +27,7 @@ constexpr size_t kFileBytesMax = 1 << 20;
 constexpr size_t kSlicesMax = 1000;
 constexpr size_t kSourcesMax = 1000;
 constexpr size_t kColumnsMax = 1000;
+constexpr size_t kVariablesMax = 1000;
 constexpr size_t kViolationsMax = 50;
 constexpr int64_t kMemoryBytesMin = 32000000;
 constexpr int64_t kDiskBytesMin = 1000000;
@@ -79,6 +81,7 @@ class DomainParser {
   void ReadOwner(const YamlNode& node, const std::string& field);
   void ReadLimits(const YamlNode& node, const std::string& field);
   absl::Duration ReadIdleAfter(const YamlNode& node, const std::string& field);
+  void ReadVariable(const YamlNode& name, const YamlNode& value, const std::string& field);
   void ReadSource(const YamlNode& name, const YamlNode& value, const std::string& field);
   void ReadWhere(SourceDef& source, const YamlNode& node, const std::string& field);
   void ReadColumns(SourceDef& source, const YamlNode& node, const std::string& field);
@@ -102,10 +105,13 @@ class DomainParser {
   void ReadPromoteLimits(PromoteDef& promote, const YamlNode& node, const std::string& field);
   void ReadMaxStale(SliceDef& slice, const YamlNode& node, const std::string& field);
   void CheckNames();
+  void CheckRefreshes();
+  void PutInVariables();
 
   absl::string_view yaml_;
   std::string file_name_;
   DomainDef domain_;
+  std::map<std::string, std::string> variables_;  // as SQL literals
   std::vector<FieldViolation> violations_;
   size_t violation_count_ = 0;
 };
@@ -524,6 +530,37 @@ void DomainParser::CheckLatestBy(const SourceDef& source, const YamlNode& value,
   }
 }
 
+void DomainParser::ReadVariable(const YamlNode& name, const YamlNode& value,
+                                const std::string& field) {
+  Check(CheckName(name.text), name, field);
+  if (value.is_scalar() || value.kind == YamlNode::Kind::kNull) {
+    variables_[name.text] = SqlLiteral(value);
+  } else {
+    Add(value.place, field, absl::StrCat(field, " must be one value, not ", KindName(value)));
+  }
+}
+
+void DomainParser::PutInVariables() {
+  std::vector<std::string> names;
+  for (const auto& [name, literal] : variables_) names.push_back(name);
+  const auto put_in = [&](const std::string& field, FilePlace place, std::string* sql,
+                          std::vector<TextRun>* runs) {
+    const std::vector<TextRun> before = *runs;
+    for (const UnknownVariable& unknown : slices::PutInVariables(variables_, sql, runs)) {
+      Add(PlaceInRuns(before, unknown.offset, place), field,
+          absl::StrCat("there is no variable $", unknown.name, " in vars",
+                       SuggestName(unknown.name, names)));
+    }
+  };
+  for (SliceDef& slice : domain_.slices) {
+    const std::string field = Join("slices", slice.name);
+    put_in(Join(field, "sql"), slice.sql_place, &slice.sql, &slice.sql_runs);
+    for (ExpectationDef& expectation : slice.expectations) {
+      put_in(Join(field, "expect"), expectation.sql_place, &expectation.sql, &expectation.sql_runs);
+    }
+  }
+}
+
 void DomainParser::ReadSource(const YamlNode& name, const YamlNode& value,
                               const std::string& field) {
   SourceDef source;
@@ -556,12 +593,13 @@ void DomainParser::ReadSql(SliceDef& slice, const YamlNode& node, const std::str
 
 void DomainParser::ReadRefresh(SliceDef& slice, const YamlNode& node, const std::string& field) {
   RefreshDef& refresh = slice.refresh;
+  refresh.place = node.place;
   if (node.is_scalar() && node.text == "continuous") return;
   if (!node.is_map()) {
     Add(node.place, field,
         absl::StrCat(field,
-                     " must be continuous, {every: 30s} or {cron: \"0 2 * "
-                     "* *\", time_zone: UTC}, not ",
+                     " must be continuous, {every: 30s}, {cron: \"0 2 * * *\", time_zone: UTC} "
+                     "or {after: other_slice}, not ",
                      KindName(node)));
     return;
   }
@@ -578,11 +616,56 @@ void DomainParser::ReadRefresh(SliceDef& slice, const YamlNode& node, const std:
     refresh.time_zone = Text(v, f);
     Check(CheckTimeZone(refresh.time_zone), v, f);
   };
-  ReadMap(node, "refresh", field, {{"every", every}, {"cron", cron}, {"time_zone", zone}});
-  if (HasKey(node, "every") == HasKey(node, "cron")) {
-    Add(node.place, field, "refresh needs one of every and cron");
+  const auto after = [&](const YamlNode& v, const std::string& f) {
+    refresh.kind = RefreshDef::Kind::kAfter;
+    refresh.after = Text(v, f);
+  };
+  const auto missed = [&](const YamlNode& v, const std::string& f) {
+    refresh.skip_missed = Choice(v, f, {"run_once", "skip"}) == 1;
+  };
+  ReadMap(node, "refresh", field,
+          {{"every", every},
+           {"cron", cron},
+           {"time_zone", zone},
+           {"after", after},
+           {"on_missed", missed}});
+  const int whens = (HasKey(node, "every") ? 1 : 0) + (HasKey(node, "cron") ? 1 : 0) +
+                    (HasKey(node, "after") ? 1 : 0);
+  if (whens != 1) {
+    Add(node.place, field, "refresh needs one of every, cron and after");
   } else if (HasKey(node, "time_zone") && !HasKey(node, "cron")) {
     Add(node.place, field, "time_zone belongs to cron: drop it, or use cron");
+  } else if (HasKey(node, "on_missed") && HasKey(node, "after")) {
+    Add(node.place, field, "on_missed belongs to every and cron: drop it");
+  }
+}
+
+// `after` leads, perhaps over several slices, to one that has a time.
+void DomainParser::CheckRefreshes() {
+  std::vector<std::string> names;
+  for (const SliceDef& slice : domain_.slices) names.push_back(slice.name);
+  for (const SliceDef& slice : domain_.slices) {
+    const std::string field = absl::StrCat("slices.", slice.name, ".refresh.after");
+    std::set<std::string> seen = {slice.name};
+    const SliceDef* at = &slice;
+    while (at != nullptr && at->refresh.kind == RefreshDef::Kind::kAfter) {
+      const std::string& after = at->refresh.after;
+      const SliceDef* next = domain_.FindSlice(after);
+      if (at == &slice && next == nullptr && !after.empty()) {
+        Add(slice.refresh.place, field,
+            absl::StrCat("after: the domain has no slice `", after, "`",
+                         SuggestName(after, names)));
+      } else if (next != nullptr && next->refresh.kind == RefreshDef::Kind::kContinuous) {
+        Add(slice.refresh.place, field,
+            absl::StrCat(
+                "after: slice ", after,
+                " is refreshed all the time; give it every or cron, or drop this refresh"));
+      } else if (next != nullptr && !seen.insert(after).second) {
+        Add(slice.refresh.place, field, absl::StrCat("after: ", after, " waits for itself"));
+        break;
+      }
+      at = next;
+    }
   }
 }
 
@@ -835,6 +918,13 @@ void DomainParser::ReadDomain(const YamlNode& root) {
               if (!domain_.domain.empty()) Check(CheckName(domain_.domain), v, f);
             }},
            {"owner", [&](const YamlNode& v, const std::string& f) { ReadOwner(v, f); }},
+           {"vars",
+            [&](const YamlNode& v, const std::string& f) {
+              ReadNamed(v, "vars", f, kVariablesMax,
+                        [this](const YamlNode& n, const YamlNode& value, const std::string& path) {
+                          ReadVariable(n, value, path);
+                        });
+            }},
            {"sources",
             [&](const YamlNode& v, const std::string& f) {
               ReadNamed(v, "sources", f, kSourcesMax,
@@ -883,6 +973,8 @@ absl::StatusOr<DomainDef> DomainParser::Parse() {
   }
   ReadDomain(*root);
   CheckNames();
+  CheckRefreshes();
+  PutInVariables();
   ICEPIE_RETURN_IF_ERROR(Errors());
   return std::move(domain_);
 }

@@ -90,11 +90,14 @@ struct SourceDef {
 };
 
 struct RefreshDef {
-  enum class Kind { kContinuous, kEvery, kCron };
+  enum class Kind { kContinuous, kEvery, kCron, kAfter };
   Kind kind = Kind::kContinuous;
   absl::Duration every;
-  std::string cron;       // five fields
-  std::string time_zone;  // IANA name; UTC when empty
+  std::string cron;          // five fields
+  std::string time_zone;     // IANA name; UTC when empty
+  std::string after;         // kAfter: whenever this slice of the domain has been refreshed
+  bool skip_missed = false;  // what came due while nobody ran is not made up for
+  FilePlace place;
 };
 
 enum class BadRecordAction {

@@ -509,8 +509,8 @@ void LiveEngine::SetSchedule(Held& held) {
     if (!cron.ok()) return Hold(held, cron.status());
     held.cron = *cron;
   }
-  // A refresh that was missed while nobody ran is made up for at once.
-  if (held.complete) ScheduleNext(held, held.saved_time);
+  // A refresh that was missed while nobody ran is made up for at once, unless it is to be skipped.
+  if (held.complete) ScheduleNext(held, refresh.skip_missed ? absl::Now() : held.saved_time);
 }
 
 std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spec) {

@@ -92,6 +92,8 @@ class LiveEngine : public Engine {
     absl::Time next_start = absl::InfinitePast();
     absl::Time next_refresh = absl::InfiniteFuture();
     std::optional<CronSchedule> cron;
+    int64_t refreshes = 0;  // that have come due and are done
+    int64_t followed = 0;   // those of `refresh: {after}` that it has seen
     std::map<std::string, Generation::Upstream> upstream;
     // Over slices without recompute: it has to be made from their whole state once.
     bool rebuild = false;
@@ -201,7 +203,10 @@ class LiveEngine : public Engine {
   void StepRecompute();
   void CollectRun();
   void PlanRun();
-  bool Due(const Held& held, absl::Time now) const;
+  bool Due(const Held& held, absl::Time now);
+  bool FollowsLater(const Held& held);
+  bool GoesAlong(const Held& held, const std::vector<Held*>& run);
+  void Follow(Held& held, const std::vector<Held*>& run);
   bool Unchanged(const Held& held, const std::vector<Held*>& run);
   std::optional<int64_t> InputPosition(const Held& held, const std::vector<Held*>& run,
                                        int64_t run_position);

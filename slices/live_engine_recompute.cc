@@ -46,6 +46,7 @@ void LiveEngine::CollectRun() {
     held.forced = false;
     held.rebuild = false;
     held.took_too_long = false;
+    ++held.refreshes;
     held.behind_since = now - run->took;  // what came during the run is not in it
     Succeeded(held);
     Complete(held);
@@ -57,10 +58,22 @@ void LiveEngine::CollectRun() {
 
 void LiveEngine::ScheduleNext(Held& held, absl::Time after) {
   const RefreshDef& refresh = held.generation->definition().refresh;
-  if (refresh.kind == RefreshDef::Kind::kContinuous) return;
-  held.next_refresh =
-      refresh.kind == RefreshDef::Kind::kEvery ? after + refresh.every : held.cron->Next(after);
+  if (refresh.kind == RefreshDef::Kind::kEvery) {
+    held.next_refresh = after + refresh.every;
+  } else if (refresh.kind == RefreshDef::Kind::kAfter) {
+    const Held* first = Serving(refresh.after);
+    if (first != nullptr) held.next_refresh = first->next_refresh;
+  } else if (held.cron) {
+    held.next_refresh = held.cron->Next(after);
+  } else {
+    return;
+  }
   held.served->SetNextRefresh(held.next_refresh);
+  for (auto& other : held_) {
+    const bool follows = other->recompute() && held.spec.serving &&
+                         other->generation->definition().refresh.after == held.spec.slice;
+    if (follows) ScheduleNext(*other, after);
+  }
 }
 
 // Where the wall clock went back, what was planned by it is planned anew: nothing waits for a time
@@ -99,13 +112,33 @@ std::string LiveEngine::StoppedUpstream(const Held& held) {
   return "";
 }
 
-bool LiveEngine::Due(const Held& held, absl::Time now) const {
+bool LiveEngine::Due(const Held& held, absl::Time now) {
   if (held.failures > 0) return SteadyNow() >= held.next_retry;
   if (held.forced || !held.complete) return true;
-  if (held.generation->definition().refresh.kind == RefreshDef::Kind::kContinuous) {
-    return SteadyNow() >= held.next_start;
-  }
+  const RefreshDef& refresh = held.generation->definition().refresh;
+  if (refresh.kind == RefreshDef::Kind::kContinuous) return SteadyNow() >= held.next_start;
+  if (refresh.kind == RefreshDef::Kind::kAfter) return FollowsLater(held);
   return now >= held.next_refresh;
+}
+
+// Since this one was computed, the slice that it is refreshed after has been refreshed; before a
+// restart perhaps, when nobody counted.
+bool LiveEngine::FollowsLater(const Held& held) {
+  const Held* first = Serving(held.generation->definition().refresh.after);
+  if (first == nullptr || first->generation == nullptr || !first->complete) return false;
+  return first->refreshes > held.followed || first->generation->progress().content_version >
+                                                 held.generation->progress().applied_position;
+}
+
+// A slice of the run takes it along, so that both show one cut.
+bool LiveEngine::GoesAlong(const Held& held, const std::vector<Held*>& run) {
+  const auto runs = [&](const std::string& name) {
+    return std::find(run.begin(), run.end(), Serving(name)) != run.end();
+  };
+  const RefreshDef& refresh = held.generation->definition().refresh;
+  if (refresh.kind == RefreshDef::Kind::kAfter) return runs(refresh.after);
+  const std::vector<std::string>& upstream = held.generation->plan().upstream;
+  return !held.cron && std::any_of(upstream.begin(), upstream.end(), runs);
 }
 
 // Nothing that it reads has changed since it was computed.
@@ -165,18 +198,17 @@ void LiveEngine::PlanRun() {
     if (Unchanged(held, run)) {
       if (held.failed_on_data) continue;
       held.generation->PassTo(*target);
-      if (held.forced || now >= held.next_refresh) ScheduleNext(held, now);
+      if (Due(held, now) || GoesAlong(held, run)) {
+        ++held.refreshes;
+        Follow(held, run);
+        ScheduleNext(held, now);
+      }
       held.forced = false;
       continue;
     }
-    const bool reads_run =
-        std::any_of(held.generation->plan().upstream.begin(),
-                    held.generation->plan().upstream.end(), [&](const std::string& name) {
-                      return std::find(run.begin(), run.end(), Serving(name)) != run.end();
-                    });
     const bool paced =
         SteadyNow() < next_run_ && !held.forced && (held.complete || held.failed_on_data);
-    if (*target == position && !paced && (Due(held, now) || (reads_run && !held.cron))) {
+    if (*target == position && !paced && (Due(held, now) || GoesAlong(held, run))) {
       run.push_back(&held);
     }
   }
@@ -204,6 +236,15 @@ absl::Status LiveEngine::BeginStep(Held& held, const std::vector<Held*>& run, Re
   return out.steps.back().status;
 }
 
+// What it is refreshed after is as it will be seen: with the run's refresh if it is in the run.
+void LiveEngine::Follow(Held& held, const std::vector<Held*>& run) {
+  const RefreshDef& refresh = held.generation->definition().refresh;
+  const Held* first = refresh.kind == RefreshDef::Kind::kAfter ? Serving(refresh.after) : nullptr;
+  if (first == nullptr) return;
+  held.followed =
+      first->refreshes + (std::find(run.begin(), run.end(), first) != run.end() ? 1 : 0);
+}
+
 void LiveEngine::StartRun(const std::vector<Held*>& run, int64_t position) {
   RecomputeRun started;
   started.position = position;
@@ -211,6 +252,7 @@ void LiveEngine::StartRun(const std::vector<Held*>& run, int64_t position) {
     const absl::Status begun = BeginStep(*held, run, started);
     if (begun.ok()) {
       held->in_run = true;
+      Follow(*held, run);
       held->behind_since = std::min(held->behind_since, absl::Now());
       held->dirty = false;
       continue;

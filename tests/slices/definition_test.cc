@@ -3,12 +3,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "core/base/file.h"
 #include "core/base/status.h"
 #include "slices/column_type.h"
+#include "slices/yaml_tree.h"
 
 namespace icepie::slices {
 namespace {
@@ -305,6 +313,111 @@ TEST(DefinitionTest, SnapshotsHaveASchedule) {
   EXPECT_EQ(keep("36h").keep_for, absl::Hours(36));
 }
 
+// What the parser knows at that place of a file, by its own complaint of an unknown key.
+std::set<std::string> KeysKnown(const std::string& file) {
+  const std::string message(ParseDomain(file, "d.yaml").status().message());
+  const size_t begin = message.find("(have: ");
+  EXPECT_THAT(message, HasSubstr("unknown key `zzzzzz`")) << file;
+  if (begin == std::string::npos) return {};
+  const std::string have = message.substr(begin + 7, message.find(')', begin) - begin - 7);
+  return absl::StrSplit(have, ", ");
+}
+
+TEST(DefinitionTest, TheSchemaForEditorsKnowsTheSameKeys) {
+  const auto text =
+      ReadFile(absl::StrCat(std::getenv("ICEPIE_SOURCE"), "/config/domain.schema.json"));
+  ASSERT_TRUE(text.ok()) << text.status();
+  const nlohmann::json schema = nlohmann::json::parse(*text);
+  const std::string begin =
+      "domain: d\nsources: {s: {columns: {a: INTEGER}}}\nslices: {x: {sql: y, ";
+  for (const auto& [place, file] : std::map<std::string, std::string>{
+           {"", "zzzzzz: 1"},
+           {"/properties/owner", "owner: {zzzzzz: 1}"},
+           {"/definitions/limits", "limits: {zzzzzz: 1}"},
+           {"/definitions/source", "sources: {s: {zzzzzz: 1}}"},
+           {"/definitions/column", "sources: {s: {columns: {a: {zzzzzz: 1}}}}"},
+           {"/definitions/slice", begin + "zzzzzz: 1}}"},
+           {"/definitions/slice/properties/diff", begin + "diff: {zzzzzz: 1}}}"},
+           {"/definitions/slice/properties/max_stale", begin + "max_stale: {zzzzzz: 1}}}"},
+           {"/definitions/refresh", begin + "refresh: {zzzzzz: 1}}}"},
+           {"/definitions/retain", begin + "retain: {zzzzzz: 1}}}"},
+           {"/definitions/on_bad_record", begin + "on_bad_record: {zzzzzz: 1}}}"},
+           {"/definitions/on_bad_record/properties/budget",
+            begin + "on_bad_record: {budget: {zzzzzz: 1}}}}"},
+           {"/definitions/expectation", begin + "expect: [{zzzzzz: 1}]}}"},
+           {"/definitions/expectation/properties/accepted_values",
+            begin + "expect: [{accepted_values: {zzzzzz: 1}}]}}"},
+           {"/definitions/expectation/properties/relationships",
+            begin + "expect: [{relationships: {zzzzzz: 1}}]}}"},
+           {"/definitions/expectation/properties/row_count",
+            begin + "expect: [{row_count: {zzzzzz: 1}}]}}"},
+           {"/definitions/snapshots", begin + "snapshots: {zzzzzz: 1}}}"},
+           {"/definitions/promote", begin + "promote: {zzzzzz: 1}}}"},
+           {"/definitions/promote/properties/unless",
+            begin + "promote: {unless: {zzzzzz: 1}}}}"}}) {
+    std::set<std::string> keys;
+    const nlohmann::json::json_pointer pointer(place + "/properties");
+    ASSERT_TRUE(schema.contains(pointer)) << place;
+    for (const auto& [key, value] : schema.at(pointer).items()) keys.insert(key);
+    EXPECT_EQ(keys, KeysKnown(file)) << place;
+  }
+}
+
+constexpr char kVariables[] = R"yaml(domain: d
+slices:
+  late:
+    sql: |
+      SELECT $late AS late, '$late' AS text, "$late", $$ $late $$ AS d, a$late, $rate::DOUBLE
+        -- $late is a comment, /* $late
+        /* so /* is $late */ this */ FROM s
+      WHERE a > $late AND note = $note AND b - $low > 0 AND e = E'\' $late' AND $on AND x IS $gone
+    expect: [{name: n, sql: "SELECT * FROM slice WHERE late > $late"}]
+vars: {late: 15, rate: 0.25, low: -3, note: "it's", on: true, gone: null}
+sources: {s: {columns: {a: INTEGER}}}
+)yaml";
+
+TEST(DefinitionTest, VariablesStandInTheSql) {
+  const absl::StatusOr<DomainDef> domain = ParseDomain(kVariables, "d.yaml");
+  ASSERT_TRUE(domain.ok()) << domain.status();
+  const SliceDef& late = domain->slices.at(0);
+  EXPECT_EQ(late.sql,
+            "SELECT 15 AS late, '$late' AS text, \"$late\", $$ $late $$ AS d, a$late, "
+            "0.25::DOUBLE\n"
+            "  -- $late is a comment, /* $late\n"
+            "  /* so /* is $late */ this */ FROM s\n"
+            "WHERE a > 15 AND note = 'it''s' AND b - (-3) > 0 AND e = E'\\' $late' AND true AND x "
+            "IS null\n");
+  EXPECT_EQ(late.expectations.at(0).sql, "SELECT * FROM slice WHERE late > 15");
+  // Errors behind a value have their place in the file.
+  const std::string file = kVariables;
+  for (const char* text : {"AS late", "FROM s\n", "note = ", "0 AND e", "AND $on", "AND x IS "}) {
+    const bool variable = absl::StrContains(text, "$on");
+    const size_t in_sql = late.sql.find(variable ? "AND true" : text);
+    const FilePlace place = late.SqlPlaceAt(in_sql);
+    const FilePlace wanted = PlaceOf(file, file.find(text));
+    EXPECT_EQ(place.line, wanted.line) << text;
+    EXPECT_EQ(place.column, wanted.column) << text;
+  }
+}
+
+TEST(DefinitionTest, VariablesThatCannotBeMeantAreRefused) {
+  const auto error = [](const std::string& vars, const std::string& sql) {
+    return std::string(
+        ParseDomain(absl::StrCat("domain: d\nsources: {s: {columns: {a: INTEGER}}}\n",
+                                 "slices: {x: {sql: \"", sql, "\"}}\nvars: ", vars),
+                    "d.yaml")
+            .status()
+            .message());
+  };
+  EXPECT_EQ(error("{late: 1}", "SELECT a + $late FROM s"), "");
+  EXPECT_THAT(error("{late: 1}", "SELECT a + $lat FROM s"),
+              HasSubstr("d.yaml:3:31: there is no variable $lat in vars (did you mean \"late\"?"));
+  EXPECT_THAT(error("{late: [1]}", "SELECT a FROM s"),
+              HasSubstr("d.yaml:4:14: vars.late must be one value, not a list"));
+  EXPECT_THAT(error("{late: 1, late: 2}", "SELECT a FROM s"), HasSubstr("`late` is there twice"));
+  EXPECT_THAT(error("{Late-: 1}", "SELECT a FROM s"), HasSubstr("d.yaml:4:8"));
+}
+
 TEST(DefinitionTest, FaultsOfSlicesHaveTheirPlace) {
   for (const Bad& bad : std::vector<Bad>{
            {"  a: {sql: x, refesh: continuous}",
@@ -335,7 +448,17 @@ TEST(DefinitionTest, FaultsOfSlicesHaveTheirPlace) {
            {"  a: {sql: x, refresh: {every: 5s, time_zone: UTC}}",
             "4:24: time_zone belongs to cron"},
            {"  a: {sql: x, refresh: {every: 5s, cron: \"0 2 * * *\"}}",
-            "4:24: refresh needs one of every and cron"},
+            "4:24: refresh needs one of every, cron and after"},
+           {"  a: {sql: x, refresh: {after: b}}", "4:24: after: the domain has no slice `b`"},
+           {"  a: {sql: x, refresh: {after: b}}\n  b: {sql: x}",
+            "4:24: after: slice b is refreshed all the time"},
+           {"  a: {sql: x, refresh: {after: b}}\n  b: {sql: x, refresh: {after: a}}",
+            "4:24: after: a waits for itself"},
+           {"  a: {sql: x, refresh: {every: 5s, on_missed: twice}}",
+            "4:47: slices.a.refresh.on_missed must be run_once or skip"},
+           {"  a: {sql: x, refresh: {after: b, on_missed: skip}}\n"
+            "  b: {sql: x, refresh: {every: 5s}}",
+            "4:24: on_missed belongs to every and cron"},
            {"  a: {sql: x, on_bad_record: {action: drop}}",
             "4:39: slices.a.on_bad_record.action must be quarantine or fault, not `drop`"},
            {"  a: {sql: x, on_bad_record: {budget: {records: -1}}}",

@@ -470,6 +470,61 @@ TEST_F(LiveEngineTest, AScheduledSliceRefreshesWhenAskedTo) {
   EXPECT_EQ(ErrorReason(promise.get_future().get().status()), "SLICE_NOT_FOUND");
 }
 
+constexpr char kAfter[] = R"(
+domain: shop
+sources:
+  orders:
+    columns:
+      city: {type: VARCHAR, required: true}
+      amount: {type: BIGINT, required: true}
+  cities: {columns: {name: VARCHAR}}
+slices:
+  middle:
+    sql: SELECT city, median(amount) AS middle FROM orders GROUP BY ALL
+    key: [city]
+    refresh: {every: 1h, on_missed: skip}
+  known:
+    sql: SELECT count(*) AS n, (SELECT sum(middle) FROM middle) AS middles FROM cities
+    refresh: {after: middle}
+  counted: {sql: SELECT count(*) AS n FROM cities}
+)";
+
+TEST_F(LiveEngineTest, ASliceThatIsRefreshedAfterAnotherWaitsForItAndShowsTheSameCut) {
+  feed_.Append("orders", {Order("Bern", 1), Order("Bern", 3)});
+  feed_.Append("cities", {R"({"name":"Bern"})"});
+  StartLive();
+  GenerationSpec middle = Spec("middle");
+  middle.file = kAfter;
+  GenerationSpec known = Spec("known");
+  known.file = kAfter;
+  GenerationSpec counted = Spec("counted");
+  counted.file = kAfter;
+  Configure({middle, known, counted});
+  EXPECT_EQ(WaitForPosition("known", 3).next_refresh_time,
+            WaitForPosition("middle", 3).next_refresh_time);
+  EXPECT_EQ(Rows("SELECT * FROM known"), R"([{"n":1,"middles":2.0}])");
+  feed_.Append("cities", {R"({"name":"Genf"})"});
+  feed_.Append("orders", {Order("Bern", 100)});
+  const auto refresh = [&](const std::string& slice, int64_t wanted) {
+    // The engine may not have heard of the new records yet, so it is asked until it has.
+    for (int64_t position = 0; position < wanted;) {
+      std::promise<absl::StatusOr<int64_t>> promise;
+      engine_->Refresh(slice, absl::Now() + absl::Seconds(10),
+                       [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
+      const auto at = promise.get_future().get();
+      ASSERT_TRUE(at.ok()) << at.status();
+      position = *at;
+    }
+  };
+  refresh("shop.middle", 5);
+  WaitForPosition("known", 5);
+  EXPECT_EQ(Rows("SELECT * FROM known"), R"([{"n":2,"middles":3.0}])");
+  // Its other source alone does not refresh it.
+  feed_.Append("cities", {R"({"name":"Chur"})"});
+  WaitForPosition("counted", 6);
+  EXPECT_EQ(Rows("SELECT k.n, c.n AS now FROM known AS k, counted AS c"), R"([{"n":2,"now":3}])");
+}
+
 constexpr char kKept[] = R"(
 domain: shop
 sources:
