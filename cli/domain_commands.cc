@@ -40,9 +40,9 @@ struct ApplyArguments {
 absl::StatusOr<ApplyDomainResponse> Apply(Context& context, const std::string& path,
                                           const ApplyArguments& arguments, bool validate_only) {
   ApplyDomainRequest request;
-  ICEPIE_ASSIGN_OR_RETURN(DomainFile file, ReadDomainFile(path));
-  request.set_file(std::move(file.text));
-  request.set_file_name(std::move(file.name));
+  ICEPIE_ASSIGN_OR_RETURN(const WholeDomainFile file, ReadDomainFile(path));
+  request.set_file(file.text);
+  request.set_file_name(file.name);
   request.set_validate_only(validate_only);
   request.set_prune(arguments.prune);
   if (!arguments.overwrite) request.set_base_hash(arguments.base);
@@ -51,7 +51,9 @@ absl::StatusOr<ApplyDomainResponse> Apply(Context& context, const std::string& p
   request.set_reason(arguments.reason);
   request.set_actor(context.options.actor);
   Client& client = context.client();
-  return client.Call(client.admin(), &Admin::StubInterface::ApplyDomain, request);
+  auto applied = client.Call(client.admin(), &Admin::StubInterface::ApplyDomain, request);
+  if (!applied.ok()) return file.InOwnFiles(applied.status());
+  return applied;
 }
 
 const char* Mark(SliceChange::Kind kind) {

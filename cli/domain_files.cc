@@ -26,14 +26,15 @@ absl::StatusOr<std::vector<std::string>> DomainFiles(const std::string& path) {
   return files;
 }
 
-absl::StatusOr<DomainFile> ReadDomainFile(const std::string& path) {
+absl::StatusOr<WholeDomainFile> ReadDomainFile(const std::string& path) {
   absl::StatusOr<std::string> text = ReadFile(path);
   if (!text.ok()) return Annotate(text.status(), path);
   if (!IsUtf8(*text)) {
     return absl::InvalidArgumentError(
         absl::StrCat(absl::CHexEscape(path), ": the file's text is not UTF-8; save it as UTF-8"));
   }
-  return DomainFile{IsUtf8(path) ? path : absl::CHexEscape(path), *std::move(text)};
+  return PutInSqlFiles(std::filesystem::path(path).parent_path(),
+                       IsUtf8(path) ? path : absl::CHexEscape(path), *text);
 }
 
 }  // namespace icepie::cli

@@ -6,20 +6,16 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "cli/sql_files.h"
 
 namespace icepie::cli {
 
 // The file itself, or a directory's *.yaml and *.yml by name. NOT_FOUND when it holds none.
 absl::StatusOr<std::vector<std::string>> DomainFiles(const std::string& path);
 
-// A file's text, and its name as messages have it.
-struct DomainFile {
-  std::string name;
-  std::string text;
-};
-
-// INVALID_ARGUMENT for text that is not UTF-8.
-absl::StatusOr<DomainFile> ReadDomainFile(const std::string& path);
+// The file with the SQL of others in it. INVALID_ARGUMENT for text that is not UTF-8, and what
+// PutInSqlFiles refuses.
+absl::StatusOr<WholeDomainFile> ReadDomainFile(const std::string& path);
 
 }  // namespace icepie::cli
 

@@ -111,7 +111,7 @@ nlohmann::ordered_json ToJson(const TestResult& result) {
 absl::StatusOr<nlohmann::ordered_json> RunFile(Context& context, const TestArguments& arguments,
                                                const std::string& path,
                                                const std::string& directory, Totals& totals) {
-  ICEPIE_ASSIGN_OR_RETURN(const DomainFile file, ReadDomainFile(path));
+  ICEPIE_ASSIGN_OR_RETURN(const WholeDomainFile file, ReadDomainFile(path));
   slices::TestRunOptions options;
   options.file_name = file.name;
   options.directory = directory;
@@ -123,10 +123,12 @@ absl::StatusOr<nlohmann::ordered_json> RunFile(Context& context, const TestArgum
   };
   if (!context.options.json) context.out() << context.terminal.Bold(file.name) << '\n';
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
-  ICEPIE_RETURN_IF_ERROR(slices::RunDomainTests(
+  const absl::Status ran = slices::RunDomainTests(
       file.text, options,
       [&](const std::string& name) { return arguments.only.empty() || arguments.only == name; },
-      [&](const TestResult& result) {
+      [&](TestResult result) {
+        result.place = file.OwnPlace(result.place);
+        for (TestFailure& failure : result.failures) failure.place = file.OwnPlace(failure.place);
         ++(result.failures.empty() ? totals.passed : totals.failed);
         if (context.options.json) {
           results.push_back(ToJson(result));
@@ -134,7 +136,8 @@ absl::StatusOr<nlohmann::ordered_json> RunFile(Context& context, const TestArgum
           PrintResult(context, file.name, result);
           context.out().flush();
         }
-      }));
+      });
+  if (!ran.ok()) return file.InOwnFiles(ran);
   return nlohmann::ordered_json{{"file", file.name}, {"tests", results}};
 }
 
