@@ -158,13 +158,8 @@ absl::Status RegisterFunction(DuckConnection& connection) {
 
 // The function belongs to the instance and is registered once, by whichever connection comes first.
 absl::Status EnsureFunction(DuckConnection& connection) {
-  static Mutex mutex;
-  MutexLock lock(mutex);
-  ICEPIE_ASSIGN_OR_RETURN(
-      const std::vector<CellRow> rows,
-      connection.QueryCells(absl::StrCat("SELECT 1 FROM duckdb_functions() WHERE function_name = ",
-                                         QuoteLiteral(kFunctionName))));
-  return rows.empty() ? RegisterFunction(connection) : absl::OkStatus();
+  return connection.functions().AddOnce(kFunctionName,
+                                        [&] { return RegisterFunction(connection); });
 }
 
 std::vector<Column> ColumnsOf(duckdb_prepared_statement statement) {

@@ -242,6 +242,15 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> DuckDatabase::OpenInMemory(
   return std::unique_ptr<DuckDatabase>(new DuckDatabase(database));
 }
 
+absl::Status RegisteredFunctions::AddOnce(const std::string& name,
+                                          const std::function<absl::Status()>& make) {
+  MutexLock lock(mutex_);
+  if (names_.count(name) > 0) return absl::OkStatus();
+  ICEPIE_RETURN_IF_ERROR(make());
+  names_.insert(name);
+  return absl::OkStatus();
+}
+
 DuckDatabase::~DuckDatabase() { duckdb_close(&database_); }
 
 DuckResult::DuckResult(DuckResult&& other) noexcept : result_(other.result_) {
@@ -290,7 +299,7 @@ absl::StatusOr<std::unique_ptr<DuckConnection>> DuckConnection::Connect(DuckData
   if (duckdb_connect(database.handle(), &connection) == DuckDBError) {
     return absl::InternalError("DuckDB: cannot connect");
   }
-  return std::unique_ptr<DuckConnection>(new DuckConnection(connection));
+  return std::unique_ptr<DuckConnection>(new DuckConnection(connection, database.functions()));
 }
 
 DuckConnection::~DuckConnection() { duckdb_disconnect(&connection_); }

@@ -12,7 +12,9 @@
 #include <duckdb.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <variant>
@@ -21,12 +23,26 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/base/mutex.h"
 
 namespace icepie::slices {
 
 // "name" with quotes, quotes inside doubled; and 'text' likewise.
 std::string QuoteIdentifier(absl::string_view name);
 std::string QuoteLiteral(absl::string_view text);
+
+// The functions of ours that an instance has: they belong to all of its connections, and asking
+// DuckDB for one goes through its thousands.
+class RegisteredFunctions {
+ public:
+  // Runs `make`, which registers the function `name`, unless that has been done. Not within a
+  // transaction, which could take it back.
+  absl::Status AddOnce(const std::string& name, const std::function<absl::Status()>& make);
+
+ private:
+  Mutex mutex_;
+  std::set<std::string> names_ ABSL_GUARDED_BY(mutex_);
+};
 
 // One DuckDB instance in memory. Other databases are attached to it by SQL.
 class DuckDatabase {
@@ -39,10 +55,13 @@ class DuckDatabase {
   DuckDatabase& operator=(const DuckDatabase&) = delete;
 
   duckdb_database handle() const { return database_; }
+  const std::shared_ptr<RegisteredFunctions>& functions() const { return functions_; }
 
  private:
-  explicit DuckDatabase(duckdb_database database) : database_(database) {}
+  explicit DuckDatabase(duckdb_database database)
+      : database_(database), functions_(std::make_shared<RegisteredFunctions>()) {}
   duckdb_database database_;
+  const std::shared_ptr<RegisteredFunctions> functions_;
 };
 
 // A value of a small internal result. Integers of up to 64 bits, DATE (days), TIMESTAMP and
@@ -94,6 +113,7 @@ class DuckConnection {
   DuckConnection& operator=(const DuckConnection&) = delete;
 
   duckdb_connection handle() const { return connection_; }
+  RegisteredFunctions& functions() { return *functions_; }
 
   // Runs statements separated by semicolons; the results are thrown away.
   absl::Status Run(const std::string& sql);
@@ -109,8 +129,10 @@ class DuckConnection {
   void Interrupt() { duckdb_interrupt(connection_); }
 
  private:
-  explicit DuckConnection(duckdb_connection connection) : connection_(connection) {}
+  DuckConnection(duckdb_connection connection, std::shared_ptr<RegisteredFunctions> functions)
+      : connection_(connection), functions_(std::move(functions)) {}
   duckdb_connection connection_;
+  const std::shared_ptr<RegisteredFunctions> functions_;  // may outlive the DuckDatabase
 };
 
 // What an error of our own functions begins with when they are out of memory: their errors have no
