@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "slices/change_feed.h"
+#include "slices/transaction.h"
 
 namespace icepie::slices {
 namespace {
@@ -41,10 +42,15 @@ absl::Status ApplyStatements::Prepare(int64_t applied) {
   if (!steps_.empty() && applied < next_preparation_) return absl::OkStatus();
   next_preparation_ = std::max(kFirstPreparation, applied * kGrowth);
   ICEPIE_RETURN_IF_ERROR(MakeRelations());
-  ICEPIE_RETURN_IF_ERROR(connection_.Run("BEGIN TRANSACTION"));
-  absl::Status status = AddToAllTables();
+  // Looked up in front of the transaction: it would hold every database that is attached.
+  ICEPIE_ASSIGN_OR_RETURN(
+      const std::vector<CellRow> tables,
+      connection_.QueryCells("SELECT table_name FROM duckdb_tables() WHERE database_name = "
+                             "current_database() AND NOT temporary"));
+  ICEPIE_RETURN_IF_ERROR(BeginTransaction(connection_));
+  absl::Status status = AddToAllTables(tables);
   if (status.ok()) status = PrepareSteps();
-  const absl::Status rolled_back = connection_.Run("ROLLBACK");
+  const absl::Status rolled_back = RollBack(connection_);
   if (status.ok()) status = rolled_back;
   if (!status.ok()) steps_.clear();
   return status;
@@ -61,11 +67,7 @@ absl::Status ApplyStatements::MakeRelations() {
   return absl::OkStatus();
 }
 
-absl::Status ApplyStatements::AddToAllTables() {
-  ICEPIE_ASSIGN_OR_RETURN(
-      const std::vector<CellRow> tables,
-      connection_.QueryCells("SELECT table_name FROM duckdb_tables() WHERE database_name = "
-                             "current_database() AND NOT temporary"));
+absl::Status ApplyStatements::AddToAllTables(const std::vector<CellRow>& tables) {
   for (const CellRow& table : tables) {
     ICEPIE_RETURN_IF_ERROR(connection_.Run(absl::StrCat(
         "INSERT INTO ", QuoteIdentifier(std::get<std::string>(table[0])), " DEFAULT VALUES")));

@@ -52,7 +52,7 @@ class ApplyStatements {
   };
 
   absl::Status PrepareSteps();
-  absl::Status AddToAllTables();
+  absl::Status AddToAllTables(const std::vector<CellRow>& tables);
   absl::Status MakeRelations();
   absl::Status RunSteps();
   absl::Status RunTexts(std::optional<int64_t> changes_at);

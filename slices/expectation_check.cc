@@ -8,8 +8,8 @@
 #include "core/base/status.h"
 #include "core/base/utf8.h"
 #include "slices/result_json.h"
-#include "slices/roll_back.h"
 #include "slices/statement_watch.h"
+#include "slices/transaction.h"
 
 namespace icepie::slices {
 namespace {
@@ -42,7 +42,7 @@ absl::Status RunPlan(DuckConnection& connection, const ExpectationPlan& plan,
   const StatementWatch watch(connection, scope.limit,
                              absl::StrCat("expectation ", plan.name, " of slice ", scope.slice),
                              scope.on_stuck);
-  ICEPIE_RETURN_IF_ERROR(connection.Run("BEGIN TRANSACTION READ ONLY"));
+  ICEPIE_RETURN_IF_ERROR(BeginTransaction(connection, TransactionKind::kReadOnly));
   const absl::Status counted = CountRows(connection, plan.sql, result);
   const absl::Status ended = RollBack(connection);  // it has only read
   return counted.ok() ? ended : counted;

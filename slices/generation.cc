@@ -12,7 +12,7 @@
 #include "slices/change_feed.h"
 #include "slices/flight_record.h"
 #include "slices/retain_plan.h"
-#include "slices/roll_back.h"
+#include "slices/transaction.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {
@@ -334,7 +334,7 @@ absl::Status Generation::WritePosition() {
   if (position_ == progress_.applied_position) return absl::OkStatus();
   Progress next = progress_;
   next.applied_position = position_;
-  ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
   const absl::Status written = WriteProgress(next);
   if (written.ok()) return Commit(next);
   Rollback();
@@ -511,7 +511,7 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
   const FlightEntry flight(Activity::kApply,
                            absl::StrCat(slice_plan_->slice, "/", served_->info().number), from, to);
   ICEPIE_RETURN_IF_ERROR(statements_->Prepare(progress_.applied));
-  ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
   absl::Status status = RunBatch(batch, from, to, excluded);
   if (!status.ok()) {
     Rollback();
@@ -724,7 +724,7 @@ void Generation::Rollback() {
 
 absl::Status Generation::BeginRecompute(const std::vector<std::string>& upstream_now) {
   ICEPIE_RETURN_IF_ERROR(statements_->Prepare(progress_.applied));
-  ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
   // A database is snapshotted when the transaction first touches it.
   for (const std::string& alias : upstream_now) {
     const absl::Status touched = connection_->Run(
@@ -760,7 +760,7 @@ absl::Status Generation::CheckAllListed(const std::vector<QuarantinedRecord>& ba
 absl::Status Generation::ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                                       int64_t applied_time_us) {
   ICEPIE_RETURN_IF_ERROR(statements_->Prepare(progress_.applied));
-  ICEPIE_RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
   const absl::Status status = TryChanges(feed, batch, to, applied_time_us);
   if (!status.ok()) Rollback();
   return status;

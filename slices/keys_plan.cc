@@ -388,16 +388,11 @@ std::vector<std::string> IdentityOf(const PlanRequest& request, const Input& inp
 
 void AddCompaction(std::vector<ApplyStatement>& apply, const std::string& table,
                    const std::string& order) {
-  const std::string fresh = table + "_fresh";
   const std::string when = absl::StrCat("SELECT 1 WHERE (SELECT max(rowid) FROM ", table,
                                         " WHERE rowid < ", kFirstNewRow, ") > ", kDeletedRowsKept,
                                         " + 2 * (SELECT count(*) FROM ", table, ")");
-  const std::string then = absl::StrCat(
-      "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND table_name = '",
-      fresh, "'");
-  apply.push_back({absl::StrCat("CREATE TABLE ", fresh, " AS SELECT * FROM ", table, order), when});
-  apply.push_back({absl::StrCat("DROP TABLE ", table), then});
-  apply.push_back({absl::StrCat("ALTER TABLE ", fresh, " RENAME TO ", table), then});
+  apply.push_back(
+      {absl::StrCat("CREATE OR REPLACE TABLE ", table, " AS SELECT * FROM ", table, order), when});
 }
 
 absl::StatusOr<SliceStatements> PlanKeys(const PlanRequest& request) {

@@ -17,9 +17,9 @@
 #include "slices/flight_record.h"
 #include "slices/generation.h"
 #include "slices/query_text.h"
-#include "slices/roll_back.h"
 #include "slices/slice_fault.h"
 #include "slices/sql_gate.h"
+#include "slices/transaction.h"
 
 namespace icepie::slices {
 namespace {
@@ -467,7 +467,7 @@ absl::StatusOr<Answer> QueryService::Execute(Runner& runner, const Prepared& pre
   for (const ResolvedSlice& slice : prepared.slices) {
     standings.push_back(slice.served->standing());
   }
-  ICEPIE_RETURN_IF_ERROR(runner.connection->Run("BEGIN TRANSACTION READ ONLY"));
+  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*runner.connection, TransactionKind::kReadOnly));
   absl::StatusOr<Answer> answer = ExecuteInTransaction(runner, prepared, question, standings);
   const absl::Status ended = RollBack(*runner.connection);  // it has only read
   if (answer.ok() && !ended.ok()) return ended;

@@ -197,7 +197,11 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
                                                      const std::string& file,
                                                      const SnapshotCheck& check) const {
   ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
-  const std::string copy = QuoteIdentifier(absl::StrCat("copy_of_", alias));
+  // A name of its own: a transaction that has seen the copy before would take both for one, which
+  // is DuckDB's end.
+  static std::atomic<int64_t> counter{0};
+  const std::string copy_alias = absl::StrCat("copy_", ++counter, "_of_", alias);
+  const std::string copy = QuoteIdentifier(copy_alias);
   ICEPIE_RETURN_IF_ERROR(
       connection->Run(absl::StrCat("ATTACH ", QuoteLiteral(file), " AS ", copy)));
   auto copied = [&]() -> absl::StatusOr<SnapshotManifest> {
@@ -213,7 +217,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
     manifest.progress = ReadProgressRow(progress.at(0));
     manifest.rows = std::get<int64_t>(rows.at(0).at(0));
     if (check) {
-      ICEPIE_RETURN_IF_ERROR(check(*connection, absl::StrCat("copy_of_", alias), manifest));
+      ICEPIE_RETURN_IF_ERROR(check(*connection, copy_alias, manifest));
     }
     return manifest;
   }();

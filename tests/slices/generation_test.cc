@@ -20,6 +20,7 @@
 #include "slices/engine.h"
 #include "slices/recompute_runner.h"
 #include "slices/snapshot_store.h"
+#include "slices/transaction.h"
 #include "tests/slices/memory_feed.h"
 
 namespace icepie::slices {
@@ -352,6 +353,50 @@ TEST_P(BrokenFeedTest, AnInterruptedRollbackLeavesNoTransaction) {
     done = true;
     interrupter.join();
   }
+}
+
+// The same interrupt may meet the BEGIN, which says then that it failed.
+TEST_P(BrokenFeedTest, AnInterruptedBeginLeavesNoTransaction) {
+  const auto connection = DuckConnection::Connect(*instance_).value();
+  int interrupted = 0;
+  for (int round = 0; round < 1000; ++round) {
+    std::atomic<bool> done = false;
+    std::thread interrupter([&] {
+      while (!done) connection->Interrupt();
+    });
+    const absl::Status begun = BeginTransaction(*connection, TransactionKind::kReadOnly);
+    done = true;
+    interrupter.join();
+    interrupted += absl::IsDeadlineExceeded(begun) ? 1 : 0;
+    ASSERT_EQ(RollBack(*connection).ok(), begun.ok()) << "round " << round << ": " << begun;
+  }
+  EXPECT_GT(interrupted, 0);
+}
+
+// DuckDB takes databases of one name for the same: a transaction that sees the second of them is
+// its end.
+TEST_P(BrokenFeedTest, ATransactionMaySeeSeveralCopiesForSnapshots) {
+  const std::unique_ptr<Generation> generation = Open("counted");
+  ASSERT_NE(generation, nullptr);
+  const auto reader = DuckConnection::Connect(*instance_).value();
+  ASSERT_TRUE(BeginTransaction(*reader).ok());
+  for (int copy = 0; copy < 3; ++copy) {
+    absl::Status seen = absl::UnknownError("not looked");
+    const auto saved = store_->Save(
+        *instance_, generation->alias(), generation->served().info(), /*rows_max=*/1000,
+        [&](DuckConnection& /*connection*/, const std::string& alias, SnapshotManifest&) {
+          seen = reader
+                     ->QueryText(
+                         "SELECT any_value(database_name) FROM duckdb_tables() WHERE "
+                         "database_name = " +
+                         QuoteLiteral(alias))
+                     .status();
+          return absl::OkStatus();
+        });
+    ASSERT_TRUE(saved.ok()) << saved.status();
+    ASSERT_TRUE(seen.ok()) << seen;
+  }
+  EXPECT_TRUE(RollBack(*reader).ok());
 }
 
 // Closing a connection within a transaction over a database that is gone ends the process.

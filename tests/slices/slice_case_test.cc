@@ -48,6 +48,9 @@ class SliceCaseTest : public testing::Test {
       ASSERT_EQ(StrategyName(plan.strategy), case_.strategy) << plan.why;
     }
     EXPECT_THAT(plan.why, testing::HasSubstr(case_.why));
+    // A look at DuckDB's catalog is one at every database that is attached: it keeps a snapshot's
+    // copy from its checkpoint.
+    EXPECT_THAT(Statements(), testing::Not(testing::HasSubstr("duckdb_")));
   }
 
   void Compare(const std::string& when) {
@@ -61,7 +64,12 @@ class SliceCaseTest : public testing::Test {
     std::string text;
     const SlicePlan& plan = *run_->plan().Find("it");
     for (const std::string& sql : plan.create) absl::StrAppend(&text, sql, "\n");
-    for (const ApplyStatement& each : plan.apply) absl::StrAppend(&text, each.sql, "\n");
+    for (const auto* statements : {&plan.apply, &plan.clear, &plan.retained.let_go}) {
+      for (const ApplyStatement& each : *statements) {
+        if (!each.only_if.empty()) absl::StrAppend(&text, "IF ", each.only_if, "\n");
+        absl::StrAppend(&text, each.sql, "\n");
+      }
+    }
     return text;
   }
 

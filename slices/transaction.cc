@@ -1,4 +1,4 @@
-#include "slices/roll_back.h"
+#include "slices/transaction.h"
 
 namespace icepie::slices {
 namespace {
@@ -8,6 +8,13 @@ namespace {
 constexpr int kTriesMax = 500;
 
 }  // namespace
+
+absl::Status BeginTransaction(DuckConnection& connection, TransactionKind kind) {
+  absl::Status begun = connection.Run(
+      kind == TransactionKind::kReadOnly ? "BEGIN TRANSACTION READ ONLY" : "BEGIN TRANSACTION");
+  if (absl::IsDeadlineExceeded(begun)) RollBack(connection).IgnoreError();  // there may be none
+  return begun;
+}
 
 absl::Status RollBack(DuckConnection& connection) {
   absl::Status status = connection.Run("ROLLBACK");

@@ -1,0 +1,24 @@
+// The beginning and the end of a transaction whose statements can be interrupted.
+#ifndef ICEPIE_SLICES_TRANSACTION_H_
+#define ICEPIE_SLICES_TRANSACTION_H_
+
+#include "absl/status/status.h"
+#include "slices/duckdb.h"
+
+namespace icepie::slices {
+
+enum class TransactionKind { kReadWrite, kReadOnly };
+
+// Begins a transaction of the connection. An interrupt that comes late makes BEGIN fail that has
+// begun one all the same: after an error there is none.
+absl::Status BeginTransaction(DuckConnection& connection,
+                              TransactionKind kind = TransactionKind::kReadWrite);
+
+// Rolls back the connection's transaction. An interrupt that comes late ends the ROLLBACK itself
+// and leaves the transaction open: the next BEGIN would fail. So it is tried until it is done,
+// however often it is interrupted.
+absl::Status RollBack(DuckConnection& connection);
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_SLICES_TRANSACTION_H_
