@@ -130,16 +130,19 @@ QueryService::~QueryService() {
     left.insert(left.end(), waiting_.begin(), waiting_.end());
     queue_.clear();
     waiting_.clear();
-    for (auto& runner : runners_) {
-      if (runner->running) runner->connection->Interrupt();
-    }
   }
   changed_.SignalAll();
   watch_changed_.SignalAll();
   for (const auto& task : left) Finish(*task, ShuttingDown());
   if (watch_.joinable()) watch_.join();
   MutexLock lock(mutex_);
-  while (running_threads_ > 0) changed_.Wait(mutex_);
+  while (running_threads_ > 0) {
+    // Again and again: a statement that begins just now has a fresh flag.
+    for (auto& runner : runners_) {
+      if (runner->running) runner->connection->Interrupt();
+    }
+    changed_.WaitFor(mutex_, kWatchInterval);
+  }
 }
 
 void QueryService::SetTimeout(absl::Duration timeout) {

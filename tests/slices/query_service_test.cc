@@ -204,6 +204,27 @@ TEST_F(QueryServiceTest, BeyondTheQueueQuestionsAreRefusedAtOnce) {
   EXPECT_LT(refused, 100);
 }
 
+// An interrupt that comes between two statements is lost: the service has to interrupt again.
+TEST_F(QueryServiceTest, QuestionsThatHaveJustBegunDoNotKeepItFromClosing) {
+  Question endless;
+  endless.text = std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
+  endless.deadline = absl::Now() + absl::Minutes(10);
+  for (int round = 0; round < 15; ++round) {
+    std::vector<std::promise<absl::Status>> answers(4);
+    for (auto& promise : answers) {
+      engine_->Ask(endless, [&promise](const absl::StatusOr<Answer>& answer) {
+        promise.set_value(answer.status());
+      });
+    }
+    absl::SleepFor(absl::Microseconds(300 * round));  // at another statement each time
+    engine_.reset();
+    for (auto& promise : answers) EXPECT_FALSE(promise.get_future().get().ok());
+    StartLive();
+    Configure({Spec("by_city")});
+    WaitForPosition("by_city", 0);
+  }
+}
+
 // A question that was let through because its slice had passed over to 358 is not told 351.
 TEST(ServedSliceTest, ARowThatIsReplacedWhileItIsReadStandsForWhatItStoodFor) {
   ServedSlice served({}, 0);
