@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -9,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
 #include "slices/engine.h"
+#include "tests/core/temp_directory.h"
 
 namespace icepie::slices {
 namespace {
@@ -43,24 +45,45 @@ std::string RowText(const CellRow& row) {
       row, " | ", [](std::string* out, const Cell& cell) { absl::StrAppend(out, CellText(cell)); });
 }
 
+// Opening and closing an instance would be a tenth of a small run.
+struct Shared {
+  TempDirectory directory;
+  std::unique_ptr<DuckDatabase> instance;
+  int runs = 0;
+};
+
+absl::StatusOr<Shared*> SharedInstance() {
+  static Shared shared;
+  if (shared.instance != nullptr) return &shared;
+  EngineOptions options;
+  options.domain = "test";
+  options.directory = shared.directory.path();
+  options.memory_bytes = int64_t{256} << 20;
+  ICEPIE_ASSIGN_OR_RETURN(shared.instance, OpenInstance(options, 1));
+  return &shared;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SliceRun>> SliceRun::Start(const std::string& yaml) {
-  std::unique_ptr<SliceRun> run(new SliceRun());
+  ICEPIE_ASSIGN_OR_RETURN(Shared * shared, SharedInstance());
+  std::unique_ptr<SliceRun> run(
+      new SliceRun(absl::StrCat(shared->directory.path(), "/", ++shared->runs)));
   ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition, ParseDomain(yaml, "test.yaml"));
   ICEPIE_ASSIGN_OR_RETURN(DomainPlan plan, PlanDomain(definition));
   run->plan_ = std::make_shared<const DomainPlan>(std::move(plan));
-  EngineOptions options;
-  options.domain = definition.domain;
-  options.directory = run->directory_.path();
-  options.memory_bytes = int64_t{256} << 20;
-  ICEPIE_ASSIGN_OR_RETURN(run->instance_, OpenInstance(options, 1));
-  run->store_ = std::make_unique<SnapshotStore>(options.directory, 1);
+  run->instance_ = shared->instance.get();
+  run->store_ = std::make_unique<SnapshotStore>(run->directory_, 1);
   ICEPIE_RETURN_IF_ERROR(run->store_->Prepare());
   for (const SlicePlan& slice : run->plan_->slices) {
     ICEPIE_RETURN_IF_ERROR(run->Open(slice.slice, ""));
   }
   return run;
+}
+
+SliceRun::~SliceRun() {
+  std::error_code error;
+  std::filesystem::remove_all(directory_, error);
 }
 
 absl::Status SliceRun::Open(const std::string& slice, const std::string& snapshot) {

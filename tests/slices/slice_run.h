@@ -8,13 +8,13 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "slices/generation.h"
 #include "slices/snapshot_store.h"
-#include "tests/core/temp_directory.h"
 #include "tests/slices/memory_feed.h"
 
 namespace icepie::slices {
@@ -23,6 +23,10 @@ class SliceRun {
  public:
   // Plans the domain file and opens an empty generation of each slice.
   static absl::StatusOr<std::unique_ptr<SliceRun>> Start(const std::string& yaml);
+
+  ~SliceRun();
+  SliceRun(const SliceRun&) = delete;
+  SliceRun& operator=(const SliceRun&) = delete;
 
   const DomainPlan& plan() const { return *plan_; }
   int64_t head() const { return feed_.head(); }
@@ -65,7 +69,7 @@ class SliceRun {
   int64_t RecordCount(const std::string& slice) const;
 
  private:
-  SliceRun() = default;
+  explicit SliceRun(std::string directory) : directory_(std::move(directory)) {}
   absl::Status Open(const std::string& slice, const std::string& snapshot);
   absl::Status ConnectUpstream(const std::string& slice);
   absl::Status ApplyTo(Generation& generation, int64_t records_max);
@@ -84,9 +88,9 @@ class SliceRun {
     std::map<std::string, std::unique_ptr<SourceInput>> inputs;
   };
 
-  TempDirectory directory_;
+  const std::string directory_;
   std::unique_ptr<SnapshotStore> store_;
-  std::unique_ptr<DuckDatabase> instance_;
+  DuckDatabase* instance_ = nullptr;  // all runs of the process have the same
   std::shared_ptr<const DomainPlan> plan_;
   MemoryFeed feed_;
   std::map<std::string, int64_t> appended_;   // by stream
