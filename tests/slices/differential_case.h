@@ -33,6 +33,7 @@ struct CaseValue {
 
 struct CaseRecord {
   bool broken = false;  // not well-formed JSON
+  bool harmed = false;  // so on its way to the engine only: what the test of shrinking looks for
   std::string type;     // $.type, what a source's `where` looks at
   std::vector<CaseValue> values;
 };

@@ -58,6 +58,7 @@ std::vector<Row> SortedRows(const std::string& json, const std::vector<bool>& do
     }
     for (size_t i = 0; i < doubles.size(); ++i) {
       if (!doubles[i] || SameDouble(a[i], b[i])) continue;
+      if (a[i] == kNull || b[i] == kNull) return a[i] == kNull;  // it would be read as 0
       return std::strtod(a[i].c_str(), nullptr) < std::strtod(b[i].c_str(), nullptr);
     }
     return false;
@@ -182,7 +183,9 @@ class CaseRunner {
   void Append(const CaseBatch& batch) {
     const CaseStream& stream = case_.streams[batch.stream];
     std::vector<std::string> payloads;
-    for (const CaseRecord& record : batch.records) payloads.push_back(PayloadOf(stream, record));
+    for (const CaseRecord& record : batch.records) {
+      payloads.push_back(record.harmed ? "{" : PayloadOf(stream, record));
+    }
     if (payloads.empty()) return;
     const int64_t time_us = 1'000'000 * ++appends_;
     const absl::Status added = reference_->Add(batch, feed_.head(), time_us);
