@@ -144,7 +144,8 @@ absl::StatusOr<WholeDomainFile> PutInSqlFiles(const std::string& directory, cons
   std::vector<std::string> lines = absl::StrSplit(text, '\n');
   int added = 0;
   for (const Use& use : uses) {
-    const auto at = static_cast<size_t>(use.key->place.line - 1 + added);
+    const int line = use.key->place.line - 1 + added;
+    const auto at = static_cast<size_t>(line);
     if (!use.value->is_scalar() || use.value->place.line != use.key->place.line) {
       return ErrorAt(name, *use.key, absl::StatusCode::kInvalidArgument,
                      "sql_file must be the path of a file");
@@ -157,11 +158,11 @@ absl::StatusOr<WholeDomainFile> PutInSqlFiles(const std::string& directory, cons
     const std::string indent(static_cast<size_t>(use.key->place.column - 1), ' ');
     lines[at] = absl::StrCat(indent, "sql: |", indented ? absl::StrCat(kIndent) : "",
                              comment.empty() ? "" : "  ", comment);
-    for (std::string& line : sql) {
-      if (!line.empty()) line.insert(0, indent + std::string(kIndent, ' '));
+    for (std::string& sql_line : sql) {
+      if (!sql_line.empty()) sql_line.insert(0, indent + std::string(kIndent, ' '));
     }
-    whole.sql_files.push_back({path, static_cast<int>(at) + 2, static_cast<int>(sql.size()),
-                               static_cast<int>(indent.size()) + kIndent});
+    whole.sql_files.push_back(
+        {path, line + 2, static_cast<int>(sql.size()), static_cast<int>(indent.size()) + kIndent});
     added += static_cast<int>(sql.size());
     lines.insert(lines.begin() + static_cast<std::ptrdiff_t>(at) + 1,
                  std::make_move_iterator(sql.begin()), std::make_move_iterator(sql.end()));
