@@ -135,25 +135,37 @@ grpc::ServerUnaryReactor* CoreService::AppendRecords(
     icepie::v1::AppendRecordsResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const auto bytes = static_cast<int64_t>(request->ByteSizeLong());
-  const absl::Status taken = preparer_.Run(
-      *request, bytes, [this, reactor, request, response] { Append(*request, response, reactor); });
+  const absl::Status taken = preparer_.Run(*request, bytes, [this, reactor, request, response] {
+    // gRPC made the request for this call alone, and not as a constant: its payloads are taken,
+    // since a copy of it is two allocations for each record.
+    AppendNow(const_cast<icepie::v1::AppendRecordsRequest&>(*request),
+              [reactor, response](absl::StatusOr<icepie::v1::AppendRecordsResponse> answer) {
+                const absl::Status status = answer.status();
+                if (status.ok()) *response = *std::move(answer);
+                reactor->Finish(ToGrpcStatus(status));
+              });
+  });
   if (!taken.ok()) reactor->Finish(ToGrpcStatus(taken));
   return reactor;
 }
 
-void CoreService::Append(const icepie::v1::AppendRecordsRequest& request,
-                         icepie::v1::AppendRecordsResponse* response,
-                         grpc::ServerUnaryReactor* reactor) {
-  // gRPC made the request for this call alone, and not as a constant: its payloads are taken, since
-  // a copy of it is two allocations for each record.
-  auto& taken = const_cast<icepie::v1::AppendRecordsRequest&>(request);
-  absl::StatusOr<AppendBatch> batch = TakeBatch(taken);
-  if (!batch.ok()) return reactor->Finish(ToGrpcStatus(batch.status()));
-  if (!appends_.Enter()) return reactor->Finish(ToGrpcStatus(Draining()));
+void CoreService::Append(icepie::v1::AppendRecordsRequest request, AppendDone done) {
+  const auto bytes = static_cast<int64_t>(request.ByteSizeLong());
+  const auto owned = std::make_shared<icepie::v1::AppendRecordsRequest>(std::move(request));
+  const absl::Status taken =
+      preparer_.Run(*owned, bytes, [this, owned, done] { AppendNow(*owned, done); });
+  if (!taken.ok()) done(taken);
+}
+
+void CoreService::AppendNow(icepie::v1::AppendRecordsRequest& request, AppendDone done) {
+  absl::StatusOr<AppendBatch> batch = TakeBatch(request);
+  if (!batch.ok()) return done(batch.status());
+  if (!appends_.Enter()) return done(Draining());
   core_->Append(std::move(batch).value(),
-                [this, reactor, response](const absl::StatusOr<AppendResult>& result) {
-                  if (result.ok()) SetResponse(*result, *response);
-                  reactor->Finish(ToGrpcStatus(result.status()));
+                [this, done = std::move(done)](const absl::StatusOr<AppendResult>& result) {
+                  icepie::v1::AppendRecordsResponse response;
+                  if (result.ok()) SetResponse(*result, response);
+                  result.ok() ? done(std::move(response)) : done(result.status());
                   appends_.Leave();
                 });
 }

@@ -79,6 +79,10 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
                                         const icepie::v1::TraceRecordRequest* request,
                                         icepie::v1::TraceRecordResponse* response) override;
 
+  // AppendRecords for other protocols; `done` is called once, maybe from another thread.
+  using AppendDone = std::function<void(absl::StatusOr<icepie::v1::AppendRecordsResponse>)>;
+  void Append(icepie::v1::AppendRecordsRequest request, AppendDone done);
+
   const Readers& readers() const { return readers_; }
 
  private:
@@ -86,8 +90,7 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
                                             AdminAction& action);
   absl::StatusOr<icepie::v1::Stream> Update(const icepie::v1::UpdateStreamRequest& request,
                                             AdminAction& action);
-  void Append(const icepie::v1::AppendRecordsRequest& request,
-              icepie::v1::AppendRecordsResponse* response, grpc::ServerUnaryReactor* reactor);
+  void AppendNow(icepie::v1::AppendRecordsRequest& request, AppendDone done);
   absl::StatusOr<icepie::v1::TraceRecordResponse> Trace(
       const icepie::v1::TraceRecordRequest& request) const;
 

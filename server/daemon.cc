@@ -395,7 +395,11 @@ absl::Status Daemon::Parts::StartHttp(const icepie::config::v1::Listen& listen) 
   limits.connections_max = static_cast<int>(listen.http_connections_max());
   auto server = HttpServer::Start(
       address, *router_, [this] { return manager_->reader().GetServerStatus(identity_); },
-      TreeOf(*core_), limits);
+      TreeOf(*core_),
+      [this](icepie::v1::AppendRecordsRequest request, AppendDone done) {
+        core_service_->Append(std::move(request), std::move(done));
+      },
+      limits);
   if (!server.ok()) return Annotate(server.status(), "HTTP (listen.http)");
   http_server_ = *std::move(server);
   identity_.http_address = WithPort(address, http_server_->port());

@@ -14,6 +14,7 @@ struct HttpRequest {
   std::string host;
   std::string content_type;
   std::string if_none_match;
+  std::string idempotency_key;
   std::string body;
 };
 

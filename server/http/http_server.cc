@@ -62,9 +62,11 @@ absl::StatusOr<tcp::endpoint> ParseAddress(const std::string& address) {
 
 class HttpServer::Listener {
  public:
-  Listener(QueryRouter& router, StatusSource status, TreeFiles tree, const HttpLimits& limits)
+  Listener(QueryRouter& router, StatusSource status, TreeFiles tree, AppendSink append,
+           const HttpLimits& limits)
       : limits_(limits),
-        routes_(router, std::move(status), std::move(tree), limits.query_timeout),
+        routes_(router, std::move(status), std::move(tree), std::move(append),
+                limits.query_timeout),
         shared_(std::make_shared<Shared>()) {}
 
   absl::Status Listen(const std::string& address) {
@@ -200,8 +202,10 @@ class HttpServer::Listener {
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string& address,
                                                               QueryRouter& router,
                                                               StatusSource status, TreeFiles tree,
+                                                              AppendSink append,
                                                               const HttpLimits& limits) {
-  auto listener = std::make_unique<Listener>(router, std::move(status), std::move(tree), limits);
+  auto listener = std::make_unique<Listener>(router, std::move(status), std::move(tree),
+                                             std::move(append), limits);
   ICEPIE_RETURN_IF_ERROR(listener->Listen(address));
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(listener)));
 }

@@ -1,5 +1,5 @@
-// HTTP for dashboards and auditors: rows of slices and queries as JSON, /healthz, /readyz and
-// /metrics, the core's signed checkpoint and tiles.
+// HTTP for dashboards, auditors and simple producers: rows of slices and queries as JSON, /healthz,
+// /readyz and /metrics, the core's signed checkpoint and tiles, appending.
 // Boost.Beast behind it; paths, parameters and headers are those of API.md, section 4.
 #ifndef ICEPIE_SERVER_HTTP_HTTP_SERVER_H_
 #define ICEPIE_SERVER_HTTP_HTTP_SERVER_H_
@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "icepie/v1/admin.pb.h"
+#include "server/http/append_body.h"
 #include "server/http/tree_files.h"
 #include "server/query_router.h"
 
@@ -29,9 +30,9 @@ struct HttpLimits {
   int connections_max = 512;                         // 503 beyond it
 };
 
-// Threads: any; it has two of its own. `status`, `tree` and `router` are called from them, and
-// `router`'s answers may come from any thread. Lifetime: router and whatever `status` and `tree`
-// refer to outlive the server; answers that come after Stop are dropped.
+// Threads: any; it has two of its own. `status`, `tree`, `append` and `router` are called from
+// them, and answers of `append` and `router` may come from any thread. Lifetime: router and
+// whatever the others refer to outlive the server; answers that come after Stop are dropped.
 class HttpServer {
  public:
   using StatusSource = std::function<icepie::v1::ServerStatus()>;
@@ -40,7 +41,7 @@ class HttpServer {
   // INVALID_ARGUMENT for an address that is none, UNAVAILABLE when it is taken.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const std::string& address,
                                                            QueryRouter& router, StatusSource status,
-                                                           TreeFiles tree,
+                                                           TreeFiles tree, AppendSink append,
                                                            const HttpLimits& limits = {});
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;

@@ -26,6 +26,7 @@ using icepie::v1::QueryResponse;
 using icepie::v1::Slice;
 
 constexpr absl::string_view kQuerySuffix = ":query";
+constexpr absl::string_view kAppendSuffix = ":append";
 
 bool IsRows(const std::vector<std::string>& path) {
   return path.size() == 6 && path[0] == "v1" && path[1] == "domains" && path[3] == "slices" &&
@@ -35,6 +36,11 @@ bool IsRows(const std::vector<std::string>& path) {
 bool IsQuery(const std::vector<std::string>& path) {
   return path.size() == 3 && path[0] == "v1" && path[1] == "domains" &&
          absl::EndsWith(path[2], kQuerySuffix);
+}
+
+bool IsAppend(const std::vector<std::string>& path) {
+  return path.size() == 3 && path[0] == "v1" && path[1] == "streams" &&
+         absl::EndsWith(path[2], kAppendSuffix);
 }
 
 bool IsReading(const std::string& method) { return method == "GET" || method == "HEAD"; }
@@ -47,11 +53,11 @@ HttpAnswer NotAllowed(const std::string& method, const std::string& allowed) {
 }
 
 HttpAnswer NotFound() {
-  return ProblemAnswer(
-      404, "PATH_NOT_FOUND",
-      "no such path (have: /v1/domains/{domain}/slices/{slice}/rows, "
-      "/v1/domains/{domain}:query, /checkpoint, /tile/{level}/{index}, /metrics, /healthz, "
-      "/readyz)");
+  return ProblemAnswer(404, "PATH_NOT_FOUND",
+                       "no such path (have: /v1/domains/{domain}/slices/{slice}/rows, "
+                       "/v1/domains/{domain}:query, /v1/streams/{stream}:append, /checkpoint, "
+                       "/tile/{level}/{index}, /metrics, /healthz, "
+                       "/readyz)");
 }
 
 absl::Status BadParameter(absl::string_view message) {
@@ -118,7 +124,7 @@ void Routes::Handle(const HttpRequest& request, Done done) const {
     return;
   }
   const std::string path = absl::StrCat("/", absl::StrJoin(target->segments, "/"));
-  const bool posts = IsQuery(target->segments);
+  const bool posts = IsQuery(target->segments) || IsAppend(target->segments);
   const bool known = posts || IsRows(target->segments) || path == "/healthz" || path == "/readyz" ||
                      path == "/metrics" || IsTreePath(target->segments);
   if (!known) {
@@ -128,7 +134,7 @@ void Routes::Handle(const HttpRequest& request, Done done) const {
   } else if (!posts && !IsReading(request.method)) {
     done(NotAllowed(request.method, "GET, HEAD"));
   } else if (posts) {
-    Query(request, *target, std::move(done));
+    Post(request, *target, std::move(done));
   } else if (path == "/healthz") {
     done(TextAnswer(200, "ok\n"));
   } else if (path == "/readyz") {
@@ -215,6 +221,29 @@ void Routes::Rows(const HttpRequest& request, const HttpTarget& target, Done don
   }
   query->set_if_none_match(SingleEntityTag(request.if_none_match));
   Ask(*query, request.if_none_match, std::move(done));
+}
+
+void Routes::Post(const HttpRequest& request, const HttpTarget& target, Done done) const {
+  if (IsAppend(target.segments)) return Append(request, target, std::move(done));
+  Query(request, target, std::move(done));
+}
+
+void Routes::Append(const HttpRequest& request, const HttpTarget& target, Done done) const {
+  if (!IsAppendType(request.content_type)) {
+    done(ProblemAnswer(415, "CONTENT_TYPE_INVALID",
+                       "the body must be application/x-ndjson, a record in each line, or "
+                       "application/json, one record"));
+    return;
+  }
+  if (!target.parameters.empty()) {
+    done(ProblemAnswer(BadParameter(absl::StrCat(
+        target.parameters[0].first, " is not known: an append is all in its body and headers"))));
+    return;
+  }
+  append_(ParseAppend(std::string(absl::StripSuffix(target.segments[2], kAppendSuffix)), request),
+          [done = std::move(done)](absl::StatusOr<icepie::v1::AppendRecordsResponse> response) {
+            done(response.ok() ? AppendAnswer(*response) : ProblemAnswer(response.status()));
+          });
 }
 
 void Routes::Query(const HttpRequest& request, const HttpTarget& target, Done done) const {

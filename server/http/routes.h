@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "icepie/v1/admin.pb.h"
+#include "server/http/append_body.h"
 #include "server/http/http_message.h"
 #include "server/http/http_target.h"
 #include "server/http/tree_files.h"
@@ -24,10 +25,12 @@ class Routes {
   using Done = std::function<void(HttpAnswer)>;
   using StatusSource = std::function<icepie::v1::ServerStatus()>;
 
-  Routes(QueryRouter& router, StatusSource status, TreeFiles tree, absl::Duration query_timeout)
+  Routes(QueryRouter& router, StatusSource status, TreeFiles tree, AppendSink append,
+         absl::Duration query_timeout)
       : router_(router),
         status_(std::move(status)),
         tree_(std::move(tree)),
+        append_(std::move(append)),
         query_timeout_(query_timeout) {}
 
   // Calls `done` exactly once, at once or later and from any thread. HEAD is answered as GET; the
@@ -40,6 +43,8 @@ class Routes {
  private:
   void Rows(const HttpRequest& request, const HttpTarget& target, Done done) const;
   void Query(const HttpRequest& request, const HttpTarget& target, Done done) const;
+  void Append(const HttpRequest& request, const HttpTarget& target, Done done) const;
+  void Post(const HttpRequest& request, const HttpTarget& target, Done done) const;
   void Ask(const icepie::v1::QueryRequest& query, const std::string& if_none_match,
            Done done) const;
   absl::StatusOr<icepie::v1::QueryRequest> RowsQuery(const HttpTarget& target) const;
@@ -50,6 +55,7 @@ class Routes {
   QueryRouter& router_;
   const StatusSource status_;
   const TreeFiles tree_;
+  const AppendSink append_;
   const absl::Duration query_timeout_;
   std::atomic<bool> draining_{false};
 };

@@ -20,6 +20,7 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 
 constexpr size_t kReadBytes = 4096;
+constexpr const char* kIdempotencyKey = "Idempotency-Key";
 constexpr absl::Duration kLingerMax = absl::Seconds(1);
 
 std::string Field(const http::request<http::string_body>& request, http::field field) {
@@ -34,6 +35,8 @@ HttpRequest ToRequest(http::request<http::string_body>& request) {
   out.host = Field(request, http::field::host);
   out.content_type = Field(request, http::field::content_type);
   out.if_none_match = Field(request, http::field::if_none_match);
+  const auto key = request[kIdempotencyKey];
+  out.idempotency_key = std::string(key.data(), key.size());
   out.body = std::move(request.body());
   return out;
 }
@@ -130,8 +133,10 @@ void Session::Answer() {
     return;
   }
   // Two readers of such a request may each believe another host (RFC 9112 section 3.2).
-  if (request.count(http::field::host) > 1) {
-    Write(ProblemAnswer(400, "REQUEST_INVALID", "the request has more than one Host"), false);
+  if (request.count(http::field::host) > 1 || request.count(kIdempotencyKey) > 1) {
+    Write(ProblemAnswer(400, "REQUEST_INVALID",
+                        "the request has more than one Host or Idempotency-Key"),
+          false);
     return;
   }
   stream_.expires_never();  // the router keeps its own deadline

@@ -59,10 +59,11 @@ class HttpClient {
   }
 
   ClientAnswer Post(const std::string& target, const std::string& body,
-                    const std::string& content_type = "application/json") {
+                    const std::string& content_type = "application/json",
+                    const std::string& more_headers = "") {
     return Ask("POST " + target +
-               " HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Type: " + content_type +
-               "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+               " HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Type: " + content_type + "\r\n" +
+               more_headers + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
   }
 
   ClientAnswer Read(bool is_head = false) {

@@ -145,7 +145,12 @@ class HttpServerTest : public ::testing::Test {
  protected:
   void Start(const HttpLimits& limits = {}) {
     auto server = HttpServer::Start(
-        "127.0.0.1:0", router_, [this] { return status_; }, tree_, limits);
+        "127.0.0.1:0", router_, [this] { return status_; }, tree_,
+        [this](icepie::v1::AppendRecordsRequest request, AppendDone done) {
+          appended_.push_back(std::move(request));
+          done(append_answer_);
+        },
+        limits);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -171,6 +176,9 @@ class HttpServerTest : public ::testing::Test {
   ServerStatus status_ = Status();
   TreeFiles tree_;
   FakeRouter router_;
+  std::vector<icepie::v1::AppendRecordsRequest> appended_;  // by one connection at a time
+  absl::StatusOr<icepie::v1::AppendRecordsResponse> append_answer_{
+      icepie::v1::AppendRecordsResponse()};
   std::unique_ptr<HttpServer> server_;
 };
 
@@ -340,6 +348,84 @@ TEST_F(HttpServerTest, PostedQuery) {
   EXPECT_EQ(asked.parameters().at("f").decimal(), "18446744073709551615");
   EXPECT_EQ(asked.consistency().min_position(), 9);
   EXPECT_EQ(asked.consistency().as_of_position(), 12);
+}
+
+TEST_F(HttpServerTest, LinesAreAppendedAsRecords) {
+  Start();
+  append_answer_->set_first_position(7);
+  append_answer_->set_end_position(9);
+  append_answer_->mutable_ingest_time()->set_seconds(1795312800);
+  auto* range = append_answer_->add_streams();
+  range->set_stream("orders");
+  range->set_first_offset(3);
+  range->set_end_offset(5);
+  HttpClient client(port());
+  const ClientAnswer answer =
+      client.Post("/v1/streams/orders:append", "{\"a\": 1}\r\n\n {\"b\":2}",
+                  "application/x-ndjson; charset=utf-8", "Idempotency-Key: k-1\r\n");
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  EXPECT_EQ(answer.headers.at("cache-control"), "no-store");
+  EXPECT_EQ(answer.body, R"({"first_position":7,"end_position":9,"replayed":false,)"
+                         R"("ingest_time":"2026-11-22T02:00:00Z",)"
+                         R"("streams":[{"stream":"orders","first_offset":3,"end_offset":5}]})"
+                         "\n");
+  ASSERT_EQ(appended_.size(), 1u);
+  EXPECT_EQ(appended_[0].request_id(), "k-1");
+  ASSERT_EQ(appended_[0].records_size(), 2);
+  EXPECT_EQ(appended_[0].records(0).stream(), "orders");
+  EXPECT_EQ(appended_[0].records(0).payload(), "{\"a\": 1}");
+  EXPECT_EQ(appended_[0].records(1).payload(), " {\"b\":2}");
+
+  // One record, byte for byte, of as many lines as it likes.
+  EXPECT_EQ(client.Post("/v1/streams/orders:append", "{\n}\n").status, 200);
+  ASSERT_EQ(appended_[1].records_size(), 1);
+  EXPECT_EQ(appended_[1].records(0).payload(), "{\n}\n");
+  EXPECT_FALSE(appended_[1].has_request_id());
+}
+
+TEST_F(HttpServerTest, AppendsThatAreNoneAreRefused) {
+  HttpLimits limits;
+  limits.body_bytes_max = 1000;
+  Start(limits);
+  const char* path = "/v1/streams/orders:append";
+  for (const char* type :
+       {"text/plain", "application/x-www-form-urlencoded", "application/jsonx"}) {
+    EXPECT_EQ(ReasonOf(HttpClient(port()).Post(path, "{}", type), 415), "CONTENT_TYPE_INVALID");
+  }
+  EXPECT_EQ(ReasonOf(HttpClient(port()).Post(std::string(path) + "?_wait=1", "{}"), 400),
+            "PARAMETER_INVALID");
+  EXPECT_EQ(ReasonOf(HttpClient(port()).Post(path, "{}", "application/json",
+                                             "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"),
+                     400),
+            "REQUEST_INVALID");
+  EXPECT_EQ(ReasonOf(HttpClient(port()).Post(path, std::string(1001, ' ')), 413), "BODY_TOO_LARGE");
+  const ClientAnswer got = Get(path);
+  EXPECT_EQ(ReasonOf(got, 405), "METHOD_NOT_ALLOWED");
+  EXPECT_EQ(got.headers.at("allow"), "POST");
+  EXPECT_TRUE(appended_.empty());
+}
+
+TEST_F(HttpServerTest, ErrorsOfAppendsAreProblems) {
+  Start();
+  const auto refused = [this](absl::StatusCode code, const ErrorDetail& detail, int status) {
+    append_answer_ = MakeError(code, "refused", detail);
+    HttpClient client(port());
+    const ClientAnswer answer = client.Post("/v1/streams/orders:append", "{}");
+    EXPECT_EQ(ReasonOf(answer, status), detail.reason);
+    return answer;
+  };
+  using Code = absl::StatusCode;
+  const ClientAnswer full =
+      refused(Code::kResourceExhausted, {"APPEND_QUEUE_FULL", {}, {}, 2500}, 429);
+  EXPECT_EQ(full.headers.at("retry-after"), "3");
+  refused(Code::kResourceExhausted, {"CORE_DISK_FULL", {}, {}, {}}, 507);
+  refused(Code::kFailedPrecondition, {"CORE_READ_ONLY", {}, {}, {}}, 409);
+  refused(Code::kAborted, {"REQUEST_ID_REUSED", {}, {}, {}}, 409);
+  refused(Code::kInvalidArgument, {"BATCH_TOO_LARGE", {}, {}, {}}, 413);
+  const ClientAnswer invalid =
+      refused(Code::kInvalidArgument,
+              {"PAYLOAD_INVALID", {}, {{"records[1].payload", "not JSON"}}, {}}, 400);
+  EXPECT_EQ(json::parse(invalid.body)["violations"][0]["field"], "records[1].payload");
 }
 
 TEST_F(HttpServerTest, BadBodiesAreRefused) {
@@ -612,13 +698,13 @@ TEST_F(HttpServerTest, StopsWhileQuestionsAreOpen) {
 TEST_F(HttpServerTest, BadAddresses) {
   for (const char* address :
        {"", "127.0.0.1", "127.0.0.1:x", "example.org:80", "127.0.0.1:99999"}) {
-    EXPECT_EQ(HttpServer::Start(address, router_, Status, tree_).status().code(),
+    EXPECT_EQ(HttpServer::Start(address, router_, Status, tree_, nullptr).status().code(),
               absl::StatusCode::kInvalidArgument)
         << address;
   }
   Start();
   const std::string taken = "127.0.0.1:" + std::to_string(port());
-  EXPECT_EQ(HttpServer::Start(taken, router_, Status, tree_).status().code(),
+  EXPECT_EQ(HttpServer::Start(taken, router_, Status, tree_, nullptr).status().code(),
             absl::StatusCode::kUnavailable);
 }
 
