@@ -1,0 +1,58 @@
+-- SQL that fails on some records: each costs that record in that slice, by every strategy that is kept
+-- fresh. What DuckDB does not call an error is none here either.
+--@ source r {columns: {k: VARCHAR, i: INTEGER, b: BIGINT, s: VARCHAR}}
+--@ record r {"k":"a","i":4,"b":1,"s":"2001-01-01"}
+--@ record r {"k":"a","i":-8,"b":9223372036854775807,"s":"x"}
+--@ record r {"k":"b","i":0,"b":2,"s":"2001-01-03"}
+
+--@ case root_of_a_negative append
+SELECT _position AS p, sqrt(i) AS root FROM r
+--@ no random
+--@ quarantined 1
+--> 0 | 2.0
+--> 2 | 0.0
+
+--@ case overflow append
+SELECT _position AS p, b + 1 AS more FROM r
+--@ quarantined 1
+--> 0 | 2
+--> 2 | 3
+
+--@ case text_that_is_no_time append
+SELECT _position AS p, strptime(s, '%Y-%m-%d') AS day FROM r
+--@ no random
+--@ quarantined 1
+--> 0 | 2001-01-01 00:00:00
+--> 2 | 2001-01-03 00:00:00
+
+--@ case cast_within_a_sum aggregate
+SELECT k, sum(CAST(i AS UTINYINT)) AS n FROM r GROUP BY k
+--@ no random
+--@ quarantined 1
+--> a | 4
+--> b | 0
+
+--@ case overflow_in_a_group_key aggregate
+SELECT b + 1 AS more, count(*) AS n FROM r GROUP BY ALL
+--@ quarantined 1
+--> 2 | 1
+--> 3 | 1
+
+--@ case overflow_within_a_median keys
+SELECT k, median(b + 1) AS m FROM r GROUP BY k
+--@ quarantined 1
+--> a | 2.0
+--> b | 3.0
+
+--@ case overflow_within_a_window keys
+SELECT _position AS p, sum(b + 1) OVER (PARTITION BY k ORDER BY _position) AS n FROM r
+--@ quarantined 1
+--> 0 | 2
+--> 2 | 3
+
+--@ case dividing_by_zero_is_no_error append
+SELECT _position AS p, 8 // i AS n, 8 / i AS d FROM r
+--@ quarantined 0
+--> 0 | 2 | 2.0
+--> 1 | -1 | -1.0
+--> 2 | NULL | inf

@@ -1,0 +1,179 @@
+// A process that is killed while it publishes a snapshot, at each call by which the disk changes:
+// there is the old snapshot or the new one, never a half, and nothing is left behind. The calls are
+// this program's own, which go on to libc's.
+#include <dlfcn.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "tests/slices/engine_fixture.h"
+
+namespace {
+
+std::atomic<int64_t> calls_left{0};  // at the last of them the process is killed; 0: never
+
+void CountCall() {
+  if (calls_left.load() > 0 && --calls_left == 0) ::kill(::getpid(), SIGKILL);
+}
+
+template <typename Function>
+Function Next(const char* name) {
+  return reinterpret_cast<Function>(::dlsym(RTLD_NEXT, name));
+}
+
+}  // namespace
+
+extern "C" {
+
+int rename(const char* from, const char* to) noexcept {
+  CountCall();
+  return Next<int (*)(const char*, const char*)>("rename")(from, to);
+}
+
+int unlink(const char* path) noexcept {
+  CountCall();
+  return Next<int (*)(const char*)>("unlink")(path);
+}
+
+int fsync(int file) {
+  CountCall();
+  return Next<int (*)(int)>("fsync")(file);
+}
+
+int fdatasync(int file) {
+  CountCall();
+  return Next<int (*)(int)>("fdatasync")(file);
+}
+
+ssize_t pwrite(int file, const void* bytes, size_t count, off_t offset) {
+  CountCall();
+  return Next<ssize_t (*)(int, const void*, size_t, off_t)>("pwrite")(file, bytes, count, offset);
+}
+
+ssize_t write(int file, const void* bytes, size_t count) {
+  if (file > STDERR_FILENO) CountCall();
+  return Next<ssize_t (*)(int, const void*, size_t)>("write")(file, bytes, count);
+}
+
+}  // extern "C"
+
+namespace icepie::slices {
+namespace {
+
+class SnapshotKillTest : public EngineFixture {
+ protected:
+  // A run over two records: from the snapshot at the first, if there is one, to the second.
+  void RunTo(int64_t records) {
+    while (feed_.head() < records) feed_.Append("orders", {Order("Bern", feed_.head() + 1)});
+    StartLive();
+    Configure({Spec("by_city")});
+    WaitForPosition("by_city", records);
+  }
+
+  // Runs DISABLED_Child over `directory`; its status as of waitpid().
+  static int RunChild(const std::string& directory, int64_t kill_at) {
+    ::setenv("ICEPIE_KILL_DIRECTORY", directory.c_str(), 1);
+    ::setenv("ICEPIE_KILL_AT", absl::StrCat(kill_at).c_str(), 1);
+    std::string program = "/proc/self/exe";
+    std::string filter = "--gtest_filter=SnapshotKillTest.DISABLED_Child";
+    std::string disabled = "--gtest_also_run_disabled_tests";
+    std::string brief = "--gtest_brief=1";
+    char* arguments[] = {program.data(), filter.data(), disabled.data(), brief.data(), nullptr};
+    pid_t child = 0;
+    const std::string self = std::filesystem::read_symlink("/proc/self/exe");
+    EXPECT_EQ(::posix_spawn(&child, self.c_str(), nullptr, nullptr, arguments, environ), 0);
+    int status = 0;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    return status;
+  }
+
+  static std::vector<std::string> FilesIn(const std::string& directory) {
+    std::vector<std::string> names;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+      names.push_back(entry.path().filename());
+    }
+    return names;
+  }
+
+  // The old snapshot or the new one, from which the slice goes on.
+  void CheckAfter(const std::string& directory, int64_t kill_at) {
+    SCOPED_TRACE(absl::StrCat("killed at call ", kill_at));
+    const SnapshotStore store(directory, 3);
+    const auto newest = store.NewestGood("by_city", 1, "");
+    ASSERT_TRUE(newest.ok()) << newest.status();
+    const int64_t position = newest->progress.applied_position;
+    EXPECT_TRUE(position == 1 || position == 2) << position;
+    seen_.insert(position);
+    const std::string own = std::exchange(directory_, directory);
+    RunTo(2);
+    EXPECT_EQ(Rows("SELECT city, orders, total FROM by_city"),
+              R"([{"city":"Bern","orders":2,"total":3}])");
+    engine_->Shutdown();
+    engine_.reset();
+    directory_ = own;
+    for (const std::string& name : FilesIn(directory + "/tmp")) {
+      EXPECT_NE(name.substr(0, 9), "snapshot-") << name;
+    }
+    const auto last = store.NewestGood("by_city", 1, "");
+    ASSERT_TRUE(last.ok()) << last.status();
+    EXPECT_EQ(last->progress.applied_position, 2);
+  }
+
+  std::set<int64_t> seen_;  // positions of the newest good snapshots after the kills
+};
+
+// The program that is killed.
+TEST_F(SnapshotKillTest, DISABLED_Child) {
+  const char* directory = std::getenv("ICEPIE_KILL_DIRECTORY");
+  const char* kill_at = std::getenv("ICEPIE_KILL_AT");
+  ASSERT_TRUE(directory != nullptr && kill_at != nullptr);
+  const std::string own = std::exchange(directory_, directory);
+  RunTo(2);
+  int64_t calls = 0;
+  ASSERT_TRUE(absl::SimpleAtoi(kill_at, &calls));
+  calls_left = calls;
+  engine_->Shutdown();
+  calls_left = 0;
+  engine_.reset();
+  directory_ = own;
+}
+
+TEST_F(SnapshotKillTest, ThereIsTheOldOneOrTheNewOneAtEachStep) {
+  RunTo(1);
+  engine_->Shutdown();
+  engine_.reset();
+  int64_t kill_at = 0;
+  int status = SIGKILL;
+  while (status != 0 && !HasFailure()) {
+    const std::string copy = absl::StrCat(directory_, "-", ++kill_at);
+    std::filesystem::copy(directory_, copy, std::filesystem::copy_options::recursive);
+    status = RunChild(copy, kill_at);
+    if (status != 0) {
+      EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << status;
+    }
+    CheckAfter(copy, kill_at);
+    std::filesystem::remove_all(copy);
+    ASSERT_LT(kill_at, 200);
+  }
+  // Copying, syncing, two renames.
+  EXPECT_GE(kill_at, 6);
+  EXPECT_EQ(seen_, std::set<int64_t>({1, 2}));
+  std::cout << kill_at - 1 << " calls" << std::endl;
+}
+
+}  // namespace
+}  // namespace icepie::slices
