@@ -342,19 +342,20 @@ absl::Status Generation::WritePosition() {
 }
 
 absl::Status Generation::Apply(const RecordBatch& batch, int64_t records_max) {
-  while (position_ < batch.end) {
-    const std::vector<int64_t> positions = batch.Positions(streams_, position_, batch.end);
-    if (positions.empty()) break;
-    if (suspects_.Touch(positions)) {
-      ICEPIE_RETURN_IF_ERROR(ApplySuspects(batch, positions));
-      continue;
-    }
-    const bool whole = static_cast<int64_t>(positions.size()) <= records_max;
-    const int64_t to = whole ? batch.end : positions[static_cast<size_t>(records_max)];
-    ICEPIE_RETURN_IF_ERROR(ApplyRange(batch, position_, to));
-  }
-  PassTo(batch.end);
+  while (position_ < batch.end) ICEPIE_RETURN_IF_ERROR(ApplyPart(batch, records_max));
   return absl::OkStatus();
+}
+
+absl::Status Generation::ApplyPart(const RecordBatch& batch, int64_t records_max) {
+  const std::vector<int64_t> positions = batch.Positions(streams_, position_, batch.end);
+  if (positions.empty()) {
+    PassTo(batch.end);
+    return absl::OkStatus();
+  }
+  if (suspects_.Touch(positions)) return ApplySuspects(batch, positions);
+  const bool whole = static_cast<int64_t>(positions.size()) <= records_max;
+  const int64_t to = whole ? batch.end : positions[static_cast<size_t>(records_max)];
+  return ApplyRange(batch, position_, to);
 }
 
 // Goes on with few records at a time, so that the flight record is exact when one of them ends the

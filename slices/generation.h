@@ -136,8 +136,10 @@ class Generation {
   absl::Status TakeOn(std::shared_ptr<const DomainPlan> plan);
 
   // Applies the batch's records from position() on, at most `records_max` in one transaction. For
-  // append and aggregate.
+  // those that are kept fresh record by record.
   absl::Status Apply(const RecordBatch& batch, int64_t records_max);
+  // As Apply(), but only the first of its transactions; what is left begins at position().
+  absl::Status ApplyPart(const RecordBatch& batch, int64_t records_max);
 
   // Begins the transaction of a recompute; upstream slices are then seen as they stand now.
   absl::Status BeginRecompute(const std::vector<std::string>& upstream_now);

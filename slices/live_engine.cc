@@ -17,10 +17,6 @@
 namespace icepie::slices {
 namespace {
 
-constexpr int64_t kBatchRecordsMax = 65536;
-// While something is behind, its batches are smaller so that those at the head need not wait long.
-constexpr int64_t kBehindRecordsMax = 16384;
-constexpr int64_t kSmallestBatch = 256;
 constexpr int kFailuresBeforeFault = 4;
 constexpr size_t kPlansAtOnce = 2;
 constexpr absl::Duration kLagAllowed = absl::Seconds(2);
@@ -227,11 +223,7 @@ void LiveEngine::Turn() {
   const absl::Time begin = SteadyNow();
   // The track at the head comes first, then one batch of each that is behind.
   if (main_ != nullptr) more = ApplyTrack(*main_, kBatchRecordsMax);
-  for (size_t i = 0; i < tracks_.size(); ++i) {
-    if (tracks_[i].get() == main_) continue;
-    const bool alone = main_ == nullptr || !main_->HasArrived();
-    more = ApplyTrack(*tracks_[i], alone ? kBatchRecordsMax : kBehindRecordsMax) || more;
-  }
+  more = ApplyBehind() || more;
   // Full batches follow one another; small ones wait so long that more comes together.
   const absl::Time now = SteadyNow();
   next_batch_ = more ? now : now + (now - begin) * (kRestPerWork - 1);
@@ -630,7 +622,7 @@ bool LiveEngine::ApplyTrack(Track& track, int64_t records_max) {
 
 void LiveEngine::ApplyTo(Held& held, const RecordBatch& batch) {
   HearHead(held);
-  const absl::Status status = held.generation->Apply(batch, held.records_max);
+  const absl::Status status = ApplyShare(held, batch);
   if (!status.ok()) return Failed(held, status);
   Succeeded(held);
   if (held.complete) return;
@@ -823,7 +815,7 @@ bool LiveEngine::Late(Held& held) {
       held.generation->definition().refresh.kind == RefreshDef::Kind::kContinuous;
   const absl::Time promised =
       continuous ? held.behind_since : std::max(held.behind_since, held.next_refresh);
-  return now > promised + kLagAllowed + held.took * (kRestPerWork + 2);
+  return now > promised + kLagAllowed + held.rest + held.took * 2;
 }
 
 // A snapshot or a thawed state shows nothing of what came after it, and nothing of that has arrived

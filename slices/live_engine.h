@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/base/mutex.h"
+#include "slices/batch_size.h"
 #include "slices/cron.h"
 #include "slices/engine.h"
 #include "slices/expectation_gate.h"
@@ -48,6 +49,11 @@ class LiveEngine : public Engine {
   // Batches and recomputes take at most a fifth of the time.
   static constexpr int kRestPerWork = 4;
 
+  static constexpr int64_t kBatchRecordsMax = BatchSize::kMost;
+  static constexpr int64_t kSmallestBatch = 256;
+  // A slice takes no longer of a batch that others wait for too (live_engine_shares.cc).
+  static constexpr absl::Duration kShareOfBatch = absl::Seconds(1);
+
   // A generation as the apply thread keeps it.
   struct Held {
     GenerationSpec spec;
@@ -66,6 +72,7 @@ class LiveEngine : public Engine {
     int failures = 0;
     absl::Time next_retry = absl::InfinitePast();
     int64_t records_max = 0;
+    BatchSize at_once;                             // but no more than records_max
     SliceState stopped_state = SliceState::kHeld;  // with stopped_for_good
     // Snapshots.
     absl::Time saved_time = absl::InfinitePast();
@@ -88,6 +95,7 @@ class LiveEngine : public Engine {
     bool forced = false;
     bool in_run = false;
     absl::Duration took;  // the last run
+    absl::Duration rest;  // between it and the next one
     absl::Time behind_since = absl::InfiniteFuture();
     absl::Time next_start = absl::InfinitePast();
     absl::Time next_refresh = absl::InfiniteFuture();
@@ -177,6 +185,12 @@ class LiveEngine : public Engine {
 
   // Applying.
   bool ApplyTrack(Track& track, int64_t records_max);
+  bool ApplyBehind();
+  int64_t RecordsAtOnce(const Track& track, int64_t records_max) const;
+  absl::Status ApplyShare(Held& held, const RecordBatch& batch);
+  bool MayFallBehind(const Held& held) const;
+  bool ReadersFollow(const Held& held) const;
+  void FallBehind(Held& held);
   void ApplyTo(Held& held, const RecordBatch& batch);
   int64_t NewestBelow(const Held& held);
   static bool MovesHorizon(const Held& held, int64_t newest_us);
@@ -264,10 +278,10 @@ class LiveEngine : public Engine {
   std::map<std::string, PlanFuture> planning_;                      // likewise; without overrides
   std::map<std::string, int64_t> stream_end_;  // behind the newest record seen on the main track
   absl::Time next_batch_ = absl::InfinitePast();
+  size_t next_behind_ = 0;  // of tracks_, where ApplyBehind() goes on
   std::vector<PendingRefresh> refreshes_;
   std::vector<PendingName> names_;
   absl::Time clock_seen_ = absl::InfinitePast();  // the wall clock, at the last turn
-  absl::Time next_run_ = absl::InfinitePast();
   // Since when it works, as SteadyNow() in microseconds; 0: it waits. Read by Report.
   std::atomic<int64_t> turn_began_us_{0};
 

@@ -103,7 +103,9 @@ void RecomputeRunner::Execute(RecomputeRun& run) {
       step.applied_time_us =
           std::max(step.applied_time_us, run.steps[index].generation->progress().applied_time_us);
     }
+    const absl::Time begin = SteadyNow();
     step.status = Finish(step, run.position);
+    step.took = SteadyNow() - begin;
   }
 }
 

@@ -28,6 +28,7 @@ struct RecomputeRun {
     int64_t applied_time_us = 0;             // of the slices below that are not in this run
     std::vector<size_t> after;               // steps of this run that it reads
     absl::Status status;                     // result
+    absl::Duration took;
   };
   int64_t position = 0;
   std::vector<Step> steps;
