@@ -1,6 +1,7 @@
 // A process that is killed while it publishes a snapshot, at each call by which the disk changes:
-// there is the old snapshot or the new one, never a half, and nothing is left behind. The calls are
-// this program's own, which go on to libc's.
+// there is the old snapshot or the new one, never a half, and nothing is left behind. And a live
+// engine that is killed anywhere, again and again (ICEPIE_CRASH_ROUNDS). The calls are this
+// program's own, which go on to libc's.
 #include <dlfcn.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -11,6 +12,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <random>
 #include <set>
 #include <string>
 #include <utility>
@@ -83,12 +85,13 @@ class SnapshotKillTest : public EngineFixture {
     WaitForPosition("by_city", records);
   }
 
-  // Runs DISABLED_Child over `directory`; its status as of waitpid().
-  static int RunChild(const std::string& directory, int64_t kill_at) {
+  // Runs `test` over `directory`; its status as of waitpid().
+  static int RunChild(const std::string& directory, int64_t kill_at,
+                      const std::string& test = "SnapshotKillTest.DISABLED_Child") {
     ::setenv("ICEPIE_KILL_DIRECTORY", directory.c_str(), 1);
     ::setenv("ICEPIE_KILL_AT", absl::StrCat(kill_at).c_str(), 1);
     std::string program = "/proc/self/exe";
-    std::string filter = "--gtest_filter=SnapshotKillTest.DISABLED_Child";
+    std::string filter = "--gtest_filter=" + test;
     std::string disabled = "--gtest_also_run_disabled_tests";
     std::string brief = "--gtest_brief=1";
     char* arguments[] = {program.data(), filter.data(), disabled.data(), brief.data(), nullptr};
@@ -135,6 +138,91 @@ class SnapshotKillTest : public EngineFixture {
 
   std::set<int64_t> seen_;  // positions of the newest good snapshots after the kills
 };
+
+// What a live engine answers over the first records of a feed that is always the same, from the
+// state in `directory`; saved as often as can be.
+class LiveCrashTest : public SnapshotKillTest {
+ protected:
+  static constexpr int64_t kRecordsInRound = 40;
+
+  void AppendTo(int64_t head) {
+    while (feed_.head() < head) {
+      const int64_t next = feed_.head();
+      feed_.Append("orders", {Order(absl::StrCat("city", next % 7), next * next % 11)});
+    }
+  }
+
+  void StartFrom(const std::string& directory) {
+    directory_ = directory;
+    EngineOptions options = Options();
+    options.snapshot_interval = absl::Milliseconds(1);
+    options.snapshot_share = 0.9;
+    auto started = LiveEngine::Start(options, feed_);
+    ASSERT_TRUE(started.ok()) << started.status();
+    engine_ = *std::move(started);
+    Configure({Spec("by_city"), Spec("lines"), Spec("ranked")});
+  }
+
+  void WaitForAll() {
+    for (const char* slice : {"by_city", "lines", "ranked"}) WaitForPosition(slice, feed_.head());
+  }
+
+  std::string AnswersFrom(const std::string& directory) {
+    const std::string own = directory_;
+    StartFrom(directory);
+    WaitForAll();
+    const std::string answers = absl::StrCat(Rows("SELECT * FROM by_city ORDER BY city"),
+                                             Rows("SELECT * FROM lines ORDER BY \"at\""),
+                                             Rows("SELECT * FROM ranked ORDER BY place"));
+    engine_.reset();
+    directory_ = own;
+    return answers;
+  }
+};
+
+// The program that is killed.
+TEST_F(LiveCrashTest, DISABLED_Child) {
+  const char* directory = std::getenv("ICEPIE_KILL_DIRECTORY");
+  int64_t round = 0;
+  int64_t calls = 0;
+  ASSERT_TRUE(directory != nullptr && absl::SimpleAtoi(std::getenv("ICEPIE_KILL_ROUND"), &round));
+  ASSERT_TRUE(absl::SimpleAtoi(std::getenv("ICEPIE_KILL_AT"), &calls));
+  const std::string own = directory_;
+  AppendTo(round * kRecordsInRound);
+  calls_left = calls;
+  StartFrom(directory);
+  WaitForAll();
+  while (feed_.head() < (round + 1) * kRecordsInRound) {
+    AppendTo(feed_.head() + 4);
+    WaitForAll();
+  }
+  engine_->Shutdown();
+  calls_left = 0;
+  engine_.reset();
+  directory_ = own;
+}
+
+// ICEPIE_CRASH_ROUNDS of them, each with more records than the one before.
+TEST_F(LiveCrashTest, KilledAnywhereAgainAndAgainItsStateEqualsOneThatNeverWas) {
+  const char* wanted = std::getenv("ICEPIE_CRASH_ROUNDS");
+  int64_t rounds = 5;
+  if (wanted != nullptr) ASSERT_TRUE(absl::SimpleAtoi(wanted, &rounds));
+  std::mt19937 random(20261127);
+  const std::string crashed = directory_ + "-crashed";
+  std::filesystem::create_directories(crashed);
+  int kills = 0;
+  for (int64_t round = 0; round < rounds; ++round) {
+    ::setenv("ICEPIE_KILL_ROUND", absl::StrCat(round).c_str(), 1);
+    const int status = RunChild(crashed, 1 + random() % 300, "LiveCrashTest.DISABLED_Child");
+    const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    ASSERT_TRUE(killed || status == 0) << status << " in round " << round;
+    kills += killed ? 1 : 0;
+  }
+  EXPECT_GT(kills, 0);
+  AppendTo(rounds * kRecordsInRound);
+  EXPECT_EQ(AnswersFrom(crashed), AnswersFrom(directory_)) << kills << " kills";
+  std::filesystem::remove_all(crashed);
+}
 
 // The program that is killed.
 TEST_F(SnapshotKillTest, DISABLED_Child) {
