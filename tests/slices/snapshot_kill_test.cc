@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -21,6 +22,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "slices/build_engine.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace {
@@ -167,6 +169,28 @@ class LiveCrashTest : public SnapshotKillTest {
     for (const char* slice : {"by_city", "lines", "ranked"}) WaitForPosition(slice, feed_.head());
   }
 
+  // Builds generation 2 of by_city from raw in `directory`; false: it failed.
+  bool BuildIn(const std::string& directory) {
+    const std::string own = std::exchange(directory_, directory);
+    EngineOptions options = Options();
+    options.snapshot_interval = absl::Milliseconds(1);
+    auto build = BuildEngine::Start(options, feed_);
+    directory_ = own;
+    if (!build.ok()) return false;
+    Assignment assignment;
+    assignment.domain = "shop";
+    assignment.generations = {Spec("by_city", 2)};
+    assignment.build = BuildJob{"by_city", 2, "", 0, 0, std::nullopt, {}};
+    (*build)->Configure(assignment);
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    std::optional<BuildReport> report;
+    while (absl::Now() < deadline && (!report || report->phase != "ready")) {
+      report = (*build)->Report().build;
+      absl::SleepFor(absl::Milliseconds(2));
+    }
+    return report && report->phase == "ready";
+  }
+
   std::string AnswersFrom(const std::string& directory) {
     const std::string own = directory_;
     StartFrom(directory);
@@ -200,6 +224,47 @@ TEST_F(LiveCrashTest, DISABLED_Child) {
   calls_left = 0;
   engine_.reset();
   directory_ = own;
+}
+
+// The program that is killed while it builds.
+TEST_F(LiveCrashTest, DISABLED_Build) {
+  const char* directory = std::getenv("ICEPIE_KILL_DIRECTORY");
+  int64_t calls = 0;
+  ASSERT_TRUE(directory != nullptr && absl::SimpleAtoi(std::getenv("ICEPIE_KILL_AT"), &calls));
+  AppendTo(300);
+  calls_left = calls;
+  ASSERT_TRUE(BuildIn(directory));
+  calls_left = 0;
+}
+
+TEST_F(LiveCrashTest, ABuildThatIsKilledIsDoneByTheNextOneAndEqualsTheServingState) {
+  const std::string crashed = directory_ + "-built";
+  std::filesystem::create_directories(crashed);
+  int kills = 0;
+  for (int64_t call : {1, 4, 8, 12, 16, 20, 24}) {
+    const int status = RunChild(crashed, call, "LiveCrashTest.DISABLED_Build");
+    const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    ASSERT_TRUE(killed || status == 0) << status << " at call " << call;
+    kills += killed ? 1 : 0;
+  }
+  EXPECT_GE(kills, 3);
+  AppendTo(300);
+  ASSERT_TRUE(BuildIn(crashed));
+  const std::string sql = "SELECT * FROM by_city ORDER BY city";
+  const std::string own = directory_;
+  std::vector<std::string> answers;
+  for (const auto& [directory, number] : {std::pair(crashed, 2), std::pair(own, 1)}) {
+    directory_ = directory;
+    StartLive();
+    Configure({Spec("by_city", number)});
+    WaitForPosition("by_city", 300);
+    answers.push_back(Rows(sql));
+    engine_.reset();
+  }
+  directory_ = own;
+  EXPECT_EQ(answers[0], answers[1]);
+  EXPECT_GT(SnapshotStore(crashed, 3).NewestGood("by_city", 2, "")->progress.applied_position, 0);
+  std::filesystem::remove_all(crashed);
 }
 
 // ICEPIE_CRASH_ROUNDS of them, each with more records than the one before.
