@@ -1,8 +1,10 @@
 #include "core/block_reader.h"
 
 #include <algorithm>
+#include <optional>
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
@@ -36,6 +38,45 @@ absl::Status CheckBounds(int64_t head, const BlockQuery& query) {
   }
   return absl::OkStatus();
 }
+
+// So few streams, with so few hot blocks each, are looked for by themselves: the index would lead
+// past the blocks of all others.
+constexpr size_t kSparseStreamsMax = 8;
+constexpr size_t kSparseBlocksMax = 64;
+
+// The hot blocks of one stream behind `from`, newest first. They are all only if nothing is missing
+// between its sealed part, or a block before `from`, and its end.
+class StreamTail {
+ public:
+  StreamTail(int64_t from, int64_t end_offset) : from_(from), end_offset_(end_offset) {}
+
+  // For LogStore::VisitStreamBackwards.
+  bool Add(const BlockPlace& place) {
+    const int64_t end_offset = place.first_offset + place.record_count;
+    const bool follows = next_offset_ ? end_offset == *next_offset_ : end_offset >= end_offset_;
+    if (!follows || places_.size() == kSparseBlocksMax) {
+      broken_ = true;
+      return false;
+    }
+    next_offset_ = place.first_offset;
+    reached_ = place.end_position() <= from_;
+    if (!reached_) places_.push_back(place);
+    return !reached_;
+  }
+
+  bool IsWhole(int64_t sealed_end_offset) const {
+    return !broken_ && (reached_ || next_offset_.value_or(end_offset_) == sealed_end_offset);
+  }
+  const std::vector<BlockPlace>& places() const { return places_; }
+
+ private:
+  const int64_t from_;
+  const int64_t end_offset_;  // of the stream, or less: somebody may be appending
+  std::optional<int64_t> next_offset_;
+  std::vector<BlockPlace> places_;
+  bool reached_ = false;
+  bool broken_ = false;
+};
 
 // Collects the wanted blocks of one call.
 class Collector {
@@ -97,7 +138,43 @@ class Collector {
     return absl::OkStatus();
   }
 
+  // The hot blocks of the wanted streams in position order, when that can be said without the
+  // index. What is damaged is left to the index, which knows the positions.
+  std::optional<std::vector<BlockPlace>> FindSparse() const {
+    if (wanted_.empty() || wanted_.size() > kSparseStreamsMax) return std::nullopt;
+    std::vector<BlockPlace> places;
+    for (const uint32_t id : wanted_) {
+      const Stream* stream = sources_.streams->FindById(id);
+      if (stream == nullptr) return std::nullopt;
+      StreamTail tail(next_position_, stream->end_offset.load());
+      const absl::Status visited = sources_.store->VisitStreamBackwards(
+          id, [&tail](const BlockPlace& place) { return tail.Add(place); });
+      if (!visited.ok() || !tail.IsWhole(sources_.segments->SealedEndOffset(id)))
+        return std::nullopt;
+      places.insert(places.end(), tail.places().begin(), tail.places().end());
+    }
+    // What was sealed meanwhile may have been dropped before it was looked for.
+    if (next_position_ < sources_.segments->sealed_position()) return std::nullopt;
+    std::sort(places.begin(), places.end(), [](const BlockPlace& a, const BlockPlace& b) {
+      return a.first_position < b.first_position;
+    });
+    return places;
+  }
+
+  absl::Status ReadSparse(const std::vector<BlockPlace>& places) {
+    for (const BlockPlace& place : places) {
+      if (place.first_position >= end_) break;
+      next_position_ = std::max(next_position_, place.first_position);
+      if (Full()) return absl::OkStatus();
+      ICEPIE_RETURN_IF_ERROR(Read(place));
+      next_position_ = place.end_position();
+    }
+    next_position_ = std::max(next_position_, end_);
+    return absl::OkStatus();
+  }
+
   absl::Status ReadHot() {
+    if (const auto sparse = FindSparse()) return ReadSparse(*sparse);
     absl::Status taken;
     ICEPIE_RETURN_IF_ERROR(
         sources_.store->VisitPlaces(next_position_, end_, [&](const BlockPlace& place) {

@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
 #include "core/base/status.h"
+#include "core/block.h"
 #include "core/byte_order.h"
 #include "core/wal_file_system.h"
 
@@ -341,6 +342,22 @@ class RocksLogStore final : public LogStore {
       if (place.end_position() > from && !visit(place)) break;
     }
     return FromRocks(iterator->status(), "read index");
+  }
+
+  absl::Status VisitStreamBackwards(uint32_t stream_id, const Visitor& visit) const override {
+    const auto iterator = NewIterator(log_);
+    for (iterator->SeekForPrev(LogKey(stream_id, INT64_MAX)); iterator->Valid(); iterator->Prev()) {
+      const rocksdb::Slice key = iterator->key();
+      if (key.size() != kLogKeyBytes || GetBigEndian<uint32_t>(key.data()) != stream_id) break;
+      const rocksdb::Slice block = iterator->value();
+      ICEPIE_ASSIGN_OR_RETURN(const BlockHeader header,
+                              ReadBlockHeader({block.data(), block.size()}));
+      if (!visit({header.first_position, stream_id, header.first_offset, header.record_count,
+                  static_cast<uint32_t>(block.size())})) {
+        break;
+      }
+    }
+    return FromRocks(iterator->status(), "read log");
   }
 
   absl::StatusOr<std::string> ReadBlock(const BlockPlace& place) const override {

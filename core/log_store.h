@@ -145,6 +145,10 @@ class LogStore {
   using Visitor = std::function<bool(const BlockPlace&)>;
   virtual absl::Status VisitPlaces(int64_t from, int64_t end, const Visitor& visit) const = 0;
 
+  // Calls `visit` for the blocks of a stream, from its last backwards, until it returns false. Says
+  // nothing of whether they are all.
+  virtual absl::Status VisitStreamBackwards(uint32_t stream_id, const Visitor& visit) const = 0;
+
   virtual absl::StatusOr<std::string> ReadBlock(const BlockPlace& place) const = 0;
 };
 

@@ -247,6 +247,12 @@ absl::StatusOr<std::optional<int64_t>> SegmentSet::FindOffset(uint32_t stream_id
   return DamagedEntry(absl::StrCat("no block holds offset ", offset, " of stream ", stream_id));
 }
 
+int64_t SegmentSet::SealedEndOffset(uint32_t stream_id) const {
+  const MutexLock lock(mutex_);
+  const auto ends = stream_ends_.find(stream_id);
+  return ends == stream_ends_.end() ? 0 : ends->second.back().offset;
+}
+
 int64_t SegmentSet::FirstPositionWith(const std::unordered_set<uint32_t>& stream_ids,
                                       int64_t from) const {
   const MutexLock lock(mutex_);

@@ -83,6 +83,9 @@ class SegmentSet {
   // The position of a stream's record; nullopt when it is not in a segment.
   absl::StatusOr<std::optional<int64_t>> FindOffset(uint32_t stream_id, int64_t offset);
 
+  // How many records of a stream are sealed.
+  int64_t SealedEndOffset(uint32_t stream_id) const;
+
   // The first position from `from` on that is in a segment with records of one of the streams; the
   // sealed position when there is none. Reads no file.
   int64_t FirstPositionWith(const std::unordered_set<uint32_t>& stream_ids, int64_t from) const;
