@@ -61,7 +61,7 @@ std::string GenerationOf(const fs::path& file) {
 }
 
 void AddSnapshots(const std::string& domain_directory, std::map<std::string, SnapshotCounts>& out) {
-  const slices::SnapshotStore store(domain_directory, 1);
+  const slices::SnapshotStore store(domain_directory, {});
   const std::string domain = fs::path(domain_directory).filename().string();
   std::error_code error;
   for (fs::recursive_directory_iterator it(domain_directory + "/snapshots", error), end;

@@ -45,7 +45,7 @@ struct Range {
 };
 
 // Every integer of Settings has its range here; settings_test.cc checks that none is missing.
-constexpr std::array<Range, 32> kRanges = {{
+constexpr std::array<Range, 34> kRanges = {{
     {"listen.grpc_connections_max", 8, 65536},
     {"listen.http_connections_max", 8, 65536},
     {"listen.grpc_memory_bytes", 32 * kMiB, 64 * kGiB},
@@ -73,6 +73,8 @@ constexpr std::array<Range, 32> kRanges = {{
     {"workers.heartbeat_timeout_ms", 50, 10 * 60 * 1000},
     {"workers.snapshot_interval_ms", 100, kHourMs},
     {"workers.snapshots_kept", 1, 1000},
+    {"workers.snapshots_kept_ms", 0, 365 * 24 * kHourMs},
+    {"workers.snapshot_bytes_max", 0, 1024 * 1024 * kGiB},
     {"drain_timeout_ms", 0, 10 * 60 * 1000},
     {"workers.restart_backoff_ms", 1, 60 * 1000},
     {"workers.suspension_ms", 100, 24 * kHourMs},
@@ -366,6 +368,8 @@ Settings DefaultSettings() {
   settings.mutable_workers()->set_heartbeat_timeout_ms(5 * 1000);
   settings.mutable_workers()->set_snapshot_interval_ms(10 * 1000);
   settings.mutable_workers()->set_snapshots_kept(2);
+  settings.mutable_workers()->set_snapshots_kept_ms(0);
+  settings.mutable_workers()->set_snapshot_bytes_max(0);
   settings.mutable_workers()->set_apply_timeout_ms(10 * 60 * 1000);
   settings.mutable_workers()->set_write_bytes_per_second(64 * kMiB);
   settings.mutable_workers()->set_require_sandbox(false);

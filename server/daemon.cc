@@ -126,6 +126,8 @@ WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& p
   out.apply_timeout_ms = workers.apply_timeout_ms();
   out.snapshot_interval_ms = workers.snapshot_interval_ms();
   out.snapshots_kept = workers.snapshots_kept();
+  out.snapshots_kept_ms = workers.snapshots_kept_ms();
+  out.snapshot_bytes_max = workers.snapshot_bytes_max();
   out.disk_bytes = workers.disk_bytes();
   out.write_bytes_per_second = workers.write_bytes_per_second();
   out.require_sandbox = workers.require_sandbox();

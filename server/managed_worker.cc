@@ -74,6 +74,8 @@ std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const D
       absl::StrCat("--apply-timeout-ms=", settings.apply_timeout_ms),
       absl::StrCat("--snapshot-interval-ms=", settings.snapshot_interval_ms),
       absl::StrCat("--snapshots-kept=", settings.snapshots_kept),
+      absl::StrCat("--snapshots-kept-ms=", settings.snapshots_kept_ms),
+      absl::StrCat("--snapshot-bytes-max=", settings.snapshot_bytes_max),
       absl::StrCat("--log-level=", settings.log_level)};
   if (settings.require_sandbox) arguments.emplace_back("--require-sandbox");
   return arguments;

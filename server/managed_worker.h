@@ -31,6 +31,8 @@ struct WorkerSettings {
   int64_t apply_timeout_ms = 600000;
   int64_t snapshot_interval_ms = 10000;
   int64_t snapshots_kept = 2;
+  int64_t snapshots_kept_ms = 0;
+  int64_t snapshot_bytes_max = 0;
   int64_t disk_bytes = 0;  // 0: no limit
   int64_t write_bytes_per_second = int64_t{64} << 20;
   bool require_sandbox = false;

@@ -150,7 +150,7 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
 }
 
 SnapshotStore OpenStore(const EngineOptions& options) {
-  return SnapshotStore(options.directory, options.snapshots_kept,
+  return SnapshotStore(options.directory, options.snapshots,
                        {options.disk_bytes, options.write_bytes_per_second});
 }
 

@@ -36,7 +36,7 @@ struct EngineOptions {
   // Of one turn of the live engine: a batch on all slices. A longer one ends the process.
   absl::Duration apply_timeout = absl::Minutes(10);
   absl::Duration snapshot_interval = absl::Seconds(10);
-  int64_t snapshots_kept = 3;
+  SnapshotKeeping snapshots{3};
   int64_t disk_bytes = 0;              // of the directory (snapshot_store.h); 0: no limit
   int64_t write_bytes_per_second = 0;  // of snapshots; 0: no limit
   double snapshot_share = 0.05;        // of one core's time, at most

@@ -13,6 +13,7 @@
 #include "slices/key_shape.h"
 #include "slices/row_shape.h"
 #include "slices/sql_binding.h"
+#include "slices/strategy_plan.h"
 
 namespace icepie::slices {
 namespace {
@@ -20,8 +21,6 @@ namespace {
 // A table is written anew when so many of its rows, and more than are left, have been deleted:
 // DuckDB does not give back their space by itself.
 constexpr int kDeletedRowsKept = 65536;
-// DuckDB's MAX_ROW_ID: rows that the transaction itself has added count from here until it commits.
-constexpr int64_t kFirstNewRow = 36028797018960000;
 
 constexpr char kPosition[] = "__position";
 

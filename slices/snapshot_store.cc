@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <utility>
@@ -38,6 +40,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kFormatVersion = 1;
+constexpr absl::Duration kCheckpointWaitMax = absl::Seconds(10);
+constexpr absl::Duration kCheckpointRetry = absl::Milliseconds(5);
 
 std::string SnapshotPath(const std::string& slice, int64_t generation, int64_t position) {
   return absl::StrFormat("snapshots/%s/g%d-p%020d.duckdb", slice, generation, position);
@@ -142,9 +146,41 @@ absl::StatusOr<SnapshotManifest> ParseManifest(const std::string& text, const st
   return absl::DataLossError(absl::StrCat("manifest of ", path, ": unknown format"));
 }
 
+// Slice and generation of "snapshots/by_city/g7-p….duckdb"; generation 0 of any other name.
+std::pair<std::string, int64_t> GenerationOf(const std::string& path) {
+  const std::filesystem::path file(path);
+  absl::string_view name = absl::string_view(path).substr(path.rfind('/') + 1);
+  int64_t generation = 0;
+  if (!absl::ConsumePrefix(&name, "g") ||
+      !absl::SimpleAtoi(name.substr(0, name.find("-p")), &generation)) {
+    generation = 0;
+  }
+  return {file.parent_path().filename().string(), generation};
+}
+
+// When its manifest was written; now, when it is gone.
+absl::Time SavedAt(const std::string& snapshot) {
+  struct stat manifest = {};
+  if (::stat(ManifestPath(snapshot).c_str(), &manifest) != 0) return absl::Now();
+  return absl::TimeFromTimespec(manifest.st_mtim);
+}
+
 void RemoveFiles(const std::string& file) {
   ::unlink(file.c_str());
   ::unlink((file + ".wal").c_str());
+}
+
+// A transaction that has begun to read the copy before it was filled keeps DuckDB from writing it
+// out until it ends: one whose statement did not find a name and looked for a similar one in every
+// database, say. Nobody works with the copy, so that passes.
+absl::Status Checkpoint(DuckConnection& connection, const std::string& database) {
+  const absl::Time deadline = SteadyNow() + kCheckpointWaitMax;
+  while (true) {
+    const absl::Status status = connection.Run(absl::StrCat("CHECKPOINT ", database));
+    const bool blocked = absl::StrContains(status.message(), "other write transactions");
+    if (!blocked || SteadyNow() > deadline) return status;
+    absl::SleepFor(kCheckpointRetry);
+  }
 }
 
 using DigestContext = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
@@ -207,7 +243,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
   auto copied = [&]() -> absl::StatusOr<SnapshotManifest> {
     ICEPIE_RETURN_IF_ERROR(
         connection->Run(absl::StrCat("COPY FROM DATABASE ", QuoteIdentifier(alias), " TO ", copy)));
-    ICEPIE_RETURN_IF_ERROR(connection->Run(absl::StrCat("CHECKPOINT ", copy)));
+    ICEPIE_RETURN_IF_ERROR(Checkpoint(*connection, copy));
     SnapshotManifest manifest;
     ICEPIE_ASSIGN_OR_RETURN(const auto progress,
                             connection->QueryCells(absl::StrCat(
@@ -246,11 +282,11 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
     return Annotate(status, absl::StrCat("snapshot of ", info.slice));
   };
   // It will be about as large as the last one.
-  ICEPIE_RETURN_IF_ERROR(annotated(MakeRoom(info, NewestBytes(info))));
+  ICEPIE_RETURN_IF_ERROR(annotated(MakeRoom(NewestBytes(info))));
   const std::string temporary = NewTemporary();
   absl::StatusOr<SnapshotManifest> manifest = Copy(instance, alias, temporary, check);
   if (manifest.ok()) {
-    const absl::Status fits = MakeRoom(info, 0);
+    const absl::Status fits = MakeRoom(0);
     if (!fits.ok()) manifest = fits;
   }
   absl::Status status = manifest.status();
@@ -269,7 +305,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
   RemoveFiles(temporary);
   if (ErrorReason(status) == "EXPECTATION_FAILED") return status;
   if (!status.ok()) return annotated(status);
-  RemoveOld(info.slice, info.number, kept_);
+  CleanUp(info.slice, info.number, {manifest->path});
   return manifest;
 }
 
@@ -281,20 +317,90 @@ int64_t SnapshotStore::NewestBytes(const GenerationInfo& info) const {
   return error ? 0 : static_cast<int64_t>(bytes);
 }
 
-absl::Status SnapshotStore::MakeRoom(const GenerationInfo& info, int64_t bytes) const {
+absl::Status SnapshotStore::MakeRoom(int64_t bytes) const {
   if (budget_.disk_bytes <= 0) return absl::OkStatus();
   if (BytesBelow(directory_) + bytes <= budget_.disk_bytes) return absl::OkStatus();
-  RemoveOld(info.slice, info.number, 1);
+  RemoveOldest(BytesBelow(directory_) + bytes - budget_.disk_bytes, {});
   const int64_t used = BytesBelow(directory_) + bytes;
   return used <= budget_.disk_bytes ? absl::OkStatus()
                                     : DiskBudgetExceeded(used, budget_.disk_bytes);
 }
 
-void SnapshotStore::RemoveOld(const std::string& slice, int64_t generation, int64_t kept) const {
+void SnapshotStore::CleanUp(const std::string& slice, int64_t generation, Good good) const {
   const std::vector<std::string> paths = List(slice, generation);
-  for (size_t i = static_cast<size_t>(std::max<int64_t>(1, kept)); i < paths.size(); ++i) {
-    ::unlink(ManifestPath(AbsolutePath(paths[i])).c_str());
-    RemoveFiles(AbsolutePath(paths[i]));
+  const absl::Time oldest = absl::Now() - keeping_.age;
+  for (size_t i = static_cast<size_t>(std::max<int64_t>(1, keeping_.count)); i < paths.size();
+       ++i) {
+    if (SavedAt(AbsolutePath(paths[i])) < oldest && MayGo(paths[i], good)) Remove(paths[i]);
+  }
+  if (keeping_.bytes_max <= 0) return;
+  int64_t bytes = 0;
+  for (const Stored& stored : AllStored()) bytes += stored.bytes;
+  RemoveOldest(bytes - keeping_.bytes_max, std::move(good));
+}
+
+void SnapshotStore::CleanUpAll() const {
+  std::set<std::pair<std::string, int64_t>> generations;
+  for (const Stored& stored : AllStored()) generations.insert(GenerationOf(stored.path));
+  for (const auto& [slice, generation] : generations) CleanUp(slice, generation, {});
+}
+
+// The manifest goes first: without it there is no snapshot.
+void SnapshotStore::Remove(const std::string& path) const {
+  ::unlink(ManifestPath(AbsolutePath(path)).c_str());
+  RemoveFiles(AbsolutePath(path));
+}
+
+// Newer ones of the generation may be damaged: the newest that is good has to stay. Whatever is
+// older than a good one may go.
+bool SnapshotStore::MayGo(const std::string& path, Good& good) const {
+  const auto [slice, generation] = GenerationOf(path);
+  for (const std::string& newer : List(slice, generation)) {
+    if (newer <= path) return false;
+    if (good.count(newer) == 0 && !Check(newer).ok()) continue;
+    good.insert(newer);
+    return true;
+  }
+  return false;
+}
+
+std::vector<SnapshotStore::Stored> SnapshotStore::AllStored() const {
+  std::vector<Stored> all;
+  std::error_code error;
+  for (const auto& slice : std::filesystem::directory_iterator(AbsolutePath("snapshots"), error)) {
+    std::map<std::string, std::set<std::string>> generations;  // "g7" → its snapshots
+    const std::string name = slice.path().filename().string();
+    std::error_code gone;
+    for (const auto& entry : std::filesystem::directory_iterator(slice.path(), gone)) {
+      const std::string stem = entry.path().stem().string();
+      const size_t position = stem.find("-p");
+      if (entry.path().extension() != ".json" || position == std::string::npos) continue;
+      generations[stem.substr(0, position)].insert(
+          absl::StrCat("snapshots/", name, "/", stem, ".duckdb"));
+    }
+    for (const auto& [generation, paths] : generations) {
+      for (const std::string& path : paths) {
+        const auto bytes = std::filesystem::file_size(AbsolutePath(path), gone);
+        if (gone) continue;  // another process has removed it just now
+        all.push_back({path, SavedAt(AbsolutePath(path)), static_cast<int64_t>(bytes),
+                       path != *paths.rbegin()});
+      }
+    }
+  }
+  return all;
+}
+
+// At least so many bytes, as far as that can be.
+void SnapshotStore::RemoveOldest(int64_t bytes, Good good) const {
+  if (bytes <= 0) return;
+  std::vector<Stored> all = AllStored();
+  std::sort(all.begin(), all.end(),
+            [](const Stored& a, const Stored& b) { return a.time < b.time; });
+  for (const Stored& stored : all) {
+    if (bytes <= 0) return;
+    if (!stored.spare || !MayGo(stored.path, good)) continue;
+    Remove(stored.path);
+    bytes -= stored.bytes;
   }
 }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -62,21 +63,30 @@ class SnapshotLink {
 // Threads: any; one Save() of a generation at a time.
 class SnapshotStore {
  public:
-  SnapshotStore(std::string domain_directory, int64_t kept, StorageBudget budget = {})
-      : directory_(std::move(domain_directory)), kept_(kept), budget_(budget) {}
+  SnapshotStore(std::string domain_directory, SnapshotKeeping keeping, StorageBudget budget = {})
+      : directory_(std::move(domain_directory)), keeping_(keeping), budget_(budget) {}
 
   // Makes the directories and removes copies that ended processes left behind. For processes that
   // write; several of a domain may do so at a time.
   absl::Status Prepare() const;
 
-  // Copies the database `alias`, which others may go on writing, and publishes the copy. Removes
-  // this generation's snapshots beyond the newest `kept`. A snapshot of this position that is there
+  // Copies the database `alias`, which others may go on writing, and publishes the copy. Cleans up
+  // after it. A snapshot of this position that is there
   // already is returned. Nothing is published when `check` (may be null) refuses the copy; its
   // error is returned as it is. When it does not fit the domain's part of the disk, older snapshots
-  // than the newest make room; if that is not enough: RESOURCE_EXHAUSTED/DOMAIN_DISK_FULL.
+  // than the newest of each generation make room, the oldest first; if that is not enough:
+  // RESOURCE_EXHAUSTED/DOMAIN_DISK_FULL.
   absl::StatusOr<SnapshotManifest> Save(DuckDatabase& instance, const std::string& alias,
                                         const GenerationInfo& info, int64_t rows_max,
                                         const SnapshotCheck& check = nullptr) const;
+
+  // Removes what SnapshotKeeping does not keep: by number and age of this generation, by size of
+  // the domain. Never the newest of a generation, nor an older one that is the newest good.
+  void CleanUp(const std::string& slice, int64_t generation) const {
+    CleanUp(slice, generation, {});
+  }
+  // The same of every generation: those that do not change any more age, too.
+  void CleanUpAll() const;
 
   // From now on snapshots are written as fast as the disk can: the process ends.
   void Hurry() const { *hurry_ = true; }
@@ -115,12 +125,24 @@ class SnapshotStore {
                                         const std::string& file, const SnapshotCheck& check) const;
   absl::Status Publish(const std::string& temporary, SnapshotManifest& manifest) const;
   std::string NewTemporary() const;
-  void RemoveOld(const std::string& slice, int64_t generation, int64_t kept) const;
-  absl::Status MakeRoom(const GenerationInfo& info, int64_t bytes) const;
+  struct Stored {
+    std::string path;  // relative
+    absl::Time time;
+    int64_t bytes = 0;
+    bool spare = false;  // an older one than the newest of its generation
+  };
+  std::vector<Stored> AllStored() const;
+  // `good`: snapshots that are known to be good; grows.
+  using Good = std::set<std::string>;
+  bool MayGo(const std::string& path, Good& good) const;
+  void CleanUp(const std::string& slice, int64_t generation, Good good) const;
+  void Remove(const std::string& path) const;
+  void RemoveOldest(int64_t bytes, Good good) const;
+  absl::Status MakeRoom(int64_t bytes) const;
   int64_t NewestBytes(const GenerationInfo& info) const;
 
   std::string directory_;
-  int64_t kept_;
+  SnapshotKeeping keeping_;
   StorageBudget budget_;
   std::shared_ptr<std::atomic<bool>> hurry_ = std::make_shared<std::atomic<bool>>(false);
 };

@@ -1,6 +1,7 @@
 #include "slices/snapshot_writer.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +17,8 @@ namespace {
 
 // Than answering and applying. Somebody may wait for a snapshot: it is not left without processor.
 constexpr int kNicer = 10;
+// Snapshots of slices that do not change get older, too.
+constexpr absl::Duration kCleanUpInterval = absl::Minutes(1);
 
 // What its expectations decide, or have not decided yet, is no failure to save.
 void NoteNotSaved(const absl::Status& status, ServedSlice& served) {
@@ -102,22 +105,38 @@ void SnapshotWriter::Save(const Job& job) {
   next_cheap_ = std::max(next_cheap_, SteadyNow()) + took * rest_per_work_;
 }
 
+// The next that is to be saved; nothing when it is time to clean up instead.
+std::optional<SnapshotWriter::Job> SnapshotWriter::NextJob(absl::Time clean_up) {
+  MutexLock lock(mutex_);
+  saving_ = false;
+  changed_.SignalAll();
+  while (jobs_.empty() && !stopping_ && SteadyNow() < clean_up) {
+    changed_.WaitFor(mutex_, clean_up - SteadyNow());
+  }
+  if (stopping_ || jobs_.empty()) return std::nullopt;
+  Job job = std::move(jobs_.front());
+  jobs_.pop_front();
+  saving_ = true;
+  return job;
+}
+
+bool SnapshotWriter::stopping() {
+  MutexLock lock(mutex_);
+  return stopping_;
+}
+
 void SnapshotWriter::Loop() {
   BeNicer(kNicer);
-  while (true) {
-    Job job;
-    {
-      MutexLock lock(mutex_);
-      saving_ = false;
-      changed_.SignalAll();
-      while (jobs_.empty() && !stopping_) changed_.Wait(mutex_);
-      if (stopping_) return;
-      job = std::move(jobs_.front());
-      jobs_.pop_front();
-      saving_ = true;
+  absl::Time clean_up = SteadyNow() + kCleanUpInterval;
+  while (!stopping()) {
+    const std::optional<Job> job = NextJob(clean_up);
+    if (job) {
+      Save(*job);
+      if (on_saved_) on_saved_();
     }
-    Save(job);
-    if (on_saved_) on_saved_();
+    if (SteadyNow() < clean_up || stopping()) continue;
+    store_.CleanUpAll();
+    clean_up = SteadyNow() + kCleanUpInterval;
   }
 }
 

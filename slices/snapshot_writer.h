@@ -1,11 +1,12 @@
 // Saves generations in a thread of its own, so that applying goes on, and keeps the cost of it
-// bounded: at most a share of one core's time.
+// bounded: at most a share of one core's time. Between two of them it cleans up old ones.
 #ifndef ICEPIE_SLICES_SNAPSHOT_WRITER_H_
 #define ICEPIE_SLICES_SNAPSHOT_WRITER_H_
 
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -51,6 +52,8 @@ class SnapshotWriter {
     std::vector<Done> done;
   };
   void Loop();
+  std::optional<Job> NextJob(absl::Time clean_up);
+  bool stopping();
   void Save(const Job& job);
 
   DuckDatabase& instance_;

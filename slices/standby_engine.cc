@@ -22,7 +22,7 @@ std::shared_ptr<ServedSlice> NothingYet(const GenerationSpec& spec) {
 }  // namespace
 
 StandbyEngine::StandbyEngine(const EngineOptions& options)
-    : options_(options), store_(options.directory, options.snapshots_kept), named_(store_) {}
+    : options_(options), store_(options.directory, options.snapshots), named_(store_) {}
 
 absl::StatusOr<std::unique_ptr<StandbyEngine>> StandbyEngine::Start(const EngineOptions& options) {
   std::unique_ptr<StandbyEngine> engine(new StandbyEngine(options));

@@ -8,8 +8,19 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 
 namespace icepie::slices {
+
+// Which snapshots of a generation stay when a newer one comes; the newest always does. Named ones
+// are no matter of this.
+struct SnapshotKeeping {
+  int64_t count = 1;                          // the newest so many …
+  absl::Duration age = absl::ZeroDuration();  // … and those that are not older
+  // Of all generations of the domain together: the oldest goes first, also one that would stay by
+  // count or age. 0: however much.
+  int64_t bytes_max = 0;
+};
 
 struct StorageBudget {
   int64_t disk_bytes = 0;              // of the domain's directory; 0: no limit

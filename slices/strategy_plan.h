@@ -4,6 +4,7 @@
 #ifndef ICEPIE_SLICES_STRATEGY_PLAN_H_
 #define ICEPIE_SLICES_STRATEGY_PLAN_H_
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +14,9 @@
 #include "slices/syntax_tree.h"
 
 namespace icepie::slices {
+
+// DuckDB's MAX_ROW_ID: rows that the transaction itself has added count from here until it commits.
+inline constexpr int64_t kFirstNewRow = 36028797018960000;
 
 // A slice to plan. `connection` is the scratch database: every source and every slice planned so
 // far is an empty temporary table there, under the name that the SQL uses.

@@ -56,7 +56,8 @@ slices::EngineOptions MakeEngineOptions(const WorkerOptions& options) {
   engine.query_timeout = absl::Milliseconds(options.query_timeout_ms);
   engine.apply_timeout = absl::Milliseconds(options.apply_timeout_ms);
   engine.snapshot_interval = absl::Milliseconds(options.snapshot_interval_ms);
-  engine.snapshots_kept = options.snapshots_kept;
+  engine.snapshots = {options.snapshots_kept, absl::Milliseconds(options.snapshots_kept_ms),
+                      options.snapshot_bytes_max};
   engine.disk_bytes = options.disk_bytes;
   engine.write_bytes_per_second = options.write_bytes_per_second;
   engine.on_fatal = [](const std::string& why) {

@@ -30,6 +30,8 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv) {
   app.add_option("--snapshot-interval-ms", options.snapshot_interval_ms)
       ->check(CLI::NonNegativeNumber);
   app.add_option("--snapshots-kept", options.snapshots_kept)->check(CLI::PositiveNumber);
+  app.add_option("--snapshots-kept-ms", options.snapshots_kept_ms)->check(CLI::NonNegativeNumber);
+  app.add_option("--snapshot-bytes-max", options.snapshot_bytes_max)->check(CLI::NonNegativeNumber);
   app.add_option("--disk-bytes", options.disk_bytes, "of its directory; 0: no limit")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--write-bytes-per-second", options.write_bytes_per_second,

@@ -24,6 +24,8 @@ struct WorkerOptions {
   int64_t apply_timeout_ms = 600000;
   int64_t snapshot_interval_ms = 10000;
   int64_t snapshots_kept = 3;
+  int64_t snapshots_kept_ms = 0;
+  int64_t snapshot_bytes_max = 0;
   int64_t disk_bytes = 0;              // of the directory; 0: no limit
   int64_t write_bytes_per_second = 0;  // of snapshots; 0: no limit
   bool require_sandbox = false;        // end rather than run outside of it

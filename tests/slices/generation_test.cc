@@ -98,7 +98,7 @@ class GenerationTest : public testing::TestWithParam<unsigned int> {
   GenerationTest() {
     std::string pattern = testing::TempDir() + "/icepie-generation-XXXXXX";
     directory_ = ::mkdtemp(pattern.data());
-    store_ = std::make_unique<SnapshotStore>(directory_, 2);
+    store_ = std::make_unique<SnapshotStore>(directory_, SnapshotKeeping{2});
   }
   ~GenerationTest() override {
     generations_.clear();

@@ -73,7 +73,7 @@ absl::StatusOr<std::unique_ptr<SliceRun>> SliceRun::Start(const std::string& yam
   ICEPIE_ASSIGN_OR_RETURN(DomainPlan plan, PlanDomain(definition));
   run->plan_ = std::make_shared<const DomainPlan>(std::move(plan));
   run->instance_ = shared->instance.get();
-  run->store_ = std::make_unique<SnapshotStore>(run->directory_, 1);
+  run->store_ = std::make_unique<SnapshotStore>(run->directory_, SnapshotKeeping{1});
   ICEPIE_RETURN_IF_ERROR(run->store_->Prepare());
   for (const SlicePlan& slice : run->plan_->slices) {
     ICEPIE_RETURN_IF_ERROR(run->Open(slice.slice, ""));

@@ -117,7 +117,7 @@ class SnapshotKillTest : public EngineFixture {
   // The old snapshot or the new one, from which the slice goes on.
   void CheckAfter(const std::string& directory, int64_t kill_at) {
     SCOPED_TRACE(absl::StrCat("killed at call ", kill_at));
-    const SnapshotStore store(directory, 3);
+    const SnapshotStore store(directory, SnapshotKeeping{3});
     const auto newest = store.NewestGood("by_city", 1, "");
     ASSERT_TRUE(newest.ok()) << newest.status();
     const int64_t position = newest->progress.applied_position;
@@ -263,7 +263,10 @@ TEST_F(LiveCrashTest, ABuildThatIsKilledIsDoneByTheNextOneAndEqualsTheServingSta
   }
   directory_ = own;
   EXPECT_EQ(answers[0], answers[1]);
-  EXPECT_GT(SnapshotStore(crashed, 3).NewestGood("by_city", 2, "")->progress.applied_position, 0);
+  EXPECT_GT(SnapshotStore(crashed, SnapshotKeeping{3})
+                .NewestGood("by_city", 2, "")
+                ->progress.applied_position,
+            0);
   std::filesystem::remove_all(crashed);
 }
 

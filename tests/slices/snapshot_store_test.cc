@@ -2,13 +2,18 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <map>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
@@ -16,6 +21,7 @@
 #include "gtest/gtest.h"
 #include "slices/past_snapshots.h"
 #include "slices/standby_engine.h"
+#include "tests/core/temp_directory.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace icepie::slices {
@@ -57,7 +63,7 @@ class SnapshotStoreTest : public EngineFixture {
     engine_ = *std::move(started);
   }
 
-  SnapshotStore store_{directory_, 3};
+  SnapshotStore store_{directory_, SnapshotKeeping{3}};
 };
 
 TEST_F(SnapshotStoreTest, PastItsPartOfTheDiskADomainGoesOnWithoutSnapshotsAndSaysSo) {
@@ -93,8 +99,155 @@ TEST_F(SnapshotStoreTest, OlderSnapshotsMakeRoomForTheNewest) {
   WaitForPosition("by_city", feed_.Append("orders", {Order("Bern", 4)}));
   engine_->Shutdown();
   const auto paths = store_.List("by_city", 1);
-  EXPECT_EQ(paths.size(), 2u);
+  EXPECT_EQ(paths.size(), 3u) << "no more go than have to";
   EXPECT_EQ(store_.NewestGood("by_city", 1, "")->progress.applied_position, 4);
+  EXPECT_FALSE(store_.Check(absl::StrFormat("snapshots/by_city/g1-p%020d.duckdb", 1)).ok());
+}
+
+// A snapshot of slice s is saved at position 1,000, beside older ones that only look like some.
+class SnapshotKeepingTest : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(SnapshotStore(directory_.path(), {}).Prepare().ok()); }
+
+  std::string FileOf(const std::string& slice, int64_t position) const {
+    return absl::StrFormat("%s/snapshots/%s/g1-p%020d", directory_.path(), slice, position);
+  }
+
+  void AddOld(const std::string& slice, int64_t position, absl::Duration age) {
+    const std::string file = FileOf(slice, position);
+    std::filesystem::create_directories(std::filesystem::path(file).parent_path());
+    std::ofstream(file + ".duckdb") << std::string(1000, 'x');
+    std::ofstream(file + ".json") << "{}";
+    SetAge(file, age);
+  }
+
+  void SetAge(const std::string& file, absl::Duration age) {
+    std::filesystem::last_write_time(
+        file + ".json", std::filesystem::file_time_type::clock::now() - absl::ToChronoSeconds(age));
+  }
+
+  // As much of a generation's database "g" as a snapshot needs.
+  static std::unique_ptr<DuckDatabase> MakeState(const std::string& slice, int64_t position) {
+    auto instance = DuckDatabase::OpenInMemory({}).value();
+    const auto connection = DuckConnection::Connect(*instance).value();
+    EXPECT_TRUE(connection
+                    ->Run(absl::StrCat(
+                        "ATTACH ':memory:' AS g; CREATE TABLE g.__result AS SELECT 1 AS a; "
+                        "CREATE TABLE g.__progress AS SELECT ",
+                        position,
+                        "::BIGINT AS applied_position, 0::BIGINT AS applied_time_us, 0::BIGINT AS "
+                        "event_time_max_us, 0::BIGINT AS input, 0::BIGINT AS applied, 0::BIGINT "
+                        "AS filtered, 0::BIGINT AS quarantined, 0::BIGINT AS content_version"))
+                    .ok())
+        << slice;
+    return instance;
+  }
+
+  // A whole one.
+  void Save(const SnapshotKeeping& keeping, const std::string& slice = "s",
+            int64_t position = 1000) {
+    const auto instance = MakeState(slice, position);
+    GenerationInfo info;
+    info.slice = slice;
+    info.number = 1;
+    const auto saved = SnapshotStore(directory_.path(), keeping).Save(*instance, "g", info, 10);
+    ASSERT_TRUE(saved.ok()) << saved.status();
+  }
+
+  // The positions of a slice's snapshots, newest first.
+  std::vector<std::string> Left(const std::string& slice) {
+    std::vector<std::string> positions;
+    for (const std::string& path : SnapshotStore(directory_.path(), {}).List(slice, 1)) {
+      const std::string digits = path.substr(path.rfind("-p") + 2, 20);
+      positions.push_back(digits.substr(digits.find_first_not_of('0')));
+      EXPECT_TRUE(std::filesystem::exists(directory_.path() + "/" + path));
+    }
+    return positions;
+  }
+
+  TempDirectory directory_;
+};
+
+// It found no such table in any database, so that its transaction reads all of them.
+TEST_F(SnapshotKeepingTest, ASnapshotWaitsForAReaderThatLooksAtEveryDatabase) {
+  const auto instance = MakeState("s", 1000);
+  const auto reader = DuckConnection::Connect(*instance).value();
+  GenerationInfo info;
+  info.slice = "s";
+  info.number = 1;
+  std::atomic<bool> ended = false;
+  // Reads again and again, in transactions that are longer than a copy takes.
+  std::thread reading([&] {
+    while (!ended) {
+      EXPECT_TRUE(reader->Run("BEGIN TRANSACTION").ok());
+      for (int i = 0; i < 30; ++i) {
+        EXPECT_FALSE(reader->Run("SELECT 1 FROM missing_table").ok());
+        absl::SleepFor(absl::Milliseconds(5));
+      }
+      EXPECT_TRUE(reader->Run("ROLLBACK").ok());
+    }
+  });
+  const SnapshotStore store(directory_.path(), {});
+  const auto saved = store.Save(*instance, "g", info, 10);
+  ended = true;
+  reading.join();
+  EXPECT_TRUE(saved.ok()) << saved.status();
+}
+
+TEST_F(SnapshotKeepingTest, OldOnesGoByNumberAndAge) {
+  AddOld("s", 10, absl::Hours(4));
+  AddOld("s", 20, absl::Hours(3));
+  AddOld("s", 30, absl::Hours(1));
+  Save({1, absl::Hours(2), 0});
+  EXPECT_EQ(Left("s"), (std::vector<std::string>{"1000", "30"}));
+  SetAge(FileOf("s", 30), absl::Hours(3));
+  AddOld("t", 5, absl::Hours(8));
+  SnapshotStore(directory_.path(), {1, absl::Hours(2), 0}).CleanUpAll();
+  EXPECT_EQ(Left("s"), std::vector<std::string>{"1000"}) << "nothing was saved since";
+  EXPECT_EQ(Left("t"), std::vector<std::string>{"5"});
+}
+
+TEST_F(SnapshotKeepingTest, TheOldestOfTheDomainGoWhenItsBudgetIsSpent) {
+  Save({10}, "t", 2000);
+  SetAge(FileOf("t", 2000), absl::Hours(1));
+  AddOld("s", 10, absl::Hours(3));
+  AddOld("s", 20, absl::Hours(2));
+  AddOld("t", 1, absl::Hours(6));
+  AddOld("t", 2, absl::Hours(5));
+  Save({10, absl::ZeroDuration(), int64_t{1} << 40});
+  EXPECT_EQ(Left("s"), (std::vector<std::string>{"1000", "20", "10"}));
+  EXPECT_EQ(Left("t"), (std::vector<std::string>{"2000", "2", "1"}));
+  const auto bytes =
+      static_cast<int64_t>(std::filesystem::file_size(FileOf("s", 1000) + ".duckdb") +
+                           std::filesystem::file_size(FileOf("t", 2000) + ".duckdb"));
+  const SnapshotStore store(directory_.path(), {10, absl::ZeroDuration(), bytes + 2500});
+  store.CleanUp("s", 1);  // room for two of the four old ones
+  EXPECT_EQ(Left("s"), (std::vector<std::string>{"1000", "20", "10"}));
+  EXPECT_EQ(Left("t"), std::vector<std::string>{"2000"});
+  SnapshotStore(directory_.path(), {10, absl::ZeroDuration(), 1}).CleanUp("s", 1);
+  EXPECT_EQ(Left("s"), std::vector<std::string>{"1000"}) << "the newest always stays";
+  EXPECT_EQ(Left("t"), std::vector<std::string>{"2000"});
+}
+
+TEST_F(SnapshotKeepingTest, TheLastGoodOneStaysWhenNewerOnesAreDamaged) {
+  Save({10}, "s", 500);
+  Save({10}, "s", 600);
+  AddOld("s", 700, absl::Hours(1));  // no snapshot at all
+  AddOld("s", 400, absl::Hours(9));
+  SnapshotStore(directory_.path(), {1, absl::ZeroDuration(), 1}).CleanUp("s", 1);
+  EXPECT_EQ(Left("s"), (std::vector<std::string>{"700", "600"}));
+}
+
+TEST_F(SnapshotKeepingTest, NamedOnesAreLeftAlone) {
+  Save({10});
+  const std::string named = directory_.path() + "/snapshots/s/named/";
+  std::filesystem::create_directories(named);
+  for (const char* file : {"g1-p1.duckdb", "g1-p1.json", "g1-p2.duckdb", "g1-p2.json"}) {
+    std::ofstream(named + file) << "{}";
+  }
+  SnapshotStore(directory_.path(), {1, absl::ZeroDuration(), 1}).CleanUp("s", 1);
+  EXPECT_TRUE(std::filesystem::exists(named + "g1-p1.duckdb"));
+  EXPECT_TRUE(std::filesystem::exists(named + "g1-p1.json"));
 }
 
 TEST_F(SnapshotStoreTest, SnapshotsAreWrittenNoFasterThanAllowed) {
