@@ -89,8 +89,10 @@ absl::Status ApplyStatements::PrepareSteps() {
   return absl::OkStatus();
 }
 
-absl::Status ApplyStatements::Run(std::optional<int64_t> changes_at) {
-  const absl::Status status = reusable_ ? RunSteps() : RunTexts(changes_at);
+absl::Status ApplyStatements::Run(std::optional<int64_t> changes_at,
+                                  const std::function<absl::Status()>& at_end) {
+  absl::Status status = reusable_ ? RunSteps() : RunTexts(changes_at);
+  if (status.ok() && at_end != nullptr) status = at_end();
   for (auto& [name, relation] : relations_) relation->Clear();
   return status;
 }

@@ -3,6 +3,7 @@
 #define ICEPIE_SLICES_APPLY_STATEMENTS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -41,8 +42,10 @@ class ApplyStatements {
   absl::Status Prepare(int64_t applied);
 
   // Runs all statements, within the caller's transaction. What they change is written down as of
-  // position `changes_at`, or without one not at all. The first error ends it.
-  absl::Status Run(std::optional<int64_t> changes_at);
+  // position `changes_at`, or without one not at all. The first error ends it. Then `at_end` (may
+  // be null) can still see what the batch is made of.
+  absl::Status Run(std::optional<int64_t> changes_at,
+                   const std::function<absl::Status()>& at_end = nullptr);
 
  private:
   struct Step {

@@ -1,6 +1,7 @@
 // Expectations as the engine runs and reports them. Each is one SELECT of the rows that should not
 // be there, over the relations
-//   slice   the rows to check: a copy of the slice's state that is about to become a snapshot
+//   slice   the rows to check: a copy of the slice's state that is about to become a snapshot, or
+//           the rows that a batch has changed (by_row)
 //   __to    relationships only: the rows of the other slice
 #ifndef ICEPIE_SLICES_EXPECTATION_H_
 #define ICEPIE_SLICES_EXPECTATION_H_
@@ -20,11 +21,15 @@ struct ExpectationPlan {
   ExpectationSeverity severity = ExpectationSeverity::kError;
   std::string sql;  // the rows that break it
   std::string to;   // the slice behind __to; empty when it reads none
+  // Each row breaks it or does not, whatever the others are: what a batch changes can be checked
+  // alone.
+  bool by_row = false;
+  bool may_fail = false;  // its SQL is the author's, and can fail on the data
 };
 
 inline bool operator==(const ExpectationPlan& a, const ExpectationPlan& b) {
   return a.name == b.name && a.check == b.check && a.severity == b.severity && a.sql == b.sql &&
-         a.to == b.to;
+         a.to == b.to && a.by_row == b.by_row;
 }
 
 // An operator's word that a failing expectation does not hold the slice.

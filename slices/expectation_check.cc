@@ -106,4 +106,79 @@ absl::StatusOr<ExpectationReport> CheckExpectations(DuckConnection& connection,
   return report;
 }
 
+namespace {
+
+std::string Over(const std::string& rows, const std::string& select) {
+  return absl::StrCat("WITH slice AS (", rows, ") ", select);
+}
+
+ExpectationResult BrokenBy(const ExpectationPlan& plan, int64_t position) {
+  ExpectationResult result;
+  result.name = plan.name;
+  result.check = plan.check;
+  result.severity = plan.severity;
+  result.position = position;
+  result.time = absl::Now();
+  result.status = ExpectationResult::Status::kFailed;
+  return result;
+}
+
+// How many rows break each of them.
+absl::StatusOr<CellRow> CountBroken(DuckConnection& connection,
+                                    const std::vector<const ExpectationPlan*>& plans,
+                                    const std::string& rows) {
+  std::string counts = "SELECT ";
+  for (const ExpectationPlan* plan : plans) {
+    absl::StrAppend(&counts, plan == plans.front() ? "" : ", ", "(SELECT count(*) FROM (",
+                    plan->sql, "\n))");
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const auto counted, connection.QueryCells(Over(rows, counts)));
+  return counted.at(0);
+}
+
+absl::Status AddBroken(DuckConnection& connection, const std::vector<const ExpectationPlan*>& plans,
+                       const std::string& rows, int64_t position,
+                       std::vector<ExpectationResult>& broken) {
+  if (plans.empty()) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(const CellRow counts, CountBroken(connection, plans, rows));
+  for (size_t i = 0; i < plans.size(); ++i) {
+    const int64_t count = std::get<int64_t>(counts.at(i));
+    if (count == 0) continue;
+    ExpectationResult& result = broken.emplace_back(BrokenBy(*plans[i], position));
+    result.failing_rows = count;
+    ICEPIE_ASSIGN_OR_RETURN(
+        DuckResult samples,
+        connection.Query(
+            Over(rows, absl::StrCat("SELECT * FROM (", plans[i]->sql, "\n) LIMIT ", kSamples))));
+    auto objects = WriteJsonObjects(samples, kSampleBytesMax);
+    if (objects.ok()) result.samples = *std::move(objects);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<ExpectationResult>> CheckBatch(DuckConnection& connection,
+                                                          const std::vector<ExpectationPlan>& plans,
+                                                          const std::string& rows,
+                                                          int64_t position) {
+  std::vector<const ExpectationPlan*> safe;
+  std::vector<ExpectationResult> broken;
+  for (const ExpectationPlan& plan : plans) {
+    if (plan.by_row && !plan.may_fail) safe.push_back(&plan);
+  }
+  ICEPIE_RETURN_IF_ERROR(AddBroken(connection, safe, rows, position, broken));
+  for (const ExpectationPlan& plan : plans) {
+    if (!plan.by_row || !plan.may_fail) continue;
+    const absl::Status status = AddBroken(connection, {&plan}, rows, position, broken);
+    if (status.ok()) continue;
+    if (!absl::IsInvalidArgument(status)) return status;
+    // The transaction is over: nothing more can be asked in it.
+    broken.push_back(BrokenBy(plan, position));
+    broken.back().message = std::string(CutUtf8(status.message(), kMessageBytesMax));
+    break;
+  }
+  return broken;
+}
+
 }  // namespace icepie::slices

@@ -43,6 +43,14 @@ absl::StatusOr<ExpectationReport> CheckExpectations(DuckConnection& connection,
                                                     const std::vector<ExpectationPlan>& plans,
                                                     const ExpectationScope& scope);
 
+// Those that hold row by row, over the rows that a batch has changed: `rows` is a SELECT of them.
+// To be run in the batch's transaction, which it only reads in; after SQL that failed, that can
+// only be rolled back. One result for each that is broken.
+absl::StatusOr<std::vector<ExpectationResult>> CheckBatch(DuckConnection& connection,
+                                                          const std::vector<ExpectationPlan>& plans,
+                                                          const std::string& rows,
+                                                          int64_t position);
+
 }  // namespace icepie::slices
 
 #endif  // ICEPIE_SLICES_EXPECTATION_CHECK_H_

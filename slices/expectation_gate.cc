@@ -91,13 +91,51 @@ absl::Status ExpectationGate::Check(DuckConnection& connection, const Expectatio
   results = report.results;
   MutexLock lock(mutex_);
   if (version != version_) return absl::UnavailableError("the expectations changed meanwhile");
+  const std::vector<ExpectationResult> failing = FailingIn(report.results, absl::Now());
+  // What an undone batch has broken is not in these rows, and still stands in the way.
+  for (ExpectationResult& result : report.results) {
+    for (const ExpectationResult& undone : FailingIn(results_, absl::Now())) {
+      if (undone.name == result.name && undone.position > scope.position) result = undone;
+    }
+  }
   results_ = std::move(report.results);
   ++rounds_;
   decided_ = report.unfinished.ok();
-  const std::vector<ExpectationResult> failing = FailingIn(results_, absl::Now());
   if (failing.empty()) return report.unfinished;
   return MakeError(absl::StatusCode::kFailedPrecondition, FailureText(failing),
                    "EXPECTATION_FAILED", {{"expectation", failing.front().name}});
+}
+
+absl::Status ExpectationGate::CheckBatch(DuckConnection& connection, const std::string& rows,
+                                         int64_t position) {
+  std::vector<ExpectationPlan> plans;
+  {
+    MutexLock lock(mutex_);
+    for (const ExpectationPlan& plan : plans_) {
+      // A waived one is left alone: where its SQL fails, it would undo the batch.
+      if (plan.by_row && !IsWaived(plan.name, absl::Now())) plans.push_back(plan);
+    }
+  }
+  if (plans.empty()) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<ExpectationResult> broken,
+                          slices::CheckBatch(connection, plans, rows, position));
+  if (broken.empty()) return absl::OkStatus();
+  MutexLock lock(mutex_);
+  ++notes_;
+  for (ExpectationResult& result : results_) {
+    for (const ExpectationResult& each : broken) {
+      if (each.name == result.name) result = each;
+    }
+  }
+  const std::vector<ExpectationResult> failing = FailingIn(broken, absl::Now());
+  if (failing.empty()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kFailedPrecondition, FailureText(failing),
+                   "EXPECTATION_FAILED", {{"expectation", failing.front().name}});
+}
+
+int64_t ExpectationGate::notes() const {
+  MutexLock lock(mutex_);
+  return notes_;
 }
 
 std::vector<ExpectationResult> ExpectationGate::results() const {

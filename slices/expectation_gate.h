@@ -37,6 +37,13 @@ class ExpectationGate {
   absl::Status Check(DuckConnection& connection, const ExpectationScope& scope,
                      std::vector<ExpectationResult>& results);
 
+  // Checks what a batch has changed (CheckBatch). FAILED_PRECONDITION/EXPECTATION_FAILED when one
+  // of severity error is broken that is not waived: the batch must not stay. What is broken becomes
+  // its result; that nothing is says nothing of the other rows.
+  absl::Status CheckBatch(DuckConnection& connection, const std::string& rows, int64_t position);
+  // Grows when CheckBatch has set a result.
+  int64_t notes() const;
+
   std::vector<ExpectationResult> results() const;
   // Number of checks that are done, and whether the last one looked at everything that it could.
   int64_t rounds() const;
@@ -57,6 +64,7 @@ class ExpectationGate {
   std::vector<ExpectationResult> results_ ABSL_GUARDED_BY(mutex_);
   int64_t version_ ABSL_GUARDED_BY(mutex_) = 0;  // of the plans
   int64_t rounds_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t notes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool decided_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -1,5 +1,6 @@
 #include "slices/expectation_plan.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -11,6 +12,7 @@
 #include "slices/nearest_name.h"
 #include "slices/sql_binding.h"
 #include "slices/sql_gate.h"
+#include "slices/syntax_tree.h"
 
 namespace icepie::slices {
 namespace {
@@ -127,6 +129,36 @@ absl::StatusOr<std::string> SqlOf(DuckConnection& connection, const ExpectationD
   return GatedSql(connection, definition);
 }
 
+// SELECT * or columns FROM slice WHERE …, the condition without a look at other rows.
+bool IsRowCondition(const Json& statement) {
+  const Json& node = statement["node"];
+  if (!IsType(node, "SELECT_NODE") || !Has(node, "where_clause")) return false;
+  for (const char* member : {"modifiers", "group_expressions", "having", "qualify", "sample"}) {
+    if (Has(node, member)) return false;
+  }
+  if (Has(node["cte_map"], "map") || TextOf(node, "aggregate_handling") != "STANDARD_HANDLING") {
+    return false;
+  }
+  const Json& list = node["select_list"];
+  const bool plain = std::all_of(list.begin(), list.end(), [](const Json& item) {
+    return IsClass(item, "STAR") || IsClass(item, "COLUMN_REF");
+  });
+  const std::string where = node["where_clause"].dump();
+  return plain && IsType(node["from_table"], "BASE_TABLE") &&
+         !absl::StrContains(where, "\"class\":\"SUBQUERY\"") &&
+         !absl::StrContains(where, "\"class\":\"WINDOW\"");
+}
+
+bool IsByRow(DuckConnection& connection, const ExpectationDef& definition) {
+  if (definition.kind == Kind::kNotNull || definition.kind == Kind::kAcceptedValues) return true;
+  // One that only warns must not undo a batch because its SQL fails.
+  if (definition.kind != Kind::kSql || definition.severity != ExpectationSeverity::kError) {
+    return false;
+  }
+  const auto statement = ParseSelect(connection, definition.sql);
+  return statement.ok() && IsRowCondition(*statement);
+}
+
 std::string CheckText(const ExpectationDef& definition) {
   const std::string columns = absl::StrJoin(definition.columns, ", ");
   switch (definition.kind) {
@@ -162,6 +194,8 @@ absl::StatusOr<ExpectationPlan> PlanExpectation(DuckConnection& connection,
   plan.severity = definition.severity;
   plan.to = definition.to;
   ICEPIE_ASSIGN_OR_RETURN(plan.sql, SqlOf(connection, definition, columns, to_columns));
+  plan.by_row = IsByRow(connection, definition);
+  plan.may_fail = definition.kind == Kind::kSql;
   const absl::Status bound = BindSelect(connection, plan.sql).status();
   if (!bound.ok()) return NameColumns(bound, columns);
   if (definition.kind != Kind::kAcceptedValues) return plan;

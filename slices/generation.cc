@@ -497,7 +497,13 @@ absl::Status Generation::LetGo(const Progress& written) {
 
 // A feed that broke is said so: DuckDB reports it like a data error, for which records are blamed.
 absl::Status Generation::RunStatements(std::optional<int64_t> changes_at) {
-  absl::Status status = statements_->Run(changes_wanted_ ? changes_at : std::nullopt);
+  std::function<absl::Status()> check;
+  if (changes_at && batch_check_ && !slice_plan_->batch_rows.empty()) {
+    check = [this, changes_at] {
+      return batch_check_(*connection_, slice_plan_->batch_rows, *changes_at);
+    };
+  }
+  absl::Status status = statements_->Run(changes_wanted_ ? changes_at : std::nullopt, check);
   for (Input& input : inputs_) {
     if (status.ok()) input.input->counts();  // may have to read once more
     const absl::Status supply = input.input->supply_error();

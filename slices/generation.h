@@ -141,6 +141,12 @@ class Generation {
   // As Apply(), but only the first of its transactions; what is left begins at position().
   absl::Status ApplyPart(const RecordBatch& batch, int64_t records_max);
 
+  // Is asked within the transaction of each batch, where the rows that it changes can be had
+  // (SlicePlan::batch_rows): an error undoes the batch and is Apply's.
+  using BatchCheck = std::function<absl::Status(DuckConnection& connection, const std::string& rows,
+                                                int64_t position)>;
+  void SetBatchCheck(BatchCheck check) { batch_check_ = std::move(check); }
+
   // Begins the transaction of a recompute; upstream slices are then seen as they stand now.
   absl::Status BeginRecompute(const std::vector<std::string>& upstream_now);
   // Replaces all rows by those at `position` and commits. `applied_time_us`: as for ApplyChanges().
@@ -218,6 +224,7 @@ class Generation {
   // Of the records that are set now, with reads_stream_twice_: those that are bad for an input.
   std::map<int64_t, QuarantinedRecord> bad_for_any_;
   std::unique_ptr<ApplyStatements> statements_;
+  BatchCheck batch_check_;
   std::unique_ptr<DuckStatement> read_progress_;
   std::map<std::string, Upstream> upstream_;
   std::string run_;

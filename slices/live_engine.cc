@@ -403,6 +403,10 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   ICEPIE_RETURN_IF_ERROR(held.generation->SetAcknowledged(spec.acknowledged));
   SetSuspects(held);
   held.gate = std::make_shared<ExpectationGate>(held.generation->plan().expectations);
+  held.generation->SetBatchCheck(
+      [gate = held.gate](DuckConnection& connection, const std::string& rows, int64_t position) {
+        return gate->CheckBatch(connection, rows, position);
+      });
   held.gate->SetWaivers(spec.waivers);
   if (held.complete) held.gate->Restore(snapshot->expectations);
   held.rounds_seen = 0;
@@ -750,6 +754,7 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
   held.track = nullptr;
   const std::string reason = ErrorReason(status);
   if (reason == "QUARANTINE_OVER_BUDGET" || reason == "POISON") return StopAtRecord(held, status);
+  if (reason == "EXPECTATION_FAILED") return HeldByBatch(held);
   if (reason == "KEPT_ROWS_OVER_BUDGET") {
     held.over_budget = status;
     return;

@@ -85,6 +85,7 @@ class LiveEngine : public Engine {
     int64_t confirm_at = 0;                 // the check has to be of rows at least this far
     int64_t rounds_seen = 0;
     int64_t rounds_asked = -1;
+    int64_t notes_seen = 0;
     bool redefine = false;           // its file has changed while it was in a run
     bool stopped_at_record = false;  // by the quarantine's budget, or a poison record
     SnapshotSchedule schedule;
@@ -238,6 +239,7 @@ class LiveEngine : public Engine {
   void StepExpectations();
   void TakeResults(Held& held);
   void HoldBack(Held& held, const std::vector<ExpectationResult>& failing);
+  void HeldByBatch(Held& held);
   void AnswerFromSnapshot(Held& held);
   void ReleaseIfAllowed(Held& held);
   void Confirm(Held& held);

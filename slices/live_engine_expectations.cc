@@ -1,7 +1,9 @@
 // When expectations are checked and what follows. Every copy of a slice's state is checked before
-// it becomes a snapshot. A failure of severity error holds the slice: it applies nothing more and
-// answers from its last good snapshot until the expectation is changed or waived and a check of the
-// rows has passed. A slice that has no snapshot yet answers nothing before its first check.
+// it becomes a snapshot; those that hold row by row are checked in each batch, too, where the rows
+// that it changes can be had, and a batch that breaks one of severity error is undone. A failure of
+// severity error holds the slice: it applies nothing more and answers from its last good snapshot
+// until the expectation is changed or waived and a check of the rows has passed. A slice that has
+// no snapshot yet answers nothing before its first check.
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -70,6 +72,10 @@ void LiveEngine::StepExpectations() {
   for (auto& held : held_) {
     if (held->gate == nullptr) continue;
     if (held->redefine && !held->in_run) Redefine(*held);
+    if (held->gate->notes() != held->notes_seen) {
+      held->notes_seen = held->gate->notes();
+      held->served->SetExpectations(held->gate->results());
+    }
     if (held->gate->rounds() != held->rounds_seen) {
       TakeResults(*held);
     } else if (held->unconfirmed && !held->held_back && !held->gate->holds()) {
@@ -103,7 +109,8 @@ void LiveEngine::HoldBack(Held& held, const std::vector<ExpectationResult>& fail
   held.stopped_for_good = true;
   held.stopped_state = SliceState::kHeld;
   held.track = nullptr;
-  held.confirm_at = failing.front().position;
+  // A batch that broke it was undone.
+  held.confirm_at = std::min(failing.front().position, held.generation->position());
   recomputes_->Interrupt(held.generation.get());
   const std::string path = HoldPath(store_.directory(), held.spec.slice, held.spec.number);
   const absl::Status written =
@@ -117,6 +124,14 @@ void LiveEngine::HoldBack(Held& held, const std::vector<ExpectationResult>& fail
                     " --waive ", failing.front().name, " --reason …"),
        absl::Now()},
       std::nullopt);
+}
+
+void LiveEngine::HeldByBatch(Held& held) {
+  const std::vector<ExpectationResult> failing = held.gate->Failing(absl::Now());
+  held.generation->served().SetExpectations(held.gate->results());
+  if (failing.empty()) return;  // waived in this moment: the batch is tried again
+  HoldBack(held, failing);
+  PublishServing();
 }
 
 // Its own rows are kept, but not shown.

@@ -350,6 +350,11 @@ absl::Status Planner::TryStrategy(const StrategyEntry& entry, const PlanRequest&
   plan.reads_changes = statements.reads_changes;
   plan.clear = std::move(statements.clear);
   plan.touched = std::move(statements.touched);
+  if (plan.upstream.empty() && plan.strategy == Strategy::kAggregate) {
+    plan.batch_rows = plan.touched.after;
+  } else if (plan.upstream.empty() && plan.strategy == Strategy::kAppend) {
+    plan.batch_rows = absl::StrCat("SELECT * FROM __data WHERE rowid >= ", kFirstNewRow);
+  }
   const absl::Status verified = Verify(plan);
   if (verified.ok() || entry.strategy == Strategy::kRecompute) return verified;
   return StandsInTheWay(

@@ -96,6 +96,9 @@ struct SlicePlan {
     std::string after;
   };
   Touched touched;
+  // A SELECT of the result's rows that a batch has changed, as they are at its end, within its
+  // transaction; empty: they cannot be had cheaply.
+  std::string batch_rows;
   bool hands_out_changes = false;  // `apply` writes them to __changes
 
   // `retain` (retain_plan.h): the rows go by the newest ingest time, too.

@@ -239,6 +239,61 @@ TEST_F(ExpectationTest, AFailureHoldsTheSliceOnItsLastGoodSnapshot) {
   EXPECT_THAT(blocked.last_error->message, HasSubstr("lines, which is HELD"));
 }
 
+// No further snapshot is made in this time: what a batch changes is checked with it, and a batch
+// that breaks something is not shown and not kept.
+TEST_F(ExpectationTest, WhatHoldsRowByRowIsCheckedInEveryBatch) {
+  feed_.Append("orders", {Order("rome", 1)});
+  StartLive();
+  ConfigureAll(
+      "[{name: small, sql: \"SELECT * FROM slice WHERE amount > 100\"}, "
+      "{accepted_values: {column: city, values: [rome, oslo]}, severity: warn}]");
+  WaitForResult("small", Status::kPassed, 1);
+  const int64_t warned = feed_.Append("orders", {Order("bern", 2)});
+  const SliceReport noted = WaitForResult("accepted_values_city", Status::kFailed, warned);
+  EXPECT_THAT(Result(noted, "accepted_values_city").samples,
+              ElementsAre(R"({"nr":1,"city":"bern","amount":2})"));
+  WaitForPosition("lines", warned);
+  feed_.Append("orders", {Order("oslo", 3), Order("oslo", 500)});
+  const SliceReport held = WaitForState("lines", SliceState::kHeld);
+  EXPECT_THAT(held.last_error->message, HasSubstr("small failed at position 4: 1 row"));
+  EXPECT_EQ(held.progress.applied_position, 1) << "the last good snapshot";
+  // With a waiver it goes on, and nothing is lost or there twice.
+  ConfigureAll(
+      "[{name: small, sql: \"SELECT * FROM slice WHERE amount > 100\"}, "
+      "{accepted_values: {column: city, values: [rome, oslo]}, severity: warn}]",
+      {{"small"}});
+  WaitForPosition("lines", 4);
+  EXPECT_EQ(Rows("SELECT count(*) AS n, sum(amount) AS t FROM lines"), R"([{"n":4,"t":506}])");
+}
+
+TEST_F(ExpectationTest, GroupsThatABatchChangesAreCheckedWithIt) {
+  feed_.Append("orders", {Order("rome", 1), Order("oslo", 2)});
+  StartLive();
+  const std::string file = absl::StrCat(kSources,
+                                        "  totals:\n    sql: SELECT city, count(*) AS n, "
+                                        "sum(amount) AS total FROM orders GROUP BY ALL\n"
+                                        "    expect: [{name: room, sql: \"SELECT city FROM slice "
+                                        "WHERE 100 / (100 - total) < 0\"}]\n");
+  const auto configure = [&](std::vector<ExpectationWaiver> waivers) {
+    std::vector<GenerationSpec> specs = {Spec("totals")};
+    specs.front().file = file;
+    specs.front().waivers = std::move(waivers);
+    Configure(specs);
+  };
+  configure({});
+  WaitForPosition("totals", 2);
+  WaitFor("totals", [](const SliceReport& report) { return report.snapshot.has_value(); });
+  WaitForPosition("totals", feed_.Append("orders", {Order("oslo", 90)}));
+  EXPECT_EQ(Rows("SELECT total FROM totals WHERE city = 'oslo'"), R"([{"total":92}])");
+  feed_.Append("orders", {Order("oslo", 20)});
+  const SliceReport held = WaitForState("totals", SliceState::kHeld);
+  EXPECT_THAT(Result(held, "room").samples, ElementsAre(R"({"city":"oslo"})"));
+  configure({{"room"}});
+  WaitForPosition("totals", 4);
+  EXPECT_EQ(Rows("SELECT city, n, total FROM totals ORDER BY city"),
+            R"([{"city":"oslo","n":3,"total":112},{"city":"rome","n":1,"total":1}])");
+}
+
 TEST_F(ExpectationTest, TheHoldSurvivesARestart) {
   feed_.Append("orders", {Order("rome", 1)});
   Start();
