@@ -54,6 +54,9 @@ class Client {
   // one command get -2, -3 … behind it.
   void SetRequestId(std::string request_id) { request_id_ = std::move(request_id); }
 
+  // Sets it in a request that has a place for it; Call does so by itself.
+  void Identify(google::protobuf::Message& request);
+
   // Ends the call after the timeout; streams that follow something set none.
   void SetDeadline(grpc::ClientContext* context) const;
 
@@ -64,9 +67,6 @@ class Client {
   absl::Status ErrorOf(const grpc::Status& status) const;
 
  private:
-  // In requests that have a place for it.
-  void Identify(google::protobuf::Message& request);
-
   const std::string address_;
   std::string request_id_;
   int identified_ = 0;

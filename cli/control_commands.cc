@@ -103,6 +103,7 @@ absl::StatusOr<int> Roll(Context& context, const ControlArguments& arguments) {
   request.set_reason(arguments.reason);
   request.set_actor(context.options.actor);
   Client& client = context.client();
+  client.Identify(request);
   grpc::ClientContext call;
   const auto reader = client.admin().RollWorkers(&call, request);
   icepie::v1::RollWorkersResponse rolled;

@@ -1,14 +1,18 @@
-// domain list|get|history, plan, apply
+// domain list|get|history|delete|undelete, plan, apply
 #include <memory>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "cli/commands.h"
+#include "cli/confirm.h"
 #include "cli/domain_files.h"
 #include "cli/first_build.h"
 #include "cli/format.h"
@@ -66,6 +70,8 @@ const char* Mark(SliceChange::Kind kind) {
       return "- delete   ";
     case SliceChange::UPDATE:
       return "* update   ";
+    case SliceChange::RENAME:
+      return "> rename   ";
     case SliceChange::ROLLED_BACK:
       return "! rolled back";
     default:
@@ -238,11 +244,19 @@ std::string WorkersText(const Domain& domain) {
   return absl::StrJoin(texts, "; ");
 }
 
-absl::StatusOr<int> ListDomains(Context& context) {
+// "deleted by ana until 2026-12-03T…Z: not needed".
+std::string DeletionText(const icepie::v1::DomainDeletion& deletion) {
+  return absl::StrCat("deleted by ", deletion.actor(), ", kept until ",
+                      FormatTime(deletion.purge_time()), deletion.reason().empty() ? "" : ": ",
+                      deletion.reason());
+}
+
+absl::StatusOr<int> ListDomains(Context& context, bool show_deleted) {
   Client& client = context.client();
+  icepie::v1::ListDomainsRequest request;
+  request.set_show_deleted(show_deleted);
   ICEPIE_ASSIGN_OR_RETURN(const auto answer,
-                          client.Call(client.admin(), &Admin::StubInterface::ListDomains,
-                                      icepie::v1::ListDomainsRequest()));
+                          client.Call(client.admin(), &Admin::StubInterface::ListDomains, request));
   if (context.options.json) {
     context.out() << ToJson(answer);
     return kExitDone;
@@ -250,9 +264,77 @@ absl::StatusOr<int> ListDomains(Context& context) {
   Table table({{"domain"}, {"revision", true}, {"applied"}, {"by"}, {"reason"}, {"workers"}});
   for (const Domain& domain : answer.domains()) {
     table.AddRow({domain.name(), FormatCount(domain.revision()), FormatTime(domain.apply_time()),
-                  domain.actor(), domain.reason(), WorkersText(domain)});
+                  domain.actor(), domain.reason(),
+                  domain.has_deletion() ? DeletionText(domain.deletion()) : WorkersText(domain)});
   }
   table.Print(context.out(), context.terminal.width);
+  return kExitDone;
+}
+
+// "12h" as everywhere, and days: "30d".
+bool ParseKeep(absl::string_view text, absl::Duration* keep) {
+  int64_t days = 0;
+  if (absl::ConsumeSuffix(&text, "d")) {
+    if (!absl::SimpleAtoi(text, &days)) return false;
+    *keep = absl::Hours(24) * days;
+  } else if (!absl::ParseDuration(text, keep)) {
+    return false;
+  }
+  return *keep >= absl::ZeroDuration() && *keep < absl::InfiniteDuration();
+}
+
+struct DeleteArguments {
+  std::string name;
+  std::string reason;
+  std::string keep;  // "7d"
+  bool yes = false;
+};
+
+absl::StatusOr<int> DeleteDomain(Context& context, const DeleteArguments& arguments) {
+  icepie::v1::DeleteDomainRequest request;
+  request.set_name(arguments.name);
+  request.set_reason(arguments.reason);
+  request.set_actor(context.options.actor);
+  std::string kept = "its files stay for 7d";
+  if (!arguments.keep.empty()) {
+    absl::Duration keep;
+    if (!ParseKeep(arguments.keep, &keep)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--keep ", arguments.keep, ": write it as 0s, 12h or 30d"));
+    }
+    request.mutable_keep()->set_seconds(absl::ToInt64Seconds(keep));
+    kept = keep > absl::ZeroDuration() ? absl::StrCat("its files stay for ", arguments.keep)
+                                       : "its files go now, for good";
+  }
+  if (!arguments.yes) {
+    ICEPIE_RETURN_IF_ERROR(Confirm(
+        context, absl::StrCat("nobody can ask domain ", arguments.name, " any more; ", kept),
+        "to delete it"));
+  }
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(
+      const Domain domain,
+      client.Call(client.admin(), &Admin::StubInterface::DeleteDomain, request));
+  context.out() << (context.options.json
+                        ? ToJson(domain)
+                        : absl::StrCat(domain.name(), ": ", DeletionText(domain.deletion()),
+                                       "; back with: icepie domain undelete ", domain.name(),
+                                       "\n"));
+  return kExitDone;
+}
+
+absl::StatusOr<int> UndeleteDomain(Context& context, const DeleteArguments& arguments) {
+  icepie::v1::UndeleteDomainRequest request;
+  request.set_name(arguments.name);
+  request.set_reason(arguments.reason);
+  request.set_actor(context.options.actor);
+  Client& client = context.client();
+  ICEPIE_ASSIGN_OR_RETURN(
+      const Domain domain,
+      client.Call(client.admin(), &Admin::StubInterface::UndeleteDomain, request));
+  context.out() << (context.options.json
+                        ? ToJson(domain)
+                        : absl::StrCat(domain.name(), " is back: ", WorkersText(domain), "\n"));
   return kExitDone;
 }
 
@@ -297,13 +379,38 @@ absl::StatusOr<int> History(Context& context, const DomainArguments& arguments) 
   return kExitDone;
 }
 
+void AddDeletion(CLI::App* domain, Context& context) {
+  auto arguments = std::make_shared<DeleteArguments>();
+  CLI::App* remove = domain->add_subcommand(
+      "delete", "take a domain away; for a while it can be brought back as it was");
+  remove->add_option("DOMAIN", arguments->name)->required();
+  remove->add_option("--reason", arguments->reason, "written down with the change")->required();
+  remove->add_option("--keep", arguments->keep,
+                     "for how long it can be brought back, as 12h or 30d (default 7d); 0s: not at "
+                     "all");
+  remove->add_flag("-y,--yes", arguments->yes, "do not ask");
+  remove->callback([&context, arguments] {
+    context.action = [&context, arguments] { return DeleteDomain(context, *arguments); };
+  });
+  CLI::App* undelete = domain->add_subcommand("undelete", "bring a deleted domain back as it was");
+  undelete->add_option("DOMAIN", arguments->name)->required();
+  undelete->add_option("--reason", arguments->reason, "written down with the change");
+  undelete->callback([&context, arguments] {
+    context.action = [&context, arguments] { return UndeleteDomain(context, *arguments); };
+  });
+}
+
 void AddDomain(CLI::App& app, Context& context) {
   CLI::App* domain = app.add_subcommand("domain", "domains and their files");
   domain->require_subcommand(1);
   AddDomainControl(domain, context);
-  domain->add_subcommand("list", "list the domains and their workers")->callback([&context] {
-    context.action = [&context] { return ListDomains(context); };
+  auto deleted = std::make_shared<bool>(false);
+  CLI::App* list = domain->add_subcommand("list", "list the domains and their workers");
+  list->add_flag("--deleted", *deleted, "also those that can be brought back");
+  list->callback([&context, deleted] {
+    context.action = [&context, deleted] { return ListDomains(context, *deleted); };
   });
+  AddDeletion(domain, context);
   auto arguments = std::make_shared<DomainArguments>();
   CLI::App* get = domain->add_subcommand("get", "print a domain's file as it was applied");
   get->add_option("DOMAIN", arguments->name)->required();

@@ -4,11 +4,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "cli/answer.h"
+#include "cli/confirm.h"
 #include "cli/format.h"
 #include "cli/operations.h"
 #include "cli/slice_report.h"
@@ -66,19 +66,6 @@ std::string Standing(const RollbackSliceResponse& where) {
                       " quarantined");
 }
 
-absl::Status Confirm(Context& context, const std::string& standing) {
-  if (!context.terminal.out_is_terminal) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(standing, "; nobody can be asked here: say --yes to return to it"));
-  }
-  context.out() << standing << ". Go? [y/N] " << std::flush;
-  std::string answer;
-  std::getline(*context.terminal.in, answer);
-  answer = absl::AsciiStrToLower(absl::StripAsciiWhitespace(answer));
-  if (answer == "y" || answer == "yes") return absl::OkStatus();
-  return absl::FailedPreconditionError("nothing was changed");
-}
-
 }  // namespace
 
 absl::StatusOr<int> PrintHistory(Context& context, const std::string& slice) {
@@ -132,7 +119,7 @@ absl::StatusOr<int> Rollback(Context& context, const RollbackArguments& argument
   ICEPIE_ASSIGN_OR_RETURN(
       const RollbackSliceResponse where,
       client.Call(client.admin(), &Admin::StubInterface::RollbackSlice, request));
-  if (!arguments.yes) ICEPIE_RETURN_IF_ERROR(Confirm(context, Standing(where)));
+  if (!arguments.yes) ICEPIE_RETURN_IF_ERROR(Confirm(context, Standing(where), "to return to it"));
   // What was shown is what is done, or it fails.
   request.set_generation(where.generation());
   request.set_serving_generation(where.slice().meta().generation());

@@ -29,12 +29,26 @@ grpc::ServerUnaryReactor* AdminService::GetDomain(grpc::CallbackServerContext* c
 }
 
 grpc::ServerUnaryReactor* AdminService::ListDomains(grpc::CallbackServerContext* context,
-                                                    const v1::ListDomainsRequest* /*request*/,
+                                                    const v1::ListDomainsRequest* request,
                                                     v1::ListDomainsResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  *response = manager_.reader().ListDomains();
+  *response = manager_.reader().ListDomains(request->show_deleted());
   reactor->Finish(grpc::Status::OK);
   return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::DeleteDomain(grpc::CallbackServerContext* context,
+                                                     const v1::DeleteDomainRequest* request,
+                                                     v1::Domain* response) {
+  return Act("DeleteDomain", quick_, context, request, response,
+             [this, request](AdminAction& action) { return manager_.Delete(*request, action); });
+}
+
+grpc::ServerUnaryReactor* AdminService::UndeleteDomain(grpc::CallbackServerContext* context,
+                                                       const v1::UndeleteDomainRequest* request,
+                                                       v1::Domain* response) {
+  return Act("UndeleteDomain", slow_, context, request, response,
+             [this, request](AdminAction& action) { return manager_.Undelete(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::ResliceSlice(grpc::CallbackServerContext* context,

@@ -26,13 +26,14 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   using StatusSource = std::function<icepie::v1::ServerStatus()>;
 
   AdminService(DomainManager& manager, SliceControl& control, SliceRemedies& remedies,
-               QuarantineCalls& quarantine, AdminLog& log, EventLog& events, LogTails& logs,
-               StatusSource status)
+               QuarantineCalls& quarantine, AdminLog& log, RequestReplay& replay, EventLog& events,
+               LogTails& logs, StatusSource status)
       : manager_(manager),
         control_(control),
         remedies_(remedies),
         quarantine_(quarantine),
         log_(log),
+        replay_(replay),
         events_(events),
         logs_(logs),
         status_(std::move(status)),
@@ -59,6 +60,12 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* ListDomains(grpc::CallbackServerContext* context,
                                         const icepie::v1::ListDomainsRequest* request,
                                         icepie::v1::ListDomainsResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteDomain(grpc::CallbackServerContext* context,
+                                         const icepie::v1::DeleteDomainRequest* request,
+                                         icepie::v1::Domain* response) override;
+  grpc::ServerUnaryReactor* UndeleteDomain(grpc::CallbackServerContext* context,
+                                           const icepie::v1::UndeleteDomainRequest* request,
+                                           icepie::v1::Domain* response) override;
   grpc::ServerUnaryReactor* FreezeSlice(grpc::CallbackServerContext* context,
                                         const icepie::v1::FreezeSliceRequest* request,
                                         icepie::v1::Slice* response) override;
@@ -95,7 +102,7 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   grpc::ServerWriteReactor<icepie::v1::RollWorkersResponse>* RollWorkers(
       grpc::CallbackServerContext* /*context*/,
       const icepie::v1::RollWorkersRequest* request) override {
-    return RollCall::Start(control_, log_, slow_, *request);
+    return RollCall::Start(control_, log_, replay_, slow_, *request);
   }
   grpc::ServerUnaryReactor* LeaveSafeMode(grpc::CallbackServerContext* context,
                                           const icepie::v1::LeaveSafeModeRequest* request,
@@ -196,10 +203,10 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   SliceRemedies& remedies_;
   QuarantineCalls& quarantine_;
   AdminLog& log_;
+  RequestReplay& replay_;
   EventLog& events_;
   LogTails& logs_;
   StatusSource status_;
-  RequestReplay replay_;
   Executor quick_;
   Executor slow_;
 };

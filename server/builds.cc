@@ -8,6 +8,7 @@
 #include "absl/strings/strip.h"
 #include "core/base/status.h"
 #include "server/domain_assignment.h"
+#include "server/promotion.h"
 #include "server/proto_time.h"
 #include "server/slice_facts.h"
 #include "server/snapshot_files.h"
@@ -21,6 +22,11 @@ namespace v1 = icepie::v1;
 using v1::Generation;
 
 constexpr int64_t kAttemptsMax = 3;
+// For the serving generation's first snapshot: of a build that somebody will judge, and of one that
+// is promoted by itself within limits, which it cannot be without.
+constexpr absl::Duration kBaseWaitMax = absl::Seconds(30);
+constexpr absl::Duration kBaseWaitMaxByItself = absl::Minutes(15);
+constexpr absl::Duration kBaseLookInterval = absl::Milliseconds(200);
 
 v1::SliceError MakeSliceError(absl::string_view reason, absl::string_view message) {
   v1::SliceError error;
@@ -64,6 +70,17 @@ void SetBase(const DomainView& workers, const std::string& directory,
   job.set_base_generation(slice.serving_generation());
   job.set_base_snapshot(pinned);
   job.set_base_position(std::max<int64_t>(0, SnapshotPosition(pinned)));
+}
+
+// Whether the serving generation is well, so that its first snapshot is only a matter of time.
+bool IsSnapshotToCome(const DomainView& workers, const icepie::catalog::v1::SliceEntry& slice) {
+  if (slice.desired().mode() != v1::DesiredState::RUN) return false;
+  if (!workers.live.client || !workers.live.report) return !workers.live.suspended;  // starting
+  const auto* report = FindServingReport(workers.live.report.get(), slice.name());
+  if (report == nullptr) return true;  // not told yet
+  if (report->has_not_saved()) return false;
+  return report->state() == v1::STARTING || report->state() == v1::BACKFILLING ||
+         report->state() == v1::RUNNING || report->state() == v1::LAGGING;
 }
 
 // What an ended build had done, for those who ask later.
@@ -146,16 +163,47 @@ void Builds::StartNext() {
     const int64_t number = waiting_.front();
     waiting_.pop_front();
     const auto operation = catalog_.FindOperation(number);
-    if (!operation || operation->done()) continue;
+    const bool waits = operation && !operation->done() && AwaitsBase(*operation);
     {
       MutexLock lock(mutex_);
-      running_[number].start_time = absl::Now();
+      if (!waits) awaiting_base_.erase(number);
+      if (operation && !operation->done() && !waits) running_[number].start_time = absl::Now();
+    }
+    if (!operation || operation->done()) continue;
+    if (waits) {
+      loop_.RunAfter(kBaseLookInterval, [this, number] { Enqueue(number); });
+      continue;
     }
     const absl::Status started = Start(*operation);
     if (!started.ok()) {
       Finish(number, nullptr, MakeSliceError("BUILD_NOT_STARTED", started.message()));
     }
   }
+}
+
+// There is nothing to compare the build with, and there will be in a while.
+bool Builds::AwaitsBase(const Catalog::Operation& operation) {
+  const auto domain = catalog_.Find(operation.domain());
+  if (!domain) return false;
+  const auto slice = domain->slices.find(operation.slice());
+  if (slice == domain->slices.end()) return false;
+  const auto* entry = FindGeneration(slice->second, operation.generation());
+  if (entry == nullptr || entry->promote_past_limits()) return false;
+  const DomainView workers = supervisor_.View(operation.domain());
+  if (!BaseSnapshot(workers, supervisor_.DomainDirectory(operation.domain()), slice->second)
+           .empty() ||
+      !IsSnapshotToCome(workers, slice->second)) {
+    return false;
+  }
+  const bool by_itself =
+      entry->generation().promote_when_ready() && HasLimits(entry->definition().promote());
+  MutexLock lock(mutex_);
+  const auto [since, first] = awaiting_base_.try_emplace(operation.number(), absl::Now());
+  if (first) {
+    spdlog::info("{}: waits for the first snapshot of {}.{}, to compare with",
+                 OperationName(operation.number()), operation.domain(), operation.slice());
+  }
+  return absl::Now() - since->second < (by_itself ? kBaseWaitMaxByItself : kBaseWaitMax);
 }
 
 absl::Status Builds::Start(const Catalog::Operation& operation) {
@@ -307,6 +355,7 @@ void Builds::Remove(int64_t number) {
   {
     MutexLock lock(mutex_);
     running_.erase(number);
+    awaiting_base_.erase(number);
   }
   NotifyDone(number);
   StartNext();
@@ -357,6 +406,7 @@ v1::ResliceMetadata Builds::Metadata(const Catalog::Operation& entry) const {
     return metadata;
   }
   MutexLock lock(mutex_);
+  if (awaiting_base_.count(entry.number()) > 0) metadata.set_phase("waiting_for_snapshot");
   auto found = running_.find(entry.number());
   if (found == running_.end() || found->second.report.phase().empty()) return metadata;
   const wv1::BuildReport& report = found->second.report;

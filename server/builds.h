@@ -1,6 +1,7 @@
 // Builds of new generations: one operation each, at most a few at once, the others wait. An
 // operation's start and end are in the catalog, its progress is not: after a restart of the daemon
-// an unfinished build starts again from the beginning.
+// an unfinished build starts again from the beginning. A build is compared with a snapshot of the
+// generation that serves: where one is about to be made, it waits for that.
 #ifndef ICEPIE_SERVER_BUILDS_H_
 #define ICEPIE_SERVER_BUILDS_H_
 
@@ -75,6 +76,7 @@ class Builds {
   };
 
   void StartNext();
+  bool AwaitsBase(const Catalog::Operation& operation);
   absl::Status Start(const Catalog::Operation& operation);
   void OnView(int64_t number, const WorkerView& view);
   void OnReport(int64_t number, const icepie::worker::v1::BuildReport& report);
@@ -95,6 +97,8 @@ class Builds {
   bool held_ = false;
   mutable Mutex mutex_;
   std::map<int64_t, Progress> running_ ABSL_GUARDED_BY(mutex_);
+  // Builds that wait for something to be compared with, and since when.
+  std::map<int64_t, absl::Time> awaiting_base_ ABSL_GUARDED_BY(mutex_);
   struct Waiter {
     int64_t number;
     std::function<void()> done;

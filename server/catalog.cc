@@ -42,6 +42,8 @@ auto* FindGenerationIn(Entry& slice, int64_t number) {
   return found == generations.end() ? nullptr : &*found;
 }
 
+bool IsDeleted(const CatalogDomain& domain) { return domain.entry.has_deletion(); }
+
 // Why the slice's entry cannot be used; empty when it can.
 std::string SliceDefect(const CatalogDomain& domain, const cv1::SliceEntry& slice) {
   const auto* serving = FindGeneration(slice, slice.serving_generation());
@@ -154,6 +156,8 @@ void Catalog::LoadOperation(const std::string& key, const std::string& bytes) {
 
 void Catalog::CheckDomain(CatalogDomain& domain) {
   if (domain.entry.name().empty()) domain.held = "its entry is missing from the catalog";
+  // One that was deleted while it was held.
+  if (domain.held.empty() && domain.entry.revision() == 0) domain.held = "its entry was damaged";
   for (auto slice = domain.slices.begin(); slice != domain.slices.end();) {
     const std::string defect = SliceDefect(domain, slice->second);
     if (defect.empty()) {
@@ -174,7 +178,12 @@ absl::Status Catalog::Load() {
   for (const auto& [key, bytes] : revisions) LoadRevision(key, bytes);
   for (const auto& [key, bytes] : slices) LoadSlice(key, bytes);
   for (const auto& [key, bytes] : operations) LoadOperation(key, bytes);
-  for (const std::string& name : DomainNames()) {
+  std::vector<std::string> names;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [name, domain] : domains_) names.push_back(name);
+  }
+  for (const std::string& name : names) {
     CatalogDomain& domain = Loading(name);
     CheckDomain(domain);
     domain.entry.set_name(name);
@@ -190,24 +199,43 @@ absl::Status Catalog::Load() {
 std::vector<std::string> Catalog::DomainNames() const {
   MutexLock lock(mutex_);
   std::vector<std::string> names;
-  for (const auto& [name, domain] : domains_) names.push_back(name);
+  for (const auto& [name, domain] : domains_) {
+    if (!IsDeleted(*domain)) names.push_back(name);
+  }
   return names;
 }
 
-std::shared_ptr<const CatalogDomain> Catalog::FindLocked(absl::string_view domain) const {
+std::shared_ptr<const CatalogDomain> Catalog::FindAny(absl::string_view domain) const {
+  MutexLock lock(mutex_);
   auto found = domains_.find(std::string(domain));
   return found == domains_.end() ? nullptr : found->second;
 }
 
 std::shared_ptr<const CatalogDomain> Catalog::Find(absl::string_view domain) const {
-  MutexLock lock(mutex_);
-  return FindLocked(domain);
+  auto found = FindAny(domain);
+  return found && IsDeleted(*found) ? nullptr : found;
+}
+
+std::shared_ptr<const CatalogDomain> Catalog::FindDeleted(absl::string_view domain) const {
+  auto found = FindAny(domain);
+  return found && IsDeleted(*found) ? found : nullptr;
 }
 
 std::vector<std::shared_ptr<const CatalogDomain>> Catalog::Domains() const {
   MutexLock lock(mutex_);
   std::vector<std::shared_ptr<const CatalogDomain>> out;
-  for (const auto& [name, domain] : domains_) out.push_back(domain);
+  for (const auto& [name, domain] : domains_) {
+    if (!IsDeleted(*domain)) out.push_back(domain);
+  }
+  return out;
+}
+
+std::vector<std::shared_ptr<const CatalogDomain>> Catalog::DeletedDomains() const {
+  MutexLock lock(mutex_);
+  std::vector<std::shared_ptr<const CatalogDomain>> out;
+  for (const auto& [name, domain] : domains_) {
+    if (IsDeleted(*domain)) out.push_back(domain);
+  }
   return out;
 }
 
@@ -269,9 +297,24 @@ void DropUnusedFiles(CatalogDomain& domain) {
 
 }  // namespace
 
+absl::Status Catalog::Remove(const std::string& name) {
+  MutexLock lock(change_mutex_);
+  Changes changes = {{DomainKey(name), std::nullopt}};
+  for (const std::string& prefix :
+       {absl::StrCat("revision/", name, "/"), absl::StrCat("slice/", name, "/")}) {
+    ICEPIE_ASSIGN_OR_RETURN(const Pairs pairs, Scan(prefix));
+    for (const auto& [key, bytes] : pairs) changes.emplace_back(key, std::nullopt);
+  }
+  ICEPIE_RETURN_IF_ERROR(core_.ChangeCatalog(changes));
+  for (const auto& [key, bytes] : changes) persisted_.erase(key);
+  MutexLock shown(mutex_);
+  domains_.erase(name);
+  return absl::OkStatus();
+}
+
 absl::Status Catalog::Change(const std::string& name, const Edit& edit) {
   MutexLock lock(change_mutex_);
-  const auto current = Find(name);
+  const auto current = FindAny(name);
   CatalogDomain changed = current ? *current : CatalogDomain{};
   changed.entry.set_name(name);
   std::vector<Operation> operations;
@@ -368,7 +411,7 @@ absl::Status Catalog::ChangeDesired(const std::string& domain, const DesiredStat
                std::string(changed.message()), desired.size(), domain);
   ICEPIE_RETURN_IF_ERROR(WriteIntents(domain, desired, true));
   MutexLock lock(change_mutex_);
-  const auto current = Find(domain);
+  const auto current = FindAny(domain);
   if (!current) return changed;
   CatalogDomain copy = *current;
   std::vector<Operation> none;
@@ -389,7 +432,7 @@ void Catalog::LoadIntents() {
   for (const auto& [slice, bytes] : intents) {
     const std::vector<std::string> name = absl::StrSplit(slice, absl::MaxSplits('.', 1));
     icepie::v1::DesiredState desired;
-    const auto domain = Find(name.front());
+    const auto domain = FindAny(name.front());
     if (name.size() != 2 || !desired.ParseFromString(bytes) || !domain ||
         domain->slices.count(name[1]) == 0) {
       spdlog::error("catalog: the intent for {} is not usable", slice);

@@ -5,6 +5,8 @@
 //   revision/payments/000000012           RevisionEntry
 //   slice/payments/volume_by_chain        SliceEntry
 //   operation/000000071                   OperationEntry
+//
+// A deleted domain keeps all of it until it is purged; only FindDeleted and DeletedDomains show it.
 #ifndef ICEPIE_SERVER_CATALOG_H_
 #define ICEPIE_SERVER_CATALOG_H_
 
@@ -63,13 +65,18 @@ class Catalog {
   // Null when there is none.
   std::shared_ptr<const CatalogDomain> Find(absl::string_view domain) const;
   std::vector<std::shared_ptr<const CatalogDomain>> Domains() const;
+  std::shared_ptr<const CatalogDomain> FindDeleted(absl::string_view domain) const;
+  std::vector<std::shared_ptr<const CatalogDomain>> DeletedDomains() const;
 
   // Lets `edit` change a copy of the domain (an empty one when it is new) and of the operations
   // that it adds to `operations`, writes the difference in one synced batch, and only then shows it
-  // to readers. An error of `edit` changes nothing. The domain's epoch grows.
+  // to readers. An error of `edit` changes nothing. The domain's epoch grows. Deleted ones, too,
+  // are changed.
   using Edit =
       std::function<absl::Status(CatalogDomain& domain, std::vector<Operation>& operations)>;
   absl::Status Change(const std::string& domain, const Edit& edit);
+  // Removes the domain with everything that belongs to it, also what is damaged.
+  absl::Status Remove(const std::string& domain);
 
   // Change of the desired states of some of a domain's slices, in one step, which must also work
   // while the core accepts none: they are then kept in intent files, which the next start reads.
@@ -93,8 +100,7 @@ class Catalog {
   void CheckDomain(CatalogDomain& domain);
   void LoadIntents();
   CatalogDomain& Loading(const std::string& name);
-  std::shared_ptr<const CatalogDomain> FindLocked(absl::string_view domain) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::shared_ptr<const CatalogDomain> FindAny(absl::string_view domain) const;
   Changes Difference(const CatalogDomain& domain, const std::vector<Operation>& operations) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
   std::vector<int64_t> OldOperations() const;

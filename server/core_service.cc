@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "core/base/status.h"
 #include "server/backup_call.h"
+#include "server/change_on.h"
 #include "server/proof_calls.h"
 #include "server/read_record.h"
 #include "server/record_convert.h"
@@ -41,32 +42,40 @@ absl::StatusOr<std::shared_ptr<const StreamSchema>> SchemaOf(
 }  // namespace
 
 CoreService::CoreService(icepie::Core* core, TraceSource trace, const ReaderLimits& reader_limits,
-                         AdminLog* log)
+                         AdminLog* log, RequestReplay* replay)
     : core_(core),
       trace_(std::move(trace)),
       log_(log),
+      replay_(replay),
       readers_(core, reader_limits),
       scheduler_(core, kReaderThreads),
       executor_(kReaderThreads, kWaitingReadsMax),
       traces_(kReaderThreads, kWaitingTracesMax),
       proofs_executor_(kReaderThreads, kWaitingReadsMax) {}
 
+template <typename Request, typename Work>
+grpc::ServerUnaryReactor* CoreService::Act(const char* name, grpc::CallbackServerContext* context,
+                                           const Request* request, icepie::v1::Stream* response,
+                                           Work work) {
+  const auto run = [this, name, request, work] {
+    return RunAction(log_, name, request->actor(), *request, work);
+  };
+  if (replay_ == nullptr) return UnaryOn(executor_, context, response, run);
+  return ChangeOn(executor_, *replay_, context, name, request, response, run);
+}
+
 grpc::ServerUnaryReactor* CoreService::CreateStream(grpc::CallbackServerContext* context,
                                                     const icepie::v1::CreateStreamRequest* request,
                                                     icepie::v1::Stream* response) {
-  return UnaryOn(executor_, context, response, [this, request] {
-    return RunAction(log_, "CreateStream", request->actor(), *request,
-                     [&](AdminAction& action) { return Create(*request, action); });
-  });
+  return Act("CreateStream", context, request, response,
+             [this, request](AdminAction& action) { return Create(*request, action); });
 }
 
 grpc::ServerUnaryReactor* CoreService::UpdateStream(grpc::CallbackServerContext* context,
                                                     const icepie::v1::UpdateStreamRequest* request,
                                                     icepie::v1::Stream* response) {
-  return UnaryOn(executor_, context, response, [this, request] {
-    return RunAction(log_, "UpdateStream", request->actor(), *request,
-                     [&](AdminAction& action) { return Update(*request, action); });
-  });
+  return Act("UpdateStream", context, request, response,
+             [this, request](AdminAction& action) { return Update(*request, action); });
 }
 
 absl::StatusOr<icepie::v1::Stream> CoreService::Create(

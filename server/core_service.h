@@ -13,6 +13,7 @@
 #include "server/executor.h"
 #include "server/feed_scheduler.h"
 #include "server/read_records_call.h"
+#include "server/request_replay.h"
 #include "server/shared_blocks.h"
 
 namespace icepie::server {
@@ -31,8 +32,10 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
   using TraceSource = std::function<void(icepie::v1::TraceRecordResponse&)>;
 
   // Without `trace` there are no slices; changes are recorded in `log` if there is one.
+  // Without `replay` a request_id is not looked at.
   explicit CoreService(icepie::Core* core, TraceSource trace = nullptr,
-                       const ReaderLimits& reader_limits = {}, AdminLog* log = nullptr);
+                       const ReaderLimits& reader_limits = {}, AdminLog* log = nullptr,
+                       RequestReplay* replay = nullptr);
 
   // Refuses what is not under way yet, with SERVER_DRAINING.
   void Drain();
@@ -86,6 +89,9 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
   const Readers& readers() const { return readers_; }
 
  private:
+  template <typename Request, typename Work>
+  grpc::ServerUnaryReactor* Act(const char* name, grpc::CallbackServerContext* context,
+                                const Request* request, icepie::v1::Stream* response, Work work);
   absl::StatusOr<icepie::v1::Stream> Create(const icepie::v1::CreateStreamRequest& request,
                                             AdminAction& action);
   absl::StatusOr<icepie::v1::Stream> Update(const icepie::v1::UpdateStreamRequest& request,
@@ -98,6 +104,7 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
   const TraceSource trace_;
   DrainGate appends_;
   AdminLog* const log_;
+  RequestReplay* const replay_;
   Readers readers_;
   FeedScheduler scheduler_;
   Executor executor_;

@@ -223,6 +223,7 @@ class Daemon::Parts {
   std::unique_ptr<WorkerQueryRouter> router_;
   std::unique_ptr<RecordTracer> tracer_;
   std::unique_ptr<AdminLog> admin_log_;
+  std::unique_ptr<RequestReplay> replay_;
   std::unique_ptr<CoreService> core_service_;
   std::unique_ptr<SlicesService> slices_service_;
   std::unique_ptr<SliceControl> control_;
@@ -353,9 +354,10 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
   const std::string& address = settings.listen().grpc();
   tracer_ = std::make_unique<RecordTracer>(manager_->reader(), *supervisor_);
   admin_log_ = std::make_unique<AdminLog>(*core_, events_.get());
+  replay_ = std::make_unique<RequestReplay>(core_.get());
   core_service_ = std::make_unique<CoreService>(
       core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); },
-      MakeReaderLimits(settings), admin_log_.get());
+      MakeReaderLimits(settings), admin_log_.get(), replay_.get());
   slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
   remedies_ = std::make_unique<SliceRemedies>(*catalog_, *supervisor_, *manager_, *memory_);
   logs_ = std::make_unique<LogTails>(manager_->reader(), [this](const std::string& domain) {
@@ -365,7 +367,7 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
   quarantine_ =
       std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_, *control_);
   admin_service_ = std::make_unique<AdminService>(
-      *manager_, *control_, *remedies_, *quarantine_, *admin_log_, *events_, *logs_,
+      *manager_, *control_, *remedies_, *quarantine_, *admin_log_, *replay_, *events_, *logs_,
       [this] { return manager_->reader().GetServerStatus(identity_); });
   operations_service_ = std::make_unique<OperationsService>(*builds_, *admin_log_);
   grpc::EnableDefaultHealthCheckService(true);
@@ -439,6 +441,17 @@ void Daemon::Parts::ReportHealth() {
       if (known != health_.end() && known->second == answers) continue;
       health_[name] = answers;
       health->SetServingStatus(name, answers);
+    }
+  }
+  for (auto known = health_.begin(); known != health_.end();) {
+    const bool gone = slices.count(known->first.substr(std::string("slices/").size())) == 0;
+    if (gone) health->SetServingStatus(known->first, false);
+    known = gone ? health_.erase(known) : std::next(known);
+  }
+  // They may come back.
+  for (const auto& domain : catalog_->DeletedDomains()) {
+    for (const auto& [slice, entry] : domain->slices) {
+      slices.insert(absl::StrCat(domain->entry.name(), ".", slice));
     }
   }
   memory_->KeepOnly(slices);

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status.h"
 
 namespace icepie::server {
 namespace {
@@ -37,9 +38,21 @@ SliceChange FromPlan(const icepie::worker::v1::PlannedSlice& planned) {
   return change;
 }
 
+// A file goes on saying so when it is long done.
+bool IsRenamed(const CatalogDomain& current, const icepie::worker::v1::PlannedSlice& planned) {
+  return !planned.renamed_from().empty() && current.slices.count(planned.name()) == 0 &&
+         current.slices.count(planned.renamed_from()) > 0;
+}
+
 SliceChange Compare(const CatalogDomain& current, const icepie::worker::v1::PlannedSlice& planned) {
   SliceChange change = FromPlan(planned);
   auto found = current.slices.find(planned.name());
+  if (found == current.slices.end() && IsRenamed(current, planned)) {
+    change.set_kind(SliceChange::RENAME);
+    change.set_renamed_from(planned.renamed_from());
+    change.set_note(absl::StrCat("was ", planned.renamed_from()));
+    return change;
+  }
   if (found == current.slices.end()) return change;
   const auto* serving = FindGeneration(found->second, found->second.serving_generation());
   const bool same = serving->generation().definition_hash() == planned.definition_hash();
@@ -96,6 +109,37 @@ void NoteRolledBack(const cv1::SliceEntry& slice, const cv1::SliceDefinition& de
                                "; it stays there until the file has another definition for it"));
 }
 
+absl::Status CheckRenames(const CatalogDomain& current,
+                          const icepie::worker::v1::PlanDomainResponse& plan) {
+  for (const auto& planned : plan.slices()) {
+    if (!IsRenamed(current, planned)) continue;
+    const cv1::SliceEntry& slice = current.slices.at(planned.renamed_from());
+    const auto* serving = FindGeneration(slice, slice.serving_generation());
+    if (serving->generation().definition_hash() == planned.definition_hash()) continue;
+    return MakeError(
+        absl::StatusCode::kFailedPrecondition,
+        absl::StrCat("slice ", planned.name(), " is renamed from ", planned.renamed_from(),
+                     " and has another definition than the one that serves; rename it first, and "
+                     "change it when that is applied"),
+        "RENAME_REFUSED", {{"slice", planned.name()}});
+  }
+  return absl::OkStatus();
+}
+
+void Rename(const std::string& to, cv1::SliceEntry& slice) {
+  for (auto& entry : *slice.mutable_generations()) {
+    if (entry.name_in_file().empty()) entry.set_name_in_file(slice.name());
+    if (entry.generation().number() == slice.serving_generation()) {
+      entry.clear_name_in_file();
+    } else {
+      entry.mutable_generation()->clear_warm_until();
+    }
+    entry.set_start_snapshot("");
+  }
+  slice.set_renamed_from(slice.name());
+  slice.set_name(to);
+}
+
 std::vector<SliceChange> CompareDefinitions(const CatalogDomain& current,
                                             const icepie::worker::v1::PlanDomainResponse& plan,
                                             const std::string& file) {
@@ -103,6 +147,7 @@ std::vector<SliceChange> CompareDefinitions(const CatalogDomain& current,
   std::set<std::string> kept;
   for (const auto& planned : plan.slices()) {
     kept.insert(planned.name());
+    if (IsRenamed(current, planned)) kept.insert(planned.renamed_from());
     changes.push_back(Compare(current, planned));
   }
   for (const auto& [name, slice] : current.slices) {

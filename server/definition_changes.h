@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "icepie/v1/admin.pb.h"
 #include "icepie/worker/v1/worker.pb.h"
 #include "server/catalog.h"
@@ -21,6 +22,16 @@ icepie::catalog::v1::SliceDefinition ToDefinition(const icepie::worker::v1::Plan
 void NoteRolledBack(const icepie::catalog::v1::SliceEntry& slice,
                     const icepie::catalog::v1::SliceDefinition& definition,
                     icepie::v1::SliceChange& change);
+
+// FAILED_PRECONDITION/RENAME_REFUSED: a slice that is renamed has another definition, too, or its
+// file is not the one that serves. What is built meanwhile would be of the other name.
+absl::Status CheckRenames(const CatalogDomain& current,
+                          const icepie::worker::v1::PlanDomainResponse& plan);
+
+// Gives the entry of a slice its new name, under which it keeps its generations, desired state,
+// waivers and acknowledgements. What is warm beside the serving generation ceases to be so: the
+// file that it is built from calls it otherwise.
+void Rename(const std::string& to, icepie::catalog::v1::SliceEntry& slice);
 
 // One change per slice of the plan, upstream first, then the slices that left the file. A slice
 // that was rolled back stays so until the file has another definition for it than the refused one.

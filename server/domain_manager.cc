@@ -120,12 +120,28 @@ absl::Status DomainManager::CheckNotSafeMode() const {
 }
 
 int64_t DomainManager::Configure(const std::string& name) {
-  const auto domain = catalog_.Find(name);
-  supervisor_.SetDomain(MakeAssignment(*domain, absl::Now()));
   MutexLock lock(mutex_);
+  const auto domain = catalog_.Find(name);
+  if (!domain) return 0;
+  AdoptRenamed(*domain);
+  supervisor_.SetDomain(MakeAssignment(*domain, absl::Now()));
   unswept_.insert(name);
   told_[name] = domain->entry.epoch();
   return domain->entry.epoch();
+}
+
+// The files of renamed slices come to where their names say, before anybody looks for them there:
+// also after a crash between the change and this.
+void DomainManager::AdoptRenamed(const CatalogDomain& domain) const {
+  const std::string directory = supervisor_.DomainDirectory(domain.entry.name());
+  for (const auto& [name, slice] : domain.slices) {
+    const std::string& before = slice.renamed_from();
+    if (before.empty() || domain.slices.count(before) > 0) continue;
+    const absl::Status adopted = AdoptSlice(directory, before, name);
+    if (adopted.ok()) continue;
+    spdlog::error("{}.{}: its state as {} cannot be taken over, it is built again: {}",
+                  domain.entry.name(), name, before, adopted.ToString());
+  }
 }
 
 void DomainManager::WaitForEpoch(const std::string& domain, int64_t epoch) {
@@ -344,6 +360,10 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
     domain.damaged_slices.erase(change.slice());
     return;
   }
+  if (change.kind() == SliceChange::RENAME) {
+    ApplyRename(work, change, definition, domain);
+    return;
+  }
   cv1::SliceEntry& slice = domain.slices[change.slice()];
   if (change.kind() == SliceChange::ROLLED_BACK) return;
   slice.clear_rolled_back();
@@ -372,8 +392,24 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
       PromotesByItself(work.request.promote(), definition));
 }
 
+void DomainManager::ApplyRename(ApplyWork& work, const SliceChange& change,
+                                const cv1::SliceDefinition& definition, CatalogDomain& domain) {
+  CancelPending(domain.slices[change.renamed_from()], "its slice was renamed", work.cancelled);
+  auto node = domain.slices.extract(change.renamed_from());
+  node.key() = change.slice();
+  cv1::SliceEntry& slice = node.mapped();
+  Rename(change.slice(), slice);
+  auto* serving = FindGeneration(slice, slice.serving_generation());
+  serving->mutable_generation()->set_revision(domain.entry.revision());
+  *serving->mutable_definition() = definition;
+  domain.slices.insert(std::move(node));
+}
+
 absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
                                          Operations& operations) {
+  if (domain.entry.has_deletion()) {
+    return DomainReader::DeletedError(domain, absl::StatusCode::kFailedPrecondition);
+  }
   if (domain.entry.revision() != work.seen_revision) {
     return MakeError(absl::StatusCode::kAborted,
                      absl::StrCat("domain ", domain.entry.name(),
@@ -382,6 +418,7 @@ absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
                      "ETAG_MISMATCH", {{"revision", absl::StrCat(domain.entry.revision())}});
   }
   ICEPIE_RETURN_IF_ERROR(CheckBase(domain, work.request));
+  ICEPIE_RETURN_IF_ERROR(CheckRenames(domain, work.plan));
   auto changes = CompareDefinitions(domain, work.plan, work.request.file());
   ICEPIE_RETURN_IF_ERROR(CheckRemoved(changes, work.request.prune()));
   const int64_t last = domain.revisions.empty() ? 0 : domain.revisions.rbegin()->first;
@@ -431,6 +468,7 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDoma
   ICEPIE_ASSIGN_OR_RETURN(const wv1::PlanDomainResponse plan, Plan(request));
   ICEPIE_RETURN_IF_ERROR(CheckStreams(plan));
   const std::string& name = plan.domain();
+  ICEPIE_RETURN_IF_ERROR(CheckNotDeleted(name));
   const auto current = catalog_.Find(name);
   const bool sound = current && current->held.empty() && current->damaged_slices.empty();
   if (sound && current->entry.file() == request.file()) {
@@ -441,6 +479,7 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDoma
   if (request.validate_only()) {
     v1::ApplyDomainResponse response;
     const CatalogDomain known = current ? *current : CatalogDomain{};
+    ICEPIE_RETURN_IF_ERROR(CheckRenames(known, plan));
     auto changes = CompareDefinitions(known, plan, request.file());
     Estimate(plan, known, changes);
     response.set_domain(name);

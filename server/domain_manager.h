@@ -64,10 +64,15 @@ class DomainManager {
       absl::Duration timeout);
   absl::StatusOr<icepie::v1::DeleteSnapshotResponse> DeleteSnapshot(
       const icepie::v1::DeleteSnapshotRequest& request, AdminAction& action);
+  absl::StatusOr<icepie::v1::Domain> Delete(const icepie::v1::DeleteDomainRequest& request,
+                                            AdminAction& action);
+  absl::StatusOr<icepie::v1::Domain> Undelete(const icepie::v1::UndeleteDomainRequest& request,
+                                              AdminAction& action);
 
   const DomainReader& reader() const { return reader_; }
 
-  // Tells the workers what the catalog now wants; the epoch that they will report.
+  // Tells the workers what the catalog now wants; the epoch that they will report. Nothing, and 0,
+  // when the domain was deleted meanwhile.
   int64_t Configure(const std::string& domain);
 
  private:
@@ -86,6 +91,9 @@ class DomainManager {
                             std::vector<Catalog::Operation>& operations);
   void ApplyChange(ApplyWork& work, icepie::v1::SliceChange& change, CatalogDomain& domain,
                    std::vector<Catalog::Operation>& operations);
+  void ApplyRename(ApplyWork& work, const icepie::v1::SliceChange& change,
+                   const icepie::catalog::v1::SliceDefinition& definition, CatalogDomain& domain);
+  void AdoptRenamed(const CatalogDomain& domain) const;
   void CancelPending(icepie::catalog::v1::SliceEntry& slice, const std::string& why,
                      std::vector<Catalog::Operation>& operations);
   int64_t AddBuild(icepie::catalog::v1::SliceEntry& slice,
@@ -121,6 +129,11 @@ class DomainManager {
   void KeepVerdict(const std::string& domain, const PoisonVerdict& verdict);
   void LiftSuspensions(const std::string& domain);
   bool RemoveUnwanted(const std::string& domain);
+  // FAILED_PRECONDITION/DOMAIN_DELETED.
+  absl::Status CheckNotDeleted(const std::string& domain) const;
+  absl::Status WaitForWorkersToEnd(const std::string& domain) const;
+  void PurgeDeleted();
+  absl::Status Purge(const std::string& domain);
   void RecordEnd(const Catalog::Operation& operation, const absl::Status& outcome);
   void WaitForEpoch(const std::string& domain, int64_t epoch);
 

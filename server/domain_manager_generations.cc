@@ -142,6 +142,7 @@ absl::Status DomainManager::CheckSnapshot(const std::string& domain, const std::
 absl::Status DomainManager::WarmUp(const SliceName& slice, int64_t generation) {
   const absl::Time now = absl::Now();
   const auto current = catalog_.Find(slice.domain);
+  if (!current) return SliceGone();
   auto found = current->slices.find(slice.slice);
   if (found == current->slices.end()) return SliceGone();
   const auto* known = FindGeneration(found->second, generation);
@@ -162,6 +163,7 @@ absl::Status DomainManager::WarmUp(const SliceName& slice, int64_t generation) {
 
 absl::Status DomainManager::CatchUp(const SliceName& slice, int64_t generation, bool judge) {
   const auto current = catalog_.Find(slice.domain);
+  if (!current) return SliceGone();
   auto found = current->slices.find(slice.slice);
   if (found == current->slices.end()) return SliceGone();
   // Frozen, it is promoted where it stands; and without a live worker nothing is fresher.
@@ -255,6 +257,7 @@ absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequ
 
 absl::StatusOr<v1::Slice> DomainManager::Swap(const SliceName& slice) {
   const auto domain = catalog_.Find(slice.domain);
+  if (!domain || domain->slices.count(slice.slice) == 0) return SliceGone();
   const int64_t serving = domain->slices.at(slice.slice).serving_generation();
   spdlog::info("{}: generation {} serves", FullName(slice), serving);
   const int64_t epoch = Configure(slice.domain);
@@ -426,6 +429,7 @@ void DomainManager::Sweep() {
     EndWarm(domain);
     LiftSuspensions(domain);
   }
+  PurgeDeleted();
   std::set<std::string> unswept;
   {
     MutexLock lock(mutex_);
@@ -480,6 +484,7 @@ bool DomainManager::RemoveUnwanted(const std::string& name) {
     if (worker->client && !told) return false;
     if (!worker->client && worker->status.pid() != 0) return false;  // starting
   }
+  AdoptRenamed(*domain);
   const absl::Time now = absl::Now();
   const std::string directory = supervisor_.DomainDirectory(name);
   for (const auto& [slice, entry] : domain->slices) {

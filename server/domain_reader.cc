@@ -58,6 +58,7 @@ v1::Domain ToDomain(const CatalogDomain& domain, bool with_file) {
   out.set_actor(entry.actor());
   out.set_reason(entry.reason());
   if (entry.has_apply_time()) *out.mutable_apply_time() = entry.apply_time();
+  if (entry.has_deletion()) *out.mutable_deletion() = entry.deletion();
   return out;
 }
 
@@ -96,11 +97,34 @@ absl::StatusOr<std::shared_ptr<const CatalogDomain>> DomainReader::Find(
     const std::string& domain) const {
   auto found = catalog_.Find(domain);
   if (found) return found;
+  if (const auto deleted = catalog_.FindDeleted(domain)) {
+    return DeletedError(*deleted, absl::StatusCode::kNotFound);
+  }
   return MakeError(
       absl::StatusCode::kNotFound,
       absl::StrCat("there is no domain \"", domain, "\" (", Have(catalog_.DomainNames()), ")"),
       "DOMAIN_NOT_FOUND", {{"domain", domain}});
 }
+
+absl::Status DomainReader::DeletedError(const CatalogDomain& domain, absl::StatusCode code) {
+  const auto& deletion = domain.entry.deletion();
+  const std::string& name = domain.entry.name();
+  const absl::Time purge = FromProto(deletion.purge_time());
+  const bool over = purge <= absl::Now();
+  return MakeError(
+      code,
+      absl::StrCat(
+          "domain ", name, " was deleted by ", deletion.actor(), " at ",
+          absl::FormatTime(FromProto(deletion.time()), absl::UTCTimeZone()),
+          over ? ", and its files are being removed"
+               : absl::StrCat("; until ", absl::FormatTime(purge, absl::UTCTimeZone()),
+                              " it can be brought back (icepie domain undelete ", name,
+                              ") or removed for good (icepie domain delete ", name, " --keep 0s)")),
+      code == absl::StatusCode::kNotFound ? "DOMAIN_NOT_FOUND" : "DOMAIN_DELETED",
+      {{"domain", name}, {"deleted", "true"}});
+}
+
+v1::Domain DomainReader::Summary(const CatalogDomain& domain) { return ToDomain(domain, false); }
 
 absl::StatusOr<const icepie::catalog::v1::SliceEntry*> DomainReader::FindSlice(
     const CatalogDomain& domain, const std::string& slice) const {
@@ -152,7 +176,7 @@ absl::StatusOr<v1::ListGenerationsResponse> DomainReader::ListGenerations(
   return DescribeGenerations(FactsOf(*domain), *slice);
 }
 
-v1::ListDomainsResponse DomainReader::ListDomains() const {
+v1::ListDomainsResponse DomainReader::ListDomains(bool show_deleted) const {
   v1::ListDomainsResponse out;
   for (const auto& domain : catalog_.Domains()) {
     *out.add_domains() = ToDomain(*domain, false);
@@ -160,6 +184,8 @@ v1::ListDomainsResponse DomainReader::ListDomains() const {
       *out.mutable_domains()->rbegin()->add_workers() = status;
     }
   }
+  if (!show_deleted) return out;
+  for (const auto& domain : catalog_.DeletedDomains()) *out.add_domains() = Summary(*domain);
   return out;
 }
 

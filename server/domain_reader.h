@@ -49,6 +49,11 @@ class DomainReader {
       : core_(core), catalog_(catalog), supervisor_(supervisor), memory_(memory), ends_(ends) {}
 
   absl::StatusOr<std::shared_ptr<const CatalogDomain>> Find(const std::string& domain) const;
+  // Says that the domain was deleted and how it is brought back: DOMAIN_NOT_FOUND for NOT_FOUND,
+  // else DOMAIN_DELETED.
+  static absl::Status DeletedError(const CatalogDomain& domain, absl::StatusCode code);
+  // Without the file and the workers.
+  static icepie::v1::Domain Summary(const CatalogDomain& domain);
   // The slice's entry in `domain`.
   absl::StatusOr<const icepie::catalog::v1::SliceEntry*> FindSlice(const CatalogDomain& domain,
                                                                    const std::string& slice) const;
@@ -59,7 +64,8 @@ class DomainReader {
       const std::string& name) const;
   absl::StatusOr<icepie::v1::ListGenerationsResponse> ListGenerations(
       const std::string& name) const;
-  icepie::v1::ListDomainsResponse ListDomains() const;
+  // With `show_deleted` also those that can be brought back.
+  icepie::v1::ListDomainsResponse ListDomains(bool show_deleted) const;
   absl::StatusOr<icepie::v1::Slice> GetSlice(const std::string& name) const;
   // Of one domain or (empty) of all, by name.
   absl::StatusOr<icepie::v1::ListSlicesResponse> ListSlices(const std::string& domain) const;

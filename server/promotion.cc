@@ -81,16 +81,19 @@ void DropHistory(cv1::SliceEntry& slice, absl::Time now) {
   }
 }
 
+bool HasLimits(const v1::PromotePolicy& policy) {
+  return policy.has_changed_rows_percent() || policy.has_changed_rows() ||
+         policy.has_added_rows() || policy.has_removed_rows();
+}
+
 absl::Status CheckLimits(const std::string& slice, const v1::PromotePolicy& policy,
                          const Generation& generation) {
   const int64_t number = generation.number();
-  const bool limited = policy.has_changed_rows_percent() || policy.has_changed_rows() ||
-                       policy.has_added_rows() || policy.has_removed_rows();
   const v1::GenerationDiff& diff = generation.diff();
-  if (limited && (!generation.has_diff() || !diff.unavailable().empty())) {
+  if (HasLimits(policy) && (!generation.has_diff() || !diff.unavailable().empty())) {
     return GateError(slice, number, "limits",
                      absl::StrCat("the file limits what may change, but there is no row diff: ",
-                                  diff.unavailable()));
+                                  diff.unavailable(), "; promote it by hand, or reslice it"));
   }
   const auto over = [&](const char* name, bool has, double limit, double value) {
     if (!has || value <= limit) return absl::OkStatus();
@@ -192,7 +195,11 @@ absl::StatusOr<int64_t> RollbackTarget(const std::string& slice_name, const cv1:
   const auto* serving = FindGeneration(slice, slice.serving_generation());
   if (requested == 0) {
     const int64_t before = serving == nullptr ? 0 : serving->generation().replaced_generation();
-    if (before == 0 || FindGeneration(slice, before) == nullptr) {
+    const auto* known = before == 0 ? nullptr : FindGeneration(slice, before);
+    if (known != nullptr && !known->name_in_file().empty()) {
+      return RollbackTarget(slice_name, slice, before);
+    }
+    if (known == nullptr) {
       return Refused("GENERATION_NOT_FOUND",
                      absl::StrCat(slice_name, " generation ", slice.serving_generation(),
                                   " replaced none that is still known: there is nothing to return "
@@ -206,6 +213,13 @@ absl::StatusOr<int64_t> RollbackTarget(const std::string& slice_name, const cv1:
   if (requested == slice.serving_generation()) {
     return Refused("ALREADY_SERVING",
                    absl::StrCat(slice_name, " generation ", requested, " serves already"));
+  }
+  if (!entry->name_in_file().empty()) {
+    return Refused(
+        "ROLLBACK_REFUSED",
+        absl::StrCat(slice_name, " generation ", requested, " was called ", entry->name_in_file(),
+                     " when it served; apply its definition under "
+                     "the present name instead (icepie domain history)"));
   }
   if (entry->generation().state() == Generation::RETIRED) return requested;
   return Refused("ROLLBACK_REFUSED",

@@ -39,6 +39,9 @@ std::set<int64_t> GenerationsWithState(const icepie::catalog::v1::SliceEntry& sl
 // Drops all but the newest entries of generations that have ended.
 void DropHistory(icepie::catalog::v1::SliceEntry& slice, absl::Time now);
 
+// Whether the file limits what may change, so that a row diff is needed.
+bool HasLimits(const icepie::v1::PromotePolicy& policy);
+
 // Gate "limits": the row diff and the quarantine against `promote: {unless: …}`.
 absl::Status CheckLimits(const std::string& slice, const icepie::v1::PromotePolicy& policy,
                          const icepie::v1::Generation& generation);

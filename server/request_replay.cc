@@ -1,15 +1,24 @@
 #include "server/request_replay.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "icepie/catalog/v1/catalog.pb.h"
+#include "server/proto_time.h"
+#include "spdlog/spdlog.h"
 
 namespace icepie::server {
 namespace {
 
 constexpr size_t kIdBytesMax = 128;
+constexpr const char* kPrefix = "request/";
+
+std::string KeyOf(const std::string& request_id) {
+  return absl::StrCat(kPrefix, Sha256Hex(request_id));
+}
 
 absl::Status TooLong() {
   const std::string what = absl::StrCat("has more than ", kIdBytesMax, " bytes");
@@ -25,6 +34,39 @@ absl::Status Reused(const std::string& request_id) {
 }
 
 }  // namespace
+
+RequestReplay::RequestReplay(Core* core, std::function<absl::Time()> now)
+    : core_(core), now_(std::move(now)) {
+  if (core_ != nullptr) Load();
+}
+
+void RequestReplay::Load() {
+  const auto pairs = core_->ScanCatalog(kPrefix);
+  if (!pairs.ok()) {
+    spdlog::error("answers to request_ids: {}", pairs.status().ToString());
+    return;
+  }
+  std::vector<icepie::catalog::v1::RequestEntry> stored;
+  for (const auto& [key, bytes] : *pairs) {
+    icepie::catalog::v1::RequestEntry entry;
+    if (entry.ParseFromString(bytes) && KeyOf(entry.request_id()) == key) {
+      stored.push_back(std::move(entry));
+    } else {
+      spdlog::error("catalog: {} is damaged", key);
+    }
+  }
+  std::sort(stored.begin(), stored.end(),
+            [](const auto& a, const auto& b) { return FromProto(a.time()) < FromProto(b.time()); });
+  MutexLock lock(mutex_);
+  for (const auto& each : stored) {
+    Entry entry;
+    entry.digest = each.digest();
+    entry.stored = true;
+    entry.answer = each.answer();
+    entry.time = FromProto(each.time());
+    Keep(each.request_id(), std::move(entry));
+  }
+}
 
 bool RequestReplay::Begin(const std::string& request_id, absl::string_view request, Done done) {
   Answer answer = TooLong();
@@ -48,19 +90,52 @@ bool RequestReplay::Begin(const std::string& request_id, absl::string_view reque
   return false;
 }
 
+// Stores the answer and removes what is forgotten by now.
+bool RequestReplay::Store(const std::string& request_id, const std::string& answer,
+                          absl::Time time) {
+  if (core_ == nullptr || answer.size() > kStoredAnswerBytesMax) return false;
+  icepie::catalog::v1::RequestEntry entry;
+  entry.set_request_id(request_id);
+  entry.set_answer(answer);
+  *entry.mutable_time() = ToProto(time);
+  std::vector<Core::CatalogChange> changes;
+  {
+    MutexLock lock(mutex_);
+    entry.set_digest(entries_[request_id].digest);
+    for (const std::string& old : std::exchange(forgotten_, {})) {
+      changes.emplace_back(KeyOf(old), std::nullopt);
+    }
+  }
+  changes.emplace_back(KeyOf(request_id), entry.SerializeAsString());
+  const absl::Status stored = core_->ChangeCatalog(changes);
+  if (!stored.ok()) {
+    spdlog::warn("the answer to request_id {} is kept only while the daemon runs: {}", request_id,
+                 stored.ToString());
+  }
+  return stored.ok();
+}
+
+void RequestReplay::Keep(const std::string& request_id, Entry entry) {
+  entry.finished = true;
+  bytes_ += entry.answer.size();
+  entries_[request_id] = std::move(entry);
+  finished_.push_back(request_id);
+  Forget();
+}
+
 void RequestReplay::Finish(const std::string& request_id, const Answer& answer) {
+  const absl::Time time = now_();
+  const bool stored = answer.ok() && Store(request_id, *answer, time);
   std::vector<Done> waiting;
   {
     MutexLock lock(mutex_);
-    Entry& entry = entries_[request_id];
-    waiting = std::move(entry.waiting);
+    Entry entry = std::move(entries_[request_id]);
+    waiting = std::exchange(entry.waiting, {});
     if (answer.ok()) {
-      entry.finished = true;
+      entry.stored = stored;
       entry.answer = *answer;
-      entry.time = now_();
-      bytes_ += answer->size();
-      finished_.push_back(request_id);
-      Forget();
+      entry.time = time;
+      Keep(request_id, std::move(entry));
     } else {
       entries_.erase(request_id);
     }
@@ -76,6 +151,7 @@ void RequestReplay::Forget() {
                       entry->second.time >= oldest;
     if (kept) return;
     bytes_ -= entry->second.answer.size();
+    if (entry->second.stored) forgotten_.push_back(entry->first);
     entries_.erase(entry);
     finished_.pop_front();
   }

@@ -1,5 +1,6 @@
 // Changes that are asked for again under the same request_id get the first answer, and are not made
-// again. Answers are kept in memory for a day, the newest kReplaysMax of them.
+// again. Answers are kept for a day, the newest kReplaysMax of them, also over restarts: in the
+// core's catalog, under "request/" and the SHA-256 of the id.
 #ifndef ICEPIE_SERVER_REQUEST_REPLAY_H_
 #define ICEPIE_SERVER_REQUEST_REPLAY_H_
 
@@ -14,21 +15,26 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
+#include "core/core.h"
 
 namespace icepie::server {
 
 inline constexpr size_t kReplaysMax = 4096;
-inline constexpr size_t kReplayBytesMax = 32 << 20;  // of answers
+inline constexpr size_t kReplayBytesMax = 32 << 20;         // of answers
+inline constexpr size_t kStoredAnswerBytesMax = 256 << 10;  // a longer one is kept in memory only
 inline constexpr absl::Duration kReplayAge = absl::Hours(24);
 
 // Threads: any.
+// Errors: what cannot be stored is kept in memory only, with a warning: a change that was made is
+//   not undone by that.
+// Lifetime: the core outlives it.
 class RequestReplay {
  public:
   using Answer = absl::StatusOr<std::string>;  // a serialized message
   using Done = std::function<void(const Answer&)>;
 
-  // `now` may be another clock, for tests.
-  explicit RequestReplay(std::function<absl::Time()> now = absl::Now) : now_(std::move(now)) {}
+  // Reads what is stored; without a core nothing is. `now` may be another clock, for tests.
+  explicit RequestReplay(Core* core, std::function<absl::Time()> now = absl::Now);
 
   // True for the first who comes with `request_id`, who makes the change and calls Finish(); `done`
   // is not called then. Otherwise `done` is called with the first one's answer, now or when it is
@@ -43,17 +49,23 @@ class RequestReplay {
   struct Entry {
     std::string digest;  // of the request
     bool finished = false;
+    bool stored = false;
     std::string answer;
     absl::Time time;
     std::vector<Done> waiting;
   };
+  void Load();
+  bool Store(const std::string& request_id, const std::string& answer, absl::Time time);
+  void Keep(const std::string& request_id, Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  Core* const core_;
   const std::function<absl::Time()> now_;
   Mutex mutex_;
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::string> finished_ ABSL_GUARDED_BY(mutex_);  // oldest first
   size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<std::string> forgotten_ ABSL_GUARDED_BY(mutex_);  // but still stored
 };
 
 }  // namespace icepie::server

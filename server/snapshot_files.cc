@@ -11,6 +11,9 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "core/base/file.h"
+#include "core/base/status.h"
+#include "nlohmann/json.hpp"
 
 namespace icepie::server {
 namespace {
@@ -85,6 +88,56 @@ std::vector<std::string> SlicesOnDisk(const std::string& domain_directory) {
 void RemoveSlice(const std::string& domain_directory, const std::string& slice) {
   std::error_code ignored;
   std::filesystem::remove_all(SliceDirectory(domain_directory, slice), ignored);
+}
+
+namespace {
+
+// One JSON file of a slice's directory, and what it describes, to a directory of another slice.
+// What was cleaned up meanwhile is left out.
+absl::Status AdoptFile(const std::filesystem::path& file, const std::filesystem::path& target,
+                       const std::string& to) {
+  const auto text = ReadFile(file.string());
+  if (absl::IsNotFound(text.status())) return absl::OkStatus();
+  ICEPIE_RETURN_IF_ERROR(text.status());
+  auto json = nlohmann::json::parse(*text, nullptr, false);
+  const bool manifest = json.is_object() && json.contains("slice") && json.contains("sha256");
+  if (!manifest) return WriteFileAtomically((target / file.filename()).string(), *text);
+  std::filesystem::path data = file;
+  data.replace_extension(".duckdb");
+  std::error_code error;
+  std::filesystem::create_hard_link(data, target / data.filename(), error);
+  if (error == std::errc::no_such_file_or_directory) return absl::OkStatus();
+  if (error)
+    return absl::InternalError(absl::StrCat("linking ", data.string(), ": ", error.message()));
+  json["slice"] = to;
+  const std::string renamed =
+      json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return WriteFileAtomically((target / file.filename()).string(), renamed);
+}
+
+}  // namespace
+
+absl::Status AdoptSlice(const std::string& domain_directory, const std::string& from,
+                        const std::string& to) {
+  const std::filesystem::path source = SliceDirectory(domain_directory, from);
+  const std::filesystem::path wanted = SliceDirectory(domain_directory, to);
+  const std::filesystem::path staging = std::filesystem::path(domain_directory) / "renaming" / to;
+  std::error_code error;
+  if (!std::filesystem::exists(source, error) || std::filesystem::exists(wanted, error)) {
+    return absl::OkStatus();
+  }
+  std::filesystem::remove_all(staging, error);
+  for (const char* part : {"", "named"}) {
+    ICEPIE_RETURN_IF_ERROR(MakeDirectories((staging / part).string()));
+    for (const auto& entry : std::filesystem::directory_iterator(source / part, error)) {
+      if (entry.path().extension() != ".json") continue;
+      ICEPIE_RETURN_IF_ERROR(AdoptFile(entry.path(), staging / part, to));
+    }
+    ICEPIE_RETURN_IF_ERROR(SyncDirectory((staging / part).string()));
+  }
+  std::filesystem::rename(staging, wanted, error);
+  if (error) return absl::InternalError(absl::StrCat("renaming its files: ", error.message()));
+  return SyncDirectory(wanted.parent_path().string());
 }
 
 std::string NewestSnapshot(const std::string& domain_directory, const std::string& slice,

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+
 namespace icepie::server {
 
 // The highest generation that has a file; 0 when there is none. A new slice that has the name of a
@@ -23,6 +25,11 @@ void RemoveGenerations(const std::string& domain_directory, const std::string& s
 // Slices that have a directory, also those that were deleted; and the end of one.
 std::vector<std::string> SlicesOnDisk(const std::string& domain_directory);
 void RemoveSlice(const std::string& domain_directory, const std::string& slice);
+
+// A renamed slice: gives `to` what `from` has saved, the same files under a second name, unless it
+// has something already or there is nothing. All of it appears at once, or nothing.
+absl::Status AdoptSlice(const std::string& domain_directory, const std::string& from,
+                        const std::string& to);
 
 // The newest snapshot of a generation, relative to the domain's directory; "" when there is none.
 std::string NewestSnapshot(const std::string& domain_directory, const std::string& slice,

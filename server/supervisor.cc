@@ -134,6 +134,54 @@ void Supervisor::SetDomain(wv1::Assignment assignment) {
   });
 }
 
+void Supervisor::RemoveDomain(const std::string& domain) {
+  {
+    MutexLock lock(mutex_);
+    ++ending_[domain];  // from now on, and not only once the loop has come to it
+  }
+  loop_.Post([this, domain] {
+    auto found = domains_.find(domain);
+    const auto removed = found == domains_.end() ? Domain{} : std::move(found->second);
+    domains_.erase(domain);
+    for (const auto& worker : {removed.live, removed.standby, removed.spare}) {
+      if (!worker) continue;
+      leaving_.emplace(domain, worker);
+      MutexLock lock(mutex_);
+      ++ending_[domain];
+    }
+    for (const auto& worker : {removed.live, removed.standby, removed.spare}) {
+      if (!worker) continue;
+      worker->Stop(kRestGrace, [this, domain, worker] { EndLeaving(domain, worker); });
+    }
+    {
+      MutexLock lock(mutex_);
+      views_.erase(domain);
+      changed_.SignalAll();
+    }
+    EndLeaving(domain, nullptr);
+    if (listener_) listener_(domain);
+  });
+}
+
+void Supervisor::EndLeaving(const std::string& domain,
+                            const std::shared_ptr<ManagedWorker>& worker) {
+  const auto [begin, end] = leaving_.equal_range(domain);
+  const auto found =
+      std::find_if(begin, end, [&](const auto& each) { return each.second == worker; });
+  if (found != end) leaving_.erase(found);
+  if (worker) loop_.Post([worker] {});  // ends its life outside its own callback
+  MutexLock lock(mutex_);
+  if (--ending_[domain] <= 0) ending_.erase(domain);
+  changed_.SignalAll();
+}
+
+bool Supervisor::HasWorkers(const std::string& domain) const {
+  MutexLock lock(mutex_);
+  if (ending_.count(domain) > 0 || views_.count(domain) > 0) return true;
+  return std::any_of(build_statuses_.begin(), build_statuses_.end(),
+                     [&](const auto& build) { return build.second.domain() == domain; });
+}
+
 void Supervisor::Resume(const std::string& domain) {
   loop_.Post([this, domain] {
     auto found = domains_.find(domain);
@@ -319,7 +367,8 @@ bool Supervisor::WaitFor(const std::string& domain, absl::Duration timeout,
       });
     }
     MutexLock lock(mutex_);
-    if (holds(views_[domain])) return true;
+    const auto view = views_.find(domain);
+    if (holds(view == views_.end() ? DomainView{} : view->second)) return true;
     const absl::Duration left = deadline - SteadyNow();
     if (interrupted_ || left <= absl::ZeroDuration()) return false;
     changed_.WaitFor(mutex_, std::min(left, kHurryFor / 2));
@@ -465,6 +514,7 @@ std::vector<std::shared_ptr<ManagedWorker>> Supervisor::AllWorkers() {
     if (workers.spare) all.push_back(workers.spare);
   }
   for (const auto& [number, worker] : builds_) all.push_back(worker);
+  for (const auto& [domain, worker] : leaving_) all.push_back(worker);
   return all;
 }
 

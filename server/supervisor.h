@@ -40,6 +40,11 @@ class Supervisor {
 
   // The domain's workers shall run and hold this; starts them when there are none.
   void SetDomain(icepie::worker::v1::Assignment assignment);
+  // The domain is gone: its workers get a while for their last snapshots and end. Until HasWorkers
+  // says no, they may still write; then, and not before, the domain may be set again.
+  void RemoveDomain(const std::string& domain);
+  // Also builds.
+  bool HasWorkers(const std::string& domain) const;
   // What was found about slices that end the live worker, from the loop's thread: it is in force at
   // once, and shall be kept and come back with an assignment, which StoredVerdict says. Set before
   // the first domain.
@@ -129,6 +134,7 @@ class Supervisor {
   std::shared_ptr<ManagedWorker> MakeWorker(const std::string& domain, const std::string& role,
                                             absl::Duration delay);
   void Publish(const std::string& domain);
+  void EndLeaving(const std::string& domain, const std::shared_ptr<ManagedWorker>& worker);
   void PauseIdle(Domain& workers);
   static void StepLimits(Domain& workers);
   bool OnDeath(const WorkerDeath& death);
@@ -146,6 +152,7 @@ class Supervisor {
   // The loop's own.
   std::map<std::string, Domain> domains_;
   std::map<int64_t, std::shared_ptr<ManagedWorker>> builds_;
+  std::multimap<std::string, std::shared_ptr<ManagedWorker>> leaving_;  // of removed domains
   std::map<int64_t, std::shared_ptr<Planner>> planners_;
   int64_t last_planner_ = 0;
   absl::Time next_start_ = absl::InfinitePast();
@@ -160,6 +167,7 @@ class Supervisor {
   bool safe_mode_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, DomainView> views_ ABSL_GUARDED_BY(mutex_);
   std::map<int64_t, icepie::v1::WorkerStatus> build_statuses_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int> ending_ ABSL_GUARDED_BY(mutex_);  // workers of removed domains
 
   EventLoop loop_;  // last: its thread ends before what it uses goes
 };

@@ -887,6 +887,11 @@ void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
                 Add(place, at, what);
               });
         }},
+       {"renamed_from",
+        [&](const YamlNode& v, const std::string& f) {
+          slice.renamed_from = Text(v, f);
+          Check(CheckName(slice.renamed_from), v, f);
+        }},
        {"snapshots", [&](const YamlNode& v, const std::string& f) { ReadSnapshots(slice, v, f); }},
        {"diff", [&](const YamlNode& v, const std::string& f) { ReadDiff(slice, v, f); }},
        {"max_stale", [&](const YamlNode& v, const std::string& f) { ReadMaxStale(slice, v, f); }},
@@ -906,6 +911,17 @@ void DomainParser::CheckNames() {
     Add(slice.place, Join("slices", slice.name),
         absl::StrCat("slice ", slice.name, " has the name of the source in line ",
                      source->place.line, ": rename one (a source can name its `stream`)"));
+  }
+  std::set<std::string> renamed;
+  for (const SliceDef& slice : domain_.slices) {
+    if (slice.renamed_from.empty()) continue;
+    const std::string field = Join(Join("slices", slice.name), "renamed_from");
+    if (domain_.FindSlice(slice.renamed_from) != nullptr) {
+      Add(slice.place, field, absl::StrCat("slice ", slice.renamed_from, " is still in the file"));
+    } else if (!renamed.insert(slice.renamed_from).second) {
+      Add(slice.place, field,
+          absl::StrCat("another slice is renamed from ", slice.renamed_from, ", too"));
+    }
   }
 }
 

@@ -187,6 +187,7 @@ struct SliceDef {
   std::map<std::string, double> diff_tolerance;  // relative, per column
   PromoteDef promote;
   std::optional<MaxStaleDef> max_stale;
+  std::string renamed_from;  // what it was called before; empty: it has always been called so
   FilePlace place;
 
   // Where byte `offset` of `sql` stands in the file.

@@ -415,6 +415,7 @@ void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainRespo
     added->set_sql(definition->sql);
     for (const auto& expectation : slice.expectations) added->add_expectations(expectation.name);
     ToProto(definition->promote, added->mutable_promote());
+    added->set_renamed_from(definition->renamed_from);
     if (definition->max_stale) ToProto(*definition->max_stale, added->mutable_max_stale());
   }
   for (const auto& source : plan.definition.sources) proto->add_streams(source.stream);

@@ -282,10 +282,6 @@ TEST_F(GenerationsTest, AFileCanLetItsSlicesBePromotedByThemselves) {
   const std::string file = With(kShop, "    promote: {mode: auto, unless: {removed_rows: 0}}\n");
   Apply(file);
   Answer(end_);
-  // The row diff needs a snapshot to compare with.
-  ASSERT_TRUE(
-      Eventually([&] { return daemon_.GetSlice("shop.by_item").snapshot_position() >= end_; },
-                 absl::Seconds(60)));
   ASSERT_FALSE(ApplyAndBuild(InCents(file)).has_error());
   EXPECT_TRUE(Eventually([&] { return History().serving_generation() == 2; }, absl::Seconds(60)));
   EXPECT_THAT(AnswerOf(2).body(), HasSubstr("\"total\":700"));
@@ -297,10 +293,6 @@ TEST_F(GenerationsTest, ARowDiffBeyondTheLimitsLeavesThePromotionToSomebody) {
       With(kShop, "    promote: {mode: auto, unless: {changed_rows_percent: 50}}\n");
   Apply(file);
   Answer(end_);
-  // The row diff needs a snapshot to compare with.
-  ASSERT_TRUE(
-      Eventually([&] { return daemon_.GetSlice("shop.by_item").snapshot_position() >= end_; },
-                 absl::Seconds(60)));
   ASSERT_FALSE(ApplyAndBuild(InCents(file)).has_error());
   ASSERT_TRUE(Eventually([&] { return Find(2).has_not_promoted(); }, absl::Seconds(60)));
   EXPECT_EQ(Find(2).not_promoted().reason(), "PROMOTE_GATE_FAILED");
@@ -309,6 +301,95 @@ TEST_F(GenerationsTest, ARowDiffBeyondTheLimitsLeavesThePromotionToSomebody) {
   const auto promoted = Promote("shop.by_item");
   EXPECT_TRUE(promoted.ok()) << promoted.error_message();
   EXPECT_EQ(History().serving_generation(), 2);
+}
+
+TEST_F(GenerationsTest, ARenamedSliceKeepsItsStateAndHistory) {
+  ServeCents(kShop);
+  v1::FreezeSliceRequest freeze;
+  v1::Slice slice;
+  freeze.set_name("shop.by_item");
+  freeze.set_reason("audit");
+  ASSERT_TRUE(daemon_.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), freeze, &slice).ok());
+  v1::CreateSnapshotRequest keep;
+  v1::Snapshot snapshot;
+  keep.set_slice("shop.by_item");
+  keep.set_name("before");
+  const auto kept =
+      daemon_.Admin()->CreateSnapshot(Within(absl::Seconds(60)).get(), keep, &snapshot);
+  ASSERT_TRUE(kept.ok()) << kept.error_message();
+  google::longrunning::ListOperationsResponse before;
+  daemon_.Operations()->ListOperations(Within(absl::Seconds(20)).get(), {}, &before);
+
+  const std::string renamed = absl::StrReplaceAll(
+      InCents(kShop), {{"  by_item:\n", "  item_totals:\n    renamed_from: by_item\n"}});
+  EXPECT_EQ(KindOf(Apply(renamed, true), "item_totals"), v1::SliceChange::RENAME);
+  v1::ApplyDomainRequest other;
+  v1::ApplyDomainResponse refused;
+  other.set_file(absl::StrReplaceAll(renamed, {{"amount * 100", "amount * 1000"}}));
+  const auto with_change =
+      daemon_.Admin()->ApplyDomain(Within(absl::Seconds(60)).get(), other, &refused);
+  EXPECT_EQ(Reason(with_change), "RENAME_REFUSED") << with_change.error_message();
+  EXPECT_EQ(KindOf(Apply(renamed), "item_totals"), v1::SliceChange::RENAME);
+
+  const std::string totals = "SELECT item, total FROM item_totals ORDER BY item";
+  v1::QueryResponse response;
+  ASSERT_TRUE(Eventually([&] { return daemon_.Query("shop", totals, -1, &response).ok(); },
+                         absl::Seconds(60)));
+  EXPECT_THAT(response.body(), HasSubstr("\"total\":700"));
+  EXPECT_EQ(response.meta().slices(0).generation(), 2);
+  EXPECT_EQ(daemon_.GetSlice("shop.item_totals").desired().mode(), v1::DesiredState::FREEZE);
+  EXPECT_EQ(History("shop.item_totals").generations_size(), 2);
+  google::longrunning::ListOperationsResponse after;
+  daemon_.Operations()->ListOperations(Within(absl::Seconds(20)).get(), {}, &after);
+  EXPECT_EQ(after.operations_size(), before.operations_size()) << "nothing was built again";
+  v1::QueryRequest past;
+  past.set_domain("shop");
+  past.set_sql(totals);
+  past.mutable_consistency()->set_as_of_snapshot("before");
+  const auto asked = daemon_.Slices()->Query(Within(absl::Seconds(60)).get(), past, &response);
+  EXPECT_TRUE(asked.ok()) << asked.error_message();
+  const std::string files = absl::StrCat(daemon_.data_directory(), "/domains/shop/snapshots/");
+  EXPECT_TRUE(
+      Eventually([&] { return !std::filesystem::exists(files + "by_item"); }, absl::Seconds(60)));
+
+  daemon_.Kill();
+  daemon_.Start();
+  v1::ThawSliceRequest thaw;
+  thaw.set_name("shop.item_totals");
+  ASSERT_TRUE(Eventually(
+      [&] {
+        return daemon_.Admin()->ThawSlice(Within(absl::Seconds(60)).get(), thaw, &slice).ok();
+      },
+      absl::Seconds(60)));
+  end_ = daemon_.Append("sales", {Sale("pear", 1)}).value_or(-1);
+  ASSERT_TRUE(Eventually([&] { return daemon_.Query("shop", totals, end_, &response).ok(); },
+                         absl::Seconds(60)));
+  EXPECT_THAT(response.body(), HasSubstr("\"total\":800"));
+  v1::RollbackSliceRequest back;
+  v1::RollbackSliceResponse returned;
+  back.set_name("shop.item_totals");
+  const auto rolled_back =
+      daemon_.Admin()->RollbackSlice(Within(absl::Seconds(60)).get(), back, &returned);
+  EXPECT_EQ(Reason(rolled_back), "ROLLBACK_REFUSED") << "it was called by_item";
+  EXPECT_EQ(KindOf(Apply(renamed), "item_totals"), v1::SliceChange::UNCHANGED);
+}
+
+// Saving a state takes seconds.
+class SlowSnapshotsTest : public GenerationsTest {
+ protected:
+  void SetUp() override {
+    daemon_.SetSettings("workers: {write_bytes_per_second: 256KiB}\n");
+    GenerationsTest::SetUp();
+  }
+};
+
+TEST_F(SlowSnapshotsTest, ABuildWaitsForTheSnapshotThatItIsToBeComparedWith) {
+  const std::string file = With(kShop, "    promote: {mode: auto, unless: {removed_rows: 0}}\n");
+  Apply(file);
+  ASSERT_FALSE(ApplyAndBuild(InCents(file)).has_error());
+  EXPECT_EQ(Find(2).diff().unavailable(), "");
+  EXPECT_EQ(Find(2).diff().changed(), 2);
+  EXPECT_TRUE(Eventually([&] { return History().serving_generation() == 2; }, absl::Seconds(60)));
 }
 
 TEST_F(GenerationsTest, ABuildThatFailsLeavesTheServingOneAloneAndNothingBehind) {

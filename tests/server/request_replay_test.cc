@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
 
 namespace icepie::server {
 namespace {
@@ -20,7 +22,7 @@ class RequestReplayTest : public ::testing::Test {
   }
 
   absl::Time now_ = absl::UnixEpoch();
-  RequestReplay replay_{[this] { return now_; }};
+  RequestReplay replay_{nullptr, [this] { return now_; }};
   std::vector<std::string> answers_;
 };
 
@@ -62,6 +64,39 @@ TEST_F(RequestReplayTest, AnswersAreForgottenByAgeNumberAndSize) {
   ASSERT_TRUE(Begin("large", "x"));
   replay_.Finish("large", std::string(kReplayBytesMax, 'x'));
   EXPECT_TRUE(Begin("0", "x"));
+}
+
+TEST(StoredAnswersTest, AreThereAfterARestartUntilTheyAreTooOld) {
+  TempDirectory directory;
+  const auto core = OpenCore(directory.path() + "/core");
+  absl::Time now = absl::FromUnixSeconds(1000);
+  const auto clock = [&now] { return now; };
+  const auto ask = [](RequestReplay& replay, const std::string& id, const std::string& request) {
+    std::string answer = "first";
+    replay.Begin(id, request, [&answer](const RequestReplay::Answer& given) {
+      answer = given.ok() ? *given : ErrorReason(given.status());
+    });
+    return answer;
+  };
+  {
+    RequestReplay replay(core.get(), clock);
+    EXPECT_EQ(ask(replay, "a/b", "freeze"), "first");
+    replay.Finish("a/b", std::string("frozen"));
+    EXPECT_EQ(ask(replay, "large", "x"), "first");
+    replay.Finish("large", std::string(kStoredAnswerBytesMax + 1, 'x'));
+    EXPECT_EQ(ask(replay, "failed", "x"), "first");
+    replay.Finish("failed", MakeError(absl::StatusCode::kUnavailable, "no", "NO"));
+  }
+  now += kReplayAge;
+  RequestReplay again(core.get(), clock);
+  EXPECT_EQ(ask(again, "a/b", "freeze"), "frozen");
+  EXPECT_EQ(ask(again, "a/b", "thaw"), "REQUEST_ID_REUSED");
+  EXPECT_EQ(ask(again, "large", "x"), "first") << "too large to be kept";
+  EXPECT_EQ(ask(again, "failed", "x"), "first");
+  now += absl::Seconds(1);
+  EXPECT_EQ(ask(again, "c", "x"), "first");
+  again.Finish("c", std::string("1"));
+  EXPECT_EQ(core->ScanCatalog("request/")->size(), 1u) << "what is forgotten is not kept";
 }
 
 }  // namespace

@@ -574,6 +574,18 @@ TEST(DefinitionTest, PromotionAndItsLimits) {
   EXPECT_THAT(ErrorOf(with("{keep_replaced: 200h}")), HasSubstr("at most 168h"));
 }
 
+TEST(DefinitionTest, ASliceIsRenamedFromOneThatIsGone) {
+  const std::string two =
+      "domain: d\nsources: {s: {columns: {a: INTEGER}}}\nslices:\n"
+      "  x: {sql: SELECT a FROM s, renamed_from: old}\n  y: {sql: SELECT a FROM s";
+  EXPECT_EQ(ParseDomain(two + "}\n", "d.yaml")->FindSlice("x")->renamed_from, "old");
+  const auto both = ParseDomain(two + ", renamed_from: old}\n", "d.yaml").status();
+  EXPECT_THAT(std::string(both.message()), HasSubstr("another slice is renamed from old, too"));
+  const auto there = ParseDomain(two + ", renamed_from: x}\n", "d.yaml").status();
+  EXPECT_THAT(std::string(there.message()), HasSubstr("slice x is still in the file"));
+  EXPECT_FALSE(ParseDomain(two + ", renamed_from: ../x}\n", "d.yaml").ok());
+}
+
 TEST(DefinitionTest, EmptySlicesAreFine) {
   const absl::StatusOr<DomainDef> domain =
       ParseDomain(absl::StrCat("domain: d\n", kGood), "d.yaml");
