@@ -4,6 +4,9 @@
 //   slices.<query>.increment  records/s of one batch at a time, from its append until it is in the
 //                             rows; `peer` is running the whole SQL again in plain DuckDB, over
 //                             tables that are read already, for each batch
+//   slices.<query>.postgres_triggers, .postgres_refresh
+//                             the same batches kept fresh by PostgreSQL (slice_peers.h), in bids a
+//                             second, each batch committed; `ratio` is ours, in memory, to it
 // "strategy" says how the slice is kept fresh.
 #include <unistd.h>
 
@@ -16,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -30,6 +34,7 @@
 #include "slices/source_scan.h"
 #include "spdlog/spdlog.h"
 #include "tests/bench/slice_bench.h"
+#include "tests/bench/slice_peers.h"
 #include "tests/slices/memory_feed.h"
 
 namespace icepie::slices {
@@ -79,7 +84,8 @@ class SliceBench {
     std::filesystem::remove_all(directory_);
   }
 
-  void Run(const std::string& name) {
+  // Records a second of the batches.
+  double Run(const std::string& name) {
     feed_.set_blocks_per_piece(8);
     Append(load_.before);
     const int64_t resident = ResidentBytes();
@@ -96,6 +102,7 @@ class SliceBench {
                             .dump()
                             .c_str());
     std::fflush(stdout);
+    return static_cast<double>(Input() - before) / absl::ToDoubleSeconds(batches);
   }
 
  private:
@@ -281,15 +288,45 @@ Load Wallets(int64_t edges, int batches, int64_t batch) {
   return load;
 }
 
-void RunAll(int64_t events, int64_t edges, const std::string& only) {
+void RunPeer(PostgresSlices& postgres, const Load& load, const std::string& query, double ours) {
+  for (const auto& [name, way] : {std::pair{"triggers", PostgresSlices::Way::kTriggers},
+                                  std::pair{"refresh", PostgresSlices::Way::kRefresh}}) {
+    const std::optional<double> theirs = postgres.Run(query, way, load.batches);
+    if (!theirs) continue;
+    std::printf("%s\n",
+                nlohmann::ordered_json{{"name", absl::StrCat("slices.", query, ".postgres_", name)},
+                                       {"value", std::llround(*theirs)},
+                                       {"unit", "records/s"},
+                                       {"ratio", ours / *theirs}}
+                    .dump()
+                    .c_str());
+    std::fflush(stdout);
+  }
+}
+
+struct BenchOptions {
+  int64_t events = 500000;
+  int64_t edges = 1000000;
+  std::string only;
+  bool no_peers = false;
+};
+
+void RunAll(const BenchOptions& options) {
+  const std::string& only = options.only;
   const std::vector<std::string> queries = {"q0",  "q4",  "q5",  "q7",  "q9", "q15",
                                             "q16", "q17", "q18", "q19", "q20"};
-  const Load nexmark = Nexmark(events, 10, 5000);
+  const Load nexmark = Nexmark(options.events, 10, 5000);
+  std::unique_ptr<PostgresSlices> postgres;
+  bool started = options.no_peers;
   for (const std::string& query : queries) {
-    if (only.empty() || only == query) SliceBench(nexmark, query).Run("slices." + query);
+    if (!only.empty() && only != query) continue;
+    const double ours = SliceBench(nexmark, query).Run("slices." + query);
+    if (!PostgresSlices::Knows(query)) continue;
+    if (!std::exchange(started, true)) postgres = PostgresSlices::Start(nexmark.before);
+    if (postgres) RunPeer(*postgres, nexmark, query, ours);
   }
   if (!only.empty() && only != "wallet_clusters") return;
-  const Load wallets = Wallets(edges, 10, 1000);
+  const Load wallets = Wallets(options.edges, 10, 1000);
   SliceBench(wallets, "wallet_clusters").Run("slices.wallet_clusters");
 }
 
@@ -300,13 +337,13 @@ int main(int argc, char** argv) {
   spdlog::set_level(spdlog::level::warn);  // it writes to the same output
   CLI::App app("Slices in the live engine: Nexmark queries and wallet clustering",
                "icepie-bench-slices");
-  int64_t events = 500000;
-  int64_t edges = 1000000;
-  std::string only;
-  app.add_option("--events", events, "Nexmark events before the batches")->capture_default_str();
-  app.add_option("--edges", edges, "Transfers before the batches")->capture_default_str();
-  app.add_option("--only", only, "One query: q0, …, q20, wallet_clusters");
+  icepie::slices::BenchOptions options;
+  app.add_option("--events", options.events, "Nexmark events before the batches")
+      ->capture_default_str();
+  app.add_option("--edges", options.edges, "Transfers before the batches")->capture_default_str();
+  app.add_flag("--no-peers", options.no_peers, "Without PostgreSQL");
+  app.add_option("--only", options.only, "One query: q0, …, q20, wallet_clusters");
   CLI11_PARSE(app, argc, argv);
-  icepie::slices::RunAll(events, edges, only);
+  icepie::slices::RunAll(options);
   return 0;
 }
