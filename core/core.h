@@ -95,6 +95,7 @@ struct AppendBatch {
   std::vector<AppendCondition> conditions;
   std::shared_ptr<AppendChain> chain;  // nullptr: on its own
   std::optional<AppendIdentity> identity;
+  uint64_t peer = 0;           // by which connection it came: each waits for itself. 0: unknown
   bool validate_only = false;  // checked like any other, and not stored
 };
 

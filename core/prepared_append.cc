@@ -111,6 +111,7 @@ absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vecto
   append.registry = &registry;
   append.validate_only = batch.validate_only;
   append.chain = std::move(batch.chain);
+  append.peer = batch.peer;
   append.internal = std::all_of(streams.begin(), streams.end(), IsInternal);
   append.runs = CutIntoRuns(std::move(batch.records), streams);
   append.memory_bytes = static_cast<int64_t>(sizeof(PreparedAppend));

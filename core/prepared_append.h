@@ -38,6 +38,7 @@ struct PreparedAppend {
   std::string fingerprint;  // of records and conditions, when there is an identity
   bool validate_only = false;
   std::shared_ptr<AppendChain> chain;
+  uint64_t peer = 0;         // as AppendBatch's
   int64_t memory_bytes = 0;  // what it holds while it waits
   bool internal = false;     // the daemon's own: goes on when the disk is too full for clients
   Core::AppendDone done;

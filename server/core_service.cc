@@ -22,6 +22,7 @@ namespace {
 constexpr int kReaderThreads = 2;
 constexpr size_t kWaitingReadsMax = 1024;
 constexpr size_t kWaitingTracesMax = 64;
+constexpr uint64_t kOtherProtocols = 2;  // as a peer: those who append by them wait in one line
 
 icepie::v1::Stream ToMessage(const StreamInfo& stream) {
   icepie::v1::Stream message;
@@ -139,49 +140,47 @@ bool CoreService::WaitEmpty(absl::Time deadline) {
          traces_.WaitEmpty(deadline) && proofs_executor_.WaitEmpty(deadline);
 }
 
-grpc::ServerUnaryReactor* CoreService::AppendRecords(
-    grpc::CallbackServerContext* context, const icepie::v1::AppendRecordsRequest* request,
-    icepie::v1::AppendRecordsResponse* response) {
+grpc::ServerUnaryReactor* CoreService::AppendRecords(grpc::CallbackServerContext* context,
+                                                     const grpc::ByteBuffer* request,
+                                                     grpc::ByteBuffer* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const auto bytes = static_cast<int64_t>(request->ByteSizeLong());
-  const absl::Status taken = preparer_.Run(*request, bytes, [this, reactor, request, response] {
-    // gRPC made the request for this call alone, and not as a constant: its payloads are taken,
-    // since a copy of it is two allocations for each record.
-    AppendNow(const_cast<icepie::v1::AppendRecordsRequest&>(*request),
-              [reactor, response](absl::StatusOr<icepie::v1::AppendRecordsResponse> answer) {
-                const absl::Status status = answer.status();
-                if (status.ok()) *response = *std::move(answer);
-                reactor->Finish(ToGrpcStatus(status));
-              });
-  });
+  const auto answer = [reactor, response](const absl::StatusOr<AppendResult>& result) {
+    if (result.ok()) *response = ResponseBytes(*result);
+    reactor->Finish(ToGrpcStatus(result.status()));
+  };
+  const absl::Status taken = preparer_.Run(
+      *request, PeerOf(*context),
+      [this, answer](absl::StatusOr<AppendBatch> batch) { AppendNow(std::move(batch), answer); });
   if (!taken.ok()) reactor->Finish(ToGrpcStatus(taken));
   return reactor;
 }
 
-void CoreService::Append(icepie::v1::AppendRecordsRequest request, AppendDone done) {
-  const auto bytes = static_cast<int64_t>(request.ByteSizeLong());
-  const auto owned = std::make_shared<icepie::v1::AppendRecordsRequest>(std::move(request));
-  const absl::Status taken =
-      preparer_.Run(*owned, bytes, [this, owned, done] { AppendNow(*owned, done); });
+void CoreService::Append(icepie::v1::AppendRecordsRequest request, const AppendDone& done) {
+  const auto answer = [done](const absl::StatusOr<AppendResult>& result) {
+    if (!result.ok()) return done(result.status());
+    icepie::v1::AppendRecordsResponse response;
+    SetResponse(*result, response);
+    done(std::move(response));
+  };
+  const absl::Status taken = preparer_.Run(
+      std::move(request), kOtherProtocols,
+      [this, answer](absl::StatusOr<AppendBatch> batch) { AppendNow(std::move(batch), answer); });
   if (!taken.ok()) done(taken);
 }
 
-void CoreService::AppendNow(icepie::v1::AppendRecordsRequest& request, AppendDone done) {
-  absl::StatusOr<AppendBatch> batch = TakeBatch(request);
-  if (!batch.ok()) return done(batch.status());
-  if (!appends_.Enter()) return done(Draining());
+void CoreService::AppendNow(absl::StatusOr<AppendBatch> batch, const Core::AppendDone& answer) {
+  if (!batch.ok()) return answer(batch.status());
+  if (!appends_.Enter()) return answer(Draining());
   core_->Append(std::move(batch).value(),
-                [this, done = std::move(done)](const absl::StatusOr<AppendResult>& result) {
-                  icepie::v1::AppendRecordsResponse response;
-                  if (result.ok()) SetResponse(*result, response);
-                  result.ok() ? done(std::move(response)) : done(result.status());
+                [this, answer](const absl::StatusOr<AppendResult>& result) {
+                  answer(result);
                   appends_.Leave();
                 });
 }
 
-grpc::ServerBidiReactor<icepie::v1::AppendRecordsRequest, icepie::v1::AppendRecordsResponse>*
-CoreService::StreamAppendRecords(grpc::CallbackServerContext* /*context*/) {
-  return StreamAppendCall::Start(core_, &appends_, &preparer_);
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* CoreService::StreamAppendRecords(
+    grpc::CallbackServerContext* context) {
+  return StreamAppendCall::Start(core_, &appends_, &preparer_, PeerOf(*context));
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* CoreService::ReadRecords(

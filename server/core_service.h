@@ -18,14 +18,32 @@
 
 namespace icepie::server {
 
+// As icepie::v1::Core::CallbackService, with the bytes of appends and of records read left as they
+// are. That class cannot be the base: a method cannot be both, when only its result tells them
+// apart.
+using CookedCoreCalls = icepie::v1::Core::WithCallbackMethod_CreateStream<
+    icepie::v1::Core::WithCallbackMethod_UpdateStream<
+        icepie::v1::Core::WithCallbackMethod_GetStream<
+            icepie::v1::Core::WithCallbackMethod_ListStreams<
+                icepie::v1::Core::WithCallbackMethod_GetRecord<
+                    icepie::v1::Core::WithCallbackMethod_TraceRecord<
+                        icepie::v1::Core::WithCallbackMethod_GetCheckpoint<
+                            icepie::v1::Core::WithCallbackMethod_GetInclusionProof<
+                                icepie::v1::Core::WithCallbackMethod_GetConsistencyProof<
+                                    icepie::v1::Core::WithCallbackMethod_VerifyCore<
+                                        icepie::v1::Core::WithCallbackMethod_BackUpCore<
+                                            icepie::v1::Core::Service>>>>>>>>>>>;
+using CoreCalls = icepie::v1::Core::WithRawCallbackMethod_AppendRecords<
+    icepie::v1::Core::WithRawCallbackMethod_StreamAppendRecords<
+        icepie::v1::Core::WithRawCallbackMethod_ReadRecords<CookedCoreCalls>>>;
+
 // Threads: gRPC's. Appends are prepared in those or, large ones, in threads of the service's own
 //   (append_preparer.h), and answered from the core's sequencer; readers share two threads, single
 //   reads two others.
 // Errors: the core's, as server/rpc_status.h turns them into details.
 // Lifetime: the core outlives it; the gRPC server that serves it is shut down before. That server
 //   must accept messages of 8 MiB, so that the core and not gRPC refuses a batch that is too large.
-class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
-                        icepie::v1::Core::CallbackService> {
+class CoreService : public CoreCalls {
  public:
   // Adds to a response, whose record is set, what became of it in every slice; may wait for
   // seconds.
@@ -53,11 +71,12 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
   grpc::ServerUnaryReactor* ListStreams(grpc::CallbackServerContext* context,
                                         const icepie::v1::ListStreamsRequest* request,
                                         icepie::v1::ListStreamsResponse* response) override;
+  // Raw: append_preparer.h decodes them.
   grpc::ServerUnaryReactor* AppendRecords(grpc::CallbackServerContext* context,
-                                          const icepie::v1::AppendRecordsRequest* request,
-                                          icepie::v1::AppendRecordsResponse* response) override;
-  grpc::ServerBidiReactor<icepie::v1::AppendRecordsRequest, icepie::v1::AppendRecordsResponse>*
-  StreamAppendRecords(grpc::CallbackServerContext* context) override;
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StreamAppendRecords(
+      grpc::CallbackServerContext* context) override;
   // Raw: its messages are made of bytes that all readers share.
   grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadRecords(grpc::CallbackServerContext* context,
                                                           const grpc::ByteBuffer* request) override;
@@ -84,7 +103,7 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
 
   // AppendRecords for other protocols; `done` is called once, maybe from another thread.
   using AppendDone = std::function<void(absl::StatusOr<icepie::v1::AppendRecordsResponse>)>;
-  void Append(icepie::v1::AppendRecordsRequest request, AppendDone done);
+  void Append(icepie::v1::AppendRecordsRequest request, const AppendDone& done);
 
   const Readers& readers() const { return readers_; }
 
@@ -96,7 +115,7 @@ class CoreService : public icepie::v1::Core::WithRawCallbackMethod_ReadRecords<
                                             AdminAction& action);
   absl::StatusOr<icepie::v1::Stream> Update(const icepie::v1::UpdateStreamRequest& request,
                                             AdminAction& action);
-  void AppendNow(icepie::v1::AppendRecordsRequest& request, AppendDone done);
+  void AppendNow(absl::StatusOr<AppendBatch> batch, const icepie::Core::AppendDone& answer);
   absl::StatusOr<icepie::v1::TraceRecordResponse> Trace(
       const icepie::v1::TraceRecordRequest& request) const;
 

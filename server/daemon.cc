@@ -400,8 +400,8 @@ absl::Status Daemon::Parts::StartHttp(const icepie::config::v1::Listen& listen) 
   auto server = HttpServer::Start(
       address, *router_, [this] { return manager_->reader().GetServerStatus(identity_); },
       TreeOf(*core_),
-      [this](icepie::v1::AppendRecordsRequest request, AppendDone done) {
-        core_service_->Append(std::move(request), std::move(done));
+      [this](icepie::v1::AppendRecordsRequest request, const AppendDone& done) {
+        core_service_->Append(std::move(request), done);
       },
       limits);
   if (!server.ok()) return Annotate(server.status(), "HTTP (listen.http)");

@@ -1,16 +1,14 @@
 // A few threads for work that comes from many, of whom none may keep the others waiting: what waits
-// stands in lines that take turns, and a line that floods is told so alone.
+// stands in fair lines, and who floods is told so alone.
 #ifndef ICEPIE_SERVER_FAIR_EXECUTOR_H_
 #define ICEPIE_SERVER_FAIR_EXECUTOR_H_
 
 #include <cstdint>
-#include <deque>
 #include <functional>
-#include <map>
-#include <string>
 #include <thread>
 #include <vector>
 
+#include "core/base/fair_lines.h"
 #include "core/base/mutex.h"
 
 namespace icepie::server {
@@ -26,29 +24,23 @@ class FairExecutor {
   FairExecutor(const FairExecutor&) = delete;
   FairExecutor& operator=(const FairExecutor&) = delete;
 
-  // Those of a line begin in their order. False when there is no room, of which an eighth is kept
-  // for lines that have less than that: `task` then never runs.
-  bool Run(const std::string& line, int64_t bytes, std::function<void()> task);
+  // Those of one sender for one place begin in their order. False when there is no room, of which
+  // an eighth is kept for those of whom less than that waits: `task` then never runs.
+  bool Run(const LinePlace& at, int64_t bytes, std::function<void()> task);
 
  private:
   struct Task {
     int64_t bytes = 0;
     std::function<void()> run;
   };
-  struct Line {
-    std::deque<Task> tasks;
-    int64_t bytes = 0;
-  };
 
   void Work();
-  Task Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int64_t bytes_max_;
   Mutex mutex_;
   CondVar changed_;
   int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<std::string, Line> lines_ ABSL_GUARDED_BY(mutex_);  // those that have tasks
-  std::deque<std::string> turns_ ABSL_GUARDED_BY(mutex_);      // the same, whose turn it is first
+  FairLines<Task> lines_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "server/record_convert.h"
 #include "server/rpc_status.h"
 
 namespace icepie::server {
@@ -15,8 +14,9 @@ constexpr int64_t kInFlightBytesMax = int64_t{4} << 20;
 
 }  // namespace
 
-StreamAppendCall* StreamAppendCall::Start(Core* core, DrainGate* gate, AppendPreparer* preparer) {
-  auto call = std::make_shared<StreamAppendCall>(core, gate, preparer);
+StreamAppendCall* StreamAppendCall::Start(Core* core, DrainGate* gate, AppendPreparer* preparer,
+                                          uint64_t peer) {
+  auto call = std::make_shared<StreamAppendCall>(core, gate, preparer, peer);
   call->self_ = call;
   call->Proceed();
   return call.get();
@@ -37,7 +37,7 @@ void StreamAppendCall::OnReadDone(bool ok) {
 
 void StreamAppendCall::Submit() {
   Slot* slot = nullptr;
-  const auto bytes = static_cast<int64_t>(request_.ByteSizeLong());
+  const auto bytes = static_cast<int64_t>(request_.Length());
   {
     const MutexLock lock(mutex_);
     ++waiting_;
@@ -45,10 +45,11 @@ void StreamAppendCall::Submit() {
     slot = &in_flight_.emplace_back();
     slot->bytes = bytes;
   }
-  const absl::Status taken = preparer_->Run(request_, bytes, [self = shared_from_this(), slot] {
-    self->Append(slot);
-    self->Proceed();
-  });
+  const absl::Status taken = preparer_->Run(
+      request_, peer_, [self = shared_from_this(), slot](absl::StatusOr<AppendBatch> batch) {
+        self->Append(slot, std::move(batch));
+        self->Proceed();
+      });
   if (taken.ok()) return;
   OnAnswer(slot, taken);
   const MutexLock lock(mutex_);
@@ -56,8 +57,7 @@ void StreamAppendCall::Submit() {
 }
 
 // The next message is read afterwards, so that batches keep their order.
-void StreamAppendCall::Append(Slot* slot) {
-  absl::StatusOr<AppendBatch> batch = TakeBatch(request_);
+void StreamAppendCall::Append(Slot* slot, absl::StatusOr<AppendBatch> batch) {
   if (batch.ok() && !gate_->Enter()) batch = Draining();
   if (batch.ok()) {
     batch->chain = chain_;
@@ -122,8 +122,7 @@ StreamAppendCall::Next StreamAppendCall::Decide(grpc::Status& status) {
   if (finished_) return Next::kNothing;
   if (!writing_ && !cancelled_ && !in_flight_.empty() && in_flight_.front().answer &&
       in_flight_.front().answer->ok()) {
-    response_.Clear();
-    SetResponse(**in_flight_.front().answer, response_);
+    response_ = ResponseBytes(**in_flight_.front().answer);
     writing_ = true;
     return Next::kWrite;
   }

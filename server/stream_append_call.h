@@ -20,16 +20,16 @@ namespace icepie::server {
 
 // Threads: gRPC's and the core's sequencer.
 // Lifetime: keeps itself alive until gRPC is done with it and the core has answered every batch.
-class StreamAppendCall final : public grpc::ServerBidiReactor<icepie::v1::AppendRecordsRequest,
-                                                              icepie::v1::AppendRecordsResponse>,
+class StreamAppendCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
                                public std::enable_shared_from_this<StreamAppendCall> {
  public:
-  StreamAppendCall(Core* core, DrainGate* gate, AppendPreparer* preparer)
-      : core_(core), gate_(gate), preparer_(preparer) {}
+  StreamAppendCall(Core* core, DrainGate* gate, AppendPreparer* preparer, uint64_t peer)
+      : core_(core), gate_(gate), preparer_(preparer), peer_(peer) {}
 
   // Begins reading; returns what the service hands to gRPC.
   // `gate` refuses what comes when the daemon is about to stop; all three outlive the call.
-  static StreamAppendCall* Start(Core* core, DrainGate* gate, AppendPreparer* preparer);
+  static StreamAppendCall* Start(Core* core, DrainGate* gate, AppendPreparer* preparer,
+                                 uint64_t peer);
 
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
@@ -45,7 +45,7 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<icepie::v1::Append
   enum class Next { kNothing, kRead, kWrite, kFinish };
 
   void Submit();
-  void Append(Slot* slot);
+  void Append(Slot* slot, absl::StatusOr<AppendBatch> batch);
   void OnAnswer(Slot* slot, absl::StatusOr<AppendResult> answer);
   // Does what can be done now, as often as something can.
   void Proceed();
@@ -56,10 +56,11 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<icepie::v1::Append
   Core* const core_;
   DrainGate* const gate_;
   AppendPreparer* const preparer_;
+  const uint64_t peer_;
   const std::shared_ptr<AppendChain> chain_ = std::make_shared<AppendChain>();
   std::shared_ptr<StreamAppendCall> self_;
-  icepie::v1::AppendRecordsRequest request_;    // of the read under way
-  icepie::v1::AppendRecordsResponse response_;  // of the write under way
+  grpc::ByteBuffer request_;   // of the read under way
+  grpc::ByteBuffer response_;  // of the write under way
 
   Mutex mutex_;
   std::deque<Slot> in_flight_ ABSL_GUARDED_BY(mutex_);

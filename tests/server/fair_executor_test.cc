@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <future>
 #include <mutex>
+#include <string>
+#include <vector>
 
 namespace icepie::server {
 namespace {
@@ -13,7 +16,7 @@ class FairExecutorTest : public testing::Test {
  protected:
   FairExecutorTest() {
     // Its only thread waits, so that what is added stands in line.
-    executor_.Run("first", 1, [this] {
+    executor_.Run({0, 0}, 1, [this] {
       began_.set_value();
       go_on_.get_future().wait();
     });
@@ -22,7 +25,7 @@ class FairExecutorTest : public testing::Test {
   ~FairExecutorTest() override { EXPECT_TRUE(went_on_); }
 
   bool Add(const std::string& line, int64_t bytes) {
-    return executor_.Run(line, bytes, [this, line] {
+    return executor_.Run({0, std::hash<std::string>()(line)}, bytes, [this, line] {
       const std::lock_guard lock(mutex_);
       order_.push_back(line);
     });
@@ -36,24 +39,27 @@ class FairExecutorTest : public testing::Test {
   bool went_on_ = false;
   std::mutex mutex_;
   std::vector<std::string> order_;
-  FairExecutor executor_{1, 1, 800};
+  FairExecutor executor_{1, 1, 8'000'000};
 };
 
 TEST_F(FairExecutorTest, LinesTakeTurns) {
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE(Add("flood", 10));
-  ASSERT_TRUE(Add("quiet", 10));
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(Add("flood", 50'000));
+  ASSERT_TRUE(Add("quiet", 50'000));
   std::promise<void> done;
-  ASSERT_TRUE(executor_.Run("flood", 1, [&] { done.set_value(); }));
+  ASSERT_TRUE(executor_.Run({0, std::hash<std::string>()("flood")}, 1, [&] { done.set_value(); }));
   GoOn();
   done.get_future().wait();
   EXPECT_THAT(order_, testing::ElementsAre("flood", "quiet", "flood", "flood"));
 }
 
-TEST_F(FairExecutorTest, AnEighthIsKeptForThoseWhoDoNotFlood) {
+TEST_F(FairExecutorTest, APartIsKeptForThoseWhoDoNotFlood) {
   int taken = 0;
-  while (Add("flood", 50)) ++taken;
-  EXPECT_EQ(taken, 13);  // 650 of 700
-  EXPECT_TRUE(Add("quiet", 50));
+  while (Add("flood", 500'000)) ++taken;
+  EXPECT_EQ(taken, 13);  // 6.5 of 7 MB
+  // Half of what is kept is for those who do not flood elsewhere either.
+  EXPECT_TRUE(Add("quiet", 500'000));
+  EXPECT_FALSE(Add("quiet", 500'000));
+  EXPECT_TRUE(executor_.Run({1, 0}, 500'000, [] {}));
   GoOn();
 }
 
