@@ -195,7 +195,7 @@ class Daemon::Parts {
   absl::Status OpenData(const Settings& settings, std::optional<int64_t> accept_core_loss);
   absl::Status RecordAcceptedLoss();
   void SetAsideLostSnapshots();
-  absl::Status StartHost(const std::string& socket);
+  absl::Status StartHost(const WorkerSettings& workers);
   void StartDomains(const Settings& settings, const WorkerSettings& workers);
   absl::Status StartGrpc(const Settings& settings);
   absl::Status StartHttp(const icepie::config::v1::Listen& listen);
@@ -293,15 +293,16 @@ absl::Status Daemon::Parts::OpenData(const Settings& settings,
   return absl::OkStatus();
 }
 
-absl::Status Daemon::Parts::StartHost(const std::string& socket) {
-  host_service_ = std::make_unique<HostService>(core_.get());
+absl::Status Daemon::Parts::StartHost(const WorkerSettings& workers) {
+  host_service_ = std::make_unique<HostService>(core_.get(), workers.write_bytes_per_second);
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(absl::StrCat("unix:", socket), grpc::InsecureServerCredentials());
+  builder.AddListeningPort(absl::StrCat("unix:", workers.host_socket),
+                           grpc::InsecureServerCredentials());
   builder.SetMaxSendMessageSize(-1);
   builder.RegisterService(host_service_.get());
   host_server_ = builder.BuildAndStart();
   if (host_server_) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("cannot listen on ", socket));
+  return absl::InternalError(absl::StrCat("cannot listen on ", workers.host_socket));
 }
 
 QueryRouterSources Daemon::Parts::RouterSources() {
@@ -470,7 +471,7 @@ absl::Status Daemon::Parts::Start(const Settings& settings, const DaemonStart& h
   ICEPIE_RETURN_IF_ERROR(OpenData(settings, how.accept_core_loss));
   const WorkerSettings workers =
       MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
-  ICEPIE_RETURN_IF_ERROR(StartHost(workers.host_socket));
+  ICEPIE_RETURN_IF_ERROR(StartHost(workers));
   StartDomains(settings, workers);
   ICEPIE_RETURN_IF_ERROR(StartGrpc(settings));
   ICEPIE_RETURN_IF_ERROR(StartHttp(settings.listen()));

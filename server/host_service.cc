@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "server/feed_call.h"
 
 namespace icepie::server {
@@ -146,11 +147,22 @@ class TailCall final : public FeedCall<TailResponse> {
 
 }  // namespace
 
-HostService::HostService(Core* core) : core_(core), scheduler_(core, kThreads) {}
+HostService::HostService(Core* core, int64_t write_bytes_per_second)
+    : core_(core), scheduler_(core, kThreads), pacer_(write_bytes_per_second) {}
 
 grpc::ServerWriteReactor<TailResponse>* HostService::Tail(grpc::CallbackServerContext* /*context*/,
                                                           const TailRequest* request) {
   return FeedCall<TailResponse>::Start(std::make_shared<TailCall>(core_, &scheduler_, *request));
+}
+
+grpc::ServerUnaryReactor* HostService::PaceWrite(
+    grpc::CallbackServerContext* context, const icepie::worker::v1::PaceWriteRequest* request,
+    icepie::worker::v1::PaceWriteResponse* response) {
+  response->set_wait_us(absl::ToInt64Microseconds(
+      pacer_.Next(static_cast<uint64_t>(request->pid()), request->bytes(), SteadyNow())));
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
 }
 
 }  // namespace icepie::server

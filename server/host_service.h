@@ -1,7 +1,9 @@
-// The daemon's side of the private socket: hands the core's blocks to workers.
+// The daemon's side of the private socket: hands the core's blocks to workers, and each its turn to
+// write.
 #ifndef ICEPIE_SERVER_HOST_SERVICE_H_
 #define ICEPIE_SERVER_HOST_SERVICE_H_
 
+#include "core/base/write_pacer.h"
 #include "core/core.h"
 #include "icepie/worker/v1/worker.grpc.pb.h"
 #include "server/feed_scheduler.h"
@@ -12,7 +14,7 @@ namespace icepie::server {
 // Lifetime: the core outlives it; the gRPC server that serves it is shut down before.
 class HostService final : public icepie::worker::v1::Host::CallbackService {
  public:
-  explicit HostService(Core* core);
+  explicit HostService(Core* core, int64_t write_bytes_per_second = int64_t{64} << 20);
 
   // Blocks are forwarded as stored, about 2 MiB a message at most. The first message comes at once,
   // blocks as soon as they are committed (a message a millisecond), and progress of the head alone
@@ -25,9 +27,14 @@ class HostService final : public icepie::worker::v1::Host::CallbackService {
       grpc::CallbackServerContext* context,
       const icepie::worker::v1::TailRequest* request) override;
 
+  grpc::ServerUnaryReactor* PaceWrite(grpc::CallbackServerContext* context,
+                                      const icepie::worker::v1::PaceWriteRequest* request,
+                                      icepie::worker::v1::PaceWriteResponse* response) override;
+
  private:
   Core* const core_;
   FeedScheduler scheduler_;
+  WritePacer pacer_;
 };
 
 }  // namespace icepie::server

@@ -151,7 +151,7 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
 
 SnapshotStore OpenStore(const EngineOptions& options) {
   return SnapshotStore(options.directory, options.snapshots,
-                       {options.disk_bytes, options.write_bytes_per_second});
+                       {options.disk_bytes, options.write_bytes_per_second, options.write_pace});
 }
 
 absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance,

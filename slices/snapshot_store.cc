@@ -32,6 +32,7 @@
 #include "slices/duckdb.h"
 #include "slices/expectation_store.h"
 #include "slices/generation.h"
+#include "slices/paced_writes.h"
 #include "slices/slice_log.h"
 
 namespace icepie::slices {
@@ -47,13 +48,14 @@ std::string SnapshotPath(const std::string& slice, int64_t generation, int64_t p
   return absl::StrFormat("snapshots/%s/g%d-p%020d.duckdb", slice, generation, position);
 }
 
-// A copy "snapshot-<process>-…" whose process has ended. Other processes of the domain may be
-// saving.
-bool IsLeftover(absl::string_view name) {
+// A copy "snapshot-<process>-…" whose process has ended; one of this process is an earlier one's of
+// the same number while it `starts`. Other processes of the domain may be saving.
+bool IsLeftover(absl::string_view name, bool starts) {
   if (!absl::ConsumePrefix(&name, "snapshot-")) return false;
   int64_t process = 0;
   if (!absl::SimpleAtoi(name.substr(0, name.find('-')), &process)) return true;
-  return process == ::getpid() || (::kill(static_cast<pid_t>(process), 0) != 0 && errno == ESRCH);
+  if (process == ::getpid()) return starts;
+  return ::kill(static_cast<pid_t>(process), 0) != 0 && errno == ESRCH;
 }
 
 std::string ManifestPath(const std::string& snapshot) {
@@ -221,11 +223,15 @@ SnapshotInfo SnapshotManifest::Info() const {
 absl::Status SnapshotStore::Prepare() const {
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(directory_ + "/snapshots"));
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(directory_ + "/tmp"));
+  RemoveLeftovers(/*starts=*/true);
+  return absl::OkStatus();
+}
+
+void SnapshotStore::RemoveLeftovers(bool starts) const {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/tmp", error)) {
-    if (IsLeftover(entry.path().filename().string())) ::unlink(entry.path().c_str());
+    if (IsLeftover(entry.path().filename().string(), starts)) ::unlink(entry.path().c_str());
   }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
@@ -264,8 +270,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
 
 absl::Status SnapshotStore::Publish(const std::string& temporary,
                                     SnapshotManifest& manifest) const {
-  ICEPIE_RETURN_IF_ERROR(
-      SyncAtPace(temporary, budget_.write_bytes_per_second, [this] { return hurry_->load(); }));
+  ICEPIE_RETURN_IF_ERROR(SyncFile(temporary));
   ICEPIE_ASSIGN_OR_RETURN(manifest.sha256, Sha256OfFile(temporary));
   manifest.time_us = absl::ToUnixMicros(absl::Now());
   const std::string file = AbsolutePath(manifest.path);
@@ -281,10 +286,14 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
   const auto annotated = [&](const absl::Status& status) {
     return Annotate(status, absl::StrCat("snapshot of ", info.slice));
   };
+  RemoveLeftovers(/*starts=*/false);  // of a process that had not quite gone when this one started
   // It will be about as large as the last one.
   ICEPIE_RETURN_IF_ERROR(annotated(MakeRoom(NewestBytes(info))));
   const std::string temporary = NewTemporary();
-  absl::StatusOr<SnapshotManifest> manifest = Copy(instance, alias, temporary, check);
+  absl::StatusOr<SnapshotManifest> manifest = [&] {
+    const PacedWrites paced(pace_, [this] { return hurry_->load(); });
+    return Copy(instance, alias, temporary, check);
+  }();
   if (manifest.ok()) {
     const absl::Status fits = MakeRoom(0);
     if (!fits.ok()) manifest = fits;
@@ -473,6 +482,15 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(
   }
   return absl::NotFoundError(
       absl::StrCat("no good snapshot of ", slice, " generation ", generation));
+}
+
+absl::StatusOr<SnapshotManifest> SnapshotStore::NewestUnchecked(
+    const std::string& slice, int64_t generation, const std::string& definition_hash) const {
+  const std::vector<std::string> paths = List(slice, generation);
+  if (paths.empty()) return absl::NotFoundError(absl::StrCat("no snapshot of ", slice));
+  ICEPIE_ASSIGN_OR_RETURN(SnapshotManifest manifest, ReadManifest(paths.front()));
+  if (definition_hash.empty() || manifest.info.definition_hash == definition_hash) return manifest;
+  return absl::NotFoundError(absl::StrCat(paths.front(), " is of another definition"));
 }
 
 absl::StatusOr<SnapshotManifest> SnapshotStore::NewestOfEarlier(const std::string& slice,

@@ -64,7 +64,10 @@ class SnapshotLink {
 class SnapshotStore {
  public:
   SnapshotStore(std::string domain_directory, SnapshotKeeping keeping, StorageBudget budget = {})
-      : directory_(std::move(domain_directory)), keeping_(keeping), budget_(budget) {}
+      : directory_(std::move(domain_directory)),
+        keeping_(keeping),
+        budget_(std::move(budget)),
+        pace_(PaceOf(budget_)) {}
 
   // Makes the directories and removes copies that ended processes left behind. For processes that
   // write; several of a domain may do so at a time.
@@ -96,6 +99,11 @@ class SnapshotStore {
   absl::StatusOr<SnapshotManifest> NewestGood(const std::string& slice, int64_t generation,
                                               const std::string& definition_hash) const;
 
+  // The newest, when its manifest can be read and is of that definition; its file is not looked at,
+  // and is to be checked before its rows count (CheckDigest). Otherwise an error.
+  absl::StatusOr<SnapshotManifest> NewestUnchecked(const std::string& slice, int64_t generation,
+                                                   const std::string& definition_hash) const;
+
   // The newest good one of the newest generation before `generation` that has one. NOT_FOUND.
   absl::StatusOr<SnapshotManifest> NewestOfEarlier(const std::string& slice,
                                                    int64_t generation) const;
@@ -125,6 +133,7 @@ class SnapshotStore {
                                         const std::string& file, const SnapshotCheck& check) const;
   absl::Status Publish(const std::string& temporary, SnapshotManifest& manifest) const;
   std::string NewTemporary() const;
+  void RemoveLeftovers(bool starts) const;
   struct Stored {
     std::string path;  // relative
     absl::Time time;
@@ -144,6 +153,7 @@ class SnapshotStore {
   std::string directory_;
   SnapshotKeeping keeping_;
   StorageBudget budget_;
+  WritePace pace_;
   std::shared_ptr<std::atomic<bool>> hurry_ = std::make_shared<std::atomic<bool>>(false);
 };
 

@@ -127,6 +127,7 @@ bool SnapshotWriter::stopping() {
 
 void SnapshotWriter::Loop() {
   BeNicer(kNicer);
+  BeLastAtDisk();
   absl::Time clean_up = SteadyNow() + kCleanUpInterval;
   while (!stopping()) {
     const std::optional<Job> job = NextJob(clean_up);

@@ -1,30 +1,17 @@
 #include "slices/storage_budget.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
 #include <filesystem>
+#include <memory>
 #include <set>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "core/base/write_pacer.h"
 
 namespace icepie::slices {
-namespace {
-
-// About 1 ms of a slow disk: the core's sync waits no longer for one.
-constexpr int64_t kPieceBytes = int64_t{256} << 10;
-constexpr absl::Duration kPauseMax = absl::Milliseconds(20);  // until `hurry` is asked again
-
-}  // namespace
-
 int64_t BytesBelow(const std::string& directory) {
   namespace fs = std::filesystem;
   int64_t bytes = 0;
@@ -48,28 +35,11 @@ absl::Status DiskBudgetExceeded(int64_t used, int64_t disk_bytes) {
       "DOMAIN_DISK_FULL", {{"used", absl::StrCat(used)}, {"limit", absl::StrCat(disk_bytes)}});
 }
 
-absl::Status SyncAtPace(const std::string& path, int64_t bytes_per_second,
-                        const std::function<bool()>& hurry) {
-  if (bytes_per_second <= 0) return SyncFile(path);
-  const int file = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (file < 0) return ErrnoError(errno, absl::StrCat("opening ", path));
-  const auto closing = absl::MakeCleanup([file] { ::close(file); });
-  struct stat info {};
-  if (::fstat(file, &info) != 0) return ErrnoError(errno, absl::StrCat("looking at ", path));
-  const absl::Time begin = SteadyNow();
-  for (int64_t done = 0; done < info.st_size; done += kPieceBytes) {
-    // Where the file system cannot, the sync at the end does it all.
-    static_cast<void>(::sync_file_range(
-        file, done, kPieceBytes,
-        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
-    const absl::Time due = begin + absl::Seconds(1) * (static_cast<double>(done + kPieceBytes) /
-                                                       static_cast<double>(bytes_per_second));
-    while (SteadyNow() < due && !(hurry && hurry())) {
-      absl::SleepFor(std::min(kPauseMax, due - SteadyNow()));
-    }
-  }
-  if (::fsync(file) != 0) return ErrnoError(errno, absl::StrCat("fsync ", path));
-  return absl::OkStatus();
+WritePace PaceOf(const StorageBudget& budget) {
+  if (budget.pace || budget.write_bytes_per_second <= 0) return budget.pace;
+  return [own = std::make_shared<WritePacer>(budget.write_bytes_per_second)](int64_t bytes) {
+    return own->Next(0, bytes, SteadyNow());
+  };
 }
 
 }  // namespace icepie::slices

@@ -22,10 +22,17 @@ struct SnapshotKeeping {
   int64_t bytes_max = 0;
 };
 
+// How long to wait before so many bytes more are written; asked for each piece.
+using WritePace = std::function<absl::Duration(int64_t bytes)>;
+
 struct StorageBudget {
   int64_t disk_bytes = 0;              // of the domain's directory; 0: no limit
   int64_t write_bytes_per_second = 0;  // of snapshots; 0: no limit
+  WritePace pace;                      // instead, when others write too
 };
+
+// Of one writer alone; null without a limit.
+WritePace PaceOf(const StorageBudget& budget);
 
 // What the files below `directory` take, each once however many names it has. Files that vanish
 // meanwhile do not count.
@@ -33,11 +40,6 @@ int64_t BytesBelow(const std::string& directory);
 
 // RESOURCE_EXHAUSTED/DOMAIN_DISK_FULL.
 absl::Status DiskBudgetExceeded(int64_t used, int64_t disk_bytes);
-
-// Brings a file, which another wrote, to the disk: piece by piece, each when its time has come, and
-// then as SyncFile. The pauses end when `hurry` (may be null) says so.
-absl::Status SyncAtPace(const std::string& path, int64_t bytes_per_second,
-                        const std::function<bool()>& hurry);
 
 }  // namespace icepie::slices
 

@@ -54,6 +54,21 @@ bool BeNicer(int steps) {
   return ::setpriority(PRIO_PROCESS, thread, now + steps) == 0;
 }
 
+namespace {
+
+// ioprio_set(2), which the C library does not declare.
+bool SetDiskClass(int io_class, int level) {
+  constexpr int kWhoProcess = 1;
+  constexpr int kClassShift = 13;
+  return ::syscall(SYS_ioprio_set, kWhoProcess, 0, (io_class << kClassShift) | level) == 0;
+}
+
+}  // namespace
+
+bool BeLastAtDisk() { return SetDiskClass(/*best effort*/ 2, 7); }
+
+bool UseIdleDiskOnly() { return SetDiskClass(/*idle*/ 3, 0); }
+
 absl::Duration ProcessorTime(const ThreadName& thread) {
   clockid_t clock = 0;
   timespec time = {};

@@ -34,6 +34,12 @@ bool MakeBulk(const ThreadName& thread);
 // when it wakes up. False likewise.
 bool BeNicer(int steps);
 
+// What the calling thread, and those that it makes from now on, read and write comes after that of
+// others, on disks whose scheduler knows the classes: last of all that is wanted, or only when
+// nobody else wants anything. False where the system does not allow it.
+bool BeLastAtDisk();
+bool UseIdleDiskOnly();
+
 // The processor time that the thread has had, while it lives; zero when unknown.
 absl::Duration ProcessorTime(const ThreadName& thread);
 

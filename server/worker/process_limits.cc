@@ -54,6 +54,7 @@ absl::Status ApplyProcessLimits(const WorkerOptions& options) {
   if (options.role == "build") {
     const sched_param none = {};
     (void)::sched_setscheduler(0, SCHED_BATCH, &none);
+    (void)UseIdleDiskOnly();
   } else {
     (void)AskForShortSlices();
   }

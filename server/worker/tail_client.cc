@@ -2,9 +2,11 @@
 
 #include <grpcpp/create_channel.h>
 #include <grpcpp/support/channel_arguments.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <deque>
 #include <set>
 #include <utility>
@@ -25,6 +27,7 @@ using icepie::worker::v1::TailResponse;
 // Of a piece from a segment, about what the daemon sends in a message: each is applied by itself,
 // and small ones cost more folds.
 constexpr int64_t kPieceRecords = 65536;
+constexpr auto kPaceTimeout = std::chrono::seconds(1);
 
 // Hands out what one message named: segments, piece by piece.
 class SegmentPieces {
@@ -195,6 +198,18 @@ TailClient::TailClient(const std::string& host_socket, std::string core_director
   // Connected while the worker opens its state, and not when it has.
   static_cast<void>(channel->GetState(/*try_to_connect=*/true));
   stub_ = Host::NewStub(channel);
+}
+
+absl::StatusOr<absl::Duration> TailClient::PaceWrite(int64_t bytes) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kPaceTimeout);
+  icepie::worker::v1::PaceWriteRequest request;
+  icepie::worker::v1::PaceWriteResponse response;
+  request.set_pid(::getpid());
+  request.set_bytes(bytes);
+  const grpc::Status status = stub_->PaceWrite(&context, request, &response);
+  if (!status.ok()) return FromGrpcStatus(status);
+  return absl::Microseconds(response.wait_us());
 }
 
 std::unique_ptr<slices::FeedReader> TailClient::Open(const std::vector<std::string>& streams,

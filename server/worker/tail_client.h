@@ -1,5 +1,6 @@
 // The feed of a worker: sealed records from the segment files, read here, and the tail from the
-// daemon, over Host.Tail, which also says which files those are and keeps them meanwhile.
+// daemon, over Host.Tail, which also says which files those are and keeps them meanwhile. And its
+// turns to write, over Host.PaceWrite.
 #ifndef ICEPIE_SERVER_WORKER_TAIL_CLIENT_H_
 #define ICEPIE_SERVER_WORKER_TAIL_CLIENT_H_
 
@@ -8,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "icepie/worker/v1/worker.grpc.pb.h"
 #include "slices/feed.h"
 
@@ -24,6 +27,10 @@ class TailClient : public slices::Feed {
 
   std::unique_ptr<slices::FeedReader> Open(const std::vector<std::string>& streams, int64_t from,
                                            std::optional<int64_t> end) override;
+
+  // How long to wait before `bytes` more of a snapshot are written. A daemon that does not say is
+  // not waited for: UNAVAILABLE or DEADLINE_EXCEEDED.
+  absl::StatusOr<absl::Duration> PaceWrite(int64_t bytes);
 
  private:
   const std::string core_directory_;

@@ -23,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "slices/build_engine.h"
+#include "slices/paced_writes.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace {
@@ -64,7 +65,7 @@ int fdatasync(int file) {
 
 ssize_t pwrite(int file, const void* bytes, size_t count, off_t offset) {
   CountCall();
-  return Next<ssize_t (*)(int, const void*, size_t, off_t)>("pwrite")(file, bytes, count, offset);
+  return icepie::slices::WriteAtPace(file, bytes, count, offset);
 }
 
 ssize_t write(int file, const void* bytes, size_t count) {

@@ -19,6 +19,8 @@
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "slices/duckdb.h"
+#include "slices/paced_writes.h"
 #include "slices/past_snapshots.h"
 #include "slices/standby_engine.h"
 #include "tests/core/temp_directory.h"
@@ -265,14 +267,35 @@ TEST_F(SnapshotStoreTest, SnapshotsAreWrittenNoFasterThanAllowed) {
   EXPECT_GE(absl::Now() - begin, absl::Seconds(0.7 * static_cast<double>(bytes) / (1 << 20)));
 }
 
-TEST_F(SnapshotStoreTest, AFileGoesToTheDiskAtItsPaceUnlessThereIsHurry) {
-  const std::string file = Fill(4 << 20);
-  const absl::Time begin = absl::Now();
-  ASSERT_TRUE(SyncAtPace(file, 8 << 20, nullptr).ok());
-  EXPECT_GE(absl::Now() - begin, absl::Milliseconds(490));
-  const absl::Time hurried = absl::Now();
-  ASSERT_TRUE(SyncAtPace(file, 1 << 10, [] { return true; }).ok());
-  EXPECT_LT(absl::Now() - hurried, absl::Minutes(10)) << "4096 s at its pace";
+TEST_F(SnapshotStoreTest, WhatDuckDbWritesKeepsThePaceUnlessThereIsHurry) {
+  const auto instance = DuckDatabase::OpenInMemory({{"threads", "1"}});
+  ASSERT_TRUE(instance.ok()) << instance.status();
+  const auto connection = DuckConnection::Connect(**instance);
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  int64_t asked = 0;
+  bool hurry = false;
+  const WritePace pace = [&](int64_t bytes) -> absl::Duration {
+    asked += bytes;
+    hurry = asked > (2 << 20);
+    return hurry ? absl::Hours(1) : absl::Milliseconds(1);
+  };
+  const std::string file = directory_ + "/paced.duckdb";
+  {
+    const PacedWrites paced(pace, [&] { return hurry; });
+    ASSERT_TRUE((*connection)->Run("ATTACH " + QuoteLiteral(file) + " AS paced").ok());
+    // Hashes cannot be compressed.
+    ASSERT_TRUE((*connection)
+                    ->Run("CREATE TABLE paced.t AS SELECT hash(range) AS h FROM range(1000000)")
+                    .ok());
+    ASSERT_TRUE((*connection)->Run("CHECKPOINT paced").ok());
+  }
+  EXPECT_GT(asked, 2 << 20) << "DuckDB's writes go past it";
+  EXPECT_GT(std::filesystem::file_size(file), uintmax_t{7'000'000});
+  EXPECT_EQ((*connection)->QueryText("SELECT CAST(count(*) AS VARCHAR) FROM paced.t").value_or(""),
+            "1000000");
+  const int64_t before = asked;
+  ASSERT_TRUE((*connection)->Run("CREATE TABLE paced.u AS FROM paced.t").ok());
+  EXPECT_EQ(asked, before);
 }
 
 TEST_F(SnapshotStoreTest, TheNewestGoodOneIsFound) {
@@ -316,6 +339,16 @@ TEST_F(SnapshotStoreTest, ADamagedOneIsPassedOverAndTheSliceReplaysFromTheOlder)
 }
 
 // The only snapshot of a generation that was promoted a moment ago may be the one that is damaged.
+TEST_F(SnapshotStoreTest, AfterAProcessThatEndedWhileItOpenedAnUncheckedOneTheNextChecksFirst) {
+  MakeSnapshots();
+  const std::string mark = store_.AbsolutePath("tmp/unchecked-by_city-1");
+  ASSERT_TRUE(WriteFileAtomically(mark, "").ok());
+  StartLive();
+  Configure({Spec("by_city")});
+  WaitForPosition("by_city", 3);
+  EXPECT_FALSE(std::filesystem::exists(mark));
+}
+
 TEST_F(SnapshotStoreTest, AStandbyAnswersFromTheReplacedGenerationWhenThePromotedOneIsDamaged) {
   MakeSnapshots();
   feed_.Append("orders", {Order("Bern", 1)});

@@ -54,6 +54,16 @@ TEST(ThreadPriorityTest, ABulkThreadGivesWay) {
   }).join();
 }
 
+TEST(ThreadPriorityTest, DiskClassesAreInherited) {
+  const auto own_class = [] { return ::syscall(SYS_ioprio_get, 1, 0) >> 13; };
+  std::thread([&] {
+    ASSERT_TRUE(BeLastAtDisk());
+    EXPECT_EQ(own_class(), 2);
+    ASSERT_TRUE(UseIdleDiskOnly());
+    std::thread([&] { EXPECT_EQ(own_class(), 3); }).join();
+  }).join();
+}
+
 TEST(ThreadPriorityTest, ProcessorTimeGrowsWithWork) {
   const absl::Duration before = ProcessorTime(ThisThread());
   volatile uint64_t sum = 0;
