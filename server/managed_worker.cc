@@ -97,6 +97,7 @@ ManagedWorker::ManagedWorker(EventLoop& loop, const WorkerSettings& settings, st
 
 ManagedWorker::~ManagedWorker() {
   if (process_) loop_.Unwatch(process_->pidfd());
+  if (settings_.lives) settings_.lives->Remove(life_id_);
   if (!socket_.empty()) RemoveWorkerSocket(socket_);
 }
 
@@ -157,13 +158,67 @@ void ManagedWorker::Spawn() {
   options.batch = role == "build";
   options.oom_score_adj = role == "standby" ? 300 : 600;
   options.arguments.push_back(absl::StrCat("--log-file=", options.log_file));
+  GiveLife(options);
   auto process = WorkerProcess::Spawn(options);
   if (!process.ok()) {
     OnFailure(std::string(process.status().message()));
     return;
   }
   process_ = std::move(*process);
+  WatchLife();
   OnSpawned(socket_);
+}
+
+// Without it its death is told by its pidfd alone.
+void ManagedWorker::GiveLife(WorkerProcessOptions& options) {
+  life_.reset();
+  if (!settings_.lives) return;
+  auto page = LifePage::Make();
+  if (!page.ok()) {
+    spdlog::debug("{}", page.status().ToString());
+    return;
+  }
+  life_ = std::move(*page);
+  options.life_fd = life_->fd();
+  options.arguments.push_back(absl::StrCat("--life-fd=", kLifeFd));
+}
+
+void ManagedWorker::WatchLife() {
+  if (!life_) return;
+  life_id_ = settings_.lives->Add(
+      life_, [weak = weak_from_this(), loop = &loop_, incarnation = view_.incarnation] {
+        loop->Post([weak, incarnation] {
+          auto self = weak.lock();
+          if (self && self->process_ && self->view_.incarnation == incarnation) self->OnLifeLost();
+        });
+      });
+}
+
+// It has died, or says so, which is the same from here on: its memory may take long to go, and
+// those who wait for its answer, and for the next process, need not wait for that.
+void ManagedWorker::OnLifeLost() {
+  process_->Signal(SIGKILL);
+  client_->Abandon();
+  if (stopping_ || ending_) return;  // it was asked to; OnExit follows
+  const std::string how = process_->Cause();
+  if (how.empty()) {  // its exit code will say
+    if (view_.client) view_.lost_since = absl::Now();
+    view_.client.reset();
+    on_change_();
+    return;
+  }
+  loop_.Unwatch(process_->pidfd());
+  LeaveToEnd(std::move(process_));
+  OnCause(how);
+}
+
+// Reaps it when it is gone.
+void ManagedWorker::LeaveToEnd(std::unique_ptr<WorkerProcess> process) {
+  const int pidfd = process->pidfd();
+  loop_.Watch(pidfd, [loop = &loop_, pidfd, process = std::shared_ptr(std::move(process))] {
+    process->Reap();
+    loop->Unwatch(pidfd);
+  });
 }
 
 // What it will hold, in a file: it opens its state while its server starts, and is not asked first
@@ -175,6 +230,8 @@ bool ManagedWorker::GiveAssignment() {
 }
 
 void ManagedWorker::OnSpawned(const std::string& socket) {
+  spdlog::debug("{} {}: process {} is started", view_.status.domain(), view_.status.role(),
+                process_->pid());
   view_.status.set_pid(process_->pid());
   SetState("starting");
   kill_cause_.clear();
@@ -332,10 +389,12 @@ void ManagedWorker::TakeReport(wv1::WorkerReport report) {
   view_.report_time = absl::Now();
   view_.status.set_sandbox(view_.report->sandbox());
   // It can be asked once it holds an assignment; before, it knows of no slice.
-  if (!view_.client && !ending_ && configured_epoch_ >= 0 &&
+  const bool lost = life_ && life_->lost();  // what it said before it died
+  if (!view_.client && !ending_ && !lost && configured_epoch_ >= 0 &&
       view_.report->epoch() >= configured_epoch_) {
     view_.client = client_;
     SetState("running");
+    spdlog::debug("{} {}: it can be asked", view_.status.domain(), view_.status.role());
   }
   on_change_();
 }
@@ -346,6 +405,8 @@ void ManagedWorker::KillBecause(const std::string& why) {
 }
 
 void ManagedWorker::Lose() {
+  if (settings_.lives) settings_.lives->Remove(life_id_);
+  client_->Abandon();
   if (view_.client) view_.lost_since = absl::Now();
   view_.client.reset();
   client_.reset();
@@ -360,6 +421,11 @@ void ManagedWorker::OnExit() {
   loop_.Unwatch(process_->pidfd());
   const std::string how = process_->Reap();
   process_.reset();
+  OnCause(how);
+}
+
+// Its process is gone, or as good as gone.
+void ManagedWorker::OnCause(const std::string& how) {
   Lose();
   if (stopping_) {
     SetState("down");

@@ -13,6 +13,7 @@
 #include "icepie/v1/admin.pb.h"
 #include "icepie/worker/v1/worker.pb.h"
 #include "server/event_loop.h"
+#include "server/life_watch.h"
 #include "server/restart_policy.h"
 #include "server/worker_client.h"
 #include "server/worker_process.h"
@@ -44,6 +45,7 @@ struct WorkerSettings {
   absl::Duration stop_grace = absl::Seconds(10);  // of one that is paused or restarted
   RestartPolicyOptions restart;
   std::shared_ptr<RestartPacer> pacer;  // of all workers together; null: none waits for others
+  std::shared_ptr<LifeWatch> lives;     // tells of deaths early; null: nobody does
 };
 
 // Of one domain.
@@ -135,7 +137,12 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void TakeReport(icepie::worker::v1::WorkerReport report);
   void ScheduleHeartbeat(absl::Duration delay);
   void KillBecause(const std::string& why);
+  void GiveLife(WorkerProcessOptions& options);
+  void WatchLife();
+  void OnLifeLost();
+  void LeaveToEnd(std::unique_ptr<WorkerProcess> process);
   void OnExit();
+  void OnCause(const std::string& how);
   void OnDeath(const std::string& why);
   void OnFailure(const std::string& why);
   void SetState(const std::string& state);
@@ -155,6 +162,8 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   WorkerView view_;
   icepie::worker::v1::Assignment assignment_;
   std::unique_ptr<WorkerProcess> process_;
+  std::shared_ptr<LifePage> life_;  // of the process
+  LifeWatch::Id life_id_ = 0;
   std::shared_ptr<WorkerClient> client_;  // from the start of the process on
   std::string socket_;
   std::string kill_cause_;

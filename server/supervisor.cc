@@ -48,11 +48,13 @@ Supervisor::Supervisor(WorkerSettings settings, std::string domains_directory,
       domains_directory_(std::move(domains_directory)),
       planner_directory_(std::move(planner_directory)) {
   settings_.pacer = std::make_shared<RestartPacer>();
+  settings_.lives = std::make_shared<LifeWatch>();
 }
 
 Supervisor::~Supervisor() {
   StopAll(absl::ZeroDuration());
   loop_.Stop();
+  settings_.lives.reset();  // its threads post to the loop
 }
 
 std::string Supervisor::DomainDirectory(const std::string& domain) const {

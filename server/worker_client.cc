@@ -3,13 +3,54 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
 
 namespace icepie::server {
+
+// The calls of one client that would wait for a worker that has died.
+// Threads: any. Calls are cancelled outside of the lock: their ends come in the thread that does.
+class QueriesUnderWay {
+ public:
+  using Context = std::shared_ptr<grpc::ClientContext>;
+
+  void Add(const Context& context) {
+    {
+      const MutexLock lock(mutex_);
+      contexts_.insert(context);
+      if (!abandoned_) return;
+    }
+    context->TryCancel();
+  }
+  void Remove(const Context& context) {
+    const MutexLock lock(mutex_);
+    contexts_.erase(context);
+  }
+  void Abandon() {
+    std::set<Context> contexts;
+    {
+      const MutexLock lock(mutex_);
+      abandoned_ = true;
+      contexts = contexts_;
+    }
+    for (const Context& context : contexts) context->TryCancel();
+  }
+  bool abandoned() const {
+    const MutexLock lock(mutex_);
+    return abandoned_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  bool abandoned_ ABSL_GUARDED_BY(mutex_) = false;
+  std::set<Context> contexts_ ABSL_GUARDED_BY(mutex_);
+};
+
 namespace {
 
 namespace wv1 = icepie::worker::v1;
@@ -84,14 +125,17 @@ void KeepCallbackThreads() {
 // Collects a query's stream; deletes itself when the call is over.
 class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse> {
  public:
-  QueryCall(std::shared_ptr<wv1::Worker::Stub> stub, wv1::WorkerQueryRequest request,
-            absl::Time deadline, int64_t bytes_max, WorkerClient::Done<WorkerAnswer> done)
+  QueryCall(std::shared_ptr<wv1::Worker::Stub> stub, std::shared_ptr<QueriesUnderWay> others,
+            wv1::WorkerQueryRequest request, absl::Time deadline, int64_t bytes_max,
+            WorkerClient::Done<WorkerAnswer> done)
       : stub_(std::move(stub)),
+        others_(std::move(others)),
         request_(std::move(request)),
         bytes_max_(bytes_max),
         done_(std::move(done)) {
-    context_.set_deadline(absl::ToChronoTime(deadline));
-    stub_->async()->Query(&context_, &request_, this);
+    context_->set_deadline(absl::ToChronoTime(deadline));
+    stub_->async()->Query(context_.get(), &request_, this);
+    others_->Add(context_);
     StartRead(&part_);
     StartCall();
   }
@@ -111,6 +155,7 @@ class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse>
   }
 
   void OnDone(const grpc::Status& status) override {
+    others_->Remove(context_);
     done_(Result(status));
     delete this;
   }
@@ -124,7 +169,7 @@ class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse>
                                       " MiB; select fewer rows or columns"),
                          "RESULT_TOO_LARGE");
       answer_.body.clear();
-      context_.TryCancel();
+      context_->TryCancel();
       return;
     }
     answer_.body.append(piece);
@@ -132,6 +177,9 @@ class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse>
 
   absl::StatusOr<WorkerAnswer> Result(const grpc::Status& status) {
     if (!error_.ok()) return error_;
+    if (status.error_code() == grpc::StatusCode::CANCELLED && others_->abandoned()) {
+      return absl::UnavailableError("the worker has died");
+    }
     if (!status.ok()) return FromGrpcStatus(status);
     // An answer without its end was cut: never hand out a part as the whole.
     if (!has_header_ || (!has_end_ && !answer_.header.not_modified())) {
@@ -141,7 +189,8 @@ class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse>
   }
 
   std::shared_ptr<wv1::Worker::Stub> stub_;
-  grpc::ClientContext context_;
+  std::shared_ptr<QueriesUnderWay> others_;
+  const QueriesUnderWay::Context context_ = std::make_shared<grpc::ClientContext>();
   wv1::WorkerQueryRequest request_;
   wv1::WorkerQueryResponse part_;
   int64_t bytes_max_;
@@ -155,7 +204,8 @@ class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse>
 }  // namespace
 
 WorkerClient::WorkerClient(const std::string& socket_path)
-    : stub_(wv1::Worker::NewStub(MakeChannel(socket_path))) {
+    : stub_(wv1::Worker::NewStub(MakeChannel(socket_path))),
+      queries_(std::make_shared<QueriesUnderWay>()) {
   KeepCallbackThreads();
 }
 
@@ -212,7 +262,9 @@ void WorkerClient::PlanDomain(const wv1::PlanDomainRequest& request, absl::Durat
 
 void WorkerClient::Query(const wv1::WorkerQueryRequest& request, absl::Time deadline,
                          int64_t bytes_max, Done<WorkerAnswer> done) {
-  new QueryCall(stub_, request, deadline, bytes_max, std::move(done));
+  new QueryCall(stub_, queries_, request, deadline, bytes_max, std::move(done));
 }
+
+void WorkerClient::Abandon() { queries_->Abandon(); }
 
 }  // namespace icepie::server

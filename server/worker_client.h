@@ -20,6 +20,8 @@ struct WorkerAnswer {
   int64_t row_count = 0;
 };
 
+class QueriesUnderWay;
+
 // Threads: any. Callbacks run on gRPC's threads, exactly once each, and may outlive the client.
 // Errors: those of the worker with their reasons. A worker that cannot be reached or vanished in
 //   the middle is UNAVAILABLE without a reason.
@@ -50,6 +52,10 @@ class WorkerClient {
   void PlanDomain(const icepie::worker::v1::PlanDomainRequest& request, absl::Duration timeout,
                   Done<icepie::worker::v1::PlanDomainResponse> done);
 
+  // The worker has died, or is as good as dead: queries under way, and those that still come, end
+  // now as UNAVAILABLE.
+  void Abandon();
+
   // RESOURCE_EXHAUSTED/RESULT_TOO_LARGE beyond `bytes_max`.
   void Query(const icepie::worker::v1::WorkerQueryRequest& request, absl::Time deadline,
              int64_t bytes_max, Done<WorkerAnswer> done);
@@ -57,6 +63,7 @@ class WorkerClient {
  private:
   using Stub = icepie::worker::v1::Worker::Stub;
   std::shared_ptr<Stub> stub_;
+  std::shared_ptr<QueriesUnderWay> queries_;
 };
 
 }  // namespace icepie::server

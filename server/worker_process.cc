@@ -16,7 +16,9 @@
 #include <fstream>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "server/worker/exit_codes.h"
@@ -61,12 +63,13 @@ struct SpawnPlan {
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
 
-  explicit SpawnPlan(int log_fd) {
+  SpawnPlan(int log_fd, int life_fd) {
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&files, log_fd, 1);
     posix_spawn_file_actions_adddup2(&files, log_fd, 2);
-    posix_spawn_file_actions_addclosefrom_np(&files, 3);
+    if (life_fd >= 0) posix_spawn_file_actions_adddup2(&files, life_fd, kLifeFd);
+    posix_spawn_file_actions_addclosefrom_np(&files, life_fd >= 0 ? kLifeFd + 1 : kLifeFd);
     posix_spawnattr_init(&attributes);
     sigset_t none;
     sigset_t all;
@@ -98,6 +101,17 @@ void SetPriorities(pid_t pid, const WorkerProcessOptions& options) {
   }
 }
 
+// Of a status as waitpid's.
+std::string CauseOf(int status) {
+  if (WIFSIGNALED(status)) {
+    return absl::StrCat("signal ", WTERMSIG(status), " (", strsignal(WTERMSIG(status)), ")");
+  }
+  if (WEXITSTATUS(status) == kExitUnboxed) {
+    return "exit code 5: workers.require_sandbox is set, and the kernel cannot confine it fully";
+  }
+  return absl::StrCat("exit code ", WEXITSTATUS(status));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(
@@ -107,7 +121,7 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(
   std::vector<std::string> arguments = {options.program};
   arguments.insert(arguments.end(), options.arguments.begin(), options.arguments.end());
   std::vector<std::string> environment = ChildEnvironment();
-  const SpawnPlan plan(*log_fd);
+  const SpawnPlan plan(*log_fd, options.life_fd);
   pid_t pid = 0;
   const int error = posix_spawn(&pid, options.program.c_str(), &plan.files, &plan.attributes,
                                 Pointers(arguments).data(), Pointers(environment).data());
@@ -142,13 +156,18 @@ std::string WorkerProcess::Reap() {
   while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   reaped_ = true;
-  if (WIFSIGNALED(status)) {
-    return absl::StrCat("signal ", WTERMSIG(status), " (", strsignal(WTERMSIG(status)), ")");
-  }
-  if (WEXITSTATUS(status) == kExitUnboxed) {
-    return "exit code 5: workers.require_sandbox is set, and the kernel cannot confine it fully";
-  }
-  return absl::StrCat("exit code ", WEXITSTATUS(status));
+  return CauseOf(status);
+}
+
+// The last field of /proc/<pid>/stat, which is 0 as long as nothing ends the process. Some fields
+// before it may be longer or more than today, but none has a space except the program's name.
+std::string WorkerProcess::Cause() const {
+  const auto stat = ReadFile(absl::StrCat("/proc/", pid_, "/stat"));
+  if (reaped_ || !stat.ok()) return "";
+  const absl::string_view text = absl::StripAsciiWhitespace(*stat);
+  int status = 0;
+  if (!absl::SimpleAtoi(text.substr(text.rfind(' ') + 1), &status) || status == 0) return "";
+  return CauseOf(status);
 }
 
 }  // namespace icepie::server

@@ -13,6 +13,9 @@
 
 namespace icepie::server {
 
+// Where the child finds what `life_fd` is.
+constexpr int kLifeFd = 3;
+
 struct WorkerProcessOptions {
   std::string program;
   std::vector<std::string> arguments;        // without the program's name
@@ -21,6 +24,7 @@ struct WorkerProcessOptions {
   int nice = 0;
   bool batch = false;       // SCHED_BATCH: gives way to everything that answers
   int oom_score_adj = 500;  // the kernel's first choice when memory is short
+  int life_fd = -1;         // the child's kLifeFd (life_watch.h); -1: none
 };
 
 // Threads: one. Spawn from a thread that lives as long as the daemon: workers end with it
@@ -29,8 +33,8 @@ struct WorkerProcessOptions {
 class WorkerProcess {
  public:
   // Starts the child with nothing inherited but standard input (empty), output and error (the log
-  // file), no blocked signals, TZ=UTC and MALLOC_ARENA_MAX=2. NOT_FOUND or PERMISSION_DENIED names
-  // the program.
+  // file) and kLifeFd, no blocked signals, TZ=UTC and MALLOC_ARENA_MAX=2. NOT_FOUND or
+  // PERMISSION_DENIED names the program.
   static absl::StatusOr<std::unique_ptr<WorkerProcess>> Spawn(const WorkerProcessOptions& options);
   ~WorkerProcess();
   WorkerProcess(const WorkerProcess&) = delete;
@@ -41,6 +45,8 @@ class WorkerProcess {
   int pidfd() const { return pidfd_; }
   // Does nothing after Reap.
   void Signal(int signal);
+  // Why it is ending, in Reap's words; empty while that is not known.
+  std::string Cause() const;
   // Waits for the end and says what it was: "exit code 1", "signal 9 (Killed)".
   std::string Reap();
 

@@ -8,9 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +23,7 @@
 #include "core/base/status.h"
 #include "core/core.h"
 #include "server/host_service.h"
+#include "server/life_watch.h"
 #include "server/rpc_status.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
@@ -268,6 +271,24 @@ TEST_F(WorkerTest, KilledAnyTimeItGoesOnExactlyOnce) {
       R"([{"city":"Bern","orders":822,"total":822},{"city":"Chur","orders":1266,"total":1266}])");
   EXPECT_EQ(Ask(worker, "SELECT count(*) AS n, max(position) AS last FROM lines").body,
             R"([{"n":2088,"last":2087}])");
+}
+
+TEST_F(WorkerTest, ItsPageOfMemoryTellsItsDeathAndOnlyThat) {
+  auto made = LifePage::Make();
+  ASSERT_TRUE(made.ok()) << made.status();
+  const std::shared_ptr<const LifePage> page = *std::move(made);
+  const int inherited = ::dup(page->fd());
+  WorkerProgram worker(directory_.path(), "live", {absl::StrCat("--life-fd=", inherited)});
+  ::close(inherited);
+  Configure(worker, MakeAssignment({"by_city"}));
+  ASSERT_TRUE(WaitForPosition(worker, Append("Bern", 1)));
+  EXPECT_NE(page->word(), 0u);
+  EXPECT_FALSE(page->lost());
+  LifeWatch watch;
+  std::promise<void> died;
+  watch.Add(page, [&] { died.set_value(); });
+  worker.Stop(SIGKILL);
+  EXPECT_EQ(died.get_future().wait_for(std::chrono::seconds(30)), std::future_status::ready);
 }
 
 TEST_F(WorkerTest, AStandbyAnswersFromTheSnapshotAndFollowsIt) {

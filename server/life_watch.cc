@@ -1,0 +1,142 @@
+#include "server/life_watch.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <utility>
+
+#include "core/base/file.h"
+
+namespace icepie::server {
+namespace {
+
+constexpr size_t kPageBytes = 4096;
+constexpr size_t kWaitedForMax = 128;  // the kernel's FUTEX_WAITV_MAX
+
+// As the kernel's futex_waitv and its number, which older headers do not have.
+struct FutexWait {
+  uint64_t value = 0;
+  uint64_t address = 0;
+  uint32_t flags = 0;
+  uint32_t reserved = 0;
+};
+constexpr long kFutexWaitvNumber = 449;
+constexpr uint32_t kFutex32 = 2;
+constexpr uint32_t kFutexPrivate = 128;
+
+FutexWait WaitFor(const std::atomic<uint32_t>& word, uint32_t value, uint32_t flags) {
+  return {value, reinterpret_cast<uintptr_t>(&word), kFutex32 | flags, 0};
+}
+
+// Until one of the words is woken or is not what it was. False where the kernel cannot.
+bool Wait(const std::vector<FutexWait>& words) {
+  const long woken =
+      ::syscall(kFutexWaitvNumber, words.data(), words.size(), 0, nullptr, CLOCK_MONOTONIC);
+  return woken >= 0 || errno == EAGAIN || errno == EINTR;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LifePage>> LifePage::Make() {
+  const int fd = ::memfd_create("icepie-life", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return ErrnoError(errno, "making a worker's page of memory");
+  const bool sealed = ::ftruncate(fd, kPageBytes) == 0 &&
+                      ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
+  void* memory = sealed ? ::mmap(nullptr, kPageBytes, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+  if (memory == MAP_FAILED) {
+    const int error = errno;
+    ::close(fd);
+    return ErrnoError(error, "sealing and mapping a worker's page of memory");
+  }
+  return std::unique_ptr<LifePage>(
+      new LifePage(fd, static_cast<const std::atomic<uint32_t>*>(memory)));
+}
+
+LifePage::~LifePage() {
+  ::munmap(const_cast<std::atomic<uint32_t>*>(word_), kPageBytes);
+  ::close(fd_);
+}
+
+bool LifePage::lost() const { return (word_->load() & FUTEX_OWNER_DIED) != 0; }
+
+LifeWatch::~LifeWatch() {
+  std::vector<std::unique_ptr<Part>> parts;
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+    parts.swap(parts_);
+  }
+  for (const auto& part : parts) {
+    Changed(*part);
+    part->thread.join();
+  }
+}
+
+void LifeWatch::Changed(Part& part) {
+  ++part.changes;
+  ::syscall(SYS_futex, &part.changes, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, nullptr, nullptr,
+            0);
+}
+
+LifeWatch::Id LifeWatch::Add(std::shared_ptr<const LifePage> page, std::function<void()> on_lost) {
+  const MutexLock lock(mutex_);
+  auto room = std::find_if(parts_.begin(), parts_.end(),
+                           [](const auto& part) { return part->lives.size() + 1 < kWaitedForMax; });
+  if (room == parts_.end()) {
+    room = parts_.insert(room, std::make_unique<Part>());
+    (*room)->thread = std::thread([this, part = room->get()] { Run(*part); });
+  }
+  (*room)->lives.push_back({++last_id_, std::move(page), std::move(on_lost)});
+  Changed(**room);
+  return last_id_;
+}
+
+void LifeWatch::Remove(Id id) {
+  const MutexLock lock(mutex_);
+  for (const auto& part : parts_) {
+    auto& lives = part->lives;
+    const auto at =
+        std::find_if(lives.begin(), lives.end(), [id](const Life& life) { return life.id == id; });
+    if (at == lives.end()) continue;
+    lives.erase(at);
+    Changed(*part);
+  }
+}
+
+std::vector<std::function<void()>> LifeWatch::TakeLost(Part& part) {
+  std::vector<std::function<void()>> lost;
+  for (size_t i = part.lives.size(); i-- > 0;) {
+    if (!part.lives[i].page->lost()) continue;
+    lost.push_back(std::move(part.lives[i].on_lost));
+    part.lives.erase(part.lives.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  return lost;
+}
+
+void LifeWatch::Run(Part& part) {
+  while (true) {
+    std::vector<FutexWait> words = {WaitFor(part.changes, part.changes, kFutexPrivate)};
+    std::vector<std::shared_ptr<const LifePage>> pages;  // they stay while they are waited for
+    std::vector<std::function<void()>> lost;
+    {
+      const MutexLock lock(mutex_);
+      if (stopping_) return;
+      // The word's value is read before it is looked at: what comes in between ends the wait.
+      for (const Life& life : part.lives) {
+        words.push_back(WaitFor(life.page->word(), life.page->word(), 0));
+        pages.push_back(life.page);
+      }
+      lost = TakeLost(part);
+    }
+    for (const auto& on_lost : lost) on_lost();
+    if (lost.empty() && !Wait(words)) return;
+  }
+}
+
+}  // namespace icepie::server
