@@ -43,6 +43,7 @@ struct ExpectationResult {
   enum class Status { kNotChecked = 1, kPassed = 2, kFailed = 3 };
   std::string name;
   std::string check;
+  std::string sql_digest;  // of what was run: another result is another check's, whatever its name
   ExpectationSeverity severity = ExpectationSeverity::kError;
   Status status = Status::kNotChecked;
   int64_t failing_rows = 0;

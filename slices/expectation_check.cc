@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/utf8.h"
 #include "slices/result_json.h"
@@ -13,6 +14,8 @@
 
 namespace icepie::slices {
 namespace {
+
+constexpr size_t kDigestCharacters = 16;
 
 constexpr int kSamples = 5;
 constexpr int64_t kSampleBytesMax = 4096;  // of all of an expectation
@@ -82,16 +85,22 @@ void Judge(const absl::Status& status, absl::Duration limit, ExpectationResult& 
 
 }  // namespace
 
+ExpectationResult Unchecked(const ExpectationPlan& plan) {
+  ExpectationResult result;
+  result.name = plan.name;
+  result.check = plan.check;
+  result.sql_digest = Sha256Hex(absl::StrCat(plan.sql, "\n", plan.to)).substr(0, kDigestCharacters);
+  result.severity = plan.severity;
+  return result;
+}
+
 absl::StatusOr<ExpectationReport> CheckExpectations(DuckConnection& connection,
                                                     const std::vector<ExpectationPlan>& plans,
                                                     const ExpectationScope& scope) {
   ICEPIE_RETURN_IF_ERROR(MakeView(connection, "slice", scope.relation));
   ExpectationReport report;
   for (const ExpectationPlan& plan : plans) {
-    ExpectationResult& result = report.results.emplace_back();
-    result.name = plan.name;
-    result.check = plan.check;
-    result.severity = plan.severity;
+    ExpectationResult& result = report.results.emplace_back(Unchecked(plan));
     result.position = scope.position;
     result.time = absl::Now();
     const absl::Status status = RunWithTarget(connection, plan, scope, result);
@@ -113,10 +122,7 @@ std::string Over(const std::string& rows, const std::string& select) {
 }
 
 ExpectationResult BrokenBy(const ExpectationPlan& plan, int64_t position) {
-  ExpectationResult result;
-  result.name = plan.name;
-  result.check = plan.check;
-  result.severity = plan.severity;
+  ExpectationResult result = Unchecked(plan);
   result.position = position;
   result.time = absl::Now();
   result.status = ExpectationResult::Status::kFailed;

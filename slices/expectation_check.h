@@ -36,6 +36,9 @@ struct ExpectationReport {
   absl::Status unfinished;  // of an expectation of severity error: the engine's limits stopped it
 };
 
+// Of an expectation that has not been checked.
+ExpectationResult Unchecked(const ExpectationPlan& plan);
+
 // SQL that fails on the data breaks its expectation. One that cannot be checked now (a target that
 // is not there, time, memory) is kNotChecked, with the reason. Makes temporary views `slice` and
 // `__to` on `connection`; reads only. INTERNAL: the process must end.

@@ -13,14 +13,6 @@ namespace {
 
 constexpr size_t kSampleShown = 200;
 
-ExpectationResult Unchecked(const ExpectationPlan& plan) {
-  ExpectationResult result;
-  result.name = plan.name;
-  result.check = plan.check;
-  result.severity = plan.severity;
-  return result;
-}
-
 }  // namespace
 
 void ExpectationGate::SetPlans(std::vector<ExpectationPlan> plans) {
@@ -41,8 +33,8 @@ void ExpectationGate::Restore(const std::vector<ExpectationResult>& results) {
   MutexLock lock(mutex_);
   for (ExpectationResult& present : results_) {
     for (const ExpectationResult& earlier : results) {
-      const bool same = earlier.name == present.name && earlier.check == present.check &&
-                        earlier.severity == present.severity;
+      const bool same = earlier.name == present.name && earlier.severity == present.severity &&
+                        earlier.sql_digest == present.sql_digest;
       if (same) present = earlier;
     }
   }

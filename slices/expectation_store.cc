@@ -19,6 +19,7 @@ ExpectationResult ResultFromJson(const Json& json) {
   ExpectationResult result;
   result.name = json.at("name").get<std::string>();
   result.check = json.at("check").get<std::string>();
+  result.sql_digest = json.value("sql_digest", "");
   result.severity = json.at("severity").get<std::string>() == "warn" ? ExpectationSeverity::kWarn
                                                                      : ExpectationSeverity::kError;
   const int status = json.at("status").get<int>();
@@ -39,6 +40,7 @@ Json ExpectationsToJson(const std::vector<ExpectationResult>& results) {
   for (const ExpectationResult& result : results) {
     json.push_back({{"name", result.name},
                     {"check", result.check},
+                    {"sql_digest", result.sql_digest},
                     {"severity", result.severity == ExpectationSeverity::kWarn ? "warn" : "error"},
                     {"status", static_cast<int>(result.status)},
                     {"failing_rows", result.failing_rows},

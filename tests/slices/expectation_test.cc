@@ -361,6 +361,19 @@ TEST_F(ExpectationTest, AnotherDefinitionOfItReleasesTheSlice) {
   WaitForPosition("top", 2);
 }
 
+TEST_F(ExpectationTest, AnotherDefinitionThatComesWhileNobodyRunsReleasesTheSliceToo) {
+  feed_.Append("orders", {Order("rome", 1)});
+  Start();
+  ConfigureAll(kSmall);
+  WaitForResult("small", Status::kPassed, 1);
+  feed_.Append("orders", {Order("oslo", 500)});
+  WaitForState("lines", SliceState::kHeld);
+  Start();
+  ConfigureAll("[{name: small, sql: \"SELECT nr FROM slice WHERE amount > 999\"}]");
+  WaitForPosition("lines", 2);
+  EXPECT_THAT(Lines(), HasSubstr("500"));
+}
+
 TEST_F(ExpectationTest, DroppingItReleasesTheSlice) {
   feed_.Append("orders", {Order("oslo", 500)});
   Start();
