@@ -1,5 +1,7 @@
 #include "slices/duckdb.h"
 
+#include <utility>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -36,6 +38,21 @@ absl::StatusCode CodeOf(duckdb_error_type type) {
     default:
       return absl::StatusCode::kFailedPrecondition;
   }
+}
+
+// DuckDB gives no type with the errors of a statement that it prepares, but names it first. What
+// SQL itself can be blamed for needs no other type than a binder's.
+duckdb_error_type TypeOfPrepareError(absl::string_view message) {
+  constexpr std::pair<absl::string_view, duckdb_error_type> kTypes[] = {
+      {"INTERRUPT Error", DUCKDB_ERROR_INTERRUPT},
+      {"Out of Memory Error", DUCKDB_ERROR_OUT_OF_MEMORY},
+      {"INTERNAL Error", DUCKDB_ERROR_INTERNAL},
+      {"FATAL Error", DUCKDB_ERROR_FATAL},
+      {"IO Error", DUCKDB_ERROR_IO}};
+  for (const auto& [name, type] : kTypes) {
+    if (absl::StartsWith(message, name)) return type;
+  }
+  return DUCKDB_ERROR_BINDER;
 }
 
 absl::Status ResultError(duckdb_result& result) {
@@ -328,7 +345,9 @@ absl::StatusOr<std::string> DuckConnection::QueryText(const std::string& sql) {
 absl::StatusOr<std::unique_ptr<DuckStatement>> DuckConnection::Prepare(const std::string& sql) {
   duckdb_prepared_statement statement = nullptr;
   if (duckdb_prepare(connection_, sql.c_str(), &statement) == DuckDBError) {
-    const absl::Status status = DuckError(DUCKDB_ERROR_BINDER, duckdb_prepare_error(statement));
+    const char* message = duckdb_prepare_error(statement);
+    const absl::Status status =
+        DuckError(TypeOfPrepareError(message == nullptr ? "" : message), message);
     duckdb_destroy_prepare(&statement);
     return status;
   }

@@ -1,11 +1,14 @@
 #include "slices/transaction.h"
 
+#include "absl/time/time.h"
+#include "core/base/steady_clock.h"
+
 namespace icepie::slices {
 namespace {
 
-// A statement that begins has a fresh flag, so even an interrupt that is set all the time misses
-// some of them.
-constexpr int kTriesMax = 500;
+// A statement that begins has a fresh flag, so even interrupts that come all the time miss one
+// soon; none comes for so long.
+constexpr absl::Duration kTriesFor = absl::Seconds(10);
 
 }  // namespace
 
@@ -17,8 +20,9 @@ absl::Status BeginTransaction(DuckConnection& connection, TransactionKind kind) 
 }
 
 absl::Status RollBack(DuckConnection& connection) {
+  const absl::Time end = SteadyNow() + kTriesFor;
   absl::Status status = connection.Run("ROLLBACK");
-  for (int tries = 1; absl::IsDeadlineExceeded(status) && tries < kTriesMax; ++tries) {
+  while (absl::IsDeadlineExceeded(status) && SteadyNow() < end) {
     status = connection.Run("ROLLBACK");
   }
   return status;

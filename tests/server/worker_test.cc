@@ -392,8 +392,8 @@ TEST_F(WorkerTest, AnEndlessQueryIsStoppedAndNamed) {
 // Planning folds the constants, which no interrupt ends.
 TEST_F(WorkerTest, AQueryThatDoesNotListenIsAnsweredAndEndsTheProcess) {
   const int64_t head = Append("Bern", 1);
-  WorkerProgram live(directory_.path(), "live", {"--query-timeout-ms=300"});
-  WorkerProgram standby(directory_.path(), "standby", {"--query-timeout-ms=300"});
+  WorkerProgram live(directory_.path(), "live", {"--query-timeout-ms=1000"});
+  WorkerProgram standby(directory_.path(), "standby", {"--query-timeout-ms=1000"});
   for (WorkerProgram* worker : {&live, &standby}) {
     Configure(*worker, MakeAssignment({"by_city"}));
     ASSERT_TRUE(WaitForPosition(*worker, head));

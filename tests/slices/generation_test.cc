@@ -3,8 +3,10 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -339,6 +341,14 @@ TEST_P(BrokenFeedTest, IsNotTakenForADataError) {
   Compare(*generation);
 }
 
+// Many interrupts, and moments without one: what is interrupted all the time never ends.
+void InterruptUntil(const std::atomic<bool>& done, const std::function<void()>& interrupt) {
+  while (!done) {
+    interrupt();
+    std::this_thread::sleep_for(std::chrono::microseconds(1));
+  }
+}
+
 // An interrupt that comes after the statement that it was meant for may meet the ROLLBACK.
 TEST_P(BrokenFeedTest, AnInterruptedRollbackLeavesNoTransaction) {
   const std::unique_ptr<Generation> generation = Open("counted");
@@ -346,9 +356,7 @@ TEST_P(BrokenFeedTest, AnInterruptedRollbackLeavesNoTransaction) {
   for (int round = 0; round < 1000; ++round) {
     ASSERT_TRUE(generation->BeginRecompute({}).ok()) << "round " << round;
     std::atomic<bool> done = false;
-    std::thread interrupter([&] {
-      while (!done) generation->Interrupt();
-    });
+    std::thread interrupter([&] { InterruptUntil(done, [&] { generation->Interrupt(); }); });
     generation->AbandonRecompute();
     done = true;
     interrupter.join();
@@ -361,15 +369,29 @@ TEST_P(BrokenFeedTest, AnInterruptedBeginLeavesNoTransaction) {
   int interrupted = 0;
   for (int round = 0; round < 1000; ++round) {
     std::atomic<bool> done = false;
-    std::thread interrupter([&] {
-      while (!done) connection->Interrupt();
-    });
+    std::thread interrupter([&] { InterruptUntil(done, [&] { connection->Interrupt(); }); });
     const absl::Status begun = BeginTransaction(*connection, TransactionKind::kReadOnly);
     done = true;
     interrupter.join();
     interrupted += absl::IsDeadlineExceeded(begun) ? 1 : 0;
     ASSERT_EQ(RollBack(*connection).ok(), begun.ok()) << "round " << round << ": " << begun;
   }
+  EXPECT_GT(interrupted, 0);
+}
+
+TEST_P(BrokenFeedTest, AnInterruptIsNoFaultOfTheSqlThatIsPrepared) {
+  const auto connection = DuckConnection::Connect(*instance_).value();
+  std::atomic<bool> done = false;
+  std::thread interrupter([&] { InterruptUntil(done, [&] { connection->Interrupt(); }); });
+  int interrupted = 0;
+  for (int round = 0; round < 200; ++round) {
+    const absl::Status prepared =
+        connection->Prepare("SELECT count(*) FROM range(10) AS a, range(10) AS b").status();
+    interrupted += absl::IsDeadlineExceeded(prepared) ? 1 : 0;
+    EXPECT_TRUE(prepared.ok() || absl::IsDeadlineExceeded(prepared)) << prepared;
+  }
+  done = true;
+  interrupter.join();
   EXPECT_GT(interrupted, 0);
 }
 
