@@ -41,8 +41,6 @@ struct EngineOptions {
   int64_t write_bytes_per_second = 0;  // of snapshots; 0: no limit
   WritePace write_pace;                // instead, when others write too; null: this process alone
   double snapshot_share = 0.05;        // of one core's time, at most
-  // What it will be told first: what takes time of it begins while the engine starts.
-  std::optional<Assignment> expected;
   // Called when the process must end: DuckDB is broken or does not listen. It should not return.
   std::function<void(const std::string& why)> on_fatal;
 };
