@@ -119,7 +119,7 @@ TEST_F(ClockTest, ADayForwardsAndTwoBackLoseNoTimer) {
   const int64_t yesterday = Append("yesterday");
   EXPECT_GE(yesterday, tomorrow) << "ingest times went back";
   ExpectAtWork("yesterday");
-  kill(static_cast<pid_t>(daemon_.Worker("shop", "live").pid()), SIGKILL);
+  daemon_.SignalWorker("shop", "live", SIGKILL);
   ++restarts_;
   ASSERT_TRUE(Eventually([&] { return daemon_.Worker("shop", "live").restarts() == restarts_; },
                          absl::Seconds(30)));

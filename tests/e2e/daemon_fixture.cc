@@ -250,4 +250,17 @@ icepie::v1::WorkerStatus DaemonFixture::Worker(const std::string& domain,
   return {};
 }
 
+pid_t DaemonFixture::SignalWorker(const std::string& domain, const std::string& role,
+                                  int signal) const {
+  pid_t pid = 0;
+  const bool there = Eventually([&] {
+    pid = static_cast<pid_t>(Worker(domain, role).pid());
+    return pid > 0;
+  });
+  EXPECT_TRUE(there) << domain << " has no " << role << " worker";
+  if (!there) return -1;
+  EXPECT_EQ(::kill(pid, signal), 0);
+  return pid;
+}
+
 }  // namespace icepie::testing

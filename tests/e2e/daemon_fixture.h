@@ -85,6 +85,9 @@ class DaemonFixture {
   icepie::v1::Slice GetSlice(const std::string& name) const;
   // The domain's worker in `role`; pid 0 while it is not running.
   icepie::v1::WorkerStatus Worker(const std::string& domain, const std::string& role) const;
+  // Sends `signal` to it, once it is there, and returns its pid. -1 and a failure of the test when
+  // it does not come: a signal to pid 0 would meet the test itself and all that runs with it.
+  pid_t SignalWorker(const std::string& domain, const std::string& role, int signal) const;
 
  private:
   std::vector<std::string> Arguments() const;

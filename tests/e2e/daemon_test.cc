@@ -258,9 +258,7 @@ TEST_F(DaemonTest, NoQueryFailsWhileTheLiveWorkerIsKilled) {
       ++asked;
     }
   });
-  const int64_t killed = daemon_.Worker("shop", "live").pid();
-  ASSERT_GT(killed, 0);
-  kill(static_cast<pid_t>(killed), SIGKILL);
+  const int64_t killed = daemon_.SignalWorker("shop", "live", SIGKILL);
   EXPECT_TRUE(Eventually([&] {
     const auto worker = daemon_.Worker("shop", "live");
     return worker.state() == "running" && worker.pid() != killed;
@@ -278,9 +276,7 @@ TEST_F(DaemonTest, AHangingWorkerIsKilledAndReplaced) {
   const int64_t end = StartShop();
   ExpectAnswer(kTotals, end);
   WaitForStandby(end);
-  const int64_t hanging = daemon_.Worker("shop", "live").pid();
-  ASSERT_GT(hanging, 0);
-  kill(static_cast<pid_t>(hanging), SIGSTOP);
+  const int64_t hanging = daemon_.SignalWorker("shop", "live", SIGSTOP);
   // Asked of the hanging worker, answered by another after the heartbeat's timeout.
   const auto answer = ExpectAnswer(kTotals, -1);
   EXPECT_FALSE(answer.body().empty());
@@ -343,7 +339,7 @@ TEST_F(DaemonTest, AnActionThatAKillCutsShortIsToldFromOneThatEnded) {
   for (int attempt = 0; attempt < 5 && !cut; ++attempt) {
     // The freeze waits for the live worker, which does not listen.
     ASSERT_TRUE(Eventually([&] { return daemon_.Worker("shop", "live").state() == "running"; }));
-    kill(static_cast<pid_t>(daemon_.Worker("shop", "live").pid()), SIGSTOP);
+    daemon_.SignalWorker("shop", "live", SIGSTOP);
     const size_t before = AdminRecords().size();
     std::thread caller([&] {
       v1::Slice slice;

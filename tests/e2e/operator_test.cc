@@ -104,9 +104,7 @@ class OperatorTest : public ::testing::Test {
 
 TEST_F(OperatorTest, LogsNameTheirSliceAndAreReadAlsoAfterAWorkersDeath) {
   StartShop();
-  const int64_t pid = daemon_.Worker("shop", "live").pid();
-  ASSERT_GT(pid, 0);
-  kill(static_cast<pid_t>(pid), SIGKILL);
+  const int64_t pid = daemon_.SignalWorker("shop", "live", SIGKILL);
   ASSERT_TRUE(Eventually(
       [&] {
         return absl::StrContains(Icepie({"slice", "logs", "shop", "--since", "1h"}).out,
@@ -152,7 +150,7 @@ TEST_F(OperatorTest, LogsAreFollowedOverARestartOfTheWorker) {
   const auto reader = daemon_.Admin()->TailLogs(context.get(), request);
   v1::LogLine line;
   ASSERT_TRUE(reader->Read(&line));
-  kill(static_cast<pid_t>(daemon_.Worker("shop", "live").pid()), SIGKILL);
+  daemon_.SignalWorker("shop", "live", SIGKILL);
   bool died = false;
   bool came_back = false;
   while (!came_back && reader->Read(&line)) {

@@ -279,10 +279,9 @@ TEST_F(SupervisionTest, ARestartFailsNoQueryAndStartsAWorkerThatHangs) {
       kLong));
   EXPECT_EQ(daemon_.Worker("shop", "live").restarts(), before.restarts()) << "no failure";
 
-  const auto running = daemon_.Worker("shop", "live");
-  ASSERT_EQ(::kill(static_cast<pid_t>(running.pid()), SIGSTOP), 0);
+  const pid_t running = daemon_.SignalWorker("shop", "live", SIGSTOP);
   ExpectChanged(&v1::Admin::Stub::RestartDomain);
-  EXPECT_NE(daemon_.Worker("shop", "live").pid(), running.pid());
+  EXPECT_NE(daemon_.Worker("shop", "live").pid(), running);
   EXPECT_TRUE(WaitForState("shop.by_item", v1::RUNNING));
   done = true;
   reader.join();
@@ -297,7 +296,7 @@ TEST_F(SupervisionTest, ACrashLoopIsSuspendedSaysSoAndEndsWhenAsked) {
   const std::string fail = FailingWorkers("live");
   StartShop();
   std::ofstream(fail) << "now";
-  ASSERT_EQ(::kill(static_cast<pid_t>(daemon_.Worker("shop", "live").pid()), SIGKILL), 0);
+  daemon_.SignalWorker("shop", "live", SIGKILL);
   ASSERT_TRUE(WaitForState("shop.by_item", v1::SUSPENDED));
   const int64_t end = AppendPear();
   const v1::Slice slice = daemon_.GetSlice("shop.by_item");
@@ -524,10 +523,9 @@ TEST_F(SupervisionTest, AStreamedAnswerIsWholeAlsoWhenItsWorkerIsKilled) {
   for (int round = 0; round < 3; ++round) {
     ASSERT_TRUE(
         Eventually([&] { return daemon_.Worker("shop", "live").state() == "running"; }, kLong));
-    const int64_t live = daemon_.Worker("shop", "live").pid();
     const auto context = Within(kLong);
     const auto call = daemon_.Slices()->StreamQuery(context.get(), request);
-    ::kill(static_cast<pid_t>(live), SIGKILL);
+    daemon_.SignalWorker("shop", "live", SIGKILL);
     v1::StreamQueryResponse part;
     int64_t bytes = 0;
     bool ended = false;

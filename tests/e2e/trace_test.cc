@@ -126,8 +126,7 @@ TEST_F(TraceTest, WorkersThatDoNotAnswerCostTheirOwnSlicesOnly) {
   const int64_t position = Append(R"({"type":"transfer","amount":5})");
   TraceApplied(position);
   for (const char* role : {"live", "standby"}) {
-    ASSERT_GT(daemon_.Worker("payments", role).pid(), 0);
-    kill(static_cast<pid_t>(daemon_.Worker("payments", role).pid()), SIGSTOP);
+    daemon_.SignalWorker("payments", role, SIGSTOP);
   }
   auto slices = Trace(position);
   EXPECT_EQ(slices["payments.volume"].fate(), v1::UNKNOWN);
