@@ -484,15 +484,6 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(
       absl::StrCat("no good snapshot of ", slice, " generation ", generation));
 }
 
-absl::StatusOr<SnapshotManifest> SnapshotStore::NewestUnchecked(
-    const std::string& slice, int64_t generation, const std::string& definition_hash) const {
-  const std::vector<std::string> paths = List(slice, generation);
-  if (paths.empty()) return absl::NotFoundError(absl::StrCat("no snapshot of ", slice));
-  ICEPIE_ASSIGN_OR_RETURN(SnapshotManifest manifest, ReadManifest(paths.front()));
-  if (definition_hash.empty() || manifest.info.definition_hash == definition_hash) return manifest;
-  return absl::NotFoundError(absl::StrCat(paths.front(), " is of another definition"));
-}
-
 absl::StatusOr<SnapshotManifest> SnapshotStore::NewestOfEarlier(const std::string& slice,
                                                                 int64_t generation) const {
   std::set<int64_t, std::greater<>> earlier;

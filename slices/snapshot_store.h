@@ -99,11 +99,6 @@ class SnapshotStore {
   absl::StatusOr<SnapshotManifest> NewestGood(const std::string& slice, int64_t generation,
                                               const std::string& definition_hash) const;
 
-  // The newest, when its manifest can be read and is of that definition; its file is not looked at,
-  // and is to be checked before its rows count (CheckDigest). Otherwise an error.
-  absl::StatusOr<SnapshotManifest> NewestUnchecked(const std::string& slice, int64_t generation,
-                                                   const std::string& definition_hash) const;
-
   // The newest good one of the newest generation before `generation` that has one. NOT_FOUND.
   absl::StatusOr<SnapshotManifest> NewestOfEarlier(const std::string& slice,
                                                    int64_t generation) const;

@@ -14,7 +14,10 @@
 #include "absl/time/time.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
+#include "core/base/write_pacer.h"
 #include "server/worker/exit_codes.h"
+#include "server/worker/life.h"
 #include "server/worker/log_sink.h"
 #include "server/worker/process_limits.h"
 #include "server/worker/sandbox.h"
@@ -48,7 +51,18 @@ void StartLogging(const WorkerOptions& options) {
   spdlog::flush_on(spdlog::level::info);
 }
 
-slices::EngineOptions MakeEngineOptions(const WorkerOptions& options) {
+// As the daemon says, so that all workers together keep to it; while it does not, as if this one
+// were alone.
+slices::WritePace MakePace(const WorkerOptions& options, TailClient& host) {
+  if (options.host_socket.empty() || options.write_bytes_per_second <= 0) return nullptr;
+  return [&host, own = std::make_shared<WritePacer>(options.write_bytes_per_second)](
+             int64_t bytes) -> absl::Duration {
+    const auto wait = host.PaceWrite(bytes);
+    return wait.ok() ? *wait : own->Next(0, bytes, SteadyNow());
+  };
+}
+
+slices::EngineOptions MakeEngineOptions(const WorkerOptions& options, TailClient& host) {
   slices::EngineOptions engine;
   engine.domain = options.domain;
   engine.directory = options.directory;
@@ -60,6 +74,7 @@ slices::EngineOptions MakeEngineOptions(const WorkerOptions& options) {
                       options.snapshot_bytes_max};
   engine.disk_bytes = options.disk_bytes;
   engine.write_bytes_per_second = options.write_bytes_per_second;
+  engine.write_pace = MakePace(options, host);
   engine.on_fatal = [](const std::string& why) {
     slices::BlameThisThread();
     spdlog::critical("ending: {}", why);
@@ -96,8 +111,8 @@ absl::StatusOr<std::optional<icepie::worker::v1::Assignment>> ReadAssignment(
 }
 
 absl::StatusOr<std::unique_ptr<slices::Engine>> StartEngine(const WorkerOptions& options,
-                                                            slices::Feed& feed) {
-  const slices::EngineOptions engine = MakeEngineOptions(options);
+                                                            TailClient& feed) {
+  const slices::EngineOptions engine = MakeEngineOptions(options, feed);
   if (options.role == "standby") return slices::StandbyEngine::Start(engine);
   if (options.role == "build") return slices::BuildEngine::Start(engine, feed);
   return slices::LiveEngine::Start(engine, feed);
@@ -131,6 +146,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
   }
   ICEPIE_ASSIGN_OR_RETURN(const auto assignment, ReadAssignment(options));
   ICEPIE_ASSIGN_OR_RETURN(const std::string sandbox, EnterSandbox(options));
+  if (options.life_fd >= 0) ICEPIE_RETURN_IF_ERROR(HoldLife(options.life_fd));
   TailClient feed(options.host_socket, options.core_directory);
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<slices::Engine> engine, StartEngine(options, feed));
   WorkerService service(*engine, options.role, sandbox);

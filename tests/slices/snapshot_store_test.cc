@@ -339,16 +339,6 @@ TEST_F(SnapshotStoreTest, ADamagedOneIsPassedOverAndTheSliceReplaysFromTheOlder)
 }
 
 // The only snapshot of a generation that was promoted a moment ago may be the one that is damaged.
-TEST_F(SnapshotStoreTest, AfterAProcessThatEndedWhileItOpenedAnUncheckedOneTheNextChecksFirst) {
-  MakeSnapshots();
-  const std::string mark = store_.AbsolutePath("tmp/unchecked-by_city-1");
-  ASSERT_TRUE(WriteFileAtomically(mark, "").ok());
-  StartLive();
-  Configure({Spec("by_city")});
-  WaitForPosition("by_city", 3);
-  EXPECT_FALSE(std::filesystem::exists(mark));
-}
-
 TEST_F(SnapshotStoreTest, AStandbyAnswersFromTheReplacedGenerationWhenThePromotedOneIsDamaged) {
   MakeSnapshots();
   feed_.Append("orders", {Order("Bern", 1)});
