@@ -51,6 +51,14 @@ absl::Status ShuttingDown() {
   return MakeError(absl::StatusCode::kUnavailable, "the worker is stopping", "WORKER_LOST");
 }
 
+// The slice that this error says has no state yet, but is on its way to one; empty for others.
+std::string BuildingSlice(const absl::Status& error) {
+  const auto detail = GetErrorDetail(error);
+  if (!detail || detail->reason != "NO_SNAPSHOT_YET" || !detail->retry_after_ms) return "";
+  const auto slice = detail->metadata.find("slice");
+  return slice == detail->metadata.end() ? "" : slice->second;
+}
+
 }  // namespace
 
 struct QueryService::Task {
@@ -332,24 +340,22 @@ void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
   if (prepared.status().code() == absl::StatusCode::kDeadlineExceeded) {
     return Finish(*task, TimeLimit("", task->limit));
   }
-  if (!prepared.ok()) return Finish(*task, prepared.status());
+  if (!prepared.ok()) {
+    const std::string building = BuildingSlice(prepared.status());
+    const auto ready = [&] {
+      const std::shared_ptr<ServedSlice> served = slices_.Find(building);
+      return served == nullptr || served->database() != nullptr;
+    };
+    if (question.min_position && !building.empty() && Wait(task, ready)) return;
+    return Finish(*task, prepared.status());
+  }
   {
     MutexLock lock(mutex_);
     runner.slices = prepared->Names();
   }
   const absl::Status reached = CheckPosition(*prepared, question);
-  if (reached.code() == absl::StatusCode::kUnavailable && SteadyNow() < task->wait_until) {
-    MutexLock lock(mutex_);
-    if (!stopping_ && waiting_.size() < kWaitingMax) {
-      waiting_.push_back(task);
-      // It may have moved between the check and now.
-      if (CheckPosition(*prepared, question).ok()) {
-        waiting_.pop_back();
-        queue_.push_back(task);
-      }
-      return;
-    }
-  }
+  const auto moved = [&] { return CheckPosition(*prepared, question).ok(); };
+  if (reached.code() == absl::StatusCode::kUnavailable && Wait(task, moved)) return;
   if (!reached.ok()) {
     return Finish(*task, MakeError(absl::StatusCode::kFailedPrecondition, reached.message(),
                                    "POSITION_UNREACHABLE"));
@@ -359,6 +365,20 @@ void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
     answer = TimeLimit(prepared->Names(), task->limit);
   }
   Finish(*task, std::move(answer));
+}
+
+// Until the positions move, or it has waited enough: then false. `over`: it need not wait any more.
+bool QueryService::Wait(const std::shared_ptr<Task>& task, const std::function<bool()>& over) {
+  if (SteadyNow() >= task->wait_until) return false;
+  MutexLock lock(mutex_);
+  if (stopping_ || waiting_.size() >= kWaitingMax) return false;
+  waiting_.push_back(task);
+  // They may have moved between the check and now.
+  if (over()) {
+    waiting_.pop_back();
+    queue_.push_back(task);
+  }
+  return true;
 }
 
 absl::Status QueryService::NotFound(absl::string_view name) const {

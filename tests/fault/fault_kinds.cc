@@ -1,12 +1,14 @@
 #include "tests/fault/fault_kinds.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -45,9 +47,15 @@ void PointTo(const std::string& link, const std::string& target) {
   fs::rename(next, link);
 }
 
-// The newest snapshot of each slice that has an older one, too. Whoever damages the only copy of a
-// state leaves nothing to answer from.
-std::vector<fs::path> NewestOfSeveral(const std::string& directory) {
+ino_t InodeOf(const fs::path& path) {
+  struct stat facts {};
+  return ::stat(path.c_str(), &facts) == 0 ? facts.st_ino : 0;
+}
+
+// The newest snapshot of each slice that has another whole one, too. Whoever damages the last good
+// copy of a state leaves nothing to answer from. `damaged` are those that were damaged before.
+std::vector<fs::path> NewestOfSeveral(const std::string& directory,
+                                      const std::set<ino_t>& damaged) {
   std::vector<fs::path> newest;
   std::error_code error;
   for (fs::directory_iterator slices(directory + "/snapshots", error), end; slices != end;
@@ -56,7 +64,8 @@ std::vector<fs::path> NewestOfSeveral(const std::string& directory) {
     std::vector<fs::path> files;
     for (fs::directory_iterator it(slices->path(), error); it != end; it.increment(error)) {
       if (error) break;
-      if (it->path().extension() == ".duckdb") files.push_back(it->path());
+      const bool whole = damaged.count(InodeOf(it->path())) == 0;
+      if (it->path().extension() == ".duckdb" && whole) files.push_back(it->path());
     }
     if (files.size() > 1) newest.push_back(*std::max_element(files.begin(), files.end()));
   }
@@ -272,7 +281,7 @@ std::string FaultInjector::DomainDirectory(const std::string& domain) const {
 }
 
 absl::Status FaultInjector::DamageSnapshot(FaultSpan* span, bool truncate) {
-  const std::vector<fs::path> files = NewestOfSeveral(DomainDirectory(span->domain));
+  const std::vector<fs::path> files = NewestOfSeveral(DomainDirectory(span->domain), damaged_);
   if (!files.empty()) {
     const fs::path& path = files[random_() % files.size()];
     std::error_code error;
@@ -280,6 +289,7 @@ absl::Status FaultInjector::DamageSnapshot(FaultSpan* span, bool truncate) {
     // A file that others have mapped or open is changed in place, as a disk would.
     if (truncate && !error) fs::resize_file(path, random_() % (size + 1), error);
     const bool damaged = truncate ? !error : FlipBit(path, (uint64_t{random_()} << 32) | random_());
+    if (damaged) damaged_.insert(InodeOf(path));
     span->detail = absl::StrCat(path.filename().string(), damaged ? "" : " was gone");
   }
   ICEPIE_RETURN_IF_ERROR(Signal(span, "standby", SIGKILL));

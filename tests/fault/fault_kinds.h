@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,7 @@ class FaultInjector {
   const std::string program_link_;
   const std::string program_;
   std::mt19937 random_;
+  std::set<ino_t> damaged_;  // snapshots
   std::vector<FrozenSpan> frozen_;
   std::vector<DownSpan> downs_;
   std::vector<double> restart_ms_;

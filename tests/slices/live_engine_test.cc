@@ -430,6 +430,22 @@ TEST_F(LiveEngineTest, MinPositionWaitsAndAFrozenSliceSaysNoAtOnce) {
   EXPECT_EQ(ErrorReason(Ask(*engine_, question).status()), "POSITION_UNREACHABLE");
 }
 
+// A worker that has lost its snapshots is soon where the question wants it.
+TEST_F(LiveEngineTest, MinPositionWaitsForTheFirstStateToo) {
+  constexpr int64_t kOrders = 50000;
+  feed_.Append("orders", std::vector<std::string>(kOrders, Order("Bern", 1)));
+  StartLive();
+  Configure({Spec("by_city")});
+  WaitFor("by_city", [](const SliceReport& /*report*/) { return true; });
+  Question question;
+  question.text = std::string("SELECT orders FROM by_city");
+  question.min_position = kOrders;
+  question.max_wait = absl::Seconds(60);
+  const auto answer = Ask(*engine_, question);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->rows.body, R"([{"orders":50000}])");
+}
+
 constexpr char kScheduled[] = R"(
 domain: shop
 sources:
