@@ -100,6 +100,7 @@ class ClockTest : public ::testing::Test {
   const std::string shift_file_;
   int64_t end_ = 0;
   int64_t restarts_ = 0;
+  int jumps_ = 0;
 };
 
 TEST_F(ClockTest, ADayForwardsAndTwoBackLoseNoTimer) {
@@ -125,6 +126,15 @@ TEST_F(ClockTest, ADayForwardsAndTwoBackLoseNoTimer) {
                          absl::Seconds(30)));
   Append("again");
   ExpectAtWork("again");
+
+  // A second that comes twice, and an hour: a leap second, and a clock that is set by hand to
+  // summer time and back (time zones are no matter of the clock; schedules have theirs in cron.h).
+  for (const int64_t jump : {1, 0, 3600, 0}) {
+    SetShift(-kDay + jump);
+    const std::string item = absl::StrCat("jump", ++jumps_);
+    EXPECT_GE(Append(item), tomorrow) << item;
+    ExpectAtWork(item);
+  }
 
   // The clock is right again, and the daemon starts anew.
   SetShift(0);
