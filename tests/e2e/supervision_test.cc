@@ -750,7 +750,9 @@ slices:
       },
       absl::Minutes(3)))
       << rows.body();
-  EXPECT_EQ(daemon_.GetSlice("slow.sums").counts().quarantined(), 1);
+  // The daemon learns it with the next heartbeat.
+  EXPECT_TRUE(
+      Eventually([&] { return daemon_.GetSlice("slow.sums").counts().quarantined() == 1; }, kLong));
 }
 
 TEST_F(PoisonTest, ASliceThatKillsTheWorkerOtherwiseIsSuspendedAlone) {
