@@ -44,7 +44,8 @@ void AdminAction::End(const absl::Status& outcome, const google::protobuf::Messa
   if (phase == Phase::kAsked && IsNoAction(outcome, request_)) return;
   const AdminRequest asked{name_, actor_, request_, ""};
   const absl::Status ended = phase == Phase::kBegun ? log_->End(asked, position_, outcome, response)
-                                                    : log_->EndAtOnce(asked, outcome, response);
+                             : phase == Phase::kAsked ? log_->Refuse(asked, outcome)
+                                                      : log_->EndAtOnce(asked, outcome, response);
   if (!ended.ok()) {
     spdlog::warn("admin log: how {} of {} ended is not recorded: {}", name_, actor_,
                  ended.ToString());

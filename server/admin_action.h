@@ -7,7 +7,9 @@
 //                   {"action","actor","request","request_sha256","result"}
 //
 // A request that is malformed (INVALID_ARGUMENT before anything ran) asks for no action and is not
-// recorded, so that nobody fills the core with what is none.
+// recorded, and of a flood of refused ones only some are (server/admin_log.h), so that nobody fills
+// the core with what is none. "unrecorded_refusals":M in any of these records says how many were
+// not since the record before.
 //
 // "result" is {"code":"OK"}, with what was made ("operation", "revision", "generation"), or the
 // error's {"code","reason","message"}. A record of the first kind whose position no outcome names

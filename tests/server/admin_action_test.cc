@@ -32,7 +32,8 @@ class AdminActionTest : public testing::Test {
 
   TempDirectory directory_;
   const std::unique_ptr<Core> core_ = OpenCore(directory_.path());
-  AdminLog log_{*core_};
+  absl::Time now_ = absl::FromUnixSeconds(1'000'000);
+  AdminLog log_{*core_, nullptr, [this] { return now_; }};
   v1::FreezeSliceRequest request_;
 };
 
@@ -50,7 +51,7 @@ TEST_F(AdminActionTest, WhatIsRefusedLeavesASmallRecordWithTheDigestOfAll) {
       std::string(100 << 10, 'a'));
   const std::vector<ReadRecord> records = Records();
   ASSERT_EQ(records.size(), 1u);
-  EXPECT_LT(records[0].payload.size(), 8u << 10);
+  EXPECT_LT(records[0].payload.size(), 2u << 10);
   const auto json = nlohmann::json::parse(records[0].payload);
   EXPECT_EQ(json["actor"], std::string(256, 'a'));
   EXPECT_EQ(json["request_sha256"].get<std::string>().size(), 64u);
@@ -60,6 +61,30 @@ TEST_F(AdminActionTest, WhatIsRefusedLeavesASmallRecordWithTheDigestOfAll) {
   request_.set_reason("short");
   Ask(absl::NotFoundError("no such slice"));
   EXPECT_EQ(nlohmann::json::parse(Records().at(1).payload)["request"]["reason"], "short");
+}
+
+TEST_F(AdminActionTest, OfAFloodOfRefusalsSomeAreRecordedAndTheOthersCounted) {
+  const auto refused = MakeError(absl::StatusCode::kNotFound, "no such slice", "SLICE_NOT_FOUND");
+  const auto unrecorded = [this](size_t record) {
+    return nlohmann::json::parse(Records().at(record).payload).value("unrecorded_refusals", 0);
+  };
+  for (int i = 0; i < 5000; ++i) Ask(refused);
+  ASSERT_EQ(Records().size(), size_t{kRefusalsAtOnce});
+  EXPECT_EQ(unrecorded(kRefusalsAtOnce - 1), 0);
+
+  // What runs is recorded whatever the flood, and says how many refusals were not.
+  Ask(absl::OkStatus(), "ann", /*begins=*/true);
+  ASSERT_EQ(Records().size(), size_t{kRefusalsAtOnce} + 2);
+  EXPECT_EQ(unrecorded(kRefusalsAtOnce), 5000 - kRefusalsAtOnce);
+  EXPECT_EQ(unrecorded(kRefusalsAtOnce + 1), 0);
+
+  now_ += kRefusalInterval;
+  for (int i = 0; i < 10; ++i) Ask(refused);
+  ASSERT_EQ(Records().size(), size_t{kRefusalsAtOnce} + 3) << "one more in each interval";
+  now_ += absl::Hours(24);
+  for (int i = 0; i < 2 * kRefusalsAtOnce; ++i) Ask(refused);
+  EXPECT_EQ(Records().size(), size_t{2 * kRefusalsAtOnce} + 3);
+  EXPECT_EQ(unrecorded(kRefusalsAtOnce + 3), 9);
 }
 
 TEST_F(AdminActionTest, WhatRanIsRecordedWithAllThatWasAsked) {
