@@ -1,5 +1,6 @@
-// RocksDB's file system with faults: the k-th change of the disk fails. Every call that changes
-// something is counted, of every kind of file but RocksDB's own chatter (LOG).
+// RocksDB's file system with faults: the k-th change of the disk, or the k-th read of a kind of
+// file, fails. Every call is counted that changes or reads something, of every kind of file but
+// RocksDB's own chatter (LOG).
 #ifndef ICEPIE_TESTS_CORE_FAILING_FILE_SYSTEM_H_
 #define ICEPIE_TESTS_CORE_FAILING_FILE_SYSTEM_H_
 
@@ -31,8 +32,8 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
 
   // Counts changes from now on; the `k`-th (from 1) fails once. 0: none does.
   void FailAt(int64_t k) { FailKind("", k, /*full=*/false); }
-  // The same for changes of one kind, e.g. "delete .sst": the call, and what the file's name begins
-  // or ends with. It fails as on a full disk if `full`.
+  // The same for calls of one kind, e.g. "delete .sst", "read MANIFEST": the call, and what the
+  // file's name begins or ends with. It fails as on a full disk if `full`.
   void FailKind(const std::string& kind, int64_t k, bool full) {
     const MutexLock lock(mutex_);
     changes_ = 0;
@@ -43,7 +44,7 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     made_.clear();
     failed_what_.clear();
   }
-  // How many changes of each kind there were since then.
+  // How many calls of each kind there were since then.
   std::map<std::string, int64_t> made() const {
     const MutexLock lock(mutex_);
     return made_;
@@ -88,6 +89,24 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     status = target()->ReopenWritableFile(name, options, &inner, debug);
     if (!status.ok()) return status;
     *file = std::make_unique<File>(std::move(inner), name, this);
+    return status;
+  }
+  IOStatus NewSequentialFile(const std::string& name, const rocksdb::FileOptions& options,
+                             std::unique_ptr<rocksdb::FSSequentialFile>* file,
+                             Debug* debug) override {
+    IOStatus status = Read("open to read", name);
+    std::unique_ptr<rocksdb::FSSequentialFile> inner;
+    if (status.ok()) status = target()->NewSequentialFile(name, options, &inner, debug);
+    if (status.ok()) *file = std::make_unique<SequentialFile>(std::move(inner), name, this);
+    return status;
+  }
+  IOStatus NewRandomAccessFile(const std::string& name, const rocksdb::FileOptions& options,
+                               std::unique_ptr<rocksdb::FSRandomAccessFile>* file,
+                               Debug* debug) override {
+    IOStatus status = Read("open to read", name);
+    std::unique_ptr<rocksdb::FSRandomAccessFile> inner;
+    if (status.ok()) status = target()->NewRandomAccessFile(name, options, &inner, debug);
+    if (status.ok()) *file = std::make_unique<RandomAccessFile>(std::move(inner), name, this);
     return status;
   }
   IOStatus Truncate(const std::string& name, size_t size, const IOOptions& options,
@@ -210,6 +229,42 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     FailingFileSystem* const owner_;
   };
 
+  class SequentialFile final : public rocksdb::FSSequentialFileOwnerWrapper {
+   public:
+    SequentialFile(std::unique_ptr<rocksdb::FSSequentialFile> inner, std::string name,
+                   FailingFileSystem* owner)
+        : FSSequentialFileOwnerWrapper(std::move(inner)), name_(std::move(name)), owner_(owner) {}
+
+    IOStatus Read(size_t bytes, const IOOptions& options, rocksdb::Slice* result, char* scratch,
+                  Debug* debug) override {
+      const IOStatus status = owner_->Read("read", name_);
+      if (!status.ok()) return status;
+      return FSSequentialFileOwnerWrapper::Read(bytes, options, result, scratch, debug);
+    }
+
+   private:
+    const std::string name_;
+    FailingFileSystem* const owner_;
+  };
+
+  class RandomAccessFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
+   public:
+    RandomAccessFile(std::unique_ptr<rocksdb::FSRandomAccessFile> inner, std::string name,
+                     FailingFileSystem* owner)
+        : FSRandomAccessFileOwnerWrapper(std::move(inner)), name_(std::move(name)), owner_(owner) {}
+
+    IOStatus Read(uint64_t offset, size_t bytes, const IOOptions& options, rocksdb::Slice* result,
+                  char* scratch, Debug* debug) const override {
+      const IOStatus status = owner_->Read("read", name_);
+      if (!status.ok()) return status;
+      return FSRandomAccessFileOwnerWrapper::Read(offset, bytes, options, result, scratch, debug);
+    }
+
+   private:
+    const std::string name_;
+    FailingFileSystem* const owner_;
+  };
+
   static bool IsChatter(const std::string& name) {
     return name.find("/LOG") != std::string::npos;  // nobody depends on RocksDB's own log
   }
@@ -243,6 +298,17 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     if (full || !tried_.empty()) tried_.push_back(change);
     if (full || (fails && fails_full_)) return NoSpace(change);
     return fails ? IOStatus::IOError("injected EIO: " + change) : IOStatus::OK();
+  }
+
+  // A disk that became read-only, or is full, is read all the same.
+  IOStatus Read(const char* what, const std::string& name) {
+    if (IsChatter(name)) return IOStatus::OK();
+    const std::string kind = std::string(what) + " " + RoleOf(name);
+    const MutexLock lock(mutex_);
+    if (++made_[kind] != fail_at_ || kind != fail_kind_) return IOStatus::OK();
+    failed_ = true;
+    failed_what_ = kind;
+    return IOStatus::IOError("injected EIO: " + kind, name);
   }
 
   // As RocksDB's own files say it.

@@ -1,0 +1,316 @@
+// Each call by which a core changes or reads its disk fails once, in a life that has them all: made
+// anew, appends, segments, checkpoints, flushes, compactions, backups, the end, and a second start
+// that replays the log. RocksDB's calls fail at its Env, the core's own at the C library, with EIO
+// and, what changes something, with ENOSPC. Clients send again what was not acknowledged. Whatever
+// failed, a later start on a whole disk has every record once, in order, under the tree that its
+// bytes make.
+//
+// The suite takes the first call of each kind and every kStride-th of all; ICEPIE_FAULT_STRIDE=1
+// takes every call of every kind, with both errors, and ICEPIE_FAULT_KIND="append .sst" one kind.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "core/base/status.h"
+#include "core/verification.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/failing_calls.h"
+#include "tests/core/failing_file_system.h"
+#include "tests/core/small_disk.h"
+#include "tests/core/stored_tree.h"
+
+namespace icepie {
+namespace {
+
+constexpr int64_t kDiskBytes = int64_t{1} << 30;  // beside less than that nothing is sealed
+constexpr int kStride = 200;
+constexpr int kBatchRecords = 3;
+constexpr int kBackups = 4;  // each writes tables; more than RocksDB leaves unmerged
+
+// One call that fails.
+struct Fault {
+  bool in_rocksdb = false;
+  std::string kind;  // as FailingFileSystem and FailingCalls name them
+  int64_t n = 1;
+  bool full = false;
+
+  std::string Name() const {
+    return absl::StrCat(in_rocksdb ? "RocksDB: " : "own: ", kind, " ", n,
+                        full ? " ENOSPC" : " EIO");
+  }
+};
+
+// A core from its first start to its last, and its one client.
+class CoreLife {
+ public:
+  CoreLife(std::string directory, FailingFileSystem& file_system, rocksdb::Env& env)
+      : directory_(std::move(directory)), file_system_(file_system), env_(env) {
+    std::filesystem::create_directories(directory_);
+  }
+  ~CoreLife() { std::filesystem::remove_all(directory_); }
+
+  // Two starts with the fault somewhere in them.
+  void RunWith(const Fault& fault) {
+    const Fault none;
+    const Fault& own = fault.in_rocksdb ? none : fault;
+    const Fault& rocks = fault.in_rocksdb ? fault : none;
+    file_system_.FailKind(rocks.kind.empty() ? "none" : rocks.kind, rocks.n, rocks.full);
+    FailingCalls::Fail(own.kind, own.n, own.full ? ENOSPC : EIO, directory_ + "/", "/rocksdb");
+    Start([this](Core& core) { LiveThrough(core); });
+    Start([this](Core& core) {
+      for (int i = 0; i < 2; ++i) {
+        if (!Send(core)) return;
+      }
+    });
+    FailingCalls::Stop();
+    was_met_ = met();
+    calls_ = {file_system_.made(), FailingCalls::made()};
+    file_system_.FailKind("none", 1, false);
+  }
+
+  // A start on a whole disk: the client sends again what it does not know of, and goes on.
+  void ExpectWhole() {
+    std::unique_ptr<Core> core = Open(nullptr);
+    ASSERT_NE(core, nullptr);
+    ASSERT_EQ(core->ReadOnlyCause(), "");
+    ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+    const int64_t stored = core->GetStream("a")->end_offset / kBatchRecords;
+    ASSERT_GE(stored, acknowledged_) << "acknowledged, now lost";
+    ASSERT_LE(stored, sent_);
+    for (int again = 0; again < 2; ++again) ASSERT_TRUE(Send(*core));
+    const std::vector<ReadRecord> records = ReadAll(*core, {"a"});
+    ASSERT_EQ(static_cast<int64_t>(records.size()), acknowledged_ * kBatchRecords);
+    for (size_t i = 0; i < records.size(); ++i) {
+      ASSERT_EQ(records[i].offset, static_cast<int64_t>(i));
+      ASSERT_EQ(records[i].payload, absl::StrCat("{\"n\":", i, "}"));
+    }
+    const int64_t head = core->head_position();
+    ASSERT_EQ(head, static_cast<int64_t>(records.size())) << "there are no other streams";
+    const auto signed_now = core->proofs()->GetCheckpoint(head, absl::Seconds(60));
+    ASSERT_TRUE(signed_now.ok()) << signed_now.status();
+    ExpectStoredTreeOf(std::move(core), core_directory());
+    const auto report =
+        VerifyDirectory(core_directory(), seen_note_, [](int64_t, int64_t, int64_t) {});
+    ASSERT_TRUE(report.ok()) << report.status();
+    ASSERT_TRUE(report->ok()) << report->bytes_rehashed.detail << "; "
+                              << report->tree_recomputed.detail << "; "
+                              << report->consistent.detail;
+  }
+
+  // Of the whole life: whether the call was made at all, and how many of each kind were made.
+  bool was_met() const { return was_met_; }
+  using Calls = std::map<std::string, int64_t>;
+  const std::pair<Calls, Calls>& calls() const { return calls_; }  // RocksDB's, the core's own
+
+ private:
+  std::string core_directory() const { return directory_ + "/data/core"; }
+  bool met() const { return file_system_.failed() || FailingCalls::failed(); }
+
+  std::unique_ptr<Core> Open(rocksdb::Env* env) {
+    CoreOptions options;
+    options.directory = core_directory();
+    options.env = env;
+    options.sealing = SmallSegments();
+    options.sealing.segment_bytes = 1;  // as soon as there is anything to seal
+    options.sealing.hot_bytes_min = 1;
+    options.sealing.retry_delay = absl::Milliseconds(1);
+    options.free_bytes_min = 1 << 20;  // the disk is watched
+    options.ballast_bytes = 1 << 20;
+    options.checkpoint_interval = absl::Milliseconds(1);
+    auto core = Core::Open(options);
+    if (core.ok()) return std::move(core).value();
+    EXPECT_TRUE(env != nullptr && met()) << core.status();
+    return nullptr;
+  }
+
+  // A start that fails was the fault's doing, and so is a core that takes nothing.
+  template <typename Work>
+  void Start(const Work& work) {
+    const bool was_met = met();
+    const std::unique_ptr<Core> core = Open(&env_);
+    if (core == nullptr) {
+      EXPECT_FALSE(was_met) << "the disk was whole at this start";
+      return;
+    }
+    const auto created = core->CreateStream("a", PayloadFormat::kJson);
+    if (created.ok()) work(*core);
+    EXPECT_TRUE(created.ok() || met()) << created.status();
+    EXPECT_FALSE(was_met && core->ReadOnlyCause() != "") << core->ReadOnlyCause();
+    if (core->ReadOnlyCause() != "") {
+      EXPECT_EQ(ErrorReason(core->AppendAndWait(NumberedBatch("a", 0, 1)).status()),
+                "CORE_READ_ONLY");
+    }
+    if (met()) EXPECT_EQ(static_cast<int64_t>(ReadAll(*core).size()), core->head_position());
+  }
+
+  // The next batch, or again the one without an acknowledgement. False: it has none now either.
+  bool Send(Core& core) {
+    AppendBatch batch = NumberedBatch("a", acknowledged_ * kBatchRecords, kBatchRecords);
+    batch.identity = AppendIdentity{absl::StrCat("batch-", acknowledged_), "", 0, 0};
+    sent_ = acknowledged_ + 1;
+    const auto result = core.AppendAndWait(std::move(batch));
+    if (!result.ok()) {
+      EXPECT_TRUE(met()) << result.status();
+      const std::string reason = ErrorReason(result.status());
+      EXPECT_TRUE(reason == "LOG_SYNC_FAILED" || reason == "CORE_READ_ONLY") << result.status();
+      EXPECT_NE(core.ReadOnlyCause(), "");
+      return false;
+    }
+    EXPECT_EQ(result->streams[0].first_offset, acknowledged_ * kBatchRecords);
+    ++acknowledged_;
+    return true;
+  }
+
+  void LiveThrough(Core& core) {
+    for (int i = 0; i < 2; ++i) {
+      if (!Send(core)) return;
+    }
+    KeepCheckpoint(core);
+    EXPECT_TRUE(EventuallyInCore(
+        [&] { return core.Storage().segment_count > 0 || core.ReadOnlyCause() != ""; }));
+    for (int i = 0; i < kBackups; ++i) {
+      if (!Send(core)) return;
+      // Every table has these keys, so that tables must be merged and not only moved.
+      const absl::Status changed =
+          core.ChangeCatalog({{"a", absl::StrCat(i)}, {"z", absl::StrCat(i)}});
+      EXPECT_TRUE(changed.ok() || met()) << changed;
+      if (!changed.ok()) return;
+      const auto backup = core.BackUpTo(absl::StrCat(directory_, "/backup", i),
+                                        [](int64_t, int64_t) { return true; });
+      EXPECT_TRUE(backup.ok() || met()) << backup.status();
+    }
+    KeepCheckpoint(core);
+    // Merged in the background, unless that is what failed.
+    EXPECT_TRUE(
+        EventuallyInCore([&] { return file_system_.made().count("delete .sst") > 0 || met(); }));
+  }
+
+  // As an auditor does: later ones must continue it.
+  void KeepCheckpoint(Core& core) {
+    const auto checkpoint = core.proofs()->GetCheckpoint(core.head_position(), absl::Seconds(5));
+    EXPECT_TRUE(checkpoint.ok() || met()) << checkpoint.status();
+    if (checkpoint.ok()) seen_note_ = checkpoint->note;
+  }
+
+  const std::string directory_;
+  FailingFileSystem& file_system_;
+  rocksdb::Env& env_;
+  int64_t acknowledged_ = 0;  // batches
+  int64_t sent_ = 0;
+  std::string seen_note_;
+  bool was_met_ = false;
+  std::pair<Calls, Calls> calls_;
+};
+
+class EveryCallTest : public testing::Test {
+ protected:
+  // False when the life has no such call.
+  bool Run(const Fault& fault) {
+    SCOPED_TRACE(fault.Name());
+    if (stride_ == 1) std::fprintf(stderr, "%s\n", fault.Name().c_str());  // should it abort
+    CoreLife life(absl::StrCat(disk_.path(), "/", ++lives_), *file_system_, *env_);
+    life.RunWith(fault);
+    life.ExpectWhole();
+    calls_ = life.calls();
+    return life.was_met();
+  }
+
+  // Those of one kind, of which a life without a fault has about `count`.
+  void RunKind(bool in_rocksdb, const std::string& kind, int64_t count) {
+    bool found = true;
+    for (int64_t n = 1; n <= count || found; ++n) {
+      found = false;
+      if (n > 1 && ++ordinal_ % stride_ != 0) continue;
+      for (const bool full : ErrorsOf(kind)) {
+        found = Run({in_rocksdb, kind, n, full});
+        EXPECT_TRUE(found || n > 1) << kind << ": the fault was not met";
+        faults_ += found ? 1 : 0;
+        if (HasFailure()) return;
+      }
+    }
+  }
+
+  // Whether the disk is full. No read finds it so; of a few calls each has one of both errors.
+  std::vector<bool> ErrorsOf(const std::string& kind) const {
+    if (absl::StrContains(kind, "read")) return {false};
+    if (stride_ > 1) return {lives_ % 2 == 0};
+    return {false, true};
+  }
+
+  const SmallDisk disk_{kDiskBytes};  // not for its size, but because nothing waits for it
+  const std::shared_ptr<FailingFileSystem> file_system_ = std::make_shared<FailingFileSystem>();
+  const std::unique_ptr<rocksdb::Env> env_ = rocksdb::NewCompositeEnv(file_system_);
+  int stride_ = kStride;
+  int lives_ = 0;
+  int faults_ = 0;
+  int64_t ordinal_ = 0;
+  std::pair<CoreLife::Calls, CoreLife::Calls> calls_;
+};
+
+TEST_F(EveryCallTest, MayFail) {
+  const char* wanted = std::getenv("ICEPIE_FAULT_STRIDE");
+  if (wanted != nullptr) stride_ = std::max(1, std::atoi(wanted));
+  const char* wanted_kind = std::getenv("ICEPIE_FAULT_KIND");
+  EXPECT_FALSE(Run({}));
+  const auto [rocksdb, own] = calls_;
+  for (const char* kind : {"create directory rocksdb",
+                           "lock LOCK",
+                           "create .log",
+                           "append .log",
+                           "sync .log",
+                           "close .log",
+                           "delete .log",
+                           "create .sst",
+                           "append .sst",
+                           "sync .sst",
+                           "close .sst",
+                           "delete .sst",
+                           "link .sst",
+                           "create MANIFEST",
+                           "append MANIFEST",
+                           "sync MANIFEST",
+                           "close MANIFEST",
+                           "delete MANIFEST",
+                           "create .dbtmp",
+                           "append .dbtmp",
+                           "sync .dbtmp",
+                           "rename CURRENT",
+                           "rename OPTIONS",
+                           "delete OPTIONS",
+                           "sync directory rocksdb",
+                           "read .log",
+                           "read .sst",
+                           "read MANIFEST"}) {
+    EXPECT_EQ(rocksdb.count(kind), 1u) << kind;
+  }
+  for (const char* kind :
+       {"mkdir core", "fsync core", "mkdir backup", "link segments", "open lock", "open ballast",
+        "fallocate ballast", "open segments", "write segments", "fsync segments", "rename segments",
+        "unlink segments", "open high_water_mark", "pwrite high_water_mark", "open signing_key",
+        "open checkpoint", "write checkpoint", "fsync checkpoint", "rename checkpoint"}) {
+    EXPECT_EQ(own.count(kind), 1u) << kind;
+  }
+  int64_t calls = 0;
+  for (const auto& [kinds, in_rocksdb] : {std::pair(rocksdb, true), std::pair(own, false)}) {
+    for (const auto& [kind, count] : kinds) {
+      if (HasFailure()) return;
+      if (wanted_kind != nullptr && kind != wanted_kind) continue;
+      calls += count;
+      RunKind(in_rocksdb, kind, count);
+    }
+  }
+  std::printf("%d faults at %ld calls of %zu kinds\n", faults_, calls, rocksdb.size() + own.size());
+}
+
+}  // namespace
+}  // namespace icepie
