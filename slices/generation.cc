@@ -118,20 +118,14 @@ absl::Status Generation::Create(const std::string& snapshot_file) {
   if (snapshot_file.empty()) ICEPIE_RETURN_IF_ERROR(CreateTables());
   if (slice_plan_->hands_out_changes) ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
   ICEPIE_RETURN_IF_ERROR(CreateInputs());
-  ICEPIE_ASSIGN_OR_RETURN(
-      write_progress_,
-      connection_->Prepare("UPDATE __progress SET applied_position = $1, applied_time_us = $2, "
-                           "event_time_max_us = $3, input = $4, applied = $5, filtered = $6, "
-                           "quarantined = $7, content_version = $8"));
   ICEPIE_ASSIGN_OR_RETURN(write_quarantine_,
                           connection_->Prepare("INSERT INTO __quarantine VALUES ($1, $2, $3, $4, "
                                                "$5, $6, $7, $8)"));
-  ICEPIE_ASSIGN_OR_RETURN(read_progress_, connection_->Prepare(absl::StrCat(
-                                              "SELECT ", kProgressColumns, " FROM __progress")));
   statements_ = std::make_unique<ApplyStatements>(*connection_, *slice_plan_);
+  ICEPIE_RETURN_IF_ERROR(NoteRun());
+  ICEPIE_RETURN_IF_ERROR(PrepareProgress());
   ICEPIE_RETURN_IF_ERROR(ReadProgress());
   position_ = opened_at_ = progress_.applied_position;
-  ICEPIE_RETURN_IF_ERROR(NoteRun());
   RestartChanges(/*wanted=*/true);
   served_->Publish(progress_);
   served_->SetStorage(database_);
@@ -198,6 +192,19 @@ absl::Status Generation::CreateInputs() {
                                                                   slice_plan_->sources[i].columns,
                                                                   reads_stream_twice_));
   }
+  return absl::OkStatus();
+}
+
+// A statement that was prepared in front of a change of the catalog is bound anew at each
+// execution, which costs more than running it.
+absl::Status Generation::PrepareProgress() {
+  ICEPIE_ASSIGN_OR_RETURN(
+      write_progress_,
+      connection_->Prepare("UPDATE __progress SET applied_position = $1, applied_time_us = $2, "
+                           "event_time_max_us = $3, input = $4, applied = $5, filtered = $6, "
+                           "quarantined = $7, content_version = $8"));
+  ICEPIE_ASSIGN_OR_RETURN(read_progress_, connection_->Prepare(absl::StrCat(
+                                              "SELECT ", kProgressColumns, " FROM __progress")));
   return absl::OkStatus();
 }
 

@@ -162,6 +162,7 @@ class Generation {
   absl::Status Restore(const std::string& snapshot_file);
   std::string Layout() const;
   absl::Status CreateInputs();
+  absl::Status PrepareProgress();
   absl::Status ReadProgress();
 
   absl::Status ApplySuspects(const RecordBatch& batch, const std::vector<int64_t>& positions);

@@ -28,6 +28,14 @@ absl::StatusOr<DomainPlan> PlanFile(const std::string& file, const std::string& 
   return PlanDomain(definition, overrides);
 }
 
+// Small batches wait so long that more comes together: after short turns for as long as those had
+// the processor, after long ones (many slices, large states) so long that most of a core is free.
+absl::Duration RestAfter(absl::Duration worked) {
+  constexpr absl::Duration kShort = absl::Milliseconds(4);
+  constexpr double kMost = 3;
+  return worked * std::clamp(absl::FDivDuration(worked, kShort), 1.0, kMost);
+}
+
 absl::Duration RetryDelay(int failures) {
   return std::min(absl::Seconds(60), absl::Milliseconds(100) * (1 << std::min(failures, 10)));
 }
@@ -220,13 +228,12 @@ void LiveEngine::Turn() {
   LookAtClock();
   RetryFailed();
   bool more = false;
-  const absl::Time begin = SteadyNow();
+  const absl::Duration had = ProcessorTime(ThisThread());
   // The track at the head comes first, then one batch of each that is behind.
   if (main_ != nullptr) more = ApplyTrack(*main_, kBatchRecordsMax);
   more = ApplyBehind() || more;
-  // Full batches follow one another; small ones wait so long that more comes together.
-  const absl::Time now = SteadyNow();
-  next_batch_ = more ? now : now + (now - begin) * (kRestPerWork - 1);
+  next_batch_ = SteadyNow();
+  if (!more) next_batch_ += RestAfter(ProcessorTime(ThisThread()) - had);
   StepOverrides();
   StepSuspended();
   MergeTracks();
@@ -609,7 +616,7 @@ absl::Status LiveEngine::Connect(Held& held,
 
 // ------------------------------------------------------------------------------------ applying
 
-// True when more is waiting already.
+// True when so much is waiting already that it should not wait for more.
 bool LiveEngine::ApplyTrack(Track& track, int64_t records_max) {
   const std::optional<RecordBatch> batch = track.Take(records_max);
   if (!batch) return false;
@@ -619,9 +626,11 @@ bool LiveEngine::ApplyTrack(Track& track, int64_t records_max) {
     if (!follows) continue;
     RestartChanges(*held);
     ApplyTo(*held, *batch);
+    queries_->PositionsMoved();  // who waits for this one need not wait for the others
   }
   FollowUpstream(&track == main_ ? &*batch : nullptr);
-  return track.HasArrived();
+  const bool behind = &track != main_ || track.head() - track.position() >= kBehindRecords;
+  return behind && track.HasArrived();
 }
 
 void LiveEngine::ApplyTo(Held& held, const RecordBatch& batch) {

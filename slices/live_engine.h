@@ -46,8 +46,10 @@ class LiveEngine : public Engine {
   void Shutdown() override;
 
  private:
-  // Batches and recomputes take at most a fifth of the time.
+  // Recomputes take at most a fifth of the time.
   static constexpr int kRestPerWork = 4;
+  // So far from the head, batches follow one another without a rest.
+  static constexpr int64_t kBehindRecords = 16384;
 
   static constexpr int64_t kBatchRecordsMax = BatchSize::kMost;
   static constexpr int64_t kSmallestBatch = 256;

@@ -68,8 +68,10 @@ struct QueryService::Task {
   absl::Time wait_until;  // for a position, which the limit does not count
   absl::Duration limit;   // of the work
   absl::Time deadline;
-  absl::Time begun;                   // by a runner
-  std::atomic<bool> answered{false};  // by its runner or, at its limit, by the watch
+  absl::Time begun;                          // by a runner
+  std::atomic<bool> answered{false};         // by its runner or, at its limit, by the watch
+  std::function<bool()> over;                // while it waits: whether it need not any more
+  std::shared_ptr<const Prepared> prepared;  // before it waited
 
   void StartClock(absl::Duration timeout) {
     const absl::Time now = SteadyNow();
@@ -198,10 +200,16 @@ void QueryService::Finish(Task& task, absl::StatusOr<Answer> answer) {
 void QueryService::PositionsMoved() {
   {
     MutexLock lock(mutex_);
-    if (waiting_.empty()) return;
-    for (const auto& task : waiting_) task->StartClock(timeout_);
-    queue_.insert(queue_.end(), waiting_.begin(), waiting_.end());
-    waiting_.clear();
+    const size_t before = queue_.size();
+    for (auto it = waiting_.begin(); it != waiting_.end();) {
+      const bool over = (*it)->over();
+      if (over) {
+        (*it)->StartClock(timeout_);
+        queue_.push_back(*it);
+      }
+      it = over ? waiting_.erase(it) : std::next(it);
+    }
+    if (queue_.size() == before) return;
   }
   changed_.SignalAll();
 }
@@ -336,26 +344,25 @@ void QueryService::WatchLoop() {
 
 void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
   const Question& question = task->question;
-  absl::StatusOr<Prepared> prepared = Resolve(runner, *task);
-  if (prepared.status().code() == absl::StatusCode::kDeadlineExceeded) {
-    return Finish(*task, TimeLimit("", task->limit));
-  }
-  if (!prepared.ok()) {
-    const std::string building = BuildingSlice(prepared.status());
-    const auto ready = [&] {
-      const std::shared_ptr<ServedSlice> served = slices_.Find(building);
-      return served == nullptr || served->database() != nullptr;
-    };
-    if (question.min_position && !building.empty() && Wait(task, ready)) return;
-    return Finish(*task, prepared.status());
+  std::shared_ptr<const Prepared> prepared = std::exchange(task->prepared, nullptr);
+  if (prepared == nullptr || !IsCurrent(*prepared)) {
+    absl::StatusOr<Prepared> resolved = Resolve(runner, *task);
+    if (!resolved.ok()) return NotResolved(task, resolved.status());
+    prepared = std::make_shared<const Prepared>(*std::move(resolved));
   }
   {
     MutexLock lock(mutex_);
     runner.slices = prepared->Names();
   }
   const absl::Status reached = CheckPosition(*prepared, question);
-  const auto moved = [&] { return CheckPosition(*prepared, question).ok(); };
-  if (reached.code() == absl::StatusCode::kUnavailable && Wait(task, moved)) return;
+  if (reached.code() == absl::StatusCode::kUnavailable) {
+    task->prepared = prepared;
+    const auto moved = [this, prepared, &question] {
+      return !IsCurrent(*prepared) ||
+             CheckPosition(*prepared, question).code() != absl::StatusCode::kUnavailable;
+    };
+    if (Wait(task, moved)) return;
+  }
   if (!reached.ok()) {
     return Finish(*task, MakeError(absl::StatusCode::kFailedPrecondition, reached.message(),
                                    "POSITION_UNREACHABLE"));
@@ -367,14 +374,38 @@ void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
   Finish(*task, std::move(answer));
 }
 
+// Answers, or waits for the first state of a slice that has none yet.
+void QueryService::NotResolved(const std::shared_ptr<Task>& task, const absl::Status& why) {
+  if (why.code() == absl::StatusCode::kDeadlineExceeded) {
+    return Finish(*task, TimeLimit("", task->limit));
+  }
+  const std::string building = BuildingSlice(why);
+  const auto ready = [this, building] {
+    const std::shared_ptr<ServedSlice> served = slices_.Find(building);
+    return served == nullptr || served->database() != nullptr;
+  };
+  if (task->question.min_position && !building.empty() && Wait(task, ready)) return;
+  Finish(*task, why);
+}
+
+// Whether the question would be resolved to the same states again.
+bool QueryService::IsCurrent(const Prepared& prepared) const {
+  return std::all_of(prepared.slices.begin(), prepared.slices.end(),
+                     [&](const ResolvedSlice& slice) {
+                       return slices_.Find(slice.served->info().slice) == slice.served &&
+                              slice.served->database() == slice.database;
+                     });
+}
+
 // Until the positions move, or it has waited enough: then false. `over`: it need not wait any more.
-bool QueryService::Wait(const std::shared_ptr<Task>& task, const std::function<bool()>& over) {
+bool QueryService::Wait(const std::shared_ptr<Task>& task, std::function<bool()> over) {
   if (SteadyNow() >= task->wait_until) return false;
   MutexLock lock(mutex_);
   if (stopping_ || waiting_.size() >= kWaitingMax) return false;
+  task->over = std::move(over);
   waiting_.push_back(task);
   // They may have moved between the check and now.
-  if (over()) {
+  if (task->over()) {
     waiting_.pop_back();
     queue_.push_back(task);
   }

@@ -98,7 +98,9 @@ class QueryService {
                                          const Task& task) const;
   absl::Status NotFound(absl::string_view name) const;
   // OK: all there; UNAVAILABLE: not yet; anything else: never.
-  bool Wait(const std::shared_ptr<Task>& task, const std::function<bool()>& over);
+  bool Wait(const std::shared_ptr<Task>& task, std::function<bool()> over);
+  void NotResolved(const std::shared_ptr<Task>& task, const absl::Status& why);
+  bool IsCurrent(const Prepared& prepared) const;
   static absl::Status CheckPosition(const Prepared& prepared, const Question& question);
   absl::StatusOr<Answer> Execute(Runner& runner, const Prepared& prepared,
                                  const Question& question) const;
