@@ -124,16 +124,19 @@ namespace {
 absl::Status CheckExpectations(const std::string& slice_name, const cv1::SliceEntry& slice,
                                const Generation& generation) {
   for (const auto& result : generation.expectations()) {
-    if (result.status() != v1::ExpectationResult::FAILED ||
+    const bool stopped = result.status() == v1::ExpectationResult::STOPPED;
+    if ((result.status() != v1::ExpectationResult::FAILED && !stopped) ||
         result.severity() != v1::ExpectationResult::ERROR ||
         FindWaiver(slice, result.name(), absl::Now()) != nullptr) {
       continue;
     }
-    return GateError(
-        slice_name, generation.number(), "expectations",
-        absl::StrCat("expectation ", result.name(), " fails on its rows (", result.failing_rows(),
-                     "); change the definition, or waive it: icepie slice expect ", slice_name,
-                     " --waive ", result.name(), " --reason …"));
+    const std::string what = stopped
+                                 ? absl::StrCat(" could not be checked (", result.message(), ")")
+                                 : absl::StrCat(" fails on its rows (", result.failing_rows(), ")");
+    return GateError(slice_name, generation.number(), "expectations",
+                     absl::StrCat("expectation ", result.name(), what,
+                                  "; change the definition, or waive it: icepie slice expect ",
+                                  slice_name, " --waive ", result.name(), " --reason …"));
   }
   return absl::OkStatus();
 }

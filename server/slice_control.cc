@@ -196,7 +196,8 @@ bool HasComeBack(const WorkerView& now, const WorkerView& before, bool live) {
                        const auto* report = FindServingReport(now.report.get(), slice.slice());
                        if (!slice.serving() || report == nullptr) return !slice.serving();
                        if (live)
-                         return LiveAnswers(now, slice.slice()) || slice.state() == v1::BACKFILLING;
+                         return LiveAnswers(now, slice.slice()) || slice.no_rows() ||
+                                slice.state() == v1::BACKFILLING;
                        return !report->snapshot().path().empty() || slice.snapshot().path().empty();
                      });
 }

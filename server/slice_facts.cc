@@ -268,7 +268,7 @@ void AddConditions(v1::Slice& out) {
                                          result.waiver().reason())
                           : what,
                    out);
-    } else if (result.status() == v1::ExpectationResult::NOT_CHECKED && !result.message().empty()) {
+    } else if (result.status() != v1::ExpectationResult::PASSED && !result.message().empty()) {
       AddCondition("EXPECTATION_NOT_CHECKED", result, result.message(), out);
     }
   }
@@ -439,7 +439,7 @@ const wv1::SliceReport* FindServingReport(const wv1::WorkerReport* report,
 bool LiveAnswers(const WorkerView& live, const std::string& slice) {
   if (!live.client) return false;
   const auto* report = FindServingReport(live.report.get(), slice);
-  return report != nullptr && !IsPreparing(report->state());
+  return report != nullptr && !IsPreparing(report->state()) && !report->no_rows();
 }
 
 bool Answers(const DomainView& workers, const std::string& slice) {

@@ -10,6 +10,7 @@
 #include "slices/expectation_check.h"
 #include "slices/record_batch.h"
 #include "slices/row_diff.h"
+#include "slices/slice_fault.h"
 #include "slices/slice_log.h"
 
 namespace icepie::slices {
@@ -133,11 +134,9 @@ void BuildEngine::Progressed(int64_t position, int64_t target) {
 void BuildEngine::Fail(const absl::Status& status) {
   SliceError(job_.slice, "build of generation {}: {}", job_.number, status.ToString());
   if (status.code() == absl::StatusCode::kInternal) options_.on_fatal(status.ToString());
-  const std::string reason = ErrorReason(status);
   MutexLock lock(mutex_);
   report_.phase = "failed";
-  report_.error = {reason.empty() ? "BUILD_FAILED" : reason, std::string(status.message()),
-                   absl::Now()};
+  report_.error = MakeFault(status, "BUILD_FAILED");
 }
 
 void BuildEngine::Run() {
@@ -357,7 +356,7 @@ absl::Status BuildEngine::CheckCopy(DuckConnection& connection, const std::strin
   scope.slice = job_.slice;
   scope.relation = absl::StrCat(QuoteIdentifier(alias), ".main.__result");
   scope.position = copy.progress.applied_position;
-  scope.limit = options_.query_timeout;
+  scope.limit = QueryTimeout(options_, generations_.back()->domain_plan()->definition);
   scope.on_stuck = options_.on_fatal;
   scope.find_target = [this](const std::string& slice) -> ExpectationTarget {
     for (const auto& generation : generations_) {
@@ -368,9 +367,8 @@ absl::Status BuildEngine::CheckCopy(DuckConnection& connection, const std::strin
     return {"", absl::StrCat("slice ", slice, " is not part of this build"), nullptr};
   };
   ICEPIE_ASSIGN_OR_RETURN(
-      ExpectationReport report,
+      copy.expectations,
       CheckExpectations(connection, generations_.back()->plan().expectations, scope));
-  copy.expectations = std::move(report.results);
   return absl::OkStatus();
 }
 

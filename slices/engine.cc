@@ -223,6 +223,11 @@ std::vector<RecordStanding> LocateRecord(DuckDatabase& instance, const ServingSe
   return standings;
 }
 
+absl::Duration QueryTimeout(const EngineOptions& options, const DomainDef& definition) {
+  const absl::Duration own = definition.limits.query_timeout;
+  return own > absl::ZeroDuration() ? own : options.query_timeout;
+}
+
 absl::Duration QueryTimeout(const EngineOptions& options, const Assignment& assignment) {
   std::set<absl::string_view> files;
   for (const GenerationSpec& spec : assignment.generations) {

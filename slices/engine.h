@@ -26,6 +26,8 @@
 
 namespace icepie::slices {
 
+struct DomainDef;
+
 struct EngineOptions {
   std::string domain;
   std::string directory;  // the domain's: snapshots/ and tmp/ are under it
@@ -110,6 +112,9 @@ absl::Status SetAcknowledged(DuckDatabase& instance, const PositionRanges& ackno
 // Engine::Locate over the slices that answer.
 std::vector<RecordStanding> LocateRecord(DuckDatabase& instance, const ServingSet& slices,
                                          int64_t position);
+
+// limits.query_timeout of the file, else the option's.
+absl::Duration QueryTimeout(const EngineOptions& options, const DomainDef& definition);
 
 // How long a question may take: limits.query_timeout of the serving generations' files (the
 // longest, when one of them still stands at an older file), else the option's.

@@ -127,6 +127,7 @@ struct SliceReport {
   std::optional<SnapshotInfo> snapshot;
   std::optional<SliceFault> not_saved;  // why, and since when, the last attempt has failed
   bool serving = false;
+  bool no_rows = false;                         // there is no state to answer from
   std::vector<ExpectationResult> expectations;  // as last checked
 };
 

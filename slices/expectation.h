@@ -38,9 +38,15 @@ struct ExpectationWaiver {
   absl::Time until = absl::InfiniteFuture();
 };
 
+inline bool operator==(const ExpectationWaiver& a, const ExpectationWaiver& b) {
+  return a.expectation == b.expectation && a.until == b.until;
+}
+inline bool operator!=(const ExpectationWaiver& a, const ExpectationWaiver& b) { return !(a == b); }
+
 struct ExpectationResult {
   // The numbers are those of icepie.v1.ExpectationResult.Status.
-  enum class Status { kNotChecked = 1, kPassed = 2, kFailed = 3 };
+  // kStopped: its check did not end within what the domain may use, of time, memory or disk.
+  enum class Status { kNotChecked = 1, kPassed = 2, kFailed = 3, kStopped = 4 };
   std::string name;
   std::string check;
   std::string sql_digest;  // of what was run: another result is another check's, whatever its name

@@ -31,20 +31,16 @@ struct ExpectationScope {
   std::function<void(const std::string& why)> on_stuck;
 };
 
-struct ExpectationReport {
-  std::vector<ExpectationResult> results;  // one for each plan, in order
-  absl::Status unfinished;  // of an expectation of severity error: the engine's limits stopped it
-};
-
 // Of an expectation that has not been checked.
 ExpectationResult Unchecked(const ExpectationPlan& plan);
 
-// SQL that fails on the data breaks its expectation. One that cannot be checked now (a target that
-// is not there, time, memory) is kNotChecked, with the reason. Makes temporary views `slice` and
-// `__to` on `connection`; reads only. INTERNAL: the process must end.
-absl::StatusOr<ExpectationReport> CheckExpectations(DuckConnection& connection,
-                                                    const std::vector<ExpectationPlan>& plans,
-                                                    const ExpectationScope& scope);
+// One result for each plan, in order. SQL that fails on the data breaks its expectation. One whose
+// target is not there is kNotChecked, one that time, memory or the disk ended is kStopped, with the
+// reason. Makes temporary views `slice` and `__to` on `connection`; reads only. INTERNAL: the
+// process must end.
+absl::StatusOr<std::vector<ExpectationResult>> CheckExpectations(
+    DuckConnection& connection, const std::vector<ExpectationPlan>& plans,
+    const ExpectationScope& scope);
 
 // Those that hold row by row, over the rows that a batch has changed: `rows` is a SELECT of them.
 // To be run in the batch's transaction, which it only reads in; after SQL that failed, that can

@@ -69,6 +69,24 @@ std::vector<ExpectationResult> ExpectationGate::FailingIn(
   return failing;
 }
 
+// The first of severity error whose check did not end and that nobody has waived.
+absl::Status ExpectationGate::StoppedIn(const std::vector<ExpectationResult>& results,
+                                        absl::Time now) const {
+  for (const ExpectationResult& result : results) {
+    const bool stopped = result.status == ExpectationResult::Status::kStopped;
+    if (!stopped || result.severity != ExpectationSeverity::kError) continue;
+    if (IsWaived(result.name, now)) continue;
+    return MakeError(
+        absl::StatusCode::kUnavailable,
+        absl::StrCat("expectation ", result.name, " could not be checked: ", result.message,
+                     "; let its SQL take less, raise limits.memory or limits.query_timeout in the "
+                     "domain's file, or waive it (icepie slice expect SLICE --waive ",
+                     result.name, " --reason …)"),
+        "EXPECTATION_STOPPED", {{"expectation", result.name}});
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ExpectationGate::Check(DuckConnection& connection, const ExpectationScope& scope,
                                     std::vector<ExpectationResult>& results) {
   std::vector<ExpectationPlan> plans;
@@ -79,21 +97,22 @@ absl::Status ExpectationGate::Check(DuckConnection& connection, const Expectatio
     version = version_;
   }
   if (plans.empty()) return absl::OkStatus();
-  ICEPIE_ASSIGN_OR_RETURN(ExpectationReport report, CheckExpectations(connection, plans, scope));
-  results = report.results;
+  ICEPIE_ASSIGN_OR_RETURN(std::vector<ExpectationResult> found,
+                          CheckExpectations(connection, plans, scope));
+  results = found;
   MutexLock lock(mutex_);
   if (version != version_) return absl::UnavailableError("the expectations changed meanwhile");
-  const std::vector<ExpectationResult> failing = FailingIn(report.results, absl::Now());
+  const std::vector<ExpectationResult> failing = FailingIn(found, absl::Now());
   // What an undone batch has broken is not in these rows, and still stands in the way.
-  for (ExpectationResult& result : report.results) {
+  for (ExpectationResult& result : found) {
     for (const ExpectationResult& undone : FailingIn(results_, absl::Now())) {
       if (undone.name == result.name && undone.position > scope.position) result = undone;
     }
   }
-  results_ = std::move(report.results);
+  undecided_ = StoppedIn(found, absl::Now());
+  results_ = std::move(found);
   ++rounds_;
-  decided_ = report.unfinished.ok();
-  if (failing.empty()) return report.unfinished;
+  if (failing.empty()) return undecided_;
   return MakeError(absl::StatusCode::kFailedPrecondition, FailureText(failing),
                    "EXPECTATION_FAILED", {{"expectation", failing.front().name}});
 }
@@ -140,9 +159,9 @@ int64_t ExpectationGate::rounds() const {
   return rounds_;
 }
 
-bool ExpectationGate::decided() const {
+absl::Status ExpectationGate::undecided() const {
   MutexLock lock(mutex_);
-  return decided_;
+  return undecided_;
 }
 
 std::vector<ExpectationResult> ExpectationGate::Failing(absl::Time now) const {

@@ -32,8 +32,8 @@ class ExpectationGate {
   bool holds() const;
 
   // Checks the rows of `scope`. FAILED_PRECONDITION/EXPECTATION_FAILED when one of severity error
-  // fails that is not waived; UNAVAILABLE when one could not be checked or the plans changed
-  // meanwhile. `results` are also set then.
+  // fails that is not waived; UNAVAILABLE/EXPECTATION_STOPPED when the check of such a one did not
+  // end; UNAVAILABLE when the plans changed meanwhile. `results` are also set then.
   absl::Status Check(DuckConnection& connection, const ExpectationScope& scope,
                      std::vector<ExpectationResult>& results);
 
@@ -45,9 +45,10 @@ class ExpectationGate {
   int64_t notes() const;
 
   std::vector<ExpectationResult> results() const;
-  // Number of checks that are done, and whether the last one looked at everything that it could.
+  // Number of checks that are done, and what the last one could not decide: OK, or
+  // UNAVAILABLE/EXPECTATION_STOPPED.
   int64_t rounds() const;
-  bool decided() const;
+  absl::Status undecided() const;
   // Those of severity error that failed last and are not waived at `now`.
   std::vector<ExpectationResult> Failing(absl::Time now) const;
 
@@ -57,6 +58,8 @@ class ExpectationGate {
   std::vector<ExpectationResult> FailingIn(const std::vector<ExpectationResult>& results,
                                            absl::Time now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status StoppedIn(const std::vector<ExpectationResult>& results, absl::Time now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable Mutex mutex_;
   std::vector<ExpectationPlan> plans_ ABSL_GUARDED_BY(mutex_);
@@ -65,7 +68,7 @@ class ExpectationGate {
   int64_t version_ ABSL_GUARDED_BY(mutex_) = 0;  // of the plans
   int64_t rounds_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t notes_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool decided_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status undecided_ ABSL_GUARDED_BY(mutex_);
 };
 
 // "expectation late_le_all failed at position 71: 12 rows, e.g. {…}", with the count of others.

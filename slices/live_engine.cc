@@ -36,14 +36,14 @@ absl::Duration RestAfter(absl::Duration worked) {
   return worked * std::clamp(absl::FDivDuration(worked, kShort), 1.0, kMost);
 }
 
-absl::Duration RetryDelay(int failures) {
-  return std::min(absl::Seconds(60), absl::Milliseconds(100) * (1 << std::min(failures, 10)));
-}
-
 }  // namespace
 
 LiveEngine::LiveEngine(EngineOptions options, Feed& feed)
-    : options_(std::move(options)), feed_(feed), store_(OpenStore(options_)), named_(store_) {}
+    : options_(std::move(options)),
+      feed_(feed),
+      store_(OpenStore(options_)),
+      named_(store_),
+      query_timeout_(options_.query_timeout) {}
 
 absl::StatusOr<std::unique_ptr<LiveEngine>> LiveEngine::Start(const EngineOptions& options,
                                                               Feed& feed) {
@@ -287,9 +287,9 @@ void LiveEngine::BeginPlans(const Assignment& assignment) {
 
 void LiveEngine::Reconcile(const Assignment& assignment) {
   BeginPlans(assignment);
-  const absl::Duration timeout = QueryTimeout(options_, assignment);
-  queries_->SetTimeout(timeout);
-  if (!options_.recompute_limit) recomputes_->SetLimit(RecomputeTimeLimit(timeout));
+  query_timeout_ = QueryTimeout(options_, assignment);
+  queries_->SetTimeout(query_timeout_);
+  if (!options_.recompute_limit) recomputes_->SetLimit(RecomputeTimeLimit(query_timeout_));
   std::vector<std::unique_ptr<Held>> next;
   for (const GenerationSpec& spec : assignment.generations) {
     Held* present = FindHeld(spec);
@@ -319,6 +319,7 @@ void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
   const bool was_frozen = held.spec.frozen;
   const bool redefined = held.spec.file != spec.file;
   const bool reacknowledged = held.spec.acknowledged != spec.acknowledged;
+  const bool rewaived = held.spec.waivers != spec.waivers;
   const bool other_schedule = redefined || held.spec.serving != spec.serving;
   held.spec = spec;
   if (other_schedule) SetSnapshotSchedule(held);
@@ -333,6 +334,7 @@ void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
     held.served->SetState(held.stopped_for_good ? held.stopped_state : SliceState::kStarting);
   }
   if (held.gate != nullptr) held.gate->SetWaivers(spec.waivers);
+  if (rewaived) CheckAtOnce(held);
   if (redefined || reacknowledged) Redefine(held);
   ReleaseIfAllowed(held);
 }
@@ -878,7 +880,7 @@ void LiveEngine::UpdateStates() {
     if (!held->active()) continue;
     HearHead(*held);
     if (held->failures > 0 || held->failed_on_data) continue;
-    if (held->took_too_long) continue;
+    if (held->took_too_long || (held->unconfirmed && held->checks_stopped > 0)) continue;
     const absl::Status damage = held->track == nullptr ? absl::OkStatus() : held->track->damage();
     if (!damage.ok()) {
       StopAtDamage(*held, damage);

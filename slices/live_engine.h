@@ -84,7 +84,9 @@ class LiveEngine : public Engine {
     bool held_back = false;                 // HELD by a failed expectation
     bool unconfirmed = false;               // no check has passed yet
     bool recheck = false;                   // a waiver has ended
-    int64_t confirm_at = 0;                 // the check has to be of rows at least this far
+    int checks_stopped = 0;                 // in a row, by the domain's limits
+    absl::Time next_check = absl::InfinitePast();
+    int64_t confirm_at = 0;  // the check has to be of rows at least this far
     int64_t rounds_seen = 0;
     int64_t rounds_asked = -1;
     int64_t notes_seen = 0;
@@ -240,6 +242,8 @@ class LiveEngine : public Engine {
   void OpenExpectations(Held& held);
   void StepExpectations();
   void TakeResults(Held& held);
+  static void CheckAtOnce(Held& held);
+  void CheckWasStopped(Held& held, const absl::Status& why);
   void HoldBack(Held& held, const std::vector<ExpectationResult>& failing);
   void HeldByBatch(Held& held);
   void AnswerFromSnapshot(Held& held);
@@ -281,6 +285,7 @@ class LiveEngine : public Engine {
   std::map<std::string, PlanOverrides> overrides_;                  // likewise
   std::map<std::string, PlanFuture> planning_;                      // likewise; without overrides
   std::map<std::string, int64_t> stream_end_;  // behind the newest record seen on the main track
+  absl::Duration query_timeout_;               // of the assignment
   absl::Time next_batch_ = absl::InfinitePast();
   size_t next_behind_ = 0;  // of tracks_, where ApplyBehind() goes on
   std::vector<PendingRefresh> refreshes_;

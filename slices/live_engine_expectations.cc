@@ -13,7 +13,9 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "slices/expectation_store.h"
+#include "slices/flight_record.h"
 #include "slices/live_engine.h"
+#include "slices/slice_fault.h"
 #include "slices/slice_log.h"
 
 namespace icepie::slices {
@@ -40,14 +42,17 @@ ExpectationTarget TargetIn(const ServingSet& slices, const std::string& slice, i
 SnapshotCheck LiveEngine::CheckOf(const Held& held) const {
   if (held.gate == nullptr || held.gate->empty()) return nullptr;
   const std::string slice = held.spec.slice;
-  return [this, slice, gate = held.gate](DuckConnection& connection, const std::string& alias,
-                                         SnapshotManifest& manifest) {
+  return [this, slice, gate = held.gate, limit = query_timeout_](
+             DuckConnection& connection, const std::string& alias, SnapshotManifest& manifest) {
     ExpectationScope scope;
     scope.slice = slice;
     scope.relation = absl::StrCat(QuoteIdentifier(alias), ".main.__result");
     scope.position = manifest.progress.applied_position;
-    scope.limit = options_.query_timeout;
-    scope.on_stuck = options_.on_fatal;
+    scope.limit = limit;
+    scope.on_stuck = [this](const std::string& why) {
+      BlameAll(Activity::kSave);  // the writer's thread does nothing else
+      options_.on_fatal(why);
+    };
     scope.find_target = [this, position = scope.position](const std::string& to) {
       return TargetIn(serving_, to, position);
     };
@@ -95,9 +100,26 @@ void LiveEngine::TakeResults(Held& held) {
   if (!failing.empty()) {
     if (!held.held_back) HoldBack(held, failing);
     PublishServing();
-  } else if (held.unconfirmed && !held.held_back && held.gate->decided()) {
-    Confirm(held);
+    return;
   }
+  const absl::Status undecided = held.gate->undecided();
+  if (!undecided.ok()) return CheckWasStopped(held, undecided);
+  held.checks_stopped = 0;
+  if (held.unconfirmed && !held.held_back) Confirm(held);
+}
+
+void LiveEngine::CheckAtOnce(Held& held) {
+  held.checks_stopped = 0;
+  held.next_check = absl::InfinitePast();
+}
+
+// It would take as much again: others of the domain need the memory and the snapshots' thread, too.
+// A slice whose own rows were answered from before goes on; it only is not saved.
+void LiveEngine::CheckWasStopped(Held& held, const absl::Status& why) {
+  const absl::Duration delay = std::max(kCheckRetry, RetryDelay(++held.checks_stopped));
+  held.next_check = absl::Now() + delay;
+  if (!held.unconfirmed || held.held_back || held.spec.frozen) return;
+  held.served->SetFault(SliceState::kFaulted, MakeFault(why, ""), held.next_check);
 }
 
 void LiveEngine::HoldBack(Held& held, const std::vector<ExpectationResult>& failing) {
@@ -195,6 +217,7 @@ void LiveEngine::TakeDefinition(Held& held) {
   }
   held.generation->SetDefinition(*plan);
   held.gate->SetPlans(slice->expectations);
+  CheckAtOnce(held);
   held.served->SetExpectations(held.gate->results());
   if (held.recompute()) SetSchedule(held);
 }
@@ -205,6 +228,7 @@ bool LiveEngine::AwaitsCheck(const Held& held) const {
 }
 
 void LiveEngine::AskForCheck(Held& held, absl::Time now) {
+  if (now < held.next_check) return;
   const int64_t rounds = held.gate->rounds();
   if (rounds == held.rounds_asked && now < held.saved_time + kCheckRetry) return;
   if (!RequestSnapshot(held, true)) return;

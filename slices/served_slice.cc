@@ -238,6 +238,7 @@ SliceReport ServedSlice::ReportLocked(const Progress& row, int64_t least_positio
 SliceReport ServedSlice::Report() const {
   MutexLock lock(mutex_);
   SliceReport report = ReportLocked(row_, 0);
+  report.no_rows = database_ == nullptr;
   report.expectations = expectations_;
   return report;
 }

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "slices/engine_types.h"
 
 namespace icepie::slices {
@@ -13,8 +14,12 @@ namespace icepie::slices {
 bool IsDiskFull(const absl::Status& status);
 
 // Begins now. Its reason is the error's own, else DOMAIN_DISK_FULL when the file system of the
-// domain's directory took nothing more, else `fallback`.
+// domain's directory took nothing more, else SLICE_MEMORY_LIMIT, with the remedy, when it is that
+// the engine ran out of memory, else `fallback`.
 SliceFault MakeFault(const absl::Status& status, absl::string_view fallback);
+
+// Before the next attempt, after so many failures in a row: doubles from 200 ms up to a minute.
+absl::Duration RetryDelay(int failures);
 
 }  // namespace icepie::slices
 

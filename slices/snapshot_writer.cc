@@ -20,12 +20,26 @@ constexpr int kNicer = 10;
 // Snapshots of slices that do not change get older, too.
 constexpr absl::Duration kCleanUpInterval = absl::Minutes(1);
 
-// What its expectations decide, or have not decided yet, is no failure to save.
+// What its expectations decide, or have not decided yet, is no failure to save; that their check
+// does not end is.
 void NoteNotSaved(const absl::Status& status, ServedSlice& served) {
   if (ErrorReason(status) == "EXPECTATION_FAILED") return;
   SliceFault fault = MakeFault(status, "SNAPSHOT_FAILED");
-  if (absl::IsUnavailable(status) && fault.reason != "DOMAIN_DISK_FULL") return;
+  const bool lasts = fault.reason == "DOMAIN_DISK_FULL" || fault.reason == "EXPECTATION_STOPPED";
+  if (absl::IsUnavailable(status) && !lasts) return;
   served.SetNotSaved(std::move(fault));
+}
+
+// `check` with the time that it takes added to `took`.
+SnapshotCheck Timed(SnapshotCheck check, absl::Duration& took) {
+  if (!check) return nullptr;
+  return [check = std::move(check), &took](DuckConnection& connection, const std::string& alias,
+                                           SnapshotManifest& copy) {
+    const absl::Time begin = SteadyNow();
+    absl::Status status = check(connection, alias, copy);
+    took += SteadyNow() - begin;
+    return status;
+  };
 }
 
 }  // namespace
@@ -54,7 +68,7 @@ bool SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
                              std::shared_ptr<AttachedDatabase> database, bool urgent,
                              SnapshotCheck check) {
   MutexLock lock(mutex_);
-  if (!urgent && SteadyNow() < next_cheap_) return false;
+  if (!urgent && SteadyNow() < NextCheap(served->info().slice)) return false;
   for (Job& job : jobs_) {
     if (job.served != served) continue;
     job.urgent = job.urgent || urgent;
@@ -89,8 +103,9 @@ void SnapshotWriter::Save(const Job& job) {
   const GenerationInfo& info = job.served->info();
   const FlightEntry flight(Activity::kSave, absl::StrCat(info.slice, "/", info.number));
   const absl::Time begin = SteadyNow();
-  const auto manifest =
-      store_.Save(instance_, job.database->alias(), info, job.served->result_rows_max(), job.check);
+  absl::Duration checks;
+  const auto manifest = store_.Save(instance_, job.database->alias(), info,
+                                    job.served->result_rows_max(), Timed(job.check, checks));
   const absl::Duration took = SteadyNow() - begin;
   if (manifest.ok()) {
     job.served->SetSnapshot(manifest->Info());
@@ -102,7 +117,15 @@ void SnapshotWriter::Save(const Job& job) {
   }
   for (const Done& done : job.done) done(manifest);
   MutexLock lock(mutex_);
-  next_cheap_ = std::max(next_cheap_, SteadyNow()) + took * rest_per_work_;
+  const absl::Time now = SteadyNow();
+  next_cheap_ = std::max(next_cheap_, now) + (took - checks) * rest_per_work_;
+  next_check_[info.slice] = now + checks * rest_per_work_;
+}
+
+// What the expectations of one slice cost, only its own snapshots pay for.
+absl::Time SnapshotWriter::NextCheap(const std::string& slice) const {
+  const auto found = next_check_.find(slice);
+  return found == next_check_.end() ? next_cheap_ : std::max(next_cheap_, found->second);
 }
 
 // The next that is to be saved; nothing when it is time to clean up instead.

@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,6 +56,8 @@ class SnapshotWriter {
   std::optional<Job> NextJob(absl::Time clean_up);
   bool stopping();
   void Save(const Job& job);
+  // Before it, only what is urgent is saved of the slice.
+  absl::Time NextCheap(const std::string& slice) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   DuckDatabase& instance_;
   const SnapshotStore& store_;
@@ -65,6 +68,7 @@ class SnapshotWriter {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool saving_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time next_cheap_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  std::map<std::string, absl::Time> next_check_ ABSL_GUARDED_BY(mutex_);  // by slice
   std::deque<Job> jobs_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };

@@ -198,6 +198,7 @@ void ToProto(const slices::SliceReport& report, icepie::worker::v1::SliceReport*
     SetTime(*report.oldest_unapplied, proto->mutable_oldest_unapplied_time());
   }
   if (report.not_saved) ToProto(*report.not_saved, proto->mutable_not_saved());
+  proto->set_no_rows(report.no_rows);
   ProgressToProto(report.progress, proto);
   proto->mutable_counts()->set_unacknowledged(report.unacknowledged);
   if (report.snapshot) ToProto(*report.snapshot, proto->mutable_snapshot());

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
@@ -232,6 +233,175 @@ TEST_F(DirectedFaultsTest, AQueryThatWantsMemoryOrDiskWithoutEndIsRefusedAndTheD
     return bytes < (uintmax_t{64} << 20);
   }));
   EXPECT_EQ(Answer("shop"), kExpected);
+}
+
+// Faults 30 and 28 in a definition, in a build and in an expectation: each ends in a state that
+// says what is wrong and what to do, and nobody else is concerned.
+class MemoryBombTest : public DirectedFaultsTest {
+ protected:
+  // A state that cannot be spilled, of hundreds of megabytes.
+  static constexpr const char* kBomb =
+      "(SELECT len(list(r.range ORDER BY r.range DESC)) FROM range(30000000) AS r)";
+  static constexpr const char* kLimits = "limits: {memory: 64MB, query_timeout: 20s}\n";
+
+  // A slice beside by_item.
+  static std::string WithSlice(const std::string& domain, const std::string& slice) {
+    return absl::StrCat(DomainFile(domain), slice, kLimits);
+  }
+
+  void StartWithNeighbour() {
+    ASSERT_NO_FATAL_FAILURE(StartDaemon());
+    ASSERT_NO_FATAL_FAILURE(Apply(DomainFile("neighbour")));
+    EXPECT_EQ(Answer("neighbour"), kExpected);
+  }
+
+  v1::Slice WaitForFault(const std::string& slice, const std::string& reason) {
+    v1::Slice found;
+    EXPECT_TRUE(Eventually(
+        [&] {
+          found = daemon_.GetSlice(slice);
+          return found.state() == v1::FAULTED && found.last_error().reason() == reason;
+        },
+        absl::Seconds(90)))
+        << found.ShortDebugString();
+    return found;
+  }
+
+  // by_item of `domain` goes on, up to what comes now and with snapshots of it; the neighbour's
+  // workers have not ended.
+  void ExpectNobodyElseNotices(const std::string& domain) {
+    for (int i = 0; i < 3; ++i) {
+      end_ = daemon_.Append("sales", {R"({"item":"pear","amount":0})"}).value_or(-1);
+      EXPECT_EQ(Answer(domain), kExpected);
+      EXPECT_EQ(Answer("neighbour"), kExpected);
+    }
+    const v1::Slice slice = daemon_.GetSlice(absl::StrCat(domain, ".by_item"));
+    EXPECT_THAT(slice.state(), AnyOf(v1::RUNNING, v1::LAGGING)) << slice.ShortDebugString();
+    WaitForStandby(absl::StrCat(domain, ".by_item"));
+    for (const char* role : {"live", "standby"}) {
+      EXPECT_EQ(daemon_.Worker("neighbour", role).restarts(), 0);
+    }
+  }
+
+  google::longrunning::Operation WaitForBuild(const std::string& name) {
+    google::longrunning::Operation operation;
+    google::longrunning::GetOperationRequest request;
+    request.set_name(name);
+    EXPECT_TRUE(Eventually(
+        [&] {
+          const auto stub = daemon_.Operations();
+          return stub->GetOperation(Within(absl::Seconds(20)).get(), request, &operation).ok() &&
+                 operation.done();
+        },
+        absl::Seconds(90)));
+    return operation;
+  }
+};
+
+TEST_F(MemoryBombTest, ADefinitionThatAllocatesWithoutEndIsFaultedAlone) {
+  ASSERT_NO_FATAL_FAILURE(StartWithNeighbour());
+  // One is applied by every batch, one is recomputed.
+  ASSERT_NO_FATAL_FAILURE(Apply(WithSlice(
+      "bombs", absl::StrCat("  kept:\n    sql: SELECT item, median(length(repeat(item, amount * "
+                            "400000000))) AS n FROM sales GROUP BY ALL\n    key: [item]\n"
+                            "  made:\n    sql: SELECT item, sum(amount) + ",
+                            kBomb, " AS n FROM sales GROUP BY ALL\n"))));
+  for (const char* name : {"bombs.kept", "bombs.made"}) {
+    const v1::Slice slice = WaitForFault(name, "SLICE_MEMORY_LIMIT");
+    EXPECT_TRUE(slice.has_next_retry_time());
+    EXPECT_THAT(slice.last_error().message(), HasSubstr("raise limits.memory"));
+    const v1::SliceCondition* answers = FindCondition(slice, "ANSWERS");
+    ASSERT_NE(answers, nullptr);
+    EXPECT_EQ(answers->status(), v1::SliceCondition::FALSE) << "it has no rows";
+    EXPECT_EQ(answers->reason(), "NO_SNAPSHOT_YET");
+  }
+  ExpectNobodyElseNotices("bombs");
+}
+
+TEST_F(MemoryBombTest, ABuildThatAllocatesWithoutEndFailsAndTheServingOneGoesOn) {
+  ASSERT_NO_FATAL_FAILURE(StartWithNeighbour());
+  const std::string file = WithSlice("shop", "");
+  ASSERT_NO_FATAL_FAILURE(Apply(file));
+  EXPECT_EQ(Answer("shop"), kExpected);
+  WaitForStandby("shop.by_item");
+  v1::ApplyDomainResponse applied;
+  const std::string worse =
+      absl::StrReplaceAll(file, {{"sum(amount)", absl::StrCat("sum(amount) + ", kBomb)}});
+  const grpc::Status status = daemon_.Apply(worse, &applied);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_FALSE(applied.changes(0).operation().empty());
+  const auto operation = WaitForBuild(applied.changes(0).operation());
+  ASSERT_TRUE(operation.has_error());
+  EXPECT_THAT(operation.error().message(), HasSubstr("raise limits.memory"));
+  bool failed = false;
+  const v1::Slice slice = daemon_.GetSlice("shop.by_item");
+  for (const auto& generation : slice.generations()) {
+    failed = failed || (generation.state() == v1::Generation::FAILED &&
+                        generation.error().reason() == "SLICE_MEMORY_LIMIT");
+  }
+  EXPECT_TRUE(failed);
+  ExpectNobodyElseNotices("shop");
+}
+
+TEST_F(MemoryBombTest, AnExpectationThatAllocatesWithoutEndIsNamedTriedLessOftenAndCanBeWaived) {
+  ASSERT_NO_FATAL_FAILURE(StartWithNeighbour());
+  const std::string file = WithSlice(
+      "shop",
+      absl::StrCat("  checked:\n    sql: SELECT item, sum(amount) AS total FROM sales GROUP "
+                   "BY ALL\n    key: [item]\n    expect: [{name: bomb, sql: \"SELECT * FROM "
+                   "slice WHERE total > ",
+                   kBomb, "\"}]\n"));
+  ASSERT_NO_FATAL_FAILURE(Apply(file));
+  v1::Slice slice = WaitForFault("shop.checked", "EXPECTATION_STOPPED");
+  EXPECT_TRUE(slice.has_next_retry_time());
+  EXPECT_THAT(slice.last_error().message(), HasSubstr("expectation bomb"));
+  EXPECT_THAT(slice.last_error().message(), HasSubstr("raise limits.memory"));
+  EXPECT_NE(FindCondition(slice, "EXPECTATION_NOT_CHECKED"), nullptr);
+  ExpectNobodyElseNotices("shop");
+  v1::WaiveExpectationRequest waive;
+  waive.set_name("shop.checked");
+  waive.set_expectation("bomb");
+  waive.set_reason("it takes too much");
+  ASSERT_TRUE(
+      daemon_.Admin()->WaiveExpectation(Within(absl::Seconds(60)).get(), waive, &slice).ok());
+  v1::QueryResponse response;
+  EXPECT_TRUE(Eventually(
+      [&] {
+        return daemon_
+            .Query("shop", "SELECT item, total FROM checked ORDER BY item", end_, &response)
+            .ok();
+      },
+      absl::Seconds(60)));
+  EXPECT_EQ(response.body(), kExpected);
+  WaitForStandby("shop.checked");
+}
+
+// It is the generation that is judged: nobody serves what nobody could check.
+TEST_F(MemoryBombTest, ABuildWhoseExpectationAllocatesWithoutEndIsNotPromoted) {
+  ASSERT_NO_FATAL_FAILURE(StartWithNeighbour());
+  const std::string file = WithSlice("shop", "");
+  ASSERT_NO_FATAL_FAILURE(Apply(file));
+  EXPECT_EQ(Answer("shop"), kExpected);
+  WaitForStandby("shop.by_item");
+  const std::string checked = absl::StrReplaceAll(
+      file, {{"    key: [item]\n",
+              absl::StrCat("    key: [item]\n    expect: [{name: bomb, sql: \"SELECT * FROM slice "
+                           "WHERE total > ",
+                           kBomb, "\"}]\n")},
+             {"count(*) AS sales", "count(*) + 1 AS sales"}});
+  v1::ApplyDomainResponse applied;
+  const grpc::Status status = daemon_.Apply(checked, &applied);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  const auto operation = WaitForBuild(applied.changes(0).operation());
+  EXPECT_FALSE(operation.has_error()) << operation.error().message();
+  v1::PromoteGenerationRequest promote;
+  v1::Slice slice;
+  promote.set_name("shop.by_item");
+  const grpc::Status promoted =
+      daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(60)).get(), promote, &slice);
+  EXPECT_EQ(Reason(promoted), "PROMOTE_GATE_FAILED");
+  EXPECT_THAT(promoted.error_message(), HasSubstr("bomb could not be checked"));
+  ExpectNobodyElseNotices("shop");
 }
 
 // Fault 50. An operator's brake can be pulled twice, with the workers dead, and by mistake.

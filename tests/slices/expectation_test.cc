@@ -438,8 +438,9 @@ TEST_F(ExpectationTest, FreezingAHeldSliceAndThawingItLeavesItHeld) {
   EXPECT_EQ(Lines(), R"([{"city":"rome","amount":1}])");
 }
 
-// Endless SQL is stopped at the query's limit. It is no failure, but nothing counts as good.
-TEST_F(ExpectationTest, OneThatTakesTooLongIsNotChecked) {
+// Endless SQL is stopped at the query's limit. It is no failure, but nothing counts as good; the
+// slice says so, and when it is tried again.
+TEST_F(ExpectationTest, OneThatTakesTooLongFaultsTheSliceAndIsTriedAgainLater) {
   feed_.Append("orders", {Order("rome", 1)});
   EngineOptions options = OptionsWithSnapshots();
   options.query_timeout = absl::Milliseconds(200);
@@ -449,10 +450,15 @@ TEST_F(ExpectationTest, OneThatTakesTooLongIsNotChecked) {
   ConfigureAll(
       "[{name: slow, sql: \"SELECT 1 FROM slice, range(1000000000) a, range(1000) b WHERE "
       "a.range + b.range + amount < 0\"}]");
-  const SliceReport report = WaitForResult("slow", Status::kNotChecked, 1);
+  const SliceReport report = WaitForResult("slow", Status::kStopped, 1);
   EXPECT_THAT(Result(report, "slow").message, HasSubstr("limit for queries"));
   EXPECT_FALSE(report.snapshot.has_value());
-  EXPECT_NE(report.state, SliceState::kHeld);
+  const SliceReport faulted = WaitForState("lines", SliceState::kFaulted);
+  ASSERT_TRUE(faulted.last_error.has_value());
+  EXPECT_EQ(faulted.last_error->reason, "EXPECTATION_STOPPED");
+  EXPECT_THAT(faulted.last_error->message, HasSubstr("icepie slice expect"));
+  EXPECT_TRUE(faulted.next_retry_time.has_value());
+  EXPECT_TRUE(faulted.no_rows);
 }
 
 TEST_F(ExpectationTest, TheStandbyKnowsTheResults) {
