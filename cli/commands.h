@@ -16,6 +16,7 @@ void AddSliceCommands(CLI::App& app, Context& context);     // slice
 void AddExpectCommand(CLI::App* slice, Context& context);   // slice expect
 void AddSliceControl(CLI::App* slice, Context& context);    // slice suspend, resume, restart
 void AddDomainControl(CLI::App* domain, Context& context);  // domain freeze, thaw, suspend, …
+void AddLimitsCommand(CLI::App* domain, Context& context);  // domain limits
 void AddWorkersCommand(CLI::App& app, Context& context);    // workers
 void AddSafeModeCommand(CLI::App& app, Context& context);   // leave-safe-mode
 void AddSnapshotCommands(CLI::App* slice, Context& context);    // slice snapshots

@@ -404,6 +404,7 @@ void AddDomain(CLI::App& app, Context& context) {
   CLI::App* domain = app.add_subcommand("domain", "domains and their files");
   domain->require_subcommand(1);
   AddDomainControl(domain, context);
+  AddLimitsCommand(domain, context);
   auto deleted = std::make_shared<bool>(false);
   CLI::App* list = domain->add_subcommand("list", "list the domains and their workers");
   list->add_flag("--deleted", *deleted, "also those that can be brought back");

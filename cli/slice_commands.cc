@@ -113,7 +113,12 @@ absl::StatusOr<int> Describe(Context& context, const SliceArguments& arguments) 
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(const auto events,
                           client.Call(client.admin(), &Admin::StubInterface::ListEvents, request));
+  icepie::v1::GetDomainRequest of_domain;
+  of_domain.set_name(arguments.name.substr(0, arguments.name.find('.')));
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain,
+                          client.Call(client.admin(), &Admin::StubInterface::GetDomain, of_domain));
   PrintSlice(context, slice);
+  PrintLimits(context, domain);
   PrintLastEvents(context, events);
   return kExitDone;
 }

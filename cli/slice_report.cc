@@ -10,6 +10,7 @@
 #include "cli/answer.h"
 #include "cli/event_line.h"
 #include "cli/format.h"
+#include "cli/limits_text.h"
 #include "cli/table.h"
 
 namespace icepie::cli {
@@ -240,6 +241,19 @@ void PrintSlice(Context& context, const Slice& slice) {
   PrintField(context, "sql", Printable(slice.sql()));
   PrintField(context, "observed", FormatTime(slice.observed_time()));
   PrintGenerations(context, slice);
+}
+
+void PrintLimits(Context& context, const icepie::v1::Domain& domain) {
+  std::vector<std::string> stated;
+  for (const auto& limit : domain.limits()) {
+    if (limit.file_key().empty()) continue;
+    const bool own = limit.source() == icepie::v1::DomainLimit::FILE;
+    stated.push_back(absl::StrCat(limit.name(), " ", LimitText(limit), own ? " (its file)" : ""));
+  }
+  if (stated.empty()) return;
+  PrintField(
+      context, "limits",
+      absl::StrCat(absl::StrJoin(stated, ", "), "; all: icepie domain limits ", domain.name()));
 }
 
 void PrintLastEvents(Context& context, const icepie::v1::ListEventsResponse& events) {

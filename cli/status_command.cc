@@ -121,10 +121,12 @@ void PrintSandbox(Context& context, const ServerStatus& status) {
 }
 
 absl::StatusOr<int> Status(Context& context) {
+  icepie::v1::GetServerStatusRequest request;
+  request.set_with_domains(context.options.json);
   Client& client = context.client();
-  ICEPIE_ASSIGN_OR_RETURN(const ServerStatus status,
-                          client.Call(client.admin(), &Admin::StubInterface::GetServerStatus,
-                                      icepie::v1::GetServerStatusRequest()));
+  ICEPIE_ASSIGN_OR_RETURN(
+      const ServerStatus status,
+      client.Call(client.admin(), &Admin::StubInterface::GetServerStatus, request));
   if (context.options.json) {
     context.out() << ToJson(status);
     return kExitDone;

@@ -199,11 +199,11 @@ grpc::ServerUnaryReactor* AdminService::DeleteSnapshot(grpc::CallbackServerConte
       [this, request](AdminAction& action) { return manager_.DeleteSnapshot(*request, action); });
 }
 
-grpc::ServerUnaryReactor* AdminService::GetServerStatus(
-    grpc::CallbackServerContext* context, const v1::GetServerStatusRequest* /*request*/,
-    v1::ServerStatus* response) {
+grpc::ServerUnaryReactor* AdminService::GetServerStatus(grpc::CallbackServerContext* context,
+                                                        const v1::GetServerStatusRequest* request,
+                                                        v1::ServerStatus* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  *response = status_();
+  *response = status_(request->with_domains());
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }

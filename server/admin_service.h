@@ -23,7 +23,7 @@ namespace icepie::server {
 //   promotions and plans.
 class AdminService final : public icepie::v1::Admin::CallbackService {
  public:
-  using StatusSource = std::function<icepie::v1::ServerStatus()>;
+  using StatusSource = std::function<icepie::v1::ServerStatus(bool with_domains)>;
 
   AdminService(DomainManager& manager, SliceControl& control, SliceRemedies& remedies,
                QuarantineCalls& quarantine, AdminLog& log, RequestReplay& replay, EventLog& events,

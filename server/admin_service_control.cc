@@ -126,7 +126,7 @@ grpc::ServerUnaryReactor* AdminService::LeaveSafeMode(grpc::CallbackServerContex
   return Act("LeaveSafeMode", quick_, context, request, response,
              [this](AdminAction& action) -> absl::StatusOr<v1::ServerStatus> {
                ICEPIE_RETURN_IF_ERROR(control_.LeaveSafeMode(action));
-               return status_();
+               return status_(false);
              });
 }
 

@@ -129,6 +129,7 @@ WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& p
   out.snapshots_kept_ms = workers.snapshots_kept_ms();
   out.snapshot_bytes_max = workers.snapshot_bytes_max();
   out.disk_bytes = workers.disk_bytes();
+  out.idle_after_ms = workers.idle_after_ms();
   out.write_bytes_per_second = workers.write_bytes_per_second();
   out.require_sandbox = workers.require_sandbox();
   out.standby_on_demand = workers.standby_on_demand();
@@ -196,7 +197,7 @@ class Daemon::Parts {
   absl::Status RecordAcceptedLoss();
   void SetAsideLostSnapshots();
   absl::Status StartHost(const WorkerSettings& workers);
-  void StartDomains(const Settings& settings, const WorkerSettings& workers);
+  void StartDomains(const WorkerSettings& workers);
   absl::Status StartGrpc(const Settings& settings);
   absl::Status StartHttp(const icepie::config::v1::Listen& listen);
   absl::Status Announce();
@@ -324,7 +325,7 @@ QueryRouterSources Daemon::Parts::RouterSources() {
   return sources;
 }
 
-void Daemon::Parts::StartDomains(const Settings& settings, const WorkerSettings& workers) {
+void Daemon::Parts::StartDomains(const WorkerSettings& workers) {
   const std::string& data = identity_.data_directory;
   events_ = std::make_unique<EventLog>(data + "/events.jsonl");
   supervisor_ = std::make_unique<Supervisor>(workers, data + "/domains", data + "/planner");
@@ -335,7 +336,7 @@ void Daemon::Parts::StartDomains(const Settings& settings, const WorkerSettings&
                                              *memory_, *ends_);
   observer_ = std::make_unique<EventObserver>(*events_, manager_->reader(), *core_);
   HibernationOptions hibernation;
-  hibernation.idle_after = absl::Milliseconds(settings.workers().idle_after_ms());
+  hibernation.idle_after = absl::Milliseconds(workers.idle_after_ms);
   hibernation.standby_on_demand = workers.standby_on_demand;
   hibernation_ = std::make_unique<Hibernation>(
       *catalog_, *supervisor_,
@@ -369,7 +370,9 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
       std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_, *control_);
   admin_service_ = std::make_unique<AdminService>(
       *manager_, *control_, *remedies_, *quarantine_, *admin_log_, *replay_, *events_, *logs_,
-      [this] { return manager_->reader().GetServerStatus(identity_); });
+      [this](bool with_domains) {
+        return manager_->reader().GetServerStatus(identity_, with_domains);
+      });
   operations_service_ = std::make_unique<OperationsService>(*builds_, *admin_log_);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -472,7 +475,7 @@ absl::Status Daemon::Parts::Start(const Settings& settings, const DaemonStart& h
   const WorkerSettings workers =
       MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
   ICEPIE_RETURN_IF_ERROR(StartHost(workers));
-  StartDomains(settings, workers);
+  StartDomains(workers);
   ICEPIE_RETURN_IF_ERROR(StartGrpc(settings));
   ICEPIE_RETURN_IF_ERROR(StartHttp(settings.listen()));
   manager_->Start(how.safe_mode);

@@ -10,6 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "server/definition_changes.h"
+#include "server/domain_limits.h"
 #include "server/live_report.h"
 #include "server/plan_estimate.h"
 #include "server/promotion.h"
@@ -191,7 +192,7 @@ void DomainManager::Estimate(const wv1::PlanDomainResponse& plan, const CatalogD
                              std::vector<SliceChange>& changes) const {
   EstimateFacts facts;
   facts.head_position = core_.head_position();
-  facts.memory_limit_bytes = supervisor_.memory_bytes_default();
+  facts.memory_limit_bytes = supervisor_.settings().memory_bytes;
   for (const std::string& stream : plan.streams()) {
     const auto info = core_.GetStream(stream);
     if (info.ok()) facts.stream_records[stream] = info->end_offset;
@@ -434,10 +435,7 @@ absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
   entry.set_actor(ActorOr(work.request.actor()));
   entry.set_reason(work.request.reason());
   *entry.mutable_apply_time() = ToProto(absl::Now());
-  entry.clear_idle_after_ms();
-  if (work.plan.has_idle_after_ms()) entry.set_idle_after_ms(work.plan.idle_after_ms());
-  entry.set_memory_limit_bytes(work.plan.memory_limit_bytes());
-  entry.set_disk_limit_bytes(work.plan.disk_limit_bytes());
+  KeepLimits(work.plan, entry);
   entry.clear_definitions();
   for (const auto& planned : work.plan.slices()) *entry.add_definitions() = ToDefinition(planned);
   cv1::RevisionEntry& kept = domain.revisions[revision];

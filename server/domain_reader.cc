@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "server/domain_limits.h"
 #include "server/process_usage.h"
 #include "server/proto_time.h"
 
@@ -154,6 +155,7 @@ absl::StatusOr<v1::Domain> DomainReader::GetDomain(const std::string& name,
                      "REVISION_NOT_FOUND", {{"revision", absl::StrCat(revision)}});
   }
   v1::Domain out = ToDomain(*domain, true);
+  *out.mutable_limits() = DescribeLimits(domain->entry, supervisor_.settings());
   for (const auto& status : supervisor_.Statuses(name)) *out.add_workers() = status;
   return out;
 }
@@ -246,7 +248,17 @@ absl::StatusOr<v1::ListSlicesResponse> DomainReader::ListSlices(const std::strin
   return out;
 }
 
-v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity) const {
+void DomainReader::AddDomains(v1::ServerStatus& out) const {
+  for (const auto& domain : catalog_.Domains()) {
+    v1::Domain& added = *out.add_domains();
+    added.set_name(domain->entry.name());
+    added.set_revision(domain->entry.revision());
+    *added.mutable_limits() = DescribeLimits(domain->entry, supervisor_.settings());
+  }
+}
+
+v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity,
+                                               bool with_domains) const {
   v1::ServerStatus out;
   out.set_version(identity.version);
   *out.mutable_start_time() = ToProto(identity.start_time);
@@ -275,6 +287,7 @@ v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity) c
   out.set_data_directory(identity.data_directory);
   out.set_pid(getpid());
   out.set_safe_mode(supervisor_.safe_mode());
+  if (with_domains) AddDomains(out);
   return out;
 }
 

@@ -69,7 +69,9 @@ class DomainReader {
   absl::StatusOr<icepie::v1::Slice> GetSlice(const std::string& name) const;
   // Of one domain or (empty) of all, by name.
   absl::StatusOr<icepie::v1::ListSlicesResponse> ListSlices(const std::string& domain) const;
-  icepie::v1::ServerStatus GetServerStatus(const ServerIdentity& identity) const;
+  // `with_domains`: also each domain's limits.
+  icepie::v1::ServerStatus GetServerStatus(const ServerIdentity& identity,
+                                           bool with_domains = false) const;
 
   // All that is known about the domain now; `domain` must outlive it.
   DomainFacts FactsOf(const CatalogDomain& domain) const;
@@ -77,6 +79,7 @@ class DomainReader {
  private:
   icepie::v1::Slice Describe(const DomainFacts& facts,
                              const icepie::catalog::v1::SliceEntry& slice) const;
+  void AddDomains(icepie::v1::ServerStatus& out) const;
   void AddSlices(const CatalogDomain& domain,
                  google::protobuf::RepeatedPtrField<icepie::v1::Slice>* slices) const;
 

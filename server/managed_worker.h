@@ -34,7 +34,8 @@ struct WorkerSettings {
   int64_t snapshots_kept = 2;
   int64_t snapshots_kept_ms = 0;
   int64_t snapshot_bytes_max = 0;
-  int64_t disk_bytes = 0;  // 0: no limit
+  int64_t disk_bytes = 0;     // 0: no limit
+  int64_t idle_after_ms = 0;  // of domains that state none (Hibernation); 0: never
   int64_t write_bytes_per_second = int64_t{64} << 20;
   bool require_sandbox = false;
   bool standby_on_demand = false;  // standbys rest until they are wanted

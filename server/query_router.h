@@ -11,6 +11,9 @@
 
 namespace icepie::server {
 
+// Under way at a time, waiting ones included.
+inline constexpr int kQuestionsPerDomain = 64;
+
 // Threads: any.
 // Errors: those of Slices.Query; WORKER_LOST only after the standby was tried.
 class QueryRouter {

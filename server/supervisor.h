@@ -115,8 +115,8 @@ class Supervisor {
 
   EventLoop& loop() { return loop_; }
   std::string DomainDirectory(const std::string& domain) const;
-  // Of a worker whose domain's file does not say.
-  int64_t memory_bytes_default() const { return settings_.memory_bytes; }
+  // What holds where a domain's file does not say.
+  const WorkerSettings& settings() const { return settings_; }
 
  private:
   struct Domain {

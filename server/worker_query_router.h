@@ -20,7 +20,7 @@
 namespace icepie::server {
 
 struct QueryRouterLimits {
-  int in_flight_max = 64;  // questions a domain, waiting ones included
+  int in_flight_max = kQuestionsPerDomain;  // questions a domain, waiting ones included
   int64_t answer_bytes_max = int64_t{256} << 20;
   absl::Duration default_max_wait = absl::Seconds(5);
   // A question under which so many workers died is not asked again: it may be what kills them.

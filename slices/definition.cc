@@ -341,9 +341,11 @@ void DomainParser::ReadLimits(const YamlNode& node, const std::string& field) {
   };
   const auto rows = [&](const YamlNode& value, const std::string& path) {
     limits.max_result_rows = Whole(value, path, 1, kResultRowsMax);
+    limits.states_max_result_rows = true;
   };
   const auto kept = [&](const YamlNode& value, const std::string& path) {
     limits.kept_rows = Whole(value, path, 0, kKeptRowsMax);
+    limits.states_kept_rows = true;
   };
   ReadMap(node, "limits", field,
           {{"memory", memory},

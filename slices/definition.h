@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "slices/built_in_limits.h"
 #include "slices/definition_tests.h"
 #include "slices/file_place.h"
 
@@ -198,8 +199,10 @@ struct LimitsDef {
   int64_t memory_bytes = 0;  // 0: the daemon's default
   int64_t disk_bytes = 0;    // likewise
   absl::Duration query_timeout = absl::ZeroDuration();
-  int64_t max_result_rows = 100000;
-  int64_t kept_rows = 5'000'000;  // source records that a slice may keep to stay incremental
+  int64_t max_result_rows = kResultRowsDefault;
+  int64_t kept_rows = kKeptRowsDefault;  // source records a slice may keep to stay incremental
+  bool states_max_result_rows = false;   // the file does
+  bool states_kept_rows = false;
 };
 
 struct DomainDef {

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
+#include "slices/built_in_limits.h"
 #include "slices/duckdb.h"
 #include "slices/engine_types.h"
 #include "slices/served_slice.h"
@@ -28,14 +29,14 @@ namespace icepie::slices {
 
 struct QueryOptions {
   std::string domain;
-  int threads = 4;
-  size_t queue_max = 64;
+  int threads = kQueriesAtOnce;
+  size_t queue_max = kQueriesQueuedMax;
   absl::Duration timeout = absl::Seconds(10);
   // Between the interrupt and on_stuck, of which it has to have had half the processor's time: who
   // has not run cannot listen.
   absl::Duration grace = absl::Seconds(2);
   absl::Duration bulk_after = absl::Milliseconds(30);
-  int64_t result_bytes_max = int64_t{256} << 20;
+  int64_t result_bytes_max = kResultBytesMax;
   // The slice of `serving` as it was (past_snapshots.h); null: there is no past.
   std::function<absl::StatusOr<std::shared_ptr<ServedSlice>>(
       const GenerationInfo& serving, const AsOf& as_of, absl::Time deadline)>

@@ -28,10 +28,6 @@ absl::Status TimeLimit(const std::string& slice, absl::Duration limit) {
 
 }  // namespace
 
-absl::Duration RecomputeTimeLimit(absl::Duration query_timeout) {
-  return std::max(kRecomputeTimeLimit, kRecomputeQueryTimeouts * query_timeout);
-}
-
 RecomputeRunner::RecomputeRunner(Feed& feed, absl::Duration limit,
                                  std::function<void()> on_finished,
                                  std::function<void(const std::string& why)> on_stuck)

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
+#include "slices/built_in_limits.h"
 #include "slices/feed.h"
 #include "slices/flight_record.h"
 #include "slices/generation.h"
@@ -34,12 +35,6 @@ struct RecomputeRun {
   std::vector<Step> steps;
   absl::Duration took;
 };
-
-// How long a slice may recompute, first backfills included: this, or so many times the domain's
-// query timeout when that is longer.
-constexpr absl::Duration kRecomputeTimeLimit = absl::Seconds(60);
-constexpr int kRecomputeQueryTimeouts = 6;
-absl::Duration RecomputeTimeLimit(absl::Duration query_timeout);
 
 // Threads: the methods one; `on_finished` and `on_stuck` are called from the runner's own. Steps
 // that take longer than the limit fail with RECOMPUTE_TIME_LIMIT, interrupted ones with CANCELLED.

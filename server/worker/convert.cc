@@ -422,6 +422,12 @@ void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainRespo
   for (const auto& source : plan.definition.sources) proto->add_streams(source.stream);
   proto->set_memory_limit_bytes(plan.definition.limits.memory_bytes);
   proto->set_disk_limit_bytes(plan.definition.limits.disk_bytes);
+  const slices::LimitsDef& limits = plan.definition.limits;
+  if (limits.query_timeout > absl::ZeroDuration()) {
+    proto->set_query_timeout_ms(absl::ToInt64Milliseconds(limits.query_timeout));
+  }
+  if (limits.states_max_result_rows) proto->set_max_result_rows(limits.max_result_rows);
+  if (limits.states_kept_rows) proto->set_kept_rows(limits.kept_rows);
   if (plan.definition.idle_after) {
     proto->set_idle_after_ms(absl::ToInt64Milliseconds(*plan.definition.idle_after));
   }

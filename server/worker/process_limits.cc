@@ -5,7 +5,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <fstream>
@@ -14,11 +13,11 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/thread_priority.h"
+#include "slices/built_in_limits.h"
 
 namespace icepie::server {
 namespace {
 
-constexpr int64_t kAddressSpaceMin = int64_t{2} << 30;
 constexpr int kNice = 5;
 
 absl::Status DieWithParent(int64_t parent_pid) {
@@ -34,7 +33,7 @@ absl::Status LimitAddressSpace(int64_t memory_bytes) {
 #if defined(__SANITIZE_ADDRESS__) || (defined(__has_feature) && __has_feature(address_sanitizer))
   (void)memory_bytes;  // the sanitizer maps terabytes of shadow memory
 #else
-  const auto bytes = static_cast<rlim_t>(std::max(kAddressSpaceMin, memory_bytes * 4));
+  const auto bytes = static_cast<rlim_t>(slices::AddressSpaceLimit(memory_bytes));
   const rlimit limit = {bytes, bytes};
   if (::setrlimit(RLIMIT_AS, &limit) != 0) return ErrnoError(errno, "RLIMIT_AS");
 #endif

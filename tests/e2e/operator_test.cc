@@ -102,6 +102,66 @@ class OperatorTest : public ::testing::Test {
   int64_t end_ = 0;
 };
 
+// The limits that hold, and who states them; a domain that states none follows the daemon's
+// settings also when it was applied under others.
+TEST_F(OperatorTest, LimitsAreShownWithTheirOriginAndDefaultsFollowTheSettings) {
+  StartShop();
+  v1::ApplyDomainResponse applied;
+  ASSERT_TRUE(daemon_
+                  .Apply("domain: small\nsources:\n  sales: {columns: {item: VARCHAR}}\nslices:\n  "
+                         "items: {sql: SELECT item FROM sales}\nlimits: {memory: 64MB, "
+                         "query_timeout: 3s, disk: 1GB}\n",
+                         &applied)
+                  .ok());
+  const auto limit = [&](const std::string& domain, const std::string& name) {
+    const auto status = nlohmann::json::parse(Icepie({"--json", "status"}).out);
+    for (const auto& each : status.at("domains")) {
+      if (each.at("name") != domain) continue;
+      for (const auto& found : each.at("limits")) {
+        if (found.at("name") == name) {
+          return absl::StrCat(found.value("value", "none"), " ",
+                              found.at("source").get<std::string>());
+        }
+      }
+    }
+    return std::string("not there");
+  };
+  EXPECT_EQ(limit("shop", "memory"), "268435456 SETTINGS");
+  EXPECT_EQ(limit("shop", "query_timeout"), "10000 SETTINGS");
+  EXPECT_EQ(limit("shop", "disk"), "none SETTINGS");
+  EXPECT_EQ(limit("small", "memory"), "64000000 FILE");
+  EXPECT_EQ(limit("small", "query_timeout"), "3000 FILE");
+  EXPECT_EQ(limit("small", "disk"), "1000000000 FILE");
+  EXPECT_THAT(Icepie({"domain", "limits", "small"}).out, HasSubstr("limits.memory"));
+  EXPECT_THAT(Icepie({"slice", "describe", "small.items"}).out,
+              HasSubstr("memory 64.0 MB (its file)"));
+  // The kernel's part of it is what was said.
+  const auto address_space = [&](const std::string& domain) {
+    std::ifstream file(absl::StrCat("/proc/", daemon_.Worker(domain, "live").pid(), "/limits"));
+    std::string line;
+    while (std::getline(file, line) && !absl::StartsWith(line, "Max address space")) {
+    }
+    const std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+    return words.size() > 3 ? words[3] : line;
+  };
+  EXPECT_EQ(limit("shop", "address_space"), "2147483648 BUILT_IN");
+
+  ASSERT_EQ(daemon_.Stop(), 0);
+  daemon_.SetSettings(
+      "workers: {heartbeat_interval_ms: 100, snapshot_interval_ms: 300, memory_bytes: 1GiB, "
+      "query_timeout_ms: 7s, disk_bytes: 3GB}\n");
+  daemon_.Start();
+  EXPECT_EQ(limit("shop", "memory"), "1073741824 SETTINGS");
+  EXPECT_EQ(limit("shop", "query_timeout"), "7000 SETTINGS");
+  EXPECT_EQ(limit("shop", "disk"), "3000000000 SETTINGS");
+  EXPECT_EQ(limit("small", "memory"), "64000000 FILE");
+  WaitForState("shop.by_item", v1::RUNNING);
+#if !defined(__SANITIZE_ADDRESS__)
+  EXPECT_EQ(address_space("shop"), "4294967296");
+  EXPECT_EQ(address_space("small"), "2147483648");
+#endif
+}
+
 TEST_F(OperatorTest, LogsNameTheirSliceAndAreReadAlsoAfterAWorkersDeath) {
   StartShop();
   const int64_t pid = daemon_.SignalWorker("shop", "live", SIGKILL);
