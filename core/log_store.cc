@@ -23,6 +23,7 @@
 #include "core/base/status.h"
 #include "core/block.h"
 #include "core/byte_order.h"
+#include "core/table_file_system.h"
 #include "core/wal_file_system.h"
 
 namespace icepie {
@@ -496,8 +497,9 @@ class RocksLogStore final : public LogStore {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
-  std::unique_ptr<rocksdb::Env> env =
-      WithFinalWalFailures(options.env == nullptr ? *rocksdb::Env::Default() : *options.env);
+  const std::unique_ptr<rocksdb::Env> tables =
+      WithLateTableFailures(options.env == nullptr ? *rocksdb::Env::Default() : *options.env);
+  std::unique_ptr<rocksdb::Env> env = WithFinalWalFailures(*tables);
   rocksdb::DBOptions database = DatabaseOptions(options, env.get());
   database.sst_file_manager.reset(rocksdb::NewSstFileManager(database.env));
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(size_t{32} << 20);

@@ -103,6 +103,39 @@ TEST_F(CoreFaultTest, AFreshLogThatMetAFullDiskTakesNothingMore) {
   EXPECT_EQ(*store->ReadCatalog("k"), std::nullopt);
 }
 
+// What was sealed is dropped by compactions that leave nothing: RocksDB aborts the process when it
+// cannot write the table that holds nothing (core/table_file_system.h).
+TEST_F(CoreFaultTest, ACompactionThatCannotWriteEndsNoProcess) {
+  const SmallDisk disk(kDiskBytes);
+  bool met = true;
+  for (int n = 1; met; ++n) {
+    SCOPED_TRACE(n);
+    const std::string directory = absl::StrCat(disk.path(), "/", n);
+    std::filesystem::create_directories(directory);
+    auto store =
+        LogStore::Open({directory + "/log", LogStore::Mode::kReadWrite, env_.get()}).value();
+    for (int64_t i = 0; i < 5; ++i) {
+      if (i == 3) file_system_->FailKind("append .sst", n, /*full=*/n % 2 == 0);
+      // Of the same place each time: tables that do not overlap would only be moved.
+      const LogEntry entry = {{0, 1, 0, 1, 0}, "a block"};
+      const LogStore::SealedRange sealed = {{"g", "s"}, 0, 1, {{1, 0, 1}}};
+      const bool written = store->Commit({&entry, 1}, {}, {}).ok() &&
+                           store->DropSealed(sealed).ok() &&
+                           store->CopyTo(absl::StrCat(directory, "/copy", i)).ok();  // flushes
+      ASSERT_TRUE(written || file_system_->failed());
+      if (!written) break;
+    }
+    const auto merged = [this] { return file_system_->made().count("delete .sst") > 0; };
+    ASSERT_TRUE(EventuallyInCore([&] { return merged() || file_system_->failed(); }));
+    store.reset();  // waits for what is under way
+    met = file_system_->failed();
+    file_system_->FailAt(0);
+    ASSERT_TRUE(LogStore::Open({directory + "/log", LogStore::Mode::kReadWrite}).ok());
+    std::filesystem::remove_all(directory);
+    ASSERT_TRUE(met || n > 5) << "the compactions were not met";
+  }
+}
+
 // The kernel remounts a damaged disk for reading only, while files are open for writing.
 TEST_F(CoreFaultTest, ADiskThatBecomesReadOnlyIsStillRead) {
   const TempDirectory directory;

@@ -1,0 +1,24 @@
+// RocksDB's file system, with tables whose failed writes are told when they are opened.
+//
+// A compaction drops what has been sealed, and often nothing is left for its new table. When
+// writing that one fails, RocksDB 7.8 keeps it among the outputs though it has no first key, looks
+// for that key to fill its statistics, and aborts the process (CompactionState::SmallestUserKey)
+// where it should stop taking writes. But it opens every new table before it counts, reading all of
+// it back (ColumnFamilyOptions::paranoid_file_checks); it has removed the empty ones by then. So
+// here a table takes its first failed write, sync or close silently, and nothing after it touches
+// the disk; every attempt to open the table gets the failure. It is never among those that count.
+#ifndef ICEPIE_CORE_TABLE_FILE_SYSTEM_H_
+#define ICEPIE_CORE_TABLE_FILE_SYSTEM_H_
+
+#include <rocksdb/env.h>
+
+#include <memory>
+
+namespace icepie {
+
+// An environment on the files of `env`, with such tables.
+std::unique_ptr<rocksdb::Env> WithLateTableFailures(rocksdb::Env& env);
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_TABLE_FILE_SYSTEM_H_
