@@ -23,6 +23,9 @@ namespace v1 = icepie::v1;
 using ::testing::HasSubstr;
 
 constexpr int kConnectionsMax = 300;
+constexpr int kRounds = 5;
+// What a loaded machine's scheduler adds: floods and the daemon share its processors.
+constexpr double kNoiseMs = 10;
 const absl::Duration kLong = absl::Seconds(60);
 
 int Scaled(int number) {
@@ -52,13 +55,19 @@ class Bystander {
     });
   }
 
+  struct Times {
+    double p50_ms = 0;
+    double p99_ms = 0;
+    double longest_ms = 0;
+  };
   // Of all calls so far; ends it.
-  double P99() {
+  Times End() {
     stopping_ = true;
     thread_.join();
     EXPECT_EQ(failures_, 0);
     std::sort(times_.begin(), times_.end());
-    return times_.empty() ? 0 : times_[times_.size() * 99 / 100];
+    if (times_.empty()) return {};
+    return {times_[times_.size() / 2], times_[times_.size() * 99 / 100], times_.back()};
   }
 
  private:
@@ -87,26 +96,40 @@ class AbuseTest : public ::testing::Test {
     ASSERT_TRUE(daemon_.CreateStream("a").ok());
   }
 
-  // While `abuse` runs, others' calls all succeed, about as fast as before. The factor of the
-  // design is 2; a loaded machine that runs other tests gets some slack.
+  // While `abuse` runs others' calls all succeed, and their p99 is less than twice what it is
+  // without. What else the machine does spoils a round, not each.
+  enum class Abused { kForSeconds, kOnce };
   template <typename Abuse>
-  void ExpectOthersUnharmed(const char* name, const Abuse& abuse) {
+  void ExpectOthersUnharmed(const char* name, Abused how, const Abuse& abuse) {
+    for (int round = 0; round < kRounds; ++round) {
+      if (OthersAreUnharmed(name, how, abuse) || HasFailure()) return;
+    }
+    ADD_FAILURE() << name << ": others were slower in each of " << kRounds << " rounds";
+  }
+
+  template <typename Abuse>
+  bool OthersAreUnharmed(const char* name, Abused how, const Abuse& abuse) {
     Bystander before(daemon_);
     absl::SleepFor(absl::Seconds(1));
-    const double alone_ms = before.P99();
+    const Bystander::Times alone = before.End();
     const int64_t memory = MemoryBytes(daemon_.pid());
-    // A short abuse counts together with the time after it: others may wait once, for a moment,
-    // until it is noticed.
     Bystander during(daemon_);
-    const absl::Time begin = absl::Now();
-    abuse();
-    absl::SleepFor(begin + absl::Seconds(3) - absl::Now());
-    const double p99_ms = during.P99();
+    const absl::Time end = absl::Now() + absl::Seconds(3);
+    do {
+      abuse();
+    } while (how == Abused::kForSeconds && absl::Now() < end && !HasFailure());
+    // What cannot be repeated at once counts together with the time after it.
+    absl::SleepFor(end - absl::Now());
+    const Bystander::Times times = during.End();
     const int64_t grown = MemoryBytes(daemon_.pid()) - memory;
-    std::printf("%s: p99 of others %.2f ms, alone %.2f ms; memory +%.1f MiB\n", name, p99_ms,
-                alone_ms, static_cast<double>(grown) / (1 << 20));
-    EXPECT_LT(p99_ms, 2 * alone_ms + 100) << name;
-    EXPECT_LT(grown, int64_t{128} << 20) << name;
+    std::printf(
+        "%s: others p50 %.2f, p99 %.2f, longest %.2f ms; alone %.2f, %.2f, %.2f ms; "
+        "memory +%.1f MiB\n",
+        name, times.p50_ms, times.p99_ms, times.longest_ms, alone.p50_ms, alone.p99_ms,
+        alone.longest_ms, static_cast<double>(grown) / (1 << 20));
+    // At ten times the scale floods of pings take 200 MiB, once: more of them take no more.
+    EXPECT_LT(grown, int64_t{256} << 20) << name;
+    return times.p99_ms < 2 * std::max(alone.p99_ms, kNoiseMs);
   }
 
   int64_t Head() const {
@@ -129,7 +152,7 @@ class AbuseTest : public ::testing::Test {
 
 TEST_F(AbuseTest, ConnectionsBeyondTheLimitAreTurnedAwayAndRoomComesBack) {
   const int wanted = Scaled(1000);
-  ExpectOthersUnharmed("connections", [&] {
+  ExpectOthersUnharmed("connections", Abused::kOnce, [&] {
     std::vector<Http2Client> open;
     int refused = 0;
     for (int i = 0; i < wanted; ++i) {
@@ -156,7 +179,7 @@ TEST_F(AbuseTest, ConnectionsBeyondTheLimitAreTurnedAwayAndRoomComesBack) {
 }
 
 TEST_F(AbuseTest, WhoFloodsWithPingsIsClosed) {
-  ExpectOthersUnharmed("pings", [&] {
+  ExpectOthersUnharmed("pings", Abused::kForSeconds, [&] {
     Http2Client client(daemon_.grpc_address());
     for (int i = 0; i < Scaled(1000); ++i) {
       if (!client.Send({kPing, 0, 0, std::string(8, 'p')})) break;
@@ -169,7 +192,7 @@ TEST_F(AbuseTest, WhoFloodsWithPingsIsClosed) {
 }
 
 TEST_F(AbuseTest, WhoOpensAndResetsCallsWithoutEndIsCutOff) {
-  ExpectOthersUnharmed("resets", [&] {
+  ExpectOthersUnharmed("resets", Abused::kOnce, [&] {
     Http2Client client(daemon_.grpc_address());
     const std::string headers = Http2Client::CallHeaders("/icepie.v1.Core/GetStream");
     const std::string cancel("\0\0\0\x08", 4);
@@ -190,7 +213,7 @@ TEST_F(AbuseTest, WhoOpensAndResetsCallsWithoutEndIsCutOff) {
 TEST_F(AbuseTest, OpenCallsOfAConnectionAreLimited) {
   constexpr int kConnections = 20;
   const std::string headers = Http2Client::CallHeaders("/icepie.v1.Core/GetStream");
-  ExpectOthersUnharmed("open calls", [&] {
+  ExpectOthersUnharmed("open calls", Abused::kForSeconds, [&] {
     std::vector<Http2Client> clients;
     for (int i = 0; i < kConnections; ++i) {
       clients.emplace_back(daemon_.grpc_address());
@@ -203,7 +226,7 @@ TEST_F(AbuseTest, OpenCallsOfAConnectionAreLimited) {
 }
 
 TEST_F(AbuseTest, HeadersOfManyKilobytesAreRefused) {
-  ExpectOthersUnharmed("headers", [&] {
+  ExpectOthersUnharmed("headers", Abused::kForSeconds, [&] {
     for (int i = 0; i < Scaled(50); ++i) {
       Http2Client client(daemon_.grpc_address());
       std::string block = Http2Client::CallHeaders("/icepie.v1.Core/GetStream",
