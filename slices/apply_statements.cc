@@ -29,7 +29,7 @@ bool IsReusable(const SlicePlan& plan) {
   const bool replaces = std::any_of(
       plan.apply.begin(), plan.apply.end(),
       [](const ApplyStatement& statement) { return absl::StartsWith(statement.sql, "CREATE"); });
-  return plan.upstream.empty() && !plan.hands_out_changes && !replaces;
+  return (plan.upstream.empty() || plan.reads_changes) && !replaces;
 }
 
 }  // namespace
@@ -79,7 +79,10 @@ absl::Status ApplyStatements::PrepareSteps() {
   std::vector<Step> steps;
   for (const ApplyStatement& statement : plan_.apply) {
     Step& step = steps.emplace_back();
-    ICEPIE_ASSIGN_OR_RETURN(step.statement, connection_.Prepare(statement.sql));
+    step.writes_changes = statement.sign != 0;
+    ICEPIE_ASSIGN_OR_RETURN(
+        step.statement,
+        connection_.Prepare(step.writes_changes ? InsertChanges(statement) : statement.sql));
     if (!statement.only_if.empty()) {
       ICEPIE_ASSIGN_OR_RETURN(step.only_if, connection_.Prepare(statement.only_if));
     }
@@ -91,14 +94,27 @@ absl::Status ApplyStatements::PrepareSteps() {
 
 absl::Status ApplyStatements::Run(std::optional<int64_t> changes_at,
                                   const std::function<absl::Status()>& at_end) {
-  absl::Status status = reusable_ ? RunSteps() : RunTexts(changes_at);
+  return Finish(reusable_ ? RunSteps(changes_at) : RunTexts(changes_at), at_end);
+}
+
+absl::Status ApplyStatements::RunOnce(std::optional<int64_t> changes_at,
+                                      const std::function<absl::Status()>& at_end) {
+  return Finish(RunTexts(changes_at), at_end);
+}
+
+absl::Status ApplyStatements::Finish(absl::Status status,
+                                     const std::function<absl::Status()>& at_end) {
   if (status.ok() && at_end != nullptr) status = at_end();
   for (auto& [name, relation] : relations_) relation->Clear();
   return status;
 }
 
-absl::Status ApplyStatements::RunSteps() {
+absl::Status ApplyStatements::RunSteps(std::optional<int64_t> changes_at) {
   for (Step& step : steps_) {
+    if (step.writes_changes) {
+      if (!changes_at) continue;
+      duckdb_bind_int64(step.statement->handle(), 1, *changes_at);
+    }
     if (step.only_if != nullptr) {
       ICEPIE_ASSIGN_OR_RETURN(const bool wanted, GivesARow(*step.only_if));
       if (!wanted) continue;
@@ -113,7 +129,9 @@ absl::Status ApplyStatements::RunTexts(std::optional<int64_t> changes_at) {
   for (const ApplyStatement& statement : plan_.apply) {
     if (statement.sign != 0) {
       if (!changes_at) continue;
-      ICEPIE_RETURN_IF_ERROR(connection_.Run(InsertChanges(statement, *changes_at)));
+      ICEPIE_ASSIGN_OR_RETURN(const auto insert, connection_.Prepare(InsertChanges(statement)));
+      duckdb_bind_int64(insert->handle(), 1, *changes_at);
+      ICEPIE_RETURN_IF_ERROR(insert->Execute().status());
       continue;
     }
     if (!statement.only_if.empty()) {

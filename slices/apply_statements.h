@@ -26,38 +26,46 @@ namespace icepie::slices {
 // is rolled back. They are prepared anew when so much has been applied that joins deserve another
 // order.
 //
-// That covers tables of the generation's own that stay what they are. The statements of slices that
-// read other generations or hand out changes, and of `keys` and recompute, which replace tables and
-// whose planning costs little beside the rest, are planned anew each time.
+// That covers tables of the generation's own that stay what they are, and batches. The statements
+// of `keys` and recompute, which replace tables and whose planning costs little beside the rest,
+// and those of aggregates that do so are planned anew each time.
 //
 // Threads: the connection's.
 // Errors: as DuckConnection (duckdb.h).
-// Lifetime: connection and plan outlive it. The current database must be the generation's, and no
-//   table or view that the statements name may be replaced after the first Prepare().
+// Lifetime: connection and plan outlive it. The current database must be the generation's. After a
+//   table or view that the statements name has been replaced, CatalogChanged() must be called;
+//   until then, RunOnce() alone.
 class ApplyStatements {
  public:
   ApplyStatements(DuckConnection& connection, const SlicePlan& plan);
 
   // To be called before each batch, outside of a transaction. `applied` records are in the state.
   absl::Status Prepare(int64_t applied);
+  // What is prepared names tables or views that are no more.
+  void CatalogChanged() { steps_.clear(); }
 
   // Runs all statements, within the caller's transaction. What they change is written down as of
   // position `changes_at`, or without one not at all. The first error ends it. Then `at_end` (may
   // be null) can still see what the batch is made of.
   absl::Status Run(std::optional<int64_t> changes_at,
                    const std::function<absl::Status()>& at_end = nullptr);
+  // Likewise, but plans all of them anew.
+  absl::Status RunOnce(std::optional<int64_t> changes_at,
+                       const std::function<absl::Status()>& at_end = nullptr);
 
  private:
   struct Step {
     std::unique_ptr<DuckStatement> statement;
     std::unique_ptr<DuckStatement> only_if;
     BatchRelation* into = nullptr;
+    bool writes_changes = false;
   };
 
   absl::Status PrepareSteps();
   absl::Status AddToAllTables(const std::vector<CellRow>& tables);
   absl::Status MakeRelations();
-  absl::Status RunSteps();
+  absl::Status Finish(absl::Status status, const std::function<absl::Status()>& at_end);
+  absl::Status RunSteps(std::optional<int64_t> changes_at);
   absl::Status RunTexts(std::optional<int64_t> changes_at);
 
   DuckConnection& connection_;

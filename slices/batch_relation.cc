@@ -176,17 +176,28 @@ std::vector<Column> ColumnsOf(duckdb_prepared_statement statement) {
 
 class BatchRelationImpl : public BatchRelation {
  public:
-  explicit BatchRelationImpl(std::vector<Column> columns)
-      : rows_(std::make_shared<Rows>(std::move(columns))), id_(Registry::Get().Add(rows_)) {}
+  BatchRelationImpl(std::string name, std::vector<Column> columns)
+      : name_(std::move(name)),
+        rows_(std::make_shared<Rows>(std::move(columns))),
+        id_(Registry::Get().Add(rows_)) {}
   ~BatchRelationImpl() override { Registry::Get().Remove(id_); }
   BatchRelationImpl(const BatchRelationImpl&) = delete;
   BatchRelationImpl& operator=(const BatchRelationImpl&) = delete;
 
-  int64_t id() const { return id_; }
   void Set(DuckResult result) override { rows_->Set(std::move(result)); }
   void Clear() override { rows_->Clear(); }
+  int64_t RowCount() const override {
+    idx_t rows = 0;
+    for (duckdb_data_chunk chunk : rows_->chunks()) rows += duckdb_data_chunk_get_size(chunk);
+    return static_cast<int64_t>(rows);
+  }
+  absl::Status MakeView(DuckConnection& connection) override {
+    return connection.Run(absl::StrCat("CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(name_),
+                                       " AS SELECT * FROM ", kFunctionName, "(", id_, ")"));
+  }
 
  private:
+  const std::string name_;
   const std::shared_ptr<Rows> rows_;
   const int64_t id_;
 };
@@ -196,10 +207,8 @@ class BatchRelationImpl : public BatchRelation {
 absl::StatusOr<std::unique_ptr<BatchRelation>> BatchRelation::Create(
     DuckConnection& connection, const std::string& name, const DuckStatement& producer) {
   ICEPIE_RETURN_IF_ERROR(EnsureFunction(connection));
-  auto relation = std::make_unique<BatchRelationImpl>(ColumnsOf(producer.handle()));
-  ICEPIE_RETURN_IF_ERROR(
-      connection.Run(absl::StrCat("CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(name),
-                                  " AS SELECT * FROM ", kFunctionName, "(", relation->id(), ")")));
+  auto relation = std::make_unique<BatchRelationImpl>(name, ColumnsOf(producer.handle()));
+  ICEPIE_RETURN_IF_ERROR(relation->MakeView(connection));
   return std::unique_ptr<BatchRelation>(std::move(relation));
 }
 

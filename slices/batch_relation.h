@@ -31,6 +31,9 @@ class BatchRelation {
   virtual void Set(DuckResult result) = 0;
   // Lets go of the rows.
   virtual void Clear() = 0;
+  virtual int64_t RowCount() const = 0;
+  // Makes the view once more, when another has taken its name meanwhile.
+  virtual absl::Status MakeView(DuckConnection& connection) = 0;
 };
 
 }  // namespace icepie::slices

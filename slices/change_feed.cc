@@ -40,9 +40,14 @@ bool HandOutChanges(SlicePlan& plan) {
   return true;
 }
 
-std::string InsertChanges(const ApplyStatement& statement, int64_t at) {
+std::string InsertChanges(const ApplyStatement& statement, absl::string_view at) {
   return absl::StrCat("INSERT INTO __changes SELECT *, CAST(", statement.sign, " AS ", kSignType,
                       "), ", at, " FROM (", statement.sql, ")");
+}
+
+std::string SelectChanges(const std::string& database) {
+  return absl::StrCat("SELECT * EXCLUDE ", kAtColumn, " FROM ", QuoteIdentifier(database),
+                      ".main.__changes WHERE ", kAtColumn, " > CAST($1 AS BIGINT)");
 }
 
 absl::StatusOr<const SlicePlan*> OnlyUpstream(const PlanRequest& request) {

@@ -36,8 +36,13 @@ std::string MakeChangesTable();
 // Adds to `plan` what writes __changes. False when its strategy does not know what a batch touches.
 bool HandOutChanges(SlicePlan& plan);
 
-// The statement that puts the rows of one with a sign into __changes.
-std::string InsertChanges(const ApplyStatement& statement, int64_t at);
+// The statement that puts the rows of one with a sign into __changes, as of the position that the
+// expression `at` gives.
+std::string InsertChanges(const ApplyStatement& statement,
+                          absl::string_view at = "CAST($1 AS BIGINT)");
+
+// A SELECT of the rows that `database` has in __changes behind the position $1, without __at.
+std::string SelectChanges(const std::string& database);
 
 // For a planner over slices: the only relation that the slice reads, a slice that can hand out
 // changes. UNIMPLEMENTED when it reads no slice.

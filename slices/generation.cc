@@ -25,6 +25,9 @@ namespace {
 
 // Of __changes; a slice that reads more is built anew.
 constexpr int64_t kChangesMax = 1'000'000;
+// Of __changes that nobody needs any more, before the table is replaced: that changes the catalog,
+// after which every prepared statement has to be prepared anew.
+constexpr int64_t kChangesKept = 16384;
 
 constexpr char kCreateTables[] =
     "CREATE TABLE __progress(applied_position BIGINT, applied_time_us BIGINT, "
@@ -223,20 +226,50 @@ absl::Status Generation::SetUpstream(const std::map<std::string, Upstream>& upst
         absl::StrCat("CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(slice), " AS SELECT * FROM ",
                      QuoteIdentifier(from.alias), ".main.__result")));
   }
-  return ShowUpstream(/*whole=*/false);
+  catalog_changed_ = true;
+  return ConnectUpstream();
 }
 
-// Shows what the upstream slices changed, or the whole of them as if it had just come.
-absl::Status Generation::ShowUpstream(bool whole) {
+// From now on the statements see what TakeUpstreamChanges() takes.
+absl::Status Generation::ConnectUpstream() {
+  upstream_changes_.clear();
   if (!slice_plan_->reads_changes) return absl::OkStatus();
   for (const auto& [slice, from] : upstream_) {
-    const std::string rows =
-        whole ? absl::StrCat("SELECT *, CAST(1 AS ", kSignType, ") AS ", kSignColumn, " FROM ",
-                             QuoteIdentifier(from.alias), ".main.__result")
-              : absl::StrCat("SELECT * EXCLUDE ", kAtColumn, " FROM ", QuoteIdentifier(from.alias),
-                             ".main.__changes WHERE ", kAtColumn, " > ", position_);
-    ICEPIE_RETURN_IF_ERROR(connection_->Run(absl::StrCat(
-        "CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(ChangesOf(slice)), " AS ", rows)));
+    UpstreamChanges& changes = upstream_changes_[slice];
+    changes.replacements = *from.replacements;
+    ICEPIE_ASSIGN_OR_RETURN(changes.select, connection_->Prepare(SelectChanges(from.alias)));
+    ICEPIE_ASSIGN_OR_RETURN(changes.rows,
+                            BatchRelation::Create(*connection_, ChangesOf(slice), *changes.select));
+  }
+  return absl::OkStatus();
+}
+
+// In a transaction: what the upstream slices have changed since position_.
+absl::Status Generation::TakeUpstreamChanges() {
+  for (auto& [slice, changes] : upstream_changes_) {
+    const Upstream& from = upstream_.at(slice);
+    const int64_t replacements = *from.replacements;
+    if (changes.replacements != replacements) {
+      ICEPIE_ASSIGN_OR_RETURN(changes.select, connection_->Prepare(SelectChanges(from.alias)));
+      changes.replacements = replacements;
+    }
+    BindInt(*changes.select, 1, position_);
+    ICEPIE_ASSIGN_OR_RETURN(DuckResult rows, changes.select->Execute());
+    changes.rows->Set(std::move(rows));
+    upstream_rows_ += changes.rows->RowCount();
+  }
+  return absl::OkStatus();
+}
+
+// Shows the whole of the upstream slices as if it had just come.
+absl::Status Generation::ShowWholeUpstream() {
+  if (!slice_plan_->reads_changes) return absl::OkStatus();
+  catalog_changed_ = true;
+  for (const auto& [slice, from] : upstream_) {
+    ICEPIE_RETURN_IF_ERROR(connection_->Run(
+        absl::StrCat("CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(ChangesOf(slice)),
+                     " AS SELECT *, CAST(1 AS ", kSignType, ") AS ", kSignColumn, " FROM ",
+                     QuoteIdentifier(from.alias), ".main.__result")));
   }
   return absl::OkStatus();
 }
@@ -273,7 +306,8 @@ void Generation::RestartChanges(bool wanted) {
   changes_restart_ = true;
   changes_wanted_ = wanted;
   changes_lost_ = !wanted;
-  changes_base_ = progress_.content_version;
+  // Rows of before may be there up to position_, beyond those that changed the content.
+  changes_base_ = changes_rows_ == 0 ? progress_.content_version : position_;
 }
 
 void Generation::KeepChanges() {
@@ -284,17 +318,46 @@ void Generation::KeepChanges() {
 absl::Status Generation::BeginChanges() {
   if (!slice_plan_->hands_out_changes || !changes_restart_) return absl::OkStatus();
   changes_begun_ = true;
+  return changes_rows_ < kChangesKept ? absl::OkStatus() : ReplaceChanges();
+}
+
+// In a transaction.
+absl::Status Generation::ReplaceChanges() {
+  changes_replaced_now_ = true;
+  changes_counted_ = 0;
   return connection_->Run(MakeChangesTable());
 }
 
 // In a transaction, behind it.
 absl::Status Generation::BoundChanges() {
   if (!slice_plan_->hands_out_changes) return absl::OkStatus();
-  ICEPIE_ASSIGN_OR_RETURN(const auto counted,
-                          connection_->QueryCells("SELECT count(*) FROM __changes"));
-  if (std::get<int64_t>(counted.front().front()) <= kChangesMax) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(const int64_t rows, CountRows(count_changes_, "__changes"));
+  changes_counted_ = rows;
+  if (rows <= kChangesMax) return absl::OkStatus();
   changes_lost_ = true;
-  return connection_->Run(MakeChangesTable());
+  return ReplaceChanges();
+}
+
+absl::StatusOr<int64_t> Generation::CountRows(std::unique_ptr<DuckStatement>& counter,
+                                              const char* table) {
+  if (counter == nullptr) {
+    ICEPIE_ASSIGN_OR_RETURN(counter,
+                            connection_->Prepare(absl::StrCat("SELECT count(*) FROM ", table)));
+  }
+  ICEPIE_ASSIGN_OR_RETURN(DuckResult counted, counter->Execute());
+  return std::get<int64_t>(counted.Cells().front().front());
+}
+
+// To be called before each batch, outside of a transaction.
+absl::Status Generation::PrepareBatch() {
+  if (catalog_changed_) {
+    statements_->CatalogChanged();
+    count_changes_.reset();
+    count_kept_.reset();
+    ICEPIE_RETURN_IF_ERROR(PrepareProgress());
+    catalog_changed_ = false;
+  }
+  return statements_->Prepare(progress_.applied + upstream_rows_);
 }
 
 Generation::Changes Generation::ChangesSince(int64_t position) const {
@@ -312,6 +375,9 @@ absl::Status Generation::TakeOn(std::shared_ptr<const DomainPlan> plan) {
         absl::StrCat("slice ", slice_plan_->slice, " hands out no changes"));
   }
   ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
+  changes_rows_ = 0;
+  ++*changes_replaced_;
+  catalog_changed_ = true;
   for (Input& input : inputs_) {
     input.source = plan->definition.FindSource(input.source->name);
     ICEPIE_CHECK(input.source != nullptr);
@@ -450,16 +516,14 @@ absl::Status Generation::RunBatch(const RecordBatch& batch, int64_t from, int64_
   ICEPIE_RETURN_IF_ERROR(SetRecords(
       [&](const std::string& stream) { return batch.Supply(stream, from, to); }, excluded));
   ICEPIE_RETURN_IF_ERROR(BeginChanges());
-  ICEPIE_RETURN_IF_ERROR(RunStatements(to));
+  ICEPIE_RETURN_IF_ERROR(RunStatements(to, Planned::kBefore));
   ICEPIE_RETURN_IF_ERROR(BoundChanges());
   return CheckKeptRows();
 }
 
 absl::Status Generation::CheckKeptRows() {
   if (!slice_plan_->keeps_rows) return absl::OkStatus();
-  ICEPIE_ASSIGN_OR_RETURN(const auto counted,
-                          connection_->QueryCells("SELECT count(*) FROM __rows"));
-  const int64_t kept = std::get<int64_t>(counted.front().front());
+  ICEPIE_ASSIGN_OR_RETURN(const int64_t kept, CountRows(count_kept_, "__rows"));
   const int64_t budget = domain_plan_->definition.limits.kept_rows;
   if (kept <= budget) return absl::OkStatus();
   return MakeError(absl::StatusCode::kFailedPrecondition,
@@ -503,14 +567,16 @@ absl::Status Generation::LetGo(const Progress& written) {
 }
 
 // A feed that broke is said so: DuckDB reports it like a data error, for which records are blamed.
-absl::Status Generation::RunStatements(std::optional<int64_t> changes_at) {
+absl::Status Generation::RunStatements(std::optional<int64_t> changes_at, Planned planned) {
   std::function<absl::Status()> check;
   if (changes_at && batch_check_ && !slice_plan_->batch_rows.empty()) {
     check = [this, changes_at] {
       return batch_check_(*connection_, slice_plan_->batch_rows, *changes_at);
     };
   }
-  absl::Status status = statements_->Run(changes_wanted_ ? changes_at : std::nullopt, check);
+  const std::optional<int64_t> at = changes_wanted_ ? changes_at : std::nullopt;
+  const bool before = planned == Planned::kBefore && !changes_replaced_now_;
+  absl::Status status = before ? statements_->Run(at, check) : statements_->RunOnce(at, check);
   for (Input& input : inputs_) {
     if (status.ok()) input.input->counts();  // may have to read once more
     const absl::Status supply = input.input->supply_error();
@@ -524,7 +590,7 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
                                   const std::string& excluded_error) {
   const FlightEntry flight(Activity::kApply,
                            absl::StrCat(slice_plan_->slice, "/", served_->info().number), from, to);
-  ICEPIE_RETURN_IF_ERROR(statements_->Prepare(progress_.applied));
+  ICEPIE_RETURN_IF_ERROR(PrepareBatch());
   ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
   absl::Status status = RunBatch(batch, from, to, excluded);
   if (!status.ok()) {
@@ -720,10 +786,15 @@ absl::Status Generation::Commit(const Progress& written) {
   }
   position_ = std::max(position_, progress_.applied_position);
   if (std::exchange(changes_begun_, false)) changes_restart_ = false;
+  if (changes_counted_) changes_rows_ = *std::exchange(changes_counted_, std::nullopt);
+  // Tables that were written anew are others to prepared statements.
+  if (std::exchange(changes_replaced_now_, false)) {
+    ++*changes_replaced_;
+    catalog_changed_ = true;
+  }
   if (std::exchange(lets_go_, false)) {
     let_go_at_us_ = progress_.applied_time_us;
-    // Tables that were written anew are others to prepared statements.
-    statements_ = std::make_unique<ApplyStatements>(*connection_, *slice_plan_);
+    catalog_changed_ = true;
   }
   served_->Publish(progress_);
   return absl::OkStatus();
@@ -731,13 +802,15 @@ absl::Status Generation::Commit(const Progress& written) {
 
 void Generation::Rollback() {
   changes_begun_ = false;
+  changes_counted_.reset();
+  changes_replaced_now_ = false;
   lets_go_ = false;
   const absl::Status status = RollBack(*connection_);
   if (!status.ok()) spdlog::debug("{}: rollback: {}", alias(), status.ToString());
 }
 
 absl::Status Generation::BeginRecompute(const std::vector<std::string>& upstream_now) {
-  ICEPIE_RETURN_IF_ERROR(statements_->Prepare(progress_.applied));
+  ICEPIE_RETURN_IF_ERROR(PrepareBatch());
   ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
   // A database is snapshotted when the transaction first touches it.
   for (const std::string& alias : upstream_now) {
@@ -773,10 +846,11 @@ absl::Status Generation::CheckAllListed(const std::vector<QuarantinedRecord>& ba
 
 absl::Status Generation::ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                                       int64_t applied_time_us) {
-  ICEPIE_RETURN_IF_ERROR(statements_->Prepare(progress_.applied));
+  ICEPIE_RETURN_IF_ERROR(PrepareBatch());
   ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
   const absl::Status status = TryChanges(feed, batch, to, applied_time_us);
   if (!status.ok()) Rollback();
+  for (auto& [slice, changes] : upstream_changes_) changes.rows->Clear();
   return status;
 }
 
@@ -788,9 +862,9 @@ absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_
                                 : FeedSupply(feed, stream, to, position_);
       },
       {}));
-  ICEPIE_RETURN_IF_ERROR(ShowUpstream(/*whole=*/false));
+  ICEPIE_RETURN_IF_ERROR(TakeUpstreamChanges());
   ICEPIE_RETURN_IF_ERROR(BeginChanges());
-  ICEPIE_RETURN_IF_ERROR(RunStatements(to));
+  ICEPIE_RETURN_IF_ERROR(RunStatements(to, Planned::kBefore));
   ICEPIE_RETURN_IF_ERROR(BoundChanges());
   ICEPIE_RETURN_IF_ERROR(CheckKeptRows());
   const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
@@ -811,12 +885,14 @@ absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_
 absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied_time_us) {
   ICEPIE_RETURN_IF_ERROR(SetRecords(
       [&](const std::string& stream) { return FeedSupply(feed, stream, position); }, {}));
-  ICEPIE_RETURN_IF_ERROR(ShowUpstream(/*whole=*/true));
+  ICEPIE_RETURN_IF_ERROR(ShowWholeUpstream());
   ICEPIE_RETURN_IF_ERROR(RunAll(slice_plan_->clear));
-  ICEPIE_RETURN_IF_ERROR(RunStatements(std::nullopt));
+  ICEPIE_RETURN_IF_ERROR(RunStatements(std::nullopt, Planned::kNow));
   ICEPIE_RETURN_IF_ERROR(CheckKeptRows());
   ICEPIE_RETURN_IF_ERROR(WriteBuiltFrom());
-  ICEPIE_RETURN_IF_ERROR(ShowUpstream(/*whole=*/false));
+  for (auto& [slice, changes] : upstream_changes_) {
+    ICEPIE_RETURN_IF_ERROR(changes.rows->MakeView(*connection_));
+  }
   const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
   Progress next = Advanced(Progress(), position, bad.size());
   next.applied_time_us = std::max(next.applied_time_us, applied_time_us);
@@ -831,7 +907,7 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   ICEPIE_RETURN_IF_ERROR(LetGo(next));
   // Of a whole new state nobody knows what changed.
   changes_lost_ = true;
-  if (slice_plan_->hands_out_changes) ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
+  if (slice_plan_->hands_out_changes) ICEPIE_RETURN_IF_ERROR(ReplaceChanges());
   ICEPIE_RETURN_IF_ERROR(Commit(next));
   SetUnacknowledged(CountUnacknowledged(acknowledged_, bad));
   return absl::OkStatus();

@@ -9,6 +9,7 @@
 #ifndef ICEPIE_SLICES_GENERATION_H_
 #define ICEPIE_SLICES_GENERATION_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -21,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "slices/apply_statements.h"
+#include "slices/batch_relation.h"
 #include "slices/duckdb.h"
 #include "slices/engine_types.h"
 #include "slices/feed.h"
@@ -101,9 +103,13 @@ class Generation {
     std::string run;
     std::string run_before;  // of the snapshot that it was opened from
     int64_t opened_at = 0;   // position
+    // How often its table __changes has been replaced.
+    std::shared_ptr<const std::atomic<int64_t>> replacements = nullptr;
     bool operator==(const Upstream& other) const { return run == other.run; }
   };
-  Upstream AsUpstream() const { return {alias(), run_, run_before_, opened_at_}; }
+  Upstream AsUpstream() const {
+    return {alias(), run_, run_before_, opened_at_, changes_replaced_};
+  }
   absl::Status SetUpstream(const std::map<std::string, Upstream>& upstream);
 
   // ---- Over slices, without recompute (plan().reads_changes) ----
@@ -174,14 +180,20 @@ class Generation {
   std::vector<InputCounts> CountInputs() const;
   absl::Status RunBatch(const RecordBatch& batch, int64_t from, int64_t to,
                         const std::vector<int64_t>& excluded);
-  absl::Status RunStatements(std::optional<int64_t> changes_at);
+  enum class Planned { kBefore, kNow };
+  absl::Status RunStatements(std::optional<int64_t> changes_at, Planned planned);
   absl::Status NoteRun();
   absl::Status CheckKeptRows();
   absl::Status CountLate(Progress& progress);
   absl::Status LetGo(const Progress& written);
   absl::Status BeginChanges();
   absl::Status BoundChanges();
-  absl::Status ShowUpstream(bool whole);
+  absl::StatusOr<int64_t> CountRows(std::unique_ptr<DuckStatement>& counter, const char* table);
+  absl::Status ReplaceChanges();
+  absl::Status ConnectUpstream();
+  absl::Status TakeUpstreamChanges();
+  absl::Status ShowWholeUpstream();
+  absl::Status PrepareBatch();
   absl::Status TryChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                           int64_t applied_time_us);
   absl::Status RunAll(const std::vector<ApplyStatement>& statements);
@@ -237,6 +249,22 @@ class Generation {
   bool changes_lost_ = false;
   bool changes_wanted_ = true;
   int64_t changes_base_ = 0;
+  int64_t changes_rows_ = 0;                // in its table, also of before
+  std::optional<int64_t> changes_counted_;  // in this transaction
+  bool changes_replaced_now_ = false;       // likewise
+  std::shared_ptr<std::atomic<int64_t>> changes_replaced_ =
+      std::make_shared<std::atomic<int64_t>>(0);
+  // What the upstream slices have changed, as the statements see it.
+  struct UpstreamChanges {
+    std::unique_ptr<DuckStatement> select;
+    int64_t replacements = 0;  // of the table that `select` was prepared for
+    std::unique_ptr<BatchRelation> rows;
+  };
+  std::map<std::string, UpstreamChanges> upstream_changes_;
+  int64_t upstream_rows_ = 0;  // taken over
+  std::unique_ptr<DuckStatement> count_changes_;
+  std::unique_ptr<DuckStatement> count_kept_;
+  bool catalog_changed_ = false;  // since statements were prepared
   // The applied_time_us at which `retain` deleted last, and whether this transaction does.
   int64_t let_go_at_us_ = 0;
   bool lets_go_ = false;

@@ -441,7 +441,7 @@ absl::Status Planner::Verify(const SlicePlan& plan) {
 }
 
 absl::Status Planner::VerifyStatement(const SlicePlan& plan, const ApplyStatement& statement) {
-  if (statement.sign != 0) return connection_->Run(InsertChanges(statement, 0));
+  if (statement.sign != 0) return connection_->Run(InsertChanges(statement, "0"));
   if (!statement.only_if.empty()) ICEPIE_RETURN_IF_ERROR(connection_->Run(statement.only_if));
   if (!statement.into.empty()) {
     return connection_->Run(absl::StrCat("CREATE OR REPLACE TEMP TABLE ",

@@ -998,6 +998,29 @@ TEST_F(LedgerTest, SlicesOverSlicesFollowTheirChanges) {
   EXPECT_EQ(WaitForPosition("most", 5).progress.content_version, 4);
 }
 
+// Changes that have been taken over stay in the log until it is long enough to be replaced, by when
+// the statements of all three have run many times as they were prepared.
+TEST_F(LedgerTest, ALogThatIsReplacedNowAndThenGivesEachChangeOnce) {
+  constexpr int kEntries = 1500;
+  StartLive();
+  ConfigureAll();
+  int64_t head = 0;
+  for (int round = 0; round < 12; ++round) {
+    std::vector<std::string> entries;
+    for (int i = 0; i < kEntries; ++i) {
+      const int id = (round * 700 + i) % 2000;
+      entries.push_back(Entry(id, absl::StrCat("c", (id + round) % 7), round + i));
+    }
+    head = feed_.Append("orders", entries);
+    WaitForAll(head);
+  }
+  EXPECT_EQ(Rows("SELECT city, orders, total FROM totals ORDER BY city"),
+            Rows("SELECT city, count(*) AS orders, CAST(sum(amount) AS HUGEINT) AS total FROM "
+                 "latest GROUP BY city ORDER BY city"));
+  EXPECT_EQ(Rows("SELECT orders, total FROM most ORDER BY orders"),
+            Rows("SELECT orders, max(total) AS total FROM totals GROUP BY orders ORDER BY 1"));
+}
+
 TEST_F(LedgerTest, TheyAreBlockedByAFrozenOneAndCatchUp) {
   feed_.Append("orders", {Entry(1, "Bern", 10)});
   StartLive();
