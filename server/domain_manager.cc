@@ -149,8 +149,15 @@ void DomainManager::WaitForEpoch(const std::string& domain, int64_t epoch) {
   const auto taken_on = [epoch](const WorkerView& worker) {
     return worker.client && worker.report && worker.report->epoch() >= epoch;
   };
+  // Who applies a file to a domain whose worker fails again and again would wait for nothing, and
+  // keep a thread from those of other domains.
+  const int64_t failures = supervisor_.View(domain).live.status.restarts();
+  const auto waits_to_start = [failures](const WorkerView& worker) {
+    return !worker.client && worker.status.restarts() > failures &&
+           FromProto(worker.status.next_start_time()) > absl::Now();
+  };
   supervisor_.WaitFor(domain, kTakenOnTimeout, [&](const DomainView& view) {
-    return taken_on(view.live) || view.live.suspended;
+    return taken_on(view.live) || view.live.suspended || waits_to_start(view.live);
   });
 }
 
