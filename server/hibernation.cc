@@ -56,7 +56,8 @@ absl::Time Hibernation::LastQuestion(const std::string& domain) const {
 
 void Hibernation::OnUnanswered(const std::string& domain, bool standby_is_not_enough) {
   const DomainView view = supervisor_.View(domain);
-  if (IsResting(view.standby)) supervisor_.WakeStandby(domain);
+  // After the daemon's start hundreds may be before it.
+  if (IsResting(view.standby) || AwaitsFirstStart(view.standby)) supervisor_.WakeStandby(domain);
   if (standby_is_not_enough && IsResting(view.live)) supervisor_.WakeLive(domain);
 }
 

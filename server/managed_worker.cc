@@ -25,6 +25,7 @@ namespace {
 namespace wv1 = icepie::worker::v1;
 
 constexpr char kResting[] = "hibernating";
+constexpr char kNotStarted[] = "down";
 constexpr absl::Duration kHurryInterval = absl::Milliseconds(25);
 // Whether the socket is there, and whether it has taken on its first assignment.
 constexpr absl::Duration kSocketLook = absl::Milliseconds(2);
@@ -49,6 +50,8 @@ std::function<double()> RandomShare() {
 }  // namespace
 
 bool IsResting(const WorkerView& worker) { return worker.status.state() == kResting; }
+
+bool AwaitsFirstStart(const WorkerView& worker) { return worker.status.state() == kNotStarted; }
 
 DomainLimits LimitsOf(const WorkerSettings& settings, const wv1::Assignment& assignment) {
   const auto or_default = [](int64_t own, int64_t given) { return own > 0 ? own : given; };
@@ -92,7 +95,7 @@ ManagedWorker::ManagedWorker(EventLoop& loop, const WorkerSettings& settings, st
               RandomShare()) {
   view_.status.set_domain(std::move(domain));
   view_.status.set_role(std::move(role));
-  SetState("down");
+  SetState(kNotStarted);
 }
 
 ManagedWorker::~ManagedWorker() {
@@ -550,6 +553,11 @@ void ManagedWorker::WakeUp(absl::Duration delay) {
   view_.lost_since = absl::Now();
   policy_.Reset();
   Start(delay);
+}
+
+void ManagedWorker::BringForward() {
+  const bool waits = AwaitsFirstStart(view_) && !process_ && !paused_ && !stopping_;
+  if (waits) Start(absl::ZeroDuration());
 }
 
 void ManagedWorker::Stop(absl::Duration grace, std::function<void()> done) {

@@ -81,6 +81,8 @@ struct WorkerDeath {
 
 // It was stopped because nobody needs it now.
 bool IsResting(const WorkerView& worker);
+// Others of the daemon are started before it.
+bool AwaitsFirstStart(const WorkerView& worker);
 
 // The arguments that every worker gets.
 std::vector<std::string> WorkerArguments(const WorkerSettings& settings, const DomainLimits& limits,
@@ -114,6 +116,8 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   // Stops it until WakeUp: SIGTERM, and SIGKILL after `grace`. Its state is then "hibernating".
   void Rest(absl::Duration grace);
   void WakeUp(absl::Duration delay);
+  // A first start that is still to come, after those of others, comes at once.
+  void BringForward();
   // Asks for reports often for a while: somebody waits for a change.
   void Hurry(absl::Duration how_long);
   // SIGTERM, and SIGKILL after `grace`; never started again. `done` runs when it has ended.

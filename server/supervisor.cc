@@ -321,7 +321,10 @@ void Supervisor::WakeLive(const std::string& domain) {
 
 void Supervisor::WakeStandby(const std::string& domain) {
   // Somebody waits for it.
-  OnDomain(domain, [](Domain& workers) { workers.standby->WakeUp(absl::ZeroDuration()); });
+  OnDomain(domain, [](Domain& workers) {
+    workers.standby->WakeUp(absl::ZeroDuration());
+    workers.standby->BringForward();
+  });
 }
 
 DomainView Supervisor::AwakeView(const std::string& domain, absl::Duration timeout) {
