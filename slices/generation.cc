@@ -357,7 +357,11 @@ absl::Status Generation::PrepareBatch() {
     ICEPIE_RETURN_IF_ERROR(PrepareProgress());
     catalog_changed_ = false;
   }
-  return statements_->Prepare(progress_.applied + upstream_rows_);
+  const absl::Status prepared = statements_->Prepare(progress_.applied + upstream_rows_);
+  // An earlier error may have left a transaction behind, when its rollback failed as well (memory):
+  // that must not be the error of every batch from then on.
+  if (!prepared.ok()) Rollback();
+  return prepared;
 }
 
 Generation::Changes Generation::ChangesSince(int64_t position) const {
