@@ -65,6 +65,27 @@ class WalFile final : public rocksdb::FSWritableFileOwnerWrapper {
   std::string failure_ ABSL_GUARDED_BY(mutex_);
 };
 
+// A new log is there for good only when its directory is synced.
+class WalDirectory final : public rocksdb::FSDirectoryWrapper {
+ public:
+  explicit WalDirectory(std::unique_ptr<rocksdb::FSDirectory> directory)
+      : FSDirectoryWrapper(std::move(directory)) {}
+
+  IOStatus Fsync(const IOOptions& options, IODebugContext* debug) override {
+    return Final(FSDirectoryWrapper::Fsync(options, debug));
+  }
+  IOStatus FsyncWithDirOptions(const IOOptions& options, IODebugContext* debug,
+                               const rocksdb::DirFsyncOptions& how) override {
+    return Final(FSDirectoryWrapper::FsyncWithDirOptions(options, debug, how));
+  }
+
+ private:
+  // Without what else the status says.
+  static IOStatus Final(const IOStatus& status) {
+    return status.ok() ? status : IOStatus::IOError(status.ToString());
+  }
+};
+
 class WalFileSystem final : public rocksdb::FileSystemWrapper {
  public:
   using FileSystemWrapper::FileSystemWrapper;
@@ -75,6 +96,13 @@ class WalFileSystem final : public rocksdb::FileSystemWrapper {
     const IOStatus status = target()->NewWritableFile(name, options, file, debug);
     if (!status.ok() || !absl::EndsWith(name, ".log")) return status;
     *file = std::make_unique<WalFile>(std::move(*file));
+    return status;
+  }
+  IOStatus NewDirectory(const std::string& name, const IOOptions& options,
+                        std::unique_ptr<rocksdb::FSDirectory>* directory,
+                        IODebugContext* debug) override {
+    const IOStatus status = target()->NewDirectory(name, options, directory, debug);
+    if (status.ok()) *directory = std::make_unique<WalDirectory>(std::move(*directory));
     return status;
   }
 };
