@@ -512,7 +512,7 @@ absl::Status AggregatePlanner::FindRetainKey(SliceStatements& statements) {
     key = KeyIndex(tree);
   }
   if (key < 0) return absl::OkStatus();
-  statements.retain_key = KeyName(key);
+  statements.retained = {{"__state", KeyName(key), ""}};
   if (!sees_time_) return absl::OkStatus();
   const std::string& sql = keys_[key].sql;
   ICEPIE_ASSIGN_OR_RETURN(const std::string type, TypeOf(sql));
@@ -537,10 +537,8 @@ absl::StatusOr<SliceStatements> AggregatePlanner::Plan() {
   for (size_t i = 0; i < states_.states().size(); ++i) {
     statements.partials.emplace_back(states_.states()[i].sql, PartialStates::Name(i));
   }
-  if (statements.retain_key.empty()) return statements;
-  statements.retain_tables = {"__state"};
-  for (size_t i = 0; i < states_.sets().size(); ++i) {
-    statements.retain_tables.push_back(ValuesName(i));
+  for (size_t i = 0; i < states_.sets().size() && !statements.retained.empty(); ++i) {
+    statements.retained.push_back({ValuesName(i), statements.retained.front().time, ""});
   }
   return statements;
 }

@@ -47,8 +47,7 @@ absl::StatusOr<SliceStatements> PlanAppend(const PlanRequest& request) {
   statements.touched.after = "SELECT * FROM __batch";
   const SliceDef& slice = *request.domain.definition.FindSlice(request.slice.slice);
   if (slice.retain) {
-    statements.retain_tables = {"__data"};
-    statements.retain_key = QuoteIdentifier(slice.retain->column);
+    statements.retained = {{"__data", QuoteIdentifier(slice.retain->column), ""}};
   }
   return statements;
 }

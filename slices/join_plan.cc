@@ -421,6 +421,12 @@ absl::StatusOr<SliceStatements> JoinPlanner::Plan() {
   AddAdded(statements.apply);
   ICEPIE_RETURN_IF_ERROR(AddReplacements(statements.apply));
   AddCompactions(statements.apply);
+  const auto& retain = request_.domain.definition.FindSlice(request_.slice.slice)->retain;
+  if (retain && request_.part.empty()) {
+    // They are made anew when their key is touched, and hidden again.
+    statements.retained = {{data_, QuoteIdentifier(retain->column), ""}};
+    statements.keeps_behind = KeepsRecords();
+  }
   statements.keeps_rows = KeepsRecords();
   statements.reads_changes = !request_.slice.upstream.empty();
   if (statements.reads_changes || !request_.part.empty()) statements.clear = Clear();

@@ -120,15 +120,15 @@ class KeyFinder {
   // a function of one such row.
   std::optional<Json> Pure(const Json& expression, size_t level, int depth = 0) const;
   std::optional<TopRows> FindTop() const;
-
- private:
   // What a name stands for: nothing here, or something, which may be pure.
   struct Named {
     bool found = false;
     std::optional<Json> pure;
   };
-  std::optional<Json> PureColumn(const Json& column, size_t level, int depth) const;
   Named Output(const std::string& name, size_t level, int depth) const;
+
+ private:
+  std::optional<Json> PureColumn(const Json& column, size_t level, int depth) const;
   const Json* FindAlias(const std::string& name, size_t level) const;
   std::optional<Json> PureTarget(const Json& target, size_t level) const;
   std::vector<Json> PureAll(const Json& expressions, size_t level) const;
@@ -577,6 +577,20 @@ absl::StatusOr<KeyShape> FindKeyShape(const Json& statement, const std::set<std:
   }
   if (shape.where_known) shape.top = finder.FindTop();
   return shape;
+}
+
+std::optional<Json> FindOutput(const KeyShape& shape, const std::set<std::string>& columns,
+                               const std::string& name) {
+  Json statement = shape.statement;
+  const std::vector<Json*> levels = LevelsOf(statement);
+  return KeyFinder({levels.begin(), levels.end()}, columns).Output(name, 0, 0).pure;
+}
+
+bool KeepsNewest(const KeyShape& shape) {
+  if (!shape.top || shape.top->count != 1 || shape.top->orders.empty()) return false;
+  const Json& first = shape.top->orders.front();
+  return TextOf(first, "type") == "DESCENDING" &&
+         first["expression"] == WithoutPlaces(ColumnReference("_position"));
 }
 
 }  // namespace icepie::slices

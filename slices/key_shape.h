@@ -49,6 +49,14 @@ std::vector<Json*> LevelsOf(Json& statement);
 absl::StatusOr<KeyShape> FindKeyShape(const Json& statement, const std::set<std::string>& columns,
                                       const std::vector<std::string>& identity);
 
+// Output column `name` (in lower case) as a function of the row of the relation that the result's
+// row comes from, or of any such row when it comes from several; nullopt when it is none.
+std::optional<Json> FindOutput(const KeyShape& shape, const std::set<std::string>& columns,
+                               const std::string& name);
+
+// Whether only the newest row of a key is kept, and no later one ever gives way to it.
+bool KeepsNewest(const KeyShape& shape);
+
 // Whether the level groups, or removes duplicates, so that columns can only pass it as keys.
 bool IsGrouped(const Json& level);
 

@@ -6,11 +6,13 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
 #include "slices/change_feed.h"
 #include "slices/key_shape.h"
+#include "slices/retain_plan.h"
 #include "slices/row_shape.h"
 #include "slices/sql_binding.h"
 #include "slices/strategy_plan.h"
@@ -68,6 +70,8 @@ class KeysPlanner {
   void AddReplacement(std::vector<ApplyStatement>& apply, const std::string& comparison,
                       const std::string& insert) const;
   std::string Why() const;
+  absl::Status AddRetained(SliceStatements& statements) const;
+  absl::Status CountLate(size_t key, SliceStatements& statements) const;
 
   DuckConnection& connection_;
   const PlanRequest& request_;
@@ -299,6 +303,48 @@ std::string KeysPlanner::TouchedRows() const {
                       touched_, " AS k ON ", SameKeys("d", "k", " IS NOT DISTINCT FROM "));
 }
 
+// What is behind the horizon of `retain` is made anew when its key is touched, and hidden again.
+// The records need not be kept for that where all of a key have the time that its rows have, or
+// where the only one that is kept gives way to any later one.
+absl::Status KeysPlanner::AddRetained(SliceStatements& statements) const {
+  const auto& retain = request_.domain.definition.FindSlice(request_.slice.slice)->retain;
+  if (!retain || !request_.part.empty()) return absl::OkStatus();
+  statements.retained = {{data_, QuoteIdentifier(retain->column), ""}};
+  if (input_.slice) return absl::OkStatus();
+  statements.keeps_behind = true;
+  std::set<std::string> columns;
+  for (const std::string& column : input_.columns) columns.insert(absl::AsciiStrToLower(column));
+  const auto time = FindOutput(shape_, columns, absl::AsciiStrToLower(retain->column));
+  if (!time) return absl::OkStatus();
+  const auto key = std::find(shape_.keys.begin(), shape_.keys.end(), *time);
+  // Nothing that could fail is asked of records.
+  const bool newest = KeepsNewest(shape_) && IsClass(*time, "COLUMN_REF");
+  if (key == shape_.keys.end() && !newest) return absl::OkStatus();
+  statements.keeps_behind = false;
+  const auto index = static_cast<size_t>(key - shape_.keys.begin());
+  std::string sql;
+  if (key == shape_.keys.end()) {
+    ICEPIE_ASSIGN_OR_RETURN(sql, ExpressionToSql(connection_, *time));
+  } else {
+    sql = KeyName(index);
+    ICEPIE_RETURN_IF_ERROR(CountLate(index, statements));
+  }
+  statements.retained.push_back({rows_, absl::StrCat("(", sql, ")"), " ORDER BY _position"});
+  return absl::OkStatus();
+}
+
+// Of records that the SQL's filter lets pass, where that is known.
+absl::Status KeysPlanner::CountLate(size_t key, SliceStatements& statements) const {
+  const SliceDef& slice = *request_.domain.definition.FindSlice(request_.slice.slice);
+  if (!shape_.where_known) return absl::OkStatus();
+  for (const OutputColumn& column : request_.slice.columns) {
+    if (!absl::EqualsIgnoreCase(column.name, slice.retain->column)) continue;
+    statements.count_late = absl::StrCat("SELECT count(*) FROM ", batch_, " WHERE ",
+                                         IsLate(*slice.retain, KeyName(key), column.type, "_time"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<SliceStatements> KeysPlanner::Plan() {
   SliceStatements statements;
   ICEPIE_ASSIGN_OR_RETURN(const std::string batch, BatchSelect());
@@ -316,6 +362,7 @@ absl::StatusOr<SliceStatements> KeysPlanner::Plan() {
     AddCompaction(statements.apply, rows_, " ORDER BY _position");
   }
   AddCompaction(statements.apply, data_, "");
+  ICEPIE_RETURN_IF_ERROR(AddRetained(statements));
   statements.keeps_rows = !input_.slice;
   statements.reads_changes = input_.slice;
   statements.clear = {{absl::StrCat("DELETE FROM ", data_)}};
@@ -357,9 +404,12 @@ absl::StatusOr<Input> SourceInputOf(const PlanRequest& request) {
   // The columns that are read, as the source's view has them.
   input.columns = slice.sources.front().columns;
   const bool all = HasStar(request.statement);
+  // What comes late of a slice with `retain` is counted.
+  const bool late = definition.FindSlice(slice.slice)->retain.has_value() && request.part.empty();
   for (const char* hidden : kHiddenColumns) {
-    const bool kept =
-        all || hidden == std::string("_position") || IsNamed(request.statement, hidden);
+    const bool kept = all || hidden == std::string("_position") ||
+                      (late && hidden == std::string("_time")) ||
+                      IsNamed(request.statement, hidden);
     if (kept) input.columns.emplace_back(hidden);
   }
   return input;

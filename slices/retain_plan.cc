@@ -91,14 +91,16 @@ SlicePlan::Retained AddRetain(const RetainDef& retain, const std::vector<OutputC
   statements.touched = {};
   SlicePlan::Retained retained;
   retained.span_us = absl::ToInt64Microseconds(retain.span);
-  for (const std::string& table : statements.retain_tables) {
-    retained.let_go.push_back({absl::StrCat("DELETE FROM ", table, " WHERE ",
-                                            IsBehind(retain, statements.retain_key, column.type))});
-    AddCompaction(retained.let_go, table, "");
+  for (const auto& [table, time, order] : statements.retained) {
+    retained.let_go.push_back(
+        {absl::StrCat("DELETE FROM ", table, " WHERE ", IsBehind(retain, time, column.type))});
+    AddCompaction(retained.let_go, table, order);
   }
-  absl::StrAppend(&statements.why, statements.retain_tables.empty()
-                                       ? "; what is past `retain` is hidden, not let go"
-                                       : "; what is past `retain` is let go");
+  absl::StrAppend(&statements.why,
+                  statements.retained.empty() ? "; what is past `retain` is hidden, not let go"
+                  : statements.keeps_behind
+                      ? "; rows past `retain` are let go, what they are made of is not"
+                      : "; what is past `retain` is let go");
   if (statements.count_late.empty()) return retained;
   statements.create.emplace_back("CREATE TABLE __late (records BIGINT)");
   statements.create.emplace_back("INSERT INTO __late VALUES (0)");

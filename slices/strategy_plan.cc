@@ -19,6 +19,10 @@ absl::StatusOr<SliceStatements> PlanRecompute(const PlanRequest& request) {
   statements.create = CreateDataTable(request.slice.columns);
   statements.apply = {{"DELETE FROM __data", "", ""},
                       {absl::StrCat("INSERT INTO __data\n", request.sql), "", ""}};
+  const SliceDef& slice = *request.domain.definition.FindSlice(request.slice.slice);
+  if (slice.retain) {
+    statements.retained = {{"__data", QuoteIdentifier(slice.retain->column), ""}};
+  }
   return statements;
 }
 

@@ -42,9 +42,14 @@ struct SliceStatements {
   // aggregate: each partial state's SQL over a batch, and its column.
   std::vector<std::pair<std::string, std::string>> partials;
   // Of a slice with `retain`: the tables of which nothing is needed any more that is behind its
-  // horizon, and their column of the time; and a SELECT of how many of a batch's records came late.
-  std::vector<std::string> retain_tables;
-  std::string retain_key;
+  // horizon; and a SELECT of how many of a batch's records came late.
+  struct Retained {
+    std::string table;
+    std::string time;   // an expression over its columns, of the retained column's type
+    std::string order;  // " ORDER BY …", as its rows stand
+  };
+  std::vector<Retained> retained;
+  bool keeps_behind = false;  // other tables keep what is behind it
   std::string count_late;
 };
 

@@ -122,11 +122,23 @@ slices:
   seconds:
     sql: SELECT date_trunc('second', _time) AS s, count(*) AS n, count(DISTINCT k) AS ks FROM r GROUP BY s
     retain: {column: s, for: 10s}
+  medians:
+    sql: SELECT date_trunc('second', _time) AS s, median(k) AS m FROM r GROUP BY s
+    retain: {column: s, for: 10s}
+  newest:
+    sql: SELECT _time AS s, k FROM r QUALIFY row_number() OVER (PARTITION BY k ORDER BY _position DESC) = 1
+    retain: {column: s, for: 10s}
+  biggest:
+    sql: SELECT _time AS s, k FROM r QUALIFY row_number() OVER (PARTITION BY k ORDER BY k % 3 DESC, _position DESC) = 1
+    retain: {column: s, for: 10s}
+  all_again:
+    sql: SELECT _time AS s, k FROM r ORDER BY k, _position LIMIT 50
+    retain: {column: s, for: 10s}
 )yaml";
 
-int64_t CountOf(SliceRun& run, const std::string& table) {
+int64_t CountOf(SliceRun& run, const std::string& table, const std::string& slice = "seconds") {
   const auto rows =
-      run.Cells(absl::StrCat("SELECT count(*) FROM ", run.Alias("seconds"), ".main.", table));
+      run.Cells(absl::StrCat("SELECT count(*) FROM ", run.Alias(slice), ".main.", table));
   EXPECT_TRUE(rows.ok()) << rows.status();
   return rows.ok() ? std::get<int64_t>(rows->front().front()) : -1;
 }
@@ -138,16 +150,24 @@ TEST(RetainTest, TheStateStaysSmallAndTheVersionMovesWithTheHorizon) {
   ASSERT_TRUE(started.ok()) << started.status();
   SliceRun& run = **started;
   for (int i = 0; i < 60; ++i) {
-    run.Append("r", {absl::StrCat(R"({"f":true,"k":)", i % 7, "}")});
+    // Every second key is never seen again.
+    run.Append("r", {absl::StrCat(R"({"f":true,"k":)", i % 2 == 0 ? i % 8 : i, "}")});
     const absl::Status applied = run.Apply(10);
     ASSERT_TRUE(applied.ok()) << applied;
-    EXPECT_EQ(*run.Difference("seconds"), "") << i;
+    for (const SlicePlan& slice : run.plan().slices) {
+      EXPECT_EQ(*run.Difference(slice.slice), "") << slice.slice << " " << i;
+    }
     if (i == 30) ASSERT_TRUE(run.Restart().ok());
   }
   EXPECT_EQ(run.Rows("seconds")->size(), 11U);  // from 10 s ago to now
   EXPECT_LE(CountOf(run, "__state"), 13);
   EXPECT_GE(CountOf(run, "__state"), 11);
   EXPECT_LE(CountOf(run, "__values0"), 13);
+  for (const char* slice : {"medians", "newest", "biggest", "all_again"}) {
+    EXPECT_LE(CountOf(run, "__data", slice), 13) << slice;
+  }
+  EXPECT_LE(CountOf(run, "__rows", "medians"), 13);
+  EXPECT_LE(CountOf(run, "__rows", "newest"), 13);
   // A record that is filtered changes the rows all the same.
   const int64_t version = run.progress("seconds").content_version;
   run.Append("r", {"{\"f\":false}"});

@@ -120,11 +120,56 @@ SELECT date_trunc('second', _time) AS s, unnest([k, 'x']) AS u FROM r
 
 --@ case holistic keys
 --@ with retain: {column: s, for: 3s}
+--@ why what is past `retain` is let go
 SELECT date_trunc('second', _time) AS s, median(i) AS m FROM r GROUP BY s
+
+--@ case holistic_late_records keys
+--@ with retain: {column: t, for: 2s}
+--@ filtered 1
+SELECT t, median(i) AS m FROM r GROUP BY t
+--> 1970-01-01 00:00:02 | 2.0
+--> 1970-01-01 00:00:03 | 3.0
+
+--@ case holistic_of_two_keys keys
+--@ with retain: {column: t, for: 4s}
+--@ why what is past `retain` is let go
+SELECT k, list(i ORDER BY i) AS all_of_it, t FROM (SELECT * FROM r WHERE i IS NOT NULL) GROUP BY t, k
+
+--@ case ranked_within_a_time keys
+--@ with retain: {column: s, for: 4s}
+--@ why what is past `retain` is let go
+SELECT s, i, rank() OVER (PARTITION BY s, k ORDER BY i) AS place FROM (SELECT date_trunc('second', _time) AS s, k, i FROM r)
+
+-- The newest gives way to any later one, so it need not be kept to be right.
+--@ case newest_of_a_key keys
+--@ with retain: {column: t, for: 2s}
+--@ why what is past `retain` is let go
+SELECT k, i, t FROM r QUALIFY row_number() OVER (PARTITION BY k ORDER BY _position DESC) = 1
+--> b | 3 | 1970-01-01 00:00:03
+
+--@ case distinct_on_the_newest keys
+--@ with retain: {column: t, for: 3s}
+--@ why what is past `retain` is let go
+SELECT DISTINCT ON (k) k, i, t FROM r ORDER BY _position DESC
+
+-- Of two, one that is hidden still takes the place of an older one.
+--@ case newest_two keys
+--@ with retain: {column: t, for: 2s}
+--@ why what they are made of is not
+--@ record r {"k":"a","i":1,"t":"1970-01-01T00:00:09"}
+--@ record r {"k":"a","i":2,"t":"1970-01-01T00:00:01"}
+--@ record r {"k":"a","i":3,"t":"1970-01-01T00:00:01"}
+--@ record r {"k":"b","i":4}
+--@ record r {"k":"b","i":5}
+--@ record r {"k":"b","i":6}
+SELECT k, i, t FROM r QUALIFY row_number() OVER (PARTITION BY k ORDER BY _position DESC) <= 2
+--> b | 5 | NULL
+--> b | 6 | NULL
 
 -- What is hidden still decides which row is the first of its key.
 --@ case first_of_a_key keys
 --@ with retain: {column: s, for: 2s}
+--@ why what they are made of is not
 --@ record r {"k":"a","i":9}
 --@ record r {"k":"a","i":1}
 --@ record r {"k":"a","i":2}
@@ -147,8 +192,14 @@ SELECT count(*) AS seconds, sum(n) AS records FROM seconds
 SELECT t, sum(i) AS total FROM latest GROUP BY t
 --> 1970-01-01 00:00:03 | 3
 
+--@ case joined_rows keys
+--@ with retain: {column: s, for: 3s}
+--@ why what they are made of is not
+SELECT date_trunc('second', a._time) AS s, a.i AS x, b.i AS y FROM r AS a JOIN of_a AS b ON a.k = b.k
+
 --@ case over_a_slice_by_key keys
 --@ with retain: {column: t, for: 2s}
+--@ why what is past `retain` is let go
 SELECT t, max(i) AS most FROM latest GROUP BY t
 
 -- The horizon moves also where the slice between passes over what another one filters.
@@ -163,10 +214,12 @@ SELECT t, sum(n) AS records FROM of_rows GROUP BY t
 
 --@ case joined keys
 --@ with retain: {column: s, for: 2s}
+--@ why what is past `retain` is let go
 SELECT date_trunc('second', a._time) AS s, count(*) AS n FROM r AS a JOIN r AS b ON a.k = b.k GROUP BY ALL
 
 --@ case joined_slices keys
 --@ with retain: {column: t, for: 2s}
+--@ why what is past `retain` is let go
 SELECT l.t, l.k, o.n FROM latest AS l LEFT JOIN of_rows AS o ON o.t = l.t
 
 --@ case joined_slice_with_retain recompute
