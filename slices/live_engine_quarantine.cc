@@ -12,6 +12,9 @@ namespace icepie::slices {
 // on.
 void LiveEngine::StopAtRecord(Held& held, const absl::Status& status) {
   const std::string reason = ErrorReason(status);
+  // It gets no further by itself, also when it was on its way to where it had been before a
+  // restart: what is in front of the record answers.
+  if (!held.complete && !held.recompute() && !held.over_slices()) Complete(held);
   held.stopped_for_good = true;
   held.stopped_at_record = true;
   held.stopped_state = reason == "POISON" ? SliceState::kHeld : SliceState::kFaulted;

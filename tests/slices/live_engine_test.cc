@@ -129,6 +129,15 @@ TEST_F(LiveEngineTest, BeyondTheBudgetASliceStopsInFrontOfTheRecord) {
   EXPECT_EQ(page->total, 8);
   // The neighbour does not read the columns that are missing.
   EXPECT_EQ(WaitForPosition("notes", 10).progress.quarantined, 0);
+  // What is in front of the record answers, though there was no snapshot of it yet, and is saved.
+  const std::string rows = R"([{"city":"Bern","orders":1}])";
+  EXPECT_EQ(Rows("SELECT city, orders FROM by_city"), rows);
+  engine_->Shutdown();
+  EXPECT_TRUE(Find("by_city")->snapshot.has_value());
+  StartLive();
+  Configure({Spec("by_city")});
+  WaitForState("by_city", SliceState::kFaulted);
+  EXPECT_EQ(Rows("SELECT city, orders FROM by_city"), rows);
 }
 
 TEST_F(LiveEngineTest, AcknowledgedRecordsDoNotCountAgainstTheBudget) {
