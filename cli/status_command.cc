@@ -71,7 +71,11 @@ std::string WhyText(const Slice& slice) {
 
 std::string AgeText(const Slice& slice) {
   const auto& meta = slice.meta();
-  if (meta.generation() == 0) return "no answers yet";
+  for (const auto& condition : slice.conditions()) {
+    const bool answers = condition.status() != icepie::v1::SliceCondition::FALSE;
+    if (condition.type() != "ANSWERS" || answers) continue;
+    return condition.reason() == "NO_SNAPSHOT_YET" ? "no answers yet" : "no answers";
+  }
   if (!meta.stale()) return "answers fresh";
   return absl::StrCat("stale for ", FormatElapsed(absl::Now() - ToTime(meta.stale_since())), " (",
                       meta.source() == icepie::v1::STANDBY ? "standby" : "live", ")");

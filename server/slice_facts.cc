@@ -251,12 +251,6 @@ void AddCondition(const std::string& type, const v1::ExpectationResult& result,
 
 // What wants to be known but does not stop the slice.
 void AddConditions(v1::Slice& out) {
-  if (out.counts().unacknowledged() > 0) {
-    v1::SliceCondition& condition = *out.add_conditions();
-    condition.set_type("QUARANTINE");
-    condition.set_message(absl::StrCat(out.counts().unacknowledged(),
-                                       " quarantined records that nobody has acknowledged"));
-  }
   for (const v1::ExpectationResult& result : out.expectations()) {
     if (result.status() == v1::ExpectationResult::FAILED) {
       const std::string what = result.message().empty()
@@ -380,8 +374,11 @@ void AddNotSaved(const wv1::SliceReport& report, v1::Slice& out) {
 
 void AddOtherConditions(v1::Slice& out) {
   if (const int64_t count = out.counts().quarantined(); count > 0) {
-    AddCondition("QUARANTINE", true, "BAD_RECORDS",
-                 absl::StrCat(count, " records; icepie slice quarantine ", out.name()), out);
+    AddCondition(
+        "QUARANTINE", true, "BAD_RECORDS",
+        absl::StrCat(count, " records, of which nobody has acknowledged ",
+                     out.counts().unacknowledged(), "; icepie slice quarantine ", out.name()),
+        out);
   }
   if (!out.has_rolled_back()) return;
   AddCondition("ROLLED_BACK", true, "OTHER_THAN_ITS_FILE",

@@ -247,14 +247,18 @@ absl::Status NoSuchSlice(const std::string& domain, const std::string& slice) {
 }
 
 absl::Status NoSnapshotYet(const ServedSlice& slice) {
-  const bool held = slice.state() == SliceState::kHeld;
-  if (held || slice.state() == SliceState::kSuspended) {
-    return MakeError(absl::StatusCode::kUnavailable,
-                     absl::StrCat("slice ", slice.info().slice, " is ", held ? "held" : "suspended",
-                                  " and has no good state to answer from"),
-                     "NO_SNAPSHOT_YET", {{"slice", slice.info().slice}, {"percent", "0"}});
-  }
   const int percent = slice.BackfillPercent();
+  if (slice.stopped()) {
+    const SliceReport report = slice.Report();
+    const std::string why =
+        report.last_error ? absl::StrCat(" (", report.last_error->reason, ")") : "";
+    return MakeError(
+        absl::StatusCode::kUnavailable,
+        absl::StrCat("slice ", slice.info().slice, " is ", StateName(report.state), why,
+                     " and has no state to answer from; icepie slice describe "
+                     "says more"),
+        "NO_SNAPSHOT_YET", {{"slice", slice.info().slice}, {"percent", absl::StrCat(percent)}});
+  }
   ErrorDetail detail;
   detail.reason = "NO_SNAPSHOT_YET";
   detail.metadata = {{"slice", slice.info().slice}, {"percent", absl::StrCat(percent)}};

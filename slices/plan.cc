@@ -77,6 +77,7 @@ class Planner {
 
   // `status` of a slice's SQL with the place in the file.
   absl::Status AtPlace(const SliceDef& slice, const absl::Status& status) const;
+  std::string KeywordHint(absl::string_view sql, size_t offset) const;
   absl::Status SliceError(const SliceDef& slice, FilePlace place, const std::string& field,
                           const absl::Status& status) const;
   absl::Status AllErrors() const;
@@ -163,6 +164,40 @@ absl::Status Planner::SliceError(const SliceDef& slice, FilePlace place, const s
   return MakeError(absl::StatusCode::kInvalidArgument, full, detail);
 }
 
+// The word that ends before byte `end` of the text, and the one that begins there.
+std::vector<absl::string_view> WordsAround(absl::string_view text, size_t end) {
+  const auto is_word = [](char c) { return absl::ascii_isalnum(c) || c == '_'; };
+  const absl::string_view before = absl::StripTrailingAsciiWhitespace(text.substr(0, end));
+  size_t begin = before.size();
+  while (begin > 0 && is_word(before[begin - 1])) --begin;
+  size_t behind = std::min(end, text.size());
+  while (behind < text.size() && is_word(text[behind])) ++behind;
+  return {before.substr(begin), text.substr(std::min(end, text.size()), behind - end)};
+}
+
+// "at" as a column is a name for the file and a word of SQL for the parser.
+std::string Planner::KeywordHint(absl::string_view sql, size_t offset) const {
+  for (const absl::string_view word : WordsAround(sql, offset)) {
+    const auto is_word = [&](const ColumnDef& column) {
+      return absl::EqualsIgnoreCase(column.name, word);
+    };
+    const auto& sources = plan_.definition.sources;
+    const bool is_column =
+        std::any_of(sources.begin(), sources.end(), [&](const SourceDef& source) {
+          return std::any_of(source.columns.begin(), source.columns.end(), is_word);
+        });
+    if (!is_column) continue;
+    const auto keyword = connection_->QueryText(
+        absl::StrCat("SELECT CAST(count(*) AS VARCHAR) FROM duckdb_keywords() WHERE "
+                     "keyword_category <> 'unreserved' AND keyword_name = ",
+                     QuoteLiteral(absl::AsciiStrToLower(word))));
+    if (keyword.ok() && *keyword != "0") {
+      return absl::StrCat("; ", word, " is a word of SQL: as a column write \"", word, "\"");
+    }
+  }
+  return "";
+}
+
 absl::Status Planner::AtPlace(const SliceDef& slice, const absl::Status& status) const {
   const std::optional<ErrorDetail> detail = GetErrorDetail(status);
   if (!detail.has_value()) return status;
@@ -171,6 +206,12 @@ absl::Status Planner::AtPlace(const SliceDef& slice, const absl::Status& status)
       offset == detail->metadata.end()
           ? slice.sql_place
           : slice.SqlPlaceAt(std::strtoull(offset->second.c_str(), nullptr, 10));
+  if (detail->reason == "SQL_SYNTAX" && offset != detail->metadata.end()) {
+    const size_t at = std::strtoull(offset->second.c_str(), nullptr, 10);
+    const absl::Status told = MakeError(
+        status.code(), absl::StrCat(status.message(), KeywordHint(slice.sql, at)), *detail);
+    return SliceError(slice, place, "sql", told);
+  }
   if (detail->reason != "SQL_UNKNOWN_COLUMN") return SliceError(slice, place, "sql", status);
   const std::string name = detail->metadata.at("name");
   const absl::Status unknown = MakeError(

@@ -338,6 +338,35 @@ TEST_F(QuarantineTest, AChangeWithARequestIdIsMadeOnce) {
             "REQUEST_ID_REUSED");
 }
 
+// What is in front of the first bad record answers, and workers are rolled with it.
+TEST_F(QuarantineTest, ASliceThatStopsBeforeItsFirstSnapshotAnswersAndIsRolled) {
+  const std::string bad = R"({"item":"pear","amount":"1,204"})";
+  Append({Sale("pear", 4), bad, bad, bad});
+  const int64_t end = Append({Sale("pear", 3)});
+  Apply(kStrict);
+  const v1::Slice faulted = WaitForState("shop.by_item", v1::FAULTED);
+  const v1::SliceCondition* answers = FindCondition(faulted, "ANSWERS");
+  ASSERT_NE(answers, nullptr);
+  EXPECT_EQ(answers->status(), v1::SliceCondition::TRUE);
+  const v1::QueryResponse stale = Ask("SELECT total FROM by_item");
+  EXPECT_EQ(stale.body(), R"([{"total":4}])");
+  EXPECT_EQ(stale.meta().slices(0).stale_reason(), v1::SLICE_FAULTED);
+
+  v1::RollWorkersRequest roll;
+  v1::RollWorkersResponse rolled;
+  const auto context = Within(absl::Minutes(3));
+  const auto call = daemon_.Admin()->RollWorkers(context.get(), roll);
+  while (call->Read(&rolled)) {
+  }
+  const grpc::Status done = call->Finish();
+  EXPECT_TRUE(done.ok()) << done.error_message();
+
+  v1::Slice slice;
+  ASSERT_TRUE(Acknowledge(0, end, "INC-1", &slice).ok());
+  WaitForState("shop.by_item", v1::RUNNING);
+  EXPECT_EQ(Ask("SELECT total FROM by_item", end).body(), R"([{"total":7}])");
+}
+
 TEST_F(QuarantineTest, BadRecordsAreShownFromRawAndAcknowledged) {
   Apply(kStrict);
   const int64_t good = Append({Sale("pear", 3)});

@@ -393,6 +393,9 @@ TEST_F(ExpectationTest, AFirstBuildThatFailsShowsNothing) {
   const auto answer = Ask("SELECT * FROM lines");
   ASSERT_FALSE(answer.ok());
   EXPECT_EQ(ErrorReason(answer.status()), "NO_SNAPSHOT_YET") << answer.status();
+  EXPECT_THAT(
+      std::string(answer.status().message()),
+      HasSubstr("slice lines is HELD (EXPECTATION_FAILED) and has no state to answer from"));
   ConfigureAll(kSmall, {{"small"}});
   WaitForPosition("lines", 1);
   EXPECT_THAT(Lines(), HasSubstr("500"));

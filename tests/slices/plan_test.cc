@@ -57,6 +57,19 @@ std::vector<std::string> UsedColumns(const std::string& sql) {
   return used;
 }
 
+TEST_F(PlanTest, AColumnThatIsAWordOfSqlIsToBeQuoted) {
+  const std::string file =
+      "domain: lab\nsources: {r: {columns: {at: TIMESTAMP, k: VARCHAR}}}\nslices:\n";
+  for (const char* sql : {"SELECT max(at) AS m FROM r", "SELECT k, at, k AS l FROM r"}) {
+    EXPECT_THAT(std::string(PlanText(file + Indented(sql)).status().message()),
+                HasSubstr("at is a word of SQL: as a column write \"at\""))
+        << sql;
+  }
+  EXPECT_TRUE(PlanText(file + Indented("SELECT max(\"at\") AS m FROM r")).ok());
+  EXPECT_THAT(std::string(PlanText(file + Indented("SELECT k k k FROM r")).status().message()),
+              ::testing::Not(HasSubstr("word of SQL")));
+}
+
 TEST_F(PlanTest, OnlyColumnsThatTheSqlNamesAreRead) {
   EXPECT_THAT(UsedColumns("SELECT count(*) AS n FROM r"), IsEmpty());
   EXPECT_THAT(UsedColumns("SELECT _position FROM r"), IsEmpty());
