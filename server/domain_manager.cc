@@ -15,6 +15,7 @@
 #include "server/plan_estimate.h"
 #include "server/promotion.h"
 #include "server/proto_time.h"
+#include "server/schema_check.h"
 #include "server/slice_facts.h"
 #include "server/snapshot_files.h"
 #include "server/snapshot_list.h"
@@ -29,6 +30,10 @@ namespace wv1 = icepie::worker::v1;
 using v1::Generation;
 using v1::SliceChange;
 using Operations = std::vector<Catalog::Operation>;
+
+std::string FileNameOf(const v1::ApplyDomainRequest& request) {
+  return request.file_name().empty() ? "domain.yaml" : request.file_name();
+}
 
 constexpr absl::Duration kPlanTimeout = absl::Seconds(10);
 constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
@@ -166,7 +171,7 @@ void DomainManager::WaitForEpoch(const std::string& domain, int64_t epoch) {
 absl::StatusOr<wv1::PlanDomainResponse> DomainManager::Plan(const v1::ApplyDomainRequest& request) {
   wv1::PlanDomainRequest plan;
   plan.set_file(request.file());
-  plan.set_file_name(request.file_name().empty() ? "domain.yaml" : request.file_name());
+  plan.set_file_name(FileNameOf(request));
   auto planned = std::make_shared<std::promise<absl::StatusOr<wv1::PlanDomainResponse>>>();
   auto result = planned->get_future();
   supervisor_.Plan(plan, kPlanTimeout,
@@ -472,6 +477,7 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDoma
   }
   ICEPIE_ASSIGN_OR_RETURN(const wv1::PlanDomainResponse plan, Plan(request));
   ICEPIE_RETURN_IF_ERROR(CheckStreams(plan));
+  ICEPIE_RETURN_IF_ERROR(CheckReadPaths(core_, plan, FileNameOf(request)));
   const std::string& name = plan.domain();
   ICEPIE_RETURN_IF_ERROR(CheckNotDeleted(name));
   const auto current = catalog_.Find(name);

@@ -20,6 +20,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "core/base/status.h"
+#include "slices/nearest_name.h"
 #include "slices/wire_fields.h"
 
 namespace icepie::slices {
@@ -29,6 +30,7 @@ using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::OneofDescriptor;
 
+constexpr absl::string_view kElement = "[]";
 // As libprotobuf's own default.
 constexpr int kDepthMax = 100;
 // A payload of 1 MiB can name half a million empty messages, each of which has its defaults.
@@ -429,6 +431,18 @@ void JsonWriter::WriteDefault(const FieldDescriptor& field) {
   }
 }
 
+// Whether its JSON is an object.
+bool HasMembers(const Descriptor& type) {
+  return !IsWrapper(type) && type.full_name() != "google.protobuf.Timestamp" &&
+         type.full_name() != "google.protobuf.Duration";
+}
+
+std::vector<std::string> FieldsOf(const Descriptor& type) {
+  std::vector<std::string> names;
+  for (int i = 0; i < type.field_count(); ++i) names.push_back(type.field(i)->name());
+  return names;
+}
+
 absl::Status Invalid(const std::string& field, const std::string& what) {
   return MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", what),
                    ErrorDetail{"PARAMETER_INVALID", {}, {{field, what}}, std::nullopt});
@@ -499,6 +513,34 @@ absl::StatusOr<std::shared_ptr<const PayloadSchema>> PayloadSchema::Make(
 bool PayloadSchema::ToJson(absl::string_view payload, std::string& json, std::string& error) const {
   json.clear();
   return JsonWriter(json, error).WriteMessage(*files_->message, {payload}, 1);
+}
+
+absl::Status PayloadSchema::CheckPath(const std::vector<std::string>& path) const {
+  const Descriptor* type = files_->message;
+  const FieldDescriptor* repeated = nullptr;  // of which one element is not chosen yet
+  for (const std::string& name : path) {
+    if (name == kElement) {
+      if (repeated == nullptr) return absl::OkStatus();  // of another type, which is said by record
+      repeated = nullptr;
+      continue;
+    }
+    if (repeated != nullptr) {
+      return absl::NotFoundError(absl::StrCat("field ", repeated->full_name(), " is repeated: ",
+                                              "read it as a list, and unnest that in the SQL"));
+    }
+    if (type == nullptr || !HasMembers(*type)) {
+      return absl::NotFoundError(absl::StrCat("there is no \"", name, "\" in a single value"));
+    }
+    const FieldDescriptor* field = type->FindFieldByName(name);
+    if (field == nullptr) {
+      return absl::NotFoundError(absl::StrCat("message ", type->full_name(), " has no field \"",
+                                              name, "\"", SuggestName(name, FieldsOf(*type))));
+    }
+    if (field->is_map()) return absl::OkStatus();  // of any keys
+    repeated = field->is_repeated() ? field : nullptr;
+    type = field->message_type();
+  }
+  return absl::OkStatus();
 }
 
 PayloadSchemas& PayloadSchemas::Get() {

@@ -23,7 +23,9 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/base/mutex.h"
@@ -45,6 +47,10 @@ class PayloadSchema {
   // Replaces `json` by the payload's text. False when the payload is not of the schema: `error`
   // says why, and `json` is undefined.
   bool ToJson(absl::string_view payload, std::string& json, std::string& error) const;
+
+  // NOT_FOUND when no payload can have anything at `path`: says which member of it is no field, and
+  // which ones there are. An element "[]" stands for those of a repeated field.
+  absl::Status CheckPath(const std::vector<std::string>& path) const;
 
  private:
   struct Files;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "core/base/status.h"
+#include "slices/read_paths.h"
 
 namespace icepie::server {
 namespace {
@@ -419,7 +420,17 @@ void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainRespo
     added->set_renamed_from(definition->renamed_from);
     if (definition->max_stale) ToProto(*definition->max_stale, added->mutable_max_stale());
   }
-  for (const auto& source : plan.definition.sources) proto->add_streams(source.stream);
+  for (const auto& source : plan.definition.sources) {
+    proto->add_streams(source.stream);
+    for (const slices::ReadPath& path : slices::ReadPathsOf(source)) {
+      auto* added = proto->add_paths();
+      added->set_stream(source.stream);
+      for (const std::string& member : path.path) added->add_path(member);
+      added->set_field(path.field);
+      added->set_line(path.place.line);
+      added->set_column(path.place.column);
+    }
+  }
   proto->set_memory_limit_bytes(plan.definition.limits.memory_bytes);
   proto->set_disk_limit_bytes(plan.definition.limits.disk_bytes);
   const slices::LimitsDef& limits = plan.definition.limits;

@@ -8,12 +8,15 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_replace.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::testing {
 namespace {
+
+using ::testing::HasSubstr;
 
 namespace v1 = icepie::v1;
 
@@ -131,6 +134,33 @@ TEST_F(ProtobufTest, ColumnsNameFieldsAndBadBytesCostOneRecord) {
   ASSERT_TRUE(AppendPayload(daemon_, call.SerializeAsString(), &end).ok());
   EXPECT_EQ(Answer("SELECT n, last FROM by_name", end),
             R"([{"n":3,"last":"2001-02-03T04:05:07Z"}])");
+}
+
+TEST_F(ProtobufTest, AColumnThatNamesNoFieldIsRefusedWithThoseNearIt) {
+  daemon_.Start();
+  ASSERT_TRUE(Create(CreateCalls()).ok());
+  const auto refusal = [&](const std::string& from, const std::string& to) {
+    v1::ApplyDomainResponse response;
+    return server::FromGrpcStatus(
+        daemon_.Apply(absl::StrReplaceAll(kCalls, {{from, to}}), &response));
+  };
+  const absl::Status top = refusal("$.event_time", "$.event_tim");
+  EXPECT_EQ(ErrorReason(top), "DEFINITION_INVALID");
+  EXPECT_THAT(std::string(top.message()),
+              HasSubstr(":6:7: sources.calls.columns.called: message icepie.v1.Record has no field "
+                        "\"event_tim\" (did you mean \"event_time\"? have: "));
+  EXPECT_EQ(GetErrorDetail(top)->metadata["line"], "6");
+  const absl::Status inner = refusal("STRUCT(name VARCHAR,", "STRUCT(nam VARCHAR,");
+  EXPECT_THAT(std::string(inner.message()),
+              HasSubstr("columns.headers: message icepie.v1.Header has no field \"nam\""));
+  const absl::Status repeated = refusal("path: $.position", "path: $.headers.name");
+  EXPECT_THAT(std::string(repeated.message()),
+              HasSubstr("field icepie.v1.Record.headers is repeated: read it as a list"));
+  // Nothing was changed, and what is right is taken.
+  v1::ListDomainsResponse domains;
+  ASSERT_TRUE(daemon_.Admin()->ListDomains(Within(absl::Seconds(60)).get(), {}, &domains).ok());
+  EXPECT_EQ(domains.domains_size(), 0);
+  EXPECT_TRUE(refusal("BIGINT", "BIGINT").ok());
 }
 
 TEST_F(ProtobufTest, ASchemaIsCheckedAndNeverChanges) {

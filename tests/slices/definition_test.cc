@@ -12,10 +12,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "slices/column_type.h"
+#include "slices/read_paths.h"
 #include "slices/yaml_tree.h"
 
 namespace icepie::slices {
@@ -584,6 +586,23 @@ TEST(DefinitionTest, ASliceIsRenamedFromOneThatIsGone) {
   const auto there = ParseDomain(two + ", renamed_from: x}\n", "d.yaml").status();
   EXPECT_THAT(std::string(there.message()), HasSubstr("slice x is still in the file"));
   EXPECT_FALSE(ParseDomain(two + ", renamed_from: ../x}\n", "d.yaml").ok());
+}
+
+TEST(DefinitionTest, SaysWhatItReadsOfPayloads) {
+  const auto domain = ParseDomain(
+      "domain: d\nsources:\n  s:\n    where: {$.type.name: x}\n    columns:\n"
+      "      a: INTEGER\n      b: {type: 'STRUCT(c INTEGER, d STRUCT(e INTEGER)[])[]', path: "
+      "$.in.b}\n",
+      "d.yaml");
+  ASSERT_TRUE(domain.ok()) << domain.status();
+  std::vector<std::string> paths;
+  for (const ReadPath& each : ReadPathsOf(*domain->FindSource("s"))) {
+    paths.push_back(
+        absl::StrCat(each.place.line, " ", each.field, " ", absl::StrJoin(each.path, ".")));
+  }
+  EXPECT_THAT(paths,
+              ElementsAre("6 sources.s.columns.a a", "7 sources.s.columns.b in.b.[].c",
+                          "7 sources.s.columns.b in.b.[].d.[].e", "3 sources.s.where type.name"));
 }
 
 TEST(DefinitionTest, EmptySlicesAreFine) {

@@ -9,8 +9,10 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/status.h"
 #include "slices/json_scan.h"
 
@@ -200,6 +202,37 @@ class PayloadSchemaTest : public ::testing::Test {
   google::protobuf::DynamicMessageFactory factory_{&pool_};
   std::shared_ptr<const PayloadSchema> schema_;
 };
+
+TEST_F(PayloadSchemaTest, APathThatNamesNoFieldIsToldApart) {
+  const auto error = [&](const std::vector<std::string>& path) {
+    return std::string(schema_->CheckPath(path).message());
+  };
+  for (const std::vector<std::string>& good :
+       std::vector<std::vector<std::string>>{{"id"},
+                                             {"amount"},
+                                             {"amount", "inner", "inner", "cents"},
+                                             {"fees"},
+                                             {"fees", "[]", "value"},
+                                             {"numbers", "[]"},
+                                             {"cash", "cents"},
+                                             {"at"},
+                                             {"limit"},
+                                             {"tags", "17"},
+                                             {"tags"},
+                                             {"id", "[]"}}) {
+    EXPECT_EQ(error(good), "") << absl::StrJoin(good, ".");
+  }
+  EXPECT_THAT(error({"amuont"}),
+              HasSubstr("message shop.Order has no field \"amuont\" (did you mean \"amount\"?"));
+  EXPECT_THAT(error({"amount", "Value"}),
+              HasSubstr("message shop.Amount has no field \"Value\" (did you mean \"value\"? "
+                        "have: value, cents, inner)"));
+  EXPECT_THAT(error({"fees", "[]", "kind"}), HasSubstr("no field \"kind\""));
+  EXPECT_THAT(error({"fees", "value"}), HasSubstr("field shop.Order.fees is repeated"));
+  for (const char* single : {"id", "status", "at", "took", "limit"}) {
+    EXPECT_THAT(error({single, "value"}), HasSubstr("there is no \"value\" in a single value"));
+  }
+}
 
 TEST_F(PayloadSchemaTest, FieldsHaveTheirDefaultsOrAreMissing) {
   EXPECT_EQ(Json(""),
