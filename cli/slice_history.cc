@@ -39,6 +39,10 @@ absl::StatusOr<icepie::v1::ListGenerationsResponse> Generations(Context& context
 std::string NoteOf(const Generation& generation) {
   std::vector<std::string> notes;
   if (generation.copy_of() > 0) notes.push_back(absl::StrCat("copy of g", generation.copy_of()));
+  if (generation.continues_generation() > 0) {
+    notes.push_back(absl::StrCat("g", generation.continues_generation(),
+                                 " with its quarantined records tried again"));
+  }
   if (generation.state() == Generation::RETIRED && generation.has_warm_until() &&
       ToTime(generation.warm_until()) > absl::Now()) {
     notes.push_back(absl::StrCat("kept fresh until ", FormatTime(generation.warm_until())));

@@ -276,6 +276,13 @@ void PrintDiff(Context& context, const icepie::v1::GenerationDiff& diff) {
                 << "  added " << FormatCount(diff.added()) << "  removed "
                 << FormatCount(diff.removed()) << "  changed " << FormatCount(diff.changed())
                 << '\n';
+  if (diff.has_from_quarantine()) {
+    const auto& part = diff.from_quarantine();
+    context.out() << "of these because of " << FormatCounted(part.records(), "record")
+                  << " that the serving one has in quarantine: added " << FormatCount(part.added())
+                  << "  removed " << FormatCount(part.removed()) << "  changed "
+                  << FormatCount(part.changed()) << '\n';
+  }
   for (const auto& column : diff.columns()) {
     context.out() << "column " << Printable(column.name()) << ": " << ColumnChangeText(column)
                   << '\n';

@@ -240,7 +240,14 @@ absl::Status Builds::Start(const Catalog::Operation& operation) {
     if (each.acknowledgements_size() == 0) continue;
     (*job.mutable_acknowledged())[name] = AcknowledgedOf(each);
   }
-  SetBase(supervisor_.View(operation.domain()), directory, slice->second, operation.number(), job);
+  const DomainView workers = supervisor_.View(operation.domain());
+  SetBase(workers, directory, slice->second, operation.number(), job);
+  for (const auto& [name, each] : domain->slices) {
+    if (name == operation.slice()) continue;
+    const std::string snapshot = BaseSnapshot(workers, directory, each);
+    if (!snapshot.empty()) (*job.mutable_other_snapshots())[name] = snapshot;
+  }
+  job.set_continue_base(operation.retry());
   spdlog::info("{}: building {}.{} generation {}", OperationName(operation.number()),
                operation.domain(), operation.slice(), operation.generation());
   supervisor_.StartBuild(operation.number(), std::move(assignment),
@@ -321,6 +328,9 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
         }
         *generation.mutable_ready_time() = operation->end_time();
         generation.set_rows(ready->snapshot().rows());
+        if (ready->continues_base()) {
+          generation.set_continues_generation(ready->diff().base_generation());
+        }
         generation.set_quarantined_count(ready->quarantined());
         generation.set_applied_position(ready->snapshot().position());
         if (ready->has_diff()) *generation.mutable_diff() = ready->diff();

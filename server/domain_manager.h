@@ -46,9 +46,11 @@ class DomainManager {
   absl::StatusOr<icepie::v1::ApplyDomainResponse> Apply(
       const icepie::v1::ApplyDomainRequest& request, AdminAction& action);
   // `promote`: whether the generation serves by itself when it is ready, within the file's limits.
+  // `retry`: it is about the records in quarantine.
   absl::StatusOr<google::longrunning::Operation> Reslice(
       const icepie::v1::ResliceSliceRequest& request, AdminAction& action,
-      icepie::v1::ApplyDomainRequest::Promote promote = icepie::v1::ApplyDomainRequest::MANUAL);
+      icepie::v1::ApplyDomainRequest::Promote promote = icepie::v1::ApplyDomainRequest::MANUAL,
+      bool retry = false);
   absl::StatusOr<icepie::v1::GenerationDiff> Diff(
       const icepie::v1::DiffGenerationsRequest& request) const;
   absl::StatusOr<icepie::v1::Slice> Promote(const icepie::v1::PromoteGenerationRequest& request,

@@ -64,7 +64,7 @@ absl::Status DomainManager::CheckNoBuild(const std::string& domain,
 
 absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
     const v1::ResliceSliceRequest& request, AdminAction& action,
-    v1::ApplyDomainRequest::Promote promote) {
+    v1::ApplyDomainRequest::Promote promote, bool retry) {
   ICEPIE_RETURN_IF_ERROR(CheckNotSafeMode());
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
@@ -80,6 +80,7 @@ absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
         CancelPending(slice->second, "replaced by a newer build", operations);
         number = AddBuild(slice->second, *definition, domain.entry.revision(), request.actor(),
                           request.reason(), operations);
+        operations.back().set_retry(retry);
         slice->second.mutable_generations()->rbegin()->mutable_generation()->set_promote_when_ready(
             PromotesByItself(promote, *definition));
         return absl::OkStatus();

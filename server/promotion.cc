@@ -102,7 +102,10 @@ absl::Status CheckLimits(const std::string& slice, const v1::PromotePolicy& poli
         absl::StrCat(name, " is ", value, ", and the file allows ", limit,
                      "; look at `icepie slice diff ", slice, "` and promote it by hand"));
   };
-  const double percent = 100.0 * static_cast<double>(diff.changed()) /
+  // What comes of records that were quarantined is what the rebuild is for.
+  const auto& explained = diff.from_quarantine();
+  const int64_t changed = diff.changed() - explained.changed();
+  const double percent = 100.0 * static_cast<double>(changed) /
                          static_cast<double>(std::max<int64_t>(1, diff.base_rows()));
   ICEPIE_RETURN_IF_ERROR(over("changed_rows_percent", policy.has_changed_rows_percent(),
                               policy.changed_rows_percent(), percent));
@@ -110,11 +113,11 @@ absl::Status CheckLimits(const std::string& slice, const v1::PromotePolicy& poli
     return over(name, has, static_cast<double>(limit), static_cast<double>(value));
   };
   ICEPIE_RETURN_IF_ERROR(
-      count("changed_rows", policy.has_changed_rows(), policy.changed_rows(), diff.changed()));
-  ICEPIE_RETURN_IF_ERROR(
-      count("added_rows", policy.has_added_rows(), policy.added_rows(), diff.added()));
-  ICEPIE_RETURN_IF_ERROR(
-      count("removed_rows", policy.has_removed_rows(), policy.removed_rows(), diff.removed()));
+      count("changed_rows", policy.has_changed_rows(), policy.changed_rows(), changed));
+  ICEPIE_RETURN_IF_ERROR(count("added_rows", policy.has_added_rows(), policy.added_rows(),
+                               diff.added() - explained.added()));
+  ICEPIE_RETURN_IF_ERROR(count("removed_rows", policy.has_removed_rows(), policy.removed_rows(),
+                               diff.removed() - explained.removed()));
   return count("quarantined_records", policy.has_quarantined_records(),
                policy.quarantined_records(), generation.quarantined_count());
 }

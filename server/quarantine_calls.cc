@@ -284,7 +284,7 @@ absl::Status QuarantineCalls::RunRetry(const v1::RetryQuarantinedRecordsRequest&
                                               : request.reason());
   reslice.set_actor(request.actor());
   ICEPIE_ASSIGN_OR_RETURN(const auto operation,
-                          manager_.Reslice(reslice, action, request.promote()));
+                          manager_.Reslice(reslice, action, request.promote(), /*retry=*/true));
   response.set_operation(operation.name());
   return absl::OkStatus();
 }

@@ -9,7 +9,6 @@
 #include "core/base/status.h"
 #include "slices/expectation_check.h"
 #include "slices/record_batch.h"
-#include "slices/row_diff.h"
 #include "slices/slice_fault.h"
 #include "slices/slice_log.h"
 
@@ -62,6 +61,7 @@ BuildEngine::~BuildEngine() {
   recomputes_.reset();
   serving_.Replace({});
   generations_.clear();
+  base_.reset();
 }
 
 void BuildEngine::Shutdown() {
@@ -196,8 +196,19 @@ absl::Status BuildEngine::Build() {
   if (spec == assignment_.generations.end()) {
     return absl::InvalidArgumentError("the assignment lacks the generation to build");
   }
-  ICEPIE_RETURN_IF_ERROR(OpenGenerations(*spec));
-  ICEPIE_RETURN_IF_ERROR(Compare());
+  base_.reset();
+  auto base = job_.base_snapshot.empty()
+                  ? absl::NotFoundError("the serving generation has no snapshot yet")
+                  : BuildBase::Open(*instance_, store_, job_.base_snapshot);
+  no_base_ = base.status();
+  if (base.ok()) base_ = *std::move(base);
+  ICEPIE_ASSIGN_OR_RETURN(const bool continued, ContinueBase(*spec));
+  {
+    MutexLock lock(mutex_);
+    report_.continues_base = continued;
+  }
+  if (!continued) ICEPIE_RETURN_IF_ERROR(OpenGenerations(*spec));
+  ICEPIE_RETURN_IF_ERROR(ReachBase(*spec, continued));
   SetPhase("catching_up");
   for (int round = 0; round < kRoundsMax; ++round) {
     ICEPIE_ASSIGN_OR_RETURN(const int64_t head, Head());
@@ -208,41 +219,164 @@ absl::Status BuildEngine::Build() {
   return Save();
 }
 
-absl::Status BuildEngine::Compare() {
-  GenerationDiff diff;
-  diff.base_generation = job_.base_generation;
-  const auto base = job_.base_snapshot.empty()
-                        ? absl::NotFoundError("the serving generation has no snapshot yet")
-                        : store_.Check(job_.base_snapshot);
-  if (!base.ok()) {
-    diff.unavailable = std::string(base.status().message());
-  } else {
-    const int64_t position = base->progress.applied_position;
-    ICEPIE_RETURN_IF_ERROR(AdvanceTo(position));
-    SetPhase("comparing");
-    const Generation& wanted = *generations_.back();
-    ICEPIE_ASSIGN_OR_RETURN(const auto served, OpenSnapshot(*instance_, store_, *base));
-    ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance_));
-    const auto rows = DiffResults(*connection, served->database()->alias(), wanted.alias(),
-                                  wanted.definition().key, wanted.definition().diff_tolerance);
-    diff.base_position = position;
-    diff.position = wanted.position();
-    if (rows.ok()) {
-      diff.base_rows = rows->base_rows;
-      diff.rows = rows->rows;
-      diff.added = rows->added;
-      diff.removed = rows->removed;
-      diff.changed = rows->changed;
-      diff.samples = rows->samples;
-      diff.columns = rows->columns;
-      diff.not_by_key = rows->not_by_key;
-    } else {
-      diff.unavailable = std::string(rows.status().message());
+// Opens the base's state as the new generation's, if applying its quarantined records to it now is
+// as good as building all anew.
+absl::StatusOr<bool> BuildEngine::ContinueBase(const GenerationSpec& spec) {
+  if (!job_.continue_base || base_ == nullptr || !overrides_.empty() ||
+      base_->manifest().info.definition_hash != spec.definition_hash) {
+    return false;
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition,
+                          ParseDomain(spec.file, options_.domain + ".yaml"));
+  ICEPIE_ASSIGN_OR_RETURN(DomainPlan planned, PlanDomain(definition));
+  const SlicePlan* slice = planned.Find(spec.slice);
+  if (slice == nullptr || slice->definition_hash != spec.definition_hash) return false;
+  ICEPIE_ASSIGN_OR_RETURN(const SnapshotLink file, store_.Link(base_->manifest()));
+  auto opened = Generation::Open(*instance_, std::make_shared<const DomainPlan>(std::move(planned)),
+                                 spec.slice, spec.number, file.path());
+  // Another version of the planner may have made it.
+  if (absl::IsFailedPrecondition(opened.status())) return false;
+  if (!opened.ok()) return opened.status();
+  if (!(*opened)->TakesAnyOrder()) return false;
+  const auto acknowledged = job_.acknowledged.find(spec.slice);
+  if (acknowledged != job_.acknowledged.end()) {
+    ICEPIE_RETURN_IF_ERROR((*opened)->SetAcknowledged(acknowledged->second));
+  }
+  (*opened)->SetSuspects({{spec.deadly_positions.begin(), spec.deadly_positions.end()}, 0, 0, 0});
+  generations_.clear();
+  generations_.push_back(*std::move(opened));
+  serving_.Replace({{spec.slice, generations_.back()->served_ptr()}});
+  return true;
+}
+
+// Brings the new generation to the base's position and compares them.
+absl::Status BuildEngine::ReachBase(const GenerationSpec& spec, bool continued) {
+  if (base_ == nullptr) {
+    Compare(0);
+    return absl::OkStatus();
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const QuarantinedPositions held, FindHeldBack(spec));
+  if (!continued) {
+    for (const auto& generation : generations_) {
+      const auto of_slice = held.find(generation->plan().slice);
+      if (of_slice == held.end()) continue;
+      ICEPIE_RETURN_IF_ERROR(generation->HoldBack(of_slice->second));
+    }
+    ICEPIE_RETURN_IF_ERROR(AdvanceTo(base_->position()));
+  }
+  int64_t taken = 0;
+  if (!held.empty()) {
+    const absl::Status noted = base_->NoteDifferences(*generations_.back());
+    if (!noted.ok()) SliceWarn(job_.slice, "row diff: {}", noted.ToString());
+    ICEPIE_RETURN_IF_ERROR(TakeHeldBack(spec, held));
+    ICEPIE_ASSIGN_OR_RETURN(taken, CountTaken(held));
+  }
+  SetPhase("comparing");
+  Compare(taken);
+  return absl::OkStatus();
+}
+
+// The records that the serving generations have in quarantine below the base's position, and that
+// the new definitions can read.
+absl::StatusOr<QuarantinedPositions> BuildEngine::FindHeldBack(const GenerationSpec& spec) {
+  QuarantinedPositions held;
+  size_t count = 0;
+  for (const auto& generation : generations_) {
+    if (generation->streams().empty()) continue;
+    const std::string& slice = generation->plan().slice;
+    auto positions = QuarantinedBefore(slice);
+    if (!positions.ok()) {
+      SliceWarn(job_.slice, "row diff: the quarantine of {}: {}", slice,
+                positions.status().ToString());
+      continue;
+    }
+    positions->erase(std::remove_if(positions->begin(), positions->end(),
+                                    [&](int64_t position) {
+                                      const bool deadly =
+                                          slice == spec.slice &&
+                                          std::count(spec.deadly_positions.begin(),
+                                                     spec.deadly_positions.end(), position) > 0;
+                                      return deadly || position >= base_->position();
+                                    }),
+                     positions->end());
+    count += positions->size();
+    if (count > kHeldBackMax) return QuarantinedPositions();
+    ICEPIE_ASSIGN_OR_RETURN(
+        std::vector<int64_t> readable,
+        ReadableNow(Reader(), *generation->domain_plan(), generation->plan(), *positions));
+    if (!readable.empty()) held[slice] = std::move(readable);
+  }
+  return held;
+}
+
+absl::StatusOr<std::vector<int64_t>> BuildEngine::QuarantinedBefore(const std::string& slice) {
+  if (slice == job_.slice) return base_->Quarantined();
+  const auto other = job_.other_snapshots.find(slice);
+  if (other == job_.other_snapshots.end()) return std::vector<int64_t>();
+  ICEPIE_ASSIGN_OR_RETURN(const auto snapshot, BuildBase::Open(*instance_, store_, other->second));
+  return snapshot->Quarantined();
+}
+
+// Where a generation does not take records in any order, all are built once more, with them.
+absl::Status BuildEngine::TakeHeldBack(const GenerationSpec& spec,
+                                       const QuarantinedPositions& held) {
+  const bool in_any_order =
+      std::all_of(generations_.begin(), generations_.end(), [&](const auto& generation) {
+        return held.count(generation->plan().slice) == 0 || !FollowsRecords(*generation) ||
+               generation->TakesAnyOrder();
+      });
+  if (!in_any_order) {
+    serving_.Replace({});
+    generations_.clear();
+    ICEPIE_RETURN_IF_ERROR(OpenGenerations(spec));
+    return AdvanceTo(base_->position());
+  }
+  for (const auto& generation : generations_) {
+    const auto of_slice = held.find(generation->plan().slice);
+    if (of_slice == held.end()) continue;
+    ICEPIE_RETURN_IF_ERROR(generation->HoldBack({}));
+    if (!FollowsRecords(*generation)) continue;
+    ICEPIE_RETURN_IF_ERROR(generation->TakeQuarantined(Reader(), of_slice->second));
+  }
+  return Recompute(base_->position());
+}
+
+absl::StatusOr<int64_t> BuildEngine::CountTaken(const QuarantinedPositions& held) const {
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance_));
+  std::set<int64_t> taken;
+  for (const auto& generation : generations_) {
+    const auto of_slice = held.find(generation->plan().slice);
+    if (of_slice == held.end()) continue;
+    ICEPIE_ASSIGN_OR_RETURN(const auto left, QuarantinedIn(*connection, generation->alias()));
+    for (const int64_t position : of_slice->second) {
+      if (!std::binary_search(left.begin(), left.end(), position)) taken.insert(position);
     }
   }
+  return static_cast<int64_t>(taken.size());
+}
+
+void BuildEngine::Compare(int64_t taken) {
+  GenerationDiff diff;
+  if (base_ != nullptr) {
+    diff = base_->Compare(*generations_.back(), taken);
+  } else {
+    diff.unavailable = std::string(no_base_.message());
+  }
+  diff.base_generation = job_.base_generation;
   MutexLock lock(mutex_);
   report_.diff = std::move(diff);
-  return absl::OkStatus();
+}
+
+RecordReading BuildEngine::Reader() {
+  return [this](const std::set<std::string>& streams, const std::vector<int64_t>& positions) {
+    absl::StatusOr<RecordBatch> batch = absl::CancelledError("stopping");
+    for (int attempt = 0; attempt < kAttemptsMax && !stopping(); ++attempt) {
+      batch = ReadRecordsAt(feed_, streams, positions);
+      if (!absl::IsUnavailable(batch.status())) break;
+      absl::SleepFor(kRetryDelay);
+    }
+    return batch;
+  };
 }
 
 absl::StatusOr<int64_t> BuildEngine::Head() {

@@ -1,6 +1,8 @@
 // The build role: makes one new generation from raw, and privately the slices that it reads, in one
 // process: up to the serving snapshot's position, compared with it row by row, then on to the head
-// and saved as a snapshot of the new generation. Then it waits to be stopped.
+// and saved as a snapshot of the new generation. Then it waits to be stopped. When quarantined
+// records are tried again by an unchanged definition, it goes on from the serving snapshot itself,
+// where that comes to the same, and applies only these.
 #ifndef ICEPIE_SLICES_BUILD_ENGINE_H_
 #define ICEPIE_SLICES_BUILD_ENGINE_H_
 
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "core/base/mutex.h"
+#include "slices/build_base.h"
 #include "slices/engine.h"
 #include "slices/feed.h"
 #include "slices/generation.h"
@@ -49,7 +52,14 @@ class BuildEngine : public Engine {
   absl::Status Recompute(int64_t position);
   absl::Status RunRecompute(const std::shared_ptr<Generation>& generation, int64_t position,
                             int64_t applied_time_us);
-  absl::Status Compare();
+  absl::StatusOr<bool> ContinueBase(const GenerationSpec& spec);
+  absl::Status ReachBase(const GenerationSpec& spec, bool continued);
+  absl::StatusOr<QuarantinedPositions> FindHeldBack(const GenerationSpec& spec);
+  absl::StatusOr<std::vector<int64_t>> QuarantinedBefore(const std::string& slice);
+  absl::Status TakeHeldBack(const GenerationSpec& spec, const QuarantinedPositions& held);
+  absl::StatusOr<int64_t> CountTaken(const QuarantinedPositions& held) const;
+  void Compare(int64_t taken);
+  RecordReading Reader();
   absl::StatusOr<int64_t> Head();
   absl::Status Save();
   absl::Status CheckCopy(DuckConnection& connection, const std::string& alias,
@@ -69,6 +79,8 @@ class BuildEngine : public Engine {
   Assignment assignment_;
   BuildJob job_;
   PlanOverrides overrides_;
+  std::unique_ptr<BuildBase> base_;
+  absl::Status no_base_;
   std::vector<std::shared_ptr<Generation>> generations_;  // upstream first, the wanted one last
 
   mutable Mutex mutex_;

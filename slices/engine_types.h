@@ -62,6 +62,8 @@ struct BuildJob {
   int64_t base_position = 0;
   std::optional<int64_t> end_position;
   std::map<std::string, PositionRanges> acknowledged;  // by slice
+  std::map<std::string, std::string> other_snapshots;  // by slice: for their quarantines
+  bool continue_base = false;  // try the base's quarantine again, on its state if that will do
 };
 
 struct Assignment {
@@ -131,6 +133,12 @@ struct SliceReport {
   std::vector<ExpectationResult> expectations;  // as last checked
 };
 
+// What a new generation makes of records that the serving one has in quarantine.
+struct FromQuarantine {
+  int64_t records = 0;  // that it takes
+  RowChanges rows;      // that would not differ without them
+};
+
 struct GenerationDiff {
   int64_t base_generation = 0;
   int64_t base_position = 0;
@@ -144,6 +152,7 @@ struct GenerationDiff {
   std::string unavailable;
   std::vector<ColumnChange> columns;
   std::string not_by_key;
+  std::optional<FromQuarantine> from_quarantine;
 };
 
 struct BuildReport {
@@ -157,6 +166,7 @@ struct BuildReport {
   std::optional<SnapshotInfo> snapshot;
   std::optional<SliceFault> error;
   std::vector<ExpectationResult> expectations;  // of `snapshot`
+  bool continues_base = false;  // it is the base's state with its quarantine tried again
 };
 
 struct EngineReport {

@@ -596,21 +596,23 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
                            absl::StrCat(slice_plan_->slice, "/", served_->info().number), from, to);
   ICEPIE_RETURN_IF_ERROR(PrepareBatch());
   ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
-  absl::Status status = RunBatch(batch, from, to, excluded);
+  const std::vector<int64_t> passed_over = WithHeldBack(excluded, from, to);
+  absl::Status status = RunBatch(batch, from, to, passed_over);
   if (!status.ok()) {
     Rollback();
     return status;
   }
-  const std::vector<QuarantinedRecord> bad = BadRecords(excluded, excluded_error);
+  const std::vector<QuarantinedRecord> bad = BadRecords(passed_over, excluded_error);
   const absl::StatusOr<std::optional<size_t>> over = FirstOver(bad, /*anew=*/false);
   if (!over.ok() || over->has_value()) {
     Rollback();
     return over.ok() ? StopAt(batch, from, bad, **over) : over.status();
   }
-  Progress next = Advanced(progress_, to, bad.size());
+  // Records that are taken out of quarantine lie behind it.
+  Progress next = Advanced(progress_, std::max(to, progress_.applied_position), bad.size());
   // With `retain`, every record may move the horizon.
   if (next.applied > progress_.applied || slice_plan_->retained.span_us > 0) {
-    next.content_version = batch.LastEnd(streams_, from, to);
+    next.content_version = std::max(next.content_version, batch.LastEnd(streams_, from, to));
   }
   status = CountLate(next);
   if (status.ok()) status = WriteQuarantine(bad);
@@ -628,7 +630,8 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
 absl::Status Generation::SetAcknowledged(PositionRanges acknowledged) {
   ICEPIE_ASSIGN_OR_RETURN(const auto rows,
                           connection_->QueryCells("SELECT position FROM __quarantine"));
-  acknowledged_ = std::move(acknowledged);
+  acknowledged_of_slice_ = std::move(acknowledged);
+  acknowledged_ = acknowledged_of_slice_.With(held_back_);
   served_->SetAcknowledged(acknowledged_);
   SetUnacknowledged(std::count_if(rows.begin(), rows.end(), [&](const CellRow& row) {
     return !acknowledged_.Contains(std::get<int64_t>(row[0]));
@@ -727,7 +730,10 @@ std::vector<QuarantinedRecord> Generation::BadRecords(const std::vector<int64_t>
   std::vector<QuarantinedRecord> bad;
   for (const auto& [position, record] : BadForAny(CountInputs())) {
     const auto judged = bad_for_any_.find(position);
-    if (std::binary_search(excluded.begin(), excluded.end(), position)) {
+    if (std::binary_search(held_back_.begin(), held_back_.end(), position)) {
+      bad.push_back({position, record.stream, record.offset, "HELD_BACK", "", "", "",
+                     "left out for the comparison with the serving generation"});
+    } else if (std::binary_search(excluded.begin(), excluded.end(), position)) {
       bad.push_back({position, record.stream, record.offset,
                      suspects_.deadly.count(position) > 0 ? "WORKER_KILLED" : "SQL_ERROR", "", "",
                      "", excluded_error});
@@ -785,7 +791,7 @@ absl::Status Generation::WriteProgress(const Progress& progress) {
 absl::Status Generation::Commit(const Progress& written) {
   ICEPIE_RETURN_IF_ERROR(connection_->Run("COMMIT"));
   ICEPIE_RETURN_IF_ERROR(ReadProgress());
-  if (progress_.applied_position != written.applied_position) {
+  if (progress_.applied_position != written.applied_position || progress_.input != written.input) {
     return absl::UnavailableError("the transaction was not stored");
   }
   position_ = std::max(position_, progress_.applied_position);
@@ -888,7 +894,7 @@ absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_
 
 absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied_time_us) {
   ICEPIE_RETURN_IF_ERROR(SetRecords(
-      [&](const std::string& stream) { return FeedSupply(feed, stream, position); }, {}));
+      [&](const std::string& stream) { return FeedSupply(feed, stream, position); }, held_back_));
   ICEPIE_RETURN_IF_ERROR(ShowWholeUpstream());
   ICEPIE_RETURN_IF_ERROR(RunAll(slice_plan_->clear));
   ICEPIE_RETURN_IF_ERROR(RunStatements(std::nullopt, Planned::kNow));
@@ -897,7 +903,7 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   for (auto& [slice, changes] : upstream_changes_) {
     ICEPIE_RETURN_IF_ERROR(changes.rows->MakeView(*connection_));
   }
-  const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
+  const std::vector<QuarantinedRecord> bad = BadRecords(held_back_, "");
   Progress next = Advanced(Progress(), position, bad.size());
   next.applied_time_us = std::max(next.applied_time_us, applied_time_us);
   next.content_version = position;

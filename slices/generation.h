@@ -147,6 +147,20 @@ class Generation {
   // As Apply(), but only the first of its transactions; what is left begins at position().
   absl::Status ApplyPart(const RecordBatch& batch, int64_t records_max);
 
+  // ---- Quarantined records, tried again (generation_retry.cc) ----
+
+  // Whether its records may be applied in any order, so that one can be taken out of quarantine
+  // without building all anew: what it keeps of them goes by position, not by arrival, and nothing
+  // has been let go that such a record may need.
+  bool TakesAnyOrder() const;
+  // The records at these positions (ascending), which it has not come to yet, go into quarantine
+  // untried and beside the budget. An empty list: no more do. Not during a recompute.
+  absl::Status HoldBack(std::vector<int64_t> positions);
+  // Applies the records at these positions (ascending), which are in quarantine, where it stands;
+  // what cannot be taken goes back there, and the budget holds for it. Needs TakesAnyOrder(). After
+  // an error, of Apply() or `read`, the state is of no more use.
+  absl::Status TakeQuarantined(const RecordReading& read, const std::vector<int64_t>& positions);
+
   // Is asked within the transaction of each batch, where the rows that it changes can be had
   // (SlicePlan::batch_rows): an error undoes the batch and is Apply's.
   using BatchCheck = std::function<absl::Status(DuckConnection& connection, const std::string& rows,
@@ -171,6 +185,9 @@ class Generation {
   absl::Status PrepareProgress();
   absl::Status ReadProgress();
 
+  std::vector<int64_t> WithHeldBack(const std::vector<int64_t>& excluded, int64_t from,
+                                    int64_t to) const;
+  absl::Status ForgetQuarantined(const std::vector<int64_t>& positions);
   absl::Status ApplySuspects(const RecordBatch& batch, const std::vector<int64_t>& positions);
   absl::Status ApplyRange(const RecordBatch& batch, int64_t from, int64_t to);
   absl::Status TryRange(const RecordBatch& batch, int64_t from, int64_t to,
@@ -273,6 +290,8 @@ class Generation {
   PositionRanges acknowledged_;
   int64_t unacknowledged_ = 0;  // in quarantine
   SuspectRecords suspects_;
+  std::vector<int64_t> held_back_;        // ascending
+  PositionRanges acknowledged_of_slice_;  // without those that are held back
   Progress progress_;
   int64_t position_ = 0;
 };

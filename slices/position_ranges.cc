@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 namespace icepie::slices {
 
@@ -15,6 +16,12 @@ PositionRanges::PositionRanges(std::vector<std::pair<int64_t, int64_t>> ranges) 
       ranges_.emplace_back(first, end);
     }
   }
+}
+
+PositionRanges PositionRanges::With(const std::vector<int64_t>& positions) const {
+  std::vector<std::pair<int64_t, int64_t>> ranges = ranges_;
+  for (const int64_t position : positions) ranges.emplace_back(position, position + 1);
+  return PositionRanges(std::move(ranges));
 }
 
 bool PositionRanges::Contains(int64_t position) const {

@@ -15,6 +15,7 @@ class PositionRanges {
   explicit PositionRanges(std::vector<std::pair<int64_t, int64_t>> ranges);
 
   bool Contains(int64_t position) const;
+  PositionRanges With(const std::vector<int64_t>& positions) const;
   bool operator==(const PositionRanges& other) const { return ranges_ == other.ranges_; }
   bool operator!=(const PositionRanges& other) const { return !(*this == other); }
 

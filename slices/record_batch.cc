@@ -9,6 +9,9 @@
 namespace icepie::slices {
 namespace {
 
+// Positions nearer to one another than this are read in one go.
+constexpr int64_t kReadThroughRecords = 1024;
+
 int64_t ClippedBegin(const BatchBlock& block, int64_t from) { return std::max(block.begin, from); }
 
 int64_t ClippedEnd(const BatchBlock& block, int64_t to) { return std::min(block.end, to); }
@@ -150,6 +153,21 @@ std::vector<int64_t> RecordBatch::Positions(const std::set<std::string>& wanted,
   return positions;
 }
 
+void RecordBatch::KeepOnly(const std::vector<int64_t>& positions) {
+  for (auto& [stream, blocks] : streams) {
+    std::vector<BatchBlock> kept;
+    for (const BatchBlock& block : blocks) {
+      auto at = std::lower_bound(positions.begin(), positions.end(), block.begin);
+      for (; at != positions.end() && *at < block.end; ++at) {
+        kept.push_back(block);
+        kept.back().begin = *at;
+        kept.back().end = *at + 1;
+      }
+    }
+    blocks = std::move(kept);
+  }
+}
+
 std::optional<int64_t> RecordBatch::FirstIngestTime(const std::set<std::string>& wanted,
                                                     int64_t from) const {
   std::optional<int64_t> oldest;
@@ -219,6 +237,35 @@ absl::StatusOr<RecordBatch> BatchDecoder::Decode(const FeedPiece& piece) {
     blocks = std::move(left);
   }
   return batch;
+}
+
+absl::StatusOr<RecordBatch> ReadRecordsAt(Feed& feed, const std::set<std::string>& streams,
+                                          const std::vector<int64_t>& positions) {
+  RecordBatch all;
+  if (positions.empty()) return all;
+  all.begin = positions.front();
+  for (size_t first = 0; first < positions.size();) {
+    size_t last = first;
+    while (last + 1 < positions.size() &&
+           positions[last + 1] - positions[last] < kReadThroughRecords) {
+      ++last;
+    }
+    const int64_t end = positions[last] + 1;
+    const auto reader = feed.Open({streams.begin(), streams.end()}, positions[first], end);
+    BatchDecoder decoder(positions[first], streams);
+    for (bool ended = false; !ended;) {
+      ICEPIE_ASSIGN_OR_RETURN(std::optional<FeedPiece> piece, reader->Next());
+      if (!piece) break;
+      piece->complete_position = std::min(piece->complete_position, end);
+      ICEPIE_ASSIGN_OR_RETURN(RecordBatch batch, decoder.Decode(*piece));
+      batch.KeepOnly(positions);
+      all.Append(batch);
+      ended = batch.end >= end;
+    }
+    first = last + 1;
+  }
+  all.end = positions.back() + 1;
+  return all;
 }
 
 SourceInput::OpenSupply FeedSupply(Feed& feed, std::string stream, int64_t end, int64_t begin) {

@@ -4,6 +4,7 @@
 #define ICEPIE_SLICES_RECORD_BATCH_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -46,6 +47,9 @@ class RecordBatch {
   std::vector<int64_t> Positions(const std::set<std::string>& wanted, int64_t from,
                                  int64_t to) const;
 
+  // Leaves only the records at these positions (ascending), which all lie in [begin, end).
+  void KeepOnly(const std::vector<int64_t>& positions);
+
   // Of the oldest record of `wanted` streams at or after `from`; nullopt when there is none.
   std::optional<int64_t> FirstIngestTime(const std::set<std::string>& wanted, int64_t from) const;
 
@@ -76,6 +80,15 @@ class BatchDecoder {
   std::set<std::string> decoded_;
   std::map<std::string, std::vector<BatchBlock>> open_;  // what is not handed out yet
 };
+
+// The records of `streams` at these positions (ascending) alone, in one batch.
+// UNAVAILABLE when the feed broke; DATA_LOSS for a damaged block.
+absl::StatusOr<RecordBatch> ReadRecordsAt(Feed& feed, const std::set<std::string>& streams,
+                                          const std::vector<int64_t>& positions);
+
+// The same with who reads them.
+using RecordReading = std::function<absl::StatusOr<RecordBatch>(
+    const std::set<std::string>& streams, const std::vector<int64_t>& positions)>;
 
 // Records of one stream in [begin, end), read anew from `feed` at each scan.
 SourceInput::OpenSupply FeedSupply(Feed& feed, std::string stream, int64_t end, int64_t begin = 0);

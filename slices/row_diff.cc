@@ -81,16 +81,37 @@ class Differ {
         key_(key),
         tolerance_(tolerance) {}
 
-  absl::StatusOr<RowDiff> Run() {
+  absl::StatusOr<RowDiff> Run(const std::optional<Differences>& known) {
+    ICEPIE_RETURN_IF_ERROR(Look());
+    if (by_key() || !common_.empty()) {
+      ICEPIE_RETURN_IF_ERROR(Diff(known && known->by_key == by_key() ? known->table : ""));
+    } else {
+      diff_.added = diff_.rows;
+      diff_.removed = diff_.base_rows;
+    }
+    return std::move(diff_);
+  }
+
+  absl::StatusOr<Differences> Note(const std::string& table) {
+    ICEPIE_RETURN_IF_ERROR(Look());
+    if (!by_key() && common_.empty()) {
+      return absl::FailedPreconditionError("the two have no column in common");
+    }
+    ICEPIE_RETURN_IF_ERROR(connection_.Run(
+        absl::StrCat("CREATE OR REPLACE TEMP TABLE ", QuoteIdentifier(table), " AS SELECT ",
+                     Joined(Match(), ", ", QuoteIdentifier), " FROM (", DifferencesSql(), ")")));
+    return Differences{table, by_key()};
+  }
+
+ private:
+  absl::Status Look() {
     ICEPIE_RETURN_IF_ERROR(MatchColumns());
     ICEPIE_ASSIGN_OR_RETURN(diff_.base_rows, Count(absl::StrCat("SELECT count(*) FROM ", base_)));
     ICEPIE_ASSIGN_OR_RETURN(diff_.rows, Count(absl::StrCat("SELECT count(*) FROM ", new_)));
     ICEPIE_ASSIGN_OR_RETURN(diff_.not_by_key, WhyNotByKey());
-    ICEPIE_RETURN_IF_ERROR(diff_.not_by_key.empty() ? DiffByKey() : DiffWholeRows());
-    return std::move(diff_);
+    return absl::OkStatus();
   }
 
- private:
   absl::Status MatchColumns() {
     ICEPIE_ASSIGN_OR_RETURN(base_columns_, ColumnsOf(connection_, base_db_));
     ICEPIE_ASSIGN_OR_RETURN(new_columns_, ColumnsOf(connection_, new_db_));
@@ -180,28 +201,15 @@ class Differ {
                         absl::StrJoin(differences, " OR "));
   }
 
-  static std::string ChangeSql() {
-    return "CASE WHEN b.\"__present\" IS NULL THEN 'added' WHEN n.\"__present\" IS NULL "
-           "THEN 'removed' ELSE 'changed' END";
-  }
-
-  absl::Status DiffByKey() {
-    ICEPIE_ASSIGN_OR_RETURN(
-        const std::vector<CellRow> rows,
-        connection_.QueryCells(JoinSql("count(*) FILTER (b.\"__present\" IS NULL), "
-                                       "count(*) FILTER (n.\"__present\" IS NULL), count(*)")));
-    diff_.added = std::get<int64_t>(rows.at(0).at(0));
-    diff_.removed = std::get<int64_t>(rows.at(0).at(1));
-    diff_.changed = std::get<int64_t>(rows.at(0).at(2)) - diff_.added - diff_.removed;
-    const std::string order = Joined(key_, ", ", [](const std::string& name) {
-      return absl::StrCat("coalesce(", Of("n", name), ", ", Of("b", name), ")");
-    });
-    return Sample(absl::StrCat(
-        JoinSql(absl::StrCat(ChangeSql(), " AS \"change\", CASE WHEN b.\"__present\" THEN ",
-                             RowStruct("b", base_columns_),
-                             " END AS \"before\", CASE WHEN n.\"__present\" THEN ",
-                             RowStruct("n", new_columns_), " END AS \"after\"")),
-        " ORDER BY ", order));
+  std::string KeyedSql() const {
+    return JoinSql(absl::StrCat(
+        "CASE WHEN b.\"__present\" IS NULL THEN 'added' WHEN n.\"__present\" IS NULL THEN "
+        "'removed' ELSE 'changed' END AS \"change\", 1 AS \"__times\", CASE WHEN "
+        "b.\"__present\" THEN ",
+        RowStruct("b", base_columns_), " END AS \"before\", CASE WHEN n.\"__present\" THEN ",
+        RowStruct("n", new_columns_), " END AS \"after\"", MatchSql([&](size_t i) {
+          return absl::StrCat("coalesce(", Of("n", key_[i]), ", ", Of("b", key_[i]), ")");
+        })));
   }
 
   // ---- Whole rows ----
@@ -216,31 +224,88 @@ class Differ {
                         " HAVING sum(\"__side\") <> 0");
   }
 
-  absl::Status DiffWholeRows() {
-    if (common_.empty()) {
-      diff_.added = diff_.rows;
-      diff_.removed = diff_.base_rows;
-      return absl::OkStatus();
-    }
-    ICEPIE_ASSIGN_OR_RETURN(
-        diff_.added,
-        Count(absl::StrCat("SELECT CAST(coalesce(sum(\"__excess\") FILTER (\"__excess\" > 0),"
-                           " 0) AS BIGINT) FROM (",
-                           ExcessSql(), ")")));
-    diff_.removed = diff_.base_rows + diff_.added - diff_.rows;
+  std::string WholeSql() const {
     const std::string row = RowStruct("e", common_);
-    const std::string order =
-        Joined(common_, ", ", [](const Column& column) { return Of("e", column.name); });
-    return Sample(
-        absl::StrCat("SELECT CASE WHEN \"__excess\" > 0 THEN 'added' ELSE 'removed' END AS "
-                     "\"change\", CASE WHEN "
-                     "\"__excess\" < 0 THEN ",
-                     row, " END AS \"before\", CASE WHEN \"__excess\" > 0 THEN ", row,
-                     " END AS \"after\" FROM (", ExcessSql(), ") AS e ORDER BY ", order));
+    return absl::StrCat(
+        "SELECT CASE WHEN \"__excess\" > 0 THEN 'added' ELSE 'removed' END AS \"change\", "
+        "abs(\"__excess\") AS \"__times\", CASE WHEN \"__excess\" < 0 THEN ",
+        row, " END AS \"before\", CASE WHEN \"__excess\" > 0 THEN ", row, " END AS \"after\"",
+        MatchSql([&](size_t i) { return Of("e", common_[i].name); }), " FROM (", ExcessSql(),
+        ") AS e");
+  }
+
+  // ---- Both ----
+
+  bool by_key() const { return diff_.not_by_key.empty(); }
+
+  // What a row is known by: __match0, __match1, …
+  std::vector<std::string> Match() const {
+    std::vector<std::string> names(by_key() ? key_.size() : common_.size());
+    for (size_t i = 0; i < names.size(); ++i) names[i] = absl::StrCat("__match", i);
+    return names;
+  }
+
+  template <typename Expression>
+  std::string MatchSql(const Expression& expression) const {
+    const std::vector<std::string> names = Match();
+    std::string items;
+    for (size_t i = 0; i < names.size(); ++i) {
+      absl::StrAppend(&items, ", ", expression(i), " AS ", QuoteIdentifier(names[i]));
+    }
+    return items;
+  }
+
+  // change, __times, before, after, __match…
+  std::string DifferencesSql() const { return by_key() ? KeyedSql() : WholeSql(); }
+
+  // With __besides: it is not among the known ones.
+  std::string MarkedSql(const std::string& known) const {
+    if (known.empty()) {
+      return absl::StrCat("SELECT *, false AS \"__besides\" FROM (", DifferencesSql(), ")");
+    }
+    const std::string on = Joined(Match(), " AND ", [](const std::string& name) {
+      return absl::StrCat(Of("d", name), " IS NOT DISTINCT FROM ", Of("k", name));
+    });
+    return absl::StrCat("SELECT d.*, k.\"__known\" IS NULL AS \"__besides\" FROM (",
+                        DifferencesSql(), ") AS d LEFT JOIN (SELECT *, true AS \"__known\" FROM ",
+                        QuoteIdentifier(known), ") AS k ON ", on);
+  }
+
+  absl::Status Diff(const std::string& known) {
+    const std::string marked = MarkedSql(known);
+    ICEPIE_ASSIGN_OR_RETURN(
+        const std::vector<CellRow> rows,
+        connection_.QueryCells(absl::StrCat(
+            "SELECT \"change\", CAST(\"__besides\" AS BIGINT), CAST(sum(\"__times\") AS BIGINT) "
+            "FROM (",
+            marked, ") GROUP BY ALL")));
+    RowChanges all;
+    RowChanges besides;
+    for (const CellRow& row : rows) {
+      const auto& change = std::get<std::string>(row.at(0));
+      const auto count = std::get<int64_t>(row.at(2));
+      AddTo(all, change, count);
+      if (std::get<int64_t>(row.at(1)) != 0) AddTo(besides, change, count);
+    }
+    diff_.added = all.added;
+    diff_.removed = all.removed;
+    diff_.changed = all.changed;
+    if (!known.empty()) diff_.besides = besides;
+    if (rows.empty()) return absl::OkStatus();
+    return Sample(absl::StrCat("SELECT \"change\", \"before\", \"after\"",
+                               known.empty() ? "" : ", \"__besides\" AS \"from_quarantine\"",
+                               " FROM (", marked, ") ORDER BY \"__besides\", ",
+                               Joined(Match(), ", ", QuoteIdentifier)));
+  }
+
+  static void AddTo(RowChanges& changes, const std::string& change, int64_t count) {
+    int64_t& counted = change == "added"     ? changes.added
+                       : change == "removed" ? changes.removed
+                                             : changes.changed;
+    counted += count;
   }
 
   absl::Status Sample(const std::string& sql) {
-    if (diff_.added + diff_.removed + diff_.changed == 0) return absl::OkStatus();
     ICEPIE_ASSIGN_OR_RETURN(DuckResult result,
                             connection_.Query(absl::StrCat(sql, " LIMIT ", kDiffSamplesMax)));
     ICEPIE_ASSIGN_OR_RETURN(diff_.samples, WriteJsonObjects(result, kSampleBytesMax));
@@ -264,8 +329,17 @@ class Differ {
 
 absl::StatusOr<RowDiff> DiffResults(DuckConnection& connection, const std::string& base_db,
                                     const std::string& new_db, const std::vector<std::string>& key,
-                                    const std::map<std::string, double>& tolerance) {
-  return Differ(connection, base_db, new_db, key, tolerance).Run();
+                                    const std::map<std::string, double>& tolerance,
+                                    const std::optional<Differences>& known) {
+  return Differ(connection, base_db, new_db, key, tolerance).Run(known);
+}
+
+absl::StatusOr<Differences> NoteDifferences(DuckConnection& connection, const std::string& base_db,
+                                            const std::string& new_db,
+                                            const std::vector<std::string>& key,
+                                            const std::map<std::string, double>& tolerance,
+                                            const std::string& table) {
+  return Differ(connection, base_db, new_db, key, tolerance).Note(table);
 }
 
 }  // namespace icepie::slices

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,13 +26,29 @@ struct ColumnChange {
   std::string new_type;   // empty: the column is gone
 };
 
+struct RowChanges {
+  int64_t added = 0;
+  int64_t removed = 0;
+  int64_t changed = 0;
+};
+
+// The rows in which two states differ: by key, or whole ones.
+struct Differences {
+  std::string table;  // a temporary one of the connection
+  bool by_key = false;
+};
+
 struct RowDiff {
   int64_t base_rows = 0;
   int64_t rows = 0;
   int64_t added = 0;
   int64_t removed = 0;
   int64_t changed = 0;
-  // {"change":"added|removed|changed","before":{…}|null,"after":{…}|null}, in key order. Fewer than
+  // Of these, those that differ only here and not already in the known differences; absent when
+  // none are given, or they were found in another way (by key, by whole rows).
+  std::optional<RowChanges> besides;
+  // {"change":"added|removed|changed","before":{…}|null,"after":{…}|null}, in key order; with
+  // `besides` also {"from_quarantine":true|false}, those that differ besides last. Fewer than
   // kDiffSamplesMax when rows are large.
   std::vector<std::string> samples;
   std::vector<ColumnChange> columns;  // these are not compared; all others are
@@ -50,7 +67,16 @@ struct RowDiff {
 // Errors: DuckDB's; RESOURCE_EXHAUSTED when its memory or time ends.
 absl::StatusOr<RowDiff> DiffResults(DuckConnection& connection, const std::string& base_db,
                                     const std::string& new_db, const std::vector<std::string>& key,
-                                    const std::map<std::string, double>& tolerance);
+                                    const std::map<std::string, double>& tolerance,
+                                    const std::optional<Differences>& known = std::nullopt);
+
+// Notes in the temporary table `table` of `connection` in which rows the two differ. Errors: as
+// above; FAILED_PRECONDITION when they have no column in common.
+absl::StatusOr<Differences> NoteDifferences(DuckConnection& connection, const std::string& base_db,
+                                            const std::string& new_db,
+                                            const std::vector<std::string>& key,
+                                            const std::map<std::string, double>& tolerance,
+                                            const std::string& table);
 
 }  // namespace icepie::slices
 

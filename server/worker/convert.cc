@@ -143,6 +143,12 @@ void ToProto(const slices::GenerationDiff& diff, icepie::v1::GenerationDiff* pro
     added->set_new_type(column.new_type);
   }
   proto->set_not_by_key(diff.not_by_key);
+  if (!diff.from_quarantine) return;
+  auto* from_quarantine = proto->mutable_from_quarantine();
+  from_quarantine->set_records(diff.from_quarantine->records);
+  from_quarantine->set_added(diff.from_quarantine->rows.added);
+  from_quarantine->set_removed(diff.from_quarantine->rows.removed);
+  from_quarantine->set_changed(diff.from_quarantine->rows.changed);
 }
 
 void ToProto(const slices::OutputColumn& column, icepie::v1::Column* proto) {
@@ -223,6 +229,7 @@ void ToProto(const slices::BuildReport& build, icepie::worker::v1::BuildReport* 
   if (build.snapshot) ToProto(*build.snapshot, proto->mutable_snapshot());
   if (build.error) ToProto(*build.error, proto->mutable_error());
   for (const auto& result : build.expectations) ToProto(result, proto->add_expectations());
+  proto->set_continues_base(build.continues_base);
 }
 
 slices::PositionRanges RangesFromProto(
@@ -245,6 +252,8 @@ slices::BuildJob FromProto(const icepie::worker::v1::BuildJob& proto) {
   for (const auto& [slice, ranges] : proto.acknowledged()) {
     job.acknowledged[slice] = RangesFromProto(ranges.ranges());
   }
+  job.other_snapshots.insert(proto.other_snapshots().begin(), proto.other_snapshots().end());
+  job.continue_base = proto.continue_base();
   return job;
 }
 

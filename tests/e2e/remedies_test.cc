@@ -484,6 +484,11 @@ TEST_F(QuarantineTest, RecordsAreTriedAgainWhenSomeCanBeTaken) {
   EXPECT_EQ(slice.counts().quarantined(), 0);
   EXPECT_EQ(slice.counts().applied(), slice.counts().input());
   EXPECT_EQ(Ask("SELECT n FROM newest", end).body(), R"([{"n":5}])");
+  // It was not built from raw: only the record was applied.
+  const auto& built = *slice.generations().rbegin();
+  EXPECT_EQ(built.number(), 2);
+  EXPECT_EQ(built.continues_generation(), 1) << built.ShortDebugString();
+  EXPECT_EQ(built.diff().from_quarantine().records(), 1);
 }
 
 }  // namespace

@@ -127,6 +127,24 @@ TEST_F(PromotionTest, LimitsAreBrokenByMoreThanTheirNumber) {
   EXPECT_THAT(CheckLimits("a.b", policy, bad).message(), HasSubstr("quarantined_records is 3"));
 }
 
+TEST_F(PromotionTest, LimitsLeaveOutWhatComesOfQuarantinedRecords) {
+  PromotePolicy policy;
+  policy.set_changed_rows(0);
+  policy.set_added_rows(1);
+  policy.set_removed_rows(0);
+  policy.set_changed_rows_percent(0);
+  Generation repaired = WithDiff(1000, 5, 2, 10);
+  EXPECT_FALSE(CheckLimits("a.b", policy, repaired).ok());
+  auto& explained = *repaired.mutable_diff()->mutable_from_quarantine();
+  explained.set_added(4);
+  explained.set_removed(2);
+  explained.set_changed(10);
+  EXPECT_TRUE(CheckLimits("a.b", policy, repaired).ok());
+  explained.set_changed(9);
+  EXPECT_THAT(CheckLimits("a.b", policy, repaired).message(),
+              HasSubstr("changed_rows_percent is 0.1, and the file allows 0"));
+}
+
 TEST_F(PromotionTest, LimitsWithoutARowDiffAreBroken) {
   PromotePolicy policy;
   Generation blind = WithDiff(0, 0, 0, 0);

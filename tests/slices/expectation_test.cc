@@ -494,7 +494,7 @@ TEST_F(ExpectationTest, ABuildReportsThemAndIsReadyAllTheSame) {
   assignment.domain = "shop";
   assignment.generations = {Spec("lines", 2)};
   assignment.generations.front().file = File(kSmall);
-  assignment.build = BuildJob{"lines", 2, "", 0, 0, std::nullopt, {}};
+  assignment.build = BuildJob{"lines", 2, "", 0, 0, std::nullopt, {}, {}, false};
   (*build)->Configure(assignment);
   const absl::Time deadline = absl::Now() + absl::Seconds(20);
   std::optional<BuildReport> report;

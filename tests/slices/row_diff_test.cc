@@ -178,6 +178,60 @@ TEST_F(RowDiffTest, LargeRowsMakeFewerSamples) {
   EXPECT_THAT(Diff({"id"}).samples, SizeIs(2));
 }
 
+// "+1 -0 ~2 besides"
+std::string Besides(const RowDiff& diff) {
+  if (!diff.besides) return "none";
+  return absl::StrCat("+", diff.besides->added, " -", diff.besides->removed, " ~",
+                      diff.besides->changed);
+}
+
+class KnownDifferencesTest : public RowDiffTest {
+ protected:
+  // g1 to g2, besides where g1 and `between` already differ.
+  RowDiff DiffBesides(const std::vector<std::string>& key) {
+    const auto known = NoteDifferences(*connection_, "g1", "between", key, {}, "__known");
+    EXPECT_TRUE(known.ok()) << known.status();
+    auto diff = DiffResults(*connection_, "g1", "g2", key, {}, *known);
+    EXPECT_TRUE(diff.ok()) << diff.status();
+    return *std::move(diff);
+  }
+};
+
+TEST_F(KnownDifferencesTest, OfKeysAreCountedApart) {
+  Result("g1", "SELECT * FROM (VALUES (1, 10), (2, 20), (3, 30), (4, 40), (NULL, 0)) AS t(id, v)");
+  Result("between", "SELECT * FROM (VALUES (1, 10), (2, 21), (3, 30), (NULL, 0)) AS t(id, v)");
+  // Of 2 another value again, 4 came back, 3 is gone, 1 and NULL are others now, 5 is new.
+  Result("g2", "SELECT * FROM (VALUES (1, 11), (2, 22), (4, 41), (5, 50), (NULL, 1)) AS t(id, v)");
+  const RowDiff diff = DiffBesides({"id"});
+  EXPECT_EQ(Counts(diff), "5->5 +1 -1 ~4");
+  EXPECT_EQ(Besides(diff), "+1 -1 ~2");
+  ASSERT_THAT(diff.samples, SizeIs(6));
+  EXPECT_EQ(diff.samples[0],
+            R"({"change":"changed","before":{"id":2,"v":20},"after":{"id":2,"v":22},)"
+            R"("from_quarantine":false})");
+  EXPECT_THAT(diff.samples[1], HasSubstr(R"("id":4,"v":41},"from_quarantine":false)"));
+  EXPECT_THAT(diff.samples[2], HasSubstr(R"("id":1,"v":11},"from_quarantine":true)"));
+}
+
+TEST_F(KnownDifferencesTest, OfWholeRowsAreCountedApart) {
+  Result("g1", "SELECT * FROM (VALUES (1, [1]), (1, [1]), (2, NULL), (3, [3])) AS t(a, b)");
+  Result("between", "SELECT * FROM (VALUES (1, [1]), (2, NULL), (3, [3])) AS t(a, b)");
+  Result("g2", "SELECT * FROM (VALUES (2, NULL), (2, NULL), (2, NULL), (4, [4])) AS t(a, b)");
+  const RowDiff diff = DiffBesides({});
+  EXPECT_EQ(Counts(diff), "4->4 +3 -3 ~0");
+  EXPECT_EQ(Besides(diff), "+3 -1 ~0");
+}
+
+TEST_F(KnownDifferencesTest, ThatWereFoundInAnotherWaySayNothing) {
+  Result("g1", "SELECT 1 AS id, 1 AS v");
+  Result("between", "SELECT 1 AS id, 2 AS v UNION ALL SELECT 1, 3");
+  Result("g2", "SELECT 1 AS id, 4 AS v");
+  const RowDiff diff = DiffBesides({"id"});
+  EXPECT_EQ(Counts(diff), "1->1 +0 -0 ~1");
+  EXPECT_EQ(Besides(diff), "none");
+  EXPECT_FALSE(NoteDifferences(*connection_, "g1", "g2", {}, {}, "__known")->by_key);
+}
+
 TEST_F(RowDiffTest, NamesNeedNoCare) {
   Result("g1", "SELECT 1 AS \"a\"\"b\", [1.5] AS \"it's\"");
   Result("g2", "SELECT 1 AS \"a\"\"b\", [2.5] AS \"it's\"");

@@ -114,14 +114,23 @@ class SliceCaseTest : public testing::Test {
     ASSERT_TRUE(restarted.ok()) << restarted;
   }
 
+  // Records that are taken out of turn make no difference.
+  void TakeHeldBack() {
+    const absl::Status taken = run_->TakeHeldBack("it");
+    ASSERT_TRUE(taken.ok()) << taken << "\n" << Statements();
+  }
+
   void ApplyRandom() {
     for (int round = 0; round < RandomRounds(); ++round) {
+      const auto held = run_->HoldBack("it", 3 + random_() % 5, 100);
+      ASSERT_TRUE(held.ok()) << held.status();
       for (const SourceDef& source : run_->plan().definition.sources) {
         std::vector<std::string> payloads(random_() % 60);
         for (std::string& payload : payloads) payload = RandomPayload(source, random_());
         if (!payloads.empty()) run_->Append(source.name, payloads);
       }
       ASSERT_NO_FATAL_FAILURE(Apply(1 + random_() % 100));
+      if (*held) ASSERT_NO_FATAL_FAILURE(TakeHeldBack());
       ASSERT_NO_FATAL_FAILURE(Compare(absl::StrCat("after ", run_->head(), " random records")));
       if (round % 2 == 1 && round + 1 < RandomRounds()) ASSERT_NO_FATAL_FAILURE(Restart());
     }

@@ -181,6 +181,32 @@ absl::Status SliceRun::ApplyTo(Generation& generation, int64_t records_max) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<bool> SliceRun::HoldBack(const std::string& slice, int64_t nth, int64_t count) {
+  Generation& generation = *generations_.at(slice);
+  held_back_.clear();
+  if (!generation.TakesAnyOrder()) return false;
+  for (int64_t i = nth; i < count; i += nth) held_back_.push_back(feed_.head() + i);
+  ICEPIE_RETURN_IF_ERROR(generation.HoldBack(held_back_));
+  return true;
+}
+
+absl::Status SliceRun::TakeHeldBack(const std::string& slice) {
+  Generation& generation = *generations_.at(slice);
+  ICEPIE_RETURN_IF_ERROR(generation.HoldBack({}));
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance_));
+  ICEPIE_ASSIGN_OR_RETURN(const auto quarantined,
+                          connection->QueryCells(absl::StrCat(
+                              "SELECT position FROM ", QuoteIdentifier(generation.alias()),
+                              ".main.__quarantine WHERE code = 'HELD_BACK' ORDER BY position")));
+  std::vector<int64_t> positions;
+  for (const CellRow& row : quarantined) positions.push_back(std::get<int64_t>(row[0]));
+  return generation.TakeQuarantined(
+      [this](const std::set<std::string>& streams, const std::vector<int64_t>& wanted) {
+        return ReadRecordsAt(feed_, streams, wanted);
+      },
+      positions);
+}
+
 absl::Status SliceRun::Restart() {
   for (const SlicePlan& slice : plan_->slices) {
     ICEPIE_RETURN_IF_ERROR(RestartOne(slice.slice));

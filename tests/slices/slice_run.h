@@ -40,6 +40,11 @@ class SliceRun {
     return ApplyTo(*generations_.at(slice), records_max);
   }
 
+  // Lets the slice pass over some of the records from the head on, every `nth`, until
+  // TakeHeldBack(), when it takes records in any order; false when it does not.
+  absl::StatusOr<bool> HoldBack(const std::string& slice, int64_t nth, int64_t count);
+  absl::Status TakeHeldBack(const std::string& slice);
+
   // Saves a snapshot of every slice and opens it anew from there.
   absl::Status Restart();
 
@@ -97,6 +102,7 @@ class SliceRun {
   std::map<std::string, int64_t> newest_us_;  // likewise: the last ingest time
   std::map<std::string, std::unique_ptr<Generation>> generations_;
   std::map<std::string, Reference> references_;
+  std::vector<int64_t> held_back_;
   int rebuilds_ = 0;
 };
 

@@ -181,7 +181,7 @@ class LiveCrashTest : public SnapshotKillTest {
     Assignment assignment;
     assignment.domain = "shop";
     assignment.generations = {Spec("by_city", 2)};
-    assignment.build = BuildJob{"by_city", 2, "", 0, 0, std::nullopt, {}};
+    assignment.build = BuildJob{"by_city", 2, "", 0, 0, std::nullopt, {}, {}, false};
     (*build)->Configure(assignment);
     const absl::Time deadline = absl::Now() + absl::Seconds(60);
     std::optional<BuildReport> report;

@@ -1,0 +1,80 @@
+// Generation: records of its quarantine, held back and taken.
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/check.h"
+#include "core/base/status.h"
+#include "slices/generation.h"
+#include "slices/transaction.h"
+
+namespace icepie::slices {
+namespace {
+
+// Their blocks are in memory together.
+constexpr size_t kTakenTogether = 64;
+
+}  // namespace
+
+bool Generation::TakesAnyOrder() const {
+  const bool by_records = incremental() && !slice_plan_->reads_changes;
+  const bool dimension = std::any_of(inputs_.begin(), inputs_.end(), [](const Input& input) {
+    return !input.source->latest_by.empty();
+  });
+  return by_records && slice_plan_->upstream.empty() && slice_plan_->retained.span_us == 0 &&
+         !dimension;
+}
+
+absl::Status Generation::HoldBack(std::vector<int64_t> positions) {
+  held_back_ = std::move(positions);
+  return SetAcknowledged(acknowledged_of_slice_);
+}
+
+std::vector<int64_t> Generation::WithHeldBack(const std::vector<int64_t>& excluded, int64_t from,
+                                              int64_t to) const {
+  const auto first = std::lower_bound(held_back_.begin(), held_back_.end(), from);
+  const auto end = std::lower_bound(first, held_back_.end(), to);
+  if (first == end) return excluded;
+  std::vector<int64_t> all;
+  std::set_union(excluded.begin(), excluded.end(), first, end, std::back_inserter(all));
+  return all;
+}
+
+absl::Status Generation::ForgetQuarantined(const std::vector<int64_t>& positions) {
+  const std::string these =
+      absl::StrCat(" FROM __quarantine WHERE position IN (", absl::StrJoin(positions, ", "), ")");
+  ICEPIE_ASSIGN_OR_RETURN(const auto rows,
+                          connection_->QueryCells(absl::StrCat("SELECT count(*)", these)));
+  const auto count = std::get<int64_t>(rows.front().front());
+  ICEPIE_CHECK(count == static_cast<int64_t>(positions.size()));
+  Progress next = progress_;
+  next.quarantined -= count;
+  next.input -= count;
+  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
+  absl::Status status = connection_->Run(absl::StrCat("DELETE", these));
+  if (status.ok()) status = WriteProgress(next);
+  if (!status.ok()) {
+    Rollback();
+    return status;
+  }
+  ICEPIE_RETURN_IF_ERROR(Commit(next));
+  return SetAcknowledged(acknowledged_of_slice_);
+}
+
+absl::Status Generation::TakeQuarantined(const RecordReading& read,
+                                         const std::vector<int64_t>& positions) {
+  ICEPIE_CHECK(TakesAnyOrder());
+  for (auto first = positions.begin(); first != positions.end();) {
+    const auto count = std::min<ptrdiff_t>(kTakenTogether, std::distance(first, positions.end()));
+    const std::vector<int64_t> some(first, first + count);
+    ICEPIE_ASSIGN_OR_RETURN(const RecordBatch batch, read(streams_, some));
+    ICEPIE_RETURN_IF_ERROR(ForgetQuarantined(some));
+    ICEPIE_RETURN_IF_ERROR(ApplyRange(batch, some.front(), some.back() + 1));
+    first += count;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace icepie::slices
