@@ -16,6 +16,7 @@ namespace icepie::slices {
 namespace {
 
 constexpr int64_t kBatchRecordsMax = 65536;
+constexpr int64_t kSmallestBatch = 256;
 constexpr int kAttemptsMax = 20;
 constexpr absl::Duration kLookInterval = absl::Milliseconds(20);
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(250);
@@ -197,6 +198,7 @@ absl::Status BuildEngine::Build() {
     return absl::InvalidArgumentError("the assignment lacks the generation to build");
   }
   base_.reset();
+  records_max_ = kBatchRecordsMax;
   auto base = job_.base_snapshot.empty()
                   ? absl::NotFoundError("the serving generation has no snapshot yet")
                   : BuildBase::Open(*instance_, store_, job_.base_snapshot);
@@ -410,6 +412,18 @@ absl::Status BuildEngine::AdvanceTo(int64_t position) {
   return Recompute(position);
 }
 
+// What does not fit into memory in one transaction may do so in several.
+absl::Status BuildEngine::ApplyTo(Generation& generation, const RecordBatch& batch) {
+  absl::Status status = generation.Apply(batch, records_max_);
+  while (absl::IsResourceExhausted(status) && records_max_ > kSmallestBatch && !stopping()) {
+    records_max_ = std::max(kSmallestBatch, records_max_ / 4);
+    SliceWarn(job_.slice, "build of generation {} at {}: {}; in pieces of {} records", job_.number,
+              generation.position(), status.ToString(), records_max_);
+    status = generation.Apply(batch, records_max_);
+  }
+  return status;
+}
+
 // Applies records below `position` to the generations that are built batch by batch.
 absl::Status BuildEngine::Follow(int64_t position) {
   std::set<std::string> streams;
@@ -438,7 +452,7 @@ absl::Status BuildEngine::Follow(int64_t position) {
       if (!status.ok()) break;
       if (!FollowsRecords(*generation)) continue;
       generation->RestartChanges(/*wanted=*/false);
-      status = generation->Apply(*batch, kBatchRecordsMax);
+      status = ApplyTo(*generation, *batch);
     }
     if (batch.ok()) from = batch->end;
     Progressed(from, position);

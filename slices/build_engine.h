@@ -49,6 +49,7 @@ class BuildEngine : public Engine {
   absl::Status OpenGenerations(const GenerationSpec& spec);
   absl::Status AdvanceTo(int64_t position);
   absl::Status Follow(int64_t position);
+  absl::Status ApplyTo(Generation& generation, const RecordBatch& batch);
   absl::Status Recompute(int64_t position);
   absl::Status RunRecompute(const std::shared_ptr<Generation>& generation, int64_t position,
                             int64_t applied_time_us);
@@ -79,6 +80,7 @@ class BuildEngine : public Engine {
   Assignment assignment_;
   BuildJob job_;
   PlanOverrides overrides_;
+  int64_t records_max_ = 0;  // in one transaction
   std::unique_ptr<BuildBase> base_;
   absl::Status no_base_;
   std::vector<std::shared_ptr<Generation>> generations_;  // upstream first, the wanted one last
