@@ -86,10 +86,30 @@ bool HasLimits(const v1::PromotePolicy& policy) {
          policy.has_added_rows() || policy.has_removed_rows();
 }
 
+namespace {
+
+// Who asks for a column that is gone, or is of another type, would get an error or something else.
+absl::Status CheckColumns(const std::string& slice, const Generation& generation) {
+  for (const auto& column : generation.diff().columns()) {
+    if (column.base_type().empty()) continue;  // a new one
+    const std::string what =
+        column.new_type().empty()
+            ? " is gone"
+            : absl::StrCat(" becomes ", column.new_type(), " (was ", column.base_type(), ")");
+    return GateError(slice, generation.number(), "columns",
+                     absl::StrCat("column ", column.name(), what,
+                                  ", which may break who asks for it; promote it by hand"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status CheckLimits(const std::string& slice, const v1::PromotePolicy& policy,
                          const Generation& generation) {
   const int64_t number = generation.number();
   const v1::GenerationDiff& diff = generation.diff();
+  ICEPIE_RETURN_IF_ERROR(CheckColumns(slice, generation));
   if (HasLimits(policy) && (!generation.has_diff() || !diff.unavailable().empty())) {
     return GateError(slice, number, "limits",
                      absl::StrCat("the file limits what may change, but there is no row diff: ",

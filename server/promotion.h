@@ -42,7 +42,8 @@ void DropHistory(icepie::catalog::v1::SliceEntry& slice, absl::Time now);
 // Whether the file limits what may change, so that a row diff is needed.
 bool HasLimits(const icepie::v1::PromotePolicy& policy);
 
-// Gate "limits": the row diff, without what comes of records that the serving generation has in
+// Of a promotion by itself. Gate "columns": none is gone or of another type. Gate "limits": the row
+// diff, without what comes of records that the serving generation has in
 // quarantine, and the number quarantined now against `promote: {unless: …}`.
 absl::Status CheckLimits(const std::string& slice, const icepie::v1::PromotePolicy& policy,
                          const icepie::v1::Generation& generation);

@@ -303,6 +303,22 @@ TEST_F(GenerationsTest, ARowDiffBeyondTheLimitsLeavesThePromotionToSomebody) {
   EXPECT_EQ(History().serving_generation(), 2);
 }
 
+// Fault 51: a wrong schema.
+TEST_F(GenerationsTest, AColumnThatIsGoneOrAnotherLeavesThePromotionToSomebody) {
+  const std::string file = With(kShop, "    promote: {mode: auto}\n");
+  Apply(file);
+  Answer(end_);
+  const std::string retyped =
+      absl::StrReplaceAll(file, {{"sum(amount)", "CAST(sum(amount) AS VARCHAR)"}});
+  ASSERT_FALSE(ApplyAndBuild(retyped).has_error());
+  ASSERT_TRUE(Eventually([&] { return Find(2).has_not_promoted(); }, absl::Seconds(60)));
+  EXPECT_THAT(Find(2).not_promoted().message(), HasSubstr("column total becomes VARCHAR"));
+  EXPECT_EQ(History().serving_generation(), 1);
+  EXPECT_THAT(Answer(end_).body(), HasSubstr("\"total\":7"));
+  EXPECT_TRUE(Promote("shop.by_item").ok());
+  EXPECT_THAT(AnswerOf(2).body(), HasSubstr("\"total\":\"7\""));
+}
+
 TEST_F(GenerationsTest, ARenamedSliceKeepsItsStateAndHistory) {
   ServeCents(kShop);
   v1::FreezeSliceRequest freeze;
@@ -411,6 +427,106 @@ TEST_F(GenerationsTest, ABuildThatFailsLeavesTheServingOneAloneAndNothingBehind)
   for (const auto& file : std::filesystem::directory_iterator(files)) {
     EXPECT_THAT(file.path().filename().string(), Not(HasSubstr("g2-")));
   }
+}
+
+class CancelTest : public GenerationsTest {
+ protected:
+  static std::string Three() {
+    return absl::StrCat(kShop, "  lines: {sql: SELECT item FROM sales}\n");
+  }
+
+  // Two of them by an SQL that does not end before its time limit.
+  static std::string Endless() {
+    const std::string joined =
+        "sales AS a, sales AS b, sales AS c, sales AS d WHERE a.amount + b.amount + c.amount < "
+        "d.amount";
+    return absl::StrReplaceAll(
+        Three(), {{"SELECT item, count(*) AS sales, sum(amount) AS total FROM sales",
+                   "SELECT a.item, count(*) AS sales, sum(d.amount) AS total FROM " + joined},
+                  {"SELECT count(DISTINCT item) AS items FROM sales",
+                   "SELECT count(DISTINCT a.item) AS items FROM " + joined}});
+  }
+
+  std::string OperationOf(const v1::ApplyDomainResponse& applied, const std::string& slice) {
+    for (const auto& change : applied.changes()) {
+      if (change.slice() == slice) return change.operation();
+    }
+    return "";
+  }
+
+  std::string PhaseOf(const std::string& name) {
+    google::longrunning::GetOperationRequest request;
+    google::longrunning::Operation operation;
+    v1::ResliceMetadata metadata;
+    request.set_name(name);
+    daemon_.Operations()->GetOperation(Within(absl::Seconds(20)).get(), request, &operation);
+    operation.metadata().UnpackTo(&metadata);
+    return metadata.phase();
+  }
+
+  grpc::Status Cancel(const std::string& name) {
+    google::longrunning::CancelOperationRequest request;
+    google::protobuf::Empty nothing;
+    request.set_name(name);
+    return daemon_.Operations()->CancelOperation(Within(absl::Seconds(60)).get(), request,
+                                                 &nothing);
+  }
+
+  // Names in the domain's directory that are of a build: its snapshots, and what it is compared
+  // with.
+  std::vector<std::string> LeftBehind() {
+    std::vector<std::string> names;
+    const std::string domain = absl::StrCat(daemon_.data_directory(), "/domains/shop");
+    for (const auto& file : std::filesystem::recursive_directory_iterator(domain)) {
+      const std::string name = file.path().filename().string();
+      if (absl::StrContains(name, "g2-") || absl::StrContains(name, "op-")) names.push_back(name);
+    }
+    return names;
+  }
+};
+
+TEST_F(CancelTest, ABuildThatWaitsRunsOrIsDoneIsCancelledAndLeavesNothingBehind) {
+  end_ = daemon_.Append("sales", std::vector<std::string>(1000, Sale("plum", 3))).value_or(-1);
+  Apply(Three());
+  const std::string serving = Answer(end_).body();
+  ASSERT_TRUE(Eventually([&] { return daemon_.GetSlice("shop.by_item").snapshot_position() > 0; },
+                         absl::Seconds(60)));
+  const auto applied = Apply(Endless());
+  const std::string running = OperationOf(applied, "by_item");
+  const std::string beside = OperationOf(applied, "items");
+  for (const std::string& name : {running, beside}) {
+    ASSERT_TRUE(Eventually([&] { return PhaseOf(name) == "building"; }, absl::Seconds(60)));
+  }
+  EXPECT_NE(LeftBehind(), std::vector<std::string>()) << "the state that it will be compared with";
+  v1::ResliceSliceRequest reslice;
+  google::longrunning::Operation waiting;
+  reslice.set_name("shop.lines");
+  ASSERT_TRUE(
+      daemon_.Admin()->ResliceSlice(Within(absl::Seconds(60)).get(), reslice, &waiting).ok());
+
+  for (const std::string& name : {waiting.name(), running, beside}) {
+    EXPECT_TRUE(Cancel(name).ok());
+    const auto ended = WaitForOperation(name);
+    EXPECT_EQ(ended.error().code(), static_cast<int>(grpc::StatusCode::CANCELLED)) << name;
+    EXPECT_TRUE(Cancel(name).ok()) << "it has ended already";
+  }
+  EXPECT_EQ(Find(2).state(), v1::Generation::CANCELLED);
+  EXPECT_EQ(History("shop.lines").generations(0).state(), v1::Generation::CANCELLED);
+  EXPECT_TRUE(Eventually([&] { return LeftBehind().empty(); }, absl::Seconds(60)));
+  EXPECT_EQ(Reason(Promote("shop.by_item")), "PROMOTE_GATE_FAILED");
+  EXPECT_EQ(Answer(end_).body(), serving);
+  EXPECT_EQ(Reason(Cancel("operations/op-999")), "OPERATION_NOT_FOUND");
+
+  // It stays so, and is in nobody's way. One that is done is not undone.
+  daemon_.Kill();
+  daemon_.Start();
+  EXPECT_EQ(Answer(end_).body(), serving);
+  EXPECT_EQ(Find(2).state(), v1::Generation::CANCELLED);
+  const std::string good = OperationOf(Apply(InCents(Three())), "by_item");
+  EXPECT_FALSE(WaitForOperation(good).has_error());
+  EXPECT_TRUE(Cancel(good).ok());
+  EXPECT_EQ(Find(3).state(), v1::Generation::READY);
+  EXPECT_TRUE(Promote("shop.by_item").ok());
 }
 
 TEST_F(GenerationsTest, ADriftedFileIsNotOverwrittenByOneThatDoesNotKnowIt) {

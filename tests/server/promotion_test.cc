@@ -145,6 +145,20 @@ TEST_F(PromotionTest, LimitsLeaveOutWhatComesOfQuarantinedRecords) {
               HasSubstr("changed_rows_percent is 0.1, and the file allows 0"));
 }
 
+TEST_F(PromotionTest, ColumnsThatAreGoneOrOthersNeedAHand) {
+  Generation changed = WithDiff(10, 0, 0, 0);
+  auto& column = *changed.mutable_diff()->add_columns();
+  column.set_name("total");
+  column.set_new_type("BIGINT");
+  EXPECT_TRUE(CheckLimits("a.b", PromotePolicy(), changed).ok()) << "a new one";
+  column.set_base_type("INTEGER");
+  EXPECT_THAT(CheckLimits("a.b", PromotePolicy(), changed).message(),
+              HasSubstr("column total becomes BIGINT (was INTEGER)"));
+  column.clear_new_type();
+  EXPECT_THAT(CheckLimits("a.b", PromotePolicy(), changed).message(),
+              HasSubstr("column total is gone"));
+}
+
 TEST_F(PromotionTest, LimitsWithoutARowDiffAreBroken) {
   PromotePolicy policy;
   Generation blind = WithDiff(0, 0, 0, 0);

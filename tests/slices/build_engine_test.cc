@@ -1,9 +1,11 @@
 #include "slices/build_engine.h"
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +18,7 @@ namespace icepie::slices {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr char kSources[] = R"(
 domain: shop
@@ -80,7 +83,9 @@ class BuildEngineTest : public EngineFixture {
   // Builds generation `number` of the slice until it is ready or has failed.
   BuildReport Build(const std::string& slice, const std::string& file, BuildJob job) {
     build_.reset();
-    auto build = BuildEngine::Start(Options(), feed_);
+    EngineOptions options = Options();
+    options.recompute_limit = recompute_limit_;
+    auto build = BuildEngine::Start(options, feed_);
     EXPECT_TRUE(build.ok()) << build.status();
     build_ = *std::move(build);
     Assignment assignment;
@@ -139,6 +144,7 @@ class BuildEngineTest : public EngineFixture {
   }
 
   std::unique_ptr<BuildEngine> build_;
+  std::optional<absl::Duration> recompute_limit_;
 };
 
 std::string Counts(const RowChanges& changes) {
@@ -214,6 +220,115 @@ TEST_F(BuildEngineTest, WhatCannotBeReadIsNotTried) {
   ASSERT_EQ(built.phase, "ready") << built.error->message;
   EXPECT_FALSE(built.diff->from_quarantine.has_value());
   EXPECT_EQ(Counts(*built.diff), "+0 -0 ~0");
+}
+
+// A feed of which no reader gets beyond a position.
+class HeldFeed : public Feed {
+ public:
+  HeldFeed(Feed& feed, int64_t limit) : feed_(feed), limit_(limit) {}
+
+  std::unique_ptr<FeedReader> Open(const std::vector<std::string>& streams, int64_t from,
+                                   std::optional<int64_t> end) override {
+    return std::make_unique<Reader>(*this, feed_.Open(streams, from, end), streams.empty());
+  }
+
+  bool holds() const {
+    const MutexLock lock(mutex_);
+    return holding_ > 0;
+  }
+
+ private:
+  class Reader : public FeedReader {
+   public:
+    Reader(HeldFeed& feed, std::unique_ptr<FeedReader> reader, bool head_only)
+        : feed_(feed), reader_(std::move(reader)), head_only_(head_only) {}
+
+    absl::StatusOr<std::optional<FeedPiece>> Next() override {
+      auto piece = reader_->Next();
+      const bool passes = head_only_ || !piece.ok() || !piece->has_value() ||
+                          (*piece)->complete_position <= feed_.limit_;
+      if (passes) return piece;
+      const MutexLock lock(feed_.mutex_);
+      ++feed_.holding_;
+      while (!cancelled_) feed_.cancelled_one_.Wait(feed_.mutex_);
+      --feed_.holding_;
+      return absl::UnavailableError("cancelled");
+    }
+    void Cancel() override {
+      reader_->Cancel();
+      const MutexLock lock(feed_.mutex_);
+      cancelled_ = true;
+      feed_.cancelled_one_.SignalAll();
+    }
+
+   private:
+    HeldFeed& feed_;
+    const std::unique_ptr<FeedReader> reader_;
+    const bool head_only_;
+    bool cancelled_ = false;  // of feed_.mutex_
+  };
+
+  Feed& feed_;
+  const int64_t limit_;
+  mutable Mutex mutex_;
+  CondVar cancelled_one_;
+  int holding_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+struct Stage {
+  const char* phase;
+  int64_t held_at;
+};
+
+class CancelledBuildTest : public BuildEngineTest, public testing::WithParamInterface<Stage> {};
+
+// The process of a cancelled build is told to stop, and does so from wherever it is.
+TEST_P(CancelledBuildTest, EndsFromAnyStageWithoutASnapshot) {
+  feed_.Append("orders", {Sale("oslo", "1"), Sale("rome", "2")});
+  const std::string base = First("by_city");
+  build_.reset();
+  for (int i = 0; i < 4; ++i) feed_.Append("orders", {Sale("bern", "3")});
+  HeldFeed held(feed_, GetParam().held_at);
+  auto build = BuildEngine::Start(Options(), held);
+  ASSERT_TRUE(build.ok()) << build.status();
+  Assignment assignment;
+  assignment.domain = "shop";
+  assignment.generations = {Spec("by_city", 2)};
+  assignment.generations.front().file = File("by_city", kWithCommas);
+  BuildJob job = Job(2, base);
+  job.slice = "by_city";
+  assignment.build = job;
+  (*build)->Configure(assignment);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (absl::Now() < deadline && !held.holds()) absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_TRUE(held.holds());
+  EXPECT_EQ((*build)->Report().build->phase, GetParam().phase);
+  (*build)->Shutdown();
+  EXPECT_NE((*build)->Report().build->phase, "failed") << "nobody is to blame";
+  build->reset();
+  for (const auto& file : std::filesystem::recursive_directory_iterator(directory_)) {
+    EXPECT_THAT(file.path().filename().string(), Not(HasSubstr("g2-")));
+    EXPECT_THAT(file.path().string(), Not(HasSubstr(directory_ + "/tmp/")));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Stages, CancelledBuildTest,
+                         testing::Values(Stage{"building", 0}, Stage{"catching_up", 2}),
+                         [](const auto& info) { return std::string(info.param.phase); });
+
+// Fault 51: ten times slower, or without an end.
+TEST_F(BuildEngineTest, AnSqlWithoutEndIsAbortedAtItsTimeLimit) {
+  feed_.Append("orders", std::vector<std::string>(2000, Sale("oslo", "1")));
+  const std::string file = absl::StrCat(kSources, R"(
+  by_city:
+    sql: SELECT a.city, count(*) AS total FROM orders AS a, orders AS b, orders AS c, orders AS d WHERE a.note || b.note <> c.note || d.note OR a.amount < b.amount GROUP BY ALL
+    key: [city]
+)");
+  recompute_limit_ = absl::Milliseconds(300);
+  const BuildReport built = Build("by_city", file, Job(2, First("by_city")));
+  ASSERT_EQ(built.phase, "failed");
+  EXPECT_THAT(built.error->message, HasSubstr("by_city"));
+  EXPECT_FALSE(built.snapshot.has_value());
 }
 
 class RetryTest : public BuildEngineTest {
