@@ -32,6 +32,7 @@ using icepie::v1::SliceChange;
 
 struct ApplyArguments {
   std::string path;
+  std::string overlay;
   std::string reason;
   bool prune = false;
   std::string promote;  // "", auto or manual
@@ -44,7 +45,7 @@ struct ApplyArguments {
 absl::StatusOr<ApplyDomainResponse> Apply(Context& context, const std::string& path,
                                           const ApplyArguments& arguments, bool validate_only) {
   ApplyDomainRequest request;
-  ICEPIE_ASSIGN_OR_RETURN(const WholeDomainFile file, ReadDomainFile(path));
+  ICEPIE_ASSIGN_OR_RETURN(const WholeDomainFile file, ReadDomainFile(path, arguments.overlay));
   request.set_file(file.text);
   request.set_file_name(file.name);
   request.set_validate_only(validate_only);
@@ -157,6 +158,7 @@ void PrintChanges(Context& context, const ApplyDomainResponse& answer, const std
 
 absl::StatusOr<int> Plan(Context& context, const ApplyArguments& arguments) {
   ICEPIE_ASSIGN_OR_RETURN(const auto files, DomainFiles(arguments.path));
+  ICEPIE_RETURN_IF_ERROR(CheckOverlay(files, arguments.overlay));
   bool changed = false;
   for (const std::string& file : files) {
     ApplyArguments with_prune = arguments;
@@ -203,6 +205,7 @@ absl::Status FinishRebuild(Context& context, const std::string& slice, int64_t g
 
 absl::StatusOr<int> ApplyAll(Context& context, const ApplyArguments& arguments) {
   ICEPIE_ASSIGN_OR_RETURN(const auto files, DomainFiles(arguments.path));
+  ICEPIE_RETURN_IF_ERROR(CheckOverlay(files, arguments.overlay));
   std::vector<std::string> operations;
   std::vector<std::pair<std::string, std::string>> rebuilt;  // slice, operation
   std::set<std::string> created;
@@ -438,9 +441,12 @@ void AddDomainCommands(CLI::App& app, Context& context) {
   const std::string base_help =
       "hash of the file that this one was made from (plan and domain history print it): refused "
       "when the daemon has another one by now";
+  const std::string overlay_help =
+      "a file with other limits, refreshes and snapshots, for one environment";
   CLI::App* plan = app.add_subcommand("plan", "what apply would do; exit 2 when it would change");
   plan->add_option("-f,--file", arguments->path, "a domain's file, or a directory of them")
       ->required();
+  plan->add_option("--overlay", arguments->overlay, overlay_help);
   plan->add_option("--base", arguments->base, base_help);
   plan->add_flag("-v,--verbose", arguments->verbose,
                  "also why no cheaper strategy, and the statements that will run");
@@ -451,6 +457,7 @@ void AddDomainCommands(CLI::App& app, Context& context) {
   CLI::App* apply = app.add_subcommand("apply", "make files the domains' definitions");
   apply->add_option("-f,--file", arguments->path, "a domain's file, or a directory of them")
       ->required();
+  apply->add_option("--overlay", arguments->overlay, overlay_help);
   apply->add_option("--base", arguments->base, base_help);
   apply->add_flag("--prune", arguments->prune, "delete slices that left the file");
   apply->add_option("--reason", arguments->reason, "written down with the change");

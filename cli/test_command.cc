@@ -28,6 +28,7 @@ using slices::TestResult;
 
 struct TestArguments {
   std::string path;
+  std::string overlay;
   std::string only;
 };
 
@@ -111,7 +112,7 @@ nlohmann::ordered_json ToJson(const TestResult& result) {
 absl::StatusOr<nlohmann::ordered_json> RunFile(Context& context, const TestArguments& arguments,
                                                const std::string& path,
                                                const std::string& directory, Totals& totals) {
-  ICEPIE_ASSIGN_OR_RETURN(const WholeDomainFile file, ReadDomainFile(path));
+  ICEPIE_ASSIGN_OR_RETURN(const WholeDomainFile file, ReadDomainFile(path, arguments.overlay));
   slices::TestRunOptions options;
   options.file_name = file.name;
   options.directory = directory;
@@ -145,6 +146,7 @@ absl::StatusOr<int> Test(Context& context, const TestArguments& arguments) {
   // What the engine logs is about itself; a test's answer is its own.
   spdlog::set_level(spdlog::level::off);
   ICEPIE_ASSIGN_OR_RETURN(const auto paths, DomainFiles(arguments.path));
+  ICEPIE_RETURN_IF_ERROR(CheckOverlay(paths, arguments.overlay));
   ICEPIE_ASSIGN_OR_RETURN(const auto scratch, ScratchDirectory::Make());
   Totals totals;
   nlohmann::ordered_json files = nlohmann::ordered_json::array();
@@ -176,6 +178,8 @@ void AddTestCommand(CLI::App& app, Context& context) {
       "test", "run the tests of domain files here, without a daemon; exit 1 when one fails");
   test->add_option("-f,--file", arguments->path, "a domain's file, or a directory of them")
       ->required();
+  test->add_option("--overlay", arguments->overlay,
+                   "a file with other limits, refreshes and snapshots, for one environment");
   test->add_option("--only", arguments->only, "the test with this name");
   test->callback([&context, arguments] {
     context.action = [&context, arguments] { return Test(context, *arguments); };

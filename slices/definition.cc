@@ -104,6 +104,8 @@ class DomainParser {
   void ReadPromote(PromoteDef& promote, const YamlNode& node, const std::string& field);
   void ReadPromoteLimits(PromoteDef& promote, const YamlNode& node, const std::string& field);
   void ReadMaxStale(SliceDef& slice, const YamlNode& node, const std::string& field);
+  void ReadOverlay(const YamlNode& node, const std::string& field);
+  void ReadOverlaid(const YamlNode& name, const YamlNode& value, const std::string& field);
   void CheckNames();
   void CheckRefreshes();
   void PutInVariables();
@@ -927,8 +929,47 @@ void DomainParser::CheckNames() {
   }
 }
 
+// Other values of what changes no row, for one environment: whatever of it is there takes the place
+// of what the file says.
+void DomainParser::ReadOverlay(const YamlNode& node, const std::string& field) {
+  ReadMap(node, "overlay", field,
+          {{"limits", [&](const YamlNode& v, const std::string& f) { ReadLimits(v, f); }},
+           {"slices", [&](const YamlNode& v, const std::string& f) {
+              ReadNamed(v, "slices of the overlay", f, kSlicesMax,
+                        [this](const YamlNode& n, const YamlNode& value, const std::string& path) {
+                          ReadOverlaid(n, value, path);
+                        });
+            }}});
+}
+
+void DomainParser::ReadOverlaid(const YamlNode& name, const YamlNode& value,
+                                const std::string& field) {
+  std::vector<std::string> names;
+  SliceDef* slice = nullptr;
+  for (SliceDef& each : domain_.slices) {
+    names.push_back(each.name);
+    if (each.name == name.text) slice = &each;
+  }
+  if (slice == nullptr) {
+    Add(name.place, field,
+        absl::StrCat("the domain has no slice `", name.text, "`", SuggestName(name.text, names)));
+    return;
+  }
+  ReadMap(value, absl::StrCat("slice ", name.text, " of the overlay"), field,
+          {{"refresh",
+            [&](const YamlNode& v, const std::string& f) {
+              slice->refresh = {};
+              ReadRefresh(*slice, v, f);
+            }},
+           {"snapshots", [&](const YamlNode& v, const std::string& f) {
+              slice->snapshots = {};
+              ReadSnapshots(*slice, v, f);
+            }}});
+}
+
 void DomainParser::ReadDomain(const YamlNode& root) {
   const YamlNode* tests = nullptr;
+  const YamlNode* overlay = nullptr;
   ReadMap(root, "the domain file", "",
           {{"domain",
             [&](const YamlNode& v, const std::string& f) {
@@ -960,12 +1001,14 @@ void DomainParser::ReadDomain(const YamlNode& root) {
            {"limits", [&](const YamlNode& v, const std::string& f) { ReadLimits(v, f); }},
            {"idle_after", [&](const YamlNode& v,
                               const std::string& f) { domain_.idle_after = ReadIdleAfter(v, f); }},
+           {"overlay", [&](const YamlNode& v, const std::string&) { overlay = &v; }},
            {"tests", [&](const YamlNode& v, const std::string&) { tests = &v; }}});
   for (const char* key : {"domain", "sources", "slices"}) {
     if (root.is_map() && !HasKey(root, key)) {
       Add(root.place, key, absl::StrCat("the domain file has no `", key, "`"));
     }
   }
+  if (overlay != nullptr) ReadOverlay(*overlay, "overlay");
   if (tests == nullptr) return;
   domain_.tests = ReadTests(
       *tests, domain_, [this](FilePlace place, const std::string& field, const std::string& what) {

@@ -76,6 +76,27 @@ TEST_F(TestCommandTest, SqlMayStandInAFileOfItsOwn) {
               HasSubstr("other.yaml:6:5: unknown key `kee`"));
 }
 
+TEST_F(TestCommandTest, AnOverlayIsPutInAndItsFaultsHaveTheirPlace) {
+  const std::string file =
+      Write("shop.yaml",
+            "domain: shop\nsources: {s: {columns: {a: INTEGER}}}\n"
+            "slices:\n  x: {sql: SELECT a FROM s}\n"
+            "tests: [{name: t, given: {s: [{a: 1}]}, expect: {x: {rows: [{a: 1}]}}}]");
+  const std::string overlay = Write("prod.yaml",
+                                    "# the large machine\nlimits: {memory: 4GB}\n\n"
+                                    "slices: {x: {refresh: {every: 30s}}}\n");
+  const Outcome outcome = Run({"test", "-f", file, "--overlay", overlay});
+  EXPECT_EQ(outcome.code, 0) << outcome.err << outcome.out;
+  Write("prod.yaml", "limits: {memory: 4GB}\nslices:\n  x: {sql: SELECT 1}\n");
+  EXPECT_THAT(Run({"test", "-f", file, "--overlay", overlay}).err,
+              HasSubstr("/prod.yaml:3:7: unknown key `sql`"));
+  Write("prod.yaml", "\n");
+  EXPECT_THAT(Run({"test", "-f", file, "--overlay", overlay}).err, HasSubstr("prod.yaml is empty"));
+  Write("more.yaml", "domain: more\nsources: {}\nslices: {}\n");
+  EXPECT_THAT(Run({"test", "-f", directory_, "--overlay", overlay}).err,
+              HasSubstr("--overlay belongs to one domain's file"));
+}
+
 TEST_F(TestCommandTest, AnSqlFileThatCannotBePutInHasItsPlace) {
   const auto error = [this](const std::string& slice) {
     return Run({"test", "-f",

@@ -26,6 +26,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 constexpr char kOperations[] = R"yaml(domain: operations
 owner: {team: ops-data, contact: "#ops-data", runbook: "https://wiki/ops-slices"}
@@ -336,6 +337,8 @@ TEST(DefinitionTest, TheSchemaForEditorsKnowsTheSameKeys) {
            {"", "zzzzzz: 1"},
            {"/properties/owner", "owner: {zzzzzz: 1}"},
            {"/definitions/limits", "limits: {zzzzzz: 1}"},
+           {"/definitions/overlay", "overlay: {zzzzzz: 1}"},
+           {"/definitions/overlaid_slice", begin + "}}\noverlay: {slices: {x: {zzzzzz: 1}}}"},
            {"/definitions/source", "sources: {s: {zzzzzz: 1}}"},
            {"/definitions/column", "sources: {s: {columns: {a: {zzzzzz: 1}}}}"},
            {"/definitions/slice", begin + "zzzzzz: 1}}"},
@@ -586,6 +589,40 @@ TEST(DefinitionTest, ASliceIsRenamedFromOneThatIsGone) {
   const auto there = ParseDomain(two + ", renamed_from: x}\n", "d.yaml").status();
   EXPECT_THAT(std::string(there.message()), HasSubstr("slice x is still in the file"));
   EXPECT_FALSE(ParseDomain(two + ", renamed_from: ../x}\n", "d.yaml").ok());
+}
+
+TEST(DefinitionTest, AnOverlayTakesThePlaceOfWhatChangesNoRow) {
+  const std::string file =
+      "domain: d\nsources: {s: {columns: {a: INTEGER}}}\nlimits: {memory: 1GB, query_timeout: 5s}\n"
+      "slices:\n  x: {sql: SELECT a FROM s, refresh: {cron: \"0 2 * * *\", time_zone: "
+      "Europe/Zurich}}\n"
+      "  y: {sql: SELECT a FROM s}\n";
+  const auto domain = ParseDomain(
+      absl::StrCat(file,
+                   "overlay:\n  limits: {memory: 4GB}\n  slices:\n    x: {refresh: {every: "
+                   "30s}, snapshots: {name: m, cron: \"0 3 1 * *\", keep: forever}}\n"),
+      "d.yaml");
+  ASSERT_TRUE(domain.ok()) << domain.status();
+  EXPECT_EQ(domain->limits.memory_bytes, 4'000'000'000);
+  EXPECT_EQ(domain->limits.query_timeout, absl::Seconds(5));
+  const SliceDef& x = *domain->FindSlice("x");
+  EXPECT_EQ(x.refresh.kind, RefreshDef::Kind::kEvery);
+  EXPECT_EQ(x.refresh.every, absl::Seconds(30));
+  EXPECT_EQ(x.refresh.time_zone, "");
+  EXPECT_EQ(x.snapshots.name, "m");
+  EXPECT_EQ(domain->FindSlice("y")->refresh.kind, RefreshDef::Kind::kContinuous);
+
+  const auto error = [&](const std::string& overlay) {
+    return std::string(
+        ParseDomain(absl::StrCat(file, "overlay: ", overlay, "\n"), "d.yaml").status().message());
+  };
+  EXPECT_THAT(error("{slices: {z: {refresh: continuous}}}"),
+              HasSubstr("d.yaml:7:21: the domain has no slice `z`"));
+  EXPECT_THAT(error("{slices: {x: {sql: SELECT 1}}}"), HasSubstr("unknown key `sql`"));
+  EXPECT_THAT(error("{sources: {}}"), HasSubstr("unknown key `sources`"));
+  EXPECT_THAT(error("{slices: {y: {refresh: {after: x}}}}"), Not(HasSubstr("after")));
+  EXPECT_THAT(error("{slices: {x: {refresh: {after: y}}}}"),
+              HasSubstr("slice y is refreshed all the time"));
 }
 
 TEST(DefinitionTest, SaysWhatItReadsOfPayloads) {
