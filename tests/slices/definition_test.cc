@@ -337,7 +337,7 @@ TEST(DefinitionTest, TheSchemaForEditorsKnowsTheSameKeys) {
            {"", "zzzzzz: 1"},
            {"/properties/owner", "owner: {zzzzzz: 1}"},
            {"/definitions/limits", "limits: {zzzzzz: 1}"},
-           {"/definitions/overlay", "overlay: {zzzzzz: 1}"},
+           {"/definitions/overlay", begin + "}}\noverlay: {zzzzzz: 1}"},
            {"/definitions/overlaid_slice", begin + "}}\noverlay: {slices: {x: {zzzzzz: 1}}}"},
            {"/definitions/source", "sources: {s: {zzzzzz: 1}}"},
            {"/definitions/column", "sources: {s: {columns: {a: {zzzzzz: 1}}}}"},
@@ -600,7 +600,7 @@ TEST(DefinitionTest, AnOverlayTakesThePlaceOfWhatChangesNoRow) {
   const auto domain = ParseDomain(
       absl::StrCat(file,
                    "overlay:\n  limits: {memory: 4GB}\n  slices:\n    x: {refresh: {every: "
-                   "30s}, snapshots: {name: m, cron: \"0 3 1 * *\", keep: forever}}\n"),
+                   "30s}, snapshots: {name: m-%Y-%m, cron: \"0 3 1 * *\", keep: forever}}\n"),
       "d.yaml");
   ASSERT_TRUE(domain.ok()) << domain.status();
   EXPECT_EQ(domain->limits.memory_bytes, 4'000'000'000);
@@ -609,7 +609,7 @@ TEST(DefinitionTest, AnOverlayTakesThePlaceOfWhatChangesNoRow) {
   EXPECT_EQ(x.refresh.kind, RefreshDef::Kind::kEvery);
   EXPECT_EQ(x.refresh.every, absl::Seconds(30));
   EXPECT_EQ(x.refresh.time_zone, "");
-  EXPECT_EQ(x.snapshots.name, "m");
+  EXPECT_EQ(x.snapshots.name, "m-%Y-%m");
   EXPECT_EQ(domain->FindSlice("y")->refresh.kind, RefreshDef::Kind::kContinuous);
 
   const auto error = [&](const std::string& overlay) {
