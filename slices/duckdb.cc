@@ -12,9 +12,6 @@
 namespace icepie::slices {
 namespace {
 
-// How an error that DuckDB wraps names its kind.
-constexpr char kWrappedMemoryError[] = R"("exception_type":"Out of Memory")";
-
 absl::StatusCode CodeOf(duckdb_error_type type) {
   switch (type) {
     case DUCKDB_ERROR_OUT_OF_RANGE:
@@ -196,9 +193,7 @@ std::string QuoteLiteral(absl::string_view text) {
 absl::Status DuckError(duckdb_error_type type, const char* message) {
   const absl::string_view text = message == nullptr ? "unknown error" : message;
   const std::vector<std::string> lines = absl::StrSplit(text, '\n');
-  // Some it wraps, by then as INTERNAL: a lack of memory is none of its own faults.
-  if (absl::StrContains(lines.front(), kFunctionMemoryError) ||
-      absl::StrContains(lines.front(), kWrappedMemoryError)) {
+  if (absl::StrContains(lines.front(), kFunctionMemoryError)) {
     return absl::ResourceExhaustedError(lines.front());
   }
   return absl::Status(CodeOf(type), lines.front());

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/check.h"
@@ -363,7 +364,10 @@ absl::Status WithoutExceptions(const Function& function) {
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("out of memory");
   } catch (const std::exception& error) {
-    return absl::InternalError(error.what());
+    // DuckDB's own exceptions, thrown where a vector gets its rows, are JSON.
+    return absl::StrContains(error.what(), R"("exception_type":"Out of Memory")")
+               ? absl::ResourceExhaustedError("out of memory")
+               : absl::InternalError(error.what());
   }
 }
 

@@ -617,7 +617,7 @@ TEST(DefinitionTest, AnOverlayTakesThePlaceOfWhatChangesNoRow) {
         ParseDomain(absl::StrCat(file, "overlay: ", overlay, "\n"), "d.yaml").status().message());
   };
   EXPECT_THAT(error("{slices: {z: {refresh: continuous}}}"),
-              HasSubstr("d.yaml:7:21: the domain has no slice `z`"));
+              HasSubstr("d.yaml:7:20: the domain has no slice `z`"));
   EXPECT_THAT(error("{slices: {x: {sql: SELECT 1}}}"), HasSubstr("unknown key `sql`"));
   EXPECT_THAT(error("{sources: {}}"), HasSubstr("unknown key `sources`"));
   EXPECT_THAT(error("{slices: {y: {refresh: {after: x}}}}"), Not(HasSubstr("after")));
@@ -629,7 +629,7 @@ TEST(DefinitionTest, SaysWhatItReadsOfPayloads) {
   const auto domain = ParseDomain(
       "domain: d\nsources:\n  s:\n    where: {$.type.name: x}\n    columns:\n"
       "      a: INTEGER\n      b: {type: 'STRUCT(c INTEGER, d STRUCT(e INTEGER)[])[]', path: "
-      "$.in.b}\n",
+      "$.in.b}\nslices: {}\n",
       "d.yaml");
   ASSERT_TRUE(domain.ok()) << domain.status();
   std::vector<std::string> paths;
