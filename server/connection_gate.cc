@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <spdlog/spdlog.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,6 +28,10 @@ namespace {
 constexpr int kBacklog = 4096;
 constexpr int kAcceptedAtOnce = 64;  // then timers have their turn
 constexpr absl::Duration kLookInterval = absl::Milliseconds(50);
+constexpr absl::Duration kFloodInterval = absl::Milliseconds(10);
+// Who was cut off comes again: each time costs what gRPC has read by then. All who come wait.
+constexpr absl::Duration kPauseAfterFlood = absl::Milliseconds(100);
+constexpr size_t kLookedAtTogether = 256;
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(100);
 
 // SETTINGS, which a client waits for, and GOAWAY (RFC 9113, sections 6.5 and 6.8).
@@ -145,31 +150,64 @@ void ConnectionGate::Start(
 
 void ConnectionGate::CutOffResetFloods() {
   loop_.Post([this] {
-    for (const Connection& connection : connections_) CutOffIfFlood(connection);
+    for (const Connection& connection : connections_) {
+      if (HasUnreadResets(connection, /*flooded=*/true)) CutOff(connection);
+    }
   });
 }
 
-void ConnectionGate::CutOffIfFlood(const Connection& connection) {
-  constexpr size_t kBytesPerReset = 1024;  // a call with its headers has seldom more
-  char unread[32 << 10];
-  if (InodeOf(connection.fd) != connection.inode) return;
-  const ssize_t size = ::recv(connection.fd, unread, sizeof(unread), MSG_PEEK | MSG_DONTWAIT);
-  if (size < static_cast<ssize_t>(sizeof(unread) / 2)) return;  // gRPC keeps up with it
-  if (CountResets({unread, static_cast<size_t>(size)}) < static_cast<int>(size / kBytesPerReset)) {
-    return;
+// The calls of a flood are counted late: gRPC reads all of them first when processors are scarce,
+// 20 KiB for each. What the socket holds shows it at once.
+void ConnectionGate::LookForFloods() {
+  for (size_t i = std::min(connections_.size(), kLookedAtTogether); i > 0; --i) {
+    if (next_look_ >= connections_.size()) next_look_ = 0;
+    Connection& connection = connections_[next_look_];
+    if (InodeOf(connection.fd) != connection.inode) {
+      connection = connections_.back();
+      connections_.pop_back();
+      continue;
+    }
+    if (HasUnreadResets(connection, /*flooded=*/false)) CutOff(connection);
+    ++next_look_;
   }
+  looking_ = !connections_.empty();
+  if (looking_) loop_.RunAfter(kFloodInterval, [this] { LookForFloods(); });
+}
+
+bool ConnectionGate::HasUnreadResets(const Connection& connection, bool flooded) {
+  constexpr int kUnreadMin = 16 << 10;      // with less, gRPC keeps up with it
+  constexpr ssize_t kBytesPerReset = 1024;  // a call with its headers has seldom more
+  constexpr ssize_t kResetsMax = 256;  // twice the calls that may be open: none waited for those
+  int unread_size = 0;
+  if (::ioctl(connection.fd, FIONREAD, &unread_size) != 0 || unread_size < kUnreadMin) return false;
+  if (InodeOf(connection.fd) != connection.inode) return false;
+  static char unread[64 << 10];  // the loop's own
+  const ssize_t size = ::recv(connection.fd, unread, sizeof(unread), MSG_PEEK | MSG_DONTWAIT);
+  if (size < kUnreadMin) return false;
+  const int resets = CountResets({unread, static_cast<size_t>(size)});
+  return resets > (flooded ? size / kBytesPerReset : kResetsMax);
+}
+
+// At once, and what it has sent is gone with it: gRPC would read that before it saw an end.
+void ConnectionGate::CutOff(const Connection& connection) {
   spdlog::warn("gRPC: a client that opens calls only to give them up is cut off");
-  // gRPC sees the end and closes it; without lingering the client is told at once, also one that
-  // does not stop sending.
-  const linger at_once{1, 0};
-  (void)::setsockopt(connection.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-  ::shutdown(connection.fd, SHUT_RD);
+  const sockaddr nobody{AF_UNSPEC, {}};  // connect(2): dissolves the connection
+  if (::connect(connection.fd, &nobody, sizeof(nobody)) != 0) ::shutdown(connection.fd, SHUT_RD);
+  Pause(kPauseAfterFlood);
 }
 
 void ConnectionGate::Stop() { loop_.Stop(); }
 
 void ConnectionGate::Watch() {
+  paused_ = false;
   loop_.Watch(listener_, [this] { AcceptAll(); });
+}
+
+void ConnectionGate::Pause(absl::Duration duration) {
+  if (paused_) return;
+  paused_ = true;
+  loop_.Unwatch(listener_);
+  loop_.RunAfter(duration, [this] { Watch(); });
 }
 
 void ConnectionGate::AcceptAll() {
@@ -180,8 +218,7 @@ void ConnectionGate::AcceptAll() {
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
       // Waits instead of spinning until somebody closes a connection.
       spdlog::warn("gRPC: accepting a connection failed: {}", strerror(errno));
-      loop_.Unwatch(listener_);
-      loop_.RunAfter(kRetryDelay, [this] { Watch(); });
+      Pause(kRetryDelay);
       return;
     } else if (errno != EINTR && errno != ECONNABORTED) {
       return;
@@ -202,6 +239,10 @@ void ConnectionGate::Admit(int fd) {
     return;
   }
   connections_.push_back({fd, *inode});
+  if (!looking_) {
+    looking_ = true;
+    loop_.RunAfter(kFloodInterval, [this] { LookForFloods(); });
+  }
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
   connection.listener_fd = listener_;
   connection.fd = fd;

@@ -35,7 +35,8 @@ class ConnectionGate {
   // From now on connections go to `acceptor`, whose server has been started.
   void Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor);
   // Ends each connection whose bytes that gRPC has not read yet open and reset calls one after the
-  // other, and little else.
+  // other, and little else. Those with more resets unread than calls may be open it finds by
+  // itself.
   void CutOffResetFloods();
   // Accepts nothing any more. Idempotent.
   void Stop();
@@ -54,10 +55,13 @@ class ConnectionGate {
       : listener_(listener), port_(port), connections_max_(connections_max) {}
 
   void Watch();
+  void Pause(absl::Duration duration);
   void AcceptAll();
   void Admit(int fd);
   bool IsFull();
-  void CutOffIfFlood(const Connection& connection);
+  void LookForFloods();
+  static bool HasUnreadResets(const Connection& connection, bool flooded);
+  void CutOff(const Connection& connection);
 
   const int listener_;
   const int port_;
@@ -65,6 +69,9 @@ class ConnectionGate {
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
   std::vector<Connection> connections_;            // the loop's own; closed ones until looked for
   absl::Time looked_time_ = absl::InfinitePast();  // the loop's own
+  size_t next_look_ = 0;                           // the loop's own
+  bool paused_ = false;                            // the loop's own
+  bool looking_ = false;                           // the loop's own
   std::atomic<int64_t> refused_count_{0};
   EventLoop loop_;  // last: it uses everything above
 };
