@@ -1,13 +1,12 @@
 #include "core/table_file_system.h"
 
-#include <rocksdb/file_system.h>
-
 #include <map>
 #include <string>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "core/base/mutex.h"
+#include "core/changed_file.h"
 
 namespace icepie {
 namespace {
@@ -44,47 +43,21 @@ class FailedTables {
 };
 
 // Threads: one at a time, as RocksDB writes tables.
-class TableFile final : public rocksdb::FSWritableFileOwnerWrapper {
+class TableFile final : public ChangedFile {
  public:
-  using Base = rocksdb::FSWritableFileOwnerWrapper;
   TableFile(std::unique_ptr<FSWritableFile> file, std::string name,
             std::shared_ptr<FailedTables> failed)
-      : Base(std::move(file)), name_(std::move(name)), failed_(std::move(failed)) {}
+      : ChangedFile(std::move(file)), name_(std::move(name)), failed_(std::move(failed)) {}
 
-  IOStatus Append(const rocksdb::Slice& data, const IOOptions& options,
-                  IODebugContext* debug) override {
-    return Change([&] { return Base::Append(data, options, debug); });
-  }
-  IOStatus Append(const rocksdb::Slice& data, const IOOptions& options,
-                  const rocksdb::DataVerificationInfo& info, IODebugContext* debug) override {
-    return Change([&] { return Base::Append(data, options, info, debug); });
-  }
-  IOStatus Truncate(uint64_t size, const IOOptions& options, IODebugContext* debug) override {
-    return Change([&] { return Base::Truncate(size, options, debug); });
-  }
-  IOStatus Flush(const IOOptions& options, IODebugContext* debug) override {
-    return Change([&] { return Base::Flush(options, debug); });
-  }
-  IOStatus Sync(const IOOptions& options, IODebugContext* debug) override {
-    return Change([&] { return Base::Sync(options, debug); });
-  }
-  IOStatus Fsync(const IOOptions& options, IODebugContext* debug) override {
-    return Change([&] { return Base::Fsync(options, debug); });
-  }
-  IOStatus RangeSync(uint64_t offset, uint64_t bytes, const IOOptions& options,
-                     IODebugContext* debug) override {
-    return Change([&] { return Base::RangeSync(offset, bytes, options, debug); });
-  }
   // Closed it is in any case.
   IOStatus Close(const IOOptions& options, IODebugContext* debug) override {
-    Keep(Base::Close(options, debug));
+    Keep(ChangedFile::Close(options, debug));
     return IOStatus::OK();
   }
 
  private:
-  template <typename Operation>
-  IOStatus Change(Operation operation) {
-    if (!has_failed_) Keep(operation());
+  IOStatus Change(absl::FunctionRef<IOStatus()> change) override {
+    if (!has_failed_) Keep(change());
     return IOStatus::OK();
   }
   void Keep(const IOStatus& status) {

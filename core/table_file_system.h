@@ -10,9 +10,11 @@
 #ifndef ICEPIE_CORE_TABLE_FILE_SYSTEM_H_
 #define ICEPIE_CORE_TABLE_FILE_SYSTEM_H_
 
-#include <rocksdb/env.h>
-
 #include <memory>
+
+namespace rocksdb {
+class Env;
+}
 
 namespace icepie {
 

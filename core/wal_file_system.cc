@@ -1,12 +1,11 @@
 #include "core/wal_file_system.h"
 
-#include <rocksdb/file_system.h>
-
 #include <string>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "core/base/mutex.h"
+#include "core/changed_file.h"
 
 namespace icepie {
 namespace {
@@ -17,44 +16,17 @@ using rocksdb::IOOptions;
 using rocksdb::IOStatus;
 
 // Threads: any; a sync may run beside an append.
-class WalFile final : public rocksdb::FSWritableFileOwnerWrapper {
+class WalFile final : public ChangedFile {
  public:
-  using Base = rocksdb::FSWritableFileOwnerWrapper;
-  using Base::Base;
-
-  IOStatus Append(const rocksdb::Slice& data, const IOOptions& options,
-                  IODebugContext* debug) override {
-    return Change([&] { return Base::Append(data, options, debug); });
-  }
-  IOStatus Append(const rocksdb::Slice& data, const IOOptions& options,
-                  const rocksdb::DataVerificationInfo& info, IODebugContext* debug) override {
-    return Change([&] { return Base::Append(data, options, info, debug); });
-  }
-  IOStatus Truncate(uint64_t size, const IOOptions& options, IODebugContext* debug) override {
-    return Change([&] { return Base::Truncate(size, options, debug); });
-  }
-  IOStatus Flush(const IOOptions& options, IODebugContext* debug) override {
-    return Change([&] { return Base::Flush(options, debug); });
-  }
-  IOStatus Sync(const IOOptions& options, IODebugContext* debug) override {
-    return Change([&] { return Base::Sync(options, debug); });
-  }
-  IOStatus Fsync(const IOOptions& options, IODebugContext* debug) override {
-    return Change([&] { return Base::Fsync(options, debug); });
-  }
-  IOStatus RangeSync(uint64_t offset, uint64_t bytes, const IOOptions& options,
-                     IODebugContext* debug) override {
-    return Change([&] { return Base::RangeSync(offset, bytes, options, debug); });
-  }
+  using ChangedFile::ChangedFile;
 
  private:
-  template <typename Operation>
-  IOStatus Change(Operation operation) {
+  IOStatus Change(absl::FunctionRef<IOStatus()> change) override {
     {
       const MutexLock lock(mutex_);
       if (!failure_.empty()) return IOStatus::IOError("the log failed before", failure_);
     }
-    const IOStatus status = operation();
+    const IOStatus status = change();
     if (status.ok()) return status;
     const MutexLock lock(mutex_);
     failure_ = status.ToString();

@@ -11,9 +11,11 @@
 #ifndef ICEPIE_CORE_WAL_FILE_SYSTEM_H_
 #define ICEPIE_CORE_WAL_FILE_SYSTEM_H_
 
-#include <rocksdb/env.h>
-
 #include <memory>
+
+namespace rocksdb {
+class Env;
+}
 
 namespace icepie {
 
