@@ -103,6 +103,31 @@ TEST_F(CoreFaultTest, AFreshLogThatMetAFullDiskTakesNothingMore) {
   EXPECT_EQ(*store->ReadCatalog("k"), std::nullopt);
 }
 
+// A log counts only when its directory is synced. RocksDB, resuming after a full disk, would give
+// up the log for those column families that it flushes, and replay it for the others at the next
+// start.
+TEST_F(CoreFaultTest, AFailedSyncOfTheLogsDirectoryIsFinal) {
+  const LogEntry entry = {{0, 1, 0, 1, 0}, "a block"};
+  const std::vector<LogStore::CatalogChange> change = {{"k", "v"}};
+  for (const bool full : {true, false}) {
+    SCOPED_TRACE(full ? "ENOSPC" : "EIO");
+    const TempDirectory directory;
+    {
+      const auto store =
+          *LogStore::Open({directory.path() + "/log", LogStore::Mode::kReadWrite, env_.get()});
+      file_system_->FailKind("sync directory log", 1, full);
+      const absl::Status refused = store->Commit({&entry, 1}, {}, change);
+      EXPECT_THAT(std::string(refused.message()), HasSubstr("sync directory"));
+      const absl::Time end = SteadyNow() + absl::Milliseconds(500);
+      while (SteadyNow() < end) ASSERT_FALSE(store->Commit({&entry, 1}, {}, change).ok());
+    }
+    file_system_->FailAt(0);
+    const auto store =
+        *LogStore::Open({directory.path() + "/log", LogStore::Mode::kReadWrite, env_.get()});
+    EXPECT_EQ(store->LastPlace()->has_value(), store->ReadCatalog("k")->has_value()) << "a half";
+  }
+}
+
 // What was sealed is dropped by compactions that leave nothing: RocksDB aborts the process when it
 // cannot write the table that holds nothing (core/table_file_system.h).
 TEST_F(CoreFaultTest, ACompactionThatCannotWriteEndsNoProcess) {
