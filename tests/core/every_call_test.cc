@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "core/base/status.h"
 #include "core/verification.h"
@@ -36,6 +37,60 @@ constexpr int64_t kDiskBytes = int64_t{1} << 30;  // beside less than that nothi
 constexpr int kStride = 200;
 constexpr int kBatchRecords = 3;
 constexpr int kBackups = 4;  // each writes tables; more than RocksDB leaves unmerged
+
+// What every life calls. Others it calls by chance, as a backup that meets a log still open.
+constexpr const char* kRocksDbKinds[] = {"create directory rocksdb",
+                                         "lock LOCK",
+                                         "create .log",
+                                         "append .log",
+                                         "sync .log",
+                                         "close .log",
+                                         "delete .log",
+                                         "create .sst",
+                                         "append .sst",
+                                         "sync .sst",
+                                         "close .sst",
+                                         "delete .sst",
+                                         "link .sst",
+                                         "create MANIFEST",
+                                         "append MANIFEST",
+                                         "sync MANIFEST",
+                                         "close MANIFEST",
+                                         "delete MANIFEST",
+                                         "create .dbtmp",
+                                         "append .dbtmp",
+                                         "sync .dbtmp",
+                                         "rename CURRENT",
+                                         "rename OPTIONS",
+                                         "delete OPTIONS",
+                                         "sync directory rocksdb",
+                                         "read .log",
+                                         "read .sst",
+                                         "read MANIFEST"};
+constexpr const char* kOwnKinds[] = {"mkdir core",
+                                     "fsync core",
+                                     "mkdir backup",
+                                     "link segments",
+                                     "open lock",
+                                     "open ballast",
+                                     "fallocate ballast",
+                                     "open segments",
+                                     "write segments",
+                                     "fsync segments",
+                                     "rename segments",
+                                     "unlink segments",
+                                     "open high_water_mark",
+                                     "pwrite high_water_mark",
+                                     "open signing_key",
+                                     "open checkpoint",
+                                     "write checkpoint",
+                                     "fsync checkpoint",
+                                     "rename checkpoint"};
+
+bool IsAlwaysCalled(bool in_rocksdb, const std::string& kind) {
+  return in_rocksdb ? absl::c_linear_search(kRocksDbKinds, kind)
+                    : absl::c_linear_search(kOwnKinds, kind);
+}
 
 // One call that fails.
 struct Fault {
@@ -233,7 +288,7 @@ class EveryCallTest : public testing::Test {
       if (n > 1 && ++ordinal_ % stride_ != 0) continue;
       for (const bool full : ErrorsOf(kind)) {
         found = Run({in_rocksdb, kind, n, full});
-        EXPECT_TRUE(found || n > 1) << kind << ": the fault was not met";
+        EXPECT_TRUE(found || n > 1 || !IsAlwaysCalled(in_rocksdb, kind)) << kind << " was not met";
         faults_ += found ? 1 : 0;
         if (HasFailure()) return;
       }
@@ -263,43 +318,8 @@ TEST_F(EveryCallTest, MayFail) {
   const char* wanted_kind = std::getenv("ICEPIE_FAULT_KIND");
   EXPECT_FALSE(Run({}));
   const auto [rocksdb, own] = calls_;
-  for (const char* kind : {"create directory rocksdb",
-                           "lock LOCK",
-                           "create .log",
-                           "append .log",
-                           "sync .log",
-                           "close .log",
-                           "delete .log",
-                           "create .sst",
-                           "append .sst",
-                           "sync .sst",
-                           "close .sst",
-                           "delete .sst",
-                           "link .sst",
-                           "create MANIFEST",
-                           "append MANIFEST",
-                           "sync MANIFEST",
-                           "close MANIFEST",
-                           "delete MANIFEST",
-                           "create .dbtmp",
-                           "append .dbtmp",
-                           "sync .dbtmp",
-                           "rename CURRENT",
-                           "rename OPTIONS",
-                           "delete OPTIONS",
-                           "sync directory rocksdb",
-                           "read .log",
-                           "read .sst",
-                           "read MANIFEST"}) {
-    EXPECT_EQ(rocksdb.count(kind), 1u) << kind;
-  }
-  for (const char* kind :
-       {"mkdir core", "fsync core", "mkdir backup", "link segments", "open lock", "open ballast",
-        "fallocate ballast", "open segments", "write segments", "fsync segments", "rename segments",
-        "unlink segments", "open high_water_mark", "pwrite high_water_mark", "open signing_key",
-        "open checkpoint", "write checkpoint", "fsync checkpoint", "rename checkpoint"}) {
-    EXPECT_EQ(own.count(kind), 1u) << kind;
-  }
+  for (const char* kind : kRocksDbKinds) EXPECT_EQ(rocksdb.count(kind), 1u) << kind;
+  for (const char* kind : kOwnKinds) EXPECT_EQ(own.count(kind), 1u) << kind;
   int64_t calls = 0;
   for (const auto& [kinds, in_rocksdb] : {std::pair(rocksdb, true), std::pair(own, false)}) {
     for (const auto& [kind, count] : kinds) {
