@@ -54,6 +54,9 @@ class BuildBase {
   // differences have been noted without it.
   GenerationDiff Compare(const Generation& generation, int64_t records_left_out) const;
 
+  // From any thread: stops the statement that one of these runs.
+  void Interrupt() const { connection_->Interrupt(); }
+
  private:
   BuildBase() = default;
 

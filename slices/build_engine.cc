@@ -19,6 +19,7 @@ constexpr int64_t kBatchRecordsMax = 65536;
 constexpr int64_t kSmallestBatch = 256;
 constexpr int kAttemptsMax = 20;
 constexpr absl::Duration kLookInterval = absl::Milliseconds(20);
+constexpr absl::Duration kInterruptInterval = absl::Milliseconds(20);
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(250);
 // Nearer than this to the head the rest is left to the live worker's tail.
 constexpr int64_t kNearHead = 65536;
@@ -39,6 +40,18 @@ bool FollowsRecords(const Generation& generation) {
 }
 
 }  // namespace
+
+BuildEngine::Interruptible::Interruptible(const BuildEngine& engine,
+                                          std::function<void()> interrupt)
+    : engine_(engine) {
+  MutexLock lock(engine_.mutex_);
+  engine_.interrupt_ = std::move(interrupt);
+}
+
+BuildEngine::Interruptible::~Interruptible() {
+  MutexLock lock(engine_.mutex_);
+  engine_.interrupt_ = nullptr;
+}
 
 BuildEngine::BuildEngine(const EngineOptions& options, Feed& feed)
     : options_(options), feed_(feed), store_(OpenStore(options)) {}
@@ -70,6 +83,11 @@ void BuildEngine::Shutdown() {
     MutexLock lock(mutex_);
     stopping_ = true;
     if (reader_ != nullptr) reader_->Cancel();
+    // Again and again: a statement that begins just now has a fresh flag.
+    while (started_ && !ended_) {
+      if (interrupt_) interrupt_();
+      ended_changed_.WaitFor(mutex_, kInterruptInterval);
+    }
   }
   if (thread_.joinable()) thread_.join();
 }
@@ -141,6 +159,14 @@ void BuildEngine::Fail(const absl::Status& status) {
 }
 
 void BuildEngine::Run() {
+  const absl::Status status = BuildOrRecompute();
+  if (!status.ok() && !stopping()) Fail(status);
+  MutexLock lock(mutex_);
+  ended_ = true;
+  ended_changed_.SignalAll();
+}
+
+absl::Status BuildEngine::BuildOrRecompute() {
   absl::Status status = Build();
   // A slice that would keep too many records is recomputed: once more from the start.
   while (ErrorReason(status) == "KEPT_ROWS_OVER_BUDGET" && !stopping()) {
@@ -150,7 +176,7 @@ void BuildEngine::Run() {
     generations_.clear();
     status = Build();
   }
-  if (!status.ok() && !stopping()) Fail(status);
+  return status;
 }
 
 absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
@@ -268,7 +294,10 @@ absl::Status BuildEngine::ReachBase(const GenerationSpec& spec, bool continued) 
   }
   int64_t taken = 0;
   if (!held.empty()) {
-    const absl::Status noted = base_->NoteDifferences(*generations_.back());
+    const absl::Status noted = [&] {
+      const Interruptible noting(*this, [this] { base_->Interrupt(); });
+      return base_->NoteDifferences(*generations_.back());
+    }();
     if (!noted.ok()) SliceWarn(job_.slice, "row diff: {}", noted.ToString());
     ICEPIE_RETURN_IF_ERROR(TakeHeldBack(spec, held));
     ICEPIE_ASSIGN_OR_RETURN(taken, CountTaken(held));
@@ -360,6 +389,7 @@ absl::StatusOr<int64_t> BuildEngine::CountTaken(const QuarantinedPositions& held
 void BuildEngine::Compare(int64_t taken) {
   GenerationDiff diff;
   if (base_ != nullptr) {
+    const Interruptible comparing(*this, [this] { base_->Interrupt(); });
     diff = base_->Compare(*generations_.back(), taken);
   } else {
     diff.unavailable = std::string(no_base_.message());
@@ -414,6 +444,7 @@ absl::Status BuildEngine::AdvanceTo(int64_t position) {
 
 // What does not fit into memory in one transaction may do so in several.
 absl::Status BuildEngine::ApplyTo(Generation& generation, const RecordBatch& batch) {
+  const Interruptible applying(*this, [&] { generation.Interrupt(); });
   absl::Status status = generation.Apply(batch, records_max_);
   while (absl::IsResourceExhausted(status) && records_max_ > kSmallestBatch && !stopping()) {
     records_max_ = std::max(kSmallestBatch, records_max_ / 4);
@@ -500,6 +531,7 @@ absl::Status BuildEngine::RunRecompute(const std::shared_ptr<Generation>& genera
 // What fails here does not fail the build: who promotes the generation is told.
 absl::Status BuildEngine::CheckCopy(DuckConnection& connection, const std::string& alias,
                                     SnapshotManifest& copy) const {
+  const Interruptible checking(*this, [&] { connection.Interrupt(); });
   ExpectationScope scope;
   scope.slice = job_.slice;
   scope.relation = absl::StrCat(QuoteIdentifier(alias), ".main.__result");

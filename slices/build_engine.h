@@ -6,6 +6,7 @@
 #ifndef ICEPIE_SLICES_BUILD_ENGINE_H_
 #define ICEPIE_SLICES_BUILD_ENGINE_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,12 +41,26 @@ class BuildEngine : public Engine {
   }
   // FAILED_PRECONDITION: it serves nothing.
   void NameSnapshot(const std::string& slice, SnapshotName name, NameDone done) override;
+  // Returns soon whatever runs: that is interrupted.
   void Shutdown() override;
 
  private:
+  // While it lives, Shutdown() calls `interrupt` again and again.
+  class Interruptible {
+   public:
+    Interruptible(const BuildEngine& engine, std::function<void()> interrupt);
+    ~Interruptible();
+    Interruptible(const Interruptible&) = delete;
+    Interruptible& operator=(const Interruptible&) = delete;
+
+   private:
+    const BuildEngine& engine_;
+  };
+
   BuildEngine(const EngineOptions& options, Feed& feed);
   void Run();
   absl::Status Build();
+  absl::Status BuildOrRecompute();
   absl::Status OpenGenerations(const GenerationSpec& spec);
   absl::Status AdvanceTo(int64_t position);
   absl::Status Follow(int64_t position);
@@ -89,6 +104,9 @@ class BuildEngine : public Engine {
   CondVar recomputed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool started_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+  CondVar ended_changed_;
+  mutable std::function<void()> interrupt_ ABSL_GUARDED_BY(mutex_);
   int64_t epoch_ ABSL_GUARDED_BY(mutex_) = -1;
   int64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
   BuildReport report_ ABSL_GUARDED_BY(mutex_);

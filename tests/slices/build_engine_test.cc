@@ -80,8 +80,7 @@ std::string File(const std::string& slice, const std::string& amount,
 
 class BuildEngineTest : public EngineFixture {
  protected:
-  // Builds generation `number` of the slice until it is ready or has failed.
-  BuildReport Build(const std::string& slice, const std::string& file, BuildJob job) {
+  void StartBuild(const std::string& slice, const std::string& file, BuildJob job) {
     build_.reset();
     EngineOptions options = Options();
     options.recompute_limit = recompute_limit_;
@@ -98,6 +97,11 @@ class BuildEngineTest : public EngineFixture {
     job.slice = slice;
     assignment.build = std::move(job);
     build_->Configure(assignment);
+  }
+
+  // Builds generation `number` of the slice until it is ready or has failed.
+  BuildReport Build(const std::string& slice, const std::string& file, const BuildJob& job) {
+    StartBuild(slice, file, job);
     const absl::Time deadline = absl::Now() + absl::Seconds(60);
     while (absl::Now() < deadline) {
       const auto report = build_->Report().build;
@@ -329,6 +333,35 @@ TEST_F(BuildEngineTest, AnSqlWithoutEndIsAbortedAtItsTimeLimit) {
   ASSERT_EQ(built.phase, "failed");
   EXPECT_THAT(built.error->message, HasSubstr("by_city"));
   EXPECT_FALSE(built.snapshot.has_value());
+}
+
+// The result's rows cost what they cost whenever they are read: the comparison takes seconds here.
+TEST_F(BuildEngineTest, AStopWhileItComparesEndsTheComparison) {
+  constexpr int kGroups = 12'000;
+  std::vector<std::string> orders;
+  for (int i = 0; i < kGroups; ++i) orders.push_back(Sale(absl::StrCat("c", i), "1"));
+  feed_.Append("orders", orders);
+  const std::string base = First("by_city");
+  std::string file = File("by_city", kNumber);
+  file = absl::StrReplaceAll(
+      file, {{"sum(CAST(amount AS BIGINT)) AS total",
+              "CAST(list_sum(list_transform(range(3000 + CAST(sum(CAST(amount AS BIGINT)) AS "
+              "BIGINT)), x -> x * x % 7)) AS HUGEINT) AS total"}});
+  StartBuild("by_city", file, Job(2, base));
+  const auto is_comparing = [&] {
+    const auto report = build_->Report().build;
+    return report && report->phase == "comparing";
+  };
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (!is_comparing() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_TRUE(is_comparing());
+  build_->Shutdown();
+  const BuildReport stopped = *build_->Report().build;
+  EXPECT_EQ(stopped.phase, "catching_up");
+  ASSERT_TRUE(stopped.diff.has_value());
+  EXPECT_THAT(stopped.diff->unavailable, HasSubstr("INTERRUPT"));
+  EXPECT_FALSE(stopped.error.has_value());
+  EXPECT_FALSE(stopped.snapshot.has_value());
 }
 
 class RetryTest : public BuildEngineTest {

@@ -105,7 +105,7 @@ class EngineFixture : public testing::Test {
   // Waits until `holds` of the slice's report, which it returns.
   SliceReport WaitFor(const std::string& slice,
                       const std::function<bool(const SliceReport&)>& holds) const {
-    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
     while (absl::Now() < deadline) {
       const std::optional<SliceReport> report = Find(slice);
       if (report && holds(*report)) return *report;
