@@ -73,6 +73,13 @@ std::string SourceYaml(const CaseSource& source, const CaseStream& stream) {
 
 }  // namespace
 
+std::optional<size_t> CaseQuery::Retained() const {
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (items[i].retain_seconds != 0) return i;
+  }
+  return std::nullopt;
+}
+
 std::string DifferentialCase::Yaml() const {
   std::string yaml = "domain: diff\nsources:\n";
   for (const CaseSource& source : sources) {
@@ -82,6 +89,10 @@ std::string DifferentialCase::Yaml() const {
   for (const CaseSlice& slice : slices) {
     absl::StrAppend(&yaml, "  ", slice.name, ":\n    sql: |\n      ", slice.query.Sql(),
                     "\n    on_bad_record: {action: quarantine, budget: {records: 100000}}\n");
+    const std::optional<size_t> retained = slice.query.Retained();
+    if (!retained) continue;
+    absl::StrAppend(&yaml, "    retain: {column: c", *retained,
+                    ", for: ", slice.query.items[*retained].retain_seconds, "s}\n");
   }
   return yaml;
 }

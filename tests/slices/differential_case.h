@@ -63,6 +63,7 @@ struct CaseSource {
 struct CaseItem {
   std::string sql;
   ValueKind kind = ValueKind::kInt;
+  int retain_seconds = 0;  // not 0: the slice retains by it
 };
 
 // One SELECT, in parts that can be left out.
@@ -78,6 +79,8 @@ struct CaseQuery {
   std::string order;  // with its LIMIT
 
   std::string Sql() const;
+  // The item that the slice retains by; nullopt: it keeps all.
+  std::optional<size_t> Retained() const;
 };
 
 struct CaseSlice {

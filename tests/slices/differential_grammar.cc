@@ -207,6 +207,8 @@ struct Scope {
   }
 };
 
+constexpr char kIngestTime[] = "_time";
+
 class Grammar {
  public:
   Grammar(Random& random, const DifferentialCase& made, bool extreme)
@@ -214,6 +216,7 @@ class Grammar {
 
   CaseSlice Make(const std::string& name) {
     slice_ = CaseSlice{name, {}, {}};
+    by_ingest_time_ = random_.OneIn(4);
     const bool over_slice = !made_.slices.empty() && random_.OneIn(3);
     if (over_slice) {
       OverSlice();
@@ -226,6 +229,7 @@ class Grammar {
   // A slice of a domain in which most read other slices.
   CaseSlice MakeLayer(const std::string& name) {
     slice_ = CaseSlice{name, {}, {}};
+    by_ingest_time_ = random_.OneIn(6);
     if (made_.slices.empty() || random_.OneIn(5)) {
       Changing();
     } else {
@@ -235,7 +239,19 @@ class Grammar {
   }
 
  private:
+  // Records come a second apart, or many in one; only ingest times are near the horizon.
+  void Retain() {
+    if (!by_ingest_time_) return;
+    std::vector<CaseItem*> times;
+    for (CaseItem& item : query().items) {
+      const bool ingest = absl::StrContains(item.sql, kIngestTime);
+      if (ingest && item.kind == ValueKind::kTime) times.push_back(&item);
+    }
+    if (!times.empty()) random_.Pick(times)->retain_seconds = 1 + random_.Below(5);
+  }
+
   CaseSlice Take() {
+    Retain();
     std::sort(slice_.reads.begin(), slice_.reads.end());
     slice_.reads.erase(std::unique(slice_.reads.begin(), slice_.reads.end()), slice_.reads.end());
     return slice_;
@@ -394,6 +410,10 @@ class Grammar {
       const CaseField& field = made_.streams[source.stream].fields[column.field];
       scope.columns.push_back({before + field.name, field.kind});
     }
+    // Often enough to be grouped by.
+    for (int i = 0; by_ingest_time_ && i < 3; ++i) {
+      scope.columns.push_back({before + kIngestTime, ValueKind::kTime});
+    }
     return scope;
   }
 
@@ -488,10 +508,14 @@ class Grammar {
         return {Column(scope, ValueKind::kInt, "abs(7)"), ValueKind::kInt};
       case 2:
         if (time.empty()) break;
+        if (absl::StrContains(time, kIngestTime)) return {time, ValueKind::kTime};
         return {absl::StrCat("date_trunc('day', ", time, ")"), ValueKind::kTime};
       case 3:
         if (time.empty()) break;
-        return {absl::StrCat("time_bucket(INTERVAL 6 HOUR, ", time, ")"), ValueKind::kTime};
+        return {absl::StrCat("time_bucket(INTERVAL ",
+                             absl::StrContains(time, kIngestTime) ? "2 SECOND, " : "6 HOUR, ", time,
+                             ")"),
+                ValueKind::kTime};
       case 4:
         return {Column(scope, ValueKind::kBool, "(1 = 1)"), ValueKind::kBool};
       case 5:
@@ -1101,6 +1125,7 @@ class Grammar {
   Random& random_;
   const DifferentialCase& made_;
   bool extreme_;
+  bool by_ingest_time_ = false;  // the slice's sources offer it
   CaseSlice slice_;
 };
 

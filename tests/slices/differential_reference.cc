@@ -1,5 +1,6 @@
 #include "tests/slices/differential_reference.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -31,6 +32,7 @@ absl::StatusOr<std::unique_ptr<DifferentialReference>> DifferentialReference::Ma
 
 absl::Status DifferentialReference::CreateTables() {
   offsets_.resize(case_.streams.size());
+  newest_ingest_us_.resize(case_.streams.size());
   broken_.resize(case_.streams.size());
   for (const CaseSource& source : case_.sources) {
     std::string sql = absl::StrCat("CREATE TABLE of_", source.name,
@@ -73,6 +75,7 @@ absl::Status DifferentialReference::Add(const CaseBatch& batch, int64_t position
       broken_[batch.stream].insert(position + static_cast<int64_t>(i));
     }
   }
+  newest_ingest_us_[batch.stream] = ingest_time_us;
   offsets_[batch.stream] += static_cast<int64_t>(batch.records.size());
   return absl::OkStatus();
 }
@@ -123,8 +126,29 @@ absl::Status DifferentialReference::Compute(const CaseSlice& slice,
     const CaseSource* source = case_.FindSource(name);
     if (source != nullptr) ICEPIE_RETURN_IF_ERROR(Show(*source, excluded, end));
   }
-  return connection_->Run(
-      absl::StrCat("CREATE OR REPLACE TABLE ", slice.name, " AS ", slice.query.Sql()));
+  ICEPIE_RETURN_IF_ERROR(connection_->Run(
+      absl::StrCat("CREATE OR REPLACE TABLE ", slice.name, " AS ", slice.query.Sql())));
+  return LetGo(slice);
+}
+
+// Of all that it reads, also by way of other slices.
+int64_t DifferentialReference::NewestIngest(const CaseSlice& slice) const {
+  int64_t newest = 0;
+  for (const std::string& name : slice.reads) {
+    const CaseSource* source = case_.FindSource(name);
+    newest = std::max(newest, source != nullptr ? newest_ingest_us_[source->stream]
+                                                : NewestIngest(*case_.FindSlice(name)));
+  }
+  return newest;
+}
+
+absl::Status DifferentialReference::LetGo(const CaseSlice& slice) {
+  const std::optional<size_t> retained = slice.query.Retained();
+  if (!retained) return absl::OkStatus();
+  const int64_t span_us = 1'000'000 * slice.query.items[*retained].retain_seconds;
+  return connection_->Run(absl::StrCat("DELETE FROM ", slice.name, " WHERE CAST(c", *retained,
+                                       " AS TIMESTAMPTZ) < make_timestamptz(",
+                                       NewestIngest(slice) - span_us, ")"));
 }
 
 absl::StatusOr<std::string> DifferentialReference::Rows(const std::string& slice, size_t columns) {

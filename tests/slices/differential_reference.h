@@ -33,7 +33,7 @@ class DifferentialReference {
   int64_t InputCount(const SlicePlan& plan) const;
 
   // Runs the slice's SQL over everything below `end` but `excluded` and keeps the rows as its
-  // table.
+  // table, less those that it does not retain.
   absl::Status Compute(const CaseSlice& slice, const std::set<int64_t>& excluded,
                        int64_t end = INT64_MAX);
 
@@ -43,12 +43,15 @@ class DifferentialReference {
  private:
   explicit DifferentialReference(const DifferentialCase& test_case) : case_(test_case) {}
   absl::Status CreateTables();
+  int64_t NewestIngest(const CaseSlice& slice) const;
+  absl::Status LetGo(const CaseSlice& slice);
   absl::Status Show(const CaseSource& source, const std::set<int64_t>& excluded, int64_t end);
 
   const DifferentialCase& case_;
   std::unique_ptr<DuckDatabase> database_;
   std::unique_ptr<DuckConnection> connection_;
-  std::vector<int64_t> offsets_;  // by stream
+  std::vector<int64_t> offsets_;           // by stream
+  std::vector<int64_t> newest_ingest_us_;  // by stream
   std::map<std::string, std::map<int64_t, std::set<std::string>>>
       wrong_;                              // source → position → columns
   std::vector<std::set<int64_t>> broken_;  // by stream

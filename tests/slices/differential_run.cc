@@ -123,7 +123,10 @@ class CaseRunner {
     auto plan = PlanDomain(*definition);
     if (!plan.ok()) return Fail(CaseFailure::Is::kInvalid, plan.status().ToString());
     plan_ = *std::move(plan);
-    for (const SlicePlan& slice : plan_.slices) ++result_.strategies[StrategyName(slice.strategy)];
+    for (const SlicePlan& slice : plan_.slices) {
+      ++result_.strategies[StrategyName(slice.strategy)];
+      if (slice.retained.span_us > 0) ++result_.strategies["retain"];
+    }
     auto reference = DifferentialReference::Make(case_);
     if (!reference.ok()) return Fail(CaseFailure::Is::kInvalid, reference.status().ToString());
     reference_ = *std::move(reference);

@@ -26,7 +26,7 @@ namespace icepie::slices {
 namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(60);
-constexpr uint64_t kCasesBetweenSigns = 100;
+constexpr uint64_t kCasesBetweenSigns = 50;
 
 uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
   const char* text = std::getenv(name);
@@ -78,12 +78,16 @@ class DifferentialRuns {
     comparisons_ += result.comparisons;
     errors_ += result.errors_shared;
     blamed_ += result.blamed;
-    if (++done_ % kCasesBetweenSigns == 0) std::cout << done_ << " cases" << std::endl;
+    if (++done_ % kCasesBetweenSigns != 0) return;
+    std::cout << done_ << " of " << end_ - first_ << " cases, "
+              << absl::FormatDuration(absl::Trunc(absl::Now() - begun_, absl::Seconds(1)))
+              << std::endl;
   }
 
   const uint64_t first_;
   const uint64_t end_;
   const bool keep_going_;
+  const absl::Time begun_ = absl::Now();
   std::atomic<uint64_t> next_;
   std::atomic<bool> stopped_ = false;
   Mutex mutex_;
