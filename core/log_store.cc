@@ -19,6 +19,7 @@
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "core/base/check.h"
 #include "core/base/status.h"
 #include "core/block.h"
@@ -37,7 +38,9 @@ constexpr size_t kOldIndexValueBytes = 16;  // without the block's bytes
 
 absl::Status FromRocks(const rocksdb::Status& status, absl::string_view doing) {
   if (status.ok()) return absl::OkStatus();
-  const std::string message = absl::StrCat(doing, ": ", status.ToString());
+  // Of a table that is missing RocksDB names the name that LevelDB would have given it, tried last.
+  const std::string message =
+      absl::StrCat(doing, ": ", absl::StrReplaceAll(status.ToString(), {{".ldb", ".sst"}}));
   if (status.IsCorruption() || status.IsPathNotFound()) {  // damaged or missing files
     return MakeError(absl::StatusCode::kDataLoss, message, "RECORD_DAMAGED");
   }
@@ -408,10 +411,6 @@ class RocksLogStore final : public LogStore {
                      absl::StrCat("copy the log to ", directory));
   }
 
-  absl::Status VerifyFiles() const override {
-    return FromRocks(db_->VerifyChecksum(rocksdb::ReadOptions()), "check the table files");
-  }
-
   std::vector<TableFile> ListTables() const override {
     std::vector<rocksdb::LiveFileMetaData> files;
     db_->GetLiveFilesMetaData(&files);
@@ -436,7 +435,7 @@ class RocksLogStore final : public LogStore {
     return FromRocks(status, absl::StrCat("table file ", table.path, " (", table.family, ")"));
   }
 
-  void DropCache() override { cache_->EraseUnRefEntries(); }
+  void DropCache() const override { cache_->EraseUnRefEntries(); }
 
  private:
   bool IsLive(const TableFile& table) const {

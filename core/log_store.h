@@ -77,12 +77,9 @@ class LogStore {
   // Tables are shared where both are on one file system. Not everything is synced.
   virtual absl::Status CopyTo(const std::string& directory) const = 0;
 
-  // Reads every block of every table file and compares its checksum, also where nothing is looked
-  // up.
-  virtual absl::Status VerifyFiles() const = 0;
-
-  // The table files there are now, and one of them read like that. A file that is gone since is
-  // fine: a compaction has made others of it.
+  // The table files there are now; and one of them read whole from the disk, every block's checksum
+  // compared, also where nothing is looked up. A file that is gone since is fine: a compaction has
+  // made others of it.
   struct TableFile {
     std::string path;
     std::string family;
@@ -91,7 +88,7 @@ class LogStore {
   virtual std::vector<TableFile> ListTables() const = 0;
   virtual absl::Status CheckTable(const TableFile& table) const = 0;
   // Forgets what was read from table files, so that it is read from the disk the next time.
-  virtual void DropCache() = 0;
+  virtual void DropCache() const = 0;
 
   // Changes the tree alone, together with some catalog keys; used to make the tree of a log that
   // has none.

@@ -291,4 +291,9 @@ absl::StatusOr<std::shared_ptr<const SegmentReader>> SegmentSet::Open(int64_t po
   return reader;
 }
 
+void SegmentSet::ForgetReaders() {
+  const MutexLock lock(mutex_);
+  open_.clear();
+}
+
 }  // namespace icepie

@@ -90,8 +90,10 @@ class SegmentSet {
   // sealed position when there is none. Reads no file.
   int64_t FirstPositionWith(const std::unordered_set<uint32_t>& stream_ids, int64_t from) const;
 
-  // The segment that holds `position`, which is below the sealed position.
+  // The segment that holds `position`, which is below the sealed position. The readers used last
+  // are kept open, until ForgetReaders: then a file is looked for again where it must be.
   absl::StatusOr<std::shared_ptr<const SegmentReader>> Open(int64_t position);
+  void ForgetReaders();
 
  private:
   absl::StatusOr<std::shared_ptr<const SegmentReader>> OpenFile(const SegmentEntry& entry) const;

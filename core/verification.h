@@ -1,7 +1,7 @@
-// Verification of a core: every stored record is read and hashed again, the tree is grown from
-// those hashes alone, and three questions are answered apart: are the bytes what was committed,
-// does the tree lead to the signed root, and does it continue an older checkpoint that the caller
-// kept.
+// Verification of a core: every table file is read, every stored record is read and hashed again,
+// the tree is grown from those hashes alone, and three questions are answered apart: are the bytes
+// what was committed, does the tree lead to the signed root, and does it continue an older
+// checkpoint that the caller kept.
 #ifndef ICEPIE_CORE_VERIFICATION_H_
 #define ICEPIE_CORE_VERIFICATION_H_
 
@@ -61,11 +61,13 @@ struct VerificationTask {
 // Lifetime: what the task names outlives it.
 class Verification {
  public:
-  explicit Verification(const VerificationTask& task) : Verification(task, CompactRange()) {}
-  // Goes on where another one stood: `edge` is the stored tree of the records before (RightEdge).
+  // Of everything, from the disk: nothing counts that was read before.
+  explicit Verification(const VerificationTask& task);
+  // Of the records only, where another one stood: `edge` is the stored tree of the records before
+  // (RightEdge).
   Verification(const VerificationTask& task, CompactRange edge);
 
-  // Hashes the next few MiB. False when all is done.
+  // Reads the next table file, or hashes the next few MiB. False when all is done.
   bool Step();
 
   int64_t position() const { return edge_.size(); }
@@ -80,6 +82,7 @@ class Verification {
   VerificationReport Finish();
 
  private:
+  void CheckNextTable();
   // The blocks that hold positions up to `end`, whole, about `bytes_max` of them.
   absl::Status ReadNext(int64_t end, int64_t bytes_max);
   void Skip(const std::string& what);
@@ -91,6 +94,7 @@ class Verification {
                              const std::optional<Digest>& root, absl::string_view name) const;
 
   const VerificationTask task_;
+  std::vector<LogStore::TableFile> tables_;  // to be read, the last one first
   StoredNodes stored_;
   CompactRange edge_;  // over the leaves of the records that were read
   bool is_whole_ = true;

@@ -3,6 +3,8 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
+#include <random>
+
 #include "absl/strings/str_replace.h"
 #include "core/base/file.h"
 #include "core/core.h"
@@ -11,6 +13,7 @@
 #include "nlohmann/json.hpp"
 #include "server/core_service.h"
 #include "tests/cli/program_fixture.h"
+#include "tests/core/core_testing.h"
 
 namespace icepie::cli {
 namespace {
@@ -170,6 +173,106 @@ TEST_F(ProofCommandsTest, VerifyNamesWhatIsDamaged) {
   const auto facts = nlohmann::json::parse(online.out);
   EXPECT_EQ(facts["findings"][0]["position"], 17);
   EXPECT_EQ(facts["bytes_rehashed"]["state"], "fails");
+}
+
+// A core with tables and segments, under a daemon at work.
+class OnlineDamageTest : public ProofCommandsTest {
+ protected:
+  void SetUp() override {
+    ProofCommandsTest::SetUp();
+    StopServing();
+    core_ = OpenCore(directory_ + "/core", SmallSegments());
+    for (int64_t n = 0; n < 450; n += 3) {
+      ASSERT_TRUE(core_->AppendAndWait(NumberedBatch("a", n, 3)).ok());
+    }
+    ASSERT_TRUE(EventuallyInCore([&] { return core_->Storage().segment_count >= 2; }));
+    core_.reset();
+    core_ = OpenCore(directory_ + "/core");  // what was in memory is in tables now
+    service_ = std::make_unique<server::CoreService>(core_.get());
+    Serve({service_.get()});
+    ASSERT_EQ(Run({"checkpoint"}).code, 0);
+    ASSERT_EQ(Run({"verify"}).code, 0);  // now everything is open and in the caches
+  }
+
+  std::vector<std::string> Files(const std::string& folder, const std::string& ending) const {
+    std::vector<std::string> files;
+    for (const auto& file : std::filesystem::directory_iterator(directory_ + "/core/" + folder)) {
+      if (file.path().extension() == ending) files.push_back(file.path());
+    }
+    return files;
+  }
+
+  static void Flip(const std::string& file, double share) {
+    std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
+    const auto place =
+        static_cast<int64_t>(static_cast<double>(std::filesystem::file_size(file)) * share);
+    stream.seekg(place);
+    const int byte = stream.get();
+    stream.seekp(place);
+    stream.put(static_cast<char>(byte ^ 4));
+    ASSERT_TRUE(stream.good());
+  }
+
+  void ExpectNamed(const std::string& file) {
+    const Outcome damaged = Run({"verify"});
+    EXPECT_EQ(damaged.code, 1) << file;
+    EXPECT_THAT(damaged.out, HasSubstr("bytes re-hashed                 NO"));
+    EXPECT_THAT(damaged.out, HasSubstr(file));
+  }
+};
+
+// Tables of values, index entries, tiles and the catalog alike, and segments.
+TEST_F(OnlineDamageTest, AFlippedBitOrAMissingFileIsFoundAndNamed) {
+  std::vector<std::string> files = Files("rocksdb", ".sst");
+  EXPECT_GE(files.size(), 4u);
+  for (const std::string& segment : Files("segments", ".segment")) files.push_back(segment);
+  EXPECT_GE(files.size(), 6u);
+  for (const std::string& file : files) {
+    for (const double share : {0.02, 0.5}) {
+      Flip(file, share);
+      ExpectNamed(file);
+      Flip(file, share);
+    }
+    std::filesystem::rename(file, file + ".away");
+    ExpectNamed(file);
+    std::filesystem::rename(file + ".away", file);
+  }
+  EXPECT_EQ(Run({"verify"}).code, 0);
+}
+
+TEST_F(ProofCommandsTest, AVerificationTellsHowFarItIsAndHowFast) {
+  ASSERT_TRUE(core_->CreateStream("raw", PayloadFormat::kBytes).ok());
+  std::mt19937_64 random(1);
+  constexpr int64_t kBatches = 12;  // of 1 MiB each that does not compress
+  for (int64_t batch = 0; batch < kBatches; ++batch) {
+    std::string payload(1 << 20, '\0');
+    for (char& byte : payload) byte = static_cast<char>(random());
+    AppendBatch records;
+    records.records.push_back(MakeRecord("raw", std::move(payload)));
+    ASSERT_TRUE(core_->AppendAndWait(std::move(records)).ok());
+  }
+  const auto stub =
+      icepie::v1::Core::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  const auto reader = stub->VerifyCore(&context, {});
+  icepie::v1::VerifyCoreResponse part;
+  ASSERT_TRUE(reader->Read(&part));
+  EXPECT_FALSE(part.has_report());
+  EXPECT_LT(part.position(), part.end_position());
+  int64_t position = part.position();
+  while (!part.has_report()) {
+    ASSERT_TRUE(reader->Read(&part));
+    EXPECT_GE(part.position(), position);
+    position = part.position();
+  }
+  EXPECT_EQ(position, 300 + kBatches);
+  EXPECT_EQ(part.end_position(), position);
+  EXPECT_GE(part.bytes(), kBatches << 20);
+  EXPECT_FALSE(reader->Read(&part));
+  EXPECT_TRUE(reader->Finish().ok());
+  const Outcome shown = Run({"verify"});
+  EXPECT_THAT(shown.err, ::testing::ContainsRegex("verify  312 records in .*/s"));
+  EXPECT_THAT(shown.out, HasSubstr("positions 0 to 312"));
 }
 
 TEST_F(ProofCommandsTest, ProofsOverTheWireVerify) {
