@@ -113,6 +113,34 @@ TEST_F(SegmentTest, RecordsComeBackByPositionAndStream) {
   EXPECT_TRUE(PositionsOf({}, kFirst + 12, INT64_MAX).empty());
 }
 
+// What a form that stores columns apart must keep to: of a record that is not asked for whole, its
+// place and the columns that are asked for.
+TEST_F(SegmentTest, ColumnsAreHandedOutSinglyAndTogether) {
+  NewRecord record;
+  record.payload = "payload";
+  record.key = "key";
+  record.event_time_us = 77;
+  record.headers = {{"name", "value"}};
+  auto writer = SegmentWriter::Create(path_, kFirst);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  ASSERT_TRUE((*writer)->Add("a", EncodeBlock({1, kFirst, 700, 0, 5000}, {&record})).ok());
+  ASSERT_TRUE((*writer)->Finish().ok());
+  const auto chunks = (*SegmentReader::Open(path_))->Chunks({}, 0, INT64_MAX);
+  ASSERT_EQ(chunks.size(), 1u);
+  for (RecordColumns columns = 0; columns <= kAllColumns; ++columns) {
+    const auto block = chunks[0].chunk->Decode(columns);
+    ASSERT_TRUE(block.ok()) << block.status();
+    const RecordView& read = block->records()[0];
+    EXPECT_EQ(read.position, kFirst);
+    EXPECT_EQ(read.offset, 700);
+    EXPECT_EQ(read.ingest_time_us, 5000);
+    if ((columns & kPayloadColumn) != 0) EXPECT_EQ(read.payload, "payload");
+    if ((columns & kKeyColumn) != 0) EXPECT_EQ(read.key, "key");
+    if ((columns & kEventTimeColumn) != 0) EXPECT_EQ(read.event_time_us, 77);
+    if ((columns & kHeadersColumn) != 0) EXPECT_EQ(DecodeHeaders(read.headers)->size(), 1u);
+  }
+}
+
 TEST_F(SegmentTest, SmallNeighboursShareABlockAndKeepTheirTimes) {
   Write({{1, 1}, {1, 1}, {1, 1}, {2, 1}, {1, 1}});
   const auto reader = SegmentReader::Open(path_);

@@ -211,6 +211,23 @@ TEST_F(StalledDiskTest, AndByCount) {
   EXPECT_EQ(answered_, accepted_);
 }
 
+TEST_F(StalledDiskTest, AllThatWaitShareOneSync) {
+  constexpr int kWaiting = 50;
+  std::once_flag once;
+  file_system_->on_sync = [&] {
+    std::call_once(once, [&] {
+      for (int i = 0; i < kWaiting; ++i) EXPECT_TRUE(SubmitOne(10).ok());
+    });
+  };
+  const int before = file_system_->syncs;
+  ASSERT_TRUE(Append(1).ok());
+  sequencer_.reset();  // commits and answers what is queued
+  file_system_->on_sync = nullptr;
+  EXPECT_EQ(answered_, kWaiting);
+  EXPECT_EQ(file_system_->syncs, before + 2);
+  EXPECT_EQ(head_.position(), 1 + kWaiting);
+}
+
 TEST_F(SequencerTest, EveryCommitIsSyncedBeforeItsAnswer) {
   for (int i = 0; i < 5; ++i) {
     const int before = file_system_->syncs;

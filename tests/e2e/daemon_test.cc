@@ -1,5 +1,8 @@
 // The main paths through the real daemon and real workers.
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -331,6 +334,74 @@ TEST_F(DaemonTest, EveryAdminActionIsARecordWithItsResult) {
                   "FreezeSlice ann refused SLICE_NOT_FOUND", "UpdateStream carol begins",
                   "UpdateStream carol OK", "ApplyDomain test begins",
                   "ApplyDomain test OK revision 2", "EndOperation icepied at once OK"));
+}
+
+// A well-formed request, mostly for what is not there.
+std::unique_ptr<google::protobuf::Message> RequestOf(
+    const google::protobuf::MethodDescriptor& method) {
+  const bool names_slice =
+      method.service()->name() == "Admin" && method.name().find("Domain") == std::string::npos;
+  const std::map<std::string, std::string> texts = {
+      {"actor", "auditor"},
+      {"reason", "a test"},
+      {"request_id", method.name()},
+      {"name", names_slice ? "nothing.here" : "nothing"},
+      {"slice", "nothing.here"},
+      {"snapshot", "none"},
+      {"expectation", "none"},
+      {"key_path", "$.k"},
+      {"directory", "/proc/none"},
+      {"file",
+       "domain: nothing\nsources: {nothing: {columns: {n: BIGINT}}}\n"
+       "slices: {numbers: {sql: SELECT count(*) AS n FROM nothing}}\n"}};
+  std::unique_ptr<google::protobuf::Message> request(
+      google::protobuf::MessageFactory::generated_factory()
+          ->GetPrototype(method.input_type())
+          ->New());
+  for (int i = 0; i < method.input_type()->field_count(); ++i) {
+    const auto* field = method.input_type()->field(i);
+    const auto text = texts.find(field->name());
+    if (text == texts.end() || field->is_repeated()) continue;
+    request->GetReflection()->SetString(request.get(), field, text->second);
+  }
+  return request;
+}
+
+// Whoever adds an RPC that changes something must have it recorded.
+TEST_F(DaemonTest, EveryCallWithAnActorIsRecorded) {
+  daemon_.Stop();
+  daemon_.AddArgument("--safe-mode");  // that can be left
+  daemon_.Start();
+  grpc::GenericStub stub(
+      grpc::CreateChannel(daemon_.grpc_address(), grpc::InsecureChannelCredentials()));
+  int calls = 0;
+  for (const char* name : {"icepie.v1.Core", "icepie.v1.Admin", "icepie.v1.Slices"}) {
+    const auto* service =
+        google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(name);
+    ASSERT_NE(service, nullptr) << name;
+    for (int i = 0; i < service->method_count(); ++i) {
+      const auto& method = *service->method(i);
+      if (method.input_type()->FindFieldByName("actor") == nullptr) continue;
+      ++calls;
+      const auto request = RequestOf(method);
+      const grpc::Slice bytes(request->SerializeAsString());
+      const auto context = Within(absl::Seconds(20));
+      grpc::CompletionQueue queue;
+      const auto call = stub.PrepareUnaryCall(
+          context.get(), absl::StrCat("/", name, "/", method.name()), {&bytes, 1}, &queue);
+      call->StartCall();
+      grpc::ByteBuffer response;
+      grpc::Status status;
+      call->Finish(&response, &status, nullptr);
+      void* tag = nullptr;
+      bool ok = false;
+      ASSERT_TRUE(queue.Next(&tag, &ok));
+      EXPECT_THAT(AdminRecords(),
+                  ::testing::Contains(::testing::StartsWith(method.name() + " auditor ")))
+          << Reason(status) << " " << status.error_message();
+    }
+  }
+  EXPECT_GE(calls, 25);
 }
 
 // Between both records of a freeze the daemon is killed: the first one alone says so.

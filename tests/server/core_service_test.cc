@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <future>
+#include <random>
 #include <thread>
 
 #include "tests/server/rpc_fixture.h"
@@ -291,6 +293,43 @@ TEST_F(CoreServiceTest, StreamedBatchesAreAnsweredInOrder) {
   const std::vector<ReadRecord> records = ReadAll(*core_);
   ASSERT_EQ(records.size(), size_t{kBatches} * 10);
   EXPECT_EQ(records.back().payload, "{\"n\":1999}");
+}
+
+// More than the core's queue holds, while it commits nothing: what is not read waits at the client,
+// and no batch is refused.
+TEST_F(CoreServiceTest, AStreamOfBatchesWaitsForTheCore) {
+  Create("raw", PayloadFormat::kBytes);
+  Create("a");
+  std::promise<void> held, release;
+  core_->Append(NumberedBatch("a", 0, 1), [&](const absl::StatusOr<AppendResult>&) {
+    held.set_value();
+    release.get_future().wait();
+  });
+  held.get_future().wait();
+  const int64_t head = core_->head_position();
+  constexpr int kBatches = 100;
+  AppendRecordsRequest request;
+  request.add_records()->set_stream("raw");
+  std::mt19937_64 random(1);
+  std::string payload(1000000, '\0');
+  for (char& byte : payload) byte = static_cast<char>(random());  // does not compress
+  request.mutable_records(0)->set_payload(payload);
+  grpc::ClientContext context;
+  Bound(context);
+  const auto call = stub_->StreamAppendRecords(&context);
+  std::thread writer([&] {
+    for (int i = 0; i < kBatches; ++i) EXPECT_TRUE(call->Write(request));
+    call->WritesDone();
+  });
+  EXPECT_EQ(core_->WaitForHead(head, absl::Milliseconds(500)), head);  // time to read them all
+  release.set_value();
+  AppendRecordsResponse response;
+  int answers = 0;
+  while (call->Read(&response)) ++answers;
+  writer.join();
+  const grpc::Status status = call->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(answers, kBatches);
 }
 
 TEST_F(CoreServiceTest, TheFirstFailingBatchEndsTheCall) {
