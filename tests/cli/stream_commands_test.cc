@@ -121,6 +121,8 @@ TEST_F(StreamCommandsTest, ImportInOrder) {
   const Outcome imported = Run({"import", "flights", file, "--create", "--batch-records", "77"});
   EXPECT_EQ(imported.code, 0) << imported.err;
   EXPECT_THAT(imported.out, StartsWith("5,000 records into flights in "));
+  // Off a terminal as plain lines (progress_test has the bar, the rate and the ETA).
+  EXPECT_THAT(imported.err, ::testing::ContainsRegex("import.* [0-9.]+ ?[kM]?/s"));
   EXPECT_EQ(EndOffset("flights"), 5000);
   const Outcome tail = Run({"read", "flights", "--from", "4998"});
   EXPECT_THAT(tail.out, HasSubstr("{\"n\":4998}\n"));

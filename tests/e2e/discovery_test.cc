@@ -100,6 +100,8 @@ TEST_F(DiscoveryTest, CheckpointAndTilesAreThereForOtherPeoplesVerifiers) {
   const std::string& address = daemon_.http_address();
   server::HttpClient http(std::stoi(address.substr(address.rfind(':') + 1)));
   EXPECT_EQ(http.Get("/checkpoint").body, checkpoint.note());
+  EXPECT_FALSE(checkpoint.verifier_key().empty());
+  EXPECT_NE(daemon_.Log().find(checkpoint.verifier_key()), std::string::npos) << "not printed";
   const std::string target = "/tile/0/000.p/" + std::to_string(checkpoint.tree_size());
   EXPECT_EQ(http.Get(target).body.size(), 32u * checkpoint.tree_size());
   EXPECT_EQ(http.Get("/tile/0/001").status, 404);
