@@ -46,7 +46,10 @@ absl::StatusOr<TileWriter> TileWriter::Resume(int64_t size, const std::vector<Ti
   }
   for (const TileRun& run : runs) {
     if (run.level < 0 || run.level >= kTileLevelsMax) {
-      return BadTiles(run.level, 0, "no such level");
+      return MakeError(absl::StatusCode::kDataLoss,
+                       absl::StrCat("the stored tree has hashes of level ", run.level,
+                                    "; its levels end at ", kTileLevelsMax - 1),
+                       "PROOF_DAMAGED");
     }
     Level& level = writer.levels_[run.level];
     const int64_t next = level.first + static_cast<int64_t>(level.hashes.size() / kDigestBytes);

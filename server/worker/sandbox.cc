@@ -229,6 +229,12 @@ class FilterBuilder {
   std::vector<sock_filter> instructions_;
 };
 
+#if defined(__SANITIZE_ADDRESS__) || (defined(__has_feature) && __has_feature(address_sanitizer))
+constexpr bool kAddressSanitizer = true;
+#else
+constexpr bool kAddressSanitizer = false;
+#endif
+
 std::vector<sock_filter> SystemCallFilter() {
   const auto self = static_cast<uint32_t>(::getpid());
   FilterBuilder filter;
@@ -287,16 +293,15 @@ absl::Status RestrictFiles(const SandboxPaths& paths, int* version) {
 }
 
 absl::Status RestrictSystemCalls() {
-#if defined(__SANITIZE_ADDRESS__) || (defined(__has_feature) && __has_feature(address_sanitizer))
   // Its search for leaks starts a process that traces this one.
-  return absl::UnimplementedError("not together with the address sanitizer");
-#else
+  if (kAddressSanitizer) {
+    return absl::UnimplementedError("not together with the address sanitizer");
+  }
   std::vector<sock_filter> filter = SystemCallFilter();
   sock_fprog program = {static_cast<uint16_t>(filter.size()), filter.data()};
   if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0) return absl::OkStatus();
   if (IsMissing(errno)) return absl::UnimplementedError("the kernel has no seccomp filters");
   return ErrnoError(errno, "entering the seccomp sandbox");
-#endif
 }
 
 absl::Status EnterSandbox(const SandboxPaths& paths, bool required, std::string* level) {

@@ -340,8 +340,9 @@ TEST_F(ExpectationTest, AWaiverLetsItGoOnUntilItEnds) {
 TEST_F(ExpectationTest, AWaiverMayEndByItself) {
   feed_.Append("orders", {Order("oslo", 500)});
   Start();
-  ConfigureAll(kSmall, {{"small", absl::Now() + absl::Seconds(1)}});
+  ConfigureAll(kSmall, {{"small", absl::Now() + absl::Hours(1)}});
   WaitForPosition("lines", 1);
+  ConfigureAll(kSmall, {{"small", absl::Now() + absl::Seconds(1)}});
   WaitForState("lines", SliceState::kHeld);
 }
 
