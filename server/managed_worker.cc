@@ -555,9 +555,9 @@ void ManagedWorker::WakeUp(absl::Duration delay) {
   Start(delay);
 }
 
-void ManagedWorker::BringForward() {
+void ManagedWorker::BringForward(absl::Duration delay) {
   const bool waits = AwaitsFirstStart(view_) && !process_ && !paused_ && !stopping_;
-  if (waits) Start(absl::ZeroDuration());
+  if (waits) Start(delay);
 }
 
 void ManagedWorker::Stop(absl::Duration grace, std::function<void()> done) {

@@ -116,8 +116,8 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   // Stops it until WakeUp: SIGTERM, and SIGKILL after `grace`. Its state is then "hibernating".
   void Rest(absl::Duration grace);
   void WakeUp(absl::Duration delay);
-  // A first start that is still to come, after those of others, comes at once.
-  void BringForward();
+  // Its first start, if that is still to come, comes after `delay`.
+  void BringForward(absl::Duration delay);
   // Asks for reports often for a while: somebody waits for a change.
   void Hurry(absl::Duration how_long);
   // SIGTERM, and SIGKILL after `grace`; never started again. `done` runs when it has ended.

@@ -61,28 +61,41 @@ std::string Supervisor::DomainDirectory(const std::string& domain) const {
   return absl::StrCat(domains_directory_, "/", domain);
 }
 
-absl::Duration Supervisor::NextStagger() {
+absl::Duration Supervisor::NextStagger(absl::Time& last) {
   const absl::Time now = SteadyNow();
-  next_start_ = std::max(now, next_start_ + kStagger);
-  return next_start_ - now;
+  last = std::max(now, last + kStagger);
+  return last - now;
 }
 
 std::shared_ptr<ManagedWorker> Supervisor::MakeWorker(const std::string& domain,
-                                                      const std::string& role,
-                                                      absl::Duration delay) {
+                                                      const std::string& role) {
   auto worker = std::make_shared<ManagedWorker>(
       loop_, settings_, domain, role, DomainDirectory(domain), [this, domain] { Publish(domain); });
   worker->SetDeathListener([this](const WorkerDeath& death) { return OnDeath(death); });
-  worker->Start(delay);
   return worker;
+}
+
+// Standbys answer, from what is on disk; live workers have the whole state to read and records to
+// catch up with. Of a daemon that starts with many domains each has its standby first.
+void Supervisor::StartAfterStandbys(const std::shared_ptr<ManagedWorker>& live) {
+  const absl::Duration before = next_standby_ + kStagger - SteadyNow();
+  if (before <= absl::ZeroDuration()) return live->BringForward(NextStagger(next_start_));
+  loop_.RunAfter(before, [this, weak = std::weak_ptr(live)] {
+    if (const auto waiting = weak.lock()) StartAfterStandbys(waiting);
+  });
 }
 
 Supervisor::Domain& Supervisor::Workers(const std::string& domain) {
   Domain& workers = domains_[domain];
   if (!workers.live) {
-    workers.standby = MakeWorker(domain, "standby", NextStagger());
-    if (settings_.standby_on_demand) workers.standby->Rest(kRestGrace);
-    workers.live = MakeWorker(domain, "live", NextStagger());
+    workers.standby = MakeWorker(domain, "standby");
+    if (settings_.standby_on_demand) {
+      workers.standby->Rest(kRestGrace);
+    } else {
+      workers.standby->Start(NextStagger(next_standby_));
+    }
+    workers.live = MakeWorker(domain, "live");
+    StartAfterStandbys(workers.live);
   }
   return workers;
 }
@@ -207,7 +220,8 @@ void Supervisor::Restart(const std::string& domain, const std::string& role) {
 void Supervisor::StartSpare(const std::string& domain) {
   OnDomain(domain, [this, domain](Domain& workers) {
     if (workers.spare) return;
-    workers.spare = MakeWorker(domain, "standby", absl::ZeroDuration());
+    workers.spare = MakeWorker(domain, "standby");
+    workers.spare->Start(absl::ZeroDuration());
     workers.spare->SetAssignment(workers.assignment);
   });
 }
@@ -316,14 +330,14 @@ void Supervisor::RestStandby(const std::string& domain) {
 }
 
 void Supervisor::WakeLive(const std::string& domain) {
-  OnDomain(domain, [this](Domain& workers) { workers.live->WakeUp(NextStagger()); });
+  OnDomain(domain, [this](Domain& workers) { workers.live->WakeUp(NextStagger(next_start_)); });
 }
 
 void Supervisor::WakeStandby(const std::string& domain) {
   // Somebody waits for it.
   OnDomain(domain, [](Domain& workers) {
     workers.standby->WakeUp(absl::ZeroDuration());
-    workers.standby->BringForward();
+    workers.standby->BringForward(absl::ZeroDuration());
   });
 }
 

@@ -131,8 +131,8 @@ class Supervisor {
   struct Planner;
 
   Domain& Workers(const std::string& domain);  // loop only; starts them
-  std::shared_ptr<ManagedWorker> MakeWorker(const std::string& domain, const std::string& role,
-                                            absl::Duration delay);
+  std::shared_ptr<ManagedWorker> MakeWorker(const std::string& domain, const std::string& role);
+  void StartAfterStandbys(const std::shared_ptr<ManagedWorker>& live);
   void Publish(const std::string& domain);
   void EndLeaving(const std::string& domain, const std::shared_ptr<ManagedWorker>& worker);
   void PauseIdle(Domain& workers);
@@ -140,7 +140,7 @@ class Supervisor {
   bool OnDeath(const WorkerDeath& death);
   static icepie::worker::v1::Assignment LiveAssignment(const Domain& workers);
   void OnDomain(const std::string& domain, const std::function<void(Domain&)>& change);
-  absl::Duration NextStagger();
+  static absl::Duration NextStagger(absl::Time& last);
   void StartPlanner(const std::shared_ptr<Planner>& planner, absl::Duration timeout);
   void EndPlanner(const std::shared_ptr<Planner>& planner,
                   absl::StatusOr<icepie::worker::v1::PlanDomainResponse> result);
@@ -155,7 +155,8 @@ class Supervisor {
   std::multimap<std::string, std::shared_ptr<ManagedWorker>> leaving_;  // of removed domains
   std::map<int64_t, std::shared_ptr<Planner>> planners_;
   int64_t last_planner_ = 0;
-  absl::Time next_start_ = absl::InfinitePast();
+  absl::Time next_standby_ = absl::InfinitePast();  // when the last of those in line starts
+  absl::Time next_start_ = absl::InfinitePast();    // likewise, of live workers
   bool stopping_ = false;
   std::function<void(const std::string&)> listener_;
   VerdictListener on_verdict_;

@@ -7,7 +7,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "server/proto_time.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie::server {
@@ -53,6 +55,33 @@ TEST_F(SupervisorTest, WhoIsAskedStartsBeforeThoseThatNobodyWaitsFor) {
   }
   EXPECT_EQ(StandbyState(supervisor, kDomains - 1), "starting");
   EXPECT_TRUE(AwaitsFirstStart(supervisor.View(Name(kDomains - 2)).standby));
+  supervisor.StopAll(absl::ZeroDuration());
+}
+
+// A daemon that starts with many domains first has everybody's last answers, then fresh ones.
+TEST_F(SupervisorTest, EveryStandbyStartsBeforeTheFirstLiveWorker) {
+  constexpr int kFew = 20;
+  Supervisor supervisor(Settings(), directory_.path() + "/domains", directory_.path());
+  absl::Notification all_are_set;  // a loaded machine may take long to come so far
+  supervisor.loop().Post([&] { all_are_set.WaitForNotification(); });
+  for (int i = 0; i < kFew; ++i) {
+    icepie::worker::v1::Assignment assignment;
+    assignment.set_domain(Name(i));
+    assignment.add_generations()->set_slice("s");
+    supervisor.SetDomain(assignment);
+  }
+  all_are_set.Notify();
+  const auto both_started = [](const DomainView& view) {
+    return view.live.status.state() == "starting" && view.standby.status.state() == "starting";
+  };
+  for (int i = 0; i < kFew; ++i) {
+    EXPECT_TRUE(supervisor.WaitFor(Name(i), absl::Seconds(60), both_started)) << i;
+  }
+  const auto since = [](const WorkerView& worker) { return FromProto(worker.status.since()); };
+  const absl::Time last_standby = since(supervisor.View(Name(kFew - 1)).standby);
+  for (int i = 0; i < kFew; ++i) {
+    EXPECT_GE(since(supervisor.View(Name(i)).live), last_standby) << i;
+  }
   supervisor.StopAll(absl::ZeroDuration());
 }
 
