@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
@@ -67,6 +68,7 @@ class JoinPlanner {
   std::vector<std::string> Outputs() const;
   std::string TouchedRows(absl::string_view sign) const;
   std::string Why() const;
+  absl::Status AddRetained(SliceStatements& statements) const;
 
   DuckConnection& connection_;
   const PlanRequest& request_;
@@ -412,6 +414,29 @@ std::string JoinPlanner::Why() const {
                       KeepsRecords() ? "; keeps what it reads of the records" : "");
 }
 
+// What is behind the horizon of `retain` is made anew when its key is touched, and hidden again.
+// The records of a stream need not be kept for that where each row comes from one of them and has
+// its time, alone or with all others of its group.
+absl::Status JoinPlanner::AddRetained(SliceStatements& statements) const {
+  const auto& retain = request_.domain.definition.FindSlice(request_.slice.slice)->retain;
+  if (!retain || !request_.part.empty()) return absl::OkStatus();
+  statements.retained = {{data_, QuoteIdentifier(retain->column), ""}};
+  statements.keeps_behind = KeepsRecords();
+  const Json& items = node_["select_list"];
+  for (size_t i = 0; i < items.size() && items.size() == request_.slice.columns.size(); ++i) {
+    if (!absl::EqualsIgnoreCase(request_.slice.columns[i].name, retain->column)) continue;
+    const std::optional<JoinSide> time = FindSide(shape_.relations, items[i]);
+    if (!time) break;
+    const JoinRelation& one = Relation(time->relation);
+    if (!one.IsStream() || one.outer) break;
+    ICEPIE_ASSIGN_OR_RETURN(const std::string sql, ExpressionToSql(connection_, time->expression));
+    statements.retained.push_back(
+        {RowsOf(time->relation), absl::StrCat("(", sql, ")"), " ORDER BY _position"});
+    statements.keeps_behind = false;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<SliceStatements> JoinPlanner::Plan() {
   SliceStatements statements;
   ICEPIE_ASSIGN_OR_RETURN(statements.create, Create());
@@ -421,12 +446,7 @@ absl::StatusOr<SliceStatements> JoinPlanner::Plan() {
   AddAdded(statements.apply);
   ICEPIE_RETURN_IF_ERROR(AddReplacements(statements.apply));
   AddCompactions(statements.apply);
-  const auto& retain = request_.domain.definition.FindSlice(request_.slice.slice)->retain;
-  if (retain && request_.part.empty()) {
-    // They are made anew when their key is touched, and hidden again.
-    statements.retained = {{data_, QuoteIdentifier(retain->column), ""}};
-    statements.keeps_behind = KeepsRecords();
-  }
+  ICEPIE_RETURN_IF_ERROR(AddRetained(statements));
   statements.keeps_rows = KeepsRecords();
   statements.reads_changes = !request_.slice.upstream.empty();
   if (statements.reads_changes || !request_.part.empty()) statements.clear = Clear();

@@ -17,16 +17,10 @@
 namespace icepie::slices {
 namespace {
 
-// An expression over one row of a relation, its columns without the relation's name.
-struct Side {
-  size_t relation = 0;
-  Json expression;
-};
-
 // `left` = `right` in the condition of one join.
 struct Equality {
-  Side left;
-  Side right;
+  JoinSide left;
+  JoinSide right;
 };
 
 struct Joined {
@@ -146,9 +140,19 @@ bool NeverFails(const Json& function) {
   return value.is_number_integer() && value.get<int64_t>() > 0;
 }
 
+// INTERVAL 1 HOUR: a function of a constant.
+bool IsInterval(const Json& node) {
+  static const auto* const kNames = new std::set<std::string>{
+      "to_years", "to_quarters", "to_months",  "to_weeks",        "to_days",
+      "to_hours", "to_minutes",  "to_seconds", "to_milliseconds", "to_microseconds"};
+  const auto is_column = [](const Json& each) { return IsClass(each, "COLUMN_REF"); };
+  return IsClass(node, "FUNCTION") && kNames->count(TextOf(node, "function_name")) > 0 &&
+         !AnyNode(node, is_column);
+}
+
 bool CanBePartOfKey(const Json& node) {
   if (!node.is_object() || !node.contains("class")) return true;
-  if (IsClass(node, "COLUMN_REF") || IsClass(node, "CONSTANT")) return true;
+  if (IsClass(node, "COLUMN_REF") || IsClass(node, "CONSTANT") || IsInterval(node)) return true;
   if (IsType(node, "OPERATOR_COALESCE")) return true;
   if (IsClass(node, "CAST")) return TextOf(node["cast_type"], "id") == "VARCHAR";
   return IsClass(node, "FUNCTION") && NeverFails(node);
@@ -161,6 +165,33 @@ bool IsWhole(const std::string& type) {
   return kTypes->count(type) > 0;
 }
 
+// What says only where and under which name an expression stood.
+void DropPlaces(Json& node) {
+  if (node.is_object()) {
+    node.erase("query_location");
+    if (node.contains("alias")) node["alias"] = "";
+  }
+  if (!node.is_structured()) return;
+  for (Json& child : node) DropPlaces(child);
+}
+
+// Takes the relation's name off the columns; false when they are not all of one relation.
+bool RewriteSide(const std::vector<JoinRelation>& relations, Json& node,
+                 std::optional<size_t>& relation) {
+  if (!CanBePartOfKey(node)) return false;
+  if (IsInterval(node)) return true;
+  if (IsClass(node, "COLUMN_REF")) {
+    const std::optional<JoinColumn> column = FindColumn(relations, node);
+    if (!column || (relation && *relation != column->relation)) return false;
+    relation = column->relation;
+    node["column_names"] = Json::array({column->name});
+    return true;
+  }
+  if (!node.is_structured()) return true;
+  return std::all_of(node.begin(), node.end(),
+                     [&](Json& child) { return RewriteSide(relations, child, relation); });
+}
+
 class JoinFinder {
  public:
   JoinFinder(const PlanRequest& request, const Json& node) : request_(request), node_(node) {}
@@ -168,8 +199,9 @@ class JoinFinder {
   absl::StatusOr<JoinShape> Find();
 
  private:
-  bool RewriteSide(Json& node, std::optional<size_t>& relation) const;
-  std::optional<Side> SideOf(const Json& node) const;
+  std::optional<JoinSide> SideOf(const Json& node) const {
+    return FindSide(shape_.relations, node);
+  }
   void AddEqualities(const Json& condition, std::vector<Equality>& out) const;
   absl::Status FindEqualities();
   std::vector<Json> Candidates() const;
@@ -183,33 +215,6 @@ class JoinFinder {
   JoinShape shape_;
 };
 
-// Takes the relation's name off the columns; false when they are not all of one relation.
-bool JoinFinder::RewriteSide(Json& node, std::optional<size_t>& relation) const {
-  if (!CanBePartOfKey(node)) return false;
-  if (node.is_object()) {
-    node.erase("query_location");
-    if (node.contains("alias")) node["alias"] = "";
-  }
-  if (IsClass(node, "COLUMN_REF")) {
-    const std::optional<JoinColumn> column = FindColumn(shape_.relations, node);
-    if (!column || (relation && *relation != column->relation)) return false;
-    relation = column->relation;
-    node["column_names"] = Json::array({column->name});
-    return true;
-  }
-  if (!node.is_structured()) return true;
-  return std::all_of(node.begin(), node.end(),
-                     [&](Json& child) { return RewriteSide(child, relation); });
-}
-
-std::optional<Side> JoinFinder::SideOf(const Json& node) const {
-  Side side{0, node};
-  std::optional<size_t> relation;
-  if (!RewriteSide(side.expression, relation) || !relation) return std::nullopt;
-  side.relation = *relation;
-  return side;
-}
-
 // Those that must hold, whatever else the condition says.
 void JoinFinder::AddEqualities(const Json& condition, std::vector<Equality>& out) const {
   if (IsType(condition, "CONJUNCTION_AND")) {
@@ -217,8 +222,8 @@ void JoinFinder::AddEqualities(const Json& condition, std::vector<Equality>& out
     return;
   }
   if (!IsType(condition, "COMPARE_EQUAL")) return;
-  std::optional<Side> left = SideOf(condition["left"]);
-  std::optional<Side> right = SideOf(condition["right"]);
+  std::optional<JoinSide> left = SideOf(condition["left"]);
+  std::optional<JoinSide> right = SideOf(condition["right"]);
   if (left && right) out.push_back({*std::move(left), *std::move(right)});
 }
 
@@ -240,7 +245,7 @@ std::vector<Json> JoinFinder::Candidates() const {
   std::vector<Json> candidates;
   for (const auto& equalities : equalities_) {
     for (const Equality& equality : equalities) {
-      for (const Side& side : {equality.left, equality.right}) {
+      for (const JoinSide& side : {equality.left, equality.right}) {
         const bool known =
             std::find(candidates.begin(), candidates.end(), side.expression) != candidates.end();
         if (side.relation == 0 && !known) candidates.push_back(side.expression);
@@ -273,7 +278,7 @@ bool JoinFinder::Follow(const Json& first) {
 bool JoinFinder::GroupsByKey() const {
   if (!IsAggregation(node_)) return true;
   const auto is_key = [&](const Json& expression) {
-    const std::optional<Side> side = SideOf(expression);
+    const std::optional<JoinSide> side = SideOf(expression);
     if (!side) return false;
     const JoinRelation& relation = shape_.relations[side->relation];
     return side->expression == relation.key && !relation.outer;
@@ -378,6 +383,16 @@ std::optional<JoinColumn> FindColumn(const std::vector<JoinRelation>& relations,
     found = JoinColumn{i, names.back()};
   }
   return found;
+}
+
+std::optional<JoinSide> FindSide(const std::vector<JoinRelation>& relations,
+                                 const Json& expression) {
+  JoinSide side{0, expression};
+  DropPlaces(side.expression);
+  std::optional<size_t> relation;
+  if (!RewriteSide(relations, side.expression, relation) || !relation) return std::nullopt;
+  side.relation = *relation;
+  return side;
 }
 
 absl::StatusOr<JoinShape> FindJoinShape(const PlanRequest& request, const Json& node) {

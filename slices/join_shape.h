@@ -45,6 +45,17 @@ absl::StatusOr<std::vector<JoinRelation>> FindRelations(const PlanRequest& reque
 std::optional<JoinColumn> FindColumn(const std::vector<JoinRelation>& relations,
                                      const Json& reference);
 
+// An expression over one row of a relation, its columns without the relation's name.
+struct JoinSide {
+  size_t relation = 0;
+  Json expression;
+};
+
+// `expression` as one of columns of a single relation, with functions that never fail; nullopt: it
+// is none.
+std::optional<JoinSide> FindSide(const std::vector<JoinRelation>& relations,
+                                 const Json& expression);
+
 // The shape of `node`, whose joins have no USING any more. As FindRelations.
 absl::StatusOr<JoinShape> FindJoinShape(const PlanRequest& request, const Json& node);
 

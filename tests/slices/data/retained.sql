@@ -194,8 +194,24 @@ SELECT t, sum(i) AS total FROM latest GROUP BY t
 
 --@ case joined_rows keys
 --@ with retain: {column: s, for: 3s}
---@ why what they are made of is not
+--@ why what is past `retain` is let go
 SELECT date_trunc('second', a._time) AS s, a.i AS x, b.i AS y FROM r AS a JOIN of_a AS b ON a.k = b.k
+
+-- What is joined to nothing shows when a record that was joined to it has gone: it has to stay.
+--@ case joined_left keys
+--@ with retain: {column: s, for: 3s}
+--@ why what they are made of is not
+SELECT date_trunc('second', b._time) AS s, a.i AS x, b.i AS y FROM r AS a LEFT JOIN of_a AS b ON a.k = b.k
+
+--@ case joined_to_what_may_be_missing keys
+--@ with retain: {column: s, for: 3s}
+--@ why what is past `retain` is let go
+SELECT time_bucket(INTERVAL 2 SECOND, a._time) AS s, a.k, count(b.i) AS n, sum(a.i) AS total FROM r AS a LEFT JOIN of_a AS b ON a.k = b.k AND b.i > 1 GROUP BY ALL
+
+--@ case joined_and_aggregated keys
+--@ with retain: {column: s, for: 2s}
+--@ why what they are made of is not
+SELECT a.k, max(a._time) AS s, count(*) AS n FROM r AS a JOIN of_a AS b ON a.k = b.k GROUP BY a.k
 
 --@ case over_a_slice_by_key keys
 --@ with retain: {column: t, for: 2s}
