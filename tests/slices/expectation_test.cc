@@ -253,6 +253,7 @@ TEST_F(ExpectationTest, WhatHoldsRowByRowIsCheckedInEveryBatch) {
   EXPECT_THAT(Result(noted, "accepted_values_city").samples,
               ElementsAre(R"({"nr":1,"city":"bern","amount":2})"));
   WaitForPosition("lines", warned);
+  WaitFor("lines", [](const SliceReport& report) { return report.snapshot.has_value(); });
   feed_.Append("orders", {Order("oslo", 3), Order("oslo", 500)});
   const SliceReport held = WaitForState("lines", SliceState::kHeld);
   EXPECT_THAT(held.last_error->message, HasSubstr("small failed at position 4: 1 row"));
