@@ -471,6 +471,7 @@ absl::Status BuildEngine::Follow(int64_t position) {
     reader_ = reader.get();
   }
   BatchDecoder decoder(from, streams);
+  const std::shared_ptr<DecodeSharing> sharing = DecodeSharing::Create();
   absl::Status status;
   while (status.ok() && from < position) {
     absl::StatusOr<std::optional<FeedPiece>> piece = reader->Next();
@@ -479,6 +480,7 @@ absl::Status BuildEngine::Follow(int64_t position) {
     (*piece)->complete_position = std::min((*piece)->complete_position, position);
     absl::StatusOr<RecordBatch> batch = decoder.Decode(**piece);
     status = batch.status();
+    if (batch.ok()) batch->decoded = DecodeSharing::NextBatch(sharing);
     for (const auto& generation : generations_) {
       if (!status.ok()) break;
       if (!FollowsRecords(*generation)) continue;

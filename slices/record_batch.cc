@@ -45,8 +45,9 @@ int64_t IngestTimeAt(const BatchBlock& block, int64_t position) {
 
 class BatchSupply : public RecordSupply {
  public:
-  BatchSupply(const std::vector<BatchBlock>* blocks, int64_t from, int64_t to)
-      : blocks_(blocks), from_(from), to_(to) {}
+  BatchSupply(const std::vector<BatchBlock>* blocks, int64_t from, int64_t to,
+              std::shared_ptr<DecodeSharing::Batch> decoded)
+      : blocks_(blocks), from_(from), to_(to), decoded_(std::move(decoded)) {}
 
   absl::StatusOr<absl::Span<const RecordView>> Next() override {
     while (blocks_ != nullptr && next_ < blocks_->size()) {
@@ -58,10 +59,19 @@ class BatchSupply : public RecordSupply {
     return absl::Span<const RecordView>();
   }
 
+  absl::StatusOr<std::shared_ptr<const SharedRows>> Share(const ScanRequest& request) override {
+    if (decoded_ == nullptr || blocks_ == nullptr) return std::shared_ptr<const SharedRows>();
+    return decoded_->Find(request, from_, to_,
+                          [this]() -> absl::StatusOr<std::unique_ptr<RecordSupply>> {
+                            return std::make_unique<BatchSupply>(blocks_, from_, to_, nullptr);
+                          });
+  }
+
  private:
   const std::vector<BatchBlock>* blocks_;
   int64_t from_;
   int64_t to_;
+  std::shared_ptr<DecodeSharing::Batch> decoded_;
   size_t next_ = 0;
 };
 
@@ -197,8 +207,8 @@ SourceInput::OpenSupply RecordBatch::Supply(const std::string& stream, int64_t f
                                             int64_t to) const {
   const auto found = streams.find(stream);
   const std::vector<BatchBlock>* blocks = found == streams.end() ? nullptr : &found->second;
-  return [blocks, from, to]() -> absl::StatusOr<std::unique_ptr<RecordSupply>> {
-    return std::make_unique<BatchSupply>(blocks, from, to);
+  return [blocks, from, to, decoded = decoded]() -> absl::StatusOr<std::unique_ptr<RecordSupply>> {
+    return std::make_unique<BatchSupply>(blocks, from, to, decoded);
   };
 }
 

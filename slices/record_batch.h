@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "core/block.h"
 #include "slices/feed.h"
+#include "slices/shared_decode.h"
 #include "slices/source_scan.h"
 
 namespace icepie::slices {
@@ -35,6 +36,8 @@ class RecordBatch {
   int64_t begin = 0;
   int64_t end = 0;
   std::map<std::string, std::vector<BatchBlock>> streams;  // by position
+  // What its scans decode together; null: nothing. Its blocks then do not change any more.
+  std::shared_ptr<DecodeSharing::Batch> decoded;
 
   // Blocks of `next`, which begins at this one's end, are added to this one.
   void Append(const RecordBatch& next);

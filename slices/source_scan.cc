@@ -1,7 +1,5 @@
 #include "slices/source_scan.h"
 
-#include <simdjson.h>
-
 #include <algorithm>
 #include <exception>
 #include <map>
@@ -15,18 +13,15 @@
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "slices/duckdb.h"
-#include "slices/json_reading.h"
 #include "slices/output_vector.h"
-#include "slices/payload_scan.h"
 #include "slices/plan.h"
-#include "slices/where_filter.h"
+#include "slices/record_reader.h"
+#include "slices/shared_decode.h"
 
 namespace icepie::slices {
 namespace {
 
 constexpr char kFunctionName[] = "icepie_records";
-
-enum HiddenColumn { kPosition, kOffset, kTime, kEventTime, kKey, kPayload, kHiddenCount };
 
 // ---- Supplies ----
 
@@ -41,171 +36,22 @@ class SpanSupply : public RecordSupply {
   absl::Span<const RecordView> records_;
 };
 
-// ---- Columns ----
-
-duckdb_type HiddenType(int column) {
-  if (column == kPosition || column == kOffset) return DUCKDB_TYPE_BIGINT;
-  return column == kTime || column == kEventTime ? DUCKDB_TYPE_TIMESTAMP_TZ : DUCKDB_TYPE_VARCHAR;
-}
-
-void SetKey(OutputVector& output, idx_t row, const std::optional<absl::string_view>& key) {
-  if (!key) {
-    output.SetNull(row);
-  } else if (simdjson::validate_utf8(key->data(), key->size())) {
-    output.SetText(row, *key);
-  } else {
-    output.SetText(row, Utf8Text(*key));
-  }
-}
-
-void SetHidden(OutputVector& output, idx_t row, int column, const RecordView& record,
-               absl::string_view payload) {
-  switch (column) {
-    case kPosition:
-      return output.Set(row, record.position);
-    case kOffset:
-      return output.Set(row, record.offset);
-    case kTime:
-      return output.Set(row, record.ingest_time_us);
-    case kEventTime:
-      if (!record.event_time_us) return output.SetNull(row);
-      return output.Set(row, *record.event_time_us);
-    case kKey:
-      return SetKey(output, row, record.key);
-    default:
-      return output.SetText(row, payload);
-  }
-}
-
-// ---- Records to rows ----
-
-// What a scan reads: the part of a source that does not change.
-struct SourceReading {
-  std::string stream;
-  std::vector<ColumnDef> columns;
-  std::vector<WhereTerm> where;
-  bool notes_taken = false;
-};
-
-// Reads records by the source's rules and counts what became of them.
-class RecordReader {
- public:
-  explicit RecordReader(const SourceReading& source)
-      : payload_(source.stream, scanner_),
-        where_(source.where, scanner_),
-        notes_taken_(source.notes_taken) {
-    for (const ColumnDef& column : source.columns) readers_.emplace_back(column, scanner_);
-  }
-
-  // INVALID_ARGUMENT/DEFINITION_INVALID for a default or a `where` value that cannot be read.
-  absl::Status Check() {
-    for (ColumnReader& reader : readers_) ICEPIE_RETURN_IF_ERROR(reader.CheckDefault());
-    return where_.Check();
-  }
-
-  // Writes the record into `row` of the outputs (one per column, then one per hidden column) and
-  // counts it; false when it does not become a row.
-  bool Read(const RecordView& record, const std::vector<int64_t>& excluded,
-            std::vector<OutputVector>& outputs, idx_t row) {
-    const bool taken = Take(record, excluded, outputs, row);
-    if (notes_taken_) counts_.taken.push_back(taken);
-    return taken;
-  }
-
-  size_t output_count() const { return readers_.size() + kHiddenCount; }
-  ScanCounts& counts() { return counts_; }
-
- private:
-  bool Take(const RecordView& record, const std::vector<int64_t>& excluded,
-            std::vector<OutputVector>& outputs, idx_t row) {
-    ++counts_.input;
-    counts_.ingest_time_max_us = std::max(counts_.ingest_time_max_us, record.ingest_time_us);
-    if (!excluded.empty() && IsExcluded(record, excluded)) return false;
-    if (!payload_.Scan(record.payload)) {
-      const std::string shown = Utf8Text(ShortenedValue(record.payload));
-      AddBad(record, {payload_.code(), payload_.error()}, "", "$", ShortenedValue(shown));
-      return false;
-    }
-    if (!IsWanted(record)) return false;
-    for (size_t i = 0; i < readers_.size(); ++i) {
-      if (!readers_[i].Read(scanner_, reading_, fault_)) {
-        AddBad(record, readers_[i]);
-        return false;
-      }
-      if (outputs[i].wanted()) outputs[i].SetReading(row, readers_[i].column(), reading_);
-    }
-    for (int i = 0; i < kHiddenCount; ++i) {
-      OutputVector& output = outputs[readers_.size() + i];
-      if (output.wanted()) SetHidden(output, row, i, record, payload_.text());
-    }
-    ++counts_.rows;
-    if (record.event_time_us) {
-      counts_.event_time_max_us = std::max(counts_.event_time_max_us, *record.event_time_us);
-    }
-    return true;
-  }
-
-  bool IsExcluded(const RecordView& record, const std::vector<int64_t>& excluded) {
-    if (!std::binary_search(excluded.begin(), excluded.end(), record.position)) return false;
-    AddBad(record, {"STATEMENT_FAILED", "the slice's statement fails on this record"}, "", "$",
-           ShortenedValue(Utf8Text(ShortenedValue(record.payload))));
-    return true;
-  }
-
-  bool IsWanted(const RecordView& record) {
-    switch (where_.Judge()) {
-      case WhereFilter::Verdict::kWanted:
-        return true;
-      case WhereFilter::Verdict::kFiltered:
-        ++counts_.filtered;
-        return false;
-      case WhereFilter::Verdict::kAmbiguous:
-        AddBad(record, {"DUPLICATE_KEY", "a key occurs twice in one object; send it once"}, "",
-               PathText(where_.ambiguous_path()), ShortenedValue(where_.ambiguous_value().text));
-        return false;
-    }
-    return false;
-  }
-
-  void AddBad(const RecordView& record, const ColumnReader& reader) {
-    const JsonValue& value = reader.value(scanner_);
-    const bool absent = value.kind == JsonKind::kMissing;
-    const std::string path = absl::StrCat(PathText(reader.column().path), fault_.path);
-    std::string shown = absent ? "" : ShortenedValue(value.raw());
-    if (fault_.path.empty()) {
-      AddBad(record, fault_, reader.column().name, path, std::move(shown));
-      return;
-    }
-    fault_.message = absl::StrCat(path, ": ", fault_.message);
-    AddBad(record, fault_, reader.column().name, path, fault_.value);
-  }
-
-  void AddBad(const RecordView& record, const ReadFault& fault, const std::string& column,
-              std::string path, std::string value) {
-    ++counts_.bad_count;
-    if (counts_.bad_count > kBadRecordsListedMax) return;
-    counts_.bad.push_back(
-        {record.position, record.offset, fault.code, column, std::move(path), std::move(value),
-         column.empty() ? fault.message : absl::StrCat("column ", column, ": ", fault.message)});
-  }
-
-  JsonScanner scanner_;
-  PayloadScan payload_;
-  std::vector<ColumnReader> readers_;
-  WhereFilter where_;
-  const bool notes_taken_;
-  Reading reading_;
-  ReadFault fault_;
-  ScanCounts counts_;
-};
-
 // ---- The state that statements share with their input ----
 
 class ScanSource {
  public:
-  explicit ScanSource(SourceReading reading) : reading_(std::move(reading)) {}
+  explicit ScanSource(SourceReading reading)
+      : reading_(std::move(reading)), share_group_(ShareGroup(reading_)) {
+    for (const ColumnDef& column : reading_.columns) column_keys_.push_back(ColumnKey(column));
+  }
 
   const SourceReading& reading() const { return reading_; }
+  size_t output_count() const { return reading_.columns.size() + kHiddenCount; }
+  ScanRequest Request(const std::vector<int>& chunk_columns) const {
+    ScanRequest request{&reading_, &share_group_, &column_keys_, {}};
+    for (const int column : chunk_columns) request.shown.push_back(column >= 0);
+    return request;
+  }
 
   void SetRecords(SourceInput::OpenSupply open, std::vector<int64_t> excluded) {
     MutexLock lock(mutex_);
@@ -253,6 +99,8 @@ class ScanSource {
 
  private:
   const SourceReading reading_;
+  const std::string share_group_;
+  std::vector<std::string> column_keys_;  // as they are when it has been made
   mutable Mutex mutex_;
   SourceInput::OpenSupply open_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const std::vector<int64_t>> excluded_ ABSL_GUARDED_BY(mutex_);
@@ -292,14 +140,11 @@ class SourceRegistry {
 
 // ---- The table function ----
 
-// One scan of one statement.
+// One scan of one statement: of rows that others see too, or of its own reading.
 class Scan {
  public:
   explicit Scan(std::shared_ptr<ScanSource> source)
-      : source_(std::move(source)),
-        reader_(source_->reading()),
-        outputs_(reader_.output_count()),
-        chunk_columns_(reader_.output_count(), -1) {}
+      : source_(std::move(source)), chunk_columns_(source_->output_count(), -1) {}
 
   // Column `column` of the source goes to column `chunk_column` of the chunks.
   void Project(idx_t column, idx_t chunk_column) {
@@ -309,11 +154,23 @@ class Scan {
 
   absl::Status Open() {
     ICEPIE_ASSIGN_OR_RETURN(supply_, source_->Open(excluded_));
+    if (excluded_->empty()) {
+      const ScanRequest request = source_->Request(chunk_columns_);
+      ICEPIE_ASSIGN_OR_RETURN(const auto rows, supply_->Share(request));
+      if (rows != nullptr) {
+        shared_.emplace(rows, request);
+        source_->Publish(shared_->Counts(source_->reading().notes_taken));
+        return absl::OkStatus();
+      }
+    }
+    reader_.emplace(source_->reading());
+    outputs_.resize(source_->output_count());
     return absl::OkStatus();
   }
 
   // The number of rows in `chunk`, 0 at the end. Without a chunk the records are only counted.
   absl::StatusOr<idx_t> Fill(duckdb_data_chunk chunk) {
+    if (shared_) return chunk == nullptr ? 0 : shared_->Fill(chunk, chunk_columns_);
     for (size_t i = 0; chunk != nullptr && i < outputs_.size(); ++i) {
       if (chunk_columns_[i] < 0) continue;
       outputs_[i] = OutputVector(duckdb_data_chunk_get_vector(chunk, chunk_columns_[i]));
@@ -323,7 +180,7 @@ class Scan {
     while (row < capacity) {
       if (pending_.empty() && !ended_) ICEPIE_RETURN_IF_ERROR(NextPiece());
       if (ended_) break;
-      if (reader_.Read(pending_.front(), *excluded_, outputs_, row)) ++row;
+      if (reader_->Read(pending_.front(), *excluded_, outputs_, row)) ++row;
       pending_.remove_prefix(1);
     }
     return row;
@@ -336,17 +193,19 @@ class Scan {
     ICEPIE_ASSIGN_OR_RETURN(pending_, supply_->Next());
     if (pending_.empty()) {
       ended_ = true;
-      source_->Publish(std::move(reader_.counts()));
+      source_->Publish(std::move(reader_->counts()));
     }
     return absl::OkStatus();
   }
 
   std::shared_ptr<ScanSource> source_;
-  RecordReader reader_;
-  std::vector<OutputVector> outputs_;
-  std::vector<int> chunk_columns_;
+  std::vector<int> chunk_columns_;  // of each output; -1: not shown
   std::shared_ptr<const std::vector<int64_t>> excluded_;
   std::unique_ptr<RecordSupply> supply_;
+  std::optional<SharedScan> shared_;
+  // Without shared rows.
+  std::optional<RecordReader> reader_;
+  std::vector<OutputVector> outputs_;
   absl::Span<const RecordView> pending_;
   bool ended_ = false;
 };
@@ -529,6 +388,11 @@ std::string ViewSql(const SourceDef& source, int64_t id) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::shared_ptr<const SharedRows>> RecordSupply::Share(
+    const ScanRequest& /*request*/) {
+  return std::shared_ptr<const SharedRows>();
+}
 
 std::unique_ptr<RecordSupply> MakeSpanSupply(absl::Span<const RecordView> records) {
   return std::make_unique<SpanSupply>(records);

@@ -19,6 +19,8 @@
 namespace icepie::slices {
 
 class DuckConnection;
+class SharedRows;
+struct ScanRequest;
 
 // Hands records of one stream in position order, piece by piece.
 class RecordSupply {
@@ -26,6 +28,9 @@ class RecordSupply {
   virtual ~RecordSupply() = default;
   // The next piece; empty at the end. The views live until the next call.
   virtual absl::StatusOr<absl::Span<const RecordView>> Next() = 0;
+  // All of it as rows that have been decoded for several scans (shared_decode.h), in place of
+  // Next(); null: there are none.
+  virtual absl::StatusOr<std::shared_ptr<const SharedRows>> Share(const ScanRequest& request);
 };
 
 // Records in memory, which must outlive the supply.

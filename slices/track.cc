@@ -64,7 +64,10 @@ std::optional<RecordBatch> Track::Take(int64_t records_max) {
     queued_records_ -= records;
   }
   changed_.SignalAll();
-  if (taken) position_ = taken->end;
+  if (taken) {
+    position_ = taken->end;
+    taken->decoded = DecodeSharing::NextBatch(sharing_);
+  }
   return taken;
 }
 

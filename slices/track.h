@@ -65,6 +65,7 @@ class Track {
   const TrackStreams streams_;
   const std::function<void()> on_arrival_;
   int64_t position_;
+  const std::shared_ptr<DecodeSharing> sharing_ = DecodeSharing::Create();
   mutable Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

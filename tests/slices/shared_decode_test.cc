@@ -1,0 +1,264 @@
+// What several scans of one batch see is decoded once, and each sees what it would have read alone.
+#include "slices/shared_decode.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "slices/column_type.h"
+#include "slices/duckdb.h"
+
+namespace icepie::slices {
+namespace {
+
+using Alter = std::function<std::string(int64_t position)>;
+
+ColumnDef Column(const std::string& name, const std::string& type) {
+  const ColumnType parsed = ParseColumnType(type).value();
+  ColumnDef column;
+  column.name = name;
+  column.kind = parsed.kind;
+  column.type = parsed.text;
+  column.children = parsed.children;
+  column.path = {name};
+  return column;
+}
+
+SourceDef Flights() {
+  SourceDef source;
+  source.name = "flights";
+  source.stream = "flights";
+  source.columns = {Column("delay", "INTEGER"), Column("origin", "VARCHAR"),
+                    Column("legs", "STRUCT(a BIGINT, b VARCHAR)[]"), Column("date", "DATE")};
+  source.columns[1].required = true;
+  source.where = {{{"kind"}, "\"flight\""}};
+  return source;
+}
+
+// A batch of records, of which some are read otherwise than the most.
+class Records {
+ public:
+  Records(size_t count, const Alter& alter) : payloads_(count), views_(count) {
+    for (size_t i = 0; i < count; ++i) {
+      payloads_[i] = alter(static_cast<int64_t>(i));
+      if (payloads_[i].empty()) {
+        payloads_[i] = absl::StrCat(R"({"kind":"flight","delay":)", i, R"(,"origin":"airport )", i,
+                                    R"( of many","legs":[{"a":)", i, R"(},{"a":1,"b":"x"}]})");
+      }
+      views_[i].position = static_cast<int64_t>(i) * 2;
+      views_[i].offset = static_cast<int64_t>(i);
+      views_[i].ingest_time_us = 1'000'000 + static_cast<int64_t>(i);
+      if (i % 3 == 0) views_[i].event_time_us = static_cast<int64_t>(i);
+      views_[i].payload = payloads_[i];
+    }
+  }
+  Records(const Records&) = delete;
+  Records& operator=(const Records&) = delete;
+
+  absl::Span<const RecordView> views() const { return views_; }
+
+ private:
+  std::vector<std::string> payloads_;
+  std::vector<RecordView> views_;
+};
+
+// Counts how often records are read for all scans, and by one for itself.
+struct Readings {
+  int shared = 0;
+  int alone = 0;
+};
+
+class SharingSupply : public RecordSupply {
+ public:
+  SharingSupply(absl::Span<const RecordView> records, DecodeSharing::Batch& batch,
+                Readings& readings)
+      : records_(records), batch_(batch), readings_(readings) {}
+
+  absl::StatusOr<absl::Span<const RecordView>> Next() override {
+    if (!records_.empty()) ++readings_.alone;
+    return std::exchange(records_, {});
+  }
+  absl::StatusOr<std::shared_ptr<const SharedRows>> Share(const ScanRequest& request) override {
+    return batch_.Find(request, 0, 1, [this]() -> absl::StatusOr<std::unique_ptr<RecordSupply>> {
+      ++readings_.shared;
+      return MakeSpanSupply(records_);
+    });
+  }
+
+ private:
+  absl::Span<const RecordView> records_;
+  DecodeSharing::Batch& batch_;
+  Readings& readings_;
+};
+
+class SharedDecodeTest : public ::testing::Test {
+ protected:
+  // A slice's input, with its own connection; `together` and alone.
+  struct Reader {
+    std::vector<std::string> columns;
+    std::string sql;
+    std::unique_ptr<DuckConnection> connection;
+    std::unique_ptr<SourceInput> input;
+  };
+
+  Reader MakeReader(const SourceDef& source, std::vector<std::string> columns, std::string sql) {
+    Reader reader{columns, std::move(sql), DuckConnection::Connect(*database_).value(), nullptr};
+    auto input =
+        SourceInput::Create(*reader.connection, source, std::move(columns), /*notes_taken=*/true);
+    EXPECT_TRUE(input.ok()) << input.status();
+    reader.input = std::move(input).value();
+    return reader;
+  }
+
+  std::string Seen(Reader& reader, const SourceInput::OpenSupply& open) {
+    reader.input->SetRecords(open, {});
+    const auto rows = reader.connection->QueryCells(
+        absl::StrCat("SELECT CAST(row(", reader.sql, ") AS VARCHAR) FROM flights"));
+    EXPECT_TRUE(rows.ok()) << rows.status();
+    std::string seen;
+    for (const CellRow& row : *rows) absl::StrAppend(&seen, std::get<std::string>(row[0]), "\n");
+    const ScanCounts& counts = reader.input->counts();
+    absl::StrAppend(&seen, "input ", counts.input, " rows ", counts.rows, " filtered ",
+                    counts.filtered, " bad ", counts.bad_count, " event ", counts.event_time_max_us,
+                    " ingest ", counts.ingest_time_max_us, "\n");
+    for (const BadRecord& bad : counts.bad) {
+      absl::StrAppend(&seen, bad.position, " ", bad.offset, " ", bad.code, " ", bad.column, " ",
+                      bad.path, " ", bad.value, " ", bad.message, "\n");
+    }
+    for (const bool taken : counts.taken) absl::StrAppend(&seen, taken ? "1" : "0");
+    return seen;
+  }
+
+  // One batch: all readers see together what each sees alone.
+  Readings RunBatch(std::vector<Reader>& readers, const Records& records) {
+    Readings readings;
+    const auto batch = DecodeSharing::NextBatch(sharing_);
+    for (Reader& reader : readers) {
+      const std::string alone = Seen(reader, [&] { return MakeSpanSupply(records.views()); });
+      const std::string together =
+          Seen(reader, [&]() -> absl::StatusOr<std::unique_ptr<RecordSupply>> {
+            return std::make_unique<SharingSupply>(records.views(), *batch, readings);
+          });
+      EXPECT_EQ(together, alone) << absl::StrJoin(reader.columns, ", ");
+    }
+    return readings;
+  }
+
+  std::vector<Reader> ThreeReaders() {
+    std::vector<Reader> readers;
+    readers.push_back(MakeReader(Flights(), {"delay", "origin"}, "delay, origin, _position"));
+    readers.push_back(MakeReader(Flights(), {"origin", "legs", "delay"}, "legs, origin, _key"));
+    readers.push_back(MakeReader(Flights(), {"date", "legs"}, "legs, _event_time, _payload"));
+    return readers;
+  }
+
+  std::unique_ptr<DuckDatabase> database_ = DuckDatabase::OpenInMemory({{"threads", "1"}}).value();
+  std::shared_ptr<DecodeSharing> sharing_ = DecodeSharing::Create();
+};
+
+std::string AsMost(int64_t /*position*/) { return ""; }
+
+std::string MixedRecord(int64_t i) {
+  switch (i % 97) {
+    case 3:
+      return R"({"kind":"flight","delay":"late","origin":"A"})";
+    case 20:
+      return R"({"kind":"flight","delay":1,"legs":[{"a":1},{"a":"x"}]})";
+    case 21:
+      return R"({"kind":"flight","delay":7.5,"legs":3})";
+    case 40:
+      return R"({"kind":"ship","delay":"late"})";
+    case 41:
+      return R"({"kind":"flight","kind":"ship"})";
+    case 60:
+      return "{nope";
+    case 80:
+      return R"({"kind":"flight","delay":null,"origin":"B","date":"2001-02-30"})";
+    default:
+      return "";
+  }
+}
+
+TEST_F(SharedDecodeTest, SeveralScansOfABatchDecodeItOnce) {
+  std::vector<Reader> readers = ThreeReaders();
+  const Records records(3000, AsMost);
+  const Readings first = RunBatch(readers, records);
+  EXPECT_EQ(first.shared, 0);  // nobody could know
+  EXPECT_EQ(first.alone, 3);
+  for (int batch = 0; batch < 3; ++batch) {
+    const Readings next = RunBatch(readers, records);
+    EXPECT_EQ(next.shared, 1);
+    EXPECT_EQ(next.alone, 0);
+  }
+}
+
+TEST_F(SharedDecodeTest, ARecordIsBadOnlyForThoseThatReadTheBadColumn) {
+  std::vector<Reader> readers = ThreeReaders();
+  const Records records(7001, MixedRecord);
+  for (int batch = 0; batch < 4; ++batch) {
+    const Readings readings = RunBatch(readers, records);
+    EXPECT_EQ(readings.shared, batch == 0 ? 0 : 1);
+  }
+  // Whole chunks without a row for one of them.
+  const Records most_bad(4500, [](int64_t i) {
+    return i > 1000 && i < 4490 ? R"({"kind":"flight","origin":"C","date":"never"})" : "";
+  });
+  EXPECT_EQ(RunBatch(readers, most_bad).shared, 1);
+  EXPECT_EQ(RunBatch(readers, Records(1, MixedRecord)).shared, 1);
+}
+
+TEST_F(SharedDecodeTest, ThoseThatDifferInAColumnDoNotSeeEachOthers) {
+  std::vector<Reader> readers = ThreeReaders();
+  SourceDef lenient = Flights();
+  lenient.columns[1].required = false;
+  lenient.columns[1].default_json = "\"nowhere\"";
+  readers.push_back(MakeReader(lenient, {"origin"}, "origin"));
+  SourceDef every = Flights();
+  every.where.clear();
+  every.columns[0] = Column("delay", "VARCHAR");
+  readers.push_back(MakeReader(every, {"delay"}, "delay, _position"));
+  const Records records(3000, MixedRecord);
+  RunBatch(readers, records);
+  const Readings readings = RunBatch(readers, records);
+  EXPECT_EQ(readings.shared, 1);
+  EXPECT_EQ(readings.alone, 1);  // the one under another `where`
+}
+
+TEST_F(SharedDecodeTest, WhatIsNotAskedForAnyMoreIsNotDecoded) {
+  std::vector<Reader> readers = ThreeReaders();
+  const Records records(10, AsMost);
+  RunBatch(readers, records);
+  readers.pop_back();
+  const SourceReading reading{"flights", {Flights().columns[0]}, Flights().where};
+  const std::string group = ShareGroup(reading);
+  const std::vector<std::string> keys = {ColumnKey(reading.columns[0])};
+  const ScanRequest request{&reading, &group, &keys, std::vector<bool>(1 + kHiddenCount, false)};
+  const auto decodes_date = [&] {
+    RunBatch(readers, records);
+    const auto batch = DecodeSharing::NextBatch(sharing_);
+    const auto rows = *batch->Find(request, 0, 1, [&] { return MakeSpanSupply(records.views()); });
+    return rows != nullptr && rows->columns.count(ColumnKey(Flights().columns[3])) > 0;
+  };
+  ASSERT_TRUE(decodes_date());
+  for (int64_t i = 0; i < DecodeSharing::kForgetBatches; ++i) RunBatch(readers, records);
+  EXPECT_FALSE(decodes_date());
+}
+
+TEST_F(SharedDecodeTest, TooManyBytesAreDecodedByEach) {
+  sharing_ = DecodeSharing::Create(500'000);
+  std::vector<Reader> readers = ThreeReaders();
+  RunBatch(readers, Records(100, AsMost));
+  EXPECT_EQ(RunBatch(readers, Records(100, AsMost)).alone, 0);
+  const Readings readings = RunBatch(readers, Records(1000, AsMost));
+  EXPECT_EQ(readings.shared, 1);  // given up
+  EXPECT_EQ(readings.alone, 3);
+}
+
+}  // namespace
+}  // namespace icepie::slices
