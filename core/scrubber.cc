@@ -9,10 +9,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "core/background_priority.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "core/base/thread_priority.h"
 #include "core/scrub_file.h"
 #include "core/tree_store.h"
 
@@ -77,7 +77,7 @@ absl::Time Scrubber::NextPass() const {
 }
 
 void Scrubber::Run() {
-  LowerPriority();
+  if (!BeLast()) spdlog::debug("core: scrubbing runs at normal priority");
   if (!WaitUntil(SteadyNow() + options_.first_delay)) return;
   while (WaitUntil(NextPass())) {
     RunPass();

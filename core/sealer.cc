@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/background_priority.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "core/base/thread_priority.h"
 #include "core/block_reader.h"
 
 namespace icepie {
@@ -61,7 +61,7 @@ bool Sealer::WaitFor(absl::Duration time) {
 }
 
 void Sealer::Run() {
-  LowerPriority();
+  if (!BeLast()) spdlog::debug("core: sealing runs at normal priority");
   while (WaitFor(options_.look_interval)) {
     absl::Status status = CountHot();
     while (status.ok() && Due() && !stopping()) status = Seal();

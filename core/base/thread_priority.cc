@@ -69,6 +69,13 @@ bool BeLastAtDisk() { return SetDiskClass(/*best effort*/ 2, 7); }
 
 bool UseIdleDiskOnly() { return SetDiskClass(/*idle*/ 3, 0); }
 
+bool BeLast() {
+  constexpr int kLastNice = 19;
+  const bool processor =
+      ::setpriority(PRIO_PROCESS, static_cast<id_t>(ThisThread().id), kLastNice) == 0;
+  return UseIdleDiskOnly() && processor;
+}
+
 absl::Duration ProcessorTime(const ThreadName& thread) {
   clockid_t clock = 0;
   timespec time = {};

@@ -40,6 +40,10 @@ bool BeNicer(int steps);
 bool BeLastAtDisk();
 bool UseIdleDiskOnly();
 
+// Both for work that nobody waits for (sealing, scrubbing): nice 19, and the disk when it is idle.
+// False where the system does not allow all of it; the work's own pauses have to do then.
+bool BeLast();
+
 // The processor time that the thread has had, while it lives; zero when unknown.
 absl::Duration ProcessorTime(const ThreadName& thread);
 

@@ -1,6 +1,9 @@
 // The core while its oldest blocks become segments: what readers see, what a restart finds, and
 // what happens when a step fails or a file is damaged.
 #include <gmock/gmock.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
@@ -185,6 +188,23 @@ TEST_F(SealingTest, AFailedStepIsTriedAgainAndLeavesNothing) {
   EXPECT_EQ(failures, 5);
   EXPECT_EQ(core->ReadOnlyCause(), "");
   ExpectAllReadable(*core);
+}
+
+TEST_F(SealingTest, ItsThreadComesLastAtProcessorAndDisk) {
+  const int own = ::getpriority(PRIO_PROCESS, 0);
+  std::atomic<int> nice{-100};
+  std::atomic<int64_t> disk{-1};
+  options_.sealing.on_step = [&](SealStep) {
+    nice = ::getpriority(PRIO_PROCESS, 0);
+    disk = ::syscall(SYS_ioprio_get, /*process*/ 1, 0) >> 13;
+    return absl::OkStatus();
+  };
+  const std::unique_ptr<Core> core = Open();
+  Append(*core, 150);
+  ASSERT_TRUE(EventuallyInCore([&] { return core->Storage().segment_count >= 1; }));
+  EXPECT_EQ(nice, 19);
+  EXPECT_EQ(disk, 3) << "the idle class";
+  EXPECT_EQ(::getpriority(PRIO_PROCESS, 0), own) << "nobody else's";
 }
 
 TEST_F(SealingTest, WhatAnInterruptedSealingLeftIsRemoved) {

@@ -64,6 +64,14 @@ TEST(ThreadPriorityTest, DiskClassesAreInherited) {
   }).join();
 }
 
+TEST(ThreadPriorityTest, WhatNobodyWaitsForIsLast) {
+  std::thread([] {
+    ASSERT_TRUE(BeLast());
+    EXPECT_EQ(::getpriority(PRIO_PROCESS, 0), 19);
+    EXPECT_EQ(::syscall(SYS_ioprio_get, 1, 0) >> 13, 3);
+  }).join();
+}
+
 TEST(ThreadPriorityTest, ProcessorTimeGrowsWithWork) {
   const absl::Duration before = ProcessorTime(ThisThread());
   volatile uint64_t sum = 0;
