@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kBatchRecordsMax = 65536;
 constexpr int64_t kSmallestBatch = 256;
 constexpr int kAttemptsMax = 20;
+constexpr int kThreads = 2;
 constexpr absl::Duration kLookInterval = absl::Milliseconds(20);
 constexpr absl::Duration kInterruptInterval = absl::Milliseconds(20);
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(250);
@@ -37,6 +38,14 @@ std::set<std::string> Closure(const DomainPlan& plan, const std::string& slice) 
 // Slices over slices are made from those as they stand at the end of a round.
 bool FollowsRecords(const Generation& generation) {
   return generation.incremental() && !generation.plan().reads_changes;
+}
+
+// Whether a second thread of DuckDB's is of no use: the scan of a batch has one, so that records
+// are seen in the order of their positions, and another would only look for work meanwhile, without
+// a pause. What keeps its records may turn out to be recomputed.
+bool TakesRecordsOnly(const SlicePlan& slice) {
+  const bool folds = slice.strategy == Strategy::kAppend || slice.strategy == Strategy::kAggregate;
+  return folds && slice.upstream.empty() && !slice.keeps_rows;
 }
 
 }  // namespace
@@ -59,7 +68,7 @@ BuildEngine::BuildEngine(const EngineOptions& options, Feed& feed)
 absl::StatusOr<std::unique_ptr<BuildEngine>> BuildEngine::Start(const EngineOptions& options,
                                                                 Feed& feed) {
   std::unique_ptr<BuildEngine> engine(new BuildEngine(options, feed));
-  ICEPIE_ASSIGN_OR_RETURN(engine->instance_, OpenInstance(options, 2));
+  ICEPIE_ASSIGN_OR_RETURN(engine->instance_, OpenUnlockedInstance(options, kThreads));
   ICEPIE_ASSIGN_OR_RETURN(engine->queries_,
                           QueryService::Start(*engine->instance_, engine->serving_,
                                               MakeQueryOptions(options, nullptr)));
@@ -179,11 +188,28 @@ absl::Status BuildEngine::BuildOrRecompute() {
   return status;
 }
 
+// Once, before anything of the plan runs: from then on no setting can be changed.
+absl::Status BuildEngine::SettleThreads(const DomainPlan& plan, const std::string& slice) {
+  if (threads_settled_) return absl::OkStatus();
+  const std::set<std::string> wanted = Closure(plan, slice);
+  const bool one = std::all_of(plan.slices.begin(), plan.slices.end(), [&](const auto& each) {
+    return wanted.count(each.slice) == 0 || TakesRecordsOnly(each);
+  });
+  if (one) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance_));
+    ICEPIE_RETURN_IF_ERROR(connection->Run("SET GLOBAL threads = 1"));
+  }
+  ICEPIE_RETURN_IF_ERROR(LockSettings(*instance_));
+  threads_settled_ = true;
+  return absl::OkStatus();
+}
+
 absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
   ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition,
                           ParseDomain(spec.file, options_.domain + ".yaml"));
   ICEPIE_ASSIGN_OR_RETURN(DomainPlan planned, PlanDomain(definition, overrides_));
   const auto plan = std::make_shared<const DomainPlan>(std::move(planned));
+  ICEPIE_RETURN_IF_ERROR(SettleThreads(*plan, spec.slice));
   recomputes_->SetLimit(
       options_.recompute_limit.value_or(RecomputeTimeLimit(definition.limits.query_timeout)));
   const std::set<std::string> wanted = Closure(*plan, spec.slice);
@@ -259,6 +285,7 @@ absl::StatusOr<bool> BuildEngine::ContinueBase(const GenerationSpec& spec) {
   ICEPIE_ASSIGN_OR_RETURN(DomainPlan planned, PlanDomain(definition));
   const SlicePlan* slice = planned.Find(spec.slice);
   if (slice == nullptr || slice->definition_hash != spec.definition_hash) return false;
+  ICEPIE_RETURN_IF_ERROR(SettleThreads(planned, spec.slice));
   ICEPIE_ASSIGN_OR_RETURN(const SnapshotLink file, store_.Link(base_->manifest()));
   auto opened = Generation::Open(*instance_, std::make_shared<const DomainPlan>(std::move(planned)),
                                  spec.slice, spec.number, file.path());

@@ -62,6 +62,7 @@ class BuildEngine : public Engine {
   absl::Status Build();
   absl::Status BuildOrRecompute();
   absl::Status OpenGenerations(const GenerationSpec& spec);
+  absl::Status SettleThreads(const DomainPlan& plan, const std::string& slice);
   absl::Status AdvanceTo(int64_t position);
   absl::Status Follow(int64_t position);
   absl::Status ApplyTo(Generation& generation, const RecordBatch& batch);
@@ -95,6 +96,7 @@ class BuildEngine : public Engine {
   Assignment assignment_;
   BuildJob job_;
   PlanOverrides overrides_;
+  bool threads_settled_ = false;
   int64_t records_max_ = 0;  // in one transaction
   std::unique_ptr<BuildBase> base_;
   absl::Status no_base_;

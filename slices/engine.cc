@@ -116,6 +116,18 @@ QuarantinePage MakePage(const std::vector<QuarantinedRecord>& records, int64_t a
 
 absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& options,
                                                            int threads) {
+  ICEPIE_ASSIGN_OR_RETURN(auto instance, OpenUnlockedInstance(options, threads));
+  ICEPIE_RETURN_IF_ERROR(LockSettings(*instance));
+  return instance;
+}
+
+absl::Status LockSettings(DuckDatabase& instance) {
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
+  return connection->Run("SET GLOBAL lock_configuration = true");
+}
+
+absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenUnlockedInstance(const EngineOptions& options,
+                                                                   int threads) {
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory + "/tmp"));
   ICEPIE_ASSIGN_OR_RETURN(
       auto instance,
@@ -127,8 +139,8 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
   ICEPIE_RETURN_IF_ERROR(RegisterComponents(*connection, options.memory_bytes / 2));
   int64_t spill_bytes = std::max(int64_t{1} << 30, options.memory_bytes * 4);
   if (options.disk_bytes > 0) spill_bytes = std::min(spill_bytes, options.disk_bytes);
-  // The order matters: after the last two nothing can be set any more. The spill's size is only
-  // enforced when it is set after opening.
+  // The order matters: after the last one no directory can be set any more. The spill's size is
+  // only enforced when it is set after opening.
   const std::vector<std::string> settings = {
       "SET GLOBAL TimeZone = 'UTC'",
       absl::StrCat("SET GLOBAL temp_directory = ",
@@ -141,7 +153,6 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& 
       "SET GLOBAL checkpoint_threshold = '256MB'",
       absl::StrCat("SET GLOBAL allowed_directories = [", QuoteLiteral(options.directory), "]"),
       "SET GLOBAL enable_external_access = false",
-      "SET GLOBAL lock_configuration = true",
   };
   for (const std::string& setting : settings) {
     ICEPIE_RETURN_IF_ERROR(Annotate(connection->Run(setting), setting));

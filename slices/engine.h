@@ -86,6 +86,11 @@ class Engine {
 // the domain's directory, no extensions, UTC, settings locked.
 absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenInstance(const EngineOptions& options,
                                                            int threads);
+// The same in two steps, for who learns only later how many threads are of use: before
+// LockSettings() nothing of users' may run on it.
+absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenUnlockedInstance(const EngineOptions& options,
+                                                                   int threads);
+absl::Status LockSettings(DuckDatabase& instance);
 
 // The domain's snapshots, within what it may have of the disk.
 SnapshotStore OpenStore(const EngineOptions& options);

@@ -4,7 +4,7 @@
 //   reslice.<slice>  records/s to the snapshot of the new generation; `peer` is read_json with the
 //                    columns declared, `extract` is ->> over the text; `cpu_ratio` compares the
 //                    processor time of both, which other programs on the machine do not change
-// All have two threads, as build workers do.
+// DuckDB has two threads; a build has the number that its strategy can use (slices/build_engine).
 #include <time.h>
 #include <unistd.h>
 

@@ -442,5 +442,19 @@ TEST_F(RetryTest, TheBudgetHoldsForWhatCannotBeTakenAgain) {
   EXPECT_EQ(acknowledged.diff->from_quarantine->records, 0);
 }
 
+TEST(BuildInstanceTest, ThreadsCanBeSetUntilTheSettingsAreLocked) {
+  EngineOptions options;
+  options.directory = ::testing::TempDir() + "/build-instance";
+  options.memory_bytes = int64_t{256} << 20;
+  const auto instance = OpenUnlockedInstance(options, 2).value();
+  const auto connection = DuckConnection::Connect(*instance).value();
+  EXPECT_FALSE(connection->Run("SET GLOBAL enable_external_access = true").ok());
+  EXPECT_TRUE(connection->Run("SET GLOBAL threads = 1").ok());
+  ASSERT_TRUE(LockSettings(*instance).ok());
+  EXPECT_FALSE(connection->Run("SET GLOBAL threads = 2").ok());
+  EXPECT_EQ(connection->QueryText("SELECT CAST(current_setting('threads') AS VARCHAR)").value(),
+            "1");
+}
+
 }  // namespace
 }  // namespace icepie::slices
