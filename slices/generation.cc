@@ -350,6 +350,14 @@ absl::StatusOr<int64_t> Generation::CountRows(std::unique_ptr<DuckStatement>& co
 
 // To be called before each batch, outside of a transaction.
 absl::Status Generation::PrepareBatch() {
+  const absl::Status prepared = PrepareStatements();
+  // An earlier error may have left a transaction behind, when its rollback failed as well (memory):
+  // that must not be the error of every batch from then on.
+  if (!prepared.ok()) Rollback();
+  return prepared;
+}
+
+absl::Status Generation::PrepareStatements() {
   if (catalog_changed_) {
     statements_->CatalogChanged();
     count_changes_.reset();
@@ -357,11 +365,7 @@ absl::Status Generation::PrepareBatch() {
     ICEPIE_RETURN_IF_ERROR(PrepareProgress());
     catalog_changed_ = false;
   }
-  const absl::Status prepared = statements_->Prepare(progress_.applied + upstream_rows_);
-  // An earlier error may have left a transaction behind, when its rollback failed as well (memory):
-  // that must not be the error of every batch from then on.
-  if (!prepared.ok()) Rollback();
-  return prepared;
+  return statements_->Prepare(progress_.applied + upstream_rows_);
 }
 
 Generation::Changes Generation::ChangesSince(int64_t position) const {

@@ -211,6 +211,7 @@ class Generation {
   absl::Status TakeUpstreamChanges();
   absl::Status ShowWholeUpstream();
   absl::Status PrepareBatch();
+  absl::Status PrepareStatements();
   absl::Status TryChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                           int64_t applied_time_us);
   absl::Status RunAll(const std::vector<ApplyStatement>& statements);

@@ -13,10 +13,12 @@ constexpr absl::Duration kTriesFor = absl::Seconds(10);
 }  // namespace
 
 absl::Status BeginTransaction(DuckConnection& connection, TransactionKind kind) {
-  absl::Status begun = connection.Run(
-      kind == TransactionKind::kReadOnly ? "BEGIN TRANSACTION READ ONLY" : "BEGIN TRANSACTION");
-  if (absl::IsDeadlineExceeded(begun)) RollBack(connection).IgnoreError();  // there may be none
-  return begun;
+  const char* const begin =
+      kind == TransactionKind::kReadOnly ? "BEGIN TRANSACTION READ ONLY" : "BEGIN TRANSACTION";
+  const absl::Status begun = connection.Run(begin);
+  if (begun.ok()) return begun;
+  RollBack(connection).IgnoreError();  // there may be none
+  return absl::IsDeadlineExceeded(begun) ? begun : connection.Run(begin);
 }
 
 absl::Status RollBack(DuckConnection& connection) {

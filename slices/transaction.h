@@ -10,7 +10,9 @@ namespace icepie::slices {
 enum class TransactionKind { kReadWrite, kReadOnly };
 
 // Begins a transaction of the connection. An interrupt that comes late makes BEGIN fail that has
-// begun one all the same: after an error there is none.
+// begun one all the same: after an error there is none. One that an earlier error has aborted and
+// left behind, when its ROLLBACK failed as well for want of memory, would refuse every BEGIN: it is
+// rolled back now.
 absl::Status BeginTransaction(DuckConnection& connection,
                               TransactionKind kind = TransactionKind::kReadWrite);
 

@@ -379,6 +379,21 @@ TEST_P(BrokenFeedTest, AnInterruptedBeginLeavesNoTransaction) {
   EXPECT_GT(interrupted, 0);
 }
 
+// Its ROLLBACK has failed as well, for want of memory perhaps.
+TEST_P(BrokenFeedTest, AnAbortedTransactionThatWasLeftBehindIsNotEveryonesError) {
+  const auto connection = DuckConnection::Connect(*instance_).value();
+  for (const TransactionKind kind : {TransactionKind::kReadOnly, TransactionKind::kReadWrite}) {
+    ASSERT_TRUE(BeginTransaction(*connection, kind).ok());
+    ASSERT_FALSE(connection->QueryText("SELECT error('no')").ok());
+    ASSERT_THAT(connection->QueryText("SELECT 'one'").status().ToString(),
+                testing::HasSubstr("aborted"));
+    const absl::Status begun = BeginTransaction(*connection, kind);
+    EXPECT_TRUE(begun.ok()) << begun;
+    EXPECT_TRUE(connection->QueryText("SELECT 'one'").ok());
+    EXPECT_TRUE(RollBack(*connection).ok());
+  }
+}
+
 TEST_P(BrokenFeedTest, AnInterruptIsNoFaultOfTheSqlThatIsPrepared) {
   const auto connection = DuckConnection::Connect(*instance_).value();
   std::atomic<bool> done = false;
