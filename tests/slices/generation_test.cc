@@ -18,6 +18,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "slices/engine.h"
 #include "slices/recompute_runner.h"
