@@ -207,8 +207,15 @@ SourceInput::OpenSupply RecordBatch::Supply(const std::string& stream, int64_t f
                                             int64_t to) const {
   const auto found = streams.find(stream);
   const std::vector<BatchBlock>* blocks = found == streams.end() ? nullptr : &found->second;
-  return [blocks, from, to, decoded = decoded]() -> absl::StatusOr<std::unique_ptr<RecordSupply>> {
-    return std::make_unique<BatchSupply>(blocks, from, to, decoded);
+  // An input keeps what it was given until the next batch of its streams, which may be long: the
+  // rows end with the batch all the same.
+  return [blocks, from, to, shares = decoded != nullptr,
+          decoded = std::weak_ptr(decoded)]() -> absl::StatusOr<std::unique_ptr<RecordSupply>> {
+    std::shared_ptr<DecodeSharing::Batch> shared = decoded.lock();
+    if (shares && shared == nullptr) {
+      return absl::FailedPreconditionError("the batch of these records has ended");
+    }
+    return std::make_unique<BatchSupply>(blocks, from, to, std::move(shared));
   };
 }
 

@@ -60,7 +60,8 @@ class RecordBatch {
   // after `from`.
   int64_t LastEnd(const std::set<std::string>& wanted, int64_t from, int64_t to) const;
 
-  // Records of `stream` in [from, to). The batch must outlive every supply.
+  // Records of `stream` in [from, to). The batch must outlive every supply; what is opened after
+  // its end is FAILED_PRECONDITION when its scans decoded together.
   SourceInput::OpenSupply Supply(const std::string& stream, int64_t from, int64_t to) const;
 };
 

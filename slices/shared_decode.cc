@@ -1,6 +1,7 @@
 #include "slices/shared_decode.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -111,8 +112,9 @@ class Decoding {
   }
   void BeginChunk() {
     EndChunk();
-    rows_->chunks.push_back(duckdb_create_data_chunk(types_.data(), types_.size()));
-    duckdb_data_chunk chunk = rows_->chunks.back();
+    duckdb_data_chunk chunk = duckdb_create_data_chunk(types_.data(), types_.size());
+    if (chunk == nullptr) throw std::bad_alloc();  // it has no other reason, and is not told
+    rows_->chunks.push_back(chunk);
     for (size_t i = 0; i < shown_.size(); ++i) {
       if (!shown_[i]) continue;
       outputs_[i] =

@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <vector>
 
 #include "core/block.h"
+#include "slices/shared_decode.h"
 
 namespace icepie::slices {
 namespace {
@@ -87,6 +89,19 @@ TEST(RecordBatchTest, StreamsThatAreOnlyWatchedAreCounted) {
   BatchDecoder decoder(3, {});
   const RecordBatch batch = *decoder.Decode(PieceOf({{0, 5}, {2, 8}}, 8));
   EXPECT_EQ(batch.Count("a", 0, INT64_MAX), 5);
+}
+
+TEST(RecordBatchTest, RowsDecodedTogetherEndWithTheBatch) {
+  BatchDecoder decoder(0, {"a"});
+  RecordBatch batch = *decoder.Decode(PieceOf({{0, 5}}, 5));
+  const auto sharing = DecodeSharing::Create();
+  batch.decoded = DecodeSharing::NextBatch(sharing);
+  const std::weak_ptr<DecodeSharing::Batch> decoded = batch.decoded;
+  const SourceInput::OpenSupply open = batch.Supply("a", 0, 5);  // as an input keeps it
+  EXPECT_TRUE(open().ok());
+  batch = RecordBatch();
+  EXPECT_TRUE(decoded.expired());
+  EXPECT_EQ(open().status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 }  // namespace

@@ -2,9 +2,13 @@
 #include "slices/shared_decode.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <fstream>
 #include <functional>
 #include <memory>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -258,6 +262,63 @@ TEST_F(SharedDecodeTest, TooManyBytesAreDecodedByEach) {
   const Readings readings = RunBatch(readers, Records(1000, AsMost));
   EXPECT_EQ(readings.shared, 1);  // given up
   EXPECT_EQ(readings.alone, 3);
+}
+
+// Rows of so many columns that the allocator has to ask the system for their chunk.
+class WideReading {
+ public:
+  WideReading() {
+    for (int i = 0; i < 500; ++i)
+      reading_.columns.push_back(Column(absl::StrCat("c", i), "VARCHAR"));
+    for (const ColumnDef& column : reading_.columns) keys_.push_back(ColumnKey(column));
+    group_ = ShareGroup(reading_);
+  }
+  ScanRequest Request() const {
+    std::vector<bool> shown(keys_.size(), true);
+    shown.resize(shown.size() + kHiddenCount, false);
+    return {&reading_, &group_, &keys_, shown};
+  }
+
+ private:
+  SourceReading reading_{"flights", {}, {}};
+  std::vector<std::string> keys_;
+  std::string group_;
+};
+
+rlim_t AddressSpaceBytes() {
+  rlim_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE));
+}
+
+// Of rows that there was no memory for, none may be taken for read. Exits with 0 when none was.
+void DecodeWithoutMemory() {
+  const WideReading wide;
+  const Records records(10, AsMost);
+  const auto sharing = DecodeSharing::Create();
+  const auto open = [&] { return MakeSpanSupply(records.views()); };
+  for (int i = 0; i < 2; ++i) {
+    const auto batch = DecodeSharing::NextBatch(sharing);
+    if (i == 1) {
+      // Enough for all but the chunk.
+      const rlim_t bytes = AddressSpaceBytes() + (4 << 20);
+      const rlimit limit = {bytes, bytes};
+      ::setrlimit(RLIMIT_AS, &limit);
+    }
+    for (int scan = 0; scan < 2; ++scan) {
+      try {
+        const auto rows = batch->Find(wide.Request(), 0, 1, open);
+        if (i == 1 && rows.ok() && *rows != nullptr) ::_exit(1);
+      } catch (const std::bad_alloc&) {
+        ::_exit(0);
+      }
+    }
+  }
+  ::_exit(2);
+}
+
+TEST(SharedDecodeDeathTest, RowsThatThereIsNoMemoryForAreNotLostSilently) {
+  EXPECT_EXIT(DecodeWithoutMemory(), ::testing::ExitedWithCode(0), "");
 }
 
 }  // namespace
