@@ -1,5 +1,6 @@
 #include "server/connection_gate.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -21,6 +22,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "server/reset_flood.h"
 
 namespace icepie::server {
 namespace {
@@ -32,6 +34,7 @@ constexpr absl::Duration kFloodInterval = absl::Milliseconds(10);
 // Who was cut off comes again: each time costs what gRPC has read by then. All who come wait.
 constexpr absl::Duration kPauseAfterFlood = absl::Milliseconds(100);
 constexpr size_t kLookedAtTogether = 256;
+constexpr int kUnreadMin = 16 << 10;  // with less, gRPC keeps up with it
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(100);
 
 // SETTINGS, which a client waits for, and GOAWAY (RFC 9113, sections 6.5 and 6.8).
@@ -104,16 +107,28 @@ int PortOf(int fd) {
              : ntohs(reinterpret_cast<const sockaddr_in*>(&address)->sin_port);
 }
 
-// How many RST_STREAM frames (RFC 9113, section 6.4) begin in `bytes`.
-int CountResets(absl::string_view bytes) {
-  constexpr absl::string_view kHeader("\0\0\4\3\0", 5);  // 4 bytes long, type 3, no flags
-  int count = 0;
-  for (size_t at = bytes.find(kHeader); at != absl::string_view::npos;
-       at = bytes.find(kHeader, at + kHeader.size())) {
-    ++count;
+// A second name of the connection's descriptor, or -1 when gRPC has closed it. The number may be
+// somebody else's the next moment, the second name is not.
+class SameConnection {
+ public:
+  SameConnection(int fd, uint64_t inode) : fd_(::fcntl(fd, F_DUPFD_CLOEXEC, 0)) {
+    if (fd_ >= 0 && InodeOf(fd_) == inode) return;
+    Close();
   }
-  return count;
-}
+  ~SameConnection() { Close(); }
+  SameConnection(const SameConnection&) = delete;
+  SameConnection& operator=(const SameConnection&) = delete;
+
+  int fd() const { return fd_; }
+
+ private:
+  void Close() {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = -1;
+  }
+
+  int fd_;
+};
 
 }  // namespace
 
@@ -150,9 +165,7 @@ void ConnectionGate::Start(
 
 void ConnectionGate::CutOffResetFloods() {
   loop_.Post([this] {
-    for (const Connection& connection : connections_) {
-      if (HasUnreadResets(connection, /*flooded=*/true)) CutOff(connection);
-    }
+    for (const Connection& connection : connections_) CutOffFlood(connection, /*flooded=*/true);
   });
 }
 
@@ -167,33 +180,32 @@ void ConnectionGate::LookForFloods() {
       connections_.pop_back();
       continue;
     }
-    if (HasUnreadResets(connection, /*flooded=*/false)) CutOff(connection);
+    CutOffFlood(connection, /*flooded=*/false);
     ++next_look_;
   }
   looking_ = !connections_.empty();
   if (looking_) loop_.RunAfter(kFloodInterval, [this] { LookForFloods(); });
 }
 
-bool ConnectionGate::HasUnreadResets(const Connection& connection, bool flooded) {
-  constexpr int kUnreadMin = 16 << 10;      // with less, gRPC keeps up with it
-  constexpr ssize_t kBytesPerReset = 1024;  // a call with its headers has seldom more
-  constexpr ssize_t kResetsMax = 256;  // twice the calls that may be open: none waited for those
-  int unread_size = 0;
-  if (::ioctl(connection.fd, FIONREAD, &unread_size) != 0 || unread_size < kUnreadMin) return false;
-  if (InodeOf(connection.fd) != connection.inode) return false;
-  static char unread[64 << 10];  // the loop's own
-  const ssize_t size = ::recv(connection.fd, unread, sizeof(unread), MSG_PEEK | MSG_DONTWAIT);
-  if (size < kUnreadMin) return false;
-  const int resets = CountResets({unread, static_cast<size_t>(size)});
-  return resets > (flooded ? size / kBytesPerReset : kResetsMax);
-}
-
 // At once, and what it has sent is gone with it: gRPC would read that before it saw an end.
-void ConnectionGate::CutOff(const Connection& connection) {
+void ConnectionGate::CutOffFlood(const Connection& connection, bool flooded) {
+  int unread_size = 0;
+  if (::ioctl(connection.fd, FIONREAD, &unread_size) != 0 || unread_size < kUnreadMin) return;
+  const SameConnection same(connection.fd, connection.inode);
+  if (same.fd() < 0 || !HasUnreadResets(same.fd(), flooded)) return;
   spdlog::warn("gRPC: a client that opens calls only to give them up is cut off");
   const sockaddr nobody{AF_UNSPEC, {}};  // connect(2): dissolves the connection
-  if (::connect(connection.fd, &nobody, sizeof(nobody)) != 0) ::shutdown(connection.fd, SHUT_RD);
+  if (::connect(same.fd(), &nobody, sizeof(nobody)) != 0) ::shutdown(same.fd(), SHUT_RD);
   Pause(kPauseAfterFlood);
+}
+
+bool ConnectionGate::HasUnreadResets(int fd, bool flooded) {
+  constexpr ssize_t kBytesPerReset = 1024;  // a call with its headers has seldom more
+  constexpr ssize_t kResetsMax = 256;  // twice the calls that may be open: none waited for those
+  const ssize_t size = ::recv(fd, unread_.data(), unread_.size(), MSG_PEEK | MSG_DONTWAIT);
+  if (size < kUnreadMin) return false;
+  const int resets = CountOpenedAndReset({unread_.data(), static_cast<size_t>(size)});
+  return resets > (flooded ? size / kBytesPerReset : kResetsMax);
 }
 
 void ConnectionGate::Stop() { loop_.Stop(); }

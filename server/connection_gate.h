@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/event_loop.h"
+#include "server/reset_flood.h"
 
 namespace icepie::server {
 
@@ -60,8 +61,8 @@ class ConnectionGate {
   void Admit(int fd);
   bool IsFull();
   void LookForFloods();
-  static bool HasUnreadResets(const Connection& connection, bool flooded);
-  void CutOff(const Connection& connection);
+  void CutOffFlood(const Connection& connection, bool flooded);
+  bool HasUnreadResets(int fd, bool flooded);
 
   const int listener_;
   const int port_;
@@ -72,6 +73,7 @@ class ConnectionGate {
   size_t next_look_ = 0;                           // the loop's own
   bool paused_ = false;                            // the loop's own
   bool looking_ = false;                           // the loop's own
+  std::vector<char> unread_ = std::vector<char>(kResetFloodBytesMax);  // the loop's own
   std::atomic<int64_t> refused_count_{0};
   EventLoop loop_;  // last: it uses everything above
 };

@@ -1,0 +1,81 @@
+// What is taken for a flood of calls that are given up, and what only looks like one.
+#include "server/reset_flood.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace icepie::server {
+namespace {
+
+std::string Frame(uint8_t type, uint32_t stream, const std::string& content) {
+  std::string bytes;
+  for (const int shift : {16, 8, 0}) bytes.push_back(static_cast<char>(content.size() >> shift));
+  bytes.push_back(static_cast<char>(type));
+  bytes.push_back('\0');
+  for (const int shift : {24, 16, 8, 0}) bytes.push_back(static_cast<char>(stream >> shift));
+  return bytes + content;
+}
+
+std::string Data(const std::string& content) { return Frame(0, 1, content); }
+std::string Headers(uint32_t stream) { return Frame(1, stream, std::string(30, 'h')); }
+std::string Reset(uint32_t stream) { return Frame(3, stream, std::string("\0\0\0\x08", 4)); }
+
+std::string Flood(uint32_t from, int calls) {
+  std::string bytes;
+  for (int i = 0; i < calls; ++i) {
+    const uint32_t stream = from + 2 * static_cast<uint32_t>(i);
+    absl::StrAppend(&bytes, Headers(stream), Reset(stream));
+  }
+  return bytes;
+}
+
+std::string Repeated(const std::string& bytes, size_t size) {
+  std::string all;
+  while (all.size() < size) all += bytes;
+  return all;
+}
+
+TEST(ResetFloodTest, CountsCallsThatAreOpenedAndReset) {
+  EXPECT_EQ(CountOpenedAndReset(""), 0);
+  EXPECT_EQ(CountOpenedAndReset(Flood(1, 300)),
+            300 - 1);  // what comes before a reset is not looked at
+  // Several are opened, then reset in another order, with other frames between.
+  std::string bytes = Reset(1);
+  for (uint32_t stream = 101; stream < 201; stream += 2) bytes += Headers(stream);
+  bytes += Frame(6, 0, "pingping");
+  for (uint32_t stream = 199; stream >= 101; stream -= 2) bytes += Reset(stream);
+  EXPECT_EQ(CountOpenedAndReset(bytes), 50);
+}
+
+TEST(ResetFloodTest, FindsTheFloodBehindTheRestOfAFrame) {
+  EXPECT_GE(CountOpenedAndReset(std::string(1000, 'x') + Flood(7, 400)), 399);
+  const std::string like_resets = Repeated(std::string("\0\0\4\3\0", 5), 1000);
+  EXPECT_GE(CountOpenedAndReset(like_resets + Flood(7, 400)), 399);
+}
+
+// 1027 as integers of four bytes, and others of which a payload may be full. By chance two of the
+// frames that are none may fit together; 16 would be taken for a flood.
+TEST(ResetFloodTest, PayloadsThatLookLikeResetsAreNone) {
+  for (const std::string& like : {std::string("\0\0\4\3", 4), std::string("\0\0\4\3\0", 5),
+                                  std::string("\0\0\4\3\0\0\0\0\1", 9), Reset(5)}) {
+    const std::string payload = Repeated(like, 16384).substr(0, 16384);
+    EXPECT_LT(CountOpenedAndReset(Repeated(payload, 65536)), 4);
+    EXPECT_LT(CountOpenedAndReset(Repeated(Data(payload), 65536)), 4);
+    EXPECT_LT(CountOpenedAndReset(payload.substr(3) + Headers(7) + Data(payload)), 4);
+  }
+}
+
+TEST(ResetFloodTest, CallsThatAreLeftAloneAreNoFlood) {
+  std::string bytes = Reset(1);
+  for (uint32_t stream = 101; bytes.size() < 60000; stream += 2) {
+    absl::StrAppend(&bytes, Headers(stream), Frame(0, stream, "request"));
+  }
+  EXPECT_EQ(CountOpenedAndReset(bytes), 0);
+}
+
+}  // namespace
+}  // namespace icepie::server
