@@ -3,10 +3,13 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <thread>
 
+#include "core/log_store.h"
 #include "core/segment_reader.h"
 #include "server/host_service.h"
 #include "slices/record_batch.h"
@@ -20,7 +23,7 @@ using testing::HasSubstr;
 
 class TailClientTest : public testing::Test {
  protected:
-  TailClientTest() : core_(OpenCore(directory_.path(), SmallSegments())), service_(core_.get()) {
+  TailClientTest() : core_(OpenCore(CoreDirectory(), SmallSegments())), service_(core_.get()) {
     grpc::ServerBuilder builder;
     builder.AddListeningPort("unix:" + Socket(), grpc::InsecureServerCredentials());
     builder.RegisterService(&service_);
@@ -35,6 +38,7 @@ class TailClientTest : public testing::Test {
     server_->Wait();
   }
 
+  std::string CoreDirectory() const { return directory_.path() + "/core"; }
   std::string Socket() const { return directory_.path() + "/host.sock"; }
 
   // Batches of three records, by turns to a and b.
@@ -78,14 +82,68 @@ class TailClientTest : public testing::Test {
 
   std::vector<fs::path> Segments() const {
     std::vector<fs::path> files;
-    for (const auto& file : fs::directory_iterator(directory_.path() + "/segments")) {
+    for (const auto& file : fs::directory_iterator(CoreDirectory() + "/segments")) {
       files.push_back(file.path());
     }
     std::sort(files.begin(), files.end());
     return files;
   }
 
+  // Of the family `log`, by name. A backup flushes what the log has in memory to such a table.
+  std::set<std::string> LogTables() {
+    const std::string copy = copies_.path() + "/" + std::to_string(copies_made_++);
+    EXPECT_TRUE(core_->BackUpTo(copy, [](int64_t, int64_t) { return true; }).ok());
+    const auto store = LogStore::Open({copy + "/rocksdb", LogStore::Mode::kReadOnly, nullptr});
+    EXPECT_TRUE(store.ok()) << store.status();
+    std::set<std::string> tables;
+    for (const LogStore::TableFile& table : (*store)->ListTables()) {
+      if (table.family == "log") tables.insert(fs::path(table.path).filename());
+    }
+    return tables;
+  }
+
+  // Appends until, since the call, segments were sealed and a compaction has replaced tables that
+  // hold records.
+  void AppendUntilSealedAndCompacted() {
+    const int64_t segments = core_->Storage().segment_count;
+    std::set<std::string> seen;
+    int64_t replaced = 0;
+    for (int round = 0; round < 300; ++round) {
+      Append(30);
+      const std::set<std::string> tables = LogTables();
+      for (const std::string& table : seen) {
+        replaced += static_cast<int64_t>(tables.count(table) == 0);
+      }
+      if (replaced >= 4 && core_->Storage().segment_count >= segments + 3) return;
+      seen = tables;
+    }
+    FAIL() << replaced << " tables were replaced, " << core_->Storage().segment_count - segments
+           << " segments sealed";
+  }
+
+  // Reads the rest of `complete` to the core's head, as the slices would take it.
+  static void ReadOn(slices::FeedReader& reader, slices::BatchDecoder& decoder, int64_t* complete,
+                     int64_t end, std::vector<int64_t>* offsets) {
+    while (*complete < end) {
+      const auto piece = reader.Next();
+      ASSERT_TRUE(piece.ok()) << piece.status();
+      ASSERT_TRUE(piece->has_value());
+      *complete = (*piece)->complete_position;
+      const auto batch = decoder.Decode(**piece);
+      ASSERT_TRUE(batch.ok()) << batch.status();
+      const auto supply = *batch->Supply("a", 0, INT64_MAX)();
+      for (auto records = *supply->Next(); !records.empty(); records = *supply->Next()) {
+        for (const RecordView& record : records) {
+          ASSERT_EQ(record.payload, "{\"n\":" + std::to_string(record.offset) + "}");
+          offsets->push_back(record.offset);
+        }
+      }
+    }
+  }
+
   TempDirectory directory_;
+  TempDirectory copies_;
+  int64_t copies_made_ = 0;
   std::unique_ptr<Core> core_;
   HostService service_;
   std::unique_ptr<grpc::Server> server_;
@@ -95,7 +153,7 @@ TEST_F(TailClientTest, SealedAndHotRecordsComeOnceAndInOrder) {
   AppendAndSeal(150);
   const int64_t head = core_->head_position();
   const int64_t end_offset = core_->GetStream("a")->end_offset;
-  TailClient reads_files(Socket(), directory_.path());
+  TailClient reads_files(Socket(), CoreDirectory());
   TailClient gets_blocks(Socket(), "");
   for (TailClient* feed : {&reads_files, &gets_blocks}) {
     const auto all = feed->Open({"a", "b"}, 0, head);
@@ -111,7 +169,7 @@ TEST_F(TailClientTest, SealedAndHotRecordsComeOnceAndInOrder) {
 
 TEST_F(TailClientTest, AFollowerGoesOnWhileRecordsAreSealed) {
   AppendAndSeal(100);
-  TailClient feed(Socket(), directory_.path());
+  TailClient feed(Socket(), CoreDirectory());
   const auto reader = feed.Open({"a"}, 0, std::nullopt);
   std::thread writer([&] { Append(300); });
   const int64_t end = core_->head_position() + 900;
@@ -119,6 +177,72 @@ TEST_F(TailClientTest, AFollowerGoesOnWhileRecordsAreSealed) {
   writer.join();
   ASSERT_TRUE(offsets.ok()) << offsets.status();
   EXPECT_EQ(*offsets, Range(0, core_->GetStream("a")->end_offset));
+}
+
+// In the middle of its work each reader is held until records are appended, sealed and compacted
+// that it has still to read.
+TEST_F(TailClientTest, ScansNoticeNeitherSealingNorCompaction) {
+  AppendAndSeal(300);
+  Append(10);  // a hot part
+  TailClient reads_files(Socket(), CoreDirectory());
+  TailClient gets_blocks(Socket(), "");
+  std::atomic<int64_t> end{INT64_MAX};
+  std::thread follower([&] {
+    int64_t complete = 0;
+    slices::BatchDecoder decoder(0, {"a"});
+    std::vector<int64_t> offsets;
+    const auto reader = reads_files.Open({"a"}, 0, std::nullopt);
+    while (complete < end) ReadOn(*reader, decoder, &complete, complete + 1, &offsets);
+    EXPECT_EQ(offsets, Range(0, core_->GetStream("a")->end_offset));
+  });
+  for (TailClient* feed : {&reads_files, &gets_blocks}) {
+    int64_t complete = 0;
+    slices::BatchDecoder decoder(0, {"a"});
+    std::vector<int64_t> offsets;
+    const int64_t sealed_before = core_->Storage().sealed_position;
+    const int64_t hot_before = core_->head_position();
+    ASSERT_LT(sealed_before, hot_before);
+    const auto reader = feed->Open({"a", "b"}, 0, std::nullopt);
+    if (feed == &reads_files) {
+      ReadOn(*reader, decoder, &complete, 1, &offsets);
+      ASSERT_GT(complete, 0);
+      ASSERT_LT(complete, sealed_before) << "the scan is in the middle of the segments";
+    }
+    AppendUntilSealedAndCompacted();
+    ASSERT_GT(core_->Storage().sealed_position, hot_before) << "what was hot is sealed by now";
+    ReadOn(*reader, decoder, &complete, core_->head_position(), &offsets);
+    EXPECT_EQ(offsets, Range(0, core_->GetStream("a")->end_offset));
+    reader->Cancel();
+  }
+  end = core_->head_position();
+  Append(1);  // wakes the follower
+  follower.join();
+}
+
+// The hot part is read block by block, and what the next one is in has gone from the log into a
+// segment when it is asked for.
+TEST_F(TailClientTest, AReaderOfTheHotPartGoesOnInSegments) {
+  AppendAndSeal(150);
+  Append(10);
+  int64_t next = core_->Storage().sealed_position;
+  const int64_t begin = next;
+  while (next < core_->head_position()) {
+    const auto range = core_->ReadBlocks({}, next, INT64_MAX, 1);
+    ASSERT_TRUE(range.ok()) << range.status();
+    for (const StoredBlock& stored : range->blocks) {
+      const auto block = DecodedBlock::Decode(stored.data);
+      ASSERT_TRUE(block.ok()) << block.status();
+      for (const RecordView& view : block->records()) {
+        if (view.position < next) continue;
+        ASSERT_EQ(view.position, next++);
+        ASSERT_EQ(view.payload, "{\"n\":" + std::to_string(view.offset) + "}");
+      }
+    }
+    if (copies_made_ > 0) continue;
+    ASSERT_GT(next, begin);
+    AppendUntilSealedAndCompacted();
+    ASSERT_GT(core_->Storage().sealed_position, next + 10);
+  }
 }
 
 TEST_F(TailClientTest, ADamagedSegmentIsNamed) {
@@ -130,7 +254,7 @@ TEST_F(TailClientTest, ADamagedSegmentIsNamed) {
     stream.seekp(static_cast<int64_t>(block.place) + 60);
     stream.put('\x7f');
   }
-  TailClient feed(Socket(), directory_.path());
+  TailClient feed(Socket(), CoreDirectory());
   const auto reader = feed.Open({"a", "b"}, 0, core_->head_position());
   slices::BatchDecoder decoder(0, {"a", "b"});
   absl::Status status;
@@ -149,7 +273,7 @@ TEST_F(TailClientTest, AMissingSegmentIsNamed) {
   AppendAndSeal(150);
   const fs::path file = Segments()[1];
   fs::remove(file);
-  TailClient feed(Socket(), directory_.path());
+  TailClient feed(Socket(), CoreDirectory());
   const auto reader = feed.Open({"a"}, 0, core_->head_position());
   const auto offsets = OffsetsOfA(*reader, 0, core_->head_position());
   // A loss of data and not a wrong name of something: the message says what to do.
@@ -166,7 +290,7 @@ TEST_F(TailClientTest, AMissingSegmentIsNamed) {
 
 TEST_F(TailClientTest, CancellingEndsAReaderOfSegments) {
   AppendAndSeal(150);
-  TailClient feed(Socket(), directory_.path());
+  TailClient feed(Socket(), CoreDirectory());
   const auto reader = feed.Open({"a"}, 0, std::nullopt);
   ASSERT_TRUE(reader->Next().ok());
   reader->Cancel();
