@@ -485,6 +485,8 @@ absl::Status Generation::ApplyRange(const RecordBatch& batch, int64_t from, int6
 
 absl::Status Generation::Halve(const RecordBatch& batch, int64_t from, int64_t to,
                                const absl::Status& error) {
+  // Each part would be decoded for all, and kept, for this slice alone.
+  if (batch.decoded != nullptr) return Halve(batch.Alone(), from, to, error);
   const std::vector<int64_t> positions = batch.Positions(streams_, from, to);
   ICEPIE_CHECK(!positions.empty());
   if (positions.size() == 1)

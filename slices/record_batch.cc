@@ -124,6 +124,12 @@ class EmptySupply : public RecordSupply {
 
 }  // namespace
 
+RecordBatch RecordBatch::Alone() const {
+  RecordBatch alone = *this;
+  alone.decoded = nullptr;
+  return alone;
+}
+
 void RecordBatch::Append(const RecordBatch& next) {
   for (const auto& [stream, blocks] : next.streams) {
     std::vector<BatchBlock>& mine = streams[stream];

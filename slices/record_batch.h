@@ -39,6 +39,9 @@ class RecordBatch {
   // What its scans decode together; null: nothing. Its blocks then do not change any more.
   std::shared_ptr<DecodeSharing::Batch> decoded;
 
+  // The same records, for a scan of which no other will ask for the same part.
+  RecordBatch Alone() const;
+
   // Blocks of `next`, which begins at this one's end, are added to this one.
   void Append(const RecordBatch& next);
 

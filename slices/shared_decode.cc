@@ -37,7 +37,8 @@ void AppendColumn(std::string& key, const ColumnDef& column) {
   for (const ColumnDef& child : column.children) AppendColumn(key, child);
 }
 
-// An upper bound, roughly, of what a row takes besides its payload's bytes.
+// An upper bound, roughly, of what a row takes besides its payload's bytes. A chunk has room for
+// all its rows from the beginning.
 constexpr int64_t kBytesOfValue = 16;
 
 // How often the payload's bytes may be there again in what is shown of it.
@@ -101,8 +102,7 @@ class Decoding {
  private:
   bool Add(const RecordView& record) {
     if (rows_->chunks.empty() || row_ == duckdb_vector_size()) BeginChunk();
-    bytes_ += payload_copies_ * static_cast<int64_t>(record.payload.size()) +
-              kBytesOfValue * static_cast<int64_t>(types_.size());
+    bytes_ += payload_copies_ * static_cast<int64_t>(record.payload.size());
     const int64_t number = reader_.counts().rows;
     if (reader_.ReadForAll(record, outputs_, row_, number, rows_->faults)) {
       rows_->event_times.push_back(record.event_time_us.value_or(INT64_MIN));
@@ -115,6 +115,7 @@ class Decoding {
     duckdb_data_chunk chunk = duckdb_create_data_chunk(types_.data(), types_.size());
     if (chunk == nullptr) throw std::bad_alloc();  // it has no other reason, and is not told
     rows_->chunks.push_back(chunk);
+    bytes_ += kBytesOfValue * static_cast<int64_t>(types_.size() * duckdb_vector_size());
     for (size_t i = 0; i < shown_.size(); ++i) {
       if (!shown_[i]) continue;
       outputs_[i] =
@@ -312,7 +313,9 @@ absl::StatusOr<std::shared_ptr<const SharedRows>> DecodeSharing::Batch::Find(
   Demand& demand = sharing_->Note(request, number_);
   Entry& entry = entries_[{*request.group, from, to}];
   demand.scans = std::max(demand.scans, ++entry.scans);
-  if (!entry.tried && demand.scans_before >= kScansWorthSharing) {
+  const bool worth =
+      demand.scans_before >= kScansWorthSharing && demand.batches >= demand.try_again;
+  if (!entry.tried && worth) {
     entry.tried = true;
     const auto wanted = [&](int64_t batch) {
       return batch > 0 && batch > demand.batches - kForgetBatches;
@@ -329,7 +332,9 @@ absl::StatusOr<std::shared_ptr<const SharedRows>> DecodeSharing::Batch::Find(
     ICEPIE_ASSIGN_OR_RETURN(const auto supply, open());
     Decoding decoding(std::move(reading), std::move(shown), sharing_->bytes_max_ - bytes_);
     ICEPIE_ASSIGN_OR_RETURN(std::shared_ptr<SharedRows> rows, decoding.Run(*supply));
-    if (rows != nullptr) {
+    if (rows == nullptr) {
+      demand.try_again = demand.batches + kForgetBatches;
+    } else {
       rows->columns = std::move(columns);
       bytes_ += decoding.bytes();
       entry.rows = std::move(rows);

@@ -113,7 +113,8 @@ class DecodeSharing {
     int64_t bytes_ = 0;                                                   // likewise
   };
 
-  // `bytes_max`: of one batch, as it is estimated. What goes beyond is decoded by each scan.
+  // `bytes_max`: of one batch, as it is estimated. What goes beyond is decoded by each scan, and so
+  // are the next batches.
   explicit DecodeSharing(int64_t bytes_max) : bytes_max_(bytes_max) {}
   static std::shared_ptr<DecodeSharing> Create(int64_t bytes_max = kBytesMax) {
     return std::make_shared<DecodeSharing>(bytes_max);
@@ -131,6 +132,7 @@ class DecodeSharing {
     int64_t batches = 0;       // with a scan
     int64_t scans = 0;         // of one range of that batch, the most
     int64_t scans_before = 0;  // of the batch before
+    int64_t try_again = 0;     // the number in `batches`, after one that was too much to keep
     std::map<std::string, Wish> columns;
     std::array<int64_t, kHiddenCount> hidden_shown{};
   };

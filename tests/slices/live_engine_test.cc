@@ -1097,5 +1097,56 @@ TEST_F(LedgerTest, ASliceThatIsAddedOverOneThatRunsFollowsItsChanges) {
             R"([{"city":"Bern","orders":1,"total":10},{"city":"Chur","orders":1,"total":6}])");
 }
 
+// Two slices are given what is decoded once, a third looks for the records that it cannot take.
+TEST_F(LiveEngineTest, ASliceThatLooksForItsBadRecordsTakesNothingFromTheOthers) {
+  const std::string domain = R"(
+domain: shop
+sources:
+  orders:
+    columns: {city: VARCHAR, note: VARCHAR}
+slices:
+  notes:
+    sql: SELECT note, count(*) AS n FROM orders GROUP BY ALL
+    key: [note]
+  orders_of:
+    sql: SELECT city, count(*) AS n, max(note) AS note FROM orders GROUP BY ALL
+    key: [city]
+  numbers:
+    sql: SELECT _position AS at, CAST(note AS INTEGER) AS number FROM orders
+    key: [at]
+    on_bad_record: {action: quarantine, budget: {records: 1000}}
+)";
+  StartLive();
+  std::vector<GenerationSpec> specs;
+  for (const char* slice : {"notes", "orders_of", "numbers"}) {
+    specs.push_back(Spec(slice));
+    specs.back().file = domain;
+  }
+  const auto order = [](bool bad) {
+    return absl::StrCat(R"({"city":"Bern","note":")", bad ? "many" : "7", "\"}");
+  };
+  int64_t head = feed_.Append("orders", {order(false)});
+  Configure(specs);
+  const auto wait = [&] {
+    for (const GenerationSpec& spec : specs) WaitForPosition(spec.slice, head);
+  };
+  wait();
+  for (int batch = 0; batch < 3; ++batch) {  // from then on they are known to read the same
+    head = feed_.Append("orders", std::vector<std::string>(10, order(false)));
+    wait();
+  }
+  constexpr int kBad = 30;
+  std::vector<std::string> payloads;
+  for (int i = 0; i < 1500; ++i) payloads.push_back(order(i % (1500 / kBad) == 1));
+  head = feed_.Append("orders", payloads);
+  wait();
+  EXPECT_EQ(Find("numbers")->progress.quarantined, kBad);
+  EXPECT_EQ(Find("numbers")->progress.applied, head - kBad);
+  EXPECT_EQ(Rows("SELECT count(*) AS n FROM numbers"),
+            absl::StrCat(R"([{"n":)", head - kBad, "}]"));
+  EXPECT_EQ(Rows("SELECT n FROM orders_of"), absl::StrCat(R"([{"n":)", head, "}]"));
+  EXPECT_EQ(Rows("SELECT n FROM notes WHERE note = 'many'"), absl::StrCat(R"([{"n":)", kBad, "}]"));
+}
+
 }  // namespace
 }  // namespace icepie::slices

@@ -262,6 +262,33 @@ TEST_F(SharedDecodeTest, TooManyBytesAreDecodedByEach) {
   const Readings readings = RunBatch(readers, Records(1000, AsMost));
   EXPECT_EQ(readings.shared, 1);  // given up
   EXPECT_EQ(readings.alone, 3);
+  // It is not tried for nothing with every batch.
+  for (int64_t i = 1; i < DecodeSharing::kForgetBatches; ++i) {
+    EXPECT_EQ(RunBatch(readers, Records(1, AsMost)).shared, 0) << i;
+  }
+  EXPECT_EQ(RunBatch(readers, Records(1, AsMost)).shared, 1);
+}
+
+// A chunk has room for its rows from the beginning: ranges of one record each are not many rows,
+// but as much memory as if they were.
+TEST_F(SharedDecodeTest, RangesOfFewRecordsCountWithAllTheirRoom) {
+  sharing_ = DecodeSharing::Create(1'000'000);
+  std::vector<Reader> readers = ThreeReaders();
+  const Records records(1, AsMost);
+  RunBatch(readers, records);
+  const auto batch = DecodeSharing::NextBatch(sharing_);
+  const SourceReading reading{"flights", {Flights().columns[0]}, Flights().where};
+  const std::string group = ShareGroup(reading);
+  const std::vector<std::string> keys = {ColumnKey(reading.columns[0])};
+  const ScanRequest request{&reading, &group, &keys, std::vector<bool>(1 + kHiddenCount, false)};
+  int64_t kept = 0;
+  for (int64_t range = 0; range < 100; ++range) {
+    const auto rows =
+        *batch->Find(request, range, range + 1, [&] { return MakeSpanSupply(records.views()); });
+    if (rows != nullptr) ++kept;
+  }
+  EXPECT_GE(kept, 1);
+  EXPECT_LE(kept, 10);
 }
 
 // Rows of so many columns that the allocator has to ask the system for their chunk.
