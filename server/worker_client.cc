@@ -127,10 +127,11 @@ class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse>
  public:
   QueryCall(std::shared_ptr<wv1::Worker::Stub> stub, std::shared_ptr<QueriesUnderWay> others,
             wv1::WorkerQueryRequest request, absl::Time deadline, int64_t bytes_max,
-            WorkerClient::Done<WorkerAnswer> done)
+            WorkerClient::Done<WorkerAnswer> done, QueriesUnderWay::Context context)
       : stub_(std::move(stub)),
         others_(std::move(others)),
         request_(std::move(request)),
+        context_(context ? std::move(context) : std::make_shared<grpc::ClientContext>()),
         bytes_max_(bytes_max),
         done_(std::move(done)) {
     context_->set_deadline(absl::ToChronoTime(deadline));
@@ -190,8 +191,8 @@ class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse>
 
   std::shared_ptr<wv1::Worker::Stub> stub_;
   std::shared_ptr<QueriesUnderWay> others_;
-  const QueriesUnderWay::Context context_ = std::make_shared<grpc::ClientContext>();
   wv1::WorkerQueryRequest request_;
+  const QueriesUnderWay::Context context_;
   wv1::WorkerQueryResponse part_;
   int64_t bytes_max_;
   WorkerAnswer answer_;
@@ -261,8 +262,9 @@ void WorkerClient::PlanDomain(const wv1::PlanDomainRequest& request, absl::Durat
 }
 
 void WorkerClient::Query(const wv1::WorkerQueryRequest& request, absl::Time deadline,
-                         int64_t bytes_max, Done<WorkerAnswer> done) {
-  new QueryCall(stub_, queries_, request, deadline, bytes_max, std::move(done));
+                         int64_t bytes_max, Done<WorkerAnswer> done,
+                         std::shared_ptr<grpc::ClientContext> context) {
+  new QueryCall(stub_, queries_, request, deadline, bytes_max, std::move(done), std::move(context));
 }
 
 void WorkerClient::Abandon() { queries_->Abandon(); }

@@ -56,9 +56,11 @@ class WorkerClient {
   // now as UNAVAILABLE.
   void Abandon();
 
-  // RESOURCE_EXHAUSTED/RESULT_TOO_LARGE beyond `bytes_max`.
+  // RESOURCE_EXHAUSTED/RESULT_TOO_LARGE beyond `bytes_max`. A fresh `context` of the caller's, who
+  // can cancel the call by it; null: nobody does.
   void Query(const icepie::worker::v1::WorkerQueryRequest& request, absl::Time deadline,
-             int64_t bytes_max, Done<WorkerAnswer> done);
+             int64_t bytes_max, Done<WorkerAnswer> done,
+             std::shared_ptr<grpc::ClientContext> context = nullptr);
 
  private:
   using Stub = icepie::worker::v1::Worker::Stub;

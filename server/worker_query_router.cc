@@ -74,12 +74,16 @@ struct WorkerQueryRouter::Question {
 };
 
 WorkerQueryRouter::WorkerQueryRouter(QueryRouterSources sources, QueryRouterLimits limits)
-    : sources_(std::move(sources)), limits_(limits) {}
+    : sources_(std::move(sources)),
+      limits_(limits),
+      silence_(loop_, sources_.workers, [this](const std::string& domain) {
+        if (sources_.unanswered) sources_.unanswered(domain, false);
+      }) {}
 
 WorkerQueryRouter::~WorkerQueryRouter() {
   Drain();
-  MutexLock lock(mutex_);
-  while (in_flight_total_ > 0) idle_.Wait(mutex_);
+  WaitEmpty(absl::InfiniteFuture());
+  silence_.Stop();
 }
 
 absl::Status WorkerQueryRouter::Check(const v1::QueryRequest& request) const {
@@ -206,7 +210,9 @@ void WorkerQueryRouter::Step(const QuestionPtr& question) {
   const bool live_prepares = question->request.has_select() && !LiveAnswers(view.live, slice);
   // The past is the standby's, so that old states do not take the live worker's memory.
   const bool past = IsAsOf(question->request.consistency());
-  if (usable(view.live) && !((live_prepares || past) && usable(view.standby))) {
+  const bool standby_first =
+      live_prepares || past || silence_.IsSilent(question->request.domain(), view.live);
+  if (usable(view.live) && !(standby_first && usable(view.standby))) {
     AskWorker(question, view, v1::LIVE);
   } else if (usable(view.standby)) {
     AskWorker(question, view, v1::STANDBY);
@@ -256,14 +262,35 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView&
     const auto known = KnownVersions(request.if_none_match(), question->hash);
     if (known) ask.mutable_known()->Assign(known->begin(), known->end());
   }
+  auto call = std::make_shared<grpc::ClientContext>();
+  Asked asked{worker.incarnation, source, worker.flight_record, nullptr};
+  if (source == v1::LIVE) WatchForSilence(question, view, call, asked);
   worker.client->Query(
       ask, absl::Now() + (question->deadline - SteadyNow()), limits_.answer_bytes_max,
-      [this, question, asked = Asked{worker.incarnation, source, worker.flight_record}](
-          auto answer) { OnAnswer(question, asked, std::move(answer)); });
+      [this, question, asked](auto answer) { OnAnswer(question, asked, std::move(answer)); },
+      std::move(call));
+}
+
+// A live worker that stands still loses the question to a standby that has not been asked yet.
+void WorkerQueryRouter::WatchForSilence(const QuestionPtr& question, const DomainView& view,
+                                        const std::shared_ptr<grpc::ClientContext>& call,
+                                        Asked& asked) {
+  asked.called_off = std::make_shared<std::atomic<bool>>(false);
+  std::set<int64_t> tried = question->died;
+  tried.insert(question->answered.begin(), question->answered.end());
+  const std::string& domain = question->request.domain();
+  const auto call_off = [this, domain, call, tried = std::move(tried), flag = asked.called_off] {
+    const WorkerView standby = sources_.workers(domain).standby;
+    if (standby.client == nullptr || tried.count(standby.incarnation) > 0) return;
+    *flag = true;
+    call->TryCancel();
+  };
+  silence_.Add(question->number, {domain, view.live, question->deadline, call_off});
 }
 
 void WorkerQueryRouter::OnAnswer(const QuestionPtr& question, const Asked& asked,
                                  absl::StatusOr<WorkerAnswer> answer) {
+  if (asked.source == v1::LIVE) silence_.Remove(question->number);
   if (!answer.ok()) {
     OnError(question, asked, answer.status());
   } else {
@@ -284,6 +311,22 @@ bool IsBlamed(const std::string& flight_record, const std::string& fingerprint) 
   return std::any_of(notes.begin(), notes.end(), [&](const slices::FlightNote& note) {
     return note.blamed && note.activity == slices::Activity::kQuery && note.subject == fingerprint;
   });
+}
+
+absl::Status TookTooLong(const std::string& domain) {
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat("the query on domain ", domain,
+                                " did not end within its deadline; ask for less or give it more"),
+                   "QUERY_TIME_LIMIT", {{"domain", domain}});
+}
+
+// Not the query's fault.
+absl::Status StandsStill(const std::string& domain) {
+  return MakeError(absl::StatusCode::kUnavailable,
+                   absl::StrCat("the live worker of domain ", domain,
+                                " does not answer and is about to be replaced, and no standby "
+                                "could answer in its place; try again"),
+                   ErrorDetail{"WORKER_LOST", {{"domain", domain}}, {}, 1000});
 }
 
 }  // namespace
@@ -310,7 +353,10 @@ void WorkerQueryRouter::OnLost(const QuestionPtr& question, const Asked& asked,
 
 void WorkerQueryRouter::OnError(const QuestionPtr& question, const Asked& asked,
                                 const absl::Status& error) {
-  if (IsLost(error)) {
+  const std::string& domain = question->request.domain();
+  if (absl::IsCancelled(error) && asked.called_off && *asked.called_off) {
+    Step(question);
+  } else if (IsLost(error)) {
     OnLost(question, asked, error);
   } else if (IsSoft(error, asked.source)) {
     question->answered.insert(asked.incarnation);
@@ -318,11 +364,9 @@ void WorkerQueryRouter::OnError(const QuestionPtr& question, const Asked& asked,
     if (!question->fallback || asked.source == v1::LIVE) question->fallback = error;
     Step(question);
   } else if (absl::IsDeadlineExceeded(error) && ErrorReason(error).empty()) {
-    Finish(question,
-           MakeError(absl::StatusCode::kResourceExhausted,
-                     absl::StrCat("the query on domain ", question->request.domain(),
-                                  " did not end within its deadline; ask for less or give it more"),
-                     "QUERY_TIME_LIMIT", {{"domain", question->request.domain()}}));
+    const bool silent =
+        asked.source == v1::LIVE && silence_.IsSilent(domain, sources_.workers(domain).live);
+    Finish(question, silent ? StandsStill(domain) : TookTooLong(domain));
   } else {
     Finish(question, error);
   }
@@ -406,7 +450,10 @@ bool WorkerQueryRouter::Unpark(const QuestionPtr& question) {
 }
 
 void WorkerQueryRouter::OnWorkerChange(const std::string& domain) {
-  loop_.Post([this, domain] { WakeParked(domain); });
+  loop_.Post([this, domain] {
+    WakeParked(domain);
+    silence_.OnWorkerChange(domain);
+  });
 }
 
 void WorkerQueryRouter::WakeParked(const std::string& domain) {

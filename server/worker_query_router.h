@@ -1,8 +1,9 @@
 // The router of queries: live worker first, standby when the live one cannot, and patience while
-// neither can. A question whose worker dies under it is asked again of another.
+// neither can. A question whose worker dies or stands still under it is asked again of another.
 #ifndef ICEPIE_SERVER_WORKER_QUERY_ROUTER_H_
 #define ICEPIE_SERVER_WORKER_QUERY_ROUTER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -15,6 +16,7 @@
 #include "server/event_loop.h"
 #include "server/query_ledger.h"
 #include "server/query_router.h"
+#include "server/silence_watch.h"
 #include "server/supervisor.h"
 
 namespace icepie::server {
@@ -71,12 +73,15 @@ class WorkerQueryRouter final : public QueryRouter {
     int64_t incarnation = 0;
     icepie::v1::Source source = icepie::v1::SOURCE_UNSPECIFIED;
     std::string flight_record;
+    std::shared_ptr<std::atomic<bool>> called_off;  // the live worker is silent; else null
   };
 
   absl::Status Check(const icepie::v1::QueryRequest& request) const;
   absl::Status CheckBlocked(const Question& question) const;
   void Step(const QuestionPtr& question);
   void AskWorker(const QuestionPtr& question, const DomainView& view, icepie::v1::Source source);
+  void WatchForSilence(const QuestionPtr& question, const DomainView& view,
+                       const std::shared_ptr<grpc::ClientContext>& call, Asked& asked);
   void OnAnswer(const QuestionPtr& question, const Asked& asked,
                 absl::StatusOr<WorkerAnswer> answer);
   void OnError(const QuestionPtr& question, const Asked& asked, const absl::Status& error);
@@ -108,6 +113,7 @@ class WorkerQueryRouter final : public QueryRouter {
   int64_t in_flight_total_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, int> in_flight_ ABSL_GUARDED_BY(mutex_);  // by domain
   std::map<int64_t, QuestionPtr> parked_ ABSL_GUARDED_BY(mutex_);
+  SilenceWatch silence_;
   EventLoop loop_;  // timers and wake-ups; last: its thread ends first
 };
 

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "icepie/worker/v1/worker.grpc.pb.h"
@@ -51,6 +52,9 @@ class FakeWorker {
   }
 
   int queries() const { return service_.queries; }
+  // How often it was asked for its status; while it stands still it does not answer that.
+  int statuses() const { return service_.statuses; }
+  void StandStill(bool still) { service_.still = still; }
 
  private:
   class Service final : public icepie::worker::v1::Worker::Service {
@@ -62,7 +66,18 @@ class FakeWorker {
       ++queries;
       return on_query_(*request, *context, *writer);
     }
+    grpc::Status GetStatus(grpc::ServerContext* context,
+                           const icepie::worker::v1::GetStatusRequest* /*request*/,
+                           icepie::worker::v1::WorkerReport* /*report*/) override {
+      ++statuses;
+      while (still && !context->IsCancelled()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      return grpc::Status::OK;
+    }
     std::atomic<int> queries{0};
+    std::atomic<int> statuses{0};
+    std::atomic<bool> still{false};
 
    private:
     OnQuery on_query_;

@@ -71,6 +71,14 @@ FakeWorker::OnQuery Failing(const absl::Status& status) {
   };
 }
 
+// As a worker that is stopped: nothing comes until the caller goes.
+FakeWorker::OnQuery StandingStill() {
+  return [](const wv1::WorkerQueryRequest&, grpc::ServerContext& context, FakeWorker::Writer&) {
+    while (!context.IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return grpc::Status::CANCELLED;
+  };
+}
+
 // Sends half of an answer and then nothing more until its connection breaks.
 FakeWorker::OnQuery HangingHalfway(std::promise<void>& asked) {
   return [&asked](const wv1::WorkerQueryRequest&, grpc::ServerContext& context,
@@ -294,6 +302,69 @@ TEST_F(WorkerQueryRouterTest, ALiveWorkerKilledMidAnswerIsReplacedByTheStandby) 
   EXPECT_EQ(answer->meta().slices(0).stale_reason(), v1::WORKER_DOWN);
   // Stale since the worker died, not since the snapshot was made.
   EXPECT_GE(answer->meta().slices(0).stale_since().seconds(), absl::ToUnixSeconds(start));
+}
+
+TEST_F(WorkerQueryRouterTest, ALiveWorkerThatStandsStillIsNotWaitedFor) {
+  FakeWorker live(Socket("live"), StandingStill());
+  live.StandStill(true);
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  const Result first = Ask(Sql(), absl::Seconds(10));
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(first->body(), "[2]");
+  EXPECT_EQ(first->meta().slices(0).stale_reason(), v1::WORKER_DOWN);
+  // Until it reports again, nobody waits for it any more.
+  const Result next = Ask(Sql(), absl::Seconds(10));
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(live.queries(), 1);
+  EXPECT_EQ(standby.queries(), 2);
+  FakeWorker awake(Socket("awake"), Answering(Report(v1::RUNNING, 100), "[1]"));
+  SetLive(awake.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  EXPECT_EQ(Ask(Sql())->body(), "[1]");
+}
+
+TEST_F(WorkerQueryRouterTest, AStandbyThatComesTakesTheQuestionsOfOneThatStandsStill) {
+  FakeWorker live(Socket("live"), StandingStill());
+  live.StandStill(true);
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  MakeRouter();
+  auto result = Start(Sql(), absl::Seconds(20));
+  while (live.statuses() < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  const Result answer = result.get();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[2]");
+}
+
+TEST_F(WorkerQueryRouterTest, ALiveWorkerThatIsBusyKeepsItsQuestion) {
+  FakeWorker* worker = nullptr;
+  FakeWorker live(Socket("live"), [&](const wv1::WorkerQueryRequest& request,
+                                      grpc::ServerContext& context, FakeWorker::Writer& writer) {
+    while (worker->statuses() < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return Answering(Report(v1::RUNNING, 100), "[1]")(request, context, writer);
+  });
+  worker = &live;
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  const Result answer = Ask(Sql(), absl::Seconds(60));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[1]");
+  EXPECT_EQ(standby.queries(), 0);
+}
+
+TEST_F(WorkerQueryRouterTest, StandingStillIsNotTheQuestionsFault) {
+  FakeWorker live(Socket("live"), StandingStill());
+  live.StandStill(true);
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  MakeRouter();
+  const Result answer = Ask(Sql(), absl::Seconds(2));
+  EXPECT_TRUE(absl::IsUnavailable(answer.status())) << answer.status();
+  EXPECT_EQ(ErrorReason(answer.status()), "WORKER_LOST");
 }
 
 TEST_F(WorkerQueryRouterTest, AStandbyThatHasEverythingIsNotStale) {

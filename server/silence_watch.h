@@ -1,0 +1,83 @@
+// Finds live workers that stand still long before their heartbeat's timeout: a question that waits
+// for one has a deadline of its own, and the standby would have answered it.
+//
+// While questions are with a live worker, one that has waited for a quarter of its time (a second
+// at most) has the worker asked whether it is there. A worker that is merely busy says so at once.
+// One that does not is silent until its next report: its questions are called off, so that the
+// standby gets them, and new ones go there first.
+#ifndef ICEPIE_SERVER_SILENCE_WATCH_H_
+#define ICEPIE_SERVER_SILENCE_WATCH_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "core/base/mutex.h"
+#include "server/event_loop.h"
+#include "server/supervisor.h"
+
+namespace icepie::server {
+
+// Threads: any; `call_off` and the functions of the constructor are called on the loop's.
+// Lifetime: Stop before the loop goes.
+class SilenceWatch {
+ public:
+  using Views = std::function<DomainView(const std::string& domain)>;
+  // `silent` hears of a domain whose live worker has just been found silent; may be null.
+  SilenceWatch(EventLoop& loop, Views views, std::function<void(const std::string& domain)> silent);
+
+  // A question that is with a live worker from now on.
+  struct Waiting {
+    std::string domain;
+    WorkerView live;  // as it was when the question was asked
+    absl::Time deadline;
+    // Ends the question's call if another worker can take it; perhaps more than once.
+    std::function<void()> call_off;
+  };
+  void Add(int64_t question, Waiting waiting);
+  // It has been answered, or called off.
+  void Remove(int64_t question);
+  // A worker of the domain has come or gone: the standby that a silent one's questions need, say.
+  // On the loop.
+  void OnWorkerChange(const std::string& domain);
+
+  // It did not answer lately, and has not reported since.
+  bool IsSilent(const std::string& domain, const WorkerView& live) const;
+
+  // Waits for the workers that are being asked.
+  void Stop();
+
+ private:
+  struct Entry {
+    Waiting waiting;
+    absl::Time since;  // of its call, or when its worker last said that it is there
+    absl::Duration patience;
+  };
+  using Report = std::shared_ptr<const icepie::worker::v1::WorkerReport>;
+
+  void Look();
+  void AskWhetherThere(const std::string& domain, const WorkerView& live, absl::Duration timeout);
+  void OnThere(const std::string& domain, int64_t incarnation);
+  void OnSilent(const std::string& domain, int64_t incarnation, const Report& last);
+  void CallOff(const std::string& domain, int64_t incarnation);
+
+  EventLoop& loop_;
+  const Views views_;
+  const std::function<void(const std::string&)> silent_;
+  mutable Mutex mutex_;
+  CondVar idle_;
+  bool looking_ ABSL_GUARDED_BY(mutex_) = false;  // the next look is scheduled
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<int64_t, Entry> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int64_t> asked_ ABSL_GUARDED_BY(mutex_);  // the incarnation, by domain
+  std::map<std::string, Report> silent_since_
+      ABSL_GUARDED_BY(mutex_);  // the last before, by domain
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_SILENCE_WATCH_H_
