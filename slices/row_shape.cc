@@ -40,6 +40,17 @@ bool ContainsWindow(const Json& tree) {
   return IsClass(tree, "WINDOW") || AnyChild(tree, ContainsWindow);
 }
 
+// Whether a row is joined by what it is alone. POSITIONAL pairs rows by their places, and ASOF
+// takes the nearest one of the right side: of constants, for a record on the left, also record by
+// record.
+absl::Status CheckPairing(const Json& join, bool records_left) {
+  const std::string ref = TextOf(join, "ref_type");
+  static const auto* const kByRow =
+      new std::set<std::string>{"REGULAR", "CROSS", "NATURAL", "DEPENDENT"};
+  if (kByRow->count(ref) > 0 || (ref == "ASOF" && records_left)) return absl::OkStatus();
+  return StandsInTheWay(absl::StrCat("has a join: ", ref));
+}
+
 absl::Status RefuseModifier(const Json& node) {
   const Json& modifier = node["modifiers"][0];
   if (IsType(modifier, "DISTINCT_MODIFIER")) return StandsInTheWay("has DISTINCT");
@@ -145,10 +156,11 @@ class ShapeFinder {
     ICEPIE_ASSIGN_OR_RETURN(const int right, Relation(from["right"], scope));
     if (left + right > 1) return StandsInTheWay("has a join of records");
     if (HasReadingSubquery(from["condition"], scope)) return StandsInTheWay("has a subquery");
+    if (left + right == 0) return 0;
+    ICEPIE_RETURN_IF_ERROR(CheckPairing(from, left == 1));
     const std::string type = TextOf(from, "join_type");
     const bool alone = type == "INNER" || (type == "LEFT" && left == 1);
-    if (alone || left + right == 0) return left + right;
-    return StandsInTheWay(absl::StrCat("has a join: ", type));
+    return alone ? absl::StatusOr<int>(1) : StandsInTheWay(absl::StrCat("has a join: ", type));
   }
 
   const PlanRequest& request_;

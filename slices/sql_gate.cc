@@ -117,6 +117,7 @@ class Gate {
   absl::Status Count(const Json& node, size_t nodes);
   absl::Status CheckKind(const Json& node);
   absl::Status CheckNode(Json& node, const Scope& scope);
+  absl::Status CheckJoin(const Json& node);
   absl::Status CheckRelation(Json& node, const Scope& scope);
   absl::Status ReplaceRelation(Json& node, const std::string& name, const RelationTarget& target);
   absl::Status CheckTableFunction(Json& node);
@@ -255,9 +256,18 @@ absl::Status Gate::CheckNode(Json& node, const Scope& scope) {
   if (!TextOf(node, "class").empty()) return absl::OkStatus();
   if (IsType(node, "BASE_TABLE")) return CheckRelation(node, scope);
   if (IsType(node, "TABLE_FUNCTION")) return CheckTableFunction(node);
-  if (IsType(node, "JOIN") && ++joins_ > kJoinsMax) {
+  return IsType(node, "JOIN") ? CheckJoin(node) : absl::OkStatus();
+}
+
+absl::Status Gate::CheckJoin(const Json& node) {
+  if (++joins_ > kJoinsMax) {
     return Refuse("SQL_TOO_COMPLEX", OffsetOf(node),
                   absl::StrCat("more than ", kJoinsMax, " joins"));
+  }
+  if (options_.reproducible && TextOf(node, "ref_type") == "POSITIONAL") {
+    return NotReproducible(node,
+                           "POSITIONAL JOIN pairs rows by places that they do not have: join by "
+                           "a row_number() OVER (ORDER BY …)");
   }
   return absl::OkStatus();
 }

@@ -230,6 +230,8 @@ TEST_F(SqlGateTest, DefinitionsMustBeReproducible) {
            {"SELECT a FROM flights LIMIT 5", "LIMIT and DISTINCT ON without ORDER BY"},
            {"SELECT DISTINCT ON (a) a, b FROM flights", "SQL_NOT_REPRODUCIBLE"},
            {"SELECT (SELECT a FROM flights LIMIT 1)", "SQL_NOT_REPRODUCIBLE"},
+           {"SELECT * FROM flights POSITIONAL JOIN (VALUES (1)) AS v(x)",
+            "SQL_NOT_REPRODUCIBLE line 1 column 23: POSITIONAL JOIN pairs rows by places"},
            {"SELECT a FROM flights WHERE a = $x",
             "SQL_FORBIDDEN a definition cannot have parameters"}}) {
     EXPECT_THAT(Sql(refused.sql), HasSubstr(refused.error)) << refused.sql;

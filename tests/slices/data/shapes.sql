@@ -123,3 +123,37 @@ SELECT k, i FROM r UNION ALL SELECT 'x', 1
 --@ case collate_in_subquery
 --@ why COLLATE
 SELECT k, count(*) AS n FROM (SELECT k COLLATE NOCASE AS k FROM r) GROUP BY k
+
+-- The constant is joined to one record of all; a record, to one constant, whatever else there is.
+--@ case asof_from_constants recompute
+SELECT c.x, r.i FROM (VALUES (2), (4)) AS c(x) ASOF JOIN (SELECT i FROM r GROUP BY i) AS r ON c.x >= r.i
+--> 2 | 1
+--> 4 | 3
+
+--@ case asof_from_constants_to_records recompute
+--@ why has a join: ASOF
+SELECT c.x, r.i FROM (VALUES (3)) AS c(x) ASOF JOIN r ON c.x >= r.i
+--> 3 | 3
+
+--@ case grouped_asof_from_constants recompute
+SELECT c.x, max(r.i) AS m, count(*) AS n FROM (VALUES (2), (3)) AS c(x) ASOF JOIN r ON c.x >= r.i GROUP BY c.x
+--> 2 | 1 | 1
+--> 3 | 3 | 1
+
+--@ case asof_to_constants append
+SELECT r.k, r.i, c.x FROM r ASOF JOIN (VALUES (0), (2)) AS c(x) ON r.i >= c.x
+--> a | 1 | 0
+--> a | 1 | 0
+--> b | 3 | 2
+
+--@ case natural_join_with_constants append
+SELECT k, name FROM r NATURAL JOIN (VALUES (1, 'one'), (3, 'three')) AS w(i, name)
+--> a | one
+--> a | one
+--> b | three
+
+--@ case lateral_query append
+SELECT r.k, l.v FROM r JOIN LATERAL (SELECT r.i + 1 AS v) AS l ON true
+--> a | 2
+--> a | 2
+--> b | 4
