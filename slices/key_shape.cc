@@ -31,6 +31,11 @@ bool IsFunctionOf(const Json& node, FunctionKind kind) {
   return function != nullptr && function->kind == kind;
 }
 
+bool ContainsUnnest(const Json& node) {
+  if (IsFunctionOf(node, FunctionKind::kUnnest)) return true;
+  return node.is_structured() && std::any_of(node.begin(), node.end(), ContainsUnnest);
+}
+
 // ---- Shape -------------------------------------------------------------------------------------
 
 using CteMap = std::map<std::string, Json>;
@@ -420,10 +425,12 @@ int64_t KeyFinder::BoundOf(const Json& filter, size_t level, int depth) const {
   return up_to ? bound : 0;
 }
 
-// DISTINCT ON (keys) … ORDER BY: the first row of each.
+// DISTINCT ON (keys) … ORDER BY: the first row of each. unnest() makes several rows of a record, or
+// none, so that a record with none does not take the place of an earlier one.
 std::optional<TopRows> KeyFinder::DistinctTop() const {
   const size_t lowest = levels_.size() - 1;
   const Json& modifiers = (*levels_[lowest])["modifiers"];
+  if (ContainsUnnest((*levels_[lowest])["select_list"])) return std::nullopt;
   if (modifiers.size() != 2 || !Has(modifiers[0], "distinct_on_targets")) return std::nullopt;
   TopRows top;
   top.count = 1;
