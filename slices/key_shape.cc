@@ -125,7 +125,7 @@ class KeyFinder {
   // a function of one such row.
   std::optional<Json> Pure(const Json& expression, size_t level, int depth = 0) const;
   std::optional<TopRows> FindTop() const;
-  // What a name stands for: nothing here, or something, which may be pure.
+  // What column `name` of a level's result stands for: nothing, or something, which may be pure.
   struct Named {
     bool found = false;
     std::optional<Json> pure;
@@ -133,7 +133,19 @@ class KeyFinder {
   Named Output(const std::string& name, size_t level, int depth) const;
 
  private:
+  // Where a column of a level's result comes from.
+  struct Origin {
+    // kUnnamed: nothing has the name, but something has one that DuckDB makes up.
+    enum class Is { kNowhere, kUnnamed, kUnclear, kRelation, kItem };
+    Is is = Is::kNowhere;
+    const Json* item = nullptr;  // of a select list
+    size_t level = 0;            // whose it is
+  };
+  Origin OriginOf(const std::string& name, size_t level) const;
+  Origin HandedOn(const std::string& name, size_t level) const;
+  bool IsMadeUp(const std::string& name, size_t level) const;
   std::optional<Json> PureColumn(const Json& column, size_t level, int depth) const;
+  std::string NameIn(const Json& column, size_t level, bool* qualified) const;
   const Json* FindAlias(const std::string& name, size_t level) const;
   std::optional<Json> PureTarget(const Json& target, size_t level) const;
   std::vector<Json> PureAll(const Json& expressions, size_t level) const;
@@ -157,18 +169,23 @@ class KeyFinder {
   std::optional<std::vector<Json>> keys_;
 };
 
+// As in DuckDB, within a level the last of a name has it.
 const Json* KeyFinder::FindAlias(const std::string& name, size_t level) const {
+  const Json* found = nullptr;
   for (const Json& item : (*levels_[level])["select_list"]) {
-    if (LowerText(item, "alias") == name) return &item;
+    if (LowerText(item, "alias") == name) found = &item;
   }
-  return nullptr;
+  return found;
+}
+
+std::string LastName(const Json& column) {
+  return absl::AsciiStrToLower(column["column_names"].back().get<std::string>());
 }
 
 // The name that an item gives its column; "" when DuckDB makes one up.
 std::string OutputName(const Json& item) {
   const std::string alias = LowerText(item, "alias");
-  if (!alias.empty() || !IsClass(item, "COLUMN_REF")) return alias;
-  return absl::AsciiStrToLower(item["column_names"].back().get<std::string>());
+  return !alias.empty() || !IsClass(item, "COLUMN_REF") ? alias : LastName(item);
 }
 
 // One that leaves out or replaces columns is too much to follow.
@@ -177,27 +194,63 @@ bool IsPlainStar(const Json& item) {
          !Has(item, "qualified_exclude_list");
 }
 
-// What column `name` of the level's result is.
-KeyFinder::Named KeyFinder::Output(const std::string& name, size_t level, int depth) const {
-  if (depth > kDepthMax) return {true, std::nullopt};
-  bool star = false;
-  bool unnamed = false;
-  for (const Json& item : (*levels_[level])["select_list"]) {
-    if (IsClass(item, "STAR")) {
-      if (!IsPlainStar(item)) return {true, std::nullopt};
-      star = true;
-      continue;
-    }
-    const std::string output = OutputName(item);
-    unnamed = unnamed || output.empty();
-    if (output == name) return {true, Pure(item, level, depth + 1)};
-  }
-  if (star && level + 1 < levels_.size()) return Output(name, level + 1, depth + 1);
-  if (star && columns_.count(name) > 0) return {true, WithoutPlaces(ColumnReference(name))};
-  return {unnamed, std::nullopt};
+// What a star of the level hands on as `name`.
+KeyFinder::Origin KeyFinder::HandedOn(const std::string& name, size_t level) const {
+  if (level + 1 < levels_.size()) return OriginOf(name, level + 1);
+  return columns_.count(name) > 0 ? Origin{Origin::Is::kRelation} : Origin{};
 }
 
-std::optional<Json> KeyFinder::PureColumn(const Json& column, size_t level, int depth) const {
+// Whether it may be the name that DuckDB gives a further column of one name: the second `i` is i_1.
+bool KeyFinder::IsMadeUp(const std::string& name, size_t level) const {
+  const size_t end = name.find_last_not_of("0123456789");
+  if (end == std::string::npos || end + 1 == name.size() || name[end] != '_') return false;
+  const std::string shared = name.substr(0, end);
+  const Json& items = (*levels_[level])["select_list"];
+  return std::count_if(items.begin(), items.end(), [&](const Json& item) {
+           return IsClass(item, "STAR") || OutputName(item) == shared;
+         }) > 1;
+}
+
+// Seen from above, the first of a name has it.
+KeyFinder::Origin KeyFinder::OriginOf(const std::string& name, size_t level) const {
+  if (IsMadeUp(name, level)) return {Origin::Is::kUnclear};
+  std::optional<Origin> star;  // all stars hand on the same
+  bool unnamed = false;
+  for (const Json& item : (*levels_[level])["select_list"]) {
+    if (!IsClass(item, "STAR")) {
+      const std::string output = OutputName(item);
+      if (output == name) return {Origin::Is::kItem, &item, level};
+      unnamed = unnamed || output.empty();
+      continue;
+    }
+    if (!IsPlainStar(item)) return {Origin::Is::kUnclear};
+    if (!star) star = HandedOn(name, level);
+    unnamed = unnamed || star->is == Origin::Is::kUnnamed;
+    if (star->is != Origin::Is::kNowhere && star->is != Origin::Is::kUnnamed) return *star;
+  }
+  return {unnamed ? Origin::Is::kUnnamed : Origin::Is::kNowhere};
+}
+
+KeyFinder::Named KeyFinder::Output(const std::string& name, size_t level, int depth) const {
+  if (depth > kDepthMax) return {true, std::nullopt};
+  const Origin origin = OriginOf(name, level);
+  switch (origin.is) {
+    case Origin::Is::kNowhere:
+      return {false, std::nullopt};
+    case Origin::Is::kUnnamed:
+    case Origin::Is::kUnclear:
+      return {true, std::nullopt};
+    case Origin::Is::kRelation:
+      return {true, WithoutPlaces(ColumnReference(name))};
+    case Origin::Is::kItem:
+      break;
+  }
+  return {true, Pure(*origin.item, origin.level, depth + 1)};
+}
+
+// The column that a reference of the level names, without the relation's name; "" when it is a part
+// of one.
+std::string KeyFinder::NameIn(const Json& column, size_t level, bool* qualified) const {
   std::vector<std::string> names;
   for (const Json& name : column["column_names"]) {
     names.push_back(absl::AsciiStrToLower(name.get<std::string>()));
@@ -205,15 +258,21 @@ std::optional<Json> KeyFinder::PureColumn(const Json& column, size_t level, int 
   const Json& from = (*levels_[level])["from_table"];
   const std::string relation =
       TextOf(from, "alias").empty() ? LowerText(from, "table_name") : LowerText(from, "alias");
-  const bool qualified = names.size() > 1 && names[0] == relation;
-  if (qualified) names.erase(names.begin());
-  if (names.size() != 1) return std::nullopt;
+  *qualified = names.size() > 1 && names[0] == relation;
+  if (*qualified) names.erase(names.begin());
+  return names.size() == 1 ? names[0] : "";
+}
+
+std::optional<Json> KeyFinder::PureColumn(const Json& column, size_t level, int depth) const {
+  bool qualified = false;
+  const std::string name = NameIn(column, level, &qualified);
+  if (name.empty()) return std::nullopt;
   const bool lowest = level + 1 == levels_.size();
-  if (lowest && columns_.count(names[0]) > 0) return WithoutPlaces(ColumnReference(names[0]));
+  if (lowest && columns_.count(name) > 0) return WithoutPlaces(ColumnReference(name));
   // As in DuckDB, columns come before aliases.
-  const Named below = lowest ? Named() : Output(names[0], level + 1, depth + 1);
+  const Named below = lowest ? Named() : Output(name, level + 1, depth + 1);
   if (below.found || qualified) return below.pure;
-  const Json* alias = FindAlias(names[0], level);
+  const Json* alias = FindAlias(name, level);
   return alias == nullptr ? std::nullopt : Pure(*alias, level, depth + 1);
 }
 
@@ -241,13 +300,11 @@ std::optional<Json> KeyFinder::Pure(const Json& expression, size_t level, int de
   return pure;
 }
 
-// What DISTINCT ON or ORDER BY names: there, outputs come before columns.
+// What DISTINCT ON or ORDER BY names: there, aliases come before columns.
 std::optional<Json> KeyFinder::PureTarget(const Json& target, size_t level) const {
   if (IsClass(target, "COLUMN_REF") && target["column_names"].size() == 1) {
-    const std::string name = OutputName(target);
-    for (const Json& item : (*levels_[level])["select_list"]) {
-      if (!IsClass(item, "STAR") && OutputName(item) == name) return Pure(item, level);
-    }
+    const Json* alias = FindAlias(LastName(target), level);
+    if (alias != nullptr) return Pure(*alias, level);
   }
   return Pure(target, level);
 }
@@ -401,12 +458,16 @@ bool KeyFinder::IsRowNumber(const Json& expression, size_t level, int depth) con
   const bool lowest = level + 1 == levels_.size();
   if (IsClass(expression, "WINDOW")) return lowest;
   if (!IsClass(expression, "COLUMN_REF")) return false;
-  const std::string name =
-      absl::AsciiStrToLower(expression["column_names"].back().get<std::string>());
-  if (lowest && columns_.count(name) > 0) return false;
-  const size_t from = lowest ? level : level + 1;
-  const Json* item = FindAlias(name, from);
-  return item != nullptr && IsRowNumber(*item, from, depth + 1);
+  bool qualified = false;
+  const std::string name = NameIn(expression, level, &qualified);
+  if (name.empty()) return false;
+  if (!lowest) {
+    const Origin origin = OriginOf(name, level + 1);
+    return origin.is == Origin::Is::kItem && IsRowNumber(*origin.item, origin.level, depth + 1);
+  }
+  if (columns_.count(name) > 0) return false;
+  const Json* alias = FindAlias(name, level);
+  return alias != nullptr && IsRowNumber(*alias, level, depth + 1);
 }
 
 int64_t KeyFinder::BoundOf(const Json& filter, size_t level, int depth) const {

@@ -260,7 +260,8 @@ class Grammar {
   }
 
   void OverSources() {
-    const Scope scope = OfSource("", Source());
+    Scope scope = OfSource("", Source());
+    if (random_.OneIn(8)) Hide(scope);
     const std::vector<void (Grammar::*)(Scope)> forms = {
         &Grammar::Append,      &Grammar::Append,      &Grammar::Aggregate,   &Grammar::Aggregate,
         &Grammar::Aggregate,   &Grammar::Aggregate,   &Grammar::Holistic,    &Grammar::Windows,
@@ -269,8 +270,27 @@ class Grammar {
         &Grammar::Sessions,    &Grammar::Hopping,     &Grammar::Unnested,    &Grammar::Clusters,
         &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::Dimensions,
         &Grammar::JoinedWide,  &Grammar::JoinedWide,  &Grammar::JoinedWide,  &Grammar::JoinedWide,
-        &Grammar::TwoSteps,    &Grammar::Rollup};
+        &Grammar::TwoSteps,    &Grammar::Rollup,      &Grammar::Nearest};
     (this->*random_.Pick(forms))(scope);
+  }
+
+  // A further column of a name, which nobody above can name so.
+  void Hide(Scope& scope) {
+    std::string hidden = random_.Pick(scope.columns).sql;
+    if (hidden == kIngestTime) hidden = scope.columns.front().sql;
+    const std::string other =
+        random_.OneIn(2) ? Text(scope) : absl::StrCat("row_number()", Over(scope, ""));
+    scope.from = absl::StrCat("(SELECT *, ", other, " AS ", hidden, " FROM ", scope.from, ")");
+  }
+
+  // To each constant the record with the nearest number.
+  void Nearest(Scope scope) {
+    const std::string number = Column(scope, ValueKind::kInt, "abs(7)");
+    From(scope);
+    query().from = absl::StrCat("(VALUES (1), (6), (30)) AS v(x) ASOF JOIN ", scope.from,
+                                " ON v.x >= ", number);
+    Item("x", ValueKind::kInt);
+    Item(number, ValueKind::kInt);
   }
 
   void OverSlice() {
@@ -803,6 +823,10 @@ class Grammar {
 
   void Newest(Scope scope) {
     Append(scope);
+    if (random_.OneIn(4)) {
+      Item(absl::StrCat("unnest(CASE WHEN ", Bool(scope), " THEN [", Text(scope), "] END)"),
+           ValueKind::kText);
+    }
     const std::string key = Column(scope, ValueKind::kText, "abs(7)");
     const std::string by = random_.OneIn(2) ? Ordered(scope).first + " DESC, " : "";
     query().distinct = absl::StrCat("DISTINCT ON (", key, ")");

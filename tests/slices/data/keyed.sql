@@ -223,3 +223,60 @@ SELECT length(k) AS k, median(i) AS m FROM r GROUP BY r.k
 --@ quarantined 1
 SELECT DISTINCT ON (k) k, CAST(s AS INTEGER) AS n FROM r ORDER BY k, _position DESC
 --> a | 17
+
+-- A star hands on its columns under their names, and what is named the same behind it gets another.
+--@ case row_number_hidden_by_a_star keys
+--@ record r {"k":"a","j":5,"i":1}
+--@ record r {"k":"a","j":1,"i":2}
+--@ record r {"k":"a","j":1,"i":3}
+--@ record r {"k":"a","j":1,"i":2}
+SELECT k, j, i FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY j, _position) AS i FROM r) WHERE i <= 2
+--> a | 5 | 1
+--> a | 1 | 2
+--> a | 1 | 2
+
+--@ case row_number_in_front_of_a_star keys
+--@ why keeps the first
+SELECT k, j, i FROM (SELECT row_number() OVER (PARTITION BY k ORDER BY j, _position) AS i, * FROM r) WHERE i <= 2
+
+--@ case key_hidden_by_a_star keys
+--@ record r {"k":"a","i":1,"s":"x"}
+--@ record r {"k":"a","i":3,"s":"y"}
+SELECT k, median(i) AS m FROM (SELECT *, s AS k FROM r) GROUP BY k
+--> a | 2.0
+
+--@ case key_hidden_two_levels_below keys
+--@ record r {"k":"a","i":1,"s":"x"}
+--@ record r {"k":"a","i":3,"s":"y"}
+SELECT k, median(i) AS m FROM (SELECT *, upper(s) AS k FROM (SELECT s, *, i + 1 AS j FROM r)) GROUP BY k
+--> a | 2.0
+
+--@ case name_that_a_double_gets keys
+--@ record r {"k":"a","i":1,"s":"x"}
+--@ record r {"k":"a","i":3,"s":"x"}
+SELECT k_1, k, median(i) AS m FROM (SELECT *, s AS k FROM r) GROUP BY k_1, k
+--> x | a | 2.0
+
+--@ case only_the_name_that_a_double_gets recompute
+--@ record r {"k":"a","i":1,"s":"x"}
+--@ record r {"k":"b","i":3,"s":"x"}
+SELECT k_1, median(i) AS m FROM (SELECT *, s AS k FROM r) GROUP BY k_1
+--> x | 2.0
+
+--@ case distinct_on_the_last_of_an_alias keys
+--@ record r {"k":"a","i":1,"s":"x"}
+--@ record r {"k":"a","i":3,"s":"y"}
+SELECT i, k_1 FROM (SELECT DISTINCT ON (k) i, k, s AS k FROM r ORDER BY k, i, _position)
+--> 1 | x
+--> 3 | y
+
+--@ case member_named_as_the_row_number keys
+--@ record r {"k":"a","i":1,"j":9}
+--@ record r {"k":"a","i":2,"j":1}
+--@ record r {"k":"a","i":3,"j":1}
+SELECT k, i FROM (SELECT *, {'n': j} AS st FROM r) QUALIFY row_number() OVER (PARTITION BY k ORDER BY i) > 0 AND st.n <= 1
+--> a | 2
+--> a | 3
+
+--@ case unnamed_below_a_star keys
+SELECT kk, max(i) AS m FROM (SELECT *, k AS kk FROM (SELECT k, median(i) AS i, count(*) FROM r GROUP BY k)) GROUP BY kk
