@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -45,6 +46,16 @@ void PacedWrites::WaitForTurn(int64_t bytes) const {
 
 namespace {
 
+// Whether these bytes are at the disk, as far as the file system can tell: an error that the disk
+// has said to this descriptor is not said again by the next sync.
+bool Written(int file, off_t offset, ssize_t size) {
+  constexpr unsigned int kAll =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  if (::sync_file_range(file, offset, size, kAll) == 0) return true;
+  // Where the file system cannot, the next sync does it all.
+  return errno == EINVAL || errno == ENOSYS || errno == ESPIPE || errno == EOPNOTSUPP;
+}
+
 ssize_t WritePaced(const PacedWrites& pace, int file, const void* data, size_t size, off_t offset) {
   size_t written = 0;
   while (written < size) {
@@ -53,10 +64,7 @@ ssize_t WritePaced(const PacedWrites& pace, int file, const void* data, size_t s
     pace.WaitForTurn(static_cast<int64_t>(piece));
     const ssize_t got = WriteAt(file, static_cast<const char*>(data) + written, piece, at);
     if (got < 0) return written > 0 ? static_cast<ssize_t>(written) : got;
-    // Where the file system cannot, the next sync does it all.
-    static_cast<void>(::sync_file_range(
-        file, at, got,
-        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
+    if (!Written(file, at, got)) return -1;
     written += static_cast<size_t>(got);
     if (static_cast<size_t>(got) < piece) break;
   }

@@ -1,11 +1,15 @@
 #include "slices/snapshot_store.h"
 
+#include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -25,6 +29,18 @@
 #include "slices/standby_engine.h"
 #include "tests/core/temp_directory.h"
 #include "tests/slices/engine_fixture.h"
+
+namespace {
+
+thread_local int sync_range_error = 0;
+
+}  // namespace
+
+// In front of the C library's.
+extern "C" int sync_file_range(int file, off64_t from, off64_t to, unsigned int flags) {
+  errno = sync_range_error;
+  return errno != 0 ? -1 : static_cast<int>(::syscall(SYS_sync_file_range, file, from, to, flags));
+}
 
 namespace icepie::slices {
 namespace {
@@ -296,6 +312,26 @@ TEST_F(SnapshotStoreTest, WhatDuckDbWritesKeepsThePaceUnlessThereIsHurry) {
   const int64_t before = asked;
   ASSERT_TRUE((*connection)->Run("CREATE TABLE paced.u AS FROM paced.t").ok());
   EXPECT_EQ(asked, before);
+}
+
+TEST_F(SnapshotStoreTest, AnErrorOfTheDiskThatPacingMeetsIsTheWrites) {
+  const std::string path = directory_ + "/written";
+  const int file = ::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+  ASSERT_GE(file, 0);
+  const WritePace pace = [](int64_t) { return absl::ZeroDuration(); };
+  const PacedWrites paced(pace, nullptr);
+  const std::string bytes(600'000, 'x');
+  for (const int error : {0, EINVAL}) {  // the second: of a file system that knows no such call
+    sync_range_error = error;
+    EXPECT_EQ(WriteAtPace(file, bytes.data(), bytes.size(), 0), std::ssize(bytes)) << error;
+  }
+  for (const int error : {EIO, ENOSPC}) {
+    sync_range_error = error;
+    EXPECT_EQ(WriteAtPace(file, bytes.data(), bytes.size(), 0), -1) << error;
+    EXPECT_EQ(errno, error);
+  }
+  sync_range_error = 0;
+  ::close(file);
 }
 
 TEST_F(SnapshotStoreTest, TheNewestGoodOneIsFound) {
