@@ -220,6 +220,7 @@ absl::Status Generation::ReadProgress() {
 }
 
 absl::Status Generation::SetUpstream(const std::map<std::string, Upstream>& upstream) {
+  ICEPIE_RETURN_IF_ERROR(Settle());
   upstream_ = upstream;
   for (const auto& [slice, from] : upstream) {
     ICEPIE_RETURN_IF_ERROR(connection_->Run(
@@ -275,6 +276,7 @@ absl::Status Generation::ShowWholeUpstream() {
 }
 
 absl::StatusOr<bool> Generation::FitsUpstream() {
+  ICEPIE_RETURN_IF_ERROR(Settle());
   ICEPIE_ASSIGN_OR_RETURN(const auto rows,
                           connection_->QueryCells("SELECT slice, run FROM __built_from"));
   if (rows.size() != upstream_.size()) return false;
@@ -350,14 +352,6 @@ absl::StatusOr<int64_t> Generation::CountRows(std::unique_ptr<DuckStatement>& co
 
 // To be called before each batch, outside of a transaction.
 absl::Status Generation::PrepareBatch() {
-  const absl::Status prepared = PrepareStatements();
-  // An earlier error may have left a transaction behind, when its rollback failed as well (memory):
-  // that must not be the error of every batch from then on.
-  if (!prepared.ok()) Rollback();
-  return prepared;
-}
-
-absl::Status Generation::PrepareStatements() {
   if (catalog_changed_) {
     statements_->CatalogChanged();
     count_changes_.reset();
@@ -382,6 +376,7 @@ absl::Status Generation::TakeOn(std::shared_ptr<const DomainPlan> plan) {
     return absl::FailedPreconditionError(
         absl::StrCat("slice ", slice_plan_->slice, " hands out no changes"));
   }
+  ICEPIE_RETURN_IF_ERROR(Settle());
   ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
   changes_rows_ = 0;
   ++*changes_replaced_;
@@ -412,10 +407,11 @@ void Generation::PassTo(int64_t position) {
 }
 
 absl::Status Generation::WritePosition() {
+  ICEPIE_RETURN_IF_ERROR(Settle());
   if (position_ == progress_.applied_position) return absl::OkStatus();
   Progress next = progress_;
   next.applied_position = position_;
-  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
+  ICEPIE_RETURN_IF_ERROR(Begin());
   const absl::Status written = WriteProgress(next);
   if (written.ok()) return Commit(next);
   Rollback();
@@ -428,6 +424,7 @@ absl::Status Generation::Apply(const RecordBatch& batch, int64_t records_max) {
 }
 
 absl::Status Generation::ApplyPart(const RecordBatch& batch, int64_t records_max) {
+  ICEPIE_RETURN_IF_ERROR(Settle());
   const std::vector<int64_t> positions = batch.Positions(streams_, position_, batch.end);
   if (positions.empty()) {
     PassTo(batch.end);
@@ -601,7 +598,7 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
   const FlightEntry flight(Activity::kApply,
                            absl::StrCat(slice_plan_->slice, "/", served_->info().number), from, to);
   ICEPIE_RETURN_IF_ERROR(PrepareBatch());
-  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
+  ICEPIE_RETURN_IF_ERROR(Begin());
   const std::vector<int64_t> passed_over = WithHeldBack(excluded, from, to);
   absl::Status status = RunBatch(batch, from, to, passed_over);
   if (!status.ok()) {
@@ -634,6 +631,11 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
 }
 
 absl::Status Generation::SetAcknowledged(PositionRanges acknowledged) {
+  ICEPIE_RETURN_IF_ERROR(Settle());
+  return ReadUnacknowledged(std::move(acknowledged));
+}
+
+absl::Status Generation::ReadUnacknowledged(PositionRanges acknowledged) {
   ICEPIE_ASSIGN_OR_RETURN(const auto rows,
                           connection_->QueryCells("SELECT position FROM __quarantine"));
   acknowledged_of_slice_ = std::move(acknowledged);
@@ -792,13 +794,25 @@ absl::Status Generation::WriteProgress(const Progress& progress) {
   return write_progress_->Execute().status();
 }
 
+absl::Status Generation::Begin() {
+  const absl::Status begun = BeginTransaction(*connection_);
+  if (!begun.ok()) unsettled_ = true;
+  return begun;
+}
+
 // COMMIT of a transaction that an error has aborted says success and stores nothing, so the row is
-// read again.
+// read again. One that says an error, or behind which nothing can be read, may have stored it.
 absl::Status Generation::Commit(const Progress& written) {
-  ICEPIE_RETURN_IF_ERROR(connection_->Run("COMMIT"));
-  ICEPIE_RETURN_IF_ERROR(ReadProgress());
-  if (progress_.applied_position != written.applied_position || progress_.input != written.input) {
-    return absl::UnavailableError("the transaction was not stored");
+  absl::Status stored = connection_->Run("COMMIT");
+  if (stored.ok()) stored = ReadProgress();
+  unsettled_ = !stored.ok();
+  if (stored.ok() && (progress_.applied_position != written.applied_position ||
+                      progress_.input != written.input)) {
+    stored = absl::UnavailableError("the transaction was not stored");
+  }
+  if (!stored.ok()) {
+    ForgetTransaction();
+    return stored;
   }
   position_ = std::max(position_, progress_.applied_position);
   if (std::exchange(changes_begun_, false)) changes_restart_ = false;
@@ -816,18 +830,49 @@ absl::Status Generation::Commit(const Progress& written) {
   return absl::OkStatus();
 }
 
-void Generation::Rollback() {
+void Generation::ForgetTransaction() {
   changes_begun_ = false;
   changes_counted_.reset();
   changes_replaced_now_ = false;
   lets_go_ = false;
+}
+
+void Generation::Rollback() {
+  ForgetTransaction();
   const absl::Status status = RollBack(*connection_);
-  if (!status.ok()) spdlog::debug("{}: rollback: {}", alias(), status.ToString());
+  if (status.ok()) return;
+  unsettled_ = true;
+  spdlog::debug("{}: rollback: {}", alias(), status.ToString());
+}
+
+// After an error that leaves it open whether a transaction is there still, or was stored (lack of
+// memory meets ROLLBACK and what follows a COMMIT, too), the next to come finds out: what is stored
+// is not applied again, and nothing is written within a transaction that nobody will end.
+absl::Status Generation::Settle() {
+  if (!unsettled_) return absl::OkStatus();
+  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
+  absl::Status read = PrepareProgress();
+  if (read.ok()) read = ReadProgress();
+  if (read.ok()) read = ReadUnacknowledged(acknowledged_of_slice_);
+  const absl::Status ended = RollBack(*connection_);
+  ICEPIE_RETURN_IF_ERROR(read);
+  ICEPIE_RETURN_IF_ERROR(ended);
+  unsettled_ = false;
+  position_ = std::max(position_, progress_.applied_position);
+  // What the stored transaction, if it was, did to these is not known.
+  changes_rows_ = std::max<int64_t>(1, changes_rows_);
+  RestartChanges(changes_wanted_);
+  let_go_at_us_ = 0;
+  catalog_changed_ = true;
+  ++*changes_replaced_;
+  served_->Publish(progress_);
+  return absl::OkStatus();
 }
 
 absl::Status Generation::BeginRecompute(const std::vector<std::string>& upstream_now) {
+  ICEPIE_RETURN_IF_ERROR(Settle());
   ICEPIE_RETURN_IF_ERROR(PrepareBatch());
-  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
+  ICEPIE_RETURN_IF_ERROR(Begin());
   // A database is snapshotted when the transaction first touches it.
   for (const std::string& alias : upstream_now) {
     const absl::Status touched = connection_->Run(
@@ -862,8 +907,9 @@ absl::Status Generation::CheckAllListed(const std::vector<QuarantinedRecord>& ba
 
 absl::Status Generation::ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                                       int64_t applied_time_us) {
+  ICEPIE_RETURN_IF_ERROR(Settle());
   ICEPIE_RETURN_IF_ERROR(PrepareBatch());
-  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
+  ICEPIE_RETURN_IF_ERROR(Begin());
   const absl::Status status = TryChanges(feed, batch, to, applied_time_us);
   if (!status.ok()) Rollback();
   for (auto& [slice, changes] : upstream_changes_) changes.rows->Clear();

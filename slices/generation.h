@@ -211,7 +211,6 @@ class Generation {
   absl::Status TakeUpstreamChanges();
   absl::Status ShowWholeUpstream();
   absl::Status PrepareBatch();
-  absl::Status PrepareStatements();
   absl::Status TryChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                           int64_t applied_time_us);
   absl::Status RunAll(const std::vector<ApplyStatement>& statements);
@@ -233,8 +232,12 @@ class Generation {
   absl::Status WriteQuarantine(const std::vector<QuarantinedRecord>& bad);
   void SetUnacknowledged(int64_t count);
   absl::Status WriteProgress(const Progress& progress);
+  absl::Status ReadUnacknowledged(PositionRanges acknowledged);
+  absl::Status Begin();
   absl::Status Commit(const Progress& written);
+  void ForgetTransaction();
   void Rollback();
+  absl::Status Settle();
 
   struct Input {
     const SourceDef* source = nullptr;
@@ -283,6 +286,7 @@ class Generation {
   std::unique_ptr<DuckStatement> count_changes_;
   std::unique_ptr<DuckStatement> count_kept_;
   bool catalog_changed_ = false;  // since statements were prepared
+  bool unsettled_ = false;        // what the last transaction has come to is not known
   // The applied_time_us at which `retain` deleted last, and whether this transaction does.
   int64_t let_go_at_us_ = 0;
   bool lets_go_ = false;

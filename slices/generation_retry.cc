@@ -43,6 +43,7 @@ std::vector<int64_t> Generation::WithHeldBack(const std::vector<int64_t>& exclud
 }
 
 absl::Status Generation::ForgetQuarantined(const std::vector<int64_t>& positions) {
+  ICEPIE_RETURN_IF_ERROR(Settle());
   const std::string these =
       absl::StrCat(" FROM __quarantine WHERE position IN (", absl::StrJoin(positions, ", "), ")");
   ICEPIE_ASSIGN_OR_RETURN(const auto rows,
@@ -52,7 +53,7 @@ absl::Status Generation::ForgetQuarantined(const std::vector<int64_t>& positions
   Progress next = progress_;
   next.quarantined -= count;
   next.input -= count;
-  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*connection_));
+  ICEPIE_RETURN_IF_ERROR(Begin());
   absl::Status status = connection_->Run(absl::StrCat("DELETE", these));
   if (status.ok()) status = WriteProgress(next);
   if (!status.ok()) {

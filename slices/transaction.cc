@@ -18,7 +18,10 @@ absl::Status BeginTransaction(DuckConnection& connection, TransactionKind kind) 
   const absl::Status begun = connection.Run(begin);
   if (begun.ok()) return begun;
   RollBack(connection).IgnoreError();  // there may be none
-  return absl::IsDeadlineExceeded(begun) ? begun : connection.Run(begin);
+  if (absl::IsDeadlineExceeded(begun)) return begun;
+  const absl::Status again = connection.Run(begin);
+  if (absl::IsDeadlineExceeded(again)) RollBack(connection).IgnoreError();
+  return again;
 }
 
 absl::Status RollBack(DuckConnection& connection) {

@@ -395,6 +395,45 @@ TEST_P(BrokenFeedTest, AnAbortedTransactionThatWasLeftBehindIsNotEveryonesError)
   }
 }
 
+// An interrupt may come when COMMIT has stored its batch, or meet what is read behind it.
+TEST_P(BrokenFeedTest, ABatchWhoseCommitFailsIsNotAppliedTwice) {
+  constexpr int kBatches = 200;
+  constexpr int kRecords = 10;
+  const std::string payload = R"({"kind":"sale","shop":"a","size":1,"at":"2026-01-01T00:00:00Z"})";
+  for (int i = 0; i < kBatches; ++i) {
+    feed_.Append("events", std::vector<std::string>(kRecords, payload));
+  }
+  const auto generation = Open("totals");
+  std::atomic<bool> done = false;
+  std::thread interrupter([&] {
+    std::minstd_rand random(GetParam());
+    while (!done) {
+      generation->Interrupt();
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
+    }
+  });
+  auto reader = feed_.Open({"events"}, 0, kBatches * kRecords);
+  BatchDecoder decoder(0, {"events"});
+  int errors = 0;
+  while (generation->position() < kBatches * kRecords) {
+    const auto piece = reader->Next();
+    ASSERT_TRUE(piece.ok() && piece->has_value());
+    const auto batch = decoder.Decode(**piece);
+    ASSERT_TRUE(batch.ok());
+    while (generation->position() < batch->end) {
+      errors += generation->ApplyPart(*batch, kRecords).ok() ? 0 : 1;
+    }
+  }
+  done = true;
+  interrupter.join();
+  EXPECT_GT(errors, 0);
+  EXPECT_EQ(generation->progress().applied, kBatches * kRecords);
+  const auto connection = DuckConnection::Connect(*instance_).value();
+  EXPECT_EQ(*connection->QueryText(absl::StrCat("SELECT CAST(n AS VARCHAR) FROM ",
+                                                generation->alias(), ".main.__result")),
+            absl::StrCat(kBatches * kRecords));
+}
+
 TEST_P(BrokenFeedTest, AnInterruptIsNoFaultOfTheSqlThatIsPrepared) {
   const auto connection = DuckConnection::Connect(*instance_).value();
   std::atomic<bool> done = false;
