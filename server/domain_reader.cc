@@ -192,9 +192,15 @@ v1::ListDomainsResponse DomainReader::ListDomains(bool show_deleted) const {
 }
 
 DomainFacts DomainReader::FactsOf(const CatalogDomain& domain) const {
-  return {&domain, supervisor_.View(domain.entry.name()), core_.head_position(), absl::Now(),
+  return {&domain,
+          supervisor_.View(domain.entry.name()),
+          core_.head_position(),
+          absl::Now(),
           [this](const std::string& stream, int64_t position) {
             return ends_.HasBeyond(stream, position);
+          },
+          [this](const std::string& stream, int64_t position) {
+            return ends_.BeyondFor(stream, position);
           }};
 }
 

@@ -14,6 +14,8 @@ namespace v1 = icepie::v1;
 namespace wv1 = icepie::worker::v1;
 
 constexpr int kGenerationsShown = 6;
+// A live worker that can say so calls a slice LAGGING a second earlier (LiveEngine::Late).
+constexpr absl::Duration kUnseenAllowed = absl::Seconds(3);
 
 bool IsPreparing(v1::SliceState state) {
   return state == v1::STARTING || state == v1::BACKFILLING || state == v1::SLICE_STATE_UNSPECIFIED;
@@ -98,6 +100,37 @@ void AddStreams(const DomainFacts& facts, const std::string& slice, std::set<std
   }
 }
 
+// Applies every record as it comes, by the word of the live worker: it has neither a schedule nor a
+// share of the time to keep to, and so have the slices that it reads.
+bool KeepsUp(const DomainFacts& facts, const wv1::SliceReport& report,
+             std::set<std::string>& seen) {
+  if (report.strategy() == "recompute" || report.has_next_refresh_time()) return false;
+  const auto& reads = report.reads();
+  return std::all_of(reads.begin(), reads.end(), [&](const std::string& read) {
+    if (FindSlice(facts, read) == nullptr || !seen.insert(read).second) return true;
+    const auto* upstream = FindServingReport(facts.workers.live.report.get(), read);
+    return upstream == nullptr || KeepsUp(facts, *upstream, seen);
+  });
+}
+
+// For how long a record that concerns the slice has waited, although it was RUNNING when it stood
+// where `answered` says, `age` ago; zero: for no longer than it may.
+absl::Duration UnseenFor(const DomainFacts& facts, const wv1::SliceReport& answered,
+                         absl::Duration age) {
+  const int64_t position = answered.applied_position();
+  if (!facts.beyond_for || position >= facts.head_position) return absl::ZeroDuration();
+  std::set<std::string> seen;
+  std::set<std::string> streams;
+  AddStreams(facts, answered.slice(), seen, streams);
+  absl::Duration longest;
+  for (const std::string& stream : streams) {
+    longest = std::max(longest, facts.beyond_for(stream, position));
+  }
+  seen = {answered.slice()};
+  const bool late = longest - age > kUnseenAllowed && KeepsUp(facts, answered, seen);
+  return late ? longest : absl::ZeroDuration();
+}
+
 // Nothing that the slice would show by now is missing from the snapshot: it is of the generation
 // that serves and there is no record beyond it, or the slice has a schedule that is not due yet and
 // its rows are those of the live worker.
@@ -162,11 +195,15 @@ void FillPosition(const DomainFacts& facts, const wv1::SliceReport& report, v1::
   meta.set_content_version(report.content_version());
 }
 
-// How long the oldest record waits that concerns the slice. Only its own live worker knows exactly.
-void FillLag(const DomainFacts& facts, const wv1::SliceReport& answered, v1::SliceMeta& meta) {
+// How long the oldest record waits that concerns the slice. Only its own live worker knows exactly,
+// and may not: `unseen` is what is known without it.
+void FillLag(const DomainFacts& facts, const wv1::SliceReport& answered, absl::Duration unseen,
+             v1::SliceMeta& meta) {
   absl::Time waits_since = absl::InfiniteFuture();
   if (answered.has_oldest_unapplied_time()) {
     waits_since = FromProto(answered.oldest_unapplied_time());
+  } else if (unseen > absl::ZeroDuration()) {
+    waits_since = facts.now - unseen;
   } else if (meta.stale() && answered.has_applied_time() &&
              HasUnseen(facts, answered.slice(), answered.applied_position())) {
     waits_since = FromProto(answered.applied_time());
@@ -452,7 +489,7 @@ bool Answers(const DomainView& workers, const std::string& slice) {
 }
 
 v1::SliceMeta MakeSliceMeta(const DomainFacts& facts, const wv1::SliceReport& answered,
-                            v1::Source source) {
+                            v1::Source source, absl::Duration age) {
   v1::SliceMeta meta;
   meta.set_slice(absl::StrCat(facts.domain->entry.name(), ".", answered.slice()));
   meta.set_source(source);
@@ -470,12 +507,20 @@ v1::SliceMeta MakeSliceMeta(const DomainFacts& facts, const wv1::SliceReport& an
   if (!live && meta.state() == v1::RUNNING && !IsComplete(facts, answered)) {
     meta.set_state(v1::STARTING);  // its last snapshot is not in this standby yet
   }
+  const absl::Duration unseen = live && answered.state() == v1::RUNNING
+                                    ? UnseenFor(facts, answered, age)
+                                    : absl::ZeroDuration();
+  if (unseen > absl::ZeroDuration()) meta.set_state(v1::LAGGING);
   const v1::StaleReason reason =
-      live ? ReasonOf(answered.state()) : StandbyReason(facts, answered, meta.state());
+      live ? ReasonOf(meta.state()) : StandbyReason(facts, answered, meta.state());
   meta.set_stale_reason(reason);
   meta.set_stale(reason != v1::STALE_REASON_UNSPECIFIED);
-  FillLag(facts, answered, meta);
-  if (meta.stale()) *meta.mutable_stale_since() = StaleSince(facts, answered, reason);
+  FillLag(facts, answered, unseen, meta);
+  if (unseen > absl::ZeroDuration()) {
+    *meta.mutable_stale_since() = ToProto(facts.now - unseen);
+  } else if (meta.stale()) {
+    *meta.mutable_stale_since() = StaleSince(facts, answered, reason);
+  }
   return meta;
 }
 
@@ -525,7 +570,8 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
       IsResting(live) && from_live != nullptr && !from_live->snapshot().path().empty() &&
       (from_standby == nullptr || from_standby->applied_position() < from_live->applied_position());
   if (LiveAnswers(live, slice.name()) || (live.client && from_live && !from_standby)) {
-    *out.mutable_meta() = MakeSliceMeta(facts, *from_live, v1::LIVE);
+    *out.mutable_meta() = MakeSliceMeta(
+        facts, *from_live, v1::LIVE, std::max(absl::ZeroDuration(), facts.now - live.report_time));
   } else if (saved_later) {
     *out.mutable_meta() = MakeSliceMeta(facts, *from_live, v1::STANDBY);
   } else if (from_standby != nullptr) {
@@ -534,6 +580,9 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
     *out.mutable_meta() = MetaWithoutReport(facts, slice.name());
   }
   out.set_state(out.meta().state());
+  if (out.state() == v1::LAGGING && from_live != nullptr && from_live->state() == v1::RUNNING) {
+    *out.mutable_state_since() = out.meta().stale_since();
+  }
   FillStopped(facts, slice, out);
   if (out.has_last_error()) out.mutable_last_error()->set_permanent(IsStoppedForGood(out));
   AddDependants(*facts.domain, slice.name(), out);

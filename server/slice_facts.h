@@ -26,6 +26,8 @@ struct DomainFacts {
   // Whether `stream` has a record at or beyond a position; null: every record may be of every
   // stream.
   std::function<bool(const std::string& stream, int64_t position)> has_beyond;
+  // For how long, at least, it has had one; null: nobody knows.
+  std::function<absl::Duration(const std::string& stream, int64_t position)> beyond_for;
 };
 
 // A record that concerns the slice, directly or through slices that it reads, stands at or beyond
@@ -41,11 +43,14 @@ const icepie::v1::ExpectationWaiver* FindWaiver(const icepie::catalog::v1::Slice
                                                 const std::string& expectation, absl::Time now);
 
 // What the answer that `source` gave from `answered` says about itself. The live worker's own state
-// tells whether it is stale; an answer of the standby is stale unless nothing is missing from it;
-// one from the past, which was asked for, is not.
+// tells whether it is stale, unless it says RUNNING while records that concern the slice have been
+// in the core for longer than a running slice takes: it is busy with one batch, or does not get
+// them, and the slice lags. An answer of the standby is stale unless nothing is missing from it;
+// one from the past, which was asked for, is not. `age`: of what `answered` says.
 icepie::v1::SliceMeta MakeSliceMeta(const DomainFacts& facts,
                                     const icepie::worker::v1::SliceReport& answered,
-                                    icepie::v1::Source source);
+                                    icepie::v1::Source source,
+                                    absl::Duration age = absl::ZeroDuration());
 
 // FAILED_PRECONDITION/STALENESS_EXCEEDED when the slice's file says that an answer that is stale
 // for so long is none (`max_stale`).

@@ -410,6 +410,7 @@ void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source,
   facts.head_position = sources_.head_position();
   facts.now = absl::Now();
   facts.has_beyond = sources_.has_beyond;
+  facts.beyond_for = sources_.beyond_for;
   for (const wv1::SliceReport& slice : header.slices()) {
     *meta->add_slices() =
         MakeSliceMeta(facts, slice, IsAsOf(question.request.consistency()) ? v1::SNAPSHOT : source);

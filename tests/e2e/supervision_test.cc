@@ -781,6 +781,42 @@ slices:
       Eventually([&] { return daemon_.GetSlice("slow.sums").counts().quarantined() == 1; }, kLong));
 }
 
+// The thread that would say so is the one that is busy.
+TEST_F(PoisonTest, WhileOneBatchTakesLongTheSliceLagsAndItsAnswersAreStale) {
+  ASSERT_TRUE(daemon_.CreateStream("others").ok());
+  Apply(R"(domain: library
+sources:
+  documents: {columns: {item: VARCHAR, text: VARCHAR}}
+  others: {columns: {item: VARCHAR}}
+slices:
+  sums:
+    sql: SELECT item, sum(levenshtein(text, item)) AS total FROM documents GROUP BY ALL
+    key: [item]
+  counted:
+    sql: SELECT count(*) AS others FROM others
+)");
+  const int64_t end = Append("ab", 1);
+  EXPECT_EQ(Answer("SELECT total FROM sums", end), R"([{"total":1}])");
+  ASSERT_TRUE(
+      Eventually([&] { return daemon_.GetSlice("library.sums").state() == v1::RUNNING; }, kLong));
+  const std::string endless = Document(std::string(400000, 'x'), std::string(400000, 'y'));
+  ASSERT_TRUE(daemon_.Append("documents", {endless}).ok());
+  v1::QueryResponse rows;
+  EXPECT_TRUE(Eventually(
+      [&] {
+        const auto status = daemon_.Query("library", "SELECT total FROM sums", -1, &rows);
+        return status.ok() && rows.meta().slices(0).state() == v1::LAGGING;
+      },
+      kLong));
+  EXPECT_EQ(rows.meta().slices(0).source(), v1::LIVE);
+  EXPECT_EQ(rows.meta().slices(0).stale_reason(), v1::SLICE_LAGGING);
+  EXPECT_EQ(rows.body(), R"([{"total":1}])");
+  EXPECT_TRUE(
+      Eventually([&] { return daemon_.GetSlice("library.sums").state() == v1::LAGGING; }, kLong));
+  EXPECT_EQ(daemon_.GetSlice("library.counted").state(), v1::RUNNING);
+  EXPECT_EQ(daemon_.Worker("library", "live").restarts(), 0);
+}
+
 TEST_F(PoisonTest, ASliceThatKillsTheWorkerOtherwiseIsSuspendedAlone) {
   Apply(R"(domain: library
 sources:

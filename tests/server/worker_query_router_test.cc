@@ -114,6 +114,7 @@ class WorkerQueryRouterTest : public ::testing::Test {
     };
     sources.head_position = [] { return int64_t{100}; };
     sources.has_beyond = has_beyond_;
+    sources.beyond_for = beyond_for_;
     sources.measured = [this](const std::string& slice, bool ok, absl::Duration took) {
       EXPECT_GE(took, absl::ZeroDuration());
       EXPECT_LT(took, absl::Minutes(1));
@@ -157,6 +158,7 @@ class WorkerQueryRouterTest : public ::testing::Test {
   Mutex mutex_;
   DomainView view_ ABSL_GUARDED_BY(mutex_);
   std::function<bool(const std::string&, int64_t)> has_beyond_;
+  std::function<absl::Duration(const std::string&, int64_t)> beyond_for_;
   std::vector<std::string> measured_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<WorkerQueryRouter> router_;
 };
@@ -191,6 +193,37 @@ TEST_F(WorkerQueryRouterTest, AStandbyIsNotStaleForRecordsThatDoNotConcernTheSli
   EXPECT_EQ(complete->meta().slices(0).lag_records(), 10);
   last_transfer = 90;
   EXPECT_EQ(Ask(Sql())->meta().slices(0).stale_reason(), v1::WORKER_DOWN);
+}
+
+// Its word is of its last look: it may be busy with one batch for minutes, or hear of no records.
+TEST_F(WorkerQueryRouterTest, ARunningSliceWhoseRecordsWaitForLongLagsWhateverItsWorkerSays) {
+  wv1::SliceReport report = Report(v1::RUNNING, 90);
+  report.set_strategy("append");
+  report.add_reads("clean");
+  wv1::SliceReport clean = report;
+  clean.set_slice("clean");
+  wv1::WorkerReport both = WorkerReportOf(report);
+  *both.add_slices() = clean;
+  FakeWorker live(Socket("live"), Answering(report, "[1]"));
+  SetLive(live.View(1, both));
+  ServeFromStream(*domain_, {});
+  absl::Duration waits = absl::Seconds(2);
+  beyond_for_ = [&](const std::string& stream, int64_t position) {
+    return stream == "transfers" && position == 90 ? waits : absl::ZeroDuration();
+  };
+  MakeRouter();
+  EXPECT_FALSE(Ask(Sql())->meta().stale());
+  waits = absl::Seconds(100);
+  const v1::SliceMeta late = Ask(Sql())->meta().slices(0);
+  EXPECT_TRUE(late.stale());
+  EXPECT_EQ(late.state(), v1::LAGGING);
+  EXPECT_EQ(late.stale_reason(), v1::SLICE_LAGGING);
+  EXPECT_GE(late.lag_time().seconds(), 99);
+  EXPECT_NEAR(late.stale_since().seconds(), absl::ToUnixSeconds(absl::Now()) - 100, 10);
+  // A slice that is computed when its time has come, or reads one, keeps another promise.
+  both.mutable_slices(1)->set_strategy("recompute");
+  SetLive(live.View(1, both));
+  EXPECT_FALSE(Ask(Sql())->meta().stale());
 }
 
 TEST_F(WorkerQueryRouterTest, TooStaleIsAnErrorWhereTheFileSaysSo) {
