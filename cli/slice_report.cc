@@ -221,6 +221,9 @@ void PrintSlice(Context& context, const Slice& slice) {
   PrintField(context, "desired", DesiredText(slice));
   PrintField(context, "last error", LastErrorText(slice));
   PrintField(context, "position", PositionText(slice));
+  if (slice.meta().has_event_time_max()) {
+    PrintField(context, "newest event", FormatTime(slice.meta().event_time_max()));
+  }
   PrintField(context, "records", CountsText(slice.counts()));
   PrintField(context, "expectations", ExpectationsText(slice));
   for (const auto& condition : slice.conditions()) {

@@ -506,7 +506,11 @@ TEST_F(SliceCommandsTest, SliceNamesAreChecked) {
 
 TEST_F(SliceCommandsTest, DescribeAndList) {
   slices_.slice.mutable_last_error()->set_reason("QUARANTINE_OVER_BUDGET");
+  EXPECT_THAT(Run({"slice", "describe", "operations.on_time"}).out,
+              testing::Not(HasSubstr("newest event")));
+  slices_.slice.mutable_meta()->mutable_event_time_max()->set_seconds(1'900'000'000);
   const Outcome described = Run({"slice", "describe", "operations.on_time"});
+  EXPECT_THAT(described.out, HasSubstr("newest event  2030-03-17 17:46:40Z"));
   EXPECT_THAT(described.out, HasSubstr("state         RUNNING since"));
   EXPECT_THAT(described.out, HasSubstr("origin VARCHAR, delay BIGINT"));
   EXPECT_THAT(described.out, HasSubstr("QUARANTINE_OVER_BUDGET"));

@@ -242,6 +242,29 @@ TEST_F(DaemonTest, FreezingStopsApplyingAndThawingCatchesUp) {
   EXPECT_FALSE(thawed.meta().stale());
 }
 
+// A record whose event was long ago is applied like any other; how far events have come does not go
+// back with it.
+TEST_F(DaemonTest, LateRecordsAreAppliedAndTheNewestEventIsShown) {
+  StartShop();
+  v1::AppendRecordsRequest request;
+  v1::AppendRecordsResponse appended;
+  for (const int64_t seconds : {int64_t{1'900'000'000}, int64_t{1'000'000'000}}) {
+    auto* record = request.add_records();
+    record->set_stream("sales");
+    record->set_payload(Sale("plum", 1));
+    record->mutable_event_time()->set_seconds(seconds);
+  }
+  ASSERT_TRUE(
+      daemon_.Core()->AppendRecords(Within(absl::Seconds(20)).get(), request, &appended).ok());
+  const auto answer =
+      ExpectAnswer("SELECT total FROM by_item WHERE item = 'plum'", appended.end_position());
+  EXPECT_THAT(answer.body(), HasSubstr("2"));
+  EXPECT_EQ(answer.meta().slices(0).event_time_max().seconds(), 1'900'000'000);
+  EXPECT_TRUE(testing::Eventually([&] {  // with the next heartbeat
+    return daemon_.GetSlice("shop.by_item").meta().event_time_max().seconds() == 1'900'000'000;
+  }));
+}
+
 TEST_F(DaemonTest, NoQueryFailsWhileTheLiveWorkerIsKilled) {
   const int64_t end = StartShop();
   const std::string expected = ExpectAnswer(kTotals, end).body();
