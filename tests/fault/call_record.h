@@ -39,9 +39,11 @@ struct SliceStand {
   std::string stale_reason;
   std::string source;  // LIVE, STANDBY
   std::string state;
+  int64_t generation = 0;
 };
 
 struct ReadCall {
+  int reader = 0;    // who asked; one question after the other
   int question = 0;  // its number in Questions()
   bool by_http = false;
   int64_t min_position = -1;  // -1: none asked for
@@ -52,7 +54,9 @@ struct ReadCall {
   bool answered = false;
   std::string error;   // code, reason and message, when it was not
   std::string reason;  // of the error alone
-  std::string rows;    // a JSON array
+  // Nobody there answered: the connection was refused or broken off.
+  bool unheard = false;
+  std::string rows;  // a JSON array
   bool stale = false;
   std::vector<SliceStand> slices;
 };
@@ -67,6 +71,17 @@ struct FaultSpan {
   absl::Time released;  // when the cause was gone: the hand was off, the program back
   absl::Time end = absl::InfiniteFuture();
   std::string error;  // what an admin call said that should have worked, or what did not recover
+  // False when there was nothing to do it to, or nothing came of it.
+  bool injected = true;
+};
+
+// A worker as it was seen when all was well.
+struct WorkerSight {
+  absl::Time time;
+  std::string domain;
+  std::string role;
+  int64_t pid = 0;
+  std::string last_error;
 };
 
 // While it was so, `slice` was frozen: between the answers of two admin calls.
@@ -82,12 +97,20 @@ struct DownSpan {
   absl::Time end = absl::InfiniteFuture();
 };
 
+// The machine had no time for a thread of low priority.
+struct StallSpan {
+  absl::Time begin;
+  absl::Time end;
+};
+
 struct CallRecord {
   std::vector<AppendCall> appends;
   std::vector<ReadCall> reads;
   std::vector<FaultSpan> faults;
   std::vector<FrozenSpan> frozen;
   std::vector<DownSpan> downs;
+  std::vector<WorkerSight> workers;  // in the order of their times
+  std::vector<StallSpan> stalls;
   std::vector<StoredRecord> stored;  // the whole core, read back at the end
 };
 

@@ -1,7 +1,7 @@
 #include "tests/fault/checker.h"
 
 #include <algorithm>
-#include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
@@ -10,7 +10,10 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "tests/fault/fault_domains.h"
+#include "tests/fault/isolation_check.h"
+#include "tests/fault/order_check.h"
 #include "tests/fault/reference.h"
+#include "tests/fault/weather.h"
 
 namespace icepie::fault {
 namespace {
@@ -42,17 +45,36 @@ class Checker {
 
   absl::StatusOr<Verdict> Run() {
     CheckAppends();
+    CheckSent();
+    slow_read_ = SlowRead();
     for (const ReadCall& read : record_.reads) CheckRead(read);
+    CheckIsolation(record_, options_, &verdict_);
+    CheckOrder(record_, options_, &verdict_);
     ICEPIE_RETURN_IF_ERROR(Recompute());
-    for (const FaultSpan& fault : record_.faults) {
-      if (!fault.error.empty()) Break("P9", fault.error, fault.begin);
-    }
+    CheckFaults();
     return std::move(verdict_);
   }
 
  private:
   void Break(const std::string& promise, std::string what, absl::Time time) {
-    verdict_.breaches.push_back({promise, std::move(what), time});
+    verdict_.Break(promise, std::move(what), time);
+  }
+
+  // ---- Faults -----------------------------------------------------------------------------------
+
+  void CheckFaults() {
+    std::map<std::string, std::pair<int, int>> kinds;  // tried, of these injected
+    for (const FaultSpan& fault : record_.faults) {
+      if (!fault.error.empty()) Break("P9", fault.error, fault.begin);
+      auto& [tried, injected] = kinds[fault.kind];
+      ++tried;
+      if (fault.injected) ++injected;
+    }
+    for (const auto& [kind, count] : kinds) {
+      if (count.first < options_.tries || count.second > 0) continue;
+      Break("harness", absl::StrCat(kind, " was tried ", count.first, " times and never happened"),
+            absl::InfiniteFuture());
+    }
   }
 
   // ---- Appends ----------------------------------------------------------------------------------
@@ -113,10 +135,31 @@ class Checker {
     }
   }
 
+  // Whatever is in the load's streams was sent by somebody, whether or not he was told so.
+  void CheckSent() {
+    std::set<std::string> streams;
+    for (const StreamSpec& stream : Streams()) streams.insert(stream.name);
+    std::set<std::pair<std::string, std::string>> sent;
+    for (const AppendCall& append : record_.appends) {
+      for (const StoredRecord& record : append.records)
+        sent.insert({record.stream, record.payload});
+    }
+    for (const StoredRecord& stored : record_.stored) {
+      if (streams.count(stored.stream) == 0 || sent.count({stored.stream, stored.payload}) > 0) {
+        continue;
+      }
+      ++verdict_.unsent;
+      Break("P1",
+            absl::StrCat("nobody sent the record at ", stored.position, " (", stored.payload, ")"),
+            absl::InfiniteFuture());
+    }
+  }
+
   // ---- Reads ------------------------------------------------------------------------------------
 
   void CheckRead(const ReadCall& read) {
     ++verdict_.reads;
+    CheckSlow(read);
     if (!read.answered) {
       CheckFailure(read);
       return;
@@ -128,10 +171,31 @@ class Checker {
     for (const SliceStand& stand : read.slices) CheckStand(read, stand);
   }
 
+  absl::Duration SlowRead() const {
+    constexpr size_t kSamples = 20;  // fewer say nothing of the machine
+    const std::vector<double> calm = ReadLatencies(record_).calm;
+    if (calm.size() < kSamples) return options_.slow_read;
+    return std::max(options_.slow_read,
+                    absl::Milliseconds(options_.slow_medians * Percentile(calm, 0.5)));
+  }
+
+  // Only those who asked for a position wait for something.
+  void CheckSlow(const ReadCall& read) {
+    const absl::Duration took = read.end - read.begin;
+    if (read.min_position >= 0 || took <= slow_read_ ||
+        IsDown(record_, read, options_.down_margin)) {
+      return;
+    }
+    ++verdict_.slow_reads;
+    Break("P3", absl::StrCat("a read took ", absl::FormatDuration(took), ", ", Describe(read)),
+          read.begin);
+  }
+
   void CheckFailure(const ReadCall& read) {
-    if (IsDown(record_, read, options_.down_margin)) {
+    if (IsExcused(read)) {
       ++verdict_.refused_while_down;
-    } else if (read.min_position >= 0 && read.reason == "POSITION_UNREACHABLE") {
+    } else if (read.min_position >= 0 && read.reason == "POSITION_UNREACHABLE" &&
+               WeatherOf(record_, read) == Weather::kOwn) {
       // The answer that it asks for does not exist now; it is told so.
       ++verdict_.unreachable;
     } else {
@@ -141,6 +205,12 @@ class Checker {
                          Describe(read), ": ", read.error),
             read.begin);
     }
+  }
+
+  // Nobody was there, or said that he was about to go. Whoever is there and answers, answers right.
+  bool IsExcused(const ReadCall& read) const {
+    return (read.unheard || read.reason == "SERVER_DRAINING") &&
+           IsDown(record_, read, options_.down_margin);
   }
 
   void Unmarked(const ReadCall& read, const std::string& what) {
@@ -276,81 +346,14 @@ class Checker {
   const CallRecord& record_;
   const CheckOptions& options_;
   Verdict verdict_;
+  absl::Duration slow_read_;
   std::vector<std::pair<absl::Time, int64_t>> ends_;  // of acknowledged appends, running maximum
 };
-
-enum class Weather { kCalm, kOwn, kNeighbour };
-
-// `domain` empty: of the whole daemon, to which every fault is a neighbour's.
-Weather WeatherOf(const CallRecord& record, const std::string& domain, absl::Time begin,
-                  absl::Time end) {
-  Weather weather = Weather::kCalm;
-  for (const FaultSpan& fault : record.faults) {
-    if (end < fault.begin || begin > fault.end) continue;
-    if (fault.domain.empty() || fault.domain == domain) return Weather::kOwn;
-    weather = Weather::kNeighbour;
-  }
-  return weather;
-}
-
-void AddLatency(const CallRecord& record, const std::string& domain, absl::Time begin,
-                absl::Time end, Latencies* out) {
-  const double ms = absl::ToDoubleMilliseconds(end - begin);
-  switch (WeatherOf(record, domain, begin, end)) {
-    case Weather::kCalm:
-      out->calm.push_back(ms);
-      break;
-    case Weather::kOwn:
-      out->own.push_back(ms);
-      break;
-    case Weather::kNeighbour:
-      out->neighbour.push_back(ms);
-      break;
-  }
-}
 
 }  // namespace
 
 absl::StatusOr<Verdict> Check(const CallRecord& record, const CheckOptions& options) {
   return Checker(record, options).Run();
-}
-
-std::string FaultAt(const CallRecord& record, absl::Time time) {
-  const FaultSpan* last = nullptr;
-  for (const FaultSpan& fault : record.faults) {
-    if (fault.begin <= time) last = &fault;
-  }
-  if (last == nullptr) return "no fault yet";
-  return absl::StrCat("fault ", last->number, " ", last->kind, " ",
-                      last->domain.empty() ? "all" : last->domain,
-                      last->detail.empty() ? "" : absl::StrCat(" (", last->detail, ")"),
-                      time > last->end ? ", recovered" : "");
-}
-
-Latencies ReadLatencies(const CallRecord& record) {
-  Latencies out;
-  for (const ReadCall& read : record.reads) {
-    if (!read.answered || read.min_position >= 0) continue;  // the others wait on purpose
-    AddLatency(record, Questions()[static_cast<size_t>(read.question)].domain, read.begin, read.end,
-               &out);
-  }
-  return out;
-}
-
-Latencies AppendLatencies(const CallRecord& record) {
-  Latencies out;
-  for (const AppendCall& append : record.appends) {
-    if (append.acknowledged) AddLatency(record, "", append.begin, append.end, &out);
-  }
-  return out;
-}
-
-double Percentile(std::vector<double> values, double share) {
-  if (values.empty()) return 0;
-  const auto place = static_cast<size_t>(std::min(
-      std::ceil(share * static_cast<double>(values.size())), static_cast<double>(values.size())));
-  std::sort(values.begin(), values.end());
-  return values[place == 0 ? 0 : place - 1];
 }
 
 }  // namespace icepie::fault

@@ -5,11 +5,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "absl/strings/str_cat.h"
 #include "tests/fault/fault_domains.h"
 #include "tests/fault/reference.h"
+#include "tests/fault/weather.h"
 
 namespace icepie::fault {
+
+// For the messages of expectations.
+void PrintTo(const Breach& breach, std::ostream* out) {
+  *out << breach.promise << ": " << breach.what;
+}
+
 namespace {
 
 using ::testing::Contains;
@@ -83,6 +92,34 @@ class CheckerTest : public ::testing::Test {
     return verdict.value_or(Verdict{});
   }
 
+  // A fault of `domain` from `begin` to `end` after the start, whose cause is gone half-way.
+  void AddFault(const std::string& domain, absl::Duration begin, absl::Duration end) {
+    FaultSpan fault;
+    fault.number = static_cast<int>(record_.faults.size()) + 1;
+    fault.kind = "kill_live";
+    fault.domain = domain;
+    fault.begin = kStart + begin;
+    fault.released = kStart + (begin + end) / 2;
+    fault.end = kStart + end;
+    record_.faults.push_back(fault);
+  }
+
+  // An answer about compliance.tags, asked `after` the start.
+  ReadCall& AddRead(absl::Duration after, int64_t position, const std::string& source, bool stale) {
+    const auto known = right_.find(position);
+    ReadCall read = known != right_.end() ? known->second
+                                          : RightRead(read_.question, "compliance.tags", position);
+    right_[position] = read;
+    read.begin = kStart + after;
+    read.end = read.begin + absl::Milliseconds(5);
+    read.stale = read.slices[0].stale = stale;
+    read.slices[0].source = source;
+    if (!stale) read.slices[0].stale_reason = "";
+    read.acknowledged_position = position;
+    record_.reads.push_back(read);
+    return record_.reads.back();
+  }
+
   void ExpectBreach(const Verdict& verdict, const std::string& promise, const std::string& what) {
     EXPECT_THAT(verdict.breaches, Contains(testing::AllOf(Field(&Breach::promise, promise),
                                                           Field(&Breach::what, HasSubstr(what)))));
@@ -96,7 +133,8 @@ class CheckerTest : public ::testing::Test {
   }
 
   CallRecord record_;
-  ReadCall read_;  // record_.reads[0]
+  ReadCall read_;                      // record_.reads[0]
+  std::map<int64_t, ReadCall> right_;  // by position
 };
 
 TEST_F(CheckerTest, ARightRecordPasses) {
@@ -181,8 +219,10 @@ TEST_F(CheckerTest, ALiveAnswerThatIsTooOldToBeFreshIsSeen) {
   stand.source = "LIVE";
   stand.stale = record_.reads[0].stale = false;
   record_.reads[0].begin = record_.appends.back().end + absl::Seconds(9);
+  record_.reads[0].end = record_.reads[0].begin;
   EXPECT_THAT(Judge().breaches, IsEmpty());
   record_.reads[0].begin = record_.appends.back().end + absl::Seconds(11);
+  record_.reads[0].end = record_.reads[0].begin;
   ExpectBreach(Judge(), "P4", "is not marked stale and lacks records");
 }
 
@@ -208,25 +248,221 @@ TEST_F(CheckerTest, AnAnswerShortOfItsMinPositionIsSeen) {
 TEST_F(CheckerTest, AFailedReadIsSeenUnlessTheDaemonWasDown) {
   ReadCall& read = record_.reads[0];
   read.answered = false;
-  read.error = "UNAVAILABLE WORKER_LOST";
-  record_.faults.push_back({7, "kill_both", "compliance", "", kStart, kStart, kStart, ""});
+  read.unheard = true;
+  read.error = "UNAVAILABLE connection refused";
+  AddFault("compliance", absl::ZeroDuration(), absl::Seconds(1));
   const Verdict failed = Judge();
   EXPECT_EQ(failed.failed_reads, 1);
-  ExpectBreach(failed, "P3", "WORKER_LOST");
-  EXPECT_EQ(FaultAt(record_, failed.breaches[0].time), "fault 7 kill_both compliance, recovered");
+  ExpectBreach(failed, "P3", "connection refused");
+  EXPECT_EQ(FaultAt(record_, failed.breaches[0].time), "fault 1 kill_live compliance, recovered");
   record_.downs.push_back({read.begin - absl::Seconds(1), read.begin - absl::Milliseconds(10)});
   const Verdict excused = Judge();
   EXPECT_THAT(excused.breaches, IsEmpty());
   EXPECT_EQ(excused.refused_while_down, 1);
 }
 
+TEST_F(CheckerTest, ADaemonThatIsBackAnswersRight) {
+  ReadCall& read = record_.reads[0];
+  read.answered = false;
+  read.reason = "DOMAIN_NOT_FOUND";
+  read.error = "NOT_FOUND DOMAIN_NOT_FOUND";
+  record_.downs.push_back({read.begin - absl::Seconds(1), read.begin - absl::Milliseconds(10)});
+  ExpectBreach(Judge(), "P3", "DOMAIN_NOT_FOUND");
+  read.reason = "SERVER_DRAINING";
+  EXPECT_THAT(Judge().breaches, IsEmpty());
+}
+
 TEST_F(CheckerTest, OnlyAReadThatAskedForAPositionMayBeToldThatItIsNotThere) {
+  AddFault("compliance", absl::ZeroDuration(), absl::Hours(1));
   ReadCall& read = record_.reads[0];
   read.answered = false;
   read.reason = "POSITION_UNREACHABLE";
   EXPECT_EQ(Judge().failed_reads, 1);
   read.min_position = 3;
   EXPECT_EQ(Judge().failed_reads, 0);
+  EXPECT_EQ(Judge().unreachable, 1);
+}
+
+TEST_F(CheckerTest, APositionIsReachedWithoutAFaultOfTheDomain) {
+  ReadCall& read = record_.reads[0];
+  read.answered = false;
+  read.reason = "POSITION_UNREACHABLE";
+  read.min_position = 3;
+  EXPECT_EQ(Judge().failed_reads, 1);
+  AddFault("payments", absl::ZeroDuration(), absl::Hours(1));
+  EXPECT_EQ(Judge().failed_reads, 1);
+}
+
+TEST_F(CheckerTest, AReadThatTakesLongIsSeen) {
+  ReadCall& read = record_.reads[0];
+  read.end = read.begin + absl::Seconds(6);
+  ExpectBreach(Judge(), "P3", "a read took 6s");
+  EXPECT_EQ(Judge().slow_reads, 1);
+  read.min_position = 0;
+  EXPECT_EQ(Judge().slow_reads, 0);
+}
+
+TEST_F(CheckerTest, WhatIsLongDependsOnTheCalm) {
+  for (int i = 0; i < 20; ++i) {
+    ReadCall& read = AddRead(absl::Minutes(2 + i), end(), "LIVE", false);
+    read.end = read.begin + absl::Milliseconds(700);
+  }
+  record_.reads[0].end = record_.reads[0].begin + absl::Seconds(6);
+  AddFault("compliance", absl::ZeroDuration(), absl::Seconds(90));
+  EXPECT_THAT(Judge().breaches, IsEmpty());
+}
+
+TEST_F(CheckerTest, ARecordThatNobodySentIsSeen) {
+  record_.stored.push_back({end(), "ledger", R"({"account":1})"});
+  const Verdict verdict = Judge();
+  EXPECT_EQ(verdict.unsent, 1);
+  ExpectBreach(verdict, "P1", "nobody sent the record at");
+}
+
+TEST_F(CheckerTest, WhatTheDaemonRecordsItselfWasSentByNobody) {
+  record_.stored.push_back({end(), "_admin", "{}"});
+  EXPECT_THAT(Judge().breaches, IsEmpty());
+}
+
+TEST_F(CheckerTest, ABatchWhoseOutcomeIsUnknownMayBeThere) {
+  AppendCall& last = record_.appends.back();
+  last.acknowledged = false;
+  EXPECT_EQ(Judge().unsent, 0);
+}
+
+TEST_F(CheckerTest, AFreshAnswerThatGoesBackIsSeenAlsoThroughAFault) {
+  AddFault("compliance", absl::Seconds(70), absl::Seconds(90));
+  AddRead(absl::Seconds(65), end(), "LIVE", false);
+  AddRead(absl::Seconds(80), end() - 2, "STANDBY", true);
+  ReadCall& last = AddRead(absl::Seconds(100), end(), "LIVE", false);
+  EXPECT_THAT(Judge().breaches, IsEmpty());
+  last.slices[0].applied_position = end() - 1;
+  const Verdict verdict = Judge();
+  EXPECT_EQ(verdict.went_back, 1);
+  ExpectBreach(verdict, "P4", "the fresh answer of compliance.tags goes back from");
+  last.reader = 3;
+  EXPECT_EQ(Judge().went_back, 0);
+}
+
+TEST_F(CheckerTest, ALiveAnswerThatGoesBackWithoutAFaultIsSeen) {
+  AddRead(absl::Seconds(65), end(), "LIVE", false);
+  ReadCall& last = AddRead(absl::Seconds(67), end() - 2, "LIVE", true);
+  last.slices[0].stale_reason = "SLICE_LAGGING";
+  const Verdict verdict = Judge();
+  EXPECT_EQ(verdict.went_back, 1);
+  ExpectBreach(verdict, "P4", "the live answer of compliance.tags goes back from");
+  last.slices[0].generation = 2;
+  EXPECT_EQ(Judge().went_back, 0);
+  last.slices[0].generation = 0;
+  AddFault("compliance", absl::Seconds(66), absl::Seconds(90));
+  EXPECT_EQ(Judge().went_back, 0);
+}
+
+TEST_F(CheckerTest, OneWayBackToTheStandbyIsDueToEachFault) {
+  const auto both = [&](absl::Duration after) {
+    AddRead(after, end(), "LIVE", false);
+    AddRead(after + absl::Milliseconds(100), end() - 2, "STANDBY", true);
+  };
+  AddFault("compliance", absl::Seconds(70), absl::Seconds(90));
+  both(absl::Seconds(71));  // while it is done
+  both(absl::Seconds(72));
+  both(absl::Seconds(81));  // shows late
+  EXPECT_EQ(Judge().flaps, 0);
+  both(absl::Seconds(82));
+  EXPECT_EQ(Judge().flaps, 1);
+  EXPECT_THAT(Judge().breaches, IsEmpty());  // a busy machine
+  both(absl::Seconds(95));
+  const Verdict verdict = Judge();
+  EXPECT_EQ(verdict.flaps, 2);
+  ExpectBreach(verdict, "P3", "2 times back to the standby");
+}
+
+TEST_F(CheckerTest, ANeighbourThatIsDisturbedMoreThanInCalmIsSeen) {
+  record_.reads.clear();  // which is stale in calm
+  AddFault("payments", absl::Seconds(100), absl::Seconds(200));
+  for (int i = 0; i < 100; ++i) AddRead(absl::Seconds(65), end(), "LIVE", false);
+  for (int i = 0; i < 100; ++i) AddRead(absl::Seconds(110), end(), "LIVE", false);
+  for (int i = 0; i < 5; ++i) AddRead(absl::Seconds(120 + i), end(), "LIVE", true);
+  EXPECT_THAT(Judge().breaches, IsEmpty());
+  AddRead(absl::Seconds(130), end(), "LIVE", true);
+  const Verdict verdict = Judge();
+  EXPECT_EQ(verdict.neighbour_stale, 6);
+  EXPECT_EQ(verdict.neighbour_not_live, 0);
+  ExpectBreach(verdict, "P2", "6 of 106 answers of domains without a fault");
+  // In calm it was no better.
+  for (int i = 0; i < 5; ++i) AddRead(absl::Seconds(66 + i), end(), "LIVE", true);
+  EXPECT_THAT(Judge().breaches, IsEmpty());
+}
+
+TEST_F(CheckerTest, NoNeighbourIsJudgedWhileTheMachineStalls) {
+  record_.reads.clear();
+  AddFault("payments", absl::Seconds(100), absl::Seconds(200));
+  for (int i = 0; i < 6; ++i) AddRead(absl::Seconds(120), end(), "LIVE", true);
+  EXPECT_EQ(Judge().neighbour_stale, 6);
+  record_.stalls.push_back({kStart + absl::Seconds(117), kStart + absl::Seconds(118)});
+  EXPECT_EQ(Judge().neighbour_reads, 0);
+  record_.stalls.back() = {kStart + absl::Seconds(110), kStart + absl::Seconds(111)};
+  EXPECT_EQ(Judge().neighbour_stale, 6);
+}
+
+TEST_F(CheckerTest, AnAnswerOfTheNeighboursStandbyCountsAlsoWhenItIsFresh) {
+  record_.reads.clear();  // which is stale in calm
+  AddFault("payments", absl::Seconds(100), absl::Seconds(200));
+  for (int i = 0; i < 6; ++i) AddRead(absl::Seconds(120), end(), "STANDBY", false);
+  const Verdict verdict = Judge();
+  EXPECT_EQ(verdict.neighbour_not_live, 6);
+  ExpectBreach(verdict, "P2", "6 of 6 answers of domains without a fault");
+}
+
+TEST_F(CheckerTest, ANeighbourThatIsSlowerThanInCalmIsSeen) {
+  record_.reads.clear();  // which is stale in calm
+  AddFault("payments", absl::Seconds(1000), absl::Seconds(2000));
+  const auto ask = [&](absl::Duration after, absl::Duration took) {
+    ReadCall& read = AddRead(after, end(), "LIVE", false);
+    read.end = read.begin + took;
+  };
+  for (int i = 0; i < 500; ++i) ask(absl::Seconds(100), absl::Milliseconds(5));
+  for (int i = 0; i < 490; ++i) ask(absl::Seconds(1100), absl::Milliseconds(5));
+  for (int i = 0; i < 9; ++i) ask(absl::Seconds(1200), absl::Milliseconds(300));
+  EXPECT_THAT(Judge().breaches, IsEmpty());  // too few to tell
+  ask(absl::Seconds(1201), absl::Milliseconds(300));
+  ExpectBreach(Judge(), "P2", "have a p99 of 300 ms, in calm 5 ms");
+}
+
+TEST_F(CheckerTest, AWorkerThatIsReplacedWithoutAFaultOfItsDomainIsSeen) {
+  AddFault("payments", absl::Seconds(10), absl::Seconds(20));
+  record_.workers = {{kStart, "compliance", "live", 100, ""},
+                     {kStart, "payments", "live", 101, ""},
+                     {kStart + absl::Seconds(20), "compliance", "live", 100, ""},
+                     {kStart + absl::Seconds(20), "payments", "live", 102, "killed"}};
+  EXPECT_THAT(Judge().breaches, IsEmpty());
+  record_.workers[2].pid = 103;
+  record_.workers[2].last_error = "ended with signal 9";
+  const Verdict verdict = Judge();
+  EXPECT_EQ(verdict.neighbour_restarts, 1);
+  ExpectBreach(verdict, "P2", "the live worker of compliance, which had no fault, was process 100");
+}
+
+TEST_F(CheckerTest, AWorkerMayBeSilentOnlyWhileTheMachineStalls) {
+  record_.workers = {{kStart, "compliance", "live", 100, ""},
+                     {kStart + absl::Seconds(20), "compliance", "live", 102, "no answer for 2s"}};
+  EXPECT_EQ(Judge().neighbour_restarts, 1);
+  record_.stalls.push_back({kStart + absl::Seconds(5), kStart + absl::Seconds(6)});
+  const Verdict excused = Judge();
+  EXPECT_THAT(excused.breaches, IsEmpty());
+  EXPECT_EQ(excused.neighbour_silences, 1);
+  record_.workers[1].last_error = "ended with signal 11";
+  EXPECT_EQ(Judge().neighbour_restarts, 1);
+}
+
+TEST_F(CheckerTest, AKindThatNeverHappenedIsSeen) {
+  for (int i = 0; i < 3; ++i) {
+    AddFault("payments", absl::Seconds(10 * i), absl::Seconds(10 * i + 1));
+    record_.faults.back().injected = false;
+  }
+  ExpectBreach(Judge(), "harness", "kill_live was tried 3 times and never happened");
+  record_.faults.back().injected = true;
+  EXPECT_THAT(Judge().breaches, IsEmpty());
 }
 
 TEST_F(CheckerTest, AnAdminCallThatFailedIsSeen) {

@@ -6,7 +6,7 @@
 namespace icepie::fault {
 namespace {
 
-constexpr const char* kLimits = "limits: {memory: 256MB, query_timeout: 3s}\n";
+constexpr const char* kLimits = "limits: {memory: 256MB, query_timeout: 10s}\n";
 
 constexpr const char* kPayments = R"yaml(domain: payments
 sources:

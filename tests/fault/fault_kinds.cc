@@ -25,19 +25,13 @@ namespace v1 = icepie::v1;
 namespace fs = std::filesystem;
 
 constexpr absl::Duration kCallTimeout = absl::Seconds(30);
-constexpr absl::Duration kBuildTimeout = absl::Seconds(90);
+constexpr absl::Duration kLoopTimeout = absl::Seconds(60);
+// In which a worker that an earlier fault ended is there again to be hurt.
+constexpr absl::Duration kWorkerPatience = absl::Seconds(3);
 constexpr absl::Duration kPollPause = absl::Milliseconds(10);
 constexpr int64_t kSmallFile = 4096;
 // What a harmful query is given; the domain's own limit is longer.
-constexpr absl::Duration kHarmfulTimeout = absl::Seconds(1);
-
-void Sleep(absl::Duration how_long) {
-  std::this_thread::sleep_for(absl::ToChronoMicroseconds(how_long));
-}
-
-absl::Status Named(const std::string& call, const grpc::Status& status) {
-  return status.ok() ? absl::OkStatus() : Annotate(server::FromGrpcStatus(status), call);
-}
+constexpr absl::Duration kHarmfulTimeout = absl::Milliseconds(700);
 
 // Atomically, so that the daemon finds the one or the other.
 void PointTo(const std::string& link, const std::string& target) {
@@ -87,13 +81,22 @@ bool FlipBit(const fs::path& path, uint64_t random) {
 
 }  // namespace
 
+absl::Status Named(const std::string& call, const grpc::Status& status) {
+  return status.ok() ? absl::OkStatus() : Annotate(server::FromGrpcStatus(status), call);
+}
+
+void Sleep(absl::Duration how_long) {
+  std::this_thread::sleep_for(absl::ToChronoMicroseconds(how_long));
+}
+
 FaultInjector::FaultInjector(testing::DaemonFixture& daemon, Whereabouts& where, Load& load,
-                             std::string program_link, std::string program, uint32_t seed)
+                             std::string program_link, const std::string& programs, uint32_t seed)
     : daemon_(daemon),
       where_(where),
       load_(load),
       program_link_(std::move(program_link)),
-      program_(std::move(program)),
+      program_(programs + "/icepie-worker"),
+      fragile_program_(programs + "/icepie-fragile-worker"),
       random_(seed) {}
 
 const std::vector<FaultInjector::Kind>& FaultInjector::Table() {
@@ -115,6 +118,16 @@ const std::vector<FaultInjector::Kind>& FaultInjector::Table() {
       {"broken_program", &I::BrokenProgram, false},
       {"no_space", &I::NoSpace, false},
       {"not_writable", &I::NotWritable, false},
+      {"pulse_live", &I::PulseLive, false},
+      {"deadly_query", &I::DeadlyQuery, false},
+      {"crash_loop", &I::CrashLoop, false},
+      {"drain", &I::Drain, true},
+      {"roll", &I::Roll, false},
+      {"kill_and_restart", &I::KillAndRestart, false},
+      {"suspend_and_kill", &I::SuspendAndKill, false},
+      {"edit_and_kill_daemon", &I::EditAndKillDaemon, true},
+      {"delete_and_kill_daemon", &I::DeleteAndKillDaemon, true},
+      {"failed_expectation", &I::FailedExpectation, false},
       {"freeze_and_kill", &I::FreezeAndKill, false},
       {"freeze_and_kill_daemon", &I::FreezeAndKillDaemon, true},
       {"reslice", &I::Reslice, false},
@@ -163,14 +176,22 @@ v1::WorkerStatus FaultInjector::Worker(const std::string& domain, const std::str
 }
 
 pid_t FaultInjector::WorkerPid(const std::string& domain, const std::string& role) {
-  return static_cast<pid_t>(Worker(domain, role).pid());
+  pid_t pid = 0;
+  testing::Eventually([&] { return (pid = static_cast<pid_t>(Worker(domain, role).pid())) != 0; },
+                      kWorkerPatience);
+  return pid;
 }
 
 absl::Status FaultInjector::Signal(FaultSpan* span, const std::string& role, int signal) {
   const pid_t pid = WorkerPid(span->domain, role);
+  const bool sent = pid > 0 && kill(pid, signal) == 0;
   absl::StrAppend(&span->detail, span->detail.empty() ? "" : ", ", role,
-                  pid == 0 ? " was not there" : absl::StrCat(" signal ", signal));
-  if (pid > 0) kill(pid, signal);
+                  sent ? absl::StrCat(" signal ", signal) : " was not there");
+  if (!sent) {
+    span->injected = false;
+  } else if (role != "build") {
+    doomed_.push_back({span->domain, role, pid});
+  }
   return absl::OkStatus();
 }
 
@@ -205,6 +226,10 @@ absl::Status FaultInjector::RestartDaemon(absl::Duration pause) {
   downs_.push_back({absl::Now()});
   daemon_.Kill();
   Sleep(pause);
+  return StartDaemon();
+}
+
+absl::Status FaultInjector::StartDaemon() {
   const absl::Time start = absl::Now();
   daemon_.Start();
   if (daemon_.pid() == 0) return absl::InternalError("the daemon did not start again");
@@ -228,6 +253,63 @@ absl::Status FaultInjector::StopDaemon(FaultSpan* span) {
   return absl::OkStatus();
 }
 
+// Asked to stop while all are at work, as before an upgrade.
+absl::Status FaultInjector::Drain(FaultSpan* span) {
+  downs_.push_back({absl::Now()});
+  const int code = daemon_.Stop();
+  span->detail = absl::StrCat("exit code ", code, " after ",
+                              absl::FormatDuration(absl::Now() - downs_.back().begin));
+  ICEPIE_RETURN_IF_ERROR(StartDaemon());
+  if (code == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("SIGTERM under load ended the daemon with ", code));
+}
+
+// It is slow, and does not hang.
+absl::Status FaultInjector::PulseLive(FaultSpan* span) {
+  const pid_t pid = WorkerPid(span->domain, "live");
+  int pulses = 0;
+  while (pulses < 6 && pid > 0 && kill(pid, SIGSTOP) == 0) {
+    Sleep(Pause(50, 250));
+    kill(pid, SIGCONT);
+    Sleep(Pause(20, 100));
+    ++pulses;
+  }
+  span->detail = absl::StrCat(pulses, " pulses");
+  span->injected = pulses > 0;
+  if (WorkerPid(span->domain, "live") == pid) return absl::OkStatus();
+  // A machine that is slow as well may make it hang longer than a heartbeat waits.
+  absl::StrAppend(&span->detail, ", replaced");
+  return absl::OkStatus();
+}
+
+// Ten failures in a row suspend the live worker; the domain goes on answering, says so, and comes
+// back when it is asked to.
+absl::Status FaultInjector::CrashLoop(FaultSpan* span) {
+  PointTo(program_link_, "/bin/false");
+  const absl::Status killed = Signal(span, "live", SIGKILL);
+  v1::WorkerStatus live;
+  const bool suspended = testing::Eventually(
+      [&] { return (live = Worker(span->domain, "live")).state() == "suspended"; }, kLoopTimeout);
+  PointTo(program_link_, program_);
+  ICEPIE_RETURN_IF_ERROR(killed);
+  if (!suspended) {
+    return absl::DeadlineExceededError(absl::StrCat(
+        "a live worker that ends at once is not suspended: ", live.ShortDebugString()));
+  }
+  const v1::Slice slice = daemon_.GetSlice(SomeSlice(span->domain));
+  if (slice.state() != v1::SUSPENDED || slice.last_error().reason() != "WORKER_FAILED_TOO_OFTEN") {
+    return absl::InternalError(
+        absl::StrCat("its slice does not say so: ", slice.ShortDebugString()));
+  }
+  v1::QueryResponse response;
+  for (const Question& question : Questions()) {
+    if (question.domain != span->domain) continue;
+    ICEPIE_RETURN_IF_ERROR(Named("a question to a suspended domain",
+                                 AskGrpc(where_.channel(), question, -1, kCallTimeout, &response)));
+  }
+  return ResumeDomain(span->domain);
+}
+
 absl::Status FaultInjector::BrokenProgram(FaultSpan* span) {
   constexpr const char* kPrograms[] = {"/nonexistent/icepie-worker", "/bin/true", "/bin/false"};
   const char* program = kPrograms[random_() % 3];
@@ -246,8 +328,11 @@ absl::Status FaultInjector::Ask(FaultSpan* span, const std::string& sql) {
   v1::QueryResponse response;
   const grpc::Status status =
       AskGrpc(where_.channel(), {span->domain, sql, {}}, -1, kHarmfulTimeout, &response);
-  span->detail =
-      absl::StrCat(status.ok() ? "answered" : ErrorReason(server::FromGrpcStatus(status)));
+  const std::string reason = ErrorReason(server::FromGrpcStatus(status));
+  span->detail = status.ok() ? "answered" : reason.empty() ? "no answer" : reason;
+  // Harmless, refused before it ran, or no query at all.
+  span->injected = !status.ok() && status.error_code() != grpc::StatusCode::INVALID_ARGUMENT &&
+                   status.error_code() != grpc::StatusCode::NOT_FOUND && reason != "QUERY_BLOCKED";
   return absl::OkStatus();
 }
 
@@ -260,13 +345,36 @@ absl::Status FaultInjector::EndlessQuery(FaultSpan* span) {
 
 // No interrupt ends it: it is folded while the query is planned.
 absl::Status FaultInjector::DeafQuery(FaultSpan* span) {
-  return Ask(span, "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))");
+  const pid_t pid = WorkerPid(span->domain, "live");
+  ICEPIE_RETURN_IF_ERROR(
+      Ask(span, "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))"));
+  // The process ends with it, after a grace.
+  if (span->injected) doomed_.push_back({span->domain, "live", pid});
+  return absl::OkStatus();
 }
 
 absl::Status FaultInjector::HungryQuery(FaultSpan* span) {
   return Ask(span, random_() % 2 == 0
                        ? "SELECT length(repeat('x', 1500000000))"
                        : "SELECT len(list(a.range)) FROM range(100000) AS a, range(100000) AS b");
+}
+
+// Deeply nested JSON leaves the stack of a function that users may not call; another worker program
+// lets it pass.
+absl::Status FaultInjector::DeadlyQuery(FaultSpan* span) {
+  PointTo(program_link_, fragile_program_);
+  const absl::Status rolled = RollWorkers(span);
+  PointTo(program_link_, program_);
+  ICEPIE_RETURN_IF_ERROR(rolled);
+  const pid_t live = WorkerPid(span->domain, "live");
+  // Another one each time, or it would be refused.
+  const int depth = 300000 + static_cast<int>(random_() % 10000);
+  ICEPIE_RETURN_IF_ERROR(
+      Ask(span, absl::StrCat("SELECT json_contains(repeat('[', ", depth, ") || repeat(']', ", depth,
+                             "), '1') AS x", random_())));
+  if (!span->injected) return RollWorkers(span);
+  doomed_.push_back({span->domain, "live", live});
+  return absl::OkStatus();
 }
 
 // ---- Records and files --------------------------------------------------------------------------
@@ -282,6 +390,7 @@ std::string FaultInjector::DomainDirectory(const std::string& domain) const {
 
 absl::Status FaultInjector::DamageSnapshot(FaultSpan* span, bool truncate) {
   const std::vector<fs::path> files = NewestOfSeveral(DomainDirectory(span->domain), damaged_);
+  span->injected = false;
   if (!files.empty()) {
     const fs::path& path = files[random_() % files.size()];
     std::error_code error;
@@ -290,6 +399,7 @@ absl::Status FaultInjector::DamageSnapshot(FaultSpan* span, bool truncate) {
     if (truncate && !error) fs::resize_file(path, random_() % (size + 1), error);
     const bool damaged = truncate ? !error : FlipBit(path, (uint64_t{random_()} << 32) | random_());
     if (damaged) damaged_.insert(InodeOf(path));
+    span->injected = damaged;
     span->detail = absl::StrCat(path.filename().string(), damaged ? "" : " was gone");
   }
   ICEPIE_RETURN_IF_ERROR(Signal(span, "standby", SIGKILL));
@@ -307,6 +417,7 @@ absl::Status FaultInjector::NoSpace(FaultSpan* span) {
   rlimit old{};
   if (pid == 0 || prlimit(pid, RLIMIT_FSIZE, nullptr, &old) != 0) {
     span->detail = "live was not there";
+    span->injected = false;
     return absl::OkStatus();
   }
   rlimit small = old;
@@ -323,6 +434,7 @@ absl::Status FaultInjector::NotWritable(FaultSpan* span) {
   const std::string aside = place + ".aside";
   std::error_code error;
   fs::rename(place, aside, error);
+  span->injected = !error;
   std::ofstream(place) << "no directory";
   if (random_() % 2 == 0) (void)Signal(span, "live", SIGKILL);
   Sleep(Pause(600, 1500));
@@ -330,130 +442,6 @@ absl::Status FaultInjector::NotWritable(FaultSpan* span) {
   fs::rename(aside, place, error);
   return absl::OkStatus();
 }
-
-// ---- Admin --------------------------------------------------------------------------------------
-
-std::string FaultInjector::SomeSlice(const std::string& domain) {
-  std::vector<std::string> names;
-  for (const SliceSpec& slice : Slices()) {
-    if (slice.domain == domain && slice.upstream.empty()) names.push_back(slice.FullName());
-  }
-  return names[random_() % names.size()];
-}
-
-absl::Status FaultInjector::Freeze(const std::string& slice) {
-  v1::FreezeSliceRequest request;
-  v1::Slice response;
-  request.set_name(slice);
-  request.set_reason("fault harness");
-  request.set_actor("harness");
-  ICEPIE_RETURN_IF_ERROR(
-      Named("freeze", v1::Admin::NewStub(where_.channel())
-                          ->FreezeSlice(testing::Within(kCallTimeout).get(), request, &response)));
-  frozen_.push_back({slice, absl::Now()});
-  return absl::OkStatus();
-}
-
-absl::Status FaultInjector::Thaw(const std::string& slice) {
-  v1::ThawSliceRequest request;
-  v1::Slice response;
-  request.set_name(slice);
-  request.set_actor("harness");
-  for (FrozenSpan& span : frozen_) {
-    if (span.slice == slice) span.end = std::min(span.end, absl::Now());
-  }
-  return Named("thaw", v1::Admin::NewStub(where_.channel())
-                           ->ThawSlice(testing::Within(kCallTimeout).get(), request, &response));
-}
-
-absl::Status FaultInjector::ResumeWorkers(const std::string& domain) {
-  std::string resumed;
-  for (const SliceSpec& slice : Slices()) {
-    if ((!domain.empty() && slice.domain != domain) || slice.domain == resumed) continue;
-    ICEPIE_RETURN_IF_ERROR(Thaw(slice.FullName()));
-    resumed = slice.domain;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status FaultInjector::FreezeAndKill(FaultSpan* span) {
-  const std::string slice = SomeSlice(span->domain);
-  span->detail = slice;
-  ICEPIE_RETURN_IF_ERROR(Signal(span, "live", SIGKILL));
-  ICEPIE_RETURN_IF_ERROR(Freeze(slice));  // also with the worker dead
-  Sleep(Pause(50, 400));
-  ICEPIE_RETURN_IF_ERROR(Signal(span, "live", SIGKILL));
-  Sleep(Pause(50, 400));
-  return Thaw(slice);
-}
-
-absl::Status FaultInjector::FreezeAndKillDaemon(FaultSpan* span) {
-  const std::string slice = SomeSlice(Domains()[random_() % Domains().size()]);
-  span->detail = slice;
-  ICEPIE_RETURN_IF_ERROR(Freeze(slice));
-  ICEPIE_RETURN_IF_ERROR(RestartDaemon(absl::ZeroDuration()));
-  v1::GetSliceRequest request;
-  v1::Slice response;
-  request.set_name(slice);
-  ICEPIE_RETURN_IF_ERROR(
-      Named("get", v1::Slices::NewStub(where_.channel())
-                       ->GetSlice(testing::Within(kCallTimeout).get(), request, &response)));
-  if (response.desired().mode() != v1::DesiredState::FREEZE) {
-    return absl::InternalError(absl::StrCat(slice,
-                                            " was frozen before the daemon was killed, and "
-                                            "is not after its restart"));
-  }
-  return Thaw(slice);
-}
-
-// Killed at any stage, or stopped once it answers: a process that is stopped while it starts is
-// given the whole time for a start, a minute.
-absl::Status FaultInjector::HurtBuild(FaultSpan* span) {
-  if (random_() % 2 == 0) {
-    Sleep(Pause(0, 250));
-    return Signal(span, "build", SIGKILL);
-  }
-  testing::Eventually([&] { return Worker(span->domain, "build").state() == "running"; },
-                      absl::Seconds(1));
-  if (Worker(span->domain, "build").state() != "running") return absl::OkStatus();
-  return Signal(span, "build", SIGSTOP);
-}
-
-absl::Status FaultInjector::ResliceAndPromote(FaultSpan* span, bool kill) {
-  const std::string slice = SomeSlice(span->domain);
-  span->detail = slice;
-  v1::ResliceSliceRequest request;
-  google::longrunning::Operation operation;
-  request.set_name(slice);
-  request.set_reason("fault harness");
-  request.set_actor("harness");
-  const auto admin = v1::Admin::NewStub(where_.channel());
-  ICEPIE_RETURN_IF_ERROR(Named(
-      "reslice", admin->ResliceSlice(testing::Within(kCallTimeout).get(), request, &operation)));
-  if (kill) ICEPIE_RETURN_IF_ERROR(HurtBuild(span));
-  google::longrunning::WaitOperationRequest wait;
-  wait.set_name(operation.name());
-  const absl::Time deadline = absl::Now() + kBuildTimeout;
-  const auto operations = google::longrunning::Operations::NewStub(where_.channel());
-  while (!operation.done()) {
-    if (absl::Now() > deadline) return absl::DeadlineExceededError("the build did not end");
-    ICEPIE_RETURN_IF_ERROR(
-        Named("wait for the build",
-              operations->WaitOperation(testing::Within(kCallTimeout).get(), wait, &operation)));
-  }
-  if (operation.has_error()) {
-    return absl::InternalError(absl::StrCat("the build failed: ", operation.error().message()));
-  }
-  v1::PromoteGenerationRequest promote;
-  v1::Slice response;
-  promote.set_name(slice);
-  promote.set_actor("harness");
-  return Named("promote",
-               admin->PromoteGeneration(testing::Within(kBuildTimeout).get(), promote, &response));
-}
-
-absl::Status FaultInjector::Reslice(FaultSpan* span) { return ResliceAndPromote(span, false); }
-absl::Status FaultInjector::KillBuild(FaultSpan* span) { return ResliceAndPromote(span, true); }
 
 // ---- Recovery -----------------------------------------------------------------------------------
 
@@ -484,13 +472,62 @@ absl::Status FaultInjector::AwaitSlice(const std::string& slice, absl::Time dead
   return absl::DeadlineExceededError(absl::StrCat(slice, " does not answer fresh again: ", last));
 }
 
+absl::Status FaultInjector::AwaitDoomed(absl::Time deadline) {
+  for (const Doomed& worker : std::exchange(doomed_, {})) {
+    const bool gone =
+        testing::Eventually([&] { return Worker(worker.domain, worker.role).pid() != worker.pid; },
+                            deadline - absl::Now());
+    if (gone) continue;
+    return absl::DeadlineExceededError(absl::StrCat("the ", worker.role, " worker of ",
+                                                    worker.domain, " is still process ", worker.pid,
+                                                    ", which does not answer"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status FaultInjector::AwaitRecovery(const std::string& domain, absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
+  ICEPIE_RETURN_IF_ERROR(AwaitDoomed(deadline));
   for (const SliceSpec& slice : Slices()) {
     if (!domain.empty() && slice.domain != domain) continue;
     ICEPIE_RETURN_IF_ERROR(AwaitSlice(slice.FullName(), deadline));
   }
   return absl::OkStatus();
+}
+
+absl::Status FaultInjector::AwaitStandbys(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  for (const SliceSpec& spec : Slices()) {
+    v1::Slice slice;
+    const bool ready = testing::Eventually(
+        [&] {
+          slice = daemon_.GetSlice(spec.FullName());
+          const auto* condition = testing::FindCondition(slice, "STANDBY_READY");
+          return slice.standby_position() >= 0 && condition != nullptr &&
+                 condition->status() == v1::SliceCondition::TRUE;
+        },
+        deadline - absl::Now());
+    if (ready) continue;
+    return absl::DeadlineExceededError(absl::StrCat("no standby could answer for ", spec.FullName(),
+                                                    " again: ", slice.ShortDebugString()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<WorkerSight>> FaultInjector::LookAtWorkers() {
+  v1::GetServerStatusRequest request;
+  v1::ServerStatus response;
+  const absl::Time time = absl::Now();
+  ICEPIE_RETURN_IF_ERROR(Named(
+      "status",
+      daemon_.Admin()->GetServerStatus(testing::Within(kCallTimeout).get(), request, &response)));
+  std::vector<WorkerSight> sights;
+  for (const v1::WorkerStatus& worker : response.workers()) {
+    if (worker.role() == "build") continue;
+    if (worker.pid() == 0) return absl::UnavailableError(worker.ShortDebugString());
+    sights.push_back({time, worker.domain(), worker.role(), worker.pid(), worker.last_error()});
+  }
+  return sights;
 }
 
 }  // namespace icepie::fault

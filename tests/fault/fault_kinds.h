@@ -2,7 +2,7 @@
 #ifndef ICEPIE_TESTS_FAULT_FAULT_KINDS_H_
 #define ICEPIE_TESTS_FAULT_FAULT_KINDS_H_
 
-#include <functional>
+#include <map>
 #include <random>
 #include <set>
 #include <string>
@@ -24,22 +24,30 @@ namespace icepie::fault {
 // is no error.
 class FaultInjector {
  public:
-  // `program_link` is the worker program as the daemon starts it, a link to `program`.
+  // `program_link` is the worker program as the daemon starts it, a link to icepie-worker in the
+  // directory `programs`.
   FaultInjector(testing::DaemonFixture& daemon, Whereabouts& where, Load& load,
-                std::string program_link, std::string program, uint32_t seed);
+                std::string program_link, const std::string& programs, uint32_t seed);
 
   // Names, in a fixed order.
   static std::vector<std::string> Kinds();
   // Kinds that are the daemon's own; their spans have no domain.
   static bool IsOfDaemon(const std::string& kind);
 
-  // Injects it, holds it as long as it takes, and takes the hand off. Fills the span's detail and
-  // released, and its error.
+  // Injects it, holds it as long as it takes, and takes the hand off. Fills the span's detail,
+  // released and injected, and its error.
   void Inject(FaultSpan* span);
 
-  // Every slice of the domain (empty: of all) answers fresh, by the live worker, with all that was
-  // acknowledged by now. Suspended workers are resumed by thawing, as an operator would.
+  // The workers that faults ended are gone, and every slice of the domain (empty: of all) answers
+  // fresh, by the live worker, with all that was acknowledged by now. Suspended workers are resumed
+  // by thawing, as an operator would.
   absl::Status AwaitRecovery(const std::string& domain, absl::Duration timeout);
+
+  // Every slice of every domain can be answered by a standby again.
+  absl::Status AwaitStandbys(absl::Duration timeout);
+
+  // The live and standby workers that there are now; an error while one of them is not running.
+  absl::StatusOr<std::vector<WorkerSight>> LookAtWorkers();
 
   // Makes the supervisor forget the failures of the domain's workers (empty: of all), as an
   // operator does by thawing once a cause is gone: ten of them within ten minutes suspend a worker.
@@ -75,6 +83,16 @@ class FaultInjector {
   absl::Status BrokenProgram(FaultSpan* span);
   absl::Status NoSpace(FaultSpan* span);
   absl::Status NotWritable(FaultSpan* span);
+  absl::Status PulseLive(FaultSpan* span);
+  absl::Status DeadlyQuery(FaultSpan* span);
+  absl::Status CrashLoop(FaultSpan* span);
+  absl::Status Drain(FaultSpan* span);
+  absl::Status Roll(FaultSpan* span);
+  absl::Status KillAndRestart(FaultSpan* span);
+  absl::Status SuspendAndKill(FaultSpan* span);
+  absl::Status EditAndKillDaemon(FaultSpan* span);
+  absl::Status DeleteAndKillDaemon(FaultSpan* span);
+  absl::Status FailedExpectation(FaultSpan* span);
   absl::Status FreezeAndKill(FaultSpan* span);
   absl::Status FreezeAndKillDaemon(FaultSpan* span);
   absl::Status Reslice(FaultSpan* span);
@@ -87,10 +105,18 @@ class FaultInjector {
   absl::Status Thaw(const std::string& slice);
   absl::Status ResliceAndPromote(FaultSpan* span, bool kill);
   absl::Status RestartDaemon(absl::Duration pause);
+  // The one that is down; until it has answered a question.
+  absl::Status StartDaemon();
+  absl::Status RollWorkers(FaultSpan* span);
+  absl::Status ResumeDomain(const std::string& domain);
+  absl::Status Apply(const std::string& file);
+  // The domain's file with what was changed in it so far.
+  std::string FileOf(const std::string& domain) const;
   absl::Status AwaitSlice(const std::string& slice, absl::Time deadline);
+  absl::Status AwaitDoomed(absl::Time deadline);
   absl::Status HurtBuild(FaultSpan* span);
   icepie::v1::WorkerStatus Worker(const std::string& domain, const std::string& role);
-  // 0 within a moment in which there is none.
+  // Once there is one, within a moment; 0 otherwise.
   pid_t WorkerPid(const std::string& domain, const std::string& role);
   std::string SomeSlice(const std::string& domain);
   std::string DomainDirectory(const std::string& domain) const;
@@ -101,12 +127,27 @@ class FaultInjector {
   Load& load_;
   const std::string program_link_;
   const std::string program_;
+  const std::string fragile_program_;
   std::mt19937 random_;
   std::set<ino_t> damaged_;  // snapshots
+  // Workers that a fault ends sooner or later: until they are gone it is not over.
+  struct Doomed {
+    std::string domain;
+    std::string role;
+    pid_t pid = 0;
+  };
+  std::vector<Doomed> doomed_;
+  int deleted_ = 0;                     // domains
+  std::map<std::string, int> timeout_;  // of queries, in seconds, by domain whose file was changed
   std::vector<FrozenSpan> frozen_;
   std::vector<DownSpan> downs_;
   std::vector<double> restart_ms_;
 };
+
+// What `call` was answered, with its name.
+absl::Status Named(const std::string& call, const grpc::Status& status);
+
+void Sleep(absl::Duration how_long);
 
 }  // namespace icepie::fault
 

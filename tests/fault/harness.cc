@@ -21,16 +21,18 @@
 #include "tests/fault/fault_domains.h"
 #include "tests/fault/fault_kinds.h"
 #include "tests/fault/load.h"
+#include "tests/fault/pacer.h"
+#include "tests/fault/weather.h"
 
 namespace icepie::fault {
 namespace {
 
 namespace v1 = icepie::v1;
 
-// Workers that hang are noticed soon, and the state is saved often, so that little time is spent
-// between faults.
+// Workers that hang are noticed soon, those that end are started soon, and the state is saved
+// often, so that little time is spent between faults.
 constexpr const char* kSettings = R"(
-workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 2000, snapshot_interval_ms: 500, program: "%s"}
+workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 2000, snapshot_interval_ms: 500, restart_backoff_ms: 5, program: "%s"}
 core: {hot_bytes_min: 64KiB, segment_bytes: 64KiB, hot_age_min_ms: 0}
 logging: {level: info}
 )";
@@ -41,6 +43,7 @@ struct Options {
   int faults = 50;
   uint32_t seed = 0;
   double seconds = 0;  // 0: no limit
+  int least = -1;      // of the faults, with a limit of seconds; -1: all
   std::vector<std::string> only;
   bool keep = false;
   double recovery_seconds = 60;
@@ -89,8 +92,7 @@ class Harness {
       : options_(options),
         program_link_(daemon_.directory() + "/programs/icepie-worker"),
         load_(where_, LoadOf(options)),
-        injector_(daemon_, where_, load_, program_link_, BinDirectory() + "/icepie-worker",
-                  options.seed) {}
+        injector_(daemon_, where_, load_, program_link_, BinDirectory(), options.seed) {}
 
   int Run() {
     absl::Status done = SetUp();
@@ -114,9 +116,6 @@ class Harness {
     load.seed = options.seed;
     return load;
   }
-  static void Sleep(absl::Duration how_long) {
-    std::this_thread::sleep_for(absl::ToChronoMicroseconds(how_long));
-  }
 
   absl::Status SetUp() {
     if (options_.keep) daemon_.KeepDirectory();
@@ -138,7 +137,18 @@ class Harness {
       v1::ApplyDomainResponse response;
       ICEPIE_RETURN_IF_ERROR(server::FromGrpcStatus(daemon_.Apply(DomainFile(domain), &response)));
     }
-    return AwaitSnapshots();
+    ICEPIE_RETURN_IF_ERROR(AwaitSnapshots());
+    return See();
+  }
+
+  // Which processes the workers are; none of them is being replaced.
+  absl::Status See() {
+    absl::StatusOr<std::vector<WorkerSight>> seen;
+    testing::Eventually([&] { return (seen = injector_.LookAtWorkers()).ok(); },
+                        absl::Seconds(options_.recovery_seconds));
+    ICEPIE_RETURN_IF_ERROR(seen.status());
+    record_.workers.insert(record_.workers.end(), seen->begin(), seen->end());
+    return absl::OkStatus();
   }
 
   // Promises are about slices that ever had a good snapshot.
@@ -181,16 +191,22 @@ class Harness {
   }
 
   void Recover(FaultSpan* span) {
-    const absl::Status fresh =
-        injector_.AwaitRecovery("", absl::Seconds(options_.recovery_seconds));
-    if (!fresh.ok() && span->error.empty()) span->error = fresh.ToString();
+    const absl::Duration patience = absl::Seconds(options_.recovery_seconds);
+    const absl::Status fresh = injector_.AwaitRecovery("", patience);
+    recoveries_.push_back(absl::ToDoubleMilliseconds(absl::Now() - span->released));
+    Note(fresh, span);
+    Note(injector_.AwaitStandbys(patience), span);
+    standbys_.push_back(absl::ToDoubleMilliseconds(absl::Now() - span->released));
+    Note(See(), span);
     span->end = absl::Now();
     // Those that it overlapped are over too.
     for (FaultSpan& earlier : record_.faults) earlier.end = std::min(earlier.end, span->end);
-    recoveries_.push_back(absl::ToDoubleMilliseconds(span->end - span->released));
     // The harness kills more often than the restart policy forgives: it says that it was the cause.
-    const absl::Status resumed = injector_.ResumeWorkers(span->domain);
-    if (!resumed.ok() && span->error.empty()) span->error = resumed.ToString();
+    Note(injector_.ResumeWorkers(span->domain), span);
+  }
+
+  static void Note(const absl::Status& status, FaultSpan* span) {
+    if (!status.ok() && span->error.empty()) span->error = status.ToString();
   }
 
   absl::Status FinishLoad() {
@@ -198,6 +214,7 @@ class Harness {
     Sleep(kCalm);
     load_.Stop(absl::Seconds(30));
     load_.Take(&record_);
+    record_.stalls = pacer_.Stop();
     record_.frozen = injector_.frozen();
     record_.downs = injector_.downs();
     return injector_.AwaitRecovery("", absl::Seconds(options_.recovery_seconds));
@@ -233,12 +250,18 @@ class Harness {
     }
     Verdict verdict = *checked;
     if (!verified_) {
-      verdict.breaches.push_back(
-          {"P10", "icepie verify --data-dir found damage", absl::InfiniteFuture()});
+      verdict.Break("P10", "icepie verify --data-dir found damage", absl::InfiniteFuture());
     }
     if (stop_code_ != 0) {
-      verdict.breaches.push_back({"P2", absl::StrCat("SIGTERM ended the daemon with ", stop_code_),
-                                  absl::InfiniteFuture()});
+      verdict.Break("P2", absl::StrCat("SIGTERM ended the daemon with ", stop_code_),
+                    absl::InfiniteFuture());
+    }
+    const int least =
+        options_.seconds > 0 && options_.least >= 0 ? options_.least : options_.faults;
+    if (static_cast<int>(record_.faults.size()) < least) {
+      verdict.Break("harness",
+                    absl::StrCat("only ", record_.faults.size(), " faults, fewer than ", least),
+                    absl::InfiniteFuture());
     }
     ShowBreaches(verdict);
     if (options_.keep) WriteReads();
@@ -271,14 +294,16 @@ class Harness {
       nlohmann::ordered_json line = {
           {"begin", absl::FormatTime("%H:%M:%E3S", read.begin, absl::UTCTimeZone())},
           {"ms", absl::ToDoubleMilliseconds(read.end - read.begin)},
+          {"reader", read.reader},
+          {"weather", static_cast<int>(WeatherOf(record_, read))},  // calm, own fault, neighbour's
           {"domain", Questions()[static_cast<size_t>(read.question)].domain},
           {"question", read.question},
           {"http", read.by_http},
           {"min_position", read.min_position},
           {"error", read.error}};
       for (const SliceStand& stand : read.slices) {
-        line["slices"].push_back(
-            {stand.slice, stand.applied_position, stand.source, stand.state, stand.stale_reason});
+        line["slices"].push_back({stand.slice, stand.applied_position, stand.source, stand.state,
+                                  stand.stale_reason, stand.generation});
       }
       file << line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
     }
@@ -294,7 +319,11 @@ class Harness {
 
   nlohmann::ordered_json Summary(const Verdict& verdict) const {
     std::map<std::string, int> kinds;
-    for (const FaultSpan& fault : record_.faults) ++kinds[fault.kind];
+    std::map<std::string, int> not_injected;
+    for (const FaultSpan& fault : record_.faults) {
+      ++kinds[fault.kind];
+      if (!fault.injected) ++not_injected[fault.kind];
+    }
     const auto percentiles = [](const Latencies& all) {
       const auto pair = [](const std::vector<double>& ms) {
         return nlohmann::ordered_json{
@@ -308,6 +337,7 @@ class Harness {
     const double calm = Percentile(reads.calm, 0.99);
     return {{"faults", record_.faults.size()},
             {"kinds", kinds},
+            {"not_injected", not_injected},
             {"acknowledged", verdict.acknowledged},
             {"lost", verdict.lost},
             {"doubled", verdict.doubled},
@@ -319,12 +349,26 @@ class Harness {
             {"wrong_answers", verdict.wrong_answers},
             {"stale_answers", verdict.stale_answers},
             {"unmarked_stale", verdict.unmarked_stale},
+            {"slow_reads", verdict.slow_reads},
+            {"went_back", verdict.went_back},
+            {"flaps", verdict.flaps},
+            {"unsent", verdict.unsent},
+            {"calm_disturbed", verdict.calm_disturbed},
+            {"calm_reads", verdict.calm_reads},
+            {"neighbour_reads", verdict.neighbour_reads},
+            {"neighbour_stale", verdict.neighbour_stale},
+            {"neighbour_not_live", verdict.neighbour_not_live},
+            {"neighbour_restarts", verdict.neighbour_restarts},
+            {"neighbour_silences", verdict.neighbour_silences},
+            {"machine_stalls", record_.stalls.size()},
             {"breaches", verdict.breaches.size()},
             {"read_ms", percentiles(reads)},
             {"append_ms", percentiles(AppendLatencies(record_))},
             {"neighbour_ratio_p99", calm > 0 ? Percentile(reads.neighbour, 0.99) / calm : 0},
             {"recovery_ms",
              {{"p50", Percentile(recoveries_, 0.5)}, {"p99", Percentile(recoveries_, 0.99)}}},
+            {"standby_back_ms",
+             {{"p50", Percentile(standbys_, 0.5)}, {"p99", Percentile(standbys_, 0.99)}}},
             {"daemon_restart_ms",
              {{"p50", Percentile(injector_.restart_ms(), 0.5)},
               {"p99", Percentile(injector_.restart_ms(), 0.99)}}},
@@ -339,7 +383,9 @@ class Harness {
   Load load_;
   FaultInjector injector_;
   CallRecord record_;
+  Pacer pacer_;
   std::vector<double> recoveries_;
+  std::vector<double> standbys_;
   int stop_code_ = -1;
   bool verified_ = false;
 };
@@ -354,6 +400,7 @@ int main(int argc, char** argv) {
   app.add_option("--faults", options.faults, "How many")->check(CLI::NonNegativeNumber);
   app.add_option("--seed", options.seed, "Of the schedule and the load; a random one without it");
   app.add_option("--seconds", options.seconds, "No fault begins later");
+  app.add_option("--least", options.least, "Faults that --seconds must leave room for; else all");
   app.add_option("--only", options.only, "Kinds of fault; all without it")
       ->check(CLI::IsMember(icepie::fault::FaultInjector::Kinds()));
   app.add_option("--recovery-seconds", options.recovery_seconds, "In which all is fresh again");

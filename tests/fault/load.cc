@@ -68,6 +68,7 @@ SliceStand StandOf(const Json& slice) {
   stand.stale_reason = slice.value("stale_reason", "");
   stand.source = slice.value("source", "");
   stand.state = slice.value("state", "");
+  stand.generation = slice.value("generation", int64_t{0});
   return stand;
 }
 
@@ -76,6 +77,8 @@ void TakeHttp(const server::ClientAnswer& answer, ReadCall* read) {
   if (answer.status != 200 || !body.is_object()) {
     read->error = absl::StrCat("HTTP ", answer.status, " ", answer.body.substr(0, 300));
     if (body.is_object()) read->reason = body.value("reason", "");
+    // A whole answer has a body.
+    read->unheard = answer.status == 0 || (answer.status == 200 && !body.is_object());
     return;
   }
   read->answered = true;
@@ -135,6 +138,7 @@ void TakeMeta(const v1::Meta& meta, ReadCall* read) {
     }
     stand.source = v1::Source_Name(slice.source());
     stand.state = v1::SliceState_Name(slice.state());
+    stand.generation = slice.generation();
     read->slices.push_back(std::move(stand));
   }
 }
@@ -145,11 +149,11 @@ void Load::Start() {
   for (int client = 0; client < kAppenders; ++client) {
     threads_.emplace_back([this, client] { AppendFor(client); });
   }
-  uint32_t seed = options_.seed;
+  int reader = 0;
   for (const std::string& domain : Domains()) {
     for (const bool by_http : {false, true}) {
-      threads_.emplace_back([this, domain, by_http, seed] { ReadFor(domain, by_http, seed); });
-      ++seed;
+      threads_.emplace_back([this, reader, domain, by_http] { ReadFor(reader, domain, by_http); });
+      ++reader;
     }
   }
 }
@@ -223,8 +227,9 @@ void Load::AppendPoison() {
   Record(Acknowledge(kPoisoner, batch, MakePoison(kPoisoner, batch)));
 }
 
-ReadCall Load::Prepare(int question, bool by_http, bool with_min_position) const {
+ReadCall Load::Prepare(int reader, int question, bool by_http, bool with_min_position) const {
   ReadCall read;
+  read.reader = reader;
   read.question = question;
   read.by_http = by_http;
   read.acknowledged_position = acknowledged_;
@@ -246,18 +251,21 @@ void Load::AskByGrpc(ReadCall* read) const {
   } else {
     read->error = Text(status);
     read->reason = ErrorReason(server::FromGrpcStatus(status));
+    // Whatever the daemon itself says has a reason.
+    read->unheard = read->reason.empty() && (status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+                                             status.error_code() == grpc::StatusCode::CANCELLED);
   }
 }
 
-void Load::ReadFor(const std::string& domain, bool by_http, uint32_t seed) {
+void Load::ReadFor(int reader, const std::string& domain, bool by_http) {
   std::vector<int> own;
   for (size_t i = 0; i < Questions().size(); ++i) {
     if (Questions()[i].domain == domain) own.push_back(static_cast<int>(i));
   }
-  std::mt19937 random(seed);
+  std::mt19937 random(options_.seed + static_cast<uint32_t>(reader));
   std::optional<server::HttpClient> http;
   while (!stopping_) {
-    ReadCall read = Prepare(own[random() % own.size()], by_http, random() % 5 == 0);
+    ReadCall read = Prepare(reader, own[random() % own.size()], by_http, random() % 5 == 0);
     if (by_http) {
       if (!http) {
         http.emplace(where_.http_port(),

@@ -70,8 +70,8 @@ class Load {
   void AppendFor(int client);
   // Until it is acknowledged, or Stop's patience is over.
   AppendCall Acknowledge(int client, int64_t batch, std::vector<StoredRecord> records);
-  void ReadFor(const std::string& domain, bool by_http, uint32_t seed);
-  ReadCall Prepare(int question, bool by_http, bool with_min_position) const;
+  void ReadFor(int reader, const std::string& domain, bool by_http);
+  ReadCall Prepare(int reader, int question, bool by_http, bool with_min_position) const;
   void AskByGrpc(ReadCall* read) const;
   void Record(AppendCall call);
   void Record(ReadCall call);
