@@ -11,6 +11,7 @@
 #include "core/base/steady_clock.h"
 #include "core/base/thread_priority.h"
 #include "slices/flight_record.h"
+#include "slices/partial_plan.h"
 #include "slices/slice_fault.h"
 #include "slices/slice_log.h"
 
@@ -25,7 +26,7 @@ constexpr absl::Duration kIdleSleep = absl::Milliseconds(100);
 absl::StatusOr<DomainPlan> PlanFile(const std::string& file, const std::string& domain,
                                     const PlanOverrides& overrides) {
   ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition, ParseDomain(file, domain + ".yaml"));
-  return PlanDomain(definition, overrides);
+  return PlanWhatCanBe(definition, overrides);
 }
 
 // Small batches wait so long that more comes together: after short turns for as long as those had
@@ -380,6 +381,11 @@ absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanFor(
   }
   ICEPIE_ASSIGN_OR_RETURN(const auto plan, PlanOf(spec.file));
   const SlicePlan* slice = plan->Find(spec.slice);
+  if (slice == nullptr) {
+    ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition,
+                            ParseDomain(spec.file, options_.domain + ".yaml"));
+    ICEPIE_RETURN_IF_ERROR(WhyNotPlanned(definition, spec.slice, overrides_[spec.file]));
+  }
   if (slice != nullptr && !spec.definition_hash.empty() &&
       slice->definition_hash != spec.definition_hash) {
     SliceWarn(spec.slice, "definition hash {} differs from the catalog's {}",

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
@@ -255,32 +256,6 @@ TEST_F(SupervisionTest, AWorkerThatStandsStillBeforeItsFirstAnswerIsReplaced) {
   EXPECT_THAT(daemon_.Worker("shop", "live").last_error(), HasSubstr("did nothing for 2s"));
 }
 
-// Long before it is taken for dead.
-TEST_F(SupervisionTest, WhileTheLiveWorkerHangsTheStandbyAnswersWithinShortDeadlines) {
-  daemon_.SetSettings(
-      "workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 300000, "
-      "snapshot_interval_ms: 300, memory_bytes: 268435456}\n");
-  StartShop();
-  const pid_t live = daemon_.SignalWorker("shop", "live", SIGSTOP);
-  const auto before = daemon_.Worker("shop", "live");
-  ASSERT_TRUE(daemon_.Append("sales", {Sale("pear")}).ok());
-  v1::QueryRequest request;
-  request.set_domain("shop");
-  request.set_sql(kEverything);
-  for (int i = 0; i < 10; ++i) {
-    v1::QueryResponse answer;
-    const auto status = daemon_.Slices()->Query(Within(absl::Seconds(4)).get(), request, &answer);
-    ASSERT_TRUE(status.ok()) << i << ": " << status.error_message();
-    EXPECT_EQ(answer.meta().slices(0).source(), v1::STANDBY);
-    EXPECT_EQ(answer.meta().slices(0).stale_reason(), v1::WORKER_DOWN);
-  }
-  EXPECT_EQ(daemon_.Worker("shop", "live").pid(), live);
-  kill(live, SIGCONT);
-  EXPECT_TRUE(Eventually(
-      [&] { return ExpectAnswer(kEverything).meta().slices(0).source() == v1::LIVE; }, kLong));
-  EXPECT_EQ(daemon_.Worker("shop", "live").restarts(), before.restarts());
-}
-
 TEST_F(SupervisionTest, ARestartFailsNoQueryAndStartsAWorkerThatHangs) {
   StartShop();
   const int64_t end = AppendPear();
@@ -463,6 +438,58 @@ TEST_F(SupervisionTest, AStopRefusesNewWorkEndsWhatIsUnderWayAndLosesNothing) {
   const std::string all = absl::StrCat(R"([{"sales":)", seen.acknowledged + 2, "}]");
   EXPECT_EQ(ExpectAnswer(kEverything).body(), all);
   EXPECT_EQ(ExpectAnswer(kEverything, first.meta().head_position()).body(), all);
+}
+
+// What is under way longer than that is given up, and its caller is told to ask elsewhere.
+TEST_F(SupervisionTest, AStopWaitsNoLongerThanItsLimit) {
+  daemon_.SetSettings(
+      "workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 10000, snapshot_interval_ms: "
+      "300, query_timeout_ms: 600000}\ndrain_timeout_ms: 500\n");
+  StartShop();
+  const auto processor_time = [&] {
+    v1::ServerStatus all;
+    (void)daemon_.Admin()->GetServerStatus(Within(kLong).get(), {}, &all);
+    for (const v1::WorkerStatus& worker : all.workers()) {
+      if (worker.role() != "live") continue;
+      return static_cast<double>(worker.cpu_time().seconds()) + worker.cpu_time().nanos() / 1e9;
+    }
+    return 0.0;
+  };
+  const double before = processor_time();
+  std::atomic<bool> done{false};
+  grpc::Status status;
+  std::thread slow([&] {
+    v1::QueryRequest request;
+    v1::QueryResponse response;
+    request.set_domain("shop");
+    request.set_sql("SELECT count(*) AS n FROM range(100000000000) AS a(x) WHERE sqrt(x) > 0");
+    status = daemon_.Slices()->Query(Within(absl::Minutes(10)).get(), request, &response);
+    done = true;
+  });
+  ASSERT_TRUE(Eventually([&] { return processor_time() > before + 1; }, kLong));  // at work on it
+  EXPECT_FALSE(done);
+  EXPECT_EQ(daemon_.Stop(), 0);  // within half a minute, of the query's ten
+  slow.join();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE) << status.error_message();
+  EXPECT_THAT(daemon_.Log(), HasSubstr("some calls had not ended 500ms after the stop"));
+  daemon_.Start();
+  EXPECT_EQ(ExpectAnswer(kEverything).body(), R"([{"sales":2}])");
+}
+
+// No record is read for the first answers: the live workers cannot even start.
+TEST_F(SupervisionTest, AStartAnswersFromTheFinalSnapshotsBeforeAnyReplay) {
+  const std::string fail = FailingWorkers("live");
+  StartShop();
+  for (int i = 0; i < 20; ++i) AppendPear();
+  ExpectAnswer(kEverything, AppendPear());
+  ASSERT_EQ(daemon_.Stop(), 0);
+  std::ofstream(fail) << "now";
+  daemon_.Start();
+  const v1::QueryResponse answer = ExpectAnswer(kEverything);
+  EXPECT_EQ(answer.body(), R"([{"sales":23}])");
+  EXPECT_EQ(answer.meta().slices(0).source(), v1::STANDBY);
+  EXPECT_NE(daemon_.Worker("shop", "live").state(), "running");
+  std::filesystem::remove(fail);
 }
 
 TEST_F(SupervisionTest, ASecondSignalEndsAtOnce) {
@@ -914,6 +941,86 @@ TEST_F(PoisonTest, AQueryThatKillsIsRefusedAfterItDidSoTwiceAndOthersAreAnswered
   reader.join();
   EXPECT_GT(answers, 0);
   EXPECT_EQ(Answer("SELECT hits FROM hits"), R"([{"hits":10}])");
+}
+
+// An upgrade whose worker program does not know a function any more that a definition uses.
+class WorkerUpgradeTest : public PoisonTest {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directories(daemon_.directory() + "/programs");
+    PointTo("icepie-fragile-worker");
+    daemon_.SetSettings(
+        absl::StrCat("workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 10000, ",
+                     "snapshot_interval_ms: 300, restart_backoff_ms: 1, program: ", link_, "}\n"));
+    daemon_.Start();
+    ASSERT_TRUE(daemon_.CreateStream("documents").ok());
+  }
+
+  void PointTo(const std::string& program) {
+    std::filesystem::remove(link_);
+    std::filesystem::create_symlink(std::filesystem::absolute(std::getenv("ICEPIE_BIN")) / program,
+                                    link_);
+  }
+
+  grpc::Status Roll() {
+    v1::RollWorkersRequest request;
+    v1::RollWorkersResponse rolled;
+    request.set_actor("ops");
+    const auto context = Within(absl::Minutes(3));
+    const auto call = daemon_.Admin()->RollWorkers(context.get(), request);
+    while (call->Read(&rolled)) {
+    }
+    return call->Finish();
+  }
+
+  // HELD with the reason, and answers from its last snapshot, which has `hits`.
+  void ExpectHeld(const std::string& hits) {
+    EXPECT_TRUE(WaitForState("library.hits", v1::HELD));
+    const v1::Slice held = daemon_.GetSlice("library.hits");
+    EXPECT_EQ(held.last_error().reason(), "SQL_FORBIDDEN") << held.ShortDebugString();
+    EXPECT_THAT(held.last_error().message(), HasSubstr("json_contains"));
+    EXPECT_FALSE(held.has_next_retry_time()) << "it needs a change";
+    v1::QueryResponse response;
+    const auto status = daemon_.Query("library", "SELECT hits FROM hits", -1, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(response.body(), hits);
+    EXPECT_EQ(response.meta().slices(0).stale_reason(), v1::SLICE_HELD);
+  }
+
+  const std::string link_ = daemon_.directory() + "/programs/icepie-worker";
+};
+
+TEST_F(WorkerUpgradeTest, ADefinitionThatNoLongerPlansIsHeldAnswersAndIsReleasedByAnEdit) {
+  Apply(kDocuments);
+  const int64_t before = Append("[1]", 5);
+  for (const char* slice : {"library.hits", "library.counted"}) {
+    ASSERT_TRUE(
+        Eventually([&] { return daemon_.GetSlice(slice).standby_position() >= before; }, kLong));
+  }
+  PointTo("icepie-worker");
+  const grpc::Status rolled = Roll();
+  EXPECT_TRUE(rolled.ok()) << rolled.error_message();
+  const int64_t end = Append("[1]", 2);
+  ExpectHeld(R"([{"hits":5}])");
+  // The other slice of its domain is none the worse, also after a kill -9 of the daemon.
+  EXPECT_EQ(Answer("SELECT documents FROM counted", end), R"([{"documents":7}])");
+  daemon_.Kill();
+  daemon_.Start();
+  EXPECT_EQ(Answer("SELECT documents FROM counted", end), R"([{"documents":7}])");
+  EXPECT_TRUE(WaitForState("library.counted", v1::RUNNING));
+  ExpectHeld(R"([{"hits":5}])");
+
+  Apply(absl::StrReplaceAll(kDocuments, {{"json_contains(text, '1')", "text = '[1]'"}}));
+  EXPECT_TRUE(Eventually(
+      [&] {
+        v1::PromoteGenerationRequest request;
+        v1::Slice slice;
+        request.set_name("library.hits");
+        (void)daemon_.Admin()->PromoteGeneration(Within(kLong).get(), request, &slice);
+        return daemon_.GetSlice("library.hits").state() == v1::RUNNING;
+      },
+      kLong));
+  EXPECT_EQ(Answer("SELECT hits FROM hits", end), R"([{"hits":7}])");
 }
 
 }  // namespace

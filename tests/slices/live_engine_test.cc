@@ -408,6 +408,31 @@ TEST_F(LiveEngineTest, ADefinitionThatDoesNotPlanIsHeldAndItsSnapshotAnswers) {
   WaitForPosition("lines", 2);
 }
 
+// All slices of a domain come with its whole file.
+TEST_F(LiveEngineTest, ASliceThatDoesNotPlanHoldsNeitherItsNeighboursNorThoseThatTheyRead) {
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  std::vector<GenerationSpec> specs = {Spec("by_city"), Spec("ranked"), Spec("lines"),
+                                       Spec("broken"), Spec("below")};
+  for (GenerationSpec& spec : specs) {
+    absl::StrAppend(&spec.file, "  broken: {sql: SELECT missing FROM orders}\n",
+                    "  below: {sql: SELECT count(*) AS n FROM broken}\n");
+  }
+  Configure(specs);
+  WaitForPosition("ranked", 1);
+  WaitForPosition("lines", 1);
+  EXPECT_EQ(Rows("SELECT city, place FROM ranked"), R"([{"city":"Bern","place":1}])");
+  for (const char* slice : {"broken", "below"}) {
+    const SliceReport report = WaitForState(slice, SliceState::kHeld);
+    ASSERT_TRUE(report.last_error.has_value()) << slice;
+    EXPECT_EQ(report.last_error->reason, "SQL_UNKNOWN_COLUMN") << slice;
+    EXPECT_THAT(report.last_error->message, testing::HasSubstr("missing")) << slice;
+  }
+  feed_.Append("orders", {Order("Bern", 2)});
+  WaitForPosition("ranked", 2);
+  EXPECT_EQ(Rows("SELECT total FROM ranked"), R"([{"total":3}])");
+}
+
 TEST_F(LiveEngineTest, MinPositionWaitsAndAFrozenSliceSaysNoAtOnce) {
   feed_.Append("orders", {Order("Bern", 1)});
   StartLive();
