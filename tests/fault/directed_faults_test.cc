@@ -12,6 +12,7 @@
 #include <fstream>
 #include <sstream>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -97,6 +98,12 @@ class DirectedFaultsTest : public ::testing::Test {
   int64_t end_ = -1;
 };
 
+// The part below which `share` of the durations are.
+absl::Duration Percentile(std::vector<absl::Duration> values, double share) {
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1))];
+}
+
 // Fault 41. The worker program of all domains but one ends as soon as it starts.
 class CrashLoopTest : public DirectedFaultsTest {
  protected:
@@ -112,6 +119,21 @@ class CrashLoopTest : public DirectedFaultsTest {
                                      "logging: {level: info}\n"));
     StartDaemon();
   }
+
+  // How long each answer took of those that were asked for, one after the other, for so long.
+  std::vector<absl::Duration> AskHealthy(absl::Duration how_long) {
+    std::vector<absl::Duration> took;
+    const absl::Time begin = absl::Now();
+    while (absl::Now() < begin + how_long) {
+      const absl::Time asked = absl::Now();
+      const grpc::Status status = Ask("healthy", kTotals);
+      EXPECT_TRUE(status.ok()) << status.error_message();
+      if (!status.ok()) break;
+      took.push_back(absl::Now() - asked);
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return took;
+  }
 };
 
 TEST_F(CrashLoopTest, DomainsWhoseWorkersEndAtOnceLeaveAHealthyOneAlone) {
@@ -119,6 +141,8 @@ TEST_F(CrashLoopTest, DomainsWhoseWorkersEndAtOnceLeaveAHealthyOneAlone) {
   const int domains = many != nullptr ? std::atoi(many) : 10;
   ASSERT_NO_FATAL_FAILURE(StartWithBrokenDomains());
   ASSERT_NO_FATAL_FAILURE(Apply(DomainFile("healthy")));
+  EXPECT_EQ(Answer("healthy"), kExpected);
+  const std::vector<absl::Duration> alone = AskHealthy(absl::Seconds(2));
   std::vector<std::thread> applying;
   for (int i = 0; i < domains; ++i) {
     applying.emplace_back([this, i] { Apply(DomainFile(absl::StrCat("broken", i))); });
@@ -135,16 +159,14 @@ TEST_F(CrashLoopTest, DomainsWhoseWorkersEndAtOnceLeaveAHealthyOneAlone) {
   EXPECT_EQ(Answer("healthy"), kExpected);
   const double before = DaemonSeconds();
   const absl::Time begin = absl::Now();
-  int asked = 0;
-  while (absl::Now() < begin + absl::Seconds(3)) {
-    const grpc::Status status = Ask("healthy", kTotals);
-    ASSERT_TRUE(status.ok()) << status.error_message();
-    ++asked;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
+  const std::vector<absl::Duration> beside = AskHealthy(absl::Seconds(3));
   const double share = (DaemonSeconds() - before) / absl::ToDoubleSeconds(absl::Now() - begin);
   EXPECT_LT(share, 0.5) << "restarting workers keeps the daemon busy";
-  EXPECT_GT(asked, 5);
+  ASSERT_GT(alone.size(), 5U);
+  ASSERT_GT(beside.size(), 5U);
+  // It keeps its latency: the host may be busy with something else, too.
+  EXPECT_LE(Percentile(beside, 0.5), 5 * Percentile(alone, 0.5) + absl::Milliseconds(50));
+  EXPECT_LE(Percentile(beside, 0.99), 5 * Percentile(alone, 0.99) + absl::Milliseconds(250));
   for (int i = 0; i < domains; ++i) {
     const auto worker = daemon_.Worker(absl::StrCat("broken", i), "live");
     EXPECT_THAT(worker.state(), AnyOf("backoff", "suspended", "starting"));
@@ -206,40 +228,81 @@ TEST_F(DirectedFaultsTest, AKilledDaemonComesBackOnItsPortsWhileClientsKeepAskin
   }));
 }
 
+// The most that a domain's workers were seen to have in memory, from its beginning to its end.
+class MemoryWatch {
+ public:
+  MemoryWatch(const DaemonFixture& daemon, std::string domain)
+      : thread_([this, &daemon, domain = std::move(domain)] {
+          while (!done_) {
+            v1::ServerStatus status;
+            (void)daemon.Admin()->GetServerStatus(Within(absl::Seconds(60)).get(), {}, &status);
+            for (const v1::WorkerStatus& worker : status.workers()) {
+              if (worker.domain() == domain) most_ = std::max(most_, worker.resident_bytes());
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+          }
+        }) {}
+  ~MemoryWatch() { End(); }
+  MemoryWatch(const MemoryWatch&) = delete;
+  MemoryWatch& operator=(const MemoryWatch&) = delete;
+
+  int64_t End() {
+    done_ = true;
+    if (thread_.joinable()) thread_.join();
+    return most_;
+  }
+
+ private:
+  std::atomic<bool> done_{false};
+  int64_t most_ = 0;  // the thread's until End
+  std::thread thread_;
+};
+
 // Faults 30 and 31. Whatever a query takes, it has a limit, and the domain goes on.
 TEST_F(DirectedFaultsTest, AQueryThatWantsMemoryOrDiskWithoutEndIsRefusedAndTheDomainGoesOn) {
   ASSERT_NO_FATAL_FAILURE(StartDaemon());
   ASSERT_NO_FATAL_FAILURE(Apply(DomainFile("shop", "limits: {memory: 64MB, query_timeout: 5s}\n")));
   EXPECT_EQ(Answer("shop"), kExpected);
   WaitForStandby("shop.by_item");
+  ASSERT_NO_FATAL_FAILURE(Apply(DomainFile("neighbour")));
+  EXPECT_EQ(Answer("neighbour"), kExpected);
+  MemoryWatch memory(daemon_, "shop");
   for (const char* sql :
        {// A state that cannot be spilled.
         "SELECT len(list(a.range)) FROM range(30000000) AS a",
-        // Twenty gigabytes in one value.
+        // Four gigabytes in two values.
         "SELECT length(repeat('x', 2000000000)) + length(repeat('y', 2000000000))",
         // A sort that is spilled without end.
         "SELECT max(s) FROM (SELECT repeat(md5(CAST(range AS VARCHAR)), 40) AS s, row_number() "
         "OVER (ORDER BY md5(CAST(range AS VARCHAR))) AS n FROM range(50000000))"}) {
     const grpc::Status status = Ask("shop", sql);
     EXPECT_FALSE(status.ok()) << sql;
-    EXPECT_THAT(Reason(status), AnyOf("QUERY_MEMORY_LIMIT", "QUERY_TIME_LIMIT", "QUERY_KILLED",
-                                      "SQL_ERROR", "DOMAIN_DISK_FULL", "QUERY_BLOCKED"))
+    EXPECT_THAT(Reason(status), AnyOf("QUERY_MEMORY_LIMIT", "QUERY_TIME_LIMIT", "DOMAIN_DISK_FULL"))
         << sql << ": " << status.error_message();
     const grpc::Status next = Ask("shop", kTotals);
     EXPECT_TRUE(next.ok()) << "after " << sql << ": " << next.error_message();
   }
+  // The host has memory left, and nobody else noticed.
+  const int64_t most = memory.End();
+  EXPECT_GT(most, 0);
+  EXPECT_LE(most, int64_t{2} << 30);
+  for (const char* role : {"live", "standby"}) {
+    EXPECT_EQ(daemon_.Worker("neighbour", role).restarts(), 0) << role;
+  }
   // Nothing of what was spilled is left.
-  EXPECT_TRUE(Eventually([&] {
-    uintmax_t bytes = 0;
-    std::error_code error;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(
-             daemon_.data_directory() + "/domains/shop", error)) {
-      std::error_code gone;
-      const uintmax_t size = entry.is_regular_file(gone) ? entry.file_size(gone) : 0;
-      bytes += gone ? 0 : size;
-    }
-    return bytes < (uintmax_t{64} << 20);
-  }));
+  EXPECT_TRUE(Eventually(
+      [&] {
+        uintmax_t bytes = 0;
+        std::error_code error;
+        for (const auto& entry : std::filesystem::recursive_directory_iterator(
+                 daemon_.data_directory() + "/domains/shop", error)) {
+          std::error_code gone;
+          const uintmax_t size = entry.is_regular_file(gone) ? entry.file_size(gone) : 0;
+          bytes += gone ? 0 : size;
+        }
+        return bytes < (uintmax_t{64} << 20);
+      },
+      absl::Minutes(2)));
   EXPECT_EQ(Answer("shop"), kExpected);
 }
 
