@@ -149,7 +149,8 @@ void Routes::Handle(const HttpRequest& request, Done done) const {
   }
 }
 
-// Ready: every domain has a worker that answers, be it the standby.
+// Ready: it takes work, and somebody answers. A domain without a worker is named, and is no reason
+// to take the daemon from all the others; when no domain has one, nothing has started yet.
 HttpAnswer Routes::Ready() const {
   const icepie::v1::ServerStatus status = status_();
   std::map<std::string, bool> answering;
@@ -162,10 +163,12 @@ HttpAnswer Routes::Ready() const {
   for (const auto& [domain, answers] : answering) {
     if (!answers) silent.push_back(domain);
   }
-  if (silent.empty() && !draining_) return TextAnswer(200, "ready\n");
-  HttpAnswer answer = TextAnswer(
-      503, draining_ ? "the daemon is stopping\n"
-                     : absl::StrCat("no worker answers for: ", absl::StrJoin(silent, ", "), "\n"));
+  const std::string named =
+      silent.empty() ? ""
+                     : absl::StrCat("no worker answers for: ", absl::StrJoin(silent, ", "), "\n");
+  const bool nobody = !silent.empty() && silent.size() == answering.size();
+  if (!nobody && !draining_) return TextAnswer(200, absl::StrCat("ready\n", named));
+  HttpAnswer answer = TextAnswer(503, draining_ ? "the daemon is stopping\n" : named);
   answer.headers.emplace_back("Retry-After", "1");
   return answer;
 }
