@@ -18,7 +18,8 @@
 namespace icepie::server {
 namespace {
 
-constexpr int kNice = 5;
+// Who answers while others cannot comes first, who builds last.
+int NiceOf(const std::string& role) { return role == "standby" ? 0 : role == "live" ? 5 : 10; }
 
 absl::Status DieWithParent(int64_t parent_pid) {
   if (parent_pid == 0) return absl::OkStatus();
@@ -40,16 +41,23 @@ absl::Status LimitAddressSpace(int64_t memory_bytes) {
   return absl::OkStatus();
 }
 
+// One that crashes again and again would fill the disk with images of its memory.
+absl::Status LeaveNoCore() {
+  const rlimit none = {0, 0};
+  return ::setrlimit(RLIMIT_CORE, &none) == 0 ? absl::OkStatus() : ErrnoError(errno, "RLIMIT_CORE");
+}
+
 }  // namespace
 
 absl::Status ApplyProcessLimits(const WorkerOptions& options) {
   ICEPIE_RETURN_IF_ERROR(DieWithParent(options.parent_pid));
   ICEPIE_RETURN_IF_ERROR(LimitAddressSpace(options.memory_bytes));
+  ICEPIE_RETURN_IF_ERROR(LeaveNoCore());
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return ErrnoError(errno, "no_new_privs");
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
   // Politeness only: a container may forbid it.
-  (void)::setpriority(PRIO_PROCESS, 0, kNice);
+  (void)::setpriority(PRIO_PROCESS, 0, NiceOf(options.role));
   if (options.role == "build") {
     const sched_param none = {};
     (void)::sched_setscheduler(0, SCHED_BATCH, &none);

@@ -10,8 +10,9 @@
 namespace icepie::server {
 
 // The process dies with its parent, has no more address space than four times its memory (at least
-// 2 GiB), gains no privileges and yields to the daemon. FAILED_PRECONDITION when the parent is
-// another one than expected: it has died already.
+// 2 GiB), leaves no core file, gains no privileges, and has the nice of its role: standby 0, live
+// 5, build 10 (and SCHED_BATCH and idle I/O). FAILED_PRECONDITION when the parent is another one
+// than expected: it has died already.
 absl::Status ApplyProcessLimits(const WorkerOptions& options);
 
 // Resident memory of this process; 0 when unknown.

@@ -256,6 +256,35 @@ TEST_F(SupervisionTest, AWorkerThatStandsStillBeforeItsFirstAnswerIsReplaced) {
   EXPECT_THAT(daemon_.Worker("shop", "live").last_error(), HasSubstr("did nothing for 2s"));
 }
 
+TEST_F(SupervisionTest, TheSandboxIsShownAndWhatRequiresItDoesNotRunOutside) {
+  StartShop();
+  const std::string sandbox = daemon_.Worker("shop", "live").sandbox();
+  EXPECT_EQ(daemon_.Worker("shop", "standby").sandbox(), sandbox);
+  if (sandbox.rfind("full", 0) != 0) GTEST_SKIP() << "this kernel has less: " << sandbox;
+  daemon_.Stop();
+  const std::string settings =
+      "workers: {heartbeat_interval_ms: 100, snapshot_interval_ms: 300, require_sandbox: true";
+  daemon_.SetSettings(settings + "}\n");
+  daemon_.Start();
+  EXPECT_TRUE(WaitForState("shop.by_item", v1::RUNNING));
+  daemon_.Stop();
+  daemon_.SetSettings(absl::StrCat(settings, ", program: ", std::getenv("ICEPIE_BIN"),
+                                   "/icepie-fragile-worker}\n"));
+  setenv("ICEPIE_HIDE_LANDLOCK", "1", 1);
+  daemon_.Start();
+  unsetenv("ICEPIE_HIDE_LANDLOCK");
+  for (const char* role : {"live", "standby"}) {
+    EXPECT_TRUE(Eventually(
+        [&] {
+          const auto worker = daemon_.Worker("shop", role);
+          return worker.pid() == 0 &&
+                 worker.last_error().find("require_sandbox") != std::string::npos;
+        },
+        kLong))
+        << role;
+  }
+}
+
 TEST_F(SupervisionTest, ARestartFailsNoQueryAndStartsAWorkerThatHangs) {
   StartShop();
   const int64_t end = AppendPear();

@@ -4,13 +4,18 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
+#include <sched.h>
 #include <spawn.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <memory>
@@ -18,7 +23,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "core/core.h"
@@ -107,6 +114,7 @@ class WorkerProgram {
   }
 
   Worker::Stub& stub() { return *stub_; }
+  pid_t pid() const { return pid_; }
 
  private:
   std::string socket_;
@@ -227,6 +235,64 @@ class WorkerTest : public testing::Test {
   std::unique_ptr<grpc::Server> server_;
   int64_t epoch_ = 0;
 };
+
+// The first word after `name` in one of the process's files under /proc.
+std::string FieldOf(const std::string& file, const std::string& name) {
+  std::ifstream lines(file);
+  for (std::string line; std::getline(lines, line);) {
+    if (!absl::StartsWith(line, name)) continue;
+    const std::vector<std::string> words =
+        absl::StrSplit(line.substr(name.size()), absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    return words.empty() ? "" : words.front();
+  }
+  return "";
+}
+
+int NiceOf(const WorkerProgram& worker) {
+  return getpriority(PRIO_PROCESS, static_cast<id_t>(worker.pid()));
+}
+
+TEST_F(WorkerTest, EachRoleHasItsPriorityAndWhoAnswersForOthersComesFirst) {
+  const int own = getpriority(PRIO_PROCESS, 0);
+  if (own > 0) GTEST_SKIP() << "the test itself gives way to others, which its children inherit";
+  WorkerProgram live(directory_.path(), "live");
+  WorkerProgram standby(directory_.path(), "standby");
+  WorkerProgram build(directory_.path(), "build");
+  EXPECT_EQ(NiceOf(standby), 0);
+  EXPECT_EQ(NiceOf(live), 5);
+  EXPECT_EQ(NiceOf(build), 10);
+  // Without the flag that children do not inherit it.
+  constexpr int kResetOnFork = SCHED_RESET_ON_FORK;
+  EXPECT_EQ(sched_getscheduler(build.pid()) & ~kResetOnFork, SCHED_BATCH);
+  EXPECT_EQ(sched_getscheduler(live.pid()) & ~kResetOnFork, SCHED_OTHER);
+  EXPECT_EQ(sched_getscheduler(standby.pid()) & ~kResetOnFork, SCHED_OTHER);
+  constexpr int64_t kWhoProcess = 1;
+  constexpr int64_t kIdle = 3;
+  EXPECT_EQ(syscall(SYS_ioprio_get, kWhoProcess, build.pid()) >> 13, kIdle);
+  EXPECT_NE(syscall(SYS_ioprio_get, kWhoProcess, standby.pid()) >> 13, kIdle);
+}
+
+TEST_F(WorkerTest, EveryThreadIsConfinedAndNoCoreIsLeft) {
+  for (const char* role : {"live", "standby", "build"}) {
+    WorkerProgram worker(directory_.path(), role);
+    WorkerReport report;
+    grpc::ClientContext context;
+    ASSERT_TRUE(worker.stub().GetStatus(&context, {}, &report).ok());
+    const std::string process = absl::StrCat("/proc/", worker.pid());
+    int threads = 0;
+    for (const auto& task : std::filesystem::directory_iterator(process + "/task")) {
+      const std::string status = task.path().string() + "/status";
+      EXPECT_EQ(FieldOf(status, "NoNewPrivs:"), "1") << role << " " << task.path();
+      if (!absl::StartsWith(report.sandbox(), "none")) {
+        EXPECT_EQ(FieldOf(status, "Seccomp:"), "2") << role << " " << task.path();
+      }
+      ++threads;
+    }
+    EXPECT_GT(threads, 1) << role;
+    EXPECT_EQ(FieldOf(process + "/limits", "Max core file size"), "0") << role;
+    EXPECT_NE(FieldOf(process + "/limits", "Max address space"), "unlimited") << role;
+  }
+}
 
 TEST_F(WorkerTest, AppliesAndAnswersOverItsSocket) {
   Append("Bern", 500);
