@@ -137,15 +137,17 @@ void ManagedWorker::Spawn() {
   resting_ = false;
   view_.status.clear_next_start_time();
   policy_.OnStart(SteadyNow());
-  socket_ = WorkerSocket(settings_.socket_directory, absl::StrCat("w", view_.incarnation));
-  view_.flight_record = FlightRecordOf(socket_);
-  const std::string logs = absl::StrCat(directory_, "/logs");
-  absl::Status made = MakeDirectories(logs);
-  if (made.ok()) made = PrepareWorkerSocket(socket_);
-  if (!made.ok()) {
-    OnFailure(std::string(made.message()));
+  auto socket =
+      PrepareWorkerSocket(settings_.socket_directory, absl::StrCat("w", view_.incarnation));
+  if (!socket.ok()) {
+    OnFailure(std::string(socket.status().message()));
     return;
   }
+  socket_ = *std::move(socket);
+  view_.flight_record = FlightRecordOf(socket_);
+  const std::string logs = absl::StrCat(directory_, "/logs");
+  const absl::Status made = MakeDirectories(logs);
+  if (!made.ok()) spdlog::warn("{}", made.ToString());  // then it has no log
   WorkerProcessOptions options;
   options.program = settings_.program;
   limits_ = LimitsOf(settings_, assignment_);

@@ -29,25 +29,47 @@ absl::Status CheckOurs(const std::string& path) {
       absl::StrCat(path, " belongs to somebody else; use a shorter data directory"));
 }
 
-}  // namespace
-
-absl::StatusOr<std::string> PrepareRunDirectory(const std::string& data_directory) {
-  std::string path = absl::StrCat(data_directory, "/run");
-  if (path.size() > kDirectoryBytesMax) {
-    path = absl::StrCat("/tmp/icepie-", getuid(), "-", Sha256Hex(data_directory).substr(0, 16));
-  }
+// Ours alone, made if need be.
+absl::Status MakeOwn(const std::string& path) {
   if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
     return ErrnoError(errno, absl::StrCat("creating ", path));
   }
   ICEPIE_RETURN_IF_ERROR(CheckOurs(path));
   chmod(path.c_str(), 0700);
+  return absl::OkStatus();
+}
+
+std::string OwnName(const std::string& of) {
+  return absl::StrCat("icepie-", getuid(), "-", Sha256Hex(of).substr(0, 16));
+}
+
+std::string InMemory(const std::string& run_directory) {
+  return absl::StrCat("/dev/shm/", OwnName(run_directory));
+}
+
+// What an earlier daemon has left.
+void Empty(const std::string& run_directory) {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+  for (const auto& entry : std::filesystem::directory_iterator(run_directory, error)) {
     std::error_code ignored;
     const auto suffix = entry.path().extension();
     const bool left = suffix == kFlightSuffix || suffix == kAssignmentSuffix;
     if (entry.is_socket(ignored) || left) std::filesystem::remove(entry.path(), ignored);
     if (entry.is_directory(ignored)) RemoveWorkerSocket(entry.path() / kSocketName);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> PrepareRunDirectory(const std::string& data_directory) {
+  std::string path = absl::StrCat(data_directory, "/run");
+  if (path.size() > kDirectoryBytesMax) path = absl::StrCat("/tmp/", OwnName(data_directory));
+  ICEPIE_RETURN_IF_ERROR(MakeOwn(path));
+  Empty(path);
+  const std::string in_memory = InMemory(path);
+  if (CheckOurs(in_memory).ok()) {
+    Empty(in_memory);
+    rmdir(in_memory.c_str());
   }
   return path;
 }
@@ -56,10 +78,17 @@ std::string WorkerSocket(const std::string& run_directory, const std::string& na
   return absl::StrCat(run_directory, "/", name, "/", kSocketName);
 }
 
-absl::Status PrepareWorkerSocket(const std::string& socket) {
-  const std::string directory = std::filesystem::path(socket).parent_path();
-  if (mkdir(directory.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
-  return ErrnoError(errno, absl::StrCat("creating ", directory));
+absl::StatusOr<std::string> PrepareWorkerSocket(const std::string& run_directory,
+                                                const std::string& name) {
+  const std::string directory = absl::StrCat(run_directory, "/", name);
+  if (mkdir(directory.c_str(), 0700) == 0 || errno == EEXIST) {
+    return WorkerSocket(run_directory, name);
+  }
+  const absl::Status error = ErrnoError(errno, absl::StrCat("creating ", directory));
+  const std::string in_memory = InMemory(run_directory);
+  if (!MakeOwn(in_memory).ok()) return error;
+  if (mkdir(absl::StrCat(in_memory, "/", name).c_str(), 0700) != 0 && errno != EEXIST) return error;
+  return WorkerSocket(in_memory, name);
 }
 
 std::string FlightRecordOf(const std::string& socket) {

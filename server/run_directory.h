@@ -16,7 +16,10 @@ absl::StatusOr<std::string> PrepareRunDirectory(const std::string& data_director
 // Where a worker serves: `<run>/<name>/s`, in a directory of its own, the only place beside its
 // domain's where its sandbox lets it create and remove files. At most 20 characters of `name`.
 std::string WorkerSocket(const std::string& run_directory, const std::string& name);
-absl::Status PrepareWorkerSocket(const std::string& socket);
+// Makes that directory and returns the socket in it: where the disk has no room for one, in a
+// directory of ours in memory (/dev/shm) in place of `run_directory`.
+absl::StatusOr<std::string> PrepareWorkerSocket(const std::string& run_directory,
+                                                const std::string& name);
 // Where that worker notes what it is doing (slices/flight_record.h); goes with its directory.
 std::string FlightRecordOf(const std::string& socket);
 // The assignment that it starts with, from its start until it has answered (icepie.worker.v1).

@@ -463,18 +463,20 @@ void Supervisor::Plan(const wv1::PlanDomainRequest& request, absl::Duration time
 void Supervisor::StartPlanner(const std::shared_ptr<Planner>& planner, absl::Duration timeout) {
   planner->number = ++last_planner_;
   planner->directory = absl::StrCat(planner_directory_, "/", planner->number);
-  planner->socket = WorkerSocket(settings_.socket_directory, absl::StrCat("p", planner->number));
-  absl::Status made = MakeDirectories(planner->directory);
-  if (made.ok()) made = PrepareWorkerSocket(planner->socket);
-  if (!made.ok()) {
-    planner->done(made);
+  const absl::Status made = MakeDirectories(planner->directory);
+  auto socket = PrepareWorkerSocket(settings_.socket_directory, absl::StrCat("p", planner->number));
+  if (!made.ok() || !socket.ok()) {
+    planner->done(made.ok() ? socket.status() : made);
     return;
   }
+  planner->socket = *std::move(socket);
   WorkerProcessOptions options;
   options.program = settings_.program;
   options.arguments = WorkerArguments(settings_, LimitsOf(settings_, {}), "build", "planner",
                                       planner->directory, planner->socket);
   options.log_file = absl::StrCat(planner_directory_, "/planner.log");
+  options.nice = 10;  // as its own word for a build
+  options.batch = true;
   options.oom_score_adj = 800;
   auto process = WorkerProcess::Spawn(options);
   if (!process.ok()) {

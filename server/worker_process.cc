@@ -22,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "server/worker/exit_codes.h"
+#include "spdlog/spdlog.h"
 
 extern char** environ;
 
@@ -117,7 +118,10 @@ std::string CauseOf(int status) {
 absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(
     const WorkerProcessOptions& options) {
   auto log_fd = OpenLog(options);
-  if (!log_fd.ok()) return log_fd.status();
+  if (!log_fd.ok()) {
+    spdlog::warn("{}; what the worker says is lost", log_fd.status().ToString());
+    log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  }
   std::vector<std::string> arguments = {options.program};
   arguments.insert(arguments.end(), options.arguments.begin(), options.arguments.end());
   std::vector<std::string> environment = ChildEnvironment();

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
@@ -77,10 +78,13 @@ size_t TakeSlot() {
 
 }  // namespace
 
-absl::Status StartFlightRecord(const std::string& path) {
+namespace {
+
+constexpr size_t kBytes = kSlots * sizeof(Slot);
+
+absl::StatusOr<void*> MapFile(const std::string& path) {
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return ErrnoError(errno, absl::StrCat("creating flight record ", path));
-  constexpr size_t kBytes = kSlots * sizeof(Slot);
   void* memory = MAP_FAILED;
   // Allocated, not sparse: with the disk full, a store would be SIGBUS.
   const int allocated = posix_fallocate(fd, 0, kBytes);
@@ -89,7 +93,20 @@ absl::Status StartFlightRecord(const std::string& path) {
   }
   const int error = allocated != 0 ? allocated : errno;
   close(fd);
-  if (memory == MAP_FAILED) return ErrnoError(error, absl::StrCat("mapping ", path));
+  if (memory != MAP_FAILED) return memory;
+  unlink(path.c_str());
+  return ErrnoError(error, absl::StrCat("mapping ", path));
+}
+
+}  // namespace
+
+absl::Status StartFlightRecord(const std::string& path) {
+  const absl::StatusOr<void*> file = MapFile(path);
+  // A worker that starts on a full disk matters more than who is to blame for its end.
+  void* memory =
+      file.ok() ? *file
+                : mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return file.status();
   slots = static_cast<Slot*>(memory);
   struct sigaction action {};
   action.sa_sigaction = OnFatalSignal;

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -96,6 +97,19 @@ TEST(DiskFullTest, AppendsAreRefusedWhileSlicesAnswerAndFreeze) {
   const auto last = daemon.Admin()->FreezeSlice(Within(absl::Seconds(20)).get(), freeze, &slice);
   EXPECT_TRUE(last.ok()) << last.error_message();
   EXPECT_EQ(slice.desired().mode(), v1::DesiredState::FREEZE);
+
+  // Workers that start there answer all the same.
+  v1::QueryRequest question;
+  question.set_domain("shop");
+  question.set_sql("SELECT * FROM by_item");
+  for (int round = 0; round < 2; ++round) {
+    daemon.SignalWorker("shop", "live", SIGKILL);
+    daemon.SignalWorker("shop", "standby", SIGKILL);
+    Fill(disk.path(), 0);
+    const auto asked = daemon.Slices()->Query(Within(absl::Seconds(8)).get(), question, &answer);
+    EXPECT_TRUE(asked.ok()) << asked.error_message();
+    EXPECT_EQ(answer.body(), R"([{"item":"pear","sales":1}])");
+  }
   daemon.Kill();
 
   std::filesystem::remove(disk.path() + "/filler");

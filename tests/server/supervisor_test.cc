@@ -10,6 +10,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "server/proto_time.h"
+#include "server/run_directory.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie::server {
@@ -83,6 +84,24 @@ TEST_F(SupervisorTest, EveryStandbyStartsBeforeTheFirstLiveWorker) {
     EXPECT_GE(since(supervisor.View(Name(i)).live), last_standby) << i;
   }
   supervisor.StopAll(absl::ZeroDuration());
+}
+
+TEST(RunDirectoryTest, WhereTheDiskTakesNoDirectorySocketsAreInMemory) {
+  const TempDirectory directory;
+  const std::string run = directory.path() + "/run";
+  auto socket = PrepareWorkerSocket(run, "w1");  // nothing can be made there
+  ASSERT_TRUE(socket.ok()) << socket.status();
+  EXPECT_EQ(socket->rfind("/dev/shm/icepie-", 0), 0) << *socket;
+  const std::filesystem::path own = std::filesystem::path(*socket).parent_path();
+  EXPECT_TRUE(std::filesystem::is_directory(own));
+  EXPECT_EQ(std::filesystem::status(own).permissions(), std::filesystem::perms::owner_all);
+  RemoveWorkerSocket(*socket);
+  EXPECT_FALSE(std::filesystem::exists(own));
+  std::filesystem::remove(own.parent_path());
+  std::filesystem::create_directory(run);
+  socket = PrepareWorkerSocket(run, "w1");
+  ASSERT_TRUE(socket.ok()) << socket.status();
+  EXPECT_EQ(*socket, WorkerSocket(run, "w1"));
 }
 
 }  // namespace
