@@ -1,6 +1,9 @@
 #include "server/domain_assignment.h"
 
+#include <set>
+
 #include "server/promotion.h"
+#include "server/snapshot_files.h"
 
 namespace icepie::server {
 namespace {
@@ -55,6 +58,25 @@ icepie::worker::v1::Assignment MakeAssignment(const CatalogDomain& domain, absl:
     AddGeneration(domain, slice, slice.serving_generation(), assignment);
   }
   return assignment;
+}
+
+void AddHeld(const CatalogDomain& domain, const std::string& directory,
+             icepie::worker::v1::Assignment& assignment) {
+  std::set<std::string> names;
+  for (const auto& [slice, why] : domain.damaged_slices) names.insert(slice);
+  if (!domain.held.empty()) {
+    for (auto& spec : *assignment.mutable_generations()) spec.set_suspended(true);
+    for (const std::string& slice : SlicesOnDisk(directory)) names.insert(slice);
+  }
+  for (const std::string& slice : names) {
+    const int64_t number = FurthestGenerationOnDisk(directory, slice);
+    if (number == 0 || domain.slices.count(slice) > 0) continue;
+    auto& spec = *assignment.add_generations();
+    spec.set_slice(slice);
+    spec.set_number(number);
+    spec.set_serving(true);
+    spec.set_suspended(true);
+  }
 }
 
 }  // namespace icepie::server

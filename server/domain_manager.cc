@@ -104,7 +104,7 @@ void DomainManager::Start(bool safe_mode) {
   supervisor_.SetSafeMode(safe_mode);
   builds_.SetHeld(safe_mode);
   for (const auto& domain : catalog_.Domains()) {
-    if (domain->held.empty()) Configure(domain->entry.name());
+    Configure(domain->entry.name());
   }
   if (!safe_mode) ResumePromotions();
   builds_.Resume();
@@ -130,7 +130,11 @@ int64_t DomainManager::Configure(const std::string& name) {
   const auto domain = catalog_.Find(name);
   if (!domain) return 0;
   AdoptRenamed(*domain);
-  supervisor_.SetDomain(MakeAssignment(*domain, absl::Now()));
+  wv1::Assignment assignment = MakeAssignment(*domain, absl::Now());
+  AddHeld(*domain, supervisor_.DomainDirectory(name), assignment);
+  const bool nothing_to_ask = !domain->held.empty() && assignment.generations().empty();
+  if (nothing_to_ask) return domain->entry.epoch();
+  supervisor_.SetDomain(std::move(assignment));
   unswept_.insert(name);
   told_[name] = domain->entry.epoch();
   return domain->entry.epoch();

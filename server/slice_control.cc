@@ -92,7 +92,9 @@ absl::StatusOr<int64_t> SliceControl::Store(const Asked& asked, const std::strin
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(domain));
   Catalog::DesiredStates changed;
   for (const std::string& name : slices) {
-    ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*current, name));
+    const auto entry = current->slices.find(name);  // whole, also where its domain's is damaged
+    if (entry == current->slices.end()) return reader_.FindSlice(*current, name).status();
+    const auto* slice = &entry->second;
     DesiredState after = After(asked.action, *slice, asked.actor, asked.reason);
     if (after.SerializeAsString() != slice->desired().SerializeAsString()) {
       changed[name] = std::move(after);
@@ -154,9 +156,9 @@ absl::StatusOr<v1::ListSlicesResponse> SliceControl::ChangeDomain(
   const Asked asked{change, request.actor(), request.reason()};
   const std::string& domain = request.name();
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(domain));
-  if (!current->held.empty()) return HeldError(domain, current->held);
   SliceNames slices;
   for (const auto& [name, slice] : current->slices) slices.push_back(name);
+  if (slices.empty() && !current->held.empty()) return HeldError(domain, current->held);
   action.BeginAnyhow();
   if (change == SliceAction::kRestart) {
     supervisor_.Resume(domain);

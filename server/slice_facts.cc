@@ -27,6 +27,11 @@ const icepie::catalog::v1::SliceEntry* FindSlice(const DomainFacts& facts,
   return found == facts.domain->slices.end() ? nullptr : &found->second;
 }
 
+// Its entry in the catalog, or its domain's, is damaged.
+bool IsHeld(const DomainFacts& facts, const std::string& slice) {
+  return !facts.domain->held.empty() || facts.domain->damaged_slices.count(slice) > 0;
+}
+
 v1::DesiredState::Mode DesiredMode(const DomainFacts& facts, const std::string& slice) {
   const auto* entry = FindSlice(facts, slice);
   return entry == nullptr ? v1::DesiredState::RUN : entry->desired().mode();
@@ -43,6 +48,7 @@ v1::SliceState RestingState(const DomainFacts& facts, const std::string& slice) 
 
 // The state of a slice that its live worker does not answer for.
 v1::SliceState StateWithoutLive(const DomainFacts& facts, const std::string& slice) {
+  if (IsHeld(facts, slice)) return v1::HELD;
   const auto desired = DesiredMode(facts, slice);
   const auto* entry = FindSlice(facts, slice);
   const bool kept_out = entry != nullptr && SuspensionInForce(*entry) != nullptr;
@@ -511,6 +517,7 @@ v1::SliceMeta MakeSliceMeta(const DomainFacts& facts, const wv1::SliceReport& an
                                     ? UnseenFor(facts, answered, age)
                                     : absl::ZeroDuration();
   if (unseen > absl::ZeroDuration()) meta.set_state(v1::LAGGING);
+  if (IsHeld(facts, answered.slice())) meta.set_state(v1::HELD);
   const v1::StaleReason reason =
       live ? ReasonOf(meta.state()) : StandbyReason(facts, answered, meta.state());
   meta.set_stale_reason(reason);

@@ -66,6 +66,19 @@ int64_t HighestGenerationOnDisk(const std::string& domain_directory, const std::
   return highest;
 }
 
+int64_t FurthestGenerationOnDisk(const std::string& domain_directory, const std::string& slice) {
+  SnapshotName furthest;
+  for (const auto& file : Files(domain_directory, slice)) {
+    if (file.extension() != ".duckdb") continue;
+    const SnapshotName name = ParseName(file.filename().string());
+    const bool further =
+        name.position > furthest.position ||
+        (name.position == furthest.position && name.generation < furthest.generation);
+    if (name.generation > 0 && name.position >= 0 && further) furthest = name;
+  }
+  return furthest.generation;
+}
+
 void RemoveGenerations(const std::string& domain_directory, const std::string& slice,
                        const std::function<bool(int64_t)>& unwanted) {
   for (const auto& path : Files(domain_directory, slice)) {

@@ -18,6 +18,11 @@ namespace icepie::server {
 // deleted one must not take over its snapshots.
 int64_t HighestGenerationOnDisk(const std::string& domain_directory, const std::string& slice);
 
+// The generation whose newest snapshot stands furthest, of several the lowest; 0 when there is
+// none. Who has lost the note of what serves answers from it: a build that nobody has promoted yet
+// does not get ahead of what it is to replace.
+int64_t FurthestGenerationOnDisk(const std::string& domain_directory, const std::string& slice);
+
 // Removes the files of the generations that `unwanted` says; missing ones are fine.
 void RemoveGenerations(const std::string& domain_directory, const std::string& slice,
                        const std::function<bool(int64_t)>& unwanted);

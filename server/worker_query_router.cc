@@ -100,12 +100,9 @@ absl::Status WorkerQueryRouter::Check(const v1::QueryRequest& request) const {
                      ")"),
         "DOMAIN_NOT_FOUND", {{"domain", name}});
   }
-  if (!domain->held.empty()) return HeldError(name, domain->held);
-  if (request.has_select()) {
-    auto damaged = domain->damaged_slices.find(request.select().slice());
-    if (damaged != domain->damaged_slices.end()) {
-      return HeldError(absl::StrCat(name, ".", damaged->first), damaged->second);
-    }
+  // What is held answers from its snapshots, if there are any.
+  if (!domain->held.empty() && sources_.workers(name).standby.status.state().empty()) {
+    return HeldError(name, domain->held);
   }
   if (request.question_case() == v1::QueryRequest::QUESTION_NOT_SET) {
     return MakeError(absl::StatusCode::kInvalidArgument, "the query has neither sql nor select",
@@ -527,8 +524,22 @@ void WorkerQueryRouter::Measure(const Question& question,
   }
 }
 
+// Who holds what is damaged knows no more of it than its snapshots say.
+absl::Status WorkerQueryRouter::InsteadOf(const absl::Status& error,
+                                          const Question& question) const {
+  const std::string reason = ErrorReason(error);
+  const auto domain = sources_.domain(question.request.domain());
+  if ((reason != "SLICE_NOT_FOUND" && reason != "NO_SNAPSHOT_YET") || !domain) return error;
+  const std::string& name = question.request.domain();
+  if (!domain->held.empty()) return HeldError(name, domain->held);
+  const auto damaged = domain->damaged_slices.find(GetErrorDetail(error)->metadata["slice"]);
+  if (damaged == domain->damaged_slices.end()) return error;
+  return HeldError(absl::StrCat(name, ".", damaged->first), damaged->second);
+}
+
 void WorkerQueryRouter::Finish(const QuestionPtr& question,
                                absl::StatusOr<v1::QueryResponse> result) {
+  if (!result.ok()) result = InsteadOf(result.status(), *question);
   if (result.ok()) ledger_.OnAnswered(question->fingerprint);
   if (result.ok()) result = WithinMaxStale(*question, *std::move(result));
   Measure(*question, result);

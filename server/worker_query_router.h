@@ -96,6 +96,7 @@ class WorkerQueryRouter final : public QueryRouter {
   bool Unpark(const QuestionPtr& question);
   void GiveUp(const QuestionPtr& question);
   void Finish(const QuestionPtr& question, absl::StatusOr<icepie::v1::QueryResponse> result);
+  absl::Status InsteadOf(const absl::Status& error, const Question& question) const;
   absl::StatusOr<icepie::v1::QueryResponse> WithinMaxStale(
       const Question& question, icepie::v1::QueryResponse response) const;
   void Measure(const Question& question,

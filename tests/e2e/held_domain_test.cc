@@ -1,0 +1,121 @@
+// A daemon that starts on damaged entries of its catalog: what they held answers from its
+// snapshots, is frozen, deleted and applied again, and nobody else notices.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "tests/core/core_testing.h"
+#include "tests/e2e/shop_fixture.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+using ::testing::HasSubstr;
+
+constexpr absl::Duration kLong = absl::Seconds(60);
+constexpr const char* kThreePears = R"([{"item":"pear","total":3}])";
+constexpr const char* kFile = R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER}}
+slices:
+  by_item: {sql: "SELECT item, sum(amount) AS total FROM sales GROUP BY ALL", key: [item]}
+)";
+
+class HeldDomainTest : public ShopTest {
+ protected:
+  // Three pears, saved in domains `shop` and `other`; then the daemon starts on the damage.
+  void StartDamaged(const std::string& key) {
+    StartShop();
+    v1::ApplyDomainResponse applied;
+    ASSERT_TRUE(daemon_.Apply(absl::StrReplaceAll(kFile, {{"shop", "other"}}), &applied).ok());
+    Append("pear", 3);
+    for (const char* slice : {"shop.by_item", "other.by_item"}) {
+      ASSERT_TRUE(
+          Eventually([&] { return daemon_.GetSlice(slice).standby_position() >= end_; }, kLong));
+    }
+    Damage(key);
+  }
+
+  void Damage(const std::string& key) {
+    daemon_.Stop();
+    {
+      const auto core = OpenCore(daemon_.data_directory() + "/core");
+      ASSERT_TRUE(core->ChangeCatalog({{key, "\xff damaged"}}).ok());
+    }
+    daemon_.Start();
+  }
+
+  void ExpectHeldButAnswering() {
+    EXPECT_EQ(Rows(daemon_, -1), kThreePears);
+    v1::QueryRequest select;
+    select.set_domain("shop");
+    select.mutable_select()->set_slice("by_item");
+    v1::QueryResponse answer;
+    const auto status = daemon_.Slices()->Query(Within(kLong).get(), select, &answer);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(answer.body(), kThreePears);
+    EXPECT_EQ(answer.meta().slices(0).state(), v1::HELD);
+    EXPECT_EQ(answer.meta().slices(0).stale_reason(), v1::SLICE_HELD);
+    EXPECT_EQ(daemon_.GetSlice("shop.by_item").state(), v1::HELD);
+    EXPECT_EQ(daemon_.GetSlice("shop.by_item").last_error().reason(), "CATALOG_DAMAGED");
+    // The neighbour is fresh.
+    ASSERT_TRUE(daemon_.Query("other", "SELECT total FROM by_item", end_, &answer).ok());
+    EXPECT_FALSE(answer.meta().stale());
+  }
+
+  void ApplyAgain() {
+    v1::ApplyDomainResponse applied;
+    const auto status = daemon_.Apply(kFile, &applied);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+
+  bool WaitForState(v1::SliceState state) {
+    return Eventually([&] { return daemon_.GetSlice("shop.by_item").state() == state; }, kLong);
+  }
+};
+
+TEST_F(HeldDomainTest, ADomainWhoseEntryIsDamagedAnswersAndIsFrozenAndAppliedAgain) {
+  StartDamaged("domain/shop");
+  ExpectHeldButAnswering();
+  v1::FreezeSliceRequest freeze;
+  freeze.set_name("shop.by_item");
+  freeze.set_reason("INC-7");
+  v1::Slice slice;
+  const auto frozen = daemon_.Admin()->FreezeSlice(Within(kLong).get(), freeze, &slice);
+  EXPECT_TRUE(frozen.ok()) << frozen.error_message();
+  daemon_.Kill();
+  daemon_.Start();
+  ExpectHeldButAnswering();
+  ApplyAgain();
+  EXPECT_TRUE(WaitForState(v1::FROZEN));
+  EXPECT_EQ(daemon_.GetSlice("shop.by_item").desired().reason(), "INC-7");
+  v1::ThawSliceRequest thaw;
+  thaw.set_name("shop.by_item");
+  ASSERT_TRUE(daemon_.Admin()->ThawSlice(Within(kLong).get(), thaw, &slice).ok());
+  Append("pear", 1);
+  EXPECT_EQ(Rows(daemon_, end_), R"([{"item":"pear","total":4}])");
+}
+
+TEST_F(HeldDomainTest, ASliceWhoseEntryIsDamagedAnswersAndIsAppliedAgainOrDeleted) {
+  StartDamaged("slice/shop/by_item");
+  ExpectHeldButAnswering();
+  ApplyAgain();
+  EXPECT_TRUE(WaitForState(v1::RUNNING));
+  EXPECT_EQ(Rows(daemon_, end_), kThreePears);
+  Damage("domain/shop");
+  EXPECT_TRUE(WaitForState(v1::HELD));
+  v1::DeleteDomainRequest remove;
+  remove.set_name("shop");
+  remove.set_reason("INC-8");
+  v1::Domain removed;
+  const auto deleted = daemon_.Admin()->DeleteDomain(Within(kLong).get(), remove, &removed);
+  EXPECT_TRUE(deleted.ok()) << deleted.error_message();
+  v1::QueryResponse answer;
+  EXPECT_EQ(daemon_.Query("shop", "SELECT 1", -1, &answer).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+}
+
+}  // namespace
+}  // namespace icepie::testing
