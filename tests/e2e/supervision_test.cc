@@ -256,6 +256,32 @@ TEST_F(SupervisionTest, AWorkerThatStandsStillBeforeItsFirstAnswerIsReplaced) {
   EXPECT_THAT(daemon_.Worker("shop", "live").last_error(), HasSubstr("did nothing for 2s"));
 }
 
+// Long before it is taken for dead.
+TEST_F(SupervisionTest, WhileTheLiveWorkerHangsTheStandbyAnswersWithinShortDeadlines) {
+  daemon_.SetSettings(
+      "workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 300000, "
+      "snapshot_interval_ms: 300, memory_bytes: 268435456}\n");
+  StartShop();
+  const pid_t live = daemon_.SignalWorker("shop", "live", SIGSTOP);
+  const auto before = daemon_.Worker("shop", "live");
+  ASSERT_TRUE(daemon_.Append("sales", {Sale("pear")}).ok());
+  v1::QueryRequest request;
+  request.set_domain("shop");
+  request.set_sql(kEverything);
+  for (int i = 0; i < 10; ++i) {
+    v1::QueryResponse answer;
+    const auto status = daemon_.Slices()->Query(Within(absl::Seconds(4)).get(), request, &answer);
+    ASSERT_TRUE(status.ok()) << i << ": " << status.error_message();
+    EXPECT_EQ(answer.meta().slices(0).source(), v1::STANDBY);
+    EXPECT_EQ(answer.meta().slices(0).stale_reason(), v1::WORKER_DOWN);
+  }
+  EXPECT_EQ(daemon_.Worker("shop", "live").pid(), live);
+  kill(live, SIGCONT);
+  EXPECT_TRUE(Eventually(
+      [&] { return ExpectAnswer(kEverything).meta().slices(0).source() == v1::LIVE; }, kLong));
+  EXPECT_EQ(daemon_.Worker("shop", "live").restarts(), before.restarts());
+}
+
 TEST_F(SupervisionTest, TheSandboxIsShownAndWhatRequiresItDoesNotRunOutside) {
   StartShop();
   const std::string sandbox = daemon_.Worker("shop", "live").sandbox();
