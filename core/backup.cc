@@ -71,10 +71,11 @@ class Descriptor {
 
 class Backup {
  public:
-  Backup(std::string source, const LogStore& store, std::string target,
-         const BackupProgress& progress)
+  Backup(std::string source, const LogStore& store, std::shared_ptr<const void> files,
+         std::string target, const BackupProgress& progress)
       : source_(std::move(source)),
         store_(store),
+        files_(std::move(files)),
         target_(std::move(target)),
         work_(WorkOf(target_)),
         progress_(progress) {}
@@ -196,6 +197,7 @@ class Backup {
 
   const std::string source_;
   const LogStore& store_;
+  const std::shared_ptr<const void> files_;  // the copied log may name one that is replaced by now
   const std::string target_;
   const std::string work_;
   const BackupProgress& progress_;
@@ -207,8 +209,9 @@ class Backup {
 }  // namespace
 
 absl::StatusOr<BackupResult> BackUp(const std::string& source, const LogStore& store,
-                                    const std::string& target, const BackupProgress& progress) {
-  return Backup(source, store, target, progress).Run();
+                                    SegmentSet& segments, const std::string& target,
+                                    const BackupProgress& progress) {
+  return Backup(source, store, segments.KeepFiles(), target, progress).Run();
 }
 
 absl::StatusOr<std::optional<std::string>> ReadBackupMark(const std::string& core_directory) {

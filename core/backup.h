@@ -15,14 +15,17 @@
 #include "absl/status/statusor.h"
 #include "core/core.h"
 #include "core/log_store.h"
+#include "core/segment_set.h"
 
 namespace icepie {
 
-// Copies the core in `source`, whose log is `store`, to `target`, which must not exist yet. Errors
-// leave nothing behind: FAILED_PRECONDITION/BACKUP_DIRECTORY_NOT_EMPTY, INVALID_ARGUMENT when one
-// directory lies in the other, CANCELLED when `progress` returns false, or the operating system's.
+// Copies the core in `source`, whose log is `store` and whose segments are `segments`, to `target`,
+// which must not exist yet. Errors leave nothing behind:
+// FAILED_PRECONDITION/BACKUP_DIRECTORY_NOT_EMPTY, INVALID_ARGUMENT when one directory lies in the
+// other, CANCELLED when `progress` returns false, or the operating system's.
 absl::StatusOr<BackupResult> BackUp(const std::string& source, const LogStore& store,
-                                    const std::string& target, const BackupProgress& progress);
+                                    SegmentSet& segments, const std::string& target,
+                                    const BackupProgress& progress);
 
 // What the file of a backup says, in a sentence; nullopt when the directory is none.
 absl::StatusOr<std::optional<std::string>> ReadBackupMark(const std::string& core_directory);

@@ -170,7 +170,7 @@ class CoreImpl final : public Core {
   absl::StatusOr<BackupResult> BackUpTo(const std::string& target,
                                         const BackupProgress& progress) override {
     ICEPIE_RETURN_IF_ERROR(guard_.Check());
-    return BackUp(options_.directory, *store_, target, progress);
+    return BackUp(options_.directory, *store_, *segments_, target, progress);
   }
 
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {

@@ -135,6 +135,7 @@ enum class WriteStep {
 struct SealingOptions {
   bool enabled = true;
   int64_t segment_bytes = int64_t{32} << 20;  // of blocks, before small ones are joined
+  bool grows_segments = true;  // the last one, while its file is not half as large, takes more
   // The newest part that stays in the log. Together with a segment it is less than what RocksDB
   // keeps in memory, so that most blocks are written twice in all: to the log and to a segment.
   int64_t hot_bytes_min = int64_t{16} << 20;

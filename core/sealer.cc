@@ -103,8 +103,24 @@ absl::Status Sealer::Reached(SealStep step) const {
   return options_.on_step ? options_.on_step(step) : absl::OkStatus();
 }
 
+// What is appended in small pieces packs so well that its segments would stay small for ever: a
+// small last one is taken into the next, unless it has so many blocks that there is no room for
+// others, or cannot be read.
+int64_t Sealer::FirstPosition() const {
+  const int64_t sealed = parts_.segments->sealed_position();
+  if (sealed == 0 || !options_.grows_segments) return sealed;
+  const std::shared_ptr<const SegmentEntry> last = parts_.segments->List(sealed - 1).front();
+  if (last->file_bytes >= options_.segment_bytes / 2) return sealed;
+  const auto reader = parts_.segments->Open(sealed - 1);
+  if (!reader.ok() || (*reader)->blocks().size() > kSegmentBlocksMax / 4) return sealed;
+  for (const SegmentBlock& block : (*reader)->blocks()) {
+    if (!(*reader)->ReadBlock(block).ok()) return sealed;
+  }
+  return last->first_position;
+}
+
 absl::Status Sealer::Seal() {
-  const int64_t first = parts_.segments->sealed_position();
+  const int64_t first = FirstPosition();
   const std::string temporary =
       absl::StrCat(parts_.segments->directory(), "/", first, ".temporary");
   ICEPIE_RETURN_IF_ERROR(Reached(SealStep::kBegin));
@@ -172,18 +188,24 @@ absl::Status Sealer::Publish(const SegmentEntry& entry, const std::string& tempo
   return parts_.guard->Check();
 }
 
-// Readers find the segment before the hot copy goes, so there is no moment without either.
+// Readers find the segment before the hot copy goes, so there is no moment without either. A
+// segment that is taken into this one has its catalog entry overwritten by the same write, and its
+// file goes after that.
 absl::Status Sealer::Register(const SegmentEntry& entry,
                               const std::vector<SegmentStream>& streams) {
   LogStore::SealedRange sealed;
   sealed.registration = RegistrationOf(entry);
-  sealed.first_position = entry.first_position;
+  sealed.first_position = parts_.segments->sealed_position();
   sealed.end_position = entry.end_position;
   for (const SegmentStream& stream : streams) {
-    sealed.streams.push_back({stream.id, stream.first_offset, stream.end_offset()});
+    const int64_t first =
+        std::max(stream.first_offset, parts_.segments->SealedEndOffset(stream.id));
+    if (first < stream.end_offset()) {
+      sealed.streams.push_back({stream.id, first, stream.end_offset()});
+    }
   }
   int64_t dropped_bytes = 0;
-  ICEPIE_RETURN_IF_ERROR(parts_.store->VisitPlaces(entry.first_position, entry.end_position,
+  ICEPIE_RETURN_IF_ERROR(parts_.store->VisitPlaces(sealed.first_position, sealed.end_position,
                                                    [&](const BlockPlace& place) {
                                                      dropped_bytes += place.stored_bytes;
                                                      return true;
@@ -194,9 +216,10 @@ absl::Status Sealer::Register(const SegmentEntry& entry,
                                     "); check the disk, then restart the daemon"));
     return status;
   }
+  parts_.segments->RemoveReplaced();
   hot_bytes_ -= dropped_bytes;
-  spdlog::info("core: sealed positions {} to {}: {} bytes of the log became a segment of {}",
-               entry.first_position, entry.end_position, dropped_bytes, entry.file_bytes);
+  spdlog::info("core: sealed positions {} to {}: {} bytes of the log are in the segment {}",
+               sealed.first_position, sealed.end_position, dropped_bytes, entry.file_name());
   return Reached(SealStep::kRegistered);
 }
 

@@ -1,5 +1,6 @@
 // Makes segments out of the oldest hot blocks, in the background: writes the file, syncs and
-// renames it, then registers it and drops the hot copy in one write of the log.
+// renames it, then registers it and drops the hot copy in one write of the log. A small last
+// segment is taken into the next one.
 #ifndef ICEPIE_CORE_SEALER_H_
 #define ICEPIE_CORE_SEALER_H_
 
@@ -59,6 +60,7 @@ class Sealer {
   absl::Status CountHot();
   bool Due() const;
   bool HasRoom() const;
+  int64_t FirstPosition() const;  // of the next segment
   absl::Status Seal();
   absl::Status Fill(SegmentWriter& writer);
   absl::Status Publish(const SegmentEntry& entry, const std::string& temporary);

@@ -1,6 +1,10 @@
 #include "core/segment_set.h"
 
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cinttypes>
 #include <cstdio>
 #include <filesystem>
@@ -83,24 +87,49 @@ absl::Status Unreadable(const SegmentEntry& entry, const std::string& directory,
                    {{"position", absl::StrCat(entry.first_position)}, {"file", file}});
 }
 
-class EntryLease final : public SegmentLease {
+}  // namespace
+
+class SegmentSet::Registered {
  public:
-  explicit EntryLease(std::vector<std::shared_ptr<const SegmentEntry>> entries)
-      : entries_(std::move(entries)) {
-    for (const auto& entry : entries_) {
-      segments_.push_back({absl::StrCat(kSegmentDirectory, "/", entry->file_name()),
-                           entry->first_position, entry->end_position});
+  Registered(SegmentEntry entry, const std::string& directory)
+      : entry_(std::move(entry)), path_(absl::StrCat(directory, "/", entry_.file_name())) {}
+  ~Registered() {
+    if (!replaced_ || ::unlink(path_.c_str()) == 0 || errno == ENOENT) return;
+    spdlog::warn("core: {}; the next start removes it",
+                 ErrnoError(errno, absl::StrCat("remove ", path_)).ToString());
+  }
+  Registered(const Registered&) = delete;
+  Registered& operator=(const Registered&) = delete;
+
+  const SegmentEntry& entry() const { return entry_; }
+  // The catalog has another one for its records: the last holder removes the file.
+  void BecomeReplaced() { replaced_.store(true); }
+
+ private:
+  const SegmentEntry entry_;
+  const std::string path_;
+  std::atomic<bool> replaced_{false};
+};
+
+class SegmentSet::HeldSegments final : public SegmentLease {
+ public:
+  explicit HeldSegments(Kept held) : held_(std::move(held)) {
+    for (const SharedSegment& segment : held_) {
+      const SegmentEntry& entry = segment->entry();
+      segments_.push_back({absl::StrCat(kSegmentDirectory, "/", entry.file_name()),
+                           entry.first_position, entry.end_position});
     }
   }
 
   const std::vector<SealedSegment>& segments() const override { return segments_; }
 
  private:
-  const std::vector<std::shared_ptr<const SegmentEntry>> entries_;
+  const Kept held_;
   std::vector<SealedSegment> segments_;
 };
 
-}  // namespace
+SegmentSet::SegmentSet(std::string directory) : directory_(std::move(directory)) {}
+SegmentSet::~SegmentSet() = default;
 
 LogStore::CatalogChange RegistrationOf(const SegmentEntry& entry) {
   std::string key(kSegmentKeyPrefix);
@@ -173,33 +202,70 @@ std::vector<std::shared_ptr<const SegmentEntry>> SegmentSet::List(int64_t from) 
   const MutexLock lock(mutex_);
   std::vector<std::shared_ptr<const SegmentEntry>> entries;
   for (auto it = entries_.upper_bound(from); it != entries_.end(); ++it) {
-    entries.push_back(it->second);
+    entries.emplace_back(it->second, &it->second->entry());
   }
   return entries;
 }
 
 std::shared_ptr<const SegmentLease> SegmentSet::Lease(int64_t from, int64_t end,
                                                       size_t count_max) const {
-  std::vector<SharedEntry> held;
+  Kept held;
   const MutexLock lock(mutex_);
   for (auto it = entries_.upper_bound(from); it != entries_.end() && held.size() < count_max;
        ++it) {
-    if (it->second->first_position >= end) break;
+    if (it->second->entry().first_position >= end) break;
     held.push_back(it->second);
   }
-  return std::make_shared<const EntryLease>(std::move(held));
+  return std::make_shared<const HeldSegments>(std::move(held));
+}
+
+std::shared_ptr<const void> SegmentSet::KeepFiles() {
+  const MutexLock lock(mutex_);
+  auto keeper = std::make_shared<Kept>();
+  for (const auto& [end_position, segment] : entries_) keeper->push_back(segment);
+  if (replaced_ != nullptr) keeper->push_back(replaced_);
+  keepers_.push_back(keeper);
+  return keeper;
 }
 
 void SegmentSet::Add(SegmentEntry entry) {
   const MutexLock lock(mutex_);
-  ICEPIE_CHECK(entry.first_position == sealed_position_.load());
-  sealed_bytes_ += entry.file_bytes;
   const int64_t end_position = entry.end_position;
+  ICEPIE_CHECK(end_position > sealed_position_.load());
+  if (entry.first_position < sealed_position_.load()) TakeOutLast();
+  ICEPIE_CHECK(entry.first_position == (entries_.empty() ? 0 : entries_.rbegin()->first));
+  sealed_bytes_ += entry.file_bytes;
   for (const auto& [id, end_offset] : entry.stream_ends) {
     stream_ends_[id].push_back({end_offset, end_position});
   }
-  entries_.emplace(end_position, std::make_shared<const SegmentEntry>(std::move(entry)));
+  entries_.emplace(end_position, std::make_shared<Registered>(std::move(entry), directory_));
   sealed_position_.store(end_position);
+}
+
+void SegmentSet::TakeOutLast() {
+  const auto last = std::prev(entries_.end());
+  replaced_ = last->second;
+  entries_.erase(last);
+  const SegmentEntry& entry = replaced_->entry();
+  for (const auto& [id, end_offset] : entry.stream_ends) stream_ends_[id].pop_back();
+  sealed_bytes_ -= entry.file_bytes;
+  const auto is_its = [&entry](const auto& reader) {
+    return reader->footer().checksum == entry.checksum;
+  };
+  open_.erase(std::remove_if(open_.begin(), open_.end(), is_its), open_.end());
+}
+
+void SegmentSet::RemoveReplaced() {
+  SharedSegment segment;  // the file, if it goes now, goes without the lock
+  const MutexLock lock(mutex_);
+  segment.swap(replaced_);
+  if (segment == nullptr) return;
+  segment->BecomeReplaced();
+  const auto is_gone = [](const auto& keeper) { return keeper.expired(); };
+  keepers_.erase(std::remove_if(keepers_.begin(), keepers_.end(), is_gone), keepers_.end());
+  for (const auto& keeper : keepers_) {
+    if (const std::shared_ptr<Kept> kept = keeper.lock()) kept->push_back(segment);
+  }
 }
 
 absl::StatusOr<std::shared_ptr<const SegmentReader>> SegmentSet::OpenFile(
@@ -264,27 +330,27 @@ int64_t SegmentSet::FirstPositionWith(const std::unordered_set<uint32_t>& stream
         std::partition_point(ends->second.begin(), ends->second.end(),
                              [from](const StreamEnd& end) { return end.position <= from; });
     if (found == ends->second.end()) continue;
-    first = std::min(first, entries_.at(found->position)->first_position);
+    first = std::min(first, entries_.at(found->position)->entry().first_position);
   }
   return std::max(first, from);
 }
 
 absl::StatusOr<std::shared_ptr<const SegmentReader>> SegmentSet::Open(int64_t position) {
-  SharedEntry entry;
+  SharedSegment segment;  // keeps the file
   {
     const MutexLock lock(mutex_);
     const auto found = entries_.upper_bound(position);
     ICEPIE_CHECK(found != entries_.end());
-    entry = found->second;
+    segment = found->second;
     for (auto it = open_.begin(); it != open_.end(); ++it) {
-      if ((*it)->footer().checksum != entry->checksum) continue;
+      if ((*it)->footer().checksum != segment->entry().checksum) continue;
       const std::shared_ptr<const SegmentReader> reader = *it;
       open_.erase(it);
       open_.push_front(reader);
       return reader;
     }
   }
-  ICEPIE_ASSIGN_OR_RETURN(const auto reader, OpenFile(*entry));
+  ICEPIE_ASSIGN_OR_RETURN(const auto reader, OpenFile(segment->entry()));
   const MutexLock lock(mutex_);
   open_.push_front(reader);
   if (open_.size() > kOpenReadersMax) open_.pop_back();

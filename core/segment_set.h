@@ -38,7 +38,7 @@ struct SegmentEntry {
   std::string file_name() const { return SegmentFileName(first_position, end_position); }
 };
 
-// The entry as a change of the catalog.
+// The entry as a change of the catalog. It takes the place of one that begins where this one does.
 LogStore::CatalogChange RegistrationOf(const SegmentEntry& entry);
 
 // Threads: any.
@@ -46,7 +46,8 @@ LogStore::CatalogChange RegistrationOf(const SegmentEntry& entry);
 class SegmentSet {
  public:
   // `directory` is that of the files.
-  explicit SegmentSet(std::string directory) : directory_(std::move(directory)) {}
+  explicit SegmentSet(std::string directory);
+  ~SegmentSet();
 
   // Reads the catalog. DATA_LOSS when the registered segments do not follow each other from
   // position 0 on.
@@ -69,12 +70,18 @@ class SegmentSet {
   int64_t count() const;
   std::vector<std::shared_ptr<const SegmentEntry>> List(int64_t from = 0) const;  // end behind it
 
-  // The files of [from, end), which stay while the lease is held: whoever comes to remove or
-  // replace segments must leave those alone whose entry somebody else holds.
+  // The files of [from, end), which stay while the lease is held.
   std::shared_ptr<const SegmentLease> Lease(int64_t from, int64_t end, size_t count_max) const;
 
-  // `entry` begins at the sealed position. From now on readers find it.
+  // While somebody holds the result, every file stays that is registered now or comes to be: for
+  // whoever reads a copy of the catalog.
+  std::shared_ptr<const void> KeepFiles();
+
+  // `entry` begins at the sealed position, or where the last segment begins, whose place it then
+  // takes: it holds that one's records and more. From now on readers find it.
   void Add(SegmentEntry entry);
+  // The catalog has what was added: the file whose place it took goes with its last holder.
+  void RemoveReplaced();
 
   // Where the block ends that holds `position`, which is below the sealed position; the segment's
   // end when it does not open.
@@ -98,12 +105,20 @@ class SegmentSet {
  private:
   absl::StatusOr<std::shared_ptr<const SegmentReader>> OpenFile(const SegmentEntry& entry) const;
 
+  class Registered;  // an entry, whose file stays as long as somebody holds this
+  class HeldSegments;
+  using SharedSegment = std::shared_ptr<Registered>;
+  using Kept = std::vector<SharedSegment>;
+
+  void TakeOutLast() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const std::string directory_;
   std::atomic<int64_t> sealed_position_{0};
   std::atomic<int64_t> sealed_bytes_{0};
   mutable Mutex mutex_;
-  using SharedEntry = std::shared_ptr<const SegmentEntry>;
-  std::map<int64_t, SharedEntry> entries_ ABSL_GUARDED_BY(mutex_);  // by end position
+  std::map<int64_t, SharedSegment> entries_ ABSL_GUARDED_BY(mutex_);  // by end position
+  SharedSegment replaced_ ABSL_GUARDED_BY(mutex_);  // the catalog may have it still
+  std::vector<std::weak_ptr<Kept>> keepers_ ABSL_GUARDED_BY(mutex_);
   // Of each stream: the segments that hold some of it, in order.
   struct StreamEnd {
     int64_t offset = 0;    // of the stream

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "core/segment_reader.h"
 #include "server/rpc_status.h"
@@ -105,46 +106,69 @@ class SegmentPieces {
   std::deque<SegmentReader::StreamChunk> chunks_;  // of the segment that is open
 };
 
+// One call after another: the daemon keeps segment files as long as the call that named them lasts,
+// so a new one begins when they are read.
 class TailReader : public slices::FeedReader {
  public:
-  TailReader(Host::Stub& stub, const TailRequest& request, const std::string& core_directory)
-      : end_(request.has_end_position() ? std::optional<int64_t>(request.end_position())
-                                        : std::nullopt),
-        segments_(core_directory, {request.streams().begin(), request.streams().end()}),
-        complete_(request.from_position()) {
-    reader_ = stub.Tail(&context_, request);
+  TailReader(Host::Stub& stub, TailRequest request, const std::string& core_directory)
+      : stub_(stub),
+        request_(std::move(request)),
+        segments_(core_directory, {request_.streams().begin(), request_.streams().end()}),
+        complete_(request_.from_position()) {
+    Begin();
   }
 
-  ~TailReader() override {
-    if (finished_) return;
-    context_.TryCancel();
-    (void)reader_->Finish();
-  }
+  ~TailReader() override { End(); }
 
   absl::StatusOr<std::optional<slices::FeedPiece>> Next() override {
     if (cancelled_) return absl::UnavailableError("the tail was cancelled");
     if (!segments_.empty()) return FromSegments();
     if (finished_) return absl::UnavailableError("the tail has ended");
+    if (std::exchange(has_segments_, false) && !AtEnd()) {
+      End();
+      Begin();
+    }
     TailResponse response;
     if (reader_->Read(&response)) {
       ICEPIE_RETURN_IF_ERROR(TakeSchemas(response));
       if (response.segments().empty()) return ToPiece(response);
       segments_.Add(response, complete_);
+      has_segments_ = true;
       return FromSegments();
     }
     finished_ = true;
     const absl::Status status = FromGrpcStatus(reader_->Finish());
     if (!status.ok()) return status;
-    if (end_ && complete_ >= *end_) return std::optional<slices::FeedPiece>();
+    if (AtEnd()) return std::optional<slices::FeedPiece>();
     return absl::UnavailableError(absl::StrCat("the tail ended at position ", complete_));
   }
 
   void Cancel() override {
+    const MutexLock lock(mutex_);
     cancelled_ = true;
-    context_.TryCancel();
+    context_->TryCancel();
   }
 
  private:
+  bool AtEnd() const { return request_.has_end_position() && complete_ >= request_.end_position(); }
+
+  void Begin() {
+    request_.set_from_position(complete_);
+    auto context = std::make_unique<grpc::ClientContext>();
+    reader_ = stub_.Tail(context.get(), request_);
+    const MutexLock lock(mutex_);
+    context_ = std::move(context);
+    if (cancelled_) context_->TryCancel();
+  }
+
+  // The context stays until the next call: somebody may be cancelling it.
+  void End() {
+    if (finished_) return;
+    context_->TryCancel();
+    (void)reader_->Finish();
+    reader_.reset();
+  }
+
   static absl::Status TakeSchemas(const TailResponse& response) {
     for (const auto& given : response.schemas()) {
       const auto& schema = given.schema();
@@ -175,11 +199,14 @@ class TailReader : public slices::FeedReader {
     return std::optional<slices::FeedPiece>(std::move(piece));
   }
 
-  std::optional<int64_t> end_;
-  grpc::ClientContext context_;
+  Host::Stub& stub_;
+  TailRequest request_;
+  Mutex mutex_;
+  std::unique_ptr<grpc::ClientContext> context_;  // set under mutex_, used by others under it
   std::unique_ptr<grpc::ClientReader<TailResponse>> reader_;
   SegmentPieces segments_;
   int64_t complete_;
+  bool has_segments_ = false;  // of this call
   bool finished_ = false;
   std::atomic<bool> cancelled_{false};
 };
@@ -219,7 +246,7 @@ std::unique_ptr<slices::FeedReader> TailClient::Open(const std::vector<std::stri
   request.set_from_position(from);
   if (end) request.set_end_position(*end);
   request.set_reads_segments(!core_directory_.empty());
-  return std::make_unique<TailReader>(*stub_, request, core_directory_);
+  return std::make_unique<TailReader>(*stub_, std::move(request), core_directory_);
 }
 
 }  // namespace icepie::server

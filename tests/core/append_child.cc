@@ -4,8 +4,9 @@
 // shared ({"t":t,"n":batch}): thread 0 under a condition, 1 with request ids, 2 as a producer,
 // others plain. What was stored under an identity is sent again after a start, and now and then in
 // between; exit 5 when it is not recognised. A thread prints "t end_offset" once a batch is
-// acknowledged. With 0 threads it only opens the core. It seals very small segments; with SEAL_STEP
-// (a number of SealStep) it ends itself there the moment a sealing gets so far, with WRITE_STEP (a
+// acknowledged. With 0 threads it only opens the core, and with SEAL_STEP appends records one by
+// one to stream alone ({"n":offset}), as thread 0. It seals very small segments; with SEAL_STEP (a
+// number of SealStep) it ends itself there the moment a sealing gets so far, with WRITE_STEP (a
 // number of WriteStep) when a commit or a signature gets there for the TIME-th time (from 1). Exit
 // 3 and the error on standard error when it does not open.
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/core.h"
@@ -59,6 +61,20 @@ void AppendForEver(Core& core, int thread) {
   }
 }
 
+// Record by record, to one stream: its segments are far smaller than what they are made of.
+void AppendAlone(Core& core) {
+  if (!core.CreateStream("alone", PayloadFormat::kJson).ok()) std::_Exit(4);
+  int64_t next = core.GetStream("alone")->end_offset;
+  while (true) {
+    AppendBatch batch;
+    batch.records.emplace_back();
+    batch.records[0].stream = "alone";
+    batch.records[0].payload = "{\"n\":" + std::to_string(next) + "}";
+    if (!core.AppendAndWait(std::move(batch)).ok()) std::_Exit(4);
+    Announce(0, ++next);
+  }
+}
+
 SealingOptions SmallSegments(int end_at) {
   SealingOptions sealing;
   sealing.segment_bytes = 16 << 10;
@@ -79,13 +95,14 @@ void EndAtWriteStep(CoreOptions& options, int step, int time) {
   };
 }
 
-int Run(CoreOptions options, int threads) {
+int Run(CoreOptions options, int threads, bool alone) {
   auto core = Core::Open(options);
   if (!core.ok()) {
     std::fprintf(stderr, "%s\n", std::string(core.status().message()).c_str());
     return 3;
   }
   if (!(*core)->CreateStream("shared", PayloadFormat::kJson).ok()) return 4;
+  if (alone) AppendAlone(**core);
   std::vector<std::thread> running;
   for (int t = 0; t < threads; ++t) {
     if (!(*core)->CreateStream("own" + std::to_string(t), PayloadFormat::kJson).ok()) return 4;
@@ -104,5 +121,6 @@ int main(int argc, char** argv) {
   options.directory = argv[1];
   options.sealing = icepie::SmallSegments(argc == 4 ? std::atoi(argv[3]) : -1);
   if (argc == 5) icepie::EndAtWriteStep(options, std::atoi(argv[3]), std::atoi(argv[4]));
-  return icepie::Run(options, std::atoi(argv[2]));
+  const int threads = std::atoi(argv[2]);
+  return icepie::Run(options, threads, /*alone=*/threads == 0 && argc == 4);
 }

@@ -33,10 +33,12 @@ inline AppendBatch NumberedBatch(const std::string& stream, int64_t first, int64
   return batch;
 }
 
-// Sealing as soon as there are 2 KiB of blocks beside the newest 512 bytes.
+// Sealing as soon as there are 2 KiB of blocks beside the newest 512 bytes. Segments stay as small
+// as that makes them.
 inline SealingOptions SmallSegments() {
   SealingOptions sealing;
   sealing.segment_bytes = 2 << 10;
+  sealing.grows_segments = false;
   sealing.hot_bytes_min = 512;
   sealing.age_min = absl::ZeroDuration();
   sealing.look_interval = absl::Milliseconds(1);

@@ -13,6 +13,7 @@
 #include "core/segment_reader.h"
 #include "server/host_service.h"
 #include "slices/record_batch.h"
+#include "tests/core/child_process.h"
 #include "tests/server/rpc_fixture.h"
 
 namespace icepie::server {
@@ -23,7 +24,8 @@ using testing::HasSubstr;
 
 class TailClientTest : public testing::Test {
  protected:
-  TailClientTest() : core_(OpenCore(CoreDirectory(), SmallSegments())), service_(core_.get()) {
+  explicit TailClientTest(const SealingOptions& sealing = SmallSegments())
+      : core_(OpenCore(CoreDirectory(), sealing)), service_(core_.get()) {
     grpc::ServerBuilder builder;
     builder.AddListeningPort("unix:" + Socket(), grpc::InsecureServerCredentials());
     builder.RegisterService(&service_);
@@ -286,6 +288,80 @@ TEST_F(TailClientTest, AMissingSegmentIsNamed) {
   EXPECT_EQ(detail->metadata.at("file"), file.string());
   const int64_t lost = std::stoll(file.filename().string());
   EXPECT_EQ(detail->metadata.at("position"), std::to_string(lost));
+}
+
+// Segments that stay small are taken into the next ones, whose files are then others.
+class GrowingSegmentsTest : public TailClientTest {
+ protected:
+  GrowingSegmentsTest() : TailClientTest(Growing()) {}
+
+  static SealingOptions Growing() {
+    SealingOptions sealing = SmallSegments();
+    sealing.segment_bytes = 8 << 10;
+    sealing.grows_segments = true;
+    return sealing;
+  }
+
+  // One by one: together they take far less than that.
+  void AppendSingly() {
+    for (int i = 0; i < 10; ++i) {
+      const int64_t next = core_->GetStream("a")->end_offset;
+      ASSERT_TRUE(core_->AppendAndWait(NumberedBatch("a", next, 1)).ok());
+    }
+  }
+
+  // Appends until the files are others than `files`, with the first of them merged into another.
+  void AppendUntilReplaced(const std::vector<fs::path>& files) {
+    const auto first = [this] { return core_->LeaseSegments(0, 1, 1)->segments()[0].path; };
+    const std::string before = first();
+    ASSERT_EQ(files[0].filename(), fs::path(before).filename());
+    for (int round = 0; first() == before; ++round) {
+      ASSERT_LT(round, 1000);
+      AppendSingly();
+    }
+  }
+
+  void AppendUntilFirstSegment() {
+    for (int round = 0; core_->Storage().segment_count == 0; ++round) {
+      ASSERT_LT(round, 1000);
+      AppendSingly();
+    }
+  }
+};
+
+TEST_F(GrowingSegmentsTest, AReaderFindsTheFilesThatItWasToldAndGivesThemBack) {
+  AppendUntilFirstSegment();
+  const std::vector<fs::path> files = Segments();
+  TailClient feed(Socket(), CoreDirectory());
+  int64_t complete = 0;
+  slices::BatchDecoder decoder(0, {"a"});
+  std::vector<int64_t> offsets;
+  const auto reader = feed.Open({"a", "b"}, 0, std::nullopt);
+  ReadOn(*reader, decoder, &complete, 1, &offsets);
+  AppendUntilReplaced(files);
+  EXPECT_TRUE(fs::exists(files[0])) << "the reader holds it";
+  ReadOn(*reader, decoder, &complete, core_->head_position(), &offsets);
+  EXPECT_EQ(offsets, Range(0, core_->GetStream("a")->end_offset));
+  // It follows still, and holds nothing.
+  EXPECT_TRUE(EventuallyInCore([&] { return !fs::exists(files[0]); }));
+  AppendSingly();
+  ReadOn(*reader, decoder, &complete, core_->head_position(), &offsets);
+  EXPECT_EQ(offsets, Range(0, core_->GetStream("a")->end_offset));
+}
+
+TEST_F(GrowingSegmentsTest, AWorkerThatDiesGivesBackWhatItHeld) {
+  AppendUntilFirstSegment();
+  const std::vector<fs::path> files = Segments();
+  ChildProcess worker("tail_holder", {Socket(), CoreDirectory()});
+  ASSERT_FALSE(worker.ReadSome().empty());
+  AppendUntilReplaced(files);
+  EXPECT_TRUE(fs::exists(files[0])) << "the worker holds it";
+  worker.Kill();
+  EXPECT_EQ(worker.Wait(), -1);
+  EXPECT_TRUE(EventuallyInCore([&] { return !fs::exists(files[0]); }));
+  // Nothing else is left, but perhaps what is being sealed.
+  EXPECT_TRUE(EventuallyInCore(
+      [&] { return Segments().size() == static_cast<size_t>(core_->Storage().segment_count); }));
 }
 
 TEST_F(TailClientTest, CancellingEndsAReaderOfSegments) {
