@@ -15,16 +15,20 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
 #include "core/base/check.h"
+#include "core/base/page_cache.h"
 #include "core/base/status.h"
 #include "core/block.h"
 #include "core/byte_order.h"
 #include "core/table_file_system.h"
+#include "core/wal_check.h"
 #include "core/wal_file_system.h"
 
 namespace icepie {
@@ -203,10 +207,12 @@ void DropMissingTree(const rocksdb::DBOptions& database, const std::string& dire
 
 class RocksLogStore final : public LogStore {
  public:
-  RocksLogStore(std::unique_ptr<rocksdb::Env> env, std::shared_ptr<rocksdb::SstFileManager> files,
+  RocksLogStore(bool writes, std::unique_ptr<rocksdb::Env> env,
+                std::shared_ptr<rocksdb::SstFileManager> files,
                 std::shared_ptr<rocksdb::Cache> cache, std::unique_ptr<rocksdb::DB> db,
                 std::vector<rocksdb::ColumnFamilyHandle*> families)
-      : env_(std::move(env)),
+      : writes_(writes),
+        env_(std::move(env)),
         files_(std::move(files)),
         cache_(std::move(cache)),
         db_(std::move(db)),
@@ -411,18 +417,39 @@ class RocksLogStore final : public LogStore {
                      absl::StrCat("copy the log to ", directory));
   }
 
-  std::vector<TableFile> ListTables() const override {
-    std::vector<rocksdb::LiveFileMetaData> files;
-    db_->GetLiveFilesMetaData(&files);
-    std::vector<TableFile> tables;
-    for (const rocksdb::LiveFileMetaData& file : files) {
-      tables.push_back({absl::StrCat(file.db_path, file.name), file.column_family_name,
-                        static_cast<int64_t>(file.size)});
+  std::vector<StoredFile> ListFiles() const override {
+    std::vector<rocksdb::LiveFileMetaData> tables;
+    db_->GetLiveFilesMetaData(&tables);
+    std::vector<StoredFile> files;
+    for (const rocksdb::LiveFileMetaData& table : tables) {
+      files.push_back({absl::StrCat(table.db_path, table.name), table.column_family_name,
+                       static_cast<int64_t>(table.size)});
     }
-    return tables;
+    if (!writes_) return files;
+    std::error_code error;
+    for (const auto& file : std::filesystem::directory_iterator(db_->GetName(), error)) {
+      if (file.path().extension() != ".log") continue;
+      const auto bytes = static_cast<int64_t>(file.file_size(error));
+      if (!error) files.push_back({file.path().string(), "", bytes});
+    }
+    return files;
   }
 
-  absl::Status CheckTable(const TableFile& table) const override {
+  absl::Status CheckFile(const StoredFile& file) const override {
+    return file.family.empty() ? CheckWal(file.path) : CheckTable(file);
+  }
+
+  void DropCache() const override { cache_->EraseUnRefEntries(); }
+
+ private:
+  bool IsLive(const StoredFile& table) const {
+    const std::vector<StoredFile> files = ListFiles();
+    return std::any_of(files.begin(), files.end(),
+                       [&table](const StoredFile& live) { return live.path == table.path; });
+  }
+
+  absl::Status CheckTable(const StoredFile& table) const {
+    DropFromPageCache(table.path);
     rocksdb::Options options;
     options.env = db_->GetEnv();
     rocksdb::BlockBasedTableOptions format;
@@ -435,13 +462,27 @@ class RocksLogStore final : public LogStore {
     return FromRocks(status, absl::StrCat("table file ", table.path, " (", table.family, ")"));
   }
 
-  void DropCache() const override { cache_->EraseUnRefEntries(); }
-
- private:
-  bool IsLive(const TableFile& table) const {
-    const std::vector<TableFile> tables = ListTables();
-    return std::any_of(tables.begin(), tables.end(),
-                       [&table](const TableFile& live) { return live.path == table.path; });
+  // Beside appends, the file may end in a record that is being written. It must not where nobody
+  // writes; where somebody always does, the next check sees the rest.
+  absl::Status CheckWal(const std::string& path) const {
+    int64_t checked = 0;
+    DropFromPageCache(path);
+    for (int attempt = 0; attempt < kWalAttempts; ++attempt) {
+      const uint64_t begun = writes_begun_.load();
+      const bool is_calm = begun == writes_ended_.load();
+      const absl::StatusOr<WalCheck> check = CheckWalFile(path, checked);
+      if (absl::IsNotFound(check.status())) return absl::OkStatus();  // its content is in tables
+      ICEPIE_RETURN_IF_ERROR(check.status());
+      if (check->is_whole) return absl::OkStatus();
+      if (is_calm && begun == writes_begun_.load()) {
+        return MakeError(absl::StatusCode::kDataLoss,
+                         absl::StrCat("write-ahead log ", path, " ends within a record"),
+                         "RECORD_DAMAGED", {{"file", path}});
+      }
+      checked = check->checked_bytes;
+      absl::SleepFor(kWalPause);
+    }
+    return absl::OkStatus();
   }
 
   absl::Status AddTree(const TileChanges& tree, rocksdb::WriteBatch& batch) {
@@ -473,7 +514,10 @@ class RocksLogStore final : public LogStore {
   absl::Status WriteSynced(rocksdb::WriteBatch& batch) {
     rocksdb::WriteOptions options;
     options.sync = true;
-    return FromRocks(db_->Write(options, &batch), "write to the log");
+    ++writes_begun_;
+    const rocksdb::Status status = db_->Write(options, &batch);
+    ++writes_ended_;
+    return FromRocks(status, "write to the log");
   }
 
   std::unique_ptr<rocksdb::Iterator> NewIterator(rocksdb::ColumnFamilyHandle* family) const {
@@ -481,7 +525,12 @@ class RocksLogStore final : public LogStore {
   }
 
   static constexpr uint64_t kBeyondAnyDisk = uint64_t{1} << 60;
+  static constexpr int kWalAttempts = 100;
+  static constexpr absl::Duration kWalPause = absl::Milliseconds(10);
 
+  const bool writes_;
+  std::atomic<uint64_t> writes_begun_{0};
+  std::atomic<uint64_t> writes_ended_{0};
   const std::unique_ptr<rocksdb::Env> env_;  // outlives all that follows
   const std::shared_ptr<rocksdb::SstFileManager> files_;
   const std::shared_ptr<rocksdb::Cache> cache_;
@@ -512,8 +561,9 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
           : rocksdb::DB::OpenForReadOnly(database, options.directory, families, &handles, &db);
   ICEPIE_RETURN_IF_ERROR(FromRocks(status, absl::StrCat("open ", options.directory)));
   ICEPIE_CHECK(handles.size() == families.size());
-  return std::make_unique<RocksLogStore>(std::move(env), database.sst_file_manager, cache,
-                                         absl::WrapUnique(db), std::move(handles));
+  return std::make_unique<RocksLogStore>(Writes(options.mode), std::move(env),
+                                         database.sst_file_manager, cache, absl::WrapUnique(db),
+                                         std::move(handles));
 }
 
 bool LogStore::Exists(const std::string& directory) {

@@ -77,16 +77,17 @@ class LogStore {
   // Tables are shared where both are on one file system. Not everything is synced.
   virtual absl::Status CopyTo(const std::string& directory) const = 0;
 
-  // The table files there are now; and one of them read whole from the disk, every block's checksum
-  // compared, also where nothing is looked up. A file that is gone since is fine: a compaction has
-  // made others of it.
-  struct TableFile {
+  // The table files and write-ahead logs there are now; and one of them read whole from the disk,
+  // every checksum compared, also where nothing is looked up. A file that is gone since is fine:
+  // its content is in others. Of a log that is read only no write-ahead log is listed: opening has
+  // judged it.
+  struct StoredFile {
     std::string path;
-    std::string family;
+    std::string family;  // empty: a write-ahead log
     int64_t bytes = 0;
   };
-  virtual std::vector<TableFile> ListTables() const = 0;
-  virtual absl::Status CheckTable(const TableFile& table) const = 0;
+  virtual std::vector<StoredFile> ListFiles() const = 0;
+  virtual absl::Status CheckFile(const StoredFile& file) const = 0;
   // Forgets what was read from table files, so that it is read from the disk the next time.
   virtual void DropCache() const = 0;
 

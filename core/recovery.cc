@@ -1,6 +1,9 @@
 #include "core/recovery.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <optional>
 #include <utility>
 
@@ -11,6 +14,7 @@
 #include "core/base/status.h"
 #include "core/block.h"
 #include "core/tree_store.h"
+#include "core/wal_check.h"
 
 namespace icepie {
 namespace {
@@ -158,6 +162,18 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
   return core;
 }
 
+// What a crash left behind the last record that was written as a whole: RocksDB drops it silently.
+void LogTornEnds(const std::string& directory) {
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(directory, error)) {
+    if (file.path().extension() != ".log" || !HasTornEnd(file.path().string())) continue;
+    spdlog::warn(
+        "core: {} ends within a record, which a crash has cut off: it was never acknowledged and "
+        "is dropped",
+        file.path().string());
+  }
+}
+
 // Looks, and opens for writing only what is whole.
 absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
                                       std::optional<int64_t> accept_loss_position) {
@@ -198,6 +214,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
     return seen;
   }
   seen->store.reset();
+  LogTornEnds(paths.log);
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenForWriting(paths, with_tree));
   if (mark.ok()) core.found_mark = *mark;
   core.is_backup = backup.has_value();

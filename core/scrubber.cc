@@ -99,28 +99,27 @@ int64_t Scrubber::BeginPass() {
 void Scrubber::RunPass() {
   // Files first: what a table file's damage means for records is seen when those are read.
   if (BeginPass() == 0) {
-    if (!CheckTables()) return;
+    if (!CheckFiles()) return;
     CheckSegments();
   }
   CheckRecords();
 }
 
-bool Scrubber::CheckTables() {
-  bool damaged = false;
-  for (const LogStore::TableFile& table : parts_.store->ListTables()) {
+bool Scrubber::CheckFiles() {
+  for (const LogStore::StoredFile& file : parts_.store->ListFiles()) {
     const absl::Time begin = SteadyNow();
-    const absl::Status status = parts_.store->CheckTable(table);
+    const absl::Status status = parts_.store->CheckFile(file);
     if (absl::IsDataLoss(status)) {
-      damaged = true;
       Found({parts_.segments->sealed_position(), parts_.head->position(),
              std::string(status.message())});
     } else if (!status.ok()) {
       spdlog::warn("core: the scrub could not read {}", status.ToString());
     }
-    if (!Pace(table.bytes, begin)) return false;
+    if (!Pace(file.bytes, begin)) return false;
   }
-  // Records that are in memory still must be read from where the damage is.
-  if (damaged) parts_.store->DropCache();
+  // Records are read from where damage is, and not from memory.
+  parts_.store->DropCache();
+  parts_.segments->ForgetReaders();
   return true;
 }
 

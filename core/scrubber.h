@@ -1,6 +1,6 @@
-// Reads the whole core again and again, in the background: every table file of the log, every
-// segment, every record, hashed again and compared with the stored tree and the signed root. So
-// that damage is found before somebody needs what is damaged.
+// Reads the whole core again and again, in the background: every file of the log, every segment,
+// every record, hashed again and compared with the stored tree and the signed root. So that damage
+// is found before somebody needs what is damaged.
 #ifndef ICEPIE_CORE_SCRUBBER_H_
 #define ICEPIE_CORE_SCRUBBER_H_
 
@@ -51,7 +51,7 @@ class Scrubber {
   void RunPass();
   int64_t BeginPass();  // where to begin
   void EndPass();
-  bool CheckTables();  // false: stopping
+  bool CheckFiles();  // false: stopping
   void CheckSegments();
   void CheckRecords();
   std::unique_ptr<Verification> StartVerification();

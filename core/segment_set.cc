@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
 #include "core/base/file.h"
+#include "core/base/page_cache.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
 #include "core/catalog_keys.h"
@@ -358,8 +359,13 @@ absl::StatusOr<std::shared_ptr<const SegmentReader>> SegmentSet::Open(int64_t po
 }
 
 void SegmentSet::ForgetReaders() {
-  const MutexLock lock(mutex_);
-  open_.clear();
+  {
+    const MutexLock lock(mutex_);
+    open_.clear();
+  }
+  for (const auto& entry : List()) {
+    DropFromPageCache(absl::StrCat(directory_, "/", entry->file_name()));
+  }
 }
 
 }  // namespace icepie

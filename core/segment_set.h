@@ -98,7 +98,8 @@ class SegmentSet {
   int64_t FirstPositionWith(const std::unordered_set<uint32_t>& stream_ids, int64_t from) const;
 
   // The segment that holds `position`, which is below the sealed position. The readers used last
-  // are kept open, until ForgetReaders: then a file is looked for again where it must be.
+  // are kept open, until ForgetReaders: then a file is looked for again where it must be, and read
+  // from the disk.
   absl::StatusOr<std::shared_ptr<const SegmentReader>> Open(int64_t position);
   void ForgetReaders();
 

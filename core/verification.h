@@ -1,7 +1,7 @@
-// Verification of a core: every table file is read, every stored record is read and hashed again,
-// the tree is grown from those hashes alone, and three questions are answered apart: are the bytes
-// what was committed, does the tree lead to the signed root, and does it continue an older
-// checkpoint that the caller kept.
+// Verification of a core: every table file is read, and every write-ahead log of one at work, every
+// stored record is read and hashed again, the tree is grown from those hashes alone, and three
+// questions are answered apart: are the bytes what was committed, does the tree lead to the signed
+// root, and does it continue an older checkpoint that the caller kept.
 #ifndef ICEPIE_CORE_VERIFICATION_H_
 #define ICEPIE_CORE_VERIFICATION_H_
 
@@ -67,7 +67,7 @@ class Verification {
   // (RightEdge).
   Verification(const VerificationTask& task, CompactRange edge);
 
-  // Reads the next table file, or hashes the next few MiB. False when all is done.
+  // Reads the next file of the log, or hashes the next few MiB. False when all is done.
   bool Step();
 
   int64_t position() const { return edge_.size(); }
@@ -82,7 +82,7 @@ class Verification {
   VerificationReport Finish();
 
  private:
-  void CheckNextTable();
+  void CheckNextFile();
   // The blocks that hold positions up to `end`, whole, about `bytes_max` of them.
   absl::Status ReadNext(int64_t end, int64_t bytes_max);
   void Skip(const std::string& what);
@@ -94,7 +94,7 @@ class Verification {
                              const std::optional<Digest>& root, absl::string_view name) const;
 
   const VerificationTask task_;
-  std::vector<LogStore::TableFile> tables_;  // to be read, the last one first
+  std::vector<LogStore::StoredFile> files_;  // to be read, the last one first
   StoredNodes stored_;
   CompactRange edge_;  // over the leaves of the records that were read
   bool is_whole_ = true;

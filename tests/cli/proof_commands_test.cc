@@ -3,7 +3,12 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <random>
+#include <thread>
 
 #include "absl/strings/str_replace.h"
 #include "core/base/file.h"
@@ -238,6 +243,41 @@ TEST_F(OnlineDamageTest, AFlippedBitOrAMissingFileIsFoundAndNamed) {
     std::filesystem::rename(file + ".away", file);
   }
   EXPECT_EQ(Run({"verify"}).code, 0);
+}
+
+// What is in memory still has its only durable copy in the write-ahead log.
+TEST_F(OnlineDamageTest, AFlippedBitOfTheLiveWriteAheadLogIsFoundAndNamed) {
+  for (int64_t n = 450; n < 600; ++n) {
+    ASSERT_TRUE(core_->AppendAndWait(NumberedBatch("a", n, 1)).ok());
+  }
+  ASSERT_EQ(Run({"verify"}).code, 0);
+  const std::vector<std::string> logs = Files("rocksdb", ".log");
+  ASSERT_FALSE(logs.empty());
+  const std::string log = *std::max_element(logs.begin(), logs.end());
+  ASSERT_GT(std::filesystem::file_size(log), 10000U);
+  for (const double share : {0.0, 0.02, 0.5, 0.98}) {
+    Flip(log, share);
+    ExpectNamed(log);
+    Flip(log, share);
+  }
+  // Its end is missing, and nobody is writing.
+  std::filesystem::resize_file(log, std::filesystem::file_size(log) - 3);
+  ExpectNamed(log);
+}
+
+TEST_F(OnlineDamageTest, AppendsAreNotTakenForDamage) {
+  std::atomic<bool> stopping{false};
+  std::thread writer([&] {
+    for (int64_t n = core_->GetStream("a")->end_offset; !stopping; n += 100) {
+      ASSERT_TRUE(core_->AppendAndWait(NumberedBatch("a", n, 100)).ok());
+    }
+  });
+  for (int i = 0; i < 10; ++i) {
+    const Outcome verified = Run({"verify"});
+    EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
+  }
+  stopping = true;
+  writer.join();
 }
 
 TEST_F(ProofCommandsTest, AVerificationTellsHowFarItIsAndHowFast) {

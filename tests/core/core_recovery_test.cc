@@ -194,10 +194,17 @@ TEST_F(CoreRecoveryTest, ATornRecordThatNobodyWasToldOfIsDropped) {
   // A record's header (checksum, length 1000, type full) and a part of what it announces.
   std::ofstream(WriteAheadLog(), std::ios::binary | std::ios::app)
       << std::string("\x12\x34\x56\x78\xe8\x03\x01", 7) << std::string(100, 'x');
+  const std::string log = WriteAheadLog();
+  testing::internal::CaptureStdout();
   const auto core = OpenCore(path_);
+  EXPECT_THAT(testing::internal::GetCapturedStdout(),
+              testing::AllOf(HasSubstr(log + " ends within a record"), HasSubstr("is dropped")));
   EXPECT_EQ(core->ReadOnlyCause(), "");
   EXPECT_EQ(core->head_position(), 1000);
   EXPECT_EQ(core->AppendAndWait(NumberedBatch("a", 1000, 1))->first_position, 1000);
+  testing::internal::CaptureStdout();
+  OpenCore(directory_.path() + "/another").reset();
+  EXPECT_THAT(testing::internal::GetCapturedStdout(), testing::Not(HasSubstr("ends within")));
 }
 
 TEST_F(CoreRecoveryTest, ALostDatabaseIsNotTakenForANewOne) {

@@ -98,7 +98,7 @@ class TailClientTest : public testing::Test {
     const auto store = LogStore::Open({copy + "/rocksdb", LogStore::Mode::kReadOnly, nullptr});
     EXPECT_TRUE(store.ok()) << store.status();
     std::set<std::string> tables;
-    for (const LogStore::TableFile& table : (*store)->ListTables()) {
+    for (const LogStore::StoredFile& table : (*store)->ListFiles()) {
       if (table.family == "log") tables.insert(fs::path(table.path).filename());
     }
     return tables;

@@ -1,0 +1,147 @@
+// What a core has on disk is what core/README.md says: no file, no column family and no kind of
+// catalog key that it does not name; and the write-ahead log has compressed blocks.
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+
+#include "core/base/file.h"
+#include "core/core.h"
+#include "core/log_store.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// "000012.sst" → "N.sst"
+std::string WithoutNumbers(const std::string& name) {
+  std::string out;
+  for (const char c : name) {
+    if (c < '0' || c > '9') {
+      out.push_back(c);
+    } else if (out.empty() || out.back() != 'N') {
+      out.push_back('N');
+    }
+  }
+  return out;
+}
+
+class DiskFormTest : public testing::Test {
+ protected:
+  // A core that has used everything that leaves something behind, and a backup of it.
+  void Fill() {
+    CoreOptions options;
+    options.directory = core_;
+    options.free_bytes_min = 1;
+    options.ballast_bytes = 1 << 16;
+    options.sealing = SmallSegments();
+    options.scrub.first_delay = absl::ZeroDuration();
+    const auto opened = Core::Open(options);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    Core& core = **opened;
+    ASSERT_TRUE(core.CreateStream("a", PayloadFormat::kJson, {"$.n", ""}).ok());
+    AppendBatch request = NumberedBatch("a", 0, 1);
+    request.identity = AppendIdentity{"x", "", 0, 0};
+    AppendBatch produced = NumberedBatch("a", 1, 1);
+    produced.identity = AppendIdentity{"", "pump", 0, 0};
+    for (AppendBatch& batch : std::vector<AppendBatch>{request, produced}) {
+      ASSERT_TRUE(core.AppendAndWait(std::move(batch)).ok());
+    }
+    for (int64_t n = 2; core.Storage().segment_count == 0; ++n) {
+      ASSERT_LT(n, 10000);
+      ASSERT_TRUE(core.AppendAndWait(NumberedBatch("a", n, 1)).ok());
+    }
+    ASSERT_TRUE(core.ChangeCatalog({{"domain/x", "value"}}).ok());
+    ASSERT_TRUE(core.proofs()->GetCheckpoint(core.head_position(), absl::Seconds(60)).ok());
+    ASSERT_TRUE(EventuallyInCore([this] { return fs::exists(core_ + "/scrub"); }));
+    ASSERT_TRUE(core.BackUpTo(copy_, [](int64_t, int64_t) { return true; }).ok());
+  }
+
+  static std::string Readme() {
+    const char* source = std::getenv("ICEPIE_SOURCE");
+    return *ReadFile(std::string(source == nullptr ? "." : source) + "/core/README.md");
+  }
+
+  TempDirectory directory_;
+  const std::string core_ = directory_.path() + "/data/core";
+  const std::string copy_ = directory_.path() + "/copy/core";
+};
+
+TEST_F(DiskFormTest, EveryFileIsInTheReadme) {
+  Fill();
+  const std::string readme = Readme();
+  std::set<std::string> names;
+  for (const std::string& core : {core_, copy_}) {
+    for (const auto& file : fs::recursive_directory_iterator(core)) {
+      if (!file.is_regular_file()) continue;
+      const std::string name = WithoutNumbers(file.path().filename());
+      const std::string folder = file.path().parent_path().filename();
+      if (folder == "core") {
+        names.insert("core/" + name);
+      } else {
+        names.insert(name == "N-N.segment" ? ".segment" : name);
+        EXPECT_THAT(readme, HasSubstr("core/" + folder + "/"));
+      }
+    }
+  }
+  for (const std::string& name : names) EXPECT_THAT(readme, HasSubstr(name));
+  for (const char* name :
+       {"core/lock", "core/high_water_mark", "core/ballast", "core/signing_key", "core/scrub",
+        "core/checkpoint", "core/backup", ".segment", "N.log", "N.sst", "MANIFEST-N", "CURRENT"}) {
+    EXPECT_EQ(names.count(name), 1U) << name << " was not there to be looked for";
+  }
+}
+
+TEST_F(DiskFormTest, EveryFamilyAndKindOfCatalogKeyIsInTheReadme) {
+  Fill();
+  ASSERT_FALSE(HasFatalFailure());
+  const auto store = LogStore::Open({copy_ + "/rocksdb", LogStore::Mode::kReadOnly, nullptr});
+  ASSERT_TRUE(store.ok()) << store.status();
+  std::set<std::string> kinds;
+  const auto keys = (*store)->ScanCatalog("");
+  ASSERT_TRUE(keys.ok()) << keys.status();
+  for (const auto& [key, value] : *keys) kinds.insert(key.substr(0, 1));
+  EXPECT_THAT(kinds, ElementsAre("d", "g", "o", "p", "r", "s"));
+  const std::string readme = Readme();
+  for (const std::string& kind : kinds) EXPECT_THAT(readme, HasSubstr("| `catalog` | `" + kind));
+  std::set<std::string> families;
+  for (const LogStore::StoredFile& file : (*store)->ListFiles()) families.insert(file.family);
+  EXPECT_THAT(families, ElementsAre("catalog", "index", "log", "tree"));
+  for (const std::string& family : families) EXPECT_THAT(readme, HasSubstr("| `" + family + "` |"));
+}
+
+// Compressed before the log has them, and not when tables are made of it: large batches in the
+// caller's thread, small ones in the sequencer's.
+TEST_F(DiskFormTest, TheWriteAheadLogHasCompressedBlocks) {
+  const std::unique_ptr<Core> core = OpenCore(core_);
+  ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+  const std::string text = "the same words again and again, the same words again and again";
+  const std::string payload = "{\"text\":\"" + text + "\"}";
+  int64_t bytes = 0;
+  for (const int records : {50, 10000}) {
+    AppendBatch batch;
+    for (int i = 0; i < records; ++i) batch.records.push_back(MakeRecord("a", payload));
+    bytes += records * static_cast<int64_t>(payload.size());
+    ASSERT_TRUE(core->AppendAndWait(std::move(batch)).ok());
+  }
+  std::string log;
+  for (const auto& file : fs::directory_iterator(core_ + "/rocksdb")) {
+    if (file.path().extension() == ".log") log += *ReadFile(file.path());
+    EXPECT_NE(file.path().extension(), ".sst") << "all of it is in the write-ahead log";
+  }
+  // Of each record the Merkle tree has a hash, which nothing makes smaller.
+  EXPECT_LT(static_cast<int64_t>(log.size()), 10050 * 32 + bytes / 10);
+  size_t found = 0;
+  for (size_t at = log.find(text); at != std::string::npos; at = log.find(text, at + 1)) ++found;
+  EXPECT_LE(found, 2U) << "once in each block, where compression begins";
+  EXPECT_EQ(ReadAll(*core, {}, 10049).at(0).payload, payload);
+}
+
+}  // namespace
+}  // namespace icepie
