@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "server/shared_slice.h"
 
 namespace icepie::server {
 namespace {
@@ -21,16 +22,6 @@ constexpr auto kFollowInterval = std::chrono::milliseconds(1);
 constexpr int64_t kStepBytes = int64_t{8} << 20;
 // How often a reading that finds nothing for long says where it is.
 constexpr auto kProgressInterval = std::chrono::seconds(1);
-
-// Bytes of `block` that go to the socket as they are, and keep it until they are there.
-grpc::Slice SharedSlice(std::shared_ptr<const EncodedBlock> block, size_t begin, size_t end) {
-  // grpc::Slice takes bytes that it does not change as if it might.
-  char* bytes = const_cast<char*>(block->bytes().data()) + begin;
-  auto* holder = new std::shared_ptr<const EncodedBlock>(std::move(block));
-  return {bytes, end - begin,
-          [](void* held) { delete static_cast<std::shared_ptr<const EncodedBlock>*>(held); },
-          holder};
-}
 
 }  // namespace
 

@@ -4,9 +4,14 @@
 #include <google/protobuf/descriptor.pb.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
+#include "core/byte_order.h"
+#include "core/merkle/checkpoint.h"
+#include "core/merkle/signed_note.h"
+#include "tests/core/merkle/rfc_verifier.h"
 #include "tests/e2e/daemon_fixture.h"
 #include "tests/server/http_client.h"
 #include "wire/health.grpc.pb.h"
@@ -102,9 +107,44 @@ TEST_F(DiscoveryTest, CheckpointAndTilesAreThereForOtherPeoplesVerifiers) {
   EXPECT_EQ(http.Get("/checkpoint").body, checkpoint.note());
   EXPECT_FALSE(checkpoint.verifier_key().empty());
   EXPECT_NE(daemon_.Log().find(checkpoint.verifier_key()), std::string::npos) << "not printed";
-  const std::string target = "/tile/0/000.p/" + std::to_string(checkpoint.tree_size());
-  EXPECT_EQ(http.Get(target).body.size(), 32u * checkpoint.tree_size());
   EXPECT_EQ(http.Get("/tile/0/001").status, 404);
+  // With nothing but what HTTP gives and the key: the signature, the root of the tiles, every
+  // record's entry in it; and a later tree that continues this one.
+  const auto key = VerifierKey::Parse(checkpoint.verifier_key());
+  ASSERT_TRUE(key.ok()) << key.status();
+  const auto leaves_of = [&](const Checkpoint& opened) {
+    const std::string width = std::to_string(opened.size);
+    const std::string tile = http.Get("/tile/0/000.p/" + width).body;
+    const std::string entries = http.Get("/tile/entries/000.p/" + width).body;
+    std::vector<std::string> leaves;
+    for (size_t at = 0; at + 32 <= tile.size(); at += 32) leaves.push_back(tile.substr(at, 32));
+    EXPECT_EQ(static_cast<int64_t>(leaves.size()), opened.size);
+    size_t at = 0;
+    for (const std::string& leaf : leaves) {
+      if (at + 2 > entries.size()) return std::vector<std::string>();
+      const size_t bytes = GetBigEndian<uint16_t>(entries.data() + at);
+      EXPECT_EQ(rfc::Leaf(entries.substr(at + 2, bytes)), leaf);
+      at += 2 + bytes;
+    }
+    EXPECT_EQ(at, entries.size());
+    EXPECT_EQ(rfc::Root(leaves, leaves.size()), ViewOf(opened.root));
+    return leaves;
+  };
+  const auto first = OpenCheckpoint(http.Get("/checkpoint").body, *key);
+  ASSERT_TRUE(first.ok()) << first.status();
+  const std::vector<std::string> before = leaves_of(*first);
+  const auto end = daemon_.Append("orders", {"{\"item\":\"c\"}"});
+  ASSERT_TRUE(end.ok()) << end.status();
+  icepie::v1::GetCheckpointRequest newer;
+  newer.set_min_size(*end);
+  ASSERT_TRUE(
+      daemon_.Core()->GetCheckpoint(Within(absl::Seconds(20)).get(), newer, &checkpoint).ok());
+  const auto second = OpenCheckpoint(http.Get("/checkpoint").body, *key);
+  ASSERT_TRUE(second.ok()) << second.status();
+  ASSERT_GT(second->size, first->size);
+  const std::vector<std::string> after = leaves_of(*second);
+  ASSERT_GE(after.size(), before.size());
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), after.begin()));
 }
 
 }  // namespace

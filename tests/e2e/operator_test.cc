@@ -359,6 +359,23 @@ TEST_F(OperatorTest, TopTakesTheTerminalAndGivesItBack) {
   }
 }
 
+TEST_F(OperatorTest, AnImportOnATerminalShowsBarRateAndEta) {
+  daemon_.Start();
+  const std::string path = daemon_.data_directory() + "/../import.jsonl";
+  {
+    std::ofstream file(path);
+    for (int n = 0; n < 200000; ++n) file << Sale("pear", n) << '\n';
+  }
+  TerminalProgram import({"icepie", "--address", daemon_.grpc_address(), "import", "sales", path,
+                          "--create", "--batch-records", "100"});
+  for (const char* part : {"import sales  ", "░", " %  ", "/s  ", "ETA "}) {
+    ASSERT_TRUE(import.WaitFor(part)) << part << ": " << import.seen();
+  }
+  EXPECT_EQ(import.Wait(), 0);
+  EXPECT_THAT(import.seen(), HasSubstr("█"));
+  EXPECT_THAT(import.seen(), HasSubstr("200,000 records into sales in "));
+}
+
 class DoctorTest : public OperatorTest {
  protected:
   // Every file with its size and time of change.
