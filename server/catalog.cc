@@ -81,7 +81,8 @@ const cv1::Suspension* SuspensionInForce(const cv1::SliceEntry& slice) {
   return in_force ? &suspension : nullptr;
 }
 
-Catalog::Catalog(Core& core, std::string intents) : core_(core), intents_(std::move(intents)) {}
+Catalog::Catalog(Core& core, std::string intents, std::string copies)
+    : core_(core), intents_(std::move(intents)), copies_(std::move(copies)) {}
 
 absl::StatusOr<Catalog::Pairs> Catalog::Scan(absl::string_view prefix) {
   auto pairs = core_.ScanCatalog(prefix);
@@ -169,15 +170,69 @@ void Catalog::CheckDomain(CatalogDomain& domain) {
   }
 }
 
+absl::StatusOr<std::map<std::string, std::string>> Catalog::ReadPairs() {
+  std::map<std::string, std::string> pairs;
+  absl::Status status;
+  for (const char* prefix : {"domain/", "revision/", "slice/", "operation/"}) {
+    absl::StatusOr<Pairs> found = Scan(prefix);
+    status.Update(found.status());
+    if (found.ok()) pairs.insert(found->begin(), found->end());
+  }
+  if (!core_.ReadOnlyCause().empty()) ReadCopies(pairs);
+  if (pairs.empty()) ICEPIE_RETURN_IF_ERROR(status);
+  if (!status.ok()) spdlog::error("catalog: read as far as it can be: {}", status.ToString());
+  return pairs;
+}
+
+// What the log has lost, or a change of it.
+void Catalog::ReadCopies(std::map<std::string, std::string>& pairs) {
+  for (auto& [name, copy] : copies_.ReadAll()) {
+    cv1::DomainEntry entry;
+    const auto found = pairs.find(DomainKey(name));
+    const bool is_there = found != pairs.end() && entry.ParseFromString(found->second);
+    if (is_there && entry.epoch() > copy.epoch) continue;
+    if (!is_there || entry.epoch() < copy.epoch) {
+      spdlog::warn("catalog: domain {} is as its copy says: the log has lost it or its last change",
+                   name);
+    }
+    for (const std::string& prefix :
+         {absl::StrCat("revision/", name, "/"), absl::StrCat("slice/", name, "/")}) {
+      auto old = pairs.lower_bound(prefix);
+      while (old != pairs.end() && absl::StartsWith(old->first, prefix)) old = pairs.erase(old);
+    }
+    for (auto& [key, bytes] : copy.pairs) pairs[key] = std::move(bytes);
+  }
+}
+
+// Copies are made with each change; here those that an older version or a failure left out.
+void Catalog::RefreshCopies() {
+  std::map<std::string, CatalogCopies::Copy> copies = copies_.ReadAll();
+  MutexLock lock(change_mutex_);
+  std::vector<std::shared_ptr<const CatalogDomain>> domains;
+  {
+    MutexLock shown(mutex_);
+    for (const auto& [name, domain] : domains_) domains.push_back(domain);
+  }
+  for (const auto& domain : domains) {
+    const auto copy = copies.find(domain->entry.name());
+    const bool is_new = copy == copies.end() || copy->second.epoch != domain->entry.epoch();
+    if (is_new && domain->held.empty()) WriteCopy(*domain);
+    if (copy != copies.end()) copies.erase(copy);
+  }
+  for (const auto& [name, copy] : copies) {
+    const absl::Status removed = copies_.Remove(name);
+    if (!removed.ok()) spdlog::warn("catalog: {}", removed.ToString());
+  }
+}
+
 absl::Status Catalog::Load() {
-  ICEPIE_ASSIGN_OR_RETURN(const Pairs domains, Scan("domain/"));
-  ICEPIE_ASSIGN_OR_RETURN(const Pairs revisions, Scan("revision/"));
-  ICEPIE_ASSIGN_OR_RETURN(const Pairs slices, Scan("slice/"));
-  ICEPIE_ASSIGN_OR_RETURN(const Pairs operations, Scan("operation/"));
-  for (const auto& [key, bytes] : domains) LoadDomain(key, bytes);
-  for (const auto& [key, bytes] : revisions) LoadRevision(key, bytes);
-  for (const auto& [key, bytes] : slices) LoadSlice(key, bytes);
-  for (const auto& [key, bytes] : operations) LoadOperation(key, bytes);
+  ICEPIE_ASSIGN_OR_RETURN(const auto pairs, ReadPairs());
+  for (const auto& [key, bytes] : pairs) {
+    if (absl::StartsWith(key, "domain/")) LoadDomain(key, bytes);
+    if (absl::StartsWith(key, "revision/")) LoadRevision(key, bytes);
+    if (absl::StartsWith(key, "slice/")) LoadSlice(key, bytes);
+    if (absl::StartsWith(key, "operation/")) LoadOperation(key, bytes);
+  }
   std::vector<std::string> names;
   {
     MutexLock lock(mutex_);
@@ -193,6 +248,7 @@ absl::Status Catalog::Load() {
     }
   }
   LoadIntents();
+  if (core_.ReadOnlyCause().empty()) RefreshCopies();
   return absl::OkStatus();
 }
 
@@ -278,12 +334,17 @@ void Catalog::Show(const std::string& name, CatalogDomain domain,
 
 namespace {
 
-// Files that no generation refers to any more go, but for the newest.
-void DropUnusedFiles(CatalogDomain& domain) {
+std::set<int64_t> UsedRevisions(const CatalogDomain& domain) {
   std::set<int64_t> used = {domain.entry.revision()};
   for (const auto& [name, slice] : domain.slices) {
     for (const auto& entry : slice.generations()) used.insert(entry.generation().revision());
   }
+  return used;
+}
+
+// Files that no generation refers to any more go, but for the newest.
+void DropUnusedFiles(CatalogDomain& domain) {
+  std::set<int64_t> used = UsedRevisions(domain);
   size_t kept_bytes = 0;
   int kept = 0;
   for (auto file = domain.revisions.rbegin(); file != domain.revisions.rend(); ++file) {
@@ -297,6 +358,25 @@ void DropUnusedFiles(CatalogDomain& domain) {
 
 }  // namespace
 
+// Without it the domain would be unknown to a start with a damaged log; it is made again by the
+// next change or start.
+void Catalog::WriteCopy(const CatalogDomain& domain) {
+  const std::string& name = domain.entry.name();
+  CatalogCopies::Copy copy;
+  copy.epoch = domain.entry.epoch();
+  copy.pairs[DomainKey(name)] = domain.entry.SerializeAsString();
+  for (const int64_t revision : UsedRevisions(domain)) {
+    const auto found = domain.revisions.find(revision);
+    if (found == domain.revisions.end()) continue;
+    copy.pairs[RevisionKey(name, revision)] = found->second.SerializeAsString();
+  }
+  for (const auto& [slice, entry] : domain.slices) {
+    copy.pairs[SliceKey(name, slice)] = entry.SerializeAsString();
+  }
+  const absl::Status written = copies_.Write(name, copy);
+  if (!written.ok()) spdlog::warn("catalog: no copy of domain {}: {}", name, written.ToString());
+}
+
 absl::Status Catalog::Remove(const std::string& name) {
   MutexLock lock(change_mutex_);
   Changes changes = {{DomainKey(name), std::nullopt}};
@@ -307,6 +387,8 @@ absl::Status Catalog::Remove(const std::string& name) {
   }
   ICEPIE_RETURN_IF_ERROR(core_.ChangeCatalog(changes));
   for (const auto& [key, bytes] : changes) persisted_.erase(key);
+  const absl::Status removed = copies_.Remove(name);
+  if (!removed.ok()) spdlog::warn("catalog: {}", removed.ToString());
   MutexLock shown(mutex_);
   domains_.erase(name);
   return absl::OkStatus();
@@ -332,6 +414,7 @@ absl::Status Catalog::Change(const std::string& name, const Edit& edit) {
       persisted_.erase(key);
     }
   }
+  WriteCopy(changed);
   Show(name, std::move(changed), operations);
   MutexLock shown(mutex_);
   for (const int64_t number : ended) operations_.erase(number);

@@ -23,6 +23,7 @@
 #include "core/base/mutex.h"
 #include "core/core.h"
 #include "icepie/catalog/v1/catalog.pb.h"
+#include "server/catalog_copy.h"
 #include "server/intent_file.h"
 
 namespace icepie::server {
@@ -55,10 +56,12 @@ class Catalog {
  public:
   using Operation = icepie::catalog::v1::OperationEntry;
 
-  // The file `intents` takes freezes and thaws while the core accepts no change.
-  Catalog(Core& core, std::string intents);
+  // The file `intents` takes freezes and thaws while the core accepts no change. The directory
+  // `copies` has what is needed of each domain where the core's log is damaged; "": none is kept.
+  Catalog(Core& core, std::string intents, std::string copies = "");
 
-  // Reads everything. A damaged entry holds its slice or its domain and never fails the load.
+  // Reads everything. A damaged entry holds its slice or its domain and never fails the load. Of a
+  // core that is read-only, domains of which the copy is newer are read from that.
   absl::Status Load();
 
   std::vector<std::string> DomainNames() const;
@@ -93,6 +96,10 @@ class Catalog {
   using Changes = std::vector<Core::CatalogChange>;
 
   absl::StatusOr<Pairs> Scan(absl::string_view prefix);
+  absl::StatusOr<std::map<std::string, std::string>> ReadPairs();
+  void ReadCopies(std::map<std::string, std::string>& pairs);
+  void RefreshCopies();
+  void WriteCopy(const CatalogDomain& domain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
   void LoadDomain(const std::string& name, const std::string& bytes);
   void LoadRevision(const std::string& key, const std::string& bytes);
   void LoadSlice(const std::string& key, const std::string& bytes);
@@ -112,6 +119,7 @@ class Catalog {
   Core& core_;
   Mutex change_mutex_;  // held while a change is written; taken before mutex_
   IntentFile intents_ ABSL_GUARDED_BY(change_mutex_);
+  const CatalogCopies copies_;
   std::map<std::string, std::string> persisted_ ABSL_GUARDED_BY(change_mutex_);
   mutable Mutex mutex_;
   std::map<std::string, std::shared_ptr<const CatalogDomain>> domains_ ABSL_GUARDED_BY(mutex_);

@@ -288,7 +288,8 @@ absl::Status Daemon::Parts::OpenData(const Settings& settings,
   unlink(AnnouncementPath().c_str());
   const std::string cause = core_->ReadOnlyCause();
   if (!cause.empty()) spdlog::error("the core takes no appends: {}", cause);
-  catalog_ = std::make_unique<Catalog>(*core_, data.string() + "/intents/reserved");
+  catalog_ = std::make_unique<Catalog>(*core_, data.string() + "/intents/reserved",
+                                       data.string() + "/catalog");
   const absl::Status loaded = catalog_->Load();
   if (!loaded.ok()) spdlog::error("the catalog could not be read: {}", loaded.ToString());
   return absl::OkStatus();

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <random>
 
@@ -202,6 +203,23 @@ TEST_F(DamageTest, AFlippedBitOfATableFileIsFoundAndNamed) {
   EXPECT_TRUE(Get(first).ok());
 }
 
+TEST_F(DamageTest, AFlippedBitOfTheWriteAheadLogIsFoundAndNamed) {
+  StartWith("hot_bytes_min: 64GiB");
+  ASSERT_FALSE(HasFatalFailure());
+  Fill();
+  ASSERT_TRUE(IsVerified());
+  const int64_t first = end_ - (kBatches - 7) * kBatchRecords;
+  const auto place = FindBlock(Files("rocksdb", ".log"), first);
+  ASSERT_TRUE(place) << "the write-ahead log does not have the block";
+  Flip(place->first, place->second + 300);
+  ExpectFound(0, place->first);
+  // It is in memory, so it is served; the finding says that it would be missing after a restart.
+  EXPECT_TRUE(Get(first).ok());
+  EXPECT_FALSE(Status().core_read_only());
+  Flip(place->first, place->second + 300);
+  EXPECT_TRUE(IsVerified());
+}
+
 TEST_F(DamageTest, AFlippedBitOfASegmentIsFoundAndNamedAndSoIsAMissingOne) {
   StartWith("segment_bytes: 64KiB, hot_bytes_min: 0");
   ASSERT_FALSE(HasFatalFailure());
@@ -235,6 +253,73 @@ TEST_F(DamageTest, AFlippedBitOfASegmentIsFoundAndNamedAndSoIsAMissingOne) {
       Eventually([&] { return daemon_.GetSlice("shop.total").state() == v1::RUNNING; }, kLong))
       << daemon_.GetSlice("shop.total").DebugString();
   EXPECT_TRUE(IsVerified());
+}
+
+class DamagedLogTest : public DamageTest {
+ protected:
+  // Whatever of the log is damaged, the slices answer with what they have, and appends are refused.
+  void ExpectSlicesAnswer(const std::string& cause, int64_t applied_position) {
+    daemon_.Start();
+    ASSERT_FALSE(HasFatalFailure());
+    const v1::ServerStatus status = Status();
+    EXPECT_TRUE(status.core_read_only());
+    EXPECT_THAT(status.core_read_only_cause(), HasSubstr(cause));
+    EXPECT_THAT(status.core_read_only_cause(), HasSubstr("restore"));
+    const auto refused = daemon_.Append("a", {"{\"n\":1}"});
+    EXPECT_EQ(ErrorReason(refused.status()), "CORE_READ_ONLY") << refused.status();
+    v1::QueryResponse answer;
+    grpc::Status asked;
+    EXPECT_TRUE(Eventually(
+        [&] {
+          asked = daemon_.Query("shop", "SELECT records FROM total", -1, &answer);
+          return asked.ok();
+        },
+        kLong))
+        << asked.error_message();
+    EXPECT_EQ(answer.body(), R"([{"records":3}])");
+    ASSERT_EQ(answer.meta().slices_size(), 1);
+    EXPECT_GE(answer.meta().slices(0).applied_position(), applied_position);
+    daemon_.Kill();
+  }
+};
+
+TEST_F(DamagedLogTest, SlicesAnswerFromTheirSnapshots) {
+  StartWith("hot_bytes_min: 64GiB");
+  ASSERT_FALSE(HasFatalFailure());
+  ASSERT_TRUE(daemon_.CreateStream("a").ok());
+  v1::ApplyDomainResponse applied;
+  ASSERT_TRUE(daemon_.Apply(kDomain, &applied).ok());
+  const auto end = daemon_.Append("a", {"{\"n\":1}", "{\"n\":2}", "{\"n\":3}"});
+  ASSERT_TRUE(end.ok()) << end.status();
+  ASSERT_TRUE(
+      Eventually([&] { return daemon_.GetSlice("shop.total").standby_position() >= *end; }, kLong));
+  ASSERT_EQ(daemon_.Stop(), 0);
+  const std::string rocksdb = daemon_.data_directory() + "/core/rocksdb";
+  const std::string kept = daemon_.data_directory() + "/../kept";
+  fs::copy(rocksdb, kept, fs::copy_options::recursive);
+  const auto newest = [&](const std::string& ending) { return Files("rocksdb", ending).back(); };
+  const std::vector<std::pair<std::string, std::function<void()>>> damages = {
+      {"the log is damaged", [&] { fs::remove(rocksdb + "/CURRENT"); }},
+      {"the log is damaged",
+       [&] {
+         std::string manifest = *ReadFile(rocksdb + "/CURRENT");
+         manifest.pop_back();
+         Flip(rocksdb + "/" + manifest, fs::file_size(rocksdb + "/" + manifest) / 2);
+       }},
+      {"were acknowledged", [&] { fs::remove(newest(".log")); }},
+      {"the log is damaged", [&] { Flip(newest(".log"), 20); }},
+  };
+  for (size_t i = 0; i < damages.size(); ++i) {
+    SCOPED_TRACE(i);
+    damages[i].second();
+    ExpectSlicesAnswer(damages[i].first, *end);
+    ASSERT_FALSE(HasFatalFailure());
+    fs::remove_all(rocksdb);
+    fs::copy(kept, rocksdb, fs::copy_options::recursive);
+  }
+  daemon_.Start();
+  EXPECT_FALSE(Status().core_read_only());
+  EXPECT_TRUE(daemon_.Append("a", {"{\"n\":4}"}).ok());
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "core/base/file.h"
 #include "core/base/status.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
@@ -184,6 +185,55 @@ TEST_F(CatalogTest, ARefusedWriteChangesNothing) {
   refusing_.refuses = true;
   EXPECT_EQ(ErrorReason(Create("payments", "other")), "CORE_READ_ONLY");
   EXPECT_EQ(catalog_->Find("payments")->slices.count("other"), 0u);
+}
+
+// A copy of each domain is kept beside the core: a damaged log does not take its slices away.
+TEST_F(CatalogTest, ACoreThatHasLostItsLogStillHasItsDomains) {
+  const std::string copies = directory_.path() + "/catalog";
+  catalog_ = std::make_unique<Catalog>(refusing_, directory_.path() + "/intents", copies);
+  ASSERT_TRUE(catalog_->Load().ok());
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(Create("behaviour", "clicks").ok());
+  const auto lost = OpenCore(directory_.path() + "/lost");
+  RefusingCore without_log(*lost);
+  without_log.refuses = true;
+  const auto names = [&](Core& core) {
+    Catalog found(core, directory_.path() + "/others", copies);
+    EXPECT_TRUE(found.Load().ok());
+    if (const auto domain = found.Find("payments")) {
+      EXPECT_EQ(domain->held, "");
+      EXPECT_TRUE(domain->damaged_slices.empty());
+      EXPECT_EQ(domain->slices.size(), 1u);
+      EXPECT_EQ(domain->revisions.at(1).file(), "the file");
+    }
+    return found.DomainNames();
+  };
+  EXPECT_EQ(names(without_log), (std::vector<std::string>{"behaviour", "payments"}));
+
+  // What was changed last counts.
+  const std::string older = *ReadFile(copies + "/payments");
+  ASSERT_TRUE(Create("payments", "later").ok());
+  ASSERT_TRUE(WriteFileAtomically(copies + "/payments", older).ok());
+  refusing_.refuses = true;
+  {
+    Catalog found(refusing_, directory_.path() + "/others", copies);
+    ASSERT_TRUE(found.Load().ok());
+    EXPECT_EQ(found.Find("payments")->slices.count("later"), 1u) << "an older copy counts nothing";
+  }
+  refusing_.refuses = false;
+
+  // What is removed stays so, what is damaged counts nothing, and a start makes it again.
+  ASSERT_TRUE(catalog_->Remove("behaviour").ok());
+  std::string bytes = older;
+  bytes[bytes.size() / 2] ^= 1;
+  ASSERT_TRUE(WriteFileAtomically(copies + "/payments", bytes).ok());
+  EXPECT_TRUE(names(without_log).empty());
+  catalog_ = std::make_unique<Catalog>(refusing_, directory_.path() + "/intents", copies);
+  ASSERT_TRUE(catalog_->Load().ok());
+  Catalog found(without_log, directory_.path() + "/others", copies);
+  ASSERT_TRUE(found.Load().ok());
+  EXPECT_EQ(found.DomainNames(), (std::vector<std::string>{"payments"}));
+  EXPECT_EQ(found.Find("payments")->slices.count("later"), 1u);
 }
 
 TEST_F(CatalogTest, RemovesDeletedSlicesAndUnusedFiles) {
