@@ -28,6 +28,9 @@ constexpr absl::Duration kWatchInterval = absl::Milliseconds(20);
 constexpr size_t kWaitingMax = 256;
 // So many graces end a question also when it had no processor: others wait for its place.
 constexpr int kGracesMax = 10;
+// A question that lacked memory is tried so often, and waits so long for others to end.
+constexpr int kMemoryRetriesMax = 2;
+constexpr absl::Duration kCalmMax = absl::Seconds(2);
 constexpr int64_t kRowsMax = 1000000;  // of questions that read no slice with a limit of its own
 
 std::string Relation(const std::string& alias) {
@@ -72,6 +75,8 @@ struct QueryService::Task {
   std::atomic<bool> answered{false};         // by its runner or, at its limit, by the watch
   std::function<bool()> over;                // while it waits: whether it need not any more
   std::shared_ptr<const Prepared> prepared;  // before it waited
+  int lacked_memory = 0;                     // so often
+  absl::Time calm_by;                        // until then others may end, whose memory it lacks
 
   void StartClock(absl::Duration timeout) {
     const absl::Time now = SteadyNow();
@@ -102,7 +107,9 @@ struct QueryService::Prepared {
 
 // One thread's connection and what it is running now.
 struct QueryService::Runner {
-  std::unique_ptr<DuckConnection> connection;
+  std::unique_ptr<DuckConnection> connection;  // changed by its thread under the mutex
+  // A transaction could not be rolled back: whatever is asked next would fail for it.
+  bool unclean = false;
   // Guarded by the service's mutex.
   ThreadName thread;
   bool bulk = false;       // its thread ends with this question
@@ -115,13 +122,16 @@ struct QueryService::Runner {
   const FlightEntry* flight = nullptr;
 };
 
-QueryService::QueryService(const ServingSet& slices, QueryOptions options)
-    : slices_(slices), options_(std::move(options)), timeout_(options_.timeout) {}
+QueryService::QueryService(DuckDatabase& instance, const ServingSet& slices, QueryOptions options)
+    : instance_(instance),
+      slices_(slices),
+      options_(std::move(options)),
+      timeout_(options_.timeout) {}
 
 absl::StatusOr<std::unique_ptr<QueryService>> QueryService::Start(DuckDatabase& instance,
                                                                   const ServingSet& slices,
                                                                   QueryOptions options) {
-  std::unique_ptr<QueryService> service(new QueryService(slices, std::move(options)));
+  std::unique_ptr<QueryService> service(new QueryService(instance, slices, std::move(options)));
   for (int i = 0; i < service->options_.threads; ++i) {
     auto runner = std::make_unique<Runner>();
     ICEPIE_ASSIGN_OR_RETURN(runner->connection, DuckConnection::Connect(instance));
@@ -138,8 +148,10 @@ QueryService::~QueryService() {
     stopping_ = true;
     left.assign(queue_.begin(), queue_.end());
     left.insert(left.end(), waiting_.begin(), waiting_.end());
+    left.insert(left.end(), hungry_.begin(), hungry_.end());
     queue_.clear();
     waiting_.clear();
+    hungry_.clear();
   }
   changed_.SignalAll();
   watch_changed_.SignalAll();
@@ -261,6 +273,7 @@ bool QueryService::EndTask(Runner& runner) {
   MutexLock lock(mutex_);
   runner.flight = nullptr;
   runner.running = false;
+  if (SteadyNow() - runner.task->begun >= options_.bulk_after) last_bulk_end_ = SteadyNow();
   runner.task.reset();
   if (!runner.bulk) return true;
   runner.abandoned = true;
@@ -277,9 +290,23 @@ void QueryService::RunNoted(Runner& runner, const std::shared_ptr<Task>& task) {
     MutexLock lock(mutex_);
     runner.flight = &flight;
   }
+  CleanUp(runner);
   Process(runner, task);
   MutexLock lock(mutex_);
   runner.flight = nullptr;
+}
+
+// The end of a connection is the end of its transaction. Without memory for another one the old one
+// is tried again with the next question.
+void QueryService::CleanUp(Runner& runner) {
+  if (!runner.unclean) return;
+  auto connection = DuckConnection::Connect(instance_);
+  if (!connection.ok()) return;
+  {
+    MutexLock lock(mutex_);
+    std::swap(runner.connection, *connection);
+  }
+  runner.unclean = false;
 }
 
 void QueryService::YieldWhenLong(Runner& runner, absl::Time now) {
@@ -316,6 +343,43 @@ void QueryService::WakeWaiting(absl::Time now) {
   if (!queue_.empty()) changed_.SignalAll();
 }
 
+bool QueryService::AnyBulk(const Runner* except, absl::Time now) const {
+  return std::any_of(runners_.begin(), runners_.end(), [&](const auto& runner) {
+    return runner.get() != except && runner->running &&
+           now - runner->task->begun >= options_.bulk_after;
+  });
+}
+
+// The memory is everybody's: a question that lacked some while others worked, or just before, may
+// be a small one that met a hungry one. It is run again when those have ended.
+bool QueryService::LackedMemoryOfOthers(Runner& runner, const std::shared_ptr<Task>& task) {
+  const absl::Time now = SteadyNow();
+  MutexLock lock(mutex_);
+  const bool in_company = AnyBulk(&runner, now) || last_bulk_end_ >= task->begun;
+  const bool may_wait = task->lacked_memory < kMemoryRetriesMax && hungry_.size() < kWaitingMax &&
+                        now < task->deadline && !task->answered;
+  if (!in_company || !may_wait || stopping_) return false;
+  ++task->lacked_memory;
+  task->calm_by = std::min(now + kCalmMax, task->deadline - (task->deadline - now) / 4);
+  hungry_.push_back(task);
+  return true;
+}
+
+// One after the other: two hungry ones would only meet again.
+void QueryService::WakeHungry(absl::Time now) {
+  if (hungry_.empty()) return;
+  const auto is_retry = [](const std::shared_ptr<Task>& task) { return task->lacked_memory > 0; };
+  const bool calm =
+      !AnyBulk(nullptr, now) && std::none_of(queue_.begin(), queue_.end(), is_retry) &&
+      std::none_of(runners_.begin(), runners_.end(),
+                   [&](const auto& runner) { return runner->running && is_retry(runner->task); });
+  const bool late = now >= hungry_.front()->calm_by;
+  if (!calm && !late) return;
+  queue_.push_front(std::move(hungry_.front()));
+  hungry_.pop_front();
+  changed_.SignalAll();
+}
+
 void QueryService::WatchLoop() {
   while (true) {
     std::optional<std::string> stuck;
@@ -336,6 +400,7 @@ void QueryService::WatchLoop() {
         }
       }
       WakeWaiting(now);
+      WakeHungry(now);
     }
     for (const auto& [task, slices] : unanswered) Finish(*task, TimeLimit(slices, task->limit));
     if (stuck && options_.on_stuck) options_.on_stuck(QueryOver(*stuck));
@@ -347,7 +412,7 @@ void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
   std::shared_ptr<const Prepared> prepared = std::exchange(task->prepared, nullptr);
   if (prepared == nullptr || !IsCurrent(*prepared)) {
     absl::StatusOr<Prepared> resolved = Resolve(runner, *task);
-    if (!resolved.ok()) return NotResolved(task, resolved.status());
+    if (!resolved.ok()) return NotResolved(runner, task, resolved.status());
     prepared = std::make_shared<const Prepared>(*std::move(resolved));
   }
   {
@@ -371,13 +436,23 @@ void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
   if (!answer.ok() && answer.status().code() == absl::StatusCode::kDeadlineExceeded) {
     answer = TimeLimit(prepared->Names(), task->limit);
   }
+  const bool lacked_memory = ErrorReason(answer.status()) == "QUERY_MEMORY_LIMIT";
+  if (lacked_memory && LackedMemoryOfOthers(runner, task)) return;
   Finish(*task, std::move(answer));
 }
 
 // Answers, or waits for the first state of a slice that has none yet.
-void QueryService::NotResolved(const std::shared_ptr<Task>& task, const absl::Status& why) {
+void QueryService::NotResolved(Runner& runner, const std::shared_ptr<Task>& task,
+                               const absl::Status& why) {
   if (why.code() == absl::StatusCode::kDeadlineExceeded) {
     return Finish(*task, TimeLimit("", task->limit));
+  }
+  if (why.code() == absl::StatusCode::kResourceExhausted && ErrorReason(why).empty()) {
+    if (LackedMemoryOfOthers(runner, task)) return;
+    return Finish(*task, MakeError(absl::StatusCode::kResourceExhausted,
+                                   absl::StrCat("planning the query: ", why.message(),
+                                                "; ask for less or raise limits.memory"),
+                                   "QUERY_MEMORY_LIMIT"));
   }
   const std::string building = BuildingSlice(why);
   const auto ready = [this, building] {
@@ -521,10 +596,13 @@ absl::StatusOr<Answer> QueryService::Execute(Runner& runner, const Prepared& pre
   for (const ResolvedSlice& slice : prepared.slices) {
     standings.push_back(slice.served->standing());
   }
-  ICEPIE_RETURN_IF_ERROR(BeginTransaction(*runner.connection, TransactionKind::kReadOnly));
+  const absl::Status begun = BeginTransaction(*runner.connection, TransactionKind::kReadOnly);
+  runner.unclean = !begun.ok();
+  if (!begun.ok()) return Explain(begun, prepared);
   absl::StatusOr<Answer> answer = ExecuteInTransaction(runner, prepared, question, standings);
   const absl::Status ended = RollBack(*runner.connection);  // it has only read
-  if (answer.ok() && !ended.ok()) return ended;
+  runner.unclean = !ended.ok();
+  if (answer.ok() && !ended.ok()) return Explain(ended, prepared);
   if (!answer.ok()) return Explain(answer.status(), prepared);
   return answer;
 }

@@ -3,6 +3,9 @@
 //
 // A question that takes longer than a moment is bulk work: from then on its thread gives way to
 // others, and another thread takes its place afterwards.
+//
+// The engine's memory is everybody's. A question that lacked some while bulk work went on is tried
+// again after that, alone among its kind: only one that is hungry itself gets QUERY_MEMORY_LIMIT.
 #ifndef ICEPIE_SLICES_QUERY_SERVICE_H_
 #define ICEPIE_SLICES_QUERY_SERVICE_H_
 
@@ -76,7 +79,7 @@ class QueryService {
   struct Runner;
   struct Prepared;
 
-  QueryService(const ServingSet& slices, QueryOptions options);
+  QueryService(DuckDatabase& instance, const ServingSet& slices, QueryOptions options);
   void StartThreads();
   void StartRunner(Runner& runner) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunnerLoop(Runner& runner);
@@ -87,6 +90,7 @@ class QueryService {
   void WakeWaiting(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   enum class Late { kNo, kUnanswered, kStuck };
   Late InterruptLate(Runner& runner, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CleanUp(Runner& runner);
   void RunNoted(Runner& runner, const std::shared_ptr<Task>& task);
   void Process(Runner& runner, const std::shared_ptr<Task>& task);
   void Finish(Task& task, absl::StatusOr<Answer> answer);
@@ -100,7 +104,11 @@ class QueryService {
   absl::Status NotFound(absl::string_view name) const;
   // OK: all there; UNAVAILABLE: not yet; anything else: never.
   bool Wait(const std::shared_ptr<Task>& task, std::function<bool()> over);
-  void NotResolved(const std::shared_ptr<Task>& task, const absl::Status& why);
+  void NotResolved(Runner& runner, const std::shared_ptr<Task>& task, const absl::Status& why);
+  // Of a runner other than `except`.
+  bool AnyBulk(const Runner* except, absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool LackedMemoryOfOthers(Runner& runner, const std::shared_ptr<Task>& task);
+  void WakeHungry(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsCurrent(const Prepared& prepared) const;
   static absl::Status CheckPosition(const Prepared& prepared, const Question& question);
   absl::StatusOr<Answer> Execute(Runner& runner, const Prepared& prepared,
@@ -110,6 +118,7 @@ class QueryService {
       const std::vector<ServedSlice::Standing>& standings) const;
   absl::Status Explain(const absl::Status& error, const Prepared& prepared) const;
 
+  DuckDatabase& instance_;
   const ServingSet& slices_;
   const QueryOptions options_;
   Mutex mutex_;
@@ -119,6 +128,8 @@ class QueryService {
   absl::Duration timeout_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Task>> queue_ ABSL_GUARDED_BY(mutex_);
   std::list<std::shared_ptr<Task>> waiting_ ABSL_GUARDED_BY(mutex_);  // for a position
+  std::deque<std::shared_ptr<Task>> hungry_ ABSL_GUARDED_BY(mutex_);  // until others have ended
+  absl::Time last_bulk_end_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   std::vector<std::unique_ptr<Runner>> runners_;
   int running_threads_ ABSL_GUARDED_BY(mutex_) = 0;  // of the runners: they are not joined
   std::thread watch_;

@@ -1,5 +1,6 @@
 #include "slices/transaction.h"
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/base/steady_clock.h"
 
@@ -9,6 +10,10 @@ namespace {
 // A statement that begins has a fresh flag, so even interrupts that come all the time miss one
 // soon; none comes for so long.
 constexpr absl::Duration kTriesFor = absl::Seconds(10);
+// Also a ROLLBACK wants a little memory, which another statement may have taken. What it would give
+// back is worth a wait, of a thread that others wait for, too.
+constexpr absl::Duration kMemoryPause = absl::Milliseconds(5);
+constexpr absl::Duration kMemoryTriesFor = absl::Milliseconds(500);
 
 }  // namespace
 
@@ -25,12 +30,14 @@ absl::Status BeginTransaction(DuckConnection& connection, TransactionKind kind) 
 }
 
 absl::Status RollBack(DuckConnection& connection) {
-  const absl::Time end = SteadyNow() + kTriesFor;
-  absl::Status status = connection.Run("ROLLBACK");
-  while (absl::IsDeadlineExceeded(status) && SteadyNow() < end) {
-    status = connection.Run("ROLLBACK");
+  const absl::Time begin = SteadyNow();
+  while (true) {
+    const absl::Status status = connection.Run("ROLLBACK");
+    const bool lacks_memory = absl::IsResourceExhausted(status);
+    if (!lacks_memory && !absl::IsDeadlineExceeded(status)) return status;
+    if (SteadyNow() - begin >= (lacks_memory ? kMemoryTriesFor : kTriesFor)) return status;
+    if (lacks_memory) absl::SleepFor(kMemoryPause);
   }
-  return status;
 }
 
 }  // namespace icepie::slices

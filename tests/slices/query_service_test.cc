@@ -3,10 +3,12 @@
 #include <sched.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/base/status.h"
@@ -180,6 +182,45 @@ TEST_F(QueryServiceTest, ErrorsOfAQueryThatReadsNoSliceSaySo) {
   const absl::Status unknown = Ask("SELECT nowhere").status();
   EXPECT_THAT(unknown.message(), testing::StartsWith("query that reads no slice: "));
   EXPECT_THAT(unknown.message(), testing::Not(HasSubstr("(columns:")));
+}
+
+// Of what they took, a small question may lack its own, for its plan, its transaction or its rows;
+// so may the end of a transaction, and a connection that keeps one fails whatever comes next.
+TEST_F(QueryServiceTest, SmallQuestionsBesideHungryOnesAreAnswered) {
+  EngineOptions options = Options();
+  options.memory_bytes = int64_t{64} << 20;
+  engine_.reset();
+  auto started = LiveEngine::Start(options, feed_);
+  ASSERT_TRUE(started.ok()) << started.status();
+  engine_ = *std::move(started);
+  Configure({Spec("by_city")});
+  WaitForPosition("by_city", 4);
+  const absl::Time end = absl::Now() + absl::Seconds(6);
+  std::atomic<int> refused = 0;
+  std::vector<std::thread> hungry;
+  for (int i = 0; i < 2; ++i) {
+    hungry.emplace_back([&] {
+      while (absl::Now() < end) {
+        const auto answer =
+            Ask("SELECT len(list(a.range)) FROM range(100000) AS a, range(100000) AS b");
+        EXPECT_EQ(answer.status().code(), absl::StatusCode::kResourceExhausted) << answer.status();
+        ++refused;
+      }
+    });
+  }
+  int asked = 0;
+  while (absl::Now() < end) {
+    const auto answer = Ask("SELECT city, total FROM by_city ORDER BY city");
+    EXPECT_TRUE(answer.ok()) << answer.status();
+    ++asked;
+  }
+  for (std::thread& thread : hungry) thread.join();
+  EXPECT_GT(refused, 3);
+  EXPECT_GT(asked, 3);
+  for (int i = 0; i < 20; ++i) {
+    const auto answer = Ask("SELECT count(*) AS n FROM by_city");
+    ASSERT_TRUE(answer.ok()) << answer.status();
+  }
 }
 
 TEST_F(QueryServiceTest, BeyondTheQueueQuestionsAreRefusedAtOnce) {
