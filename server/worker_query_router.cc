@@ -44,8 +44,12 @@ bool IsLost(const absl::Status& error) {
 bool IsSoft(const absl::Status& error, v1::Source source) {
   const std::string reason = ErrorReason(error);
   if (reason == "NO_SNAPSHOT_YET" || reason == "SERVER_DRAINING") return true;
-  return source == v1::STANDBY && (reason == "POSITION_UNREACHABLE" || reason == "SLICE_NOT_FOUND");
+  if (source == v1::LIVE) return reason == "QUERY_MEMORY_LIMIT";
+  return reason == "POSITION_UNREACHABLE" || reason == "SLICE_NOT_FOUND";
 }
+
+// The live worker has said no, and a standby that rests may be woken for the question.
+bool IsWorthWaking(const absl::Status& error) { return ErrorReason(error) == "QUERY_MEMORY_LIMIT"; }
 
 bool IsPreparing(const WorkerAnswer& answer) {
   return std::any_of(answer.header.slices().begin(), answer.header.slices().end(),
@@ -66,7 +70,8 @@ struct WorkerQueryRouter::Question {
   absl::Time wait_deadline;  // until then min_position may be waited for
   Done done;
   bool use_known = true;
-  std::set<int64_t> died;      // incarnations that vanished under it
+  int deaths = 0;              // workers that vanished or broke under it
+  std::set<int64_t> died;      // their incarnations
   std::set<int64_t> answered;  // incarnations that said no, or not yet
   // What is answered when nothing better comes.
   std::optional<absl::StatusOr<v1::QueryResponse>> fallback;
@@ -226,8 +231,10 @@ void WorkerQueryRouter::Step(const QuestionPtr& question) {
 bool WorkerQueryRouter::IsSettled(const Question& question, const DomainView& view) {
   if (!question.fallback) return view.live.suspended && view.standby.suspended;
   const WorkerView& standby = view.standby;
-  const bool comes = !standby.client && !standby.suspended && !IsResting(standby);
-  if (!question.fallback->ok() && comes) return false;
+  const absl::Status& said = question.fallback->status();
+  const bool may_wake = !IsResting(standby) || IsWorthWaking(said);
+  const bool comes = !standby.client && !standby.suspended && may_wake;
+  if (!said.ok() && comes) return false;
   const bool spoke = view.live.client && question.answered.count(view.live.incarnation) > 0;
   return spoke || view.live.suspended;
 }
@@ -246,7 +253,7 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView&
   *ask.mutable_parameters() = request.parameters();
   // Where the standby stands too early, a live worker that is on its way is waited for instead:
   // nothing new comes to the standby without it.
-  const bool waits_here = source == v1::LIVE || view.live.client || view.live.suspended;
+  const bool waits_here = source == v1::LIVE || view.live.client;
   const absl::Duration wait =
       waits_here ? question->wait_deadline - SteadyNow() : absl::ZeroDuration();
   if (request.consistency().has_min_position()) {
@@ -333,16 +340,17 @@ void WorkerQueryRouter::OnLost(const QuestionPtr& question, const Asked& asked,
                                const absl::Status& error) {
   const std::string& domain = question->request.domain();
   question->died.insert(asked.incarnation);
+  ++question->deaths;
   if (IsBlamed(asked.flight_record, question->fingerprint)) {
     Finish(question,
            Killed(domain, absl::StrCat("this query ended a worker of domain ", domain,
                                        "; it is not tried again, and refused for a while when it "
                                        "does so twice")));
-  } else if (question->died.size() >= limits_.deaths_max) {
-    Finish(question, Killed(domain, absl::StrCat(question->died.size(),
-                                                 " workers ended under this query; it is not "
-                                                 "tried again (last: ",
-                                                 error.message(), ")")));
+  } else if (question->deaths >= limits_.deaths_max) {
+    Finish(question,
+           Killed(domain,
+                  absl::StrCat("workers ended or broke under this query ", question->deaths,
+                               " times; it is not tried again (last: ", error.message(), ")")));
   } else {
     Step(question);
   }
@@ -419,15 +427,25 @@ void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source,
 }
 
 void WorkerQueryRouter::Park(const QuestionPtr& question) {
-  const absl::Time until = question->fallback ? question->wait_deadline : question->deadline;
+  absl::Time until = question->fallback ? question->wait_deadline : question->deadline;
+  // What broke under it may live on: then no new worker comes, and it is asked again.
+  const DomainView view = sources_.workers(question->request.domain());
+  const auto lives_on = [&](const WorkerView& worker) {
+    return worker.client != nullptr && question->died.count(worker.incarnation) > 0;
+  };
+  const bool ask_again = lives_on(view.live) || lives_on(view.standby);
+  if (ask_again) until = std::min(until, SteadyNow() + limits_.ask_again_after);
   bool draining = false;
   {
     MutexLock lock(mutex_);
     draining = draining_;
     if (!draining) {
       parked_[question->number] = question;
-      question->timer = loop_.RunAfter(until - SteadyNow(), [this, question] {
-        if (Unpark(question)) GiveUp(question);
+      question->timer = loop_.RunAfter(until - SteadyNow(), [this, question, ask_again] {
+        if (!Unpark(question)) return;
+        if (!ask_again) return GiveUp(question);
+        question->died.clear();
+        Step(question);
       });
     }
   }

@@ -1,5 +1,6 @@
 // The router of queries: live worker first, standby when the live one cannot, and patience while
-// neither can. A question whose worker dies or stands still under it is asked again of another.
+// neither can. A question whose worker dies or stands still under it is asked again of another,
+// and so is one that the live worker has no memory for: the standby's is its own.
 #ifndef ICEPIE_SERVER_WORKER_QUERY_ROUTER_H_
 #define ICEPIE_SERVER_WORKER_QUERY_ROUTER_H_
 
@@ -26,7 +27,9 @@ struct QueryRouterLimits {
   int64_t answer_bytes_max = int64_t{256} << 20;
   absl::Duration default_max_wait = absl::Seconds(5);
   // A question under which so many workers died is not asked again: it may be what kills them.
-  size_t deaths_max = 4;
+  int deaths_max = 4;
+  // A worker that broke under it but lives on may be asked again after this.
+  absl::Duration ask_again_after = absl::Seconds(1);
 };
 
 // What the router looks at; functions, so that tests can put anything there.

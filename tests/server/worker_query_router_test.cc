@@ -115,6 +115,9 @@ class WorkerQueryRouterTest : public ::testing::Test {
     sources.head_position = [] { return int64_t{100}; };
     sources.has_beyond = has_beyond_;
     sources.beyond_for = beyond_for_;
+    if (on_unanswered_) {
+      sources.unanswered = [this](const std::string&, bool) { on_unanswered_(); };
+    }
     sources.measured = [this](const std::string& slice, bool ok, absl::Duration took) {
       EXPECT_GE(took, absl::ZeroDuration());
       EXPECT_LT(took, absl::Minutes(1));
@@ -159,6 +162,7 @@ class WorkerQueryRouterTest : public ::testing::Test {
   DomainView view_ ABSL_GUARDED_BY(mutex_);
   std::function<bool(const std::string&, int64_t)> has_beyond_;
   std::function<absl::Duration(const std::string&, int64_t)> beyond_for_;
+  std::function<void()> on_unanswered_;
   std::vector<std::string> measured_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<WorkerQueryRouter> router_;
 };
@@ -562,6 +566,59 @@ TEST_F(WorkerQueryRouterTest, AnErrorOfTheQueryIsNotTriedElsewhere) {
   MakeRouter();
   EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "SQL_UNKNOWN_COLUMN");
   EXPECT_EQ(standby.queries(), 0);
+}
+
+absl::Status NoMemory() {
+  return MakeError(absl::StatusCode::kResourceExhausted, "out of memory", "QUERY_MEMORY_LIMIT");
+}
+
+TEST_F(WorkerQueryRouterTest, WhatTheLiveWorkerHasNoMemoryForIsAskedOfTheStandbyOnce) {
+  FakeWorker live(Socket("live"), Failing(NoMemory()));
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  const auto answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[2]");
+  EXPECT_EQ(answer->meta().slices(0).source(), v1::STANDBY);
+  // One that is hungry itself hears so.
+  FakeWorker poor(Socket("poor"), Failing(NoMemory()));
+  SetStandby(poor.View(3, WorkerReportOf(Report(v1::RUNNING, 80))));
+  EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "QUERY_MEMORY_LIMIT");
+  EXPECT_EQ(live.queries(), 2);
+  EXPECT_EQ(poor.queries(), 1);
+}
+
+TEST_F(WorkerQueryRouterTest, AStandbyThatRestsIsWokenForWhatTheLiveWorkerHasNoMemoryFor) {
+  FakeWorker live(Socket("live"), Failing(NoMemory()));
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  WorkerView resting;
+  resting.status.set_state("hibernating");
+  SetStandby(resting);
+  std::promise<void> unanswered;
+  on_unanswered_ = [&] { unanswered.set_value(); };
+  MakeRouter();
+  auto answer = Start(Sql(), absl::Seconds(20));
+  ASSERT_EQ(unanswered.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  EXPECT_EQ(answer.get()->body(), "[2]");
+}
+
+TEST_F(WorkerQueryRouterTest, AWorkerThatBrokeUnderAQuestionAndLivesIsAskedAgain) {
+  std::atomic<int> asked = 0;
+  const auto fine = Answering(Report(v1::RUNNING, 100), "[1]");
+  FakeWorker live(Socket("live"), [&](const wv1::WorkerQueryRequest& request,
+                                      grpc::ServerContext& context, FakeWorker::Writer& writer) {
+    if (++asked == 1) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "a broken connection");
+    return fine(request, context, writer);
+  });
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  MakeRouter();
+  const Result answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[1]");
 }
 
 TEST_F(WorkerQueryRouterTest, WaitsForTheLiveWorkerWhenTheStandbyIsBehindMinPosition) {
