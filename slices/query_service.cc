@@ -28,6 +28,8 @@ constexpr absl::Duration kWatchInterval = absl::Milliseconds(20);
 constexpr size_t kWaitingMax = 256;
 // So many graces end a question also when it had no processor: others wait for its place.
 constexpr int kGracesMax = 10;
+// Of the processor's time; then it is no quick one.
+constexpr absl::Duration kPutOffAfter = absl::Milliseconds(200);
 // A question that lacked memory is tried so often, and waits so long for others to end.
 constexpr int kMemoryRetriesMax = 2;
 constexpr absl::Duration kCalmMax = absl::Seconds(2);
@@ -48,6 +50,14 @@ absl::Status TimeLimit(const std::string& slices, absl::Duration limit) {
       absl::StrCat(QueryOver(slices), " took longer than its limit of ",
                    absl::FormatDuration(limit), "; ask for less or raise limits.query_timeout"),
       "QUERY_TIME_LIMIT", {{"slices", slices}});
+}
+
+absl::Status TooManyLong(const std::string& domain) {
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat("domain ", domain,
+                                ": other long queries ran all the time that this one had; try "
+                                "again later"),
+                   ErrorDetail{"TOO_MANY_QUERIES", {}, {}, 1000});
 }
 
 absl::Status ShuttingDown() {
@@ -75,6 +85,7 @@ struct QueryService::Task {
   std::atomic<bool> answered{false};         // by its runner or, at its limit, by the watch
   std::function<bool()> over;                // while it waits: whether it need not any more
   std::shared_ptr<const Prepared> prepared;  // before it waited
+  bool bulk = false;                         // it was put off as such
   int lacked_memory = 0;                     // so often
   absl::Time calm_by;                        // until then others may end, whose memory it lacks
 
@@ -116,7 +127,9 @@ struct QueryService::Runner {
   bool abandoned = false;  // it has ended, and needs another one
   bool running = false;
   bool interrupted = false;
-  absl::Duration processor_time;  // when it was interrupted
+  bool put_off = false;                  // its question is being ended, to be begun again later
+  absl::Duration processor_time_before;  // when it began
+  absl::Duration processor_time;         // when it was interrupted
   std::shared_ptr<Task> task;
   std::string slices;  // known once the question is resolved
   const FlightEntry* flight = nullptr;
@@ -149,9 +162,11 @@ QueryService::~QueryService() {
     left.assign(queue_.begin(), queue_.end());
     left.insert(left.end(), waiting_.begin(), waiting_.end());
     left.insert(left.end(), hungry_.begin(), hungry_.end());
+    left.insert(left.end(), put_off_.begin(), put_off_.end());
     queue_.clear();
     waiting_.clear();
     hungry_.clear();
+    put_off_.clear();
   }
   changed_.SignalAll();
   watch_changed_.SignalAll();
@@ -262,6 +277,8 @@ std::shared_ptr<QueryService::Task> QueryService::NextTask(Runner& runner) {
   task->begun = SteadyNow();
   runner.running = true;
   runner.interrupted = false;
+  runner.put_off = false;
+  runner.processor_time_before = ProcessorTime(runner.thread);
   runner.task = task;
   runner.slices.clear();
   return task;
@@ -311,7 +328,47 @@ void QueryService::CleanUp(Runner& runner) {
 
 void QueryService::YieldWhenLong(Runner& runner, absl::Time now) {
   if (!runner.running || runner.bulk || now - runner.task->begun < options_.bulk_after) return;
-  runner.bulk = MakeBulk(runner.thread);
+  if (!runner.put_off && (runner.task->bulk || HasBulkPlace(&runner, now))) {
+    runner.bulk = MakeBulk(runner.thread);
+    return;
+  }
+  // On a busy machine also a small one may take a while, of which it gets little.
+  const bool works = ProcessorTime(runner.thread) - runner.processor_time_before >= kPutOffAfter;
+  runner.put_off = runner.put_off || (works && put_off_.size() < kWaitingMax);
+  // Again and again: a statement that begins just now has a fresh flag.
+  if (runner.put_off) runner.connection->Interrupt();
+}
+
+bool QueryService::HasBulkPlace(const Runner* except, absl::Time now) const {
+  const auto has = std::count_if(runners_.begin(), runners_.end(), [&](const auto& runner) {
+    return runner.get() != except && runner->running && !runner->put_off &&
+           (runner->task->bulk || now - runner->task->begun >= options_.bulk_after);
+  });
+  return has < std::max(1, options_.threads - 1);
+}
+
+// True when this error is the end that it was given for that.
+bool QueryService::PutOff(Runner& runner, const std::shared_ptr<Task>& task) {
+  MutexLock lock(mutex_);
+  if (!runner.put_off || stopping_ || task->answered || SteadyNow() >= task->deadline) return false;
+  task->bulk = true;
+  put_off_.push_back(task);
+  return true;
+}
+
+std::vector<std::shared_ptr<QueryService::Task>> QueryService::WakePutOff(absl::Time now) {
+  std::vector<std::shared_ptr<Task>> late;
+  while (!put_off_.empty() && now >= put_off_.front()->deadline) {
+    late.push_back(std::move(put_off_.front()));
+    put_off_.pop_front();
+  }
+  const bool on_its_way =
+      std::any_of(queue_.begin(), queue_.end(), [](const auto& task) { return task->bulk; });
+  if (put_off_.empty() || on_its_way || !HasBulkPlace(nullptr, now)) return late;
+  queue_.push_front(std::move(put_off_.front()));
+  put_off_.pop_front();
+  changed_.SignalAll();
+  return late;
 }
 
 // Planning folds constants and some functions compute for long without looking at the interrupt:
@@ -384,6 +441,7 @@ void QueryService::WatchLoop() {
   while (true) {
     std::optional<std::string> stuck;
     std::vector<std::pair<std::shared_ptr<Task>, std::string>> unanswered;  // with its slices
+    std::vector<std::shared_ptr<Task>> crowded_out;
     {
       MutexLock lock(mutex_);
       watch_changed_.WaitFor(mutex_, kWatchInterval);
@@ -401,7 +459,9 @@ void QueryService::WatchLoop() {
       }
       WakeWaiting(now);
       WakeHungry(now);
+      crowded_out = WakePutOff(now);
     }
+    for (const auto& task : crowded_out) Finish(*task, TooManyLong(options_.domain));
     for (const auto& [task, slices] : unanswered) Finish(*task, TimeLimit(slices, task->limit));
     if (stuck && options_.on_stuck) options_.on_stuck(QueryOver(*stuck));
   }
@@ -412,6 +472,7 @@ void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
   std::shared_ptr<const Prepared> prepared = std::exchange(task->prepared, nullptr);
   if (prepared == nullptr || !IsCurrent(*prepared)) {
     absl::StatusOr<Prepared> resolved = Resolve(runner, *task);
+    if (absl::IsDeadlineExceeded(resolved.status()) && PutOff(runner, task)) return;
     if (!resolved.ok()) return NotResolved(runner, task, resolved.status());
     prepared = std::make_shared<const Prepared>(*std::move(resolved));
   }
@@ -433,7 +494,8 @@ void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
                                    "POSITION_UNREACHABLE"));
   }
   absl::StatusOr<Answer> answer = Execute(runner, *prepared, question);
-  if (!answer.ok() && answer.status().code() == absl::StatusCode::kDeadlineExceeded) {
+  if (absl::IsDeadlineExceeded(answer.status())) {
+    if (PutOff(runner, task)) return;
     answer = TimeLimit(prepared->Names(), task->limit);
   }
   const bool lacked_memory = ErrorReason(answer.status()) == "QUERY_MEMORY_LIMIT";

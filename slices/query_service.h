@@ -4,6 +4,10 @@
 // A question that takes longer than a moment is bulk work: from then on its thread gives way to
 // others, and another thread takes its place afterwards.
 //
+// Of all threads one is kept for what is quick: a question that becomes bulk work while the others
+// have such work already is put off until one of them has ended (TOO_MANY_QUERIES when none does in
+// its time).
+//
 // The engine's memory is everybody's. A question that lacked some while bulk work went on is tried
 // again after that, alone among its kind: only one that is hungry itself gets QUERY_MEMORY_LIMIT.
 #ifndef ICEPIE_SLICES_QUERY_SERVICE_H_
@@ -109,6 +113,12 @@ class QueryService {
   bool AnyBulk(const Runner* except, absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool LackedMemoryOfOthers(Runner& runner, const std::shared_ptr<Task>& task);
   void WakeHungry(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasBulkPlace(const Runner* except, absl::Time now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool PutOff(Runner& runner, const std::shared_ptr<Task>& task);
+  // Takes out those whose time is over.
+  std::vector<std::shared_ptr<Task>> WakePutOff(absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsCurrent(const Prepared& prepared) const;
   static absl::Status CheckPosition(const Prepared& prepared, const Question& question);
   absl::StatusOr<Answer> Execute(Runner& runner, const Prepared& prepared,
@@ -127,8 +137,9 @@ class QueryService {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration timeout_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Task>> queue_ ABSL_GUARDED_BY(mutex_);
-  std::list<std::shared_ptr<Task>> waiting_ ABSL_GUARDED_BY(mutex_);  // for a position
-  std::deque<std::shared_ptr<Task>> hungry_ ABSL_GUARDED_BY(mutex_);  // until others have ended
+  std::list<std::shared_ptr<Task>> waiting_ ABSL_GUARDED_BY(mutex_);   // for a position
+  std::deque<std::shared_ptr<Task>> hungry_ ABSL_GUARDED_BY(mutex_);   // until others have ended
+  std::deque<std::shared_ptr<Task>> put_off_ ABSL_GUARDED_BY(mutex_);  // until a bulk place is free
   absl::Time last_bulk_end_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   std::vector<std::unique_ptr<Runner>> runners_;
   int running_threads_ ABSL_GUARDED_BY(mutex_) = 0;  // of the runners: they are not joined

@@ -184,6 +184,28 @@ TEST_F(QueryServiceTest, ErrorsOfAQueryThatReadsNoSliceSaySo) {
   EXPECT_THAT(unknown.message(), testing::Not(HasSubstr("(columns:")));
 }
 
+TEST_F(QueryServiceTest, ManyLongQuestionsLeaveRoomForQuickOnes) {
+  std::vector<std::promise<absl::StatusOr<Answer>>> slow(8);
+  for (auto& promise : slow) {
+    Question question;
+    question.text =
+        std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
+    question.deadline = absl::Now() + absl::Seconds(4);
+    engine_->Ask(question,
+                 [&](absl::StatusOr<Answer> answer) { promise.set_value(std::move(answer)); });
+  }
+  const absl::Time begin = absl::Now();
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(Ask("SELECT * FROM by_city").ok());
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
+  int crowded_out = 0;
+  for (auto& promise : slow) {
+    const std::string reason = ErrorReason(promise.get_future().get().status());
+    EXPECT_TRUE(reason == "QUERY_TIME_LIMIT" || reason == "TOO_MANY_QUERIES") << reason;
+    crowded_out += reason == "TOO_MANY_QUERIES" ? 1 : 0;
+  }
+  EXPECT_GT(crowded_out, 0);
+}
+
 // Of what they took, a small question may lack its own, for its plan, its transaction or its rows;
 // so may the end of a transaction, and a connection that keeps one fails whatever comes next.
 TEST_F(QueryServiceTest, SmallQuestionsBesideHungryOnesAreAnswered) {
