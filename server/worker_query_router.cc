@@ -26,6 +26,9 @@ namespace {
 namespace v1 = icepie::v1;
 namespace wv1 = icepie::worker::v1;
 
+constexpr size_t kHungryMax = 1024;
+constexpr absl::Duration kHungryFor = absl::Minutes(10);
+
 // The answer leaves a little before the client's deadline, so that our reason arrives and not its
 // own DEADLINE_EXCEEDED.
 absl::Duration Margin(absl::Duration left) { return std::min(absl::Milliseconds(200), left / 10); }
@@ -212,8 +215,9 @@ void WorkerQueryRouter::Step(const QuestionPtr& question) {
   const bool live_prepares = question->request.has_select() && !LiveAnswers(view.live, slice);
   // The past is the standby's, so that old states do not take the live worker's memory.
   const bool past = IsAsOf(question->request.consistency());
-  const bool standby_first =
-      live_prepares || past || silence_.IsSilent(question->request.domain(), view.live);
+  const bool standby_first = live_prepares || past ||
+                             silence_.IsSilent(question->request.domain(), view.live) ||
+                             IsHungry(*question);
   if (usable(view.live) && !(standby_first && usable(view.standby))) {
     AskWorker(question, view, v1::LIVE);
   } else if (usable(view.standby)) {
@@ -223,6 +227,25 @@ void WorkerQueryRouter::Step(const QuestionPtr& question) {
   } else {
     Park(question);
   }
+}
+
+// A query that neither worker had memory for is asked of the standby alone for a while: what it
+// takes there it does not take from the records that the live worker applies.
+bool WorkerQueryRouter::IsHungry(const Question& question) {
+  MutexLock lock(mutex_);
+  if (hungry_.empty() || question.request.consistency().has_min_position()) return false;
+  const auto found = hungry_.find(question.fingerprint);
+  return found != hungry_.end() && found->second > SteadyNow();
+}
+
+void WorkerQueryRouter::NoteHungry(const Question& question, bool hungry) {
+  MutexLock lock(mutex_);
+  if (!hungry) {
+    if (!hungry_.empty()) hungry_.erase(question.fingerprint);
+    return;
+  }
+  if (hungry_.size() >= kHungryMax) hungry_.clear();
+  hungry_[question.fingerprint] = SteadyNow() + kHungryFor;
 }
 
 // Nobody will know better soon: the live worker itself has spoken, or nothing starts by itself. An
@@ -373,6 +396,7 @@ void WorkerQueryRouter::OnError(const QuestionPtr& question, const Asked& asked,
         asked.source == v1::LIVE && silence_.IsSilent(domain, sources_.workers(domain).live);
     Finish(question, silent ? StandsStill(domain) : TookTooLong(domain));
   } else {
+    if (asked.source == v1::STANDBY && IsWorthWaking(error)) NoteHungry(*question, true);
     Finish(question, error);
   }
 }
@@ -559,6 +583,7 @@ void WorkerQueryRouter::Finish(const QuestionPtr& question,
                                absl::StatusOr<v1::QueryResponse> result) {
   if (!result.ok()) result = InsteadOf(result.status(), *question);
   if (result.ok()) ledger_.OnAnswered(question->fingerprint);
+  if (result.ok()) NoteHungry(*question, false);
   if (result.ok()) result = WithinMaxStale(*question, *std::move(result));
   Measure(*question, result);
   question->done(std::move(result));

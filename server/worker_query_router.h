@@ -92,6 +92,8 @@ class WorkerQueryRouter final : public QueryRouter {
   void OnLost(const QuestionPtr& question, const Asked& asked, const absl::Status& error);
   void OnRows(const QuestionPtr& question, int64_t incarnation, icepie::v1::Source source,
               WorkerAnswer answer);
+  bool IsHungry(const Question& question);
+  void NoteHungry(const Question& question, bool hungry);
   static bool IsSettled(const Question& question, const DomainView& view);
   void Park(const QuestionPtr& question);
   void WakeParked(const std::string& domain);
@@ -117,6 +119,8 @@ class WorkerQueryRouter final : public QueryRouter {
   int64_t last_question_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t in_flight_total_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, int> in_flight_ ABSL_GUARDED_BY(mutex_);  // by domain
+  // Fingerprints of what neither worker had memory for, and until when they are kept in mind.
+  std::map<std::string, absl::Time> hungry_ ABSL_GUARDED_BY(mutex_);
   std::map<int64_t, QuestionPtr> parked_ ABSL_GUARDED_BY(mutex_);
   SilenceWatch silence_;
   EventLoop loop_;  // timers and wake-ups; last: its thread ends first

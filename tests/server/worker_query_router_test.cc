@@ -588,6 +588,10 @@ TEST_F(WorkerQueryRouterTest, WhatTheLiveWorkerHasNoMemoryForIsAskedOfTheStandby
   EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "QUERY_MEMORY_LIMIT");
   EXPECT_EQ(live.queries(), 2);
   EXPECT_EQ(poor.queries(), 1);
+  // And it leaves the live worker alone from then on.
+  EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "QUERY_MEMORY_LIMIT");
+  EXPECT_EQ(live.queries(), 2);
+  EXPECT_EQ(poor.queries(), 2);
 }
 
 TEST_F(WorkerQueryRouterTest, AStandbyThatRestsIsWokenForWhatTheLiveWorkerHasNoMemoryFor) {
