@@ -15,7 +15,11 @@ std::optional<absl::Time> QueryLedger::BlockedUntil(const std::string& fingerpri
 
 void QueryLedger::OnAnswered(const std::string& fingerprint) {
   const MutexLock lock(mutex_);
-  if (!entries_.empty()) entries_.erase(fingerprint);
+  if (entries_.empty()) return;
+  const auto found = entries_.find(fingerprint);
+  if (found == entries_.end()) return;
+  found->second.points = found->second.points_blamed;
+  if (found->second.points == 0 && found->second.blocks == 0) entries_.erase(found);
 }
 
 void QueryLedger::DropOldest() {
@@ -28,15 +32,17 @@ void QueryLedger::DropOldest() {
 bool QueryLedger::OnDeath(const std::string& fingerprint, bool blamed, absl::Time now) {
   const MutexLock lock(mutex_);
   Entry& entry = entries_[fingerprint];
+  if (now - entry.last > kBlockMax) entry.points = entry.points_blamed = 0;  // long ago
   entry.last = now;
   entry.points += blamed ? kPointsOfBlamed : 1;
+  if (blamed) entry.points_blamed += kPointsOfBlamed;
   const bool block = entry.points >= kPointsToBlock;
   if (block) {
     const absl::Duration longer = kBlockFor * (1 << std::min(entry.blocks, 10));
     entry.until = now + std::min(longer, kBlockMax);
     ++entry.blocks;
     // When it is tried again, it has one chance.
-    entry.points = kPointsToBlock - kPointsOfBlamed;
+    entry.points = entry.points_blamed = kPointsToBlock - kPointsOfBlamed;
   }
   if (entries_.size() > kEntriesMax) DropOldest();
   return block;

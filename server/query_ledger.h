@@ -29,15 +29,18 @@ class QueryLedger {
   // Until when it is refused; nullopt: it is not.
   std::optional<absl::Time> BlockedUntil(const std::string& fingerprint, absl::Time now) const;
 
+  // It was answered: deaths that it was only there at do not count any more. Those that it is to
+  // blame for do, and a refusal goes on, since constants do not count: `f(1)` may be harmless.
   void OnAnswered(const std::string& fingerprint);
   // True: it is refused from now on.
   bool OnDeath(const std::string& fingerprint, bool blamed, absl::Time now);
 
  private:
   struct Entry {
-    int points = 0;
+    int points = 0;         // of all deaths
+    int points_blamed = 0;  // those of them that it is to blame for
     int blocks = 0;
-    absl::Time last;
+    absl::Time last = absl::InfinitePast();
     absl::Time until = absl::InfinitePast();
   };
   void DropOldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

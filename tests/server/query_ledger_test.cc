@@ -27,13 +27,25 @@ TEST(QueryLedgerTest, TwoDeathsThatItIsToBlameForAreEnough) {
 TEST(QueryLedgerTest, WhoIsThereAtEveryDeathAndAnsweredInBetweenIsInnocent) {
   QueryLedger ledger;
   for (int i = 0; i < 1000; ++i) {
-    EXPECT_FALSE(ledger.OnDeath("dashboard", i % 3 == 0, kNow));
+    EXPECT_FALSE(ledger.OnDeath("dashboard", false, kNow));
     ledger.OnAnswered("dashboard");
   }
   for (int i = 1; i < QueryLedger::kPointsToBlock; ++i) {
     EXPECT_FALSE(ledger.OnDeath("slow", false, kNow));
   }
   EXPECT_TRUE(ledger.OnDeath("slow", false, kNow));
+}
+
+TEST(QueryLedgerTest, AHarmlessOneOfTheSameFormDoesNotExcuseADeadlyOne) {
+  QueryLedger ledger;
+  EXPECT_FALSE(ledger.OnDeath("form", true, kNow));
+  ledger.OnAnswered("form");  // with other constants
+  EXPECT_TRUE(ledger.OnDeath("form", true, kNow));
+  ledger.OnAnswered("form");  // one that was under way
+  EXPECT_TRUE(ledger.BlockedUntil("form", kNow).has_value());
+  // What was long ago is forgiven, the first time.
+  EXPECT_FALSE(ledger.OnDeath("other", true, kNow));
+  EXPECT_FALSE(ledger.OnDeath("other", true, kNow + absl::Hours(2)));
 }
 
 TEST(QueryLedgerTest, ItsSizeIsBounded) {
