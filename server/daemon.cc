@@ -146,14 +146,16 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
 }
 
-// Room for every connection that is allowed, and for the core's files.
+// Room for every connection that is allowed, for the core's files and, if it may be had, for many
+// domains' workers.
 void RaiseFileLimit(const icepie::config::v1::Listen& listen) {
   constexpr rlim_t kOwnFiles = 2048;
+  constexpr rlim_t kFilesOfWorkers = 16384;  // eight for each of two thousand
   const rlim_t wanted = kOwnFiles + static_cast<rlim_t>(listen.grpc_connections_max()) +
                         static_cast<rlim_t>(listen.http_connections_max());
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
-  limit.rlim_cur = std::min(wanted, limit.rlim_max);
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted + kFilesOfWorkers) return;
+  limit.rlim_cur = std::max(limit.rlim_cur, std::min(wanted + kFilesOfWorkers, limit.rlim_max));
   if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted) return;
   spdlog::warn("only {} files may be open (ulimit -n); {} are wanted for all connections allowed",
                limit.rlim_cur, wanted);

@@ -15,6 +15,7 @@
 #include "server/plan_estimate.h"
 #include "server/promotion.h"
 #include "server/proto_time.h"
+#include "server/resting_start.h"
 #include "server/schema_check.h"
 #include "server/slice_facts.h"
 #include "server/snapshot_files.h"
@@ -104,7 +105,8 @@ void DomainManager::Start(bool safe_mode) {
   supervisor_.SetSafeMode(safe_mode);
   builds_.SetHeld(safe_mode);
   for (const auto& domain : catalog_.Domains()) {
-    Configure(domain->entry.name());
+    const bool starts = safe_mode || !domain->held.empty();
+    Configure(domain->entry.name(), starts ? nullptr : AtRest(*domain));
   }
   if (!safe_mode) ResumePromotions();
   builds_.Resume();
@@ -125,7 +127,24 @@ absl::Status DomainManager::CheckNotSafeMode() const {
                    "SAFE_MODE");
 }
 
-int64_t DomainManager::Configure(const std::string& name) {
+// Null: it has to run.
+Supervisor::LastReport DomainManager::AtRest(const CatalogDomain& domain) const {
+  const int64_t idle_after_ms = domain.entry.has_idle_after_ms()
+                                    ? domain.entry.idle_after_ms()
+                                    : supervisor_.settings().idle_after_ms;
+  if (idle_after_ms <= 0) return nullptr;
+  const std::string& name = domain.entry.name();
+  const auto operations = catalog_.Operations();
+  const bool has_build = std::any_of(
+      operations.begin(), operations.end(),
+      [&](const auto& operation) { return !operation.done() && operation.domain() == name; });
+  if (has_build) return nullptr;
+  return ReportFromSnapshots(reader_.FactsOf(domain), supervisor_.DomainDirectory(name));
+}
+
+int64_t DomainManager::Configure(const std::string& name) { return Configure(name, nullptr); }
+
+int64_t DomainManager::Configure(const std::string& name, Supervisor::LastReport last_report) {
   MutexLock lock(mutex_);
   const auto domain = catalog_.Find(name);
   if (!domain) return 0;
@@ -134,7 +153,7 @@ int64_t DomainManager::Configure(const std::string& name) {
   AddHeld(*domain, supervisor_.DomainDirectory(name), assignment);
   const bool nothing_to_ask = !domain->held.empty() && assignment.generations().empty();
   if (nothing_to_ask) return domain->entry.epoch();
-  supervisor_.SetDomain(std::move(assignment));
+  supervisor_.SetDomain(std::move(assignment), std::move(last_report));
   unswept_.insert(name);
   told_[name] = domain->entry.epoch();
   return domain->entry.epoch();

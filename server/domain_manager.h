@@ -81,6 +81,8 @@ class DomainManager {
   static constexpr int kPromoteAttempts = 30;
   struct ApplyWork;
 
+  int64_t Configure(const std::string& domain, Supervisor::LastReport last_report);
+  Supervisor::LastReport AtRest(const CatalogDomain& domain) const;
   absl::Status CheckStreams(const icepie::worker::v1::PlanDomainResponse& plan) const;
   absl::StatusOr<icepie::worker::v1::PlanDomainResponse> Plan(
       const icepie::v1::ApplyDomainRequest& request);

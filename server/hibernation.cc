@@ -24,6 +24,15 @@ bool WantsLive(const DomainFacts& facts, const wv1::SliceReport& report, absl::T
   return HasUnseen(facts, report.slice(), report.applied_position());
 }
 
+// The standby has found an older snapshot than the live worker has saved: the newest is damaged.
+bool HasOlder(const WorkerView& standby, const wv1::SliceReport& saved) {
+  if (!standby.client) return false;
+  const auto* report = FindServingReport(standby.report.get(), saved.slice());
+  return report != nullptr && !report->snapshot().path().empty() &&
+         (report->generation() < saved.generation() ||
+          report->snapshot().position() < saved.snapshot().position());
+}
+
 bool IsSettled(const wv1::SliceReport& report) {
   const bool is_well = report.state() == v1::RUNNING || report.state() == v1::FROZEN;
   return is_well && !report.snapshot().path().empty();
@@ -58,7 +67,9 @@ void Hibernation::OnUnanswered(const std::string& domain, bool standby_is_not_en
   const DomainView view = supervisor_.View(domain);
   // After the daemon's start hundreds may be before it.
   if (IsResting(view.standby) || AwaitsFirstStart(view.standby)) supervisor_.WakeStandby(domain);
-  if (standby_is_not_enough && IsResting(view.live)) supervisor_.WakeLive(domain);
+  if (standby_is_not_enough && (IsResting(view.live) || AwaitsFirstStart(view.live))) {
+    supervisor_.WakeLive(domain);
+  }
 }
 
 void Hibernation::OnWorkerChange(const std::string& domain) {
@@ -128,7 +139,8 @@ void Hibernation::LookAtSleeping(const DomainFacts& facts, const Seen& seen,
   const bool wanted =
       !report || std::any_of(report->slices().begin(), report->slices().end(),
                              [&](const wv1::SliceReport& slice) {
-                               return slice.serving() && WantsLive(facts, slice, facts.now);
+                               return slice.serving() && (WantsLive(facts, slice, facts.now) ||
+                                                          HasOlder(facts.workers.standby, slice));
                              });
   if (wanted) {
     supervisor_.WakeLive(name);

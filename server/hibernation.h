@@ -8,6 +8,8 @@
 //   a record that concerns it starts the live worker; for a slice with a schedule not before it is
 //                             due
 //   a change by an admin      starts both (Supervisor::SetDomain)
+// When the daemon starts, a domain that may rest does so from the beginning, if its snapshots hold
+// all that concerns it (resting_start.h).
 // A domain with a slice that is neither RUNNING nor FROZEN, or with a build under way, is left
 // alone.
 //

@@ -548,6 +548,12 @@ void ManagedWorker::Rest(absl::Duration grace) {
   on_change_();
 }
 
+void ManagedWorker::RestWith(std::shared_ptr<const wv1::WorkerReport> report) {
+  view_.report = std::move(report);
+  view_.report_time = absl::Now();
+  Rest(absl::ZeroDuration());
+}
+
 void ManagedWorker::WakeUp(absl::Duration delay) {
   if (stopping_ || !resting_) return;
   resting_ = false;

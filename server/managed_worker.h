@@ -115,6 +115,8 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void SetPaused(bool paused);
   // Stops it until WakeUp: SIGTERM, and SIGKILL after `grace`. Its state is then "hibernating".
   void Rest(absl::Duration grace);
+  // Likewise, of one that has never run in this daemon: `report` is what it had said last.
+  void RestWith(std::shared_ptr<const icepie::worker::v1::WorkerReport> report);
   void WakeUp(absl::Duration delay);
   // Its first start, if that is still to come, comes after `delay`.
   void BringForward(absl::Duration delay);

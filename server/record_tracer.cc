@@ -1,8 +1,10 @@
 #include "server/record_tracer.h"
 
+#include <algorithm>
 #include <future>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,6 +55,33 @@ v1::SliceTrace Unknown(const v1::Slice& slice, const absl::Status& worker) {
   return trace;
 }
 
+std::string DomainOf(const v1::Slice& slice) {
+  return slice.name().substr(0, slice.name().find('.'));
+}
+
+// Domains with a slice that may read the stream; the others need not be asked, nor woken. A slice
+// of which it is not known what it reads may read everything.
+std::set<std::string> DomainsThatRead(const v1::ListSlicesResponse& slices,
+                                      const std::string& stream) {
+  std::set<std::string> domains;
+  for (const v1::Slice& slice : slices.slices()) {
+    const auto& reads = slice.reads();
+    const bool may_read =
+        reads.empty() || std::find(reads.begin(), reads.end(), stream) != reads.end();
+    if (may_read) domains.insert(DomainOf(slice));
+  }
+  return domains;
+}
+
+v1::SliceTrace NotRead(const v1::Slice& slice) {
+  v1::SliceTrace trace;
+  trace.set_slice(slice.name());
+  trace.set_fate(v1::NOT_READ);
+  trace.set_generation(slice.meta().generation());
+  trace.set_applied_position(slice.meta().applied_position());
+  return trace;
+}
+
 }  // namespace
 
 void RecordTracer::Trace(const v1::Record& record, v1::TraceRecordResponse& response) const {
@@ -63,14 +92,12 @@ void RecordTracer::Trace(const v1::Record& record, v1::TraceRecordResponse& resp
   const auto slices = reader_.ListSlices("");
   if (!slices.ok()) return;  // only for a domain that is named
   std::map<std::string, std::vector<Asked>> asked;
-  for (const v1::Slice& slice : slices->slices()) {
-    const std::string domain = slice.name().substr(0, slice.name().find('.'));
+  const std::set<std::string> readers = DomainsThatRead(*slices, record.stream());
+  for (const std::string& domain : readers) {
     if (IsResting(supervisor_.View(domain).live)) supervisor_.WakeLive(domain);
   }
-  for (const v1::Slice& slice : slices->slices()) {
-    const std::string domain = slice.name().substr(0, slice.name().find('.'));
+  for (const std::string& domain : readers) {
     std::vector<Asked>& workers = asked[domain];
-    if (!workers.empty()) continue;
     const DomainView view = supervisor_.AwakeView(domain, kAwakeTimeout);
     workers.push_back(Ask(view.live.client, v1::LIVE, request));
     workers.push_back(Ask(view.standby.client, v1::STANDBY, request));
@@ -93,7 +120,11 @@ void RecordTracer::Trace(const v1::Record& record, v1::TraceRecordResponse& resp
   }
   for (const v1::Slice& slice : slices->slices()) {
     const auto trace = traces.find(slice.name());
-    const std::string domain = slice.name().substr(0, slice.name().find('.'));
+    const std::string domain = DomainOf(slice);
+    if (readers.count(domain) == 0) {
+      *response.add_slices() = NotRead(slice);
+      continue;
+    }
     *response.add_slices() =
         trace != traces.end() ? trace->second : Unknown(slice, failures[domain]);
   }

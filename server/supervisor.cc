@@ -85,9 +85,14 @@ void Supervisor::StartAfterStandbys(const std::shared_ptr<ManagedWorker>& live) 
   });
 }
 
-Supervisor::Domain& Supervisor::Workers(const std::string& domain) {
+Supervisor::Domain& Supervisor::Workers(const std::string& domain, const LastReport& last_report) {
   Domain& workers = domains_[domain];
-  if (!workers.live) {
+  if (!workers.live && last_report) {
+    workers.standby = MakeWorker(domain, "standby");
+    workers.standby->Rest(kRestGrace);
+    workers.live = MakeWorker(domain, "live");
+    workers.live->RestWith(last_report);
+  } else if (!workers.live) {
     workers.standby = MakeWorker(domain, "standby");
     if (settings_.standby_on_demand) {
       workers.standby->Rest(kRestGrace);
@@ -133,18 +138,20 @@ void Supervisor::SetListener(std::function<void(const std::string& domain)> list
   listener_ = std::move(listener);
 }
 
-void Supervisor::SetDomain(wv1::Assignment assignment) {
-  loop_.Post([this, assignment = std::move(assignment)] {
+void Supervisor::SetDomain(wv1::Assignment assignment, LastReport last_report) {
+  loop_.Post([this, assignment = std::move(assignment), last_report = std::move(last_report)] {
     if (stopping_) return;
-    Domain& workers = Workers(assignment.domain());
+    Domain& workers = Workers(assignment.domain(), last_report);
     workers.idle = HoldsNothing(assignment);
     PauseIdle(workers);
     workers.assignment = assignment;
     workers.live->SetAssignment(LiveAssignment(workers));
     workers.standby->SetAssignment(assignment);
     if (workers.spare) workers.spare->SetAssignment(assignment);
-    workers.live->WakeUp(absl::ZeroDuration());
-    if (!settings_.standby_on_demand) workers.standby->WakeUp(absl::ZeroDuration());
+    if (!last_report) workers.live->WakeUp(absl::ZeroDuration());
+    if (!last_report && !settings_.standby_on_demand) {
+      workers.standby->WakeUp(absl::ZeroDuration());
+    }
     Publish(assignment.domain());
   });
 }
@@ -330,7 +337,10 @@ void Supervisor::RestStandby(const std::string& domain) {
 }
 
 void Supervisor::WakeLive(const std::string& domain) {
-  OnDomain(domain, [this](Domain& workers) { workers.live->WakeUp(NextStagger(next_start_)); });
+  OnDomain(domain, [this](Domain& workers) {
+    workers.live->WakeUp(NextStagger(next_start_));
+    workers.live->BringForward(absl::ZeroDuration());  // somebody waits for it
+  });
 }
 
 void Supervisor::WakeStandby(const std::string& domain) {

@@ -38,8 +38,10 @@ class Supervisor {
   Supervisor(WorkerSettings settings, std::string domains_directory, std::string planner_directory);
   ~Supervisor();
 
-  // The domain's workers shall run and hold this; starts them when there are none.
-  void SetDomain(icepie::worker::v1::Assignment assignment);
+  // The domain's workers shall run and hold this; starts them when there are none. Those of a new
+  // domain are at rest at first when `last_report` is given, which then is the live worker's.
+  using LastReport = std::shared_ptr<const icepie::worker::v1::WorkerReport>;
+  void SetDomain(icepie::worker::v1::Assignment assignment, LastReport last_report = nullptr);
   // The domain is gone: its workers get a while for their last snapshots and end. Until HasWorkers
   // says no, they may still write; then, and not before, the domain may be set again.
   void RemoveDomain(const std::string& domain);
@@ -130,7 +132,8 @@ class Supervisor {
   };
   struct Planner;
 
-  Domain& Workers(const std::string& domain);  // loop only; starts them
+  // Loop only; starts them, or lets them rest.
+  Domain& Workers(const std::string& domain, const LastReport& last_report);
   std::shared_ptr<ManagedWorker> MakeWorker(const std::string& domain, const std::string& role);
   void StartAfterStandbys(const std::shared_ptr<ManagedWorker>& live);
   void Publish(const std::string& domain);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -152,6 +153,14 @@ TEST_F(HibernationTest, RecordsThatDoNotConcernItLeaveItAlone) {
   EXPECT_FALSE(answer.meta().stale());
   EXPECT_EQ(answer.meta().slices(0).source(), v1::STANDBY);
   EXPECT_TRUE(Rests("live"));
+  v1::TraceRecordRequest request;
+  request.set_position(head - 1);
+  v1::TraceRecordResponse trace;
+  const auto traced = daemon_.Core()->TraceRecord(Within(kLong).get(), request, &trace);
+  ASSERT_TRUE(traced.ok()) << traced.error_message();
+  ASSERT_EQ(trace.slices_size(), 2);
+  EXPECT_EQ(trace.slices(0).fate(), v1::NOT_READ);
+  EXPECT_TRUE(Rests("live"));
   // Somebody who insists on that position gets it: the live worker passes over them.
   EXPECT_GE(Ask(kTotals, head).meta().slices(0).applied_position(), head);
 }
@@ -198,10 +207,40 @@ TEST_F(HibernationTest, AFileMayForbidItAndAKilledDaemonStartsAnew) {
   EXPECT_GT(pid, 0);
   daemon_.Kill();
   daemon_.Start();
-  EXPECT_EQ(Ask(kTotals).body(), R"([{"item":"fig","total":2},{"item":"pear","total":3}])");
+  // There is nothing to do for it: it does not even start.
+  EXPECT_TRUE(Eventually([&] { return Rests("live"); }, kLong));
+  EXPECT_TRUE(Rests("standby"));
+  const v1::Slice asleep = daemon_.GetSlice("shop.by_item");
+  EXPECT_EQ(asleep.state(), v1::RUNNING);
+  EXPECT_FALSE(asleep.meta().stale());
+  EXPECT_EQ(asleep.counts().input(), 2);
+  EXPECT_TRUE(IsHibernating(asleep));
+  const v1::QueryResponse answer = Ask(kTotals);
+  EXPECT_EQ(answer.body(), R"([{"item":"fig","total":2},{"item":"pear","total":3}])");
+  EXPECT_FALSE(answer.meta().stale());
+  EXPECT_TRUE(Rests("live"));
+  end_ = daemon_.Append("sales", {Sale("pear", "4")}).value_or(-1);
+  ASSERT_TRUE(Eventually(
+      [&] { return daemon_.GetSlice("shop.by_item").meta().applied_position() >= end_; }, kLong));
+  EXPECT_EQ(Ask(kTotals, end_).body(), R"([{"item":"fig","total":2},{"item":"pear","total":7}])");
   WaitForRest();
   Apply(absl::StrCat(kShop, "idle_after: never\n"));  // wakes it
   EXPECT_TRUE(Eventually([&] { return daemon_.Worker("shop", "live").pid() > 0; }, kLong));
+}
+
+TEST_F(HibernationTest, ADamagedNewestSnapshotDoesNotStayUnnoticedAtRest) {
+  Start();
+  Apply(kShop);
+  WaitForRest();
+  ASSERT_EQ(daemon_.Stop(), 0);
+  const std::string folder = daemon_.data_directory() + "/domains/shop/snapshots/by_item";
+  std::string newest;
+  for (const auto& file : std::filesystem::directory_iterator(folder)) {
+    if (file.path().extension() == ".duckdb") newest = std::max(newest, file.path().string());
+  }
+  std::filesystem::resize_file(newest, std::filesystem::file_size(newest) / 2);
+  daemon_.Start();
+  EXPECT_EQ(Ask(kTotals, end_).body(), R"([{"item":"fig","total":2},{"item":"pear","total":3}])");
 }
 
 TEST_F(HibernationTest, AStandbyOnDemandIsThereWhenItsLiveWorkerDies) {
@@ -298,7 +337,14 @@ workers: {heartbeat_interval_ms: 500, snapshot_interval_ms: 300, memory_bytes: 6
   const auto status = daemon_.Query(name(domains - 1), kTotals, -1, &response);
   EXPECT_TRUE(status.ok()) << status.error_message();
   const absl::Duration answered = absl::Now() - begin;
+  EXPECT_LT(answered, absl::Seconds(30));
   EXPECT_TRUE(Eventually(all_run, 2 * kLong));
+  v1::ServerStatus workers;
+  EXPECT_TRUE(daemon_.Admin()->GetServerStatus(Within(kLong).get(), {}, &workers).ok());
+  EXPECT_LE(std::count_if(workers.workers().begin(), workers.workers().end(),
+                          [](const auto& worker) { return worker.pid() != 0; }),
+            1)
+      << "what has nothing to apply was started";
   std::printf(
       "%lld domains: daemon ready after %s, last domain answers after %s, all RUNNING after %s\n",
       static_cast<long long>(domains), absl::FormatDuration(ready).c_str(),

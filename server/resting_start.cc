@@ -1,0 +1,96 @@
+#include "server/resting_start.h"
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "core/base/file.h"
+#include "server/domain_assignment.h"
+#include "server/promotion.h"
+#include "server/proto_time.h"
+#include "server/snapshot_files.h"
+
+namespace icepie::server {
+namespace {
+
+namespace v1 = icepie::v1;
+namespace wv1 = icepie::worker::v1;
+using Json = nlohmann::json;
+
+google::protobuf::Timestamp FromMicros(int64_t micros) {
+  return ToProto(absl::FromUnixMicros(micros));
+}
+
+// As slices/snapshot_store.cc writes it.
+void FillFromManifest(const Json& json, wv1::SliceReport& report) {
+  report.set_slice(json.at("slice").get<std::string>());
+  report.set_generation(json.at("generation").get<int64_t>());
+  report.set_definition_hash(json.at("definition_hash").get<std::string>());
+  report.set_strategy(json.at("strategy").get<std::string>());
+  report.mutable_snapshot()->set_rows(json.at("rows").get<int64_t>());
+  report.mutable_snapshot()->set_sha256(json.at("sha256").get<std::string>());
+  *report.mutable_snapshot()->mutable_time() = FromMicros(json.at("time_us").get<int64_t>());
+  const Json& progress = json.at("progress");
+  const auto number = [&](const char* name) { return progress.at(name).get<int64_t>(); };
+  report.set_applied_position(number("applied_position"));
+  report.set_content_version(number("content_version"));
+  if (const int64_t applied = number("applied_time_us"); applied > 0) {
+    *report.mutable_applied_time() = FromMicros(applied);
+  }
+  report.mutable_counts()->set_input(number("input"));
+  report.mutable_counts()->set_applied(number("applied"));
+  report.mutable_counts()->set_filtered(number("filtered"));
+  report.mutable_counts()->set_quarantined(number("quarantined"));
+  report.mutable_snapshot()->set_position(report.applied_position());
+  report.mutable_snapshot()->set_content_version(report.content_version());
+}
+
+std::optional<wv1::SliceReport> ReportOf(const std::string& directory, const std::string& path) {
+  const std::string manifest =
+      absl::StrCat(directory, "/", absl::StripSuffix(path, ".duckdb"), ".json");
+  const auto text = ReadFile(manifest);
+  if (!text.ok()) return std::nullopt;
+  wv1::SliceReport report;
+  try {
+    FillFromManifest(Json::parse(*text), report);
+  } catch (const Json::exception&) {
+    return std::nullopt;  // the live worker finds out what is wrong with it
+  }
+  report.mutable_snapshot()->set_path(path);
+  return report;
+}
+
+std::optional<wv1::SliceReport> AtRest(const DomainFacts& facts, const std::string& directory,
+                                       const wv1::GenerationSpec& spec) {
+  if (!spec.serving() || spec.suspended()) return std::nullopt;
+  const std::string path = NewestSnapshot(directory, spec.slice(), spec.number());
+  if (path.empty()) return std::nullopt;
+  auto report = ReportOf(directory, path);
+  if (!report || report->definition_hash() != spec.definition_hash()) return std::nullopt;
+  if (!spec.frozen() && HasUnseen(facts, spec.slice(), report->applied_position())) {
+    return std::nullopt;
+  }
+  report->set_serving(true);
+  report->set_state(spec.frozen() ? v1::FROZEN : v1::RUNNING);
+  *report->mutable_state_since() = report->snapshot().time();
+  return report;
+}
+
+}  // namespace
+
+std::shared_ptr<const wv1::WorkerReport> ReportFromSnapshots(const DomainFacts& facts,
+                                                             const std::string& directory) {
+  const wv1::Assignment assignment = MakeAssignment(*facts.domain, facts.now);
+  if (assignment.generations().empty()) return nullptr;
+  auto all = std::make_shared<wv1::WorkerReport>();
+  all->set_epoch(assignment.epoch());
+  for (const wv1::GenerationSpec& spec : assignment.generations()) {
+    auto report = AtRest(facts, directory, spec);
+    if (!report) return nullptr;
+    *all->add_slices() = *std::move(report);
+  }
+  return all;
+}
+
+}  // namespace icepie::server

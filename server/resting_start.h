@@ -1,0 +1,26 @@
+// Whether a domain may be at rest from the daemon's start on, so that the start of a daemon with a
+// thousand domains starts workers only where there is something to do.
+#ifndef ICEPIE_SERVER_RESTING_START_H_
+#define ICEPIE_SERVER_RESTING_START_H_
+
+#include <memory>
+#include <string>
+
+#include "icepie/worker/v1/worker.pb.h"
+#include "server/slice_facts.h"
+
+namespace icepie::server {
+
+// What the domain's live worker would have reported last, had it gone to rest with what stands in
+// `directory`. Null when it has to run: a slice has no snapshot of the generation that serves, or
+// records beyond it, or is suspended; or more generations than those that serve are kept up to
+// date.
+//
+// Only manifests are read. A snapshot that turns out to be damaged is passed over by the standby
+// that is asked first, and Hibernation then wakes the live worker.
+std::shared_ptr<const icepie::worker::v1::WorkerReport> ReportFromSnapshots(
+    const DomainFacts& facts, const std::string& directory);
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_RESTING_START_H_
