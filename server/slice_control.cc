@@ -258,6 +258,20 @@ absl::Status SliceControl::RollBoth(const std::string& domain) {
 
 absl::StatusOr<v1::RollWorkersResponse> SliceControl::RollDomain(const std::string& domain) {
   const absl::Time begin = SteadyNow();
+  {
+    // Two at once would share the spare worker, and swap the old standby back.
+    const MutexLock lock(rolling_mutex_);
+    if (!rolling_.insert(domain).second) {
+      return MakeError(absl::StatusCode::kAborted,
+                       absl::StrCat("the workers of domain ", domain,
+                                    " are being rolled already; wait for that"),
+                       "OPERATION_IN_PROGRESS", {{"domain", domain}});
+    }
+  }
+  const auto ended = absl::MakeCleanup([&] {
+    const MutexLock lock(rolling_mutex_);
+    rolling_.erase(domain);
+  });
   ICEPIE_RETURN_IF_ERROR(RollBoth(domain));
   const DomainView view = supervisor_.View(domain);
   v1::RollWorkersResponse rolled;

@@ -6,10 +6,12 @@
 #define ICEPIE_SERVER_SLICE_CONTROL_H_
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/base/mutex.h"
 #include "icepie/v1/admin.pb.h"
 #include "server/admin_action.h"
 #include "server/catalog.h"
@@ -80,6 +82,8 @@ class SliceControl {
   Supervisor& supervisor_;
   DomainManager& manager_;
   const DomainReader& reader_;
+  Mutex rolling_mutex_;
+  std::set<std::string> rolling_ ABSL_GUARDED_BY(rolling_mutex_);  // domains
 };
 
 }  // namespace icepie::server
