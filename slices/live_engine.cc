@@ -394,26 +394,58 @@ absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanFor(
   return plan;
 }
 
-absl::Status LiveEngine::OpenGeneration(Held& held) {
-  const GenerationSpec& spec = held.spec;
-  const FlightEntry flight(Activity::kOpen, spec.Id());
-  const auto snapshot = FindSnapshot(spec);
-  ICEPIE_ASSIGN_OR_RETURN(const auto plan, PlanFor(spec, snapshot));
+absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenFrom(const GenerationSpec& spec,
+                                                        absl::StatusOr<SnapshotManifest> snapshot) {
+  Opened opened{std::move(snapshot), false, nullptr, absl::OkStatus()};
+  ICEPIE_ASSIGN_OR_RETURN(const auto plan, PlanFor(spec, opened.snapshot));
   const SlicePlan* slice = plan->Find(spec.slice);
   // Rows that were kept in other tables, by another strategy or another version of the planner, can
   // be shown but not gone on from.
-  const bool fits = snapshot.ok() && slice != nullptr && snapshot->info.layout == LayoutOf(*slice);
-  const std::string file = fits ? store_.AbsolutePath(snapshot->path) : "";
-  auto opened = Generation::Open(*instance_, plan, spec.slice, spec.number, file);
-  if (!opened.ok() && !file.empty()) {
-    SliceError(spec.slice, "{}; rebuilding from raw", opened.status().ToString());
-    opened = Generation::Open(*instance_, plan, spec.slice, spec.number, "");
+  opened.fits =
+      opened.snapshot.ok() && slice != nullptr && opened.snapshot->info.layout == LayoutOf(*slice);
+  if (opened.fits) {
+    const std::string file = store_.AbsolutePath(opened.snapshot->path);
+    auto restored = Generation::Open(*instance_, plan, spec.slice, spec.number, file);
+    opened.restored = restored.status();
+    if (restored.ok()) opened.generation = *std::move(restored);
+  }
+  if (opened.generation == nullptr) {
+    ICEPIE_ASSIGN_OR_RETURN(opened.generation,
+                            Generation::Open(*instance_, plan, spec.slice, spec.number, ""));
+  }
+  return opened;
+}
+
+// The newest snapshot is read into a state of its own while its bytes are hashed beside: what was
+// read of a damaged one is dropped before anybody has seen it.
+absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenNewest(const GenerationSpec& spec) {
+  const std::vector<std::string> paths = store_.List(spec.slice, spec.number);
+  const auto newest = paths.empty() ? absl::StatusOr<SnapshotManifest>(absl::NotFoundError("none"))
+                                    : store_.ReadManifest(paths.front());
+  if (newest.ok() && newest->info.definition_hash == spec.definition_hash) {
+    // In this thread afterwards when there is no memory for another.
+    auto hashed = std::async(std::launch::async | std::launch::deferred, [&] {
+      return store_.CheckDigest(store_.AbsolutePath(newest->path), *newest, absl::InfiniteFuture());
+    });
+    auto opened = OpenFrom(spec, newest);
+    if (hashed.get().ok()) return opened;
+  }
+  return OpenFrom(spec, FindSnapshot(spec));
+}
+
+absl::Status LiveEngine::OpenGeneration(Held& held) {
+  const GenerationSpec& spec = held.spec;
+  const FlightEntry flight(Activity::kOpen, spec.Id());
+  ICEPIE_ASSIGN_OR_RETURN(Opened opened, OpenNewest(spec));
+  const absl::StatusOr<SnapshotManifest>& snapshot = opened.snapshot;
+  const bool fits = opened.fits;
+  if (!opened.restored.ok()) {
+    SliceError(spec.slice, "{}; rebuilding from raw", opened.restored.ToString());
   } else if (fits) {
     held.complete = true;
     held.saved_time = std::min(absl::FromUnixMicros(snapshot->time_us), absl::Now());
   }
-  ICEPIE_RETURN_IF_ERROR(opened.status());
-  held.generation = std::move(*opened);
+  held.generation = std::move(opened.generation);
   held.served = held.generation->served_ptr();
   ICEPIE_RETURN_IF_ERROR(held.generation->SetAcknowledged(spec.acknowledged));
   SetSuspects(held);

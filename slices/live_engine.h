@@ -159,6 +159,15 @@ class LiveEngine : public Engine {
   absl::StatusOr<std::shared_ptr<const DomainPlan>> PlanOf(const std::string& file);
   using PlanFuture = std::future<absl::StatusOr<DomainPlan>>;
   void BeginPlans(const Assignment& assignment);
+  struct Opened {
+    absl::StatusOr<SnapshotManifest> snapshot;
+    bool fits = false;  // its tables are those of the plan
+    std::unique_ptr<Generation> generation;
+    absl::Status restored;  // an error: the generation is empty
+  };
+  absl::StatusOr<Opened> OpenFrom(const GenerationSpec& spec,
+                                  absl::StatusOr<SnapshotManifest> snapshot);
+  absl::StatusOr<Opened> OpenNewest(const GenerationSpec& spec);
   absl::StatusOr<SnapshotManifest> FindSnapshot(const GenerationSpec& spec) const;
   void NoteDamage(const Held& held, const absl::StatusOr<SnapshotManifest>& used) const;
   void Hold(Held& held, const absl::Status& why);
