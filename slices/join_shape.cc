@@ -11,6 +11,7 @@
 #include "slices/change_feed.h"
 #include "slices/function_list.h"
 #include "slices/key_shape.h"
+#include "slices/row_order.h"
 #include "slices/row_shape.h"
 #include "slices/sql_binding.h"
 
@@ -398,13 +399,6 @@ std::optional<JoinSide> FindSide(const std::vector<JoinRelation>& relations,
 absl::StatusOr<JoinShape> FindJoinShape(const PlanRequest& request, const Json& node) {
   if (!IsType(node["from_table"], "JOIN")) return OtherKind("reads no join");
   return JoinFinder(request, node).Find();
-}
-
-bool TakesFirstOfEquals(const Json& node) {
-  static const auto* const kNames = new std::set<std::string>{
-      "arg_min", "argmin",       "min_by",       "arg_max", "argmax",
-      "max_by",  "arg_min_null", "arg_max_null", "mode",    "bitstring_agg"};
-  return IsClass(node, "FUNCTION") && kNames->count(TextOf(node, "function_name")) > 0;
 }
 
 std::vector<Json*> TablesOf(Json& from) {

@@ -62,9 +62,6 @@ absl::StatusOr<JoinShape> FindJoinShape(const PlanRequest& request, const Json& 
 // The tables of the join in `from`, in the order of JoinShape::relations.
 std::vector<Json*> TablesOf(Json& from);
 
-// An aggregate that of equal rows takes the first, without a way to say which that is.
-bool TakesFirstOfEquals(const Json& node);
-
 // Whether `holds` is true of a part of the tree.
 bool AnyNode(const Json& tree, const std::function<bool(const Json&)>& holds);
 

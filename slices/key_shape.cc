@@ -10,6 +10,7 @@
 #include "core/base/status.h"
 #include "slices/aggregate_plan.h"
 #include "slices/function_list.h"
+#include "slices/row_order.h"
 #include "slices/row_shape.h"
 #include "slices/strategy_plan.h"
 
@@ -154,7 +155,7 @@ class KeyFinder {
   absl::Status AddLevel(size_t level);
   absl::Status AddGroups(size_t level);
   absl::Status AddDistinct(size_t level);
-  void AddWindows(const Json& node, size_t level);
+  absl::Status AddWindows(const Json& node, size_t level);
   void Require(std::vector<Json> keys);
 
   bool AllRowNumbers(const Json& node, std::optional<TopRows>& top) const;
@@ -393,17 +394,22 @@ absl::Status KeyFinder::AddDistinct(size_t level) {
   return absl::OkStatus();
 }
 
-void KeyFinder::AddWindows(const Json& node, size_t level) {
+absl::Status KeyFinder::AddWindows(const Json& node, size_t level) {
+  if (ShowsOrderOfPeers(node)) {
+    return StandsInTheWay(absl::StrCat("has ", TextOf(node, "function_name"),
+                                       "() over rows that may be equal in its ORDER BY"));
+  }
   if (IsClass(node, "WINDOW")) Require(PureAll(node["partitions"], level));
-  if (!node.is_structured()) return;
-  for (const Json& child : node) AddWindows(child, level);
+  if (!node.is_structured()) return absl::OkStatus();
+  for (const Json& child : node) ICEPIE_RETURN_IF_ERROR(AddWindows(child, level));
+  return absl::OkStatus();
 }
 
 absl::Status KeyFinder::AddLevel(size_t level) {
   ICEPIE_RETURN_IF_ERROR(AddGroups(level));
   ICEPIE_RETURN_IF_ERROR(AddDistinct(level));
   for (const char* part : {"select_list", "qualify", "modifiers"}) {
-    AddWindows((*levels_[level])[part], level);
+    ICEPIE_RETURN_IF_ERROR(AddWindows((*levels_[level])[part], level));
   }
   return absl::OkStatus();
 }
@@ -533,25 +539,6 @@ Json OrderBy(const std::string& column) {
   return {{"type", "ASCENDING"},
           {"null_order", "ORDER_DEFAULT"},
           {"expression", ColumnReference(column)}};
-}
-
-// Windows of which one more order changes only what is chance: frames of rows, and functions that
-// do not look at who is equal.
-bool TakesTieBreak(const Json& window) {
-  for (const char* type : {"WINDOW_ROW_NUMBER", "WINDOW_LAG", "WINDOW_LEAD", "WINDOW_NTILE"}) {
-    if (IsType(window, type)) return true;
-  }
-  const std::string start = TextOf(window, "start");
-  const std::string end = TextOf(window, "end");
-  if (IsType(window, "WINDOW_FIRST_VALUE")) {
-    return start == "UNBOUNDED_PRECEDING" && end == "CURRENT_ROW_RANGE";
-  }
-  if (IsType(window, "WINDOW_RANK") || IsType(window, "WINDOW_RANK_DENSE") ||
-      IsType(window, "WINDOW_PERCENT_RANK") || IsType(window, "WINDOW_CUME_DIST")) {
-    return false;
-  }
-  const bool rows = absl::EndsWith(start, "_ROWS") || absl::EndsWith(end, "_ROWS");
-  return rows && TextOf(window, "exclude_clause") == "NO_OTHER";
 }
 
 bool IsOrderedAggregate(const Json& node) {

@@ -13,6 +13,7 @@
 #include "slices/change_feed.h"
 #include "slices/key_shape.h"
 #include "slices/retain_plan.h"
+#include "slices/row_order.h"
 #include "slices/row_shape.h"
 #include "slices/sql_binding.h"
 #include "slices/strategy_plan.h"
@@ -34,6 +35,7 @@ struct Input {
   std::vector<std::string> columns;  // in the relation's order
   bool slice = false;                // read where it stands, and not kept
   std::vector<std::string> ties;     // of a slice: the columns that decide between equal rows
+  std::vector<std::string> key;      // of a slice: what tells its rows apart; may be empty
 };
 
 class KeysPlanner {
@@ -50,6 +52,7 @@ class KeysPlanner {
         any_touched_(absl::StrCat("SELECT 1 FROM ", touched_, " LIMIT 1")) {
     for (const std::string& column : input_.columns) columns_.push_back(QuoteIdentifier(column));
     for (size_t i = 0; i < shape_.keys.size(); ++i) keys_.push_back(KeyName(i));
+    numbers_rows_ = input_.slice && NeedsNumbers();
   }
 
   absl::StatusOr<SliceStatements> Plan();
@@ -59,6 +62,8 @@ class KeysPlanner {
   absl::StatusOr<std::string> BatchSelect();
   std::vector<ApplyStatement> TakeBatch(const std::string& batch) const;
   absl::StatusOr<std::string> KeyedRows() const;
+  bool NeedsNumbers();
+  std::string Order() const;
   std::string TouchedRows() const;
   absl::StatusOr<std::string> Prune();
   absl::StatusOr<std::string> Replacement(const std::string& comparison);
@@ -82,6 +87,7 @@ class KeysPlanner {
   const std::string batch_;
   const std::string touched_;  // keys
   const std::string any_touched_;
+  bool numbers_rows_ = false;         // those of a slice, in place of positions
   std::vector<std::string> columns_;  // of the input, quoted
   std::vector<std::string> keys_;
 };
@@ -187,17 +193,35 @@ absl::StatusOr<std::string> KeysPlanner::KeyedRows() const {
   return absl::StrCat("(SELECT *", keys, " FROM ", QuoteIdentifier(input_.relation), ")");
 }
 
+// Whether it has to be known above the lowest level, or to an aggregate, which of equal rows of a
+// slice is the first. Elsewhere its ties are put into the orders that the lowest level has.
+bool KeysPlanner::NeedsNumbers() {
+  if (!ShowsOrder(shape_.statement, /*of_records=*/false)) return false;
+  return LevelsOf(shape_.statement).size() > 1 || AnyTakesFirst(shape_.statement);
+}
+
+// That of a slice's rows.
+std::string KeysPlanner::Order() const {
+  return absl::StrJoin(input_.ties, ", ", [](std::string* out, const std::string& column) {
+    absl::StrAppend(out, QuoteIdentifier(column));
+  });
+}
+
 // What takes the relation's place: its rows of the batch's keys, in order.
 absl::StatusOr<Json> KeysPlanner::RowsOfKeys(const Json& relation, const std::string& comparison) {
   const std::string alias = TextOf(relation, "alias").empty() ? TextOf(relation, "table_name")
                                                               : TextOf(relation, "alias");
   ICEPIE_ASSIGN_OR_RETURN(const std::string rows, KeyedRows());
-  const std::string position = input_.slice ? "" : absl::StrCat(", _position AS ", kPosition);
-  const std::string sql =
-      absl::StrCat("SELECT 1 FROM (SELECT ", absl::StrJoin(columns_, ", "), ", ",
-                   absl::StrJoin(keys_, ", "), position, " FROM ", rows, " AS r SEMI JOIN ",
-                   touched_, " AS k ON ", SameKeys("r", "k", comparison),
-                   input_.slice ? "" : " ORDER BY _position", ") AS ", QuoteIdentifier(alias));
+  std::string position = absl::StrCat(", _position AS ", kPosition);
+  if (input_.slice) position = "";
+  if (numbers_rows_) {
+    position = absl::StrCat(", row_number() OVER (ORDER BY ", Order(), ") AS ", kPosition);
+  }
+  const std::string sql = absl::StrCat(
+      "SELECT 1 FROM (SELECT ", absl::StrJoin(columns_, ", "), ", ", absl::StrJoin(keys_, ", "),
+      position, " FROM ", rows, " AS r SEMI JOIN ", touched_, " AS k ON ",
+      SameKeys("r", "k", comparison), position.empty() ? "" : absl::StrCat(" ORDER BY ", kPosition),
+      ") AS ", QuoteIdentifier(alias));
   ICEPIE_ASSIGN_OR_RETURN(Json statement, ParseSelect(connection_, sql));
   return std::move(statement["node"]["from_table"]);
 }
@@ -231,8 +255,10 @@ absl::StatusOr<std::string> KeysPlanner::Replacement(const std::string& comparis
       if (!IsClass(item, "STAR")) item["alias"] = request_.slice.columns[i].name;
     }
   }
-  for (const std::string& column : input_.ties) BreakTies(*levels.back(), column);
-  bool single = !input_.slice;
+  bool single = !input_.slice || numbers_rows_;
+  for (const std::string& column : input_.ties) {
+    if (!single) BreakTies(*levels.back(), column);
+  }
   for (auto level = levels.rbegin(); level != levels.rend(); ++level) {
     if (single) BreakTies(**level, kPosition);
     single = single && !IsGrouped(**level);
@@ -421,7 +447,9 @@ absl::StatusOr<Input> SliceInputOf(const PlanRequest& request) {
   input.relation = upstream->slice;
   input.slice = true;
   for (const OutputColumn& column : upstream->columns) input.columns.push_back(column.name);
-  input.ties = request.domain.definition.FindSlice(upstream->slice)->key;
+  const SliceDef& definition = *request.domain.definition.FindSlice(upstream->slice);
+  input.key = definition.key;
+  input.ties = TiesOf(definition, *upstream);
   return input;
 }
 
@@ -430,7 +458,7 @@ std::vector<std::string> IdentityOf(const PlanRequest& request, const Input& inp
   // A whole slice of that kind is `append`.
   if (!input.slice && request.part.empty()) return {};
   if (!input.slice) return {"_position"};
-  return input.ties.empty() ? input.columns : input.ties;
+  return input.key.empty() ? input.columns : input.key;
 }
 
 }  // namespace

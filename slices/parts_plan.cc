@@ -21,6 +21,7 @@
 #include "slices/keys_plan.h"
 #include "slices/part_references.h"
 #include "slices/retract_plan.h"
+#include "slices/row_order.h"
 #include "slices/row_shape.h"
 #include "slices/sql_binding.h"
 
@@ -79,7 +80,10 @@ std::string TableIn(const std::string& sql) {
 class PartsPlanner {
  public:
   explicit PartsPlanner(const PlanRequest& request)
-      : request_(request), connection_(request.connection), domain_(request.domain) {}
+      : request_(request),
+        connection_(request.connection),
+        domain_(request.domain),
+        shows_order_(ShowsOrder(request.statement, /*of_records=*/false)) {}
 
   absl::StatusOr<SliceStatements> Plan();
   // Takes the tables that stood for the parts while planning away.
@@ -109,6 +113,8 @@ class PartsPlanner {
   absl::Status TakeAllButLast(Json& level);
   absl::Status TakeBelow(Query& query);
   absl::StatusOr<std::vector<std::string>> PassTies(Json& node) const;
+  std::vector<std::string> TiesOfSlice(const std::string& name) const;
+  std::vector<JoinColumn> TiesOfJoin(const std::vector<JoinRelation>& relations, size_t end) const;
 
   absl::Status TakeUsing(Json& level) const;
 
@@ -125,6 +131,7 @@ class PartsPlanner {
   const PlanRequest& request_;
   DuckConnection& connection_;
   DomainPlan domain_;  // with the parts
+  const bool shows_order_;
   const std::string sql_;
   int parts_ = 0;
   std::vector<std::string> stand_ins_;
@@ -321,9 +328,16 @@ absl::Status PartsPlanner::TakeSubqueries(Json& level) {
   return absl::OkStatus();
 }
 
+// What decides between equal rows of a slice, where that can be seen; else only what tells them
+// apart.
+std::vector<std::string> PartsPlanner::TiesOfSlice(const std::string& name) const {
+  const SliceDef& definition = *domain_.definition.FindSlice(name);
+  return shows_order_ ? TiesOf(definition, *domain_.Find(name)) : definition.key;
+}
+
 // What decides between equal rows of a join: the positions of its records.
-std::vector<JoinColumn> TiesOf(const std::vector<JoinRelation>& relations, size_t end,
-                               const DomainDef& definition) {
+std::vector<JoinColumn> PartsPlanner::TiesOfJoin(const std::vector<JoinRelation>& relations,
+                                                 size_t end) const {
   std::vector<JoinColumn> ties;
   for (size_t i = 0; i < end; ++i) {
     if (!relations[i].visible) continue;
@@ -331,7 +345,7 @@ std::vector<JoinColumn> TiesOf(const std::vector<JoinRelation>& relations, size_
       ties.push_back({i, "_position"});
       continue;
     }
-    for (const std::string& column : definition.FindSlice(relations[i].name)->key) {
+    for (const std::string& column : TiesOfSlice(relations[i].name)) {
       ties.push_back({i, absl::AsciiStrToLower(column)});
     }
   }
@@ -370,7 +384,7 @@ absl::Status PartsPlanner::TakeJoin(Json& level) {
   }
   ICEPIE_RETURN_IF_ERROR(references.RewriteLevel(level));
   std::vector<std::string> key;
-  for (const JoinColumn& tie : TiesOf(relations, relations.size(), domain_.definition)) {
+  for (const JoinColumn& tie : TiesOfJoin(relations, relations.size())) {
     key.push_back(references.NameOf(tie));
   }
   Json items = Json::array();
@@ -401,7 +415,7 @@ absl::Status PartsPlanner::TakeAllButLast(Json& level) {
   ICEPIE_RETURN_IF_ERROR(references.RewriteLevel(level));
   ICEPIE_RETURN_IF_ERROR(references.Rewrite(from["condition"], nullptr));
   std::vector<std::string> key;
-  for (const JoinColumn& tie : TiesOf(relations, end, domain_.definition)) {
+  for (const JoinColumn& tie : TiesOfJoin(relations, end)) {
     key.push_back(references.NameOf(tie));
   }
   Json items = Json::array();
@@ -425,11 +439,8 @@ absl::StatusOr<std::vector<std::string>> PartsPlanner::PassTies(Json& node) cons
   const Json& from = (*levels.back())["from_table"];
   if (!IsType(from, "BASE_TABLE")) return ties;
   const std::string name = LowerText(from, "table_name");
-  if (const SliceDef* slice = domain_.definition.FindSlice(name)) {
-    ties = slice->key;
-  } else {
-    ties = {"_position"};
-  }
+  const bool slice = domain_.definition.FindSlice(name) != nullptr;
+  ties = slice ? TiesOfSlice(name) : std::vector<std::string>{"_position"};
   for (const Json* level : levels) {
     if (IsGrouped(*level)) return std::vector<std::string>();
     if (ContainsClass((*level)["select_list"], "STAR"))
@@ -459,6 +470,9 @@ absl::Status PartsPlanner::TakeBelow(Query& query) {
   bool ordered = false;
   below = WithoutOrder({{"node", below}}, &ordered);
   ICEPIE_ASSIGN_OR_RETURN(const std::vector<std::string> key, PassTies(below));
+  if (key.empty() && AnyTakesFirst(node)) {
+    return StandsInTheWay("aggregates groups in an order that they do not have");
+  }
   const std::string alias = TextOf(from, "alias");
   ICEPIE_ASSIGN_OR_RETURN(const std::string part, AddPart(below, key));
   names_.emplace_back(part, "its subquery");
@@ -512,7 +526,7 @@ absl::StatusOr<SliceStatements> PartsPlanner::PlanLevels(Query& query) {
     return PlanOver(query, TextOf(node["from_table"], "table_name"));
   }
   ICEPIE_RETURN_IF_ERROR(TakeSubqueries(*lowest));
-  if (AnyNode(node, TakesFirstOfEquals)) {
+  if (AnyTakesFirst(node)) {
     return StandsInTheWay("aggregates a join in an order that it does not have");
   }
   ICEPIE_RETURN_IF_ERROR(TakeUsing(*lowest));

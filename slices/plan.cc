@@ -22,6 +22,7 @@
 #include "slices/expectation_plan.h"
 #include "slices/nearest_name.h"
 #include "slices/retain_plan.h"
+#include "slices/row_order.h"
 #include "slices/sql_binding.h"
 #include "slices/sql_gate.h"
 #include "slices/strategy_plan.h"
@@ -548,6 +549,13 @@ std::string Planner::Hash(const SlicePlan& plan) const {
     content["upstream"][upstream] = plan_.Find(upstream)->definition_hash;
   }
   const SliceDef& slice = *plan_.definition.FindSlice(plan.slice);
+  const absl::StatusOr<Json> statement = ParseSelect(*connection_, gated_.at(plan.slice).sql);
+  if (!statement.ok() || ShowsOrder(*statement, /*of_records=*/false)) {
+    for (const std::string& upstream : plan.upstream) {
+      const std::vector<std::string>& key = plan_.definition.FindSlice(upstream)->key;
+      if (!key.empty()) content["ties"][upstream] = key;
+    }
+  }
   if (!slice.strategy.empty()) content["strategy"] = slice.strategy;
   if (slice.retain) {
     content["retain"] = {{"column", slice.retain->column},

@@ -8,9 +8,29 @@
 #include "slices/keys_plan.h"
 #include "slices/parts_plan.h"
 #include "slices/retract_plan.h"
+#include "slices/row_order.h"
 
 namespace icepie::slices {
 namespace {
+
+// The SQL. Where it can be seen in which order rows of a slice come, they come by their ties.
+std::string InOrder(const PlanRequest& request) {
+  const std::vector<std::string>& upstream = request.slice.upstream;
+  if (upstream.empty() || !ShowsOrder(request.statement, /*of_records=*/false)) return request.sql;
+  const auto in_order = [&](std::string* out, const std::string& name) {
+    const std::vector<std::string> ties =
+        TiesOf(*request.domain.definition.FindSlice(name), *request.domain.Find(name));
+    const std::string slice = QuoteIdentifier(name);
+    absl::StrAppend(out, slice, " AS (SELECT * FROM ", slice, " ORDER BY ",
+                    absl::StrJoin(ties, ", ",
+                                  [](std::string* list, const std::string& column) {
+                                    absl::StrAppend(list, QuoteIdentifier(column));
+                                  }),
+                    ")");
+  };
+  return absl::StrCat("WITH ", absl::StrJoin(upstream, ", ", in_order), "\nSELECT * FROM (\n",
+                      request.sql, "\n)");
+}
 
 // What the planners before it said is why.
 absl::StatusOr<SliceStatements> PlanRecompute(const PlanRequest& request) {
@@ -18,7 +38,7 @@ absl::StatusOr<SliceStatements> PlanRecompute(const PlanRequest& request) {
   statements.why = "runs the whole SQL again";
   statements.create = CreateDataTable(request.slice.columns);
   statements.apply = {{"DELETE FROM __data", "", ""},
-                      {absl::StrCat("INSERT INTO __data\n", request.sql), "", ""}};
+                      {absl::StrCat("INSERT INTO __data\n", InOrder(request)), "", ""}};
   const SliceDef& slice = *request.domain.definition.FindSlice(request.slice.slice);
   if (slice.retain) {
     statements.retained = {{"__data", QuoteIdentifier(slice.retain->column), ""}};

@@ -196,7 +196,8 @@ struct Scope {
   std::vector<ScopeColumn> columns;
   std::string position;
   std::vector<std::string> reads;
-  bool source = true;  // its position is a column
+  bool source = true;   // its position is a column
+  bool sorted = false;  // rows of one slice, which have an order of their own
 
   std::vector<std::string> Of(ValueKind kind) const {
     std::vector<std::string> found;
@@ -447,6 +448,7 @@ class Grammar {
     for (size_t i = 0; i < slice.query.items.size(); ++i) {
       scope.columns.push_back({absl::StrCat(before, "c", i), slice.query.items[i].kind});
     }
+    scope.sorted = !OrderOf(scope).empty();
     return scope;
   }
 
@@ -638,15 +640,19 @@ class Grammar {
   // Aggregates whose answer depends on the order of rows.
   CaseItem ByPosition(const Scope& scope, const std::string& filter) {
     const auto [value, kind] = Ordered(scope);
-    if (scope.position.empty()) return {absl::StrCat("max(", value, ")", filter), kind};
+    if (scope.position.empty() && !scope.sorted) {
+      return {absl::StrCat("max(", value, ")", filter), kind};
+    }
     const auto [by, by_kind] = Ordered(scope);
-    switch (random_.Below(4)) {
+    switch (scope.position.empty() ? 2 + random_.Below(3) : random_.Below(4)) {
       case 0:
         return {absl::StrCat("first(", value, " ORDER BY ", scope.position, ")", filter), kind};
       case 1:
         return {absl::StrCat("last(", value, " ORDER BY ", scope.position, ")", filter), kind};
       case 2:
         return {absl::StrCat("arg_min(", value, ", ", by, ")", filter), kind};
+      case 4:
+        return {absl::StrCat("mode(", value, ")", filter), kind};
       default:
         return {absl::StrCat("arg_max(", value, ", ", by, ")", filter), kind};
     }
@@ -928,6 +934,7 @@ class Grammar {
   void JoinedWide(Scope /*unused*/) {
     Scope all = Relation("a");
     all.source = false;
+    all.sorted = false;
     bool ordered = !all.position.empty();
     std::string where;
     const size_t count = random_.OneIn(3) ? 3 : 2;

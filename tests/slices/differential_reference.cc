@@ -127,7 +127,9 @@ absl::Status DifferentialReference::Compute(const CaseSlice& slice,
     if (source != nullptr) ICEPIE_RETURN_IF_ERROR(Show(*source, excluded, end));
   }
   ICEPIE_RETURN_IF_ERROR(connection_->Run(
-      absl::StrCat("CREATE OR REPLACE TABLE ", slice.name, " AS ", slice.query.Sql())));
+      // Who reads it comes to its rows in this order.
+      absl::StrCat("CREATE OR REPLACE TABLE ", slice.name, " AS SELECT * FROM (", slice.query.Sql(),
+                   ") ORDER BY ALL")));
   return LetGo(slice);
 }
 

@@ -266,6 +266,18 @@ std::string HashOf(const std::string& yaml, const std::string& slice) {
   return plan->Find(slice)->definition_hash;
 }
 
+TEST_F(PlanTest, HashFollowsTheKeyThatDecidesBetweenEqualRows) {
+  const auto hash = [&](const std::string& key, const std::string& sql) {
+    return HashOf(absl::StrCat(kSources, "  up: {sql: \"SELECT k, j, i FROM r\"", key,
+                               "}\n  it: {sql: \"", sql, "\"}\n"),
+                  "it");
+  };
+  const std::string first = "SELECT k, arg_max(j, i) AS m FROM up GROUP BY k";
+  const std::string most = "SELECT k, max(i) AS m FROM up GROUP BY k";
+  EXPECT_NE(hash(", key: [k, j]", first), hash("", first));
+  EXPECT_EQ(hash(", key: [k, j]", most), hash("", most));
+}
+
 TEST_F(PlanTest, HashFollowsContentOnly) {
   const std::string base =
       "domain: lab\nsources: {r: {columns: {k: VARCHAR, i: INTEGER}}}\nslices:\n"

@@ -282,9 +282,14 @@ absl::Status SliceRun::MakeReference(const std::string& slice) {
   }
   for (const std::string& upstream : plan.upstream) {
     ICEPIE_RETURN_IF_ERROR(MakeReference(upstream));
+    // Between equal rows decides the key, then all that they have.
+    std::string key;
+    for (const std::string& column : plan_->definition.FindSlice(upstream)->key) {
+      absl::StrAppend(&key, QuoteIdentifier(column), ", ");
+    }
     ICEPIE_RETURN_IF_ERROR(reference.connection->Run(
         absl::StrCat("CREATE OR REPLACE TEMP VIEW ", QuoteIdentifier(upstream), " AS FROM ",
-                     ReferenceTable(upstream))));
+                     ReferenceTable(upstream), " ORDER BY ", key, "COLUMNS(*)")));
   }
   ICEPIE_ASSIGN_OR_RETURN(std::set<int64_t> unused, FailedRecords(slice));
   // What one source cannot read is used by none, then.

@@ -280,3 +280,13 @@ SELECT k, i FROM (SELECT *, {'n': j} AS st FROM r) QUALIFY row_number() OVER (PA
 
 --@ case unnamed_below_a_star keys
 SELECT kk, max(i) AS m FROM (SELECT *, k AS kk FROM (SELECT k, median(i) AS i, count(*) FROM r GROUP BY k)) GROUP BY kk
+
+--@ case last_value_of_peers recompute
+--@ why last_value() over rows that may be equal
+SELECT k, s, last_value(s) OVER (PARTITION BY k ORDER BY i) AS newest FROM r
+
+--@ case last_value_by_position keys
+SELECT k, s, last_value(s) OVER (PARTITION BY k ORDER BY i, _position) AS newest, arg_max(s, i) OVER (PARTITION BY k ORDER BY _position) AS top FROM r
+
+--@ case arg_max_over_a_window recompute
+SELECT k, s, arg_max(s, i) OVER (PARTITION BY k) AS top FROM r

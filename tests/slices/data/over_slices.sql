@@ -100,3 +100,84 @@ SELECT k, count(*) AS c FROM state GROUP BY k ORDER BY c DESC
 --@ case maxima_in_order keys
 --@ why ORDER BY is dropped
 SELECT k, max(i) AS m FROM state GROUP BY k ORDER BY m
+
+-- Of rows of a slice that are equal in what is asked for, the one with the lower key is the first,
+-- whichever came or changed last.
+--@ case arg_max_ties_go_by_the_columns keys
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+--@ record r {"k":"a","j":2,"i":5,"s":"y"}
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+SELECT k, arg_max(s, i) AS top, min_by(s, i) AS low FROM state GROUP BY k
+--> a | x | x
+
+--@ case arg_max_ties_go_by_the_key keys
+--@ record r {"k":"a","i":5,"s":"x"}
+--@ record r {"k":"a","i":5,"s":"y"}
+--@ record r {"k":"b","i":5,"s":"x"}
+--@ record r {"k":"a","i":0,"s":"x"}
+SELECT c, arg_min(s, total) AS lowest FROM counts GROUP BY c
+--> 1 | y
+--> 2 | x
+
+--@ case mode_over_a_slice keys
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+--@ record r {"k":"a","j":2,"i":5,"s":"y"}
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+SELECT k, mode(s) AS common FROM state GROUP BY k
+--> a | x
+
+--@ case equal_rows_of_windows keys
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+--@ record r {"k":"a","j":2,"i":5,"s":"y"}
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+SELECT k, s, row_number() OVER (PARTITION BY k ORDER BY i) AS place FROM state
+--> a | x | 1
+--> a | y | 2
+
+--@ case equal_rows_above_a_subquery keys
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+--@ record r {"k":"a","j":2,"i":5,"s":"y"}
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+SELECT k, s, place FROM (SELECT k, s, i, lag(s) OVER (PARTITION BY k ORDER BY i) AS place FROM (SELECT k, upper(s) AS s, i FROM state WHERE i > 0))
+--> a | X | NULL
+--> a | Y | X
+
+--@ case equal_rows_of_a_list keys
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+--@ record r {"k":"a","j":2,"i":5,"s":"y"}
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+SELECT k, list(s ORDER BY i) AS names FROM state GROUP BY k
+--> a | [x, y]
+
+--@ case newest_of_equal_rows keys
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+--@ record r {"k":"a","j":2,"i":5,"s":"y"}
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+SELECT DISTINCT ON (k) k, s FROM state ORDER BY k, i
+--> a | x
+
+--@ case arg_max_of_all_rows recompute
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+--@ record r {"k":"a","j":2,"i":5,"s":"y"}
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+SELECT arg_max(s, i) AS top FROM state
+--> x
+
+--@ case recomputed_with_a_query_of_the_same_name recompute
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+--@ record r {"k":"a","j":2,"i":5,"s":"y"}
+--@ record r {"k":"a","j":1,"i":5,"s":"x"}
+WITH state AS (SELECT s, i FROM state WHERE i > 1) SELECT s, row_number() OVER (ORDER BY i) AS place FROM state -- of all
+--> x | 1
+--> y | 2
+
+--@ case groups_have_no_order recompute
+--@ why aggregates groups in an order that they do not have
+SELECT n, arg_max(s, m) AS top FROM (SELECT s, count(*) AS n, max(i) AS m FROM r GROUP BY s) GROUP BY n
+
+--@ case equal_rows_of_a_part keys
+SELECT i, arg_max(upper(s), j) AS top FROM (SELECT i, s, j FROM r QUALIFY row_number() OVER (PARTITION BY k ORDER BY _position DESC) <= 3) GROUP BY i
+
+--@ case peers_of_a_list recompute
+--@ why list() over rows that may be equal
+SELECT k, s, list(s ORDER BY j) OVER (PARTITION BY k) AS names, last_value(s) OVER (PARTITION BY k ORDER BY i) AS newest FROM state
