@@ -8,6 +8,8 @@
 #include "core/base/check.h"
 #include "core/base/status.h"
 #include "slices/generation.h"
+#include "slices/row_order.h"
+#include "slices/syntax_tree.h"
 #include "slices/transaction.h"
 
 namespace icepie::slices {
@@ -15,6 +17,15 @@ namespace {
 
 // Their blocks are in memory together.
 constexpr size_t kTakenTogether = 64;
+
+// Whether a folded state keeps of equal records the one that came first: it has no position then.
+bool FoldsByArrival(DuckConnection& connection, const DomainDef& definition,
+                    const SlicePlan& plan) {
+  if (plan.strategy != Strategy::kAggregate) return false;
+  const absl::StatusOr<Json> statement =
+      ParseSelect(connection, definition.FindSlice(plan.slice)->sql);
+  return !statement.ok() || ShowsOrder(*statement, /*of_records=*/true);
+}
 
 }  // namespace
 
@@ -24,7 +35,7 @@ bool Generation::TakesAnyOrder() const {
     return !input.source->latest_by.empty();
   });
   return by_records && slice_plan_->upstream.empty() && slice_plan_->retained.span_us == 0 &&
-         !dimension;
+         !dimension && !FoldsByArrival(*connection_, domain_plan()->definition, *slice_plan_);
 }
 
 absl::Status Generation::HoldBack(std::vector<int64_t> positions) {

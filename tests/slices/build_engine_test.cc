@@ -371,6 +371,28 @@ TEST_F(BuildEngineTest, AStopWhileItComparesEndsTheComparison) {
   EXPECT_FALSE(stopped->snapshot.has_value());
 }
 
+// Of equal records the first counts (P5), also when it can be read only now: such a fold is built
+// with it in its place, and one that goes by position takes it afterwards.
+TEST_F(BuildEngineTest, ARecordThatCanBeReadNowComesInItsPlace) {
+  const std::string tops = absl::StrCat(
+      kSources,
+      "  tops: {sql: \"SELECT city, arg_max(note, $AMOUNT) AS top, last(note ORDER BY $AMOUNT) AS "
+      "newest, first(note ORDER BY _position) AS oldest, max($AMOUNT) AS most FROM orders GROUP BY "
+      "ALL\", key: [city]}\n");
+  feed_.Append("orders", {R"({"city":"oslo","amount":"5,","note":"first"})",
+                          R"({"city":"oslo","amount":"5","note":"second"})"});
+  const BuildReport first =
+      Build("tops", absl::StrReplaceAll(tops, {{"$AMOUNT", kNumber}}), Job(1));
+  ASSERT_EQ(first.phase, "ready") << first.error->message;
+  EXPECT_EQ(first.quarantined, 1);
+  const BuildReport built = Build("tops", absl::StrReplaceAll(tops, {{"$AMOUNT", kWithCommas}}),
+                                  Job(2, first.snapshot->path));
+  ASSERT_EQ(built.phase, "ready") << built.error->message;
+  EXPECT_EQ(BuiltRows("tops"),
+            R"([{"city":"oslo","top":"first","newest":"second","oldest":"first","most":5}])");
+  EXPECT_EQ(built.diff->from_quarantine->records, 1);
+}
+
 class RetryTest : public BuildEngineTest {
  protected:
   // A live engine's snapshot of `newest`, which could not take the second record while that was
