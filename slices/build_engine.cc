@@ -9,8 +9,10 @@
 #include "core/base/status.h"
 #include "slices/expectation_check.h"
 #include "slices/record_batch.h"
+#include "slices/row_order.h"
 #include "slices/slice_fault.h"
 #include "slices/slice_log.h"
+#include "slices/syntax_tree.h"
 
 namespace icepie::slices {
 namespace {
@@ -46,6 +48,15 @@ bool FollowsRecords(const Generation& generation) {
 bool TakesRecordsOnly(const SlicePlan& slice) {
   const bool folds = slice.strategy == Strategy::kAppend || slice.strategy == Strategy::kAggregate;
   return folds && slice.upstream.empty() && !slice.keeps_rows;
+}
+
+// Whether the slice would show in which order two threads come to rows that are equal; P5 speaks of
+// one.
+absl::StatusOr<bool> ShowsOrderOfThreads(DuckConnection& connection, const DomainPlan& plan,
+                                         const SlicePlan& slice) {
+  ICEPIE_ASSIGN_OR_RETURN(const Json statement,
+                          ParseSelect(connection, plan.definition.FindSlice(slice.slice)->sql));
+  return ShowsOrder(statement, slice.upstream.empty());
 }
 
 }  // namespace
@@ -192,13 +203,16 @@ absl::Status BuildEngine::BuildOrRecompute() {
 absl::Status BuildEngine::SettleThreads(const DomainPlan& plan, const std::string& slice) {
   if (threads_settled_) return absl::OkStatus();
   const std::set<std::string> wanted = Closure(plan, slice);
-  const bool one = std::all_of(plan.slices.begin(), plan.slices.end(), [&](const auto& each) {
-    return wanted.count(each.slice) == 0 || TakesRecordsOnly(each);
-  });
-  if (one) {
-    ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance_));
-    ICEPIE_RETURN_IF_ERROR(connection->Run("SET GLOBAL threads = 1"));
+  ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance_));
+  bool useful = false;
+  bool seen = false;
+  for (const SlicePlan& each : plan.slices) {
+    if (wanted.count(each.slice) == 0) continue;
+    useful = useful || !TakesRecordsOnly(each);
+    ICEPIE_ASSIGN_OR_RETURN(const bool shows, ShowsOrderOfThreads(*connection, plan, each));
+    seen = seen || shows;
   }
+  if (seen || !useful) ICEPIE_RETURN_IF_ERROR(connection->Run("SET GLOBAL threads = 1"));
   ICEPIE_RETURN_IF_ERROR(LockSettings(*instance_));
   threads_settled_ = true;
   return absl::OkStatus();

@@ -393,6 +393,27 @@ TEST_F(BuildEngineTest, ARecordThatCanBeReadNowComesInItsPlace) {
   EXPECT_EQ(built.diff->from_quarantine->records, 1);
 }
 
+// Two threads come to equal records in an order that is chance.
+TEST_F(BuildEngineTest, EqualRecordsAreTakenInTheOrderOfTheirPositions) {
+  constexpr int kRecords = 250'000;  // more than DuckDB gives one thread at a time
+  std::vector<std::string> records;
+  for (int i = 0; i < kRecords; ++i) {
+    records.push_back(absl::StrCat(R"({"city":"oslo","amount":"1","note":"n)", i, "\"}"));
+  }
+  for (size_t i = 0; i < records.size(); i += 10'000) {
+    feed_.Append("orders", {records.begin() + i, records.begin() + i + 10'000});
+  }
+  const std::string file = absl::StrCat(
+      kSources,
+      "  tops: {sql: \"SELECT city, median(length(note)) AS m, arg_max(note, amount) AS top FROM "
+      "orders GROUP BY ALL\", key: [city]}\n");
+  for (int64_t number = 1; number <= 2; ++number) {
+    const BuildReport built = Build("tops", file, Job(number));
+    ASSERT_EQ(built.phase, "ready") << built.error->message;
+    EXPECT_EQ(BuiltRows("tops"), R"([{"city":"oslo","m":7.0,"top":"n0"}])");
+  }
+}
+
 class RetryTest : public BuildEngineTest {
  protected:
   // A live engine's snapshot of `newest`, which could not take the second record while that was
