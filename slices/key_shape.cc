@@ -41,20 +41,23 @@ bool ContainsUnnest(const Json& node) {
 
 using CteMap = std::map<std::string, Json>;
 
-// Puts the queries of `ctes` where `node` reads them.
-void PutCtes(Json& node, const CteMap& ctes) {
+// Puts the queries of `ctes` where `node` reads them. What has WITH queries of its own is rid of
+// them first: they hide those of their names, and no name in `ctes` means one of them.
+absl::Status PutCtes(Json& node, const CteMap& ctes) {
   if (IsType(node, "BASE_TABLE") && TextOf(node, "schema_name").empty()) {
     const auto cte = ctes.find(LowerText(node, "table_name"));
-    if (cte == ctes.end()) return;
+    if (cte == ctes.end()) return absl::OkStatus();
     const std::string alias = TextOf(node, "alias");
     node = {
         {"type", "SUBQUERY"},       {"alias", alias.empty() ? TextOf(node, "table_name") : alias},
         {"sample", node["sample"]}, {"query_location", UINT64_MAX},
         {"subquery", cte->second},  {"column_name_alias", node["column_name_alias"]}};
-    return;
+    return absl::OkStatus();
   }
-  if (!node.is_structured()) return;
-  for (Json& child : node) PutCtes(child, ctes);
+  if (!node.is_structured()) return absl::OkStatus();
+  if (node.is_object() && node.contains("cte_map")) ICEPIE_RETURN_IF_ERROR(InlineCtes(node));
+  for (Json& child : node) ICEPIE_RETURN_IF_ERROR(PutCtes(child, ctes));
+  return absl::OkStatus();
 }
 
 bool ContainsClass(const Json& node, absl::string_view expression_class) {
@@ -593,11 +596,11 @@ absl::Status InlineCtes(Json& select) {
     Json& value = entry["value"];
     if (Has(value, "aliases")) return StandsInTheWay("names the columns of a WITH query");
     // Each sees those before it.
-    PutCtes(value["query"]["node"], ctes);
+    ICEPIE_RETURN_IF_ERROR(PutCtes(value["query"]["node"], ctes));
     ctes[absl::AsciiStrToLower(entry["key"].get<std::string>())] = value["query"];
   }
   select["cte_map"]["map"] = Json::array();
-  for (auto it = select.begin(); it != select.end(); ++it) PutCtes(it.value(), ctes);
+  for (Json& member : select) ICEPIE_RETURN_IF_ERROR(PutCtes(member, ctes));
   return absl::OkStatus();
 }
 

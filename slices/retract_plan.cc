@@ -234,6 +234,7 @@ absl::StatusOr<SliceStatements> PlanRetract(const PlanRequest& request) {
       !IsAggregation(node)) {
     return OtherKind("does not group the slice's rows");
   }
+  if (Has(node["cte_map"], "map")) return StandsInTheWay("has WITH over a slice");
   if (node["group_sets"].size() > 1) {
     return StandsInTheWay("has GROUPING SETS, ROLLUP or CUBE over a slice");
   }

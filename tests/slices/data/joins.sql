@@ -333,3 +333,10 @@ SELECT b.price, s.n FROM bids AS b JOIN (SELECT item, count(*) AS n, max(CAST(sh
 --> 5 | 2
 --> 9 | 2
 --> 3 | 1
+
+--@ case joined_with_queries_that_hide_one_another keys
+--@ record bids {"item":"a","price":5}
+--@ record bids {"item":"a","price":9}
+--@ record items {"id":"a","kind":"book"}
+WITH a AS (SELECT item, price FROM bids) SELECT i.kind, b.price FROM items AS i JOIN (WITH a AS (SELECT * FROM a WHERE price > 5) SELECT item, price FROM a) AS b ON b.item = i.id
+--> book | 9

@@ -290,3 +290,29 @@ SELECT k, s, last_value(s) OVER (PARTITION BY k ORDER BY i, _position) AS newest
 
 --@ case arg_max_over_a_window recompute
 SELECT k, s, arg_max(s, i) OVER (PARTITION BY k) AS top FROM r
+
+-- A WITH query hides the one of its name further out, and reads it.
+--@ case with_hides_the_one_outside keys
+--@ record r {"k":"x","i":1,"j":100}
+--@ record r {"k":"x","i":3,"j":300}
+WITH a AS (SELECT k, i AS v FROM r), b AS (WITH a AS (SELECT k, j AS v FROM r) SELECT k, v FROM a) SELECT k, median(v) AS m FROM b GROUP BY k
+--> x | 200.0
+
+--@ case with_reads_the_one_that_it_hides keys
+--@ record r {"k":"x","i":1}
+--@ record r {"k":"x","i":3}
+--@ record r {"k":"x","i":-9}
+WITH a AS (SELECT k, i FROM r) SELECT k, median(i) AS m FROM (WITH a AS (SELECT * FROM a WHERE i > 0) SELECT * FROM a) GROUP BY k
+--> x | 2.0
+
+--@ case with_in_the_middle keys
+--@ record r {"k":"x","i":1,"j":100}
+--@ record r {"k":"x","i":3,"j":300}
+WITH a AS (SELECT k, i AS v FROM r) SELECT k, median(v) AS m FROM (WITH c AS (SELECT k, v + 1 AS v FROM a), a AS (SELECT k, v + 10 AS v FROM c) SELECT k, v FROM a) GROUP BY k
+--> x | 13.0
+
+--@ case with_hides_a_source_from_its_own_query_only keys
+--@ record r {"k":"x","i":1}
+--@ record r {"k":"x","i":3}
+WITH a AS (SELECT k, i FROM r) SELECT k, median(i) AS m FROM (WITH r AS (SELECT 'z' AS k, 9 AS i) SELECT a.k, a.i FROM a) GROUP BY k
+--> x | 2.0

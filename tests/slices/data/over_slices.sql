@@ -181,3 +181,8 @@ SELECT i, arg_max(upper(s), j) AS top FROM (SELECT i, s, j FROM r QUALIFY row_nu
 --@ case peers_of_a_list recompute
 --@ why list() over rows that may be equal
 SELECT k, s, list(s ORDER BY j) OVER (PARTITION BY k) AS names, last_value(s) OVER (PARTITION BY k ORDER BY i) AS newest FROM state
+
+--@ case with_named_as_the_slice keys
+WITH state AS (SELECT * FROM state WHERE f) SELECT k, count(*) AS c FROM state GROUP BY k
+--> a | 1
+--> b | 1
