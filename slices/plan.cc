@@ -57,6 +57,7 @@ class Planner {
   absl::Status CycleError(const SliceDef& slice, const std::vector<std::string>& trail) const;
   absl::Status PlanSlice(const SliceDef& slice);
   absl::Status CheckColumns(const SliceDef& slice, const SlicePlan& plan) const;
+  void SpellAsOutputs(const SlicePlan& plan);
   absl::Status ChooseStrategy(SlicePlan& plan);
   absl::Status TryStrategy(const StrategyEntry& entry, const PlanRequest& request, SlicePlan& plan);
   absl::Status FindSources(SlicePlan& plan);
@@ -361,6 +362,23 @@ absl::Status Planner::CheckColumns(const SliceDef& slice, const SlicePlan& plan)
   return absl::OkStatus();
 }
 
+// The file may name output columns in other letters than the SQL. From here on they are compared
+// as they are.
+void Planner::SpellAsOutputs(const SlicePlan& plan) {
+  const auto slice = std::find_if(plan_.definition.slices.begin(), plan_.definition.slices.end(),
+                                  [&](const SliceDef& each) { return each.name == plan.slice; });
+  const auto spelled = [&](const std::string& name) {
+    for (const OutputColumn& column : plan.columns) {
+      if (absl::EqualsIgnoreCase(column.name, name)) return column.name;
+    }
+    return name;
+  };
+  for (std::string& key : slice->key) key = spelled(key);
+  std::map<std::string, double> tolerance;
+  for (const auto& [name, value] : slice->diff_tolerance) tolerance[spelled(name)] = value;
+  slice->diff_tolerance = std::move(tolerance);
+}
+
 absl::Status Planner::FindSources(SlicePlan& plan) {
   std::vector<const SourceDef*> sources;
   const GatedQuery& query = gated_.at(plan.slice);
@@ -576,6 +594,7 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
   if (!columns.ok()) return AtPlace(slice, columns.status());
   plan.columns = *std::move(columns);
   ICEPIE_RETURN_IF_ERROR(CheckColumns(slice, plan));
+  SpellAsOutputs(plan);
   ICEPIE_RETURN_IF_ERROR(FindSources(plan));
   if (const absl::Status status = ChooseStrategy(plan); !status.ok()) {
     const bool refused = absl::IsUnimplemented(status) || absl::IsFailedPrecondition(status);

@@ -137,8 +137,16 @@ class Differ {
     return std::get<int64_t>(rows.at(0).at(0));
   }
 
+  // A sum that is made anew may differ in its last digits, and with it the whole row.
+  std::string HowDoublesAreCompared() const {
+    const bool any = std::any_of(common_.begin(), common_.end(), [](const Column& column) {
+      return column.type == "DOUBLE" || column.type == "FLOAT";
+    });
+    return any ? "; without one, DOUBLE columns must be equal to the last digit" : "";
+  }
+
   absl::StatusOr<std::string> WhyNotByKey() {
-    if (key_.empty()) return std::string("the slice has no key");
+    if (key_.empty()) return absl::StrCat("the slice has no key", HowDoublesAreCompared());
     for (const std::string& name : key_) {
       if (Find(common_, name) == nullptr) {
         return absl::StrCat("key column ", name, " is not the same in both");
@@ -152,7 +160,8 @@ class Differ {
                              Joined(key_, ", ", QuoteIdentifier), " HAVING count(*) > 1)")));
       if (repeated != 0) {
         return absl::StrCat("the key (", absl::StrJoin(key_, ", "), ") is not unique in ", side,
-                            " generation: ", repeated, " keys occur more than once");
+                            " generation: ", repeated, " keys occur more than once",
+                            HowDoublesAreCompared());
       }
     }
     return std::string();

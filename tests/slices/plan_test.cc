@@ -257,7 +257,11 @@ TEST_F(PlanTest, KeyAndToleranceMustBeOutputColumns) {
                 "\"kk\" (did you mean \"k\"? have: k)"));
   EXPECT_THAT(ReasonAndText(PlanText(kSources + sql + "diff: {tolerance: {v: 1e-9}}}\n").status()),
               HasSubstr("diff.tolerance: there is no output column \"v\""));
-  EXPECT_TRUE(PlanText(kSources + sql + "key: [K]}\n").ok());
+  const auto spelled = PlanText(kSources + sql + "key: [K], diff: {tolerance: {K: 0.5}}}\n");
+  ASSERT_TRUE(spelled.ok()) << spelled.status();
+  const SliceDef& it = *spelled->definition.FindSlice("it");
+  EXPECT_EQ(it.key, std::vector<std::string>{"k"}) << "as the SQL spells it";
+  EXPECT_EQ(it.diff_tolerance, (std::map<std::string, double>{{"k", 0.5}}));
 }
 
 std::string HashOf(const std::string& yaml, const std::string& slice) {

@@ -127,6 +127,16 @@ TEST_F(RowDiffTest, SaysWhichColumnsAreNotCompared) {
                           R"("after":{"id":1,"fresh":"x","retyped":"3","v":5}})"));
 }
 
+TEST_F(RowDiffTest, WithoutAKeyDoublesAreComparedExactlyAndThatIsSaid) {
+  Result("g1", "SELECT 'a' AS k, 0.1::DOUBLE + 0.2::DOUBLE AS v");
+  Result("g2", "SELECT 'a' AS k, 0.3::DOUBLE AS v");
+  const RowDiff whole = Diff({});
+  EXPECT_EQ(Counts(whole), "1->1 +1 -1 ~0");
+  EXPECT_EQ(whole.not_by_key,
+            "the slice has no key; without one, DOUBLE columns must be equal to the last digit");
+  EXPECT_EQ(Counts(Diff({"k"})), "1->1 +0 -0 ~0");
+}
+
 TEST_F(RowDiffTest, WithoutAKeyRowsAreMultisets) {
   Result("g1", "SELECT * FROM (VALUES (1, NULL), (1, NULL), (1, NULL), (2, 'b')) AS t(a, b)");
   Result("g2", "SELECT * FROM (VALUES (1, NULL), (2, 'b'), (2, 'b'), (3, 'c')) AS t(a, b)");
