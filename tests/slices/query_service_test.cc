@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <future>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,6 +15,8 @@
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "slices/transaction.h"
+#include "tests/core/temp_directory.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace icepie::slices {
@@ -301,6 +304,84 @@ TEST(ServedSliceTest, ARowThatIsReplacedWhileItIsReadStandsForWhatItStoodFor) {
   served.Publish(next);
   EXPECT_EQ(served.ReportAt(read, before).progress.applied_position, 358);
   EXPECT_EQ(served.ReportAt(next, before).progress.applied_position, 370);
+}
+
+// The gate would refuse all of this; here, without it, the settings of the instance do alone.
+class InstanceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    EngineOptions options;
+    options.directory = directory_.path() + "/own";
+    options.memory_bytes = int64_t{256} << 20;
+    instance_ = OpenInstance(options, 1).value();
+    connection_ = DuckConnection::Connect(*instance_).value();
+    ASSERT_TRUE(connection_->Run("CREATE TABLE t AS SELECT 1 AS a").ok());
+  }
+
+  std::string Outcome(const std::string& sql) {
+    const absl::Status status = connection_->Run(sql);
+    return status.ok() ? "runs" : std::string(status.message());
+  }
+
+  TempDirectory directory_;
+  std::unique_ptr<DuckDatabase> instance_;
+  std::unique_ptr<DuckConnection> connection_;
+};
+
+TEST_F(InstanceTest, SettingsAloneKeepSqlFromFilesAndExtensions) {
+  const std::string outside = directory_.path();
+  const std::string own = outside + "/own";
+  for (const std::string& sql : {
+           std::string("SELECT * FROM read_text('/etc/hostname')"),
+           std::string("SELECT * FROM read_blob('/etc/hostname')"),
+           std::string("SELECT * FROM read_csv('/etc/passwd')"),
+           std::string("SELECT * FROM read_json('/etc/passwd')"),
+           std::string("SELECT * FROM read_parquet('/etc/passwd')"),
+           std::string("SELECT * FROM glob('/*')"),
+           std::string("SELECT * FROM '/etc/passwd.csv'"),
+           std::string("SELECT * FROM read_text('https://localhost/x')"),
+           absl::StrCat("SELECT * FROM read_text('", own, "/../../../etc/hostname')"),
+           absl::StrCat("COPY (SELECT 1) TO '", outside, "/x.csv'"),
+           std::string("COPY t FROM '/etc/passwd'"),
+           absl::StrCat("ATTACH '", outside, "/x.db' AS x"),
+           absl::StrCat("EXPORT DATABASE '", outside, "/x'"),
+           absl::StrCat("IMPORT DATABASE '", outside, "/x'"),
+           std::string("INSTALL httpfs"),
+           std::string("LOAD httpfs"),
+           absl::StrCat("LOAD '", own, "/x.duckdb_extension'"),
+       }) {
+    EXPECT_THAT(Outcome(sql), HasSubstr("disabled")) << sql;
+  }
+  EXPECT_FALSE(std::filesystem::exists(outside + "/x.csv"));
+}
+
+TEST_F(InstanceTest, SettingsCannotBeChanged) {
+  for (const char* sql :
+       {"SET threads = 4", "SET memory_limit = '1GB'", "PRAGMA threads = 4", "RESET threads",
+        "SET GLOBAL enable_external_access = true", "SET GLOBAL allowed_directories = ['/']",
+        "SET GLOBAL temp_directory = '/tmp'", "SET GLOBAL max_temp_directory_size = '1TB'",
+        "SET TimeZone = 'Europe/Zurich'", "SET GLOBAL lock_configuration = false"}) {
+    EXPECT_THAT(Outcome(sql), HasSubstr("locked")) << sql;
+  }
+}
+
+// What they let through only the gate stops.
+TEST_F(InstanceTest, SettingsAreNotEnough) {
+  EXPECT_EQ(Outcome(absl::StrCat("COPY (SELECT 1) TO '", directory_.path(), "/own/x.csv'")),
+            "runs");
+  EXPECT_EQ(Outcome("ATTACH ':memory:' AS m"), "runs");
+  EXPECT_EQ(Outcome("DETACH m"), "runs");
+}
+
+TEST_F(InstanceTest, AReadOnlyTransactionChangesNoState) {
+  for (const char* sql : {"INSERT INTO t VALUES (2)", "DELETE FROM t", "UPDATE t SET a = 2",
+                          "CREATE TABLE u (a INTEGER)", "CREATE OR REPLACE VIEW v AS SELECT 1",
+                          "DROP TABLE t", "ALTER TABLE t ADD COLUMN b INTEGER"}) {
+    ASSERT_TRUE(BeginTransaction(*connection_, TransactionKind::kReadOnly).ok());
+    EXPECT_THAT(Outcome(sql), HasSubstr("read-only")) << sql;
+    ASSERT_TRUE(RollBack(*connection_).ok());
+  }
+  EXPECT_EQ(connection_->QueryText("SELECT CAST(sum(a) AS VARCHAR) FROM t").value(), "1");
 }
 
 }  // namespace
