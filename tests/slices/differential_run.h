@@ -33,8 +33,9 @@ struct CaseResult {
 
 // After each step every slice equals the reference run (DESIGN.md P5): its SQL by DuckDB with one
 // thread over the records in position order, less the quarantined ones, which are exactly those
-// that a model of the strict reading finds bad and those that the SQL fails on. `patience` is how
-// long a slice may take to get to the head.
+// that a model of the strict reading finds bad and those that the SQL fails on. At the end one
+// slice is built anew and compared in the same way. `patience` is how long a slice may take to get
+// to the head.
 CaseResult RunCase(const DifferentialCase& test_case, absl::Duration patience);
 
 }  // namespace icepie::slices
