@@ -1032,6 +1032,32 @@ TEST_F(LedgerTest, SlicesOverSlicesFollowTheirChanges) {
   EXPECT_EQ(WaitForPosition("most", 5).progress.content_version, 4);
 }
 
+// Its SQL fails on a row of another slice: no record is to blame. It stops alone, shows what it
+// had, and goes on when the row is another one.
+TEST_F(LedgerTest, ASliceOverASliceThatFailsOnARowWaitsForThatToChange) {
+  const std::string file = absl::StrCat(
+      kLedger,
+      "  numbers: {sql: \"SELECT id, CAST(city AS INTEGER) AS n FROM latest\", key: [id]}\n");
+  feed_.Append("orders", {Entry(1, "5", 10)});
+  StartLive();
+  GenerationSpec latest = Spec("latest");
+  GenerationSpec numbers = Spec("numbers");
+  latest.file = numbers.file = file;
+  Configure({latest, numbers});
+  WaitForPosition("numbers", 1);
+  feed_.Append("orders", {Entry(1, "many", 10)});
+  const SliceReport failed = WaitForState("numbers", SliceState::kFaulted);
+  ASSERT_TRUE(failed.last_error.has_value());
+  EXPECT_EQ(failed.last_error->reason, "SQL_ERROR");
+  EXPECT_THAT(failed.last_error->message, HasSubstr("many"));
+  EXPECT_EQ(failed.progress.quarantined, 0);
+  WaitForPosition("latest", 2);
+  EXPECT_EQ(Rows("SELECT id, n FROM numbers"), R"([{"id":1,"n":5}])");
+  feed_.Append("orders", {Entry(1, "7", 10)});
+  WaitForPosition("numbers", 3);
+  EXPECT_EQ(Rows("SELECT id, n FROM numbers"), R"([{"id":1,"n":7}])");
+}
+
 // Changes that have been taken over stay in the log until it is long enough to be replaced, by when
 // the statements of all three have run many times as they were prepared.
 TEST_F(LedgerTest, ALogThatIsReplacedNowAndThenGivesEachChangeOnce) {
