@@ -63,8 +63,9 @@ absl::Status PastSnapshots::NotKept(const GenerationInfo& serving, const AsOf& a
   }
   return MakeError(
       absl::StatusCode::kOutOfRange,
-      absl::StrCat("slice ", serving.slice, " has no snapshot at or before ", Shown(as_of), "; ",
-                   oldest, ". Named snapshots are kept: `icepie slice snapshots`"),
+      absl::StrCat("slice ", serving.slice, " has no snapshot of generation ", serving.number,
+                   ", which is the serving one, at or before ", Shown(as_of), "; ", oldest,
+                   ". Named snapshots are kept: `icepie slice snapshots`"),
       detail);
 }
 

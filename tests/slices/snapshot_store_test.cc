@@ -498,6 +498,8 @@ TEST_F(PastSnapshotsTest, TheNewestStateAtOrBeforeAPositionOrTime) {
   EXPECT_EQ(expired.status().code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(ErrorReason(expired.status()), "AS_OF_EXPIRED");
   EXPECT_EQ(GetErrorDetail(expired.status())->metadata.at("oldest_position"), "1");
+  EXPECT_THAT(expired.status().message(),
+              testing::HasSubstr("no snapshot of generation 1, which is the serving one"));
   // What serves now is not touched by any of this.
   EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":4}])");
   EXPECT_EQ(ErrorReason(AskAsOf(*engine_, At(2), "SELECT * FROM nothing").status()),
