@@ -65,6 +65,8 @@ class DifferentialRuns {
       const CaseResult result = RunCase(test_case, kPatience);
       Note(result);
       if (!result.failure) continue;
+      std::cout << "seed " << seed << " fails, and is made small: " << result.failure->what
+                << std::endl;
       const CaseFailure failure = Shrink(test_case, *result.failure);
       ADD_FAILURE() << "ICEPIE_DIFFERENTIAL_SEED=" << seed << " ICEPIE_DIFFERENTIAL_CASES=1\n"
                     << Describe(test_case) << failure.what;
