@@ -178,8 +178,8 @@ absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance
   const std::string alias =
       absl::StrCat("s", manifest.info.number, "_", manifest.info.slice, "_", ++counter);
   ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
-  ICEPIE_RETURN_IF_ERROR(connection->Run(
-      absl::StrCat("ATTACH ", QuoteLiteral(file), " AS ", QuoteIdentifier(alias), " (READ_ONLY)")));
+  ICEPIE_RETURN_IF_ERROR(SnapshotError(connection->Run(absl::StrCat(
+      "ATTACH ", QuoteLiteral(file), " AS ", QuoteIdentifier(alias), " (READ_ONLY)"))));
   auto served = std::make_shared<ServedSlice>(manifest.info, manifest.rows_max);
   served->Publish(manifest.progress);
   served->SetSnapshot(manifest.Info());

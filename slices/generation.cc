@@ -12,6 +12,7 @@
 #include "slices/change_feed.h"
 #include "slices/flight_record.h"
 #include "slices/retain_plan.h"
+#include "slices/snapshot_store.h"
 #include "slices/transaction.h"
 #include "spdlog/spdlog.h"
 
@@ -166,10 +167,10 @@ std::string Generation::Layout() const {
 
 absl::Status Generation::Restore(const std::string& snapshot_file) {
   const std::string from = QuoteIdentifier(absl::StrCat("from_", alias()));
-  ICEPIE_RETURN_IF_ERROR(connection_->Run(
-      absl::StrCat("ATTACH ", QuoteLiteral(snapshot_file), " AS ", from, " (READ_ONLY)")));
-  const absl::Status copied =
-      connection_->Run(absl::StrCat("COPY FROM DATABASE ", from, " TO ", QuoteIdentifier(alias())));
+  ICEPIE_RETURN_IF_ERROR(SnapshotError(connection_->Run(
+      absl::StrCat("ATTACH ", QuoteLiteral(snapshot_file), " AS ", from, " (READ_ONLY)"))));
+  const absl::Status copied = SnapshotError(connection_->Run(
+      absl::StrCat("COPY FROM DATABASE ", from, " TO ", QuoteIdentifier(alias()))));
   const absl::Status detached = connection_->Run(absl::StrCat("DETACH ", from));
   ICEPIE_RETURN_IF_ERROR(copied);
   ICEPIE_RETURN_IF_ERROR(detached);

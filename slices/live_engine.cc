@@ -56,9 +56,9 @@ absl::StatusOr<std::unique_ptr<LiveEngine>> LiveEngine::Start(const EngineOption
   ICEPIE_ASSIGN_OR_RETURN(engine->queries_,
                           QueryService::Start(*engine->instance_, engine->serving_,
                                               MakeQueryOptions(options, engine->past_.get())));
-  engine->snapshots_ =
-      std::make_unique<SnapshotWriter>(*engine->instance_, engine->store_, options.snapshot_share,
-                                       [&engine = *engine] { engine.Wake(); });
+  engine->snapshots_ = std::make_unique<SnapshotWriter>(
+      *engine->instance_, engine->store_, options.snapshot_share,
+      [&engine = *engine] { engine.Wake(); }, options.on_fatal);
   engine->recomputes_ = std::make_unique<RecomputeRunner>(
       feed, options.recompute_limit.value_or(RecomputeTimeLimit(options.query_timeout)),
       [&engine = *engine] { engine.Wake(); }, options.on_fatal);
@@ -406,6 +406,13 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenFrom(const GenerationSpec& sp
   if (opened.fits) {
     const std::string file = store_.AbsolutePath(opened.snapshot->path);
     auto restored = Generation::Open(*instance_, plan, spec.slice, spec.number, file);
+    // One that DuckDB cannot read, though its bytes are as written, is set aside.
+    if (IsUnusableSnapshot(restored.status())) {
+      SliceError(spec.slice, "{}", restored.status().ToString());
+      const absl::Status aside = store_.SetAside(opened.snapshot->path);
+      if (aside.ok()) return restored.status();
+      SliceError(spec.slice, "{}", aside.ToString());
+    }
     opened.restored = restored.status();
     if (restored.ok()) opened.generation = *std::move(restored);
   }
@@ -428,7 +435,8 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenNewest(const GenerationSpec& 
       return store_.CheckDigest(store_.AbsolutePath(newest->path), *newest, absl::InfiniteFuture());
     });
     auto opened = OpenFrom(spec, newest);
-    if (hashed.get().ok()) return opened;
+    const bool broken = IsUnusableSnapshot(opened.status()) && absl::IsInternal(opened.status());
+    if (hashed.get().ok() || broken) return opened;
   }
   return OpenFrom(spec, FindSnapshot(spec));
 }
@@ -436,7 +444,11 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenNewest(const GenerationSpec& 
 absl::Status LiveEngine::OpenGeneration(Held& held) {
   const GenerationSpec& spec = held.spec;
   const FlightEntry flight(Activity::kOpen, spec.Id());
-  ICEPIE_ASSIGN_OR_RETURN(Opened opened, OpenNewest(spec));
+  absl::StatusOr<Opened> newest = OpenNewest(spec);
+  while (IsUnusableSnapshot(newest.status()) && !absl::IsInternal(newest.status())) {
+    newest = OpenNewest(spec);  // of those that are left
+  }
+  ICEPIE_ASSIGN_OR_RETURN(Opened opened, std::move(newest));
   const absl::StatusOr<SnapshotManifest>& snapshot = opened.snapshot;
   const bool fits = opened.fits;
   if (!opened.restored.ok()) {

@@ -41,6 +41,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kFormatVersion = 1;
+constexpr char kUnusable[] = "SNAPSHOT_UNUSABLE";
 constexpr absl::Duration kCheckpointWaitMax = absl::Seconds(10);
 constexpr absl::Duration kCheckpointRetry = absl::Milliseconds(5);
 
@@ -215,6 +216,17 @@ absl::Status Rename(const std::string& from, const std::string& to) {
 
 }  // namespace
 
+// What a process has made badly before it hashed it. Other errors of input and output may pass.
+absl::Status SnapshotError(const absl::Status& status) {
+  const bool of_content =
+      absl::IsInternal(status) || (absl::IsUnavailable(status) &&
+                                   (absl::StrContains(status.message(), "Corrupt database file") ||
+                                    absl::StrContains(status.message(), "not a valid DuckDB")));
+  return of_content ? MakeError(status.code(), status.message(), kUnusable) : status;
+}
+
+bool IsUnusableSnapshot(const absl::Status& status) { return ErrorReason(status) == kUnusable; }
+
 SnapshotInfo SnapshotManifest::Info() const {
   return {path,   progress.applied_position, absl::FromUnixMicros(time_us),
           sha256, progress.content_version,  rows};
@@ -239,6 +251,14 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
                                                      const std::string& file,
                                                      const SnapshotCheck& check) const {
   ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(instance));
+  {
+    MutexLock lock(copying_->mutex);
+    copying_->connections.insert(connection.get());
+  }
+  const auto copied_all = absl::MakeCleanup([&] {
+    MutexLock lock(copying_->mutex);
+    copying_->connections.erase(connection.get());
+  });
   // A name of its own: a transaction that has seen the copy before would take both for one, which
   // is DuckDB's end.
   static std::atomic<int64_t> counter{0};
@@ -291,7 +311,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
   ICEPIE_RETURN_IF_ERROR(annotated(MakeRoom(NewestBytes(info))));
   const std::string temporary = NewTemporary();
   absl::StatusOr<SnapshotManifest> manifest = [&] {
-    const PacedWrites paced(pace_, [this] { return hurry_->load(); });
+    const PacedWrites paced(pace_, [this] { return copying_->hurry.load(); });
     return Copy(instance, alias, temporary, check);
   }();
   if (manifest.ok()) {
@@ -358,6 +378,23 @@ void SnapshotStore::CleanUpAll() const {
 void SnapshotStore::Remove(const std::string& path) const {
   ::unlink(ManifestPath(AbsolutePath(path)).c_str());
   RemoveFiles(AbsolutePath(path));
+}
+
+void SnapshotStore::InterruptCopies() const {
+  MutexLock lock(copying_->mutex);
+  for (DuckConnection* connection : copying_->connections) connection->Interrupt();
+}
+
+// The manifest goes last: after a crash in between it is there without its file, which is damage.
+absl::Status SnapshotStore::SetAside(const std::string& path) const {
+  const std::string file = AbsolutePath(path);
+  const std::string place = file.substr(0, file.rfind('/')) + "/unusable";
+  for (const auto& [from, to] :
+       {std::pair(file, place + ".duckdb"), std::pair(ManifestPath(file), place + ".manifest")}) {
+    if (::rename(from.c_str(), to.c_str()) == 0 || errno == ENOENT) continue;
+    return ErrnoError(errno, absl::StrCat("renaming ", from, " to ", to));
+  }
+  return absl::OkStatus();
 }
 
 // Newer ones of the generation may be damaged: the newest that is good has to stay. Whatever is

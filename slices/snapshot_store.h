@@ -1,6 +1,7 @@
 // Snapshots of generations on disk. In the domain's directory:
 //   snapshots/<slice>/g<generation>-p<position, 20 digits>.duckdb   a copy of the generation
 //   the same name .json                                             its manifest
+//   snapshots/<slice>/unusable.duckdb, .manifest                    the last one set aside
 //   tmp/                                                            copies under way
 // A snapshot exists once its manifest does, and is good while its bytes have the manifest's
 // SHA-256 (attaching alone does not notice a flipped bit).
@@ -19,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "core/base/mutex.h"
 #include "slices/engine_types.h"
 #include "slices/storage_budget.h"
 
@@ -44,6 +46,11 @@ struct SnapshotManifest {
 // its manifest. An error: it must not become one.
 using SnapshotCheck = std::function<absl::Status(
     DuckConnection& connection, const std::string& alias, SnapshotManifest& manifest)>;
+
+// `status` of reading a snapshot with DuckDB, with reason SNAPSHOT_UNUSABLE when that fails for
+// what is in the file, and would again.
+absl::Status SnapshotError(const absl::Status& status);
+bool IsUnusableSnapshot(const absl::Status& status);
 
 // A second name of a snapshot's file, for one reader of its own: cleaning up does not take it away,
 // and DuckDB, which attaches a path only once, knows no other reader's. The name goes with this
@@ -92,7 +99,9 @@ class SnapshotStore {
   void CleanUpAll() const;
 
   // From now on snapshots are written as fast as the disk can: the process ends.
-  void Hurry() const { *hurry_ = true; }
+  void Hurry() const { copying_->hurry = true; }
+  // Lets what Save() copies now end with DEADLINE_EXCEEDED, unless it is about to be published.
+  void InterruptCopies() const;
 
   // The newest good snapshot; damaged ones and those of another definition are passed over with a
   // warning. NOT_FOUND when there is none.
@@ -102,6 +111,11 @@ class SnapshotStore {
   // The newest good one of the newest generation before `generation` that has one. NOT_FOUND.
   absl::StatusOr<SnapshotManifest> NewestOfEarlier(const std::string& slice,
                                                    int64_t generation) const;
+
+  // A snapshot that is unusable although it is good gets out of the way of the older ones. Its file
+  // can be looked at under snapshots/<slice>/unusable.duckdb (with its .manifest) until another one
+  // takes that place or the slice goes. OK also when another process was faster.
+  absl::Status SetAside(const std::string& path) const;
 
   // Reads a manifest and checks the file against it. DATA_LOSS when they do not agree.
   absl::StatusOr<SnapshotManifest> Check(const std::string& path) const;
@@ -149,7 +163,12 @@ class SnapshotStore {
   SnapshotKeeping keeping_;
   StorageBudget budget_;
   WritePace pace_;
-  std::shared_ptr<std::atomic<bool>> hurry_ = std::make_shared<std::atomic<bool>>(false);
+  struct Copying {
+    std::atomic<bool> hurry{false};
+    Mutex mutex;
+    std::set<DuckConnection*> connections ABSL_GUARDED_BY(mutex);
+  };
+  std::shared_ptr<Copying> copying_ = std::make_shared<Copying>();
 };
 
 }  // namespace icepie::slices

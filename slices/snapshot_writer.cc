@@ -45,11 +45,13 @@ SnapshotCheck Timed(SnapshotCheck check, absl::Duration& took) {
 }  // namespace
 
 SnapshotWriter::SnapshotWriter(DuckDatabase& instance, const SnapshotStore& store, double share,
-                               std::function<void()> on_saved)
+                               std::function<void()> on_saved,
+                               std::function<void(const std::string& why)> on_broken)
     : instance_(instance),
       store_(store),
       rest_per_work_(1 / share - 1),
       on_saved_(std::move(on_saved)),
+      on_broken_(std::move(on_broken)),
       thread_([this] { Loop(); }) {}
 
 SnapshotWriter::~SnapshotWriter() {
@@ -114,6 +116,7 @@ void SnapshotWriter::Save(const Job& job) {
   } else {
     SliceError(job.served->info().slice, "{}", manifest.status().ToString());
     NoteNotSaved(manifest.status(), *job.served);
+    if (absl::IsInternal(manifest.status())) on_broken_(manifest.status().ToString());
   }
   for (const Done& done : job.done) done(manifest);
   MutexLock lock(mutex_);

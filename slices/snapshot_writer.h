@@ -24,9 +24,11 @@ namespace icepie::slices {
 // Threads: any.
 class SnapshotWriter {
  public:
-  // `on_saved` is called from the writer's thread after each, saved or not.
+  // `on_saved` is called from the writer's thread after each, saved or not; `on_broken` when DuckDB
+  // has broken over it, so that the process must end.
   SnapshotWriter(DuckDatabase& instance, const SnapshotStore& store, double share,
-                 std::function<void()> on_saved);
+                 std::function<void()> on_saved,
+                 std::function<void(const std::string& why)> on_broken);
   // Finishes the one under way; those that wait are dropped.
   ~SnapshotWriter();
 
@@ -63,6 +65,7 @@ class SnapshotWriter {
   const SnapshotStore& store_;
   const double rest_per_work_;
   const std::function<void()> on_saved_;
+  const std::function<void(const std::string& why)> on_broken_;
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -101,17 +101,32 @@ std::shared_ptr<ServedSlice> StandbyEngine::Newest(const GenerationSpec& spec) {
   if (paths.empty() || looked_at_[spec.Id()] == paths.front()) return nullptr;
   if (damaged_[spec.Id()] == paths.front()) return nullptr;
   looked_at_[spec.Id()] = paths.front();
-  auto manifest = store_.NewestGood(spec.slice, spec.number, spec.definition_hash);
-  if (!manifest.ok() && !spec.start_snapshot.empty()) manifest = store_.Check(spec.start_snapshot);
-  if (!manifest.ok()) {
-    damaged_[spec.Id()] = paths.front();
-    SliceWarn(spec.slice, "{}", manifest.status().ToString());
-    return nullptr;
+  auto manifest = NewestGood(spec);
+  while (manifest.ok()) {
+    const auto served = OpenSnapshot(*instance_, store_, *manifest);
+    if (served.ok()) return *served;
+    SliceWarn(spec.slice, "{}", served.status().ToString());
+    if (!SetAside(*manifest, served.status())) return nullptr;
+    manifest = NewestGood(spec);
   }
-  auto served = OpenSnapshot(*instance_, store_, *manifest);
-  if (served.ok()) return *served;
-  SliceWarn(spec.slice, "{}", served.status().ToString());
+  damaged_[spec.Id()] = paths.front();
+  SliceWarn(spec.slice, "{}", manifest.status().ToString());
   return nullptr;
+}
+
+absl::StatusOr<SnapshotManifest> StandbyEngine::NewestGood(const GenerationSpec& spec) const {
+  auto manifest = store_.NewestGood(spec.slice, spec.number, spec.definition_hash);
+  if (manifest.ok() || spec.start_snapshot.empty()) return manifest;
+  return store_.Check(spec.start_snapshot);
+}
+
+// Whether there may be another one behind it.
+bool StandbyEngine::SetAside(const SnapshotManifest& manifest, const absl::Status& why) const {
+  if (!IsUnusableSnapshot(why)) return false;
+  const absl::Status aside = store_.SetAside(manifest.path);
+  if (absl::IsInternal(why)) options_.on_fatal(why.ToString());
+  if (!aside.ok()) SliceWarn(manifest.info.slice, "{}", aside.ToString());
+  return aside.ok();
 }
 
 // A generation that was promoted a moment ago has one snapshot, which may be damaged: then the one

@@ -39,6 +39,8 @@ class StandbyEngine : public Engine {
   void Loop();
   void Look(const Assignment& assignment);
   std::shared_ptr<ServedSlice> Newest(const GenerationSpec& spec);
+  absl::StatusOr<SnapshotManifest> NewestGood(const GenerationSpec& spec) const;
+  bool SetAside(const SnapshotManifest& manifest, const absl::Status& why) const;
   std::shared_ptr<ServedSlice> OfEarlierGeneration(const GenerationSpec& spec);
 
   const EngineOptions options_;

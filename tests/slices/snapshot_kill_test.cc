@@ -1,13 +1,14 @@
 // A process that is killed while it publishes a snapshot, at each call by which the disk changes:
-// there is the old snapshot or the new one, never a half, and nothing is left behind. And a live
-// engine that is killed anywhere, again and again (ICEPIE_CRASH_ROUNDS). The calls are this
-// program's own, which go on to libc's.
+// there is the old snapshot or the new one, never a half, and nothing is left behind. One of whose
+// calls each fails once. And a live engine that is killed anywhere, again and again
+// (ICEPIE_CRASH_ROUNDS). The calls are this program's own, which go on to libc's.
 #include <dlfcn.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -21,6 +22,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/mutex.h"
 #include "gtest/gtest.h"
 #include "slices/build_engine.h"
 #include "slices/paced_writes.h"
@@ -28,10 +30,17 @@
 
 namespace {
 
-std::atomic<int64_t> calls_left{0};  // at the last of them the process is killed; 0: never
+std::atomic<int64_t> calls_left{0};  // at the last of them something happens; 0: never
+// What: with this error the call fails; 0: the process is killed.
+std::atomic<int> fails_with{0};
 
-void CountCall() {
-  if (calls_left.load() > 0 && --calls_left == 0) ::kill(::getpid(), SIGKILL);
+// Whether the caller's call is one that fails; errno is set.
+bool Fails() {
+  if (calls_left.load() <= 0) return false;
+  if (--calls_left > 0) return false;
+  if (fails_with == 0) ::kill(::getpid(), SIGKILL);
+  errno = fails_with;
+  return true;
 }
 
 template <typename Function>
@@ -44,32 +53,32 @@ Function Next(const char* name) {
 extern "C" {
 
 int rename(const char* from, const char* to) noexcept {
-  CountCall();
+  if (Fails()) return -1;
   return Next<int (*)(const char*, const char*)>("rename")(from, to);
 }
 
 int unlink(const char* path) noexcept {
-  CountCall();
+  if (Fails()) return -1;
   return Next<int (*)(const char*)>("unlink")(path);
 }
 
 int fsync(int file) {
-  CountCall();
+  if (Fails()) return -1;
   return Next<int (*)(int)>("fsync")(file);
 }
 
 int fdatasync(int file) {
-  CountCall();
+  if (Fails()) return -1;
   return Next<int (*)(int)>("fdatasync")(file);
 }
 
 ssize_t pwrite(int file, const void* bytes, size_t count, off_t offset) {
-  CountCall();
+  if (Fails()) return -1;
   return icepie::slices::WriteAtPace(file, bytes, count, offset);
 }
 
 ssize_t write(int file, const void* bytes, size_t count) {
-  if (file > STDERR_FILENO) CountCall();
+  if (file > STDERR_FILENO && Fails()) return -1;
   return Next<ssize_t (*)(int, const void*, size_t)>("write")(file, bytes, count);
 }
 
@@ -330,6 +339,96 @@ TEST_F(SnapshotKillTest, ThereIsTheOldOneOrTheNewOneAtEachStep) {
   EXPECT_GE(kill_at, 6);
   EXPECT_EQ(seen_, std::set<int64_t>({1, 2}));
   std::cout << kill_at - 1 << " calls" << std::endl;
+}
+
+// A live engine that saves as often as can be, while its calls fail.
+class SaveFaultTest : public SnapshotKillTest {
+ protected:
+  void StartSaving() {
+    engine_.reset();
+    EngineOptions options = Options();
+    options.snapshot_interval = absl::Milliseconds(1);
+    options.snapshot_share = 0.9;
+    options.on_fatal = [this](const std::string& why) {
+      MutexLock lock(mutex_);
+      fatal_ = why;
+    };
+    auto started = LiveEngine::Start(options, feed_);
+    ASSERT_TRUE(started.ok()) << started.status();
+    engine_ = *std::move(started);
+    Configure({Spec("by_city")});
+  }
+
+  // Saves once more, while the `call`th of its calls fails. False: there are not so many.
+  bool SaveFailing(int64_t call, int error) {
+    fails_with = error;
+    const int64_t end = feed_.Append("orders", {Order("Bern", 1)});
+    calls_left = call;
+    const auto saved = [end](const std::optional<SliceReport>& report) {
+      return report && report->snapshot && report->snapshot->position >= end;
+    };
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    while (!saved(Find("by_city")) && fatal().empty()) {
+      if (absl::Now() > deadline) ADD_FAILURE() << "not saved";
+      if (absl::Now() > deadline) break;
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    const bool failed = calls_left == 0;
+    calls_left = 0;
+    return failed;
+  }
+
+  void ExpectRows(int64_t orders) {
+    WaitForPosition("by_city", orders);
+    EXPECT_EQ(Rows("SELECT orders, total FROM by_city"),
+              absl::StrCat(R"([{"orders":)", orders, R"(,"total":)", orders, "}]"));
+  }
+
+  std::string fatal() {
+    MutexLock lock(mutex_);
+    return fatal_;
+  }
+
+  Mutex mutex_;
+  std::string fatal_ ABSL_GUARDED_BY(mutex_);
+};
+
+TEST_F(SaveFaultTest, ACallThatFindsNoSpaceCostsThatAttemptOnly) {
+  StartSaving();
+  ExpectRows(feed_.Append("orders", {Order("Bern", 1)}));
+  int64_t call = 0;
+  while (SaveFailing(++call, ENOSPC) && !HasFailure()) ExpectRows(feed_.head());
+  EXPECT_GE(call, 20);
+  EXPECT_EQ(fatal(), "");
+  EXPECT_EQ(Find("by_city")->last_error->reason, "DOMAIN_DISK_FULL");
+  EXPECT_FALSE(Find("by_city")->not_saved.has_value());
+  StartSaving();
+  ExpectRows(feed_.head());
+  for (const std::string& name : FilesIn(directory_ + "/tmp")) {
+    EXPECT_NE(name.substr(0, 9), "snapshot-") << name;
+  }
+}
+
+// A sync that fails with EIO is DuckDB's own end, and that of all databases of the process.
+TEST_F(SaveFaultTest, DuckDbsEndIsThatOfTheProcessAtOnceAndTheNextOneGoesOn) {
+  StartSaving();
+  ExpectRows(feed_.Append("orders", {Order("Bern", 1)}));
+  int fatals = 0;
+  for (int64_t call = 2; call <= 8 && !HasFailure(); ++call) {
+    ASSERT_TRUE(SaveFailing(call, EIO));
+    if (fatal().empty()) continue;
+    ++fatals;
+    EXPECT_NE(fatal().find("FATAL Error"), std::string::npos) << fatal();
+    EXPECT_NE(Rows("SELECT count(*) AS n FROM by_city").find("invalidated"), std::string::npos);
+    engine_.reset();
+    {
+      MutexLock lock(mutex_);
+      fatal_.clear();
+    }
+    StartSaving();
+    ExpectRows(feed_.head());
+  }
+  EXPECT_GE(fatals, 1);
 }
 
 }  // namespace

@@ -67,6 +67,31 @@ class SnapshotStoreTest : public EngineFixture {
     file.put(static_cast<char>(byte ^ 1));
   }
 
+  // Damage that was there before the snapshot was hashed.
+  void SpoilBeforeItsHash(const std::string& path) {
+    const std::string file = store_.AbsolutePath(path);
+    const std::string manifest = absl::StrReplaceAll(file, {{".duckdb", ".json"}});
+    const std::string before = Sha256OfFile(file).value();
+    FlipByte(path);
+    const std::string text =
+        absl::StrReplaceAll(ReadFile(manifest).value(), {{before, Sha256OfFile(file).value()}});
+    ASSERT_TRUE(WriteFileAtomically(manifest, text).ok());
+    ASSERT_TRUE(store_.Check(path).ok());
+  }
+
+  // Waits for the standby's total of all orders.
+  absl::StatusOr<Answer> TotalOf(StandbyEngine& standby) {
+    Question question;
+    question.text = std::string("SELECT total FROM by_city");
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    absl::StatusOr<Answer> answer = Ask(standby, question);
+    while (!answer.ok() && absl::Now() < deadline) {
+      absl::SleepFor(absl::Milliseconds(2));
+      answer = Ask(standby, question);
+    }
+    return answer;
+  }
+
   // A file in the domain's directory.
   std::string Fill(int64_t bytes) const {
     const std::string file = directory_ + "/filler";
@@ -370,8 +395,65 @@ TEST_F(SnapshotStoreTest, ADamagedOneIsPassedOverAndTheSliceReplaysFromTheOlder)
   EXPECT_EQ(older->progress.applied_position, 2);
   StartLive();
   Configure({Spec("by_city")});
+  const SliceReport report = WaitForPosition("by_city", 3);
+  EXPECT_EQ(report.progress.input, 3);
+  EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":3}])");
+  ASSERT_TRUE(report.last_error.has_value());
+  EXPECT_EQ(report.last_error->reason, "SNAPSHOT_DAMAGED");
+  EXPECT_NE(report.last_error->message.find("an older one at position 2 is used"),
+            std::string::npos)
+      << report.last_error->message;
+}
+
+TEST_F(SnapshotStoreTest, WhenAllAreDamagedTheSliceIsBuiltFromRawAndSaysSo) {
+  MakeSnapshots();
+  for (const std::string& path : store_.List("by_city", 1)) FlipByte(path);
+  StartLive();
+  Configure({Spec("by_city")});
+  const SliceReport report = WaitForPosition("by_city", 3);
+  EXPECT_EQ(report.progress.input, 3);
+  EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":3}])");
+  ASSERT_TRUE(report.last_error.has_value());
+  EXPECT_EQ(report.last_error->reason, "SNAPSHOT_DAMAGED");
+  EXPECT_NE(report.last_error->message.find("it is rebuilt from raw"), std::string::npos)
+      << report.last_error->message;
+}
+
+TEST_F(SnapshotStoreTest, OneThatCannotBeReadIsSetAsideAndTheSliceGoesOnFromTheOlder) {
+  MakeSnapshots();
+  const std::vector<std::string> paths = store_.List("by_city", 1);
+  SpoilBeforeItsHash(paths[0]);
+  StartLive();
+  Configure({Spec("by_city")});
   EXPECT_EQ(WaitForPosition("by_city", 3).progress.input, 3);
   EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":3}])");
+  EXPECT_EQ(Find("by_city")->snapshot->position, 2);
+  EXPECT_EQ(store_.List("by_city", 1), std::vector<std::string>(paths.begin() + 1, paths.end()));
+  EXPECT_TRUE(std::filesystem::exists(directory_ + "/snapshots/by_city/unusable.duckdb"));
+  EXPECT_TRUE(std::filesystem::exists(directory_ + "/snapshots/by_city/unusable.manifest"));
+}
+
+TEST_F(SnapshotStoreTest, WhenNoneCanBeReadTheSliceIsBuiltFromRaw) {
+  MakeSnapshots();
+  for (const std::string& path : store_.List("by_city", 1)) SpoilBeforeItsHash(path);
+  StartLive();
+  Configure({Spec("by_city")});
+  EXPECT_EQ(WaitForPosition("by_city", 3).progress.input, 3);
+  EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":3}])");
+  engine_->Shutdown();
+  EXPECT_EQ(store_.List("by_city", 1).size(), 1u);
+  EXPECT_EQ(store_.NewestGood("by_city", 1, "")->progress.applied_position, 3);
+}
+
+TEST_F(SnapshotStoreTest, AStandbyAnswersFromTheOlderWhenTheNewestCannotBeRead) {
+  MakeSnapshots();
+  SpoilBeforeItsHash(store_.List("by_city", 1).front());
+  auto standby = StandbyEngine::Start(Options()).value();
+  standby->Configure(Assignment{"shop", 1, {Spec("by_city")}, {}});
+  const absl::StatusOr<Answer> answer = TotalOf(*standby);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->rows.body, R"([{"total":2}])");
+  EXPECT_EQ(answer->slices.at(0).progress.applied_position, 2);
 }
 
 // The only snapshot of a generation that was promoted a moment ago may be the one that is damaged.
@@ -389,14 +471,7 @@ TEST_F(SnapshotStoreTest, AStandbyAnswersFromTheReplacedGenerationWhenThePromote
 
   auto standby = StandbyEngine::Start(Options()).value();
   standby->Configure(Assignment{"shop", 1, {Spec("by_city", 2)}, {}});
-  Question question;
-  question.text = std::string("SELECT total FROM by_city");
-  const absl::Time deadline = absl::Now() + absl::Seconds(60);
-  absl::StatusOr<Answer> answer = Ask(*standby, question);
-  while (!answer.ok() && absl::Now() < deadline) {
-    absl::SleepFor(absl::Milliseconds(2));
-    answer = Ask(*standby, question);
-  }
+  const absl::StatusOr<Answer> answer = TotalOf(*standby);
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_EQ(answer->rows.body, R"([{"total":3}])");
   EXPECT_EQ(answer->slices.at(0).info.number, 1);
