@@ -77,12 +77,16 @@ absl::Status ApplyStatements::AddToAllTables(const std::vector<CellRow>& tables)
 
 absl::Status ApplyStatements::PrepareSteps() {
   std::vector<Step> steps;
+  if (changes_at_ == nullptr) {
+    ICEPIE_ASSIGN_OR_RETURN(changes_at_, BoundNumbers::Create(connection_, 1));
+  }
   for (const ApplyStatement& statement : plan_.apply) {
     Step& step = steps.emplace_back();
     step.writes_changes = statement.sign != 0;
     ICEPIE_ASSIGN_OR_RETURN(
         step.statement,
-        connection_.Prepare(step.writes_changes ? InsertChanges(statement) : statement.sql));
+        connection_.Prepare(step.writes_changes ? InsertChanges(statement, changes_at_->Sql(0))
+                                                : statement.sql));
     if (!statement.only_if.empty()) {
       ICEPIE_ASSIGN_OR_RETURN(step.only_if, connection_.Prepare(statement.only_if));
     }
@@ -110,11 +114,9 @@ absl::Status ApplyStatements::Finish(absl::Status status,
 }
 
 absl::Status ApplyStatements::RunSteps(std::optional<int64_t> changes_at) {
+  if (changes_at_ != nullptr) changes_at_->Set(0, changes_at.value_or(0));
   for (Step& step : steps_) {
-    if (step.writes_changes) {
-      if (!changes_at) continue;
-      duckdb_bind_int64(step.statement->handle(), 1, *changes_at);
-    }
+    if (step.writes_changes && !changes_at) continue;
     if (step.only_if != nullptr) {
       ICEPIE_ASSIGN_OR_RETURN(const bool wanted, GivesARow(*step.only_if));
       if (!wanted) continue;
@@ -129,9 +131,7 @@ absl::Status ApplyStatements::RunTexts(std::optional<int64_t> changes_at) {
   for (const ApplyStatement& statement : plan_.apply) {
     if (statement.sign != 0) {
       if (!changes_at) continue;
-      ICEPIE_ASSIGN_OR_RETURN(const auto insert, connection_.Prepare(InsertChanges(statement)));
-      duckdb_bind_int64(insert->handle(), 1, *changes_at);
-      ICEPIE_RETURN_IF_ERROR(insert->Execute().status());
+      ICEPIE_RETURN_IF_ERROR(connection_.Run(InsertChanges(statement, absl::StrCat(*changes_at))));
       continue;
     }
     if (!statement.only_if.empty()) {

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "slices/batch_relation.h"
+#include "slices/bound_numbers.h"
 #include "slices/duckdb.h"
 #include "slices/plan.h"
 
@@ -72,6 +73,7 @@ class ApplyStatements {
   const SlicePlan& plan_;
   const bool reusable_;
   std::map<std::string, std::unique_ptr<BatchRelation>> relations_;
+  std::unique_ptr<BoundNumbers> changes_at_;  // one, of those that are prepared
   std::vector<Step> steps_;
   int64_t next_preparation_ = 0;  // when so many records are applied
 };

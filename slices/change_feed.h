@@ -38,8 +38,7 @@ bool HandOutChanges(SlicePlan& plan);
 
 // The statement that puts the rows of one with a sign into __changes, as of the position that the
 // expression `at` gives.
-std::string InsertChanges(const ApplyStatement& statement,
-                          absl::string_view at = "CAST($1 AS BIGINT)");
+std::string InsertChanges(const ApplyStatement& statement, absl::string_view at);
 
 // A SELECT of the rows that `database` has in __changes behind the position $1, without __at.
 std::string SelectChanges(const std::string& database);

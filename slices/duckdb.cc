@@ -319,9 +319,20 @@ absl::StatusOr<std::unique_ptr<DuckConnection>> DuckConnection::Connect(DuckData
   return std::unique_ptr<DuckConnection>(new DuckConnection(connection, database.functions()));
 }
 
-DuckConnection::~DuckConnection() { duckdb_disconnect(&connection_); }
+DuckConnection::~DuckConnection() {
+  kept_.clear();
+  duckdb_disconnect(&connection_);
+}
 
 absl::Status DuckConnection::Run(const std::string& sql) { return Query(sql).status(); }
+
+absl::Status DuckConnection::RunAgain(const std::string& sql) {
+  std::unique_ptr<DuckStatement>& statement = kept_[sql];
+  if (statement == nullptr) {
+    ICEPIE_ASSIGN_OR_RETURN(statement, Prepare(sql));
+  }
+  return statement->Execute().status();
+}
 
 absl::StatusOr<DuckResult> DuckConnection::Query(const std::string& sql) {
   duckdb_result result{};

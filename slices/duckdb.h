@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -124,6 +125,8 @@ class DuckConnection {
   // The first column of the first row as text; NOT_FOUND without a row or with NULL.
   absl::StatusOr<std::string> QueryText(const std::string& sql);
   absl::StatusOr<std::unique_ptr<DuckStatement>> Prepare(const std::string& sql);
+  // As Run(), of one statement that is run over and over and reads no table: it stays prepared.
+  absl::Status RunAgain(const std::string& sql);
 
   // Stops the running statement, from any thread. Planning and some functions do not listen.
   void Interrupt() { duckdb_interrupt(connection_); }
@@ -132,7 +135,8 @@ class DuckConnection {
   DuckConnection(duckdb_connection connection, std::shared_ptr<RegisteredFunctions> functions)
       : connection_(connection), functions_(std::move(functions)) {}
   duckdb_connection connection_;
-  const std::shared_ptr<RegisteredFunctions> functions_;  // may outlive the DuckDatabase
+  std::map<std::string, std::unique_ptr<DuckStatement>> kept_;  // by their text
+  const std::shared_ptr<RegisteredFunctions> functions_;        // may outlive the DuckDatabase
 };
 
 // What an error of our own functions begins with when they are out of memory: their errors have no

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "core/base/check.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
@@ -202,11 +204,17 @@ absl::Status Generation::CreateInputs() {
 // A statement that was prepared in front of a change of the catalog is bound anew at each
 // execution, which costs more than running it.
 absl::Status Generation::PrepareProgress() {
-  ICEPIE_ASSIGN_OR_RETURN(
-      write_progress_,
-      connection_->Prepare("UPDATE __progress SET applied_position = $1, applied_time_us = $2, "
-                           "event_time_max_us = $3, input = $4, applied = $5, filtered = $6, "
-                           "quarantined = $7, content_version = $8"));
+  const std::vector<std::string> columns = absl::StrSplit(kProgressColumns, ", ");
+  if (progress_to_write_ == nullptr) {
+    ICEPIE_ASSIGN_OR_RETURN(progress_to_write_, BoundNumbers::Create(*connection_, columns.size()));
+  }
+  std::vector<std::string> assignments;
+  for (size_t i = 0; i < columns.size(); ++i) {
+    assignments.push_back(absl::StrCat(columns[i], " = ", progress_to_write_->Sql(i)));
+  }
+  ICEPIE_ASSIGN_OR_RETURN(write_progress_,
+                          connection_->Prepare(absl::StrCat("UPDATE __progress SET ",
+                                                            absl::StrJoin(assignments, ", "))));
   ICEPIE_ASSIGN_OR_RETURN(read_progress_, connection_->Prepare(absl::StrCat(
                                               "SELECT ", kProgressColumns, " FROM __progress")));
   return absl::OkStatus();
@@ -783,15 +791,11 @@ absl::Status Generation::WriteQuarantine(const std::vector<QuarantinedRecord>& b
 }
 
 absl::Status Generation::WriteProgress(const Progress& progress) {
-  const DuckStatement& update = *write_progress_;
-  BindInt(update, 1, progress.applied_position);
-  BindInt(update, 2, progress.applied_time_us);
-  BindInt(update, 3, progress.event_time_max_us);
-  BindInt(update, 4, progress.input);
-  BindInt(update, 5, progress.applied);
-  BindInt(update, 6, progress.filtered);
-  BindInt(update, 7, progress.quarantined);
-  BindInt(update, 8, progress.content_version);
+  const int64_t row[] = {progress.applied_position,  progress.applied_time_us,
+                         progress.event_time_max_us, progress.input,
+                         progress.applied,           progress.filtered,
+                         progress.quarantined,       progress.content_version};
+  for (size_t i = 0; i < std::size(row); ++i) progress_to_write_->Set(i, row[i]);
   return write_progress_->Execute().status();
 }
 
@@ -804,7 +808,7 @@ absl::Status Generation::Begin() {
 // COMMIT of a transaction that an error has aborted says success and stores nothing, so the row is
 // read again. One that says an error, or behind which nothing can be read, may have stored it.
 absl::Status Generation::Commit(const Progress& written) {
-  absl::Status stored = connection_->Run("COMMIT");
+  absl::Status stored = connection_->RunAgain("COMMIT");
   if (stored.ok()) stored = ReadProgress();
   unsettled_ = !stored.ok();
   if (stored.ok() && (progress_.applied_position != written.applied_position ||

@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "slices/apply_statements.h"
 #include "slices/batch_relation.h"
+#include "slices/bound_numbers.h"
 #include "slices/duckdb.h"
 #include "slices/engine_types.h"
 #include "slices/feed.h"
@@ -290,6 +291,7 @@ class Generation {
   // The applied_time_us at which `retain` deleted last, and whether this transaction does.
   int64_t let_go_at_us_ = 0;
   bool lets_go_ = false;
+  std::unique_ptr<BoundNumbers> progress_to_write_;  // in the order of kProgressColumns
   std::unique_ptr<DuckStatement> write_progress_;
   std::unique_ptr<DuckStatement> write_quarantine_;
   PositionRanges acknowledged_;

@@ -20,11 +20,11 @@ constexpr absl::Duration kMemoryTriesFor = absl::Milliseconds(500);
 absl::Status BeginTransaction(DuckConnection& connection, TransactionKind kind) {
   const char* const begin =
       kind == TransactionKind::kReadOnly ? "BEGIN TRANSACTION READ ONLY" : "BEGIN TRANSACTION";
-  const absl::Status begun = connection.Run(begin);
+  const absl::Status begun = connection.RunAgain(begin);
   if (begun.ok()) return begun;
   RollBack(connection).IgnoreError();  // there may be none
   if (absl::IsDeadlineExceeded(begun)) return begun;
-  const absl::Status again = connection.Run(begin);
+  const absl::Status again = connection.RunAgain(begin);
   if (absl::IsDeadlineExceeded(again)) RollBack(connection).IgnoreError();
   return again;
 }

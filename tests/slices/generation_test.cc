@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -368,9 +369,17 @@ TEST_P(BrokenFeedTest, AnInterruptedRollbackLeavesNoTransaction) {
 TEST_P(BrokenFeedTest, AnInterruptedBeginLeavesNoTransaction) {
   const auto connection = DuckConnection::Connect(*instance_).value();
   int interrupted = 0;
-  for (int round = 0; round < 1000; ++round) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  for (int round = 0; round < 1000 || (interrupted == 0 && absl::Now() < deadline); ++round) {
+    std::atomic<bool> begun_interrupting = false;
     std::atomic<bool> done = false;
-    std::thread interrupter([&] { InterruptUntil(done, [&] { connection->Interrupt(); }); });
+    std::thread interrupter([&] {
+      InterruptUntil(done, [&] {
+        connection->Interrupt();
+        begun_interrupting = true;
+      });
+    });
+    while (!begun_interrupting) std::this_thread::yield();
     const absl::Status begun = BeginTransaction(*connection, TransactionKind::kReadOnly);
     done = true;
     interrupter.join();
