@@ -12,30 +12,20 @@
 #include "slices/json_scan.h"
 #include "slices/result_json.h"
 #include "slices/source_scan.h"
+#include "tests/slices/source_column.h"
 
 namespace icepie::slices {
 namespace {
 
 constexpr int kRecords = 1'000'000;
 
-ColumnDef Column(const std::string& name, ColumnKind kind, const std::string& type) {
-  ColumnDef column;
-  column.name = name;
-  column.kind = kind;
-  column.type = type;
-  column.path = {name};
-  return column;
-}
-
 SourceDef Flights() {
   SourceDef source;
   source.name = "flights";
   source.stream = "flights";
-  source.columns = {Column("date", ColumnKind::kTimestamp, "TIMESTAMP"),
-                    Column("delay", ColumnKind::kInteger, "INTEGER"),
-                    Column("distance", ColumnKind::kInteger, "INTEGER"),
-                    Column("origin", ColumnKind::kVarchar, "VARCHAR"),
-                    Column("destination", ColumnKind::kVarchar, "VARCHAR")};
+  source.columns = {Column("date", "TIMESTAMP"), Column("delay", "INTEGER"),
+                    Column("distance", "INTEGER"), Column("origin", "VARCHAR"),
+                    Column("destination", "VARCHAR")};
   return source;
 }
 

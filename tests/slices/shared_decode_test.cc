@@ -15,24 +15,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "slices/column_type.h"
 #include "slices/duckdb.h"
+#include "tests/slices/source_column.h"
 
 namespace icepie::slices {
 namespace {
 
 using Alter = std::function<std::string(int64_t position)>;
-
-ColumnDef Column(const std::string& name, const std::string& type) {
-  const ColumnType parsed = ParseColumnType(type).value();
-  ColumnDef column;
-  column.name = name;
-  column.kind = parsed.kind;
-  column.type = parsed.text;
-  column.children = parsed.children;
-  column.path = {name};
-  return column;
-}
 
 SourceDef Flights() {
   SourceDef source;

@@ -8,8 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
-#include "slices/column_type.h"
 #include "slices/duckdb.h"
+#include "tests/slices/source_column.h"
 
 namespace icepie::slices {
 namespace {
@@ -17,22 +17,12 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-ColumnDef Column(const std::string& name, ColumnKind kind, const std::string& type) {
-  ColumnDef column;
-  column.name = name;
-  column.kind = kind;
-  column.type = type;
-  column.path = {name};
-  return column;
-}
-
 SourceDef Flights() {
   SourceDef source;
   source.name = "flights";
   source.stream = "flights";
-  source.columns = {Column("date", ColumnKind::kTimestamp, "TIMESTAMP"),
-                    Column("delay", ColumnKind::kInteger, "INTEGER"),
-                    Column("origin", ColumnKind::kVarchar, "VARCHAR")};
+  source.columns = {Column("date", "TIMESTAMP"), Column("delay", "INTEGER"),
+                    Column("origin", "VARCHAR")};
   source.columns[2].required = true;
   return source;
 }
@@ -137,20 +127,13 @@ TEST_F(SourceScanTest, ShowsTheColumnsAndTheHiddenOnes) {
   EXPECT_EQ(input->counts().event_time_max_us, 5);
 }
 
-ColumnDef Nested(const std::string& name, const std::string& type) {
-  const ColumnType parsed = ParseColumnType(type).value();
-  ColumnDef column = Column(name, parsed.kind, parsed.text);
-  column.children = parsed.children;
-  return column;
-}
-
 TEST_F(SourceScanTest, ListsAndStructsBecomeVectors) {
   SourceDef source;
   source.name = "transfers";
   source.stream = "transfers";
-  source.columns = {Nested("fees", "STRUCT(kind VARCHAR, value DECIMAL(38,18))[]"),
-                    Nested("tags", "VARCHAR[][]"), Nested("w", "STRUCT(day DATE, n UBIGINT[])"),
-                    Nested("last", "INTEGER[]")};
+  source.columns = {Column("fees", "STRUCT(kind VARCHAR, value DECIMAL(38,18))[]"),
+                    Column("tags", "VARCHAR[][]"), Column("w", "STRUCT(day DATE, n UBIGINT[])"),
+                    Column("last", "INTEGER[]")};
   const std::string big =
       absl::StrCat(R"({"fees":[)", absl::StrJoin(std::vector<std::string>(3000, "null"), ","),
                    R"(,{"kind":"a kind that is longer than twelve","value":0.12}],"last":[9]})");
@@ -186,8 +169,7 @@ TEST_F(SourceScanTest, ManyChunksOfListsAmongBadRecords) {
   SourceDef source;
   source.name = "transfers";
   source.stream = "transfers";
-  source.columns = {Nested("a", "STRUCT(n INTEGER, s VARCHAR[])[]"),
-                    Column("b", ColumnKind::kInteger, "INTEGER")};
+  source.columns = {Column("a", "STRUCT(n INTEGER, s VARCHAR[])[]"), Column("b", "INTEGER")};
   std::vector<std::string> payloads;
   for (int i = 0; i < 10'000; ++i) {
     std::vector<std::string> parts;
@@ -213,16 +195,10 @@ TEST_F(SourceScanTest, EveryTypeKeepsEveryDigit) {
   SourceDef source;
   source.name = "t";
   source.stream = "t";
-  source.columns = {Column("u1", ColumnKind::kUTinyInt, "UTINYINT"),
-                    Column("u2", ColumnKind::kUSmallInt, "USMALLINT"),
-                    Column("u4", ColumnKind::kUInteger, "UINTEGER"),
-                    Column("u8", ColumnKind::kUBigInt, "UBIGINT"),
-                    Column("h", ColumnKind::kHugeInt, "HUGEINT"),
-                    Column("uh", ColumnKind::kUHugeInt, "UHUGEINT"),
-                    Column("f", ColumnKind::kFloat, "FLOAT"),
-                    Column("t", ColumnKind::kTime, "TIME"),
-                    Column("u", ColumnKind::kUuid, "UUID"),
-                    Column("b", ColumnKind::kBlob, "BLOB")};
+  source.columns = {Column("u1", "UTINYINT"), Column("u2", "USMALLINT"), Column("u4", "UINTEGER"),
+                    Column("u8", "UBIGINT"),  Column("h", "HUGEINT"),    Column("uh", "UHUGEINT"),
+                    Column("f", "FLOAT"),     Column("t", "TIME"),       Column("u", "UUID"),
+                    Column("b", "BLOB")};
   Records records({R"({"u1":255,"u2":65535,"u4":4294967295,"u8":18446744073709551615,)"
                    R"("h":-170141183460469231731687303715884105728,)"
                    R"("uh":340282366920938463463374607431768211455,"f":0.1,"t":"23:59:59.000001",)"
