@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "slices/batches_ahead.h"
 #include "slices/expectation_check.h"
 #include "slices/record_batch.h"
 #include "slices/row_order.h"
@@ -511,29 +512,25 @@ absl::Status BuildEngine::Follow(int64_t position) {
     MutexLock lock(mutex_);
     reader_ = reader.get();
   }
-  BatchDecoder decoder(from, streams);
-  const std::shared_ptr<DecodeSharing> sharing = DecodeSharing::Create();
-  absl::Status status;
-  while (status.ok() && from < position) {
-    absl::StatusOr<std::optional<FeedPiece>> piece = reader->Next();
-    status = piece.status();
-    if (!status.ok() || !piece->has_value()) break;
-    (*piece)->complete_position = std::min((*piece)->complete_position, position);
-    absl::StatusOr<RecordBatch> batch = decoder.Decode(**piece);
-    status = batch.status();
-    if (batch.ok()) batch->decoded = DecodeSharing::NextBatch(sharing);
-    for (const auto& generation : generations_) {
-      if (!status.ok()) break;
-      if (!FollowsRecords(*generation)) continue;
-      generation->RestartChanges(/*wanted=*/false);
-      status = ApplyTo(*generation, *batch);
-    }
-    if (batch.ok()) from = batch->end;
-    Progressed(from, position);
-  }
+  const absl::Status status = ApplyAll(*reader, std::move(streams), from, position);
   MutexLock lock(mutex_);
   reader_ = nullptr;
   return status;
+}
+
+absl::Status BuildEngine::ApplyAll(FeedReader& reader, std::set<std::string> streams, int64_t from,
+                                   int64_t position) {
+  BatchesAhead batches(reader, from, position, std::move(streams));
+  while (true) {
+    ICEPIE_ASSIGN_OR_RETURN(const std::optional<RecordBatch> batch, batches.Next());
+    if (!batch) return absl::OkStatus();
+    for (const auto& generation : generations_) {
+      if (!FollowsRecords(*generation)) continue;
+      generation->RestartChanges(/*wanted=*/false);
+      ICEPIE_RETURN_IF_ERROR(ApplyTo(*generation, *batch));
+    }
+    Progressed(batch->end, position);
+  }
 }
 
 absl::Status BuildEngine::Recompute(int64_t position) {

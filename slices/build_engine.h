@@ -65,6 +65,8 @@ class BuildEngine : public Engine {
   absl::Status SettleThreads(const DomainPlan& plan, const std::string& slice);
   absl::Status AdvanceTo(int64_t position);
   absl::Status Follow(int64_t position);
+  absl::Status ApplyAll(FeedReader& reader, std::set<std::string> streams, int64_t from,
+                        int64_t position);
   absl::Status ApplyTo(Generation& generation, const RecordBatch& batch);
   absl::Status Recompute(int64_t position);
   absl::Status RunRecompute(const std::shared_ptr<Generation>& generation, int64_t position,

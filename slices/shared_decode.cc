@@ -1,6 +1,7 @@
 #include "slices/shared_decode.h"
 
 #include <algorithm>
+#include <exception>
 #include <new>
 #include <utility>
 
@@ -291,6 +292,10 @@ DecodeSharing::Demand& DecodeSharing::Note(const ScanRequest& request, int64_t b
       it = it->second.read < last ? demand.columns.erase(it) : std::next(it);
     }
   }
+  if (demand.stream.empty()) {
+    demand.stream = request.reading->stream;
+    demand.where = request.reading->where;
+  }
   const std::vector<ColumnDef>& columns = request.reading->columns;
   for (size_t i = 0; i < columns.size(); ++i) {
     Wish& wish = demand.columns[(*request.column_keys)[i]];
@@ -302,6 +307,31 @@ DecodeSharing::Demand& DecodeSharing::Note(const ScanRequest& request, int64_t b
     if (request.shown[columns.size() + i]) demand.hidden_shown[i] = demand.batches;
   }
   return demand;
+}
+
+DecodeSharing::Foreseen DecodeSharing::Foresee(const Demand& demand) {
+  const auto wanted = [&](int64_t batch) {
+    return batch > 0 && batch > demand.batches - kForgetBatches;
+  };
+  Foreseen foreseen{{demand.stream, {}, demand.where, true}, {}, {}};
+  for (const auto& [key, wish] : demand.columns) {
+    foreseen.columns[key] = foreseen.reading.columns.size();
+    foreseen.reading.columns.push_back(wish.column);
+    foreseen.shown.push_back(wanted(wish.shown));
+  }
+  for (const int64_t batch : demand.hidden_shown) foreseen.shown.push_back(wanted(batch));
+  return foreseen;
+}
+
+absl::StatusOr<std::shared_ptr<SharedRows>> DecodeSharing::Decode(
+    Foreseen foreseen, int64_t bytes_max, const SourceInput::OpenSupply& open, int64_t& bytes) {
+  ICEPIE_ASSIGN_OR_RETURN(const auto supply, open());
+  Decoding decoding(std::move(foreseen.reading), std::move(foreseen.shown), bytes_max);
+  ICEPIE_ASSIGN_OR_RETURN(std::shared_ptr<SharedRows> rows, decoding.Run(*supply));
+  if (rows == nullptr) return rows;
+  rows->columns = std::move(foreseen.columns);
+  bytes = decoding.bytes();
+  return rows;
 }
 
 DecodeSharing::Batch::Batch(std::shared_ptr<DecodeSharing> sharing, int64_t number)
@@ -317,31 +347,51 @@ absl::StatusOr<std::shared_ptr<const SharedRows>> DecodeSharing::Batch::Find(
       demand.scans_before >= kScansWorthSharing && demand.batches >= demand.try_again;
   if (!entry.tried && worth) {
     entry.tried = true;
-    const auto wanted = [&](int64_t batch) {
-      return batch > 0 && batch > demand.batches - kForgetBatches;
-    };
-    SourceReading reading{request.reading->stream, {}, request.reading->where, true};
-    std::map<std::string, size_t> columns;
-    std::vector<bool> shown;
-    for (const auto& [key, wish] : demand.columns) {
-      columns[key] = reading.columns.size();
-      reading.columns.push_back(wish.column);
-      shown.push_back(wanted(wish.shown));
-    }
-    for (const int64_t batch : demand.hidden_shown) shown.push_back(wanted(batch));
-    ICEPIE_ASSIGN_OR_RETURN(const auto supply, open());
-    Decoding decoding(std::move(reading), std::move(shown), sharing_->bytes_max_ - bytes_);
-    ICEPIE_ASSIGN_OR_RETURN(std::shared_ptr<SharedRows> rows, decoding.Run(*supply));
-    if (rows == nullptr) {
-      demand.try_again = demand.batches + kForgetBatches;
-    } else {
-      rows->columns = std::move(columns);
-      bytes_ += decoding.bytes();
-      entry.rows = std::move(rows);
-    }
+    int64_t bytes = 0;
+    ICEPIE_ASSIGN_OR_RETURN(entry.rows,
+                            Decode(Foresee(demand), sharing_->bytes_max_ - bytes_, open, bytes));
+    if (entry.rows == nullptr) demand.try_again = demand.batches + kForgetBatches;
+    bytes_ += bytes;
   }
   if (entry.rows == nullptr || !entry.rows->Covers(request)) return nullptr;
   return entry.rows;
+}
+
+void DecodeSharing::Batch::Prepare(
+    int64_t from, int64_t to,
+    const std::function<SourceInput::OpenSupply(const std::string& stream)>& open) {
+  std::map<std::string, Foreseen> wanted;  // by their groups
+  int64_t bytes_left = 0;
+  {
+    MutexLock lock(sharing_->mutex_);
+    bytes_left = sharing_->bytes_max_ - bytes_;
+    for (const auto& [group, demand] : sharing_->demands_) {
+      if (demand.batches >= demand.try_again) wanted[group] = Foresee(demand);
+    }
+  }
+  for (auto& [group, foreseen] : wanted) {
+    const SourceInput::OpenSupply supply = open(foreseen.reading.stream);
+    std::shared_ptr<SharedRows> rows;
+    int64_t bytes = 0;
+    try {
+      auto decoded = Decode(std::move(foreseen), bytes_left, supply, bytes);
+      if (!decoded.ok()) continue;
+      rows = *std::move(decoded);
+    } catch (const std::exception&) {
+      // Out of memory: the scan may be luckier, and says so if not.
+    }
+    bytes_left -= bytes;
+    MutexLock lock(sharing_->mutex_);
+    const auto demand = sharing_->demands_.find(group);
+    if (rows == nullptr && demand != sharing_->demands_.end()) {
+      demand->second.try_again = demand->second.batches + kForgetBatches;
+    }
+    Entry& entry = entries_[{group, from, to}];
+    if (rows == nullptr || entry.tried) continue;
+    entry.tried = true;
+    entry.rows = std::move(rows);
+    bytes_ += bytes;
+  }
 }
 
 }  // namespace icepie::slices

@@ -5,12 +5,14 @@
 // columns that scans of the last batches asked for, each by its own definition. A value that cannot
 // be read is kept apart for its column: the record is bad for the scans that read this column, and
 // a row for the others. Who asks for a column that was not foreseen, for another range, or passes
-// over records by position, decodes alone, as all do while only one scan a batch asks.
+// over records by position, decodes alone, as all do while only one scan a batch asks, unless the
+// batch has been decoded ahead of them.
 #ifndef ICEPIE_SLICES_SHARED_DECODE_H_
 #define ICEPIE_SLICES_SHARED_DECODE_H_
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -101,6 +103,12 @@ class DecodeSharing {
                                                            int64_t to,
                                                            const SourceInput::OpenSupply& open);
 
+    // Decodes the records in [from, to) for the scans that will ask for them, as those of the last
+    // batches did, while the one who runs the scans is busy with the batch before. `open` gives the
+    // records of a stream. What cannot be had is left to the scans.
+    void Prepare(int64_t from, int64_t to,
+                 const std::function<SourceInput::OpenSupply(const std::string& stream)>& open);
+
    private:
     struct Entry {
       int64_t scans = 0;
@@ -128,6 +136,8 @@ class DecodeSharing {
     int64_t shown = 0;  // likewise, to show it
   };
   struct Demand {
+    std::string stream;
+    std::vector<WhereTerm> where;
     int64_t batch_number = 0;  // of all batches, the last with a scan
     int64_t batches = 0;       // with a scan
     int64_t scans = 0;         // of one range of that batch, the most
@@ -137,8 +147,20 @@ class DecodeSharing {
     std::array<int64_t, kHiddenCount> hidden_shown{};
   };
 
+  // What is decoded for all.
+  struct Foreseen {
+    SourceReading reading;
+    std::map<std::string, size_t> columns;  // by their keys
+    std::vector<bool> shown;
+  };
+
   Demand& Note(const ScanRequest& request, int64_t batch_number)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static Foreseen Foresee(const Demand& demand);
+  // Null when it would be more than `bytes_max`; `bytes` says how much it is.
+  static absl::StatusOr<std::shared_ptr<SharedRows>> Decode(Foreseen foreseen, int64_t bytes_max,
+                                                            const SourceInput::OpenSupply& open,
+                                                            int64_t& bytes);
 
   const int64_t bytes_max_;
   Mutex mutex_;

@@ -5,9 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
+#include "core/base/mutex.h"
 #include "core/block.h"
+#include "slices/batches_ahead.h"
 #include "slices/shared_decode.h"
 
 namespace icepie::slices {
@@ -102,6 +106,79 @@ TEST(RecordBatchTest, RowsDecodedTogetherEndWithTheBatch) {
   batch = RecordBatch();
   EXPECT_TRUE(decoded.expired());
   EXPECT_EQ(open().status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+// Hands out these pieces, then an error or the end; or waits until it is cancelled.
+class PieceReader : public FeedReader {
+ public:
+  PieceReader(std::vector<FeedPiece> pieces, absl::Status last, bool waits = false)
+      : pieces_(std::move(pieces)), last_(std::move(last)), waits_(waits) {}
+
+  absl::StatusOr<std::optional<FeedPiece>> Next() override {
+    if (next_ < pieces_.size()) return std::optional<FeedPiece>(pieces_[next_++]);
+    MutexLock lock(mutex_);
+    while (waits_ && !cancelled_) changed_.Wait(mutex_);
+    if (cancelled_) return absl::UnavailableError("cancelled");
+    if (!last_.ok()) return last_;
+    return std::optional<FeedPiece>();
+  }
+  void Cancel() override {
+    MutexLock lock(mutex_);
+    cancelled_ = true;
+    changed_.SignalAll();
+  }
+
+ private:
+  const std::vector<FeedPiece> pieces_;
+  const absl::Status last_;
+  const bool waits_;
+  size_t next_ = 0;
+  Mutex mutex_;
+  CondVar changed_;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+std::vector<FeedPiece> ThreePieces() {
+  return {PieceOf({{0, 5}}, 4), PieceOf({{5, 9}}, 9), PieceOf({{7, 12}}, 12)};
+}
+
+TEST(BatchesAheadTest, BatchesComeInOrderUpToTheEnd) {
+  PieceReader reader(ThreePieces(), absl::OkStatus(), /*waits=*/true);
+  BatchesAhead batches(reader, 2, 11, {"a"});
+  for (const auto& [from, end] :
+       std::vector<std::pair<int64_t, int64_t>>{{2, 4}, {4, 9}, {9, 11}}) {
+    const auto batch = batches.Next();
+    ASSERT_TRUE(batch.ok() && batch->has_value()) << batch.status();
+    EXPECT_EQ((*batch)->begin, from);
+    EXPECT_EQ((*batch)->end, end);
+    EXPECT_EQ(PositionsOf(**batch), Range(from, end));
+  }
+  for (int i = 0; i < 2; ++i) {
+    const auto behind = batches.Next();
+    ASSERT_TRUE(behind.ok()) << behind.status();
+    EXPECT_FALSE(behind->has_value());
+  }
+}
+
+TEST(BatchesAheadTest, AnErrorComesBehindWhatWasReadBeforeIt) {
+  PieceReader reader(ThreePieces(), absl::DataLossError("a damaged block"));
+  BatchesAhead batches(reader, 0, 100, {"a"});
+  for (int i = 0; i < 3; ++i) {
+    const auto batch = batches.Next();
+    ASSERT_TRUE(batch.ok() && batch->has_value()) << batch.status();
+  }
+  EXPECT_EQ(batches.Next().status(), absl::DataLossError("a damaged block"));
+}
+
+TEST(BatchesAheadTest, WhoStopsEarlyDoesNotWaitForTheFeed) {
+  PieceReader waiting({PieceOf({{0, 5}}, 5)}, absl::OkStatus(), /*waits=*/true);
+  {
+    BatchesAhead batches(waiting, 0, 100, {"a"});
+    ASSERT_TRUE(batches.Next().ok());
+  }
+  // Nor for itself, with a batch that nobody takes.
+  PieceReader reader(ThreePieces(), absl::OkStatus());
+  const BatchesAhead batches(reader, 0, 100, {"a"});
 }
 
 }  // namespace

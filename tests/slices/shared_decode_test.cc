@@ -128,10 +128,19 @@ class SharedDecodeTest : public ::testing::Test {
     return seen;
   }
 
-  // One batch: all readers see together what each sees alone.
-  Readings RunBatch(std::vector<Reader>& readers, const Records& records) {
+  // One batch, which may be decoded ahead: all readers see together what each sees alone.
+  Readings RunBatch(std::vector<Reader>& readers, const Records& records, bool ahead = false) {
     Readings readings;
     const auto batch = DecodeSharing::NextBatch(sharing_);
+    if (ahead) {
+      batch->Prepare(0, 1, [&](const std::string& stream) -> SourceInput::OpenSupply {
+        EXPECT_EQ(stream, "flights");
+        return [&] {
+          ++readings.shared;
+          return MakeSpanSupply(records.views());
+        };
+      });
+    }
     for (Reader& reader : readers) {
       const std::string alone = Seen(reader, [&] { return MakeSpanSupply(records.views()); });
       const std::string together =
@@ -335,6 +344,41 @@ void DecodeWithoutMemory() {
 
 TEST(SharedDecodeDeathTest, RowsThatThereIsNoMemoryForAreNotLostSilently) {
   EXPECT_EXIT(DecodeWithoutMemory(), ::testing::ExitedWithCode(0), "");
+}
+
+TEST_F(SharedDecodeTest, WhatIsDecodedAheadIsThereForOneScanToo) {
+  std::vector<Reader> readers;
+  readers.push_back(MakeReader(Flights(), {"delay", "origin"}, "delay, origin, _position"));
+  const Records records(7001, MixedRecord);
+  const Readings first = RunBatch(readers, records, /*ahead=*/true);
+  EXPECT_EQ(first.shared, 0);  // nobody could know
+  EXPECT_EQ(first.alone, 1);
+  for (int batch = 0; batch < 3; ++batch) {
+    const Readings next = RunBatch(readers, records, /*ahead=*/true);
+    EXPECT_EQ(next.shared, 1);
+    EXPECT_EQ(next.alone, 0);
+  }
+  // Another one joins, with a column that nobody has asked for so far.
+  readers.push_back(MakeReader(Flights(), {"date"}, "date"));
+  EXPECT_EQ(RunBatch(readers, records, /*ahead=*/true).alone, 1);
+  const Readings both = RunBatch(readers, records, /*ahead=*/true);
+  EXPECT_EQ(both.shared, 1);
+  EXPECT_EQ(both.alone, 0);
+}
+
+TEST_F(SharedDecodeTest, WhatIsTooMuchIsNotDecodedAheadAgainAtOnce) {
+  sharing_ = DecodeSharing::Create(500'000);
+  std::vector<Reader> readers;
+  readers.push_back(MakeReader(Flights(), {"origin"}, "origin, _payload"));
+  RunBatch(readers, Records(100, AsMost), /*ahead=*/true);
+  const Records many(10000, AsMost);
+  const Readings given_up = RunBatch(readers, many, /*ahead=*/true);
+  EXPECT_EQ(given_up.shared, 1);
+  EXPECT_EQ(given_up.alone, 1);
+  for (int64_t i = 1; i < DecodeSharing::kForgetBatches; ++i) {
+    EXPECT_EQ(RunBatch(readers, many, /*ahead=*/true).shared, 0);
+  }
+  EXPECT_EQ(RunBatch(readers, many, /*ahead=*/true).shared, 1);
 }
 
 }  // namespace
