@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/operations.h"
@@ -59,6 +60,18 @@ absl::StatusOr<int> CancelOperation(Context& context, const std::string& name) {
   ICEPIE_RETURN_IF_ERROR(
       client.Call(client.operations(), &Operations::StubInterface::CancelOperation, request)
           .status());
+  // Whoever comes too late is told that the call did nothing by what the operation ended with.
+  google::longrunning::GetOperationRequest get;
+  get.set_name(OperationName(name));
+  ICEPIE_ASSIGN_OR_RETURN(
+      const Operation operation,
+      client.Call(client.operations(), &Operations::StubInterface::GetOperation, get));
+  const bool cancelled = operation.error().code() == static_cast<int>(absl::StatusCode::kCancelled);
+  if (operation.done() && !cancelled) {
+    return absl::FailedPreconditionError(absl::StrCat(ShortOperationName(name),
+                                                      " had ended before: ", Outcome(operation),
+                                                      "; nothing was cancelled"));
+  }
   context.out() << ShortOperationName(name) << " cancelled\n";
   return kExitDone;
 }
