@@ -267,7 +267,8 @@ int64_t FromEnvironment(const char* name, int64_t otherwise) {
   return text == nullptr ? otherwise : std::atoll(text);
 }
 
-// Prints how long the first answer takes. ICEPIE_HIBERNATION_ROWS=500000 for a state of that size.
+// Prints how long the first answer takes. ICEPIE_HIBERNATION_ROWS=500000 for a state of that size,
+// of which the goal is 50 ms; ICEPIE_HIBERNATION_ANSWER_MS is what is too long on the machine.
 TEST_F(HibernationTest, TheFirstAnswerComesSoon) {
   const int64_t rows = FromEnvironment("ICEPIE_HIBERNATION_ROWS", 5000);
   Start();
@@ -292,7 +293,7 @@ TEST_F(HibernationTest, TheFirstAnswerComesSoon) {
       "%lld rows: first answer of a hibernating domain after %s (median of %zu, %s to %s)\n",
       static_cast<long long>(rows), absl::FormatDuration(took[2]).c_str(), took.size(),
       absl::FormatDuration(took.front()).c_str(), absl::FormatDuration(took.back()).c_str());
-  EXPECT_LT(took[2], absl::Seconds(10));
+  EXPECT_LT(took[2], absl::Milliseconds(FromEnvironment("ICEPIE_HIBERNATION_ANSWER_MS", 10000)));
 }
 
 // Of the daemon itself.
