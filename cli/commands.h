@@ -14,7 +14,7 @@ void AddReadCommand(CLI::App& app, Context& context);       // read
 void AddTraceCommand(CLI::App& app, Context& context);      // trace
 void AddSliceCommands(CLI::App& app, Context& context);     // slice
 void AddExpectCommand(CLI::App* slice, Context& context);   // slice expect
-void AddSliceControl(CLI::App* slice, Context& context);    // slice suspend, resume, restart
+void AddSliceControl(CLI::App* slice, Context& context);    // slice freeze, thaw, suspend, …
 void AddDomainControl(CLI::App* domain, Context& context);  // domain freeze, thaw, suspend, …
 void AddLimitsCommand(CLI::App* domain, Context& context);  // domain limits
 void AddWorkersCommand(CLI::App& app, Context& context);    // workers

@@ -1,14 +1,19 @@
-// slice suspend|resume|restart, domain freeze|thaw|suspend|resume|restart|refresh, leave-safe-mode,
-// workers roll: what stops slices and workers that run and lets them go on.
+// slice freeze|thaw|suspend|resume|restart, domain freeze|thaw|suspend|resume|restart|refresh,
+// leave-safe-mode, workers roll: what stops slices and workers that run and lets them go on.
 #include <CLI/App.hpp>
+#include <CLI/Error.hpp>
 #include <memory>
+#include <optional>
 #include <string>
+#include <type_traits>
 
 #include "absl/strings/str_cat.h"
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/slice_report.h"
+#include "cli/time_span.h"
 #include "core/base/status.h"
+#include "server/proto_time.h"
 
 namespace icepie::cli {
 namespace {
@@ -22,7 +27,12 @@ using Stub = Admin::StubInterface;
 struct ControlArguments {
   std::string name;
   std::string reason;
+  std::optional<absl::Duration> remind_after;
 };
+
+template <typename Request>
+constexpr bool kMayRemind = std::is_same_v<Request, icepie::v1::FreezeSliceRequest> ||
+                            std::is_same_v<Request, ChangeDomainRequest>;
 
 template <typename Request>
 Request MakeRequest(const Context& context, const ControlArguments& arguments) {
@@ -30,6 +40,11 @@ Request MakeRequest(const Context& context, const ControlArguments& arguments) {
   request.set_name(arguments.name);
   request.set_reason(arguments.reason);
   request.set_actor(context.options.actor);
+  if constexpr (kMayRemind<Request>) {
+    if (arguments.remind_after) {
+      *request.mutable_remind_after() = server::ToProto(*arguments.remind_after);
+    }
+  }
   return request;
 }
 
@@ -67,7 +82,20 @@ struct Help {
   const char* text;
   const char* reason;  // help of --reason
   bool needs_reason;
+  bool reminds = false;  // takes --for
 };
+
+void AddReminder(CLI::App* added, const std::shared_ptr<ControlArguments>& arguments) {
+  added->add_option_function<std::string>(
+      "--for",
+      [arguments](const std::string& text) {
+        arguments->remind_after = ParseTimeSpan(text);
+        if (arguments->remind_after.value_or(absl::ZeroDuration()) <= absl::ZeroDuration()) {
+          throw CLI::ValidationError("--for", "a time such as 90m, 2h or 3d, not " + text);
+        }
+      },
+      "how long it is meant to last, as in 2h: a reminder (FREEZE_OVERDUE), never a thaw");
+}
 
 CLI::App* AddCommand(CLI::App* group, const char* what, const Help& help,
                      const std::shared_ptr<ControlArguments>& arguments) {
@@ -75,6 +103,7 @@ CLI::App* AddCommand(CLI::App* group, const char* what, const Help& help,
   added->add_option(what, arguments->name)->required();
   CLI::Option* reason = added->add_option("--reason", arguments->reason, help.reason);
   if (help.needs_reason) reason->required();
+  if (help.reminds) AddReminder(added, arguments);
   return added;
 }
 
@@ -132,6 +161,11 @@ constexpr const char* kWritten = "written down with the change";
 }  // namespace
 
 void AddSliceControl(CLI::App* slice, Context& context) {
+  AddSlice<icepie::v1::FreezeSliceRequest>(
+      slice, context, {"freeze", "stop applying; answers go on, marked stale", kShown, true, true},
+      &Stub::FreezeSlice);
+  AddSlice<icepie::v1::ThawSliceRequest>(slice, context, {"thaw", "apply again", kWritten, false},
+                                         &Stub::ThawSlice);
   AddSlice<icepie::v1::SuspendSliceRequest>(
       slice, context,
       {"suspend", "take it out of its worker; its last snapshot answers", kShown, true},
@@ -146,7 +180,7 @@ void AddSliceControl(CLI::App* slice, Context& context) {
 }
 
 void AddDomainControl(CLI::App* domain, Context& context) {
-  AddDomain(domain, context, {"freeze", "freeze every slice of it", kShown, true},
+  AddDomain(domain, context, {"freeze", "freeze every slice of it", kShown, true, true},
             &Stub::FreezeDomain);
   AddDomain(domain, context, {"thaw", "let every slice of it apply again", kWritten, false},
             &Stub::ThawDomain);

@@ -5,11 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "cli/commands.h"
 #include "cli/confirm.h"
@@ -19,6 +17,7 @@
 #include "cli/operations.h"
 #include "cli/slice_history.h"
 #include "cli/table.h"
+#include "cli/time_span.h"
 #include "core/base/status.h"
 
 namespace icepie::cli {
@@ -274,18 +273,6 @@ absl::StatusOr<int> ListDomains(Context& context, bool show_deleted) {
   return kExitDone;
 }
 
-// "12h" as everywhere, and days: "30d".
-bool ParseKeep(absl::string_view text, absl::Duration* keep) {
-  int64_t days = 0;
-  if (absl::ConsumeSuffix(&text, "d")) {
-    if (!absl::SimpleAtoi(text, &days)) return false;
-    *keep = absl::Hours(24) * days;
-  } else if (!absl::ParseDuration(text, keep)) {
-    return false;
-  }
-  return *keep >= absl::ZeroDuration() && *keep < absl::InfiniteDuration();
-}
-
 struct DeleteArguments {
   std::string name;
   std::string reason;
@@ -300,14 +287,14 @@ absl::StatusOr<int> DeleteDomain(Context& context, const DeleteArguments& argume
   request.set_actor(context.options.actor);
   std::string kept = "its files stay for 7d";
   if (!arguments.keep.empty()) {
-    absl::Duration keep;
-    if (!ParseKeep(arguments.keep, &keep)) {
+    const auto keep = ParseTimeSpan(arguments.keep);
+    if (!keep) {
       return absl::InvalidArgumentError(
           absl::StrCat("--keep ", arguments.keep, ": write it as 0s, 12h or 30d"));
     }
-    request.mutable_keep()->set_seconds(absl::ToInt64Seconds(keep));
-    kept = keep > absl::ZeroDuration() ? absl::StrCat("its files stay for ", arguments.keep)
-                                       : "its files go now, for good";
+    request.mutable_keep()->set_seconds(absl::ToInt64Seconds(*keep));
+    kept = *keep > absl::ZeroDuration() ? absl::StrCat("its files stay for ", arguments.keep)
+                                        : "its files go now, for good";
   }
   if (!arguments.yes) {
     ICEPIE_RETURN_IF_ERROR(Confirm(

@@ -1,5 +1,5 @@
 // slice
-// list|describe|query|freeze|thaw|refresh|reslice|diff|promote|rollback|history|wait; the others
+// list|describe|query|refresh|reslice|diff|promote|rollback|history|wait; the others
 // are in expect_command.cc, quarantine_command.cc, snapshot_commands.cc and slice_export.cc
 #include <functional>
 #include <memory>
@@ -162,26 +162,6 @@ absl::StatusOr<int> Query(Context& context, const SliceArguments& arguments) {
   return AskAndPrint(context, request);
 }
 
-absl::StatusOr<int> Freeze(Context& context, const SliceArguments& arguments) {
-  icepie::v1::FreezeSliceRequest request;
-  request.set_name(arguments.name);
-  request.set_reason(arguments.reason);
-  request.set_actor(context.options.actor);
-  Client& client = context.client();
-  return PrintOutcome(context,
-                      client.Call(client.admin(), &Admin::StubInterface::FreezeSlice, request));
-}
-
-absl::StatusOr<int> Thaw(Context& context, const SliceArguments& arguments) {
-  icepie::v1::ThawSliceRequest request;
-  request.set_name(arguments.name);
-  request.set_reason(arguments.reason);
-  request.set_actor(context.options.actor);
-  Client& client = context.client();
-  return PrintOutcome(context,
-                      client.Call(client.admin(), &Admin::StubInterface::ThawSlice, request));
-}
-
 absl::StatusOr<int> Refresh(Context& context, const SliceArguments& arguments) {
   icepie::v1::RefreshSliceRequest request;
   request.set_name(arguments.name);
@@ -293,11 +273,6 @@ void AddReading(CLI::App* slice, Context& context,
 
 void AddOperating(CLI::App* slice, Context& context,
                   const std::shared_ptr<SliceArguments>& arguments) {
-  CLI::App* freeze = Add(slice, context, arguments, "freeze",
-                         "stop applying; answers go on, marked stale", Freeze);
-  freeze->add_option("--reason", arguments->reason, "shown with every answer")->required();
-  CLI::App* thaw = Add(slice, context, arguments, "thaw", "apply again", Thaw);
-  thaw->add_option("--reason", arguments->reason, "written down with the change");
   Add(slice, context, arguments, "refresh", "recompute a scheduled slice now", Refresh);
   CLI::App* clear = Add(slice, context, arguments, "clear-error",
                         "forget the last error, once the slice goes on", ClearError);

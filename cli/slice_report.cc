@@ -11,6 +11,7 @@
 #include "cli/event_line.h"
 #include "cli/format.h"
 #include "cli/limits_text.h"
+#include "cli/status_text.h"
 #include "cli/table.h"
 
 namespace icepie::cli {
@@ -94,9 +95,10 @@ std::string MaxStaleText(const Slice& slice) {
 
 std::string DesiredText(const Slice& slice) {
   if (slice.desired().mode() == icepie::v1::DesiredState::RUN) return "RUN";
+  const std::string reminder = ReminderText(slice.desired());
   return absl::StrCat(icepie::v1::DesiredState::Mode_Name(slice.desired().mode()), " since ",
                       FormatTime(slice.desired().since()), " by ", slice.desired().actor(), ": ",
-                      slice.desired().reason());
+                      slice.desired().reason(), reminder.empty() ? "" : "; ", reminder);
 }
 
 std::string ErrorText(const icepie::v1::SliceError& error) {

@@ -43,7 +43,9 @@ void PrintDamage(Context& context, const ServerStatus& status) {
 
 std::string NextText(const Slice& slice) {
   if (slice.desired().mode() == icepie::v1::DesiredState::FREEZE) {
-    return absl::StrCat("thaw: icepie slice thaw ", slice.name());
+    const std::string reminder = ReminderText(slice.desired());
+    return absl::StrCat(reminder, reminder.empty() ? "" : "; ", "thaw: icepie slice thaw ",
+                        slice.name());
   }
   if (slice.desired().mode() == icepie::v1::DesiredState::SUSPEND) {
     return absl::StrCat("resume: icepie slice resume ", slice.name());

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "cli/format.h"
 
 namespace icepie::cli {
@@ -14,6 +15,15 @@ using icepie::v1::Slice;
 
 bool IsHealthy(const Slice& slice) {
   return !slice.meta().stale() && slice.state() == icepie::v1::RUNNING;
+}
+
+std::string ReminderText(const icepie::v1::DesiredState& desired) {
+  if (!desired.has_remind_time()) return "";
+  const absl::Duration left = ToTime(desired.remind_time()) - absl::Now();
+  if (left > absl::ZeroDuration()) {
+    return absl::StrCat("meant to last ", FormatElapsed(left), " more");
+  }
+  return absl::StrCat(FormatElapsed(-left), " longer than meant");
 }
 
 bool IsCoreWell(const ServerStatus& status) {

@@ -1,4 +1,4 @@
-// What `icepie status` and `icepie top` say in the same words.
+// What `icepie status`, `icepie top` and `icepie slice describe` say in the same words.
 #ifndef ICEPIE_CLI_STATUS_TEXT_H_
 #define ICEPIE_CLI_STATUS_TEXT_H_
 
@@ -18,6 +18,9 @@ std::string CoreText(const icepie::v1::ServerStatus& status);
 
 // "41 fresh, 1 FAULTED".
 std::string StatesText(const icepie::v1::ServerStatus& status);
+
+// "meant to last 2h 0m more" or "2h 5m longer than meant"; "" when nobody said how long.
+std::string ReminderText(const icepie::v1::DesiredState& desired);
 
 }  // namespace icepie::cli
 

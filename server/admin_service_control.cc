@@ -16,7 +16,7 @@ grpc::ServerUnaryReactor* AdminService::FreezeSlice(grpc::CallbackServerContext*
                                                     v1::Slice* response) {
   return Act("FreezeSlice", quick_, context, request, response,
              [this, request](AdminAction& action) {
-               return control_.Change(SliceAction::kFreeze, *request, action);
+               return control_.Freeze(*request, action);
              });
 }
 

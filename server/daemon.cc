@@ -467,6 +467,7 @@ void Daemon::Parts::ReportHealth() {
   memory_->KeepOnly(slices);
   memory_->Flush();
   observer_->LookAtCore();
+  observer_->LookAtFreezes(catalog_->Domains(), absl::Now());
   housekeeping_->RunAfter(kHealthInterval, [this] { ReportHealth(); });
 }
 

@@ -222,6 +222,7 @@ absl::Status DomainManager::EditForPromote(const v1::PromoteGenerationRequest& r
   Serve(domain, change, number, slice);
   if (request.thaw()) {
     slice.mutable_desired()->set_mode(v1::DesiredState::RUN);
+    slice.mutable_desired()->clear_remind_time();
     slice.mutable_desired()->set_actor(ActorOr(request.actor()));
     slice.mutable_desired()->set_reason(request.reason());
     *slice.mutable_desired()->mutable_since() = ToProto(absl::Now());

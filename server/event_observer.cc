@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/desired_change.h"
+#include "server/proto_time.h"
 
 namespace icepie::server {
 namespace {
@@ -92,6 +94,36 @@ void EventObserver::LookAtCore() {
   event.set_to(now.state);
   event.set_message(now.reason);
   core_seen_ = std::move(now);
+  log_.Add(std::move(event));
+}
+
+void EventObserver::LookAtFreezes(const std::vector<std::shared_ptr<const CatalogDomain>>& domains,
+                                  absl::Time now) {
+  const MutexLock lock(mutex_);
+  std::map<std::string, absl::Time> before = std::move(reminded_);
+  reminded_.clear();
+  for (const auto& domain : domains) {
+    for (const auto& [slice, entry] : domain->slices) {
+      const auto& desired = entry.desired();
+      if (!IsFreezeOverdue(desired, now)) continue;
+      const std::string name = absl::StrCat(domain->entry.name(), ".", slice);
+      const absl::Time due = FromProto(desired.remind_time());
+      reminded_[name] = due;
+      const auto known = before.find(name);
+      if (known == before.end() || known->second != due) Remind(name, desired);
+    }
+  }
+}
+
+void EventObserver::Remind(const std::string& slice, const icepie::v1::DesiredState& desired) {
+  Event event;
+  event.set_kind(Event::SLICE);
+  event.set_domain(slice.substr(0, slice.find('.')));
+  event.set_slice(slice);
+  event.set_from(icepie::v1::SliceState_Name(icepie::v1::FROZEN));
+  event.set_to(event.from());
+  event.set_reason("FREEZE_OVERDUE");
+  event.set_message(OverdueMessage(slice, desired));
   log_.Add(std::move(event));
 }
 

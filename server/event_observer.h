@@ -4,9 +4,12 @@
 #define ICEPIE_SERVER_EVENT_OBSERVER_H_
 
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "icepie/v1/admin.pb.h"
 #include "server/domain_reader.h"
@@ -24,6 +27,10 @@ class EventObserver {
   // Something about the domain may have changed.
   void LookAtDomain(const std::string& domain);
   void LookAtCore();
+  // Once for each freeze that has lasted longer than it was meant to, also while nothing else is
+  // heard of its domain; after a start of the daemon once more.
+  void LookAtFreezes(const std::vector<std::shared_ptr<const CatalogDomain>>& domains,
+                     absl::Time now);
 
  private:
   struct Seen {
@@ -35,6 +42,8 @@ class EventObserver {
   };
 
   void Note(const icepie::v1::Slice& slice) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Remind(const std::string& slice, const icepie::v1::DesiredState& desired)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Note(const icepie::v1::WorkerStatus& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   EventLog& log_;
@@ -43,6 +52,8 @@ class EventObserver {
   Mutex mutex_;
   std::map<std::string, std::map<std::string, Seen>> slices_ ABSL_GUARDED_BY(mutex_);
   std::map<std::pair<std::string, std::string>, Seen> workers_ ABSL_GUARDED_BY(mutex_);
+  // By slice: the reminder that has been given.
+  std::map<std::string, absl::Time> reminded_ ABSL_GUARDED_BY(mutex_);
   Seen core_seen_ ABSL_GUARDED_BY(mutex_) = {"OK", ""};
 };
 

@@ -20,61 +20,27 @@ namespace {
 namespace v1 = icepie::v1;
 namespace wv1 = icepie::worker::v1;
 using v1::DesiredState;
+using wv1::SliceReport;
 
 constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
+// For the last state of frozen slices: a gigabyte, at the pace at which snapshots are written.
+constexpr absl::Duration kSavedTimeout = absl::Seconds(15);
 // A process that is restarted saves its state first and then reads it again.
 constexpr absl::Duration kRestartTimeout = absl::Seconds(20);
 constexpr absl::Duration kRollTimeout = absl::Minutes(2);
 
-// Ends what the daemon began by itself.
-bool EndsSuspension(SliceAction action) {
-  return action == SliceAction::kThaw || action == SliceAction::kResume ||
-         action == SliceAction::kRestart;
-}
-
-DesiredState::Mode ModeAfter(SliceAction action, const DesiredState& before) {
-  switch (action) {
-    case SliceAction::kFreeze:
-      return DesiredState::FREEZE;
-    case SliceAction::kThaw:
-      return DesiredState::RUN;
-    case SliceAction::kSuspend:
-      return DesiredState::SUSPEND;
-    case SliceAction::kResume:
-      return before.mode() == DesiredState::SUSPEND ? before.resume_to() : before.mode();
-    default:
-      return before.mode();
-  }
-}
-
-// Who asked for what is already so changes nothing of it, not even who wanted it and why.
-DesiredState After(SliceAction action, const icepie::catalog::v1::SliceEntry& slice,
-                   const std::string& actor, const std::string& reason) {
-  const DesiredState& before = slice.desired();
-  DesiredState after = before;
-  const bool ends = EndsSuspension(action) && SuspensionInForce(slice) != nullptr;
-  if (action == SliceAction::kRestart || ends) after.set_restarts(before.restarts() + 1);
-  after.set_mode(ModeAfter(action, before));
-  if (after.mode() == before.mode()) return after;
-  after.set_resume_to(after.mode() == DesiredState::SUSPEND ? before.mode() : DesiredState::RUN);
-  after.set_actor(ActorOr(actor));
-  after.set_reason(reason);
-  *after.mutable_since() = ToProto(absl::Now());
-  return after;
-}
-
 // The live worker shows the slice as `action` wants it.
-bool Shows(SliceAction action, const wv1::SliceReport& report) {
+bool Shows(SliceAction action, const SliceReport& report) {
   switch (action) {
     case SliceAction::kFreeze:
-      return report.state() == v1::FROZEN;
+      return report.state() == v1::FROZEN || report.state() == v1::SUSPENDED;
     case SliceAction::kSuspend:
       // What it showed last is saved, so that it is shown after any restart.
       return report.state() == v1::SUSPENDED &&
              (report.snapshot().path().empty() ||
               report.snapshot().position() >= report.applied_position());
     case SliceAction::kThaw:
-      return report.state() != v1::FROZEN && report.state() != v1::SUSPENDED;
+      return report.state() != v1::FROZEN;
     case SliceAction::kResume:
       return report.state() != v1::SUSPENDED;
     default:
@@ -82,54 +48,86 @@ bool Shows(SliceAction action, const wv1::SliceReport& report) {
   }
 }
 
+// A restart shows the same rows, or that they cannot be saved is known and told (NOT_SAVED).
+bool IsSaved(const SliceReport& report) {
+  if (report.no_rows() || report.has_not_saved()) return true;
+  return !report.snapshot().path().empty() &&
+         report.snapshot().position() >= report.applied_position();
+}
+
+absl::Status CheckNoReminder(const v1::ChangeDomainRequest& request) {
+  if (!request.has_remind_after()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   "remind_after: only a freeze is meant to last for a time; leave it out",
+                   "PARAMETER_INVALID", {{"field", "remind_after"}});
+}
+
+template <typename Test>
+bool AllReport(const DomainView& view, int64_t epoch, const std::vector<std::string>& slices,
+               const Test& test) {
+  return std::all_of(slices.begin(), slices.end(),
+                     [&](const std::string& slice) { return LiveHas(view, epoch, slice, test); });
+}
+
 }  // namespace
 
 SliceControl::SliceControl(Catalog& catalog, Supervisor& supervisor, DomainManager& manager)
     : catalog_(catalog), supervisor_(supervisor), manager_(manager), reader_(manager.reader()) {}
 
-absl::StatusOr<int64_t> SliceControl::Store(const Asked& asked, const std::string& domain,
+absl::StatusOr<int64_t> SliceControl::Store(const SliceVerb& verb, const std::string& domain,
                                             const SliceNames& slices) {
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(domain));
   Catalog::DesiredStates changed;
+  const absl::Time now = absl::Now();
   for (const std::string& name : slices) {
     const auto entry = current->slices.find(name);  // whole, also where its domain's is damaged
     if (entry == current->slices.end()) return reader_.FindSlice(*current, name).status();
     const auto* slice = &entry->second;
-    DesiredState after = After(asked.action, *slice, asked.actor, asked.reason);
+    DesiredState after = DesiredAfter(verb, *slice, now);
     if (after.SerializeAsString() != slice->desired().SerializeAsString()) {
       changed[name] = std::move(after);
     }
   }
   if (!changed.empty()) ICEPIE_RETURN_IF_ERROR(catalog_.ChangeDesired(domain, changed));
-  if (EndsSuspension(asked.action)) supervisor_.Resume(domain);
+  if (EndsSuspension(verb.action)) supervisor_.Resume(domain);
   return manager_.Configure(domain);
 }
 
-bool SliceControl::IsTaken(SliceAction action, const DomainView& view, const SliceNames& slices,
-                           int64_t epoch) const {
-  return std::all_of(slices.begin(), slices.end(), [&](const std::string& slice) {
-    return LiveHas(view, epoch, slice,
-                   [&](const wv1::SliceReport& report) { return Shows(action, report); });
-  });
-}
-
-void SliceControl::WaitUntilTaken(const Asked& asked, const std::string& domain,
+void SliceControl::WaitUntilTaken(const SliceVerb& verb, const std::string& domain,
                                   const SliceNames& slices, int64_t epoch) {
+  const auto shows = [&](const SliceReport& report) { return Shows(verb.action, report); };
   const bool taken = supervisor_.WaitFor(domain, kTakenOnTimeout, [&](const DomainView& view) {
-    return IsTaken(asked.action, view, slices, epoch);
+    return AllReport(view, epoch, slices, shows);
   });
   // It answers its heartbeat and yet does not listen: its apply thread hangs.
-  if (!taken && asked.action == SliceAction::kRestart) supervisor_.Restart(domain, "live");
+  if (!taken && verb.action == SliceAction::kRestart) supervisor_.Restart(domain, "live");
+  if (taken && verb.action == SliceAction::kFreeze) WaitUntilSaved(domain, slices, epoch);
 }
 
-absl::StatusOr<v1::Slice> SliceControl::ChangeSlice(const Asked& asked, const std::string& name,
+void SliceControl::WaitUntilSaved(const std::string& domain, const SliceNames& slices,
+                                  int64_t epoch) {
+  supervisor_.WaitFor(domain, kSavedTimeout, [&](const DomainView& view) {
+    return !view.live.client || AllReport(view, epoch, slices, IsSaved);
+  });
+}
+
+absl::StatusOr<v1::Slice> SliceControl::ChangeSlice(const SliceVerb& verb, const std::string& name,
                                                     AdminAction& action) {
   ICEPIE_RETURN_IF_ERROR(reader_.GetSlice(name).status());
   action.BeginAnyhow();
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
-  ICEPIE_ASSIGN_OR_RETURN(const int64_t epoch, Store(asked, parts.domain, {parts.slice}));
-  WaitUntilTaken(asked, parts.domain, {parts.slice}, epoch);
+  ICEPIE_ASSIGN_OR_RETURN(const int64_t epoch, Store(verb, parts.domain, {parts.slice}));
+  WaitUntilTaken(verb, parts.domain, {parts.slice}, epoch);
   return reader_.GetSlice(name);
+}
+
+absl::StatusOr<v1::Slice> SliceControl::Freeze(const v1::FreezeSliceRequest& request,
+                                               AdminAction& action) {
+  SliceVerb verb{SliceAction::kFreeze, request.actor(), request.reason(), {}};
+  if (request.has_remind_after()) {
+    ICEPIE_ASSIGN_OR_RETURN(verb.remind_after, RemindAfter(request.remind_after()));
+  }
+  return ChangeSlice(verb, request.name(), action);
 }
 
 // The live worker first, while the standby answers; then that one, if the live one answers again.
@@ -153,7 +151,11 @@ void SliceControl::RestartProcesses(const std::string& domain, int64_t epoch) {
 
 absl::StatusOr<v1::ListSlicesResponse> SliceControl::ChangeDomain(
     SliceAction change, const v1::ChangeDomainRequest& request, AdminAction& action) {
-  const Asked asked{change, request.actor(), request.reason()};
+  SliceVerb verb{change, request.actor(), request.reason(), {}};
+  if (change != SliceAction::kFreeze) ICEPIE_RETURN_IF_ERROR(CheckNoReminder(request));
+  if (request.has_remind_after()) {
+    ICEPIE_ASSIGN_OR_RETURN(verb.remind_after, RemindAfter(request.remind_after()));
+  }
   const std::string& domain = request.name();
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(domain));
   SliceNames slices;
@@ -164,8 +166,8 @@ absl::StatusOr<v1::ListSlicesResponse> SliceControl::ChangeDomain(
     supervisor_.Resume(domain);
     RestartProcesses(domain, manager_.Configure(domain));
   } else {
-    ICEPIE_ASSIGN_OR_RETURN(const int64_t epoch, Store(asked, domain, slices));
-    WaitUntilTaken(asked, domain, slices, epoch);
+    ICEPIE_ASSIGN_OR_RETURN(const int64_t epoch, Store(verb, domain, slices));
+    WaitUntilTaken(verb, domain, slices, epoch);
   }
   return reader_.ListSlices(domain);
 }
@@ -322,6 +324,7 @@ absl::StatusOr<v1::Slice> SliceControl::Refresh(const v1::RefreshSliceRequest& r
 
 absl::StatusOr<v1::ListSlicesResponse> SliceControl::RefreshDomain(
     const v1::ChangeDomainRequest& request, AdminAction& action, absl::Duration timeout) {
+  ICEPIE_RETURN_IF_ERROR(CheckNoReminder(request));
   ICEPIE_ASSIGN_OR_RETURN(const auto domain, reader_.Find(request.name()));
   if (!domain->held.empty()) return HeldError(request.name(), domain->held);
   ICEPIE_RETURN_IF_ERROR(manager_.CheckNotSafeMode());

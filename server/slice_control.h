@@ -15,12 +15,11 @@
 #include "icepie/v1/admin.pb.h"
 #include "server/admin_action.h"
 #include "server/catalog.h"
+#include "server/desired_change.h"
 #include "server/domain_manager.h"
 #include "server/supervisor.h"
 
 namespace icepie::server {
-
-enum class SliceAction { kFreeze, kThaw, kSuspend, kResume, kRestart };
 
 // Threads: any; every method blocks its caller until the change is stored and (for a bounded time)
 //   until the live worker has taken it on. Each says of its AdminAction when it begins, and goes on
@@ -30,11 +29,15 @@ class SliceControl {
  public:
   SliceControl(Catalog& catalog, Supervisor& supervisor, DomainManager& manager);
 
-  // `request` is a FreezeSliceRequest or one of its like: name, reason and actor.
+  // What the slice showed last is saved when it returns, unless saving fails or takes long: a
+  // frozen slice shows the same after any restart.
+  absl::StatusOr<icepie::v1::Slice> Freeze(const icepie::v1::FreezeSliceRequest& request,
+                                           AdminAction& action);
+  // The other verbs. `request` is a ThawSliceRequest or one of its like: name, reason and actor.
   template <typename Request>
   absl::StatusOr<icepie::v1::Slice> Change(SliceAction change, const Request& request,
                                            AdminAction& action) {
-    return ChangeSlice({change, request.actor(), request.reason()}, request.name(), action);
+    return ChangeSlice({change, request.actor(), request.reason(), {}}, request.name(), action);
   }
   absl::StatusOr<icepie::v1::ListSlicesResponse> ChangeDomain(
       SliceAction change, const icepie::v1::ChangeDomainRequest& request, AdminAction& action);
@@ -56,22 +59,16 @@ class SliceControl {
   absl::Status LeaveSafeMode(AdminAction& action);
 
  private:
-  struct Asked {
-    SliceAction action;
-    std::string actor;
-    std::string reason;
-  };
   using SliceNames = std::vector<std::string>;
 
-  absl::StatusOr<icepie::v1::Slice> ChangeSlice(const Asked& asked, const std::string& name,
+  absl::StatusOr<icepie::v1::Slice> ChangeSlice(const SliceVerb& verb, const std::string& name,
                                                 AdminAction& action);
   // Stores what is wanted of these slices and tells the workers; the epoch of that.
-  absl::StatusOr<int64_t> Store(const Asked& asked, const std::string& domain,
+  absl::StatusOr<int64_t> Store(const SliceVerb& verb, const std::string& domain,
                                 const SliceNames& slices);
-  void WaitUntilTaken(const Asked& asked, const std::string& domain, const SliceNames& slices,
+  void WaitUntilTaken(const SliceVerb& verb, const std::string& domain, const SliceNames& slices,
                       int64_t epoch);
-  bool IsTaken(SliceAction action, const DomainView& view, const SliceNames& slices,
-               int64_t epoch) const;
+  void WaitUntilSaved(const std::string& domain, const SliceNames& slices, int64_t epoch);
   void RestartProcesses(const std::string& domain, int64_t epoch);
   absl::Status RollBoth(const std::string& domain);
   absl::Status RollWorker(const std::string& domain, const std::string& role);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "server/desired_change.h"
 #include "server/proto_time.h"
 
 namespace icepie::server {
@@ -430,6 +431,14 @@ void AddOtherConditions(v1::Slice& out) {
   *LastTime(out) = out.rolled_back().time();
 }
 
+// It is there to remind somebody; it thaws nothing.
+void AddFreezeOverdue(absl::Time now, v1::Slice& out) {
+  if (!IsFreezeOverdue(out.desired(), now)) return;
+  AddCondition("FREEZE_OVERDUE", true, "REMIND_TIME_PASSED",
+               OverdueMessage(out.name(), out.desired()), out);
+  *LastTime(out) = out.desired().remind_time();
+}
+
 // What stops it now and is not tried again.
 bool IsStoppedForGood(const v1::Slice& slice) {
   return slice.state() == v1::HELD ||
@@ -596,6 +605,7 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
   AddWaivers(slice, facts.now, out);
   AddAlwaysConditions(facts, out);
   AddOtherConditions(out);
+  AddFreezeOverdue(facts.now, out);
   AddConditions(out);
   const absl::Time observed = std::max(live.report_time, standby.report_time);
   if (observed > absl::InfinitePast()) *out.mutable_observed_time() = ToProto(observed);

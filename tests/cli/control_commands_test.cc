@@ -80,6 +80,11 @@ class FakeAdmin final : public v1::Admin::Service {
   grpc::Status Change(const std::string& what, const Request& request, v1::SliceState state,
                       v1::Slice* slice) {
     asked = what + " " + request.name() + " " + request.reason() + " " + request.actor();
+    if constexpr (std::is_same_v<Request, v1::ChangeDomainRequest>) {
+      if (request.has_remind_after()) {
+        asked += " for " + std::to_string(request.remind_after().seconds()) + " s";
+      }
+    }
     slice->set_name("operations.on_time");
     slice->set_state(state);
     return grpc::Status::OK;
@@ -127,6 +132,14 @@ TEST_F(ControlCommandsTest, WhatStopsSlicesNeedsAReason) {
   EXPECT_EQ(Run({"slice", "suspend", "operations.on_time"}).code, 1);
   EXPECT_EQ(Run({"domain", "suspend", "operations"}).code, 1);
   EXPECT_EQ(Run({"domain", "freeze", "operations"}).code, 1);
+  EXPECT_EQ(admin_.asked, "");
+}
+
+TEST_F(ControlCommandsTest, OnlyAFreezeOfADomainIsMeantForATime) {
+  EXPECT_EQ(Run({"domain", "freeze", "operations", "--reason", "INC-1", "--for", "2h"}).code, 0);
+  EXPECT_EQ(admin_.asked, "FreezeDomain operations INC-1 tester for 7200 s");
+  admin_.asked.clear();
+  EXPECT_EQ(Run({"domain", "suspend", "operations", "--reason", "INC-1", "--for", "2h"}).code, 1);
   EXPECT_EQ(admin_.asked, "");
 }
 

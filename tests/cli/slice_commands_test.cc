@@ -172,6 +172,7 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     EXPECT_EQ(request->actor(), "tester");
     EXPECT_EQ(request->reason(), "INC-4711");
     Freeze(&slices_.slice);
+    if (request->has_remind_after()) remind_after = request->remind_after().seconds();
     *response = slices_.slice;
     return grpc::Status::OK;
   }
@@ -345,6 +346,7 @@ class FakeAdmin : public icepie::v1::Admin::Service {
   icepie::v1::WaiveExpectationRequest waived;
   icepie::v1::RetryQuarantinedRecordsRequest retried;
   icepie::v1::AcknowledgeQuarantineRequest acknowledged;
+  std::optional<int64_t> remind_after;  // seconds
 
  private:
   FakeSlices& slices_;
@@ -525,6 +527,37 @@ TEST_F(SliceCommandsTest, FreezeNeedsAReason) {
   EXPECT_EQ(slices_.slice.state(), icepie::v1::RUNNING);
   const Outcome frozen = Run({"slice", "freeze", "operations.on_time", "--reason", "INC-4711"});
   EXPECT_THAT(frozen.out, StartsWith("operations.on_time FROZEN (stale: SLICE_FROZEN)"));
+  EXPECT_FALSE(admin_.remind_after);
+}
+
+TEST_F(SliceCommandsTest, AFreezeCanSayForHowLongItIsMeant) {
+  const std::vector<std::string> freeze = {"slice",    "freeze",   "operations.on_time",
+                                           "--reason", "INC-4711", "--for"};
+  for (const auto& [text, seconds] :
+       std::vector<std::pair<std::string, int64_t>>{{"90m", 5400}, {"2h", 7200}, {"3d", 259200}}) {
+    std::vector<std::string> command = freeze;
+    command.push_back(text);
+    EXPECT_EQ(Run(command).code, 0);
+    EXPECT_EQ(admin_.remind_after, seconds);
+  }
+  admin_.remind_after.reset();
+  for (const std::string bad : {"0s", "-1h", "soon", "inf"}) {
+    std::vector<std::string> command = freeze;
+    command.back() += "=" + bad;
+    const Outcome refused = Run(command);
+    EXPECT_EQ(refused.code, 1);
+    EXPECT_THAT(refused.err, HasSubstr("a time such as 90m, 2h or 3d, not " + bad));
+  }
+  EXPECT_FALSE(admin_.remind_after);
+
+  auto& desired = *slices_.slice.mutable_desired();
+  const int64_t now = absl::ToUnixSeconds(absl::Now());
+  desired.mutable_remind_time()->set_seconds(now + 7290);
+  EXPECT_THAT(Run({"status"}).out, HasSubstr("meant to last 2h 1m more; thaw: icepie slice thaw"));
+  desired.mutable_remind_time()->set_seconds(now - 7230);
+  EXPECT_THAT(Run({"status"}).out, HasSubstr("2h longer than meant; thaw: icepie slice thaw"));
+  EXPECT_THAT(Run({"slice", "describe", "operations.on_time"}).out,
+              HasSubstr("INC-4711; 2h longer than meant"));
 }
 
 TEST_F(SliceCommandsTest, DiffExitsWithTwoWhenRowsDiffer) {

@@ -108,6 +108,10 @@ class SupervisionTest : public ::testing::Test {
     return ExpectChanged<v1::FreezeSliceRequest>(&v1::Admin::Stub::FreezeSlice, name);
   }
 
+  v1::Slice Thaw(const std::string& name) {
+    return ExpectChanged<v1::ThawSliceRequest>(&v1::Admin::Stub::ThawSlice, name);
+  }
+
   using DomainCall = grpc::Status (v1::Admin::Stub::*)(grpc::ClientContext*,
                                                        const v1::ChangeDomainRequest&,
                                                        v1::ListSlicesResponse*);
@@ -226,8 +230,13 @@ TEST_F(SupervisionTest, ASuspendedDomainHasNoLiveWorkerAndFrozenSlicesStayFrozen
   daemon_.Start();
   EXPECT_EQ(ExpectAnswer(kByItem).body(), rows.body());
   EXPECT_EQ(daemon_.Worker("shop", "live").pid(), 0);
-  // Admin calls work without the worker.
+  // Admin calls work without the worker, and the brake does not load what was suspended.
   EXPECT_EQ(Restart("shop.by_item").state(), v1::SUSPENDED);
+  const v1::Slice frozen = Freeze("shop.by_item");
+  EXPECT_EQ(frozen.state(), v1::SUSPENDED);
+  EXPECT_EQ(frozen.desired().resume_to(), v1::DesiredState::FREEZE);
+  EXPECT_EQ(Thaw("shop.by_item").state(), v1::SUSPENDED);
+  EXPECT_EQ(daemon_.Worker("shop", "live").state(), "paused");
 
   ExpectChanged(&v1::Admin::Stub::ResumeDomain);
   ExpectAnswer(kByItem, end);
