@@ -45,7 +45,7 @@ struct Range {
 };
 
 // Every integer of Settings has its range here; settings_test.cc checks that none is missing.
-constexpr std::array<Range, 34> kRanges = {{
+constexpr std::array<Range, 36> kRanges = {{
     {"listen.grpc_connections_max", 8, 65536},
     {"listen.http_connections_max", 8, 65536},
     {"listen.grpc_memory_bytes", 32 * kMiB, 64 * kGiB},
@@ -67,6 +67,8 @@ constexpr std::array<Range, 34> kRanges = {{
     {"readers.stall_timeout_ms", 100, kHourMs},
     {"readers.message_bytes_max", 64 * kKiB, 3 * kMiB},
     {"readers.shared_bytes_max", 0, 4 * kGiB},
+    {"readers.answer_bytes_max", 8 * kMiB, 1024 * kGiB},
+    {"readers.domain_answer_bytes_max", 8 * kMiB, 1024 * kGiB},
     {"workers.query_timeout_ms", 10, kHourMs},
     {"workers.memory_bytes", 64 * kMiB, 1024 * kGiB},
     {"workers.heartbeat_interval_ms", 10, 60 * 1000},
@@ -362,6 +364,8 @@ Settings DefaultSettings() {
   settings.mutable_readers()->set_stall_timeout_ms(30 * 1000);
   settings.mutable_readers()->set_message_bytes_max(kMiB);
   settings.mutable_readers()->set_shared_bytes_max(32 * kMiB);
+  settings.mutable_readers()->set_answer_bytes_max(kGiB);
+  settings.mutable_readers()->set_domain_answer_bytes_max(256 * kMiB);
   settings.mutable_workers()->set_query_timeout_ms(10 * 1000);
   settings.mutable_workers()->set_memory_bytes(kGiB);
   settings.mutable_workers()->set_heartbeat_interval_ms(500);

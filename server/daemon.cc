@@ -199,7 +199,7 @@ class Daemon::Parts {
   absl::Status RecordAcceptedLoss();
   void SetAsideLostSnapshots();
   absl::Status StartHost(const WorkerSettings& workers);
-  void StartDomains(const WorkerSettings& workers);
+  void StartDomains(const WorkerSettings& workers, const Settings& settings);
   absl::Status StartGrpc(const Settings& settings);
   absl::Status StartHttp(const icepie::config::v1::Listen& listen);
   absl::Status Announce();
@@ -331,7 +331,7 @@ QueryRouterSources Daemon::Parts::RouterSources() {
   return sources;
 }
 
-void Daemon::Parts::StartDomains(const WorkerSettings& workers) {
+void Daemon::Parts::StartDomains(const WorkerSettings& workers, const Settings& settings) {
   const std::string& data = identity_.data_directory;
   events_ = std::make_unique<EventLog>(data + "/events.jsonl");
   supervisor_ = std::make_unique<Supervisor>(workers, data + "/domains", data + "/planner");
@@ -348,7 +348,10 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers) {
       *catalog_, *supervisor_,
       [this](const CatalogDomain& domain) { return manager_->reader().FactsOf(domain); },
       hibernation);
-  router_ = std::make_unique<WorkerQueryRouter>(RouterSources());
+  QueryRouterLimits limits;
+  limits.answers = {settings.readers().answer_bytes_max(),
+                    settings.readers().domain_answer_bytes_max()};
+  router_ = std::make_unique<WorkerQueryRouter>(RouterSources(), limits);
   supervisor_->SetDeathListener(
       [this](const WorkerDeath& death) { router_->OnWorkerDeath(death); });
   supervisor_->SetListener([this](const std::string& domain) {
@@ -366,7 +369,8 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
   core_service_ = std::make_unique<CoreService>(
       core_.get(), [this](auto& response) { tracer_->Trace(response.record(), response); },
       MakeReaderLimits(settings), admin_log_.get(), replay_.get());
-  slices_service_ = std::make_unique<SlicesService>(*router_, manager_->reader());
+  slices_service_ = std::make_unique<SlicesService>(
+      *router_, manager_->reader(), absl::Milliseconds(settings.readers().stall_timeout_ms()));
   remedies_ = std::make_unique<SliceRemedies>(*catalog_, *supervisor_, *manager_, *memory_);
   logs_ = std::make_unique<LogTails>(manager_->reader(), [this](const std::string& domain) {
     return supervisor_->DomainDirectory(domain);
@@ -482,7 +486,7 @@ absl::Status Daemon::Parts::Start(const Settings& settings, const DaemonStart& h
   const WorkerSettings workers =
       MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
   ICEPIE_RETURN_IF_ERROR(StartHost(workers));
-  StartDomains(workers);
+  StartDomains(workers, settings);
   ICEPIE_RETURN_IF_ERROR(StartGrpc(settings));
   ICEPIE_RETURN_IF_ERROR(StartHttp(settings.listen()));
   manager_->Start(how.safe_mode);

@@ -3,7 +3,9 @@
 #ifndef ICEPIE_SERVER_QUERY_ROUTER_H_
 #define ICEPIE_SERVER_QUERY_ROUTER_H_
 
+#include <cstdint>
 #include <functional>
+#include <memory>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -14,6 +16,13 @@ namespace icepie::server {
 // Under way at a time, waiting ones included.
 inline constexpr int kQuestionsPerDomain = 64;
 
+// The largest answer that is collected at all.
+inline constexpr int64_t kAnswerBytesMax = int64_t{256} << 20;
+
+// As long as it lives, the answer's bytes count against what answers may take of the daemon's
+// memory (answer_budget.h): whoever writes the answer out keeps it until that is done.
+using AnswerHold = std::shared_ptr<const void>;
+
 // Threads: any.
 // Errors: those of Slices.Query; WORKER_LOST only after the standby was tried.
 class QueryRouter {
@@ -21,10 +30,11 @@ class QueryRouter {
   virtual ~QueryRouter() = default;
 
   // Calls `done` exactly once, from any thread, at the latest a little before `deadline`. The
-  // answer is whole (up to the router's own limit of bytes, far above a unary answer's), with
-  // `meta` filled. A question in flight when its worker dies is asked again of the standby.
-  using Done = std::function<void(absl::StatusOr<icepie::v1::QueryResponse>)>;
-  virtual void Ask(const icepie::v1::QueryRequest& request, absl::Time deadline, Done done) = 0;
+  // answer is whole, with `meta` filled; RESULT_TOO_LARGE when its rows have more than `bytes_max`
+  // bytes. A question in flight when its worker dies is asked again of the standby.
+  using Done = std::function<void(absl::StatusOr<icepie::v1::QueryResponse>, AnswerHold)>;
+  virtual void Ask(const icepie::v1::QueryRequest& request, absl::Time deadline, int64_t bytes_max,
+                   Done done) = 0;
 };
 
 }  // namespace icepie::server

@@ -4,15 +4,18 @@
 
 #include "icepie/v1/slices.grpc.pb.h"
 #include "server/domain_reader.h"
+#include "server/event_loop.h"
 #include "server/query_router.h"
 
 namespace icepie::server {
 
-// Threads: gRPC's and the router's.
+// Threads: gRPC's and the router's, and one of its own for clients that take nothing: an answer of
+//   which no further message is taken for `stall_timeout` is cut off (ABORTED), so that nobody
+//   keeps the memory that it takes.
 class SlicesService final : public icepie::v1::Slices::CallbackService {
  public:
-  SlicesService(QueryRouter& router, const DomainReader& reader)
-      : router_(router), reader_(reader) {}
+  SlicesService(QueryRouter& router, const DomainReader& reader, absl::Duration stall_timeout)
+      : router_(router), reader_(reader), stall_timeout_(stall_timeout) {}
 
   grpc::ServerUnaryReactor* Query(grpc::CallbackServerContext* context,
                                   const icepie::v1::QueryRequest* request,
@@ -29,6 +32,8 @@ class SlicesService final : public icepie::v1::Slices::CallbackService {
  private:
   QueryRouter& router_;
   const DomainReader& reader_;
+  const absl::Duration stall_timeout_;
+  EventLoop stalls_;
 };
 
 }  // namespace icepie::server

@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <set>
 #include <utility>
@@ -126,14 +127,15 @@ void KeepCallbackThreads() {
 class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse> {
  public:
   QueryCall(std::shared_ptr<wv1::Worker::Stub> stub, std::shared_ptr<QueriesUnderWay> others,
-            wv1::WorkerQueryRequest request, absl::Time deadline, int64_t bytes_max,
+            wv1::WorkerQueryRequest request, absl::Time deadline, AnswerRoom room,
             WorkerClient::Done<WorkerAnswer> done, QueriesUnderWay::Context context)
       : stub_(std::move(stub)),
         others_(std::move(others)),
         request_(std::move(request)),
         context_(context ? std::move(context) : std::make_shared<grpc::ClientContext>()),
-        bytes_max_(bytes_max),
+        bytes_max_(room.bytes_max),
         done_(std::move(done)) {
+    answer_.share = std::move(room.share);
     context_->set_deadline(absl::ToChronoTime(deadline));
     stub_->async()->Query(context_.get(), &request_, this);
     others_->Add(context_);
@@ -164,16 +166,30 @@ class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse>
  private:
   void AddBody(const std::string& piece) {
     if (!error_.ok()) return;
-    if (static_cast<int64_t>(answer_.body.size() + piece.size()) > bytes_max_) {
-      error_ = MakeError(absl::StatusCode::kResourceExhausted,
-                         absl::StrCat("the answer is larger than ", bytes_max_ >> 20,
-                                      " MiB; select fewer rows or columns"),
-                         "RESULT_TOO_LARGE");
-      answer_.body.clear();
-      context_->TryCancel();
+    error_ = MakeRoom(static_cast<int64_t>(answer_.body.size() + piece.size()));
+    if (error_.ok()) {
+      answer_.body.append(piece);
       return;
     }
-    answer_.body.append(piece);
+    answer_.body = std::string();
+    answer_.share.reset();
+    context_->TryCancel();
+  }
+
+  // The body grows by more than is needed now, so that it is seldom copied, but only by what is
+  // accounted for.
+  absl::Status MakeRoom(int64_t bytes) {
+    if (bytes > bytes_max_) {
+      return MakeError(absl::StatusCode::kResourceExhausted,
+                       absl::StrCat("the answer is larger than ", bytes_max_ >> 20,
+                                    " MiB; select fewer rows or columns"),
+                       "RESULT_TOO_LARGE");
+    }
+    if (bytes <= static_cast<int64_t>(answer_.body.capacity())) return absl::OkStatus();
+    const int64_t roomy = std::min(bytes_max_, bytes + bytes / 4);
+    ICEPIE_RETURN_IF_ERROR(answer_.share->GrowTo(roomy));
+    answer_.body.reserve(static_cast<size_t>(roomy));
+    return absl::OkStatus();
   }
 
   absl::StatusOr<WorkerAnswer> Result(const grpc::Status& status) {
@@ -262,9 +278,10 @@ void WorkerClient::PlanDomain(const wv1::PlanDomainRequest& request, absl::Durat
 }
 
 void WorkerClient::Query(const wv1::WorkerQueryRequest& request, absl::Time deadline,
-                         int64_t bytes_max, Done<WorkerAnswer> done,
+                         AnswerRoom room, Done<WorkerAnswer> done,
                          std::shared_ptr<grpc::ClientContext> context) {
-  new QueryCall(stub_, queries_, request, deadline, bytes_max, std::move(done), std::move(context));
+  new QueryCall(stub_, queries_, request, deadline, std::move(room), std::move(done),
+                std::move(context));
 }
 
 void WorkerClient::Abandon() { queries_->Abandon(); }

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "icepie/worker/v1/worker.grpc.pb.h"
+#include "server/answer_budget.h"
 
 namespace icepie::server {
 
@@ -18,6 +19,13 @@ struct WorkerAnswer {
   icepie::worker::v1::WorkerQueryResponse::Header header;
   std::string body;
   int64_t row_count = 0;
+  std::shared_ptr<AnswerBudget::Share> share;  // of `body`
+};
+
+// How large an answer may become, and what its bytes are taken of; the answer has it then.
+struct AnswerRoom {
+  int64_t bytes_max = 0;
+  std::shared_ptr<AnswerBudget::Share> share;
 };
 
 class QueriesUnderWay;
@@ -56,10 +64,10 @@ class WorkerClient {
   // now as UNAVAILABLE.
   void Abandon();
 
-  // RESOURCE_EXHAUSTED/RESULT_TOO_LARGE beyond `bytes_max`. A fresh `context` of the caller's, who
-  // can cancel the call by it; null: nobody does.
+  // RESOURCE_EXHAUSTED/RESULT_TOO_LARGE or TOO_MANY_QUERIES beyond `room`. A fresh `context` of the
+  // caller's, who can cancel the call by it; null: nobody does.
   void Query(const icepie::worker::v1::WorkerQueryRequest& request, absl::Time deadline,
-             int64_t bytes_max, Done<WorkerAnswer> done,
+             AnswerRoom room, Done<WorkerAnswer> done,
              std::shared_ptr<grpc::ClientContext> context = nullptr);
 
  private:

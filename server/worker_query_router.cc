@@ -68,6 +68,7 @@ struct WorkerQueryRouter::Question {
   v1::QueryRequest request;
   std::string hash;
   std::string fingerprint;
+  int64_t bytes_max = 0;     // of its answer
   absl::Time start;          // as all of these of SteadyNow()
   absl::Time deadline;       // of our answer, a margin before the client's
   absl::Time wait_deadline;  // until then min_position may be waited for
@@ -78,12 +79,14 @@ struct WorkerQueryRouter::Question {
   std::set<int64_t> answered;  // incarnations that said no, or not yet
   // What is answered when nothing better comes.
   std::optional<absl::StatusOr<v1::QueryResponse>> fallback;
+  AnswerHold fallback_hold;
   EventLoop::TimerId timer = 0;
 };
 
 WorkerQueryRouter::WorkerQueryRouter(QueryRouterSources sources, QueryRouterLimits limits)
     : sources_(std::move(sources)),
       limits_(limits),
+      answers_(limits.answers),
       silence_(loop_, sources_.workers, [this](const std::string& domain) {
         if (sources_.unanswered) sources_.unanswered(domain, false);
       }) {}
@@ -154,13 +157,15 @@ void WorkerQueryRouter::OnWorkerDeath(const WorkerDeath& death) {
   }
 }
 
-void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline, Done done) {
+void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline, int64_t bytes_max,
+                            Done done) {
   if (const absl::Status valid = Check(request); !valid.ok()) {
-    done(valid);
+    done(valid, nullptr);
     return;
   }
   auto question = std::make_shared<Question>();
   question->request = request;
+  question->bytes_max = bytes_max;
   question->hash = QuestionHash(request);
   question->fingerprint = QueryFingerprint(request);
   question->start = SteadyNow();
@@ -191,7 +196,7 @@ void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline
     }
   }
   if (!admitted.ok()) {
-    question->done(admitted);
+    question->done(admitted, nullptr);
     return;
   }
   if (sources_.asked) sources_.asked(request.domain());
@@ -293,7 +298,8 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView&
   Asked asked{worker.incarnation, source, worker.flight_record, nullptr};
   if (source == v1::LIVE) WatchForSilence(question, view, call, asked);
   worker.client->Query(
-      ask, absl::Now() + (question->deadline - SteadyNow()), limits_.answer_bytes_max,
+      ask, absl::Now() + (question->deadline - SteadyNow()),
+      AnswerRoom{question->bytes_max, answers_.Open(request.domain())},
       [this, question, asked](auto answer) { OnAnswer(question, asked, std::move(answer)); },
       std::move(call));
 }
@@ -423,10 +429,11 @@ void WorkerQueryRouter::OnRows(const QuestionPtr& question, int64_t incarnation,
   if (source == v1::LIVE && IsPreparing(answer)) {
     question->answered.insert(incarnation);
     question->fallback = std::move(response);
+    question->fallback_hold = std::move(answer.share);
     Step(question);
     return;
   }
-  Finish(question, std::move(response));
+  Finish(question, std::move(response), std::move(answer.share));
 }
 
 void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source,
@@ -525,7 +532,7 @@ void WorkerQueryRouter::WakeParked(const std::string& domain) {
 
 void WorkerQueryRouter::GiveUp(const QuestionPtr& question) {
   if (question->fallback) {
-    Finish(question, *std::move(question->fallback));
+    Finish(question, *std::move(question->fallback), std::move(question->fallback_hold));
     return;
   }
   const std::string& domain = question->request.domain();
@@ -580,13 +587,13 @@ absl::Status WorkerQueryRouter::InsteadOf(const absl::Status& error,
 }
 
 void WorkerQueryRouter::Finish(const QuestionPtr& question,
-                               absl::StatusOr<v1::QueryResponse> result) {
+                               absl::StatusOr<v1::QueryResponse> result, AnswerHold hold) {
   if (!result.ok()) result = InsteadOf(result.status(), *question);
   if (result.ok()) ledger_.OnAnswered(question->fingerprint);
   if (result.ok()) NoteHungry(*question, false);
   if (result.ok()) result = WithinMaxStale(*question, *std::move(result));
   Measure(*question, result);
-  question->done(std::move(result));
+  question->done(std::move(result), std::move(hold));
   MutexLock lock(mutex_);
   auto in_flight = in_flight_.find(question->request.domain());
   if (--in_flight->second == 0) in_flight_.erase(in_flight);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/base/mutex.h"
+#include "server/answer_budget.h"
 #include "server/catalog.h"
 #include "server/event_loop.h"
 #include "server/query_ledger.h"
@@ -24,7 +25,7 @@ namespace icepie::server {
 
 struct QueryRouterLimits {
   int in_flight_max = kQuestionsPerDomain;  // questions a domain, waiting ones included
-  int64_t answer_bytes_max = int64_t{256} << 20;
+  AnswerLimits answers;
   absl::Duration default_max_wait = absl::Seconds(5);
   // A question under which so many workers died is not asked again: it may be what kills them.
   int deaths_max = 4;
@@ -55,7 +56,8 @@ class WorkerQueryRouter final : public QueryRouter {
   // Waits for the questions that are with a worker.
   ~WorkerQueryRouter() override;
 
-  void Ask(const icepie::v1::QueryRequest& request, absl::Time deadline, Done done) override;
+  void Ask(const icepie::v1::QueryRequest& request, absl::Time deadline, int64_t bytes_max,
+           Done done) override;
 
   // A view of the domain has changed: its waiting questions look again.
   void OnWorkerChange(const std::string& domain);
@@ -65,6 +67,9 @@ class WorkerQueryRouter final : public QueryRouter {
 
   // Refuses new questions and ends the waiting ones with UNAVAILABLE/SERVER_DRAINING.
   void Drain();
+  // What answers take of the memory, also those that are still being written to their clients.
+  int64_t answer_bytes() const { return answers_.bytes(); }
+
   // Waits for those that are with a worker; false: some still were at the deadline.
   bool WaitEmpty(absl::Time deadline);
 
@@ -100,7 +105,8 @@ class WorkerQueryRouter final : public QueryRouter {
   // Takes a parked question out; false when somebody else did.
   bool Unpark(const QuestionPtr& question);
   void GiveUp(const QuestionPtr& question);
-  void Finish(const QuestionPtr& question, absl::StatusOr<icepie::v1::QueryResponse> result);
+  void Finish(const QuestionPtr& question, absl::StatusOr<icepie::v1::QueryResponse> result,
+              AnswerHold hold = nullptr);
   absl::Status InsteadOf(const absl::Status& error, const Question& question) const;
   absl::StatusOr<icepie::v1::QueryResponse> WithinMaxStale(
       const Question& question, icepie::v1::QueryResponse response) const;
@@ -112,6 +118,7 @@ class WorkerQueryRouter final : public QueryRouter {
 
   const QueryRouterSources sources_;
   const QueryRouterLimits limits_;
+  const AnswerBudget answers_;
   QueryLedger ledger_;
   Mutex mutex_;
   CondVar idle_;

@@ -2,6 +2,7 @@
 #ifndef ICEPIE_SERVER_HTTP_HTTP_MESSAGE_H_
 #define ICEPIE_SERVER_HTTP_HTTP_MESSAGE_H_
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +24,7 @@ struct HttpAnswer {
   std::string content_type;
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;  // besides the content's own
+  std::shared_ptr<const void> hold = nullptr;  // kept until it is written (AnswerHold)
 };
 
 }  // namespace icepie::server

@@ -269,10 +269,14 @@ void Routes::Query(const HttpRequest& request, const HttpTarget& target, Done do
 }
 
 void Routes::Ask(const QueryRequest& query, const std::string& if_none_match, Done done) const {
-  router_.Ask(query, absl::Now() + query_timeout_,
-              [if_none_match, done = std::move(done)](absl::StatusOr<QueryResponse> response) {
-                done(response.ok() ? RowsAnswer(*response, if_none_match)
-                                   : ProblemAnswer(response.status()));
+  router_.Ask(query, absl::Now() + query_timeout_, kAnswerBytesMax,
+              [if_none_match, done = std::move(done)](absl::StatusOr<QueryResponse> response,
+                                                      AnswerHold hold) {
+                HttpAnswer answer = response.ok() ? RowsAnswer(*response, if_none_match)
+                                                  : ProblemAnswer(response.status());
+                answer.hold = std::move(hold);
+                response = absl::CancelledError();  // its rows are in the answer by now
+                done(std::move(answer));
               });
 }
 

@@ -141,13 +141,14 @@ void Session::Answer() {
   }
   stream_.expires_never();  // the router keeps its own deadline
   routes_.Handle(ToRequest(request), [self = shared_from_this(), keep_alive](HttpAnswer answer) {
-    self->post_(self->stream_.get_executor(), [self, keep_alive, answer = std::move(answer)] {
-      self->Write(answer, keep_alive);
-    });
+    self->post_(self->stream_.get_executor(),
+                [self, keep_alive, answer = std::move(answer)]() mutable {
+                  self->Write(std::move(answer), keep_alive);
+                });
   });
 }
 
-void Session::Write(const HttpAnswer& answer, bool keep_alive) {
+void Session::Write(HttpAnswer answer, bool keep_alive) {
   response_ = StringResponse(static_cast<http::status>(answer.status), 11);
   response_.set(http::field::server, "icepie");
   for (const auto& [name, value] : answer.headers) response_.set(name, value);
@@ -157,7 +158,8 @@ void Session::Write(const HttpAnswer& answer, bool keep_alive) {
   }
   response_.keep_alive(keep_alive);
   if (answer.status != 304) response_.content_length(answer.body.size());
-  if (!head_only_) response_.body() = answer.body;
+  if (!head_only_) response_.body() = std::move(answer.body);
+  hold_ = std::move(answer.hold);
   stream_.expires_after(absl::ToChronoNanoseconds(limits_.write_timeout));
   http::async_write(
       stream_, response_,
@@ -168,6 +170,7 @@ void Session::Write(const HttpAnswer& answer, bool keep_alive) {
 
 void Session::OnWritten(const beast::error_code& error, bool keep_alive) {
   response_ = {};
+  hold_.reset();
   if (!error && refused_) return Linger();
   if (error || !keep_alive) return Shutdown();
   WaitForRequest(limits_.idle_timeout);

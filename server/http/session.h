@@ -47,7 +47,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void OnRead(const boost::beast::error_code& error);
   void Refuse(const boost::beast::error_code& error);
   void Answer();
-  void Write(const HttpAnswer& answer, bool keep_alive);
+  void Write(HttpAnswer answer, bool keep_alive);
   void OnWritten(const boost::beast::error_code& error, bool keep_alive);
   // Takes what a refused client still sends, for a while: closing at once would reset the
   // connection and the client might never see why.
@@ -64,6 +64,7 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::beast::flat_buffer buffer_;
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   StringResponse response_;
+  std::shared_ptr<const void> hold_;  // of response_
   bool head_only_ = false;
   bool refused_ = false;
 };

@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -27,14 +28,14 @@ using ::testing::HasSubstr;
 // Answers with what it is told to, or keeps the question until the test answers it.
 class FakeRouter : public QueryRouter {
  public:
-  void Ask(const QueryRequest& request, absl::Time, Done done) override {
+  void Ask(const QueryRequest& request, absl::Time, int64_t, Done done) override {
     MutexLock lock(mutex_);
     asked_.push_back(request);
     if (holds_) {
       held_.push_back(std::move(done));
       changed_.SignalAll();
     } else {
-      done(answer_);
+      done(answer_, nullptr);
     }
   }
 
@@ -570,9 +571,27 @@ TEST_F(HttpServerTest, PipelinedRequestsWaitForTheirTurn) {
   HttpClient client(port());
   const std::string rows = std::string("GET ") + kRows + " HTTP/1.1\r\nHost: localhost\r\n\r\n";
   client.Send(rows + "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
-  router_.WaitForQuestion()(Rows());
+  router_.WaitForQuestion()(Rows(), nullptr);
   EXPECT_THAT(client.Read().body, HasSubstr("volume"));
   EXPECT_EQ(client.Read().body, "ok\n");
+}
+
+// The memory of an answer counts as taken until the client has it.
+TEST_F(HttpServerTest, AnAnswerIsHeldUntilItIsWritten) {
+  Start();
+  router_.Hold();
+  HttpClient client(port());
+  client.Send(std::string("GET ") + kRows + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  auto hold = std::make_shared<int>(1);
+  const std::weak_ptr<int> held = hold;
+  QueryResponse rows = Rows();
+  rows.set_body("[\"" + std::string(32 << 20, 'x') + "\"]");
+  router_.WaitForQuestion()(rows, std::move(hold));
+  EXPECT_FALSE(held.expired());
+  EXPECT_GT(client.Read().body.size(), size_t{32} << 20);
+  const absl::Time until = absl::Now() + absl::Seconds(60);
+  while (!held.expired() && absl::Now() < until) std::this_thread::yield();
+  EXPECT_TRUE(held.expired());
 }
 
 TEST_F(HttpServerTest, ConnectionCloseIsKept) {
@@ -697,7 +716,7 @@ TEST_F(HttpServerTest, StopsWhileQuestionsAreOpen) {
   server_->Stop();
   EXPECT_LT(absl::Now() - start, absl::Seconds(5));
   server_.reset();
-  done(Rows());  // too late, and dropped
+  done(Rows(), nullptr);  // too late, and dropped
   done = nullptr;
   EXPECT_TRUE(asking.WaitForClose());
   EXPECT_TRUE(idle.WaitForClose());

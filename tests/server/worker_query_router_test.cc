@@ -142,8 +142,14 @@ class WorkerQueryRouterTest : public ::testing::Test {
   using Result = absl::StatusOr<v1::QueryResponse>;
   std::future<Result> Start(const v1::QueryRequest& request, absl::Duration timeout) {
     auto result = std::make_shared<std::promise<Result>>();
-    router_->Ask(request, absl::Now() + timeout,
-                 [result](Result answer) { result->set_value(std::move(answer)); });
+    router_->Ask(request, absl::Now() + timeout, bytes_max_,
+                 [result, this](Result answer, const AnswerHold& hold) {
+                   if (keeps_holds_) {
+                     const MutexLock lock(mutex_);
+                     holds_.push_back(hold);
+                   }
+                   result->set_value(std::move(answer));
+                 });
     return result->get_future();
   }
   static v1::QueryRequest Sql() {
@@ -164,6 +170,9 @@ class WorkerQueryRouterTest : public ::testing::Test {
   std::function<absl::Duration(const std::string&, int64_t)> beyond_for_;
   std::function<void()> on_unanswered_;
   std::vector<std::string> measured_ ABSL_GUARDED_BY(mutex_);
+  int64_t bytes_max_ = kAnswerBytesMax;
+  bool keeps_holds_ = false;  // as of answers that their clients do not take
+  std::vector<AnswerHold> holds_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<WorkerQueryRouter> router_;
 };
 
@@ -724,10 +733,75 @@ TEST_F(WorkerQueryRouterTest, BoundsTheQuestionsOfADomain) {
 TEST_F(WorkerQueryRouterTest, BoundsTheBytesOfAnAnswer) {
   FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 90), std::string(1 << 20, 'x')));
   SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
-  QueryRouterLimits limits;
-  limits.answer_bytes_max = 1000;
-  MakeRouter(limits);
+  MakeRouter();
+  bytes_max_ = 1000;
   EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "RESULT_TOO_LARGE");
+  EXPECT_EQ(router_->answer_bytes(), 0);
+}
+
+// What a client does not take stands in the way of its domain's other large answers only, until it
+// is gone.
+TEST_F(WorkerQueryRouterTest, BoundsTheBytesOfAllAnswersThatAreBeingRead) {
+  std::atomic<int> bytes{1 << 20};
+  FakeWorker live(Socket("live"), [&](const wv1::WorkerQueryRequest& request,
+                                      grpc::ServerContext& context, FakeWorker::Writer& writer) {
+    return Answering(Report(v1::RUNNING, 90), std::string(bytes, 'x'))(request, context, writer);
+  });
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  QueryRouterLimits limits;
+  limits.answers.domain_bytes_max = 3 << 20;
+  MakeRouter(limits);
+  keeps_holds_ = true;
+  EXPECT_TRUE(Ask(Sql()).ok());
+  EXPECT_TRUE(Ask(Sql()).ok());
+  const int64_t two = router_->answer_bytes();
+  EXPECT_GE(two, 2 << 20);
+  const absl::Status refused = Ask(Sql()).status();
+  EXPECT_EQ(ErrorReason(refused), "TOO_MANY_QUERIES");
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("answers of domain payments"));
+  EXPECT_EQ(router_->answer_bytes(), two);
+  bytes = 1000;
+  EXPECT_TRUE(Ask(Sql()).ok()) << "small ones go on";
+  bytes = 1 << 20;
+  {
+    const MutexLock lock(mutex_);
+    holds_.clear();
+  }
+  EXPECT_EQ(router_->answer_bytes(), 0);
+  EXPECT_TRUE(Ask(Sql()).ok());
+}
+
+TEST(AnswerBudgetTest, BoundsEachDomainAndAllAndKeepsALittleForSmallOnes) {
+  constexpr int64_t kMiB = 1 << 20;
+  AnswerBudget budget({4 * kMiB, 3 * kMiB});
+  auto noisy = budget.Open("noisy");
+  EXPECT_TRUE(noisy->GrowTo(kMiB).ok());
+  EXPECT_TRUE(noisy->GrowTo(3 * kMiB).ok());
+  EXPECT_TRUE(noisy->GrowTo(kMiB).ok()) << "it has as much";
+  EXPECT_EQ(ErrorReason(noisy->GrowTo(3 * kMiB + 1)), "TOO_MANY_QUERIES");
+  EXPECT_EQ(ErrorReason(budget.Open("noisy")->GrowTo(kMiB)), "TOO_MANY_QUERIES");
+  EXPECT_EQ(budget.bytes(), 3 * kMiB);
+  auto other = budget.Open("other");
+  EXPECT_TRUE(other->GrowTo(kMiB).ok());
+  const absl::Status all = other->GrowTo(2 * kMiB);
+  EXPECT_EQ(ErrorReason(all), "TOO_MANY_QUERIES");
+  EXPECT_THAT(std::string(all.message()), HasSubstr("of all domains"));
+
+  // A sixteenth more of each, for what is small.
+  std::vector<std::shared_ptr<AnswerBudget::Share>> small;
+  absl::Status last;
+  while (last.ok()) {
+    small.push_back(budget.Open("noisy"));
+    last = small.back()->GrowTo(AnswerBudget::kSmallBytes);
+  }
+  EXPECT_EQ(small.size(), 1 + 3 * kMiB / 16 / AnswerBudget::kSmallBytes);
+  EXPECT_TRUE(budget.Open("other")->GrowTo(1000).ok());
+
+  noisy.reset();
+  other.reset();
+  small.clear();
+  EXPECT_EQ(budget.bytes(), 0);
+  EXPECT_TRUE(budget.Open("noisy")->GrowTo(3 * kMiB).ok());
 }
 
 TEST_F(WorkerQueryRouterTest, StopsAskingAQueryUnderWhichWorkersDie) {
