@@ -1,0 +1,325 @@
+// What operators ask of slices (freeze, thaw, suspend, resume, restart, edit, delete), in every
+// state, with all workers dead, and the daemon killed as soon as it has answered: what it answered
+// holds after the start.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <functional>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "core/base/mutex.h"
+#include "core/base/status.h"
+#include "server/rpc_status.h"
+#include "tests/e2e/daemon_fixture.h"
+
+namespace icepie::testing {
+namespace {
+
+namespace v1 = icepie::v1;
+using v1::DesiredState;
+
+constexpr absl::Duration kLong = absl::Seconds(60);
+
+// A slice for each state; `$0` is the domain, and `amount` tells editions apart.
+constexpr const char* kFile = R"(domain: $0
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER, code: INTEGER}}
+slices:
+  runs: {sql: "SELECT item, count(*) AS sales FROM sales GROUP BY ALL", key: [item]}
+  frozen: {sql: "SELECT count(*) AS sales FROM sales"}
+  suspended: {sql: "SELECT max(item) AS last FROM sales"}
+  held: {sql: "SELECT sum(amount) AS total FROM sales", expect: [{name: small, sql: "SELECT * FROM slice WHERE total > 100"}]}
+  blocked: {sql: "SELECT total FROM held"}
+  faulted: {sql: "SELECT sum(code) AS codes FROM sales", on_bad_record: {budget: {records: 1}}}
+)";
+
+using States = std::map<std::string, v1::SliceState>;
+const States& Before() {
+  static const States states = {{"runs", v1::RUNNING},        {"frozen", v1::FROZEN},
+                                {"suspended", v1::SUSPENDED}, {"held", v1::HELD},
+                                {"blocked", v1::BLOCKED},     {"faulted", v1::FAULTED}};
+  return states;
+}
+
+States With(States states, const States& changed) {
+  for (const auto& [slice, state] : changed) states[slice] = state;
+  return states;
+}
+
+// Every slice in this one state, but the suspended one, which only `resume` brings back.
+States AllBut(v1::SliceState state) {
+  States states;
+  for (const auto& [slice, before] : Before()) states[slice] = state;
+  states["suspended"] = v1::SUSPENDED;
+  return states;
+}
+
+std::string FileOf(const std::string& domain) {
+  return absl::StrReplaceAll(kFile, {{"$0", domain}});
+}
+
+// Other columns in every slice that stands by itself.
+std::string Edited(const std::string& domain) {
+  return absl::StrReplaceAll(FileOf(domain), {{" FROM sales", ", 2 AS edition FROM sales"}});
+}
+
+std::string Reason(const grpc::Status& status) {
+  return ErrorReason(server::FromGrpcStatus(status));
+}
+
+class VerbsTest : public ::testing::Test {
+ protected:
+  using Verb = std::function<grpc::Status(const std::string& domain, const std::string& slice)>;
+
+  // One verb of slices: the call, as of one slice after the other.
+  template <typename Request>
+  Verb OfSlices(grpc::Status (v1::Admin::Stub::*call)(grpc::ClientContext*, const Request&,
+                                                      v1::Slice*)) {
+    return [this, call](const std::string& domain, const std::string& slice) {
+      Request request;
+      request.set_name(absl::StrCat(domain, ".", slice));
+      request.set_reason("INC-1");
+      request.set_actor("ann");
+      v1::Slice changed;
+      return (daemon_.Admin().get()->*call)(Within(kLong).get(), request, &changed);
+    };
+  }
+  Verb Freeze() { return OfSlices<v1::FreezeSliceRequest>(&v1::Admin::Stub::FreezeSlice); }
+  Verb Thaw() { return OfSlices<v1::ThawSliceRequest>(&v1::Admin::Stub::ThawSlice); }
+  Verb Suspend() { return OfSlices<v1::SuspendSliceRequest>(&v1::Admin::Stub::SuspendSlice); }
+  Verb Resume() { return OfSlices<v1::ResumeSliceRequest>(&v1::Admin::Stub::ResumeSlice); }
+  Verb Restart() { return OfSlices<v1::RestartSliceRequest>(&v1::Admin::Stub::RestartSlice); }
+  // Of the whole domain, whose slice "" it is asked for.
+  Verb Apply(std::string (*file)(const std::string&)) {
+    return [this, file](const std::string& domain, const std::string&) {
+      v1::ApplyDomainResponse applied;
+      return daemon_.Apply(file(domain), &applied);
+    };
+  }
+  Verb Delete() {
+    return [this](const std::string& domain, const std::string&) {
+      v1::DeleteDomainRequest request;
+      request.set_name(domain);
+      request.set_reason("INC-1");
+      v1::Domain deleted;
+      return daemon_.Admin()->DeleteDomain(Within(kLong).get(), request, &deleted);
+    };
+  }
+
+  struct Case {
+    std::string domain;
+    Verb verb;
+    bool of_domain = false;
+  };
+
+  void Append(const std::vector<std::string>& payloads) {
+    const auto end = daemon_.Append("sales", payloads);
+    ASSERT_TRUE(end.ok()) << end.status();
+    end_ = *end;
+  }
+
+  // Every domain with its six slices in their six states, each with a snapshot.
+  void Prepare(const std::vector<Case>& cases) {
+    daemon_.Start();
+    ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+    Append({R"({"item":"fig","amount":1,"code":1})", R"({"item":"pear","amount":2,"code":1})"});
+    for (const Case& each : cases) {
+      v1::ApplyDomainResponse applied;
+      const auto status = daemon_.Apply(FileOf(each.domain), &applied);
+      ASSERT_TRUE(status.ok()) << status.error_message();
+    }
+    for (const Case& each : cases) WaitForSnapshots(each.domain);
+    for (const Case& each : cases) {
+      EXPECT_TRUE(Freeze()(each.domain, "frozen").ok());
+      EXPECT_TRUE(Suspend()(each.domain, "suspended").ok());
+    }
+    Append(
+        {R"({"item":"yam","amount":1000,"code":"x"})", R"({"item":"yam","amount":1,"code":"y"})"});
+    for (const Case& each : cases) WaitForStates(each.domain, Before());
+  }
+
+  void WaitForSnapshots(const std::string& domain) {
+    for (const auto& [slice, state] : Before()) {
+      const std::string name = absl::StrCat(domain, ".", slice);
+      ASSERT_TRUE(
+          Eventually([&] { return daemon_.GetSlice(name).standby_position() >= end_; }, kLong))
+          << daemon_.GetSlice(name).ShortDebugString();
+    }
+  }
+
+  void WaitForStates(const std::string& domain, const States& expected) {
+    for (const auto& [slice, state] : expected) {
+      const std::string name = absl::StrCat(domain, ".", slice);
+      v1::Slice found;
+      const auto is_there = [&, wanted = state] {
+        found = daemon_.GetSlice(name);
+        return found.state() == wanted;
+      };
+      EXPECT_TRUE(Eventually(is_there, kLong))
+          << name << " should be " << v1::SliceState_Name(state) << ": "
+          << found.ShortDebugString();
+    }
+  }
+
+  void KillAllWorkers() {
+    v1::ServerStatus status;
+    ASSERT_TRUE(daemon_.Admin()->GetServerStatus(Within(kLong).get(), {}, &status).ok());
+    for (const auto& worker : status.workers()) {
+      if (worker.pid() > 0) kill(static_cast<pid_t>(worker.pid()), SIGKILL);
+    }
+  }
+
+  // All verbs at once, each domain's one after the other; then the daemon is killed and started.
+  void AskAllThenKill(const std::vector<Case>& cases) {
+    std::vector<std::thread> threads;
+    for (const Case& each : cases) {
+      threads.emplace_back([this, &each] { Ask(each); });
+    }
+    for (std::thread& thread : threads) thread.join();
+    daemon_.Kill();
+    {
+      const MutexLock lock(mutex_);
+      for (const std::string& failure : failures_) ADD_FAILURE() << failure;
+    }
+    daemon_.Start();
+  }
+
+  void Ask(const Case& each) {
+    States slices = each.of_domain ? States{{"", v1::RUNNING}} : Before();
+    for (const auto& [slice, state] : slices) {
+      const absl::Time start = absl::Now();
+      const auto status = each.verb(each.domain, slice);
+      const absl::Duration took = absl::Now() - start;
+      if (status.ok() && took < absl::Seconds(30)) continue;
+      const MutexLock lock(mutex_);
+      failures_.push_back(absl::StrCat(each.domain, ".", slice, " after ",
+                                       absl::FormatDuration(took), ": ", status.error_message()));
+    }
+  }
+
+  DesiredState Desired(const std::string& domain, const std::string& slice) {
+    return daemon_.GetSlice(absl::StrCat(domain, ".", slice)).desired();
+  }
+
+  void ExpectDesired(const std::string& domain,
+                     const std::map<std::string, DesiredState::Mode>& expected) {
+    for (const auto& [slice, state] : Before()) {
+      const auto found = expected.find(slice);
+      const auto mode = found != expected.end() ? found->second : expected.at("");
+      EXPECT_EQ(Desired(domain, slice).mode(), mode) << domain << "." << slice;
+    }
+  }
+
+  std::string Rows(const std::string& domain, const std::string& slice) {
+    v1::QueryResponse answer;
+    const auto status =
+        daemon_.Query(domain, absl::StrCat("SELECT * FROM ", slice, " ORDER BY ALL"), -1, &answer);
+    EXPECT_TRUE(status.ok()) << domain << "." << slice << ": " << status.error_message();
+    return answer.body();
+  }
+
+  void ExpectAnswers(const std::string& domain) {
+    for (const auto& [slice, state] : Before()) EXPECT_NE(Rows(domain, slice), "") << slice;
+  }
+
+  int64_t Revision(const std::string& domain) {
+    v1::GetDomainRequest request;
+    request.set_name(domain);
+    v1::Domain found;
+    EXPECT_TRUE(daemon_.Admin()->GetDomain(Within(kLong).get(), request, &found).ok());
+    return found.revision();
+  }
+
+  std::string ReasonOfQuery(const std::string& domain) {
+    v1::QueryResponse answer;
+    return Reason(daemon_.Query(domain, "SELECT * FROM runs", -1, &answer));
+  }
+
+  DaemonFixture daemon_;
+  int64_t end_ = 0;  // of the last append
+  Mutex mutex_;
+  std::vector<std::string> failures_ ABSL_GUARDED_BY(mutex_);
+};
+
+TEST_F(VerbsTest, InEveryStateWithTheWorkersDeadHoldOverAKillAtOnce) {
+  constexpr auto kRun = DesiredState::RUN;
+  constexpr auto kFreeze = DesiredState::FREEZE;
+  constexpr auto kSuspend = DesiredState::SUSPEND;
+  const std::vector<Case> cases = {{"freeze", Freeze()},      {"thaw", Thaw()},
+                                   {"suspend", Suspend()},    {"resume", Resume()},
+                                   {"restart", Restart()},    {"edit", Apply(Edited), true},
+                                   {"delete", Delete(), true}};
+  Prepare(cases);
+  if (HasFatalFailure()) return;
+  KillAllWorkers();
+  AskAllThenKill(cases);
+
+  EXPECT_EQ(ReasonOfQuery("delete"), "DOMAIN_NOT_FOUND");
+  for (const Case& each : cases) {
+    if (each.domain != "delete") ExpectAnswers(each.domain);
+  }
+  const std::map<std::string, DesiredState::Mode> as_before = {
+      {"", kRun}, {"frozen", kFreeze}, {"suspended", kSuspend}};
+  ExpectDesired("freeze", {{"", kFreeze}, {"suspended", kSuspend}});
+  ExpectDesired("thaw", {{"", kRun}, {"suspended", kSuspend}});
+  ExpectDesired("suspend", {{"", kSuspend}});
+  ExpectDesired("resume", {{"", kRun}, {"frozen", kFreeze}});
+  ExpectDesired("restart", as_before);
+  ExpectDesired("edit", as_before);
+  for (const auto& [slice, state] : Before()) EXPECT_EQ(Desired("restart", slice).restarts(), 1);
+  EXPECT_EQ(Desired("freeze", "suspended").resume_to(), kFreeze);
+  EXPECT_EQ(Desired("suspend", "frozen").resume_to(), kFreeze);
+  EXPECT_EQ(Revision("edit"), 2);
+
+  WaitForStates("freeze", AllBut(v1::FROZEN));
+  WaitForStates("thaw", With(Before(), {{"frozen", v1::RUNNING}}));
+  WaitForStates("suspend", AllBut(v1::SUSPENDED));
+  WaitForStates("resume", With(Before(), {{"suspended", v1::RUNNING}}));
+  WaitForStates("restart", Before());
+  WaitForStates("edit", With(Before(), {}));
+  EXPECT_EQ(Rows("restart", "frozen"), R"([{"sales":2}])");
+  EXPECT_EQ(Rows("thaw", "frozen"), R"([{"sales":4}])");
+  EXPECT_EQ(Rows("restart", "suspended"), R"([{"last":"pear"}])");
+  EXPECT_EQ(Rows("resume", "suspended"), R"([{"last":"yam"}])");
+  EXPECT_EQ(Rows("restart", "held"), R"([{"total":3}])");
+}
+
+TEST_F(VerbsTest, InSafeModeHoldToo) {
+  constexpr auto kRun = DesiredState::RUN;
+  constexpr auto kFreeze = DesiredState::FREEZE;
+  constexpr auto kSuspend = DesiredState::SUSPEND;
+  const std::vector<Case> cases = {{"freeze", Freeze()},
+                                   {"thaw", Thaw()},
+                                   {"edit", Apply(Edited), true},
+                                   {"delete", Delete(), true}};
+  Prepare(cases);
+  if (HasFatalFailure()) return;
+  daemon_.Kill();
+  daemon_.AddArgument("--safe-mode");
+  daemon_.Start();
+  KillAllWorkers();
+  AskAllThenKill(cases);
+
+  EXPECT_EQ(ReasonOfQuery("delete"), "DOMAIN_NOT_FOUND");
+  for (const std::string domain : {"freeze", "thaw", "edit"}) ExpectAnswers(domain);
+  ExpectDesired("freeze", {{"", kFreeze}, {"suspended", kSuspend}});
+  ExpectDesired("thaw", {{"", kRun}, {"suspended", kSuspend}});
+  ExpectDesired("edit", {{"", kRun}, {"frozen", kFreeze}, {"suspended", kSuspend}});
+  EXPECT_EQ(Revision("edit"), 2);
+  WaitForStates("thaw", AllBut(v1::FROZEN));  // safe mode, again
+
+  v1::ServerStatus status;
+  ASSERT_TRUE(daemon_.Admin()->LeaveSafeMode(Within(kLong).get(), {}, &status).ok());
+  WaitForStates("freeze", AllBut(v1::FROZEN));
+  WaitForStates("thaw", With(Before(), {{"frozen", v1::RUNNING}}));
+  WaitForStates("edit", Before());
+}
+
+}  // namespace
+}  // namespace icepie::testing
