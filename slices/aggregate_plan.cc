@@ -11,6 +11,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "core/base/status.h"
+#include "slices/fallible_expression.h"
 #include "slices/function_list.h"
 #include "slices/grouping_sets.h"
 #include "slices/partial_states.h"
@@ -39,6 +40,11 @@ bool IsUnnest(const Json& node) {
 bool ContainsColumn(const Json& tree) {
   if (IsClass(tree, "COLUMN_REF")) return true;
   return tree.is_structured() && std::any_of(tree.begin(), tree.end(), ContainsColumn);
+}
+
+Json WithoutAlias(Json tree) {
+  if (tree.is_object() && tree.contains("alias")) tree["alias"] = "";
+  return tree;
 }
 
 struct Key {
@@ -103,6 +109,13 @@ class AggregatePlanner {
   std::string Merge(const std::string& batch, const std::string& comparison) const;
   std::vector<std::string> Assignments() const;
   SlicePlan::Touched Touched(absl::string_view view) const;
+  absl::StatusOr<bool> ResultMayFail();
+  absl::StatusOr<bool> OutputMayFail(const Json& expression, bool having);
+  Json WithKeyNames(const Json& expression) const;
+  std::string TypeOfOutput(const Json& expression);
+  std::string TouchedBy(absl::string_view view, const std::string& batch,
+                        const std::string& comparison) const;
+  std::vector<ApplyStatement> Checks(absl::string_view view) const;
   std::string Why() const;
 
   DuckConnection& connection_;
@@ -149,11 +162,9 @@ const Json* AggregatePlanner::FindAlias(const std::string& name) const {
 }
 
 absl::StatusOr<Json> AggregatePlanner::NormalColumn(const Json& column, bool having, int depth) {
-  Json normal = column;
-  Json& names = normal["column_names"];
-  for (Json& name : names) name = absl::AsciiStrToLower(name.get<std::string>());
-  const bool qualified = names.size() > 1 && names[0] == RelationName();
-  if (qualified) names.erase(0);
+  const Json normal = UnqualifiedColumn(column, RelationName());
+  const Json& names = normal["column_names"];
+  const bool qualified = names.size() < column["column_names"].size();
   if (qualified || names.size() != 1) return normal;
   const std::string name = names[0].get<std::string>();
   const Json* alias = FindAlias(name);
@@ -182,6 +193,7 @@ absl::StatusOr<Json> AggregatePlanner::Normal(const Json& expression, bool havin
   for (Json& child : normal) {
     ICEPIE_ASSIGN_OR_RETURN(child, Normal(child, having, depth));
   }
+  KeepMemberNames(expression, normal);
   return normal;
 }
 
@@ -199,8 +211,9 @@ absl::StatusOr<const Json*> AggregatePlanner::GroupItem(const Json& expression) 
 }
 
 int AggregatePlanner::KeyIndex(const Json& tree) const {
+  const Json unnamed = WithoutAlias(tree);
   for (size_t i = 0; i < keys_.size(); ++i) {
-    if (keys_[i].tree == tree) return static_cast<int>(i);
+    if (keys_[i].tree == unnamed) return static_cast<int>(i);
   }
   return -1;
 }
@@ -287,6 +300,7 @@ absl::StatusOr<Json> AggregatePlanner::Final(const Json& expression) {
   for (Json& child : result) {
     ICEPIE_ASSIGN_OR_RETURN(child, Final(child));
   }
+  KeepMemberNames(expression, result);
   return result;
 }
 
@@ -476,6 +490,67 @@ absl::StatusOr<std::vector<ApplyStatement>> AggregatePlanner::Fold() {
   return apply;
 }
 
+// `expression` as Normal() writes it, with the names of keys in their places.
+Json AggregatePlanner::WithKeyNames(const Json& expression) const {
+  if (const int key = KeyIndex(expression); key >= 0) {
+    return Json{{"class", "COLUMN_REF"},
+                {"type", "COLUMN_REF"},
+                {"alias", ""},
+                {"query_location", UINT64_MAX},
+                {"column_names", Json::array({KeyName(static_cast<size_t>(key))})}};
+  }
+  Json named = expression;
+  if (!named.is_structured() || IsAggregateCall(named)) return named;
+  for (Json& child : named) child = WithKeyNames(child);
+  KeepMemberNames(expression, named);
+  return named;
+}
+
+// "" when DuckDB does not say.
+std::string AggregatePlanner::TypeOfOutput(const Json& expression) {
+  const absl::StatusOr<std::string> sql = ExpressionToSql(connection_, expression);
+  if (!sql.ok()) return "";
+  std::vector<std::string> items;
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    items.push_back(absl::StrCat(keys_[i].sql, " AS ", KeyName(i)));
+  }
+  items.push_back(*sql);
+  const absl::StatusOr<std::string> select = Select(items, keys_.size(), Json());
+  if (!select.ok()) return "";
+  const auto bound = BindSelect(connection_, *select);
+  return bound.ok() ? bound->back().type : "";
+}
+
+absl::StatusOr<bool> AggregatePlanner::OutputMayFail(const Json& expression, bool having) {
+  ICEPIE_ASSIGN_OR_RETURN(const Json normal, Normal(expression, having));
+  return MayFail(WithKeyNames(normal), [this](const Json& part) { return TypeOfOutput(part); });
+}
+
+absl::StatusOr<bool> AggregatePlanner::ResultMayFail() {
+  for (const Json& item : node_["select_list"]) {
+    ICEPIE_ASSIGN_OR_RETURN(const bool may, OutputMayFail(item, /*having=*/false));
+    if (may) return true;
+  }
+  if (!Has(node_, "having")) return false;
+  return OutputMayFail(node_["having"], /*having=*/true);
+}
+
+// Of the rows that the batch touches, every column.
+std::vector<ApplyStatement> AggregatePlanner::Checks(absl::string_view view) const {
+  const auto evaluate = [](const std::string& rows) {
+    return absl::StrCat("SELECT max(hash(r)) FROM (", rows, ") AS r");
+  };
+  if (keys_.empty()) return {{evaluate("SELECT * FROM __result")}};
+  std::vector<std::string> nulls;
+  for (size_t i = 0; i < keys_.size(); ++i) nulls.push_back(absl::StrCat(KeyName(i), " IS NULL"));
+  const std::string any_null = absl::StrJoin(nulls, " OR ");
+  const std::string with_null = absl::StrCat("SELECT * FROM __batch WHERE ", any_null);
+  return {{evaluate(TouchedBy(
+              view, absl::StrCat("(SELECT * FROM __batch WHERE NOT (", any_null, "))"), " = "))},
+          {evaluate(TouchedBy(view, absl::StrCat("(", with_null, ")"), " IS NOT DISTINCT FROM ")),
+           absl::StrCat("SELECT 1 FROM (", with_null, ") LIMIT 1")}};
+}
+
 std::string AggregatePlanner::Why() const {
   const auto counted = [](size_t count, absl::string_view what) {
     return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
@@ -489,14 +564,19 @@ std::string AggregatePlanner::Why() const {
           : absl::StrCat(" and ", counted(states_.sets().size(), "table"), " of distinct values"));
 }
 
-// The result's rows of the batch's groups: the view over those of the state alone, which a query of
-// the state's name stands for.
+// The view over those groups of the state alone that `batch` has, which a query of the state's name
+// stands for.
+std::string AggregatePlanner::TouchedBy(absl::string_view view, const std::string& batch,
+                                        const std::string& comparison) const {
+  absl::ConsumePrefix(&view, "CREATE VIEW __result AS ");
+  return absl::StrCat("WITH __state AS (SELECT s.* FROM main.__state AS s SEMI JOIN ", batch,
+                      " AS b ON ", SameKeys("s", "b", comparison), ") ", view);
+}
+
+// The result's rows of the batch's groups.
 SlicePlan::Touched AggregatePlanner::Touched(absl::string_view view) const {
   if (keys_.empty()) return {0, "SELECT * FROM __result", "SELECT * FROM __result"};
-  absl::ConsumePrefix(&view, "CREATE VIEW __result AS ");
-  const std::string rows =
-      absl::StrCat("WITH __state AS (SELECT s.* FROM main.__state AS s SEMI JOIN __batch AS b ON ",
-                   SameKeys("s", "b", " IS NOT DISTINCT FROM "), ") ", view);
+  const std::string rows = TouchedBy(view, "__batch", " IS NOT DISTINCT FROM ");
   // Behind the new values of each set comes __batch.
   return {2 * states_.sets().size() + 1, rows, rows};
 }
@@ -534,6 +614,8 @@ absl::StatusOr<SliceStatements> AggregatePlanner::Plan() {
   ICEPIE_ASSIGN_OR_RETURN(statements.apply, Fold());
   statements.why = Why();
   statements.touched = Touched(statements.create[1]);
+  ICEPIE_ASSIGN_OR_RETURN(const bool may_fail, ResultMayFail());
+  if (may_fail) statements.checks = Checks(statements.create[1]);
   for (size_t i = 0; i < states_.states().size(); ++i) {
     statements.partials.emplace_back(states_.states()[i].sql, PartialStates::Name(i));
   }
@@ -569,7 +651,8 @@ absl::StatusOr<Json> DistinctAsGroups(const PlanRequest& request, Json node) {
 
 bool ContainsAggregate(const Json& tree) {
   if (IsAggregateCall(tree)) return true;
-  if (!tree.is_structured()) return false;
+  // Those of a subquery aggregate its own rows.
+  if (!tree.is_structured() || IsClass(tree, "SUBQUERY")) return false;
   return std::any_of(tree.begin(), tree.end(), ContainsAggregate);
 }
 

@@ -66,12 +66,12 @@ BuildEngine::Interruptible::Interruptible(const BuildEngine& engine,
                                           std::function<void()> interrupt)
     : engine_(engine) {
   MutexLock lock(engine_.mutex_);
-  engine_.interrupt_ = std::move(interrupt);
+  before_ = std::exchange(engine_.interrupt_, std::move(interrupt));
 }
 
 BuildEngine::Interruptible::~Interruptible() {
   MutexLock lock(engine_.mutex_);
-  engine_.interrupt_ = nullptr;
+  engine_.interrupt_ = std::move(before_);
 }
 
 BuildEngine::BuildEngine(const EngineOptions& options, Feed& feed)
@@ -100,6 +100,7 @@ BuildEngine::~BuildEngine() {
 }
 
 void BuildEngine::Shutdown() {
+  store_.Hurry();
   {
     MutexLock lock(mutex_);
     stopping_ = true;
@@ -595,6 +596,7 @@ absl::Status BuildEngine::CheckCopy(DuckConnection& connection, const std::strin
 absl::Status BuildEngine::Save() {
   Generation& wanted = *generations_.back();
   ICEPIE_RETURN_IF_ERROR(wanted.WritePosition());
+  const Interruptible saving(*this, [this] { store_.InterruptCopies(); });
   ICEPIE_ASSIGN_OR_RETURN(
       const SnapshotManifest manifest,
       store_.Save(*instance_, wanted.alias(), wanted.served().info(),

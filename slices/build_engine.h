@@ -45,7 +45,7 @@ class BuildEngine : public Engine {
   void Shutdown() override;
 
  private:
-  // While it lives, Shutdown() calls `interrupt` again and again.
+  // While it lives, Shutdown() calls `interrupt` again and again; then what was called before.
   class Interruptible {
    public:
     Interruptible(const BuildEngine& engine, std::function<void()> interrupt);
@@ -55,6 +55,7 @@ class BuildEngine : public Engine {
 
    private:
     const BuildEngine& engine_;
+    std::function<void()> before_;
   };
 
   BuildEngine(const EngineOptions& options, Feed& feed);

@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "slices/change_feed.h"
 #include "slices/components.h"
+#include "slices/fallible_expression.h"
 #include "slices/key_shape.h"
 #include "slices/sql_binding.h"
 
@@ -90,6 +91,10 @@ class ComponentsPlanner {
                   "connects the edges that slice ", source_,
                   " gets with the clusters there are; when it loses one, all are connected anew");
     ICEPIE_ASSIGN_OR_RETURN(statements.create, Create());
+    // Nothing would look at it before somebody asks.
+    if (!direct_ && OuterMayFail(node)) {
+      return StandsInTheWay("computes of clusters what may fail");
+    }
     statements.apply = Apply();
     statements.reads_changes = upstream_ != nullptr;
     statements.clear = {{"DELETE FROM __state"}};
@@ -103,6 +108,10 @@ class ComponentsPlanner {
       ICEPIE_ASSIGN_OR_RETURN(upstream_, OnlyUpstream(request_));
       source_ = upstream_->slice;
       return absl::OkStatus();
+    }
+    const SliceDef* definition = request_.domain.definition.FindSlice(slice.slice);
+    if (definition->refresh.kind != RefreshDef::Kind::kContinuous) {
+      return StandsInTheWay("is refreshed on a schedule");
     }
     if (slice.sources.size() != 1) return StandsInTheWay("does not read one source");
     source_ = slice.sources.front().source;
@@ -147,6 +156,23 @@ class ComponentsPlanner {
         BindSelect(request_.connection,
                    absl::StrCat("SELECT struct_extract(", alias, ", 'node') FROM (", sql, ")")));
     return bound.front().type;
+  }
+
+  bool OuterMayFail(const Json& outer) {
+    const auto type_of = [&](const Json& part) -> std::string {
+      Json typed = inner_;
+      typed["select_list"] = Json::array({part});
+      typed["from_table"] = outer["from_table"];
+      typed["where_clause"] = Json();
+      const auto sql = ToSql(std::move(typed));
+      const auto bound = sql.ok() ? BindSelect(request_.connection, *sql)
+                                  : absl::StatusOr<std::vector<OutputColumn>>(sql.status());
+      return bound.ok() ? bound->front().type : "";
+    };
+    return MayFailFromRows(outer["select_list"], type_of) ||
+           MayFailFromRows(outer["where_clause"], type_of) ||
+           MayFailFromRows(outer["group_expressions"], type_of) ||
+           MayFailFromRows(outer["having"], type_of);
   }
 
   absl::StatusOr<std::string> ToSql(Json node) {

@@ -76,14 +76,11 @@ Json SetsRewriter::Normal(const Json& tree) const {
     if (normal.contains("alias")) normal["alias"] = "";
   }
   if (IsClass(normal, "COLUMN_REF")) {
-    Json& names = normal["column_names"];
-    for (Json& name : names) name = absl::AsciiStrToLower(name.get<std::string>());
-    const std::string relation = absl::AsciiStrToLower(RelationName());
-    if (names.size() > 1 && names[0] == relation) names.erase(0);
-    return normal;
+    return UnqualifiedColumn(std::move(normal), absl::AsciiStrToLower(RelationName()));
   }
   if (!normal.is_structured()) return normal;
   for (Json& child : normal) child = Normal(child);
+  KeepMemberNames(tree, normal);
   return normal;
 }
 
@@ -175,7 +172,9 @@ absl::Status SetsRewriter::Replace(Json& node) const {
     return absl::OkStatus();
   }
   if (!node.is_structured()) return absl::OkStatus();
+  const Json before = node;
   for (Json& child : node) ICEPIE_RETURN_IF_ERROR(Replace(child));
+  KeepMemberNames(before, node);
   return absl::OkStatus();
 }
 
@@ -186,7 +185,8 @@ absl::StatusOr<Json> SetsRewriter::From() const {
       Json statement,
       ParseSelect(connection_,
                   absl::StrCat("SELECT 1 FROM (SELECT *, unnest([", absl::StrJoin(all, ", "),
-                               "]) AS ", kSet, " FROM x) AS ", QuoteIdentifier(RelationName()))));
+                               "]) AS ", kSet, " FROM x) AS ",
+                               QuoteIdentifier(RelationName().empty() ? "x" : RelationName()))));
   Json from = std::move(statement["node"]["from_table"]);
   from["subquery"]["node"]["from_table"] = node_["from_table"];
   if (RelationName().empty()) from["alias"] = "";

@@ -256,6 +256,11 @@ std::vector<Json> JoinFinder::Candidates() const {
   return candidates;
 }
 
+// What is joined to nothing is NULL and has no key; but of that a value is made, which may be one.
+bool MakesValueOfNull(const Json& expression) {
+  return AnyNode(expression, [](const Json& node) { return IsType(node, "OPERATOR_COALESCE"); });
+}
+
 // Whether each relation is joined to the key of an earlier one, when that of the first is `first`.
 bool JoinFinder::Follow(const Json& first) {
   shape_.relations.front().key = first;
@@ -265,8 +270,10 @@ bool JoinFinder::Follow(const Json& first) {
     for (const Equality& equality : equalities_[i]) {
       for (const auto& [mine, other] :
            {std::pair(equality.left, equality.right), std::pair(equality.right, equality.left)}) {
-        const bool follows = mine.relation == i && other.relation < i &&
-                             other.expression == shape_.relations[other.relation].key;
+        const bool follows =
+            mine.relation == i && other.relation < i &&
+            other.expression == shape_.relations[other.relation].key &&
+            !(shape_.relations[other.relation].outer && MakesValueOfNull(other.expression));
         if (follows && key.is_null()) key = mine.expression;
       }
     }

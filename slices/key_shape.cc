@@ -301,6 +301,7 @@ std::optional<Json> KeyFinder::Pure(const Json& expression, size_t level, int de
     if (!replaced) return std::nullopt;
     child = *std::move(replaced);
   }
+  KeepMemberNames(expression, pure);
   return pure;
 }
 

@@ -410,6 +410,7 @@ absl::Status Planner::TryStrategy(const StrategyEntry& entry, const PlanRequest&
   plan.reads_changes = statements.reads_changes;
   plan.clear = std::move(statements.clear);
   plan.touched = std::move(statements.touched);
+  for (ApplyStatement& check : statements.checks) plan.apply.push_back(std::move(check));
   if (plan.upstream.empty() && plan.strategy == Strategy::kAggregate) {
     plan.batch_rows = plan.touched.after;
   } else if (plan.upstream.empty() && plan.strategy == Strategy::kAppend) {

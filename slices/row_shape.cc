@@ -174,6 +174,11 @@ absl::Status CheckInputs(const PlanRequest& request) {
   if (!slice.upstream.empty()) {
     return StandsInTheWay(absl::StrCat("reads slice ", absl::StrJoin(slice.upstream, ", ")));
   }
+  // A part of a slice has no definition.
+  const SliceDef* definition = request.domain.definition.FindSlice(slice.slice);
+  if (definition != nullptr && definition->refresh.kind != RefreshDef::Kind::kContinuous) {
+    return StandsInTheWay("is refreshed on a schedule");
+  }
   return slice.sources.empty() ? StandsInTheWay("reads no source") : absl::OkStatus();
 }
 

@@ -39,6 +39,9 @@ struct SliceStatements {
   bool reads_changes = false;
   std::vector<ApplyStatement> clear;
   SlicePlan::Touched touched;
+  // SELECTs that evaluate what the batch has changed, where reading the result might fail: their
+  // errors come while there are records to blame. Run at the end.
+  std::vector<ApplyStatement> checks;
   // aggregate: each partial state's SQL over a batch, and its column.
   std::vector<std::pair<std::string, std::string>> partials;
   // Of a slice with `retain`: the tables of which nothing is needed any more that is behind its

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -142,6 +143,27 @@ absl::StatusOr<Json> ParseExpression(DuckConnection& connection, absl::string_vi
 Json WithoutPlaces(Json tree) {
   RemovePlaces(tree);
   return tree;
+}
+
+Json UnqualifiedColumn(Json column, absl::string_view relation) {
+  Json& names = column["column_names"];
+  const auto first = [&] { return absl::AsciiStrToLower(names[0].get<std::string>()); };
+  if (names.size() > 1 && first() == relation) names.erase(0);
+  names[0] = first();
+  return column;
+}
+
+void KeepMemberNames(const Json& call, Json& result) {
+  if (!IsClass(call, "FUNCTION") || !result.is_object() || !result.contains("children")) return;
+  const Json& before = call["children"];
+  Json& after = result["children"];
+  for (size_t i = 0; i < before.size() && i < after.size(); ++i) {
+    std::string name = TextOf(before[i], "alias");
+    const bool member = name.empty() && TextOf(call, "function_name") == "struct_pack" &&
+                        IsClass(before[i], "COLUMN_REF");
+    if (member) name = before[i]["column_names"].back().get<std::string>();
+    if (!name.empty()) after[i]["alias"] = name;
+  }
 }
 
 std::optional<size_t> OffsetOf(const Json& node) {

@@ -35,6 +35,14 @@ absl::StatusOr<Json> ParseExpression(DuckConnection& connection, absl::string_vi
 // The tree without places in the text, so that equal SQL is an equal tree.
 Json WithoutPlaces(Json tree);
 
+// A column reference without the name of the only relation there is (in lower case), and its own
+// name in lower case. What stands behind that is a member: those of JSON values have their case.
+Json UnqualifiedColumn(Json column, absl::string_view relation);
+
+// After the children of `call` have been replaced in `result`: those of a function keep their
+// aliases, for these are the names of a struct's members.
+void KeepMemberNames(const Json& call, Json& result);
+
 // Where `node` stands in the text; nullopt when DuckDB does not say.
 std::optional<size_t> OffsetOf(const Json& node);
 

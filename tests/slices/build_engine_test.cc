@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
@@ -59,6 +60,11 @@ const std::map<std::string, std::string>& Slices() {
     key: [city, day]
     retain: {column: day, for: 400d}
 )"},
+                                                                           {"earliest", R"(
+  earliest:
+    sql: SELECT city, arg_max(note, $AMOUNT) AS top, last(note ORDER BY $AMOUNT) AS final FROM orders$WHERE GROUP BY ALL
+    key: [city]
+)"},
                                                                            {"newest", R"(
   newest:
     sql: SELECT city, CAST(note AS INTEGER) AS n FROM orders QUALIFY row_number() OVER (PARTITION BY city ORDER BY _position DESC) = 1
@@ -84,6 +90,7 @@ class BuildEngineTest : public EngineFixture {
     build_.reset();
     EngineOptions options = Options();
     options.recompute_limit = recompute_limit_;
+    options.write_bytes_per_second = write_bytes_per_second_;
     auto build = BuildEngine::Start(options, feed_);
     EXPECT_TRUE(build.ok()) << build.status();
     build_ = *std::move(build);
@@ -149,6 +156,7 @@ class BuildEngineTest : public EngineFixture {
 
   std::unique_ptr<BuildEngine> build_;
   std::optional<absl::Duration> recompute_limit_;
+  int64_t write_bytes_per_second_ = 0;
 };
 
 std::string Counts(const RowChanges& changes) {
@@ -224,6 +232,41 @@ TEST_F(BuildEngineTest, WhatCannotBeReadIsNotTried) {
   ASSERT_EQ(built.phase, "ready") << built.error->message;
   EXPECT_FALSE(built.diff->from_quarantine.has_value());
   EXPECT_EQ(Counts(*built.diff), "+0 -0 ~0");
+}
+
+// Among equals the earliest record counts, also one that the serving generation could not take.
+TEST_F(BuildEngineTest, RecordsThatWereHeldBackTieWhereTheyStand) {
+  for (const char* order : {R"({"city":"oslo","amount":"1,204","note":"first"})",
+                            R"({"city":"oslo","amount":"1204","note":"second"})",
+                            R"({"city":"rome","amount":"7","note":"third"})",
+                            R"({"city":"rome","amount":"0,007","note":"fourth"})"}) {
+    feed_.Append("orders", {order});
+  }
+  const BuildReport built =
+      Build("earliest", File("earliest", kWithCommas), Job(2, First("earliest")));
+  ASSERT_EQ(built.phase, "ready") << built.error->message;
+  EXPECT_EQ(built.diff->from_quarantine->records, 2);
+  EXPECT_EQ(BuiltRows("earliest"), R"([{"city":"oslo","top":"first","final":"second"},)"
+                                   R"({"city":"rome","top":"third","final":"fourth"}])");
+}
+
+// More records than one thread of DuckDB's takes at once, all equal in what decides.
+TEST_F(BuildEngineTest, EqualRecordsAreSeenInTheirOrder) {
+  constexpr char kEquals[] = R"(
+domain: shop
+sources: {orders: {columns: {n: INTEGER}}}
+slices:
+  equals: {sql: "SELECT median(n) AS m, arg_max(_position, n) AS first FROM orders GROUP BY n", key: [m]}
+)";
+  constexpr int kRecords = 250'000;
+  for (int i = 0; i < kRecords; i += 10'000) {
+    feed_.Append("orders", std::vector<std::string>(10'000, R"({"n":1})"));
+  }
+  for (int round = 1; round <= 3; ++round) {
+    const BuildReport built = Build("equals", kEquals, Job(round));
+    ASSERT_EQ(built.phase, "ready") << built.error->message;
+    EXPECT_EQ(BuiltRows("equals"), R"([{"m":1.0,"first":0}])");
+  }
 }
 
 // A feed of which no reader gets beyond a position.
@@ -412,6 +455,29 @@ TEST_F(BuildEngineTest, EqualRecordsAreTakenInTheOrderOfTheirPositions) {
     ASSERT_EQ(built.phase, "ready") << built.error->message;
     EXPECT_EQ(BuiltRows("tops"), R"([{"city":"oslo","m":7.0,"top":"n0"}])");
   }
+}
+
+TEST_F(BuildEngineTest, AStopWhileItSavesEndsTheSaving) {
+  AppendOrders();
+  write_bytes_per_second_ = 8192;  // all of it would take a minute
+  StartBuild("by_city", File("by_city", kNumber), Job(1));
+  const auto saving = [&] {
+    std::error_code error;
+    for (const auto& file : std::filesystem::directory_iterator(directory_ + "/tmp", error)) {
+      if (absl::StartsWith(file.path().filename().string(), "snapshot-")) return true;
+    }
+    return false;
+  };
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (!saving() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_TRUE(saving());
+  const absl::Time begin = absl::Now();
+  build_->Shutdown();
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(20));
+  const BuildReport report = *build_->Report().build;
+  EXPECT_FALSE(report.error.has_value()) << report.error->message;
+  EXPECT_FALSE(report.snapshot.has_value());
+  EXPECT_FALSE(saving()) << "what was written is gone";
 }
 
 class RetryTest : public BuildEngineTest {

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <iostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -143,6 +144,7 @@ class SliceCaseTest : public testing::Test {
 
 void Register(const std::filesystem::path& file) {
   const auto parsed = ParseCases(ReadFile(file).value(), file);
+  if (!parsed.ok()) std::cerr << parsed.status() << std::endl;
   ICEPIE_CHECK(parsed.ok());
   auto* const cases = new std::vector<SliceCase>(*parsed);  // for the tests' life
   for (const SliceCase& each : *cases) {

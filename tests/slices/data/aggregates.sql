@@ -102,3 +102,42 @@ SELECT min(i) AS lo FROM r WHERE false
 
 --@ case averages_that_need_38_digits aggregate
 SELECT k, avg((n * 100000000000000)::DECIMAL(38,18)) AS a FROM r GROUP BY k
+
+-- Figures that were worked out by hand.
+--@ case figures_by_key aggregate
+--@ record r {"k":"a","i":3,"n":"1.2500","x":1}
+--@ record r {"k":"b","i":-7,"n":"0.1000","x":2}
+--@ record r {"k":"a","i":1,"n":"2.5001","x":4}
+--@ record r {"k":"a","n":"-0.7501","x":1}
+--@ record r {"i":5}
+SELECT k, count(*) AS records, count(i) AS given, sum(i) AS total, min(i) AS least, max(i) AS most, avg(i) AS mean, sum(n) AS exact, avg(n) AS exact_mean FROM r GROUP BY k
+--> a | 3 | 2 | 4 | 1 | 3 | 2.0 | 3.0000 | 1.0
+--> b | 1 | 1 | -7 | -7 | -7 | -7.0 | 0.1000 | 0.1
+--> NULL | 1 | 1 | 5 | 5 | 5 | 5.0 | NULL | NULL
+
+--@ case figures_of_all aggregate
+--@ record r {"k":"a","i":3,"f":true}
+--@ record r {"k":"b","i":-7,"f":false}
+--@ record r {"k":"a","i":1,"f":true}
+SELECT count(*) FILTER (WHERE f) AS yes, sum(i) * 2 + count(*) AS computed, count(DISTINCT k) AS keys, bool_and(f) AS all_of_them, bool_or(f) AS one_of_them, arg_max(k, i) AS top, first(k ORDER BY _position) AS head FROM r
+--> 2 | -3 | 2 | false | true | a | a
+
+--@ case figures_by_hour aggregate
+--@ record r {"k":"a","t":"2001-01-01T10:05:00","i":1}
+--@ record r {"k":"a","t":"2001-01-01T10:59:59","i":2}
+--@ record r {"k":"a","t":"2001-01-01T11:00:00","i":4}
+--@ record r {"k":"a","t":"2001-01-01T11:30:00","i":-4}
+SELECT time_bucket(INTERVAL 1 HOUR, t) AS hour, sum(i) AS total FROM r WHERE i > 0 GROUP BY ALL HAVING sum(i) < 4
+--> 2001-01-01 10:00:00 | 3
+
+--@ case figures_of_spread aggregate
+--@ record r {"k":"a","x":2}
+--@ record r {"k":"a","x":4}
+--@ record r {"k":"a","x":4}
+--@ record r {"k":"a","x":4}
+--@ record r {"k":"a","x":5}
+--@ record r {"k":"a","x":5}
+--@ record r {"k":"a","x":7}
+--@ record r {"k":"a","x":9}
+SELECT k, round(stddev_pop(x), 9) AS deviation, round(var_pop(x), 9) AS variance FROM r GROUP BY k
+--> a | 2.0 | 4.0

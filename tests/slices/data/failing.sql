@@ -56,3 +56,57 @@ SELECT _position AS p, 8 // i AS n, 8 / i AS d FROM r
 --> 0 | 2 | 2.0
 --> 1 | -1 | -1.0
 --> 2 | NULL | inf
+
+-- Above the aggregate, where no record is read: the groups of the batch are computed as it is applied.
+--@ case cast_over_an_aggregate aggregate
+--@ no random
+--@ record r {"k":"a","s":"17"}
+--@ record r {"k":"a","s":"many"}
+--@ record r {"k":"b","s":"3"}
+--@ quarantined 1
+SELECT k, CAST(max(s) AS INTEGER) AS m FROM r GROUP BY k
+--> a | 17
+--> b | 3
+
+--@ case root_of_a_sum aggregate
+--@ no random
+--@ quarantined 1
+SELECT k, sqrt(sum(i)) AS root FROM r GROUP BY k
+--> a | 2.0
+--> b | 0.0
+
+--@ case overflow_over_a_maximum aggregate
+--@ quarantined 1
+SELECT k, max(b) + 1 AS next FROM r GROUP BY k
+--> a | 2
+--> b | 3
+
+--@ case error_in_having aggregate
+--@ no random
+--@ quarantined 1
+SELECT k, count(*) AS n FROM r GROUP BY k HAVING sqrt(sum(i)) > 1
+--> a | 1
+
+--@ case error_over_all_records aggregate
+--@ no random
+--@ quarantined 1
+SELECT sqrt(sum(i)) AS root FROM r
+--> 2.0
+
+--@ case error_of_the_group_of_null aggregate
+--@ no random
+--@ record r {"s":"17"}
+--@ record r {"s":"x"}
+--@ record r {"k":"a","s":"1"}
+--@ quarantined 1
+SELECT k, CAST(max(s) AS INTEGER) AS m FROM r GROUP BY k
+--> NULL | 17
+--> a | 1
+
+--@ case what_cannot_fail_over_aggregates aggregate
+--@ quarantined 0
+SELECT k, sum(i) / count(*) AS mean, count(*) - count(b) AS without, round(avg(i), 1) AS rounded, CASE WHEN count(*) > 1 THEN 'many' ELSE k END AS much, coalesce(max(s), '') AS s FROM r GROUP BY k HAVING count(*) > 0
+
+--@ case a_failing_cast_of_a_cluster recompute
+--@ why computes of clusters what may fail
+SELECT CAST(try_cast(c.node AS INTEGER) AS VARCHAR) AS n, length(c.cluster) + 1 AS l FROM (SELECT unnest(components(k, s)) AS c FROM r)

@@ -340,3 +340,20 @@ SELECT b.price, s.n FROM bids AS b JOIN (SELECT item, count(*) AS n, max(CAST(sh
 --@ record items {"id":"a","kind":"book"}
 WITH a AS (SELECT item, price FROM bids) SELECT i.kind, b.price FROM items AS i JOIN (WITH a AS (SELECT * FROM a WHERE price > 5) SELECT item, price FROM a) AS b ON b.item = i.id
 --> book | 9
+
+-- What is joined to nothing has no key, unless coalesce() makes one.
+--@ case coalesced_key_of_an_outer_row keys
+--@ no random
+--@ record bids {"item":"oslo","price":1}
+--@ record items {"id":"rome"}
+--@ record shops {"name":"eth","rank":7}
+SELECT b.price, s.rank FROM bids AS b LEFT JOIN items AS i ON b.item = coalesce(i.id, 'eth') JOIN shops AS s ON s.name = coalesce(i.id, 'eth')
+--> 1 | 7
+
+--@ case left_join_by_a_coalesced_key_of_an_outer_row keys
+--@ no random
+--@ record bids {"item":"oslo","price":1}
+--@ record shops {"name":"eth","rank":7}
+SELECT b.price, s.rank FROM bids AS b LEFT JOIN items AS i ON b.item = coalesce(i.id, 'eth') LEFT JOIN shops AS s ON s.name = coalesce(i.id, 'eth')
+--> 1 | 7
+

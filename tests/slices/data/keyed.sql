@@ -117,8 +117,7 @@ SELECT x AS key, median(i) AS m FROM r GROUP BY x
 --@ why keeps what it reads
 SELECT k, unnest(l) AS e FROM (SELECT k, list(i ORDER BY _position) AS l FROM r GROUP BY k)
 
---@ case struct_of_aggregates keys
---@ why keeps what it reads
+--@ case struct_of_aggregates aggregate
 SELECT k, {'n': count(*)} AS st FROM r GROUP BY k
 
 --@ case avg_of_timestamp keys

@@ -73,3 +73,72 @@ WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 3) SELE
 --@ with refresh: {every: 1h}
 --@ why on a schedule
 SELECT k, median(i) AS m FROM r GROUP BY k
+
+--@ case counts_on_a_schedule recompute
+--@ with refresh: {every: 1h}
+--@ why is refreshed on a schedule
+SELECT k, count(*) AS n FROM r GROUP BY k
+
+--@ case lines_on_a_schedule recompute
+--@ with refresh: {every: 1h}
+--@ why is refreshed on a schedule
+SELECT k, i FROM r
+
+-- Rows that were worked out by hand.
+--@ case first_three_by_hand recompute
+--@ record r {"k":"a","i":3}
+--@ record r {"k":"b","i":1}
+--@ record r {"k":"c","i":2}
+--@ record r {"k":"d","i":9}
+SELECT k, i FROM r ORDER BY i, k LIMIT 3
+--> b | 1
+--> c | 2
+--> a | 3
+
+--@ case union_at_the_top recompute
+--@ record r {"k":"a","i":1,"j":1}
+--@ record r {"k":"b","i":2,"j":1}
+SELECT i AS n FROM r UNION SELECT j FROM r
+--> 1
+--> 2
+
+--@ case intersect_and_except recompute
+--@ record r {"k":"a","i":1,"j":2}
+--@ record r {"k":"b","i":2,"j":3}
+--@ record r {"k":"b","i":4,"j":4}
+(SELECT i AS n FROM r INTERSECT SELECT j FROM r) EXCEPT SELECT 4
+--> 2
+
+--@ case pivoted recompute
+--@ no random
+--@ record r {"k":"a","j":1,"i":10}
+--@ record r {"k":"a","j":2,"i":20}
+--@ record r {"k":"b","j":1,"i":30}
+SELECT * FROM (PIVOT (SELECT k, j, i FROM r) ON j IN (1, 2) USING sum(i))
+--> a | 10 | 20
+--> b | 30 | NULL
+
+--@ case a_recursion_by_hand recompute
+--@ no random
+--@ record r {"k":"a","i":1,"j":2}
+--@ record r {"k":"b","i":2,"j":3}
+--@ record r {"k":"c","i":7,"j":8}
+WITH RECURSIVE reached(n) AS (SELECT 1 UNION SELECT r.j FROM r JOIN reached ON r.i = reached.n) SELECT n FROM reached
+--> 1
+--> 2
+--> 3
+
+--@ case ranks_by_hand recompute
+--@ record r {"k":"a","i":5}
+--@ record r {"k":"b","i":5}
+--@ record r {"k":"c","i":1}
+SELECT k, rank() OVER (ORDER BY i DESC) AS place FROM r QUALIFY rank() OVER (ORDER BY i DESC) <= 2
+--> a | 1
+--> b | 1
+
+--@ case an_outer_join_of_both_sides recompute
+--@ record r {"k":"a","i":1}
+--@ record other {"key":"b"}
+SELECT r.k, o.key FROM r FULL JOIN other AS o ON r.k = o.key
+--> a | NULL
+--> NULL | b

@@ -1,6 +1,7 @@
 -- Queries whose rows each come from one record, in shapes beyond a plain SELECT.
 --@ source r {columns: {k: VARCHAR, j: INTEGER, i: INTEGER, s: VARCHAR, f: BOOLEAN}}
 --@ source q {columns: {k: VARCHAR, i: INTEGER}}
+--@ source documents {columns: {k: VARCHAR, v: JSON}}
 --@ record r {"k":"a","i":1,"j":5}
 --@ record q {"k":"a","i":2}
 --@ record r {"k":"b","i":3}
@@ -157,3 +158,38 @@ SELECT r.k, l.v FROM r JOIN LATERAL (SELECT r.i + 1 AS v) AS l ON true
 --> a | 2
 --> a | 2
 --> b | 4
+
+--@ case json_of_aggregates aggregate
+SELECT k, to_json({'n': count(*), 'Total': sum(i), 'k': k}) AS j FROM r GROUP BY k
+--> a | {"n":2,"Total":2,"k":"a"}
+--> b | {"n":1,"Total":3,"k":"b"}
+
+--@ case struct_of_aggregates aggregate
+SELECT k, {'n': count(*), 'total': sum(i)} AS both FROM r GROUP BY k
+
+--@ case struct_key_of_other_names aggregate
+SELECT {'key': k, 'part': j} AS kj, count(*) AS n FROM r GROUP BY 1
+
+--@ case json_key_by_sets
+SELECT to_json({'key': k}) AS a, to_json({'other': k}) AS b, count(*) AS n FROM r GROUP BY ROLLUP (to_json({'key': k}), to_json({'other': k}))
+
+--@ case members_of_json_keep_their_case aggregate
+--@ no random
+--@ record documents {"k":"a","v":{"userId":7}}
+--@ record documents {"k":"a","v":{"userId":7,"userid":1}}
+SELECT v.userId AS u, count(*) AS n FROM (SELECT k, CAST(v AS JSON) AS v FROM documents) WHERE v.userId IS NOT NULL GROUP BY ALL
+--> 7 | 2
+
+--@ case members_of_json_by_sets aggregate
+--@ no random
+--@ record documents {"k":"a","v":{"userId":7}}
+--@ record documents {"k":"a","v":{"userId":7,"userid":1}}
+SELECT v.userId AS u, count(*) AS n FROM (SELECT k, CAST(v AS JSON) AS v FROM documents) GROUP BY ROLLUP (v.userId)
+--> 7 | 2
+--> NULL | 2
+
+--@ case a_subquery_that_aggregates_what_is_in_the_record append
+SELECT k, (SELECT max(t.v) FROM unnest([r.i, r.j]) AS t(v)) AS m FROM r
+--> a | 5
+--> b | 3
+--> a | 5
