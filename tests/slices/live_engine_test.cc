@@ -908,6 +908,91 @@ TEST_F(LiveEngineTest, OnBadRecordFaultStopsInFrontOfIt) {
   EXPECT_EQ(Rows("SELECT city FROM by_city ORDER BY city"), R"([{"city":"bern"},{"city":"rome"}])");
 }
 
+struct Failing {
+  const char* name;
+  const char* sql;   // over note; fails on `bad` and not on "7"
+  const char* bad;   // of note
+  const char* says;  // a part of the error
+};
+
+// Errors of every kind, in SQL that is kept fresh in every way that looks at records.
+class FailingSqlTest : public LiveEngineTest, public testing::WithParamInterface<Failing> {
+ protected:
+  static GenerationSpec SpecOf(const std::string& action, std::vector<std::string> acknowledged) {
+    GenerationSpec spec = Spec("failing");
+    spec.file = absl::StrCat(std::string(kShopDomain), "  failing:\n    sql: ", GetParam().sql,
+                             "\n    on_bad_record: {action: ", action, "}\n");
+    if (!acknowledged.empty()) spec.acknowledged = PositionRanges({{1, 2}});
+    return spec;
+  }
+  GenerationSpec Neighbour() const {
+    GenerationSpec spec = Spec("by_city");
+    spec.file = SpecOf("quarantine", {}).file;
+    return spec;
+  }
+  void AppendThree() {
+    for (const std::string& note :
+         {std::string("7"), std::string(GetParam().bad), std::string("7")}) {
+      feed_.Append("orders", {absl::StrCat(R"({"city":"Bern","amount":1,"note":")", note, "\"}")});
+    }
+  }
+  void ExpectPointer() {
+    const auto page = engine_->ListQuarantined("failing", 0, 10);
+    ASSERT_TRUE(page.ok()) << page.status();
+    ASSERT_EQ(page->records.size(), 1u);
+    EXPECT_EQ(page->records[0].position, 1);
+    EXPECT_EQ(page->records[0].code, "SQL_ERROR");
+    EXPECT_THAT(page->records[0].message, HasSubstr(GetParam().says));
+  }
+};
+
+TEST_P(FailingSqlTest, CostsTheRecordInThatSliceAlone) {
+  AppendThree();
+  StartLive();
+  Configure({SpecOf("quarantine", {}), Neighbour()});
+  const SliceReport report = WaitForPosition("failing", 3);
+  EXPECT_EQ(report.progress.applied, 2);
+  EXPECT_EQ(report.progress.quarantined, 1);
+  ExpectPointer();
+  EXPECT_EQ(WaitForPosition("by_city", 3).progress.quarantined, 0);
+}
+
+TEST_P(FailingSqlTest, StopsInFrontOfTheRecordWhenTheFileSaysSo) {
+  AppendThree();
+  StartLive();
+  Configure({SpecOf("fault", {}), Neighbour()});
+  const SliceReport held = WaitForState("failing", SliceState::kHeld);
+  EXPECT_EQ(held.last_error->reason, "POISON");
+  EXPECT_EQ(held.progress.applied_position, 1);
+  ExpectPointer();
+  EXPECT_EQ(WaitForPosition("by_city", 3).progress.quarantined, 0);
+  Configure({SpecOf("fault", {"1"}), Neighbour()});
+  EXPECT_EQ(WaitForPosition("failing", 3).progress.quarantined, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Errors, FailingSqlTest,
+    testing::Values(
+        Failing{"cast_append", "SELECT _position AS p, CAST(note AS INTEGER) AS n FROM orders", "x",
+                "Could not convert string 'x' to INT32"},
+        Failing{"overflow_aggregate",
+                "SELECT city, sum(CAST(note AS BIGINT) * 1000000000000000000) AS n FROM orders "
+                "GROUP BY city",
+                "99", "Overflow"},
+        Failing{"overflow_over_aggregate",
+                "SELECT note, CAST(sum(CAST(note AS BIGINT)) AS TINYINT) AS n FROM orders GROUP BY "
+                "note",
+                "300", "out of range"},
+        Failing{"dividing_keys",
+                "SELECT city, median(CAST(-9223372036854775808 AS BIGINT) // CAST(note AS "
+                "BIGINT)) AS n FROM orders GROUP BY city",
+                "-1", "Overflow"},
+        Failing{"domain_window",
+                "SELECT _position AS p, sum(sqrt(CAST(note AS INTEGER))) OVER (PARTITION BY city "
+                "ORDER BY _position) AS n FROM orders",
+                "-4", "cannot take square root of a negative number"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
 TEST_F(LiveEngineTest, ABudgetWithAWindowForgetsOldRecords) {
   const std::string bad = "{\"city\":\"oslo\"}";
   StartLive();
@@ -1130,6 +1215,35 @@ TEST_F(LedgerTest, ANewUpstreamGenerationIsTakenOver) {
   WaitForAll(3);
   EXPECT_EQ(Rows("SELECT * FROM totals ORDER BY city"),
             R"([{"city":"Bern","orders":1,"total":10},{"city":"Chur","orders":1,"total":6}])");
+}
+
+// No record is to blame for what the rows of a slice make of the SQL over them: that slice alone
+// stops, in front of it, until the rows are others.
+TEST_F(LedgerTest, SqlThatFailsOnRowsOfASliceStopsThatSliceAlone) {
+  const std::string file = absl::StrCat(kLedger, R"(  numbers:
+    sql: SELECT id, CAST(city AS INTEGER) AS number FROM latest
+    key: [id]
+)");
+  const auto spec = [&](const std::string& slice) {
+    GenerationSpec of_file = LedgerSpec(slice);
+    of_file.file = file;
+    return of_file;
+  };
+  feed_.Append("orders", {Entry(1, "17", 10)});
+  StartLive();
+  Configure({spec("latest"), spec("totals"), spec("numbers")});
+  WaitForPosition("numbers", 1);
+  feed_.Append("orders", {Entry(2, "Chur", 6), Entry(3, "4", 1)});
+  const SliceReport stopped = WaitForState("numbers", SliceState::kFaulted);
+  EXPECT_EQ(stopped.last_error->reason, "SQL_ERROR");
+  EXPECT_THAT(stopped.last_error->message, HasSubstr("Chur"));
+  EXPECT_EQ(stopped.progress.quarantined, 0);
+  for (const char* other : {"latest", "totals"}) WaitForPosition(other, 3);
+  EXPECT_EQ(Rows("SELECT * FROM numbers"), R"([{"id":1,"number":17}])");
+  feed_.Append("orders", {Entry(2, "5", 6)});
+  WaitForPosition("numbers", 4);
+  EXPECT_EQ(Rows("SELECT * FROM numbers ORDER BY id"),
+            R"([{"id":1,"number":17},{"id":2,"number":5},{"id":3,"number":4}])");
 }
 
 // It was opened by a file in which nobody read it.
