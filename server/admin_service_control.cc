@@ -15,9 +15,7 @@ grpc::ServerUnaryReactor* AdminService::FreezeSlice(grpc::CallbackServerContext*
                                                     const v1::FreezeSliceRequest* request,
                                                     v1::Slice* response) {
   return Act("FreezeSlice", quick_, context, request, response,
-             [this, request](AdminAction& action) {
-               return control_.Freeze(*request, action);
-             });
+             [this, request](AdminAction& action) { return control_.Freeze(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::ThawSlice(grpc::CallbackServerContext* context,
