@@ -448,27 +448,6 @@ TEST_F(MemoryBombTest, AnExpectationThatAllocatesWithoutEndIsNamedTriedLessOften
 }
 
 // It is the generation that is judged: nobody serves what nobody could check.
-// No interrupt ends it: the worker is ended, again and again, and the slice is what that is put to.
-TEST_F(MemoryBombTest, AnExpectationThatIsDeafToInterruptsCostsItsSliceAlone) {
-  ASSERT_NO_FATAL_FAILURE(StartWithNeighbour());
-  const std::string deaf = absl::StrCat(
-      DomainFile("shop"),
-      "  checked:\n    sql: SELECT item, sum(amount) AS total FROM sales GROUP BY ALL\n"
-      "    key: [item]\n    expect: [{name: deaf, sql: \"SELECT * FROM slice WHERE "
-      "levenshtein(repeat(item, 200000), repeat('b', 1000000)) < 0\"}]\n"
-      "limits: {memory: 64MB, query_timeout: 1s}\n");
-  ASSERT_NO_FATAL_FAILURE(Apply(deaf));
-  v1::Slice slice;
-  EXPECT_TRUE(Eventually(
-      [&] {
-        slice = daemon_.GetSlice("shop.checked");
-        return slice.state() == v1::SUSPENDED && slice.last_error().reason() == "WORKER_KILLED";
-      },
-      absl::Seconds(120)))
-      << slice.ShortDebugString();
-  ExpectNobodyElseNotices("shop");
-}
-
 TEST_F(MemoryBombTest, ABuildWhoseExpectationAllocatesWithoutEndIsNotPromoted) {
   ASSERT_NO_FATAL_FAILURE(StartWithNeighbour());
   const std::string file = WithSlice("shop", "");

@@ -210,9 +210,10 @@ TEST_F(QueryServiceTest, ManyLongQuestionsLeaveRoomForQuickOnes) {
   EXPECT_GT(crowded_out, 0);
 }
 
-// Of what they took, a small question may lack its own, for its plan, its transaction or its rows;
-// so may the end of a transaction, and a connection that keeps one fails whatever comes next.
-TEST_F(QueryServiceTest, SmallQuestionsBesideHungryOnesAreAnswered) {
+// Of what they took, a small question may lack its own, for its plan, its transaction or its rows:
+// it is told so, and the daemon asks the standby. So may the end of a transaction, and a connection
+// that keeps one would fail whatever comes next.
+TEST_F(QueryServiceTest, HungryQuestionsAreForgottenWhenTheyAreOver) {
   EngineOptions options = Options();
   options.memory_bytes = int64_t{64} << 20;
   engine_.reset();
@@ -237,7 +238,8 @@ TEST_F(QueryServiceTest, SmallQuestionsBesideHungryOnesAreAnswered) {
   int asked = 0;
   while (absl::Now() < end) {
     const auto answer = Ask("SELECT city, total FROM by_city ORDER BY city");
-    EXPECT_TRUE(answer.ok()) << answer.status();
+    EXPECT_TRUE(answer.ok() || ErrorReason(answer.status()) == "QUERY_MEMORY_LIMIT")
+        << answer.status();
     ++asked;
   }
   for (std::thread& thread : hungry) thread.join();
