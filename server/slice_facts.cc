@@ -140,8 +140,10 @@ absl::Duration UnseenFor(const DomainFacts& facts, const wv1::SliceReport& answe
 
 // Nothing that the slice would show by now is missing from the snapshot: it is of the generation
 // that serves and there is no record beyond it, or the slice has a schedule that is not due yet and
-// its rows are those of the live worker.
+// its rows are those of the live worker. What a log that has lost its end, or cannot be read, has
+// had beyond it nobody knows.
 bool IsComplete(const DomainFacts& facts, const wv1::SliceReport& answered) {
+  if (facts.head_position < answered.applied_position()) return false;
   const auto* entry = FindSlice(facts, answered.slice());
   const int64_t serving = entry != nullptr ? entry->serving_generation() : 0;
   if (serving > 0 && serving != answered.generation()) return false;

@@ -279,6 +279,7 @@ class DamagedLogTest : public DamageTest {
     EXPECT_EQ(answer.body(), R"([{"records":3}])");
     ASSERT_EQ(answer.meta().slices_size(), 1);
     EXPECT_GE(answer.meta().slices(0).applied_position(), applied_position);
+    EXPECT_TRUE(answer.meta().stale()) << "nobody knows what came after it";
     daemon_.Kill();
   }
 };
