@@ -178,7 +178,8 @@ absl::StatusOr<std::map<std::string, std::string>> Catalog::ReadPairs() {
     status.Update(found.status());
     if (found.ok()) pairs.insert(found->begin(), found->end());
   }
-  if (!core_.ReadOnlyCause().empty()) ReadCopies(pairs);
+  complete_ = status.ok() && core_.ReadOnlyCause().empty();
+  if (!complete_) ReadCopies(pairs);
   if (pairs.empty()) ICEPIE_RETURN_IF_ERROR(status);
   if (!status.ok()) spdlog::error("catalog: read as far as it can be: {}", status.ToString());
   return pairs;
@@ -248,7 +249,7 @@ absl::Status Catalog::Load() {
     }
   }
   LoadIntents();
-  if (core_.ReadOnlyCause().empty()) RefreshCopies();
+  if (complete_) RefreshCopies();
   return absl::OkStatus();
 }
 
@@ -414,7 +415,8 @@ absl::Status Catalog::Change(const std::string& name, const Edit& edit) {
       persisted_.erase(key);
     }
   }
-  WriteCopy(changed);
+  // The copy of what is damaged here may be whole.
+  if (complete_ && changed.held.empty() && changed.damaged_slices.empty()) WriteCopy(changed);
   Show(name, std::move(changed), operations);
   MutexLock shown(mutex_);
   for (const int64_t number : ended) operations_.erase(number);

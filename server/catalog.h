@@ -61,8 +61,11 @@ class Catalog {
   Catalog(Core& core, std::string intents, std::string copies = "");
 
   // Reads everything. A damaged entry holds its slice or its domain and never fails the load. Of a
-  // core that is read-only, domains of which the copy is newer are read from that.
+  // core that is read-only, or of which not all can be scanned, domains of which the copy is as new
+  // are read from that.
   absl::Status Load();
+  // Whether Load() has read all that the core has ever been told.
+  bool complete() const { return complete_; }
 
   std::vector<std::string> DomainNames() const;
   // Null when there is none.
@@ -120,6 +123,7 @@ class Catalog {
   Mutex change_mutex_;  // held while a change is written; taken before mutex_
   IntentFile intents_ ABSL_GUARDED_BY(change_mutex_);
   const CatalogCopies copies_;
+  bool complete_ = true;  // since Load()
   std::map<std::string, std::string> persisted_ ABSL_GUARDED_BY(change_mutex_);
   mutable Mutex mutex_;
   std::map<std::string, std::shared_ptr<const CatalogDomain>> domains_ ABSL_GUARDED_BY(mutex_);

@@ -474,6 +474,7 @@ void DomainManager::EndWarm(const std::string& name) {
 bool DomainManager::RemoveUnwanted(const std::string& name) {
   const auto domain = catalog_.Find(name);
   if (!domain || !domain->held.empty() || !domain->damaged_slices.empty()) return true;
+  if (!catalog_.complete()) return true;  // what it does not know of may be wanted
   int64_t epoch = 0;
   {
     // Not the catalog's: builds end without a word to the other workers.

@@ -436,10 +436,16 @@ void WorkerQueryRouter::OnRows(const QuestionPtr& question, int64_t incarnation,
   Finish(question, std::move(response), std::move(answer.share));
 }
 
+// It may be deleted while a worker's answer is under way.
+std::shared_ptr<const CatalogDomain> WorkerQueryRouter::DomainOf(const Question& question) const {
+  auto domain = sources_.domain(question.request.domain());
+  return domain ? std::move(domain) : std::make_shared<const CatalogDomain>();
+}
+
 void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source,
                                  const wv1::WorkerQueryResponse::Header& header,
                                  v1::Meta* meta) const {
-  const auto domain = sources_.domain(question.request.domain());
+  const auto domain = DomainOf(question);
   DomainFacts facts;
   facts.domain = domain.get();
   facts.workers = sources_.workers(question.request.domain());
@@ -551,7 +557,7 @@ void WorkerQueryRouter::GiveUp(const QuestionPtr& question) {
 absl::StatusOr<v1::QueryResponse> WorkerQueryRouter::WithinMaxStale(
     const Question& question, v1::QueryResponse response) const {
   if (IsAsOf(question.request.consistency())) return response;
-  const auto domain = sources_.domain(question.request.domain());
+  const auto domain = DomainOf(question);
   for (const v1::SliceMeta& meta : response.meta().slices()) {
     ICEPIE_RETURN_IF_ERROR(CheckMaxStale(*domain, meta, absl::Now()));
   }

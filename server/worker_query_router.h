@@ -108,6 +108,7 @@ class WorkerQueryRouter final : public QueryRouter {
   void Finish(const QuestionPtr& question, absl::StatusOr<icepie::v1::QueryResponse> result,
               AnswerHold hold = nullptr);
   absl::Status InsteadOf(const absl::Status& error, const Question& question) const;
+  std::shared_ptr<const CatalogDomain> DomainOf(const Question& question) const;
   absl::StatusOr<icepie::v1::QueryResponse> WithinMaxStale(
       const Question& question, icepie::v1::QueryResponse response) const;
   void Measure(const Question& question,

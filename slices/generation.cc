@@ -372,6 +372,7 @@ absl::Status Generation::PrepareBatch() {
 }
 
 Generation::Changes Generation::ChangesSince(int64_t position) const {
+  if (unsettled_) return Changes::kLost;  // there may be more than is known
   if (progress_.content_version <= position) return Changes::kNone;
   const bool logged = slice_plan_->hands_out_changes && !changes_lost_ && !changes_restart_ &&
                       changes_base_ <= position;

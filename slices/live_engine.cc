@@ -406,13 +406,7 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenFrom(const GenerationSpec& sp
   if (opened.fits) {
     const std::string file = store_.AbsolutePath(opened.snapshot->path);
     auto restored = Generation::Open(*instance_, plan, spec.slice, spec.number, file);
-    // One that DuckDB cannot read, though its bytes are as written, is set aside.
-    if (IsUnusableSnapshot(restored.status())) {
-      SliceError(spec.slice, "{}", restored.status().ToString());
-      const absl::Status aside = store_.SetAside(opened.snapshot->path);
-      if (aside.ok()) return restored.status();
-      SliceError(spec.slice, "{}", aside.ToString());
-    }
+    if (IsUnusableSnapshot(restored.status())) return restored.status();
     opened.restored = restored.status();
     if (restored.ok()) opened.generation = *std::move(restored);
   }
@@ -421,6 +415,19 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenFrom(const GenerationSpec& sp
                             Generation::Open(*instance_, plan, spec.slice, spec.number, ""));
   }
   return opened;
+}
+
+// `opened` is of a snapshot whose bytes are as written: one that DuckDB cannot read all the same is
+// set aside, and where that fails all is made from raw.
+absl::StatusOr<LiveEngine::Opened> LiveEngine::SetAsideUnusable(
+    const GenerationSpec& spec, const absl::StatusOr<SnapshotManifest>& snapshot,
+    absl::StatusOr<Opened> opened) {
+  if (!IsUnusableSnapshot(opened.status())) return opened;
+  SliceError(spec.slice, "{}", opened.status().ToString());
+  const absl::Status aside = store_.SetAside(snapshot->path);
+  if (aside.ok()) return opened;
+  SliceError(spec.slice, "{}", aside.ToString());
+  return OpenFrom(spec, absl::NotFoundError("none can be read"));
 }
 
 // The newest snapshot is read into a state of its own while its bytes are hashed beside: what was
@@ -435,10 +442,12 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenNewest(const GenerationSpec& 
       return store_.CheckDigest(store_.AbsolutePath(newest->path), *newest, absl::InfiniteFuture());
     });
     auto opened = OpenFrom(spec, newest);
+    // One over which DuckDB breaks must not meet the next process, damaged or not.
     const bool broken = IsUnusableSnapshot(opened.status()) && absl::IsInternal(opened.status());
-    if (hashed.get().ok() || broken) return opened;
+    if (hashed.get().ok() || broken) return SetAsideUnusable(spec, newest, std::move(opened));
   }
-  return OpenFrom(spec, FindSnapshot(spec));
+  const auto found = FindSnapshot(spec);
+  return SetAsideUnusable(spec, found, OpenFrom(spec, found));
 }
 
 absl::Status LiveEngine::OpenGeneration(Held& held) {

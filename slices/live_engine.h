@@ -167,6 +167,9 @@ class LiveEngine : public Engine {
   };
   absl::StatusOr<Opened> OpenFrom(const GenerationSpec& spec,
                                   absl::StatusOr<SnapshotManifest> snapshot);
+  absl::StatusOr<Opened> SetAsideUnusable(const GenerationSpec& spec,
+                                          const absl::StatusOr<SnapshotManifest>& snapshot,
+                                          absl::StatusOr<Opened> opened);
   absl::StatusOr<Opened> OpenNewest(const GenerationSpec& spec);
   absl::StatusOr<SnapshotManifest> FindSnapshot(const GenerationSpec& spec) const;
   void NoteDamage(const Held& held, const absl::StatusOr<SnapshotManifest>& used) const;

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
@@ -250,6 +251,23 @@ icepie::v1::WorkerStatus DaemonFixture::Worker(const std::string& domain,
   return {};
 }
 
+namespace {
+
+// A thread may answer for a moment after the signal has been sent.
+bool Stands(pid_t pid) {
+  std::error_code error;
+  const std::string tasks = absl::StrCat("/proc/", pid, "/task");
+  for (const auto& task : std::filesystem::directory_iterator(tasks, error)) {
+    std::ifstream file(task.path() / "stat");
+    std::string stat((std::istreambuf_iterator<char>(file)), {});
+    const size_t name_end = stat.rfind(')');
+    if (name_end == std::string::npos || stat.compare(name_end, 3, ") T") != 0) return false;
+  }
+  return !error;
+}
+
+}  // namespace
+
 pid_t DaemonFixture::SignalWorker(const std::string& domain, const std::string& role,
                                   int signal) const {
   pid_t pid = 0;
@@ -260,6 +278,7 @@ pid_t DaemonFixture::SignalWorker(const std::string& domain, const std::string& 
   EXPECT_TRUE(there) << domain << " has no " << role << " worker";
   if (!there) return -1;
   EXPECT_EQ(::kill(pid, signal), 0);
+  if (signal == SIGSTOP) EXPECT_TRUE(Eventually([&] { return Stands(pid); }));
   return pid;
 }
 

@@ -327,6 +327,19 @@ TEST_F(WorkerQueryRouterTest, TheLiveWorkerAnswersFresh) {
   EXPECT_EQ(meta.slices(0).lag_records(), 10);
 }
 
+TEST_F(WorkerQueryRouterTest, AnAnswerMayArriveWhenItsDomainIsDeleted) {
+  const auto answering = Answering(Report(v1::RUNNING, 90), "[1]");
+  FakeWorker live(Socket("live"), [&](const auto& request, auto& context, auto& writer) {
+    domain_ = nullptr;
+    return answering(request, context, writer);
+  });
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  MakeRouter();
+  const auto answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[1]");
+}
+
 TEST_F(WorkerQueryRouterTest, ALiveWorkerKilledMidAnswerIsReplacedByTheStandby) {
   std::promise<void> asked;
   FakeWorker live(Socket("live"), HangingHalfway(asked));
