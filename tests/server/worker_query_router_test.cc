@@ -143,11 +143,12 @@ class WorkerQueryRouterTest : public ::testing::Test {
   std::future<Result> Start(const v1::QueryRequest& request, absl::Duration timeout) {
     auto result = std::make_shared<std::promise<Result>>();
     router_->Ask(request, absl::Now() + timeout, bytes_max_,
-                 [result, this](Result answer, const AnswerHold& hold) {
+                 [result, this](Result answer, AnswerHold hold) {
                    if (keeps_holds_) {
                      const MutexLock lock(mutex_);
-                     holds_.push_back(hold);
+                     holds_.push_back(std::move(hold));
                    }
+                   hold.reset();  // before a test may look at what all answers hold
                    result->set_value(std::move(answer));
                  });
     return result->get_future();
