@@ -37,8 +37,8 @@ void SilenceWatch::Remove(int64_t question) {
 // A report is a new one each time.
 bool SilenceWatch::IsSilent(const std::string& domain, const WorkerView& live) const {
   const MutexLock lock(mutex_);
-  const auto found = silent_since_.find(domain);
-  return found != silent_since_.end() && found->second == live.report;
+  const auto found = silences_.find(domain);
+  return found != silences_.end() && found->second.last == live.report;
 }
 
 // Goes on while questions wait.
@@ -68,41 +68,47 @@ void SilenceWatch::Look() {
 
 void SilenceWatch::AskWhetherThere(const std::string& domain, const WorkerView& live,
                                    absl::Duration timeout) {
-  const Report last = views_(domain).live.report;
-  live.client->GetStatus(timeout, false,
-                         [this, domain, incarnation = live.incarnation, last](const auto& report) {
-                           const bool is_there = !absl::IsDeadlineExceeded(report.status());
-                           loop_.Post([this, domain, incarnation, last, is_there] {
-                             if (is_there) {
-                               OnThere(domain, incarnation);
-                             } else {
-                               OnSilent(domain, incarnation, last);
-                             }
-                           });
-                           const MutexLock lock(mutex_);
-                           asked_.erase(domain);
-                           if (asked_.empty()) idle_.SignalAll();
-                         });
+  const Silence silence{views_(domain).live.report, SteadyNow()};
+  live.client->GetStatus(
+      timeout, false, [this, domain, incarnation = live.incarnation, silence](const auto& report) {
+        const bool is_there = !absl::IsDeadlineExceeded(report.status());
+        loop_.Post([this, domain, incarnation, silence, is_there] {
+          if (is_there) {
+            OnThere(domain, incarnation);
+          } else {
+            OnSilent(domain, incarnation, silence);
+          }
+        });
+        const MutexLock lock(mutex_);
+        asked_.erase(domain);
+        if (asked_.empty()) idle_.SignalAll();
+      });
 }
 
 void SilenceWatch::OnThere(const std::string& domain, int64_t incarnation) {
   const absl::Time now = SteadyNow();
   const MutexLock lock(mutex_);
+  silences_.erase(domain);
   for (auto& [question, entry] : waiting_) {
     const Waiting& waiting = entry.waiting;
     if (waiting.domain == domain && waiting.live.incarnation == incarnation) entry.since = now;
   }
 }
 
-void SilenceWatch::OnSilent(const std::string& domain, int64_t incarnation, const Report& last) {
+void SilenceWatch::OnSilent(const std::string& domain, int64_t incarnation,
+                            const Silence& silence) {
   const DomainView view = views_(domain);
-  const bool reported = view.live.incarnation != incarnation || view.live.report != last;
-  OnThere(domain, incarnation);  // those that are not called off wait on
-  if (reported) return;
+  const bool reported = view.live.incarnation != incarnation || view.live.report != silence.last;
+  if (reported) {
+    OnThere(domain, incarnation);
+    return;
+  }
   bool known = false;
   {
     const MutexLock lock(mutex_);
-    known = std::exchange(silent_since_[domain], last) == last;
+    const auto [found, is_new] = silences_.emplace(domain, silence);
+    known = !is_new && found->second.last == silence.last;
+    if (!known) found->second = silence;
   }
   if (!known) spdlog::warn("{} live: it does not answer; the standby is asked", domain);
   if (silent_) silent_(domain);
@@ -112,12 +118,15 @@ void SilenceWatch::OnSilent(const std::string& domain, int64_t incarnation, cons
 void SilenceWatch::CallOff(const std::string& domain, int64_t incarnation) {
   std::vector<std::function<void()>> call_off;
   {
+    const absl::Time now = SteadyNow();
     const MutexLock lock(mutex_);
+    const auto silence = silences_.find(domain);
+    if (silence == silences_.end()) return;
     for (const auto& [question, entry] : waiting_) {
       const Waiting& waiting = entry.waiting;
-      if (waiting.domain == domain && waiting.live.incarnation == incarnation) {
-        call_off.push_back(waiting.call_off);
-      }
+      const bool is_of_it = waiting.domain == domain && waiting.live.incarnation == incarnation;
+      const absl::Duration waited = now - std::max(entry.since, silence->second.since);
+      if (is_of_it && waited >= entry.patience) call_off.push_back(waiting.call_off);
     }
   }
   for (const auto& end_call : call_off) end_call();

@@ -3,8 +3,9 @@
 //
 // While questions are with a live worker, one that has waited for a quarter of its time (a second
 // at most) has the worker asked whether it is there. A worker that is merely busy says so at once.
-// One that does not is silent until its next report: its questions are called off, so that the
-// standby gets them, and new ones go there first.
+// One that does not is silent until it says so or reports: new questions go to the standby first,
+// and those that are with it are called off, so that the standby gets them, each when the silence
+// has lasted as long as that question could wait. A short one costs nobody the work that is done.
 #ifndef ICEPIE_SERVER_SILENCE_WATCH_H_
 #define ICEPIE_SERVER_SILENCE_WATCH_H_
 
@@ -61,8 +62,13 @@ class SilenceWatch {
 
   void Look();
   void AskWhetherThere(const std::string& domain, const WorkerView& live, absl::Duration timeout);
+  // Silence of a worker that has not reported since.
+  struct Silence {
+    Report last;
+    absl::Time since;  // the first question of ours that it did not answer
+  };
   void OnThere(const std::string& domain, int64_t incarnation);
-  void OnSilent(const std::string& domain, int64_t incarnation, const Report& last);
+  void OnSilent(const std::string& domain, int64_t incarnation, const Silence& silence);
   void CallOff(const std::string& domain, int64_t incarnation);
 
   EventLoop& loop_;
@@ -73,9 +79,8 @@ class SilenceWatch {
   bool looking_ ABSL_GUARDED_BY(mutex_) = false;  // the next look is scheduled
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<int64_t, Entry> waiting_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, int64_t> asked_ ABSL_GUARDED_BY(mutex_);  // the incarnation, by domain
-  std::map<std::string, Report> silent_since_
-      ABSL_GUARDED_BY(mutex_);  // the last before, by domain
+  std::map<std::string, int64_t> asked_ ABSL_GUARDED_BY(mutex_);     // the incarnation, by domain
+  std::map<std::string, Silence> silences_ ABSL_GUARDED_BY(mutex_);  // by domain
 };
 
 }  // namespace icepie::server

@@ -279,9 +279,10 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView&
     *ask.mutable_select() = request.select();
   }
   *ask.mutable_parameters() = request.parameters();
-  // Where the standby stands too early, a live worker that is on its way is waited for instead:
-  // nothing new comes to the standby without it.
-  const bool waits_here = source == v1::LIVE || view.live.client;
+  // Where the standby stands too early, a live worker that is on its way, or is silent at present,
+  // is waited for instead: nothing new comes to the standby without it.
+  const bool live_works = view.live.client && !silence_.IsSilent(request.domain(), view.live);
+  const bool waits_here = source == v1::LIVE || live_works;
   const absl::Duration wait =
       waits_here ? question->wait_deadline - SteadyNow() : absl::ZeroDuration();
   if (request.consistency().has_min_position()) {

@@ -385,6 +385,39 @@ TEST_F(WorkerQueryRouterTest, ALiveWorkerThatStandsStillIsNotWaitedFor) {
   EXPECT_EQ(Ask(Sql())->body(), "[1]");
 }
 
+// As after a pause of its process: what it can answer in time it answers.
+TEST_F(WorkerQueryRouterTest, ALiveWorkerThatStoodStillIsWaitedForWhenTheStandbyIsBehind) {
+  std::atomic<int> asked = 0;
+  FakeWorker live(Socket("live"), [&](const wv1::WorkerQueryRequest& request,
+                                      grpc::ServerContext& context, FakeWorker::Writer& writer) {
+    const auto answer = ++asked == 1 ? StandingStill() : Answering(Report(v1::RUNNING, 100), "[1]");
+    return answer(request, context, writer);
+  });
+  live.StandStill(true);
+  std::atomic<int64_t> max_wait_ms = -1;
+  FakeWorker standby(
+      Socket("standby"), [&](const wv1::WorkerQueryRequest& request, grpc::ServerContext& context,
+                             FakeWorker::Writer& writer) {
+        max_wait_ms = request.max_wait_ms();
+        std::this_thread::sleep_for(std::chrono::milliseconds(request.max_wait_ms()));
+        return Failing(MakeError(absl::StatusCode::kFailedPrecondition, "at 80",
+                                 "POSITION_UNREACHABLE"))(request, context, writer);
+      });
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  auto request = Sql();
+  request.mutable_consistency()->set_min_position(95);
+  request.mutable_consistency()->mutable_max_wait()->set_seconds(20);
+  for (int i = 0; i < 2; ++i) {  // called off, and asked while it is known to be silent
+    const Result answer = Ask(request, absl::Seconds(60));
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_EQ(answer->body(), "[1]");
+    EXPECT_EQ(max_wait_ms, 0);  // nothing would have come to it
+  }
+  EXPECT_EQ(standby.queries(), 2);
+}
+
 TEST_F(WorkerQueryRouterTest, AStandbyThatComesTakesTheQuestionsOfOneThatStandsStill) {
   FakeWorker live(Socket("live"), StandingStill());
   live.StandStill(true);
