@@ -296,7 +296,7 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView&
     if (known) ask.mutable_known()->Assign(known->begin(), known->end());
   }
   auto call = std::make_shared<grpc::ClientContext>();
-  Asked asked{worker.incarnation, source, worker.flight_record, nullptr};
+  Asked asked{worker.incarnation, source, SteadyNow(), worker.flight_record, nullptr};
   if (source == v1::LIVE) WatchForSilence(question, view, call, asked);
   worker.client->Query(
       ask, absl::Now() + (question->deadline - SteadyNow()),
@@ -328,7 +328,7 @@ void WorkerQueryRouter::OnAnswer(const QuestionPtr& question, const Asked& asked
   if (!answer.ok()) {
     OnError(question, asked, answer.status());
   } else {
-    OnRows(question, asked.incarnation, asked.source, *std::move(answer));
+    OnRows(question, asked, *std::move(answer));
   }
 }
 
@@ -408,10 +408,10 @@ void WorkerQueryRouter::OnError(const QuestionPtr& question, const Asked& asked,
   }
 }
 
-void WorkerQueryRouter::OnRows(const QuestionPtr& question, int64_t incarnation, v1::Source source,
+void WorkerQueryRouter::OnRows(const QuestionPtr& question, const Asked& asked,
                                WorkerAnswer answer) {
   v1::QueryResponse response;
-  FillMeta(*question, source, answer.header, response.mutable_meta());
+  FillMeta(*question, asked, answer.header, response.mutable_meta());
   const std::string& wanted = question->request.if_none_match();
   if (!wanted.empty() && response.meta().etag() == wanted) {
     response.set_not_modified(true);
@@ -427,8 +427,8 @@ void WorkerQueryRouter::OnRows(const QuestionPtr& question, int64_t incarnation,
   *response.mutable_columns() = std::move(*answer.header.mutable_columns());
   response.set_body(std::move(answer.body));
   response.set_row_count(answer.row_count);
-  if (source == v1::LIVE && IsPreparing(answer)) {
-    question->answered.insert(incarnation);
+  if (asked.source == v1::LIVE && IsPreparing(answer)) {
+    question->answered.insert(asked.incarnation);
     question->fallback = std::move(response);
     question->fallback_hold = std::move(answer.share);
     Step(question);
@@ -443,7 +443,7 @@ std::shared_ptr<const CatalogDomain> WorkerQueryRouter::DomainOf(const Question&
   return domain ? std::move(domain) : std::make_shared<const CatalogDomain>();
 }
 
-void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source,
+void WorkerQueryRouter::FillMeta(const Question& question, const Asked& asked,
                                  const wv1::WorkerQueryResponse::Header& header,
                                  v1::Meta* meta) const {
   const auto domain = DomainOf(question);
@@ -454,9 +454,11 @@ void WorkerQueryRouter::FillMeta(const Question& question, v1::Source source,
   facts.now = absl::Now();
   facts.has_beyond = sources_.has_beyond;
   facts.beyond_for = sources_.beyond_for;
+  const v1::Source source = IsAsOf(question.request.consistency()) ? v1::SNAPSHOT : asked.source;
+  // The rows are as old as the query's begin, and when that was, within its call, nobody says.
+  const absl::Duration age = SteadyNow() - asked.since;
   for (const wv1::SliceReport& slice : header.slices()) {
-    *meta->add_slices() =
-        MakeSliceMeta(facts, slice, IsAsOf(question.request.consistency()) ? v1::SNAPSHOT : source);
+    *meta->add_slices() = MakeSliceMeta(facts, slice, source, age);
     if (meta->slices().rbegin()->stale()) meta->set_stale(true);
   }
   meta->set_head_position(facts.head_position);

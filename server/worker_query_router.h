@@ -81,6 +81,7 @@ class WorkerQueryRouter final : public QueryRouter {
   struct Asked {
     int64_t incarnation = 0;
     icepie::v1::Source source = icepie::v1::SOURCE_UNSPECIFIED;
+    absl::Time since;  // of SteadyNow()
     std::string flight_record;
     std::shared_ptr<std::atomic<bool>> called_off;  // the live worker is silent; else null
   };
@@ -95,8 +96,7 @@ class WorkerQueryRouter final : public QueryRouter {
                 absl::StatusOr<WorkerAnswer> answer);
   void OnError(const QuestionPtr& question, const Asked& asked, const absl::Status& error);
   void OnLost(const QuestionPtr& question, const Asked& asked, const absl::Status& error);
-  void OnRows(const QuestionPtr& question, int64_t incarnation, icepie::v1::Source source,
-              WorkerAnswer answer);
+  void OnRows(const QuestionPtr& question, const Asked& asked, WorkerAnswer answer);
   bool IsHungry(const Question& question);
   void NoteHungry(const Question& question, bool hungry);
   static bool IsSettled(const Question& question, const DomainView& view);
@@ -113,7 +113,7 @@ class WorkerQueryRouter final : public QueryRouter {
       const Question& question, icepie::v1::QueryResponse response) const;
   void Measure(const Question& question,
                const absl::StatusOr<icepie::v1::QueryResponse>& result) const;
-  void FillMeta(const Question& question, icepie::v1::Source source,
+  void FillMeta(const Question& question, const Asked& asked,
                 const icepie::worker::v1::WorkerQueryResponse::Header& header,
                 icepie::v1::Meta* meta) const;
 

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "server/query_etag.h"
 #include "server/rpc_status.h"
 #include "tests/core/temp_directory.h"
@@ -238,6 +239,32 @@ TEST_F(WorkerQueryRouterTest, ARunningSliceWhoseRecordsWaitForLongLagsWhateverIt
   both.mutable_slices(1)->set_strategy("recompute");
   SetLive(live.View(1, both));
   EXPECT_FALSE(Ask(Sql())->meta().stale());
+}
+
+// Records that come while a query runs are not what its slice has not kept up with.
+TEST_F(WorkerQueryRouterTest, ASliceDoesNotLagForALongQuery) {
+  wv1::SliceReport report = Report(v1::RUNNING, 90);
+  report.set_strategy("append");
+  report.add_reads("transfers");
+  std::atomic<absl::Duration> waits;
+  FakeWorker live(Socket("live"), [&](const wv1::WorkerQueryRequest& request,
+                                      grpc::ServerContext& context, FakeWorker::Writer& writer) {
+    const absl::Time begin = SteadyNow();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    waits = absl::Milliseconds(2900) + (SteadyNow() - begin);
+    return Answering(report, "[1]")(request, context, writer);
+  });
+  SetLive(live.View(1, WorkerReportOf(report)));
+  domain_->slices["volume"].set_serving_generation(7);
+  auto& generation = *domain_->slices["volume"].add_generations();
+  generation.mutable_generation()->set_number(7);
+  generation.mutable_definition()->add_reads("transfers");
+  beyond_for_ = [&](const std::string&, int64_t) { return waits.load(); };
+  MakeRouter();
+  const Result answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->meta().slices(0).state(), v1::RUNNING);
+  EXPECT_FALSE(answer->meta().stale());
 }
 
 TEST_F(WorkerQueryRouterTest, TooStaleIsAnErrorWhereTheFileSaysSo) {
