@@ -74,8 +74,9 @@ struct WorkerQueryRouter::Question {
   absl::Time wait_deadline;  // until then min_position may be waited for
   Done done;
   bool use_known = true;
-  int deaths = 0;              // workers that vanished or broke under it
-  std::set<int64_t> died;      // their incarnations
+  int losses = 0;              // calls whose worker vanished or broke under it
+  std::set<int64_t> lost;      // the incarnations of these
+  std::set<int64_t> died;      // those of them that are not to be asked again now
   std::set<int64_t> answered;  // incarnations that said no, or not yet
   // What is answered when nothing better comes.
   std::optional<absl::StatusOr<v1::QueryResponse>> fallback;
@@ -347,6 +348,13 @@ bool IsBlamed(const std::string& flight_record, const std::string& fingerprint) 
   });
 }
 
+absl::Status BrokeUnder(const std::string& domain, int times, const absl::Status& last) {
+  return MakeError(absl::StatusCode::kUnavailable,
+                   absl::StrCat("calls to the workers of domain ", domain, " broke ", times,
+                                " times (last: ", last.message(), "); try again"),
+                   ErrorDetail{"WORKER_LOST", {{"domain", domain}}, {}, 1000});
+}
+
 absl::Status TookTooLong(const std::string& domain) {
   return MakeError(absl::StatusCode::kResourceExhausted,
                    absl::StrCat("the query on domain ", domain,
@@ -370,17 +378,20 @@ void WorkerQueryRouter::OnLost(const QuestionPtr& question, const Asked& asked,
                                const absl::Status& error) {
   const std::string& domain = question->request.domain();
   question->died.insert(asked.incarnation);
-  ++question->deaths;
+  question->lost.insert(asked.incarnation);
+  ++question->losses;
   if (IsBlamed(asked.flight_record, question->fingerprint)) {
     Finish(question,
            Killed(domain, absl::StrCat("this query ended a worker of domain ", domain,
                                        "; it is not tried again, and refused for a while when it "
                                        "does so twice")));
-  } else if (question->deaths >= limits_.deaths_max) {
-    Finish(question,
-           Killed(domain,
-                  absl::StrCat("workers ended or broke under this query ", question->deaths,
-                               " times; it is not tried again (last: ", error.message(), ")")));
+  } else if (static_cast<int>(question->lost.size()) >= limits_.deaths_max) {
+    Finish(question, Killed(domain, absl::StrCat(question->lost.size(),
+                                                 " workers ended or broke under this query; it is "
+                                                 "not tried again (last: ",
+                                                 error.message(), ")")));
+  } else if (question->losses >= limits_.deaths_max) {
+    Finish(question, BrokeUnder(domain, question->losses, error));
   } else {
     Step(question);
   }

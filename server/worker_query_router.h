@@ -27,7 +27,8 @@ struct QueryRouterLimits {
   int in_flight_max = kQuestionsPerDomain;  // questions a domain, waiting ones included
   AnswerLimits answers;
   absl::Duration default_max_wait = absl::Seconds(5);
-  // A question under which so many workers died is not asked again: it may be what kills them.
+  // A question under which so many workers died is not asked again: it may be what kills them. So
+  // many broken calls to fewer of them end it, too, and are not its fault.
   int deaths_max = 4;
   // A worker that broke under it but lives on may be asked again after this.
   absl::Duration ask_again_after = absl::Seconds(1);

@@ -889,6 +889,20 @@ TEST_F(WorkerQueryRouterTest, StopsAskingAQueryUnderWhichWorkersDie) {
   EXPECT_EQ(live.queries(), 2);
 }
 
+// That no connection to one and the same worker holds is not the query's fault.
+TEST_F(WorkerQueryRouterTest, ConnectionsThatBreakAreNotWorkersThatEnd) {
+  FakeWorker live(Socket("live"), Failing(absl::UnavailableError("a broken connection")));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  QueryRouterLimits limits;
+  limits.deaths_max = 3;
+  limits.ask_again_after = absl::Milliseconds(1);
+  MakeRouter(limits);
+  const absl::Status error = Ask(Sql()).status();
+  EXPECT_TRUE(absl::IsUnavailable(error)) << error;
+  EXPECT_EQ(ErrorReason(error), "WORKER_LOST");
+  EXPECT_EQ(live.queries(), 3);
+}
+
 // A process that speaks anything but the protocol: each connection gets these bytes.
 class GarbageWorker {
  public:
