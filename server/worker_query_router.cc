@@ -450,8 +450,10 @@ void WorkerQueryRouter::OnRows(const QuestionPtr& question, const Asked& asked,
 
 // It may be deleted while a worker's answer is under way.
 std::shared_ptr<const CatalogDomain> WorkerQueryRouter::DomainOf(const Question& question) const {
-  auto domain = sources_.domain(question.request.domain());
-  return domain ? std::move(domain) : std::make_shared<const CatalogDomain>();
+  if (auto domain = sources_.domain(question.request.domain())) return domain;
+  auto deleted = std::make_shared<CatalogDomain>();
+  deleted->entry.set_name(question.request.domain());
+  return deleted;
 }
 
 void WorkerQueryRouter::FillMeta(const Question& question, const Asked& asked,

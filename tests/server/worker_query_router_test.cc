@@ -366,6 +366,7 @@ TEST_F(WorkerQueryRouterTest, AnAnswerMayArriveWhenItsDomainIsDeleted) {
   const auto answer = Ask(Sql());
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_EQ(answer->body(), "[1]");
+  EXPECT_EQ(answer->meta().slices(0).slice(), "payments.volume");
 }
 
 TEST_F(WorkerQueryRouterTest, ALiveWorkerKilledMidAnswerIsReplacedByTheStandby) {
