@@ -23,6 +23,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "core/base/check.h"
+#include "core/base/file.h"
 #include "core/base/page_cache.h"
 #include "core/base/status.h"
 #include "core/block.h"
@@ -435,8 +436,11 @@ class RocksLogStore final : public LogStore {
     return files;
   }
 
-  absl::Status CheckFile(const StoredFile& file) const override {
-    return file.family.empty() ? CheckWal(file.path) : CheckTable(file);
+  absl::Status CheckFile(const StoredFile& file, const CheckOptions& how) const override {
+    if (file.family.empty()) return CheckWal(file.path, how);
+    ICEPIE_RETURN_IF_ERROR(CheckTable(file));
+    if (!how.progress || how.progress(file.bytes)) return absl::OkStatus();
+    return absl::CancelledError(absl::StrCat("the check of ", file.path, " was ended"));
   }
 
   void DropCache() const override { cache_->EraseUnRefEntries(); }
@@ -462,27 +466,41 @@ class RocksLogStore final : public LogStore {
     return FromRocks(status, absl::StrCat("table file ", table.path, " (", table.family, ")"));
   }
 
-  // Beside appends, the file may end in a record that is being written. It must not where nobody
-  // writes; where somebody always does, the next check sees the rest.
-  absl::Status CheckWal(const std::string& path) const {
-    int64_t checked = 0;
+  // Beside appends, the file may end in a record that is being written. So all that is there at the
+  // beginning must be whole as soon as whoever wrote then is done.
+  absl::Status CheckWal(const std::string& path, const CheckOptions& how) const {
     DropFromPageCache(path);
-    for (int attempt = 0; attempt < kWalAttempts; ++attempt) {
-      const uint64_t begun = writes_begun_.load();
-      const bool is_calm = begun == writes_ended_.load();
-      const absl::StatusOr<WalCheck> check = CheckWalFile(path, checked);
+    std::error_code error;
+    const auto there = static_cast<int64_t>(std::filesystem::file_size(path, error));
+    if (error == std::errc::no_such_file_or_directory) return absl::OkStatus();
+    if (error) return ErrnoError(error.value(), absl::StrCat("look at ", path));
+    const uint64_t begun = writes_begun_.load();
+    int64_t checked = 0;
+    int64_t whole = 0;
+    for (absl::Duration waited;; waited += kWalPause) {
+      // RocksDB writes one group after the other: that a later write has ended is enough.
+      const uint64_t ended = writes_ended_.load();
+      const bool is_settled = ended > begun || ended == writes_begun_.load();
+      const absl::StatusOr<WalCheck> check = CheckWalFile(path, checked, how.progress);
       if (absl::IsNotFound(check.status())) return absl::OkStatus();  // its content is in tables
       ICEPIE_RETURN_IF_ERROR(check.status());
-      if (check->is_whole) return absl::OkStatus();
-      if (is_calm && begun == writes_begun_.load()) {
+      whole = std::max(whole, check->whole_bytes);
+      if (whole >= there) return absl::OkStatus();
+      if (is_settled) {
         return MakeError(absl::StatusCode::kDataLoss,
                          absl::StrCat("write-ahead log ", path, " ends within a record"),
                          "RECORD_DAMAGED", {{"file", path}});
       }
+      if (waited >= how.patience) return Unverified(path, whole, there);
       checked = check->checked_bytes;
       absl::SleepFor(kWalPause);
     }
-    return absl::OkStatus();
+  }
+
+  static absl::Status Unverified(const std::string& path, int64_t from, int64_t end) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("write-ahead log ", path, " is not verified from byte ", from, " to ", end,
+                     ": a write to it does not end; try again later"));
   }
 
   absl::Status AddTree(const TileChanges& tree, rocksdb::WriteBatch& batch) {
@@ -525,7 +543,6 @@ class RocksLogStore final : public LogStore {
   }
 
   static constexpr uint64_t kBeyondAnyDisk = uint64_t{1} << 60;
-  static constexpr int kWalAttempts = 100;
   static constexpr absl::Duration kWalPause = absl::Milliseconds(10);
 
   const bool writes_;

@@ -20,8 +20,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "core/merkle/tiles.h"
+#include "core/wal_check.h"
 
 namespace rocksdb {
 class Env;
@@ -86,8 +88,14 @@ class LogStore {
     std::string family;  // empty: a write-ahead log
     int64_t bytes = 0;
   };
+  struct CheckOptions {
+    CheckProgress progress;  // also while a write is waited for; false: CANCELLED
+    // DEADLINE_EXCEEDED for a write-ahead log whose end somebody has been writing for so long:
+    // what is there is not verified.
+    absl::Duration patience = absl::Seconds(10);
+  };
   virtual std::vector<StoredFile> ListFiles() const = 0;
-  virtual absl::Status CheckFile(const StoredFile& file) const = 0;
+  virtual absl::Status CheckFile(const StoredFile& file, const CheckOptions& how) const = 0;
   // Forgets what was read from table files, so that it is read from the disk the next time.
   virtual void DropCache() const = 0;
 

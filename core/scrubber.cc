@@ -21,6 +21,7 @@ namespace {
 
 constexpr size_t kFindingsMax = 10;
 constexpr absl::Duration kSaveInterval = absl::Minutes(1);
+constexpr absl::Duration kRetryInterval = absl::Minutes(1);
 
 // The position that an error names; `otherwise` when it names none.
 int64_t PositionOf(const absl::Status& status, int64_t otherwise) {
@@ -68,7 +69,7 @@ bool Scrubber::WaitUntil(absl::Time time) {
 
 absl::Time Scrubber::NextPass() const {
   const MutexLock lock(mutex_);
-  if (state_.pass_begin) return absl::InfinitePast();  // it was interrupted
+  if (state_.pass_begin) return retry_;  // it was interrupted
   if (last_begin_ != absl::InfinitePast()) return last_begin_ + options_.interval;
   if (!state_.verified_time) return absl::InfinitePast();
   // A time to come is a clock's that was set back since.
@@ -91,8 +92,8 @@ int64_t Scrubber::BeginPass() {
   if (!state_.pass_begin) {
     state_.pass_begin = absl::Now();
     state_.position = 0;
-    found_in_pass_ = false;
   }
+  if (state_.position == 0) found_in_pass_ = false;  // everything is read, also once more
   return state_.position;
 }
 
@@ -107,15 +108,18 @@ void Scrubber::RunPass() {
 
 bool Scrubber::CheckFiles() {
   for (const LogStore::StoredFile& file : parts_.store->ListFiles()) {
-    const absl::Time begin = SteadyNow();
-    const absl::Status status = parts_.store->CheckFile(file);
-    if (absl::IsDataLoss(status)) {
-      Found({parts_.segments->sealed_position(), parts_.head->position(),
-             std::string(status.message())});
-    } else if (!status.ok()) {
-      spdlog::warn("core: the scrub could not read {}", status.ToString());
+    absl::Time begin = SteadyNow();
+    const absl::Status status =
+        parts_.store->CheckFile(file, {[&](int64_t bytes) { return Pace(bytes, begin); }});
+    if (absl::IsCancelled(status)) return false;
+    if (absl::IsDeadlineExceeded(status)) {
+      spdlog::warn("core: the scrub waits: {}", status.ToString());
+      retry_ = SteadyNow() + kRetryInterval;
+      return false;
     }
-    if (!Pace(file.bytes, begin)) return false;
+    if (status.ok()) continue;
+    Found({parts_.segments->sealed_position(), parts_.head->position(),
+           std::string(status.message())});
   }
   // Records are read from where damage is, and not from memory.
   parts_.store->DropCache();
@@ -158,7 +162,7 @@ void Scrubber::CheckRecords() {
   const std::unique_ptr<Verification> verification = StartVerification();
   size_t findings = 0;
   for (bool more = true; more;) {
-    const absl::Time begin = SteadyNow();
+    absl::Time begin = SteadyNow();
     const int64_t bytes = verification->bytes();
     more = verification->Step();
     for (; findings < verification->findings().size(); ++findings) {
@@ -194,14 +198,17 @@ void Scrubber::EndPass() {
   state_.pass_begin.reset();
 }
 
-bool Scrubber::Pace(int64_t bytes, absl::Time begin) {
+bool Scrubber::Pace(int64_t bytes, absl::Time& begin) {
   {
     const MutexLock lock(mutex_);
     state_.bytes_read += bytes;
   }
   if (SteadyNow() - saved_ >= kSaveInterval) Save();
-  return WaitUntil(begin + absl::Seconds(static_cast<double>(bytes) /
-                                         static_cast<double>(options_.bytes_per_second)));
+  const bool goes_on =
+      WaitUntil(begin + absl::Seconds(static_cast<double>(bytes) /
+                                      static_cast<double>(options_.bytes_per_second)));
+  begin = SteadyNow();
+  return goes_on;
 }
 
 void Scrubber::Found(const VerificationFinding& finding) {

@@ -51,13 +51,14 @@ class Scrubber {
   void RunPass();
   int64_t BeginPass();  // where to begin
   void EndPass();
-  bool CheckFiles();  // false: stopping
+  bool CheckFiles();  // false: stopping, or one could not be verified now
   void CheckSegments();
   void CheckRecords();
   std::unique_ptr<Verification> StartVerification();
   void CheckRoot(Verification& verification);
-  // Rests so long that no more than the allowed bytes a second are read. False: stopping.
-  bool Pace(int64_t bytes, absl::Time begin);
+  // Rests so long that no more than the allowed bytes a second are read, and sets `begin` anew.
+  // False: stopping.
+  bool Pace(int64_t bytes, absl::Time& begin);
   void Found(const VerificationFinding& finding);
   void Save();
 
@@ -66,6 +67,7 @@ class Scrubber {
   const ScrubOptions options_;
   absl::Time last_begin_ = absl::InfinitePast();  // the thread's own, of SteadyNow()
   absl::Time saved_ = absl::InfinitePast();
+  absl::Time retry_ = absl::InfinitePast();  // of a pass that could not go on
 
   mutable Mutex mutex_;
   CondVar changed_;

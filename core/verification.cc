@@ -44,9 +44,14 @@ Verification::Verification(const VerificationTask& task) : Verification(task, Co
 // What a table file's damage means for records is seen when those are read. What a write-ahead log
 // has is in memory still, and would be missing at the next start.
 void Verification::CheckNextFile() {
-  const absl::Status status = task_.records.store->CheckFile(files_.back());
+  const absl::Status status =
+      task_.records.store->CheckFile(files_.back(), {nullptr, task_.patience});
   files_.pop_back();
   if (status.ok()) return;
+  if (absl::IsDeadlineExceeded(status)) {
+    unverified_ = std::string(status.message());
+    return;
+  }
   Add({task_.records.segments->sealed_position(), task_.head, std::string(status.message())});
 }
 
@@ -194,7 +199,9 @@ void Verification::CompareMark() {
 VerificationReport Verification::Finish() {
   report_.end_position = edge_.size();
   CompareMark();
-  if (report_.finding_count == 0) {
+  if (report_.finding_count == 0 && !unverified_.empty()) {
+    report_.bytes_rehashed = {State::kNotChecked, unverified_};
+  } else if (report_.finding_count == 0) {
     report_.bytes_rehashed = {State::kHolds, "every record is what was committed"};
   } else {
     const VerificationFinding& first = report_.findings.front();

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "core/block_reader.h"
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
@@ -55,6 +56,8 @@ struct VerificationTask {
   std::string why_no_signed;  // said when there is none
   std::optional<Checkpoint> older;
   std::optional<HighWater> mark;
+  // For a write to the write-ahead log that does not end (LogStore::CheckFile).
+  absl::Duration patience = absl::Seconds(10);
 };
 
 // Threads: one.
@@ -98,6 +101,7 @@ class Verification {
   StoredNodes stored_;
   CompactRange edge_;  // over the leaves of the records that were read
   bool is_whole_ = true;
+  std::string unverified_;  // of the files, and why; empty: nothing
   std::optional<Digest> signed_root_;
   std::optional<Digest> older_root_;
   std::optional<Digest> marked_root_;

@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <filesystem>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
@@ -20,6 +21,7 @@ constexpr size_t kBlockBytes = 32768;
 constexpr size_t kHeaderBytes = 7;
 constexpr size_t kLengthPlace = 4;
 constexpr size_t kTypePlace = 6;
+constexpr int64_t kProgressBytes = int64_t{256} << 10;
 constexpr uint32_t kMaskDelta = 0xa282ead8;
 
 enum FragmentType : uint8_t { kWhole = 1, kBegin = 2, kMiddle = 3, kEnd = 4 };
@@ -39,18 +41,30 @@ uint32_t Masked(uint32_t crc) { return ((crc >> 15) | (crc << 17)) + kMaskDelta;
 
 class Checker {
  public:
-  Checker(const std::string& path, int fd) : path_(path), fd_(fd), block_(kBlockBytes, '\0') {}
+  Checker(const std::string& path, int fd, const CheckProgress& progress)
+      : path_(path), fd_(fd), progress_(progress), block_(kBlockBytes, '\0') {}
 
   absl::StatusOr<WalCheck> Run(int64_t from) {
     for (place_ = from;; place_ += static_cast<int64_t>(kBlockBytes)) {
       ICEPIE_ASSIGN_OR_RETURN(const size_t bytes, ReadBlock());
       ICEPIE_ASSIGN_OR_RETURN(const bool is_whole,
                               CheckFragments(absl::string_view(block_).substr(0, bytes)));
-      if (bytes < kBlockBytes) return WalCheck{place_, is_whole && !in_record_};
+      const bool is_end = bytes < kBlockBytes;
+      ICEPIE_RETURN_IF_ERROR(Tell(static_cast<int64_t>(bytes), is_end));
+      if (is_end) return WalCheck{place_, whole_bytes_, is_whole && !in_record_};
     }
   }
 
  private:
+  absl::Status Tell(int64_t bytes, bool is_end) {
+    untold_ += bytes;
+    if (!progress_ || (untold_ < kProgressBytes && !is_end)) return absl::OkStatus();
+    if (!progress_(std::exchange(untold_, 0))) {
+      return absl::CancelledError(absl::StrCat("the check of ", path_, " was ended"));
+    }
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<size_t> ReadBlock() {
     size_t done = 0;
     while (done < kBlockBytes) {
@@ -83,6 +97,7 @@ class Checker {
       if (type < kWhole || type > kEnd) return Damaged(at, "a record's type is unknown");
       in_record_ = type == kBegin || type == kMiddle;
       at = end;
+      if (!in_record_) whole_bytes_ = place_ + static_cast<int64_t>(at);
     }
     if (block.size() < kBlockBytes) return at == block.size();
     if (block.find_first_not_of('\0', at) == absl::string_view::npos) return true;
@@ -98,8 +113,11 @@ class Checker {
 
   const std::string& path_;
   const int fd_;
+  const CheckProgress& progress_;
   std::string block_;
-  int64_t place_ = 0;       // of the block
+  int64_t place_ = 0;  // of the block
+  int64_t whole_bytes_ = 0;
+  int64_t untold_ = 0;
   bool in_record_ = false;  // the last fragment goes on in the next one
 };
 
@@ -113,10 +131,11 @@ uint32_t Crc32c(uint32_t crc, absl::string_view bytes) {
   return ~crc;
 }
 
-absl::StatusOr<WalCheck> CheckWalFile(const std::string& path, int64_t from) {
+absl::StatusOr<WalCheck> CheckWalFile(const std::string& path, int64_t from,
+                                      const CheckProgress& progress) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return ErrnoError(errno, absl::StrCat("open ", path));
-  absl::StatusOr<WalCheck> check = Checker(path, fd).Run(from);
+  absl::StatusOr<WalCheck> check = Checker(path, fd, progress).Run(from);
   ::close(fd);
   return check;
 }

@@ -8,6 +8,7 @@
 #define ICEPIE_CORE_WAL_CHECK_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -17,12 +18,18 @@ namespace icepie {
 
 struct WalCheck {
   int64_t checked_bytes = 0;  // where the last block begins that may still change
-  bool is_whole = true;       // the file ends with a record's end
+  int64_t whole_bytes = 0;    // where the last record ends that is there as a whole; 0: none is
+  bool is_whole = true;       // the file ends there
 };
 
-// Of the file's bytes from `from` on, which an earlier check has given, or 0.
-// Errors: DATA_LOSS/RECORD_DAMAGED naming file and byte; NOT_FOUND; the operating system's.
-absl::StatusOr<WalCheck> CheckWalFile(const std::string& path, int64_t from);
+// Called with the bytes that were read since the last call; false ends the check.
+using CheckProgress = std::function<bool(int64_t bytes)>;
+
+// Of the file's bytes from `from` on, which is an earlier check's `checked_bytes`, or 0.
+// Errors: DATA_LOSS/RECORD_DAMAGED naming file and byte; NOT_FOUND; CANCELLED by `progress`; the
+//   operating system's.
+absl::StatusOr<WalCheck> CheckWalFile(const std::string& path, int64_t from,
+                                      const CheckProgress& progress = nullptr);
 
 // Whether the file ends in a record that is not whole: what a crash leaves.
 bool HasTornEnd(const std::string& path);

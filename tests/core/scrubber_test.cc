@@ -132,6 +132,18 @@ TEST_F(ScrubberTest, AnInterruptedPassGoesOnAfterARestart) {
   EXPECT_GT(*state.verified_time, begin);
 }
 
+// The write-ahead log, too, is read no faster than allowed: after its first part comes a long rest.
+TEST_F(ScrubberTest, ALogIsReadAtTheAllowedRate) {
+  constexpr size_t kBytes = size_t{1} << 20;
+  ScrubOptions slowly = Often();
+  slowly.bytes_per_second = 1;
+  slowly.first_delay = absl::Seconds(1);  // the log is there by then
+  const auto core = Open(slowly);
+  Fill(*core, 3, kBytes);
+  ASSERT_TRUE(EventuallyInCore([&] { return core->Scrub()->bytes_read > 0; }));
+  EXPECT_LT(core->Scrub()->bytes_read, kBytes);
+}
+
 TEST_F(ScrubberTest, AReadOnlyCoreIsLeftAlone) {
   { Fill(*Open({}), 3, 100); }
   std::filesystem::remove(directory_.path() + "/high_water_mark");

@@ -3,6 +3,8 @@
 #include "core/wal_check.h"
 
 #include <gmock/gmock.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
 
 #include <filesystem>
 #include <fstream>
@@ -10,7 +12,10 @@
 #include <thread>
 
 #include "core/base/file.h"
+#include "core/base/mutex.h"
 #include "core/base/status.h"
+#include "core/log_store.h"
+#include "core/verification.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 
@@ -113,6 +118,152 @@ TEST_F(WalCheckTest, ARunningCoresLogIsWholeAtAnyMoment) {
   stopping = true;
   writer.join();
   EXPECT_TRUE(CheckWalFile(log_, 0)->is_whole);
+}
+
+// A disk on which a write to a write-ahead log can be stopped half-way.
+class StoppableFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  StoppableFileSystem() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "StoppableFileSystem"; }
+
+  rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* file,
+                                    rocksdb::IODebugContext* debug) override {
+    std::unique_ptr<rocksdb::FSWritableFile> inner;
+    rocksdb::IOStatus status = target()->NewWritableFile(name, options, &inner, debug);
+    if (!status.ok()) return status;
+    const bool is_log = fs::path(name).extension() == ".log";
+    *file = is_log ? std::make_unique<Log>(std::move(inner), this) : std::move(inner);
+    return status;
+  }
+
+  void Stop() {
+    const MutexLock lock(mutex_);
+    stops_ = true;
+  }
+  void WaitUntilStopped() {
+    const MutexLock lock(mutex_);
+    while (!stopped_) changed_.Wait(mutex_);
+  }
+  void GoOn() {
+    const MutexLock lock(mutex_);
+    stops_ = false;
+    changed_.SignalAll();
+  }
+
+ private:
+  class Log final : public rocksdb::FSWritableFileOwnerWrapper {
+   public:
+    using FSWritableFileOwnerWrapper::Append;
+    Log(std::unique_ptr<rocksdb::FSWritableFile> inner, StoppableFileSystem* owner)
+        : FSWritableFileOwnerWrapper(std::move(inner)), owner_(owner) {}
+
+    rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                             rocksdb::IODebugContext* debug) override {
+      const size_t half = data.size() / 2;
+      rocksdb::IOStatus status =
+          FSWritableFileOwnerWrapper::Append({data.data(), half}, options, debug);
+      if (!status.ok()) return status;
+      owner_->PassHalf();
+      return FSWritableFileOwnerWrapper::Append({data.data() + half, data.size() - half}, options,
+                                                debug);
+    }
+
+   private:
+    StoppableFileSystem* const owner_;
+  };
+
+  void PassHalf() {
+    const MutexLock lock(mutex_);
+    while (stops_) {
+      stopped_ = true;
+      changed_.SignalAll();
+      changed_.Wait(mutex_);
+    }
+  }
+
+  Mutex mutex_;
+  CondVar changed_;
+  bool stops_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+class LiveLogTest : public testing::Test {
+ protected:
+  LiveLogTest() : env_(rocksdb::NewCompositeEnv(files_)) {
+    store_ = *LogStore::Open({path_, LogStore::Mode::kReadWrite, env_.get()});
+  }
+
+  void Write() { ASSERT_TRUE(store_->ChangeCatalog({{"key", std::string(100000, 'x')}}).ok()); }
+
+  LogStore::StoredFile Log() {
+    for (const LogStore::StoredFile& file : store_->ListFiles()) {
+      if (file.family.empty()) return file;
+    }
+    return {};
+  }
+
+  VerificationReport Verify() {
+    const auto segments = *SegmentSet::Load(*store_, directory_.path() + "/segments");
+    const auto streams = *StreamRegistry::Load(*store_);
+    VerificationTask task;
+    task.records = {store_.get(), segments.get(), streams.get()};
+    task.patience = absl::Milliseconds(20);
+    Verification verification(task);
+    while (verification.Step()) continue;
+    return verification.Finish();
+  }
+
+  TempDirectory directory_;
+  const std::string path_ = directory_.path() + "/rocksdb";
+  const std::shared_ptr<StoppableFileSystem> files_ = std::make_shared<StoppableFileSystem>();
+  const std::unique_ptr<rocksdb::Env> env_;
+  std::unique_ptr<LogStore> store_;
+};
+
+// What was not verified is not said to be.
+TEST_F(LiveLogTest, ThatIsWrittenForTooLongIsNotVerified) {
+  Write();
+  EXPECT_EQ(Verify().bytes_rehashed.state, VerificationAnswer::State::kHolds);
+  files_->Stop();
+  std::thread writer([this] { Write(); });
+  files_->WaitUntilStopped();
+  const absl::Status status =
+      store_->CheckFile(Log(), {nullptr, /*patience=*/absl::Milliseconds(20)});
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(Log().path));
+  const VerificationReport report = Verify();
+  EXPECT_EQ(report.bytes_rehashed.state, VerificationAnswer::State::kNotChecked);
+  EXPECT_THAT(report.bytes_rehashed.detail, HasSubstr(Log().path));
+  EXPECT_EQ(report.finding_count, 0);
+  EXPECT_FALSE(report.ok());
+  // Whoever asked may have waited long enough before that.
+  EXPECT_TRUE(absl::IsCancelled(store_->CheckFile(Log(), {[](int64_t) { return false; }})));
+  files_->GoOn();
+  writer.join();
+  EXPECT_EQ(Verify().bytes_rehashed.state, VerificationAnswer::State::kHolds);
+}
+
+// However busy: what was there at the beginning is verified, and damage in it is found, also at the
+// end of a log that nobody writes to any more.
+TEST_F(LiveLogTest, ThatIsNeverCalmIsVerified) {
+  const std::string torn = path_ + "/000001.log";
+  std::atomic<bool> stopping{false};
+  std::atomic<int64_t> written{0};
+  std::thread writer([&] {
+    for (; !stopping; ++written) Write();
+  });
+  EXPECT_TRUE(EventuallyInCore([&] { return written > 0; }));
+  for (int i = 0; i < 5; ++i) {
+    const absl::Status status = store_->CheckFile(Log(), {});
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  std::ofstream(torn, std::ios::binary) << "torn";
+  const absl::Status status = store_->CheckFile({torn, "", 4}, {});
+  EXPECT_THAT(std::string(status.message()), HasSubstr("ends within a record"));
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+  stopping = true;
+  writer.join();
 }
 
 }  // namespace
