@@ -279,6 +279,11 @@ absl::StatusOr<SigningState> OpenSigning(const CoreOptions& options, RecoveredCo
   if (writes && recovered.is_backup) return OpenBackupSigning(options, recovered.head);
   ICEPIE_ASSIGN_OR_RETURN(SigningState signing,
                           LoadSigning(options.directory, options.origin, writes));
+  if (!writes && signing.last) {
+    absl::StrAppend(&recovered.read_only_cause, " (", recovered.head,
+                    " records can be read, a checkpoint of ", signing.last->checkpoint.size,
+                    " was signed)");
+  }
   if (!writes || !signing.last || signing.last->checkpoint.size <= recovered.head) return signing;
   const std::string cause =
       absl::StrCat("the core has ", recovered.head, " records, but a checkpoint of ",

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/core.h"
@@ -172,6 +173,8 @@ TEST_F(CoreRecoveryTest, AFlippedBitInTheWriteAheadLogIsNotPassedOver) {
   const std::vector<ReadRecord> readable = ReadAll(*core);
   EXPECT_GT(readable.size(), 0u);
   EXPECT_LT(readable.size(), 1000u);
+  EXPECT_THAT(core->ReadOnlyCause(),
+              HasSubstr(absl::StrCat("(", readable.size(), " records can be read, a checkpoint")));
   EXPECT_EQ(readable.back().payload, "{\"n\":" + std::to_string(readable.back().offset) + "}");
 }
 
