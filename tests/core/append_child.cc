@@ -89,7 +89,6 @@ SealingOptions SmallSegments(int end_at) {
 }
 
 void EndAtWriteStep(CoreOptions& options, int step, int time) {
-  options.checkpoint_interval = absl::Milliseconds(1);
   options.on_write_step = [step, time, seen = std::make_shared<std::atomic<int>>(0)](WriteStep at) {
     if (static_cast<int>(at) == step && ++*seen == time) ::kill(::getpid(), SIGKILL);
   };
@@ -119,6 +118,7 @@ int main(int argc, char** argv) {
   if (argc < 3 || argc > 5) return 2;
   icepie::CoreOptions options;
   options.directory = argv[1];
+  options.checkpoint_interval = absl::Milliseconds(1);
   options.sealing = icepie::SmallSegments(argc == 4 ? std::atoi(argv[3]) : -1);
   if (argc == 5) icepie::EndAtWriteStep(options, std::atoi(argv[3]), std::atoi(argv[4]));
   const int threads = std::atoi(argv[2]);

@@ -88,6 +88,18 @@ void ExpectWhole(const Core& core, const EndOffsets& acknowledged) {
   }
 }
 
+// The core continues each of the checkpoints that were ever seen; its newest is added to them.
+void ExpectContinued(Core& core, std::map<int64_t, Digest>& seen) {
+  for (const auto& [size, root] : seen) {
+    const auto proof = core.proofs()->ProveConsistency(size, core.head_position());
+    ASSERT_TRUE(proof.ok()) << proof.status();
+    EXPECT_EQ(proof->old_root, root) << "of " << size << " records";
+  }
+  const auto newest = core.proofs()->GetCheckpoint(0, absl::ZeroDuration());
+  ASSERT_TRUE(newest.ok()) << newest.status();
+  seen[newest->checkpoint.size] = newest->checkpoint.root;
+}
+
 TEST(CoreCrashTest, WhatWasAcknowledgedSurvivesKills) {
   const TempDirectory directory;
   const unsigned seed = std::random_device()();
@@ -96,6 +108,7 @@ TEST(CoreCrashTest, WhatWasAcknowledgedSurvivesKills) {
   const char* rounds = std::getenv("ICEPIE_CRASH_ROUNDS");
   std::mt19937 random(seed);
   EndOffsets acknowledged;
+  std::map<int64_t, Digest> seen;
   for (int round = 0; round < (rounds != nullptr ? std::atoi(rounds) : 20); ++round) {
     const absl::Duration delay = absl::Microseconds(random() % 60000);
     for (const auto& [thread, end] : Parse(AppendAndKill(directory.path(), delay))) {
@@ -104,10 +117,12 @@ TEST(CoreCrashTest, WhatWasAcknowledgedSurvivesKills) {
     std::unique_ptr<Core> core = OpenCore(directory.path());
     ASSERT_EQ(core->ReadOnlyCause(), "");
     ExpectWhole(*core, acknowledged);
+    ExpectContinued(*core, seen);
     ExpectStoredTreeOf(std::move(core), directory.path());
     if (HasFailure()) return;
   }
   EXPECT_EQ(acknowledged.size(), size_t{kThreads});
+  EXPECT_GT(seen.size(), 2u) << "nothing was signed";
   EXPECT_GT(OpenCore(directory.path())->Storage().segment_count, 0) << "nothing was ever sealed";
 }
 
@@ -198,6 +213,7 @@ void ExpectRetriesStoreNothingTwice(Core& core) {
 TEST(CoreCrashTest, ACommitOrASignatureThatEndsAtAnyStepLosesAndDoublesNothing) {
   const TempDirectory directory;
   EndOffsets acknowledged;
+  std::map<int64_t, Digest> seen;
   for (const WriteStep step : {WriteStep::kPlanned, WriteStep::kLogSynced, WriteStep::kMarked,
                                WriteStep::kAnswered, WriteStep::kHashed, WriteStep::kSigned}) {
     for (const int time : {1, 6}) {
@@ -215,6 +231,7 @@ TEST(CoreCrashTest, ACommitOrASignatureThatEndsAtAnyStepLosesAndDoublesNothing) 
       const int64_t head = core->head_position();
       const auto signed_now = core->proofs()->GetCheckpoint(head, absl::Seconds(60));
       EXPECT_TRUE(signed_now.ok()) << signed_now.status();
+      ExpectContinued(*core, seen);
       if (HasFailure()) return;
     }
   }

@@ -106,8 +106,10 @@ class CoreProofsTest : public testing::Test {
 TEST_F(CoreProofsTest, TheFirstStartMakesAKeyOfItsOwnersOnly) {
   std::string key;
   {
+    testing::internal::CaptureStdout();
     const std::unique_ptr<Core> core = Open();
     key = core->proofs()->verifier_key();
+    EXPECT_THAT(testing::internal::GetCapturedStdout(), HasSubstr(key)) << "it is printed";
     const auto verifier = VerifierKey::Parse(key);
     ASSERT_TRUE(verifier.ok()) << verifier.status();
     EXPECT_THAT(verifier->name(), testing::StartsWith("icepie.local/"));
