@@ -1,10 +1,9 @@
 // Copies of what the catalog has of each domain, outside of the core's log: where that is damaged,
-// the slices that it knows no more answer from their snapshots all the same.
+// the slices that it knows no more answer from their snapshots all the same, and when its loss is
+// accepted they go on.
 //
-// A file for each domain, DIRECTORY/<domain>:
-//   IPCC, format version u32 LE = 1, epoch of the domain i64 LE, bytes of the body u32 LE,
-//   body: keys and values of the catalog by turns, each as u32 LE length + bytes,
-//   SHA-256 of everything before it in hexadecimal
+// A file for each domain, DIRECTORY/<domain>: IPCC, the domain's epoch, and keys of the catalog
+// with their values (server/numbered_pairs.h).
 #ifndef ICEPIE_SERVER_CATALOG_COPY_H_
 #define ICEPIE_SERVER_CATALOG_COPY_H_
 
@@ -18,7 +17,7 @@
 namespace icepie::server {
 
 // Threads: one at a time.
-// Errors: the operating system's, with the path; DATA_LOSS for what is no copy.
+// Errors: the operating system's, with the path.
 class CatalogCopies {
  public:
   struct Copy {
@@ -31,6 +30,7 @@ class CatalogCopies {
 
   // Replaces the domain's copy; synced.
   absl::Status Write(const std::string& domain, const Copy& copy) const;
+  // Synced, too; there need be none.
   absl::Status Remove(const std::string& domain) const;
 
   // Those that can be read, by domain; the log names the others.

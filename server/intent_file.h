@@ -2,11 +2,9 @@
 // core is damaged. Their room is taken at the first start and only ever overwritten, so that
 // writing them needs no space.
 //
-// Two halves of 64 KiB, written in turns, so that one is always whole; the one with the higher
-// number counts:
-//   IPIN, format version u32 LE = 1, number u64 LE, bytes of the body u32 LE,
-//   body: for each intent name and state (a serialised DesiredState), each as u32 LE length +
-//   bytes, SHA-256 of everything before it in hexadecimal
+// Two halves of 64 KiB, written in turns, so that one is always whole: IPIN, a number, and each
+// intent's name and state, a serialised DesiredState (server/numbered_pairs.h). The half with the
+// higher number counts.
 #ifndef ICEPIE_SERVER_INTENT_FILE_H_
 #define ICEPIE_SERVER_INTENT_FILE_H_
 
@@ -42,7 +40,7 @@ class IntentFile {
   bool Decode(absl::string_view half);
 
   const std::string path_;
-  uint64_t number_ = 0;  // of the newest half
+  int64_t number_ = 0;  // of the newest half
   Intents intents_;
 };
 
