@@ -30,6 +30,11 @@ std::string SliceKey(absl::string_view domain, absl::string_view slice) {
 }
 std::string OperationKey(int64_t number) { return absl::StrFormat("operation/%09d", number); }
 
+void ErasePrefix(const std::string& prefix, std::map<std::string, std::string>& pairs) {
+  auto pair = pairs.lower_bound(prefix);
+  while (pair != pairs.end() && absl::StartsWith(pair->first, prefix)) pair = pairs.erase(pair);
+}
+
 // "slice/payments/volume" → {"slice", "payments", "volume"}
 std::vector<std::string> KeyParts(const std::string& key) { return absl::StrSplit(key, '/'); }
 
@@ -173,41 +178,61 @@ void Catalog::CheckDomain(CatalogDomain& domain) {
 absl::StatusOr<std::map<std::string, std::string>> Catalog::ReadPairs() {
   std::map<std::string, std::string> pairs;
   absl::Status status;
-  for (const char* prefix : {"domain/", "revision/", "slice/", "operation/"}) {
+  for (const char* prefix : {"operation/", "domain/", "revision/", "slice/"}) {
     absl::StatusOr<Pairs> found = Scan(prefix);
     status.Update(found.status());
     if (found.ok()) pairs.insert(found->begin(), found->end());
+    if (!found.ok() && prefix != absl::string_view("operation/")) domains_readable_ = false;
   }
   complete_ = status.ok() && core_.ReadOnlyCause().empty();
-  if (!complete_) ReadCopies(pairs);
+  const std::map<std::string, std::string> log = pairs;
+  ReadCopies(pairs);
+  if (complete_) complete_ = Restore(log, pairs);
   if (pairs.empty()) ICEPIE_RETURN_IF_ERROR(status);
   if (!status.ok()) spdlog::error("catalog: read as far as it can be: {}", status.ToString());
   return pairs;
 }
 
-// What the log has lost, or a change of it.
+// What the log has lost, or a change of it. The copy follows the log, and goes before it.
 void Catalog::ReadCopies(std::map<std::string, std::string>& pairs) {
   for (auto& [name, copy] : copies_.ReadAll()) {
+    if (copy.pairs.count(DomainKey(name)) == 0) continue;  // it is another's
     cv1::DomainEntry entry;
     const auto found = pairs.find(DomainKey(name));
     const bool is_there = found != pairs.end() && entry.ParseFromString(found->second);
     if (is_there && entry.epoch() > copy.epoch) continue;
-    if (!is_there || entry.epoch() < copy.epoch) {
+    const bool is_lost = !is_there || entry.epoch() < copy.epoch;
+    if (complete_ && !is_lost) continue;
+    if (is_lost) {
       spdlog::warn("catalog: domain {} is as its copy says: the log has lost it or its last change",
                    name);
     }
-    for (const std::string& prefix :
-         {absl::StrCat("revision/", name, "/"), absl::StrCat("slice/", name, "/")}) {
-      auto old = pairs.lower_bound(prefix);
-      while (old != pairs.end() && absl::StartsWith(old->first, prefix)) old = pairs.erase(old);
-    }
+    from_copies_.insert(name);
+    ErasePrefix(SliceKey(name, ""), pairs);  // the copy has all that there were
     for (auto& [key, bytes] : copy.pairs) pairs[key] = std::move(bytes);
   }
 }
 
+// Makes what the log has what is wanted. False when it takes no change.
+bool Catalog::Restore(const std::map<std::string, std::string>& log,
+                      const std::map<std::string, std::string>& wanted) {
+  Changes changes;
+  for (const auto& [key, bytes] : log) {
+    if (wanted.count(key) == 0) changes.emplace_back(key, std::nullopt);
+  }
+  for (const auto& [key, bytes] : wanted) {
+    const auto old = log.find(key);
+    if (old == log.end() || old->second != bytes) changes.emplace_back(key, bytes);
+  }
+  if (changes.empty()) return true;
+  const absl::Status restored = core_.ChangeCatalog(changes);
+  if (!restored.ok()) spdlog::error("catalog: not restored: {}", restored.ToString());
+  return restored.ok();
+}
+
 // Copies are made with each change; here those that an older version or a failure left out.
 void Catalog::RefreshCopies() {
-  std::map<std::string, CatalogCopies::Copy> copies = copies_.ReadAll();
+  const std::map<std::string, CatalogCopies::Copy> copies = copies_.ReadAll();
   MutexLock lock(change_mutex_);
   std::vector<std::shared_ptr<const CatalogDomain>> domains;
   {
@@ -217,12 +242,7 @@ void Catalog::RefreshCopies() {
   for (const auto& domain : domains) {
     const auto copy = copies.find(domain->entry.name());
     const bool is_new = copy == copies.end() || copy->second.epoch != domain->entry.epoch();
-    if (is_new && domain->held.empty()) WriteCopy(*domain);
-    if (copy != copies.end()) copies.erase(copy);
-  }
-  for (const auto& [name, copy] : copies) {
-    const absl::Status removed = copies_.Remove(name);
-    if (!removed.ok()) spdlog::warn("catalog: {}", removed.ToString());
+    if (is_new && domain->held.empty() && domain->damaged_slices.empty()) WriteCopy(*domain);
   }
 }
 
@@ -243,6 +263,9 @@ absl::Status Catalog::Load() {
     CatalogDomain& domain = Loading(name);
     CheckDomain(domain);
     domain.entry.set_name(name);
+    if (domain.held.empty() && !domains_readable_ && from_copies_.count(name) == 0) {
+      domain.held = "not all that the catalog has of it can be read";
+    }
     if (!domain.held.empty()) spdlog::error("catalog: domain {} is held: {}", name, domain.held);
     for (const auto& [slice, why] : domain.damaged_slices) {
       spdlog::error("catalog: slice {}.{} is held: {}", name, slice, why);
@@ -357,6 +380,17 @@ void DropUnusedFiles(CatalogDomain& domain) {
   }
 }
 
+// What the log has of a domain, as far as it can be read, in the place of what its copy says.
+void ReadPersisted(const Core& core, const std::string& name,
+                   std::map<std::string, std::string>& persisted) {
+  persisted.erase(DomainKey(name));
+  for (const std::string& prefix : {absl::StrCat("revision/", name, "/"), SliceKey(name, "")}) {
+    ErasePrefix(prefix, persisted);
+    const auto found = core.ScanCatalog(prefix);
+    if (found.ok()) persisted.insert(found->begin(), found->end());
+  }
+}
+
 }  // namespace
 
 // Without it the domain would be unknown to a start with a damaged log; it is made again by the
@@ -386,10 +420,18 @@ absl::Status Catalog::Remove(const std::string& name) {
     ICEPIE_ASSIGN_OR_RETURN(const Pairs pairs, Scan(prefix));
     for (const auto& [key, bytes] : pairs) changes.emplace_back(key, std::nullopt);
   }
-  ICEPIE_RETURN_IF_ERROR(core_.ChangeCatalog(changes));
+  // The copy goes first: one of what the log does not have always means that it has lost it.
+  std::map<std::string, CatalogCopies::Copy> copies = copies_.ReadAll();
+  ICEPIE_RETURN_IF_ERROR(copies_.Remove(name));
+  const absl::Status changed = core_.ChangeCatalog(changes);
+  if (!changed.ok()) {
+    if (const auto copy = copies.find(name); copy != copies.end()) {
+      const absl::Status written = copies_.Write(name, copy->second);
+      if (!written.ok()) spdlog::error("catalog: {}", written.ToString());
+    }
+    return changed;
+  }
   for (const auto& [key, bytes] : changes) persisted_.erase(key);
-  const absl::Status removed = copies_.Remove(name);
-  if (!removed.ok()) spdlog::warn("catalog: {}", removed.ToString());
   MutexLock shown(mutex_);
   domains_.erase(name);
   return absl::OkStatus();
@@ -404,6 +446,7 @@ absl::Status Catalog::Change(const std::string& name, const Edit& edit) {
   ICEPIE_RETURN_IF_ERROR(edit(changed, operations));
   changed.entry.set_epoch(changed.entry.epoch() + 1);
   DropUnusedFiles(changed);
+  if (!complete_ && from_copies_.count(name) > 0) ReadPersisted(core_, name, persisted_);
   Changes changes = Difference(changed, operations);
   const std::vector<int64_t> ended = OldOperations();
   for (const int64_t number : ended) changes.emplace_back(OperationKey(number), std::nullopt);
@@ -416,7 +459,8 @@ absl::Status Catalog::Change(const std::string& name, const Edit& edit) {
     }
   }
   // The copy of what is damaged here may be whole.
-  if (complete_ && changed.held.empty() && changed.damaged_slices.empty()) WriteCopy(changed);
+  const bool is_whole = complete_ || from_copies_.count(name) > 0;
+  if (is_whole && changed.held.empty() && changed.damaged_slices.empty()) WriteCopy(changed);
   Show(name, std::move(changed), operations);
   MutexLock shown(mutex_);
   for (const int64_t number : ended) operations_.erase(number);

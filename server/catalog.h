@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -60,9 +61,10 @@ class Catalog {
   // `copies` has what is needed of each domain where the core's log is damaged; "": none is kept.
   Catalog(Core& core, std::string intents, std::string copies = "");
 
-  // Reads everything. A damaged entry holds its slice or its domain and never fails the load. Of a
-  // core that is read-only, or of which not all can be scanned, domains of which the copy is as new
-  // are read from that.
+  // Reads everything, and never fails for a damaged entry: a slice's holds it, a domain's counts as
+  // lost. What the log has lost is as its copy says, and a core that takes changes is told; so is,
+  // where not all of the log can be read, a domain whose copy is as new. Without such a copy it is
+  // held.
   absl::Status Load();
   // Whether Load() has read all that the core has ever been told.
   bool complete() const { return complete_; }
@@ -101,6 +103,8 @@ class Catalog {
   absl::StatusOr<Pairs> Scan(absl::string_view prefix);
   absl::StatusOr<std::map<std::string, std::string>> ReadPairs();
   void ReadCopies(std::map<std::string, std::string>& pairs);
+  bool Restore(const std::map<std::string, std::string>& log,
+               const std::map<std::string, std::string>& wanted);
   void RefreshCopies();
   void WriteCopy(const CatalogDomain& domain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
   void LoadDomain(const std::string& name, const std::string& bytes);
@@ -123,7 +127,10 @@ class Catalog {
   Mutex change_mutex_;  // held while a change is written; taken before mutex_
   IntentFile intents_ ABSL_GUARDED_BY(change_mutex_);
   const CatalogCopies copies_;
-  bool complete_ = true;  // since Load()
+  // All of these since Load().
+  bool complete_ = true;
+  bool domains_readable_ = true;       // each of them, in the log
+  std::set<std::string> from_copies_;  // these domains are as their copies say
   std::map<std::string, std::string> persisted_ ABSL_GUARDED_BY(change_mutex_);
   mutable Mutex mutex_;
   std::map<std::string, std::shared_ptr<const CatalogDomain>> domains_ ABSL_GUARDED_BY(mutex_);

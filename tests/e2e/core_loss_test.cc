@@ -1,5 +1,5 @@
 // A core that lost its end while its slices had not: what is gone is not mixed with what comes
-// after it.
+// after it, and domains are not lost with it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -32,6 +32,15 @@ TEST_F(CoreLossTest, SlicesForgetWhatTheCoreHasLost) {
   daemon_.Start();
   Append("lost", 5);
   const int64_t lost_end = end_;
+  v1::ApplyDomainResponse applied;
+  const grpc::Status later = daemon_.Apply(R"(domain: later
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER}}
+slices:
+  items: {sql: "SELECT DISTINCT item FROM sales"}
+)",
+                                           &applied);
+  ASSERT_TRUE(later.ok()) << later.error_message();
   EXPECT_THAT(Rows(daemon_, end_), HasSubstr("lost"));
   ASSERT_EQ(daemon_.Stop(), 0);  // saves the slice with what is lost next
   // The mark stays: it is outside RocksDB so that it can tell.
@@ -60,6 +69,13 @@ TEST_F(CoreLossTest, SlicesForgetWhatTheCoreHasLost) {
   EXPECT_THAT(rows, HasSubstr("pear"));
   EXPECT_THAT(rows, ::testing::Not(HasSubstr("lost")));
   EXPECT_TRUE(fs::exists(daemon_.data_directory() + "/domains/shop/beyond_core/by_item"));
+  // The domain of which the log has nothing any more goes on, too, with the records there are now.
+  v1::QueryResponse items;
+  EXPECT_TRUE(
+      Eventually([&] { return daemon_.Query("later", "SELECT * FROM items", end_, &items).ok(); },
+                 absl::Seconds(60)));
+  EXPECT_THAT(items.body(), HasSubstr("new"));
+  EXPECT_THAT(items.body(), ::testing::Not(HasSubstr("lost")));
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "tests/core/core_testing.h"
@@ -44,6 +46,7 @@ class HeldDomainTest : public ShopTest {
       const auto core = OpenCore(daemon_.data_directory() + "/core");
       ASSERT_TRUE(core->ChangeCatalog({{key, "\xff damaged"}}).ok());
     }
+    std::filesystem::remove_all(daemon_.data_directory() + "/catalog");  // else it is healed
     daemon_.Start();
   }
 

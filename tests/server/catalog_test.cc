@@ -9,6 +9,7 @@
 
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "server/catalog_copy.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 
@@ -26,6 +27,7 @@ class RefusingCore final : public Core {
  public:
   explicit RefusingCore(Core& core) : core_(core) {}
   bool refuses = false;
+  std::string unreadable;  // no keys that begin so can be scanned
 
   std::string ReadOnlyCause() const override { return refuses ? "test" : ""; }
   std::string AcceptedLoss() const override { return core_.AcceptedLoss(); }
@@ -92,6 +94,7 @@ class RefusingCore final : public Core {
   }
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
       absl::string_view prefix) const override {
+    if (prefix == unreadable) return absl::DataLossError("unreadable by the test");
     return core_.ScanCatalog(prefix);
   }
 
@@ -234,6 +237,147 @@ TEST_F(CatalogTest, ACoreThatHasLostItsLogStillHasItsDomains) {
   ASSERT_TRUE(found.Load().ok());
   EXPECT_EQ(found.DomainNames(), (std::vector<std::string>{"payments"}));
   EXPECT_EQ(found.Find("payments")->slices.count("later"), 1u);
+}
+
+// A loss that an operator has accepted is one of records.
+TEST_F(CatalogTest, WhatTheLogHasLostIsRestoredFromItsCopy) {
+  const std::string copies = directory_.path() + "/catalog";
+  const auto lost = OpenCore(directory_.path() + "/lost");
+  catalog_ = std::make_unique<Catalog>(*lost, directory_.path() + "/others");
+  ASSERT_TRUE(Create("payments", "dropped").ok());
+  catalog_ = std::make_unique<Catalog>(refusing_, directory_.path() + "/intents", copies);
+  ASSERT_TRUE(catalog_->Load().ok());
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  ASSERT_TRUE(Create("behaviour", "clicks").ok());
+  ASSERT_TRUE(Create("purged", "nothing").ok());
+  ASSERT_TRUE(catalog_->Remove("purged").ok());
+  {  // At first it takes no change.
+    RefusingCore read_only(*lost);
+    read_only.refuses = true;
+    Catalog found(read_only, directory_.path() + "/others", copies);
+    ASSERT_TRUE(found.Load().ok());
+    EXPECT_EQ(found.DomainNames(), (std::vector<std::string>{"behaviour", "payments"}));
+    read_only.refuses = false;
+    ASSERT_TRUE(found.ChangeDesired("behaviour", {{"clicks", Frozen()}}).ok());
+    EXPECT_EQ(lost->ScanCatalog("slice/behaviour/")->size(), 1u) << "it is written as a whole";
+    EXPECT_EQ(lost->ScanCatalog("revision/behaviour/")->size(), 1u);
+  }
+  // Once more without the copies: the log has it all again.
+  for (const std::string& from : {copies, std::string()}) {
+    Catalog found(*lost, directory_.path() + "/others", from);
+    ASSERT_TRUE(found.Load().ok());
+    EXPECT_TRUE(found.complete());
+    EXPECT_EQ(found.DomainNames(), (std::vector<std::string>{"behaviour", "payments"}));
+    const auto payments = found.Find("payments");
+    EXPECT_EQ(payments->held, "");
+    EXPECT_EQ(payments->revisions.count(1), 1u);
+    ASSERT_EQ(payments->slices.size(), 1u);
+    EXPECT_EQ(payments->slices.at("volume").desired().reason(), "INC-1");
+  }
+  EXPECT_EQ(CatalogCopies(copies).ReadAll().size(), 2u);
+}
+
+TEST_F(CatalogTest, ADamagedEntryIsRestoredFromItsCopy) {
+  const std::string copies = directory_.path() + "/catalog";
+  catalog_ = std::make_unique<Catalog>(refusing_, directory_.path() + "/intents", copies);
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  Overwrite("domain/payments", "\xff\xff not a message");
+  for (const std::string& from : {copies, std::string()}) {
+    Catalog found(*core_, directory_.path() + "/others", from);
+    ASSERT_TRUE(found.Load().ok());
+    EXPECT_EQ(found.Find("payments")->held, "");
+    EXPECT_EQ(found.Find("payments")->entry.file(), "the file");
+    EXPECT_EQ(found.Find("payments")->slices.size(), 1u);
+  }
+}
+
+TEST_F(CatalogTest, ARemovalThatIsRefusedKeepsTheCopy) {
+  const std::string copies = directory_.path() + "/catalog";
+  catalog_ = std::make_unique<Catalog>(refusing_, directory_.path() + "/intents", copies);
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  refusing_.refuses = true;
+  EXPECT_EQ(ErrorReason(catalog_->Remove("payments")), "CORE_READ_ONLY");
+  EXPECT_EQ(CatalogCopies(copies).ReadAll().count("payments"), 1u);
+}
+
+// A domain whose copy is behind what can be read is not taken for one that has no slices.
+TEST_F(CatalogTest, ADomainThatCannotBeReadWholeIsHeldOrAsItsCopySays) {
+  const std::string copies = directory_.path() + "/catalog";
+  const auto load = [&] {
+    catalog_ = std::make_unique<Catalog>(refusing_, directory_.path() + "/intents", copies);
+    ASSERT_TRUE(catalog_->Load().ok());
+  };
+  load();
+  ASSERT_TRUE(Create("behaviour", "clicks").ok());
+  const std::string older = *ReadFile(copies + "/behaviour");
+  ASSERT_TRUE(Create("behaviour", "visits").ok());
+  ASSERT_TRUE(WriteFileAtomically(copies + "/behaviour", older).ok());
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  refusing_.unreadable = "slice/";
+  load();
+  EXPECT_FALSE(catalog_->complete());
+  EXPECT_THAT(catalog_->Find("behaviour")->held, HasSubstr("can be read"));
+  EXPECT_EQ(catalog_->Find("payments")->held, "");
+  ASSERT_EQ(catalog_->Find("payments")->slices.size(), 1u);
+  // What is changed now is known to the next start, too, whatever that can read.
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  refusing_.unreadable = "domain/";
+  load();
+  EXPECT_FALSE(catalog_->complete());
+  EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().reason(), "INC-1");
+  refusing_.unreadable = "";
+  load();
+  EXPECT_TRUE(catalog_->complete());
+  EXPECT_EQ(catalog_->Find("behaviour")->held, "");
+  EXPECT_EQ(catalog_->Find("behaviour")->slices.size(), 2u);
+}
+
+// The same with a table of RocksDB, damaged where it has a domain's entry.
+TEST_F(CatalogTest, ADamagedTableLeavesTheDomainsAsTheirCopiesSay) {
+  const std::string copies = directory_.path() + "/catalog";
+  const std::string mark = "the file that will be damaged ";
+  {
+    Catalog catalog(*core_, directory_.path() + "/intents", copies);
+    ASSERT_TRUE(catalog.Load().ok());
+    for (const char* domain : {"network", "payments"}) {
+      ASSERT_TRUE(catalog
+                      .Change(domain,
+                              [&](CatalogDomain& changed, Operations&) {
+                                changed.entry.set_revision(1);
+                                // More than a block of the table.
+                                changed.entry.set_file(mark + std::string(10000, 'x'));
+                                changed.revisions[1] = Revision(domain, 1, "the file");
+                                return absl::OkStatus();
+                              })
+                      .ok());
+    }
+  }
+  const std::string path = directory_.path() + "/core";
+  core_.reset();
+  core_ = OpenCore(path);  // moves everything into tables
+  core_.reset();
+  int damaged = 0;
+  for (const auto& file : std::filesystem::directory_iterator(path + "/rocksdb")) {
+    if (file.path().extension() != ".sst") continue;
+    std::string bytes = *ReadFile(file.path());
+    const size_t place = bytes.rfind(mark);
+    if (place == std::string::npos) continue;
+    bytes[place] ^= 1;
+    std::ofstream(file.path(), std::ios::binary | std::ios::trunc) << bytes;
+    ++damaged;
+  }
+  ASSERT_EQ(damaged, 1);
+  core_ = OpenCore(path);
+  EXPECT_EQ(core_->ReadOnlyCause(), "");
+  Catalog found(*core_, directory_.path() + "/intents", copies);
+  ASSERT_TRUE(found.Load().ok());
+  EXPECT_FALSE(found.complete());
+  for (const char* domain : {"network", "payments"}) {
+    ASSERT_NE(found.Find(domain), nullptr);
+    EXPECT_EQ(found.Find(domain)->held, "");
+    EXPECT_EQ(found.Find(domain)->entry.file().size(), mark.size() + 10000);
+  }
 }
 
 TEST_F(CatalogTest, RemovesDeletedSlicesAndUnusedFiles) {
