@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <future>
 #include <random>
 #include <thread>
@@ -317,11 +318,13 @@ TEST_F(CoreServiceTest, AStreamOfBatchesWaitsForTheCore) {
   grpc::ClientContext context;
   Bound(context);
   const auto call = stub_->StreamAppendRecords(&context);
+  std::atomic<int> written{0};
   std::thread writer([&] {
-    for (int i = 0; i < kBatches; ++i) EXPECT_TRUE(call->Write(request));
+    for (; written < kBatches; ++written) EXPECT_TRUE(call->Write(request));
     call->WritesDone();
   });
   EXPECT_EQ(core_->WaitForHead(head, absl::Milliseconds(500)), head);  // time to read them all
+  EXPECT_LT(written, kBatches) << "nothing holds the client up";
   release.set_value();
   AppendRecordsResponse response;
   int answers = 0;

@@ -3,6 +3,8 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <gtest/gtest.h>
 
+#include <deque>
+
 #include "icepie/v1/core.pb.h"
 #include "server/shared_slice.h"
 #include "tests/core/core_testing.h"
@@ -115,20 +117,39 @@ TEST_F(SharedBlocksTest, MessagesOfManyReadersAreTheSameBytes) {
   EXPECT_EQ(blocks.live_bytes(), 0);
 }
 
+// Exactly those that fit, and what somebody still holds.
 TEST_F(SharedBlocksTest, OnlyTheNewestAreKept) {
-  SharedBlocks blocks(core_.get(), 100000);
+  constexpr int64_t kBytesMax = 100000;
+  SharedBlocks blocks(core_.get(), kBytesMax);
+  std::deque<std::pair<int64_t, int64_t>> kept;  // a range's bytes, and its encoded ones
+  int64_t kept_bytes = 0;
+  int64_t live_bytes = 0;
+  const auto keep = [&](const SharedBlocks::Range& range) {
+    kept.emplace_back(range.bytes, static_cast<int64_t>(range.blocks.at(0)->bytes().size()));
+    kept_bytes += kept.back().first;
+    live_bytes += kept.back().second;
+    for (; kept_bytes > kBytesMax; kept.pop_front()) {
+      kept_bytes -= kept.front().first;
+      live_bytes -= kept.front().second;
+    }
+  };
   std::shared_ptr<const SharedBlocks::Range> held;
   for (int64_t first = 0; first < 5000; first += 100) {
     Append("a", first, 100);
     const auto range = Read(blocks, {"a"}, first, first + 100);
     if (first == 0) held = range;
-    EXPECT_LE(blocks.live_bytes(), 100000 + held->bytes);
+    keep(*range);
+    const bool is_held_alone = static_cast<int64_t>(kept.size()) * 100 < first + 100;
+    const auto held_bytes = static_cast<int64_t>(held->blocks.at(0)->bytes().size());
+    EXPECT_EQ(blocks.live_bytes(), live_bytes + (is_held_alone ? held_bytes : 0)) << first;
   }
-  const int64_t with_held = blocks.live_bytes();
-  EXPECT_NE(Read(blocks, {"a"}, 0, 100), held);  // forgotten, and read again
+  EXPECT_LT(kept.size(), 50u);
+  const auto again = Read(blocks, {"a"}, 0, 100);
+  EXPECT_NE(again, held) << "forgotten, and read again";
+  EXPECT_EQ(again->blocks, held->blocks) << "the block is there as long as somebody holds it";
+  keep(*again);
   held.reset();
-  EXPECT_LE(blocks.live_bytes(), with_held);  // the block may be the same again
-  EXPECT_LE(blocks.live_bytes(), 100000);
+  EXPECT_EQ(blocks.live_bytes(), live_bytes);
 }
 
 TEST_F(SharedBlocksTest, NothingIsKeptWithoutRoom) {
