@@ -1,8 +1,10 @@
 // PostgreSQL keeping Nexmark queries fresh, as teams do without a slice engine: by statement
-// triggers that maintain a table, and by REFRESH MATERIALIZED VIEW after each batch.
+// triggers that maintain a table (where that is a statement or two), and by REFRESH MATERIALIZED
+// VIEW after each batch.
 #ifndef ICEPIE_TESTS_BENCH_SLICE_PEERS_H_
 #define ICEPIE_TESTS_BENCH_SLICE_PEERS_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,27 +16,32 @@
 
 namespace icepie::slices {
 
-// A cluster of its own with the bids of the events, read from their JSON into typed columns as each
-// batch comes: reading is in its figures as it is in ours.
+// A cluster of its own with the auctions and bids of the events, read from their JSON into typed
+// columns as each batch comes: reading is in its figures as it is in ours.
 class PostgresSlices {
  public:
   enum class Way { kTriggers, kRefresh };
 
-  // Nullptr, with a word on standard error, when PostgreSQL is not installed or does not take the
-  // bids of `before`.
+  // Nullptr, with a word on standard error, when PostgreSQL is not installed or does not take
+  // `before`.
   static std::unique_ptr<PostgresSlices> Start(const RecordBlocks& before);
   // Whether the query is written for PostgreSQL here.
   static bool Knows(const std::string& query);
 
-  // Bids a second of these batches, each from its COPY until the rows are committed with it;
-  // nullopt when that fails. The batches are taken away again.
-  std::optional<double> Run(const std::string& query, Way way,
+  struct Figure {
+    double rate = 0;   // records a second, of the streams that the query reads
+    int64_t rows = 0;  // of the query in the end
+  };
+  // Of these batches, each from its COPY until the rows are committed with it; nullopt when that
+  // fails or nothing is written for it. The batches are taken away again.
+  std::optional<Figure> Run(const std::string& query, Way way,
                             const std::vector<RecordBlocks>& batches);
 
  private:
   PostgresSlices() = default;
-  // Of one COPY of these bids and what follows from it; negative when it fails.
-  double SecondsOf(const std::vector<std::string>& bids, const std::string& then);
+  // Of one COPY of each of these streams' records and what follows from it; negative when it fails.
+  double SecondsOf(const RecordBlocks& blocks, const std::vector<std::string>& streams,
+                   const std::string& then);
   bool Do(const std::string& sql);
 
   bench::Scratch scratch_;

@@ -5,8 +5,9 @@
 //                             rows; `peer` is running the whole SQL again in plain DuckDB, over
 //                             tables that are read already, for each batch
 //   slices.<query>.postgres_triggers, .postgres_refresh
-//                             the same batches kept fresh by PostgreSQL (slice_peers.h), in bids a
-//                             second, each batch committed; `ratio` is ours, in memory, to it
+//                             the same batches kept fresh by PostgreSQL (slice_peers.h), each batch
+//                             committed; `ratio` is ours, in memory, to it. It must have as many
+//                             rows
 // "strategy" says how the slice is kept fresh.
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -84,8 +86,8 @@ class SliceBench {
     std::filesystem::remove_all(directory_);
   }
 
-  // Records a second of the batches.
-  double Run(const std::string& name) {
+  // Records a second of the batches, and the rows that there are then.
+  PostgresSlices::Figure Run(const std::string& name) {
     feed_.set_blocks_per_piece(8);
     Append(load_.before);
     const int64_t resident = ResidentBytes();
@@ -102,7 +104,7 @@ class SliceBench {
                             .dump()
                             .c_str());
     std::fflush(stdout);
-    return static_cast<double>(Input() - before) / absl::ToDoubleSeconds(batches);
+    return {static_cast<double>(Input() - before) / absl::ToDoubleSeconds(batches), CountRows()};
   }
 
  private:
@@ -176,6 +178,15 @@ class SliceBench {
     // The rest that the engine takes after a batch belongs to this one.
     absl::SleepFor(std::min(took * 4, absl::Seconds(2)));
     return took;
+  }
+
+  int64_t CountRows() const {
+    Question question;
+    question.text = absl::StrCat("SELECT count(*) AS n FROM ", QuoteIdentifier(slice_));
+    std::promise<absl::StatusOr<Answer>> promise;
+    engine_->Ask(question, [&](auto answer) { promise.set_value(std::move(answer)); });
+    const Answer answer = Checked(promise.get_future().get());
+    return nlohmann::json::parse(answer.rows.body).at(0).at("n").get<int64_t>();
   }
 
   // Of the sources that the slice and its upstream read.
@@ -288,16 +299,21 @@ Load Wallets(int64_t edges, int batches, int64_t batch) {
   return load;
 }
 
-void RunPeer(PostgresSlices& postgres, const Load& load, const std::string& query, double ours) {
+void RunPeer(PostgresSlices& postgres, const Load& load, const std::string& query,
+             const PostgresSlices::Figure& ours) {
   for (const auto& [name, way] : {std::pair{"triggers", PostgresSlices::Way::kTriggers},
                                   std::pair{"refresh", PostgresSlices::Way::kRefresh}}) {
-    const std::optional<double> theirs = postgres.Run(query, way, load.batches);
+    const auto theirs = postgres.Run(query, way, load.batches);
     if (!theirs) continue;
+    if (theirs->rows != ours.rows) {
+      Check(absl::InternalError(absl::StrCat(query, " has ", ours.rows, " rows, in PostgreSQL by ",
+                                             name, " ", theirs->rows)));
+    }
     std::printf("%s\n",
                 nlohmann::ordered_json{{"name", absl::StrCat("slices.", query, ".postgres_", name)},
-                                       {"value", std::llround(*theirs)},
+                                       {"value", std::llround(theirs->rate)},
                                        {"unit", "records/s"},
-                                       {"ratio", ours / *theirs}}
+                                       {"ratio", ours.rate / theirs->rate}}
                     .dump()
                     .c_str());
     std::fflush(stdout);
@@ -320,7 +336,7 @@ void RunAll(const BenchOptions& options) {
   bool started = options.no_peers;
   for (const std::string& query : queries) {
     if (!only.empty() && only != query) continue;
-    const double ours = SliceBench(nexmark, query).Run("slices." + query);
+    const auto ours = SliceBench(nexmark, query).Run("slices." + query);
     if (!PostgresSlices::Knows(query)) continue;
     if (!std::exchange(started, true)) postgres = PostgresSlices::Start(nexmark.before);
     if (postgres) RunPeer(*postgres, nexmark, query, ours);
