@@ -56,10 +56,11 @@ inline std::unique_ptr<Core> OpenCore(const std::string& directory,
   return std::move(core).value();
 }
 
-// Waits for something that a thread of the core does by itself.
+// Waits for something that a thread of the core does by itself. The sealer and the scrub get what
+// time others leave them.
 template <typename Condition>
 bool EventuallyInCore(const Condition& condition) {
-  for (int i = 0; i < 2000; ++i) {
+  for (int i = 0; i < 12000; ++i) {
     if (condition()) return true;
     absl::SleepFor(absl::Milliseconds(5));
   }
