@@ -337,24 +337,67 @@ absl::StatusOr<std::shared_ptr<SharedRows>> DecodeSharing::Decode(
 DecodeSharing::Batch::Batch(std::shared_ptr<DecodeSharing> sharing, int64_t number)
     : sharing_(std::move(sharing)), number_(number) {}
 
+// After one that was too much to keep.
+void DecodeSharing::TryLater(const std::string& group) {
+  const auto demand = demands_.find(group);
+  if (demand != demands_.end()) demand->second.try_again = demand->second.batches + kForgetBatches;
+}
+
+// Of who decodes an entry, outside of the lock; others go on when it ends, however it does.
+class DecodeSharing::Batch::Turn {
+ public:
+  Turn(DecodeSharing& sharing, Entry& entry) : sharing_(sharing), entry_(entry) {}
+  ~Turn() {
+    const MutexLock lock(sharing_.mutex_);
+    entry_.under_way = false;
+    sharing_.decoded_.SignalAll();
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  DecodeSharing& sharing_;
+  Entry& entry_;
+};
+
+void DecodeSharing::Batch::Keep(const std::string& group, Entry& entry,
+                                std::shared_ptr<const SharedRows> rows, int64_t bytes) {
+  const MutexLock lock(sharing_->mutex_);
+  if (rows == nullptr) sharing_->TryLater(group);
+  entry.rows = std::move(rows);
+  bytes_ += bytes;
+}
+
 absl::StatusOr<std::shared_ptr<const SharedRows>> DecodeSharing::Batch::Find(
     const ScanRequest& request, int64_t from, int64_t to, const SourceInput::OpenSupply& open) {
-  MutexLock lock(sharing_->mutex_);
-  Demand& demand = sharing_->Note(request, number_);
-  Entry& entry = entries_[{*request.group, from, to}];
-  demand.scans = std::max(demand.scans, ++entry.scans);
-  const bool worth =
-      demand.scans_before >= kScansWorthSharing && demand.batches >= demand.try_again;
-  if (!entry.tried && worth) {
-    entry.tried = true;
-    int64_t bytes = 0;
-    ICEPIE_ASSIGN_OR_RETURN(entry.rows,
-                            Decode(Foresee(demand), sharing_->bytes_max_ - bytes_, open, bytes));
-    if (entry.rows == nullptr) demand.try_again = demand.batches + kForgetBatches;
-    bytes_ += bytes;
+  const auto covering = [&](const Entry& entry) {
+    return entry.rows != nullptr && entry.rows->Covers(request) ? entry.rows : nullptr;
+  };
+  Entry* entry = nullptr;
+  Foreseen foreseen;
+  int64_t bytes_left = 0;
+  {
+    const MutexLock lock(sharing_->mutex_);
+    Demand& demand = sharing_->Note(request, number_);
+    entry = &entries_[{*request.group, from, to}];  // it stays where it is
+    demand.scans = std::max(demand.scans, ++entry->scans);
+    const bool worth =
+        demand.scans_before >= kScansWorthSharing && demand.batches >= demand.try_again;
+    if (!entry->tried && worth) {
+      foreseen = Foresee(demand);
+      bytes_left = sharing_->bytes_max_ - bytes_;
+      entry->tried = entry->under_way = true;
+    } else {
+      while (entry->under_way) sharing_->decoded_.Wait(sharing_->mutex_);
+      return covering(*entry);
+    }
   }
-  if (entry.rows == nullptr || !entry.rows->Covers(request)) return nullptr;
-  return entry.rows;
+  const Turn turn(*sharing_, *entry);
+  int64_t bytes = 0;
+  ICEPIE_ASSIGN_OR_RETURN(std::shared_ptr<const SharedRows> rows,
+                          Decode(std::move(foreseen), bytes_left, open, bytes));
+  Keep(*request.group, *entry, rows, bytes);
+  return rows != nullptr && rows->Covers(request) ? rows : nullptr;
 }
 
 void DecodeSharing::Batch::Prepare(
@@ -382,10 +425,7 @@ void DecodeSharing::Batch::Prepare(
     }
     bytes_left -= bytes;
     MutexLock lock(sharing_->mutex_);
-    const auto demand = sharing_->demands_.find(group);
-    if (rows == nullptr && demand != sharing_->demands_.end()) {
-      demand->second.try_again = demand->second.batches + kForgetBatches;
-    }
+    if (rows == nullptr) sharing_->TryLater(group);
     Entry& entry = entries_[{group, from, to}];
     if (rows == nullptr || entry.tried) continue;
     entry.tried = true;

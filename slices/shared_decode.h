@@ -98,7 +98,8 @@ class DecodeSharing {
    public:
     Batch(std::shared_ptr<DecodeSharing> sharing, int64_t number);
 
-    // The rows of the records in [from, to), which `open` gives; null: to be decoded alone.
+    // The rows of the records in [from, to), which `open` gives; null: to be decoded alone. Who
+    // asks for what another one is decoding waits for that, and for nobody else.
     absl::StatusOr<std::shared_ptr<const SharedRows>> Find(const ScanRequest& request, int64_t from,
                                                            int64_t to,
                                                            const SourceInput::OpenSupply& open);
@@ -113,8 +114,14 @@ class DecodeSharing {
     struct Entry {
       int64_t scans = 0;
       bool tried = false;
+      bool under_way = false;  // one of those who ask decodes it
       std::shared_ptr<const SharedRows> rows;
     };
+    class Turn;
+
+    void Keep(const std::string& group, Entry& entry, std::shared_ptr<const SharedRows> rows,
+              int64_t bytes);
+
     const std::shared_ptr<DecodeSharing> sharing_;
     const int64_t number_;
     std::map<std::tuple<std::string, int64_t, int64_t>, Entry> entries_;  // under sharing_->mutex_
@@ -156,6 +163,7 @@ class DecodeSharing {
 
   Demand& Note(const ScanRequest& request, int64_t batch_number)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TryLater(const std::string& group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static Foreseen Foresee(const Demand& demand);
   // Null when it would be more than `bytes_max`; `bytes` says how much it is.
   static absl::StatusOr<std::shared_ptr<SharedRows>> Decode(Foreseen foreseen, int64_t bytes_max,
@@ -164,6 +172,7 @@ class DecodeSharing {
 
   const int64_t bytes_max_;
   Mutex mutex_;
+  CondVar decoded_;  // what was under way
   int64_t batches_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, Demand> demands_ ABSL_GUARDED_BY(mutex_);
 };

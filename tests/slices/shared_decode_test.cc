@@ -5,16 +5,19 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
 #include <functional>
 #include <memory>
 #include <new>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/synchronization/notification.h"
 #include "slices/duckdb.h"
 #include "tests/slices/source_column.h"
 
@@ -344,6 +347,46 @@ void DecodeWithoutMemory() {
 
 TEST(SharedDecodeDeathTest, RowsThatThereIsNoMemoryForAreNotLostSilently) {
   EXPECT_EXIT(DecodeWithoutMemory(), ::testing::ExitedWithCode(0), "");
+}
+
+// Two slices that read other streams, or other ranges, do not wait for each other.
+TEST_F(SharedDecodeTest, WhoDecodesHoldsUpOnlyThoseWhoWantTheSame) {
+  std::vector<Reader> readers = ThreeReaders();
+  const Records records(100, AsMost);
+  RunBatch(readers, records);
+  const SourceReading reading{"flights", Flights().columns, Flights().where, true};
+  const std::string group = ShareGroup(reading);
+  std::vector<std::string> keys;
+  for (const ColumnDef& column : reading.columns) keys.push_back(ColumnKey(column));
+  ScanRequest request{&reading, &group, &keys,
+                      std::vector<bool>(reading.columns.size() + kHiddenCount)};
+  const auto batch = DecodeSharing::NextBatch(sharing_);
+  std::atomic<int> decoded{0};
+  const auto open = [&] {
+    ++decoded;
+    return MakeSpanSupply(records.views());
+  };
+  absl::Notification opened;
+  absl::Notification other_is_done;
+  std::thread first([&] {
+    const auto rows = batch->Find(request, 0, 100, [&] {
+      opened.Notify();
+      EXPECT_TRUE(other_is_done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+      return open();
+    });
+    EXPECT_TRUE(rows.ok() && *rows != nullptr);
+  });
+  opened.WaitForNotification();
+  std::thread same([&] {
+    const auto rows = batch->Find(request, 0, 100, open);
+    EXPECT_TRUE(rows.ok() && *rows != nullptr);
+  });
+  const auto rows = batch->Find(request, 100, 200, open);
+  EXPECT_TRUE(rows.ok() && *rows != nullptr);
+  other_is_done.Notify();
+  first.join();
+  same.join();
+  EXPECT_EQ(decoded, 2);
 }
 
 TEST_F(SharedDecodeTest, WhatIsDecodedAheadIsThereForOneScanToo) {
