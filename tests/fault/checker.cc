@@ -187,6 +187,7 @@ class Checker {
       return;
     }
     ++verdict_.slow_reads;
+    if (options_.shared_machine) return;
     Break("P3", absl::StrCat("a read took ", absl::FormatDuration(took), ", ", Describe(read)),
           read.begin);
   }
@@ -195,7 +196,7 @@ class Checker {
     if (IsExcused(read)) {
       ++verdict_.refused_while_down;
     } else if (read.min_position >= 0 && read.reason == "POSITION_UNREACHABLE" &&
-               WeatherOf(record_, read) == Weather::kOwn) {
+               (options_.shared_machine || WeatherOf(record_, read) == Weather::kOwn)) {
       // The answer that it asks for does not exist now; it is told so.
       ++verdict_.unreachable;
     } else {

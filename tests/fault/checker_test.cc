@@ -87,7 +87,7 @@ class CheckerTest : public ::testing::Test {
   }
 
   Verdict Judge() {
-    const auto verdict = Check(record_, CheckOptions{});
+    const auto verdict = Check(record_, options_);
     EXPECT_TRUE(verdict.ok()) << verdict.status();
     return verdict.value_or(Verdict{});
   }
@@ -132,6 +132,7 @@ class CheckerTest : public ::testing::Test {
     }
   }
 
+  CheckOptions options_;
   CallRecord record_;
   ReadCall read_;                      // record_.reads[0]
   std::map<int64_t, ReadCall> right_;  // by position
@@ -453,6 +454,39 @@ TEST_F(CheckerTest, AWorkerMayBeSilentOnlyWhileTheMachineStalls) {
   EXPECT_EQ(excused.neighbour_silences, 1);
   record_.workers[1].last_error = "ended with signal 11";
   EXPECT_EQ(Judge().neighbour_restarts, 1);
+}
+
+TEST_F(CheckerTest, OnASharedMachineSpeedIsNoPromiseAndAllElseIs) {
+  options_.shared_machine = true;
+  AddFault("payments", absl::Seconds(100), absl::Seconds(200));
+  for (int i = 0; i < 6; ++i) {
+    AddRead(absl::Seconds(110 + 2 * i), end(), "LIVE", false);
+    ReadCall& slow = AddRead(absl::Seconds(111 + 2 * i), end() - 2, "STANDBY", true);
+    slow.end = slow.begin + absl::Seconds(6);
+  }
+  ReadCall& early = AddRead(absl::Seconds(130), end(), "LIVE", false);
+  early.answered = false;
+  early.reason = "POSITION_UNREACHABLE";
+  early.min_position = 3;
+  record_.workers = {{kStart, "compliance", "live", 100, ""},
+                     {kStart + absl::Seconds(20), "compliance", "live", 102, "no answer for 2s"}};
+  const Verdict verdict = Judge();
+  EXPECT_THAT(verdict.breaches, IsEmpty());
+  EXPECT_EQ(verdict.slow_reads, 6);
+  EXPECT_EQ(verdict.flaps, 6);
+  EXPECT_EQ(verdict.neighbour_not_live, 6);
+  EXPECT_EQ(verdict.neighbour_silences, 1);
+  EXPECT_EQ(verdict.unreachable, 1);
+  record_.workers[1].last_error = "ended with signal 11";
+  ExpectBreach(Judge(), "P2", "the live worker of compliance");
+  record_.reads[1].rows = "[]";
+  ExpectBreach(Judge(), "P5", "wrong answer");
+  record_.reads[2].slices[0].stale_reason = "";
+  ExpectBreach(Judge(), "P4", "is stale without a reason");
+  record_.reads.back().reason = "WORKER_LOST";
+  ExpectBreach(Judge(), "P3", "failed read");
+  record_.stored.pop_back();
+  ExpectBreach(Judge(), "P1", "is lost");
 }
 
 TEST_F(CheckerTest, AKindThatNeverHappenedIsSeen) {

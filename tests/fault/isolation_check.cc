@@ -68,7 +68,8 @@ void CheckAnswers(const CallRecord& record, const CheckOptions& options, Verdict
   const double allowed =
       options.neighbour_factor * calm * reads +
       std::max(static_cast<double>(options.neighbour_count), options.neighbour_share * reads);
-  if (static_cast<double>(verdict->neighbour_disturbed) <= allowed) return;
+  if (options.shared_machine || static_cast<double>(verdict->neighbour_disturbed) <= allowed)
+    return;
   verdict->Break(
       "P2",
       absl::StrFormat("%d of %d answers of domains without a fault are stale or not the "
@@ -99,12 +100,13 @@ void CheckLatency(const CallRecord& record, const CheckOptions& options, Verdict
                  absl::InfiniteFuture());
 }
 
-bool HadNoTime(const CallRecord& record, const WorkerSight& before, const WorkerSight& now) {
+bool HadNoTime(const CallRecord& record, const CheckOptions& options, const WorkerSight& before,
+               const WorkerSight& now) {
   return absl::StrContains(now.last_error, "no answer for") &&
-         IsStalled(record, before.time, now.time);
+         (options.shared_machine || IsStalled(record, before.time, now.time));
 }
 
-void CheckWorkers(const CallRecord& record, Verdict* verdict) {
+void CheckWorkers(const CallRecord& record, const CheckOptions& options, Verdict* verdict) {
   std::map<std::pair<std::string, std::string>, const WorkerSight*> last;
   for (const WorkerSight& now : record.workers) {
     const WorkerSight* before = std::exchange(last[{now.domain, now.role}], &now);
@@ -112,7 +114,7 @@ void CheckWorkers(const CallRecord& record, Verdict* verdict) {
         WeatherOf(record, now.domain, before->time, now.time) == Weather::kOwn) {
       continue;
     }
-    if (HadNoTime(record, *before, now)) {
+    if (HadNoTime(record, options, *before, now)) {
       ++verdict->neighbour_silences;
       continue;
     }
@@ -129,8 +131,8 @@ void CheckWorkers(const CallRecord& record, Verdict* verdict) {
 
 void CheckIsolation(const CallRecord& record, const CheckOptions& options, Verdict* verdict) {
   CheckAnswers(record, options, verdict);
-  CheckLatency(record, options, verdict);
-  CheckWorkers(record, verdict);
+  if (!options.shared_machine) CheckLatency(record, options, verdict);
+  CheckWorkers(record, options, verdict);
 }
 
 }  // namespace icepie::fault
