@@ -218,7 +218,9 @@ TailClient::TailClient(const std::string& host_socket, std::string core_director
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);  // the daemon bounds its pieces
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
+  // What an attempt to connect is given, by an odd name: a daemon on a busy machine needs its time
+  // to greet.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   const auto channel = grpc::CreateCustomChannel(absl::StrCat("unix:", host_socket),
                                                  grpc::InsecureChannelCredentials(), arguments);

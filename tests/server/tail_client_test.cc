@@ -2,6 +2,10 @@
 #include "server/worker/tail_client.h"
 
 #include <gmock/gmock.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
@@ -14,6 +18,7 @@
 #include "server/host_service.h"
 #include "slices/record_batch.h"
 #include "tests/core/child_process.h"
+#include "tests/core/sealing_gate.h"
 #include "tests/server/rpc_fixture.h"
 
 namespace icepie::server {
@@ -293,75 +298,126 @@ TEST_F(TailClientTest, AMissingSegmentIsNamed) {
 // Segments that stay small are taken into the next ones, whose files are then others.
 class GrowingSegmentsTest : public TailClientTest {
  protected:
-  GrowingSegmentsTest() : TailClientTest(Growing()) {}
+  GrowingSegmentsTest() : GrowingSegmentsTest(std::make_shared<SealingGate>()) {}
 
-  static SealingOptions Growing() {
+  // One by one, until one more segment is made, and nothing after it.
+  void AppendUntilSealed() {
+    gate_->Allow(1);
+    for (int64_t i = 0; !gate_->spent(); ++i) {
+      ASSERT_LT(i, 60000) << "nothing is sealed any more";
+      // More than is needed: now it is the sealer that needs time.
+      if (i > 500) absl::SleepFor(absl::Milliseconds(1));
+      AppendOne();
+    }
+  }
+
+  void AppendOne() {
+    const int64_t next = core_->GetStream("a")->end_offset;
+    ASSERT_TRUE(core_->AppendAndWait(NumberedBatch("a", next, 1)).ok());
+  }
+
+  fs::path FirstFile() const {
+    return CoreDirectory() + "/" + core_->LeaseSegments(0, 1, 1)->segments()[0].path;
+  }
+
+ private:
+  explicit GrowingSegmentsTest(const std::shared_ptr<SealingGate>& gate)
+      : TailClientTest(Growing(gate)), gate_(gate) {}
+
+  static SealingOptions Growing(const std::shared_ptr<SealingGate>& gate) {
     SealingOptions sealing = SmallSegments();
     sealing.segment_bytes = 8 << 10;
     sealing.grows_segments = true;
+    sealing.retry_delay = absl::Milliseconds(10);
+    sealing.on_step = [gate](SealStep step) { return gate->Pass(step); };
     return sealing;
   }
 
-  // One by one: together they take far less than that.
-  void AppendSingly() {
-    for (int i = 0; i < 10; ++i) {
-      const int64_t next = core_->GetStream("a")->end_offset;
-      ASSERT_TRUE(core_->AppendAndWait(NumberedBatch("a", next, 1)).ok());
-    }
-  }
-
-  // Appends until the files are others than `files`, with the first of them merged into another.
-  void AppendUntilReplaced(const std::vector<fs::path>& files) {
-    const auto first = [this] { return core_->LeaseSegments(0, 1, 1)->segments()[0].path; };
-    const std::string before = first();
-    ASSERT_EQ(files[0].filename(), fs::path(before).filename());
-    for (int round = 0; first() == before; ++round) {
-      ASSERT_LT(round, 1000);
-      AppendSingly();
-    }
-  }
-
-  void AppendUntilFirstSegment() {
-    for (int round = 0; core_->Storage().segment_count == 0; ++round) {
-      ASSERT_LT(round, 1000);
-      AppendSingly();
-    }
-  }
+  const std::shared_ptr<SealingGate> gate_;
 };
 
 TEST_F(GrowingSegmentsTest, AReaderFindsTheFilesThatItWasToldAndGivesThemBack) {
-  AppendUntilFirstSegment();
-  const std::vector<fs::path> files = Segments();
+  AppendUntilSealed();
+  const fs::path file = FirstFile();
   TailClient feed(Socket(), CoreDirectory());
   int64_t complete = 0;
   slices::BatchDecoder decoder(0, {"a"});
   std::vector<int64_t> offsets;
   const auto reader = feed.Open({"a", "b"}, 0, std::nullopt);
   ReadOn(*reader, decoder, &complete, 1, &offsets);
-  AppendUntilReplaced(files);
-  EXPECT_TRUE(fs::exists(files[0])) << "the reader holds it";
+  AppendUntilSealed();
+  ASSERT_NE(FirstFile(), file) << "it was taken into the next one";
+  EXPECT_TRUE(fs::exists(file)) << "the reader holds it";
   ReadOn(*reader, decoder, &complete, core_->head_position(), &offsets);
   EXPECT_EQ(offsets, Range(0, core_->GetStream("a")->end_offset));
   // It follows still, and holds nothing.
-  EXPECT_TRUE(EventuallyInCore([&] { return !fs::exists(files[0]); }));
-  AppendSingly();
+  EXPECT_TRUE(EventuallyInCore([&] { return !fs::exists(file); }));
+  AppendOne();
   ReadOn(*reader, decoder, &complete, core_->head_position(), &offsets);
   EXPECT_EQ(offsets, Range(0, core_->GetStream("a")->end_offset));
 }
 
 TEST_F(GrowingSegmentsTest, AWorkerThatDiesGivesBackWhatItHeld) {
-  AppendUntilFirstSegment();
-  const std::vector<fs::path> files = Segments();
+  AppendUntilSealed();
+  const fs::path file = FirstFile();
   ChildProcess worker("tail_holder", {Socket(), CoreDirectory()});
   ASSERT_FALSE(worker.ReadSome().empty());
-  AppendUntilReplaced(files);
-  EXPECT_TRUE(fs::exists(files[0])) << "the worker holds it";
+  AppendUntilSealed();
+  ASSERT_NE(FirstFile(), file) << "it was taken into the next one";
+  EXPECT_TRUE(fs::exists(file)) << "the worker holds it";
   worker.Kill();
   EXPECT_EQ(worker.Wait(), -1);
-  EXPECT_TRUE(EventuallyInCore([&] { return !fs::exists(files[0]); }));
-  // Nothing else is left, but perhaps what is being sealed.
-  EXPECT_TRUE(EventuallyInCore(
-      [&] { return Segments().size() == static_cast<size_t>(core_->Storage().segment_count); }));
+  EXPECT_TRUE(EventuallyInCore([&] { return !fs::exists(file); }));
+  EXPECT_EQ(Segments().size(), static_cast<size_t>(core_->Storage().segment_count));
+}
+
+// Passes bytes on between two sockets until one of them ends.
+void PassOn(int a, int b) {
+  pollfd sides[2] = {{a, POLLIN, 0}, {b, POLLIN, 0}};
+  char buffer[4096];
+  while (::poll(sides, 2, -1) > 0) {
+    for (int i = 0; i < 2; ++i) {
+      if (sides[i].revents == 0) continue;
+      const ssize_t got = ::read(sides[i].fd, buffer, sizeof(buffer));
+      if (got <= 0 || ::send(sides[1 - i].fd, buffer, static_cast<size_t>(got), MSG_NOSIGNAL) < 0) {
+        return;
+      }
+    }
+  }
+}
+
+// It is there, and takes the connection later.
+TEST_F(TailClientTest, ADaemonThatIsSlowToGreetIsWaitedFor) {
+  Append(2);
+  const auto address_of = [](const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    return address;
+  };
+  const std::string slow = directory_.path() + "/slow.sock";
+  const sockaddr_un here = address_of(slow);
+  const sockaddr_un there = address_of(Socket());
+  const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int host = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(::bind(listener, reinterpret_cast<const sockaddr*>(&here), sizeof(here)), 0);
+  ASSERT_EQ(::listen(listener, 8), 0);
+  ASSERT_EQ(::connect(host, reinterpret_cast<const sockaddr*>(&there), sizeof(there)), 0);
+  std::thread greeter([&] {
+    absl::SleepFor(absl::Milliseconds(300));
+    const int worker = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    PassOn(worker, host);
+    ::close(worker);
+  });
+  TailClient feed(slow, "");
+  const int64_t head = core_->head_position();
+  const auto offsets = OffsetsOfA(*feed.Open({"a", "b"}, 0, head), 0, head);
+  EXPECT_TRUE(offsets.ok()) << offsets.status();
+  if (offsets.ok()) EXPECT_EQ(*offsets, Range(0, core_->GetStream("a")->end_offset));
+  ::shutdown(host, SHUT_RDWR);
+  greeter.join();
+  ::close(host);
+  ::close(listener);
 }
 
 TEST_F(TailClientTest, CancellingEndsAReaderOfSegments) {
