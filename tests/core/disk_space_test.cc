@@ -30,7 +30,7 @@ constexpr int64_t kMiB = int64_t{1} << 20;
 bool Exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
 bool Eventually(const std::function<bool()>& holds) {
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
   while (!holds()) {
     if (absl::Now() > deadline) return false;
     absl::SleepFor(absl::Milliseconds(10));

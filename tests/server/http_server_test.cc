@@ -645,7 +645,7 @@ TEST_F(HttpServerTest, SlowRequestsAreCut) {
   client.Send("GET /healthz HTTP/1.1\r\n");  // one byte now and then would not help either
   for (int i = 0; i < 50 && client.Send("X: y\r\n"); ++i) absl::SleepFor(absl::Milliseconds(20));
   EXPECT_TRUE(client.WaitForClose());
-  EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+  EXPECT_LT(absl::Now() - start, absl::Seconds(25));
 }
 
 TEST_F(HttpServerTest, SilentAndIdleConnectionsAreCut) {
@@ -671,7 +671,7 @@ TEST_F(HttpServerTest, ReadersTooSlowForTheirAnswerAreCut) {
   HttpClient slow(port());
   slow.Send(std::string("GET ") + kRows + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
   // It reads nothing, so its place becomes free only when the server gives it up.
-  const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
   int status = 0;
   while (status != 200 && absl::Now() < deadline) {
     HttpClient other(port());
@@ -694,7 +694,7 @@ TEST_F(HttpServerTest, ConnectionsAreCounted) {
   EXPECT_EQ(refused.headers.at("retry-after"), "1");
   EXPECT_TRUE(third.WaitForClose());
   first.reset();
-  const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
   int status = 0;
   while (status != 200 && absl::Now() < deadline) {
     HttpClient next(port());
@@ -714,7 +714,7 @@ TEST_F(HttpServerTest, StopsWhileQuestionsAreOpen) {
   const absl::Time start = absl::Now();
   server_->Stop();
   server_->Stop();
-  EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+  EXPECT_LT(absl::Now() - start, absl::Seconds(25));
   server_.reset();
   done(Rows(), nullptr);  // too late, and dropped
   done = nullptr;

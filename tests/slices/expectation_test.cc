@@ -478,7 +478,7 @@ TEST_F(ExpectationTest, TheStandbyKnowsTheResults) {
   assignment.epoch = 1;
   assignment.generations = {Spec("lines")};
   (*standby)->Configure(assignment);
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
   std::vector<SliceReport> reports;
   while (absl::Now() < deadline && (reports.empty() || reports.front().expectations.empty())) {
     reports = (*standby)->Report().slices;
@@ -498,7 +498,7 @@ TEST_F(ExpectationTest, ABuildReportsThemAndIsReadyAllTheSame) {
   assignment.generations.front().file = File(kSmall);
   assignment.build = BuildJob{"lines", 2, "", 0, 0, std::nullopt, {}, {}, false};
   (*build)->Configure(assignment);
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
   std::optional<BuildReport> report;
   while (absl::Now() < deadline && (!report || report->phase != "ready")) {
     report = (*build)->Report().build;
