@@ -26,12 +26,17 @@ constexpr int kConnectionsMax = 300;
 constexpr int kRounds = 5;
 // What a loaded machine's scheduler adds: floods and the daemon share its processors.
 constexpr double kNoiseMs = 10;
+// In which floods go on.
+constexpr absl::Duration kFlood = absl::Seconds(2);
 const absl::Duration kLong = absl::Seconds(60);
 
-int Scaled(int number) {
+// 0: beside other tests.
+int Scale() {
   const char* scale = std::getenv("ICEPIE_ABUSE_SCALE");
-  return number * (scale == nullptr ? 1 : std::max(1, std::atoi(scale)));
+  return scale == nullptr ? 0 : std::max(1, std::atoi(scale));
 }
+
+int Scaled(int number) { return number * std::max(1, Scale()); }
 
 int64_t MemoryBytes(pid_t pid) {
   std::ifstream file(absl::StrCat("/proc/", pid, "/status"));
@@ -97,7 +102,8 @@ class AbuseTest : public ::testing::Test {
   }
 
   // While `abuse` runs others' calls all succeed, and their p99 is less than twice what it is
-  // without. What else the machine does spoils a round, not each.
+  // without: their p50 where other tests run, whose p99 is those tests'. What else the machine does
+  // spoils a round, not each.
   enum class Abused { kForSeconds, kOnce };
   template <typename Abuse>
   void ExpectOthersUnharmed(const char* name, Abused how, const Abuse& abuse) {
@@ -114,7 +120,7 @@ class AbuseTest : public ::testing::Test {
     const Bystander::Times alone = before.End();
     const int64_t memory = MemoryBytes(daemon_.pid());
     Bystander during(daemon_);
-    const absl::Time end = absl::Now() + absl::Seconds(3);
+    const absl::Time end = absl::Now() + kFlood;
     do {
       abuse();
     } while (how == Abused::kForSeconds && absl::Now() < end && !HasFailure());
@@ -129,7 +135,8 @@ class AbuseTest : public ::testing::Test {
         alone.longest_ms, static_cast<double>(grown) / (1 << 20));
     // At ten times the scale floods of pings take 200 MiB, once: more of them take no more.
     EXPECT_LT(grown, int64_t{256} << 20) << name;
-    return times.p99_ms < 2 * std::max(alone.p99_ms, kNoiseMs);
+    return Scale() == 0 ? times.p50_ms < 2 * std::max(alone.p50_ms, kNoiseMs)
+                        : times.p99_ms < 2 * std::max(alone.p99_ms, kNoiseMs);
   }
 
   int64_t Head() const {
