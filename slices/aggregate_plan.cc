@@ -183,6 +183,8 @@ absl::StatusOr<Json> AggregatePlanner::Normal(const Json& expression, bool havin
   // The state's columns compare text byte by byte.
   if (IsClass(expression, "COLLATE")) return StandsInTheWay("has COLLATE");
   if (IsClass(expression, "STAR")) return StandsInTheWay("has * beside GROUP BY");
+  // Names in it may be its own, and so may aggregates.
+  if (IsClass(expression, "SUBQUERY")) return StandsInTheWay("has a subquery beside GROUP BY");
   Json normal = expression;
   if (normal.is_object()) {
     normal.erase("query_location");
@@ -538,7 +540,8 @@ absl::StatusOr<bool> AggregatePlanner::ResultMayFail() {
 // Of the rows that the batch touches, every column.
 std::vector<ApplyStatement> AggregatePlanner::Checks(absl::string_view view) const {
   const auto evaluate = [](const std::string& rows) {
-    return absl::StrCat("SELECT max(hash(r)) FROM (", rows, ") AS r");
+    // The whole row, by a name that no column has: a column's name would come first.
+    return absl::StrCat("SELECT max(hash(__row)) FROM (", rows, ") AS __row");
   };
   if (keys_.empty()) return {{evaluate("SELECT * FROM __result")}};
   std::vector<std::string> nulls;
@@ -625,6 +628,43 @@ absl::StatusOr<SliceStatements> AggregatePlanner::Plan() {
   return statements;
 }
 
+// The names of what a FROM clause joins, in lower case.
+void AddRelations(const Json& from, std::set<std::string>& names) {
+  if (IsType(from, "JOIN")) {
+    AddRelations(from["left"], names);
+    AddRelations(from["right"], names);
+    return;
+  }
+  const std::string alias = TextOf(from, "alias");
+  names.insert(absl::AsciiStrToLower(alias.empty() ? TextOf(from, "table_name") : alias));
+}
+
+bool NamesOneOf(const std::set<std::string>& relations, const Json& tree) {
+  if (IsClass(tree, "COLUMN_REF")) {
+    const Json& names = tree["column_names"];
+    return names.size() > 1 &&
+           relations.count(absl::AsciiStrToLower(names[0].get<std::string>())) > 0;
+  }
+  return tree.is_structured() && std::any_of(tree.begin(), tree.end(), [&](const Json& child) {
+           return NamesOneOf(relations, child);
+         });
+}
+
+// Whether aggregates of a subquery may aggregate the rows of the query around it: those do whose
+// columns are all of that one. Which columns a relation has is not known here, so one of the
+// subquery's own is one that names its relation. `relations`: those of the subquery's levels.
+bool AggregatesOutside(const Json& tree, std::set<std::string> relations) {
+  if (IsAggregateCall(tree)) {
+    return !NamesOneOf(relations, tree) && (relations.empty() || ContainsColumn(tree));
+  }
+  if (!tree.is_structured()) return false;
+  if (IsType(tree, "SELECT_NODE") && !IsType(tree["from_table"], "EMPTY")) {
+    AddRelations(tree["from_table"], relations);
+  }
+  return std::any_of(tree.begin(), tree.end(),
+                     [&](const Json& child) { return AggregatesOutside(child, relations); });
+}
+
 // SELECT DISTINCT … as the groups of its own columns.
 absl::StatusOr<Json> DistinctAsGroups(const PlanRequest& request, Json node) {
   node["modifiers"] = Json::array();
@@ -651,9 +691,8 @@ absl::StatusOr<Json> DistinctAsGroups(const PlanRequest& request, Json node) {
 
 bool ContainsAggregate(const Json& tree) {
   if (IsAggregateCall(tree)) return true;
-  // Those of a subquery aggregate its own rows.
-  if (!tree.is_structured() || IsClass(tree, "SUBQUERY")) return false;
-  return std::any_of(tree.begin(), tree.end(), ContainsAggregate);
+  if (IsClass(tree, "SUBQUERY")) return AggregatesOutside(tree["subquery"], {});
+  return tree.is_structured() && std::any_of(tree.begin(), tree.end(), ContainsAggregate);
 }
 
 absl::StatusOr<SliceStatements> PlanAggregate(const PlanRequest& request) {

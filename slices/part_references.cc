@@ -239,7 +239,9 @@ void DropUnread(const Json& reader, Json& table) {
     const std::string name = OutputName(item);
     const size_t itself = IsClass(item, "COLUMN_REF") ? 1 : 0;
     const bool unread = !name.empty() && read.count(name) == 0 && inside.count(name) <= itself;
-    const bool groups = GroupsByAll(node) && !ContainsAggregate(item);
+    // Of aggregates in a subquery it is not known for sure whose rows they aggregate.
+    const bool groups =
+        GroupsByAll(node) && (!ContainsAggregate(item) || ContainsClass(item, "SUBQUERY"));
     if (!unread || groups) kept.push_back(item);
   }
   if (!kept.empty()) items = std::move(kept);

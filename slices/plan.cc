@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -20,6 +21,7 @@
 #include "slices/components.h"
 #include "slices/duckdb.h"
 #include "slices/expectation_plan.h"
+#include "slices/join_shape.h"
 #include "slices/nearest_name.h"
 #include "slices/retain_plan.h"
 #include "slices/row_order.h"
@@ -84,6 +86,7 @@ class Planner {
                           const absl::Status& status) const;
   absl::Status AllErrors() const;
   std::vector<std::string> NamesRead(const SliceDef& slice) const;
+  std::optional<size_t> OffsetOfRowid(const SliceDef& slice) const;
 
   const PlanOverrides& overrides_;
   DomainPlan plan_;
@@ -239,6 +242,34 @@ std::vector<std::string> Planner::NamesRead(const SliceDef& slice) const {
     }
   }
   return names;
+}
+
+// Where the SQL reads a rowid. The tables that stand in for what is read have one, what stands
+// there in an engine has none.
+std::optional<size_t> Planner::OffsetOfRowid(const SliceDef& slice) const {
+  const absl::StatusOr<Json> statement = ParseSelect(*connection_, gated_.at(slice.name).sql);
+  if (!statement.ok()) return std::nullopt;  // bound already: what lacks is memory
+  const std::vector<std::string> read = NamesRead(slice);
+  const auto is_read = [&read](const Json& name) {
+    return std::any_of(read.begin(), read.end(), [&name](const std::string& column) {
+      return absl::EqualsIgnoreCase(column, name.get<std::string>());
+    });
+  };
+  const bool named_so = AnyNode(*statement, [](const Json& node) {
+    return node.is_object() && absl::EqualsIgnoreCase(TextOf(node, "alias"), "rowid");
+  });
+  if (named_so || is_read("rowid")) return std::nullopt;
+  std::optional<size_t> offset;
+  AnyNode(*statement, [&](const Json& node) {
+    if (!IsClass(node, "COLUMN_REF")) return false;
+    const Json& names = node["column_names"];
+    if (!absl::EqualsIgnoreCase(names.back().get<std::string>(), "rowid")) return false;
+    // A member of a column may be named so.
+    if (names.size() > 1 && is_read(names[names.size() - 2])) return false;
+    offset = OffsetOf(node).value_or(0);
+    return true;
+  });
+  return offset;
 }
 
 absl::Status Planner::AllErrors() const {
@@ -593,6 +624,11 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
   }
   absl::StatusOr<std::vector<OutputColumn>> columns = BindSelect(*connection_, query.sql);
   if (!columns.ok()) return AtPlace(slice, columns.status());
+  if (const std::optional<size_t> offset = OffsetOfRowid(slice)) {
+    return AtPlace(
+        slice, MakeError(absl::StatusCode::kInvalidArgument, "no such column", "SQL_UNKNOWN_COLUMN",
+                         {{"name", "rowid"}, {"offset", absl::StrCat(*offset)}}));
+  }
   plan.columns = *std::move(columns);
   ICEPIE_RETURN_IF_ERROR(CheckColumns(slice, plan));
   SpellAsOutputs(plan);

@@ -58,6 +58,17 @@ bool CutsByOrder(const Json& node, bool positions) {
 
 bool IsAggregateInOrder(const Json& node) { return IsClass(node, "FUNCTION") && IsOrdered(node); }
 
+// Equal rows of one partition are inside of such a frame or not as they came.
+bool HasFrameOfRows(const Json& window) {
+  return absl::EndsWith(TextOf(window, "start"), "_ROWS") ||
+         absl::EndsWith(TextOf(window, "end"), "_ROWS");
+}
+
+// Whether the value of a window function depends on the order of equal rows, ties unbroken.
+bool GoesByOrder(const Json& window) {
+  return !IsRank(window) && (IsOrdered(window) || HasFrameOfRows(window));
+}
+
 // `positions`: a position is one of all rows.
 bool ShowsOrderItself(const Json& node, bool positions) {
   if (TakesFirstOfEquals(node) || IsClass(node, "COLLATE")) return true;
@@ -67,7 +78,7 @@ bool ShowsOrderItself(const Json& node, bool positions) {
     return !positions || !Has(order_bys, "orders") || !HasPosition(order_bys["orders"]);
   }
   if (IsClass(node, "WINDOW")) {
-    const bool shows = TakesTieBreak(node) || (IsOrdered(node) && !IsRank(node));
+    const bool shows = TakesTieBreak(node) || GoesByOrder(node);
     return shows && !(positions && GoesByPosition(node));
   }
   return Has(node, "modifiers") && CutsByOrder(node, positions);
@@ -76,9 +87,18 @@ bool ShowsOrderItself(const Json& node, bool positions) {
 }  // namespace
 
 bool TakesFirstOfEquals(const Json& node) {
-  static const auto* const kNames = new std::set<std::string>{
-      "arg_min", "argmin",       "min_by",       "arg_max", "argmax",
-      "max_by",  "arg_min_null", "arg_max_null", "mode",    "bitstring_agg"};
+  static const auto* const kNames = new std::set<std::string>{"arg_min",
+                                                              "argmin",
+                                                              "min_by",
+                                                              "arg_max",
+                                                              "argmax",
+                                                              "max_by",
+                                                              "arg_min_null",
+                                                              "arg_max_null",
+                                                              "arg_min_nulls_last",
+                                                              "arg_max_nulls_last",
+                                                              "mode",
+                                                              "bitstring_agg"};
   const bool call = IsClass(node, "FUNCTION") || IsClass(node, "WINDOW");
   return call && kNames->count(TextOf(node, "function_name")) > 0;
 }
@@ -97,16 +117,15 @@ bool TakesTieBreak(const Json& window) {
   if (IsType(window, "WINDOW_FIRST_VALUE")) {
     return start == "UNBOUNDED_PRECEDING" && end == "CURRENT_ROW_RANGE";
   }
-  if (IsRank(window)) return false;
-  const bool rows = absl::EndsWith(start, "_ROWS") || absl::EndsWith(end, "_ROWS");
-  return rows && TextOf(window, "exclude_clause") == "NO_OTHER";
+  // One more order would make peers of none that EXCLUDE TIES or GROUP leaves out.
+  return !IsRank(window) && HasFrameOfRows(window) &&
+         TextOf(window, "exclude_clause") == "NO_OTHER";
 }
 
 bool ShowsOrderOfPeers(const Json& window) {
   if (!IsClass(window, "WINDOW")) return false;
   if (TakesTieBreak(window) && !Has(window, "arg_orders")) return false;
-  const bool shows = TakesFirstOfEquals(window) || (IsOrdered(window) && !IsRank(window));
-  return shows && !GoesByPosition(window);
+  return (TakesFirstOfEquals(window) || GoesByOrder(window)) && !GoesByPosition(window);
 }
 
 bool ShowsOrder(const Json& statement, bool of_records) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
@@ -169,6 +170,15 @@ class ShapeFinder {
   int cte_uses_ = 0;
 };
 
+// ORDER BY sum(i) aggregates, also where the select list does not.
+bool OrdersByAggregate(const Json& node) {
+  if (!Has(node, "modifiers")) return false;
+  const Json& modifiers = node["modifiers"];
+  return std::any_of(modifiers.begin(), modifiers.end(), [](const Json& modifier) {
+    return !absl::StartsWith(TextOf(modifier, "type"), "LIMIT") && ContainsAggregate(modifier);
+  });
+}
+
 absl::Status CheckInputs(const PlanRequest& request) {
   const SlicePlan& slice = request.slice;
   if (!slice.upstream.empty()) {
@@ -205,7 +215,8 @@ std::string RowShape::Names() const {
 bool IsAggregation(const Json& node) {
   return Has(node, "group_expressions") || Has(node, "group_sets") || Has(node, "having") ||
          TextOf(node, "aggregate_handling") != "STANDARD_HANDLING" ||
-         ContainsAggregate(node["select_list"]);
+         ContainsAggregate(node["select_list"]) ||
+         (Has(node, "qualify") && ContainsAggregate(node["qualify"])) || OrdersByAggregate(node);
 }
 
 bool IsDistinct(const Json& node) {
@@ -221,7 +232,12 @@ Json WithoutOrder(const Json& statement, bool* dropped) {
     if (!IsType(modifier, "ORDER_MODIFIER")) kept.push_back(modifier);
   }
   *dropped = kept.size() < node["modifiers"].size();
+  const bool aggregates = *dropped && IsType(node, "SELECT_NODE") && IsAggregation(node);
   node["modifiers"] = std::move(kept);
+  if (aggregates && !IsAggregation(node)) {
+    *dropped = false;
+    return statement["node"];
+  }
   if (*dropped && Has(node, "modifiers") && !IsDistinct(node)) {
     *dropped = false;
     return statement["node"];

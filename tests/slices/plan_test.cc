@@ -207,6 +207,8 @@ TEST_F(PlanTest, ErrorsNameLineAndColumnOfTheFile) {
             "mean \"k\"? have: k, j, i, b, n, x, s, t, z, d, f)"},
            {"SELECT q.kk FROM r AS q",
             "SQL_UNKNOWN_COLUMN lab.yaml:12:14: slice it: there is no column \"kk\""},
+           {"SELECT k, r.rowid AS x FROM r",
+            "SQL_UNKNOWN_COLUMN lab.yaml:12:17: slice it: there is no column \"rowid\""},
            {"SELECT k\n      FROM\n      rr",
             "DEFINITION_INVALID lab.yaml:14:7: slice it: there is no \"rr\" in domain lab (did "
             "you mean \"r\"?"},

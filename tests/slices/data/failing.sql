@@ -110,3 +110,14 @@ SELECT k, sum(i) / count(*) AS mean, count(*) - count(b) AS without, round(avg(i
 --@ case a_failing_cast_of_a_cluster recompute
 --@ why computes of clusters what may fail
 SELECT CAST(try_cast(c.node AS INTEGER) AS VARCHAR) AS n, length(c.cluster) + 1 AS l FROM (SELECT unnest(components(k, s)) AS c FROM r)
+
+-- An output's name hides no row that is looked at.
+--@ case overflow_of_a_sum_beside_an_output_named_r aggregate
+--@ no random
+--@ record r {"k":"a","i":100}
+--@ record r {"k":"a","i":100}
+--@ record r {"k":"b","i":1}
+--@ quarantined 1
+SELECT k AS r, CAST(sum(i) AS TINYINT) AS v FROM r GROUP BY k
+--> a | 100
+--> b | 1

@@ -278,6 +278,11 @@ SELECT b.* FROM bids AS b JOIN items AS i ON b.item = i.id
 SELECT b.item, arg_max(i.kind, b.price) AS kind FROM bids AS b JOIN items AS i ON b.item = i.id GROUP BY b.item
 --@ no random
 
+--@ case newest_by_a_value_with_nulls_last recompute
+--@ why in an order that it does not have
+SELECT b.item, arg_max_nulls_last(i.kind, b.price) AS kind FROM bids AS b JOIN items AS i ON b.item = i.id GROUP BY b.item
+--@ no random
+
 --@ case union_of_joins recompute
 SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON b.item = i.id UNION ALL SELECT item, shop FROM bids
 

@@ -193,3 +193,59 @@ SELECT k, (SELECT max(t.v) FROM unnest([r.i, r.j]) AS t(v)) AS m FROM r
 --> a | 5
 --> b | 3
 --> a | 5
+
+-- Names and aggregates of a subquery are its own where it has them, those of the query around it else.
+--@ case an_aggregate_in_a_subquery_without_from recompute
+SELECT (SELECT sum(i)) AS total FROM r
+--> 5
+
+--@ case an_aggregate_in_a_subquery_of_something_else recompute
+SELECT (SELECT sum(r.i) FROM (VALUES (1)) AS z(q)) AS total FROM r
+--> 5
+
+--@ case an_aggregate_in_a_list_of_a_subquery recompute
+SELECT list_sum([(SELECT sum(i))]) AS total FROM r
+--> 5
+
+--@ case an_aggregate_in_exists recompute
+SELECT EXISTS (SELECT sum(i)) AS e FROM r
+--> true
+
+--@ case distinct_sums_in_a_subquery recompute
+SELECT DISTINCT (SELECT sum(i)) AS total FROM r
+--> 5
+
+--@ case a_sum_of_a_subquery_inside recompute
+SELECT total FROM (SELECT (SELECT sum(i)) AS total FROM r)
+--> 5
+
+--@ case a_subquery_that_names_what_the_query_has recompute
+SELECT k, count(*) AS n, (SELECT max(i) FROM (SELECT 5 AS i)) AS m FROM r GROUP BY k
+--> a | 2 | 5
+--> b | 1 | 5
+
+--@ case a_column_of_both_in_a_sum recompute
+SELECT k, sum((SELECT r.i * i FROM (SELECT 5 AS i))) AS m FROM r GROUP BY k
+--> a | 10
+--> b | 15
+
+--@ case an_output_named_as_a_column_of_a_subquery recompute
+SELECT k, count(*) AS n, (SELECT n FROM (SELECT 7 AS n)) AS seven FROM r GROUP BY k
+--> a | 2 | 7
+--> b | 1 | 7
+
+-- ORDER BY that aggregates makes one row, which is more than an order.
+--@ case ordered_by_an_aggregate recompute
+SELECT 1 AS one FROM r ORDER BY sum(i)
+--> 1
+
+--@ case groups_ordered_by_an_aggregate aggregate
+SELECT k, count(*) AS n FROM r GROUP BY k ORDER BY sum(i)
+--> a | 2
+--> b | 1
+
+--@ case a_column_that_is_named_rowid append
+SELECT rowid AS n, k FROM (SELECT i AS rowid, k FROM r)
+--> 1 | a
+--> 3 | b
+--> 1 | a
