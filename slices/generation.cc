@@ -821,6 +821,7 @@ absl::Status Generation::Commit(const Progress& written) {
     return stored;
   }
   position_ = std::max(position_, progress_.applied_position);
+  blame_.clear();
   if (std::exchange(changes_begun_, false)) changes_restart_ = false;
   if (changes_counted_) changes_rows_ = *std::exchange(changes_counted_, std::nullopt);
   // Tables that were written anew are others to prepared statements.
@@ -919,20 +920,26 @@ absl::Status Generation::ApplyChanges(Feed& feed, const RecordBatch* batch, int6
   const absl::Status status = TryChanges(feed, batch, to, applied_time_us);
   if (!status.ok()) Rollback();
   for (auto& [slice, changes] : upstream_changes_) changes.rows->Clear();
+  if (absl::IsInvalidArgument(status)) NoteBlame(feed, batch, to);
   return status;
 }
 
-absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_t to,
-                                    int64_t applied_time_us) {
+// The records of its own streams up to `to`, and what TakeUpstreamChanges() took.
+absl::Status Generation::FoldChanges(Feed& feed, const RecordBatch* batch, int64_t to) {
   ICEPIE_RETURN_IF_ERROR(SetRecords(
       [&](const std::string& stream) {
         return batch != nullptr ? batch->Supply(stream, position_, to)
                                 : FeedSupply(feed, stream, to, position_);
       },
       {}));
-  ICEPIE_RETURN_IF_ERROR(TakeUpstreamChanges());
   ICEPIE_RETURN_IF_ERROR(BeginChanges());
-  ICEPIE_RETURN_IF_ERROR(RunStatements(to, Planned::kBefore));
+  return RunStatements(to, Planned::kBefore);
+}
+
+absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_t to,
+                                    int64_t applied_time_us) {
+  ICEPIE_RETURN_IF_ERROR(TakeUpstreamChanges());
+  ICEPIE_RETURN_IF_ERROR(FoldChanges(feed, batch, to));
   ICEPIE_RETURN_IF_ERROR(BoundChanges());
   ICEPIE_RETURN_IF_ERROR(CheckKeptRows());
   const std::vector<QuarantinedRecord> bad = BadRecords({}, "");

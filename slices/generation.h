@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "slices/apply_statements.h"
 #include "slices/batch_relation.h"
 #include "slices/bound_numbers.h"
@@ -126,6 +127,10 @@ class Generation {
   absl::Status ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                             int64_t applied_time_us);
 
+  // The row of a slice, or the record, on which that failed first since it last succeeded, for
+  // people (generation_blame.cc); "" when that is not one alone.
+  const std::string& blame() const { return blame_; }
+
   // ---- For such slices to read (plan().hands_out_changes) ----
 
   enum class Changes {
@@ -214,6 +219,20 @@ class Generation {
   absl::Status PrepareBatch();
   absl::Status TryChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                           int64_t applied_time_us);
+  absl::Status FoldChanges(Feed& feed, const RecordBatch* batch, int64_t to);
+  // Of the new rows in an upstream's log of changes behind position().
+  struct ChangedRows {
+    std::string slice;
+    int64_t first = 0;
+    int64_t count = 0;
+  };
+  bool FailsOn(Feed& feed, const RecordBatch* batch, int64_t to,
+               const std::optional<ChangedRows>& only);
+  absl::Status TakeSome(const ChangedRows& only);
+  std::optional<ChangedRows> FindFailingRow(Feed& feed, ChangedRows among);
+  absl::StatusOr<std::string> NameRow(const ChangedRows& row);
+  absl::StatusOr<std::string> FindBlame(Feed& feed, const RecordBatch* batch, int64_t to);
+  void NoteBlame(Feed& feed, const RecordBatch* batch, int64_t to);
   absl::Status RunAll(const std::vector<ApplyStatement>& statements);
   absl::Status WriteBuiltFrom();
   absl::Status Halve(const RecordBatch& batch, int64_t from, int64_t to, const absl::Status& error);
@@ -284,6 +303,8 @@ class Generation {
   };
   std::map<std::string, UpstreamChanges> upstream_changes_;
   int64_t upstream_rows_ = 0;  // taken over
+  std::string blame_;
+  absl::Time blame_until_;  // how long it is looked for
   std::unique_ptr<DuckStatement> count_changes_;
   std::unique_ptr<DuckStatement> count_kept_;
   bool catalog_changed_ = false;  // since statements were prepared

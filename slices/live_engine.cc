@@ -849,7 +849,10 @@ void LiveEngine::FailedOnData(Held& held, const absl::Status& status) {
   held.dirty = false;
   held.forced = false;
   ScheduleNext(held, absl::Now());
-  held.served->SetFault(SliceState::kFaulted, MakeFault(status, "SQL_ERROR"), std::nullopt);
+  SliceFault fault = MakeFault(status, "SQL_ERROR");
+  const std::string& blame = held.generation->blame();
+  if (!blame.empty()) absl::StrAppend(&fault.message, "; it failed first on ", blame);
+  held.served->SetFault(SliceState::kFaulted, std::move(fault), std::nullopt);
 }
 
 // It would take as long again: it waits for another definition or for being asked to.

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
@@ -1237,13 +1238,48 @@ TEST_F(LedgerTest, SqlThatFailsOnRowsOfASliceStopsThatSliceAlone) {
   const SliceReport stopped = WaitForState("numbers", SliceState::kFaulted);
   EXPECT_EQ(stopped.last_error->reason, "SQL_ERROR");
   EXPECT_THAT(stopped.last_error->message, HasSubstr("Chur"));
+  const std::string blame = "; it failed first on the row id = 2 of slice latest, which came below";
+  EXPECT_THAT(stopped.last_error->message, HasSubstr(blame));
   EXPECT_EQ(stopped.progress.quarantined, 0);
-  for (const char* other : {"latest", "totals"}) WaitForPosition(other, 3);
+  // Also when it is tried again over all rows.
+  feed_.Append("orders", {Entry(4, "5", 1)});
+  WaitFor("numbers", [&](const SliceReport& report) {
+    return report.last_error && report.last_error->time > stopped.last_error->time &&
+           absl::StrContains(report.last_error->message, blame);
+  });
+  for (const char* other : {"latest", "totals"}) WaitForPosition(other, 4);
   EXPECT_EQ(Rows("SELECT * FROM numbers"), R"([{"id":1,"number":17}])");
   feed_.Append("orders", {Entry(2, "5", 6)});
-  WaitForPosition("numbers", 4);
-  EXPECT_EQ(Rows("SELECT * FROM numbers ORDER BY id"),
+  WaitForPosition("numbers", 5);
+  EXPECT_EQ(Rows("SELECT * FROM numbers WHERE id < 4 ORDER BY id"),
             R"([{"id":1,"number":17},{"id":2,"number":5},{"id":3,"number":4}])");
+}
+
+// A record that fails on the rows of a slice it is joined to is named, and what names it leaves
+// nothing behind.
+TEST_F(LedgerTest, ARecordThatFailsOnTheRowsOfASliceIsNamed) {
+  const std::string file = absl::StrCat(kLedger, R"(  numbers:
+    sql: >
+      SELECT o._position AS at, CAST(concat(o.amount, l.city) AS INTEGER) AS number
+      FROM orders AS o JOIN latest AS l ON l.id = o.id
+    key: [at]
+)");
+  const auto spec = [&](const std::string& slice) {
+    GenerationSpec of_file = LedgerSpec(slice);
+    of_file.file = file;
+    return of_file;
+  };
+  feed_.Append("orders", {Entry(1, "7", 10)});
+  StartLive();
+  Configure({spec("latest"), spec("numbers")});
+  WaitForPosition("numbers", 1);
+  std::vector<std::string> entries(40, Entry(1, "7", 10));
+  entries[25] = Entry(1, "7", 2'000'000'000);
+  feed_.Append("orders", entries);
+  const SliceReport stopped = WaitForState("numbers", SliceState::kFaulted);
+  EXPECT_THAT(stopped.last_error->message,
+              HasSubstr("; it failed first on the record at position 26"));
+  EXPECT_EQ(Rows("SELECT count(*) AS n FROM numbers WHERE \"at\" > 25"), R"([{"n":0}])");
 }
 
 // It was opened by a file in which nobody read it.
