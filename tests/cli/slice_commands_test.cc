@@ -366,6 +366,7 @@ class FakeOperations : public google::longrunning::Operations::Service {
     metadata.set_phase(waits >= 3 ? "ready" : "building");
     metadata.set_elapsed_ms(4000);
     metadata.set_records_per_second(750'000);
+    if (waits < 3) metadata.set_eta_ms(3000);
     response->set_name(request->name());
     response->mutable_metadata()->PackFrom(metadata);
     response->set_done(waits >= 3);
@@ -585,6 +586,7 @@ TEST_F(SliceCommandsTest, ResliceFollowsTheBuild) {
   const Outcome outcome = Run({"slice", "reslice", "operations.on_time"});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("op-71 operations.on_time g8 building"));
+  EXPECT_THAT(outcome.err, HasSubstr("1.0 M/3.0 M  750 k/s  ETA 3 s"));
   EXPECT_THAT(outcome.err,
               HasSubstr("op-71 operations.on_time g8 ready  3,000,000 records in 4 s  750 k/s"));
   EXPECT_EQ(Run({"slice", "reslice", "operations.on_time", "--no-wait"}).out, "op-71 started\n");

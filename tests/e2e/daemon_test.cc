@@ -562,6 +562,8 @@ TEST_F(DaemonTest, AChangedDefinitionIsBuiltComparedAndPromoted) {
   EXPECT_EQ(metadata.phase(), "ready");
   EXPECT_GE(metadata.done_records(), 3) << "an ended build says what it did";
   EXPECT_GT(metadata.elapsed_ms(), 0);
+  EXPECT_GT(metadata.records_per_second(), 0);
+  EXPECT_EQ(metadata.eta_ms(), 0) << "it has ended";
   EXPECT_THAT(ExpectAnswer(kTotals, end).body(), HasSubstr("\"total\":7"));
 
   v1::DiffGenerationsRequest diff_request;
