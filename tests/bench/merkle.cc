@@ -1,5 +1,7 @@
 // What the Merkle tree costs ingest: durable appends of 1,000 records of 200 bytes by two threads,
 // into a core with a tree and one without, in turns, so that both meet the same disk.
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
@@ -151,6 +153,7 @@ void Run(const std::string& directory) {
 }  // namespace icepie
 
 int main() {
+  spdlog::set_level(spdlog::level::warn);  // it writes to the same output
   std::string directory = (std::filesystem::temp_directory_path() / "icepie-bench-XXXXXX").string();
   ICEPIE_CHECK(mkdtemp(directory.data()) != nullptr);
   icepie::Run(directory);

@@ -5,7 +5,7 @@
 #             --seconds, --rates, --slices
 #   ingest    durable appends beside the disk, an echo, db_bench, Redis and PostgreSQL (the last three
 #             from deploy/install-deps.sh --with-bench); --seconds, --rounds, --no-peers, --only PREFIX
-#   scan      reading records back, from the log and from segments
+#   scan      reading records back, from the log and from segments; [RECORDS], 2,000,000 without it
 #   follow    1, 16 and 64 followers at the head: records delivered, what each costs the daemon
 #   slices    slices in the live engine: Nexmark queries and wallet clustering; PostgreSQL, by triggers and
 #             by REFRESH MATERIALIZED VIEW, as the peer; --events, --edges, --only QUERY, --no-peers
@@ -18,7 +18,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 name=${1:-} build=build/release
 [ $# = 0 ] || shift
-case "${1:--}" in -*) ;; *) build=$1; shift ;; esac
+case "${1:--}" in -*|[0-9]*) ;; *) build=$1; shift ;; esac
 case "$name" in
   visible|freshness|merkle|ingest|scan|slices|reslice|follow|failover|neighbour) ;;
   *) sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;

@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "core/base/check.h"
@@ -27,6 +29,7 @@ namespace {
 
 constexpr int64_t kBatchRecords = 1000;
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kSegmentBytesMax = int64_t{8} << 20;
 
 // Flights as in the sample data: departures in order, 226 airports.
 class Flights {
@@ -56,12 +59,13 @@ class Flights {
   int64_t made_ = 0;
 };
 
-std::unique_ptr<Core> Open(const std::string& directory, bool seals) {
+// `segment_bytes` 0: nothing is sealed.
+std::unique_ptr<Core> Open(const std::string& directory, int64_t segment_bytes) {
   CoreOptions options;
   options.directory = directory;
-  options.sealing.enabled = seals;
+  options.sealing.enabled = segment_bytes > 0;
   options.sealing.hot_bytes_min = 0;
-  options.sealing.segment_bytes = int64_t{8} << 20;
+  options.sealing.segment_bytes = std::max<int64_t>(segment_bytes, 1);
   options.sealing.age_min = absl::ZeroDuration();
   options.sealing.look_interval = absl::Milliseconds(10);
   auto core = Core::Open(options);
@@ -162,12 +166,16 @@ void Run(const std::string& directory, int64_t records) {
   std::vector<std::string> blocks;
   Scan hot;
   {
-    const std::unique_ptr<Core> core = Open(directory, /*seals=*/false);
+    const std::unique_ptr<Core> core = Open(directory, 0);
     Fill(*core, records);
     hot = ThroughCore(*core, records, &blocks);
   }
   const Scan floor = FromMemory(blocks);
-  const std::unique_ptr<Core> core = Open(directory, /*seals=*/true);
+  int64_t bytes = 0;
+  for (const std::string& block : blocks) bytes += static_cast<int64_t>(block.size());
+  // Of few records, too, some segments are made.
+  const std::unique_ptr<Core> core =
+      Open(directory, std::clamp<int64_t>(bytes / 4, 1, kSegmentBytesMax));
   int64_t sealed = 0;
   for (int64_t before = -1; sealed != before || sealed == 0; absl::SleepFor(absl::Seconds(1))) {
     before = sealed;
@@ -193,7 +201,11 @@ void Run(const std::string& directory, int64_t records) {
 
 int main(int argc, char** argv) {
   spdlog::set_level(spdlog::level::warn);  // it writes to the same output
-  const int64_t records = argc > 1 ? std::atoll(argv[1]) : 2000000;
+  int64_t records = 2000000;
+  if (argc > 2 || (argc == 2 && (!absl::SimpleAtoi(argv[1], &records) || records < 1))) {
+    std::fprintf(stderr, "usage: icepie-bench-scan [RECORDS]\n");
+    return 2;
+  }
   std::string pattern = std::filesystem::temp_directory_path() / "icepie-bench-XXXXXX";
   const std::string directory = ::mkdtemp(pattern.data());
   icepie::Run(directory, records);
