@@ -504,7 +504,7 @@ TEST(BadRecordTest, AStreamOfBytesTakesAnythingAndTheSliceQuarantinesIt) {
   v1::Stream created;
   bytes.set_name("scraps");
   bytes.set_format(v1::PAYLOAD_FORMAT_BYTES);
-  ASSERT_TRUE(daemon.Core()->CreateStream(Within(absl::Seconds(20)).get(), bytes, &created).ok());
+  ASSERT_TRUE(daemon.Core()->CreateStream(Within(absl::Seconds(60)).get(), bytes, &created).ok());
   v1::ApplyDomainResponse applied;
   ASSERT_TRUE(daemon.Apply(kShop, &applied).ok());
   const auto end = daemon.Append(
@@ -524,7 +524,7 @@ TEST(BadRecordTest, AStreamOfBytesTakesAnythingAndTheSliceQuarantinesIt) {
   v1::ListQuarantinedRecordsResponse quarantine;
   request.set_name("shop.scraps_by_item");
   status =
-      daemon.Admin()->ListQuarantinedRecords(Within(absl::Seconds(20)).get(), request, &quarantine);
+      daemon.Admin()->ListQuarantinedRecords(Within(absl::Seconds(60)).get(), request, &quarantine);
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(quarantine.total(), 4);
   std::vector<int64_t> offsets;

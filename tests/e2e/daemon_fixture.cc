@@ -26,7 +26,7 @@ namespace icepie::testing {
 namespace {
 
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
-constexpr absl::Duration kCallTimeout = absl::Seconds(30);
+constexpr absl::Duration kCallTimeout = absl::Seconds(60);
 
 // Small intervals: tests wait for snapshots and for the detection of hanging workers.
 constexpr const char* kDefaultSettings = R"(
@@ -155,12 +155,12 @@ void DaemonFixture::Start() {
 
 int DaemonFixture::Stop() {
   kill(pid_, SIGTERM);
-  return WaitForExit(std::exchange(pid_, 0), absl::Seconds(30));
+  return WaitForExit(std::exchange(pid_, 0), absl::Seconds(60));
 }
 
 void DaemonFixture::Kill() {
   kill(pid_, SIGKILL);
-  WaitForExit(std::exchange(pid_, 0), absl::Seconds(10));
+  WaitForExit(std::exchange(pid_, 0), absl::Seconds(60));
 }
 
 ProgramEnd DaemonFixture::RunIcepied(const std::vector<std::string>& arguments) const {

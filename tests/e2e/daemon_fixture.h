@@ -105,7 +105,7 @@ class DaemonFixture {
 };
 
 // Polls until `holds` or `timeout`; returns whether it held.
-bool Eventually(const std::function<bool()>& holds, absl::Duration timeout = absl::Seconds(20));
+bool Eventually(const std::function<bool()>& holds, absl::Duration timeout = absl::Seconds(60));
 
 // A context with a deadline, so that no test hangs.
 std::unique_ptr<grpc::ClientContext> Within(absl::Duration timeout);

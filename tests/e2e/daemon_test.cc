@@ -94,12 +94,12 @@ class DaemonTest : public ::testing::Test {
     request.set_name(slice);
     request.set_reason("INC-1");
     request.set_actor("ann");
-    return daemon_.Admin()->FreezeSlice(Within(absl::Seconds(20)).get(), request, response);
+    return daemon_.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), request, response);
   }
   grpc::Status Thaw(const std::string& slice, v1::Slice* response) {
     v1::ThawSliceRequest request;
     request.set_name(slice);
-    return daemon_.Admin()->ThawSlice(Within(absl::Seconds(20)).get(), request, response);
+    return daemon_.Admin()->ThawSlice(Within(absl::Seconds(60)).get(), request, response);
   }
 
   // Waits until the standby would answer for the slice with everything below `position`.
@@ -114,7 +114,7 @@ class DaemonTest : public ::testing::Test {
     request.set_name(name);
     Eventually(
         [&] {
-          const auto status = daemon_.Operations()->WaitOperation(Within(absl::Seconds(20)).get(),
+          const auto status = daemon_.Operations()->WaitOperation(Within(absl::Seconds(60)).get(),
                                                                   request, &operation);
           EXPECT_TRUE(status.ok()) << status.error_message();
           return operation.done() || !status.ok();
@@ -128,7 +128,7 @@ class DaemonTest : public ::testing::Test {
   std::vector<std::string> AdminRecords() {
     v1::ReadRecordsRequest request;
     request.add_streams("_admin");
-    const auto context = Within(absl::Seconds(20));
+    const auto context = Within(absl::Seconds(60));
     const auto stub = daemon_.Core();
     const auto reader = stub->ReadRecords(context.get(), request);
     std::map<int64_t, std::string> begun;
@@ -169,7 +169,7 @@ TEST_F(DaemonTest, AnAcceptedLossIsARecordOfItsOwn) {
   std::filesystem::remove(daemon_.data_directory() + "/core/high_water_mark");
   daemon_.Start();
   v1::ServerStatus status;
-  ASSERT_TRUE(daemon_.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status).ok());
+  ASSERT_TRUE(daemon_.Admin()->GetServerStatus(Within(absl::Seconds(60)).get(), {}, &status).ok());
   ASSERT_TRUE(status.core_read_only());
   EXPECT_THAT(status.core_read_only_cause(),
               HasSubstr(absl::StrCat("--accept-core-loss=", status.head_position())));
@@ -179,7 +179,7 @@ TEST_F(DaemonTest, AnAcceptedLossIsARecordOfItsOwn) {
   v1::ReadRecordsRequest request;
   request.add_streams("_admin");
   request.set_from_position(status.head_position());
-  const auto context = Within(absl::Seconds(20));
+  const auto context = Within(absl::Seconds(60));
   const auto reader = daemon_.Core()->ReadRecords(context.get(), request);
   v1::ReadRecordsResponse part;
   ASSERT_TRUE(reader->Read(&part));
@@ -255,7 +255,7 @@ TEST_F(DaemonTest, LateRecordsAreAppliedAndTheNewestEventIsShown) {
     record->mutable_event_time()->set_seconds(seconds);
   }
   ASSERT_TRUE(
-      daemon_.Core()->AppendRecords(Within(absl::Seconds(20)).get(), request, &appended).ok());
+      daemon_.Core()->AppendRecords(Within(absl::Seconds(60)).get(), request, &appended).ok());
   const auto answer =
       ExpectAnswer("SELECT total FROM by_item WHERE item = 'plum'", appended.end_position());
   EXPECT_THAT(answer.body(), HasSubstr("2"));
@@ -340,14 +340,14 @@ TEST_F(DaemonTest, EveryAdminActionIsARecordWithItsResult) {
   update.set_name("sales");
   update.set_key_path("$.item");
   update.set_actor("carol");
-  EXPECT_TRUE(daemon_.Core()->UpdateStream(Within(absl::Seconds(20)).get(), update, &stream).ok());
+  EXPECT_TRUE(daemon_.Core()->UpdateStream(Within(absl::Seconds(60)).get(), update, &stream).ok());
   update.set_key_path("no path");  // malformed: asks for no action
-  EXPECT_FALSE(daemon_.Core()->UpdateStream(Within(absl::Seconds(20)).get(), update, &stream).ok());
+  EXPECT_FALSE(daemon_.Core()->UpdateStream(Within(absl::Seconds(60)).get(), update, &stream).ok());
   v1::ApplyDomainRequest asked;
   v1::ApplyDomainResponse applied;
   asked.set_file("domain: [");
   asked.set_validate_only(true);  // asks, and changes nothing
-  EXPECT_FALSE(daemon_.Admin()->ApplyDomain(Within(absl::Seconds(20)).get(), asked, &applied).ok());
+  EXPECT_FALSE(daemon_.Admin()->ApplyDomain(Within(absl::Seconds(60)).get(), asked, &applied).ok());
   const std::string operation = ExpectApplied(kShopInCents).changes(0).operation();
   EXPECT_TRUE(WaitForOperation(operation).done());
   EXPECT_THAT(
@@ -408,7 +408,7 @@ TEST_F(DaemonTest, EveryCallWithAnActorIsRecorded) {
       ++calls;
       const auto request = RequestOf(method);
       const grpc::Slice bytes(request->SerializeAsString());
-      const auto context = Within(absl::Seconds(20));
+      const auto context = Within(absl::Seconds(60));
       grpc::CompletionQueue queue;
       const auto call = stub.PrepareUnaryCall(
           context.get(), absl::StrCat("/", name, "/", method.name()), {&bytes, 1}, &queue);
@@ -465,7 +465,7 @@ TEST_F(DaemonTest, WhatHappenedIsListedAlsoAfterAKilledDaemonAndWatched) {
     request.set_name("shop.by_item");
     v1::ListEventsResponse response;
     EXPECT_TRUE(
-        daemon_.Admin()->ListEvents(Within(absl::Seconds(20)).get(), request, &response).ok());
+        daemon_.Admin()->ListEvents(Within(absl::Seconds(60)).get(), request, &response).ok());
     for (const auto& event : response.events()) {
       if (absl::StrCat(event.subject(), " ", event.actor(), " ", event.reason(), " ", event.to()) ==
           line) {
@@ -570,7 +570,7 @@ TEST_F(DaemonTest, AChangedDefinitionIsBuiltComparedAndPromoted) {
   v1::GenerationDiff diff;
   diff_request.set_name("shop.by_item");
   auto status =
-      daemon_.Admin()->DiffGenerations(Within(absl::Seconds(20)).get(), diff_request, &diff);
+      daemon_.Admin()->DiffGenerations(Within(absl::Seconds(60)).get(), diff_request, &diff);
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(diff.unavailable(), "");
   EXPECT_EQ(diff.changed(), 2);
@@ -611,7 +611,7 @@ TEST_F(DaemonTest, SlicesAreBuiltAndRebuiltFromSegmentsAndTheTail) {
   }
   v1::ServerStatus status;
   ASSERT_TRUE(Eventually([&] {
-    (void)daemon_.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status);
+    (void)daemon_.Admin()->GetServerStatus(Within(absl::Seconds(60)).get(), {}, &status);
     return status.core_storage().segment_count() > 0;
   }));
   EXPECT_LT(status.core_storage().sealed_position(), end);
@@ -641,12 +641,12 @@ slices:
   request.set_file(other);
   request.set_prune(true);
   const auto status =
-      daemon_.Admin()->ApplyDomain(Within(absl::Seconds(20)).get(), request, &response);
+      daemon_.Admin()->ApplyDomain(Within(absl::Seconds(60)).get(), request, &response);
   ASSERT_TRUE(status.ok()) << status.error_message();
   v1::GetSliceRequest get;
   v1::Slice slice;
   get.set_name("shop.by_item");
-  EXPECT_EQ(Reason(daemon_.Slices()->GetSlice(Within(absl::Seconds(20)).get(), get, &slice)),
+  EXPECT_EQ(Reason(daemon_.Slices()->GetSlice(Within(absl::Seconds(60)).get(), get, &slice)),
             "SLICE_NOT_FOUND");
 }
 
@@ -694,7 +694,7 @@ TEST_F(DaemonTest, ANamedSnapshotIsKeptListedAskedForAndDeleted) {
   v1::ListSnapshotsRequest list;
   list.set_slice("shop.by_item");
   v1::ListSnapshotsResponse listed;
-  ASSERT_TRUE(daemon_.Admin()->ListSnapshots(Within(absl::Seconds(20)).get(), list, &listed).ok());
+  ASSERT_TRUE(daemon_.Admin()->ListSnapshots(Within(absl::Seconds(60)).get(), list, &listed).ok());
   ASSERT_GE(listed.snapshots_size(), 1);
   EXPECT_EQ(listed.snapshots(0).name(), "close");
   EXPECT_EQ(listed.snapshots(0).slice(), "shop.by_item");
@@ -704,9 +704,9 @@ TEST_F(DaemonTest, ANamedSnapshotIsKeptListedAskedForAndDeleted) {
   remove.set_name("close");
   v1::DeleteSnapshotResponse removed;
   ASSERT_TRUE(
-      daemon_.Admin()->DeleteSnapshot(Within(absl::Seconds(20)).get(), remove, &removed).ok());
+      daemon_.Admin()->DeleteSnapshot(Within(absl::Seconds(60)).get(), remove, &removed).ok());
   EXPECT_EQ(
-      Reason(daemon_.Admin()->DeleteSnapshot(Within(absl::Seconds(20)).get(), remove, &removed)),
+      Reason(daemon_.Admin()->DeleteSnapshot(Within(absl::Seconds(60)).get(), remove, &removed)),
       "SNAPSHOT_NOT_FOUND");
   EXPECT_EQ(Reason(daemon_.Slices()->Query(Within(absl::Seconds(60)).get(), query, &answer)),
             "SNAPSHOT_NOT_FOUND");
@@ -717,7 +717,7 @@ TEST_F(DaemonTest, ASecondDaemonOnTheDirectoryIsRefused) {
   EXPECT_EQ(end.exit_code, 3);
   EXPECT_THAT(end.errors, HasSubstr(absl::StrCat(daemon_.pid())));
   v1::ServerStatus status;
-  EXPECT_TRUE(daemon_.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status).ok());
+  EXPECT_TRUE(daemon_.Admin()->GetServerStatus(Within(absl::Seconds(60)).get(), {}, &status).ok());
 }
 
 TEST_F(DaemonTest, ATakenPortIsARefusedStart) {

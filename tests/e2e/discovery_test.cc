@@ -101,7 +101,7 @@ TEST_F(DiscoveryTest, CheckpointAndTilesAreThereForOtherPeoplesVerifiers) {
   ASSERT_TRUE(daemon_.CreateStream("orders").ok());
   ASSERT_TRUE(daemon_.Append("orders", {"{\"item\":\"a\"}", "{\"item\":\"b\"}"}).ok());
   icepie::v1::Checkpoint checkpoint;
-  ASSERT_TRUE(daemon_.Core()->GetCheckpoint(Within(absl::Seconds(20)).get(), {}, &checkpoint).ok());
+  ASSERT_TRUE(daemon_.Core()->GetCheckpoint(Within(absl::Seconds(60)).get(), {}, &checkpoint).ok());
   const std::string& address = daemon_.http_address();
   server::HttpClient http(std::stoi(address.substr(address.rfind(':') + 1)));
   EXPECT_EQ(http.Get("/checkpoint").body, checkpoint.note());
@@ -138,7 +138,7 @@ TEST_F(DiscoveryTest, CheckpointAndTilesAreThereForOtherPeoplesVerifiers) {
   icepie::v1::GetCheckpointRequest newer;
   newer.set_min_size(*end);
   ASSERT_TRUE(
-      daemon_.Core()->GetCheckpoint(Within(absl::Seconds(20)).get(), newer, &checkpoint).ok());
+      daemon_.Core()->GetCheckpoint(Within(absl::Seconds(60)).get(), newer, &checkpoint).ok());
   const auto second = OpenCheckpoint(http.Get("/checkpoint").body, *key);
   ASSERT_TRUE(second.ok()) << second.status();
   ASSERT_GT(second->size, first->size);

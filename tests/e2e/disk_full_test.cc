@@ -51,7 +51,7 @@ void Fill(const std::string& disk, int64_t left) {
 
 v1::ServerStatus StatusOf(const DaemonFixture& daemon) {
   v1::ServerStatus status;
-  EXPECT_TRUE(daemon.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status).ok());
+  EXPECT_TRUE(daemon.Admin()->GetServerStatus(Within(absl::Seconds(60)).get(), {}, &status).ok());
   return status;
 }
 
@@ -85,16 +85,16 @@ TEST(DiskFullTest, AppendsAreRefusedWhileSlicesAnswerAndFreeze) {
   freeze.set_name("shop.by_item");
   freeze.set_reason("test");
   v1::Slice slice;
-  const auto frozen = daemon.Admin()->FreezeSlice(Within(absl::Seconds(20)).get(), freeze, &slice);
+  const auto frozen = daemon.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), freeze, &slice);
   EXPECT_TRUE(frozen.ok()) << frozen.error_message();
   EXPECT_EQ(slice.desired().mode(), v1::DesiredState::FREEZE);
 
   // Another program takes the disk's last byte, the reserve too.
   v1::ThawSliceRequest thaw;
   thaw.set_name("shop.by_item");
-  ASSERT_TRUE(daemon.Admin()->ThawSlice(Within(absl::Seconds(20)).get(), thaw, &slice).ok());
+  ASSERT_TRUE(daemon.Admin()->ThawSlice(Within(absl::Seconds(60)).get(), thaw, &slice).ok());
   Fill(disk.path(), 0);
-  const auto last = daemon.Admin()->FreezeSlice(Within(absl::Seconds(20)).get(), freeze, &slice);
+  const auto last = daemon.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), freeze, &slice);
   EXPECT_TRUE(last.ok()) << last.error_message();
   EXPECT_EQ(slice.desired().mode(), v1::DesiredState::FREEZE);
 
@@ -106,7 +106,7 @@ TEST(DiskFullTest, AppendsAreRefusedWhileSlicesAnswerAndFreeze) {
     daemon.SignalWorker("shop", "live", SIGKILL);
     daemon.SignalWorker("shop", "standby", SIGKILL);
     Fill(disk.path(), 0);
-    const auto asked = daemon.Slices()->Query(Within(absl::Seconds(8)).get(), question, &answer);
+    const auto asked = daemon.Slices()->Query(Within(absl::Seconds(60)).get(), question, &answer);
     EXPECT_TRUE(asked.ok()) << asked.error_message();
     EXPECT_EQ(answer.body(), R"([{"item":"pear","sales":1}])");
   }

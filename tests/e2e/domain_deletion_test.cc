@@ -90,13 +90,13 @@ class DomainDeletionTest : public ::testing::Test {
     v1::ListDomainsResponse response;
     request.set_show_deleted(show_deleted);
     EXPECT_TRUE(
-        daemon_.Admin()->ListDomains(Within(absl::Seconds(20)).get(), request, &response).ok());
+        daemon_.Admin()->ListDomains(Within(absl::Seconds(60)).get(), request, &response).ok());
     return {response.domains().begin(), response.domains().end()};
   }
 
   bool HasWorkers() {
     v1::ServerStatus status;
-    daemon_.Admin()->GetServerStatus(Within(absl::Seconds(20)).get(), {}, &status);
+    daemon_.Admin()->GetServerStatus(Within(absl::Seconds(60)).get(), {}, &status);
     return status.workers_size() > 0;
   }
 
@@ -131,7 +131,7 @@ TEST_F(DomainDeletionTest, ADeletedDomainIsGoneAndComesBackAsItWas) {
   v1::Domain found;
   v1::GetDomainRequest get;
   get.set_name("shop");
-  const auto got = daemon_.Admin()->GetDomain(Within(absl::Seconds(20)).get(), get, &found);
+  const auto got = daemon_.Admin()->GetDomain(Within(absl::Seconds(60)).get(), get, &found);
   EXPECT_EQ(Reason(got), "DOMAIN_NOT_FOUND");
   EXPECT_THAT(got.error_message(), HasSubstr("icepie domain undelete shop"));
   EXPECT_TRUE(Domains(false).empty());
@@ -158,7 +158,7 @@ TEST_F(DomainDeletionTest, ADeletedDomainIsGoneAndComesBackAsItWas) {
   EXPECT_EQ(daemon_.GetSlice("shop.by_item").generations_size(), 1);
   google::longrunning::ListOperationsResponse operations;
   EXPECT_TRUE(
-      daemon_.Operations()->ListOperations(Within(absl::Seconds(20)).get(), {}, &operations).ok());
+      daemon_.Operations()->ListOperations(Within(absl::Seconds(60)).get(), {}, &operations).ok());
   EXPECT_EQ(operations.operations_size(), 0) << "nothing was built again";
   EXPECT_EQ(Reason(Undelete(&back)), "DOMAIN_NOT_DELETED");
 }
@@ -219,7 +219,7 @@ TEST_F(DomainDeletionTest, FirstAnswersAreGivenAgainAfterAKilledDaemon) {
   create.set_name("returns");
   create.set_request_id("r-2");
   v1::Stream stream;
-  ASSERT_TRUE(daemon_.Core()->CreateStream(Within(absl::Seconds(20)).get(), create, &stream).ok());
+  ASSERT_TRUE(daemon_.Core()->CreateStream(Within(absl::Seconds(60)).get(), create, &stream).ok());
   daemon_.Kill();
   daemon_.Start();
   v1::ThawSliceRequest thaw;
@@ -232,10 +232,10 @@ TEST_F(DomainDeletionTest, FirstAnswersAreGivenAgainAfterAKilledDaemon) {
   EXPECT_EQ(daemon_.GetSlice("shop.items").desired().mode(), v1::DesiredState::RUN);
   EXPECT_EQ(Reason(Freeze("shop.by_item", "r-1", &again)), "REQUEST_ID_REUSED");
   v1::Stream same;
-  ASSERT_TRUE(daemon_.Core()->CreateStream(Within(absl::Seconds(20)).get(), create, &same).ok());
+  ASSERT_TRUE(daemon_.Core()->CreateStream(Within(absl::Seconds(60)).get(), create, &same).ok());
   EXPECT_EQ(same.SerializeAsString(), stream.SerializeAsString());
   create.set_key_path("$.id");
-  EXPECT_EQ(Reason(daemon_.Core()->CreateStream(Within(absl::Seconds(20)).get(), create, &same)),
+  EXPECT_EQ(Reason(daemon_.Core()->CreateStream(Within(absl::Seconds(60)).get(), create, &same)),
             "REQUEST_ID_REUSED");
 }
 

