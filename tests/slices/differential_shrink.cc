@@ -10,7 +10,7 @@
 namespace icepie::slices {
 namespace {
 
-constexpr absl::Duration kTimeMax = absl::Seconds(60);
+constexpr absl::Duration kTimeMax = absl::Minutes(3);
 
 class Shrinker {
  public:
@@ -40,7 +40,7 @@ class Shrinker {
     if (absl::Now() >= deadline_) return false;
     // What is stuck is so after a second too; a slow machine only makes the case less small.
     const bool stuck = failure_.is == CaseFailure::Is::kStuck;
-    CaseResult result = RunCase(candidate, stuck ? absl::Seconds(2) : absl::Seconds(20));
+    CaseResult result = RunCase(candidate, stuck ? absl::Seconds(2) : absl::Seconds(60));
     if (!result.failure || result.failure->is != failure_.is) return false;
     case_ = std::move(candidate);
     failure_ = *std::move(result.failure);
