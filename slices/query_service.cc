@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -30,6 +31,8 @@ constexpr size_t kWaitingMax = 256;
 constexpr int kGracesMax = 10;
 // Of the processor's time; then it is no quick one.
 constexpr absl::Duration kPutOffAfter = absl::Milliseconds(200);
+// Likewise: what has not ended by then does not listen to its interrupt.
+constexpr absl::Duration kDeafAfter = absl::Milliseconds(300);
 // A question that lacked memory is tried so often, and waits so long for others to end.
 constexpr int kMemoryRetriesMax = 2;
 constexpr absl::Duration kCalmMax = absl::Seconds(2);
@@ -327,16 +330,19 @@ void QueryService::CleanUp(Runner& runner) {
 }
 
 void QueryService::YieldWhenLong(Runner& runner, absl::Time now) {
-  if (!runner.running || runner.bulk || now - runner.task->begun < options_.bulk_after) return;
-  if (!runner.put_off && (runner.task->bulk || HasBulkPlace(&runner, now))) {
+  if (!runner.running || now - runner.task->begun < options_.bulk_after) return;
+  if (!runner.put_off && !runner.bulk && (runner.task->bulk || HasBulkPlace(&runner, now))) {
     runner.bulk = MakeBulk(runner.thread);
-    return;
   }
+  if (runner.bulk && !runner.put_off) return;
   // On a busy machine also a small one may take a while, of which it gets little.
-  const bool works = ProcessorTime(runner.thread) - runner.processor_time_before >= kPutOffAfter;
-  runner.put_off = runner.put_off || (works && put_off_.size() < kWaitingMax);
+  const absl::Duration worked = ProcessorTime(runner.thread) - runner.processor_time_before;
+  runner.put_off = runner.put_off || (worked >= kPutOffAfter && put_off_.size() < kWaitingMax);
+  if (!runner.put_off) return;
   // Again and again: a statement that begins just now has a fresh flag.
-  if (runner.put_off) runner.connection->Interrupt();
+  runner.connection->Interrupt();
+  // One that does not listen cannot be put off, but gives way.
+  if (!runner.bulk && worked >= kDeafAfter) runner.bulk = MakeBulk(runner.thread);
 }
 
 bool QueryService::HasBulkPlace(const Runner* except, absl::Time now) const {
@@ -358,10 +364,10 @@ bool QueryService::PutOff(Runner& runner, const std::shared_ptr<Task>& task) {
 
 std::vector<std::shared_ptr<QueryService::Task>> QueryService::WakePutOff(absl::Time now) {
   std::vector<std::shared_ptr<Task>> late;
-  while (!put_off_.empty() && now >= put_off_.front()->deadline) {
-    late.push_back(std::move(put_off_.front()));
-    put_off_.pop_front();
-  }
+  const auto left = std::stable_partition(put_off_.begin(), put_off_.end(),
+                                          [&](const auto& task) { return now >= task->deadline; });
+  std::move(put_off_.begin(), left, std::back_inserter(late));
+  put_off_.erase(put_off_.begin(), left);
   const bool on_its_way =
       std::any_of(queue_.begin(), queue_.end(), [](const auto& task) { return task->bulk; });
   if (put_off_.empty() || on_its_way || !HasBulkPlace(nullptr, now)) return late;
@@ -430,10 +436,13 @@ void QueryService::WakeHungry(absl::Time now) {
       !AnyBulk(nullptr, now) && std::none_of(queue_.begin(), queue_.end(), is_retry) &&
       std::none_of(runners_.begin(), runners_.end(),
                    [&](const auto& runner) { return runner->running && is_retry(runner->task); });
-  const bool late = now >= hungry_.front()->calm_by;
-  if (!calm && !late) return;
-  queue_.push_front(std::move(hungry_.front()));
-  hungry_.pop_front();
+  // One that came later may have less time.
+  const auto late = std::find_if(hungry_.begin(), hungry_.end(),
+                                 [&](const auto& task) { return now >= task->calm_by; });
+  if (!calm && late == hungry_.end()) return;
+  const auto next = late == hungry_.end() ? hungry_.begin() : late;
+  queue_.push_front(std::move(*next));
+  hungry_.erase(next);
   changed_.SignalAll();
 }
 
