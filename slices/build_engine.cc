@@ -100,11 +100,13 @@ BuildEngine::~BuildEngine() {
 }
 
 void BuildEngine::Shutdown() {
-  store_.Hurry();
   {
     MutexLock lock(mutex_);
     stopping_ = true;
     if (reader_ != nullptr) reader_->Cancel();
+    // First, or what is saved slowly would be saved quickly instead of ended.
+    if (interrupt_) interrupt_();
+    store_.Hurry();
     // Again and again: a statement that begins just now has a fresh flag.
     while (started_ && !ended_) {
       if (interrupt_) interrupt_();

@@ -414,49 +414,6 @@ TEST_F(BuildEngineTest, AStopWhileItComparesEndsTheComparison) {
   EXPECT_FALSE(stopped->snapshot.has_value());
 }
 
-// Of equal records the first counts (P5), also when it can be read only now: such a fold is built
-// with it in its place, and one that goes by position takes it afterwards.
-TEST_F(BuildEngineTest, ARecordThatCanBeReadNowComesInItsPlace) {
-  const std::string tops = absl::StrCat(
-      kSources,
-      "  tops: {sql: \"SELECT city, arg_max(note, $AMOUNT) AS top, last(note ORDER BY $AMOUNT) AS "
-      "newest, first(note ORDER BY _position) AS oldest, max($AMOUNT) AS most FROM orders GROUP BY "
-      "ALL\", key: [city]}\n");
-  feed_.Append("orders", {R"({"city":"oslo","amount":"5,","note":"first"})",
-                          R"({"city":"oslo","amount":"5","note":"second"})"});
-  const BuildReport first =
-      Build("tops", absl::StrReplaceAll(tops, {{"$AMOUNT", kNumber}}), Job(1));
-  ASSERT_EQ(first.phase, "ready") << first.error->message;
-  EXPECT_EQ(first.quarantined, 1);
-  const BuildReport built = Build("tops", absl::StrReplaceAll(tops, {{"$AMOUNT", kWithCommas}}),
-                                  Job(2, first.snapshot->path));
-  ASSERT_EQ(built.phase, "ready") << built.error->message;
-  EXPECT_EQ(BuiltRows("tops"),
-            R"([{"city":"oslo","top":"first","newest":"second","oldest":"first","most":5}])");
-  EXPECT_EQ(built.diff->from_quarantine->records, 1);
-}
-
-// Two threads come to equal records in an order that is chance.
-TEST_F(BuildEngineTest, EqualRecordsAreTakenInTheOrderOfTheirPositions) {
-  constexpr int kRecords = 250'000;  // more than DuckDB gives one thread at a time
-  std::vector<std::string> records;
-  for (int i = 0; i < kRecords; ++i) {
-    records.push_back(absl::StrCat(R"({"city":"oslo","amount":"1","note":"n)", i, "\"}"));
-  }
-  for (size_t i = 0; i < records.size(); i += 10'000) {
-    feed_.Append("orders", {records.begin() + i, records.begin() + i + 10'000});
-  }
-  const std::string file = absl::StrCat(
-      kSources,
-      "  tops: {sql: \"SELECT city, median(length(note)) AS m, arg_max(note, amount) AS top FROM "
-      "orders GROUP BY ALL\", key: [city]}\n");
-  for (int64_t number = 1; number <= 2; ++number) {
-    const BuildReport built = Build("tops", file, Job(number));
-    ASSERT_EQ(built.phase, "ready") << built.error->message;
-    EXPECT_EQ(BuiltRows("tops"), R"([{"city":"oslo","m":7.0,"top":"n0"}])");
-  }
-}
-
 TEST_F(BuildEngineTest, AStopWhileItSavesEndsTheSaving) {
   AppendOrders();
   write_bytes_per_second_ = 8192;  // all of it would take a minute
