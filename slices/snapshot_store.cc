@@ -218,10 +218,12 @@ absl::Status Rename(const std::string& from, const std::string& to) {
 
 // What a process has made badly before it hashed it. Other errors of input and output may pass.
 absl::Status SnapshotError(const absl::Status& status) {
-  const bool of_content =
-      absl::IsInternal(status) || (absl::IsUnavailable(status) &&
-                                   (absl::StrContains(status.message(), "Corrupt database file") ||
-                                    absl::StrContains(status.message(), "not a valid DuckDB")));
+  // That one broke over something else before.
+  const bool invalidated = absl::StrContains(status.message(), "has been invalidated");
+  const bool of_content = (absl::IsInternal(status) && !invalidated) ||
+                          (absl::IsUnavailable(status) &&
+                           (absl::StrContains(status.message(), "Corrupt database file") ||
+                            absl::StrContains(status.message(), "not a valid DuckDB")));
   return of_content ? MakeError(status.code(), status.message(), kUnusable) : status;
 }
 

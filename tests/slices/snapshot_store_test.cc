@@ -59,6 +59,14 @@ class SnapshotStoreTest : public EngineFixture {
     engine_.reset();
   }
 
+  // As the daemon asks for it: its snapshot is read while it is hashed.
+  static GenerationSpec HashedSpec() {
+    GenerationSpec spec = Spec("by_city");
+    const auto plan = PlanDomain(ParseDomain(kShopDomain, "shop.yaml").value());
+    spec.definition_hash = plan.value().Find("by_city")->definition_hash;
+    return spec;
+  }
+
   void FlipByte(const std::string& path) {
     std::fstream file(store_.AbsolutePath(path), std::ios::in | std::ios::out | std::ios::binary);
     file.seekg(5000);
@@ -372,6 +380,15 @@ TEST_F(SnapshotStoreTest, TheNewestGoodOneIsFound) {
             absl::StatusCode::kNotFound);
 }
 
+// A good snapshot is not to blame for the one over which DuckDB broke before.
+TEST(SnapshotErrorTest, ADatabaseThatWasInvalidatedSaysNothingOfTheSnapshot) {
+  EXPECT_TRUE(IsUnusableSnapshot(SnapshotError(absl::InternalError("INTERNAL Error: no block"))));
+  EXPECT_TRUE(IsUnusableSnapshot(SnapshotError(absl::UnavailableError("Corrupt database file"))));
+  const absl::Status invalidated = absl::InternalError(
+      "FATAL Error: Failed: database has been invalidated because of a previous fatal error.");
+  EXPECT_EQ(SnapshotError(invalidated), invalidated);
+}
+
 TEST_F(SnapshotStoreTest, OnlyCopiesOfEndedProcessesAreRemoved) {
   ASSERT_TRUE(store_.Prepare().ok());
   const std::string tmp = directory_ + "/tmp/snapshot-";
@@ -394,7 +411,7 @@ TEST_F(SnapshotStoreTest, ADamagedOneIsPassedOverAndTheSliceReplaysFromTheOlder)
   ASSERT_TRUE(older.ok()) << older.status();
   EXPECT_EQ(older->progress.applied_position, 2);
   StartLive();
-  Configure({Spec("by_city")});
+  Configure({HashedSpec()});
   const SliceReport report = WaitForPosition("by_city", 3);
   EXPECT_EQ(report.progress.input, 3);
   EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":3}])");
@@ -409,7 +426,7 @@ TEST_F(SnapshotStoreTest, WhenAllAreDamagedTheSliceIsBuiltFromRawAndSaysSo) {
   MakeSnapshots();
   for (const std::string& path : store_.List("by_city", 1)) FlipByte(path);
   StartLive();
-  Configure({Spec("by_city")});
+  Configure({HashedSpec()});
   const SliceReport report = WaitForPosition("by_city", 3);
   EXPECT_EQ(report.progress.input, 3);
   EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":3}])");
@@ -424,7 +441,7 @@ TEST_F(SnapshotStoreTest, OneThatCannotBeReadIsSetAsideAndTheSliceGoesOnFromTheO
   const std::vector<std::string> paths = store_.List("by_city", 1);
   SpoilBeforeItsHash(paths[0]);
   StartLive();
-  Configure({Spec("by_city")});
+  Configure({HashedSpec()});
   EXPECT_EQ(WaitForPosition("by_city", 3).progress.input, 3);
   EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":3}])");
   EXPECT_EQ(Find("by_city")->snapshot->position, 2);
@@ -437,7 +454,7 @@ TEST_F(SnapshotStoreTest, WhenNoneCanBeReadTheSliceIsBuiltFromRaw) {
   MakeSnapshots();
   for (const std::string& path : store_.List("by_city", 1)) SpoilBeforeItsHash(path);
   StartLive();
-  Configure({Spec("by_city")});
+  Configure({HashedSpec()});
   EXPECT_EQ(WaitForPosition("by_city", 3).progress.input, 3);
   EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":3}])");
   engine_->Shutdown();
