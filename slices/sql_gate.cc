@@ -495,7 +495,8 @@ absl::StatusOr<GatedQuery> GateQuery(DuckConnection& connection, absl::string_vi
   if (query.sql == sql) return query;
   // The text was changed as text: it must mean exactly what the checked tree means.
   absl::StatusOr<Json> rewritten = ParseSelect(connection, query.sql);
-  if (absl::IsResourceExhausted(rewritten.status())) return rewritten.status();
+  // Lack of memory and interrupts say nothing about the text.
+  if (!rewritten.ok() && ErrorReason(rewritten.status()).empty()) return rewritten.status();
   if (!rewritten.ok() || WithoutPlaces(*std::move(rewritten)) != WithoutPlaces(*statement)) {
     return gate.Refuse("SQL_FORBIDDEN", std::nullopt,
                        "the relations of this SQL cannot be told apart: write FROM and JOIN with "

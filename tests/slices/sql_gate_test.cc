@@ -50,6 +50,18 @@ class SqlGateTest : public ::testing::Test {
   GateOptions options_;
 };
 
+// An interrupt, say, which comes while the changed text is parsed.
+TEST_F(SqlGateTest, WhatKeepsItFromLookingIsNoFaultOfTheSql) {
+  ASSERT_TRUE(connection_
+                  ->Run("CREATE MACRO json_serialize_sql(text) AS CASE WHEN contains(text, 'g7') "
+                        "THEN error('stopped') ELSE system.main.json_serialize_sql(text) END")
+                  .ok());
+  EXPECT_EQ(Sql("SELECT 1"), "SELECT 1");
+  const absl::Status stopped = GateQuery(*connection_, "SELECT a FROM flights", options_).status();
+  EXPECT_EQ(ErrorReason(stopped), "") << stopped;
+  EXPECT_THAT(stopped.message(), HasSubstr("stopped"));
+}
+
 TEST_F(SqlGateTest, RelationsAreReplacedAndTheRestStaysAsWritten) {
   EXPECT_EQ(
       Sql("SELECT a,  1e3 * b -- c\nFROM flights WHERE x = ';'"),
