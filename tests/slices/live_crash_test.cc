@@ -283,7 +283,18 @@ class LiveCrashTest : public EngineFixture {
     Configure(std::move(specs));
   }
 
+  bool AllAreThere() const {
+    return std::all_of(Slices().begin(), Slices().end(), [&](const CrashSlice& slice) {
+      const std::optional<SliceReport> report = Find(slice.name);
+      return report && report->state == SliceState::kRunning &&
+             report->progress.applied_position >= feed_.head();
+    });
+  }
+
+  // To plan them all can take a busy machine more than the minute that WaitFor() gives.
   void WaitForAll() {
+    const absl::Time deadline = absl::Now() + absl::Minutes(3);
+    while (absl::Now() < deadline && !AllAreThere()) absl::SleepFor(absl::Milliseconds(2));
     for (const CrashSlice& slice : Slices()) WaitForPosition(slice.name, feed_.head());
   }
 
