@@ -81,7 +81,8 @@ std::string OverdueMessage(const std::string& slice, const DesiredState& desired
       absl::FormatTime(absl::RFC3339_sec, FromProto(desired.remind_time()), absl::UTCTimeZone());
   return absl::StrCat("frozen by ", desired.actor(), ", meant to last until ", until, ": ",
                       desired.reason(), "; icepie slice thaw ", slice,
-                      ", or say for how much longer: icepie slice freeze ", slice, " --for 2h");
+                      ", or say for how much longer: icepie slice freeze ", slice,
+                      " --reason WHY --for 2h");
 }
 
 }  // namespace icepie::server

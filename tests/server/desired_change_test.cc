@@ -1,5 +1,6 @@
 #include "server/desired_change.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <utility>
@@ -93,6 +94,8 @@ TEST(DesiredChangeTest, AFreezeRemindsUntilItEnds) {
   freeze(absl::Hours(1), kNow + absl::Hours(2));
   EXPECT_EQ(FromProto(desired.remind_time()), kNow + absl::Hours(3));
   EXPECT_EQ(FromProto(desired.since()), kNow);
+  EXPECT_THAT(OverdueMessage("a.b", desired),
+              ::testing::HasSubstr("icepie slice freeze a.b --reason WHY --for 2h"));
 
   // A suspension comes between; what is thawed or runs is never overdue.
   desired = After(SliceAction::kSuspend, slice);
