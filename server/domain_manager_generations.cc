@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "google/protobuf/struct.pb.h"
 #include "server/definition_changes.h"
+#include "server/desired_change.h"
 #include "server/domain_manager.h"
 #include "server/live_report.h"
 #include "server/promotion.h"
@@ -221,11 +222,8 @@ absl::Status DomainManager::EditForPromote(const v1::PromoteGenerationRequest& r
                            entry.generation().copy_of() > 0};
   Serve(domain, change, number, slice);
   if (request.thaw()) {
-    slice.mutable_desired()->set_mode(v1::DesiredState::RUN);
-    slice.mutable_desired()->clear_remind_time();
-    slice.mutable_desired()->set_actor(ActorOr(request.actor()));
-    slice.mutable_desired()->set_reason(request.reason());
-    *slice.mutable_desired()->mutable_since() = ToProto(absl::Now());
+    *slice.mutable_desired() = DesiredAfter(
+        {SliceAction::kThaw, request.actor(), request.reason(), {}}, slice, absl::Now());
   }
   return absl::OkStatus();
 }
