@@ -120,7 +120,9 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(
   auto log_fd = OpenLog(options);
   if (!log_fd.ok()) {
     spdlog::warn("{}; what the worker says is lost", log_fd.status().ToString());
-    log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (nowhere < 0) return ErrnoError(errno, "open /dev/null for a worker");
+    log_fd = nowhere;
   }
   std::vector<std::string> arguments = {options.program};
   arguments.insert(arguments.end(), options.arguments.begin(), options.arguments.end());
