@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -101,7 +102,13 @@ void SliceControl::WaitUntilTaken(const SliceVerb& verb, const std::string& doma
   });
   // It answers its heartbeat and yet does not listen: its apply thread hangs.
   if (!taken && verb.action == SliceAction::kRestart) supervisor_.Restart(domain, "live");
-  if (taken && verb.action == SliceAction::kFreeze) WaitUntilSaved(domain, slices, epoch);
+  if (verb.action != SliceAction::kFreeze) return;
+  // One that does not listen is no reason to leave out the others.
+  const DomainView view = supervisor_.View(domain);
+  SliceNames frozen;
+  std::copy_if(slices.begin(), slices.end(), std::back_inserter(frozen),
+               [&](const std::string& slice) { return LiveHas(view, epoch, slice, shows); });
+  WaitUntilSaved(domain, frozen, epoch);
 }
 
 void SliceControl::WaitUntilSaved(const std::string& domain, const SliceNames& slices,
