@@ -1,5 +1,8 @@
 #include "server/resting_start.h"
 
+#include <unistd.h>
+
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -10,6 +13,7 @@
 #include "server/promotion.h"
 #include "server/proto_time.h"
 #include "server/snapshot_files.h"
+#include "slices/snapshot_format.h"
 
 namespace icepie::server {
 namespace {
@@ -20,6 +24,20 @@ using Json = nlohmann::json;
 
 google::protobuf::Timestamp FromMicros(int64_t micros) {
   return ToProto(absl::FromUnixMicros(micros));
+}
+
+// As slices/expectation_store.cc writes it.
+void FillExpectation(const Json& json, v1::ExpectationResult& result) {
+  result.set_name(json.at("name").get<std::string>());
+  result.set_check(json.at("check").get<std::string>());
+  const bool warns = json.at("severity").get<std::string>() == "warn";
+  result.set_severity(warns ? v1::ExpectationResult::WARN : v1::ExpectationResult::ERROR);
+  result.set_status(static_cast<v1::ExpectationResult::Status>(json.at("status").get<int>()));
+  result.set_failing_rows(json.at("failing_rows").get<int64_t>());
+  for (const Json& sample : json.at("samples")) result.add_samples(sample.get<std::string>());
+  result.set_position(json.at("position").get<int64_t>());
+  *result.mutable_time() = FromMicros(json.at("time_us").get<int64_t>());
+  result.set_message(json.at("message").get<std::string>());
 }
 
 // As slices/snapshot_store.cc writes it.
@@ -38,12 +56,19 @@ void FillFromManifest(const Json& json, wv1::SliceReport& report) {
   if (const int64_t applied = number("applied_time_us"); applied > 0) {
     *report.mutable_applied_time() = FromMicros(applied);
   }
+  if (const int64_t newest = number("event_time_max_us"); newest != INT64_MIN) {
+    *report.mutable_event_time_max() = FromMicros(newest);
+  }
   report.mutable_counts()->set_input(number("input"));
   report.mutable_counts()->set_applied(number("applied"));
   report.mutable_counts()->set_filtered(number("filtered"));
   report.mutable_counts()->set_quarantined(number("quarantined"));
   report.mutable_snapshot()->set_position(report.applied_position());
   report.mutable_snapshot()->set_content_version(report.content_version());
+  if (!json.contains("expectations")) return;
+  for (const Json& each : json.at("expectations")) {
+    FillExpectation(each, *report.add_expectations());
+  }
 }
 
 std::optional<wv1::SliceReport> ReportOf(const std::string& directory, const std::string& path) {
@@ -53,12 +78,21 @@ std::optional<wv1::SliceReport> ReportOf(const std::string& directory, const std
   if (!text.ok()) return std::nullopt;
   wv1::SliceReport report;
   try {
-    FillFromManifest(Json::parse(*text), report);
+    const Json json = Json::parse(*text);
+    if (json.at("format").get<int>() != slices::kSnapshotFormat) return std::nullopt;
+    FillFromManifest(json, report);
   } catch (const Json::exception&) {
     return std::nullopt;  // the live worker finds out what is wrong with it
   }
   report.mutable_snapshot()->set_path(path);
   return report;
+}
+
+// An expectation keeps its newer state from becoming a snapshot (slices/expectation_store.h).
+bool IsHeldBack(const std::string& directory, const wv1::GenerationSpec& spec) {
+  const std::string path =
+      absl::StrCat(directory, "/snapshots/", spec.slice(), "/g", spec.number(), "-held.json");
+  return access(path.c_str(), F_OK) == 0;
 }
 
 std::optional<wv1::SliceReport> AtRest(const DomainFacts& facts, const std::string& directory,
@@ -68,6 +102,8 @@ std::optional<wv1::SliceReport> AtRest(const DomainFacts& facts, const std::stri
   if (path.empty()) return std::nullopt;
   auto report = ReportOf(directory, path);
   if (!report || report->definition_hash() != spec.definition_hash()) return std::nullopt;
+  // How many of them are not acknowledged only a worker can count.
+  if (report->counts().quarantined() > 0 || IsHeldBack(directory, spec)) return std::nullopt;
   if (!spec.frozen() && HasUnseen(facts, spec.slice(), report->applied_position())) {
     return std::nullopt;
   }

@@ -13,8 +13,8 @@ namespace icepie::server {
 
 // What the domain's live worker would have reported last, had it gone to rest with what stands in
 // `directory`. Null when it has to run: a slice has no snapshot of the generation that serves, or
-// records beyond it, or is suspended; or more generations than those that serve are kept up to
-// date.
+// records beyond it, or is suspended, held back or has records in quarantine; or more generations
+// than those that serve are kept up to date.
 //
 // Only manifests are read. A snapshot that turns out to be damaged is passed over by the standby
 // that is asked first, and Hibernation then wakes the live worker.

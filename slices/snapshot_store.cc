@@ -34,13 +34,13 @@
 #include "slices/generation.h"
 #include "slices/paced_writes.h"
 #include "slices/slice_log.h"
+#include "slices/snapshot_format.h"
 
 namespace icepie::slices {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kFormatVersion = 1;
 constexpr char kUnusable[] = "SNAPSHOT_UNUSABLE";
 constexpr absl::Duration kCheckpointWaitMax = absl::Seconds(10);
 constexpr absl::Duration kCheckpointRetry = absl::Milliseconds(5);
@@ -92,7 +92,7 @@ std::string ManifestText(const SnapshotManifest& manifest) {
   for (const OutputColumn& column : manifest.info.columns) {
     columns.push_back({{"name", column.name}, {"type", column.type}});
   }
-  Json json = {{"format", kFormatVersion},
+  Json json = {{"format", kSnapshotFormat},
                {"slice", manifest.info.slice},
                {"generation", manifest.info.number},
                {"definition_hash", manifest.info.definition_hash},
@@ -114,7 +114,7 @@ std::string ManifestText(const SnapshotManifest& manifest) {
 
 SnapshotManifest ManifestFromJson(const Json& json) {
   SnapshotManifest manifest;
-  if (json.at("format").get<int>() != kFormatVersion) return manifest;
+  if (json.at("format").get<int>() != kSnapshotFormat) return manifest;
   manifest.info.slice = json.at("slice").get<std::string>();
   manifest.info.number = json.at("generation").get<int64_t>();
   manifest.info.definition_hash = json.at("definition_hash").get<std::string>();
