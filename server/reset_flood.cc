@@ -58,8 +58,9 @@ class Walk {
 }  // namespace
 
 int CountOpenedAndReset(absl::string_view bytes) {
-  // What a frame of RST_STREAM begins with, if it is one: 4 bytes of content, the type, no flags.
-  constexpr absl::string_view kResetBegin("\0\0\4\3\0", 5);
+  // What a frame of RST_STREAM begins with, if it is one: 4 bytes of content, the type. Its flags
+  // mean nothing, and may be set.
+  constexpr absl::string_view kResetBegin("\0\0\4\3", 4);
   bytes = bytes.substr(0, kResetFloodBytesMax);
   const auto walk = std::make_unique<Walk>(bytes);
   int most = 0;

@@ -57,6 +57,17 @@ TEST(ResetFloodTest, FindsTheFloodBehindTheRestOfAFrame) {
   EXPECT_GE(CountOpenedAndReset(like_resets + Flood(7, 400)), 399);
 }
 
+// A reset has no flags; what somebody sets there is passed over (RFC 9113, 4.1).
+TEST(ResetFloodTest, FlagsHideNoFlood) {
+  std::string bytes;
+  for (uint32_t stream = 1; stream < 801; stream += 2) {
+    std::string reset = Reset(stream);
+    reset[4] = static_cast<char>(1 << stream / 2 % 8);
+    absl::StrAppend(&bytes, Headers(stream), reset);
+  }
+  EXPECT_GE(CountOpenedAndReset(bytes), 399);
+}
+
 // 1027 as integers of four bytes, and others of which a payload may be full. By chance two of the
 // frames that are none may fit together; 16 would be taken for a flood.
 TEST(ResetFloodTest, PayloadsThatLookLikeResetsAreNone) {
