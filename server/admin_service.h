@@ -20,7 +20,8 @@
 namespace icepie::server {
 
 // Threads: gRPC's. Calls that wait run on two executors, so that a freeze never queues behind
-//   promotions and plans.
+//   promotions and plans. Nor does it behind other freezes: each keeps its thread until its worker
+//   has saved what is frozen, and what is not begun is not even stored.
 class AdminService final : public icepie::v1::Admin::CallbackService {
  public:
   using StatusSource = std::function<icepie::v1::ServerStatus(bool with_domains)>;
@@ -37,7 +38,7 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
         events_(events),
         logs_(logs),
         status_(std::move(status)),
-        quick_(4, 256),
+        quick_(64, 256),
         slow_(8, 64) {}
 
   // Refuses what is not under way yet, with SERVER_DRAINING.
