@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/high_water_mark.h"
@@ -119,7 +120,7 @@ class Backup {
   // RocksDB syncs what it has copied not quite: a log that still grows may be a plain copy.
   absl::Status SyncAll(const std::string& directory) {
     std::error_code error;
-    for (const auto& file : fs::directory_iterator(directory, error)) {
+    for (const auto& file : DirectoryEntries(directory, error)) {
       ICEPIE_RETURN_IF_ERROR(SyncFile(file.path().string()));
       result_.bytes += static_cast<int64_t>(fs::file_size(file.path(), error));
     }

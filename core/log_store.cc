@@ -23,6 +23,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "core/base/check.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/page_cache.h"
 #include "core/base/status.h"
@@ -428,7 +429,7 @@ class RocksLogStore final : public LogStore {
     }
     if (!writes_) return files;
     std::error_code error;
-    for (const auto& file : std::filesystem::directory_iterator(db_->GetName(), error)) {
+    for (const auto& file : DirectoryEntries(db_->GetName(), error)) {
       if (file.path().extension() != ".log") continue;
       const auto bytes = static_cast<int64_t>(file.file_size(error));
       if (!error) files.push_back({file.path().string(), "", bytes});
@@ -586,13 +587,13 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
 bool LogStore::Exists(const std::string& directory) {
   // Creating a database writes CURRENT before the first log or table.
   std::error_code error;
-  for (const auto& file : std::filesystem::directory_iterator(directory, error)) {
+  for (const auto& file : DirectoryEntries(directory, error)) {
     const std::string extension = file.path().extension().string();
     if (extension == ".log" || extension == ".sst" || file.path().filename() == "CURRENT") {
       return true;
     }
   }
-  return false;
+  return error == std::errc::io_error;  // something is there, which opening it will name
 }
 
 }  // namespace icepie

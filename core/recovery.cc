@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/backup.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/block.h"
@@ -165,7 +166,7 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
 // What a crash left behind the last record that was written as a whole: RocksDB drops it silently.
 void LogTornEnds(const std::string& directory) {
   std::error_code error;
-  for (const auto& file : std::filesystem::directory_iterator(directory, error)) {
+  for (const auto& file : DirectoryEntries(directory, error)) {
     if (file.path().extension() != ".log" || !HasTornEnd(file.path().string())) continue;
     spdlog::warn(
         "core: {} ends within a record, which a crash has cut off: it was never acknowledged and "

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/page_cache.h"
 #include "core/base/status.h"
@@ -185,7 +186,7 @@ absl::Status SegmentSet::RemoveLeftovers(int64_t head) const {
   std::set<std::string> registered;
   for (const auto& entry : List()) registered.insert(entry->file_name());
   std::error_code error;
-  for (const auto& file : std::filesystem::directory_iterator(directory_, error)) {
+  for (const auto& file : DirectoryEntries(directory_, error)) {
     const std::string name = file.path().filename().string();
     if (registered.count(name) > 0 || EndPositionOf(name) > head) continue;
     std::filesystem::remove(file.path(), error);

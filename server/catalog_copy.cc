@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "server/numbered_pairs.h"
@@ -40,7 +41,7 @@ std::map<std::string, CatalogCopies::Copy> CatalogCopies::ReadAll() const {
   std::map<std::string, Copy> copies;
   if (directory_.empty()) return copies;
   std::error_code error;
-  for (const auto& file : std::filesystem::directory_iterator(directory_, error)) {
+  for (const auto& file : DirectoryEntries(directory_, error)) {
     const std::string name = file.path().filename();
     if (name.find('.') != std::string::npos) continue;  // one that was being written
     const absl::StatusOr<std::string> bytes = ReadFile(file.path());
@@ -54,6 +55,9 @@ std::map<std::string, CatalogCopies::Copy> CatalogCopies::ReadAll() const {
     } else {
       spdlog::error("catalog: {} is damaged", file.path().string());
     }
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    spdlog::error("catalog: {}: {}", directory_, error.message());
   }
   return copies;
 }

@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 
@@ -50,7 +51,7 @@ std::string InMemory(const std::string& run_directory) {
 // What an earlier daemon has left.
 void Empty(const std::string& run_directory) {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(run_directory, error)) {
+  for (const auto& entry : DirectoryEntries(run_directory, error)) {
     std::error_code ignored;
     const auto suffix = entry.path().extension();
     const bool left = suffix == kFlightSuffix || suffix == kAssignmentSuffix;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "nlohmann/json.hpp"
@@ -91,8 +92,8 @@ void RemoveGenerations(const std::string& domain_directory, const std::string& s
 std::vector<std::string> SlicesOnDisk(const std::string& domain_directory) {
   std::vector<std::string> slices;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(
-           std::filesystem::path(domain_directory) / "snapshots", error)) {
+  for (const auto& entry :
+       DirectoryEntries(std::filesystem::path(domain_directory) / "snapshots", error)) {
     if (entry.is_directory(error)) slices.push_back(entry.path().filename().string());
   }
   return slices;

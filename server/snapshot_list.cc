@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "server/proto_time.h"
@@ -80,7 +81,7 @@ void AddAbout(fs::path manifest, v1::Snapshot& snapshot) {
 std::vector<v1::Snapshot> Read(const fs::path& folder, bool named) {
   std::vector<v1::Snapshot> snapshots;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
+  for (const auto& entry : DirectoryEntries(folder, error)) {
     const std::string name = entry.path().filename().string();
     if (!absl::EndsWith(name, ".json") || absl::EndsWith(name, kAbout)) continue;
     std::optional<v1::Snapshot> snapshot = FromManifest(entry.path());
