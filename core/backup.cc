@@ -72,11 +72,12 @@ class Descriptor {
 
 class Backup {
  public:
-  Backup(std::string source, const LogStore& store, std::shared_ptr<const void> files,
-         std::string target, const BackupProgress& progress)
+  Backup(std::string source, const LogStore& store, SegmentSet& sealed, std::string target,
+         const BackupProgress& progress)
       : source_(std::move(source)),
         store_(store),
-        files_(std::move(files)),
+        sealed_(sealed),
+        files_(sealed.KeepFiles()),
         target_(std::move(target)),
         work_(WorkOf(target_)),
         progress_(progress) {}
@@ -140,6 +141,7 @@ class Backup {
     HighWater mark{result_.head_position, std::nullopt};
     if (tree.size() == result_.head_position) mark.root = result_.root = tree.Root();
     segments_ = segments->List();
+    files_ = sealed_.KeepOnly(files_, segments_);
     return HighWaterMark::Reset(absl::StrCat(work_, "/high_water_mark"), mark);
   }
 
@@ -198,7 +200,8 @@ class Backup {
 
   const std::string source_;
   const LogStore& store_;
-  const std::shared_ptr<const void> files_;  // the copied log may name one that is replaced by now
+  SegmentSet& sealed_;
+  std::shared_ptr<const void> files_;  // the copied log may name one that is replaced by now
   const std::string target_;
   const std::string work_;
   const BackupProgress& progress_;
@@ -212,7 +215,7 @@ class Backup {
 absl::StatusOr<BackupResult> BackUp(const std::string& source, const LogStore& store,
                                     SegmentSet& segments, const std::string& target,
                                     const BackupProgress& progress) {
-  return Backup(source, store, segments.KeepFiles(), target, progress).Run();
+  return Backup(source, store, segments, target, progress).Run();
 }
 
 absl::StatusOr<std::optional<std::string>> ReadBackupMark(const std::string& core_directory) {

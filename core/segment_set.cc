@@ -230,6 +230,24 @@ std::shared_ptr<const void> SegmentSet::KeepFiles() {
   return keeper;
 }
 
+std::shared_ptr<const void> SegmentSet::KeepOnly(
+    const std::shared_ptr<const void>& files,
+    const std::vector<std::shared_ptr<const SegmentEntry>>& named) {
+  std::set<std::string> names;
+  for (const auto& entry : named) names.insert(entry->file_name());
+  auto kept = std::make_shared<Kept>();
+  const auto keep = [&](const SharedSegment& segment) {
+    if (segment != nullptr && names.count(segment->entry().file_name()) > 0) {
+      kept->push_back(segment);
+    }
+  };
+  const MutexLock lock(mutex_);
+  for (const SharedSegment& segment : *std::static_pointer_cast<const Kept>(files)) keep(segment);
+  for (const auto& [end_position, segment] : entries_) keep(segment);
+  keep(replaced_);
+  return kept;
+}
+
 void SegmentSet::Add(SegmentEntry entry) {
   const MutexLock lock(mutex_);
   const int64_t end_position = entry.end_position;
@@ -354,6 +372,8 @@ absl::StatusOr<std::shared_ptr<const SegmentReader>> SegmentSet::Open(int64_t po
   }
   ICEPIE_ASSIGN_OR_RETURN(const auto reader, OpenFile(segment->entry()));
   const MutexLock lock(mutex_);
+  // One that was replaced meanwhile would keep its file's space.
+  if (entries_.upper_bound(position)->second != segment) return reader;
   open_.push_front(reader);
   if (open_.size() > kOpenReadersMax) open_.pop_back();
   return reader;

@@ -76,6 +76,11 @@ class SegmentSet {
   // While somebody holds the result, every file stays that is registered now or comes to be: for
   // whoever reads a copy of the catalog.
   std::shared_ptr<const void> KeepFiles();
+  // Of `files`, which KeepFiles has given, those that the copy turns out to name; the others may go
+  // when `files` does.
+  std::shared_ptr<const void> KeepOnly(
+      const std::shared_ptr<const void>& files,
+      const std::vector<std::shared_ptr<const SegmentEntry>>& named);
 
   // `entry` begins at the sealed position, or where the last segment begins, whose place it then
   // takes: it holds that one's records and more. From now on readers find it.
