@@ -45,8 +45,10 @@ namespace {
 
 // Whether the caller's call is one that fails; errno is set.
 bool Fails() {
-  if (calls_left.load() <= 0) return false;
-  if (--calls_left > 0) return false;
+  int64_t left = calls_left;
+  while (left > 0 && !calls_left.compare_exchange_weak(left, left - 1)) {
+  }
+  if (left != 1) return false;
   if (fails_with == 0) ::kill(::getpid(), SIGKILL);
   errno = fails_with;
   return true;
