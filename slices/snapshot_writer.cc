@@ -70,7 +70,7 @@ bool SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
                              std::shared_ptr<AttachedDatabase> database, bool urgent,
                              SnapshotCheck check) {
   MutexLock lock(mutex_);
-  if (!urgent && SteadyNow() < NextCheap(served->info().slice)) return false;
+  if (!urgent && (saving_ == served || SteadyNow() < NextCheap(served->info().slice))) return false;
   for (Job& job : jobs_) {
     if (job.served != served) continue;
     job.urgent = job.urgent || urgent;
@@ -98,7 +98,7 @@ void SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
 
 void SnapshotWriter::Flush() {
   MutexLock lock(mutex_);
-  while (!stopping_ && (saving_ || !jobs_.empty())) changed_.Wait(mutex_);
+  while (!stopping_ && (saving_ != nullptr || !jobs_.empty())) changed_.Wait(mutex_);
 }
 
 void SnapshotWriter::Save(const Job& job) {
@@ -134,7 +134,7 @@ absl::Time SnapshotWriter::NextCheap(const std::string& slice) const {
 // The next that is to be saved; nothing when it is time to clean up instead.
 std::optional<SnapshotWriter::Job> SnapshotWriter::NextJob(absl::Time clean_up) {
   MutexLock lock(mutex_);
-  saving_ = false;
+  saving_ = nullptr;
   changed_.SignalAll();
   while (jobs_.empty() && !stopping_ && SteadyNow() < clean_up) {
     changed_.WaitFor(mutex_, clean_up - SteadyNow());
@@ -142,7 +142,7 @@ std::optional<SnapshotWriter::Job> SnapshotWriter::NextJob(absl::Time clean_up) 
   if (stopping_ || jobs_.empty()) return std::nullopt;
   Job job = std::move(jobs_.front());
   jobs_.pop_front();
-  saving_ = true;
+  saving_ = job.served;
   return job;
 }
 

@@ -33,7 +33,8 @@ class SnapshotWriter {
   ~SnapshotWriter();
 
   // Saves `served` from its database, unless `check` (may be null) refuses the copy; the result is
-  // set in `served`. False when it is waiting already. `urgent`: whatever it costs.
+  // set in `served`. False when it is waiting already or, unless `urgent`, is being saved: how it
+  // has changed meanwhile shows afterwards. `urgent`: whatever it costs.
   bool Request(std::shared_ptr<ServedSlice> served, std::shared_ptr<AttachedDatabase> database,
                bool urgent, SnapshotCheck check = nullptr);
 
@@ -69,7 +70,7 @@ class SnapshotWriter {
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  bool saving_ ABSL_GUARDED_BY(mutex_) = false;
+  std::shared_ptr<ServedSlice> saving_ ABSL_GUARDED_BY(mutex_);
   absl::Time next_cheap_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   std::map<std::string, absl::Time> next_check_ ABSL_GUARDED_BY(mutex_);  // by slice
   std::deque<Job> jobs_ ABSL_GUARDED_BY(mutex_);

@@ -127,8 +127,8 @@ class SaveFaultTest : public SnapshotKillTest {
     Configure({Spec("by_city")});
   }
 
-  // Saves once more, while the `call`th of its calls fails. False: there are not so many. Seldom one
-  // had begun before its calls were counted and saves the record with fewer.
+  // Saves once more, while the `call`th of its calls fails. False: there are not so many. Seldom
+  // one had begun before its calls were counted and saves the record with fewer.
   bool SaveFailing(int64_t call, int error) {
     for (int attempt = 0; attempt < 3; ++attempt) {
       fails_with = error;
@@ -188,7 +188,7 @@ TEST_F(SaveFaultTest, DuckDbsEndIsThatOfTheProcessAtOnceAndTheNextOneGoesOn) {
   StartSaving();
   ExpectRows(feed_.Append("orders", {Order("Bern", 1)}));
   int fatals = 0;
-  for (int64_t call = 2; call <= 8 && !HasFailure(); ++call) {
+  for (int64_t call = 2; (call <= 8 || fatals == 0) && !HasFailure(); ++call) {
     ASSERT_TRUE(SaveFailing(call, EIO));
     if (fatal().empty()) continue;
     ++fatals;
@@ -202,7 +202,6 @@ TEST_F(SaveFaultTest, DuckDbsEndIsThatOfTheProcessAtOnceAndTheNextOneGoesOn) {
     StartSaving();
     ExpectRows(feed_.head());
   }
-  EXPECT_GE(fatals, 1);
 }
 
 }  // namespace

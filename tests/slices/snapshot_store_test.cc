@@ -26,6 +26,7 @@
 #include "slices/duckdb.h"
 #include "slices/paced_writes.h"
 #include "slices/past_snapshots.h"
+#include "slices/snapshot_writer.h"
 #include "slices/standby_engine.h"
 #include "tests/core/temp_directory.h"
 #include "tests/slices/engine_fixture.h"
@@ -746,6 +747,26 @@ TEST_F(PastSnapshotsTest, AScheduledOneThatWasMissedIsMadeAtOnceAndOldOnesGo) {
   const std::string today = absl::FormatTime("min-%Y-", absl::Now(), zone);
   EXPECT_THAT(left, testing::Contains(testing::HasSubstr(today)));
   EXPECT_GT(named.LastScheduled("by_city"), absl::Now() - absl::Hours(1));
+}
+
+// The interval may be shorter than a save, which would be followed by one of the same state.
+TEST_F(SnapshotStoreTest, WhatIsBeingSavedIsNotRequestedBesides) {
+  const auto instance = OpenInstance(Options(), 1).value();
+  SnapshotWriter writer(
+      *instance, store_, 0.5, [] {}, [](const std::string&) {});
+  const auto served = std::make_shared<ServedSlice>(GenerationInfo(), 0);
+  const auto database = std::make_shared<AttachedDatabase>(*instance, "none");
+  std::promise<void> saving;
+  std::promise<void> asked;
+  writer.Request(served, database, [&](const absl::StatusOr<SnapshotManifest>&) {
+    saving.set_value();
+    asked.get_future().wait();
+  });
+  saving.get_future().wait();
+  EXPECT_FALSE(writer.Request(served, database, /*urgent=*/false));
+  EXPECT_TRUE(writer.Request(served, database, /*urgent=*/true));
+  asked.set_value();
+  writer.Flush();
 }
 
 }  // namespace
