@@ -1,5 +1,6 @@
 #include "slices/transaction.h"
 
+#include "absl/strings/match.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/base/steady_clock.h"
@@ -31,10 +32,16 @@ absl::Status BeginTransaction(DuckConnection& connection, TransactionKind kind) 
 
 absl::Status RollBack(DuckConnection& connection) {
   const absl::Time begin = SteadyNow();
+  bool again = false;
   while (true) {
     const absl::Status status = connection.Run("ROLLBACK");
+    // What failed has rolled back all the same.
+    if (again && absl::StrContains(status.message(), "no transaction is active")) {
+      return absl::OkStatus();
+    }
     const bool lacks_memory = absl::IsResourceExhausted(status);
     if (!lacks_memory && !absl::IsDeadlineExceeded(status)) return status;
+    again = true;
     if (SteadyNow() - begin >= (lacks_memory ? kMemoryTriesFor : kTriesFor)) return status;
     if (lacks_memory) absl::SleepFor(kMemoryPause);
   }

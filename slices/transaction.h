@@ -17,8 +17,8 @@ absl::Status BeginTransaction(DuckConnection& connection,
                               TransactionKind kind = TransactionKind::kReadWrite);
 
 // Rolls back the connection's transaction. An interrupt that comes late ends the ROLLBACK itself
-// and leaves the transaction open: the next BEGIN would fail. So it is tried until it is done,
-// however often it is interrupted.
+// and leaves the transaction open, in which the next BEGIN would fail, or comes when it is closed.
+// So it is tried until it is done, however often it is interrupted.
 absl::Status RollBack(DuckConnection& connection);
 
 }  // namespace icepie::slices
