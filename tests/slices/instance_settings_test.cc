@@ -42,6 +42,9 @@ TEST_F(InstanceSettingsTest, FilesOutsideOfTheDomainsDirectoryAreOutOfReach) {
   const std::string other = QuoteLiteral(other_);
   const std::string why = "file system operations are disabled";
   ExpectRefused(absl::StrCat("SELECT * FROM read_text(", file, ")"), why);
+  ExpectRefused(absl::StrCat("SELECT * FROM read_blob(", file, ")"), why);
+  ExpectRefused(absl::StrCat("SELECT * FROM read_text('", directory_, "/../../etc/hostname')"),
+                why);
   ExpectRefused(absl::StrCat("SELECT * FROM read_csv(", file, ")"), why);
   ExpectRefused(absl::StrCat("SELECT * FROM read_json(", file, ")"), why);
   ExpectRefused(absl::StrCat("SELECT * FROM read_parquet(", file, ")"), why);
@@ -58,11 +61,13 @@ TEST_F(InstanceSettingsTest, FilesOutsideOfTheDomainsDirectoryAreOutOfReach) {
 TEST_F(InstanceSettingsTest, NothingIsLoadedAndNoSettingChanges) {
   ExpectRefused("INSTALL httpfs", "disabled");
   ExpectRefused("LOAD httpfs", "disabled");
+  ExpectRefused(absl::StrCat("LOAD '", directory_, "/x.duckdb_extension'"), "disabled");
   ExpectRefused("SELECT * FROM read_text('https://localhost/x')", "disabled");
   for (const char* setting :
        {"threads = 4", "memory_limit = '1TB'", "enable_external_access = true",
         "allowed_directories = ['/']", "temp_directory = '/tmp'", "max_temp_directory_size = '1TB'",
-        "lock_configuration = false", "autoload_known_extensions = true"}) {
+        "lock_configuration = false", "autoload_known_extensions = true",
+        "TimeZone = 'Europe/Zurich'"}) {
     ExpectRefused(absl::StrCat("SET GLOBAL ", setting), "the configuration has been locked");
   }
   ExpectRefused("PRAGMA threads = 4", "the configuration has been locked");
@@ -71,9 +76,10 @@ TEST_F(InstanceSettingsTest, NothingIsLoadedAndNoSettingChanges) {
 
 TEST_F(InstanceSettingsTest, AReadOnlyTransactionWritesNothing) {
   ASSERT_TRUE(connection_->Run("CREATE TABLE t AS SELECT 1 AS a").ok());
-  for (const char* sql : {"INSERT INTO t VALUES (2)", "DELETE FROM t", "UPDATE t SET a = 2",
-                          "DROP TABLE t", "CREATE TABLE u (a INTEGER)", "CREATE VIEW v AS SELECT 1",
-                          "CREATE SCHEMA s", "CREATE TYPE e AS ENUM ('a')"}) {
+  for (const char* sql :
+       {"INSERT INTO t VALUES (2)", "DELETE FROM t", "UPDATE t SET a = 2", "DROP TABLE t",
+        "ALTER TABLE t ADD COLUMN b INTEGER", "CREATE TABLE u (a INTEGER)",
+        "CREATE VIEW v AS SELECT 1", "CREATE SCHEMA s", "CREATE TYPE e AS ENUM ('a')"}) {
     ASSERT_TRUE(connection_->Run("BEGIN TRANSACTION READ ONLY").ok());
     ExpectRefused(sql, "read-only mode");
     EXPECT_TRUE(RollBack(*connection_).ok());

@@ -3,11 +3,13 @@
 #include <sched.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,8 +17,6 @@
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "slices/transaction.h"
-#include "tests/core/temp_directory.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace icepie::slices {
@@ -34,6 +34,18 @@ class QueryServiceTest : public EngineFixture {
     Configure({Spec("by_city"), Spec("lines")});
     WaitForPosition("by_city", 4);
     WaitForPosition("lines", 4);
+  }
+
+  // An engine whose questions may take as long as they say.
+  void StartPatient() {
+    EngineOptions options = Options();
+    options.query_timeout = absl::Minutes(10);
+    engine_.reset();
+    auto started = LiveEngine::Start(options, feed_);
+    ASSERT_TRUE(started.ok()) << started.status();
+    engine_ = *std::move(started);
+    Configure({Spec("by_city")});
+    WaitForPosition("by_city", 4);
   }
 
   absl::StatusOr<Answer> Select(SelectQuestion select) {
@@ -164,19 +176,59 @@ bool Eventually(const std::function<bool()>& holds) {
   return true;
 }
 
-TEST_F(QueryServiceTest, WhatTakesLongGivesWayAndItsThreadIsReplaced) {
-  Question slow;
-  slow.text = std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
-  slow.deadline = absl::Now() + absl::Seconds(3);
-  std::vector<std::promise<void>> ends(4);  // as many as there are threads
-  for (auto& end : ends) {
-    engine_->Ask(slow, [&](const absl::StatusOr<Answer>&) { end.set_value(); });
+// Questions that end by themselves only at their limit, and how they ended.
+class LongQuestions {
+ public:
+  LongQuestions(LiveEngine& engine, size_t count, absl::Duration limit) : ends_(count) {
+    Question question;
+    question.text =
+        std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
+    question.deadline = absl::Now() + limit;
+    for (auto& end : ends_) {
+      engine.Ask(question, [this, &end](const absl::StatusOr<Answer>& answer) {
+        ++ended_;
+        const std::string reason = ErrorReason(answer.status());
+        const bool in_time = reason != "QUERY_TIME_LIMIT" && reason != "TOO_MANY_QUERIES";
+        end.set_value(in_time ? answer.status().ToString() : reason);
+      });
+    }
   }
-  // One is kept for what is quick.
-  EXPECT_TRUE(Eventually([] { return BulkThreads() == 3; }));
-  for (auto& end : ends) end.get_future().wait();
-  EXPECT_TRUE(Ask("SELECT * FROM by_city").ok());
-  EXPECT_TRUE(Eventually([] { return BulkThreads() == 0; }));
+  ~LongQuestions() { Reasons(); }
+
+  int ended() const { return ended_; }
+  // When all have ended; of other errors all that they say.
+  const std::multiset<std::string>& Reasons() {
+    for (; reasons_.size() < ends_.size();) {
+      reasons_.insert(ends_[reasons_.size()].get_future().get());
+    }
+    return reasons_;
+  }
+
+ private:
+  std::vector<std::promise<std::string>> ends_;
+  std::atomic<int> ended_ = 0;
+  std::multiset<std::string> reasons_;
+};
+
+// Limits for questions that a machine has to work on for a while before they end: what a calm one
+// does within the first, a busy one does within a later one.
+constexpr int kLongSeconds[] = {3, 6, 12, 24, 48};
+
+TEST_F(QueryServiceTest, WhatTakesLongGivesWayAndItsThreadIsReplaced) {
+  StartPatient();
+  int most = 0;
+  for (const int seconds : kLongSeconds) {
+    LongQuestions questions(*engine_, 4, absl::Seconds(seconds));  // as many as there are threads
+    EXPECT_TRUE(Eventually([&] {
+      most = std::max(most, BulkThreads());
+      return most >= 3 || questions.ended() == 4;
+    }));
+    questions.Reasons();
+    EXPECT_TRUE(Ask("SELECT * FROM by_city").ok());
+    EXPECT_TRUE(Eventually([] { return BulkThreads() == 0; }));
+    if (most >= 3) break;
+  }
+  EXPECT_EQ(most, 3);  // one is kept for what is quick
 }
 
 TEST_F(QueryServiceTest, ErrorsOfAQueryThatReadsNoSliceSaySo) {
@@ -189,25 +241,20 @@ TEST_F(QueryServiceTest, ErrorsOfAQueryThatReadsNoSliceSaySo) {
 }
 
 TEST_F(QueryServiceTest, ManyLongQuestionsLeaveRoomForQuickOnes) {
-  std::vector<std::promise<absl::StatusOr<Answer>>> slow(8);
-  for (auto& promise : slow) {
-    Question question;
-    question.text =
-        std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
-    question.deadline = absl::Now() + absl::Seconds(4);
-    engine_->Ask(question,
-                 [&](absl::StatusOr<Answer> answer) { promise.set_value(std::move(answer)); });
+  StartPatient();
+  bool had_room = false;
+  for (const int seconds : kLongSeconds) {
+    LongQuestions questions(*engine_, 8, absl::Seconds(seconds));
+    for (int i = 0; i < 20; ++i) EXPECT_TRUE(Ask("SELECT * FROM by_city").ok());
+    had_room = questions.ended() == 0;
+    const auto& reasons = questions.Reasons();
+    const size_t crowded_out = reasons.count("TOO_MANY_QUERIES");
+    EXPECT_EQ(crowded_out + reasons.count("QUERY_TIME_LIMIT"), 8u)
+        << testing::PrintToString(reasons);
+    had_room = had_room && crowded_out > 0;
+    if (had_room) break;
   }
-  const absl::Time begin = absl::Now();
-  for (int i = 0; i < 20; ++i) EXPECT_TRUE(Ask("SELECT * FROM by_city").ok());
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
-  int crowded_out = 0;
-  for (auto& promise : slow) {
-    const std::string reason = ErrorReason(promise.get_future().get().status());
-    EXPECT_TRUE(reason == "QUERY_TIME_LIMIT" || reason == "TOO_MANY_QUERIES") << reason;
-    crowded_out += reason == "TOO_MANY_QUERIES" ? 1 : 0;
-  }
-  EXPECT_GT(crowded_out, 0);
+  EXPECT_TRUE(had_room);
 }
 
 // Of what they took, a small question may lack its own, for its plan, its transaction or its rows:
@@ -222,12 +269,14 @@ TEST_F(QueryServiceTest, HungryQuestionsAreForgottenWhenTheyAreOver) {
   engine_ = *std::move(started);
   Configure({Spec("by_city")});
   WaitForPosition("by_city", 4);
-  const absl::Time end = absl::Now() + absl::Seconds(6);
+  const absl::Time end = absl::Now() + absl::Seconds(60);
   std::atomic<int> refused = 0;
+  std::atomic<int> asked = 0;
+  const auto go_on = [&] { return (refused <= 3 || asked <= 3) && absl::Now() < end; };
   std::vector<std::thread> hungry;
   for (int i = 0; i < 2; ++i) {
     hungry.emplace_back([&] {
-      while (absl::Now() < end) {
+      while (go_on()) {
         const auto answer =
             Ask("SELECT len(list(a.range)) FROM range(100000) AS a, range(100000) AS b");
         EXPECT_EQ(answer.status().code(), absl::StatusCode::kResourceExhausted) << answer.status();
@@ -235,8 +284,7 @@ TEST_F(QueryServiceTest, HungryQuestionsAreForgottenWhenTheyAreOver) {
       }
     });
   }
-  int asked = 0;
-  while (absl::Now() < end) {
+  while (go_on()) {
     const auto answer = Ask("SELECT city, total FROM by_city ORDER BY city");
     EXPECT_TRUE(answer.ok() || ErrorReason(answer.status()) == "QUERY_MEMORY_LIMIT")
         << answer.status();
@@ -307,84 +355,6 @@ TEST(ServedSliceTest, ARowThatIsReplacedWhileItIsReadStandsForWhatItStoodFor) {
   served.Publish(next);
   EXPECT_EQ(served.ReportAt(read, before).progress.applied_position, 358);
   EXPECT_EQ(served.ReportAt(next, before).progress.applied_position, 370);
-}
-
-// The gate would refuse all of this; here, without it, the settings of the instance do alone.
-class InstanceTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    EngineOptions options;
-    options.directory = directory_.path() + "/own";
-    options.memory_bytes = int64_t{256} << 20;
-    instance_ = OpenInstance(options, 1).value();
-    connection_ = DuckConnection::Connect(*instance_).value();
-    ASSERT_TRUE(connection_->Run("CREATE TABLE t AS SELECT 1 AS a").ok());
-  }
-
-  std::string Outcome(const std::string& sql) {
-    const absl::Status status = connection_->Run(sql);
-    return status.ok() ? "runs" : std::string(status.message());
-  }
-
-  TempDirectory directory_;
-  std::unique_ptr<DuckDatabase> instance_;
-  std::unique_ptr<DuckConnection> connection_;
-};
-
-TEST_F(InstanceTest, SettingsAloneKeepSqlFromFilesAndExtensions) {
-  const std::string outside = directory_.path();
-  const std::string own = outside + "/own";
-  for (const std::string& sql : {
-           std::string("SELECT * FROM read_text('/etc/hostname')"),
-           std::string("SELECT * FROM read_blob('/etc/hostname')"),
-           std::string("SELECT * FROM read_csv('/etc/passwd')"),
-           std::string("SELECT * FROM read_json('/etc/passwd')"),
-           std::string("SELECT * FROM read_parquet('/etc/passwd')"),
-           std::string("SELECT * FROM glob('/*')"),
-           std::string("SELECT * FROM '/etc/passwd.csv'"),
-           std::string("SELECT * FROM read_text('https://localhost/x')"),
-           absl::StrCat("SELECT * FROM read_text('", own, "/../../../etc/hostname')"),
-           absl::StrCat("COPY (SELECT 1) TO '", outside, "/x.csv'"),
-           std::string("COPY t FROM '/etc/passwd'"),
-           absl::StrCat("ATTACH '", outside, "/x.db' AS x"),
-           absl::StrCat("EXPORT DATABASE '", outside, "/x'"),
-           absl::StrCat("IMPORT DATABASE '", outside, "/x'"),
-           std::string("INSTALL httpfs"),
-           std::string("LOAD httpfs"),
-           absl::StrCat("LOAD '", own, "/x.duckdb_extension'"),
-       }) {
-    EXPECT_THAT(Outcome(sql), HasSubstr("disabled")) << sql;
-  }
-  EXPECT_FALSE(std::filesystem::exists(outside + "/x.csv"));
-}
-
-TEST_F(InstanceTest, SettingsCannotBeChanged) {
-  for (const char* sql :
-       {"SET threads = 4", "SET memory_limit = '1GB'", "PRAGMA threads = 4", "RESET threads",
-        "SET GLOBAL enable_external_access = true", "SET GLOBAL allowed_directories = ['/']",
-        "SET GLOBAL temp_directory = '/tmp'", "SET GLOBAL max_temp_directory_size = '1TB'",
-        "SET TimeZone = 'Europe/Zurich'", "SET GLOBAL lock_configuration = false"}) {
-    EXPECT_THAT(Outcome(sql), HasSubstr("locked")) << sql;
-  }
-}
-
-// What they let through only the gate stops.
-TEST_F(InstanceTest, SettingsAreNotEnough) {
-  EXPECT_EQ(Outcome(absl::StrCat("COPY (SELECT 1) TO '", directory_.path(), "/own/x.csv'")),
-            "runs");
-  EXPECT_EQ(Outcome("ATTACH ':memory:' AS m"), "runs");
-  EXPECT_EQ(Outcome("DETACH m"), "runs");
-}
-
-TEST_F(InstanceTest, AReadOnlyTransactionChangesNoState) {
-  for (const char* sql : {"INSERT INTO t VALUES (2)", "DELETE FROM t", "UPDATE t SET a = 2",
-                          "CREATE TABLE u (a INTEGER)", "CREATE OR REPLACE VIEW v AS SELECT 1",
-                          "DROP TABLE t", "ALTER TABLE t ADD COLUMN b INTEGER"}) {
-    ASSERT_TRUE(BeginTransaction(*connection_, TransactionKind::kReadOnly).ok());
-    EXPECT_THAT(Outcome(sql), HasSubstr("read-only")) << sql;
-    ASSERT_TRUE(RollBack(*connection_).ok());
-  }
-  EXPECT_EQ(connection_->QueryText("SELECT CAST(sum(a) AS VARCHAR) FROM t").value(), "1");
 }
 
 }  // namespace
