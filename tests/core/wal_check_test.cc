@@ -141,6 +141,8 @@ class StoppableFileSystem final : public rocksdb::FileSystemWrapper {
     const MutexLock lock(mutex_);
     stops_ = true;
   }
+  // As on a disk that is full in the middle of a write.
+  void Fail() { fails_ = true; }
   void WaitUntilStopped() {
     const MutexLock lock(mutex_);
     while (!stopped_) changed_.Wait(mutex_);
@@ -165,6 +167,7 @@ class StoppableFileSystem final : public rocksdb::FileSystemWrapper {
           FSWritableFileOwnerWrapper::Append({data.data(), half}, options, debug);
       if (!status.ok()) return status;
       owner_->PassHalf();
+      if (owner_->fails_) return rocksdb::IOStatus::NoSpace("by the test");
       return FSWritableFileOwnerWrapper::Append({data.data() + half, data.size() - half}, options,
                                                 debug);
     }
@@ -182,6 +185,7 @@ class StoppableFileSystem final : public rocksdb::FileSystemWrapper {
     }
   }
 
+  std::atomic<bool> fails_{false};
   Mutex mutex_;
   CondVar changed_;
   bool stops_ ABSL_GUARDED_BY(mutex_) = false;
@@ -242,6 +246,22 @@ TEST_F(LiveLogTest, ThatIsWrittenForTooLongIsNotVerified) {
   files_->GoOn();
   writer.join();
   EXPECT_EQ(Verify().bytes_rehashed.state, VerificationAnswer::State::kHolds);
+}
+
+// Nothing that was acknowledged is there, and the next start drops it; an older log has no such
+// end.
+TEST_F(LiveLogTest, ThatTookHalfOfAWriteIsNotDamaged) {
+  Write();
+  files_->Fail();
+  EXPECT_FALSE(store_->ChangeCatalog({{"key", std::string(100000, 'x')}}).ok());
+  EXPECT_FALSE(CheckWalFile(Log().path, 0)->is_whole);
+  const VerificationReport report = Verify();
+  EXPECT_EQ(report.bytes_rehashed.state, VerificationAnswer::State::kHolds)
+      << report.bytes_rehashed.detail;
+  EXPECT_EQ(report.finding_count, 0);
+  const std::string older = path_ + "/000001.log";
+  std::ofstream(older, std::ios::binary) << "torn";
+  EXPECT_TRUE(absl::IsDataLoss(store_->CheckFile({older, "", 4}, {})));
 }
 
 // However busy: what was there at the beginning is verified, and damage in it is found, also at the
