@@ -43,7 +43,7 @@ class RpcFixture : public testing::Test {
 
   // A failed wait ends as DEADLINE_EXCEEDED instead of never.
   static void Bound(grpc::ClientContext& context) {
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
   }
 
   static std::string ReasonOf(const grpc::Status& status) {

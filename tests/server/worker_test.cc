@@ -87,7 +87,7 @@ class WorkerProgram {
     channel_ = grpc::CreateChannel("unix:" + socket_, grpc::InsecureChannelCredentials());
     stub_ = Worker::NewStub(channel_);
     EXPECT_TRUE(
-        channel_->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(20)));
+        channel_->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(60)));
   }
   ~WorkerProgram() {
     if (pid_ > 0) Stop(SIGKILL);
@@ -104,7 +104,7 @@ class WorkerProgram {
 
   // Its exit status, when it ends by itself.
   std::optional<int> WaitForExit() {
-    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
     for (int status = 0; absl::Now() < deadline; absl::SleepFor(absl::Milliseconds(5))) {
       if (::waitpid(pid_, &status, WNOHANG) != pid_) continue;
       pid_ = -1;
@@ -185,7 +185,7 @@ class WorkerTest : public testing::Test {
 
   static bool WaitUntil(WorkerProgram& worker,
                         const std::function<bool(const WorkerReport&)>& holds) {
-    const absl::Time deadline = absl::Now() + absl::Seconds(30);
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
     while (absl::Now() < deadline) {
       if (holds(Status(worker))) return true;
       absl::SleepFor(absl::Milliseconds(5));
