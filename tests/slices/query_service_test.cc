@@ -228,7 +228,8 @@ TEST_F(QueryServiceTest, WhatTakesLongGivesWayAndItsThreadIsReplaced) {
     EXPECT_TRUE(Eventually([] { return BulkThreads() == 0; }));
     if (most >= 3) break;
   }
-  EXPECT_EQ(most, 3);  // one is kept for what is quick
+  // One is kept for what is quick, but one that does not listen when it is put off counts, too.
+  EXPECT_GE(most, 3);
 }
 
 TEST_F(QueryServiceTest, ErrorsOfAQueryThatReadsNoSliceSaySo) {
@@ -302,23 +303,25 @@ TEST_F(QueryServiceTest, HungryQuestionsAreForgottenWhenTheyAreOver) {
 TEST_F(QueryServiceTest, BeyondTheQueueQuestionsAreRefusedAtOnce) {
   Question slow;
   slow.text = std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
-  slow.deadline = absl::Now() + absl::Seconds(1);
-  Mutex mutex;
-  int refused = 0;
-  std::vector<std::promise<void>> promises(100);
-  for (auto& promise : promises) {
-    engine_->Ask(slow, [&](const absl::StatusOr<Answer>& answer) {
-      {
-        MutexLock lock(mutex);
+  bool asked_in_time = false;
+  for (int round = 0; round < 10 && !asked_in_time; ++round) {
+    slow.deadline = absl::Now() + absl::Seconds(1);
+    std::atomic<int> refused = 0;
+    std::vector<std::promise<void>> promises(100);
+    for (auto& promise : promises) {
+      engine_->Ask(slow, [&](const absl::StatusOr<Answer>& answer) {
         refused += ErrorReason(answer.status()) == "TOO_MANY_QUERIES" ? 1 : 0;
-      }
-      promise.set_value();
-    });
+        promise.set_value();
+      });
+    }
+    asked_in_time = absl::Now() < slow.deadline;
+    for (auto& promise : promises) promise.get_future().wait();
+    if (!asked_in_time) continue;  // the first ones' time was over before the last were asked
+    // Four run and 64 wait; how many of the queue have begun by then is open.
+    EXPECT_GE(refused, 100 - 64 - 4);
+    EXPECT_LT(refused, 100);
   }
-  for (auto& promise : promises) promise.get_future().wait();
-  // Four run and 64 wait; how many of the queue have begun by then is open.
-  EXPECT_GE(refused, 100 - 64 - 4);
-  EXPECT_LT(refused, 100);
+  EXPECT_TRUE(asked_in_time);
 }
 
 // An interrupt that comes between two statements is lost: the service has to interrupt again.
