@@ -1,5 +1,6 @@
 #include "server/answer_budget.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,16 @@ absl::Status Exhausted(const std::string& domain, const std::string& whose, int6
                    " MiB of the daemon's memory, which is their limit; read what was asked for, "
                    "ask for fewer rows, or try again"),
       ErrorDetail{"TOO_MANY_QUERIES", {{"domain", domain}}, {}, 1000});
+}
+
+// It would not fit either if it were the only one: trying again is of no use.
+absl::Status TooLarge(const std::string& domain, const char* setting, int64_t bytes_max) {
+  return MakeError(
+      absl::StatusCode::kResourceExhausted,
+      absl::StrCat("the answer is larger than ", bytes_max, " bytes, the limit ", setting,
+                   " of the daemon; select fewer rows or columns, or raise it"),
+      "RESULT_TOO_LARGE",
+      {{"domain", domain}, {"limit", absl::StrCat(bytes_max)}, {"setting", setting}});
 }
 
 }  // namespace
@@ -42,25 +53,32 @@ AnswerBudget::Share::~Share() {
   }
 }
 
-absl::Status AnswerBudget::Share::GrowTo(int64_t bytes) {
+absl::StatusOr<int64_t> AnswerBudget::Share::Grow(int64_t least, int64_t most) {
   const MutexLock lock(state_->mutex);
-  const int64_t more = bytes - bytes_;
-  if (more <= 0) return absl::OkStatus();
-  const bool small = bytes <= kSmallBytes;
+  if (least <= bytes_) return bytes_;
+  const bool small = least <= kSmallBytes;
   const auto room = [small](int64_t limit) { return small ? limit + limit / 16 : limit; };
   const auto found = state_->by_domain.find(domain_);
   const int64_t of_domain = found == state_->by_domain.end() ? 0 : found->second;
   const AnswerLimits& limits = state_->limits;
-  if (of_domain + more > room(limits.domain_bytes_max)) {
+  // What the share may have beside all others, of the domain's room and of all.
+  const int64_t domain_left = room(limits.domain_bytes_max) - (of_domain - bytes_);
+  const int64_t left = room(limits.bytes_max) - (state_->bytes - bytes_);
+  if (least > room(limits.domain_bytes_max)) {
+    return TooLarge(domain_, "readers.domain_answer_bytes_max", limits.domain_bytes_max);
+  }
+  if (least > room(limits.bytes_max)) {
+    return TooLarge(domain_, "readers.answer_bytes_max", limits.bytes_max);
+  }
+  if (least > domain_left) {
     return Exhausted(domain_, absl::StrCat("of domain ", domain_), limits.domain_bytes_max);
   }
-  if (state_->bytes + more > room(limits.bytes_max)) {
-    return Exhausted(domain_, "of all domains", limits.bytes_max);
-  }
-  bytes_ = bytes;
+  if (least > left) return Exhausted(domain_, "of all domains", limits.bytes_max);
+  const int64_t more = std::min({most, domain_left, left}) - bytes_;
+  bytes_ += more;
   state_->bytes += more;
   state_->by_domain[domain_] += more;
-  return absl::OkStatus();
+  return bytes_;
 }
 
 }  // namespace icepie::server

@@ -9,7 +9,7 @@
 #include <memory>
 #include <string>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "core/base/mutex.h"
 
 namespace icepie::server {
@@ -55,9 +55,11 @@ class AnswerBudget::Share {
   Share(const Share&) = delete;
   Share& operator=(const Share&) = delete;
 
-  // Makes the share at least `bytes` large. RESOURCE_EXHAUSTED/TOO_MANY_QUERIES when that is not
-  // there; the share is as it was then.
-  absl::Status GrowTo(int64_t bytes);
+  // Makes the share at least `least` bytes large, and up to `most` (no less) as far as there is
+  // room; what it has then. RESOURCE_EXHAUSTED/TOO_MANY_QUERIES when others have taken what is
+  // needed, RESULT_TOO_LARGE when it could not be had without them either; the share is as it was
+  // then.
+  absl::StatusOr<int64_t> Grow(int64_t least, int64_t most);
 
  private:
   const std::shared_ptr<State> state_;

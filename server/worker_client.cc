@@ -187,8 +187,8 @@ class QueryCall final : public grpc::ClientReadReactor<wv1::WorkerQueryResponse>
     }
     if (bytes <= static_cast<int64_t>(answer_.body.capacity())) return absl::OkStatus();
     const int64_t roomy = std::min(bytes_max_, bytes + bytes / 4);
-    ICEPIE_RETURN_IF_ERROR(answer_.share->GrowTo(roomy));
-    answer_.body.reserve(static_cast<size_t>(roomy));
+    ICEPIE_ASSIGN_OR_RETURN(const int64_t room, answer_.share->Grow(bytes, roomy));
+    answer_.body.reserve(static_cast<size_t>(room));
     return absl::OkStatus();
   }
 

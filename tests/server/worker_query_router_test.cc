@@ -840,6 +840,24 @@ TEST_F(WorkerQueryRouterTest, BoundsTheBytesOfAnAnswer) {
   EXPECT_EQ(router_->answer_bytes(), 0);
 }
 
+TEST_F(WorkerQueryRouterTest, AnAnswerAsLargeAsItsDomainsLimitIsGivenAndALargerOneToldSo) {
+  std::atomic<int> bytes{1 << 20};
+  FakeWorker live(Socket("live"), [&](const wv1::WorkerQueryRequest& request,
+                                      grpc::ServerContext& context, FakeWorker::Writer& writer) {
+    return Answering(Report(v1::RUNNING, 90), std::string(bytes, 'x'))(request, context, writer);
+  });
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  QueryRouterLimits limits;
+  limits.answers.domain_bytes_max = 1 << 20;
+  MakeRouter(limits);
+  const auto fits = Ask(Sql());
+  EXPECT_TRUE(fits.ok()) << fits.status();
+  bytes = (1 << 20) + 1;
+  const absl::Status too_large = Ask(Sql()).status();
+  EXPECT_EQ(ErrorReason(too_large), "RESULT_TOO_LARGE");
+  EXPECT_THAT(std::string(too_large.message()), HasSubstr("readers.domain_answer_bytes_max"));
+}
+
 // What a client does not take stands in the way of its domain's other large answers only, until it
 // is gone.
 TEST_F(WorkerQueryRouterTest, BoundsTheBytesOfAllAnswersThatAreBeingRead) {
@@ -876,15 +894,17 @@ TEST(AnswerBudgetTest, BoundsEachDomainAndAllAndKeepsALittleForSmallOnes) {
   constexpr int64_t kMiB = 1 << 20;
   AnswerBudget budget({4 * kMiB, 3 * kMiB});
   auto noisy = budget.Open("noisy");
-  EXPECT_TRUE(noisy->GrowTo(kMiB).ok());
-  EXPECT_TRUE(noisy->GrowTo(3 * kMiB).ok());
-  EXPECT_TRUE(noisy->GrowTo(kMiB).ok()) << "it has as much";
-  EXPECT_EQ(ErrorReason(noisy->GrowTo(3 * kMiB + 1)), "TOO_MANY_QUERIES");
-  EXPECT_EQ(ErrorReason(budget.Open("noisy")->GrowTo(kMiB)), "TOO_MANY_QUERIES");
+  const auto grow = [](const std::shared_ptr<AnswerBudget::Share>& share, int64_t bytes) {
+    return share->Grow(bytes, bytes).status();
+  };
+  EXPECT_TRUE(grow(noisy, kMiB).ok());
+  EXPECT_TRUE(grow(noisy, 3 * kMiB).ok());
+  EXPECT_TRUE(grow(noisy, kMiB).ok()) << "it has as much";
+  EXPECT_EQ(ErrorReason(grow(budget.Open("noisy"), kMiB + 1)), "TOO_MANY_QUERIES");
   EXPECT_EQ(budget.bytes(), 3 * kMiB);
   auto other = budget.Open("other");
-  EXPECT_TRUE(other->GrowTo(kMiB).ok());
-  const absl::Status all = other->GrowTo(2 * kMiB);
+  EXPECT_TRUE(grow(other, kMiB).ok());
+  const absl::Status all = grow(other, 2 * kMiB);
   EXPECT_EQ(ErrorReason(all), "TOO_MANY_QUERIES");
   EXPECT_THAT(std::string(all.message()), HasSubstr("of all domains"));
 
@@ -893,16 +913,31 @@ TEST(AnswerBudgetTest, BoundsEachDomainAndAllAndKeepsALittleForSmallOnes) {
   absl::Status last;
   while (last.ok()) {
     small.push_back(budget.Open("noisy"));
-    last = small.back()->GrowTo(AnswerBudget::kSmallBytes);
+    last = grow(small.back(), AnswerBudget::kSmallBytes);
   }
   EXPECT_EQ(small.size(), 1 + 3 * kMiB / 16 / AnswerBudget::kSmallBytes);
-  EXPECT_TRUE(budget.Open("other")->GrowTo(1000).ok());
+  EXPECT_TRUE(grow(budget.Open("other"), 1000).ok());
 
   noisy.reset();
   other.reset();
   small.clear();
   EXPECT_EQ(budget.bytes(), 0);
-  EXPECT_TRUE(budget.Open("noisy")->GrowTo(3 * kMiB).ok());
+  EXPECT_TRUE(grow(budget.Open("noisy"), 3 * kMiB).ok());
+}
+
+TEST(AnswerBudgetTest, WhatNeverFitsIsToldWithItsLimit) {
+  AnswerBudget budget({1000 << 10, 600 << 10});
+  auto share = budget.Open("noisy");
+  EXPECT_EQ(share->Grow(500 << 10, 700 << 10).value(), 600 << 10) << "as far as there is room";
+  const absl::Status of_domain = share->Grow((600 << 10) + 1, 700 << 10).status();
+  EXPECT_EQ(ErrorReason(of_domain), "RESULT_TOO_LARGE");
+  EXPECT_THAT(std::string(of_domain.message()), HasSubstr("readers.domain_answer_bytes_max"));
+  EXPECT_EQ(budget.bytes(), 600 << 10) << "as it was";
+
+  AnswerBudget small({600 << 10, 1000 << 10});
+  const absl::Status of_all = small.Open("noisy")->Grow((600 << 10) + 1, 700 << 10).status();
+  EXPECT_EQ(ErrorReason(of_all), "RESULT_TOO_LARGE");
+  EXPECT_THAT(std::string(of_all.message()), HasSubstr("readers.answer_bytes_max"));
 }
 
 TEST_F(WorkerQueryRouterTest, StopsAskingAQueryUnderWhichWorkersDie) {
