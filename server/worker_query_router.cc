@@ -414,7 +414,11 @@ void WorkerQueryRouter::OnError(const QuestionPtr& question, const Asked& asked,
         asked.source == v1::LIVE && silence_.IsSilent(domain, sources_.workers(domain).live);
     Finish(question, silent ? StandsStill(domain) : TookTooLong(domain));
   } else {
-    if (asked.source == v1::STANDBY && IsWorthWaking(error)) NoteHungry(*question, true);
+    // What the live worker said stands in the fallback; none: only the standby was asked.
+    const bool live_too = question->fallback && IsWorthWaking(question->fallback->status());
+    if (asked.source == v1::STANDBY && IsWorthWaking(error) && live_too) {
+      NoteHungry(*question, true);
+    }
     Finish(question, error);
   }
 }

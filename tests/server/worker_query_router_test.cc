@@ -704,6 +704,21 @@ TEST_F(WorkerQueryRouterTest, WhatTheLiveWorkerHasNoMemoryForIsAskedOfTheStandby
   EXPECT_EQ(poor.queries(), 2);
 }
 
+TEST_F(WorkerQueryRouterTest, AStandbyThatAloneWasAskedMakesNoQueryHungry) {
+  FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 100), "[1]"));
+  FakeWorker poor(Socket("poor"), Failing(NoMemory()));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(poor.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  auto past = Sql();
+  past.mutable_consistency()->set_as_of_position(50);
+  EXPECT_EQ(ErrorReason(Ask(past).status()), "QUERY_MEMORY_LIMIT");
+  EXPECT_EQ(poor.queries(), 1);
+  const auto answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[1]");
+}
+
 TEST_F(WorkerQueryRouterTest, AStandbyThatRestsIsWokenForWhatTheLiveWorkerHasNoMemoryFor) {
   FakeWorker live(Socket("live"), Failing(NoMemory()));
   FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
