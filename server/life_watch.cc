@@ -12,12 +12,14 @@
 #include <utility>
 
 #include "core/base/file.h"
+#include "spdlog/spdlog.h"
 
 namespace icepie::server {
 namespace {
 
 constexpr size_t kPageBytes = 4096;
 constexpr size_t kWaitedForMax = 128;  // the kernel's FUTEX_WAITV_MAX
+constexpr long kLookEveryNanoseconds = 20'000'000;
 
 // As the kernel's futex_waitv and its number, which older headers do not have.
 struct FutexWait {
@@ -34,11 +36,17 @@ FutexWait WaitFor(const std::atomic<uint32_t>& word, uint32_t value, uint32_t fl
   return {value, reinterpret_cast<uintptr_t>(&word), kFutex32 | flags, 0};
 }
 
-// Until one of the words is woken or is not what it was. False where the kernel cannot.
-bool Wait(const std::vector<FutexWait>& words) {
+// Until one of the words is woken or is not what it was; else what kept the kernel from waiting.
+int Wait(const std::vector<FutexWait>& words) {
   const long woken =
       ::syscall(kFutexWaitvNumber, words.data(), words.size(), 0, nullptr, CLOCK_MONOTONIC);
-  return woken >= 0 || errno == EAGAIN || errno == EINTR;
+  return woken >= 0 || errno == EAGAIN || errno == EINTR ? 0 : errno;
+}
+
+// Until `word` is not `value` any more, or the time has passed.
+void WaitShortly(const std::atomic<uint32_t>& word, uint64_t value) {
+  const timespec time = {0, kLookEveryNanoseconds};
+  ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, static_cast<uint32_t>(value), &time, nullptr, 0);
 }
 
 }  // namespace
@@ -135,7 +143,14 @@ void LifeWatch::Run(Part& part) {
       lost = TakeLost(part);
     }
     for (const auto& on_lost : lost) on_lost();
-    if (lost.empty() && !Wait(words)) return;
+    if (!lost.empty()) continue;
+    const int error = Wait(words);
+    if (error == 0) continue;
+    if (!std::exchange(part.looks, true)) {
+      spdlog::warn("life watch: deaths of workers are looked for and not waited for: {}",
+                   ErrnoError(error, "futex_waitv").ToString());
+    }
+    WaitShortly(part.changes, words[0].value);
   }
 }
 

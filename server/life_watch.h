@@ -55,7 +55,8 @@ class LifeWatch {
   LifeWatch& operator=(const LifeWatch&) = delete;
 
   // Calls `on_lost` once, from a thread of the watch, when the holder of the page has died, unless
-  // Remove comes first. On kernels before 5.16 it never does.
+  // Remove comes first. Where the kernel cannot wait for many words (before 5.16) or will not, the
+  // pages are looked at every 20 ms.
   using Id = int64_t;
   Id Add(std::shared_ptr<const LifePage> page, std::function<void()> on_lost);
   void Remove(Id id);
@@ -70,6 +71,7 @@ class LifeWatch {
   struct Part {
     std::atomic<uint32_t> changes{0};  // it waits for this, too
     std::vector<Life> lives;
+    bool looks = false;  // the thread's: the kernel has refused to wait
     std::thread thread;
   };
 

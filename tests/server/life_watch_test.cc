@@ -1,17 +1,24 @@
 #include "server/life_watch.h"
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <future>
+#include <iterator>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -44,6 +51,20 @@ pid_t StartHolder(const LifePage& page) {
 void End(pid_t pid) {
   ::kill(pid, SIGKILL);
   ::waitpid(pid, nullptr, 0);
+}
+
+// The calling thread, and those that it starts, get `error` from futex_waitv.
+bool RefuseWaiting(int error) {
+  constexpr uint32_t kFutexWaitvNumber = 449;
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kFutexWaitvNumber, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter = {std::size(code), code};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
 }
 
 class LifeWatchTest : public testing::Test {
@@ -116,6 +137,23 @@ TEST_F(LifeWatchTest, MoreThanOneThreadCanWaitForAreWatched) {
     AwaitHeld(*pages[i]);
     End(pid);
     EXPECT_EQ(died[i].get_future().wait_for(kPatience), std::future_status::ready) << i;
+  }
+}
+
+TEST_F(LifeWatchTest, WhereTheKernelWillNotWaitDeathsAreTold) {
+  for (const int error : {ENOSYS, ENOMEM}) {
+    const auto page = MakePage();
+    const pid_t pid = StartHolder(*page);
+    AwaitHeld(*page);
+    std::promise<void> died;
+    std::thread([&] {
+      EXPECT_TRUE(RefuseWaiting(error));
+      LifeWatch watch;
+      watch.Add(MakePage(), [] {});
+      watch.Add(page, [&] { died.set_value(); });
+      End(pid);
+      EXPECT_EQ(died.get_future().wait_for(kPatience), std::future_status::ready) << error;
+    }).join();
   }
 }
 
