@@ -118,6 +118,7 @@ absl::StatusOr<int> Describe(Context& context, const SliceArguments& arguments) 
   ICEPIE_ASSIGN_OR_RETURN(const auto domain,
                           client.Call(client.admin(), &Admin::StubInterface::GetDomain, of_domain));
   PrintSlice(context, slice);
+  PrintOwner(context, domain);
   PrintLimits(context, domain);
   PrintLastEvents(context, events);
   return kExitDone;

@@ -13,6 +13,7 @@
 #include "cli/limits_text.h"
 #include "cli/status_text.h"
 #include "cli/table.h"
+#include "slices/yaml_tree.h"
 
 namespace icepie::cli {
 namespace {
@@ -246,6 +247,19 @@ void PrintSlice(Context& context, const Slice& slice) {
   PrintField(context, "sql", Printable(slice.sql()));
   PrintField(context, "observed", FormatTime(slice.observed_time()));
   PrintGenerations(context, slice);
+}
+
+void PrintOwner(Context& context, const icepie::v1::Domain& domain) {
+  const auto root = slices::ParseYaml(domain.file());
+  if (!root.ok()) return;  // of a domain that is held
+  std::vector<std::string> said;
+  for (const auto& [part, owner] : root->entries) {
+    if (part.text != "owner") continue;
+    for (const auto& [key, value] : owner.entries) {
+      said.push_back(Printable(absl::StrCat(key.text, " ", value.text)));
+    }
+  }
+  PrintField(context, "owner", absl::StrJoin(said, ", "));
 }
 
 void PrintLimits(Context& context, const icepie::v1::Domain& domain) {

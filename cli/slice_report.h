@@ -16,6 +16,8 @@ std::string OutcomeLine(const icepie::v1::Slice& slice);
 
 void PrintSliceList(Context& context, const icepie::v1::ListSlicesResponse& slices);
 void PrintSlice(Context& context, const icepie::v1::Slice& slice);
+// Whose it is, as its domain's file says.
+void PrintOwner(Context& context, const icepie::v1::Domain& domain);
 // What its domain may use, in a line.
 void PrintLimits(Context& context, const icepie::v1::Domain& domain);
 // The newest events of a slice, below its description.

@@ -26,6 +26,9 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
+constexpr const char* kDomainFile =
+    "domain: operations  # as written\nowner: {team: ops-data, contact: \"#ops-data\"}\n";
+
 Slice OnTime() {
   Slice slice;
   slice.set_name("operations.on_time");
@@ -153,7 +156,7 @@ class FakeAdmin : public icepie::v1::Admin::Service {
   grpc::Status GetDomain(grpc::ServerContext*, const icepie::v1::GetDomainRequest* request,
                          icepie::v1::Domain* response) override {
     response->set_name(request->name());
-    response->set_file("domain: operations  # as written\n");
+    response->set_file(kDomainFile);
     return grpc::Status::OK;
   }
   grpc::Status ListDomains(grpc::ServerContext*, const icepie::v1::ListDomainsRequest*,
@@ -518,6 +521,7 @@ TEST_F(SliceCommandsTest, DescribeAndList) {
   EXPECT_THAT(described.out, HasSubstr("origin VARCHAR, delay BIGINT"));
   EXPECT_THAT(described.out, HasSubstr("QUARANTINE_OVER_BUDGET"));
   EXPECT_THAT(described.out, HasSubstr("last events"));
+  EXPECT_THAT(described.out, HasSubstr("owner         team ops-data, contact #ops-data\n"));
   EXPECT_THAT(Run({"slice", "list"}).out, HasSubstr("operations.on_time  RUNNING  fresh"));
   EXPECT_THAT(Run({"slice", "list", "operations", "--json"}).out,
               HasSubstr("\"applied_position\": \"3000000\""));
@@ -839,8 +843,7 @@ TEST_F(SliceCommandsTest, HistoriesNameWhoAndWhy) {
   EXPECT_THAT(slice.out, HasSubstr("division by zero"));
   const Outcome domain = Run({"domain", "history", "operations"});
   EXPECT_THAT(domain.out, HasSubstr("abc123"));
-  EXPECT_EQ(Run({"domain", "history", "operations", "--show", "12"}).out,
-            "domain: operations  # as written\n");
+  EXPECT_EQ(Run({"domain", "history", "operations", "--show", "12"}).out, kDomainFile);
 }
 
 TEST_F(SliceCommandsTest, ApplyWaitsForNewSlices) {
@@ -889,7 +892,7 @@ TEST_F(SliceCommandsTest, RefusedDefinitionsNameEveryLine) {
 }
 
 TEST_F(SliceCommandsTest, Domains) {
-  EXPECT_EQ(Run({"domain", "get", "operations"}).out, "domain: operations  # as written\n");
+  EXPECT_EQ(Run({"domain", "get", "operations"}).out, kDomainFile);
   EXPECT_THAT(Run({"domain", "list"}).out, HasSubstr("live running pid 1234"));
   EXPECT_THAT(Run({"--json", "domain", "list"}).out, HasSubstr("\"pid\": \"1234\""));
 }
