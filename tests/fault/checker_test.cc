@@ -406,6 +406,32 @@ TEST_F(CheckerTest, NoNeighbourIsJudgedWhileTheMachineStalls) {
   EXPECT_EQ(Judge().neighbour_stale, 6);
 }
 
+TEST_F(CheckerTest, ARunInWhichNoNeighbourCouldBeJudgedIsSeen) {
+  record_.reads.clear();
+  for (int i = 1; i <= 3; ++i) {
+    AddFault("payments", absl::Seconds(100 * i), absl::Seconds(100 * i + 50));
+  }
+  ExpectBreach(Judge(), "harness", "no read or append beside any of 3 faults");
+  for (int i = 0; i < 100; ++i) AddRead(absl::Seconds(120), end(), "LIVE", false);
+  const Verdict reads_alone = Judge();
+  EXPECT_THAT(reads_alone.breaches, IsEmpty());
+  EXPECT_EQ(reads_alone.neighbour_reads, 100);
+  EXPECT_FALSE(reads_alone.neighbours_measured);
+  record_.stalls.push_back({kStart + absl::Seconds(117), kStart + absl::Seconds(118)});
+  ExpectBreach(Judge(), "harness", "no read or append");
+}
+
+TEST_F(CheckerTest, NeighboursAreMeasuredByEnoughReadsAndAppends) {
+  record_.reads.clear();
+  AddFault("payments", absl::ZeroDuration(), absl::Seconds(200));
+  for (int i = 0; i < 100; ++i) AddRead(absl::Seconds(120), end(), "LIVE", false);
+  for (int64_t batch = 9; batch < 98; ++batch) Append(2, batch, MakeBatch(2, batch));
+  EXPECT_EQ(Judge().neighbour_appends, 99);
+  EXPECT_FALSE(Judge().neighbours_measured);
+  Append(2, 98, MakeBatch(2, 98));
+  EXPECT_TRUE(Judge().neighbours_measured);
+}
+
 TEST_F(CheckerTest, AnAnswerOfTheNeighboursStandbyCountsAlsoWhenItIsFresh) {
   record_.reads.clear();  // which is stale in calm
   AddFault("payments", absl::Seconds(100), absl::Seconds(200));

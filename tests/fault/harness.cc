@@ -366,6 +366,8 @@ class Harness {
             {"calm_disturbed", verdict.calm_disturbed},
             {"calm_reads", verdict.calm_reads},
             {"neighbour_reads", verdict.neighbour_reads},
+            {"neighbour_appends", verdict.neighbour_appends},
+            {"neighbours", verdict.neighbours_measured ? "measured" : "not measured"},
             {"neighbour_stale", verdict.neighbour_stale},
             {"neighbour_not_live", verdict.neighbour_not_live},
             {"neighbour_restarts", verdict.neighbour_restarts},

@@ -100,6 +100,27 @@ void CheckLatency(const CallRecord& record, const CheckOptions& options, Verdict
                  absl::InfiniteFuture());
 }
 
+// What was not heard was not good: a run that says nothing of neighbours must not pass for one.
+void CheckMeasured(const CallRecord& record, const CheckOptions& options, Verdict* verdict) {
+  for (const AppendCall& append : record.appends) {
+    if (append.acknowledged && !IsStalled(record, append.begin, append.end) &&
+        WeatherOf(record, "", append.begin, append.end) == Weather::kNeighbour) {
+      ++verdict->neighbour_appends;
+    }
+  }
+  verdict->neighbours_measured = verdict->neighbour_reads >= options.neighbour_least &&
+                                 verdict->neighbour_appends >= options.neighbour_least;
+  const auto faults =
+      std::count_if(record.faults.begin(), record.faults.end(),
+                    [](const FaultSpan& fault) { return !fault.domain.empty() && fault.injected; });
+  if (options.shared_machine || faults < options.tries) return;
+  if (verdict->neighbour_reads + verdict->neighbour_appends > 0) return;
+  verdict->Break("harness",
+                 absl::StrCat("no read or append beside any of ", faults,
+                              " faults of other domains could be judged: the machine had no time"),
+                 absl::InfiniteFuture());
+}
+
 bool HadNoTime(const CallRecord& record, const CheckOptions& options, const WorkerSight& before,
                const WorkerSight& now) {
   return absl::StrContains(now.last_error, "no answer for") &&
@@ -131,6 +152,7 @@ void CheckWorkers(const CallRecord& record, const CheckOptions& options, Verdict
 
 void CheckIsolation(const CallRecord& record, const CheckOptions& options, Verdict* verdict) {
   CheckAnswers(record, options, verdict);
+  CheckMeasured(record, options, verdict);
   if (!options.shared_machine) CheckLatency(record, options, verdict);
   CheckWorkers(record, options, verdict);
 }

@@ -35,6 +35,7 @@ struct CheckOptions {
   int64_t neighbour_count = 5;     // the same, in a short run
   double neighbour_medians = 40;   // of the p99
   int64_t latency_samples = 500;   // fewer say nothing of a p99
+  int64_t neighbour_least = 100;   // reads, and appends: fewer say nothing of neighbours
   // Answers that are back at the standby after the live worker had answered again: so many in a
   // hundred faults.
   double flaps_percent = 5;
@@ -75,8 +76,10 @@ struct Verdict {
   int64_t neighbour_stale = 0;
   int64_t neighbour_not_live = 0;
   int64_t neighbour_disturbed = 0;  // one of both
-  int64_t neighbour_restarts = 0;   // of workers whose domain had no fault
-  int64_t neighbour_silences = 0;   // the same, while the machine had no time for anybody
+  int64_t neighbour_appends = 0;
+  bool neighbours_measured = false;  // enough of both, outside of the machine's stalls
+  int64_t neighbour_restarts = 0;    // of workers whose domain had no fault
+  int64_t neighbour_silences = 0;    // the same, while the machine had no time for anybody
 };
 
 }  // namespace icepie::fault
