@@ -82,7 +82,7 @@ constexpr std::array<Range, 36> kRanges = {{
     {"workers.suspension_ms", 100, 24 * kHourMs},
     {"workers.idle_after_ms", 0, 720 * kHourMs},
     {"workers.apply_timeout_ms", 100, 24 * kHourMs},
-    {"workers.disk_bytes", 0, 1024 * 1024 * kGiB},
+    {"workers.disk_bytes", -1, 1024 * 1024 * kGiB},
     {"workers.write_bytes_per_second", 64 * kKiB, 16 * kGiB},
 }};
 
@@ -374,6 +374,7 @@ Settings DefaultSettings() {
   settings.mutable_workers()->set_snapshots_kept(2);
   settings.mutable_workers()->set_snapshots_kept_ms(0);
   settings.mutable_workers()->set_snapshot_bytes_max(0);
+  settings.mutable_workers()->set_disk_bytes(-1);
   settings.mutable_workers()->set_apply_timeout_ms(10 * 60 * 1000);
   settings.mutable_workers()->set_write_bytes_per_second(64 * kMiB);
   settings.mutable_workers()->set_require_sandbox(false);

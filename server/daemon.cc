@@ -27,6 +27,7 @@
 #include "server/catalog.h"
 #include "server/connection_gate.h"
 #include "server/core_service.h"
+#include "server/domain_limits.h"
 #include "server/domain_manager.h"
 #include "server/event_log.h"
 #include "server/event_observer.h"
@@ -128,7 +129,7 @@ WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& p
   out.snapshots_kept = workers.snapshots_kept();
   out.snapshots_kept_ms = workers.snapshots_kept_ms();
   out.snapshot_bytes_max = workers.snapshot_bytes_max();
-  out.disk_bytes = workers.disk_bytes();
+  out.disk_bytes = DiskBytesByDefault(workers.disk_bytes(), data);
   out.idle_after_ms = workers.idle_after_ms();
   out.write_bytes_per_second = workers.write_bytes_per_second();
   out.require_sandbox = workers.require_sandbox();

@@ -1,5 +1,8 @@
 #include "server/domain_limits.h"
 
+#include <sys/statvfs.h>
+
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -110,6 +113,15 @@ void AddCounts(const icepie::catalog::v1::DomainEntry& entry, LimitWriter& out) 
 }
 
 }  // namespace
+
+int64_t DiskBytesByDefault(int64_t setting, const std::string& path) {
+  constexpr int64_t kLeast = int64_t{1} << 30;
+  if (setting >= 0) return setting;
+  struct statvfs disk {};
+  if (::statvfs(path.c_str(), &disk) != 0) return kLeast;
+  const auto bytes = static_cast<int64_t>(disk.f_blocks * disk.f_frsize);
+  return std::max(bytes / 4, kLeast);
+}
 
 LimitList DescribeLimits(const icepie::catalog::v1::DomainEntry& entry,
                          const WorkerSettings& settings) {

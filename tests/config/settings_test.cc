@@ -111,7 +111,7 @@ TEST(SettingsTest, EveryIntegerHasARange) {
       }
       ++integers;
       const std::string yaml =
-          settings->field(i)->name() + ": {" + section->field(j)->name() + ": -1}\n";
+          settings->field(i)->name() + ": {" + section->field(j)->name() + ": -2}\n";
       EXPECT_THAT(FaultOf(yaml), HasSubstr("out of range")) << yaml;
     }
   }

@@ -1,7 +1,9 @@
 #include "server/domain_limits.h"
 
 #include <gtest/gtest.h>
+#include <sys/statvfs.h>
 
+#include <algorithm>
 #include <string>
 
 namespace icepie::server {
@@ -42,6 +44,17 @@ TEST(DomainLimitsTest, WhatTheFileDoesNotStateFollowsTheSettings) {
   EXPECT_EQ(Find(limits, "disk").value(), 1000);
   EXPECT_EQ(Find(limits, "idle_after").value(), 60000);
   EXPECT_EQ(Find(limits, "idle_after").source(), DomainLimit::SETTINGS);
+}
+
+TEST(DomainLimitsTest, ADomainHasAPartOfTheDiskWithoutAskingForOne) {
+  EXPECT_EQ(DiskBytesByDefault(0, "/"), 0) << "no limit, on purpose";
+  EXPECT_EQ(DiskBytesByDefault(5000, "/"), 5000);
+  struct statvfs disk {};
+  ASSERT_EQ(::statvfs("/", &disk), 0);
+  const auto quarter = static_cast<int64_t>(disk.f_blocks * disk.f_frsize / 4);
+  EXPECT_EQ(DiskBytesByDefault(-1, "/"), std::max(quarter, int64_t{1} << 30));
+  EXPECT_EQ(DiskBytesByDefault(-1, "/proc"), int64_t{1} << 30)
+      << "a small disk is no reason to stop";
 }
 
 TEST(DomainLimitsTest, WhatTheFileStatesStaysUntilItStatesNothingMore) {
