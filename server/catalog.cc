@@ -28,6 +28,9 @@ std::string RevisionKey(absl::string_view domain, int64_t revision) {
 std::string SliceKey(absl::string_view domain, absl::string_view slice) {
   return absl::StrCat("slice/", domain, "/", slice);
 }
+std::string DesiredKey(absl::string_view domain, absl::string_view slice) {
+  return absl::StrCat("desired/", domain, "/", slice);
+}
 std::string OperationKey(int64_t number) { return absl::StrFormat("operation/%09d", number); }
 
 void ErasePrefix(const std::string& prefix, std::map<std::string, std::string>& pairs) {
@@ -45,6 +48,13 @@ auto* FindGenerationIn(Entry& slice, int64_t number) {
     return entry.generation().number() == number;
   });
   return found == generations.end() ? nullptr : &*found;
+}
+
+// Of what is not known, this is assumed.
+icepie::v1::DesiredState Running() {
+  icepie::v1::DesiredState running;
+  running.set_mode(icepie::v1::DesiredState::RUN);
+  return running;
 }
 
 bool IsDeleted(const CatalogDomain& domain) { return domain.entry.has_deletion(); }
@@ -137,10 +147,28 @@ void Catalog::LoadSlice(const std::string& key, const std::string& bytes) {
   CatalogDomain& domain = Loading(parts[1]);
   cv1::SliceEntry slice;
   if (!slice.ParseFromString(bytes) || SliceKey(slice.domain(), slice.name()) != key) {
-    domain.damaged_slices[parts[2]] = "its entry in the catalog is damaged";
+    domain.damaged_slices[parts[2]] = {"its entry in the catalog is damaged", Running()};
+  } else {
+    domain.slices[parts[2]] = slice;
+  }
+  MutexLock lock(change_mutex_);
+  persisted_[key] = bytes;
+}
+
+// Newer than what its entry says, if that is whole after all (a copy).
+void Catalog::LoadDesired(const std::string& key, const std::string& bytes) {
+  const auto parts = KeyParts(key);
+  const auto domain = FindAny(parts.size() == 3 ? parts[1] : "");
+  icepie::v1::DesiredState desired;
+  if (!domain || !desired.ParseFromString(bytes)) {
+    spdlog::error("catalog: {} is damaged", key);
     return;
   }
-  domain.slices[parts[2]] = slice;
+  CatalogDomain& loading = Loading(parts[1]);
+  const auto damaged = loading.damaged_slices.find(parts[2]);
+  const auto whole = loading.slices.find(parts[2]);
+  if (damaged != loading.damaged_slices.end()) damaged->second.desired = desired;
+  if (whole != loading.slices.end()) *whole->second.mutable_desired() = desired;
   MutexLock lock(change_mutex_);
   persisted_[key] = bytes;
 }
@@ -170,7 +198,7 @@ void Catalog::CheckDomain(CatalogDomain& domain) {
       ++slice;
       continue;
     }
-    domain.damaged_slices[slice->first] = defect;
+    domain.damaged_slices[slice->first] = {defect, slice->second.desired()};
     slice = domain.slices.erase(slice);
   }
 }
@@ -178,7 +206,7 @@ void Catalog::CheckDomain(CatalogDomain& domain) {
 absl::StatusOr<std::map<std::string, std::string>> Catalog::ReadPairs() {
   std::map<std::string, std::string> pairs;
   absl::Status status;
-  for (const char* prefix : {"operation/", "domain/", "revision/", "slice/"}) {
+  for (const char* prefix : {"operation/", "domain/", "revision/", "slice/", "desired/"}) {
     absl::StatusOr<Pairs> found = Scan(prefix);
     status.Update(found.status());
     if (found.ok()) pairs.insert(found->begin(), found->end());
@@ -267,9 +295,12 @@ absl::Status Catalog::Load() {
       domain.held = "not all that the catalog has of it can be read";
     }
     if (!domain.held.empty()) spdlog::error("catalog: domain {} is held: {}", name, domain.held);
-    for (const auto& [slice, why] : domain.damaged_slices) {
-      spdlog::error("catalog: slice {}.{} is held: {}", name, slice, why);
+    for (const auto& [slice, damaged] : domain.damaged_slices) {
+      spdlog::error("catalog: slice {}.{} is held: {}", name, slice, damaged.why);
     }
+  }
+  for (const auto& [key, bytes] : pairs) {
+    if (absl::StartsWith(key, "desired/")) LoadDesired(key, bytes);
   }
   LoadIntents();
   if (complete_) RefreshCopies();
@@ -330,6 +361,13 @@ Catalog::Changes Catalog::Difference(const CatalogDomain& domain,
   for (const auto& [slice, entry] : domain.slices) {
     wanted[SliceKey(name, slice)] = entry.SerializeAsString();
   }
+  // The bytes of a damaged entry are evidence: they stay until the slice is applied again or goes.
+  for (const auto& [slice, damaged] : domain.damaged_slices) {
+    const auto kept = persisted_.find(SliceKey(name, slice));
+    if (kept != persisted_.end()) wanted[kept->first] = kept->second;
+    const std::string desired = damaged.desired.SerializeAsString();
+    if (desired != Running().SerializeAsString()) wanted[DesiredKey(name, slice)] = desired;
+  }
   for (const Operation& operation : operations) {
     wanted[OperationKey(operation.number())] = operation.SerializeAsString();
   }
@@ -338,8 +376,8 @@ Catalog::Changes Catalog::Difference(const CatalogDomain& domain,
     auto old = persisted_.find(key);
     if (old == persisted_.end() || old->second != bytes) changes.emplace_back(key, bytes);
   }
-  for (const std::string& prefix :
-       {RevisionKey(name, 0).substr(0, 10 + name.size()), SliceKey(name, "")}) {
+  for (const std::string& prefix : {RevisionKey(name, 0).substr(0, 10 + name.size()),
+                                    SliceKey(name, ""), DesiredKey(name, "")}) {
     for (auto old = persisted_.lower_bound(prefix);
          old != persisted_.end() && absl::StartsWith(old->first, prefix); ++old) {
       if (wanted.count(old->first) == 0) changes.emplace_back(old->first, std::nullopt);
@@ -384,7 +422,8 @@ void DropUnusedFiles(CatalogDomain& domain) {
 void ReadPersisted(const Core& core, const std::string& name,
                    std::map<std::string, std::string>& persisted) {
   persisted.erase(DomainKey(name));
-  for (const std::string& prefix : {absl::StrCat("revision/", name, "/"), SliceKey(name, "")}) {
+  for (const std::string& prefix :
+       {absl::StrCat("revision/", name, "/"), SliceKey(name, ""), DesiredKey(name, "")}) {
     ErasePrefix(prefix, persisted);
     const auto found = core.ScanCatalog(prefix);
     if (found.ok()) persisted.insert(found->begin(), found->end());
@@ -416,7 +455,7 @@ absl::Status Catalog::Remove(const std::string& name) {
   MutexLock lock(change_mutex_);
   Changes changes = {{DomainKey(name), std::nullopt}};
   for (const std::string& prefix :
-       {absl::StrCat("revision/", name, "/"), absl::StrCat("slice/", name, "/")}) {
+       {absl::StrCat("revision/", name, "/"), SliceKey(name, ""), DesiredKey(name, "")}) {
     ICEPIE_ASSIGN_OR_RETURN(const Pairs pairs, Scan(prefix));
     for (const auto& [key, bytes] : pairs) changes.emplace_back(key, std::nullopt);
   }
@@ -520,12 +559,16 @@ absl::Status Catalog::WriteIntents(const std::string& domain, const DesiredState
 absl::Status Catalog::ChangeDesired(const std::string& domain, const DesiredStates& desired) {
   const auto edit = [&](CatalogDomain& changed, std::vector<Operation>&) {
     for (const auto& [slice, state] : desired) {
-      auto found = changed.slices.find(slice);
-      if (found == changed.slices.end()) {
+      const auto found = changed.slices.find(slice);
+      const auto damaged = changed.damaged_slices.find(slice);
+      if (found != changed.slices.end()) {
+        *found->second.mutable_desired() = state;
+      } else if (damaged != changed.damaged_slices.end()) {
+        damaged->second.desired = state;
+      } else {
         return absl::AbortedError(
             absl::StrCat("slice ", domain, ".", slice, " was deleted meanwhile"));
       }
-      *found->second.mutable_desired() = state;
     }
     return absl::OkStatus();
   };
@@ -563,7 +606,7 @@ void Catalog::LoadIntents() {
     icepie::v1::DesiredState desired;
     const auto domain = FindAny(name.front());
     if (name.size() != 2 || !desired.ParseFromString(bytes) || !domain ||
-        domain->slices.count(name[1]) == 0) {
+        domain->slices.count(name[1]) + domain->damaged_slices.count(name[1]) == 0) {
       spdlog::error("catalog: the intent for {} is not usable", slice);
       continue;
     }

@@ -4,6 +4,7 @@
 //   domain/payments                       DomainEntry
 //   revision/payments/000000012           RevisionEntry
 //   slice/payments/volume_by_chain        SliceEntry
+//   desired/payments/volume_by_chain      DesiredState, of a slice whose entry is damaged
 //   operation/000000071                   OperationEntry
 //
 // A deleted domain keeps all of it until it is purged; only FindDeleted and DeletedDomains show it.
@@ -29,14 +30,20 @@
 
 namespace icepie::server {
 
+// A slice whose entry could not be used: HELD until it is applied again.
+struct DamagedSlice {
+  std::string why;
+  // What is wanted of it, as far as it is known; applying it again goes on with that.
+  icepie::v1::DesiredState desired;
+};
+
 // One domain with everything that belongs to it.
 struct CatalogDomain {
   icepie::catalog::v1::DomainEntry entry;
   // The files that were applied, by revision: the newest, and those that a generation refers to.
   std::map<int64_t, icepie::catalog::v1::RevisionEntry> revisions;
   std::map<std::string, icepie::catalog::v1::SliceEntry> slices;
-  // Entries that could not be read: slice → why. Such a slice is HELD until it is applied again.
-  std::map<std::string, std::string> damaged_slices;
+  std::map<std::string, DamagedSlice> damaged_slices;
   // Why the whole domain is HELD; empty when it is not.
   std::string held;
 };
@@ -86,8 +93,9 @@ class Catalog {
   // Removes the domain with everything that belongs to it, also what is damaged.
   absl::Status Remove(const std::string& domain);
 
-  // Change of the desired states of some of a domain's slices, in one step, which must also work
-  // while the core accepts none: they are then kept in intent files, which the next start reads.
+  // Change of the desired states of some of a domain's slices, also of damaged ones, in one step,
+  // which must also work while the core accepts none: they are then kept in intent files, which the
+  // next start reads.
   using DesiredStates = std::map<std::string, icepie::v1::DesiredState>;  // by slice
   absl::Status ChangeDesired(const std::string& domain, const DesiredStates& desired);
 
@@ -110,6 +118,7 @@ class Catalog {
   void LoadDomain(const std::string& name, const std::string& bytes);
   void LoadRevision(const std::string& key, const std::string& bytes);
   void LoadSlice(const std::string& key, const std::string& bytes);
+  void LoadDesired(const std::string& key, const std::string& bytes);
   void LoadOperation(const std::string& key, const std::string& bytes);
   void CheckDomain(CatalogDomain& domain);
   void LoadIntents();

@@ -150,7 +150,10 @@ std::vector<SliceChange> CompareDefinitions(const CatalogDomain& current,
     if (IsRenamed(current, planned)) kept.insert(planned.renamed_from());
     changes.push_back(Compare(current, planned));
   }
-  for (const auto& [name, slice] : current.slices) {
+  std::set<std::string> present;
+  for (const auto& [name, slice] : current.slices) present.insert(name);
+  for (const auto& [name, damaged] : current.damaged_slices) present.insert(name);
+  for (const std::string& name : present) {
     if (kept.count(name) > 0) continue;
     SliceChange change;
     change.set_slice(name);

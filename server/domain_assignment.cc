@@ -63,7 +63,7 @@ icepie::worker::v1::Assignment MakeAssignment(const CatalogDomain& domain, absl:
 void AddHeld(const CatalogDomain& domain, const std::string& directory,
              icepie::worker::v1::Assignment& assignment) {
   std::set<std::string> names;
-  for (const auto& [slice, why] : domain.damaged_slices) names.insert(slice);
+  for (const auto& [slice, damaged] : domain.damaged_slices) names.insert(slice);
   if (!domain.held.empty()) {
     for (auto& spec : *assignment.mutable_generations()) spec.set_suspended(true);
     for (const std::string& slice : SlicesOnDisk(directory)) names.insert(slice);

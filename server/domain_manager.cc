@@ -384,6 +384,7 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
   const std::string& name = domain.entry.name();
   const int64_t revision = domain.entry.revision();
   if (change.kind() == SliceChange::DELETE) {
+    if (domain.damaged_slices.erase(change.slice()) > 0) return;
     CancelPending(domain.slices[change.slice()], "its slice was deleted", work.cancelled);
     domain.slices.erase(change.slice());
     return;
@@ -392,8 +393,12 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
   if (change.kind() == SliceChange::CREATE) {
     const int64_t number =
         HighestGenerationOnDisk(supervisor_.DomainDirectory(name), change.slice()) + 1;
-    domain.slices[change.slice()] = NewSlice(domain, definition, number);
-    domain.damaged_slices.erase(change.slice());
+    cv1::SliceEntry& slice = domain.slices[change.slice()];
+    slice = NewSlice(domain, definition, number);
+    const auto damaged = domain.damaged_slices.find(change.slice());
+    if (damaged == domain.damaged_slices.end()) return;
+    if (damaged->second.desired.has_since()) *slice.mutable_desired() = damaged->second.desired;
+    domain.damaged_slices.erase(damaged);
     return;
   }
   if (change.kind() == SliceChange::RENAME) {

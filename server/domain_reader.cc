@@ -132,7 +132,7 @@ absl::StatusOr<const icepie::catalog::v1::SliceEntry*> DomainReader::FindSlice(
   const std::string name = absl::StrCat(domain.entry.name(), ".", slice);
   if (!domain.held.empty()) return HeldError(domain.entry.name(), domain.held);
   auto damaged = domain.damaged_slices.find(slice);
-  if (damaged != domain.damaged_slices.end()) return HeldError(name, damaged->second);
+  if (damaged != domain.damaged_slices.end()) return HeldError(name, damaged->second.why);
   auto found = domain.slices.find(slice);
   if (found != domain.slices.end()) return &found->second;
   std::vector<std::string> names;
@@ -216,9 +216,14 @@ absl::StatusOr<v1::Slice> DomainReader::GetSlice(const std::string& name) const 
   ICEPIE_ASSIGN_OR_RETURN(const auto domain, Find(parts.domain));
   auto damaged = domain->damaged_slices.find(parts.slice);
   if (damaged != domain->damaged_slices.end()) {
-    return DescribeHeldSlice(parts.domain, parts.slice, damaged->second);
+    return DescribeHeldSlice(name, damaged->second.why, damaged->second.desired);
   }
-  if (!domain->held.empty()) return DescribeHeldSlice(parts.domain, parts.slice, domain->held);
+  if (!domain->held.empty()) {
+    const auto entry = domain->slices.find(parts.slice);
+    return DescribeHeldSlice(
+        name, domain->held,
+        entry == domain->slices.end() ? v1::DesiredState() : entry->second.desired());
+  }
   ICEPIE_ASSIGN_OR_RETURN(const auto* slice, FindSlice(*domain, parts.slice));
   return Describe(FactsOf(*domain), *slice);
 }
@@ -226,17 +231,18 @@ absl::StatusOr<v1::Slice> DomainReader::GetSlice(const std::string& name) const 
 void DomainReader::AddSlices(const CatalogDomain& domain,
                              google::protobuf::RepeatedPtrField<v1::Slice>* slices) const {
   const DomainFacts facts = FactsOf(domain);
-  const std::string& name = domain.entry.name();
+  const std::string prefix = absl::StrCat(domain.entry.name(), ".");
   for (const auto& [slice, entry] : domain.slices) {
-    *slices->Add() =
-        domain.held.empty() ? Describe(facts, entry) : DescribeHeldSlice(name, slice, domain.held);
+    *slices->Add() = domain.held.empty()
+                         ? Describe(facts, entry)
+                         : DescribeHeldSlice(prefix + slice, domain.held, entry.desired());
   }
-  for (const auto& [slice, why] : domain.damaged_slices) {
-    *slices->Add() = DescribeHeldSlice(name, slice, why);
+  for (const auto& [slice, damaged] : domain.damaged_slices) {
+    *slices->Add() = DescribeHeldSlice(prefix + slice, damaged.why, damaged.desired);
   }
   // A held domain whose slices are lost, too, must not vanish from the lists.
   if (!domain.held.empty() && domain.slices.empty() && domain.damaged_slices.empty()) {
-    *slices->Add() = DescribeHeldSlice(name, "*", domain.held);
+    *slices->Add() = DescribeHeldSlice(prefix + "*", domain.held, {});
   }
 }
 

@@ -81,11 +81,19 @@ absl::StatusOr<int64_t> SliceControl::Store(const SliceVerb& verb, const std::st
   Catalog::DesiredStates changed;
   const absl::Time now = absl::Now();
   for (const std::string& name : slices) {
-    const auto entry = current->slices.find(name);  // whole, also where its domain's is damaged
-    if (entry == current->slices.end()) return reader_.FindSlice(*current, name).status();
-    const auto* slice = &entry->second;
-    DesiredState after = DesiredAfter(verb, *slice, now);
-    if (after.SerializeAsString() != slice->desired().SerializeAsString()) {
+    // An entry is whole also where its domain's is damaged; of a damaged one this alone is known.
+    const auto entry = current->slices.find(name);
+    const auto damaged = current->damaged_slices.find(name);
+    icepie::catalog::v1::SliceEntry slice;
+    if (entry != current->slices.end()) {
+      slice = entry->second;
+    } else if (damaged != current->damaged_slices.end()) {
+      *slice.mutable_desired() = damaged->second.desired;
+    } else {
+      return reader_.FindSlice(*current, name).status();
+    }
+    DesiredState after = DesiredAfter(verb, slice, now);
+    if (after.SerializeAsString() != slice.desired().SerializeAsString()) {
       changed[name] = std::move(after);
     }
   }
@@ -95,7 +103,14 @@ absl::StatusOr<int64_t> SliceControl::Store(const SliceVerb& verb, const std::st
 }
 
 void SliceControl::WaitUntilTaken(const SliceVerb& verb, const std::string& domain,
-                                  const SliceNames& slices, int64_t epoch) {
+                                  const SliceNames& changed, int64_t epoch) {
+  SliceNames slices;
+  const auto current = reader_.Find(domain);
+  for (const std::string& name : changed) {
+    // What is held answers from its snapshots, whatever is wanted of it.
+    const bool held = !current.ok() || !(*current)->held.empty();
+    if (!held && (*current)->slices.count(name) > 0) slices.push_back(name);
+  }
   const auto shows = [&](const SliceReport& report) { return Shows(verb.action, report); };
   const bool taken = supervisor_.WaitFor(domain, kTakenOnTimeout, [&](const DomainView& view) {
     return AllReport(view, epoch, slices, shows);
@@ -167,6 +182,7 @@ absl::StatusOr<v1::ListSlicesResponse> SliceControl::ChangeDomain(
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(domain));
   SliceNames slices;
   for (const auto& [name, slice] : current->slices) slices.push_back(name);
+  for (const auto& [name, damaged] : current->damaged_slices) slices.push_back(name);
   if (slices.empty() && !current->held.empty()) return HeldError(domain, current->held);
   action.BeginAnyhow();
   if (change == SliceAction::kRestart) {

@@ -66,7 +66,7 @@ class SliceControl {
   // Stores what is wanted of these slices and tells the workers; the epoch of that.
   absl::StatusOr<int64_t> Store(const SliceVerb& verb, const std::string& domain,
                                 const SliceNames& slices);
-  void WaitUntilTaken(const SliceVerb& verb, const std::string& domain, const SliceNames& slices,
+  void WaitUntilTaken(const SliceVerb& verb, const std::string& domain, const SliceNames& changed,
                       int64_t epoch);
   void WaitUntilSaved(const std::string& domain, const SliceNames& slices, int64_t epoch);
   void RestartProcesses(const std::string& domain, int64_t epoch);

@@ -635,10 +635,11 @@ v1::ListGenerationsResponse DescribeGenerations(const DomainFacts& facts,
   return out;
 }
 
-v1::Slice DescribeHeldSlice(const std::string& domain, const std::string& slice,
-                            const std::string& why) {
+v1::Slice DescribeHeldSlice(const std::string& name, const std::string& why,
+                            const v1::DesiredState& desired) {
   v1::Slice out;
-  out.set_name(absl::StrCat(domain, ".", slice));
+  out.set_name(name);
+  *out.mutable_desired() = desired;
   out.set_state(v1::HELD);
   out.set_snapshot_position(-1);
   out.set_standby_position(-1);

@@ -66,8 +66,8 @@ icepie::v1::ListGenerationsResponse DescribeGenerations(
     const DomainFacts& facts, const icepie::catalog::v1::SliceEntry& slice);
 
 // A slice whose entry is damaged, or whose domain is held.
-icepie::v1::Slice DescribeHeldSlice(const std::string& domain, const std::string& slice,
-                                    const std::string& why);
+icepie::v1::Slice DescribeHeldSlice(const std::string& name, const std::string& why,
+                                    const icepie::v1::DesiredState& desired);
 
 // A question about the slice would be answered now, fresh or stale.
 bool Answers(const DomainView& workers, const std::string& slice);

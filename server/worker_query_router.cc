@@ -609,7 +609,7 @@ absl::Status WorkerQueryRouter::InsteadOf(const absl::Status& error,
   if (!domain->held.empty()) return HeldError(name, domain->held);
   const auto damaged = domain->damaged_slices.find(GetErrorDetail(error)->metadata["slice"]);
   if (damaged == domain->damaged_slices.end()) return error;
-  return HeldError(absl::StrCat(name, ".", damaged->first), damaged->second);
+  return HeldError(absl::StrCat(name, ".", damaged->first), damaged->second.why);
 }
 
 void WorkerQueryRouter::Finish(const QuestionPtr& question,

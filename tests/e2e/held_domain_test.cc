@@ -74,6 +74,24 @@ class HeldDomainTest : public ShopTest {
     ASSERT_TRUE(status.ok()) << status.error_message();
   }
 
+  void Freeze() {
+    v1::FreezeSliceRequest freeze;
+    freeze.set_name("shop.by_item");
+    freeze.set_reason("INC-7");
+    v1::Slice slice;
+    const auto frozen = daemon_.Admin()->FreezeSlice(Within(kLong).get(), freeze, &slice);
+    EXPECT_TRUE(frozen.ok()) << frozen.error_message();
+    EXPECT_EQ(slice.desired().mode(), v1::DesiredState::FREEZE);
+  }
+
+  void Thaw() {
+    v1::ThawSliceRequest thaw;
+    thaw.set_name("shop.by_item");
+    v1::Slice slice;
+    const auto thawed = daemon_.Admin()->ThawSlice(Within(kLong).get(), thaw, &slice);
+    EXPECT_TRUE(thawed.ok()) << thawed.error_message();
+  }
+
   bool WaitForState(v1::SliceState state) {
     return Eventually([&] { return daemon_.GetSlice("shop.by_item").state() == state; }, kLong);
   }
@@ -82,29 +100,30 @@ class HeldDomainTest : public ShopTest {
 TEST_F(HeldDomainTest, ADomainWhoseEntryIsDamagedAnswersAndIsFrozenAndAppliedAgain) {
   StartDamaged("domain/shop");
   ExpectHeldButAnswering();
-  v1::FreezeSliceRequest freeze;
-  freeze.set_name("shop.by_item");
-  freeze.set_reason("INC-7");
-  v1::Slice slice;
-  const auto frozen = daemon_.Admin()->FreezeSlice(Within(kLong).get(), freeze, &slice);
-  EXPECT_TRUE(frozen.ok()) << frozen.error_message();
+  Freeze();
   daemon_.Kill();
   daemon_.Start();
   ExpectHeldButAnswering();
   ApplyAgain();
   EXPECT_TRUE(WaitForState(v1::FROZEN));
   EXPECT_EQ(daemon_.GetSlice("shop.by_item").desired().reason(), "INC-7");
-  v1::ThawSliceRequest thaw;
-  thaw.set_name("shop.by_item");
-  ASSERT_TRUE(daemon_.Admin()->ThawSlice(Within(kLong).get(), thaw, &slice).ok());
+  Thaw();
   Append("pear", 1);
   EXPECT_EQ(Rows(daemon_, end_), R"([{"item":"pear","total":4}])");
 }
 
-TEST_F(HeldDomainTest, ASliceWhoseEntryIsDamagedAnswersAndIsAppliedAgainOrDeleted) {
+TEST_F(HeldDomainTest, ASliceWhoseEntryIsDamagedAnswersAndIsFrozenAppliedAgainOrDeleted) {
   StartDamaged("slice/shop/by_item");
   ExpectHeldButAnswering();
+  Freeze();
+  daemon_.Kill();
+  daemon_.Start();
+  EXPECT_EQ(daemon_.GetSlice("shop.by_item").desired().reason(), "INC-7");
+  ExpectHeldButAnswering();
   ApplyAgain();
+  EXPECT_TRUE(WaitForState(v1::FROZEN));
+  EXPECT_EQ(daemon_.GetSlice("shop.by_item").desired().reason(), "INC-7");
+  Thaw();
   EXPECT_TRUE(WaitForState(v1::RUNNING));
   EXPECT_EQ(Rows(daemon_, end_), kThreePears);
   Damage("domain/shop");

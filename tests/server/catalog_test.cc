@@ -463,13 +463,87 @@ TEST_F(CatalogTest, ADamagedSliceIsHeldAloneAndItsBytesAreKept) {
   EXPECT_EQ(core_->ScanCatalog("slice/payments/fees")->size(), 1u);
 }
 
+TEST_F(CatalogTest, WhatIsWantedOfADamagedSliceIsKeptUntilItIsAppliedAgain) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  Overwrite("slice/payments/fees", "\xff\xff not a message");
+  Reload();
+  EXPECT_EQ(catalog_->Find("payments")->damaged_slices.at("fees").desired.mode(),
+            DesiredState::RUN);
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"fees", Frozen()}}).ok());
+  Reload();
+  EXPECT_EQ(catalog_->Find("payments")->damaged_slices.at("fees").desired.reason(), "INC-1");
+  EXPECT_EQ(core_->ScanCatalog("slice/payments/fees")->at(0).second, "\xff\xff not a message");
+  // As applying it again does.
+  ASSERT_TRUE(catalog_
+                  ->Change("payments",
+                           [](CatalogDomain& domain, Operations&) {
+                             auto& slice = domain.slices["fees"];
+                             slice = domain.slices.at("volume");
+                             slice.set_name("fees");
+                             *slice.mutable_desired() = domain.damaged_slices.at("fees").desired;
+                             domain.damaged_slices.clear();
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  Reload();
+  const auto domain = catalog_->Find("payments");
+  EXPECT_TRUE(domain->damaged_slices.empty());
+  EXPECT_EQ(domain->slices.at("fees").desired().reason(), "INC-1");
+  EXPECT_TRUE(core_->ScanCatalog("desired/")->empty());
+}
+
+TEST_F(CatalogTest, WhatIsWantedOfADamagedSliceIsKeptWhileTheCoreTakesNoChange) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  Overwrite("slice/payments/fees", "\xff\xff not a message");
+  Reload();
+  refusing_.refuses = true;
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"fees", Frozen()}}).ok());
+  refusing_.refuses = false;
+  for (int i = 0; i < 2; ++i) {
+    Reload();
+    EXPECT_EQ(catalog_->Find("payments")->damaged_slices.at("fees").desired.mode(),
+              DesiredState::FREEZE);
+  }
+}
+
+TEST_F(CatalogTest, ADamagedSliceThatGoesLeavesNothing) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  Overwrite("slice/payments/fees", "\xff\xff not a message");
+  Reload();
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"fees", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_
+                  ->Change("payments",
+                           [](CatalogDomain& domain, Operations&) {
+                             domain.damaged_slices.erase("fees");
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  Reload();
+  EXPECT_TRUE(catalog_->Find("payments")->damaged_slices.empty());
+  EXPECT_TRUE(core_->ScanCatalog("slice/payments/fees")->empty());
+  EXPECT_TRUE(core_->ScanCatalog("desired/")->empty());
+}
+
+TEST_F(CatalogTest, ASliceWhoseFileIsMissingStaysHeldWhenItsDomainIsChanged) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  ASSERT_TRUE(core_->ChangeCatalog({{"revision/payments/000000001", std::nullopt}}).ok());
+  Reload();
+  EXPECT_EQ(catalog_->Find("payments")->damaged_slices.at("volume").desired.reason(), "INC-1");
+  ASSERT_TRUE(
+      catalog_->Change("payments", [](CatalogDomain&, Operations&) { return absl::OkStatus(); })
+          .ok());
+  Reload();
+  EXPECT_EQ(catalog_->Find("payments")->damaged_slices.at("volume").desired.reason(), "INC-1");
+}
+
 TEST_F(CatalogTest, ASliceWhoseFileIsMissingIsHeld) {
   ASSERT_TRUE(Create("payments", "volume").ok());
   ASSERT_TRUE(core_->ChangeCatalog({{"revision/payments/000000001", std::nullopt}}).ok());
   Reload();
   const auto domain = catalog_->Find("payments");
   ASSERT_EQ(domain->damaged_slices.count("volume"), 1u);
-  EXPECT_THAT(domain->damaged_slices.at("volume"), HasSubstr("revision 1"));
+  EXPECT_THAT(domain->damaged_slices.at("volume").why, HasSubstr("revision 1"));
 }
 
 TEST_F(CatalogTest, FreezesWhileTheCoreTakesNoChange) {

@@ -51,6 +51,18 @@ class DefinitionChangesTest : public ::testing::Test {
   icepie::worker::v1::PlanDomainResponse plan_;
 };
 
+TEST_F(DefinitionChangesTest, ADamagedSliceIsCreatedAgainOrDeleted) {
+  current_.slices.clear();
+  current_.damaged_slices["volume"].why = "its entry in the catalog is damaged";
+  current_.damaged_slices["fees"].why = "its entry in the catalog is damaged";
+  const auto changes = CompareDefinitions(current_, plan_, "new file");
+  ASSERT_EQ(changes.size(), 2u);
+  EXPECT_EQ(changes[0].slice(), "volume");
+  EXPECT_EQ(changes[0].kind(), SliceChange::CREATE);
+  EXPECT_EQ(changes[1].slice(), "fees");
+  EXPECT_EQ(changes[1].kind(), SliceChange::DELETE);
+}
+
 TEST_F(DefinitionChangesTest, TheSameFileChangesNothing) {
   EXPECT_EQ(Only("old file").kind(), SliceChange::UNCHANGED);
 }
