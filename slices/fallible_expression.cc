@@ -139,7 +139,11 @@ class Finder {
   }
 
   static bool IsCountable(const Json& node) {
-    if (IsClass(node, "CONSTANT")) return true;
+    // A larger one is not far from the end of what a count can be.
+    if (IsClass(node, "CONSTANT")) return TextOf(node["value"]["type"], "id") == "INTEGER";
+    if (IsClass(node, "OPERATOR") && TextOf(node, "type") == "OPERATOR_COALESCE") {
+      return std::all_of(node["children"].begin(), node["children"].end(), IsCountable);
+    }
     if (!IsClass(node, "FUNCTION")) return false;
     const std::string name = TextOf(node, "function_name");
     if (name == "count" || name == "count_star" || name == "sum") return true;
@@ -150,12 +154,12 @@ class Finder {
   bool FunctionMayFail(const Json& node) const {
     static const auto* const kOfReals =
         new std::set<std::string>{"+", "-", "*", "/", "round", "floor", "ceil", "ceiling", "abs"};
-    static const auto* const kOfAny =
-        new std::set<std::string>{"concat",     "||",          "lower", "upper",         "length",
-                                  "list_value", "struct_pack", "row",   "struct_extract"};
+    static const auto* const kOfAny = new std::set<std::string>{
+        "concat", "||", "lower", "upper", "length", "struct_pack", "row", "struct_extract"};
     const std::string name = TextOf(node, "function_name");
     const Json& children = node["children"];
     if (AnyOf(children)) return true;
+    if (name == "list_value") return !SameTypes(children);
     if (kOfAny->count(name) > 0 || IsCountable(node)) return false;
     if (kOfReals->count(name) == 0 || !IsReal(type_of_(node))) return true;
     return !std::all_of(children.begin(), children.end(),

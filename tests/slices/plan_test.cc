@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 
@@ -88,6 +90,23 @@ TEST_F(PlanTest, OnlyColumnsThatTheSqlNamesAreRead) {
               ElementsAre("other.key", "other.v"));
   EXPECT_THAT(UsedColumns("SELECT (SELECT max(i) FROM r) AS m, dim.v FROM dim"),
               ElementsAre("r.i", "dim.key", "dim.v"));
+}
+
+// Whether each batch evaluates the rows that it touches, for errors above the aggregates.
+bool IsChecked(const std::string& sql) {
+  const absl::StatusOr<SlicePlan> plan = PlanSql(sql);
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  return std::any_of(plan->apply.begin(), plan->apply.end(), [](const ApplyStatement& statement) {
+    return absl::StrContains(statement.sql, "max(hash(");
+  });
+}
+
+TEST_F(PlanTest, WhatMayFailAboveAggregatesIsEvaluatedWithEachBatch) {
+  EXPECT_TRUE(IsChecked("SELECT k, [sum(n), count(*)] AS v FROM r GROUP BY k"));
+  EXPECT_FALSE(IsChecked("SELECT k, [count(*), count(i)] AS v FROM r GROUP BY k"));
+  EXPECT_TRUE(IsChecked("SELECT k, count(*) + 9223372036854775807 AS v FROM r GROUP BY k"));
+  EXPECT_FALSE(IsChecked("SELECT k, count(*) + 2147483647 AS v FROM r GROUP BY k"));
+  EXPECT_FALSE(IsChecked("SELECT k, sum(n) AS total FROM counts GROUP BY k"));
 }
 
 TEST_F(PlanTest, UpstreamComesFirst) {
