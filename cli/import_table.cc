@@ -187,22 +187,12 @@ class TableRows : public ImportSource {
 
   absl::StatusOr<bool> HaveRow() {
     while (!chunk_ || chunk_->Done()) {
-      if (ended_) return false;  // to fetch beyond the end is an error
       chunk_.reset();
-      duckdb_data_chunk next = duckdb_fetch_chunk(*result_->handle());
-      if (next == nullptr) return Ended();
+      ICEPIE_ASSIGN_OR_RETURN(duckdb_data_chunk next, result_->NextChunk());
+      if (next == nullptr) return false;
       chunk_.emplace(next);
-      if (chunk_->size() == 0) return Ended();
     }
     return true;
-  }
-
-  // A failed stream ends like a finished one; only its error tells them apart.
-  absl::StatusOr<bool> Ended() {
-    ended_ = true;
-    const char* error = duckdb_result_error(result_->handle());
-    if (error == nullptr || *error == '\0') return false;
-    return slices::DuckError(duckdb_result_error_type(result_->handle()), error);
   }
 
   // In the order of their dependence: the last is destroyed first.
@@ -216,7 +206,6 @@ class TableRows : public ImportSource {
   std::string reader_;
   int64_t limit_ = 0;
   bool check_rows_ = false;
-  bool ended_ = false;
   int64_t row_ = 0;  // the last one taken, from 1
   int64_t total_ = -1;
 };

@@ -18,8 +18,8 @@ constexpr int64_t kGrowth = 8;
 
 absl::StatusOr<bool> GivesARow(DuckStatement& statement) {
   ICEPIE_ASSIGN_OR_RETURN(DuckResult result, statement.Execute());
-  duckdb_data_chunk chunk = duckdb_fetch_chunk(*result.handle());
-  const bool any = chunk != nullptr && duckdb_data_chunk_get_size(chunk) > 0;
+  ICEPIE_ASSIGN_OR_RETURN(duckdb_data_chunk chunk, result.NextChunk());
+  const bool any = chunk != nullptr;
   duckdb_destroy_data_chunk(&chunk);
   return any;
 }
@@ -122,7 +122,7 @@ absl::Status ApplyStatements::RunSteps(std::optional<int64_t> changes_at) {
       if (!wanted) continue;
     }
     ICEPIE_ASSIGN_OR_RETURN(DuckResult result, step.statement->Execute());
-    if (step.into != nullptr) step.into->Set(std::move(result));
+    if (step.into != nullptr) ICEPIE_RETURN_IF_ERROR(step.into->Set(std::move(result)));
   }
   return absl::OkStatus();
 }
@@ -139,7 +139,8 @@ absl::Status ApplyStatements::RunTexts(std::optional<int64_t> changes_at) {
       if (rows.empty()) continue;
     }
     ICEPIE_ASSIGN_OR_RETURN(DuckResult result, connection_.Query(statement.sql));
-    if (!statement.into.empty()) relations_.at(statement.into)->Set(std::move(result));
+    if (statement.into.empty()) continue;
+    ICEPIE_RETURN_IF_ERROR(relations_.at(statement.into)->Set(std::move(result)));
   }
   return absl::OkStatus();
 }

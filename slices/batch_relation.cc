@@ -35,9 +35,13 @@ class Rows {
   const std::vector<Column>& columns() const { return columns_; }
   const std::vector<duckdb_data_chunk>& chunks() const { return chunks_; }
 
-  void Set(DuckResult result) {
+  absl::Status Set(DuckResult result) {
     Clear();
-    while (duckdb_data_chunk chunk = duckdb_fetch_chunk(*result.handle())) chunks_.push_back(chunk);
+    while (true) {
+      ICEPIE_ASSIGN_OR_RETURN(duckdb_data_chunk chunk, result.NextChunk());
+      if (chunk == nullptr) return absl::OkStatus();
+      chunks_.push_back(chunk);
+    }
   }
   void Clear() {
     for (duckdb_data_chunk& chunk : chunks_) duckdb_destroy_data_chunk(&chunk);
@@ -184,7 +188,7 @@ class BatchRelationImpl : public BatchRelation {
   BatchRelationImpl(const BatchRelationImpl&) = delete;
   BatchRelationImpl& operator=(const BatchRelationImpl&) = delete;
 
-  void Set(DuckResult result) override { rows_->Set(std::move(result)); }
+  absl::Status Set(DuckResult result) override { return rows_->Set(std::move(result)); }
   void Clear() override { rows_->Clear(); }
   int64_t RowCount() const override {
     idx_t rows = 0;

@@ -15,7 +15,7 @@
 namespace icepie::slices {
 
 // Threads: one connection's.
-// Errors: of Create, those of the view's statement.
+// Errors: of Create, those of the view's statement; of Set, those of DuckResult::NextChunk.
 // Lifetime: statements prepared over the view may be run again after each Set; run after the
 //   relation is gone, they fail. The view stays on the connection.
 class BatchRelation {
@@ -27,8 +27,9 @@ class BatchRelation {
                                                                const DuckStatement& producer);
   virtual ~BatchRelation() = default;
 
-  // What the view shows from now on: the rows of `result`, which has the producer's columns.
-  virtual void Set(DuckResult result) = 0;
+  // What the view shows from now on: the rows of `result`, which has the producer's columns. After
+  // an error (RESOURCE_EXHAUSTED) these are not all: whoever would read them must not go on.
+  virtual absl::Status Set(DuckResult result) = 0;
   // Lets go of the rows.
   virtual void Clear() = 0;
   virtual int64_t RowCount() const = 0;

@@ -270,12 +270,12 @@ absl::Status RegisteredFunctions::AddOnce(const std::string& name,
 
 DuckDatabase::~DuckDatabase() { duckdb_close(&database_); }
 
-DuckResult::DuckResult(DuckResult&& other) noexcept : result_(other.result_) {
-  other.result_ = duckdb_result{};
-}
+DuckResult::DuckResult(DuckResult&& other) noexcept
+    : result_(std::exchange(other.result_, duckdb_result{})), ended_(other.ended_) {}
 
 DuckResult& DuckResult::operator=(DuckResult&& other) noexcept {
   std::swap(result_, other.result_);
+  std::swap(ended_, other.ended_);
   return *this;
 }
 
@@ -288,10 +288,25 @@ std::string DuckResult::column_type(idx_t column) {
   return text;
 }
 
-std::vector<CellRow> DuckResult::Cells() {
+absl::StatusOr<duckdb_data_chunk> DuckResult::NextChunk() {
+  if (ended_) return nullptr;
+  duckdb_data_chunk chunk = duckdb_fetch_chunk(result_);
+  if (chunk != nullptr && duckdb_data_chunk_get_size(chunk) > 0) return chunk;
+  duckdb_destroy_data_chunk(&chunk);
+  const char* const error = duckdb_result_error(&result_);
+  if (error != nullptr && *error != '\0') {
+    return DuckError(duckdb_result_error_type(&result_), error);
+  }
+  ended_ = true;
+  return nullptr;
+}
+
+absl::StatusOr<std::vector<CellRow>> DuckResult::Cells() {
   std::vector<CellRow> rows;
   const idx_t columns = column_count();
-  while (duckdb_data_chunk chunk = duckdb_fetch_chunk(result_)) {
+  while (true) {
+    ICEPIE_ASSIGN_OR_RETURN(duckdb_data_chunk chunk, NextChunk());
+    if (chunk == nullptr) return rows;
     const idx_t size = duckdb_data_chunk_get_size(chunk);
     for (idx_t row = 0; row < size; ++row) {
       CellRow& cells = rows.emplace_back();
@@ -302,7 +317,6 @@ std::vector<CellRow> DuckResult::Cells() {
     }
     duckdb_destroy_data_chunk(&chunk);
   }
-  return rows;
 }
 
 absl::StatusOr<DuckResult> DuckStatement::Execute() {

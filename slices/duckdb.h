@@ -83,11 +83,16 @@ class DuckResult {
   std::string column_name(idx_t column) { return duckdb_column_name(&result_, column); }
   // DuckDB's text of the type, e.g. "DECIMAL(18,2)" or "STRUCT(a INTEGER)[]".
   std::string column_type(idx_t column);
+  // The next chunk, which belongs to the caller; null behind the last one, and from then on. Errors
+  // are told apart from the end, for which DuckDB's interface gives null, too: RESOURCE_EXHAUSTED
+  // when there is no memory for a chunk.
+  absl::StatusOr<duckdb_data_chunk> NextChunk();
   // All rows, for small internal results.
-  std::vector<CellRow> Cells();
+  absl::StatusOr<std::vector<CellRow>> Cells();
 
  private:
   duckdb_result result_{};
+  bool ended_ = false;  // to fetch beyond the end of a stream is an error
 };
 
 // A prepared statement. Parameters are bound by DuckDB's own functions on handle().

@@ -222,7 +222,7 @@ absl::Status Generation::PrepareProgress() {
 
 absl::Status Generation::ReadProgress() {
   ICEPIE_ASSIGN_OR_RETURN(DuckResult result, read_progress_->Execute());
-  const std::vector<CellRow> rows = result.Cells();
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<CellRow> rows, result.Cells());
   if (rows.size() != 1) return absl::DataLossError("__progress does not have one row");
   progress_ = ReadProgressRow(rows.front());
   return absl::OkStatus();
@@ -265,7 +265,7 @@ absl::Status Generation::TakeUpstreamChanges() {
     }
     BindInt(*changes.select, 1, position_);
     ICEPIE_ASSIGN_OR_RETURN(DuckResult rows, changes.select->Execute());
-    changes.rows->Set(std::move(rows));
+    ICEPIE_RETURN_IF_ERROR(changes.rows->Set(std::move(rows)));
     upstream_rows_ += changes.rows->RowCount();
   }
   return absl::OkStatus();
@@ -356,7 +356,8 @@ absl::StatusOr<int64_t> Generation::CountRows(std::unique_ptr<DuckStatement>& co
                             connection_->Prepare(absl::StrCat("SELECT count(*) FROM ", table)));
   }
   ICEPIE_ASSIGN_OR_RETURN(DuckResult counted, counter->Execute());
-  return std::get<int64_t>(counted.Cells().front().front());
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<CellRow> rows, counted.Cells());
+  return std::get<int64_t>(rows.front().front());
 }
 
 // To be called before each batch, outside of a transaction.

@@ -57,8 +57,7 @@ absl::Status Generation::TakeSome(const ChangedRows& only) {
                           connection_->Query(absl::StrCat(
                               SelectNew(columns, upstream_.at(only.slice).alias, position_),
                               " ORDER BY rowid LIMIT ", only.count, " OFFSET ", only.first)));
-  upstream_changes_.at(only.slice).rows->Set(std::move(rows));
-  return absl::OkStatus();
+  return upstream_changes_.at(only.slice).rows->Set(std::move(rows));
 }
 
 // Halves what it fails on down to one row; no row when several are needed for that.

@@ -508,14 +508,13 @@ Values RowValues(const Shape& shape, duckdb_data_chunk chunk) {
 // Hands each chunk to `write` until that fails or there is none.
 template <typename Write>
 absl::Status ForEachChunk(DuckResult& result, const Write& write) {
-  while (duckdb_data_chunk chunk = duckdb_fetch_chunk(*result.handle())) {
+  while (true) {
+    ICEPIE_ASSIGN_OR_RETURN(duckdb_data_chunk chunk, result.NextChunk());
+    if (chunk == nullptr) return absl::OkStatus();
     const absl::Status status = write(chunk);
     duckdb_destroy_data_chunk(&chunk);
     ICEPIE_RETURN_IF_ERROR(status);
   }
-  const char* const error = duckdb_result_error(result.handle());
-  if (error == nullptr) return absl::OkStatus();
-  return DuckError(duckdb_result_error_type(result.handle()), error);
 }
 
 class RowWriter {

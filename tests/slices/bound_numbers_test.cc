@@ -20,7 +20,7 @@ class BoundNumbersTest : public testing::Test {
   int64_t Count(DuckStatement& statement) {
     auto result = statement.Execute();
     EXPECT_TRUE(result.ok()) << result.status();
-    return result.ok() ? std::get<int64_t>(result->Cells().at(0).at(0)) : -1;
+    return result.ok() ? std::get<int64_t>(result->Cells().value().at(0).at(0)) : -1;
   }
 
   std::unique_ptr<DuckDatabase> database_;
