@@ -310,7 +310,8 @@ absl::StatusOr<bool> BuildEngine::ContinueBase(const GenerationSpec& spec) {
   // Another version of the planner may have made it.
   if (absl::IsFailedPrecondition(opened.status())) return false;
   if (!opened.ok()) return opened.status();
-  if (!(*opened)->TakesAnyOrder()) return false;
+  ICEPIE_ASSIGN_OR_RETURN(const bool any_order, (*opened)->TakesAnyOrder());
+  if (!any_order) return false;
   const auto acknowledged = job_.acknowledged.find(spec.slice);
   if (acknowledged != job_.acknowledged.end()) {
     ICEPIE_RETURN_IF_ERROR((*opened)->SetAcknowledged(acknowledged->second));
@@ -396,11 +397,12 @@ absl::StatusOr<std::vector<int64_t>> BuildEngine::QuarantinedBefore(const std::s
 // Where a generation does not take records in any order, all are built once more, with them.
 absl::Status BuildEngine::TakeHeldBack(const GenerationSpec& spec,
                                        const QuarantinedPositions& held) {
-  const bool in_any_order =
-      std::all_of(generations_.begin(), generations_.end(), [&](const auto& generation) {
-        return held.count(generation->plan().slice) == 0 || !FollowsRecords(*generation) ||
-               generation->TakesAnyOrder();
-      });
+  bool in_any_order = true;
+  for (const auto& generation : generations_) {
+    if (held.count(generation->plan().slice) == 0 || !FollowsRecords(*generation)) continue;
+    ICEPIE_ASSIGN_OR_RETURN(const bool takes_any, generation->TakesAnyOrder());
+    in_any_order = in_any_order && takes_any;
+  }
   if (!in_any_order) {
     serving_.Replace({});
     generations_.clear();

@@ -158,7 +158,7 @@ class Generation {
   // Whether its records may be applied in any order, so that one can be taken out of quarantine
   // without building all anew: what it keeps of them goes by position, not by arrival, and nothing
   // has been let go that such a record may need.
-  bool TakesAnyOrder() const;
+  absl::StatusOr<bool> TakesAnyOrder() const;
   // The records at these positions (ascending), which it has not come to yet, go into quarantine
   // untried and beside the budget. An empty list: no more do. Not during a recompute.
   absl::Status HoldBack(std::vector<int64_t> positions);

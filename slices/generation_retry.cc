@@ -19,23 +19,26 @@ namespace {
 constexpr size_t kTakenTogether = 64;
 
 // Whether a folded state keeps of equal records the one that came first: it has no position then.
-bool FoldsByArrival(DuckConnection& connection, const DomainDef& definition,
-                    const SlicePlan& plan) {
+absl::StatusOr<bool> FoldsByArrival(DuckConnection& connection, const DomainDef& definition,
+                                    const SlicePlan& plan) {
   if (plan.strategy != Strategy::kAggregate) return false;
-  const absl::StatusOr<Json> statement =
-      ParseSelect(connection, definition.FindSlice(plan.slice)->sql);
-  return !statement.ok() || ShowsOrder(*statement, /*of_records=*/true);
+  ICEPIE_ASSIGN_OR_RETURN(const Json statement,
+                          ParseSelect(connection, definition.FindSlice(plan.slice)->sql));
+  return ShowsOrder(statement, /*of_records=*/true);
 }
 
 }  // namespace
 
-bool Generation::TakesAnyOrder() const {
+absl::StatusOr<bool> Generation::TakesAnyOrder() const {
   const bool by_records = incremental() && !slice_plan_->reads_changes;
   const bool dimension = std::any_of(inputs_.begin(), inputs_.end(), [](const Input& input) {
     return !input.source->latest_by.empty();
   });
-  return by_records && slice_plan_->upstream.empty() && slice_plan_->retained.span_us == 0 &&
-         !dimension && !FoldsByArrival(*connection_, domain_plan()->definition, *slice_plan_);
+  const bool retains = slice_plan_->retained.span_us > 0;
+  if (!by_records || !slice_plan_->upstream.empty() || retains || dimension) return false;
+  ICEPIE_ASSIGN_OR_RETURN(const bool by_arrival,
+                          FoldsByArrival(*connection_, domain_plan()->definition, *slice_plan_));
+  return !by_arrival;
 }
 
 absl::Status Generation::HoldBack(std::vector<int64_t> positions) {
@@ -77,7 +80,8 @@ absl::Status Generation::ForgetQuarantined(const std::vector<int64_t>& positions
 
 absl::Status Generation::TakeQuarantined(const RecordReading& read,
                                          const std::vector<int64_t>& positions) {
-  ICEPIE_CHECK(TakesAnyOrder());
+  ICEPIE_ASSIGN_OR_RETURN(const bool any_order, TakesAnyOrder());
+  ICEPIE_CHECK(any_order);
   for (auto first = positions.begin(); first != positions.end();) {
     const auto count = std::min<ptrdiff_t>(kTakenTogether, std::distance(first, positions.end()));
     const std::vector<int64_t> some(first, first + count);

@@ -42,6 +42,9 @@ constexpr int64_t kScratchComponentsBytes = int64_t{1} << 20;
 constexpr const char* kHiddenTypes[] = {"BIGINT",      "BIGINT",  "TIMESTAMPTZ",
                                         "TIMESTAMPTZ", "VARCHAR", "VARCHAR"};
 
+// Says nothing about the SQL: another plan for that would be another table, built from raw.
+bool LackedMemory(const absl::Status& status) { return absl::IsResourceExhausted(status); }
+
 class Planner {
  public:
   Planner(const DomainDef& definition, const PlanOverrides& overrides) : overrides_(overrides) {
@@ -60,13 +63,13 @@ class Planner {
   absl::Status PlanSlice(const SliceDef& slice);
   absl::Status CheckColumns(const SliceDef& slice, const SlicePlan& plan) const;
   void SpellAsOutputs(const SlicePlan& plan);
-  absl::Status ChooseStrategy(SlicePlan& plan);
+  absl::Status ChooseStrategy(const Json& statement, SlicePlan& plan);
   absl::Status TryStrategy(const StrategyEntry& entry, const PlanRequest& request, SlicePlan& plan);
   absl::Status FindSources(SlicePlan& plan);
   absl::Status Verify(const SlicePlan& plan);
   absl::Status VerifyIn(const SlicePlan& plan);
   absl::Status VerifyStatement(const SlicePlan& plan, const ApplyStatement& statement);
-  std::string Hash(const SlicePlan& plan) const;
+  std::string Hash(const Json& statement, const SlicePlan& plan) const;
   void PlanExpectations(SlicePlan& plan);
   absl::Status AddExpectation(const SliceDef& slice, const ExpectationDef& definition,
                               SlicePlan& plan);
@@ -421,6 +424,7 @@ absl::Status Planner::FindSources(SlicePlan& plan) {
   // The columns found must do: else the text names them in a way that was not seen.
   ICEPIE_RETURN_IF_ERROR(MakeSources(plan.sources));
   const absl::StatusOr<std::vector<OutputColumn>> bound = BindSelect(*connection_, query.sql);
+  if (LackedMemory(bound.status())) return bound.status();
   if (!bound.ok() || !SameColumns(*bound, plan.columns)) plan.sources = AllColumns(sources);
   return MakeSources(AllColumns(sources));
 }
@@ -448,7 +452,8 @@ absl::Status Planner::TryStrategy(const StrategyEntry& entry, const PlanRequest&
     plan.batch_rows = absl::StrCat("SELECT * FROM __data WHERE rowid >= ", kFirstNewRow);
   }
   const absl::Status verified = Verify(plan);
-  if (verified.ok() || entry.strategy == Strategy::kRecompute) return verified;
+  const bool final = entry.strategy == Strategy::kRecompute || LackedMemory(verified);
+  if (verified.ok() || final) return verified;
   return StandsInTheWay(
       absl::StrCat("its parts would not give the same types (", verified.message(), ")"));
 }
@@ -485,9 +490,8 @@ absl::Status Refusal(const std::vector<WhyNot>& why_not, const std::string& want
   return StandsInTheWay("no planner knows it");
 }
 
-absl::Status Planner::ChooseStrategy(SlicePlan& plan) {
+absl::Status Planner::ChooseStrategy(const Json& statement, SlicePlan& plan) {
   const std::string& sql = gated_.at(plan.slice).sql;
-  ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, sql));
   const std::string& wanted = plan_.definition.FindSlice(plan.slice)->strategy;
   std::vector<std::string> in_the_way;
   if (!wanted.empty()) in_the_way = {absl::StrCat("the file asks for ", wanted)};
@@ -508,7 +512,7 @@ absl::Status Planner::ChooseStrategy(SlicePlan& plan) {
         TryStrategy(entry, {*connection_, plan_, sql, statement, bare}, plan);
     chosen = status.ok();
     if (chosen) break;
-    if (entry.strategy == Strategy::kRecompute) return status;
+    if (entry.strategy == Strategy::kRecompute || LackedMemory(status)) return status;
     const std::string why(status.message());
     AddWhyNot(plan.why_not, entry.strategy, status);
     const bool told = std::find(in_the_way.begin(), in_the_way.end(), why) != in_the_way.end();
@@ -590,7 +594,7 @@ nlohmann::json Reading(const SourceDef& source, const std::vector<std::string>& 
   return reading;
 }
 
-std::string Planner::Hash(const SlicePlan& plan) const {
+std::string Planner::Hash(const Json& statement, const SlicePlan& plan) const {
   nlohmann::json content = {{"format", kFormat}, {"sql", gated_.at(plan.slice).sql}};
   for (const SourceUse& use : plan.sources) {
     content["sources"].push_back(Reading(*plan_.definition.FindSource(use.source), use.columns));
@@ -599,8 +603,7 @@ std::string Planner::Hash(const SlicePlan& plan) const {
     content["upstream"][upstream] = plan_.Find(upstream)->definition_hash;
   }
   const SliceDef& slice = *plan_.definition.FindSlice(plan.slice);
-  const absl::StatusOr<Json> statement = ParseSelect(*connection_, gated_.at(plan.slice).sql);
-  if (!statement.ok() || ShowsOrder(*statement, /*of_records=*/false)) {
+  if (ShowsOrder(statement, /*of_records=*/false)) {
     for (const std::string& upstream : plan.upstream) {
       const std::vector<std::string>& key = plan_.definition.FindSlice(upstream)->key;
       if (!key.empty()) content["ties"][upstream] = key;
@@ -633,13 +636,15 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
   ICEPIE_RETURN_IF_ERROR(CheckColumns(slice, plan));
   SpellAsOutputs(plan);
   ICEPIE_RETURN_IF_ERROR(FindSources(plan));
-  if (const absl::Status status = ChooseStrategy(plan); !status.ok()) {
+  ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, query.sql));
+  if (const absl::Status status = ChooseStrategy(statement, plan); !status.ok()) {
+    if (LackedMemory(status)) return status;
     const bool refused = absl::IsUnimplemented(status) || absl::IsFailedPrecondition(status);
     return refused && !slice.strategy.empty()
                ? SliceError(slice, slice.strategy_place, "strategy", CannotKeep(slice, status))
                : SliceError(slice, slice.sql_place, "sql", status);
   }
-  plan.definition_hash = Hash(plan);
+  plan.definition_hash = Hash(statement, plan);
   ICEPIE_RETURN_IF_ERROR(MakeInput(slice.name, plan.columns));
   if (IsRead(slice.name)) ICEPIE_RETURN_IF_ERROR(PlanChanges(plan));
   plan_.slices.push_back(std::move(plan));
@@ -705,7 +710,9 @@ bool Planner::IsRead(const std::string& slice) const {
 absl::Status Planner::PlanChanges(SlicePlan& plan) {
   SlicePlan with_changes = plan;
   if (!HandOutChanges(with_changes)) return absl::OkStatus();
-  if (const absl::Status verified = Verify(with_changes); !verified.ok()) return absl::OkStatus();
+  if (const absl::Status verified = Verify(with_changes); !verified.ok()) {
+    return LackedMemory(verified) ? verified : absl::OkStatus();
+  }
   bare_[plan.slice] = plan;
   plan = std::move(with_changes);
   std::vector<OutputColumn> columns = plan.columns;

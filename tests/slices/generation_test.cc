@@ -439,6 +439,23 @@ TEST_P(BrokenFeedTest, AnAbortedTransactionThatWasLeftBehindIsNotEveryonesError)
   }
 }
 
+// Lack of memory is no answer, nor the worker's end.
+TEST_P(BrokenFeedTest, WhetherRecordsMayComeInAnyOrderIsAnErrorWithoutMemory) {
+  const auto generation = Open("totals");
+  EXPECT_TRUE(generation->TakesAnyOrder().value());
+  const auto connection = DuckConnection::Connect(*instance_).value();
+  // The planner's question has this answer from now on.
+  ASSERT_TRUE(connection
+                  ->Run(absl::StrCat("CREATE MACRO ", QuoteIdentifier(generation->alias()),
+                                     ".main.json_serialize_sql(sql) AS error(",
+                                     QuoteLiteral(kFunctionMemoryError), ")"))
+                  .ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(generation->TakesAnyOrder().status()))
+      << generation->TakesAnyOrder().status();
+  const auto none = [](const auto&, const auto&) { return absl::InternalError("not to be read"); };
+  EXPECT_TRUE(absl::IsResourceExhausted(generation->TakeQuarantined(none, {0})));
+}
+
 // An interrupt may come when COMMIT has stored its batch, or meet what is read behind it.
 TEST_P(BrokenFeedTest, ABatchWhoseCommitFailsIsNotAppliedTwice) {
   constexpr int kBatches = 200;

@@ -184,7 +184,8 @@ absl::Status SliceRun::ApplyTo(Generation& generation, int64_t records_max) {
 absl::StatusOr<bool> SliceRun::HoldBack(const std::string& slice, int64_t nth, int64_t count) {
   Generation& generation = *generations_.at(slice);
   held_back_.clear();
-  if (!generation.TakesAnyOrder()) return false;
+  ICEPIE_ASSIGN_OR_RETURN(const bool any_order, generation.TakesAnyOrder());
+  if (!any_order) return false;
   for (int64_t i = nth; i < count; i += nth) held_back_.push_back(feed_.head() + i);
   ICEPIE_RETURN_IF_ERROR(generation.HoldBack(held_back_));
   return true;
