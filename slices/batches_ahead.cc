@@ -1,6 +1,7 @@
 #include "slices/batches_ahead.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "core/base/status.h"
@@ -10,7 +11,13 @@ namespace icepie::slices {
 BatchesAhead::BatchesAhead(FeedReader& reader, int64_t begin, int64_t end,
                            std::set<std::string> streams)
     : reader_(reader), end_(end), decoder_(begin, std::move(streams)), position_(begin) {
-  for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { Loop(); });
+  threads_.reserve(kThreads);
+  try {
+    while (threads_.size() < kThreads) threads_.emplace_back([this] { Loop(); });
+  } catch (const std::system_error&) {  // there is no memory for a stack: fewer do
+    MutexLock lock(mutex_);
+    running_ -= kThreads - static_cast<int>(threads_.size());
+  }
 }
 
 BatchesAhead::~BatchesAhead() {
@@ -26,6 +33,11 @@ BatchesAhead::~BatchesAhead() {
 }
 
 absl::StatusOr<std::optional<RecordBatch>> BatchesAhead::Next() {
+  if (threads_.empty()) {
+    Made made = std::optional<RecordBatch>();
+    Read(made);
+    return made;
+  }
   std::optional<Made> next;
   {
     MutexLock lock(mutex_);
@@ -43,7 +55,7 @@ void BatchesAhead::Loop() {
     Made made = std::optional<RecordBatch>();
     const std::optional<int64_t> number = Read(made);
     if (!number) break;
-    if (made.ok()) {
+    if (made.ok() && decodes_) {
       const RecordBatch& batch = **made;
       batch.decoded->Prepare(batch.begin, batch.end, [&](const std::string& stream) {
         return batch.Supply(stream, batch.begin, batch.end);

@@ -4,6 +4,7 @@
 #ifndef ICEPIE_SLICES_BATCHES_AHEAD_H_
 #define ICEPIE_SLICES_BATCHES_AHEAD_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -19,7 +20,8 @@
 
 namespace icepie::slices {
 
-// Each thread holds one batch until it is taken, so memory holds kThreads and those of the taker.
+// Each thread makes one batch while another waits to be taken, so memory holds kThreads + 1 of them
+// beside the taker's. Without threads, which the system may refuse, the taker reads them itself.
 //
 // Threads: one takes the batches; any may cancel the reader.
 // Lifetime: within the reader's, which the destructor cancels.
@@ -34,6 +36,9 @@ class BatchesAhead {
   // The next batch; nullopt behind the last one. An error, which is the reader's or DATA_LOSS for a
   // damaged block, comes behind what was read before it, and is the last.
   absl::StatusOr<std::optional<RecordBatch>> Next();
+
+  // From now on batches are only read: who takes them in pieces decodes each piece itself.
+  void DecodeNoMore() { decodes_ = false; }
 
  private:
   // More would wait for one another: blocks are read and decompressed by one at a time.
@@ -51,6 +56,7 @@ class BatchesAhead {
   FeedReader& reader_;
   const int64_t end_;
   const std::shared_ptr<DecodeSharing> sharing_ = DecodeSharing::Create();
+  std::atomic<bool> decodes_{true};
 
   Mutex reading_;
   BatchDecoder decoder_ ABSL_GUARDED_BY(reading_);

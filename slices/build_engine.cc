@@ -527,6 +527,7 @@ absl::Status BuildEngine::ApplyAll(FeedReader& reader, std::set<std::string> str
                                    int64_t position) {
   BatchesAhead batches(reader, from, position, std::move(streams));
   while (true) {
+    if (records_max_ < kBatchRecordsMax) batches.DecodeNoMore();
     ICEPIE_ASSIGN_OR_RETURN(const std::optional<RecordBatch> batch, batches.Next());
     if (!batch) return absl::OkStatus();
     for (const auto& generation : generations_) {

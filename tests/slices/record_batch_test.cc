@@ -3,9 +3,13 @@
 #include "slices/record_batch.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <fstream>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -179,6 +183,58 @@ TEST(BatchesAheadTest, WhoStopsEarlyDoesNotWaitForTheFeed) {
   // Nor for itself, with a batch that nobody takes.
   PieceReader reader(ThreePieces(), absl::OkStatus());
   const BatchesAhead batches(reader, 0, 100, {"a"});
+}
+
+// How many of twelve batches are decoded for a scan that each of them has.
+int CountDecoded(bool decodes) {
+  std::vector<FeedPiece> pieces;
+  for (int64_t i = 0; i < 12; ++i) pieces.push_back(PieceOf({{2 * i, 2 * i + 2}}, 2 * i + 2));
+  PieceReader reader(std::move(pieces), absl::OkStatus());
+  BatchesAhead batches(reader, 0, 24, {"a"});
+  if (!decodes) batches.DecodeNoMore();
+  const SourceReading reading{"a", {}, {}};
+  const std::string group = ShareGroup(reading);
+  const std::vector<std::string> keys;
+  const ScanRequest request{&reading, &group, &keys, std::vector<bool>(kHiddenCount, true)};
+  int decoded = 0;
+  while (true) {
+    const auto batch = batches.Next();
+    EXPECT_TRUE(batch.ok()) << batch.status();
+    if (!batch.ok() || !batch->has_value()) return decoded;
+    const RecordBatch& records = **batch;
+    const auto rows = records.decoded->Find(request, records.begin, records.end,
+                                            records.Supply("a", records.begin, records.end));
+    EXPECT_TRUE(rows.ok()) << rows.status();
+    if (rows.ok() && *rows != nullptr) ++decoded;
+  }
+}
+
+// Rows of a whole batch are of no use to who takes it in pieces.
+TEST(BatchesAheadTest, TheyAreDecodedUntilNobodyWantsThat) {
+  EXPECT_GT(CountDecoded(true), 0);
+  EXPECT_EQ(CountDecoded(false), 0);
+}
+
+// Exits with 0 when all batches come although there is no memory for a thread's stack.
+void ReadWithoutThreads() {
+  PieceReader reader(ThreePieces(), absl::DataLossError("a damaged block"));
+  rlim_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlim_t bytes = pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + (4 << 20);
+  const rlimit limit = {bytes, bytes};
+  ::setrlimit(RLIMIT_AS, &limit);
+  BatchesAhead batches(reader, 0, 100, {"a"});
+  for (int i = 0; i < 3; ++i) {
+    const auto batch = batches.Next();
+    if (!batch.ok() || !batch->has_value()) ::_exit(1);
+  }
+  if (!absl::IsDataLoss(batches.Next().status())) ::_exit(2);
+  const auto behind = batches.Next();
+  ::_exit(behind.ok() && !behind->has_value() ? 0 : 3);
+}
+
+TEST(BatchesAheadDeathTest, WithoutThreadsTheTakerReads) {
+  EXPECT_EXIT(ReadWithoutThreads(), ::testing::ExitedWithCode(0), "");
 }
 
 }  // namespace
