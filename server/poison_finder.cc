@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 namespace icepie::server {
 namespace {
@@ -29,8 +31,16 @@ const FlightNote* PickNote(const std::vector<FlightNote>& notes) {
   return picked;
 }
 
-std::string WorkName(Activity activity) {
+// "volume/7" of it and of its expectation "volume/7/small".
+std::string GenerationIn(const std::string& subject) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(subject, '/');
+  return absl::StrJoin(parts.begin(), parts.begin() + std::min<size_t>(2, parts.size()), "/");
+}
+
+std::string WorkName(Activity activity, const std::string& subject) {
   switch (activity) {
+    case Activity::kCheck:
+      return absl::StrCat("checking its expectation ", subject.substr(subject.rfind('/') + 1));
     case Activity::kOpen:
       return "opening its state";
     case Activity::kRecompute:
@@ -47,9 +57,10 @@ std::string WorkName(Activity activity) {
 void PoisonFinder::Forget() { *this = PoisonFinder(); }
 
 void PoisonFinder::Suspect(const FlightNote& note) {
-  generation_ = note.subject;
+  generation_ = GenerationIn(note.subject);
+  subject_ = note.subject;
   activity_ = note.activity;
-  deaths_ = known_[note.subject];
+  deaths_ = known_[generation_];
   blamed_ = 0;
   probes_ = 0;
   begin_ = note.begin;
@@ -59,7 +70,7 @@ void PoisonFinder::Suspect(const FlightNote& note) {
 
 // False: it was at other records, so none of the former ones can be it.
 bool PoisonFinder::Narrow(const FlightNote& note) {
-  if (note.subject != generation_ || note.activity != activity_) return false;
+  if (generation_.empty() || note.subject != subject_ || note.activity != activity_) return false;
   if (activity_ != Activity::kApply) return true;
   const int64_t begin = std::max(begin_, note.begin);
   const int64_t end = std::min(end_, note.end);
@@ -87,9 +98,9 @@ PoisonVerdict PoisonFinder::Judge() {
   const bool too_many = found.size() >= kRecordsMax || probes_ >= kProbesMax;
   if (activity_ != Activity::kApply || too_many) {
     verdict.kind = PoisonVerdict::kSlice;
-    verdict.why =
-        absl::StrCat(WorkName(activity_), " ended the worker ", deaths_, " times in a row",
-                     found.empty() ? "" : ", and more records than can be left out do so");
+    verdict.why = absl::StrCat(
+        WorkName(activity_, subject_), " ended the worker ", deaths_, " times in a row",
+        found.empty() ? "" : ", and more records than can be left out do so");
     known_[generation_] = kDeaths - 1;  // when it is tried again
     generation_.clear();
     return verdict;

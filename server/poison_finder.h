@@ -53,6 +53,7 @@ class PoisonFinder {
   bool Narrow(const slices::FlightNote& note);
 
   std::string generation_;
+  std::string subject_;  // of the notes: the generation, or an expectation of it
   slices::Activity activity_ = slices::Activity::kNone;
   absl::Time last_ = absl::InfinitePast();
   int deaths_ = 0;

@@ -85,7 +85,7 @@ absl::StatusOr<std::unique_ptr<BuildEngine>> BuildEngine::Start(const EngineOpti
                           QueryService::Start(*engine->instance_, engine->serving_,
                                               MakeQueryOptions(options, nullptr)));
   engine->recomputes_ = std::make_unique<RecomputeRunner>(
-      feed, RecomputeTimeLimit(options.query_timeout),
+      feed, RecomputeTimeLimit(options.query_timeout), options.interrupt_grace,
       [&engine = *engine] { engine.recomputed_.SignalAll(); }, options.on_fatal);
   return engine;
 }
@@ -580,10 +580,14 @@ absl::Status BuildEngine::CheckCopy(DuckConnection& connection, const std::strin
   const Interruptible checking(*this, [&] { connection.Interrupt(); });
   ExpectationScope scope;
   scope.slice = job_.slice;
+  scope.generation = absl::StrCat(job_.slice, "/", job_.number);
   scope.relation = absl::StrCat(QuoteIdentifier(alias), ".main.__result");
   scope.position = copy.progress.applied_position;
   scope.limit = QueryTimeout(options_, generations_.back()->domain_plan()->definition);
-  scope.on_stuck = options_.on_fatal;
+  scope.grace = options_.interrupt_grace;
+  scope.on_stuck = [this](const std::string& /*expectation*/, const std::string& why) {
+    options_.on_fatal(why);
+  };
   scope.find_target = [this](const std::string& slice) -> ExpectationTarget {
     for (const auto& generation : generations_) {
       if (generation->plan().slice != slice) continue;

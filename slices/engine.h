@@ -37,6 +37,9 @@ struct EngineOptions {
   std::optional<absl::Duration> recompute_limit;
   // Of one turn of the live engine: a batch on all slices. A longer one ends the process.
   absl::Duration apply_timeout = absl::Minutes(10);
+  // From the interrupt of a statement that takes too long to the end of the process, if it does not
+  // listen.
+  absl::Duration interrupt_grace = absl::Seconds(2);
   absl::Duration snapshot_interval = absl::Seconds(10);
   SnapshotKeeping snapshots{3};
   int64_t disk_bytes = 0;              // of the directory (snapshot_store.h); 0: no limit

@@ -57,6 +57,8 @@ struct ExpectationResult {
   int64_t position = 0;              // of the rows that were checked
   absl::Time time;                   // of the check
   std::string message;               // why it could not be checked, or what its SQL failed with
+  // Its check has ended a worker, for it listens to no interrupt: kFailed, and not checked again.
+  bool endless = false;
 };
 
 }  // namespace icepie::slices

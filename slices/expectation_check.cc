@@ -8,6 +8,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/utf8.h"
+#include "slices/flight_record.h"
 #include "slices/result_json.h"
 #include "slices/statement_watch.h"
 #include "slices/transaction.h"
@@ -20,6 +21,14 @@ constexpr size_t kDigestCharacters = 16;
 constexpr int kSamples = 5;
 constexpr int64_t kSampleBytesMax = 4096;  // of all of an expectation
 constexpr size_t kMessageBytesMax = 500;
+
+std::string FlightSubject(const std::string& generation, const ExpectationPlan& plan) {
+  return absl::StrCat(generation, "/", plan.name);
+}
+
+std::string CheckName(const std::string& slice, const ExpectationPlan& plan) {
+  return absl::StrCat("expectation ", plan.name, " of slice ", slice);
+}
 
 absl::Status MakeView(DuckConnection& connection, const std::string& name,
                       const std::string& relation) {
@@ -42,9 +51,12 @@ absl::Status CountRows(DuckConnection& connection, const std::string& sql,
 
 absl::Status RunPlan(DuckConnection& connection, const ExpectationPlan& plan,
                      const ExpectationScope& scope, ExpectationResult& result) {
-  const StatementWatch watch(connection, scope.limit,
-                             absl::StrCat("expectation ", plan.name, " of slice ", scope.slice),
-                             scope.on_stuck);
+  const FlightEntry flight(Activity::kCheck, FlightSubject(scope.generation, plan));
+  const StatementWatch watch(connection, scope.limit, scope.grace, CheckName(scope.slice, plan),
+                             [&](const std::string& why) {
+                               flight.Blame();
+                               scope.on_stuck(plan.name, why);
+                             });
   ICEPIE_RETURN_IF_ERROR(BeginTransaction(connection, TransactionKind::kReadOnly));
   const absl::Status counted = CountRows(connection, plan.sql, result);
   const absl::Status ended = RollBack(connection);  // it has only read
@@ -78,12 +90,16 @@ void Judge(const absl::Status& status, absl::Duration limit, ExpectationResult& 
   result.message = std::string(CutUtf8(status.message(), kMessageBytesMax));
   result.status = absl::IsInvalidArgument(status) ? Status::kFailed : Status::kStopped;
   if (absl::IsDeadlineExceeded(status)) {
-    result.message = absl::StrCat("it took longer than the domain's limit for queries, ",
-                                  absl::FormatDuration(limit));
+    result.message = TookTooLong(limit);
   }
 }
 
 }  // namespace
+
+std::string TookTooLong(absl::Duration limit) {
+  return absl::StrCat("it took longer than the domain's limit for queries, ",
+                      absl::FormatDuration(limit));
+}
 
 ExpectationResult Unchecked(const ExpectationPlan& plan) {
   ExpectationResult result;
@@ -162,7 +178,9 @@ absl::Status AddBroken(DuckConnection& connection, const std::vector<const Expec
 absl::StatusOr<std::vector<ExpectationResult>> CheckBatch(DuckConnection& connection,
                                                           const std::vector<ExpectationPlan>& plans,
                                                           const std::string& rows,
-                                                          int64_t position) {
+                                                          const BatchCheckScope& scope,
+                                                          std::string* stopped) {
+  const int64_t position = scope.position;
   std::vector<const ExpectationPlan*> safe;
   std::vector<ExpectationResult> broken;
   for (const ExpectationPlan& plan : plans) {
@@ -171,8 +189,14 @@ absl::StatusOr<std::vector<ExpectationResult>> CheckBatch(DuckConnection& connec
   ICEPIE_RETURN_IF_ERROR(AddBroken(connection, safe, rows, position, broken));
   for (const ExpectationPlan& plan : plans) {
     if (!plan.by_row || !plan.may_fail) continue;
+    const BatchCheckWatch::Check check(
+        *scope.watch, connection, FlightSubject(scope.generation, plan), scope.limit, [&] {
+          scope.on_stuck(plan.name, absl::StrCat(CheckName(scope.slice, plan),
+                                                 " does not listen to its interrupt"));
+        });
     const absl::Status status = AddBroken(connection, {&plan}, rows, position, broken);
     if (status.ok()) continue;
+    if (absl::IsDeadlineExceeded(status)) *stopped = plan.name;
     if (!absl::IsInvalidArgument(status)) return status;
     // The transaction is over: nothing more can be asked in it.
     broken.push_back(BrokenBy(plan, position));

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "slices/batch_check_watch.h"
 #include "slices/duckdb.h"
 #include "slices/expectation.h"
 
@@ -22,13 +23,28 @@ struct ExpectationTarget {
   std::shared_ptr<const void> keep;  // what must live while it is read
 };
 
+// A check does not listen to its interrupt: the process must end.
+using OnStuckCheck = std::function<void(const std::string& expectation, const std::string& why)>;
+
 struct ExpectationScope {
-  std::string slice;     // for messages
-  std::string relation;  // the rows to check, quoted, with their database
-  int64_t position = 0;  // of them
+  std::string slice;       // for messages
+  std::string generation;  // "slice/number", for the flight record
+  std::string relation;    // the rows to check, quoted, with their database
+  int64_t position = 0;    // of them
   std::function<ExpectationTarget(const std::string& slice)> find_target;
   absl::Duration limit = absl::Seconds(10);  // for each expectation
-  std::function<void(const std::string& why)> on_stuck;
+  absl::Duration grace = absl::Seconds(2);   // from its interrupt to on_stuck
+  OnStuckCheck on_stuck;
+};
+
+// Of what is checked in a batch.
+struct BatchCheckScope {
+  std::string slice;
+  std::string generation;
+  int64_t position = 0;
+  absl::Duration limit = absl::Seconds(10);
+  BatchCheckWatch* watch = nullptr;
+  OnStuckCheck on_stuck;
 };
 
 // Of an expectation that has not been checked.
@@ -44,11 +60,16 @@ absl::StatusOr<std::vector<ExpectationResult>> CheckExpectations(
 
 // Those that hold row by row, over the rows that a batch has changed: `rows` is a SELECT of them.
 // To be run in the batch's transaction, which it only reads in; after SQL that failed, that can
-// only be rolled back. One result for each that is broken.
+// only be rolled back. One result for each that is broken. DEADLINE_EXCEEDED, with `stopped` (may
+// not be null) set to the expectation, when one was interrupted.
 absl::StatusOr<std::vector<ExpectationResult>> CheckBatch(DuckConnection& connection,
                                                           const std::vector<ExpectationPlan>& plans,
                                                           const std::string& rows,
-                                                          int64_t position);
+                                                          const BatchCheckScope& scope,
+                                                          std::string* stopped);
+
+// What a result says of a check that its time limit has ended.
+std::string TookTooLong(absl::Duration limit);
 
 }  // namespace icepie::slices
 

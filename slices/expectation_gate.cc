@@ -13,6 +13,21 @@ namespace {
 
 constexpr size_t kSampleShown = 200;
 
+absl::Status NotChecked(const std::string& expectation, const std::string& why) {
+  return MakeError(
+      absl::StatusCode::kUnavailable,
+      absl::StrCat("expectation ", expectation, " could not be checked: ", why,
+                   "; let its SQL take less, raise limits.memory or limits.query_timeout in the "
+                   "domain's file, or waive it (icepie slice expect SLICE --waive ",
+                   expectation, " --reason …)"),
+      "EXPECTATION_STOPPED", {{"expectation", expectation}});
+}
+
+absl::Status Broken(const std::vector<ExpectationResult>& failing) {
+  return MakeError(absl::StatusCode::kFailedPrecondition, FailureText(failing),
+                   "EXPECTATION_FAILED", {{"expectation", failing.front().name}});
+}
+
 }  // namespace
 
 void ExpectationGate::SetPlans(std::vector<ExpectationPlan> plans) {
@@ -20,8 +35,12 @@ void ExpectationGate::SetPlans(std::vector<ExpectationPlan> plans) {
   if (plans == plans_) return;
   plans_ = std::move(plans);
   ++version_;
-  results_.clear();
+  std::vector<ExpectationResult> endless = std::exchange(results_, {});
+  endless.erase(std::remove_if(endless.begin(), endless.end(),
+                               [](const ExpectationResult& result) { return !result.endless; }),
+                endless.end());
   for (const ExpectationPlan& plan : plans_) results_.push_back(Unchecked(plan));
+  Take(endless);
 }
 
 void ExpectationGate::SetWaivers(std::vector<ExpectationWaiver> waivers) {
@@ -31,13 +50,48 @@ void ExpectationGate::SetWaivers(std::vector<ExpectationWaiver> waivers) {
 
 void ExpectationGate::Restore(const std::vector<ExpectationResult>& results) {
   MutexLock lock(mutex_);
+  Take(results);
+}
+
+void ExpectationGate::Take(const std::vector<ExpectationResult>& earlier) {
   for (ExpectationResult& present : results_) {
-    for (const ExpectationResult& earlier : results) {
-      const bool same = earlier.name == present.name && earlier.severity == present.severity &&
-                        earlier.sql_digest == present.sql_digest;
-      if (same) present = earlier;
+    const ExpectationSeverity severity = present.severity;
+    for (const ExpectationResult& result : earlier) {
+      // Whether it is endless does not depend on its severity.
+      const bool same = result.name == present.name && result.sql_digest == present.sql_digest &&
+                        (result.severity == severity || result.endless);
+      if (same) present = result;
     }
+    present.severity = severity;
   }
+}
+
+std::vector<ExpectationResult> ExpectationGate::SetEndless(const std::string& name,
+                                                           int64_t position) {
+  std::vector<ExpectationResult> told;
+  MutexLock lock(mutex_);
+  for (ExpectationResult& result : results_) {
+    if (result.name == name) {
+      result.status = ExpectationResult::Status::kFailed;
+      result.endless = true;
+      result.failing_rows = 0;
+      result.samples.clear();
+      result.position = position;
+      result.time = absl::Now();
+      result.message =
+          "its check did not end within the domain's limit for queries and listens to no "
+          "interrupt, which ended the worker; it is not checked again before its SQL has changed";
+    }
+    if (result.endless || !FailingIn({result}, absl::Now()).empty()) told.push_back(result);
+  }
+  return told;
+}
+
+const ExpectationResult* ExpectationGate::FindEndless(const std::string& name) const {
+  const auto found = std::find_if(
+      results_.begin(), results_.end(),
+      [&](const ExpectationResult& result) { return result.name == name && result.endless; });
+  return found == results_.end() ? nullptr : &*found;
 }
 
 bool ExpectationGate::empty() const {
@@ -76,13 +130,7 @@ absl::Status ExpectationGate::StoppedIn(const std::vector<ExpectationResult>& re
     const bool stopped = result.status == ExpectationResult::Status::kStopped;
     if (!stopped || result.severity != ExpectationSeverity::kError) continue;
     if (IsWaived(result.name, now)) continue;
-    return MakeError(
-        absl::StatusCode::kUnavailable,
-        absl::StrCat("expectation ", result.name, " could not be checked: ", result.message,
-                     "; let its SQL take less, raise limits.memory or limits.query_timeout in the "
-                     "domain's file, or waive it (icepie slice expect SLICE --waive ",
-                     result.name, " --reason …)"),
-        "EXPECTATION_STOPPED", {{"expectation", result.name}});
+    return NotChecked(result.name, result.message);
   }
   return absl::OkStatus();
 }
@@ -90,15 +138,24 @@ absl::Status ExpectationGate::StoppedIn(const std::vector<ExpectationResult>& re
 absl::Status ExpectationGate::Check(DuckConnection& connection, const ExpectationScope& scope,
                                     std::vector<ExpectationResult>& results) {
   std::vector<ExpectationPlan> plans;
+  std::vector<ExpectationResult> endless;
   int64_t version = 0;
   {
     MutexLock lock(mutex_);
-    plans = plans_;
+    if (plans_.empty()) return absl::OkStatus();
+    for (const ExpectationPlan& plan : plans_) {
+      const ExpectationResult* known = FindEndless(plan.name);
+      if (known == nullptr) {
+        plans.push_back(plan);
+      } else {
+        endless.push_back(*known);
+      }
+    }
     version = version_;
   }
-  if (plans.empty()) return absl::OkStatus();
   ICEPIE_ASSIGN_OR_RETURN(std::vector<ExpectationResult> found,
                           CheckExpectations(connection, plans, scope));
+  found.insert(found.end(), endless.begin(), endless.end());
   results = found;
   MutexLock lock(mutex_);
   if (version != version_) return absl::UnavailableError("the expectations changed meanwhile");
@@ -112,24 +169,33 @@ absl::Status ExpectationGate::Check(DuckConnection& connection, const Expectatio
   undecided_ = StoppedIn(found, absl::Now());
   results_ = std::move(found);
   ++rounds_;
-  if (failing.empty()) return undecided_;
-  return MakeError(absl::StatusCode::kFailedPrecondition, FailureText(failing),
-                   "EXPECTATION_FAILED", {{"expectation", failing.front().name}});
+  return failing.empty() ? undecided_ : Broken(failing);
 }
 
 absl::Status ExpectationGate::CheckBatch(DuckConnection& connection, const std::string& rows,
-                                         int64_t position) {
+                                         const BatchCheckScope& scope) {
   std::vector<ExpectationPlan> plans;
   {
     MutexLock lock(mutex_);
     for (const ExpectationPlan& plan : plans_) {
       // A waived one is left alone: where its SQL fails, it would undo the batch.
-      if (plan.by_row && !IsWaived(plan.name, absl::Now())) plans.push_back(plan);
+      if (!plan.by_row || IsWaived(plan.name, absl::Now())) continue;
+      const ExpectationResult* known = FindEndless(plan.name);
+      if (known == nullptr) {
+        plans.push_back(plan);
+      } else if (const auto failing = FailingIn({*known}, absl::Now()); !failing.empty()) {
+        return Broken(failing);
+      }
     }
   }
   if (plans.empty()) return absl::OkStatus();
-  ICEPIE_ASSIGN_OR_RETURN(const std::vector<ExpectationResult> broken,
-                          slices::CheckBatch(connection, plans, rows, position));
+  std::string stopped;
+  const auto checked = slices::CheckBatch(connection, plans, rows, scope, &stopped);
+  if (absl::IsDeadlineExceeded(checked.status()) && !stopped.empty()) {
+    return NotChecked(stopped, TookTooLong(scope.limit));
+  }
+  ICEPIE_RETURN_IF_ERROR(checked.status());
+  const std::vector<ExpectationResult>& broken = *checked;
   if (broken.empty()) return absl::OkStatus();
   MutexLock lock(mutex_);
   ++notes_;
@@ -139,9 +205,7 @@ absl::Status ExpectationGate::CheckBatch(DuckConnection& connection, const std::
     }
   }
   const std::vector<ExpectationResult> failing = FailingIn(broken, absl::Now());
-  if (failing.empty()) return absl::OkStatus();
-  return MakeError(absl::StatusCode::kFailedPrecondition, FailureText(failing),
-                   "EXPECTATION_FAILED", {{"expectation", failing.front().name}});
+  return failing.empty() ? absl::OkStatus() : Broken(failing);
 }
 
 int64_t ExpectationGate::notes() const {

@@ -21,11 +21,14 @@ class ExpectationGate {
  public:
   explicit ExpectationGate(std::vector<ExpectationPlan> plans) { SetPlans(std::move(plans)); }
 
-  // Others than before are unchecked again.
+  // They are unchecked again, but what is endless is not checked before its SQL is another.
   void SetPlans(std::vector<ExpectationPlan> plans);
   void SetWaivers(std::vector<ExpectationWaiver> waivers);
   // What an earlier process found; of expectations that are still the same.
   void Restore(const std::vector<ExpectationResult>& results);
+  // The check of this one, of the rows at `position`, listens to no interrupt. Returns what the
+  // next process has to know of it.
+  std::vector<ExpectationResult> SetEndless(const std::string& name, int64_t position);
 
   bool empty() const;
   // Whether a failure could hold the slice.
@@ -33,14 +36,17 @@ class ExpectationGate {
 
   // Checks the rows of `scope`. FAILED_PRECONDITION/EXPECTATION_FAILED when one of severity error
   // fails that is not waived; UNAVAILABLE/EXPECTATION_STOPPED when the check of such a one did not
-  // end; UNAVAILABLE when the plans changed meanwhile. `results` are also set then.
+  // end; UNAVAILABLE when the plans changed meanwhile. `results` are also set then. What is endless
+  // fails without being run.
   absl::Status Check(DuckConnection& connection, const ExpectationScope& scope,
                      std::vector<ExpectationResult>& results);
 
   // Checks what a batch has changed (CheckBatch). FAILED_PRECONDITION/EXPECTATION_FAILED when one
-  // of severity error is broken that is not waived: the batch must not stay. What is broken becomes
-  // its result; that nothing is says nothing of the other rows.
-  absl::Status CheckBatch(DuckConnection& connection, const std::string& rows, int64_t position);
+  // of severity error is broken that is not waived, UNAVAILABLE/EXPECTATION_STOPPED when the check
+  // of such a one did not end: the batch must not stay. What is broken becomes its result; that
+  // nothing is says nothing of the other rows.
+  absl::Status CheckBatch(DuckConnection& connection, const std::string& rows,
+                          const BatchCheckScope& scope);
   // Grows when CheckBatch has set a result.
   int64_t notes() const;
 
@@ -59,6 +65,9 @@ class ExpectationGate {
                                            absl::Time now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StoppedIn(const std::vector<ExpectationResult>& results, absl::Time now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Take(const std::vector<ExpectationResult>& earlier) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  const ExpectationResult* FindEndless(const std::string& name) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable Mutex mutex_;

@@ -30,6 +30,7 @@ ExpectationResult ResultFromJson(const Json& json) {
   result.position = json.at("position").get<int64_t>();
   result.time = absl::FromUnixMicros(json.at("time_us").get<int64_t>());
   result.message = json.at("message").get<std::string>();
+  result.endless = json.value("endless", false);
   return result;
 }
 
@@ -48,6 +49,7 @@ Json ExpectationsToJson(const std::vector<ExpectationResult>& results) {
                     {"position", result.position},
                     {"time_us", absl::ToUnixMicros(result.time)},
                     {"message", result.message}});
+    if (result.endless) json.back()["endless"] = true;
   }
   return json;
 }

@@ -10,18 +10,21 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
+#include "core/base/thread_priority.h"
 
 namespace icepie::slices {
 namespace {
 
 constexpr size_t kSlots = 64;
-constexpr size_t kSubjectBytes = 224;
+constexpr size_t kSubjectBytes = 220;
 constexpr uint32_t kBeingFilled = UINT32_MAX;  // no activity: nobody reads it
 
 struct Slot {
@@ -30,6 +33,8 @@ struct Slot {
   int64_t begin;
   int64_t end;
   uint32_t size;
+  uint32_t thread;
+  uint32_t depth;
   char subject[kSubjectBytes];
 };
 static_assert(sizeof(Slot) == 256 && std::atomic<uint32_t>::is_always_lock_free);
@@ -118,7 +123,7 @@ absl::Status StartFlightRecord(const std::string& path) {
 }
 
 FlightEntry::FlightEntry(Activity activity, absl::string_view subject, int64_t begin, int64_t end)
-    : slot_(TakeSlot()), outer_(innermost) {
+    : slot_(TakeSlot()), outer_(innermost), depth_(outer_ == nullptr ? 0 : outer_->depth_ + 1) {
   innermost = this;
   if (slot_ == kSlots) return;
   thread_local const SignalStack stack;
@@ -127,6 +132,8 @@ FlightEntry::FlightEntry(Activity activity, absl::string_view subject, int64_t b
   slot.begin = begin;
   slot.end = end;
   slot.size = static_cast<uint32_t>(std::min(subject.size(), kSubjectBytes));
+  slot.thread = static_cast<uint32_t>(ThisThread().id);
+  slot.depth = depth_;
   std::memcpy(slot.subject, subject.data(), slot.size);
   slot.activity = static_cast<uint32_t>(activity);
   innermost_slot = slot_;
@@ -142,10 +149,18 @@ void FlightEntry::Blame() const {
   if (slot_ < kSlots) slots[slot_].blamed = 1;
 }
 
-void BlameAll(Activity activity) {
+// That thread goes on meanwhile: what is blamed may have just ended, and its slot be another's.
+// Who blames ends the process because that thread has not moved for long.
+void BlameThread(int thread) {
+  Slot* deepest = nullptr;
   for (size_t i = 0; slots != nullptr && i < kSlots; ++i) {
-    if (slots[i].activity == static_cast<uint32_t>(activity)) slots[i].blamed = 1;
+    Slot& slot = slots[i];
+    const uint32_t activity = slot.activity;
+    if (activity == 0 || activity == kBeingFilled) continue;
+    if (slot.thread != static_cast<uint32_t>(thread)) continue;
+    if (deepest == nullptr || slot.depth > deepest->depth) deepest = &slot;
   }
+  if (deepest != nullptr) deepest->blamed = 1;
 }
 
 void BlameThisThread() {
@@ -154,6 +169,7 @@ void BlameThisThread() {
 
 std::vector<FlightNote> ReadFlightRecord(const std::string& path) {
   std::vector<FlightNote> notes;
+  std::map<uint32_t, std::pair<uint32_t, size_t>> innermost_of;  // thread: depth, index of its note
   const auto bytes = ReadFile(path);
   if (!bytes.ok()) return notes;
   const size_t count = std::min(kSlots, bytes->size() / sizeof(Slot));
@@ -162,20 +178,31 @@ std::vector<FlightNote> ReadFlightRecord(const std::string& path) {
     uint32_t activity = 0;
     uint32_t blamed = 0;
     uint32_t size = 0;
+    uint32_t thread = 0;
+    uint32_t depth = 0;
     FlightNote note;
     std::memcpy(&activity, at, 4);
     std::memcpy(&blamed, at + offsetof(Slot, blamed), 4);
     std::memcpy(&note.begin, at + offsetof(Slot, begin), 8);
     std::memcpy(&note.end, at + offsetof(Slot, end), 8);
     std::memcpy(&size, at + offsetof(Slot, size), 4);
-    if (activity == 0 || activity > static_cast<uint32_t>(Activity::kQuery)) continue;
+    std::memcpy(&thread, at + offsetof(Slot, thread), 4);
+    std::memcpy(&depth, at + offsetof(Slot, depth), 4);
+    if (activity == 0 || activity > static_cast<uint32_t>(Activity::kCheck)) continue;
     if (size > kSubjectBytes) continue;
     note.activity = static_cast<Activity>(activity);
     note.blamed = blamed == 1;
     note.subject.assign(at + offsetof(Slot, subject), size);
     const bool text = std::all_of(note.subject.begin(), note.subject.end(),
                                   [](char c) { return absl::ascii_isgraph(c); });
-    if (text) notes.push_back(std::move(note));
+    if (!text) continue;
+    const auto [known, first] = innermost_of.insert({thread, {depth, notes.size()}});
+    if (first) {
+      notes.push_back(std::move(note));
+    } else if (depth > known->second.first) {
+      known->second.first = depth;
+      notes[known->second.second] = std::move(note);
+    }
   }
   return notes;
 }

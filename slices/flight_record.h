@@ -4,7 +4,8 @@
 // not the machine.
 //
 // The file: kSlots slots of 256 bytes, little endian:
-//   u32 activity (0: free)   u32 blamed   i64 begin   i64 end   u32 size   char subject[size ≤ 224]
+//   u32 activity (0: free)   u32 blamed   i64 begin   i64 end   u32 size   u32 thread   u32 depth
+//   char subject[size ≤ 220]
 // A slot is filled before its activity is set and is free again when that is 0.
 #ifndef ICEPIE_SLICES_FLIGHT_RECORD_H_
 #define ICEPIE_SLICES_FLIGHT_RECORD_H_
@@ -23,9 +24,10 @@ enum class Activity : uint32_t {
   kNone = 0,
   kOpen = 1,       // a generation's state: "slice/number"
   kApply = 2,      // records from `begin` to `end` (exclusive)
-  kRecompute = 3,  // likewise
-  kSave = 4,       // a snapshot of it, with its expectations
+  kRecompute = 3,  // likewise; also what changed in slices that it reads
+  kSave = 4,       // a snapshot of it
   kQuery = 5,      // its fingerprint
+  kCheck = 6,      // an expectation, before a snapshot or in a batch: "slice/number/name"
 };
 
 // What a thread was doing.
@@ -41,8 +43,8 @@ struct FlightNote {
 // before other threads. Without it nothing is recorded.
 absl::Status StartFlightRecord(const std::string& path);
 
-// The file of a process that has ended. It ran users' SQL: whatever is wrong in it is left out. An
-// unreadable file has no notes.
+// The file of a process that has ended: what each thread was doing, by its innermost entry. It ran
+// users' SQL: whatever is wrong in it is left out. An unreadable file has no notes.
 std::vector<FlightNote> ReadFlightRecord(const std::string& path);
 
 // Notes what the thread does while it lives. Entries of a thread end in the reverse of their order.
@@ -60,13 +62,14 @@ class FlightEntry {
  private:
   size_t slot_;
   FlightEntry* outer_;
+  uint32_t depth_;
   friend void BlameThisThread();
 };
 
 // The innermost entry of the calling thread, if it has one.
 void BlameThisThread();
-// All threads that do this now.
-void BlameAll(Activity activity);
+// The same of another one, by the kernel's number of it.
+void BlameThread(int thread);
 
 }  // namespace icepie::slices
 

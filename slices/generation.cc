@@ -915,6 +915,9 @@ absl::Status Generation::CheckAllListed(const std::vector<QuarantinedRecord>& ba
 
 absl::Status Generation::ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                                       int64_t applied_time_us) {
+  const FlightEntry flight(Activity::kRecompute,
+                           absl::StrCat(slice_plan_->slice, "/", served_->info().number), position_,
+                           to);
   ICEPIE_RETURN_IF_ERROR(Settle());
   ICEPIE_RETURN_IF_ERROR(PrepareBatch());
   ICEPIE_RETURN_IF_ERROR(Begin());

@@ -44,7 +44,8 @@ LiveEngine::LiveEngine(EngineOptions options, Feed& feed)
       feed_(feed),
       store_(OpenStore(options_)),
       named_(store_),
-      query_timeout_(options_.query_timeout) {}
+      query_timeout_(options_.query_timeout),
+      batch_checks_(options_.interrupt_grace) {}
 
 absl::StatusOr<std::unique_ptr<LiveEngine>> LiveEngine::Start(const EngineOptions& options,
                                                               Feed& feed) {
@@ -61,7 +62,7 @@ absl::StatusOr<std::unique_ptr<LiveEngine>> LiveEngine::Start(const EngineOption
       [&engine = *engine] { engine.Wake(); }, options.on_fatal);
   engine->recomputes_ = std::make_unique<RecomputeRunner>(
       feed, options.recompute_limit.value_or(RecomputeTimeLimit(options.query_timeout)),
-      [&engine = *engine] { engine.Wake(); }, options.on_fatal);
+      options.interrupt_grace, [&engine = *engine] { engine.Wake(); }, options.on_fatal);
   engine->thread_ = std::thread([&engine = *engine] { engine.Loop(); });
   return engine;
 }
@@ -127,13 +128,14 @@ void LiveEngine::Configure(Assignment assignment) {
 }
 
 // A statement that never ends hangs the apply thread alone: everything else goes on, and nobody
-// else would notice. Records are looked for that do so (server/poison_finder.h).
+// else would notice. What does so is looked for (server/poison_finder.h).
 void LiveEngine::EndWhenStuck() const {
+  batch_checks_.Look();
   const int64_t began_us = turn_began_us_;
   if (began_us == 0) return;
   const absl::Duration took = SteadyNow() - absl::FromUnixMicros(began_us);
   if (took < options_.apply_timeout) return;
-  BlameAll(Activity::kApply);
+  BlameThread(apply_thread_);
   options_.on_fatal(absl::StrCat("applying records does not end after ",
                                  absl::FormatDuration(options_.apply_timeout)));
 }
@@ -219,6 +221,7 @@ bool LiveEngine::WaitForWork() {
 
 void LiveEngine::Loop() {
   AskForNormalSlices();
+  apply_thread_ = ThisThread().id;
   while (WaitForWork()) {
     Turn();
     turn_began_us_ = 0;
@@ -471,10 +474,7 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   ICEPIE_RETURN_IF_ERROR(held.generation->SetAcknowledged(spec.acknowledged));
   SetSuspects(held);
   held.gate = std::make_shared<ExpectationGate>(held.generation->plan().expectations);
-  held.generation->SetBatchCheck(
-      [gate = held.gate](DuckConnection& connection, const std::string& rows, int64_t position) {
-        return gate->CheckBatch(connection, rows, position);
-      });
+  CheckBatches(held);
   held.gate->SetWaivers(spec.waivers);
   if (held.complete) held.gate->Restore(snapshot->expectations);
   held.rounds_seen = 0;

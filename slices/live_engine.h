@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/base/mutex.h"
+#include "slices/batch_check_watch.h"
 #include "slices/batch_size.h"
 #include "slices/cron.h"
 #include "slices/engine.h"
@@ -267,6 +268,9 @@ class LiveEngine : public Engine {
   void TryRecordAgain(Held& held);
   void TakeAcknowledged(Held& held);
   SnapshotCheck CheckOf(const Held& held) const;
+  void CheckBatches(Held& held);
+  OnStuckCheck HoldFor(const GenerationSpec& spec, const std::shared_ptr<ExpectationGate>& gate,
+                       int64_t position) const;
   bool AwaitsCheck(const Held& held) const;
   void AskForCheck(Held& held, absl::Time now);
 
@@ -303,8 +307,10 @@ class LiveEngine : public Engine {
   std::vector<PendingRefresh> refreshes_;
   std::vector<PendingName> names_;
   absl::Time clock_seen_ = absl::InfinitePast();  // the wall clock, at the last turn
-  // Since when it works, as SteadyNow() in microseconds; 0: it waits. Read by Report.
+  // Since when it works, as SteadyNow() in microseconds; 0: it waits. Read by Report, as these are.
   std::atomic<int64_t> turn_began_us_{0};
+  std::atomic<int> apply_thread_{0};
+  mutable BatchCheckWatch batch_checks_;
 
   mutable Mutex mutex_;
   CondVar work_;

@@ -13,7 +13,6 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "slices/expectation_store.h"
-#include "slices/flight_record.h"
 #include "slices/live_engine.h"
 #include "slices/slice_fault.h"
 #include "slices/slice_log.h"
@@ -41,23 +40,52 @@ ExpectationTarget TargetIn(const ServingSet& slices, const std::string& slice, i
 
 SnapshotCheck LiveEngine::CheckOf(const Held& held) const {
   if (held.gate == nullptr || held.gate->empty()) return nullptr;
-  const std::string slice = held.spec.slice;
-  return [this, slice, gate = held.gate, limit = query_timeout_](
+  return [this, spec = held.spec, gate = held.gate, limit = query_timeout_](
              DuckConnection& connection, const std::string& alias, SnapshotManifest& manifest) {
     ExpectationScope scope;
-    scope.slice = slice;
+    scope.slice = spec.slice;
+    scope.generation = spec.Id();
     scope.relation = absl::StrCat(QuoteIdentifier(alias), ".main.__result");
     scope.position = manifest.progress.applied_position;
     scope.limit = limit;
-    scope.on_stuck = [this](const std::string& why) {
-      BlameAll(Activity::kSave);  // the writer's thread does nothing else
-      options_.on_fatal(why);
-    };
+    scope.grace = options_.interrupt_grace;
+    scope.on_stuck = HoldFor(spec, gate, scope.position);
     scope.find_target = [this, position = scope.position](const std::string& to) {
       return TargetIn(serving_, to, position);
     };
     return gate->Check(connection, scope, manifest.expectations);
   };
+}
+
+// The process must end, and the next one would do the same: it is told by the hold file. So no
+// record is suspected of what the expectation does.
+OnStuckCheck LiveEngine::HoldFor(const GenerationSpec& spec,
+                                 const std::shared_ptr<ExpectationGate>& gate,
+                                 int64_t position) const {
+  const std::string path = HoldPath(store_.directory(), spec.slice, spec.number);
+  return [this, slice = spec.slice, path, gate, position](const std::string& expectation,
+                                                          const std::string& why) {
+    const absl::Status written =
+        WriteHold(path, {position, absl::Now(), gate->SetEndless(expectation, position)});
+    if (!written.ok()) SliceWarn(slice, "{}: that is not kept: {}", why, written.ToString());
+    options_.on_fatal(why);
+  };
+}
+
+void LiveEngine::CheckBatches(Held& held) {
+  held.generation->SetBatchCheck(
+      [this, spec = held.spec, gate = held.gate](DuckConnection& connection,
+                                                 const std::string& rows, int64_t position) {
+        if (gate->empty()) return absl::OkStatus();
+        BatchCheckScope scope;
+        scope.slice = spec.slice;
+        scope.generation = spec.Id();
+        scope.position = position;
+        scope.limit = query_timeout_;
+        scope.watch = &batch_checks_;
+        scope.on_stuck = HoldFor(spec, gate, position);
+        return gate->CheckBatch(connection, rows, scope);
+      });
 }
 
 void LiveEngine::OpenExpectations(Held& held) {

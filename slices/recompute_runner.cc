@@ -12,7 +12,6 @@ namespace icepie::slices {
 namespace {
 
 constexpr absl::Duration kWatchInterval = absl::Milliseconds(50);
-constexpr absl::Duration kGrace = absl::Seconds(2);  // between the interrupt and on_stuck
 
 absl::Status Interrupted() { return absl::CancelledError("the recompute was interrupted"); }
 
@@ -28,10 +27,11 @@ absl::Status TimeLimit(const std::string& slice, absl::Duration limit) {
 
 }  // namespace
 
-RecomputeRunner::RecomputeRunner(Feed& feed, absl::Duration limit,
+RecomputeRunner::RecomputeRunner(Feed& feed, absl::Duration limit, absl::Duration grace,
                                  std::function<void()> on_finished,
                                  std::function<void(const std::string& why)> on_stuck)
     : feed_(feed),
+      grace_(grace),
       on_finished_(std::move(on_finished)),
       on_stuck_(std::move(on_stuck)),
       limit_(limit),
@@ -119,6 +119,8 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
     limit = limit_;
     current_ = step.generation.get();
     flight_ = &flight;
+    runner_ = ThisThread();
+    overdue_.emplace(grace_);
     unwanted_ = stopping_;
     end_by_ = stopping_ ? SteadyNow() : SteadyNow() + limit;
   }
@@ -140,7 +142,7 @@ void RecomputeRunner::Watch() {
     if (current_ == nullptr || now < end_by_) continue;
     // Again and again: a statement that begins just now has a fresh flag.
     current_->Interrupt();
-    if (now < end_by_ + kGrace) continue;
+    if (!overdue_->IsOver(now, runner_)) continue;
     flight_->Blame();
     on_stuck_(absl::StrCat("the recompute of slice ", current_->plan().slice,
                            " does not listen to its interrupt"));

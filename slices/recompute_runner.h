@@ -20,6 +20,7 @@
 #include "slices/feed.h"
 #include "slices/flight_record.h"
 #include "slices/generation.h"
+#include "slices/interrupt_grace.h"
 
 namespace icepie::slices {
 
@@ -40,8 +41,9 @@ struct RecomputeRun {
 // that take longer than the limit fail with RECOMPUTE_TIME_LIMIT, interrupted ones with CANCELLED.
 class RecomputeRunner {
  public:
-  // `on_stuck`: a statement does not listen to its interrupt; the process must end.
-  RecomputeRunner(Feed& feed, absl::Duration limit, std::function<void()> on_finished,
+  // `on_stuck`: a statement does not listen to its interrupt for `grace`; the process must end.
+  RecomputeRunner(Feed& feed, absl::Duration limit, absl::Duration grace,
+                  std::function<void()> on_finished,
                   std::function<void(const std::string& why)> on_stuck);
   // Interrupts the run under way.
   ~RecomputeRunner();
@@ -65,6 +67,7 @@ class RecomputeRunner {
   absl::Status Finish(RecomputeRun::Step& step, int64_t position);
 
   Feed& feed_;
+  const absl::Duration grace_;
   const std::function<void()> on_finished_;
   const std::function<void(const std::string& why)> on_stuck_;
   mutable Mutex mutex_;
@@ -75,8 +78,10 @@ class RecomputeRunner {
   std::optional<RecomputeRun> finished_ ABSL_GUARDED_BY(mutex_);
   absl::Duration limit_ ABSL_GUARDED_BY(mutex_);
   Generation* current_ ABSL_GUARDED_BY(mutex_) = nullptr;
-  const FlightEntry* flight_ ABSL_GUARDED_BY(mutex_) = nullptr;  // of the current step
-  absl::Time end_by_ ABSL_GUARDED_BY(mutex_);                    // of the current step
+  const FlightEntry* flight_ ABSL_GUARDED_BY(mutex_) = nullptr;    // of the current step
+  ThreadName runner_ ABSL_GUARDED_BY(mutex_);                      // that computes it
+  std::optional<InterruptGrace> overdue_ ABSL_GUARDED_BY(mutex_);  // of the current step
+  absl::Time end_by_ ABSL_GUARDED_BY(mutex_);                      // of the current step
   bool unwanted_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<const Generation*> interrupted_ ABSL_GUARDED_BY(mutex_);  // in the present run
   std::thread thread_;

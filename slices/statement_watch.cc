@@ -10,14 +10,15 @@ namespace icepie::slices {
 namespace {
 
 constexpr absl::Duration kInterruptInterval = absl::Milliseconds(50);
-constexpr absl::Duration kGrace = absl::Seconds(2);  // between the interrupt and on_stuck
 
 }  // namespace
 
-StatementWatch::StatementWatch(DuckConnection& connection, absl::Duration limit, std::string what,
+StatementWatch::StatementWatch(DuckConnection& connection, absl::Duration limit,
+                               absl::Duration grace, std::string what,
                                std::function<void(const std::string& why)> on_stuck)
     : connection_(connection),
       end_by_(SteadyNow() + limit),
+      grace_(grace),
       what_(std::move(what)),
       on_stuck_(std::move(on_stuck)),
       thread_([this] { Loop(); }) {}
@@ -41,7 +42,7 @@ void StatementWatch::Loop() {
     }
     // Again and again: a statement that begins just now has a fresh flag.
     connection_.Interrupt();
-    if (now >= end_by_ + kGrace && on_stuck_) {
+    if (grace_.IsOver(now, watched_) && on_stuck_) {
       on_stuck_(absl::StrCat(what_, " does not listen to its interrupt"));
     }
     changed_.WaitFor(mutex_, kInterruptInterval);

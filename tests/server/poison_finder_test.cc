@@ -88,6 +88,18 @@ TEST_F(PoisonFinderTest, WorkThatIsNotApplyingSuspendsTheSlice) {
   EXPECT_EQ(Die({{Activity::kRecompute, true, 0, 500, "volume/7"}}).kind, PoisonVerdict::kSlice);
 }
 
+TEST_F(PoisonFinderTest, AnExpectationThatCrashesIsNamedAndNoRecordIsLookedFor) {
+  PoisonVerdict verdict;
+  for (int i = 0; i < PoisonFinder::kBlamedDeaths; ++i) {
+    EXPECT_EQ(verdict.kind, PoisonVerdict::kNothing);
+    verdict = Die({Apply(i * 10, i * 10 + 5, false, "other/1"),
+                   {Activity::kCheck, true, 0, 0, "volume/7/small"}});
+  }
+  EXPECT_EQ(verdict.kind, PoisonVerdict::kSlice);
+  EXPECT_EQ(verdict.generation, "volume/7");
+  EXPECT_EQ(verdict.why, "checking its expectation small ended the worker 3 times in a row");
+}
+
 TEST_F(PoisonFinderTest, TooManyRecordsSuspendTheSlice) {
   int records = 0;
   int deaths = 0;

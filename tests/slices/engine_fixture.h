@@ -2,8 +2,10 @@
 #ifndef ICEPIE_TESTS_SLICES_ENGINE_FIXTURE_H_
 #define ICEPIE_TESTS_SLICES_ENGINE_FIXTURE_H_
 
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
@@ -17,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
+#include "slices/flight_record.h"
 #include "slices/live_engine.h"
 #include "tests/slices/memory_feed.h"
 
@@ -126,6 +129,48 @@ class EngineFixture : public testing::Test {
   }
   SliceReport WaitForState(const std::string& slice, SliceState state) const {
     return WaitFor(slice, [&](const SliceReport& report) { return report.state == state; });
+  }
+
+  // Runs a live engine in a process of its own, as `work` configures it, until the engine ends the
+  // process, and returns what the flight record blames for that. Limits are short, and not meant
+  // before `work` has returned.
+  FlightNote BlamedForItsEnd(absl::Duration apply_timeout, const std::function<void()>& work) {
+    constexpr int kEnded = 4;
+    const std::string record = directory_ + "/flight-record";
+    engine_.reset();
+    const pid_t child = ::fork();
+    if (child == 0) {
+      EngineOptions options = Options();
+      options.snapshot_interval = absl::ZeroDuration();
+      options.snapshot_share = 1;
+      options.query_timeout = absl::Milliseconds(200);
+      options.apply_timeout = apply_timeout;
+      options.interrupt_grace = absl::Milliseconds(100);
+      std::atomic<bool> meant{false};
+      options.on_fatal = [&](const std::string& /*why*/) {
+        if (meant) ::_exit(kEnded);
+      };
+      if (!StartFlightRecord(record).ok()) ::_exit(1);
+      auto started = LiveEngine::Start(options, feed_);
+      if (!started.ok()) ::_exit(1);
+      engine_ = *std::move(started);
+      work();
+      meant = true;
+      for (const absl::Time end = absl::Now() + absl::Seconds(60); absl::Now() < end;) {
+        engine_->Report();
+        absl::SleepFor(absl::Milliseconds(5));
+      }
+      ::_exit(1);
+    }
+    int status = 0;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == kEnded) << status;
+    std::vector<FlightNote> blamed;
+    for (const FlightNote& note : ReadFlightRecord(record)) {
+      if (note.blamed) blamed.push_back(note);
+    }
+    EXPECT_EQ(blamed.size(), 1U);
+    return blamed.empty() ? FlightNote() : blamed.front();
   }
 
   static absl::StatusOr<Answer> Ask(Engine& engine, Question question) {

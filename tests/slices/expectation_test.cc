@@ -466,6 +466,89 @@ TEST_F(ExpectationTest, OneThatTakesTooLongFaultsTheSliceAndIsTriedAgainLater) {
   EXPECT_TRUE(faulted.no_rows);
 }
 
+// Of records with a large amount for longer than any test, and without a look at the interrupt.
+class EndlessExpectationTest : public ExpectationTest,
+                               public ::testing::WithParamInterface<const char*> {
+ protected:
+  static std::string Expect(const std::string& of) {
+    return absl::StrReplaceAll(GetParam(),
+                               {{"ENDLESS", absl::StrCat("levenshtein(repeat(city, ", of,
+                                                         "), repeat('b', amount)) < 0")}});
+  }
+};
+
+// It ends the process. The next one knows it, and does neither run it again nor suspect records.
+TEST_P(EndlessExpectationTest, HoldsItsSliceAndIsNotCheckedAgain) {
+  feed_.Append("orders", {Order("rome", 1)});
+  const std::string expect = Expect("amount");
+  const auto append = [&] { feed_.Append("orders", {Order("oslo", 300000)}); };
+  const FlightNote blamed = BlamedForItsEnd(absl::Minutes(10), [&] {
+    ConfigureAll(expect);
+    WaitFor("lines", [](const SliceReport& report) { return report.snapshot.has_value(); });
+    append();
+  });
+  EXPECT_EQ(blamed.activity, Activity::kCheck);
+  EXPECT_EQ(blamed.subject, "lines/1/endless");
+
+  append();
+  Start();
+  ConfigureAll(expect);
+  const SliceReport held = WaitForState("lines", SliceState::kHeld);
+  ASSERT_TRUE(held.last_error.has_value());
+  EXPECT_EQ(held.last_error->reason, "EXPECTATION_FAILED");
+  EXPECT_THAT(held.last_error->message, HasSubstr("expectation endless failed"));
+  EXPECT_THAT(held.last_error->message, HasSubstr("listens to no interrupt"));
+  EXPECT_EQ(held.progress.quarantined, 0);
+  EXPECT_EQ(Lines(), R"([{"city":"rome","amount":1}])");
+  WaitForPosition("cities", 2);
+  // Waived, it is not in the way; the snapshot of then remembers it.
+  const auto saved = [](const SliceReport& report) {
+    return report.snapshot.has_value() && report.snapshot->position == 2;
+  };
+  for (int restart = 0; restart < 2; ++restart) {
+    if (restart > 0) Start();
+    ConfigureAll(expect, {{"endless"}});
+    WaitForPosition("lines", 2);
+    const SliceReport report = WaitFor("lines", saved);
+    EXPECT_EQ(Result(report, "endless").status, Status::kFailed);
+    EXPECT_EQ(report.progress.quarantined, 0);
+  }
+  ConfigureAll(expect);
+  WaitForState("lines", SliceState::kHeld);
+  ConfigureAll(Expect("amount % 7"));
+  WaitForResult("endless", Status::kPassed, 2);
+  WaitForPosition("lines", 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    InABatchAndBeforeASnapshot, EndlessExpectationTest,
+    ::testing::Values("[{name: endless, sql: \"SELECT nr FROM slice WHERE ENDLESS\"}]",
+                      "[{name: endless, sql: \"SELECT count(*) AS n FROM slice WHERE ENDLESS "
+                      "HAVING count(*) > 0\"}]"));
+
+TEST_F(ExpectationTest, OneThatTakesTooLongInABatchIsNamed) {
+  feed_.Append("orders", {Order("rome", 1)});
+  EngineOptions options = OptionsWithSnapshots();
+  options.query_timeout = absl::Milliseconds(20);
+  options.interrupt_grace = absl::Minutes(5);
+  auto started = LiveEngine::Start(options, feed_);
+  ASSERT_TRUE(started.ok()) << started.status();
+  engine_ = *std::move(started);
+  const std::string slow =
+      "[{name: slow, sql: \"SELECT nr FROM slice WHERE levenshtein(repeat(city, amount), "
+      "repeat('b', amount)) < 0\"}]";
+  ConfigureAll(slow);
+  WaitFor("lines", [](const SliceReport& report) { return report.snapshot.has_value(); });
+  feed_.Append("orders", {Order("oslo", 4000)});
+  const SliceReport faulted = WaitForState("lines", SliceState::kFaulted);
+  ASSERT_TRUE(faulted.last_error.has_value());
+  EXPECT_EQ(faulted.last_error->reason, "EXPECTATION_STOPPED");
+  EXPECT_THAT(faulted.last_error->message, HasSubstr("expectation slow could not be checked"));
+  EXPECT_EQ(faulted.progress.quarantined, 0);
+  ConfigureAll(slow, {{"slow"}});
+  WaitFor("lines", [](const SliceReport& report) { return report.progress.applied_position == 2; });
+}
+
 TEST_F(ExpectationTest, TheStandbyKnowsTheResults) {
   feed_.Append("orders", {Order("rome", 1)});
   Start();

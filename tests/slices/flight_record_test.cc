@@ -9,6 +9,7 @@
 #include <fstream>
 #include <functional>
 #include <string>
+#include <thread>
 
 namespace icepie::slices {
 namespace {
@@ -59,8 +60,10 @@ TEST_F(FlightRecordTest, SaysWhatWasUnderWayAtAKill) {
       [&] {
         const FlightEntry apply(Activity::kApply, "volume/7", 100, 250);
         { const FlightEntry over(Activity::kSave, "volume/7"); }
-        const FlightEntry query(Activity::kQuery, "abc123");
-        Pause();
+        std::thread([this] {
+          const FlightEntry query(Activity::kQuery, "abc123");
+          Pause();
+        }).join();
       },
       SIGKILL);
   ASSERT_EQ(notes.size(), 2U);
@@ -74,13 +77,14 @@ TEST_F(FlightRecordTest, SaysWhatWasUnderWayAtAKill) {
 
 TEST_F(FlightRecordTest, ACrashBlamesTheThreadAndItsInnermostWork) {
   const auto notes = After([] {
-    const FlightEntry open(Activity::kOpen, "volume/7");
     const FlightEntry apply(Activity::kApply, "volume/7", 1, 2);
+    const FlightEntry check(Activity::kCheck, "volume/7/small");
     std::abort();
   });
-  ASSERT_EQ(notes.size(), 2U);
-  EXPECT_FALSE(notes[0].blamed);
-  EXPECT_TRUE(notes[1].blamed);
+  ASSERT_EQ(notes.size(), 1U) << "the check is what the thread was at";
+  EXPECT_EQ(notes[0].activity, Activity::kCheck);
+  EXPECT_EQ(notes[0].subject, "volume/7/small");
+  EXPECT_TRUE(notes[0].blamed);
   EXPECT_TRUE(WIFSIGNALED(status_));
   EXPECT_EQ(WTERMSIG(status_), SIGABRT) << "it ends as it would have without";
 }

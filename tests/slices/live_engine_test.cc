@@ -713,6 +713,24 @@ TEST_F(LiveEngineTest, AnEndlessRecomputeIsFaultedAndNotTriedAgainUntilAsked) {
   EXPECT_GT(Find("endless")->last_error->time, failed.last_error->time);
 }
 
+// What hangs there is the slice's own work, of which no record is suspected.
+TEST_F(LiveEngineTest, ASliceOverASliceThatListensToNoInterruptIsBlamed) {
+  const std::string file = absl::StrCat(
+      kShopDomain,
+      "  follows:\n    sql: SELECT city, sum(levenshtein(repeat(city, CAST(total AS BIGINT)), "
+      "repeat('b', CAST(total AS BIGINT)))) AS x FROM by_city GROUP BY ALL\n");
+  feed_.Append("orders", {Order("rome", 1)});
+  const FlightNote blamed = BlamedForItsEnd(absl::Seconds(1), [&] {
+    std::vector<GenerationSpec> specs = {Spec("by_city"), Spec("follows")};
+    for (GenerationSpec& spec : specs) spec.file = file;
+    Configure(specs);
+    WaitForPosition("follows", 1);
+    feed_.Append("orders", {Order("oslo", 300000)});
+  });
+  EXPECT_EQ(blamed.activity, Activity::kRecompute);
+  EXPECT_EQ(blamed.subject, "follows/1");
+}
+
 TEST_F(LiveEngineTest, FreezingEndsARecomputeAndStoppingDoesNotWaitForIt) {
   feed_.Append("orders", {R"({"city":"Bern"})"});
   StartLive();
