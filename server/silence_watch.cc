@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "spdlog/spdlog.h"
 
@@ -71,7 +72,8 @@ void SilenceWatch::AskWhetherThere(const std::string& domain, const WorkerView& 
   const Silence silence{views_(domain).live.report, SteadyNow()};
   live.client->GetStatus(
       timeout, false, [this, domain, incarnation = live.incarnation, silence](const auto& report) {
-        const bool is_there = !absl::IsDeadlineExceeded(report.status());
+        const bool is_there = !absl::IsDeadlineExceeded(report.status()) &&
+                              ErrorReason(report.status()) != "QUERIES_HANG";
         loop_.Post([this, domain, incarnation, silence, is_there] {
           if (is_there) {
             OnThere(domain, incarnation);

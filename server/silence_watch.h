@@ -3,9 +3,10 @@
 //
 // While questions are with a live worker, one that has waited for a quarter of its time (a second
 // at most) has the worker asked whether it is there. A worker that is merely busy says so at once.
-// One that does not is silent until it says so or reports: new questions go to the standby first,
-// and those that are with it are called off, so that the standby gets them, each when the silence
-// has lasted as long as that question could wait. A short one costs nobody the work that is done.
+// One that does not, or says that it answers no questions, not even its own, is silent until it
+// says otherwise or reports: new questions go to the standby first, and those that are with it are
+// called off, so that the standby gets them, each when the silence has lasted as long as that
+// question could wait. A short one costs nobody the work that is done.
 #ifndef ICEPIE_SERVER_SILENCE_WATCH_H_
 #define ICEPIE_SERVER_SILENCE_WATCH_H_
 

@@ -81,9 +81,10 @@ absl::StatusOr<std::unique_ptr<BuildEngine>> BuildEngine::Start(const EngineOpti
                                                                 Feed& feed) {
   std::unique_ptr<BuildEngine> engine(new BuildEngine(options, feed));
   ICEPIE_ASSIGN_OR_RETURN(engine->instance_, OpenUnlockedInstance(options, kThreads));
+  QueryOptions queries = MakeQueryOptions(options, nullptr);
+  queries.heartbeat_interval = absl::InfiniteDuration();  // nobody depends on its answers
   ICEPIE_ASSIGN_OR_RETURN(engine->queries_,
-                          QueryService::Start(*engine->instance_, engine->serving_,
-                                              MakeQueryOptions(options, nullptr)));
+                          QueryService::Start(*engine->instance_, engine->serving_, queries));
   engine->recomputes_ = std::make_unique<RecomputeRunner>(
       feed, RecomputeTimeLimit(options.query_timeout), options.interrupt_grace,
       [&engine = *engine] { engine.recomputed_.SignalAll(); }, options.on_fatal);

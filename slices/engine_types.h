@@ -174,6 +174,7 @@ struct EngineReport {
   std::vector<SliceReport> slices;
   std::optional<BuildReport> build;
   int64_t head_position = 0;
+  bool hangs = false;  // it has not answered itself for long (QueryService::HeartbeatAge)
 };
 
 // A bound value. The wrappers keep apart what would be one C++ type.
@@ -229,6 +230,7 @@ struct Question {
   std::vector<KnownVersion> known;
   absl::Time deadline = absl::InfiniteFuture();
   std::string fingerprint;  // what the flight record calls it
+  bool heartbeat = false;   // only the position is read, no rows
 };
 
 struct Answer {

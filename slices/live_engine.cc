@@ -22,6 +22,7 @@ constexpr int kFailuresBeforeFault = 4;
 constexpr size_t kPlansAtOnce = 2;
 constexpr absl::Duration kLagAllowed = absl::Seconds(2);
 constexpr absl::Duration kIdleSleep = absl::Milliseconds(100);
+constexpr int kLateHeartbeats = 3;
 
 absl::StatusOr<DomainPlan> PlanFile(const std::string& file, const std::string& domain,
                                     const PlanOverrides& overrides) {
@@ -151,6 +152,12 @@ EngineReport LiveEngine::Report() const {
     slices = reported_;
   }
   for (const auto& slice : slices) report.slices.push_back(slice->Report());
+  const absl::Duration age = queries_->HeartbeatAge();
+  report.hangs = age >= options_.heartbeat_timeout;
+  if (age < options_.heartbeat_timeout / kLateHeartbeats) return report;
+  for (SliceReport& slice : report.slices) {
+    if (slice.state == SliceState::kRunning) slice.state = SliceState::kLagging;
+  }
   return report;
 }
 

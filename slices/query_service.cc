@@ -1,5 +1,7 @@
 #include "slices/query_service.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <atomic>
 #include <iterator>
@@ -36,6 +38,9 @@ constexpr absl::Duration kDeafAfter = absl::Milliseconds(300);
 // A question that lacked memory is tried so often, and waits so long for others to end.
 constexpr int kMemoryRetriesMax = 2;
 constexpr absl::Duration kCalmMax = absl::Seconds(2);
+// What it asks itself takes no larger part of a core, unless it would be asked too seldom.
+constexpr int kHeartbeatRestPerWork = 200;
+constexpr int kHeartbeatRestMax = 3;   // of its interval
 constexpr int64_t kRowsMax = 1000000;  // of questions that read no slice with a limit of its own
 
 std::string Relation(const std::string& alias) {
@@ -65,6 +70,19 @@ absl::Status TooManyLong(const std::string& domain) {
 
 absl::Status ShuttingDown() {
   return MakeError(absl::StatusCode::kUnavailable, "the worker is stopping", "WORKER_LOST");
+}
+
+absl::Duration ProcessorTimeOfProcess() {
+  timespec time = {};
+  if (::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) != 0) return absl::ZeroDuration();
+  return absl::DurationFromTimespec(time);
+}
+
+// Whether the answer, good or not, shows that questions are answered. A hungry neighbour, or a
+// slice that is being replaced, makes some fail; that the place of a slice cannot be read is
+// something else.
+bool IsSignOfLife(const absl::Status& status) {
+  return !absl::IsDataLoss(status) && !absl::IsInvalidArgument(status) && !absl::IsUnknown(status);
 }
 
 // The slice that this error says has no state yet, but is on its way to one; empty for others.
@@ -153,6 +171,10 @@ absl::StatusOr<std::unique_ptr<QueryService>> QueryService::Start(DuckDatabase& 
     ICEPIE_ASSIGN_OR_RETURN(runner->connection, DuckConnection::Connect(instance));
     service->runners_.push_back(std::move(runner));
   }
+  if (service->options_.heartbeat_interval < absl::InfiniteDuration()) {
+    service->own_runner_ = std::make_unique<Runner>();
+    ICEPIE_ASSIGN_OR_RETURN(service->own_runner_->connection, DuckConnection::Connect(instance));
+  }
   service->StartThreads();
   return service;
 }
@@ -173,8 +195,14 @@ QueryService::~QueryService() {
   }
   changed_.SignalAll();
   watch_changed_.SignalAll();
+  heartbeat_changed_.SignalAll();
   for (const auto& task : left) Finish(*task, ShuttingDown());
   if (watch_.joinable()) watch_.join();
+  EndRunners();
+  if (heartbeat_thread_.joinable()) heartbeat_thread_.join();
+}
+
+void QueryService::EndRunners() {
   MutexLock lock(mutex_);
   while (running_threads_ > 0) {
     // Again and again: a statement that begins just now has a fresh flag.
@@ -248,6 +276,7 @@ void QueryService::StartThreads() {
   MutexLock lock(mutex_);
   for (auto& runner : runners_) StartRunner(*runner);
   watch_ = std::thread([this] { WatchLoop(); });
+  if (own_runner_ != nullptr) heartbeat_thread_ = std::thread([this] { HeartbeatLoop(); });
 }
 
 // One that does bulk work cannot be joined in time: it may not run for long.
@@ -448,6 +477,7 @@ void QueryService::WakeHungry(absl::Time now) {
 
 void QueryService::WatchLoop() {
   while (true) {
+    heartbeat_.Tick(SteadyNow(), ProcessorTimeOfProcess());
     std::optional<std::string> stuck;
     std::vector<std::pair<std::shared_ptr<Task>, std::string>> unanswered;  // with its slices
     std::vector<std::shared_ptr<Task>> crowded_out;
@@ -474,6 +504,58 @@ void QueryService::WatchLoop() {
     for (const auto& [task, slices] : unanswered) Finish(*task, TimeLimit(slices, task->limit));
     if (stuck && options_.on_stuck) options_.on_stuck(QueryOver(*stuck));
   }
+}
+
+absl::Duration QueryService::HeartbeatAge() {
+  heartbeat_.Tick(SteadyNow(), ProcessorTimeOfProcess());  // also when the watch hangs
+  return heartbeat_.age();
+}
+
+void QueryService::HeartbeatLoop() {
+  const ThreadName thread = ThisThread();
+  const absl::Duration interval = options_.heartbeat_interval;
+  absl::Duration rest = interval;
+  std::string slice;
+  while (WaitForHeartbeat(rest)) {
+    const absl::Duration had = ProcessorTime(thread);
+    AskItself(slice);
+    rest = std::clamp((ProcessorTime(thread) - had) * kHeartbeatRestPerWork, interval,
+                      interval * kHeartbeatRestMax);
+  }
+}
+
+// False when the service stops.
+bool QueryService::WaitForHeartbeat(absl::Duration rest) {
+  const absl::Time end = SteadyNow() + rest;
+  MutexLock lock(mutex_);
+  while (!stopping_ && SteadyNow() < end) heartbeat_changed_.WaitFor(mutex_, end - SteadyNow());
+  return !stopping_;
+}
+
+// About the slice after `slice` that has something to show.
+void QueryService::AskItself(std::string& slice) {
+  std::string first;
+  std::string next;
+  for (const auto& [name, served] : slices_.All()) {
+    if (served->database() == nullptr) continue;
+    if (first.empty()) first = name;
+    if (next.empty() && name > slice) next = name;
+  }
+  slice = next.empty() ? first : next;
+  if (slice.empty()) return heartbeat_.Answered();
+  auto task = std::make_shared<Task>();
+  SelectQuestion select;
+  select.slice = slice;
+  task->question.text = std::move(select);
+  task->question.heartbeat = true;
+  task->end_by = task->wait_until = task->deadline = absl::InfiniteFuture();
+  task->limit = absl::InfiniteDuration();
+  task->lacked_memory = kMemoryRetriesMax;  // it is not put off until others have ended
+  task->done = [this](const absl::StatusOr<Answer>& answer) {
+    if (IsSignOfLife(answer.status())) heartbeat_.Answered();
+  };
+  CleanUp(*own_runner_);
+  Process(*own_runner_, task);
 }
 
 void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
@@ -700,7 +782,7 @@ absl::StatusOr<Answer> QueryService::ExecuteInTransaction(
         }));
   }
   answer.not_modified = known == prepared.slices.size() && known > 0;
-  if (answer.not_modified) return answer;
+  if (answer.not_modified || question.heartbeat) return answer;
   ICEPIE_ASSIGN_OR_RETURN(const auto statement, runner.connection->Prepare(prepared.sql));
   ICEPIE_RETURN_IF_ERROR(BindParameters(*statement, prepared.parameters));
   ICEPIE_ASSIGN_OR_RETURN(DuckResult result, statement->Execute());

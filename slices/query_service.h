@@ -8,6 +8,10 @@
 // have such work already is put off until one of them has ended (TOO_MANY_QUERIES when none does in
 // its time).
 //
+// Once a second it asks itself where a slice stands, one slice after the other, on the way that
+// all questions go but from a place of its own, so that it waits for none of them: when it gets no
+// answer, nobody would.
+//
 // The engine's memory is everybody's. A question that lacked some while bulk work went on is tried
 // again after that, alone among its kind: only one that is hungry itself gets QUERY_MEMORY_LIMIT.
 #ifndef ICEPIE_SLICES_QUERY_SERVICE_H_
@@ -29,6 +33,7 @@
 #include "slices/built_in_limits.h"
 #include "slices/duckdb.h"
 #include "slices/engine_types.h"
+#include "slices/query_heartbeat.h"
 #include "slices/served_slice.h"
 #include "slices/serving_set.h"
 
@@ -43,6 +48,8 @@ struct QueryOptions {
   // has not run cannot listen.
   absl::Duration grace = absl::Seconds(2);
   absl::Duration bulk_after = absl::Milliseconds(30);
+  // Between two questions that it asks itself; infinite: it asks none.
+  absl::Duration heartbeat_interval = absl::Seconds(1);
   int64_t result_bytes_max = kResultBytesMax;
   // The slice of `serving` as it was (past_snapshots.h); null: there is no past.
   std::function<absl::StatusOr<std::shared_ptr<ServedSlice>>(
@@ -78,6 +85,10 @@ class QueryService {
   // The domain's own limit, known once its file is.
   void SetTimeout(absl::Duration timeout);
 
+  // For how long it has not answered itself, in time that the process could use; it is about the
+  // interval as long as all is well. Never waits.
+  absl::Duration HeartbeatAge();
+
  private:
   struct Task;
   struct Runner;
@@ -85,6 +96,7 @@ class QueryService {
 
   QueryService(DuckDatabase& instance, const ServingSet& slices, QueryOptions options);
   void StartThreads();
+  void EndRunners();
   void StartRunner(Runner& runner) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunnerLoop(Runner& runner);
   std::shared_ptr<Task> NextTask(Runner& runner);
@@ -94,6 +106,9 @@ class QueryService {
   void WakeWaiting(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   enum class Late { kNo, kUnanswered, kStuck };
   Late InterruptLate(Runner& runner, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void HeartbeatLoop();
+  bool WaitForHeartbeat(absl::Duration rest);
+  void AskItself(std::string& slice);
   void CleanUp(Runner& runner);
   void RunNoted(Runner& runner, const std::shared_ptr<Task>& task);
   void Process(Runner& runner, const std::shared_ptr<Task>& task);
@@ -144,6 +159,10 @@ class QueryService {
   std::vector<std::unique_ptr<Runner>> runners_;
   int running_threads_ ABSL_GUARDED_BY(mutex_) = 0;  // of the runners: they are not joined
   std::thread watch_;
+  QueryHeartbeat heartbeat_;
+  std::unique_ptr<Runner> own_runner_;  // of the questions that it asks itself
+  CondVar heartbeat_changed_;
+  std::thread heartbeat_thread_;
 };
 
 }  // namespace icepie::slices

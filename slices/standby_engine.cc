@@ -69,6 +69,7 @@ EngineReport StandbyEngine::Report() const {
     report.epoch = epoch_;
   }
   for (const auto& [name, slice] : serving_.All()) report.slices.push_back(slice->Report());
+  report.hangs = queries_->HeartbeatAge() >= options_.heartbeat_timeout;
   return report;
 }
 

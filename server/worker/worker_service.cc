@@ -135,7 +135,13 @@ grpc::ServerUnaryReactor* WorkerService::Configure(
 grpc::ServerUnaryReactor* WorkerService::GetStatus(
     grpc::CallbackServerContext* context, const icepie::worker::v1::GetStatusRequest* /*request*/,
     icepie::worker::v1::WorkerReport* response) {
-  ToProto(engine_.Report(), response);
+  const slices::EngineReport report = engine_.Report();
+  if (report.hangs) {
+    return Finished(
+        context, MakeError(absl::StatusCode::kUnavailable,
+                           "it has not answered a question of its own for long", "QUERIES_HANG"));
+  }
+  ToProto(report, response);
   response->set_pid(::getpid());
   response->set_role(role_);
   response->set_resident_bytes(ResidentBytes());

@@ -12,8 +12,10 @@
 #include <thread>
 #include <utility>
 
+#include "core/base/status.h"
 #include "icepie/worker/v1/worker.grpc.pb.h"
 #include "server/managed_worker.h"
+#include "server/rpc_status.h"
 
 namespace icepie::server {
 
@@ -55,6 +57,8 @@ class FakeWorker {
   // How often it was asked for its status; while it stands still it does not answer that.
   int statuses() const { return service_.statuses; }
   void StandStill(bool still) { service_.still = still; }
+  // Its status is that it answers no questions, not even its own.
+  void Hang() { service_.hangs = true; }
 
  private:
   class Service final : public icepie::worker::v1::Worker::Service {
@@ -70,6 +74,10 @@ class FakeWorker {
                            const icepie::worker::v1::GetStatusRequest* /*request*/,
                            icepie::worker::v1::WorkerReport* /*report*/) override {
       ++statuses;
+      if (hangs) {
+        return ToGrpcStatus(
+            MakeError(absl::StatusCode::kUnavailable, "it answers no question", "QUERIES_HANG"));
+      }
       while (still && !context->IsCancelled()) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
       }
@@ -78,6 +86,7 @@ class FakeWorker {
     std::atomic<int> queries{0};
     std::atomic<int> statuses{0};
     std::atomic<bool> still{false};
+    std::atomic<bool> hangs{false};
 
    private:
     OnQuery on_query_;

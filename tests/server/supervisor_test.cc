@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,7 @@
 #include "server/proto_time.h"
 #include "server/run_directory.h"
 #include "tests/core/temp_directory.h"
+#include "tests/server/fake_worker.h"
 
 namespace icepie::server {
 namespace {
@@ -83,6 +85,45 @@ TEST_F(SupervisorTest, EveryStandbyStartsBeforeTheFirstLiveWorker) {
   for (int i = 0; i < kFew; ++i) {
     EXPECT_GE(since(supervisor.View(Name(i)).live), last_standby) << i;
   }
+  supervisor.StopAll(absl::ZeroDuration());
+}
+
+// The test answers in place of the worker's process.
+TEST_F(SupervisorTest, AWorkerThatDoesNotAnswerItselfIsReplaced) {
+  WorkerSettings settings = Settings();
+  settings.heartbeat_interval = absl::Milliseconds(10);
+  settings.heartbeat_timeout = absl::Seconds(1);
+  settings.restart.first_backoff = absl::Milliseconds(1);
+  Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+  icepie::worker::v1::Assignment assignment;
+  assignment.set_domain(Name(0));
+  assignment.add_generations()->set_slice("s");
+  supervisor.SetDomain(assignment);
+  // Who comes too late answers for the next process.
+  std::unique_ptr<FakeWorker> worker;
+  int64_t incarnation = 0;
+  const auto answers = [&](const DomainView& view) {
+    return view.live.client != nullptr && view.live.incarnation == incarnation;
+  };
+  for (int i = 0; i < 60 && !answers(supervisor.View(Name(0))); ++i) {
+    supervisor.WaitFor(Name(0), absl::Seconds(60), [](const DomainView& view) {
+      return view.live.status.state() == "starting";
+    });
+    incarnation = supervisor.View(Name(0)).live.incarnation;
+    worker = std::make_unique<FakeWorker>(
+        WorkerSocket(directory_.path(), absl::StrCat("w", incarnation)),
+        [](const auto&, auto&, auto&) { return grpc::Status::OK; });
+    supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
+      return answers(view) || view.live.incarnation != incarnation;
+    });
+  }
+  ASSERT_TRUE(answers(supervisor.View(Name(0))));
+  worker->Hang();
+  EXPECT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
+    return view.live.incarnation != incarnation;
+  }));
+  EXPECT_NE(supervisor.View(Name(0)).live.status.last_error().find("answers no question"),
+            std::string::npos);
   supervisor.StopAll(absl::ZeroDuration());
 }
 

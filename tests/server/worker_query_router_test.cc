@@ -413,6 +413,22 @@ TEST_F(WorkerQueryRouterTest, ALiveWorkerThatStandsStillIsNotWaitedFor) {
   EXPECT_EQ(Ask(Sql())->body(), "[1]");
 }
 
+// It says that it is there, which a worker would that hangs inside DuckDB.
+TEST_F(WorkerQueryRouterTest, ALiveWorkerThatDoesNotAnswerItselfIsNotWaitedFor) {
+  FakeWorker live(Socket("live"), StandingStill());
+  live.Hang();
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  for (int i = 0; i < 2; ++i) {
+    const Result answer = Ask(Sql(), absl::Seconds(20));
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_EQ(answer->body(), "[2]");
+  }
+  EXPECT_EQ(live.queries(), 1);
+}
+
 // As after a pause of its process: what it can answer in time it answers.
 TEST_F(WorkerQueryRouterTest, ALiveWorkerThatStoodStillIsWaitedForWhenTheStandbyIsBehind) {
   std::atomic<int> asked = 0;

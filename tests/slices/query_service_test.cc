@@ -17,6 +17,8 @@
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "slices/engine.h"
+#include "tests/core/temp_directory.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace icepie::slices {
@@ -358,6 +360,136 @@ TEST(ServedSliceTest, ARowThatIsReplacedWhileItIsReadStandsForWhatItStoodFor) {
   served.Publish(next);
   EXPECT_EQ(served.ReportAt(read, before).progress.applied_position, 358);
   EXPECT_EQ(served.ReportAt(next, before).progress.applied_position, 370);
+}
+
+TEST(QueryHeartbeatTest, OnlyTimeThatCouldBeUsedCounts) {
+  constexpr absl::Duration kTick = absl::Milliseconds(20);
+  QueryHeartbeat heartbeat;
+  absl::Time now = absl::FromUnixSeconds(1000);
+  absl::Duration worked;
+  const auto pass = [&](absl::Duration time, absl::Duration work) {
+    now += time;
+    worked += work;
+    heartbeat.Tick(now, worked);
+  };
+  pass(kTick, absl::ZeroDuration());
+  EXPECT_EQ(heartbeat.age(), absl::ZeroDuration());
+  for (int i = 0; i < 100; ++i) pass(kTick, absl::ZeroDuration());
+  EXPECT_EQ(heartbeat.age(), absl::Seconds(2));
+  heartbeat.Answered();
+  EXPECT_EQ(heartbeat.age(), absl::ZeroDuration());
+  pass(absl::Hours(1), absl::ZeroDuration());  // the machine slept
+  EXPECT_EQ(heartbeat.age(), absl::Seconds(1));
+  heartbeat.Answered();
+  for (int i = 0; i < 100; ++i) pass(kTick, kTick);  // computing is no deadlock, but has its limit
+  EXPECT_EQ(heartbeat.age(), absl::Milliseconds(500));
+}
+
+// A service over slices whose queries stand still, wherever the SQL calls hang(x), as long as the
+// test wants.
+class HangingServiceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    EngineOptions engine;
+    engine.directory = directory_.path() + "/own";
+    engine.memory_bytes = int64_t{256} << 20;
+    instance_ = OpenInstance(engine, 1).value();
+    connection_ = DuckConnection::Connect(*instance_).value();
+    duckdb_scalar_function function = duckdb_create_scalar_function();
+    duckdb_logical_type type = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
+    duckdb_scalar_function_set_name(function, "hang");
+    duckdb_scalar_function_add_parameter(function, type);
+    duckdb_scalar_function_set_return_type(function, type);
+    duckdb_scalar_function_set_volatile(function);
+    duckdb_scalar_function_set_extra_info(function, this, nullptr);
+    duckdb_scalar_function_set_function(function, Hang);
+    EXPECT_EQ(duckdb_register_scalar_function(connection_->handle(), function), DuckDBSuccess);
+    duckdb_destroy_logical_type(&type);
+    duckdb_destroy_scalar_function(&function);
+    AddSlice("first", "hang(3)", "7");
+    AddSlice("second", "3", "hang(7)");
+    slices_.Replace(all_);
+    QueryOptions options;
+    options.domain = "shop";
+    options.heartbeat_interval = absl::Milliseconds(1);
+    service_ = QueryService::Start(*instance_, slices_, options).value();
+  }
+  void TearDown() override {
+    hangs_in_progress_ = hangs_in_result_ = false;
+    service_.reset();
+    slices_.Replace({});
+    all_.clear();
+  }
+
+  void AddSlice(const std::string& name, const std::string& position, const std::string& value) {
+    GenerationInfo info;
+    info.slice = name;
+    ASSERT_TRUE(connection_->Run("ATTACH ':memory:' AS " + name).ok());
+    const absl::Status made = connection_->Run(absl::StrCat(
+        "CREATE VIEW ", name, ".main.__progress AS SELECT ", position,
+        " AS applied_position, 0::BIGINT AS applied_time_us, 0::BIGINT AS event_time_max_us, ",
+        "0::BIGINT AS input, 0::BIGINT AS applied, 0::BIGINT AS filtered, 0::BIGINT AS ",
+        "quarantined, 0::BIGINT AS content_version; CREATE VIEW ", name,
+        ".main.__result AS SELECT ", value, " AS value"));
+    ASSERT_TRUE(made.ok()) << made;
+    all_[name] = std::make_shared<ServedSlice>(info, 10);
+    all_[name]->SetDatabase(std::make_shared<AttachedDatabase>(*instance_, name));
+  }
+
+  static void Hang(duckdb_function_info info, duckdb_data_chunk input, duckdb_vector output) {
+    auto& test = *static_cast<HangingServiceTest*>(duckdb_scalar_function_get_extra_info(info));
+    const auto* in =
+        static_cast<int64_t*>(duckdb_vector_get_data(duckdb_data_chunk_get_vector(input, 0)));
+    auto* out = static_cast<int64_t*>(duckdb_vector_get_data(output));
+    for (idx_t row = 0; row < duckdb_data_chunk_get_size(input); ++row) out[row] = in[row];
+    std::atomic<bool>& hangs = out[0] == 7 ? test.hangs_in_result_ : test.hangs_in_progress_;
+    if (out[0] == 3) ++test.heartbeats_;
+    while (hangs) absl::SleepFor(absl::Milliseconds(1));
+  }
+
+  static void WaitUntil(const std::function<bool()>& holds) {
+    const absl::Time end = absl::Now() + absl::Seconds(60);
+    while (!holds() && absl::Now() < end) absl::SleepFor(absl::Milliseconds(1));
+    EXPECT_TRUE(holds());
+  }
+
+  TempDirectory directory_;
+  std::unique_ptr<DuckDatabase> instance_;
+  std::unique_ptr<DuckConnection> connection_;
+  ServingSet slices_;
+  ServingSet::Slices all_;
+  std::atomic<bool> hangs_in_progress_{false};
+  std::atomic<bool> hangs_in_result_{false};
+  std::atomic<int> heartbeats_{0};
+  std::unique_ptr<QueryService> service_;
+};
+
+TEST_F(HangingServiceTest, ItNoticesThatItDoesNotAnswerItself) {
+  constexpr absl::Duration kLong = absl::Milliseconds(300);
+  WaitUntil([&] { return heartbeats_ > 3; });
+  hangs_in_progress_ = true;
+  WaitUntil([&] { return service_->HeartbeatAge() > kLong; });
+  hangs_in_progress_ = false;
+  WaitUntil([&] { return service_->HeartbeatAge() < kLong; });
+}
+
+TEST_F(HangingServiceTest, ItAsksItselfFromAPlaceOfItsOwn) {
+  hangs_in_result_ = true;
+  constexpr int kQuestions = 20;
+  std::atomic<int> answered{0};
+  for (int i = 0; i < kQuestions; ++i) {
+    Question question;
+    SelectQuestion select;
+    select.slice = "second";
+    question.text = select;
+    question.deadline = absl::Now() + absl::Minutes(5);
+    service_->Ask(question, [&](const absl::StatusOr<Answer>& /*answer*/) { ++answered; });
+  }
+  const int before = heartbeats_;
+  WaitUntil([&] { return heartbeats_ > before + 3; });
+  EXPECT_EQ(answered, 0);
+  hangs_in_result_ = false;
+  WaitUntil([&] { return answered == kQuestions; });
 }
 
 }  // namespace
