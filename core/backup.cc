@@ -121,7 +121,9 @@ class Backup {
   // RocksDB syncs what it has copied not quite: a log that still grows may be a plain copy.
   absl::Status SyncAll(const std::string& directory) {
     std::error_code error;
-    for (const auto& file : DirectoryEntries(directory, error)) {
+    const auto files = DirectoryEntries(directory, error);
+    if (error) return ErrnoError(error.value(), absl::StrCat("read ", directory));
+    for (const auto& file : files) {
       ICEPIE_RETURN_IF_ERROR(SyncFile(file.path().string()));
       result_.bytes += static_cast<int64_t>(fs::file_size(file.path(), error));
     }

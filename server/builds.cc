@@ -103,6 +103,31 @@ void SetRate(absl::Duration elapsed, v1::ResliceMetadata& metadata) {
       static_cast<int64_t>(static_cast<double>(left) / metadata.records_per_second() * 1000));
 }
 
+// A domain's copy that is newer than what is left of the log (Catalog::Load) knows of ends that the
+// log has lost.
+bool HasEnded(const Catalog& catalog, const Catalog::Operation& operation) {
+  const auto domain = catalog.Find(operation.domain());
+  if (domain == nullptr) return false;
+  const auto slice = domain->slices.find(operation.slice());
+  if (slice == domain->slices.end()) return false;
+  const auto* entry = FindGeneration(slice->second, operation.generation());
+  return entry != nullptr && entry->generation().state() != v1::Generation::BUILDING;
+}
+
+void StoreEnd(Catalog& catalog, Catalog::Operation operation) {
+  const absl::Status stored =
+      catalog.Change(operation.domain(),
+                     [&](CatalogDomain& /*domain*/, std::vector<Catalog::Operation>& operations) {
+                       operation.set_done(true);
+                       *operation.mutable_end_time() = ToProto(absl::Now());
+                       operations.push_back(operation);
+                       return absl::OkStatus();
+                     });
+  if (stored.ok()) return;
+  spdlog::warn("{}: its end was not stored: {}", OperationName(operation.number()),
+               stored.ToString());
+}
+
 }  // namespace
 
 std::string OperationName(int64_t number) { return absl::StrCat("operations/op-", number); }
@@ -135,7 +160,12 @@ void Builds::Resume() {
   auto operations = catalog_.Operations();
   std::reverse(operations.begin(), operations.end());
   for (const auto& operation : operations) {
-    if (!operation.done()) Enqueue(operation.number());
+    if (operation.done()) continue;
+    if (HasEnded(catalog_, operation)) {
+      StoreEnd(catalog_, operation);
+    } else {
+      Enqueue(operation.number());
+    }
   }
 }
 

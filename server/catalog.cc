@@ -237,6 +237,8 @@ void Catalog::ReadCopies(std::map<std::string, std::string>& pairs) {
     }
     from_copies_.insert(name);
     ErasePrefix(SliceKey(name, ""), pairs);  // the copy has all that there were
+    // What was wanted of a damaged slice before the copy was made, it may not want any more.
+    if (is_there && is_lost) ErasePrefix(DesiredKey(name, ""), pairs);
     for (auto& [key, bytes] : copy.pairs) pairs[key] = std::move(bytes);
   }
 }
@@ -363,6 +365,7 @@ Catalog::Changes Catalog::Difference(const CatalogDomain& domain,
   }
   // The bytes of a damaged entry are evidence: they stay until the slice is applied again or goes.
   for (const auto& [slice, damaged] : domain.damaged_slices) {
+    if (domain.slices.count(slice) > 0) continue;
     const auto kept = persisted_.find(SliceKey(name, slice));
     if (kept != persisted_.end()) wanted[kept->first] = kept->second;
     const std::string desired = damaged.desired.SerializeAsString();

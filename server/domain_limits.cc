@@ -118,9 +118,10 @@ int64_t DiskBytesByDefault(int64_t setting, const std::string& path) {
   constexpr int64_t kLeast = int64_t{1} << 30;
   if (setting >= 0) return setting;
   struct statvfs disk {};
-  if (::statvfs(path.c_str(), &disk) != 0) return kLeast;
+  const bool known = ::statvfs(path.c_str(), &disk) == 0 && disk.f_blocks > 0;
+  if (!known) return 0;
   const auto bytes = static_cast<int64_t>(disk.f_blocks * disk.f_frsize);
-  return std::max(bytes / 4, kLeast);
+  return std::max(bytes / 2, kLeast);
 }
 
 LimitList DescribeLimits(const icepie::catalog::v1::DomainEntry& entry,

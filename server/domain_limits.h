@@ -17,7 +17,7 @@ namespace icepie::server {
 using LimitList = google::protobuf::RepeatedPtrField<icepie::v1::DomainLimit>;
 
 // What a domain may have of the disk by the setting workers.disk_bytes, 0 for no limit. Below 0 it
-// is a quarter of the file system that has `path`, so that none fills it alone, and 1 GiB at least.
+// is half of the file system that has `path`, so that none fills it alone, and 1 GiB at least.
 int64_t DiskBytesByDefault(int64_t setting, const std::string& path);
 
 // Those in force for a domain whose current revision is `entry`.

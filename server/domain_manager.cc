@@ -444,6 +444,7 @@ void DomainManager::ApplyRename(ApplyWork& work, const SliceChange& change,
   serving->mutable_generation()->set_revision(domain.entry.revision());
   *serving->mutable_definition() = definition;
   domain.slices.insert(std::move(node));
+  domain.damaged_slices.erase(change.slice());
 }
 
 absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,

@@ -1,7 +1,7 @@
 #include "slices/batches_ahead.h"
 
 #include <algorithm>
-#include <system_error>
+#include <exception>
 #include <utility>
 
 #include "core/base/status.h"
@@ -14,7 +14,7 @@ BatchesAhead::BatchesAhead(FeedReader& reader, int64_t begin, int64_t end,
   threads_.reserve(kThreads);
   try {
     while (threads_.size() < kThreads) threads_.emplace_back([this] { Loop(); });
-  } catch (const std::system_error&) {  // there is no memory for a stack: fewer do
+  } catch (const std::exception&) {  // no memory or no stack for one more: fewer do
     MutexLock lock(mutex_);
     running_ -= kThreads - static_cast<int>(threads_.size());
   }

@@ -156,7 +156,9 @@ EngineReport LiveEngine::Report() const {
   report.hangs = age >= options_.heartbeat_timeout;
   if (age < options_.heartbeat_timeout / kLateHeartbeats) return report;
   for (SliceReport& slice : report.slices) {
-    if (slice.state == SliceState::kRunning) slice.state = SliceState::kLagging;
+    if (slice.state != SliceState::kRunning) continue;
+    slice.state = SliceState::kLagging;
+    slice.state_since = absl::Now() - age;
   }
   return report;
 }
@@ -395,6 +397,9 @@ absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanFor(
     ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition,
                             ParseDomain(spec.file, options_.domain + ".yaml"));
     ICEPIE_RETURN_IF_ERROR(WhyNotPlanned(definition, spec.slice, overrides_[spec.file]));
+    // It can be planned: what failed when the file was, a lack of memory, has passed.
+    plans_.erase(spec.file);
+    return PlanOf(spec.file);
   }
   if (slice != nullptr && !spec.definition_hash.empty() &&
       slice->definition_hash != spec.definition_hash) {

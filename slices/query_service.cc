@@ -40,7 +40,7 @@ constexpr int kMemoryRetriesMax = 2;
 constexpr absl::Duration kCalmMax = absl::Seconds(2);
 // What it asks itself takes no larger part of a core, unless it would be asked too seldom.
 constexpr int kHeartbeatRestPerWork = 200;
-constexpr int kHeartbeatRestMax = 3;   // of its interval
+constexpr int kHeartbeatRestMax = 2;   // of its interval
 constexpr int64_t kRowsMax = 1000000;  // of questions that read no slice with a limit of its own
 
 std::string Relation(const std::string& alias) {

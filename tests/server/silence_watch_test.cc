@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
-#include <utility>
 
 #include "core/base/steady_clock.h"
 #include "tests/core/temp_directory.h"
@@ -18,14 +18,15 @@ TEST(SilenceWatchTest, CallsAQuestionOffWhenTheSilenceHasLastedAsLongAsThatCould
   live.StandStill(true);
   DomainView view;
   view.live = live.View(1, {});
+  std::atomic<bool> called{false};
   EventLoop loop;
   SilenceWatch watch(
       loop, [&view](const std::string&) { return view; }, nullptr);
   std::promise<void> short_one;
   std::promise<absl::Time> long_one;
   const absl::Time start = SteadyNow();
-  watch.Add(1, {"payments", view.live, start + absl::Minutes(1), [&, called = false]() mutable {
-                  if (!std::exchange(called, true)) long_one.set_value(SteadyNow());
+  watch.Add(1, {"payments", view.live, start + absl::Minutes(1), [&] {
+                  if (!called.exchange(true)) long_one.set_value(SteadyNow());
                 }});
   watch.Add(2, {"payments", view.live, start + absl::Milliseconds(200), [&] {
                   watch.Remove(2);

@@ -143,9 +143,9 @@ class EngineFixture : public testing::Test {
       EngineOptions options = Options();
       options.snapshot_interval = absl::ZeroDuration();
       options.snapshot_share = 1;
-      options.query_timeout = absl::Milliseconds(200);
+      options.query_timeout = absl::Seconds(1);
       options.apply_timeout = apply_timeout;
-      options.interrupt_grace = absl::Milliseconds(100);
+      options.interrupt_grace = absl::Milliseconds(500);
       std::atomic<bool> meant{false};
       options.on_fatal = [&](const std::string& /*why*/) {
         if (meant) ::_exit(kEnded);

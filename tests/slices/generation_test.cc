@@ -546,7 +546,7 @@ TEST_P(BrokenFeedTest, ARunThatIsNeverCollectedLeavesNoTransaction) {
   ASSERT_NE(generation, nullptr);
   for (int round = 0; round < 50; ++round) {
     RecomputeRunner runner(
-        feed_, absl::Seconds(60), [] {}, [](const std::string&) {});
+        feed_, absl::Seconds(60), absl::Seconds(2), [] {}, [](const std::string&) {});
     ASSERT_TRUE(generation->BeginRecompute({}).ok()) << "round " << round;
     RecomputeRun run;
     run.steps.emplace_back().generation = generation;

@@ -720,7 +720,7 @@ TEST_F(LiveEngineTest, ASliceOverASliceThatListensToNoInterruptIsBlamed) {
       "  follows:\n    sql: SELECT city, sum(levenshtein(repeat(city, CAST(total AS BIGINT)), "
       "repeat('b', CAST(total AS BIGINT)))) AS x FROM by_city GROUP BY ALL\n");
   feed_.Append("orders", {Order("rome", 1)});
-  const FlightNote blamed = BlamedForItsEnd(absl::Seconds(1), [&] {
+  const FlightNote blamed = BlamedForItsEnd(absl::Seconds(5), [&] {
     std::vector<GenerationSpec> specs = {Spec("by_city"), Spec("follows")};
     for (GenerationSpec& spec : specs) spec.file = file;
     Configure(specs);

@@ -412,6 +412,7 @@ class HangingServiceTest : public ::testing::Test {
     QueryOptions options;
     options.domain = "shop";
     options.heartbeat_interval = absl::Milliseconds(1);
+    options.timeout = absl::Minutes(10);
     service_ = QueryService::Start(*instance_, slices_, options).value();
   }
   void TearDown() override {
