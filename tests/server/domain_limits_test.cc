@@ -53,8 +53,7 @@ TEST(DomainLimitsTest, ADomainHasAPartOfTheDiskWithoutAskingForOne) {
   ASSERT_EQ(::statvfs("/", &disk), 0);
   const auto half = static_cast<int64_t>(disk.f_blocks * disk.f_frsize) / 2;
   EXPECT_EQ(DiskBytesByDefault(-1, "/"), std::max(half, int64_t{1} << 30));
-  EXPECT_EQ(DiskBytesByDefault(-1, "/proc"), 0)
-      << "of which nobody knows the size";
+  EXPECT_EQ(DiskBytesByDefault(-1, "/proc"), 0) << "of which nobody knows the size";
 }
 
 TEST(DomainLimitsTest, WhatTheFileStatesStaysUntilItStatesNothingMore) {
