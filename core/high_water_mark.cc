@@ -88,9 +88,15 @@ HighWaterMark::~HighWaterMark() { ::close(fd_); }
 
 absl::Status HighWaterMark::Write(const HighWater& value) {
   const std::string slot = EncodeSlot(value);
-  const auto place = static_cast<off_t>(kSlotDistance * (writes_++ % 2));
-  if (::pwrite(fd_, slot.data(), slot.size(), place) != static_cast<ssize_t>(slot.size())) {
-    return ErrnoError(errno, absl::StrCat("write ", path_));
+  auto place = static_cast<off_t>(kSlotDistance * (writes_++ % 2));
+  for (absl::string_view left = slot; !left.empty();) {
+    const ssize_t written = ::pwrite(fd_, left.data(), left.size(), place);
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return ErrnoError(errno, absl::StrCat("write ", path_));
+    }
+    left.remove_prefix(static_cast<size_t>(written));
+    place += written;
   }
   return absl::OkStatus();
 }

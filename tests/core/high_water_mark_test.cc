@@ -1,0 +1,56 @@
+#include "core/high_water_mark.h"
+
+#include <gmock/gmock.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <cerrno>
+
+#include "tests/core/temp_directory.h"
+
+namespace icepie {
+namespace {
+
+using testing::HasSubstr;
+
+// A disk that takes a part of what is written, as one that becomes full does: here because of a
+// bound for the sizes of files.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    ::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit before_{};
+  const sighandler_t handler_;
+};
+
+TEST(HighWaterMarkTest, ASlotThatIsWrittenInPartIsAnError) {
+  const TempDirectory directory;
+  const std::string path = directory.path() + "/mark";
+  auto mark = *HighWaterMark::Open(path, {1, Digest{}});
+  ASSERT_TRUE(mark->Write({2, Digest{}}).ok());
+  {
+    const FileSizeLimit limit(540);  // in the second slot
+    errno = 0;
+    const absl::Status status = mark->Write({3, Digest{}});
+    EXPECT_THAT(std::string(status.message()), HasSubstr(path));
+    EXPECT_FALSE(status.ok());
+  }
+  EXPECT_EQ(HighWaterMark::Read(path)->position, 2) << "the other slot is whole";
+  ASSERT_TRUE(mark->Write({3, Digest{}}).ok());
+  ASSERT_TRUE(mark->Write({4, Digest{}}).ok());
+  EXPECT_EQ(HighWaterMark::Read(path)->position, 4);
+}
+
+}  // namespace
+}  // namespace icepie
