@@ -4,7 +4,7 @@
 // the call needs for the next step. With a stall timeout that ends: after the timeout the call
 // gives up what it holds and ends, once the client takes the message, with the status that
 // Stalled() names. A client that goes on taking nothing is cut off after the same time again: it
-// gets code and message of that status at once, over the message's rest.
+// gets code and message of Cut() at once, over the message's rest.
 #ifndef ICEPIE_SERVER_FEED_CALL_H_
 #define ICEPIE_SERVER_FEED_CALL_H_
 
@@ -112,6 +112,10 @@ class FeedCall : public grpc::ServerWriteReactor<Response>,
   // would need, and says with what the call ends. No step comes after it.
   virtual absl::Status Stalled() { return absl::AbortedError("the client takes no messages"); }
 
+  // With what a client is cut off. It never gets the rest of the message, and perhaps not all of
+  // those before it, so that only the client knows what it has.
+  virtual absl::Status Cut() { return absl::AbortedError("the client takes no messages"); }
+
  private:
   // kStepping: also the end.
   enum class State { kWaiting, kStepping, kWriting };
@@ -150,10 +154,10 @@ class FeedCall : public grpc::ServerWriteReactor<Response>,
       CheckStallAt(now + limits_->cut_timeout);
     } else if (context_ != nullptr) {
       // The only way to a client whose window is full: this status goes before the message.
-      const std::string message(stalled_->message());
-      grpc_call_cancel_with_status(context_->c_call(),
-                                   static_cast<grpc_status_code>(stalled_->code()), message.c_str(),
-                                   nullptr);
+      const absl::Status status = Cut();
+      const std::string message(status.message());
+      grpc_call_cancel_with_status(context_->c_call(), static_cast<grpc_status_code>(status.code()),
+                                   message.c_str(), nullptr);
     }
   }
 

@@ -128,6 +128,14 @@ absl::Status ReadRecordsCall::Stalled() {
                    "READER_TOO_SLOW", std::move(metadata));
 }
 
+absl::Status ReadRecordsCall::Cut() {
+  return absl::AbortedError(absl::StrCat(
+      "the reader took nothing for ",
+      (readers_->limits.stall.stall_timeout + readers_->limits.stall.cut_timeout).count(),
+      " ms and is cut off; go on reading from the next_position of the last message it has, or, "
+      "without one, from where this reading began"));
+}
+
 absl::Status ReadRecordsCall::Fill(int64_t target) {
   while (left_ > 0 && next_ < std::min(target, bounds_.end_position)) {
     if (range_ && block_index_ < range_->blocks.size()) {

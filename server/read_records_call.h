@@ -47,6 +47,7 @@ class ReadRecordsCall final : public FeedCall<grpc::ByteBuffer> {
  protected:
   FeedStep Step(grpc::ByteBuffer& message) override;
   absl::Status Stalled() override;
+  absl::Status Cut() override;
 
  private:
   // A part of a block as it stands in the message.
