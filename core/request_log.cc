@@ -162,10 +162,11 @@ std::string FingerprintOf(const AppendBatch& batch) {
 }
 
 absl::StatusOr<std::unique_ptr<RequestLog>> RequestLog::Load(const LogStore& store,
-                                                             const Limits& limits) {
-  auto log = absl::WrapUnique(new RequestLog(store, limits));
+                                                             const Limits& limits, Clock clock) {
+  auto log = absl::WrapUnique(new RequestLog(store, limits, std::move(clock)));
   ICEPIE_RETURN_IF_ERROR(log->LoadProducers());
   ICEPIE_RETURN_IF_ERROR(log->LoadOrder());
+  log->age_us_ = log->loaded_age_us_;
   return log;
 }
 
@@ -179,6 +180,7 @@ absl::Status RequestLog::LoadProducers() {
     producers_[id] = {GetLittleEndian<int64_t>(value.data() + 1),
                       GetLittleEndian<int64_t>(value.data() + 9),
                       GetLittleEndian<int64_t>(value.data() + 17)};
+    loaded_age_us_ = std::max(loaded_age_us_, producers_[id].last_age_us);
   }
   return absl::OkStatus();
 }
@@ -192,12 +194,12 @@ absl::Status RequestLog::LoadOrder() {
           status = Damaged("the order of requests");
           return false;
         }
-        const auto time_us = GetLittleEndian<int64_t>(value.data());
+        const auto age_us = GetLittleEndian<int64_t>(value.data());
         if (count_++ == 0) {
           oldest_position_ = GetBigEndian<int64_t>(key.data() + kRequestOrderKeyPrefix.size());
-          oldest_time_us_ = time_us;
+          oldest_age_us_ = age_us;
         }
-        now_us_ = time_us;
+        loaded_age_us_ = std::max(loaded_age_us_, age_us);
         return true;
       });
   ICEPIE_RETURN_IF_ERROR(visited);
@@ -277,40 +279,39 @@ void RequestLog::Add(const AppendIdentity& identity, const std::string& fingerpr
                      const AppendResult& result) {
   const std::string key = KeyOf(identity);
   group_[key] = {fingerprint, result};
-  now_us_ = result.ingest_time_us;
+  age_us_ = loaded_age_us_ + absl::ToInt64Microseconds(clock_() - begin_);
   if (count_++ == 0) {
     oldest_position_ = result.first_position;
-    oldest_time_us_ = now_us_;
+    oldest_age_us_ = age_us_;
   }
   changes_.emplace_back(key, EncodeResult(fingerprint, result));
   std::string order;
-  PutLittleEndian(order, now_us_);
+  PutLittleEndian(order, age_us_);
   changes_.emplace_back(OrderKey(result.first_position), order + key);
   if (identity.producer_id.empty()) return;
-  producers_[identity.producer_id] = {identity.epoch, identity.sequence, now_us_};
+  producers_[identity.producer_id] = {identity.epoch, identity.sequence, age_us_};
   std::string producer;
   producer.push_back(static_cast<char>(kVersion));
   PutLittleEndian(producer, identity.epoch);
   PutLittleEndian(producer, identity.sequence);
-  PutLittleEndian(producer, now_us_);
+  PutLittleEndian(producer, age_us_);
   changes_.emplace_back(absl::StrCat(kProducerKeyPrefix, identity.producer_id), producer);
 }
 
-bool RequestLog::IsDue(int64_t time_us, int64_t count) const {
-  return count > limits_.count_max ||
-         time_us < now_us_ - absl::ToInt64Microseconds(limits_.age_max);
+bool RequestLog::IsDue(int64_t age_us, int64_t count) const {
+  return count > limits_.count_max || age_us < age_us_ - absl::ToInt64Microseconds(limits_.age_max);
 }
 
 absl::Status RequestLog::ForgetOld(std::vector<LogStore::CatalogChange>& changes) {
-  if (count_ == 0 || !IsDue(oldest_time_us_, count_)) return absl::OkStatus();
+  if (count_ == 0 || !IsDue(oldest_age_us_, count_)) return absl::OkStatus();
   // More than one group adds, so that the bounds are met again; not so many that it would wait.
   int64_t left = kForgottenAtOnce + 2 * static_cast<int64_t>(group_.size());
   return store_.VisitCatalog(
       kRequestOrderKeyPrefix, OrderKey(oldest_position_),
       [&](absl::string_view key, absl::string_view value) {
         oldest_position_ = GetBigEndian<int64_t>(key.data() + kRequestOrderKeyPrefix.size());
-        oldest_time_us_ = GetLittleEndian<int64_t>(value.data());
-        if (left-- == 0 || !IsDue(oldest_time_us_, count_)) return false;
+        oldest_age_us_ = GetLittleEndian<int64_t>(value.data());
+        if (left-- == 0 || !IsDue(oldest_age_us_, count_)) return false;
         changes.emplace_back(std::string(key), std::nullopt);
         changes.emplace_back(std::string(value.substr(8)), std::nullopt);
         --count_;
@@ -319,11 +320,11 @@ absl::Status RequestLog::ForgetOld(std::vector<LogStore::CatalogChange>& changes
 }
 
 void RequestLog::ForgetProducers(std::vector<LogStore::CatalogChange>& changes) {
-  if (now_us_ - producers_checked_us_ < absl::ToInt64Microseconds(kProducerCheckInterval)) return;
-  producers_checked_us_ = now_us_;
-  const int64_t oldest = now_us_ - absl::ToInt64Microseconds(limits_.producer_age_max);
+  if (age_us_ - producers_checked_us_ < absl::ToInt64Microseconds(kProducerCheckInterval)) return;
+  producers_checked_us_ = age_us_;
+  const int64_t oldest = age_us_ - absl::ToInt64Microseconds(limits_.producer_age_max);
   for (auto producer = producers_.begin(); producer != producers_.end();) {
-    if (producer->second.last_time_us >= oldest) {
+    if (producer->second.last_age_us >= oldest) {
       ++producer;
       continue;
     }

@@ -6,20 +6,25 @@
 //   p + producer   → its epoch and last sequence
 //
 // An id of a simple client is forgotten after Limits::age_max, or when count_max newer ones are
-// known; a producer after producer_age_max without an append.
+// known; a producer after producer_age_max without an append. They grow old by the steady clock
+// alone: what was just stored must not be stored again because the wall clock jumps by a day. While
+// the core is closed, nothing grows older.
 #ifndef ICEPIE_CORE_REQUEST_LOG_H_
 #define ICEPIE_CORE_REQUEST_LOG_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "core/base/steady_clock.h"
 #include "core/core.h"
 #include "core/log_store.h"
 
@@ -47,11 +52,13 @@ class RequestLog {
     bool committed = false;  // false: it is in the group that is being made
   };
 
-  // DATA_LOSS when what is stored cannot be understood.
+  using Clock = std::function<absl::Time()>;
+
+  // DATA_LOSS when what is stored cannot be understood. `clock` is one that nobody sets.
   static absl::StatusOr<std::unique_ptr<RequestLog>> Load(const LogStore& store,
-                                                          const Limits& limits);
+                                                          const Limits& limits, Clock clock);
   static absl::StatusOr<std::unique_ptr<RequestLog>> Load(const LogStore& store) {
-    return Load(store, Limits());
+    return Load(store, Limits(), SteadyNow);
   }
 
   // nullopt: the append is new. Errors: ALREADY_EXISTS/REQUEST_ID_REUSED for other content,
@@ -77,10 +84,11 @@ class RequestLog {
   struct Producer {
     int64_t epoch = 0;
     int64_t last_sequence = 0;
-    int64_t last_time_us = 0;
+    int64_t last_age_us = 0;
   };
 
-  RequestLog(const LogStore& store, const Limits& limits) : store_(store), limits_(limits) {}
+  RequestLog(const LogStore& store, const Limits& limits, Clock clock)
+      : store_(store), limits_(limits), clock_(std::move(clock)), begin_(clock_()) {}
   absl::Status LoadProducers();
   absl::Status LoadOrder();
   absl::StatusOr<std::optional<Known>> FindKey(const std::string& key,
@@ -88,17 +96,21 @@ class RequestLog {
   absl::Status CheckProducer(const AppendIdentity& identity);
   absl::Status ForgetOld(std::vector<LogStore::CatalogChange>& changes);
   void ForgetProducers(std::vector<LogStore::CatalogChange>& changes);
-  bool IsDue(int64_t time_us, int64_t count) const;
+  bool IsDue(int64_t age_us, int64_t count) const;
 
   const LogStore& store_;
   const Limits limits_;
+  const Clock clock_;
+  const absl::Time begin_;
   std::map<std::string, Stored> group_;  // of the group that is being made, by key
   std::vector<LogStore::CatalogChange> changes_;
   std::map<std::string, Producer> producers_;
   int64_t count_ = 0;            // ids in the store
   int64_t oldest_position_ = 0;  // none is stored before it
-  int64_t oldest_time_us_ = INT64_MAX;
-  int64_t now_us_ = 0;  // the newest ingest time
+  // The age of the log: how long it has been open, counted on from the newest that is stored.
+  int64_t age_us_ = 0;
+  int64_t loaded_age_us_ = 0;
+  int64_t oldest_age_us_ = INT64_MAX;
   int64_t producers_checked_us_ = 0;
 };
 

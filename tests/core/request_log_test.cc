@@ -208,7 +208,9 @@ class RequestLogTest : public testing::Test {
       : store_(*LogStore::Open({directory_.path(), LogStore::Mode::kReadWrite, nullptr})) {
     Load();
   }
-  void Load() { log_ = *RequestLog::Load(*store_, limits_); }
+  void Load() {
+    log_ = *RequestLog::Load(*store_, limits_, [this] { return now_; });
+  }
 
   // Stores `identity` at the next position; false when it is known.
   bool Add(const AppendIdentity& identity) {
@@ -218,7 +220,7 @@ class RequestLogTest : public testing::Test {
     AppendResult result;
     result.first_position = position_++;
     result.end_position = position_;
-    result.ingest_time_us = now_us_;
+    result.ingest_time_us = ingest_time_us_;
     log_->Add(identity, fingerprint_, result);
     return true;
   }
@@ -231,7 +233,8 @@ class RequestLogTest : public testing::Test {
   std::unique_ptr<RequestLog> log_;
   const std::string fingerprint_ = std::string(16, 'f');
   int64_t position_ = 0;
-  int64_t now_us_ = absl::ToInt64Microseconds(absl::Hours(1000));
+  absl::Time now_ = absl::UnixEpoch() + absl::Hours(1000);
+  int64_t ingest_time_us_ = 0;
 };
 
 TEST_F(RequestLogTest, TheOldestAreForgottenByCount) {
@@ -254,16 +257,49 @@ TEST_F(RequestLogTest, TheOldestAreForgottenByCount) {
 TEST_F(RequestLogTest, AndByAge) {
   for (int i = 0; i < 50; ++i) ASSERT_TRUE(Add(Request(std::to_string(i))));
   Commit();
-  now_us_ += absl::ToInt64Microseconds(absl::Hours(24));
+  now_ += absl::Hours(24);
   EXPECT_FALSE(Add(Request("49")));
   ASSERT_TRUE(Add(Request("new")));
   Commit();
   EXPECT_EQ(log_->count(), 51) << "24 hours are promised";
-  now_us_ += 1;
+  now_ += absl::Microseconds(1);
   ASSERT_TRUE(Add(Request("newer")));
   Commit();
   EXPECT_EQ(log_->count(), 2);
   EXPECT_TRUE(Add(Request("49")));
+}
+
+TEST_F(RequestLogTest, AWallClockThatJumpsMakesNothingOld) {
+  ASSERT_TRUE(Add(Request("x")));
+  ASSERT_TRUE(Add(Producer(0, 0)));
+  Commit();
+  ingest_time_us_ += absl::ToInt64Microseconds(absl::Hours(24 * 365));
+  for (const char* id : {"y", "z"}) {
+    ASSERT_TRUE(Add(Request(id)));
+    Commit();
+  }
+  EXPECT_EQ(log_->count(), 4);
+  EXPECT_FALSE(Add(Request("x")));
+  EXPECT_FALSE(Add(Producer(0, 0)));
+}
+
+TEST_F(RequestLogTest, TheAgeGoesOnAfterARestart) {
+  ASSERT_TRUE(Add(Request("x")));
+  Commit();
+  now_ += absl::Hours(20);
+  ASSERT_TRUE(Add(Request("y")));
+  Commit();
+  now_ = absl::UnixEpoch();  // a machine that was started anew
+  Load();
+  now_ += absl::Hours(4);
+  ASSERT_TRUE(Add(Request("z")));
+  Commit();
+  EXPECT_EQ(log_->count(), 3);
+  now_ += absl::Microseconds(1);
+  ASSERT_TRUE(Add(Request("last")));
+  Commit();
+  EXPECT_EQ(log_->count(), 3) << "x is forgotten";
+  EXPECT_FALSE(Add(Request("y")));
 }
 
 TEST_F(RequestLogTest, AForgottenAnswerOfAProducerIsNotANewBatch) {
@@ -280,7 +316,7 @@ TEST_F(RequestLogTest, ProducersAreBoundedAndForgottenWhenIdle) {
   for (const char* id : {"p", "q", "r"}) ASSERT_TRUE(Add({"", id, 0, 0}));
   Commit();
   EXPECT_EQ(ErrorReason(log_->Find({"", "s", 0, 0}, fingerprint_).status()), "TOO_MANY_PRODUCERS");
-  now_us_ += absl::ToInt64Microseconds(absl::Hours(49));
+  now_ += absl::Hours(49);
   ASSERT_TRUE(Add({"", "p", 0, 1}));
   Commit();
   ASSERT_TRUE(Add({"", "s", 0, 0}));
