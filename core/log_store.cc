@@ -419,21 +419,19 @@ class RocksLogStore final : public LogStore {
                      absl::StrCat("copy the log to ", directory));
   }
 
-  std::vector<StoredFile> ListFiles() const override {
-    std::vector<rocksdb::LiveFileMetaData> tables;
-    db_->GetLiveFilesMetaData(&tables);
-    std::vector<StoredFile> files;
-    for (const rocksdb::LiveFileMetaData& table : tables) {
-      files.push_back({absl::StrCat(table.db_path, table.name), table.column_family_name,
-                       static_cast<int64_t>(table.size)});
-    }
+  absl::StatusOr<std::vector<StoredFile>> ListFiles() const override {
+    std::vector<StoredFile> files = Tables();
     if (!writes_) return files;
     std::error_code error;
     for (const auto& file : DirectoryEntries(db_->GetName(), error)) {
       if (file.path().extension() != ".log") continue;
-      const auto bytes = static_cast<int64_t>(file.file_size(error));
-      if (!error) files.push_back({file.path().string(), "", bytes});
+      std::error_code unknown;
+      const auto bytes = static_cast<int64_t>(file.file_size(unknown));
+      if (unknown == std::errc::no_such_file_or_directory) continue;  // its content is in tables
+      if (unknown) error = unknown;
+      files.push_back({file.path().string(), "", bytes});
     }
+    if (error) return ErrnoError(error.value(), absl::StrCat("read ", db_->GetName()));
     return files;
   }
 
@@ -447,8 +445,19 @@ class RocksLogStore final : public LogStore {
   void DropCache() const override { cache_->EraseUnRefEntries(); }
 
  private:
+  std::vector<StoredFile> Tables() const {
+    std::vector<rocksdb::LiveFileMetaData> tables;
+    db_->GetLiveFilesMetaData(&tables);
+    std::vector<StoredFile> files;
+    for (const rocksdb::LiveFileMetaData& table : tables) {
+      files.push_back({absl::StrCat(table.db_path, table.name), table.column_family_name,
+                       static_cast<int64_t>(table.size)});
+    }
+    return files;
+  }
+
   bool IsLive(const StoredFile& table) const {
-    const std::vector<StoredFile> files = ListFiles();
+    const std::vector<StoredFile> files = Tables();
     return std::any_of(files.begin(), files.end(),
                        [&table](const StoredFile& live) { return live.path == table.path; });
   }
@@ -456,10 +465,10 @@ class RocksLogStore final : public LogStore {
   // What a failed write has left at its end was never acknowledged, and the next start drops it.
   bool HasFailed(const std::string& log) const {
     if (!has_failed_.load()) return false;
-    const std::vector<StoredFile> files = ListFiles();
-    return std::none_of(files.begin(), files.end(), [&log](const StoredFile& other) {
-      return other.family.empty() && other.path > log;
-    });
+    const absl::StatusOr<std::vector<StoredFile>> files = ListFiles();
+    return files.ok() && std::none_of(files->begin(), files->end(), [&log](const auto& other) {
+             return other.family.empty() && other.path > log;
+           });
   }
 
   absl::Status CheckTable(const StoredFile& table) const {

@@ -94,7 +94,7 @@ class LogStore {
     // what is there is not verified.
     absl::Duration patience = absl::Seconds(10);
   };
-  virtual std::vector<StoredFile> ListFiles() const = 0;
+  virtual absl::StatusOr<std::vector<StoredFile>> ListFiles() const = 0;
   virtual absl::Status CheckFile(const StoredFile& file, const CheckOptions& how) const = 0;
   // Forgets what was read from table files, so that it is read from the disk the next time.
   virtual void DropCache() const = 0;

@@ -107,7 +107,13 @@ void Scrubber::RunPass() {
 }
 
 bool Scrubber::CheckFiles() {
-  for (const LogStore::StoredFile& file : parts_.store->ListFiles()) {
+  const auto found = [this](const absl::Status& status) {
+    Found({parts_.segments->sealed_position(), parts_.head->position(),
+           std::string(status.message())});
+  };
+  const absl::StatusOr<std::vector<LogStore::StoredFile>> files = parts_.store->ListFiles();
+  if (!files.ok()) found(files.status());
+  for (const LogStore::StoredFile& file : files.value_or(std::vector<LogStore::StoredFile>())) {
     absl::Time begin = SteadyNow();
     const absl::Status status =
         parts_.store->CheckFile(file, {[&](int64_t bytes) { return Pace(bytes, begin); }});
@@ -117,9 +123,7 @@ bool Scrubber::CheckFiles() {
       retry_ = SteadyNow() + kRetryInterval;
       return false;
     }
-    if (status.ok()) continue;
-    Found({parts_.segments->sealed_position(), parts_.head->position(),
-           std::string(status.message())});
+    if (!status.ok()) found(status);
   }
   // Records are read from where damage is, and not from memory.
   parts_.store->DropCache();

@@ -38,7 +38,13 @@ Verification::Verification(const VerificationTask& task, CompactRange edge)
 Verification::Verification(const VerificationTask& task) : Verification(task, CompactRange()) {
   task_.records.store->DropCache();
   task_.records.segments->ForgetReaders();
-  files_ = task_.records.store->ListFiles();
+  absl::StatusOr<std::vector<LogStore::StoredFile>> files = task_.records.store->ListFiles();
+  if (files.ok()) {
+    files_ = *std::move(files);
+  } else {
+    Add({task_.records.segments->sealed_position(), task_.head,
+         std::string(files.status().message())});
+  }
 }
 
 // What a table file's damage means for records is seen when those are read. What a write-ahead log

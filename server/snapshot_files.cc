@@ -15,6 +15,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "nlohmann/json.hpp"
+#include "spdlog/spdlog.h"
 
 namespace icepie::server {
 namespace {
@@ -50,8 +51,7 @@ std::vector<std::filesystem::path> Files(const std::string& domain_directory,
                                          const std::string& slice) {
   std::vector<std::filesystem::path> out;
   std::error_code error;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(SliceDirectory(domain_directory, slice), error)) {
+  for (const auto& entry : DirectoryEntries(SliceDirectory(domain_directory, slice), error)) {
     out.push_back(entry.path());
   }
   return out;
@@ -143,7 +143,11 @@ absl::Status AdoptSlice(const std::string& domain_directory, const std::string& 
   std::filesystem::remove_all(staging, error);
   for (const char* part : {"", "named"}) {
     ICEPIE_RETURN_IF_ERROR(MakeDirectories((staging / part).string()));
-    for (const auto& entry : std::filesystem::directory_iterator(source / part, error)) {
+    const auto entries = DirectoryEntries(source / part, error);
+    if (error && error != std::errc::no_such_file_or_directory) {
+      return ErrnoError(error.value(), absl::StrCat("read ", (source / part).string()));
+    }
+    for (const auto& entry : entries) {
       if (entry.path().extension() != ".json") continue;
       ICEPIE_RETURN_IF_ERROR(AdoptFile(entry.path(), staging / part, to));
     }
@@ -194,13 +198,28 @@ void UnpinSnapshot(const std::string& domain_directory, const std::string& pin) 
   std::filesystem::remove_all(std::filesystem::path(domain_directory) / "builds" / pin, ignored);
 }
 
+namespace {
+
+std::vector<std::filesystem::directory_entry> EntriesOrError(const std::filesystem::path& path) {
+  std::error_code error;
+  auto entries = DirectoryEntries(path, error);
+  if (error && error != std::errc::no_such_file_or_directory &&
+      error != std::errc::not_a_directory) {
+    spdlog::error("read {}: {}; it may hold snapshots beyond the core's end", path.string(),
+                  error.message());
+  }
+  return entries;
+}
+
+}  // namespace
+
 int64_t SetAsideSnapshotsBeyond(const std::string& domains_directory, int64_t head) {
   std::error_code error;
   std::vector<std::filesystem::path> files;
-  for (const auto& domain : std::filesystem::directory_iterator(domains_directory, error)) {
+  for (const auto& domain : EntriesOrError(domains_directory)) {
     for (const char* kind : {"snapshots", "builds"}) {
-      for (const auto& holder : std::filesystem::directory_iterator(domain.path() / kind, error)) {
-        for (const auto& file : std::filesystem::directory_iterator(holder.path(), error)) {
+      for (const auto& holder : EntriesOrError(domain.path() / kind)) {
+        for (const auto& file : EntriesOrError(holder.path())) {
           const SnapshotName name = ParseName(file.path().filename().string());
           if (name.generation > 0 && name.position > head) files.push_back(file.path());
         }

@@ -32,7 +32,8 @@ std::vector<std::string> SlicesOnDisk(const std::string& domain_directory);
 void RemoveSlice(const std::string& domain_directory, const std::string& slice);
 
 // A renamed slice: gives `to` what `from` has saved, the same files under a second name, unless it
-// has something already or there is nothing. All of it appears at once, or nothing.
+// has something already or there is nothing. All of it appears at once, or nothing: nothing, too,
+// where `from` cannot be read as a whole.
 absl::Status AdoptSlice(const std::string& domain_directory, const std::string& from,
                         const std::string& to);
 

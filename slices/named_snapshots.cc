@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "slices/definition_values.h"
@@ -88,8 +88,7 @@ absl::Status NamedSnapshots::Add(const SnapshotManifest& snapshot, const Snapsho
 std::vector<std::string> NamedSnapshots::List(const std::string& slice) const {
   std::vector<std::string> paths;
   std::error_code error;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(store_.AbsolutePath(Folder(slice)), error)) {
+  for (const auto& entry : DirectoryEntries(store_.AbsolutePath(Folder(slice)), error)) {
     const std::string name = entry.path().filename().string();
     if (!absl::EndsWith(name, kManifest) || absl::EndsWith(name, kAbout)) continue;
     paths.push_back(PathOf(slice, std::string(absl::StripSuffix(name, kManifest))));

@@ -25,6 +25,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
@@ -243,7 +244,7 @@ absl::Status SnapshotStore::Prepare() const {
 
 void SnapshotStore::RemoveLeftovers(bool starts) const {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/tmp", error)) {
+  for (const auto& entry : DirectoryEntries(directory_ + "/tmp", error)) {
     if (IsLeftover(entry.path().filename().string(), starts)) ::unlink(entry.path().c_str());
   }
 }
@@ -415,11 +416,11 @@ bool SnapshotStore::MayGo(const std::string& path, Good& good) const {
 std::vector<SnapshotStore::Stored> SnapshotStore::AllStored() const {
   std::vector<Stored> all;
   std::error_code error;
-  for (const auto& slice : std::filesystem::directory_iterator(AbsolutePath("snapshots"), error)) {
+  for (const auto& slice : DirectoryEntries(AbsolutePath("snapshots"), error)) {
     std::map<std::string, std::set<std::string>> generations;  // "g7" → its snapshots
     const std::string name = slice.path().filename().string();
     std::error_code gone;
-    for (const auto& entry : std::filesystem::directory_iterator(slice.path(), gone)) {
+    for (const auto& entry : DirectoryEntries(slice.path(), gone)) {
       const std::string stem = entry.path().stem().string();
       const size_t position = stem.find("-p");
       if (entry.path().extension() != ".json" || position == std::string::npos) continue;
@@ -457,7 +458,7 @@ std::vector<std::string> SnapshotStore::List(const std::string& slice, int64_t g
   const std::string prefix = absl::StrCat("g", generation, "-p");
   const std::string folder = absl::StrCat("snapshots/", slice, "/");
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(AbsolutePath(folder), error)) {
+  for (const auto& entry : DirectoryEntries(AbsolutePath(folder), error)) {
     const std::string name = entry.path().filename().string();
     if (!absl::StartsWith(name, prefix) || !absl::EndsWith(name, ".json")) continue;
     paths.push_back(folder + entry.path().stem().string() + ".duckdb");
@@ -528,7 +529,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::NewestOfEarlier(const std::strin
   std::set<int64_t, std::greater<>> earlier;
   std::error_code error;
   const std::string folder = AbsolutePath(absl::StrCat("snapshots/", slice));
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+  for (const auto& entry : DirectoryEntries(folder, error)) {
     const std::string name = entry.path().filename().string();
     int64_t number = 0;
     if (!absl::StartsWith(name, "g") || !absl::StrContains(name, "-p")) continue;

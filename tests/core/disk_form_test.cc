@@ -111,7 +111,8 @@ TEST_F(DiskFormTest, EveryFamilyAndKindOfCatalogKeyIsInTheReadme) {
   const std::string readme = Readme();
   for (const std::string& kind : kinds) EXPECT_THAT(readme, HasSubstr("| `catalog` | `" + kind));
   std::set<std::string> families;
-  for (const LogStore::StoredFile& file : (*store)->ListFiles()) families.insert(file.family);
+  const auto files = *(*store)->ListFiles();
+  for (const LogStore::StoredFile& file : files) families.insert(file.family);
   EXPECT_THAT(families, ElementsAre("catalog", "index", "log", "tree"));
   for (const std::string& family : families) EXPECT_THAT(readme, HasSubstr("| `" + family + "` |"));
 }

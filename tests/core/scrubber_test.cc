@@ -9,6 +9,7 @@
 
 #include "core/scrub_file.h"
 #include "core/segment_reader.h"
+#include "tests/core/broken_directory.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 
@@ -103,6 +104,19 @@ TEST_F(ScrubberTest, DamageStandsUntilAPassFindsNone) {
   flip();
   EXPECT_TRUE(IsVerified(*core));
   EXPECT_TRUE(core->Scrub()->findings.empty());
+}
+
+TEST_F(ScrubberTest, ALogsDirectoryThatCannotBeReadIsDamage) {
+  const auto core = Open(Often());
+  Fill(*core, 3, 100);
+  ASSERT_TRUE(IsVerified(*core));
+  const std::string log = directory_.path() + "/rocksdb";
+  {
+    const BrokenDirectory broken(log);
+    ASSERT_TRUE(EventuallyInCore([&] { return core->Scrub()->finding_count > 0; }));
+    EXPECT_THAT(core->Scrub()->findings[0].what, HasSubstr(log));
+  }
+  EXPECT_TRUE(IsVerified(*core));
 }
 
 TEST_F(ScrubberTest, AnInterruptedPassGoesOnAfterARestart) {

@@ -16,6 +16,7 @@
 #include "core/base/status.h"
 #include "core/log_store.h"
 #include "core/verification.h"
+#include "tests/core/broken_directory.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 
@@ -201,7 +202,8 @@ class LiveLogTest : public testing::Test {
   void Write() { ASSERT_TRUE(store_->ChangeCatalog({{"key", std::string(100000, 'x')}}).ok()); }
 
   LogStore::StoredFile Log() {
-    for (const LogStore::StoredFile& file : store_->ListFiles()) {
+    const auto files = *store_->ListFiles();
+    for (const LogStore::StoredFile& file : files) {
       if (file.family.empty()) return file;
     }
     return {};
@@ -262,6 +264,20 @@ TEST_F(LiveLogTest, ThatTookHalfOfAWriteIsNotDamaged) {
   const std::string older = path_ + "/000001.log";
   std::ofstream(older, std::ios::binary) << "torn";
   EXPECT_TRUE(absl::IsDataLoss(store_->CheckFile({older, "", 4}, {})));
+}
+
+// A log that is not listed is not verified: that is no answer that all is well.
+TEST_F(LiveLogTest, WhoseDirectoryCannotBeReadIsFound) {
+  Write();
+  for (const int entries : {0, 3}) {
+    const BrokenDirectory broken(path_, entries);
+    EXPECT_FALSE(store_->ListFiles().ok());
+    const VerificationReport report = Verify();
+    EXPECT_EQ(report.bytes_rehashed.state, VerificationAnswer::State::kFails);
+    EXPECT_THAT(report.bytes_rehashed.detail, HasSubstr(path_));
+    EXPECT_EQ(report.finding_count, 1);
+  }
+  EXPECT_EQ(Verify().bytes_rehashed.state, VerificationAnswer::State::kHolds);
 }
 
 // However busy: what was there at the beginning is verified, and damage in it is found, also at the

@@ -103,7 +103,8 @@ class TailClientTest : public testing::Test {
     const auto store = LogStore::Open({copy + "/rocksdb", LogStore::Mode::kReadOnly, nullptr});
     EXPECT_TRUE(store.ok()) << store.status();
     std::set<std::string> tables;
-    for (const LogStore::StoredFile& table : (*store)->ListFiles()) {
+    const auto files = *(*store)->ListFiles();
+    for (const LogStore::StoredFile& table : files) {
       if (table.family == "log") tables.insert(fs::path(table.path).filename());
     }
     return tables;

@@ -24,10 +24,12 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "slices/duckdb.h"
+#include "slices/named_snapshots.h"
 #include "slices/paced_writes.h"
 #include "slices/past_snapshots.h"
 #include "slices/snapshot_writer.h"
 #include "slices/standby_engine.h"
+#include "tests/core/broken_directory.h"
 #include "tests/core/temp_directory.h"
 #include "tests/slices/engine_fixture.h"
 
@@ -117,6 +119,30 @@ class SnapshotStoreTest : public EngineFixture {
 
   SnapshotStore store_{directory_, SnapshotKeeping{3}};
 };
+
+// As on a disk that is damaged there: the process does not end for it.
+TEST_F(SnapshotStoreTest, ADirectoryThatBreaksIsReadAsFarAsItGoes) {
+  MakeSnapshots();
+  const NamedSnapshots named(store_);
+  const auto newest = store_.NewestGood("by_city", 1, "");
+  ASSERT_TRUE(newest.ok()) << newest.status();
+  for (const char* name : {"one", "two"})
+    ASSERT_TRUE(named.Add(*newest, {name, "", "", false}).ok());
+  const std::string snapshots = directory_ + "/snapshots";
+  for (const std::string& broken_one :
+       {snapshots, snapshots + "/by_city", snapshots + "/by_city/named", directory_ + "/tmp"}) {
+    for (int entries = 0; entries < 6; ++entries) {
+      const BrokenDirectory broken(broken_one, entries);
+      EXPECT_LE(store_.List("by_city", 1).size(), 3U);
+      EXPECT_LE(named.List("by_city").size(), 2U);
+      EXPECT_FALSE(store_.NewestOfEarlier("by_city", 1).ok());
+      EXPECT_TRUE(store_.Prepare().ok());
+      store_.CleanUpAll();
+    }
+  }
+  EXPECT_EQ(store_.List("by_city", 1).size(), 3U);
+  EXPECT_EQ(named.List("by_city").size(), 2U);
+}
 
 TEST_F(SnapshotStoreTest, PastItsPartOfTheDiskADomainGoesOnWithoutSnapshotsAndSaysSo) {
   const std::string filler = Fill(6 << 20);

@@ -1,0 +1,74 @@
+#include "server/snapshot_files.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
+#include "tests/core/broken_directory.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie::server {
+namespace {
+
+namespace fs = std::filesystem;
+
+class SnapshotFilesTest : public ::testing::Test {
+ protected:
+  SnapshotFilesTest() {
+    for (const int64_t position : {5, 7, 9}) AddSnapshot("volume", position);
+  }
+
+  void AddSnapshot(const std::string& slice, int64_t position) {
+    const std::string folder = Folder(slice);
+    fs::create_directories(folder);
+    const std::string stem = absl::StrCat(folder, "/g3-p", absl::Dec(position, absl::kZeroPad20));
+    std::ofstream(stem + ".duckdb") << "rows";
+    std::ofstream(stem + ".json") << R"({"slice": "volume", "sha256": "0"})";
+  }
+
+  std::string Folder(const std::string& slice) const { return domain_ + "/snapshots/" + slice; }
+
+  static int64_t CountIn(const std::string& folder) {
+    return std::distance(fs::directory_iterator(folder), fs::directory_iterator());
+  }
+
+  TempDirectory directory_;
+  const std::string domain_ = directory_.path() + "/domains/payments";
+};
+
+// As on a disk that is damaged in the middle of a directory: nobody ends the daemon for it.
+TEST_F(SnapshotFilesTest, ADirectoryThatBreaksIsReadAsFarAsItGoes) {
+  for (int entries = 0; entries < 8; ++entries) {
+    const BrokenDirectory broken(Folder("volume"), entries);
+    const int64_t highest = HighestGenerationOnDisk(domain_, "volume");
+    EXPECT_TRUE(highest == 3 || (highest == 0 && entries < 3)) << entries << ": " << highest;
+    EXPECT_LE(FurthestGenerationOnDisk(domain_, "volume"), 3);
+    NewestSnapshot(domain_, "volume", 3);
+    EXPECT_EQ(SetAsideSnapshotsBeyond(directory_.path() + "/domains", 100), 0);
+  }
+  {
+    const BrokenDirectory broken(domain_ + "/snapshots");
+    EXPECT_TRUE(SlicesOnDisk(domain_).empty());
+    EXPECT_EQ(SetAsideSnapshotsBeyond(directory_.path() + "/domains", 0), 0);
+  }
+  EXPECT_EQ(SetAsideSnapshotsBeyond(directory_.path() + "/domains", 6), 2);
+}
+
+TEST_F(SnapshotFilesTest, ARenamedSliceTakesEverythingOverOrNothing) {
+  for (int entries = 0; entries < 8; ++entries) {
+    const BrokenDirectory broken(Folder("volume"), entries);
+    EXPECT_FALSE(AdoptSlice(domain_, "volume", "amounts").ok()) << entries;
+    EXPECT_FALSE(fs::exists(Folder("amounts")));
+  }
+  const absl::Status adopted = AdoptSlice(domain_, "volume", "amounts");
+  EXPECT_TRUE(adopted.ok()) << adopted;
+  EXPECT_EQ(CountIn(Folder("amounts")), 7) << "with the folder of the named ones";
+  EXPECT_EQ(CountIn(Folder("volume")), 6);
+}
+
+}  // namespace
+}  // namespace icepie::server
