@@ -436,10 +436,7 @@ class RocksLogStore final : public LogStore {
   }
 
   absl::Status CheckFile(const StoredFile& file, const CheckOptions& how) const override {
-    if (file.family.empty()) return CheckWal(file.path, how);
-    ICEPIE_RETURN_IF_ERROR(CheckTable(file));
-    if (!how.progress || how.progress(file.bytes)) return absl::OkStatus();
-    return absl::CancelledError(absl::StrCat("the check of ", file.path, " was ended"));
+    return file.family.empty() ? CheckWal(file.path, how) : CheckTable(file, how.progress);
   }
 
   void DropCache() const override { cache_->EraseUnRefEntries(); }
@@ -471,16 +468,24 @@ class RocksLogStore final : public LogStore {
            });
   }
 
-  absl::Status CheckTable(const StoredFile& table) const {
+  absl::Status CheckTable(const StoredFile& table, const CheckProgress& progress) const {
     DropFromPageCache(table.path);
+    bool goes_on = true;
+    const auto env = WithReadProgress(*db_->GetEnv(), [&](int64_t bytes) {
+      goes_on = !progress || progress(bytes);
+      return goes_on;
+    });
     rocksdb::Options options;
-    options.env = db_->GetEnv();
+    options.env = env.get();
     rocksdb::BlockBasedTableOptions format;
     format.no_block_cache = true;  // from the disk, and it leaves nothing behind
     options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(format));
     rocksdb::SstFileReader reader(options);
     rocksdb::Status status = reader.Open(table.path);
     if (status.ok()) status = reader.VerifyChecksum(rocksdb::ReadOptions());
+    if (!goes_on) {
+      return absl::CancelledError(absl::StrCat("the check of ", table.path, " was ended"));
+    }
     if (status.ok() || !IsLive(table)) return absl::OkStatus();
     return FromRocks(status, absl::StrCat("table file ", table.path, " (", table.family, ")"));
   }

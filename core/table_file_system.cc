@@ -1,5 +1,7 @@
 #include "core/table_file_system.h"
 
+#include <algorithm>
+#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
@@ -107,10 +109,68 @@ class TableFileSystem final : public rocksdb::FileSystemWrapper {
   const std::shared_ptr<FailedTables> failed_ = std::make_shared<FailedTables>();
 };
 
+class ProgressFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
+ public:
+  ProgressFile(std::unique_ptr<FSRandomAccessFile> file, const CheckProgress& progress)
+      : FSRandomAccessFileOwnerWrapper(std::move(file)), progress_(progress) {}
+
+  IOStatus Read(uint64_t offset, size_t bytes, const IOOptions& options, rocksdb::Slice* result,
+                char* scratch, IODebugContext* debug) const override {
+    size_t done = 0;
+    while (done < bytes) {
+      if (has_ended_) return IOStatus::Aborted("the reading was ended");
+      rocksdb::Slice piece;
+      const IOStatus status =
+          FSRandomAccessFileOwnerWrapper::Read(offset + done, std::min(bytes - done, kPieceBytes),
+                                               options, &piece, scratch + done, debug);
+      if (!status.ok()) return status;
+      if (piece.empty()) break;  // the file's end
+      if (piece.data() != scratch + done) std::memmove(scratch + done, piece.data(), piece.size());
+      done += piece.size();
+      has_ended_ = !progress_(static_cast<int64_t>(piece.size()));
+    }
+    *result = rocksdb::Slice(scratch, done);
+    return IOStatus::OK();
+  }
+  // The system would read without asking.
+  IOStatus Prefetch(uint64_t, size_t, const IOOptions&, IODebugContext*) override {
+    return IOStatus::NotSupported();
+  }
+
+ private:
+  static constexpr size_t kPieceBytes = size_t{256} << 10;
+
+  const CheckProgress progress_;
+  mutable bool has_ended_ = false;
+};
+
+class ProgressFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  ProgressFileSystem(const std::shared_ptr<FileSystem>& files, CheckProgress progress)
+      : FileSystemWrapper(files), progress_(std::move(progress)) {}
+  const char* Name() const override { return "icepie.ProgressFileSystem"; }
+
+  IOStatus NewRandomAccessFile(const std::string& name, const rocksdb::FileOptions& options,
+                               std::unique_ptr<FSRandomAccessFile>* file,
+                               IODebugContext* debug) override {
+    IOStatus status = target()->NewRandomAccessFile(name, options, file, debug);
+    if (status.ok()) *file = std::make_unique<ProgressFile>(std::move(*file), progress_);
+    return status;
+  }
+
+ private:
+  const CheckProgress progress_;
+};
+
 }  // namespace
 
 std::unique_ptr<rocksdb::Env> WithLateTableFailures(rocksdb::Env& env) {
   return rocksdb::NewCompositeEnv(std::make_shared<TableFileSystem>(env.GetFileSystem()));
+}
+
+std::unique_ptr<rocksdb::Env> WithReadProgress(rocksdb::Env& env, const CheckProgress& progress) {
+  return rocksdb::NewCompositeEnv(
+      std::make_shared<ProgressFileSystem>(env.GetFileSystem(), progress));
 }
 
 }  // namespace icepie

@@ -1,4 +1,5 @@
-// RocksDB's file system, with tables whose failed writes are told when they are opened.
+// RocksDB's file system, with tables whose failed writes are told when they are opened, and one for
+// a reader of a table that is to be slow.
 //
 // A compaction drops what has been sealed, and often nothing is left for its new table. When
 // writing that one fails, RocksDB 7.8 keeps it among the outputs though it has no first key, looks
@@ -12,6 +13,8 @@
 
 #include <memory>
 
+#include "core/wal_check.h"
+
 namespace rocksdb {
 class Env;
 }
@@ -20,6 +23,13 @@ namespace icepie {
 
 // An environment on the files of `env`, with such tables.
 std::unique_ptr<rocksdb::Env> WithLateTableFailures(rocksdb::Env& env);
+
+// An environment on the files of `env` for whoever reads a table from its begin to its end: after
+// each piece of 256 KiB at most it calls `progress`, which may wait, and when that returns false
+// every read fails from then on. RocksDB has a rate limiter for reads, too, but SstFileReader opens
+// its file without one, and whoever waits in one cannot be told to stop.
+// Threads: one, the reader's.
+std::unique_ptr<rocksdb::Env> WithReadProgress(rocksdb::Env& env, const CheckProgress& progress);
 
 }  // namespace icepie
 

@@ -158,6 +158,17 @@ TEST_F(ScrubberTest, ALogIsReadAtTheAllowedRate) {
   EXPECT_LT(core->Scrub()->bytes_read, kBytes);
 }
 
+// Nor is a table file, and a core that is closed during the rest does not wait for its end.
+TEST_F(ScrubberTest, ATableIsReadAtTheAllowedRate) {
+  constexpr size_t kBytes = size_t{1} << 20;
+  { Fill(*Open({}), 3, kBytes); }
+  ScrubOptions slowly = Often();
+  slowly.bytes_per_second = 1;
+  const auto core = Open(slowly);  // the log becomes a table
+  ASSERT_TRUE(EventuallyInCore([&] { return core->Scrub()->bytes_read > 0; }));
+  EXPECT_LT(core->Scrub()->bytes_read, kBytes);
+}
+
 TEST_F(ScrubberTest, AReadOnlyCoreIsLeftAlone) {
   { Fill(*Open({}), 3, 100); }
   std::filesystem::remove(directory_.path() + "/high_water_mark");
