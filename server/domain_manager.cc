@@ -20,6 +20,7 @@
 #include "server/slice_facts.h"
 #include "server/snapshot_files.h"
 #include "server/snapshot_list.h"
+#include "server/unwanted_files.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -148,7 +149,7 @@ int64_t DomainManager::Configure(const std::string& name, Supervisor::LastReport
   MutexLock lock(mutex_);
   const auto domain = catalog_.Find(name);
   if (!domain) return 0;
-  AdoptRenamed(*domain);
+  AdoptRenamed(*domain, supervisor_.DomainDirectory(name));
   wv1::Assignment assignment = MakeAssignment(*domain, absl::Now());
   AddHeld(*domain, supervisor_.DomainDirectory(name), assignment);
   const bool nothing_to_ask = !domain->held.empty() && assignment.generations().empty();
@@ -157,20 +158,6 @@ int64_t DomainManager::Configure(const std::string& name, Supervisor::LastReport
   unswept_.insert(name);
   told_[name] = domain->entry.epoch();
   return domain->entry.epoch();
-}
-
-// The files of renamed slices come to where their names say, before anybody looks for them there:
-// also after a crash between the change and this.
-void DomainManager::AdoptRenamed(const CatalogDomain& domain) const {
-  const std::string directory = supervisor_.DomainDirectory(domain.entry.name());
-  for (const auto& [name, slice] : domain.slices) {
-    const std::string& before = slice.renamed_from();
-    if (before.empty() || domain.slices.count(before) > 0) continue;
-    const absl::Status adopted = AdoptSlice(directory, before, name);
-    if (adopted.ok()) continue;
-    spdlog::error("{}.{}: its state as {} cannot be taken over, it is built again: {}",
-                  domain.entry.name(), name, before, adopted.ToString());
-  }
 }
 
 void DomainManager::WaitForEpoch(const std::string& domain, int64_t epoch) {

@@ -97,7 +97,6 @@ class DomainManager {
                    std::vector<Catalog::Operation>& operations);
   void ApplyRename(ApplyWork& work, const icepie::v1::SliceChange& change,
                    const icepie::catalog::v1::SliceDefinition& definition, CatalogDomain& domain);
-  void AdoptRenamed(const CatalogDomain& domain) const;
   void CancelPending(icepie::catalog::v1::SliceEntry& slice, const std::string& why,
                      std::vector<Catalog::Operation>& operations);
   int64_t AddBuild(icepie::catalog::v1::SliceEntry& slice,

@@ -18,6 +18,7 @@
 #include "server/proto_time.h"
 #include "server/slice_facts.h"
 #include "server/snapshot_files.h"
+#include "server/unwanted_files.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -471,8 +472,7 @@ void DomainManager::EndWarm(const std::string& name) {
 // False while a worker may still hold what is to be removed.
 bool DomainManager::RemoveUnwanted(const std::string& name) {
   const auto domain = catalog_.Find(name);
-  if (!domain || !domain->held.empty() || !domain->damaged_slices.empty()) return true;
-  if (!catalog_.complete()) return true;  // what it does not know of may be wanted
+  if (!domain || !IsWhole(catalog_, *domain)) return true;
   int64_t epoch = 0;
   {
     // Not the catalog's: builds end without a word to the other workers.
@@ -485,18 +485,7 @@ bool DomainManager::RemoveUnwanted(const std::string& name) {
     if (worker->client && !told) return false;
     if (!worker->client && worker->status.pid() != 0) return false;  // starting
   }
-  AdoptRenamed(*domain);
-  const absl::Time now = absl::Now();
-  const std::string directory = supervisor_.DomainDirectory(name);
-  for (const auto& [slice, entry] : domain->slices) {
-    const std::set<int64_t> wanted = GenerationsWithState(entry, now);
-    RemoveGenerations(directory, slice, [&wanted, last = entry.last_generation()](int64_t number) {
-      return wanted.count(number) == 0 && number <= last;
-    });
-  }
-  for (const std::string& slice : SlicesOnDisk(directory)) {
-    if (domain->slices.count(slice) == 0) RemoveSlice(directory, slice);
-  }
+  RemoveUnwantedFiles(catalog_, *domain, supervisor_.DomainDirectory(name), absl::Now());
   return true;
 }
 

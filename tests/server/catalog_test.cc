@@ -10,6 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "server/catalog_copy.h"
+#include "server/unwanted_files.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 
@@ -331,6 +332,56 @@ TEST_F(CatalogTest, ADomainThatCannotBeReadWholeIsHeldOrAsItsCopySays) {
   EXPECT_TRUE(catalog_->complete());
   EXPECT_EQ(catalog_->Find("behaviour")->held, "");
   EXPECT_EQ(catalog_->Find("behaviour")->slices.size(), 2u);
+}
+
+// What the log had of the domain beyond its copy may have files, and so may what was never copied.
+TEST_F(CatalogTest, NoFileIsRemovedWhileTheCatalogIsReadInPart) {
+  const std::string copies = directory_.path() + "/catalog";
+  const std::string files = directory_.path() + "/payments";
+  const auto has = [&](const std::string& name) {
+    return std::filesystem::exists(files + "/snapshots/" + name);
+  };
+  for (const char* name : {"volume/g1-p00000000000000000009.duckdb",
+                           "volume/g2-p00000000000000000009.duckdb", "fees/g1-held.json"}) {
+    const std::filesystem::path path = files + "/snapshots/" + name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << "file";
+  }
+  const auto load_and_sweep = [&] {
+    catalog_ = std::make_unique<Catalog>(refusing_, directory_.path() + "/intents", copies);
+    ASSERT_TRUE(catalog_->Load().ok());
+    const auto domain = catalog_->Find("payments");
+    ASSERT_NE(domain, nullptr);
+    ASSERT_EQ(domain->held, "");
+    ASSERT_TRUE(domain->damaged_slices.empty());
+    RemoveUnwantedFiles(*catalog_, *domain, files, absl::Now());
+  };
+  catalog_ = std::make_unique<Catalog>(refusing_, directory_.path() + "/intents", copies);
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(catalog_
+                  ->Change("payments",
+                           [](CatalogDomain& domain, Operations&) {
+                             domain.slices["volume"].set_last_generation(2);
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  for (const char* prefix : {"domain/", "revision/", "slice/", "desired/", "operation/"}) {
+    refusing_.unreadable = prefix;
+    load_and_sweep();
+    EXPECT_FALSE(catalog_->complete()) << prefix;
+    EXPECT_TRUE(has("volume/g2-p00000000000000000009.duckdb")) << prefix;
+    EXPECT_TRUE(has("fees")) << prefix;
+  }
+  refusing_.unreadable = "nothing";
+  refusing_.refuses = true;
+  load_and_sweep();
+  EXPECT_TRUE(has("fees")) << "a core that takes no change has perhaps lost some";
+  refusing_.refuses = false;
+  load_and_sweep();
+  EXPECT_TRUE(catalog_->complete());
+  EXPECT_TRUE(has("volume/g1-p00000000000000000009.duckdb"));
+  EXPECT_FALSE(has("volume/g2-p00000000000000000009.duckdb"));
+  EXPECT_FALSE(has("fees"));
 }
 
 // The same with a table of RocksDB, damaged where it has a domain's entry.
