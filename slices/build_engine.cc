@@ -235,8 +235,9 @@ absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
   std::map<std::string, Generation::Upstream> opened_so_far;
   for (const SlicePlan& slice : plan->slices) {
     if (wanted.count(slice.slice) == 0) continue;
-    ICEPIE_ASSIGN_OR_RETURN(auto opened,
-                            Generation::Open(*instance_, plan, slice.slice, spec.number, ""));
+    ICEPIE_ASSIGN_OR_RETURN(
+        auto opened, Generation::Open(*instance_, plan, slice.slice, spec.number, "",
+                                      slice.slice == spec.slice ? spec.definition_hash : ""));
     std::map<std::string, Generation::Upstream> upstream;
     for (const std::string& name : slice.upstream) {
       upstream[name] = opened_so_far.at(name);

@@ -92,11 +92,9 @@ GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice
   return info;
 }
 
-absl::StatusOr<std::unique_ptr<Generation>> Generation::Open(DuckDatabase& instance,
-                                                             std::shared_ptr<const DomainPlan> plan,
-                                                             const std::string& slice,
-                                                             int64_t number,
-                                                             const std::string& snapshot_file) {
+absl::StatusOr<std::unique_ptr<Generation>> Generation::Open(
+    DuckDatabase& instance, std::shared_ptr<const DomainPlan> plan, const std::string& slice,
+    int64_t number, const std::string& snapshot_file, const std::string& definition_hash) {
   std::unique_ptr<Generation> made(new Generation());
   made->instance_ = &instance;
   made->slice_plan_ = plan->Find(slice);
@@ -106,9 +104,10 @@ absl::StatusOr<std::unique_ptr<Generation>> Generation::Open(DuckDatabase& insta
     return absl::FailedPreconditionError(
         absl::StrCat("slice ", slice, ": not in the domain file of generation ", number));
   }
-  made->served_ = std::make_shared<ServedSlice>(
-      MakeGenerationInfo(*made->domain_plan_, *made->slice_plan_, number),
-      made->domain_plan_->definition.limits.max_result_rows);
+  GenerationInfo info = MakeGenerationInfo(*made->domain_plan_, *made->slice_plan_, number);
+  if (!definition_hash.empty()) info.definition_hash = definition_hash;
+  made->served_ =
+      std::make_shared<ServedSlice>(info, made->domain_plan_->definition.limits.max_result_rows);
   const std::string alias = NewAlias(slice, number);
   ICEPIE_ASSIGN_OR_RETURN(made->connection_, DuckConnection::Connect(instance));
   ICEPIE_RETURN_IF_ERROR(

@@ -68,11 +68,13 @@ struct SuspectRecords {
 class Generation {
  public:
   // A new generation, empty or copied from a snapshot file. Sources become temporary views;
-  // SetUpstream() must follow when the slice reads slices.
+  // SetUpstream() must follow when the slice reads slices. `definition_hash` is what it and its
+  // snapshots are known by, when another version of the planner gave it; empty: the plan's.
   static absl::StatusOr<std::unique_ptr<Generation>> Open(DuckDatabase& instance,
                                                           std::shared_ptr<const DomainPlan> plan,
                                                           const std::string& slice, int64_t number,
-                                                          const std::string& snapshot_file);
+                                                          const std::string& snapshot_file,
+                                                          const std::string& definition_hash = "");
 
   const SlicePlan& plan() const { return *slice_plan_; }
   const std::shared_ptr<const DomainPlan>& domain_plan() const { return domain_plan_; }

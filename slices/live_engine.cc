@@ -420,14 +420,16 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenFrom(const GenerationSpec& sp
       opened.snapshot.ok() && slice != nullptr && opened.snapshot->info.layout == LayoutOf(*slice);
   if (opened.fits) {
     const std::string file = store_.AbsolutePath(opened.snapshot->path);
-    auto restored = Generation::Open(*instance_, plan, spec.slice, spec.number, file);
+    auto restored =
+        Generation::Open(*instance_, plan, spec.slice, spec.number, file, spec.definition_hash);
     if (IsUnusableSnapshot(restored.status())) return restored.status();
     opened.restored = restored.status();
     if (restored.ok()) opened.generation = *std::move(restored);
   }
   if (opened.generation == nullptr) {
-    ICEPIE_ASSIGN_OR_RETURN(opened.generation,
-                            Generation::Open(*instance_, plan, spec.slice, spec.number, ""));
+    ICEPIE_ASSIGN_OR_RETURN(
+        opened.generation,
+        Generation::Open(*instance_, plan, spec.slice, spec.number, "", spec.definition_hash));
   }
   return opened;
 }

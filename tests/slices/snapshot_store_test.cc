@@ -463,7 +463,25 @@ TEST_F(SnapshotStoreTest, WhenAllAreDamagedTheSliceIsBuiltFromRawAndSaysSo) {
       << report.last_error->message;
 }
 
-TEST_F(SnapshotStoreTest, OneThatCannotBeReadIsSetAsideAndTheSliceGoesOnFromTheOlder) {
+// Another version of the planner may give the same definition another hash.
+TEST_F(SnapshotStoreTest, SnapshotsHaveTheHashThatTheirGenerationWasAppliedWith) {
+  GenerationSpec spec = Spec("by_city");
+  spec.definition_hash = "of_an_older_planner";
+  for (int64_t position = 1; position <= 2; ++position) {
+    feed_.Append("orders", {Order("Bern", 1)});
+    StartLive();
+    Configure({spec});
+    const SliceReport report = WaitForPosition("by_city", position);
+    EXPECT_EQ(report.info.definition_hash, spec.definition_hash);
+    if (position == 2) EXPECT_EQ(report.snapshot->position, 1) << "it is built from raw";
+    engine_->Shutdown();
+  }
+  const auto newest = store_.NewestGood("by_city", 1, spec.definition_hash);
+  ASSERT_TRUE(newest.ok()) << newest.status();
+  EXPECT_EQ(newest->progress.applied_position, 2);
+}
+
+TEST_F(SnapshotStoreTest, OneThatCannotBeReadIsPassedOverAndTheSliceGoesOnFromTheOlder) {
   MakeSnapshots();
   const std::vector<std::string> paths = store_.List("by_city", 1);
   SpoilBeforeItsHash(paths[0]);
