@@ -18,6 +18,7 @@
 #include "slices/components.h"
 #include "slices/generation.h"
 #include "slices/quarantine_budget.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
@@ -187,6 +188,42 @@ absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance
   served->SetStorage(std::make_shared<AttachedDatabase>(instance, alias));
   served->SetDatabase(served->storage());
   return served;
+}
+
+absl::StatusOr<SnapshotManifest> FindSnapshot(const SnapshotStore& store,
+                                              const GenerationSpec& spec, SnapshotUse use) {
+  auto newest = store.NewestGood(spec.slice, spec.number, spec.definition_hash, use);
+  if (newest.ok() || spec.start_snapshot.empty()) return newest;
+  if (!store.IsUsable(spec.start_snapshot, use)) return newest;
+  return store.Check(spec.start_snapshot);
+}
+
+absl::StatusOr<std::shared_ptr<ServedSlice>> OpenOrNote(DuckDatabase& instance,
+                                                        const SnapshotStore& store,
+                                                        const SnapshotManifest& manifest) {
+  auto served = OpenSnapshot(instance, store, manifest);
+  if (!IsUnusableSnapshot(served.status())) return served;
+  const absl::Status noted =
+      store.NoteUnusable(manifest.path, SnapshotUse::kServe, served.status());
+  if (!noted.ok()) SliceWarn(manifest.info.slice, "{}", noted.ToString());
+  return served;
+}
+
+absl::StatusOr<std::shared_ptr<ServedSlice>> OpenNewestSnapshot(DuckDatabase& instance,
+                                                                const SnapshotStore& store,
+                                                                const GenerationSpec& spec) {
+  std::string tried;
+  while (true) {
+    ICEPIE_ASSIGN_OR_RETURN(const SnapshotManifest manifest,
+                            FindSnapshot(store, spec, SnapshotUse::kServe));
+    auto served = OpenOrNote(instance, store, manifest);
+    const absl::Status& status = served.status();
+    // The same again: it could not be noted.
+    const bool next = IsUnusableSnapshot(status) && !absl::IsInternal(status);
+    if (!next || manifest.path == tried) return served;
+    SliceWarn(spec.slice, "{}", status.ToString());
+    tried = manifest.path;
+  }
 }
 
 absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const ServingSet& slices,

@@ -111,6 +111,23 @@ absl::StatusOr<std::shared_ptr<ServedSlice>> OpenSnapshot(DuckDatabase& instance
                                                           const std::string& file,
                                                           const SnapshotManifest& manifest);
 
+// The same of the newest good snapshot of `spec`'s generation that can be attached; one that cannot
+// is noted and passed over from now on. NOT_FOUND when there is none. INTERNAL when DuckDB broke
+// over one: the process must end, and the next one takes another.
+absl::StatusOr<std::shared_ptr<ServedSlice>> OpenNewestSnapshot(DuckDatabase& instance,
+                                                                const SnapshotStore& store,
+                                                                const GenerationSpec& spec);
+
+// OpenSnapshot(), where what cannot be attached is noted.
+absl::StatusOr<std::shared_ptr<ServedSlice>> OpenOrNote(DuckDatabase& instance,
+                                                        const SnapshotStore& store,
+                                                        const SnapshotManifest& manifest);
+
+// The snapshot of `spec`'s generation to read for `use`: the newest good one, or the one that it
+// starts from.
+absl::StatusOr<SnapshotManifest> FindSnapshot(const SnapshotStore& store,
+                                              const GenerationSpec& spec, SnapshotUse use);
+
 // Reads quarantine tables, overflow included.
 absl::StatusOr<QuarantinePage> ReadQuarantine(DuckDatabase& instance, const ServingSet& slices,
                                               const std::string& domain, const std::string& slice,

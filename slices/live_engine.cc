@@ -378,12 +378,6 @@ absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanOf(const std::
   return shared;
 }
 
-absl::StatusOr<SnapshotManifest> LiveEngine::FindSnapshot(const GenerationSpec& spec) const {
-  auto newest = store_.NewestGood(spec.slice, spec.number, spec.definition_hash);
-  if (newest.ok() || spec.start_snapshot.empty()) return newest;
-  return store_.Check(spec.start_snapshot);
-}
-
 // The plan of the held slice's file, with the overrides that are known.
 absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanFor(
     const GenerationSpec& spec, const absl::StatusOr<SnapshotManifest>& snapshot) {
@@ -435,15 +429,18 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenFrom(const GenerationSpec& sp
 }
 
 // `opened` is of a snapshot whose bytes are as written: one that DuckDB cannot read all the same is
-// set aside, and where that fails all is made from raw.
-absl::StatusOr<LiveEngine::Opened> LiveEngine::SetAsideUnusable(
+// passed over from now on, and where that cannot be noted all is made from raw. It stays where it
+// is: what DuckDB breaks over may be DuckDB's fault, and the standby can ask it even so.
+absl::StatusOr<LiveEngine::Opened> LiveEngine::NoteUnusable(
     const GenerationSpec& spec, const absl::StatusOr<SnapshotManifest>& snapshot,
     absl::StatusOr<Opened> opened) {
-  if (!IsUnusableSnapshot(opened.status())) return opened;
-  SliceError(spec.slice, "{}", opened.status().ToString());
-  const absl::Status aside = store_.SetAside(snapshot->path);
-  if (aside.ok()) return opened;
-  SliceError(spec.slice, "{}", aside.ToString());
+  const absl::Status& why = opened.status();
+  if (!IsUnusableSnapshot(why)) return opened;
+  SliceError(spec.slice, "{}", why.ToString());
+  const SnapshotUse use = absl::IsInternal(why) ? SnapshotUse::kRestore : SnapshotUse::kServe;
+  const absl::Status noted = store_.NoteUnusable(snapshot->path, use, why);
+  if (noted.ok()) return opened;
+  SliceError(spec.slice, "{}", noted.ToString());
   return OpenFrom(spec, absl::NotFoundError("none can be read"));
 }
 
@@ -453,7 +450,8 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenNewest(const GenerationSpec& 
   const std::vector<std::string> paths = store_.List(spec.slice, spec.number);
   const auto newest = paths.empty() ? absl::StatusOr<SnapshotManifest>(absl::NotFoundError("none"))
                                     : store_.ReadManifest(paths.front());
-  if (newest.ok() && newest->info.definition_hash == spec.definition_hash) {
+  if (newest.ok() && newest->info.definition_hash == spec.definition_hash &&
+      store_.IsUsable(newest->path, SnapshotUse::kRestore)) {
     // In this thread afterwards when there is no memory for another.
     auto hashed = std::async(std::launch::async | std::launch::deferred, [&] {
       return store_.CheckDigest(store_.AbsolutePath(newest->path), *newest, absl::InfiniteFuture());
@@ -461,10 +459,10 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenNewest(const GenerationSpec& 
     auto opened = OpenFrom(spec, newest);
     // One over which DuckDB breaks must not meet the next process, damaged or not.
     const bool broken = IsUnusableSnapshot(opened.status()) && absl::IsInternal(opened.status());
-    if (hashed.get().ok() || broken) return SetAsideUnusable(spec, newest, std::move(opened));
+    if (hashed.get().ok() || broken) return NoteUnusable(spec, newest, std::move(opened));
   }
-  const auto found = FindSnapshot(spec);
-  return SetAsideUnusable(spec, found, OpenFrom(spec, found));
+  const auto found = FindSnapshot(store_, spec, SnapshotUse::kRestore);
+  return NoteUnusable(spec, found, OpenFrom(spec, found));
 }
 
 absl::Status LiveEngine::OpenGeneration(Held& held) {
@@ -500,7 +498,8 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
     held.served->SetSnapshot(snapshot->Info());
     held.served->SetDatabase(held.generation->database());
   } else if (snapshot.ok() && !fits) {
-    const auto served = OpenSnapshot(*instance_, store_, *snapshot);
+    const auto served = OpenNewestSnapshot(*instance_, store_, spec);
+    if (absl::IsInternal(served.status())) return served.status();
     if (served.ok()) held.served->SetDatabase((*served)->database());
   }
   return absl::OkStatus();

@@ -168,11 +168,11 @@ class LiveEngine : public Engine {
   };
   absl::StatusOr<Opened> OpenFrom(const GenerationSpec& spec,
                                   absl::StatusOr<SnapshotManifest> snapshot);
-  absl::StatusOr<Opened> SetAsideUnusable(const GenerationSpec& spec,
-                                          const absl::StatusOr<SnapshotManifest>& snapshot,
-                                          absl::StatusOr<Opened> opened);
+  absl::StatusOr<Opened> NoteUnusable(const GenerationSpec& spec,
+                                      const absl::StatusOr<SnapshotManifest>& snapshot,
+                                      absl::StatusOr<Opened> opened);
   absl::StatusOr<Opened> OpenNewest(const GenerationSpec& spec);
-  absl::StatusOr<SnapshotManifest> FindSnapshot(const GenerationSpec& spec) const;
+  absl::StatusOr<std::shared_ptr<ServedSlice>> OpenLast(const GenerationSpec& spec) const;
   void NoteDamage(const Held& held, const absl::StatusOr<SnapshotManifest>& used) const;
   void Hold(Held& held, const absl::Status& why);
 

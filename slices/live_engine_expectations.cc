@@ -186,9 +186,7 @@ void LiveEngine::HeldByBatch(Held& held) {
 
 // Its own rows are kept, but not shown.
 void LiveEngine::AnswerFromSnapshot(Held& held) {
-  const auto snapshot = FindSnapshot(held.spec);
-  auto opened = snapshot.ok() ? OpenSnapshot(*instance_, store_, *snapshot)
-                              : absl::StatusOr<std::shared_ptr<ServedSlice>>(snapshot.status());
+  auto opened = OpenLast(held.spec);
   if (opened.ok()) {
     held.served = *std::move(opened);
     SetAcknowledged(*instance_, held.spec.acknowledged, *held.served).IgnoreError();

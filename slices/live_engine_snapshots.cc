@@ -78,7 +78,7 @@ bool LiveEngine::StartNaming(const PendingName& pending) {
   if (held->in_run) return false;
   if (held->generation == nullptr || !held->complete || held->held_back || held->unconfirmed) {
     // Its rows are not answered from; perhaps it has a snapshot that is.
-    const auto newest = FindSnapshot(held->spec);
+    const auto newest = FindSnapshot(store_, held->spec, SnapshotUse::kServe);
     pending.done(newest.ok() ? named_.Add(*newest, pending.name) : NoSnapshotYet(*held->served));
     return true;
   }

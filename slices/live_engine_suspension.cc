@@ -69,15 +69,19 @@ void LiveEngine::KeepSnapshotOnly(Held& held) {
   held.served->SetState(SliceState::kSuspended);
 }
 
+absl::StatusOr<std::shared_ptr<ServedSlice>> LiveEngine::OpenLast(
+    const GenerationSpec& spec) const {
+  auto served = OpenNewestSnapshot(*instance_, store_, spec);
+  if (absl::IsInternal(served.status())) options_.on_fatal(served.status().ToString());
+  return served;
+}
+
 // The last good snapshot, or nothing with the slice's name.
 void LiveEngine::ServeSnapshot(Held& held) {
-  const auto snapshot = FindSnapshot(held.spec);
-  if (snapshot.ok()) {
-    auto served = OpenSnapshot(*instance_, store_, *snapshot);
-    if (served.ok()) {
-      held.served = *std::move(served);
-      return;
-    }
+  auto served = OpenLast(held.spec);
+  if (served.ok()) {
+    held.served = *std::move(served);
+    return;
   }
   GenerationInfo info;
   info.slice = held.spec.slice;

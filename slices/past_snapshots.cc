@@ -37,6 +37,7 @@ std::vector<SnapshotManifest> PastSnapshots::Candidates(const GenerationInfo& se
     auto manifest = store_.ReadManifest(path);
     // One that was cleaned up since, or of another generation.
     if (!manifest.ok() || manifest->info.number != serving.number) continue;
+    if (!store_.IsUsable(path, SnapshotUse::kServe)) continue;
     manifests.push_back(*std::move(manifest));
   }
   std::stable_sort(manifests.begin(), manifests.end(), [](const auto& a, const auto& b) {

@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -43,6 +44,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr char kUnusable[] = "SNAPSHOT_UNUSABLE";
+constexpr absl::Duration kTriedAgainAfter = absl::Minutes(10);
 constexpr absl::Duration kCheckpointWaitMax = absl::Seconds(10);
 constexpr absl::Duration kCheckpointRetry = absl::Milliseconds(5);
 
@@ -63,6 +65,15 @@ bool IsLeftover(absl::string_view name, bool starts) {
 std::string ManifestPath(const std::string& snapshot) {
   return snapshot.substr(0, snapshot.size() - std::string(".duckdb").size()) + ".json";
 }
+
+// Of a snapshot that cannot be used so.
+std::string MarkPath(const std::string& snapshot, SnapshotUse use) {
+  return absl::StrCat(absl::StripSuffix(snapshot, ".duckdb"),
+                      use == SnapshotUse::kServe ? ".unservable" : ".unrestorable");
+}
+
+// The first line of a mark. Another version may read what this one cannot.
+std::string MarkedBy() { return absl::StrCat("DuckDB ", duckdb_library_version()); }
 
 Json ProgressToJson(const Progress& progress) {
   return {{"applied_position", progress.applied_position},
@@ -162,16 +173,23 @@ std::pair<std::string, int64_t> GenerationOf(const std::string& path) {
   return {file.parent_path().filename().string(), generation};
 }
 
-// When its manifest was written; now, when it is gone.
-absl::Time SavedAt(const std::string& snapshot) {
-  struct stat manifest = {};
-  if (::stat(ManifestPath(snapshot).c_str(), &manifest) != 0) return absl::Now();
-  return absl::TimeFromTimespec(manifest.st_mtim);
+// When the file was written; now, when it is gone.
+absl::Time WrittenAt(const std::string& file) {
+  struct stat written = {};
+  if (::stat(file.c_str(), &written) != 0) return absl::Now();
+  return absl::TimeFromTimespec(written.st_mtim);
 }
+
+absl::Time SavedAt(const std::string& snapshot) { return WrittenAt(ManifestPath(snapshot)); }
 
 void RemoveFiles(const std::string& file) {
   ::unlink(file.c_str());
   ::unlink((file + ".wal").c_str());
+}
+
+void RemoveMarks(const std::string& snapshot) {
+  ::unlink(MarkPath(snapshot, SnapshotUse::kServe).c_str());
+  ::unlink(MarkPath(snapshot, SnapshotUse::kRestore).c_str());
 }
 
 // A transaction that has begun to read the copy before it was filled keeps DuckDB from writing it
@@ -217,14 +235,17 @@ absl::Status Rename(const std::string& from, const std::string& to) {
 
 }  // namespace
 
-// What a process has made badly before it hashed it. Other errors of input and output may pass.
+// What a process has made badly before it hashed it, and what another version has made that this
+// one does not know. Other errors of input and output may pass.
 absl::Status SnapshotError(const absl::Status& status) {
   // That one broke over something else before.
   const bool invalidated = absl::StrContains(status.message(), "has been invalidated");
-  const bool of_content = (absl::IsInternal(status) && !invalidated) ||
-                          (absl::IsUnavailable(status) &&
-                           (absl::StrContains(status.message(), "Corrupt database file") ||
-                            absl::StrContains(status.message(), "not a valid DuckDB")));
+  const bool of_content =
+      (absl::IsInternal(status) && !invalidated) ||
+      (absl::IsUnavailable(status) &&
+       (absl::StrContains(status.message(), "Corrupt database file") ||
+        absl::StrContains(status.message(), "not a valid DuckDB") ||
+        absl::StrContains(status.message(), "database file with version number")));
   return of_content ? MakeError(status.code(), status.message(), kUnusable) : status;
 }
 
@@ -299,6 +320,7 @@ absl::Status SnapshotStore::Publish(const std::string& temporary,
   const std::string file = AbsolutePath(manifest.path);
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(std::filesystem::path(file).parent_path()));
   ICEPIE_RETURN_IF_ERROR(Rename(temporary, file));
+  RemoveMarks(file);  // of one that was there before
   return WriteFileAtomically(ManifestPath(file), ManifestText(manifest));
 }
 
@@ -328,7 +350,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
     manifest->path = SnapshotPath(info.slice, info.number, manifest->progress.applied_position);
     auto present = Check(manifest->path);
     if (present.ok() && present->info.definition_hash == info.definition_hash &&
-        present->info.layout == info.layout) {
+        present->info.layout == info.layout && IsUsable(manifest->path, SnapshotUse::kRestore)) {
       RemoveFiles(temporary);
       return present;
     }
@@ -381,6 +403,7 @@ void SnapshotStore::CleanUpAll() const {
 void SnapshotStore::Remove(const std::string& path) const {
   ::unlink(ManifestPath(AbsolutePath(path)).c_str());
   RemoveFiles(AbsolutePath(path));
+  RemoveMarks(AbsolutePath(path));
 }
 
 void SnapshotStore::InterruptCopies() const {
@@ -388,25 +411,32 @@ void SnapshotStore::InterruptCopies() const {
   for (DuckConnection* connection : copying_->connections) connection->Interrupt();
 }
 
-// The manifest goes last: after a crash in between it is there without its file, which is damage.
-absl::Status SnapshotStore::SetAside(const std::string& path) const {
-  const std::string file = AbsolutePath(path);
-  const std::string place = file.substr(0, file.rfind('/')) + "/unusable";
-  for (const auto& [from, to] :
-       {std::pair(file, place + ".duckdb"), std::pair(ManifestPath(file), place + ".manifest")}) {
-    if (::rename(from.c_str(), to.c_str()) == 0 || errno == ENOENT) continue;
-    return ErrnoError(errno, absl::StrCat("renaming ", from, " to ", to));
-  }
-  return absl::OkStatus();
+absl::Status SnapshotStore::NoteUnusable(const std::string& path, SnapshotUse use,
+                                         const absl::Status& why) const {
+  return WriteFileAtomically(MarkPath(AbsolutePath(path), use),
+                             absl::StrCat(MarkedBy(), "\n", why.ToString(), "\n"));
 }
 
-// Newer ones of the generation may be damaged: the newest that is good has to stay. Whatever is
-// older than a good one may go.
+bool SnapshotStore::IsUsable(const std::string& path, SnapshotUse use) const {
+  const auto mark = ReadFile(MarkPath(AbsolutePath(path), use));
+  if (mark.ok() && absl::StartsWith(*mark, MarkedBy() + "\n")) return false;
+  return use == SnapshotUse::kServe || IsUsable(path, SnapshotUse::kServe);
+}
+
+std::string SnapshotStore::Edition(const std::string& path) const {
+  return absl::StrCat(path, " ", absl::ToUnixNanos(SavedAt(AbsolutePath(path))), " ",
+                      IsUsable(path, SnapshotUse::kServe));
+}
+
+// Newer ones of the generation may be damaged, or not to be read: the newest good one has to stay.
+// Whatever is older than a good one may go.
 bool SnapshotStore::MayGo(const std::string& path, Good& good) const {
   const auto [slice, generation] = GenerationOf(path);
   for (const std::string& newer : List(slice, generation)) {
     if (newer <= path) return false;
-    if (good.count(newer) == 0 && !Check(newer).ok()) continue;
+    if (good.count(newer) == 0 && (!IsUsable(newer, SnapshotUse::kRestore) || !Check(newer).ok())) {
+      continue;
+    }
     good.insert(newer);
     return true;
   }
@@ -508,17 +538,35 @@ std::string SnapshotStore::NewTemporary() const {
   return absl::StrCat(directory_, "/tmp/snapshot-", ::getpid(), "-", ++counter, ".duckdb");
 }
 
-absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(
-    const std::string& slice, int64_t generation, const std::string& definition_hash) const {
-  for (const std::string& path : List(slice, generation)) {
+absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(const std::string& slice,
+                                                           int64_t generation,
+                                                           const std::string& definition_hash,
+                                                           SnapshotUse use) const {
+  std::vector<std::string> unusable;
+  const auto look = [&](const std::string& path) -> std::optional<SnapshotManifest> {
     absl::StatusOr<SnapshotManifest> manifest = Check(path);
     if (!manifest.ok()) {
       SliceWarn(slice, "{}; an older one is used", manifest.status().ToString());
     } else if (!definition_hash.empty() && manifest->info.definition_hash != definition_hash) {
       SliceWarn(slice, "snapshot {} is of another definition; passed over", path);
     } else {
-      return manifest;
+      return *std::move(manifest);
     }
+    return std::nullopt;
+  };
+  for (const std::string& path : List(slice, generation)) {
+    if (!IsUsable(path, use)) {
+      SliceWarn(slice, "snapshot {} could not be read; passed over", path);
+      unusable.push_back(path);
+    } else if (std::optional<SnapshotManifest> manifest = look(path)) {
+      return *std::move(manifest);
+    }
+  }
+  if (use == SnapshotUse::kRestore) unusable.clear();  // it is made from raw
+  for (const std::string& path : unusable) {
+    const auto marked = WrittenAt(MarkPath(AbsolutePath(path), SnapshotUse::kServe));
+    if (absl::Now() - marked < kTriedAgainAfter) continue;
+    if (std::optional<SnapshotManifest> manifest = look(path)) return *std::move(manifest);
   }
   return absl::NotFoundError(
       absl::StrCat("no good snapshot of ", slice, " generation ", generation));

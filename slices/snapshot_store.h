@@ -1,7 +1,7 @@
 // Snapshots of generations on disk. In the domain's directory:
 //   snapshots/<slice>/g<generation>-p<position, 20 digits>.duckdb   a copy of the generation
 //   the same name .json                                             its manifest
-//   snapshots/<slice>/unusable.duckdb, .manifest                    the last one set aside
+//   the same name .unrestorable, .unservable                        DuckDB cannot read it; says why
 //   tmp/                                                            copies under way
 // A snapshot exists once its manifest does, and is good while its bytes have the manifest's
 // SHA-256 (attaching alone does not notice a flipped bit).
@@ -48,9 +48,14 @@ using SnapshotCheck = std::function<absl::Status(
     DuckConnection& connection, const std::string& alias, SnapshotManifest& manifest)>;
 
 // `status` of reading a snapshot with DuckDB, with reason SNAPSHOT_UNUSABLE when that fails for
-// what is in the file, and would again.
+// what is in the file, or breaks DuckDB (INTERNAL), and would again.
 absl::Status SnapshotError(const absl::Status& status);
 bool IsUnusableSnapshot(const absl::Status& status);
+
+enum class SnapshotUse {
+  kServe,    // attached and asked where it lies
+  kRestore,  // copied into a state that goes on from there
+};
 
 // A second name of a snapshot's file, for one reader of its own: cleaning up does not take it away,
 // and DuckDB, which attaches a path only once, knows no other reader's. The name goes with this
@@ -103,19 +108,26 @@ class SnapshotStore {
   // Lets what Save() copies now end with DEADLINE_EXCEEDED, unless it is about to be published.
   void InterruptCopies() const;
 
-  // The newest good snapshot; damaged ones and those of another definition are passed over with a
-  // warning. NOT_FOUND when there is none.
+  // The newest good snapshot; damaged ones, those of another definition and those that DuckDB
+  // cannot read for `use` are passed over with a warning. When none is left to be served, one that
+  // was not to be read some time ago is tried once more. NOT_FOUND when there is none.
   absl::StatusOr<SnapshotManifest> NewestGood(const std::string& slice, int64_t generation,
-                                              const std::string& definition_hash) const;
+                                              const std::string& definition_hash,
+                                              SnapshotUse use = SnapshotUse::kServe) const;
 
   // The newest good one of the newest generation before `generation` that has one. NOT_FOUND.
   absl::StatusOr<SnapshotManifest> NewestOfEarlier(const std::string& slice,
                                                    int64_t generation) const;
 
-  // A snapshot that is unusable although it is good gets out of the way of the older ones. Its file
-  // can be looked at under snapshots/<slice>/unusable.duckdb (with its .manifest) until another one
-  // takes that place or the slice goes. OK also when another process was faster.
-  absl::Status SetAside(const std::string& path) const;
+  // `why`: an IsUnusableSnapshot() of reading a file whose bytes are as they were written. From now
+  // on it is passed over where it was to be used, as long as DuckDB stays the same version: the
+  // fault may be DuckDB's, so the file stays. One that cannot be served is not restored either;
+  // where DuckDB broke over restoring it, it may still be served.
+  absl::Status NoteUnusable(const std::string& path, SnapshotUse use,
+                            const absl::Status& why) const;
+  bool IsUsable(const std::string& path, SnapshotUse use) const;
+  // Another text when the snapshot is another one, or can be served no more.
+  std::string Edition(const std::string& path) const;
 
   // Reads a manifest and checks the file against it. DATA_LOSS when they do not agree.
   absl::StatusOr<SnapshotManifest> Check(const std::string& path) const;

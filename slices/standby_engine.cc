@@ -10,6 +10,9 @@ namespace icepie::slices {
 namespace {
 
 constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
+// Hashing them all takes a while.
+constexpr absl::Duration kDamagedInterval = absl::Minutes(10);
+constexpr absl::Duration kRetryInterval = absl::Seconds(5);  // after what may pass
 
 std::shared_ptr<ServedSlice> NothingYet(const GenerationSpec& spec) {
   GenerationInfo info;
@@ -99,35 +102,26 @@ absl::StatusOr<QuarantinePage> StandbyEngine::ListQuarantined(const std::string&
 std::shared_ptr<ServedSlice> StandbyEngine::Newest(const GenerationSpec& spec) {
   std::vector<std::string> paths = store_.List(spec.slice, spec.number);
   if (paths.empty() && !spec.start_snapshot.empty()) paths.push_back(spec.start_snapshot);
-  if (paths.empty() || looked_at_[spec.Id()] == paths.front()) return nullptr;
-  if (damaged_[spec.Id()] == paths.front()) return nullptr;
-  looked_at_[spec.Id()] = paths.front();
-  auto manifest = NewestGood(spec);
-  while (manifest.ok()) {
-    const auto served = OpenSnapshot(*instance_, store_, *manifest);
-    if (served.ok()) return *served;
-    SliceWarn(spec.slice, "{}", served.status().ToString());
-    if (!SetAside(*manifest, served.status())) return nullptr;
-    manifest = NewestGood(spec);
+  if (paths.empty()) return nullptr;
+  const std::string newest = store_.Edition(paths.front());
+  const Damaged& damaged = damaged_[spec.Id()];
+  const bool none_good = damaged.newest == newest && SteadyNow() < damaged.until;
+  if (looked_at_[spec.Id()] == newest || none_good) return nullptr;
+  auto served = OpenNewestSnapshot(*instance_, store_, spec);
+  if (served.ok()) {
+    // As it is now: it may just have turned out not to be usable.
+    looked_at_[spec.Id()] = store_.Edition(paths.front());
+    return *std::move(served);
   }
-  damaged_[spec.Id()] = paths.front();
-  SliceWarn(spec.slice, "{}", manifest.status().ToString());
+  SliceWarn(spec.slice, "{}", served.status().ToString());
+  const absl::Duration rest = absl::IsNotFound(served.status()) ? kDamagedInterval : kRetryInterval;
+  damaged_[spec.Id()] = {store_.Edition(paths.front()), SteadyNow() + rest};
+  EndIfBroken(served.status());
   return nullptr;
 }
 
-absl::StatusOr<SnapshotManifest> StandbyEngine::NewestGood(const GenerationSpec& spec) const {
-  auto manifest = store_.NewestGood(spec.slice, spec.number, spec.definition_hash);
-  if (manifest.ok() || spec.start_snapshot.empty()) return manifest;
-  return store_.Check(spec.start_snapshot);
-}
-
-// Whether there may be another one behind it.
-bool StandbyEngine::SetAside(const SnapshotManifest& manifest, const absl::Status& why) const {
-  if (!IsUnusableSnapshot(why)) return false;
-  const absl::Status aside = store_.SetAside(manifest.path);
-  if (absl::IsInternal(why)) options_.on_fatal(why.ToString());
-  if (!aside.ok()) SliceWarn(manifest.info.slice, "{}", aside.ToString());
-  return aside.ok();
+void StandbyEngine::EndIfBroken(const absl::Status& status) const {
+  if (absl::IsInternal(status)) options_.on_fatal(status.ToString());
 }
 
 // A generation that was promoted a moment ago has one snapshot, which may be damaged: then the one
@@ -137,9 +131,10 @@ std::shared_ptr<ServedSlice> StandbyEngine::OfEarlierGeneration(const Generation
   if (!manifest.ok()) return nullptr;
   SliceWarn(spec.slice, "generation {} has no good snapshot, generation {} answers", spec.number,
             manifest->info.number);
-  auto served = OpenSnapshot(*instance_, store_, *manifest);
+  auto served = OpenOrNote(*instance_, store_, *manifest);
   if (served.ok()) return *served;
   SliceWarn(spec.slice, "{}", served.status().ToString());
+  EndIfBroken(served.status());
   return nullptr;
 }
 

@@ -39,9 +39,8 @@ class StandbyEngine : public Engine {
   void Loop();
   void Look(const Assignment& assignment);
   std::shared_ptr<ServedSlice> Newest(const GenerationSpec& spec);
-  absl::StatusOr<SnapshotManifest> NewestGood(const GenerationSpec& spec) const;
-  bool SetAside(const SnapshotManifest& manifest, const absl::Status& why) const;
   std::shared_ptr<ServedSlice> OfEarlierGeneration(const GenerationSpec& spec);
+  void EndIfBroken(const absl::Status& status) const;
 
   const EngineOptions options_;
   const SnapshotStore store_;
@@ -49,8 +48,14 @@ class StandbyEngine : public Engine {
   std::unique_ptr<DuckDatabase> instance_;
   std::unique_ptr<PastSnapshots> past_;
   ServingSet serving_;
-  std::map<std::string, std::string> looked_at_;  // generation → newest path seen, good or not
-  std::map<std::string, std::string> damaged_;    // generation → newest path when none was good
+  // By generation: its newest snapshot when it was last looked at, good or not.
+  std::map<std::string, std::string> looked_at_;
+  // By generation of which none could be opened: its newest then, and when all are tried again.
+  struct Damaged {
+    std::string newest;
+    absl::Time until;
+  };
+  std::map<std::string, Damaged> damaged_;
 
   mutable Mutex mutex_;
   CondVar changed_;

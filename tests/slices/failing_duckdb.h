@@ -1,0 +1,19 @@
+// Functions of DuckDB's that fail when a test says so, in front of the library's own: linked with
+// the tests of a program that want them.
+#ifndef ICEPIE_TESTS_SLICES_FAILING_DUCKDB_H_
+#define ICEPIE_TESTS_SLICES_FAILING_DUCKDB_H_
+
+#include <atomic>
+
+#include "slices/duckdb.h"
+
+namespace icepie::slices {
+
+// Statements with this text (a literal) fail when they are run or prepared, as with `fails_of`.
+inline std::atomic<const char*> fails_with_text{nullptr};
+inline std::atomic<duckdb_error_type> fails_of{DUCKDB_ERROR_INTERNAL};
+inline std::atomic<int> failed_statements{0};
+
+}  // namespace icepie::slices
+
+#endif  // ICEPIE_TESTS_SLICES_FAILING_DUCKDB_H_
