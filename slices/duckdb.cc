@@ -48,7 +48,11 @@ duckdb_error_type TypeOfPrepareError(absl::string_view message) {
       {"Out of Memory Error", DUCKDB_ERROR_OUT_OF_MEMORY},
       {"INTERNAL Error", DUCKDB_ERROR_INTERNAL},
       {"FATAL Error", DUCKDB_ERROR_FATAL},
-      {"IO Error", DUCKDB_ERROR_IO}};
+      {"IO Error", DUCKDB_ERROR_IO},
+      // With errors_as_json.
+      {R"({"exception_type":"INTERRUPT")", DUCKDB_ERROR_INTERRUPT},
+      {R"({"exception_type":"Out of Memory")", DUCKDB_ERROR_OUT_OF_MEMORY},
+      {R"({"exception_type":"IO")", DUCKDB_ERROR_IO}};
   for (const auto& [name, type] : kTypes) {
     if (absl::StartsWith(message, name)) return type;
   }

@@ -14,12 +14,14 @@
 #include "slices/partial_plan.h"
 #include "slices/slice_fault.h"
 #include "slices/slice_log.h"
+#include "slices/sql_binding.h"
 
 namespace icepie::slices {
 namespace {
 
 constexpr int kFailuresBeforeFault = 4;
 constexpr size_t kPlansAtOnce = 2;
+constexpr absl::Duration kPlanAgain = absl::Milliseconds(500);
 constexpr absl::Duration kLagAllowed = absl::Seconds(2);
 constexpr absl::Duration kIdleSleep = absl::Milliseconds(100);
 constexpr int kLateHeartbeats = 3;
@@ -248,6 +250,7 @@ void LiveEngine::Turn() {
   next_batch_ = SteadyNow();
   if (!more) next_batch_ += RestAfter(ProcessorTime(ThisThread()) - had);
   StepOverrides();
+  StepOpen();
   StepSuspended();
   MergeTracks();
   FollowUpstream(nullptr);
@@ -291,10 +294,12 @@ void LiveEngine::BeginPlans(const Assignment& assignment) {
   for (const GenerationSpec& spec : assignment.generations) {
     const bool known = plans_.count(spec.file) > 0 || planning_.count(spec.file) > 0;
     if (known || spec.suspended || planning_.size() >= kPlansAtOnce) continue;
-    planning_[spec.file] = std::async(std::launch::async, [file = spec.file, id = spec.Id(), this] {
-      const FlightEntry flight(Activity::kOpen, id);
-      return PlanFile(file, options_.domain, {});
-    });
+    // In the apply thread when there is no memory for another.
+    planning_[spec.file] = std::async(std::launch::async | std::launch::deferred,
+                                      [file = spec.file, id = spec.Id(), this] {
+                                        const FlightEntry flight(Activity::kOpen, id);
+                                        return PlanFile(file, options_.domain, {});
+                                      });
   }
 }
 
@@ -344,7 +349,11 @@ void LiveEngine::Adopt(Held& held, const GenerationSpec& spec) {
     held.took_too_long = false;
     held.heard_head = false;
     HearHead(held);
-    held.served->SetState(held.stopped_for_good ? held.stopped_state : SliceState::kStarting);
+    if (held.unopened) {
+      held.next_retry = absl::InfinitePast();
+    } else {
+      held.served->SetState(held.stopped_for_good ? held.stopped_state : SliceState::kStarting);
+    }
   }
   if (held.gate != nullptr) held.gate->SetWaivers(spec.waivers);
   if (rewaived) CheckAtOnce(held);
@@ -366,11 +375,21 @@ void LiveEngine::Freeze(Held& held) {
 absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanOf(const std::string& file) {
   const auto known = plans_.find(file);
   if (known != plans_.end()) return known->second;
+  // Every slice of the file asks for it.
+  const auto failed = failed_plans_.find(file);
+  if (failed != failed_plans_.end() && SteadyNow() < failed->second.until) {
+    return failed->second.why;
+  }
   const auto begun = planning_.find(file);
   absl::StatusOr<DomainPlan> made = begun != planning_.end() && overrides_[file].empty()
                                         ? begun->second.get()
                                         : PlanFile(file, options_.domain, overrides_[file]);
   if (begun != planning_.end()) planning_.erase(begun);
+  failed_plans_.erase(file);
+  if (IsPassing(made.status())) {
+    if (failed_plans_.size() > 16) failed_plans_.clear();
+    failed_plans_[file] = {made.status(), SteadyNow() + kPlanAgain};
+  }
   ICEPIE_ASSIGN_OR_RETURN(DomainPlan plan, std::move(made));
   auto shared = std::make_shared<const DomainPlan>(std::move(plan));
   if (plans_.size() > 16) plans_.clear();
@@ -417,6 +436,8 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenFrom(const GenerationSpec& sp
     auto restored =
         Generation::Open(*instance_, plan, spec.slice, spec.number, file, spec.definition_hash);
     if (IsUnusableSnapshot(restored.status())) return restored.status();
+    // From raw it would take as much and longer.
+    if (IsPassing(restored.status())) return restored.status();
     opened.restored = restored.status();
     if (restored.ok()) opened.generation = *std::move(restored);
   }
@@ -536,7 +557,10 @@ void LiveEngine::Reopen(Held& held, const absl::Status& why) {
   held.in_run = false;
   held.track = nullptr;
   const absl::Status opened = OpenGeneration(held);
-  if (!opened.ok()) return Hold(held, opened);
+  if (!opened.ok()) {
+    held.served = before;
+    return HoldOrOpenLater(held, opened);
+  }
   held.served->SetServing(held.spec.serving);
   if (before->database() != nullptr) held.served->SetDatabase(before->database());
   held.served->SetFault(SliceState::kStarting, MakeFault(why, ""), std::nullopt);
@@ -590,7 +614,9 @@ void LiveEngine::SetSchedule(Held& held) {
   if (held.complete) ScheduleNext(held, refresh.skip_missed ? absl::Now() : held.saved_time);
 }
 
-std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spec) {
+// `before`: what could not be opened the last time.
+std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spec,
+                                                       const Held* before) {
   auto held = std::make_unique<Held>();
   held->spec = spec;
   held->records_max = kBatchRecordsMax;
@@ -600,14 +626,16 @@ std::unique_ptr<LiveEngine::Held> LiveEngine::OpenHeld(const GenerationSpec& spe
   }
   const absl::Status opened = OpenGeneration(*held);
   if (!opened.ok()) {
-    Hold(*held, opened);
+    held->served = before == nullptr ? nullptr : before->served;
+    held->failures = before == nullptr ? 0 : before->failures;
+    HoldOrOpenLater(*held, opened);
   } else if (held->recompute()) {
     SetSchedule(*held);
   }
   if (held->gate != nullptr) OpenExpectations(*held);
   SetSnapshotSchedule(*held);
   held->served->SetServing(spec.serving);
-  if (spec.frozen || !held->stopped_for_good) {
+  if (spec.frozen || (!held->stopped_for_good && !held->unopened)) {
     held->served->SetState(spec.frozen ? SliceState::kFrozen : SliceState::kStarting);
   }
   return held;
@@ -625,6 +653,42 @@ void LiveEngine::Hold(Held& held, const absl::Status& why) {
   if (held.served == nullptr) ServeSnapshot(held);
   held.served->SetServing(held.spec.serving);
   held.served->SetFault(SliceState::kHeld, MakeFault(why, "DEFINITION_INVALID"), std::nullopt);
+}
+
+void LiveEngine::HoldOrOpenLater(Held& held, const absl::Status& why) {
+  IsPassing(why) ? OpenLater(held, why) : Hold(held, why);
+}
+
+// No fault of its definition, nor of its snapshots: they answer meanwhile.
+void LiveEngine::OpenLater(Held& held, const absl::Status& why) {
+  SliceWarn(held.spec.slice, "generation {} cannot be opened now: {}", held.spec.number,
+            why.ToString());
+  recomputes_->Interrupt(held.generation.get());
+  held.generation.reset();
+  held.gate.reset();
+  held.upstream.clear();
+  held.track = nullptr;
+  held.complete = false;
+  held.unopened = true;
+  const absl::Duration delay = RetryDelay(++held.failures);
+  held.next_retry = SteadyNow() + delay;
+  if (held.served == nullptr) ServeSnapshot(held);
+  held.served->SetServing(held.spec.serving);
+  held.served->SetFault(held.spec.frozen ? SliceState::kFrozen : SliceState::kFaulted,
+                        MakeFault(why, "ENGINE_ERROR"), absl::Now() + delay);
+}
+
+void LiveEngine::StepOpen() {
+  bool tried = false;
+  for (auto& held : held_) {
+    if (!held->unopened || held->spec.suspended || SteadyNow() < held->next_retry) continue;
+    held = OpenHeld(held->spec, held.get());
+    tried = true;
+  }
+  if (!tried) return;
+  PublishServing();
+  ConnectUpstream();
+  PlaceOnTracks();
 }
 
 void LiveEngine::PublishServing() {
@@ -662,7 +726,7 @@ void LiveEngine::ConnectUpstream() {
     }
     if (found == held->upstream) continue;
     const absl::Status status = Connect(*held, found);
-    if (!status.ok()) Hold(*held, status);
+    if (!status.ok()) HoldOrOpenLater(*held, status);
   }
 }
 

@@ -67,6 +67,7 @@ class LiveEngine : public Engine {
     std::optional<int64_t> backfill_target;
     bool heard_head = false;  // since it was opened or thawed (HearHead)
     // Faults.
+    bool unopened = false;  // for something that may pass: it is opened at next_retry
     bool stopped_for_good = false;
     bool failed_on_data = false;  // a recompute, of the inputs below `tried`
     int64_t tried = 0;
@@ -147,7 +148,9 @@ class LiveEngine : public Engine {
   // Assignments.
   void Reconcile(const Assignment& assignment);
   void Adopt(Held& held, const GenerationSpec& spec);
-  std::unique_ptr<Held> OpenHeld(const GenerationSpec& spec);
+  std::unique_ptr<Held> OpenHeld(const GenerationSpec& spec, const Held* before = nullptr);
+  void OpenLater(Held& held, const absl::Status& why);
+  void StepOpen();
   absl::Status OpenGeneration(Held& held);
   void SetSchedule(Held& held);
   absl::StatusOr<std::shared_ptr<const DomainPlan>> PlanFor(
@@ -175,6 +178,7 @@ class LiveEngine : public Engine {
   absl::StatusOr<std::shared_ptr<ServedSlice>> OpenLast(const GenerationSpec& spec) const;
   void NoteDamage(const Held& held, const absl::StatusOr<SnapshotManifest>& used) const;
   void Hold(Held& held, const absl::Status& why);
+  void HoldOrOpenLater(Held& held, const absl::Status& why);
 
   // Suspended slices (live_engine_suspension.cc).
   static bool OpensAnew(const Held& held, const GenerationSpec& spec);
@@ -298,8 +302,13 @@ class LiveEngine : public Engine {
   std::vector<std::unique_ptr<Track>> tracks_;
   Track* main_ = nullptr;                                           // the one at the head
   std::map<std::string, std::shared_ptr<const DomainPlan>> plans_;  // by the file's text
-  std::map<std::string, PlanOverrides> overrides_;                  // likewise
-  std::map<std::string, PlanFuture> planning_;                      // likewise; without overrides
+  struct FailedPlan {
+    absl::Status why;
+    absl::Time until;  // as SteadyNow(): it is not made again before
+  };
+  std::map<std::string, FailedPlan> failed_plans_;  // likewise
+  std::map<std::string, PlanOverrides> overrides_;  // likewise
+  std::map<std::string, PlanFuture> planning_;      // likewise; without overrides
   std::map<std::string, int64_t> stream_end_;  // behind the newest record seen on the main track
   absl::Duration query_timeout_;               // of the assignment
   absl::Time next_batch_ = absl::InfinitePast();

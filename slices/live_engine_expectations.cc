@@ -16,6 +16,7 @@
 #include "slices/live_engine.h"
 #include "slices/slice_fault.h"
 #include "slices/slice_log.h"
+#include "slices/sql_binding.h"
 
 namespace icepie::slices {
 namespace {
@@ -233,6 +234,10 @@ void LiveEngine::Redefine(Held& held) {
   if (held.stopped_at_record) TryRecordAgain(held);
 }
 
+  if (IsPassing(plan.status())) {
+    held.redefine = true;  // once more in the next turn
+    return;
+  }
 void LiveEngine::TakeDefinition(Held& held) {
   const auto plan = PlanOf(held.spec.file);
   const SlicePlan* slice = plan.ok() ? (*plan)->Find(held.spec.slice) : nullptr;

@@ -287,7 +287,8 @@ void LiveEngine::AnswerRefreshes() {
       held->forced = true;
       left.push_back(std::move(refresh));
       Wake();
-    } else if (held->served->stopped() && !held->in_run && !held->forced) {
+    } else if (held->generation == nullptr ||
+               (held->served->stopped() && !held->in_run && !held->forced)) {
       refresh.done(
           MakeError(absl::StatusCode::kFailedPrecondition,
                     absl::StrCat("slice ", refresh.slice,

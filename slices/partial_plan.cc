@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "slices/sql_binding.h"
 
 namespace icepie::slices {
 namespace {
@@ -68,10 +69,12 @@ absl::Status WhyNotPlanned(const DomainDef& definition, const std::string& slice
 absl::StatusOr<DomainPlan> PlanWhatCanBe(const DomainDef& definition,
                                          const PlanOverrides& overrides) {
   absl::StatusOr<DomainPlan> whole = PlanDomain(definition, overrides);
-  if (whole.ok()) return whole;
+  if (whole.ok() || IsPassing(whole.status())) return whole;
   std::set<std::string> good;
   for (const SliceDef& slice : definition.slices) {
-    if (WhyNotPlanned(definition, slice.name, overrides).ok()) good.insert(slice.name);
+    const absl::Status why = WhyNotPlanned(definition, slice.name, overrides);
+    if (IsPassing(why)) return why;
+    if (why.ok()) good.insert(slice.name);
   }
   if (good.empty()) return whole;
   return PlanDomain(Only(definition, good), overrides);

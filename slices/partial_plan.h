@@ -14,7 +14,7 @@ namespace icepie::slices {
 
 // As PlanDomain(), where the file can be planned. Else the plan of those slices that can be planned
 // with what they read; what reads one that cannot be planned is left out with it. PlanDomain()'s
-// error when there is none.
+// error when there is none, or when it may pass (sql_binding.h): that says nothing about a slice.
 //
 // Threads: any. It takes as long as PlanDomain() for the file, and again for each slice when that
 // fails.

@@ -290,6 +290,7 @@ absl::StatusOr<std::string> PartsPlanner::AddPart(const Json& node,
   query.slice.strategy = Strategy::kKeys;
   ICEPIE_ASSIGN_OR_RETURN(const std::string sql, SelectToSql(connection_, query.statement));
   absl::StatusOr<std::vector<OutputColumn>> bound = BindSelect(connection_, sql);
+  if (IsPassing(bound.status())) return bound.status();
   if (!bound.ok()) {
     return StandsInTheWay(
         absl::StrCat("joins what does not stand alone (", bound.status().message(), ")"));

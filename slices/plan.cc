@@ -44,9 +44,6 @@ constexpr int64_t kScratchComponentsBytes = int64_t{1} << 20;
 constexpr const char* kHiddenTypes[] = {"BIGINT",      "BIGINT",  "TIMESTAMPTZ",
                                         "TIMESTAMPTZ", "VARCHAR", "VARCHAR"};
 
-// Says nothing about the SQL: another plan for that would be another table, built from raw.
-bool LackedMemory(const absl::Status& status) { return absl::IsResourceExhausted(status); }
-
 class Planner {
  public:
   Planner(const DomainDef& definition, const PlanOverrides& overrides) : overrides_(overrides) {
@@ -426,7 +423,8 @@ absl::Status Planner::FindSources(SlicePlan& plan) {
   // The columns found must do: else the text names them in a way that was not seen.
   ICEPIE_RETURN_IF_ERROR(MakeSources(plan.sources));
   const absl::StatusOr<std::vector<OutputColumn>> bound = BindSelect(*connection_, query.sql);
-  if (LackedMemory(bound.status())) return bound.status();
+  // Another plan for a lack of memory would be other tables, built from raw.
+  if (IsPassing(bound.status())) return bound.status();
   if (!bound.ok() || !SameColumns(*bound, plan.columns)) plan.sources = AllColumns(sources);
   return MakeSources(AllColumns(sources));
 }
@@ -454,7 +452,7 @@ absl::Status Planner::TryStrategy(const StrategyEntry& entry, const PlanRequest&
     plan.batch_rows = absl::StrCat("SELECT * FROM __data WHERE rowid >= ", kFirstNewRow);
   }
   const absl::Status verified = Verify(plan);
-  const bool final = entry.strategy == Strategy::kRecompute || LackedMemory(verified);
+  const bool final = entry.strategy == Strategy::kRecompute || IsPassing(verified);
   if (verified.ok() || final) return verified;
   return StandsInTheWay(
       absl::StrCat("its parts would not give the same types (", verified.message(), ")"));
@@ -514,7 +512,7 @@ absl::Status Planner::ChooseStrategy(const Json& statement, SlicePlan& plan) {
         TryStrategy(entry, {*connection_, plan_, sql, statement, bare}, plan);
     chosen = status.ok();
     if (chosen) break;
-    if (entry.strategy == Strategy::kRecompute || LackedMemory(status)) return status;
+    if (entry.strategy == Strategy::kRecompute || IsPassing(status)) return status;
     const std::string why(status.message());
     AddWhyNot(plan.why_not, entry.strategy, status);
     const bool told = std::find(in_the_way.begin(), in_the_way.end(), why) != in_the_way.end();
@@ -640,7 +638,7 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
   ICEPIE_RETURN_IF_ERROR(FindSources(plan));
   ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, query.sql));
   if (const absl::Status status = ChooseStrategy(statement, plan); !status.ok()) {
-    if (LackedMemory(status)) return status;
+    if (IsPassing(status)) return status;
     const bool refused = absl::IsUnimplemented(status) || absl::IsFailedPrecondition(status);
     return refused && !slice.strategy.empty()
                ? SliceError(slice, slice.strategy_place, "strategy", CannotKeep(slice, status))
@@ -713,7 +711,7 @@ absl::Status Planner::PlanChanges(SlicePlan& plan) {
   SlicePlan with_changes = plan;
   if (!HandOutChanges(with_changes)) return absl::OkStatus();
   if (const absl::Status verified = Verify(with_changes); !verified.ok()) {
-    return LackedMemory(verified) ? verified : absl::OkStatus();
+    return IsPassing(verified) ? verified : absl::OkStatus();
   }
   bare_[plan.slice] = plan;
   plan = std::move(with_changes);

@@ -35,9 +35,18 @@ OutputColumn ReadColumn(duckdb_prepared_statement statement, idx_t index) {
 
 }  // namespace
 
+bool IsPassing(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) || absl::IsDeadlineExceeded(status) ||
+         absl::IsUnavailable(status);
+}
+
 absl::Status BindError(const absl::Status& status) {
   const std::string text(status.message());
   const nlohmann::json reply = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (IsPassing(status)) {
+    return reply.is_object() ? absl::Status(status.code(), reply.value("exception_message", text))
+                             : status;
+  }
   if (!reply.is_object()) {
     return MakeError(absl::StatusCode::kInvalidArgument, text, "DEFINITION_INVALID");
   }

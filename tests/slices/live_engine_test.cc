@@ -15,7 +15,9 @@
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "slices/sql_binding.h"
 #include "tests/slices/engine_fixture.h"
+#include "tests/slices/failing_duckdb.h"
 
 namespace icepie::slices {
 namespace {
@@ -1367,6 +1369,56 @@ slices:
             absl::StrCat(R"([{"n":)", head - kBad, "}]"));
   EXPECT_EQ(Rows("SELECT n FROM orders_of"), absl::StrCat(R"([{"n":)", head, "}]"));
   EXPECT_EQ(Rows("SELECT n FROM notes WHERE note = 'many'"), absl::StrCat(R"([{"n":)", kBad, "}]"));
+}
+
+struct Lack {
+  const char* statement;
+  duckdb_error_type type;
+  const char* reason;
+};
+
+class LackTest : public EngineFixture, public testing::WithParamInterface<Lack> {
+ protected:
+  ~LackTest() override { fails_with_text = nullptr; }
+};
+
+// Nothing is wrong with their definitions, nor with their snapshots.
+TEST_P(LackTest, WhenSlicesAreOpenedStopsNoneForGood) {
+  const std::vector<GenerationSpec> specs = {Spec("by_city"), Spec("lines")};
+  feed_.Append("orders", {Order("Bern", 10)});
+  StartLive();
+  Configure(specs);
+  for (const GenerationSpec& spec : specs) WaitForPosition(spec.slice, 1);
+  engine_->Shutdown();
+  feed_.Append("orders", {Order("Bern", 5)});
+
+  fails_of = GetParam().type;
+  fails_with_text = GetParam().statement;
+  StartLive();
+  Configure(specs);
+  const SliceReport faulted = WaitForState("by_city", SliceState::kFaulted);
+  ASSERT_TRUE(faulted.last_error.has_value());
+  EXPECT_EQ(faulted.last_error->reason, GetParam().reason) << faulted.last_error->message;
+  EXPECT_TRUE(faulted.next_retry_time.has_value());
+  EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":10}])");
+
+  fails_with_text = nullptr;
+  for (const GenerationSpec& spec : specs) {
+    EXPECT_EQ(WaitForPosition(spec.slice, 2).snapshot->position, 1) << "it is built from raw";
+  }
+  EXPECT_EQ(Rows("SELECT total FROM by_city"), R"([{"total":15}])");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Of, LackTest,
+    testing::Values(Lack{"sum(amount)", DUCKDB_ERROR_OUT_OF_MEMORY, "SLICE_MEMORY_LIMIT"},
+                    Lack{"FROM DATABASE \"from_", DUCKDB_ERROR_IO, "ENGINE_ERROR"}));
+
+TEST(SqlBindingTest, ALackOfMemoryIsNotTheSqls) {
+  const absl::Status status = BindError(absl::ResourceExhaustedError(
+      R"({"exception_type":"Out of Memory","exception_message":"too much"})"));
+  EXPECT_EQ(status, absl::ResourceExhaustedError("too much"));
+  EXPECT_EQ(ErrorReason(status), "");
 }
 
 }  // namespace
