@@ -55,7 +55,7 @@ absl::Status RunPlan(DuckConnection& connection, const ExpectationPlan& plan,
   const StatementWatch watch(connection, scope.limit, scope.grace, CheckName(scope.slice, plan),
                              [&](const std::string& why) {
                                flight.Blame();
-                               scope.on_stuck(plan.name, why);
+                               scope.on_stuck(plan, why);
                              });
   ICEPIE_RETURN_IF_ERROR(BeginTransaction(connection, TransactionKind::kReadOnly));
   const absl::Status counted = CountRows(connection, plan.sql, result);
@@ -191,8 +191,8 @@ absl::StatusOr<std::vector<ExpectationResult>> CheckBatch(DuckConnection& connec
     if (!plan.by_row || !plan.may_fail) continue;
     const BatchCheckWatch::Check check(
         *scope.watch, connection, FlightSubject(scope.generation, plan), scope.limit, [&] {
-          scope.on_stuck(plan.name, absl::StrCat(CheckName(scope.slice, plan),
-                                                 " does not listen to its interrupt"));
+          scope.on_stuck(plan, absl::StrCat(CheckName(scope.slice, plan),
+                                            " does not listen to its interrupt"));
         });
     const absl::Status status = AddBroken(connection, {&plan}, rows, position, broken);
     if (status.ok()) continue;

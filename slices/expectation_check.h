@@ -24,7 +24,8 @@ struct ExpectationTarget {
 };
 
 // A check does not listen to its interrupt: the process must end.
-using OnStuckCheck = std::function<void(const std::string& expectation, const std::string& why)>;
+using OnStuckCheck =
+    std::function<void(const ExpectationPlan& expectation, const std::string& why)>;
 
 struct ExpectationScope {
   std::string slice;       // for messages

@@ -7,6 +7,8 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "core/base/utf8.h"
+#include "slices/expectation_store.h"
+#include "slices/slice_log.h"
 
 namespace icepie::slices {
 namespace {
@@ -66,12 +68,13 @@ void ExpectationGate::Take(const std::vector<ExpectationResult>& earlier) {
   }
 }
 
-std::vector<ExpectationResult> ExpectationGate::SetEndless(const std::string& name,
+std::vector<ExpectationResult> ExpectationGate::SetEndless(const ExpectationPlan& plan,
                                                            int64_t position) {
+  const std::string digest = Unchecked(plan).sql_digest;
   std::vector<ExpectationResult> told;
   MutexLock lock(mutex_);
   for (ExpectationResult& result : results_) {
-    if (result.name == name) {
+    if (result.name == plan.name && result.sql_digest == digest) {
       result.status = ExpectationResult::Status::kFailed;
       result.endless = true;
       result.failing_rows = 0;
@@ -231,6 +234,15 @@ absl::Status ExpectationGate::undecided() const {
 std::vector<ExpectationResult> ExpectationGate::Failing(absl::Time now) const {
   MutexLock lock(mutex_);
   return FailingIn(results_, now);
+}
+
+void HoldForEndless(const std::string& path, const std::string& slice, ExpectationGate& gate,
+                    const ExpectationPlan& plan, int64_t position) {
+  std::vector<ExpectationResult> told = gate.SetEndless(plan, position);
+  if (told.empty()) return;
+  const absl::Status written = WriteHold(path, {position, absl::Now(), std::move(told)});
+  if (!written.ok())
+    SliceWarn(slice, "{}; the next process will check it, too", written.ToString());
 }
 
 std::string FailureText(const std::vector<ExpectationResult>& failing) {

@@ -27,8 +27,8 @@ class ExpectationGate {
   // What an earlier process found; of expectations that are still the same.
   void Restore(const std::vector<ExpectationResult>& results);
   // The check of this one, of the rows at `position`, listens to no interrupt. Returns what the
-  // next process has to know of it.
-  std::vector<ExpectationResult> SetEndless(const std::string& name, int64_t position);
+  // next process has to know of it: nothing when its SQL has become another meanwhile.
+  std::vector<ExpectationResult> SetEndless(const ExpectationPlan& plan, int64_t position);
 
   bool empty() const;
   // Whether a failure could hold the slice.
@@ -79,6 +79,10 @@ class ExpectationGate {
   int64_t notes_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status undecided_ ABSL_GUARDED_BY(mutex_);
 };
+
+// SetEndless(), written to the hold file at `path` for the next process.
+void HoldForEndless(const std::string& path, const std::string& slice, ExpectationGate& gate,
+                    const ExpectationPlan& plan, int64_t position);
 
 // "expectation late_le_all failed at position 71: 12 rows, e.g. {…}", with the count of others.
 std::string FailureText(const std::vector<ExpectationResult>& failing);

@@ -64,11 +64,9 @@ OnStuckCheck LiveEngine::HoldFor(const GenerationSpec& spec,
                                  const std::shared_ptr<ExpectationGate>& gate,
                                  int64_t position) const {
   const std::string path = HoldPath(store_.directory(), spec.slice, spec.number);
-  return [this, slice = spec.slice, path, gate, position](const std::string& expectation,
+  return [this, slice = spec.slice, path, gate, position](const ExpectationPlan& expectation,
                                                           const std::string& why) {
-    const absl::Status written =
-        WriteHold(path, {position, absl::Now(), gate->SetEndless(expectation, position)});
-    if (!written.ok()) SliceWarn(slice, "{}: that is not kept: {}", why, written.ToString());
+    HoldForEndless(path, slice, *gate, expectation, position);
     options_.on_fatal(why);
   };
 }
@@ -234,12 +232,12 @@ void LiveEngine::Redefine(Held& held) {
   if (held.stopped_at_record) TryRecordAgain(held);
 }
 
+void LiveEngine::TakeDefinition(Held& held) {
+  const auto plan = PlanOf(held.spec.file);
   if (IsPassing(plan.status())) {
     held.redefine = true;  // once more in the next turn
     return;
   }
-void LiveEngine::TakeDefinition(Held& held) {
-  const auto plan = PlanOf(held.spec.file);
   const SlicePlan* slice = plan.ok() ? (*plan)->Find(held.spec.slice) : nullptr;
   if (slice == nullptr || slice->definition_hash != held.generation->plan().definition_hash) {
     SliceWarn(held.spec.slice,

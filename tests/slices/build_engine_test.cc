@@ -1,6 +1,10 @@
 #include "slices/build_engine.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -91,6 +95,9 @@ class BuildEngineTest : public EngineFixture {
     EngineOptions options = Options();
     options.recompute_limit = recompute_limit_;
     options.write_bytes_per_second = write_bytes_per_second_;
+    if (query_timeout_) options.query_timeout = *query_timeout_;
+    if (interrupt_grace_) options.interrupt_grace = *interrupt_grace_;
+    if (on_fatal_) options.on_fatal = on_fatal_;
     auto build = BuildEngine::Start(options, feed_);
     EXPECT_TRUE(build.ok()) << build.status();
     build_ = *std::move(build);
@@ -157,6 +164,9 @@ class BuildEngineTest : public EngineFixture {
   std::unique_ptr<BuildEngine> build_;
   std::optional<absl::Duration> recompute_limit_;
   int64_t write_bytes_per_second_ = 0;
+  std::optional<absl::Duration> query_timeout_;
+  std::optional<absl::Duration> interrupt_grace_;
+  std::function<void(const std::string& why)> on_fatal_;
 };
 
 std::string Counts(const RowChanges& changes) {
@@ -520,6 +530,35 @@ TEST(BuildInstanceTest, ThreadsCanBeSetUntilTheSettingsAreLocked) {
   EXPECT_FALSE(connection->Run("SET GLOBAL threads = 2").ok());
   EXPECT_EQ(connection->QueryText("SELECT CAST(current_setting('threads') AS VARCHAR)").value(),
             "1");
+}
+
+// It ends the process. The next one knows it: the build is ready, and says what failed.
+TEST_F(BuildEngineTest, AnExpectationThatNeverEndsIsNotCheckedAgain) {
+  feed_.Append("orders", {Sale("oslo", "300000")});
+  const std::string file = absl::StrCat(kSources, R"(
+  lines:
+    sql: SELECT city, CAST(amount AS BIGINT) AS n FROM orders
+    expect:
+      - {name: endless, sql: "SELECT n FROM slice WHERE levenshtein(repeat(city, n), repeat('b', n)) < 0"}
+)");
+  constexpr int kEnded = 4;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    query_timeout_ = absl::Milliseconds(100);
+    interrupt_grace_ = absl::Milliseconds(100);
+    on_fatal_ = [](const std::string& /*why*/) { ::_exit(kEnded); };
+    Build("lines", file, Job(1));
+    ::_exit(1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == kEnded) << status;
+
+  const BuildReport built = Build("lines", file, Job(1));
+  EXPECT_EQ(built.phase, "ready") << (built.error ? built.error->message : "");
+  ASSERT_EQ(built.expectations.size(), 1U);
+  EXPECT_EQ(built.expectations.front().status, ExpectationResult::Status::kFailed);
+  EXPECT_THAT(built.expectations.front().message, HasSubstr("listens to no interrupt"));
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "core/base/status.h"
 #include "slices/build_engine.h"
 #include "slices/definition.h"
+#include "slices/expectation_gate.h"
 #include "slices/expectation_store.h"
 #include "slices/plan.h"
 #include "slices/standby_engine.h"
@@ -525,6 +526,20 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values("[{name: endless, sql: \"SELECT nr FROM slice WHERE ENDLESS\"}]",
                       "[{name: endless, sql: \"SELECT count(*) AS n FROM slice WHERE ENDLESS "
                       "HAVING count(*) > 0\"}]"));
+
+TEST(ExpectationGateTest, ACheckThatHasBecomeAnotherIsNotEndless) {
+  ExpectationPlan plan;
+  plan.name = "sound";
+  plan.sql = "SELECT 1";
+  ExpectationGate gate({plan});
+  ExpectationPlan repaired = plan;
+  repaired.sql = "SELECT 2";
+  gate.SetPlans({repaired});
+  EXPECT_TRUE(gate.SetEndless(plan, 7).empty());
+  EXPECT_FALSE(gate.results().front().endless);
+  EXPECT_EQ(gate.SetEndless(repaired, 7).size(), 1U);
+  EXPECT_TRUE(gate.results().front().endless);
+}
 
 TEST_F(ExpectationTest, OneThatTakesTooLongInABatchIsNamed) {
   feed_.Append("orders", {Order("rome", 1)});
