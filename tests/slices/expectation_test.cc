@@ -430,7 +430,7 @@ TEST_F(ExpectationTest, FreezingAHeldSliceAndThawingItLeavesItHeld) {
   feed_.Append("orders", {Order("rome", 1)});
   Start();
   ConfigureAll(kSmall);
-  WaitForResult("small", Status::kPassed, 1);
+  WaitFor("lines", [](const SliceReport& report) { return report.snapshot.has_value(); });
   feed_.Append("orders", {Order("oslo", 500)});
   WaitForState("lines", SliceState::kHeld);
   std::vector<GenerationSpec> specs = {Spec("lines")};
