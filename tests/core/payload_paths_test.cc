@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <utility>
+
 #include "core/base/status.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
@@ -32,7 +34,21 @@ TEST(PayloadPathsTest, PathsAreMembersAndDots) {
 std::string KeyOf(const std::string& payload) {
   NewRecord record = MakeRecord("a", payload);
   const absl::Status status = FillFromPayload(Paths("$.from.wallet", ""), 0, record);
-  return status.ok() ? *record.key : std::string(status.message());
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_FALSE(record.event_time_us.has_value());
+  return record.key.value_or("no key");
+}
+
+// Why the payload has none.
+std::string KeyFault(const std::string& payload) {
+  NewRecord record = MakeRecord("a", payload);
+  const absl::Status status = FillFromPayload(Paths("$.from.wallet", ""), 7, record);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << payload;
+  EXPECT_EQ(ErrorReason(status), "PAYLOAD_INVALID") << payload;
+  EXPECT_EQ(GetErrorDetail(status)->metadata.at("record"), "7");
+  EXPECT_EQ(GetErrorDetail(status)->metadata.at("path"), "$.from.wallet");
+  EXPECT_FALSE(record.key.has_value()) << payload;
+  return std::string(status.message());
 }
 
 TEST(PayloadPathsTest, KeysAreTextsAndWholeNumbers) {
@@ -47,23 +63,27 @@ TEST(PayloadPathsTest, KeysAreTextsAndWholeNumbers) {
 }
 
 TEST(PayloadPathsTest, WhatIsNotAKeyIsNamed) {
-  EXPECT_THAT(KeyOf(R"({"from":{}})"), HasSubstr("$.from.wallet of the payload is missing"));
-  EXPECT_THAT(KeyOf(R"({"from":"0xa"})"), HasSubstr("is missing"));
-  EXPECT_THAT(KeyOf(R"({"from":null})"), HasSubstr("is missing"));
-  EXPECT_THAT(KeyOf(R"([1])"), HasSubstr("the payload is not an object"));
-  EXPECT_THAT(KeyOf(R"("text")"), HasSubstr("the payload is not an object"));
-  EXPECT_THAT(KeyOf(R"({"from":{"wallet":null}})"), HasSubstr("is null"));
-  EXPECT_THAT(KeyOf(R"({"from":{"wallet":7.5}})"), HasSubstr("neither a text nor a whole number"));
-  EXPECT_THAT(KeyOf(R"({"from":{"wallet":1e3}})"), HasSubstr("neither a text nor a whole number"));
-  EXPECT_THAT(KeyOf(R"({"from":{"wallet":true}})"), HasSubstr("neither"));
-  EXPECT_THAT(KeyOf(R"({"from":{"wallet":["a"]}})"), HasSubstr("neither"));
-  EXPECT_THAT(KeyOf(R"({"from":{"wallet":"a","wallet":"b"}})"), HasSubstr("wallet occurs twice"));
-  EXPECT_THAT(KeyOf(R"({"from":{"wallet":"a"},"from":1})"), HasSubstr("from occurs twice"));
+  EXPECT_THAT(KeyFault(R"({"from":{}})"), HasSubstr("$.from.wallet of the payload is missing"));
+  EXPECT_THAT(KeyFault(R"({"from":"0xa"})"), HasSubstr("is missing"));
+  EXPECT_THAT(KeyFault(R"({"from":null})"), HasSubstr("is missing"));
+  EXPECT_THAT(KeyFault(R"([1])"), HasSubstr("the payload is not an object"));
+  EXPECT_THAT(KeyFault(R"("text")"), HasSubstr("the payload is not an object"));
+  EXPECT_THAT(KeyFault(R"({"from":{"wallet":null}})"), HasSubstr("is null"));
+  EXPECT_THAT(KeyFault(R"({"from":{"wallet":7.5}})"),
+              HasSubstr("neither a text nor a whole number"));
+  EXPECT_THAT(KeyFault(R"({"from":{"wallet":1e3}})"),
+              HasSubstr("neither a text nor a whole number"));
+  EXPECT_THAT(KeyFault(R"({"from":{"wallet":true}})"), HasSubstr("neither"));
+  EXPECT_THAT(KeyFault(R"({"from":{"wallet":["a"]}})"), HasSubstr("neither"));
+  EXPECT_THAT(KeyFault(R"({"from":{"wallet":"a","wallet":"b"}})"),
+              HasSubstr("wallet occurs twice"));
+  EXPECT_THAT(KeyFault(R"({"from":{"wallet":"a"},"from":1})"), HasSubstr("from occurs twice"));
 }
 
 std::optional<int64_t> TimeOf(const std::string& value) {
   NewRecord record = MakeRecord("a", "{\"at\":" + value + "}");
   const absl::Status status = FillFromPayload(Paths("", "$.at"), 3, record);
+  EXPECT_EQ(status.ok(), record.event_time_us.has_value()) << value;
   if (!status.ok()) {
     EXPECT_EQ(ErrorReason(status), "PAYLOAD_INVALID");
     EXPECT_EQ(GetErrorDetail(status)->metadata.at("record"), "3");
@@ -77,6 +97,7 @@ TEST(PayloadPathsTest, EventTimesAreIso8601) {
   EXPECT_EQ(TimeOf(R"("1970-01-01T01:00:00.25+01:00")"), 250000);
   EXPECT_EQ(TimeOf(R"("1970-01-01T00:00:00.000001")"), 1);
   EXPECT_EQ(TimeOf(R"("0001-01-01T00:00:00Z")"), -62135596800000000);
+  EXPECT_EQ(TimeOf(R"("9999-12-31T23:59:59.999999Z")"), 253402300799999999);
   for (const char* bad :
        {"1", "null", "true", R"("")", R"("yesterday")", R"("1970-01-01")",
         R"("1970-13-01T00:00:00Z")", R"("infinite-future")", R"(" 1970-01-01T00:00:01Z")",
@@ -129,6 +150,22 @@ TEST_F(StreamPathsTest, PathsAreChangedOneByOneAndStay) {
   change = {};
   change.event_time_path = "$.at";
   EXPECT_EQ(core_->UpdateStream("a", change)->paths.key, "$.k");
+  const auto append = [&](const std::string& payload) {
+    AppendBatch batch;
+    batch.records.push_back(MakeRecord("a", payload));
+    return core_->AppendAndWait(std::move(batch)).status();
+  };
+  const auto last = [&] {
+    const int64_t head = core_->head_position();
+    const auto range = core_->ReadBlocks({}, head - 1, head, 1);
+    const auto block = DecodedBlock::Decode(range->blocks.at(0).data);
+    const RecordView& record = block->records().back();
+    return std::pair(std::string(record.key.value_or("none")), record.event_time_us.value_or(-1));
+  };
+  // They hold from the next append on.
+  ASSERT_TRUE(append(R"({"k":"x","at":"1970-01-01T00:00:01Z"})").ok());
+  EXPECT_EQ(last(), std::pair(std::string("x"), int64_t{1000000}));
+  EXPECT_EQ(ErrorReason(append(R"({"k":"x"})")), "PAYLOAD_INVALID");
   change.event_time_path = "";
   ASSERT_TRUE(core_->UpdateStream("a", change).ok());
   core_.reset();
@@ -139,8 +176,11 @@ TEST_F(StreamPathsTest, PathsAreChangedOneByOneAndStay) {
   EXPECT_EQ(ErrorReason(core_->UpdateStream("a", change).status()), "PARAMETER_INVALID");
   EXPECT_EQ(ErrorReason(core_->UpdateStream("no", {}).status()), "STREAM_NOT_FOUND");
   change.key_path = "";
+  EXPECT_TRUE(append(R"({"k":"y"})").ok());
+  EXPECT_EQ(last(), std::pair(std::string("y"), int64_t{-1}));
   ASSERT_TRUE(core_->UpdateStream("a", change).ok());
-  EXPECT_TRUE(core_->AppendAndWait(NumberedBatch("a", 0, 1)).ok());
+  EXPECT_TRUE(append(R"({"k":"z"})").ok());
+  EXPECT_EQ(last(), std::pair(std::string("none"), int64_t{-1}));
 }
 
 TEST_F(StreamPathsTest, AnotherPathIsAnotherStream) {
@@ -164,6 +204,7 @@ TEST_F(StreamPathsTest, ARetryIsKnownThoughThePathsHaveChanged) {
   change.key_path = "";
   ASSERT_TRUE(core_->UpdateStream("a", change).ok());
   EXPECT_TRUE(core_->AppendAndWait(batch)->replayed);
+  EXPECT_EQ(core_->head_position(), 1);
 }
 
 }  // namespace
