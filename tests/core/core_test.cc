@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <map>
 #include <thread>
 
 #include "core/base/status.h"
@@ -32,11 +33,19 @@ class CoreTest : public testing::Test {
   // The batch is refused with `code` and `reason`, and nothing is stored.
   void ExpectRefused(AppendBatch batch, absl::StatusCode code, const std::string& reason) {
     const int64_t head = core_->head_position();
+    const auto ends = EndOffsets();
     const auto result = core_->AppendAndWait(std::move(batch));
     EXPECT_EQ(result.status().code(), code) << result.status();
     EXPECT_EQ(ErrorReason(result.status()), reason) << result.status();
     EXPECT_EQ(core_->head_position(), head);
+    EXPECT_EQ(EndOffsets(), ends);
     refusal_ = result.status();
+  }
+
+  std::map<std::string, int64_t> EndOffsets() const {
+    std::map<std::string, int64_t> ends;
+    for (const StreamInfo& stream : core_->ListStreams()) ends[stream.name] = stream.end_offset;
+    return ends;
   }
 
   void Reopen() {
@@ -124,6 +133,40 @@ TEST_F(CoreTest, ABatchWithOneBadRecordStoresNothing) {
   EXPECT_EQ(GetErrorDetail(refusal_)->violations.at(0).field, "records[1].payload");
   EXPECT_THAT(std::string(refusal_.message()), HasSubstr("byte 11"));
   EXPECT_EQ(core_->GetStream("a")->end_offset, 0);
+}
+
+// Whatever is wrong, and with whichever of the streams.
+TEST_F(CoreTest, ABatchOverSeveralStreamsIsStoredAsAWholeOrNotAtAll) {
+  for (const char* stream : {"a", "b", "c"}) Create(stream);
+  Append(NumberedBatch("b", 0, 2));
+  AppendBatch whole;
+  for (const char* stream : {"a", "b", "a", "c"}) whole.records.push_back(MakeRecord(stream, "1"));
+  for (size_t i = 0; i < whole.records.size(); ++i) {
+    AppendBatch batch = whole;
+    batch.records[i].payload = "nope";
+    ExpectRefused(batch, absl::StatusCode::kInvalidArgument, "PAYLOAD_INVALID");
+    batch = whole;
+    batch.records[i].stream = "none";
+    ExpectRefused(batch, absl::StatusCode::kNotFound, "STREAM_NOT_FOUND");
+  }
+  // What is known only at the commit, of each stream.
+  for (const auto& condition :
+       {AppendCondition{"a", 1}, AppendCondition{"b", 1}, AppendCondition{"c", 1}}) {
+    AppendBatch batch = whole;
+    batch.conditions = {{"a", 0}, {"b", 2}, {"c", 0}};
+    for (AppendCondition& each : batch.conditions) {
+      if (each.stream == condition.stream) each = condition;
+    }
+    ExpectRefused(batch, absl::StatusCode::kAborted, "APPEND_CONDITION_FAILED");
+  }
+  Reopen();
+  EXPECT_EQ(ReadAll(*core_).size(), 2u);
+  Append(whole);
+  const std::map<std::string, int64_t> ends = {{"a", 2}, {"b", 3}, {"c", 1}};
+  EXPECT_EQ(EndOffsets(), ends);
+  Reopen();
+  EXPECT_EQ(EndOffsets(), ends);
+  EXPECT_EQ(ReadAll(*core_).size(), 6u);
 }
 
 TEST_F(CoreTest, StreamsOfBytesTakeAnything) {
@@ -335,10 +378,12 @@ TEST_F(CoreTest, TheHeadIsAnnounced) {
 }
 
 TEST(CoreQueueTest, AFullQueueRefusesAndSaysWhenToRetry) {
+  constexpr int64_t kQueueBytes = 1 << 20;
+  constexpr int64_t kPayloadBytes = 10'000;
   const TempDirectory directory;
   CoreOptions options;
   options.directory = directory.path();
-  options.queue_bytes_max = 1000;
+  options.queue_bytes_max = kQueueBytes;
   auto core = Core::Open(options);
   ASSERT_TRUE(core.ok());
   ASSERT_TRUE((*core)->CreateStream("a", PayloadFormat::kJson).ok());
@@ -355,23 +400,32 @@ TEST(CoreQueueTest, AFullQueueRefusesAndSaysWhenToRetry) {
   std::atomic<int> stored{0};
   std::string refused;
   int accepted = 0;
+  AppendBatch batch;
+  batch.records.push_back(MakeRecord("a", "\"" + std::string(kPayloadBytes, 'x') + "\""));
   while (refused.empty() && accepted < 1000) {
-    (*core)->Append(NumberedBatch("a", 0, 1), [&](const absl::StatusOr<AppendResult>& result) {
+    (*core)->Append(batch, [&](const absl::StatusOr<AppendResult>& result) {
       if (result.ok()) {
         ++stored;
       } else {
         refused = ErrorReason(result.status());
-        EXPECT_TRUE(GetErrorDetail(result.status())->retry_after_ms.has_value());
+        EXPECT_EQ(result.status().code(), absl::StatusCode::kResourceExhausted);
+        EXPECT_GT(GetErrorDetail(result.status())->retry_after_ms.value_or(0), 0);
       }
     });
     if (refused.empty()) ++accepted;
   }
   EXPECT_EQ(refused, "APPEND_QUEUE_FULL");
-  EXPECT_GT(accepted, 0);
+  // An eighth is kept for others, and an append takes more than its payload.
+  EXPECT_LE(accepted, kQueueBytes * 7 / 8 / kPayloadBytes);
+  EXPECT_GT(accepted, kQueueBytes / 2 / kPayloadBytes);
   release = true;
   release.notify_all();
+  // Whoever comes again finds room.
+  EXPECT_TRUE(EventuallyInCore([&] { return (*core)->AppendAndWait(batch).ok(); }));
   core->reset();  // answers what is queued
   EXPECT_EQ(stored, accepted);
+  EXPECT_EQ(OpenCore(directory.path())->head_position(), 1 + accepted + 1)
+      << "what was refused is not there";
 }
 
 TEST_F(CoreTest, OffsetsAreFoundAlsoWhileTheCoreGrows) {
