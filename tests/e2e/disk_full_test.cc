@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -73,14 +74,54 @@ TEST(DiskFullTest, AppendsAreRefusedWhileSlicesAnswerAndFreeze) {
       [&] { return daemon.Query("shop", "SELECT * FROM by_item", *end, &answer).ok(); }));
   EXPECT_FALSE(StatusOf(daemon).core_disk_full());
 
+  // A client is appending meanwhile, and meets nothing but the refusal.
+  const auto append = [&](const char* item) {
+    return daemon.Append("sales", {absl::StrCat(R"({"item":")", item, R"("})")});
+  };
+  absl::Status refused;
+  int64_t apples = 0;
+  int64_t apples_end = *end;
+  std::thread client([&] {
+    for (const absl::Time give_up = absl::Now() + absl::Minutes(2);
+         refused.ok() && absl::Now() < give_up;) {
+      const auto apple = append("apple");
+      refused = apple.status();
+      if (!apple.ok()) break;
+      ++apples;
+      apples_end = *apple;
+    }
+  });
   Fill(disk.path(), 100 * kMiB);
-  const auto refused = daemon.Append("sales", {R"({"item":"apple"})"});
-  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted) << refused.status();
-  EXPECT_EQ(ErrorReason(refused.status()), "CORE_DISK_FULL");
+  client.join();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted) << refused;
+  EXPECT_EQ(ErrorReason(refused), "CORE_DISK_FULL");
   EXPECT_TRUE(StatusOf(daemon).core_disk_full());
   EXPECT_LT(StatusOf(daemon).core_disk_free_bytes(), 128 * kMiB);
+  v1::GetStreamRequest named;
+  named.set_name("sales");
+  v1::Stream sales;
+  EXPECT_TRUE(daemon.Core()->GetStream(Within(absl::Seconds(60)).get(), named, &sales).ok());
+  EXPECT_EQ(sales.end_offset(), 1 + apples) << "what was refused is not there";
 
-  EXPECT_TRUE(daemon.Query("shop", "SELECT * FROM by_item", *end, &answer).ok());
+  // Reads of the log go on, and so do slices.
+  v1::GetRecordRequest last;
+  last.set_position(*end - 1);
+  v1::Record record;
+  EXPECT_TRUE(daemon.Core()->GetRecord(Within(absl::Seconds(60)).get(), last, &record).ok());
+  EXPECT_EQ(record.payload(), R"({"item":"pear"})");
+  const std::string sales_of = "SELECT sales FROM by_item WHERE item = ";
+  EXPECT_TRUE(daemon.Query("shop", sales_of + "'apple'", apples_end, &answer).ok());
+  EXPECT_EQ(answer.body(), absl::StrCat("[{\"sales\":", apples, "}]"));
+
+  // It heals by itself once there is space, and is full another time.
+  std::filesystem::remove(disk.path() + "/filler");
+  absl::StatusOr<int64_t> plum;
+  EXPECT_TRUE(Eventually([&] { return (plum = append("plum")).ok(); })) << plum.status();
+  EXPECT_FALSE(StatusOf(daemon).core_disk_full());
+  EXPECT_TRUE(daemon.Query("shop", sales_of + "'plum'", plum.value_or(0), &answer).ok());
+  EXPECT_EQ(answer.body(), R"([{"sales":1}])");
+  Fill(disk.path(), 100 * kMiB);
+  EXPECT_TRUE(Eventually([&] { return ErrorReason(append("fig").status()) == "CORE_DISK_FULL"; }));
   v1::FreezeSliceRequest freeze;
   freeze.set_name("shop.by_item");
   freeze.set_reason("test");
@@ -94,29 +135,31 @@ TEST(DiskFullTest, AppendsAreRefusedWhileSlicesAnswerAndFreeze) {
   thaw.set_name("shop.by_item");
   ASSERT_TRUE(daemon.Admin()->ThawSlice(Within(absl::Seconds(60)).get(), thaw, &slice).ok());
   Fill(disk.path(), 0);
-  const auto last = daemon.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), freeze, &slice);
-  EXPECT_TRUE(last.ok()) << last.error_message();
+  EXPECT_EQ(ErrorReason(append("fig").status()), "CORE_DISK_FULL");
+  const auto again = daemon.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), freeze, &slice);
+  EXPECT_TRUE(again.ok()) << again.error_message();
   EXPECT_EQ(slice.desired().mode(), v1::DesiredState::FREEZE);
 
   // Workers that start there answer all the same.
   v1::QueryRequest question;
   question.set_domain("shop");
-  question.set_sql("SELECT * FROM by_item");
+  question.set_sql(sales_of + "'pear'");
   for (int round = 0; round < 2; ++round) {
     daemon.SignalWorker("shop", "live", SIGKILL);
     daemon.SignalWorker("shop", "standby", SIGKILL);
     Fill(disk.path(), 0);
     const auto asked = daemon.Slices()->Query(Within(absl::Seconds(60)).get(), question, &answer);
     EXPECT_TRUE(asked.ok()) << asked.error_message();
-    EXPECT_EQ(answer.body(), R"([{"item":"pear","sales":1}])");
+    EXPECT_EQ(answer.body(), R"([{"sales":1}])");
   }
+  EXPECT_EQ(StatusOf(daemon).core_read_only_cause(), "");
   daemon.Kill();
 
   std::filesystem::remove(disk.path() + "/filler");
   daemon.Start();
   EXPECT_EQ(daemon.GetSlice("shop.by_item").desired().mode(), v1::DesiredState::FREEZE);
   EXPECT_TRUE(Eventually([&] { return !StatusOf(daemon).core_disk_full(); }));
-  const auto healed = daemon.Append("sales", {R"({"item":"apple"})"});
+  const auto healed = append("grape");
   EXPECT_TRUE(healed.ok()) << healed.status();
   EXPECT_EQ(daemon.Stop(), 0);
 }
