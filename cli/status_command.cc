@@ -1,4 +1,5 @@
 // status: what is unhealthy first, the healthy folded into a count.
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -64,6 +65,9 @@ std::string WhyText(const Slice& slice) {
   if (slice.desired().mode() != icepie::v1::DesiredState::RUN) {
     return absl::StrCat(slice.desired().reason(), " by ", slice.desired().actor());
   }
+  for (const auto& condition : slice.conditions()) {
+    if (condition.reason() == "AWAITS_TURN") return "waits for its turn";
+  }
   const auto& error = slice.last_error();
   // Only the message names the slice that it waits for.
   const bool says_more = slice.state() == icepie::v1::BLOCKED && !error.message().empty();
@@ -95,7 +99,8 @@ void PrintSlices(Context& context, const ServerStatus& status) {
 
 void PrintWorkers(Context& context, const ServerStatus& status) {
   for (const auto& worker : status.workers()) {
-    if (worker.state() == "running" || worker.state() == "hibernating") continue;
+    const bool rests = worker.state() == "hibernating" || worker.state() == "waiting";
+    if (worker.state() == "running" || rests) continue;
     context.out() << context.terminal.Yellow(absl::StrCat(
                          "worker ", worker.domain(), " (", worker.role(), ") ", worker.state(),
                          ", ", FormatCounted(worker.restarts(), "restart")))
@@ -103,14 +108,22 @@ void PrintWorkers(Context& context, const ServerStatus& status) {
   }
 }
 
+int64_t CountLive(const ServerStatus& status, const std::string& state) {
+  return std::count_if(status.workers().begin(), status.workers().end(), [&](const auto& worker) {
+    return worker.role() == "live" && worker.state() == state;
+  });
+}
+
 void PrintHibernating(Context& context, const ServerStatus& status) {
-  std::set<std::string> domains;
-  for (const auto& worker : status.workers()) {
-    if (worker.role() == "live" && worker.state() == "hibernating") domains.insert(worker.domain());
+  if (const int64_t domains = CountLive(status, "hibernating"); domains > 0) {
+    context.out() << FormatCounted(domains, "domain")
+                  << " hibernating: a question or a record wakes them\n";
   }
-  if (domains.empty()) return;
-  context.out() << FormatCounted(static_cast<int64_t>(domains.size()), "domain")
-                << " hibernating: a question or a record wakes them\n";
+  if (const int64_t domains = CountLive(status, "waiting"); domains > 0) {
+    context.out() << FormatCounted(domains, "domain")
+                  << " waiting: they have records to apply, and others have their turn first "
+                     "(workers.awake_domains_max)\n";
+  }
 }
 
 // "4 workers, sandbox full (seccomp, Landlock 7)".

@@ -345,6 +345,10 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers, const Settings& 
   HibernationOptions hibernation;
   hibernation.idle_after = absl::Milliseconds(workers.idle_after_ms);
   hibernation.standby_on_demand = workers.standby_on_demand;
+  hibernation.awake_max =
+      settings.workers().awake_domains_max() > 0
+          ? static_cast<int>(settings.workers().awake_domains_max())
+          : AwakeMaxByMemory(int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE));
   hibernation_ = std::make_unique<Hibernation>(
       *catalog_, *supervisor_,
       [this](const CatalogDomain& domain) { return manager_->reader().FactsOf(domain); },
@@ -448,6 +452,8 @@ void Daemon::Parts::ReportHealth() {
   std::set<std::string> slices;
   for (const auto& domain : catalog_->Domains()) {
     const DomainView view = supervisor_->View(domain->entry.name());
+    // Nothing else tells that it has waited for too long.
+    if (AwaitsTurn(view.live)) observer_->LookAtDomain(domain->entry.name());
     for (const auto& [slice, entry] : domain->slices) {
       slices.insert(absl::StrCat(domain->entry.name(), ".", slice));
       const std::string name = absl::StrCat("slices/", domain->entry.name(), ".", slice);

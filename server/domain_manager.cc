@@ -107,7 +107,7 @@ void DomainManager::Start(bool safe_mode) {
   builds_.SetHeld(safe_mode);
   for (const auto& domain : catalog_.Domains()) {
     const bool starts = safe_mode || !domain->held.empty();
-    Configure(domain->entry.name(), starts ? nullptr : AtRest(*domain));
+    Configure(domain->entry.name(), starts ? RestingStart() : AtRest(*domain));
   }
   if (!safe_mode) ResumePromotions();
   builds_.Resume();
@@ -128,24 +128,24 @@ absl::Status DomainManager::CheckNotSafeMode() const {
                    "SAFE_MODE");
 }
 
-// Null: it has to run.
-Supervisor::LastReport DomainManager::AtRest(const CatalogDomain& domain) const {
+// Without a report it starts at once.
+RestingStart DomainManager::AtRest(const CatalogDomain& domain) const {
   const int64_t idle_after_ms = domain.entry.has_idle_after_ms()
                                     ? domain.entry.idle_after_ms()
                                     : supervisor_.settings().idle_after_ms;
-  if (idle_after_ms <= 0) return nullptr;
+  if (idle_after_ms <= 0) return {};
   const std::string& name = domain.entry.name();
   const auto operations = catalog_.Operations();
   const bool has_build = std::any_of(
       operations.begin(), operations.end(),
       [&](const auto& operation) { return !operation.done() && operation.domain() == name; });
-  if (has_build) return nullptr;
-  return ReportFromSnapshots(reader_.FactsOf(domain), supervisor_.DomainDirectory(name));
+  if (has_build) return {};
+  return ReadRestingStart(reader_.FactsOf(domain), supervisor_.DomainDirectory(name));
 }
 
-int64_t DomainManager::Configure(const std::string& name) { return Configure(name, nullptr); }
+int64_t DomainManager::Configure(const std::string& name) { return Configure(name, {}); }
 
-int64_t DomainManager::Configure(const std::string& name, Supervisor::LastReport last_report) {
+int64_t DomainManager::Configure(const std::string& name, RestingStart at_rest) {
   MutexLock lock(mutex_);
   const auto domain = catalog_.Find(name);
   if (!domain) return 0;
@@ -154,7 +154,7 @@ int64_t DomainManager::Configure(const std::string& name, Supervisor::LastReport
   AddHeld(*domain, supervisor_.DomainDirectory(name), assignment);
   const bool nothing_to_ask = !domain->held.empty() && assignment.generations().empty();
   if (nothing_to_ask) return domain->entry.epoch();
-  supervisor_.SetDomain(std::move(assignment), std::move(last_report));
+  supervisor_.SetDomain(std::move(assignment), std::move(at_rest.report), at_rest.has_work);
   unswept_.insert(name);
   told_[name] = domain->entry.epoch();
   return domain->entry.epoch();

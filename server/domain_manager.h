@@ -22,6 +22,7 @@
 #include "server/domain_reader.h"
 #include "server/event_loop.h"
 #include "server/executor.h"
+#include "server/resting_start.h"
 #include "server/supervisor.h"
 
 namespace icepie::server {
@@ -81,8 +82,8 @@ class DomainManager {
   static constexpr int kPromoteAttempts = 30;
   struct ApplyWork;
 
-  int64_t Configure(const std::string& domain, Supervisor::LastReport last_report);
-  Supervisor::LastReport AtRest(const CatalogDomain& domain) const;
+  int64_t Configure(const std::string& domain, RestingStart at_rest);
+  RestingStart AtRest(const CatalogDomain& domain) const;
   absl::Status CheckStreams(const icepie::worker::v1::PlanDomainResponse& plan) const;
   absl::StatusOr<icepie::worker::v1::PlanDomainResponse> Plan(
       const icepie::v1::ApplyDomainRequest& request);

@@ -15,6 +15,10 @@ namespace wv1 = icepie::worker::v1;
 
 // A refresh that is due so soon is not worth a stop in between.
 constexpr absl::Duration kDueSoon = absl::Seconds(10);
+// After it a standby that runs beside a live worker has seen the last snapshot of that.
+constexpr absl::Duration kStandbyFollows = absl::Seconds(10);
+// Where there is no room for all: a domain counts as idle, and a standby as not needed, after this.
+constexpr absl::Duration kIdleWhenCrowded = absl::Milliseconds(500);
 
 // Records that concern the slice wait, and its refresh promise does not allow them to wait until
 // `until`.
@@ -24,7 +28,8 @@ bool WantsLive(const DomainFacts& facts, const wv1::SliceReport& report, absl::T
   return HasUnseen(facts, report.slice(), report.applied_position());
 }
 
-// The standby has found an older snapshot than the live worker has saved: the newest is damaged.
+// The standby holds an older snapshot than the live worker has saved. When it has looked for the
+// newest since then, that is damaged.
 bool HasOlder(const WorkerView& standby, const wv1::SliceReport& saved) {
   if (!standby.client) return false;
   const auto* report = FindServingReport(standby.report.get(), saved.slice());
@@ -33,8 +38,10 @@ bool HasOlder(const WorkerView& standby, const wv1::SliceReport& saved) {
           report->snapshot().position() < saved.snapshot().position());
 }
 
-bool IsSettled(const wv1::SliceReport& report) {
-  const bool is_well = report.state() == v1::RUNNING || report.state() == v1::FROZEN;
+// `late`: also one that lags. What it has not applied it applies when it is awake again.
+bool IsSettled(const wv1::SliceReport& report, bool late) {
+  const bool is_well = report.state() == v1::RUNNING || report.state() == v1::FROZEN ||
+                       (late && report.state() == v1::LAGGING);
   return is_well && !report.snapshot().path().empty();
 }
 
@@ -42,7 +49,11 @@ bool IsSettled(const wv1::SliceReport& report) {
 
 Hibernation::Hibernation(const Catalog& catalog, Supervisor& supervisor, FactsSource facts,
                          HibernationOptions options)
-    : catalog_(catalog), supervisor_(supervisor), facts_(std::move(facts)), options_(options) {}
+    : catalog_(catalog),
+      supervisor_(supervisor),
+      facts_(std::move(facts)),
+      options_(options),
+      queue_(options.awake_max, options.turn) {}
 
 Hibernation::~Hibernation() { Stop(); }
 
@@ -87,8 +98,47 @@ absl::Duration Hibernation::IdleAfter(const CatalogDomain& domain) const {
 }
 
 void Hibernation::Look() {
+  queue_.Begin(SteadyNow());
+  answering_.clear();
+  builds_.reset();
   for (const auto& domain : catalog_.Domains()) LookAt(*domain);
+  TakeTurns();
+  RestStandbys();
   clock_.RunAfter(options_.look_interval, [this] { Look(); });
+}
+
+void Hibernation::TakeTurns() {
+  const WakeQueue::Turns turns = queue_.End();
+  // The memory is for the records of others before it is for standbys.
+  for (const std::string& domain : turns.wake) Wake(domain, !turns.crowded);
+  for (const std::string& domain : turns.wait) supervisor_.AwaitTurn(domain);
+  for (const std::string& name : turns.rest) {
+    const auto domain = catalog_.Find(name);
+    if (!domain) continue;
+    spdlog::debug("{}: its live worker rests for others", name);
+    if (SteadyNow() - LastQuestion(name) >= IdleAfter(*domain)) {
+      supervisor_.Rest(name);
+    } else {
+      supervisor_.RestLive(name);
+      supervisor_.WakeStandby(name);
+    }
+  }
+}
+
+// Questions start as many standbys as they want; those that were not asked lately go first.
+void Hibernation::RestStandbys() {
+  const auto room = static_cast<size_t>(options_.awake_max);
+  if (room == 0 || answering_.size() <= room) return;
+  std::sort(answering_.begin(), answering_.end());
+  answering_.resize(answering_.size() - room);
+  for (const auto& [asked, domain] : answering_) {
+    if (SteadyNow() - asked >= kIdleWhenCrowded) supervisor_.RestStandby(domain);
+  }
+}
+
+void Hibernation::Wake(const std::string& domain, bool with_standby) {
+  supervisor_.WakeLive(domain);
+  if (with_standby && !options_.standby_on_demand) supervisor_.WakeStandby(domain);
 }
 
 // By what changes and not by its time, which goes by a clock that somebody may set.
@@ -102,7 +152,10 @@ const Hibernation::Seen& Hibernation::NoteSeen(const DomainFacts& facts) {
   }
   Seen& seen = seen_[facts.domain->entry.name()];
   if (live.incarnation != seen.live || applied != seen.applied) seen.since = SteadyNow();
+  if (live.incarnation != seen.live) seen.live_since = SteadyNow();
+  if (IsResting(live) != seen.asleep) seen.asleep_since = SteadyNow();
   if (standby.incarnation != seen.standby) seen.standby_since = SteadyNow();
+  seen.asleep = IsResting(live);
   seen.live = live.incarnation;
   seen.standby = standby.incarnation;
   seen.applied = applied;
@@ -112,64 +165,99 @@ const Hibernation::Seen& Hibernation::NoteSeen(const DomainFacts& facts) {
 void Hibernation::LookAt(const CatalogDomain& domain) {
   const absl::Duration idle_after = IdleAfter(domain);
   if (!domain.held.empty()) return;
-  if (idle_after <= absl::ZeroDuration() && !options_.standby_on_demand) return;
+  const bool may_rest = idle_after > absl::ZeroDuration();
+  if (!may_rest && !options_.standby_on_demand) return;
   const std::string& name = domain.entry.name();
   const DomainFacts facts = facts_(domain);
   const Seen& seen = NoteSeen(facts);
   const auto& [live, standby, safe_mode, spare] = facts.workers;
+  if (IsResting(live) && live.status.pid() != 0) return queue_.Leaves();
   if (IsResting(live)) return LookAtSleeping(facts, seen, idle_after);
-  if (!live.client) return;
-  const absl::Time now = SteadyNow();
-  if (idle_after > absl::ZeroDuration() &&
-      now - std::max(seen.since, LastQuestion(name)) >= idle_after && CanSleep(facts)) {
-    spdlog::info("{}: idle for {}: its workers rest", name, absl::FormatDuration(idle_after));
-    supervisor_.Rest(name);
-    return;
-  }
-  if (options_.standby_on_demand && standby.client &&
-      now - seen.standby_since >= options_.standby_rest_after) {
+  if (live.suspended) return;  // without a process
+  if (may_rest && LookAtAwake(facts, seen, idle_after)) return;
+  if (live.client && options_.standby_on_demand && standby.client &&
+      SteadyNow() - seen.standby_since >= options_.standby_rest_after) {
     supervisor_.RestStandby(name);
   }
+}
+
+// True: it goes to rest.
+bool Hibernation::LookAtAwake(const DomainFacts& facts, const Seen& seen,
+                              absl::Duration idle_after) {
+  const std::string& name = facts.domain->entry.name();
+  const absl::Time now = SteadyNow();
+  const absl::Time idle_since = std::max(seen.since, LastQuestion(name));
+  const bool is_up = facts.workers.live.client != nullptr;
+  const bool is_idle =
+      is_up && now - idle_since >= std::min(idle_after, kIdleWhenCrowded) && CanSleep(facts, false);
+  if (is_idle && now - idle_since >= idle_after) {
+    spdlog::info("{}: idle for {}: its workers rest", name, absl::FormatDuration(idle_after));
+    supervisor_.Rest(name);
+    queue_.Leaves();
+    return true;
+  }
+  if (is_idle) {
+    queue_.Awake(name, WakeQueue::Work::kNothing, idle_since);
+  } else if (is_up && CanSleep(facts, true)) {
+    queue_.Awake(name, WakeQueue::Work::kRecords, seen.live_since);
+  } else {
+    const bool starts = AwaitsFirstStart(facts.workers.live);
+    queue_.Awake(name, WakeQueue::Work::kCannotRest, starts ? now : seen.live_since);
+  }
+  // One that was woken without its standby, and stays.
+  if (is_up && !options_.standby_on_demand && now - seen.live_since >= queue_.turn() &&
+      IsResting(facts.workers.standby)) {
+    supervisor_.WakeStandby(name);
+  }
+  return false;
 }
 
 void Hibernation::LookAtSleeping(const DomainFacts& facts, const Seen& seen,
                                  absl::Duration idle_after) {
   const std::string& name = facts.domain->entry.name();
-  const auto& report = facts.workers.live.report;
+  const WorkerView& live = facts.workers.live;
+  const WorkerView& standby = facts.workers.standby;
+  const auto& report = live.report;
+  const bool looked =
+      seen.standby_since >= seen.asleep_since || SteadyNow() - seen.asleep_since >= kStandbyFollows;
   const bool wanted =
-      !report || std::any_of(report->slices().begin(), report->slices().end(),
-                             [&](const wv1::SliceReport& slice) {
-                               return slice.serving() && (WantsLive(facts, slice, facts.now) ||
-                                                          HasOlder(facts.workers.standby, slice));
-                             });
-  if (wanted) {
-    supervisor_.WakeLive(name);
-    if (!options_.standby_on_demand) supervisor_.WakeStandby(name);
-    return;
+      AwaitsTurn(live) || !report ||
+      std::any_of(
+          report->slices().begin(), report->slices().end(), [&](const wv1::SliceReport& slice) {
+            return slice.serving() &&
+                   (WantsLive(facts, slice, facts.now) || (looked && HasOlder(standby, slice)));
+          });
+  if (wanted && idle_after > absl::ZeroDuration()) {
+    queue_.Want(name);
+  } else if (wanted) {
+    Wake(name, true);
   }
+  if (!standby.client) return;
   const absl::Time idle_since = std::max(LastQuestion(name), seen.standby_since);
   const absl::Duration rest_after = std::max(idle_after, options_.look_interval);
-  if (facts.workers.standby.client && SteadyNow() - idle_since >= rest_after) {
+  if (SteadyNow() - idle_since < rest_after) {
+    answering_.emplace_back(idle_since, name);
+  } else if (!wanted || AwaitsTurn(live)) {
     supervisor_.RestStandby(name);
   }
 }
 
-bool Hibernation::HasBuild(const std::string& domain) const {
-  const auto operations = catalog_.Operations();
-  return std::any_of(operations.begin(), operations.end(), [&](const auto& operation) {
-    return !operation.done() && operation.domain() == domain;
-  });
+bool Hibernation::HasBuild(const std::string& domain) {
+  if (!builds_) {
+    builds_.emplace();
+    for (const auto& operation : catalog_.Operations()) {
+      if (!operation.done()) builds_->insert(operation.domain());
+    }
+  }
+  return builds_->count(domain) > 0;
 }
 
-bool Hibernation::CanSleep(const DomainFacts& facts) const {
-  const std::string& name = facts.domain->entry.name();
-  if (HasBuild(name)) return false;
+bool Hibernation::CanSleep(const DomainFacts& facts, bool with_unseen) {
+  if (HasBuild(facts.domain->entry.name())) return false;
   for (const auto& [slice, entry] : facts.domain->slices) {
     const auto* report = FindServingReport(facts.workers.live.report.get(), slice);
-    if (report == nullptr || !IsSettled(*report) ||
-        WantsLive(facts, *report, facts.now + kDueSoon)) {
-      return false;
-    }
+    if (report == nullptr || !IsSettled(*report, with_unseen)) return false;
+    if (!with_unseen && WantsLive(facts, *report, facts.now + kDueSoon)) return false;
   }
   return !facts.domain->slices.empty();
 }

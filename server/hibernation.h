@@ -5,13 +5,20 @@
 // concerns one of its slices. Then both workers save and stop; the slices have the condition
 // HIBERNATING, and stay RUNNING as long as their snapshots hold all that concerns them.
 //   a question                starts the standby, which answers from the snapshots
-//   a record that concerns it starts the live worker; for a slice with a schedule not before it is
-//                             due
+//   a record that concerns it starts the live worker in its turn; for a slice with a schedule not
+//                             before it is due
 //   a change by an admin      starts both (Supervisor::SetDomain)
-// When the daemon starts, a domain that may rest does so from the beginning, if its snapshots hold
-// all that concerns it (resting_start.h).
+// When the daemon starts, a domain that may rest does so from the beginning, and is woken in its
+// turn if its snapshots do not hold all that concerns it (resting_start.h).
 // A domain with a slice that is neither RUNNING nor FROZEN, or with a build under way, is left
 // alone.
+//
+// Turns: only `awake_max` of the domains that may rest are awake for their records; the others wait
+// in line, and say so (AWAITS_TURN; LAGGING when it takes long). For them those that are awake rest
+// sooner: when they have had nothing to do for half a second, or, with records, after their turn
+// (wake_queue.h). Questions and changes by an admin never wait: what they wake takes a place of the
+// turns from then on. Beside the live workers as many standbys may be awake at rest; beyond that
+// those that were not asked lately rest.
 //
 // With standbys on demand a running domain has its live worker alone; the standby is started when
 // that is lost, or a question cannot be answered, and rests again later.
@@ -20,7 +27,11 @@
 
 #include <functional>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
@@ -28,6 +39,7 @@
 #include "server/event_loop.h"
 #include "server/slice_facts.h"
 #include "server/supervisor.h"
+#include "server/wake_queue.h"
 
 namespace icepie::server {
 
@@ -35,6 +47,8 @@ struct HibernationOptions {
   // For domains whose file says nothing; zero: never.
   absl::Duration idle_after = absl::ZeroDuration();
   bool standby_on_demand = false;
+  int awake_max = 0;                        // of the domains that may rest; 0: no limit
+  absl::Duration turn = absl::Seconds(30);  // of one that always has records, while others wait
   absl::Duration look_interval = absl::Milliseconds(200);
   // A standby that was started on demand runs for at least so long.
   absl::Duration standby_rest_after = absl::Seconds(30);
@@ -67,15 +81,23 @@ class Hibernation {
     int64_t standby = 0;
     absl::Time applied = absl::InfinitePast();  // ingest time of the newest record in its slices
     absl::Time since = absl::InfinitePast();
+    absl::Time live_since = absl::InfinitePast();
+    bool asleep = false;
+    absl::Time asleep_since = absl::InfinitePast();  // or awake
     absl::Time standby_since = absl::InfinitePast();
   };
 
   void Look();
+  void TakeTurns();
+  void RestStandbys();
+  void Wake(const std::string& domain, bool with_standby);
   void LookAt(const CatalogDomain& domain);
+  bool LookAtAwake(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
   const Seen& NoteSeen(const DomainFacts& facts);
   void LookAtSleeping(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
-  bool CanSleep(const DomainFacts& facts) const;
-  bool HasBuild(const std::string& domain) const;
+  // `with_unseen`: although records that concern it wait.
+  bool CanSleep(const DomainFacts& facts, bool with_unseen);
+  bool HasBuild(const std::string& domain);
   absl::Duration IdleAfter(const CatalogDomain& domain) const;
   absl::Time LastQuestion(const std::string& domain) const;
 
@@ -83,7 +105,12 @@ class Hibernation {
   Supervisor& supervisor_;
   const FactsSource facts_;
   const HibernationOptions options_;
-  std::map<std::string, Seen> seen_;  // the clock's own
+  // The clock's own, as all up to the mutex.
+  std::map<std::string, Seen> seen_;
+  WakeQueue queue_;
+  // Of this look:
+  std::vector<std::pair<absl::Time, std::string>> answering_;  // standbys alone; last asked
+  std::optional<std::set<std::string>> builds_;                // domains with one under way
   mutable Mutex mutex_;
   std::map<std::string, absl::Time> last_question_ ABSL_GUARDED_BY(mutex_);
   EventLoop clock_;  // last: its thread ends first

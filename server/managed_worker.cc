@@ -25,6 +25,7 @@ namespace {
 namespace wv1 = icepie::worker::v1;
 
 constexpr char kResting[] = "hibernating";
+constexpr char kWaiting[] = "waiting";
 constexpr char kNotStarted[] = "down";
 constexpr absl::Duration kHurryInterval = absl::Milliseconds(25);
 // Whether the socket is there, and whether it has taken on its first assignment.
@@ -49,7 +50,11 @@ std::function<double()> RandomShare() {
 
 }  // namespace
 
-bool IsResting(const WorkerView& worker) { return worker.status.state() == kResting; }
+bool IsResting(const WorkerView& worker) {
+  return worker.status.state() == kResting || AwaitsTurn(worker);
+}
+
+bool AwaitsTurn(const WorkerView& worker) { return worker.status.state() == kWaiting; }
 
 bool AwaitsFirstStart(const WorkerView& worker) { return worker.status.state() == kNotStarted; }
 
@@ -548,19 +553,29 @@ void ManagedWorker::Rest(absl::Duration grace) {
   on_change_();
 }
 
-void ManagedWorker::RestWith(std::shared_ptr<const wv1::WorkerReport> report) {
+void ManagedWorker::RestWith(std::shared_ptr<const wv1::WorkerReport> report, bool awaits_turn) {
   view_.report = std::move(report);
   view_.report_time = absl::Now();
   Rest(absl::ZeroDuration());
+  if (awaits_turn) AwaitTurn();
+}
+
+void ManagedWorker::AwaitTurn() {
+  if (stopping_ || !resting_ || process_ || view_.status.state() != kResting) return;
+  SetState(kWaiting);
+  on_change_();
 }
 
 void ManagedWorker::WakeUp(absl::Duration delay) {
   if (stopping_ || !resting_) return;
   resting_ = false;
   if (process_) return;  // it is ending, and starts again then
-  view_.lost_since = absl::Now();
+  const absl::Time waits_since = FromProto(view_.status.since());
+  view_.lost_since = AwaitsTurn(view_) ? waits_since : absl::Now();
   policy_.Reset();
+  if (!paused_) SetState(kNotStarted);
   Start(delay);
+  on_change_();
 }
 
 void ManagedWorker::BringForward(absl::Duration delay) {

@@ -81,7 +81,9 @@ struct WorkerDeath {
 
 // It was stopped because nobody needs it now.
 bool IsResting(const WorkerView& worker);
-// Others of the daemon are started before it.
+// It rests and has something to do, but others have their turn first (Hibernation).
+bool AwaitsTurn(const WorkerView& worker);
+// It is about to start; others of the daemon are started before it.
 bool AwaitsFirstStart(const WorkerView& worker);
 
 // The arguments that every worker gets.
@@ -116,7 +118,9 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   // Stops it until WakeUp: SIGTERM, and SIGKILL after `grace`. Its state is then "hibernating".
   void Rest(absl::Duration grace);
   // Likewise, of one that has never run in this daemon: `report` is what it had said last.
-  void RestWith(std::shared_ptr<const icepie::worker::v1::WorkerReport> report);
+  void RestWith(std::shared_ptr<const icepie::worker::v1::WorkerReport> report, bool awaits_turn);
+  // One that rests has something to do now: its state is "waiting" until WakeUp.
+  void AwaitTurn();
   void WakeUp(absl::Duration delay);
   // Its first start, if that is still to come, comes after `delay`.
   void BringForward(absl::Duration delay);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -95,18 +96,20 @@ bool IsHeldBack(const std::string& directory, const wv1::GenerationSpec& spec) {
   return access(path.c_str(), F_OK) == 0;
 }
 
+// Nullopt: nothing could answer from it.
 std::optional<wv1::SliceReport> AtRest(const DomainFacts& facts, const std::string& directory,
-                                       const wv1::GenerationSpec& spec) {
+                                       const wv1::GenerationSpec& spec, bool& has_work) {
+  has_work = true;
   if (!spec.serving() || spec.suspended()) return std::nullopt;
   const std::string path = NewestSnapshot(directory, spec.slice(), spec.number());
   if (path.empty()) return std::nullopt;
   auto report = ReportOf(directory, path);
   if (!report || report->definition_hash() != spec.definition_hash()) return std::nullopt;
+  const bool unseen = !spec.frozen() && HasUnseen(facts, spec.slice(), report->applied_position());
+  const bool quarantined = report->counts().quarantined() > 0;
   // How many of them are not acknowledged only a worker can count.
-  if (report->counts().quarantined() > 0 || IsHeldBack(directory, spec)) return std::nullopt;
-  if (!spec.frozen() && HasUnseen(facts, spec.slice(), report->applied_position())) {
-    return std::nullopt;
-  }
+  if (quarantined) report->clear_counts();
+  has_work = unseen || quarantined || IsHeldBack(directory, spec);
   report->set_serving(true);
   report->set_state(spec.frozen() ? v1::FROZEN : v1::RUNNING);
   *report->mutable_state_since() = report->snapshot().time();
@@ -115,18 +118,20 @@ std::optional<wv1::SliceReport> AtRest(const DomainFacts& facts, const std::stri
 
 }  // namespace
 
-std::shared_ptr<const wv1::WorkerReport> ReportFromSnapshots(const DomainFacts& facts,
-                                                             const std::string& directory) {
+RestingStart ReadRestingStart(const DomainFacts& facts, const std::string& directory) {
   const wv1::Assignment assignment = MakeAssignment(*facts.domain, facts.now);
-  if (assignment.generations().empty()) return nullptr;
+  RestingStart out;
+  if (assignment.generations().empty()) return out;
   auto all = std::make_shared<wv1::WorkerReport>();
   all->set_epoch(assignment.epoch());
   for (const wv1::GenerationSpec& spec : assignment.generations()) {
-    auto report = AtRest(facts, directory, spec);
-    if (!report) return nullptr;
-    *all->add_slices() = *std::move(report);
+    bool has_work = false;
+    auto report = AtRest(facts, directory, spec, has_work);
+    out.has_work = out.has_work || has_work;
+    if (report) *all->add_slices() = *std::move(report);
   }
-  return all;
+  out.report = std::move(all);
+  return out;
 }
 
 }  // namespace icepie::server

@@ -41,10 +41,14 @@ v1::DesiredState::Mode DesiredMode(const DomainFacts& facts, const std::string& 
 bool IsComplete(const DomainFacts& facts, const wv1::SliceReport& answered);
 
 // Of a hibernating domain: as long as nothing is missing from what was saved, it does what it
-// promises; else its live worker is about to be woken.
+// promises; else its live worker is about to be woken, or waits for its turn.
 v1::SliceState RestingState(const DomainFacts& facts, const std::string& slice) {
-  const auto* last = FindServingReport(facts.workers.live.report.get(), slice);
-  return last != nullptr && IsComplete(facts, *last) ? v1::RUNNING : v1::STARTING;
+  const WorkerView& live = facts.workers.live;
+  const auto* last = FindServingReport(live.report.get(), slice);
+  if (last == nullptr) return v1::STARTING;
+  if (IsComplete(facts, *last)) return v1::RUNNING;
+  const bool late = AwaitsTurn(live) && facts.now - FromProto(live.status.since()) > kUnseenAllowed;
+  return late ? v1::LAGGING : v1::STARTING;
 }
 
 // The state of a slice that its live worker does not answer for.
@@ -176,6 +180,9 @@ google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::Slic
   if (reason == v1::SLICE_SUSPENDED && kept_out != nullptr) return kept_out->time();
   // Its death was seen first by the question that it ended.
   if (reason == v1::WORKER_DOWN && LiveAnswers(live, answered.slice())) return ToProto(facts.now);
+  if (AwaitsTurn(live) && (reason == v1::WORKER_DOWN || reason == v1::SLICE_LAGGING)) {
+    return live.status.since();
+  }
   if (reason == v1::WORKER_DOWN && IsResting(live)) return ToProto(facts.now);  // it is being woken
   if (reason == v1::WORKER_DOWN && live.lost_since < absl::InfiniteFuture()) {
     return ToProto(live.lost_since);
@@ -379,8 +386,12 @@ void AddAlwaysConditions(const DomainFacts& facts, v1::Slice& out) {
   const std::string slice = out.name().substr(out.name().find('.') + 1);
   const bool by_live = LiveAnswers(live, slice);
   if (IsResting(live)) {
-    AddCondition("HIBERNATING", true, "IDLE",
-                 "a question starts its standby, a record that concerns it its live worker", out);
+    const bool waits = AwaitsTurn(live);
+    AddCondition("HIBERNATING", true, waits ? "AWAITS_TURN" : "IDLE",
+                 absl::StrCat("a question starts its standby, ",
+                              waits ? "its live worker starts when others have had their turn"
+                                    : "a record that concerns it its live worker"),
+                 out);
     *LastTime(out) = live.status.since();
   }
   if (by_live || Answers(facts.workers, slice)) {

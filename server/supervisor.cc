@@ -85,13 +85,14 @@ void Supervisor::StartAfterStandbys(const std::shared_ptr<ManagedWorker>& live) 
   });
 }
 
-Supervisor::Domain& Supervisor::Workers(const std::string& domain, const LastReport& last_report) {
+Supervisor::Domain& Supervisor::Workers(const std::string& domain, const LastReport& last_report,
+                                        bool awaits_turn) {
   Domain& workers = domains_[domain];
   if (!workers.live && last_report) {
     workers.standby = MakeWorker(domain, "standby");
     workers.standby->Rest(kRestGrace);
     workers.live = MakeWorker(domain, "live");
-    workers.live->RestWith(last_report);
+    workers.live->RestWith(last_report, awaits_turn);
   } else if (!workers.live) {
     workers.standby = MakeWorker(domain, "standby");
     if (settings_.standby_on_demand) {
@@ -138,10 +139,11 @@ void Supervisor::SetListener(std::function<void(const std::string& domain)> list
   listener_ = std::move(listener);
 }
 
-void Supervisor::SetDomain(wv1::Assignment assignment, LastReport last_report) {
-  loop_.Post([this, assignment = std::move(assignment), last_report = std::move(last_report)] {
+void Supervisor::SetDomain(wv1::Assignment assignment, LastReport last_report, bool awaits_turn) {
+  loop_.Post([this, assignment = std::move(assignment), last_report = std::move(last_report),
+              awaits_turn] {
     if (stopping_) return;
-    Domain& workers = Workers(assignment.domain(), last_report);
+    Domain& workers = Workers(assignment.domain(), last_report, awaits_turn);
     workers.idle = HoldsNothing(assignment);
     PauseIdle(workers);
     workers.assignment = assignment;
@@ -332,14 +334,22 @@ void Supervisor::Rest(const std::string& domain) {
   });
 }
 
+void Supervisor::RestLive(const std::string& domain) {
+  OnDomain(domain, [](Domain& workers) { workers.live->Rest(kRestGrace); });
+}
+
+void Supervisor::AwaitTurn(const std::string& domain) {
+  OnDomain(domain, [](Domain& workers) { workers.live->AwaitTurn(); });
+}
+
 void Supervisor::RestStandby(const std::string& domain) {
   OnDomain(domain, [](Domain& workers) { workers.standby->Rest(kRestGrace); });
 }
 
 void Supervisor::WakeLive(const std::string& domain) {
   OnDomain(domain, [this](Domain& workers) {
-    workers.live->WakeUp(NextStagger(next_start_));
     workers.live->BringForward(absl::ZeroDuration());  // somebody waits for it
+    workers.live->WakeUp(NextStagger(next_start_));
   });
 }
 

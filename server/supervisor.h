@@ -39,9 +39,11 @@ class Supervisor {
   ~Supervisor();
 
   // The domain's workers shall run and hold this; starts them when there are none. Those of a new
-  // domain are at rest at first when `last_report` is given, which then is the live worker's.
+  // domain are at rest at first when `last_report` is given, which then is the live worker's;
+  // `awaits_turn`: it has something to do.
   using LastReport = std::shared_ptr<const icepie::worker::v1::WorkerReport>;
-  void SetDomain(icepie::worker::v1::Assignment assignment, LastReport last_report = nullptr);
+  void SetDomain(icepie::worker::v1::Assignment assignment, LastReport last_report = nullptr,
+                 bool awaits_turn = false);
   // The domain is gone: its workers get a while for their last snapshots and end. Until HasWorkers
   // says no, they may still write; then, and not before, the domain may be set again.
   void RemoveDomain(const std::string& domain);
@@ -77,7 +79,10 @@ class Supervisor {
 
   // Stops the domain's workers in order until they are woken, or the domain is set again.
   void Rest(const std::string& domain);
+  void RestLive(const std::string& domain);
   void RestStandby(const std::string& domain);
+  // Its live worker rests, and is not woken before others have had their turn.
+  void AwaitTurn(const std::string& domain);
   void WakeLive(const std::string& domain);
   void WakeStandby(const std::string& domain);
   // As View, of a domain whose live worker has been woken, if it rested, and answers, or does not
@@ -133,7 +138,7 @@ class Supervisor {
   struct Planner;
 
   // Loop only; starts them, or lets them rest.
-  Domain& Workers(const std::string& domain, const LastReport& last_report);
+  Domain& Workers(const std::string& domain, const LastReport& last_report, bool awaits_turn);
   std::shared_ptr<ManagedWorker> MakeWorker(const std::string& domain, const std::string& role);
   void StartAfterStandbys(const std::shared_ptr<ManagedWorker>& live);
   void Publish(const std::string& domain);

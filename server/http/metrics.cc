@@ -170,6 +170,12 @@ void WriteWorkers(const ServerStatus& status, Writer* out) {
   for (const WorkerStatus& worker : status.workers()) {
     out->Sample(WorkerLabels(worker), worker.state() == "hibernating" ? 1 : 0);
   }
+  out->Family(
+      "icepie_worker_waiting", "gauge",
+      "1 while the worker is stopped and has records to apply when others have had their turn.");
+  for (const WorkerStatus& worker : status.workers()) {
+    out->Sample(WorkerLabels(worker), worker.state() == "waiting" ? 1 : 0);
+  }
   out->Family("icepie_worker_resident_bytes", "gauge", "Memory of the worker process.");
   for (const WorkerStatus& worker : status.workers()) {
     out->Sample(WorkerLabels(worker), static_cast<double>(worker.resident_bytes()));

@@ -157,7 +157,8 @@ HttpAnswer Routes::Ready() const {
   for (const auto& worker : status.workers()) {
     if (worker.role() == "build") continue;
     answering[worker.domain()] = answering[worker.domain()] || worker.state() == "running" ||
-                                 worker.state() == "hibernating";  // a question wakes it
+                                 worker.state() == "hibernating" ||  // a question wakes it
+                                 worker.state() == "waiting";
   }
   std::vector<std::string> silent;
   for (const auto& [domain, answers] : answering) {

@@ -334,10 +334,18 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     Slice healthy = OnTime();
     healthy.set_name("network.routes");
     *response->add_slices() = healthy;
+    for (const char* role : {"live", "standby"}) {
+      if (live_state.empty()) break;
+      auto* worker = response->add_workers();
+      worker->set_domain("operations");
+      worker->set_role(role);
+      worker->set_state(role == std::string("live") ? live_state : "hibernating");
+    }
     return grpc::Status::OK;
   }
 
   std::optional<icepie::v1::CoreScrub> scrub;
+  std::string live_state;  // "": no worker is told of
   std::vector<icepie::v1::ApplyDomainRequest> applied;
   std::string snapshot_request;
   icepie::v1::ApplyDomainResponse plan;
@@ -912,6 +920,21 @@ TEST_F(SliceCommandsTest, StatusNamesTheUnhealthyAndFoldsTheRest) {
   slices_.slice.mutable_last_error()->set_message("reads routes, which is FROZEN");
   EXPECT_THAT(Run({"status"}).out,
               HasSubstr("operations.on_time  BLOCKED  reads routes, which is FROZEN"));
+}
+
+TEST_F(SliceCommandsTest, StatusSaysWhoHibernatesAndWhoWaitsForItsTurn) {
+  admin_.live_state = "hibernating";
+  EXPECT_THAT(Run({"status"}).out,
+              HasSubstr("\n1 domain hibernating: a question or a record wakes them\n"));
+  admin_.live_state = "waiting";
+  slices_.slice.set_state(icepie::v1::LAGGING);
+  auto* condition = slices_.slice.add_conditions();
+  condition->set_type("HIBERNATING");
+  condition->set_reason("AWAITS_TURN");
+  const std::string out = Run({"status"}).out;
+  EXPECT_THAT(out, HasSubstr("operations.on_time  LAGGING  waits for its turn"));
+  EXPECT_THAT(out, HasSubstr("\n1 domain waiting: they have records to apply"));
+  EXPECT_THAT(out, Not(HasSubstr("worker operations")));
 }
 
 TEST_F(SliceCommandsTest, StatusSaysWhenTheCoreWasFoundWholeOrWhatIsDamaged) {

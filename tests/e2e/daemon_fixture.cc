@@ -150,7 +150,10 @@ void DaemonFixture::Start() {
       kStartTimeout);
   if (ended) pid_ = 0;
   ASSERT_TRUE(decided && !ended) << "icepied did not start:\n" << Log();
-  channel_ = grpc::CreateChannel(grpc_address_, grpc::InsecureChannelCredentials());
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(64 << 20);  // the status of a thousand domains; as the CLI
+  channel_ =
+      grpc::CreateCustomChannel(grpc_address_, grpc::InsecureChannelCredentials(), arguments);
 }
 
 int DaemonFixture::Stop() {

@@ -525,8 +525,10 @@ TEST_F(HttpServerTest, ReadinessFollowsTheWorkers) {
   const ClientAnswer partly = Get("/readyz");
   EXPECT_EQ(partly.status, 200);
   EXPECT_EQ(partly.body, "ready\nno worker answers for: payments\n");
-  status_.mutable_workers(0)->set_state("hibernating");
-  EXPECT_EQ(Get("/readyz").body, "ready\n");
+  for (const char* rests : {"hibernating", "waiting"}) {
+    status_.mutable_workers(0)->set_state(rests);
+    EXPECT_EQ(Get("/readyz").body, "ready\n");
+  }
 }
 
 TEST_F(HttpServerTest, Metrics) {
@@ -544,6 +546,7 @@ TEST_F(HttpServerTest, Metrics) {
         "icepie_slice_applied_position{domain=\"payments\",slice=\"volume\"} 81204113\n",
         "icepie_slice_lag_seconds{domain=\"payments\",slice=\"volume\"} 2.5\n",
         "icepie_worker_hibernating{domain=\"payments\",role=\"standby\"} 0\n",
+        "icepie_worker_waiting{domain=\"payments\",role=\"live\"} 0\n",
         "# TYPE icepie_worker_restarts_total counter\n",
         "icepie_worker_restarts_total{domain=\"payments\",role=\"live\"} 3\n",
         "icepie_worker_up{domain=\"payments\",role=\"standby\"} 1\n"}) {

@@ -32,7 +32,7 @@ class RestingStartTest : public ::testing::Test {
   }
 
   // What the worker reported last, had it gone to rest with this manifest.
-  std::shared_ptr<const icepie::worker::v1::WorkerReport> Report() {
+  RestingStart Start() {
     const std::string folder = directory_.path() + "/snapshots/volume";
     EXPECT_TRUE(MakeDirectories(folder).ok());
     const std::string name = folder + "/g7-p00000000000000000100";
@@ -40,12 +40,13 @@ class RestingStartTest : public ::testing::Test {
     EXPECT_TRUE(WriteFileAtomically(name + ".json", manifest_.dump()).ok());
     DomainFacts facts;
     facts.domain = &domain_;
-    facts.head_position = 100;
+    facts.head_position = head_position_;
     facts.now = absl::Now();
-    return ReportFromSnapshots(facts, directory_.path());
+    return ReadRestingStart(facts, directory_.path());
   }
 
   const TempDirectory directory_;
+  int64_t head_position_ = 100;
   CatalogDomain domain_;
   Json manifest_ = {{"format", 1},
                     {"slice", "volume"},
@@ -76,8 +77,9 @@ TEST_F(RestingStartTest, SaysOfASliceWhatItsWorkerWould) {
                                 {"position", 90},
                                 {"time_us", 4000000},
                                 {"message", "2 rows"}}};
-  const auto report = Report();
+  const auto [report, has_work] = Start();
   ASSERT_NE(report, nullptr);
+  EXPECT_FALSE(has_work);
   ASSERT_EQ(report->slices_size(), 1);
   const auto& slice = report->slices(0);
   EXPECT_EQ(slice.state(), v1::RUNNING);
@@ -100,24 +102,42 @@ TEST_F(RestingStartTest, SaysOfASliceWhatItsWorkerWould) {
 
 TEST_F(RestingStartTest, NoEventTimeIsNone) {
   manifest_["progress"]["event_time_max_us"] = INT64_MIN;
-  ASSERT_NE(Report(), nullptr);
-  EXPECT_FALSE(Report()->slices(0).has_event_time_max());
+  ASSERT_EQ(Start().report->slices_size(), 1);
+  EXPECT_FALSE(Start().report->slices(0).has_event_time_max());
 }
 
-TEST_F(RestingStartTest, RunsWhereRecordsMayBeUnacknowledged) {
+// It rests until its turn, and a standby may answer from the snapshot meanwhile.
+TEST_F(RestingStartTest, HasWorkWhereRecordsAreBeyondTheSnapshot) {
+  EXPECT_FALSE(Start().has_work);
+  head_position_ = 101;
+  EXPECT_TRUE(Start().has_work);
+  ASSERT_EQ(Start().report->slices_size(), 1);
+  EXPECT_EQ(Start().report->slices(0).applied_position(), 100);
+  domain_.slices["volume"].mutable_desired()->set_mode(v1::DesiredState::FREEZE);
+  EXPECT_FALSE(Start().has_work);
+}
+
+TEST_F(RestingStartTest, HasWorkWhereRecordsMayBeUnacknowledged) {
   manifest_["progress"]["quarantined"] = 2;
-  EXPECT_EQ(Report(), nullptr);
+  EXPECT_TRUE(Start().has_work);
+  ASSERT_EQ(Start().report->slices_size(), 1);
+  EXPECT_FALSE(Start().report->slices(0).has_counts());
 }
 
-TEST_F(RestingStartTest, RunsWhereASliceIsHeldByAnExpectation) {
-  ASSERT_NE(Report(), nullptr);
+TEST_F(RestingStartTest, HasWorkWhereASliceIsHeldByAnExpectation) {
+  ASSERT_FALSE(Start().has_work);
   ASSERT_TRUE(WriteFileAtomically(directory_.path() + "/snapshots/volume/g7-held.json", "{}").ok());
-  EXPECT_EQ(Report(), nullptr);
+  EXPECT_TRUE(Start().has_work);
 }
 
-TEST_F(RestingStartTest, RunsWhereTheSnapshotIsOfAnotherFormat) {
+TEST_F(RestingStartTest, ASnapshotOfAnotherFormatOrDefinitionIsNone) {
   manifest_["format"] = 2;
-  EXPECT_EQ(Report(), nullptr);
+  EXPECT_TRUE(Start().has_work);
+  EXPECT_EQ(Start().report->slices_size(), 0);
+  manifest_["format"] = 1;
+  manifest_["definition_hash"] = "abd";
+  EXPECT_TRUE(Start().has_work);
+  EXPECT_EQ(Start().report->slices_size(), 0);
 }
 
 }  // namespace
