@@ -18,6 +18,7 @@
 #include <atomic>
 #include <filesystem>
 
+#include "absl/functional/function_ref.h"
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -137,6 +138,10 @@ bool Writes(LogStore::Mode mode) {
   return mode == LogStore::Mode::kReadWrite || mode == LogStore::Mode::kReadWriteAfterLoss;
 }
 
+bool StopsAtDamage(LogStore::Mode mode) {
+  return mode != LogStore::Mode::kReadWrite && mode != LogStore::Mode::kReadOnly;
+}
+
 rocksdb::DBOptions DatabaseOptions(const LogStore::Options& options, rocksdb::Env* env) {
   rocksdb::DBOptions db;
   db.env = env;
@@ -144,14 +149,15 @@ rocksdb::DBOptions DatabaseOptions(const LogStore::Options& options, rocksdb::En
   db.create_missing_column_families = db.create_if_missing;
   // A torn end is what a crash leaves behind; any other damage must be an error. The default
   // (point in time) drops everything behind one flipped bit without a word.
-  db.wal_recovery_mode = options.mode == LogStore::Mode::kSalvage ||
-                                 options.mode == LogStore::Mode::kReadWriteAfterLoss
+  db.wal_recovery_mode = StopsAtDamage(options.mode)
                              ? rocksdb::WALRecoveryMode::kPointInTimeRecovery
                              : rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
   // Would refuse to open after a crash that our high-water mark judges better, and does not notice
   // a deleted live log anyway.
   db.track_and_verify_wals_in_manifest = false;
-  db.paranoid_checks = true;  // a failed background write makes the database refuse further writes
+  // A failed background write makes the database refuse further writes, and a table file that is
+  // missing or does not open the opening.
+  db.paranoid_checks = options.mode != LogStore::Mode::kSalvageTables;
   // The three column families fill at different speeds; without a bound the slow ones would keep
   // old logs alive for ever, and opening replays them.
   db.max_total_wal_size = uint64_t{128} << 20;
@@ -377,11 +383,29 @@ class RocksLogStore final : public LogStore {
     const rocksdb::Status status =
         db_->Get(rocksdb::ReadOptions(), log_, LogKey(place.stream_id, place.first_offset), &block);
     if (status.ok()) return block;
-    if (!status.IsCorruption() && !status.IsNotFound()) return FromRocks(status, "read block");
+    if (!status.IsCorruption() && !status.IsNotFound() && !status.IsPathNotFound()) {
+      return FromRocks(status, "read block");
+    }
     return MakeError(absl::StatusCode::kDataLoss,
                      absl::StrCat("records from position ", place.first_position, " to ",
                                   place.end_position(), " are damaged: ", status.ToString()),
                      "RECORD_DAMAGED", {{"position", absl::StrCat(place.first_position)}});
+  }
+
+  void SalvagePlaces(const std::function<void(const BlockPlace&)>& visit) const override {
+    Salvage(index_, "", [&visit](const rocksdb::Iterator& entry) {
+      const absl::StatusOr<BlockPlace> place = DecodePlace(entry);
+      if (place.ok()) visit(*place);
+    });
+  }
+
+  std::vector<std::pair<std::string, std::string>> SalvageCatalog(
+      absl::string_view prefix) const override {
+    std::vector<std::pair<std::string, std::string>> pairs;
+    Salvage(catalog_, prefix, [&pairs](const rocksdb::Iterator& entry) {
+      pairs.emplace_back(entry.key().ToString(), entry.value().ToString());
+    });
+    return pairs;
   }
 
   absl::StatusOr<std::vector<TileRun>> ReadTreeRuns(int level, int64_t first,
@@ -566,6 +590,31 @@ class RocksLogStore final : public LogStore {
 
   std::unique_ptr<rocksdb::Iterator> NewIterator(rocksdb::ColumnFamilyHandle* family) const {
     return absl::WrapUnique(db_->NewIterator(rocksdb::ReadOptions(), family));
+  }
+
+  void Salvage(rocksdb::ColumnFamilyHandle* family, absl::string_view prefix,
+               absl::FunctionRef<void(const rocksdb::Iterator&)> visit) const {
+    std::string last;
+    const auto forward = NewIterator(family);
+    for (forward->Seek(AsSlice(prefix));
+         forward->Valid() && forward->key().starts_with(AsSlice(prefix)); forward->Next()) {
+      visit(*forward);
+      last = forward->key().ToString();
+    }
+    if (forward->status().ok()) return;
+    const auto backward = NewIterator(family);
+    if (prefix.empty()) {
+      backward->SeekToLast();
+    } else {
+      std::string end(prefix);
+      ++end.back();  // no key is so short
+      backward->SeekForPrev(end);
+    }
+    for (; backward->Valid() && backward->key().starts_with(AsSlice(prefix)) &&
+           backward->key().compare(last) > 0;
+         backward->Prev()) {
+      visit(*backward);
+    }
   }
 
   static constexpr uint64_t kBeyondAnyDisk = uint64_t{1} << 60;

@@ -56,6 +56,8 @@ class LogStore {
     kReadWriteAfterLoss,  // drops what stands behind the first damage of the write-ahead log
     kReadOnly,            // changes no file of the log
     kSalvage,             // kReadOnly that stops at the first damaged entry of the write-ahead log
+    kSalvageTables,  // that opens also when table files are missing or damaged, and then passes
+                     // over damaged entries of the write-ahead log
   };
   struct Options {
     std::string directory;
@@ -156,6 +158,12 @@ class LogStore {
   virtual absl::Status VisitStreamBackwards(uint32_t stream_id, const Visitor& visit) const = 0;
 
   virtual absl::StatusOr<std::string> ReadBlock(const BlockPlace& place) const = 0;
+
+  // For a damaged log: what can be read of the index, and of the catalog's keys with `prefix`. From
+  // the beginning up to the first damage, then from the end back to the last one.
+  virtual void SalvagePlaces(const std::function<void(const BlockPlace&)>& visit) const = 0;
+  virtual std::vector<std::pair<std::string, std::string>> SalvageCatalog(
+      absl::string_view prefix) const = 0;
 };
 
 }  // namespace icepie

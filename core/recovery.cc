@@ -13,7 +13,7 @@
 #include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
-#include "core/block.h"
+#include "core/log_state.h"
 #include "core/tree_store.h"
 #include "core/wal_check.h"
 
@@ -35,61 +35,29 @@ struct Paths {
   rocksdb::Env* env = nullptr;
 };
 
-// The hot part must begin where the sealed one ends.
-absl::Status CheckJoin(const LogStore& store, int64_t sealed_position) {
-  std::optional<int64_t> first;
-  ICEPIE_RETURN_IF_ERROR(store.VisitPlaces(0, INT64_MAX, [&first](const BlockPlace& place) {
-    first = place.first_position;
-    return false;
-  }));
-  if (!first || *first == sealed_position) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("segments end at position ", sealed_position,
-                                          " but the log begins at ", *first));
-}
-
-// Reads what the log says of itself, and whether that is consistent.
-absl::StatusOr<RecoveredCore> ReadState(std::unique_ptr<LogStore> store, const Paths& paths) {
-  RecoveredCore core;
-  ICEPIE_ASSIGN_OR_RETURN(core.segments, SegmentSet::Load(*store, paths.segments));
-  ICEPIE_ASSIGN_OR_RETURN(core.streams, StreamRegistry::Load(*store));
-  for (const auto& segment : core.segments->List()) {
-    for (const auto& [id, end_offset] : segment->stream_ends) core.streams->Extend(id, end_offset);
-    core.last_ingest_time_us = segment->last_ingest_time_us;
-  }
-  core.head = core.segments->sealed_position();
-  ICEPIE_RETURN_IF_ERROR(CheckJoin(*store, core.head));
-  ICEPIE_ASSIGN_OR_RETURN(const std::optional<BlockPlace> last, store->LastPlace());
-  if (last) {
-    core.head = last->end_position();
-    ICEPIE_ASSIGN_OR_RETURN(const std::string block, store->ReadBlock(*last));
-    ICEPIE_ASSIGN_OR_RETURN(const BlockHeader header, ReadBlockHeader(block));
-    core.last_ingest_time_us = header.last_ingest_time_us;
-  }
-  if (const int64_t total = core.streams->TotalRecords(); total != core.head) {
-    return absl::DataLossError(
-        absl::StrCat("the streams have ", total, " records together, the index has ", core.head));
-  }
-  core.store = std::move(store);
-  return core;
+void Take(LogState state, RecoveredCore& core) {
+  core.segments = std::move(state.segments);
+  core.streams = std::move(state.streams);
+  core.head = state.head;
+  core.last_ingest_time_us = state.last_ingest_time_us;
 }
 
 absl::StatusOr<RecoveredCore> OpenLog(const Paths& paths, LogStore::Mode mode) {
-  ICEPIE_ASSIGN_OR_RETURN(std::unique_ptr<LogStore> store,
-                          LogStore::Open({paths.log, mode, paths.env}));
-  return ReadState(std::move(store), paths);
+  RecoveredCore core;
+  ICEPIE_ASSIGN_OR_RETURN(core.store, LogStore::Open({paths.log, mode, paths.env}));
+  ICEPIE_ASSIGN_OR_RETURN(LogState state, ReadLogState(*core.store, paths.segments));
+  Take(std::move(state), core);
+  return core;
 }
 
-// As much as can be read, for answers; nothing when even that fails.
+// As much as can be read, for answers.
 RecoveredCore Salvage(const Paths& paths, const std::string& cause) {
-  absl::StatusOr<RecoveredCore> salvaged = OpenLog(paths, LogStore::Mode::kSalvage);
+  SalvagedLog salvaged = SalvageLog(paths.log, paths.segments, paths.env);
   RecoveredCore core;
-  if (salvaged.ok()) {
-    core = std::move(salvaged).value();
-  } else {
-    core.segments = std::make_unique<SegmentSet>(paths.segments);
-    core.streams = std::make_unique<StreamRegistry>();
-  }
+  core.store = std::move(salvaged.store);
+  Take(std::move(salvaged.state), core);
   core.read_only_cause = cause;
+  core.loss_only = salvaged.is_consistent;
   return core;
 }
 
@@ -194,7 +162,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   if (!seen.ok()) {
     RecoveredCore core =
         Salvage(paths, absl::StrCat("the log is damaged: ", seen.status().message(), kRemedy));
-    core.loss_only = CauseOfSegments(*core.segments).empty();
+    core.loss_only = core.loss_only && CauseOfSegments(*core.segments).empty();
     return core;
   }
   // Before the mark: no loss can be accepted while sealed records are missing.

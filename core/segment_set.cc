@@ -154,6 +154,75 @@ absl::StatusOr<std::unique_ptr<SegmentSet>> SegmentSet::Load(const LogStore& sto
   return set;
 }
 
+// The segments in `directory`, by first position; the longest first of those that begin together.
+std::multimap<int64_t, int64_t> FilesIn(const std::string& directory) {
+  std::vector<std::pair<int64_t, int64_t>> files;
+  std::error_code error;
+  for (const auto& file : DirectoryEntries(directory, error)) {
+    const std::string name = file.path().filename().string();
+    const int64_t end = EndPositionOf(name);
+    if (end >= 0) files.emplace_back(std::strtoll(name.c_str(), nullptr, 10), end);
+  }
+  std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a > b; });
+  return {files.begin(), files.end()};
+}
+
+// The entry that the catalog had of a file; of one that does not open, what its name says.
+SegmentEntry EntryOf(const std::string& directory, int64_t first_position, int64_t end_position) {
+  SegmentEntry entry;
+  entry.first_position = first_position;
+  entry.end_position = end_position;
+  const std::string path = absl::StrCat(directory, "/", entry.file_name());
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  const auto reader = SegmentReader::Open(path);
+  if (error || !reader.ok()) return entry;
+  entry.file_bytes = static_cast<int64_t>(bytes);
+  entry.checksum = (*reader)->footer().checksum;
+  entry.last_ingest_time_us = (*reader)->footer().last_ingest_time_us;
+  for (const SegmentStream& stream : (*reader)->streams()) {
+    entry.stream_ends.emplace_back(stream.id, stream.end_offset());
+  }
+  return entry;
+}
+
+std::unique_ptr<SegmentSet> SegmentSet::Salvage(const LogStore& store, const std::string& directory,
+                                                int64_t hot_position) {
+  std::map<int64_t, SegmentEntry> known;
+  for (const auto& [key, bytes] : store.SalvageCatalog(kSegmentKeyPrefix)) {
+    absl::StatusOr<SegmentEntry> entry = DecodeEntry(bytes);
+    if (!entry.ok() || entry->end_position <= entry->first_position) continue;
+    known.emplace(entry->first_position, *std::move(entry));
+  }
+  auto set = std::make_unique<SegmentSet>(directory);
+  const std::multimap<int64_t, int64_t> files = FilesIn(directory);
+  while (true) {
+    const int64_t at = set->sealed_position();
+    if (const auto found = known.find(at); found != known.end()) {
+      set->Add(std::move(found->second));
+      continue;
+    }
+    // A file that reaches further is none of the log's, but one of before an accepted loss.
+    const auto next = known.upper_bound(at);
+    const int64_t bound = next == known.end() ? hot_position : next->first;
+    const auto [begin, end] = files.equal_range(at);
+    const auto file =
+        std::find_if(begin, end, [bound](const auto& segment) { return segment.second <= bound; });
+    if (file == end || bound == INT64_MAX) return set;
+    set->Add(EntryOf(directory, at, file->second));
+  }
+}
+
+std::map<uint32_t, std::string> SegmentSet::StreamNames() const {
+  std::map<uint32_t, std::string> names;
+  for (const auto& entry : List()) {
+    const auto reader = OpenFile(*entry);
+    if (!reader.ok()) continue;
+    for (const SegmentStream& stream : (*reader)->streams()) names.emplace(stream.id, stream.name);
+  }
+  return names;
+}
+
 absl::Status SegmentSet::CheckFiles() const {
   absl::Status first;
   int64_t faults = 0;

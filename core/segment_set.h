@@ -54,6 +54,11 @@ class SegmentSet {
   static absl::StatusOr<std::unique_ptr<SegmentSet>> Load(const LogStore& store,
                                                           const std::string& directory);
 
+  // What can be read of a damaged log's catalog. What it does not tell of any more is taken from
+  // the files that fill the gap up to the next segment known, or to `hot_position`.
+  static std::unique_ptr<SegmentSet> Salvage(const LogStore& store, const std::string& directory,
+                                             int64_t hot_position);
+
   // Compares every file with its entry: size, footer. The first fault, and how many there are; OK
   // when all are as they should be.
   absl::Status CheckFiles() const;
@@ -91,6 +96,9 @@ class SegmentSet {
   // Where the block ends that holds `position`, which is below the sealed position; the segment's
   // end when it does not open.
   int64_t EndOfBlock(int64_t position);
+
+  // By id, from the files that open.
+  std::map<uint32_t, std::string> StreamNames() const;
 
   // The position of a stream's record; nullopt when it is not in a segment.
   absl::StatusOr<std::optional<int64_t>> FindOffset(uint32_t stream_id, int64_t offset);

@@ -1,5 +1,7 @@
 #include "core/stream_registry.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -198,6 +200,26 @@ absl::StatusOr<std::unique_ptr<StreamRegistry>> StreamRegistry::Load(const LogSt
     stream->end_offset = end_offset;
   }
   return registry;
+}
+
+std::unique_ptr<StreamRegistry> StreamRegistry::Salvage(const LogStore& store) {
+  auto registry = std::make_unique<StreamRegistry>();
+  for (const auto& [key, entry] : store.SalvageCatalog(kStreamKeyPrefix)) {
+    const absl::Status added =
+        registry->Add(absl::string_view(key).substr(kStreamKeyPrefix.size()), entry);
+    if (!added.ok()) spdlog::error("core: {}", std::string(added.message()));
+  }
+  return registry;
+}
+
+void StreamRegistry::AddNamed(uint32_t id, const std::string& name) {
+  const MutexLock lock(mutex_);
+  if (by_id_.count(id) > 0 || by_name_.count(name) > 0) return;
+  auto stream = std::make_unique<Stream>();
+  stream->id = id;
+  stream->name = name;
+  stream->format = PayloadFormat::kBytes;
+  Insert(std::move(stream));
 }
 
 absl::Status StreamRegistry::Add(absl::string_view name, absl::string_view entry) {

@@ -45,6 +45,11 @@ class StreamRegistry {
   // Reads the catalog and each stream's last hot block.
   static absl::StatusOr<std::unique_ptr<StreamRegistry>> Load(const LogStore& store);
 
+  // The streams whose entries can be read of a damaged log, without their ends.
+  static std::unique_ptr<StreamRegistry> Salvage(const LogStore& store);
+  // One more, unless it is known: of one whose entry is lost.
+  void AddNamed(uint32_t id, const std::string& name);
+
   // A registry without streams, for a core that cannot be read.
   StreamRegistry() = default;
 

@@ -9,6 +9,7 @@
 #include "core/block.h"
 #include "core/data_lock.h"
 #include "core/high_water_mark.h"
+#include "core/log_state.h"
 #include "core/signing_files.h"
 #include "core/tree_store.h"
 
@@ -226,62 +227,48 @@ VerificationReport Verification::Finish() {
 namespace {
 
 struct OpenedLog {
-  std::unique_ptr<LogStore> store;
-  std::unique_ptr<SegmentSet> segments;
-  std::unique_ptr<StreamRegistry> streams;
-  int64_t head = 0;
+  std::unique_ptr<LogStore> store;  // nullptr: nothing of it can be read
+  LogState state;
   std::vector<VerificationFinding> findings;
 };
 
-absl::Status ReadHead(const std::string& directory, OpenedLog& log) {
-  ICEPIE_ASSIGN_OR_RETURN(
-      log.segments, SegmentSet::Load(*log.store, absl::StrCat(directory, "/", kSegmentDirectory)));
-  ICEPIE_ASSIGN_OR_RETURN(log.streams, StreamRegistry::Load(*log.store));
-  for (const auto& segment : log.segments->List()) {
-    for (const auto& [id, end_offset] : segment->stream_ends) log.streams->Extend(id, end_offset);
-  }
-  ICEPIE_ASSIGN_OR_RETURN(const std::optional<BlockPlace> last, log.store->LastPlace());
-  log.head = last ? last->end_position() : log.segments->sealed_position();
-  return absl::OkStatus();
-}
-
-absl::Status OpenMode(const std::string& directory, LogStore::Mode mode, OpenedLog& log) {
-  ICEPIE_ASSIGN_OR_RETURN(log.store,
-                          LogStore::Open({absl::StrCat(directory, "/rocksdb"), mode, nullptr}));
-  return ReadHead(directory, log);
-}
-
-// What of the log can be opened; without a store: nothing.
 OpenedLog OpenWhatThereIs(const std::string& directory) {
+  const std::string path = absl::StrCat(directory, "/rocksdb");
+  const std::string segments = absl::StrCat(directory, "/", kSegmentDirectory);
   OpenedLog log;
-  absl::Status status = OpenMode(directory, LogStore::Mode::kReadOnly, log);
-  if (!status.ok()) {
-    log.findings.push_back({0, 0, absl::StrCat("the log is damaged: ", status.message())});
-    status = OpenMode(directory, LogStore::Mode::kSalvage, log);
-    if (!status.ok()) log.store.reset();
+  absl::StatusOr<std::unique_ptr<LogStore>> store =
+      LogStore::Open({path, LogStore::Mode::kReadOnly, nullptr});
+  absl::Status status = store.status();
+  if (status.ok()) {
+    absl::StatusOr<LogState> state = ReadLogState(**store, segments);
+    status = state.status();
+    if (status.ok()) {
+      log.store = *std::move(store);
+      log.state = *std::move(state);
+      return log;
+    }
   }
+  log.findings.push_back({0, 0, absl::StrCat("the log is damaged: ", status.message())});
+  SalvagedLog salvaged = SalvageLog(path, segments, nullptr);
+  log.store = std::move(salvaged.store);
+  log.state = std::move(salvaged.state);
   return log;
 }
 
 std::optional<HighWater> CheckEnds(const std::string& directory, OpenedLog& log) {
   const absl::StatusOr<HighWater> mark =
       HighWaterMark::Read(absl::StrCat(directory, "/high_water_mark"));
-  if (!mark.ok() && (log.head > 0 || !absl::IsNotFound(mark.status()))) {
-    log.findings.push_back(
-        {log.head, log.head, absl::StrCat("the high-water mark: ", mark.status().message())});
-  } else if (mark.ok() && mark->position > log.head) {
-    log.findings.push_back({log.head, mark->position,
-                            absl::StrCat("the log has ", log.head, " records, but ", mark->position,
-                                         " were acknowledged")});
+  if (!mark.ok() && (log.state.head > 0 || !absl::IsNotFound(mark.status()))) {
+    log.findings.push_back({log.state.head, log.state.head,
+                            absl::StrCat("the high-water mark: ", mark.status().message())});
+  } else if (mark.ok() && mark->position > log.state.head) {
+    log.findings.push_back({log.state.head, mark->position,
+                            absl::StrCat("the log has ", log.state.head, " records, but ",
+                                         mark->position, " were acknowledged")});
   }
   if (!log.store) return std::nullopt;
-  if (const int64_t total = log.streams->TotalRecords(); total != log.head) {
-    log.findings.push_back(
-        {log.head, log.head,
-         absl::StrCat("the streams have ", total, " records together, the index has ", log.head)});
-  }
-  if (const absl::Status tree = LoadTree(*log.store, log.head).status(); !tree.ok()) {
-    log.findings.push_back({log.head, log.head, std::string(tree.message())});
+  if (const absl::Status tree = LoadTree(*log.store, log.state.head).status(); !tree.ok()) {
+    log.findings.push_back({log.state.head, log.state.head, std::string(tree.message())});
   }
   return mark.ok() ? std::optional<HighWater>(*mark) : std::nullopt;
 }
@@ -308,8 +295,8 @@ absl::StatusOr<VerificationReport> VerifyDirectory(const std::string& directory,
   OpenedLog log = OpenWhatThereIs(directory);
   const std::optional<HighWater> mark = CheckEnds(directory, log);
   ICEPIE_ASSIGN_OR_RETURN(SigningState signing, LoadSigning(directory, "", /*may_create=*/false));
-  VerificationTask task{{log.store.get(), log.segments.get(), log.streams.get()},
-                        log.head,
+  VerificationTask task{{log.store.get(), log.state.segments.get(), log.state.streams.get()},
+                        log.state.head,
                         {},
                         signing.damage,
                         {},
@@ -323,8 +310,9 @@ absl::StatusOr<VerificationReport> VerifyDirectory(const std::string& directory,
   if (!log.store) return NothingReadable(log);
   Verification verification(task);
   for (VerificationFinding& finding : log.findings) verification.Add(std::move(finding));
-  while (verification.Step()) progress(verification.position(), log.head, verification.bytes());
-  progress(verification.position(), log.head, verification.bytes());
+  while (verification.Step())
+    progress(verification.position(), log.state.head, verification.bytes());
+  progress(verification.position(), log.state.head, verification.bytes());
   return verification.Finish();
 }
 

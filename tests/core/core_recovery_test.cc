@@ -9,8 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/catalog_keys.h"
 #include "core/core.h"
 #include "core/high_water_mark.h"
+#include "core/log_store.h"
+#include "core/segment.h"
 #include "tests/core/child_process.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
@@ -264,6 +267,134 @@ TEST_F(CoreRecoveryTest, AFlippedBitInTheManifestIsNoticed) {
     if (name.rfind("MANIFEST", 0) == 0) FlipBit(path_ + "/rocksdb/" + name, 0.5);
   }
   ExpectReadOnly("the log is damaged");
+}
+
+// Records in segments and in table files, of which something is damaged before a start.
+class SalvageTest : public CoreRecoveryTest {
+ protected:
+  static constexpr int64_t kStep = 20;  // records of a batch
+  static constexpr int64_t kRecords = 1400;
+
+  // Streams a and b in turn; the payload says the position.
+  static void AppendUpTo(Core& core, int64_t end) {
+    for (int64_t n = core.head_position(); n < end; n += kStep) {
+      const std::string stream = n % (2 * kStep) == 0 ? "a" : "b";
+      ASSERT_TRUE(core.AppendAndWait(NumberedBatch(stream, n, kStep)).ok());
+    }
+  }
+
+  void FillTables() {
+    {
+      const auto core = OpenCore(path_, SmallSegments());
+      ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+      ASSERT_TRUE(core->CreateStream("b", PayloadFormat::kJson).ok());
+      for (const int64_t segments : {1, 2}) {
+        AppendUpTo(*core, segments * 400);
+        ASSERT_TRUE(EventuallyInCore([&] { return core->Storage().segment_count >= segments; }));
+      }
+    }
+    AppendUpTo(*OpenCore(path_), kRecords);
+    sealed_ = OpenCore(path_)->Storage().sealed_position;  // and replays the log into tables
+    fs::copy(path_, whole_, fs::copy_options::recursive);
+  }
+
+  void BecomeWhole() {
+    fs::remove_all(path_);
+    fs::copy(whole_, path_, fs::copy_options::recursive);
+  }
+
+  std::vector<LogStore::StoredFile> Tables() const {  // the newest last
+    auto tables = (*LogStore::Open({path_ + "/rocksdb", LogStore::Mode::kReadOnly}))->ListFiles();
+    std::sort(tables.begin(), tables.end(),
+              [](const auto& x, const auto& y) { return x.path < y.path; });
+    return tables;
+  }
+
+  // How many batches are there; what is not is said to be damaged. What is sealed is all there.
+  int64_t CountServed(const Core& core) const {
+    int64_t served = 0;
+    for (int64_t position = 0; position < core.head_position(); position += kStep) {
+      const auto range = core.ReadBlocks({}, position, position + 1, 1);
+      if (!range.ok()) {
+        EXPECT_GE(position, sealed_) << range.status();
+        EXPECT_EQ(ErrorReason(range.status()), "RECORD_DAMAGED") << range.status();
+        continue;
+      }
+      const auto block = DecodedBlock::Decode(range->blocks.at(0).data);
+      EXPECT_TRUE(block.ok()) << block.status();
+      const int64_t index = position - block->header().first_position;
+      EXPECT_EQ(block->records()[static_cast<size_t>(index)].payload,
+                absl::StrCat("{\"n\":", position, "}"));
+      ++served;
+    }
+    return served;
+  }
+
+  int64_t sealed_ = 0;
+  const std::string whole_ = directory_.path() + "/whole";
+};
+
+TEST_F(SalvageTest, TheLastBlockOfAStreamIsDamaged) {
+  ASSERT_NO_FATAL_FAILURE(FillTables());
+  std::string table;
+  for (const auto& file : Tables()) {
+    if (file.family == "log") table = file.path;
+  }
+  std::string bytes = *ReadFile(table);
+  bytes[bytes.rfind("IPBK") + 60] ^= 1;  // of b, whose keys are the last
+  Write(table, bytes);
+  const auto core = ExpectReadOnly("the log is damaged");
+  EXPECT_THAT(core->ReadOnlyCause(), testing::Not(HasSubstr("accept-core-loss")));
+  EXPECT_EQ(core->head_position(), kRecords);
+  EXPECT_EQ(core->GetStream("a")->end_offset, kRecords / 2);
+  EXPECT_EQ(core->GetStream("b")->end_offset, kRecords / 2);
+  EXPECT_LT(CountServed(*core), kRecords / kStep);
+  EXPECT_EQ(static_cast<int64_t>(ReadAll(*core, {"a"}).size()), kRecords / 2);
+  const auto damaged = core->ReadBlocks({}, kRecords - 1, kRecords, 1).status();
+  EXPECT_EQ(GetErrorDetail(damaged)->metadata.at("position"), absl::StrCat(kRecords - kStep));
+}
+
+TEST_F(SalvageTest, WhateverIsLostOfTablesTheRestIsServed) {
+  ASSERT_NO_FATAL_FAILURE(FillTables());
+  for (const auto& [table, family, bytes] : Tables()) {
+    for (const double place : {0.01, -1.0}) {
+      BecomeWhole();
+      if (place < 0) {
+        fs::remove(table);
+      } else {
+        FlipBit(table, place);
+      }
+      const auto core = OpenCore(path_);
+      const int64_t served = CountServed(*core);
+      EXPECT_GE(served * kStep, sealed_) << family << " at " << place;
+      const bool has_hot = family == "catalog" || family == "tree";
+      EXPECT_EQ(core->head_position(), kRecords) << family << " at " << place;
+      if (has_hot) EXPECT_EQ(served, kRecords / kStep) << family << " at " << place;
+      if (place < 0) EXPECT_NE(core->ReadOnlyCause(), "") << family;
+    }
+  }
+}
+
+TEST_F(SalvageTest, SegmentsThatTheCatalogKnowsNoMoreAreFoundByTheirFiles) {
+  ASSERT_NO_FATAL_FAILURE(FillTables());
+  // One of before a loss that was accepted.
+  const fs::path other = path_ + "/segments/" + SegmentFileName(0, kRecords + 100);
+  for (const auto& file : fs::directory_iterator(path_ + "/segments")) {
+    if (file.path().filename().string() < SegmentFileName(0, kRecords)) {
+      fs::copy_file(file.path(), other, fs::copy_options::overwrite_existing);
+    }
+  }
+  {
+    const auto store = *LogStore::Open({path_ + "/rocksdb", LogStore::Mode::kReadWrite, nullptr});
+    const auto entries = *store->ScanCatalog(kSegmentKeyPrefix);
+    for (const auto& [key, value] : entries) {
+      ASSERT_TRUE(store->ChangeCatalog({{{key, "?"}}}).ok());
+    }
+  }
+  const auto core = ExpectReadOnly("the log is damaged");
+  EXPECT_EQ(core->Storage().sealed_position, sealed_);
+  EXPECT_EQ(CountServed(*core), kRecords / kStep);
+  EXPECT_EQ(*core->PositionOf("b", 0), kStep);
 }
 
 class AcceptedLossTest : public CoreRecoveryTest {

@@ -1,0 +1,41 @@
+// What an open log says of itself: its segments, its streams, and where it ends. Of a whole one, or
+// of what a damage has left.
+#ifndef ICEPIE_CORE_LOG_STATE_H_
+#define ICEPIE_CORE_LOG_STATE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/log_store.h"
+#include "core/segment_set.h"
+#include "core/stream_registry.h"
+
+namespace icepie {
+
+struct LogState {
+  std::unique_ptr<SegmentSet> segments;
+  std::unique_ptr<StreamRegistry> streams;
+  int64_t head = 0;
+  int64_t last_ingest_time_us = 0;
+};
+
+// `segments` is their directory. DATA_LOSS where something cannot be read, or does not fit the
+// rest.
+absl::StatusOr<LogState> ReadLogState(const LogStore& store, const std::string& segments);
+
+struct SalvagedLog {
+  std::unique_ptr<LogStore> store;  // nullptr: nothing can be read
+  LogState state;
+  bool is_consistent = false;  // it is a whole log by itself: all that it has lost was its end
+};
+
+// As much as can be read of a log that does not open, or whose state cannot be read. Changes no
+// file of it. What is in between and cannot be read is DATA_LOSS when it is read. A stream whose
+// name is in segments only has no format but bytes.
+SalvagedLog SalvageLog(const std::string& log, const std::string& segments, rocksdb::Env* env);
+
+}  // namespace icepie
+
+#endif  // ICEPIE_CORE_LOG_STATE_H_
