@@ -103,6 +103,22 @@ absl::StatusOr<std::string> CauseOfTree(const RecoveredCore& core) {
   return absl::StrCat(tree.message(), kRemedy);
 }
 
+// Why the stored tree is another one than the mark's; empty when it is not. Looked at before the
+// mark is written again, which would end what it says of them. A tree that cannot be read so far
+// ends signing, which comes upon it.
+absl::StatusOr<std::string> CauseOfRoot(const RecoveredCore& core,
+                                        const absl::StatusOr<HighWater>& mark) {
+  if (!mark.ok() || !mark->root) return "";
+  TiledNodes nodes(TreeReader(*core.store));
+  const absl::StatusOr<Digest> root = RootOf(mark->position, nodes);
+  if (!root.ok() && !absl::IsDataLoss(root.status())) return root.status();
+  if (!root.ok() || *root == *mark->root) return "";
+  return absl::StrCat("the first ", mark->position,
+                      " records do not lead to the root that the high-water mark has for them: "
+                      "other records were acknowledged",
+                      kRemedy);
+}
+
 // The log is whole as far as it can tell: opens it for writing.
 absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
                                              LogStore::Mode mode = LogStore::Mode::kReadWrite) {
@@ -122,7 +138,7 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
   ICEPIE_ASSIGN_OR_RETURN(core.mark, HighWaterMark::Open(paths.mark, value));
   ICEPIE_RETURN_IF_ERROR(core.segments->RemoveLeftovers(core.head));
   // After a crash the mark may lag behind the log. What it says of the same records stays until the
-  // first signature has compared it.
+  // first commit.
   const absl::StatusOr<HighWater> found = HighWaterMark::Read(paths.mark);
   if (!found.ok() || found->position < core.head || found->root.has_value() != with_tree) {
     ICEPIE_RETURN_IF_ERROR(core.mark->Write(value));
@@ -175,6 +191,11 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   }
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfTree(*seen));
   if (!seen->read_only_cause.empty()) return seen;
+  ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfRoot(*seen, mark));
+  if (!seen->read_only_cause.empty()) {
+    seen->loss_only = true;
+    return seen;
+  }
   ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfRequests(*seen));
   if (!seen->read_only_cause.empty()) return seen;
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<std::string> backup, ReadBackupMark(paths.core));

@@ -258,6 +258,8 @@ TEST_F(CoreProofsTest, AFlippedBitInAnUpperTileIsFoundBeforeSigning) {
   ASSERT_FALSE(runs.empty());
   runs[0].hashes[5] ^= 1;
   Overwrite({}, {runs[0]});
+  // Without it: opening would notice.
+  ASSERT_TRUE(HighWaterMark::Reset(path_ + "/high_water_mark", {700, std::nullopt}).ok());
   ExpectNothingSigned("node 0 of level 1, from position 0");
 }
 
@@ -272,15 +274,41 @@ TEST_F(CoreProofsTest, AnEditedRecordIsFoundBeforeSigning) {
 }
 
 // Everything was changed together, before anything of it was signed: the high-water mark tells.
+// No start loses that, also not where the mark lags behind.
 TEST_F(CoreProofsTest, OtherRecordsThanTheMarksAreNotSigned) {
   FillUnsigned();
   const std::string mark = path_ + "/high_water_mark";
+  const std::string before = *ReadFile(path_ + "/checkpoint");
   HighWater value = *HighWaterMark::Read(mark);
   ASSERT_TRUE(value.root.has_value());
   (*value.root)[0] = static_cast<char>((*value.root)[0] ^ 1);
-  ASSERT_TRUE(HighWaterMark::Reset(mark, value).ok());
-  Open(absl::Hours(1)).reset();  // a start without a signature changes nothing
-  ExpectNothingSigned("root that the high-water mark had");
+  for (const int64_t position : {700, 630}) {
+    value.position = position;
+    ASSERT_TRUE(HighWaterMark::Reset(mark, value).ok());
+    for (int start = 0; start < 2; ++start) {
+      const std::unique_ptr<Core> core = Open();
+      EXPECT_THAT(core->ReadOnlyCause(), HasSubstr("other records were acknowledged"));
+      EXPECT_THAT(core->ReadOnlyCause(), HasSubstr("accept-core-loss=700"));
+      EXPECT_FALSE(core->AppendAndWait(NumberedBatch("a", 700, 1)).ok());
+      EXPECT_EQ(Checkpoint(*core).checkpoint.size, 0);
+    }
+    EXPECT_EQ(*ReadFile(path_ + "/checkpoint"), before);
+  }
+}
+
+TEST_F(CoreProofsTest, AMarkThatLagsIsComparedAndAdvanced) {
+  Digest root;
+  {
+    const std::unique_ptr<Core> core = Open(absl::Hours(1));
+    Append(*core, 630);
+    root = *HighWaterMark::Read(path_ + "/high_water_mark")->root;
+    ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", 630, 70)).ok());
+  }
+  ASSERT_TRUE(HighWaterMark::Reset(path_ + "/high_water_mark", {630, root}).ok());
+  const std::unique_ptr<Core> core = Open();
+  EXPECT_EQ(core->ReadOnlyCause(), "");
+  EXPECT_EQ(HighWaterMark::Read(path_ + "/high_water_mark")->position, 700);
+  EXPECT_EQ(Checkpoint(*core).checkpoint.size, 700);
 }
 
 TEST_F(CoreProofsTest, AnEditedRecordWithItsTreeContradictsWhatWasSigned) {
@@ -309,6 +337,7 @@ TEST_F(CoreProofsTest, AnEditedRecordWithItsTreeContradictsWhatWasSigned) {
     ASSERT_TRUE(store->ChangeTree({{}, changes.erase}, {}).ok());
     ASSERT_TRUE(store->ChangeTree({changes.put, {}}, {}).ok());
   }
+  ASSERT_TRUE(HighWaterMark::Reset(path_ + "/high_water_mark", {705, std::nullopt}).ok());
   ExpectNothingSigned("does not lead to the root that was signed");
 }
 
