@@ -27,11 +27,17 @@ class ChangedFile : public rocksdb::FSWritableFileOwnerWrapper {
       : FSWritableFileOwnerWrapper(std::move(file)) {}
 
   IOStatus Append(const rocksdb::Slice& data, const IOOptions& options, Debug* debug) final {
-    return Change([&] { return FSWritableFileOwnerWrapper::Append(data, options, debug); });
+    const IOStatus status =
+        Change([&] { return FSWritableFileOwnerWrapper::Append(data, options, debug); });
+    if (status.ok()) Appended(data.size());
+    return status;
   }
   IOStatus Append(const rocksdb::Slice& data, const IOOptions& options,
                   const rocksdb::DataVerificationInfo& info, Debug* debug) final {
-    return Change([&] { return FSWritableFileOwnerWrapper::Append(data, options, info, debug); });
+    const IOStatus status =
+        Change([&] { return FSWritableFileOwnerWrapper::Append(data, options, info, debug); });
+    if (status.ok()) Appended(data.size());
+    return status;
   }
   IOStatus Truncate(uint64_t size, const IOOptions& options, Debug* debug) final {
     return Change([&] { return FSWritableFileOwnerWrapper::Truncate(size, options, debug); });
@@ -54,6 +60,7 @@ class ChangedFile : public rocksdb::FSWritableFileOwnerWrapper {
  protected:
   // Does `change`, or does not; what it returns is what RocksDB hears.
   virtual IOStatus Change(absl::FunctionRef<IOStatus()> change) = 0;
+  virtual void Appended(size_t /*bytes*/) {}
 };
 
 }  // namespace icepie

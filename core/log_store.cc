@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <set>
 
 #include "absl/functional/function_ref.h"
 #include "absl/memory/memory.h"
@@ -215,11 +216,12 @@ void DropMissingTree(const rocksdb::DBOptions& database, const std::string& dire
 
 class RocksLogStore final : public LogStore {
  public:
-  RocksLogStore(bool writes, std::unique_ptr<rocksdb::Env> env,
+  RocksLogStore(bool writes, std::shared_ptr<LiveWals> wals, std::unique_ptr<rocksdb::Env> env,
                 std::shared_ptr<rocksdb::SstFileManager> files,
                 std::shared_ptr<rocksdb::Cache> cache, std::unique_ptr<rocksdb::DB> db,
                 std::vector<rocksdb::ColumnFamilyHandle*> families)
       : writes_(writes),
+        wals_(std::move(wals)),
         env_(std::move(env)),
         files_(std::move(files)),
         cache_(std::move(cache)),
@@ -446,16 +448,22 @@ class RocksLogStore final : public LogStore {
   absl::StatusOr<std::vector<StoredFile>> ListFiles() const override {
     std::vector<StoredFile> files = Tables();
     if (!writes_) return files;
+    std::set<std::string> wals;  // those that are there, and those that must be
     std::error_code error;
     for (const auto& file : DirectoryEntries(db_->GetName(), error)) {
-      if (file.path().extension() != ".log") continue;
-      std::error_code unknown;
-      const auto bytes = static_cast<int64_t>(file.file_size(unknown));
-      if (unknown == std::errc::no_such_file_or_directory) continue;  // its content is in tables
-      if (unknown) error = unknown;
-      files.push_back({file.path().string(), "", bytes});
+      if (file.path().extension() == ".log") wals.insert(file.path().string());
     }
     if (error) return ErrnoError(error.value(), absl::StrCat("read ", db_->GetName()));
+    for (const std::string& path : wals_->Paths()) {
+      // Those of a copy are somewhere else.
+      if (std::filesystem::path(path).parent_path() == db_->GetName()) wals.insert(path);
+    }
+    for (const std::string& path : wals) {
+      const absl::StatusOr<int64_t> bytes = WalBytes(path);
+      if (absl::IsNotFound(bytes.status())) continue;  // its content is in tables
+      ICEPIE_RETURN_IF_ERROR(bytes.status());
+      files.push_back({path, "", *bytes});
+    }
     return files;
   }
 
@@ -518,10 +526,10 @@ class RocksLogStore final : public LogStore {
   // beginning must be whole as soon as whoever wrote then is done.
   absl::Status CheckWal(const std::string& path, const CheckOptions& how) const {
     DropFromPageCache(path);
-    std::error_code error;
-    const auto there = static_cast<int64_t>(std::filesystem::file_size(path, error));
-    if (error == std::errc::no_such_file_or_directory) return absl::OkStatus();
-    if (error) return ErrnoError(error.value(), absl::StrCat("look at ", path));
+    const absl::StatusOr<int64_t> bytes = WalBytes(path);
+    if (absl::IsNotFound(bytes.status())) return absl::OkStatus();
+    ICEPIE_RETURN_IF_ERROR(bytes.status());
+    const int64_t there = *bytes;
     const uint64_t begun = writes_begun_.load();
     int64_t checked = 0;
     int64_t whole = 0;
@@ -530,20 +538,40 @@ class RocksLogStore final : public LogStore {
       const uint64_t ended = writes_ended_.load();
       const bool is_settled = ended > begun || ended == writes_begun_.load();
       const absl::StatusOr<WalCheck> check = CheckWalFile(path, checked, how.progress);
-      if (absl::IsNotFound(check.status())) return absl::OkStatus();  // its content is in tables
+      if (absl::IsNotFound(check.status())) {
+        if (!wals_->BytesOf(path)) return absl::OkStatus();  // its content is in tables
+        return WalDamaged(path, "is missing");
+      }
       ICEPIE_RETURN_IF_ERROR(check.status());
       whole = std::max(whole, check->whole_bytes);
       if (whole >= there) return absl::OkStatus();
       if (is_settled && HasFailed(path)) return absl::OkStatus();
       if (is_settled) {
-        return MakeError(absl::StatusCode::kDataLoss,
-                         absl::StrCat("write-ahead log ", path, " ends within a record"),
-                         "RECORD_DAMAGED", {{"file", path}});
+        return WalDamaged(path, check->is_whole ? absl::StrCat("has lost its end: ", there,
+                                                               " bytes were written, of which ",
+                                                               whole, " are there")
+                                                : "ends within a record");
       }
       if (waited >= how.patience) return Unverified(path, whole, there);
       checked = check->checked_bytes;
       absl::SleepFor(kWalPause);
     }
+  }
+
+  // As many as were written, and what of a write under way is there; of a log that was there at the
+  // opening as many as there are.
+  absl::StatusOr<int64_t> WalBytes(const std::string& path) const {
+    const std::optional<int64_t> written = wals_->BytesOf(path);
+    std::error_code error;
+    const auto there = static_cast<int64_t>(std::filesystem::file_size(path, error));
+    if (!error) return std::max(there, written.value_or(0));
+    if (written && error == std::errc::no_such_file_or_directory) return *written;
+    return ErrnoError(error.value(), absl::StrCat("look at ", path));
+  }
+
+  static absl::Status WalDamaged(const std::string& path, absl::string_view what) {
+    return MakeError(absl::StatusCode::kDataLoss, absl::StrCat("write-ahead log ", path, " ", what),
+                     "RECORD_DAMAGED", {{"file", path}});
   }
 
   static absl::Status Unverified(const std::string& path, int64_t from, int64_t end) {
@@ -623,7 +651,8 @@ class RocksLogStore final : public LogStore {
   const bool writes_;
   std::atomic<uint64_t> writes_begun_{0};
   std::atomic<uint64_t> writes_ended_{0};
-  std::atomic<bool> has_failed_{false};      // a write, so the newest log is final
+  std::atomic<bool> has_failed_{false};  // a write, so the newest log is final
+  const std::shared_ptr<LiveWals> wals_;
   const std::unique_ptr<rocksdb::Env> env_;  // outlives all that follows
   const std::shared_ptr<rocksdb::SstFileManager> files_;
   const std::shared_ptr<rocksdb::Cache> cache_;
@@ -640,7 +669,8 @@ class RocksLogStore final : public LogStore {
 absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
   const std::unique_ptr<rocksdb::Env> tables =
       WithLateTableFailures(options.env == nullptr ? *rocksdb::Env::Default() : *options.env);
-  std::unique_ptr<rocksdb::Env> env = WithFinalWalFailures(*tables);
+  const auto wals = std::make_shared<LiveWals>();
+  std::unique_ptr<rocksdb::Env> env = WithFinalWalFailures(*tables, wals);
   rocksdb::DBOptions database = DatabaseOptions(options, env.get());
   database.sst_file_manager.reset(rocksdb::NewSstFileManager(database.env));
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(size_t{32} << 20);
@@ -654,7 +684,7 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
           : rocksdb::DB::OpenForReadOnly(database, options.directory, families, &handles, &db);
   ICEPIE_RETURN_IF_ERROR(FromRocks(status, absl::StrCat("open ", options.directory)));
   ICEPIE_CHECK(handles.size() == families.size());
-  return std::make_unique<RocksLogStore>(Writes(options.mode), std::move(env),
+  return std::make_unique<RocksLogStore>(Writes(options.mode), wals, std::move(env),
                                          database.sst_file_manager, cache, absl::WrapUnique(db),
                                          std::move(handles));
 }

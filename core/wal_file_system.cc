@@ -18,7 +18,8 @@ using rocksdb::IOStatus;
 // Threads: any; a sync may run beside an append.
 class WalFile final : public ChangedFile {
  public:
-  using ChangedFile::ChangedFile;
+  WalFile(std::unique_ptr<FSWritableFile> file, std::shared_ptr<std::atomic<int64_t>> bytes)
+      : ChangedFile(std::move(file)), bytes_(std::move(bytes)) {}
 
  private:
   IOStatus Change(absl::FunctionRef<IOStatus()> change) override {
@@ -32,7 +33,9 @@ class WalFile final : public ChangedFile {
     failure_ = status.ToString();
     return IOStatus::IOError(failure_);  // without what else the status says
   }
+  void Appended(size_t bytes) override { *bytes_ += static_cast<int64_t>(bytes); }
 
+  const std::shared_ptr<std::atomic<int64_t>> bytes_;
   Mutex mutex_;
   std::string failure_ ABSL_GUARDED_BY(mutex_);
 };
@@ -60,15 +63,28 @@ class WalDirectory final : public rocksdb::FSDirectoryWrapper {
 
 class WalFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  using FileSystemWrapper::FileSystemWrapper;
+  WalFileSystem(const std::shared_ptr<rocksdb::FileSystem>& files, std::shared_ptr<LiveWals> live)
+      : FileSystemWrapper(files), live_(std::move(live)) {}
   const char* Name() const override { return "icepie.WalFileSystem"; }
 
   IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
                            std::unique_ptr<FSWritableFile>* file, IODebugContext* debug) override {
     const IOStatus status = target()->NewWritableFile(name, options, file, debug);
     if (!status.ok() || !absl::EndsWith(name, ".log")) return status;
-    *file = std::make_unique<WalFile>(std::move(*file));
+    const auto bytes = std::make_shared<std::atomic<int64_t>>(0);
+    live_->Add(name, bytes);
+    *file = std::make_unique<WalFile>(std::move(*file), bytes);
     return status;
+  }
+  IOStatus DeleteFile(const std::string& name, const IOOptions& options,
+                      IODebugContext* debug) override {
+    live_->Remove(name);  // first: nobody shall miss it
+    return target()->DeleteFile(name, options, debug);
+  }
+  IOStatus RenameFile(const std::string& from, const std::string& to, const IOOptions& options,
+                      IODebugContext* debug) override {
+    live_->Remove(from);
+    return target()->RenameFile(from, to, options, debug);
   }
   IOStatus NewDirectory(const std::string& name, const IOOptions& options,
                         std::unique_ptr<rocksdb::FSDirectory>* directory,
@@ -77,12 +93,41 @@ class WalFileSystem final : public rocksdb::FileSystemWrapper {
     if (status.ok()) *directory = std::make_unique<WalDirectory>(std::move(*directory));
     return status;
   }
+
+ private:
+  const std::shared_ptr<LiveWals> live_;
 };
 
 }  // namespace
 
-std::unique_ptr<rocksdb::Env> WithFinalWalFailures(rocksdb::Env& env) {
-  return rocksdb::NewCompositeEnv(std::make_shared<WalFileSystem>(env.GetFileSystem()));
+void LiveWals::Add(const std::string& path, std::shared_ptr<const std::atomic<int64_t>> bytes) {
+  const MutexLock lock(mutex_);
+  logs_[path] = std::move(bytes);
+}
+
+void LiveWals::Remove(const std::string& path) {
+  const MutexLock lock(mutex_);
+  logs_.erase(path);
+}
+
+std::optional<int64_t> LiveWals::BytesOf(const std::string& path) const {
+  const MutexLock lock(mutex_);
+  const auto found = logs_.find(path);
+  return found == logs_.end() ? std::nullopt : std::optional<int64_t>(found->second->load());
+}
+
+std::vector<std::string> LiveWals::Paths() const {
+  const MutexLock lock(mutex_);
+  std::vector<std::string> paths;
+  paths.reserve(logs_.size());
+  for (const auto& [path, bytes] : logs_) paths.push_back(path);
+  return paths;
+}
+
+std::unique_ptr<rocksdb::Env> WithFinalWalFailures(rocksdb::Env& env,
+                                                   std::shared_ptr<LiveWals> live) {
+  return rocksdb::NewCompositeEnv(
+      std::make_shared<WalFileSystem>(env.GetFileSystem(), std::move(live)));
 }
 
 }  // namespace icepie

@@ -11,7 +11,15 @@
 #ifndef ICEPIE_CORE_WAL_FILE_SYSTEM_H_
 #define ICEPIE_CORE_WAL_FILE_SYSTEM_H_
 
+#include <atomic>
+#include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/mutex.h"
 
 namespace rocksdb {
 class Env;
@@ -19,8 +27,25 @@ class Env;
 
 namespace icepie {
 
-// An environment like `env`, which outlives it, with such logs.
-std::unique_ptr<rocksdb::Env> WithFinalWalFailures(rocksdb::Env& env);
+// The logs that RocksDB has made since it was opened and needs still: they must be there, with so
+// many bytes at least, whatever the disk says.
+// Threads: any.
+class LiveWals {
+ public:
+  void Add(const std::string& path, std::shared_ptr<const std::atomic<int64_t>> bytes);
+  void Remove(const std::string& path);
+  // nullopt: it is none of them.
+  std::optional<int64_t> BytesOf(const std::string& path) const;
+  std::vector<std::string> Paths() const;
+
+ private:
+  mutable Mutex mutex_;
+  std::map<std::string, std::shared_ptr<const std::atomic<int64_t>>> logs_ ABSL_GUARDED_BY(mutex_);
+};
+
+// An environment like `env`, which outlives it, with such logs; `live` knows them.
+std::unique_ptr<rocksdb::Env> WithFinalWalFailures(rocksdb::Env& env,
+                                                   std::shared_ptr<LiveWals> live);
 
 }  // namespace icepie
 

@@ -304,7 +304,7 @@ class SalvageTest : public CoreRecoveryTest {
   }
 
   std::vector<LogStore::StoredFile> Tables() const {  // the newest last
-    auto tables = (*LogStore::Open({path_ + "/rocksdb", LogStore::Mode::kReadOnly}))->ListFiles();
+    auto tables = *(*LogStore::Open({path_ + "/rocksdb", LogStore::Mode::kReadOnly}))->ListFiles();
     std::sort(tables.begin(), tables.end(),
               [](const auto& x, const auto& y) { return x.path < y.path; });
     return tables;

@@ -250,6 +250,29 @@ TEST_F(LiveLogTest, ThatIsWrittenForTooLongIsNotVerified) {
   EXPECT_EQ(Verify().bytes_rehashed.state, VerificationAnswer::State::kHolds);
 }
 
+// The disk says what is there, not what must be.
+TEST_F(LiveLogTest, ThatIsMissingOrHasLostItsEndIsDamaged) {
+  Write();
+  const std::string log = Log().path;
+  const auto one_write = std::filesystem::file_size(log);
+  Write();
+  ASSERT_TRUE(store_->CheckFile(Log(), {}).ok());
+  std::filesystem::rename(log, log + ".away");
+  EXPECT_EQ(Log().path, log);
+  const absl::Status missing = store_->CheckFile(Log(), {});
+  EXPECT_TRUE(absl::IsDataLoss(missing)) << missing;
+  EXPECT_THAT(std::string(missing.message()), HasSubstr(log + " is missing"));
+  std::filesystem::rename(log + ".away", log);
+  ASSERT_TRUE(store_->CheckFile(Log(), {}).ok());
+  for (const auto bytes : {one_write, decltype(one_write){0}}) {
+    std::filesystem::resize_file(log, bytes);  // where a record ends
+    const absl::Status short_one = store_->CheckFile(Log(), {});
+    EXPECT_TRUE(absl::IsDataLoss(short_one)) << short_one;
+    EXPECT_THAT(std::string(short_one.message()), HasSubstr(log + " has lost its end"));
+  }
+  EXPECT_EQ(Verify().bytes_rehashed.state, VerificationAnswer::State::kFails);
+}
+
 // Nothing that was acknowledged is there, and the next start drops it; an older log has no such
 // end.
 TEST_F(LiveLogTest, ThatTookHalfOfAWriteIsNotDamaged) {
