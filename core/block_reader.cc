@@ -91,20 +91,27 @@ class Collector {
 
   absl::StatusOr<BlockRange> Collect() {
     while (!full_ && next_position_ < end_) {
-      if (next_position_ < sources_.segments->sealed_position()) {
-        if (SkipSegments()) continue;
-        ICEPIE_RETURN_IF_ERROR(ReadSegment());
-        continue;
-      }
-      const absl::Status status = ReadHot();
-      // What was not found may have been sealed since.
-      if (!status.ok() && next_position_ >= sources_.segments->sealed_position()) return status;
+      const absl::Status status = ReadOn();
+      if (status.ok()) continue;
+      // What is whole before the damage is read; the next call, from there, says what is wrong.
+      if (range_.blocks.empty()) return status;
+      break;
     }
     range_.complete_position = std::max(next_position_ > end_ ? end_ : next_position_, query_.from);
     return std::move(range_);
   }
 
  private:
+  absl::Status ReadOn() {
+    if (next_position_ < sources_.segments->sealed_position()) {
+      return SkipSegments() ? absl::OkStatus() : ReadSegment();
+    }
+    absl::Status status = ReadHot();
+    // What was not found may have been sealed since.
+    if (next_position_ < sources_.segments->sealed_position()) return absl::OkStatus();
+    return status;
+  }
+
   bool Wants(uint32_t stream_id) const { return wanted_.empty() || wanted_.count(stream_id) != 0; }
 
   // Whether another block is too much; the first one never is.

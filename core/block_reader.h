@@ -29,7 +29,8 @@ struct BlockSources {
 };
 
 // Core::ReadBlocks on a core of `head` records. Sealed and hot are one sequence, also while blocks
-// are being sealed.
+// are being sealed. What is whole before damage comes first, the error with a call that begins
+// there.
 absl::StatusOr<BlockRange> ReadBlockRange(const BlockSources& sources, int64_t head,
                                           const BlockQuery& query);
 

@@ -58,9 +58,9 @@ FeedStep ReadRecordsCall::Step(grpc::ByteBuffer& message) {
   message_bytes_ = 0;
   step_bytes_ = 0;
   const int64_t target = std::min(core_->head_position(), bounds_.end_position);
-  if (absl::Status status = Fill(target); !status.ok()) {
-    return FeedStep::Finish(std::move(status));
-  }
+  absl::Status status = Fill(target);
+  // What was read before the damage goes out first; the next step meets it again.
+  if (!status.ok() && pieces_.empty()) return FeedStep::Finish(std::move(status));
   // Read after the records, which may be newer than `target`: another reader's.
   const int64_t head = core_->head_position();
   if (pieces_.empty() && sent_any_ && AtEnd()) return FeedStep::Finish(absl::OkStatus());

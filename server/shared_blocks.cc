@@ -131,10 +131,16 @@ absl::StatusOr<std::shared_ptr<const SharedBlocks::Range>> SharedBlocks::Load(co
   range->complete_position = stored.complete_position;
   range->bytes = kRangeOverheadBytes;
   for (const StoredBlock& block : stored.blocks) {
-    ICEPIE_ASSIGN_OR_RETURN(auto encoded, Encode(block));
-    range->bytes += static_cast<int64_t>(encoded->bytes().size()) +
-                    static_cast<int64_t>(encoded->size()) * kRecordOverheadBytes;
-    range->blocks.push_back(std::move(encoded));
+    auto encoded = Encode(block);
+    if (!encoded.ok() && !range->blocks.empty()) {
+      // What is whole before the damage is read; the next call, from there, says what is wrong.
+      range->complete_position = range->blocks.back()->end_position();
+      return range;
+    }
+    ICEPIE_RETURN_IF_ERROR(encoded.status());
+    range->bytes += static_cast<int64_t>((*encoded)->bytes().size()) +
+                    static_cast<int64_t>((*encoded)->size()) * kRecordOverheadBytes;
+    range->blocks.push_back(*std::move(encoded));
   }
   return range;
 }

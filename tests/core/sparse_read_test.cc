@@ -120,7 +120,7 @@ TEST_F(SparseReadTest, TheIndexOfOtherStreamsIsNotPassedOver) {
       OpenLog(path_, LogStore::Mode::kReadWrite)->DropSealed({{"dtest", "1"}, 2, sparse, {}}).ok());
   const auto core = OpenCore(path_);
   ASSERT_EQ(core->ReadOnlyCause(), "");
-  EXPECT_EQ(ErrorReason(core->ReadBlocks({}, 0, core->head_position(), 1 << 20).status()),
+  EXPECT_EQ(ErrorReason(core->ReadBlocks({}, 2, core->head_position(), 1 << 20).status()),
             "RECORD_DAMAGED");
   const std::vector<ReadRecord> records = ReadAll(*core, {"b"});
   ASSERT_EQ(records.size(), 1u);

@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <fstream>
 #include <future>
 #include <random>
 #include <thread>
 
+#include "core/segment_reader.h"
 #include "tests/server/rpc_fixture.h"
 
 namespace icepie::server {
@@ -30,7 +32,8 @@ AppendRecordsRequest Request(const std::string& stream, int64_t first, int64_t c
 
 class CoreServiceTest : public RpcFixture<CoreService> {
  protected:
-  CoreServiceTest() : stub_(icepie::v1::Core::NewStub(channel_)) {}
+  explicit CoreServiceTest(const SealingOptions& sealing = {})
+      : RpcFixture(sealing), stub_(icepie::v1::Core::NewStub(channel_)) {}
 
   grpc::Status Append(const AppendRecordsRequest& request, AppendRecordsResponse* response) {
     grpc::ClientContext context;
@@ -701,6 +704,47 @@ TEST_F(CoreServiceTest, ADeadlineEndsAFollow) {
   EXPECT_TRUE(reader->Read(&response));  // caught up with nothing
   EXPECT_FALSE(reader->Read(&response));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+}
+
+class DamagedReadTest : public CoreServiceTest {
+ protected:
+  DamagedReadTest() : CoreServiceTest(SmallSegments()) {}
+};
+
+TEST_F(DamagedReadTest, RecordsBeforeTheDamageAreReadAndThenItIsNamed) {
+  Create("a");
+  Create("b");
+  int64_t n = 0;
+  ASSERT_TRUE(EventuallyInCore([&] {
+    RpcFixture::Append(NumberedBatch(n % 20 == 0 ? "a" : "b", n, 10));
+    n += 10;
+    return core_->Storage().segment_count > 1;
+  }));
+  const auto lease = core_->LeaseSegments(0, INT64_MAX, 2);
+  const std::string file = directory_.path() + "/" + lease->segments()[1].path;
+  const SegmentBlock block = (*SegmentReader::Open(file))->blocks()[1];
+  {
+    std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
+    stream.seekg(static_cast<int64_t>(block.place) + 50);
+    const auto byte = static_cast<char>(stream.get() ^ 4);
+    stream.seekp(static_cast<int64_t>(block.place) + 50);
+    stream.put(byte);
+  }
+  for (const bool follow : {false, true}) {
+    SCOPED_TRACE(follow);
+    ReadRecordsRequest request;
+    request.set_follow(follow);
+    std::vector<icepie::v1::Record> records;
+    int64_t next = 0;
+    const grpc::Status status = Read(request, &records, &next);
+    EXPECT_EQ(ReasonOf(status), "RECORD_DAMAGED") << status.error_message();
+    EXPECT_THAT(status.error_message(), HasSubstr(file));
+    ASSERT_EQ(static_cast<int64_t>(records.size()), block.header.first_position);
+    for (size_t i = 0; i < records.size(); ++i) {
+      EXPECT_EQ(records[i].position(), static_cast<int64_t>(i));
+    }
+    EXPECT_EQ(next, block.header.first_position);
+  }
 }
 
 }  // namespace
