@@ -29,6 +29,7 @@
 #include "tests/core/failing_file_system.h"
 #include "tests/core/small_disk.h"
 #include "tests/core/stored_tree.h"
+#include "tests/core/temp_directory.h"
 
 namespace icepie {
 namespace {
@@ -81,6 +82,7 @@ constexpr const char* kOwnKinds[] = {"mkdir core",
                                      "unlink segments",
                                      "open high_water_mark",
                                      "pwrite high_water_mark",
+                                     "fdatasync high_water_mark",
                                      "open signing_key",
                                      "open checkpoint",
                                      "write checkpoint",
@@ -330,6 +332,25 @@ TEST_F(EveryCallTest, MayFail) {
     }
   }
   std::printf("%d faults at %ld calls of %zu kinds\n", faults_, calls, rocksdb.size() + own.size());
+}
+
+// The records are safe, but what comes later could be lost unnoticed.
+TEST(HighWaterMarkFaultTest, AMarkThatCannotBeWrittenOrSyncedMakesTheCoreReadOnly) {
+  for (const auto& [kind, cause] : {std::pair("pwrite high_water_mark", "cannot be written"),
+                                    std::pair("fdatasync high_water_mark", "cannot be synced")}) {
+    SCOPED_TRACE(kind);
+    const TempDirectory directory;
+    const std::unique_ptr<Core> core = OpenCore(directory.path());
+    ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+    FailingCalls::Fail(kind, 1, EIO, directory.path(), "/rocksdb");
+    EXPECT_TRUE(core->AppendAndWait(NumberedBatch("a", 0, 1)).ok());
+    EXPECT_TRUE(EventuallyInCore([&] { return core->ReadOnlyCause() != ""; }));
+    FailingCalls::Stop();
+    EXPECT_THAT(core->ReadOnlyCause(),
+                testing::AllOf(testing::HasSubstr("high-water mark"), testing::HasSubstr(cause)));
+    EXPECT_EQ(ErrorReason(core->AppendAndWait(NumberedBatch("a", 1, 1)).status()),
+              "CORE_READ_ONLY");
+  }
 }
 
 }  // namespace
