@@ -101,6 +101,13 @@ absl::StatusOr<BlockPlace> DecodePlace(const rocksdb::Iterator& entry) {
   return place;
 }
 
+// `position` is the first that is not found.
+absl::Status IndexDamaged(int64_t position, absl::string_view why) {
+  return MakeError(absl::StatusCode::kDataLoss,
+                   absl::StrCat("records from position ", position, " on cannot be found: ", why),
+                   "RECORD_DAMAGED", {{"position", absl::StrCat(position)}});
+}
+
 std::string TreeKey(int level, int64_t first) {
   std::string key(1, static_cast<char>(level));
   PutBigEndian(key, first);
@@ -356,12 +363,16 @@ class RocksLogStore final : public LogStore {
     const auto iterator = NewIterator(index_);
     iterator->SeekForPrev(IndexKey(from));  // the block that holds `from` may begin before it
     if (!iterator->Valid() && iterator->status().ok()) iterator->SeekToFirst();
+    int64_t next = from;
     for (; iterator->Valid(); iterator->Next()) {
-      ICEPIE_ASSIGN_OR_RETURN(const BlockPlace place, DecodePlace(*iterator));
-      if (place.first_position >= end) break;
-      if (place.end_position() > from && !visit(place)) break;
+      const absl::StatusOr<BlockPlace> place = DecodePlace(*iterator);
+      if (!place.ok()) return IndexDamaged(next, place.status().message());
+      if (place->first_position >= end) break;
+      if (place->end_position() > from && !visit(*place)) break;
+      next = std::max(next, place->end_position());
     }
-    return FromRocks(iterator->status(), "read index");
+    const absl::Status status = FromRocks(iterator->status(), "read index");
+    return absl::IsDataLoss(status) ? IndexDamaged(next, status.message()) : status;
   }
 
   absl::Status VisitStreamBackwards(uint32_t stream_id, const Visitor& visit) const override {

@@ -318,6 +318,8 @@ class SalvageTest : public CoreRecoveryTest {
       if (!range.ok()) {
         EXPECT_GE(position, sealed_) << range.status();
         EXPECT_EQ(ErrorReason(range.status()), "RECORD_DAMAGED") << range.status();
+        const auto named = GetErrorDetail(range.status())->metadata;
+        EXPECT_EQ(named.count("position"), 1U) << range.status();
         continue;
       }
       const auto block = DecodedBlock::Decode(range->blocks.at(0).data);
