@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/block.h"
@@ -12,6 +13,7 @@
 #include "core/log_state.h"
 #include "core/signing_files.h"
 #include "core/tree_store.h"
+#include "core/wal_check.h"
 
 namespace icepie {
 namespace {
@@ -249,6 +251,13 @@ OpenedLog OpenWhatThereIs(const std::string& directory) {
     }
   }
   log.findings.push_back({0, 0, absl::StrCat("the log is damaged: ", status.message())});
+  // RocksDB says no more than that some write-ahead log is damaged.
+  std::error_code error;
+  for (const auto& file : DirectoryEntries(path, error)) {
+    if (file.path().extension() != ".log") continue;
+    const absl::Status check = CheckWalFile(file.path().string(), 0).status();
+    if (absl::IsDataLoss(check)) log.findings.push_back({0, 0, std::string(check.message())});
+  }
   SalvagedLog salvaged = SalvageLog(path, segments, nullptr);
   log.store = std::move(salvaged.store);
   log.state = std::move(salvaged.state);

@@ -295,6 +295,23 @@ TEST_F(VerificationTest, FlippedBitsInFilesAndMissingFilesAreFound) {
   EXPECT_GE(tables, 3);
 }
 
+TEST_F(VerificationTest, AFlippedBitInTheWriteAheadLogIsNamed) {
+  Fill();
+  for (const auto& [name, content] : Files()) {
+    if (!absl::EndsWith(name, ".log")) continue;
+    std::string bytes = content;
+    bytes[bytes.size() / 2] ^= 4;
+    std::ofstream(path_ + "/rocksdb/" + name, std::ios::binary | std::ios::trunc) << bytes;
+    const VerificationReport report = Verify();
+    EXPECT_FALSE(report.ok());
+    EXPECT_TRUE(absl::c_any_of(report.findings, [&log = name](const VerificationFinding& finding) {
+      return absl::StrContains(finding.what, log);
+    })) << report.bytes_rehashed.detail;
+    return;
+  }
+  FAIL() << "no log";
+}
+
 TEST_F(VerificationTest, WhatIsNoCoreOrInUseIsSaidSo) {
   EXPECT_EQ(VerifyDirectory(path_, "", {}).status().code(), absl::StatusCode::kNotFound);
   Fill(kBatch);
