@@ -15,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "slices/built_in_limits.h"
 #include "slices/components.h"
 #include "slices/generation.h"
 #include "slices/quarantine_budget.h"
@@ -139,7 +140,9 @@ absl::StatusOr<std::unique_ptr<DuckDatabase>> OpenUnlockedInstance(const EngineO
   ICEPIE_ASSIGN_OR_RETURN(const auto connection, DuckConnection::Connect(*instance));
   ICEPIE_RETURN_IF_ERROR(RegisterComponents(*connection, options.memory_bytes / 2));
   int64_t spill_bytes = std::max(int64_t{1} << 30, options.memory_bytes * 4);
-  if (options.disk_bytes > 0) spill_bytes = std::min(spill_bytes, options.disk_bytes);
+  if (options.disk_bytes > 0) {
+    spill_bytes = std::min(spill_bytes, options.disk_bytes / kSpillPartOfDisk);
+  }
   // The order matters: after the last one no directory can be set any more. The spill's size is
   // only enforced when it is set after opening.
   const std::vector<std::string> settings = {

@@ -112,6 +112,17 @@ TEST_F(SpillTest, FoldsWhatDoesNotFitIntoMemory) {
   EXPECT_EQ(SpilledBytes(), 0) << "nothing is left behind";
 }
 
+TEST_F(SpillTest, OneWorkerDoesNotTakeAllOfTheDomainsDisk) {
+  EngineOptions options = SmallOptions();
+  options.disk_bytes = int64_t{64} << 20;
+  const auto instance = OpenInstance(options, 1);
+  ASSERT_TRUE(instance.ok()) << instance.status();
+  const auto connection = DuckConnection::Connect(**instance);
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  EXPECT_EQ(*(*connection)->QueryText("SELECT current_setting('max_temp_directory_size')"),
+            "16.0 MiB");
+}
+
 class SpillingBuildTest : public SpillTest, public testing::WithParamInterface<const char*> {};
 
 TEST_P(SpillingBuildTest, BuildsWhatDoesNotFitIntoMemory) {
