@@ -456,6 +456,23 @@ TEST_F(CheckerTest, ANeighbourThatIsSlowerThanInCalmIsSeen) {
   ExpectBreach(Judge(), "P2", "have a p99 of 300 ms, in calm 5 ms");
 }
 
+TEST_F(CheckerTest, AppendsThatAreSlowerBesideAFaultOfADomainThanInCalmAreSeen) {
+  AddFault("payments", absl::Seconds(1000), absl::Seconds(2000));
+  const auto append = [&](int64_t batch, absl::Duration after, absl::Duration took) {
+    Append(3, batch, MakeBatch(3, batch));
+    AppendCall& call = record_.appends.back();
+    call.begin = kStart + after;
+    call.end = call.begin + took;
+  };
+  int64_t batch = 0;
+  while (batch < 500) append(batch++, absl::Seconds(100), absl::Milliseconds(5));
+  while (batch < 990) append(batch++, absl::Seconds(1100), absl::Milliseconds(5));
+  while (batch < 999) append(batch++, absl::Seconds(1200), absl::Milliseconds(300));
+  EXPECT_THAT(Judge().breaches, IsEmpty());  // too few to tell
+  append(batch, absl::Seconds(1201), absl::Milliseconds(300));
+  ExpectBreach(Judge(), "P2", "appends beside the faults of domains have a p99 of 300 ms, in calm");
+}
+
 TEST_F(CheckerTest, AWorkerThatIsReplacedWithoutAFaultOfItsDomainIsSeen) {
   AddFault("payments", absl::Seconds(10), absl::Seconds(20));
   record_.workers = {{kStart, "compliance", "live", 100, ""},

@@ -344,7 +344,11 @@ class Harness {
                                     {"neighbours_fault", pair(all.neighbour)}};
     };
     const Latencies reads = ReadLatencies(record_);
-    const double calm = Percentile(reads.calm, 0.99);
+    const Latencies appends = AppendLatencies(record_);
+    const auto neighbour_ratio = [](const Latencies& all) {
+      const double calm = Percentile(all.calm, 0.99);
+      return calm > 0 ? Percentile(all.neighbour, 0.99) / calm : 0;
+    };
     return {{"faults", record_.faults.size()},
             {"kinds", kinds},
             {"not_injected", not_injected},
@@ -375,8 +379,9 @@ class Harness {
             {"machine_stalls", record_.stalls.size()},
             {"breaches", verdict.breaches.size()},
             {"read_ms", percentiles(reads)},
-            {"append_ms", percentiles(AppendLatencies(record_))},
-            {"neighbour_ratio_p99", calm > 0 ? Percentile(reads.neighbour, 0.99) / calm : 0},
+            {"append_ms", percentiles(appends)},
+            {"neighbour_ratio_p99", neighbour_ratio(reads)},
+            {"neighbour_append_ratio_p99", neighbour_ratio(appends)},
             {"recovery_ms",
              {{"p50", Percentile(recoveries_, 0.5)}, {"p99", Percentile(recoveries_, 0.99)}}},
             {"standby_back_ms",

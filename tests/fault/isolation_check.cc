@@ -79,25 +79,33 @@ void CheckAnswers(const CallRecord& record, const CheckOptions& options, Verdict
       first->begin);
 }
 
-void CheckLatency(const CallRecord& record, const CheckOptions& options, Verdict* verdict) {
+// `whose`: what was called.
+void CheckLatency(const std::string& whose, const Latencies& calls, const CheckOptions& options,
+                  Verdict* verdict) {
+  const auto enough = static_cast<size_t>(options.latency_samples);
+  if (calls.calm.size() < enough || calls.neighbour.size() < enough) return;
+  const double calm = Percentile(calls.calm, 0.99);
+  const double neighbour = Percentile(calls.neighbour, 0.99);
+  const double allowed =
+      options.neighbour_factor * calm + options.neighbour_medians * Percentile(calls.calm, 0.5);
+  if (neighbour <= allowed) return;
+  verdict->Break("P2",
+                 absl::StrFormat("%s have a p99 of %.0f ms, in calm %.0f ms; %.0f ms would pass",
+                                 whose, neighbour, calm, allowed),
+                 absl::InfiniteFuture());
+}
+
+void CheckLatencies(const CallRecord& record, const CheckOptions& options, Verdict* verdict) {
   CallRecord quiet;
   quiet.faults = record.faults;
   for (const ReadCall& read : record.reads) {
     if (!IsStalled(record, read.begin, read.end)) quiet.reads.push_back(read);
   }
-  const Latencies reads = ReadLatencies(quiet);
-  const auto enough = static_cast<size_t>(options.latency_samples);
-  if (reads.calm.size() < enough || reads.neighbour.size() < enough) return;
-  const double calm = Percentile(reads.calm, 0.99);
-  const double neighbour = Percentile(reads.neighbour, 0.99);
-  const double allowed =
-      options.neighbour_factor * calm + options.neighbour_medians * Percentile(reads.calm, 0.5);
-  if (neighbour <= allowed) return;
-  verdict->Break("P2",
-                 absl::StrFormat("reads of domains without a fault have a p99 of %.0f ms, in calm "
-                                 "%.0f ms; %.0f ms would pass",
-                                 neighbour, calm, allowed),
-                 absl::InfiniteFuture());
+  for (const AppendCall& append : record.appends) {
+    if (!IsStalled(record, append.begin, append.end)) quiet.appends.push_back(append);
+  }
+  CheckLatency("reads of domains without a fault", ReadLatencies(quiet), options, verdict);
+  CheckLatency("appends beside the faults of domains", AppendLatencies(quiet), options, verdict);
 }
 
 // What was not heard was not good: a run that says nothing of neighbours must not pass for one.
@@ -153,7 +161,7 @@ void CheckWorkers(const CallRecord& record, const CheckOptions& options, Verdict
 void CheckIsolation(const CallRecord& record, const CheckOptions& options, Verdict* verdict) {
   CheckAnswers(record, options, verdict);
   CheckMeasured(record, options, verdict);
-  if (!options.shared_machine) CheckLatency(record, options, verdict);
+  if (!options.shared_machine) CheckLatencies(record, options, verdict);
   CheckWorkers(record, options, verdict);
 }
 
