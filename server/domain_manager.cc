@@ -38,7 +38,6 @@ std::string FileNameOf(const v1::ApplyDomainRequest& request) {
 }
 
 constexpr absl::Duration kPlanTimeout = absl::Seconds(10);
-constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
 constexpr absl::Duration kQuarantineTimeout = absl::Seconds(10);
 constexpr size_t kFileBytesMax = 1 << 20;
 
@@ -171,7 +170,7 @@ void DomainManager::WaitForEpoch(const std::string& domain, int64_t epoch) {
     return !worker.client && worker.status.restarts() > failures &&
            FromProto(worker.status.next_start_time()) > absl::Now();
   };
-  supervisor_.WaitFor(domain, kTakenOnTimeout, [&](const DomainView& view) {
+  supervisor_.WaitFor(domain, Supervisor::kTakenOnTimeout, [&](const DomainView& view) {
     return taken_on(view.live) || view.live.suspended || waits_to_start(view.live);
   });
 }

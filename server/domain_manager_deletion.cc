@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "server/admin_reason.h"
 #include "server/domain_manager.h"
 #include "server/live_report.h"
 #include "server/proto_time.h"
@@ -22,20 +23,9 @@ using Operations = std::vector<Catalog::Operation>;
 
 constexpr absl::Duration kKeepDefault = absl::Hours(24 * 7);
 constexpr absl::Duration kKeepMax = absl::Hours(24 * 365);
-constexpr size_t kReasonBytesMax = 1000;
 // For the workers of a domain that was deleted a moment ago to save their states and end.
 constexpr absl::Duration kWorkersEndTimeout = absl::Seconds(40);
-constexpr absl::Duration kLookInterval = absl::Milliseconds(20);
-
-absl::Status BadParameter(const std::string& field, const std::string& what) {
-  return MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", what),
-                   "PARAMETER_INVALID", {{"field", field}});
-}
-
-absl::Status CheckReason(const std::string& reason) {
-  if (reason.size() <= kReasonBytesMax) return absl::OkStatus();
-  return BadParameter("reason", absl::StrCat("at most ", kReasonBytesMax, " bytes"));
-}
+constexpr absl::Duration kEndLookInterval = absl::Milliseconds(20);
 
 absl::StatusOr<absl::Duration> KeepOf(const v1::DeleteDomainRequest& request) {
   if (!request.has_keep()) return kKeepDefault;
@@ -60,7 +50,7 @@ absl::Status DomainManager::CheckNotDeleted(const std::string& domain) const {
 absl::StatusOr<v1::Domain> DomainManager::Delete(const v1::DeleteDomainRequest& request,
                                                  AdminAction& action) {
   const std::string& name = request.name();
-  ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason()));
+  ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), /*required=*/false));
   ICEPIE_ASSIGN_OR_RETURN(const absl::Duration keep, KeepOf(request));
   const auto deleted = catalog_.FindDeleted(name);
   if (!deleted || IsOver(*deleted, absl::Now())) {
@@ -104,7 +94,7 @@ absl::Status DomainManager::WaitForWorkersToEnd(const std::string& domain) const
           absl::StrCat("the workers of domain ", domain, " have not ended yet; try again"),
           "WORKER_LOST", {{"domain", domain}});
     }
-    absl::SleepFor(kLookInterval);
+    absl::SleepFor(kEndLookInterval);
   }
   return absl::OkStatus();
 }
@@ -112,7 +102,7 @@ absl::Status DomainManager::WaitForWorkersToEnd(const std::string& domain) const
 absl::StatusOr<v1::Domain> DomainManager::Undelete(const v1::UndeleteDomainRequest& request,
                                                    AdminAction& action) {
   const std::string& name = request.name();
-  ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason()));
+  ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), /*required=*/false));
   const auto deleted = catalog_.FindDeleted(name);
   if (!deleted || IsOver(*deleted, absl::Now())) {
     ICEPIE_RETURN_IF_ERROR(reader_.Find(name).status());

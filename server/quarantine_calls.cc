@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "core/base/utf8.h"
+#include "server/admin_reason.h"
 #include "server/live_report.h"
 #include "server/proto_time.h"
 #include "server/read_record.h"
@@ -25,27 +26,12 @@ namespace wv1 = icepie::worker::v1;
 using Operations = std::vector<Catalog::Operation>;
 using Retried = v1::RetryQuarantinedRecordsResponse;
 
-constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
 constexpr absl::Duration kJudgeTimeout = absl::Seconds(10);
-constexpr size_t kReasonBytesMax = 1000;
 constexpr int kAcknowledgementsMax = 1000;
 constexpr int kRecordsLookedAtMax = 1000;
 constexpr int kHeaderRecords = 100;  // whose headers are compared
 constexpr size_t kHeaderBytesMax = 200;
 constexpr size_t kJudgeBytesMax = size_t{1} << 20;  // in one call
-
-absl::Status BadParameter(const std::string& field, const std::string& what) {
-  return MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", what),
-                   "PARAMETER_INVALID", {{"field", field}});
-}
-
-absl::Status CheckReason(const std::string& reason, bool required) {
-  if (reason.empty() && required) {
-    return BadParameter("reason", "say why; it is written down with your name");
-  }
-  if (reason.size() <= kReasonBytesMax) return absl::OkStatus();
-  return BadParameter("reason", absl::StrCat("at most ", kReasonBytesMax, " bytes"));
-}
 
 absl::Status NotQuarantined(const std::string& slice, int64_t position) {
   return MakeError(
@@ -379,7 +365,7 @@ absl::StatusOr<v1::Slice> QuarantineCalls::Withdraw(
 
 absl::StatusOr<v1::Slice> QuarantineCalls::TellWorkers(const SliceName& slice) {
   const int64_t epoch = manager_.Configure(slice.domain);
-  supervisor_.WaitFor(slice.domain, kTakenOnTimeout, [&](const DomainView& view) {
+  supervisor_.WaitFor(slice.domain, Supervisor::kTakenOnTimeout, [&](const DomainView& view) {
     return LiveHas(view, epoch, slice.slice, [](const wv1::SliceReport& report) {
       return report.state() != v1::FAULTED && report.state() != v1::HELD;
     });

@@ -23,7 +23,6 @@ namespace wv1 = icepie::worker::v1;
 using v1::DesiredState;
 using wv1::SliceReport;
 
-constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
 // For the last state of frozen slices: a gigabyte, at the pace at which snapshots are written.
 constexpr absl::Duration kSavedTimeout = absl::Seconds(15);
 // A process that is restarted saves its state first and then reads it again.
@@ -112,9 +111,9 @@ void SliceControl::WaitUntilTaken(const SliceVerb& verb, const std::string& doma
     if (!held && (*current)->slices.count(name) > 0) slices.push_back(name);
   }
   const auto shows = [&](const SliceReport& report) { return Shows(verb.action, report); };
-  const bool taken = supervisor_.WaitFor(domain, kTakenOnTimeout, [&](const DomainView& view) {
-    return AllReport(view, epoch, slices, shows);
-  });
+  const bool taken = supervisor_.WaitFor(
+      domain, Supervisor::kTakenOnTimeout,
+      [&](const DomainView& view) { return AllReport(view, epoch, slices, shows); });
   // It answers its heartbeat and yet does not listen: its apply thread hangs.
   if (!taken && verb.action == SliceAction::kRestart) supervisor_.Restart(domain, "live");
   if (verb.action != SliceAction::kFreeze) return;

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "server/admin_reason.h"
 #include "server/proto_time.h"
 
 namespace icepie::server {
@@ -16,22 +17,6 @@ namespace {
 namespace v1 = icepie::v1;
 namespace cv1 = icepie::catalog::v1;
 using Operations = std::vector<Catalog::Operation>;
-
-constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
-constexpr size_t kReasonBytesMax = 1000;
-
-absl::Status BadParameter(const std::string& field, const std::string& what) {
-  return MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", what),
-                   "PARAMETER_INVALID", {{"field", field}});
-}
-
-absl::Status CheckReason(const std::string& reason, bool required) {
-  if (reason.empty() && required) {
-    return BadParameter("reason", "say why; it is written down with your name");
-  }
-  if (reason.size() <= kReasonBytesMax) return absl::OkStatus();
-  return BadParameter("reason", absl::StrCat("at most ", kReasonBytesMax, " bytes"));
-}
 
 // Names of the slice's expectations: in the current file and in the generation that serves.
 std::set<std::string> ExpectationNames(const CatalogDomain& domain, const cv1::SliceEntry& slice) {
@@ -86,7 +71,7 @@ SliceRemedies::SliceRemedies(Catalog& catalog, Supervisor& supervisor, DomainMan
 
 absl::StatusOr<v1::Slice> SliceRemedies::TellWorkers(const SliceName& name) {
   const int64_t epoch = manager_.Configure(name.domain);
-  supervisor_.WaitFor(name.domain, kTakenOnTimeout, [&](const DomainView& view) {
+  supervisor_.WaitFor(name.domain, Supervisor::kTakenOnTimeout, [&](const DomainView& view) {
     if (!view.live.client) return true;
     if (!view.live.report || view.live.report->epoch() < epoch) return false;
     const auto* report = FindServingReport(view.live.report.get(), name.slice);

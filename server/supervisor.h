@@ -93,6 +93,9 @@ class Supervisor {
   // Every worker, of one domain or (empty) of all.
   std::vector<icepie::v1::WorkerStatus> Statuses(const std::string& domain) const;
 
+  // For how long calls wait until a worker has taken on what they changed.
+  static constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
+
   // Waits until `holds`, for `timeout` at most; returns whether it held. Reports come often
   // meanwhile.
   bool WaitFor(const std::string& domain, absl::Duration timeout,
