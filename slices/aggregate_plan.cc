@@ -25,12 +25,6 @@ namespace {
 // Aliases may name aliases; the binder accepts no cycles, the bound is for safety.
 constexpr int kAliasDepthMax = 32;
 
-bool IsAggregateCall(const Json& node) {
-  if (!IsClass(node, "FUNCTION")) return false;
-  const AllowedFunction* function = FindFunction(TextOf(node, "function_name"));
-  return function != nullptr && function->kind == FunctionKind::kAggregate;
-}
-
 bool IsUnnest(const Json& node) {
   if (!IsClass(node, "FUNCTION")) return false;
   const AllowedFunction* function = FindFunction(TextOf(node, "function_name"));
@@ -287,7 +281,7 @@ absl::StatusOr<Json> AggregatePlanner::Final(const Json& expression) {
   if (const int key = KeyIndex(expression); key >= 0) {
     return ParseExpression(connection_, KeyName(key));
   }
-  if (IsAggregateCall(expression)) {
+  if (IsFunctionOf(expression, FunctionKind::kAggregate)) {
     ICEPIE_ASSIGN_OR_RETURN(const std::string sql, states_.Add(expression));
     return ParseExpression(connection_, sql);
   }
@@ -502,7 +496,7 @@ Json AggregatePlanner::WithKeyNames(const Json& expression) const {
                 {"column_names", Json::array({KeyName(static_cast<size_t>(key))})}};
   }
   Json named = expression;
-  if (!named.is_structured() || IsAggregateCall(named)) return named;
+  if (!named.is_structured() || IsFunctionOf(named, FunctionKind::kAggregate)) return named;
   for (Json& child : named) child = WithKeyNames(child);
   KeepMemberNames(expression, named);
   return named;
@@ -654,7 +648,7 @@ bool NamesOneOf(const std::set<std::string>& relations, const Json& tree) {
 // columns are all of that one. Which columns a relation has is not known here, so one of the
 // subquery's own is one that names its relation. `relations`: those of the subquery's levels.
 bool AggregatesOutside(const Json& tree, std::set<std::string> relations) {
-  if (IsAggregateCall(tree)) {
+  if (IsFunctionOf(tree, FunctionKind::kAggregate)) {
     return !NamesOneOf(relations, tree) && (relations.empty() || ContainsColumn(tree));
   }
   if (!tree.is_structured()) return false;
@@ -690,7 +684,7 @@ absl::StatusOr<Json> DistinctAsGroups(const PlanRequest& request, Json node) {
 }  // namespace
 
 bool ContainsAggregate(const Json& tree) {
-  if (IsAggregateCall(tree)) return true;
+  if (IsFunctionOf(tree, FunctionKind::kAggregate)) return true;
   if (IsClass(tree, "SUBQUERY")) return AggregatesOutside(tree["subquery"], {});
   return tree.is_structured() && std::any_of(tree.begin(), tree.end(), ContainsAggregate);
 }

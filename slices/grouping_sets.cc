@@ -20,12 +20,6 @@ constexpr char kSet[] = "__set";
 // Every record is grouped so many times.
 constexpr size_t kSetsMax = 64;
 
-bool IsAggregateCall(const Json& node) {
-  if (!IsClass(node, "FUNCTION")) return false;
-  const AllowedFunction* function = FindFunction(TextOf(node, "function_name"));
-  return function != nullptr && function->kind == FunctionKind::kAggregate;
-}
-
 class SetsRewriter {
  public:
   SetsRewriter(DuckConnection& connection, const Json& node)
@@ -158,7 +152,7 @@ absl::StatusOr<Json> SetsRewriter::Grouping(const Json& call) const {
 
 // Aggregates see what they name, everything else what is left of it in its set.
 absl::Status SetsRewriter::Replace(Json& node) const {
-  if (IsAggregateCall(node)) return absl::OkStatus();
+  if (IsFunctionOf(node, FunctionKind::kAggregate)) return absl::OkStatus();
   const std::string alias = TextOf(node, "alias");
   const auto found = std::find(groups_.begin(), groups_.end(), Normal(node));
   if (found != groups_.end()) {

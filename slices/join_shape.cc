@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "slices/aggregate_plan.h"
@@ -118,12 +119,6 @@ absl::StatusOr<JoinRelation> ReadRelation(const PlanRequest& request, const Join
   relation.name = relation.source->name;
   relation.columns = ColumnsOfSource(request, relation.name, node);
   return relation;
-}
-
-bool HasColumn(const JoinRelation& relation, const std::string& name) {
-  return std::any_of(
-      relation.columns.begin(), relation.columns.end(),
-      [&](const std::string& column) { return absl::AsciiStrToLower(column) == name; });
 }
 
 // Functions of plain values that never fail. A key is made of every record, also of those for which
@@ -351,11 +346,9 @@ absl::StatusOr<JoinShape> JoinFinder::Find() {
 
 }  // namespace
 
-bool AnyNode(const Json& tree, const std::function<bool(const Json&)>& holds) {
-  if (holds(tree)) return true;
-  return tree.is_structured() && std::any_of(tree.begin(), tree.end(), [&](const Json& child) {
-           return AnyNode(child, holds);
-         });
+bool JoinRelation::HasColumn(const std::string& column) const {
+  return std::any_of(columns.begin(), columns.end(),
+                     [&](const std::string& each) { return absl::EqualsIgnoreCase(each, column); });
 }
 
 absl::StatusOr<std::vector<JoinRelation>> FindRelations(const PlanRequest& request,
@@ -386,7 +379,7 @@ std::optional<JoinColumn> FindColumn(const std::vector<JoinRelation>& relations,
   for (size_t i = 0; i < relations.size(); ++i) {
     const bool here =
         names.size() == 1 || absl::AsciiStrToLower(relations[i].alias) == names.front();
-    if (!here || !HasColumn(relations[i], names.back())) continue;
+    if (!here || !relations[i].HasColumn(names.back())) continue;
     if (found) return std::nullopt;
     found = JoinColumn{i, names.back()};
   }

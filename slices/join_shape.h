@@ -23,6 +23,8 @@ struct JoinRelation {
   std::string key_type;
   bool outer = false;   // its columns may be NULL though it has the key
   bool visible = true;  // its columns can be named outside of its ON (not of SEMI and ANTI joins)
+  // In any case.
+  bool HasColumn(const std::string& column) const;
   bool IsStream() const { return source != nullptr && source->latest_by.empty(); }
   bool IsDimension() const { return source != nullptr && !source->latest_by.empty(); }
 };
@@ -61,9 +63,6 @@ absl::StatusOr<JoinShape> FindJoinShape(const PlanRequest& request, const Json& 
 
 // The tables of the join in `from`, in the order of JoinShape::relations.
 std::vector<Json*> TablesOf(Json& from);
-
-// Whether `holds` is true of a part of the tree.
-bool AnyNode(const Json& tree, const std::function<bool(const Json&)>& holds);
 
 }  // namespace icepie::slices
 

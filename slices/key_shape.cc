@@ -22,16 +22,6 @@ constexpr int kDepthMax = 128;
 // Beyond so many rows a key, keeping them in order costs more than it saves.
 constexpr int64_t kTopRowsMax = 1000;
 
-std::string LowerText(const Json& node, const char* member) {
-  return absl::AsciiStrToLower(TextOf(node, member));
-}
-
-bool IsFunctionOf(const Json& node, FunctionKind kind) {
-  if (!IsClass(node, "FUNCTION")) return false;
-  const AllowedFunction* function = FindFunction(TextOf(node, "function_name"));
-  return function != nullptr && function->kind == kind;
-}
-
 bool ContainsUnnest(const Json& node) {
   if (IsFunctionOf(node, FunctionKind::kUnnest)) return true;
   return node.is_structured() && std::any_of(node.begin(), node.end(), ContainsUnnest);
@@ -58,13 +48,6 @@ absl::Status PutCtes(Json& node, const CteMap& ctes) {
   if (node.is_object() && node.contains("cte_map")) ICEPIE_RETURN_IF_ERROR(InlineCtes(node));
   for (Json& child : node) ICEPIE_RETURN_IF_ERROR(PutCtes(child, ctes));
   return absl::OkStatus();
-}
-
-bool ContainsClass(const Json& node, absl::string_view expression_class) {
-  if (IsClass(node, expression_class)) return true;
-  if (!node.is_structured()) return false;
-  return std::any_of(node.begin(), node.end(),
-                     [&](const Json& child) { return ContainsClass(child, expression_class); });
 }
 
 absl::Status CheckModifiers(const Json& level) {
@@ -184,12 +167,6 @@ const Json* KeyFinder::FindAlias(const std::string& name, size_t level) const {
 
 std::string LastName(const Json& column) {
   return absl::AsciiStrToLower(column["column_names"].back().get<std::string>());
-}
-
-// The name that an item gives its column; "" when DuckDB makes one up.
-std::string OutputName(const Json& item) {
-  const std::string alias = LowerText(item, "alias");
-  return !alias.empty() || !IsClass(item, "COLUMN_REF") ? alias : LastName(item);
 }
 
 // One that leaves out or replaces columns is too much to follow.

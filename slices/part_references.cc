@@ -15,23 +15,11 @@
 namespace icepie::slices {
 namespace {
 
-// The name that an item gives its column; "" when DuckDB makes one up.
-std::string OutputName(const Json& item) {
-  const std::string alias = absl::AsciiStrToLower(TextOf(item, "alias"));
-  if (!alias.empty() || !IsClass(item, "COLUMN_REF")) return alias;
-  return absl::AsciiStrToLower(item["column_names"].back().get<std::string>());
-}
-
 bool HasOutput(const Json& level, const std::string& name) {
   const Json& items = level["select_list"];
   return std::any_of(items.begin(), items.end(), [&](const Json& item) {
     return absl::EqualsIgnoreCase(OutputName(item), name);
   });
-}
-
-bool HasColumn(const JoinRelation& relation, const std::string& name) {
-  return std::any_of(relation.columns.begin(), relation.columns.end(),
-                     [&](const std::string& each) { return absl::EqualsIgnoreCase(each, name); });
 }
 
 // The outputs of a level as they are, while the level is rewritten.
@@ -79,10 +67,9 @@ class UsingRewriter {
  private:
   absl::StatusOr<Json> TakeColumn(Json& join, const std::string& name) {
     const size_t right = TablesOf(join).size() - 1;
-    const auto left =
-        std::find_if(relations_.begin(), relations_.end(), [&](const JoinRelation& relation) {
-          return relation.visible && HasColumn(relation, name);
-        });
+    const auto left = std::find_if(
+        relations_.begin(), relations_.end(),
+        [&](const JoinRelation& relation) { return relation.visible && relation.HasColumn(name); });
     if (left - relations_.begin() >= static_cast<int64_t>(right)) {
       return StandsInTheWay(absl::StrCat("has USING (", name, "), which was not found"));
     }
@@ -107,10 +94,6 @@ class UsingRewriter {
 
 }  // namespace
 
-bool ContainsClass(const Json& tree, absl::string_view expression_class) {
-  return AnyNode(tree, [&](const Json& node) { return IsClass(node, expression_class); });
-}
-
 Json Conjunction(Json conjuncts) {
   if (conjuncts.empty()) return Json();
   if (conjuncts.size() == 1) return conjuncts[0];
@@ -134,7 +117,7 @@ std::string PartReferences::NameOf(const JoinColumn& column) {
 
 bool PartReferences::IsColumn(const std::string& name) const {
   return std::any_of(relations_.begin(), relations_.end(),
-                     [&](const JoinRelation& relation) { return HasColumn(relation, name); });
+                     [&](const JoinRelation& relation) { return relation.HasColumn(name); });
 }
 
 absl::Status PartReferences::Rewrite(Json& node, const Json* outputs) {

@@ -16,8 +16,6 @@ namespace icepie::slices {
 inline constexpr const char* kLevelExpressions[] = {
     "select_list", "where_clause", "group_expressions", "having", "qualify", "modifiers"};
 
-bool ContainsClass(const Json& tree, absl::string_view expression_class);
-
 // All of them; null when there are none.
 Json Conjunction(Json conjuncts);
 

@@ -29,11 +29,7 @@ namespace icepie::slices {
 namespace {
 
 constexpr int kPartsMax = 16;
-constexpr int kLevelsMax = 64;
-std::string LowerText(const Json& node, const char* member) {
-  return absl::AsciiStrToLower(TextOf(node, member));
-}
-
+constexpr int kPartLevelsMax = 64;
 // Names like those of the parts' tables and columns.
 bool HasReservedName(const Json& tree) {
   const auto reserved = [](const Json& name) {
@@ -491,7 +487,7 @@ absl::StatusOr<SliceStatements> PartsPlanner::PlanWith(StrategyPlanner planner,
 // The level that reads no subquery alone.
 absl::StatusOr<Json*> PartsPlanner::FindLowest(Json& node) const {
   Json* level = &node;
-  for (int depth = 0; depth < kLevelsMax; ++depth) {
+  for (int depth = 0; depth < kPartLevelsMax; ++depth) {
     if (!IsType(*level, "SELECT_NODE"))
       return StandsInTheWay("combines queries (UNION, INTERSECT, EXCEPT)");
     ICEPIE_RETURN_IF_ERROR(InlineCtes(*level));

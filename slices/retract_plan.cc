@@ -17,15 +17,9 @@
 namespace icepie::slices {
 namespace {
 
-bool IsAggregateCall(const Json& node) {
-  if (!IsClass(node, "FUNCTION")) return false;
-  const AllowedFunction* function = FindFunction(TextOf(node, "function_name"));
-  return function != nullptr && function->kind == FunctionKind::kAggregate;
-}
-
-bool HasColumn(const Json& tree) {
+bool ReadsColumn(const Json& tree) {
   if (IsClass(tree, "COLUMN_REF")) return true;
-  return tree.is_structured() && std::any_of(tree.begin(), tree.end(), HasColumn);
+  return tree.is_structured() && std::any_of(tree.begin(), tree.end(), ReadsColumn);
 }
 
 // One call: what is aggregated, and which rows.
@@ -123,7 +117,7 @@ absl::StatusOr<std::string> Retractor::Retractable(const Call& call) const {
 
 absl::Status Retractor::Replace(Json& node) {
   if (!node.is_structured()) return absl::OkStatus();
-  if (!IsAggregateCall(node)) {
+  if (!IsFunctionOf(node, FunctionKind::kAggregate)) {
     for (Json& child : node) ICEPIE_RETURN_IF_ERROR(Replace(child));
     return absl::OkStatus();
   }
@@ -152,8 +146,9 @@ bool HasKeys(const Json& node) {
   if (Has(node, "group_expressions")) return true;
   if (TextOf(node, "aggregate_handling") != "FORCE_AGGREGATES") return false;
   const Json& items = node["select_list"];
-  return std::any_of(items.begin(), items.end(),
-                     [](const Json& item) { return !ContainsAggregate(item) && HasColumn(item); });
+  return std::any_of(items.begin(), items.end(), [](const Json& item) {
+    return !ContainsAggregate(item) && ReadsColumn(item);
+  });
 }
 
 // Groups of which no row is left do not appear.
@@ -193,7 +188,7 @@ absl::StatusOr<Json> Rewritten(const PlanRequest& request, Retractor& retractor,
   Json& items = node["select_list"];
   // The alias keeps the name that the column had.
   for (size_t i = 0; i < items.size() && items.size() == request.slice.columns.size(); ++i) {
-    if (TextOf(items[i], "alias").empty() && IsAggregateCall(items[i])) {
+    if (TextOf(items[i], "alias").empty() && IsFunctionOf(items[i], FunctionKind::kAggregate)) {
       items[i]["alias"] = request.slice.columns[i].name;
     }
   }

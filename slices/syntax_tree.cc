@@ -1,5 +1,6 @@
 #include "slices/syntax_tree.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <utility>
@@ -190,6 +191,33 @@ bool Has(const Json& node, const char* member) {
   if (!node.is_object()) return false;
   const auto it = node.find(member);
   return it != node.end() && !it->is_null() && !(it->is_array() && it->empty());
+}
+
+std::string LowerText(const Json& node, const char* member) {
+  return absl::AsciiStrToLower(TextOf(node, member));
+}
+
+bool IsFunctionOf(const Json& node, FunctionKind kind) {
+  if (!IsClass(node, "FUNCTION")) return false;
+  const AllowedFunction* function = FindFunction(TextOf(node, "function_name"));
+  return function != nullptr && function->kind == kind;
+}
+
+std::string OutputName(const Json& item) {
+  const std::string alias = LowerText(item, "alias");
+  if (!alias.empty() || !IsClass(item, "COLUMN_REF")) return alias;
+  return absl::AsciiStrToLower(item["column_names"].back().get<std::string>());
+}
+
+bool AnyNode(const Json& tree, const std::function<bool(const Json&)>& holds) {
+  if (holds(tree)) return true;
+  return tree.is_structured() && std::any_of(tree.begin(), tree.end(), [&](const Json& child) {
+           return AnyNode(child, holds);
+         });
+}
+
+bool ContainsClass(const Json& tree, absl::string_view expression_class) {
+  return AnyNode(tree, [&](const Json& node) { return IsClass(node, expression_class); });
 }
 
 }  // namespace icepie::slices

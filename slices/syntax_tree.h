@@ -8,6 +8,7 @@
 #define ICEPIE_SLICES_SYNTAX_TREE_H_
 
 #include <cstddef>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "slices/duckdb.h"
+#include "slices/function_list.h"
 
 namespace icepie::slices {
 
@@ -52,6 +54,15 @@ bool IsType(const Json& node, absl::string_view type);
 bool IsClass(const Json& node, absl::string_view expression_class);
 // A member that is an array with elements, or an object that is not null.
 bool Has(const Json& node, const char* member);
+std::string LowerText(const Json& node, const char* member);
+// Whether it calls a function that the list of allowed ones (slices/function_list.h) has as `kind`.
+bool IsFunctionOf(const Json& node, FunctionKind kind);
+// The name that an item of a select list gives its column, in lower case; "" when DuckDB makes one
+// up.
+std::string OutputName(const Json& item);
+// Whether `holds` does for one of its nodes, itself among them.
+bool AnyNode(const Json& tree, const std::function<bool(const Json&)>& holds);
+bool ContainsClass(const Json& tree, absl::string_view expression_class);
 
 }  // namespace icepie::slices
 
