@@ -16,7 +16,7 @@ using icepie::v1::ListSlicesResponse;
 using icepie::v1::Slice;
 using icepie::v1::Slices;
 
-constexpr absl::Duration kPollEvery = absl::Milliseconds(100);
+constexpr absl::Duration kBuildPollEvery = absl::Milliseconds(100);
 
 bool IsBuilding(const Slice& slice) {
   return slice.state() == icepie::v1::STARTING || slice.state() == icepie::v1::BACKFILLING;
@@ -90,7 +90,7 @@ absl::Status WaitForFirstBuilds(Context& context, const std::set<std::string>& s
     state = now;
     meter.Fill(&state, absl::Now());
     progress.Show(state, absl::Now());
-    absl::SleepFor(kPollEvery);
+    absl::SleepFor(kBuildPollEvery);
   }
 }
 

@@ -29,17 +29,17 @@ std::string Reader(const ImportFile& file, const std::string& format) {
   return absl::StrCat("read_", format, "(", slices::QuoteLiteral(file.path), options, ")");
 }
 
-struct Columns {
+struct FloatColumns {
   std::vector<std::string> floats;  // which may hold what JSON has no number for
   bool nested_floats = false;       // inside lists and structs
 };
 
-absl::StatusOr<Columns> FindColumns(DuckConnection& connection, const std::string& reader) {
+absl::StatusOr<FloatColumns> FindColumns(DuckConnection& connection, const std::string& reader) {
   ICEPIE_ASSIGN_OR_RETURN(
       const auto described,
       connection.QueryCells(
           absl::StrCat("SELECT column_name, column_type FROM (DESCRIBE FROM ", reader, ")")));
-  Columns columns;
+  FloatColumns columns;
   for (const auto& row : described) {
     const auto& type = std::get<std::string>(row.at(1));
     if (type == "DOUBLE" || type == "FLOAT") {
@@ -52,7 +52,7 @@ absl::StatusOr<Columns> FindColumns(DuckConnection& connection, const std::strin
 }
 
 // The columns as they are, without what is no number.
-std::string Selected(const Columns& columns) {
+std::string Selected(const FloatColumns& columns) {
   if (columns.floats.empty()) return "*";
   const std::string finite =
       absl::StrJoin(columns.floats, ", ", [](std::string* out, const std::string& column) {
@@ -62,7 +62,8 @@ std::string Selected(const Columns& columns) {
   return absl::StrCat("* REPLACE (", finite, ")");
 }
 
-std::string RowsSql(const ImportFile& file, const std::string& reader, const Columns& columns) {
+std::string RowsSql(const ImportFile& file, const std::string& reader,
+                    const FloatColumns& columns) {
   const std::string event_time =
       file.event_time.empty()
           ? ""
@@ -158,7 +159,7 @@ class TableRows : public ImportSource {
       total_ = std::min(file.limit, std::get<int64_t>(cells.at(0).at(0)));
     }
     const std::string reader = Reader(file, format);
-    ICEPIE_ASSIGN_OR_RETURN(const Columns columns, FindColumns(*connection_, reader));
+    ICEPIE_ASSIGN_OR_RETURN(const FloatColumns columns, FindColumns(*connection_, reader));
     path_ = file.path;
     reader_ = reader;
     limit_ = file.limit;

@@ -15,12 +15,13 @@ using google::longrunning::Operation;
 using google::longrunning::Operations;
 using icepie::v1::ResliceMetadata;
 
-constexpr absl::Duration kPollEvery = absl::Milliseconds(250);
+constexpr absl::Duration kOperationPollEvery = absl::Milliseconds(250);
 
 absl::StatusOr<Operation> Wait(Context& context, const std::string& name) {
   google::longrunning::WaitOperationRequest request;
   request.set_name(name);
-  request.mutable_timeout()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(kPollEvery)));
+  request.mutable_timeout()->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(kOperationPollEvery)));
   Client& client = context.client();
   return client.Call(client.operations(), &Operations::StubInterface::WaitOperation, request);
 }

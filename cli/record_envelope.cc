@@ -21,7 +21,7 @@ using slices::JsonKind;
 using slices::JsonText;
 using slices::JsonValue;
 
-constexpr int64_t kLineBytesMax = int64_t{1} << 40;  // the core's limits hold
+constexpr int64_t kEnvelopeBytesMax = int64_t{1} << 40;  // the core's limits hold
 
 void AddMember(JsonText& text, absl::string_view name) {
   text.Add('"');
@@ -113,13 +113,13 @@ absl::Status ReadHeaders(const JsonValue& value, Record* record) {
 }  // namespace
 
 std::string HeadersJson(const Record& record) {
-  JsonText text(kLineBytesMax);
+  JsonText text(kEnvelopeBytesMax);
   AddHeaders(text, record);
   return std::move(text).Take();
 }
 
 std::string EnvelopeLine(const Record& record, bool json_payload) {
-  JsonText text(kLineBytesMax);
+  JsonText text(kEnvelopeBytesMax);
   text.Add("{\"stream\":");
   text.AddString(record.stream());
   text.Add(",\"position\":");

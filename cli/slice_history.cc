@@ -23,7 +23,7 @@ using icepie::v1::Generation;
 using icepie::v1::RollbackSliceRequest;
 using icepie::v1::RollbackSliceResponse;
 
-constexpr absl::Duration kPollEvery = absl::Milliseconds(200);
+constexpr absl::Duration kHistoryPollEvery = absl::Milliseconds(200);
 // Longer than the daemon tries.
 constexpr absl::Duration kPromotionMax = absl::Minutes(10);
 
@@ -173,7 +173,7 @@ absl::Status WaitForPromotion(Context& context, const std::string& slice, int64_
       return absl::AbortedError(
           absl::StrCat(slice, " g", generation, " is ", Generation::State_Name(found->state())));
     }
-    absl::SleepFor(kPollEvery);
+    absl::SleepFor(kHistoryPollEvery);
   }
   return absl::DeadlineExceededError(
       absl::StrCat(slice, " g", generation, " is still catching up; icepie slice history ", slice));

@@ -16,7 +16,7 @@ using icepie::v1::Slice;
 using icepie::v1::Slices;
 using icepie::v1::SliceState;
 
-constexpr absl::Duration kPollEvery = absl::Milliseconds(50);
+constexpr absl::Duration kProgressPollEvery = absl::Milliseconds(50);
 
 absl::StatusOr<int64_t> HeadPosition(Client& client) {
   ICEPIE_ASSIGN_OR_RETURN(const auto streams,
@@ -63,12 +63,12 @@ absl::StatusOr<Slice> WaitForSlice(Context& context, const std::string& name,
         client.Call(client.slices(), &Slices::StubInterface::GetSlice, request);
     if (slice.ok() && Holds(wait, *slice, head_position)) return slice;
     if (!slice.ok() && slice.status().code() != absl::StatusCode::kUnavailable) return slice;
-    if (absl::Now() + kPollEvery > deadline) {
+    if (absl::Now() + kProgressPollEvery > deadline) {
       return absl::DeadlineExceededError(absl::StrCat(
           "waited ", absl::FormatDuration(wait.timeout),
           " in vain: ", slice.ok() ? OutcomeLine(*slice) : std::string(slice.status().message())));
     }
-    absl::SleepFor(kPollEvery);
+    absl::SleepFor(kProgressPollEvery);
   }
 }
 

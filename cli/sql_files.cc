@@ -25,7 +25,7 @@ namespace {
 using slices::YamlNode;
 
 constexpr char kKey[] = "sql_file";
-constexpr int kIndent = 2;
+constexpr int kSqlIndent = 2;
 
 struct Use {
   const YamlNode* key = nullptr;
@@ -156,13 +156,13 @@ absl::StatusOr<WholeDomainFile> PutInSqlFiles(const std::string& directory, cons
     // Where the first line is indented itself, YAML has to be told by how much it is not.
     const bool indented = absl::StartsWith(sql.front(), " ") || sql.front().empty();
     const std::string indent(static_cast<size_t>(use.key->place.column - 1), ' ');
-    lines[at] = absl::StrCat(indent, "sql: |", indented ? absl::StrCat(kIndent) : "",
+    lines[at] = absl::StrCat(indent, "sql: |", indented ? absl::StrCat(kSqlIndent) : "",
                              comment.empty() ? "" : "  ", comment);
     for (std::string& sql_line : sql) {
-      if (!sql_line.empty()) sql_line.insert(0, indent + std::string(kIndent, ' '));
+      if (!sql_line.empty()) sql_line.insert(0, indent + std::string(kSqlIndent, ' '));
     }
-    whole.sql_files.push_back(
-        {path, line + 2, static_cast<int>(sql.size()), static_cast<int>(indent.size()) + kIndent});
+    whole.sql_files.push_back({path, line + 2, static_cast<int>(sql.size()),
+                               static_cast<int>(indent.size()) + kSqlIndent});
     added += static_cast<int>(sql.size());
     lines.insert(lines.begin() + static_cast<std::ptrdiff_t>(at) + 1,
                  std::make_move_iterator(sql.begin()), std::make_move_iterator(sql.end()));

@@ -89,7 +89,7 @@ void PrintResult(Context& context, const std::string& file, const TestResult& re
   for (const TestFailure& failure : result.failures) PrintFailure(context, file, failure);
 }
 
-nlohmann::ordered_json ToJson(const TestResult& result) {
+nlohmann::ordered_json ResultToJson(const TestResult& result) {
   nlohmann::ordered_json failures = nlohmann::ordered_json::array();
   for (const TestFailure& failure : result.failures) {
     failures.push_back({{"run", failure.run},
@@ -132,7 +132,7 @@ absl::StatusOr<nlohmann::ordered_json> RunFile(Context& context, const TestArgum
         for (TestFailure& failure : result.failures) failure.place = file.OwnPlace(failure.place);
         ++(result.failures.empty() ? totals.passed : totals.failed);
         if (context.options.json) {
-          results.push_back(ToJson(result));
+          results.push_back(ResultToJson(result));
         } else {
           PrintResult(context, file.name, result);
           context.out().flush();

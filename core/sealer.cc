@@ -19,7 +19,7 @@
 namespace icepie {
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kCopyBytes = int64_t{1} << 20;
 // After a failure: the disk may be full for a while.
 constexpr absl::Duration kRetryDelay = absl::Seconds(10);
 // A segment takes space before it frees any, and so do RocksDB's compactions that drop what is
@@ -158,7 +158,7 @@ absl::Status Sealer::Fill(SegmentWriter& writer) {
                        {{},
                         writer.end_position(),
                         counted_position_,
-                        std::min(kPieceBytes, options_.segment_bytes - taken_bytes)}));
+                        std::min(kCopyBytes, options_.segment_bytes - taken_bytes)}));
     for (const StoredBlock& block : piece.blocks) {
       if (writer.full()) break;
       ICEPIE_RETURN_IF_ERROR(writer.Add(block.stream, block.data));

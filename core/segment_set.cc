@@ -22,7 +22,7 @@
 namespace icepie {
 namespace {
 
-constexpr uint8_t kEntryVersion = 1;
+constexpr uint8_t kSegmentEntryVersion = 1;
 constexpr size_t kFixedBytes = 45;
 constexpr size_t kStreamEndBytes = 12;
 constexpr size_t kOpenReadersMax = 16;
@@ -34,7 +34,7 @@ absl::Status DamagedEntry(absl::string_view what) {
 
 std::string EncodeEntry(const SegmentEntry& entry) {
   std::string bytes;
-  bytes.push_back(static_cast<char>(kEntryVersion));
+  bytes.push_back(static_cast<char>(kSegmentEntryVersion));
   PutLittleEndian(bytes, entry.first_position);
   PutLittleEndian(bytes, entry.end_position);
   PutLittleEndian(bytes, entry.file_bytes);
@@ -49,7 +49,7 @@ std::string EncodeEntry(const SegmentEntry& entry) {
 }
 
 absl::StatusOr<SegmentEntry> DecodeEntry(absl::string_view bytes) {
-  if (bytes.size() < kFixedBytes || static_cast<uint8_t>(bytes[0]) != kEntryVersion) {
+  if (bytes.size() < kFixedBytes || static_cast<uint8_t>(bytes[0]) != kSegmentEntryVersion) {
     return DamagedEntry("an entry is damaged");
   }
   const char* in = bytes.data();

@@ -14,7 +14,7 @@ namespace icepie {
 namespace {
 
 constexpr absl::string_view kDefaultPrefix = "icepie.local/";
-constexpr int kSecretMode = 0600;
+constexpr int kKeyFileMode = 0600;
 
 std::string KeyPath(const std::string& directory) {
   return absl::StrCat(directory, "/signing_key");
@@ -39,7 +39,7 @@ absl::StatusOr<SigningState> Create(const std::string& directory, const std::str
   ICEPIE_ASSIGN_OR_RETURN(state.last, SignEmptyTree(key));
   ICEPIE_RETURN_IF_ERROR(SaveCheckpoint(directory, state.last->note));
   ICEPIE_RETURN_IF_ERROR(
-      WriteFileAtomically(KeyPath(directory), absl::StrCat(key.ToString(), "\n"), kSecretMode));
+      WriteFileAtomically(KeyPath(directory), absl::StrCat(key.ToString(), "\n"), kKeyFileMode));
   spdlog::info("core: made the key that signs checkpoints; check them with {}",
                key.verifier().ToString());
   state.key = std::move(key);

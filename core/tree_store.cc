@@ -19,7 +19,7 @@ namespace icepie {
 namespace {
 
 constexpr absl::string_view kBuilding = "building";  // a catalog key, while the tree is built
-constexpr int64_t kChunkBytes = int64_t{4} << 20;
+constexpr int64_t kReadChunkBytes = int64_t{4} << 20;
 constexpr absl::Duration kProgressInterval = absl::Seconds(5);
 
 std::string BuildingKey() { return absl::StrCat(kTreeKeyPrefix, kBuilding); }
@@ -75,8 +75,9 @@ absl::Status BuildTree(LogStore& store, const BlockSources& records, int64_t hea
   spdlog::info("core: building the Merkle tree of {} records, from {} on", head, tree.size());
   absl::Time told = SteadyNow();
   while (tree.size() < head) {
-    ICEPIE_ASSIGN_OR_RETURN(const BlockRange range,
-                            ReadBlockRange(records, head, {{}, tree.size(), head, kChunkBytes}));
+    ICEPIE_ASSIGN_OR_RETURN(
+        const BlockRange range,
+        ReadBlockRange(records, head, {{}, tree.size(), head, kReadChunkBytes}));
     ICEPIE_RETURN_IF_ERROR(AppendLeaves(range, *records.streams, tree));
     const bool done = tree.size() >= head;
     const LogStore::CatalogChange mark{BuildingKey(),

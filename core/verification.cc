@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t kStepBytes = int64_t{4} << 20;
 constexpr int kStepBlocksMax = 65536;
-constexpr size_t kFindingsMax = 100;
+constexpr size_t kFindingsKept = 100;
 
 using State = VerificationAnswer::State;
 
@@ -66,7 +66,7 @@ void Verification::CheckNextFile() {
 
 void Verification::Add(VerificationFinding finding) {
   ++report_.finding_count;
-  if (report_.findings.size() < kFindingsMax) report_.findings.push_back(std::move(finding));
+  if (report_.findings.size() < kFindingsKept) report_.findings.push_back(std::move(finding));
 }
 
 // `is_known`: the leaf was made from a record, so the stored tree must have it.

@@ -10,7 +10,7 @@
 namespace icepie::server {
 namespace {
 
-constexpr absl::Duration kProgressInterval = absl::Milliseconds(200);
+constexpr absl::Duration kBackupProgressInterval = absl::Milliseconds(200);
 
 }  // namespace
 
@@ -52,7 +52,7 @@ absl::StatusOr<icepie::v1::BackUpCoreResponse> BackupCall::BackUp(AdminAction& a
     message.set_done_bytes(done);
     message.set_total_bytes(total);
     if (SteadyNow() < next) return !IsCancelled();
-    next = SteadyNow() + kProgressInterval;
+    next = SteadyNow() + kBackupProgressInterval;
     return Send(message).ok();
   };
   ICEPIE_ASSIGN_OR_RETURN(const BackupResult result,

@@ -16,13 +16,13 @@
 namespace icepie::server {
 namespace {
 
-constexpr absl::string_view kMagic = "IPIN";
+constexpr absl::string_view kIntentMagic = "IPIN";
 constexpr size_t kHalfBytes = size_t{64} << 10;
 
 }  // namespace
 
 bool IntentFile::Decode(absl::string_view half) {
-  std::optional<NumberedPairs> found = DecodePairs(kMagic, half);
+  std::optional<NumberedPairs> found = DecodePairs(kIntentMagic, half);
   if (!found) return false;
   if (found->number < number_) return true;  // whole, but the older one
   number_ = found->number;
@@ -33,7 +33,7 @@ bool IntentFile::Decode(absl::string_view half) {
 absl::Status IntentFile::Open() {
   const absl::StatusOr<std::string> file = ReadFile(path_);
   if (absl::IsNotFound(file.status())) {
-    std::string halves = EncodePairs(kMagic, {});
+    std::string halves = EncodePairs(kIntentMagic, {});
     halves.resize(2 * kHalfBytes, '\0');
     ICEPIE_RETURN_IF_ERROR(MakeDirectories(std::filesystem::path(path_).parent_path().string()));
     return WriteFileAtomically(path_, halves);
@@ -47,7 +47,7 @@ absl::Status IntentFile::Open() {
 }
 
 absl::Status IntentFile::Save(Intents intents) {
-  const std::string half = EncodePairs(kMagic, {number_ + 1, intents});
+  const std::string half = EncodePairs(kIntentMagic, {number_ + 1, intents});
   if (half.size() > kHalfBytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat("intent file ", path_, " has no room for ", intents.size(), " intents"));

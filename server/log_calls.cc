@@ -15,7 +15,7 @@ namespace {
 
 using icepie::v1::LogLine;
 
-constexpr absl::Duration kLookInterval = absl::Milliseconds(200);
+constexpr absl::Duration kFollowInterval = absl::Milliseconds(200);
 constexpr int32_t kLines = 1000;
 constexpr int32_t kLinesMax = 10000;
 
@@ -88,7 +88,7 @@ class LogTails::Call final : public grpc::ServerWriteReactor<LogLine>,
     if (!follow_) return End(grpc::Status::OK);
     if (*draining_) return End(ToGrpcStatus(Draining()));
     if (std::exchange(looking_, true)) return;
-    loop_.RunAfter(kLookInterval, [self = shared_from_this()] { self->Look(); });
+    loop_.RunAfter(kFollowInterval, [self = shared_from_this()] { self->Look(); });
   }
 
   void Look() {

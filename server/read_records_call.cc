@@ -21,7 +21,7 @@ constexpr auto kFollowInterval = std::chrono::milliseconds(1);
 // Blocks whose records are all filtered out: then other calls have their turn.
 constexpr int64_t kStepBytes = int64_t{8} << 20;
 // How often a reading that finds nothing for long says where it is.
-constexpr auto kProgressInterval = std::chrono::seconds(1);
+constexpr auto kReadProgressInterval = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -95,7 +95,7 @@ FeedStep ReadRecordsCall::Send(SteadyTime now, int64_t head, grpc::ByteBuffer& m
   control.set_head_position(head);
   control_time_ = now + (sent_caught_up_ ? bounds_.heartbeat_interval
                                          : std::min<std::chrono::milliseconds>(
-                                               kProgressInterval, bounds_.heartbeat_interval));
+                                               kReadProgressInterval, bounds_.heartbeat_interval));
   message = MakeMessage(control);
   return FeedStep::Write();
 }

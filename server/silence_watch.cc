@@ -10,7 +10,7 @@
 namespace icepie::server {
 namespace {
 
-constexpr absl::Duration kLookInterval = absl::Milliseconds(50);
+constexpr absl::Duration kSilenceLookInterval = absl::Milliseconds(50);
 constexpr absl::Duration kPatienceMin = absl::Milliseconds(50);
 constexpr absl::Duration kPatienceMax = absl::Seconds(1);
 
@@ -27,7 +27,7 @@ void SilenceWatch::Add(int64_t question, Waiting waiting) {
   const MutexLock lock(mutex_);
   waiting_[question] = {std::move(waiting), now, patience};
   if (std::exchange(looking_, true)) return;
-  loop_.RunAfter(kLookInterval, [this] { Look(); });
+  loop_.RunAfter(kSilenceLookInterval, [this] { Look(); });
 }
 
 void SilenceWatch::Remove(int64_t question) {
@@ -62,7 +62,7 @@ void SilenceWatch::Look() {
     }
     if (stopped_) return;
     for (const auto& [domain, ask] : late) asked_[domain] = ask.live.incarnation;
-    if (looking_) loop_.RunAfter(kLookInterval, [this] { Look(); });
+    if (looking_) loop_.RunAfter(kSilenceLookInterval, [this] { Look(); });
   }
   for (const auto& [domain, ask] : late) AskWhetherThere(domain, ask.live, ask.timeout);
 }

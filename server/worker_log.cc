@@ -20,9 +20,9 @@ namespace {
 
 using icepie::v1::LogLine;
 
-constexpr size_t kPieceBytes = size_t{64} << 10;
+constexpr size_t kReadBytes = size_t{64} << 10;
 constexpr int kPiecesPerCall = 16;
-constexpr size_t kMessageBytesMax = size_t{16} << 10;
+constexpr size_t kLineBytesMax = size_t{16} << 10;
 
 struct LevelName {
   absl::string_view name;
@@ -55,7 +55,7 @@ absl::string_view CutWord(absl::string_view& text) {
 
 // Bytes of a crashing process may be anything; the protocol wants UTF-8.
 std::string Clean(absl::string_view text) {
-  std::string out(text.substr(0, kMessageBytesMax));
+  std::string out(text.substr(0, kLineBytesMax));
   if (IsUtf8(out)) return out;
   for (char& c : out) {
     if (static_cast<unsigned char>(c) >= 0x80) c = '?';
@@ -127,8 +127,8 @@ bool LogFile::OpenNamed() {
 
 bool LogFile::ReadPiece() {
   const size_t before = rest_.size();
-  rest_.resize(before + kPieceBytes);
-  const ssize_t got = ::pread(fd_, rest_.data() + before, kPieceBytes, offset_);
+  rest_.resize(before + kReadBytes);
+  const ssize_t got = ::pread(fd_, rest_.data() + before, kReadBytes, offset_);
   rest_.resize(before + static_cast<size_t>(std::max<ssize_t>(0, got)));
   offset_ += std::max<ssize_t>(0, got);
   return got > 0;
@@ -151,7 +151,7 @@ void LogFile::TakeLines(const LogFilter& filter, std::deque<LogLine>& out, size_
   }
   rest_.erase(0, begin);
   // Bytes without end, of whoever writes them, are not collected.
-  if (rest_.size() > kPieceBytes) rest_.clear();
+  if (rest_.size() > kReadBytes) rest_.clear();
 }
 
 void LogFile::ReadAll(const std::string& path, const LogFilter& filter, size_t count_max,

@@ -54,10 +54,10 @@ class Rows {
 };
 
 // The table function is given a number, because SQL text is all that a view can hold.
-class Registry {
+class BatchRegistry {
  public:
-  static Registry& Get() {
-    static auto* const kRegistry = new Registry;
+  static BatchRegistry& Get() {
+    static auto* const kRegistry = new BatchRegistry;
     return *kRegistry;
   }
   int64_t Add(const std::shared_ptr<Rows>& rows) {
@@ -101,7 +101,7 @@ void Bind(duckdb_bind_info info) {
   duckdb_value parameter = duckdb_bind_get_parameter(info, 0);
   const int64_t id = duckdb_get_int64(parameter);
   duckdb_destroy_value(&parameter);
-  const std::shared_ptr<Rows> rows = Registry::Get().Find(id);
+  const std::shared_ptr<Rows> rows = BatchRegistry::Get().Find(id);
   if (rows == nullptr) {
     duckdb_bind_set_error(info, "the batch is gone");
     return;
@@ -183,8 +183,8 @@ class BatchRelationImpl : public BatchRelation {
   BatchRelationImpl(std::string name, std::vector<Column> columns)
       : name_(std::move(name)),
         rows_(std::make_shared<Rows>(std::move(columns))),
-        id_(Registry::Get().Add(rows_)) {}
-  ~BatchRelationImpl() override { Registry::Get().Remove(id_); }
+        id_(BatchRegistry::Get().Add(rows_)) {}
+  ~BatchRelationImpl() override { BatchRegistry::Get().Remove(id_); }
   BatchRelationImpl(const BatchRelationImpl&) = delete;
   BatchRelationImpl& operator=(const BatchRelationImpl&) = delete;
 

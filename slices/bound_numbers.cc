@@ -11,15 +11,15 @@
 namespace icepie::slices {
 namespace {
 
-constexpr char kFunctionName[] = "icepie_number";
+constexpr char kNumberFunction[] = "icepie_number";
 
 using Values = std::shared_ptr<std::vector<int64_t>>;
 
 // SQL text can hold no more than a number that they are found by.
-class Registry {
+class NumberRegistry {
  public:
-  static Registry& Get() {
-    static auto* const kRegistry = new Registry;
+  static NumberRegistry& Get() {
+    static auto* const kRegistry = new NumberRegistry;
     return *kRegistry;
   }
   int64_t Add(const Values& values) {
@@ -52,7 +52,7 @@ int64_t Argument(duckdb_data_chunk input, idx_t index) {
 void Number(duckdb_function_info info, duckdb_data_chunk input, duckdb_vector output) {
   const idx_t rows = duckdb_data_chunk_get_size(input);
   if (rows == 0) return;
-  const Values values = Registry::Get().Find(Argument(input, 0));
+  const Values values = NumberRegistry::Get().Find(Argument(input, 0));
   const auto index = static_cast<size_t>(Argument(input, 1));
   if (values == nullptr || index >= values->size()) {
     duckdb_scalar_function_set_error(info, "the numbers of this statement are gone");
@@ -61,10 +61,10 @@ void Number(duckdb_function_info info, duckdb_data_chunk input, duckdb_vector ou
   std::fill_n(static_cast<int64_t*>(duckdb_vector_get_data(output)), rows, (*values)[index]);
 }
 
-absl::Status RegisterFunction(DuckConnection& connection) {
+absl::Status RegisterNumberFunction(DuckConnection& connection) {
   duckdb_scalar_function function = duckdb_create_scalar_function();
   duckdb_logical_type number = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
-  duckdb_scalar_function_set_name(function, kFunctionName);
+  duckdb_scalar_function_set_name(function, kNumberFunction);
   duckdb_scalar_function_add_parameter(function, number);
   duckdb_scalar_function_add_parameter(function, number);
   duckdb_scalar_function_set_return_type(function, number);
@@ -74,25 +74,26 @@ absl::Status RegisterFunction(DuckConnection& connection) {
   duckdb_destroy_logical_type(&number);
   duckdb_destroy_scalar_function(&function);
   if (state == DuckDBSuccess) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("DuckDB refuses the function ", kFunctionName));
+  return absl::InternalError(absl::StrCat("DuckDB refuses the function ", kNumberFunction));
 }
 
 }  // namespace
 
 BoundNumbers::BoundNumbers(size_t count)
-    : values_(std::make_shared<std::vector<int64_t>>(count)), id_(Registry::Get().Add(values_)) {}
+    : values_(std::make_shared<std::vector<int64_t>>(count)),
+      id_(NumberRegistry::Get().Add(values_)) {}
 
-BoundNumbers::~BoundNumbers() { Registry::Get().Remove(id_); }
+BoundNumbers::~BoundNumbers() { NumberRegistry::Get().Remove(id_); }
 
 absl::StatusOr<std::unique_ptr<BoundNumbers>> BoundNumbers::Create(DuckConnection& connection,
                                                                    size_t count) {
-  ICEPIE_RETURN_IF_ERROR(
-      connection.functions().AddOnce(kFunctionName, [&] { return RegisterFunction(connection); }));
+  ICEPIE_RETURN_IF_ERROR(connection.functions().AddOnce(
+      kNumberFunction, [&] { return RegisterNumberFunction(connection); }));
   return std::unique_ptr<BoundNumbers>(new BoundNumbers(count));
 }
 
 std::string BoundNumbers::Sql(size_t index) const {
-  return absl::StrCat(kFunctionName, "(", id_, ", ", index, ")");
+  return absl::StrCat(kNumberFunction, "(", id_, ", ", index, ")");
 }
 
 }  // namespace icepie::slices

@@ -24,12 +24,12 @@ namespace icepie::slices {
 namespace {
 
 constexpr int64_t kMemoryBytesDefault = int64_t{512} << 20;
-constexpr absl::Duration kLookInterval = absl::Milliseconds(2);
+constexpr absl::Duration kReportInterval = absl::Milliseconds(2);
 // Restarts of one run; with more records they are spread evenly.
 constexpr size_t kRestartsMax = 32;
 constexpr size_t kRowsShown = 20;
 
-bool IsStopped(SliceState state) {
+bool AppliesNoMore(SliceState state) {
   return state == SliceState::kFaulted || state == SliceState::kHeld ||
          state == SliceState::kBlocked;
 }
@@ -167,7 +167,7 @@ class CaseRun {
     const int64_t head = feed_.head();
     while (true) {
       const auto report = Report(slice.slice);
-      if (report && IsStopped(report->state)) return absl::OkStatus();
+      if (report && AppliesNoMore(report->state)) return absl::OkStatus();
       const bool ready = report && (report->state == SliceState::kRunning ||
                                     report->state == SliceState::kLagging);
       if (ready && report->progress.applied_position >= head) return absl::OkStatus();
@@ -178,7 +178,7 @@ class CaseRun {
       }
       // Its own schedule may say tomorrow, and its own pace later than a test wants.
       if (report && slice.strategy == Strategy::kRecompute) Refresh(slice.slice, deadline);
-      absl::SleepFor(kLookInterval);
+      absl::SleepFor(kReportInterval);
     }
   }
 
@@ -194,7 +194,7 @@ class CaseRun {
 
   void CheckRecords(const TestExpectation& expected, std::vector<TestFailure>& failures) {
     const auto report = Report(expected.slice);
-    if (report && IsStopped(report->state)) {
+    if (report && AppliesNoMore(report->state)) {
       const std::string why = report->last_error ? report->last_error->message : "";
       failures.push_back(Failure(expected.slice,
                                  absl::StrCat("is ", StateName(report->state), ": ", why),

@@ -17,7 +17,7 @@ namespace {
 constexpr size_t kExpectationsMax = 50;  // of one slice
 constexpr size_t kValuesMax = 1000;
 constexpr size_t kNameMax = 63;
-constexpr int64_t kRowsMax = int64_t{1} << 60;
+constexpr int64_t kRowCountMax = int64_t{1} << 60;
 
 // What a map's key is read with.
 using Reader = std::function<void(const YamlNode& value, const std::string& field)>;
@@ -57,7 +57,7 @@ class EntryReader {
   bool failed_ = false;
 };
 
-std::string Join(const std::string& field, absl::string_view key) {
+std::string FieldOf(const std::string& field, absl::string_view key) {
   return absl::StrCat(field, ".", key);
 }
 
@@ -86,14 +86,14 @@ void EntryReader::ReadMap(const YamlNode& node, const std::string& what, const s
   for (const auto& [key, value] : node.entries) {
     const auto it = std::find(known.begin(), known.end(), key.text);
     if (!key.is_scalar() || it == known.end()) {
-      Fail(key, Join(field, key.text),
+      Fail(key, FieldOf(field, key.text),
            absl::StrCat("unknown key ", Shown(key), " in ", what, SuggestName(key.text, known)));
     } else if (std::find(seen.begin(), seen.end(), key.text) != seen.end()) {
-      Fail(key, Join(field, key.text),
+      Fail(key, FieldOf(field, key.text),
            absl::StrCat("`", key.text, "` is there twice in ", what, ": remove one"));
     } else {
       seen.push_back(key.text);
-      readers[static_cast<size_t>(it - known.begin())].second(value, Join(field, key.text));
+      readers[static_cast<size_t>(it - known.begin())].second(value, FieldOf(field, key.text));
     }
   }
 }
@@ -112,7 +112,7 @@ std::string EntryReader::Column(const YamlNode& node, const std::string& field) 
 
 int64_t EntryReader::Rows(const YamlNode& node, const std::string& field) {
   int64_t rows = 0;
-  if (node.is_scalar() && absl::SimpleAtoi(node.text, &rows) && rows >= 0 && rows <= kRowsMax) {
+  if (node.is_scalar() && absl::SimpleAtoi(node.text, &rows) && rows >= 0 && rows <= kRowCountMax) {
     return rows;
   }
   Fail(node, field, absl::StrCat(field, " must be a number of rows, not ", Shown(node)));
@@ -193,7 +193,7 @@ void EntryReader::ReadRowCount(const YamlNode& node, const std::string& field) {
        {"max", [this](const YamlNode& v, const std::string& f) { entry_.rows_max = Rows(v, f); }}});
   if (node.is_map() && !entry_.rows_min && !entry_.rows_max) {
     Fail(node, field, "row_count needs min, max or both");
-  } else if (entry_.rows_min.value_or(0) > entry_.rows_max.value_or(kRowsMax)) {
+  } else if (entry_.rows_min.value_or(0) > entry_.rows_max.value_or(kRowCountMax)) {
     Fail(node, field, "row_count: min is more than max");
   }
 }
@@ -247,9 +247,9 @@ void EntryReader::SetName(const YamlNode& node, const std::string& field) {
 }
 
 ExpectationDef EntryReader::Read(const YamlNode& node, const std::string& field) {
-  using Kind = ExpectationDef::Kind;
+  using CheckKind = ExpectationDef::Kind;
   entry_.place = node.place;
-  const auto columns = [this](Kind kind) {
+  const auto columns = [this](CheckKind kind) {
     return [this, kind](const YamlNode& v, const std::string& f) { ReadColumns(kind, v, f); };
   };
   const auto by = [this](void (EntryReader::*read)(const YamlNode&, const std::string&)) {
@@ -261,8 +261,8 @@ ExpectationDef EntryReader::Read(const YamlNode& node, const std::string& field)
     if (!status.ok()) Fail(v, f, status.message());
   };
   ReadMap(node, "an entry of expect", field,
-          {{"not_null", columns(Kind::kNotNull)},
-           {"unique", columns(Kind::kUnique)},
+          {{"not_null", columns(CheckKind::kNotNull)},
+           {"unique", columns(CheckKind::kUnique)},
            {"accepted_values", by(&EntryReader::ReadAcceptedValues)},
            {"relationships", by(&EntryReader::ReadRelationships)},
            {"row_count", by(&EntryReader::ReadRowCount)},

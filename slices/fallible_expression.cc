@@ -20,7 +20,7 @@ const std::vector<std::string>& WholeTypes() {
   return *kTypes;
 }
 
-bool IsWhole(const std::string& type) {
+bool IsWholeNumber(const std::string& type) {
   const std::vector<std::string>& whole = WholeTypes();
   return std::find(whole.begin(), whole.end(), type) != whole.end();
 }
@@ -28,7 +28,7 @@ bool IsWhole(const std::string& type) {
 bool IsReal(const std::string& type) { return type == "DOUBLE" || type == "FLOAT"; }
 
 bool IsNumber(const std::string& type) {
-  return IsWhole(type) || IsReal(type) || absl::StartsWith(type, "DECIMAL(");
+  return IsWholeNumber(type) || IsReal(type) || absl::StartsWith(type, "DECIMAL(");
 }
 
 // Among signed whole numbers, from a smaller to a larger one.
@@ -87,7 +87,8 @@ class Finder {
     if (of_a == of_b) return true;
     const bool constant = IsClass(a, "CONSTANT") || IsClass(b, "CONSTANT");
     if (IsNumber(of_a) && IsNumber(of_b)) {
-      return constant || IsReal(of_a) || IsReal(of_b) || (IsWhole(of_a) && IsWhole(of_b));
+      return constant || IsReal(of_a) || IsReal(of_b) ||
+             (IsWholeNumber(of_a) && IsWholeNumber(of_b));
     }
     return (IsClass(a, "CONSTANT") && of_a == "VARCHAR") ||
            (IsClass(b, "CONSTANT") && of_b == "VARCHAR");

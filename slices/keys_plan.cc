@@ -27,7 +27,7 @@ constexpr int kDeletedRowsKept = 65536;
 
 constexpr char kPosition[] = "__position";
 
-std::string KeyName(size_t index) { return absl::StrCat("__key", index); }
+std::string KeyColumn(size_t index) { return absl::StrCat("__key", index); }
 
 // What the SQL reads.
 struct Input {
@@ -51,7 +51,7 @@ class KeysPlanner {
         touched_("__keys" + request.part),
         any_touched_(absl::StrCat("SELECT 1 FROM ", touched_, " LIMIT 1")) {
     for (const std::string& column : input_.columns) columns_.push_back(QuoteIdentifier(column));
-    for (size_t i = 0; i < shape_.keys.size(); ++i) keys_.push_back(KeyName(i));
+    for (size_t i = 0; i < shape_.keys.size(); ++i) keys_.push_back(KeyColumn(i));
     numbers_rows_ = input_.slice && NeedsNumbers();
   }
 
@@ -352,7 +352,7 @@ absl::Status KeysPlanner::AddRetained(SliceStatements& statements) const {
   if (key == shape_.keys.end()) {
     ICEPIE_ASSIGN_OR_RETURN(sql, ExpressionToSql(connection_, *time));
   } else {
-    sql = KeyName(index);
+    sql = KeyColumn(index);
     ICEPIE_RETURN_IF_ERROR(CountLate(index, statements));
   }
   statements.retained.push_back({rows_, absl::StrCat("(", sql, ")"), " ORDER BY _position"});
@@ -365,8 +365,9 @@ absl::Status KeysPlanner::CountLate(size_t key, SliceStatements& statements) con
   if (!shape_.where_known) return absl::OkStatus();
   for (const OutputColumn& column : request_.slice.columns) {
     if (!absl::EqualsIgnoreCase(column.name, slice.retain->column)) continue;
-    statements.count_late = absl::StrCat("SELECT count(*) FROM ", batch_, " WHERE ",
-                                         IsLate(*slice.retain, KeyName(key), column.type, "_time"));
+    statements.count_late =
+        absl::StrCat("SELECT count(*) FROM ", batch_, " WHERE ",
+                     IsLate(*slice.retain, KeyColumn(key), column.type, "_time"));
   }
   return absl::OkStatus();
 }

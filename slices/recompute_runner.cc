@@ -11,11 +11,11 @@
 namespace icepie::slices {
 namespace {
 
-constexpr absl::Duration kWatchInterval = absl::Milliseconds(50);
+constexpr absl::Duration kRunWatchInterval = absl::Milliseconds(50);
 
 absl::Status Interrupted() { return absl::CancelledError("the recompute was interrupted"); }
 
-absl::Status TimeLimit(const std::string& slice, absl::Duration limit) {
+absl::Status TookTooLong(const std::string& slice, absl::Duration limit) {
   return MakeError(absl::StatusCode::kResourceExhausted,
                    absl::StrCat("recomputing slice ", slice, " took longer than its limit of ",
                                 absl::FormatDuration(limit),
@@ -131,13 +131,13 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
   flight_ = nullptr;
   if (status.ok() || SteadyNow() < end_by_) return status;
   if (unwanted_) return Interrupted();
-  return TimeLimit(step.generation->plan().slice, limit);
+  return TookTooLong(step.generation->plan().slice, limit);
 }
 
 void RecomputeRunner::Watch() {
   MutexLock lock(mutex_);
   while (!stopping_ || running_) {
-    changed_.WaitFor(mutex_, kWatchInterval);
+    changed_.WaitFor(mutex_, kRunWatchInterval);
     const absl::Time now = SteadyNow();
     if (current_ == nullptr || now < end_by_) continue;
     // Again and again: a statement that begins just now has a fresh flag.

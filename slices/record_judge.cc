@@ -41,9 +41,9 @@ absl::string_view FaultyPart(const JsonValue& value, const ReadFault& fault) {
   return at == absl::string_view::npos ? whole : whole.substr(at, fault.value.size());
 }
 
-class Judge {
+class PayloadJudge {
  public:
-  Judge(const SourceDef& source, const std::vector<std::string>& columns)
+  PayloadJudge(const SourceDef& source, const std::vector<std::string>& columns)
       : payload_(source.stream, scanner_), where_(source.where, scanner_) {
     for (const ColumnDef& column : source.columns) {
       const auto wanted = [&](const std::vector<std::string>& names) {
@@ -97,7 +97,7 @@ RecordJudgement JudgeRecord(const DomainPlan& plan, const SlicePlan& slice,
   for (const SourceUse& use : slice.sources) {
     const SourceDef* source = plan.definition.FindSource(use.source);
     if (source == nullptr || source->stream != stream) continue;
-    RecordJudgement one = Judge(*source, use.columns).Of(payload);
+    RecordJudgement one = PayloadJudge(*source, use.columns).Of(payload);
     if (one.verdict == Verdict::kBad) return one;
     if (one.verdict == Verdict::kReadable) judgement = std::move(one);
   }

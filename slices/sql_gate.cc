@@ -21,13 +21,13 @@ namespace icepie::slices {
 namespace {
 
 constexpr size_t kSqlBytesMax = 64 * 1024;
-constexpr int kDepthMax = 100;
+constexpr int kSqlDepthMax = 100;
 constexpr int kJoinsMax = 64;
 constexpr size_t kNodesMax = 4096;
 
 // Names of CTEs in sight, with the size of what each stands for. A CTE hides a published name.
-struct Scope {
-  const Scope* outer = nullptr;
+struct CteScope {
+  const CteScope* outer = nullptr;
   std::map<std::string, size_t> ctes;
 
   const size_t* Find(const std::string& name) const {
@@ -89,7 +89,7 @@ const std::set<std::string>& StateColumns() {
   return *kNames;
 }
 
-bool IsPlainName(absl::string_view name) {
+bool IsPlainRelation(absl::string_view name) {
   return std::all_of(name.begin(), name.end(), [](char c) {
     return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_';
   });
@@ -100,7 +100,7 @@ class Gate {
  public:
   Gate(absl::string_view sql, const GateOptions& options) : sql_(sql), options_(options) {}
 
-  absl::Status Walk(Json& statement) { return WalkAny(statement, 0, Scope{}); }
+  absl::Status Walk(Json& statement) { return WalkAny(statement, 0, CteScope{}); }
 
   // The text with the relations replaced.
   std::string Rewritten();
@@ -109,16 +109,16 @@ class Gate {
                       absl::string_view what) const;
 
  private:
-  absl::Status WalkAny(Json& value, int depth, const Scope& scope);
-  absl::Status WalkObject(Json& node, int depth, const Scope& scope);
-  absl::Status WalkMembers(Json& node, int depth, const Scope& scope);
-  absl::Status WalkQuery(Json& node, int depth, const Scope& scope);
-  absl::Status WalkRecursiveCte(Json& node, int depth, const Scope& scope);
+  absl::Status WalkAny(Json& value, int depth, const CteScope& scope);
+  absl::Status WalkObject(Json& node, int depth, const CteScope& scope);
+  absl::Status WalkMembers(Json& node, int depth, const CteScope& scope);
+  absl::Status WalkQuery(Json& node, int depth, const CteScope& scope);
+  absl::Status WalkRecursiveCte(Json& node, int depth, const CteScope& scope);
   absl::Status Count(const Json& node, size_t nodes);
   absl::Status CheckKind(const Json& node);
-  absl::Status CheckNode(Json& node, const Scope& scope);
+  absl::Status CheckNode(Json& node, const CteScope& scope);
   absl::Status CheckJoin(const Json& node);
-  absl::Status CheckRelation(Json& node, const Scope& scope);
+  absl::Status CheckRelation(Json& node, const CteScope& scope);
   absl::Status ReplaceRelation(Json& node, const std::string& name, const RelationTarget& target);
   absl::Status CheckTableFunction(Json& node);
   absl::Status CheckFunction(const Json& node);
@@ -165,18 +165,18 @@ absl::Status Gate::Count(const Json& node, size_t nodes) {
                              " parts, each use of a WITH query counted: make it smaller"));
 }
 
-absl::Status Gate::WalkAny(Json& value, int depth, const Scope& scope) {
+absl::Status Gate::WalkAny(Json& value, int depth, const CteScope& scope) {
   if (value.is_object()) return WalkObject(value, depth, scope);
   if (!value.is_array()) return absl::OkStatus();
   for (Json& element : value) ICEPIE_RETURN_IF_ERROR(WalkAny(element, depth, scope));
   return absl::OkStatus();
 }
 
-absl::Status Gate::WalkObject(Json& node, int depth, const Scope& scope) {
+absl::Status Gate::WalkObject(Json& node, int depth, const CteScope& scope) {
   if (TextOf(node, "type").empty()) return WalkMembers(node, depth, scope);
-  if (depth >= kDepthMax) {
+  if (depth >= kSqlDepthMax) {
     return Refuse("SQL_TOO_COMPLEX", OffsetOf(node),
-                  absl::StrCat("nested deeper than ", kDepthMax, " levels: make it flatter"));
+                  absl::StrCat("nested deeper than ", kSqlDepthMax, " levels: make it flatter"));
   }
   ICEPIE_RETURN_IF_ERROR(Count(node, 1));
   ICEPIE_RETURN_IF_ERROR(CheckKind(node));
@@ -186,7 +186,7 @@ absl::Status Gate::WalkObject(Json& node, int depth, const Scope& scope) {
   return WalkMembers(node, depth + 1, scope);
 }
 
-absl::Status Gate::WalkMembers(Json& node, int depth, const Scope& scope) {
+absl::Status Gate::WalkMembers(Json& node, int depth, const CteScope& scope) {
   for (auto& [name, member] : node.items()) {
     // Values and types of constants and casts hold no expressions.
     if (name == "value" || name == "cast_type" || name == "type_info") continue;
@@ -198,9 +198,9 @@ absl::Status Gate::WalkMembers(Json& node, int depth, const Scope& scope) {
   return absl::OkStatus();
 }
 
-absl::Status Gate::WalkQuery(Json& node, int depth, const Scope& scope) {
+absl::Status Gate::WalkQuery(Json& node, int depth, const CteScope& scope) {
   ICEPIE_RETURN_IF_ERROR(CheckModifiers(node));
-  Scope inner{&scope, {}};
+  CteScope inner{&scope, {}};
   for (Json& cte : node["cte_map"]["map"]) {
     const size_t before = nodes_;
     ICEPIE_RETURN_IF_ERROR(WalkAny(cte["value"]["query"], depth, inner));
@@ -214,9 +214,9 @@ absl::Status Gate::WalkQuery(Json& node, int depth, const Scope& scope) {
 }
 
 // Only the second half of a recursive CTE sees the CTE itself.
-absl::Status Gate::WalkRecursiveCte(Json& node, int depth, const Scope& scope) {
+absl::Status Gate::WalkRecursiveCte(Json& node, int depth, const CteScope& scope) {
   ICEPIE_RETURN_IF_ERROR(WalkAny(node["left"], depth, scope));
-  const Scope inner{&scope, {{absl::AsciiStrToLower(TextOf(node, "cte_name")), 1}}};
+  const CteScope inner{&scope, {{absl::AsciiStrToLower(TextOf(node, "cte_name")), 1}}};
   return WalkAny(node["right"], depth, inner);
 }
 
@@ -239,7 +239,7 @@ bool NamesVariant(const Json& type) {
   return type.is_structured() && std::any_of(type.begin(), type.end(), NamesVariant);
 }
 
-absl::Status Gate::CheckNode(Json& node, const Scope& scope) {
+absl::Status Gate::CheckNode(Json& node, const CteScope& scope) {
   if (options_.reproducible && Has(node, "sample")) {
     return NotReproducible(node, "TABLESAMPLE takes other rows each time: use WHERE");
   }
@@ -272,7 +272,7 @@ absl::Status Gate::CheckJoin(const Json& node) {
   return absl::OkStatus();
 }
 
-absl::Status Gate::CheckRelation(Json& node, const Scope& scope) {
+absl::Status Gate::CheckRelation(Json& node, const CteScope& scope) {
   const std::string written = TextOf(node, "table_name");
   const std::string name = absl::AsciiStrToLower(written);
   const std::string schema = absl::AsciiStrToLower(TextOf(node, "schema_name"));
@@ -294,7 +294,7 @@ absl::Status Gate::CheckRelation(Json& node, const Scope& scope) {
 }
 
 absl::Status Gate::UnknownRelation(const Json& node, const std::string& name) const {
-  if (!IsPlainName(name)) {
+  if (!IsPlainRelation(name)) {
     return Forbidden(node, absl::StrCat("\"", name,
                                         "\" is not a published name; files cannot be "
                                         "read by SQL: import them into a stream"));
@@ -361,7 +361,7 @@ absl::Status Gate::CheckFunction(const Json& node) {
 }
 
 // Whether rows come to the function in an order that the SQL states.
-bool IsOrdered(const Json& node) {
+bool StatesOrder(const Json& node) {
   if (IsClass(node, "WINDOW")) return Has(node, "orders") || Has(node, "arg_orders");
   const auto order_bys = node.find("order_bys");
   return order_bys != node.end() && Has(*order_bys, "orders");
@@ -382,7 +382,7 @@ absl::Status Gate::CheckUse(const Json& node, const AllowedFunction& function) {
   if (function.name == kComponents && IsClass(node, "WINDOW")) {
     return Forbidden(node, "components() is an aggregate: it cannot have OVER");
   }
-  if (function.name == kComponents && IsOrdered(node)) {
+  if (function.name == kComponents && StatesOrder(node)) {
     return Forbidden(node, "components() is the same in every order: leave its ORDER BY out");
   }
   if (!options_.reproducible) return absl::OkStatus();
@@ -403,7 +403,7 @@ absl::Status Gate::CheckUse(const Json& node, const AllowedFunction& function) {
                                               " depends on how rows are grouped: use an exact "
                                               "one (quantile_cont, count(DISTINCT …))"));
   }
-  const bool ordered = IsOrdered(node) || sorted_lists_.count(&node) > 0;
+  const bool ordered = StatesOrder(node) || sorted_lists_.count(&node) > 0;
   if (function.use == FunctionUse::kOrdered && !ordered) {
     const bool window = IsClass(node, "WINDOW");
     return NotReproducible(node, absl::StrCat(name, " depends on the order of rows: ",

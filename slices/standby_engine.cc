@@ -9,7 +9,7 @@
 namespace icepie::slices {
 namespace {
 
-constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
+constexpr absl::Duration kSnapshotLookInterval = absl::Milliseconds(500);
 // Hashing them all takes a while.
 constexpr absl::Duration kDamagedInterval = absl::Minutes(10);
 constexpr absl::Duration kRetryInterval = absl::Seconds(5);  // after what may pass
@@ -171,7 +171,7 @@ void StandbyEngine::Loop() {
     bool assigned = false;
     {
       MutexLock lock(mutex_);
-      if (!stopping_ && !look_now_) changed_.WaitFor(mutex_, kLookInterval);
+      if (!stopping_ && !look_now_) changed_.WaitFor(mutex_, kSnapshotLookInterval);
       if (stopping_) return;
       assigned = std::exchange(look_now_, false);
       assignment = assignment_;

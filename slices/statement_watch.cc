@@ -9,7 +9,7 @@
 namespace icepie::slices {
 namespace {
 
-constexpr absl::Duration kInterruptInterval = absl::Milliseconds(50);
+constexpr absl::Duration kRepeatInterval = absl::Milliseconds(50);
 
 }  // namespace
 
@@ -45,7 +45,7 @@ void StatementWatch::Loop() {
     if (grace_.IsOver(now, watched_) && on_stuck_) {
       on_stuck_(absl::StrCat(what_, " does not listen to its interrupt"));
     }
-    changed_.WaitFor(mutex_, kInterruptInterval);
+    changed_.WaitFor(mutex_, kRepeatInterval);
   }
 }
 

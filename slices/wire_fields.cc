@@ -4,7 +4,7 @@ namespace icepie::slices {
 namespace {
 
 constexpr int kVarintBytesMax = 10;
-constexpr int kDepthMax = 100;  // of groups, as libprotobuf has it
+constexpr int kGroupDepthMax = 100;  // of groups, as libprotobuf has it
 
 }  // namespace
 
@@ -71,7 +71,7 @@ bool WireFields::ReadValue(WireField& field, int depth) {
 
 // Up to the tag that ends it.
 bool WireFields::ReadGroup(WireField& field, int depth) {
-  if (depth >= kDepthMax) return false;
+  if (depth >= kGroupDepthMax) return false;
   const absl::string_view from = rest_;
   while (true) {
     const size_t length = from.size() - rest_.size();

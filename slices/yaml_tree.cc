@@ -16,7 +16,7 @@
 namespace icepie::slices {
 namespace {
 
-constexpr size_t kDepthMax = 16;
+constexpr size_t kYamlDepthMax = 16;
 
 // Leaves yaml-cpp's parser from within an event; caught in ParseYaml.
 class Refused : public std::runtime_error {
@@ -80,9 +80,9 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void Open(YamlNode node) {
-    if (stack_.size() >= kDepthMax) {
+    if (stack_.size() >= kYamlDepthMax) {
       throw std::runtime_error(absl::StrCat(node.place.line, ":", node.place.column,
-                                            ": nested deeper than ", kDepthMax, " levels"));
+                                            ": nested deeper than ", kYamlDepthMax, " levels"));
     }
     stack_.push_back(Frame{std::move(node), {}, false});
   }

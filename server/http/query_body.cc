@@ -15,7 +15,7 @@ using icepie::v1::QueryRequest;
 using icepie::v1::Value;
 using nlohmann::json;
 
-absl::Status Invalid(absl::string_view message) {
+absl::Status InvalidBody(absl::string_view message) {
   return MakeError(absl::StatusCode::kInvalidArgument, message, "BODY_INVALID");
 }
 
@@ -34,14 +34,15 @@ absl::Status SetValue(const std::string& name, const json& given, Value* value) 
   } else if (given.is_string()) {
     value->set_text(given.get<std::string>());
   } else {
-    return Invalid(
+    return InvalidBody(
         absl::StrCat("parameters.", name, " must be null, a boolean, a number or a text"));
   }
   return absl::OkStatus();
 }
 
 absl::Status SetParameters(const json& parameters, QueryRequest* query) {
-  if (!parameters.is_object()) return Invalid("parameters must be an object of names and values");
+  if (!parameters.is_object())
+    return InvalidBody("parameters must be an object of names and values");
   for (const auto& [name, value] : parameters.items()) {
     ICEPIE_RETURN_IF_ERROR(SetValue(name, value, &(*query->mutable_parameters())[name]));
   }
@@ -50,25 +51,26 @@ absl::Status SetParameters(const json& parameters, QueryRequest* query) {
 
 absl::Status SetField(const std::string& name, const json& value, QueryRequest* query) {
   if (name == "sql") {
-    if (!value.is_string()) return Invalid("sql must be a text");
+    if (!value.is_string()) return InvalidBody("sql must be a text");
     query->set_sql(value.get<std::string>());
     return absl::OkStatus();
   }
   if (name == "parameters") return SetParameters(value, query);
   if (name == "min_position") {
-    if (!value.is_number_unsigned()) return Invalid("min_position must be a whole number from 0");
+    if (!value.is_number_unsigned())
+      return InvalidBody("min_position must be a whole number from 0");
     query->mutable_consistency()->set_min_position(value.get<int64_t>());
     return absl::OkStatus();
   }
   if (name == "as_of") {
     const bool position = value.is_number_unsigned();
     if (!position && !value.is_string()) {
-      return Invalid("as_of must be a position, or a time or the name of a snapshot as text");
+      return InvalidBody("as_of must be a position, or a time or the name of a snapshot as text");
     }
     return SetAsOf(position ? value.dump() : value.get<std::string>(),
                    query->mutable_consistency());
   }
-  return Invalid(
+  return InvalidBody(
       absl::StrCat("\"", name, "\" is not known (have: as_of, sql, parameters, min_position)"));
 }
 
@@ -76,13 +78,13 @@ absl::Status SetField(const std::string& name, const json& value, QueryRequest* 
 
 absl::StatusOr<QueryRequest> ParseQueryBody(const std::string& body) {
   const json parsed = json::parse(body, nullptr, false);
-  if (parsed.is_discarded()) return Invalid("the body is not well-formed JSON");
-  if (!parsed.is_object()) return Invalid("the body must be an object with the field sql");
+  if (parsed.is_discarded()) return InvalidBody("the body is not well-formed JSON");
+  if (!parsed.is_object()) return InvalidBody("the body must be an object with the field sql");
   QueryRequest query;
   for (const auto& [name, value] : parsed.items()) {
     ICEPIE_RETURN_IF_ERROR(SetField(name, value, &query));
   }
-  if (query.sql().empty()) return Invalid("sql is missing: the body needs one SELECT");
+  if (query.sql().empty()) return InvalidBody("sql is missing: the body needs one SELECT");
   return query;
 }
 

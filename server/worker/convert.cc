@@ -110,13 +110,13 @@ slices::AsOf AsOfFromProto(const icepie::v1::Consistency& proto) {
   return as_of;
 }
 
-void ToProto(const slices::SliceFault& fault, icepie::v1::SliceError* proto) {
+void PartToProto(const slices::SliceFault& fault, icepie::v1::SliceError* proto) {
   proto->set_reason(fault.reason);
   proto->set_message(fault.message);
   SetTime(fault.time, proto->mutable_time());
 }
 
-void ToProto(const slices::SnapshotInfo& snapshot, icepie::worker::v1::SnapshotInfo* proto) {
+void PartToProto(const slices::SnapshotInfo& snapshot, icepie::worker::v1::SnapshotInfo* proto) {
   proto->set_path(snapshot.path);
   proto->set_position(snapshot.position);
   SetTime(snapshot.time, proto->mutable_time());
@@ -125,7 +125,7 @@ void ToProto(const slices::SnapshotInfo& snapshot, icepie::worker::v1::SnapshotI
   proto->set_rows(snapshot.rows);
 }
 
-void ToProto(const slices::GenerationDiff& diff, icepie::v1::GenerationDiff* proto) {
+void PartToProto(const slices::GenerationDiff& diff, icepie::v1::GenerationDiff* proto) {
   proto->set_base_generation(diff.base_generation);
   proto->set_base_position(diff.base_position);
   proto->set_position(diff.position);
@@ -151,7 +151,7 @@ void ToProto(const slices::GenerationDiff& diff, icepie::v1::GenerationDiff* pro
   from_quarantine->set_changed(diff.from_quarantine->rows.changed);
 }
 
-void ToProto(const slices::OutputColumn& column, icepie::v1::Column* proto) {
+void PartToProto(const slices::OutputColumn& column, icepie::v1::Column* proto) {
   proto->set_name(column.name);
   proto->set_type(column.type);
 }
@@ -175,7 +175,7 @@ absl::Time FromTimestamp(const Timestamp& proto) {
   return absl::FromUnixSeconds(proto.seconds()) + absl::Nanoseconds(proto.nanos());
 }
 
-void ToProto(const slices::ExpectationResult& result, icepie::v1::ExpectationResult* proto) {
+void PartToProto(const slices::ExpectationResult& result, icepie::v1::ExpectationResult* proto) {
   using icepie::v1::ExpectationResult;
   proto->set_name(result.name);
   proto->set_check(result.check);
@@ -190,13 +190,13 @@ void ToProto(const slices::ExpectationResult& result, icepie::v1::ExpectationRes
   proto->set_message(result.message);
 }
 
-void ToProto(const slices::SliceReport& report, icepie::worker::v1::SliceReport* proto) {
+void PartToProto(const slices::SliceReport& report, icepie::worker::v1::SliceReport* proto) {
   proto->set_slice(report.info.slice);
   proto->set_generation(report.info.number);
   proto->set_definition_hash(report.info.definition_hash);
   proto->set_state(static_cast<icepie::v1::SliceState>(report.state));
   SetTime(report.state_since, proto->mutable_state_since());
-  if (report.last_error) ToProto(*report.last_error, proto->mutable_last_error());
+  if (report.last_error) PartToProto(*report.last_error, proto->mutable_last_error());
   if (report.next_retry_time) SetTime(*report.next_retry_time, proto->mutable_next_retry_time());
   if (report.next_refresh_time && *report.next_refresh_time != absl::InfiniteFuture()) {
     SetTime(*report.next_refresh_time, proto->mutable_next_refresh_time());
@@ -204,31 +204,31 @@ void ToProto(const slices::SliceReport& report, icepie::worker::v1::SliceReport*
   if (report.oldest_unapplied) {
     SetTime(*report.oldest_unapplied, proto->mutable_oldest_unapplied_time());
   }
-  if (report.not_saved) ToProto(*report.not_saved, proto->mutable_not_saved());
+  if (report.not_saved) PartToProto(*report.not_saved, proto->mutable_not_saved());
   proto->set_no_rows(report.no_rows);
   ProgressToProto(report.progress, proto);
   proto->mutable_counts()->set_unacknowledged(report.unacknowledged);
-  if (report.snapshot) ToProto(*report.snapshot, proto->mutable_snapshot());
+  if (report.snapshot) PartToProto(*report.snapshot, proto->mutable_snapshot());
   proto->set_strategy(report.info.strategy);
-  for (const auto& column : report.info.columns) ToProto(column, proto->add_columns());
+  for (const auto& column : report.info.columns) PartToProto(column, proto->add_columns());
   for (const std::string& key : report.info.key) proto->add_key(key);
   proto->set_sql(report.info.sql);
   for (const std::string& read : report.info.reads) proto->add_reads(read);
   proto->set_serving(report.serving);
-  for (const auto& result : report.expectations) ToProto(result, proto->add_expectations());
+  for (const auto& result : report.expectations) PartToProto(result, proto->add_expectations());
 }
 
-void ToProto(const slices::BuildReport& build, icepie::worker::v1::BuildReport* proto) {
+void PartToProto(const slices::BuildReport& build, icepie::worker::v1::BuildReport* proto) {
   proto->set_slice(build.slice);
   proto->set_number(build.number);
   proto->set_phase(build.phase);
   proto->set_done_records(build.done_records);
   proto->set_total_records(build.total_records);
   proto->set_quarantined(build.quarantined);
-  if (build.diff) ToProto(*build.diff, proto->mutable_diff());
-  if (build.snapshot) ToProto(*build.snapshot, proto->mutable_snapshot());
-  if (build.error) ToProto(*build.error, proto->mutable_error());
-  for (const auto& result : build.expectations) ToProto(result, proto->add_expectations());
+  if (build.diff) PartToProto(*build.diff, proto->mutable_diff());
+  if (build.snapshot) PartToProto(*build.snapshot, proto->mutable_snapshot());
+  if (build.error) PartToProto(*build.error, proto->mutable_error());
+  for (const auto& result : build.expectations) PartToProto(result, proto->add_expectations());
   proto->set_continues_base(build.continues_base);
 }
 
@@ -315,13 +315,13 @@ absl::StatusOr<slices::Question> FromProto(const icepie::worker::v1::WorkerQuery
 void ToProto(const slices::EngineReport& report, icepie::worker::v1::WorkerReport* proto) {
   proto->set_epoch(report.epoch);
   proto->set_head_position(report.head_position);
-  for (const auto& slice : report.slices) ToProto(slice, proto->add_slices());
-  if (report.build) ToProto(*report.build, proto->mutable_build());
+  for (const auto& slice : report.slices) PartToProto(slice, proto->add_slices());
+  if (report.build) PartToProto(*report.build, proto->mutable_build());
 }
 
 void ToProto(const slices::Answer& answer, icepie::worker::v1::WorkerQueryResponse::Header* proto) {
-  for (const auto& slice : answer.slices) ToProto(slice, proto->add_slices());
-  for (const auto& column : answer.columns) ToProto(column, proto->add_columns());
+  for (const auto& slice : answer.slices) PartToProto(slice, proto->add_slices());
+  for (const auto& column : answer.columns) PartToProto(column, proto->add_columns());
   proto->set_not_modified(answer.not_modified);
 }
 
@@ -414,7 +414,7 @@ void ToProto(const slices::DomainPlan& plan, icepie::worker::v1::PlanDomainRespo
     for (const std::string& stream : slices::StreamsBelow(plan, slice)) {
       added->add_streams(stream);
     }
-    for (const auto& column : slice.columns) ToProto(column, added->add_columns());
+    for (const auto& column : slice.columns) PartToProto(column, added->add_columns());
     for (const auto& use : slice.sources) {
       added->add_reads(plan.definition.FindSource(use.source)->stream);
     }
