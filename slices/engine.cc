@@ -329,6 +329,7 @@ QueryOptions MakeQueryOptions(const EngineOptions& options, PastSnapshots* past)
   }
   query.domain = options.domain;
   query.timeout = options.query_timeout;
+  query.heartbeat_interval = options.heartbeat_timeout / 10;
   query.on_stuck = [fatal = options.on_fatal](const std::string& what) {
     fatal(absl::StrCat("a ", what, " does not listen to its interrupt"));
   };

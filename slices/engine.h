@@ -36,7 +36,7 @@ struct EngineOptions {
   // Of a recompute; without it, as the domain's query timeout says (recompute_runner.h).
   std::optional<absl::Duration> recompute_limit;
   // A worker that has not answered a question of its own for so long hangs; after a third of it,
-  // its slices are not called RUNNING any more.
+  // its slices are not called RUNNING any more. It asks itself ten times as often.
   absl::Duration heartbeat_timeout = absl::Seconds(10);
   // Of one turn of the live engine: a batch on all slices. A longer one ends the process.
   absl::Duration apply_timeout = absl::Minutes(10);

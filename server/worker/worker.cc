@@ -69,6 +69,7 @@ slices::EngineOptions MakeEngineOptions(const WorkerOptions& options, TailClient
   engine.memory_bytes = options.memory_bytes;
   engine.query_timeout = absl::Milliseconds(options.query_timeout_ms);
   engine.apply_timeout = absl::Milliseconds(options.apply_timeout_ms);
+  engine.heartbeat_timeout = absl::Milliseconds(options.hang_timeout_ms);
   engine.snapshot_interval = absl::Milliseconds(options.snapshot_interval_ms);
   engine.snapshots = {options.snapshots_kept, absl::Milliseconds(options.snapshots_kept_ms),
                       options.snapshot_bytes_max};

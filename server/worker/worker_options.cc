@@ -28,6 +28,9 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv) {
   app.add_option("--memory-bytes", options.memory_bytes)->check(CLI::PositiveNumber);
   app.add_option("--query-timeout-ms", options.query_timeout_ms)->check(CLI::PositiveNumber);
   app.add_option("--apply-timeout-ms", options.apply_timeout_ms)->check(CLI::PositiveNumber);
+  app.add_option("--hang-timeout-ms", options.hang_timeout_ms,
+                 "says that it hangs when it has not answered itself for so long")
+      ->check(CLI::PositiveNumber);
   app.add_option("--snapshot-interval-ms", options.snapshot_interval_ms)
       ->check(CLI::NonNegativeNumber);
   app.add_option("--snapshots-kept", options.snapshots_kept)->check(CLI::PositiveNumber);

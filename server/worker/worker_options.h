@@ -23,6 +23,7 @@ struct WorkerOptions {
   int64_t memory_bytes = int64_t{512} << 20;
   int64_t query_timeout_ms = 10000;
   int64_t apply_timeout_ms = 600000;
+  int64_t hang_timeout_ms = 10000;  // without an answer to a question of its own
   int64_t snapshot_interval_ms = 10000;
   int64_t snapshots_kept = 3;
   int64_t snapshots_kept_ms = 0;

@@ -291,6 +291,37 @@ TEST_F(SupervisionTest, WhileTheLiveWorkerHangsTheStandbyAnswersWithinShortDeadl
   EXPECT_EQ(daemon_.Worker("shop", "live").restarts(), before.restarts());
 }
 
+// All else of it goes on: only a question that it asks itself tells.
+TEST_F(SupervisionTest, AWorkerWhoseQueriesHangIsReplacedAndTheStandbyAnswersMeanwhile) {
+  const std::string directory = daemon_.data_directory() + "-workers";
+  std::filesystem::create_directories(directory);
+  const std::string program = directory + "/worker.sh";
+  std::ofstream(program) << "#!/bin/sh\nexec " << std::getenv("ICEPIE_BIN")
+                         << "/icepie-fragile-worker --hang-timeout-ms=1000 \"$@\"\n";
+  chmod(program.c_str(), 0700);
+  daemon_.SetSettings(
+      absl::StrCat("workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 2000, "
+                   "snapshot_interval_ms: 300, restart_backoff_ms: 1, program: ",
+                   program, "}\n"));
+  StartShop();
+  ExpectAnswer(kByItem, AppendPear());
+  const auto hung = daemon_.Worker("shop", "live");
+  const std::string hold = daemon_.data_directory() + "/domains/shop/hold_queries";
+  std::ofstream(hold) << "now";
+  const int64_t end = AppendPear();
+  EXPECT_EQ(ExpectAnswer(kEverything).meta().slices(0).source(), v1::STANDBY);
+  const auto is_replaced = [&] {
+    const auto now = daemon_.Worker("shop", "live");
+    return now.restarts() > hung.restarts() &&
+           now.last_error().find("has not answered a question of its own") != std::string::npos;
+  };
+  EXPECT_TRUE(Eventually(is_replaced, kLong)) << daemon_.Worker("shop", "live").last_error();
+  std::filesystem::remove(hold);
+  EXPECT_TRUE(Eventually(
+      [&] { return ExpectAnswer(kEverything).meta().slices(0).source() == v1::LIVE; }, kLong));
+  ExpectAnswer(kEverything, end);
+}
+
 TEST_F(SupervisionTest, TheSandboxIsShownAndWhatRequiresItDoesNotRunOutside) {
   StartShop();
   const std::string sandbox = daemon_.Worker("shop", "live").sandbox();
