@@ -316,6 +316,7 @@ QueryRouterSources Daemon::Parts::RouterSources() {
   sources.domain_names = [this] { return catalog_->DomainNames(); };
   sources.workers = [this](const std::string& name) { return supervisor_->View(name); };
   sources.head_position = [this] { return core_->head_position(); };
+  sources.has_states = [this](const CatalogDomain& domain) { return manager_->HasStates(domain); };
   sources.has_beyond = [this](const std::string& stream, int64_t position) {
     return ends_->HasBeyond(stream, position);
   };

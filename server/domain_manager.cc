@@ -142,6 +142,16 @@ RestingStart DomainManager::AtRest(const CatalogDomain& domain) const {
   return ReadRestingStart(reader_.FactsOf(domain), supervisor_.DomainDirectory(name));
 }
 
+wv1::Assignment DomainManager::AssignmentOf(const CatalogDomain& domain) const {
+  wv1::Assignment assignment = MakeAssignment(domain, absl::Now());
+  AddHeld(domain, supervisor_.DomainDirectory(domain.entry.name()), assignment);
+  return assignment;
+}
+
+bool DomainManager::HasStates(const CatalogDomain& domain) const {
+  return !AssignmentOf(domain).generations().empty();
+}
+
 int64_t DomainManager::Configure(const std::string& name) { return Configure(name, {}); }
 
 int64_t DomainManager::Configure(const std::string& name, RestingStart at_rest) {
@@ -149,8 +159,7 @@ int64_t DomainManager::Configure(const std::string& name, RestingStart at_rest) 
   const auto domain = catalog_.Find(name);
   if (!domain) return 0;
   AdoptRenamed(*domain, supervisor_.DomainDirectory(name));
-  wv1::Assignment assignment = MakeAssignment(*domain, absl::Now());
-  AddHeld(*domain, supervisor_.DomainDirectory(name), assignment);
+  wv1::Assignment assignment = AssignmentOf(*domain);
   const bool nothing_to_ask = !domain->held.empty() && assignment.generations().empty();
   if (nothing_to_ask) return domain->entry.epoch();
   supervisor_.SetDomain(std::move(assignment), std::move(at_rest.report), at_rest.has_work);
@@ -377,12 +386,19 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
   }
   const cv1::SliceDefinition& definition = *FindDefinition(domain, change.slice());
   if (change.kind() == SliceChange::CREATE) {
-    const int64_t number =
-        HighestGenerationOnDisk(supervisor_.DomainDirectory(name), change.slice()) + 1;
+    const std::string directory = supervisor_.DomainDirectory(name);
+    const int64_t highest = HighestGenerationOnDisk(directory, change.slice());
     cv1::SliceEntry& slice = domain.slices[change.slice()];
-    slice = NewSlice(domain, definition, number);
+    slice = NewSlice(domain, definition, highest + 1);
     const auto damaged = domain.damaged_slices.find(change.slice());
     if (damaged == domain.damaged_slices.end()) return;
+    // It goes on answering from what it has saved, also while it is frozen.
+    const int64_t saved =
+        FurthestGenerationOnDisk(directory, change.slice(), definition.definition_hash());
+    if (saved > 0) {
+      slice = NewSlice(domain, definition, saved);
+      slice.set_last_generation(highest);
+    }
     if (damaged->second.desired.has_since()) *slice.mutable_desired() = damaged->second.desired;
     domain.damaged_slices.erase(damaged);
     return;

@@ -78,12 +78,16 @@ class DomainManager {
   // when the domain was deleted meanwhile.
   int64_t Configure(const std::string& domain);
 
+  // The workers of the domain, which may be held, would have something to answer from, or to build.
+  bool HasStates(const CatalogDomain& domain) const;
+
  private:
   static constexpr int kPromoteAttempts = 30;
   struct ApplyWork;
 
   int64_t Configure(const std::string& domain, RestingStart at_rest);
   RestingStart AtRest(const CatalogDomain& domain) const;
+  icepie::worker::v1::Assignment AssignmentOf(const CatalogDomain& domain) const;
   absl::Status CheckStreams(const icepie::worker::v1::PlanDomainResponse& plan) const;
   absl::StatusOr<icepie::worker::v1::PlanDomainResponse> Plan(
       const icepie::v1::ApplyDomainRequest& request);

@@ -80,6 +80,20 @@ int64_t FurthestGenerationOnDisk(const std::string& domain_directory, const std:
   return furthest.generation;
 }
 
+int64_t FurthestGenerationOnDisk(const std::string& domain_directory, const std::string& slice,
+                                 const std::string& definition_hash) {
+  const int64_t furthest = FurthestGenerationOnDisk(domain_directory, slice);
+  if (furthest == 0) return 0;
+  std::filesystem::path manifest(domain_directory);
+  manifest /= NewestSnapshot(domain_directory, slice, furthest);
+  const auto text = ReadFile(manifest.replace_extension(".json").string());
+  if (!text.ok()) return 0;
+  const auto json = nlohmann::json::parse(*text, nullptr, false);
+  const bool same = json.is_object() && json.contains("definition_hash") &&
+                    json["definition_hash"] == definition_hash;
+  return same ? furthest : 0;
+}
+
 void RemoveGenerations(const std::string& domain_directory, const std::string& slice,
                        const std::function<bool(int64_t)>& unwanted) {
   for (const auto& path : Files(domain_directory, slice)) {

@@ -22,6 +22,9 @@ int64_t HighestGenerationOnDisk(const std::string& domain_directory, const std::
 // none. Who has lost the note of what serves answers from it: a build that nobody has promoted yet
 // does not get ahead of what it is to replace.
 int64_t FurthestGenerationOnDisk(const std::string& domain_directory, const std::string& slice);
+// The same, if that snapshot is one of this definition; else 0.
+int64_t FurthestGenerationOnDisk(const std::string& domain_directory, const std::string& slice,
+                                 const std::string& definition_hash);
 
 // Removes the files of the generations that `unwanted` says; missing ones are fine.
 void RemoveGenerations(const std::string& domain_directory, const std::string& slice,

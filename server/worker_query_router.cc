@@ -112,8 +112,9 @@ absl::Status WorkerQueryRouter::Check(const v1::QueryRequest& request) const {
                      ")"),
         "DOMAIN_NOT_FOUND", {{"domain", name}});
   }
-  // What is held answers from its snapshots, if there are any.
-  if (!domain->held.empty() && sources_.workers(name).standby.status.state().empty()) {
+  // What is held answers from its snapshots, if there are any: the standby may be about to start.
+  if (!domain->held.empty() && sources_.workers(name).standby.status.state().empty() &&
+      !(sources_.has_states && sources_.has_states(*domain))) {
     return HeldError(name, domain->held);
   }
   if (request.question_case() == v1::QueryRequest::QUESTION_NOT_SET) {

@@ -40,6 +40,8 @@ struct QueryRouterSources {
   std::function<std::vector<std::string>()> domain_names;
   std::function<DomainView(const std::string&)> workers;
   std::function<int64_t()> head_position;
+  // Whether a held domain has anything to answer from, of which no worker is known yet; null: no.
+  std::function<bool(const CatalogDomain& domain)> has_states;
   // As in DomainFacts; may be null.
   std::function<bool(const std::string& stream, int64_t position)> has_beyond;
   std::function<absl::Duration(const std::string& stream, int64_t position)> beyond_for;

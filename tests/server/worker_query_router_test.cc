@@ -114,6 +114,7 @@ class WorkerQueryRouterTest : public ::testing::Test {
       return view_;
     };
     sources.head_position = [] { return int64_t{100}; };
+    sources.has_states = [this](const CatalogDomain&) { return has_states_; };
     sources.has_beyond = has_beyond_;
     sources.beyond_for = beyond_for_;
     if (on_unanswered_) {
@@ -171,6 +172,7 @@ class WorkerQueryRouterTest : public ::testing::Test {
   std::function<bool(const std::string&, int64_t)> has_beyond_;
   std::function<absl::Duration(const std::string&, int64_t)> beyond_for_;
   std::function<void()> on_unanswered_;
+  bool has_states_ = false;
   std::vector<std::string> measured_ ABSL_GUARDED_BY(mutex_);
   int64_t bytes_max_ = kAnswerBytesMax;
   bool keeps_holds_ = false;  // as of answers that their clients do not take
@@ -411,6 +413,20 @@ TEST_F(WorkerQueryRouterTest, ALiveWorkerThatStandsStillIsNotWaitedFor) {
   FakeWorker awake(Socket("awake"), Answering(Report(v1::RUNNING, 100), "[1]"));
   SetLive(awake.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
   EXPECT_EQ(Ask(Sql())->body(), "[1]");
+}
+
+TEST_F(WorkerQueryRouterTest, AHeldDomainThatHasStatesIsWaitedForAlsoBeforeAnyWorkerIsKnown) {
+  domain_->held = "its entry in the catalog is damaged";
+  MakeRouter();
+  EXPECT_EQ(ErrorReason(Ask(Sql()).status()), "CATALOG_DAMAGED");
+  has_states_ = true;
+  MakeRouter();
+  std::future<Result> waiting = Start(Sql(), absl::Seconds(60));
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::FROZEN, 80), "[1]"));
+  SetStandby(standby.View(1, WorkerReportOf(Report(v1::FROZEN, 80))));
+  const Result answer = waiting.get();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[1]");
 }
 
 // It says that it is there, which a worker would that hangs inside DuckDB.
