@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "spdlog/spdlog.h"
 
@@ -293,6 +294,7 @@ absl::Status Catalog::Load() {
     CatalogDomain& domain = Loading(name);
     CheckDomain(domain);
     domain.entry.set_name(name);
+    domain.load_time = absl::Now();
     if (domain.held.empty() && !domains_readable_ && from_copies_.count(name) == 0) {
       domain.held = "not all that the catalog has of it can be read";
     }

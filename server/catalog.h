@@ -22,6 +22,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "core/core.h"
 #include "icepie/catalog/v1/catalog.pb.h"
@@ -46,6 +47,7 @@ struct CatalogDomain {
   std::map<std::string, DamagedSlice> damaged_slices;
   // Why the whole domain is HELD; empty when it is not.
   std::string held;
+  absl::Time load_time;  // when such damage was found
 };
 
 // The generation's entry, or null.

@@ -214,15 +214,8 @@ v1::Slice DomainReader::Describe(const DomainFacts& facts,
 absl::StatusOr<v1::Slice> DomainReader::GetSlice(const std::string& name) const {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
   ICEPIE_ASSIGN_OR_RETURN(const auto domain, Find(parts.domain));
-  auto damaged = domain->damaged_slices.find(parts.slice);
-  if (damaged != domain->damaged_slices.end()) {
-    return DescribeHeldSlice(name, damaged->second.why, damaged->second.desired);
-  }
-  if (!domain->held.empty()) {
-    const auto entry = domain->slices.find(parts.slice);
-    return DescribeHeldSlice(
-        name, domain->held,
-        entry == domain->slices.end() ? v1::DesiredState() : entry->second.desired());
+  if (!domain->held.empty() || domain->damaged_slices.count(parts.slice) > 0) {
+    return DescribeHeldSlice(FactsOf(*domain), parts.slice);
   }
   ICEPIE_ASSIGN_OR_RETURN(const auto* slice, FindSlice(*domain, parts.slice));
   return Describe(FactsOf(*domain), *slice);
@@ -231,18 +224,15 @@ absl::StatusOr<v1::Slice> DomainReader::GetSlice(const std::string& name) const 
 void DomainReader::AddSlices(const CatalogDomain& domain,
                              google::protobuf::RepeatedPtrField<v1::Slice>* slices) const {
   const DomainFacts facts = FactsOf(domain);
-  const std::string prefix = absl::StrCat(domain.entry.name(), ".");
   for (const auto& [slice, entry] : domain.slices) {
-    *slices->Add() = domain.held.empty()
-                         ? Describe(facts, entry)
-                         : DescribeHeldSlice(prefix + slice, domain.held, entry.desired());
+    *slices->Add() = domain.held.empty() ? Describe(facts, entry) : DescribeHeldSlice(facts, slice);
   }
   for (const auto& [slice, damaged] : domain.damaged_slices) {
-    *slices->Add() = DescribeHeldSlice(prefix + slice, damaged.why, damaged.desired);
+    *slices->Add() = DescribeHeldSlice(facts, slice);
   }
   // A held domain whose slices are lost, too, must not vanish from the lists.
   if (!domain.held.empty() && domain.slices.empty() && domain.damaged_slices.empty()) {
-    *slices->Add() = DescribeHeldSlice(prefix + "*", domain.held, {});
+    *slices->Add() = DescribeHeldSlice(facts, "*");
   }
 }
 

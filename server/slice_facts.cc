@@ -169,6 +169,7 @@ v1::StaleReason StandbyReason(const DomainFacts& facts, const wv1::SliceReport& 
 
 google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::SliceReport& answered,
                                        v1::StaleReason reason) {
+  if (IsHeld(facts, answered.slice())) return ToProto(facts.domain->load_time);
   const auto* entry = FindSlice(facts, answered.slice());
   const auto desired = DesiredMode(facts, answered.slice());
   const bool as_desired = (reason == v1::SLICE_FROZEN && desired == v1::DesiredState::FREEZE) ||
@@ -360,6 +361,18 @@ void FillSuspension(const icepie::catalog::v1::Suspension& suspension, v1::Slice
   *out.mutable_next_retry_time() = suspension.next_try_time();
 }
 
+// It works again once its worker does.
+void FillWaitsForWorker(const WorkerView& live, v1::Slice& out) {
+  if (live.lost_since < absl::InfiniteFuture()) {
+    *out.mutable_state_since() = ToProto(live.lost_since);
+  } else if (live.status.has_since()) {
+    *out.mutable_state_since() = live.status.since();
+  }
+  out.clear_next_retry_time();
+  const bool waits = live.status.pid() == 0 && live.status.has_next_start_time();
+  if (waits) *out.mutable_next_retry_time() = live.status.next_start_time();
+}
+
 // What the catalog or the daemon wants is not what the last report says.
 void FillStopped(const DomainFacts& facts, const icepie::catalog::v1::SliceEntry& slice,
                  v1::Slice& out) {
@@ -377,6 +390,9 @@ void FillStopped(const DomainFacts& facts, const icepie::catalog::v1::SliceEntry
   } else if (out.state() == v1::FROZEN && facts.workers.safe_mode) {
     *out.mutable_state_since() = facts.workers.live.status.since();
     AddCondition("SAFE_MODE", true, "STARTED_SO", "icepie leave-safe-mode ends it", out);
+  } else if (const WorkerView& live = facts.workers.live;
+             out.state() == v1::STARTING && !live.client && !IsResting(live)) {
+    FillWaitsForWorker(live, out);
   }
 }
 
@@ -646,20 +662,39 @@ v1::ListGenerationsResponse DescribeGenerations(const DomainFacts& facts,
   return out;
 }
 
-v1::Slice DescribeHeldSlice(const std::string& name, const std::string& why,
-                            const v1::DesiredState& desired) {
+v1::Slice DescribeHeldSlice(const DomainFacts& facts, const std::string& slice) {
+  const CatalogDomain& domain = *facts.domain;
+  const auto damaged = domain.damaged_slices.find(slice);
+  const bool is_damaged = damaged != domain.damaged_slices.end();
+  const auto* entry = FindSlice(facts, slice);
   v1::Slice out;
-  out.set_name(name);
-  *out.mutable_desired() = desired;
+  out.set_name(absl::StrCat(domain.entry.name(), ".", slice));
+  if (is_damaged) *out.mutable_desired() = damaged->second.desired;
+  if (entry != nullptr) *out.mutable_desired() = entry->desired();
   out.set_state(v1::HELD);
   out.set_snapshot_position(-1);
   out.set_standby_position(-1);
-  out.mutable_last_error()->set_reason("CATALOG_DAMAGED");
-  out.mutable_last_error()->set_message(absl::StrCat(why, "; apply the domain's file again"));
-  out.mutable_meta()->set_slice(out.name());
-  out.mutable_meta()->set_state(v1::HELD);
-  out.mutable_meta()->set_stale(true);
-  out.mutable_meta()->set_stale_reason(v1::SLICE_HELD);
+  const WorkerView& standby = facts.workers.standby;
+  const auto* report = FindServingReport(standby.report.get(), slice);
+  if (report != nullptr && !report->snapshot().path().empty()) {
+    FillLastKnown(*report, out);
+    *out.mutable_meta() = MakeSliceMeta(facts, *report, v1::STANDBY);
+    if (standby.client) {
+      out.set_standby_position(out.snapshot_position());
+      *out.mutable_standby_time() = out.snapshot_time();
+    }
+  } else {
+    *out.mutable_meta() = MetaWithoutReport(facts, slice);
+  }
+  *out.mutable_meta()->mutable_stale_since() = ToProto(domain.load_time);
+  *out.mutable_state_since() = ToProto(domain.load_time);
+  out.clear_next_retry_time();
+  v1::SliceError& error = *out.mutable_last_error();
+  error.set_reason("CATALOG_DAMAGED");
+  error.set_message(absl::StrCat(is_damaged ? damaged->second.why : domain.held,
+                                 "; apply the domain's file again"));
+  *error.mutable_time() = ToProto(domain.load_time);
+  error.set_permanent(true);
   return out;
 }
 

@@ -65,9 +65,9 @@ icepie::v1::Slice DescribeSlice(const DomainFacts& facts,
 icepie::v1::ListGenerationsResponse DescribeGenerations(
     const DomainFacts& facts, const icepie::catalog::v1::SliceEntry& slice);
 
-// A slice whose entry is damaged, or whose domain is held.
-icepie::v1::Slice DescribeHeldSlice(const std::string& name, const std::string& why,
-                                    const icepie::v1::DesiredState& desired);
+// A slice whose entry is damaged, or whose domain is held: what its standby says of it, held since
+// the damage was found.
+icepie::v1::Slice DescribeHeldSlice(const DomainFacts& facts, const std::string& slice);
 
 // A question about the slice would be answered now, fresh or stale.
 bool Answers(const DomainView& workers, const std::string& slice);

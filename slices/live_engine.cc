@@ -1008,9 +1008,10 @@ void LiveEngine::Block(Held& held, const std::string& upstream) {
 }
 
 // What it has applied goes on answering; the track reads on as soon as the records are back.
-void LiveEngine::StopAtDamage(Held& held, const absl::Status& damage) {
-  if (held.served->state() == SliceState::kFaulted) return;
-  held.served->SetFault(SliceState::kFaulted, MakeFault(damage, "RECORD_DAMAGED"), std::nullopt);
+void LiveEngine::StopAtDamage(const Held& held, const Track::Damage& damage) {
+  SliceFault fault = MakeFault(damage.status, "RECORD_DAMAGED");
+  fault.time = damage.time;
+  held.served->SetFault(SliceState::kFaulted, std::move(fault), damage.next_try);
 }
 
 void LiveEngine::UpdateStates() {
@@ -1020,8 +1021,8 @@ void LiveEngine::UpdateStates() {
     HearHead(*held);
     if (held->failures > 0 || held->failed_on_data) continue;
     if (held->took_too_long || (held->unconfirmed && held->checks_stopped > 0)) continue;
-    const absl::Status damage = held->track == nullptr ? absl::OkStatus() : held->track->damage();
-    if (!damage.ok()) {
+    const Track::Damage damage = held->track == nullptr ? Track::Damage() : held->track->damage();
+    if (!damage.status.ok()) {
       StopAtDamage(*held, damage);
       continue;
     }

@@ -231,7 +231,7 @@ class LiveEngine : public Engine {
   void NoteWaiting(Held& held);
   bool Late(Held& held);
   void HearHead(Held& held) const;
-  static void StopAtDamage(Held& held, const absl::Status& damage);
+  static void StopAtDamage(const Held& held, const Track::Damage& damage);
   void Block(Held& held, const std::string& upstream);
   SliceState StateOf(Held& held);
 

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "core/base/steady_clock.h"
 #include "core/base/thread_priority.h"
 #include "spdlog/spdlog.h"
@@ -86,7 +87,7 @@ int64_t Track::head() const {
   return head_;
 }
 
-absl::Status Track::damage() const {
+Track::Damage Track::damage() const {
   MutexLock lock(mutex_);
   return damage_;
 }
@@ -107,7 +108,7 @@ bool Track::Push(RecordBatch batch, int64_t head) {
     if (stopping_) return false;
     if (!first_head_) first_head_ = head;
     head_ = std::max(head_, head);
-    damage_ = absl::OkStatus();
+    damage_ = {};
     read_position_ = batch.end;
     queued_records_ += batch.RecordCount();
     // News of the head alone adds to what waits already.
@@ -121,7 +122,7 @@ bool Track::Push(RecordBatch batch, int64_t head) {
   return true;
 }
 
-void Track::Follow(FeedReader& reader) {
+absl::Status Track::Follow(FeedReader& reader) {
   int64_t from = 0;
   {
     MutexLock lock(mutex_);
@@ -130,28 +131,27 @@ void Track::Follow(FeedReader& reader) {
   BatchDecoder decoder(from, streams_.decoded);
   while (true) {
     absl::StatusOr<std::optional<FeedPiece>> piece = reader.Next();
-    if (piece.ok() && !piece->has_value()) return;
+    if (piece.ok() && !piece->has_value()) return absl::OkStatus();
     absl::StatusOr<RecordBatch> batch = piece.ok() ? decoder.Decode(**piece) : piece.status();
-    if (!batch.ok()) return Failed(batch.status());
-    if (!Push(std::move(*batch), (*piece)->head_position)) return;
+    if (!batch.ok()) return batch.status();
+    if (!Push(std::move(*batch), (*piece)->head_position)) return absl::OkStatus();
   }
 }
 
-void Track::Failed(const absl::Status& status) {
+void Track::Failed(const absl::Status& status, absl::Duration retry_delay) {
   {
     MutexLock lock(mutex_);
     if (stopping_) return;
     spdlog::warn("tail from {}: {}", read_position_, status.ToString());
     if (!absl::IsDataLoss(status)) return;
-    damage_ = status;
+    const absl::Time now = absl::Now();
+    damage_ = {status, now, now + retry_delay};
   }
   on_arrival_();
 }
 
-void Track::WaitBeforeRetry(int failures) {
-  const absl::Time until =
-      SteadyNow() +
-      std::min(absl::Seconds(2), absl::Milliseconds(50) * (1 << std::min(failures, 6)));
+void Track::WaitBeforeRetry(absl::Duration delay) {
+  const absl::Time until = SteadyNow() + delay;
   MutexLock lock(mutex_);
   while (!stopping_ && SteadyNow() < until) changed_.WaitFor(mutex_, until - SteadyNow());
 }
@@ -172,13 +172,16 @@ void Track::Loop() {
       if (stopping_) return;
       reader_ = reader.get();
     }
-    Follow(*reader);
+    const absl::Status followed = Follow(*reader);
     {
       MutexLock lock(mutex_);
       reader_ = nullptr;
       if (read_position_ > from) failures = 0;
     }
-    WaitBeforeRetry(failures);
+    const absl::Duration delay =
+        std::min(absl::Seconds(2), absl::Milliseconds(50) * (1 << std::min(failures, 6)));
+    if (!followed.ok()) Failed(followed, delay);
+    WaitBeforeRetry(delay);
   }
 }
 

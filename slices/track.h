@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "slices/feed.h"
@@ -49,17 +50,22 @@ class Track {
   std::optional<int64_t> first_head() const;
   int64_t head() const;
   // DATA_LOSS while the records that come next cannot be read; it is tried again and again.
-  absl::Status damage() const;
+  struct Damage {
+    absl::Status status;
+    absl::Time time;  // of the last try
+    absl::Time next_try;
+  };
+  Damage damage() const;
   // Ingest time of the oldest record of `streams` at or after `from` in the queue; InfiniteFuture
   // when none waits.
   absl::Time OldestWaiting(const std::set<std::string>& streams, int64_t from) const;
 
  private:
   void Loop();
-  void Follow(FeedReader& reader);
-  void Failed(const absl::Status& status);
+  absl::Status Follow(FeedReader& reader);
+  void Failed(const absl::Status& status, absl::Duration retry_delay);
   bool Push(RecordBatch batch, int64_t head);
-  void WaitBeforeRetry(int failures);
+  void WaitBeforeRetry(absl::Duration delay);
 
   Feed& feed_;
   const TrackStreams streams_;
@@ -75,7 +81,7 @@ class Track {
   int64_t read_position_ ABSL_GUARDED_BY(mutex_);
   std::optional<int64_t> first_head_ ABSL_GUARDED_BY(mutex_);
   int64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
-  absl::Status damage_ ABSL_GUARDED_BY(mutex_);
+  Damage damage_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

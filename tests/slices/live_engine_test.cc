@@ -54,6 +54,7 @@ TEST_F(LiveEngineTest, RecordsThatCannotBeReadStopTheSliceByNameUntilTheyCan) {
   ASSERT_TRUE(report.last_error.has_value());
   EXPECT_EQ(report.last_error->reason, "RECORD_DAMAGED");
   EXPECT_THAT(report.last_error->message, HasSubstr("segment x"));
+  EXPECT_TRUE(report.next_retry_time.has_value()) << "nobody has to change anything";
   EXPECT_EQ(Rows("SELECT city FROM by_city"), R"([{"city":"Bern"}])");
   feed_.SetDamage(absl::OkStatus());
   WaitForPosition("by_city", 2);
