@@ -58,8 +58,9 @@ void AddGlobalOptions(CLI::App& app, Context& context) {
                                      "a duration such as 500ms, 30s or 2m, not " + text);
         }
         context.options.timeout = timeout;
+        context.options.own_timeout = true;
       },
-      "how long a call may take (default 30s)");
+      "how long a call may take (default 30s, or 90s to plan a definition)");
 }
 
 // The word where a command was expected, with the commands there are.

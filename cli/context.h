@@ -2,6 +2,7 @@
 #ifndef ICEPIE_CLI_CONTEXT_H_
 #define ICEPIE_CLI_CONTEXT_H_
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -19,11 +20,15 @@ inline constexpr int kExitError = 1;
 inline constexpr int kExitChangesPending = 2;
 inline constexpr int kExitRefused = 3;  // by a guard: the request was understood
 
+// The daemon gives up planning a definition after a minute, on a machine without time for it.
+inline constexpr absl::Duration kPlanTime = absl::Seconds(90);
+
 struct Options {
   std::string address;  // --address, else ICEPIE_ADDRESS, else 127.0.0.1:7420
   std::string actor;    // --actor, else $USER, else the login name: written down with every change
   std::string request_id;  // of a change
   absl::Duration timeout = absl::Seconds(30);
+  bool own_timeout = false;  // it was given
   bool json = false;
 };
 
@@ -39,6 +44,11 @@ struct Context {
 
   std::ostream& out() const { return *terminal.out; }
   std::ostream& err() const { return *terminal.err; }
+
+  // Before its first use of the client, by a command whose call may take long.
+  void AllowTime(absl::Duration time) {
+    if (!options.own_timeout) options.timeout = std::max(options.timeout, time);
+  }
 
   // Connected at first use, so that arguments are checked before.
   Client& client() {

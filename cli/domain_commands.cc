@@ -54,6 +54,7 @@ absl::StatusOr<ApplyDomainResponse> Apply(Context& context, const std::string& p
   if (arguments.promote == "manual") request.set_promote(ApplyDomainRequest::MANUAL);
   request.set_reason(arguments.reason);
   request.set_actor(context.options.actor);
+  context.AllowTime(kPlanTime);
   Client& client = context.client();
   auto applied = client.Call(client.admin(), &Admin::StubInterface::ApplyDomain, request);
   if (!applied.ok()) return file.InOwnFiles(applied.status());

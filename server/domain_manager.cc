@@ -37,7 +37,7 @@ std::string FileNameOf(const v1::ApplyDomainRequest& request) {
   return request.file_name().empty() ? "domain.yaml" : request.file_name();
 }
 
-constexpr absl::Duration kPlanTimeout = absl::Seconds(10);
+constexpr absl::Duration kPlanTimeout = absl::Seconds(60);  // on a busy machine
 constexpr absl::Duration kQuarantineTimeout = absl::Seconds(10);
 constexpr size_t kFileBytesMax = 1 << 20;
 

@@ -5,11 +5,13 @@
 #include <filesystem>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "server/run_directory.h"
+#include "server/worker/process_limits.h"
 #include "server/worker_process.h"
 #include "spdlog/spdlog.h"
 
@@ -492,11 +494,10 @@ void Supervisor::StartPlanner(const std::shared_ptr<Planner>& planner, absl::Dur
   planner->socket = *std::move(socket);
   WorkerProcessOptions options;
   options.program = settings_.program;
-  options.arguments = WorkerArguments(settings_, LimitsOf(settings_, {}), "build", "planner",
+  options.arguments = WorkerArguments(settings_, LimitsOf(settings_, {}), "planner", "planner",
                                       planner->directory, planner->socket);
   options.log_file = absl::StrCat(planner_directory_, "/planner.log");
-  options.nice = 10;  // as its own word for a build
-  options.batch = true;
+  options.nice = 5;  // as its own word: somebody waits for it
   options.oom_score_adj = 800;
   auto process = WorkerProcess::Spawn(options);
   if (!process.ok()) {
@@ -518,9 +519,24 @@ namespace {
 // What a client is told when the planner did not answer as it should.
 absl::Status PlannerError(const absl::Status& status, const std::string& end) {
   if (absl::IsDeadlineExceeded(status)) {
-    return MakeError(absl::StatusCode::kInvalidArgument,
-                     "planning the definition took too long; make its SQL simpler",
-                     "SQL_TOO_COMPLEX");
+    return MakeError(absl::StatusCode::kResourceExhausted,
+                     "the planner got too little of the processor to plan the definition in time; "
+                     "try again when the machine is less busy",
+                     "PLAN_TIME_LIMIT");
+  }
+  if (absl::StartsWith(end, absl::StrCat("signal ", SIGXCPU, " "))) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        absl::StrCat("planning the definition takes more than ", kPlannerProcessorSeconds,
+                     " s of the processor; make its SQL simpler"),
+        "SQL_TOO_COMPLEX");
+  }
+  if (absl::IsResourceExhausted(status) && ErrorReason(status).empty()) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        absl::StrCat("planning the definition takes more memory than a worker has (",
+                     status.message(), "); make its SQL simpler, or raise workers.memory_bytes"),
+        "SQL_TOO_COMPLEX");
   }
   if (ErrorReason(status).empty() && !absl::IsInvalidArgument(status)) {
     return MakeError(absl::StatusCode::kInvalidArgument,

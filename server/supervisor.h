@@ -115,7 +115,9 @@ class Supervisor {
   void StopBuild(int64_t number, std::function<void()> done);
 
   // Plans a file in a process of its own, which is killed afterwards. INVALID_ARGUMENT for a bad
-  // definition, also for one that the planner did not survive or finish.
+  // definition, also for one that the planner did not survive, or that takes too much of the
+  // processor; RESOURCE_EXHAUSTED/PLAN_TIME_LIMIT when the planner did not get that much within
+  // `timeout`.
   using PlanDone = WorkerClient::Done<icepie::worker::v1::PlanDomainResponse>;
   void Plan(const icepie::worker::v1::PlanDomainRequest& request, absl::Duration timeout,
             PlanDone done);

@@ -18,8 +18,16 @@
 namespace icepie::server {
 namespace {
 
-// Who answers while others cannot comes first, who builds last.
-int NiceOf(const std::string& role) { return role == "standby" ? 0 : role == "live" ? 5 : 10; }
+// Who answers while others cannot comes first, who builds last. Somebody waits for a plan.
+int NiceOf(const std::string& role) { return role == "standby" ? 0 : role == "build" ? 10 : 5; }
+
+// Definitions are SQL that nobody has looked at, and planning does not listen to an interrupt. Who
+// plans on a busy machine is not to blame for that: the limit is of the processor's time.
+absl::Status LimitProcessor() {
+  constexpr rlim_t kKilledAfter = kPlannerProcessorSeconds + 2;  // if the signal does not end it
+  const rlimit limit = {kPlannerProcessorSeconds, kKilledAfter};
+  return ::setrlimit(RLIMIT_CPU, &limit) == 0 ? absl::OkStatus() : ErrnoError(errno, "RLIMIT_CPU");
+}
 
 absl::Status DieWithParent(int64_t parent_pid) {
   if (parent_pid == 0) return absl::OkStatus();
@@ -53,6 +61,7 @@ absl::Status ApplyProcessLimits(const WorkerOptions& options) {
   ICEPIE_RETURN_IF_ERROR(DieWithParent(options.parent_pid));
   ICEPIE_RETURN_IF_ERROR(LimitAddressSpace(options.memory_bytes));
   ICEPIE_RETURN_IF_ERROR(LeaveNoCore());
+  if (options.role == "planner") ICEPIE_RETURN_IF_ERROR(LimitProcessor());
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return ErrnoError(errno, "no_new_privs");
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);

@@ -9,9 +9,12 @@
 
 namespace icepie::server {
 
+constexpr int kPlannerProcessorSeconds = 10;
+
 // The process dies with its parent, has no more address space than four times its memory (at least
 // 2 GiB), leaves no core file, gains no privileges, and has the nice of its role: standby 0, live
-// 5, build 10 (and SCHED_BATCH and idle I/O). FAILED_PRECONDITION when the parent is another one
+// and planner 5, build 10 (and SCHED_BATCH and idle I/O). A planner ends by SIGXCPU when it has had
+// the processor for kPlannerProcessorSeconds. FAILED_PRECONDITION when the parent is another one
 // than expected: it has died already.
 absl::Status ApplyProcessLimits(const WorkerOptions& options);
 

@@ -115,7 +115,9 @@ absl::StatusOr<std::unique_ptr<slices::Engine>> StartEngine(const WorkerOptions&
                                                             TailClient& feed) {
   const slices::EngineOptions engine = MakeEngineOptions(options, feed);
   if (options.role == "standby") return slices::StandbyEngine::Start(engine);
-  if (options.role == "build") return slices::BuildEngine::Start(engine, feed);
+  // A planner is never given a job: it only plans.
+  const bool builds = options.role == "build" || options.role == "planner";
+  if (builds) return slices::BuildEngine::Start(engine, feed);
   return slices::LiveEngine::Start(engine, feed);
 }
 

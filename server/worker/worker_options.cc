@@ -12,7 +12,7 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv) {
   CLI::App app("A worker of icepied: applies records to one domain's slices and answers queries.");
   app.add_option("--role", options.role)
       ->required()
-      ->check(CLI::IsMember({"live", "standby", "build"}));
+      ->check(CLI::IsMember({"live", "standby", "build", "planner"}));
   app.add_option("--domain", options.domain)->required();
   app.add_option("--directory", options.directory)->required();
   app.add_option("--socket", options.socket)->required();

@@ -10,7 +10,7 @@
 namespace icepie::server {
 
 struct WorkerOptions {
-  std::string role;  // live, standby or build
+  std::string role;  // live, standby, build or planner
   std::string domain;
   std::string directory;       // the domain's
   std::string socket;          // where this worker serves

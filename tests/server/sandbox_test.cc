@@ -8,6 +8,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -29,6 +30,7 @@
 
 #include "core/base/status.h"
 #include "server/worker/exit_codes.h"
+#include "server/worker/process_limits.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie::server {
@@ -251,6 +253,23 @@ TEST_F(SandboxTest, AWorkerThatRequiresItEndsWhereTheKernelLacksALayer) {
   ASSERT_TRUE(WIFEXITED(status));
   if (WEXITSTATUS(status) == 255) GTEST_SKIP() << "this kernel takes no filter";
   EXPECT_EQ(WEXITSTATUS(status), kExitUnboxed);
+}
+
+// In a process of its own, as it takes rights away.
+TEST(ProcessLimitsTest, APlannerIsNoBuildAndHasTheProcessorForSoLong) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    WorkerOptions options;
+    options.role = "planner";
+    const int scheduler = ::sched_getscheduler(0);
+    rlimit limit = {};
+    const bool limited = ApplyProcessLimits(options).ok() && ::getrlimit(RLIMIT_CPU, &limit) == 0 &&
+                         limit.rlim_cur == kPlannerProcessorSeconds;
+    ::_exit(limited && ::sched_getscheduler(0) == scheduler ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "core/base/status.h"
 #include "server/proto_time.h"
 #include "server/run_directory.h"
 #include "tests/core/temp_directory.h"
@@ -25,9 +26,9 @@ class SupervisorTest : public testing::Test {
   static std::string Name(int domain) { return absl::StrCat("d", domain); }
 
   // A program that starts and never answers.
-  WorkerSettings Settings() const {
+  WorkerSettings Settings(const std::string& does = "exec sleep 100") const {
     const std::string program = directory_.path() + "/worker.sh";
-    std::ofstream(program) << "#!/bin/sh\nexec sleep 100\n";
+    std::ofstream(program) << "#!/bin/sh\n" << does << "\n";
     std::filesystem::permissions(program, std::filesystem::perms::owner_all);
     WorkerSettings settings;
     settings.program = program;
@@ -39,8 +40,35 @@ class SupervisorTest : public testing::Test {
     return supervisor.View(Name(domain)).standby.status.state();
   }
 
+  absl::Status Planned(const WorkerSettings& settings, absl::Duration timeout) const {
+    Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+    absl::Notification done;
+    absl::Status status;
+    supervisor.Plan({}, timeout, [&](const auto& result) {
+      status = result.status();
+      done.Notify();
+    });
+    done.WaitForNotification();
+    return status;
+  }
+
   TempDirectory directory_;
 };
+
+TEST_F(SupervisorTest, WhatNeedsTooMuchOfTheProcessorToPlanIsTheDefinitionsFault) {
+  const absl::Status status = Planned(Settings("kill -XCPU $$"), absl::Minutes(1));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ErrorReason(status), "SQL_TOO_COMPLEX");
+  EXPECT_EQ(status.message(),
+            "planning the definition takes more than 10 s of the processor; make its SQL simpler");
+}
+
+TEST_F(SupervisorTest, APlannerWithoutTheProcessorIsNobodysFault) {
+  const absl::Status status = Planned(Settings(), absl::Milliseconds(100));
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ErrorReason(status), "PLAN_TIME_LIMIT");
+  EXPECT_NE(status.message().find("less busy"), std::string::npos) << status;
+}
 
 // Workers start one after the other, so that the machine is not swamped; but whom somebody waits
 // for does not stand in that line.
