@@ -533,6 +533,8 @@ void WorkerQueryRouter::OnWorkerChange(const std::string& domain) {
 void WorkerQueryRouter::WakeParked(const std::string& domain) {
   const DomainView view = sources_.workers(domain);
   std::vector<QuestionPtr> awake;
+  bool waits = false;
+  bool standby_is_not_enough = false;
   {
     MutexLock lock(mutex_);
     for (auto parked = parked_.begin(); parked != parked_.end();) {
@@ -544,6 +546,10 @@ void WorkerQueryRouter::WakeParked(const std::string& domain) {
       const bool wake = question->request.domain() == domain &&
                         (news(view.live) || news(view.standby) || IsSettled(*question, view));
       if (!wake) {
+        if (question->request.domain() == domain) {
+          waits = true;
+          standby_is_not_enough = standby_is_not_enough || !question->answered.empty();
+        }
         ++parked;
         continue;
       }
@@ -555,6 +561,10 @@ void WorkerQueryRouter::WakeParked(const std::string& domain) {
     loop_.Cancel(question->timer);
     Step(question);
   }
+  // Its workers may have come to rest after the question: of a daemon that starts with many domains
+  // nothing was known of them before.
+  const bool rests = IsResting(view.live) || IsResting(view.standby);
+  if (waits && rests && sources_.unanswered) sources_.unanswered(domain, standby_is_not_enough);
 }
 
 void WorkerQueryRouter::GiveUp(const QuestionPtr& question) {

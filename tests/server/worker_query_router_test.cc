@@ -767,6 +767,25 @@ TEST_F(WorkerQueryRouterTest, AStandbyThatRestsIsWokenForWhatTheLiveWorkerHasNoM
   EXPECT_EQ(answer.get()->body(), "[2]");
 }
 
+// Of a daemon that starts, before its supervisor has heard of the domain.
+TEST_F(WorkerQueryRouterTest, WorkersThatComeToRestAfterAQuestionAreWokenForIt) {
+  std::atomic<int> unanswered = 0;
+  std::promise<void> again;
+  on_unanswered_ = [&] {
+    if (++unanswered == 2) again.set_value();
+  };
+  MakeRouter();
+  auto answer = Start(Sql(), absl::Seconds(60));
+  while (unanswered == 0) absl::SleepFor(absl::Milliseconds(1));
+  WorkerView resting;
+  resting.status.set_state("hibernating");
+  SetStandby(resting);
+  ASSERT_EQ(again.get_future().wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 80), "[2]"));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  EXPECT_EQ(answer.get()->body(), "[2]");
+}
+
 TEST_F(WorkerQueryRouterTest, AWorkerThatBrokeUnderAQuestionAndLivesIsAskedAgain) {
   std::atomic<int> asked = 0;
   const auto fine = Answering(Report(v1::RUNNING, 100), "[1]");
