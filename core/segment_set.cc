@@ -192,7 +192,8 @@ std::unique_ptr<SegmentSet> SegmentSet::Salvage(const LogStore& store, const std
   for (const auto& [key, bytes] : store.SalvageCatalog(kSegmentKeyPrefix)) {
     absl::StatusOr<SegmentEntry> entry = DecodeEntry(bytes);
     if (!entry.ok() || entry->end_position <= entry->first_position) continue;
-    known.emplace(entry->first_position, *std::move(entry));
+    const int64_t first_position = entry->first_position;
+    known.emplace(first_position, *std::move(entry));
   }
   auto set = std::make_unique<SegmentSet>(directory);
   const std::multimap<int64_t, int64_t> files = FilesIn(directory);
