@@ -15,6 +15,7 @@
 #include "core/core.h"
 #include "core/log_store.h"
 #include "core/merkle/receipt.h"
+#include "core/wal_check.h"
 #include "nlohmann/json.hpp"
 #include "server/core_service.h"
 #include "tests/cli/program_fixture.h"
@@ -260,8 +261,16 @@ TEST_F(OnlineDamageTest, AFlippedBitOfTheLiveWriteAheadLogIsFoundAndNamed) {
     ExpectNamed(log);
     Flip(log, share);
   }
-  // Its end is missing, and nobody is writing.
+  std::filesystem::rename(log, log + ".away");
+  ExpectNamed(log);
+  std::filesystem::rename(log + ".away", log);
+  ASSERT_EQ(Run({"verify"}).code, 0);
+  // Its end is missing, within a record and behind one, and nobody is writing.
   std::filesystem::resize_file(log, std::filesystem::file_size(log) - 3);
+  ExpectNamed(log);
+  std::filesystem::resize_file(log, CheckWalFile(log, 0)->whole_bytes);
+  ExpectNamed(log);
+  std::filesystem::resize_file(log, 0);
   ExpectNamed(log);
 }
 
