@@ -144,7 +144,7 @@ class Backup {
     if (tree.size() == result_.head_position) mark.root = result_.root = tree.Root();
     segments_ = segments->List();
     files_ = sealed_.KeepOnly(files_, segments_);
-    return HighWaterMark::Reset(absl::StrCat(work_, "/high_water_mark"), mark);
+    return HighWaterMark::Reset(absl::StrCat(work_, "/", kHighWaterMarkFile), mark);
   }
 
   absl::Status CopySegments() {

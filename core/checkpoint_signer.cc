@@ -64,6 +64,17 @@ std::optional<SignedCheckpoint> CheckpointSigner::Last() const {
   return last_;
 }
 
+std::vector<absl::Status> CheckpointSigner::CheckFiles() const {
+  std::vector<absl::Status> damage;
+  if (!key_) return damage;
+  damage.push_back(CheckKeyFile(directory_, *key_));
+  if (const std::optional<SignedCheckpoint> last = Last(); last) {
+    damage.push_back(CheckCheckpointFile(directory_, key_->verifier(), *last));
+  }
+  damage.erase(std::remove(damage.begin(), damage.end(), absl::OkStatus()), damage.end());
+  return damage;
+}
+
 absl::StatusOr<SignedCheckpoint> CheckpointSigner::Get(int64_t min_size, absl::Duration max_wait) {
   const int64_t head = parts_.head->position();
   if (min_size > head) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -53,6 +54,10 @@ class CheckpointSigner {
 
   // The newest one, without asking for another; nullopt when there is none.
   std::optional<SignedCheckpoint> Last() const;
+
+  // What is wrong with the files of the key and of the newest checkpoint. Of one that a start did
+  // not find nothing: Get says so.
+  std::vector<absl::Status> CheckFiles() const;
 
  private:
   void Run();

@@ -1,5 +1,6 @@
 #include "core/core_proofs.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -108,7 +109,32 @@ absl::StatusOr<std::unique_ptr<Verification>> CoreProofs::StartVerification(
   }
   if (const auto last = signer_.Last(); last) task.last_signed = last->checkpoint;
   task.head = parts_.head->position();
-  return std::make_unique<Verification>(task);
+  auto verification = std::make_unique<Verification>(task);
+  for (const absl::Status& damage : CheckFiles()) {
+    verification->Add({task.head, task.head, std::string(damage.message())});
+  }
+  return verification;
+}
+
+std::vector<absl::Status> CoreProofs::CheckFiles() {
+  std::vector<absl::Status> damage = signer_.CheckFiles();
+  const absl::Status mark = CheckMark();
+  // A mark that could not be written has made the core read-only.
+  if (!mark.ok() && parts_.guard->Check().ok()) damage.push_back(mark);
+  return damage;
+}
+
+absl::Status CoreProofs::CheckMark() const {
+  ICEPIE_ASSIGN_OR_RETURN(const HighWater mark,
+                          HighWaterMark::Check(mark_path_, parts_.head->position()));
+  // Records are stored before the mark says so, and before the head moves.
+  const absl::StatusOr<std::optional<BlockPlace>> last = parts_.store->LastPlace();
+  if (!last.ok()) return absl::OkStatus();  // a table is damaged, which is found there
+  const int64_t stored =
+      std::max(*last ? (*last)->end_position() : 0, parts_.segments->sealed_position());
+  if (mark.position <= stored) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("the high-water mark ", mark_path_, " says ",
+                                          mark.position, ", but there are ", stored, " records"));
 }
 
 absl::Status CoreProofs::CheckTile(int level, int64_t tile, int width) const {

@@ -4,9 +4,14 @@
 #define ICEPIE_CORE_CORE_PROOFS_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/checkpoint_signer.h"
+#include "core/high_water_mark.h"
 #include "core/merkle/tiles.h"
 #include "core/proofs.h"
 
@@ -19,7 +24,9 @@ class CoreProofs final : public Proofs {
  public:
   CoreProofs(const CheckpointSigner::Parts& parts, const std::string& directory, SigningState state,
              absl::Duration checkpoint_interval)
-      : parts_(parts), signer_(parts, directory, std::move(state), checkpoint_interval) {}
+      : parts_(parts),
+        mark_path_(absl::StrCat(directory, "/", kHighWaterMarkFile)),
+        signer_(parts, directory, std::move(state), checkpoint_interval) {}
 
   std::string verifier_key() const override { return signer_.verifier_key(); }
   absl::StatusOr<SignedCheckpoint> GetCheckpoint(int64_t min_size,
@@ -30,6 +37,7 @@ class CoreProofs final : public Proofs {
   absl::StatusOr<ConsistencyAnswer> ProveConsistency(int64_t old_size, int64_t size) override;
   absl::StatusOr<std::unique_ptr<Verification>> StartVerification(
       const std::string& older_note) override;
+  std::vector<absl::Status> CheckFiles() override;
   absl::StatusOr<std::string> ReadTile(int level, int64_t tile, int width) override;
   absl::StatusOr<std::string> ReadEntries(int64_t tile, int width) override;
 
@@ -37,8 +45,10 @@ class CoreProofs final : public Proofs {
   absl::Status CheckSize(int64_t size) const;
   absl::Status CheckTile(int level, int64_t tile, int width) const;
   absl::StatusOr<std::string> EntryAt(int64_t position) const;
+  absl::Status CheckMark() const;
 
   const CheckpointSigner::Parts parts_;
+  const std::string mark_path_;
   CheckpointSigner signer_;
 };
 

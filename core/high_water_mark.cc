@@ -10,7 +10,10 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "core/base/file.h"
+#include "core/base/page_cache.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
 
@@ -23,6 +26,10 @@ constexpr uint32_t kWithRoot = 2;
 constexpr size_t kPositionEnd = 16;  // magic, version, position
 constexpr size_t kRootEnd = kPositionEnd + 32;
 constexpr size_t kSlotDistance = 512;  // a disk sector: a torn write damages one slot only
+// Beside a writer, a slot may be read while it is half written; no writer does that to one look
+// after the other.
+constexpr int kLooks = 20;
+constexpr absl::Duration kLookPause = absl::Milliseconds(1);
 
 std::string EncodeSlot(const HighWater& value) {
   std::string slot(kMagic);
@@ -68,6 +75,28 @@ absl::StatusOr<HighWater> HighWaterMark::Read(const std::string& path) {
   }
   if (!first || !second) return first ? *first : *second;
   return first->position >= second->position ? *first : *second;
+}
+
+absl::StatusOr<HighWater> HighWaterMark::Check(const std::string& path, int64_t acknowledged) {
+  DropFromPageCache(path);
+  absl::Status damage;
+  for (int look = 0; look < kLooks; ++look) {
+    if (look > 0) absl::SleepFor(kLookPause);
+    ICEPIE_ASSIGN_OR_RETURN(const std::string file, ReadFile(path));
+    const std::optional<HighWater> first = DecodeSlot(file, 0);
+    const std::optional<HighWater> second = DecodeSlot(file, kSlotDistance);
+    if (!first || !second) {
+      damage =
+          absl::DataLossError(absl::StrCat("a slot of the high-water mark ", path, " is damaged"));
+      continue;
+    }
+    const HighWater& mark = first->position >= second->position ? *first : *second;
+    if (mark.position >= acknowledged) return mark;
+    damage =
+        absl::DataLossError(absl::StrCat("the high-water mark ", path, " says ", mark.position,
+                                         ", but ", acknowledged, " records were acknowledged"));
+  }
+  return damage;
 }
 
 absl::Status HighWaterMark::Reset(const std::string& path, const HighWater& value) {

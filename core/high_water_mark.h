@@ -11,9 +11,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "core/merkle/sha256.h"
 
 namespace icepie {
+
+inline constexpr absl::string_view kHighWaterMarkFile =
+    "high_water_mark";  // in the core's directory
 
 struct HighWater {
   int64_t position = 0;
@@ -27,6 +31,11 @@ class HighWaterMark {
   // What the file `path` says. NOT_FOUND when there is no file, DATA_LOSS when it is not readable
   // as a mark.
   static absl::StatusOr<HighWater> Read(const std::string& path);
+
+  // The same while its owner goes on writing, and with both slots judged: DATA_LOSS also when one
+  // of them is damaged, or when the mark is below `acknowledged`, which it had reached before the
+  // call.
+  static absl::StatusOr<HighWater> Check(const std::string& path, int64_t acknowledged);
 
   // Makes the mark anew, whatever it was.
   static absl::Status Reset(const std::string& path, const HighWater& value);

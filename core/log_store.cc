@@ -13,6 +13,7 @@
 #include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,8 +22,10 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/memory/memory.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "core/base/check.h"
 #include "core/base/directory.h"
@@ -462,7 +465,7 @@ class RocksLogStore final : public LogStore {
     std::set<std::string> wals;  // those that are there, and those that must be
     std::error_code error;
     for (const auto& file : DirectoryEntries(db_->GetName(), error)) {
-      if (file.path().extension() == ".log") wals.insert(file.path().string());
+      if (IsWal(file.path().string())) wals.insert(file.path().string());
     }
     if (error) return ErrnoError(error.value(), absl::StrCat("read ", db_->GetName()));
     for (const std::string& path : wals_->Paths()) {
@@ -475,11 +478,14 @@ class RocksLogStore final : public LogStore {
       ICEPIE_RETURN_IF_ERROR(bytes.status());
       files.push_back({path, "", *bytes});
     }
+    ICEPIE_ASSIGN_OR_RETURN(StoredFile manifest, Manifest());
+    files.push_back(std::move(manifest));
     return files;
   }
 
   absl::Status CheckFile(const StoredFile& file, const CheckOptions& how) const override {
-    return file.family.empty() ? CheckWal(file.path, how) : CheckTable(file, how.progress);
+    if (!file.family.empty()) return CheckTable(file, how.progress);
+    return IsWal(file.path) ? CheckWal(file.path, how) : CheckManifest(how.progress);
   }
 
   void DropCache() const override { cache_->EraseUnRefEntries(); }
@@ -496,6 +502,59 @@ class RocksLogStore final : public LogStore {
     return files;
   }
 
+  static bool IsWal(const std::string& path) { return absl::EndsWith(path, ".log"); }
+
+  // The one that RocksDB writes, with as many bytes as it has written.
+  absl::StatusOr<StoredFile> Manifest() const {
+    std::vector<std::string> names;
+    uint64_t bytes = 0;
+    ICEPIE_RETURN_IF_ERROR(
+        FromRocks(db_->GetLiveFiles(names, &bytes, /*flush_memtable=*/false), "list files"));
+    for (const std::string& name : names) {
+      if (!absl::StartsWith(name, kManifestName)) continue;
+      return StoredFile{absl::StrCat(db_->GetName(), name), "", static_cast<int64_t>(bytes)};
+    }
+    return absl::InternalError("RocksDB names no manifest");
+  }
+
+  // Nothing reads it and CURRENT before the next start, to which they say what tables and logs
+  // count.
+  absl::Status CheckManifest(const CheckProgress& progress) const {
+    while (true) {
+      ICEPIE_ASSIGN_OR_RETURN(const StoredFile manifest, Manifest());
+      const absl::Status status = CheckManifest(manifest, progress);
+      if (status.ok() || absl::IsCancelled(status)) return status;
+      ICEPIE_ASSIGN_OR_RETURN(const StoredFile now, Manifest());
+      if (now.path == manifest.path) return status;  // else RocksDB has begun another one since
+    }
+  }
+
+  absl::Status CheckManifest(const StoredFile& manifest, const CheckProgress& progress) const {
+    ICEPIE_RETURN_IF_ERROR(CheckCurrent(manifest.path));
+    DropFromPageCache(manifest.path);
+    const absl::StatusOr<WalCheck> check = CheckWalFile(manifest.path, 0, progress);
+    if (absl::IsNotFound(check.status())) return FileDamaged(manifest.path, "is missing");
+    ICEPIE_RETURN_IF_ERROR(check.status());
+    if (check->whole_bytes >= manifest.bytes) return absl::OkStatus();
+    return FileDamaged(manifest.path, LostEnd(manifest.bytes, check->whole_bytes));
+  }
+
+  absl::Status CheckCurrent(const std::string& manifest) const {
+    const std::string path = absl::StrCat(db_->GetName(), "/CURRENT");
+    DropFromPageCache(path);
+    const absl::StatusOr<std::string> text = ReadFile(path);
+    if (absl::IsNotFound(text.status())) return FileDamaged(path, "is missing");
+    ICEPIE_RETURN_IF_ERROR(text.status());
+    absl::string_view name = *text;
+    if (absl::ConsumeSuffix(&name, "\n")) {
+      const std::string named = absl::StrCat(db_->GetName(), "/", name);
+      // One with a higher number: RocksDB is about to go on in it.
+      const bool is_next = named > manifest && ::access(named.c_str(), F_OK) == 0;
+      if (named == manifest || is_next) return absl::OkStatus();
+    }
+    return FileDamaged(path, absl::StrCat("does not name ", manifest));
+  }
+
   bool IsLive(const StoredFile& table) const {
     const std::vector<StoredFile> files = Tables();
     return std::any_of(files.begin(), files.end(),
@@ -507,7 +566,7 @@ class RocksLogStore final : public LogStore {
     if (!has_failed_.load()) return false;
     const absl::StatusOr<std::vector<StoredFile>> files = ListFiles();
     return files.ok() && std::none_of(files->begin(), files->end(), [&log](const auto& other) {
-             return other.family.empty() && other.path > log;
+             return IsWal(other.path) && other.path > log;
            });
   }
 
@@ -551,17 +610,14 @@ class RocksLogStore final : public LogStore {
       const absl::StatusOr<WalCheck> check = CheckWalFile(path, checked, how.progress);
       if (absl::IsNotFound(check.status())) {
         if (!wals_->BytesOf(path)) return absl::OkStatus();  // its content is in tables
-        return WalDamaged(path, "is missing");
+        return FileDamaged(path, "is missing");
       }
       ICEPIE_RETURN_IF_ERROR(check.status());
       whole = std::max(whole, check->whole_bytes);
       if (whole >= there) return absl::OkStatus();
       if (is_settled && HasFailed(path)) return absl::OkStatus();
       if (is_settled) {
-        return WalDamaged(path, check->is_whole ? absl::StrCat("has lost its end: ", there,
-                                                               " bytes were written, of which ",
-                                                               whole, " are there")
-                                                : "ends within a record");
+        return FileDamaged(path, check->is_whole ? LostEnd(there, whole) : "ends within a record");
       }
       if (waited >= how.patience) return Unverified(path, whole, there);
       checked = check->checked_bytes;
@@ -580,9 +636,15 @@ class RocksLogStore final : public LogStore {
     return ErrnoError(error.value(), absl::StrCat("look at ", path));
   }
 
-  static absl::Status WalDamaged(const std::string& path, absl::string_view what) {
-    return MakeError(absl::StatusCode::kDataLoss, absl::StrCat("write-ahead log ", path, " ", what),
-                     "RECORD_DAMAGED", {{"file", path}});
+  static std::string LostEnd(int64_t written, int64_t whole) {
+    return absl::StrCat("has lost its end: ", written, " bytes were written, of which ", whole,
+                        " are there");
+  }
+
+  // Of a write-ahead log, the manifest or CURRENT.
+  static absl::Status FileDamaged(const std::string& path, absl::string_view what) {
+    return MakeError(absl::StatusCode::kDataLoss, absl::StrCat(path, " ", what), "RECORD_DAMAGED",
+                     {{"file", path}});
   }
 
   static absl::Status Unverified(const std::string& path, int64_t from, int64_t end) {
@@ -658,6 +720,7 @@ class RocksLogStore final : public LogStore {
 
   static constexpr uint64_t kBeyondAnyDisk = uint64_t{1} << 60;
   static constexpr absl::Duration kWalPause = absl::Milliseconds(10);
+  static constexpr absl::string_view kManifestName = "/MANIFEST-";  // as RocksDB lists it
 
   const bool writes_;
   std::atomic<uint64_t> writes_begun_{0};

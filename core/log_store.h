@@ -81,13 +81,13 @@ class LogStore {
   // Tables are shared where both are on one file system. Not everything is synced.
   virtual absl::Status CopyTo(const std::string& directory) const = 0;
 
-  // The table files and write-ahead logs there are or must be now; and one of them read whole from
-  // the disk, every checksum compared, also where nothing is looked up. A file that is gone since
-  // is fine: its content is in others. Of a log that is read only no write-ahead log is listed:
-  // opening has judged it.
+  // The table files, write-ahead logs and the manifest there are or must be now; and one of them
+  // read whole from the disk, every checksum compared, also where nothing is looked up. A file that
+  // is gone since is fine: its content is in others. Of a log that is read only tables alone are
+  // listed: opening has judged the rest.
   struct StoredFile {
     std::string path;
-    std::string family;  // empty: a write-ahead log
+    std::string family;  // of a table; empty: a write-ahead log, or the manifest with CURRENT
     int64_t bytes = 0;
   };
   struct CheckOptions {

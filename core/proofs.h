@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/merkle/checkpoint.h"
@@ -64,6 +65,11 @@ class Proofs {
   // `older_note` ("" for none).
   virtual absl::StatusOr<std::unique_ptr<Verification>> StartVerification(
       const std::string& older_note) = 0;
+
+  // What is wrong with the files beside the log and the segments: the signing key, the last
+  // checkpoint, and the high-water mark of a core that takes appends (of another, ReadOnlyCause
+  // has judged it). Nothing else reads them before the next start.
+  virtual std::vector<absl::Status> CheckFiles() = 0;
 
   // C2SP tlog-tiles: the first `width` hashes of a tile, and the leaf entries below a tile of level
   // 0, each with its length before it as u16 BE. NOT_FOUND/TILE_NOT_FOUND beyond the head.

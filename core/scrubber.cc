@@ -125,6 +125,10 @@ bool Scrubber::CheckFiles() {
     }
     if (!status.ok()) found(status);
   }
+  const int64_t head = parts_.head->position();
+  for (const absl::Status& status : parts_.proofs->CheckFiles()) {
+    Found({head, head, std::string(status.message())});
+  }
   // Records are read from where damage is, and not from memory.
   parts_.store->DropCache();
   parts_.segments->ForgetReaders();

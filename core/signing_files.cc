@@ -1,20 +1,25 @@
 #include "core/signing_files.h"
 
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "core/base/file.h"
+#include "core/base/page_cache.h"
 #include "core/base/status.h"
 
 namespace icepie {
 namespace {
 
 constexpr absl::string_view kDefaultPrefix = "icepie.local/";
-constexpr int kKeyFileMode = 0600;
+constexpr mode_t kKeyFileMode = 0600;
+constexpr mode_t kModeBits = 07777;
+constexpr mode_t kOthersMode = 0077;
 
 std::string KeyPath(const std::string& directory) {
   return absl::StrCat(directory, "/signing_key");
@@ -68,10 +73,54 @@ absl::StatusOr<SigningState> WithoutKey(const std::string& directory, const std:
   return state;
 }
 
+absl::Status KeyDamaged(const std::string& path, absl::string_view why) {
+  return MakeError(absl::StatusCode::kDataLoss,
+                   absl::StrCat("the signing key ", path, " is not as it was made: ", why),
+                   "PROOF_DAMAGED");
+}
+
+absl::Status CheckpointDamaged(const std::string& path, absl::string_view why) {
+  return MakeError(
+      absl::StatusCode::kDataLoss,
+      absl::StrCat("the last signed checkpoint ", path, " is not as it was written: ", why),
+      "PROOF_DAMAGED");
+}
+
 }  // namespace
 
 absl::Status SaveCheckpoint(const std::string& directory, const std::string& note) {
   return WriteFileAtomically(CheckpointPath(directory), note);
+}
+
+absl::Status CheckKeyFile(const std::string& directory, const SigningKey& key) {
+  const std::string path = KeyPath(directory);
+  DropFromPageCache(path);
+  const absl::StatusOr<std::string> text = ReadFile(path);
+  if (!text.ok()) return KeyDamaged(path, text.status().message());
+  const absl::StatusOr<SigningKey> stored = SigningKey::Parse(*text);
+  if (!stored.ok()) return KeyDamaged(path, stored.status().message());
+  if (stored->ToString() != key.ToString()) return KeyDamaged(path, "it is another key");
+  struct stat file {};
+  if (::stat(path.c_str(), &file) != 0 || (file.st_mode & kOthersMode) == 0) {
+    return absl::OkStatus();
+  }
+  return KeyDamaged(path, absl::StrFormat("its mode is %04o, so that others may have it; it should "
+                                          "be %04o",
+                                          file.st_mode & kModeBits, kKeyFileMode));
+}
+
+absl::Status CheckCheckpointFile(const std::string& directory, const VerifierKey& key,
+                                 const SignedCheckpoint& last) {
+  const std::string path = CheckpointPath(directory);
+  DropFromPageCache(path);
+  const absl::StatusOr<std::string> note = ReadFile(path);
+  if (!note.ok()) return CheckpointDamaged(path, note.status().message());
+  if (*note == last.note) return absl::OkStatus();
+  const absl::StatusOr<Checkpoint> stored = OpenCheckpoint(*note, key);
+  if (!stored.ok()) return CheckpointDamaged(path, stored.status().message());
+  if (stored->size > last.checkpoint.size) return absl::OkStatus();
+  return CheckpointDamaged(path, absl::StrCat("it is of ", stored->size, " records, and one of ",
+                                              last.checkpoint.size, " was signed"));
 }
 
 absl::Status RetireSigning(const std::string& directory, int64_t signed_size) {

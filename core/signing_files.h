@@ -30,6 +30,13 @@ struct SigningState {
 absl::StatusOr<SigningState> LoadSigning(const std::string& directory, const std::string& origin,
                                          bool may_create);
 
+// Whether the files are still what a core at work knows: the key that it signs with, for no other
+// account to read, and its checkpoint `last` or a newer one, which is on disk before anybody sees
+// it. DATA_LOSS/PROOF_DAMAGED naming the file.
+absl::Status CheckKeyFile(const std::string& directory, const SigningKey& key);
+absl::Status CheckCheckpointFile(const std::string& directory, const VerifierKey& key,
+                                 const SignedCheckpoint& last);
+
 // Puts key and checkpoint aside, with ".retired-" and the size that was signed behind their names:
 // the next LoadSigning makes a new key.
 absl::Status RetireSigning(const std::string& directory, int64_t signed_size);

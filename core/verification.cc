@@ -266,7 +266,7 @@ OpenedLog OpenWhatThereIs(const std::string& directory) {
 
 std::optional<HighWater> CheckEnds(const std::string& directory, OpenedLog& log) {
   const absl::StatusOr<HighWater> mark =
-      HighWaterMark::Read(absl::StrCat(directory, "/high_water_mark"));
+      HighWaterMark::Read(absl::StrCat(directory, "/", kHighWaterMarkFile));
   if (!mark.ok() && (log.state.head > 0 || !absl::IsNotFound(mark.status()))) {
     log.findings.push_back({log.state.head, log.state.head,
                             absl::StrCat("the high-water mark: ", mark.status().message())});

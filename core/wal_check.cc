@@ -105,10 +105,10 @@ class Checker {
   }
 
   absl::Status Damaged(size_t at, absl::string_view what) const {
-    return MakeError(absl::StatusCode::kDataLoss,
-                     absl::StrCat("write-ahead log ", path_, ": ", what, " at byte ",
-                                  place_ + static_cast<int64_t>(at)),
-                     "RECORD_DAMAGED", {{"file", path_}});
+    return MakeError(
+        absl::StatusCode::kDataLoss,
+        absl::StrCat(path_, ": ", what, " at byte ", place_ + static_cast<int64_t>(at)),
+        "RECORD_DAMAGED", {{"file", path_}});
   }
 
   const std::string& path_;

@@ -1,5 +1,6 @@
 // Reads a write-ahead log as a file, beside whoever writes it, and compares every record's
-// checksum: what is in memory still has its only durable copy there.
+// checksum: what is in memory still has its only durable copy there. RocksDB's manifest has the
+// same form.
 //
 // The form is RocksDB's (its "Write Ahead Log File Format"): blocks of 32 KiB, in them fragments of
 // a masked CRC-32C (u32 LE) of type and bytes, their number (u16 LE), a type (1 a whole record, 2

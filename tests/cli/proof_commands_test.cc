@@ -13,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "core/base/file.h"
 #include "core/core.h"
+#include "core/high_water_mark.h"
 #include "core/log_store.h"
 #include "core/merkle/receipt.h"
 #include "core/wal_check.h"
@@ -272,6 +273,58 @@ TEST_F(OnlineDamageTest, AFlippedBitOfTheLiveWriteAheadLogIsFoundAndNamed) {
   ExpectNamed(log);
   std::filesystem::resize_file(log, 0);
   ExpectNamed(log);
+}
+
+// Nothing else reads these before the next start.
+TEST_F(OnlineDamageTest, SoAreTheFilesThatOnlyAStartReads) {
+  const std::string core = directory_ + "/core/";
+  std::vector<std::string> files = {core + "rocksdb/CURRENT", core + "high_water_mark",
+                                    core + "signing_key", core + "checkpoint"};
+  for (const std::string& file : Files("rocksdb", "")) {
+    if (file.find("MANIFEST") != std::string::npos) files.push_back(file);
+  }
+  ASSERT_EQ(files.size(), 5U);
+  for (const std::string& file : files) {
+    for (const double share : {0.02, 0.98}) {  // in both slots of the mark
+      Flip(file, share);
+      ExpectNamed(file);
+      Flip(file, share);
+    }
+    std::filesystem::rename(file, file + ".away");
+    ExpectNamed(file);
+    std::filesystem::rename(file + ".away", file);
+  }
+  EXPECT_EQ(Run({"verify"}).code, 0);
+}
+
+// Whole files that are not those of this core, or of its past.
+TEST_F(OnlineDamageTest, FilesThatDoNotFitTheCoreAreNamed) {
+  const std::string mark = directory_ + "/core/high_water_mark";
+  const std::string key = directory_ + "/core/signing_key";
+  const std::string checkpoint = directory_ + "/core/checkpoint";
+  std::filesystem::rename(mark, mark + ".away");
+  for (const int64_t position : {int64_t{1}, core_->head_position() + 1}) {
+    ASSERT_TRUE(HighWaterMark::Reset(mark, {position, std::nullopt}).ok());
+    ExpectNamed(mark);
+  }
+  std::filesystem::rename(mark + ".away", mark);
+  const std::string own_key = *ReadFile(key);
+  const SigningKey other = *SigningKey::Generate(SigningKey::Parse(own_key)->verifier().name());
+  ASSERT_TRUE(WriteFileAtomically(key, other.ToString() + "\n", 0600).ok());
+  ExpectNamed(key);
+  ASSERT_TRUE(WriteFileAtomically(key, own_key, 0600).ok());
+  std::filesystem::permissions(key, std::filesystem::perms(0640));
+  ExpectNamed(key);
+  std::filesystem::permissions(key, std::filesystem::perms(0600));
+  const std::string older = *ReadFile(checkpoint);
+  ASSERT_EQ(Run({"append", "a", "--payload", "{}"}).code, 0);
+  ASSERT_TRUE(core_->proofs()->GetCheckpoint(core_->head_position(), absl::Seconds(60)).ok());
+  const std::string newest = *ReadFile(checkpoint);
+  ASSERT_NE(newest, older);
+  ASSERT_TRUE(WriteFileAtomically(checkpoint, older).ok());
+  ExpectNamed(checkpoint);
+  ASSERT_TRUE(WriteFileAtomically(checkpoint, newest).ok());
+  EXPECT_EQ(Run({"verify"}).code, 0);
 }
 
 TEST_F(OnlineDamageTest, AppendsAreNotTakenForDamage) {

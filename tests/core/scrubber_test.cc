@@ -119,6 +119,23 @@ TEST_F(ScrubberTest, ALogsDirectoryThatCannotBeReadIsDamage) {
   EXPECT_TRUE(IsVerified(*core));
 }
 
+// Of what only a start reads, too.
+TEST_F(ScrubberTest, AMissingFileIsDamage) {
+  const auto core = Open(Often());
+  Fill(*core, 3, 100);
+  ASSERT_TRUE(core->proofs()->GetCheckpoint(3, absl::Seconds(60)).ok());
+  for (const char* name : {"rocksdb/CURRENT", "high_water_mark", "signing_key", "checkpoint"}) {
+    const std::string file = directory_.path() + "/" + name;
+    std::filesystem::rename(file, file + ".away");
+    EXPECT_TRUE(EventuallyInCore([&] { return core->Scrub()->finding_count > 0; })) << name;
+    const ScrubState state = *core->Scrub();
+    ASSERT_FALSE(state.findings.empty());
+    EXPECT_THAT(state.findings[0].what, HasSubstr(file));
+    std::filesystem::rename(file + ".away", file);
+    EXPECT_TRUE(IsVerified(*core));
+  }
+}
+
 TEST_F(ScrubberTest, AnInterruptedPassGoesOnAfterARestart) {
   constexpr int64_t kRecords = 6;
   constexpr int64_t kBytes = int64_t{1} << 20;

@@ -11,6 +11,7 @@
 #include <random>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "core/base/file.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
@@ -204,7 +205,7 @@ class LiveLogTest : public testing::Test {
   LogStore::StoredFile Log() {
     const auto files = *store_->ListFiles();
     for (const LogStore::StoredFile& file : files) {
-      if (file.family.empty()) return file;
+      if (absl::EndsWith(file.path, ".log")) return file;
     }
     return {};
   }
