@@ -30,10 +30,11 @@ namespace {
 class CoreImpl final : public Core {
  public:
   CoreImpl(CoreOptions options, std::unique_ptr<DataLock> lock, std::unique_ptr<DiskSpace> space,
-           RecoveredCore recovered, SigningState signing)
+           std::unique_ptr<ReadOnlyGuard> guard, RecoveredCore recovered, SigningState signing)
       : options_(std::move(options)),
         lock_(std::move(lock)),
         accepted_loss_(std::move(recovered.accepted_loss)),
+        guard_(std::move(guard)),
         store_(std::move(recovered.store)),
         segments_(std::move(recovered.segments)),
         streams_(std::move(recovered.streams)),
@@ -42,23 +43,23 @@ class CoreImpl final : public Core {
         space_(std::move(space)),
         tree_(std::move(recovered.tree)) {
     head_.Advance(recovered.head);
-    if (!recovered.read_only_cause.empty()) guard_.Trip(recovered.read_only_cause);
+    if (!recovered.read_only_cause.empty()) guard_->Trip(recovered.read_only_cause);
     if (options_.merkle_tree) {
       proofs_ = std::make_unique<CoreProofs>(
-          CheckpointSigner::Parts{store_.get(), segments_.get(), streams_.get(), &head_, &guard_,
-                                  options_.on_write_step},
+          CheckpointSigner::Parts{store_.get(), segments_.get(), streams_.get(), &head_,
+                                  guard_.get(), options_.on_write_step},
           options_.directory, std::move(signing), options_.checkpoint_interval);
     }
     if (!recovered.read_only_cause.empty()) return;
     sequencer_ = std::make_unique<Sequencer>(
-        Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
+        Sequencer::Parts{store_.get(), mark_.get(), &head_, guard_.get(),
                          options_.merkle_tree ? &tree_ : nullptr, space_.get(), requests_.get(),
                          options_.on_write_step},
         options_.queue_bytes_max, recovered.last_ingest_time_us);
     StartBackgroundWork();
   }
 
-  std::string ReadOnlyCause() const override { return guard_.cause(); }
+  std::string ReadOnlyCause() const override { return guard_->cause(); }
 
   std::string AcceptedLoss() const override { return accepted_loss_; }
 
@@ -82,12 +83,12 @@ class CoreImpl final : public Core {
   absl::StatusOr<bool> CheckCreate(
       absl::string_view name, PayloadFormat format, const StreamPaths& paths,
       const std::shared_ptr<const StreamSchema>& schema) const override {
-    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    ICEPIE_RETURN_IF_ERROR(guard_->Check());
     return streams_->CheckCreate(name, format, paths, schema);
   }
 
   absl::Status CheckUpdate(absl::string_view name, const StreamChange& change) const override {
-    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    ICEPIE_RETURN_IF_ERROR(guard_->Check());
     return streams_->CheckUpdate(name, change);
   }
 
@@ -169,7 +170,7 @@ class CoreImpl final : public Core {
 
   absl::StatusOr<BackupResult> BackUpTo(const std::string& target,
                                         const BackupProgress& progress) override {
-    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    ICEPIE_RETURN_IF_ERROR(guard_->Check());
     return BackUp(options_.directory, *store_, *segments_, target, progress);
   }
 
@@ -197,7 +198,7 @@ class CoreImpl final : public Core {
     if (options_.sealing.enabled) {
       sealer_ =
           std::make_unique<Sealer>(Sealer::Parts{store_.get(), segments_.get(), streams_.get(),
-                                                 &head_, &guard_, space_.get()},
+                                                 &head_, guard_.get(), space_.get()},
                                    options_.sealing);
     }
     if (options_.scrub.enabled && proofs_ != nullptr) {
@@ -219,7 +220,7 @@ class CoreImpl final : public Core {
 
   absl::StatusOr<PreparedAppend> Prepare(AppendBatch batch) {
     if (batch.chain && (batch.chain->refused || batch.chain->failed)) return ChainBroken();
-    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    ICEPIE_RETURN_IF_ERROR(guard_->Check());
     ICEPIE_ASSIGN_OR_RETURN(const std::vector<Stream*> streams,
                             ValidateRecords(batch.records, options_, *streams_));
     return PrepareAppend(std::move(batch), streams, *streams_, options_.merkle_tree);
@@ -228,27 +229,27 @@ class CoreImpl final : public Core {
   // A failed write leaves the disk's state unknown, whoever wrote.
   absl::Status TripOnFailure(const absl::Status& status) {
     if (absl::IsUnavailable(status) || absl::IsDataLoss(status)) {
-      guard_.Trip(absl::StrCat("writing the catalog failed (", status.message(),
-                               "); check the disk, then restart the daemon"));
+      guard_->Trip(absl::StrCat("writing the catalog failed (", status.message(),
+                                "); check the disk, then restart the daemon"));
     }
     return status;
   }
 
   // Small changes go on while the disk is too full for records.
   absl::Status CheckChange() {
-    ICEPIE_RETURN_IF_ERROR(guard_.Check());
+    ICEPIE_RETURN_IF_ERROR(guard_->Check());
     space_->Update();
     return space_->CheckReserve();
   }
 
   absl::Status CheckReadable() const {
-    return store_ == nullptr ? guard_.Check() : absl::OkStatus();
+    return store_ == nullptr ? guard_->Check() : absl::OkStatus();
   }
 
   const CoreOptions options_;
   const std::unique_ptr<DataLock> lock_;
   const std::string accepted_loss_;
-  ReadOnlyGuard guard_;
+  const std::unique_ptr<ReadOnlyGuard> guard_;
   CommittedHead head_;
   const std::unique_ptr<LogStore> store_;
   const std::unique_ptr<SegmentSet> segments_;
@@ -332,13 +333,14 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
   auto space = std::make_unique<DiskSpace>(DiskSpace::Options{
       options.directory, options.free_bytes_min, options.ballast_bytes, options.free_bytes});
   space->Update();  // opening needs room too: a full disk gives the ballast back first
-  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered, RecoverCore(options));
+  auto guard = std::make_unique<ReadOnlyGuard>();
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered, RecoverCore(options, *guard));
   SigningState signing;
   if (options.merkle_tree) {
     ICEPIE_ASSIGN_OR_RETURN(signing, OpenSigning(options, recovered));
     signing.mark = recovered.found_mark;
   }
-  return std::make_unique<CoreImpl>(options, std::move(lock), std::move(space),
+  return std::make_unique<CoreImpl>(options, std::move(lock), std::move(space), std::move(guard),
                                     std::move(recovered), std::move(signing));
 }
 

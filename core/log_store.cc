@@ -34,6 +34,7 @@
 #include "core/base/status.h"
 #include "core/block.h"
 #include "core/byte_order.h"
+#include "core/read_only_guard.h"
 #include "core/table_file_system.h"
 #include "core/wal_check.h"
 #include "core/wal_file_system.h"
@@ -136,13 +137,35 @@ absl::Status FromTree(const rocksdb::Status& status) {
   return status.IsCorruption() ? TreeDamaged(status.ToString()) : FromRocks(status, "read tree");
 }
 
-// Errors of RocksDB's own threads end in its refusal of the next write; the log says why.
-class BackgroundErrorLogger final : public rocksdb::EventListener {
+// An error of RocksDB's own threads that it does not get over ends in its refusal of the next
+// write: the core says so before somebody has to try.
+class BackgroundErrorListener final : public rocksdb::EventListener {
  public:
+  explicit BackgroundErrorListener(ReadOnlyGuard* guard) : guard_(guard) {}
+
   void OnBackgroundError(rocksdb::BackgroundErrorReason reason, rocksdb::Status* error) override {
     spdlog::error("core: RocksDB background error {}: {}", static_cast<int>(reason),
                   error->ToString());
+    if (guard_ == nullptr || !IsFinal(reason, *error)) return;
+    guard_->Trip(absl::StrCat("RocksDB's work in the background failed (", error->ToString(),
+                              "); check the disk, then restart the daemon"));
   }
+
+ private:
+  static bool IsFinal(rocksdb::BackgroundErrorReason reason, const rocksdb::Status& error) {
+    using Reason = rocksdb::BackgroundErrorReason;
+    // Whoever writes hears of these, and knows what was written.
+    if (reason == Reason::kWriteCallback || reason == Reason::kMemTable) return false;
+    if (error.IsNoSpace()) return false;  // RocksDB goes on by itself once there is space
+    if (error.severity() != rocksdb::Status::kNoError) {
+      return error.severity() >= rocksdb::Status::kHardError;
+    }
+    // What may be tried again has no severity yet: compactions are, the rest is not
+    // (max_bgerror_resume_count).
+    return reason != Reason::kCompaction;
+  }
+
+  ReadOnlyGuard* const guard_;
 };
 
 bool Writes(LogStore::Mode mode) {
@@ -181,7 +204,7 @@ rocksdb::DBOptions DatabaseOptions(const LogStore::Options& options, rocksdb::En
   // After a failed sync the kernel may have dropped the pages: no resuming on the same files. This
   // alone does not say it for full disks; see wal_file_system.h.
   db.max_bgerror_resume_count = 0;
-  db.listeners.push_back(std::make_shared<BackgroundErrorLogger>());
+  db.listeners.push_back(std::make_shared<BackgroundErrorListener>(options.guard));
   return db;
 }
 

@@ -31,6 +31,8 @@ class Env;
 
 namespace icepie {
 
+class ReadOnlyGuard;
+
 // Where the hot block is that holds the positions [first_position, end_position()).
 struct BlockPlace {
   int64_t first_position = 0;
@@ -63,6 +65,8 @@ class LogStore {
     std::string directory;
     Mode mode = Mode::kReadWrite;
     rocksdb::Env* env = nullptr;  // nullptr: the machine's; tests bring disks that fail
+    // Outlives the store; tripped when RocksDB's own threads have failed for good.
+    ReadOnlyGuard* guard = nullptr;
   };
   using CatalogChange = std::pair<std::string, std::optional<std::string>>;
 

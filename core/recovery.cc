@@ -33,6 +33,7 @@ struct Paths {
   std::string segments;
   std::string mark;
   rocksdb::Env* env = nullptr;
+  ReadOnlyGuard* guard = nullptr;
 };
 
 void Take(LogState state, RecoveredCore& core) {
@@ -44,7 +45,7 @@ void Take(LogState state, RecoveredCore& core) {
 
 absl::StatusOr<RecoveredCore> OpenLog(const Paths& paths, LogStore::Mode mode) {
   RecoveredCore core;
-  ICEPIE_ASSIGN_OR_RETURN(core.store, LogStore::Open({paths.log, mode, paths.env}));
+  ICEPIE_ASSIGN_OR_RETURN(core.store, LogStore::Open({paths.log, mode, paths.env, paths.guard}));
   ICEPIE_ASSIGN_OR_RETURN(LogState state, ReadLogState(*core.store, paths.segments));
   Take(std::move(state), core);
   return core;
@@ -228,10 +229,13 @@ absl::StatusOr<RecoveredCore> AcceptLoss(const Paths& paths, bool with_tree, int
 
 }  // namespace
 
-absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options) {
-  const Paths paths{options.directory, absl::StrCat(options.directory, "/rocksdb"),
+absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options, ReadOnlyGuard& guard) {
+  const Paths paths{options.directory,
+                    absl::StrCat(options.directory, "/rocksdb"),
                     absl::StrCat(options.directory, "/", kSegmentDirectory),
-                    absl::StrCat(options.directory, "/high_water_mark"), options.env};
+                    absl::StrCat(options.directory, "/", kHighWaterMarkFile),
+                    options.env,
+                    &guard};
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.segments));
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core,

@@ -11,6 +11,7 @@
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
 #include "core/merkle/tiles.h"
+#include "core/read_only_guard.h"
 #include "core/request_log.h"
 #include "core/segment_set.h"
 #include "core/stream_registry.h"
@@ -34,8 +35,9 @@ struct RecoveredCore {
 };
 
 // The directory exists and is locked by the caller. Errors only for what a
-// restart could mend (permissions, a full disk): damage makes the core read-only instead.
-absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options);
+// restart could mend (permissions, a full disk): damage makes the core read-only instead. `guard`
+// outlives what is recovered, and is tripped when the log's work in the background fails.
+absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options, ReadOnlyGuard& guard);
 
 }  // namespace icepie
 

@@ -161,6 +161,38 @@ TEST_F(CoreFaultTest, ACompactionThatCannotWriteEndsNoProcess) {
   }
 }
 
+// Nobody has to append to learn that RocksDB takes nothing more; a full disk it gets over by
+// itself.
+TEST_F(CoreFaultTest, AFlushThatFailsMakesTheCoreReadOnlyAtOnce) {
+  for (const bool full : {true, false}) {
+    SCOPED_TRACE(full ? "ENOSPC" : "EIO");
+    const TempDirectory directory;
+    {
+      const auto core = Open(directory.path() + "/data/core", env_.get());
+      ASSERT_TRUE(core.ok()) << core.status();
+      ASSERT_TRUE((*core)->CreateStream("a", PayloadFormat::kJson).ok());
+      ASSERT_TRUE((*core)->AppendAndWait(NumberedBatch("a", 0, 5)).ok());
+      file_system_->FailKind("append .sst", 1, full);
+      // Flushes, and waits for what becomes of it.
+      const absl::Status copied =
+          (*core)
+              ->BackUpTo(directory.path() + "/copy", [](int64_t, int64_t) { return true; })
+              .status();
+      EXPECT_TRUE(file_system_->failed());
+      if (full) {
+        EXPECT_EQ((*core)->ReadOnlyCause(), "");
+      } else {
+        EXPECT_FALSE(copied.ok());
+        EXPECT_THAT((*core)->ReadOnlyCause(), HasSubstr("in the background"));
+        ExpectRefusing(**core);
+      }
+      EXPECT_EQ(ReadAll(**core).size(), 5u);
+    }
+    file_system_->FailAt(0);
+    ExpectWhole(directory.path() + "/data/core", 5);
+  }
+}
+
 // The kernel remounts a damaged disk for reading only, while files are open for writing.
 TEST_F(CoreFaultTest, ADiskThatBecomesReadOnlyIsStillRead) {
   const TempDirectory directory;
