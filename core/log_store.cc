@@ -196,8 +196,11 @@ rocksdb::DBOptions DatabaseOptions(const LogStore::Options& options, rocksdb::En
   // old logs alive for ever, and opening replays them.
   db.max_total_wal_size = uint64_t{128} << 20;
   db.max_open_files = 512;  // bounded, for cores with many files
+  // A flush beside a compaction; more would take the machine from slices, and sealing leaves little
+  // to merge.
   db.max_background_jobs = 2;
   db.bytes_per_sync = uint64_t{1} << 20;  // flushes write steadily and do not stall the log's syncs
+  // RocksDB's LOG is for people who look for a fault: what went wrong, in 16 MiB at most.
   db.max_log_file_size = size_t{4} << 20;
   db.keep_log_file_num = 4;
   db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
@@ -217,9 +220,10 @@ rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>
   family.paranoid_file_checks = true;            // each written file is read back and compared
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = cache;
+  // What core/README.md says of tables, whatever is the default of the RocksDB that is built with.
   table.checksum = rocksdb::kXXH3;
   table.format_version = 5;
-  // Most request ids that are looked up are new.
+  // Most request ids that are looked up are new. Ten bits tell it of 99 in 100.
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return family;
@@ -229,6 +233,8 @@ constexpr const char* kTreeFamily = "tree";
 
 std::vector<rocksdb::ColumnFamilyDescriptor> Families(
     const std::shared_ptr<rocksdb::Cache>& cache) {
+  // Blocks wait in memory until they are sealed, so that most never become a table (core/README.md
+  // says how much waits); beside them the other entries are small.
   const rocksdb::ColumnFamilyOptions small = FamilyOptions(cache, size_t{8} << 20);
   // RocksDB insists on a family called "default"; it stays empty.
   return {{rocksdb::kDefaultColumnFamilyName, small},
@@ -770,6 +776,7 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
   std::unique_ptr<rocksdb::Env> env = WithFinalWalFailures(*tables, wals);
   rocksdb::DBOptions database = DatabaseOptions(options, env.get());
   database.sst_file_manager.reset(rocksdb::NewSstFileManager(database.env));
+  // For looking up positions and ids; records are read from end to end, mostly in segments.
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(size_t{32} << 20);
   std::vector<rocksdb::ColumnFamilyDescriptor> families = Families(cache);
   if (!Writes(options.mode)) DropMissingTree(database, options.directory, families);
