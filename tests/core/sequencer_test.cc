@@ -78,14 +78,19 @@ class SequencerTest : public testing::Test {
                                     1 << 20, 0);
   }
 
-  // The answer to a batch of `count` records.
-  absl::StatusOr<AppendResult> Append(int64_t count) {
-    AppendBatch batch = NumberedBatch("a", 0, count);
+  absl::Status Submit(AppendBatch batch, Core::AppendDone done) {
     const auto streams = ValidateRecords(batch.records, {}, streams_);
     auto append = *PrepareAppend(std::move(batch), *streams, streams_, /*with_leaves=*/true);
+    append.done = std::move(done);
+    return sequencer_->Submit(append);
+  }
+
+  // The answer to a batch of `count` records.
+  absl::StatusOr<AppendResult> Append(int64_t count) {
     std::promise<absl::StatusOr<AppendResult>> answer;
-    append.done = [&](absl::StatusOr<AppendResult> result) { answer.set_value(std::move(result)); };
-    ICEPIE_RETURN_IF_ERROR(sequencer_->Submit(append));
+    ICEPIE_RETURN_IF_ERROR(
+        Submit(NumberedBatch("a", 0, count),
+               [&](absl::StatusOr<AppendResult> result) { answer.set_value(std::move(result)); }));
     return answer.get_future().get();
   }
 
@@ -178,12 +183,13 @@ class StalledDiskTest : public SequencerTest {
   absl::Status SubmitOne(size_t payload_bytes) {
     AppendBatch batch;
     batch.records.push_back(MakeRecord("a", "\"" + std::string(payload_bytes, 'x') + "\""));
-    const auto streams = ValidateRecords(batch.records, {}, streams_);
-    auto append = *PrepareAppend(std::move(batch), *streams, streams_, /*with_leaves=*/true);
-    append.done = [this](const absl::StatusOr<AppendResult>& result) {
+    return SubmitCounted(std::move(batch));
+  }
+
+  absl::Status SubmitCounted(AppendBatch batch) {
+    return Submit(std::move(batch), [this](const absl::StatusOr<AppendResult>& result) {
       answered_ += result.ok() ? 1 : 0;
-    };
-    return sequencer_->Submit(append);
+    });
   }
 
   int64_t accepted_ = 0;
@@ -226,6 +232,45 @@ TEST_F(StalledDiskTest, AllThatWaitShareOneSync) {
   EXPECT_EQ(answered_, kWaiting);
   EXPECT_EQ(file_system_->syncs, before + 2);
   EXPECT_EQ(head_.position(), 1 + kWaiting);
+}
+
+// Compare-and-append: also among those that are committed together.
+TEST_F(StalledDiskTest, OfAllThatExpectOneEndOneIsStored) {
+  std::once_flag once;
+  file_system_->on_sync = [&] {
+    std::call_once(once, [&] {
+      for (int i = 0; i < 50; ++i) {
+        AppendBatch batch = NumberedBatch("a", i, 1);
+        batch.conditions.push_back({"a", 1});
+        EXPECT_TRUE(SubmitCounted(std::move(batch)).ok());
+      }
+    });
+  };
+  ASSERT_TRUE(Append(1).ok());
+  sequencer_.reset();  // commits and answers what is queued
+  file_system_->on_sync = nullptr;
+  EXPECT_EQ(answered_, 1);
+  EXPECT_EQ(head_.position(), 2);
+}
+
+// A retry beside its original is no better off than that.
+TEST_F(StalledDiskTest, ARetryInACommitThatFailsIsNotAcknowledged) {
+  std::vector<std::string> reasons;  // the sequencer's thread alone writes it
+  int syncs = 0;
+  file_system_->on_sync = [&] {
+    file_system_->fail = ++syncs > 1;
+    for (int i = 0; syncs == 1 && i < 2; ++i) {
+      AppendBatch batch = NumberedBatch("a", 1, 1);
+      batch.identity = AppendIdentity{"x", "", 0, 0};
+      EXPECT_TRUE(Submit(std::move(batch), [&](const absl::StatusOr<AppendResult>& result) {
+                    reasons.push_back(ErrorReason(result.status()));
+                  }).ok());
+    }
+  };
+  ASSERT_TRUE(Append(1).ok());
+  sequencer_.reset();  // commits and answers what is queued
+  file_system_->on_sync = nullptr;
+  EXPECT_THAT(reasons, testing::ElementsAre("LOG_SYNC_FAILED", "LOG_SYNC_FAILED"));
 }
 
 TEST_F(SequencerTest, EveryCommitIsSyncedBeforeItsAnswer) {
