@@ -170,6 +170,25 @@ TEST_F(CoreOnFullDiskTest, ClientsAreRefusedAndAllElseGoesOn) {
   EXPECT_EQ(core->AppendAndWait(NumberedBatch("a", 3, 1))->first_position, 4);
 }
 
+// A retry of what was stored while there was space needs none.
+TEST_F(CoreOnFullDiskTest, ARetryIsAnsweredAndANewIdIsRefused) {
+  const std::unique_ptr<Core> core = Open();
+  ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+  const auto append = [&](const std::string& id) {
+    AppendBatch batch = NumberedBatch("a", 0, 1);
+    batch.identity = AppendIdentity{id, "", 0, 0};
+    return core->AppendAndWait(std::move(batch));
+  };
+  ASSERT_TRUE(append("x").ok());
+  free_ = 39 * kMiB;
+  EXPECT_EQ(ErrorReason(append("y").status()), "CORE_DISK_FULL");
+  ASSERT_TRUE(core->Disk().full);
+  const auto again = append("x");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_TRUE(again->replayed);
+  EXPECT_EQ(core->head_position(), 1);
+}
+
 TEST_F(CoreOnFullDiskTest, ABatchBehindARefusedOneOfItsChainIsNotStored) {
   const std::unique_ptr<Core> core = Open();
   ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
