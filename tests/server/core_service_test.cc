@@ -8,6 +8,7 @@
 #include <random>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "core/segment_reader.h"
 #include "tests/server/rpc_fixture.h"
 
@@ -335,6 +336,37 @@ TEST_F(CoreServiceTest, AStreamOfBatchesWaitsForTheCore) {
   writer.join();
   const grpc::Status status = call->Finish();
   EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(answers, kBatches);
+}
+
+// Nor does the core go on for a client that takes no answers, beyond those that are on their way.
+TEST_F(CoreServiceTest, AStreamOfBatchesWaitsForItsReader) {
+  Create("a");
+  constexpr int kBatches = 10000;  // their answers are many times what the window below takes
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // the window stays at 64 KiB
+  const auto stub = icepie::v1::Core::NewStub(grpc::CreateCustomChannel(
+      absl::StrCat("127.0.0.1:", port_), grpc::InsecureChannelCredentials(), arguments));
+  grpc::ClientContext context;
+  Bound(context);
+  const auto call = stub->StreamAppendRecords(&context);
+  std::thread writer([&] {
+    const AppendRecordsRequest request = Request("a", 0, 1);
+    for (int i = 0; i < kBatches; ++i) EXPECT_TRUE(call->Write(request));
+    call->WritesDone();
+  });
+  int64_t head = 0;
+  while (true) {  // until it stands still
+    const int64_t now = core_->WaitForHead(head, absl::Milliseconds(300));
+    if (now == head && head > 0) break;
+    head = now;
+  }
+  EXPECT_LT(head, kBatches);
+  AppendRecordsResponse response;
+  int answers = 0;
+  while (call->Read(&response)) ++answers;
+  writer.join();
+  EXPECT_TRUE(call->Finish().ok());
   EXPECT_EQ(answers, kBatches);
 }
 

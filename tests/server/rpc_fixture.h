@@ -26,12 +26,11 @@ class RpcFixture : public testing::Test {
       : core_(OpenCore(directory_.path(), sealing)),
         service_(std::make_unique<Service>(core_.get())) {
     grpc::ServerBuilder builder;
-    int port = 0;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
     builder.SetMaxReceiveMessageSize(8 << 20);
     builder.RegisterService(service_.get());
     server_ = builder.BuildAndStart();
-    channel_ = grpc::CreateChannel("127.0.0.1:" + std::to_string(port),
+    channel_ = grpc::CreateChannel("127.0.0.1:" + std::to_string(port_),
                                    grpc::InsecureChannelCredentials());
   }
 
@@ -60,6 +59,7 @@ class RpcFixture : public testing::Test {
   }
 
   TempDirectory directory_;
+  int port_ = 0;
   std::unique_ptr<Core> core_;
   std::unique_ptr<Service> service_;
   std::unique_ptr<grpc::Server> server_;
