@@ -40,8 +40,8 @@ class ImportSource {
   // it.
   virtual absl::Status Fill(const BatchLimits& limits, icepie::v1::AppendRecordsRequest* batch) = 0;
 
-  // Records in the whole file within `limit`, the skipped counted: exact for Parquet, an estimate
-  // by bytes for JSONL, -1 when it cannot be known.
+  // Records in the whole file within `limit`, the skipped counted: exact for Parquet, counted
+  // beforehand for CSV, an estimate by bytes for JSONL, -1 when it cannot be known.
   virtual int64_t TotalRecords() const = 0;
 
   // Records in the whole file within `limit`, exactly. To be called when Fill has found the end.

@@ -158,6 +158,14 @@ class TableRows : public ImportSource {
                                   slices::QuoteLiteral(file.path), ")")));
       total_ = std::min(file.limit, std::get<int64_t>(cells.at(0).at(0)));
     }
+    if (format == "csv") {
+      // All as texts: a pass that recognises no types takes little beside the one that does. It
+      // may fail where the import does not, and then there is no total.
+      const auto cells = connection_->QueryCells(absl::StrCat("SELECT count(*) FROM read_csv(",
+                                                              slices::QuoteLiteral(file.path),
+                                                              ", all_varchar = true)"));
+      if (cells.ok()) total_ = std::min(file.limit, std::get<int64_t>(cells->at(0).at(0)));
+    }
     const std::string reader = Reader(file, format);
     ICEPIE_ASSIGN_OR_RETURN(const FloatColumns columns, FindColumns(*connection_, reader));
     path_ = file.path;

@@ -179,6 +179,7 @@ TEST_F(ImportSourceTest, CsvTypesComeFromTheWholeFile) {
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->front(), R"({"a":"1"})");
   EXPECT_EQ(read->back(), R"({"a":"late text"})");
+  EXPECT_EQ(total_, 50'001);
 }
 
 TEST_F(ImportSourceTest, ParquetRowsInOrder) {

@@ -21,6 +21,7 @@
 #include "cli/app.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
+#include "slices/duckdb.h"
 #include "tests/e2e/daemon_fixture.h"
 #include "tests/e2e/terminal_program.h"
 
@@ -361,20 +362,30 @@ TEST_F(OperatorTest, TopTakesTheTerminalAndGivesItBack) {
 }
 
 TEST_F(OperatorTest, AnImportOnATerminalShowsBarRateAndEta) {
+  constexpr int kRecords = 20000;
   daemon_.Start();
-  const std::string path = daemon_.data_directory() + "/../import.jsonl";
-  {
-    std::ofstream file(path);
-    for (int n = 0; n < 200000; ++n) file << Sale("pear", n) << '\n';
+  auto database = slices::DuckDatabase::OpenInMemory({});
+  auto connection = slices::DuckConnection::Connect(**database);
+  for (const std::string format : {"json", "csv", "parquet"}) {
+    SCOPED_TRACE(format);
+    const std::string path = daemon_.data_directory() + "/../import." + format;
+    const absl::Status written =
+        (*connection)
+            ->Run(absl::StrCat("COPY (SELECT 'pear' AS item, n AS amount FROM range(", kRecords,
+                               ") t(n)) TO ", slices::QuoteLiteral(path), " (FORMAT ", format,
+                               ")"));
+    ASSERT_TRUE(written.ok()) << written;
+    TerminalProgram import({"icepie", "--address", daemon_.grpc_address(), "import", format, path,
+                            "--create", "--batch-records", "100"});
+    for (const std::string& part :
+         {absl::StrCat("import ", format, "  "), std::string("░"), std::string(" %  "),
+          std::string("/s  "), std::string("ETA ")}) {
+      ASSERT_TRUE(import.WaitFor(part)) << part << ": " << import.seen();
+    }
+    EXPECT_EQ(import.Wait(), 0);
+    EXPECT_THAT(import.seen(), HasSubstr("█"));
+    EXPECT_THAT(import.seen(), HasSubstr(absl::StrCat("20,000 records into ", format, " in ")));
   }
-  TerminalProgram import({"icepie", "--address", daemon_.grpc_address(), "import", "sales", path,
-                          "--create", "--batch-records", "100"});
-  for (const char* part : {"import sales  ", "░", " %  ", "/s  ", "ETA "}) {
-    ASSERT_TRUE(import.WaitFor(part)) << part << ": " << import.seen();
-  }
-  EXPECT_EQ(import.Wait(), 0);
-  EXPECT_THAT(import.seen(), HasSubstr("█"));
-  EXPECT_THAT(import.seen(), HasSubstr("200,000 records into sales in "));
 }
 
 class DoctorTest : public OperatorTest {
