@@ -35,8 +35,8 @@ absl::Status Reused(const std::string& request_id) {
 
 }  // namespace
 
-RequestReplay::RequestReplay(Core* core, std::function<absl::Time()> now)
-    : core_(core), now_(std::move(now)) {
+RequestReplay::RequestReplay(Core* core, Clock clock)
+    : core_(core), clock_(std::move(clock)), begin_(clock_()) {
   if (core_ != nullptr) Load();
 }
 
@@ -57,6 +57,7 @@ void RequestReplay::Load() {
   }
   std::sort(stored.begin(), stored.end(),
             [](const auto& a, const auto& b) { return FromProto(a.time()) < FromProto(b.time()); });
+  if (!stored.empty()) loaded_time_ = FromProto(stored.back().time());
   MutexLock lock(mutex_);
   for (const auto& each : stored) {
     Entry entry;
@@ -124,7 +125,7 @@ void RequestReplay::Keep(const std::string& request_id, Entry entry) {
 }
 
 void RequestReplay::Finish(const std::string& request_id, const Answer& answer) {
-  const absl::Time time = now_();
+  const absl::Time time = Now();
   const bool stored = answer.ok() && Store(request_id, *answer, time);
   std::vector<Done> waiting;
   {
@@ -144,7 +145,7 @@ void RequestReplay::Finish(const std::string& request_id, const Answer& answer) 
 }
 
 void RequestReplay::Forget() {
-  const absl::Time oldest = now_() - kReplayAge;
+  const absl::Time oldest = Now() - kReplayAge;
   while (!finished_.empty()) {
     const auto entry = entries_.find(finished_.front());
     const bool kept = finished_.size() <= kReplaysMax && bytes_ <= kReplayBytesMax &&

@@ -1,6 +1,8 @@
 // Changes that are asked for again under the same request_id get the first answer, and are not made
 // again. Answers are kept for a day, the newest kReplaysMax of them, also over restarts: in the
-// core's catalog, under "request/" and the SHA-256 of the id.
+// core's catalog, under "request/" and the SHA-256 of the id. They grow old by the steady clock
+// alone: what was just done must not be done again because the wall clock jumps by a day. While the
+// daemon is down, nothing grows older.
 #ifndef ICEPIE_SERVER_REQUEST_REPLAY_H_
 #define ICEPIE_SERVER_REQUEST_REPLAY_H_
 
@@ -15,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
+#include "core/base/steady_clock.h"
 #include "core/core.h"
 
 namespace icepie::server {
@@ -33,8 +36,10 @@ class RequestReplay {
   using Answer = absl::StatusOr<std::string>;  // a serialized message
   using Done = std::function<void(const Answer&)>;
 
-  // Reads what is stored; without a core nothing is. `now` may be another clock, for tests.
-  explicit RequestReplay(Core* core, std::function<absl::Time()> now = absl::Now);
+  using Clock = std::function<absl::Time()>;
+
+  // Reads what is stored; without a core nothing is. `clock` is one that nobody sets.
+  explicit RequestReplay(Core* core, Clock clock = SteadyNow);
 
   // True for the first who comes with `request_id`, who makes the change and calls Finish(); `done`
   // is not called then. Otherwise `done` is called with the first one's answer, now or when it is
@@ -51,16 +56,20 @@ class RequestReplay {
     bool finished = false;
     bool stored = false;
     std::string answer;
-    absl::Time time;
+    absl::Time time;  // Now() of its end
     std::vector<Done> waiting;
   };
   void Load();
+  // How long answers have been kept, counted on from the newest that was stored.
+  absl::Time Now() const { return loaded_time_ + (clock_() - begin_); }
   bool Store(const std::string& request_id, const std::string& answer, absl::Time time);
   void Keep(const std::string& request_id, Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Core* const core_;
-  const std::function<absl::Time()> now_;
+  const Clock clock_;
+  const absl::Time begin_;
+  absl::Time loaded_time_ = absl::UnixEpoch();  // settled when it is made
   Mutex mutex_;
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::string> finished_ ABSL_GUARDED_BY(mutex_);  // oldest first
