@@ -1,5 +1,6 @@
 #include "core/core.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -23,6 +24,7 @@
 #include "core/scrubber.h"
 #include "core/sealer.h"
 #include "core/sequencer.h"
+#include "core/tree_store.h"
 
 namespace icepie {
 namespace {
@@ -273,9 +275,49 @@ absl::StatusOr<SigningState> OpenBackupSigning(const CoreOptions& options, int64
   return signing;
 }
 
+// Before anything is touched: of another core it says nothing.
+absl::StatusOr<std::optional<Checkpoint>> OpenExpected(const CoreOptions& options) {
+  if (!options.expected_checkpoint) return std::optional<Checkpoint>();
+  ICEPIE_ASSIGN_OR_RETURN(const SigningState signing,
+                          LoadSigning(options.directory, options.origin, /*may_create=*/false));
+  absl::StatusOr<Checkpoint> expected = absl::DataLossError(
+      signing.damage.empty() ? "there is no signing key in it" : signing.damage);
+  if (signing.key) {
+    expected = OpenCheckpoint(*options.expected_checkpoint, signing.key->verifier());
+  }
+  if (expected.ok()) return std::optional(*std::move(expected));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the expected checkpoint is none of the core in ", options.directory, ": ",
+      expected.status().message(),
+      "; correct or remove --expect-checkpoint, or restore the directory whose key signed it"));
+}
+
+// What others were given and the log does not have; empty: it has all of it.
+absl::StatusOr<std::string> MissingOfSigned(const RecoveredCore& core,
+                                            const std::optional<SignedCheckpoint>& last,
+                                            const std::optional<Checkpoint>& expected) {
+  const std::string has = absl::StrCat("the core has ", core.head, " records, but ");
+  const std::string older = " records was signed: the log was restored from an older backup";
+  if (last && last->checkpoint.size > core.head) {
+    return absl::StrCat(has, "a checkpoint of ", last->checkpoint.size, older);
+  }
+  if (!expected) return "";
+  if (expected->size > core.head) {
+    return absl::StrCat(has, "the expected checkpoint of ", expected->size, older);
+  }
+  TiledNodes nodes(TreeReader(*core.store));
+  const absl::StatusOr<Digest> root = RootOf(expected->size, nodes);
+  if (!root.ok() && !absl::IsDataLoss(root.status())) return root.status();
+  if (root.ok() && *root == expected->root) return "";
+  return absl::StrCat("the first ", expected->size,
+                      " records do not lead to the root of the expected checkpoint: ",
+                      root.ok() ? "others were signed" : root.status().message());
+}
+
 // A log that is whole in itself may be older than what others were given. An operator who accepts
 // that starts a log of another name: the old key must never sign what contradicts it.
-absl::StatusOr<SigningState> OpenSigning(const CoreOptions& options, RecoveredCore& recovered) {
+absl::StatusOr<SigningState> OpenSigning(const CoreOptions& options, RecoveredCore& recovered,
+                                         const std::optional<Checkpoint>& expected) {
   const bool writes = recovered.read_only_cause.empty();
   if (writes && recovered.is_backup) return OpenBackupSigning(options, recovered.head);
   ICEPIE_ASSIGN_OR_RETURN(SigningState signing,
@@ -285,24 +327,25 @@ absl::StatusOr<SigningState> OpenSigning(const CoreOptions& options, RecoveredCo
                     " records can be read, a checkpoint of ", signing.last->checkpoint.size,
                     " was signed)");
   }
-  if (!writes || !signing.last || signing.last->checkpoint.size <= recovered.head) return signing;
-  const std::string cause =
-      absl::StrCat("the core has ", recovered.head, " records, but a checkpoint of ",
-                   signing.last->checkpoint.size, " records was signed");
+  if (!writes) return signing;
+  ICEPIE_ASSIGN_OR_RETURN(const std::string missing,
+                          MissingOfSigned(recovered, signing.last, expected));
+  if (missing.empty()) return signing;
   if (options.accept_loss_position != recovered.head) {
     recovered.read_only_cause = absl::StrCat(
-        cause,
-        ": the log was restored from an older backup; appends are refused: stop the daemon "
-        "and restore one that is at least as new. Or go on without what is lost: icepied "
-        "--accept-core-loss=",
+        missing,
+        "; appends are refused: stop the daemon and restore one that has what was signed. Or go on "
+        "without what is lost: icepied --accept-core-loss=",
         recovered.head);
     return signing;
   }
   if (recovered.accepted_loss.empty()) {
     recovered.accepted_loss =
-        absl::StrCat("the loss from position ", recovered.head, " on was accepted: ", cause);
+        absl::StrCat("the loss from position ", recovered.head, " on was accepted: ", missing);
   }
-  ICEPIE_RETURN_IF_ERROR(RetireSigning(options.directory, signing.last->checkpoint.size));
+  const int64_t signed_size = std::max(signing.last ? signing.last->checkpoint.size : 0,
+                                       expected ? expected->size : int64_t{0});
+  ICEPIE_RETURN_IF_ERROR(RetireSigning(options.directory, signed_size));
   return LoadSigning(options.directory, options.origin, /*may_create=*/true);
 }
 
@@ -332,12 +375,13 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
   ICEPIE_RETURN_IF_ERROR(SyncDirectory(options.directory));
   auto space = std::make_unique<DiskSpace>(DiskSpace::Options{
       options.directory, options.free_bytes_min, options.ballast_bytes, options.free_bytes});
+  ICEPIE_ASSIGN_OR_RETURN(const std::optional<Checkpoint> expected, OpenExpected(options));
   space->Update();  // opening needs room too: a full disk gives the ballast back first
   auto guard = std::make_unique<ReadOnlyGuard>();
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered, RecoverCore(options, *guard));
   SigningState signing;
   if (options.merkle_tree) {
-    ICEPIE_ASSIGN_OR_RETURN(signing, OpenSigning(options, recovered));
+    ICEPIE_ASSIGN_OR_RETURN(signing, OpenSigning(options, recovered, expected));
     signing.mark = recovered.found_mark;
   }
   return std::make_unique<CoreImpl>(options, std::move(lock), std::move(space), std::move(guard),

@@ -157,6 +157,10 @@ struct CoreOptions {
   // An operator accepts that nothing from this position on is there any more: a damaged core whose
   // readable records end exactly there takes appends again.
   std::optional<int64_t> accept_loss_position;
+  // A signed checkpoint (its note) that was kept elsewhere: a core that does not continue it was
+  // restored from an older copy, and opens read-only. FAILED_PRECONDITION, before the log is
+  // touched, unless this core's key has signed it.
+  std::optional<std::string> expected_checkpoint;
   rocksdb::Env* env = nullptr;  // nullptr: the machine's; tests bring disks that fail
   // Which log the checkpoints are of, e.g. "example.com/log"; empty: a name made of the key.
   // Settled at the first start.

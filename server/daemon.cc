@@ -196,7 +196,7 @@ class Daemon::Parts {
   const ServerIdentity& identity() const { return identity_; }
 
  private:
-  absl::Status OpenData(const Settings& settings, std::optional<int64_t> accept_core_loss);
+  absl::Status OpenData(const Settings& settings, const DaemonStart& how);
   absl::Status RecordAcceptedLoss();
   void SetAsideLostSnapshots();
   absl::Status StartHost(const WorkerSettings& workers);
@@ -271,8 +271,7 @@ absl::Status Daemon::Parts::RecordAcceptedLoss() {
   return AdminLog(*core_).EndAtOnce({action, actor, request, ""}, absl::OkStatus());
 }
 
-absl::Status Daemon::Parts::OpenData(const Settings& settings,
-                                     std::optional<int64_t> accept_core_loss) {
+absl::Status Daemon::Parts::OpenData(const Settings& settings, const DaemonStart& how) {
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(settings.data_directory()));
   std::error_code error;
   const auto data = std::filesystem::canonical(settings.data_directory(), error);
@@ -282,7 +281,8 @@ absl::Status Daemon::Parts::OpenData(const Settings& settings,
   }
   identity_.data_directory = data.string();
   CoreOptions options = MakeCoreOptions(settings, data.string());
-  options.accept_loss_position = accept_core_loss;
+  options.accept_loss_position = how.accept_core_loss;
+  options.expected_checkpoint = how.expected_checkpoint;
   ICEPIE_ASSIGN_OR_RETURN(core_, Core::Open(options));
   SetAsideLostSnapshots();
   ICEPIE_RETURN_IF_ERROR(RecordAcceptedLoss());
@@ -490,7 +490,7 @@ absl::Status Daemon::Parts::Start(const Settings& settings, const DaemonStart& h
   drain_timeout_ = absl::Milliseconds(settings.drain_timeout_ms());
   RaiseFileLimit(settings.listen());
   ICEPIE_ASSIGN_OR_RETURN(const std::string program, WorkerProgram(settings));
-  ICEPIE_RETURN_IF_ERROR(OpenData(settings, how.accept_core_loss));
+  ICEPIE_RETURN_IF_ERROR(OpenData(settings, how));
   const WorkerSettings workers =
       MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
   ICEPIE_RETURN_IF_ERROR(StartHost(workers));

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "icepie/config/v1/settings.pb.h"
@@ -16,6 +17,7 @@ namespace icepie::server {
 struct DaemonStart {
   // CoreOptions::accept_loss_position; what was accepted becomes a record of "_admin".
   std::optional<int64_t> accept_core_loss;
+  std::optional<std::string> expected_checkpoint;  // CoreOptions::expected_checkpoint
   // No live worker and no build starts before an operator says so; answers are those of snapshots.
   bool safe_mode = false;
 };

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "config/settings.h"
+#include "core/base/file.h"
 #include "server/daemon.h"
 #include "spdlog/spdlog.h"
 
@@ -65,6 +66,11 @@ int main(int argc, char** argv) {
              "--accept-core-loss", accept_core_loss,
              "POSITION: go on though the records from it on are lost; a read-only core names it")
           ->check(CLI::NonNegativeNumber);
+  std::string checkpoint_file;
+  auto* checkpoint_option =
+      app.add_option("--expect-checkpoint", checkpoint_file,
+                     "FILE: what icepie checkpoint has printed; a core that does not continue it, "
+                     "as when an older copy was restored, takes no appends");
   icepie::server::DaemonStart how;
   app.add_flag("--safe-mode", how.safe_mode,
                "No slice applies records until icepie leave-safe-mode; snapshots answer");
@@ -80,6 +86,11 @@ int main(int argc, char** argv) {
   spdlog::set_level(spdlog::level::from_str(settings->logging().level()));
 
   if (loss_option->count() > 0) how.accept_core_loss = accept_core_loss;
+  if (checkpoint_option->count() > 0) {
+    auto note = icepie::ReadFile(checkpoint_file);
+    if (!note.ok()) return Refuse(note.status());
+    how.expected_checkpoint = *std::move(note);
+  }
   auto daemon = icepie::server::Daemon::Start(*settings, how);
   if (!daemon.ok()) return Refuse(daemon.status());
   int received = 0;

@@ -8,8 +8,10 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
@@ -39,6 +41,29 @@ class CoreProofsTest : public testing::Test {
     EXPECT_TRUE(core.ok()) << core.status();
     ICEPIE_CHECK(core.ok());
     return std::move(core).value();
+  }
+
+  // With a checkpoint that somebody kept elsewhere.
+  absl::StatusOr<std::unique_ptr<Core>> OpenExpecting(
+      const std::string& note, std::optional<int64_t> accept_loss_position = std::nullopt) const {
+    CoreOptions options;
+    options.directory = path_;
+    options.checkpoint_interval = absl::ZeroDuration();
+    options.expected_checkpoint = note;
+    options.accept_loss_position = accept_loss_position;
+    return Core::Open(options);
+  }
+
+  void ExpectOlder(const std::string& note, const std::string& cause) const {
+    const auto core = OpenExpecting(note);
+    ASSERT_TRUE(core.ok()) << core.status();
+    const int64_t head = (*core)->head_position();
+    EXPECT_THAT((*core)->ReadOnlyCause(), HasSubstr(cause));
+    EXPECT_THAT((*core)->ReadOnlyCause(), HasSubstr(absl::StrCat("accept-core-loss=", head)));
+    EXPECT_EQ(ErrorReason((*core)->AppendAndWait(NumberedBatch("a", head, 1)).status()),
+              "CORE_READ_ONLY");
+    EXPECT_EQ(static_cast<int64_t>(ReadAll(**core).size()), head);
+    EXPECT_TRUE((*core)->proofs()->ProveInclusion(3, head).ok());
   }
 
   // Ten commits of 70 records: none of them signed.
@@ -414,6 +439,77 @@ TEST_F(CoreProofsTest, WhoAcceptsTheLossOfSignedRecordsGetsAnotherKey) {
   EXPECT_NE((*core)->proofs()->verifier_key(), key.verifier().ToString());
   EXPECT_EQ(Checkpoint(**core).checkpoint.size, 10);
   EXPECT_EQ(*ReadFile(path_ + "/checkpoint.retired-20"), longer);
+}
+
+// The whole directory comes from an older copy, so that nothing in it tells.
+TEST_F(CoreProofsTest, ACheckpointKeptElsewhereTellsAnOlderCopy) {
+  const std::string copy = directory_.path() + "/copy";
+  std::string key;
+  {
+    const std::unique_ptr<Core> core = Open();
+    key = core->proofs()->verifier_key();
+    Append(*core, 10);
+    Checkpoint(*core);
+  }
+  fs::copy(path_, copy, fs::copy_options::recursive);
+  std::string note;
+  {
+    const std::unique_ptr<Core> core = Open();
+    Append(*core, 10);
+    note = Checkpoint(*core).note;
+    Append(*core, 10);
+  }
+  {
+    const auto core = OpenExpecting(note);
+    ASSERT_TRUE(core.ok()) << core.status();
+    EXPECT_EQ((*core)->ReadOnlyCause(), "") << "it has grown since";
+  }
+  fs::remove_all(path_);
+  fs::copy(copy, path_, fs::copy_options::recursive);
+  ExpectOlder(note,
+              "the core has 10 records, but the expected checkpoint of 20 records was signed");
+  EXPECT_EQ(Open()->ReadOnlyCause(), "") << "something in the directory tells";
+  {
+    const std::unique_ptr<Core> core = Open();
+    Append(*core, 15);
+    ASSERT_EQ(Checkpoint(*core).checkpoint.size, 25);
+  }
+  ExpectOlder(note, "the first 20 records do not lead to the root of the expected checkpoint");
+  // Who accepts that gets a log of another name.
+  {
+    const auto core = OpenExpecting(note, 25);
+    ASSERT_TRUE(core.ok()) << core.status();
+    EXPECT_EQ((*core)->ReadOnlyCause(), "");
+    EXPECT_THAT((*core)->AcceptedLoss(), HasSubstr("expected checkpoint"));
+    EXPECT_NE((*core)->proofs()->verifier_key(), key);
+    EXPECT_TRUE((*core)->AppendAndWait(NumberedBatch("a", 25, 1)).ok());
+  }
+  EXPECT_TRUE(fs::exists(path_ + "/signing_key.retired-25"));
+  EXPECT_TRUE(absl::IsFailedPrecondition(OpenExpecting(note).status()));
+}
+
+TEST_F(CoreProofsTest, AnExpectedCheckpointOfAnotherKeyIsRefused) {
+  {
+    const std::unique_ptr<Core> core = Open();
+    Append(*core, 10);
+    Checkpoint(*core);
+  }
+  const SigningKey key = *SigningKey::Parse(*ReadFile(path_ + "/signing_key"));
+  const SigningKey other = *SigningKey::Generate(key.verifier().name());
+  for (const std::string& note :
+       {*other.Sign(EncodeCheckpoint({other.verifier().name(), 5, Sha256("x")})),
+        std::string("nonsense"), std::string()}) {
+    const absl::Status refused = OpenExpecting(note).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("--expect-checkpoint"));
+  }
+  const std::string note = *ReadFile(path_ + "/checkpoint");
+  EXPECT_EQ((*OpenExpecting(note))->ReadOnlyCause(), "");
+  // A new core is not what was expected.
+  fs::remove_all(path_);
+  EXPECT_TRUE(absl::IsFailedPrecondition(OpenExpecting(note).status()));
+  EXPECT_FALSE(fs::exists(path_ + "/signing_key"));
+  EXPECT_FALSE(fs::exists(path_ + "/rocksdb"));
 }
 
 TEST_F(CoreProofsTest, ACoreThatCannotBeReadSaysSo) {

@@ -78,5 +78,41 @@ slices:
   EXPECT_THAT(items.body(), ::testing::Not(HasSubstr("lost")));
 }
 
+// All of the data directory is the old one, and so is all that could tell in it.
+TEST_F(CoreLossTest, AnOldCopyOfTheWholeDirectoryIsToldByAKeptCheckpoint) {
+  daemon_.Start();
+  ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+  Append("pear", 3);
+  const int64_t older_end = end_;
+  ASSERT_EQ(daemon_.Stop(), 0);
+  const std::string data = daemon_.data_directory();
+  const std::string older = daemon_.directory() + "/older";
+  fs::copy(data, older, fs::copy_options::recursive);
+  daemon_.Start();
+  Append("lost", 5);
+  v1::GetCheckpointRequest request;
+  v1::Checkpoint checkpoint;
+  request.set_min_size(end_);
+  const grpc::Status asked =
+      daemon_.Core()->GetCheckpoint(Within(absl::Seconds(60)).get(), request, &checkpoint);
+  ASSERT_TRUE(asked.ok()) << asked.error_message();
+  ASSERT_EQ(daemon_.Stop(), 0);
+  fs::remove_all(data);
+  fs::rename(older, data);
+
+  const std::string note = daemon_.directory() + "/note";
+  const ProgramEnd refused = daemon_.RunIcepied({"--expect-checkpoint=" + note});
+  EXPECT_EQ(refused.exit_code, 3) << "the file is not there";
+  EXPECT_THAT(refused.errors, HasSubstr(note));
+  ASSERT_TRUE(WriteFileAtomically(note, checkpoint.note()).ok());
+  daemon_.AddArgument("--expect-checkpoint=" + note);
+  daemon_.Start();
+  const v1::ServerStatus status = StatusOf(daemon_);
+  EXPECT_TRUE(status.core_read_only());
+  EXPECT_THAT(status.core_read_only_cause(), HasSubstr("the expected checkpoint of"));
+  EXPECT_EQ(status.head_position(), older_end);
+  EXPECT_EQ(ErrorReason(daemon_.Append("sales", {Sale("plum")}).status()), "CORE_READ_ONLY");
+}
+
 }  // namespace
 }  // namespace icepie::testing
