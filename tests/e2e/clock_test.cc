@@ -1,6 +1,6 @@
 // The wall clock jumps by a day, forwards and back, while the daemon works. Records keep the order
-// of their positions, their ingest times never go back, and nothing that waits for a time waits a
-// day: slices, snapshots, signatures, restarts of workers.
+// of their positions, their ingest times never go back, nothing is stored or changed twice, and
+// nothing that waits for a time waits a day: slices, snapshots, signatures, restarts of workers.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,6 +11,8 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "server/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::testing {
@@ -25,6 +27,7 @@ sources:
   sales: {columns: {item: VARCHAR}}
 slices:
   by_item: {sql: "SELECT item, count(*) AS sales FROM sales GROUP BY ALL", key: [item]}
+  now_and_then: {sql: SELECT DISTINCT item FROM sales, strategy: recompute, refresh: {every: 300ms}}
 )";
 
 class ClockTest : public ::testing::Test {
@@ -55,19 +58,43 @@ class ClockTest : public ::testing::Test {
     ASSERT_TRUE(status.ok()) << status.error_message();
   }
 
-  // Appends one record and returns its ingest time.
-  int64_t Append(const std::string& item) {
+  v1::AppendRecordsResponse AppendUnder(const std::string& request_id, const std::string& item) {
     v1::AppendRecordsRequest request;
     v1::AppendRecordsResponse response;
+    request.set_request_id(request_id);
     request.add_records()->set_stream("sales");
     request.mutable_records(0)->set_payload(absl::StrCat("{\"item\":\"", item, "\"}"));
     const grpc::Status status =
         daemon_.Core()->AppendRecords(Within(absl::Seconds(30)).get(), request, &response);
     EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  }
+
+  // Appends one record, each under an id of its own, and returns its ingest time.
+  int64_t Append(const std::string& item) {
+    const v1::AppendRecordsResponse response = AppendUnder(absl::StrCat("id-", ++appends_), item);
     EXPECT_EQ(response.end_position(), response.first_position() + 1);
     EXPECT_GE(response.first_position(), end_);
     end_ = response.end_position();
     return response.ingest_time().seconds();
+  }
+
+  // Makes a stream; `name` is another one each time, so that what is done again is seen.
+  absl::Status ChangeUnder(const std::string& request_id, const std::string& name) {
+    v1::CreateStreamRequest request;
+    v1::Stream stream;
+    request.set_request_id(request_id);
+    request.set_name(name);
+    return server::FromGrpcStatus(
+        daemon_.Core()->CreateStream(Within(absl::Seconds(30)).get(), request, &stream));
+  }
+
+  // What was done first is still known.
+  void ExpectNotDoneAgain() {
+    const v1::AppendRecordsResponse again = AppendUnder("id-1", "today");
+    EXPECT_TRUE(again.replayed()) << "stored twice, at " << again.first_position();
+    const absl::Status changed = ChangeUnder("change", absl::StrCat("late", end_));
+    EXPECT_EQ(ErrorReason(changed), "REQUEST_ID_REUSED") << changed;
   }
 
   // Everything that waits for a time does its work within a minute.
@@ -83,6 +110,13 @@ class ClockTest : public ::testing::Test {
         absl::Seconds(60)))
         << status.error_message();
     EXPECT_THAT(answer.body(), HasSubstr(item));
+    EXPECT_TRUE(Eventually(
+        [&] {
+          status = daemon_.Query("shop", "SELECT item FROM now_and_then", -1, &answer);
+          return status.ok() && answer.body().find(item) != std::string::npos;
+        },
+        absl::Seconds(60)))
+        << "not refreshed: " << answer.body() << status.error_message();
     EXPECT_TRUE(
         Eventually([&] { return daemon_.GetSlice("shop.by_item").standby_position() >= end_; },
                    absl::Seconds(60)))
@@ -100,12 +134,14 @@ class ClockTest : public ::testing::Test {
   const std::string shift_file_;
   int64_t end_ = 0;
   int64_t restarts_ = 0;
+  int appends_ = 0;
   int jumps_ = 0;
 };
 
 TEST_F(ClockTest, ADayForwardsAndTwoBackLoseNoTimer) {
   StartShop();
   const int64_t today = Append("today");
+  EXPECT_TRUE(ChangeUnder("change", "early").ok());
   ExpectAtWork("today");
 
   // The daemon's view of the clock may be two seconds old (absl::Now() looks at it now and then).
@@ -114,6 +150,8 @@ TEST_F(ClockTest, ADayForwardsAndTwoBackLoseNoTimer) {
   ASSERT_TRUE(Eventually([&] { return (tomorrow = Append("tomorrow")) >= today + kDay; },
                          absl::Seconds(30)))
       << "the clock does not jump: is the library loaded?";
+  EXPECT_TRUE(ChangeUnder("another", "another").ok());
+  ExpectNotDoneAgain();
   ExpectAtWork("tomorrow");
 
   SetShift(-kDay);
@@ -142,6 +180,7 @@ TEST_F(ClockTest, ADayForwardsAndTwoBackLoseNoTimer) {
   restarts_ = 0;
   daemon_.Start();
   EXPECT_GE(Append("later"), tomorrow);
+  ExpectNotDoneAgain();
   ExpectAtWork("later");
 }
 
