@@ -139,8 +139,28 @@ class DamageTest : public ::testing::Test {
     for (const int64_t position : {first - 1, end, Status().head_position() - 1}) {
       EXPECT_TRUE(Get(position).ok()) << Get(position).status();
     }
+    ExpectReadUpTo(first, {});
+    ExpectReadUpTo(first, {"a", "b"});
     EXPECT_TRUE(daemon_.Append("a", {"{\"n\":0}"}).ok());
     EXPECT_FALSE(Status().core_read_only());
+  }
+
+  // A reading from the beginning gets every record before the damage, and then its name.
+  void ExpectReadUpTo(int64_t damage, const std::vector<std::string>& streams) const {
+    v1::ReadRecordsRequest request;
+    for (const std::string& stream : streams) request.add_streams(stream);
+    const auto context = Within(kLong);
+    const auto reader = daemon_.Core()->ReadRecords(context.get(), request);
+    v1::ReadRecordsResponse response;
+    int64_t next = end_ - kBatches * kBatchRecords;  // Fill's first
+    while (reader->Read(&response)) {
+      for (const auto& record : response.records()) {
+        if (record.position() >= next) EXPECT_EQ(record.position(), next++);
+      }
+    }
+    EXPECT_EQ(next, damage);
+    const absl::Status status = server::FromGrpcStatus(reader->Finish());
+    EXPECT_EQ(ErrorReason(status), "RECORD_DAMAGED") << status;
   }
 
   static void Flip(const std::string& file, uint64_t place) {
