@@ -1,5 +1,6 @@
 // SIGKILL of the daemon at random moments while clients append by every way there is and send again
-// what was not answered. ICEPIE_CRASH_ROUNDS sets how often (20 without it).
+// what was not answered. Every start continues the checkpoints of before, as an auditor checks it.
+// ICEPIE_CRASH_ROUNDS sets how often (20 without it).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,6 +14,7 @@
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
+#include "tests/core/merkle/rfc_verifier.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::testing {
@@ -22,6 +24,7 @@ namespace v1 = icepie::v1;
 
 constexpr int kClients = 4;
 constexpr int64_t kBatchRecords = 3;
+constexpr int kManyRounds = 200;  // in so many some batches are found stored when sent again
 
 std::string Payload(int client, int64_t n) {
   return absl::StrCat("{\"client\":", client, ",\"n\":", n, "}");
@@ -131,16 +134,71 @@ class Clients {
   std::vector<std::thread> threads_;
 };
 
+// Keeps the checkpoints that it was given.
+class Auditor {
+ public:
+  // The daemon's newest checkpoint continues the one before.
+  void Look(const DaemonFixture& daemon, int64_t min_size = 0) {
+    v1::GetCheckpointRequest request;
+    v1::Checkpoint now;
+    request.set_min_size(min_size);
+    const auto signed_now =
+        daemon.Core()->GetCheckpoint(Within(absl::Seconds(60)).get(), request, &now);
+    ASSERT_TRUE(signed_now.ok()) << signed_now.error_message();
+    if (!last_.note().empty()) {
+      ASSERT_EQ(now.verifier_key(), last_.verifier_key());
+      v1::GetConsistencyProofRequest sizes;
+      v1::ConsistencyProof proof;
+      sizes.set_old_size(last_.tree_size());
+      sizes.set_size(now.tree_size());
+      const auto proven =
+          daemon.Core()->GetConsistencyProof(Within(absl::Seconds(60)).get(), sizes, &proof);
+      ASSERT_TRUE(proven.ok()) << proven.error_message();
+      EXPECT_TRUE(rfc::Consistent(last_.tree_size(), last_.root_hash(), now.tree_size(),
+                                  now.root_hash(), {proof.hashes().begin(), proof.hashes().end()}))
+          << "from " << last_.tree_size() << " to " << now.tree_size() << " records";
+    }
+    if (first_note_.empty()) first_note_ = now.note();
+    last_ = std::move(now);
+  }
+
+  // Every record is what was committed, and all of them lead to what was signed.
+  void ExpectVerified(const DaemonFixture& daemon) const {
+    v1::VerifyCoreRequest request;
+    request.set_older_checkpoint(first_note_);
+    const auto context = Within(absl::Seconds(300));
+    const auto stub = daemon.Core();
+    const auto reader = stub->VerifyCore(context.get(), request);
+    v1::VerifyCoreResponse message;
+    while (reader->Read(&message)) {
+    }
+    const grpc::Status ended = reader->Finish();
+    ASSERT_TRUE(ended.ok()) << ended.error_message();
+    const v1::VerificationReport& report = message.report();
+    for (const auto& answer :
+         {report.bytes_rehashed(), report.tree_recomputed(), report.consistent()}) {
+      EXPECT_EQ(answer.state(), v1::VerificationAnswer::STATE_HOLDS) << report.DebugString();
+    }
+    EXPECT_GE(message.position(), last_.tree_size());
+  }
+
+ private:
+  std::string first_note_;
+  v1::Checkpoint last_;
+};
+
 void ExpectEachOnce(const DaemonFixture& daemon, const Clients& clients) {
   const auto stub = daemon.Core();
   const auto context = Within(absl::Seconds(60));
   const auto reader = stub->ReadRecords(context.get(), {});
   std::map<std::string, std::map<int, int64_t>> next;  // by stream and client
+  std::map<std::string, int64_t> offsets;
   int64_t position = 0;
   v1::ReadRecordsResponse part;
   while (reader->Read(&part)) {
     for (const v1::Record& record : part.records()) {
       ASSERT_EQ(record.position(), position++);
+      ASSERT_EQ(record.offset(), offsets[record.stream()]++) << record.stream();
       if (record.stream() == "_admin") continue;
       int client = 0;
       long n = 0;
@@ -157,7 +215,8 @@ void ExpectEachOnce(const DaemonFixture& daemon, const Clients& clients) {
 }
 
 TEST(DaemonCrashTest, EveryBatchIsStoredOnceHoweverOftenTheDaemonDies) {
-  const char* rounds = std::getenv("ICEPIE_CRASH_ROUNDS");
+  const char* wanted = std::getenv("ICEPIE_CRASH_ROUNDS");
+  const int rounds = wanted != nullptr ? std::atoi(wanted) : 20;
   const unsigned seed = std::random_device()();
   std::printf("seed %u\n", seed);
   std::mt19937 random(seed);
@@ -167,21 +226,31 @@ TEST(DaemonCrashTest, EveryBatchIsStoredOnceHoweverOftenTheDaemonDies) {
   for (int client = 0; client < kClients; ++client) {
     ASSERT_TRUE(daemon.CreateStream(absl::StrCat("own", client)).ok());
   }
+  Auditor auditor;
+  auditor.Look(daemon);
   Clients clients;
   clients.SetDaemon(daemon.Core());
   clients.Start();
-  for (int round = 0; round < (rounds != nullptr ? std::atoi(rounds) : 20); ++round) {
+  for (int round = 0; round < rounds; ++round) {
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 300000));
     daemon.Kill();
     daemon.Start();
     if (::testing::Test::HasFatalFailure()) break;
     clients.SetDaemon(daemon.Core());
+    auditor.Look(daemon);
   }
   const int64_t before = clients.sent(0);
   EXPECT_TRUE(Eventually([&] { return clients.sent(0) > before; })) << "appends do not go on";
   clients.Stop();
   EXPECT_THAT(clients.failures(), ::testing::IsEmpty());
   ExpectEachOnce(daemon, clients);
+  int64_t records = 0;
+  for (int client = 0; client < kClients; ++client) {
+    records += clients.sent(client) * (kBatchRecords + 1);
+  }
+  auditor.Look(daemon, records);
+  auditor.ExpectVerified(daemon);
+  if (rounds >= kManyRounds) EXPECT_GT(clients.replayed(), 0);
   std::printf("%ld batches were found stored when sent again\n", clients.replayed());
 }
 
