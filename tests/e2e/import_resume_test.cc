@@ -1,5 +1,5 @@
-// An import that is killed in the middle, or whose daemon is, goes on without a double and without
-// a hole: the real programs, for every format.
+// An import that is killed or stopped in the middle, or whose daemon is, goes on without a double
+// and without a hole, and mixes nothing of others in: the real programs, for every format.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "slices/duckdb.h"
@@ -95,24 +96,42 @@ class ImportResumeTest : public ::testing::TestWithParam<std::string> {
     return Eventually([&] { return EndOffset() > records; }, absl::Seconds(60));
   }
 
-  void ExpectEveryRecordOnce() {
-    ASSERT_EQ(EndOffset(), kRecords);
+  // Starts the import, again while batches of a killed one still come in, until more than `records`
+  // are there: it is then in the middle of its work.
+  pid_t StartBeyond(const std::string& file, int64_t records) {
+    pid_t import = StartImport(file);
+    EXPECT_TRUE(Eventually(
+        [&] {
+          if (EndOffset() > records) return true;
+          if (waitpid(import, nullptr, WNOHANG) == import) import = StartImport(file);
+          return false;
+        },
+        absl::Seconds(60)));
+    return import;
+  }
+
+  std::vector<std::string> Payloads() {
     icepie::v1::ReadRecordsRequest request;
     request.add_streams("records");
     const auto context = Within(absl::Seconds(60));
     const auto stub = daemon_.Core();
     const auto reader = stub->ReadRecords(context.get(), request);
     icepie::v1::ReadRecordsResponse part;
-    int64_t n = 0;
+    std::vector<std::string> payloads;
     while (reader->Read(&part)) {
       for (const auto& record : part.records()) {
-        ASSERT_EQ(record.offset(), n);
-        ASSERT_EQ(record.payload(), Payload(n));
-        ++n;
+        EXPECT_EQ(record.offset(), static_cast<int64_t>(payloads.size()));
+        payloads.push_back(record.payload());
       }
     }
     EXPECT_TRUE(reader->Finish().ok());
-    EXPECT_EQ(n, kRecords);
+    return payloads;
+  }
+
+  void ExpectEveryRecordOnce() {
+    const std::vector<std::string> payloads = Payloads();
+    ASSERT_EQ(payloads.size(), static_cast<size_t>(kRecords));
+    for (int64_t n = 0; n < kRecords; ++n) ASSERT_EQ(payloads[n], Payload(n));
   }
 
   DaemonFixture daemon_;
@@ -124,15 +143,18 @@ TEST_P(ImportResumeTest, KillsCostNothingAndDoubleNothing) {
   ASSERT_TRUE(daemon_.CreateStream("records").ok());
   const std::string file = MakeFile();
   int64_t stored = 0;
-  for (int round = 0; round < 3; ++round) {
-    const pid_t import = StartImport(file);
-    ASSERT_TRUE(Beyond(stored + 2000));
-    kill(import, SIGKILL);
-    EXPECT_EQ(Wait(import), 128 + SIGKILL) << "it was done before it could be killed";
-    // What it had sent is taken or not, but soon decided.
-    daemon_.Kill();
-    daemon_.Start();
-    stored = EndOffset();
+  const std::vector<std::pair<int, bool>> ends = {
+      {SIGKILL, true}, {SIGKILL, false}, {SIGINT, false}};
+  for (const auto& [signal, restarts] : ends) {
+    const pid_t import = StartBeyond(file, stored + 2000);
+    kill(import, signal);
+    EXPECT_EQ(Wait(import), signal == SIGKILL ? 128 + SIGKILL : 1)
+        << "it was done before it could be stopped";
+    if (restarts) {
+      daemon_.Kill();
+      daemon_.Start();
+    }
+    stored = EndOffset();  // what it had sent may still come in
     EXPECT_LT(stored, kRecords);
   }
   const pid_t cut_off = StartImport(file, {"--resume", "--retry-for", "0"});
@@ -169,6 +191,29 @@ TEST_P(ImportResumeTest, AnImportOutlivesItsDaemon) {
   ExpectEveryRecordOnce();
 }
 
+// Where it goes on is settled when it begins. Whoever appends then is not overrun.
+class ForeignAppendTest : public ImportResumeTest {};
+
+TEST_P(ForeignAppendTest, EndsAnImportThatGoesOnAndIsNotMixedIn) {
+  daemon_.Start();
+  ASSERT_TRUE(daemon_.CreateStream("records").ok());
+  const std::string file = MakeFile();
+  const std::string foreign = R"({"foreign":true})";
+  const pid_t import = StartImport(file);
+  ASSERT_TRUE(Beyond(2000));
+  ASSERT_TRUE(daemon_.Append("records", {foreign}).ok());
+  EXPECT_EQ(Wait(import), 3) << "refused";
+  const std::vector<std::string> payloads = Payloads();
+  ASSERT_LT(payloads.size(), static_cast<size_t>(kRecords)) << "it was done before";
+  EXPECT_EQ(payloads.back(), foreign);
+  for (size_t n = 0; n + 1 < payloads.size(); ++n) {
+    ASSERT_EQ(payloads[n], Payload(static_cast<int64_t>(n)));
+  }
+  EXPECT_EQ(Wait(StartImport(file)), 3) << "the stream's end is none of the file's records";
+  EXPECT_EQ(EndOffset(), static_cast<int64_t>(payloads.size()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Jsonl, ForeignAppendTest, ::testing::Values("jsonl"));
 INSTANTIATE_TEST_SUITE_P(Formats, ImportResumeTest, ::testing::Values("jsonl", "csv", "parquet"),
                          [](const auto& info) { return info.param; });
 
