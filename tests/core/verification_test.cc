@@ -7,12 +7,17 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
+#include <utility>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/segment_reader.h"
+#include "core/segment_set.h"
+#include "core/segment_writer.h"
 #include "tests/core/child_process.h"
 #include "tests/core/stored_tree.h"
 #include "tests/core/temp_directory.h"
@@ -255,6 +260,104 @@ TEST_F(VerificationTest, ACoreThatIsShorterThanTheOlderCheckpointIsNotConsistent
       *other.Sign(EncodeCheckpoint({other.verifier().name(), 10, Sha256("x")}));
   const auto refused = VerifyDirectory(path_, foreign, [](int64_t, int64_t, int64_t) {});
   EXPECT_EQ(ErrorReason(refused.status()), "PROOF_DAMAGED");
+}
+
+// The same edits in a sealed segment, by somebody who makes its checksums and its catalog entry
+// fit.
+class SealedVerificationTest : public VerificationTest {
+ protected:
+  static constexpr int kChanged = 10;  // in its block
+
+  // Blocks of two streams by turns, which are not joined.
+  void FillSealed() {
+    CoreOptions options = Options(path_);
+    options.sealing = SmallSegments();
+    const auto core = Core::Open(options);
+    ASSERT_TRUE(core.ok()) << core.status();
+    for (int64_t first = 0; first < kRecords; first += kBatch) {
+      for (const char* stream : {"a", "b"}) {
+        ASSERT_TRUE((*core)->CreateStream(stream, PayloadFormat::kJson).ok());
+        ASSERT_TRUE((*core)->AppendAndWait(NumberedBatch(stream, first, kBatch)).ok());
+      }
+    }
+    ASSERT_TRUE((*core)->proofs()->GetCheckpoint(0, absl::Seconds(60)).ok());
+    ASSERT_TRUE(EventuallyInCore([&] { return (*core)->Storage().segment_count >= 2; }));
+  }
+
+  // Writes the first segment anew with other payloads in its third block, whose first position is
+  // returned.
+  template <typename Change>
+  int64_t Rewrite(const Change& change) {
+    const std::string directory = path_ + "/segments";
+    const auto store = OpenLog(path_, LogStore::Mode::kReadWrite);
+    SegmentEntry entry = *(*SegmentSet::Load(*store, directory))->List()[0];
+    const std::string path = directory + "/" + entry.file_name();
+    const auto old = *SegmentReader::Open(path);
+    const SegmentBlock& changed = old->blocks().at(2);
+    auto writer = *SegmentWriter::Create(path + ".new", entry.first_position);
+    for (const SegmentBlock& place : old->blocks()) {
+      std::string block = *old->ReadBlock(place);
+      if (place.header.first_position == changed.header.first_position) {
+        block = Changed(block, change);
+      }
+      const auto stream = absl::c_find_if(old->streams(), [&place](const SegmentStream& candidate) {
+        return candidate.id == place.header.stream_id;
+      });
+      EXPECT_TRUE(writer->Add(stream->name, std::move(block)).ok());
+    }
+    const auto footer = writer->Finish();
+    EXPECT_TRUE(footer.ok()) << footer.status();
+    entry.file_bytes = writer->bytes();
+    entry.checksum = footer->checksum;
+    fs::rename(path + ".new", path);
+    const LogStore::CatalogChange registered = RegistrationOf(entry);
+    EXPECT_TRUE(store->ChangeCatalog({&registered, 1}).ok());
+    return changed.header.first_position;
+  }
+
+  template <typename Change>
+  static std::string Changed(const std::string& block, const Change& change) {
+    const auto decoded = DecodedBlock::Decode(block);
+    std::vector<std::string> payloads;
+    for (const RecordView& record : decoded->records()) payloads.emplace_back(record.payload);
+    change(payloads);
+    std::vector<NewRecord> records;
+    for (const std::string& payload : payloads) records.push_back(MakeRecord("", payload));
+    std::vector<const NewRecord*> pointers;
+    for (const NewRecord& record : records) pointers.push_back(&record);
+    return EncodeBlock(decoded->header(), pointers);
+  }
+};
+
+TEST_F(SealedVerificationTest, EditedReorderedDeletedAndInsertedRecordsAreNamed) {
+  FillSealed();
+  if (HasFatalFailure()) return;
+  EXPECT_TRUE(Verify().ok());
+  const std::string backup = directory_.path() + "/backup";
+  fs::copy(path_, backup, fs::copy_options::recursive);
+  using Payloads = std::vector<std::string>;
+  const std::vector<std::pair<const char*, std::function<void(Payloads&)>>> changes = {
+      {"edited", [](Payloads& payloads) { payloads[kChanged] = "{\"n\":-1}"; }},
+      {"reordered", [](Payloads& payloads) { std::swap(payloads[kChanged], payloads[20]); }},
+      {"deleted",  // as many records as before, or the next block would not follow
+       [](Payloads& payloads) {
+         payloads.erase(payloads.begin() + kChanged);
+         payloads.emplace_back("{}");
+       }},
+      {"inserted", [](Payloads& payloads) {
+         payloads.insert(payloads.begin() + kChanged, "{\"n\":\"new\"}");
+         payloads.pop_back();
+       }}};
+  for (const auto& [name, change] : changes) {
+    SCOPED_TRACE(name);
+    fs::remove_all(path_);
+    fs::copy(backup, path_, fs::copy_options::recursive);
+    const int64_t first = Rewrite(change);
+    const VerificationReport report = Verify();
+    ExpectFirstBad(report, first + kChanged, first + kChanged + 1);
+    EXPECT_EQ(report.tree_recomputed.state, State::kFails);
+    EXPECT_EQ(report.end_position, 2 * kRecords);
+  }
 }
 
 // Every file of the log in turn is damaged or taken away.
