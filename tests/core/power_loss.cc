@@ -45,25 +45,55 @@ void PowerLoss::Stop() {
   stopped_ = true;
 }
 
+void PowerLoss::FailSync(std::function<bool(const std::string& path)> matches, int n) {
+  const MutexLock lock(mutex_);
+  fails_ = std::move(matches);
+  fails_in_ = n;
+  failed_path_.clear();
+}
+
+std::string PowerLoss::failed_path() const {
+  const MutexLock lock(mutex_);
+  return failed_path_;
+}
+
+bool PowerLoss::Fails(const std::string& path) {
+  if (!fails_ || !fails_(path) || --fails_in_ > 0) return false;
+  fails_ = nullptr;
+  failed_path_ = path;
+  return true;
+}
+
 std::optional<int> PowerLoss::OnSync(int fd) {
   PowerLoss* const machine = the_machine.load();
   if (machine == nullptr) return std::nullopt;
   std::error_code error;
   const std::string path = fs::read_symlink(DescriptorPath(fd), error).string();
   if (path != machine->root_ && !absl::StartsWith(path, machine->root_ + "/")) return std::nullopt;
-  return machine->Sync(fd);
+  return machine->Sync(fd, path);
 }
 
-int PowerLoss::Sync(int fd) {
+int PowerLoss::Sync(int fd, const std::string& path) {
   const MutexLock lock(mutex_);
   struct stat file {};
   if (stopped_ || ::fstat(fd, &file) != 0) {
     errno = EIO;
     return -1;
   }
-  if (S_ISDIR(file.st_mode)) {
-    SyncDirectory(fs::read_symlink(DescriptorPath(fd)).string());
-  } else {
+  const bool is_directory = S_ISDIR(file.st_mode);
+  if (Fails(path)) {
+    if (!is_directory) {
+      // A name of it stays, so that no other file gets its number.
+      const std::string kept = vault_ + "/failed-" + std::to_string(file.st_ino);
+      ::linkat(AT_FDCWD, DescriptorPath(fd).c_str(), AT_FDCWD, kept.c_str(), AT_SYMLINK_FOLLOW);
+      failed_files_.insert(file.st_ino);
+    }
+    errno = EIO;
+    return -1;
+  }
+  if (is_directory) {
+    SyncDirectory(path);
+  } else if (failed_files_.count(file.st_ino) == 0) {
     SyncFile(fd, file.st_ino, file.st_size);
   }
   return 0;

@@ -10,8 +10,10 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "core/base/mutex.h"
@@ -30,6 +32,12 @@ class PowerLoss {
 
   // From now on every sync fails and nothing becomes durable any more.
   void Stop();
+  // The n-th sync (from 1) from now on of a path for which `matches` holds fails, and only that. As
+  // the kernel does it, a file's later syncs succeed, and what it should have made durable is lost
+  // all the same.
+  void FailSync(std::function<bool(const std::string& path)> matches, int n);
+  // The path of which one has failed; empty: none yet.
+  std::string failed_path() const;
   // Makes `root` what the disk holds. Nobody has files in it open. Syncs work again.
   void Lose();
 
@@ -47,7 +55,8 @@ class PowerLoss {
   };
   using Entries = std::map<std::string, Entry>;
 
-  int Sync(int fd);
+  int Sync(int fd, const std::string& path);
+  bool Fails(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SyncFile(int fd, ino_t inode, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SyncDirectory(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Restore(const std::string& directory) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -56,8 +65,12 @@ class PowerLoss {
 
   const std::string root_;
   const std::string vault_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  std::function<bool(const std::string& path)> fails_ ABSL_GUARDED_BY(mutex_);  // empty: none
+  int fails_in_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string failed_path_ ABSL_GUARDED_BY(mutex_);
+  std::set<ino_t> failed_files_ ABSL_GUARDED_BY(mutex_);
   std::map<ino_t, Synced> files_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Entries> directories_ ABSL_GUARDED_BY(mutex_);
 };

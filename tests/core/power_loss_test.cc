@@ -7,11 +7,16 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <random>
+#include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/verification.h"
 #include "tests/core/core_testing.h"
+#include "tests/core/small_disk.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie {
@@ -28,6 +33,19 @@ class PowerLossTest : public testing::Test {
   std::string core_path() const { return root_ + "/data/core"; }
 
   std::unique_ptr<Core> Open() const { return OpenCore(core_path(), SmallSegments()); }
+
+  // Tries again at once what has failed.
+  std::unique_ptr<Core> OpenImpatient() const {
+    CoreOptions options;
+    options.directory = core_path();
+    options.sealing = SmallSegments();
+    options.sealing.retry_delay = absl::Milliseconds(1);
+    options.checkpoint_interval = absl::Milliseconds(1);
+    auto core = Core::Open(options);
+    EXPECT_TRUE(core.ok()) << core.status();
+    ICEPIE_CHECK(core.ok());
+    return std::move(core).value();
+  }
 
   // Appends without waiting, so that the end comes in the middle of commits and sealings.
   void AppendAndStop() {
@@ -129,6 +147,108 @@ TEST_F(PowerLossTest, ANewDataDirectoryIsNotLostWithItsFirstRecords) {
   }
   machine_->Lose();
   ExpectWhole();
+}
+
+// Of one sealing: the file's sync and the directory's. It is tried again, and what was registered
+// is there.
+TEST_F(PowerLossTest, ASegmentWhoseSyncFailsIsNotRegistered) {
+  const auto of_segments = [](const std::string& path) {
+    return absl::StrContains(path, "/segments");
+  };
+  for (const int n : {1, 2}) {
+    SCOPED_TRACE(n);
+    {
+      const std::unique_ptr<Core> core = OpenImpatient();
+      for (const char* stream : {"a", "b"}) {
+        ASSERT_TRUE(core->CreateStream(stream, PayloadFormat::kBytes).ok());
+      }
+      const int64_t sealed = core->Storage().sealed_position;
+      machine_->FailSync(of_segments, n);
+      ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", acknowledged_, 3)).ok());
+      acknowledged_ += 3;
+      // As much as makes one segment, and no more: another one would sync the directory again.
+      AppendBatch large;
+      std::string bytes(4 << 10, '\0');
+      for (char& byte : bytes) byte = static_cast<char>(random_());
+      large.records.push_back(MakeRecord("b", bytes));
+      ASSERT_TRUE(core->AppendAndWait(std::move(large)).ok());
+      ASSERT_TRUE(EventuallyInCore([&] { return core->Storage().sealed_position > sealed; }));
+      EXPECT_NE(machine_->failed_path(), "");
+      machine_->Stop();
+    }
+    machine_->Lose();
+    ExpectWhole();
+    if (HasFailure()) return;
+  }
+}
+
+TEST_F(PowerLossTest, AnAppendWhoseSyncFailsIsNotAcknowledged) {
+  {
+    const std::unique_ptr<Core> core = Open();
+    ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+    ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", 0, 3)).ok());
+    acknowledged_ = 3;
+    machine_->FailSync([](const std::string& path) { return absl::EndsWith(path, ".log"); }, 1);
+    EXPECT_FALSE(core->AppendAndWait(NumberedBatch("a", 3, 3)).ok());
+    EXPECT_FALSE(core->AppendAndWait(NumberedBatch("a", 3, 3)).ok());
+    machine_->Stop();
+  }
+  machine_->Lose();
+  ExpectWhole();
+}
+
+// The new file's sync, and that of the directory where it takes the old one's name.
+TEST_F(PowerLossTest, ACheckpointWhoseSyncFailsIsNotShown) {
+  const std::vector<std::function<bool(const std::string&)>> faults = {
+      [](const std::string& path) { return absl::StrContains(path, "/core/checkpoint."); },
+      [](const std::string& path) { return absl::EndsWith(path, "/core"); }};
+  for (size_t i = 0; i < faults.size(); ++i) {
+    SCOPED_TRACE(i);
+    {
+      const std::unique_ptr<Core> core = OpenImpatient();
+      ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+      ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", acknowledged_, 3)).ok());
+      acknowledged_ += 3;
+      machine_->FailSync(faults[i], 1);
+      const auto seen = core->proofs()->GetCheckpoint(acknowledged_, absl::Seconds(60));
+      ASSERT_TRUE(seen.ok()) << seen.status();
+      seen_note_ = seen->note;
+      EXPECT_NE(machine_->failed_path(), "");
+      machine_->Stop();
+    }
+    machine_->Lose();
+    EXPECT_EQ(*ReadFile(core_path() + "/checkpoint"), seen_note_);
+    ExpectWhole();
+    if (HasFailure()) return;
+  }
+}
+
+// On another file system, so that nothing of it is shared with the core. Each of its syncs in turn,
+// except those of RocksDB, which passes over some that fail and after which all is synced again.
+TEST(BackupSyncTest, ABackupOfWhichASyncFailsIsNone) {
+  const TempDirectory directory;
+  const SmallDisk disk(int64_t{256} << 20);
+  const TempDirectory without_disk;
+  const std::string other = disk.mounted() ? disk.path() : without_disk.path();
+  std::filesystem::create_directory(other + "/root");
+  std::filesystem::create_directory(other + "/vault");
+  PowerLoss machine(other + "/root", other + "/vault");
+  const std::unique_ptr<Core> core = OpenCore(directory.path() + "/core", SmallSegments());
+  ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+  for (int64_t n = 0; core->Storage().segment_count == 0; n += 20) {
+    ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", n, 20)).ok());
+  }
+  bool failed = true;
+  int n = 0;
+  while (failed) {
+    machine.FailSync(
+        [](const std::string& path) { return !absl::StrContains(path, "/rocksdb.tmp"); }, ++n);
+    const auto backup = core->BackUpTo(absl::StrCat(other, "/root/", n, "/core"),
+                                       [](int64_t, int64_t) { return true; });
+    failed = machine.failed_path() != "";
+    ASSERT_EQ(backup.ok(), !failed) << n << ": " << machine.failed_path() << backup.status();
+  }
+  EXPECT_GT(n, 10) << "there are more files than that";
 }
 
 TEST_F(PowerLossTest, AFileIsTheOldOrTheNewOne) {
