@@ -143,6 +143,31 @@ TEST_F(TraceTest, WorkersThatDoNotAnswerCostTheirOwnSlicesOnly) {
   EXPECT_EQ(TraceApplied(position)["payments.volume"].fate(), v1::APPLIED);
 }
 
+TEST_F(TraceTest, TheStandbyKnowsWhatALiveWorkerThatIsGoneHasApplied) {
+  daemon_.Kill();
+  daemon_.SetSettings("workers: {restart_backoff_ms: 60s, snapshot_interval_ms: 300ms}");
+  daemon_.Start();
+  const int64_t position = Append(R"({"type":"transfer","amount":5})");
+  TraceApplied(position);
+  ASSERT_TRUE(Eventually(
+      [&] { return daemon_.GetSlice("payments.volume").standby_position() > position; }));
+  // After the first death it starts again at once.
+  const pid_t first = daemon_.SignalWorker("payments", "live", SIGKILL);
+  ASSERT_TRUE(Eventually([&] {
+    const int64_t pid = daemon_.Worker("payments", "live").pid();
+    return pid > 0 && pid != first;
+  }));
+  daemon_.SignalWorker("payments", "live", SIGKILL);
+  std::map<std::string, v1::SliceTrace> slices;
+  EXPECT_TRUE(Eventually([&] {
+    slices = Trace(position);
+    return slices["payments.volume"].source() == v1::STANDBY;
+  }));
+  EXPECT_EQ(slices["payments.volume"].fate(), v1::APPLIED);
+  EXPECT_GT(slices["payments.volume"].applied_position(), position);
+  EXPECT_EQ(slices["audit.kinds"].source(), v1::LIVE);
+}
+
 TEST_F(TraceTest, APositionThatIsNotThereIsRefused) {
   v1::TraceRecordRequest request;
   v1::TraceRecordResponse response;
