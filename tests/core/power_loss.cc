@@ -57,6 +57,14 @@ std::string PowerLoss::failed_path() const {
   return failed_path_;
 }
 
+std::string PowerLoss::Durable(const std::string& path) const {
+  struct stat file {};
+  if (::stat(path.c_str(), &file) != 0) return "";
+  const MutexLock lock(mutex_);
+  const auto synced = files_.find(file.st_ino);
+  return synced == files_.end() ? "" : synced->second.content;
+}
+
 bool PowerLoss::Fails(const std::string& path) {
   if (!fails_ || !fails_(path) || --fails_in_ > 0) return false;
   fails_ = nullptr;

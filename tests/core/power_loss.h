@@ -38,6 +38,8 @@ class PowerLoss {
   void FailSync(std::function<bool(const std::string& path)> matches, int n);
   // The path of which one has failed; empty: none yet.
   std::string failed_path() const;
+  // What the disk holds of a small file (4 KiB) that stands at `path` now; empty: nothing yet.
+  std::string Durable(const std::string& path) const;
   // Makes `root` what the disk holds. Nobody has files in it open. Syncs work again.
   void Lose();
 

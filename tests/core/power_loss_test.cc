@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <random>
 #include <vector>
@@ -14,6 +15,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
+#include "core/base/steady_clock.h"
+#include "core/high_water_mark.h"
 #include "core/verification.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/small_disk.h"
@@ -147,6 +150,29 @@ TEST_F(PowerLossTest, ANewDataDirectoryIsNotLostWithItsFirstRecords) {
   }
   machine_->Lose();
   ExpectWhole();
+}
+
+// About once a second, while appends go on without a pause and when they have ended: of what was
+// acknowledged before that, a loss would be noticed even after a power loss.
+TEST_F(PowerLossTest, TheHighWaterMarkIsSyncedAgainAndAgain) {
+  const std::unique_ptr<Core> core = OpenCore(core_path());
+  ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+  const auto durable_mark = [&] {
+    const std::string copy = directory_.path() + "/mark";
+    std::ofstream(copy, std::ios::binary)
+        << machine_->Durable(absl::StrCat(core_path(), "/", kHighWaterMarkFile));
+    const absl::StatusOr<HighWater> mark = HighWaterMark::Read(copy);
+    return mark.ok() ? mark->position : -1;
+  };
+  ASSERT_EQ(durable_mark(), 0) << "made durable with the core";
+  const absl::Time begin = SteadyNow();
+  int64_t next = 0;
+  while (durable_mark() == 0) {
+    ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", next++, 1)).ok());
+    ASSERT_LT(SteadyNow() - begin, absl::Seconds(60)) << "after " << next << " appends";
+  }
+  EXPECT_LE(durable_mark(), next);
+  EXPECT_TRUE(EventuallyInCore([&] { return durable_mark() == next; }));
 }
 
 // Of one sealing: the file's sync and the directory's. It is tried again, and what was registered
