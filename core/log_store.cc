@@ -770,8 +770,8 @@ class RocksLogStore final : public LogStore {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
-  const std::unique_ptr<rocksdb::Env> tables =
-      WithLateTableFailures(options.env == nullptr ? *rocksdb::Env::Default() : *options.env);
+  const std::unique_ptr<rocksdb::Env> tables = WithLateTableFailures(
+      options.env == nullptr ? *rocksdb::Env::Default() : *options.env, options.directory);
   const auto wals = std::make_shared<LiveWals>();
   std::unique_ptr<rocksdb::Env> env = WithFinalWalFailures(*tables, wals);
   rocksdb::DBOptions database = DatabaseOptions(options, env.get());

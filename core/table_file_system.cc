@@ -75,13 +75,16 @@ class TableFile final : public ChangedFile {
 
 class TableFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  using FileSystemWrapper::FileSystemWrapper;
+  TableFileSystem(const std::shared_ptr<FileSystem>& files, const std::string& directory)
+      : FileSystemWrapper(files), prefix_(directory + "/") {}
   const char* Name() const override { return "icepie.TableFileSystem"; }
 
   IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
                            std::unique_ptr<FSWritableFile>* file, IODebugContext* debug) override {
     const IOStatus status = target()->NewWritableFile(name, options, file, debug);
-    if (!status.ok() || !absl::EndsWith(name, ".sst")) return status;
+    if (!status.ok() || !absl::EndsWith(name, ".sst") || !absl::StartsWith(name, prefix_)) {
+      return status;
+    }
     failed_->Remove(name);
     *file = std::make_unique<TableFile>(std::move(*file), name, failed_);
     return status;
@@ -106,6 +109,7 @@ class TableFileSystem final : public rocksdb::FileSystemWrapper {
   }
 
  private:
+  const std::string prefix_;
   const std::shared_ptr<FailedTables> failed_ = std::make_shared<FailedTables>();
 };
 
@@ -164,8 +168,10 @@ class ProgressFileSystem final : public rocksdb::FileSystemWrapper {
 
 }  // namespace
 
-std::unique_ptr<rocksdb::Env> WithLateTableFailures(rocksdb::Env& env) {
-  return rocksdb::NewCompositeEnv(std::make_shared<TableFileSystem>(env.GetFileSystem()));
+std::unique_ptr<rocksdb::Env> WithLateTableFailures(rocksdb::Env& env,
+                                                    const std::string& directory) {
+  return rocksdb::NewCompositeEnv(
+      std::make_shared<TableFileSystem>(env.GetFileSystem(), directory));
 }
 
 std::unique_ptr<rocksdb::Env> WithReadProgress(rocksdb::Env& env, const CheckProgress& progress) {

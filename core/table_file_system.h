@@ -12,6 +12,7 @@
 #define ICEPIE_CORE_TABLE_FILE_SYSTEM_H_
 
 #include <memory>
+#include <string>
 
 #include "core/wal_check.h"
 
@@ -21,8 +22,10 @@ class Env;
 
 namespace icepie {
 
-// An environment on the files of `env`, with such tables.
-std::unique_ptr<rocksdb::Env> WithLateTableFailures(rocksdb::Env& env);
+// An environment on the files of `env`, with such tables in `directory`. Of those elsewhere, which
+// are copies, a failure is told at once: nobody opens them in this environment.
+std::unique_ptr<rocksdb::Env> WithLateTableFailures(rocksdb::Env& env,
+                                                    const std::string& directory);
 
 // An environment on the files of `env` for whoever reads a table from its begin to its end: after
 // each piece of 256 KiB at most it calls `progress`, which may wait, and when that returns false
