@@ -84,9 +84,11 @@ class LiveEngine : public Engine {
     // answered from: `served` is then its last good snapshot, if it has one.
     std::shared_ptr<ExpectationGate> gate;  // null without a generation
     bool held_back = false;                 // HELD by a failed expectation
-    bool unconfirmed = false;               // no check has passed yet
-    bool recheck = false;                   // a waiver has ended
-    int checks_stopped = 0;                 // in a row, by the domain's limits
+    int64_t saved_to = -1;                  // its newest snapshot when one was last looked for
+    absl::Time next_look = absl::InfiniteFuture();
+    bool unconfirmed = false;  // no check has passed yet
+    bool recheck = false;      // a waiver has ended
+    int checks_stopped = 0;    // in a row, by the domain's limits
     absl::Time next_check = absl::InfinitePast();
     int64_t confirm_at = 0;  // the check has to be of rows at least this far
     int64_t rounds_seen = 0;
@@ -264,6 +266,7 @@ class LiveEngine : public Engine {
   void HoldBack(Held& held, const std::vector<ExpectationResult>& failing);
   void HeldByBatch(Held& held);
   void AnswerFromSnapshot(Held& held);
+  void AnswerFromNewer(Held& held, absl::Time now);
   void ReleaseIfAllowed(Held& held);
   void Confirm(Held& held);
   void Redefine(Held& held);

@@ -104,6 +104,7 @@ void LiveEngine::StepExpectations() {
   for (auto& held : held_) {
     if (held->gate == nullptr) continue;
     if (held->redefine && !held->in_run) Redefine(*held);
+    AnswerFromNewer(*held, now);
     if (held->gate->notes() != held->notes_seen) {
       held->notes_seen = held->gate->notes();
       held->served->SetExpectations(held->gate->results());
@@ -185,7 +186,10 @@ void LiveEngine::HeldByBatch(Held& held) {
 
 // Its own rows are kept, but not shown.
 void LiveEngine::AnswerFromSnapshot(Held& held) {
+  held.saved_to = held.generation->served().snapshot_position();
   auto opened = OpenLast(held.spec);
+  const bool later = IsPassing(opened.status());
+  held.next_look = later ? absl::Now() + kCheckRetry : absl::InfiniteFuture();
   if (opened.ok()) {
     held.served = *std::move(opened);
     SetAcknowledged(*instance_, held.spec.acknowledged, *held.served).IgnoreError();
@@ -196,6 +200,21 @@ void LiveEngine::AnswerFromSnapshot(Held& held) {
   }
   held.served->SetServing(held.spec.serving);
   held.served->SetExpectations(held.gate->results());
+}
+
+// A snapshot that was being published when the slice was held is there now, or what kept it from
+// being opened may have passed.
+void LiveEngine::AnswerFromNewer(Held& held, absl::Time now) {
+  if (!held.held_back || held.spec.suspended) return;
+  const int64_t saved_to = held.generation->served().snapshot_position();
+  if (saved_to <= held.saved_to && now < held.next_look) return;
+  const SliceReport before = held.served->Report();
+  AnswerFromSnapshot(held);
+  held.served->SetState(before.state);
+  if (before.last_error) {
+    held.served->SetFault(before.state, *before.last_error, before.next_retry_time);
+  }
+  PublishServing();
 }
 
 void LiveEngine::ReleaseIfAllowed(Held& held) {

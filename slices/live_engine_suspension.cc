@@ -49,6 +49,8 @@ void LiveEngine::StepSuspended() {
     if (!held->spec.suspended || held->generation == nullptr || held->in_run) continue;
     const bool shown = held->complete && !held->held_back && !held->unconfirmed;
     if (shown && !IsSaved(*held->generation)) continue;
+    // What is being saved now is the snapshot to keep.
+    if (!shown && snapshots_->Has(held->generation->served())) continue;
     held->generation.reset();
     held->gate.reset();
     KeepSnapshotOnly(*held);

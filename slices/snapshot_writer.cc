@@ -96,6 +96,13 @@ void SnapshotWriter::Request(std::shared_ptr<ServedSlice> served,
   changed_.SignalAll();
 }
 
+bool SnapshotWriter::Has(const ServedSlice& served) {
+  MutexLock lock(mutex_);
+  return saving_.get() == &served || std::any_of(jobs_.begin(), jobs_.end(), [&](const Job& job) {
+           return job.served.get() == &served;
+         });
+}
+
 void SnapshotWriter::Flush() {
   MutexLock lock(mutex_);
   while (!stopping_ && (saving_ != nullptr || !jobs_.empty())) changed_.Wait(mutex_);

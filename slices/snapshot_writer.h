@@ -44,6 +44,9 @@ class SnapshotWriter {
   void Request(std::shared_ptr<ServedSlice> served, std::shared_ptr<AttachedDatabase> database,
                Done done, SnapshotCheck check = nullptr);
 
+  // Whether it is being saved or waits for it.
+  bool Has(const ServedSlice& served);
+
   // Waits until everything requested is saved or has failed.
   void Flush();
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@
 #include "slices/plan.h"
 #include "slices/standby_engine.h"
 #include "tests/slices/engine_fixture.h"
+#include "tests/slices/failing_duckdb.h"
 
 namespace icepie::slices {
 namespace {
@@ -154,7 +156,9 @@ class ExpectationTest : public EngineFixture {
     return WaitFor("lines", [&](const SliceReport& report) {
       for (const auto& result : report.expectations) {
         if (result.name != name) continue;
-        return result.status == status && result.position >= position;
+        if (result.status != status || result.position < position) return false;
+        // What has passed is about to be a snapshot.
+        return status != Status::kPassed || report.snapshot.has_value();
       }
       return false;
     });
@@ -266,6 +270,54 @@ TEST_F(ExpectationTest, WhatHoldsRowByRowIsCheckedInEveryBatch) {
       {{"small"}});
   WaitForPosition("lines", 4);
   EXPECT_EQ(Rows("SELECT count(*) AS n, sum(amount) AS t FROM lines"), R"([{"n":4,"t":506}])");
+}
+
+// A batch holds the slice while its first good state is on its way to the disk.
+class HeldWhileSavedTest : public ExpectationTest {
+ protected:
+  ~HeldWhileSavedTest() override { waits_with_text = nullptr; }
+
+  void HoldWhileSaved() {
+    waits_with_text = "DETACH \"copy_";
+    const int64_t good = feed_.Append("orders", {Order("rome", 1)});
+    StartLive();
+    spec_.file = File(kSmall);
+    Configure({spec_});
+    WaitForPosition("lines", good);
+    feed_.Append("orders", {Order("oslo", 500)});
+    WaitForState("lines", SliceState::kHeld);
+    EXPECT_EQ(ErrorReason(Ask("SELECT * FROM lines").status()), "NO_SNAPSHOT_YET");
+    EXPECT_EQ(waiting_statements, 1);
+  }
+
+  SliceReport WaitForRows() const {
+    return WaitFor("lines", [](const SliceReport& report) { return !report.no_rows; });
+  }
+
+  GenerationSpec spec_ = Spec("lines");
+};
+
+TEST_F(HeldWhileSavedTest, AnswersAsSoonAsThatIsSaved) {
+  HoldWhileSaved();
+  waits_with_text = nullptr;
+  const SliceReport held = WaitForRows();
+  EXPECT_EQ(held.state, SliceState::kHeld);
+  EXPECT_EQ(held.last_error->reason, "EXPECTATION_FAILED");
+  EXPECT_EQ(held.progress.applied_position, 1);
+  EXPECT_EQ(Lines(), R"([{"city":"rome","amount":1}])");
+}
+
+TEST_F(HeldWhileSavedTest, AnswersWhenItIsSuspendedMeanwhile) {
+  HoldWhileSaved();
+  spec_.suspended = true;
+  Configure({spec_});
+  WaitForState("lines", SliceState::kSuspended);
+  std::promise<void> turned;  // a turn that knows it is suspended has ended
+  engine_->Refresh("lines", absl::Now(), [&](const auto&) { turned.set_value(); });
+  turned.get_future().wait();
+  waits_with_text = nullptr;
+  EXPECT_EQ(WaitForRows().state, SliceState::kSuspended);
+  EXPECT_EQ(Lines(), R"([{"city":"rome","amount":1}])");
 }
 
 TEST_F(ExpectationTest, GroupsThatABatchChangesAreCheckedWithIt) {

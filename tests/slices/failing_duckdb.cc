@@ -4,10 +4,23 @@
 
 #include <cstring>
 
+#include "absl/time/clock.h"
+
 namespace icepie::slices {
 namespace {
 
 thread_local bool failed = false;  // the thread's last statement, as it was made to
+
+void WaitIfTold(const char* sql) {
+  const auto waits = [sql] {
+    const char* text = waits_with_text;
+    return text != nullptr && std::strstr(sql, text) != nullptr;
+  };
+  if (!waits()) return;
+  ++waiting_statements;
+  while (waits()) absl::SleepFor(absl::Milliseconds(1));
+  --waiting_statements;
+}
 
 bool Fails(const char* sql) {
   const char* text = fails_with_text;
@@ -40,6 +53,7 @@ extern "C" {
 duckdb_state duckdb_query(duckdb_connection connection, const char* sql, duckdb_result* result) {
   using Query = duckdb_state (*)(duckdb_connection, const char*, duckdb_result*);
   static const auto real = icepie::slices::Next<Query>("duckdb_query");
+  icepie::slices::WaitIfTold(sql);
   return real(connection, icepie::slices::Fails(sql) ? "SELECT error('made to')" : sql, result);
 }
 

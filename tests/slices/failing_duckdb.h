@@ -13,6 +13,9 @@ namespace icepie::slices {
 inline std::atomic<const char*> fails_with_text{nullptr};
 inline std::atomic<duckdb_error_type> fails_of{DUCKDB_ERROR_INTERNAL};
 inline std::atomic<int> failed_statements{0};
+// A statement with this text waits until it is none of these any more, and counts meanwhile.
+inline std::atomic<const char*> waits_with_text{nullptr};
+inline std::atomic<int> waiting_statements{0};
 
 }  // namespace icepie::slices
 
