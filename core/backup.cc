@@ -15,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "core/base/directory.h"
 #include "core/base/file.h"
@@ -184,11 +185,7 @@ class Backup {
       const ssize_t got = ::read(in, piece.data(), piece.size());
       if (got < 0) return ErrnoError(errno, absl::StrCat("read for ", to));
       if (got == 0) break;
-      for (ssize_t done = 0; done < got;) {
-        const ssize_t written = ::write(out, piece.data() + done, static_cast<size_t>(got - done));
-        if (written < 0) return ErrnoError(errno, absl::StrCat("write ", to));
-        done += written;
-      }
+      ICEPIE_RETURN_IF_ERROR(WriteAll(out, absl::string_view(piece).substr(0, got), to));
       result_.bytes += got;
       ICEPIE_RETURN_IF_ERROR(Tell());
     }

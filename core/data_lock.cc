@@ -41,12 +41,8 @@ absl::Status NotWritable(const std::string& directory, int error) {
 }
 
 absl::Status WritePid(int fd, const std::string& path) {
-  const std::string pid = absl::StrCat(::getpid(), "\n");
-  if (::ftruncate(fd, 0) != 0 ||
-      ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-    return ErrnoError(errno, absl::StrCat("write ", path));
-  }
-  return absl::OkStatus();
+  if (::ftruncate(fd, 0) != 0) return ErrnoError(errno, absl::StrCat("truncate ", path));
+  return WriteAll(fd, absl::StrCat(::getpid(), "\n"), path);
 }
 
 }  // namespace

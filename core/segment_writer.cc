@@ -117,14 +117,8 @@ absl::Status SegmentWriter::Put(const BlockHeader& header, absl::string_view blo
 
 absl::Status SegmentWriter::Flush() {
   const int64_t begin = written_;
-  absl::string_view left = buffer_;
-  while (!left.empty()) {
-    const ssize_t done = ::write(fd_, left.data(), left.size());
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) return ErrnoError(errno, absl::StrCat("write ", path_));
-    left.remove_prefix(static_cast<size_t>(done));
-    written_ += done;
-  }
+  ICEPIE_RETURN_IF_ERROR(WriteAll(fd_, buffer_, path_));
+  written_ += static_cast<int64_t>(buffer_.size());
   buffer_.clear();
   // Only a beginning: the sync at the end tells whether it has worked.
   (void)::sync_file_range(fd_, begin, written_ - begin, SYNC_FILE_RANGE_WRITE);

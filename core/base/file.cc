@@ -35,18 +35,6 @@ class FileDescriptor {
   int fd_;
 };
 
-absl::Status WriteAll(int fd, absl::string_view content, const std::string& path) {
-  while (!content.empty()) {
-    const ssize_t written = ::write(fd, content.data(), content.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return ErrnoError(errno, absl::StrCat("write ", path));
-    }
-    content.remove_prefix(static_cast<size_t>(written));
-  }
-  return absl::OkStatus();
-}
-
 using DigestContext = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
 
 DigestContext NewSha256() {
@@ -87,6 +75,18 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
     if (got == 0) return content;
     content.append(buffer.data(), static_cast<size_t>(got));
   }
+}
+
+absl::Status WriteAll(int fd, absl::string_view content, const std::string& path) {
+  while (!content.empty()) {
+    const ssize_t written = ::write(fd, content.data(), content.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return ErrnoError(errno, absl::StrCat("write ", path));
+    }
+    content.remove_prefix(static_cast<size_t>(written));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SyncDirectory(const std::string& path) {

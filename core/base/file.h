@@ -18,6 +18,10 @@ absl::StatusOr<std::string> ReadFile(const std::string& path);
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view content,
                                  int mode = 0644);
 
+// Writes all of `content` from where the descriptor stands, also when the system takes it in parts.
+// Errors name `path`.
+absl::Status WriteAll(int fd, absl::string_view content, const std::string& path);
+
 // fsync of a directory, which makes renames and removals in it durable.
 absl::Status SyncDirectory(const std::string& path);
 
