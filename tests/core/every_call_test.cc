@@ -1,7 +1,8 @@
-// Each call by which a core changes or reads its disk fails once, in a life that has them all: made
-// anew, appends, segments, checkpoints, flushes, compactions, backups, the end, and a second start
-// that replays the log. RocksDB's calls fail at its Env, the core's own at the C library, with EIO
-// and, what changes something, with ENOSPC. Clients send again what was not acknowledged. Whatever
+// Each call by which a core changes, reads or looks at its disk fails once, in a life that has them
+// all: made anew, appends, segments, checkpoints, flushes, compactions, backups, the end, and a
+// second start that replays the log. RocksDB's calls fail at its Env, the core's own at the C
+// library, with EIO and, what changes something, with ENOSPC; a write fails also when half of it is
+// written. Clients send again what was not acknowledged. Whatever
 // failed, a later start on a whole disk has every record once, in order, under the tree that its
 // bytes make.
 //
@@ -65,6 +66,17 @@ constexpr const char* kRocksDbKinds[] = {"create directory rocksdb",
                                          "rename OPTIONS",
                                          "delete OPTIONS",
                                          "sync directory rocksdb",
+                                         "allocate .log",
+                                         "allocate .sst",
+                                         "allocate MANIFEST",
+                                         "open directory to read rocksdb",
+                                         "read directory rocksdb",
+                                         "read existence CURRENT",
+                                         "read existence rocksdb",
+                                         "read size .log",
+                                         "read size .sst",
+                                         "read path rocksdb",
+                                         "read ahead .sst",
                                          "read .log",
                                          "read .sst",
                                          "read MANIFEST"};
@@ -87,11 +99,29 @@ constexpr const char* kOwnKinds[] = {"mkdir core",
                                      "open checkpoint",
                                      "write checkpoint",
                                      "fsync checkpoint",
-                                     "rename checkpoint"};
+                                     "rename checkpoint",
+                                     "flock lock",
+                                     "statvfs core",
+                                     "stat core",
+                                     "stat segments",
+                                     "list segments",
+                                     "list rocksdb",
+                                     "access high_water_mark"};
 
 bool IsAlwaysCalled(bool in_rocksdb, const std::string& kind) {
   return in_rocksdb ? absl::c_linear_search(kRocksDbKinds, kind)
                     : absl::c_linear_search(kOwnKinds, kind);
+}
+
+// How a call fails.
+struct Failure {
+  bool full = false;
+  bool in_part = false;  // a write, after half of it
+};
+
+bool OnlyLooks(const std::string& kind) {
+  constexpr const char* kLooks[] = {"read", "stat", "access", "list", "flock", "allocate"};
+  return absl::c_any_of(kLooks, [&](const char* look) { return absl::StrContains(kind, look); });
 }
 
 // One call that fails.
@@ -99,11 +129,12 @@ struct Fault {
   bool in_rocksdb = false;
   std::string kind;  // as FailingFileSystem and FailingCalls name them
   int64_t n = 1;
-  bool full = false;
+  Failure failure;
 
   std::string Name() const {
     return absl::StrCat(in_rocksdb ? "RocksDB: " : "own: ", kind, " ", n,
-                        full ? " ENOSPC" : " EIO");
+                        failure.full ? " ENOSPC" : " EIO",
+                        failure.in_part ? " when half was written" : "");
   }
 };
 
@@ -121,8 +152,10 @@ class CoreLife {
     const Fault none;
     const Fault& own = fault.in_rocksdb ? none : fault;
     const Fault& rocks = fault.in_rocksdb ? fault : none;
-    file_system_.FailKind(rocks.kind.empty() ? "none" : rocks.kind, rocks.n, rocks.full);
-    FailingCalls::Fail(own.kind, own.n, own.full ? ENOSPC : EIO, directory_ + "/", "/rocksdb");
+    file_system_.FailKind(rocks.kind.empty() ? "none" : rocks.kind, rocks.n, rocks.failure.full,
+                          rocks.failure.in_part);
+    FailingCalls::Fail(own.kind, own.n, own.failure.full ? ENOSPC : EIO, directory_ + "/",
+                       "/rocksdb", own.failure.in_part);
     Start([this](Core& core) { LiveThrough(core); });
     Start([this](Core& core) {
       for (int i = 0; i < 2; ++i) {
@@ -288,8 +321,8 @@ class EveryCallTest : public testing::Test {
     for (int64_t n = 1; n <= count || found; ++n) {
       found = false;
       if (n > 1 && ++ordinal_ % stride_ != 0) continue;
-      for (const bool full : ErrorsOf(kind)) {
-        found = Run({in_rocksdb, kind, n, full});
+      for (const Failure failure : FailuresOf(kind, n)) {
+        found = Run({in_rocksdb, kind, n, failure});
         EXPECT_TRUE(found || n > 1 || !IsAlwaysCalled(in_rocksdb, kind)) << kind << " was not met";
         faults_ += found ? 1 : 0;
         if (HasFailure()) return;
@@ -297,11 +330,16 @@ class EveryCallTest : public testing::Test {
     }
   }
 
-  // Whether the disk is full. No read finds it so; of a few calls each has one of both errors.
-  std::vector<bool> ErrorsOf(const std::string& kind) const {
-    if (absl::StrContains(kind, "read")) return {false};
-    if (stride_ > 1) return {lives_ % 2 == 0};
-    return {false, true};
+  // No look finds a disk full; of a few calls each has one of both errors. Half of a write is
+  // written before the first of each kind, too, and in a run of every call of each.
+  std::vector<Failure> FailuresOf(const std::string& kind, int64_t n) const {
+    if (OnlyLooks(kind)) return {{}};
+    const bool full = stride_ > 1 ? lives_ % 2 == 0 : n % 2 == 0;
+    std::vector<Failure> failures = {{full}};
+    if (stride_ == 1) failures.push_back({!full});
+    const bool writes = absl::StrContains(kind, "append ") || absl::StrContains(kind, "write ");
+    if (writes && (n == 1 || stride_ == 1)) failures.push_back({!full, /*in_part=*/true});
+    return failures;
   }
 
   const SmallDisk disk_{kDiskBytes};  // not for its size, but because nothing waits for it

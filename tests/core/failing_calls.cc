@@ -1,6 +1,11 @@
 #include "tests/core/failing_calls.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -12,6 +17,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "core/base/mutex.h"
 
 namespace icepie {
@@ -25,7 +31,10 @@ struct Plan {
   int error ABSL_GUARDED_BY(mutex) = 0;
   std::string directory ABSL_GUARDED_BY(mutex);
   std::string except ABSL_GUARDED_BY(mutex);
+  bool in_part ABSL_GUARDED_BY(mutex) = false;
   bool failed ABSL_GUARDED_BY(mutex) = false;
+  DIR* failing_list ABSL_GUARDED_BY(mutex) = nullptr;
+  int entries_left ABSL_GUARDED_BY(mutex) = 0;  // before it fails
 };
 
 std::atomic<bool> g_counting{false};
@@ -42,16 +51,31 @@ std::string RoleOf(const std::string& path) {
   return end == 0 && slash > 0 ? RoleOf(path.substr(0, slash)) : name.substr(0, end);
 }
 
-// Whether this call is the one; errno is set then.
-bool Fails(const char* what, const std::string& path) {
+constexpr absl::string_view kList = "list";
+
+enum class Fate { kDone, kHalf, kFails };
+
+// Of this call; errno is set when it fails.
+Fate FateOf(absl::string_view what, const std::string& path) {
   Plan& plan = ThePlan();
   const MutexLock lock(plan.mutex);
-  if (!absl::StartsWith(path, plan.directory) || absl::StrContains(path, plan.except)) return false;
+  // RocksDB's calls fail elsewhere; who lists its directory cannot be told apart.
+  const bool is_excepted = absl::StrContains(path, plan.except) && what != kList;
+  if (!absl::StartsWith(path, plan.directory) || is_excepted) return Fate::kDone;
   const std::string kind = absl::StrCat(what, " ", RoleOf(path));
-  if (++plan.made[kind] != plan.fail_at || kind != plan.kind) return false;
+  if (++plan.made[kind] != plan.fail_at || kind != plan.kind) return Fate::kDone;
   plan.failed = true;
+  if (plan.in_part) {
+    plan.in_part = false;
+    ++plan.fail_at;
+    return Fate::kHalf;
+  }
   errno = plan.error;
-  return true;
+  return Fate::kFails;
+}
+
+bool Fails(absl::string_view what, const std::string& path) {
+  return FateOf(what, path) == Fate::kFails;
 }
 
 std::string PathOf(int fd) {
@@ -72,10 +96,44 @@ long Call(const char* what, int fd, long number, Arguments... arguments) {
   return ::syscall(number, arguments...);
 }
 
+template <typename... Arguments>
+ssize_t Write(const char* what, int fd, long number, const void* data, size_t bytes,
+              Arguments... arguments) {
+  const Fate fate = g_counting ? FateOf(what, PathOf(fd)) : Fate::kDone;
+  if (fate == Fate::kFails) return -1;
+  return ::syscall(number, fd, data, fate == Fate::kHalf ? bytes / 2 : bytes, arguments...);
+}
+
+// The C library's own.
+template <typename Function>
+Function* Real(const char* name) {
+  return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, name));
+}
+
+constexpr int kEntriesListed = 3;  // two of them may be "." and ".."
+
+DIR* Listed(DIR* list) {
+  if (list == nullptr || !g_counting || !Fails(kList, PathOf(::dirfd(list)))) return list;
+  Plan& plan = ThePlan();
+  const MutexLock lock(plan.mutex);
+  plan.failing_list = list;
+  plan.entries_left = kEntriesListed;
+  return list;
+}
+
+bool FailsToList(DIR* list) {
+  Plan& plan = ThePlan();
+  const MutexLock lock(plan.mutex);
+  if (list != plan.failing_list || plan.entries_left-- > 0) return false;
+  plan.failing_list = nullptr;
+  errno = plan.error;
+  return true;
+}
+
 }  // namespace
 
 void FailingCalls::Fail(const std::string& kind, int64_t n, int error, const std::string& directory,
-                        const std::string& except) {
+                        const std::string& except, bool in_part) {
   Plan& plan = ThePlan();
   const MutexLock lock(plan.mutex);
   plan.kind = kind;
@@ -84,7 +142,9 @@ void FailingCalls::Fail(const std::string& kind, int64_t n, int error, const std
   plan.error = error;
   plan.directory = directory;
   plan.except = except;
+  plan.in_part = in_part;
   plan.failed = false;
+  plan.failing_list = nullptr;
   g_counting = true;
 }
 
@@ -125,10 +185,10 @@ ssize_t pread(int fd, void* data, size_t bytes, off_t at) {
 }
 ssize_t pread64(int fd, void* data, size_t bytes, off64_t at) __attribute__((alias("pread")));
 ssize_t write(int fd, const void* data, size_t bytes) {
-  return icepie::Call("write", fd, SYS_write, fd, data, bytes);
+  return icepie::Write("write", fd, SYS_write, data, bytes);
 }
 ssize_t pwrite(int fd, const void* data, size_t bytes, off_t at) {
-  return icepie::Call("pwrite", fd, SYS_pwrite64, fd, data, bytes, at);
+  return icepie::Write("pwrite", fd, SYS_pwrite64, data, bytes, at);
 }
 ssize_t pwrite64(int fd, const void* data, size_t bytes, off64_t at)
     __attribute__((alias("pwrite")));
@@ -154,6 +214,42 @@ int fallocate(int fd, int mode, off_t at, off_t bytes) {
 int fallocate64(int fd, int mode, off64_t at, off64_t bytes) __attribute__((alias("fallocate")));
 int unlink(const char* path) noexcept {
   return static_cast<int>(icepie::Call("unlink", path, SYS_unlinkat, AT_FDCWD, path, 0));
+}
+int flock(int fd, int how) noexcept {
+  return static_cast<int>(icepie::Call("flock", fd, SYS_flock, fd, how));
+}
+int access(const char* path, int how) noexcept {
+  return static_cast<int>(icepie::Call("access", path, SYS_faccessat, AT_FDCWD, path, how));
+}
+int stat(const char* path, struct stat* info) noexcept {
+  return static_cast<int>(icepie::Call("stat", path, SYS_newfstatat, AT_FDCWD, path, info, 0));
+}
+int stat64(const char* path, struct stat64* info) noexcept __attribute__((alias("stat")));
+int lstat(const char* path, struct stat* info) noexcept {
+  return static_cast<int>(
+      icepie::Call("stat", path, SYS_newfstatat, AT_FDCWD, path, info, AT_SYMLINK_NOFOLLOW));
+}
+int lstat64(const char* path, struct stat64* info) noexcept __attribute__((alias("lstat")));
+int fstat(int fd, struct stat* info) noexcept {
+  return static_cast<int>(icepie::Call("stat", fd, SYS_fstat, fd, info));
+}
+int fstat64(int fd, struct stat64* info) noexcept __attribute__((alias("fstat")));
+int statvfs(const char* path, struct statvfs* info) noexcept {
+  static auto* const real = icepie::Real<int(const char*, struct statvfs*)>("statvfs");
+  return icepie::g_counting && icepie::Fails("statvfs", path) ? -1 : real(path, info);
+}
+
+DIR* opendir(const char* path) {
+  static auto* const real = icepie::Real<DIR*(const char*)>("opendir");
+  return icepie::Listed(real(path));
+}
+DIR* fdopendir(int fd) {
+  static auto* const real = icepie::Real<DIR*(int)>("fdopendir");
+  return icepie::Listed(real(fd));
+}
+dirent* readdir(DIR* list) {
+  static auto* const real = icepie::Real<dirent*(DIR*)>("readdir");
+  return icepie::g_counting && icepie::FailsToList(list) ? nullptr : real(list);
 }
 
 }  // extern "C"

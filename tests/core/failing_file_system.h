@@ -1,6 +1,6 @@
-// RocksDB's file system with faults: the k-th change of the disk, or the k-th read of a kind of
-// file, fails. Every call is counted that changes or reads something, of every kind of file but
-// RocksDB's own chatter (LOG).
+// RocksDB's file system with faults: the k-th change of the disk, or the k-th call of a kind, which
+// may be a read, fails. Every call is counted that changes or reads something or looks at it, of
+// every kind of file but RocksDB's own chatter (LOG).
 #ifndef ICEPIE_TESTS_CORE_FAILING_FILE_SYSTEM_H_
 #define ICEPIE_TESTS_CORE_FAILING_FILE_SYSTEM_H_
 
@@ -33,13 +33,15 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   // Counts changes from now on; the `k`-th (from 1) fails once. 0: none does.
   void FailAt(int64_t k) { FailKind("", k, /*full=*/false); }
   // The same for calls of one kind, e.g. "delete .sst", "read MANIFEST": the call, and what the
-  // file's name begins or ends with. It fails as on a full disk if `full`.
-  void FailKind(const std::string& kind, int64_t k, bool full) {
+  // file's name begins or ends with. It fails as on a full disk if `full`, and an append has
+  // written half by then if `in_part`.
+  void FailKind(const std::string& kind, int64_t k, bool full, bool in_part = false) {
     const MutexLock lock(mutex_);
     changes_ = 0;
     fail_at_ = k;
     fail_kind_ = kind;
     fails_full_ = full;
+    fails_in_part_ = in_part;
     failed_ = false;
     made_.clear();
     failed_what_.clear();
@@ -150,10 +152,62 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   }
   IOStatus NewDirectory(const std::string& name, const IOOptions& options,
                         std::unique_ptr<rocksdb::FSDirectory>* directory, Debug* debug) override {
+    IOStatus status = Read("open directory to read", name);
     std::unique_ptr<rocksdb::FSDirectory> inner;
-    const IOStatus status = target()->NewDirectory(name, options, &inner, debug);
+    if (status.ok()) status = target()->NewDirectory(name, options, &inner, debug);
     if (status.ok()) *directory = std::make_unique<Directory>(std::move(inner), name, this);
     return status;
+  }
+  IOStatus GetChildren(const std::string& name, const IOOptions& options,
+                       std::vector<std::string>* children, Debug* debug) override {
+    const IOStatus status = Read("read directory", name);
+    return status.ok() ? target()->GetChildren(name, options, children, debug) : status;
+  }
+  IOStatus GetChildrenFileAttributes(const std::string& name, const IOOptions& options,
+                                     std::vector<rocksdb::FileAttributes>* children,
+                                     Debug* debug) override {
+    const IOStatus status = Read("read directory", name);
+    return status.ok() ? target()->GetChildrenFileAttributes(name, options, children, debug)
+                       : status;
+  }
+  IOStatus FileExists(const std::string& name, const IOOptions& options, Debug* debug) override {
+    const IOStatus status = Read("read existence", name);
+    return status.ok() ? target()->FileExists(name, options, debug) : status;
+  }
+  IOStatus GetFileSize(const std::string& name, const IOOptions& options, uint64_t* size,
+                       Debug* debug) override {
+    const IOStatus status = Read("read size", name);
+    return status.ok() ? target()->GetFileSize(name, options, size, debug) : status;
+  }
+  IOStatus GetFileModificationTime(const std::string& name, const IOOptions& options,
+                                   uint64_t* time, Debug* debug) override {
+    const IOStatus status = Read("read time", name);
+    return status.ok() ? target()->GetFileModificationTime(name, options, time, debug) : status;
+  }
+  IOStatus GetAbsolutePath(const std::string& name, const IOOptions& options, std::string* path,
+                           Debug* debug) override {
+    const IOStatus status = Read("read path", name);
+    return status.ok() ? target()->GetAbsolutePath(name, options, path, debug) : status;
+  }
+  IOStatus IsDirectory(const std::string& name, const IOOptions& options, bool* is_directory,
+                       Debug* debug) override {
+    const IOStatus status = Read("read type", name);
+    return status.ok() ? target()->IsDirectory(name, options, is_directory, debug) : status;
+  }
+  IOStatus NumFileLinks(const std::string& name, const IOOptions& options, uint64_t* count,
+                        Debug* debug) override {
+    const IOStatus status = Read("read links", name);
+    return status.ok() ? target()->NumFileLinks(name, options, count, debug) : status;
+  }
+  IOStatus AreFilesSame(const std::string& first, const std::string& second,
+                        const IOOptions& options, bool* same, Debug* debug) override {
+    const IOStatus status = Read("read sameness", first);
+    return status.ok() ? target()->AreFilesSame(first, second, options, same, debug) : status;
+  }
+  IOStatus GetFreeSpace(const std::string& name, const IOOptions& options, uint64_t* bytes,
+                        Debug* debug) override {
+    const IOStatus status = Read("read free space", name);
+    return status.ok() ? target()->GetFreeSpace(name, options, bytes, debug) : status;
   }
 
  private:
@@ -164,14 +218,37 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
 
     IOStatus Append(const rocksdb::Slice& data, const IOOptions& options, Debug* debug) override {
       const IOStatus status = owner_->Change("append", name_);
-      if (!status.ok()) return status;
+      if (!status.ok()) return Failed(data, options, status);
       return FSWritableFileOwnerWrapper::Append(data, options, debug);
     }
     IOStatus Append(const rocksdb::Slice& data, const IOOptions& options,
                     const rocksdb::DataVerificationInfo& info, Debug* debug) override {
       const IOStatus status = owner_->Change("append", name_);
-      if (!status.ok()) return status;
+      if (!status.ok()) return Failed(data, options, status);
       return FSWritableFileOwnerWrapper::Append(data, options, info, debug);
+    }
+    // For direct I/O, which nobody asks for.
+    IOStatus PositionedAppend(const rocksdb::Slice& data, uint64_t offset, const IOOptions& options,
+                              Debug* debug) override {
+      const IOStatus status = owner_->Change("append at", name_);
+      if (!status.ok()) return status;
+      return FSWritableFileOwnerWrapper::PositionedAppend(data, offset, options, debug);
+    }
+    IOStatus PositionedAppend(const rocksdb::Slice& data, uint64_t offset, const IOOptions& options,
+                              const rocksdb::DataVerificationInfo& info, Debug* debug) override {
+      const IOStatus status = owner_->Change("append at", name_);
+      if (!status.ok()) return status;
+      return FSWritableFileOwnerWrapper::PositionedAppend(data, offset, options, info, debug);
+    }
+    // Allocates ahead of a write, now and then; RocksDB goes on without it.
+    void PrepareWrite(size_t offset, size_t bytes, const IOOptions& options,
+                      Debug* debug) override {
+      size_t block = 0;
+      size_t last_block = 0;
+      GetPreallocationStatus(&block, &last_block);
+      const bool allocates = block > 0 && (offset + bytes + block - 1) / block > last_block;
+      if (allocates && !owner_->Read("allocate", name_).ok()) return;
+      FSWritableFileOwnerWrapper::PrepareWrite(offset, bytes, options, debug);
     }
     IOStatus Sync(const IOOptions& options, Debug* debug) override {
       const IOStatus status = owner_->Change("sync", name_);
@@ -202,6 +279,13 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     }
 
    private:
+    IOStatus Failed(const rocksdb::Slice& data, const IOOptions& options, const IOStatus& status) {
+      if (!owner_->fails_in_part_) return status;
+      FSWritableFileOwnerWrapper::Append({data.data(), data.size() / 2}, options, nullptr)
+          .PermitUncheckedError();
+      return status;
+    }
+
     const std::string name_;
     FailingFileSystem* const owner_;
   };
@@ -259,6 +343,18 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
       if (!status.ok()) return status;
       return FSRandomAccessFileOwnerWrapper::Read(offset, bytes, options, result, scratch, debug);
     }
+    IOStatus MultiRead(rocksdb::FSReadRequest* requests, size_t count, const IOOptions& options,
+                       Debug* debug) override {
+      const IOStatus status = owner_->Read("read many", name_);
+      if (!status.ok()) return status;
+      return FSRandomAccessFileOwnerWrapper::MultiRead(requests, count, options, debug);
+    }
+    IOStatus Prefetch(uint64_t offset, size_t bytes, const IOOptions& options,
+                      Debug* debug) override {
+      const IOStatus status = owner_->Read("read ahead", name_);
+      if (!status.ok()) return status;
+      return FSRandomAccessFileOwnerWrapper::Prefetch(offset, bytes, options, debug);
+    }
 
    private:
     const std::string name_;
@@ -271,6 +367,7 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
 
   // What the file is for: "MANIFEST", "CURRENT", ".log", ".sst", …
   static std::string RoleOf(const std::string& name) {
+    if (name.size() > 1 && name.back() == '/') return RoleOf(name.substr(0, name.size() - 1));
     const std::string base = name.substr(name.rfind('/') + 1);
     const size_t end = base.find_first_of("-.0123456789");
     if (end == 0 && base.find('.') != std::string::npos) return base.substr(base.rfind('.'));
@@ -322,6 +419,7 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   std::atomic<bool> read_only_{false};
   std::atomic<bool> full_{false};
   std::atomic<bool> failed_{false};
+  std::atomic<bool> fails_in_part_{false};
   mutable Mutex mutex_;
   std::string failed_what_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> failed_kinds_ ABSL_GUARDED_BY(mutex_);
