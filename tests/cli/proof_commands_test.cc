@@ -21,6 +21,7 @@
 #include "server/core_service.h"
 #include "tests/cli/program_fixture.h"
 #include "tests/core/core_testing.h"
+#include "tests/core/merkle/rfc_verifier.h"
 
 namespace icepie::cli {
 namespace {
@@ -375,6 +376,41 @@ TEST_F(ProofCommandsTest, AVerificationTellsHowFarItIsAndHowFast) {
   const Outcome shown = Run({"verify"});
   EXPECT_THAT(shown.err, ::testing::ContainsRegex("verify  312 records in .*/s"));
   EXPECT_THAT(shown.out, HasSubstr("positions 0 to 312"));
+}
+
+// Of any size, also of one that nobody has signed.
+TEST_F(ProofCommandsTest, InclusionInAGivenTreeVerifiesOverTheWire) {
+  const auto stub =
+      icepie::v1::Core::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+  const auto prove = [&](int64_t position, int64_t size, icepie::v1::InclusionProof* proof) {
+    icepie::v1::GetInclusionProofRequest request;
+    request.set_position(position);
+    request.set_tree_size(size);
+    grpc::ClientContext context;
+    return stub->GetInclusionProof(&context, request, proof);
+  };
+  icepie::v1::GetConsistencyProofRequest sizes;
+  icepie::v1::ConsistencyProof roots;
+  sizes.set_size(300);
+  for (const int64_t size : {18, 256, 299, 300}) {
+    SCOPED_TRACE(size);
+    sizes.set_old_size(size);
+    grpc::ClientContext context;
+    ASSERT_TRUE(stub->GetConsistencyProof(&context, sizes, &roots).ok());
+    icepie::v1::InclusionProof proof;
+    const grpc::Status status = prove(17, size, &proof);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(proof.position(), 17);
+    EXPECT_EQ(proof.tree_size(), size);
+    EXPECT_EQ(proof.root_hash(), roots.old_root_hash());
+    const rfc::Proof path(proof.hashes().begin(), proof.hashes().end());
+    EXPECT_TRUE(rfc::Includes(rfc::Leaf(proof.leaf_entry()), 17, static_cast<size_t>(size), path,
+                              proof.root_hash()));
+  }
+  icepie::v1::InclusionProof proof;
+  EXPECT_EQ(prove(17, 17, &proof).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(prove(17, 301, &proof).error_code(), grpc::StatusCode::OUT_OF_RANGE);
+  EXPECT_EQ(prove(17, -1, &proof).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
 }
 
 TEST_F(ProofCommandsTest, ProofsOverTheWireVerify) {
