@@ -235,6 +235,33 @@ TEST_F(ExportTest, ParquetHoldsEveryByte) {
   }
 }
 
+TEST_F(ExportTest, ParquetOfARangeHoldsThatRange) {
+  std::vector<NewRecord> records;
+  for (int i = 0; i < 3000; ++i) records.push_back(Make(std::to_string(i)));
+  Append("a", PayloadFormat::kJson, records);
+  const std::string file = directory_ + "/a.parquet";
+  const auto offsets = [&] {
+    auto database = slices::DuckDatabase::OpenInMemory({});
+    auto connection = slices::DuckConnection::Connect(**database);
+    const auto rows = (*connection)->QueryCells("SELECT _offset, _payload FROM '" + file + "'");
+    EXPECT_TRUE(rows.ok()) << rows.status();
+    std::vector<int64_t> found;
+    for (const auto& row : *rows) {
+      found.push_back(std::get<int64_t>(row[0]));
+      EXPECT_EQ(row[1], slices::Cell(std::to_string(found.back())));
+    }
+    return found;
+  };
+  EXPECT_EQ(Run({"export", "a", file, "--offset", "2990", "--end-offset", "2993"}).code, 0);
+  EXPECT_THAT(offsets(), testing::ElementsAre(2990, 2991, 2992));
+  const Outcome limited =
+      Run({"export", "a", file, "--offset", "7", "--limit", "2", "--overwrite", "--json"});
+  EXPECT_THAT(limited.out, HasSubstr("\"from_offset\": 7, \"end_offset\": 9"));
+  EXPECT_THAT(offsets(), testing::ElementsAre(7, 8));
+  EXPECT_EQ(Run({"export", "a", file, "--offset", "3000", "--overwrite"}).code, 0);
+  EXPECT_THAT(offsets(), IsEmpty());
+}
+
 TEST_F(ExportTest, LargeParquetKeepsTheOrder) {
   constexpr int64_t kRecords = 300000;  // several row groups
   ASSERT_TRUE(core_->CreateStream("a", PayloadFormat::kJson).ok());
