@@ -7,13 +7,13 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/e2e/daemon_fixture.h"
+#include "tests/e2e/daemon_memory.h"
 #include "tests/e2e/http2_client.h"
 
 namespace icepie::testing {
@@ -37,14 +37,6 @@ int Scale() {
 }
 
 int Scaled(int number) { return number * std::max(1, Scale()); }
-
-int64_t MemoryBytes(pid_t pid) {
-  std::ifstream file(absl::StrCat("/proc/", pid, "/status"));
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("RssAnon:", 0) == 0) return std::atoll(line.c_str() + 8) * 1024;
-  }
-  return 0;
-}
 
 // A client with manners, which calls all the time, and how long its calls take.
 class Bystander {

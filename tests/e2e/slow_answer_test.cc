@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,6 +11,7 @@
 #include "core/base/status.h"
 #include "server/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
+#include "tests/e2e/daemon_memory.h"
 
 namespace icepie::testing {
 namespace {
@@ -25,21 +24,6 @@ constexpr const char* kSmall = "SELECT sales FROM everything";
 // Eight megabytes.
 constexpr const char* kLarge =
     "SELECT r, repeat('y', 2000) AS text, sales FROM everything, range(4000) AS t(r)";
-
-// The address sanitizer holds it for a while, to see who uses it.
-#if defined(__SANITIZE_ADDRESS__) || (defined(__has_feature) && __has_feature(address_sanitizer))
-constexpr bool kKeepsWhatIsFreed = true;
-#else
-constexpr bool kKeepsWhatIsFreed = false;
-#endif
-
-int64_t MemoryBytes(pid_t pid) {
-  std::ifstream file(absl::StrCat("/proc/", pid, "/status"));
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("RssAnon:", 0) == 0) return std::atoll(line.c_str() + 8) * 1024;
-  }
-  return 0;
-}
 
 class SlowAnswerTest : public ::testing::Test {
  protected:
