@@ -1,9 +1,7 @@
 // A data directory that cannot be written: at the start, and all at once under a daemon at work.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <string>
@@ -12,6 +10,7 @@
 #include "core/base/status.h"
 #include "server/rpc_status.h"
 #include "tests/core/small_disk.h"
+#include "tests/e2e/faulty_disk.h"
 #include "tests/e2e/shop_fixture.h"
 
 namespace icepie::testing {
@@ -56,24 +55,6 @@ TEST_F(ReadOnlyTest, AReadOnlyDirectoryRefusesTheStartAndIsStillVerified) {
 
 class ReadOnlyRemountTest : public ReadOnlyTest {
  protected:
-  ReadOnlyRemountTest() : switch_file_(daemon_.directory() + "/switch") { Switch(0); }
-  ~ReadOnlyRemountTest() override { unsetenv("LD_PRELOAD"); }
-
-  void StartPreloaded() {
-    setenv("ICEPIE_READ_ONLY_SWITCH", switch_file_.c_str(), 1);
-    setenv("ICEPIE_READ_ONLY_DIRECTORY", daemon_.data_directory().c_str(), 1);
-    setenv("LD_PRELOAD", std::getenv("ICEPIE_READ_ONLY_LIBRARY"), 1);
-    StartShop();
-    unsetenv("LD_PRELOAD");
-  }
-
-  // In place: the file is mapped.
-  void Switch(int64_t on) {
-    const int fd = open(switch_file_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    ASSERT_EQ(pwrite(fd, &on, sizeof(on), 0), static_cast<ssize_t>(sizeof(on)));
-    close(fd);
-  }
-
   std::string Refused() {
     const auto end = daemon_.Append("sales", {Sale("lost")});
     EXPECT_FALSE(end.ok());
@@ -88,15 +69,15 @@ class ReadOnlyRemountTest : public ReadOnlyTest {
     return reader->Finish();
   }
 
-  const std::string switch_file_;
+  FaultyDisk disk_{daemon_.directory(), daemon_.data_directory()};
 };
 
 TEST_F(ReadOnlyRemountTest, ADiskThatBecomesReadOnlyEndsAppendsAndNothingElse) {
-  StartPreloaded();
+  disk_.Under([&] { StartShop(); });
   Append("pear", 3);
   EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
   const int64_t live = daemon_.Worker("shop", "live").pid();
-  Switch(1);
+  disk_.Set(DiskFault::kReadOnly);
   EXPECT_EQ(Refused(), "LOG_SYNC_FAILED");
   EXPECT_EQ(Refused(), "CORE_READ_ONLY");
   const v1::ServerStatus status = StatusOf(daemon_);
@@ -113,7 +94,7 @@ TEST_F(ReadOnlyRemountTest, ADiskThatBecomesReadOnlyEndsAppendsAndNothingElse) {
   EXPECT_EQ(report.findings_size(), 0) << report.ShortDebugString();
 
   daemon_.Kill();
-  Switch(0);
+  disk_.Set(DiskFault::kNone);
   daemon_.Start();
   EXPECT_FALSE(StatusOf(daemon_).core_read_only());
   EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));

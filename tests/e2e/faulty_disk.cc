@@ -1,11 +1,14 @@
-// Preloaded into the daemon and its workers: once the file says so that ICEPIE_READ_ONLY_SWITCH
-// names (an int64, not 0), everything below the directory ICEPIE_READ_ONLY_DIRECTORY refuses
-// changes with EROFS, also through descriptors that were opened before: a file system that the
-// kernel remounted for reading only after an error of the disk. (A test cannot have that of a real
-// one: remounting is refused while files are open for writing.)
+// Preloaded into the daemon and its workers: everything below the directory ICEPIE_DISK_DIRECTORY
+// meets the fault that the file ICEPIE_DISK_FAULT names (faulty_disk.h). One that is read-only
+// refuses changes with EROFS, also through descriptors that were opened before: a file system that
+// the kernel remounted for reading only after an error of the disk. (A test cannot have that of a
+// real one: remounting is refused while files are open for writing.)
+#include "tests/e2e/faulty_disk.h"
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,49 +21,57 @@
 
 namespace {
 
+using icepie::testing::DiskFault;
+
 const char* g_directory = nullptr;
-const volatile int64_t* g_switch = nullptr;
+const volatile DiskFault* g_fault = nullptr;
 
 // Mapped before the program confines itself.
 __attribute__((constructor)) void Prepare() {
-  g_directory = std::getenv("ICEPIE_READ_ONLY_DIRECTORY");
-  const char* path = std::getenv("ICEPIE_READ_ONLY_SWITCH");
+  g_directory = std::getenv("ICEPIE_DISK_DIRECTORY");
+  const char* path = std::getenv("ICEPIE_DISK_FAULT");
   const int fd =
       path == nullptr
           ? -1
           : static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
   if (fd < 0) return;
-  void* mapped = ::mmap(nullptr, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
+  void* mapped = ::mmap(nullptr, sizeof(DiskFault), PROT_READ, MAP_SHARED, fd, 0);
   ::close(fd);
-  if (mapped != MAP_FAILED) g_switch = static_cast<const volatile int64_t*>(mapped);
+  if (mapped != MAP_FAILED) g_fault = static_cast<const volatile DiskFault*>(mapped);
 }
 
-bool IsReadOnly(const char* path) {
-  if (g_switch == nullptr || *g_switch == 0 || g_directory == nullptr || path == nullptr) {
+bool Has(DiskFault fault, const char* path) {
+  if (g_fault == nullptr || *g_fault != fault || g_directory == nullptr || path == nullptr) {
     return false;
   }
   return std::strncmp(path, g_directory, std::strlen(g_directory)) == 0;
 }
 
-bool IsReadOnly(int fd) {
-  if (g_switch == nullptr || *g_switch == 0) return false;
+bool Has(DiskFault fault, int fd) {
+  if (g_fault == nullptr || *g_fault != fault) return false;
   char link[40];
   std::snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
   char path[PATH_MAX];
   const ssize_t length = ::readlink(link, path, sizeof(path) - 1);
   if (length <= 0) return false;
   path[length] = '\0';
-  return IsReadOnly(path);
+  return Has(fault, path);
 }
 
 // `number` with the arguments, unless what it changes is read-only.
 template <typename Where, typename... Arguments>
 long Change(Where where, long number, Arguments... arguments) {
-  if (IsReadOnly(where)) {
+  if (Has(DiskFault::kReadOnly, where)) {
     errno = EROFS;
     return -1;
   }
   return ::syscall(number, arguments...);
+}
+
+int Sync(int fd, long number) {
+  const timespec while_slow{icepie::testing::kSlowSyncSeconds, 0};
+  if (Has(DiskFault::kSlowSync, fd)) ::nanosleep(&while_slow, nullptr);
+  return static_cast<int>(Change(fd, number, fd));
 }
 
 int Open(const char* path, int flags, mode_t mode) {
@@ -90,8 +101,8 @@ ssize_t pwrite(int fd, const void* data, size_t bytes, off_t at) {
 }
 ssize_t pwrite64(int fd, const void* data, size_t bytes, off64_t at)
     __attribute__((alias("pwrite")));
-int fsync(int fd) { return static_cast<int>(Change(fd, SYS_fsync, fd)); }
-int fdatasync(int fd) { return static_cast<int>(Change(fd, SYS_fdatasync, fd)); }
+int fsync(int fd) { return Sync(fd, SYS_fsync); }
+int fdatasync(int fd) { return Sync(fd, SYS_fdatasync); }
 int ftruncate(int fd, off_t bytes) noexcept {
   return static_cast<int>(Change(fd, SYS_ftruncate, fd, bytes));
 }
