@@ -1,7 +1,6 @@
 #include "server/definition_changes.h"
 
 #include <algorithm>
-#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
@@ -42,6 +41,39 @@ SliceChange FromPlan(const icepie::worker::v1::PlannedSlice& planned) {
 bool IsRenamed(const CatalogDomain& current, const icepie::worker::v1::PlannedSlice& planned) {
   return !planned.renamed_from().empty() && current.slices.count(planned.name()) == 0 &&
          current.slices.count(planned.renamed_from()) > 0;
+}
+
+// A definition that the domain has of a slice.
+struct KnownDefinition {
+  int64_t revision = 0;  // of the file that it is in …
+  std::string name;      // … under this name
+  std::string hash;
+  std::string sql;
+};
+
+// What serves, then what the domain's file says: that may be what the slice was rolled back from,
+// and is all that is known of one whose entry is damaged.
+std::vector<KnownDefinition> KnownDefinitions(const CatalogDomain& current,
+                                              const icepie::worker::v1::PlannedSlice& planned) {
+  const std::string& name = IsRenamed(current, planned) ? planned.renamed_from() : planned.name();
+  std::vector<KnownDefinition> known;
+  if (const auto slice = current.slices.find(name); slice != current.slices.end()) {
+    const auto* serving = FindGeneration(slice->second, slice->second.serving_generation());
+    known.push_back({serving->generation().revision(),
+                     serving->name_in_file().empty() ? name : serving->name_in_file(),
+                     serving->generation().definition_hash(), serving->definition().sql()});
+  }
+  for (const auto& definition : current.entry.definitions()) {
+    if (definition.name() != name) continue;
+    known.push_back(
+        {current.entry.revision(), name, definition.definition_hash(), definition.sql()});
+  }
+  return known;
+}
+
+bool HasHash(const std::vector<KnownDefinition>& known, const std::string& hash) {
+  return std::any_of(known.begin(), known.end(),
+                     [&](const KnownDefinition& each) { return each.hash == hash; });
 }
 
 SliceChange Compare(const CatalogDomain& current, const icepie::worker::v1::PlannedSlice& planned) {
@@ -138,6 +170,44 @@ void Rename(const std::string& to, cv1::SliceEntry& slice) {
   }
   slice.set_renamed_from(slice.name());
   slice.set_name(to);
+}
+
+std::set<int64_t> RevisionsThatTell(const CatalogDomain& current,
+                                    const icepie::worker::v1::PlanDomainResponse& plan) {
+  std::set<int64_t> revisions;
+  std::set<std::string> changed;
+  for (const auto& planned : plan.slices()) {  // upstream first
+    const std::vector<KnownDefinition> known = KnownDefinitions(current, planned);
+    if (HasHash(known, planned.definition_hash())) continue;
+    const bool reads_changed =
+        std::any_of(planned.reads().begin(), planned.reads().end(),
+                    [&](const std::string& read) { return changed.count(read) > 0; });
+    bool same_sql = false;
+    for (const KnownDefinition& each : known) {
+      if (reads_changed || each.sql != planned.sql()) continue;
+      same_sql = true;
+      revisions.insert(each.revision);
+    }
+    if (!same_sql) changed.insert(planned.name());
+  }
+  return revisions;
+}
+
+void KeepHashes(const CatalogDomain& current, int64_t revision,
+                const icepie::worker::v1::PlanDomainResponse& earlier,
+                icepie::worker::v1::PlanDomainResponse& plan) {
+  for (auto& planned : *plan.mutable_slices()) {
+    const std::vector<KnownDefinition> known = KnownDefinitions(current, planned);
+    if (HasHash(known, planned.definition_hash())) continue;
+    for (const KnownDefinition& each : known) {
+      const auto then = std::find_if(earlier.slices().begin(), earlier.slices().end(),
+                                     [&](const auto& slice) { return slice.name() == each.name; });
+      if (each.revision != revision || then == earlier.slices().end()) continue;
+      if (then->definition_hash() != planned.definition_hash()) continue;
+      planned.set_definition_hash(each.hash);
+      break;
+    }
+  }
 }
 
 std::vector<SliceChange> CompareDefinitions(const CatalogDomain& current,

@@ -2,6 +2,8 @@
 #ifndef ICEPIE_SERVER_DEFINITION_CHANGES_H_
 #define ICEPIE_SERVER_DEFINITION_CHANGES_H_
 
+#include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,6 +34,19 @@ absl::Status CheckRenames(const CatalogDomain& current,
 // waivers and acknowledgements. What is warm beside the serving generation ceases to be so: the
 // file that it is built from calls it otherwise.
 void Rename(const std::string& to, icepie::catalog::v1::SliceEntry& slice);
+
+// Hashes are compared as this version's planner makes them: another version may give a definition
+// another one though nobody has changed it. The revisions of the domain's file that tell, because
+// hashes in `plan` differ from theirs where neither the slice's SQL does nor that of slices that it
+// reads.
+std::set<int64_t> RevisionsThatTell(const CatalogDomain& current,
+                                    const icepie::worker::v1::PlanDomainResponse& plan);
+
+// `earlier`: what the same planner makes of the file of `revision`. Slices of `plan` whose
+// definition is the one in that file get the hash that they were applied with.
+void KeepHashes(const CatalogDomain& current, int64_t revision,
+                const icepie::worker::v1::PlanDomainResponse& earlier,
+                icepie::worker::v1::PlanDomainResponse& plan);
 
 // One change per slice of the plan, upstream first, then the slices that left the file. A slice
 // that was rolled back stays so until the file has another definition for it than the refused one.

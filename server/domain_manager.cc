@@ -186,10 +186,11 @@ void DomainManager::WaitForEpoch(const std::string& domain, int64_t epoch) {
 
 // ---- Applying -----------------------------------------------------------------------------------
 
-absl::StatusOr<wv1::PlanDomainResponse> DomainManager::Plan(const v1::ApplyDomainRequest& request) {
+absl::StatusOr<wv1::PlanDomainResponse> DomainManager::Plan(const std::string& file,
+                                                            const std::string& file_name) {
   wv1::PlanDomainRequest plan;
-  plan.set_file(request.file());
-  plan.set_file_name(FileNameOf(request));
+  plan.set_file(file);
+  plan.set_file_name(file_name);
   auto planned = std::make_shared<std::promise<absl::StatusOr<wv1::PlanDomainResponse>>>();
   auto result = planned->get_future();
   supervisor_.Plan(plan, kPlanTimeout,
@@ -201,6 +202,19 @@ absl::StatusOr<wv1::PlanDomainResponse> DomainManager::Plan(const v1::ApplyDomai
   if (names_ok) return response;
   return MakeError(absl::StatusCode::kInvalidArgument,
                    "names of domains and slices are [a-z][a-z0-9_]{0,62}", "DEFINITION_INVALID");
+}
+
+// A file that this version cannot plan any more tells nothing: its slices are built anew.
+absl::Status DomainManager::KeepKnownHashes(const CatalogDomain& current,
+                                            wv1::PlanDomainResponse& plan) {
+  for (const int64_t revision : RevisionsThatTell(current, plan)) {
+    const auto kept = current.revisions.find(revision);
+    if (kept == current.revisions.end()) continue;
+    const auto earlier = Plan(kept->second.file(), absl::StrCat("revision ", revision));
+    if (!earlier.ok() && !absl::IsInvalidArgument(earlier.status())) return earlier.status();
+    if (earlier.ok()) KeepHashes(current, revision, *earlier, plan);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status DomainManager::CheckStreams(const wv1::PlanDomainResponse& plan) const {
@@ -506,7 +520,7 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDoma
     return MakeError(absl::StatusCode::kInvalidArgument, "a domain file has at most 1 MiB",
                      "DEFINITION_INVALID", {{"bytes", absl::StrCat(request.file().size())}});
   }
-  ICEPIE_ASSIGN_OR_RETURN(const wv1::PlanDomainResponse plan, Plan(request));
+  ICEPIE_ASSIGN_OR_RETURN(wv1::PlanDomainResponse plan, Plan(request.file(), FileNameOf(request)));
   ICEPIE_RETURN_IF_ERROR(CheckStreams(plan));
   ICEPIE_RETURN_IF_ERROR(CheckReadPaths(core_, plan, FileNameOf(request)));
   const std::string& name = plan.domain();
@@ -517,7 +531,10 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDoma
     if (!request.validate_only()) supervisor_.Resume(name);
     return Unchanged(*current, plan);
   }
-  if (current) ICEPIE_RETURN_IF_ERROR(CheckBase(*current, request));
+  if (current) {
+    ICEPIE_RETURN_IF_ERROR(CheckBase(*current, request));
+    ICEPIE_RETURN_IF_ERROR(KeepKnownHashes(*current, plan));
+  }
   if (request.validate_only()) {
     v1::ApplyDomainResponse response;
     const CatalogDomain known = current ? *current : CatalogDomain{};

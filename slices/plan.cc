@@ -32,9 +32,10 @@
 namespace icepie::slices {
 namespace {
 
-// Part of every hash: raise it when the same definition gives other content. What serves keeps the
-// hash that it was applied with, and its state as long as that has the same tables (LayoutOf); it
-// is built anew when the file is applied again.
+// Part of every hash: raise it when the same definition gives other content, so that nothing takes
+// one for the other. What serves keeps the hash that it was applied with as long as the file says
+// the same of it (server/definition_changes.h), and its state as long as that has the same tables
+// (LayoutOf).
 constexpr char kFormat[] = "icepie-slice-1";
 constexpr size_t kHashCharacters = 16;
 // Nothing is there to be put into components while planning.

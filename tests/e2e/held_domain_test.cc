@@ -147,5 +147,38 @@ TEST_F(HeldDomainTest, ASliceWhoseEntryIsDamagedAnswersAndIsFrozenAppliedAgainOr
             grpc::StatusCode::NOT_FOUND);
 }
 
+// The catalog has the hashes that another version's planner made.
+TEST_F(ShopTest, AnotherVersionsHashesBuildNothingAnew) {
+  StartShop();
+  const std::string now = daemon_.GetSlice("shop.by_item").generations(0).definition_hash();
+  ASSERT_FALSE(now.empty());
+  const std::string then(now.size(), 'f');
+  daemon_.Kill();
+  {
+    const auto core = OpenCore(daemon_.data_directory() + "/core");
+    auto pairs = core->ScanCatalog("");
+    ASSERT_TRUE(pairs.ok()) << pairs.status();
+    std::vector<Core::CatalogChange> changes;
+    for (auto& [key, value] : *pairs) {
+      if (absl::StrReplaceAll({{now, then}}, &value) > 0) changes.push_back({key, value});
+    }
+    ASSERT_TRUE(core->ChangeCatalog(changes).ok());
+  }
+  std::filesystem::remove_all(daemon_.data_directory() + "/catalog");
+  daemon_.Start();
+  v1::ApplyDomainResponse applied;
+  const std::string file = absl::StrCat(kFile, "  names: {sql: SELECT item FROM sales}\n");
+  const auto status = daemon_.Apply(file, &applied);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(applied.changes_size(), 2);
+  EXPECT_EQ(applied.changes(0).kind(), v1::SliceChange::UNCHANGED);
+  EXPECT_EQ(applied.changes(1).kind(), v1::SliceChange::CREATE);
+  EXPECT_EQ(daemon_.GetSlice("shop.by_item").generations(0).definition_hash(), then);
+  // The same source, read otherwise.
+  const auto other = daemon_.Apply(absl::StrReplaceAll(file, {{"INTEGER", "BIGINT"}}), &applied);
+  ASSERT_TRUE(other.ok()) << other.error_message();
+  EXPECT_EQ(applied.changes(0).kind(), v1::SliceChange::REBUILD);
+}
+
 }  // namespace
 }  // namespace icepie::testing

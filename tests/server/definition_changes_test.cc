@@ -10,7 +10,9 @@ namespace {
 
 using icepie::v1::Generation;
 using icepie::v1::SliceChange;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 icepie::worker::v1::PlannedSlice Planned(const std::string& name, const std::string& hash) {
   icepie::worker::v1::PlannedSlice planned;
@@ -74,6 +76,62 @@ TEST_F(DefinitionChangesTest, AnotherFileWithTheSameHashIsAnUpdate) {
 TEST_F(DefinitionChangesTest, AnotherHashIsARebuild) {
   plan_.mutable_slices(0)->set_definition_hash("hash-2");
   EXPECT_EQ(Only("new file").kind(), SliceChange::REBUILD);
+}
+
+// Another version of the planner gives every definition another hash.
+class OtherPlannerTest : public DefinitionChangesTest {
+ protected:
+  OtherPlannerTest() {
+    current_.entry.set_revision(3);
+    auto& serving = *current_.slices["volume"].mutable_generations(0)->mutable_generation();
+    serving.set_revision(2);
+    plan_.mutable_slices(0)->set_definition_hash("hash-1-anew");
+    *earlier_.add_slices() = Planned("volume", "hash-1-anew");
+  }
+
+  icepie::worker::v1::PlanDomainResponse earlier_;
+};
+
+TEST_F(OtherPlannerTest, WhatTheFileSaysDecides) {
+  EXPECT_THAT(RevisionsThatTell(current_, plan_), ElementsAre(2));
+  KeepHashes(current_, 2, earlier_, plan_);
+  EXPECT_EQ(plan_.slices(0).definition_hash(), "hash-1");
+  EXPECT_EQ(Only("new file").kind(), SliceChange::UPDATE);
+  EXPECT_THAT(RevisionsThatTell(current_, plan_), IsEmpty());
+}
+
+TEST_F(OtherPlannerTest, WhatHasChangedIsRebuilt) {
+  earlier_.mutable_slices(0)->set_definition_hash("its source was another one");
+  KeepHashes(current_, 2, earlier_, plan_);
+  EXPECT_EQ(Only("new file").kind(), SliceChange::REBUILD);
+}
+
+TEST_F(OtherPlannerTest, OtherSqlIsNotAskedFor) {
+  plan_.mutable_slices(0)->set_sql("SELECT 2 AS total");
+  auto& reader = *plan_.add_slices();
+  reader = Planned("fees", "hash-3-anew");
+  reader.add_reads("volume");
+  AddServing("fees", "hash-3");
+  EXPECT_THAT(RevisionsThatTell(current_, plan_), IsEmpty());
+}
+
+TEST_F(OtherPlannerTest, ARenamedSliceIsKnownByItsNameInThatFile) {
+  plan_.mutable_slices(0)->set_name("turnover");
+  plan_.mutable_slices(0)->set_renamed_from("volume");
+  KeepHashes(current_, 2, earlier_, plan_);
+  EXPECT_EQ(plan_.slices(0).definition_hash(), "hash-1");
+  EXPECT_TRUE(CheckRenames(current_, plan_).ok());
+}
+
+// What serves is another definition than the file's.
+TEST_F(OtherPlannerTest, ARolledBackSliceStaysSo) {
+  auto& slice = current_.slices["volume"];
+  slice.mutable_generations(0)->mutable_definition()->set_sql("SELECT 2 AS total");
+  slice.mutable_rolled_back()->set_refused_hash("hash-2");
+  *current_.entry.add_definitions() = ToDefinition(Planned("volume", "hash-2"));
+  EXPECT_THAT(RevisionsThatTell(current_, plan_), ElementsAre(3));
+  KeepHashes(current_, 3, earlier_, plan_);
+  EXPECT_EQ(Only("new file").kind(), SliceChange::ROLLED_BACK);
 }
 
 TEST_F(DefinitionChangesTest, SlicesBesideAChangedOneAreUnchanged) {
