@@ -5,7 +5,7 @@
 #
 #   deploy/install-deps.sh                what building and running needs, and the sample data
 #   deploy/install-deps.sh --with-tests   and what the test suite needs
-#   deploy/install-deps.sh --with-bench   and what tests/bench/run.sh ingest compares with: Redis,
+#   deploy/install-deps.sh --with-bench   and what tests/bench/run.sh compares with: Redis,
 #                                         PostgreSQL and RocksDB's db_bench
 set -euo pipefail
 

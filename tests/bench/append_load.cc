@@ -7,12 +7,9 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
-#include <random>
 #include <thread>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "core/base/check.h"
 #include "icepie/v1/core.grpc.pb.h"
 
@@ -22,29 +19,22 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kConnectionsMax = 4;
-constexpr int kRequestsPerClient = 8;  // made before the measurement, sent in turn
-constexpr double kWarmUpSeconds = 0.2;
-
-std::string Digits(std::mt19937_64& random, int count, const char* alphabet, size_t letters) {
-  std::string text;
-  for (int i = 0; i < count; ++i) text += alphabet[random() % letters];
-  return text;
-}
-
-std::string Hex(std::mt19937_64& random, int count) {
-  return Digits(random, count, "0123456789abcdef", 16);
-}
+constexpr size_t kRequestsPerClient = 8;  // made before the measurement, sent in turn
 
 // One client: a chain of calls.
 class Client {
  public:
-  Client(const Load& load, icepie::v1::Core::StubInterface& stub, uint64_t seed) : stub_(stub) {
-    for (int r = 0; r < kRequestsPerClient; ++r) {
+  // `place`: how many others there are before it; it begins with other records than they do.
+  Client(const Load& load, icepie::v1::Core::StubInterface& stub, size_t place) : stub_(stub) {
+    const std::vector<BenchRecord>& all = Records(load.kind);
+    size_t next = place * kRequestsPerClient * static_cast<size_t>(load.batch);
+    for (size_t r = 0; r < kRequestsPerClient; ++r) {
       icepie::v1::AppendRecordsRequest request;
       for (int i = 0; i < load.batch; ++i) {
         auto* record = request.add_records();
-        record->set_stream(load.stream);
-        record->set_payload(MakePayload(load.kind, seed * 1000003 + r * 10007 + i));
+        const BenchRecord& made = all[next++ % all.size()];
+        record->set_stream(made.stream);
+        record->set_payload(made.payload);
       }
       requests_.push_back(std::move(request));
     }
@@ -111,28 +101,6 @@ class EchoService final : public icepie::v1::Core::CallbackService {
 
 }  // namespace
 
-std::string MakePayload(RecordKind kind, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  if (kind == RecordKind::kBid) {
-    return absl::StrFormat(
-        R"({"auction":%d,"bidder":%d,"price":%d,"channel":"channel-%d",)"
-        R"("url":"https://www.nexmark.com/%s/item.htm?query=1","dateTime":"2026-11-%02dT%02d:%02d:%02d.%03dZ",)"
-        R"("extra":"%s"})",
-        1000 + random() % 100000, 1000 + random() % 50000, random() % 1000000, random() % 10000,
-        Digits(random, 10, "abcdefghijklmnopqrstuvwxyz_", 27), 1 + random() % 28, random() % 24,
-        random() % 60, random() % 60, random() % 1000, Hex(random, 40));
-  }
-  std::string payload = absl::StrFormat(
-      R"({"type":"transfer","id":"%s","from":"0x%s","to":"0x%s","amount":"%d.%02d","currency":"EUR","at":"2026-11-%02dT%02d:%02d:%02dZ"})",
-      Hex(random, 12), Hex(random, 16), Hex(random, 16), random() % 100000, random() % 100,
-      1 + random() % 28, random() % 24, random() % 60, random() % 60);
-  ICEPIE_CHECK(payload.size() <= 190);
-  payload.insert(payload.size() - 1,
-                 absl::StrCat(R"(,"n":")", std::string(200 - payload.size() - 7, 'x'), "\""));
-  ICEPIE_CHECK(payload.size() == 200);
-  return payload;
-}
-
 LoadResult RunLoad(const Load& load) {
   std::vector<std::unique_ptr<icepie::v1::Core::Stub>> stubs;
   for (int i = 0; i < std::min(load.clients, kConnectionsMax); ++i) {
@@ -142,10 +110,11 @@ LoadResult RunLoad(const Load& load) {
         grpc::CreateCustomChannel(load.address, grpc::InsecureChannelCredentials(), arguments)));
   }
   std::vector<std::unique_ptr<Client>> clients;
-  for (int i = 0; i < load.clients; ++i) {
-    clients.push_back(std::make_unique<Client>(load, *stubs[i % stubs.size()], i + 1));
+  for (size_t i = 0; i < static_cast<size_t>(load.clients); ++i) {
+    clients.push_back(std::make_unique<Client>(load, *stubs[i % stubs.size()], i));
   }
-  Run(clients, std::min(kWarmUpSeconds, load.seconds));
+  if (load.on_prepared) load.on_prepared();
+  Run(clients, kWarmUpSeconds);
   const double seconds = Run(clients, load.seconds);
   std::vector<double> latencies;
   for (const auto& client : clients) {

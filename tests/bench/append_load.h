@@ -2,28 +2,20 @@
 #ifndef ICEPIE_TESTS_BENCH_APPEND_LOAD_H_
 #define ICEPIE_TESTS_BENCH_APPEND_LOAD_H_
 
-#include <cstdint>
+#include <functional>
 #include <string>
 
-#include "icepie/v1/core.pb.h"
+#include "tests/bench/bench_records.h"
 
 namespace icepie::bench {
 
-enum class RecordKind {
-  kTransfer,  // JSON of 200 bytes
-  kBid,       // like a bid of Nexmark, about 230 bytes
-};
-
-// JSON whose values are drawn at random, so that it compresses as real data does.
-std::string MakePayload(RecordKind kind, uint64_t seed);
-
 struct Load {
   std::string address;
-  std::string stream = "bench";
   RecordKind kind = RecordKind::kTransfer;
   int clients = 1;
   int batch = 1;  // records of a call
   double seconds = 1;
+  std::function<void()> on_prepared = nullptr;  // called before the first call
 };
 
 struct LoadResult {

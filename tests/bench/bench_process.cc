@@ -9,10 +9,13 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "core/base/check.h"
 
 extern char** environ;
@@ -113,6 +116,18 @@ Ran RunToEnd(std::vector<std::string> arguments) {
   waitpid(started.pid, &status, 0);
   ran.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return ran;
+}
+
+double CpuSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+void WaitUntilIdle(absl::Duration rest) {
+  constexpr double kShare = 0.02;
+  const absl::Time deadline = absl::Now() + absl::Minutes(1);
+  for (double before = CpuSeconds(); absl::Now() < deadline;) {
+    absl::SleepFor(rest);
+    const double now = CpuSeconds();
+    if (now - std::exchange(before, now) < kShare * absl::ToDoubleSeconds(rest)) return;
+  }
 }
 
 int FreePort() {

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
+
 namespace icepie::bench {
 
 // The program's path, or nullopt. `places` are looked at after PATH.
@@ -41,6 +43,11 @@ struct Ran {
   std::string output;  // both streams
 };
 Ran RunToEnd(std::vector<std::string> arguments);
+
+// Of this process so far, all its threads.
+double CpuSeconds();
+// Waits until this process has hardly used a processor for as long as `rest`; a minute at most.
+void WaitUntilIdle(absl::Duration rest);
 
 // A TCP port of loopback that is free now.
 int FreePort();

@@ -1,8 +1,6 @@
 // What kill -9 of a live worker costs under load: failed reads, the time until the standby answers,
 // and the time until answers are fresh again. The peer is PostgreSQL when one of its backends is
-// killed. One JSON object a line.
-//
-//   icepie-bench-failover [--kills N] [--rows R]… [--no-peers]
+// killed.
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -18,7 +16,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
+#include "tests/bench/bench.h"
 #include "tests/bench/bench_process.h"
+#include "tests/bench/figure.h"
 #include "tests/bench/ingest_peers.h"
 #include "tests/bench/reader_load.h"
 #include "tests/e2e/daemon_fixture.h"
@@ -44,10 +44,9 @@ constexpr absl::Duration kPatience = absl::Seconds(60);
 // Between kills, so that each is one of a healthy domain.
 constexpr absl::Duration kRest = absl::Milliseconds(700);
 
-struct Options {
+struct FailoverOptions {
   int kills = 50;
   std::vector<int> rows = {100000, 1000000};
-  bool no_peers = false;
 };
 
 void Sleep(absl::Duration how_long) {
@@ -64,7 +63,7 @@ std::string SizeName(int rows) {
 
 class FailoverBench {
  public:
-  FailoverBench(const Options& options, int rows) : options_(options), rows_(rows) {
+  FailoverBench(const FailoverOptions& options, int rows) : options_(options), rows_(rows) {
     daemon_.SetSettings("logging: {level: warn}\n");
     daemon_.Start();
     ICEPIE_CHECK(daemon_.CreateStream("sales").ok());
@@ -158,7 +157,7 @@ class FailoverBench {
   }
 
   void Report(const std::vector<ReadSample>& samples, size_t calm) const {
-    const std::string name = absl::StrCat("failover_", SizeName(rows_));
+    const std::string name = absl::StrCat("failover.", SizeName(rows_));
     double failed = 0;
     std::vector<double> calm_ms;
     for (size_t i = 0; i < samples.size(); ++i) {
@@ -169,17 +168,31 @@ class FailoverBench {
         calm_ms.push_back(samples[i].ms());
       }
     }
-    Print({name + "_kills", static_cast<double>(fresh_ms_.size()), "kills"});
-    Print({name + "_reads", static_cast<double>(samples.size()), "reads"});
-    Print({name + "_failed_reads", failed, "reads", -1, -1, 0});
+    Print(
+        {.name = name + ".kills", .value = static_cast<double>(fresh_ms_.size()), .unit = "kills"});
+    Print({.name = name + ".reads", .value = static_cast<double>(samples.size()), .unit = "reads"});
+    Print(
+        {.name = name + ".failed_reads", .value = failed, .unit = "reads", .goal = ValueAtMost(0)});
     const double floor = Quantile(calm_ms, 0.5);
-    Print({name + "_standby_answer_p50", Quantile(standby_ms_, 0.5), "ms", floor});
-    Print({name + "_standby_answer_p99", Quantile(standby_ms_, 0.99), "ms", floor});
-    Print({name + "_fresh_p50", Quantile(fresh_ms_, 0.5), "ms", -1, -1, 100});
-    Print({name + "_fresh_p99", Quantile(fresh_ms_, 0.99), "ms", -1, -1, 250});
+    Print({.name = name + ".standby_answer_p50",
+           .value = Quantile(standby_ms_, 0.5),
+           .unit = "ms",
+           .floor = floor});
+    Print({.name = name + ".standby_answer_p99",
+           .value = Quantile(standby_ms_, 0.99),
+           .unit = "ms",
+           .floor = floor});
+    Print({.name = name + ".fresh_p50",
+           .value = Quantile(fresh_ms_, 0.5),
+           .unit = "ms",
+           .goal = ValueAtMost(100)});
+    Print({.name = name + ".fresh_p99",
+           .value = Quantile(fresh_ms_, 0.99),
+           .unit = "ms",
+           .goal = ValueAtMost(250)});
   }
 
-  const Options& options_;
+  const FailoverOptions& options_;
   const int rows_;
   testing::DaemonFixture daemon_;
   std::atomic<bool> stopping_{false};
@@ -205,12 +218,12 @@ double ProgramStartMs() {
 void RunPostgres(int rows, int kills, double ours) {
   const Scratch scratch;
   const auto postgres = Postgres::Start(scratch.path());
-  if (!postgres) {
-    std::fprintf(stderr,
-                 "icepie-bench-failover: PostgreSQL is not installed and left out; "
-                 "deploy/install-deps.sh --with-bench installs it\n");
-    return;
-  }
+  const Figure figure = {
+      .name = absl::StrCat("failover.", SizeName(rows), ".standby_answer_p50_vs_postgres"),
+      .value = ours,
+      .unit = "ms",
+      .goal = RatioAtMost(1)};
+  if (!postgres) return Print(figure);
   ICEPIE_CHECK(
       postgres
           ->Sql(absl::StrCat("CREATE TABLE by_item AS SELECT item, 1 AS sales, item % 97 "
@@ -229,30 +242,21 @@ void RunPostgres(int rows, int kills, double ours) {
     while (postgres->Sql(kQuestion).exit_code != 0) {
       ++refused;
       if (absl::Now() - killed < kPatience) continue;
-      std::fprintf(stderr, "icepie-bench-failover: PostgreSQL did not recover within a minute\n");
-      return;
+      std::fprintf(stderr, "icepie-bench: PostgreSQL did not recover within a minute\n");
+      return Print(figure);
     }
     times.push_back(absl::ToDoubleMilliseconds(absl::Now() - killed));
   }
-  const std::string name = absl::StrCat("failover_", SizeName(rows));
-  Print({name + "_postgres_refused_connections", refused / kills, "a kill"});
-  Print({name + "_standby_answer_p50_vs_postgres", ours, "ms", -1, Quantile(times, 0.5), 1, true});
+  Print({.name = absl::StrCat("failover.", SizeName(rows), ".postgres_refused_connections"),
+         .value = refused / kills,
+         .unit = "a kill"});
+  Figure compared = figure;
+  compared.peer = Quantile(times, 0.5);
+  Print(compared);
 }
 
-int Main(int argc, char** argv) {
-  CLI::App app("kill -9 of workers under load", "icepie-bench-failover");
-  Options options;
-  app.add_option("--kills", options.kills, "of each size of state (default 50)")
-      ->check(CLI::Range(1, 10000));
-  app.add_option("--rows", options.rows, "of the slice's state (default 100000 1000000)")
-      ->check(CLI::Range(1000, 20000000));
-  app.add_flag("--no-peers", options.no_peers, "without PostgreSQL");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);
-  }
-  Print({"worker_program_start_p50", ProgramStartMs(), "ms"});
+void RunFailover(const FailoverOptions& options, bool no_peers) {
+  Print({.name = "failover.worker_program_start_p50", .value = ProgramStartMs(), .unit = "ms"});
   for (const int rows : options.rows) {
     double ours = 0;
     {
@@ -260,12 +264,22 @@ int Main(int argc, char** argv) {
       bench.Run();
       ours = bench.standby_p50();
     }
-    if (!options.no_peers) RunPostgres(rows, std::min(options.kills, kPeerKills), ours);
+    if (!no_peers) RunPostgres(rows, std::min(options.kills, kPeerKills), ours);
   }
-  return 0;
 }
 
 }  // namespace
-}  // namespace icepie::bench
 
-int main(int argc, char** argv) { return icepie::bench::Main(argc, argv); }
+RunBench AddFailover(CLI::App& command, CommonOptions& common) {
+  const auto options = std::make_shared<FailoverOptions>();
+  command.add_option("--kills", options->kills, "of each size of state")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 10000));
+  command.add_option("--rows", options->rows, "of the slice's state")
+      ->capture_default_str()
+      ->check(CLI::Range(1000, 20000000));
+  command.add_flag("--no-peers", common.no_peers, "without PostgreSQL");
+  return [options, &common] { RunFailover(*options, common.no_peers); };
+}
+
+}  // namespace icepie::bench

@@ -1,14 +1,14 @@
 // What it costs to have many followers at the head, on the real daemon: 1, 16 and 64 readers that
-// follow one stream while records of 200 bytes are appended to it. One JSON object a line,
-// {"name","value","unit"[,"ratio"]}; the ratio is against one follower. Followers are in this
-// process, on the same processors, and parse what they get.
-//   icepie-bench-follow [RECORDS]
+// follow one stream while records of 200 bytes are appended to it. The floor is the figure with one
+// follower. Followers are in this process, on the same processors, and parse what they get.
 #include <unistd.h>
 
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <memory>
@@ -18,7 +18,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
-#include "tests/bench/append_load.h"
+#include "tests/bench/bench.h"
+#include "tests/bench/bench_records.h"
+#include "tests/bench/figure.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::bench {
@@ -31,7 +33,7 @@ constexpr int kRequests = 20;  // different ones, sent over and over
 constexpr int kFollowerCounts[] = {1, 16, 64};
 
 // Processor time of the daemon so far.
-double CpuSeconds(pid_t pid) {
+double CpuSecondsOf(pid_t pid) {
   std::ifstream file(absl::StrCat("/proc/", pid, "/stat"));
   std::string field;
   long ticks = 0;
@@ -57,7 +59,7 @@ std::vector<icepie::v1::AppendRecordsRequest> MakeRequests(const std::string& st
     for (int i = 0; i < kBatchRecords; ++i) {
       auto* record = request.add_records();
       record->set_stream(stream);
-      record->set_payload(MakePayload(RecordKind::kTransfer, seed++));
+      record->set_payload(MakeTransfer(seed++));
     }
   }
   return requests;
@@ -100,7 +102,7 @@ Outcome RunWith(const testing::DaemonFixture& daemon, const std::string& stream,
   }
   ICEPIE_CHECK(testing::Eventually([&] { return waiting == followers; }, absl::Seconds(60)));
   Outcome outcome;
-  const double cpu = CpuSeconds(daemon.pid());
+  const double cpu = CpuSecondsOf(daemon.pid());
   const auto begin = Clock::now();
   for (int64_t sent = 0; sent < records; sent += kBatchRecords) {
     const auto& request = requests[static_cast<size_t>(sent / kBatchRecords % kRequests)];
@@ -111,17 +113,11 @@ Outcome RunWith(const testing::DaemonFixture& daemon, const std::string& stream,
   }
   for (std::thread& thread : threads) thread.join();
   outcome.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  outcome.cpu_seconds = CpuSeconds(daemon.pid()) - cpu;
+  outcome.cpu_seconds = CpuSecondsOf(daemon.pid()) - cpu;
   return outcome;
 }
 
-void Print(const std::string& name, int followers, double value, const char* unit, double one) {
-  std::printf("{\"name\":\"follow.%s.%d\",\"value\":%.0f,\"unit\":\"%s\",\"ratio\":%.2f}\n",
-              name.c_str(), followers, value, unit, value / one);
-  std::fflush(stdout);
-}
-
-void Run(int64_t records) {
+void RunFollow(int64_t records) {
   testing::DaemonFixture daemon;
   daemon.SetSettings("logging: {level: warn}\n");
   daemon.Start();
@@ -139,17 +135,28 @@ void Run(int64_t records) {
       rate_of_one = rate;
       cpu_of_one = cpu_ns;
     }
-    Print("delivered", followers, rate, "records/s", rate_of_one);
-    Print("daemon_cpu", followers, cpu_ns, "ns/record", cpu_of_one);
-    std::printf("{\"name\":\"follow.memory.%d\",\"value\":%lld,\"unit\":\"bytes/follower\"}\n",
-                followers, static_cast<long long>(outcome.memory_bytes / followers));
+    Print({.name = absl::StrCat("follow.delivered.", followers),
+           .value = rate,
+           .unit = "records/s",
+           .floor = rate_of_one});
+    Print({.name = absl::StrCat("follow.daemon_cpu.", followers),
+           .value = cpu_ns,
+           .unit = "ns/record",
+           .floor = cpu_of_one});
+    Print({.name = absl::StrCat("follow.memory.", followers),
+           .value = static_cast<double>(outcome.memory_bytes / followers),
+           .unit = "bytes/follower"});
   }
 }
 
 }  // namespace
-}  // namespace icepie::bench
 
-int main(int argc, char** argv) {
-  icepie::bench::Run(argc > 1 ? std::atoll(argv[1]) : 400000);
-  return 0;
+RunBench AddFollow(CLI::App& command, CommonOptions&) {
+  const auto records = std::make_shared<int64_t>(400000);
+  command.add_option("--records", *records, "appended before each number of followers")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{kBatchRecords}, int64_t{1000000000}));
+  return [records] { RunFollow(*records / kBatchRecords * kBatchRecords); };
 }
+
+}  // namespace icepie::bench

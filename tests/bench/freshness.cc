@@ -1,27 +1,30 @@
 // How soon a record is seen while others come in, on the real daemon and real workers: at steady
-// rates of appends, with one slice in a domain and with many. One JSON object a line:
-//   freshness.s<slices>.r<records a second>.visible_p50|_p99   from the acknowledgement of an
-//   append
-//        until an answer has it; one whole query is in it. `floor` is the cheapest call there is
-//        over the same connection (GetStream) in the same seconds; `goal` where there is one.
+// rates of appends, with one slice in a domain and with many:
+//   freshness.s<slices>.r<records a second>.visible_p50|_p99
+//        from the acknowledgement of an append until an answer has it; one whole query is in it.
+//        `floor` is the cheapest call there is over the same connection (GetStream) in the same
+//        seconds; `goal` where there is one.
 //   freshness.….appended      records a second that really came
 //   freshness.….worker_cores  processor time of the live worker, in cores
-//
-//   icepie-bench-freshness [--seconds N] [--rates R…] [--slices N…]
+//   freshness.….samples       how many appends were looked for
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdio>
+#include <memory>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
 #include "core/base/mutex.h"
+#include "tests/bench/bench.h"
+#include "tests/bench/figure.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::bench {
@@ -36,7 +39,7 @@ constexpr double kAppendIntervalSeconds = 0.004;
 constexpr int kBatchRecordsMax = 20000;  // when it is behind
 constexpr double kWarmUpSeconds = 1;
 
-struct Options {
+struct FreshnessOptions {
   double seconds = 5;
   std::vector<int> rates = {1000, 10000, 50000};
   std::vector<int> slices = {1, 5, 50};
@@ -122,11 +125,6 @@ class Appender {
   std::thread thread_;
 };
 
-double Quantile(std::vector<double>& values, double q) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(q * static_cast<double>(values.size() - 1))];
-}
-
 double LiveSeconds(const testing::DaemonFixture& daemon) {
   v1::ServerStatus status;
   ICEPIE_CHECK(
@@ -139,22 +137,11 @@ double LiveSeconds(const testing::DaemonFixture& daemon) {
 }
 
 // DESIGN.md 13 has goals at 50,000 records a second.
-double Goal(int slices, int rate, double q) {
-  if (rate != 50000 || slices > 5) return 0;
-  if (slices == 5) return q == 0.5 ? 10 : 0;
-  return q == 0.5 ? 5 : 25;
-}
-
-void PrintQuantile(const std::string& name, int slices, int rate, double q,
-                   std::vector<double>& visible, std::vector<double>& floor) {
-  const double value = Quantile(visible, q);
-  const double base = Quantile(floor, q);
-  const double goal = Goal(slices, rate, q);
-  std::printf(
-      "{\"name\":\"%s.visible_p%d\",\"value\":%.2f,\"unit\":\"ms\",\"floor\":%.2f,"
-      "\"ratio\":%.2f%s}\n",
-      name.c_str(), static_cast<int>(q * 100), value, base, value / base,
-      goal > 0 ? absl::StrCat(",\"goal\":", goal).c_str() : "");
+std::optional<Goal> GoalOf(int slices, int rate, double share) {
+  if (rate != 50000) return std::nullopt;
+  if (slices == 5 && share == 0.5) return ValueAtMost(10);
+  if (slices != 1) return std::nullopt;
+  return ValueAtMost(share == 0.5 ? 5 : 25);
 }
 
 void Measure(const testing::DaemonFixture& daemon, int slices, int rate, double seconds) {
@@ -193,16 +180,21 @@ void Measure(const testing::DaemonFixture& daemon, int slices, int rate, double 
   const double cores = (LiveSeconds(daemon) - cpu) / took;
   appender.Stop();
   const std::string name = absl::StrCat("freshness.s", slices, ".r", rate);
-  for (const double q : {0.5, 0.99}) PrintQuantile(name, slices, rate, q, visible, floor);
-  std::printf("{\"name\":\"%s.appended\",\"value\":%.0f,\"unit\":\"records/s\"}\n", name.c_str(),
-              appended);
-  std::printf("{\"name\":\"%s.worker_cores\",\"value\":%.2f,\"unit\":\"cores\",\"samples\":%zu}\n",
-              name.c_str(), cores, visible.size());
-  std::fflush(stdout);
+  for (const auto& [label, share] : {std::pair{"p50", 0.5}, std::pair{"p99", 0.99}}) {
+    Print({.name = absl::StrCat(name, ".visible_", label),
+           .value = Quantile(visible, share),
+           .unit = "ms",
+           .floor = Quantile(floor, share),
+           .goal = GoalOf(slices, rate, share)});
+  }
+  Print({.name = name + ".appended", .value = appended, .unit = "records/s"});
+  Print({.name = name + ".worker_cores", .value = cores, .unit = "cores"});
+  Print(
+      {.name = name + ".samples", .value = static_cast<double>(visible.size()), .unit = "appends"});
 }
 
 // A daemon for each number of slices: what one has appended is no matter of the next.
-void Run(const Options& options) {
+void RunFreshness(const FreshnessOptions& options) {
   for (const int slices : options.slices) {
     testing::DaemonFixture daemon;
     daemon.SetSettings("logging: {level: warn}\n");
@@ -226,18 +218,14 @@ void Run(const Options& options) {
   }
 }
 
-int Main(int argc, char** argv) {
-  CLI::App app("How soon a record is seen at steady rates of appends", "icepie-bench-freshness");
-  Options options;
-  app.add_option("--seconds", options.seconds, "of each measurement")->capture_default_str();
-  app.add_option("--rates", options.rates, "records a second")->capture_default_str();
-  app.add_option("--slices", options.slices, "in the domain")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  Run(options);
-  return 0;
+}  // namespace
+
+RunBench AddFreshness(CLI::App& command, CommonOptions&) {
+  const auto options = std::make_shared<FreshnessOptions>();
+  command.add_option("--seconds", options->seconds, "of each measurement")->capture_default_str();
+  command.add_option("--rates", options->rates, "records a second")->capture_default_str();
+  command.add_option("--slices", options->slices, "in the domain")->capture_default_str();
+  return [options] { RunFreshness(*options); };
 }
 
-}  // namespace
 }  // namespace icepie::bench
-
-int main(int argc, char** argv) { return icepie::bench::Main(argc, argv); }

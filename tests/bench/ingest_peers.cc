@@ -10,13 +10,18 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "core/base/check.h"
+#include "tests/bench/figure.h"
+#include "tests/bench/redis_load.h"
 
 namespace icepie::bench {
 namespace {
@@ -36,15 +41,28 @@ std::optional<double> NumberBefore(const std::string& output, const std::string&
   return number;
 }
 
+// The first one behind the first `label`.
+std::optional<double> NumberAfter(const std::string& output, const std::string& label) {
+  const size_t at = output.find(label);
+  if (at == std::string::npos) return std::nullopt;
+  const size_t begin = at + label.size();
+  double number = 0;
+  const size_t end = output.find_first_not_of("0123456789.", begin);
+  if (!absl::SimpleAtod(output.substr(begin, end - begin), &number)) return std::nullopt;
+  return number;
+}
+
 std::optional<double> Failed(const std::string& program, const Ran& ran) {
   Say(absl::StrCat(program, " failed: ", ran.output.substr(0, 400)));
   return std::nullopt;
 }
 
-// Waits, bounded, until a server answers.
-bool WaitUntil(const std::vector<std::string>& probe) {
+int64_t WholeSeconds(double seconds) { return std::max<int64_t>(1, std::lround(seconds)); }
+
+// Bounded.
+bool WaitUntil(const std::function<bool()>& holds) {
   for (int i = 0; i < 300; ++i) {
-    if (RunToEnd(probe).exit_code == 0) return true;
+    if (holds()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   return false;
@@ -52,87 +70,93 @@ bool WaitUntil(const std::vector<std::string>& probe) {
 
 }  // namespace
 
-double FdatasyncP50Ms(const std::string& directory, int bytes, double seconds) {
+double FdatasyncP50Ms(const std::string& directory, int64_t bytes, double seconds) {
   const std::string path = directory + "/fdatasync";
   const int fd = open(path.c_str(), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
   ICEPIE_CHECK(fd >= 0);
   const std::string data(static_cast<size_t>(bytes), 'x');
   std::vector<double> times;
-  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+  const auto begin = Clock::now();
+  const auto since = [](Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
   do {
     ICEPIE_CHECK(write(fd, data.data(), data.size()) == static_cast<ssize_t>(data.size()));
     const auto start = Clock::now();
     ICEPIE_CHECK(fdatasync(fd) == 0);
-    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
-  } while (Clock::now() < end);
+    const double ms = since(start) * 1000;
+    if (times.empty() || since(begin) > kWarmUpSeconds) times.push_back(ms);
+  } while (since(begin) < kWarmUpSeconds + seconds);
   close(fd);
   unlink(path.c_str());
-  std::nth_element(times.begin(), times.begin() + static_cast<ptrdiff_t>(times.size() / 2),
-                   times.end());
-  return times[times.size() / 2];
+  return *Median(std::move(times));
 }
 
-std::optional<double> RunDbBench(const std::string& directory, const PeerLoad& load) {
+std::unique_ptr<DbBench> DbBench::Start(const std::string& directory) {
   const auto program = FindProgram("db_bench");
-  if (!program) return std::nullopt;
-  const int seconds = std::max(1, static_cast<int>(std::lround(load.seconds)));
+  if (program) return std::unique_ptr<DbBench>(new DbBench(*program, directory));
+  ReportMissingPeer("db_bench");
+  return nullptr;
+}
+
+std::optional<double> DbBench::Fill(const PeerLoad& load) const {
   const Ran ran = RunToEnd(
-      {*program, "--benchmarks=fillrandom", "--sync=1",
-       absl::StrCat("--db=", directory, "/db_bench"), "--use_existing_db=0", "--key_size=16",
-       absl::StrCat("--value_size=", load.payload.size()),
+      {program_, "--benchmarks=fillrandom[W1]", "--sync=1",
+       absl::StrCat("--db=", directory_, "/db_bench"), "--use_existing_db=0", "--key_size=16",
+       absl::StrCat("--value_size=", std::lround(MeanPayloadBytes(load.kind))),
        absl::StrCat("--batch_size=", load.batch), absl::StrCat("--threads=", load.clients),
-       absl::StrCat("--duration=", seconds), "--num=100000000", "--compression_type=none"});
+       absl::StrCat("--duration=", WholeSeconds(load.seconds)), "--num=100000000",
+       "--compression_type=none"});
   const auto rate = NumberBefore(ran.output, " ops/sec");
   return ran.exit_code == 0 && rate ? rate : Failed("db_bench", ran);
 }
 
 std::unique_ptr<Redis> Redis::Start(const std::string& directory) {
-  if (!FindProgram("redis-server") || !FindProgram("redis-benchmark")) return nullptr;
-  const int port = FreePort();
-  auto redis = std::unique_ptr<Redis>(new Redis(directory, port));
-  if (WaitUntil({"redis-cli", "-p", absl::StrCat(port), "ping"})) return redis;
-  Say("redis-server did not start");
+  if (FindProgram("redis-server") && FindProgram("redis-cli")) {
+    auto redis = std::unique_ptr<Redis>(new Redis(directory, FreePort()));
+    if (WaitUntil([&] { return redis->Command({"ping"}).exit_code == 0; })) return redis;
+  }
+  ReportMissingPeer("Redis");
   return nullptr;
 }
 
 Redis::Redis(const std::string& directory, int port)
     : port_(port),
-      server_({"redis-server", "--port", absl::StrCat(port), "--bind", "127.0.0.1", "--dir",
-               directory, "--appendonly", "yes", "--appendfsync", "always", "--save", "",
-               "--daemonize", "no", "--logfile", directory + "/redis.log"},
-              directory + "/redis.err") {}
+      server_(
+          {"redis-server", "--port", absl::StrCat(port), "--bind", "127.0.0.1", "--dir", directory,
+           "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0",
+           "--save", "", "--daemonize", "no", "--logfile", directory + "/redis.log"},
+          directory + "/redis.err") {}
 
-std::optional<double> Redis::Run(const PeerLoad& load, int64_t records) const {
-  const Ran ran =
-      RunToEnd({"redis-benchmark", "-p", absl::StrCat(port_), "-n", absl::StrCat(records), "-c",
-                absl::StrCat(load.clients), "-P", absl::StrCat(load.batch), "-q", "XADD", "bench",
-                "*", "p", load.payload});
-  const auto rate = NumberBefore(ran.output, " requests per second");
-  (void)RunToEnd({"redis-cli", "-p", absl::StrCat(port_), "del", "bench"});
-  return ran.exit_code == 0 && rate ? rate : Failed("redis-benchmark", ran);
+Ran Redis::Command(const std::vector<std::string>& words) const {
+  std::vector<std::string> all = {"redis-cli", "-p", absl::StrCat(port_)};
+  all.insert(all.end(), words.begin(), words.end());
+  return RunToEnd(std::move(all));
 }
 
-std::optional<double> Redis::Add(const PeerLoad& load) {
-  // It takes a number of requests and no time: a short run tells how many fill the time.
-  const std::string name = absl::StrCat(load.clients, "x", load.batch);
-  if (rates_.count(name) == 0) {
-    const auto first = Run(load, int64_t{50} * load.clients * load.batch);
-    if (!first) return first;
-    rates_[name] = *first;
-  }
-  const int64_t least = int64_t{10} * load.clients * load.batch;
-  const auto rate = Run(load, std::max(least, static_cast<int64_t>(rates_[name] * load.seconds)));
-  if (rate) rates_[name] = *rate;
+std::optional<double> Redis::Add(const PeerLoad& load) const {
+  const auto rate = RunRedisLoad(port_, load);
+  if (!rate) Say("Redis refused records");
+  (void)Command({"flushall"});
+  (void)Command({"bgrewriteaof"});
+  const bool rewritten = WaitUntil([&] {
+    const Ran ran = Command({"info", "persistence"});
+    return absl::StrContains(ran.output, "aof_rewrite_in_progress:0") &&
+           absl::StrContains(ran.output, "aof_rewrite_scheduled:0");
+  });
+  if (!rewritten) Say("Redis does not end rewriting its file");
   return rate;
 }
 
 std::unique_ptr<Postgres> Postgres::Start(const std::string& directory) {
-  const auto initdb = FindProgram("initdb", {"/usr/lib/postgresql/15/bin"});
   const std::string programs = "/usr/lib/postgresql/15/bin";
-  if (!initdb || access((programs + "/pgbench").c_str(), X_OK) != 0) return nullptr;
-  auto postgres =
-      std::unique_ptr<Postgres>(new Postgres(directory + "/postgres", programs, FreePort()));
-  return postgres->server_ ? std::move(postgres) : nullptr;
+  if (FindProgram("initdb", {programs}) && FindProgram("pgbench", {programs})) {
+    auto postgres =
+        std::unique_ptr<Postgres>(new Postgres(directory + "/postgres", programs, FreePort()));
+    if (postgres->server_) return postgres;
+  }
+  ReportMissingPeer("PostgreSQL");
+  return nullptr;
 }
 
 namespace {
@@ -165,12 +189,15 @@ Postgres::Postgres(std::string directory, std::string programs, int port)
   server_ = std::make_unique<Background>(
       AsPostgres({programs_ + "/postgres", "-D", directory_ + "/data", "-p", absl::StrCat(port_),
                   "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c",
-                  "fsync=on", "-c", "synchronous_commit=on", "-c", "max_connections=100"}),
+                  "fsync=on", "-c", "synchronous_commit=on", "-c", "autovacuum=off", "-c",
+                  "max_connections=100"}),
       directory_ + ".log");
-  if (WaitUntil(Psql("CREATE TABLE IF NOT EXISTS records "
-                     "(id bigserial, time timestamptz DEFAULT now(), payload text)"))) {
-    return;
-  }
+  const bool started = WaitUntil([&] {
+    return Sql("CREATE TABLE IF NOT EXISTS records (id bigserial, time timestamptz DEFAULT now(), "
+               "stream text, payload text)")
+               .exit_code == 0;
+  });
+  if (started) return;
   Say("postgres did not start");
   server_.reset();
 }
@@ -184,33 +211,73 @@ Postgres::~Postgres() {
   if (server_) server_->Interrupt();
 }
 
-std::optional<double> Postgres::Bench(const PeerLoad& load, const std::string& script,
-                                      int records) const {
-  const std::string file = directory_ + ".sql";
-  std::ofstream(file) << script;
-  const int seconds = std::max(1, static_cast<int>(std::lround(load.seconds)));
-  const Ran ran = RunToEnd({programs_ + "/pgbench", "-n", "-M", "prepared", "-h", "127.0.0.1", "-p",
-                            absl::StrCat(port_), "-U", "bench", "-c", absl::StrCat(load.clients),
-                            "-j", "2", "-T", absl::StrCat(seconds), "-f", file, "postgres"});
-  const size_t at = ran.output.find("tps = ");
-  double rate = 0;
-  const bool parsed =
-      at != std::string::npos &&
-      absl::SimpleAtod(ran.output.substr(at + 6, ran.output.find(' ', at + 6) - at - 6), &rate);
-  return ran.exit_code == 0 && parsed ? std::optional(rate * records) : Failed("pgbench", ran);
+std::optional<double> Postgres::Bench(const PeerLoad& load,
+                                      const std::vector<std::string>& scripts) const {
+  constexpr double kWarmUp = 1;  // the least that it reports progress of
+  std::vector<std::string> arguments = {programs_ + "/pgbench",
+                                        "-n",
+                                        "-M",
+                                        "prepared",
+                                        "-h",
+                                        "127.0.0.1",
+                                        "-p",
+                                        absl::StrCat(port_),
+                                        "-U",
+                                        "bench",
+                                        "-c",
+                                        absl::StrCat(load.clients),
+                                        "-j",
+                                        "2",
+                                        "-P",
+                                        absl::StrCat(kWarmUp),
+                                        "-T",
+                                        absl::StrCat(kWarmUp + WholeSeconds(load.seconds))};
+  for (size_t i = 0; i < scripts.size(); ++i) {
+    const std::string file = absl::StrCat(directory_, "_", i, ".sql");
+    std::ofstream(file) << scripts[i];
+    arguments.insert(arguments.end(), {"-f", file});
+  }
+  arguments.push_back("postgres");
+  const Ran ran = RunToEnd(std::move(arguments));
+  for (const char* sql : {"TRUNCATE records", "CHECKPOINT"}) (void)Sql(sql);
+  // "progress: 1.0 s, 5120.3 tps, ..." of the first second, and in the end of all of them.
+  const auto all = NumberAfter(ran.output, "number of transactions actually processed: ");
+  const auto rate = NumberAfter(ran.output, "tps = ");
+  const auto warm_up_end = NumberAfter(ran.output, "progress: ");
+  const auto warm_up_rate = NumberAfter(ran.output, " s, ");
+  if (ran.exit_code != 0 || !all || !rate || !warm_up_end || !warm_up_rate || *rate <= 0) {
+    return Failed("pgbench", ran);
+  }
+  const double seconds = *all / *rate - *warm_up_end;
+  return (*all - *warm_up_rate * *warm_up_end) / seconds;
 }
 
-std::optional<double> Postgres::Insert(const PeerLoad& load) {
-  return Bench(load, absl::StrCat("INSERT INTO records (payload) VALUES ('", load.payload, "');\n"),
-               1);
+std::optional<double> Postgres::Insert(const PeerLoad& load) const {
+  constexpr size_t kScripts = 50;  // of Nexmark's events, a round: one person, three auctions
+  std::vector<std::string> scripts;
+  for (size_t i = 0; i < kScripts; ++i) {
+    const BenchRecord& record = Records(load.kind)[i];
+    scripts.push_back(absl::StrCat("INSERT INTO records (stream, payload) VALUES ('", record.stream,
+                                   "', '", record.payload, "');\n"));
+  }
+  return Bench(load, scripts);
 }
 
-std::optional<double> Postgres::Copy(const PeerLoad& load) {
-  const std::string file = absl::StrCat(directory_, "_", load.batch, ".rows");
-  std::ofstream rows(file);
-  for (int i = 0; i < load.batch; ++i) rows << load.payload << '\n';
-  rows.close();
-  return Bench(load, absl::StrCat("COPY records (payload) FROM '", file, "';\n"), load.batch);
+std::optional<double> Postgres::Copy(const PeerLoad& load) const {
+  constexpr size_t kScripts = 16;
+  std::vector<std::string> scripts;
+  for (size_t i = 0; i < kScripts; ++i) {
+    const std::string file = absl::StrCat(directory_, "_", i, ".rows");
+    std::ofstream rows(file);
+    for (size_t j = 0; j < static_cast<size_t>(load.batch); ++j) {
+      const BenchRecord& record =
+          Records(load.kind)[(i * static_cast<size_t>(load.batch) + j) % Records(load.kind).size()];
+      rows << record.stream << '\t' << record.payload << '\n';
+    }
+    scripts.push_back(absl::StrCat("COPY records (stream, payload) FROM '", file, "';\n"));
+  }
+  const auto rate = Bench(load, scripts);
+  return rate ? std::optional(*rate * load.batch) : rate;
 }
 
 }  // namespace icepie::bench

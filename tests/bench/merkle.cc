@@ -1,15 +1,21 @@
 // What the Merkle tree costs ingest: durable appends of 1,000 records of 200 bytes by two threads,
-// into a core with a tree and one without, in turns, so that both meet the same disk.
-#include <spdlog/spdlog.h>
-
-#include <algorithm>
-#include <cstdio>
-#include <ctime>
-#include <filesystem>
+// into a core with a tree and one without, in turns, so that both meet the same disk, and every
+// second round begins with the other. Only the one whose turn it is is open, until it has nothing
+// left to do.
+//   merkle.ingest       records/s with the tree; the floor is without
+//   merkle.cpu          processor time of the appends, with the tree; the floor is without
+//   merkle.cpu_later    … and what comes after their answers: segments and, with the tree, hashing
+//                       the stored records again for a checkpoint
+//   merkle.hash.caller, .sequencer    of hashing alone, in the appending thread and the sequencer's
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -17,16 +23,23 @@
 #include "core/core.h"
 #include "core/merkle/leaf_entry.h"
 #include "core/merkle/tiles.h"
-#include "nlohmann/json.hpp"
+#include "tests/bench/bench.h"
+#include "tests/bench/bench_process.h"
+#include "tests/bench/figure.h"
 
-namespace icepie {
+namespace icepie::bench {
 namespace {
 
 constexpr int kThreads = 2;
-constexpr int kRounds = 7;
-constexpr int kBatches = 100;  // of each thread in a round
 constexpr int kBatchRecords = 1000;
 constexpr double kGoal = 0.95;
+// Oftener than in the daemon, so that a turn is soon over; with the tree and without.
+constexpr absl::Duration kSealerLooks = absl::Milliseconds(50);
+
+struct MerkleOptions {
+  int rounds = 7;
+  int batches = 100;
+};
 
 // Records of about 200 bytes that compress as real ones do.
 std::vector<NewRecord> MakeRecords(unsigned seed) {
@@ -48,43 +61,12 @@ std::unique_ptr<Core> OpenCore(const std::string& directory, bool merkle_tree) {
   CoreOptions options;
   options.directory = directory;
   options.merkle_tree = merkle_tree;
+  options.sealing.look_interval = kSealerLooks;
+  options.sealing.age_min = kSealerLooks;
   auto core = Core::Open(options);
   ICEPIE_CHECK(core.ok());
   ICEPIE_CHECK((*core)->CreateStream("a", PayloadFormat::kJson).ok());
   return std::move(core).value();
-}
-
-// Of the whole process, all its threads.
-double CpuSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
-
-struct Speed {
-  double records_per_second = 0;
-  double cpu_ns_per_record = 0;
-};
-
-Speed Ingest(Core& core) {
-  std::vector<std::thread> threads;
-  const absl::Time start = absl::Now();
-  const double cpu_start = CpuSeconds();
-  for (unsigned t = 0; t < kThreads; ++t) {
-    threads.emplace_back([&core, t] {
-      const std::vector<NewRecord> records = MakeRecords(t);
-      for (int i = 0; i < kBatches; ++i) {
-        AppendBatch batch;
-        batch.records = records;
-        ICEPIE_CHECK(core.AppendAndWait(std::move(batch)).ok());
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  constexpr double kRecords = kThreads * kBatches * kBatchRecords;
-  return {kRecords / absl::ToDoubleSeconds(absl::Now() - start),
-          (CpuSeconds() - cpu_start) * 1e9 / kRecords};
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 // Nanoseconds a record, of the appending thread and of the sequencer.
@@ -109,54 +91,101 @@ std::pair<double, double> HashingTimes() {
   return {(prepared - start) * 1e9 / count, (grown - prepared) * 1e9 / count};
 }
 
-void Print(const std::string& name, double value, const std::string& unit) {
-  std::printf("%s\n",
-              nlohmann::json{{"name", name}, {"value", value}, {"unit", unit}}.dump().c_str());
+struct Costs {
+  double records_per_second = 0;
+  double cpu_ns = 0;  // of a record, until the last is answered
+  double cpu_later_ns = 0;
+};
+
+// The seconds that it took.
+double AppendAll(Core& core, int batches) {
+  static const std::vector<NewRecord> records[kThreads] = {MakeRecords(0), MakeRecords(1)};
+  std::vector<std::thread> threads;
+  const absl::Time start = absl::Now();
+  for (const std::vector<NewRecord>& own : records) {
+    threads.emplace_back([&core, &own, batches] {
+      for (int i = 0; i < batches; ++i) {
+        AppendBatch batch;
+        batch.records = own;
+        ICEPIE_CHECK(core.AppendAndWait(std::move(batch)).ok());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return absl::ToDoubleSeconds(absl::Now() - start);
 }
 
-void Run(const std::string& directory) {
-  const std::unique_ptr<Core> with = OpenCore(directory + "/with", true);
-  const std::unique_ptr<Core> without = OpenCore(directory + "/without", false);
-  std::vector<double> with_rates;
-  std::vector<double> without_rates;
-  std::vector<double> ratios;
-  std::vector<double> cpu;
-  std::vector<double> cpu_of_tree;
-  for (int round = 0; round < kRounds; ++round) {
-    const Speed plain = Ingest(*without);
-    const Speed proven = Ingest(*with);
-    without_rates.push_back(plain.records_per_second);
-    with_rates.push_back(proven.records_per_second);
-    ratios.push_back(proven.records_per_second / plain.records_per_second);
-    cpu.push_back(plain.cpu_ns_per_record);
-    cpu_of_tree.push_back(proven.cpu_ns_per_record - plain.cpu_ns_per_record);
+// Each turn goes on where the core's last one ended.
+Costs TakeTurn(const std::string& directory, bool merkle_tree, int batches) {
+  const std::unique_ptr<Core> core = OpenCore(directory, merkle_tree);
+  AppendAll(*core, 1);  // to warm up
+  WaitUntilIdle(4 * kSealerLooks);
+  const double records = static_cast<double>(kThreads) * batches * kBatchRecords;
+  Costs costs;
+  const double begin = CpuSeconds();
+  costs.records_per_second = records / AppendAll(*core, batches);
+  const double answered = CpuSeconds();
+  if (merkle_tree) ICEPIE_CHECK(core->proofs()->GetCheckpoint(0, absl::Minutes(1)).ok());
+  WaitUntilIdle(4 * kSealerLooks);
+  costs.cpu_ns = (answered - begin) * 1e9 / records;
+  costs.cpu_later_ns = (CpuSeconds() - answered) * 1e9 / records;
+  return costs;
+}
+
+// The rounds' figures, with the tree and without.
+struct Samples {
+  std::vector<double> with;
+  std::vector<double> without;
+
+  void Add(double with_tree, double without_tree) {
+    with.push_back(with_tree);
+    without.push_back(without_tree);
   }
-  Print("merkle.ingest.cpu_without", Median(cpu), "ns/record");
-  Print("merkle.ingest.cpu_added", Median(cpu_of_tree), "ns/record");
+  void Report(const std::string& name, const std::string& unit, std::optional<Goal> goal) const {
+    std::vector<double> ratios;
+    for (size_t i = 0; i < with.size(); ++i) ratios.push_back(with[i] / without[i]);
+    Print({.name = name,
+           .value = Median(with),
+           .unit = unit,
+           .floor = Median(without),
+           .ratio = Median(ratios),
+           .goal = goal});
+  }
+};
+
+void RunMerkle(const MerkleOptions& options) {
+  const Scratch scratch;
+  Samples rates;
+  Samples cpu;
+  Samples cpu_later;
+  for (int round = 0; round < options.rounds; ++round) {
+    Costs costs[2];  // without, with
+    for (const bool with : {round % 2 == 1, round % 2 == 0}) {
+      costs[with] = TakeTurn(scratch.path() + (with ? "/with" : "/without"), with, options.batches);
+    }
+    rates.Add(costs[1].records_per_second, costs[0].records_per_second);
+    cpu.Add(costs[1].cpu_ns, costs[0].cpu_ns);
+    cpu_later.Add(costs[1].cpu_later_ns, costs[0].cpu_later_ns);
+  }
+  rates.Report("merkle.ingest", "records/s", RatioAtLeast(kGoal));
+  cpu.Report("merkle.cpu", "ns/record", std::nullopt);
+  cpu_later.Report("merkle.cpu_later", "ns/record", std::nullopt);
   const auto [caller, sequencer] = HashingTimes();
-  Print("merkle.hash.caller", caller, "ns/record");
-  Print("merkle.hash.sequencer", sequencer, "ns/record");
-  const double ratio = Median(ratios);
-  std::printf("%s\n", nlohmann::json{{"name", "merkle.ingest"},
-                                     {"value", Median(with_rates)},
-                                     {"unit", "records/s"},
-                                     {"floor", Median(without_rates)},
-                                     {"peer", "the same core without a tree"},
-                                     {"ratio", ratio},
-                                     {"goal", kGoal},
-                                     {"ok", ratio >= kGoal}}
-                          .dump()
-                          .c_str());
+  Print({.name = "merkle.hash.caller", .value = caller, .unit = "ns/record"});
+  Print({.name = "merkle.hash.sequencer", .value = sequencer, .unit = "ns/record"});
 }
 
 }  // namespace
-}  // namespace icepie
 
-int main() {
-  spdlog::set_level(spdlog::level::warn);  // it writes to the same output
-  std::string directory = (std::filesystem::temp_directory_path() / "icepie-bench-XXXXXX").string();
-  ICEPIE_CHECK(mkdtemp(directory.data()) != nullptr);
-  icepie::Run(directory);
-  std::filesystem::remove_all(directory);
-  return 0;
+RunBench AddMerkle(CLI::App& command, CommonOptions&) {
+  const auto options = std::make_shared<MerkleOptions>();
+  command.add_option("--rounds", options->rounds, "in which both have their turn")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100));
+  command.add_option("--batches", options->batches, "of 1,000 records, by each thread in a turn")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100000));
+  return [options] { RunMerkle(*options); };
 }
+
+}  // namespace icepie::bench

@@ -1,9 +1,7 @@
 // What a domain notices of a noisy one: reads of its slice and appends to its stream, alone and
 // beside endless queries, re-slices and a flood of appends in another domain. The noise comes from
-// a process of its own with the lowest priority, as from other machines. One JSON object a line;
-// the floor is the figure alone, measured in turn.
-//
-//   icepie-bench-neighbour [--seconds S] [--rounds R] [--noise KIND]…
+// a process of its own with the lowest priority, as from other machines. The floor is the figure
+// alone, measured in turn.
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -13,6 +11,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,7 +20,9 @@
 #include "absl/strings/str_split.h"
 #include "core/base/check.h"
 #include "tests/bench/append_load.h"
+#include "tests/bench/bench.h"
 #include "tests/bench/bench_process.h"
+#include "tests/bench/figure.h"
 #include "tests/bench/noise.h"
 #include "tests/bench/reader_load.h"
 #include "tests/e2e/daemon_fixture.h"
@@ -56,18 +57,17 @@ limits: {query_timeout: 5s}
 )yaml";
 constexpr int kItems = 10000;
 
-struct Options {
+struct NeighbourOptions {
   double seconds = 3;
   int rounds = 3;
   std::vector<std::string> noise = {"query", "reslice", "flood", "all"};
-  std::string noise_at;  // this process is the noise, at that address
 };
 
 std::string Self() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
 
 class NeighbourBench {
  public:
-  explicit NeighbourBench(const Options& options) : options_(options) {
+  explicit NeighbourBench(const NeighbourOptions& options) : options_(options) {
     daemon_.SetSettings("logging: {level: warn}\n");
     daemon_.Start();
     for (const char* stream : {"sales", "bench"}) {
@@ -112,7 +112,7 @@ class NeighbourBench {
     std::unique_ptr<Background> loud;
     if (!noise.empty()) {
       loud = std::make_unique<Background>(
-          std::vector<std::string>{Self(), "--noise-at", daemon_.grpc_address(), "--noise", noise},
+          std::vector<std::string>{Self(), "noise", daemon_.grpc_address(), noise},
           daemon_.directory() + "/noise.err");
       ICEPIE_CHECK(loud->ReadLine() == "begins");
     }
@@ -142,19 +142,29 @@ class NeighbourBench {
   }
 
   void Report(const std::string& noise) {
-    const std::string name_of_noise = absl::StrCat("neighbour_", noise);
-    Print({name_of_noise + "_noise_records", Quantile(records_[noise], 0.5), "records/s"});
-    Print({name_of_noise + "_noise_reslices", Quantile(reslices_[noise], 0.5), "reslices/s"});
+    const std::string prefix = absl::StrCat("neighbour.", noise, ".");
+    Print({.name = prefix + "noise_records",
+           .value = Quantile(records_[noise], 0.5),
+           .unit = "records/s"});
+    Print({.name = prefix + "noise_reslices",
+           .value = Quantile(reslices_[noise], 0.5),
+           .unit = "reslices/s"});
     for (const auto& [name, share] : {std::pair{"p50", 0.5}, std::pair{"p99", 0.99}}) {
       const bool judged = noise == "all" && share > 0.9;
-      Print({absl::StrCat("neighbour_", noise, "_read_", name), Quantile(reads_[noise], share),
-             "ms", Quantile(reads_[""], share), -1, judged ? 1.2 : -1, true});
-      Print({absl::StrCat("neighbour_", noise, "_append_", name), Quantile(appends_[noise], share),
-             "ms", Quantile(appends_[""], share), -1, judged ? 1.5 : -1, true});
+      Print({.name = absl::StrCat(prefix, "read_", name),
+             .value = Quantile(reads_[noise], share),
+             .unit = "ms",
+             .floor = Quantile(reads_[""], share),
+             .goal = judged ? std::optional(RatioAtMost(1.2)) : std::nullopt});
+      Print({.name = absl::StrCat(prefix, "append_", name),
+             .value = Quantile(appends_[noise], share),
+             .unit = "ms",
+             .floor = Quantile(appends_[""], share),
+             .goal = judged ? std::optional(RatioAtMost(1.5)) : std::nullopt});
     }
   }
 
-  const Options& options_;
+  const NeighbourOptions& options_;
   testing::DaemonFixture daemon_;
   std::map<std::string, std::vector<double>> reads_;  // by noise; "" is alone
   std::map<std::string, std::vector<double>> appends_;
@@ -162,29 +172,31 @@ class NeighbourBench {
   std::map<std::string, std::vector<double>> reslices_;
 };
 
-int Main(int argc, char** argv) {
-  CLI::App app("A quiet domain beside a noisy one", "icepie-bench-neighbour");
-  Options options;
-  app.add_option("--seconds", options.seconds, "of each noise in a round (default 3)")
+}  // namespace
+
+RunBench AddNeighbour(CLI::App& command, CommonOptions&) {
+  const auto options = std::make_shared<NeighbourOptions>();
+  command.add_option("--seconds", options->seconds, "of each noise in a round")
+      ->capture_default_str()
       ->check(CLI::Range(0.5, 600.0));
-  app.add_option("--rounds", options.rounds, "default 3")->check(CLI::Range(1, 100));
-  app.add_option("--noise", options.noise, "default: query reslice flood all")
+  command.add_option("--rounds", options->rounds, "in which every noise has its turn")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100));
+  command.add_option("--noise", options->noise, "which kinds")
+      ->capture_default_str()
       ->check(CLI::IsMember({"query", "reslice", "flood", "all"}));
-  app.add_option("--noise-at", options.noise_at, "makes the noise at this address, until SIGINT");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);
-  }
-  if (!options.noise_at.empty()) {
-    RunNoise(options.noise_at, options.noise.front());
-  } else {
-    NeighbourBench(options).Run();
-  }
-  return 0;
+  return [options] { NeighbourBench(*options).Run(); };
 }
 
-}  // namespace
-}  // namespace icepie::bench
+RunBench AddNoise(CLI::App& command) {
+  struct Wanted {
+    std::string address;
+    std::string kind;
+  };
+  const auto wanted = std::make_shared<Wanted>();
+  command.add_option("address", wanted->address)->required();
+  command.add_option("kind", wanted->kind)->required();
+  return [wanted] { RunNoise(wanted->address, wanted->kind); };
+}
 
-int main(int argc, char** argv) { return icepie::bench::Main(argc, argv); }
+}  // namespace icepie::bench

@@ -2,11 +2,8 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
+#include <utility>
 
-#include "absl/strings/str_format.h"
 #include "icepie/v1/slices.grpc.pb.h"
 
 namespace icepie::bench {
@@ -59,31 +56,6 @@ void ReaderLoad::Read() {
     }
     std::this_thread::sleep_for(absl::ToChronoMicroseconds(options_.pause));
   }
-}
-
-double Quantile(std::vector<double> values, double share) {
-  if (values.empty()) return 0;
-  const auto count = static_cast<double>(values.size());
-  const auto place = static_cast<size_t>(std::max(1.0, std::ceil(share * count))) - 1;
-  std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(place), values.end());
-  return values[place];
-}
-
-void Print(const Figure& figure) {
-  std::string line = absl::StrFormat(R"({"name":"%s","value":%.3f,"unit":"%s")", figure.name,
-                                     figure.value, figure.unit);
-  const double base = figure.floor >= 0 ? figure.floor : figure.peer;
-  const double ratio = base > 0 ? figure.value / base : -1;
-  if (figure.floor >= 0) absl::StrAppendFormat(&line, R"(,"floor":%.3f)", figure.floor);
-  if (figure.peer >= 0) absl::StrAppendFormat(&line, R"(,"peer":%.3f)", figure.peer);
-  if (ratio >= 0) absl::StrAppendFormat(&line, R"(,"ratio":%.3f)", ratio);
-  if (figure.goal >= 0) {
-    const double judged = figure.goal_is_ratio ? ratio : figure.value;
-    absl::StrAppendFormat(&line, R"(,"goal":%.1f,"ok":%s)", figure.goal,
-                          judged <= figure.goal ? "true" : "false");
-  }
-  std::printf("%s}\n", line.c_str());
-  std::fflush(stdout);
 }
 
 }  // namespace icepie::bench

@@ -55,23 +55,6 @@ class ReaderLoad {
   std::vector<std::thread> threads_;
 };
 
-// The value below which `share` of them are; 0 without any.
-double Quantile(std::vector<double> values, double share);
-
-// {"name","value","unit"[,"floor"][,"peer"][,"ratio"][,"goal","ok"]}, a line. Absent ones are
-// negative; the ratio is to the floor or else the peer, and the goal is of the ratio when
-// `goal_is_ratio`, else of the value: at most so much.
-struct Figure {
-  std::string name;
-  double value = 0;
-  std::string unit;
-  double floor = -1;
-  double peer = -1;
-  double goal = -1;
-  bool goal_is_ratio = false;
-};
-void Print(const Figure& figure);
-
 }  // namespace icepie::bench
 
 #endif  // ICEPIE_TESTS_BENCH_READER_LOAD_H_

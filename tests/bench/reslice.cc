@@ -1,31 +1,33 @@
 // How fast a slice is built anew from raw: the build engine over a feed in memory (blocks as the
 // core has them; no file is read), beside DuckDB alone on the same records, as a file of JSON lines
-// and as a column of JSON text. One JSON object a line, the median of the rounds:
-//   reslice.<slice>  records/s to the snapshot of the new generation; `peer` is read_json with the
-//                    columns declared, `extract` is ->> over the text; `cpu_ratio` compares the
-//                    processor time of both, which other programs on the machine do not change
+// and as a column of JSON text. Medians of the rounds:
+//   reslice.<slice>             records/s to the snapshot of the new generation; the peer is
+//                               read_json with the columns declared
+//   reslice.<slice>.vs_extract  the peer is ->> over the text
+//   reslice.<slice>.cpu         records of a second of processor time, which other programs on the
+//                               machine do not change, again beside read_json
 // DuckDB has two threads; a build has the number that its strategy can use (slices/build_engine).
 #include <time.h>
 #include <unistd.h>
 
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "slices/build_engine.h"
-#include "spdlog/spdlog.h"
+#include "tests/bench/bench.h"
+#include "tests/bench/figure.h"
 #include "tests/bench/slice_bench.h"
 #include "tests/slices/memory_feed.h"
 
@@ -82,10 +84,8 @@ class Stopwatch {
   const absl::Duration cpu_begin_ = ProcessTime();
 };
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
+using bench::Median;
+using bench::Print;
 
 // Of the rounds, in seconds.
 struct Costs {
@@ -128,24 +128,26 @@ class Reslice {
           "AS price, json ->> 'channel' AS channel FROM raw)",
           peer.sql));
     }
-    const double ratio = Median(read_json.wall) / Median(ours.wall);
-    const nlohmann::ordered_json line = {{"name", absl::StrCat("reslice.", peer.slice)},
-                                         {"value", Rate(ours)},
-                                         {"unit", "records/s"},
-                                         {"peer", Rate(read_json)},
-                                         {"ratio", ratio},
-                                         {"goal", kGoal},
-                                         {"ok", ratio >= kGoal},
-                                         {"extract", Rate(extract)},
-                                         {"cpu_ratio", Median(read_json.cpu) / Median(ours.cpu)}};
-    std::printf("%s\n", line.dump().c_str());
-    std::fflush(stdout);
+    const std::string name = absl::StrCat("reslice.", peer.slice);
+    Print({.name = name,
+           .value = Rate(ours.wall),
+           .unit = "records/s",
+           .peer = Rate(read_json.wall),
+           .goal = bench::RatioAtLeast(kGoal)});
+    Print({.name = name + ".vs_extract",
+           .value = Rate(ours.wall),
+           .unit = "records/s",
+           .peer = Rate(extract.wall)});
+    Print({.name = name + ".cpu",
+           .value = Rate(ours.cpu),
+           .unit = "records/cpu-s",
+           .peer = Rate(read_json.cpu)});
   }
 
  private:
   std::string JsonFile() const { return directory_ + "/bids.json"; }
-  int64_t Rate(const Costs& costs) const {
-    return std::llround(static_cast<double>(records_) / Median(costs.wall));
+  double Rate(const std::vector<double>& seconds) const {
+    return static_cast<double>(records_) / *Median(seconds);
   }
 
   void Fill() {
@@ -218,16 +220,24 @@ class Reslice {
 }  // namespace
 }  // namespace icepie::slices
 
-int main(int argc, char** argv) {
-  spdlog::set_level(spdlog::level::warn);  // it writes to the same output
-  CLI::App app("Building a slice anew, beside DuckDB's own reading of JSON",
-               "icepie-bench-reslice");
-  int64_t records = 1000000;
-  int rounds = 3;
-  app.add_option("--records", records)->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--rounds", rounds)->capture_default_str()->check(CLI::PositiveNumber);
-  CLI11_PARSE(app, argc, argv);
-  icepie::slices::Reslice bench(records);
-  for (const auto& peer : icepie::slices::kPeers) bench.Measure(peer, rounds);
-  return 0;
+namespace icepie::bench {
+
+RunBench AddReslice(CLI::App& command, CommonOptions&) {
+  struct ResliceOptions {
+    int64_t records = 1000000;
+    int rounds = 3;
+  };
+  const auto options = std::make_shared<ResliceOptions>();
+  command.add_option("--records", options->records)
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command.add_option("--rounds", options->rounds)
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  return [options] {
+    slices::Reslice bench(options->records);
+    for (const auto& peer : slices::kPeers) bench.Measure(peer, options->rounds);
+  };
 }
+
+}  // namespace icepie::bench

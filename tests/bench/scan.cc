@@ -1,35 +1,50 @@
-// How fast records are read back, one JSON object a line, {"name","value","unit","floor","ratio"}:
-// hot and sealed blocks through the core (as the daemon reads for clients), segments read by the
-// reader itself (as workers do), with the files in the page cache and not. The floor is decoding
-// the same blocks from memory.
-//   icepie-bench-scan [RECORDS]
+// How fast records are read back, by one thread:
+//   scan.hot, scan.sealed    through the core, as the daemon reads for clients: from the log, and
+//                            from segments
+//   scan.segments, scan.segments_cold    segments by the reader itself, as workers do, with the
+//                            files in the page cache and not
+// each in records/s, beside decoding the same blocks from memory as the floor, and in MB/s of
+// stored bytes (.stored; of the cold ones the floor is a plain pread of the same files, cold too,
+// and scan.disk_cold its figure) and of payloads (.payload). A cold file is written back and
+// dropped from the page cache before (POSIX_FADV_DONTNEED). Medians of the rounds, in which all
+// have their turn; a ratio is the median of the rounds' ratios.
 #include <fcntl.h>
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "core/base/check.h"
 #include "core/core.h"
 #include "core/segment_reader.h"
+#include "tests/bench/bench.h"
+#include "tests/bench/bench_process.h"
+#include "tests/bench/figure.h"
 
-namespace icepie {
+namespace icepie::bench {
 namespace {
 
 constexpr int64_t kBatchRecords = 1000;
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 constexpr int64_t kSegmentBytesMax = int64_t{8} << 20;
+
+constexpr absl::Duration kSealerLooks = absl::Milliseconds(10);
+
+struct ScanOptions {
+  int64_t records = 2000000;
+  int rounds = 5;
+};
 
 // Flights as in the sample data: departures in order, 226 airports.
 class Flights {
@@ -67,7 +82,7 @@ std::unique_ptr<Core> Open(const std::string& directory, int64_t segment_bytes) 
   options.sealing.hot_bytes_min = 0;
   options.sealing.segment_bytes = std::max<int64_t>(segment_bytes, 1);
   options.sealing.age_min = absl::ZeroDuration();
-  options.sealing.look_interval = absl::Milliseconds(10);
+  options.sealing.look_interval = kSealerLooks;
   auto core = Core::Open(options);
   ICEPIE_CHECK(core.ok());
   return *std::move(core);
@@ -90,8 +105,13 @@ void Fill(Core& core, int64_t records) {
 struct Scan {
   int64_t records = 0;
   int64_t payload_bytes = 0;
+  int64_t stored_bytes = 0;
   double seconds = 0;
-  double rate() const { return static_cast<double>(records) / seconds; }
+  double records_per_second() const { return static_cast<double>(records) / seconds; }
+  double stored_mb_per_second() const { return static_cast<double>(stored_bytes) / 1e6 / seconds; }
+  double payload_mb_per_second() const {
+    return static_cast<double>(payload_bytes) / 1e6 / seconds;
+  }
 
   void Count(const DecodedBlock& block) {
     records += static_cast<int64_t>(block.records().size());
@@ -119,6 +139,7 @@ Scan ThroughCore(const Core& core, int64_t end, std::vector<std::string>* blocks
         const auto block = DecodedBlock::Decode(stored.data);
         ICEPIE_CHECK(block.ok());
         scan.Count(*block);
+        scan.stored_bytes += static_cast<int64_t>(stored.data.size());
         if (blocks != nullptr) blocks->push_back(std::move(stored.data));
       }
       next = range->complete_position;
@@ -128,8 +149,15 @@ Scan ThroughCore(const Core& core, int64_t end, std::vector<std::string>* blocks
 
 Scan FromMemory(const std::vector<std::string>& blocks) {
   return Timed([&](Scan& scan) {
-    for (const std::string& stored : blocks) scan.Count(*DecodedBlock::Decode(stored));
+    for (const std::string& stored : blocks) {
+      scan.Count(*DecodedBlock::Decode(stored));
+      scan.stored_bytes += static_cast<int64_t>(stored.size());
+    }
   });
+}
+
+int64_t FileBytes(const std::string& file) {
+  return static_cast<int64_t>(std::filesystem::file_size(file));
 }
 
 Scan FromFiles(const std::vector<std::string>& files) {
@@ -137,6 +165,7 @@ Scan FromFiles(const std::vector<std::string>& files) {
     for (const std::string& file : files) {
       const auto reader = SegmentReader::Open(file);
       ICEPIE_CHECK(reader.ok());
+      scan.stored_bytes += FileBytes(file);
       for (const auto& [stream, chunk] : (*reader)->Chunks({"flights"}, 0, INT64_MAX)) {
         const auto block = chunk->Decode(kAllColumns);
         ICEPIE_CHECK(block.ok());
@@ -146,69 +175,141 @@ Scan FromFiles(const std::vector<std::string>& files) {
   });
 }
 
+// The same bytes, and nothing done with them.
+Scan FromDisk(const std::vector<std::string>& files) {
+  std::vector<char> piece(kPieceBytes);
+  return Timed([&](Scan& scan) {
+    for (const std::string& file : files) {
+      const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+      ICEPIE_CHECK(fd >= 0);
+      ssize_t n = 0;
+      for (int64_t at = 0; (n = ::pread(fd, piece.data(), piece.size(), at)) > 0; at += n) {
+        scan.stored_bytes += n;
+      }
+      ICEPIE_CHECK(n == 0);
+      ::close(fd);
+    }
+  });
+}
+
 void DropFromCache(const std::vector<std::string>& files) {
   for (const std::string& file : files) {
     const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
     ICEPIE_CHECK(fd >= 0);
-    (void)::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    // Dirty pages stay where they are.
+    ICEPIE_CHECK(::fdatasync(fd) == 0 && ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
     ::close(fd);
   }
 }
 
-void Print(const char* name, const Scan& scan, const Scan& floor) {
-  std::printf(
-      "{\"name\":\"%s\",\"value\":%.0f,\"unit\":\"records/s\",\"floor\":%.0f,"
-      "\"ratio\":%.2f}\n",
-      name, scan.rate(), floor.rate(), scan.rate() / floor.rate());
+// The rounds of one way of reading.
+struct Scans {
+  std::vector<Scan> rounds;
+
+  using Rate = double (Scan::*)() const;
+  std::optional<double> MedianOf(Rate rate) const {
+    std::vector<double> rates;
+    for (const Scan& scan : rounds) rates.push_back((scan.*rate)());
+    return Median(std::move(rates));
+  }
+};
+
+void Report(const std::string& name, const std::string& unit, const Scans& scans, Scans::Rate rate,
+            const Scans* floor) {
+  Figure figure{.name = name, .value = scans.MedianOf(rate), .unit = unit};
+  if (floor != nullptr) {
+    std::vector<double> ratios;
+    for (size_t i = 0; i < scans.rounds.size(); ++i) {
+      ratios.push_back((scans.rounds[i].*rate)() / (floor->rounds[i].*rate)());
+    }
+    figure.floor = floor->MedianOf(rate);
+    figure.ratio = Median(std::move(ratios));
+  }
+  Print(figure);
 }
 
-void Run(const std::string& directory, int64_t records) {
-  std::vector<std::string> blocks;
-  Scan hot;
-  {
-    const std::unique_ptr<Core> core = Open(directory, 0);
-    Fill(*core, records);
-    hot = ThroughCore(*core, records, &blocks);
-  }
-  const Scan floor = FromMemory(blocks);
+void Report(const std::string& name, const Scans& scans, const Scans& decoding, const Scans* disk) {
+  Report(name, "records/s", scans, &Scan::records_per_second, &decoding);
+  Report(name + ".stored", "MB/s", scans, &Scan::stored_mb_per_second, disk);
+  Report(name + ".payload", "MB/s", scans, &Scan::payload_mb_per_second, nullptr);
+}
+
+// Of few records, too, some segments are made.
+int64_t SegmentBytes(const std::vector<std::string>& blocks) {
   int64_t bytes = 0;
   for (const std::string& block : blocks) bytes += static_cast<int64_t>(block.size());
-  // Of few records, too, some segments are made.
-  const std::unique_ptr<Core> core =
-      Open(directory, std::clamp<int64_t>(bytes / 4, 1, kSegmentBytesMax));
+  return std::clamp<int64_t>(bytes / 4, 1, kSegmentBytesMax);
+}
+
+// How many records are in segments, once there come no more.
+int64_t WaitUntilSealed(const Core& core) {
   int64_t sealed = 0;
-  for (int64_t before = -1; sealed != before || sealed == 0; absl::SleepFor(absl::Seconds(1))) {
-    before = sealed;
-    sealed = core->Storage().sealed_position;
+  for (int64_t before = -1; sealed != before || sealed == 0;) {
+    WaitUntilIdle(20 * kSealerLooks);
+    before = std::exchange(sealed, core.Storage().sealed_position);
   }
+  return sealed;
+}
+
+void RunScan(const ScanOptions& options) {
+  const Scratch scratch;
+  const std::string directory = scratch.path() + "/core";
+  std::vector<std::string> blocks;
+  Scans hot;
+  Scans decoding;
+  {
+    const std::unique_ptr<Core> core = Open(directory, 0);
+    Fill(*core, options.records);
+    const int64_t end = core->head_position();
+    (void)ThroughCore(*core, end, &blocks);  // warms up, too
+    for (int round = 0; round < options.rounds; ++round) {
+      hot.rounds.push_back(ThroughCore(*core, end, nullptr));
+      decoding.rounds.push_back(FromMemory(blocks));
+    }
+  }
+  Report("scan.hot", hot, decoding, nullptr);
+  const std::unique_ptr<Core> core = Open(directory, SegmentBytes(blocks));
+  const int64_t sealed_end = WaitUntilSealed(*core);
   std::vector<std::string> files;
-  const auto lease = core->LeaseSegments(0, sealed, 1 << 20);
+  const auto lease = core->LeaseSegments(0, sealed_end, 1 << 20);
   for (const SealedSegment& segment : lease->segments()) {
     files.push_back(directory + "/" + segment.path);
   }
-  Print("scan_hot", hot, floor);
-  Print("scan_sealed", ThroughCore(*core, sealed, nullptr), floor);
-  Print("scan_segments", FromFiles(files), floor);
-  DropFromCache(files);
-  Print("scan_segments_cold", FromFiles(files), floor);
-  const CoreStorage storage = core->Storage();
-  std::printf("{\"name\":\"segment_bytes_per_record\",\"value\":%.1f,\"unit\":\"bytes\"}\n",
-              static_cast<double>(storage.segment_bytes) / static_cast<double>(sealed));
+  decoding.rounds.clear();
+  Scans sealed;
+  Scans segments;
+  Scans segments_cold;
+  Scans disk;
+  for (int round = 0; round < options.rounds; ++round) {
+    DropFromCache(files);
+    disk.rounds.push_back(FromDisk(files));
+    DropFromCache(files);
+    segments_cold.rounds.push_back(FromFiles(files));
+    segments.rounds.push_back(FromFiles(files));
+    sealed.rounds.push_back(ThroughCore(*core, sealed_end, nullptr));
+    decoding.rounds.push_back(FromMemory(blocks));
+  }
+  Report("scan.sealed", sealed, decoding, nullptr);
+  Report("scan.segments", segments, decoding, nullptr);
+  Report("scan.segments_cold", segments_cold, decoding, &disk);
+  Report("scan.disk_cold", "MB/s", disk, &Scan::stored_mb_per_second, nullptr);
+  Print({.name = "scan.segment_bytes_per_record",
+         .value =
+             static_cast<double>(core->Storage().segment_bytes) / static_cast<double>(sealed_end),
+         .unit = "bytes"});
 }
 
 }  // namespace
-}  // namespace icepie
 
-int main(int argc, char** argv) {
-  spdlog::set_level(spdlog::level::warn);  // it writes to the same output
-  int64_t records = 2000000;
-  if (argc > 2 || (argc == 2 && (!absl::SimpleAtoi(argv[1], &records) || records < 1))) {
-    std::fprintf(stderr, "usage: icepie-bench-scan [RECORDS]\n");
-    return 2;
-  }
-  std::string pattern = std::filesystem::temp_directory_path() / "icepie-bench-XXXXXX";
-  const std::string directory = ::mkdtemp(pattern.data());
-  icepie::Run(directory, records);
-  std::filesystem::remove_all(directory);
-  return 0;
+RunBench AddScan(CLI::App& command, CommonOptions&) {
+  const auto options = std::make_shared<ScanOptions>();
+  command.add_option("--records", options->records)
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1000}, int64_t{1000000000}));
+  command.add_option("--rounds", options->rounds, "in which every way of reading has its turn")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100));
+  return [options] { RunScan(*options); };
 }
+
+}  // namespace icepie::bench

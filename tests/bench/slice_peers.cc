@@ -204,24 +204,23 @@ std::string InsertInto(const std::string& stream) {
 
 }  // namespace
 
-bool PostgresSlices::Knows(const std::string& query) { return Queries().count(query) > 0; }
+bool PostgresSlices::Knows(const std::string& query, Way way) {
+  const auto known = Queries().find(query);
+  if (known == Queries().end()) return false;
+  return way == Way::kRefresh || !known->second.fold.empty();
+}
 
 bool PostgresSlices::Do(const std::string& sql) {
   const bench::Ran ran = postgres_->Sql(sql);
   if (ran.exit_code == 0) return true;
-  std::fprintf(stderr, "icepie-bench-slices: PostgreSQL: %s\n", ran.output.substr(0, 400).c_str());
+  std::fprintf(stderr, "icepie-bench: PostgreSQL: %s\n", ran.output.substr(0, 400).c_str());
   return false;
 }
 
 std::unique_ptr<PostgresSlices> PostgresSlices::Start(const RecordBlocks& before) {
   std::unique_ptr<PostgresSlices> peer(new PostgresSlices());
   peer->postgres_ = bench::Postgres::Start(peer->scratch_.path());
-  if (peer->postgres_ == nullptr) {
-    std::fprintf(stderr,
-                 "icepie-bench-slices: PostgreSQL is not installed and left out; "
-                 "deploy/install-deps.sh --with-bench\n");
-    return nullptr;
-  }
+  if (peer->postgres_ == nullptr) return nullptr;
   const bool made = peer->Do(
       "CREATE TABLE staged (payload jsonb); CREATE TABLE bid (position bigserial, auction bigint, "
       "bidder bigint, price bigint, channel text, url text, date_time timestamp, extra text); "
@@ -251,7 +250,7 @@ double PostgresSlices::SecondsOf(const RecordBlocks& blocks,
     if (absl::SimpleAtod(line, &time)) times.push_back(time);
   }
   if (ran.exit_code == 0 && times.size() >= 2) return times.back() - times.front();
-  std::fprintf(stderr, "icepie-bench-slices: PostgreSQL: %s\n", ran.output.substr(0, 400).c_str());
+  std::fprintf(stderr, "icepie-bench: PostgreSQL: %s\n", ran.output.substr(0, 400).c_str());
   return -1;
 }
 
@@ -259,7 +258,6 @@ std::optional<PostgresSlices::Figure> PostgresSlices::Run(
     const std::string& name, Way way, const std::vector<RecordBlocks>& batches) {
   const PeerQuery& query = Queries().at(name);
   const bool triggers = way == Way::kTriggers;
-  if (triggers && query.fold.empty()) return std::nullopt;
   const std::string kept =
       triggers ? absl::StrCat("CREATE TABLE kept AS ", query.select,
                               "; CREATE UNIQUE INDEX ON kept (", query.key,

@@ -22,18 +22,18 @@ class PostgresSlices {
  public:
   enum class Way { kTriggers, kRefresh };
 
-  // Nullptr, with a word on standard error, when PostgreSQL is not installed or does not take
-  // `before`.
+  // Nullptr when PostgreSQL does not start, which is reported as a missing peer (figure.h), or does
+  // not take `before`.
   static std::unique_ptr<PostgresSlices> Start(const RecordBlocks& before);
-  // Whether the query is written for PostgreSQL here.
-  static bool Knows(const std::string& query);
+  // Whether the query is written for PostgreSQL in this way.
+  static bool Knows(const std::string& query, Way way);
 
   struct Figure {
     double rate = 0;   // records a second, of the streams that the query reads
     int64_t rows = 0;  // of the query in the end
   };
   // Of these batches, each from its COPY until the rows are committed with it; nullopt when that
-  // fails or nothing is written for it. The batches are taken away again.
+  // fails. The batches are taken away again.
   std::optional<Figure> Run(const std::string& query, Way way,
                             const std::vector<RecordBlocks>& batches);
 

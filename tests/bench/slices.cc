@@ -1,18 +1,20 @@
-// Slices in the live engine, over a feed in memory: Nexmark queries and wallet clustering. One JSON
-// object a line:
+// Slices in the live engine, over a feed in memory: Nexmark queries and wallet clustering.
 //   slices.<query>.backfill   records/s from nothing to the head, the reading of JSON included
 //   slices.<query>.increment  records/s of one batch at a time, from its append until it is in the
-//                             rows; `peer` is running the whole SQL again in plain DuckDB, over
+//                             rows; the floor is running the whole SQL again in plain DuckDB, over
 //                             tables that are read already, for each batch
-//   slices.<query>.postgres_triggers, .postgres_refresh
-//                             the same batches kept fresh by PostgreSQL (slice_peers.h), each batch
-//                             committed; `ratio` is ours, in memory, to it. It must have as many
-//                             rows
-// "strategy" says how the slice is kept fresh.
+//   slices.<query>.vs_postgres_triggers, .vs_postgres_refresh
+//                             the same; the peer is PostgreSQL, which keeps the same batches fresh
+//                             (slice_peers.h), each batch committed where ours stay in memory. It
+//                             must have as many rows
+//   slices.<query>.memory     what the engine took
+// Standard error says how each slice is kept fresh.
 #include <unistd.h>
 
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -28,13 +30,13 @@
 #include <utility>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "slices/components.h"
 #include "slices/live_engine.h"
 #include "slices/source_scan.h"
-#include "spdlog/spdlog.h"
+#include "tests/bench/bench.h"
+#include "tests/bench/figure.h"
 #include "tests/bench/slice_bench.h"
 #include "tests/bench/slice_peers.h"
 #include "tests/slices/memory_feed.h"
@@ -91,20 +93,23 @@ class SliceBench {
     feed_.set_blocks_per_piece(8);
     Append(load_.before);
     const int64_t resident = ResidentBytes();
+    std::fprintf(stderr, "%s: %s\n", name.c_str(),
+                 std::string(StrategyName(plan_.Find(slice_)->strategy)).c_str());
     const absl::Duration backfill = Start();
-    Print(name + ".backfill", Input(), backfill, absl::ZeroDuration());
+    bench::Print(
+        {.name = name + ".backfill", .value = Rate(Input(), backfill), .unit = "records/s"});
     absl::Duration batches;
     const int64_t before = Input();
     for (const RecordBlocks& batch : load_.batches) batches += TimeOf(batch);
     const absl::Duration rerun = Rerun() * static_cast<double>(load_.batches.size());
-    Print(name + ".increment", Input() - before, batches, rerun);
-    std::printf("%s\n", nlohmann::ordered_json{{"name", name + ".memory"},
-                                               {"value", (ResidentBytes() - resident) >> 20},
-                                               {"unit", "MiB"}}
-                            .dump()
-                            .c_str());
-    std::fflush(stdout);
-    return {static_cast<double>(Input() - before) / absl::ToDoubleSeconds(batches), CountRows()};
+    bench::Print({.name = name + ".increment",
+                  .value = Rate(Input() - before, batches),
+                  .unit = "records/s",
+                  .floor = Rate(Input() - before, rerun)});
+    bench::Print({.name = name + ".memory",
+                  .value = static_cast<double>(ResidentBytes() - resident) / (1 << 20),
+                  .unit = "MiB"});
+    return {Rate(Input() - before, batches), CountRows()};
   }
 
  private:
@@ -237,21 +242,8 @@ class SliceBench {
                                       plan_.definition.FindSlice(slice)->sql)));
   }
 
-  // `peer`: how long the same takes otherwise; zero: nothing to compare with.
-  void Print(const std::string& name, int64_t records, absl::Duration took, absl::Duration peer) {
-    const double rate = static_cast<double>(records) / absl::ToDoubleSeconds(took);
-    nlohmann::ordered_json line = {{"name", name},
-                                   {"value", std::llround(rate)},
-                                   {"unit", "records/s"},
-                                   {"strategy", StrategyName(plan_.Find(slice_)->strategy)},
-                                   {"seconds", absl::ToDoubleSeconds(took)}};
-    if (peer > absl::ZeroDuration()) {
-      const double other = static_cast<double>(records) / absl::ToDoubleSeconds(peer);
-      line["peer"] = std::llround(other);
-      line["ratio"] = rate / other;
-    }
-    std::printf("%s\n", line.dump().c_str());
-    std::fflush(stdout);
+  static double Rate(int64_t records, absl::Duration took) {
+    return static_cast<double>(records) / absl::ToDoubleSeconds(took);
   }
 
   const Load& load_;
@@ -299,47 +291,45 @@ Load Wallets(int64_t edges, int batches, int64_t batch) {
   return load;
 }
 
-void RunPeer(PostgresSlices& postgres, const Load& load, const std::string& query,
+// Without a `postgres` the figures are null.
+void RunPeer(PostgresSlices* postgres, const Load& load, const std::string& query,
              const PostgresSlices::Figure& ours) {
   for (const auto& [name, way] : {std::pair{"triggers", PostgresSlices::Way::kTriggers},
                                   std::pair{"refresh", PostgresSlices::Way::kRefresh}}) {
-    const auto theirs = postgres.Run(query, way, load.batches);
-    if (!theirs) continue;
-    if (theirs->rows != ours.rows) {
+    if (!PostgresSlices::Knows(query, way)) continue;
+    bench::Figure figure{.name = absl::StrCat("slices.", query, ".vs_postgres_", name),
+                         .value = ours.rate,
+                         .unit = "records/s"};
+    const auto theirs =
+        postgres != nullptr ? postgres->Run(query, way, load.batches) : std::nullopt;
+    if (theirs && theirs->rows != ours.rows) {
       Check(absl::InternalError(absl::StrCat(query, " has ", ours.rows, " rows, in PostgreSQL by ",
                                              name, " ", theirs->rows)));
     }
-    std::printf("%s\n",
-                nlohmann::ordered_json{{"name", absl::StrCat("slices.", query, ".postgres_", name)},
-                                       {"value", std::llround(theirs->rate)},
-                                       {"unit", "records/s"},
-                                       {"ratio", ours.rate / theirs->rate}}
-                    .dump()
-                    .c_str());
-    std::fflush(stdout);
+    if (theirs) figure.peer = theirs->rate;
+    bench::Print(figure);
   }
 }
 
-struct BenchOptions {
+struct SlicesOptions {
   int64_t events = 500000;
   int64_t edges = 1000000;
   std::string only;
-  bool no_peers = false;
 };
 
-void RunAll(const BenchOptions& options) {
+void RunSlices(const SlicesOptions& options, bool no_peers) {
   const std::string& only = options.only;
   const std::vector<std::string> queries = {"q0",  "q4",  "q5",  "q7",  "q9", "q15",
                                             "q16", "q17", "q18", "q19", "q20"};
   const Load nexmark = Nexmark(options.events, 10, 5000);
   std::unique_ptr<PostgresSlices> postgres;
-  bool started = options.no_peers;
+  bool started = false;
   for (const std::string& query : queries) {
     if (!only.empty() && only != query) continue;
     const auto ours = SliceBench(nexmark, query).Run("slices." + query);
-    if (!PostgresSlices::Knows(query)) continue;
+    if (no_peers) continue;
     if (!std::exchange(started, true)) postgres = PostgresSlices::Start(nexmark.before);
-    if (postgres) RunPeer(*postgres, nexmark, query, ours);
+    RunPeer(postgres.get(), nexmark, query, ours);
   }
   if (!only.empty() && only != "wallet_clusters") return;
   const Load wallets = Wallets(options.edges, 10, 1000);
@@ -349,17 +339,17 @@ void RunAll(const BenchOptions& options) {
 }  // namespace
 }  // namespace icepie::slices
 
-int main(int argc, char** argv) {
-  spdlog::set_level(spdlog::level::warn);  // it writes to the same output
-  CLI::App app("Slices in the live engine: Nexmark queries and wallet clustering",
-               "icepie-bench-slices");
-  icepie::slices::BenchOptions options;
-  app.add_option("--events", options.events, "Nexmark events before the batches")
+namespace icepie::bench {
+
+RunBench AddSlices(CLI::App& command, CommonOptions& common) {
+  const auto options = std::make_shared<slices::SlicesOptions>();
+  command.add_option("--events", options->events, "of Nexmark, before the batches")
       ->capture_default_str();
-  app.add_option("--edges", options.edges, "Transfers before the batches")->capture_default_str();
-  app.add_flag("--no-peers", options.no_peers, "Without PostgreSQL");
-  app.add_option("--only", options.only, "One query: q0, …, q20, wallet_clusters");
-  CLI11_PARSE(app, argc, argv);
-  icepie::slices::RunAll(options);
-  return 0;
+  command.add_option("--edges", options->edges, "transfers before the batches")
+      ->capture_default_str();
+  command.add_option("--only", options->only, "one query: q0, …, q20, wallet_clusters");
+  command.add_flag("--no-peers", common.no_peers, "without PostgreSQL");
+  return [options, &common] { slices::RunSlices(*options, common.no_peers); };
 }
+
+}  // namespace icepie::bench

@@ -1,17 +1,18 @@
 // How long a record takes to be seen, and how long an answer takes, on the real daemon and a real
-// worker: one JSON object a line, {"name","value","unit"[, "floor","ratio"]}. The floor is the
+// worker. The floor is the
 // cheapest call there is over the same connection (GetStream), measured in turn with the others.
-#include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
+#include "tests/bench/bench.h"
+#include "tests/bench/figure.h"
 #include "tests/e2e/daemon_fixture.h"
 
-namespace icepie {
+namespace icepie::bench {
 namespace {
 
 namespace v1 = icepie::v1;
@@ -40,20 +41,14 @@ double MillisecondsSince(Clock::time_point start) {
 struct Samples {
   std::string name;
   std::vector<double> values;
-
-  double Quantile(double q) {
-    std::sort(values.begin(), values.end());
-    return values[static_cast<size_t>(q * static_cast<double>(values.size() - 1))];
-  }
 };
 
-void Print(Samples& samples, Samples& floor) {
-  for (const auto& [label, q] : {std::pair{"p50", 0.5}, std::pair{"p99", 0.99}}) {
-    const double value = samples.Quantile(q);
-    const double base = floor.Quantile(q);
-    std::printf(
-        "{\"name\":\"%s_%s\",\"value\":%.3f,\"unit\":\"ms\",\"floor\":%.3f,\"ratio\":%.2f}\n",
-        samples.name.c_str(), label, value, base, value / base);
+void Report(const Samples& samples, const Samples& floor) {
+  for (const auto& [label, share] : {std::pair{"p50", 0.5}, std::pair{"p99", 0.99}}) {
+    Print({.name = absl::StrCat("visible.", samples.name, "_", label),
+           .value = Quantile(samples.values, share),
+           .unit = "ms",
+           .floor = Quantile(floor.values, share)});
   }
 }
 
@@ -61,7 +56,7 @@ std::string Payload(int round) {
   return absl::StrCat("{\"origin\":\"A", round % kOrigins, "\",\"delay\":", round % 90, "}");
 }
 
-void Run() {
+void RunVisible() {
   testing::DaemonFixture daemon;
   daemon.SetSettings("logging: {level: warn}\n");
   daemon.Start();
@@ -107,13 +102,11 @@ void Run() {
     visible.values.push_back(visible_ms);
     query.values.push_back(query_ms);
   }
-  for (Samples* samples : {&append, &visible, &query}) Print(*samples, floor);
+  for (const Samples* samples : {&append, &visible, &query}) Report(*samples, floor);
 }
 
 }  // namespace
-}  // namespace icepie
 
-int main() {
-  icepie::Run();
-  return 0;
-}
+RunBench AddVisible(CLI::App&, CommonOptions&) { return RunVisible; }
+
+}  // namespace icepie::bench
