@@ -233,8 +233,10 @@ void RunPostgres(int rows, int kills, double ours) {
   std::vector<double> times;
   double refused = 0;
   for (int i = 0; i < kills; ++i) {
-    Background session(postgres->Psql("SELECT pg_backend_pid(); SELECT pg_sleep(60)"),
-                       scratch.path() + "/session.err");
+    // Two commands: psql writes the answer of the first when it is done with that.
+    std::vector<std::string> psql = postgres->Psql("SELECT pg_backend_pid()");
+    psql.insert(psql.end(), {"-c", "SELECT pg_sleep(60)"});
+    Background session(psql, scratch.path() + "/session.err");
     const int backend = std::atoi(session.ReadLine().c_str());
     ICEPIE_CHECK(backend > 0);
     const absl::Time killed = absl::Now();
