@@ -61,6 +61,7 @@ struct Point {
 };
 
 // The daemon ends with this process also when a signal ends that: stopped, it would not notice.
+constexpr int kEnds[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGABRT};
 volatile pid_t daemon_pid = 0;
 void EndWithDaemon(int signal) {
   kill(daemon_pid, SIGKILL);
@@ -83,14 +84,14 @@ class IngestBench {
       }
     }
     daemon_pid = daemon_.pid();
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, EndWithDaemon);
+    for (const int signal : kEnds) std::signal(signal, EndWithDaemon);
     if (Wants("db_bench")) db_bench_ = DbBench::Start(scratch_.path());
     if (Wants("redis")) redis_ = Redis::Start(scratch_.path());
     if (Wants("postgres")) postgres_ = Postgres::Start(scratch_.path());
     kill(daemon_.pid(), SIGSTOP);
   }
   ~IngestBench() {
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, SIG_DFL);
+    for (const int signal : kEnds) std::signal(signal, SIG_DFL);
   }
 
   void Run() {
