@@ -43,6 +43,7 @@ void PrintDamage(Context& context, const ServerStatus& status) {
 }
 
 std::string NextText(const Slice& slice) {
+  if (slice.state() == icepie::v1::DELETING) return "";
   if (slice.desired().mode() == icepie::v1::DesiredState::FREEZE) {
     const std::string reminder = ReminderText(slice.desired());
     return absl::StrCat(reminder, reminder.empty() ? "" : "; ", "thaw: icepie slice thaw ",
@@ -62,6 +63,9 @@ std::string NextText(const Slice& slice) {
 }
 
 std::string WhyText(const Slice& slice) {
+  if (slice.state() == icepie::v1::DELETING) {
+    return slice.conditions().empty() ? "" : Printable(slice.conditions(0).message());
+  }
   if (slice.desired().mode() != icepie::v1::DesiredState::RUN) {
     return absl::StrCat(slice.desired().reason(), " by ", slice.desired().actor());
   }

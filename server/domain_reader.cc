@@ -213,17 +213,54 @@ v1::Slice DomainReader::Describe(const DomainFacts& facts,
 
 absl::StatusOr<v1::Slice> DomainReader::GetSlice(const std::string& name) const {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
-  ICEPIE_ASSIGN_OR_RETURN(const auto domain, Find(parts.domain));
-  if (!domain->held.empty() || domain->damaged_slices.count(parts.slice) > 0) {
-    return DescribeHeldSlice(FactsOf(*domain), parts.slice);
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, FindListed(parts.domain));
+  const DomainFacts facts = FactsOf(*domain);
+  if (!domain->entry.has_deletion() &&
+      (!domain->held.empty() || domain->damaged_slices.count(parts.slice) > 0)) {
+    return DescribeHeldSlice(facts, parts.slice);
   }
-  ICEPIE_ASSIGN_OR_RETURN(const auto* slice, FindSlice(*domain, parts.slice));
-  return Describe(FactsOf(*domain), *slice);
+  const auto slice = FindSlice(*domain, parts.slice);
+  const std::vector<std::string> leaving = LeavingSlices(facts);
+  const bool leaves = std::find(leaving.begin(), leaving.end(), parts.slice) != leaving.end();
+  if (leaves || (slice.ok() && domain->entry.has_deletion())) {
+    return DescribeLeavingSlice(facts, parts.slice);
+  }
+  ICEPIE_RETURN_IF_ERROR(slice.status());
+  return Describe(facts, **slice);
+}
+
+bool DomainReader::IsBeingDeleted(const CatalogDomain& domain) const {
+  return FromProto(domain.entry.deletion().purge_time()) <= absl::Now() ||
+         supervisor_.HasWorkers(domain.entry.name());
+}
+
+absl::StatusOr<std::shared_ptr<const CatalogDomain>> DomainReader::FindListed(
+    const std::string& domain) const {
+  const auto deleted = catalog_.FindDeleted(domain);
+  if (deleted && IsBeingDeleted(*deleted)) return deleted;
+  return Find(domain);
+}
+
+std::vector<std::shared_ptr<const CatalogDomain>> DomainReader::ListedDomains() const {
+  auto domains = catalog_.Domains();
+  for (auto& deleted : catalog_.DeletedDomains()) {
+    if (IsBeingDeleted(*deleted)) domains.push_back(std::move(deleted));
+  }
+  return domains;
 }
 
 void DomainReader::AddSlices(const CatalogDomain& domain,
                              google::protobuf::RepeatedPtrField<v1::Slice>* slices) const {
   const DomainFacts facts = FactsOf(domain);
+  if (domain.entry.has_deletion()) {
+    for (const auto& [slice, entry] : domain.slices) {
+      *slices->Add() = DescribeLeavingSlice(facts, slice);
+    }
+    return;
+  }
+  for (const std::string& slice : LeavingSlices(facts)) {
+    *slices->Add() = DescribeLeavingSlice(facts, slice);
+  }
   for (const auto& [slice, entry] : domain.slices) {
     *slices->Add() = domain.held.empty() ? Describe(facts, entry) : DescribeHeldSlice(facts, slice);
   }
@@ -239,10 +276,10 @@ void DomainReader::AddSlices(const CatalogDomain& domain,
 absl::StatusOr<v1::ListSlicesResponse> DomainReader::ListSlices(const std::string& domain) const {
   v1::ListSlicesResponse out;
   if (!domain.empty()) {
-    ICEPIE_ASSIGN_OR_RETURN(const auto found, Find(domain));
+    ICEPIE_ASSIGN_OR_RETURN(const auto found, FindListed(domain));
     AddSlices(*found, out.mutable_slices());
   } else {
-    for (const auto& each : catalog_.Domains()) AddSlices(*each, out.mutable_slices());
+    for (const auto& each : ListedDomains()) AddSlices(*each, out.mutable_slices());
   }
   std::sort(out.mutable_slices()->begin(), out.mutable_slices()->end(),
             [](const auto& a, const auto& b) { return a.name() < b.name(); });
@@ -272,7 +309,7 @@ v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity,
   out.set_core_disk_free_bytes(disk.free_bytes);
   SetStorage(core_.Storage(), out.mutable_core_storage());
   if (const auto scrub = core_.Scrub(); scrub) SetScrub(*scrub, out.mutable_core_scrub());
-  for (const auto& domain : catalog_.Domains()) AddSlices(*domain, out.mutable_slices());
+  for (const auto& domain : ListedDomains()) AddSlices(*domain, out.mutable_slices());
   std::stable_sort(
       out.mutable_slices()->begin(), out.mutable_slices()->end(),
       [](const auto& a, const auto& b) { return HealthRank(a.state()) < HealthRank(b.state()); });

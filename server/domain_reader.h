@@ -67,7 +67,8 @@ class DomainReader {
   // With `show_deleted` also those that can be brought back.
   icepie::v1::ListDomainsResponse ListDomains(bool show_deleted) const;
   absl::StatusOr<icepie::v1::Slice> GetSlice(const std::string& name) const;
-  // Of one domain or (empty) of all, by name.
+  // Of one domain or (empty) of all, by name. Those of a deleted domain are there, DELETING, until
+  // its workers have ended, and again while its files are being removed.
   absl::StatusOr<icepie::v1::ListSlicesResponse> ListSlices(const std::string& domain) const;
   // `with_domains`: also each domain's limits.
   icepie::v1::ServerStatus GetServerStatus(const ServerIdentity& identity,
@@ -80,6 +81,10 @@ class DomainReader {
   icepie::v1::Slice Describe(const DomainFacts& facts,
                              const icepie::catalog::v1::SliceEntry& slice) const;
   void AddDomains(icepie::v1::ServerStatus& out) const;
+  bool IsBeingDeleted(const CatalogDomain& domain) const;
+  // It, or its deleted namesake whose slices are still DELETING. NOT_FOUND.
+  absl::StatusOr<std::shared_ptr<const CatalogDomain>> FindListed(const std::string& domain) const;
+  std::vector<std::shared_ptr<const CatalogDomain>> ListedDomains() const;
   void AddSlices(const CatalogDomain& domain,
                  google::protobuf::RepeatedPtrField<icepie::v1::Slice>* slices) const;
 

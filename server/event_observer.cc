@@ -19,14 +19,66 @@ bool HasCause(icepie::v1::SliceState state) {
 
 }  // namespace
 
+namespace {
+
+const icepie::v1::SliceCondition* FindCondition(const icepie::v1::Slice& slice,
+                                                const std::string& type) {
+  for (const auto& condition : slice.conditions()) {
+    if (condition.type() == type) return &condition;
+  }
+  return nullptr;
+}
+
+void ExplainFreeze(const icepie::v1::Slice& slice, Event& event) {
+  const auto& desired = slice.desired();
+  if (desired.mode() == icepie::v1::DesiredState::FREEZE) {
+    event.set_reason(desired.reason().empty() ? "DESIRED" : desired.reason());
+    event.set_message(absl::StrCat("asked for by ", desired.actor()));
+  } else if (FindCondition(slice, "SAFE_MODE") != nullptr) {
+    event.set_reason("SAFE_MODE");
+  }
+}
+
+void ExplainLag(const icepie::v1::Slice& slice, Event& event) {
+  const auto& meta = slice.meta();
+  const auto* rests = FindCondition(slice, "HIBERNATING");
+  event.set_reason(rests != nullptr && rests->reason() == "AWAITS_TURN" ? "AWAITS_TURN"
+                   : meta.has_lag_time()                                ? "RECORDS_WAIT"
+                                                                        : "NOT_CAUGHT_UP");
+  event.set_message(absl::StrCat("at position ", meta.applied_position(), ", ", meta.lag_records(),
+                                 " behind the head"));
+  if (!meta.has_lag_time()) return;
+  const absl::Duration waits = absl::Trunc(FromProto(meta.lag_time()), absl::Milliseconds(1));
+  event.set_message(absl::StrCat(event.message(), "; its oldest record has waited for ",
+                                 absl::FormatDuration(waits)));
+}
+
+}  // namespace
+
+void ExplainState(const icepie::v1::Slice& slice, Event& event) {
+  if (HasCause(slice.state())) {
+    event.set_reason(slice.last_error().reason());
+    event.set_message(slice.last_error().message());
+  } else if (slice.state() == icepie::v1::FROZEN) {
+    ExplainFreeze(slice, event);
+  } else if (slice.state() == icepie::v1::LAGGING) {
+    ExplainLag(slice, event);
+  } else if (const auto* answers = FindCondition(slice, "ANSWERS");
+             slice.state() == icepie::v1::DELETING && answers != nullptr) {
+    event.set_reason(answers->reason());
+    event.set_message(answers->message());
+  }
+}
+
 void EventObserver::LookAtDomain(const std::string& domain) {
   const auto slices = reader_.ListSlices(domain);
   const auto known = reader_.GetDomain(domain);
   const MutexLock lock(mutex_);
-  if (!slices.ok() || !known.ok()) return;
+  if (!slices.ok() && !absl::IsNotFound(slices.status())) return;
   std::map<std::string, Seen> before = std::move(slices_[domain]);
   slices_[domain].clear();
-  for (const auto& slice : slices->slices()) {
+  const icepie::v1::ListSlicesResponse none;
+  for (const auto& slice : slices.ok() ? slices->slices() : none.slices()) {
     const auto old = before.extract(slice.name());
     if (!old.empty()) slices_[domain][slice.name()] = old.mapped();
     Note(slice);
@@ -40,6 +92,7 @@ void EventObserver::LookAtDomain(const std::string& domain) {
     event.set_to("REMOVED");
     log_.Add(std::move(event));
   }
+  if (!known.ok()) return;
   for (const auto& worker : known->workers()) {
     // Builds come and go; their operations tell of them.
     if (worker.role() != "build") Note(worker);
@@ -48,6 +101,7 @@ void EventObserver::LookAtDomain(const std::string& domain) {
 
 void EventObserver::Note(const icepie::v1::Slice& slice) {
   const std::string domain = slice.name().substr(0, slice.name().find('.'));
+  // How far it lags is no other state.
   const bool cause = HasCause(slice.state());
   Seen now = {icepie::v1::SliceState_Name(slice.state()), cause ? slice.last_error().reason() : ""};
   Seen& seen = slices_[domain][slice.name()];
@@ -58,8 +112,7 @@ void EventObserver::Note(const icepie::v1::Slice& slice) {
   event.set_slice(slice.name());
   event.set_from(seen.state);
   event.set_to(now.state);
-  event.set_reason(now.reason);
-  if (cause) event.set_message(slice.last_error().message());
+  ExplainState(slice, event);
   seen = std::move(now);
   log_.Add(std::move(event));
 }

@@ -17,6 +17,9 @@
 
 namespace icepie::server {
 
+// Says in the slice's event why it is in its state.
+void ExplainState(const icepie::v1::Slice& slice, icepie::v1::Event& event);
+
 // Threads: any.
 class EventObserver {
  public:

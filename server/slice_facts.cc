@@ -695,6 +695,54 @@ v1::Slice DescribeHeldSlice(const DomainFacts& facts, const std::string& slice) 
                                  "; apply the domain's file again"));
   *error.mutable_time() = ToProto(domain.load_time);
   error.set_permanent(true);
+  AddAlwaysConditions(facts, out);
+  AddOtherConditions(out);
+  AddFreezeOverdue(facts.now, out);
+  AddConditions(out);
+  return out;
+}
+
+std::vector<std::string> LeavingSlices(const DomainFacts& facts) {
+  std::set<std::string> names;
+  if (!facts.domain->held.empty()) return {};
+  for (const WorkerView* worker : {&facts.workers.live, &facts.workers.standby}) {
+    if (!worker->client || !worker->report) continue;
+    for (const auto& report : worker->report->slices()) names.insert(report.slice());
+  }
+  for (const auto& [name, slice] : facts.domain->slices) {
+    names.erase(name);
+    names.erase(slice.renamed_from());
+  }
+  for (const auto& [name, damaged] : facts.domain->damaged_slices) names.erase(name);
+  return {names.begin(), names.end()};
+}
+
+v1::Slice DescribeLeavingSlice(const DomainFacts& facts, const std::string& slice) {
+  const auto& entry = facts.domain->entry;
+  v1::Slice out;
+  if (const auto* known = FindSlice(facts, slice)) FillFromCatalog(*known, out);
+  out.set_name(absl::StrCat(entry.name(), ".", slice));
+  out.set_state(v1::DELETING);
+  out.set_snapshot_position(-1);
+  out.set_standby_position(-1);
+  const bool whole = entry.has_deletion();
+  const auto& since = whole ? entry.deletion().time() : entry.apply_time();
+  const bool over = whole && FromProto(entry.deletion().purge_time()) <= facts.now;
+  const std::string message =
+      whole ? absl::StrCat("its domain was deleted by ", entry.deletion().actor(), "; its ",
+                           over ? "files are being removed" : "workers are ending")
+            : absl::StrCat("revision ", entry.revision(), " of ", entry.actor(), " has it no more");
+  *out.mutable_state_since() = since;
+  v1::SliceMeta& meta = *out.mutable_meta();
+  meta.set_slice(out.name());
+  meta.set_state(v1::DELETING);
+  meta.set_stale(true);
+  meta.set_stale_reason(v1::WORKER_DOWN);
+  *meta.mutable_stale_since() = since;
+  for (const char* type : {"ANSWERS", "FRESH", "STANDBY_READY"}) {
+    AddCondition(type, false, whole ? "DOMAIN_DELETED" : "LEFT_ITS_FILE", message, out);
+    *LastTime(out) = since;
+  }
   return out;
 }
 
@@ -710,6 +758,7 @@ int HealthRank(v1::SliceState state) {
     case v1::STARTING:
     case v1::BACKFILLING:
     case v1::LAGGING:
+    case v1::DELETING:
       return 2;
     default:
       return 3;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -68,6 +69,12 @@ icepie::v1::ListGenerationsResponse DescribeGenerations(
 // A slice whose entry is damaged, or whose domain is held: what its standby says of it, held since
 // the damage was found.
 icepie::v1::Slice DescribeHeldSlice(const DomainFacts& facts, const std::string& slice);
+
+// Slices that a running worker still has and the catalog no longer: they have left the file.
+std::vector<std::string> LeavingSlices(const DomainFacts& facts);
+
+// A slice of a domain that is deleted, or one that has left its file: DELETING since then.
+icepie::v1::Slice DescribeLeavingSlice(const DomainFacts& facts, const std::string& slice);
 
 // A question about the slice would be answered now, fresh or stale.
 bool Answers(const DomainView& workers, const std::string& slice);

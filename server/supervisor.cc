@@ -184,8 +184,8 @@ void Supervisor::RemoveDomain(const std::string& domain) {
       views_.erase(domain);
       changed_.SignalAll();
     }
-    EndLeaving(domain, nullptr);
     if (listener_) listener_(domain);
+    EndLeaving(domain, nullptr);
   });
 }
 
@@ -196,9 +196,13 @@ void Supervisor::EndLeaving(const std::string& domain,
       std::find_if(begin, end, [&](const auto& each) { return each.second == worker; });
   if (found != end) leaving_.erase(found);
   if (worker) loop_.Post([worker] {});  // ends its life outside its own callback
-  MutexLock lock(mutex_);
-  if (--ending_[domain] <= 0) ending_.erase(domain);
-  changed_.SignalAll();
+  {
+    MutexLock lock(mutex_);
+    changed_.SignalAll();
+    if (--ending_[domain] > 0) return;
+    ending_.erase(domain);
+  }
+  if (listener_) listener_(domain);
 }
 
 bool Supervisor::HasWorkers(const std::string& domain) const {

@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
@@ -100,6 +102,21 @@ class DomainDeletionTest : public ::testing::Test {
     return status.workers_size() > 0;
   }
 
+  // The last three states that events tell of.
+  std::string LastStates(const std::string& slice) {
+    v1::ListEventsRequest request;
+    v1::ListEventsResponse response;
+    request.set_name(slice);
+    request.set_newest(true);
+    daemon_.Admin()->ListEvents(Within(absl::Seconds(60)).get(), request, &response);
+    std::vector<std::string> states;
+    for (const v1::Event& event : response.events()) {
+      if (event.kind() == v1::Event::SLICE) states.push_back(event.to());
+    }
+    states.erase(states.begin(), states.end() - std::min<size_t>(states.size(), 3));
+    return absl::StrJoin(states, " ");
+  }
+
   grpc::Status Query(const std::string& sql) {
     v1::QueryResponse response;
     return daemon_.Query("shop", sql, -1, &response);
@@ -137,6 +154,15 @@ TEST_F(DomainDeletionTest, ADeletedDomainIsGoneAndComesBackAsItWas) {
   EXPECT_TRUE(Domains(false).empty());
   ASSERT_EQ(Domains(true).size(), 1u);
   EXPECT_TRUE(Eventually([&] { return !HasWorkers(); }, absl::Seconds(60)));
+  EXPECT_TRUE(Eventually([&] { return LastStates("shop.items") == "FROZEN DELETING REMOVED"; },
+                         absl::Seconds(60)))
+      << LastStates("shop.items");
+  v1::Slice slice;
+  v1::GetSliceRequest get_slice;
+  get_slice.set_name("shop.items");
+  const auto described =
+      daemon_.Slices()->GetSlice(Within(absl::Seconds(60)).get(), get_slice, &slice);
+  EXPECT_EQ(Reason(described), "DOMAIN_NOT_FOUND");
   v1::ApplyDomainResponse applied;
   EXPECT_EQ(Reason(daemon_.Apply(kShop, &applied)), "DOMAIN_DELETED");
 

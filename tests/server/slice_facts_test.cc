@@ -5,7 +5,9 @@
 
 #include <memory>
 
+#include "server/event_observer.h"
 #include "server/proto_time.h"
+#include "server/worker_client.h"
 
 namespace icepie::server {
 namespace {
@@ -96,6 +98,105 @@ TEST_F(SliceFactsTest, AHeldSliceSaysSinceWhenAndWhatItStillAnswersFrom) {
   EXPECT_EQ(held.meta().applied_position(), 90);
   EXPECT_EQ(held.meta().stale_reason(), v1::SLICE_HELD);
   EXPECT_EQ(FromProto(held.meta().stale_since()), Ago(30));
+}
+
+const v1::SliceCondition& Condition(const v1::Slice& slice, const std::string& type) {
+  for (const auto& condition : slice.conditions()) {
+    if (condition.type() == type) return condition;
+  }
+  static const v1::SliceCondition none;
+  ADD_FAILURE() << "no " << type;
+  return none;
+}
+
+TEST_F(SliceFactsTest, AHeldSliceHasConditions) {
+  domain_.slices.clear();
+  domain_.damaged_slices["volume"] = {"its entry in the catalog is damaged", {}};
+  v1::Slice held = DescribeHeldSlice(facts_, "volume");
+  EXPECT_EQ(Condition(held, "ANSWERS").status(), v1::SliceCondition::FALSE);
+  EXPECT_EQ(Condition(held, "ANSWERS").reason(), "NO_SNAPSHOT_YET");
+  auto report = std::make_shared<wv1::WorkerReport>(*Running());
+  report->mutable_slices(0)->mutable_counts()->set_quarantined(2);
+  facts_.workers.standby.report = report;
+  facts_.workers.standby.client = std::make_shared<WorkerClient>("/nowhere");
+  *facts_.workers.standby.status.mutable_since() = ToProto(Ago(40));
+  held = DescribeHeldSlice(facts_, "volume");
+  EXPECT_EQ(Condition(held, "ANSWERS").reason(), "STANDBY");
+  EXPECT_EQ(FromProto(Condition(held, "ANSWERS").time()), Ago(40));
+  EXPECT_EQ(Condition(held, "FRESH").reason(), "SLICE_HELD");
+  EXPECT_EQ(FromProto(Condition(held, "FRESH").time()), Ago(30));
+  EXPECT_EQ(Condition(held, "STANDBY_READY").status(), v1::SliceCondition::TRUE);
+  EXPECT_EQ(Condition(held, "QUARANTINE").status(), v1::SliceCondition::TRUE);
+}
+
+TEST_F(SliceFactsTest, SlicesOfADeletedDomainSayWhoDeletedItAndWhatIsUnderWay) {
+  v1::DomainDeletion& deletion = *domain_.entry.mutable_deletion();
+  deletion.set_actor("ann");
+  *deletion.mutable_time() = ToProto(Ago(9));
+  *deletion.mutable_purge_time() = ToProto(kNow + absl::Hours(1));
+  v1::Slice leaving = DescribeLeavingSlice(facts_, "volume");
+  EXPECT_EQ(leaving.name(), "payments.volume");
+  EXPECT_EQ(leaving.state(), v1::DELETING);
+  EXPECT_EQ(leaving.meta().state(), v1::DELETING);
+  EXPECT_EQ(FromProto(leaving.state_since()), Ago(9));
+  EXPECT_EQ(Condition(leaving, "ANSWERS").reason(), "DOMAIN_DELETED");
+  EXPECT_EQ(Condition(leaving, "ANSWERS").message(),
+            "its domain was deleted by ann; its workers are ending");
+  EXPECT_EQ(FromProto(Condition(leaving, "FRESH").time()), Ago(9));
+  *deletion.mutable_purge_time() = ToProto(Ago(1));
+  leaving = DescribeLeavingSlice(facts_, "volume");
+  EXPECT_THAT(Condition(leaving, "ANSWERS").message(), HasSubstr("files are being removed"));
+}
+
+TEST_F(SliceFactsTest, ASliceThatLeftItsFileIsDeletingWhileAWorkerHasIt) {
+  domain_.entry.set_revision(4);
+  domain_.entry.set_actor("ann");
+  *domain_.entry.mutable_apply_time() = ToProto(Ago(2));
+  domain_.slices.clear();
+  facts_.workers.live.report = Running();
+  EXPECT_TRUE(LeavingSlices(facts_).empty()) << "it has ended";
+  facts_.workers.live.client = std::make_shared<WorkerClient>("/nowhere");
+  EXPECT_EQ(LeavingSlices(facts_), std::vector<std::string>{"volume"});
+  const v1::Slice leaving = DescribeLeavingSlice(facts_, "volume");
+  EXPECT_EQ(leaving.state(), v1::DELETING);
+  EXPECT_EQ(FromProto(leaving.state_since()), Ago(2));
+  EXPECT_EQ(Condition(leaving, "ANSWERS").message(), "revision 4 of ann has it no more");
+  domain_.slices["turnover"].set_renamed_from("volume");
+  EXPECT_TRUE(LeavingSlices(facts_).empty());
+}
+
+TEST_F(SliceFactsTest, EventsSayWhyASliceIsFrozenOrLags) {
+  v1::Slice slice;
+  slice.set_state(v1::FROZEN);
+  slice.mutable_desired()->set_mode(v1::DesiredState::FREEZE);
+  slice.mutable_desired()->set_reason("INC-1");
+  slice.mutable_desired()->set_actor("ann");
+  v1::Event event;
+  ExplainState(slice, event);
+  EXPECT_EQ(event.reason(), "INC-1");
+  EXPECT_EQ(event.message(), "asked for by ann");
+  slice.clear_desired();
+  slice.add_conditions()->set_type("SAFE_MODE");
+  event.Clear();
+  ExplainState(slice, event);
+  EXPECT_EQ(event.reason(), "SAFE_MODE");
+
+  slice.Clear();
+  slice.set_state(v1::LAGGING);
+  slice.mutable_meta()->set_applied_position(90);
+  slice.mutable_meta()->set_lag_records(10);
+  event.Clear();
+  ExplainState(slice, event);
+  EXPECT_EQ(event.reason(), "NOT_CAUGHT_UP");
+  EXPECT_EQ(event.message(), "at position 90, 10 behind the head");
+  *slice.mutable_meta()->mutable_lag_time() = ToProto(absl::Seconds(4));
+  ExplainState(slice, event);
+  EXPECT_EQ(event.reason(), "RECORDS_WAIT");
+  EXPECT_THAT(event.message(), HasSubstr("its oldest record has waited for 4s"));
+  slice.add_conditions()->set_type("HIBERNATING");
+  slice.mutable_conditions(0)->set_reason("AWAITS_TURN");
+  ExplainState(slice, event);
+  EXPECT_EQ(event.reason(), "AWAITS_TURN");
 }
 
 }  // namespace
