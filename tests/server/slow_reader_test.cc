@@ -164,6 +164,23 @@ TEST_F(CutReaderTest, OneThatTakesNothingAtAllIsFreedAndKnowsItsPosition) {
   }
 }
 
+class LeavingReaderTest : public SlowReaderTest<ImpatientService<0, 0, 0>> {};
+
+TEST_F(LeavingReaderTest, OneThatLeavesWhileAMessageWaitsIsFreed) {
+  Fill();
+  ReadRecordsRequest request;
+  request.set_follow(true);
+  grpc::ClientContext context;
+  Bound(context);
+  const auto reader = stub_->ReadRecords(&context, request);
+  const Readers& readers = service_->readers();
+  ASSERT_TRUE(EventuallyInCore([&] { return readers.blocks.live_bytes() > 0; }));
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(EventuallyInCore([&] { return readers.blocks.live_bytes() == 0; }))
+      << readers.blocks.live_bytes();
+}
+
 constexpr int64_t kSharedBytesMax = int64_t{2} << 20;
 class PatientReaderTest : public SlowReaderTest<ImpatientService<0, 0, kSharedBytesMax>> {};
 
