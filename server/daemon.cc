@@ -34,6 +34,7 @@
 #include "server/hibernation.h"
 #include "server/host_service.h"
 #include "server/http/http_server.h"
+#include "server/machine_memory.h"
 #include "server/operations_service.h"
 #include "server/record_tracer.h"
 #include "server/run_directory.h"
@@ -346,10 +347,9 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers, const Settings& 
   HibernationOptions hibernation;
   hibernation.idle_after = absl::Milliseconds(workers.idle_after_ms);
   hibernation.standby_on_demand = workers.standby_on_demand;
-  hibernation.awake_max =
-      settings.workers().awake_domains_max() > 0
-          ? static_cast<int>(settings.workers().awake_domains_max())
-          : AwakeMaxByMemory(int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE));
+  hibernation.awake_max = settings.workers().awake_domains_max() > 0
+                              ? static_cast<int>(settings.workers().awake_domains_max())
+                              : AwakeMaxByMemory(MemoryBytes());
   hibernation_ = std::make_unique<Hibernation>(
       *catalog_, *supervisor_,
       [this](const CatalogDomain& domain) { return manager_->reader().FactsOf(domain); },

@@ -71,7 +71,7 @@ class WakeQueue {
   Line over_;      // whose turn is over: awake since when
 };
 
-// How many domains may be awake on a machine with so much memory: half of it, for their two workers
+// How many domains may be awake with so much memory: half of it, for their two workers
 // at 64 MiB each; 8 at least.
 int AwakeMaxByMemory(int64_t memory_bytes);
 
