@@ -309,8 +309,11 @@ absl::StatusOr<bool> BuildEngine::ContinueBase(const GenerationSpec& spec) {
   if (slice == nullptr || slice->definition_hash != spec.definition_hash) return false;
   ICEPIE_RETURN_IF_ERROR(SettleThreads(planned, spec.slice));
   ICEPIE_ASSIGN_OR_RETURN(const SnapshotLink file, store_.Link(base_->manifest()));
-  auto opened = Generation::Open(*instance_, std::make_shared<const DomainPlan>(std::move(planned)),
-                                 spec.slice, spec.number, file.path());
+  auto opened = Generation::Open(
+      *instance_, std::make_shared<const DomainPlan>(std::move(planned)), spec.slice, spec.number,
+      file.path(), "", [this](DuckConnection& connection) {
+        return std::make_shared<Interruptible>(*this, [&connection] { connection.Interrupt(); });
+      });
   // Another version of the planner may have made it.
   if (absl::IsFailedPrecondition(opened.status())) return false;
   if (!opened.ok()) return opened.status();

@@ -94,7 +94,8 @@ GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice
 
 absl::StatusOr<std::unique_ptr<Generation>> Generation::Open(
     DuckDatabase& instance, std::shared_ptr<const DomainPlan> plan, const std::string& slice,
-    int64_t number, const std::string& snapshot_file, const std::string& definition_hash) {
+    int64_t number, const std::string& snapshot_file, const std::string& definition_hash,
+    const Opening& opening) {
   std::unique_ptr<Generation> made(new Generation());
   made->instance_ = &instance;
   made->slice_plan_ = plan->Find(slice);
@@ -110,6 +111,7 @@ absl::StatusOr<std::unique_ptr<Generation>> Generation::Open(
       std::make_shared<ServedSlice>(info, made->domain_plan_->definition.limits.max_result_rows);
   const std::string alias = NewAlias(slice, number);
   ICEPIE_ASSIGN_OR_RETURN(made->connection_, DuckConnection::Connect(instance));
+  const std::shared_ptr<void> interruptible = opening ? opening(*made->connection_) : nullptr;
   ICEPIE_RETURN_IF_ERROR(
       made->connection_->Run(absl::StrCat("ATTACH ':memory:' AS ", QuoteIdentifier(alias))));
   made->database_ = std::make_shared<AttachedDatabase>(instance, alias);

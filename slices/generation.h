@@ -69,12 +69,16 @@ class Generation {
  public:
   // A new generation, empty or copied from a snapshot file. Sources become temporary views;
   // SetUpstream() must follow when the slice reads slices. `definition_hash` is what it and its
-  // snapshots are known by, when another version of the planner gave it; empty: the plan's.
+  // snapshots are known by, when another version of the planner gave it; empty: the plan's. A large
+  // snapshot takes a while: what `opening` returns lives as long as the connection may be
+  // interrupted meanwhile.
+  using Opening = std::function<std::shared_ptr<void>(DuckConnection& connection)>;
   static absl::StatusOr<std::unique_ptr<Generation>> Open(DuckDatabase& instance,
                                                           std::shared_ptr<const DomainPlan> plan,
                                                           const std::string& slice, int64_t number,
                                                           const std::string& snapshot_file,
-                                                          const std::string& definition_hash = "");
+                                                          const std::string& definition_hash = "",
+                                                          const Opening& opening = nullptr);
 
   const SlicePlan& plan() const { return *slice_plan_; }
   const std::shared_ptr<const DomainPlan>& domain_plan() const { return domain_plan_; }

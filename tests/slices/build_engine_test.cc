@@ -18,6 +18,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/slices/engine_fixture.h"
+#include "tests/slices/failing_duckdb.h"
 
 namespace icepie::slices {
 namespace {
@@ -482,6 +483,22 @@ TEST_F(RetryTest, GoesOnFromTheServingStateWithTheQuarantinedRecords) {
   EXPECT_EQ(Counts(*built.diff), "+0 -0 ~0");
   EXPECT_EQ(built.diff->from_quarantine->records, 1);
   EXPECT_EQ(built.snapshot->position, 4);
+}
+
+TEST_F(RetryTest, AStopWhileTheServingStateIsCopiedEndsTheCopying) {
+  BuildJob job = Job(2, Snapshot());
+  job.continue_base = true;
+  slow_with_text = "COPY FROM DATABASE \"from_";
+  interrupted_statements = 0;
+  StartBuild("newest", File("newest", kNumber), job);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (waiting_statements == 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_EQ(waiting_statements, 1);
+  build_->Shutdown();
+  slow_with_text = nullptr;
+  EXPECT_EQ(interrupted_statements, 1);
+  const BuildReport report = *build_->Report().build;
+  EXPECT_FALSE(report.error.has_value()) << report.error->message;
 }
 
 TEST_F(RetryTest, BuildsFromRawWhatStandsAtAnotherDefinition) {

@@ -11,11 +11,14 @@ namespace {
 
 thread_local bool failed = false;  // the thread's last statement, as it was made to
 
+constexpr char kSlow[] = "SELECT sum(a.range * b.range % 7) FROM range(200000) a, range(10000) b";
+
+bool Has(const char* sql, const char* text) {
+  return text != nullptr && std::strstr(sql, text) != nullptr;
+}
+
 void WaitIfTold(const char* sql) {
-  const auto waits = [sql] {
-    const char* text = waits_with_text;
-    return text != nullptr && std::strstr(sql, text) != nullptr;
-  };
+  const auto waits = [sql] { return Has(sql, waits_with_text); };
   if (!waits()) return;
   ++waiting_statements;
   while (waits()) absl::SleepFor(absl::Milliseconds(1));
@@ -23,8 +26,7 @@ void WaitIfTold(const char* sql) {
 }
 
 bool Fails(const char* sql) {
-  const char* text = fails_with_text;
-  failed = text != nullptr && std::strstr(sql, text) != nullptr;
+  failed = Has(sql, fails_with_text);
   if (failed) ++failed_statements;
   return failed;
 }
@@ -54,6 +56,13 @@ duckdb_state duckdb_query(duckdb_connection connection, const char* sql, duckdb_
   using Query = duckdb_state (*)(duckdb_connection, const char*, duckdb_result*);
   static const auto real = icepie::slices::Next<Query>("duckdb_query");
   icepie::slices::WaitIfTold(sql);
+  if (icepie::slices::Has(sql, icepie::slices::slow_with_text)) {
+    ++icepie::slices::waiting_statements;
+    const duckdb_state ended = real(connection, icepie::slices::kSlow, result);
+    --icepie::slices::waiting_statements;
+    if (ended == DuckDBError) ++icepie::slices::interrupted_statements;
+    return ended;
+  }
   return real(connection, icepie::slices::Fails(sql) ? "SELECT error('made to')" : sql, result);
 }
 

@@ -16,6 +16,9 @@ inline std::atomic<int> failed_statements{0};
 // A statement with this text waits until it is none of these any more, and counts meanwhile.
 inline std::atomic<const char*> waits_with_text{nullptr};
 inline std::atomic<int> waiting_statements{0};
+// One with this text takes many seconds, unless it is interrupted.
+inline std::atomic<const char*> slow_with_text{nullptr};
+inline std::atomic<int> interrupted_statements{0};
 
 }  // namespace icepie::slices
 
