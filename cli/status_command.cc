@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "cli/commands.h"
 #include "cli/format.h"
@@ -20,6 +21,9 @@ namespace {
 using icepie::v1::Admin;
 using icepie::v1::ServerStatus;
 using icepie::v1::Slice;
+
+// Of slices, and of workers, that are shown one by one: with a thousand domains nobody reads all.
+constexpr int kLinesMax = 40;
 
 std::string DomainOf(const std::string& slice) { return slice.substr(0, slice.find('.')); }
 
@@ -91,25 +95,52 @@ std::string AgeText(const Slice& slice) {
                       meta.source() == icepie::v1::STANDBY ? "standby" : "live", ")");
 }
 
+// "900 LAGGING, 60 STARTING".
+std::string MoreText(const std::map<std::string, int64_t>& counts) {
+  std::vector<std::string> texts;
+  for (const auto& [state, count] : counts) {
+    texts.push_back(absl::StrCat(FormatCount(count), " ", state));
+  }
+  return absl::StrJoin(texts, ", ");
+}
+
+// The worst come first.
 void PrintSlices(Context& context, const ServerStatus& status) {
   Table table({{"slice"}, {"state"}, {"why"}, {"answers"}, {"next"}});
+  int shown = 0;
+  std::map<std::string, int64_t> more;
   for (const Slice& slice : status.slices()) {
     if (IsHealthy(slice)) continue;
+    if (++shown > kLinesMax) {
+      ++more[icepie::v1::SliceState_Name(slice.state())];
+      continue;
+    }
     table.AddRow({slice.name(), icepie::v1::SliceState_Name(slice.state()), WhyText(slice),
                   AgeText(slice), NextText(slice)});
   }
   if (!table.empty()) table.Print(context.out(), context.terminal.width);
+  if (more.empty()) return;
+  context.out() << "and " << MoreText(more) << " more: icepie slice list\n";
 }
 
 void PrintWorkers(Context& context, const ServerStatus& status) {
+  int shown = 0;
+  std::map<std::string, int64_t> more;
   for (const auto& worker : status.workers()) {
     const bool rests = worker.state() == "hibernating" || worker.state() == "waiting";
     if (worker.state() == "running" || rests) continue;
+    if (++shown > kLinesMax) {
+      ++more[worker.state()];
+      continue;
+    }
     context.out() << context.terminal.Yellow(absl::StrCat(
                          "worker ", worker.domain(), " (", worker.role(), ") ", worker.state(),
                          ", ", FormatCounted(worker.restarts(), "restart")))
                   << (worker.last_error().empty() ? "" : ": ") << worker.last_error() << '\n';
   }
+  if (more.empty()) return;
+  context.out() << context.terminal.Yellow(absl::StrCat("and workers: ", MoreText(more), " more"))
+                << ": icepie status --json\n";
 }
 
 int64_t CountLive(const ServerStatus& status, const std::string& state) {

@@ -334,6 +334,13 @@ class FakeAdmin : public icepie::v1::Admin::Service {
     Slice healthy = OnTime();
     healthy.set_name("network.routes");
     *response->add_slices() = healthy;
+    for (int i = 0; i < lagging; ++i) {
+      Slice& slice = *response->add_slices();
+      slice.set_name("lagging.s" + std::to_string(i));
+      slice.set_state(icepie::v1::LAGGING);
+      response->add_workers()->set_domain("d" + std::to_string(i));
+      response->mutable_workers()->rbegin()->set_state("backoff");
+    }
     for (const char* role : {"live", "standby"}) {
       if (live_state.empty()) break;
       auto* worker = response->add_workers();
@@ -346,6 +353,7 @@ class FakeAdmin : public icepie::v1::Admin::Service {
 
   std::optional<icepie::v1::CoreScrub> scrub;
   std::string live_state;  // "": no worker is told of
+  int lagging = 0;         // so many slices and workers are not well, too
   std::vector<icepie::v1::ApplyDomainRequest> applied;
   std::string snapshot_request;
   icepie::v1::ApplyDomainResponse plan;
@@ -920,6 +928,20 @@ TEST_F(SliceCommandsTest, StatusNamesTheUnhealthyAndFoldsTheRest) {
   slices_.slice.mutable_last_error()->set_message("reads routes, which is FROZEN");
   EXPECT_THAT(Run({"status"}).out,
               HasSubstr("operations.on_time  BLOCKED  reads routes, which is FROZEN"));
+}
+
+TEST_F(SliceCommandsTest, StatusShowsSomeOfManyAndCountsTheOthers) {
+  Freeze(&slices_.slice);
+  admin_.lagging = 1000;
+  const std::string out = Run({"status"}).out;
+  EXPECT_THAT(out, HasSubstr("operations.on_time"));
+  EXPECT_THAT(out, HasSubstr("lagging.s38 "));
+  EXPECT_THAT(out, Not(HasSubstr("lagging.s39 ")));
+  EXPECT_THAT(out, HasSubstr("and 961 LAGGING more: icepie slice list\n"));
+  EXPECT_THAT(out, HasSubstr("worker d39 "));
+  EXPECT_THAT(out, HasSubstr("and workers: 960 backoff more: icepie status --json\n"));
+  EXPECT_THAT(out, Not(HasSubstr("worker d40 ")));
+  EXPECT_THAT(Run({"--json", "status"}).out, HasSubstr("lagging.s999"));
 }
 
 TEST_F(SliceCommandsTest, StatusSaysWhoHibernatesAndWhoWaitsForItsTurn) {
