@@ -74,9 +74,10 @@ class EngineFixture : public testing::Test {
     return options;
   }
 
-  void StartLive() {
+  void StartLive() { StartLive(Options(), feed_); }
+  void StartLive(const EngineOptions& options, Feed& feed) {
     engine_.reset();
-    auto started = LiveEngine::Start(Options(), feed_);
+    auto started = LiveEngine::Start(options, feed);
     ASSERT_TRUE(started.ok()) << started.status();
     engine_ = *std::move(started);
   }

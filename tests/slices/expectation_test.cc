@@ -135,12 +135,7 @@ class ExpectationTest : public EngineFixture {
     return options;
   }
 
-  void Start() {
-    engine_.reset();
-    auto started = LiveEngine::Start(OptionsWithSnapshots(), feed_);
-    ASSERT_TRUE(started.ok()) << started.status();
-    engine_ = *std::move(started);
-  }
+  void Start() { StartLive(OptionsWithSnapshots(), feed_); }
 
   void ConfigureAll(const std::string& expect, std::vector<ExpectationWaiver> waivers = {}) {
     std::vector<GenerationSpec> specs;
@@ -502,9 +497,7 @@ TEST_F(ExpectationTest, OneThatTakesTooLongFaultsTheSliceAndIsTriedAgainLater) {
   feed_.Append("orders", {Order("rome", 1)});
   EngineOptions options = OptionsWithSnapshots();
   options.query_timeout = absl::Milliseconds(200);
-  auto started = LiveEngine::Start(options, feed_);
-  ASSERT_TRUE(started.ok()) << started.status();
-  engine_ = *std::move(started);
+  StartLive(options, feed_);
   ConfigureAll(
       "[{name: slow, sql: \"SELECT 1 FROM slice, range(1000000000) a, range(1000) b WHERE "
       "a.range + b.range + amount < 0\"}]");

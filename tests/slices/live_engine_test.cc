@@ -24,7 +24,16 @@ namespace {
 
 using testing::HasSubstr;
 
-class LiveEngineTest : public EngineFixture {};
+class LiveEngineTest : public EngineFixture {
+ protected:
+  // Between a good record and another, more than the budget of by_city.
+  void AppendEightBad() {
+    std::vector<std::string> orders(10, "{}");
+    orders.front() = Order("Bern", 1);
+    orders.back() = Order("Bern", 2);
+    feed_.Append("orders", orders);
+  }
+};
 
 TEST_F(LiveEngineTest, AppliesAnAggregateAndAnswers) {
   feed_.Append("orders", {Order("Bern", 10), Order("Basel", 5), Order("Bern", 1)});
@@ -115,10 +124,7 @@ TEST_F(LiveEngineTest, APoisonRecordOfTheSqlIsFoundByHalving) {
 }
 
 TEST_F(LiveEngineTest, BeyondTheBudgetASliceStopsInFrontOfTheRecord) {
-  std::vector<std::string> orders = {Order("Bern", 1)};
-  for (int i = 0; i < 8; ++i) orders.push_back("{}");
-  orders.push_back(Order("Bern", 2));
-  feed_.Append("orders", orders);
+  AppendEightBad();
   StartLive();
   Configure({Spec("by_city"), Spec("notes")});
   const SliceReport report = WaitForState("by_city", SliceState::kFaulted);
@@ -145,10 +151,7 @@ TEST_F(LiveEngineTest, BeyondTheBudgetASliceStopsInFrontOfTheRecord) {
 }
 
 TEST_F(LiveEngineTest, AcknowledgedRecordsDoNotCountAgainstTheBudget) {
-  std::vector<std::string> orders = {Order("Bern", 1)};
-  for (int i = 0; i < 8; ++i) orders.push_back("{}");
-  orders.push_back(Order("Bern", 2));
-  feed_.Append("orders", orders);
+  AppendEightBad();
   StartLive();
   Configure({Spec("by_city")});
   EXPECT_EQ(WaitForState("by_city", SliceState::kFaulted).unacknowledged, 5);
@@ -694,9 +697,7 @@ TEST_F(LiveEngineTest, AnEndlessRecomputeIsFaultedAndNotTriedAgainUntilAsked) {
   feed_.Append("orders", {R"({"city":"Bern"})"});
   EngineOptions options = Options();
   options.recompute_limit = absl::Milliseconds(300);
-  auto started = LiveEngine::Start(options, feed_);
-  ASSERT_TRUE(started.ok()) << started.status();
-  engine_ = *std::move(started);
+  StartLive(options, feed_);
   GenerationSpec endless = Spec("endless");
   GenerationSpec latest = Spec("latest");
   endless.file = latest.file = kEndless;
@@ -791,9 +792,7 @@ class HeldFeed : public Feed {
 TEST_F(LiveEngineTest, ARecomputeThatIsLaterThanItsShareOfTimeLags) {
   feed_.Append("orders", {R"({"city":"Bern","note":"1"})"});
   HeldFeed feed(feed_);
-  auto started = LiveEngine::Start(Options(), feed);
-  ASSERT_TRUE(started.ok()) << started.status();
-  engine_ = *std::move(started);
+  StartLive(Options(), feed);
   GenerationSpec spec = Spec("latest");
   spec.file = kLatest;
   Configure({spec});
@@ -812,9 +811,7 @@ TEST_F(LiveEngineTest, FreezingEndsARecomputeThatHasNotBegun) {
   feed_.Append("orders", {R"({"city":"Bern"})"});
   HeldFeed feed(feed_);
   feed.Hold(true);
-  auto started = LiveEngine::Start(Options(), feed);
-  ASSERT_TRUE(started.ok()) << started.status();
-  engine_ = *std::move(started);
+  StartLive(Options(), feed);
   GenerationSpec endless = Spec("endless");
   GenerationSpec latest = Spec("latest");
   endless.file = latest.file = kEndless;
@@ -1116,6 +1113,12 @@ class LedgerTest : public LiveEngineTest {
     spec.frozen = frozen;
     return spec;
   }
+  // Its file has another slice, too.
+  static GenerationSpec LedgerWith(const std::string& lines, const std::string& slice) {
+    GenerationSpec spec = LedgerSpec(slice);
+    spec.file += lines;
+    return spec;
+  }
   void ConfigureAll(bool frozen_latest = false) {
     Configure({LedgerSpec("most"), LedgerSpec("totals"), LedgerSpec("latest", frozen_latest)});
   }
@@ -1139,32 +1142,6 @@ TEST_F(LedgerTest, SlicesOverSlicesFollowTheirChanges) {
   EXPECT_EQ(Rows("SELECT * FROM most"), R"([{"orders":3,"total":115}])");
   feed_.Append("clicks", {"{}"});
   EXPECT_EQ(WaitForPosition("most", 5).progress.content_version, 4);
-}
-
-// Its SQL fails on a row of another slice: no record is to blame. It stops alone, shows what it
-// had, and goes on when the row is another one.
-TEST_F(LedgerTest, ASliceOverASliceThatFailsOnARowWaitsForThatToChange) {
-  const std::string file = absl::StrCat(
-      kLedger,
-      "  numbers: {sql: \"SELECT id, CAST(city AS INTEGER) AS n FROM latest\", key: [id]}\n");
-  feed_.Append("orders", {Entry(1, "5", 10)});
-  StartLive();
-  GenerationSpec latest = Spec("latest");
-  GenerationSpec numbers = Spec("numbers");
-  latest.file = numbers.file = file;
-  Configure({latest, numbers});
-  WaitForPosition("numbers", 1);
-  feed_.Append("orders", {Entry(1, "many", 10)});
-  const SliceReport failed = WaitForState("numbers", SliceState::kFaulted);
-  ASSERT_TRUE(failed.last_error.has_value());
-  EXPECT_EQ(failed.last_error->reason, "SQL_ERROR");
-  EXPECT_THAT(failed.last_error->message, HasSubstr("many"));
-  EXPECT_EQ(failed.progress.quarantined, 0);
-  WaitForPosition("latest", 2);
-  EXPECT_EQ(Rows("SELECT id, n FROM numbers"), R"([{"id":1,"n":5}])");
-  feed_.Append("orders", {Entry(1, "7", 10)});
-  WaitForPosition("numbers", 3);
-  EXPECT_EQ(Rows("SELECT id, n FROM numbers"), R"([{"id":1,"n":7}])");
 }
 
 // Changes that have been taken over stay in the log until it is long enough to be replaced, by when
@@ -1244,18 +1221,14 @@ TEST_F(LedgerTest, ANewUpstreamGenerationIsTakenOver) {
 // No record is to blame for what the rows of a slice make of the SQL over them: that slice alone
 // stops, in front of it, until the rows are others.
 TEST_F(LedgerTest, SqlThatFailsOnRowsOfASliceStopsThatSliceAlone) {
-  const std::string file = absl::StrCat(kLedger, R"(  numbers:
+  const char* numbers = R"(  numbers:
     sql: SELECT id, CAST(city AS INTEGER) AS number FROM latest
     key: [id]
-)");
-  const auto spec = [&](const std::string& slice) {
-    GenerationSpec of_file = LedgerSpec(slice);
-    of_file.file = file;
-    return of_file;
-  };
+)";
   feed_.Append("orders", {Entry(1, "17", 10)});
   StartLive();
-  Configure({spec("latest"), spec("totals"), spec("numbers")});
+  Configure({LedgerWith(numbers, "latest"), LedgerWith(numbers, "totals"),
+             LedgerWith(numbers, "numbers")});
   WaitForPosition("numbers", 1);
   feed_.Append("orders", {Entry(2, "Chur", 6), Entry(3, "4", 1)});
   const SliceReport stopped = WaitForState("numbers", SliceState::kFaulted);
@@ -1281,20 +1254,15 @@ TEST_F(LedgerTest, SqlThatFailsOnRowsOfASliceStopsThatSliceAlone) {
 // A record that fails on the rows of a slice it is joined to is named, and what names it leaves
 // nothing behind.
 TEST_F(LedgerTest, ARecordThatFailsOnTheRowsOfASliceIsNamed) {
-  const std::string file = absl::StrCat(kLedger, R"(  numbers:
+  const char* numbers = R"(  numbers:
     sql: >
       SELECT o._position AS at, CAST(concat(o.amount, l.city) AS INTEGER) AS number
       FROM orders AS o JOIN latest AS l ON l.id = o.id
     key: [at]
-)");
-  const auto spec = [&](const std::string& slice) {
-    GenerationSpec of_file = LedgerSpec(slice);
-    of_file.file = file;
-    return of_file;
-  };
+)";
   feed_.Append("orders", {Entry(1, "7", 10)});
   StartLive();
-  Configure({spec("latest"), spec("numbers")});
+  Configure({LedgerWith(numbers, "latest"), LedgerWith(numbers, "numbers")});
   WaitForPosition("numbers", 1);
   std::vector<std::string> entries(40, Entry(1, "7", 10));
   entries[25] = Entry(1, "7", 2'000'000'000);

@@ -31,7 +31,7 @@
 #include "slices/standby_engine.h"
 #include "tests/core/broken_directory.h"
 #include "tests/core/temp_directory.h"
-#include "tests/slices/engine_fixture.h"
+#include "tests/slices/snapshot_fixture.h"
 
 namespace {
 
@@ -48,28 +48,8 @@ extern "C" int sync_file_range(int file, off64_t from, off64_t to, unsigned int 
 namespace icepie::slices {
 namespace {
 
-class SnapshotStoreTest : public EngineFixture {
+class SnapshotStoreTest : public SnapshotFixture {
  protected:
-  // Three snapshots of by_city, at positions 1, 2 and 3.
-  void MakeSnapshots() {
-    for (int i = 0; i < 3; ++i) {
-      const int64_t position = feed_.Append("orders", {Order("Bern", 1)});
-      StartLive();
-      Configure({Spec("by_city")});
-      WaitForPosition("by_city", position);
-      engine_->Shutdown();
-    }
-    engine_.reset();
-  }
-
-  // As the daemon asks for it: its snapshot is read while it is hashed.
-  static GenerationSpec HashedSpec() {
-    GenerationSpec spec = Spec("by_city");
-    const auto plan = PlanDomain(ParseDomain(kShopDomain, "shop.yaml").value());
-    spec.definition_hash = plan.value().Find("by_city")->definition_hash;
-    return spec;
-  }
-
   void FlipByte(const std::string& path) {
     std::fstream file(store_.AbsolutePath(path), std::ios::in | std::ios::out | std::ios::binary);
     file.seekg(5000);
@@ -109,15 +89,6 @@ class SnapshotStoreTest : public EngineFixture {
     std::ofstream(file) << std::string(static_cast<size_t>(bytes), 'x');
     return file;
   }
-
-  void StartLiveWith(const EngineOptions& options) {
-    engine_.reset();
-    auto started = LiveEngine::Start(options, feed_);
-    ASSERT_TRUE(started.ok()) << started.status();
-    engine_ = *std::move(started);
-  }
-
-  SnapshotStore store_{directory_, SnapshotKeeping{3}};
 };
 
 // As on a disk that is damaged there: the process does not end for it.
@@ -149,7 +120,7 @@ TEST_F(SnapshotStoreTest, PastItsPartOfTheDiskADomainGoesOnWithoutSnapshotsAndSa
   EngineOptions options = Options();
   options.snapshot_interval = absl::Milliseconds(50);
   options.disk_bytes = 5 << 20;
-  StartLiveWith(options);
+  StartLive(options, feed_);
   Configure({Spec("by_city")});
   feed_.Append("orders", {Order("Bern", 1)});
   const SliceReport full =
@@ -172,7 +143,7 @@ TEST_F(SnapshotStoreTest, OlderSnapshotsMakeRoomForTheNewest) {
   Fill(4 << 20);
   EngineOptions options = Options();
   options.disk_bytes = BytesBelow(directory_) + one / 2;
-  StartLiveWith(options);
+  StartLive(options, feed_);
   Configure({Spec("by_city")});
   WaitForPosition("by_city", feed_.Append("orders", {Order("Bern", 4)}));
   engine_->Shutdown();
@@ -331,7 +302,7 @@ TEST_F(SnapshotKeepingTest, NamedOnesAreLeftAlone) {
 TEST_F(SnapshotStoreTest, SnapshotsAreWrittenNoFasterThanAllowed) {
   EngineOptions options = Options();
   options.write_bytes_per_second = 1 << 20;
-  StartLiveWith(options);
+  StartLive(options, feed_);
   feed_.Append("orders", {Order("Bern", 1)});
   Configure({Spec("by_city")});
   WaitForPosition("by_city", 1);

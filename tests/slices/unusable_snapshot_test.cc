@@ -9,37 +9,16 @@
 #include "absl/strings/match.h"
 #include "core/base/file.h"
 #include "gtest/gtest.h"
-#include "slices/plan.h"
-#include "slices/snapshot_store.h"
 #include "slices/standby_engine.h"
-#include "tests/slices/engine_fixture.h"
 #include "tests/slices/failing_duckdb.h"
+#include "tests/slices/snapshot_fixture.h"
 
 namespace icepie::slices {
 namespace {
 
-class UnusableSnapshotTest : public EngineFixture {
+class UnusableSnapshotTest : public SnapshotFixture {
  protected:
   ~UnusableSnapshotTest() override { fails_with_text = nullptr; }
-
-  // Three snapshots of by_city, at positions 1, 2 and 3.
-  void MakeSnapshots() {
-    for (int i = 0; i < 3; ++i) {
-      const int64_t position = feed_.Append("orders", {Order("Bern", 1)});
-      StartLive();
-      Configure({HashedSpec()});
-      WaitForPosition("by_city", position);
-      engine_->Shutdown();
-    }
-    engine_.reset();
-  }
-
-  static GenerationSpec HashedSpec() {
-    GenerationSpec spec = Spec("by_city");
-    const auto plan = PlanDomain(ParseDomain(kShopDomain, "shop.yaml").value());
-    spec.definition_hash = plan.value().Find("by_city")->definition_hash;
-    return spec;
-  }
 
   // For processes that are to end.
   EngineOptions Ending() {
@@ -66,7 +45,6 @@ class UnusableSnapshotTest : public EngineFixture {
     return answer.ok() ? answer->rows.body : std::string(answer.status().message());
   }
 
-  SnapshotStore store_{directory_, SnapshotKeeping{3}};
   std::atomic<bool> ended_{false};
 };
 
