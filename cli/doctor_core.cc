@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "cli/doctor_checks.h"
 #include "cli/format.h"
+#include "core/base/directory.h"
 #include "core/base/status.h"
 #include "core/catalog_keys.h"
 #include "core/high_water_mark.h"
@@ -42,7 +43,7 @@ class LinkedLog {
     std::string pattern = (fs::temp_directory_path(error) / "icepie-doctor-XXXXXX").string();
     if (mkdtemp(pattern.data()) == nullptr) return;
     path_ = pattern;
-    for (const auto& file : fs::directory_iterator(log, error)) {
+    for (const auto& file : DirectoryEntries(log, error_)) {
       const std::string name = file.path().filename().string();
       if (absl::StartsWith(name, "LOG") || name == "LOCK") continue;
       fs::create_symlink(fs::absolute(file.path()), fs::path(path_) / name, error);
@@ -56,8 +57,11 @@ class LinkedLog {
   LinkedLog& operator=(const LinkedLog&) = delete;
 
   const std::string& path() const { return path_; }  // empty: it could not be made
+  // Why the log's directory cannot be listed.
+  const std::error_code& error() const { return error_; }
 
  private:
+  std::error_code error_;
   std::string path_;
 };
 
@@ -139,6 +143,11 @@ void CheckCore(const std::string& data_directory, DoctorFindings& out) {
   if (linked.path().empty()) {
     out.push_back({Severity::kWarning, "core", "not looked at: no temporary directory can be made",
                    "set TMPDIR to a directory that can be written"});
+    return;
+  }
+  if (linked.error()) {
+    out.push_back({Severity::kProblem, "core",
+                   absl::StrCat(log, " cannot be listed: ", linked.error().message()), kRestore});
     return;
   }
   const auto store = LogStore::Open({linked.path(), LogStore::Mode::kReadOnly, nullptr});

@@ -19,6 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "cli/doctor_checks.h"
 #include "cli/format.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "slices/snapshot_store.h"
 
@@ -31,22 +32,38 @@ namespace fs = std::filesystem;
 // A directory of many domains has more; the first that is wrong says enough.
 constexpr int kFilesLookedAt = 100000;
 
-// The first file below `root` that this account cannot use; empty: none.
-std::string FirstForeign(const std::string& root) {
-  std::error_code error;
-  int looked_at = 0;
-  fs::recursive_directory_iterator it(root, fs::directory_options::none, error);
-  for (; !error && it != fs::recursive_directory_iterator() && looked_at < kFilesLookedAt;
-       it.increment(error), ++looked_at) {
-    struct stat info {};
-    if (lstat(it->path().c_str(), &info) != 0 || S_ISLNK(info.st_mode)) continue;
-    const int needed = S_ISDIR(info.st_mode) ? R_OK | W_OK | X_OK : R_OK | W_OK;
-    if (info.st_uid != geteuid() ||
-        faccessat(AT_FDCWD, it->path().c_str(), needed, AT_EACCESS) != 0) {
-      return it->path().string();
+// The first file below `root` that this account cannot use, or with `error` the directory that
+// cannot be listed; empty: none.
+std::string FirstForeign(const std::string& root, std::error_code& error) {
+  std::vector<fs::path> directories = {root};
+  for (int looked_at = 0; !directories.empty() && looked_at < kFilesLookedAt;) {
+    const fs::path directory = std::move(directories.back());
+    directories.pop_back();
+    for (const auto& entry : DirectoryEntries(directory, error)) {
+      ++looked_at;
+      struct stat info {};
+      if (lstat(entry.path().c_str(), &info) != 0 || S_ISLNK(info.st_mode)) continue;
+      const int needed = S_ISDIR(info.st_mode) ? R_OK | W_OK | X_OK : R_OK | W_OK;
+      if (info.st_uid != geteuid() ||
+          faccessat(AT_FDCWD, entry.path().c_str(), needed, AT_EACCESS) != 0) {
+        error.clear();
+        return entry.path().string();
+      }
+      if (S_ISDIR(info.st_mode)) directories.push_back(entry.path());
     }
+    if (error == std::errc::no_such_file_or_directory) error.clear();  // removed in this moment
+    if (error) return directory.string();
   }
-  return error && it != fs::recursive_directory_iterator() ? it->path().string() : "";
+  return "";
+}
+
+// A directory that is not there is none that cannot be listed.
+void AddUnlisted(const std::string& check, const std::string& directory,
+                 const std::error_code& error, DoctorFindings& out) {
+  if (!error || error == std::errc::no_such_file_or_directory) return;
+  out.push_back({Severity::kProblem, check,
+                 absl::StrCat(directory, " cannot be listed: ", error.message()),
+                 "look at the disk's health"});
 }
 
 struct SnapshotCounts {
@@ -60,23 +77,31 @@ std::string GenerationOf(const fs::path& file) {
   return absl::StrCat(file.parent_path().filename().string(), " ", name.substr(0, name.find('-')));
 }
 
-void AddSnapshots(const std::string& domain_directory, std::map<std::string, SnapshotCounts>& out) {
+void AddSnapshots(const std::string& domain_directory, std::map<std::string, SnapshotCounts>& out,
+                  DoctorFindings& findings) {
   const slices::SnapshotStore store(domain_directory, {});
   const std::string domain = fs::path(domain_directory).filename().string();
+  const std::string snapshots = domain_directory + "/snapshots";
   std::error_code error;
-  for (fs::recursive_directory_iterator it(domain_directory + "/snapshots", error), end;
-       !error && it != end; it.increment(error)) {
-    if (it->path().extension() != ".json") continue;
-    fs::path database = it->path();
-    database.replace_extension(".duckdb");
-    if (!fs::exists(database, error)) continue;
-    SnapshotCounts& counts = out[absl::StrCat(domain, ".", GenerationOf(database))];
-    const auto checked = store.Check(fs::relative(database, domain_directory, error).string());
-    if (checked.ok()) {
-      ++counts.good;
-    } else {
-      counts.damaged.push_back(
-          absl::StrCat(database.string(), ": ", std::string(checked.status().message())));
+  const auto slices = DirectoryEntries(snapshots, error);
+  AddUnlisted("snapshots", snapshots, error, findings);
+  for (const auto& slice : slices) {
+    if (!slice.is_directory(error)) continue;
+    const auto files = DirectoryEntries(slice.path(), error);
+    AddUnlisted("snapshots", slice.path().string(), error, findings);
+    for (const auto& file : files) {
+      if (file.path().extension() != ".json") continue;
+      fs::path database = file.path();
+      database.replace_extension(".duckdb");
+      if (!fs::exists(database, error)) continue;
+      SnapshotCounts& counts = out[absl::StrCat(domain, ".", GenerationOf(database))];
+      const auto checked = store.Check(fs::relative(database, domain_directory, error).string());
+      if (checked.ok()) {
+        ++counts.good;
+      } else {
+        counts.damaged.push_back(
+            absl::StrCat(database.string(), ": ", std::string(checked.status().message())));
+      }
     }
   }
 }
@@ -120,10 +145,13 @@ bool CheckDirectory(const std::string& data_directory, DoctorFindings& out) {
                    "name the daemon's data directory with --data-dir"});
     return false;
   }
+  std::error_code error;
   const std::string foreign = access(data_directory.c_str(), R_OK | W_OK | X_OK) != 0
                                   ? data_directory
-                                  : FirstForeign(data_directory);
-  if (!foreign.empty()) {
+                                  : FirstForeign(data_directory, error);
+  if (error) {
+    AddUnlisted("directory", foreign, error, out);
+  } else if (!foreign.empty()) {
     out.push_back(
         {Severity::kProblem, "permissions",
          absl::StrCat("user ", geteuid(), " cannot use ", foreign,
@@ -177,8 +205,11 @@ void CheckLock(const std::string& data_directory, int64_t daemon, DoctorFindings
 void CheckSnapshots(const std::string& data_directory, DoctorFindings& out) {
   std::map<std::string, SnapshotCounts> generations;
   std::error_code error;
-  for (const auto& domain : fs::directory_iterator(data_directory + "/domains", error)) {
-    if (domain.is_directory(error)) AddSnapshots(domain.path().string(), generations);
+  const std::string domains = data_directory + "/domains";
+  const auto entries = DirectoryEntries(domains, error);
+  AddUnlisted("snapshots", domains, error, out);
+  for (const auto& domain : entries) {
+    if (domain.is_directory(error)) AddSnapshots(domain.path().string(), generations, out);
   }
   int good = 0;
   for (const auto& [generation, counts] : generations) {

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/utf8.h"
@@ -20,10 +21,11 @@ absl::StatusOr<std::vector<std::string>> DomainFiles(const std::string& path) {
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) return std::vector<std::string>{path};
   std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+  for (const auto& entry : DirectoryEntries(path, error)) {
     const std::string ending = entry.path().extension();
     if (ending == ".yaml" || ending == ".yml") files.push_back(entry.path());
   }
+  if (error) return ErrnoError(error.value(), absl::StrCat("read ", path));
   if (files.empty()) return absl::NotFoundError(absl::StrCat(path, " holds no *.yaml file"));
   std::sort(files.begin(), files.end());
   return files;
