@@ -15,6 +15,7 @@
 #include "cli/format.h"
 #include "core/base/directory.h"
 #include "core/base/status.h"
+#include "core/catalog_changes.h"
 #include "core/catalog_keys.h"
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
@@ -80,8 +81,9 @@ absl::StatusOr<int64_t> HeadOf(const LogStore& store, const std::string& core) {
                                           " records together, the index has ", head));
 }
 
-void CheckMark(const std::string& core, int64_t head, DoctorFindings& out) {
+void CheckMark(const std::string& core, const LogStore& store, int64_t head, DoctorFindings& out) {
   const auto mark = HighWaterMark::Read(core + "/high_water_mark");
+  const auto changes = CountCatalogChanges(store);
   if (!mark.ok()) {
     const bool is_new = head == 0 && absl::IsNotFound(mark.status());
     out.push_back({is_new ? Severity::kOk : Severity::kProblem, "mark",
@@ -91,6 +93,12 @@ void CheckMark(const std::string& core, int64_t head, DoctorFindings& out) {
     out.push_back({Severity::kProblem, "mark",
                    absl::StrCat("the core has ", FormatCount(head), " records, but ",
                                 FormatCount(mark->position), " were acknowledged"),
+                   kRestore});
+  } else if (changes.value_or(0) < mark->changes) {
+    out.push_back({Severity::kProblem, "mark",
+                   absl::StrCat("the core has ", FormatCount(changes.value_or(0)),
+                                " changes of its catalog (streams, domains, slices), but ",
+                                FormatCount(mark->changes), " were acknowledged"),
                    kRestore});
   } else {
     out.push_back(
@@ -161,7 +169,7 @@ void CheckCore(const std::string& data_directory, DoctorFindings& out) {
                    absl::StrCat(FormatCount(*head), " records; icepie verify --data-dir ",
                                 data_directory, " reads and hashes them all"),
                    ""});
-    CheckMark(core, *head, out);
+    CheckMark(core, **store, *head, out);
   }
   if (store.ok()) CheckCatalog(**store, out);
   const auto signing = LoadSigning(core, "", /*may_create=*/false);

@@ -20,6 +20,7 @@
 #include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/catalog_changes.h"
 #include "core/high_water_mark.h"
 #include "core/segment_set.h"
 #include "core/tree_store.h"
@@ -141,7 +142,8 @@ class Backup {
     ICEPIE_ASSIGN_OR_RETURN(const std::optional<BlockPlace> last, copy->LastPlace());
     result_.head_position = last ? last->end_position() : segments->sealed_position();
     ICEPIE_ASSIGN_OR_RETURN(const TileWriter tree, LoadTree(*copy, result_.head_position));
-    HighWater mark{result_.head_position, std::nullopt};
+    ICEPIE_ASSIGN_OR_RETURN(const int64_t changes, CountCatalogChanges(*copy));
+    HighWater mark{result_.head_position, std::nullopt, changes};
     if (tree.size() == result_.head_position) mark.root = result_.root = tree.Root();
     segments_ = segments->List();
     files_ = sealed_.KeepOnly(files_, segments_);

@@ -13,6 +13,7 @@ inline constexpr absl::string_view kRequestOrderKeyPrefix = "o";  // then a posi
 inline constexpr absl::string_view kProducerKeyPrefix = "p";      // then the producer's id
 inline constexpr absl::string_view kDaemonKeyPrefix = "d";        // then the daemon's own key
 inline constexpr absl::string_view kSegmentKeyPrefix = "g";       // then the first position, BE
+inline constexpr absl::string_view kChangeCountKey = "c";         // core/catalog_changes.h
 
 }  // namespace icepie
 

@@ -13,6 +13,7 @@
 #include "core/base/status.h"
 #include "core/block.h"
 #include "core/block_reader.h"
+#include "core/catalog_changes.h"
 #include "core/catalog_keys.h"
 #include "core/committed_head.h"
 #include "core/core_proofs.h"
@@ -53,6 +54,8 @@ class CoreImpl final : public Core {
           options_.directory, std::move(signing), options_.checkpoint_interval);
     }
     if (!recovered.read_only_cause.empty()) return;
+    catalog_ = std::make_unique<CatalogChanges>(
+        CatalogChanges::Parts{store_.get(), mark_.get(), guard_.get()}, recovered.catalog_changes);
     sequencer_ = std::make_unique<Sequencer>(
         Sequencer::Parts{store_.get(), mark_.get(), &head_, guard_.get(),
                          options_.merkle_tree ? &tree_ : nullptr, space_.get(), requests_.get(),
@@ -77,7 +80,7 @@ class CoreImpl final : public Core {
   absl::StatusOr<StreamInfo> UpdateStream(absl::string_view name,
                                           const StreamChange& change) override {
     ICEPIE_RETURN_IF_ERROR(CheckChange());
-    const absl::StatusOr<Stream*> stream = streams_->Update(*store_, name, change);
+    const absl::StatusOr<Stream*> stream = streams_->Update(*catalog_, name, change);
     ICEPIE_RETURN_IF_ERROR(TripOnFailure(stream.status()));
     return InfoOf(**stream);
   }
@@ -183,7 +186,7 @@ class CoreImpl final : public Core {
     for (const auto& [key, value] : changes) {
       own.emplace_back(absl::StrCat(kDaemonKeyPrefix, key), value);
     }
-    return TripOnFailure(store_->ChangeCatalog(own));
+    return TripOnFailure(catalog_->Make(own));
   }
 
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
@@ -215,7 +218,7 @@ class CoreImpl final : public Core {
                                     std::shared_ptr<const StreamSchema> schema, bool internal) {
     ICEPIE_RETURN_IF_ERROR(CheckChange());
     const absl::StatusOr<Stream*> stream =
-        streams_->Create(*store_, name, format, paths, std::move(schema), internal);
+        streams_->Create(*catalog_, name, format, paths, std::move(schema), internal);
     ICEPIE_RETURN_IF_ERROR(TripOnFailure(stream.status()));
     return InfoOf(**stream);
   }
@@ -258,6 +261,7 @@ class CoreImpl final : public Core {
   const std::unique_ptr<StreamRegistry> streams_;
   const std::unique_ptr<RequestLog> requests_;  // the sequencer's
   const std::unique_ptr<HighWaterMark> mark_;
+  std::unique_ptr<CatalogChanges> catalog_;  // nullptr when opened read-only
   const std::unique_ptr<DiskSpace> space_;
   TileWriter tree_;  // the sequencer's
   std::unique_ptr<CoreProofs> proofs_;

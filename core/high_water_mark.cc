@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <optional>
+#include <tuple>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
@@ -23,8 +24,10 @@ namespace {
 constexpr absl::string_view kMagic = "IPHW";
 constexpr uint32_t kWithoutRoot = 1;  // format versions
 constexpr uint32_t kWithRoot = 2;
+constexpr uint32_t kWithChanges = 3;
 constexpr size_t kPositionEnd = 16;  // magic, version, position
 constexpr size_t kRootEnd = kPositionEnd + 32;
+constexpr size_t kChangesEnd = kRootEnd + 8;
 constexpr size_t kSlotDistance = 512;  // a disk sector: a torn write damages one slot only
 // Beside a writer, a slot may be read while it is half written; no writer does that to one look
 // after the other.
@@ -33,11 +36,20 @@ constexpr absl::Duration kLookPause = absl::Milliseconds(1);
 
 std::string EncodeSlot(const HighWater& value) {
   std::string slot(kMagic);
-  PutLittleEndian(slot, value.root ? kWithRoot : kWithoutRoot);
+  PutLittleEndian(slot, kWithChanges);
   PutLittleEndian(slot, value.position);
-  if (value.root) slot.append(value.root->data(), value.root->size());
+  const Digest root = value.root.value_or(Digest{});  // no SHA-256 that anybody knows is zero
+  slot.append(root.data(), root.size());
+  PutLittleEndian(slot, value.changes);
   PutLittleEndian(slot, static_cast<uint64_t>(XXH3_64bits(slot.data(), slot.size())));
   return slot;
+}
+
+// Bytes before the checksum; 0: no version that is known.
+size_t CoveredBytes(uint32_t version) {
+  if (version == kWithoutRoot) return kPositionEnd;
+  if (version == kWithRoot) return kRootEnd;
+  return version == kWithChanges ? kChangesEnd : 0;
 }
 
 std::optional<HighWater> DecodeSlot(absl::string_view file, size_t start) {
@@ -45,23 +57,28 @@ std::optional<HighWater> DecodeSlot(absl::string_view file, size_t start) {
   const absl::string_view slot = file.substr(start, kSlotDistance);
   if (slot.substr(0, kMagic.size()) != kMagic) return std::nullopt;
   const auto version = GetLittleEndian<uint32_t>(slot.data() + 4);
-  if (version != kWithoutRoot && version != kWithRoot) return std::nullopt;
-  const size_t covered = version == kWithRoot ? kRootEnd : kPositionEnd;
-  if (slot.size() < covered + sizeof(uint64_t) ||
+  const size_t covered = CoveredBytes(version);
+  if (covered == 0 || slot.size() < covered + sizeof(uint64_t) ||
       GetLittleEndian<uint64_t>(slot.data() + covered) != XXH3_64bits(slot.data(), covered)) {
     return std::nullopt;
   }
   HighWater value;
   value.position = GetLittleEndian<int64_t>(slot.data() + 8);
-  if (version == kWithRoot) value.root = DigestFrom(slot.substr(kPositionEnd, 32));
+  if (version >= kWithRoot) value.root = DigestFrom(slot.substr(kPositionEnd, 32));
+  if (value.root == Digest{}) value.root.reset();
+  if (version == kWithChanges) value.changes = GetLittleEndian<int64_t>(slot.data() + kRootEnd);
   return value;
 }
 
-// Both slots are as long as the longer form, so that later writes change no length.
+// What was written last.
+HighWater Newer(const HighWater& a, const HighWater& b) {
+  const bool a_is = std::tie(a.position, a.changes) >= std::tie(b.position, b.changes);
+  return a_is ? a : b;
+}
+
 std::string NewFile(const HighWater& value) {
-  std::string slot = EncodeSlot(value);
-  slot.resize(kSlotDistance, '\0');
-  return slot + slot.substr(0, kRootEnd + sizeof(uint64_t));
+  const std::string slot = EncodeSlot(value);
+  return slot + std::string(kSlotDistance - slot.size(), '\0') + slot;
 }
 
 }  // namespace
@@ -74,7 +91,7 @@ absl::StatusOr<HighWater> HighWaterMark::Read(const std::string& path) {
     return absl::DataLossError(absl::StrCat("high-water mark ", path, " is damaged"));
   }
   if (!first || !second) return first ? *first : *second;
-  return first->position >= second->position ? *first : *second;
+  return Newer(*first, *second);
 }
 
 absl::StatusOr<HighWater> HighWaterMark::Check(const std::string& path, int64_t acknowledged) {
@@ -90,7 +107,7 @@ absl::StatusOr<HighWater> HighWaterMark::Check(const std::string& path, int64_t 
           absl::DataLossError(absl::StrCat("a slot of the high-water mark ", path, " is damaged"));
       continue;
     }
-    const HighWater& mark = first->position >= second->position ? *first : *second;
+    const HighWater mark = Newer(*first, *second);
     if (mark.position >= acknowledged) return mark;
     damage =
         absl::DataLossError(absl::StrCat("the high-water mark ", path, " says ", mark.position,
@@ -108,15 +125,35 @@ absl::StatusOr<std::unique_ptr<HighWaterMark>> HighWaterMark::Open(const std::st
   if (::access(path.c_str(), F_OK) != 0) {
     ICEPIE_RETURN_IF_ERROR(WriteFileAtomically(path, NewFile(value)));
   }
+  const absl::StatusOr<HighWater> found = Read(path);
   const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0) return ErrnoError(errno, absl::StrCat("open ", path));
-  return absl::WrapUnique(new HighWaterMark(path, fd));
+  return absl::WrapUnique(new HighWaterMark(path, fd, found.ok() ? *found : value));
 }
 
 HighWaterMark::~HighWaterMark() { ::close(fd_); }
 
 absl::Status HighWaterMark::Write(const HighWater& value) {
-  const std::string slot = EncodeSlot(value);
+  const MutexLock lock(mutex_);
+  value_ = value;
+  return WriteSlot();
+}
+
+absl::Status HighWaterMark::WriteRecords(int64_t position, const std::optional<Digest>& root) {
+  const MutexLock lock(mutex_);
+  value_.position = position;
+  value_.root = root;
+  return WriteSlot();
+}
+
+absl::Status HighWaterMark::WriteChanges(int64_t changes) {
+  const MutexLock lock(mutex_);
+  value_.changes = changes;
+  return WriteSlot();
+}
+
+absl::Status HighWaterMark::WriteSlot() {
+  const std::string slot = EncodeSlot(value_);
   auto place = static_cast<off_t>(kSlotDistance * (writes_++ % 2));
   for (absl::string_view left = slot; !left.empty();) {
     const ssize_t written = ::pwrite(fd_, left.data(), left.size(), place);

@@ -1,6 +1,7 @@
-// How many records were ever acknowledged, and the root of the Merkle tree over them, kept outside
-// RocksDB. RocksDB's recovery can lose synced records without an error (a flipped bit at the end of
-// the write-ahead log, a deleted log file); the mark notices it, and also a log with other records.
+// How many records and changes of the catalog were ever acknowledged, and the root of the Merkle
+// tree over the records, kept outside RocksDB. RocksDB's recovery can lose what was synced without
+// an error (a flipped bit at the end of the write-ahead log, a deleted log file); the mark notices
+// it, and also a log with other records.
 #ifndef ICEPIE_CORE_HIGH_WATER_MARK_H_
 #define ICEPIE_CORE_HIGH_WATER_MARK_H_
 
@@ -12,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/base/mutex.h"
 #include "core/merkle/sha256.h"
 
 namespace icepie {
@@ -22,9 +24,10 @@ inline constexpr absl::string_view kHighWaterMarkFile =
 struct HighWater {
   int64_t position = 0;
   std::optional<Digest> root;  // over the records below it; nullopt: the core kept no tree
+  int64_t changes = 0;         // of the catalog (core/catalog_changes.h)
 };
 
-// Threads: one at a time.
+// Threads: any.
 // Errors: the operating system's, with the path.
 class HighWaterMark {
  public:
@@ -47,18 +50,26 @@ class HighWaterMark {
   HighWaterMark(const HighWaterMark&) = delete;
   HighWaterMark& operator=(const HighWaterMark&) = delete;
 
-  // Writes without a sync: survives the end of the process, not of the machine.
+  // Write without a sync: survives the end of the process, not of the machine. The whole mark, or
+  // what of it has grown.
   absl::Status Write(const HighWater& value);
+  absl::Status WriteRecords(int64_t position, const std::optional<Digest>& root);
+  absl::Status WriteChanges(int64_t changes);
 
   // Makes the last Write durable.
   absl::Status Sync();
 
  private:
-  HighWaterMark(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  HighWaterMark(std::string path, int fd, const HighWater& value)
+      : path_(std::move(path)), fd_(fd), value_(value) {}
+  absl::Status WriteSlot() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string path_;
   const int fd_;
-  uint64_t writes_ = 0;  // writes alternate between two slots, so that one is always whole
+  Mutex mutex_;
+  HighWater value_ ABSL_GUARDED_BY(mutex_);
+  // Writes alternate between two slots, so that one is always whole.
+  uint64_t writes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace icepie

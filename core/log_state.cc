@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "core/block.h"
+#include "core/catalog_changes.h"
 
 namespace icepie {
 namespace {
@@ -71,6 +72,7 @@ absl::StatusOr<LogState> ReadLogState(const LogStore& store, const std::string& 
   LogState state;
   ICEPIE_ASSIGN_OR_RETURN(state.segments, SegmentSet::Load(store, segments));
   ICEPIE_ASSIGN_OR_RETURN(state.streams, StreamRegistry::Load(store));
+  ICEPIE_ASSIGN_OR_RETURN(state.catalog_changes, CountCatalogChanges(store));
   AddSealedEnds(state);
   ICEPIE_RETURN_IF_ERROR(CheckJoin(store, state.head));
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<BlockPlace> last, store.LastPlace());

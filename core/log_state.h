@@ -19,6 +19,7 @@ struct LogState {
   std::unique_ptr<StreamRegistry> streams;
   int64_t head = 0;
   int64_t last_ingest_time_us = 0;
+  int64_t catalog_changes = 0;
 };
 
 // `segments` is their directory. DATA_LOSS where something cannot be read, or does not fit the

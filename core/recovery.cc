@@ -40,6 +40,7 @@ void Take(LogState state, RecoveredCore& core) {
   core.segments = std::move(state.segments);
   core.streams = std::move(state.streams);
   core.head = state.head;
+  core.catalog_changes = state.catalog_changes;
   core.last_ingest_time_us = state.last_ingest_time_us;
 }
 
@@ -62,16 +63,24 @@ RecoveredCore Salvage(const Paths& paths, const std::string& cause) {
   return core;
 }
 
-std::string CauseOfMark(const absl::StatusOr<HighWater>& mark, const Paths& paths, int64_t head) {
+std::string CauseOfMark(const absl::StatusOr<HighWater>& mark, const Paths& paths, int64_t head,
+                        int64_t changes) {
   if (absl::IsNotFound(mark.status())) {
     if (head == 0) return "";
     return absl::StrCat("the core has ", head, " records but its high-water mark ", paths.mark,
                         " is missing, so a loss would not be noticed", kRemedy);
   }
   if (!mark.ok()) return absl::StrCat(mark.status().message(), kRemedy);
-  if (mark->position <= head) return "";
-  return absl::StrCat("the core has ", head, " records but ", mark->position,
-                      " were acknowledged: the last ", mark->position - head, " are lost", kRemedy);
+  if (mark->position > head) {
+    return absl::StrCat("the core has ", head, " records but ", mark->position,
+                        " were acknowledged: the last ", mark->position - head, " are lost",
+                        kRemedy);
+  }
+  if (mark->changes <= changes) return "";
+  return absl::StrCat("the core has all ", mark->position, " records, but ", changes,
+                      " changes of its catalog (streams, domains, slices) where ", mark->changes,
+                      " were acknowledged: the last ", mark->changes - changes, " are lost",
+                      kRemedy);
 }
 
 std::string CauseOfBackup(const std::string& backup, int64_t head) {
@@ -134,14 +143,17 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
         absl::StrCat(paths.log, " has a Merkle tree, which must not fall behind; keep it on"));
   }
   ICEPIE_ASSIGN_OR_RETURN(core.requests, RequestLog::Load(*core.store));
-  HighWater value{core.head, std::nullopt};
+  HighWater value{core.head, std::nullopt, core.catalog_changes};
   if (with_tree) value.root = core.tree.Root();
   ICEPIE_ASSIGN_OR_RETURN(core.mark, HighWaterMark::Open(paths.mark, value));
   ICEPIE_RETURN_IF_ERROR(core.segments->RemoveLeftovers(core.head));
-  // After a crash the mark may lag behind the log. What it says of the same records stays until the
-  // first commit.
+  // After a crash the mark may lag behind the log. The root that it has for the same records stays
+  // until the first commit.
   const absl::StatusOr<HighWater> found = HighWaterMark::Read(paths.mark);
-  if (!found.ok() || found->position < core.head || found->root.has_value() != with_tree) {
+  if (found.ok() && found->position == core.head && found->root.has_value() == with_tree) {
+    value.root = found->root;
+    if (found->changes < core.catalog_changes) ICEPIE_RETURN_IF_ERROR(core.mark->Write(value));
+  } else {
     ICEPIE_RETURN_IF_ERROR(core.mark->Write(value));
   }
   ICEPIE_RETURN_IF_ERROR(core.mark->Sync());
@@ -165,7 +177,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
                                       std::optional<int64_t> accept_loss_position) {
   const absl::StatusOr<HighWater> mark = HighWaterMark::Read(paths.mark);
   if (!LogStore::Exists(paths.log)) {
-    const std::string cause = CauseOfMark(mark, paths, 0);
+    const std::string cause = CauseOfMark(mark, paths, 0, 0);
     if (!cause.empty()) return Salvage(paths, cause);
     return OpenForWriting(paths, with_tree);
   }
@@ -185,7 +197,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   // Before the mark: no loss can be accepted while sealed records are missing.
   seen->read_only_cause = CauseOfSegments(*seen->segments);
   if (!seen->read_only_cause.empty()) return seen;
-  seen->read_only_cause = CauseOfMark(mark, paths, seen->head);
+  seen->read_only_cause = CauseOfMark(mark, paths, seen->head, seen->catalog_changes);
   if (!seen->read_only_cause.empty()) {
     seen->loss_only = true;
     return seen;
@@ -216,7 +228,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
 // The operator knows what is lost and goes on without it.
 absl::StatusOr<RecoveredCore> AcceptLoss(const Paths& paths, bool with_tree, int64_t head,
                                          const std::string& cause) {
-  ICEPIE_RETURN_IF_ERROR(HighWaterMark::Reset(paths.mark, {head, std::nullopt}));
+  ICEPIE_RETURN_IF_ERROR(HighWaterMark::Reset(paths.mark, {head, std::nullopt, 0}));
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core,
                           OpenForWriting(paths, with_tree, LogStore::Mode::kReadWriteAfterLoss));
   if (core.head != head) {

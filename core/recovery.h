@@ -26,7 +26,8 @@ struct RecoveredCore {
   std::unique_ptr<HighWaterMark> mark;   // nullptr when read-only
   std::optional<HighWater> found_mark;   // what it said before this start
   int64_t head = 0;
-  TileWriter tree;  // empty when read-only or not wanted
+  int64_t catalog_changes = 0;  // that the log has
+  TileWriter tree;              // empty when read-only or not wanted
   int64_t last_ingest_time_us = 0;
   std::string accepted_loss;  // what an operator has accepted; empty: nothing
   bool is_backup = false;     // which an operator has restored: it goes on as a log of its own

@@ -131,11 +131,6 @@ absl::Status Sequencer::Write(const std::vector<LogEntry>& entries) {
   return parts_.store->Commit(entries, tree, requests);
 }
 
-HighWater Sequencer::HighWaterAt(int64_t position) const {
-  return {position,
-          parts_.tree == nullptr ? std::nullopt : std::optional<Digest>(parts_.tree->Root())};
-}
-
 absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_position) {
   if (entries.empty()) return absl::OkStatus();
   Reached(WriteStep::kPlanned);
@@ -147,7 +142,9 @@ absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_
   }
   Reached(WriteStep::kLogSynced);
   mark_is_synced_ = false;
-  if (const absl::Status status = parts_.mark->Write(HighWaterAt(end_position)); !status.ok()) {
+  std::optional<Digest> root;
+  if (parts_.tree != nullptr) root = parts_.tree->Root();
+  if (const absl::Status status = parts_.mark->WriteRecords(end_position, root); !status.ok()) {
     // These records are safe; without the mark a later loss would go unnoticed.
     parts_.guard->Trip(absl::StrCat("the high-water mark cannot be written (", status.message(),
                                     "); check the disk, then restart the daemon"));

@@ -54,7 +54,6 @@ class Sequencer {
   void Commit(std::vector<PreparedAppend> appends);
   void LookAtDisk();
   absl::Status Write(const std::vector<LogEntry>& entries);
-  HighWater HighWaterAt(int64_t position) const;
   absl::Status Store(const std::vector<LogEntry>& entries, int64_t end_position);
   void SyncMark();
   void Reached(WriteStep step) const;

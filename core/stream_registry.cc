@@ -289,7 +289,7 @@ absl::Status StreamRegistry::CheckUpdate(absl::string_view name,
       .status();
 }
 
-absl::StatusOr<Stream*> StreamRegistry::Create(LogStore& store, absl::string_view name,
+absl::StatusOr<Stream*> StreamRegistry::Create(CatalogChanges& catalog, absl::string_view name,
                                                PayloadFormat format, const StreamPaths& paths,
                                                std::shared_ptr<const StreamSchema> schema,
                                                bool internal) {
@@ -307,7 +307,7 @@ absl::StatusOr<Stream*> StreamRegistry::Create(LogStore& store, absl::string_vie
   stream->create_time = absl::FromUnixMicros(absl::ToUnixMicros(absl::Now()));
   const LogStore::CatalogChange change{absl::StrCat(kStreamKeyPrefix, name),
                                        EncodeEntry(*stream, parsed)};
-  ICEPIE_RETURN_IF_ERROR(store.ChangeCatalog({&change, 1}));
+  ICEPIE_RETURN_IF_ERROR(catalog.Make({&change, 1}));
   {
     const MutexLock paths_lock(stream->paths_mutex);
     stream->paths_now = std::move(parsed);
@@ -315,7 +315,7 @@ absl::StatusOr<Stream*> StreamRegistry::Create(LogStore& store, absl::string_vie
   return Insert(std::move(stream));
 }
 
-absl::StatusOr<Stream*> StreamRegistry::Update(LogStore& store, absl::string_view name,
+absl::StatusOr<Stream*> StreamRegistry::Update(CatalogChanges& catalog, absl::string_view name,
                                                const Core::StreamChange& change) {
   ICEPIE_ASSIGN_OR_RETURN(Stream * stream, Find(name));
   const MutexLock lock(mutex_);  // one change at a time
@@ -325,7 +325,7 @@ absl::StatusOr<Stream*> StreamRegistry::Update(LogStore& store, absl::string_vie
   ICEPIE_ASSIGN_OR_RETURN(auto parsed, ParsePaths(paths, stream->format));
   const LogStore::CatalogChange entry{absl::StrCat(kStreamKeyPrefix, name),
                                       EncodeEntry(*stream, parsed)};
-  ICEPIE_RETURN_IF_ERROR(store.ChangeCatalog({&entry, 1}));
+  ICEPIE_RETURN_IF_ERROR(catalog.Make({&entry, 1}));
   const MutexLock paths_lock(stream->paths_mutex);
   stream->paths_now = std::move(parsed);
   return stream;

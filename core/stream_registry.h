@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/base/mutex.h"
+#include "core/catalog_changes.h"
 #include "core/core.h"
 #include "core/log_store.h"
 #include "core/merkle/sha256.h"
@@ -61,12 +62,12 @@ class StreamRegistry {
                                    const StreamPaths& paths,
                                    const std::shared_ptr<const StreamSchema>& schema) const;
   absl::Status CheckUpdate(absl::string_view name, const Core::StreamChange& change) const;
-  absl::StatusOr<Stream*> Create(LogStore& store, absl::string_view name, PayloadFormat format,
-                                 const StreamPaths& paths,
+  absl::StatusOr<Stream*> Create(CatalogChanges& catalog, absl::string_view name,
+                                 PayloadFormat format, const StreamPaths& paths,
                                  std::shared_ptr<const StreamSchema> schema, bool internal);
 
   // NOT_FOUND/STREAM_NOT_FOUND, INVALID_ARGUMENT/PARAMETER_INVALID for a path. Synced.
-  absl::StatusOr<Stream*> Update(LogStore& store, absl::string_view name,
+  absl::StatusOr<Stream*> Update(CatalogChanges& catalog, absl::string_view name,
                                  const Core::StreamChange& change);
 
   // The stream has records up to `end_offset` at least: segments say so.

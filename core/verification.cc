@@ -274,6 +274,11 @@ std::optional<HighWater> CheckEnds(const std::string& directory, OpenedLog& log)
     log.findings.push_back({log.state.head, mark->position,
                             absl::StrCat("the log has ", log.state.head, " records, but ",
                                          mark->position, " were acknowledged")});
+  } else if (mark.ok() && mark->changes > log.state.catalog_changes) {
+    log.findings.push_back({log.state.head, log.state.head,
+                            absl::StrCat("the log has ", log.state.catalog_changes,
+                                         " changes of its catalog (streams, domains, slices), but ",
+                                         mark->changes, " were acknowledged")});
   }
   if (!log.store) return std::nullopt;
   if (const absl::Status tree = LoadTree(*log.store, log.state.head).status(); !tree.ok()) {

@@ -1,19 +1,23 @@
 // Opening a core whose directory is in use, damaged or incomplete.
 #include <gmock/gmock.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/byte_order.h"
 #include "core/catalog_keys.h"
 #include "core/core.h"
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
 #include "core/segment.h"
+#include "core/verification.h"
 #include "tests/core/child_process.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
@@ -148,13 +152,17 @@ TEST_F(CoreRecoveryTest, AMarkThatLagsAfterACrashIsAdvanced) {
 TEST_F(CoreRecoveryTest, AMarkOfAnOlderVersionIsReadAndReplaced) {
   Fill();
   const std::string mark = path_ + "/high_water_mark";
-  ASSERT_TRUE(HighWaterMark::Reset(mark, {1000, std::nullopt}).ok());
-  ASSERT_EQ((*ReadFile(mark)).substr(4, 1), std::string(1, 1));
+  std::string slot = "IPHW";
+  PutLittleEndian(slot, uint32_t{1});
+  PutLittleEndian(slot, int64_t{1000});
+  PutLittleEndian(slot, static_cast<uint64_t>(XXH3_64bits(slot.data(), slot.size())));
+  ASSERT_TRUE(WriteFileAtomically(mark, slot + std::string(512 - slot.size(), '\0') + slot).ok());
   EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
   const auto read = HighWaterMark::Read(mark);
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->position, 1000);
   EXPECT_TRUE(read->root.has_value());
+  EXPECT_EQ(read->changes, 1);
 }
 
 TEST_F(CoreRecoveryTest, OneSlotOfTheMarkIsEnough) {
@@ -187,6 +195,52 @@ TEST_F(CoreRecoveryTest, ALostEndOfTheWriteAheadLogIsNoticed) {
   fs::resize_file(log, fs::file_size(log) - 30);
   const auto core = ExpectReadOnly("were acknowledged: the last");
   EXPECT_EQ(core->head_position(), 1000 - kBatchRecords);
+}
+
+// What was acknowledged last is a stream, or something of the daemon's, behind the last record.
+TEST_F(CoreRecoveryTest, ALostChangeOfTheCatalogIsNoticed) {
+  Fill();
+  ASSERT_TRUE(OpenCore(path_)->CreateStream("b", PayloadFormat::kJson).ok());
+  {
+    const std::unique_ptr<Core> core = OpenCore(path_);
+    EXPECT_TRUE(core->GetStream("b").ok());
+    ASSERT_TRUE(core->ChangeCatalog({{"domain/shop", "v"}}).ok());
+  }
+  const fs::path log = WriteAheadLog();
+  fs::resize_file(log, fs::file_size(log) - 10);
+  {
+    const auto core = ExpectReadOnly(
+        "all 1000 records, but 2 changes of its catalog (streams, domains, slices) where 3 were "
+        "acknowledged: the last 1 are lost");
+    EXPECT_EQ(ReadAll(*core).size(), 1000u);
+    EXPECT_THAT(core->ReadOnlyCause(), HasSubstr("--accept-core-loss=1000"));
+  }
+  const auto report = VerifyDirectory(path_, "", [](int64_t, int64_t, int64_t) {});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_THAT(report->bytes_rehashed.detail, HasSubstr("but 3 were acknowledged"));
+  CoreOptions accepts;
+  accepts.directory = path_;
+  accepts.accept_loss_position = 1000;
+  {
+    const auto core = Core::Open(accepts);
+    ASSERT_TRUE(core.ok()) << core.status();
+    EXPECT_EQ((*core)->ReadOnlyCause(), "");
+    ASSERT_TRUE((*core)->ChangeCatalog({{"domain/shop", "v"}}).ok());
+  }
+  EXPECT_EQ(HighWaterMark::Read(path_ + "/high_water_mark")->changes, 3);
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
+}
+
+// The process ended between the change and the mark: a later loss of the change is noticed.
+TEST_F(CoreRecoveryTest, AMarkThatLagsBehindTheCatalogIsAdvanced) {
+  Fill();
+  const std::string mark = path_ + "/high_water_mark";
+  HighWater value = *HighWaterMark::Read(mark);
+  EXPECT_EQ(std::exchange(value.changes, 0), 1);
+  ASSERT_TRUE(HighWaterMark::Reset(mark, value).ok());
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
+  EXPECT_EQ(HighWaterMark::Read(mark)->changes, 1);
+  EXPECT_EQ(HighWaterMark::Read(mark)->root, value.root);
 }
 
 TEST_F(CoreRecoveryTest, ADeletedWriteAheadLogIsNoticed) {

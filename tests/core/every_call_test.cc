@@ -178,6 +178,10 @@ class CoreLife {
     ASSERT_GE(stored, acknowledged_) << "acknowledged, now lost";
     ASSERT_LE(stored, sent_);
     for (int again = 0; again < 2; ++again) ASSERT_TRUE(Send(*core));
+    const auto changed = core->ScanCatalog("a");
+    ASSERT_TRUE(changed.ok()) << changed.status();
+    ASSERT_GE(static_cast<int>(changed->empty() ? 0 : std::stoi(changed->front().second)), changed_)
+        << "acknowledged, now lost";
     const std::vector<ReadRecord> records = ReadAll(*core, {"a"});
     ASSERT_EQ(static_cast<int64_t>(records.size()), acknowledged_ * kBatchRecords);
     for (size_t i = 0; i < records.size(); ++i) {
@@ -275,6 +279,7 @@ class CoreLife {
           core.ChangeCatalog({{"a", absl::StrCat(i)}, {"z", absl::StrCat(i)}});
       EXPECT_TRUE(changed.ok() || met()) << changed;
       if (!changed.ok()) return;
+      changed_ = i;
       const auto backup = core.BackUpTo(absl::StrCat(directory_, "/backup", i),
                                         [](int64_t, int64_t) { return true; });
       EXPECT_TRUE(backup.ok() || met()) << backup.status();
@@ -297,6 +302,7 @@ class CoreLife {
   rocksdb::Env& env_;
   int64_t acknowledged_ = 0;  // batches
   int64_t sent_ = 0;
+  int changed_ = 0;  // what the catalog has at least
   std::string seen_note_;
   bool was_met_ = false;
   std::pair<Calls, Calls> calls_;
@@ -388,6 +394,22 @@ TEST(HighWaterMarkFaultTest, AMarkThatCannotBeWrittenOrSyncedMakesTheCoreReadOnl
                 testing::AllOf(testing::HasSubstr("high-water mark"), testing::HasSubstr(cause)));
     EXPECT_EQ(ErrorReason(core->AppendAndWait(NumberedBatch("a", 1, 1)).status()),
               "CORE_READ_ONLY");
+  }
+}
+
+TEST(HighWaterMarkFaultTest, SoItDoesAfterAChangeOfTheCatalog) {
+  for (const char* kind : {"pwrite high_water_mark", "fdatasync high_water_mark"}) {
+    SCOPED_TRACE(kind);
+    const TempDirectory directory;
+    {
+      const std::unique_ptr<Core> core = OpenCore(directory.path());
+      FailingCalls::Fail(kind, 1, EIO, directory.path(), "/rocksdb");
+      EXPECT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok()) << "it is stored";
+      FailingCalls::Stop();
+      EXPECT_THAT(core->ReadOnlyCause(), testing::HasSubstr("high-water mark cannot be written"));
+      EXPECT_EQ(ErrorReason(core->ChangeCatalog({{"k", "v"}})), "CORE_READ_ONLY");
+    }
+    EXPECT_TRUE(OpenCore(directory.path())->GetStream("a").ok());
   }
 }
 

@@ -17,8 +17,10 @@
 #include "core/base/file.h"
 #include "core/block.h"
 #include "core/byte_order.h"
+#include "core/catalog_changes.h"
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
+#include "core/read_only_guard.h"
 #include "core/request_log.h"
 #include "core/segment.h"
 #include "core/segment_set.h"
@@ -121,14 +123,37 @@ TEST(GoldenFormTest, HighWaterMark) {
   Digest root;
   for (size_t i = 0; i < root.size(); ++i) root[i] = static_cast<char>(0x80 + i);
   const std::string slot = Sealed(
-      "49504857 02000000 2021222324252627"
-      "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f");
-  ASSERT_TRUE(HighWaterMark::Reset(path, {k20, root}).ok());
-  EXPECT_EQ(Hex(*ReadFile(path)), Hex(slot + std::string(512 - 56, '\0') + slot));
-  const std::string without_root = Sealed("49504857 01000000 2021222324252627");
-  ASSERT_TRUE(HighWaterMark::Reset(path, {k20, std::nullopt}).ok());
-  EXPECT_EQ(Hex(*ReadFile(path)), Hex(without_root + std::string(512 - 24, '\0') + without_root +
-                                      std::string(56 - 24, '\0')));
+      "49504857 03000000 2021222324252627"
+      "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f 3031323334353637");
+  ASSERT_TRUE(HighWaterMark::Reset(path, {k20, root, k30}).ok());
+  EXPECT_EQ(Hex(*ReadFile(path)), Hex(slot + std::string(512 - 64, '\0') + slot));
+  const std::string without_root =
+      Sealed("49504857 03000000 2021222324252627" + std::string(64, '0') + "3031323334353637");
+  ASSERT_TRUE(HighWaterMark::Reset(path, {k20, std::nullopt, k30}).ok());
+  EXPECT_EQ(Hex(*ReadFile(path)), Hex(without_root + std::string(512 - 64, '\0') + without_root));
+  EXPECT_FALSE(HighWaterMark::Read(path)->root.has_value());
+}
+
+// What older versions have written is read.
+TEST(GoldenFormTest, OlderHighWaterMarks) {
+  const TempDirectory directory;
+  const std::string path = directory.path() + "/mark";
+  const std::string root = "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f";
+  for (const std::string& form : {Sealed("49504857 02000000 2021222324252627" + root),
+                                  Sealed("49504857 01000000 2021222324252627")}) {
+    std::string slot = form;
+    slot.resize(56, '\0');
+    ASSERT_TRUE(WriteFileAtomically(path, slot + std::string(512 - 56, '\0') + slot).ok());
+    const auto mark = HighWaterMark::Read(path);
+    ASSERT_TRUE(mark.ok()) << mark.status();
+    EXPECT_EQ(mark->position, k20);
+    EXPECT_EQ(mark->changes, 0);
+    EXPECT_EQ(mark->root.has_value(), form.size() == 56);
+    if (mark->root) EXPECT_EQ(Hex(std::string(ViewOf(*mark->root))), Hex(Bytes(root)));
+    ASSERT_TRUE((*HighWaterMark::Open(path, {}))->WriteChanges(1).ok());
+    EXPECT_EQ(HighWaterMark::Read(path)->position, k20);
+    EXPECT_EQ(HighWaterMark::Read(path)->changes, 1);
+  }
 }
 
 // What is stored in RocksDB, under which keys.
@@ -189,10 +214,13 @@ TEST_F(GoldenStoreTest, LogIndexAndTree) {
 
 TEST_F(GoldenStoreTest, Streams) {
   StreamRegistry streams;
+  ReadOnlyGuard guard;
+  const auto mark = *HighWaterMark::Open(directory_.path() + "/mark", {});
+  CatalogChanges catalog({store_.get(), mark.get(), &guard}, 0x0f);
   const auto schema = std::make_shared<StreamSchema>(StreamSchema{"set", "m.M"});
   const auto create = [&](const std::string& name, PayloadFormat format, const StreamPaths& paths,
                           std::shared_ptr<const StreamSchema> with) {
-    const auto stream = streams.Create(*store_, name, format, paths, std::move(with), false);
+    const auto stream = streams.Create(catalog, name, format, paths, std::move(with), false);
     EXPECT_TRUE(stream.ok()) << stream.status();
     std::string time;
     PutLittleEndian(time, static_cast<int64_t>(absl::ToUnixMicros((*stream)->create_time)));
@@ -204,6 +232,7 @@ TEST_F(GoldenStoreTest, Streams) {
   EXPECT_EQ(Hex(Catalog("sb")), Hex(Bytes("02 00 02000000" + time + "03242e6b 06242e74696d65")));
   time = create("c", PayloadFormat::kProtobuf, {}, schema);
   EXPECT_EQ(Hex(Catalog("sc")), Hex(Bytes("03 02 03000000" + time + "00 00 03736574 036d2e4d")));
+  EXPECT_EQ(Hex(Catalog("c")), Hex(Bytes("1200000000000000"))) << "three more";
 }
 
 TEST_F(GoldenStoreTest, Identities) {

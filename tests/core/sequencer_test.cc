@@ -69,9 +69,10 @@ class SequencerTest : public testing::Test {
  protected:
   SequencerTest() : env_(rocksdb::NewCompositeEnv(file_system_)) {
     store_ = *LogStore::Open({directory_.path(), LogStore::Mode::kReadWrite, env_.get()});
-    stream_ = *streams_.Create(*store_, "a", PayloadFormat::kJson, {}, nullptr, /*internal=*/false);
-    requests_ = *RequestLog::Load(*store_);
     mark_ = *HighWaterMark::Open(directory_.path() + "/mark", {});
+    CatalogChanges catalog({store_.get(), mark_.get(), &guard_}, 0);
+    stream_ = *streams_.Create(catalog, "a", PayloadFormat::kJson, {}, nullptr, /*internal=*/false);
+    requests_ = *RequestLog::Load(*store_);
     sequencer_ =
         std::make_unique<Sequencer>(Sequencer::Parts{store_.get(), mark_.get(), &head_, &guard_,
                                                      &tree_, &space_, requests_.get()},
