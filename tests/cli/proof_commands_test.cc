@@ -195,7 +195,10 @@ class OnlineDamageTest : public ProofCommandsTest {
     }
     ASSERT_TRUE(EventuallyInCore([&] { return core_->Storage().segment_count >= 2; }));
     core_.reset();
-    core_ = OpenCore(directory_ + "/core");  // what was in memory is in tables now
+    CoreOptions options;
+    options.directory = directory_ + "/core";
+    options.checkpoint_interval = absl::Milliseconds(1);  // each verification asks for a new one
+    core_ = *Core::Open(options);                         // what was in memory is in tables now
     service_ = std::make_unique<server::CoreService>(core_.get());
     Serve({service_.get()});
     ASSERT_EQ(Run({"checkpoint"}).code, 0);
@@ -221,6 +224,21 @@ class OnlineDamageTest : public ProofCommandsTest {
     ASSERT_TRUE(stream.good());
   }
 
+  // Each of the files, flipped at each of the shares and then missing.
+  void ExpectDamageNamed(const std::vector<std::string>& files, const std::vector<double>& shares) {
+    for (const std::string& file : files) {
+      for (const double share : shares) {
+        Flip(file, share);
+        ExpectNamed(file);
+        Flip(file, share);
+      }
+      std::filesystem::rename(file, file + ".away");
+      ExpectNamed(file);
+      std::filesystem::rename(file + ".away", file);
+    }
+    EXPECT_EQ(Run({"verify"}).code, 0);
+  }
+
   void ExpectNamed(const std::string& file) {
     const Outcome damaged = Run({"verify"});
     EXPECT_EQ(damaged.code, 1) << file;
@@ -235,17 +253,7 @@ TEST_F(OnlineDamageTest, AFlippedBitOrAMissingFileIsFoundAndNamed) {
   EXPECT_GE(files.size(), 4u);
   for (const std::string& segment : Files("segments", ".segment")) files.push_back(segment);
   EXPECT_GE(files.size(), 6u);
-  for (const std::string& file : files) {
-    for (const double share : {0.02, 0.5}) {
-      Flip(file, share);
-      ExpectNamed(file);
-      Flip(file, share);
-    }
-    std::filesystem::rename(file, file + ".away");
-    ExpectNamed(file);
-    std::filesystem::rename(file + ".away", file);
-  }
-  EXPECT_EQ(Run({"verify"}).code, 0);
+  ExpectDamageNamed(files, {0.02, 0.5});
 }
 
 // What is in memory still has its only durable copy in the write-ahead log.
@@ -258,15 +266,7 @@ TEST_F(OnlineDamageTest, AFlippedBitOfTheLiveWriteAheadLogIsFoundAndNamed) {
   ASSERT_FALSE(logs.empty());
   const std::string log = *std::max_element(logs.begin(), logs.end());
   ASSERT_GT(std::filesystem::file_size(log), 10000U);
-  for (const double share : {0.0, 0.02, 0.5, 0.98}) {
-    Flip(log, share);
-    ExpectNamed(log);
-    Flip(log, share);
-  }
-  std::filesystem::rename(log, log + ".away");
-  ExpectNamed(log);
-  std::filesystem::rename(log + ".away", log);
-  ASSERT_EQ(Run({"verify"}).code, 0);
+  ExpectDamageNamed({log}, {0.0, 0.02, 0.5, 0.98});
   // Its end is missing, within a record and behind one, and nobody is writing.
   std::filesystem::resize_file(log, std::filesystem::file_size(log) - 3);
   ExpectNamed(log);
@@ -285,17 +285,7 @@ TEST_F(OnlineDamageTest, SoAreTheFilesThatOnlyAStartReads) {
     if (file.find("MANIFEST") != std::string::npos) files.push_back(file);
   }
   ASSERT_EQ(files.size(), 5U);
-  for (const std::string& file : files) {
-    for (const double share : {0.02, 0.98}) {  // in both slots of the mark
-      Flip(file, share);
-      ExpectNamed(file);
-      Flip(file, share);
-    }
-    std::filesystem::rename(file, file + ".away");
-    ExpectNamed(file);
-    std::filesystem::rename(file + ".away", file);
-  }
-  EXPECT_EQ(Run({"verify"}).code, 0);
+  ExpectDamageNamed(files, {0.02, 0.98});  // in both slots of the mark
 }
 
 // Whole files that are not those of this core, or of its past.
@@ -331,8 +321,9 @@ TEST_F(OnlineDamageTest, FilesThatDoNotFitTheCoreAreNamed) {
 TEST_F(OnlineDamageTest, AppendsAreNotTakenForDamage) {
   std::atomic<bool> stopping{false};
   std::thread writer([&] {
-    for (int64_t n = core_->GetStream("a")->end_offset; !stopping; n += 100) {
-      ASSERT_TRUE(core_->AppendAndWait(NumberedBatch("a", n, 100)).ok());
+    // One by one: the log is written to all the time, and little has to be verified.
+    for (int64_t n = core_->GetStream("a")->end_offset; !stopping; ++n) {
+      ASSERT_TRUE(core_->AppendAndWait(NumberedBatch("a", n, 1)).ok());
     }
   });
   for (int i = 0; i < 10; ++i) {

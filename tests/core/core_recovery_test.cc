@@ -35,13 +35,15 @@ class CoreRecoveryTest : public testing::Test {
 
   CoreRecoveryTest() : path_(directory_.path() + "/core") {}
 
-  // A closed core whose records are all in the write-ahead log.
-  void Fill() {
+  // A closed core whose records are all in the write-ahead log, and signed if `signs`.
+  void Fill(bool signs = false) {
     const std::unique_ptr<Core> core = OpenCore(path_);
     ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
     for (int64_t i = 0; i < kBatches; ++i) {
       ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", i * kBatchRecords, kBatchRecords)).ok());
     }
+    const int64_t head = core->head_position();
+    if (signs) ASSERT_TRUE(core->proofs()->GetCheckpoint(head, absl::Seconds(60)).ok());
   }
 
   fs::path WriteAheadLog() const {
@@ -178,14 +180,15 @@ TEST_F(CoreRecoveryTest, OneSlotOfTheMarkIsEnough) {
 }
 
 TEST_F(CoreRecoveryTest, AFlippedBitInTheWriteAheadLogIsNotPassedOver) {
-  Fill();
+  Fill(/*signs=*/true);
   FlipBit(WriteAheadLog(), 0.5);
   const auto core = ExpectReadOnly("the log is damaged");
   const std::vector<ReadRecord> readable = ReadAll(*core);
   EXPECT_GT(readable.size(), 0u);
   EXPECT_LT(readable.size(), 1000u);
   EXPECT_THAT(core->ReadOnlyCause(),
-              HasSubstr(absl::StrCat("(", readable.size(), " records can be read, a checkpoint")));
+              HasSubstr(absl::StrCat("(", readable.size(),
+                                     " records can be read, a checkpoint of 1000 was signed)")));
   EXPECT_EQ(readable.back().payload, "{\"n\":" + std::to_string(readable.back().offset) + "}");
 }
 
