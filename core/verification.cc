@@ -52,9 +52,10 @@ Verification::Verification(const VerificationTask& task) : Verification(task, Co
 
 // What a table file's damage means for records is seen when those are read. What a write-ahead log
 // has is in memory still, and would be missing at the next start.
-void Verification::CheckNextFile() {
-  const absl::Status status =
-      task_.records.store->CheckFile(files_.back(), {nullptr, task_.patience});
+void Verification::CheckNextFile(const std::function<bool()>& goes_on) {
+  const absl::Status status = task_.records.store->CheckFile(
+      files_.back(), {[&goes_on](int64_t /*bytes*/) { return goes_on(); }, task_.patience});
+  if (absl::IsCancelled(status)) return;
   files_.pop_back();
   if (status.ok()) return;
   if (absl::IsDeadlineExceeded(status)) {
@@ -162,9 +163,9 @@ void Verification::Skip(const std::string& what) {
   }
 }
 
-bool Verification::Step() {
+bool Verification::Step(const std::function<bool()>& goes_on) {
   if (!files_.empty()) {
-    CheckNextFile();
+    CheckNextFile(goes_on);
     return true;
   }
   if (edge_.size() >= task_.head) return false;

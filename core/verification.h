@@ -70,8 +70,10 @@ class Verification {
   // (RightEdge).
   Verification(const VerificationTask& task, CompactRange edge);
 
-  // Reads the next file of the log, or hashes the next few MiB. False when all is done.
-  bool Step();
+  // Reads the next file of the log, or hashes the next few MiB. False when all is done. While a
+  // file is read or waited for, `goes_on` is asked again and again; once it says no, the step ends
+  // and the next one begins with that file.
+  bool Step(const std::function<bool()>& goes_on = [] { return true; });
 
   int64_t position() const { return edge_.size(); }
   int64_t end_position() const { return task_.head; }
@@ -85,7 +87,7 @@ class Verification {
   VerificationReport Finish();
 
  private:
-  void CheckNextFile();
+  void CheckNextFile(const std::function<bool()>& goes_on);
   // The blocks that hold positions up to `end`, whole, about `bytes_max` of them.
   absl::Status ReadNext(int64_t end, int64_t bytes_max);
   void Skip(const std::string& what);

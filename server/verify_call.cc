@@ -46,7 +46,7 @@ absl::Status VerifyCall::Run() {
   absl::Time next = SteadyNow();
   bool more = true;
   while (more) {
-    more = verification->Step();
+    more = verification->Step([this] { return !IsCancelled(); });
     if (IsCancelled()) return absl::CancelledError("the verification was cancelled");
     if (more && SteadyNow() < next) continue;
     next = SteadyNow() + kProgressInterval;

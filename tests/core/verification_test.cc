@@ -134,6 +134,24 @@ TEST_F(VerificationTest, AWholeCoreHolds) {
   EXPECT_EQ(Verify().consistent.state, State::kNotChecked);
 }
 
+// Whoever gives up waits for no file's end; whoever goes on passes over none.
+TEST_F(VerificationTest, AStepThatIsEndedWithinAFileIsTakenAgain) {
+  Fill();
+  const auto core = *Core::Open(Options(path_));
+  const auto verification = *core->proofs()->StartVerification("");
+  int asked = 0;
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(verification->Step([&asked] {
+      ++asked;
+      return false;
+    }));
+  }
+  EXPECT_GE(asked, 100);
+  EXPECT_EQ(verification->position(), 0);
+  while (verification->Step()) continue;
+  EXPECT_TRUE(verification->Finish().ok());
+}
+
 TEST_F(VerificationTest, AnEmptyCoreHolds) {
   ASSERT_TRUE(Core::Open(Options(path_)).ok());
   EXPECT_TRUE(Verify().ok());
