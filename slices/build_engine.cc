@@ -305,16 +305,16 @@ absl::StatusOr<bool> BuildEngine::ContinueBase(const GenerationSpec& spec) {
   ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition,
                           ParseDomain(spec.file, options_.domain + ".yaml"));
   ICEPIE_ASSIGN_OR_RETURN(DomainPlan planned, PlanDomain(definition));
-  const SlicePlan* slice = planned.Find(spec.slice);
-  if (slice == nullptr || slice->definition_hash != spec.definition_hash) return false;
+  // Its hash may be another one here: the catalog keeps those that another version's planner made.
+  if (planned.Find(spec.slice) == nullptr) return false;
   ICEPIE_RETURN_IF_ERROR(SettleThreads(planned, spec.slice));
   ICEPIE_ASSIGN_OR_RETURN(const SnapshotLink file, store_.Link(base_->manifest()));
   auto opened = Generation::Open(
       *instance_, std::make_shared<const DomainPlan>(std::move(planned)), spec.slice, spec.number,
-      file.path(), "", [this](DuckConnection& connection) {
+      file.path(), spec.definition_hash, [this](DuckConnection& connection) {
         return std::make_shared<Interruptible>(*this, [&connection] { connection.Interrupt(); });
       });
-  // Another version of the planner may have made it.
+  // Its tables are others: so this version's planner, or overrides, would have it.
   if (absl::IsFailedPrecondition(opened.status())) return false;
   if (!opened.ok()) return opened.status();
   ICEPIE_ASSIGN_OR_RETURN(const bool any_order, (*opened)->TakesAnyOrder());

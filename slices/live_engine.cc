@@ -414,11 +414,6 @@ absl::StatusOr<std::shared_ptr<const DomainPlan>> LiveEngine::PlanFor(
     plans_.erase(spec.file);
     return PlanOf(spec.file);
   }
-  if (slice != nullptr && !spec.definition_hash.empty() &&
-      slice->definition_hash != spec.definition_hash) {
-    SliceWarn(spec.slice, "definition hash {} differs from the catalog's {}",
-              slice->definition_hash, spec.definition_hash);
-  }
   return plan;
 }
 

@@ -108,7 +108,8 @@ class BuildEngineTest : public EngineFixture {
     assignment.generations.front().file = file;
     const auto plan = PlanDomain(ParseDomain(file, "shop.yaml").value());
     EXPECT_TRUE(plan.ok()) << plan.status();
-    assignment.generations.front().definition_hash = plan->Find(slice)->definition_hash;
+    assignment.generations.front().definition_hash =
+        kept_hash_.empty() ? plan->Find(slice)->definition_hash : kept_hash_;
     job.slice = slice;
     assignment.build = std::move(job);
     build_->Configure(assignment);
@@ -163,6 +164,7 @@ class BuildEngineTest : public EngineFixture {
   }
 
   std::unique_ptr<BuildEngine> build_;
+  std::string kept_hash_;  // what the catalog has instead of the planner's
   std::optional<absl::Duration> recompute_limit_;
   int64_t write_bytes_per_second_ = 0;
   std::optional<absl::Duration> query_timeout_;
@@ -450,11 +452,12 @@ TEST_F(BuildEngineTest, AStopWhileItSavesEndsTheSaving) {
 
 class RetryTest : public BuildEngineTest {
  protected:
-  // A live engine's snapshot of `newest`, which could not take the second record while that was
-  // the newest, in front of others.
-  std::string Snapshot() {
+  // A live engine's snapshot of `newest`, applied with that hash, which could not take the second
+  // record while that was the newest, in front of others.
+  std::string Snapshot(const std::string& definition_hash = "") {
     StartLive();
     GenerationSpec spec = Spec("newest");
+    spec.definition_hash = definition_hash;
     spec.file = File("newest", kNumber);
     Configure({spec});
     for (const char* note : {"1", "x", "3"}) {
@@ -483,6 +486,18 @@ TEST_F(RetryTest, GoesOnFromTheServingStateWithTheQuarantinedRecords) {
   EXPECT_EQ(Counts(*built.diff), "+0 -0 ~0");
   EXPECT_EQ(built.diff->from_quarantine->records, 1);
   EXPECT_EQ(built.snapshot->position, 4);
+}
+
+TEST_F(RetryTest, GoesOnUnderTheHashThatAnotherVersionsPlannerMade) {
+  kept_hash_ = std::string(64, 'f');
+  BuildJob job = Job(2, Snapshot(kept_hash_));
+  job.continue_base = true;
+  const BuildReport built = Build("newest", File("newest", kNumber), job);
+  ASSERT_EQ(built.phase, "ready") << built.error->message;
+  EXPECT_TRUE(built.continues_base);
+  // Under which the live worker looks for it.
+  const SnapshotStore store(directory_, {});
+  EXPECT_TRUE(store.NewestGood("newest", 2, kept_hash_).ok());
 }
 
 TEST_F(RetryTest, AStopWhileTheServingStateIsCopiedEndsTheCopying) {
