@@ -184,7 +184,8 @@ void LiveEngine::HeldByBatch(Held& held) {
   PublishServing();
 }
 
-// Its own rows are kept, but not shown.
+// Its own rows are kept, but not shown. Those of a snapshot that are shown go only when a newer one
+// is open.
 void LiveEngine::AnswerFromSnapshot(Held& held) {
   held.saved_to = held.generation->served().snapshot_position();
   auto opened = OpenLast(held.spec);
@@ -193,6 +194,9 @@ void LiveEngine::AnswerFromSnapshot(Held& held) {
   if (opened.ok()) {
     held.served = *std::move(opened);
     SetAcknowledged(*instance_, held.spec.acknowledged, *held.served).IgnoreError();
+  } else if (held.served != held.generation->served_ptr() && held.served->database() != nullptr) {
+    SliceWarn(held.spec.slice, "it goes on answering from an older snapshot: {}",
+              opened.status().ToString());
   } else {
     SliceWarn(held.spec.slice, "nothing to answer from: {}", opened.status().ToString());
     held.served = held.generation->served_ptr();

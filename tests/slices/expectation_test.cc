@@ -270,7 +270,24 @@ TEST_F(ExpectationTest, WhatHoldsRowByRowIsCheckedInEveryBatch) {
 // A batch holds the slice while its first good state is on its way to the disk.
 class HeldWhileSavedTest : public ExpectationTest {
  protected:
-  ~HeldWhileSavedTest() override { waits_with_text = nullptr; }
+  ~HeldWhileSavedTest() override {
+    waits_with_text = nullptr;
+    fails_with_text = nullptr;
+    fails_of = DUCKDB_ERROR_INTERNAL;
+  }
+
+  static void WaitUntilSaving() {
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    while (waiting_statements == 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+    ASSERT_EQ(waiting_statements, 1);
+  }
+
+  // A turn of the engine that begins after this call has ended.
+  void WaitForTurn() {
+    std::promise<void> turned;
+    engine_->Refresh("lines", absl::Now(), [&](const auto&) { turned.set_value(); });
+    turned.get_future().wait();
+  }
 
   void HoldWhileSaved() {
     waits_with_text = "DETACH \"copy_";
@@ -279,6 +296,7 @@ class HeldWhileSavedTest : public ExpectationTest {
     spec_.file = File(kSmall);
     Configure({spec_});
     WaitForPosition("lines", good);
+    ASSERT_NO_FATAL_FAILURE(WaitUntilSaving());
     feed_.Append("orders", {Order("oslo", 500)});
     WaitForState("lines", SliceState::kHeld);
     EXPECT_EQ(ErrorReason(Ask("SELECT * FROM lines").status()), "NO_SNAPSHOT_YET");
@@ -293,7 +311,7 @@ class HeldWhileSavedTest : public ExpectationTest {
 };
 
 TEST_F(HeldWhileSavedTest, AnswersAsSoonAsThatIsSaved) {
-  HoldWhileSaved();
+  ASSERT_NO_FATAL_FAILURE(HoldWhileSaved());
   waits_with_text = nullptr;
   const SliceReport held = WaitForRows();
   EXPECT_EQ(held.state, SliceState::kHeld);
@@ -302,14 +320,36 @@ TEST_F(HeldWhileSavedTest, AnswersAsSoonAsThatIsSaved) {
   EXPECT_EQ(Lines(), R"([{"city":"rome","amount":1}])");
 }
 
+TEST_F(HeldWhileSavedTest, AnswersFromAnOlderSnapshotWhileANewerOneCannotBeOpened) {
+  feed_.Append("orders", {Order("rome", 1)});
+  Start();
+  spec_.file = File(kSmall);
+  Configure({spec_});
+  WaitForResult("small", Status::kPassed, 1);
+  waits_with_text = "DETACH \"copy_";
+  WaitForPosition("lines", feed_.Append("orders", {Order("bern", 2)}));
+  ASSERT_NO_FATAL_FAILURE(WaitUntilSaving());
+  feed_.Append("orders", {Order("oslo", 500)});
+  WaitForState("lines", SliceState::kHeld);
+  EXPECT_EQ(Lines(), R"([{"city":"rome","amount":1}])");
+  fails_of = DUCKDB_ERROR_OUT_OF_MEMORY;
+  failed_statements = 0;
+  fails_with_text = " AS \"s1_lines_";
+  waits_with_text = nullptr;
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (failed_statements == 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_GE(failed_statements, 1);
+  WaitForTurn();
+  EXPECT_EQ(Find("lines")->state, SliceState::kHeld);
+  EXPECT_EQ(Lines(), R"([{"city":"rome","amount":1}])");
+}
+
 TEST_F(HeldWhileSavedTest, AnswersWhenItIsSuspendedMeanwhile) {
-  HoldWhileSaved();
+  ASSERT_NO_FATAL_FAILURE(HoldWhileSaved());
   spec_.suspended = true;
   Configure({spec_});
   WaitForState("lines", SliceState::kSuspended);
-  std::promise<void> turned;  // a turn that knows it is suspended has ended
-  engine_->Refresh("lines", absl::Now(), [&](const auto&) { turned.set_value(); });
-  turned.get_future().wait();
+  WaitForTurn();  // one that knows it is suspended
   waits_with_text = nullptr;
   EXPECT_EQ(WaitForRows().state, SliceState::kSuspended);
   EXPECT_EQ(Lines(), R"([{"city":"rome","amount":1}])");
