@@ -220,13 +220,28 @@ absl::StatusOr<v1::Slice> DomainReader::GetSlice(const std::string& name) const 
     return DescribeHeldSlice(facts, parts.slice);
   }
   const auto slice = FindSlice(*domain, parts.slice);
-  const std::vector<std::string> leaving = LeavingSlices(facts);
+  const std::vector<std::string> leaving = Leaving(facts);
   const bool leaves = std::find(leaving.begin(), leaving.end(), parts.slice) != leaving.end();
   if (leaves || (slice.ok() && domain->entry.has_deletion())) {
     return DescribeLeavingSlice(facts, parts.slice);
   }
   ICEPIE_RETURN_IF_ERROR(slice.status());
   return Describe(facts, **slice);
+}
+
+// What workers report may be newer than `facts.domain`: a slice that was created meanwhile.
+std::vector<std::string> DomainReader::Leaving(const DomainFacts& facts) const {
+  std::vector<std::string> leaving = LeavingSlices(facts);
+  if (leaving.empty()) return leaving;
+  const auto now = catalog_.Find(facts.domain->entry.name());
+  if (!now) return {};
+  leaving.erase(
+      std::remove_if(leaving.begin(), leaving.end(),
+                     [&](const std::string& slice) {
+                       return now->slices.count(slice) + now->damaged_slices.count(slice) > 0;
+                     }),
+      leaving.end());
+  return leaving;
 }
 
 bool DomainReader::IsBeingDeleted(const CatalogDomain& domain) const {
@@ -244,7 +259,12 @@ absl::StatusOr<std::shared_ptr<const CatalogDomain>> DomainReader::FindListed(
 std::vector<std::shared_ptr<const CatalogDomain>> DomainReader::ListedDomains() const {
   auto domains = catalog_.Domains();
   for (auto& deleted : catalog_.DeletedDomains()) {
-    if (IsBeingDeleted(*deleted)) domains.push_back(std::move(deleted));
+    if (!IsBeingDeleted(*deleted)) continue;
+    // It may have been deleted in between.
+    const bool listed = std::any_of(domains.begin(), domains.end(), [&](const auto& domain) {
+      return domain->entry.name() == deleted->entry.name();
+    });
+    if (!listed) domains.push_back(std::move(deleted));
   }
   return domains;
 }
@@ -258,7 +278,7 @@ void DomainReader::AddSlices(const CatalogDomain& domain,
     }
     return;
   }
-  for (const std::string& slice : LeavingSlices(facts)) {
+  for (const std::string& slice : Leaving(facts)) {
     *slices->Add() = DescribeLeavingSlice(facts, slice);
   }
   for (const auto& [slice, entry] : domain.slices) {

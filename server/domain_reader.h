@@ -81,6 +81,7 @@ class DomainReader {
   icepie::v1::Slice Describe(const DomainFacts& facts,
                              const icepie::catalog::v1::SliceEntry& slice) const;
   void AddDomains(icepie::v1::ServerStatus& out) const;
+  std::vector<std::string> Leaving(const DomainFacts& facts) const;
   bool IsBeingDeleted(const CatalogDomain& domain) const;
   // It, or its deleted namesake whose slices are still DELETING. NOT_FOUND.
   absl::StatusOr<std::shared_ptr<const CatalogDomain>> FindListed(const std::string& domain) const;
