@@ -3,8 +3,10 @@
 #ifndef ICEPIE_SLICES_ENGINE_TYPES_H_
 #define ICEPIE_SLICES_ENGINE_TYPES_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -231,6 +233,10 @@ struct Question {
   absl::Time deadline = absl::InfiniteFuture();
   std::string fingerprint;  // what the flight record calls it
   bool heartbeat = false;   // only the position is read, no rows
+  // Set when nobody waits for the answer any more: it ends, with whatever error.
+  std::shared_ptr<const std::atomic<bool>> given_up;
+
+  bool GivenUp() const { return given_up != nullptr && *given_up; }
 };
 
 struct Answer {

@@ -385,7 +385,8 @@ bool QueryService::HasBulkPlace(const Runner* except, absl::Time now) const {
 // True when this error is the end that it was given for that.
 bool QueryService::PutOff(Runner& runner, const std::shared_ptr<Task>& task) {
   MutexLock lock(mutex_);
-  if (!runner.put_off || stopping_ || task->answered || SteadyNow() >= task->deadline) return false;
+  if (!runner.put_off || stopping_ || task->answered || task->question.GivenUp()) return false;
+  if (SteadyNow() >= task->deadline) return false;
   task->bulk = true;
   put_off_.push_back(task);
   return true;
@@ -393,8 +394,10 @@ bool QueryService::PutOff(Runner& runner, const std::shared_ptr<Task>& task) {
 
 std::vector<std::shared_ptr<QueryService::Task>> QueryService::WakePutOff(absl::Time now) {
   std::vector<std::shared_ptr<Task>> late;
-  const auto left = std::stable_partition(put_off_.begin(), put_off_.end(),
-                                          [&](const auto& task) { return now >= task->deadline; });
+  const auto is_over = [&](const auto& task) {
+    return now >= task->deadline || task->question.GivenUp();
+  };
+  const auto left = std::stable_partition(put_off_.begin(), put_off_.end(), is_over);
   std::move(put_off_.begin(), left, std::back_inserter(late));
   put_off_.erase(put_off_.begin(), left);
   const bool on_its_way =
@@ -425,7 +428,7 @@ QueryService::Late QueryService::InterruptLate(Runner& runner, absl::Time now) {
 
 void QueryService::WakeWaiting(absl::Time now) {
   for (auto it = waiting_.begin(); it != waiting_.end();) {
-    const bool late = now >= (*it)->wait_until;
+    const bool late = now >= (*it)->wait_until || (*it)->question.GivenUp();
     if (late) {
       (*it)->StartClock(timeout_);
       queue_.push_back(*it);
@@ -466,8 +469,9 @@ void QueryService::WakeHungry(absl::Time now) {
       std::none_of(runners_.begin(), runners_.end(),
                    [&](const auto& runner) { return runner->running && is_retry(runner->task); });
   // One that came later may have less time.
-  const auto late = std::find_if(hungry_.begin(), hungry_.end(),
-                                 [&](const auto& task) { return now >= task->calm_by; });
+  const auto late = std::find_if(hungry_.begin(), hungry_.end(), [&](const auto& task) {
+    return now >= task->calm_by || task->question.GivenUp();
+  });
   if (!calm && late == hungry_.end()) return;
   const auto next = late == hungry_.end() ? hungry_.begin() : late;
   queue_.push_front(std::move(*next));
@@ -489,6 +493,8 @@ void QueryService::WatchLoop() {
       for (auto& runner : runners_) {
         if (runner->abandoned) StartRunner(*runner);
         YieldWhenLong(*runner, now);
+        // Again and again: a statement that begins just now has a fresh flag.
+        if (runner->running && runner->task->question.GivenUp()) runner->connection->Interrupt();
         const Late late = InterruptLate(*runner, now);
         if (late != Late::kNo) unanswered.emplace_back(runner->task, runner->slices);
         if (late == Late::kStuck) {
@@ -560,6 +566,7 @@ void QueryService::AskItself(std::string& slice) {
 
 void QueryService::Process(Runner& runner, const std::shared_ptr<Task>& task) {
   const Question& question = task->question;
+  if (question.GivenUp()) return Finish(*task, absl::CancelledError("the caller has gone"));
   std::shared_ptr<const Prepared> prepared = std::exchange(task->prepared, nullptr);
   if (prepared == nullptr || !IsCurrent(*prepared)) {
     absl::StatusOr<Prepared> resolved = Resolve(runner, *task);

@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -39,7 +41,12 @@ class QueryReactor : public grpc::ServerWriteReactor<WorkerQueryResponse> {
     WriteNext();
   }
 
+  void OnCancel() override { *given_up_ = true; }
+
   void OnDone() override { delete this; }
+
+  // Whether the caller has gone.
+  std::shared_ptr<const std::atomic<bool>> given_up() const { return given_up_; }
 
  private:
   void WriteNext() {
@@ -56,6 +63,7 @@ class QueryReactor : public grpc::ServerWriteReactor<WorkerQueryResponse> {
     StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
   }
 
+  const std::shared_ptr<std::atomic<bool>> given_up_ = std::make_shared<std::atomic<bool>>(false);
   slices::Answer answer_;
   WorkerQueryResponse response_;
   size_t written_ = 0;
@@ -158,6 +166,7 @@ grpc::ServerWriteReactor<WorkerQueryResponse>* WorkerService::Query(
     return reactor;
   }
   question->deadline = absl::FromChrono(context->deadline());
+  question->given_up = reactor->given_up();
   engine_.Ask(*std::move(question), [reactor](absl::StatusOr<slices::Answer> answer) {
     reactor->Deliver(std::move(answer));
   });

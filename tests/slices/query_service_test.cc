@@ -157,6 +157,28 @@ TEST_F(QueryServiceTest, WhatTakesTooLongIsStoppedWhileOthersGoOn) {
   EXPECT_THAT(answer.status().message(), HasSubstr("by_city"));
 }
 
+TEST_F(QueryServiceTest, WhatNobodyWaitsForAnyMoreIsEnded) {
+  const auto given_up = std::make_shared<std::atomic<bool>>(false);
+  Question question;
+  question.text = std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
+  question.deadline = absl::Now() + absl::Minutes(10);
+  question.given_up = given_up;
+  std::promise<absl::Status> running;
+  engine_->Ask(question,
+               [&](const absl::StatusOr<Answer>& answer) { running.set_value(answer.status()); });
+  question.text = std::string("SELECT * FROM by_city");
+  question.min_position = 1 << 20;
+  question.max_wait = absl::Minutes(5);
+  std::promise<absl::Status> waiting;
+  engine_->Ask(question,
+               [&](const absl::StatusOr<Answer>& answer) { waiting.set_value(answer.status()); });
+  EXPECT_TRUE(Ask("SELECT * FROM by_city").ok());  // both have begun, or nearly
+  *given_up = true;
+  EXPECT_FALSE(running.get_future().get().ok());
+  EXPECT_FALSE(waiting.get_future().get().ok());
+  EXPECT_TRUE(Ask("SELECT * FROM by_city").ok());
+}
+
 // Threads of this process that do bulk work (MakeBulk); the snapshots' is less nice than those.
 int BulkThreads() {
   int count = 0;
