@@ -68,6 +68,22 @@ LogState SalvageState(const LogStore& store, const std::string& segments) {
 
 }  // namespace
 
+absl::Status CheckIndex(const LogStore& store) {
+  std::optional<int64_t> next;
+  std::optional<int64_t> found;
+  ICEPIE_RETURN_IF_ERROR(store.VisitPlaces(0, INT64_MAX, [&](const BlockPlace& place) {
+    if (next && place.first_position != *next) {
+      found = place.first_position;
+      return false;
+    }
+    next = place.end_position();
+    return true;
+  }));
+  if (!found) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat("behind position ", *next, " the index goes on at ", *found));
+}
+
 absl::StatusOr<LogState> ReadLogState(const LogStore& store, const std::string& segments) {
   LogState state;
   ICEPIE_ASSIGN_OR_RETURN(state.segments, SegmentSet::Load(store, segments));
@@ -95,7 +111,7 @@ SalvagedLog SalvageLog(const std::string& log, const std::string& segments, rock
       LogStore::Open({log, LogStore::Mode::kSalvage, env});
   if (store.ok()) {
     absl::StatusOr<LogState> state = ReadLogState(**store, segments);
-    salvaged.is_consistent = state.ok();
+    salvaged.is_consistent = state.ok() && CheckIndex(**store).ok();
     if (state.ok()) salvaged.state = *std::move(state);
   } else {
     store = LogStore::Open({log, LogStore::Mode::kSalvageTables, env});

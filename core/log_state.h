@@ -26,6 +26,10 @@ struct LogState {
 // rest.
 absl::StatusOr<LogState> ReadLogState(const LogStore& store, const std::string& segments);
 
+// Whether each hot block begins where the one before ends: of a hole in the middle of the index
+// neither its beginning nor its end tells. DATA_LOSS.
+absl::Status CheckIndex(const LogStore& store);
+
 struct SalvagedLog {
   std::unique_ptr<LogStore> store;  // nullptr: nothing can be read
   LogState state;

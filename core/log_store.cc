@@ -23,7 +23,9 @@
 #include "absl/functional/function_ref.h"
 #include "absl/memory/memory.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -38,6 +40,7 @@
 #include "core/table_file_system.h"
 #include "core/wal_check.h"
 #include "core/wal_file_system.h"
+#include "core/wal_order.h"
 
 namespace icepie {
 namespace {
@@ -256,12 +259,13 @@ void DropMissingTree(const rocksdb::DBOptions& database, const std::string& dire
 class RocksLogStore final : public LogStore {
  public:
   RocksLogStore(bool writes, std::shared_ptr<LiveWals> wals, std::unique_ptr<rocksdb::Env> env,
-                std::shared_ptr<rocksdb::SstFileManager> files,
+                std::unique_ptr<WalOrder> order, std::shared_ptr<rocksdb::SstFileManager> files,
                 std::shared_ptr<rocksdb::Cache> cache, std::unique_ptr<rocksdb::DB> db,
                 std::vector<rocksdb::ColumnFamilyHandle*> families)
       : writes_(writes),
         wals_(std::move(wals)),
         env_(std::move(env)),
+        order_(std::move(order)),
         files_(std::move(files)),
         cache_(std::move(cache)),
         db_(std::move(db)),
@@ -757,6 +761,7 @@ class RocksLogStore final : public LogStore {
   std::atomic<bool> has_failed_{false};  // a write, so the newest log is final
   const std::shared_ptr<LiveWals> wals_;
   const std::unique_ptr<rocksdb::Env> env_;  // outlives all that follows
+  const std::unique_ptr<WalOrder> order_;    // RocksDB keeps its address
   const std::shared_ptr<rocksdb::SstFileManager> files_;
   const std::shared_ptr<rocksdb::Cache> cache_;
   const std::unique_ptr<rocksdb::DB> db_;
@@ -767,6 +772,48 @@ class RocksLogStore final : public LogStore {
   rocksdb::ColumnFamilyHandle* const tree_;  // nullptr: a reader of a log from before the tree
 };
 
+absl::Status CheckOrder(const WalOrder& order) {
+  if (order.gap().empty()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kDataLoss, order.gap(), "RECORD_DAMAGED");
+}
+
+std::optional<uint64_t> NumberIn(absl::string_view name, absl::string_view before,
+                                 absl::string_view behind) {
+  uint64_t number = 0;
+  if (!absl::ConsumePrefix(&name, before) || !absl::ConsumeSuffix(&name, behind) ||
+      !absl::SimpleAtoi(name, &number)) {
+    return std::nullopt;
+  }
+  return number;
+}
+
+// That the first of the logs that are needed is missing shows in no other one. RocksDB keeps the
+// number from which on it needs them: once something was flushed for good, that of a log. Until
+// then that of none, and what it needs begins with the log that it made when it was opened, before
+// it began the manifest. Where no log is there at all, the high-water mark tells.
+absl::Status CheckFirstLog(rocksdb::DB& db, const std::string& directory, const WalOrder& order) {
+  uint64_t kept = 0;
+  const absl::StatusOr<std::string> current = ReadFile(absl::StrCat(directory, "/CURRENT"));
+  if (!current.ok() || !db.GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &kept)) {
+    return absl::OkStatus();
+  }
+  const std::optional<uint64_t> manifest = NumberIn(*current, "MANIFEST-", "\n");
+  std::optional<uint64_t> first;
+  std::error_code error;
+  for (const auto& file : DirectoryEntries(directory, error)) {
+    const auto number = NumberIn(file.path().filename().string(), "", ".log");
+    if (number && *number >= std::max(kept, order.first_needed())) {
+      first = std::min(*number, first.value_or(*number));
+    }
+  }
+  if (error || !manifest || !first || *first == kept || *first < *manifest) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kDataLoss,
+                   absl::StrFormat("the oldest write-ahead log that is needed is missing: those "
+                                   "that are there begin with %s/%06d.log",
+                                   directory, *first),
+                   "RECORD_DAMAGED");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
@@ -776,6 +823,8 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
   std::unique_ptr<rocksdb::Env> env = WithFinalWalFailures(*tables, wals);
   rocksdb::DBOptions database = DatabaseOptions(options, env.get());
   database.sst_file_manager.reset(rocksdb::NewSstFileManager(database.env));
+  auto order = std::make_unique<WalOrder>();
+  database.wal_filter = order.get();
   // For looking up positions and ids; records are read from end to end, mostly in segments.
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(size_t{32} << 20);
   std::vector<rocksdb::ColumnFamilyDescriptor> families = Families(cache);
@@ -786,11 +835,20 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
       Writes(options.mode)
           ? rocksdb::DB::Open(database, options.directory, families, &handles, &db)
           : rocksdb::DB::OpenForReadOnly(database, options.directory, families, &handles, &db);
+  if (status.IsCorruption()) ICEPIE_RETURN_IF_ERROR(CheckOrder(*order));
   ICEPIE_RETURN_IF_ERROR(FromRocks(status, absl::StrCat("open ", options.directory)));
   ICEPIE_CHECK(handles.size() == families.size());
-  return std::make_unique<RocksLogStore>(Writes(options.mode), wals, std::move(env),
-                                         database.sst_file_manager, cache, absl::WrapUnique(db),
-                                         std::move(handles));
+  const WalOrder& judged = *order;
+  std::unique_ptr<LogStore> store = std::make_unique<RocksLogStore>(
+      Writes(options.mode), wals, std::move(env), std::move(order), database.sst_file_manager,
+      cache, absl::WrapUnique(db), std::move(handles));
+  if (options.mode == Mode::kSalvageTables) return store;
+  // RocksDB stops there where it may; but what came after it is in tables of some families.
+  ICEPIE_RETURN_IF_ERROR(CheckOrder(judged));
+  if (!Writes(options.mode)) {
+    ICEPIE_RETURN_IF_ERROR(CheckFirstLog(*db, options.directory, judged));
+  }
+  return store;
 }
 
 bool LogStore::Exists(const std::string& directory) {

@@ -27,6 +27,10 @@ constexpr absl::string_view kRemedy =
 constexpr absl::string_view kAcceptRemedy =
     ". Or go on without what is lost, once the directory is copied: icepied --accept-core-loss=";
 
+constexpr absl::string_view kNoLossOnly =
+    ". It cannot be accepted as a loss, since what is left does not end at one position; icepie "
+    "verify --data-dir says what is missing";
+
 struct Paths {
   std::string core;
   std::string log;
@@ -105,6 +109,14 @@ std::string CauseOfSegments(const SegmentSet& segments) {
   return status.ok() ? "" : absl::StrCat(status.message(), kRemedy);
 }
 
+// Why the index is not whole; empty when it is.
+absl::StatusOr<std::string> CauseOfIndex(const LogStore& store) {
+  const absl::Status index = CheckIndex(store);
+  if (index.ok()) return "";
+  if (!absl::IsDataLoss(index)) return index;
+  return absl::StrCat("the log is damaged: ", index.message(), kRemedy);
+}
+
 // Why the tree does not fit the log; empty when it does.
 absl::StatusOr<std::string> CauseOfTree(const RecoveredCore& core) {
   const absl::Status tree = LoadTree(*core.store, core.head).status();
@@ -161,15 +173,19 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
 }
 
 // What a crash left behind the last record that was written as a whole: RocksDB drops it silently.
-void LogTornEnds(const std::string& directory) {
+// Of the last log that has something; whether older ones are whole, those after them have shown.
+void LogTornEnd(const std::string& directory) {
   std::error_code error;
+  std::filesystem::path last;
   for (const auto& file : DirectoryEntries(directory, error)) {
-    if (file.path().extension() != ".log" || !HasTornEnd(file.path().string())) continue;
-    spdlog::warn(
-        "core: {} ends within a record, which a crash has cut off: it was never acknowledged and "
-        "is dropped",
-        file.path().string());
+    if (file.path().extension() != ".log" || file.file_size(error) == 0 || error) continue;
+    last = std::max(last, file.path());
   }
+  if (last.empty() || !HasTornEnd(last.string())) return;
+  spdlog::warn(
+      "core: {} ends within a record, which a crash has cut off: it was never acknowledged and is "
+      "dropped",
+      last.string());
 }
 
 // Looks, and opens for writing only what is whole.
@@ -192,10 +208,13 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
     RecoveredCore core =
         Salvage(paths, absl::StrCat("the log is damaged: ", seen.status().message(), kRemedy));
     core.loss_only = core.loss_only && CauseOfSegments(*core.segments).empty();
+    if (!core.loss_only) absl::StrAppend(&core.read_only_cause, kNoLossOnly);
     return core;
   }
-  // Before the mark: no loss can be accepted while sealed records are missing.
+  // Before the mark: no loss can be accepted while records before the end are missing.
   seen->read_only_cause = CauseOfSegments(*seen->segments);
+  if (!seen->read_only_cause.empty()) return seen;
+  ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfIndex(*seen->store));
   if (!seen->read_only_cause.empty()) return seen;
   seen->read_only_cause = CauseOfMark(mark, paths, seen->head, seen->catalog_changes);
   if (!seen->read_only_cause.empty()) {
@@ -217,7 +236,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
     return seen;
   }
   seen->store.reset();
-  LogTornEnds(paths.log);
+  LogTornEnd(paths.log);
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenForWriting(paths, with_tree));
   if (mark.ok()) core.found_mark = *mark;
   core.is_backup = backup.has_value();

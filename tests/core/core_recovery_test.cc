@@ -18,6 +18,7 @@
 #include "core/log_store.h"
 #include "core/segment.h"
 #include "core/verification.h"
+#include "core/wal_check.h"
 #include "tests/core/child_process.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
@@ -265,9 +266,118 @@ TEST_F(CoreRecoveryTest, ATornRecordThatNobodyWasToldOfIsDropped) {
   EXPECT_EQ(core->ReadOnlyCause(), "");
   EXPECT_EQ(core->head_position(), 1000);
   EXPECT_EQ(core->AppendAndWait(NumberedBatch("a", 1000, 1))->first_position, 1000);
+}
+
+// One that RocksDB needs no more and has not removed yet.
+TEST_F(CoreRecoveryTest, ATornLogThatIsNotTheLastOneIsNotCalledUnacknowledged) {
+  Fill();
+  const std::string old = WriteAheadLog();
+  const std::string content = *ReadFile(old);
+  ASSERT_TRUE(OpenCore(path_)->AppendAndWait(NumberedBatch("a", 1000, 1)).ok());
+  Write(old, content.substr(0, content.size() - 30));
   testing::internal::CaptureStdout();
-  OpenCore(directory_.path() + "/another").reset();
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
   EXPECT_THAT(testing::internal::GetCapturedStdout(), testing::Not(HasSubstr("ends within")));
+}
+
+// Several write-ahead logs are needed at once: RocksDB begins one whenever it flushes one family,
+// and keeps those in which the others have something.
+class SeveralLogsTest : public CoreRecoveryTest {
+ protected:
+  static constexpr int kLogs = 3;
+
+  static void FillLogs(Core& core) {
+    for (int log = 0; log < kLogs; ++log) {
+      const int64_t head = core.head_position();
+      ASSERT_TRUE(core.AppendAndWait(NumberedBatch("a", head, kBatchRecords)).ok());
+      ASSERT_TRUE(core.AppendAndWait(NumberedBatch("a", head, kBatchRecords)).ok());
+      if (log + 1 == kLogs) break;
+      // Fills what RocksDB keeps of the catalog in memory, so that the next write begins a log.
+      ASSERT_TRUE(core.ChangeCatalog({{"x", std::string(size_t{9} << 20, 'x')}}).ok());
+    }
+  }
+
+  std::vector<fs::path> Logs() const {
+    std::vector<fs::path> logs;
+    for (const auto& file : fs::directory_iterator(path_ + "/rocksdb")) {
+      if (file.path().extension() == ".log") logs.push_back(file.path());
+    }
+    std::sort(logs.begin(), logs.end());
+    return logs;
+  }
+
+  static int64_t Bytes(const fs::path& log) { return static_cast<int64_t>(fs::file_size(log)); }
+
+  // What the core says while a log has only so many bytes; -1: it is gone.
+  std::string CauseWith(const fs::path& log, int64_t bytes) const {
+    const fs::path whole = directory_.path() + "/whole";
+    fs::rename(log, whole);
+    if (bytes >= 0) {
+      fs::copy_file(whole, log);
+      fs::resize_file(log, static_cast<uintmax_t>(bytes));
+    }
+    const std::string cause = OpenCore(path_)->ReadOnlyCause();
+    fs::remove(log);
+    fs::rename(whole, log);
+    return cause;
+  }
+};
+
+TEST_F(SeveralLogsTest, AHoleAmongThemIsNoticed) {
+  {
+    const auto core = OpenCore(path_);
+    ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+    ASSERT_NO_FATAL_FAILURE(FillLogs(*core));
+  }
+  const std::vector<fs::path> logs = Logs();
+  ASSERT_EQ(logs.size(), size_t{kLogs});
+  const auto behind = [&](size_t log, size_t before, const std::string& why) {
+    return testing::AllOf(
+        HasSubstr(logs[log].string() + " does not go on where " + logs[before].string() + " ends"),
+        HasSubstr(why));
+  };
+  EXPECT_THAT(CauseWith(logs[0], Bytes(logs[0]) / 2), behind(1, 0, "ends within a record"));
+  EXPECT_THAT(CauseWith(logs[1], Bytes(logs[1]) - 100), behind(2, 1, "ends within a record"));
+  EXPECT_THAT(CauseWith(logs[1], -1), testing::AllOf(behind(2, 0, "one between them is missing"),
+                                                     HasSubstr("cannot be accepted as a loss")));
+  EXPECT_THAT(CauseWith(logs[0], -1),
+              HasSubstr("those that are there begin with " + logs[1].string()));
+  EXPECT_THAT(CauseWith(logs[0], 0), HasSubstr("but the log begins at 40"));
+  // Cut where a record ends, so nothing is torn.
+  const std::string cut = directory_.path() + "/cut";
+  fs::copy_file(logs[1], cut);
+  fs::resize_file(cut, static_cast<uintmax_t>(Bytes(cut) - 100));
+  EXPECT_THAT(CauseWith(logs[1], CheckWalFile(cut, 0)->whole_bytes),
+              behind(2, 1, "has lost its end, or one between"));
+
+  EXPECT_EQ(CauseWith(logs[1], Bytes(logs[1])), "");
+  EXPECT_EQ(ReadAll(*OpenCore(path_)).size(), 2 * kLogs * size_t{kBatchRecords});
+}
+
+TEST_F(CoreRecoveryTest, AHoleInTheIndexIsNoticed) {
+  Fill();
+  {
+    const auto store = *LogStore::Open({path_ + "/rocksdb", LogStore::Mode::kReadWrite, nullptr});
+    ASSERT_TRUE(store->DropSealed({{"x", "y"}, 500, 500 + kBatchRecords, {}}).ok());
+  }
+  ExpectReadOnly("behind position 500 the index goes on at 520");
+}
+
+TEST_F(SeveralLogsTest, TheFirstOfThemIsMissedAlsoWhereOlderOnesAreGone) {
+  const TempDirectory elsewhere;
+  {
+    const auto core = OpenCore(path_);
+    ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+    ASSERT_TRUE(core->AppendAndWait(NumberedBatch("a", 0, kBatchRecords)).ok());
+    const auto backup =
+        core->BackUpTo(elsewhere.path() + "/backup", [](int64_t, int64_t) { return true; });
+    ASSERT_TRUE(backup.ok()) << backup.status();  // everything is flushed
+    ASSERT_NO_FATAL_FAILURE(FillLogs(*core));
+  }
+  const std::vector<fs::path> logs = Logs();
+  ASSERT_EQ(logs.size(), size_t{kLogs});
+  EXPECT_THAT(CauseWith(logs[0], -1), HasSubstr("those that are there begin with"));
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
 }
 
 TEST_F(CoreRecoveryTest, ALostDatabaseIsNotTakenForANewOne) {
