@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "spdlog/spdlog.h"
 
 namespace icepie::server {
 namespace {
@@ -208,6 +209,31 @@ void KeepHashes(const CatalogDomain& current, int64_t revision,
       break;
     }
   }
+}
+
+absl::Status KeepKnownHashes(const CatalogDomain& current, const FilePlanner& plan_file,
+                             icepie::worker::v1::PlanDomainResponse& plan) {
+  for (const int64_t revision : RevisionsThatTell(current, plan)) {
+    const auto kept = current.revisions.find(revision);
+    // One before may have told all.
+    if (kept == current.revisions.end() || RevisionsThatTell(current, plan).count(revision) == 0) {
+      continue;
+    }
+    const std::string name = absl::StrCat("revision ", revision);
+    auto earlier = plan_file(kept->second.file(), name);
+    if (ErrorReason(earlier.status()) == "SQL_TOO_COMPLEX") {
+      earlier = plan_file(kept->second.file(), name);
+    }
+    if (earlier.ok()) {
+      KeepHashes(current, revision, *earlier, plan);
+    } else if (absl::IsInvalidArgument(earlier.status())) {
+      spdlog::warn("domain {}: whether a slice's definition is still that of {} is not known: {}",
+                   current.entry.name(), name, earlier.status().ToString());
+    } else {
+      return earlier.status();
+    }
+  }
+  return absl::OkStatus();
 }
 
 std::vector<SliceChange> CompareDefinitions(const CatalogDomain& current,

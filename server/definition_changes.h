@@ -1,13 +1,15 @@
-// What applying a domain file would do: the planned slices beside those that serve now. Pure.
+// What applying a domain file would do: the planned slices beside those that serve now.
 #ifndef ICEPIE_SERVER_DEFINITION_CHANGES_H_
 #define ICEPIE_SERVER_DEFINITION_CHANGES_H_
 
 #include <cstdint>
+#include <functional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "icepie/v1/admin.pb.h"
 #include "icepie/worker/v1/worker.pb.h"
 #include "server/catalog.h"
@@ -47,6 +49,14 @@ std::set<int64_t> RevisionsThatTell(const CatalogDomain& current,
 void KeepHashes(const CatalogDomain& current, int64_t revision,
                 const icepie::worker::v1::PlanDomainResponse& earlier,
                 icepie::worker::v1::PlanDomainResponse& plan);
+
+// KeepHashes() with each revision that tells, as `plan_file` makes something of its file. A planner
+// that did not survive one may have met a machine without memory: it is tried once more. What
+// cannot be planned any more tells nothing (the slices are built anew). Other errors are returned.
+using FilePlanner = std::function<absl::StatusOr<icepie::worker::v1::PlanDomainResponse>(
+    const std::string& file, const std::string& file_name)>;
+absl::Status KeepKnownHashes(const CatalogDomain& current, const FilePlanner& plan_file,
+                             icepie::worker::v1::PlanDomainResponse& plan);
 
 // One change per slice of the plan, upstream first, then the slices that left the file. A slice
 // that was rolled back stays so until the file has another definition for it than the refused one.

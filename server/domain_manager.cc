@@ -204,19 +204,6 @@ absl::StatusOr<wv1::PlanDomainResponse> DomainManager::Plan(const std::string& f
                    "names of domains and slices are [a-z][a-z0-9_]{0,62}", "DEFINITION_INVALID");
 }
 
-// A file that this version cannot plan any more tells nothing: its slices are built anew.
-absl::Status DomainManager::KeepKnownHashes(const CatalogDomain& current,
-                                            wv1::PlanDomainResponse& plan) {
-  for (const int64_t revision : RevisionsThatTell(current, plan)) {
-    const auto kept = current.revisions.find(revision);
-    if (kept == current.revisions.end()) continue;
-    const auto earlier = Plan(kept->second.file(), absl::StrCat("revision ", revision));
-    if (!earlier.ok() && !absl::IsInvalidArgument(earlier.status())) return earlier.status();
-    if (earlier.ok()) KeepHashes(current, revision, *earlier, plan);
-  }
-  return absl::OkStatus();
-}
-
 absl::Status DomainManager::CheckStreams(const wv1::PlanDomainResponse& plan) const {
   std::vector<std::string> missing;
   for (const std::string& stream : plan.streams()) {
@@ -533,7 +520,8 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDoma
   }
   if (current) {
     ICEPIE_RETURN_IF_ERROR(CheckBase(*current, request));
-    ICEPIE_RETURN_IF_ERROR(KeepKnownHashes(*current, plan));
+    ICEPIE_RETURN_IF_ERROR(KeepKnownHashes(
+        *current, [this](const auto& file, const auto& name) { return Plan(file, name); }, plan));
   }
   if (request.validate_only()) {
     v1::ApplyDomainResponse response;

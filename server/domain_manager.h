@@ -91,9 +91,6 @@ class DomainManager {
   absl::Status CheckStreams(const icepie::worker::v1::PlanDomainResponse& plan) const;
   absl::StatusOr<icepie::worker::v1::PlanDomainResponse> Plan(const std::string& file,
                                                               const std::string& file_name);
-  // KeepHashes() with every revision that tells.
-  absl::Status KeepKnownHashes(const CatalogDomain& current,
-                               icepie::worker::v1::PlanDomainResponse& plan);
   // Says of each change that builds something what that is expected to cost.
   void Estimate(const icepie::worker::v1::PlanDomainResponse& plan, const CatalogDomain& domain,
                 std::vector<icepie::v1::SliceChange>& changes) const;

@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
 #include "server/plan_estimate.h"
 
 namespace icepie::server {
@@ -132,6 +136,54 @@ TEST_F(OtherPlannerTest, ARolledBackSliceStaysSo) {
   EXPECT_THAT(RevisionsThatTell(current_, plan_), ElementsAre(3));
   KeepHashes(current_, 3, earlier_, plan_);
   EXPECT_EQ(Only("new file").kind(), SliceChange::ROLLED_BACK);
+}
+
+class KnownHashesTest : public OtherPlannerTest {
+ protected:
+  KnownHashesTest() {
+    current_.revisions[2].set_file("the second");
+    current_.revisions[3].set_file("the third");
+  }
+
+  // The first plannings fail so.
+  absl::Status Keep(std::vector<absl::Status> failures = {}) {
+    planned_.clear();
+    const auto plan_file =
+        [&](const std::string& file,
+            const std::string&) -> absl::StatusOr<icepie::worker::v1::PlanDomainResponse> {
+      planned_.push_back(file);
+      if (planned_.size() <= failures.size()) return failures[planned_.size() - 1];
+      return earlier_;
+    };
+    return KeepKnownHashes(current_, plan_file, plan_);
+  }
+
+  const absl::Status killed_ =
+      MakeError(absl::StatusCode::kInvalidArgument, "signal 9", "SQL_TOO_COMPLEX");
+  std::vector<std::string> planned_;
+};
+
+TEST_F(KnownHashesTest, AKilledPlannerIsTriedOnceMore) {
+  EXPECT_TRUE(Keep({killed_}).ok());
+  EXPECT_THAT(planned_, ElementsAre("the second", "the second"));
+  EXPECT_EQ(plan_.slices(0).definition_hash(), "hash-1");
+}
+
+TEST_F(KnownHashesTest, WhatCannotBePlannedAnyMoreTellsNothing) {
+  EXPECT_TRUE(Keep({killed_, killed_}).ok());
+  EXPECT_THAT(planned_, ElementsAre("the second", "the second"));
+  EXPECT_TRUE(Keep({absl::InvalidArgumentError("a function that is not there any more")}).ok());
+  EXPECT_THAT(planned_, ElementsAre("the second"));
+  EXPECT_EQ(plan_.slices(0).definition_hash(), "hash-1-anew");
+  EXPECT_TRUE(absl::IsResourceExhausted(Keep({absl::ResourceExhaustedError("no time")})));
+}
+
+TEST_F(KnownHashesTest, WhatIsSettledIsNotPlannedAgain) {
+  // The file says the same of the slice as what serves.
+  *current_.entry.add_definitions() = ToDefinition(Planned("volume", "hash-1"));
+  EXPECT_THAT(RevisionsThatTell(current_, plan_), ElementsAre(2, 3));
+  EXPECT_TRUE(Keep().ok());
+  EXPECT_THAT(planned_, ElementsAre("the second"));
 }
 
 TEST_F(DefinitionChangesTest, SlicesBesideAChangedOneAreUnchanged) {
