@@ -119,11 +119,13 @@ void WriteStates(const ServerStatus& status, Writer* out) {
   }
 }
 
+// Of those that answer, or should: who deletes one need not hear that it is stale.
 template <typename Value>
 void WriteSlices(const ServerStatus& status, absl::string_view name, absl::string_view help,
                  Value value, Writer* out) {
   out->Family(name, "gauge", help);
   for (const Slice& slice : status.slices()) {
+    if (slice.state() == icepie::v1::DELETING) continue;
     out->Sample(SliceLabels(slice), static_cast<double>(value(slice)));
   }
 }

@@ -24,6 +24,7 @@ using icepie::v1::QueryResponse;
 using icepie::v1::ServerStatus;
 using nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // Answers with what it is told to, or keeps the question until the test answers it.
 class FakeRouter : public QueryRouter {
@@ -552,6 +553,20 @@ TEST_F(HttpServerTest, Metrics) {
         "icepie_worker_up{domain=\"payments\",role=\"standby\"} 1\n"}) {
     EXPECT_THAT(answer.body, HasSubstr(line));
   }
+}
+
+TEST_F(HttpServerTest, ASliceThatIsBeingDeletedHasAStateAlone) {
+  auto& slice = *status_.mutable_slices(0);
+  slice.set_state(icepie::v1::DELETING);
+  slice.mutable_meta()->set_stale(true);
+  Start();
+  const std::string metrics = Get("/metrics").body;
+  EXPECT_THAT(
+      metrics,
+      HasSubstr("icepie_slice_state{domain=\"payments\",slice=\"volume\",state=\"DELETING\"} 1\n"));
+  EXPECT_THAT(metrics, Not(HasSubstr("icepie_slice_stale{domain=\"payments\",slice=\"volume\"}")));
+  EXPECT_THAT(metrics,
+              Not(HasSubstr("icepie_slice_lag_records{domain=\"payments\",slice=\"volume\"}")));
 }
 
 TEST_F(HttpServerTest, KeepAliveAndPipelining) {
