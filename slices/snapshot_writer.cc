@@ -130,6 +130,8 @@ void SnapshotWriter::Save(const Job& job) {
   const absl::Time now = SteadyNow();
   next_cheap_ = std::max(next_cheap_, now) + (took - checks) * rest_per_work_;
   next_check_[info.slice] = now + checks * rest_per_work_;
+  saving_ = nullptr;
+  changed_.SignalAll();
 }
 
 // What the expectations of one slice cost, only its own snapshots pay for.
@@ -141,8 +143,6 @@ absl::Time SnapshotWriter::NextCheap(const std::string& slice) const {
 // The next that is to be saved; nothing when it is time to clean up instead.
 std::optional<SnapshotWriter::Job> SnapshotWriter::NextJob(absl::Time clean_up) {
   MutexLock lock(mutex_);
-  saving_ = nullptr;
-  changed_.SignalAll();
   while (jobs_.empty() && !stopping_ && SteadyNow() < clean_up) {
     changed_.WaitFor(mutex_, clean_up - SteadyNow());
   }

@@ -787,5 +787,19 @@ TEST_F(SnapshotStoreTest, WhatIsBeingSavedIsNotRequestedBesides) {
   writer.Flush();
 }
 
+// Who waits until a save is over looks when it is told of its end.
+TEST_F(SnapshotStoreTest, WhatIsSavedIsNotBeingSavedAnyMore) {
+  const auto instance = OpenInstance(Options(), 1).value();
+  const auto served = std::make_shared<ServedSlice>(GenerationInfo(), 0);
+  std::promise<bool> has;
+  std::unique_ptr<SnapshotWriter> writer;
+  writer = std::make_unique<SnapshotWriter>(
+      *instance, store_, 0.5, [&] { has.set_value(writer->Has(*served)); },
+      [](const std::string&) {});
+  const auto database = std::make_shared<AttachedDatabase>(*instance, "none");
+  EXPECT_TRUE(writer->Request(served, database, /*urgent=*/true));
+  EXPECT_FALSE(has.get_future().get());
+}
+
 }  // namespace
 }  // namespace icepie::slices
