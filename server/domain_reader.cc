@@ -244,6 +244,15 @@ std::vector<std::string> DomainReader::Leaving(const DomainFacts& facts) const {
   return leaving;
 }
 
+absl::StatusOr<v1::Slice> DomainReader::GetSliceToChange(const std::string& name) const {
+  ICEPIE_ASSIGN_OR_RETURN(v1::Slice slice, GetSlice(name));
+  if (slice.state() != v1::DELETING) return slice;
+  ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
+  ICEPIE_ASSIGN_OR_RETURN(const auto domain, Find(parts.domain));
+  ICEPIE_RETURN_IF_ERROR(FindSlice(*domain, parts.slice).status());
+  return slice;
+}
+
 bool DomainReader::IsBeingDeleted(const CatalogDomain& domain) const {
   return FromProto(domain.entry.deletion().purge_time()) <= absl::Now() ||
          supervisor_.HasWorkers(domain.entry.name());

@@ -67,6 +67,8 @@ class DomainReader {
   // With `show_deleted` also those that can be brought back.
   icepie::v1::ListDomainsResponse ListDomains(bool show_deleted) const;
   absl::StatusOr<icepie::v1::Slice> GetSlice(const std::string& name) const;
+  // One that is being deleted is NOT_FOUND: nothing can be done with it any more.
+  absl::StatusOr<icepie::v1::Slice> GetSliceToChange(const std::string& name) const;
   // Of one domain or (empty) of all, by name. Those of a deleted domain are there, DELETING, until
   // its workers have ended, and again while its files are being removed.
   absl::StatusOr<icepie::v1::ListSlicesResponse> ListSlices(const std::string& domain) const;

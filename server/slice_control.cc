@@ -134,7 +134,7 @@ void SliceControl::WaitUntilSaved(const std::string& domain, const SliceNames& s
 
 absl::StatusOr<v1::Slice> SliceControl::ChangeSlice(const SliceVerb& verb, const std::string& name,
                                                     AdminAction& action) {
-  ICEPIE_RETURN_IF_ERROR(reader_.GetSlice(name).status());
+  ICEPIE_RETURN_IF_ERROR(reader_.GetSliceToChange(name).status());
   action.BeginAnyhow();
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
   ICEPIE_ASSIGN_OR_RETURN(const int64_t epoch, Store(verb, parts.domain, {parts.slice}));

@@ -82,7 +82,7 @@ absl::StatusOr<v1::Slice> SliceRemedies::TellWorkers(const SliceName& name) {
 
 absl::StatusOr<v1::ListExpectationResultsResponse> SliceRemedies::ExpectationResults(
     const v1::ListExpectationResultsRequest& request) const {
-  ICEPIE_ASSIGN_OR_RETURN(const v1::Slice slice, reader_.GetSlice(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const v1::Slice slice, reader_.GetSliceToChange(request.name()));
   v1::ListExpectationResultsResponse response;
   *response.mutable_results() = slice.expectations();
   return response;
@@ -91,7 +91,7 @@ absl::StatusOr<v1::ListExpectationResultsResponse> SliceRemedies::ExpectationRes
 absl::StatusOr<v1::Slice> SliceRemedies::ClearError(const v1::ClearSliceErrorRequest& request,
                                                     AdminAction& action) {
   ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), false));
-  ICEPIE_ASSIGN_OR_RETURN(const v1::Slice slice, reader_.GetSlice(request.name()));
+  ICEPIE_ASSIGN_OR_RETURN(const v1::Slice slice, reader_.GetSliceToChange(request.name()));
   const v1::SliceState state = slice.state();
   if (state == v1::FAULTED || state == v1::HELD || state == v1::BLOCKED) {
     return MakeError(absl::StatusCode::kFailedPrecondition,

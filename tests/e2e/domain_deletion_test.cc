@@ -130,11 +130,26 @@ class DomainDeletionTest : public ::testing::Test {
     return daemon_.Admin()->FreezeSlice(Within(absl::Seconds(60)).get(), request, frozen);
   }
 
+  grpc::Status ClearError(const std::string& slice) {
+    v1::ClearSliceErrorRequest request;
+    request.set_name(slice);
+    v1::Slice cleared;
+    return daemon_.Admin()->ClearSliceError(Within(absl::Seconds(60)).get(), request, &cleared);
+  }
+
   std::string Files() const { return absl::StrCat(daemon_.data_directory(), "/domains/shop"); }
 
   DaemonFixture daemon_;
   int64_t end_ = 0;
 };
+
+TEST_F(DomainDeletionTest, NoErrorIsClearedOfASliceThatIsBeingDeleted) {
+  const pid_t live = daemon_.SignalWorker("shop", "live", SIGSTOP);  // it takes its time to end
+  v1::Domain deleted;
+  ASSERT_TRUE(Delete(&deleted).ok());
+  EXPECT_EQ(Reason(ClearError("shop.by_item")), "DOMAIN_NOT_FOUND");
+  ::kill(live, SIGCONT);
+}
 
 TEST_F(DomainDeletionTest, ADeletedDomainIsGoneAndComesBackAsItWas) {
   v1::Slice frozen;
