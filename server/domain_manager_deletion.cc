@@ -156,7 +156,7 @@ absl::Status DomainManager::Purge(const std::string& name) {
     MutexLock lock(mutex_);
     told_.erase(name);
     unswept_.erase(name);
-    // Lets listeners know, unless there is a new one of this name by now.
+    // Listeners look once more and find it gone, unless there is a new one of this name by now.
     if (!catalog_.Find(name)) supervisor_.RemoveDomain(name);
   }
   spdlog::info("{}: its files and entries are gone", name);

@@ -17,10 +17,6 @@ bool HasCause(icepie::v1::SliceState state) {
          state == icepie::v1::BLOCKED || state == icepie::v1::SUSPENDED;
 }
 
-}  // namespace
-
-namespace {
-
 const icepie::v1::SliceCondition* FindCondition(const icepie::v1::Slice& slice,
                                                 const std::string& type) {
   for (const auto& condition : slice.conditions()) {
@@ -71,12 +67,13 @@ void ExplainState(const icepie::v1::Slice& slice, Event& event) {
 }
 
 void EventObserver::LookAtDomain(const std::string& domain) {
+  // Held while they are listed: what another thread has seen later must not be noted before.
+  const MutexLock lock(mutex_);
   const auto slices = reader_.ListSlices(domain);
   const auto known = reader_.GetDomain(domain);
-  const MutexLock lock(mutex_);
   if (!slices.ok() && !absl::IsNotFound(slices.status())) return;
   std::map<std::string, Seen> before = std::move(slices_[domain]);
-  slices_[domain].clear();
+  slices_.erase(domain);
   const icepie::v1::ListSlicesResponse none;
   for (const auto& slice : slices.ok() ? slices->slices() : none.slices()) {
     const auto old = before.extract(slice.name());
