@@ -26,6 +26,14 @@ absl::Status Parameter(absl::string_view message) {
   return MakeError(absl::StatusCode::kInvalidArgument, message, "PARAMETER_INVALID");
 }
 
+absl::Status DamagedTile(int level, int64_t tile, absl::string_view what) {
+  const int64_t position = (tile * kTileWidth) << (kTileHeight * level);
+  return MakeError(
+      absl::StatusCode::kDataLoss,
+      absl::StrCat("tile ", tile, " of level ", level, ", from position ", position, " on, ", what),
+      "PROOF_DAMAGED", {{"position", absl::StrCat(position)}});
+}
+
 }  // namespace
 
 absl::Status CoreProofs::CheckSize(int64_t size) const {
@@ -149,18 +157,49 @@ absl::Status CoreProofs::CheckTile(int level, int64_t tile, int width) const {
       "TILE_NOT_FOUND");
 }
 
+// A full tile is compared with its node one level up, and that node's tile likewise, up to a tile
+// on the tree's right edge, all of which goes into the root.
+absl::Status CoreProofs::CheckNodes(int level, int64_t tile, int64_t size,
+                                    const std::optional<Digest>& root) const {
+  TiledNodes nodes(TreeReader(*parts_.store));
+  for (; NodesOfLevel(level, size) >= (tile + 1) * kTileWidth; ++level, tile /= kTileWidth) {
+    const int below = kTileHeight * level + kTileHeight - 1;  // two halves, hashed from the tile
+    ICEPIE_ASSIGN_OR_RETURN(const Digest left, nodes.Node(below, 2 * tile));
+    ICEPIE_ASSIGN_OR_RETURN(const Digest right, nodes.Node(below, 2 * tile + 1));
+    ICEPIE_ASSIGN_OR_RETURN(const Digest stored, nodes.Node(below + 1, tile));
+    if (NodeHash(left, right) != stored) {
+      return DamagedTile(level, tile, "does not have the hash that the stored tree has for it");
+    }
+  }
+  if (!root) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(const Digest found, RootOf(size, nodes));
+  return found == *root ? absl::OkStatus()
+                        : DamagedTile(level, tile, "does not lead to the root that was signed");
+}
+
 absl::StatusOr<std::string> CoreProofs::ReadTile(int level, int64_t tile, int width) {
   ICEPIE_RETURN_IF_ERROR(CheckTile(level, tile, width));
+  const int64_t head = parts_.head->position();
+  int64_t is_signed = 0;  // of the tile's nodes
+  // Where signed records are lost, what is left of the tree is served as it is.
+  if (const std::optional<SignedCheckpoint> last = signer_.Last();
+      last && last->checkpoint.size <= head) {
+    is_signed = NodesOfLevel(level, last->checkpoint.size) - tile * kTileWidth;
+    if (is_signed > 0) {
+      ICEPIE_RETURN_IF_ERROR(CheckNodes(level, tile, last->checkpoint.size, last->checkpoint.root));
+    }
+  }
+  if (is_signed < width) {
+    ICEPIE_RETURN_IF_ERROR(CheckNodes(level, tile, head, std::nullopt));
+  }
   ICEPIE_ASSIGN_OR_RETURN(std::string hashes,
                           TreeReader(*parts_.store)(level, tile * kTileWidth, width));
   if (hashes.size() == static_cast<size_t>(width) * kDigestBytes) return hashes;
-  return MakeError(absl::StatusCode::kDataLoss,
-                   absl::StrCat("tile ", tile, " of level ", level, " is damaged"),
-                   "PROOF_DAMAGED");
+  return DamagedTile(level, tile, "is incomplete");
 }
 
 absl::StatusOr<std::string> CoreProofs::ReadEntries(int64_t tile, int width) {
-  ICEPIE_RETURN_IF_ERROR(CheckTile(0, tile, width));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string leaves, ReadTile(0, tile, width));
   const int64_t first = tile * kTileWidth;
   const int64_t end = first + width;
   std::string entries;
@@ -169,7 +208,13 @@ absl::StatusOr<std::string> CoreProofs::ReadEntries(int64_t tile, int width) {
                             ReadBlockRange(parts_.records(), parts_.head->position(),
                                            {{}, next, end, int64_t{1} << 20}));
     ICEPIE_RETURN_IF_ERROR(VisitEntries(
-        range, *parts_.streams, next, end, [&entries](int64_t, const std::string& entry) {
+        range, *parts_.streams, next, end,
+        [&entries, &leaves, first](int64_t position, const std::string& entry) {
+          const Digest leaf = DigestFrom(
+              absl::string_view(leaves).substr((position - first) * kDigestBytes, kDigestBytes));
+          if (LeafHash(entry) != leaf) {
+            return DamagedAt(position, absl::DataLossError("the stored record is not the tree's"));
+          }
           PutBigEndian(entries, static_cast<uint16_t>(entry.size()));
           entries += entry;
           return absl::OkStatus();

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,6 +45,10 @@ class CoreProofs final : public Proofs {
  private:
   absl::Status CheckSize(int64_t size) const;
   absl::Status CheckTile(int level, int64_t tile, int width) const;
+  // That the nodes of the tile which a tree of `size` leaves has are those of the tree with `root`;
+  // without a root, of that which the stored nodes above them make.
+  absl::Status CheckNodes(int level, int64_t tile, int64_t size,
+                          const std::optional<Digest>& root) const;
   absl::StatusOr<std::string> EntryAt(int64_t position) const;
   absl::Status CheckMark() const;
 

@@ -73,6 +73,8 @@ class Proofs {
 
   // C2SP tlog-tiles: the first `width` hashes of a tile, and the leaf entries below a tile of level
   // 0, each with its length before it as u16 BE. NOT_FOUND/TILE_NOT_FOUND beyond the head.
+  // Checked before it is answered: hashes with the tiles above them up to the signed root, as far
+  // as it reaches, and entries with the hashes. DATA_LOSS/PROOF_DAMAGED.
   virtual absl::StatusOr<std::string> ReadTile(int level, int64_t tile, int width) = 0;
   virtual absl::StatusOr<std::string> ReadEntries(int64_t tile, int width) = 0;
 };

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -267,6 +268,63 @@ TEST_F(CoreProofsTest, TilesAndEntriesAreTheTree) {
     EXPECT_EQ(GetBigEndian<uint16_t>(entry.data()), kLeafEntryBytes);
     EXPECT_EQ(rfc::Leaf(entry.substr(2)), leaves[512 + i]);
   }
+}
+
+// Below what is signed nothing but the scrub reads tiles again, and whoever asks for one.
+TEST_F(CoreProofsTest, NoTileIsServedThatDoesNotLeadToItsRoot) {
+  {
+    const std::unique_ptr<Core> core = Open(absl::Hours(1));
+    Append(*core, 700);
+    ASSERT_EQ(Checkpoint(*core).checkpoint.size, 700);
+    Append(*core, 300);
+  }
+  struct Case {
+    int level;
+    int64_t tile;
+    int64_t first;  // of a stored run
+    size_t byte;
+    std::vector<std::array<int, 3>> damaged;  // level, tile and width
+    std::vector<std::array<int, 3>> whole;
+  };
+  // Signed are two nodes of level 1 and 188 leaves behind them; the stored tree has three and 232.
+  const std::vector<Case> cases = {
+      {0, 0, 0, 123 * kDigestBytes, {{0, 0, 256}, {0, 0, 100}}, {{0, 1, 256}, {1, 0, 2}}},
+      {0, 1, 256, 0, {{0, 1, 256}, {0, 1, 1}}, {{0, 0, 256}, {0, 2, 188}}},
+      {0, 2, 512, 187 * kDigestBytes, {{0, 2, 188}, {0, 2, 256}}, {}},
+      {0, 2, 512, 255 * kDigestBytes, {{0, 2, 256}}, {{0, 2, 188}, {0, 1, 256}}},
+      {1, 0, 0, 5, {{1, 0, 2}, {1, 0, 3}, {0, 0, 256}}, {}},
+  };
+  for (const Case& damage : cases) {
+    SCOPED_TRACE(absl::StrCat("level ", damage.level, " tile ", damage.tile, " at ", damage.byte));
+    const TileRun run = OpenLog(path_)->ReadTreeRuns(damage.level, damage.first, 1000)->front();
+    TileRun changed = run;
+    changed.hashes[damage.byte] ^= 1;
+    Overwrite({}, {changed});
+    std::unique_ptr<Core> core = Open(absl::Hours(1));
+    for (const auto& [level, tile, width] : damage.damaged) {
+      const auto served = core->proofs()->ReadTile(level, tile, width);
+      EXPECT_EQ(ErrorReason(served.status()), "PROOF_DAMAGED")
+          << level << " " << tile << " " << width;
+    }
+    for (const auto& [level, tile, width] : damage.whole) {
+      const auto served = core->proofs()->ReadTile(level, tile, width);
+      EXPECT_TRUE(served.ok()) << served.status();
+    }
+    core.reset();
+    Overwrite({}, {run});
+  }
+}
+
+TEST_F(CoreProofsTest, NoEntryIsServedThatIsNotTheTrees) {
+  FillUnsigned();
+  EXPECT_EQ(Checkpoint(*Open(absl::Hours(1))).checkpoint.size, 700);
+  Overwrite({EditedBlock(345)}, {});
+  const std::unique_ptr<Core> core = Open(absl::Hours(1));
+  const absl::Status edited = core->proofs()->ReadEntries(1, 256).status();
+  EXPECT_EQ(ErrorReason(edited), "PROOF_DAMAGED") << edited;
+  EXPECT_EQ(GetErrorDetail(edited)->metadata.at("position"), "345");
+  EXPECT_TRUE(core->proofs()->ReadEntries(0, 256).ok());
+  EXPECT_TRUE(core->proofs()->ReadEntries(2, 188).ok());
 }
 
 TEST_F(CoreProofsTest, AFlippedBitInATileIsFoundBeforeSigning) {
