@@ -33,8 +33,8 @@ absl::Status CatalogChanges::Make(absl::Span<const LogStore::CatalogChange> chan
   absl::Status marked = parts_.mark->WriteChanges(count_);
   if (marked.ok()) marked = parts_.mark->Sync();
   if (!marked.ok()) {
-    parts_.guard->Trip(absl::StrCat("the high-water mark cannot be written (", marked.message(),
-                                    "); check the disk, then restart the daemon"));
+    parts_.guard->Trip(
+        absl::StrCat("the high-water mark cannot be written (", marked.message(), ")"));
   }
   return absl::OkStatus();
 }

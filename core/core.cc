@@ -46,7 +46,12 @@ class CoreImpl final : public Core {
         space_(std::move(space)),
         tree_(std::move(recovered.tree)) {
     head_.Advance(recovered.head);
-    if (!recovered.read_only_cause.empty()) guard_->Trip(recovered.read_only_cause);
+    const std::string& cause = recovered.read_only_cause;
+    if (!cause.empty()) {
+      const size_t end = std::min(absl::string_view(cause).find(kAppendsRefused),
+                                  cause.size());  // of what was found
+      guard_->Trip(cause.substr(0, end), cause.substr(std::min(end + 2, cause.size())));
+    }
     if (options_.merkle_tree) {
       proofs_ = std::make_unique<CoreProofs>(
           CheckpointSigner::Parts{store_.get(), segments_.get(), streams_.get(), &head_,
@@ -234,8 +239,7 @@ class CoreImpl final : public Core {
   // A failed write leaves the disk's state unknown, whoever wrote.
   absl::Status TripOnFailure(const absl::Status& status) {
     if (absl::IsUnavailable(status) || absl::IsDataLoss(status)) {
-      guard_->Trip(absl::StrCat("writing the catalog failed (", status.message(),
-                                "); check the disk, then restart the daemon"));
+      guard_->Trip(absl::StrCat("writing the catalog failed (", status.message(), ")"));
     }
     return status;
   }
@@ -336,11 +340,11 @@ absl::StatusOr<SigningState> OpenSigning(const CoreOptions& options, RecoveredCo
                           MissingOfSigned(recovered, signing.last, expected));
   if (missing.empty()) return signing;
   if (options.accept_loss_position != recovered.head) {
-    recovered.read_only_cause = absl::StrCat(
-        missing,
-        "; appends are refused: stop the daemon and restore one that has what was signed. Or go on "
-        "without what is lost: icepied --accept-core-loss=",
-        recovered.head);
+    recovered.read_only_cause =
+        absl::StrCat(missing, kAppendsRefused,
+                     ": stop the daemon and restore one that has what was signed. Or go on "
+                     "without what is lost: icepied --accept-core-loss=",
+                     recovered.head);
     return signing;
   }
   if (recovered.accepted_loss.empty()) {

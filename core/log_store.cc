@@ -150,8 +150,7 @@ class BackgroundErrorListener final : public rocksdb::EventListener {
     spdlog::error("core: RocksDB background error {}: {}", static_cast<int>(reason),
                   error->ToString());
     if (guard_ == nullptr || !IsFinal(reason, *error)) return;
-    guard_->Trip(absl::StrCat("RocksDB's work in the background failed (", error->ToString(),
-                              "); check the disk, then restart the daemon"));
+    guard_->Trip(absl::StrCat("RocksDB's work in the background failed (", error->ToString(), ")"));
   }
 
  private:

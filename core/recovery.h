@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
 #include "core/merkle/tiles.h"
@@ -17,6 +18,9 @@
 #include "core/stream_registry.h"
 
 namespace icepie {
+
+// In a cause, between what was found and what to do about it.
+inline constexpr absl::string_view kAppendsRefused = "; appends are refused";
 
 struct RecoveredCore {
   std::unique_ptr<LogStore> store;  // nullptr: nothing can be read (then read-only)
@@ -32,7 +36,7 @@ struct RecoveredCore {
   std::string accepted_loss;  // what an operator has accepted; empty: nothing
   bool is_backup = false;     // which an operator has restored: it goes on as a log of its own
   bool loss_only = false;  // read-only for no other cause than that records are missing at the end
-  std::string read_only_cause;  // with the remedy; empty: takes appends
+  std::string read_only_cause;  // with kAppendsRefused; empty: takes appends
 };
 
 // The directory exists and is locked by the caller. Errors only for what a

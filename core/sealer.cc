@@ -212,8 +212,7 @@ absl::Status Sealer::Register(const SegmentEntry& entry,
                                                    }));
   parts_.segments->Add(entry);
   if (absl::Status status = parts_.store->DropSealed(sealed); !status.ok()) {
-    parts_.guard->Trip(absl::StrCat("registering a segment failed (", status.message(),
-                                    "); check the disk, then restart the daemon"));
+    parts_.guard->Trip(absl::StrCat("registering a segment failed (", status.message(), ")"));
     return status;
   }
   parts_.segments->RemoveReplaced();

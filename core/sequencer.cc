@@ -136,8 +136,7 @@ absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_
   Reached(WriteStep::kPlanned);
   if (const absl::Status status = Write(entries); !status.ok()) {
     // Never retried on the same file: after a failed sync the kernel may call lost pages clean.
-    parts_.guard->Trip(absl::StrCat("writing records to disk failed (", status.message(),
-                                    "); check the disk, then restart the daemon"));
+    parts_.guard->Trip(absl::StrCat("writing records to disk failed (", status.message(), ")"));
     return SyncFailed(status);
   }
   Reached(WriteStep::kLogSynced);
@@ -146,8 +145,8 @@ absl::Status Sequencer::Store(const std::vector<LogEntry>& entries, int64_t end_
   if (parts_.tree != nullptr) root = parts_.tree->Root();
   if (const absl::Status status = parts_.mark->WriteRecords(end_position, root); !status.ok()) {
     // These records are safe; without the mark a later loss would go unnoticed.
-    parts_.guard->Trip(absl::StrCat("the high-water mark cannot be written (", status.message(),
-                                    "); check the disk, then restart the daemon"));
+    parts_.guard->Trip(
+        absl::StrCat("the high-water mark cannot be written (", status.message(), ")"));
   }
   Reached(WriteStep::kMarked);
   return absl::OkStatus();
@@ -157,8 +156,8 @@ void Sequencer::SyncMark() {
   mark_is_synced_ = true;
   mark_sync_time_ = SteadyNow();
   if (const absl::Status status = parts_.mark->Sync(); !status.ok()) {
-    parts_.guard->Trip(absl::StrCat("the high-water mark cannot be synced (", status.message(),
-                                    "); check the disk, then restart the daemon"));
+    parts_.guard->Trip(
+        absl::StrCat("the high-water mark cannot be synced (", status.message(), ")"));
   }
 }
 

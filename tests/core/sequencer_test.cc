@@ -9,6 +9,8 @@
 #include <future>
 #include <mutex>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "core/append_validation.h"
 #include "core/base/status.h"
 #include "tests/core/core_testing.h"
@@ -113,6 +115,7 @@ class SequencerTest : public testing::Test {
 TEST_F(SequencerTest, AFailedSyncMakesTheCoreReadOnlyAndIsNotRetried) {
   ASSERT_TRUE(Append(3).ok());
   file_system_->fail = true;
+  const absl::Time before = absl::FromUnixSeconds(absl::ToUnixSeconds(absl::Now()));
   const int syncs = file_system_->syncs;
   const auto failed = Append(2);
   EXPECT_EQ(failed.status().code(), absl::StatusCode::kUnavailable) << failed.status();
@@ -125,7 +128,14 @@ TEST_F(SequencerTest, AFailedSyncMakesTheCoreReadOnlyAndIsNotRetried) {
   // The disk seems well again: that must not matter.
   file_system_->fail = false;
   const auto refused = Append(1);
-  EXPECT_EQ(ErrorReason(refused.status()), "CORE_READ_ONLY");
+  ASSERT_EQ(ErrorReason(refused.status()), "CORE_READ_ONLY");
+  const auto metadata = GetErrorDetail(refused.status())->metadata;
+  EXPECT_THAT(metadata.at("cause"), testing::EndsWith("injected EIO)"));
+  EXPECT_EQ(metadata.at("remedy"), "check the disk, then restart the daemon");
+  absl::Time since;
+  ASSERT_TRUE(absl::ParseTime(absl::RFC3339_full, metadata.at("since"), &since, nullptr));
+  EXPECT_LE(since, absl::Now());
+  EXPECT_GE(since, before);
   EXPECT_EQ(file_system_->syncs, syncs + 1);
   EXPECT_EQ(head_.position(), 3);
   EXPECT_EQ(HighWaterMark::Read(directory_.path() + "/mark")->position, 3);
