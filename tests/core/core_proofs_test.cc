@@ -321,7 +321,7 @@ TEST_F(CoreProofsTest, NoEntryIsServedThatIsNotTheTrees) {
   Overwrite({EditedBlock(345)}, {});
   const std::unique_ptr<Core> core = Open(absl::Hours(1));
   const absl::Status edited = core->proofs()->ReadEntries(1, 256).status();
-  EXPECT_EQ(ErrorReason(edited), "PROOF_DAMAGED") << edited;
+  ASSERT_EQ(ErrorReason(edited), "PROOF_DAMAGED") << edited;
   EXPECT_EQ(GetErrorDetail(edited)->metadata.at("position"), "345");
   EXPECT_TRUE(core->proofs()->ReadEntries(0, 256).ok());
   EXPECT_TRUE(core->proofs()->ReadEntries(2, 188).ok());

@@ -544,6 +544,30 @@ TEST_F(SalvageTest, WhateverIsLostOfTablesTheRestIsServed) {
   }
 }
 
+// What stands in a table beside a damaged block, and index entries and blocks of other tables.
+TEST_F(SalvageTest, HotRecordsBesideADamagedBlockAreServed) {
+  ASSERT_NO_FATAL_FAILURE(FillTables());
+  constexpr int64_t kMore = 300;  // batches, for several blocks of the index
+  AppendUpTo(*OpenCore(path_), kRecords + kMore * kStep);
+  OpenCore(path_);  // replays the log into tables
+  fs::remove_all(whole_);
+  fs::copy(path_, whole_, fs::copy_options::recursive);
+  std::map<std::string, std::string> largest;  // table of a family
+  for (const auto& file : Tables()) {
+    std::string& known = largest[file.family];
+    if (known.empty() || fs::file_size(known) < fs::file_size(file.path)) known = file.path;
+  }
+  for (const std::string family : {"log", "index"}) {
+    SCOPED_TRACE(family);
+    BecomeWhole();
+    FlipBit(largest[family], 0.3);
+    const auto core = OpenCore(path_);
+    const int64_t served = CountServed(*core);
+    EXPECT_LT(served, kRecords / kStep + kMore);
+    EXPECT_GT(served, sealed_ / kStep + kMore / 3);
+  }
+}
+
 TEST_F(SalvageTest, SegmentsThatTheCatalogKnowsNoMoreAreFoundByTheirFiles) {
   ASSERT_NO_FATAL_FAILURE(FillTables());
   // One of before a loss that was accepted.
