@@ -253,7 +253,7 @@ TEST_F(OnlineDamageTest, AFlippedBitOrAMissingFileIsFoundAndNamed) {
   EXPECT_GE(files.size(), 4u);
   for (const std::string& segment : Files("segments", ".segment")) files.push_back(segment);
   EXPECT_GE(files.size(), 6u);
-  ExpectDamageNamed(files, {0.02, 0.5});
+  ExpectDamageNamed(files, {0.02, 0.5, 0.7, 0.9});
 }
 
 // What is in memory still has its only durable copy in the write-ahead log.
