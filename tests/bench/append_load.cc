@@ -20,14 +20,16 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kConnectionsMax = 4;
 constexpr size_t kRequestsPerClient = 8;  // made before the measurement, sent in turn
+constexpr size_t kStride = 7919;  // prime, so that as many begins are met as there are records
 
 // One client: a chain of calls.
 class Client {
  public:
-  // `place`: how many others there are before it; it begins with other records than they do.
+  // `place`: how many others there are before it.
   Client(const Load& load, icepie::v1::Core::StubInterface& stub, size_t place) : stub_(stub) {
     const std::vector<BenchRecord>& all = Records(load.kind);
-    size_t next = place * kRequestsPerClient * static_cast<size_t>(load.batch);
+    // Not the records of the others, whatever the size of a batch and the number of records.
+    size_t next = place * kStride;
     for (size_t r = 0; r < kRequestsPerClient; ++r) {
       icepie::v1::AppendRecordsRequest request;
       for (int i = 0; i < load.batch; ++i) {
@@ -115,15 +117,19 @@ LoadResult RunLoad(const Load& load) {
   }
   if (load.on_prepared) load.on_prepared();
   Run(clients, kWarmUpSeconds);
+  size_t calls = 0;
+  for (const auto& client : clients) calls += client->latencies_ms().size();
   const double seconds = Run(clients, load.seconds);
   std::vector<double> latencies;
   for (const auto& client : clients) {
     latencies.insert(latencies.end(), client->latencies_ms().begin(), client->latencies_ms().end());
   }
+  calls += latencies.size();
   std::sort(latencies.begin(), latencies.end());
   const double last = static_cast<double>(latencies.size() - 1);
   return {static_cast<double>(latencies.size()) * load.batch / seconds,
-          latencies[static_cast<size_t>(last * 0.5)], latencies[static_cast<size_t>(last * 0.99)]};
+          latencies[static_cast<size_t>(last * 0.5)], latencies[static_cast<size_t>(last * 0.99)],
+          static_cast<int64_t>(calls) * load.batch};
 }
 
 void ServeEcho() {

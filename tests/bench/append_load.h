@@ -2,6 +2,7 @@
 #ifndef ICEPIE_TESTS_BENCH_APPEND_LOAD_H_
 #define ICEPIE_TESTS_BENCH_APPEND_LOAD_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -22,6 +23,7 @@ struct LoadResult {
   double records_per_second = 0;
   double p50_ms = 0;  // of a call
   double p99_ms = 0;
+  int64_t records = 0;  // all that were appended, before the measurement, too
 };
 
 // Ends the program when a call fails.

@@ -92,7 +92,7 @@ TEST(FigureTest, AGoalIsOfTheRatioOrTheValue) {
   const auto ok = [](const Figure& figure) { return ordered_json::parse(ToJson(figure))["ok"]; };
   EXPECT_EQ(ok({.value = 3, .peer = 2, .ratio = 1.2, .goal = RatioAtMost(1.2)}), true);
   EXPECT_EQ(ok({.value = 3, .peer = 2, .goal = RatioAtMost(1.2)}), false);
-  EXPECT_EQ(ok({.value = 3, .peer = 2, .goal = ValueAtMost(3)}), true);
+  EXPECT_EQ(ok({.value = 3, .goal = ValueAtMost(3)}), true);
   EXPECT_EQ(ok({.value = 3.5, .goal = ValueAtMost(3)}), false);
 }
 
@@ -106,6 +106,7 @@ TEST(FigureTest, MediansAndQuantiles) {
   EXPECT_EQ(Median({}), std::nullopt);
   EXPECT_EQ(Median({3, 1, 2}), 2);
   EXPECT_EQ(Median({4, 1, 2, 3}), 2.5);
+  EXPECT_EQ(Quantile({}, 0.5), std::nullopt);
   EXPECT_EQ(Quantile({3, 1, 2}, 0.5), 2);
   EXPECT_EQ(Quantile({3, 1, 2}, 0.99), 3);
 }

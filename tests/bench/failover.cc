@@ -86,7 +86,7 @@ class FailoverBench {
     Report(readers.Samples(), calm);
   }
 
-  double standby_p50() const { return Quantile(standby_ms_, 0.5); }
+  std::optional<double> standby_p50() const { return Quantile(standby_ms_, 0.5); }
 
  private:
   void Fill() {
@@ -173,7 +173,7 @@ class FailoverBench {
     Print({.name = name + ".reads", .value = static_cast<double>(samples.size()), .unit = "reads"});
     Print(
         {.name = name + ".failed_reads", .value = failed, .unit = "reads", .goal = ValueAtMost(0)});
-    const double floor = Quantile(calm_ms, 0.5);
+    const std::optional<double> floor = Quantile(calm_ms, 0.5);
     Print({.name = name + ".standby_answer_p50",
            .value = Quantile(standby_ms_, 0.5),
            .unit = "ms",
@@ -202,7 +202,7 @@ class FailoverBench {
 };
 
 // What starting the worker program alone costs.
-double ProgramStartMs() {
+std::optional<double> ProgramStartMs() {
   const char* bin = std::getenv("ICEPIE_BIN");
   std::vector<double> times;
   for (int i = 0; i < 10; ++i) {
@@ -215,7 +215,7 @@ double ProgramStartMs() {
 
 // PostgreSQL ends all sessions when one of its backends is killed, and recovers. From the kill to
 // the next answer to a new connection; `ours` is the time until our standby answered.
-void RunPostgres(int rows, int kills, double ours) {
+void RunPostgres(int rows, int kills, std::optional<double> ours) {
   const Scratch scratch;
   const auto postgres = Postgres::Start(scratch.path());
   const Figure figure = {
@@ -260,7 +260,7 @@ void RunPostgres(int rows, int kills, double ours) {
 void RunFailover(const FailoverOptions& options, bool no_peers) {
   Print({.name = "failover.worker_program_start_p50", .value = ProgramStartMs(), .unit = "ms"});
   for (const int rows : options.rows) {
-    double ours = 0;
+    std::optional<double> ours;
     {
       FailoverBench bench(options, rows);
       bench.Run();

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "core/base/check.h"
 
 namespace icepie::bench {
 namespace {
@@ -75,6 +76,9 @@ std::string ToJson(const Figure& figure) {
 }
 
 void Print(const Figure& figure) {
+  // Who reads the line knows by the ratio what its goal is of.
+  ICEPIE_CHECK(!figure.goal || figure.goal->of != Goal::Of::kValueAtMost ||
+               (!figure.floor && !figure.peer && !figure.ratio));
   WriteLine(ToJson(figure));
   if (!figure.goal) return;
   Tally& tally = TheTally();
@@ -117,8 +121,8 @@ int PrintSummary() {
   return tally.peer_is_missing ? 3 : 0;
 }
 
-double Quantile(std::vector<double> values, double share) {
-  if (values.empty()) return 0;
+std::optional<double> Quantile(std::vector<double> values, double share) {
+  if (values.empty()) return std::nullopt;
   const auto count = static_cast<double>(values.size());
   const auto place = static_cast<size_t>(std::max(1.0, std::ceil(share * count))) - 1;
   std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(place), values.end());

@@ -3,8 +3,8 @@
 //   {"name":text, "value":number, "unit":text, "floor":number, "peer":number, "ratio":number,
 //    "goal":number, "ok":true|false}
 // `floor` is what the machine can do at best, `peer` another program's figure, both in the unit of
-// `value`. A line has one of them, and `ratio` says how `value` compares with it. `goal` is a limit
-// of the ratio, or of the value when there is no ratio; `ok` says whether it is met.
+// `value`. A line has at most one of them, and `ratio` says how `value` compares with it. `goal` is
+// a limit of the ratio, or of the value when there is no ratio; `ok` says whether it is met.
 #ifndef ICEPIE_TESTS_BENCH_FIGURE_H_
 #define ICEPIE_TESTS_BENCH_FIGURE_H_
 
@@ -48,8 +48,8 @@ void ReportMissingPeer(const std::string& peer);
 // the program's exit code: 3 when a peer was missing, else 0.
 int PrintSummary();
 
-// The value below which `share` of them are; 0 without any.
-double Quantile(std::vector<double> values, double share);
+// The value below which `share` of them are; nullopt without any.
+std::optional<double> Quantile(std::vector<double> values, double share);
 // Of an even number, the mean of the two in the middle; nullopt without any.
 std::optional<double> Median(std::vector<double> values);
 

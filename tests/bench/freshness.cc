@@ -184,8 +184,10 @@ void Measure(const testing::DaemonFixture& daemon, int slices, int rate, double 
     Print({.name = absl::StrCat(name, ".visible_", label),
            .value = Quantile(visible, share),
            .unit = "ms",
-           .floor = Quantile(floor, share),
            .goal = GoalOf(slices, rate, share)});
+    Print({.name = absl::StrCat(name, ".call_", label),
+           .value = Quantile(floor, share),
+           .unit = "ms"});
   }
   Print({.name = name + ".appended", .value = appended, .unit = "records/s"});
   Print({.name = name + ".worker_cores", .value = cores, .unit = "cores"});

@@ -74,7 +74,7 @@ void Noise::Flood() {
     load.clients = 4;
     load.batch = 1000;
     load.seconds = 0.5;
-    appended_ += static_cast<int64_t>(RunLoad(load).records_per_second * load.seconds);
+    appended_ += RunLoad(load).records;
   }
 }
 

@@ -40,6 +40,7 @@ constexpr int64_t kPieceBytes = int64_t{1} << 20;
 constexpr int64_t kSegmentBytesMax = int64_t{8} << 20;
 
 constexpr absl::Duration kSealerLooks = absl::Milliseconds(10);
+constexpr absl::Duration kSealedWithin = absl::Minutes(10);
 
 struct ScanOptions {
   int64_t records = 2000000;
@@ -244,7 +245,9 @@ int64_t SegmentBytes(const std::vector<std::string>& blocks) {
 // How many records are in segments, once there come no more.
 int64_t WaitUntilSealed(const Core& core) {
   int64_t sealed = 0;
+  const absl::Time deadline = absl::Now() + kSealedWithin;
   for (int64_t before = -1; sealed != before || sealed == 0;) {
+    ICEPIE_CHECK(absl::Now() < deadline);
     WaitUntilIdle(20 * kSealerLooks);
     before = std::exchange(sealed, core.Storage().sealed_position);
   }

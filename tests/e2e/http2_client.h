@@ -42,7 +42,11 @@ class Http2Client {
   // server's: gRPC holds a client to its limits only from then on.
   explicit Http2Client(const std::string& address);
   ~Http2Client();
-  Http2Client(Http2Client&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Http2Client(Http2Client&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)),
+        received_(std::move(other.received_)),
+        initial_window_(other.initial_window_),
+        stream_window_(other.stream_window_) {}
   Http2Client(const Http2Client&) = delete;
   Http2Client& operator=(const Http2Client&) = delete;
   Http2Client& operator=(Http2Client&&) = delete;
