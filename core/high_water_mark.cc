@@ -70,11 +70,21 @@ std::optional<HighWater> DecodeSlot(absl::string_view file, size_t start) {
   return value;
 }
 
-// What was written last.
-HighWater Newer(const HighWater& a, const HighWater& b) {
-  const bool a_is = std::tie(a.position, a.changes) >= std::tie(b.position, b.changes);
-  return a_is ? a : b;
-}
+// The whole slots of a file.
+struct Slots {
+  explicit Slots(absl::string_view file)
+      : first(DecodeSlot(file, 0)), second(DecodeSlot(file, kSlotDistance)) {}
+
+  // Whether the first was written last.
+  bool FirstIsNewer() const {
+    if (!first || !second) return first.has_value();
+    return std::tie(first->position, first->changes) >= std::tie(second->position, second->changes);
+  }
+  const std::optional<HighWater>& Newer() const { return FirstIsNewer() ? first : second; }
+
+  std::optional<HighWater> first;
+  std::optional<HighWater> second;
+};
 
 std::string NewFile(const HighWater& value) {
   const std::string slot = EncodeSlot(value);
@@ -85,13 +95,9 @@ std::string NewFile(const HighWater& value) {
 
 absl::StatusOr<HighWater> HighWaterMark::Read(const std::string& path) {
   ICEPIE_ASSIGN_OR_RETURN(const std::string file, ReadFile(path));
-  const std::optional<HighWater> first = DecodeSlot(file, 0);
-  const std::optional<HighWater> second = DecodeSlot(file, kSlotDistance);
-  if (!first && !second) {
-    return absl::DataLossError(absl::StrCat("high-water mark ", path, " is damaged"));
-  }
-  if (!first || !second) return first ? *first : *second;
-  return Newer(*first, *second);
+  const std::optional<HighWater> newer = Slots(file).Newer();
+  if (!newer) return absl::DataLossError(absl::StrCat("high-water mark ", path, " is damaged"));
+  return *newer;
 }
 
 absl::StatusOr<HighWater> HighWaterMark::Check(const std::string& path, int64_t acknowledged) {
@@ -100,14 +106,13 @@ absl::StatusOr<HighWater> HighWaterMark::Check(const std::string& path, int64_t 
   for (int look = 0; look < kLooks; ++look) {
     if (look > 0) absl::SleepFor(kLookPause);
     ICEPIE_ASSIGN_OR_RETURN(const std::string file, ReadFile(path));
-    const std::optional<HighWater> first = DecodeSlot(file, 0);
-    const std::optional<HighWater> second = DecodeSlot(file, kSlotDistance);
-    if (!first || !second) {
+    const Slots slots(file);
+    if (!slots.first || !slots.second) {
       damage =
           absl::DataLossError(absl::StrCat("a slot of the high-water mark ", path, " is damaged"));
       continue;
     }
-    const HighWater mark = Newer(*first, *second);
+    const HighWater mark = *slots.Newer();
     if (mark.position >= acknowledged) return mark;
     damage =
         absl::DataLossError(absl::StrCat("the high-water mark ", path, " says ", mark.position,
@@ -125,10 +130,12 @@ absl::StatusOr<std::unique_ptr<HighWaterMark>> HighWaterMark::Open(const std::st
   if (::access(path.c_str(), F_OK) != 0) {
     ICEPIE_RETURN_IF_ERROR(WriteFileAtomically(path, NewFile(value)));
   }
-  const absl::StatusOr<HighWater> found = Read(path);
+  ICEPIE_ASSIGN_OR_RETURN(const std::string file, ReadFile(path));
+  const Slots slots(file);
   const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0) return ErrnoError(errno, absl::StrCat("open ", path));
-  return absl::WrapUnique(new HighWaterMark(path, fd, found.ok() ? *found : value));
+  return absl::WrapUnique(
+      new HighWaterMark(path, fd, slots.Newer().value_or(value), slots.FirstIsNewer()));
 }
 
 HighWaterMark::~HighWaterMark() { ::close(fd_); }
@@ -154,7 +161,8 @@ absl::Status HighWaterMark::WriteChanges(int64_t changes) {
 
 absl::Status HighWaterMark::WriteSlot() {
   const std::string slot = EncodeSlot(value_);
-  auto place = static_cast<off_t>(kSlotDistance * (writes_++ % 2));
+  off_t place = next_is_second_ ? kSlotDistance : 0;
+  next_is_second_ = !next_is_second_;
   for (absl::string_view left = slot; !left.empty();) {
     const ssize_t written = ::pwrite(fd_, left.data(), left.size(), place);
     if (written < 0) {

@@ -60,16 +60,16 @@ class HighWaterMark {
   absl::Status Sync();
 
  private:
-  HighWaterMark(std::string path, int fd, const HighWater& value)
-      : path_(std::move(path)), fd_(fd), value_(value) {}
+  HighWaterMark(std::string path, int fd, const HighWater& value, bool next_is_second)
+      : path_(std::move(path)), fd_(fd), value_(value), next_is_second_(next_is_second) {}
   absl::Status WriteSlot() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string path_;
   const int fd_;
   Mutex mutex_;
   HighWater value_ ABSL_GUARDED_BY(mutex_);
-  // Writes alternate between two slots, so that one is always whole.
-  uint64_t writes_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Writes alternate between two slots, so that the one before is always whole.
+  bool next_is_second_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace icepie

@@ -4,8 +4,11 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <string>
 
+#include "core/base/file.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie {
@@ -38,18 +41,36 @@ TEST(HighWaterMarkTest, ASlotThatIsWrittenInPartIsAnError) {
   const TempDirectory directory;
   const std::string path = directory.path() + "/mark";
   auto mark = *HighWaterMark::Open(path, {1, Digest{}});
-  ASSERT_TRUE(mark->Write({2, Digest{}}).ok());
   {
     const FileSizeLimit limit(540);  // in the second slot
     errno = 0;
-    const absl::Status status = mark->Write({3, Digest{}});
+    const absl::Status status = mark->Write({2, Digest{}});
     EXPECT_THAT(std::string(status.message()), HasSubstr(path));
     EXPECT_FALSE(status.ok());
   }
-  EXPECT_EQ(HighWaterMark::Read(path)->position, 2) << "the other slot is whole";
+  EXPECT_EQ(HighWaterMark::Read(path)->position, 1) << "the other slot is whole";
+  ASSERT_TRUE(mark->Write({2, Digest{}}).ok());
   ASSERT_TRUE(mark->Write({3, Digest{}}).ok());
-  ASSERT_TRUE(mark->Write({4, Digest{}}).ok());
-  EXPECT_EQ(HighWaterMark::Read(path)->position, 4);
+  EXPECT_EQ(HighWaterMark::Read(path)->position, 3);
+}
+
+TEST(HighWaterMarkTest, ATornWriteLosesNoOtherAlsoAfterARestart) {
+  for (const int writes : {2, 3}) {
+    const TempDirectory directory;
+    const std::string path = directory.path() + "/mark";
+    {
+      const auto mark = *HighWaterMark::Open(path, {1, Digest{}});
+      for (int n = 2; n <= writes + 1; ++n) ASSERT_TRUE(mark->Write({n, Digest{}}).ok());
+    }
+    const std::string before = *ReadFile(path);
+    const auto mark = *HighWaterMark::Open(path, {1, Digest{}});
+    ASSERT_TRUE(mark->Write({100, Digest{}}).ok());
+    std::string torn = *ReadFile(path);
+    const auto changed = std::mismatch(torn.begin(), torn.end(), before.begin()).first;
+    *changed ^= 1;
+    ASSERT_TRUE(WriteFileAtomically(path, torn).ok());
+    EXPECT_EQ(HighWaterMark::Read(path)->position, writes + 1) << writes;
+  }
 }
 
 }  // namespace
