@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/accepted_loss.h"
 #include "core/append_validation.h"
 #include "core/backup.h"
 #include "core/base/file.h"
@@ -33,10 +34,11 @@ namespace {
 class CoreImpl final : public Core {
  public:
   CoreImpl(CoreOptions options, std::unique_ptr<DataLock> lock, std::unique_ptr<DiskSpace> space,
-           std::unique_ptr<ReadOnlyGuard> guard, RecoveredCore recovered, SigningState signing)
+           std::unique_ptr<ReadOnlyGuard> guard, RecoveredCore recovered, SigningState signing,
+           std::string accepted_loss)
       : options_(std::move(options)),
         lock_(std::move(lock)),
-        accepted_loss_(std::move(recovered.accepted_loss)),
+        accepted_loss_(std::move(accepted_loss)),
         guard_(std::move(guard)),
         store_(std::move(recovered.store)),
         segments_(std::move(recovered.segments)),
@@ -72,6 +74,9 @@ class CoreImpl final : public Core {
   std::string ReadOnlyCause() const override { return guard_->cause(); }
 
   std::string AcceptedLoss() const override { return accepted_loss_; }
+  absl::Status ForgetAcceptedLoss() override {
+    return icepie::ForgetAcceptedLoss(options_.directory);
+  }
 
   DiskState Disk() const override { return {space_->full(), space_->free_bytes()}; }
 
@@ -347,10 +352,9 @@ absl::StatusOr<SigningState> OpenSigning(const CoreOptions& options, RecoveredCo
                      recovered.head);
     return signing;
   }
-  if (recovered.accepted_loss.empty()) {
-    recovered.accepted_loss =
-        absl::StrCat("the loss from position ", recovered.head, " on was accepted: ", missing);
-  }
+  ICEPIE_RETURN_IF_ERROR(KeepAcceptedLoss(
+      options.directory,
+      absl::StrCat("the loss from position ", recovered.head, " on was accepted: ", missing)));
   const int64_t signed_size = std::max(signing.last ? signing.last->checkpoint.size : 0,
                                        expected ? expected->size : int64_t{0});
   ICEPIE_RETURN_IF_ERROR(RetireSigning(options.directory, signed_size));
@@ -392,8 +396,10 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
     ICEPIE_ASSIGN_OR_RETURN(signing, OpenSigning(options, recovered, expected));
     signing.mark = recovered.found_mark;
   }
+  ICEPIE_ASSIGN_OR_RETURN(std::string accepted_loss, ReadAcceptedLoss(options.directory));
   return std::make_unique<CoreImpl>(options, std::move(lock), std::move(space), std::move(guard),
-                                    std::move(recovered), std::move(signing));
+                                    std::move(recovered), std::move(signing),
+                                    std::move(accepted_loss));
 }
 
 absl::StatusOr<AppendResult> Core::AppendAndWait(AppendBatch batch) {

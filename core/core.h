@@ -232,8 +232,11 @@ class Core {
   // Why appends are refused; empty when they are not.
   virtual std::string ReadOnlyCause() const = 0;
 
-  // What was found when the loss was accepted that CoreOptions names; empty: nothing was lost.
+  // What was found when a loss was accepted, in this opening or one before, that nobody has
+  // recorded yet; empty: nothing was lost. Whoever has recorded it lets the next openings forget
+  // it.
   virtual std::string AcceptedLoss() const = 0;
+  virtual absl::Status ForgetAcceptedLoss() = 0;
 
   // Whether appends are refused because the disk is nearly full. The daemon's own changes go on
   // from a reserve, and appends by themselves once there is space again.

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/accepted_loss.h"
 #include "core/backup.h"
 #include "core/base/directory.h"
 #include "core/base/file.h"
@@ -235,18 +236,23 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
     seen->read_only_cause = CauseOfBackup(*backup, seen->head);
     return seen;
   }
+  if (backup) {
+    ICEPIE_RETURN_IF_ERROR(
+        KeepAcceptedLoss(paths.core, absl::StrCat("a backup was restored: ", *backup)));
+  }
   seen->store.reset();
   LogTornEnd(paths.log);
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenForWriting(paths, with_tree));
   if (mark.ok()) core.found_mark = *mark;
   core.is_backup = backup.has_value();
-  if (backup) core.accepted_loss = absl::StrCat("a backup was restored: ", *backup);
   return core;
 }
 
 // The operator knows what is lost and goes on without it.
 absl::StatusOr<RecoveredCore> AcceptLoss(const Paths& paths, bool with_tree, int64_t head,
                                          const std::string& cause) {
+  ICEPIE_RETURN_IF_ERROR(KeepAcceptedLoss(
+      paths.core, absl::StrCat("the loss from position ", head, " on was accepted: ", cause)));
   ICEPIE_RETURN_IF_ERROR(HighWaterMark::Reset(paths.mark, {head, std::nullopt, 0}));
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core,
                           OpenForWriting(paths, with_tree, LogStore::Mode::kReadWriteAfterLoss));
@@ -254,7 +260,6 @@ absl::StatusOr<RecoveredCore> AcceptLoss(const Paths& paths, bool with_tree, int
     return absl::DataLossError(absl::StrCat("the core was opened with ", core.head,
                                             " records after a loss at ", head, " was accepted"));
   }
-  core.accepted_loss = absl::StrCat("the loss from position ", head, " on was accepted: ", cause);
   return core;
 }
 

@@ -33,8 +33,7 @@ struct RecoveredCore {
   int64_t catalog_changes = 0;  // that the log has
   TileWriter tree;              // empty when read-only or not wanted
   int64_t last_ingest_time_us = 0;
-  std::string accepted_loss;  // what an operator has accepted; empty: nothing
-  bool is_backup = false;     // which an operator has restored: it goes on as a log of its own
+  bool is_backup = false;  // which an operator has restored: it goes on as a log of its own
   bool loss_only = false;  // read-only for no other cause than that records are missing at the end
   std::string read_only_cause;  // with kAppendsRefused; empty: takes appends
 };

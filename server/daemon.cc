@@ -265,11 +265,14 @@ absl::Status Daemon::Parts::RecordAcceptedLoss() {
   const std::string loss = core_->AcceptedLoss();
   if (loss.empty()) return absl::OkStatus();
   spdlog::warn("core: {}", loss);
+  if (!core_->ReadOnlyCause().empty()) return absl::OkStatus();  // a later start can
   google::protobuf::Struct request;
   (*request.mutable_fields())["loss"].set_string_value(loss);
   const std::string action = "AcceptCoreLoss";
   const std::string actor = "icepied";
-  return AdminLog(*core_).EndAtOnce({action, actor, request, ""}, absl::OkStatus());
+  ICEPIE_RETURN_IF_ERROR(
+      AdminLog(*core_).EndAtOnce({action, actor, request, ""}, absl::OkStatus()));
+  return core_->ForgetAcceptedLoss();
 }
 
 absl::Status Daemon::Parts::OpenData(const Settings& settings, const DaemonStart& how) {

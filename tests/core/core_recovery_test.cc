@@ -609,6 +609,12 @@ class AcceptedLossTest : public CoreRecoveryTest {
       EXPECT_THAT(core->AcceptedLoss(), HasSubstr("from position " + std::to_string(head)));
       EXPECT_EQ(core->AppendAndWait(NumberedBatch("a", head, 2))->first_position, head);
     }
+    {
+      const auto core = OpenCore(path_);
+      EXPECT_THAT(core->AcceptedLoss(), HasSubstr("from position " + std::to_string(head)))
+          << "nobody has recorded it";
+      EXPECT_TRUE(core->ForgetAcceptedLoss().ok());
+    }
     const auto core = OpenCore(path_);
     EXPECT_EQ(core->ReadOnlyCause(), "");
     EXPECT_EQ(core->AcceptedLoss(), "");

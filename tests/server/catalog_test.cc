@@ -32,6 +32,7 @@ class RefusingCore final : public Core {
 
   std::string ReadOnlyCause() const override { return refuses ? "test" : ""; }
   std::string AcceptedLoss() const override { return core_.AcceptedLoss(); }
+  absl::Status ForgetAcceptedLoss() override { return core_.ForgetAcceptedLoss(); }
   DiskState Disk() const override { return core_.Disk(); }
   using Core::CreateStream;
   absl::StatusOr<StreamInfo> CreateStream(absl::string_view name, PayloadFormat format,
