@@ -24,11 +24,11 @@ constexpr char kLeave[] = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 constexpr std::array<int, 3> kEnding = {SIGINT, SIGTERM, SIGHUP};
 constexpr std::array<int, 6> kFatal = {SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 
-termios before;
-volatile std::sig_atomic_t active = 0;
-volatile std::sig_atomic_t ending = 0;
+termios terminal_before;
+volatile std::sig_atomic_t terminal_active = 0;
+volatile std::sig_atomic_t terminal_ending = 0;
 
-void WriteAll(const char* text, size_t size) {
+void WriteOut(const char* text, size_t size) {
   while (size > 0) {
     const ssize_t written = write(STDOUT_FILENO, text, size);
     if (written < 0 && errno == EINTR) continue;
@@ -39,24 +39,24 @@ void WriteAll(const char* text, size_t size) {
 }
 
 void Enter() {
-  termios raw = before;
+  termios raw = terminal_before;
   raw.c_lflag &= static_cast<tcflag_t>(~(ICANON | ECHO));
   raw.c_cc[VMIN] = 1;
   raw.c_cc[VTIME] = 0;
   tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-  WriteAll(kEnter, sizeof(kEnter) - 1);
-  active = 1;
+  WriteOut(kEnter, sizeof(kEnter) - 1);
+  terminal_active = 1;
 }
 
 // Only calls that a signal handler may make.
 void Leave() {
-  if (active == 0) return;
-  active = 0;
-  WriteAll(kLeave, sizeof(kLeave) - 1);
-  tcsetattr(STDIN_FILENO, TCSANOW, &before);
+  if (terminal_active == 0) return;
+  terminal_active = 0;
+  WriteOut(kLeave, sizeof(kLeave) - 1);
+  tcsetattr(STDIN_FILENO, TCSANOW, &terminal_before);
 }
 
-void OnEnding(int /*signal*/) { ending = 1; }
+void OnEnding(int /*signal*/) { terminal_ending = 1; }
 
 void OnFatal(int signal) {
   Leave();
@@ -83,7 +83,7 @@ void Handle(int signal, void (*handler)(int)) {
 }  // namespace
 
 RawTerminal::RawTerminal() {
-  tcgetattr(STDIN_FILENO, &before);
+  tcgetattr(STDIN_FILENO, &terminal_before);
   static const bool registered = std::atexit(Leave) == 0;
   (void)registered;
   for (const int signal : kEnding) Handle(signal, OnEnding);
@@ -111,7 +111,7 @@ void RawTerminal::Draw(const std::string& text) const {
   // Each line is cleared behind its text, and the screen below the last one: nothing flickers.
   const std::string screen =
       absl::StrCat("\x1b[H", absl::StrReplaceAll(text, {{"\n", "\x1b[K\r\n"}}), "\x1b[J");
-  WriteAll(screen.data(), screen.size());
+  WriteOut(screen.data(), screen.size());
 }
 
 std::optional<char> RawTerminal::ReadKey(absl::Duration timeout) const {
@@ -125,6 +125,6 @@ std::optional<char> RawTerminal::ReadKey(absl::Duration timeout) const {
   return std::nullopt;
 }
 
-bool RawTerminal::ended() const { return gone_ || ending != 0; }
+bool RawTerminal::ended() const { return gone_ || terminal_ending != 0; }
 
 }  // namespace icepie::cli
