@@ -312,7 +312,13 @@ class DamagedLogTest : public DamageTest {
     EXPECT_THAT(status.core_read_only_cause(), HasSubstr(cause));
     EXPECT_THAT(status.core_read_only_cause(), HasSubstr("restore"));
     const auto refused = daemon_.Append("a", {"{\"n\":1}"});
-    EXPECT_EQ(ErrorReason(refused.status()), "CORE_READ_ONLY") << refused.status();
+    ASSERT_EQ(ErrorReason(refused.status()), "CORE_READ_ONLY") << refused.status();
+    const auto metadata = GetErrorDetail(refused.status())->metadata;
+    EXPECT_THAT(metadata.at("cause"), HasSubstr(cause));
+    EXPECT_THAT(metadata.at("cause"), ::testing::Not(HasSubstr("restore")));
+    EXPECT_THAT(metadata.at("remedy"), ::testing::StartsWith("appends are refused"));
+    EXPECT_THAT(metadata.at("remedy"), HasSubstr("restore the core directory"));
+    EXPECT_NE(metadata.at("since"), "");
     v1::QueryResponse answer;
     grpc::Status asked;
     EXPECT_TRUE(Eventually(

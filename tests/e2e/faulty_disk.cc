@@ -2,7 +2,9 @@
 // meets the fault that the file ICEPIE_DISK_FAULT names (faulty_disk.h). One that is read-only
 // refuses changes with EROFS, also through descriptors that were opened before: a file system that
 // the kernel remounted for reading only after an error of the disk. (A test cannot have that of a
-// real one: remounting is refused while files are open for writing.)
+// real one: remounting is refused while files are open for writing.) One whose sync of a
+// write-ahead log fails once calls all later ones good, as the kernel does after it has dropped the
+// pages.
 #include "tests/e2e/faulty_disk.h"
 
 #include <fcntl.h>
@@ -11,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <cstdarg>
@@ -25,6 +28,7 @@ using icepie::testing::DiskFault;
 
 const char* g_directory = nullptr;
 const volatile DiskFault* g_fault = nullptr;
+std::atomic<bool> g_sync_has_failed{false};
 
 // Mapped before the program confines itself.
 __attribute__((constructor)) void Prepare() {
@@ -47,15 +51,17 @@ bool Has(DiskFault fault, const char* path) {
   return std::strncmp(path, g_directory, std::strlen(g_directory)) == 0;
 }
 
-bool Has(DiskFault fault, int fd) {
+// Of a file whose name ends in `ending`.
+bool Has(DiskFault fault, int fd, const char* ending = "") {
   if (g_fault == nullptr || *g_fault != fault) return false;
   char link[40];
   std::snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
   char path[PATH_MAX];
   const ssize_t length = ::readlink(link, path, sizeof(path) - 1);
-  if (length <= 0) return false;
+  const auto end = static_cast<ssize_t>(std::strlen(ending));
+  if (length <= end) return false;
   path[length] = '\0';
-  return Has(fault, path);
+  return Has(fault, path) && std::strcmp(path + length - end, ending) == 0;
 }
 
 // `number` with the arguments, unless what it changes is read-only.
@@ -71,6 +77,10 @@ long Change(Where where, long number, Arguments... arguments) {
 int Sync(int fd, long number) {
   const timespec while_slow{icepie::testing::kSlowSyncSeconds, 0};
   if (Has(DiskFault::kSlowSync, fd)) ::nanosleep(&while_slow, nullptr);
+  if (Has(DiskFault::kLogSyncFailsOnce, fd, ".log") && !g_sync_has_failed.exchange(true)) {
+    errno = EIO;
+    return -1;
+  }
   return static_cast<int>(Change(fd, number, fd));
 }
 

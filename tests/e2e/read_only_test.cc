@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
 #include "tests/core/small_disk.h"
@@ -99,6 +100,47 @@ TEST_F(ReadOnlyRemountTest, ADiskThatBecomesReadOnlyEndsAppendsAndNothingElse) {
   EXPECT_FALSE(StatusOf(daemon_).core_read_only());
   EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
   Append("apple", 1);
+  EXPECT_EQ(daemon_.Stop(), 0);
+}
+
+// What the log's sync said once is believed: later syncs would call lost pages clean.
+TEST_F(ReadOnlyRemountTest, ALogWhoseSyncFailedOnceIsNotWrittenAgainAndTheRetryIsStoredOnce) {
+  disk_.Under([&] { StartShop(); });
+  Append("pear", 3);
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
+  v1::AppendRecordsRequest request;
+  request.set_request_id("00000000-0000-4000-8000-000000000001");
+  v1::Record* record = request.add_records();
+  record->set_stream("sales");
+  record->set_payload(Sale("plum"));
+  v1::AppendRecordsResponse stored;
+  const auto append = [&] {
+    return server::FromGrpcStatus(
+        daemon_.Core()->AppendRecords(Within(absl::Seconds(60)).get(), request, &stored));
+  };
+  disk_.Set(DiskFault::kLogSyncFailsOnce);
+  const absl::Status unknown = append();
+  EXPECT_EQ(ErrorReason(unknown), "LOG_SYNC_FAILED") << unknown;
+  EXPECT_EQ(unknown.code(), absl::StatusCode::kUnavailable);
+  const absl::Status refused = append();
+  ASSERT_EQ(ErrorReason(refused), "CORE_READ_ONLY") << refused;
+  const auto metadata = GetErrorDetail(refused)->metadata;
+  EXPECT_THAT(metadata.at("cause"), HasSubstr("Input/output error"));
+  EXPECT_EQ(metadata.at("remedy"), "check the disk, then restart the daemon");
+  absl::Time since;
+  EXPECT_TRUE(absl::ParseTime(absl::RFC3339_full, metadata.at("since"), &since, nullptr));
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr(R"([{"item":"pear","total":3}])"));
+
+  daemon_.Kill();
+  daemon_.Start();
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
+  for (int retry = 0; retry < 2; ++retry) {
+    const absl::Status status = append();
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_EQ(stored.first_position(), end_);
+    if (retry > 0) EXPECT_TRUE(stored.replayed());
+  }
+  EXPECT_THAT(Rows(daemon_, end_ + 1), HasSubstr(R"({"item":"plum","total":1})"));
   EXPECT_EQ(daemon_.Stop(), 0);
 }
 
