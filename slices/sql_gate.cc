@@ -122,6 +122,7 @@ class Gate {
   absl::Status ReplaceRelation(Json& node, const std::string& name, const RelationTarget& target);
   absl::Status CheckTableFunction(Json& node);
   absl::Status CheckFunction(const Json& node);
+  absl::Status CheckNamedAggregate(const Json& node, const std::string& name);
   absl::Status CheckUse(const Json& node, const AllowedFunction& function);
   void NoteSortedList(const Json& node, const std::string& name);
   absl::Status CheckColumn(const Json& node) const;
@@ -188,8 +189,10 @@ absl::Status Gate::WalkObject(Json& node, int depth, const CteScope& scope) {
 
 absl::Status Gate::WalkMembers(Json& node, int depth, const CteScope& scope) {
   for (auto& [name, member] : node.items()) {
-    // Values and types of constants and casts hold no expressions.
-    if (name == "value" || name == "cast_type" || name == "type_info") continue;
+    // The value of a constant and types hold no expressions; that of another node does: maps, as of
+    // * REPLACE (… AS …), are lists of key and value.
+    if (name == "value" && IsClass(node, "CONSTANT")) continue;
+    if (name == "cast_type" || name == "type_info") continue;
     // The function of a table function was checked with it: what it is called with is left.
     const bool checked = name == "function" && member.is_object();
     ICEPIE_RETURN_IF_ERROR(checked ? WalkMembers(member, depth, scope)
@@ -213,11 +216,16 @@ absl::Status Gate::WalkQuery(Json& node, int depth, const CteScope& scope) {
   return absl::OkStatus();
 }
 
-// Only the second half of a recursive CTE sees the CTE itself.
+// Only the second half of a recursive CTE, and what says how rows of its turns are put together,
+// see the CTE itself.
 absl::Status Gate::WalkRecursiveCte(Json& node, int depth, const CteScope& scope) {
   ICEPIE_RETURN_IF_ERROR(WalkAny(node["left"], depth, scope));
   const CteScope inner{&scope, {{absl::AsciiStrToLower(TextOf(node, "cte_name")), 1}}};
-  return WalkAny(node["right"], depth, inner);
+  for (auto& [name, member] : node.items()) {
+    if (name == "left" || name == "cte_map" || name == "modifiers") continue;
+    ICEPIE_RETURN_IF_ERROR(WalkAny(member, depth, inner));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Gate::CheckKind(const Json& node) {
@@ -347,6 +355,7 @@ absl::Status Gate::CheckFunction(const Json& node) {
   const AllowedFunction* function = qualified ? nullptr : FindFunction(name);
   if (function != nullptr) {
     NoteSortedList(node, name);
+    ICEPIE_RETURN_IF_ERROR(CheckNamedAggregate(node, name));
     return CheckUse(node, *function);
   }
   const std::string why = WhyLeftOut(name);
@@ -358,6 +367,28 @@ absl::Status Gate::CheckFunction(const Json& node) {
   return Forbidden(
       node, absl::StrCat("unknown function ", name, "()",
                          nearest.empty() ? "" : absl::StrCat(", did you mean ", nearest, "()?")));
+}
+
+// list_aggregate(list, 'name', …) calls the aggregate of that name, over elements in their order.
+absl::Status Gate::CheckNamedAggregate(const Json& node, const std::string& name) {
+  static const auto* const kCallers = new std::set<std::string>{
+      "aggregate", "array_aggr", "array_aggregate", "list_aggr", "list_aggregate"};
+  const auto children = node.find("children");
+  if (kCallers->count(name) == 0 || children == node.end() || children->size() < 2) {
+    return absl::OkStatus();
+  }
+  const Json& called = (*children)[1];
+  if (!IsClass(called, "CONSTANT") || !called["value"].contains("value") ||
+      !called["value"]["value"].is_string()) {
+    return Forbidden(node, absl::StrCat(name, "() must be given its aggregate's name as a text"));
+  }
+  const std::string aggregate = absl::AsciiStrToLower(called["value"]["value"].get<std::string>());
+  const AllowedFunction* function = FindFunction(aggregate);
+  if (function == nullptr || function->name == kComponents) {
+    return Forbidden(node, absl::StrCat(name, "() may not call ", aggregate, "()"));
+  }
+  const bool by_order = function->use == FunctionUse::kOrdered;
+  return by_order ? absl::OkStatus() : CheckUse(node, *function);
 }
 
 // Whether rows come to the function in an order that the SQL states.
