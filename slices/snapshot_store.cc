@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
@@ -35,6 +34,7 @@
 #include "slices/expectation_store.h"
 #include "slices/generation.h"
 #include "slices/paced_writes.h"
+#include "slices/process_mark.h"
 #include "slices/slice_log.h"
 #include "slices/snapshot_format.h"
 
@@ -50,16 +50,6 @@ constexpr absl::Duration kCheckpointRetry = absl::Milliseconds(5);
 
 std::string SnapshotPath(const std::string& slice, int64_t generation, int64_t position) {
   return absl::StrFormat("snapshots/%s/g%d-p%020d.duckdb", slice, generation, position);
-}
-
-// A copy "snapshot-<process>-…" whose process has ended; one of this process is an earlier one's of
-// the same number while it `starts`. Other processes of the domain may be saving.
-bool IsLeftover(absl::string_view name, bool starts) {
-  if (!absl::ConsumePrefix(&name, "snapshot-")) return false;
-  int64_t process = 0;
-  if (!absl::SimpleAtoi(name.substr(0, name.find('-')), &process)) return true;
-  if (process == ::getpid()) return starts;
-  return ::kill(static_cast<pid_t>(process), 0) != 0 && errno == ESRCH;
 }
 
 std::string ManifestPath(const std::string& snapshot) {
@@ -259,15 +249,10 @@ SnapshotInfo SnapshotManifest::Info() const {
 absl::Status SnapshotStore::Prepare() const {
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(directory_ + "/snapshots"));
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(directory_ + "/tmp"));
-  RemoveLeftovers(/*starts=*/true);
+  // A disk that has no room for it ends no start: who saves finds out.
+  MarkProcess(directory_ + "/tmp").IgnoreError();
+  RemoveLeftovers(directory_ + "/tmp");
   return absl::OkStatus();
-}
-
-void SnapshotStore::RemoveLeftovers(bool starts) const {
-  std::error_code error;
-  for (const auto& entry : DirectoryEntries(directory_ + "/tmp", error)) {
-    if (IsLeftover(entry.path().filename().string(), starts)) ::unlink(entry.path().c_str());
-  }
 }
 
 absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
@@ -331,7 +316,8 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
   const auto annotated = [&](const absl::Status& status) {
     return Annotate(status, absl::StrCat("snapshot of ", info.slice));
   };
-  RemoveLeftovers(/*starts=*/false);  // of a process that had not quite gone when this one started
+  ICEPIE_RETURN_IF_ERROR(annotated(MarkProcess(directory_ + "/tmp")));
+  RemoveLeftovers(directory_ + "/tmp");  // of one that had not quite gone when this one started
   // It will be about as large as the last one.
   ICEPIE_RETURN_IF_ERROR(annotated(MakeRoom(NewestBytes(info))));
   const std::string temporary = NewTemporary();

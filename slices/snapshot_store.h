@@ -3,6 +3,7 @@
 //   the same name .json                                             its manifest
 //   the same name .unrestorable, .unservable                        DuckDB cannot read it; says why
 //   tmp/                                                            copies under way
+//   (process_mark.h)
 // A snapshot exists once its manifest does, and is good while its bytes have the manifest's
 // SHA-256 (attaching alone does not notice a flipped bit).
 #ifndef ICEPIE_SLICES_SNAPSHOT_STORE_H_
@@ -154,7 +155,6 @@ class SnapshotStore {
                                         const std::string& file, const SnapshotCheck& check) const;
   absl::Status Publish(const std::string& temporary, SnapshotManifest& manifest) const;
   std::string NewTemporary() const;
-  void RemoveLeftovers(bool starts) const;
   struct Stored {
     std::string path;  // relative
     absl::Time time;

@@ -27,6 +27,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/core.h"
 #include "server/host_service.h"
@@ -270,6 +271,34 @@ TEST_F(WorkerTest, EachRoleHasItsPriorityAndWhoAnswersForOthersComesFirst) {
   constexpr int64_t kIdle = 3;
   EXPECT_EQ(syscall(SYS_ioprio_get, kWhoProcess, build.pid()) >> 13, kIdle);
   EXPECT_NE(syscall(SYS_ioprio_get, kWhoProcess, standby.pid()) >> 13, kIdle);
+}
+
+// Under the sandbox, which refuses to tell whether another process is there.
+TEST_F(WorkerTest, WhatAKilledWorkerLeftHalfDoneIsRemovedByTheNextOfAnyRole) {
+  namespace fs = std::filesystem;
+  for (const char* role : {"live", "standby"}) {
+    const fs::path tmp = directory_.path() + "/shop/tmp";
+    int killed = 0;
+    {
+      WorkerProgram worker(directory_.path(), role);
+      killed = worker.pid();
+      EXPECT_TRUE(fs::exists(tmp / absl::StrCat("process-", killed)));
+    }
+    const fs::path copy = tmp / absl::StrCat("snapshot-", killed, "-1.duckdb");
+    const fs::path spill = tmp / absl::StrCat("spill-", killed);
+    fs::create_directories(spill);
+    ASSERT_TRUE(WriteFileAtomically(copy, "torn").ok());
+    ASSERT_TRUE(WriteFileAtomically(spill / "duckdb_temp_storage.tmp", "spilled").ok());
+    const WorkerProgram next(directory_.path(), role);
+    EXPECT_FALSE(fs::exists(copy)) << role;
+    EXPECT_FALSE(fs::exists(spill)) << role;
+    EXPECT_FALSE(fs::exists(tmp / absl::StrCat("process-", killed))) << role;
+    // What the one makes that is at work stays.
+    const fs::path under_way = tmp / absl::StrCat("snapshot-", next.pid(), "-1.duckdb");
+    ASSERT_TRUE(WriteFileAtomically(under_way, "half").ok());
+    const WorkerProgram beside(directory_.path(), role == std::string("live") ? "build" : "live");
+    EXPECT_TRUE(fs::exists(under_way)) << role;
+  }
 }
 
 TEST_F(WorkerTest, EveryThreadIsConfinedAndNoCoreIsLeft) {

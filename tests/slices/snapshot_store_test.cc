@@ -1,7 +1,9 @@
 #include "slices/snapshot_store.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -27,6 +29,7 @@
 #include "slices/named_snapshots.h"
 #include "slices/paced_writes.h"
 #include "slices/past_snapshots.h"
+#include "slices/process_mark.h"
 #include "slices/snapshot_writer.h"
 #include "slices/standby_engine.h"
 #include "tests/core/broken_directory.h"
@@ -390,16 +393,37 @@ TEST(SnapshotErrorTest, ADatabaseThatWasInvalidatedSaysNothingOfTheSnapshot) {
 }
 
 TEST_F(SnapshotStoreTest, OnlyCopiesOfEndedProcessesAreRemoved) {
+  const std::string tmp = directory_ + "/tmp";
+  std::filesystem::create_directories(tmp);
+  int marked[2];
+  ASSERT_EQ(::pipe(marked), 0);
+  const pid_t other = ::fork();
+  if (other == 0) {  // another worker of the domain
+    const char done = MarkProcess(tmp).ok() ? 'y' : 'n';
+    (void)::write(marked[1], &done, 1);
+    ::pause();
+  }
+  char done = 'n';
+  ASSERT_EQ(::read(marked[0], &done, 1), 1);
+  EXPECT_EQ(done, 'y');
+  const auto copy = [&](int64_t process) {
+    return tmp + "/snapshot-" + std::to_string(process) + "-77.duckdb";
+  };
+  const std::string living = copy(other);
+  const std::string ended = copy(999999999);     // beyond any process id
+  const std::string earlier = copy(::getpid());  // of one that had this number
+  for (const std::string& file : {living, ended, earlier}) std::ofstream(file) << "half";
   ASSERT_TRUE(store_.Prepare().ok());
-  const std::string tmp = directory_ + "/tmp/snapshot-";
-  const std::string living = tmp + std::to_string(::getppid()) + "-1.duckdb";
-  const std::string ended = tmp + "999999999-1.duckdb";                     // beyond any process id
-  const std::string own = tmp + std::to_string(::getpid()) + "-77.duckdb";  // of an earlier process
-  for (const std::string& file : {living, ended, own}) std::ofstream(file) << "half";
-  ASSERT_TRUE(store_.Prepare().ok());
-  EXPECT_TRUE(std::filesystem::exists(living)) << "another worker of the domain is saving";
+  EXPECT_TRUE(std::filesystem::exists(living)) << "it is saving";
   EXPECT_FALSE(std::filesystem::exists(ended));
-  EXPECT_FALSE(std::filesystem::exists(own));
+  EXPECT_FALSE(std::filesystem::exists(earlier));
+  std::ofstream(earlier) << "half";  // now it is ours
+  ::kill(other, SIGKILL);
+  ::waitpid(other, nullptr, 0);
+  ASSERT_TRUE(store_.Prepare().ok());
+  EXPECT_FALSE(std::filesystem::exists(living));
+  EXPECT_TRUE(std::filesystem::exists(earlier));
+  for (const int end : marked) ::close(end);
 }
 
 TEST_F(SnapshotStoreTest, ADamagedOneIsPassedOverAndTheSliceReplaysFromTheOlder) {
