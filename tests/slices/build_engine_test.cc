@@ -368,7 +368,8 @@ TEST_P(CancelledBuildTest, EndsFromAnyStageWithoutASnapshot) {
   build->reset();
   for (const auto& file : std::filesystem::recursive_directory_iterator(directory_)) {
     EXPECT_THAT(file.path().filename().string(), Not(HasSubstr("g2-")));
-    EXPECT_THAT(file.path().string(), Not(HasSubstr(directory_ + "/tmp/")));
+    EXPECT_THAT(file.path().string(), Not(HasSubstr(directory_ + "/tmp/snapshot-")));
+    EXPECT_THAT(file.path().string(), Not(HasSubstr(directory_ + "/tmp/spill-")));
   }
 }
 
