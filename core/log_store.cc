@@ -36,6 +36,7 @@
 #include "core/base/status.h"
 #include "core/block.h"
 #include "core/byte_order.h"
+#include "core/read_file_system.h"
 #include "core/read_only_guard.h"
 #include "core/table_file_system.h"
 #include "core/wal_check.h"
@@ -793,7 +794,8 @@ std::optional<uint64_t> NumberIn(absl::string_view name, absl::string_view befor
 absl::Status CheckFirstLog(rocksdb::DB& db, const std::string& directory, const WalOrder& order) {
   uint64_t kept = 0;
   const absl::StatusOr<std::string> current = ReadFile(absl::StrCat(directory, "/CURRENT"));
-  if (!current.ok() || !db.GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &kept)) {
+  ICEPIE_RETURN_IF_ERROR(current.status());
+  if (!db.GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &kept)) {
     return absl::OkStatus();
   }
   const std::optional<uint64_t> manifest = NumberIn(*current, "MANIFEST-", "\n");
@@ -805,7 +807,8 @@ absl::Status CheckFirstLog(rocksdb::DB& db, const std::string& directory, const 
       first = std::min(*number, first.value_or(*number));
     }
   }
-  if (error || !manifest || !first || *first == kept || *first < *manifest) return absl::OkStatus();
+  if (error) return ErrnoError(error.value(), absl::StrCat("read ", directory));
+  if (!manifest || !first || *first == kept || *first < *manifest) return absl::OkStatus();
   return MakeError(absl::StatusCode::kDataLoss,
                    absl::StrFormat("the oldest write-ahead log that is needed is missing: those "
                                    "that are there begin with %s/%06d.log",
@@ -816,8 +819,10 @@ absl::Status CheckFirstLog(rocksdb::DB& db, const std::string& directory, const 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
-  const std::unique_ptr<rocksdb::Env> tables = WithLateTableFailures(
-      options.env == nullptr ? *rocksdb::Env::Default() : *options.env, options.directory);
+  const std::unique_ptr<rocksdb::Env> reads = WithLastingReadErrors(
+      options.env == nullptr ? *rocksdb::Env::Default() : *options.env,
+      /*also_logs=*/options.mode == Mode::kSalvageTables || !StopsAtDamage(options.mode));
+  const std::unique_ptr<rocksdb::Env> tables = WithLateTableFailures(*reads, options.directory);
   const auto wals = std::make_shared<LiveWals>();
   std::unique_ptr<rocksdb::Env> env = WithFinalWalFailures(*tables, wals);
   rocksdb::DBOptions database = DatabaseOptions(options, env.get());

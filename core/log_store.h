@@ -50,7 +50,7 @@ struct LogEntry {
 
 // Threads: any.
 // Errors: DATA_LOSS/RECORD_DAMAGED when stored bytes are damaged or missing, naming the position
-//   where that is known; UNAVAILABLE when the disk fails.
+//   where that is known, or cannot be read at a second try; UNAVAILABLE when a write fails.
 class LogStore {
  public:
   enum class Mode {

@@ -29,8 +29,8 @@ constexpr absl::string_view kAcceptRemedy =
     ". Or go on without what is lost, once the directory is copied: icepied --accept-core-loss=";
 
 constexpr absl::string_view kNoLossOnly =
-    ". It cannot be accepted as a loss, since what is left does not end at one position; icepie "
-    "verify --data-dir says what is missing";
+    ". It cannot be accepted as a loss, since what is left does not end at one position, or may "
+    "be read again on a sound disk; icepie verify --data-dir says what is missing";
 
 struct Paths {
   std::string core;

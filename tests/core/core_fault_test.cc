@@ -211,6 +211,130 @@ TEST_F(CoreFaultTest, ADiskThatBecomesReadOnlyIsStillRead) {
   ExpectWhole(directory.path(), 5);
 }
 
+// Sectors that the disk has lost: what an error says that comes again when it is tried again.
+class LostSectorsTest : public CoreFaultTest {
+ protected:
+  static constexpr int64_t kRecords = 600;  // each a block of its own
+  static constexpr uint64_t kLogBlockBytes = 32768;
+
+  // A closed core with twice kRecords, the first ones in tables.
+  void Fill() {
+    const auto core = *Open(path_, nullptr);
+    for (const char* stream : {"a", "b"}) {
+      ASSERT_TRUE(core->CreateStream(stream, PayloadFormat::kBytes).ok());
+    }
+    Append(*core);
+    const auto backup =
+        core->BackUpTo(directory_.path() + "/backup", [](int64_t, int64_t) { return true; });
+    ASSERT_TRUE(backup.ok()) << backup.status();  // everything is flushed
+    Append(*core);
+  }
+
+  // In streams a and b in turn, so that they do not share blocks; the payload says the position.
+  static void Append(Core& core) {
+    AppendBatch batch;
+    for (int64_t i = core.head_position(); batch.records.size() < size_t{kRecords}; ++i) {
+      batch.records.push_back(MakeRecord(i % 2 == 0 ? "a" : "b", absl::StrCat(i)));
+    }
+    ASSERT_TRUE(core.AppendAndWait(std::move(batch)).ok());
+  }
+
+  static void ExpectServed(const Core& core, int64_t from) {
+    const std::vector<ReadRecord> records = ReadAll(core, {}, from);
+    ASSERT_EQ(static_cast<int64_t>(records.size()), 2 * kRecords - from);
+    for (const ReadRecord& record : records) {
+      ASSERT_EQ(record.payload, absl::StrCat(record.position));
+    }
+  }
+
+  // Opens read-only, with the file and the disk's words in the cause, and nothing is changed.
+  std::unique_ptr<Core> OpenDamaged(const std::string& name) {
+    const int64_t changes = file_system_->changes();
+    auto opened = Open(path_, env_.get());
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    if (!opened.ok()) return nullptr;
+    const std::string cause = (*opened)->ReadOnlyCause();
+    EXPECT_THAT(cause, HasSubstr(name));
+    EXPECT_THAT(cause, HasSubstr("Input/output error"));
+    EXPECT_THAT(cause, HasSubstr("restore the core directory from a backup"));
+    EXPECT_THAT(cause, testing::Not(HasSubstr("accept-core-loss")));
+    EXPECT_EQ(ErrorReason((*opened)->AppendAndWait(NumberedBatch("a", 0, 1)).status()),
+              "CORE_READ_ONLY");
+    EXPECT_EQ(file_system_->changes(), changes);
+    return *std::move(opened);
+  }
+
+  const TempDirectory directory_;
+  const std::string path_ = directory_.path() + "/data/core";
+};
+
+TEST_F(LostSectorsTest, AStartServesTheRestAndAnErrorThatPassesIsNone) {
+  ASSERT_NO_FATAL_FAILURE(Fill());
+  const auto tables =
+      *(*LogStore::Open({path_ + "/rocksdb", LogStore::Mode::kReadOnly}))->ListFiles();
+  ASSERT_GE(tables.size(), 4U);
+  for (const LogStore::StoredFile& table : tables) {
+    SCOPED_TRACE(table.family);
+    file_system_->LoseSectors(table.path, 0);
+    const auto core = OpenDamaged(table.path);
+    ASSERT_NE(core, nullptr);
+    EXPECT_EQ(core->head_position(), 2 * kRecords);
+    if (table.family == "log") {
+      ExpectServed(*core, kRecords);
+      EXPECT_EQ(ErrorReason(core->ReadBlocks({}, 0, 1, 1).status()), "RECORD_DAMAGED");
+    }
+    if (table.family == "tree") ExpectServed(*core, 0);
+  }
+  file_system_->LoseSectors(".log", kLogBlockBytes);
+  if (const auto core = OpenDamaged(".log")) {
+    const auto read = static_cast<int64_t>(ReadAll(*core).size());
+    EXPECT_GE(read, kRecords);
+    EXPECT_LT(read, 2 * kRecords);
+  }
+  file_system_->LoseSectors("MANIFEST", 0);
+  if (const auto core = OpenDamaged("MANIFEST")) {
+    EXPECT_EQ(ErrorReason(core->ReadBlocks({}, 0, 1, 1).status()), "CORE_READ_ONLY");
+  }
+  file_system_->LoseSectors("", 0);
+  for (const char* kind : {"read .sst", "read .log", "read MANIFEST", "open to read .sst"}) {
+    file_system_->FailKind(kind, 1, /*full=*/false);
+    const auto core = Open(path_, env_.get());
+    EXPECT_TRUE(file_system_->failed()) << kind;
+    ASSERT_TRUE(core.ok()) << kind << ": " << core.status();
+    EXPECT_EQ((*core)->ReadOnlyCause(), "") << kind;
+    ExpectServed(**core, 0);
+  }
+}
+
+TEST_F(LostSectorsTest, ARecordThatIsReadIsDamagedAndAnErrorThatPassesIsNone) {
+  ASSERT_NO_FATAL_FAILURE(Fill());
+  // The log alone: nothing reads it in the background, so nothing is in memory.
+  const auto store = *LogStore::Open({path_ + "/rocksdb", LogStore::Mode::kReadWrite, env_.get()});
+  const auto place_of = [&store](int64_t position) -> absl::StatusOr<BlockPlace> {
+    BlockPlace found;
+    ICEPIE_RETURN_IF_ERROR(store->VisitPlaces(position, position + 1, [&](const auto& place) {
+      found = place;
+      return false;
+    }));
+    return found;
+  };
+  const auto expect_damaged = [](const absl::Status& lost, int64_t position) {
+    EXPECT_EQ(lost.code(), absl::StatusCode::kDataLoss) << lost;
+    ASSERT_EQ(ErrorReason(lost), "RECORD_DAMAGED") << lost;
+    EXPECT_THAT(std::string(lost.message()), HasSubstr("Input/output error"));
+    EXPECT_EQ(GetErrorDetail(lost)->metadata["position"], absl::StrCat(position));
+  };
+  const auto place = place_of(100);
+  ASSERT_TRUE(place.ok()) << place.status();
+  file_system_->LoseSectors(".sst", 0);
+  expect_damaged(store->ReadBlock(*place).status(), 100);
+  expect_damaged(place_of(kRecords / 2).status(), kRecords / 2);
+  file_system_->LoseSectors("", 0);
+  file_system_->FailKind("read .sst", 1, /*full=*/false);
+  EXPECT_TRUE(store->ReadBlock(*place).ok());
+  EXPECT_TRUE(file_system_->failed());
+}
+
 TEST(ReadOnlyStartTest, IsRefusedWithTheRemedyAndChangesNothing) {
   const SmallDisk disk(kDiskBytes);
   if (!disk.mounted()) GTEST_SKIP() << "no privilege to mount";

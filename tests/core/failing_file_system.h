@@ -51,6 +51,13 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     const MutexLock lock(mutex_);
     return made_;
   }
+  // From now on every read fails that goes beyond byte `from` of files whose path has `name` in it
+  // ("": none does): of sectors that the disk has lost.
+  void LoseSectors(const std::string& name, uint64_t from) {
+    const MutexLock lock(mutex_);
+    lost_name_ = name;
+    lost_from_ = from;
+  }
   // From now on every change fails, as on a disk that became read-only.
   void BecomeReadOnly() { read_only_ = true; }
   // Every change fails as on a full disk, until somebody makes room.
@@ -321,14 +328,17 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
 
     IOStatus Read(size_t bytes, const IOOptions& options, rocksdb::Slice* result, char* scratch,
                   Debug* debug) override {
-      const IOStatus status = owner_->Read("read", name_);
+      IOStatus status = owner_->Read("read", name_, read_ + bytes);
       if (!status.ok()) return status;
-      return FSSequentialFileOwnerWrapper::Read(bytes, options, result, scratch, debug);
+      status = FSSequentialFileOwnerWrapper::Read(bytes, options, result, scratch, debug);
+      if (status.ok()) read_ += result->size();
+      return status;
     }
 
    private:
     const std::string name_;
     FailingFileSystem* const owner_;
+    uint64_t read_ = 0;
   };
 
   class RandomAccessFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
@@ -339,7 +349,7 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
 
     IOStatus Read(uint64_t offset, size_t bytes, const IOOptions& options, rocksdb::Slice* result,
                   char* scratch, Debug* debug) const override {
-      const IOStatus status = owner_->Read("read", name_);
+      const IOStatus status = owner_->Read("read", name_, offset + bytes);
       if (!status.ok()) return status;
       return FSRandomAccessFileOwnerWrapper::Read(offset, bytes, options, result, scratch, debug);
     }
@@ -398,14 +408,17 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   }
 
   // A disk that became read-only, or is full, is read all the same.
-  IOStatus Read(const char* what, const std::string& name) {
+  IOStatus Read(const char* what, const std::string& name, uint64_t end = 0) {
     if (IsChatter(name)) return IOStatus::OK();
     const std::string kind = std::string(what) + " " + RoleOf(name);
     const MutexLock lock(mutex_);
-    if (++made_[kind] != fail_at_ || kind != fail_kind_) return IOStatus::OK();
+    const bool is_lost =
+        !lost_name_.empty() && end > lost_from_ && name.find(lost_name_) != std::string::npos;
+    const bool fails = ++made_[kind] == fail_at_ && kind == fail_kind_;
+    if (!fails && !is_lost) return IOStatus::OK();
     failed_ = true;
     failed_what_ = kind;
-    return IOStatus::IOError("injected EIO: " + kind, name);
+    return IOStatus::IOError("injected EIO: " + kind, name + ": Input/output error");
   }
 
   // As RocksDB's own files say it.
@@ -426,6 +439,8 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   int64_t fail_at_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string fail_kind_ ABSL_GUARDED_BY(mutex_);  // "": of any
   bool fails_full_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string lost_name_ ABSL_GUARDED_BY(mutex_);
+  uint64_t lost_from_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, int64_t> made_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> tried_ ABSL_GUARDED_BY(mutex_);
 };

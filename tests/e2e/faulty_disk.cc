@@ -4,7 +4,7 @@
 // the kernel remounted for reading only after an error of the disk. (A test cannot have that of a
 // real one: remounting is refused while files are open for writing.) One whose sync of a
 // write-ahead log fails once calls all later ones good, as the kernel does after it has dropped the
-// pages.
+// pages. One that has lost tables gives no byte of them.
 #include "tests/e2e/faulty_disk.h"
 
 #include <fcntl.h>
@@ -111,6 +111,14 @@ ssize_t pwrite(int fd, const void* data, size_t bytes, off_t at) {
 }
 ssize_t pwrite64(int fd, const void* data, size_t bytes, off64_t at)
     __attribute__((alias("pwrite")));
+ssize_t pread(int fd, void* data, size_t bytes, off_t at) {
+  if (Has(DiskFault::kTablesLost, fd, ".sst")) {
+    errno = EIO;
+    return -1;
+  }
+  return ::syscall(SYS_pread64, fd, data, bytes, at);
+}
+ssize_t pread64(int fd, void* data, size_t bytes, off64_t at) __attribute__((alias("pread")));
 int fsync(int fd) { return Sync(fd, SYS_fsync); }
 int fdatasync(int fd) { return Sync(fd, SYS_fdatasync); }
 int ftruncate(int fd, off_t bytes) noexcept {

@@ -11,7 +11,7 @@
 
 namespace icepie::testing {
 
-enum class DiskFault : int64_t { kNone, kReadOnly, kSlowSync, kLogSyncFailsOnce };
+enum class DiskFault : int64_t { kNone, kReadOnly, kSlowSync, kLogSyncFailsOnce, kTablesLost };
 inline constexpr int kSlowSyncSeconds = 2;  // that each sync takes at least, when they are slow
 
 // Threads: one.

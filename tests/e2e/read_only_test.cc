@@ -103,6 +103,26 @@ TEST_F(ReadOnlyRemountTest, ADiskThatBecomesReadOnlyEndsAppendsAndNothingElse) {
   EXPECT_EQ(daemon_.Stop(), 0);
 }
 
+// A bad sector is damage, not a reason to be gone.
+TEST_F(ReadOnlyRemountTest, ADiskThatHasLostTablesEndsNeitherTheStartNorTheSlices) {
+  StartShop();
+  Append("pear", 3);
+  EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
+  ASSERT_EQ(daemon_.Stop(), 0);
+  daemon_.Start();  // makes tables of the log
+  ASSERT_EQ(daemon_.Stop(), 0);
+  disk_.Set(DiskFault::kTablesLost);
+  disk_.Under([&] { daemon_.Start(); });
+  ASSERT_FALSE(HasFatalFailure());
+  const v1::ServerStatus status = StatusOf(daemon_);
+  EXPECT_TRUE(status.core_read_only());
+  EXPECT_THAT(status.core_read_only_cause(), HasSubstr(".sst: Input/output error"));
+  EXPECT_THAT(status.core_read_only_cause(), HasSubstr("restore the core directory"));
+  EXPECT_EQ(Refused(), "CORE_READ_ONLY");
+  EXPECT_THAT(Rows(daemon_, -1), HasSubstr(R"([{"item":"pear","total":3}])"));
+  EXPECT_EQ(daemon_.Stop(), 0);
+}
+
 // What the log's sync said once is believed: later syncs would call lost pages clean.
 TEST_F(ReadOnlyRemountTest, ALogWhoseSyncFailedOnceIsNotWrittenAgainAndTheRetryIsStoredOnce) {
   disk_.Under([&] { StartShop(); });
