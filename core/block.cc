@@ -213,7 +213,9 @@ absl::Status TakeIngestTimes(const BlockHeader& header, absl::string_view& raw,
     const std::optional<uint64_t> count = TakeVarint(raw);
     const std::optional<uint64_t> later = TakeVarint(raw);
     if (!count || !later || *count == 0 || *count > records.size() - next) break;
+    const auto before = static_cast<int64_t>(time);
     time += *later;
+    if (static_cast<int64_t>(time) < before) break;
     for (uint64_t end = next + *count; next < end; ++next) {
       records[next].ingest_time_us = static_cast<int64_t>(time);
     }
@@ -295,7 +297,7 @@ void PutIngestTimes(std::string& out, absl::Span<const DecodedBlock> blocks) {
   for (const auto& [time, count] : runs) {
     ICEPIE_CHECK(time >= previous);
     PutVarint(out, count);
-    PutVarint(out, static_cast<uint64_t>(time - previous));
+    PutVarint(out, static_cast<uint64_t>(time) - static_cast<uint64_t>(previous));
     previous = time;
   }
 }

@@ -172,6 +172,29 @@ TEST(BlockTest, AMergedBlockThatIsCutOffOrFlippedIsDamaged) {
   }
 }
 
+// Whoever merges what is read relies on it.
+TEST(BlockTest, IngestTimesThatGoBackInBetweenAreDamaged) {
+  for (const int64_t back : {0, -5}) {
+    std::string raw;
+    PutVarint(raw, 3);  // commits
+    for (const int64_t later : {int64_t{0}, back, int64_t{10}}) {
+      PutVarint(raw, 1);  // record
+      PutVarint(raw, static_cast<uint64_t>(later));
+    }
+    raw.append(3 * 2, '\0');  // records without anything
+    std::string block = Encode(MixedRecords(), MixedHeader()).substr(0, kHeaderBytes);
+    block[4] = 2;  // version
+    block[5] = 0;  // codec
+    Overwrite(block, 12, uint32_t{3});
+    for (const size_t bytes_place : {40, 44}) {
+      Overwrite(block, bytes_place, static_cast<uint32_t>(raw.size()));
+    }
+    PutLittleEndian(block, MixedHeader().ingest_time_us + back + 10);
+    block = Resealed(block + raw + std::string(kChecksumBytes, '\0'));
+    EXPECT_EQ(DecodedBlock::Decode(block).ok(), back == 0);
+  }
+}
+
 TEST(BlockTest, ABlockCutOffAnywhereIsDamaged) {
   const std::string encoded = Encode(MixedRecords(), MixedHeader());
   for (size_t size = 0; size < encoded.size(); ++size) {
