@@ -139,17 +139,31 @@ class Finder {
            other["value"].value("is_null", false);
   }
 
-  static bool IsCountable(const Json& node) {
+  // A sum of whole numbers of at most 64 bits: HUGEINT has room for more of them than there can be
+  // records. That of a DECIMAL or a HUGEINT is as wide as what it sums.
+  bool IsRoomySum(const Json& call) const {
+    if (type_of_(call) != "HUGEINT" || call["children"].size() != 1) return false;
+    Json largest = call;  // has its argument's type
+    largest["function_name"] = "max";
+    const std::string summed = type_of_(largest);
+    return summed == "BOOLEAN" || (IsWholeNumber(summed) && summed != "HUGEINT");
+  }
+
+  bool IsCountable(const Json& node) const {
+    const auto all = [&](const Json& nodes) {
+      return std::all_of(nodes.begin(), nodes.end(),
+                         [&](const Json& each) { return IsCountable(each); });
+    };
     // A larger one is not far from the end of what a count can be.
     if (IsClass(node, "CONSTANT")) return TextOf(node["value"]["type"], "id") == "INTEGER";
     if (IsClass(node, "OPERATOR") && TextOf(node, "type") == "OPERATOR_COALESCE") {
-      return std::all_of(node["children"].begin(), node["children"].end(), IsCountable);
+      return all(node["children"]);
     }
     if (!IsClass(node, "FUNCTION")) return false;
     const std::string name = TextOf(node, "function_name");
-    if (name == "count" || name == "count_star" || name == "sum") return true;
-    return (name == "+" || name == "-") &&
-           std::all_of(node["children"].begin(), node["children"].end(), IsCountable);
+    if (name == "count" || name == "count_star") return true;
+    if (name == "sum") return IsRoomySum(node);
+    return (name == "+" || name == "-") && all(node["children"]);
   }
 
   bool FunctionMayFail(const Json& node) const {

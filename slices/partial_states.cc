@@ -32,6 +32,13 @@ bool IsOneOf(const std::string& name, const std::set<std::string>& names) {
   return names.count(name) > 0;
 }
 
+// Out of range, DuckDB's own functions end in an error, which costs the record. A constant error
+// would be one of no row at all, too.
+std::string IfFinite(const std::string& value, absl::string_view function) {
+  return absl::StrCat("CASE WHEN isfinite(", value, ") THEN ", value, " ELSE error('", function,
+                      " is out of range: ' || CAST(", value, " AS VARCHAR)) END");
+}
+
 // $ as a column of the state or the batch, in the fold of any column.
 std::string InFold(const std::string& text, const std::string& column) {
   return absl::StrReplaceAll(text, {{"t.#", "t." + column}, {"b.#", "b." + column}});
@@ -250,13 +257,14 @@ absl::StatusOr<std::string> PartialStates::Spread(const Term& term) {
        merged(absl::StrCat("t.$ + (b.$ - t.$) * (b.", n, "::DOUBLE / (t.", n, " + b.", n, "))")),
        "NULL", term.set});
   const std::string difference = absl::StrCat("(b.", mean, " - t.", mean, ")");
-  const std::string squares =
-      AddState({absl::StrCat("var_pop(", real.argument, ")", filter, " * count(", term.argument,
-                             ")", filter),
-                "DOUBLE",
-                merged(absl::StrCat("t.$ + b.$ + ", difference, " * ", difference, " * (t.", n,
-                                    "::DOUBLE * b.", n, " / (t.", n, " + b.", n, "))")),
-                "NULL", term.set});
+  const std::string squares = AddState(
+      {absl::StrCat("var_pop(", real.argument, ")", filter, " * count(", term.argument, ")",
+                    filter),
+       "DOUBLE",
+       merged(IfFinite(absl::StrCat("t.$ + b.$ + ", difference, " * ", difference, " * (t.", n,
+                                    "::DOUBLE * b.", n, " / (t.", n, " + b.", n, "))"),
+                       term.name)),
+       "NULL", term.set});
   const bool population = absl::EndsWith(term.name, "_pop") || term.name == "sem";
   const std::string variance =
       population ? absl::StrCat("CASE WHEN ", n, " > 0 THEN ", squares, " / ", n, " END")

@@ -1,6 +1,7 @@
 -- SQL that fails on some records: each costs that record in that slice, by every strategy that is kept
 -- fresh. What DuckDB does not call an error is none here either.
 --@ source r {columns: {k: VARCHAR, i: INTEGER, b: BIGINT, s: VARCHAR}}
+--@ source wide {columns: {k: VARCHAR, a: "DECIMAL(38,18)", b: "DECIMAL(38,18)", h: HUGEINT, x: DOUBLE}}
 --@ record r {"k":"a","i":4,"b":1,"s":"2001-01-01"}
 --@ record r {"k":"a","i":-8,"b":9223372036854775807,"s":"x"}
 --@ record r {"k":"b","i":0,"b":2,"s":"2001-01-03"}
@@ -121,3 +122,40 @@ SELECT CAST(try_cast(c.node AS INTEGER) AS VARCHAR) AS n, length(c.cluster) + 1 
 SELECT k AS r, CAST(sum(i) AS TINYINT) AS v FROM r GROUP BY k
 --> a | 100
 --> b | 1
+
+-- Room enough there is only for whole numbers.
+--@ case overflow_of_two_sums_of_decimals aggregate
+--@ no random
+--@ record wide {"k":"x","a":"1","b":"1"}
+--@ record wide {"k":"y","a":"60000000000000000000","b":"60000000000000000000"}
+--@ quarantined 1
+SELECT k, sum(a) + sum(b) AS total FROM wide GROUP BY k
+--> x | 2.000000000000000000
+
+--@ case overflow_of_two_sums_of_hugeint aggregate
+--@ no random
+--@ record wide {"k":"x","h":1}
+--@ record wide {"k":"y","h":100000000000000000000000000000000000000}
+--@ quarantined 1
+SELECT k, sum(h) + sum(h) AS total FROM wide GROUP BY k
+--> x | 2
+
+-- In one transaction and in two.
+--@ case deviation_out_of_the_range_of_double aggregate
+--@ no random
+--@ record wide {"x":1e200}
+--@ record wide {"x":-1e200}
+--@ quarantined 1
+SELECT stddev_pop(x) AS s, count(*) AS n FROM wide
+--> 0.0 | 1
+
+--@ case variance_out_of_the_range_of_double aggregate
+--@ no random
+--@ record wide {"k":"a","x":1}
+--@ record wide {"k":"a","x":3}
+--@ record wide {"k":"b","x":1}
+--@ record wide {"k":"a","x":-1e160}
+--@ quarantined 1
+SELECT k, var_samp(x) AS v, stddev(DISTINCT x) AS s, sem(x) AS e FROM wide GROUP BY k
+--> a | 2.0 | 1.4142135623730951 | 0.7071067811865475
+--> b | NULL | NULL | 0.0
