@@ -48,7 +48,7 @@ class Retractor {
   std::string Over(const std::string& aggregate, const std::string& filter,
                    absl::string_view sign) const;
   std::string Difference(const std::string& aggregate, const std::string& filter) const;
-  std::string SumLeft(const Call& call) const;
+  std::string SumLeft(const Call& call, bool whole) const;
 
   DuckConnection& connection_;
   const std::string upstream_;
@@ -65,10 +65,16 @@ std::string Retractor::Difference(const std::string& aggregate, const std::strin
                       ")");
 }
 
-std::string Retractor::SumLeft(const Call& call) const {
-  const std::string sum = absl::StrCat("sum(", call.argument, ")");
-  return absl::StrCat("(coalesce(", Over(sum, call.filter, " >"), ", 0) - coalesce(",
-                      Over(sum, call.filter, " <"), ", 0))");
+// What went is taken off in the sum itself: all that ever came, apart, would leave the range of the
+// type, though what is left does not. A whole number is made wide first: the smallest BIGINT has no
+// negative.
+std::string Retractor::SumLeft(const Call& call, bool whole) const {
+  const std::string value = whole ? absl::StrCat("CAST(", call.argument, " AS HUGEINT)")
+                                  : absl::StrCat("(", call.argument, ")");
+  const std::string filter =
+      call.filter.empty() ? "" : absl::StrCat(" FILTER (WHERE ", call.filter, "true)");
+  return absl::StrCat("sum(CASE WHEN ", kSignColumn, " > 0 THEN ", value, " ELSE -", value, " END)",
+                      filter);
 }
 
 absl::StatusOr<std::string> Retractor::TypeOf(const std::string& sql) const {
@@ -86,7 +92,7 @@ absl::StatusOr<std::string> Retractor::Sum(const Call& call) const {
   }
   return absl::StrCat("CASE WHEN ",
                       Difference(absl::StrCat("count(", call.argument, ")"), call.filter),
-                      " > 0 THEN CAST(", SumLeft(call), " AS ", type, ") END");
+                      " > 0 THEN CAST(", SumLeft(call, type == "HUGEINT"), " AS ", type, ") END");
 }
 
 absl::StatusOr<std::string> Retractor::Average(const Call& call) const {
@@ -99,7 +105,7 @@ absl::StatusOr<std::string> Retractor::Average(const Call& call) const {
   }
   const std::string count = Difference(absl::StrCat("count(", call.argument, ")"), call.filter);
   ICEPIE_ASSIGN_OR_RETURN(const std::string average,
-                          ExactAverage(decimal ? type : "BIGINT", SumLeft(call), count));
+                          ExactAverage(decimal ? type : "BIGINT", SumLeft(call, !decimal), count));
   return absl::StrCat("CASE WHEN ", count, " > 0 THEN ", average, " END");
 }
 

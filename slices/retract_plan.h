@@ -1,9 +1,9 @@
 // Strategy `aggregate` over a slice: rows of the upstream slice change and vanish, so every
-// aggregate must be one that can take a value back exactly. Each becomes the difference of two that
-// only grow, over the rows that came and the rows that went (slices/change_feed.h):
+// aggregate must be one that can take a value back exactly. Each becomes one over the rows that
+// came and the rows that went (slices/change_feed.h):
 //
 //   count(x)  → count(x) of what came - count(x) of what went
-//   sum(x)    → likewise, NULL when nothing is left; of integers and decimals
+//   sum(x)    → sum(x, or -x where it went), NULL when nothing is left; of integers and decimals
 //   avg(x)    → the one by the other
 //
 // and slices/aggregate_plan.h plans the rest. A group of which no row is left is deleted.

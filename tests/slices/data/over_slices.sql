@@ -1,5 +1,6 @@
 -- Slices over slices whose rows change and vanish: a transfer's newest state, counts, a top three.
 --@ source r {columns: {k: VARCHAR, j: INTEGER, i: INTEGER, n: "DECIMAL(18,4)", x: DOUBLE, s: VARCHAR, f: BOOLEAN}}
+--@ source wide {columns: {id: INTEGER, v: "DECIMAL(38,18)", b: BIGINT}}
 --@ record r {"k":"a","j":1,"i":5,"n":"1.5","s":"x","f":true}
 --@ record r {"k":"a","j":2,"i":7,"n":"2.5","s":"y","f":true}
 --@ record r {"k":"b","j":1,"i":1,"n":"4","s":"x","f":true}
@@ -16,6 +17,8 @@ SELECT k, median(i) AS m, count(*) AS c FROM r GROUP BY k
 SELECT count(*) AS c, max(i) AS m FROM r
 --@ slice sorted
 SELECT k, count(*) AS c FROM r GROUP BY k ORDER BY k LIMIT 100
+--@ slice newest key: [id]
+SELECT id, v, b FROM wide QUALIFY row_number() OVER (PARTITION BY id ORDER BY _position DESC) = 1
 
 --@ case sums_of_changing_rows aggregate
 --@ why takes back and adds the rows of slice state
@@ -186,3 +189,13 @@ SELECT k, s, list(s ORDER BY j) OVER (PARTITION BY k) AS names, last_value(s) OV
 WITH state AS (SELECT * FROM state WHERE f) SELECT k, count(*) AS c FROM state GROUP BY k
 --> a | 1
 --> b | 1
+
+-- All that came is too much for the type, what is left is not.
+--@ case sums_of_large_values_that_take_turns aggregate
+--@ no random
+--@ record wide {"id":1,"v":"60000000000000000000","b":-9223372036854775808}
+--@ record wide {"id":1,"v":"60000000000000000001","b":-9223372036854775808}
+--@ record wide {"id":1,"v":"60000000000000000002","b":9223372036854775807}
+--@ record wide {"id":2,"v":"1","b":1}
+SELECT count(*) AS n, sum(v) AS s, avg(v) AS m, sum(b) AS b FROM newest
+--> 2 | 60000000000000000003.000000000000000000 | 3.0000000000000004e+19 | 9223372036854775808
