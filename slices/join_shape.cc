@@ -121,21 +121,6 @@ absl::StatusOr<JoinRelation> ReadRelation(const PlanRequest& request, const Join
   return relation;
 }
 
-// Functions of plain values that never fail. A key is made of every record, also of those for which
-// the SQL itself would not come to it, so that one that may fail would be held against records that
-// the SQL takes.
-bool NeverFails(const Json& function) {
-  static const auto* const kNames = new std::set<std::string>{
-      "lower", "upper", "trim", "ltrim", "rtrim", "length", "||", "date_trunc", "time_bucket"};
-  const std::string name = TextOf(function, "function_name");
-  if (kNames->count(name) > 0) return true;
-  if ((name != "%" && name != "//") || function["children"].size() != 2) return false;
-  const Json& divisor = function["children"][1];
-  if (!IsClass(divisor, "CONSTANT")) return false;
-  const Json& value = divisor["value"]["value"];
-  return value.is_number_integer() && value.get<int64_t>() > 0;
-}
-
 // INTERVAL 1 HOUR: a function of a constant.
 bool IsInterval(const Json& node) {
   static const auto* const kNames = new std::set<std::string>{
@@ -144,6 +129,30 @@ bool IsInterval(const Json& node) {
   const auto is_column = [](const Json& each) { return IsClass(each, "COLUMN_REF"); };
   return IsClass(node, "FUNCTION") && kNames->count(TextOf(node, "function_name")) > 0 &&
          !AnyNode(node, is_column);
+}
+
+bool OnlySecondVaries(const Json& arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (i != 1 && !IsClass(arguments[i], "CONSTANT") && !IsInterval(arguments[i])) return false;
+  }
+  return true;
+}
+
+// Functions of plain values that never fail. A key is made of every record, also of those for which
+// the SQL itself would not come to it, so that one that may fail would be held against records that
+// the SQL takes.
+bool NeverFails(const Json& function) {
+  static const auto* const kNames =
+      new std::set<std::string>{"lower", "upper", "trim", "ltrim", "rtrim", "length", "||"};
+  const std::string name = TextOf(function, "function_name");
+  if (kNames->count(name) > 0) return true;
+  // A unit or a width out of a record may be none.
+  if (name == "date_trunc" || name == "time_bucket") return OnlySecondVaries(function["children"]);
+  if ((name != "%" && name != "//") || function["children"].size() != 2) return false;
+  const Json& divisor = function["children"][1];
+  if (!IsClass(divisor, "CONSTANT")) return false;
+  const Json& value = divisor["value"]["value"];
+  return value.is_number_integer() && value.get<int64_t>() > 0;
 }
 
 bool CanBePartOfKey(const Json& node) {

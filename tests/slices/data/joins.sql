@@ -2,6 +2,8 @@
 --@ source bids {columns: {item: VARCHAR, shop: VARCHAR, price: INTEGER, n: "DECIMAL(18,4)"}}
 --@ source items {columns: {id: VARCHAR, kind: VARCHAR, limit_price: INTEGER}}
 --@ source shops {columns: {name: VARCHAR, city: VARCHAR, rank: INTEGER}, latest_by: [name]}
+--@ source timed {columns: {kind: VARCHAR, unit: VARCHAR, t: TIMESTAMP}}
+--@ source days {columns: {day: TIMESTAMP, name: VARCHAR}}
 --@ record bids {"item":"a","shop":"x","price":5,"n":"1.5"}
 --@ record items {"id":"a","kind":"book","limit_price":7}
 --@ record bids {"item":"a","shop":"y","price":9,"n":"2"}
@@ -362,3 +364,16 @@ SELECT b.price, s.rank FROM bids AS b LEFT JOIN items AS i ON b.item = coalesce(
 SELECT b.price, s.rank FROM bids AS b LEFT JOIN items AS i ON b.item = coalesce(i.id, 'eth') LEFT JOIN shops AS s ON s.name = coalesce(i.id, 'eth')
 --> 1 | 7
 
+
+-- A unit out of a record may be none: no key is made of it.
+--@ case guarded_unit recompute
+--@ no random
+--@ record timed {"kind":"x","unit":"day","t":"2026-01-01T10:00:00"}
+--@ record timed {"kind":"y","unit":"fortnight","t":"2026-01-01T10:00:00"}
+--@ record days {"day":"2026-01-01T00:00:00","name":"new year"}
+--@ quarantined 0
+SELECT a.kind, b.name FROM timed AS a JOIN days AS b ON date_trunc(a.unit, a.t) = b.day WHERE a.kind = 'x'
+--> x | new year
+
+--@ case by_the_day keys
+SELECT a.kind, b.name FROM timed AS a JOIN days AS b ON date_trunc('day', a.t) = time_bucket(INTERVAL 1 DAY, b.day)
