@@ -408,6 +408,12 @@ absl::StatusOr<std::vector<Json>> KeyFinder::Find() {
 
 // ---- Rows that can never matter again ----------------------------------------------------------
 
+// Whether each row of the level is made of one of those below, and each of those makes one at most.
+bool OnlyFilters(const Json& level) {
+  return !IsAggregation(level) && !Has(level, "modifiers") && !Has(level, "qualify") &&
+         !ContainsClass(level["select_list"], "WINDOW") && !ContainsUnnest(level["select_list"]);
+}
+
 std::optional<TopRows> KeyFinder::RowNumberOf(const Json& window) const {
   if (!IsType(window, "WINDOW_ROW_NUMBER") || Has(window, "filter_expr")) return std::nullopt;
   const size_t lowest = levels_.size() - 1;
@@ -610,6 +616,13 @@ absl::StatusOr<KeyShape> FindKeyShape(const Json& statement, const std::set<std:
   if (Has(lowest, "where_clause")) {
     shape.where = finder.Pure(lowest["where_clause"], levels.size() - 1);
     shape.where_known = shape.where.has_value();
+  }
+  for (size_t level = levels.size() - 1; level > 0 && OnlyFilters(*levels[level]); --level) {
+    const Json& filter = (*levels[level - 1])["where_clause"];
+    if (filter.is_null()) continue;
+    std::optional<Json> pure = finder.Pure(filter, level - 1);
+    shape.where_known = shape.where_known && pure;
+    if (pure) shape.filters.push_back(*std::move(pure));
   }
   if (shape.where_known) shape.top = finder.FindTop();
   return shape;

@@ -33,7 +33,10 @@ struct KeyShape {
   Json statement;             // with CTEs put where they are read
   std::vector<Json> keys;     // not empty
   std::optional<Json> where;  // the lowest level's filter, over the relation's row
-  bool where_known = true;    // false: there is a filter that could not be written so
+  // Likewise those of the levels above, up to the first that looks at several rows: what they drop
+  // plays no part.
+  std::vector<Json> filters;
+  bool where_known = true;  // false: there is another filter, which could not be written so
   std::optional<TopRows> top;
 };
 

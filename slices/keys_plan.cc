@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
 #include "slices/change_feed.h"
+#include "slices/fallible_expression.h"
 #include "slices/key_shape.h"
 #include "slices/retain_plan.h"
 #include "slices/row_order.h"
@@ -60,8 +61,11 @@ class KeysPlanner {
  private:
   absl::StatusOr<std::vector<std::string>> Create(const std::string& batch);
   absl::StatusOr<std::string> BatchSelect();
+  Json ForAnyRow(const Json& expression);
+  absl::StatusOr<Json> BatchFilter();
+  std::string TypeOf(const Json& expression);
   std::vector<ApplyStatement> TakeBatch(const std::string& batch) const;
-  absl::StatusOr<std::string> KeyedRows() const;
+  absl::StatusOr<std::string> KeyedRows();
   bool NeedsNumbers();
   std::string Order() const;
   std::string TouchedRows() const;
@@ -106,13 +110,60 @@ std::string KeysPlanner::AnyNull() const {
   });
 }
 
+// "" when DuckDB does not say.
+std::string KeysPlanner::TypeOf(const Json& expression) {
+  const absl::StatusOr<std::string> sql = ExpressionToSql(connection_, expression);
+  if (!sql.ok()) return "";
+  absl::StatusOr<Json> select = ParseSelect(connection_, absl::StrCat("SELECT ", *sql));
+  if (!select.ok()) return "";
+  (*select)["node"]["from_table"] = (*LevelsOf(shape_.statement).back())["from_table"];
+  const absl::StatusOr<std::string> text = SelectToSql(connection_, *std::move(select));
+  if (!text.ok()) return "";
+  const auto bound = BindSelect(connection_, *text);
+  return bound.ok() ? bound->front().type : "";
+}
+
+// `expression` as it is asked of every row of the input, also of those for which the SQL does not
+// come to it, behind its filters: where it fails, it is NULL. On a row that the SQL does take it
+// fails all the same, when the SELECT is run over the rows of that key.
+Json KeysPlanner::ForAnyRow(const Json& expression) {
+  if (!MayFail(expression, [this](const Json& part) { return TypeOf(part); })) return expression;
+  return {{"class", "OPERATOR"},
+          {"type", "OPERATOR_TRY"},
+          {"alias", ""},
+          {"query_location", UINT64_MAX},
+          {"children", Json::array({expression})}};
+}
+
+// What is known to drop rows: they need not be kept. The filters of upper levels are asked in no
+// certain order; one that fails leaves the row to the SELECT.
+absl::StatusOr<Json> KeysPlanner::BatchFilter() {
+  Json conditions = Json::array();
+  if (shape_.where) conditions.push_back(*shape_.where);
+  for (const Json& filter : shape_.filters) {
+    Json condition = ForAnyRow(filter);
+    if (IsType(condition, "OPERATOR_TRY")) {
+      ICEPIE_ASSIGN_OR_RETURN(
+          condition, ParseExpression(connection_, "TRY(NULL::BOOLEAN) IS DISTINCT FROM false"));
+      condition["left"]["children"][0]["child"] = filter;
+    }
+    conditions.push_back(std::move(condition));
+  }
+  if (conditions.size() < 2) return conditions.empty() ? Json() : conditions.front();
+  return Json{{"class", "CONJUNCTION"},
+              {"type", "CONJUNCTION_AND"},
+              {"alias", ""},
+              {"query_location", UINT64_MAX},
+              {"children", std::move(conditions)}};
+}
+
 // The batch's records, or the rows that a slice changed, with their keys, in the order of __rows.
 absl::StatusOr<std::string> KeysPlanner::BatchSelect() {
   Json statement = shape_.statement;
   Json level = *LevelsOf(statement).back();
   Json items = Json::array();
   for (size_t i = 0; i < keys_.size(); ++i) {
-    items.push_back(shape_.keys[i]);
+    items.push_back(ForAnyRow(shape_.keys[i]));
     items.back()["alias"] = keys_[i];
   }
   for (const std::string& column : columns_) {
@@ -120,7 +171,7 @@ absl::StatusOr<std::string> KeysPlanner::BatchSelect() {
     items.push_back(std::move(item));
   }
   level["select_list"] = std::move(items);
-  level["where_clause"] = shape_.where ? *shape_.where : Json();
+  ICEPIE_ASSIGN_OR_RETURN(level["where_clause"], BatchFilter());
   level["group_expressions"] = Json::array();
   level["group_sets"] = Json::array();
   level["aggregate_handling"] = "STANDARD_HANDLING";
@@ -163,7 +214,7 @@ absl::StatusOr<std::vector<std::string>> KeysPlanner::Create(const std::string& 
 absl::StatusOr<std::string> KeysPlanner::Prune() {
   std::vector<std::string> partitions;
   for (const Json& partition : shape_.top->partitions) {
-    ICEPIE_ASSIGN_OR_RETURN(std::string sql, ExpressionToSql(connection_, partition));
+    ICEPIE_ASSIGN_OR_RETURN(std::string sql, ExpressionToSql(connection_, ForAnyRow(partition)));
     partitions.push_back(std::move(sql));
   }
   ICEPIE_ASSIGN_OR_RETURN(
@@ -171,6 +222,7 @@ absl::StatusOr<std::string> KeysPlanner::Prune() {
       ParseExpression(connection_, absl::StrCat("row_number() OVER (PARTITION BY ",
                                                 absl::StrJoin(partitions, ", "), ")")));
   window["orders"] = shape_.top->orders;
+  for (Json& order : window["orders"]) order["expression"] = ForAnyRow(order["expression"]);
   window["orders"].push_back({{"type", "ASCENDING"},
                               {"null_order", "ORDER_DEFAULT"},
                               {"expression", ColumnReference("_position")}});
@@ -183,11 +235,12 @@ absl::StatusOr<std::string> KeysPlanner::Prune() {
 }
 
 // All rows of the input with their keys.
-absl::StatusOr<std::string> KeysPlanner::KeyedRows() const {
+absl::StatusOr<std::string> KeysPlanner::KeyedRows() {
   if (!input_.slice) return rows_;
   std::string keys;
   for (size_t i = 0; i < keys_.size(); ++i) {
-    ICEPIE_ASSIGN_OR_RETURN(const std::string sql, ExpressionToSql(connection_, shape_.keys[i]));
+    ICEPIE_ASSIGN_OR_RETURN(const std::string sql,
+                            ExpressionToSql(connection_, ForAnyRow(shape_.keys[i])));
     absl::StrAppend(&keys, ", ", sql, " AS ", keys_[i]);
   }
   return absl::StrCat("(SELECT *", keys, " FROM ", QuoteIdentifier(input_.relation), ")");

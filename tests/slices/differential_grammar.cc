@@ -271,7 +271,7 @@ class Grammar {
         &Grammar::Sessions,    &Grammar::Hopping,     &Grammar::Unnested,    &Grammar::Clusters,
         &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::JoinedByKey, &Grammar::Dimensions,
         &Grammar::JoinedWide,  &Grammar::JoinedWide,  &Grammar::JoinedWide,  &Grammar::JoinedWide,
-        &Grammar::TwoSteps,    &Grammar::Rollup,      &Grammar::Nearest};
+        &Grammar::TwoSteps,    &Grammar::Rollup,      &Grammar::Nearest,     &Grammar::Guarded};
     (this->*random_.Pick(forms))(scope);
   }
 
@@ -328,7 +328,7 @@ class Grammar {
         &Grammar::Retracted,  &Grammar::Retracted, &Grammar::Retracted,  &Grammar::Append,
         &Grammar::Aggregate,  &Grammar::Holistic,  &Grammar::Distinct,   &Grammar::Nested,
         &Grammar::Common,     &Grammar::Rollup,    &Grammar::JoinedWide, &Grammar::JoinedWide,
-        &Grammar::JoinedWide, &Grammar::Clusters,  &Grammar::TwoSteps};
+        &Grammar::JoinedWide, &Grammar::Clusters,  &Grammar::TwoSteps,   &Grammar::Guarded};
     const std::vector<void (Grammar::*)(Scope)> ordered = {
         &Grammar::Windows, &Grammar::TopN, &Grammar::Newest, &Grammar::Largest, &Grammar::Listed};
     const bool plain = in_order.position.empty() || !random_.OneIn(3);
@@ -375,6 +375,28 @@ class Grammar {
     Item("k", ValueKind::kText);
     Item(random_.Word({"max(n)", "sum(n)", "count(*)"}), ValueKind::kInt);
     query().group = "k";
+  }
+
+  // Grouped, or counted within windows, by what fails on the rows that a filter drops.
+  void Guarded(Scope scope) {
+    const std::string text = Column(scope, ValueKind::kText, "upper('17')");
+    const std::string key = absl::StrCat("CAST(", text, " AS INTEGER)");
+    const std::string filter =
+        random_.Word({" IN ('17', '3')", " COLLATE NOCASE IN ('17', '3')", " = '17'"});
+    // Above the rows, or where they are read.
+    if (random_.OneIn(2)) scope.from = absl::StrCat("(SELECT * FROM ", scope.from, ")");
+    From(scope);
+    query().where = absl::StrCat(text, filter);
+    if (random_.OneIn(3)) {
+      Item(text, ValueKind::kText);
+      Item(absl::StrCat("count(*) OVER (PARTITION BY ", key, ")"), ValueKind::kInt);
+      return;
+    }
+    Item(key, ValueKind::kInt);
+    query().group = "ALL";
+    scope.position.clear();  // a subquery does not hand it on
+    const CaseItem item = HolisticItem(scope);
+    Item(item.sql, item.kind);
   }
 
   // Groups of groups, or windows over windows, that have no key in common.

@@ -92,6 +92,32 @@ TEST(KeysTest, MoreRowsThanTheBudgetAreSaidSoAndChangeNothing) {
       900);
 }
 
+TEST(KeysTest, WhatTheFiltersDropIsNotKept) {
+  const auto run = SliceRun::Start(R"(domain: bank
+sources:
+  moves: {columns: {account: VARCHAR, amount: INTEGER}}
+slices:
+  direct:
+    sql: SELECT account, median(amount) AS m FROM moves WHERE amount > 10 GROUP BY account
+  above:
+    sql: WITH more AS (SELECT * FROM moves WHERE amount > 5) SELECT account, median(amount) AS m FROM more WHERE amount > 10 GROUP BY account
+  of_what_may_fail:
+    sql: SELECT account, median(more) AS m FROM (SELECT account, amount + 1 AS more FROM moves) WHERE more > 11 GROUP BY account
+  above_a_window:
+    sql: SELECT account, n FROM (SELECT *, count(*) OVER (PARTITION BY account) AS n FROM moves WHERE amount > 10) WHERE amount > 20
+)")
+                       .value();
+  run->Append("moves", Moves(97, 10));
+  for (const char* slice : {"direct", "above", "of_what_may_fail", "above_a_window"}) {
+    ASSERT_TRUE(run->ApplyOne(slice, kUnlimited).ok());
+    EXPECT_EQ(run->Difference(slice).value(), "") << slice;
+    EXPECT_EQ(
+        NumberIn(*run, absl::StrCat("SELECT count(*) FROM ", run->Alias(slice), ".main.__rows")),
+        86)
+        << slice;
+  }
+}
+
 constexpr char kPayments[] = R"yaml(domain: payments
 sources:
   transfers: {columns: {tx: INTEGER, chain: VARCHAR, currency: VARCHAR, amount: "DECIMAL(18,2)",

@@ -1,5 +1,6 @@
 -- What is kept by key: a batch replaces the rows of the keys that it touches.
 --@ source r {columns: {k: VARCHAR, j: INTEGER, i: INTEGER, b: BIGINT, n: "DECIMAL(18,4)", x: DOUBLE, s: VARCHAR, t: TIMESTAMP, z: TIMESTAMPTZ, d: DATE, f: BOOLEAN}}
+--@ source mixed {columns: {kind: VARCHAR, s: VARCHAR, i: INTEGER}}
 --@ record r {"k":"a","i":1,"s":"x","f":true,"t":"2026-01-01T10:00:00"}
 --@ record r {"k":"a","i":3,"s":"y","f":false,"t":"2026-01-01T11:00:00"}
 --@ record r {"k":"b","i":5,"s":"z","f":true,"t":"2026-01-01T09:00:00"}
@@ -320,3 +321,70 @@ WITH a AS (SELECT k, i FROM r) SELECT k, median(i) AS m FROM (WITH r AS (SELECT 
 --@ case a_frame_that_leaves_out_equal_rows recompute
 --@ why over rows that may be equal in its ORDER BY
 SELECT k, i, sum(i) OVER (PARTITION BY k ORDER BY i ROWS 1 PRECEDING EXCLUDE TIES) AS s FROM r
+
+-- A key is made of all records. On those that a filter drops it may fail.
+--@ case guarded_key keys
+--@ no random
+--@ record mixed {"kind":"num","s":"1","i":2}
+--@ record mixed {"kind":"text","s":"abc","i":3}
+--@ record mixed {"kind":"num","s":"1","i":4}
+--@ record mixed {"kind":"num","s":"x","i":4}
+--@ quarantined 1
+SELECT CAST(s AS INTEGER) AS n, median(i) AS m FROM mixed WHERE kind = 'num' GROUP BY n
+--> 1 | 3.0
+
+--@ case guarded_key_below_the_filter keys
+--@ no random
+--@ record mixed {"kind":"num","s":"1","i":2}
+--@ record mixed {"kind":"text","s":"abc","i":3}
+--@ record mixed {"kind":"num","s":"1","i":4}
+--@ record mixed {"kind":"num","s":"x","i":4}
+--@ quarantined 1
+WITH t AS (SELECT * FROM mixed) SELECT CAST(s AS INTEGER) AS n, median(i) AS m FROM t WHERE kind = 'num' GROUP BY n
+--> 1 | 3.0
+
+--@ case guarded_key_below_a_filter_that_may_fail keys
+--@ no random
+--@ record mixed {"kind":"7","s":"1","i":2}
+--@ record mixed {"kind":"8","s":"abc","i":3}
+--@ record mixed {"kind":"seven","s":"1","i":3}
+--@ record mixed {"kind":"7","s":"1","i":4}
+--@ quarantined 1
+SELECT CAST(s AS INTEGER) AS n, median(i) AS m FROM (SELECT CAST(kind AS INTEGER) AS k, s, i FROM mixed) WHERE k + 1 = 8 GROUP BY n
+--> 1 | 3.0
+
+--@ case guarded_key_behind_a_collation keys
+--@ no random
+--@ record mixed {"kind":"NUM","s":"1","i":2}
+--@ record mixed {"kind":"text","s":"abc","i":3}
+--@ record mixed {"kind":"num","s":"1","i":4}
+--@ record mixed {"s":"none","i":4}
+--@ quarantined 0
+SELECT CAST(s AS INTEGER) AS n, median(i) AS m FROM mixed WHERE kind COLLATE NOCASE = 'num' GROUP BY n
+--> 1 | 3.0
+
+--@ case guarded_partition keys
+--@ no random
+--@ record mixed {"kind":"num","s":"1","i":2}
+--@ record mixed {"kind":"text","s":"abc","i":3}
+--@ record mixed {"kind":"num","s":"1","i":4}
+--@ quarantined 0
+SELECT s, i, sum(i) OVER (PARTITION BY CAST(s AS INTEGER) ORDER BY _position) AS total FROM (SELECT *, _position FROM mixed) WHERE kind = 'num'
+--> 1 | 2 | 2
+--> 1 | 4 | 6
+
+-- DuckDB takes a filter by what a window partitions by before the window.
+--@ case guarded_rank keys
+--@ no random
+--@ record mixed {"kind":"num","s":"1","i":2}
+--@ record mixed {"kind":"text","s":"abc","i":3}
+--@ record mixed {"kind":"text","s":"abcd","i":3}
+--@ record mixed {"kind":"num","s":"10","i":4}
+--@ record mixed {"kind":"num","s":"9","i":4}
+--@ quarantined 0
+SELECT kind, s FROM (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY CAST(s AS INTEGER) DESC) AS place FROM mixed) WHERE place = 1 AND kind = 'num'
+--> num | 10
+
+-- What upper levels filter need not be kept.
+--@ case filters_of_several_levels keys
+SELECT k, median(i) AS m FROM (SELECT k, i, s FROM (SELECT * FROM r WHERE i > 0) WHERE i < 50) WHERE s LIKE 'x%' OR s < 'y' GROUP BY k

@@ -19,6 +19,8 @@ SELECT count(*) AS c, max(i) AS m FROM r
 SELECT k, count(*) AS c FROM r GROUP BY k ORDER BY k LIMIT 100
 --@ slice newest key: [id]
 SELECT id, v, b FROM wide QUALIFY row_number() OVER (PARTITION BY id ORDER BY _position DESC) = 1
+--@ slice texts
+SELECT k, s, i, count(*) AS c FROM r GROUP BY ALL
 
 --@ case sums_of_changing_rows aggregate
 --@ why takes back and adds the rows of slice state
@@ -199,3 +201,22 @@ WITH state AS (SELECT * FROM state WHERE f) SELECT k, count(*) AS c FROM state G
 --@ record wide {"id":2,"v":"1","b":1}
 SELECT count(*) AS n, sum(v) AS s, avg(v) AS m, sum(b) AS b FROM newest
 --> 2 | 60000000000000000003.000000000000000000 | 3.0000000000000004e+19 | 9223372036854775808
+
+-- A key that fails on what a filter drops: over a slice, whose rows all are asked for theirs.
+--@ case guarded_key_over_a_slice keys
+--@ no random
+--@ record r {"k":"num","s":"1","i":2}
+--@ record r {"k":"text","s":"abc","i":3}
+--@ record r {"k":"num","s":"1","i":4}
+--@ quarantined 0
+WITH t AS (SELECT * FROM texts) SELECT CAST(s AS INTEGER) AS n, median(i) AS m FROM t WHERE k = 'num' GROUP BY n
+--> 1 | 3.0
+
+--@ case guarded_key_over_a_slice_of_which_the_first_row_counts keys
+--@ no random
+--@ record r {"k":"num","s":"1","i":2}
+--@ record r {"k":"text","s":"abc","i":3}
+--@ record r {"k":"num","s":"1","i":4}
+--@ quarantined 0
+SELECT CAST(s AS INTEGER) AS n, arg_max(k, i) AS m FROM texts WHERE k = 'num' GROUP BY n
+--> 1 | num
