@@ -9,7 +9,9 @@
 //   __result                                               those that are not behind it: exact,
 //                                                          whatever is stored
 //   __late(records)                                        of the last batch, as they came; they
-//                                                          count as filtered
+//                                                          count as filtered. Not there where one
+//                                                          might change a row that shows, or
+//                                                          cannot be told
 //
 // Where groups or rows that are behind the horizon can never matter again, they are deleted now and
 // then. The horizon never goes back, so what has gone does not return, and it does not matter when

@@ -110,9 +110,17 @@ SELECT k, max(_time) AS latest FROM r GROUP BY k
 --@ case rows append
 --@ with retain: {column: t, for: 2s}
 --@ why let go
+--@ filtered 1
 SELECT t, i FROM r
 --> 1970-01-01 00:00:02 | 2
 --> 1970-01-01 00:00:03 | 3
+
+--@ case late_rows_among_those_that_where_takes append
+--@ with retain: {column: u, for: 2s}
+--@ filtered 0
+SELECT k, t AS u FROM r AS q WHERE i < 4
+--> a | 1970-01-01 00:00:02
+--> b | 1970-01-01 00:00:03
 
 --@ case unnested_rows append
 --@ with retain: {column: s, for: 3s}
