@@ -372,5 +372,32 @@ TEST_F(SqlGateTest, ListsCoverAllFunctionsOfTheLinkedDuckDb) {
   }
 }
 
+bool IsReproducible(FunctionUse use) {
+  return use != FunctionUse::kClock && use != FunctionUse::kVolatile;
+}
+
+TEST_F(SqlGateTest, AllowedFunctionsAreWhatTheLinkedDuckDbSays) {
+  const std::vector<CellRow> rows =
+      connection_
+          ->QueryCells(
+              "SELECT DISTINCT function_name, function_type, coalesce(stability, ''), "
+              "coalesce(alias_of, '') FROM duckdb_functions() WHERE function_type IN ('scalar', "
+              "'aggregate')")
+          .value();
+  for (const CellRow& row : rows) {
+    const auto& name = std::get<std::string>(row[0]);
+    const AllowedFunction* function = FindFunction(name);
+    if (function == nullptr) continue;
+    const bool scalar =
+        function->kind == FunctionKind::kScalar || function->kind == FunctionKind::kUnnest;
+    EXPECT_EQ(scalar, std::get<std::string>(row[1]) == "scalar") << name;
+    // Those of the time are CONSISTENT_WITHIN_QUERY.
+    const bool consistent = std::get<std::string>(row[2]) == "CONSISTENT";
+    if (!consistent) EXPECT_FALSE(IsReproducible(function->use)) << name;
+    const AllowedFunction* original = FindFunction(std::get<std::string>(row[3]));
+    if (original != nullptr) EXPECT_EQ(function->use, original->use) << name;
+  }
+}
+
 }  // namespace
 }  // namespace icepie::slices
