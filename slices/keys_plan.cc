@@ -127,7 +127,14 @@ std::string KeysPlanner::TypeOf(const Json& expression) {
 // come to it, behind its filters: where it fails, it is NULL. On a row that the SQL does take it
 // fails all the same, when the SELECT is run over the rows of that key.
 Json KeysPlanner::ForAnyRow(const Json& expression) {
-  if (!MayFail(expression, [this](const Json& part) { return TypeOf(part); })) return expression;
+  const auto type_of = [this](const Json& part) { return TypeOf(part); };
+  if (!MayFail(expression, type_of)) return expression;
+  // TRY goes back to single rows where one fails.
+  if (IsClass(expression, "CAST") && !MayFail(expression["child"], type_of)) {
+    Json cast = expression;
+    cast["try_cast"] = true;
+    return cast;
+  }
   return {{"class", "OPERATOR"},
           {"type", "OPERATOR_TRY"},
           {"alias", ""},
@@ -142,7 +149,7 @@ absl::StatusOr<Json> KeysPlanner::BatchFilter() {
   if (shape_.where) conditions.push_back(*shape_.where);
   for (const Json& filter : shape_.filters) {
     Json condition = ForAnyRow(filter);
-    if (IsType(condition, "OPERATOR_TRY")) {
+    if (condition != filter) {
       ICEPIE_ASSIGN_OR_RETURN(
           condition, ParseExpression(connection_, "TRY(NULL::BOOLEAN) IS DISTINCT FROM false"));
       condition["left"]["children"][0]["child"] = filter;
@@ -234,7 +241,7 @@ absl::StatusOr<std::string> KeysPlanner::Prune() {
                       shape_.top->count, ")");
 }
 
-// All rows of the input with their keys.
+// The rows of the input, with their keys.
 absl::StatusOr<std::string> KeysPlanner::KeyedRows() {
   if (!input_.slice) return rows_;
   std::string keys;
@@ -243,7 +250,13 @@ absl::StatusOr<std::string> KeysPlanner::KeyedRows() {
                             ExpressionToSql(connection_, ForAnyRow(shape_.keys[i])));
     absl::StrAppend(&keys, ", ", sql, " AS ", keys_[i]);
   }
-  return absl::StrCat("(SELECT *", keys, " FROM ", QuoteIdentifier(input_.relation), ")");
+  ICEPIE_ASSIGN_OR_RETURN(Json filter, BatchFilter());
+  std::string where;
+  if (!filter.is_null()) {
+    ICEPIE_ASSIGN_OR_RETURN(where, ExpressionToSql(connection_, std::move(filter)));
+  }
+  return absl::StrCat("(SELECT *", keys, " FROM ", QuoteIdentifier(input_.relation),
+                      where.empty() ? "" : " WHERE ", where, ")");
 }
 
 // Whether it has to be known above the lowest level, or to an aggregate, which of equal rows of a
