@@ -498,7 +498,12 @@ TEST_F(RetryTest, GoesOnUnderTheHashThatAnotherVersionsPlannerMade) {
   EXPECT_TRUE(built.continues_base);
   // Under which the live worker looks for it.
   const SnapshotStore store(directory_, {});
-  EXPECT_TRUE(store.NewestGood("newest", 2, kept_hash_).ok());
+  const auto manifest = store.NewestGood("newest", 2, kept_hash_);
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  // Each record counts once, also the one that was tried again.
+  EXPECT_EQ(manifest->progress.input, 3);
+  EXPECT_EQ(manifest->progress.applied, 3);
+  EXPECT_EQ(manifest->progress.quarantined, 0);
 }
 
 TEST_F(RetryTest, AStopWhileTheServingStateIsCopiedEndsTheCopying) {
