@@ -65,6 +65,7 @@ FeedStep ReadRecordsCall::Step(grpc::ByteBuffer& message) {
   const int64_t head = core_->head_position();
   if (pieces_.empty() && sent_any_ && AtEnd()) return FeedStep::Finish(absl::OkStatus());
   if (pieces_.empty() && !AtEnd() && !ControlDue(now, next_ >= head)) {
+    message.Clear();  // the one before, which has been taken
     return WaitForMore(now, head);
   }
   return Send(now, head, message);

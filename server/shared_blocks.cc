@@ -17,8 +17,11 @@ using google::protobuf::internal::WireFormatLite;
 using google::protobuf::io::CodedInputStream;
 using google::protobuf::io::CodedOutputStream;
 
-// Compressed; several times as much when encoded.
+// Compressed.
 constexpr int64_t kFetchBytes = int64_t{256} << 10;
+// Encoded, up to the block that reaches it: what compresses a thousandfold is not held by a reader
+// that takes no messages.
+constexpr int64_t kRangeBytes = int64_t{2} << 20;
 // What a range and a record cost beside their bytes, so that many small ones are bounded as well.
 constexpr int64_t kRangeOverheadBytes = 512;
 constexpr int64_t kRecordOverheadBytes = sizeof(uint32_t);
@@ -131,6 +134,10 @@ absl::StatusOr<std::shared_ptr<const SharedBlocks::Range>> SharedBlocks::Load(co
   range->complete_position = stored.complete_position;
   range->bytes = kRangeOverheadBytes;
   for (const StoredBlock& block : stored.blocks) {
+    if (range->bytes >= kRangeBytes) {
+      range->complete_position = range->blocks.back()->end_position();
+      return range;
+    }
     auto encoded = Encode(block);
     if (!encoded.ok() && !range->blocks.empty()) {
       // What is whole before the damage is read; the next call, from there, says what is wrong.

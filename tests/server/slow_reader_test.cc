@@ -182,7 +182,30 @@ TEST_F(LeavingReaderTest, OneThatLeavesWhileAMessageWaitsIsFreed) {
 }
 
 constexpr int64_t kSharedBytesMax = int64_t{2} << 20;
-class PatientReaderTest : public SlowReaderTest<ImpatientService<0, 0, kSharedBytesMax>> {};
+// A message of 1 MiB and the range behind it, of blocks of 1 MiB; those who read on hold the same.
+constexpr int64_t kHeldMax = kSharedBytesMax + (int64_t{6} << 20);
+
+class PatientReaderTest : public SlowReaderTest<ImpatientService<0, 0, kSharedBytesMax>> {
+ protected:
+  bool HoldsLittle() const { return service_->readers().blocks.live_bytes() <= kHeldMax; }
+};
+
+TEST_F(PatientReaderTest, OneThatDoesNotReadHoldsLittleOfWhatCompressesWell) {
+  Fill();
+  ReadRecordsRequest request;
+  request.add_streams("raw");
+  grpc::ClientContext context;
+  Bound(context);
+  const auto reader = stub_->ReadRecords(&context, request);
+  int64_t next = 0;
+  int64_t next_position = 0;
+  ReadRecordsResponse first;
+  ASSERT_TRUE(reader->Read(&first));
+  next += first.records_size();
+  EXPECT_TRUE(HoldsLittle()) << service_->readers().blocks.live_bytes();
+  EXPECT_TRUE(ReadOn(*reader, next, &next_position).ok());
+  EXPECT_EQ(next, kRecords);
+}
 
 TEST_F(PatientReaderTest, AmongManyFollowersOneThatDoesNotReadHoldsNobodyUpAndCostsLittle) {
   constexpr int kFollowers = 49;
@@ -209,15 +232,12 @@ TEST_F(PatientReaderTest, AmongManyFollowersOneThatDoesNotReadHoldsNobodyUpAndCo
       EXPECT_TRUE(reader->Finish().ok());
     });
   }
-  // A message of 1 MiB and the range behind it, of blocks of 1 MiB; the others hold the same bytes.
-  constexpr int64_t kHeldMax = kSharedBytesMax + (int64_t{6} << 20);
   for (int64_t n = 0; n < kRecords; n += 20) {
     AppendBatchOf(20);
     EXPECT_TRUE(EventuallyInCore([&] { return received == kFollowers * (n + 20); })) << received;
     // What the others have received is let go a moment later.
-    EXPECT_TRUE(EventuallyInCore([&] {
-      return service_->readers().blocks.live_bytes() <= kHeldMax;
-    })) << service_->readers().blocks.live_bytes();
+    EXPECT_TRUE(EventuallyInCore([&] { return HoldsLittle(); }))
+        << service_->readers().blocks.live_bytes();
   }
   for (std::thread& follower : followers) follower.join();
   int64_t next = 0;
