@@ -552,14 +552,19 @@ absl::Status BuildEngine::Recompute(int64_t position) {
       generation->PassTo(position);
       continue;
     }
-    ICEPIE_RETURN_IF_ERROR(generation->BeginRecompute({}));
     const std::set<std::string> below = SlicesBelow(*generation->domain_plan(), generation->plan());
     int64_t applied_time_us = 0;
     for (const auto& each : generations_) {
       if (below.count(each->plan().slice) == 0) continue;
       applied_time_us = std::max(applied_time_us, each->progress().applied_time_us);
     }
-    ICEPIE_RETURN_IF_ERROR(RunRecompute(generation, position, applied_time_us));
+    // Each time it leaves out more of the records that its SQL fails on.
+    absl::Status status;
+    do {
+      ICEPIE_RETURN_IF_ERROR(generation->BeginRecompute({}));
+      status = RunRecompute(generation, position, applied_time_us);
+    } while (absl::IsAborted(status) && !stopping());
+    ICEPIE_RETURN_IF_ERROR(status);
   }
   Progressed(position, position);
   return absl::OkStatus();

@@ -11,6 +11,7 @@
 #include "core/base/check.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "slices/change_feed.h"
 #include "slices/flight_record.h"
 #include "slices/retain_plan.h"
@@ -52,6 +53,8 @@ void BindInt(const DuckStatement& statement, idx_t index, int64_t value) {
 void BindText(const DuckStatement& statement, idx_t index, const std::string& value) {
   duckdb_bind_varchar_length(statement.handle(), index, value.data(), value.size());
 }
+
+constexpr char kEndsTheProcess[] = "applying it ended the worker's process again and again";
 
 bool IsDataError(const absl::Status& status) {
   return status.code() == absl::StatusCode::kInvalidArgument;
@@ -455,8 +458,7 @@ absl::Status Generation::ApplySuspects(const RecordBatch& batch,
   const int64_t first = positions.front();
   PassTo(first);
   if (suspects_.deadly.count(first) > 0) {
-    return TryRange(batch, first, first + 1, {first},
-                    "applying it ended the worker's process again and again");
+    return TryRange(batch, first, first + 1, {first}, kEndsTheProcess);
   }
   const size_t count = suspects_.Next(positions);
   const int64_t to = count < positions.size() ? positions[count] : positions.back() + 1;
@@ -754,9 +756,13 @@ std::vector<QuarantinedRecord> Generation::BadRecords(const std::vector<int64_t>
       bad.push_back({position, record.stream, record.offset, "HELD_BACK", "", "", "",
                      "left out for the comparison with the serving generation"});
     } else if (std::binary_search(excluded.begin(), excluded.end(), position)) {
-      bad.push_back({position, record.stream, record.offset,
-                     suspects_.deadly.count(position) > 0 ? "WORKER_KILLED" : "SQL_ERROR", "", "",
-                     "", excluded_error});
+      const bool deadly = suspects_.deadly.count(position) > 0;
+      const auto culprit = culprits_.find(position);
+      bad.push_back({position, record.stream, record.offset, deadly ? "WORKER_KILLED" : "SQL_ERROR",
+                     "", "", "",
+                     deadly                       ? kEndsTheProcess
+                     : culprit != culprits_.end() ? culprit->second
+                                                  : excluded_error});
     } else {
       bad.push_back(judged == bad_for_any_.end() ? record : judged->second);
     }
@@ -824,6 +830,8 @@ absl::Status Generation::Commit(const Progress& written) {
   }
   position_ = std::max(position_, progress_.applied_position);
   blame_.clear();
+  culprits_.clear();
+  tries_all_anew_ = false;
   if (std::exchange(changes_begun_, false)) changes_restart_ = false;
   if (changes_counted_) changes_rows_ = *std::exchange(changes_counted_, std::nullopt);
   // Tables that were written anew are others to prepared statements.
@@ -894,9 +902,13 @@ absl::Status Generation::BeginRecompute(const std::vector<std::string>& upstream
 }
 
 absl::Status Generation::FinishRecompute(Feed& feed, int64_t position, int64_t applied_time_us) {
+  const absl::Time begin = SteadyNow();
   const absl::Status status = Recompute(feed, position, applied_time_us);
-  if (!status.ok()) Rollback();
-  return status;
+  if (status.ok()) return status;
+  Rollback();
+  if (!IsDataError(status)) return status;
+  SetSearchTime(SteadyNow() - begin);
+  return FindCulpritsOfRun(feed, position, status);
 }
 
 // What is counted but not listed could not be passed over by the other inputs, nor be shown.
@@ -919,24 +931,31 @@ absl::Status Generation::ApplyChanges(Feed& feed, const RecordBatch* batch, int6
   const FlightEntry flight(Activity::kRecompute,
                            absl::StrCat(slice_plan_->slice, "/", served_->info().number), position_,
                            to);
-  ICEPIE_RETURN_IF_ERROR(Settle());
-  ICEPIE_RETURN_IF_ERROR(PrepareBatch());
-  ICEPIE_RETURN_IF_ERROR(Begin());
-  const absl::Status status = TryChanges(feed, batch, to, applied_time_us);
-  if (!status.ok()) Rollback();
-  for (auto& [slice, changes] : upstream_changes_) changes.rows->Clear();
-  if (absl::IsInvalidArgument(status)) NoteBlame(feed, batch, to);
-  return status;
+  SetSearchTime(absl::ZeroDuration());
+  std::optional<RecordBatch> alone;
+  while (true) {
+    ICEPIE_RETURN_IF_ERROR(Settle());
+    ICEPIE_RETURN_IF_ERROR(PrepareBatch());
+    ICEPIE_RETURN_IF_ERROR(Begin());
+    const absl::Status status = TryChanges(feed, batch, to, applied_time_us);
+    if (!status.ok()) Rollback();
+    for (auto& [slice, changes] : upstream_changes_) changes.rows->Clear();
+    if (!IsDataError(status)) return status;
+    // Each part would be decoded for all.
+    if (batch != nullptr && batch->decoded != nullptr) batch = &alone.emplace(batch->Alone());
+    ICEPIE_RETURN_IF_ERROR(FindCulpritsOfChanges(feed, batch, to, status));
+  }
 }
 
-// The records of its own streams up to `to`, and what TakeUpstreamChanges() took.
-absl::Status Generation::FoldChanges(Feed& feed, const RecordBatch* batch, int64_t to) {
+// The records of its own streams in [from, to), and what TakeUpstreamChanges() took.
+absl::Status Generation::FoldChanges(Feed& feed, const RecordBatch* batch, int64_t from,
+                                     int64_t to) {
   ICEPIE_RETURN_IF_ERROR(SetRecords(
       [&](const std::string& stream) {
-        return batch != nullptr ? batch->Supply(stream, position_, to)
-                                : FeedSupply(feed, stream, to, position_);
+        return batch != nullptr ? batch->Supply(stream, from, to)
+                                : FeedSupply(feed, stream, to, from);
       },
-      {}));
+      LeftOut()));
   ICEPIE_RETURN_IF_ERROR(BeginChanges());
   return RunStatements(to, Planned::kBefore);
 }
@@ -944,10 +963,10 @@ absl::Status Generation::FoldChanges(Feed& feed, const RecordBatch* batch, int64
 absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                                     int64_t applied_time_us) {
   ICEPIE_RETURN_IF_ERROR(TakeUpstreamChanges());
-  ICEPIE_RETURN_IF_ERROR(FoldChanges(feed, batch, to));
+  ICEPIE_RETURN_IF_ERROR(FoldChanges(feed, batch, position_, to));
   ICEPIE_RETURN_IF_ERROR(BoundChanges());
   ICEPIE_RETURN_IF_ERROR(CheckKeptRows());
-  const std::vector<QuarantinedRecord> bad = BadRecords({}, "");
+  const std::vector<QuarantinedRecord> bad = BadRecords(LeftOut(), "");
   ICEPIE_RETURN_IF_ERROR(CheckAllListed(bad));
   Progress next = Advanced(progress_, to, bad.size());
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<size_t> over, FirstOver(bad, /*anew=*/false));
@@ -962,18 +981,24 @@ absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_
   return absl::OkStatus();
 }
 
-absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied_time_us) {
+// In a transaction: all rows anew, from its own records in [from, to).
+absl::Status Generation::RunWhole(Feed& feed, int64_t from, int64_t to) {
   ICEPIE_RETURN_IF_ERROR(SetRecords(
-      [&](const std::string& stream) { return FeedSupply(feed, stream, position); }, held_back_));
+      [&](const std::string& stream) { return FeedSupply(feed, stream, to, from); }, LeftOut()));
   ICEPIE_RETURN_IF_ERROR(ShowWholeUpstream());
   ICEPIE_RETURN_IF_ERROR(RunAll(slice_plan_->clear));
-  ICEPIE_RETURN_IF_ERROR(RunStatements(std::nullopt, Planned::kNow));
+  return RunStatements(std::nullopt, Planned::kNow);
+}
+
+absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied_time_us) {
+  ICEPIE_RETURN_IF_ERROR(ReadCulprits());
+  ICEPIE_RETURN_IF_ERROR(RunWhole(feed, 0, position));
   ICEPIE_RETURN_IF_ERROR(CheckKeptRows());
   ICEPIE_RETURN_IF_ERROR(WriteBuiltFrom());
   for (auto& [slice, changes] : upstream_changes_) {
     ICEPIE_RETURN_IF_ERROR(changes.rows->MakeView(*connection_));
   }
-  const std::vector<QuarantinedRecord> bad = BadRecords(held_back_, "");
+  const std::vector<QuarantinedRecord> bad = BadRecords(LeftOut(), "");
   Progress next = Advanced(Progress(), position, bad.size());
   next.applied_time_us = std::max(next.applied_time_us, applied_time_us);
   next.content_version = position;

@@ -63,8 +63,9 @@ struct SuspectRecords {
 // Threads: one at a time. During a recompute that is the thread that finishes it.
 // Errors: RESOURCE_EXHAUSTED, UNAVAILABLE: the engine's, may pass; INTERNAL: the process must end;
 //   FAILED_PRECONDITION/QUARANTINE_OVER_BUDGET, POISON: stopped in front of the record that broke
-//   the budget, or that is bad while on_bad_record says fault; INVALID_ARGUMENT from a recompute:
-//   its SQL fails on the data. After any error the state is that of the last commit.
+//   the budget, or that is bad while on_bad_record says fault; INVALID_ARGUMENT: its SQL fails on
+//   the data, and no record of its own streams is to blame; ABORTED: such records were found, and
+//   the next attempt leaves them out. After any error the state is that of the last commit.
 class Generation {
  public:
   // A new generation, empty or copied from a snapshot file. Sources become temporary views;
@@ -128,13 +129,14 @@ class Generation {
   absl::StatusOr<bool> FitsUpstream();
   // Takes over what its upstream slices changed since position(), which must stand at `to`, and the
   // records of its own streams in between: from `batch`, or without one from `feed`. The newest
-  // ingest time below it of what it reads is that of these, or `applied_time_us` of the slices. A
-  // data error cannot be held against a record and is returned.
+  // ingest time below it of what it reads is that of these, or `applied_time_us` of the slices.
+  // Records of its own streams that its SQL fails on are quarantined; what fails without any of
+  // them is returned.
   absl::Status ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                             int64_t applied_time_us);
 
-  // The row of a slice, or the record, on which that failed first since it last succeeded, for
-  // people (generation_blame.cc); "" when that is not one alone.
+  // The row of a slice on which that failed first since it last succeeded, for people
+  // (generation_blame.cc); "" when that is not one alone.
   const std::string& blame() const { return blame_; }
 
   // ---- For such slices to read (plan().hands_out_changes) ----
@@ -179,7 +181,8 @@ class Generation {
                                                 int64_t position)>;
   void SetBatchCheck(BatchCheck check) { batch_check_ = std::move(check); }
 
-  // Begins the transaction of a recompute; upstream slices are then seen as they stand now.
+  // Begins the transaction of a recompute; upstream slices are then seen as they stand now. ABORTED
+  // from the other half wants both again.
   absl::Status BeginRecompute(const std::vector<std::string>& upstream_now);
   // Replaces all rows by those at `position` and commits. `applied_time_us`: as for ApplyChanges().
   absl::Status FinishRecompute(Feed& feed, int64_t position, int64_t applied_time_us);
@@ -225,20 +228,43 @@ class Generation {
   absl::Status PrepareBatch();
   absl::Status TryChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                           int64_t applied_time_us);
-  absl::Status FoldChanges(Feed& feed, const RecordBatch* batch, int64_t to);
+  absl::Status FoldChanges(Feed& feed, const RecordBatch* batch, int64_t from, int64_t to);
   // Of the new rows in an upstream's log of changes behind position().
   struct ChangedRows {
     std::string slice;
     int64_t first = 0;
     int64_t count = 0;
   };
-  bool FailsOn(Feed& feed, const RecordBatch* batch, int64_t to,
-               const std::optional<ChangedRows>& only);
   absl::Status TakeSome(const ChangedRows& only);
   std::optional<ChangedRows> FindFailingRow(Feed& feed, ChangedRows among);
   absl::StatusOr<std::string> NameRow(const ChangedRows& row);
-  absl::StatusOr<std::string> FindBlame(Feed& feed, const RecordBatch* batch, int64_t to);
-  void NoteBlame(Feed& feed, const RecordBatch* batch, int64_t to);
+  absl::StatusOr<std::string> FindBlame(Feed& feed);
+  void NoteBlame(Feed& feed);
+  // What its SQL says of its own records in [begin, end); nothing of that stays.
+  using Trial = std::function<absl::Status(int64_t begin, int64_t end)>;
+  absl::Status TryOut(const std::function<absl::Status()>& run);
+  absl::Status TryOutChanges(Feed& feed, const RecordBatch* batch, int64_t from, int64_t to,
+                             const std::optional<ChangedRows>& only);
+  // Its own records in [from, end), which its SQL fails on together with those in [base, from).
+  struct Suspects {
+    int64_t base = 0;
+    int64_t from = 0;
+    int64_t end = 0;
+    absl::Status error;
+  };
+  absl::Status FindCulprits(const Trial& trial, const Suspects& among, const SupplyOf& supply,
+                            bool anew);
+  absl::Status SearchCulprits(const Trial& trial, const Suspects& among);
+  absl::Status FindAlone(const Trial& trial, int64_t from, int64_t end, bool fails,
+                         std::vector<int64_t>& found) const;
+  absl::Status JudgeCulprits(const SupplyOf& supply, bool anew);
+  absl::Status FindCulpritsOfRun(Feed& feed, int64_t position, const absl::Status& error);
+  absl::Status FindCulpritsOfChanges(Feed& feed, const RecordBatch* batch, int64_t to,
+                                     const absl::Status& error);
+  absl::Status ReadCulprits();
+  void SetSearchTime(absl::Duration run);
+  std::vector<int64_t> LeftOut() const;
+  bool FoundEnough(size_t count) const;
   absl::Status RunAll(const std::vector<ApplyStatement>& statements);
   absl::Status WriteBuiltFrom();
   absl::Status Halve(const RecordBatch& batch, int64_t from, int64_t to, const absl::Status& error);
@@ -250,6 +276,7 @@ class Generation {
                       const std::vector<QuarantinedRecord>& bad, size_t first);
   absl::Status Poison(const QuarantinedRecord& record) const;
   absl::Status Recompute(Feed& feed, int64_t position, int64_t applied_time_us);
+  absl::Status RunWhole(Feed& feed, int64_t from, int64_t to);
   std::vector<QuarantinedRecord> BadRecords(const std::vector<int64_t>& excluded,
                                             const std::string& excluded_error) const;
   Progress Advanced(Progress from, int64_t to, size_t bad) const;
@@ -310,7 +337,11 @@ class Generation {
   std::map<std::string, UpstreamChanges> upstream_changes_;
   int64_t upstream_rows_ = 0;  // taken over
   std::string blame_;
-  absl::Time blame_until_;  // how long it is looked for
+  absl::Time search_until_;  // how long it, or records, are looked for
+  // Records of its own streams that its SQL fails on, with the errors, until they are in
+  // quarantine.
+  std::map<int64_t, std::string> culprits_;
+  bool tries_all_anew_ = false;  // records below progress_ may be such, too
   std::unique_ptr<DuckStatement> count_changes_;
   std::unique_ptr<DuckStatement> count_kept_;
   bool catalog_changed_ = false;  // since statements were prepared

@@ -27,9 +27,6 @@ std::string SelectNew(absl::string_view columns, const std::string& database, in
                       " > 0");
 }
 
-// The search runs again and again what has failed; the error is told without what it would find.
-constexpr absl::Duration kPatience = absl::Seconds(10);
-
 std::string TextOf(const Cell& cell) {
   const auto* text = std::get_if<std::string>(&cell);
   return text == nullptr ? "NULL" : ShortenedValue(*text);
@@ -37,18 +34,13 @@ std::string TextOf(const Cell& cell) {
 
 }  // namespace
 
-// Nothing of it stays.
-bool Generation::FailsOn(Feed& feed, const RecordBatch* batch, int64_t to,
-                         const std::optional<ChangedRows>& only) {
-  if (SteadyNow() > blame_until_) return false;
-  absl::Status status = PrepareBatch();
-  if (status.ok()) status = Begin();
-  if (!status.ok()) return false;
-  status = only ? TakeSome(*only) : TakeUpstreamChanges();
-  if (status.ok()) status = FoldChanges(feed, batch, to);
-  Rollback();
-  for (auto& [slice, changes] : upstream_changes_) changes.rows->Clear();
-  return absl::IsInvalidArgument(status);
+// With the changed rows, all or these, and its own records in [from, to).
+absl::Status Generation::TryOutChanges(Feed& feed, const RecordBatch* batch, int64_t from,
+                                       int64_t to, const std::optional<ChangedRows>& only) {
+  return TryOut([&] {
+    ICEPIE_RETURN_IF_ERROR(only ? TakeSome(*only) : TakeUpstreamChanges());
+    return FoldChanges(feed, batch, from, to);
+  });
 }
 
 absl::Status Generation::TakeSome(const ChangedRows& only) {
@@ -63,7 +55,8 @@ absl::Status Generation::TakeSome(const ChangedRows& only) {
 // Halves what it fails on down to one row; no row when several are needed for that.
 std::optional<Generation::ChangedRows> Generation::FindFailingRow(Feed& feed, ChangedRows among) {
   const auto fails = [&](const ChangedRows& rows) {
-    return rows.count > 0 && FailsOn(feed, nullptr, position_, rows);
+    return rows.count > 0 &&
+           absl::IsInvalidArgument(TryOutChanges(feed, nullptr, position_, position_, rows));
   };
   if (!fails(among)) return std::nullopt;
   while (among.count > 1) {
@@ -107,33 +100,22 @@ absl::StatusOr<std::string> Generation::NameRow(const ChangedRows& row) {
                       ", which came below position ", std::get<int64_t>(rows.front().front()));
 }
 
-absl::StatusOr<std::string> Generation::FindBlame(Feed& feed, const RecordBatch* batch,
-                                                  int64_t to) {
+absl::StatusOr<std::string> Generation::FindBlame(Feed& feed) {
   for (const auto& [slice, from] : upstream_) {
     ICEPIE_ASSIGN_OR_RETURN(const auto count,
                             connection_->QueryCells(SelectNew("count(*)", from.alias, position_)));
     const auto row = FindFailingRow(feed, {slice, 0, std::get<int64_t>(count.front().front())});
     if (row) return NameRow(*row);
   }
-  if (streams_.empty()) return "";
-  // A record of its own, joined to rows that are right without it.
-  int64_t good = position_;
-  int64_t bad = to;
-  while (bad - good > 1) {
-    const int64_t middle = good + (bad - good) / 2;
-    (FailsOn(feed, batch, middle, std::nullopt) ? bad : good) = middle;
-  }
-  return good == position_ && FailsOn(feed, batch, good, std::nullopt)
-             ? ""
-             : absl::StrCat("the record at position ", good);
+  return "";
 }
 
 // Its first failure only: what fails afterwards may be all that came since.
-void Generation::NoteBlame(Feed& feed, const RecordBatch* batch, int64_t to) {
+void Generation::NoteBlame(Feed& feed) {
   if (!blame_.empty()) return;
-  blame_until_ = SteadyNow() + kPatience;
-  const absl::StatusOr<std::string> blame = FindBlame(feed, batch, to);
-  if (blame.ok() && SteadyNow() < blame_until_) blame_ = *blame;
+  const absl::StatusOr<std::string> blame = FindBlame(feed);
+  // One that was found in a hurry is not the row.
+  if (blame.ok() && SteadyNow() < search_until_) blame_ = *blame;
 }
 
 }  // namespace icepie::slices

@@ -43,6 +43,7 @@ absl::StatusOr<bool> Generation::TakesAnyOrder() const {
 
 absl::Status Generation::HoldBack(std::vector<int64_t> positions) {
   held_back_ = std::move(positions);
+  tries_all_anew_ = true;
   return SetAcknowledged(acknowledged_of_slice_);
 }
 

@@ -889,6 +889,8 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
     options_.on_fatal(absl::StrCat(held.spec.slice, ": ", status.ToString()));
   }
   const bool data_error = status.code() == absl::StatusCode::kInvalidArgument;
+  // It goes on without the records that were found.
+  if (absl::IsAborted(status)) return Wake();
   // Interrupted by a freeze: it is computed again.
   if (status.code() == absl::StatusCode::kCancelled && held.recompute()) return;
   if (data_error && (held.recompute() || held.over_slices())) return FailedOnData(held, status);

@@ -129,7 +129,9 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
   MutexLock lock(mutex_);
   current_ = nullptr;
   flight_ = nullptr;
-  if (status.ok() || SteadyNow() < end_by_) return status;
+  // What failed on the data would do so again, however much time it had.
+  const bool judged = status.ok() || absl::IsAborted(status) || absl::IsInvalidArgument(status);
+  if (judged || SteadyNow() < end_by_) return status;
   if (unwanted_) return Interrupted();
   return TookTooLong(step.generation->plan().slice, limit);
 }

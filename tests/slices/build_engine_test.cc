@@ -44,6 +44,9 @@ const std::map<std::string, std::string>& Slices() {
                                                                            {"lines", R"(
   lines: {sql: "SELECT city, $AMOUNT AS n FROM orders$WHERE"}
 )"},
+                                                                           {"least", R"(
+  least: {sql: "SELECT city, $AMOUNT AS n FROM orders$WHERE ORDER BY n LIMIT 100"}
+)"},
                                                                            {"medians", R"(
   medians:
     sql: SELECT city, median($AMOUNT) AS m FROM orders$WHERE GROUP BY ALL
@@ -222,6 +225,7 @@ INSTANTIATE_TEST_SUITE_P(
     Strategies, ExplainedTest,
     testing::Values(Explained{"by_city", "+1 -1 ~2", "+1 -0 ~2"},  // aggregate
                     Explained{"lines", "+3 -1 ~0", "+3 -0 ~0"},    // append, whole rows
+                    Explained{"least", "+3 -1 ~0", "+3 -0 ~0"},    // recompute
                     Explained{"medians", "+1 -1 ~2", "+1 -0 ~2"},  // keys
                     Explained{"ranked", "+1 -1 ~3", "+1 -0 ~3"},   // over a slice
                     Explained{"by_land", "+1 -1 ~2", "+1 -0 ~2"},  // with a dimension

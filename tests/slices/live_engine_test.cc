@@ -123,6 +123,84 @@ TEST_F(LiveEngineTest, APoisonRecordOfTheSqlIsFoundByHalving) {
   EXPECT_EQ(WaitForPosition("by_city", 100).progress.quarantined, 0);
 }
 
+// Of a slice that is run again over everything, too.
+class RecomputedTest : public LiveEngineTest {
+ protected:
+  static GenerationSpec Least(const std::string& on_bad_record) {
+    GenerationSpec spec = Spec("least");
+    spec.file = absl::StrCat(R"(
+domain: shop
+sources:
+  orders: {columns: {note: VARCHAR}}
+slices:
+  least:
+    sql: SELECT CAST(note AS INTEGER) AS n FROM orders ORDER BY n LIMIT 3
+    on_bad_record: )",
+                             on_bad_record, "\n");
+    return spec;
+  }
+
+  void AppendNotes(const std::vector<std::string>& notes) {
+    std::vector<std::string> payloads;
+    for (const std::string& note : notes) {
+      payloads.push_back(absl::StrCat(R"({"note":")", note, "\"}"));
+    }
+    feed_.Append("orders", payloads);
+  }
+
+  std::string Quarantined() {
+    const auto page = engine_->ListQuarantined("least", -1, 10);
+    if (!page.ok()) return page.status().ToString();
+    std::string text;
+    for (const QuarantinedRecord& record : page->records) {
+      absl::StrAppend(&text, record.position, " ", record.code, "; ");
+    }
+    return text;
+  }
+};
+
+TEST_F(RecomputedTest, RecordsOfTheSqlAreQuarantinedAsFarAsTheBudgetGoes) {
+  AppendNotes({"9", "x", "5", "7", "y", "1"});
+  StartLive();
+  GenerationSpec spec = Least("{budget: {records: 3}}");
+  spec.deadly_positions = {2};
+  Configure({spec});
+  EXPECT_EQ(WaitForPosition("least", 6).progress.quarantined, 3);
+  EXPECT_EQ(Quarantined(), "1 SQL_ERROR; 2 WORKER_KILLED; 4 SQL_ERROR; ");
+  const std::string rows = R"([{"n":1},{"n":7},{"n":9}])";
+  EXPECT_EQ(Rows("SELECT * FROM least"), rows);
+  engine_->Shutdown();
+
+  StartLive();
+  Configure({spec});
+  AppendNotes({"8"});
+  EXPECT_EQ(WaitForPosition("least", 7).progress.quarantined, 3);
+  EXPECT_EQ(Rows("SELECT * FROM least"), R"([{"n":1},{"n":7},{"n":8}])");
+
+  AppendNotes({"2", "z"});
+  const SliceReport faulted = WaitForState("least", SliceState::kFaulted);
+  EXPECT_EQ(faulted.last_error->reason, "QUARANTINE_OVER_BUDGET");
+  EXPECT_THAT(faulted.last_error->message, HasSubstr("position 8"));
+  EXPECT_EQ(Rows("SELECT * FROM least"), R"([{"n":1},{"n":7},{"n":8}])");
+  spec = Least("{budget: {records: 4}}");
+  spec.deadly_positions = {2};
+  Configure({spec});
+  EXPECT_EQ(WaitForPosition("least", 9).progress.quarantined, 4);
+  EXPECT_EQ(Rows("SELECT * FROM least"), R"([{"n":1},{"n":2},{"n":7}])");
+}
+
+TEST_F(RecomputedTest, APoisonRecordOfTheSqlStopsIt) {
+  AppendNotes({"9", "5"});
+  StartLive();
+  Configure({Least("{action: fault}")});
+  WaitForPosition("least", 2);
+  AppendNotes({"2", "x", "y"});
+  const SliceReport held = WaitForState("least", SliceState::kHeld);
+  EXPECT_EQ(held.last_error->reason, "POISON");
+  EXPECT_THAT(held.last_error->message, HasSubstr("position 3"));
+  EXPECT_EQ(Rows("SELECT * FROM least"), R"([{"n":5},{"n":9}])");
+}
+
 TEST_F(LiveEngineTest, BeyondTheBudgetASliceStopsInFrontOfTheRecord) {
   AppendEightBad();
   StartLive();
@@ -364,7 +442,7 @@ TEST_F(LiveEngineTest, DamagedSnapshotsOfAFrozenSliceAreReported) {
   EXPECT_THAT(report.last_error->message, HasSubstr("icepie slice thaw shop.by_city"));
 }
 
-// Both begin in one run, of which only the first step fails on the data.
+// Both begin in one run, of which only the first step fails on the data, without a record to blame.
 TEST_F(LiveEngineTest, ASliceIsBlockedByAnUpstreamThatNeverHadRows) {
   GenerationSpec numbers = Spec("numbers");
   numbers.file = R"(
@@ -372,7 +450,8 @@ domain: shop
 sources:
   orders: {columns: {note: VARCHAR}}
 slices:
-  numbers: {sql: "SELECT CAST(note AS INTEGER) AS number FROM orders ORDER BY number LIMIT 3"}
+  numbers:
+    sql: SELECT CAST(CASE WHEN count(note) < 9 THEN 'few' END AS INTEGER) AS number FROM orders ORDER BY number LIMIT 3
   least: {sql: "SELECT number FROM numbers ORDER BY number LIMIT 1"}
 )";
   GenerationSpec least = Spec("least");
@@ -661,18 +740,23 @@ slices:
     key: [city]
 )";
 
+// It fails without any record, too.
 TEST_F(LiveEngineTest, ARecomputeThatFailsOnDataWaitsForItsInputsToChange) {
-  feed_.Append("orders", {R"({"city":"Bern","note":"many"})"});
+  feed_.Append("orders", {R"({"city":"Bern","note":"7"})"});
   StartLive();
   GenerationSpec spec = Spec("latest");
-  spec.file = kLatest;
+  spec.file = absl::StrReplaceAll(
+      kLatest, {{"SELECT city, CAST(note AS INTEGER)",
+                 "SELECT max(city) AS city, CAST(CASE WHEN count(*) < 2 THEN 'few' ELSE max(note) "
+                 "END AS INTEGER)"}});
   Configure({spec});
   const SliceReport failed = WaitForState("latest", SliceState::kFaulted);
   ASSERT_TRUE(failed.last_error.has_value());
   EXPECT_EQ(failed.last_error->reason, "SQL_ERROR");
-  EXPECT_THAT(failed.last_error->message, HasSubstr("many"));
+  EXPECT_THAT(failed.last_error->message, HasSubstr("few"));
   EXPECT_FALSE(failed.next_retry_time.has_value());
-  feed_.Append("orders", {R"({"city":"Bern","note":"7"})"});
+  EXPECT_EQ(failed.progress.quarantined, 0);
+  feed_.Append("orders", {R"({"city":"Chur","note":"7"})"});
   WaitForPosition("latest", 2);
   EXPECT_EQ(Rows("SELECT number FROM latest"), R"([{"number":7}])");
 }
@@ -1251,9 +1335,8 @@ TEST_F(LedgerTest, SqlThatFailsOnRowsOfASliceStopsThatSliceAlone) {
             R"([{"id":1,"number":17},{"id":2,"number":5},{"id":3,"number":4}])");
 }
 
-// A record that fails on the rows of a slice it is joined to is named, and what names it leaves
-// nothing behind.
-TEST_F(LedgerTest, ARecordThatFailsOnTheRowsOfASliceIsNamed) {
+// Each record that fails on the rows of a slice it is joined to is quarantined, the others go on.
+TEST_F(LedgerTest, ARecordThatFailsOnTheRowsOfASliceIsQuarantined) {
   const char* numbers = R"(  numbers:
     sql: >
       SELECT o._position AS at, CAST(concat(o.amount, l.city) AS INTEGER) AS number
@@ -1262,15 +1345,26 @@ TEST_F(LedgerTest, ARecordThatFailsOnTheRowsOfASliceIsNamed) {
 )";
   feed_.Append("orders", {Entry(1, "7", 10)});
   StartLive();
-  Configure({LedgerWith(numbers, "latest"), LedgerWith(numbers, "numbers")});
+  GenerationSpec spec = LedgerWith(numbers, "numbers");
+  spec.deadly_positions = {30};
+  Configure({LedgerWith(numbers, "latest"), spec});
   WaitForPosition("numbers", 1);
   std::vector<std::string> entries(40, Entry(1, "7", 10));
-  entries[25] = Entry(1, "7", 2'000'000'000);
+  for (const size_t bad : {25, 26, 38}) entries[bad] = Entry(1, "7", 2'000'000'000);
   feed_.Append("orders", entries);
-  const SliceReport stopped = WaitForState("numbers", SliceState::kFaulted);
-  EXPECT_THAT(stopped.last_error->message,
-              HasSubstr("; it failed first on the record at position 26"));
-  EXPECT_EQ(Rows("SELECT count(*) AS n FROM numbers WHERE \"at\" > 25"), R"([{"n":0}])");
+  const SliceReport report = WaitForPosition("numbers", 41);
+  EXPECT_EQ(report.progress.quarantined, 4);
+  EXPECT_EQ(report.progress.applied, 37);
+  EXPECT_EQ(Rows("SELECT count(*) AS n, max(\"at\") AS last FROM numbers"),
+            R"([{"n":37,"last":40}])");
+  const auto page = engine_->ListQuarantined("numbers", -1, 10);
+  ASSERT_TRUE(page.ok()) << page.status();
+  ASSERT_EQ(page->records.size(), 4U);
+  EXPECT_EQ(page->records[1].position, 27);
+  EXPECT_EQ(page->records[1].code, "SQL_ERROR");
+  EXPECT_THAT(page->records[1].message, HasSubstr("20000000007"));
+  EXPECT_EQ(page->records[2].position, 30);
+  EXPECT_EQ(page->records[2].code, "WORKER_KILLED");
 }
 
 // It was opened by a file in which nobody read it.

@@ -154,8 +154,17 @@ absl::Status SliceRun::ApplyUpstream(Generation& generation) {
     return absl::OkStatus();
   }
   ++rebuilds_;
-  ICEPIE_RETURN_IF_ERROR(generation.BeginRecompute({}));
-  return generation.FinishRecompute(feed_, feed_.head(), newest_us);
+  return RecomputeOne(generation, {}, newest_us);
+}
+
+absl::Status SliceRun::RecomputeOne(Generation& generation,
+                                    const std::vector<std::string>& upstream, int64_t newest_us) {
+  absl::Status status;
+  do {
+    ICEPIE_RETURN_IF_ERROR(generation.BeginRecompute(upstream));
+    status = generation.FinishRecompute(feed_, feed_.head(), newest_us);
+  } while (absl::IsAborted(status));
+  return status;
 }
 
 absl::Status SliceRun::ApplyTo(Generation& generation, int64_t records_max) {
@@ -167,8 +176,7 @@ absl::Status SliceRun::ApplyTo(Generation& generation, int64_t records_max) {
     for (const std::string& name : generation.plan().upstream) {
       upstream.push_back(generations_.at(name)->alias());
     }
-    ICEPIE_RETURN_IF_ERROR(generation.BeginRecompute(upstream));
-    return generation.FinishRecompute(feed_, head, NewestBelow(generation));
+    return RecomputeOne(generation, upstream, NewestBelow(generation));
   }
   const std::set<std::string>& streams = generation.streams();
   const auto reader = feed_.Open({streams.begin(), streams.end()}, generation.position(), head);

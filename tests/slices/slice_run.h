@@ -79,6 +79,8 @@ class SliceRun {
   absl::Status ConnectUpstream(const std::string& slice);
   absl::Status ApplyTo(Generation& generation, int64_t records_max);
   absl::Status ApplyUpstream(Generation& generation);
+  absl::Status RecomputeOne(Generation& generation, const std::vector<std::string>& upstream,
+                            int64_t newest_us);
   absl::Status RestartOne(const std::string& slice);
   absl::Status MakeReference(const std::string& slice);
   absl::StatusOr<std::set<int64_t>> FailedRecords(const std::string& slice);

@@ -5,6 +5,8 @@
 --@ record r {"k":"a","i":4,"b":1,"s":"2001-01-01"}
 --@ record r {"k":"a","i":-8,"b":9223372036854775807,"s":"x"}
 --@ record r {"k":"b","i":0,"b":2,"s":"2001-01-03"}
+--@ slice ones
+SELECT k, 1 AS one FROM r GROUP BY k
 
 --@ case root_of_a_negative append
 SELECT _position AS p, sqrt(i) AS root FROM r
@@ -159,3 +161,40 @@ SELECT stddev_pop(x) AS s, count(*) AS n FROM wide
 SELECT k, var_samp(x) AS v, stddev(DISTINCT x) AS s, sem(x) AS e FROM wide GROUP BY k
 --> a | 2.0 | 1.4142135623730951 | 0.7071067811865475
 --> b | NULL | NULL | 0.0
+
+-- Run as a whole, over everything: those that fail without any other are found first.
+--@ case run_as_a_whole recompute
+--@ quarantined 1
+SELECT i, sqrt(i) AS root FROM r ORDER BY i LIMIT 2
+--> 0 | 0.0
+--> 4 | 2.0
+
+--@ case run_as_a_whole_on_several_that_fail_together recompute
+--@ no random
+--@ record r {"k":"a","i":100}
+--@ record r {"k":"b","i":100}
+--@ record r {"k":"c","i":27}
+--@ record r {"k":"d","i":1}
+--@ quarantined 2
+SELECT CAST(sum(i) AS TINYINT) AS n FROM r ORDER BY n LIMIT 1
+--> 127
+
+--@ case more_than_one_row recompute
+--@ quarantined 1
+SELECT (SELECT k FROM r WHERE i >= 0) AS k
+--> a
+
+-- Joined to rows of a slice that are right without them.
+--@ case joined_to_a_slice keys
+--@ no random
+--@ quarantined 1
+SELECT r._position AS p, sqrt(r.i) * o.one AS root FROM r JOIN ones AS o ON o.k = r.k
+--> 0 | 2.0
+--> 2 | 0.0
+
+--@ case joined_to_a_slice_as_a_whole recompute
+--@ no random
+--@ quarantined 1
+SELECT r._position AS p, sqrt(r.i) * o.one AS root FROM r JOIN ones AS o ON o.k = r.k ORDER BY p LIMIT 10
+--> 0 | 2.0
+--> 2 | 0.0

@@ -1,0 +1,180 @@
+// Generation: records of its own streams on which SQL fails that is not run record by record: over
+// slices, or as a whole. They are looked for by running it on some of them, and left out.
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status.h"
+#include "core/base/steady_clock.h"
+#include "slices/generation.h"
+
+namespace icepie::slices {
+namespace {
+
+// So long, or as long as so many runs take. Where that ends, what was found stays found.
+constexpr absl::Duration kSearchTime = absl::Seconds(10);
+constexpr int kSearchRuns = 50;
+
+absl::Status TryWithout(const absl::Status& error, size_t records) {
+  return absl::AbortedError(
+      absl::StrCat(error.message(), "; once more without the ", records, " records that it is of"));
+}
+
+}  // namespace
+
+void Generation::SetSearchTime(absl::Duration run) {
+  search_until_ = SteadyNow() + std::max(kSearchTime, run * kSearchRuns);
+}
+
+absl::Status Generation::TryOut(const std::function<absl::Status()>& run) {
+  if (SteadyNow() > search_until_) {
+    return absl::DeadlineExceededError("it takes long to find the records on which the SQL fails");
+  }
+  ICEPIE_RETURN_IF_ERROR(Settle());
+  ICEPIE_RETURN_IF_ERROR(PrepareBatch());
+  ICEPIE_RETURN_IF_ERROR(Begin());
+  const absl::Status status = run();
+  Rollback();
+  for (auto& [slice, changes] : upstream_changes_) changes.rows->Clear();
+  return status;
+}
+
+// Held back ones, those that end the process, and those on which the SQL fails.
+std::vector<int64_t> Generation::LeftOut() const {
+  std::set<int64_t> all(suspects_.deadly);
+  all.insert(held_back_.begin(), held_back_.end());
+  for (const auto& [position, error] : culprits_) all.insert(position);
+  return {all.begin(), all.end()};
+}
+
+// Those in quarantine stay there, whatever has come to what they failed on.
+absl::Status Generation::ReadCulprits() {
+  ICEPIE_ASSIGN_OR_RETURN(const auto rows,
+                          connection_->QueryCells("SELECT position, message FROM __quarantine "
+                                                  "WHERE code = 'SQL_ERROR'"));
+  for (const CellRow& row : rows) {
+    culprits_.emplace(std::get<int64_t>(row[0]), std::get<std::string>(row[1]));
+  }
+  return absl::OkStatus();
+}
+
+// More would be over the budget, or nearly.
+bool Generation::FoundEnough(size_t count) const {
+  const bool one = definition_->on_bad_record == BadRecordAction::kFault;
+  return static_cast<int64_t>(count) > (one ? 0 : definition_->budget.records);
+}
+
+// Halves them down to those that fail without any other.
+absl::Status Generation::FindAlone(const Trial& trial, int64_t from, int64_t end, bool fails,
+                                   std::vector<int64_t>& found) const {
+  if (FoundEnough(found.size())) return absl::OkStatus();
+  if (!fails) {
+    const absl::Status status = trial(from, end);
+    if (!absl::IsInvalidArgument(status)) return status;
+  }
+  if (end - from == 1) {
+    found.push_back(from);
+    return absl::OkStatus();
+  }
+  const int64_t middle = from + (end - from) / 2;
+  ICEPIE_RETURN_IF_ERROR(FindAlone(trial, from, middle, /*fails=*/false, found));
+  return FindAlone(trial, middle, end, /*fails=*/false, found);
+}
+
+// A record is to blame when the SQL fails with it and those before it, and does not without it.
+// Most of those fail alone, too, and are found quickly thereby; one that needs others for it (an
+// overflow of a sum) is the last of the fewest that fail.
+absl::Status Generation::SearchCulprits(const Trial& trial, const Suspects& among) {
+  if (among.from >= among.end) return absl::OkStatus();
+  const absl::Status before = trial(among.base, among.from);
+  if (!before.ok()) return absl::IsInvalidArgument(before) ? absl::OkStatus() : before;
+  std::vector<int64_t> alone;
+  ICEPIE_RETURN_IF_ERROR(FindAlone(trial, among.from, among.end,
+                                   /*fails=*/among.base == among.from, alone));
+  const size_t known = culprits_.size();
+  for (const int64_t position : alone) {
+    const absl::Status status = trial(among.base, position + 1);
+    if (status.ok()) continue;
+    if (!absl::IsInvalidArgument(status)) return status;
+    culprits_.emplace(position, std::string(status.message()));
+  }
+  if (culprits_.size() > known) return absl::OkStatus();
+  int64_t good = among.from;
+  int64_t bad = among.end;
+  absl::Status error = among.error;
+  while (bad - good > 1) {
+    const int64_t middle = good + (bad - good) / 2;
+    const absl::Status status = trial(among.base, middle);
+    if (!status.ok() && !absl::IsInvalidArgument(status)) return status;
+    if (!status.ok()) error = status;
+    (status.ok() ? good : bad) = middle;
+  }
+  culprits_.emplace(good, std::string(error.message()));
+  return absl::OkStatus();
+}
+
+// Whether it may go on without them. What is no record of its own is forgotten: SQL that fails now
+// and then finds such.
+absl::Status Generation::JudgeCulprits(const SupplyOf& supply, bool anew) {
+  const std::vector<int64_t> left_out = LeftOut();
+  ICEPIE_RETURN_IF_ERROR(SetRecords(supply, left_out));
+  const std::vector<QuarantinedRecord> bad = BadRecords(left_out, "");
+  for (Input& input : inputs_) ICEPIE_RETURN_IF_ERROR(input.input->supply_error());
+  std::set<int64_t> own;
+  for (const QuarantinedRecord& record : bad) own.insert(record.position);
+  for (auto it = culprits_.begin(); it != culprits_.end();) {
+    it = own.count(it->first) > 0 ? std::next(it) : culprits_.erase(it);
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const std::optional<size_t> over, FirstOver(bad, anew));
+  if (over) return OverBudget({bad.begin() + static_cast<int64_t>(*over), bad.end()});
+  return absl::OkStatus();
+}
+
+// OK: it may be tried again without those that were found; the error itself: there are none.
+absl::Status Generation::FindCulprits(const Trial& trial, const Suspects& among,
+                                      const SupplyOf& supply, bool anew) {
+  const size_t known = culprits_.size();
+  const absl::Status searched = SearchCulprits(trial, among);
+  if (!searched.ok() && !absl::IsDeadlineExceeded(searched)) return searched;
+  if (culprits_.size() > known) ICEPIE_RETURN_IF_ERROR(JudgeCulprits(supply, anew));
+  return culprits_.size() > known ? absl::OkStatus() : among.error;
+}
+
+// Records that its present rows are of were taken once: when it fails on these alone, its upstream
+// slices have changed. Only the caller can make those stand where they stood, so the next attempt
+// is the caller's.
+absl::Status Generation::FindCulpritsOfRun(Feed& feed, int64_t position,
+                                           const absl::Status& error) {
+  const Trial trial = [&](int64_t begin, int64_t end) {
+    return TryOut([&] { return RunWhole(feed, begin, end); });
+  };
+  const int64_t good = tries_all_anew_ ? 0 : std::min(position, progress_.applied_position);
+  const size_t known = culprits_.size();
+  ICEPIE_RETURN_IF_ERROR(FindCulprits(
+      trial, {0, good, position, error},
+      [&](const std::string& stream) { return FeedSupply(feed, stream, position); },
+      /*anew=*/true));
+  return TryWithout(error, culprits_.size() - known);
+}
+
+absl::Status Generation::FindCulpritsOfChanges(Feed& feed, const RecordBatch* batch, int64_t to,
+                                               const absl::Status& error) {
+  const Trial trial = [&](int64_t begin, int64_t end) {
+    return TryOutChanges(feed, batch, begin, end, std::nullopt);
+  };
+  const size_t known = culprits_.size();
+  const absl::Status status = FindCulprits(
+      trial, {position_, position_, to, error},
+      [&](const std::string& stream) {
+        return batch != nullptr ? batch->Supply(stream, position_, to)
+                                : FeedSupply(feed, stream, to, position_);
+      },
+      /*anew=*/false);
+  if (absl::IsInvalidArgument(status)) NoteBlame(feed);
+  ICEPIE_RETURN_IF_ERROR(status);
+  if (SteadyNow() <= search_until_) return absl::OkStatus();
+  return TryWithout(error, culprits_.size() - known);
+}
+
+}  // namespace icepie::slices
