@@ -1,6 +1,7 @@
 #include "slices/sql_text.h"
 
 #include <algorithm>
+#include <array>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -105,6 +106,36 @@ std::string WithoutTrailingSemicolon(absl::string_view sql) {
     if (text[at] != '\n') text[at] = ' ';
   }
   return text;
+}
+
+// What a SELECT begins with, or what DuckDB makes one of. Of statements that begin with WITH, the
+// word that follows its tables counts.
+std::string FirstOtherStatement(absl::string_view sql) {
+  constexpr std::array<absl::string_view, 9> kSelects = {
+      "SELECT", "FROM", "VALUES", "TABLE", "WITH", "DESCRIBE", "DESC", "SHOW", "SUMMARIZE"};
+  constexpr std::array<absl::string_view, 4> kAfterWith = {"INSERT", "UPDATE", "DELETE", "MERGE"};
+  std::string first;  // word of the statement
+  int depth = 0;
+  for (size_t at = 0; at < sql.size();) {
+    const size_t begin = at;
+    while (at < sql.size() && IsNameByte(sql[at])) ++at;
+    if (at > begin) {
+      const std::string word = absl::AsciiStrToUpper(sql.substr(begin, at - begin));
+      const auto is = [&](absl::string_view each) { return each == word; };
+      if (first.empty()) {
+        if (std::none_of(kSelects.begin(), kSelects.end(), is)) return word;
+        first = word;
+      } else if (first == "WITH" && depth == 0 &&
+                 std::any_of(kAfterWith.begin(), kAfterWith.end(), is)) {
+        return word;
+      }
+      continue;
+    }
+    if (sql[at] == '(') ++depth;
+    if (sql[at] == ')') --depth;
+    if (NextPiece(sql, at) == Piece::kSemicolon) first.clear();
+  }
+  return "";
 }
 
 std::optional<size_t> EndOfName(absl::string_view sql, size_t offset) {

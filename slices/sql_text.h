@@ -22,6 +22,10 @@ TextPlace TextPlaceOf(absl::string_view text, size_t offset);
 // places stay what they were.
 std::string WithoutTrailingSemicolon(absl::string_view sql);
 
+// The word, in capitals, with which the first statement begins that is no SELECT: "ATTACH"; "" when
+// all are.
+std::string FirstOtherStatement(absl::string_view sql);
+
 // The end of the dotted name (a, "a b", c.s.t) that begins at `offset`; nullopt when none does.
 std::optional<size_t> EndOfName(absl::string_view sql, size_t offset);
 

@@ -234,7 +234,7 @@ TEST_F(PlanTest, ErrorsNameLineAndColumnOfTheFile) {
            {"SELECT k FROM r WHERE", "SQL_SYNTAX lab.yaml:"},
            {"SELECT k\n      FRM r x y",
             "SQL_SYNTAX lab.yaml:13:11: slice it: syntax error at or near \"r\""},
-           {"DELETE FROM r", "SQL_NOT_A_SELECT lab.yaml:12:7: slice it: not a SELECT"},
+           {"DELETE FROM r", "SQL_NOT_A_SELECT lab.yaml:12:7: slice it: DELETE is not allowed"},
            {"SELECT sum(s) FROM r",
             "DEFINITION_INVALID lab.yaml:12:14: slice it: No function matches"},
            {"SELECT k, now() FROM r",

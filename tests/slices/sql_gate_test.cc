@@ -3,12 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "core/base/status.h"
 #include "slices/components.h"
 #include "slices/duckdb.h"
@@ -113,22 +115,84 @@ struct Refused {
 
 TEST_F(SqlGateTest, OnlyOneSelectPasses) {
   for (const Refused& refused :
-       std::vector<Refused>{{"INSERT INTO flights VALUES (1)", "SQL_NOT_A_SELECT"},
-                            {"CREATE TABLE x AS SELECT 1", "SQL_NOT_A_SELECT"},
-                            {"ATTACH ':memory:' AS m", "SQL_NOT_A_SELECT"},
-                            {"COPY (SELECT 1) TO '/tmp/x'", "SQL_NOT_A_SELECT"},
-                            {"PRAGMA database_list", "SQL_NOT_A_SELECT"},
-                            {"SET threads = 1", "SQL_NOT_A_SELECT"},
-                            {"CALL checkpoint()", "SQL_NOT_A_SELECT"},
-                            {"EXPLAIN SELECT 1", "SQL_NOT_A_SELECT"},
-                            {"DROP TABLE flights", "SQL_NOT_A_SELECT"},
-                            {"SELECT 1; SELECT 2", "SQL_NOT_A_SELECT 2 statements"},
-                            {"SELECT 1; DELETE FROM flights", "SQL_NOT_A_SELECT"},
+       std::vector<Refused>{{"SELECT 1; SELECT 2", "SQL_NOT_A_SELECT 2 statements"},
+                            {"SELECT ';DROP'; DELETE FROM flights", "DELETE is not allowed"},
+                            {"WITH d AS (SELECT 1) DELETE FROM flights", "DELETE is not allowed"},
+                            {"/* a */ ; -- SELECT\n drop TABLE flights", "DROP is not allowed"},
                             {"", "SQL_NOT_A_SELECT there is no statement"},
                             {"-- nothing", "SQL_NOT_A_SELECT there is no statement"},
-                            {"PIVOT flights ON a USING sum(b)", "SQL_NOT_A_SELECT"}}) {
+                            {"PIVOT flights ON a USING sum(b)",
+                             "SQL_NOT_A_SELECT PIVOT is not allowed without its values"},
+                            {"SELECT * FROM (PIVOT flights ON a USING sum(b))",
+                             "SQL_NOT_A_SELECT PIVOT is not allowed without its values"}}) {
     EXPECT_THAT(Sql(refused.sql), HasSubstr(refused.error)) << refused.sql;
   }
+}
+
+// The first word is what the refusal names.
+TEST_F(SqlGateTest, OtherStatementsAreNamedAndNotRun) {
+  const std::string directory = testing::TempDir() + "/sql_gate_other";
+  std::filesystem::remove_all(directory);
+  const auto state = [&] {
+    const auto rows = connection_->QueryText(
+        "SELECT CAST({'settings': (SELECT list((name, value) ORDER BY name) FROM "
+        "duckdb_settings()), 'databases': (SELECT list(database_name ORDER BY database_name) FROM "
+        "duckdb_databases()), 'tables': (SELECT list(table_name ORDER BY table_name) FROM "
+        "duckdb_tables()), 'views': (SELECT count(*) FROM duckdb_views()), 'functions': (SELECT "
+        "count(*) FROM duckdb_functions()), 'schema': current_schema()} AS VARCHAR)");
+    return rows.ok() ? *rows : rows.status().ToString();
+  };
+  const std::string before = state();
+  EXPECT_THAT(before, HasSubstr("memory_limit"));
+  for (const std::string sql : {"ATTACH ':memory:' AS m",
+                                "DETACH memory",
+                                "USE temp",
+                                "SET threads = 3",
+                                "RESET threads",
+                                "PRAGMA threads=3",
+                                "PRAGMA database_list",
+                                "INSTALL json",
+                                "LOAD json",
+                                "COPY (SELECT 1) TO '$DIR/x.csv'",
+                                "COPY flights FROM '$DIR/x.csv'",
+                                "EXPORT DATABASE '$DIR'",
+                                "IMPORT DATABASE '$DIR'",
+                                "CHECKPOINT",
+                                "FORCE CHECKPOINT",
+                                "VACUUM",
+                                "ANALYZE",
+                                "CREATE TABLE x AS SELECT 1",
+                                "CREATE OR REPLACE VIEW x AS SELECT 1",
+                                "CREATE MACRO x() AS 1",
+                                "CREATE SCHEMA x",
+                                "CREATE TYPE x AS INTEGER",
+                                "CREATE SEQUENCE x",
+                                "CREATE INDEX x ON flights(a)",
+                                "CREATE SECRET x (TYPE s3)",
+                                "ALTER TABLE flights ADD COLUMN x INTEGER",
+                                "DROP TABLE flights",
+                                "TRUNCATE flights",
+                                "INSERT INTO flights VALUES (1)",
+                                "UPDATE flights SET a = 1",
+                                "DELETE FROM flights",
+                                "MERGE INTO flights USING routes ON true WHEN MATCHED THEN DELETE",
+                                "COMMENT ON TABLE flights IS 'x'",
+                                "CALL checkpoint()",
+                                "EXPLAIN ANALYZE SELECT 1",
+                                "BEGIN",
+                                "COMMIT",
+                                "ROLLBACK",
+                                "PREPARE x AS SELECT 1",
+                                "EXECUTE x",
+                                "DEALLOCATE x"}) {
+    const std::string word = sql.substr(0, sql.find(' '));
+    EXPECT_THAT(Sql(absl::StrReplaceAll(sql, {{"$DIR", directory}})),
+                HasSubstr(absl::StrCat("SQL_NOT_A_SELECT ", word,
+                                       " is not allowed: only one SELECT is allowed here")))
+        << sql;
+  }
+  EXPECT_EQ(state(), before);
+  EXPECT_FALSE(std::filesystem::exists(directory));
 }
 
 TEST_F(SqlGateTest, SyntaxErrorsHaveLineAndColumn) {
@@ -148,6 +212,10 @@ TEST_F(SqlGateTest, ForbiddenThingsAreNamedWithTheirPlace) {
            {"SELECT * FROM '/etc/passwd'",
             "SQL_FORBIDDEN line 1 column 15: \"/etc/passwd\" is not a published"},
            {"SELECT * FROM \"data.parquet\"", "SQL_FORBIDDEN line 1 column 15"},
+           {"FROM 'https://example.com/a.csv'",
+            "SQL_FORBIDDEN line 1 column 6: \"https://example.com/a.csv\" is not a published"},
+           {"FROM 's3://bucket/a.parquet'",
+            "SQL_FORBIDDEN line 1 column 6: \"s3://bucket/a.parquet\" is not a published"},
            {"SELECT * FROM duckdb_settings()", "SQL_FORBIDDEN"},
            {"SELECT * FROM query('DROP TABLE x')", "SQL_FORBIDDEN"},
            {"SELECT * FROM pragma_database_size()", "SQL_FORBIDDEN"},
