@@ -339,6 +339,20 @@ TEST_F(BadInputTest, DefinitionThatIsNotASelect) {
   }
 }
 
+TEST_F(BadInputTest, DefinitionThatIsTooComplex) {
+  const std::string select = "SELECT item, count(*) AS scraps FROM scraps GROUP BY ALL";
+  std::string columns = "SELECT item AS c0";
+  for (int i = 1; i < 20'000; ++i) absl::StrAppend(&columns, ", item AS c", i);
+  std::string deep = "item";
+  for (int i = 0; i < 1'000; ++i) deep = absl::StrCat("lower(", deep, ")");
+  for (const std::string& sql :
+       {columns + " FROM scraps", absl::StrCat("SELECT '", std::string(1'000'000, 'x'), "' AS t"),
+        absl::StrCat("SELECT ", deep, " AS v FROM scraps")}) {
+    ExpectRefused(ApplyWith(select, sql), kInvalid, "SQL_TOO_COMPLEX",
+                  AllOf(HasSubstr("test.yaml:10:"), HasSubstr("scraps_by_item")));
+  }
+}
+
 TEST_F(BadInputTest, QueryThatDoesNotParse) {
   ExpectRefused(Query("shop", "SELECT item\nFROM by_item WERE item = 'x' AND"), kInvalid,
                 "SQL_SYNTAX", AllOf(HasSubstr("line 2"), HasSubstr("column")));

@@ -248,6 +248,22 @@ TEST_F(PlanTest, ErrorsNameLineAndColumnOfTheFile) {
   }
 }
 
+// 20,000 columns, 1 MB, a thousand calls within one another.
+TEST_F(PlanTest, SqlThatIsTooComplexIsRefusedWithItsPlace) {
+  std::string columns = "SELECT i AS c0";
+  for (int i = 1; i < 20'000; ++i) absl::StrAppend(&columns, ", i AS c", i);
+  std::string deep = "i";
+  for (int i = 0; i < 1'000; ++i) deep = absl::StrCat("abs(", deep, ")");
+  for (const std::string& sql :
+       {columns + " FROM r", absl::StrCat("SELECT '", std::string(1'000'000, 'x'), "' AS t FROM r"),
+        absl::StrCat("SELECT k, ", deep, " AS v FROM r")}) {
+    SCOPED_TRACE(sql.substr(0, 30));
+    const absl::Status status = PlanSql(sql).status();
+    EXPECT_THAT(ReasonAndText(status), HasSubstr("SQL_TOO_COMPLEX lab.yaml:12:"));
+    EXPECT_THAT(status.message(), HasSubstr("slice it: "));
+  }
+}
+
 TEST_F(PlanTest, ErrorCarriesFileLineColumnAndField) {
   const absl::Status status = PlanSql("SELECT kk FROM r").status();
   const ErrorDetail detail = GetErrorDetail(status).value();
