@@ -40,12 +40,13 @@ class SpanSupply : public RecordSupply {
 
 class ScanSource {
  public:
-  explicit ScanSource(SourceReading reading)
-      : reading_(std::move(reading)), share_group_(ShareGroup(reading_)) {
+  ScanSource(SourceReading reading, idx_t connection)
+      : reading_(std::move(reading)), share_group_(ShareGroup(reading_)), connection_(connection) {
     for (const ColumnDef& column : reading_.columns) column_keys_.push_back(ColumnKey(column));
   }
 
   const SourceReading& reading() const { return reading_; }
+  idx_t connection() const { return connection_; }
   size_t output_count() const { return reading_.columns.size() + kHiddenCount; }
   ScanRequest Request(const std::vector<int>& chunk_columns) const {
     ScanRequest request{&reading_, &share_group_, &column_keys_, {}};
@@ -100,6 +101,7 @@ class ScanSource {
  private:
   const SourceReading reading_;
   const std::string share_group_;
+  const idx_t connection_;                // DuckDB's number of the one that may scan it
   std::vector<std::string> column_keys_;  // as they are when it has been made
   mutable Mutex mutex_;
   SourceInput::OpenSupply open_ ABSL_GUARDED_BY(mutex_);
@@ -108,6 +110,24 @@ class ScanSource {
   bool counted_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
 };
+
+idx_t NumberOf(duckdb_client_context context) {
+  const idx_t number = duckdb_client_context_get_connection_id(context);
+  duckdb_destroy_client_context(&context);
+  return number;
+}
+
+idx_t ConnectionNumber(const DuckConnection& connection) {
+  duckdb_client_context context = nullptr;
+  duckdb_connection_get_client_context(connection.handle(), &context);
+  return NumberOf(context);
+}
+
+idx_t BindingConnection(duckdb_bind_info info) {
+  duckdb_client_context context = nullptr;
+  duckdb_table_function_get_client_context(info, &context);
+  return NumberOf(context);
+}
 
 // The table function is given a number, because SQL text is all that a view can hold.
 class SourceRegistry {
@@ -235,7 +255,8 @@ void Bind(duckdb_bind_info info) {
   const int64_t id = duckdb_get_int64(parameter);
   duckdb_destroy_value(&parameter);
   std::shared_ptr<ScanSource> source = SourceRegistry::Get().Find(id);
-  if (source == nullptr) {
+  // The records are the owner's while it applies them, and so are the counts of a scan.
+  if (source == nullptr || source->connection() != BindingConnection(info)) {
     duckdb_bind_set_error(info, absl::StrCat("there is no record source ", id).c_str());
     return;
   }
@@ -303,8 +324,8 @@ absl::Status EnsureFunction(DuckConnection& connection) {
 
 class SourceInputImpl : public SourceInput {
  public:
-  explicit SourceInputImpl(SourceReading reading)
-      : source_(std::make_shared<ScanSource>(std::move(reading))),
+  SourceInputImpl(SourceReading reading, idx_t connection)
+      : source_(std::make_shared<ScanSource>(std::move(reading), connection)),
         id_(SourceRegistry::Get().Add(source_)) {}
   ~SourceInputImpl() override {
     SourceRegistry::Get().Remove(id_);
@@ -407,7 +428,7 @@ absl::StatusOr<std::unique_ptr<SourceInput>> SourceInput::Create(DuckConnection&
   ICEPIE_RETURN_IF_ERROR(
       Annotate(RecordReader(reading).Check(), absl::StrCat("source ", source.name)));
   ICEPIE_RETURN_IF_ERROR(EnsureFunction(connection));
-  auto input = std::make_unique<SourceInputImpl>(std::move(reading));
+  auto input = std::make_unique<SourceInputImpl>(std::move(reading), ConnectionNumber(connection));
   ICEPIE_RETURN_IF_ERROR(connection.Run(ViewSql(source, input->id())));
   return std::unique_ptr<SourceInput>(std::move(input));
 }

@@ -127,6 +127,20 @@ TEST_F(SourceScanTest, ShowsTheColumnsAndTheHiddenOnes) {
   EXPECT_EQ(input->counts().event_time_max_us, 5);
 }
 
+TEST_F(SourceScanTest, AnotherConnectionCannotScanIt) {
+  Records records({R"({"origin":"LAS"})"});
+  auto input = Input(Flights(), {"origin"});
+  input->SetRecords(records.Open(), {});
+  const auto number = connection_->QueryText(
+      "SELECT regexp_extract(sql, 'icepie_records\\((\\d+)\\)', 1) FROM duckdb_views() WHERE "
+      "view_name = 'flights'");
+  ASSERT_TRUE(number.ok()) << number.status();
+  const std::string sql = absl::StrCat("SELECT max(_payload) FROM icepie_records(", *number, ")");
+  EXPECT_THAT(Rows(sql), ElementsAre(R"({"origin":"LAS"})"));
+  const auto other = DuckConnection::Connect(*database_).value();
+  EXPECT_THAT(other->QueryCells(sql).status().message(), HasSubstr("there is no record source"));
+}
+
 TEST_F(SourceScanTest, ListsAndStructsBecomeVectors) {
   SourceDef source;
   source.name = "transfers";
