@@ -37,6 +37,9 @@ constexpr absl::Duration kIdleMax = absl::Hours(720);
 constexpr int64_t kResultRowsMax = 10000000;
 constexpr int64_t kKeptRowsMax = 1000000000;
 constexpr int64_t kBudgetMax = int64_t{1} << 40;
+// Where the file names no budget: with QuarantineBudget's 1,000 records that is one percent, and no
+// slow drip of bad records ever adds up to it.
+constexpr int64_t kBudgetWindowDefault = 100'000;
 constexpr int64_t kSnapshotsKeptMax = 10000;
 
 // Reads one file; all that is wrong with it is collected on the way.
@@ -676,6 +679,7 @@ void DomainParser::CheckRefreshes() {
 void DomainParser::ReadBudget(QuarantineBudget& budget, const YamlNode& node,
                               const std::string& field) {
   double percent = -1;
+  budget.window = 0;
   const auto count = [this](int64_t& target, int64_t min) {
     return [this, &target, min](const YamlNode& v, const std::string& f) {
       target = Whole(v, f, min, kBudgetMax);
@@ -869,6 +873,7 @@ void DomainParser::ReadSlice(const YamlNode& name, const YamlNode& value,
   SliceDef slice;
   slice.name = name.text;
   slice.place = name.place;
+  slice.budget.window = kBudgetWindowDefault;
   Check(CheckName(name.text), name, field);
   ReadMap(
       value, absl::StrCat("slice ", name.text), field,

@@ -103,6 +103,7 @@ TEST(DefinitionTest, ReadsSlices) {
   EXPECT_EQ(on_time.sql, "SELECT origin,\n  count(*) AS flights FROM flights GROUP BY ALL\n");
   EXPECT_THAT(on_time.key, ElementsAre("origin"));
   EXPECT_EQ(on_time.budget.records, 5);
+  EXPECT_EQ(on_time.budget.window, 0);
   EXPECT_EQ(on_time.diff_tolerance.at("flights"), 1e-9);
   EXPECT_EQ(on_time.refresh.kind, RefreshDef::Kind::kContinuous);
   const SliceDef& nightly = *domain.FindSlice("nightly");
@@ -110,6 +111,7 @@ TEST(DefinitionTest, ReadsSlices) {
   EXPECT_EQ(nightly.refresh.cron, "*/15 2-4 1,15 * 0");
   EXPECT_EQ(nightly.refresh.time_zone, "Europe/Zurich");
   EXPECT_EQ(nightly.budget.records, 1000);
+  EXPECT_EQ(nightly.budget.window, 100'000);
   EXPECT_EQ(domain.FindSlice("often")->refresh.every, absl::Seconds(90));
   EXPECT_EQ(domain.FindSlice("plain")->refresh.kind, RefreshDef::Kind::kContinuous);
 }
