@@ -15,6 +15,7 @@
 #include "slices/row_order.h"
 #include "slices/slice_fault.h"
 #include "slices/slice_log.h"
+#include "slices/statement_watch.h"
 #include "slices/syntax_tree.h"
 
 namespace icepie::slices {
@@ -496,15 +497,34 @@ absl::Status BuildEngine::AdvanceTo(int64_t position) {
   return Recompute(position);
 }
 
-// What does not fit into memory in one transaction may do so in several.
-absl::Status BuildEngine::ApplyTo(Generation& generation, const RecordBatch& batch) {
+// Each transaction may take as long as it could in the live worker, where it has to end, too.
+absl::Status BuildEngine::ApplyWithin(Generation& generation, const RecordBatch& batch) {
   const Interruptible applying(*this, [&] { generation.Interrupt(); });
-  absl::Status status = generation.Apply(batch, records_max_);
+  const std::string& slice = generation.plan().slice;
+  StatementWatch watch([&] { generation.Interrupt(); }, options_.apply_timeout,
+                       options_.interrupt_grace, absl::StrCat("applying records to slice ", slice),
+                       options_.on_fatal);
+  generation.SetOnTransaction([&] { watch.Restart(); });
+  const absl::Status status = generation.Apply(batch, records_max_);
+  generation.SetOnTransaction(nullptr);
+  if (!absl::IsDeadlineExceeded(status)) return status;
+  return MakeError(
+      absl::StatusCode::kResourceExhausted,
+      absl::StrCat("applying ", std::min(records_max_, batch.RecordCount()), " records to slice ",
+                   slice, " took longer than ", absl::FormatDuration(options_.apply_timeout),
+                   " (workers.apply_timeout_ms); make its SQL do less for each"),
+      "APPLY_TIME_LIMIT", {{"slice", slice}});
+}
+
+// What does not fit into memory, or its time, in one transaction may do so in several.
+absl::Status BuildEngine::ApplyTo(Generation& generation, const RecordBatch& batch) {
+  absl::Status status = ApplyWithin(generation, batch);
   while (absl::IsResourceExhausted(status) && records_max_ > kSmallestBatch && !stopping()) {
-    records_max_ = std::max(kSmallestBatch, records_max_ / 4);
+    const bool too_long = ErrorReason(status) == "APPLY_TIME_LIMIT";
+    records_max_ = too_long ? kSmallestBatch : std::max(kSmallestBatch, records_max_ / 4);
     SliceWarn(job_.slice, "build of generation {} at {}: {}; in pieces of {} records", job_.number,
               generation.position(), status.ToString(), records_max_);
-    status = generation.Apply(batch, records_max_);
+    status = ApplyWithin(generation, batch);
   }
   return status;
 }

@@ -68,6 +68,7 @@ class BuildEngine : public Engine {
   absl::Status Follow(int64_t position);
   absl::Status ApplyAll(FeedReader& reader, std::set<std::string> streams, int64_t from,
                         int64_t position);
+  absl::Status ApplyWithin(Generation& generation, const RecordBatch& batch);
   absl::Status ApplyTo(Generation& generation, const RecordBatch& batch);
   absl::Status Recompute(int64_t position);
   absl::Status RunRecompute(const std::shared_ptr<Generation>& generation, int64_t position,

@@ -52,7 +52,8 @@ absl::Status CountRows(DuckConnection& connection, const std::string& sql,
 absl::Status RunPlan(DuckConnection& connection, const ExpectationPlan& plan,
                      const ExpectationScope& scope, ExpectationResult& result) {
   const FlightEntry flight(Activity::kCheck, FlightSubject(scope.generation, plan));
-  const StatementWatch watch(connection, scope.limit, scope.grace, CheckName(scope.slice, plan),
+  const StatementWatch watch([&] { connection.Interrupt(); }, scope.limit, scope.grace,
+                             CheckName(scope.slice, plan),
                              [&](const std::string& why) {
                                flight.Blame();
                                scope.on_stuck(plan, why);

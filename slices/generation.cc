@@ -809,6 +809,7 @@ absl::Status Generation::WriteProgress(const Progress& progress) {
 }
 
 absl::Status Generation::Begin() {
+  if (on_transaction_) on_transaction_();
   const absl::Status begun = BeginTransaction(*connection_);
   if (!begun.ok()) unsettled_ = true;
   return begun;

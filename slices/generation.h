@@ -189,6 +189,8 @@ class Generation {
   void AbandonRecompute() { Rollback(); }
   // Makes the statement that runs now end with DEADLINE_EXCEEDED. Threads: any.
   void Interrupt() { connection_->Interrupt(); }
+  // Is called in front of each transaction; null: no more. Not during a recompute.
+  void SetOnTransaction(std::function<void()> called) { on_transaction_ = std::move(called); }
 
  private:
   Generation() = default;
@@ -312,6 +314,7 @@ class Generation {
   std::map<int64_t, QuarantinedRecord> bad_for_any_;
   std::unique_ptr<ApplyStatements> statements_;
   BatchCheck batch_check_;
+  std::function<void()> on_transaction_;
   std::unique_ptr<DuckStatement> read_progress_;
   std::map<std::string, Upstream> upstream_;
   std::string run_;

@@ -13,14 +13,15 @@ constexpr absl::Duration kRepeatInterval = absl::Milliseconds(50);
 
 }  // namespace
 
-StatementWatch::StatementWatch(DuckConnection& connection, absl::Duration limit,
+StatementWatch::StatementWatch(std::function<void()> interrupt, absl::Duration limit,
                                absl::Duration grace, std::string what,
                                std::function<void(const std::string& why)> on_stuck)
-    : connection_(connection),
-      end_by_(SteadyNow() + limit),
+    : interrupt_(std::move(interrupt)),
+      limit_(limit),
       grace_(grace),
       what_(std::move(what)),
       on_stuck_(std::move(on_stuck)),
+      end_by_(SteadyNow() + limit),
       thread_([this] { Loop(); }) {}
 
 StatementWatch::~StatementWatch() {
@@ -32,6 +33,12 @@ StatementWatch::~StatementWatch() {
   thread_.join();
 }
 
+void StatementWatch::Restart() {
+  MutexLock lock(mutex_);
+  end_by_ = SteadyNow() + limit_;
+  overdue_.reset();
+}
+
 void StatementWatch::Loop() {
   MutexLock lock(mutex_);
   while (!done_) {
@@ -41,8 +48,9 @@ void StatementWatch::Loop() {
       continue;
     }
     // Again and again: a statement that begins just now has a fresh flag.
-    connection_.Interrupt();
-    if (grace_.IsOver(now, watched_) && on_stuck_) {
+    interrupt_();
+    if (!overdue_) overdue_.emplace(grace_);
+    if (overdue_->IsOver(now, watched_) && on_stuck_) {
       on_stuck_(absl::StrCat(what_, " does not listen to its interrupt"));
     }
     changed_.WaitFor(mutex_, kRepeatInterval);

@@ -3,41 +3,47 @@
 #define ICEPIE_SLICES_STATEMENT_WATCH_H_
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
-#include "slices/duckdb.h"
 #include "slices/interrupt_grace.h"
 
 namespace icepie::slices {
 
-// From its making to its end, `connection` may run statements for `limit`; afterwards each is
-// interrupted (DEADLINE_EXCEEDED). One that does not listen to that for `grace` is told to
+// From its making to its end, statements may run for `limit`; afterwards each is interrupted by
+// `interrupt` (DEADLINE_EXCEEDED). One that does not listen to that for `grace` is told to
 // `on_stuck` with `what`: the process must end.
 //
-// Threads: made and destroyed by the thread that runs the statements.
+// Threads: made, restarted and destroyed by the thread that runs the statements; `interrupt` and
+// `on_stuck` are called from the watch's own.
 class StatementWatch {
  public:
-  StatementWatch(DuckConnection& connection, absl::Duration limit, absl::Duration grace,
+  StatementWatch(std::function<void()> interrupt, absl::Duration limit, absl::Duration grace,
                  std::string what, std::function<void(const std::string& why)> on_stuck);
   ~StatementWatch();
   StatementWatch(const StatementWatch&) = delete;
   StatementWatch& operator=(const StatementWatch&) = delete;
 
+  // The limit begins anew.
+  void Restart();
+
  private:
   void Loop();
 
-  DuckConnection& connection_;
+  const std::function<void()> interrupt_;
   const ThreadName watched_ = ThisThread();
-  const absl::Time end_by_;
-  InterruptGrace grace_;  // of the watch's thread
+  const absl::Duration limit_;
+  const absl::Duration grace_;
   const std::string what_;
   const std::function<void(const std::string& why)> on_stuck_;
   Mutex mutex_;
   CondVar changed_;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time end_by_ ABSL_GUARDED_BY(mutex_);
+  std::optional<InterruptGrace> overdue_ ABSL_GUARDED_BY(mutex_);  // once it is
   std::thread thread_;
 };
 

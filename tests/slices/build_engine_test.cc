@@ -73,6 +73,11 @@ const std::map<std::string, std::string>& Slices() {
     sql: SELECT city, arg_max(note, $AMOUNT) AS top, last(note ORDER BY $AMOUNT) AS final FROM orders$WHERE GROUP BY ALL
     key: [city]
 )"},
+                                                                           {"noted", R"(
+  noted:
+    sql: SELECT city, string_agg(note, ',' ORDER BY _position DESC) AS notes, sum($AMOUNT / 3) AS thirds, stddev($AMOUNT) AS spread FROM orders$WHERE GROUP BY ALL
+    key: [city]
+)"},
                                                                            {"newest", R"(
   newest:
     sql: SELECT city, CAST(note AS INTEGER) AS n FROM orders QUALIFY row_number() OVER (PARTITION BY city ORDER BY _position DESC) = 1
@@ -98,6 +103,7 @@ class BuildEngineTest : public EngineFixture {
     build_.reset();
     EngineOptions options = Options();
     options.recompute_limit = recompute_limit_;
+    if (apply_timeout_) options.apply_timeout = *apply_timeout_;
     options.write_bytes_per_second = write_bytes_per_second_;
     if (query_timeout_) options.query_timeout = *query_timeout_;
     if (interrupt_grace_) options.interrupt_grace = *interrupt_grace_;
@@ -169,6 +175,7 @@ class BuildEngineTest : public EngineFixture {
   std::unique_ptr<BuildEngine> build_;
   std::string kept_hash_;  // what the catalog has instead of the planner's
   std::optional<absl::Duration> recompute_limit_;
+  std::optional<absl::Duration> apply_timeout_;
   int64_t write_bytes_per_second_ = 0;
   std::optional<absl::Duration> query_timeout_;
   std::optional<absl::Duration> interrupt_grace_;
@@ -231,6 +238,32 @@ INSTANTIATE_TEST_SUITE_P(
                     Explained{"by_land", "+1 -1 ~2", "+1 -0 ~2"},  // with a dimension
                     Explained{"kept", "+1 -1 ~2", "+1 -0 ~2"}),    // with `retain`
     [](const auto& info) { return std::string(info.param.slice); });
+
+class RebuiltTest : public BuildEngineTest, public testing::WithParamInterface<const char*> {};
+
+// Fault 36: a definition that is not reproducible shows when it is built again.
+TEST_P(RebuiltTest, TheSameDefinitionGivesTheSameRows) {
+  const std::string slice = GetParam();
+  AppendOrders();
+  std::vector<std::string> orders;
+  for (int i = 0; i < 300; ++i) {
+    orders.push_back(
+        absl::StrCat(R"({"city":"c)", i % 7, R"(","amount":")", i % 5, R"(","note":")", i, "\"}"));
+  }
+  feed_.Append("orders", orders);
+  const std::string base = First(slice);
+  const std::string rows = BuiltRows(slice);
+  EXPECT_THAT(rows, HasSubstr(R"("city":"c6")"));
+  const BuildReport again = Build(slice, File(slice, kNumber), Job(2, base));
+  ASSERT_EQ(again.phase, "ready") << again.error->message;
+  ASSERT_TRUE(again.diff.has_value());
+  EXPECT_EQ(again.diff->unavailable, "");
+  EXPECT_EQ(Counts(*again.diff), "+0 -0 ~0");
+  EXPECT_EQ(BuiltRows(slice), rows);
+}
+
+INSTANTIATE_TEST_SUITE_P(Strategies, RebuiltTest, testing::Values("earliest", "least", "noted"),
+                         [](const auto& info) { return std::string(info.param); });
 
 TEST_F(BuildEngineTest, OfWhatIsStillBadNothingComes) {
   feed_.Append("orders", {Sale("oslo", "1"), Sale("oslo", "y")});
@@ -389,10 +422,28 @@ TEST_F(BuildEngineTest, AnSqlWithoutEndIsAbortedAtItsTimeLimit) {
     sql: SELECT a.city, count(*) AS total FROM orders AS a, orders AS b, orders AS c, orders AS d WHERE a.note || b.note <> c.note || d.note OR a.amount < b.amount GROUP BY ALL
     key: [city]
 )");
+  const std::string base = First("by_city");
   recompute_limit_ = absl::Milliseconds(300);
-  const BuildReport built = Build("by_city", file, Job(2, First("by_city")));
+  const BuildReport built = Build("by_city", file, Job(2, base));
   ASSERT_EQ(built.phase, "failed");
   EXPECT_THAT(built.error->message, HasSubstr("by_city"));
+  EXPECT_FALSE(built.snapshot.has_value());
+}
+
+// Kept fresh record by record, it is aborted when a few records take that long.
+TEST_F(BuildEngineTest, AnAggregateWithoutEndIsAbortedAtTheTimeLimit) {
+  feed_.Append("orders", std::vector<std::string>(2000, Sale("oslo", "1")));
+  const std::string file = absl::StrCat(kSources, R"(
+  by_city:
+    sql: SELECT city, count(*) AS total FROM orders, range(1000000000) GROUP BY city
+    key: [city]
+)");
+  const std::string base = First("by_city");
+  apply_timeout_ = absl::Milliseconds(300);
+  const BuildReport built = Build("by_city", file, Job(2, base));
+  ASSERT_EQ(built.phase, "failed");
+  EXPECT_EQ(built.error->reason, "APPLY_TIME_LIMIT");
+  EXPECT_THAT(built.error->message, HasSubstr("applying 256 records to slice by_city took longer"));
   EXPECT_FALSE(built.snapshot.has_value());
 }
 
