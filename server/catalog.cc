@@ -476,6 +476,7 @@ absl::Status Catalog::Remove(const std::string& name) {
     return changed;
   }
   for (const auto& [key, bytes] : changes) persisted_.erase(key);
+  DropIntents(name);
   MutexLock shown(mutex_);
   domains_.erase(name);
   return absl::OkStatus();
@@ -483,6 +484,10 @@ absl::Status Catalog::Remove(const std::string& name) {
 
 absl::Status Catalog::Change(const std::string& name, const Edit& edit) {
   MutexLock lock(change_mutex_);
+  return ChangeLocked(name, edit);
+}
+
+absl::Status Catalog::ChangeLocked(const std::string& name, const Edit& edit) {
   const auto current = FindAny(name);
   CatalogDomain changed = current ? *current : CatalogDomain{};
   changed.entry.set_name(name);
@@ -502,6 +507,7 @@ absl::Status Catalog::Change(const std::string& name, const Edit& edit) {
       persisted_.erase(key);
     }
   }
+  DropIntents(name);  // what they wanted is in the catalog now, or was changed with this
   // The copy of what is damaged here may be whole.
   const bool is_whole = complete_ || from_copies_.count(name) > 0;
   if (is_whole && changed.held.empty() && changed.damaged_slices.empty()) WriteCopy(changed);
@@ -544,53 +550,64 @@ int64_t Catalog::NextOperationNumber() {
   return ++last_operation_;
 }
 
-absl::Status Catalog::WriteIntents(const std::string& domain, const DesiredStates& desired,
-                                   bool wanted) {
-  MutexLock lock(change_mutex_);
+absl::Status Catalog::KeepIntents(const std::string& domain, const DesiredStates& desired) {
   IntentFile::Intents intents = intents_.intents();
-  bool changed = false;
   for (const auto& [slice, state] : desired) {
-    const std::string name = absl::StrCat(domain, ".", slice);
-    changed = changed || wanted || intents.count(name) > 0;
-    if (wanted) {
-      intents[name] = state.SerializeAsString();
-    } else {
-      intents.erase(name);
-    }
+    intents[absl::StrCat(domain, ".", slice)] = state.SerializeAsString();
   }
-  return changed ? intents_.Save(std::move(intents)) : absl::OkStatus();
+  return intents_.Save(std::move(intents));
 }
 
-absl::Status Catalog::ChangeDesired(const std::string& domain, const DesiredStates& desired) {
+void Catalog::DropIntents(const std::string& domain) {
+  IntentFile::Intents intents = intents_.intents();
+  ErasePrefix(absl::StrCat(domain, "."), intents);
+  if (intents.size() == intents_.intents().size()) return;
+  const absl::Status saved = intents_.Save(std::move(intents));
+  if (!saved.ok()) spdlog::error("catalog: {}", saved.ToString());
+}
+
+absl::Status Catalog::ChangeDesired(const std::string& domain,
+                                    const std::vector<std::string>& slices,
+                                    const DesiredEdit& after) {
+  MutexLock lock(change_mutex_);
+  const auto current = FindAny(domain);
+  DesiredStates desired;
+  for (const std::string& name : slices) {
+    icepie::catalog::v1::SliceEntry entry;
+    if (current && current->slices.count(name) > 0) {
+      entry = current->slices.at(name);
+    } else if (current && current->damaged_slices.count(name) > 0) {
+      *entry.mutable_desired() = current->damaged_slices.at(name).desired;
+    } else {
+      return absl::AbortedError(
+          absl::StrCat("slice ", domain, ".", name, " was deleted meanwhile"));
+    }
+    icepie::v1::DesiredState state = after(entry);
+    if (state.SerializeAsString() != entry.desired().SerializeAsString()) {
+      desired[name] = std::move(state);
+    }
+  }
+  return desired.empty() ? absl::OkStatus() : StoreDesired(domain, desired);
+}
+
+absl::Status Catalog::StoreDesired(const std::string& domain, const DesiredStates& desired) {
   const auto edit = [&](CatalogDomain& changed, std::vector<Operation>&) {
     for (const auto& [slice, state] : desired) {
       const auto found = changed.slices.find(slice);
-      const auto damaged = changed.damaged_slices.find(slice);
       if (found != changed.slices.end()) {
         *found->second.mutable_desired() = state;
-      } else if (damaged != changed.damaged_slices.end()) {
-        damaged->second.desired = state;
       } else {
-        return absl::AbortedError(
-            absl::StrCat("slice ", domain, ".", slice, " was deleted meanwhile"));
+        changed.damaged_slices.at(slice).desired = state;
       }
     }
     return absl::OkStatus();
   };
-  const absl::Status changed = Change(domain, edit);
-  if (changed.ok()) {
-    const absl::Status cleared = WriteIntents(domain, desired, false);
-    if (!cleared.ok()) spdlog::error("catalog: {}", cleared.ToString());
-    return changed;
-  }
-  if (absl::IsAborted(changed)) return changed;
+  const absl::Status changed = ChangeLocked(domain, edit);
+  if (changed.ok()) return changed;
   spdlog::warn("catalog: the core takes no change ({}); {} of {} go to the intent file",
                std::string(changed.message()), desired.size(), domain);
-  ICEPIE_RETURN_IF_ERROR(WriteIntents(domain, desired, true));
-  MutexLock lock(change_mutex_);
-  const auto current = FindAny(domain);
-  if (!current) return changed;
-  CatalogDomain copy = *current;
+  ICEPIE_RETURN_IF_ERROR(KeepIntents(domain, desired));
+  CatalogDomain copy = *FindAny(domain);
   std::vector<Operation> none;
   ICEPIE_RETURN_IF_ERROR(edit(copy, none));
   copy.entry.set_epoch(copy.entry.epoch() + 1);
@@ -599,14 +616,12 @@ absl::Status Catalog::ChangeDesired(const std::string& domain, const DesiredStat
 }
 
 void Catalog::LoadIntents() {
-  IntentFile::Intents intents;
-  {
-    MutexLock lock(change_mutex_);
-    const absl::Status opened = intents_.Open();
-    if (!opened.ok()) spdlog::error("catalog: {}", opened.ToString());
-    intents = intents_.intents();
-  }
-  for (const auto& [slice, bytes] : intents) {
+  MutexLock lock(change_mutex_);
+  const absl::Status opened = intents_.Open();
+  if (!opened.ok()) spdlog::error("catalog: {}", opened.ToString());
+  // All of a domain in one step: its next change drops what is left of them.
+  std::map<std::string, DesiredStates> usable;
+  for (const auto& [slice, bytes] : intents_.intents()) {
     const std::vector<std::string> name = absl::StrSplit(slice, absl::MaxSplits('.', 1));
     icepie::v1::DesiredState desired;
     const auto domain = FindAny(name.front());
@@ -615,9 +630,12 @@ void Catalog::LoadIntents() {
       spdlog::error("catalog: the intent for {} is not usable", slice);
       continue;
     }
-    // Goes into the catalog now if the core takes changes again, else stays an intent.
-    const absl::Status changed = ChangeDesired(name[0], {{name[1], desired}});
-    if (!changed.ok()) spdlog::error("catalog: intent {}: {}", slice, changed.ToString());
+    usable[name[0]][name[1]] = std::move(desired);
+  }
+  for (const auto& [domain, desired] : usable) {
+    // Go into the catalog now if the core takes changes again, else they stay intents.
+    const absl::Status changed = StoreDesired(domain, desired);
+    if (!changed.ok()) spdlog::error("catalog: intents of {}: {}", domain, changed.ToString());
   }
 }
 

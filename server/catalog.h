@@ -97,9 +97,13 @@ class Catalog {
 
   // Change of the desired states of some of a domain's slices, also of damaged ones, in one step,
   // which must also work while the core accepts none: they are then kept in intent files, which the
-  // next start reads.
-  using DesiredStates = std::map<std::string, icepie::v1::DesiredState>;  // by slice
-  absl::Status ChangeDesired(const std::string& domain, const DesiredStates& desired);
+  // next start reads. `after` says what becomes of each, of the entry as no other change can alter
+  // it meanwhile; of a damaged one that has its desired state alone. When all stay as they are,
+  // nothing is written. ABORTED when a slice was deleted meanwhile.
+  using DesiredEdit =
+      std::function<icepie::v1::DesiredState(const icepie::catalog::v1::SliceEntry& slice)>;
+  absl::Status ChangeDesired(const std::string& domain, const std::vector<std::string>& slices,
+                             const DesiredEdit& after);
 
   std::optional<Operation> FindOperation(int64_t number) const;
   std::vector<Operation> Operations() const;  // newest first; the 200 newest are kept
@@ -131,8 +135,14 @@ class Catalog {
   std::vector<int64_t> OldOperations() const;
   void Show(const std::string& name, CatalogDomain domain,
             const std::vector<Operation>& operations);
-  // Not `wanted`: the slices have none any more.
-  absl::Status WriteIntents(const std::string& domain, const DesiredStates& desired, bool wanted);
+  using DesiredStates = std::map<std::string, icepie::v1::DesiredState>;  // by slice
+  absl::Status ChangeLocked(const std::string& domain, const Edit& edit)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
+  absl::Status StoreDesired(const std::string& domain, const DesiredStates& desired)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
+  absl::Status KeepIntents(const std::string& domain, const DesiredStates& desired)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
+  void DropIntents(const std::string& domain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
 
   Core& core_;
   Mutex change_mutex_;  // held while a change is written; taken before mutex_

@@ -76,27 +76,9 @@ SliceControl::SliceControl(Catalog& catalog, Supervisor& supervisor, DomainManag
 
 absl::StatusOr<int64_t> SliceControl::Store(const SliceVerb& verb, const std::string& domain,
                                             const SliceNames& slices) {
-  ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(domain));
-  Catalog::DesiredStates changed;
   const absl::Time now = absl::Now();
-  for (const std::string& name : slices) {
-    // An entry is whole also where its domain's is damaged; of a damaged one this alone is known.
-    const auto entry = current->slices.find(name);
-    const auto damaged = current->damaged_slices.find(name);
-    icepie::catalog::v1::SliceEntry slice;
-    if (entry != current->slices.end()) {
-      slice = entry->second;
-    } else if (damaged != current->damaged_slices.end()) {
-      *slice.mutable_desired() = damaged->second.desired;
-    } else {
-      return reader_.FindSlice(*current, name).status();
-    }
-    DesiredState after = DesiredAfter(verb, slice, now);
-    if (after.SerializeAsString() != slice.desired().SerializeAsString()) {
-      changed[name] = std::move(after);
-    }
-  }
-  if (!changed.empty()) ICEPIE_RETURN_IF_ERROR(catalog_.ChangeDesired(domain, changed));
+  ICEPIE_RETURN_IF_ERROR(catalog_.ChangeDesired(
+      domain, slices, [&](const auto& slice) { return DesiredAfter(verb, slice, now); }));
   if (EndsSuspension(verb.action)) supervisor_.Resume(domain);
   return manager_.Configure(domain);
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/base/status.h"
@@ -108,6 +109,35 @@ TEST_F(FreezeTest, WhatItShowedItShowsAfterAKillAtOnce) {
   EXPECT_TRUE(Eventually(
       [&] { return daemon_.GetSlice("shop.by_item").meta().source() == v1::LIVE; }, kLong));
   EXPECT_EQ(Rows(daemon_, -1), rows);
+}
+
+// Each of two verbs at once knows of the other, whichever comes first.
+TEST_F(FreezeTest, OneBesideASuspensionIsKept) {
+  StartShop();
+  Append("pear", 1);
+  Rows(daemon_, end_);
+  for (int round = 0; round < 5; ++round) {
+    grpc::Status suspended;
+    v1::Slice slice;
+    std::thread suspending([&] {
+      v1::SuspendSliceRequest request;
+      request.set_name("shop.by_item");
+      v1::Slice shown;
+      suspended = daemon_.Admin()->SuspendSlice(Within(kLong).get(), request, &shown);
+    });
+    Freeze(absl::ZeroDuration());
+    suspending.join();
+    EXPECT_TRUE(suspended.ok()) << suspended.error_message();
+    const v1::DesiredState desired = daemon_.GetSlice("shop.by_item").desired();
+    EXPECT_EQ(desired.mode(), v1::DesiredState::SUSPEND);
+    EXPECT_EQ(desired.resume_to(), v1::DesiredState::FREEZE) << "the freeze is lost";
+    v1::ResumeSliceRequest resume;
+    resume.set_name("shop.by_item");
+    EXPECT_TRUE(daemon_.Admin()->ResumeSlice(Within(kLong).get(), resume, &slice).ok());
+    v1::ThawSliceRequest thaw;
+    thaw.set_name("shop.by_item");
+    EXPECT_TRUE(daemon_.Admin()->ThawSlice(Within(kLong).get(), thaw, &slice).ok());
+  }
 }
 
 }  // namespace

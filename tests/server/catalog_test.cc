@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "core/base/file.h"
 #include "core/base/status.h"
@@ -150,7 +151,8 @@ class CatalogTest : public ::testing::Test {
   std::unique_ptr<Catalog> catalog_;
 };
 
-DesiredState Frozen() {
+// As whom nothing is asked first.
+DesiredState Frozen(const icepie::catalog::v1::SliceEntry& /*slice*/ = {}) {
   DesiredState desired;
   desired.set_mode(DesiredState::FREEZE);
   desired.set_reason("INC-1");
@@ -171,7 +173,7 @@ TEST_F(CatalogTest, KeepsWhatWasChangedOverAReload) {
 TEST_F(CatalogTest, GrowsTheEpochWithEveryChange) {
   ASSERT_TRUE(Create("payments", "volume").ok());
   const int64_t before = catalog_->Find("payments")->entry.epoch();
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
   EXPECT_EQ(catalog_->Find("payments")->entry.epoch(), before + 1);
 }
 
@@ -250,7 +252,7 @@ TEST_F(CatalogTest, WhatTheLogHasLostIsRestoredFromItsCopy) {
   catalog_ = std::make_unique<Catalog>(refusing_, directory_.path() + "/intents", copies);
   ASSERT_TRUE(catalog_->Load().ok());
   ASSERT_TRUE(Create("payments", "volume").ok());
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
   ASSERT_TRUE(Create("behaviour", "clicks").ok());
   ASSERT_TRUE(Create("purged", "nothing").ok());
   ASSERT_TRUE(catalog_->Remove("purged").ok());
@@ -261,7 +263,7 @@ TEST_F(CatalogTest, WhatTheLogHasLostIsRestoredFromItsCopy) {
     ASSERT_TRUE(found.Load().ok());
     EXPECT_EQ(found.DomainNames(), (std::vector<std::string>{"behaviour", "payments"}));
     read_only.refuses = false;
-    ASSERT_TRUE(found.ChangeDesired("behaviour", {{"clicks", Frozen()}}).ok());
+    ASSERT_TRUE(found.ChangeDesired("behaviour", {"clicks"}, Frozen).ok());
     EXPECT_EQ(lost->ScanCatalog("slice/behaviour/")->size(), 1u) << "it is written as a whole";
     EXPECT_EQ(lost->ScanCatalog("revision/behaviour/")->size(), 1u);
   }
@@ -323,7 +325,7 @@ TEST_F(CatalogTest, ADomainThatCannotBeReadWholeIsHeldOrAsItsCopySays) {
   EXPECT_EQ(catalog_->Find("payments")->held, "");
   ASSERT_EQ(catalog_->Find("payments")->slices.size(), 1u);
   // What is changed now is known to the next start, too, whatever that can read.
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
   refusing_.unreadable = "domain/";
   load();
   EXPECT_FALSE(catalog_->complete());
@@ -511,7 +513,7 @@ TEST_F(CatalogTest, ADamagedSliceIsHeldAloneAndItsBytesAreKept) {
   EXPECT_EQ(domain->slices.size(), 1u);
   EXPECT_EQ(domain->damaged_slices.count("fees"), 1u);
   // A change of another slice leaves the evidence alone.
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
   EXPECT_EQ(core_->ScanCatalog("slice/payments/fees")->size(), 1u);
 }
 
@@ -521,7 +523,7 @@ TEST_F(CatalogTest, WhatIsWantedOfADamagedSliceIsKeptUntilItIsAppliedAgain) {
   Reload();
   EXPECT_EQ(catalog_->Find("payments")->damaged_slices.at("fees").desired.mode(),
             DesiredState::RUN);
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"fees", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"fees"}, Frozen).ok());
   Reload();
   EXPECT_EQ(catalog_->Find("payments")->damaged_slices.at("fees").desired.reason(), "INC-1");
   EXPECT_EQ(core_->ScanCatalog("slice/payments/fees")->at(0).second, "\xff\xff not a message");
@@ -549,7 +551,7 @@ TEST_F(CatalogTest, WhatIsWantedOfADamagedSliceIsKeptWhileTheCoreTakesNoChange) 
   Overwrite("slice/payments/fees", "\xff\xff not a message");
   Reload();
   refusing_.refuses = true;
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"fees", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"fees"}, Frozen).ok());
   refusing_.refuses = false;
   for (int i = 0; i < 2; ++i) {
     Reload();
@@ -562,7 +564,7 @@ TEST_F(CatalogTest, ADamagedSliceThatGoesLeavesNothing) {
   ASSERT_TRUE(Create("payments", "volume").ok());
   Overwrite("slice/payments/fees", "\xff\xff not a message");
   Reload();
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"fees", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"fees"}, Frozen).ok());
   ASSERT_TRUE(catalog_
                   ->Change("payments",
                            [](CatalogDomain& domain, Operations&) {
@@ -578,7 +580,7 @@ TEST_F(CatalogTest, ADamagedSliceThatGoesLeavesNothing) {
 
 TEST_F(CatalogTest, ASliceWhoseFileIsMissingStaysHeldWhenItsDomainIsChanged) {
   ASSERT_TRUE(Create("payments", "volume").ok());
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
   ASSERT_TRUE(core_->ChangeCatalog({{"revision/payments/000000001", std::nullopt}}).ok());
   Reload();
   EXPECT_EQ(catalog_->Find("payments")->damaged_slices.at("volume").desired.reason(), "INC-1");
@@ -601,7 +603,7 @@ TEST_F(CatalogTest, ASliceWhoseFileIsMissingIsHeld) {
 TEST_F(CatalogTest, FreezesWhileTheCoreTakesNoChange) {
   ASSERT_TRUE(Create("payments", "volume").ok());
   refusing_.refuses = true;
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
   EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().mode(), DesiredState::FREEZE);
   Reload();
   EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().reason(), "INC-1");
@@ -610,7 +612,7 @@ TEST_F(CatalogTest, FreezesWhileTheCoreTakesNoChange) {
 TEST_F(CatalogTest, AnIntentGoesIntoTheCatalogOnceTheCoreTakesChangesAgain) {
   ASSERT_TRUE(Create("payments", "volume").ok());
   refusing_.refuses = true;
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
   refusing_.refuses = false;
   Reload();
   IntentFile file(directory_.path() + "/intents");
@@ -620,6 +622,103 @@ TEST_F(CatalogTest, AnIntentGoesIntoTheCatalogOnceTheCoreTakesChangesAgain) {
   EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().mode(), DesiredState::FREEZE);
 }
 
+// A change that the catalog took is newer than any intent.
+TEST_F(CatalogTest, AnIntentDoesNotOutliveTheNextChange) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(Create("network", "peers").ok());
+  refusing_.refuses = true;
+  for (const auto& [domain, slice] : {std::pair("payments", "volume"), {"network", "peers"}}) {
+    ASSERT_TRUE(catalog_->ChangeDesired(domain, {slice}, Frozen).ok());
+  }
+  refusing_.refuses = false;
+  // As a promotion does that thaws.
+  ASSERT_TRUE(catalog_
+                  ->Change("payments",
+                           [](CatalogDomain& domain, Operations&) {
+                             auto& desired = *domain.slices.at("volume").mutable_desired();
+                             EXPECT_EQ(desired.mode(), DesiredState::FREEZE);
+                             desired.set_mode(DesiredState::RUN);
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  Reload();
+  EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().mode(), DesiredState::RUN);
+  EXPECT_EQ(catalog_->Find("network")->slices.at("peers").desired().mode(), DesiredState::FREEZE);
+}
+
+TEST_F(CatalogTest, AnIntentDoesNotOutliveItsDomain) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  refusing_.refuses = true;
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
+  refusing_.refuses = false;
+  ASSERT_TRUE(catalog_->Remove("payments").ok());
+  IntentFile file(directory_.path() + "/intents");
+  ASSERT_TRUE(file.Open().ok());
+  EXPECT_TRUE(file.intents().empty());
+}
+
+TEST_F(CatalogTest, AllIntentsOfADomainGoIntoTheCatalogInOneStep) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(catalog_
+                  ->Change("payments",
+                           [](CatalogDomain& domain, Operations&) {
+                             domain.slices["fees"] = domain.slices.at("volume");
+                             domain.slices["fees"].set_name("fees");
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  const int64_t epoch = catalog_->Find("payments")->entry.epoch();
+  refusing_.refuses = true;
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"fees"}, Frozen).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
+  refusing_.refuses = false;
+  Reload();
+  EXPECT_EQ(catalog_->Find("payments")->entry.epoch(), epoch + 1);
+  Reload();
+  for (const char* slice : {"fees", "volume"}) {
+    EXPECT_EQ(catalog_->Find("payments")->slices.at(slice).desired().mode(), DesiredState::FREEZE);
+  }
+}
+
+// What is wanted depends on what was wanted, so that none may look before another has written.
+TEST_F(CatalogTest, DesiredStatesChangeOneAfterTheOther) {
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 25;
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  const auto once_more = [](const icepie::catalog::v1::SliceEntry& slice) {
+    DesiredState after = slice.desired();
+    after.set_restarts(after.restarts() + 1);
+    return after;
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < kRounds; ++round) {
+        EXPECT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, once_more).ok());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().restarts(),
+            kThreads * kRounds);
+  // Also while they go to the intent file.
+  refusing_.refuses = true;
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, once_more).ok());
+  Reload();
+  EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().restarts(),
+            kThreads * kRounds + 1);
+}
+
+TEST_F(CatalogTest, WhatIsSoAlreadyIsNotWritten) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
+  const int64_t epoch = catalog_->Find("payments")->entry.epoch();
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
+  EXPECT_EQ(catalog_->Find("payments")->entry.epoch(), epoch);
+  EXPECT_TRUE(absl::IsAborted(catalog_->ChangeDesired("payments", {"none"}, Frozen)));
+  EXPECT_TRUE(absl::IsAborted(catalog_->ChangeDesired("none", {"volume"}, Frozen)));
+}
+
 TEST_F(CatalogTest, AnIntentNeedsNoRoomOnTheDiskAndSurvivesATornWrite) {
   const std::string path = directory_.path() + "/intents";
   ASSERT_TRUE(Create("payments", "volume").ok());
@@ -627,7 +726,7 @@ TEST_F(CatalogTest, AnIntentNeedsNoRoomOnTheDiskAndSurvivesATornWrite) {
   ASSERT_EQ(::stat(path.c_str(), &before), 0);
   EXPECT_GE(before.st_blocks * 512, before.st_size) << "its room must be taken";
   refusing_.refuses = true;
-  ASSERT_TRUE(catalog_->ChangeDesired("payments", {{"volume", Frozen()}}).ok());
+  ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
   struct stat after {};
   ASSERT_EQ(::stat(path.c_str(), &after), 0);
   EXPECT_EQ(after.st_ino, before.st_ino);
