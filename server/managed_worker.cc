@@ -462,7 +462,7 @@ void ManagedWorker::OnDeath(const std::string& why) {
 void ManagedWorker::OnFailure(const std::string& why) {
   RestartPolicy::Decision decision = policy_.OnFailure(SteadyNow());
   if (settings_.pacer) {
-    decision.delay = std::max(decision.delay, settings_.pacer->Next(SteadyNow()));
+    decision.delay = std::max(decision.delay, settings_.pacer->Next(SteadyNow(), decision.first));
   }
   spdlog::warn("{} {} worker: {}; next start in {}{}", view_.status.domain(), view_.status.role(),
                why, absl::FormatDuration(decision.delay),

@@ -45,7 +45,7 @@ struct WorkerSettings {
   absl::Duration start_timeout = absl::Seconds(60);
   absl::Duration stop_grace = absl::Seconds(10);  // of one that is paused or restarted
   RestartPolicyOptions restart;
-  std::shared_ptr<RestartPacer> pacer;  // of all workers together; null: none waits for others
+  std::shared_ptr<RestartPacer> pacer;  // of all workers together; null: the supervisor's own
   std::shared_ptr<LifeWatch> lives;     // tells of deaths early; null: nobody does
 };
 

@@ -37,10 +37,11 @@ RestartPolicy::Decision RestartPolicy::OnFailure(absl::Time now) {
   ++failures_;
   recent_.push_back(now);
   while (recent_.front() <= now - options_.window) recent_.pop_front();
-  if (static_cast<int>(recent_.size()) < options_.failures_max) return {Backoff(), false};
+  const bool first = in_a_row_ == 1;
+  if (static_cast<int>(recent_.size()) < options_.failures_max) return {Backoff(), false, first};
   // After the suspension it gets a new series of attempts.
   Reset();
-  return {options_.suspension, true};
+  return {options_.suspension, true, first};
 }
 
 void RestartPolicy::Reset() {
@@ -48,9 +49,10 @@ void RestartPolicy::Reset() {
   in_a_row_ = 0;
 }
 
-absl::Duration RestartPacer::Next(absl::Time now) {
-  full_ = std::max(full_, now) + interval_;
-  return std::max(absl::ZeroDuration(), full_ - now - slack_);
+absl::Duration RestartPacer::Next(absl::Time now, bool first) {
+  absl::Time& full = first ? first_ : again_;
+  full = std::max(full, now) + interval_;
+  return std::max(absl::ZeroDuration(), full - now - slack_);
 }
 
 }  // namespace icepie::server

@@ -39,6 +39,7 @@ class RestartPolicy {
   struct Decision {
     absl::Duration delay;  // until the next start
     bool suspended = false;
+    bool first = false;  // of those in a row: it had run well
   };
   // The worker ended, could not be started or was killed for not answering.
   Decision OnFailure(absl::Time now);
@@ -61,7 +62,8 @@ class RestartPolicy {
 
 // The starts after failures of all workers together. When many fail at once, it is rather the host
 // than each of them, and starting them all again at once would make it worse for those that are
-// well: beyond `burst` starts, one each `interval`.
+// well: beyond `burst` starts, one each `interval`. Those that had run well have a line of their
+// own: they do not wait for others' crash loops, which may last for days.
 //
 // Threads: none; the caller's. It never looks at a clock: times are passed in.
 class RestartPacer {
@@ -69,13 +71,15 @@ class RestartPacer {
   explicit RestartPacer(int burst = 8, absl::Duration interval = absl::Milliseconds(250))
       : slack_(burst * interval), interval_(interval) {}
 
-  // How long the next start waits.
-  absl::Duration Next(absl::Time now);
+  // How long the next start waits; `first` as in RestartPolicy::Decision.
+  absl::Duration Next(absl::Time now, bool first);
 
  private:
   const absl::Duration slack_;
   const absl::Duration interval_;
-  absl::Time full_ = absl::InfinitePast();  // when all starts so far are paid for
+  // When all starts so far are paid for.
+  absl::Time first_ = absl::InfinitePast();
+  absl::Time again_ = absl::InfinitePast();
 };
 
 }  // namespace icepie::server

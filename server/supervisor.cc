@@ -49,7 +49,7 @@ Supervisor::Supervisor(WorkerSettings settings, std::string domains_directory,
     : settings_(std::move(settings)),
       domains_directory_(std::move(domains_directory)),
       planner_directory_(std::move(planner_directory)) {
-  settings_.pacer = std::make_shared<RestartPacer>();
+  if (!settings_.pacer) settings_.pacer = std::make_shared<RestartPacer>();
   settings_.lives = std::make_shared<LifeWatch>();
 }
 

@@ -102,13 +102,22 @@ TEST_F(RestartPolicyTest, ResetForgetsEverythingButTheCount) {
   EXPECT_EQ(policy_.failures(), 10);
 }
 
+TEST_F(RestartPolicyTest, TheFirstFailureAfterALongRunIsOne) {
+  EXPECT_TRUE(Fail(absl::ZeroDuration()).first);
+  EXPECT_FALSE(Fail(absl::Seconds(2)).first);
+  EXPECT_TRUE(Fail(absl::Seconds(70)).first);
+}
+
 TEST(RestartPacerTest, ManyFailuresAtOnceAreSpreadAndFewAreNot) {
   RestartPacer pacer(8, absl::Milliseconds(250));
   absl::Time now = absl::FromUnixSeconds(1'000'000);
-  for (int i = 0; i < 8; ++i) EXPECT_EQ(pacer.Next(now), absl::ZeroDuration());
-  for (int i = 1; i <= 100; ++i) EXPECT_EQ(pacer.Next(now), i * absl::Milliseconds(250));
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(pacer.Next(now, false), absl::ZeroDuration());
+  for (int i = 1; i <= 100; ++i) EXPECT_EQ(pacer.Next(now, false), i * absl::Milliseconds(250));
+  // Who had run well does not wait for those, but for its like.
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(pacer.Next(now, true), absl::ZeroDuration());
+  EXPECT_EQ(pacer.Next(now, true), absl::Milliseconds(250));
   now += absl::Minutes(1);
-  EXPECT_EQ(pacer.Next(now), absl::ZeroDuration());
+  EXPECT_EQ(pacer.Next(now, false), absl::ZeroDuration());
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -116,7 +117,38 @@ TEST_F(SupervisorTest, EveryStandbyStartsBeforeTheFirstLiveWorker) {
   supervisor.StopAll(absl::ZeroDuration());
 }
 
-// The test answers in place of the worker's process.
+TEST_F(SupervisorTest, OthersCrashLoopsDoNotDelayAWorkerThatHadRunWell) {
+  constexpr int kBroken = 1;
+  WorkerSettings settings =
+      Settings(R"(case "$*" in *--domain=d1*) exit 1 ;; *) exec sleep 100 ;; esac)");
+  settings.restart.first_backoff = absl::Milliseconds(1);
+  settings.restart.failures_max = 1000;
+  settings.pacer = std::make_shared<RestartPacer>(8, absl::Hours(1));
+  Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+  for (const int domain : {0, kBroken}) {
+    icepie::worker::v1::Assignment assignment;
+    assignment.set_domain(Name(domain));
+    assignment.add_generations()->set_slice("s");
+    supervisor.SetDomain(assignment);
+  }
+  const auto waits_long = [](const WorkerView& worker) {
+    return FromProto(worker.status.next_start_time()) > absl::Now() + absl::Minutes(10);
+  };
+  ASSERT_TRUE(supervisor.WaitFor(Name(kBroken), absl::Seconds(60), [&](const DomainView& view) {
+    return waits_long(view.live) && waits_long(view.standby);
+  }));
+  const auto is_starting = [](const DomainView& view) {
+    return view.live.status.state() == "starting";
+  };
+  ASSERT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), is_starting));
+  const WorkerView before = supervisor.View(Name(0)).live;
+  kill(static_cast<pid_t>(before.status.pid()), SIGKILL);
+  EXPECT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
+    return is_starting(view) && view.live.incarnation != before.incarnation;
+  }));
+  supervisor.StopAll(absl::ZeroDuration());
+}
+
 TEST_F(SupervisorTest, AWorkerThatDoesNotAnswerItselfIsReplaced) {
   WorkerSettings settings = Settings();
   settings.heartbeat_interval = absl::Milliseconds(10);
