@@ -183,6 +183,29 @@ void Builds::SetHeld(bool held) {
   });
 }
 
+// The first one of a domain with the fewest builds under way: one that makes all of its slices anew
+// does not keep the others' waiting until it is done.
+int64_t Builds::TakeNextInLine() {
+  std::map<std::string, int> under_way;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [number, progress] : running_) {
+      const auto operation = catalog_.FindOperation(number);
+      if (operation) ++under_way[operation->domain()];
+    }
+  }
+  const auto under_way_of = [&](int64_t number) {
+    const auto operation = catalog_.FindOperation(number);
+    return operation ? under_way[operation->domain()] : 0;
+  };
+  const auto next = std::min_element(
+      waiting_.begin(), waiting_.end(),
+      [&](int64_t left, int64_t right) { return under_way_of(left) < under_way_of(right); });
+  const int64_t number = *next;
+  waiting_.erase(next);
+  return number;
+}
+
 void Builds::StartNext() {
   if (held_) return;
   while (!waiting_.empty()) {
@@ -190,8 +213,7 @@ void Builds::StartNext() {
       MutexLock lock(mutex_);
       if (running_.size() >= running_max_) return;
     }
-    const int64_t number = waiting_.front();
-    waiting_.pop_front();
+    const int64_t number = TakeNextInLine();
     const auto operation = catalog_.FindOperation(number);
     const bool waits = operation && !operation->done() && AwaitsBase(*operation);
     {

@@ -76,6 +76,7 @@ class Builds {
   };
 
   void StartNext();
+  int64_t TakeNextInLine();
   bool AwaitsBase(const Catalog::Operation& operation);
   absl::Status Start(const Catalog::Operation& operation);
   void OnView(int64_t number, const WorkerView& view);

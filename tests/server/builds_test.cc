@@ -1,0 +1,92 @@
+#include "server/builds.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
+
+namespace icepie::server {
+namespace {
+
+class BuildsTest : public ::testing::Test {
+ protected:
+  // Build processes start and never answer.
+  BuildsTest()
+      : core_(OpenCore(directory_.path() + "/core")),
+        catalog_(*core_, directory_.path() + "/intents"),
+        supervisor_(Settings(), directory_.path() + "/domains", directory_.path()),
+        builds_(catalog_, supervisor_) {}
+  ~BuildsTest() override {
+    builds_.Stop();
+    supervisor_.StopAll(absl::ZeroDuration());
+  }
+
+  WorkerSettings Settings() const {
+    WorkerSettings settings;
+    settings.program = directory_.path() + "/worker.sh";
+    settings.socket_directory = directory_.path();
+    std::ofstream(settings.program) << "#!/bin/sh\nexec sleep 100\n";
+    std::filesystem::permissions(settings.program, std::filesystem::perms::owner_all);
+    return settings;
+  }
+
+  // A domain with so many slices, each with a first generation that is to be built.
+  void Create(const std::string& domain, int slices) {
+    const auto edit = [&](CatalogDomain& changed, std::vector<Catalog::Operation>& operations) {
+      changed.entry.set_revision(1);
+      auto& revision = changed.revisions[1];
+      revision.set_domain(domain);
+      revision.set_revision(1);
+      for (int i = 0; i < slices; ++i) {
+        const std::string name = absl::StrCat("s", i);
+        auto& slice = changed.slices[name];
+        slice.set_domain(domain);
+        slice.set_name(name);
+        slice.mutable_desired()->set_mode(icepie::v1::DesiredState::FREEZE);
+        auto& generation = *slice.add_generations()->mutable_generation();
+        generation.set_number(1);
+        generation.set_state(icepie::v1::Generation::BUILDING);
+        generation.set_revision(1);
+        auto& operation = operations.emplace_back();
+        operation.set_number(catalog_.NextOperationNumber());
+        operation.set_domain(domain);
+        operation.set_slice(name);
+        operation.set_generation(1);
+      }
+      return absl::OkStatus();
+    };
+    ASSERT_TRUE(catalog_.Change(domain, edit).ok());
+  }
+
+  TempDirectory directory_;
+  std::unique_ptr<Core> core_;
+  Catalog catalog_;
+  Supervisor supervisor_;
+  Builds builds_;
+};
+
+TEST_F(BuildsTest, ADomainWithManyDoesNotKeepOthersWaiting) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  builds_.SetHeld(true);
+  Create("many", 5);
+  Create("one", 1);
+  builds_.Resume();
+  builds_.SetHeld(false);
+  std::multiset<std::string> building;
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (building.size() < 2 && absl::Now() < deadline) {
+    building.clear();
+    for (const auto& worker : supervisor_.Statuses("")) building.insert(worker.domain());
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_EQ(building, (std::multiset<std::string>{"many", "one"}));
+}
+
+}  // namespace
+}  // namespace icepie::server
