@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -30,6 +31,14 @@ std::string Shortened(std::string text) {
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;  // UTF-8
   text.resize(end);
   return text + "…";
+}
+
+std::string LineOf(const Event& event) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string line;
+  if (!google::protobuf::util::MessageToJsonString(event, &line, options).ok()) return "";
+  return line + '\n';
 }
 
 // A string field of any request; "" when it has none of that name.
@@ -63,6 +72,7 @@ EventLog::EventLog(std::string path, size_t kept, int64_t file_bytes_max)
   Load(path_ + ".1");
   Load(path_);
   OpenFile();
+  file_begin_ = last_number_ + 1;
 }
 
 EventLog::~EventLog() {
@@ -76,7 +86,7 @@ void EventLog::Load(const std::string& path) {
   while (std::getline(file, line)) {
     Event event;
     if (!google::protobuf::util::JsonStringToMessage(line, &event).ok()) continue;
-    if (event.number() > last_number_) Keep(std::move(event));
+    if (event.number() > 0 && events_.count(event.number()) == 0) Keep(std::move(event));
   }
 }
 
@@ -89,22 +99,49 @@ void EventLog::OpenFile() {
 }
 
 void EventLog::Keep(Event event) {
-  last_number_ = event.number();
-  events_.push_back(std::move(event));
-  if (events_.size() > kept_) events_.pop_front();
+  const int64_t number = event.number();
+  last_number_ = std::max(last_number_, number);
+  auto& numbers = by_domain_[event.domain()];
+  // Files are read in the order of their age, and what is carried over is older than its file.
+  numbers.insert(std::upper_bound(numbers.begin(), numbers.end(), number), number);
+  events_[number] = std::move(event);
+  if (events_.size() > kept_) Forget();
+}
+
+void EventLog::Forget() {
+  const auto most = std::max_element(
+      by_domain_.begin(), by_domain_.end(),
+      [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+  events_.erase(most->second.front());
+  most->second.pop_front();
+  if (most->second.empty()) by_domain_.erase(most);
 }
 
 void EventLog::Write(const Event& event) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  std::string line;
-  if (!google::protobuf::util::MessageToJsonString(event, &line, options).ok()) return;
-  line += '\n';
-  if (file_bytes_ + static_cast<int64_t>(line.size()) > file_bytes_max_) {
-    if (fd_ >= 0) ::close(fd_);
-    std::rename(path_.c_str(), (path_ + ".1").c_str());
-    OpenFile();
+  const std::string line = LineOf(event);
+  if (line.empty()) return;
+  if (file_bytes_ + static_cast<int64_t>(line.size()) > file_bytes_max_) TurnFile();
+  WriteLine(line);
+}
+
+// The new file takes along what is kept and was not new in the old one, whose predecessor goes: as
+// much as leaves it half of its room, the newest.
+void EventLog::TurnFile() {
+  if (fd_ >= 0) ::close(fd_);
+  std::rename(path_.c_str(), (path_ + ".1").c_str());
+  OpenFile();
+  std::vector<std::string> lines;
+  int64_t bytes = 0;
+  for (auto at = std::make_reverse_iterator(events_.lower_bound(file_begin_));
+       at != events_.rend() && bytes < file_bytes_max_ / 2; ++at) {
+    lines.push_back(LineOf(at->second));
+    bytes += static_cast<int64_t>(lines.back().size());
   }
+  for (auto line = lines.rbegin(); line != lines.rend(); ++line) WriteLine(*line);
+  file_begin_ = last_number_ + 1;
+}
+
+void EventLog::WriteLine(const std::string& line) {
   const ssize_t written = ::write(fd_, line.data(), line.size());
   if (written > 0) file_bytes_ += written;
   if (written == static_cast<ssize_t>(line.size()) || complained_) return;
@@ -145,10 +182,9 @@ std::vector<Event> EventLog::List(const EventFilter& filter, int64_t after,
                                   size_t count_max) const {
   std::vector<Event> found;
   const MutexLock lock(mutex_);
-  auto at = std::upper_bound(events_.begin(), events_.end(), after,
-                             [](int64_t number, const Event& e) { return number < e.number(); });
-  for (; at != events_.end() && found.size() < count_max; ++at) {
-    if (filter.Takes(*at)) found.push_back(*at);
+  for (auto at = events_.upper_bound(after); at != events_.end() && found.size() < count_max;
+       ++at) {
+    if (filter.Takes(at->second)) found.push_back(at->second);
   }
   return found;
 }
@@ -158,7 +194,7 @@ std::vector<Event> EventLog::ListNewest(const EventFilter& filter, size_t count_
   {
     const MutexLock lock(mutex_);
     for (auto at = events_.rbegin(); at != events_.rend() && found.size() < count_max; ++at) {
-      if (filter.Takes(*at)) found.push_back(*at);
+      if (filter.Takes(at->second)) found.push_back(at->second);
     }
   }
   std::reverse(found.begin(), found.end());

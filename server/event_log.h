@@ -1,6 +1,9 @@
 // The events of icepie.v1.Event: the newest in memory, and in two files that take turns, one JSON
 // object a line, for who looks later or without a daemon.
 //
+// Where there is no room for all, the domain that has the most loses its oldest: one whose workers
+// die all day takes nobody else's history away. A file begins with what is kept of those before it.
+//
 // Events explain; they decide nothing. So they are written without a sync, and an event that could
 // not be written (full disk) is still in memory.
 #ifndef ICEPIE_SERVER_EVENT_LOG_H_
@@ -72,7 +75,10 @@ class EventLog {
  private:
   void Load(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Keep(icepie::v1::Event event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Forget() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Write(const icepie::v1::Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WriteLine(const std::string& line) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TurnFile() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OpenFile() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string path_;
@@ -80,7 +86,9 @@ class EventLog {
   const int64_t file_bytes_max_;
   mutable Mutex mutex_;
   int64_t last_number_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::deque<icepie::v1::Event> events_ ABSL_GUARDED_BY(mutex_);
+  std::map<int64_t, icepie::v1::Event> events_ ABSL_GUARDED_BY(mutex_);  // by number
+  std::map<std::string, std::deque<int64_t>> by_domain_ ABSL_GUARDED_BY(mutex_);
+  int64_t file_begin_ ABSL_GUARDED_BY(mutex_) = 0;  // the first number that was new in the file
   int fd_ ABSL_GUARDED_BY(mutex_) = -1;
   int64_t file_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool complained_ ABSL_GUARDED_BY(mutex_) = false;

@@ -84,6 +84,27 @@ TEST_F(EventLogTest, KeepsABoundedNumberInMemoryAndOnDisk) {
   EXPECT_EQ(again.last_number(), 500);
 }
 
+// One domain whose workers die all the time.
+TEST_F(EventLogTest, ADomainWithManyEventsTakesNobodyElsesHistoryAway) {
+  constexpr int64_t kFileBytes = 8192;
+  {
+    EventLog log(Path(), 50, kFileBytes);
+    log.Add(Changed("bank.orders", "FROZEN"));
+    for (int i = 0; i < 500; ++i) log.Add(Changed("shop.orders", absl::StrCat("STATE", i)));
+    log.Add(Changed("bank.orders", "RUNNING"));
+    EXPECT_EQ(Numbers(log.List(FilterFor("bank"), 0, 10)), (std::vector<int64_t>{1, 502}));
+    EXPECT_EQ(log.List(FilterFor(""), 0, 1000).size(), 50U);
+    EXPECT_EQ(Numbers(log.ListNewest(FilterFor("shop"), 2)), (std::vector<int64_t>{500, 501}));
+    EXPECT_LE(ReadFile(Path())->size(), static_cast<size_t>(kFileBytes));
+  }
+  EventLog log(Path(), 50, kFileBytes);
+  EXPECT_EQ(log.last_number(), 502);
+  EXPECT_EQ(Numbers(log.List(FilterFor("bank"), 0, 10)), (std::vector<int64_t>{1, 502}));
+  EXPECT_EQ(Numbers(log.List(FilterFor(""), 501, 10)), (std::vector<int64_t>{502}));
+  log.Add(Changed("shop.orders", "RUNNING"));
+  EXPECT_EQ(log.last_number(), 503);
+}
+
 TEST_F(EventLogTest, AnActionNamesWhoWhatAndWhy) {
   EventLog log(Path());
   icepie::v1::FreezeSliceRequest request;
