@@ -98,12 +98,14 @@ SlowCalls::~SlowCalls() {
   thread_.join();
 }
 
-void SlowCalls::Add(std::function<void()> call) {
+bool SlowCalls::Add(std::function<void()> call) {
   {
     MutexLock lock(mutex_);
+    if (calls_.size() >= kWaitingMax) return false;
     calls_.push_back(std::move(call));
   }
   changed_.Signal();
+  return true;
 }
 
 void SlowCalls::Loop() {
@@ -185,17 +187,34 @@ grpc::ServerUnaryReactor* WorkerService::RefreshSlice(
   return reactor;
 }
 
+grpc::ServerUnaryReactor* WorkerService::Later(
+    grpc::CallbackServerContext* context, std::function<void(grpc::ServerUnaryReactor*)> call) {
+  auto* reactor = context->DefaultReactor();
+  const bool taken = slow_calls_.Add([context, reactor, call = std::move(call)] {
+    if (context->IsCancelled()) {
+      reactor->Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the caller has gone"));
+    } else {
+      call(reactor);
+    }
+  });
+  if (!taken) {
+    reactor->Finish(ToGrpcStatus(MakeError(
+        absl::StatusCode::kResourceExhausted,
+        absl::StrCat(SlowCalls::kWaitingMax, " such calls wait in the worker already; try again"),
+        ErrorDetail{"TOO_MANY_QUERIES", {}, {}, 1000})));
+  }
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* WorkerService::ListQuarantinedRecords(
     grpc::CallbackServerContext* context, const icepie::v1::ListQuarantinedRecordsRequest* request,
     icepie::v1::ListQuarantinedRecordsResponse* response) {
-  auto* reactor = context->DefaultReactor();
-  slow_calls_.Add([this, request, response, reactor] {
+  return Later(context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
     const auto page =
         engine_.ListQuarantined(request->name(), request->after_position(), request->page_size());
     if (page.ok()) ToProto(*page, response);
     reactor->Finish(ToGrpcStatus(page.status()));
   });
-  return reactor;
 }
 
 absl::StatusOr<WorkerService::SharedPlan> WorkerService::PlanOf(const std::string& slice,
@@ -234,31 +253,26 @@ absl::Status WorkerService::Judge(const icepie::worker::v1::JudgeRecordsRequest&
 grpc::ServerUnaryReactor* WorkerService::JudgeRecords(
     grpc::CallbackServerContext* context, const icepie::worker::v1::JudgeRecordsRequest* request,
     icepie::worker::v1::JudgeRecordsResponse* response) {
-  auto* reactor = context->DefaultReactor();
-  slow_calls_.Add([this, request, response, reactor] {
+  return Later(context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
     reactor->Finish(ToGrpcStatus(Judge(*request, response)));
   });
-  return reactor;
 }
 
 grpc::ServerUnaryReactor* WorkerService::NameSnapshot(
     grpc::CallbackServerContext* context, const icepie::worker::v1::NameSnapshotRequest* request,
     icepie::worker::v1::NameSnapshotResponse* /*response*/) {
-  auto* reactor = context->DefaultReactor();
   // A standby hashes the file first.
-  slow_calls_.Add([this, request, reactor] {
+  return Later(context, [this, request](grpc::ServerUnaryReactor* reactor) {
     engine_.NameSnapshot(
         request->slice(), {request->name(), request->actor(), request->reason(), false},
         [reactor](const absl::Status& status) { reactor->Finish(ToGrpcStatus(status)); });
   });
-  return reactor;
 }
 
 grpc::ServerUnaryReactor* WorkerService::TraceRecord(
     grpc::CallbackServerContext* context, const icepie::worker::v1::TraceRecordRequest* request,
     icepie::worker::v1::TraceRecordResponse* response) {
-  auto* reactor = context->DefaultReactor();
-  slow_calls_.Add([this, request, response, reactor] {
+  return Later(context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
     const auto traced = slices::TraceRecord(
         engine_.Locate(request->position()),
         [this](const std::string& slice, int64_t generation) { return PlanOf(slice, generation); },
@@ -266,16 +280,14 @@ grpc::ServerUnaryReactor* WorkerService::TraceRecord(
     for (const slices::TracedSlice& slice : traced) ToProto(slice, response->add_slices());
     reactor->Finish(grpc::Status::OK);
   });
-  return reactor;
 }
 
 grpc::ServerUnaryReactor* WorkerService::PlanDomain(
     grpc::CallbackServerContext* context, const icepie::worker::v1::PlanDomainRequest* request,
     icepie::worker::v1::PlanDomainResponse* response) {
-  auto* reactor = context->DefaultReactor();
-  slow_calls_.Add(
-      [request, response, reactor] { reactor->Finish(ToGrpcStatus(Plan(*request, response))); });
-  return reactor;
+  return Later(context, [request, response](grpc::ServerUnaryReactor* reactor) {
+    reactor->Finish(ToGrpcStatus(Plan(*request, response)));
+  });
 }
 
 }  // namespace icepie::server

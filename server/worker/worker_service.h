@@ -20,7 +20,9 @@ class SlowCalls {
  public:
   SlowCalls();
   ~SlowCalls();  // runs what has been added
-  void Add(std::function<void()> call);
+  static constexpr size_t kWaitingMax = 64;
+  // False: so many wait that it is not taken.
+  bool Add(std::function<void()> call);
 
  private:
   void Loop();
@@ -74,6 +76,10 @@ class WorkerService : public icepie::worker::v1::Worker::CallbackService {
   using SharedPlan = std::shared_ptr<const slices::DomainPlan>;
 
   absl::StatusOr<SharedPlan> PlanOf(const std::string& slice, int64_t generation);
+  // Answers by `call`, which finishes the reactor: from the slow calls' thread, in its turn, and
+  // not at all when the caller has gone by then. RESOURCE_EXHAUSTED/TOO_MANY_QUERIES.
+  grpc::ServerUnaryReactor* Later(grpc::CallbackServerContext* context,
+                                  std::function<void(grpc::ServerUnaryReactor*)> call);
   absl::Status Judge(const icepie::worker::v1::JudgeRecordsRequest& request,
                      icepie::worker::v1::JudgeRecordsResponse* response);
 
