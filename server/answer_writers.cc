@@ -59,6 +59,10 @@ void WholeAnswer::Send(absl::StatusOr<v1::QueryResponse> answer, AnswerHold hold
   Finish(grpc::Status::OK);
 }
 
+void WholeAnswer::OnCancel() {
+  if (call_off_) call_off_();
+}
+
 void WholeAnswer::OnDone() {
   watch_->Done();
   delete this;
@@ -79,6 +83,10 @@ void AnswerInPieces::Send(absl::StatusOr<v1::QueryResponse> answer, AnswerHold h
 void AnswerInPieces::Write() {
   watch_->Begin();
   StartWrite(&part_);
+}
+
+void AnswerInPieces::OnCancel() {
+  if (call_off_) call_off_();
 }
 
 void AnswerInPieces::OnWriteDone(bool ok) {

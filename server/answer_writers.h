@@ -53,11 +53,15 @@ class WholeAnswer final : public grpc::ServerUnaryReactor {
       : watch_(std::move(watch)), response_(response) {}
 
   void Send(absl::StatusOr<icepie::v1::QueryResponse> answer, AnswerHold hold);
+  // Tells that the client has gone. Before the call begins, which it does when its handler returns.
+  void SetCallOff(QueryRouter::CallOff call_off) { call_off_ = std::move(call_off); }
+  void OnCancel() override;
   void OnDone() override;
 
  private:
   const std::shared_ptr<StallWatch> watch_;
   icepie::v1::QueryResponse* const response_;
+  QueryRouter::CallOff call_off_;
   AnswerHold hold_;
 };
 
@@ -67,6 +71,8 @@ class AnswerInPieces final : public grpc::ServerWriteReactor<icepie::v1::StreamQ
   explicit AnswerInPieces(std::shared_ptr<StallWatch> watch) : watch_(std::move(watch)) {}
 
   void Send(absl::StatusOr<icepie::v1::QueryResponse> answer, AnswerHold hold);
+  void SetCallOff(QueryRouter::CallOff call_off) { call_off_ = std::move(call_off); }  // as above
+  void OnCancel() override;
   void OnWriteDone(bool ok) override;
   void OnDone() override;
 
@@ -74,6 +80,7 @@ class AnswerInPieces final : public grpc::ServerWriteReactor<icepie::v1::StreamQ
   void Write();
 
   const std::shared_ptr<StallWatch> watch_;
+  QueryRouter::CallOff call_off_;
   icepie::v1::QueryResponse answer_;
   AnswerHold hold_;
   icepie::v1::StreamQueryResponse part_;

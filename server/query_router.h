@@ -32,9 +32,14 @@ class QueryRouter {
   // Calls `done` exactly once, from any thread, at the latest a little before `deadline`. The
   // answer is whole, with `meta` filled; RESULT_TOO_LARGE when its rows have more than `bytes_max`
   // bytes. A question in flight when its worker dies is asked again of the standby.
+  //
+  // The result tells that nobody waits for the answer any more: what is done for it ends, and
+  // `done` is called soon with CANCELLED or what has just come. After `done` it does nothing, and
+  // may be null. Any thread, not after the router's end.
   using Done = std::function<void(absl::StatusOr<icepie::v1::QueryResponse>, AnswerHold)>;
-  virtual void Ask(const icepie::v1::QueryRequest& request, absl::Time deadline, int64_t bytes_max,
-                   Done done) = 0;
+  using CallOff = std::function<void()>;
+  virtual CallOff Ask(const icepie::v1::QueryRequest& request, absl::Time deadline,
+                      int64_t bytes_max, Done done) = 0;
 };
 
 }  // namespace icepie::server

@@ -45,18 +45,19 @@ grpc::ServerUnaryReactor* SlicesService::Query(grpc::CallbackServerContext* cont
                                                v1::QueryResponse* response) {
   auto* writer =
       new WholeAnswer(std::make_shared<StallWatch>(context, stalls_, stall_timeout_), response);
-  router_.Ask(*request, DeadlineOf(*context), kUnaryBytesMax, [writer](auto answer, auto hold) {
-    writer->Send(WithinUnaryLimit(std::move(answer)), std::move(hold));
-  });
+  writer->SetCallOff(
+      router_.Ask(*request, DeadlineOf(*context), kUnaryBytesMax, [writer](auto answer, auto hold) {
+        writer->Send(WithinUnaryLimit(std::move(answer)), std::move(hold));
+      }));
   return writer;
 }
 
 grpc::ServerWriteReactor<v1::StreamQueryResponse>* SlicesService::StreamQuery(
     grpc::CallbackServerContext* context, const v1::QueryRequest* request) {
   auto* writer = new AnswerInPieces(std::make_shared<StallWatch>(context, stalls_, stall_timeout_));
-  router_.Ask(*request, DeadlineOf(*context), kAnswerBytesMax, [writer](auto answer, auto hold) {
-    writer->Send(std::move(answer), std::move(hold));
-  });
+  writer->SetCallOff(router_.Ask(
+      *request, DeadlineOf(*context), kAnswerBytesMax,
+      [writer](auto answer, auto hold) { writer->Send(std::move(answer), std::move(hold)); }));
   return writer;
 }
 

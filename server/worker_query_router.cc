@@ -54,6 +54,8 @@ bool IsSoft(const absl::Status& error, v1::Source source) {
 // The live worker has said no, and a standby that rests may be woken for the question.
 bool IsWorthWaking(const absl::Status& error) { return ErrorReason(error) == "QUERY_MEMORY_LIMIT"; }
 
+absl::Status CallerHasGone() { return absl::CancelledError("the caller has gone"); }
+
 bool IsPreparing(const WorkerAnswer& answer) {
   return std::any_of(answer.header.slices().begin(), answer.header.slices().end(),
                      [](const wv1::SliceReport& slice) {
@@ -159,11 +161,11 @@ void WorkerQueryRouter::OnWorkerDeath(const WorkerDeath& death) {
   }
 }
 
-void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline, int64_t bytes_max,
-                            Done done) {
+QueryRouter::CallOff WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline,
+                                            int64_t bytes_max, Done done) {
   if (const absl::Status valid = Check(request); !valid.ok()) {
     done(valid, nullptr);
-    return;
+    return nullptr;
   }
   auto question = std::make_shared<Question>();
   question->request = request;
@@ -193,16 +195,45 @@ void WorkerQueryRouter::Ask(const v1::QueryRequest& request, absl::Time deadline
                     ErrorDetail{"TOO_MANY_QUERIES", {{"domain", request.domain()}}, {}, 100});
     } else {
       ++in_flight;
-      ++in_flight_total_;
       question->number = ++last_question_;
+      under_way_[question->number] = {};
     }
   }
   if (!admitted.ok()) {
     question->done(admitted, nullptr);
-    return;
+    return nullptr;
   }
   if (sources_.asked) sources_.asked(request.domain());
   Step(question);
+  return [this, number = question->number] { EndQuestion(number); };
+}
+
+void WorkerQueryRouter::EndQuestion(int64_t number) {
+  std::shared_ptr<grpc::ClientContext> call;
+  QuestionPtr parked;
+  {
+    MutexLock lock(mutex_);
+    const auto found = under_way_.find(number);
+    if (found == under_way_.end()) return;
+    found->second.caller_gone = true;
+    call = found->second.call;
+    if (const auto waiting = parked_.find(number); waiting != parked_.end()) {
+      parked = waiting->second;
+      parked_.erase(waiting);
+    }
+  }
+  if (call) call->TryCancel();  // OnAnswer follows
+  if (!parked) return;
+  loop_.Cancel(parked->timer);
+  Finish(parked, CallerHasGone());
+}
+
+bool WorkerQueryRouter::SetCall(const Question& question,
+                                std::shared_ptr<grpc::ClientContext> call) {
+  MutexLock lock(mutex_);
+  UnderWay& under_way = under_way_.at(question.number);
+  under_way.call = std::move(call);
+  return !under_way.caller_gone;
 }
 
 // Asks the best worker that has not failed this question yet, or waits for one.
@@ -298,6 +329,10 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView&
     if (known) ask.mutable_known()->Assign(known->begin(), known->end());
   }
   auto call = std::make_shared<grpc::ClientContext>();
+  if (!SetCall(*question, call)) {
+    Finish(question, CallerHasGone());
+    return;
+  }
   Asked asked{worker.incarnation, source, SteadyNow(), worker.flight_record, nullptr};
   if (source == v1::LIVE) WatchForSilence(question, view, call, asked);
   worker.client->Query(
@@ -327,7 +362,10 @@ void WorkerQueryRouter::WatchForSilence(const QuestionPtr& question, const Domai
 void WorkerQueryRouter::OnAnswer(const QuestionPtr& question, const Asked& asked,
                                  absl::StatusOr<WorkerAnswer> answer) {
   if (asked.source == v1::LIVE) silence_.Remove(question->number);
-  if (!answer.ok()) {
+  const bool caller_is_there = SetCall(*question, nullptr);
+  if (!answer.ok() && !caller_is_there) {  // no fault of the worker's
+    Finish(question, CallerHasGone());
+  } else if (!answer.ok()) {
     OnError(question, asked, answer.status());
   } else {
     OnRows(question, asked, *std::move(answer));
@@ -493,11 +531,12 @@ void WorkerQueryRouter::Park(const QuestionPtr& question) {
   };
   const bool ask_again = lives_on(view.live) || lives_on(view.standby);
   if (ask_again) until = std::min(until, SteadyNow() + limits_.ask_again_after);
-  bool draining = false;
+  absl::Status ended;
   {
     MutexLock lock(mutex_);
-    draining = draining_;
-    if (!draining) {
+    if (draining_) ended = Draining();
+    if (under_way_.at(question->number).caller_gone) ended = CallerHasGone();
+    if (ended.ok()) {
       parked_[question->number] = question;
       question->timer = loop_.RunAfter(until - SteadyNow(), [this, question, ask_again] {
         if (!Unpark(question)) return;
@@ -507,8 +546,8 @@ void WorkerQueryRouter::Park(const QuestionPtr& question) {
       });
     }
   }
-  if (draining) {
-    Finish(question, Draining());
+  if (!ended.ok()) {
+    Finish(question, ended);
     return;
   }
   if (sources_.unanswered) {
@@ -597,7 +636,7 @@ absl::StatusOr<v1::QueryResponse> WorkerQueryRouter::WithinMaxStale(
 
 void WorkerQueryRouter::Measure(const Question& question,
                                 const absl::StatusOr<v1::QueryResponse>& result) const {
-  if (!sources_.measured) return;
+  if (!sources_.measured || absl::IsCancelled(result.status())) return;
   const absl::Duration took = SteadyNow() - question.start;
   if (result.ok()) {
     for (const v1::SliceMeta& meta : result->meta().slices()) {
@@ -634,7 +673,8 @@ void WorkerQueryRouter::Finish(const QuestionPtr& question,
   MutexLock lock(mutex_);
   auto in_flight = in_flight_.find(question->request.domain());
   if (--in_flight->second == 0) in_flight_.erase(in_flight);
-  if (--in_flight_total_ == 0) idle_.SignalAll();
+  under_way_.erase(question->number);
+  if (under_way_.empty()) idle_.SignalAll();
 }
 
 void WorkerQueryRouter::Drain() {
@@ -652,7 +692,7 @@ void WorkerQueryRouter::Drain() {
 
 bool WorkerQueryRouter::WaitEmpty(absl::Time deadline) {
   MutexLock lock(mutex_);
-  while (in_flight_total_ > 0) {
+  while (!under_way_.empty()) {
     const absl::Duration left = deadline - SteadyNow();
     if (left <= absl::ZeroDuration()) return false;
     idle_.WaitFor(mutex_, left);

@@ -59,8 +59,8 @@ class WorkerQueryRouter final : public QueryRouter {
   // Waits for the questions that are with a worker.
   ~WorkerQueryRouter() override;
 
-  void Ask(const icepie::v1::QueryRequest& request, absl::Time deadline, int64_t bytes_max,
-           Done done) override;
+  CallOff Ask(const icepie::v1::QueryRequest& request, absl::Time deadline, int64_t bytes_max,
+              Done done) override;
 
   // A view of the domain has changed: its waiting questions look again.
   void OnWorkerChange(const std::string& domain);
@@ -91,6 +91,10 @@ class WorkerQueryRouter final : public QueryRouter {
 
   absl::Status Check(const icepie::v1::QueryRequest& request) const;
   absl::Status CheckBlocked(const Question& question) const;
+  // Its caller has gone.
+  void EndQuestion(int64_t number);
+  // The call that the question is with from now on, or null. False: its caller has gone.
+  bool SetCall(const Question& question, std::shared_ptr<grpc::ClientContext> call);
   void Step(const QuestionPtr& question);
   void AskWorker(const QuestionPtr& question, const DomainView& view, icepie::v1::Source source);
   void WatchForSilence(const QuestionPtr& question, const DomainView& view,
@@ -128,11 +132,15 @@ class WorkerQueryRouter final : public QueryRouter {
   CondVar idle_;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t last_question_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t in_flight_total_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, int> in_flight_ ABSL_GUARDED_BY(mutex_);  // by domain
   // Fingerprints of what neither worker had memory for, and until when they are kept in mind.
   std::map<std::string, absl::Time> hungry_ ABSL_GUARDED_BY(mutex_);
   std::map<int64_t, QuestionPtr> parked_ ABSL_GUARDED_BY(mutex_);
+  struct UnderWay {
+    std::shared_ptr<grpc::ClientContext> call;  // to a worker; else null
+    bool caller_gone = false;
+  };
+  std::map<int64_t, UnderWay> under_way_ ABSL_GUARDED_BY(mutex_);  // every admitted question
   SilenceWatch silence_;
   EventLoop loop_;  // timers and wake-ups; last: its thread ends first
 };

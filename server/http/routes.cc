@@ -111,17 +111,17 @@ bool IsJson(absl::string_view content_type) {
 
 }  // namespace
 
-void Routes::Handle(const HttpRequest& request, Done done) const {
+QueryRouter::CallOff Routes::Handle(const HttpRequest& request, Done done) const {
   if (!IsAllowedHost(request.host)) {
     done(ProblemAnswer(403, "HOST_NOT_ALLOWED",
                        absl::StrCat("host \"", request.host,
                                     "\" is not served; ask localhost, 127.0.0.1 or [::1]")));
-    return;
+    return nullptr;
   }
   const absl::StatusOr<HttpTarget> target = ParseTarget(request.target);
   if (!target.ok()) {
     done(ProblemAnswer(target.status()));
-    return;
+    return nullptr;
   }
   const std::string path = absl::StrCat("/", absl::StrJoin(target->segments, "/"));
   const bool posts = IsQuery(target->segments) || IsAppend(target->segments);
@@ -134,7 +134,7 @@ void Routes::Handle(const HttpRequest& request, Done done) const {
   } else if (!posts && !IsReading(request.method)) {
     done(NotAllowed(request.method, "GET, HEAD"));
   } else if (posts) {
-    Post(request, *target, std::move(done));
+    return Post(request, *target, std::move(done));
   } else if (path == "/healthz") {
     done(TextAnswer(200, "ok\n"));
   } else if (path == "/readyz") {
@@ -145,8 +145,9 @@ void Routes::Handle(const HttpRequest& request, Done done) const {
     done(
         {200, "text/plain; version=0.0.4; charset=utf-8", MetricsText(status_(), absl::Now()), {}});
   } else {
-    Rows(request, *target, std::move(done));
+    return Rows(request, *target, std::move(done));
   }
+  return nullptr;
 }
 
 // Ready: it takes work, and somebody answers. A domain without a worker is named, and is no reason
@@ -217,19 +218,24 @@ absl::StatusOr<QueryRequest> Routes::RowsQuery(const HttpTarget& target) const {
   return query;
 }
 
-void Routes::Rows(const HttpRequest& request, const HttpTarget& target, Done done) const {
+QueryRouter::CallOff Routes::Rows(const HttpRequest& request, const HttpTarget& target,
+                                  Done done) const {
   absl::StatusOr<QueryRequest> query = RowsQuery(target);
   if (!query.ok()) {
     done(ProblemAnswer(query.status()));
-    return;
+    return nullptr;
   }
   query->set_if_none_match(SingleEntityTag(request.if_none_match));
-  Ask(*query, request.if_none_match, std::move(done));
+  return Ask(*query, request.if_none_match, std::move(done));
 }
 
-void Routes::Post(const HttpRequest& request, const HttpTarget& target, Done done) const {
-  if (IsAppend(target.segments)) return Append(request, target, std::move(done));
-  Query(request, target, std::move(done));
+QueryRouter::CallOff Routes::Post(const HttpRequest& request, const HttpTarget& target,
+                                  Done done) const {
+  if (IsAppend(target.segments)) {
+    Append(request, target, std::move(done));
+    return nullptr;
+  }
+  return Query(request, target, std::move(done));
 }
 
 void Routes::Append(const HttpRequest& request, const HttpTarget& target, Done done) const {
@@ -250,11 +256,12 @@ void Routes::Append(const HttpRequest& request, const HttpTarget& target, Done d
           });
 }
 
-void Routes::Query(const HttpRequest& request, const HttpTarget& target, Done done) const {
+QueryRouter::CallOff Routes::Query(const HttpRequest& request, const HttpTarget& target,
+                                   Done done) const {
   // A page of another site can post text and forms without asking the browser, but not JSON.
   if (!IsJson(request.content_type)) {
     done(ProblemAnswer(415, "CONTENT_TYPE_INVALID", "the body must be application/json"));
-    return;
+    return nullptr;
   }
   absl::StatusOr<QueryRequest> query = ParseQueryBody(request.body);
   if (!target.parameters.empty()) {
@@ -263,22 +270,23 @@ void Routes::Query(const HttpRequest& request, const HttpTarget& target, Done do
   }
   if (!query.ok()) {
     done(ProblemAnswer(query.status()));
-    return;
+    return nullptr;
   }
   query->set_domain(std::string(absl::StripSuffix(target.segments[2], kQuerySuffix)));
-  Ask(*query, "", std::move(done));
+  return Ask(*query, "", std::move(done));
 }
 
-void Routes::Ask(const QueryRequest& query, const std::string& if_none_match, Done done) const {
-  router_.Ask(query, absl::Now() + query_timeout_, kAnswerBytesMax,
-              [if_none_match, done = std::move(done)](absl::StatusOr<QueryResponse> response,
-                                                      AnswerHold hold) {
-                HttpAnswer answer = response.ok() ? RowsAnswer(*response, if_none_match)
-                                                  : ProblemAnswer(response.status());
-                answer.hold = std::move(hold);
-                response = absl::CancelledError();  // its rows are in the answer by now
-                done(std::move(answer));
-              });
+QueryRouter::CallOff Routes::Ask(const QueryRequest& query, const std::string& if_none_match,
+                                 Done done) const {
+  return router_.Ask(query, absl::Now() + query_timeout_, kAnswerBytesMax,
+                     [if_none_match, done = std::move(done)](absl::StatusOr<QueryResponse> response,
+                                                             AnswerHold hold) {
+                       HttpAnswer answer = response.ok() ? RowsAnswer(*response, if_none_match)
+                                                         : ProblemAnswer(response.status());
+                       answer.hold = std::move(hold);
+                       response = absl::CancelledError();  // its rows are in the answer by now
+                       done(std::move(answer));
+                     });
 }
 
 }  // namespace icepie::server

@@ -34,19 +34,20 @@ class Routes {
         query_timeout_(query_timeout) {}
 
   // Calls `done` exactly once, at once or later and from any thread. HEAD is answered as GET; the
-  // body is left out on the wire.
-  void Handle(const HttpRequest& request, Done done) const;
+  // body is left out on the wire. The result is to be called when the client has gone before that;
+  // null: the work is done whether it is there or not.
+  QueryRouter::CallOff Handle(const HttpRequest& request, Done done) const;
 
   // Not ready any more: the daemon is about to stop.
   void Drain() { draining_ = true; }
 
  private:
-  void Rows(const HttpRequest& request, const HttpTarget& target, Done done) const;
-  void Query(const HttpRequest& request, const HttpTarget& target, Done done) const;
+  QueryRouter::CallOff Rows(const HttpRequest& request, const HttpTarget& target, Done done) const;
+  QueryRouter::CallOff Query(const HttpRequest& request, const HttpTarget& target, Done done) const;
   void Append(const HttpRequest& request, const HttpTarget& target, Done done) const;
-  void Post(const HttpRequest& request, const HttpTarget& target, Done done) const;
-  void Ask(const icepie::v1::QueryRequest& query, const std::string& if_none_match,
-           Done done) const;
+  QueryRouter::CallOff Post(const HttpRequest& request, const HttpTarget& target, Done done) const;
+  QueryRouter::CallOff Ask(const icepie::v1::QueryRequest& query, const std::string& if_none_match,
+                           Done done) const;
   absl::StatusOr<icepie::v1::QueryRequest> RowsQuery(const HttpTarget& target) const;
   absl::StatusOr<icepie::v1::Slice> FindSlice(const std::string& domain,
                                               const std::string& slice_name) const;

@@ -1,11 +1,14 @@
 #include "server/http/session.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <boost/asio/dispatch.hpp>
 #include <boost/beast/core/bind_handler.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/write.hpp>
+#include <cerrno>
 #include <chrono>
 #include <utility>
 
@@ -140,12 +143,29 @@ void Session::Answer() {
     return;
   }
   stream_.expires_never();  // the router keeps its own deadline
-  routes_.Handle(ToRequest(request), [self = shared_from_this(), keep_alive](HttpAnswer answer) {
-    self->post_(self->stream_.get_executor(),
-                [self, keep_alive, answer = std::move(answer)]() mutable {
-                  self->Write(std::move(answer), keep_alive);
-                });
-  });
+  WatchClient(routes_.Handle(
+      ToRequest(request), [self = shared_from_this(), keep_alive](HttpAnswer answer) {
+        self->post_(self->stream_.get_executor(),
+                    [self, keep_alive, answer = std::move(answer)]() mutable {
+                      self->Write(std::move(answer), keep_alive);
+                    });
+      }));
+}
+
+// Takes nothing from the socket: what else the client sends already is its next request, and says
+// that it was there. An end behind that is not seen.
+void Session::WatchClient(QueryRouter::CallOff call_off) {
+  if (!call_off) return;
+  stream_.socket().async_wait(
+      asio::ip::tcp::socket::wait_read,
+      [self = shared_from_this(), call_off = std::move(call_off)](const beast::error_code& error) {
+        if (error) return;
+        char byte = 0;
+        const ssize_t peeked = ::recv(self->stream_.socket().native_handle(), &byte, sizeof(byte),
+                                      MSG_PEEK | MSG_DONTWAIT);
+        const bool gone = peeked == 0 || (peeked < 0 && errno != EAGAIN && errno != EINTR);
+        if (gone) call_off();
+      });
 }
 
 void Session::Write(HttpAnswer answer, bool keep_alive) {

@@ -47,6 +47,9 @@ class Session : public std::enable_shared_from_this<Session> {
   void OnRead(const boost::beast::error_code& error);
   void Refuse(const boost::beast::error_code& error);
   void Answer();
+  // Whether the client is still there while its answer is made. One that has closed its half only
+  // looks the same, and counts as gone.
+  void WatchClient(QueryRouter::CallOff call_off);
   void Write(HttpAnswer answer, bool keep_alive);
   void OnWritten(const boost::beast::error_code& error, bool keep_alive);
   // Takes what a refused client still sends, for a while: closing at once would reset the

@@ -125,5 +125,31 @@ TEST_F(SlowAnswerTest, WhatIsNotReadIsBoundedAndCutOffAndOthersAreAnswered) {
   EXPECT_GT(cut_off, 0);
 }
 
+// Their questions wait for what does not come; there are as many of them as a domain may have.
+TEST_F(SlowAnswerTest, ClientsThatGoTakeTheirQuestionsWithThem) {
+  v1::FreezeSliceRequest freeze;
+  freeze.set_name("noisy.everything");
+  freeze.set_reason("the test");
+  v1::Slice frozen;
+  ASSERT_TRUE(daemon_.Admin()->FreezeSlice(Within(kLong).get(), freeze, &frozen).ok());
+  const auto end = daemon_.Append("sales", {R"({"item":"pear"})"});
+  ASSERT_TRUE(end.ok());
+  v1::QueryRequest request = Request("noisy", kSmall);
+  request.mutable_consistency()->set_min_position(*end);
+  request.mutable_consistency()->mutable_max_wait()->set_seconds(300);
+  std::vector<Left> left;
+  for (int i = 0; i < 64; ++i) {
+    left.push_back({daemon_.Slices(), Within(absl::Minutes(5)), nullptr});
+    left.back().reader = left.back().stub->StreamQuery(left.back().context.get(), request);
+  }
+  EXPECT_TRUE(
+      Eventually([&] { return ErrorReason(Ask("noisy", kSmall)) == "TOO_MANY_QUERIES"; }, kLong));
+  for (const Left& each : left) each.context->TryCancel();
+  EXPECT_TRUE(Eventually([&] { return Ask("noisy", kSmall).ok(); }, kLong));
+  for (const Left& each : left) {
+    EXPECT_EQ(each.reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+}
+
 }  // namespace
 }  // namespace icepie::testing

@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "tests/server/http_client.h"
 
 namespace icepie::server {
@@ -29,15 +30,34 @@ using ::testing::Not;
 // Answers with what it is told to, or keeps the question until the test answers it.
 class FakeRouter : public QueryRouter {
  public:
-  void Ask(const QueryRequest& request, absl::Time, int64_t, Done done) override {
+  CallOff Ask(const QueryRequest& request, absl::Time, int64_t, Done done) override {
     MutexLock lock(mutex_);
     asked_.push_back(request);
-    if (holds_) {
-      held_.push_back(std::move(done));
-      changed_.SignalAll();
-    } else {
+    if (!holds_) {
       done(answer_, nullptr);
+      return nullptr;
     }
+    held_.push_back(std::move(done));
+    changed_.SignalAll();
+    return [this] {
+      MutexLock called_off(mutex_);
+      ++called_off_;
+      changed_.SignalAll();
+    };
+  }
+
+  bool WaitForCallOff(absl::Duration timeout) {
+    const absl::Time deadline = SteadyNow() + timeout;
+    MutexLock lock(mutex_);
+    while (called_off_ == 0 && SteadyNow() < deadline) {
+      changed_.WaitFor(mutex_, deadline - SteadyNow());
+    }
+    return called_off_ > 0;
+  }
+
+  int called_off() {
+    MutexLock lock(mutex_);
+    return called_off_;
   }
 
   void set_answer(absl::StatusOr<QueryResponse> answer) {
@@ -75,6 +95,7 @@ class FakeRouter : public QueryRouter {
   absl::StatusOr<QueryResponse> answer_ ABSL_GUARDED_BY(mutex_) = QueryResponse();
   std::vector<QueryRequest> asked_ ABSL_GUARDED_BY(mutex_);
   std::vector<Done> held_ ABSL_GUARDED_BY(mutex_);
+  int called_off_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 QueryResponse Rows() {
@@ -592,6 +613,25 @@ TEST_F(HttpServerTest, PipelinedRequestsWaitForTheirTurn) {
   router_.WaitForQuestion()(Rows(), nullptr);
   EXPECT_THAT(client.Read().body, HasSubstr("volume"));
   EXPECT_EQ(client.Read().body, "ok\n");
+}
+
+TEST_F(HttpServerTest, AQuestionWhoseClientHasGoneIsCalledOff) {
+  Start();
+  router_.Hold();
+  const std::string rows = std::string("GET ") + kRows + " HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  {
+    HttpClient client(port());
+    client.Send(rows);
+    router_.WaitForQuestion()(Rows(), nullptr);
+    EXPECT_THAT(client.Read().body, HasSubstr("volume"));
+    client.Send(rows);  // on the same connection
+    router_.WaitForQuestion()(Rows(), nullptr);
+    EXPECT_THAT(client.Read().body, HasSubstr("volume"));
+    EXPECT_EQ(router_.called_off(), 0);
+    client.Send(rows);
+    router_.WaitForQuestion();
+  }
+  EXPECT_TRUE(router_.WaitForCallOff(absl::Seconds(60)));
 }
 
 // The memory of an answer counts as taken until the client has it.

@@ -144,15 +144,15 @@ class WorkerQueryRouterTest : public ::testing::Test {
   using Result = absl::StatusOr<v1::QueryResponse>;
   std::future<Result> Start(const v1::QueryRequest& request, absl::Duration timeout) {
     auto result = std::make_shared<std::promise<Result>>();
-    router_->Ask(request, absl::Now() + timeout, bytes_max_,
-                 [result, this](Result answer, AnswerHold hold) {
-                   if (keeps_holds_) {
-                     const MutexLock lock(mutex_);
-                     holds_.push_back(std::move(hold));
-                   }
-                   hold.reset();  // before a test may look at what all answers hold
-                   result->set_value(std::move(answer));
-                 });
+    call_off_ = router_->Ask(request, absl::Now() + timeout, bytes_max_,
+                             [result, this](Result answer, AnswerHold hold) {
+                               if (keeps_holds_) {
+                                 const MutexLock lock(mutex_);
+                                 holds_.push_back(std::move(hold));
+                               }
+                               hold.reset();  // before a test may look at what all answers hold
+                               result->set_value(std::move(answer));
+                             });
     return result->get_future();
   }
   static v1::QueryRequest Sql() {
@@ -178,6 +178,7 @@ class WorkerQueryRouterTest : public ::testing::Test {
   bool keeps_holds_ = false;  // as of answers that their clients do not take
   std::vector<AnswerHold> holds_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<WorkerQueryRouter> router_;
+  QueryRouter::CallOff call_off_;  // of the last question
 };
 
 // The generation that serves, which reads one slice that reads a stream.
@@ -624,6 +625,54 @@ TEST_F(WorkerQueryRouterTest, SaysWorkerLostBeforeTheDeadline) {
     EXPECT_TRUE(absl::IsUnavailable(answer.status()));
   }
   EXPECT_TRUE(in_time);
+}
+
+TEST_F(WorkerQueryRouterTest, AQuestionWhoseCallerHasGoneEndsInItsWorkerToo) {
+  std::promise<void> asked;
+  std::promise<void> ended;
+  std::atomic<bool> is_first{true};
+  FakeWorker live(Socket("live"), [&](const wv1::WorkerQueryRequest& request,
+                                      grpc::ServerContext& context, FakeWorker::Writer& writer) {
+    if (!is_first.exchange(false)) {
+      return Answering(Report(v1::RUNNING, 100), "[1]")(request, context, writer);
+    }
+    asked.set_value();
+    const grpc::Status status = StandingStill()(request, context, writer);
+    ended.set_value();
+    return status;
+  });
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 90), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 90))));
+  QueryRouterLimits limits;
+  limits.in_flight_max = 1;
+  MakeRouter(limits);
+  auto result = Start(Sql(), absl::Minutes(10));
+  asked.get_future().wait();
+  call_off_();
+  EXPECT_TRUE(absl::IsCancelled(result.get().status()));
+  ended.get_future().wait();
+  EXPECT_TRUE(router_->WaitEmpty(SteadyNow() + absl::Seconds(60)));
+  call_off_();  // does nothing any more
+  EXPECT_EQ(standby.queries(), 0);
+  // Its place is free, and the worker has lost nothing by it.
+  const Result next = Ask(Sql());
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(next->body(), "[1]");
+}
+
+TEST_F(WorkerQueryRouterTest, AQuestionThatWaitsForAWorkerEndsWithItsCaller) {
+  MakeRouter();
+  v1::QueryRequest request;
+  request.set_domain("payments");
+  request.mutable_select()->set_slice("volume");
+  auto result = Start(request, absl::Minutes(10));
+  call_off_();
+  ASSERT_EQ(result.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  EXPECT_TRUE(absl::IsCancelled(result.get().status()));
+  EXPECT_TRUE(router_->WaitEmpty(SteadyNow() + absl::Seconds(60)));
+  MutexLock lock(mutex_);
+  EXPECT_TRUE(measured_.empty()) << "no failure of the slice";
 }
 
 TEST_F(WorkerQueryRouterTest, FailsAtOnceWhenBothAreSuspended) {
