@@ -16,8 +16,7 @@ constexpr absl::Duration kPatienceMax = absl::Seconds(1);
 
 }  // namespace
 
-SilenceWatch::SilenceWatch(EventLoop& loop, Views views,
-                           std::function<void(const std::string&)> silent)
+SilenceWatch::SilenceWatch(EventLoop& loop, Views views, Silent silent)
     : loop_(loop), views_(std::move(views)), silent_(std::move(silent)) {}
 
 void SilenceWatch::Add(int64_t question, Waiting waiting) {
@@ -36,107 +35,132 @@ void SilenceWatch::Remove(int64_t question) {
 }
 
 // A report is a new one each time.
-bool SilenceWatch::IsSilent(const std::string& domain, const WorkerView& live) const {
+bool SilenceWatch::IsSilent(const WorkerView& worker) const {
   const MutexLock lock(mutex_);
-  const auto found = silences_.find(domain);
-  return found != silences_.end() && found->second.last == live.report;
+  const auto found = silences_.find(worker.incarnation);
+  return found != silences_.end() && found->second.last == worker.report;
 }
 
 // Goes on while questions wait.
 void SilenceWatch::Look() {
   struct Ask {
-    WorkerView live;
+    std::string domain;
+    WorkerView worker;
     absl::Duration timeout = kPatienceMax;
   };
-  std::map<std::string, Ask> late;  // by domain
+  std::map<int64_t, Ask> late;  // by incarnation
   {
     const absl::Time now = SteadyNow();
     const MutexLock lock(mutex_);
     looking_ = !waiting_.empty() && !stopped_;
     for (const auto& [question, entry] : waiting_) {
-      if (now - entry.since < entry.patience || asked_.count(entry.waiting.domain) > 0) continue;
-      Ask& ask = late[entry.waiting.domain];
-      // Of two incarnations the newer one; the older one's questions have ended or are about to.
-      if (entry.waiting.live.incarnation >= ask.live.incarnation) ask.live = entry.waiting.live;
+      const int64_t incarnation = entry.waiting.worker.incarnation;
+      if (now - entry.since < entry.patience || asked_.count(incarnation) > 0) continue;
+      Ask& ask = late[incarnation];
+      ask.domain = entry.waiting.domain;
+      ask.worker = entry.waiting.worker;
       ask.timeout = std::min(ask.timeout, entry.patience);
     }
     if (stopped_) return;
-    for (const auto& [domain, ask] : late) asked_[domain] = ask.live.incarnation;
+    for (const auto& [incarnation, ask] : late) asked_.insert(incarnation);
     if (looking_) loop_.RunAfter(kSilenceLookInterval, [this] { Look(); });
   }
-  for (const auto& [domain, ask] : late) AskWhetherThere(domain, ask.live, ask.timeout);
+  for (const auto& [incarnation, ask] : late) AskWhetherThere(ask.domain, ask.worker, ask.timeout);
 }
 
-void SilenceWatch::AskWhetherThere(const std::string& domain, const WorkerView& live,
+// As it is now; without an incarnation when it is none of the domain's any more.
+WorkerView SilenceWatch::Find(const std::string& domain, int64_t incarnation) const {
+  const DomainView view = views_(domain);
+  for (const WorkerView& worker : {view.live, view.standby}) {
+    if (worker.incarnation == incarnation) return worker;
+  }
+  return {};
+}
+
+void SilenceWatch::AskWhetherThere(const std::string& domain, const WorkerView& worker,
                                    absl::Duration timeout) {
-  const Silence silence{views_(domain).live.report, SteadyNow()};
-  live.client->GetStatus(
-      timeout, false, [this, domain, incarnation = live.incarnation, silence](const auto& report) {
-        const bool is_there = !absl::IsDeadlineExceeded(report.status()) &&
-                              ErrorReason(report.status()) != "QUERIES_HANG";
-        loop_.Post([this, domain, incarnation, silence, is_there] {
-          if (is_there) {
-            OnThere(domain, incarnation);
-          } else {
-            OnSilent(domain, incarnation, silence);
-          }
-        });
-        const MutexLock lock(mutex_);
-        asked_.erase(domain);
-        if (asked_.empty()) idle_.SignalAll();
-      });
+  const int64_t incarnation = worker.incarnation;
+  const Silence silence{domain, Find(domain, incarnation).report, SteadyNow()};
+  worker.client->GetStatus(timeout, false, [this, incarnation, silence](const auto& report) {
+    const bool is_there = !absl::IsDeadlineExceeded(report.status()) &&
+                          ErrorReason(report.status()) != "QUERIES_HANG";
+    loop_.Post([this, incarnation, silence, is_there] {
+      if (is_there) {
+        OnThere(incarnation);
+      } else {
+        OnSilent(incarnation, silence);
+      }
+    });
+    const MutexLock lock(mutex_);
+    asked_.erase(incarnation);
+    if (asked_.empty()) idle_.SignalAll();
+  });
 }
 
-void SilenceWatch::OnThere(const std::string& domain, int64_t incarnation) {
+void SilenceWatch::OnThere(int64_t incarnation) {
   const absl::Time now = SteadyNow();
   const MutexLock lock(mutex_);
-  silences_.erase(domain);
+  silences_.erase(incarnation);
   for (auto& [question, entry] : waiting_) {
-    const Waiting& waiting = entry.waiting;
-    if (waiting.domain == domain && waiting.live.incarnation == incarnation) entry.since = now;
+    if (entry.waiting.worker.incarnation == incarnation) entry.since = now;
   }
 }
 
-void SilenceWatch::OnSilent(const std::string& domain, int64_t incarnation,
-                            const Silence& silence) {
-  const DomainView view = views_(domain);
-  const bool reported = view.live.incarnation != incarnation || view.live.report != silence.last;
+void SilenceWatch::OnSilent(int64_t incarnation, const Silence& silence) {
+  const WorkerView worker = Find(silence.domain, incarnation);
+  const bool reported = worker.incarnation != incarnation || worker.report != silence.last;
   if (reported) {
-    OnThere(domain, incarnation);
+    OnThere(incarnation);
     return;
   }
   bool known = false;
   {
     const MutexLock lock(mutex_);
-    const auto [found, is_new] = silences_.emplace(domain, silence);
+    const auto [found, is_new] = silences_.emplace(incarnation, silence);
     known = !is_new && found->second.last == silence.last;
     if (!known) found->second = silence;
   }
-  if (!known) spdlog::warn("{} live: it does not answer; the standby is asked", domain);
-  if (silent_) silent_(domain);
-  CallOff(domain, incarnation);
+  if (!known) {
+    spdlog::warn("{} {}: it does not answer; the other worker is asked", silence.domain,
+                 worker.status.role());
+  }
+  if (silent_) silent_(silence.domain, incarnation);
+  CallOff(incarnation);
 }
 
-void SilenceWatch::CallOff(const std::string& domain, int64_t incarnation) {
+void SilenceWatch::CallOff(int64_t incarnation) {
   std::vector<std::function<void()>> call_off;
   {
     const absl::Time now = SteadyNow();
     const MutexLock lock(mutex_);
-    const auto silence = silences_.find(domain);
+    const auto silence = silences_.find(incarnation);
     if (silence == silences_.end()) return;
     for (const auto& [question, entry] : waiting_) {
-      const Waiting& waiting = entry.waiting;
-      const bool is_of_it = waiting.domain == domain && waiting.live.incarnation == incarnation;
       const absl::Duration waited = now - std::max(entry.since, silence->second.since);
-      if (is_of_it && waited >= entry.patience) call_off.push_back(waiting.call_off);
+      const bool is_of_it = entry.waiting.worker.incarnation == incarnation;
+      if (is_of_it && waited >= entry.patience) call_off.push_back(entry.waiting.call_off);
     }
   }
   for (const auto& end_call : call_off) end_call();
 }
 
 void SilenceWatch::OnWorkerChange(const std::string& domain) {
-  const WorkerView live = views_(domain).live;
-  if (live.client && IsSilent(domain, live)) CallOff(domain, live.incarnation);
+  std::vector<int64_t> silent;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [incarnation, silence] : silences_) {
+      if (silence.domain == domain) silent.push_back(incarnation);
+    }
+  }
+  for (const int64_t incarnation : silent) {
+    const WorkerView worker = Find(domain, incarnation);
+    if (worker.client && IsSilent(worker)) {
+      CallOff(incarnation);
+    } else {
+      const MutexLock lock(mutex_);
+      silences_.erase(incarnation);
+    }
+  }
 }
 
 void SilenceWatch::Stop() {

@@ -90,8 +90,10 @@ WorkerQueryRouter::WorkerQueryRouter(QueryRouterSources sources, QueryRouterLimi
     : sources_(std::move(sources)),
       limits_(limits),
       answers_(limits.answers),
-      silence_(loop_, sources_.workers, [this](const std::string& domain) {
-        if (sources_.unanswered) sources_.unanswered(domain, false);
+      silence_(loop_, sources_.workers, [this](const std::string& domain, int64_t incarnation) {
+        if (!sources_.unanswered) return;
+        const bool is_live = sources_.workers(domain).live.incarnation == incarnation;
+        sources_.unanswered(domain, !is_live);
       }) {}
 
 WorkerQueryRouter::~WorkerQueryRouter() {
@@ -253,9 +255,9 @@ void WorkerQueryRouter::Step(const QuestionPtr& question) {
   const bool live_prepares = question->request.has_select() && !LiveAnswers(view.live, slice);
   // The past is the standby's, so that old states do not take the live worker's memory.
   const bool past = IsAsOf(question->request.consistency());
-  const bool standby_first = live_prepares || past ||
-                             silence_.IsSilent(question->request.domain(), view.live) ||
-                             IsHungry(*question);
+  const bool standby_first =
+      !silence_.IsSilent(view.standby) &&
+      (live_prepares || past || silence_.IsSilent(view.live) || IsHungry(*question));
   if (usable(view.live) && !(standby_first && usable(view.standby))) {
     AskWorker(question, view, v1::LIVE);
   } else if (usable(view.standby)) {
@@ -314,7 +316,7 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView&
   *ask.mutable_parameters() = request.parameters();
   // Where the standby stands too early, a live worker that is on its way, or is silent at present,
   // is waited for instead: nothing new comes to the standby without it.
-  const bool live_works = view.live.client && !silence_.IsSilent(request.domain(), view.live);
+  const bool live_works = view.live.client && !silence_.IsSilent(view.live);
   const bool waits_here = source == v1::LIVE || live_works;
   const absl::Duration wait =
       waits_here ? question->wait_deadline - SteadyNow() : absl::ZeroDuration();
@@ -334,7 +336,7 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView&
     return;
   }
   Asked asked{worker.incarnation, source, SteadyNow(), worker.flight_record, nullptr};
-  if (source == v1::LIVE) WatchForSilence(question, view, call, asked);
+  WatchForSilence(question, worker, call, asked);
   worker.client->Query(
       ask, absl::Now() + (question->deadline - SteadyNow()),
       AnswerRoom{question->bytes_max, answers_.Open(request.domain())},
@@ -342,26 +344,29 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView&
       std::move(call));
 }
 
-// A live worker that stands still loses the question to a standby that has not been asked yet.
-void WorkerQueryRouter::WatchForSilence(const QuestionPtr& question, const DomainView& view,
+// A worker that stands still loses the question to the other one, if that has not been asked yet
+// and does not stand still as well.
+void WorkerQueryRouter::WatchForSilence(const QuestionPtr& question, const WorkerView& worker,
                                         const std::shared_ptr<grpc::ClientContext>& call,
                                         Asked& asked) {
   asked.called_off = std::make_shared<std::atomic<bool>>(false);
   std::set<int64_t> tried = question->died;
   tried.insert(question->answered.begin(), question->answered.end());
   const std::string& domain = question->request.domain();
-  const auto call_off = [this, domain, call, tried = std::move(tried), flag = asked.called_off] {
-    const WorkerView standby = sources_.workers(domain).standby;
-    if (standby.client == nullptr || tried.count(standby.incarnation) > 0) return;
+  const auto call_off = [this, domain, call, tried = std::move(tried), source = asked.source,
+                         flag = asked.called_off] {
+    const DomainView view = sources_.workers(domain);
+    const WorkerView& other = source == v1::LIVE ? view.standby : view.live;
+    if (!other.client || tried.count(other.incarnation) > 0 || silence_.IsSilent(other)) return;
     *flag = true;
     call->TryCancel();
   };
-  silence_.Add(question->number, {domain, view.live, question->deadline, call_off});
+  silence_.Add(question->number, {domain, worker, question->deadline, call_off});
 }
 
 void WorkerQueryRouter::OnAnswer(const QuestionPtr& question, const Asked& asked,
                                  absl::StatusOr<WorkerAnswer> answer) {
-  if (asked.source == v1::LIVE) silence_.Remove(question->number);
+  silence_.Remove(question->number);
   const bool caller_is_there = SetCall(*question, nullptr);
   if (!answer.ok() && !caller_is_there) {  // no fault of the worker's
     Finish(question, CallerHasGone());
@@ -404,9 +409,9 @@ absl::Status TookTooLong(const std::string& domain) {
 // Not the query's fault.
 absl::Status StandsStill(const std::string& domain) {
   return MakeError(absl::StatusCode::kUnavailable,
-                   absl::StrCat("the live worker of domain ", domain,
-                                " does not answer and is about to be replaced, and no standby "
-                                "could answer in its place; try again"),
+                   absl::StrCat("the worker of domain ", domain,
+                                " that was asked does not answer and is about to be replaced, and "
+                                "no other could answer in its place; try again"),
                    ErrorDetail{"WORKER_LOST", {{"domain", domain}}, {}, 1000});
 }
 
@@ -439,7 +444,7 @@ void WorkerQueryRouter::OnLost(const QuestionPtr& question, const Asked& asked,
 void WorkerQueryRouter::OnError(const QuestionPtr& question, const Asked& asked,
                                 const absl::Status& error) {
   const std::string& domain = question->request.domain();
-  if (absl::IsCancelled(error) && asked.called_off && *asked.called_off) {
+  if (absl::IsCancelled(error) && *asked.called_off) {
     Step(question);
   } else if (IsLost(error)) {
     OnLost(question, asked, error);
@@ -449,8 +454,10 @@ void WorkerQueryRouter::OnError(const QuestionPtr& question, const Asked& asked,
     if (!question->fallback || asked.source == v1::LIVE) question->fallback = error;
     Step(question);
   } else if (absl::IsDeadlineExceeded(error) && ErrorReason(error).empty()) {
-    const bool silent =
-        asked.source == v1::LIVE && silence_.IsSilent(domain, sources_.workers(domain).live);
+    const DomainView view = sources_.workers(domain);
+    const WorkerView& worker = asked.source == v1::LIVE ? view.live : view.standby;
+    const bool silent = worker.incarnation == asked.incarnation && silence_.IsSilent(worker);
+    if (silent && question->fallback) return GiveUp(question);
     Finish(question, silent ? StandsStill(domain) : TookTooLong(domain));
   } else {
     // What the live worker said stands in the fallback; none: only the standby was asked.

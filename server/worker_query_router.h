@@ -86,7 +86,7 @@ class WorkerQueryRouter final : public QueryRouter {
     icepie::v1::Source source = icepie::v1::SOURCE_UNSPECIFIED;
     absl::Time since;  // of SteadyNow()
     std::string flight_record;
-    std::shared_ptr<std::atomic<bool>> called_off;  // the live worker is silent; else null
+    std::shared_ptr<std::atomic<bool>> called_off;  // the worker is silent
   };
 
   absl::Status Check(const icepie::v1::QueryRequest& request) const;
@@ -97,7 +97,7 @@ class WorkerQueryRouter final : public QueryRouter {
   bool SetCall(const Question& question, std::shared_ptr<grpc::ClientContext> call);
   void Step(const QuestionPtr& question);
   void AskWorker(const QuestionPtr& question, const DomainView& view, icepie::v1::Source source);
-  void WatchForSilence(const QuestionPtr& question, const DomainView& view,
+  void WatchForSilence(const QuestionPtr& question, const WorkerView& worker,
                        const std::shared_ptr<grpc::ClientContext>& call, Asked& asked);
   void OnAnswer(const QuestionPtr& question, const Asked& asked,
                 absl::StatusOr<WorkerAnswer> answer);

@@ -33,7 +33,7 @@ TEST(SilenceWatchTest, CallsAQuestionOffWhenTheSilenceHasLastedAsLongAsThatCould
                   short_one.set_value();
                 }});
   short_one.get_future().get();
-  EXPECT_TRUE(watch.IsSilent("payments", view.live));
+  EXPECT_TRUE(watch.IsSilent(view.live));
   EXPECT_GE(long_one.get_future().get() - start, absl::Seconds(1));
   watch.Remove(1);
   watch.Stop();

@@ -493,6 +493,29 @@ TEST_F(WorkerQueryRouterTest, AStandbyThatComesTakesTheQuestionsOfOneThatStandsS
   EXPECT_EQ(answer->body(), "[2]");
 }
 
+// Which it got while the live worker was down.
+TEST_F(WorkerQueryRouterTest, AStandbyThatStandsStillLosesItsQuestionToTheLiveWorker) {
+  FakeWorker standby(Socket("standby"), StandingStill());
+  standby.StandStill(true);
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 80))));
+  MakeRouter();
+  auto result = Start(Sql(), absl::Seconds(60));
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (standby.queries() == 0 && absl::Now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 100), "[1]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  const Result answer = result.get();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->body(), "[1]");
+  // The past is the standby's, but for that it is known now.
+  v1::QueryRequest past = Sql();
+  past.mutable_consistency()->set_as_of_position(90);
+  EXPECT_EQ(Ask(past)->body(), "[1]");
+  EXPECT_EQ(standby.queries(), 1);
+}
+
 // Busy until it was asked twice whether it is there. It says so at once, unless the machine has no
 // time for it: then it is silent by right, and another question shows whether it is kept.
 TEST_F(WorkerQueryRouterTest, ALiveWorkerThatIsBusyKeepsItsQuestion) {
