@@ -331,6 +331,9 @@ QueryRouterSources Daemon::Parts::RouterSources() {
   sources.unanswered = [this](const std::string& domain, bool standby_is_not_enough) {
     hibernation_->OnUnanswered(domain, standby_is_not_enough);
   };
+  sources.broken = [this](const std::string& domain, int64_t incarnation) {
+    supervisor_->EndBroken(domain, incarnation);
+  };
   sources.measured = [this](const std::string& slice, bool ok, absl::Duration took) {
     memory_->queries().Add(slice, ok, took, absl::Now());
   };

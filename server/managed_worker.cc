@@ -245,6 +245,7 @@ void ManagedWorker::OnSpawned(const std::string& socket) {
   view_.status.set_pid(process_->pid());
   SetState("starting");
   kill_cause_.clear();
+  broken_ = false;
   configured_epoch_ = -1;
   configuring_ = false;
   ending_ = false;
@@ -454,8 +455,9 @@ void ManagedWorker::OnCause(const std::string& how) {
 
 void ManagedWorker::OnDeath(const std::string& why) {
   if (!on_death_) return;
-  WorkerDeath death{view_.status.domain(), view_.status.role(), view_.incarnation, why,
-                    slices::ReadFlightRecord(view_.flight_record)};
+  WorkerDeath death{
+      view_.status.domain(), view_.status.role(), view_.incarnation, why,
+      broken_ ? std::vector<slices::FlightNote>{} : slices::ReadFlightRecord(view_.flight_record)};
   if (on_death_(death)) policy_.Reset();
 }
 
@@ -489,6 +491,13 @@ void ManagedWorker::Resume() {
   if (process_ || stopping_ || paused_) return;
   view_.suspended = false;
   Start(absl::ZeroDuration());
+}
+
+void ManagedWorker::EndBroken() {
+  // Without a client it ends already, and for another reason.
+  if (!process_ || !view_.client || stopping_ || !kill_cause_.empty()) return;
+  broken_ = true;
+  KillBecause("every call that asked it a question broke, though it answered its heartbeat");
 }
 
 // One that has been silent lately is not asked: it would not hear.

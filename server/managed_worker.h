@@ -113,6 +113,8 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void Resume();
   // Ends its process, if there is one, and starts another at once; that is no failure.
   void Restart();
+  // Kills its process, which breaks every question; a failure of none of its slices.
+  void EndBroken();
   // While it is paused, no process runs: one that does is ended and may save its state first.
   void SetPaused(bool paused);
   // Stops it until WakeUp: SIGTERM, and SIGKILL after `grace`. Its state is then "hibernating".
@@ -178,6 +180,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   std::shared_ptr<WorkerClient> client_;  // from the start of the process on
   std::string socket_;
   std::string kill_cause_;
+  bool broken_ = false;  // it was killed for its answers, whatever it was doing
   absl::Time last_answer_ = absl::InfinitePast();
   absl::Time hurry_until_ = absl::InfinitePast();
   DomainLimits limits_;            // of the process

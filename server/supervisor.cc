@@ -232,6 +232,14 @@ void Supervisor::Restart(const std::string& domain, const std::string& role) {
   });
 }
 
+void Supervisor::EndBroken(const std::string& domain, int64_t incarnation) {
+  OnDomain(domain, [incarnation](Domain& workers) {
+    for (const auto& worker : {workers.live, workers.standby, workers.spare}) {
+      if (worker && worker->view().incarnation == incarnation) worker->EndBroken();
+    }
+  });
+}
+
 void Supervisor::StartSpare(const std::string& domain) {
   OnDomain(domain, [this, domain](Domain& workers) {
     if (workers.spare) return;

@@ -66,6 +66,9 @@ class Supervisor {
   void Resume(const std::string& domain);
   // Ends the domain's worker in this role ("live" or "standby") and starts another at once.
   void Restart(const std::string& domain, const std::string& role);
+  // Ends this process of the domain, which answers no question at all. A failure of its own: it is
+  // started again as one that died.
+  void EndBroken(const std::string& domain, int64_t incarnation);
 
   // A second standby, so that two workers stand while one is replaced. StartSpare starts it with
   // the program that is there now; TakeSpare makes it the standby, and that one the spare.

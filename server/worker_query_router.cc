@@ -28,6 +28,9 @@ namespace wv1 = icepie::worker::v1;
 
 constexpr size_t kHungryMax = 1024;
 constexpr absl::Duration kHungryFor = absl::Minutes(10);
+// So many broken calls in a row, and the worker is asked whether it answers anything at all.
+constexpr int kLossesInARow = 3;
+constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
 
 // The answer leaves a little before the client's deadline, so that our reason arrives and not its
 // own DEADLINE_EXCEEDED.
@@ -152,6 +155,7 @@ absl::Status WorkerQueryRouter::CheckBlocked(const Question& question) const {
 }
 
 void WorkerQueryRouter::OnWorkerDeath(const WorkerDeath& death) {
+  NoteAnswer(death.incarnation);
   const bool any_blamed = std::any_of(death.notes.begin(), death.notes.end(),
                                       [](const auto& note) { return note.blamed; });
   for (const slices::FlightNote& note : death.notes) {
@@ -368,6 +372,7 @@ void WorkerQueryRouter::OnAnswer(const QuestionPtr& question, const Asked& asked
                                  absl::StatusOr<WorkerAnswer> answer) {
   silence_.Remove(question->number);
   const bool caller_is_there = SetCall(*question, nullptr);
+  if (answer.ok() || !IsLost(answer.status())) NoteAnswer(asked.incarnation);
   if (!answer.ok() && !caller_is_there) {  // no fault of the worker's
     Finish(question, CallerHasGone());
   } else if (!answer.ok()) {
@@ -424,6 +429,7 @@ void WorkerQueryRouter::OnLost(const QuestionPtr& question, const Asked& asked,
   question->died.insert(asked.incarnation);
   question->lost.insert(asked.incarnation);
   ++question->losses;
+  NoteLoss(domain, asked.incarnation);
   if (IsBlamed(asked.flight_record, question->fingerprint)) {
     Finish(question,
            Killed(domain, absl::StrCat("this query ended a worker of domain ", domain,
@@ -439,6 +445,47 @@ void WorkerQueryRouter::OnLost(const QuestionPtr& question, const Asked& asked,
   } else {
     Step(question);
   }
+}
+
+void WorkerQueryRouter::NoteAnswer(int64_t incarnation) {
+  MutexLock lock(mutex_);
+  if (!losses_.empty()) losses_.erase(incarnation);
+}
+
+// One whose every call breaks, and which is there, answers its heartbeat and would never be
+// replaced.
+void WorkerQueryRouter::NoteLoss(const std::string& domain, int64_t incarnation) {
+  const DomainView view = sources_.workers(domain);
+  const WorkerView& worker = view.live.incarnation == incarnation ? view.live : view.standby;
+  const bool is_there = worker.incarnation == incarnation && worker.client != nullptr;
+  {
+    MutexLock lock(mutex_);
+    if (!is_there) losses_.erase(incarnation);
+    if (!is_there || ++losses_[incarnation] != kLossesInARow) return;
+  }
+  if (sources_.broken) Probe(domain, worker);
+}
+
+// The broken calls may be the fault of what they asked for.
+void WorkerQueryRouter::Probe(const std::string& domain, const WorkerView& worker) {
+  int64_t number = 0;
+  {
+    MutexLock lock(mutex_);
+    number = ++last_question_;
+    under_way_[number] = {};
+  }
+  wv1::WorkerQueryRequest nothing;
+  nothing.set_sql("SELECT 1");
+  worker.client->Query(
+      nothing, absl::Now() + kProbeTimeout,
+      AnswerRoom{AnswerBudget::kSmallBytes, answers_.Open(domain)},
+      [this, domain, number, incarnation = worker.incarnation](const auto& answer) {
+        NoteAnswer(incarnation);
+        if (!answer.ok() && IsLost(answer.status())) sources_.broken(domain, incarnation);
+        MutexLock lock(mutex_);
+        under_way_.erase(number);
+        if (under_way_.empty()) idle_.SignalAll();
+      });
 }
 
 void WorkerQueryRouter::OnError(const QuestionPtr& question, const Asked& asked,

@@ -49,6 +49,8 @@ struct QueryRouterSources {
   // been asked already); may be null.
   std::function<void(const std::string& domain)> asked;
   std::function<void(const std::string& domain, bool standby_is_not_enough)> unanswered;
+  // A worker that is there breaks every question, also one that asks for nothing; may be null.
+  std::function<void(const std::string& domain, int64_t incarnation)> broken;
   // How long a question that read a slice ("domain.slice") took; may be null.
   std::function<void(const std::string& slice, bool ok, absl::Duration took)> measured;
 };
@@ -103,6 +105,9 @@ class WorkerQueryRouter final : public QueryRouter {
                 absl::StatusOr<WorkerAnswer> answer);
   void OnError(const QuestionPtr& question, const Asked& asked, const absl::Status& error);
   void OnLost(const QuestionPtr& question, const Asked& asked, const absl::Status& error);
+  void NoteLoss(const std::string& domain, int64_t incarnation);
+  void NoteAnswer(int64_t incarnation);
+  void Probe(const std::string& domain, const WorkerView& worker);
   void OnRows(const QuestionPtr& question, const Asked& asked, WorkerAnswer answer);
   bool IsHungry(const Question& question);
   void NoteHungry(const Question& question, bool hungry);
@@ -141,6 +146,8 @@ class WorkerQueryRouter final : public QueryRouter {
     bool caller_gone = false;
   };
   std::map<int64_t, UnderWay> under_way_ ABSL_GUARDED_BY(mutex_);  // every admitted question
+  // By incarnation: calls in a row that it broke.
+  std::map<int64_t, int> losses_ ABSL_GUARDED_BY(mutex_);
   SilenceWatch silence_;
   EventLoop loop_;  // timers and wake-ups; last: its thread ends first
 };

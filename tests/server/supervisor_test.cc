@@ -7,13 +7,17 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "server/proto_time.h"
 #include "server/run_directory.h"
+#include "slices/flight_record.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/fake_worker.h"
 
@@ -51,6 +55,36 @@ class SupervisorTest : public testing::Test {
     });
     done.WaitForNotification();
     return status;
+  }
+
+  // The test answers in place of the live worker's process: null when it never came to that.
+  std::pair<std::unique_ptr<FakeWorker>, int64_t> AnswerForLive(Supervisor& supervisor) {
+    // Who comes too late answers for the next process.
+    std::unique_ptr<FakeWorker> worker;
+    int64_t incarnation = 0;
+    const auto answers = [&](const DomainView& view) {
+      return view.live.client != nullptr && view.live.incarnation == incarnation;
+    };
+    for (int i = 0; i < 60 && !answers(supervisor.View(Name(0))); ++i) {
+      supervisor.WaitFor(Name(0), absl::Seconds(60), [](const DomainView& view) {
+        return view.live.status.state() == "starting";
+      });
+      incarnation = supervisor.View(Name(0)).live.incarnation;
+      worker = std::make_unique<FakeWorker>(
+          WorkerSocket(directory_.path(), absl::StrCat("w", incarnation)),
+          [](const auto&, auto&, auto&) { return grpc::Status::OK; });
+      supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
+        return answers(view) || view.live.incarnation != incarnation;
+      });
+    }
+    if (!answers(supervisor.View(Name(0)))) worker.reset();
+    return {std::move(worker), incarnation};
+  }
+
+  static bool IsReplaced(Supervisor& supervisor, int64_t incarnation) {
+    return supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
+      return view.live.incarnation != incarnation;
+    });
   }
 
   TempDirectory directory_;
@@ -159,32 +193,51 @@ TEST_F(SupervisorTest, AWorkerThatDoesNotAnswerItselfIsReplaced) {
   assignment.set_domain(Name(0));
   assignment.add_generations()->set_slice("s");
   supervisor.SetDomain(assignment);
-  // Who comes too late answers for the next process.
-  std::unique_ptr<FakeWorker> worker;
-  int64_t incarnation = 0;
-  const auto answers = [&](const DomainView& view) {
-    return view.live.client != nullptr && view.live.incarnation == incarnation;
-  };
-  for (int i = 0; i < 60 && !answers(supervisor.View(Name(0))); ++i) {
-    supervisor.WaitFor(Name(0), absl::Seconds(60), [](const DomainView& view) {
-      return view.live.status.state() == "starting";
-    });
-    incarnation = supervisor.View(Name(0)).live.incarnation;
-    worker = std::make_unique<FakeWorker>(
-        WorkerSocket(directory_.path(), absl::StrCat("w", incarnation)),
-        [](const auto&, auto&, auto&) { return grpc::Status::OK; });
-    supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
-      return answers(view) || view.live.incarnation != incarnation;
-    });
-  }
-  ASSERT_TRUE(answers(supervisor.View(Name(0))));
+  const auto [worker, incarnation] = AnswerForLive(supervisor);
+  ASSERT_NE(worker, nullptr);
   worker->Hang();
-  EXPECT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
-    return view.live.incarnation != incarnation;
-  }));
+  EXPECT_TRUE(IsReplaced(supervisor, incarnation));
   EXPECT_NE(supervisor.View(Name(0)).live.status.last_error().find("answers no question"),
             std::string::npos);
   supervisor.StopAll(absl::ZeroDuration());
+}
+
+TEST_F(SupervisorTest, AWorkerThatBreaksEveryQuestionIsReplacedAndNoneOfItsSlicesBlamed) {
+  WorkerSettings settings = Settings();
+  settings.heartbeat_interval = absl::Milliseconds(10);
+  Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+  Mutex mutex;
+  std::vector<WorkerDeath> deaths;
+  supervisor.SetDeathListener([&](const WorkerDeath& death) {
+    const MutexLock lock(mutex);
+    deaths.push_back(death);
+  });
+  icepie::worker::v1::Assignment assignment;
+  assignment.set_domain(Name(0));
+  assignment.add_generations()->set_slice("s");
+  supervisor.SetDomain(assignment);
+  const auto answered = AnswerForLive(supervisor);
+  const int64_t incarnation = answered.second;
+  ASSERT_NE(answered.first, nullptr);
+  // What it was doing meanwhile, as the process notes it: it applied records.
+  std::string slot(256, '\0');
+  slot[0] = static_cast<char>(slices::Activity::kApply);
+  slot[24] = 3;  // the subject's size
+  slot.replace(36, 3, "s/1");
+  const std::string record = supervisor.View(Name(0)).live.flight_record;
+  std::ofstream(record, std::ios::binary) << slot;
+  ASSERT_EQ(slices::ReadFlightRecord(record).size(), 1U);
+  supervisor.EndBroken(Name(0), incarnation - 1000);  // one that is gone
+  supervisor.EndBroken(Name(0), incarnation);
+  EXPECT_TRUE(IsReplaced(supervisor, incarnation));
+  EXPECT_NE(supervisor.View(Name(0)).live.status.last_error().find("every call"),
+            std::string::npos);
+  EXPECT_GE(supervisor.View(Name(0)).live.status.restarts(), 1);
+  supervisor.StopAll(absl::ZeroDuration());
+  const MutexLock lock(mutex);
+  ASSERT_FALSE(deaths.empty());
+  EXPECT_EQ(deaths[0].incarnation, incarnation);
+  EXPECT_TRUE(deaths[0].notes.empty());
 }
 
 TEST(RunDirectoryTest, WhereTheDiskTakesNoDirectorySocketsAreInMemory) {

@@ -115,6 +115,7 @@ class WorkerQueryRouterTest : public ::testing::Test {
     };
     sources.head_position = [] { return int64_t{100}; };
     sources.has_states = [this](const CatalogDomain&) { return has_states_; };
+    sources.broken = on_broken_;
     sources.has_beyond = has_beyond_;
     sources.beyond_for = beyond_for_;
     if (on_unanswered_) {
@@ -172,6 +173,7 @@ class WorkerQueryRouterTest : public ::testing::Test {
   std::function<bool(const std::string&, int64_t)> has_beyond_;
   std::function<absl::Duration(const std::string&, int64_t)> beyond_for_;
   std::function<void()> on_unanswered_;
+  std::function<void(const std::string&, int64_t)> on_broken_;
   bool has_states_ = false;
   std::vector<std::string> measured_ ABSL_GUARDED_BY(mutex_);
   int64_t bytes_max_ = kAnswerBytesMax;
@@ -1104,6 +1106,47 @@ TEST_F(WorkerQueryRouterTest, ConnectionsThatBreakAreNotWorkersThatEnd) {
   EXPECT_TRUE(absl::IsUnavailable(error)) << error;
   EXPECT_EQ(ErrorReason(error), "WORKER_LOST");
   EXPECT_EQ(live.queries(), 3);
+}
+
+// Whatever it says when it is asked how it is.
+TEST_F(WorkerQueryRouterTest, AWorkerThatBreaksEveryCallIsTold) {
+  FakeWorker live(Socket("live"), Failing(absl::InternalError("broken")));
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 90), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 90))));
+  std::promise<int64_t> broken;
+  on_broken_ = [&](const std::string& domain, int64_t incarnation) {
+    EXPECT_EQ(domain, "payments");
+    broken.set_value(incarnation);
+  };
+  MakeRouter();
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Ask(Sql())->body(), "[2]");
+  auto told = broken.get_future();
+  ASSERT_EQ(told.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  EXPECT_EQ(told.get(), 1);
+  EXPECT_EQ(live.queries(), 4) << "the last of them of no client's";
+  router_.reset();
+}
+
+TEST_F(WorkerQueryRouterTest, AWorkerThatBreaksCallsNowAndThenOrSomeOnlyIsNotBroken) {
+  std::atomic<int> calls{0};
+  FakeWorker live(Socket("live"), [&](const wv1::WorkerQueryRequest& request,
+                                      grpc::ServerContext& context, FakeWorker::Writer& writer) {
+    const bool is_probe = request.sql() == "SELECT 1";
+    const bool breaks = ++calls > 4 || calls % 2 == 0;  // in turns, and then each but the probe
+    if (breaks && !is_probe) return grpc::Status(grpc::StatusCode::INTERNAL, "broken");
+    return Answering(Report(v1::RUNNING, 100), "[1]")(request, context, writer);
+  });
+  FakeWorker standby(Socket("standby"), Answering(Report(v1::RUNNING, 90), "[2]"));
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 100))));
+  SetStandby(standby.View(2, WorkerReportOf(Report(v1::RUNNING, 90))));
+  std::atomic<bool> broken{false};
+  on_broken_ = [&](const std::string&, int64_t) { broken = true; };
+  MakeRouter();
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(Ask(Sql()).ok());
+  EXPECT_TRUE(router_->WaitEmpty(SteadyNow() + absl::Seconds(60)));
+  EXPECT_GT(calls, 10) << "it was probed";
+  EXPECT_FALSE(broken);
 }
 
 // A process that speaks anything but the protocol: each connection gets these bytes.
