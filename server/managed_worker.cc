@@ -366,14 +366,22 @@ void ManagedWorker::Hurry(absl::Duration how_long) {
 void ManagedWorker::ScheduleHeartbeat(absl::Duration delay) {
   if (heartbeat_under_way_) return;  // its answer schedules the next one
   loop_.Cancel(heartbeat_timer_);
+  heartbeat_due_ = SteadyNow() + delay;
   heartbeat_timer_ = loop_.RunAfter(delay, [weak = weak_from_this()] {
     if (auto self = weak.lock()) self->Heartbeat();
   });
 }
 
+// The daemon itself stood still, so that the worker's silence says nothing.
+bool ManagedWorker::IsLate() const {
+  return SteadyNow() > heartbeat_due_ + std::max(settings_.heartbeat_interval, absl::Seconds(1));
+}
+
 void ManagedWorker::Heartbeat() {
   if (!process_ || heartbeat_under_way_) return;
   heartbeat_under_way_ = true;
+  if (IsLate()) last_answer_ = SteadyNow();  // it was not asked meanwhile
+  heartbeat_due_ = SteadyNow() + settings_.heartbeat_timeout;
   client_->GetStatus(settings_.heartbeat_timeout, false,
                      ForThisProcess<wv1::WorkerReport>(&ManagedWorker::OnReport));
 }
@@ -382,6 +390,8 @@ void ManagedWorker::OnReport(absl::StatusOr<wv1::WorkerReport> report) {
   heartbeat_under_way_ = false;
   if (report.ok()) {
     TakeReport(*std::move(report));
+  } else if (IsLate()) {
+    last_answer_ = SteadyNow();  // perhaps it has answered in time
   } else if (heard_ && SteadyNow() - last_answer_ >= settings_.heartbeat_timeout) {
     KillBecause(absl::StrCat("no answer for ", absl::FormatDuration(settings_.heartbeat_timeout),
                              ": ", report.status().message()));

@@ -149,6 +149,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void OnReport(absl::StatusOr<icepie::worker::v1::WorkerReport> report);
   void TakeReport(icepie::worker::v1::WorkerReport report);
   void ScheduleHeartbeat(absl::Duration delay);
+  bool IsLate() const;
   void KillBecause(const std::string& why);
   void GiveLife(WorkerProcessOptions& options);
   void WatchLife();
@@ -182,6 +183,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   std::string kill_cause_;
   bool broken_ = false;  // it was killed for its answers, whatever it was doing
   absl::Time last_answer_ = absl::InfinitePast();
+  absl::Time heartbeat_due_ = absl::InfinitePast();  // or its answer
   absl::Time hurry_until_ = absl::InfinitePast();
   DomainLimits limits_;            // of the process
   bool assignment_given_ = false;  // to the process when it started, and not changed since

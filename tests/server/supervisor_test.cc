@@ -202,6 +202,46 @@ TEST_F(SupervisorTest, AWorkerThatDoesNotAnswerItselfIsReplaced) {
   supervisor.StopAll(absl::ZeroDuration());
 }
 
+TEST_F(SupervisorTest, NoWorkerIsKilledBecauseTheDaemonStoodStill) {
+  WorkerSettings settings = Settings();
+  settings.heartbeat_interval = absl::Milliseconds(10);
+  settings.heartbeat_timeout = absl::Milliseconds(500);
+  settings.start_timeout = absl::Seconds(60);
+  settings.restart.first_backoff = absl::Milliseconds(1);
+  Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+  icepie::worker::v1::Assignment assignment;
+  assignment.set_domain(Name(0));
+  assignment.add_generations()->set_slice("s");
+  supervisor.SetDomain(assignment);
+  bool kept = false;
+  for (int round = 0; round < 5 && !kept; ++round) {  // a busy machine makes it silent by right
+    const auto answered = AnswerForLive(supervisor);
+    ASSERT_NE(answered.first, nullptr);
+    // Its answer is late, and is heard of later still.
+    absl::Notification stands_still;
+    answered.first->StandStill(true);
+    const int asked = answered.first->statuses();
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    while (answered.first->statuses() == asked && absl::Now() < deadline) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    supervisor.loop().Post([&] {
+      stands_still.Notify();
+      absl::SleepFor(absl::Milliseconds(1800));
+    });
+    stands_still.WaitForNotification();
+    absl::SleepFor(absl::Milliseconds(600));  // beyond the call's own deadline
+    answered.first->StandStill(false);
+    const absl::Time awake = absl::Now() + absl::Milliseconds(1300);
+    supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
+      return view.live.incarnation != answered.second || view.live.report_time > awake;
+    });
+    kept = supervisor.View(Name(0)).live.incarnation == answered.second;
+  }
+  EXPECT_TRUE(kept);
+  supervisor.StopAll(absl::ZeroDuration());
+}
+
 TEST_F(SupervisorTest, AWorkerThatBreaksEveryQuestionIsReplacedAndNoneOfItsSlicesBlamed) {
   WorkerSettings settings = Settings();
   settings.heartbeat_interval = absl::Milliseconds(10);
