@@ -105,8 +105,7 @@ void DomainManager::Start(bool safe_mode) {
   supervisor_.SetSafeMode(safe_mode);
   builds_.SetHeld(safe_mode);
   for (const auto& domain : catalog_.Domains()) {
-    const bool starts = safe_mode || !domain->held.empty();
-    Configure(domain->entry.name(), starts ? RestingStart() : AtRest(*domain));
+    Configure(domain->entry.name(), domain->held.empty() ? AtRest(*domain) : RestingStart());
   }
   if (!safe_mode) ResumePromotions();
   builds_.Resume();

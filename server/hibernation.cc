@@ -173,7 +173,10 @@ void Hibernation::LookAt(const CatalogDomain& domain) {
   const auto& [live, standby, safe_mode, spare] = facts.workers;
   if (IsResting(live) && live.status.pid() != 0) return queue_.Leaves();
   if (IsResting(live)) return LookAtSleeping(facts, seen, idle_after);
-  if (live.suspended) return;  // without a process
+  if (live.suspended) {  // without a process
+    if (may_rest) LookAtSuspended(facts, seen, idle_after);
+    return;
+  }
   if (may_rest && LookAtAwake(facts, seen, idle_after)) return;
   if (live.client && options_.standby_on_demand && standby.client &&
       SteadyNow() - seen.standby_since >= options_.standby_rest_after) {
@@ -212,6 +215,26 @@ bool Hibernation::LookAtAwake(const DomainFacts& facts, const Seen& seen,
   return false;
 }
 
+bool Hibernation::IsStandbyAsked(const DomainFacts& facts, const Seen& seen,
+                                 absl::Duration idle_after) {
+  const std::string& name = facts.domain->entry.name();
+  const absl::Time idle_since = std::max(LastQuestion(name), seen.standby_since);
+  const absl::Duration rest_after = std::max(idle_after, options_.look_interval);
+  if (SteadyNow() - idle_since >= rest_after) return false;
+  answering_.emplace_back(idle_since, name);
+  return true;
+}
+
+void Hibernation::LookAtSuspended(const DomainFacts& facts, const Seen& seen,
+                                  absl::Duration idle_after) {
+  const std::string& name = facts.domain->entry.name();
+  if (!facts.workers.standby.client || IsStandbyAsked(facts, seen, idle_after)) return;
+  // For a live worker that was lost it would be woken at once (OnWorkerChange).
+  const bool was_lost = facts.workers.live.lost_since < absl::InfiniteFuture();
+  if (options_.standby_on_demand && was_lost) return;
+  if (!HasBuild(name)) supervisor_.RestStandby(name);
+}
+
 void Hibernation::LookAtSleeping(const DomainFacts& facts, const Seen& seen,
                                  absl::Duration idle_after) {
   const std::string& name = facts.domain->entry.name();
@@ -232,14 +255,8 @@ void Hibernation::LookAtSleeping(const DomainFacts& facts, const Seen& seen,
   } else if (wanted) {
     Wake(name, true);
   }
-  if (!standby.client) return;
-  const absl::Time idle_since = std::max(LastQuestion(name), seen.standby_since);
-  const absl::Duration rest_after = std::max(idle_after, options_.look_interval);
-  if (SteadyNow() - idle_since < rest_after) {
-    answering_.emplace_back(idle_since, name);
-  } else if (!wanted || AwaitsTurn(live)) {
-    supervisor_.RestStandby(name);
-  }
+  if (!standby.client || IsStandbyAsked(facts, seen, idle_after)) return;
+  if (!wanted || AwaitsTurn(live)) supervisor_.RestStandby(name);
 }
 
 bool Hibernation::HasBuild(const std::string& domain) {

@@ -11,7 +11,8 @@
 // When the daemon starts, a domain that may rest does so from the beginning, and is woken in its
 // turn if its snapshots do not hold all that concerns it (resting_start.h).
 // A domain with a slice that is neither RUNNING nor FROZEN, or with a build under way, is left
-// alone.
+// alone. Where no live worker runs by itself (safe mode, all suspended, too many failures), the
+// standby rests when it is not asked.
 //
 // Turns: only `awake_max` of the domains that may rest are awake for their records; the others wait
 // in line, and say so (AWAITS_TURN; LAGGING when it takes long). For them those that are awake rest
@@ -94,7 +95,10 @@ class Hibernation {
   void LookAt(const CatalogDomain& domain);
   bool LookAtAwake(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
   const Seen& NoteSeen(const DomainFacts& facts);
+  void LookAtSuspended(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
   void LookAtSleeping(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
+  // True: it was asked lately enough to stay awake, also alone.
+  bool IsStandbyAsked(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
   // `with_unseen`: although records that concern it wait.
   bool CanSleep(const DomainFacts& facts, bool with_unseen);
   bool HasBuild(const std::string& domain);

@@ -549,7 +549,7 @@ void ManagedWorker::Restart() {
   }
 }
 
-void ManagedWorker::SetPaused(bool paused) {
+void ManagedWorker::SetPaused(bool paused, absl::Duration delay) {
   if (paused_ == paused || stopping_) return;
   paused_ = paused;
   if (process_ && paused) {
@@ -558,8 +558,13 @@ void ManagedWorker::SetPaused(bool paused) {
     loop_.Cancel(start_timer_);
     view_.status.clear_next_start_time();
     OnEnded();
+  } else if (!process_ && resting_) {
+    OnEnded();
   } else {
-    Resume();
+    policy_.Reset();
+    if (process_) return;  // it is ending, and starts again then
+    view_.suspended = false;
+    Start(delay);
   }
 }
 

@@ -115,8 +115,11 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void Restart();
   // Kills its process, which breaks every question; a failure of none of its slices.
   void EndBroken();
-  // While it is paused, no process runs: one that does is ended and may save its state first.
-  void SetPaused(bool paused);
+  // While it is paused, no process runs: one that does is ended and may save its state first. After
+  // that it starts when `delay` has passed, unless it rests.
+  void SetPaused(bool paused, absl::Duration delay);
+  // As soon as it is not paused any more, a process is started.
+  bool StartsAfterPause() const { return paused_ && !resting_ && !process_ && !stopping_; }
   // Stops it until WakeUp: SIGTERM, and SIGKILL after `grace`. Its state is then "hibernating".
   void Rest(absl::Duration grace);
   // Likewise, of one that has never run in this daemon: `report` is what it had said last.

@@ -331,7 +331,9 @@ void Supervisor::StoredVerdict(const std::string& domain, const std::string& gen
 }
 
 void Supervisor::PauseIdle(Domain& workers) {
-  workers.live->SetPaused(workers.idle || safe_mode());
+  const bool pause = workers.idle || safe_mode();
+  const bool starts = !pause && workers.live->StartsAfterPause();
+  workers.live->SetPaused(pause, starts ? NextStagger(next_start_) : absl::ZeroDuration());
 }
 
 void Supervisor::OnDomain(const std::string& domain, const std::function<void(Domain&)>& change) {

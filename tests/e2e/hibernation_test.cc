@@ -438,6 +438,25 @@ workers: {heartbeat_interval_ms: 500, snapshot_interval_ms: 300, memory_bytes: 6
   daemon_.Kill();
   daemon_.Start();
   ExpectTurns("after a start");
+  end_ = daemon_.Append("sales", {Sale("yam", "3")}).value_or(-1);
+  daemon_.Kill();
+  daemon_.AddArgument("--safe-mode");
+  daemon_.Start();
+  const auto all_are_set = [&] {
+    const v1::ServerStatus now = Status();
+    return now.workers_size() == 2 * domains_ &&
+           std::none_of(now.workers().begin(), now.workers().end(),
+                        [](const auto& worker) { return worker.state() == "down"; });
+  };
+  ASSERT_TRUE(Eventually(all_are_set, patience_));
+  EXPECT_EQ(Processes(""), 0) << "nobody has asked";
+  ASSERT_TRUE(daemon_.Query(Name(0), kTotals, -1, &response).ok());
+  EXPECT_EQ(response.meta().slices(0).source(), v1::STANDBY);
+  v1::LeaveSafeModeRequest leave;
+  leave.set_actor("ops");
+  v1::ServerStatus left;
+  ASSERT_TRUE(daemon_.Admin()->LeaveSafeMode(Within(kLong).get(), leave, &left).ok());
+  ExpectTurns("after safe mode");
   Print(absl::StrCat("with ", processes_max_, " processes at most; the daemon has ",
                      ResidentBytes(daemon_.pid()) >> 20, " MiB"));
 }
