@@ -195,10 +195,13 @@ absl::StatusOr<std::vector<std::string>> SliceControl::BeginRoll(
 
 namespace {
 
-// It answers for every slice for which its predecessor did.
+// It answers for every slice for which its predecessor did; one that had never come up did for
+// none.
 bool HasComeBack(const WorkerView& now, const WorkerView& before, bool live) {
+  // With a client it holds the assignment.
   if (!now.client || now.incarnation == before.incarnation || !now.report) return false;
-  if (!before.report || now.report->epoch() < before.report->epoch()) return false;
+  if (!before.report) return true;
+  if (now.report->epoch() < before.report->epoch()) return false;
   return std::all_of(before.report->slices().begin(), before.report->slices().end(),
                      [&](const wv1::SliceReport& slice) {
                        const auto* report = FindServingReport(now.report.get(), slice.slice());

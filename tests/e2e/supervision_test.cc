@@ -735,6 +735,32 @@ TEST_F(SupervisionTest, ADomainsLimitsReachItsWorkersWithoutAFailedQuery) {
   EXPECT_EQ(failed, 0);
 }
 
+// As after an upgrade to a program that did not start, and the good one in its place.
+TEST_F(SupervisionTest, ALiveWorkerThatHasNeverComeUpIsRolled) {
+  const std::string fail = FailingWorkers("live");
+  StartShop();
+  ASSERT_EQ(daemon_.Stop(), 0);
+  std::ofstream(fail) << "now";
+  daemon_.SetSettings(
+      absl::StrCat("workers: {heartbeat_interval_ms: 100, restart_backoff_ms: ", "60000, program: ",
+                   std::filesystem::path(fail).parent_path().string(), "/worker.sh}\n"));
+  daemon_.Start();
+  ASSERT_TRUE(
+      Eventually([&] { return daemon_.Worker("shop", "live").state() == "backoff"; }, kLong));
+  std::filesystem::remove(fail);
+  v1::RollWorkersRequest request;
+  request.set_actor("ops");
+  const auto context = Within(absl::Minutes(3));
+  const auto call = daemon_.Admin()->RollWorkers(context.get(), request);
+  v1::RollWorkersResponse rolled;
+  while (call->Read(&rolled)) {
+  }
+  const grpc::Status status = call->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(daemon_.Worker("shop", "live").pid(), rolled.live_pid());
+  ExpectAnswer(kByItem, AppendPear());
+}
+
 TEST_F(SupervisionTest, SafeModeStartsNoLiveWorkerUntilItIsLeft) {
   StartShop();
   daemon_.Kill();
