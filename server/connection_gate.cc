@@ -212,7 +212,9 @@ void ConnectionGate::Stop() { loop_.Stop(); }
 
 void ConnectionGate::Watch() {
   paused_ = false;
-  loop_.Watch(listener_, [this] { AcceptAll(); });
+  if (loop_.Watch(listener_, [this] { AcceptAll(); }).ok()) return;
+  paused_ = true;
+  loop_.RunAfter(kRetryDelay, [this] { Watch(); });
 }
 
 void ConnectionGate::Pause(absl::Duration duration) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/base/check.h"
+#include "core/base/file.h"
 
 namespace icepie::server {
 
@@ -85,12 +86,15 @@ void EventLoop::Cancel(TimerId id) {
   timers_.erase(timer);
 }
 
-void EventLoop::Watch(int fd, std::function<void()> on_readable) {
+absl::Status EventLoop::Watch(int fd, std::function<void()> on_readable) {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.fd = fd;
-  ICEPIE_CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) == 0);
+  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
+    return ErrnoError(errno, "watching a file descriptor");
+  }
   watches_[fd] = std::move(on_readable);
+  return absl::OkStatus();
 }
 
 void EventLoop::Unwatch(int fd) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 
@@ -35,8 +36,9 @@ class EventLoop {
   // A timer that is already running or done is left alone.
   void Cancel(TimerId id);
 
-  // Calls `on_readable` whenever `fd` is readable, until Unwatch.
-  void Watch(int fd, std::function<void()> on_readable);
+  // Calls `on_readable` whenever `fd` is readable, until Unwatch. The operating system's error when
+  // it has no room for one more.
+  absl::Status Watch(int fd, std::function<void()> on_readable);
   void Unwatch(int fd);
 
   bool OnLoop() const { return std::this_thread::get_id() == thread_.get_id(); }

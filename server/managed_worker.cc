@@ -174,6 +174,14 @@ void ManagedWorker::Spawn() {
     OnFailure(std::string(process.status().message()));
     return;
   }
+  const absl::Status watched = loop_.Watch((*process)->pidfd(), [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->OnExit();
+  });
+  if (!watched.ok()) {
+    process->reset();  // ends it
+    OnFailure(std::string(watched.message()));
+    return;
+  }
   process_ = std::move(*process);
   WatchLife();
   OnSpawned(socket_);
@@ -225,10 +233,12 @@ void ManagedWorker::OnLifeLost() {
 // Reaps it when it is gone.
 void ManagedWorker::LeaveToEnd(std::unique_ptr<WorkerProcess> process) {
   const int pidfd = process->pidfd();
-  loop_.Watch(pidfd, [loop = &loop_, pidfd, process = std::shared_ptr(std::move(process))] {
-    process->Reap();
+  const auto left = std::shared_ptr(std::move(process));
+  const absl::Status watched = loop_.Watch(pidfd, [loop = &loop_, pidfd, left] {
+    left->Reap();
     loop->Unwatch(pidfd);
   });
+  if (!watched.ok()) left->Reap();  // which waits
 }
 
 // What it will hold, in a file: it opens its state while its server starts, and is not asked first
@@ -252,9 +262,6 @@ void ManagedWorker::OnSpawned(const std::string& socket) {
   heard_ = false;
   heartbeat_under_way_ = false;
   last_answer_ = SteadyNow();
-  loop_.Watch(process_->pidfd(), [weak = weak_from_this()] {
-    if (auto self = weak.lock()) self->OnExit();
-  });
   client_ = std::make_shared<WorkerClient>(socket);
   AwaitSocket(SteadyNow() + settings_.start_timeout);
   WatchStart(absl::ZeroDuration());

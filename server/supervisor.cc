@@ -520,8 +520,16 @@ void Supervisor::StartPlanner(const std::shared_ptr<Planner>& planner, absl::Dur
   }
   planner->process = std::move(*process);
   planners_[planner->number] = planner;
-  loop_.Watch(planner->process->pidfd(),
-              [this, planner] { EndPlanner(planner, absl::AbortedError("it ended")); });
+  const absl::Status watched = loop_.Watch(planner->process->pidfd(), [this, planner] {
+    EndPlanner(planner, absl::AbortedError("it ended"));
+  });
+  if (!watched.ok()) {
+    EndPlanner(planner, MakeError(absl::StatusCode::kUnavailable,
+                                  absl::StrCat("the planner cannot be watched: ", watched.message(),
+                                               "; try again"),
+                                  "WORKER_LOST"));
+    return;
+  }
   planner->client = std::make_unique<WorkerClient>(planner->socket);
   planner->client->PlanDomain(planner->request, timeout, [this, planner](auto result) {
     loop_.Post([this, planner, result = std::move(result)] { EndPlanner(planner, result); });

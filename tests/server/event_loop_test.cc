@@ -55,10 +55,12 @@ TEST(EventLoopTest, ReportsReadableFilesUntilUnwatched) {
   const int fd = eventfd(0, EFD_CLOEXEC);
   std::promise<void> readable;
   loop.Post([&] {
-    loop.Watch(fd, [&] {
+    const auto once = [&] {
       loop.Unwatch(fd);
       readable.set_value();  // a second call would throw
-    });
+    };
+    EXPECT_TRUE(loop.Watch(fd, once).ok());
+    EXPECT_FALSE(loop.Watch(fd, [] {}).ok()) << "and the loop goes on";
   });
   const uint64_t one = 1;
   ASSERT_EQ(write(fd, &one, sizeof(one)), static_cast<ssize_t>(sizeof(one)));
