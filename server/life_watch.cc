@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <system_error>
 #include <utility>
 
 #include "core/base/file.h"
@@ -18,8 +19,9 @@ namespace icepie::server {
 namespace {
 
 constexpr size_t kPageBytes = 4096;
-constexpr size_t kWaitedForMax = 128;  // the kernel's FUTEX_WAITV_MAX
-constexpr long kLookEveryNanoseconds = 20'000'000;
+constexpr size_t kWaitedForMax = 128;    // the kernel's FUTEX_WAITV_MAX
+constexpr long kLookEvery = 20'000'000;  // nanoseconds, as the next
+constexpr long kMoment = 1'000'000;
 
 // As the kernel's futex_waitv and its number, which older headers do not have.
 struct FutexWait {
@@ -44,8 +46,8 @@ int Wait(const std::vector<FutexWait>& words) {
 }
 
 // Until `word` is not `value` any more, or the time has passed.
-void WaitShortly(const std::atomic<uint32_t>& word, uint64_t value) {
-  const timespec time = {0, kLookEveryNanoseconds};
+void WaitShortly(const std::atomic<uint32_t>& word, uint64_t value, long nanoseconds) {
+  const timespec time = {0, nanoseconds};
   ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, static_cast<uint32_t>(value), &time, nullptr, 0);
 }
 
@@ -97,8 +99,14 @@ LifeWatch::Id LifeWatch::Add(std::shared_ptr<const LifePage> page, std::function
   auto room = std::find_if(parts_.begin(), parts_.end(),
                            [](const auto& part) { return part->lives.size() + 1 < kWaitedForMax; });
   if (room == parts_.end()) {
-    room = parts_.insert(room, std::make_unique<Part>());
-    (*room)->thread = std::thread([this, part = room->get()] { Run(*part); });
+    auto part = std::make_unique<Part>();
+    try {
+      part->thread = std::thread([this, run = part.get()] { Run(*run); });
+    } catch (const std::system_error& error) {
+      spdlog::warn("life watch: {}: deaths are told late", error.what());
+      return 0;
+    }
+    room = parts_.insert(room, std::move(part));
   }
   (*room)->lives.push_back({++last_id_, std::move(page), std::move(on_lost)});
   Changed(**room);
@@ -128,6 +136,7 @@ std::vector<std::function<void()>> LifeWatch::TakeLost(Part& part) {
 }
 
 void LifeWatch::Run(Part& part) {
+  bool woken = false;
   while (true) {
     std::vector<FutexWait> words = {WaitFor(part.changes, part.changes, kFutexPrivate)};
     std::vector<std::shared_ptr<const LifePage>> pages;  // they stay while they are waited for
@@ -143,14 +152,18 @@ void LifeWatch::Run(Part& part) {
       lost = TakeLost(part);
     }
     for (const auto& on_lost : lost) on_lost();
+    // Somebody was woken, and nobody has died: a worker writes to its word as it likes.
+    if (woken && lost.empty()) WaitShortly(part.changes, words[0].value, kMoment);
+    woken = lost.empty();
     if (!lost.empty()) continue;
     const int error = Wait(words);
     if (error == 0) continue;
+    woken = false;
     if (!std::exchange(part.looks, true)) {
       spdlog::warn("life watch: deaths of workers are looked for and not waited for: {}",
                    ErrnoError(error, "futex_waitv").ToString());
     }
-    WaitShortly(part.changes, words[0].value);
+    WaitShortly(part.changes, words[0].value, kLookEvery);
   }
 }
 

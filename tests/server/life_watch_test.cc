@@ -15,6 +15,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <ctime>
 #include <future>
 #include <iterator>
 #include <memory>
@@ -123,6 +124,34 @@ TEST_F(LifeWatchTest, RemovedOnesAreNotTold) {
   End(second);
   EXPECT_EQ(died.get_future().wait_for(kPatience), std::future_status::ready);
   EXPECT_FALSE(told);
+}
+
+// Of this thread or of the process.
+std::chrono::nanoseconds ProcessorTime(clockid_t clock) {
+  timespec time{};
+  ::clock_gettime(clock, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
+TEST_F(LifeWatchTest, OneThatWritesToItsPageAllTheTimeTakesNoProcessor) {
+  const auto page = MakePage(), dies = MakePage();
+  std::promise<void> died;
+  watch_.Add(page, [] {});
+  watch_.Add(dies, [&] { died.set_value(); });
+  const auto before = ProcessorTime(CLOCK_PROCESS_CPUTIME_ID);
+  std::atomic<uint32_t>& word = Writable(*page);
+  const auto own = ProcessorTime(CLOCK_THREAD_CPUTIME_ID);
+  while (ProcessorTime(CLOCK_THREAD_CPUTIME_ID) - own < std::chrono::milliseconds(200)) {
+    word = (word + 1) & 1023;
+    ::syscall(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+  }
+  const auto written = ProcessorTime(CLOCK_THREAD_CPUTIME_ID) - own;
+  const auto watched = ProcessorTime(CLOCK_PROCESS_CPUTIME_ID) - before - written;
+  EXPECT_LT(watched.count(), written.count() / 4);
+  const pid_t pid = StartHolder(*dies);
+  AwaitHeld(*dies);
+  End(pid);
+  EXPECT_EQ(died.get_future().wait_for(kPatience), std::future_status::ready);
 }
 
 TEST_F(LifeWatchTest, MoreThanOneThreadCanWaitForAreWatched) {
