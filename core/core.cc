@@ -40,12 +40,12 @@ class CoreImpl final : public Core {
         lock_(std::move(lock)),
         accepted_loss_(std::move(accepted_loss)),
         guard_(std::move(guard)),
+        space_(std::move(space)),
         store_(std::move(recovered.store)),
         segments_(std::move(recovered.segments)),
         streams_(std::move(recovered.streams)),
         requests_(std::move(recovered.requests)),
         mark_(std::move(recovered.mark)),
-        space_(std::move(space)),
         tree_(std::move(recovered.tree)) {
     head_.Advance(recovered.head);
     const std::string& cause = recovered.read_only_cause;
@@ -264,6 +264,7 @@ class CoreImpl final : public Core {
   const std::unique_ptr<DataLock> lock_;
   const std::string accepted_loss_;
   const std::unique_ptr<ReadOnlyGuard> guard_;
+  const std::unique_ptr<DiskSpace> space_;
   CommittedHead head_;
   const std::unique_ptr<LogStore> store_;
   const std::unique_ptr<SegmentSet> segments_;
@@ -271,8 +272,7 @@ class CoreImpl final : public Core {
   const std::unique_ptr<RequestLog> requests_;  // the sequencer's
   const std::unique_ptr<HighWaterMark> mark_;
   std::unique_ptr<CatalogChanges> catalog_;  // nullptr when opened read-only
-  const std::unique_ptr<DiskSpace> space_;
-  TileWriter tree_;  // the sequencer's
+  TileWriter tree_;                          // the sequencer's
   std::unique_ptr<CoreProofs> proofs_;
   std::unique_ptr<Sequencer> sequencer_;  // nullptr when opened read-only
   std::unique_ptr<Sealer> sealer_;        // the same
@@ -390,7 +390,7 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Open(const CoreOptions& options) {
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<Checkpoint> expected, OpenExpected(options));
   space->Update();  // opening needs room too: a full disk gives the ballast back first
   auto guard = std::make_unique<ReadOnlyGuard>();
-  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered, RecoverCore(options, *guard));
+  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore recovered, RecoverCore(options, *guard, *space));
   SigningState signing;
   if (options.merkle_tree) {
     ICEPIE_ASSIGN_OR_RETURN(signing, OpenSigning(options, recovered, expected));

@@ -91,6 +91,16 @@ void DiskSpace::Update() {
   if ((full_ || wants_ballast) && *free >= BytesToHeal()) MakeWhole(*free);
 }
 
+bool DiskSpace::GiveBallast() {
+  if (!watched()) return false;
+  const absl::StatusOr<int64_t> free = options_.free_bytes(options_.directory);
+  if (free.ok()) free_bytes_.store(*free);
+  const MutexLock lock(mutex_);
+  const bool had_ballast = has_ballast_;
+  if (had_ballast) BecomeFull(free_bytes());
+  return had_ballast;
+}
+
 absl::Status DiskSpace::FullError() const {
   return MakeError(
       absl::StatusCode::kResourceExhausted,

@@ -38,6 +38,10 @@ class DiskSpace {
   // that cannot be looked at counts as it was before.
   void Update();
 
+  // Of a write that found the disk full, behind the last look's back: removes the ballast, and
+  // counts the disk as full. Whether there was one.
+  bool GiveBallast();
+
   bool full() const { return full_.load(); }
   // At the last look.
   int64_t free_bytes() const { return free_bytes_.load(); }

@@ -824,7 +824,11 @@ absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options)
       /*also_logs=*/options.mode == Mode::kSalvageTables || !StopsAtDamage(options.mode));
   const std::unique_ptr<rocksdb::Env> tables = WithLateTableFailures(*reads, options.directory);
   const auto wals = std::make_shared<LiveWals>();
-  std::unique_ptr<rocksdb::Env> env = WithFinalWalFailures(*tables, wals);
+  std::unique_ptr<rocksdb::Env> env = WithFinalWalFailures(
+      *tables, wals,
+      [own = absl::StrCat(options.directory, "/"), make = options.make_room](const auto& path) {
+        return make && absl::StartsWith(path, own) && make();
+      });
   rocksdb::DBOptions database = DatabaseOptions(options, env.get());
   database.sst_file_manager.reset(rocksdb::NewSstFileManager(database.env));
   auto order = std::make_unique<WalOrder>();

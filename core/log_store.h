@@ -67,6 +67,8 @@ class LogStore {
     rocksdb::Env* env = nullptr;  // nullptr: the machine's; tests bring disks that fail
     // Outlives the store; tripped when RocksDB's own threads have failed for good.
     ReadOnlyGuard* guard = nullptr;
+    // Called by any thread when a write-ahead log meets a full disk: whether room was made.
+    std::function<bool()> make_room = nullptr;
   };
   using CatalogChange = std::pair<std::string, std::optional<std::string>>;
 

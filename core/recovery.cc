@@ -39,6 +39,7 @@ struct Paths {
   std::string mark;
   rocksdb::Env* env = nullptr;
   ReadOnlyGuard* guard = nullptr;
+  DiskSpace* space = nullptr;
 };
 
 void Take(LogState state, RecoveredCore& core) {
@@ -51,7 +52,9 @@ void Take(LogState state, RecoveredCore& core) {
 
 absl::StatusOr<RecoveredCore> OpenLog(const Paths& paths, LogStore::Mode mode) {
   RecoveredCore core;
-  ICEPIE_ASSIGN_OR_RETURN(core.store, LogStore::Open({paths.log, mode, paths.env, paths.guard}));
+  DiskSpace* const space = paths.space;
+  ICEPIE_ASSIGN_OR_RETURN(core.store, LogStore::Open({paths.log, mode, paths.env, paths.guard,
+                                                      [space] { return space->GiveBallast(); }}));
   ICEPIE_ASSIGN_OR_RETURN(LogState state, ReadLogState(*core.store, paths.segments));
   Take(std::move(state), core);
   return core;
@@ -265,13 +268,15 @@ absl::StatusOr<RecoveredCore> AcceptLoss(const Paths& paths, bool with_tree, int
 
 }  // namespace
 
-absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options, ReadOnlyGuard& guard) {
+absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options, ReadOnlyGuard& guard,
+                                          DiskSpace& space) {
   const Paths paths{options.directory,
                     absl::StrCat(options.directory, "/rocksdb"),
                     absl::StrCat(options.directory, "/", kSegmentDirectory),
                     absl::StrCat(options.directory, "/", kHighWaterMarkFile),
                     options.env,
-                    &guard};
+                    &guard,
+                    &space};
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.segments));
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core,

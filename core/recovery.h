@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/disk_space.h"
 #include "core/high_water_mark.h"
 #include "core/log_store.h"
 #include "core/merkle/tiles.h"
@@ -39,9 +40,11 @@ struct RecoveredCore {
 };
 
 // The directory exists and is locked by the caller. Errors only for what a
-// restart could mend (permissions, a full disk): damage makes the core read-only instead. `guard`
-// outlives what is recovered, and is tripped when the log's work in the background fails.
-absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options, ReadOnlyGuard& guard);
+// restart could mend (permissions, a full disk): damage makes the core read-only instead. Both
+// outlive what is recovered: `guard` is tripped when the log's work in the background fails, and
+// `space` gives up its ballast when the log itself meets a full disk.
+absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options, ReadOnlyGuard& guard,
+                                          DiskSpace& space);
 
 }  // namespace icepie
 

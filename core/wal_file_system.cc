@@ -15,6 +15,60 @@ using rocksdb::IODebugContext;
 using rocksdb::IOOptions;
 using rocksdb::IOStatus;
 
+// Writes on where room can be made.
+// Threads: as ChangedFile.
+class RoomyFile final : public rocksdb::FSWritableFileOwnerWrapper {
+ public:
+  RoomyFile(std::unique_ptr<FSWritableFile> file, std::string name,
+            std::shared_ptr<rocksdb::FileSystem> files, MakeRoom make_room)
+      : FSWritableFileOwnerWrapper(std::move(file)),
+        name_(std::move(name)),
+        files_(std::move(files)),
+        make_room_(std::move(make_room)) {}
+
+  IOStatus Append(const rocksdb::Slice& data, const IOOptions& options,
+                  IODebugContext* debug) override {
+    return Finish(data, FSWritableFileOwnerWrapper::Append(data, options, debug), options, debug);
+  }
+  IOStatus Append(const rocksdb::Slice& data, const IOOptions& options,
+                  const rocksdb::DataVerificationInfo& info, IODebugContext* debug) override {
+    return Finish(data, FSWritableFileOwnerWrapper::Append(data, options, info, debug), options,
+                  debug);
+  }
+
+ private:
+  IOStatus Finish(const rocksdb::Slice& data, const IOStatus& status, const IOOptions& options,
+                  IODebugContext* debug) {
+    if (!status.ok() && (!status.IsNoSpace() || !make_room_(name_))) return status;
+    if (!status.ok()) {
+      const IOStatus written = AppendRest(data, options, debug);
+      if (!written.ok()) return written;
+    }
+    bytes_ += data.size();
+    return IOStatus::OK();
+  }
+
+  IOStatus AppendRest(const rocksdb::Slice& data, const IOOptions& options, IODebugContext* debug) {
+    uint64_t there = 0;
+    IOStatus status = files_->GetFileSize(name_, options, &there, debug);
+    if (!status.ok()) return status;
+    if (there < bytes_ || there > bytes_ + data.size()) {
+      return IOStatus::IOError("a write on a full disk has left another file", name_);
+    }
+    const size_t done = there - bytes_;
+    status = FSWritableFileOwnerWrapper::Append({data.data() + done, data.size() - done}, options,
+                                                debug);
+    // RocksDB's file has not counted what the failed write has written, and cuts itself to what it
+    // has counted when it is closed. This sets its count; the file is as long already.
+    return status.ok() ? Truncate(bytes_ + data.size(), options, debug) : status;
+  }
+
+  const std::string name_;
+  const std::shared_ptr<rocksdb::FileSystem> files_;
+  const MakeRoom make_room_;
+  uint64_t bytes_ = 0;
+};
+
 // Threads: any; a sync may run beside an append.
 class WalFile final : public ChangedFile {
  public:
@@ -63,17 +117,23 @@ class WalDirectory final : public rocksdb::FSDirectoryWrapper {
 
 class WalFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  WalFileSystem(const std::shared_ptr<rocksdb::FileSystem>& files, std::shared_ptr<LiveWals> live)
-      : FileSystemWrapper(files), live_(std::move(live)) {}
+  WalFileSystem(const std::shared_ptr<rocksdb::FileSystem>& files, std::shared_ptr<LiveWals> live,
+                MakeRoom make_room)
+      : FileSystemWrapper(files), live_(std::move(live)), make_room_(std::move(make_room)) {}
   const char* Name() const override { return "icepie.WalFileSystem"; }
 
   IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
                            std::unique_ptr<FSWritableFile>* file, IODebugContext* debug) override {
-    const IOStatus status = target()->NewWritableFile(name, options, file, debug);
-    if (!status.ok() || !absl::EndsWith(name, ".log")) return status;
+    IOStatus status = target()->NewWritableFile(name, options, file, debug);
+    if (!absl::EndsWith(name, ".log")) return status;
+    if (status.IsNoSpace() && make_room_(name)) {
+      status = target()->NewWritableFile(name, options, file, debug);
+    }
+    if (!status.ok()) return status;
+    auto roomy = std::make_unique<RoomyFile>(std::move(*file), name, target_, make_room_);
     const auto bytes = std::make_shared<std::atomic<int64_t>>(0);
     live_->Add(name, bytes);
-    *file = std::make_unique<WalFile>(std::move(*file), bytes);
+    *file = std::make_unique<WalFile>(std::move(roomy), bytes);
     return status;
   }
   IOStatus DeleteFile(const std::string& name, const IOOptions& options,
@@ -103,6 +163,7 @@ class WalFileSystem final : public rocksdb::FileSystemWrapper {
 
  private:
   const std::shared_ptr<LiveWals> live_;
+  const MakeRoom make_room_;
 };
 
 }  // namespace
@@ -132,9 +193,10 @@ std::vector<std::string> LiveWals::Paths() const {
 }
 
 std::unique_ptr<rocksdb::Env> WithFinalWalFailures(rocksdb::Env& env,
-                                                   std::shared_ptr<LiveWals> live) {
+                                                   std::shared_ptr<LiveWals> live,
+                                                   MakeRoom make_room) {
   return rocksdb::NewCompositeEnv(
-      std::make_shared<WalFileSystem>(env.GetFileSystem(), std::move(live)));
+      std::make_shared<WalFileSystem>(env.GetFileSystem(), std::move(live), std::move(make_room)));
 }
 
 }  // namespace icepie

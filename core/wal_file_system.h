@@ -8,11 +8,16 @@
 // log that RocksDB did not take over would be replayed for those column families only that had
 // nothing to flush when it resumed, so half of a commit. Tables and manifests are written anew
 // after a failure, and stay as they are.
+//
+// What does not fit a full disk is no such failure where room can be made: unlike a failed sync, a
+// write that found none has written its beginning and dropped nothing, so the rest is written
+// behind that, and the file is made that could not be.
 #ifndef ICEPIE_CORE_WAL_FILE_SYSTEM_H_
 #define ICEPIE_CORE_WAL_FILE_SYSTEM_H_
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -43,9 +48,14 @@ class LiveWals {
   std::map<std::string, std::shared_ptr<const std::atomic<int64_t>>> logs_ ABSL_GUARDED_BY(mutex_);
 };
 
+// Makes room on the full disk of the log `path`, which may be a backup's; false when there is
+// nothing to give up. Called by any thread.
+using MakeRoom = std::function<bool(const std::string& path)>;
+
 // An environment like `env`, which outlives it, with such logs; `live` knows them.
 std::unique_ptr<rocksdb::Env> WithFinalWalFailures(rocksdb::Env& env,
-                                                   std::shared_ptr<LiveWals> live);
+                                                   std::shared_ptr<LiveWals> live,
+                                                   MakeRoom make_room);
 
 }  // namespace icepie
 

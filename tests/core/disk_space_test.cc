@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -308,6 +309,56 @@ TEST_F(SmallDiskTest, AFullDiskRefusesAndHealsManyTimes) {
     if (round % 50 == 49) std::cerr << round + 1 << " rounds\n";  // long runs say how far they are
   }
   ExpectReadable(*core);
+}
+
+// Another program takes the last byte between the look and the write. The log has no space of its
+// own by then, since there was too little when it was begun.
+TEST_F(SmallDiskTest, AWriteThatFindsTheDiskFullTakesTheBallast) {
+  const SmallDisk disk(32 * kMiB);
+  if (!disk.mounted()) GTEST_SKIP() << "no privilege to mount; every_call_test has it injected";
+  const std::string file = disk.path() + "/of_another_program";
+  std::optional<int64_t> leave;  // when the next records are written
+  bool gives_back = true;
+  CoreOptions options;
+  options.directory = disk.path() + "/core";
+  options.free_bytes_min = kMiB;
+  options.ballast_bytes = 4 * kMiB;
+  options.on_write_step = [&](WriteStep step) {
+    if (step == WriteStep::kPlanned && leave) FillWithFile(file, *leave, disk.path());
+    if (step == WriteStep::kLogSynced && leave && gives_back) std::filesystem::remove(file);
+  };
+  std::vector<std::string> payloads;
+  const auto append = [&](Core& core, size_t bytes) {
+    AppendBatch batch;
+    batch.records.push_back(Noise(bytes));
+    const std::string payload = batch.records[0].payload;
+    absl::Status status = core.AppendAndWait(std::move(batch)).status();
+    if (status.ok()) payloads.push_back(payload);
+    return status;
+  };
+  ASSERT_TRUE((*Core::Open(options))->CreateStream("noise", PayloadFormat::kBytes).ok());
+  {
+    const std::unique_ptr<Core> core = *Core::Open(options);  // with a new log
+    leave = 64 << 10;
+    ASSERT_TRUE(append(*core, 200).ok());
+    leave = 0;
+    gives_back = false;
+    const absl::Status met = append(*core, 300'000);
+    ASSERT_TRUE(met.ok()) << met;
+    leave.reset();
+    EXPECT_FALSE(Exists(options.directory + "/ballast"));
+    EXPECT_TRUE(core->Disk().full);
+    EXPECT_EQ(ErrorReason(append(*core, 200)), "CORE_DISK_FULL");
+    std::filesystem::remove(file);
+    ASSERT_TRUE(Eventually([&] { return !core->Disk().full; }));
+    EXPECT_TRUE(append(*core, 200).ok());
+    EXPECT_EQ(core->ReadOnlyCause(), "");
+  }
+  const std::unique_ptr<Core> core = *Core::Open(options);
+  EXPECT_EQ(core->ReadOnlyCause(), "");
+  const std::vector<ReadRecord> records = ReadAll(*core);
+  ASSERT_EQ(records.size(), payloads.size());
+  for (size_t i = 0; i < records.size(); ++i) EXPECT_TRUE(records[i].payload == payloads[i]) << i;
 }
 
 // Records alone fill it, through flushes and compactions; a restart finds room to replay the log.
