@@ -7,6 +7,7 @@
 #include "core/base/status.h"
 #include "core/block_reader.h"
 #include "core/byte_order.h"
+#include "core/catalog_changes.h"
 #include "core/tree_check.h"
 #include "core/tree_store.h"
 #include "core/verification.h"
@@ -140,9 +141,15 @@ absl::Status CoreProofs::CheckMark() const {
   if (!last.ok()) return absl::OkStatus();  // a table is damaged, which is found there
   const int64_t stored =
       std::max(*last ? (*last)->end_position() : 0, parts_.segments->sealed_position());
-  if (mark.position <= stored) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("the high-water mark ", mark_path_, " says ",
-                                          mark.position, ", but there are ", stored, " records"));
+  if (mark.position > stored) {
+    return absl::DataLossError(absl::StrCat("the high-water mark ", mark_path_, " says ",
+                                            mark.position, ", but there are ", stored, " records"));
+  }
+  const absl::StatusOr<int64_t> changes = CountCatalogChanges(*parts_.store);
+  if (!changes.ok() || mark.changes <= *changes) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("the high-water mark ", mark_path_, " says that the ",
+                                          "catalog was changed ", mark.changes,
+                                          " times, but there are ", *changes, " changes"));
 }
 
 absl::Status CoreProofs::CheckTile(int level, int64_t tile, int width) const {

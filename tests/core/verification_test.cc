@@ -183,6 +183,29 @@ TEST_F(VerificationTest, AnotherLogThanTheMarksIsNamed) {
   EXPECT_EQ(report.finding_count, 1);
 }
 
+// What a start would say, while the log can still be saved.
+TEST_F(VerificationTest, AMarkOfMoreThanARunningCoreHasIsNamed) {
+  Fill();
+  const auto core = *Core::Open(Options(path_));
+  const std::string mark = path_ + "/high_water_mark";
+  const HighWater value = *HighWaterMark::Read(mark);
+  EXPECT_TRUE(core->proofs()->CheckFiles().empty());
+  HighWater more = value;
+  ++more.changes;
+  ASSERT_TRUE(HighWaterMark::Reset(mark, more).ok());
+  std::vector<absl::Status> found = core->proofs()->CheckFiles();
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_THAT(std::string(found[0].message()),
+              HasSubstr(absl::StrCat("changed ", more.changes, " times, but there are ",
+                                     value.changes, " changes")));
+  more = value;
+  ++more.position;
+  ASSERT_TRUE(HighWaterMark::Reset(mark, more).ok());
+  found = core->proofs()->CheckFiles();
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_THAT(std::string(found[0].message()), HasSubstr(absl::StrCat("says ", more.position)));
+}
+
 TEST_F(VerificationTest, ReorderedRecordsAreNamed) {
   Fill();
   const BlockPlace place = PlaceOf(345);
