@@ -130,6 +130,13 @@ void WaitUntilIdle(absl::Duration rest) {
   }
 }
 
+void WriteDirtyPages(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  ICEPIE_CHECK(fd >= 0);
+  (void)syncfs(fd);
+  close(fd);
+}
+
 int FreePort() {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};

@@ -49,6 +49,10 @@ double CpuSeconds();
 // Waits until this process has hardly used a processor for as long as `rest`; a minute at most.
 void WaitUntilIdle(absl::Duration rest);
 
+// Writes what the file system of `path` has in memory: whoever is measured next shall not wait for
+// what others wrote.
+void WriteDirtyPages(const std::string& path);
+
 // A TCP port of loopback that is free now.
 int FreePort();
 

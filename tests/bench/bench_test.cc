@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -136,6 +138,43 @@ TEST(BenchTest, MerkleAndScanPrintTheirFigures) {
   ASSERT_FALSE(lines.empty());
   EXPECT_EQ(lines.back()["name"], "goals_met");
   EXPECT_EQ(lines.back()["goal"], 1);  // that of the tree
+}
+
+// How many processes have `text` in their command line.
+int CountProcesses(const std::string& text) {
+  int count = 0;
+  for (const auto& process : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream file(process.path() / "cmdline");
+    const std::string line{std::istreambuf_iterator<char>(file), {}};
+    count += line.find(text) != std::string::npos ? 1 : 0;
+  }
+  return count;
+}
+
+// In the long part: the peers take half a minute, most of it to start.
+TEST(BenchTest, EveryPeerIsMeasuredAndStopped) {
+  if (std::getenv("ICEPIE_BENCH_PEERS") == nullptr) GTEST_SKIP() << "ICEPIE_BENCH_PEERS=1 asks";
+  const std::string path = ::testing::TempDir() + absl::StrCat("/bench_peers_", ::getpid());
+  std::filesystem::create_directory(path);
+  std::filesystem::permissions(path, std::filesystem::perms::others_exec,
+                               std::filesystem::perm_options::add);  // PostgreSQL's account
+  const Ended ended =
+      RunBench("ingest --rounds 1 --seconds 0.5 --batches 1 1000 --clients 1 --kinds transfer",
+               "TMPDIR=" + path);
+  if (ended.exit_code == 3) GTEST_SKIP() << "a peer is not installed";
+  EXPECT_EQ(ended.exit_code, 0);
+  const std::vector<ordered_json> lines = LinesOf(ended.output);
+  for (const char* name :
+       {"b1.c1.vs_fdatasync", "b1.c1.vs_echo", "b1.c1.vs_db_bench", "b1.c1.vs_redis",
+        "b1.c1.vs_postgres_insert", "b1000.c1.vs_echo", "b1000.c1.vs_db_bench", "b1000.c1.vs_redis",
+        "b1000.c1.vs_postgres_copy"}) {
+    const ordered_json line = Find(lines, absl::StrCat("ingest.transfer.", name));
+    EXPECT_TRUE(line["value"].is_number() && line["ratio"].is_number()) << line;
+    EXPECT_TRUE(line["floor"].is_number() || line["peer"].is_number()) << line;
+  }
+  EXPECT_EQ(CountProcesses(path), 0) << "they were not stopped";
+  EXPECT_TRUE(std::filesystem::is_empty(path));
+  std::filesystem::remove_all(path);
 }
 
 // The peer's figures are null, a goal that needs them is none that is met, and the exit code says

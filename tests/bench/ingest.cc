@@ -10,9 +10,6 @@
 // The daemon is stopped (SIGSTOP) while others are measured: what it has put off (sealing,
 // checkpoints) it does in its own turns, and at nobody else's expense. The others have nothing left
 // to do after theirs. Dirty pages are written before each measurement.
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -32,6 +29,7 @@
 #include "core/base/check.h"
 #include "tests/bench/append_load.h"
 #include "tests/bench/bench.h"
+#include "tests/bench/bench_process.h"
 #include "tests/bench/figure.h"
 #include "tests/bench/ingest_peers.h"
 #include "tests/e2e/daemon_fixture.h"
@@ -131,18 +129,11 @@ class IngestBench {
     for (const Subject& subject : subjects) {
       std::fprintf(stderr, "round %d/%d  %-26s %-16s", round_, options_.rounds,
                    point.name().c_str(), subject.name.c_str());
-      WriteDirtyPages();
+      WriteDirtyPages(scratch_.path());
       const std::optional<double> value = subject.measure();
       Keep(point, subject.name, value);
       std::fprintf(stderr, value ? "%14.3f\n" : "  not measured\n", value.value_or(0));
     }
-  }
-
-  void WriteDirtyPages() const {
-    const int fd = open(scratch_.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ICEPIE_CHECK(fd >= 0);
-    (void)syncfs(fd);
-    close(fd);
   }
 
   std::vector<Subject> Subjects(const Point& point) {

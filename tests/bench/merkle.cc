@@ -1,7 +1,7 @@
 // What the Merkle tree costs ingest: durable appends of 1,000 records of 200 bytes by two threads,
 // into a core with a tree and one without, in turns, so that both meet the same disk, and every
 // second round begins with the other. Only the one whose turn it is is open, until it has nothing
-// left to do.
+// left to do, and begins when what the other has written is on the disk.
 //   merkle.ingest       records/s with the tree; the floor is without
 //   merkle.cpu          processor time of the appends, with the tree; the floor is without
 //   merkle.cpu_later    … and what comes after their answers: segments and, with the tree, hashing
@@ -120,6 +120,7 @@ Costs TakeTurn(const std::string& directory, bool merkle_tree, int batches) {
   const std::unique_ptr<Core> core = OpenCore(directory, merkle_tree);
   AppendAll(*core, 1);  // to warm up
   WaitUntilIdle(4 * kSealerLooks);
+  WriteDirtyPages(directory);
   const double records = static_cast<double>(kThreads) * batches * kBatchRecords;
   Costs costs;
   const double begin = CpuSeconds();
