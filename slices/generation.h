@@ -265,6 +265,7 @@ class Generation {
                                      const absl::Status& error);
   absl::Status ReadCulprits();
   void SetSearchTime(absl::Duration run);
+  void RenewSearchTime();
   std::vector<int64_t> LeftOut() const;
   bool FoundEnough(size_t count) const;
   absl::Status RunAll(const std::vector<ApplyStatement>& statements);
@@ -340,6 +341,7 @@ class Generation {
   std::map<std::string, UpstreamChanges> upstream_changes_;
   int64_t upstream_rows_ = 0;  // taken over
   std::string blame_;
+  absl::Duration search_time_;
   absl::Time search_until_;  // how long it, or records, are looked for
   // Records of its own streams that its SQL fails on, with the errors, until they are in
   // quarantine.

@@ -12,7 +12,7 @@
 namespace icepie::slices {
 namespace {
 
-// So long, or as long as so many runs take. Where that ends, what was found stays found.
+// So long, or as long as so many runs take, and as long again to be sure of what was found.
 constexpr absl::Duration kSearchTime = absl::Seconds(10);
 constexpr int kSearchRuns = 50;
 
@@ -24,8 +24,11 @@ absl::Status TryWithout(const absl::Status& error, size_t records) {
 }  // namespace
 
 void Generation::SetSearchTime(absl::Duration run) {
-  search_until_ = SteadyNow() + std::max(kSearchTime, run * kSearchRuns);
+  search_time_ = std::max(kSearchTime, run * kSearchRuns);
+  RenewSearchTime();
 }
+
+void Generation::RenewSearchTime() { search_until_ = SteadyNow() + search_time_; }
 
 absl::Status Generation::TryOut(const std::function<absl::Status()>& run) {
   if (SteadyNow() > search_until_) {
@@ -90,8 +93,12 @@ absl::Status Generation::SearchCulprits(const Trial& trial, const Suspects& amon
   const absl::Status before = trial(among.base, among.from);
   if (!before.ok()) return absl::IsInvalidArgument(before) ? absl::OkStatus() : before;
   std::vector<int64_t> alone;
-  ICEPIE_RETURN_IF_ERROR(FindAlone(trial, among.from, among.end,
-                                   /*fails=*/among.base == among.from, alone));
+  const absl::Status looked = FindAlone(trial, among.from, among.end,
+                                        /*fails=*/among.base == among.from, alone);
+  if (!looked.ok()) {
+    if (!absl::IsDeadlineExceeded(looked) || alone.empty()) return looked;
+    RenewSearchTime();
+  }
   const size_t known = culprits_.size();
   for (const int64_t position : alone) {
     const absl::Status status = trial(among.base, position + 1);
@@ -99,7 +106,7 @@ absl::Status Generation::SearchCulprits(const Trial& trial, const Suspects& amon
     if (!absl::IsInvalidArgument(status)) return status;
     culprits_.emplace(position, std::string(status.message()));
   }
-  if (culprits_.size() > known) return absl::OkStatus();
+  if (culprits_.size() > known || !looked.ok()) return looked;
   int64_t good = among.from;
   int64_t bad = among.end;
   absl::Status error = among.error;
@@ -109,6 +116,12 @@ absl::Status Generation::SearchCulprits(const Trial& trial, const Suspects& amon
     if (!status.ok() && !absl::IsInvalidArgument(status)) return status;
     if (!status.ok()) error = status;
     (status.ok() ? good : bad) = middle;
+  }
+  if (bad == among.end) {
+    // Nothing has failed here yet: what did fail may have been a row of a slice that is gone.
+    const absl::Status status = trial(among.base, bad);
+    if (!absl::IsInvalidArgument(status)) return status;
+    error = status;
   }
   culprits_.emplace(good, std::string(error.message()));
   return absl::OkStatus();
@@ -134,11 +147,18 @@ absl::Status Generation::JudgeCulprits(const SupplyOf& supply, bool anew) {
 // OK: it may be tried again without those that were found; the error itself: there are none.
 absl::Status Generation::FindCulprits(const Trial& trial, const Suspects& among,
                                       const SupplyOf& supply, bool anew) {
-  const size_t known = culprits_.size();
+  const std::map<int64_t, std::string> known = culprits_;
   const absl::Status searched = SearchCulprits(trial, among);
   if (!searched.ok() && !absl::IsDeadlineExceeded(searched)) return searched;
-  if (culprits_.size() > known) ICEPIE_RETURN_IF_ERROR(JudgeCulprits(supply, anew));
-  return culprits_.size() > known ? absl::OkStatus() : among.error;
+  if (culprits_.size() == known.size()) return among.error;
+  // A slice that it reads may have changed during the search, and be what it fails on.
+  RenewSearchTime();
+  if (const absl::Status still = trial(among.base, among.from); !still.ok()) {
+    culprits_ = known;
+    return absl::IsInvalidArgument(still) ? among.error : still;
+  }
+  ICEPIE_RETURN_IF_ERROR(JudgeCulprits(supply, anew));
+  return culprits_.size() > known.size() ? absl::OkStatus() : among.error;
 }
 
 // Records that its present rows are of were taken once: when it fails on these alone, its upstream
