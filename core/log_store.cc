@@ -793,21 +793,23 @@ std::optional<uint64_t> NumberIn(absl::string_view name, absl::string_view befor
 // it began the manifest. Where no log is there at all, the high-water mark tells.
 absl::Status CheckFirstLog(rocksdb::DB& db, const std::string& directory, const WalOrder& order) {
   uint64_t kept = 0;
-  const absl::StatusOr<std::string> current = ReadFile(absl::StrCat(directory, "/CURRENT"));
-  ICEPIE_RETURN_IF_ERROR(current.status());
+  std::string current;
+  ICEPIE_RETURN_IF_ERROR(FromRocks(
+      rocksdb::ReadFileToString(db.GetEnv(), absl::StrCat(directory, "/CURRENT"), &current),
+      "read CURRENT"));
+  std::vector<std::string> names;
+  ICEPIE_RETURN_IF_ERROR(FromRocks(db.GetEnv()->GetChildren(directory, &names), "list the logs"));
   if (!db.GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &kept)) {
     return absl::OkStatus();
   }
-  const std::optional<uint64_t> manifest = NumberIn(*current, "MANIFEST-", "\n");
+  const std::optional<uint64_t> manifest = NumberIn(current, "MANIFEST-", "\n");
   std::optional<uint64_t> first;
-  std::error_code error;
-  for (const auto& file : DirectoryEntries(directory, error)) {
-    const auto number = NumberIn(file.path().filename().string(), "", ".log");
+  for (const std::string& name : names) {
+    const auto number = NumberIn(name, "", ".log");
     if (number && *number >= std::max(kept, order.first_needed())) {
       first = std::min(*number, first.value_or(*number));
     }
   }
-  if (error) return ErrnoError(error.value(), absl::StrCat("read ", directory));
   if (!manifest || !first || *first == kept || *first < *manifest) return absl::OkStatus();
   return MakeError(absl::StatusCode::kDataLoss,
                    absl::StrFormat("the oldest write-ahead log that is needed is missing: those "
