@@ -513,6 +513,7 @@ void ManagedWorker::Resume() {
 void ManagedWorker::EndBroken() {
   // Without a client it ends already, and for another reason.
   if (!process_ || !view_.client || stopping_ || !kill_cause_.empty()) return;
+  if (!process_->Cause().empty()) return;  // its own end broke them; the loop will be told of it
   broken_ = true;
   KillBecause("every call that asked it a question broke, though it answered its heartbeat");
 }

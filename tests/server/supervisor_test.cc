@@ -1,6 +1,7 @@
 #include "server/supervisor.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include <csignal>
 #include <filesystem>
@@ -85,6 +86,17 @@ class SupervisorTest : public testing::Test {
     return supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
       return view.live.incarnation != incarnation;
     });
+  }
+
+  // What the live worker was doing, as the process notes it.
+  static void NoteThatItApplies(const Supervisor& supervisor) {
+    std::string slot(256, '\0');
+    slot[0] = static_cast<char>(slices::Activity::kApply);
+    slot[24] = 3;  // the subject's size
+    slot.replace(36, 3, "s/1");
+    const std::string record = supervisor.View(Name(0)).live.flight_record;
+    std::ofstream(record, std::ios::binary) << slot;
+    ASSERT_EQ(slices::ReadFlightRecord(record).size(), 1U);
   }
 
   TempDirectory directory_;
@@ -259,14 +271,7 @@ TEST_F(SupervisorTest, AWorkerThatBreaksEveryQuestionIsReplacedAndNoneOfItsSlice
   const auto answered = AnswerForLive(supervisor);
   const int64_t incarnation = answered.second;
   ASSERT_NE(answered.first, nullptr);
-  // What it was doing meanwhile, as the process notes it: it applied records.
-  std::string slot(256, '\0');
-  slot[0] = static_cast<char>(slices::Activity::kApply);
-  slot[24] = 3;  // the subject's size
-  slot.replace(36, 3, "s/1");
-  const std::string record = supervisor.View(Name(0)).live.flight_record;
-  std::ofstream(record, std::ios::binary) << slot;
-  ASSERT_EQ(slices::ReadFlightRecord(record).size(), 1U);
+  NoteThatItApplies(supervisor);
   supervisor.EndBroken(Name(0), incarnation - 1000);  // one that is gone
   supervisor.EndBroken(Name(0), incarnation);
   EXPECT_TRUE(IsReplaced(supervisor, incarnation));
@@ -278,6 +283,44 @@ TEST_F(SupervisorTest, AWorkerThatBreaksEveryQuestionIsReplacedAndNoneOfItsSlice
   ASSERT_FALSE(deaths.empty());
   EXPECT_EQ(deaths[0].incarnation, incarnation);
   EXPECT_TRUE(deaths[0].notes.empty());
+}
+
+// Its end breaks every question that it was asked, and may be heard of after them.
+TEST_F(SupervisorTest, WhatAWorkerDidThatHasDiedIsNotTakenForBrokenAnswers) {
+  WorkerSettings settings = Settings();
+  settings.heartbeat_interval = absl::Milliseconds(10);
+  Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+  Mutex mutex;
+  std::vector<WorkerDeath> deaths;
+  supervisor.SetDeathListener([&](const WorkerDeath& death) {
+    const MutexLock lock(mutex);
+    deaths.push_back(death);
+  });
+  icepie::worker::v1::Assignment assignment;
+  assignment.set_domain(Name(0));
+  assignment.add_generations()->set_slice("s");
+  supervisor.SetDomain(assignment);
+  const auto answered = AnswerForLive(supervisor);
+  ASSERT_NE(answered.first, nullptr);
+  NoteThatItApplies(supervisor);
+  const auto pid = static_cast<id_t>(supervisor.View(Name(0)).live.status.pid());
+  ASSERT_GT(pid, 0U);
+  absl::Notification both_are_posted;  // so that the loop looks at nothing between the two
+  supervisor.loop().Post([&] { both_are_posted.WaitForNotification(); });
+  supervisor.loop().Post([&] {
+    kill(static_cast<pid_t>(pid), SIGKILL);
+    siginfo_t info{};
+    waitid(P_PID, pid, &info, WEXITED | WNOWAIT);
+  });
+  supervisor.EndBroken(Name(0), answered.second);
+  both_are_posted.Notify();
+  EXPECT_TRUE(IsReplaced(supervisor, answered.second));
+  supervisor.StopAll(absl::ZeroDuration());
+  const MutexLock lock(mutex);
+  ASSERT_FALSE(deaths.empty());
+  EXPECT_EQ(deaths[0].incarnation, answered.second);
+  EXPECT_EQ(deaths[0].how, "ended with signal 9 (Killed)");
+  EXPECT_EQ(deaths[0].notes.size(), 1U);
 }
 
 TEST(RunDirectoryTest, WhereTheDiskTakesNoDirectorySocketsAreInMemory) {
