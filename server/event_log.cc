@@ -71,7 +71,7 @@ EventLog::EventLog(std::string path, size_t kept, int64_t file_bytes_max)
   const MutexLock lock(mutex_);
   Load(path_ + ".1");
   Load(path_);
-  OpenFile();
+  OpenFile(0);
   file_begin_ = last_number_ + 1;
 }
 
@@ -90,8 +90,8 @@ void EventLog::Load(const std::string& path) {
   }
 }
 
-void EventLog::OpenFile() {
-  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+void EventLog::OpenFile(int more_flags) {
+  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | more_flags, 0600);
   const off_t end = fd_ < 0 ? 0 : ::lseek(fd_, 0, SEEK_END);
   file_bytes_ = std::max<int64_t>(end, 0);
   // Behind a line that a crash cut off, a new one begins.
@@ -128,8 +128,12 @@ void EventLog::Write(const Event& event) {
 // much as leaves it half of its room, the newest.
 void EventLog::TurnFile() {
   if (fd_ >= 0) ::close(fd_);
-  std::rename(path_.c_str(), (path_ + ".1").c_str());
-  OpenFile();
+  if (std::rename(path_.c_str(), (path_ + ".1").c_str()) == 0) {
+    OpenFile(0);
+  } else {  // a full one that went on would grow without bound: it begins anew, with the newest
+    OpenFile(O_TRUNC);
+    file_begin_ = last_number_ + 1;
+  }
   std::vector<std::string> lines;
   int64_t bytes = 0;
   for (auto at = std::make_reverse_iterator(events_.lower_bound(file_begin_));

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -82,6 +83,21 @@ TEST_F(EventLogTest, KeepsABoundedNumberInMemoryAndOnDisk) {
   EXPECT_LE(ReadFile(Path() + ".1")->size(), static_cast<size_t>(kFileBytes));
   const EventLog again(Path(), 50, kFileBytes);
   EXPECT_EQ(again.last_number(), 500);
+}
+
+TEST_F(EventLogTest, AFileThatCannotBeRenamedStaysBoundedAndHasTheNewest) {
+  constexpr int64_t kFileBytes = 4096;
+  std::filesystem::create_directory(Path() + ".1");
+  {
+    EventLog log(Path(), 50, kFileBytes);
+    for (int i = 0; i < 200; ++i) {
+      log.Add(Changed("shop.orders", absl::StrCat("STATE", i)));
+      ASSERT_LE(ReadFile(Path())->size(), static_cast<size_t>(kFileBytes)) << i;
+    }
+  }
+  EventLog log(Path(), 50, kFileBytes);
+  EXPECT_EQ(Numbers(log.ListNewest(FilterFor(""), 5)),
+            (std::vector<int64_t>{196, 197, 198, 199, 200}));
 }
 
 // One domain whose workers die all the time.
