@@ -35,6 +35,7 @@ constexpr absl::Duration kHurryAfterConfigured = absl::Seconds(1);
 constexpr absl::Duration kConfigureTimeout = absl::Seconds(10);
 constexpr absl::Duration kFlightRecordKept = absl::Seconds(10);
 constexpr absl::Duration kConfigureRetry = absl::Seconds(1);
+constexpr int kExcusesMax = 10;  // one pause of the daemon may take two
 
 int64_t NextIncarnation() {
   // Differs also from those of an earlier daemon, whose etags clients may still hold.
@@ -261,6 +262,7 @@ void ManagedWorker::OnSpawned(const std::string& socket) {
   ending_ = false;
   heard_ = false;
   heartbeat_under_way_ = false;
+  excuses_ = 0;
   last_answer_ = SteadyNow();
   client_ = std::make_shared<WorkerClient>(socket);
   AwaitSocket(SteadyNow() + settings_.start_timeout);
@@ -379,15 +381,18 @@ void ManagedWorker::ScheduleHeartbeat(absl::Duration delay) {
   });
 }
 
-// The daemon itself stood still, so that the worker's silence says nothing.
-bool ManagedWorker::IsLate() const {
-  return SteadyNow() > heartbeat_due_ + std::max(settings_.heartbeat_interval, absl::Seconds(1));
+// The daemon itself stood still, so that the worker's silence says nothing. A daemon that is late
+// again and again does not hear of one that hangs, so that this is no excuse for ever.
+bool ManagedWorker::IsExcused() {
+  const absl::Duration late = SteadyNow() - heartbeat_due_;
+  return late > std::max(settings_.heartbeat_interval, absl::Seconds(1)) &&
+         ++excuses_ <= kExcusesMax;
 }
 
 void ManagedWorker::Heartbeat() {
   if (!process_ || heartbeat_under_way_) return;
   heartbeat_under_way_ = true;
-  if (IsLate()) last_answer_ = SteadyNow();  // it was not asked meanwhile
+  if (IsExcused()) last_answer_ = SteadyNow();  // it was not asked meanwhile
   heartbeat_due_ = SteadyNow() + settings_.heartbeat_timeout;
   client_->GetStatus(settings_.heartbeat_timeout, false,
                      ForThisProcess<wv1::WorkerReport>(&ManagedWorker::OnReport));
@@ -397,7 +402,7 @@ void ManagedWorker::OnReport(absl::StatusOr<wv1::WorkerReport> report) {
   heartbeat_under_way_ = false;
   if (report.ok()) {
     TakeReport(*std::move(report));
-  } else if (IsLate()) {
+  } else if (IsExcused()) {
     last_answer_ = SteadyNow();  // perhaps it has answered in time
   } else if (heard_ && SteadyNow() - last_answer_ >= settings_.heartbeat_timeout) {
     KillBecause(absl::StrCat("no answer for ", absl::FormatDuration(settings_.heartbeat_timeout),
@@ -413,6 +418,7 @@ void ManagedWorker::OnReport(absl::StatusOr<wv1::WorkerReport> report) {
 void ManagedWorker::TakeReport(wv1::WorkerReport report) {
   heard_ = true;
   last_answer_ = SteadyNow();
+  excuses_ = 0;
   view_.report = std::make_shared<const wv1::WorkerReport>(std::move(report));
   view_.report_time = absl::Now();
   view_.status.set_sandbox(view_.report->sandbox());

@@ -152,7 +152,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void OnReport(absl::StatusOr<icepie::worker::v1::WorkerReport> report);
   void TakeReport(icepie::worker::v1::WorkerReport report);
   void ScheduleHeartbeat(absl::Duration delay);
-  bool IsLate() const;
+  bool IsExcused();
   void KillBecause(const std::string& why);
   void GiveLife(WorkerProcessOptions& options);
   void WatchLife();
@@ -194,6 +194,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   bool configuring_ = false;
   bool heard_ = false;  // the process has answered once
   bool heartbeat_under_way_ = false;
+  int excuses_ = 0;  // for its silence, since its last answer
   EventLoop::TimerId start_timer_ = 0;
   EventLoop::TimerId heartbeat_timer_ = 0;
   bool paused_ = false;
