@@ -79,8 +79,8 @@ class KeysPlanner {
   void AddReplacement(std::vector<ApplyStatement>& apply, const std::string& comparison,
                       const std::string& insert) const;
   std::string Why() const;
-  absl::Status AddRetained(SliceStatements& statements) const;
-  absl::Status CountLate(size_t key, SliceStatements& statements) const;
+  absl::Status AddRetained(SliceStatements& statements);
+  absl::Status CountLate(size_t key, SliceStatements& statements);
 
   DuckConnection& connection_;
   const PlanRequest& request_;
@@ -398,7 +398,7 @@ std::string KeysPlanner::TouchedRows() const {
 // What is behind the horizon of `retain` is made anew when its key is touched, and hidden again.
 // The records need not be kept for that where all of a key have the time that its rows have, or
 // where the only one that is kept gives way to any later one.
-absl::Status KeysPlanner::AddRetained(SliceStatements& statements) const {
+absl::Status KeysPlanner::AddRetained(SliceStatements& statements) {
   const auto& retain = request_.domain.definition.FindSlice(request_.slice.slice)->retain;
   if (!retain || !request_.part.empty()) return absl::OkStatus();
   statements.retained = {{data_, QuoteIdentifier(retain->column), ""}};
@@ -425,10 +425,14 @@ absl::Status KeysPlanner::AddRetained(SliceStatements& statements) const {
   return absl::OkStatus();
 }
 
-// Of records that the SQL's filter lets pass, where that is known.
-absl::Status KeysPlanner::CountLate(size_t key, SliceStatements& statements) const {
+// Of records that the SQL's filters let pass, where that is known: the batch has those, too, on
+// which an upper one fails.
+absl::Status KeysPlanner::CountLate(size_t key, SliceStatements& statements) {
   const SliceDef& slice = *request_.domain.definition.FindSlice(request_.slice.slice);
   if (!shape_.where_known) return absl::OkStatus();
+  for (const Json& filter : shape_.filters) {
+    if (ForAnyRow(filter) != filter) return absl::OkStatus();
+  }
   for (const OutputColumn& column : request_.slice.columns) {
     if (!absl::EqualsIgnoreCase(column.name, slice.retain->column)) continue;
     statements.count_late =

@@ -66,8 +66,8 @@ std::string Retractor::Difference(const std::string& aggregate, const std::strin
 }
 
 // What went is taken off in the sum itself: all that ever came, apart, would leave the range of the
-// type, though what is left does not. A whole number is made wide first: the smallest BIGINT has no
-// negative.
+// type, though what is left does not. What one batch adds may still leave it on the way. A whole
+// number is made wide first: the smallest BIGINT has no negative.
 std::string Retractor::SumLeft(const Call& call, bool whole) const {
   const std::string value = whole ? absl::StrCat("CAST(", call.argument, " AS HUGEINT)")
                                   : absl::StrCat("(", call.argument, ")");

@@ -388,3 +388,13 @@ SELECT kind, s FROM (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY CAS
 -- What upper levels filter need not be kept.
 --@ case filters_of_several_levels keys
 SELECT k, median(i) AS m FROM (SELECT k, i, s FROM (SELECT * FROM r WHERE i > 0) WHERE i < 50) WHERE s LIKE 'x%' OR s < 'y' GROUP BY k
+
+-- A row that a filter may fail on, or says nothing of, takes nobody's place.
+--@ case guarded_place keys
+--@ no random
+--@ record mixed {"kind":"a","i":9}
+--@ record mixed {"kind":"a","s":"7","i":5}
+--@ record mixed {"kind":"a","s":"8","i":4}
+--@ quarantined 0
+SELECT kind, s FROM (SELECT * FROM mixed) WHERE CAST(s AS INTEGER) > 5 QUALIFY row_number() OVER (PARTITION BY kind ORDER BY i DESC) = 1
+--> a | 7

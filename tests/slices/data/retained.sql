@@ -138,6 +138,14 @@ SELECT t, median(i) AS m FROM r GROUP BY t
 --> 1970-01-01 00:00:02 | 2.0
 --> 1970-01-01 00:00:03 | 3.0
 
+-- A filter above that may fail is asked of single records by the SQL only.
+--@ case holistic_late_behind_a_guard keys
+--@ with retain: {column: t, for: 2s}
+--@ filtered 0
+SELECT t, median(i) AS m FROM (SELECT * FROM r) WHERE CAST(nullif(i, 4) AS TINYINT) > 0 GROUP BY t
+--> 1970-01-01 00:00:02 | 2.0
+--> 1970-01-01 00:00:03 | 3.0
+
 --@ case holistic_of_two_keys keys
 --@ with retain: {column: t, for: 4s}
 --@ why what is past `retain` is let go
