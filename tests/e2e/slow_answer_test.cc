@@ -145,17 +145,29 @@ TEST_F(SlowAnswerTest, ClientsThatGoTakeTheirQuestionsWithThem) {
   request.mutable_consistency()->set_min_position(*end);
   request.mutable_consistency()->mutable_max_wait()->set_seconds(300);
   std::vector<Left> left;
-  for (int i = 0; i < 64; ++i) {
+  const auto leave_one = [&] {
     left.push_back({daemon_.Slices(), Within(absl::Minutes(5)), nullptr});
     left.back().reader = left.back().stub->StreamQuery(left.back().context.get(), request);
-  }
-  EXPECT_TRUE(
-      Eventually([&] { return ErrorReason(Ask("noisy", kSmall)) == "TOO_MANY_QUERIES"; }, kLong));
+  };
+  for (int i = 0; i < 64; ++i) leave_one();
+  // A question that is asked meanwhile may have taken the place of one of them.
+  EXPECT_TRUE(Eventually(
+      [&] {
+        if (ErrorReason(Ask("noisy", kSmall)) == "TOO_MANY_QUERIES") return true;
+        leave_one();
+        return false;
+      },
+      kLong));
   for (const Left& each : left) each.context->TryCancel();
   EXPECT_TRUE(Eventually([&] { return Ask("noisy", kSmall).ok(); }, kLong));
+  int waited = 0;
   for (const Left& each : left) {
-    EXPECT_EQ(each.reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+    const grpc::StatusCode code = each.reader->Finish().error_code();
+    EXPECT_TRUE(code == grpc::StatusCode::CANCELLED || code == grpc::StatusCode::RESOURCE_EXHAUSTED)
+        << code;
+    if (code == grpc::StatusCode::CANCELLED) ++waited;
   }
+  EXPECT_GE(waited, 64);
 }
 
 }  // namespace
