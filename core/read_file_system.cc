@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 
 namespace icepie {
 namespace {
@@ -20,25 +21,36 @@ using rocksdb::IODebugContext;
 using rocksdb::IOOptions;
 using rocksdb::IOStatus;
 
-// RocksDB keeps no errno, but what the C library calls it.
+// RocksDB keeps no errno, but what the C library calls it, or where a file is looked for its
+// number.
 bool IsOfTheDisk(const IOStatus& status) {
   constexpr int kErrors[] = {EIO, EUCLEAN, EBADMSG};  // the last two: a file system's own checks
   if (!status.IsIOError()) return false;
   const std::string text = status.ToString();
   for (const int error : kErrors) {
     if (absl::StrContains(text, std::strerror(error))) return true;
+    if (absl::StrContains(text, absl::StrCat("Unexpected error(", error, ")"))) return true;
   }
   return false;
 }
 
+// What is said of something that the disk has refused twice.
+enum class Refused {
+  kError,    // what the disk says
+  kDamaged,  // it is there, and lost
+  kMissing,
+};
+
 // `read`, and again where the disk has refused.
 template <typename Read>
-IOStatus TryTwice(bool is_damage, const Read& read) {
+IOStatus TryTwice(Refused refused, const Read& read) {
   IOStatus status = read();
   if (!IsOfTheDisk(status)) return status;
   status = read();
-  if (!is_damage || !IsOfTheDisk(status)) return status;
-  return IOStatus::Corruption("cannot be read, tried twice", status.ToString());
+  if (refused == Refused::kError || !IsOfTheDisk(status)) return status;
+  constexpr char kWhat[] = "cannot be read, tried twice";
+  return refused == Refused::kMissing ? IOStatus::NotFound(kWhat, status.ToString())
+                                      : IOStatus::Corruption(kWhat, status.ToString());
 }
 
 class TwiceReadTable final : public rocksdb::FSRandomAccessFileOwnerWrapper {
@@ -48,21 +60,26 @@ class TwiceReadTable final : public rocksdb::FSRandomAccessFileOwnerWrapper {
 
   IOStatus Read(uint64_t offset, size_t bytes, const IOOptions& options, rocksdb::Slice* result,
                 char* scratch, IODebugContext* debug) const override {
-    return TryTwice(/*is_damage=*/true, [&] {
+    return TryTwice(Refused::kDamaged, [&] {
       return FSRandomAccessFileOwnerWrapper::Read(offset, bytes, options, result, scratch, debug);
     });
+  }
+  // Each by Read().
+  IOStatus MultiRead(rocksdb::FSReadRequest* requests, size_t count, const IOOptions& options,
+                     IODebugContext* debug) override {
+    return FSRandomAccessFile::MultiRead(requests, count, options, debug);
   }
 };
 
 class TwiceReadLog final : public rocksdb::FSSequentialFileOwnerWrapper {
  public:
-  TwiceReadLog(std::unique_ptr<FSSequentialFile> file, bool is_damage)
-      : FSSequentialFileOwnerWrapper(std::move(file)), is_damage_(is_damage) {}
+  TwiceReadLog(std::unique_ptr<FSSequentialFile> file, Refused refused)
+      : FSSequentialFileOwnerWrapper(std::move(file)), refused_(refused) {}
 
   IOStatus Read(size_t bytes, const IOOptions& options, rocksdb::Slice* result, char* scratch,
                 IODebugContext* debug) override {
     size_t done = 0;  // a read that fails has read on up to there
-    const IOStatus status = TryTwice(is_damage_, [&] {
+    const IOStatus status = TryTwice(refused_, [&] {
       rocksdb::Slice piece(scratch + done, 0);
       IOStatus read =
           FSSequentialFileOwnerWrapper::Read(bytes - done, options, &piece, scratch + done, debug);
@@ -77,7 +94,7 @@ class TwiceReadLog final : public rocksdb::FSSequentialFileOwnerWrapper {
   }
 
  private:
-  const bool is_damage_;
+  const Refused refused_;
 };
 
 class ReadFileSystem final : public rocksdb::FileSystemWrapper {
@@ -90,7 +107,7 @@ class ReadFileSystem final : public rocksdb::FileSystemWrapper {
                                std::unique_ptr<FSRandomAccessFile>* file,
                                IODebugContext* debug) override {
     IOStatus status = TryTwice(
-        IsDamage(name), [&] { return target()->NewRandomAccessFile(name, options, file, debug); });
+        MeaningOf(name), [&] { return target()->NewRandomAccessFile(name, options, file, debug); });
     if (status.ok()) *file = std::make_unique<TwiceReadTable>(std::move(*file));
     return status;
   }
@@ -98,26 +115,40 @@ class ReadFileSystem final : public rocksdb::FileSystemWrapper {
                              std::unique_ptr<FSSequentialFile>* file,
                              IODebugContext* debug) override {
     IOStatus status = TryTwice(
-        IsDamage(name), [&] { return target()->NewSequentialFile(name, options, file, debug); });
-    if (status.ok()) *file = std::make_unique<TwiceReadLog>(std::move(*file), IsDamage(name));
+        MeaningOf(name), [&] { return target()->NewSequentialFile(name, options, file, debug); });
+    if (status.ok()) *file = std::make_unique<TwiceReadLog>(std::move(*file), MeaningOf(name));
     return status;
   }
   IOStatus GetFileSize(const std::string& name, const IOOptions& options, uint64_t* size,
                        IODebugContext* debug) override {
-    return TryTwice(IsDamage(name),
+    return TryTwice(MeaningOf(name),
                     [&] { return target()->GetFileSize(name, options, size, debug); });
   }
   IOStatus GetChildren(const std::string& name, const IOOptions& options,
                        std::vector<std::string>* children, IODebugContext* debug) override {
-    return TryTwice(/*is_damage=*/true, [&] {
+    return TryTwice(Refused::kDamaged, [&] {
       children->clear();
       return target()->GetChildren(name, options, children, debug);
     });
   }
+  // Whether one of those is there RocksDB asks only to open it then, which tells what is wrong with
+  // it. Here it would end at an error, and the process at damage.
+  IOStatus FileExists(const std::string& name, const IOOptions& options,
+                      IODebugContext* debug) override {
+    const IOStatus status =
+        TryTwice(Refused::kError, [&] { return target()->FileExists(name, options, debug); });
+    const bool is_opened = absl::EndsWith(name, "/CURRENT") || IsIdentity(name);
+    return is_opened && IsOfTheDisk(status) ? IOStatus::OK() : status;
+  }
 
  private:
-  bool IsDamage(const std::string& name) const {
-    return also_logs_ || !absl::EndsWith(name, ".log");
+  // RocksDB's name for the database, on which nothing depends: it makes another where there is
+  // none, and ends the process where it is damaged.
+  static bool IsIdentity(const std::string& name) { return absl::EndsWith(name, "/IDENTITY"); }
+
+  Refused MeaningOf(const std::string& name) const {
+    if (IsIdentity(name)) return Refused::kMissing;
+    return also_logs_ || !absl::EndsWith(name, ".log") ? Refused::kDamaged : Refused::kError;
   }
 
   const bool also_logs_;

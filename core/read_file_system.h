@@ -4,8 +4,8 @@
 // error is something else than a corruption: one that may be over when it is tried again. So here
 // what the disk refuses to read is tried once more, and refused again it is a corruption, with the
 // disk's own words: the core opens read-only and serves the rest, and who asks for the record hears
-// of damage with its position. What the disk does not refuse (permissions, too many open files)
-// stays as it is.
+// of damage with its position. Of a file on which nothing depends it is missing, and RocksDB makes
+// another. What the disk does not refuse (permissions, too many open files) stays as it is.
 #ifndef ICEPIE_CORE_READ_FILE_SYSTEM_H_
 #define ICEPIE_CORE_READ_FILE_SYSTEM_H_
 

@@ -11,10 +11,13 @@
 #include <filesystem>
 #include <map>
 
+#include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "core/log_store.h"
+#include "core/read_file_system.h"
 #include "tests/core/core_testing.h"
+#include "tests/core/failing_calls.h"
 #include "tests/core/failing_file_system.h"
 #include "tests/core/small_disk.h"
 
@@ -304,6 +307,67 @@ TEST_F(LostSectorsTest, AStartServesTheRestAndAnErrorThatPassesIsNone) {
     EXPECT_EQ((*core)->ReadOnlyCause(), "") << kind;
     ExpectServed(**core, 0);
   }
+}
+
+// RocksDB's name for the database, and a look whether a file is there that can be opened.
+TEST_F(LostSectorsTest, WhatLosesNoRecordRefusesNoStart) {
+  ASSERT_NO_FATAL_FAILURE(Fill());
+  const auto expect_whole_start = [this] {
+    const auto core = Open(path_, env_.get());
+    ASSERT_TRUE(core.ok()) << core.status();
+    EXPECT_EQ((*core)->ReadOnlyCause(), "");
+    ExpectServed(**core, 0);
+  };
+  file_system_->LoseSectors("IDENTITY", 0);
+  const int64_t changes = file_system_->changes();
+  EXPECT_TRUE(LogStore::Open({path_ + "/rocksdb", LogStore::Mode::kReadOnly, env_.get()}).ok());
+  EXPECT_EQ(file_system_->changes(), changes);
+  expect_whole_start();
+  file_system_->LoseSectors("", 0);
+  for (const char* kind :
+       {"open to read IDENTITY", "read existence IDENTITY", "read existence CURRENT"}) {
+    SCOPED_TRACE(kind);
+    file_system_->FailKind(kind, 1, /*full=*/false);
+    file_system_->KeepFailing();
+    expect_whole_start();
+    EXPECT_TRUE(file_system_->failed());
+    file_system_->Heal();
+  }
+  // RocksDB has words of its own for this one.
+  FailingCalls::Fail("access CURRENT", 1, EIO, path_, "no such path");
+  expect_whole_start();
+  EXPECT_TRUE(FailingCalls::failed());
+  FailingCalls::Stop();
+}
+
+TEST_F(LostSectorsTest, OfSeveralReadsAtOnceEachIsTriedTwice) {
+  const std::string path = directory_.path() + "/table";
+  ASSERT_TRUE(WriteFileAtomically(path, "twelve bytes").ok());
+  const auto env = WithLastingReadErrors(*env_, /*also_logs=*/false);
+  std::unique_ptr<rocksdb::FSRandomAccessFile> file;
+  ASSERT_TRUE(env->GetFileSystem()->NewRandomAccessFile(path, {}, &file, nullptr).ok());
+  char bytes[12];
+  const auto read = [&] {
+    rocksdb::FSReadRequest requests[2];
+    for (size_t i = 0; i < 2; ++i) {
+      requests[i].offset = i * 6;
+      requests[i].len = 6;
+      requests[i].scratch = bytes + i * 6;
+    }
+    const rocksdb::IOStatus status = file->MultiRead(requests, 2, {}, nullptr);
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    return std::pair(requests[0].status, requests[1].status);
+  };
+  for (const char* kind : {"read table", "read many table"}) {
+    file_system_->FailKind(kind, 1, /*full=*/false);
+    const auto [first, second] = read();
+    EXPECT_TRUE(first.ok() && second.ok()) << first.ToString() << ", " << second.ToString();
+    EXPECT_EQ(std::string(bytes, sizeof bytes), "twelve bytes");
+  }
+  file_system_->LoseSectors("table", 6);
+  const auto [first, second] = read();
+  EXPECT_TRUE(first.ok()) << first.ToString();
+  EXPECT_TRUE(second.IsCorruption()) << second.ToString();
 }
 
 TEST_F(LostSectorsTest, ARecordThatIsReadIsDamagedAndAnErrorThatPassesIsNone) {

@@ -34,7 +34,7 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   void FailAt(int64_t k) { FailKind("", k, /*full=*/false); }
   // The same for calls of one kind, e.g. "delete .sst", "read MANIFEST": the call, and what the
   // file's name begins or ends with. It fails as on a full disk if `full`, and an append has
-  // written half by then if `in_part`.
+  // written half by then if `in_part`. A read that fails does so once, or KeepFailing() is called.
   void FailKind(const std::string& kind, int64_t k, bool full, bool in_part = false) {
     const MutexLock lock(mutex_);
     changes_ = 0;
@@ -42,9 +42,22 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     fail_kind_ = kind;
     fails_full_ = full;
     fails_in_part_ = in_part;
+    keeps_failing_ = false;
     failed_ = false;
     made_.clear();
     failed_what_.clear();
+    failing_name_.clear();
+  }
+  // After FailKind: reads of that kind and of the file where one has failed fail until Heal(), or
+  // it is made anew.
+  void KeepFailing() {
+    const MutexLock lock(mutex_);
+    keeps_failing_ = true;
+  }
+  // No read fails any more; failed() stays.
+  void Heal() {
+    const MutexLock lock(mutex_);
+    keeps_failing_ = false;
   }
   // How many calls of each kind there were since then.
   std::map<std::string, int64_t> made() const {
@@ -87,6 +100,8 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     status = target()->NewWritableFile(name, options, &inner, debug);
     if (!status.ok()) return status;
     *file = std::make_unique<File>(std::move(inner), name, this);
+    const MutexLock lock(mutex_);
+    if (failing_name_ == name) failing_name_.clear();
     return status;
   }
   IOStatus ReopenWritableFile(const std::string& name, const rocksdb::FileOptions& options,
@@ -414,8 +429,10 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     const MutexLock lock(mutex_);
     const bool is_lost =
         !lost_name_.empty() && end > lost_from_ && name.find(lost_name_) != std::string::npos;
-    const bool fails = ++made_[kind] == fail_at_ && kind == fail_kind_;
-    if (!fails && !is_lost) return IOStatus::OK();
+    const bool begins = ++made_[kind] == fail_at_ && kind == fail_kind_;
+    if (begins) failing_name_ = name;
+    const bool goes_on = keeps_failing_ && kind == fail_kind_ && name == failing_name_;
+    if (!begins && !goes_on && !is_lost) return IOStatus::OK();
     failed_ = true;
     failed_what_ = kind;
     return IOStatus::IOError("injected EIO: " + kind, name + ": Input/output error");
@@ -439,6 +456,8 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   int64_t fail_at_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string fail_kind_ ABSL_GUARDED_BY(mutex_);  // "": of any
   bool fails_full_ ABSL_GUARDED_BY(mutex_) = false;
+  bool keeps_failing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string failing_name_ ABSL_GUARDED_BY(mutex_);  // of the file whose read has failed
   std::string lost_name_ ABSL_GUARDED_BY(mutex_);
   uint64_t lost_from_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, int64_t> made_ ABSL_GUARDED_BY(mutex_);
