@@ -25,12 +25,14 @@ RunBench AddIngest(CLI::App& command, CommonOptions& common);
 RunBench AddMerkle(CLI::App& command, CommonOptions& common);
 RunBench AddNeighbour(CLI::App& command, CommonOptions& common);
 RunBench AddReslice(CLI::App& command, CommonOptions& common);
+RunBench AddRestart(CLI::App& command, CommonOptions& common);
 RunBench AddScan(CLI::App& command, CommonOptions& common);
 RunBench AddSlices(CLI::App& command, CommonOptions& common);
 RunBench AddVisible(CLI::App& command, CommonOptions& common);
 
-// What benches start of this program in processes of its own (noise.h, append_load.h).
+// What benches start of this program in processes of its own (noise.h, append_load.h, restart.cc).
 RunBench AddEchoServer(CLI::App& command);
+RunBench AddFillCore(CLI::App& command);
 RunBench AddNoise(CLI::App& command);
 
 }  // namespace icepie::bench

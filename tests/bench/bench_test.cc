@@ -116,8 +116,8 @@ TEST(FigureTest, MediansAndQuantiles) {
 TEST(BenchTest, TheHelpNamesEveryBench) {
   const Ended help = RunBench("--help");
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* name : {"core", "all", "ingest", "merkle", "scan", "follow", "visible",
-                           "freshness", "slices", "reslice", "failover", "neighbour"}) {
+  for (const char* name : {"core", "all", "ingest", "merkle", "scan", "restart", "follow",
+                           "visible", "freshness", "slices", "reslice", "failover", "neighbour"}) {
     EXPECT_THAT(help.output, HasSubstr(absl::StrCat("\n  ", name, " "))) << name;
   }
   EXPECT_THAT(RunBench("ingest --help").output, HasSubstr("--rounds "));
@@ -125,19 +125,23 @@ TEST(BenchTest, TheHelpNamesEveryBench) {
   EXPECT_NE(RunBench("nonsense").exit_code, 0);
 }
 
-TEST(BenchTest, MerkleAndScanPrintTheirFigures) {
-  const Ended ended = RunBench("merkle --rounds 1 --batches 1 scan --rounds 1 --records 5000");
+TEST(BenchTest, TheBenchesOfTheCorePrintTheirFigures) {
+  const Ended ended = RunBench(
+      "merkle --rounds 1 --batches 1 scan --rounds 1 --records 5000 restart --rounds 1 --log-mib 1 "
+      "--ids 1000");
   EXPECT_EQ(ended.exit_code, 0);
   const std::vector<ordered_json> lines = LinesOf(ended.output);
   for (const char* name : {"merkle.ingest", "merkle.cpu", "scan.hot", "scan.sealed",
-                           "scan.segments", "scan.segments_cold", "scan.segments_cold.stored"}) {
+                           "scan.segments", "scan.segments_cold", "scan.segments_cold.stored",
+                           "restart.logs.vs_empty", "restart.ids.vs_empty"}) {
     const ordered_json line = Find(lines, name);
     EXPECT_TRUE(line["value"].is_number() && line["floor"].is_number()) << line;
     EXPECT_TRUE(line["ratio"].is_number()) << line;
   }
   ASSERT_FALSE(lines.empty());
   EXPECT_EQ(lines.back()["name"], "goals_met");
-  EXPECT_EQ(lines.back()["goal"], 1);  // that of the tree
+  EXPECT_EQ(lines.back()["goal"], 3);  // that of the tree, and those of two starts
+  EXPECT_GE(Find(lines, "restart.logs.size")["value"], 1);
 }
 
 // How many processes have `text` in their command line.

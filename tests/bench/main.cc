@@ -6,6 +6,7 @@
 #include <CLI/Formatter.hpp>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/bench/bench.h"
@@ -27,6 +28,8 @@ constexpr Bench kBenches[] = {
     {"merkle", "what the Merkle tree costs durable appends", AddMerkle, true},
     {"scan", "reading records back, from the log and from segments, beside the disk", AddScan,
      true},
+    {"restart", "starting again after kill -9, with large logs and with many request ids",
+     AddRestart, true},
     {"follow", "what 1, 16 and 64 followers at the head cost", AddFollow},
     {"visible", "an append, an append until it is visible, a query: one client", AddVisible},
     {"freshness", "how soon a record is seen at steady rates, with few slices and many",
@@ -47,7 +50,7 @@ int Main(int argc, char** argv) {
   app.require_subcommand(1, 0);
   CommonOptions common;
   std::map<std::string, std::vector<RunBench>> runs;  // by command
-  CLI::App* core = app.add_subcommand("core", "ingest, merkle and scan");
+  CLI::App* core = app.add_subcommand("core", "ingest, merkle, scan and restart");
   CLI::App* all = app.add_subcommand("all", "every bench");
   for (CLI::App* several : {core, all}) {
     several->add_flag("--no-peers", common.no_peers, "without Redis, PostgreSQL and db_bench");
@@ -59,8 +62,10 @@ int Main(int argc, char** argv) {
     if (bench.of_core) runs["core"].push_back(run);
   }
   CLI::App* echo = app.add_subcommand("echo-server")->group("");
+  CLI::App* fill = app.add_subcommand("fill-core")->group("");
   CLI::App* noise = app.add_subcommand("noise")->group("");
   const RunBench run_echo = AddEchoServer(*echo);
+  const RunBench run_fill = AddFillCore(*fill);
   const RunBench run_noise = AddNoise(*noise);
   try {
     app.parse(argc, argv);
@@ -68,8 +73,10 @@ int Main(int argc, char** argv) {
     return app.exit(error);
   }
   spdlog::set_level(spdlog::level::warn);  // it writes to the same output
-  if (*echo || *noise) {
-    *echo ? run_echo() : run_noise();
+  for (const auto& [command, run] :
+       {std::pair{echo, run_echo}, {fill, run_fill}, {noise, run_noise}}) {
+    if (!*command) continue;
+    run();
     return 0;
   }
   for (const CLI::App* command : app.get_subcommands()) {

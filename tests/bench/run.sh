@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Benchmarks on the real programs, one JSON object a line (tests/bench/figure.h):
 #   tests/bench/run.sh NAME [BUILD_DIRECTORY] [OPTION…]
-#   tests/bench/run.sh core      the core's three: ingest, merkle and scan
+#   tests/bench/run.sh core      the core's four: ingest, merkle, scan and restart
 #   tests/bench/run.sh --help    lists them all; NAME --help lists one's options
 # Redis, PostgreSQL and db_bench come from deploy/install-deps.sh --with-bench.
 set -euo pipefail
