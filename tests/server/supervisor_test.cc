@@ -8,6 +8,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,14 @@ class SupervisorTest : public testing::Test {
     settings.program = program;
     settings.socket_directory = directory_.path();
     return settings;
+  }
+
+  // With one slice.
+  static void SetDomain(Supervisor& supervisor, int domain) {
+    icepie::worker::v1::Assignment assignment;
+    assignment.set_domain(Name(domain));
+    assignment.add_generations()->set_slice("s");
+    supervisor.SetDomain(assignment);
   }
 
   static std::string StandbyState(const Supervisor& supervisor, int domain) {
@@ -143,10 +152,7 @@ TEST_F(SupervisorTest, EveryStandbyStartsBeforeTheFirstLiveWorker) {
   absl::Notification all_are_set;  // a loaded machine may take long to come so far
   supervisor.loop().Post([&] { all_are_set.WaitForNotification(); });
   for (int i = 0; i < kFew; ++i) {
-    icepie::worker::v1::Assignment assignment;
-    assignment.set_domain(Name(i));
-    assignment.add_generations()->set_slice("s");
-    supervisor.SetDomain(assignment);
+    SetDomain(supervisor, i);
   }
   all_are_set.Notify();
   const auto both_started = [](const DomainView& view) {
@@ -172,10 +178,7 @@ TEST_F(SupervisorTest, OthersCrashLoopsDoNotDelayAWorkerThatHadRunWell) {
   settings.pacer = std::make_shared<RestartPacer>(8, absl::Hours(1));
   Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
   for (const int domain : {0, kBroken}) {
-    icepie::worker::v1::Assignment assignment;
-    assignment.set_domain(Name(domain));
-    assignment.add_generations()->set_slice("s");
-    supervisor.SetDomain(assignment);
+    SetDomain(supervisor, domain);
   }
   const auto waits_long = [](const WorkerView& worker) {
     return FromProto(worker.status.next_start_time()) > absl::Now() + absl::Minutes(10);
@@ -201,10 +204,7 @@ TEST_F(SupervisorTest, AWorkerThatDoesNotAnswerItselfIsReplaced) {
   settings.heartbeat_timeout = absl::Seconds(1);
   settings.restart.first_backoff = absl::Milliseconds(1);
   Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
-  icepie::worker::v1::Assignment assignment;
-  assignment.set_domain(Name(0));
-  assignment.add_generations()->set_slice("s");
-  supervisor.SetDomain(assignment);
+  SetDomain(supervisor, 0);
   const auto [worker, incarnation] = AnswerForLive(supervisor);
   ASSERT_NE(worker, nullptr);
   worker->Hang();
@@ -221,10 +221,7 @@ TEST_F(SupervisorTest, NoWorkerIsKilledBecauseTheDaemonStoodStill) {
   settings.start_timeout = absl::Seconds(60);
   settings.restart.first_backoff = absl::Milliseconds(1);
   Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
-  icepie::worker::v1::Assignment assignment;
-  assignment.set_domain(Name(0));
-  assignment.add_generations()->set_slice("s");
-  supervisor.SetDomain(assignment);
+  SetDomain(supervisor, 0);
   bool kept = false;
   for (int round = 0; round < 5 && !kept; ++round) {  // a busy machine makes it silent by right
     const auto answered = AnswerForLive(supervisor);
@@ -254,73 +251,75 @@ TEST_F(SupervisorTest, NoWorkerIsKilledBecauseTheDaemonStoodStill) {
   supervisor.StopAll(absl::ZeroDuration());
 }
 
-TEST_F(SupervisorTest, AWorkerThatBreaksEveryQuestionIsReplacedAndNoneOfItsSlicesBlamed) {
-  WorkerSettings settings = Settings();
-  settings.heartbeat_interval = absl::Milliseconds(10);
-  Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
-  Mutex mutex;
-  std::vector<WorkerDeath> deaths;
-  supervisor.SetDeathListener([&](const WorkerDeath& death) {
-    const MutexLock lock(mutex);
-    deaths.push_back(death);
-  });
-  icepie::worker::v1::Assignment assignment;
-  assignment.set_domain(Name(0));
-  assignment.add_generations()->set_slice("s");
-  supervisor.SetDomain(assignment);
-  const auto answered = AnswerForLive(supervisor);
-  const int64_t incarnation = answered.second;
-  ASSERT_NE(answered.first, nullptr);
-  NoteThatItApplies(supervisor);
-  supervisor.EndBroken(Name(0), incarnation - 1000);  // one that is gone
-  supervisor.EndBroken(Name(0), incarnation);
-  EXPECT_TRUE(IsReplaced(supervisor, incarnation));
-  EXPECT_NE(supervisor.View(Name(0)).live.status.last_error().find("every call"),
+// The live worker of domain 0, in whose place the test answers, is applying when it ends.
+class SupervisorDeathTest : public SupervisorTest {
+ protected:
+  SupervisorDeathTest()
+      : supervisor_(FastSettings(), directory_.path() + "/domains", directory_.path()) {
+    supervisor_.SetDeathListener([this](const WorkerDeath& death) {
+      const MutexLock lock(mutex_);
+      deaths_.push_back(death);
+    });
+  }
+
+  void SetUp() override {
+    SetDomain(supervisor_, 0);
+    std::tie(worker_, incarnation_) = AnswerForLive(supervisor_);
+    ASSERT_NE(worker_, nullptr);
+    NoteThatItApplies(supervisor_);
+  }
+
+  // Stops the supervisor and returns its first death.
+  WorkerDeath FirstDeath() {
+    supervisor_.StopAll(absl::ZeroDuration());
+    const MutexLock lock(mutex_);
+    return deaths_.empty() ? WorkerDeath() : deaths_[0];
+  }
+
+  Mutex mutex_;
+  std::vector<WorkerDeath> deaths_ ABSL_GUARDED_BY(mutex_);
+  Supervisor supervisor_;
+  std::unique_ptr<FakeWorker> worker_;
+  int64_t incarnation_ = 0;
+
+ private:
+  WorkerSettings FastSettings() const {
+    WorkerSettings settings = Settings();
+    settings.heartbeat_interval = absl::Milliseconds(10);
+    return settings;
+  }
+};
+
+TEST_F(SupervisorDeathTest, AWorkerThatBreaksEveryQuestionIsReplacedAndNoneOfItsSlicesBlamed) {
+  supervisor_.EndBroken(Name(0), incarnation_ - 1000);  // one that is gone
+  supervisor_.EndBroken(Name(0), incarnation_);
+  EXPECT_TRUE(IsReplaced(supervisor_, incarnation_));
+  EXPECT_NE(supervisor_.View(Name(0)).live.status.last_error().find("every call"),
             std::string::npos);
-  EXPECT_GE(supervisor.View(Name(0)).live.status.restarts(), 1);
-  supervisor.StopAll(absl::ZeroDuration());
-  const MutexLock lock(mutex);
-  ASSERT_FALSE(deaths.empty());
-  EXPECT_EQ(deaths[0].incarnation, incarnation);
-  EXPECT_TRUE(deaths[0].notes.empty());
+  EXPECT_GE(supervisor_.View(Name(0)).live.status.restarts(), 1);
+  const WorkerDeath death = FirstDeath();
+  EXPECT_EQ(death.incarnation, incarnation_);
+  EXPECT_TRUE(death.notes.empty());
 }
 
 // Its end breaks every question that it was asked, and may be heard of after them.
-TEST_F(SupervisorTest, WhatAWorkerDidThatHasDiedIsNotTakenForBrokenAnswers) {
-  WorkerSettings settings = Settings();
-  settings.heartbeat_interval = absl::Milliseconds(10);
-  Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
-  Mutex mutex;
-  std::vector<WorkerDeath> deaths;
-  supervisor.SetDeathListener([&](const WorkerDeath& death) {
-    const MutexLock lock(mutex);
-    deaths.push_back(death);
-  });
-  icepie::worker::v1::Assignment assignment;
-  assignment.set_domain(Name(0));
-  assignment.add_generations()->set_slice("s");
-  supervisor.SetDomain(assignment);
-  const auto answered = AnswerForLive(supervisor);
-  ASSERT_NE(answered.first, nullptr);
-  NoteThatItApplies(supervisor);
-  const auto pid = static_cast<id_t>(supervisor.View(Name(0)).live.status.pid());
+TEST_F(SupervisorDeathTest, WhatAWorkerDidThatHasDiedIsNotTakenForBrokenAnswers) {
+  const auto pid = static_cast<id_t>(supervisor_.View(Name(0)).live.status.pid());
   ASSERT_GT(pid, 0U);
   absl::Notification both_are_posted;  // so that the loop looks at nothing between the two
-  supervisor.loop().Post([&] { both_are_posted.WaitForNotification(); });
-  supervisor.loop().Post([&] {
+  supervisor_.loop().Post([&] { both_are_posted.WaitForNotification(); });
+  supervisor_.loop().Post([&] {
     kill(static_cast<pid_t>(pid), SIGKILL);
     siginfo_t info{};
     waitid(P_PID, pid, &info, WEXITED | WNOWAIT);
   });
-  supervisor.EndBroken(Name(0), answered.second);
+  supervisor_.EndBroken(Name(0), incarnation_);
   both_are_posted.Notify();
-  EXPECT_TRUE(IsReplaced(supervisor, answered.second));
-  supervisor.StopAll(absl::ZeroDuration());
-  const MutexLock lock(mutex);
-  ASSERT_FALSE(deaths.empty());
-  EXPECT_EQ(deaths[0].incarnation, answered.second);
-  EXPECT_EQ(deaths[0].how, "ended with signal 9 (Killed)");
-  EXPECT_EQ(deaths[0].notes.size(), 1U);
+  EXPECT_TRUE(IsReplaced(supervisor_, incarnation_));
+  const WorkerDeath death = FirstDeath();
+  EXPECT_EQ(death.incarnation, incarnation_);
+  EXPECT_EQ(death.how, "ended with signal 9 (Killed)");
+  EXPECT_EQ(death.notes.size(), 1U);
 }
 
 TEST(RunDirectoryTest, WhereTheDiskTakesNoDirectorySocketsAreInMemory) {
