@@ -35,7 +35,6 @@ constexpr absl::Duration kHurryAfterConfigured = absl::Seconds(1);
 constexpr absl::Duration kConfigureTimeout = absl::Seconds(10);
 constexpr absl::Duration kFlightRecordKept = absl::Seconds(10);
 constexpr absl::Duration kConfigureRetry = absl::Seconds(1);
-constexpr int kExcusesMax = 10;  // one pause of the daemon may take two
 
 int64_t NextIncarnation() {
   // Differs also from those of an earlier daemon, whose etags clients may still hold.
@@ -98,7 +97,8 @@ ManagedWorker::ManagedWorker(EventLoop& loop, const WorkerSettings& settings, st
       directory_(std::move(directory)),
       on_change_(std::move(on_change)),
       policy_(role == "standby" ? StandbyRestart(settings.restart) : settings.restart,
-              RandomShare()) {
+              RandomShare()),
+      silence_(settings.heartbeat_interval, settings.heartbeat_timeout) {
   view_.status.set_domain(std::move(domain));
   view_.status.set_role(std::move(role));
   SetState(kNotStarted);
@@ -262,8 +262,7 @@ void ManagedWorker::OnSpawned(const std::string& socket) {
   ending_ = false;
   heard_ = false;
   heartbeat_under_way_ = false;
-  excuses_ = 0;
-  last_answer_ = SteadyNow();
+  silence_.OnAnswer(SteadyNow());
   client_ = std::make_shared<WorkerClient>(socket);
   AwaitSocket(SteadyNow() + settings_.start_timeout);
   WatchStart(absl::ZeroDuration());
@@ -375,25 +374,16 @@ void ManagedWorker::Hurry(absl::Duration how_long) {
 void ManagedWorker::ScheduleHeartbeat(absl::Duration delay) {
   if (heartbeat_under_way_) return;  // its answer schedules the next one
   loop_.Cancel(heartbeat_timer_);
-  heartbeat_due_ = SteadyNow() + delay;
+  silence_.Expect(SteadyNow() + delay);
   heartbeat_timer_ = loop_.RunAfter(delay, [weak = weak_from_this()] {
     if (auto self = weak.lock()) self->Heartbeat();
   });
 }
 
-// The daemon itself stood still, so that the worker's silence says nothing. A daemon that is late
-// again and again does not hear of one that hangs, so that this is no excuse for ever.
-bool ManagedWorker::IsExcused() {
-  const absl::Duration late = SteadyNow() - heartbeat_due_;
-  return late > std::max(settings_.heartbeat_interval, absl::Seconds(1)) &&
-         ++excuses_ <= kExcusesMax;
-}
-
 void ManagedWorker::Heartbeat() {
   if (!process_ || heartbeat_under_way_) return;
   heartbeat_under_way_ = true;
-  if (IsExcused()) last_answer_ = SteadyNow();  // it was not asked meanwhile
-  heartbeat_due_ = SteadyNow() + settings_.heartbeat_timeout;
+  silence_.OnAsk(SteadyNow());
   client_->GetStatus(settings_.heartbeat_timeout, false,
                      ForThisProcess<wv1::WorkerReport>(&ManagedWorker::OnReport));
 }
@@ -402,9 +392,7 @@ void ManagedWorker::OnReport(absl::StatusOr<wv1::WorkerReport> report) {
   heartbeat_under_way_ = false;
   if (report.ok()) {
     TakeReport(*std::move(report));
-  } else if (IsExcused()) {
-    last_answer_ = SteadyNow();  // perhaps it has answered in time
-  } else if (heard_ && SteadyNow() - last_answer_ >= settings_.heartbeat_timeout) {
+  } else if (silence_.OnFailure(SteadyNow()) && heard_) {
     KillBecause(absl::StrCat("no answer for ", absl::FormatDuration(settings_.heartbeat_timeout),
                              ": ", report.status().message()));
     return;
@@ -417,8 +405,7 @@ void ManagedWorker::OnReport(absl::StatusOr<wv1::WorkerReport> report) {
 
 void ManagedWorker::TakeReport(wv1::WorkerReport report) {
   heard_ = true;
-  last_answer_ = SteadyNow();
-  excuses_ = 0;
+  silence_.OnAnswer(SteadyNow());
   view_.report = std::make_shared<const wv1::WorkerReport>(std::move(report));
   view_.report_time = absl::Now();
   view_.status.set_sandbox(view_.report->sandbox());
@@ -531,7 +518,7 @@ void ManagedWorker::End(absl::Duration grace) {
   view_.client.reset();  // questions go to the other worker from here on
   SetState("stopping");
   const bool silent =
-      SteadyNow() - last_answer_ > settings_.heartbeat_interval * 3 + absl::Seconds(1);
+      SteadyNow() - silence_.last_answer() > settings_.heartbeat_interval * 3 + absl::Seconds(1);
   process_->Signal(silent ? SIGKILL : SIGTERM);
   loop_.RunAfter(grace, [weak = weak_from_this(), incarnation = view_.incarnation] {
     auto self = weak.lock();

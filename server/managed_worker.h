@@ -13,6 +13,7 @@
 #include "icepie/v1/admin.pb.h"
 #include "icepie/worker/v1/worker.pb.h"
 #include "server/event_loop.h"
+#include "server/heartbeat_silence.h"
 #include "server/life_watch.h"
 #include "server/restart_policy.h"
 #include "server/worker_client.h"
@@ -152,7 +153,6 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void OnReport(absl::StatusOr<icepie::worker::v1::WorkerReport> report);
   void TakeReport(icepie::worker::v1::WorkerReport report);
   void ScheduleHeartbeat(absl::Duration delay);
-  bool IsExcused();
   void KillBecause(const std::string& why);
   void GiveLife(WorkerProcessOptions& options);
   void WatchLife();
@@ -185,8 +185,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   std::string socket_;
   std::string kill_cause_;
   bool broken_ = false;  // it was killed for its answers, whatever it was doing
-  absl::Time last_answer_ = absl::InfinitePast();
-  absl::Time heartbeat_due_ = absl::InfinitePast();  // or its answer
+  HeartbeatSilence silence_;
   absl::Time hurry_until_ = absl::InfinitePast();
   DomainLimits limits_;            // of the process
   bool assignment_given_ = false;  // to the process when it started, and not changed since
@@ -194,7 +193,6 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   bool configuring_ = false;
   bool heard_ = false;  // the process has answered once
   bool heartbeat_under_way_ = false;
-  int excuses_ = 0;  // for its silence, since its last answer
   EventLoop::TimerId start_timer_ = 0;
   EventLoop::TimerId heartbeat_timer_ = 0;
   bool paused_ = false;
