@@ -27,6 +27,7 @@ namespace {
 
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
 constexpr absl::Duration kCallTimeout = absl::Seconds(60);
+constexpr size_t kLogTail = size_t{16} << 10;  // of each worker's, after a failure
 
 // Small intervals: tests wait for snapshots and for the detection of hanging workers.
 constexpr const char* kDefaultSettings = R"(
@@ -111,7 +112,8 @@ DaemonFixture::DaemonFixture() : settings_(kDefaultSettings) {
 
 DaemonFixture::~DaemonFixture() {
   if (pid_ != 0) Kill();
-  if (::testing::Test::HasFailure()) std::fprintf(stderr, "%s\n", Log().c_str());
+  if (::testing::Test::HasFailure())
+    std::fprintf(stderr, "%s\n%s", Log().c_str(), WorkerLogs().c_str());
   if (keep_directory_) return;
   std::error_code ignored;
   std::filesystem::remove_all(directory_, ignored);
@@ -127,6 +129,20 @@ std::vector<std::string> DaemonFixture::Arguments() const {
 }
 
 std::string DaemonFixture::Log() const { return ReadWhole(directory_ + "/icepied.log"); }
+
+std::string DaemonFixture::WorkerLogs() const {
+  std::string all;
+  std::error_code error;
+  for (std::filesystem::recursive_directory_iterator file(data_directory_ + "/domains", error), end;
+       !error && file != end; file.increment(error)) {
+    if (file->path().extension() != ".log") continue;
+    const std::string text = ReadWhole(file->path());
+    const size_t begin = text.size() > kLogTail ? text.find('\n', text.size() - kLogTail) + 1 : 0;
+    absl::StrAppend(&all, file->path().lexically_relative(data_directory_).string(), ":\n",
+                    absl::string_view(text).substr(begin), "\n");
+  }
+  return all;
+}
 
 void DaemonFixture::ReadAnnouncement() {
   const auto announcement =

@@ -92,6 +92,8 @@ class DaemonFixture {
  private:
   std::vector<std::string> Arguments() const;
   void ReadAnnouncement();
+  // The ends of what the domains' workers have logged.
+  std::string WorkerLogs() const;
 
   std::string directory_;
   std::string data_directory_;
