@@ -30,14 +30,19 @@ void NoteNotSaved(const absl::Status& status, ServedSlice& served) {
   served.SetNotSaved(std::move(fault));
 }
 
-// `check` with the time that it takes added to `took`.
-SnapshotCheck Timed(SnapshotCheck check, absl::Duration& took) {
+// The processor time of the calling thread: DuckDB computes in it. What a save waits for (the disk,
+// the pace of writes, a turn of the processor, which others get first) takes nothing from anybody,
+// and where it counted, a busy machine would have no snapshots when it may need them.
+absl::Duration Spent() { return ProcessorTime(ThisThread()); }
+
+// `check` with the processor time that it takes added to `spent`.
+SnapshotCheck Metered(SnapshotCheck check, absl::Duration& spent) {
   if (!check) return nullptr;
-  return [check = std::move(check), &took](DuckConnection& connection, const std::string& alias,
-                                           SnapshotManifest& copy) {
-    const absl::Time begin = SteadyNow();
+  return [check = std::move(check), &spent](DuckConnection& connection, const std::string& alias,
+                                            SnapshotManifest& copy) {
+    const absl::Duration before = Spent();
     absl::Status status = check(connection, alias, copy);
-    took += SteadyNow() - begin;
+    spent += Spent() - before;
     return status;
   };
 }
@@ -112,14 +117,15 @@ void SnapshotWriter::Save(const Job& job) {
   const GenerationInfo& info = job.served->info();
   const FlightEntry flight(Activity::kSave, absl::StrCat(info.slice, "/", info.number));
   const absl::Time begin = SteadyNow();
+  const absl::Duration before = Spent();
   absl::Duration checks;
   const auto manifest = store_.Save(instance_, job.database->alias(), info,
-                                    job.served->result_rows_max(), Timed(job.check, checks));
-  const absl::Duration took = SteadyNow() - begin;
+                                    job.served->result_rows_max(), Metered(job.check, checks));
+  const absl::Duration saving = Spent() - before - checks;
   if (manifest.ok()) {
     job.served->SetSnapshot(manifest->Info());
     LogSlice(spdlog::level::debug, job.served->info().slice, "saved at {} in {}",
-             manifest->progress.applied_position, absl::FormatDuration(took));
+             manifest->progress.applied_position, absl::FormatDuration(SteadyNow() - begin));
   } else {
     SliceError(job.served->info().slice, "{}", manifest.status().ToString());
     NoteNotSaved(manifest.status(), *job.served);
@@ -128,7 +134,7 @@ void SnapshotWriter::Save(const Job& job) {
   for (const Done& done : job.done) done(manifest);
   MutexLock lock(mutex_);
   const absl::Time now = SteadyNow();
-  next_cheap_ = std::max(next_cheap_, now) + (took - checks) * rest_per_work_;
+  next_cheap_ = std::max(next_cheap_, now) + saving * rest_per_work_;
   next_check_[info.slice] = now + checks * rest_per_work_;
   saving_ = nullptr;
   changed_.SignalAll();

@@ -791,6 +791,31 @@ TEST_F(PastSnapshotsTest, AScheduledOneThatWasMissedIsMadeAtOnceAndOldOnesGo) {
   EXPECT_GT(named.LastScheduled("by_city"), absl::Now() - absl::Hours(1));
 }
 
+// Of a disk or a processor that others have, say: the rest after a save is for what it cost.
+TEST_F(SnapshotStoreTest, WhatASaveHasWaitedForDoesNotPutTheNextOneOff) {
+  EngineOptions options = Options();
+  options.snapshot_interval = absl::Milliseconds(1);
+  options.snapshot_share = 0.01;
+  std::atomic<bool> waited = false;
+  options.write_pace = [&](int64_t) {
+    return waited.exchange(true) ? absl::ZeroDuration() : absl::Seconds(1);
+  };
+  StartLive(options, feed_);
+  Configure({HashedSpec()});
+  const auto is_saved = [&](int64_t position) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    while (absl::Now() < deadline) {
+      const auto newest = store_.NewestGood("by_city", 1, "");
+      if (newest.ok() && newest->progress.applied_position >= position) return true;
+      absl::SleepFor(absl::Milliseconds(5));
+    }
+    return false;
+  };
+  EXPECT_TRUE(is_saved(feed_.Append("orders", {Order("Bern", 1)})));
+  EXPECT_TRUE(is_saved(feed_.Append("orders", {Order("Bern", 1)})));
+  EXPECT_TRUE(waited);
+}
+
 // The interval may be shorter than a save, which would be followed by one of the same state.
 TEST_F(SnapshotStoreTest, WhatIsBeingSavedIsNotRequestedBesides) {
   const auto instance = OpenInstance(Options(), 1).value();
