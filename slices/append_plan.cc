@@ -14,47 +14,65 @@
 namespace icepie::slices {
 namespace {
 
-// The SQL without its ORDER BY. What is written anew must still give the same types.
-absl::StatusOr<std::string> Unordered(const PlanRequest& request, const Json& node) {
-  Json statement = request.statement;
-  statement["node"] = node;
-  ICEPIE_ASSIGN_OR_RETURN(const std::string sql,
-                          SelectToSql(request.connection, std::move(statement)));
-  ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> bound,
-                          BindSelect(request.connection, sql));
-  const std::vector<OutputColumn>& columns = request.slice.columns;
-  const bool same = std::equal(bound.begin(), bound.end(), columns.begin(), columns.end(),
-                               [](const auto& a, const auto& b) { return a.type == b.type; });
-  return same ? absl::StatusOr<std::string>(sql)
-              : StandsInTheWay("has ORDER BY and other types without it");
+constexpr char kIngested[] = "__ingested";
+
+// Written anew, the SQL must still give the same types; more columns may stand behind them.
+bool HasTypesOf(const std::vector<OutputColumn>& bound, const std::vector<OutputColumn>& columns) {
+  return bound.size() >= columns.size() &&
+         std::equal(columns.begin(), columns.end(), bound.begin(),
+                    [](const auto& a, const auto& b) { return a.type == b.type; });
 }
 
-// A SELECT of how many of a batch's records come late; "" where a record may make several rows, or
-// its ingest time cannot be named beside them.
-absl::StatusOr<std::string> LateRecords(const PlanRequest& request, Json node,
-                                        const RetainDef& retain) {
+absl::StatusOr<std::string> NodeToSql(const PlanRequest& request, const Json& node) {
+  Json statement = request.statement;
+  statement["node"] = node;
+  return SelectToSql(request.connection, std::move(statement));
+}
+
+// The SQL without its ORDER BY.
+absl::StatusOr<std::string> Unordered(const PlanRequest& request, const Json& node) {
+  ICEPIE_ASSIGN_OR_RETURN(const std::string sql, NodeToSql(request, node));
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> bound,
+                          BindSelect(request.connection, sql));
+  if (HasTypesOf(bound, request.slice.columns)) return sql;
+  return StandsInTheWay("has ORDER BY and other types without it");
+}
+
+// Counts the records of a batch that come late: its rows are stored in between, each with the
+// ingest time of its record. Not where a record may make several rows, or its ingest time cannot be
+// named beside them.
+absl::Status AddLateCount(const PlanRequest& request, Json node, const RetainDef& retain,
+                          SliceStatements& statements) {
   const bool unnests = AnyNode(node["select_list"], [](const Json& each) {
     return IsFunctionOf(each, FunctionKind::kUnnest);
   });
   const bool plain = IsType(node, "SELECT_NODE") && IsType(node["from_table"], "BASE_TABLE") &&
                      !Has(node["cte_map"], "map") && !unnests;
-  if (!plain) return "";
+  if (!plain) return absl::OkStatus();
   const auto& columns = request.slice.columns;
-  const auto column = std::find_if(columns.begin(), columns.end(), [&](const OutputColumn& each) {
-    return absl::EqualsIgnoreCase(each.name, retain.column);
-  });
-  if (column == columns.end()) return "";
-  ICEPIE_ASSIGN_OR_RETURN(Json time, ParseExpression(request.connection, "_time AS __ingested"));
+  const auto find = [&columns](absl::string_view name) {
+    return std::find_if(columns.begin(), columns.end(), [name](const OutputColumn& each) {
+      return absl::EqualsIgnoreCase(each.name, name);
+    });
+  };
+  const auto column = find(retain.column);
+  if (column == columns.end() || find(kIngested) != columns.end()) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(
+      Json time, ParseExpression(request.connection, absl::StrCat("_time AS ", kIngested)));
   node["select_list"].push_back(std::move(time));
-  Json statement = request.statement;
-  statement["node"] = std::move(node);
-  ICEPIE_ASSIGN_OR_RETURN(const std::string rows,
-                          SelectToSql(request.connection, std::move(statement)));
-  std::string late =
-      absl::StrCat("SELECT count(*) FROM (", rows, ") WHERE ",
-                   IsLate(retain, QuoteIdentifier(column->name), column->type, "__ingested"));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string rows, NodeToSql(request, node));
   // A name that DuckDB made up may be another in rewritten text.
-  return BindSelect(request.connection, late).ok() ? late : "";
+  const absl::StatusOr<std::vector<OutputColumn>> bound = BindSelect(request.connection, rows);
+  if (IsPassing(bound.status())) return bound.status();
+  if (!bound.ok() || !HasTypesOf(*bound, columns)) return absl::OkStatus();
+  const OutputColumn& time_column = (*bound)[column - columns.begin()];
+  statements.apply = {
+      {rows, "", "__batch"},
+      {absl::StrCat("INSERT INTO __data SELECT * EXCLUDE (", kIngested, ") FROM __batch")}};
+  statements.count_late =
+      absl::StrCat("SELECT count(*) FROM __batch WHERE ",
+                   IsLate(retain, QuoteIdentifier(time_column.name), time_column.type, kIngested));
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -79,7 +97,7 @@ absl::StatusOr<SliceStatements> PlanAppend(const PlanRequest& request) {
   const SliceDef& slice = *request.domain.definition.FindSlice(request.slice.slice);
   if (slice.retain) {
     statements.retained = {{"__data", QuoteIdentifier(slice.retain->column), ""}};
-    ICEPIE_ASSIGN_OR_RETURN(statements.count_late, LateRecords(request, node, *slice.retain));
+    ICEPIE_RETURN_IF_ERROR(AddLateCount(request, node, *slice.retain, statements));
   }
   return statements;
 }

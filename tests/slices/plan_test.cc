@@ -195,6 +195,18 @@ TEST_F(PlanTest, RetainNamesATimeOfTheOutput) {
             Strategy::kRecompute);
 }
 
+TEST_F(PlanTest, ToCountLateRecordsTheSqlIsNotRunAgain) {
+  const absl::StatusOr<SlicePlan> plan =
+      PlanWith("retain: {column: t, for: 1d}", "SELECT t, upper(k) AS u FROM r");
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->strategy, Strategy::kAppend) << plan->why;
+  EXPECT_TRUE(plan->retained.counts_late);
+  const auto runs_it = [](const ApplyStatement& each) {
+    return absl::StrContains(each.sql, "upper(");
+  };
+  EXPECT_EQ(std::count_if(plan->apply.begin(), plan->apply.end(), runs_it), 1);
+}
+
 TEST_F(PlanTest, StreamsAreFoundAlsoBelowOtherSlices) {
   const absl::StatusOr<DomainPlan> plan = PlanText(
       kSources + Indented("SELECT c.n, d.v FROM counts AS c JOIN dim AS d ON d.key = c.k"));

@@ -122,6 +122,21 @@ SELECT k, t AS u FROM r AS q WHERE i < 4
 --> a | 1970-01-01 00:00:02
 --> b | 1970-01-01 00:00:03
 
+-- Rows are stored in between, with their ingest time, before they are added.
+--@ case late_rows_of_all_types append
+--@ with retain: {column: t, for: 2s}
+--@ filtered 1
+SELECT i + 1, t, NULL AS nothing, [k, NULL] AS names, {'i': i, 'd': 0.5} AS pair, 1e3 AS thousand, CAST('1.50' AS DECIMAL(9,2)) AS price, d FROM r ORDER BY i
+--> 3 | 1970-01-01 00:00:02 | NULL | [a, NULL] | {'i': 2, 'd': 0.5} | 1000.0 | 1.50 | NULL
+--> 4 | 1970-01-01 00:00:03 | NULL | [b, NULL] | {'i': 3, 'd': 0.5} | 1000.0 | 1.50 | NULL
+
+--@ case late_rows_of_a_column_of_that_name append
+--@ with retain: {column: t, for: 2s}
+--@ filtered 0
+SELECT t, i AS __ingested FROM r WHERE i > 1
+--> 1970-01-01 00:00:02 | 2
+--> 1970-01-01 00:00:03 | 3
+
 --@ case unnested_rows append
 --@ with retain: {column: s, for: 3s}
 SELECT date_trunc('second', _time) AS s, unnest([k, 'x']) AS u FROM r
