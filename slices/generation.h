@@ -88,6 +88,8 @@ class Generation {
   // during a recompute.
   void SetDefinition(std::shared_ptr<const DomainPlan> plan);
   void SetSuspects(SuspectRecords suspects) { suspects_ = std::move(suspects); }
+  // For how long at least one attempt looks for the records on which the SQL fails.
+  void SetSearchTimeMin(absl::Duration time) { search_time_min_ = time; }
   const std::set<std::string>& streams() const { return streams_; }
   bool incremental() const { return slice_plan_->strategy != Strategy::kRecompute; }
   const std::string& alias() const { return database_->alias(); }
@@ -341,8 +343,10 @@ class Generation {
   std::map<std::string, UpstreamChanges> upstream_changes_;
   int64_t upstream_rows_ = 0;  // taken over
   std::string blame_;
+  absl::Duration search_time_min_ = absl::Seconds(10);
   absl::Duration search_time_;
   absl::Time search_until_;  // how long it, or records, are looked for
+  absl::Time search_end_;    // then the caller has its turn, whatever is left to be found
   // Records of its own streams that its SQL fails on, with the errors, until they are in
   // quarantine.
   std::map<int64_t, std::string> culprits_;

@@ -12,8 +12,8 @@
 namespace icepie::slices {
 namespace {
 
-// So long, or as long as so many runs take, and as long again to be sure of what was found.
-constexpr absl::Duration kSearchTime = absl::Seconds(10);
+// So long, or as long as so many runs take; and as long again each time to be sure of what was
+// found.
 constexpr int kSearchRuns = 50;
 
 absl::Status TryWithout(const absl::Status& error, size_t records) {
@@ -24,8 +24,9 @@ absl::Status TryWithout(const absl::Status& error, size_t records) {
 }  // namespace
 
 void Generation::SetSearchTime(absl::Duration run) {
-  search_time_ = std::max(kSearchTime, run * kSearchRuns);
+  search_time_ = std::max(search_time_min_, run * kSearchRuns);
   RenewSearchTime();
+  search_end_ = search_until_;
 }
 
 void Generation::RenewSearchTime() { search_until_ = SteadyNow() + search_time_; }
@@ -151,9 +152,12 @@ absl::Status Generation::FindCulprits(const Trial& trial, const Suspects& among,
   const absl::Status searched = SearchCulprits(trial, among);
   if (!searched.ok() && !absl::IsDeadlineExceeded(searched)) return searched;
   if (culprits_.size() == known.size()) return among.error;
-  // A slice that it reads may have changed during the search, and be what it fails on.
+  // A slice that it reads may have changed during the search, and be what it fails on. Where there
+  // is no time to see that, what was found stays: each has failed in a run, and the next attempt,
+  // without them, would else begin anew and end as this one.
   RenewSearchTime();
-  if (const absl::Status still = trial(among.base, among.from); !still.ok()) {
+  const absl::Status still = trial(among.base, among.from);
+  if (!still.ok() && !absl::IsDeadlineExceeded(still)) {
     culprits_ = known;
     return absl::IsInvalidArgument(still) ? among.error : still;
   }
@@ -193,7 +197,8 @@ absl::Status Generation::FindCulpritsOfChanges(Feed& feed, const RecordBatch* ba
       /*anew=*/false);
   if (absl::IsInvalidArgument(status)) NoteBlame(feed);
   ICEPIE_RETURN_IF_ERROR(status);
-  if (SteadyNow() <= search_until_) return absl::OkStatus();
+  // Others of the domain wait for their turn.
+  if (SteadyNow() <= search_end_) return absl::OkStatus();
   return TryWithout(error, culprits_.size() - known);
 }
 

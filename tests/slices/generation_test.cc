@@ -237,8 +237,9 @@ void GenerationTest::ApplyAll(Generation& generation, int64_t position) {
     ASSERT_TRUE(status.ok()) << status;
     return;
   }
-  const auto reader = feed_.Open({"events"}, generation.position(), position);
-  BatchDecoder decoder(generation.position(), {"events"});
+  const std::vector<std::string> streams(generation.streams().begin(), generation.streams().end());
+  const auto reader = feed_.Open(streams, generation.position(), position);
+  BatchDecoder decoder(generation.position(), generation.streams());
   while (generation.position() < position) {
     const auto piece = reader->Next();
     ASSERT_TRUE(piece.ok() && piece->has_value()) << piece.status();
@@ -325,6 +326,60 @@ TEST_P(GenerationTest, EqualsStraightDuckDbAfterEachBatchAndRestart) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, GenerationTest, testing::Values(2U, 20261122U));
+
+// Over the slice `known`, and of orders that fail only together.
+constexpr char kTogether[] = R"(
+domain: sales
+sources:
+  items: {columns: {id: INTEGER}}
+  orders: {columns: {id: INTEGER, amount: INTEGER}}
+slices:
+  known: {sql: "SELECT id FROM items GROUP BY ALL", key: [id]}
+  sums:
+    sql: SELECT o.id, CAST(sum(amount) AS TINYINT) AS total FROM orders AS o JOIN known AS k ON o.id = k.id GROUP BY ALL
+    key: [id]
+    on_bad_record: {budget: {records: 1000}}
+)";
+
+using CulpritSearchTest = GenerationTest;
+
+// One more is found in each round: other slices of the domain, and who freezes one, need not wait
+// for all of them.
+TEST_P(CulpritSearchTest, EndsInTimeAndTheNextAttemptGoesOn) {
+  constexpr int kOrders = 12;
+  auto plan = PlanDomain(ParseDomain(kTogether, "sales.yaml").value());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  plan_ = std::make_shared<const DomainPlan>(*std::move(plan));
+  const std::unique_ptr<Generation> known = Open("known");
+  ASSERT_NE(known, nullptr);
+  const int64_t first = feed_.Append("items", {R"({"id":1})"});
+  ApplyAll(*known, first);
+  const std::vector<std::string> orders(kOrders, R"({"id":1,"amount":100})");
+  const int64_t head = feed_.Append("orders", orders);
+  known->PassTo(head);
+  bool ended = false;
+  std::unique_ptr<Generation> sums;
+  // Long enough on this machine to find some, not to find all.
+  for (absl::Duration time = absl::Milliseconds(10); !ended && time < absl::Seconds(100);
+       time *= 2) {
+    sums = Open("sums");
+    ASSERT_NE(sums, nullptr);
+    ASSERT_TRUE(sums->SetUpstream({{"known", known->AsUpstream()}}).ok());
+    sums->SetSearchTimeMin(time);
+    const absl::Status status = sums->ApplyChanges(feed_, nullptr, head, 1);
+    ASSERT_FALSE(status.ok()) << "all were found in one attempt";
+    ended = absl::IsAborted(status);
+    if (!ended) EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  }
+  ASSERT_TRUE(ended);
+  sums->SetSearchTimeMin(absl::Minutes(1));
+  const absl::Status status = sums->ApplyChanges(feed_, nullptr, head, 1);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(sums->progress().quarantined, kOrders - 1);
+  EXPECT_EQ(sums->progress().applied, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Once, CulpritSearchTest, testing::Values(1U));
 
 using BrokenFeedTest = GenerationTest;
 
