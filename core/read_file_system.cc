@@ -131,14 +131,17 @@ class ReadFileSystem final : public rocksdb::FileSystemWrapper {
       return target()->GetChildren(name, options, children, debug);
     });
   }
-  // Whether one of those is there RocksDB asks only to open it then, which tells what is wrong with
-  // it. Here it would end at an error, and the process at damage.
+  // RocksDB ends there at an error, and the process at damage. Opening the file tells as well
+  // whether it is there; what is wrong with it, RocksDB hears when it opens it itself.
   IOStatus FileExists(const std::string& name, const IOOptions& options,
                       IODebugContext* debug) override {
     const IOStatus status =
         TryTwice(Refused::kError, [&] { return target()->FileExists(name, options, debug); });
-    const bool is_opened = absl::EndsWith(name, "/CURRENT") || IsIdentity(name);
-    return is_opened && IsOfTheDisk(status) ? IOStatus::OK() : status;
+    const bool is_opened_next = absl::EndsWith(name, "/CURRENT") || IsIdentity(name);
+    if (!is_opened_next || !IsOfTheDisk(status)) return status;
+    std::unique_ptr<FSSequentialFile> file;
+    const IOStatus opened = target()->NewSequentialFile(name, {}, &file, debug);
+    return opened.IsPathNotFound() ? IOStatus::NotFound(opened.ToString()) : IOStatus::OK();
   }
 
  private:

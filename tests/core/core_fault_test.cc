@@ -333,6 +333,12 @@ TEST_F(LostSectorsTest, WhatLosesNoRecordRefusesNoStart) {
     EXPECT_TRUE(file_system_->failed());
     file_system_->Heal();
   }
+  file_system_->FailKind("read existence CURRENT", 1, /*full=*/false);
+  file_system_->KeepFailing();
+  const auto first = Open(directory_.path() + "/another", env_.get());
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ((*first)->ReadOnlyCause(), "");
+  file_system_->Heal();
   // RocksDB has words of its own for this one.
   FailingCalls::Fail("access CURRENT", 1, EIO, path_, "no such path");
   expect_whole_start();
