@@ -71,6 +71,10 @@ RecoveredCore Salvage(const Paths& paths, const std::string& cause) {
   return core;
 }
 
+std::string CauseOfDamage(const absl::Status& found) {
+  return absl::StrCat("the log is damaged: ", found.message(), kRemedy);
+}
+
 std::string CauseOfMark(const absl::StatusOr<HighWater>& mark, const Paths& paths, int64_t head,
                         int64_t changes) {
   if (absl::IsNotFound(mark.status())) {
@@ -118,7 +122,7 @@ absl::StatusOr<std::string> CauseOfIndex(const LogStore& store) {
   const absl::Status index = CheckIndex(store);
   if (index.ok()) return "";
   if (!absl::IsDataLoss(index)) return index;
-  return absl::StrCat("the log is damaged: ", index.message(), kRemedy);
+  return CauseOfDamage(index);
 }
 
 // Why the tree does not fit the log; empty when it does.
@@ -209,8 +213,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
     return OpenForWriting(paths, with_tree);  // the first opening ended before it was done
   if (!seen.ok() && !absl::IsDataLoss(seen.status())) return seen.status();
   if (!seen.ok()) {
-    RecoveredCore core =
-        Salvage(paths, absl::StrCat("the log is damaged: ", seen.status().message(), kRemedy));
+    RecoveredCore core = Salvage(paths, CauseOfDamage(seen.status()));
     core.loss_only = core.loss_only && CauseOfSegments(*core.segments).empty();
     if (!core.loss_only) absl::StrAppend(&core.read_only_cause, kNoLossOnly);
     return core;
@@ -245,9 +248,16 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   }
   seen->store.reset();
   LogTornEnd(paths.log);
-  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenForWriting(paths, with_tree));
-  if (mark.ok()) core.found_mark = *mark;
-  core.is_backup = backup.has_value();
+  absl::StatusOr<RecoveredCore> core = OpenForWriting(paths, with_tree);
+  if (absl::IsDataLoss(core.status())) {  // since it was looked at, or the look does not read it
+    RecoveredCore salvaged =
+        Salvage(paths, absl::StrCat(CauseOfDamage(core.status()), kNoLossOnly));
+    salvaged.loss_only = false;
+    return salvaged;
+  }
+  ICEPIE_RETURN_IF_ERROR(core.status());
+  if (mark.ok()) core->found_mark = *mark;
+  core->is_backup = backup.has_value();
   return core;
 }
 

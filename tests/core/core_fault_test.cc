@@ -250,6 +250,13 @@ class LostSectorsTest : public CoreFaultTest {
     }
   }
 
+  void ExpectWholeStart() {
+    const auto core = Open(path_, env_.get());
+    ASSERT_TRUE(core.ok()) << core.status();
+    EXPECT_EQ((*core)->ReadOnlyCause(), "");
+    ExpectServed(**core, 0);
+  }
+
   // Opens read-only, with the file and the disk's words in the cause, and nothing is changed.
   std::unique_ptr<Core> OpenDamaged(const std::string& name) {
     const int64_t changes = file_system_->changes();
@@ -309,27 +316,40 @@ TEST_F(LostSectorsTest, AStartServesTheRestAndAnErrorThatPassesIsNone) {
   }
 }
 
+// Found damaged only when the start opens for writing what it has found whole before.
+TEST_F(LostSectorsTest, AStartThatMeetsThemLateServesTheRestToo) {
+  ASSERT_NO_FATAL_FAILURE(Fill());
+  for (int n = 1;; ++n) {
+    SCOPED_TRACE(n);
+    file_system_->FailKind("read directory rocksdb", n, /*full=*/false);
+    file_system_->KeepFailing();
+    const auto core = Open(path_, env_.get());
+    if (!file_system_->failed()) break;
+    ASSERT_TRUE(core.ok()) << core.status();
+    const std::string cause = (*core)->ReadOnlyCause();
+    if (cause.empty()) continue;
+    EXPECT_THAT(cause, HasSubstr("Input/output error"));
+    EXPECT_THAT(cause, HasSubstr("cannot be accepted as a loss"));
+  }
+  file_system_->Heal();
+  ASSERT_NO_FATAL_FAILURE(ExpectWholeStart());
+}
+
 // RocksDB's name for the database, and a look whether a file is there that can be opened.
 TEST_F(LostSectorsTest, WhatLosesNoRecordRefusesNoStart) {
   ASSERT_NO_FATAL_FAILURE(Fill());
-  const auto expect_whole_start = [this] {
-    const auto core = Open(path_, env_.get());
-    ASSERT_TRUE(core.ok()) << core.status();
-    EXPECT_EQ((*core)->ReadOnlyCause(), "");
-    ExpectServed(**core, 0);
-  };
   file_system_->LoseSectors("IDENTITY", 0);
   const int64_t changes = file_system_->changes();
   EXPECT_TRUE(LogStore::Open({path_ + "/rocksdb", LogStore::Mode::kReadOnly, env_.get()}).ok());
   EXPECT_EQ(file_system_->changes(), changes);
-  expect_whole_start();
+  ASSERT_NO_FATAL_FAILURE(ExpectWholeStart());
   file_system_->LoseSectors("", 0);
   for (const char* kind :
        {"open to read IDENTITY", "read existence IDENTITY", "read existence CURRENT"}) {
     SCOPED_TRACE(kind);
     file_system_->FailKind(kind, 1, /*full=*/false);
     file_system_->KeepFailing();
-    expect_whole_start();
+    ASSERT_NO_FATAL_FAILURE(ExpectWholeStart());
     EXPECT_TRUE(file_system_->failed());
     file_system_->Heal();
   }
@@ -341,7 +361,7 @@ TEST_F(LostSectorsTest, WhatLosesNoRecordRefusesNoStart) {
   file_system_->Heal();
   // RocksDB has words of its own for this one.
   FailingCalls::Fail("access CURRENT", 1, EIO, path_, "no such path");
-  expect_whole_start();
+  ExpectWholeStart();
   EXPECT_TRUE(FailingCalls::failed());
   FailingCalls::Stop();
 }

@@ -390,10 +390,15 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     return name.find("/LOG") != std::string::npos;  // nobody depends on RocksDB's own log
   }
 
+  // Directories are asked for with and without a slash behind them.
+  static std::string PathOf(const std::string& name) {
+    return name.size() > 1 && name.back() == '/' ? name.substr(0, name.size() - 1) : name;
+  }
+
   // What the file is for: "MANIFEST", "CURRENT", ".log", ".sst", …
   static std::string RoleOf(const std::string& name) {
-    if (name.size() > 1 && name.back() == '/') return RoleOf(name.substr(0, name.size() - 1));
-    const std::string base = name.substr(name.rfind('/') + 1);
+    const std::string path = PathOf(name);
+    const std::string base = path.substr(path.rfind('/') + 1);
     const size_t end = base.find_first_of("-.0123456789");
     if (end == 0 && base.find('.') != std::string::npos) return base.substr(base.rfind('.'));
     return base.substr(0, end);
@@ -430,8 +435,8 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     const bool is_lost =
         !lost_name_.empty() && end > lost_from_ && name.find(lost_name_) != std::string::npos;
     const bool begins = ++made_[kind] == fail_at_ && kind == fail_kind_;
-    if (begins) failing_name_ = name;
-    const bool goes_on = keeps_failing_ && kind == fail_kind_ && name == failing_name_;
+    if (begins) failing_name_ = PathOf(name);
+    const bool goes_on = keeps_failing_ && kind == fail_kind_ && PathOf(name) == failing_name_;
     if (!begins && !goes_on && !is_lost) return IOStatus::OK();
     failed_ = true;
     failed_what_ = kind;
