@@ -2,9 +2,10 @@
 // all: made anew, appends, segments, checkpoints, flushes, compactions, backups, the end, and a
 // second start that replays the log. RocksDB's calls fail at its Env, the core's own at the C
 // library, with EIO and, what changes something, with ENOSPC; a write fails also when half of it is
-// written. Clients send again what was not acknowledged. Whatever
-// failed, a later start on a whole disk has every record once, in order, under the tree that its
-// bytes make.
+// written. What RocksDB reads is read twice (core/read_file_system.h), so that fails for good: of
+// that file, until a start has shown that it refuses no later one. Clients send again what was not
+// acknowledged. Whatever failed, a later start on a whole disk has every record once, in order,
+// under the tree that its bytes make.
 //
 // The suite takes the first call of each kind and every kStride-th of all; ICEPIE_FAULT_STRIDE=1
 // takes every call of every kind, with both errors, and ICEPIE_FAULT_KIND="append .sst" one kind.
@@ -124,6 +125,15 @@ bool OnlyLooks(const std::string& kind) {
   return absl::c_any_of(kLooks, [&](const char* look) { return absl::StrContains(kind, look); });
 }
 
+// Those of RocksDB's files that the core tries twice.
+bool IsReadTwice(const std::string& kind) {
+  constexpr const char* kCalls[] = {
+      "open to read ",          "read size ",   "read directory ", "read .",
+      "read MANIFEST",          "read CURRENT", "read IDENTITY",   "read existence CURRENT",
+      "read existence IDENTITY"};
+  return absl::c_any_of(kCalls, [&](const char* call) { return absl::StartsWith(kind, call); });
+}
+
 // One call that fails.
 struct Fault {
   bool in_rocksdb = false;
@@ -131,9 +141,10 @@ struct Fault {
   int64_t n = 1;
   Failure failure;
 
+  bool Lasts() const { return in_rocksdb && IsReadTwice(kind); }
   std::string Name() const {
     return absl::StrCat(in_rocksdb ? "RocksDB: " : "own: ", kind, " ", n,
-                        failure.full ? " ENOSPC" : " EIO",
+                        failure.full ? " ENOSPC" : " EIO", Lasts() ? " that lasts" : "",
                         failure.in_part ? " when half was written" : "");
   }
 };
@@ -154,6 +165,8 @@ class CoreLife {
     const Fault& rocks = fault.in_rocksdb ? fault : none;
     file_system_.FailKind(rocks.kind.empty() ? "none" : rocks.kind, rocks.n, rocks.failure.full,
                           rocks.failure.in_part);
+    lasts_ = rocks.Lasts();
+    if (lasts_) file_system_.KeepFailing();
     FailingCalls::Fail(own.kind, own.n, own.failure.full ? ENOSPC : EIO, directory_ + "/",
                        "/rocksdb", own.failure.in_part);
     Start([this](Core& core) { LiveThrough(core); });
@@ -224,13 +237,23 @@ class CoreLife {
     auto core = Core::Open(options);
     if (core.ok()) return std::move(core).value();
     EXPECT_TRUE(env != nullptr && met()) << core.status();
+    refusal_ = core.status().ToString();
     return nullptr;
+  }
+
+  // On a whole disk once the fault was met. One that lasts shows before that what a start makes of
+  // it.
+  template <typename Work>
+  void Start(const Work& work) {
+    const bool was_met = met();
+    if (was_met) file_system_.Heal();
+    Start(work, was_met);
+    if (lasts_ && !was_met && met()) ExpectOpens();
   }
 
   // A start that fails was the fault's doing, and so is a core that takes nothing.
   template <typename Work>
-  void Start(const Work& work) {
-    const bool was_met = met();
+  void Start(const Work& work, bool was_met) {
     const std::unique_ptr<Core> core = Open(&env_);
     if (core == nullptr) {
       EXPECT_FALSE(was_met) << "the disk was whole at this start";
@@ -245,6 +268,14 @@ class CoreLife {
                 "CORE_READ_ONLY");
     }
     if (met()) EXPECT_EQ(static_cast<int64_t>(ReadAll(*core).size()), core->head_position());
+  }
+
+  // On a disk that still refuses: all that a start finds damaged is told, and the rest served.
+  void ExpectOpens() {
+    const std::unique_ptr<Core> core = Open(&env_);
+    ASSERT_NE(core, nullptr) << refusal_;
+    if (core->ReadOnlyCause() == "") return;
+    EXPECT_THAT(core->ReadOnlyCause(), testing::HasSubstr("Input/output error"));
   }
 
   // The next batch, or again the one without an acknowledgement. False: it has none now either.
@@ -304,6 +335,8 @@ class CoreLife {
   int64_t sent_ = 0;
   int changed_ = 0;  // what the catalog has at least
   std::string seen_note_;
+  bool lasts_ = false;
+  std::string refusal_;  // of the last start that was refused
   bool was_met_ = false;
   std::pair<Calls, Calls> calls_;
 };
