@@ -325,7 +325,9 @@ TEST_F(SpillTest, QueriesAndSlicesThatSpillFailByNameAndAloneUntilThereIsSpace) 
 
   // Nobody died of it, and everything else goes on and is right.
   ExpectAnswers(Append("plum"));
-  EXPECT_EQ(daemon_->GetSlice("shop.by_item").state(), v1::RUNNING);
+  // The other one, which is tried again and again, takes its turns of the thread that applies.
+  EXPECT_THAT(daemon_->GetSlice("shop.by_item").state(),
+              ::testing::AnyOf(v1::RUNNING, v1::LAGGING));
   EXPECT_EQ(daemon_->Worker("shop", "live").pid(), live_);
 
   ASSERT_EQ(mount(nullptr, disk_.c_str(), nullptr, MS_REMOUNT, "size=512m"), 0);
