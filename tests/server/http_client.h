@@ -26,7 +26,7 @@ struct ClientAnswer {
 
 class HttpClient {
  public:
-  explicit HttpClient(int port, int timeout_seconds = 10) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+  explicit HttpClient(int port, int timeout_seconds = 60) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
     timeval timeout{timeout_seconds, 0};
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
     setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));

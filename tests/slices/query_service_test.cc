@@ -148,7 +148,7 @@ TEST_F(QueryServiceTest, AnswersOverTwoSlicesSayWhereEachStands) {
 TEST_F(QueryServiceTest, WhatTakesTooLongIsStoppedWhileOthersGoOn) {
   Question slow;
   slow.text = std::string("SELECT count(*) FROM range(10000000) a, range(10000000) b, by_city");
-  slow.deadline = absl::Now() + absl::Milliseconds(400);
+  slow.deadline = absl::Now() + absl::Seconds(2);
   std::promise<absl::StatusOr<Answer>> promise;
   engine_->Ask(slow, [&](absl::StatusOr<Answer> answer) { promise.set_value(std::move(answer)); });
   EXPECT_TRUE(Ask("SELECT * FROM by_city").ok());

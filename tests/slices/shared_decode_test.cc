@@ -371,7 +371,7 @@ TEST_F(SharedDecodeTest, WhoDecodesHoldsUpOnlyThoseWhoWantTheSame) {
   std::thread first([&] {
     const auto rows = batch->Find(request, 0, 100, [&] {
       opened.Notify();
-      EXPECT_TRUE(other_is_done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+      EXPECT_TRUE(other_is_done.WaitForNotificationWithTimeout(absl::Seconds(60)));
       return open();
     });
     EXPECT_TRUE(rows.ok() && *rows != nullptr);
