@@ -131,8 +131,9 @@ void CheckMeasured(const CallRecord& record, const CheckOptions& options, Verdic
 
 bool HadNoTime(const CallRecord& record, const CheckOptions& options, const WorkerSight& before,
                const WorkerSight& now) {
-  return absl::StrContains(now.last_error, "no answer for") &&
-         (options.shared_machine || IsStalled(record, before.time, now.time));
+  const bool was_silent = absl::StrContains(now.last_error, "no answer for") ||
+                          absl::StrContains(now.last_error, "did nothing for");  // at its start
+  return was_silent && (options.shared_machine || IsStalled(record, before.time, now.time));
 }
 
 void CheckWorkers(const CallRecord& record, const CheckOptions& options, Verdict* verdict) {
