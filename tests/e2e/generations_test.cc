@@ -103,12 +103,19 @@ class GenerationsTest : public ::testing::Test {
     return operation;
   }
 
+  // Asked again while the generation is still catching up, for which the call waits 15 s.
   grpc::Status Promote(const std::string& slice) {
     v1::PromoteGenerationRequest request;
     v1::Slice promoted;
     request.set_name(slice);
     request.set_actor("ben");
-    return daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(60)).get(), request, &promoted);
+    grpc::Status status;
+    Eventually([&] {
+      status =
+          daemon_.Admin()->PromoteGeneration(Within(absl::Seconds(60)).get(), request, &promoted);
+      return status.error_message().find("still catching up") == std::string::npos;
+    });
+    return status;
   }
 
   grpc::Status Rollback(int64_t generation, v1::RollbackSliceResponse* response, int64_t seen = 0) {
