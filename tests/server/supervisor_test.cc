@@ -201,7 +201,7 @@ TEST_F(SupervisorTest, OthersCrashLoopsDoNotDelayAWorkerThatHadRunWell) {
 TEST_F(SupervisorTest, AWorkerThatDoesNotAnswerItselfIsReplaced) {
   WorkerSettings settings = Settings();
   settings.heartbeat_interval = absl::Milliseconds(10);
-  settings.heartbeat_timeout = absl::Seconds(1);
+  settings.heartbeat_timeout = absl::Seconds(3);  // what is silent for so long dies of that
   settings.restart.first_backoff = absl::Milliseconds(1);
   Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
   SetDomain(supervisor, 0);
@@ -269,11 +269,14 @@ class SupervisorDeathTest : public SupervisorTest {
     NoteThatItApplies(supervisor_);
   }
 
-  // Stops the supervisor and returns its first death.
-  WorkerDeath FirstDeath() {
+  // Stops the supervisor and returns the death of the process that the test answered for.
+  WorkerDeath Death() {
     supervisor_.StopAll(absl::ZeroDuration());
     const MutexLock lock(mutex_);
-    return deaths_.empty() ? WorkerDeath() : deaths_[0];
+    for (const WorkerDeath& death : deaths_) {
+      if (death.incarnation == incarnation_) return death;
+    }
+    return {};
   }
 
   Mutex mutex_;
@@ -297,7 +300,7 @@ TEST_F(SupervisorDeathTest, AWorkerThatBreaksEveryQuestionIsReplacedAndNoneOfIts
   EXPECT_NE(supervisor_.View(Name(0)).live.status.last_error().find("every call"),
             std::string::npos);
   EXPECT_GE(supervisor_.View(Name(0)).live.status.restarts(), 1);
-  const WorkerDeath death = FirstDeath();
+  const WorkerDeath death = Death();
   EXPECT_EQ(death.incarnation, incarnation_);
   EXPECT_TRUE(death.notes.empty());
 }
@@ -316,7 +319,7 @@ TEST_F(SupervisorDeathTest, WhatAWorkerDidThatHasDiedIsNotTakenForBrokenAnswers)
   supervisor_.EndBroken(Name(0), incarnation_);
   both_are_posted.Notify();
   EXPECT_TRUE(IsReplaced(supervisor_, incarnation_));
-  const WorkerDeath death = FirstDeath();
+  const WorkerDeath death = Death();
   EXPECT_EQ(death.incarnation, incarnation_);
   EXPECT_EQ(death.how, "ended with signal 9 (Killed)");
   EXPECT_EQ(death.notes.size(), 1U);
