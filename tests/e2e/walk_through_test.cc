@@ -65,7 +65,8 @@ class WalkThroughTest : public ::testing::Test {
 
   // `answer` is what is typed when the command asks; nothing: there is no terminal.
   Outcome Icepie(std::vector<std::string> arguments, const std::string& answer = "") const {
-    arguments.insert(arguments.begin(), {"--address", daemon_.grpc_address(), "--actor", "ann"});
+    arguments.insert(arguments.begin(),
+                     {"--address", daemon_.grpc_address(), "--actor", "ann", "--timeout", "90s"});
     std::istringstream in(answer);
     std::ostringstream out;
     std::ostringstream err;
@@ -122,6 +123,7 @@ TEST_F(WalkThroughTest, FromTheFaultToThePostMortem) {
   const std::string slice = kVolume;
 
   // What is wrong, where, and does anybody else notice?
+  Expect(0, "slice wait payments.seen --fresh");
   const std::string status = Expect(0, "status");
   EXPECT_THAT(status, HasSubstr("3 slices: 1 fresh, 1 FAULTED, 1 FROZEN"));
   EXPECT_THAT(status, AllOf(HasSubstr("QUARANTINE_OVER_BUDGET"),
@@ -168,6 +170,7 @@ TEST_F(WalkThroughTest, FromTheFaultToThePostMortem) {
   ASSERT_TRUE(daemon_.Query("payments", "SELECT volume FROM volume_by_chain", -1, &rows).ok());
   EXPECT_THAT(rows.body(), HasSubstr("3328.05"));
   EXPECT_EQ(daemon_.GetSlice(slice).counts().quarantined(), 0);
+  Expect(0, "slice wait payments.seen --fresh");
   EXPECT_THAT(Expect(0, "status"), HasSubstr("2 fresh, 1 FROZEN"));
 
   // Back, if it was wrong after all; who is not asked must say so.
