@@ -377,6 +377,7 @@ TEST_F(DamagedLogTest, SlicesAnswerFromTheirSnapshots) {
   ASSERT_NE(domains, "");
   const std::vector<Damage> damages = {
       {"the log is damaged", [&] { fs::remove(rocksdb + "/CURRENT"); }},
+      {fs::path(manifest).filename(), [&] { fs::remove(manifest); }},
       {"the log is damaged", [&] { Flip(manifest, fs::file_size(manifest) / 2); }},
       {"the log is damaged", [&] { fs::resize_file(manifest, fs::file_size(manifest) / 2); },
        /*leaves_end=*/true},
