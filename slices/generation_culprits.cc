@@ -152,12 +152,13 @@ absl::Status Generation::FindCulprits(const Trial& trial, const Suspects& among,
   const absl::Status searched = SearchCulprits(trial, among);
   if (!searched.ok() && !absl::IsDeadlineExceeded(searched)) return searched;
   if (culprits_.size() == known.size()) return among.error;
-  // A slice that it reads may have changed during the search, and be what it fails on. Where there
-  // is no time to see that, what was found stays: each has failed in a run, and the next attempt,
-  // without them, would else begin anew and end as this one.
+  // A slice that it reads may have changed during the search, and be what it fails on. Where the
+  // search has no time to see that, what was found stays: each has failed in a run. Who interrupts
+  // it (a recompute's limit, a freeze) is told of the interrupt instead.
   RenewSearchTime();
   const absl::Status still = trial(among.base, among.from);
-  if (!still.ok() && !absl::IsDeadlineExceeded(still)) {
+  const bool no_time = absl::IsDeadlineExceeded(still) && SteadyNow() > search_until_;
+  if (!still.ok() && !no_time) {
     culprits_ = known;
     return absl::IsInvalidArgument(still) ? among.error : still;
   }

@@ -359,17 +359,17 @@ TEST_P(CulpritSearchTest, EndsInTimeAndTheNextAttemptGoesOn) {
   known->PassTo(head);
   bool ended = false;
   std::unique_ptr<Generation> sums;
-  // Long enough on this machine to find some, not to find all.
-  for (absl::Duration time = absl::Milliseconds(10); !ended && time < absl::Seconds(100);
-       time *= 2) {
+  // Long enough on this machine, as it is now, to find some, not to find all.
+  absl::Duration time = absl::Milliseconds(20);
+  for (int attempts = 0; !ended && attempts < 40; ++attempts) {
     sums = Open("sums");
     ASSERT_NE(sums, nullptr);
     ASSERT_TRUE(sums->SetUpstream({{"known", known->AsUpstream()}}).ok());
     sums->SetSearchTimeMin(time);
     const absl::Status status = sums->ApplyChanges(feed_, nullptr, head, 1);
-    ASSERT_FALSE(status.ok()) << "all were found in one attempt";
     ended = absl::IsAborted(status);
-    if (!ended) EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    if (!ended && !status.ok()) EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    time = status.ok() ? time * 0.6 : time * 1.8;
   }
   ASSERT_TRUE(ended);
   sums->SetSearchTimeMin(absl::Minutes(1));
