@@ -25,6 +25,11 @@ constexpr absl::string_view kRemedy =
     "; appends are refused and no file of the log is changed: stop the daemon, restore the core "
     "directory from a backup that is at least as new, and start again";
 
+// Of a log that was already opened for writing, and replayed.
+constexpr absl::string_view kLateRemedy =
+    "; appends are refused: stop the daemon, restore the core directory from a backup that is at "
+    "least as new, and start again";
+
 constexpr absl::string_view kAcceptRemedy =
     ". Or go on without what is lost, once the directory is copied: icepied --accept-core-loss=";
 
@@ -71,8 +76,8 @@ RecoveredCore Salvage(const Paths& paths, const std::string& cause) {
   return core;
 }
 
-std::string CauseOfDamage(const absl::Status& found) {
-  return absl::StrCat("the log is damaged: ", found.message(), kRemedy);
+std::string CauseOfDamage(const absl::Status& found, absl::string_view remedy = kRemedy) {
+  return absl::StrCat("the log is damaged: ", found.message(), remedy);
 }
 
 std::string CauseOfMark(const absl::StatusOr<HighWater>& mark, const Paths& paths, int64_t head,
@@ -251,7 +256,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   absl::StatusOr<RecoveredCore> core = OpenForWriting(paths, with_tree);
   if (absl::IsDataLoss(core.status())) {  // since it was looked at, or the look does not read it
     RecoveredCore salvaged =
-        Salvage(paths, absl::StrCat(CauseOfDamage(core.status()), kNoLossOnly));
+        Salvage(paths, absl::StrCat(CauseOfDamage(core.status(), kLateRemedy), kNoLossOnly));
     salvaged.loss_only = false;
     return salvaged;
   }
