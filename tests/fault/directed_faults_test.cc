@@ -293,11 +293,15 @@ TEST_F(DirectedFaultsTest, AQueryThatWantsMemoryOrDiskWithoutEndIsRefusedAndTheD
         // A sort that is spilled without end.
         "SELECT max(s) FROM (SELECT repeat(md5(CAST(range AS VARCHAR)), 40) AS s, row_number() "
         "OVER (ORDER BY md5(CAST(range AS VARCHAR))) AS n FROM range(50000000))"}) {
-    const grpc::Status status = Ask("shop", sql);
-    EXPECT_FALSE(status.ok()) << sql;
-    EXPECT_THAT(Reason(status), AnyOf("QUERY_MEMORY_LIMIT", "QUERY_TIME_LIMIT", "DOMAIN_DISK_FULL",
-                                      "QUERY_KILLED", "WORKER_LOST", "TOO_MANY_QUERIES"))
-        << sql << ": " << status.error_message();
+    // Its worker may have been too slow for something else.
+    grpc::Status status;
+    EXPECT_TRUE(Eventually([&] {
+      status = Ask("shop", sql);
+      EXPECT_FALSE(status.ok()) << sql;
+      return Reason(status) == "QUERY_MEMORY_LIMIT" || Reason(status) == "QUERY_TIME_LIMIT" ||
+             Reason(status) == "DOMAIN_DISK_FULL";
+    })) << sql
+        << ": " << status.error_message();
     grpc::Status next;
     EXPECT_TRUE(Eventually([&] { return (next = Ask("shop", kTotals)).ok(); }))
         << "after " << sql << ": " << next.error_message();
