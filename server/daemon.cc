@@ -123,6 +123,7 @@ WorkerSettings MakeWorkerSettings(const Settings& settings, const std::string& p
   out.socket_directory = run_directory;
   out.host_socket = run_directory + "/host.sock";
   out.core_directory = data + "/core";
+  out.suspended_directory = data + "/suspended";
   out.memory_bytes = workers.memory_bytes();
   out.query_timeout_ms = workers.query_timeout_ms();
   out.apply_timeout_ms = workers.apply_timeout_ms();
@@ -363,7 +364,8 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers, const Settings& 
   QueryRouterLimits limits;
   limits.answers = {settings.readers().answer_bytes_max(),
                     settings.readers().domain_answer_bytes_max()};
-  router_ = std::make_unique<WorkerQueryRouter>(RouterSources(), limits);
+  router_ = std::make_unique<WorkerQueryRouter>(RouterSources(), limits,
+                                                identity_.data_directory + "/refused_queries");
   supervisor_->SetDeathListener(
       [this](const WorkerDeath& death) { router_->OnWorkerDeath(death); });
   supervisor_->SetListener([this](const std::string& domain) {

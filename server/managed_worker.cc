@@ -27,6 +27,7 @@ namespace wv1 = icepie::worker::v1;
 constexpr char kResting[] = "hibernating";
 constexpr char kWaiting[] = "waiting";
 constexpr char kNotStarted[] = "down";
+constexpr char kSuspended[] = "suspended";
 constexpr absl::Duration kHurryInterval = absl::Milliseconds(25);
 // Whether the socket is there, and whether it has taken on its first assignment.
 constexpr absl::Duration kSocketLook = absl::Milliseconds(2);
@@ -46,6 +47,14 @@ std::function<double()> RandomShare() {
   return [engine = std::make_shared<std::minstd_rand>(std::random_device{}())] {
     return std::uniform_real_distribution<double>(0, 1)(*engine);
   };
+}
+
+// Where the suspension of this worker is kept; empty: nowhere. Only a live one stays suspended for
+// long.
+std::string SuspensionPath(const WorkerSettings& settings, const std::string& domain,
+                           const std::string& role) {
+  if (role != "live" || settings.suspended_directory.empty()) return "";
+  return absl::StrCat(settings.suspended_directory, "/", domain);
 }
 
 }  // namespace
@@ -96,6 +105,7 @@ ManagedWorker::ManagedWorker(EventLoop& loop, const WorkerSettings& settings, st
       settings_(settings),
       directory_(std::move(directory)),
       on_change_(std::move(on_change)),
+      suspension_file_(SuspensionPath(settings, domain, role)),
       policy_(role == "standby" ? StandbyRestart(settings.restart) : settings.restart,
               RandomShare()),
       silence_(settings.heartbeat_interval, settings.heartbeat_timeout) {
@@ -136,12 +146,31 @@ void ManagedWorker::Start(absl::Duration delay) {
   });
 }
 
+bool ManagedWorker::StaySuspended() {
+  const auto kept = suspension_file_.Read();
+  if (!kept) return false;
+  // No longer than a suspension lasts, also when the clock was set back.
+  const absl::Duration left =
+      std::min(FromProto(kept->next_start_time()) - absl::Now(), settings_.restart.suspension);
+  if (left <= absl::ZeroDuration()) return false;
+  policy_.SetFailures(kept->restarts());
+  view_.status.set_restarts(kept->restarts());
+  view_.status.set_last_error(kept->last_error());
+  view_.suspended = true;
+  SetState(kSuspended);
+  *view_.status.mutable_since() = kept->since();
+  *view_.status.mutable_next_start_time() = ToProto(absl::Now() + left);
+  Start(left);
+  return true;
+}
+
 void ManagedWorker::Spawn() {
   const std::string& role = view_.status.role();
   view_.incarnation = NextIncarnation();
   view_.suspended = false;
   resting_ = false;
   view_.status.clear_next_start_time();
+  suspension_file_.Remove();
   policy_.OnStart(SteadyNow());
   auto socket =
       PrepareWorkerSocket(settings_.socket_directory, absl::StrCat("w", view_.incarnation));
@@ -486,8 +515,9 @@ void ManagedWorker::OnFailure(const std::string& why) {
   view_.status.set_last_error(why);
   view_.status.set_restarts(policy_.failures());
   view_.suspended = decision.suspended;
-  SetState(decision.suspended ? "suspended" : "backoff");
+  SetState(decision.suspended ? kSuspended : "backoff");
   *view_.status.mutable_next_start_time() = ToProto(absl::Now() + decision.delay);
+  if (decision.suspended) suspension_file_.Write(view_.status);
   on_change_();
   if (decision.delay > absl::ZeroDuration()) {
     Start(decision.delay);

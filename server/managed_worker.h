@@ -16,6 +16,7 @@
 #include "server/heartbeat_silence.h"
 #include "server/life_watch.h"
 #include "server/restart_policy.h"
+#include "server/suspension_file.h"
 #include "server/worker_client.h"
 #include "server/worker_process.h"
 #include "slices/flight_record.h"
@@ -28,6 +29,7 @@ struct WorkerSettings {
   std::string socket_directory;
   std::string host_socket;
   std::string core_directory;
+  std::string suspended_directory;  // of suspension files, by domain; empty: none are kept
   int64_t memory_bytes = int64_t{1} << 30;
   int64_t query_timeout_ms = 5000;
   int64_t apply_timeout_ms = 600000;
@@ -108,6 +110,11 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
 
   // Starts it after `delay`, and from then on whenever it ends.
   void Start(absl::Duration delay);
+  // Instead, before the first start: an earlier daemon had suspended it, and its time is not over.
+  // It starts then. False: nothing of the sort.
+  bool StaySuspended();
+  // No daemon shall know of its suspension.
+  void ForgetSuspension() { suspension_file_.Remove(); }
   // What it shall hold: told at once, and after every start.
   void SetAssignment(icepie::worker::v1::Assignment assignment);
   // Ends a suspension or a wait, and forgets the failures.
@@ -175,6 +182,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   const WorkerSettings& settings_;
   const std::string directory_;
   const std::function<void()> on_change_;
+  const SuspensionFile suspension_file_;
   RestartPolicy policy_;
   WorkerView view_;
   icepie::worker::v1::Assignment assignment_;

@@ -4,6 +4,11 @@
 // A query is known by its fingerprint. The flight record of a dead worker says what ran, and often
 // which thread it was that died: that counts twice. A query that has been answered since is
 // innocent, however often it was there: a dashboard that asks all the time is there at every death.
+//
+// What it is to blame for outlasts the daemon, in a file: one line for each query, its fingerprint,
+// points, refusals so far, last death and end of the refusal (microseconds since 1970), between
+// spaces. The file is replaced as a whole and not synced: after a power cut the daemon may learn
+// anew.
 #ifndef ICEPIE_SERVER_QUERY_LEDGER_H_
 #define ICEPIE_SERVER_QUERY_LEDGER_H_
 
@@ -26,6 +31,9 @@ class QueryLedger {
   static constexpr absl::Duration kBlockMax = absl::Hours(1);    // … up to this
   static constexpr size_t kEntriesMax = 4096;
 
+  // With what is in `file`, if that is not empty.
+  explicit QueryLedger(std::string file = "");
+
   // Until when it is refused; nullopt: it is not.
   std::optional<absl::Time> BlockedUntil(const std::string& fingerprint, absl::Time now) const;
 
@@ -44,7 +52,13 @@ class QueryLedger {
     absl::Time until = absl::InfinitePast();
   };
   void DropOldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Count(const std::string& fingerprint, bool blamed, absl::Time now);
+  void Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string Lines() const;
+  void Write();
 
+  const std::string file_;
+  Mutex writing_;
   mutable Mutex mutex_;
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
 };

@@ -47,7 +47,9 @@ class RestartPolicy {
   // Somebody thawed or changed the domain: the history is forgotten.
   void Reset();
 
-  int64_t failures() const { return failures_; }  // since the daemon's start
+  // Since the daemon's start, and those that were counted before.
+  int64_t failures() const { return failures_; }
+  void SetFailures(int64_t failures) { failures_ = failures; }
 
  private:
   absl::Duration Backoff() const;

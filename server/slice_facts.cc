@@ -343,7 +343,7 @@ void FillSuspension(const DomainFacts& facts, v1::Slice& out) {
   auto& error = *out.mutable_last_error();
   error.set_reason("WORKER_FAILED_TOO_OFTEN");
   error.set_message(absl::StrCat("the live worker of ", domain, " failed ", live.restarts(),
-                                 " times since the daemon's start, last: ", live.last_error(),
+                                 " times, last: ", live.last_error(),
                                  "; try at once: icepie domain resume ", domain));
   *error.mutable_time() = live.since();
   out.clear_next_retry_time();

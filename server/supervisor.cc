@@ -90,19 +90,19 @@ void Supervisor::StartAfterStandbys(const std::shared_ptr<ManagedWorker>& live) 
 Supervisor::Domain& Supervisor::Workers(const std::string& domain, const LastReport& last_report,
                                         bool awaits_turn) {
   Domain& workers = domains_[domain];
-  if (!workers.live && last_report) {
-    workers.standby = MakeWorker(domain, "standby");
+  if (workers.live) return workers;
+  workers.live = MakeWorker(domain, "live");
+  workers.standby = MakeWorker(domain, "standby");
+  const bool suspended = workers.live->StaySuspended();
+  const bool rests = last_report != nullptr && !suspended;
+  if (rests || settings_.standby_on_demand) {
     workers.standby->Rest(kRestGrace);
-    workers.live = MakeWorker(domain, "live");
+  } else {
+    workers.standby->Start(NextStagger(next_standby_));
+  }
+  if (rests) {
     workers.live->RestWith(last_report, awaits_turn);
-  } else if (!workers.live) {
-    workers.standby = MakeWorker(domain, "standby");
-    if (settings_.standby_on_demand) {
-      workers.standby->Rest(kRestGrace);
-    } else {
-      workers.standby->Start(NextStagger(next_standby_));
-    }
-    workers.live = MakeWorker(domain, "live");
+  } else if (!suspended) {
     StartAfterStandbys(workers.live);
   }
   return workers;
@@ -169,6 +169,7 @@ void Supervisor::RemoveDomain(const std::string& domain) {
     auto found = domains_.find(domain);
     const auto removed = found == domains_.end() ? Domain{} : std::move(found->second);
     domains_.erase(domain);
+    if (removed.live) removed.live->ForgetSuspension();
     for (const auto& worker : {removed.live, removed.standby, removed.spare}) {
       if (!worker) continue;
       leaving_.emplace(domain, worker);

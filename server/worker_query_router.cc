@@ -89,10 +89,12 @@ struct WorkerQueryRouter::Question {
   EventLoop::TimerId timer = 0;
 };
 
-WorkerQueryRouter::WorkerQueryRouter(QueryRouterSources sources, QueryRouterLimits limits)
+WorkerQueryRouter::WorkerQueryRouter(QueryRouterSources sources, QueryRouterLimits limits,
+                                     std::string ledger_file)
     : sources_(std::move(sources)),
       limits_(limits),
       answers_(limits.answers),
+      ledger_(std::move(ledger_file)),
       silence_(loop_, sources_.workers, [this](const std::string& domain, int64_t incarnation) {
         if (!sources_.unanswered) return;
         const bool is_live = sources_.workers(domain).live.incarnation == incarnation;

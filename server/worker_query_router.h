@@ -57,7 +57,9 @@ struct QueryRouterSources {
 
 class WorkerQueryRouter final : public QueryRouter {
  public:
-  explicit WorkerQueryRouter(QueryRouterSources sources, QueryRouterLimits limits = {});
+  // `ledger_file` as in QueryLedger.
+  explicit WorkerQueryRouter(QueryRouterSources sources, QueryRouterLimits limits = {},
+                             std::string ledger_file = "");
   // Waits for the questions that are with a worker.
   ~WorkerQueryRouter() override;
 

@@ -414,6 +414,15 @@ TEST_F(SupervisionTest, ACrashLoopIsSuspendedSaysSoAndEndsWhenAsked) {
   const auto rows = ExpectAnswer(kByItem);
   EXPECT_EQ(rows.meta().slices(0).stale_reason(), v1::SLICE_SUSPENDED);
   EXPECT_EQ(rows.meta().slices(0).source(), v1::STANDBY);
+  // Another daemon does not try it ten times more.
+  daemon_.Kill();
+  daemon_.Start();
+  ASSERT_TRUE(WaitForState("shop.by_item", v1::SUSPENDED));
+  const v1::Slice after = daemon_.GetSlice("shop.by_item");
+  EXPECT_EQ(after.last_error().message(), slice.last_error().message());
+  EXPECT_EQ(after.state_since().seconds(), slice.state_since().seconds());
+  EXPECT_EQ(after.next_retry_time().seconds(), slice.next_retry_time().seconds());
+  ExpectAnswer(kByItem);
   // A change is stored although nobody is there to hear it.
   EXPECT_EQ(Freeze("shop.by_item").state(), v1::FROZEN);
   std::filesystem::remove(fail);

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/query_fingerprint.h"
+#include "tests/core/temp_directory.h"
 
 namespace icepie::server {
 namespace {
@@ -46,6 +47,30 @@ TEST(QueryLedgerTest, AHarmlessOneOfTheSameFormDoesNotExcuseADeadlyOne) {
   // What was long ago is forgiven, the first time.
   EXPECT_FALSE(ledger.OnDeath("other", true, kNow));
   EXPECT_FALSE(ledger.OnDeath("other", true, kNow + absl::Hours(2)));
+}
+
+TEST(QueryLedgerTest, WhatAQueryIsToBlameForOutlastsTheDaemon) {
+  const TempDirectory directory;
+  const std::string file = directory.path() + "/refused_queries";
+  {
+    QueryLedger ledger(file);
+    ledger.OnDeath("killer", true, kNow);
+    ledger.OnDeath("killer", true, kNow);
+    ledger.OnDeath("once", true, kNow);
+    ledger.OnDeath("there", false, kNow);
+    ledger.OnDeath("a b", true, kNow);  // which no query has
+  }
+  QueryLedger ledger(file);
+  EXPECT_EQ(ledger.BlockedUntil("killer", kNow), kNow + QueryLedger::kBlockFor);
+  EXPECT_FALSE(ledger.BlockedUntil("once", kNow).has_value());
+  EXPECT_TRUE(ledger.OnDeath("once", true, kNow));
+  for (int i = 1; i < QueryLedger::kPointsToBlock; ++i) {
+    EXPECT_FALSE(ledger.OnDeath("there", false, kNow));
+  }
+  // The next refusal is the longer one.
+  const absl::Time later = kNow + QueryLedger::kBlockFor;
+  EXPECT_TRUE(ledger.OnDeath("killer", true, later));
+  EXPECT_EQ(QueryLedger(file).BlockedUntil("killer", later), later + 2 * QueryLedger::kBlockFor);
 }
 
 TEST(QueryLedgerTest, ItsSizeIsBounded) {

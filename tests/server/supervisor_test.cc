@@ -19,6 +19,7 @@
 #include "core/base/status.h"
 #include "server/proto_time.h"
 #include "server/run_directory.h"
+#include "server/suspension_file.h"
 #include "slices/flight_record.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/fake_worker.h"
@@ -196,6 +197,71 @@ TEST_F(SupervisorTest, OthersCrashLoopsDoNotDelayAWorkerThatHadRunWell) {
     return is_starting(view) && view.live.incarnation != before.incarnation;
   }));
   supervisor.StopAll(absl::ZeroDuration());
+}
+
+TEST_F(SupervisorTest, ASuspensionOutlastsTheDaemonAndIsForgottenWithItsDomain) {
+  WorkerSettings settings = Settings("exit 7");
+  settings.suspended_directory = directory_.path() + "/suspended";
+  settings.restart.first_backoff = absl::Milliseconds(1);
+  settings.restart.failures_max = 3;
+  const std::string domains = directory_.path() + "/domains";
+  WorkerView before;
+  {
+    Supervisor supervisor(settings, domains, directory_.path());
+    SetDomain(supervisor, 0);
+    ASSERT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60),
+                                   [](const DomainView& view) { return view.live.suspended; }));
+    before = supervisor.View(Name(0)).live;
+  }
+  const WorkerSettings repaired = Settings();
+  settings.program = repaired.program;
+  const auto is_starting = [](const DomainView& view) {
+    return view.live.status.state() == "starting";
+  };
+  const auto is_known = [](const DomainView& view) { return !view.live.status.state().empty(); };
+  for (const bool may_rest : {false, true}) {
+    Supervisor supervisor(settings, domains, directory_.path());
+    icepie::worker::v1::Assignment assignment;
+    assignment.set_domain(Name(0));
+    assignment.add_generations()->set_slice("s");
+    supervisor.SetDomain(assignment,
+                         may_rest ? std::make_shared<icepie::worker::v1::WorkerReport>() : nullptr);
+    ASSERT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), is_known));
+    const WorkerView after = supervisor.View(Name(0)).live;
+    EXPECT_TRUE(after.suspended);
+    EXPECT_EQ(after.status.state(), "suspended");
+    EXPECT_EQ(after.status.restarts(), 3);
+    EXPECT_EQ(after.status.last_error(), before.status.last_error());
+    EXPECT_EQ(FromProto(after.status.since()), FromProto(before.status.since()));
+    EXPECT_GT(FromProto(after.status.next_start_time()), absl::Now());
+    if (!may_rest) continue;
+    supervisor.RemoveDomain(Name(0));
+    SetDomain(supervisor, 0);
+    EXPECT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), is_starting));
+  }
+}
+
+TEST_F(SupervisorTest, ASuspensionThatWasEndedIsNotTakenUpAgain) {
+  WorkerSettings settings = Settings();
+  settings.suspended_directory = directory_.path() + "/suspended";
+  const SuspensionFile file(settings.suspended_directory + "/" + Name(0));
+  icepie::v1::WorkerStatus status;
+  const auto starts = [&](bool resume) {
+    Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+    SetDomain(supervisor, 0);
+    if (resume) supervisor.Resume(Name(0));
+    return supervisor.WaitFor(Name(0), absl::Seconds(60), [](const DomainView& view) {
+      return view.live.status.state() == "starting";
+    });
+  };
+  *status.mutable_next_start_time() = ToProto(absl::Now() + absl::Hours(1));
+  file.Write(status);
+  EXPECT_TRUE(starts(true));
+  EXPECT_FALSE(file.Read().has_value());
+  EXPECT_TRUE(starts(false));
+  *status.mutable_next_start_time() = ToProto(absl::Now() - absl::Seconds(1));
+  file.Write(status);
+  EXPECT_TRUE(starts(false));
 }
 
 TEST_F(SupervisorTest, AWorkerThatDoesNotAnswerItselfIsReplaced) {
