@@ -60,7 +60,7 @@ void AddGlobalOptions(CLI::App& app, Context& context) {
         context.options.timeout = timeout;
         context.options.own_timeout = true;
       },
-      "how long a call may take (default 30s, or 90s to plan a definition)");
+      "how long a call may take (default 30s; what the daemon itself takes longer for has longer)");
 }
 
 // The word where a command was expected, with the commands there are.

@@ -22,6 +22,12 @@ inline constexpr int kExitRefused = 3;  // by a guard: the request was understoo
 
 // The daemon gives up planning a definition after a minute, on a machine without time for it.
 inline constexpr absl::Duration kPlanTime = absl::Seconds(90);
+// It waits up to 45 s for the workers to take a change on (a promotion, which is let catch up, then
+// serve), and stores it before, on a disk that may be slow. What it says then helps more than that
+// nothing was said in time.
+inline constexpr absl::Duration kChangeTime = absl::Seconds(90);
+// What reads or writes a whole state takes as long as it takes; the daemon itself gives up then.
+inline constexpr absl::Duration kWholeStateTime = absl::Seconds(610);
 
 struct Options {
   std::string address;  // --address, else ICEPIE_ADDRESS, else 127.0.0.1:7420

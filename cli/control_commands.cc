@@ -56,6 +56,7 @@ using DomainCall = grpc::Status (Stub::*)(grpc::ClientContext*, const ChangeDoma
 template <typename Request>
 absl::StatusOr<int> ChangeSlice(Context& context, const ControlArguments& arguments,
                                 SliceCall<Request> call) {
+  context.AllowTime(kChangeTime);
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(const Slice slice, client.Call(client.admin(), call,
                                                          MakeRequest<Request>(context, arguments)));
@@ -65,6 +66,7 @@ absl::StatusOr<int> ChangeSlice(Context& context, const ControlArguments& argume
 
 absl::StatusOr<int> ChangeDomain(Context& context, const ControlArguments& arguments,
                                  DomainCall call) {
+  context.AllowTime(call == &Stub::RefreshDomain ? kWholeStateTime : kChangeTime);
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(
       const ListSlicesResponse answer,

@@ -302,6 +302,7 @@ absl::StatusOr<int> DeleteDomain(Context& context, const DeleteArguments& argume
         context, absl::StrCat("nobody can ask domain ", arguments.name, " any more; ", kept),
         "to delete it"));
   }
+  context.AllowTime(kChangeTime);
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(
       const Domain domain,
@@ -319,6 +320,7 @@ absl::StatusOr<int> UndeleteDomain(Context& context, const DeleteArguments& argu
   request.set_name(arguments.name);
   request.set_reason(arguments.reason);
   request.set_actor(context.options.actor);
+  context.AllowTime(kChangeTime);
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(
       const Domain domain,

@@ -215,6 +215,7 @@ absl::StatusOr<int> Retry(Context& context, const QuarantineArguments& arguments
   request.set_validate_only(arguments.dry_run);
   if (arguments.promote == "auto") request.set_promote(ApplyDomainRequest::AUTO);
   if (arguments.promote == "manual") request.set_promote(ApplyDomainRequest::MANUAL);
+  context.AllowTime(kWholeStateTime);
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(
       const Retried answer,

@@ -167,6 +167,7 @@ absl::StatusOr<int> Refresh(Context& context, const SliceArguments& arguments) {
   icepie::v1::RefreshSliceRequest request;
   request.set_name(arguments.name);
   request.set_actor(context.options.actor);
+  context.AllowTime(kWholeStateTime);
   Client& client = context.client();
   return PrintOutcome(context,
                       client.Call(client.admin(), &Admin::StubInterface::RefreshSlice, request));
@@ -218,6 +219,7 @@ absl::StatusOr<int> Promote(Context& context, const SliceArguments& arguments) {
   request.set_force(arguments.force);
   request.set_reason(arguments.reason);
   request.set_actor(context.options.actor);
+  context.AllowTime(kChangeTime);
   Client& client = context.client();
   return PrintOutcome(
       context, client.Call(client.admin(), &Admin::StubInterface::PromoteGeneration, request));

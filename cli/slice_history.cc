@@ -113,6 +113,7 @@ absl::StatusOr<int> PrintHistory(Context& context, const std::string& slice) {
 }
 
 absl::StatusOr<int> Rollback(Context& context, const RollbackArguments& arguments) {
+  context.AllowTime(kChangeTime);
   Client& client = context.client();
   RollbackSliceRequest request;
   request.set_name(arguments.slice);

@@ -66,6 +66,7 @@ absl::StatusOr<int> Create(Context& context, const SnapshotArguments& arguments)
   request.set_name(arguments.create);
   request.set_reason(arguments.reason);
   request.set_actor(context.options.actor);
+  context.AllowTime(kWholeStateTime);
   Client& client = context.client();
   ICEPIE_ASSIGN_OR_RETURN(
       const Snapshot snapshot,

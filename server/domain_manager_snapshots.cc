@@ -1,10 +1,12 @@
 // Named snapshots: the workers make them, the daemon lists and deletes them.
+#include <algorithm>
 #include <future>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "server/domain_manager.h"
 #include "server/snapshot_list.h"
 
@@ -54,6 +56,7 @@ absl::StatusOr<v1::Snapshot> DomainManager::CreateSnapshot(const v1::CreateSnaps
   name.set_name(request.name());
   name.set_actor(request.actor());
   name.set_reason(request.reason());
+  const absl::Time deadline = SteadyNow() + timeout;
   const DomainView view = supervisor_.AwakeView(parts.domain, std::min(timeout, kAwakeTimeout));
   absl::Status named = MakeError(absl::StatusCode::kUnavailable,
                                  absl::StrCat("no worker of domain ", parts.domain,
@@ -61,7 +64,7 @@ absl::StatusOr<v1::Snapshot> DomainManager::CreateSnapshot(const v1::CreateSnaps
                                  "WORKER_LOST", {{"domain", parts.domain}});
   for (const WorkerView* worker : {&view.live, &view.standby}) {
     if (!worker->client) continue;
-    named = Name(*worker->client, name, std::min(timeout, kNameTimeout));
+    named = Name(*worker->client, name, std::min(deadline - SteadyNow(), kNameTimeout));
     if (!absl::IsUnavailable(named)) break;
   }
   ICEPIE_RETURN_IF_ERROR(named);

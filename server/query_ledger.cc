@@ -16,7 +16,7 @@ namespace icepie::server {
 namespace {
 
 // A dying worker may have named anything.
-bool IsWord(const std::string& text) {
+bool IsPlainWord(const std::string& text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), absl::ascii_isgraph);
 }
 
@@ -47,7 +47,7 @@ std::string QueryLedger::Lines() const {
   const MutexLock lock(mutex_);
   for (const auto& [fingerprint, entry] : entries_) {
     if (entry.points_blamed == 0 && entry.blocks == 0) continue;
-    if (!IsWord(fingerprint)) continue;
+    if (!IsPlainWord(fingerprint)) continue;
     absl::StrAppend(&lines, fingerprint, " ", entry.points_blamed, " ", entry.blocks, " ",
                     absl::ToUnixMicros(entry.last), " ", absl::ToUnixMicros(entry.until), "\n");
   }

@@ -293,6 +293,7 @@ absl::StatusOr<v1::RollWorkersResponse> SliceControl::RollDomain(const std::stri
 
 absl::Status SliceControl::RefreshSlices(const std::string& domain, const SliceNames& slices,
                                          absl::Duration timeout) {
+  const absl::Time deadline = SteadyNow() + timeout;
   const auto client = supervisor_.AwakeView(domain, std::min(timeout, kAwakeTimeout)).live.client;
   if (!client) {
     return MakeError(absl::StatusCode::kUnavailable,
@@ -304,18 +305,23 @@ absl::Status SliceControl::RefreshSlices(const std::string& domain, const SliceN
   for (const std::string& slice : slices) {
     auto refreshed = std::make_shared<std::promise<absl::Status>>();
     results.push_back(refreshed->get_future());
-    client->RefreshSlice(slice, timeout, [refreshed](const auto& response) {
+    client->RefreshSlice(slice, deadline - SteadyNow(), [refreshed](const auto& response) {
       refreshed->set_value(response.status());
     });
   }
   absl::Status first;
   for (auto& result : results) first.Update(result.get());
+  if (absl::IsDeadlineExceeded(first)) {  // of whichever of us looked at the clock first
+    return absl::DeadlineExceededError(absl::StrCat("domain ", domain, ": the recompute goes on"));
+  }
+  if (!first.ok()) return first;
   // The facts that are returned are at least as new as the refresh.
   const absl::Time done = absl::Now();
-  supervisor_.WaitFor(domain, absl::Seconds(1), [&](const DomainView& view) {
+  const absl::Duration left = std::min(deadline - SteadyNow(), absl::Seconds(1));
+  supervisor_.WaitFor(domain, left, [&](const DomainView& view) {
     return !view.live.client || view.live.report_time > done;
   });
-  return first;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::Slice> SliceControl::Refresh(const v1::RefreshSliceRequest& request,

@@ -2,6 +2,8 @@
 // service that writes down what it is asked.
 #include <gmock/gmock.h>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "core/base/status.h"
 #include "icepie/v1/admin.grpc.pb.h"
 #include "server/rpc_status.h"
@@ -16,41 +18,41 @@ using ::testing::StartsWith;
 
 class FakeAdmin final : public v1::Admin::Service {
  public:
-  grpc::Status SuspendSlice(grpc::ServerContext*, const v1::SuspendSliceRequest* request,
+  grpc::Status SuspendSlice(grpc::ServerContext* context, const v1::SuspendSliceRequest* request,
                             v1::Slice* response) override {
-    return Change("SuspendSlice", *request, v1::SUSPENDED, response);
+    return Change(context, "SuspendSlice", *request, v1::SUSPENDED, response);
   }
-  grpc::Status ResumeSlice(grpc::ServerContext*, const v1::ResumeSliceRequest* request,
+  grpc::Status ResumeSlice(grpc::ServerContext* context, const v1::ResumeSliceRequest* request,
                            v1::Slice* response) override {
-    return Change("ResumeSlice", *request, v1::RUNNING, response);
+    return Change(context, "ResumeSlice", *request, v1::RUNNING, response);
   }
-  grpc::Status RestartSlice(grpc::ServerContext*, const v1::RestartSliceRequest* request,
+  grpc::Status RestartSlice(grpc::ServerContext* context, const v1::RestartSliceRequest* request,
                             v1::Slice* response) override {
-    return Change("RestartSlice", *request, v1::RUNNING, response);
+    return Change(context, "RestartSlice", *request, v1::RUNNING, response);
   }
-  grpc::Status FreezeDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+  grpc::Status FreezeDomain(grpc::ServerContext* context, const v1::ChangeDomainRequest* request,
                             v1::ListSlicesResponse* response) override {
-    return Change("FreezeDomain", *request, v1::FROZEN, response->add_slices());
+    return Change(context, "FreezeDomain", *request, v1::FROZEN, response->add_slices());
   }
-  grpc::Status ThawDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+  grpc::Status ThawDomain(grpc::ServerContext* context, const v1::ChangeDomainRequest* request,
                           v1::ListSlicesResponse* response) override {
-    return Change("ThawDomain", *request, v1::RUNNING, response->add_slices());
+    return Change(context, "ThawDomain", *request, v1::RUNNING, response->add_slices());
   }
-  grpc::Status SuspendDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+  grpc::Status SuspendDomain(grpc::ServerContext* context, const v1::ChangeDomainRequest* request,
                              v1::ListSlicesResponse* response) override {
-    return Change("SuspendDomain", *request, v1::SUSPENDED, response->add_slices());
+    return Change(context, "SuspendDomain", *request, v1::SUSPENDED, response->add_slices());
   }
-  grpc::Status ResumeDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+  grpc::Status ResumeDomain(grpc::ServerContext* context, const v1::ChangeDomainRequest* request,
                             v1::ListSlicesResponse* response) override {
-    return Change("ResumeDomain", *request, v1::RUNNING, response->add_slices());
+    return Change(context, "ResumeDomain", *request, v1::RUNNING, response->add_slices());
   }
-  grpc::Status RestartDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+  grpc::Status RestartDomain(grpc::ServerContext* context, const v1::ChangeDomainRequest* request,
                              v1::ListSlicesResponse* response) override {
-    return Change("RestartDomain", *request, v1::RUNNING, response->add_slices());
+    return Change(context, "RestartDomain", *request, v1::RUNNING, response->add_slices());
   }
-  grpc::Status RefreshDomain(grpc::ServerContext*, const v1::ChangeDomainRequest* request,
+  grpc::Status RefreshDomain(grpc::ServerContext* context, const v1::ChangeDomainRequest* request,
                              v1::ListSlicesResponse* response) override {
-    return Change("RefreshDomain", *request, v1::RUNNING, response->add_slices());
+    return Change(context, "RefreshDomain", *request, v1::RUNNING, response->add_slices());
   }
   grpc::Status RollWorkers(grpc::ServerContext*, const v1::RollWorkersRequest* request,
                            grpc::ServerWriter<v1::RollWorkersResponse>* writer) override {
@@ -72,13 +74,36 @@ class FakeAdmin final : public v1::Admin::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status RefreshSlice(grpc::ServerContext* context, const v1::RefreshSliceRequest*,
+                            v1::Slice*) override {
+    return Note(context);
+  }
+  grpc::Status PromoteGeneration(grpc::ServerContext* context, const v1::PromoteGenerationRequest*,
+                                 v1::Slice*) override {
+    return Note(context);
+  }
+  grpc::Status RollbackSlice(grpc::ServerContext* context, const v1::RollbackSliceRequest*,
+                             v1::RollbackSliceResponse*) override {
+    return Note(context);
+  }
+  grpc::Status UndeleteDomain(grpc::ServerContext* context, const v1::UndeleteDomainRequest*,
+                              v1::Domain*) override {
+    return Note(context);
+  }
+
   std::string asked;
   bool breaks = false;
+  absl::Duration time_left;  // that the last caller gave
 
  private:
+  grpc::Status Note(grpc::ServerContext* context) {
+    time_left = absl::FromChrono(context->deadline()) - absl::Now();
+    return grpc::Status::OK;
+  }
+
   template <typename Request>
-  grpc::Status Change(const std::string& what, const Request& request, v1::SliceState state,
-                      v1::Slice* slice) {
+  grpc::Status Change(grpc::ServerContext* context, const std::string& what, const Request& request,
+                      v1::SliceState state, v1::Slice* slice) {
     asked = what + " " + request.name() + " " + request.reason() + " " + request.actor();
     if constexpr (std::is_same_v<Request, v1::ChangeDomainRequest>) {
       if (request.has_remind_after()) {
@@ -87,7 +112,7 @@ class FakeAdmin final : public v1::Admin::Service {
     }
     slice->set_name("operations.on_time");
     slice->set_state(state);
-    return grpc::Status::OK;
+    return Note(context);
   }
 };
 
@@ -126,6 +151,27 @@ TEST_F(ControlCommandsTest, EachAsksForWhatItsNameSays) {
     EXPECT_THAT(Run({"--json", "domain", command, "operations", "--reason", "INC-1"}).out,
                 HasSubstr("\"name\": \"operations.on_time\""));
   }
+}
+
+// The daemon itself gives up waiting after so long: a promotion after 15 s + 30 s, a restart after
+// 2 * 20 s. Then it answers, with what has come of it.
+TEST_F(ControlCommandsTest, TheDaemonsOwnLimitsComeFirst) {
+  using Line = std::vector<std::string>;
+  for (const Line& line :
+       {Line{"domain", "restart", "operations"},
+        Line{"domain", "freeze", "operations", "--reason", "INC-1"},
+        Line{"domain", "refresh", "operations"}, Line{"domain", "undelete", "operations"},
+        Line{"slice", "restart", "operations.on_time"},
+        Line{"slice", "refresh", "operations.on_time"},
+        Line{"slice", "rollback", "operations.on_time", "--yes"},
+        Line{"slice", "promote", "operations.on_time", "g3"}}) {
+    admin_.time_left = absl::ZeroDuration();
+    const Outcome done = Run(line);
+    EXPECT_EQ(done.code, 0) << done.err;
+    EXPECT_GT(admin_.time_left, absl::Seconds(50)) << line[0] << " " << line[1];
+  }
+  EXPECT_EQ(Run({"--timeout", "7s", "slice", "promote", "operations.on_time", "g3"}).code, 0);
+  EXPECT_LT(admin_.time_left, absl::Seconds(8));
 }
 
 TEST_F(ControlCommandsTest, WhatStopsSlicesNeedsAReason) {
