@@ -26,8 +26,9 @@ bool AskForNormalSlices();
 
 // From now on the thread gives way to others (SCHED_BATCH at nice 15), but is not left without
 // processor where there is nothing but work: SCHED_IDLE would be, and what it does may have a
-// deadline. Threads that it makes inherit that, and without privileges it cannot be taken back.
-// False where the system does not allow it; the thread then goes on as it was.
+// deadline. Threads that it makes inherit that, and without privileges it cannot be taken back. It
+// is asked by a signal (SIGRTMIN + 5) and does so as soon as it has the processor; where the system
+// does not allow it, it goes on as it was. False: there is no such thread.
 bool MakeBulk(const ThreadName& thread);
 
 // The calling thread's share becomes smaller by so many steps of nice, and it takes nobody's place
