@@ -1,5 +1,7 @@
 #include "server/worker/sandbox.h"
 
+#include <asm/ioctls.h>
+#include <asm/sockios.h>
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -7,6 +9,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -15,6 +18,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
@@ -102,6 +106,13 @@ constexpr uint32_t kDeny = SECCOMP_RET_ERRNO | EPERM;
 constexpr uint32_t kUnknown = SECCOMP_RET_ERRNO | ENOSYS;
 constexpr uint32_t kX32Bit = 0x40000000;  // another way to call x86-64's kernel
 
+// What the C library's headers do not have, or not all of them.
+constexpr int64_t kMountSetattr = 442;
+constexpr int64_t kQuotactlFd = 443;
+constexpr int64_t kMemfdSecret = 447;
+constexpr int64_t kProcessMrelease = 448;
+constexpr uint32_t kOneProcess = 1;  // IOPRIO_WHO_PROCESS
+
 // Never needed, whatever the arguments.
 constexpr int64_t kDenied[] = {
     // Other programs and processes.
@@ -118,6 +129,28 @@ constexpr int64_t kDenied[] = {
     SYS_tkill,
     SYS_kcmp,
     SYS_process_madvise,
+    kProcessMrelease,
+    SYS_move_pages,
+    SYS_migrate_pages,
+    // Others' sockets: it has its connection with the daemon already (tail_client.h), and who asks
+    // it comes to it.
+    SYS_connect,
+    // Memory that no limit of the process counts, and that may outlive it.
+    SYS_shmget,
+    SYS_shmat,
+    SYS_shmctl,
+    SYS_msgget,
+    SYS_msgsnd,
+    SYS_msgrcv,
+    SYS_msgctl,
+    SYS_semget,
+    SYS_semop,
+    SYS_semtimedop,
+    SYS_semctl,
+    SYS_mq_open,
+    SYS_mq_unlink,
+    SYS_memfd_create,
+    kMemfdSecret,
     // Files and namespaces beside Landlock.
     SYS_mount,
     SYS_umount2,
@@ -131,11 +164,13 @@ constexpr int64_t kDenied[] = {
     SYS_fsmount,
     SYS_fsconfig,
     SYS_fspick,
+    kMountSetattr,
     SYS_name_to_handle_at,
     SYS_open_by_handle_at,
     SYS_mknodat,
     SYS_fanotify_init,
     SYS_quotactl,
+    kQuotactlFd,
     // The kernel and the machine.
     SYS_bpf,
     SYS_perf_event_open,
@@ -147,7 +182,9 @@ constexpr int64_t kDenied[] = {
     SYS_finit_module,
     SYS_delete_module,
     SYS_kexec_load,
+    SYS_kexec_file_load,
     SYS_reboot,
+    SYS_vhangup,
     SYS_swapon,
     SYS_swapoff,
     SYS_settimeofday,
@@ -180,9 +217,10 @@ constexpr int64_t kDenied[] = {
     SYS_iopl,
     SYS_ioperm,
     SYS_modify_ldt,
-    SYS_kexec_file_load,
 #endif
 };
+
+constexpr uint32_t kSocketType = 0xf;  // the other bits are flags
 
 constexpr uint32_t kNumberAt = offsetof(seccomp_data, nr);
 constexpr uint32_t kArchitectureAt = offsetof(seccomp_data, arch);
@@ -194,6 +232,7 @@ constexpr uint32_t ArgumentAt(int index) {
 class FilterBuilder {
  public:
   void Load(uint32_t offset) { Add(BPF_LD | BPF_W | BPF_ABS, offset); }
+  void KeepBits(uint32_t bits) { Add(BPF_ALU | BPF_AND | BPF_K, bits); }
   void Return(uint32_t action) { Add(BPF_RET | BPF_K, action); }
 
   // When the loaded value equals (does not equal) `value`, returns.
@@ -248,11 +287,41 @@ std::vector<sock_filter> SystemCallFilter() {
   // Its flags are in memory, where a filter cannot look: the C library then uses clone.
   filter.ReturnIf(SYS_clone3, kUnknown);
   filter.OnCall(SYS_clone, 0, [&] { filter.ReturnUnlessBits(CLONE_THREAD, kDeny); });
+  // Of the kinds that send nothing unless they are connected.
   for (const int64_t number : {SYS_socket, SYS_socketpair}) {
-    filter.OnCall(number, 0, [&] { filter.ReturnUnless(AF_UNIX, kDeny); });
+    filter.OnCall(number, 0, [&] {
+      filter.ReturnUnless(AF_UNIX, kDeny);
+      filter.Load(ArgumentAt(1));
+      filter.KeepBits(kSocketType);
+      filter.ReturnUnless(SOCK_STREAM, kDeny);
+    });
   }
   for (const int64_t number : {SYS_kill, SYS_tgkill}) {
     filter.OnCall(number, 0, [&] { filter.ReturnUnless(self, kDeny); });
+  }
+  // A file can be made to signal anybody.
+  filter.OnCall(SYS_fcntl, 1, [&] {
+    for (const int command : {F_SETOWN, F_SETOWN_EX, F_SETSIG}) {
+      filter.ReturnIf(static_cast<uint32_t>(command), kDeny);
+    }
+  });
+  filter.OnCall(SYS_ioctl, 1, [&] {
+    filter.ReturnIf(FIOSETOWN, kDeny);
+    filter.ReturnIf(SIOCSPGRP, kDeny);
+  });
+  // Each thread for itself alone: a filter cannot tell the process's other threads from others'.
+  for (const int64_t number :
+       {SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr, SYS_sched_setaffinity}) {
+    filter.OnCall(number, 0, [&] { filter.ReturnUnless(0, kDeny); });
+  }
+  const std::pair<int64_t, uint32_t> priorities[] = {{SYS_setpriority, PRIO_PROCESS},
+                                                     {SYS_ioprio_set, kOneProcess}};
+  for (const auto& [number, one] : priorities) {
+    filter.OnCall(number, 0, [&, one = one] {
+      filter.ReturnUnless(one, kDeny);
+      filter.Load(ArgumentAt(1));
+      filter.ReturnUnless(0, kDeny);
+    });
   }
   filter.OnCall(SYS_prlimit64, 0, [&] {
     filter.ReturnIf(0, kAllow);

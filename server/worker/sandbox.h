@@ -1,13 +1,15 @@
 // What a worker's process may still do once it runs users' SQL, should that ever get out of DuckDB:
-// read and write its own domain's directory, read sealed segments, speak over Unix sockets.
+// read and write its own domain's directory, read sealed segments, ask the daemon over the
+// connection that it has, and answer on its socket.
 //
 // Two layers of the Linux kernel, each tried alone and both kept until the process ends:
 //   Landlock (files, from 5.13 on; TCP from 6.7; signals and abstract sockets from 6.12):
 //   everything
 //     outside the paths of SandboxPaths fails with EACCES
 //   seccomp: a list of system calls that a worker never needs fails with EPERM: starting programs
-//     and processes, sockets other than Unix ones, looking into or signalling other processes,
-//     mounting, namespaces, kernel modules, clocks, io_uring, bpf
+//     and processes, connecting, sockets other than Unix ones, looking into or signalling other
+//     processes or changing their priority, shared memory and queues, mounting, namespaces, kernel
+//     modules, clocks, io_uring, bpf
 // Sources: the kernel's Documentation/userspace-api/landlock.rst and seccomp_filter.rst.
 #ifndef ICEPIE_SERVER_WORKER_SANDBOX_H_
 #define ICEPIE_SERVER_WORKER_SANDBOX_H_

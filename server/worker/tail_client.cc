@@ -1,17 +1,21 @@
 #include "server/worker/tail_client.h"
 
-#include <grpcpp/create_channel.h>
+#include <grpcpp/create_channel_posix.h>
 #include <grpcpp/support/channel_arguments.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <deque>
 #include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/file.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "core/segment_reader.h"
@@ -213,20 +217,26 @@ class TailReader : public slices::FeedReader {
 
 }  // namespace
 
-TailClient::TailClient(const std::string& host_socket, std::string core_directory)
+absl::StatusOr<int> ConnectToHost(const std::string& socket) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (socket.size() >= sizeof(address.sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat(socket, " is too long for a socket"));
+  }
+  socket.copy(address.sun_path, socket.size());
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return ErrnoError(errno, "making a socket for the daemon");
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return fd;
+  const int error = errno;
+  ::close(fd);
+  return ErrnoError(error, absl::StrCat("connecting with the daemon at ", socket));
+}
+
+TailClient::TailClient(int host, std::string core_directory)
     : core_directory_(std::move(core_directory)) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);  // the daemon bounds its pieces
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-  // What an attempt to connect is given, by an odd name: a daemon on a busy machine needs its time
-  // to greet.
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10000);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  const auto channel = grpc::CreateCustomChannel(absl::StrCat("unix:", host_socket),
-                                                 grpc::InsecureChannelCredentials(), arguments);
-  // Connected while the worker opens its state, and not when it has.
-  static_cast<void>(channel->GetState(/*try_to_connect=*/true));
-  stub_ = Host::NewStub(channel);
+  stub_ = Host::NewStub(grpc::CreateCustomInsecureChannelFromFd("icepied", host, arguments));
 }
 
 absl::StatusOr<absl::Duration> TailClient::PaceWrite(int64_t bytes) {

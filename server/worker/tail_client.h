@@ -16,14 +16,17 @@
 
 namespace icepie::server {
 
+// A connection with the daemon's Unix socket, made before the sandbox, which forbids connecting.
+absl::StatusOr<int> ConnectToHost(const std::string& socket);
+
 // Threads: any.
 // Errors: the readers' are those of the stream, and DATA_LOSS for damaged segments; the caller
 // opens anew where it stands.
 class TailClient : public slices::Feed {
  public:
-  // `host_socket` is the path of the daemon's Unix socket, `core_directory` that of its core;
-  // empty: everything comes over the socket.
-  TailClient(const std::string& host_socket, std::string core_directory);
+  // Takes `host`, a connection with the daemon; once that is gone, every call fails. What is in
+  // `core_directory`, the core's, is read there; empty: everything comes over the connection.
+  TailClient(int host, std::string core_directory);
 
   std::unique_ptr<slices::FeedReader> Open(const std::vector<std::string>& streams, int64_t from,
                                            std::optional<int64_t> end) override;

@@ -1,14 +1,18 @@
 #include "server/worker/worker.h"
 
+#include <fcntl.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -54,7 +58,7 @@ void StartLogging(const WorkerOptions& options) {
 // As the daemon says, so that all workers together keep to it; while it does not, as if this one
 // were alone.
 slices::WritePace MakePace(const WorkerOptions& options, TailClient& host) {
-  if (options.host_socket.empty() || options.write_bytes_per_second <= 0) return nullptr;
+  if (options.write_bytes_per_second <= 0) return nullptr;
   return [&host, own = std::make_shared<WritePacer>(options.write_bytes_per_second)](
              int64_t bytes) -> absl::Duration {
     const auto wait = host.PaceWrite(bytes);
@@ -111,6 +115,21 @@ absl::StatusOr<std::optional<icepie::worker::v1::Assignment>> ReadAssignment(
   return assignment;
 }
 
+// A worker cannot connect anew, and without the daemon it does not learn of records: it saves and
+// ends, and the daemon starts another.
+absl::Status EndWithHost(int host) {
+  const int fd = ::fcntl(host, F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return ErrnoError(errno, "watching the connection with the daemon");
+  std::thread([fd] {
+    pollfd connection = {fd, 0, 0};  // its end is always told of
+    while (::poll(&connection, 1, -1) <= 0) {
+    }
+    spdlog::error("the connection with the daemon has ended");
+    ::kill(::getpid(), SIGTERM);
+  }).detach();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<slices::Engine>> StartEngine(const WorkerOptions& options,
                                                             TailClient& feed) {
   const slices::EngineOptions engine = MakeEngineOptions(options, feed);
@@ -148,9 +167,11 @@ absl::Status RunWorker(const WorkerOptions& options) {
     ICEPIE_RETURN_IF_ERROR(slices::StartFlightRecord(options.flight_record));
   }
   ICEPIE_ASSIGN_OR_RETURN(const auto assignment, ReadAssignment(options));
+  ICEPIE_ASSIGN_OR_RETURN(const int host, ConnectToHost(options.host_socket));
   ICEPIE_ASSIGN_OR_RETURN(const std::string sandbox, EnterSandbox(options));
+  ICEPIE_RETURN_IF_ERROR(EndWithHost(host));
   if (options.life_fd >= 0) ICEPIE_RETURN_IF_ERROR(HoldLife(options.life_fd));
-  TailClient feed(options.host_socket, options.core_directory);
+  TailClient feed(host, options.core_directory);
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<slices::Engine> engine, StartEngine(options, feed));
   WorkerService service(*engine, options.role, sandbox);
   if (assignment) service.TakeOn(*assignment);  // its state is opened while the server starts

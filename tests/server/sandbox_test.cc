@@ -23,12 +23,14 @@
 #include <cstddef>
 #include <cstdlib>
 #include <functional>
+#include <future>
 #include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "core/base/status.h"
+#include "core/base/thread_priority.h"
 #include "server/worker/exit_codes.h"
 #include "server/worker/process_limits.h"
 #include "tests/core/temp_directory.h"
@@ -46,11 +48,27 @@ int OpenError(const std::string& path, int flags) {
   return error;
 }
 
-int SocketError(int domain) {
-  const int fd = ::socket(domain, SOCK_STREAM, 0);
+int SocketError(int domain, int type = SOCK_STREAM) {
+  const int fd = ::socket(domain, type, 0);
   const int error = ErrorOf(fd);
   if (fd >= 0) ::close(fd);
   return error;
+}
+
+sockaddr_un AddressOf(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  return address;
+}
+
+// A socket as another process has it, whose connections nobody takes yet.
+int Listen(const std::string& path) {
+  const sockaddr_un address = AddressOf(path);
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(::listen(fd, 8), 0);
+  return fd;
 }
 
 class SandboxTest : public testing::Test {
@@ -164,6 +182,55 @@ TEST_F(SandboxTest, NoProgramsNoProcessesNoNetwork) {
   });
 }
 
+// Other workers, the daemon, whoever else listens on the machine.
+TEST_F(SandboxTest, NobodysSocketIsReached) {
+  const int other = Listen(Path("/other/s"));
+  const int own = Listen(Path("/own/s"));
+  InSandbox(kCalls, [&] {
+    Attempts attempts;
+    for (const char* path : {"/other/s", "/own/s"}) {
+      const sockaddr_un address = AddressOf(Path(path));
+      const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+      attempts.Expect(fd >= 0);
+      const auto* to = reinterpret_cast<const sockaddr*>(&address);
+      attempts.Expect(ErrorOf(::connect(fd, to, sizeof(address))) == EPERM);
+      attempts.Expect(::sendto(fd, "x", 1, MSG_NOSIGNAL, to, sizeof(address)) < 0);
+      ::close(fd);
+    }
+    attempts.Expect(SocketError(AF_UNIX, SOCK_DGRAM) == EPERM);
+    attempts.Expect(SocketError(AF_UNIX, SOCK_SEQPACKET) == EPERM);
+    return attempts.failed();
+  });
+  ::close(other);
+  ::close(own);
+}
+
+TEST_F(SandboxTest, PrioritiesAreItsOwnThreadsOnly) {
+  InSandbox(kCalls, [] {
+    Attempts attempts;
+    const auto parent = static_cast<id_t>(::getppid());
+    attempts.Expect(ErrorOf(::setpriority(PRIO_PROCESS, parent, 19)) == EPERM);
+    attempts.Expect(ErrorOf(::setpriority(PRIO_USER, 0, 19)) == EPERM);
+    attempts.Expect(ErrorOf(::setpriority(PRIO_PGRP, 0, 19)) == EPERM);
+    // One thread of another, as the watch of queries does.
+    std::promise<ThreadName> name;
+    std::promise<void> looked;
+    int scheduler = SCHED_OTHER;
+    std::thread thread([&] {
+      name.set_value(ThisThread());
+      looked.get_future().wait();
+      scheduler = ::sched_getscheduler(0);
+      attempts.Expect(BeNicer(1));
+    });
+    attempts.Expect(MakeBulk(name.get_future().get()));
+    looked.set_value();
+    thread.join();
+    attempts.Expect(scheduler == SCHED_BATCH);
+    attempts.Expect(::sched_getscheduler(0) != SCHED_BATCH);
+    return attempts.failed();
+  });
+}
+
 TEST_F(SandboxTest, WhatAWorkerDoesStillWorks) {
   InSandbox(kFiles | kCalls, [&] {
     Attempts attempts;
@@ -174,12 +241,10 @@ TEST_F(SandboxTest, WhatAWorkerDoesStillWorks) {
     attempts.Expect(::kill(::getpid(), 0) == 0);
     rlimit limit{};
     attempts.Expect(::getrlimit(RLIMIT_AS, &limit) == 0);
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
     const std::string path = Path("/own/s");
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    const sockaddr_un address = AddressOf(path);
     const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
-    attempts.Expect(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
+    attempts.Expect(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0);
     attempts.Expect(::unlink(path.c_str()) == 0);
     return attempts.failed();
   });
@@ -242,6 +307,7 @@ TEST_F(SandboxTest, AWorkerThatRequiresItEndsWhereTheKernelLacksALayer) {
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
+  const int host = Listen(Path("/own/host"));
   const pid_t child = ::fork();
   if (child == 0) {
     HideLandlock();
@@ -253,6 +319,7 @@ TEST_F(SandboxTest, AWorkerThatRequiresItEndsWhereTheKernelLacksALayer) {
   ASSERT_TRUE(WIFEXITED(status));
   if (WEXITSTATUS(status) == 255) GTEST_SKIP() << "this kernel takes no filter";
   EXPECT_EQ(WEXITSTATUS(status), kExitUnboxed);
+  ::close(host);
 }
 
 // In a process of its own, as it takes rights away.

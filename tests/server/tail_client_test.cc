@@ -47,6 +47,7 @@ class TailClientTest : public testing::Test {
 
   std::string CoreDirectory() const { return directory_.path() + "/core"; }
   std::string Socket() const { return directory_.path() + "/host.sock"; }
+  int Host() const { return *ConnectToHost(Socket()); }
 
   // Batches of three records, by turns to a and b.
   void Append(int64_t batches) {
@@ -161,8 +162,8 @@ TEST_F(TailClientTest, SealedAndHotRecordsComeOnceAndInOrder) {
   AppendAndSeal(150);
   const int64_t head = core_->head_position();
   const int64_t end_offset = core_->GetStream("a")->end_offset;
-  TailClient reads_files(Socket(), CoreDirectory());
-  TailClient gets_blocks(Socket(), "");
+  TailClient reads_files(Host(), CoreDirectory());
+  TailClient gets_blocks(Host(), "");
   for (TailClient* feed : {&reads_files, &gets_blocks}) {
     const auto all = feed->Open({"a", "b"}, 0, head);
     EXPECT_EQ(*OffsetsOfA(*all, 0, head), Range(0, end_offset));
@@ -177,7 +178,7 @@ TEST_F(TailClientTest, SealedAndHotRecordsComeOnceAndInOrder) {
 
 TEST_F(TailClientTest, AFollowerGoesOnWhileRecordsAreSealed) {
   AppendAndSeal(100);
-  TailClient feed(Socket(), CoreDirectory());
+  TailClient feed(Host(), CoreDirectory());
   const auto reader = feed.Open({"a"}, 0, std::nullopt);
   std::thread writer([&] { Append(300); });
   const int64_t end = core_->head_position() + 900;
@@ -192,8 +193,8 @@ TEST_F(TailClientTest, AFollowerGoesOnWhileRecordsAreSealed) {
 TEST_F(TailClientTest, ScansNoticeNeitherSealingNorCompaction) {
   AppendAndSeal(300);
   Append(10);  // a hot part
-  TailClient reads_files(Socket(), CoreDirectory());
-  TailClient gets_blocks(Socket(), "");
+  TailClient reads_files(Host(), CoreDirectory());
+  TailClient gets_blocks(Host(), "");
   std::atomic<int64_t> end{INT64_MAX};
   std::thread follower([&] {
     int64_t complete = 0;
@@ -262,7 +263,7 @@ TEST_F(TailClientTest, ADamagedSegmentIsNamed) {
     stream.seekp(static_cast<int64_t>(block.place) + 60);
     stream.put('\x7f');
   }
-  TailClient feed(Socket(), CoreDirectory());
+  TailClient feed(Host(), CoreDirectory());
   const auto reader = feed.Open({"a", "b"}, 0, core_->head_position());
   slices::BatchDecoder decoder(0, {"a", "b"});
   absl::Status status;
@@ -281,7 +282,7 @@ TEST_F(TailClientTest, AMissingSegmentIsNamed) {
   AppendAndSeal(150);
   const fs::path file = Segments()[1];
   fs::remove(file);
-  TailClient feed(Socket(), CoreDirectory());
+  TailClient feed(Host(), CoreDirectory());
   const auto reader = feed.Open({"a"}, 0, core_->head_position());
   const auto offsets = OffsetsOfA(*reader, 0, core_->head_position());
   // A loss of data and not a wrong name of something: the message says what to do.
@@ -340,7 +341,7 @@ class GrowingSegmentsTest : public TailClientTest {
 TEST_F(GrowingSegmentsTest, AReaderFindsTheFilesThatItWasToldAndGivesThemBack) {
   AppendUntilSealed();
   const fs::path file = FirstFile();
-  TailClient feed(Socket(), CoreDirectory());
+  TailClient feed(Host(), CoreDirectory());
   int64_t complete = 0;
   slices::BatchDecoder decoder(0, {"a"});
   std::vector<int64_t> offsets;
@@ -410,7 +411,7 @@ TEST_F(TailClientTest, ADaemonThatIsSlowToGreetIsWaitedFor) {
     PassOn(worker, host);
     ::close(worker);
   });
-  TailClient feed(slow, "");
+  TailClient feed(*ConnectToHost(slow), "");
   const int64_t head = core_->head_position();
   const auto offsets = OffsetsOfA(*feed.Open({"a", "b"}, 0, head), 0, head);
   EXPECT_TRUE(offsets.ok()) << offsets.status();
@@ -423,7 +424,7 @@ TEST_F(TailClientTest, ADaemonThatIsSlowToGreetIsWaitedFor) {
 
 TEST_F(TailClientTest, CancellingEndsAReaderOfSegments) {
   AppendAndSeal(150);
-  TailClient feed(Socket(), CoreDirectory());
+  TailClient feed(Host(), CoreDirectory());
   const auto reader = feed.Open({"a"}, 0, std::nullopt);
   ASSERT_TRUE(reader->Next().ok());
   reader->Cancel();

@@ -8,7 +8,7 @@
 
 int main(int argc, char** argv) {
   if (argc != 3) return 2;
-  icepie::server::TailClient feed(argv[1], argv[2]);
+  icepie::server::TailClient feed(*icepie::server::ConnectToHost(argv[1]), argv[2]);
   const auto reader = feed.Open({"a", "b"}, 0, std::nullopt);
   const auto piece = reader->Next();
   if (!piece.ok() || !piece->has_value()) return 1;

@@ -350,6 +350,16 @@ TEST_F(WorkerTest, AppliesAndAnswersOverItsSocket) {
   EXPECT_EQ(worker.Stop(SIGTERM), 0);
 }
 
+// It may not connect anew; it stops as one that is asked to.
+TEST_F(WorkerTest, WithoutItsConnectionWithTheDaemonItStopsInOrder) {
+  const int64_t head = Append("Bern", 3);
+  WorkerProgram worker(directory_.path(), "live");
+  Configure(worker, MakeAssignment({"by_city"}));
+  ASSERT_TRUE(WaitForPosition(worker, head));
+  server_->Shutdown(std::chrono::system_clock::now());
+  EXPECT_EQ(worker.WaitForExit(), 0);
+}
+
 TEST_F(WorkerTest, KilledAnyTimeItGoesOnExactlyOnce) {
   int64_t head = 0;
   for (int round = 0; round < 6; ++round) {
