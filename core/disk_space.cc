@@ -59,7 +59,9 @@ bool DiskSpace::MakeBallast() {
     spdlog::warn("core: {} of {} bytes cannot be made ({})", ballast_path_, options_.ballast_bytes,
                  std::strerror(error));
   }
-  return error != ENOSPC;  // a file system without fallocate has to do without ballast
+  tried_ballast_ = true;
+  // A file system without fallocate has to do without ballast.
+  return error != ENOSPC && error != EDQUOT;
 }
 
 void DiskSpace::BecomeFull(int64_t free) {
@@ -98,7 +100,7 @@ bool DiskSpace::GiveBallast() {
   const MutexLock lock(mutex_);
   const bool had_ballast = has_ballast_;
   if (had_ballast) BecomeFull(free_bytes());
-  return had_ballast;
+  return had_ballast || std::exchange(tried_ballast_, false);
 }
 
 absl::Status DiskSpace::FullError() const {

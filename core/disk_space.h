@@ -4,6 +4,9 @@
 //
 //   free < free_bytes_min                       → full: the ballast is removed
 //   free ≥ free_bytes_min × 1.25 + the ballast  → the ballast is made again, appends go on
+//
+// A quota may end before the disk does, and the figure of free bytes need not know it: then a write
+// tells (GiveBallast), and appends go on when there is room for the ballast.
 #ifndef ICEPIE_CORE_DISK_SPACE_H_
 #define ICEPIE_CORE_DISK_SPACE_H_
 
@@ -39,7 +42,8 @@ class DiskSpace {
   void Update();
 
   // Of a write that found the disk full, behind the last look's back: removes the ballast, and
-  // counts the disk as full. Whether there was one.
+  // counts the disk as full. Whether the write may be tried again: there was one, or the room for
+  // it was tried, which may be what the write did not get.
   bool GiveBallast();
 
   bool full() const { return full_.load(); }
@@ -68,6 +72,7 @@ class DiskSpace {
   Mutex mutex_;
   bool has_ballast_ ABSL_GUARDED_BY(mutex_) = false;
   bool ballast_failed_ ABSL_GUARDED_BY(mutex_) = false;  // said once
+  bool tried_ballast_ ABSL_GUARDED_BY(mutex_) = false;   // in vain, since a write has failed
   std::atomic<bool> full_{false};
   std::atomic<int64_t> free_bytes_{0};
 };

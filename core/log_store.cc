@@ -36,6 +36,7 @@
 #include "core/base/status.h"
 #include "core/block.h"
 #include "core/byte_order.h"
+#include "core/quota_file_system.h"
 #include "core/read_file_system.h"
 #include "core/read_only_guard.h"
 #include "core/table_file_system.h"
@@ -821,8 +822,10 @@ absl::Status CheckFirstLog(rocksdb::DB& db, const std::string& directory, const 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LogStore>> LogStore::Open(const Options& options) {
+  const std::unique_ptr<rocksdb::Env> quotas =
+      WithQuotasAsFullDisks(options.env == nullptr ? *rocksdb::Env::Default() : *options.env);
   const std::unique_ptr<rocksdb::Env> reads = WithLastingReadErrors(
-      options.env == nullptr ? *rocksdb::Env::Default() : *options.env,
+      *quotas,
       /*also_logs=*/options.mode == Mode::kSalvageTables || !StopsAtDamage(options.mode));
   const std::unique_ptr<rocksdb::Env> tables = WithLateTableFailures(*reads, options.directory);
   const auto wals = std::make_shared<LiveWals>();

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "core/disk_space.h"
 #include "core/log_store.h"
 #include "core/read_file_system.h"
 #include "tests/core/core_testing.h"
@@ -26,7 +28,8 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr int64_t kDiskBytes = int64_t{256} << 20;
+constexpr int64_t kMiB = int64_t{1} << 20;
+constexpr int64_t kDiskBytes = 256 * kMiB;
 
 absl::StatusOr<std::unique_ptr<Core>> Open(const std::string& directory, rocksdb::Env* env) {
   CoreOptions options;
@@ -167,8 +170,10 @@ TEST_F(CoreFaultTest, ACompactionThatCannotWriteEndsNoProcess) {
 // Nobody has to append to learn that RocksDB takes nothing more; a full disk it gets over by
 // itself.
 TEST_F(CoreFaultTest, AFlushThatFailsMakesTheCoreReadOnlyAtOnce) {
-  for (const bool full : {true, false}) {
-    SCOPED_TRACE(full ? "ENOSPC" : "EIO");
+  for (const int error : {ENOSPC, EDQUOT, EIO}) {
+    SCOPED_TRACE(std::strerror(error));
+    const bool full = error != EIO;
+    file_system_->SayQuota(error == EDQUOT);
     const TempDirectory directory;
     {
       const auto core = Open(directory.path() + "/data/core", env_.get());
@@ -194,6 +199,54 @@ TEST_F(CoreFaultTest, AFlushThatFailsMakesTheCoreReadOnlyAtOnce) {
     file_system_->FailAt(0);
     ExpectWhole(directory.path() + "/data/core", 5);
   }
+}
+
+// The figure of free bytes does not know it.
+TEST_F(CoreFaultTest, AQuotaThatIsUsedUpIsAFullDisk) {
+  const TempDirectory directory;
+  const std::string ballast = directory.path() + "/core/ballast";
+  std::atomic<int64_t> free{1000 * kMiB};
+  CoreOptions options;
+  options.directory = directory.path() + "/core";
+  options.env = env_.get();
+  options.free_bytes_min = 40 * kMiB;
+  options.ballast_bytes = kMiB;
+  options.free_bytes = [&free](const std::string&) -> absl::StatusOr<int64_t> { return free; };
+  file_system_->SayQuota(true);
+  {
+    const auto core = *Core::Open(options);
+    ASSERT_TRUE(core->CreateStream("a", PayloadFormat::kJson).ok());
+    ASSERT_TRUE(std::filesystem::exists(ballast));
+    free = 45 * kMiB;  // enough for appends, too little to heal
+    file_system_->FailKind("append .log", 1, /*full=*/true, /*in_part=*/true);
+    const absl::Status met = core->AppendAndWait(NumberedBatch("a", 0, 5)).status();
+    ASSERT_TRUE(met.ok()) << met;
+    ASSERT_TRUE(file_system_->failed());
+    EXPECT_FALSE(std::filesystem::exists(ballast));
+    EXPECT_EQ(ErrorReason(core->AppendAndWait(NumberedBatch("a", 5, 1)).status()),
+              "CORE_DISK_FULL");
+    EXPECT_EQ(core->ReadOnlyCause(), "");
+    FailingCalls::Fail("fallocate ballast", 1, EDQUOT, directory.path(), "no such path");
+    free = 1000 * kMiB;
+    ASSERT_TRUE(EventuallyInCore([&] { return !core->Disk().full; }));
+    EXPECT_TRUE(FailingCalls::failed());
+    FailingCalls::Stop();
+    EXPECT_TRUE(std::filesystem::exists(ballast)) << "healed without room for it";
+    EXPECT_TRUE(core->AppendAndWait(NumberedBatch("a", 5, 1)).ok());
+  }
+  file_system_->FailAt(0);
+  ExpectWhole(directory.path() + "/core", 6);
+}
+
+TEST(DiskSpaceOfAQuotaTest, AWriteMayHaveMissedTheRoomThatTheBallastHasTried) {
+  const TempDirectory directory;
+  DiskSpace space({directory.path(), kMiB, kMiB, FreeBytesOf});
+  FailingCalls::Fail("fallocate ballast", 1, EDQUOT, directory.path(), "no such path");
+  space.Update();
+  EXPECT_TRUE(FailingCalls::failed());
+  FailingCalls::Stop();
+  EXPECT_TRUE(space.GiveBallast());
+  EXPECT_FALSE(space.GiveBallast()) << "nothing is left to give";
 }
 
 // The kernel remounts a damaged disk for reading only, while files are open for writing.

@@ -75,6 +75,8 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   void BecomeReadOnly() { read_only_ = true; }
   // Every change fails as on a full disk, until somebody makes room.
   void SetFull(bool full) { full_ = full; }
+  // From now on what is full is so by a quota (EDQUOT), not by the disk's size.
+  void SayQuota(bool quota) { says_quota_ = quota; }
   int64_t changes() const { return changes_; }
   // What was tried since SetFull(true), with the files' names.
   std::vector<std::string> tried() const {
@@ -444,7 +446,8 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   }
 
   // As RocksDB's own files say it.
-  static IOStatus NoSpace(const std::string& change) {
+  IOStatus NoSpace(const std::string& change) const {
+    if (says_quota_) return IOStatus::IOError("injected EDQUOT: " + change, "Disk quota exceeded");
     IOStatus status = IOStatus::NoSpace("injected ENOSPC: " + change);
     status.SetRetryable(true);
     return status;
@@ -453,6 +456,7 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   std::atomic<int64_t> changes_{0};
   std::atomic<bool> read_only_{false};
   std::atomic<bool> full_{false};
+  std::atomic<bool> says_quota_{false};
   std::atomic<bool> failed_{false};
   std::atomic<bool> fails_in_part_{false};
   mutable Mutex mutex_;
