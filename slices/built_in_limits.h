@@ -18,8 +18,8 @@ inline constexpr int kQueriesAtOnce = 4;         // that one worker runs …
 inline constexpr size_t kQueriesQueuedMax = 64;  // … and that wait in it
 inline constexpr int64_t kResultBytesMax = int64_t{256} << 20;
 
-// One worker may spill this part of its domain's part of the disk: a live one, a standby and a
-// build leave room for snapshots, so that no query keeps a state from being saved.
+// One worker may spill this part of its domain's part of the disk, so that a live one, a standby
+// and a build that spill all they may leave room for snapshots.
 inline constexpr int64_t kSpillPartOfDisk = 4;
 
 // How long a slice may recompute, first backfills included: this, or so many times the domain's

@@ -13,7 +13,8 @@ namespace icepie::slices {
 // DuckDB hands on the system's words, but not its error number.
 bool IsDiskFull(const absl::Status& status) {
   return absl::StrContains(status.message(), "No space left on device") ||
-         absl::StrContains(status.message(), "Disk quota exceeded");
+         absl::StrContains(status.message(), "Disk quota exceeded") ||
+         absl::StrContains(status.message(), "File too large");  // RLIMIT_FSIZE
 }
 
 SliceFault MakeFault(const absl::Status& status, absl::string_view fallback) {

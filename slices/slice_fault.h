@@ -9,8 +9,8 @@
 
 namespace icepie::slices {
 
-// The file system of the domain's directory, or its quota, took nothing more: what DuckDB spills or
-// saves had no place.
+// The file system of the domain's directory, or its quota, took nothing more, or a file would have
+// become larger than the domain's part of the disk: what DuckDB spills or saves had no place.
 bool IsDiskFull(const absl::Status& status);
 
 // Begins now. Its reason is the error's own, else DOMAIN_DISK_FULL when the file system of the

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <fstream>
@@ -13,6 +14,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/thread_priority.h"
+#include "server/worker/log_sink.h"
 #include "slices/built_in_limits.h"
 
 namespace icepie::server {
@@ -49,6 +51,18 @@ absl::Status LimitAddressSpace(int64_t memory_bytes) {
   return absl::OkStatus();
 }
 
+// No file takes more than the domain's part of the disk; a log may always be as long as it gets.
+absl::Status LimitFiles(int64_t disk_bytes) {
+  if (disk_bytes <= 0) return absl::OkStatus();
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) != 0) return ErrnoError(errno, "RLIMIT_FSIZE");
+  const int64_t bytes = std::max(disk_bytes, 2 * LogSink::kFileBytesMax);
+  limit.rlim_max = std::min(limit.rlim_max, static_cast<rlim_t>(bytes));
+  limit.rlim_cur = std::min(limit.rlim_cur, limit.rlim_max);
+  return ::setrlimit(RLIMIT_FSIZE, &limit) == 0 ? absl::OkStatus()
+                                                : ErrnoError(errno, "RLIMIT_FSIZE");
+}
+
 // One that crashes again and again would fill the disk with images of its memory.
 absl::Status LeaveNoCore() {
   const rlimit none = {0, 0};
@@ -60,10 +74,11 @@ absl::Status LeaveNoCore() {
 absl::Status ApplyProcessLimits(const WorkerOptions& options) {
   ICEPIE_RETURN_IF_ERROR(DieWithParent(options.parent_pid));
   ICEPIE_RETURN_IF_ERROR(LimitAddressSpace(options.memory_bytes));
+  ICEPIE_RETURN_IF_ERROR(LimitFiles(options.disk_bytes));
   ICEPIE_RETURN_IF_ERROR(LeaveNoCore());
   if (options.role == "planner") ICEPIE_RETURN_IF_ERROR(LimitProcessor());
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return ErrnoError(errno, "no_new_privs");
-  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // what would make a file too large fails
   std::signal(SIGPIPE, SIG_IGN);
   // Politeness only: a container may forbid it.
   (void)::setpriority(PRIO_PROCESS, 0, NiceOf(options.role));

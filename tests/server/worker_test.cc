@@ -303,7 +303,7 @@ TEST_F(WorkerTest, WhatAKilledWorkerLeftHalfDoneIsRemovedByTheNextOfAnyRole) {
 
 TEST_F(WorkerTest, EveryThreadIsConfinedAndNoCoreIsLeft) {
   for (const char* role : {"live", "standby", "build"}) {
-    WorkerProgram worker(directory_.path(), role);
+    WorkerProgram worker(directory_.path(), role, {"--disk-bytes=1073741824"});
     WorkerReport report;
     grpc::ClientContext context;
     ASSERT_TRUE(worker.stub().GetStatus(&context, {}, &report).ok());
@@ -323,6 +323,7 @@ TEST_F(WorkerTest, EveryThreadIsConfinedAndNoCoreIsLeft) {
     EXPECT_GT(threads, 1) << role;
     EXPECT_EQ(FieldOf(process + "/limits", "Max core file size"), "0") << role;
     EXPECT_NE(FieldOf(process + "/limits", "Max address space"), "unlimited") << role;
+    EXPECT_EQ(FieldOf(process + "/limits", "Max file size"), "1073741824") << role;
   }
 }
 
@@ -358,6 +359,24 @@ TEST_F(WorkerTest, WithoutItsConnectionWithTheDaemonItStopsInOrder) {
   ASSERT_TRUE(WaitForPosition(worker, head));
   server_->Shutdown(std::chrono::system_clock::now());
   EXPECT_EQ(worker.WaitForExit(), 0);
+}
+
+TEST_F(WorkerTest, ASaveThatWouldMakeAFileTooLargeFailsAloneAndIsMadeUpFor) {
+  WorkerProgram worker(directory_.path(), "live", {"--disk-bytes=67108864"});
+  Configure(worker, MakeAssignment({"by_city"}));
+  rlimit limit{};
+  ASSERT_EQ(::prlimit(worker.pid(), RLIMIT_FSIZE, nullptr, &limit), 0);
+  const rlimit small = {4096, limit.rlim_max};
+  ASSERT_EQ(::prlimit(worker.pid(), RLIMIT_FSIZE, &small, nullptr), 0);
+  const int64_t head = Append("Bern", 3);
+  ASSERT_TRUE(WaitUntil(worker, [](const WorkerReport& report) {
+    return report.slices_size() > 0 && report.slices(0).last_error().reason() == "DOMAIN_DISK_FULL";
+  }));
+  EXPECT_EQ(Ask(worker, "SELECT orders FROM by_city").body, R"([{"orders":3}])");
+  ASSERT_EQ(::prlimit(worker.pid(), RLIMIT_FSIZE, &limit, nullptr), 0);
+  EXPECT_TRUE(WaitUntil(worker, [&](const WorkerReport& report) {
+    return report.slices(0).snapshot().position() >= head;
+  }));
 }
 
 TEST_F(WorkerTest, KilledAnyTimeItGoesOnExactlyOnce) {
