@@ -83,6 +83,8 @@ class AggregatePlanner {
   absl::Status FindRetainKey(SliceStatements& statements);
   absl::StatusOr<const Json*> GroupItem(const Json& expression) const;
   int KeyIndex(const Json& tree) const;
+  // Whether an aggregate does: DuckDB drops such an order.
+  bool OrdersByKey(const Json& call) const;
 
   // The expression over the state's columns.
   absl::StatusOr<Json> Final(const Json& expression);
@@ -277,11 +279,19 @@ absl::Status AggregatePlanner::FindInput() {
   return absl::OkStatus();
 }
 
+bool AggregatePlanner::OrdersByKey(const Json& call) const {
+  if (!Has(call["order_bys"], "orders")) return false;
+  const Json& orders = call["order_bys"]["orders"];
+  return std::any_of(orders.begin(), orders.end(),
+                     [&](const Json& order) { return KeyIndex(order["expression"]) >= 0; });
+}
+
 absl::StatusOr<Json> AggregatePlanner::Final(const Json& expression) {
   if (const int key = KeyIndex(expression); key >= 0) {
     return ParseExpression(connection_, KeyName(key));
   }
   if (IsFunctionOf(expression, FunctionKind::kAggregate)) {
+    if (OrdersByKey(expression)) return StandsInTheWay("orders by a key of its groups");
     ICEPIE_ASSIGN_OR_RETURN(const std::string sql, states_.Add(expression));
     return ParseExpression(connection_, sql);
   }

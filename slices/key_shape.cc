@@ -535,13 +535,39 @@ bool IsOrderedAggregate(const Json& node) {
          function->use == FunctionUse::kOrdered && Has(node["order_bys"], "orders");
 }
 
-void BreakTiesIn(Json& node, const std::string& column, bool windows) {
+// Whether the call's order is of nothing but keys of the level's groups: DuckDB drops such an
+// order.
+bool OrdersByKeys(const Json& level, const Json& call) {
+  std::vector<Json> keys;
+  for (const Json& key : level["group_expressions"]) keys.push_back(WithoutPlaces(key));
+  for (Json item : level["select_list"]) {
+    item["alias"] = "";
+    const bool all = TextOf(level, "aggregate_handling") == "FORCE_AGGREGATES";
+    if (all && !ContainsAggregate(item)) keys.push_back(WithoutPlaces(std::move(item)));
+  }
+  const Json& orders = call["order_bys"]["orders"];
+  return std::all_of(orders.begin(), orders.end(), [&](const Json& order) {
+    return std::count(keys.begin(), keys.end(), WithoutPlaces(order["expression"])) > 0;
+  });
+}
+
+// Of rows that are equal in the order of last(), DuckDB takes the first.
+void BreakTiesOf(const Json& level, Json& call, const std::string& column) {
+  Json order = OrderBy(column);
+  if (TextOf(call, "function_name") == "last" && !OrdersByKeys(level, call)) {
+    order["type"] = "DESCENDING";
+    order["null_order"] = "NULLS FIRST";
+  }
+  call["order_bys"]["orders"].push_back(std::move(order));
+}
+
+void BreakTiesIn(const Json& level, Json& node, const std::string& column, bool windows) {
   if (windows && IsClass(node, "WINDOW") && TakesTieBreak(node)) {
     node["orders"].push_back(OrderBy(column));
   }
-  if (IsOrderedAggregate(node)) node["order_bys"]["orders"].push_back(OrderBy(column));
+  if (IsOrderedAggregate(node)) BreakTiesOf(level, node, column);
   if (!node.is_structured()) return;
-  for (Json& child : node) BreakTiesIn(child, column, windows);
+  for (Json& child : node) BreakTiesIn(level, child, column, windows);
 }
 
 }  // namespace
@@ -565,7 +591,7 @@ void BreakTies(Json& level, const std::string& column) {
   // Windows over groups see no single rows.
   const bool windows = !IsAggregation(level);
   for (const char* part : {"select_list", "having", "qualify"}) {
-    BreakTiesIn(level[part], column, windows);
+    BreakTiesIn(level, level[part], column, windows);
   }
   for (Json& modifier : level["modifiers"]) {
     if (windows && IsType(modifier, "ORDER_MODIFIER"))

@@ -1,5 +1,6 @@
 #include "slices/partial_states.h"
 
+#include <cstdint>
 #include <cstdlib>
 #include <set>
 
@@ -14,18 +15,44 @@ namespace {
 
 // avg(DECIMAL) needs 10^scale twice within 38 digits.
 constexpr int kAverageScaleMax = 18;
+constexpr int kSumDigits = 38;
+
+// More than a batch has, and a power of two.
+constexpr int64_t kManyRecords = int64_t{1} << 30;
 
 // 10^scale as digits.
 std::string PowerOfTen(int scale) { return absl::StrCat("1", std::string(scale, '0')); }
+
+// Whether a DECIMAL(38, scale) is from -`digits` to `digits`, of which the last are behind the
+// point.
+std::string IsInDigits(const std::string& value, std::string digits, int scale) {
+  digits.insert(digits.size() - scale, ".");
+  const std::string bound = absl::StrCat("CAST('", digits, "' AS DECIMAL(38,", scale, "))");
+  return absl::StrCat(value, " BETWEEN -", bound, " AND ", bound);
+}
+
+int ScaleOf(const std::string& decimal) {
+  return std::atoi(decimal.substr(decimal.find(',') + 1).c_str());
+}
+
+// sum(DECIMAL) goes up to the end of HUGEINT, beyond 38 digits, where + and - fail.
+std::string DecimalSum(const std::string& type) {
+  const std::string half = "4" + std::string(kSumDigits - 1, '0');
+  const int scale = ScaleOf(type);
+  return absl::StrCat("WHEN ", IsInDigits("t.$", half, scale), " AND ",
+                      IsInDigits("b.$", half, scale), " THEN t.$ + b.$ ELSE list_sum([t.$, b.$])");
+}
 
 // avg of a DECIMAL is the unscaled sum over n * 10^scale, both as DOUBLE. The unscaled sum is put
 // together from its two halves, because 38 digits times 10^scale would not fit.
 std::string DecimalAverage(const std::string& sum, const std::string& count, int scale) {
   if (scale == 0) return absl::StrCat(sum, "::HUGEINT::DOUBLE / ", count);
   const std::string power = PowerOfTen(scale);
-  return absl::StrCat("(trunc(", sum, ")::HUGEINT * ", power, "::HUGEINT + ((", sum, " - trunc(",
-                      sum, ")) * ", power, ")::HUGEINT)::DOUBLE / (", count, "::DOUBLE * ", power,
-                      "::DOUBLE)");
+  const std::string most(kSumDigits, '9');
+  return absl::StrCat("CASE WHEN ", IsInDigits(sum, most, scale), " THEN (trunc(", sum,
+                      ")::HUGEINT * ", power, "::HUGEINT + ((", sum, " - trunc(", sum, ")) * ",
+                      power, ")::HUGEINT)::DOUBLE / (", count, "::DOUBLE * ", power,
+                      "::DOUBLE) ELSE ", sum, "::DOUBLE / ", count, " END");
 }
 
 bool IsOneOf(const std::string& name, const std::set<std::string>& names) {
@@ -44,19 +71,15 @@ std::string InFold(const std::string& text, const std::string& column) {
   return absl::StrReplaceAll(text, {{"t.#", "t." + column}, {"b.#", "b." + column}});
 }
 
-// Whether the first (or last) of the ordered rows is the batch's. # is the order's column.
+// Whether the first (or last) of the ordered rows is the batch's. # is the order's column. Of equal
+// ones DuckDB takes the first for both.
 std::string BatchComesFirst(bool first, const Json& order) {
   const bool descending = TextOf(order, "type") == "DESCENDING";
   const bool nulls_first = TextOf(order, "null_order") == "NULLS FIRST";
-  // The last row of an order is the first of its reverse, where equals come later first.
-  const bool smaller = descending != first;
-  const std::string compare = absl::StrCat("b.# ", smaller ? "<" : ">", first ? "" : "=", " t.#");
+  const std::string compare = absl::StrCat("b.# ", descending != first ? "<" : ">", " t.#");
   const bool null_wins = nulls_first == first;
-  if (null_wins && first)
-    return absl::StrCat("(t.# IS NOT NULL AND (b.# IS NULL OR ", compare, "))");
-  if (null_wins) return absl::StrCat("(b.# IS NULL OR (t.# IS NOT NULL AND ", compare, "))");
-  return absl::StrCat("((b.# IS NOT NULL OR ", first ? "false" : "t.# IS NULL",
-                      ") AND (t.# IS NULL OR ", compare, "))");
+  return null_wins ? absl::StrCat("(t.# IS NOT NULL AND (b.# IS NULL OR ", compare, "))")
+                   : absl::StrCat("(b.# IS NOT NULL AND (t.# IS NULL OR ", compare, "))");
 }
 
 }  // namespace
@@ -64,7 +87,7 @@ std::string BatchComesFirst(bool first, const Json& order) {
 absl::StatusOr<std::string> ExactAverage(const std::string& type, const std::string& sum,
                                          const std::string& count) {
   if (!absl::StartsWith(type, "DECIMAL(")) return absl::StrCat(sum, "::DOUBLE / ", count);
-  const int scale = std::atoi(type.substr(type.find(',') + 1).c_str());
+  const int scale = ScaleOf(type);
   if (scale > kAverageScaleMax) return StandsInTheWay(absl::StrCat("avg() of ", type));
   return DecimalAverage(sum, count, scale);
 }
@@ -190,9 +213,11 @@ absl::StatusOr<std::string> PartialStates::Sum(const Term& term) {
   if (type != "HUGEINT" && type != "DOUBLE" && !absl::StartsWith(type, "DECIMAL(38,")) {
     return StandsInTheWay(absl::StrCat("sums ", type));
   }
-  return AddState({absl::StrCat("sum(", term.argument, ")", Filter(term)), type,
-                   "CASE WHEN t.$ IS NULL THEN b.$ WHEN b.$ IS NULL THEN t.$ ELSE t.$ + b.$ END",
-                   "NULL", term.set});
+  const std::string both = absl::StartsWith(type, "DECIMAL(") ? DecimalSum(type) : "ELSE t.$ + b.$";
+  return AddState(
+      {absl::StrCat("sum(", term.argument, ")", Filter(term)), type,
+       absl::StrCat("CASE WHEN t.$ IS NULL THEN b.$ WHEN b.$ IS NULL THEN t.$ ", both, " END"),
+       "NULL", term.set});
 }
 
 absl::StatusOr<std::string> PartialStates::Average(const Term& term) {
@@ -224,6 +249,15 @@ absl::Status PartialStates::CheckComparable(const Term& term, const std::string&
   return StandsInTheWay(absl::StrCat(term.name, "() of ", type));
 }
 
+// Whether < orders values of the expression as arg_min and first do, which tell a month from 30
+// days.
+absl::Status PartialStates::CheckOrder(const Term& term, const std::string& expression) {
+  ICEPIE_RETURN_IF_ERROR(CheckComparable(term, expression));
+  ICEPIE_ASSIGN_OR_RETURN(const std::string type, type_of_(expression));
+  if (type != "INTERVAL") return absl::OkStatus();
+  return StandsInTheWay(absl::StrCat(term.name, "() in the order of an INTERVAL"));
+}
+
 // Of equal values the earlier one stays, as within a batch.
 absl::StatusOr<std::string> PartialStates::MinMax(const Term& term) {
   ICEPIE_RETURN_IF_ERROR(CheckComparable(term, term.original));
@@ -252,17 +286,24 @@ absl::StatusOr<std::string> PartialStates::Spread(const Term& term) {
     return absl::StrCat("CASE WHEN b.", n, " = 0 THEN t.$ WHEN t.", n, " = 0 THEN b.$ ELSE ", fold,
                         " END");
   };
+  // The batch's sum of values near the end of DOUBLE is beyond it, their mean is not.
+  const std::string batch_mean =
+      absl::StrCat("avg(", real.argument, " / ", kManyRecords, ")", filter, " * ", kManyRecords);
   const std::string mean = AddState(
-      {absl::StrCat("avg(", real.argument, ")", filter), "DOUBLE",
+      {batch_mean, "DOUBLE",
        merged(absl::StrCat("t.$ + (b.$ - t.$) * (b.", n, "::DOUBLE / (t.", n, " + b.", n, "))")),
        "NULL", term.set});
   const std::string difference = absl::StrCat("(b.", mean, " - t.", mean, ")");
+  std::string batch_squares =
+      absl::StrCat("var_pop(", real.argument, ")", filter, " * count(", term.argument, ")", filter);
+  // Of one value that is not finite sem() fails, the others do not.
+  if (term.name == "sem") {
+    absl::StrAppend(&batch_squares, " + 0 * ", IfFinite(batch_mean, term.name));
+  }
   const std::string squares = AddState(
-      {absl::StrCat("var_pop(", real.argument, ")", filter, " * count(", term.argument, ")",
-                    filter),
-       "DOUBLE",
-       merged(IfFinite(absl::StrCat("t.$ + b.$ + ", difference, " * ", difference, " * (t.", n,
-                                    "::DOUBLE * b.", n, " / (t.", n, " + b.", n, "))"),
+      {batch_squares, "DOUBLE",
+       merged(IfFinite(absl::StrCat("t.$ + b.$ + ", difference, " * (t.", n, "::DOUBLE * b.", n,
+                                    " / (t.", n, " + b.", n, ")) * ", difference),
                        term.name)),
        "NULL", term.set});
   const bool population = absl::EndsWith(term.name, "_pop") || term.name == "sem";
@@ -282,7 +323,7 @@ absl::StatusOr<std::string> PartialStates::ArgMinMax(const Term& term, bool smal
                      "(), where equal values are told apart by the order of records, which "
                      "several sources do not have"));
   }
-  ICEPIE_RETURN_IF_ERROR(CheckComparable(term, term.second));
+  ICEPIE_RETURN_IF_ERROR(CheckOrder(term, term.second));
   const std::string function =
       absl::StrCat(smallest ? "arg_min" : "arg_max", null_arguments ? "_null" : "");
   const std::string call = absl::StrCat(function, "(", term.argument, ", ", term.second, ")");
@@ -309,7 +350,7 @@ absl::StatusOr<std::string> PartialStates::FirstLast(const Term& term) {
   }
   const Json& order = (*term.orders)[0];
   ICEPIE_ASSIGN_OR_RETURN(const std::string by, ExpressionToSql(connection_, order["expression"]));
-  ICEPIE_RETURN_IF_ERROR(CheckComparable(term, by));
+  ICEPIE_RETURN_IF_ERROR(CheckOrder(term, by));
   if (by != position_ && !by_position_) {
     return StandsInTheWay(absl::StrCat("has ", term.name, "() over several sources"));
   }
@@ -321,8 +362,10 @@ absl::StatusOr<std::string> PartialStates::FirstLast(const Term& term) {
   if (absl::StartsWith(TextOf(order, "null_order"), "NULLS")) {
     absl::StrAppend(&ordered, " ", TextOf(order, "null_order"));
   }
-  if (by != position_ && !position_.empty()) absl::StrAppend(&ordered, ", ", position_);
   const bool last = term.name == "last";
+  if (by != position_ && !position_.empty()) {
+    absl::StrAppend(&ordered, ", ", position_, last ? " DESC" : "");
+  }
   const bool any = !last && term.name != "first";
   const std::string present = any ? absl::StrCat("(", term.argument, ") IS NOT NULL") : "";
   const std::string filter = Filter(term, present);

@@ -82,6 +82,7 @@ class PartialStates {
   absl::StatusOr<std::string> ArgMinMax(const Term& term, bool smallest, bool null_arguments);
   absl::StatusOr<std::string> FirstLast(const Term& term);
   absl::Status CheckComparable(const Term& term, const std::string& expression);
+  absl::Status CheckOrder(const Term& term, const std::string& expression);
 
   DuckConnection& connection_;
   const std::function<absl::StatusOr<std::string>(const std::string&)> type_of_;

@@ -103,6 +103,27 @@ TEST(FoldTest, StatementsPreparedOverLittleStayRightOverMuch) {
   }
 }
 
+// The sum of a batch is beyond DOUBLE, its mean and how far the values lie from it are not.
+TEST(FoldTest, ValuesNearTheEndOfDoubleHaveASpread) {
+  auto run = SliceRun::Start(R"yaml(
+domain: test
+sources:
+  r: {columns: {x: DOUBLE}}
+slices:
+  spread: {sql: "SELECT stddev(x) AS a, var_pop(x) AS b, sem(x) AS c FROM r"}
+)yaml");
+  ASSERT_TRUE(run.ok()) << run.status();
+  for (const size_t records : {2, 1, 3}) {
+    (*run)->Append("r", std::vector<std::string>(records, R"({"x":1.5e308})"));
+    const absl::Status applied = (*run)->Apply(65536);
+    ASSERT_TRUE(applied.ok()) << applied;
+    const auto difference = (*run)->Difference("spread");
+    ASSERT_TRUE(difference.ok()) << difference.status();
+    EXPECT_EQ(*difference, "");
+  }
+  EXPECT_EQ((*run)->progress("spread").quarantined, 0);
+}
+
 // A snapshot of a plan with other tables (another version of the planner) is refused, so that the
 // slice is rebuilt, instead of failing at its first batch.
 TEST(FoldTest, SnapshotWithOtherTablesIsRefused) {

@@ -123,3 +123,27 @@ SELECT k, sum(b * 1000) AS s, sum(b::HUGEINT) AS h, avg(b) AS m FROM r GROUP BY 
 
 --@ case struct_key aggregate
 SELECT {'k': k, 'j': j} AS kj, count(*) AS n FROM r GROUP BY 1
+
+--@ case last_of_equal_ones aggregate
+SELECT k, last(s ORDER BY j) AS a, last(s ORDER BY j DESC) AS b, first(s ORDER BY j DESC) AS c, last(i ORDER BY f NULLS FIRST) AS d, last(i ORDER BY x DESC NULLS FIRST) AS e, any_value(i ORDER BY f DESC) AS f FROM r GROUP BY k
+--> a | u | u | u | 3 | 3 | 3
+--> NULL | w | w | w | 7 | 7 | 7
+--> b | NULL | NULL | NULL | NULL | NULL | NULL
+
+--@ case last_of_equal_ones_in_all aggregate
+SELECT last(i ORDER BY f) AS a, last(i ORDER BY k DESC NULLS LAST) AS b, last(j ORDER BY s) AS c FROM r
+
+--@ case last_of_equal_ones_by_keys keys
+SELECT k, last(s ORDER BY j) AS a, last(s ORDER BY j, f DESC) AS b, median(i) AS m FROM r GROUP BY k
+--> a | u | v | 3.0
+--> NULL | w | w | 7.0
+--> b | NULL | NULL | NULL
+
+--@ case last_by_a_key_of_the_group keys
+SELECT k, last(s ORDER BY k) AS a FROM r GROUP BY k
+--> a | x
+--> NULL | w
+--> b | NULL
+
+--@ case last_by_a_key_of_all_groups keys
+SELECT k, last(s ORDER BY k) AS a, median(i) AS m FROM r GROUP BY ALL
