@@ -187,10 +187,14 @@ class Generation {
   // from the other half wants both again.
   absl::Status BeginRecompute(const std::vector<std::string>& upstream_now);
   // Replaces all rows by those at `position` and commits. `applied_time_us`: as for ApplyChanges().
+  // When its SQL fails on data, some of its records are tried out, up to three minutes or a dozen
+  // runs: ABORTED when it may go on without those that were found.
   absl::Status FinishRecompute(Feed& feed, int64_t position, int64_t applied_time_us);
   void AbandonRecompute() { Rollback(); }
   // Makes the statement that runs now end with DEADLINE_EXCEEDED. Threads: any.
   void Interrupt() { connection_->Interrupt(); }
+  // Is called in front of each such run on some of the records. Not during a recompute.
+  void SetOnTrial(std::function<void()> called) { on_trial_ = std::move(called); }
   // Is called in front of each transaction; null: no more. Not during a recompute.
   void SetOnTransaction(std::function<void()> called) { on_transaction_ = std::move(called); }
 
@@ -318,6 +322,7 @@ class Generation {
   std::unique_ptr<ApplyStatements> statements_;
   BatchCheck batch_check_;
   std::function<void()> on_transaction_;
+  std::function<void()> on_trial_;
   std::unique_ptr<DuckStatement> read_progress_;
   std::map<std::string, Upstream> upstream_;
   std::string run_;

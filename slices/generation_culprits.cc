@@ -12,9 +12,16 @@
 namespace icepie::slices {
 namespace {
 
-// So long, or as long as so many runs take; and as long again each time to be sure of what was
-// found.
+// So long, or as long as some runs take; and as long again to be sure of what was found. Whatever
+// else wants to be computed waits.
 constexpr int kSearchRuns = 50;
+constexpr int kSearchRunsMin = 4;
+constexpr absl::Duration kSearchTimeMax = absl::Minutes(1);
+
+// The search's own end; an interrupt's is DEADLINE_EXCEEDED.
+absl::Status OutOfTime() {
+  return absl::OutOfRangeError("it takes long to find the records on which the SQL fails");
+}
 
 absl::Status TryWithout(const absl::Status& error, size_t records) {
   return absl::AbortedError(
@@ -24,7 +31,8 @@ absl::Status TryWithout(const absl::Status& error, size_t records) {
 }  // namespace
 
 void Generation::SetSearchTime(absl::Duration run) {
-  search_time_ = std::max(search_time_min_, run * kSearchRuns);
+  search_time_ = std::max(
+      {search_time_min_, std::min(run * kSearchRuns, kSearchTimeMax), run * kSearchRunsMin});
   RenewSearchTime();
   search_end_ = search_until_;
 }
@@ -32,9 +40,8 @@ void Generation::SetSearchTime(absl::Duration run) {
 void Generation::RenewSearchTime() { search_until_ = SteadyNow() + search_time_; }
 
 absl::Status Generation::TryOut(const std::function<absl::Status()>& run) {
-  if (SteadyNow() > search_until_) {
-    return absl::DeadlineExceededError("it takes long to find the records on which the SQL fails");
-  }
+  if (SteadyNow() > search_until_) return OutOfTime();
+  if (on_trial_) on_trial_();
   ICEPIE_RETURN_IF_ERROR(Settle());
   ICEPIE_RETURN_IF_ERROR(PrepareBatch());
   ICEPIE_RETURN_IF_ERROR(Begin());
@@ -97,7 +104,7 @@ absl::Status Generation::SearchCulprits(const Trial& trial, const Suspects& amon
   const absl::Status looked = FindAlone(trial, among.from, among.end,
                                         /*fails=*/among.base == among.from, alone);
   if (!looked.ok()) {
-    if (!absl::IsDeadlineExceeded(looked) || alone.empty()) return looked;
+    if (!absl::IsOutOfRange(looked) || alone.empty()) return looked;
     RenewSearchTime();
   }
   const size_t known = culprits_.size();
@@ -149,18 +156,17 @@ absl::Status Generation::JudgeCulprits(const SupplyOf& supply, bool anew) {
 absl::Status Generation::FindCulprits(const Trial& trial, const Suspects& among,
                                       const SupplyOf& supply, bool anew) {
   const std::map<int64_t, std::string> known = culprits_;
-  const absl::Status searched = SearchCulprits(trial, among);
-  if (!searched.ok() && !absl::IsDeadlineExceeded(searched)) return searched;
-  if (culprits_.size() == known.size()) return among.error;
-  // A slice that it reads may have changed during the search, and be what it fails on. Where the
-  // search has no time to see that, what was found stays: each has failed in a run. Who interrupts
-  // it (a recompute's limit, a freeze) is told of the interrupt instead.
+  absl::Status status = SearchCulprits(trial, among);
+  const bool searched = status.ok() || absl::IsOutOfRange(status);
+  if (searched && culprits_.size() == known.size()) return among.error;
+  // A slice that it reads may have changed during the search, and be what it fails on: one run more
+  // tells, however long the search took.
+  search_until_ = absl::InfiniteFuture();
+  if (searched) status = trial(among.base, among.from);
   RenewSearchTime();
-  const absl::Status still = trial(among.base, among.from);
-  const bool no_time = absl::IsDeadlineExceeded(still) && SteadyNow() > search_until_;
-  if (!still.ok() && !no_time) {
+  if (!status.ok()) {
     culprits_ = known;
-    return absl::IsInvalidArgument(still) ? among.error : still;
+    return absl::IsInvalidArgument(status) ? among.error : status;
   }
   ICEPIE_RETURN_IF_ERROR(JudgeCulprits(supply, anew));
   return culprits_.size() > known.size() ? absl::OkStatus() : among.error;

@@ -105,6 +105,14 @@ void RecomputeRunner::Execute(RecomputeRun& run) {
   }
 }
 
+// The limit is that of one run over the data: a search for bad records, of many runs, has its own.
+void RecomputeRunner::GrantTime(absl::Duration limit) {
+  MutexLock lock(mutex_);
+  if (unwanted_) return;
+  overdue_.emplace(grace_);
+  end_by_ = SteadyNow() + limit;
+}
+
 absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position) {
   const GenerationInfo& info = step.generation->served().info();
   const FlightEntry flight(Activity::kRecompute, absl::StrCat(info.slice, "/", info.number), 0,
@@ -117,15 +125,18 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
       return Interrupted();
     }
     limit = limit_;
+    step.generation->SetOnTrial([this, limit] { GrantTime(limit); });
     current_ = step.generation.get();
     flight_ = &flight;
     runner_ = ThisThread();
     overdue_.emplace(grace_);
     unwanted_ = stopping_;
-    end_by_ = stopping_ ? SteadyNow() : SteadyNow() + limit;
+    end_by_ = SteadyNow();
   }
+  GrantTime(limit);
   const absl::Status status =
       step.generation->FinishRecompute(feed_, position, step.applied_time_us);
+  step.generation->SetOnTrial(nullptr);
   MutexLock lock(mutex_);
   current_ = nullptr;
   flight_ = nullptr;

@@ -64,6 +64,7 @@ class RecomputeRunner {
   void Watch();
   void Execute(RecomputeRun& run);
   static void Abandon(const RecomputeRun& run);
+  void GrantTime(absl::Duration limit);
   absl::Status Finish(RecomputeRun::Step& step, int64_t position);
 
   Feed& feed_;

@@ -327,6 +327,14 @@ TEST_P(GenerationTest, EqualsStraightDuckDbAfterEachBatchAndRestart) {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, GenerationTest, testing::Values(2U, 20261122U));
 
+// Many interrupts, and moments without one: what is interrupted all the time never ends.
+void InterruptUntil(const std::atomic<bool>& done, const std::function<void()>& interrupt) {
+  while (!done) {
+    interrupt();
+    std::this_thread::sleep_for(std::chrono::microseconds(1));
+  }
+}
+
 // Over the slice `known`, and of orders that fail only together.
 constexpr char kTogether[] = R"(
 domain: sales
@@ -339,6 +347,18 @@ slices:
     sql: SELECT o.id, CAST(sum(amount) AS TINYINT) AS total FROM orders AS o JOIN known AS k ON o.id = k.id GROUP BY ALL
     key: [id]
     on_bad_record: {budget: {records: 1000}}
+)";
+
+// One of them fails alone.
+constexpr char kLargest[] = R"(
+domain: sales
+sources:
+  orders: {columns: {amount: INTEGER}}
+slices:
+  largest:
+    sql: SELECT max(CAST(amount AS TINYINT)) AS most FROM orders
+    key: [most]
+    strategy: recompute
 )";
 
 using CulpritSearchTest = GenerationTest;
@@ -379,6 +399,41 @@ TEST_P(CulpritSearchTest, EndsInTimeAndTheNextAttemptGoesOn) {
   EXPECT_EQ(sums->progress().applied, 1);
 }
 
+// Which is what it is told of, not of records that nobody has looked for.
+TEST_P(CulpritSearchTest, AnInterruptAtAnyTrialFindsNothing) {
+  auto plan = PlanDomain(ParseDomain(kLargest, "sales.yaml").value());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  plan_ = std::make_shared<const DomainPlan>(*std::move(plan));
+  feed_.Append("orders", {R"({"amount":1})", R"({"amount":300})", R"({"amount":2})"});
+  int ended = 0;
+  for (int trials_before = 0; trials_before < 5; ++trials_before) {
+    const std::unique_ptr<Generation> largest = Open("largest");
+    ASSERT_NE(largest, nullptr);
+    std::atomic<bool> done = false;
+    std::thread interrupter;
+    int trials = 0;
+    largest->SetOnTrial([&] {
+      if (++trials <= trials_before || interrupter.joinable()) return;
+      interrupter = std::thread([&] { InterruptUntil(done, [&] { largest->Interrupt(); }); });
+    });
+    ASSERT_TRUE(largest->BeginRecompute({}).ok());
+    absl::Status status = largest->FinishRecompute(feed_, feed_.head(), 1);
+    done = true;
+    if (interrupter.joinable()) interrupter.join();
+    // An interrupt may come too late for the last one.
+    if (absl::IsDeadlineExceeded(status)) ++ended;
+    EXPECT_TRUE(absl::IsDeadlineExceeded(status) || absl::IsAborted(status)) << status;
+    largest->SetOnTrial(nullptr);
+    while (!status.ok() && (absl::IsDeadlineExceeded(status) || absl::IsAborted(status))) {
+      ASSERT_TRUE(largest->BeginRecompute({}).ok());
+      status = largest->FinishRecompute(feed_, feed_.head(), 1);
+    }
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_EQ(largest->progress().quarantined, 1);
+  }
+  EXPECT_GT(ended, 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Once, CulpritSearchTest, testing::Values(1U));
 
 using BrokenFeedTest = GenerationTest;
@@ -397,14 +452,6 @@ TEST_P(BrokenFeedTest, IsNotTakenForADataError) {
   AppendRecords(100);
   ApplyAll(*generation, feed_.head());
   Compare(*generation);
-}
-
-// Many interrupts, and moments without one: what is interrupted all the time never ends.
-void InterruptUntil(const std::atomic<bool>& done, const std::function<void()>& interrupt) {
-  while (!done) {
-    interrupt();
-    std::this_thread::sleep_for(std::chrono::microseconds(1));
-  }
 }
 
 // An interrupt that comes after the statement that it was meant for may meet the ROLLBACK.

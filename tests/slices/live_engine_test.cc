@@ -801,6 +801,62 @@ TEST_F(LiveEngineTest, AnEndlessRecomputeIsFaultedAndNotTriedAgainUntilAsked) {
   EXPECT_GT(Find("endless")->last_error->time, failed.last_error->time);
 }
 
+// From a disk that takes its time.
+class SlowFeed : public MemoryFeed {
+ public:
+  explicit SlowFeed(absl::Duration delay) : delay_(delay) {}
+  std::unique_ptr<FeedReader> Open(const std::vector<std::string>& streams, int64_t from,
+                                   std::optional<int64_t> end) override {
+    absl::SleepFor(delay_);
+    return MemoryFeed::Open(streams, from, end);
+  }
+
+ private:
+  const absl::Duration delay_;
+};
+
+constexpr char kLargest[] = R"(
+domain: shop
+sources:
+  orders: {columns: {amount: INTEGER}}
+slices:
+  largest:
+    sql: SELECT max(CAST(amount AS TINYINT)) AS most FROM orders
+    key: [most]
+    strategy: recompute
+)";
+
+// A dozen runs over some of the records, a quarter of the limit each.
+TEST_F(LiveEngineTest, BadRecordsAreFoundThoughThatTakesLongerThanARecomputeMay) {
+  bool found = false;
+  // On a machine on which nothing gets its time a single run takes longer, too.
+  for (absl::Duration limit = absl::Milliseconds(500); !found && limit < absl::Seconds(10);
+       limit *= 2) {
+    SlowFeed feed(limit / 4);
+    feed.Append("orders",
+                {R"({"amount":1})", R"({"amount":300})", R"({"amount":301})", R"({"amount":302})"});
+    EngineOptions options = Options();
+    options.recompute_limit = limit;
+    StartLive(options, feed);
+    GenerationSpec largest = Spec("largest");
+    largest.file = kLargest;
+    Configure({largest});
+    const SliceReport report = WaitFor("largest", [](const SliceReport& at) {
+      return at.state == SliceState::kRunning || at.state == SliceState::kFaulted;
+    });
+    found = report.state == SliceState::kRunning;
+    if (!found) {
+      ASSERT_TRUE(report.last_error.has_value());
+      EXPECT_EQ(report.last_error->reason, "RECOMPUTE_TIME_LIMIT");
+    } else {
+      EXPECT_EQ(WaitForPosition("largest", 4).progress.quarantined, 3);
+      EXPECT_EQ(Rows("SELECT most FROM largest"), R"([{"most":1}])");
+    }
+    engine_.reset();
+  }
+  EXPECT_TRUE(found);
+}
+
 // What hangs there is the slice's own work, of which no record is suspected.
 TEST_F(LiveEngineTest, ASliceOverASliceThatListensToNoInterruptIsBlamed) {
   const std::string file = absl::StrCat(
