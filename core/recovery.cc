@@ -25,7 +25,7 @@ constexpr absl::string_view kRemedy =
     "; appends are refused and no file of the log is changed: stop the daemon, restore the core "
     "directory from a backup that is at least as new, and start again";
 
-// Of a log that was already opened for writing, and replayed.
+// Of a log that was already opened for writing: replayed, and perhaps cut off at an accepted loss.
 constexpr absl::string_view kLateRemedy =
     "; appends are refused: stop the daemon, restore the core directory from a backup that is at "
     "least as new, and start again";
@@ -78,6 +78,14 @@ RecoveredCore Salvage(const Paths& paths, const std::string& cause) {
 
 std::string CauseOfDamage(const absl::Status& found, absl::string_view remedy = kRemedy) {
   return absl::StrCat("the log is damaged: ", found.message(), remedy);
+}
+
+// Damage that showed only when the log was opened for writing: since it was looked at, or where the
+// look does not read.
+RecoveredCore SalvageLate(const Paths& paths, const absl::Status& found) {
+  RecoveredCore core = Salvage(paths, absl::StrCat(CauseOfDamage(found, kLateRemedy), kNoLossOnly));
+  core.loss_only = false;
+  return core;
 }
 
 std::string CauseOfMark(const absl::StatusOr<HighWater>& mark, const Paths& paths, int64_t head,
@@ -254,12 +262,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   seen->store.reset();
   LogTornEnd(paths.log);
   absl::StatusOr<RecoveredCore> core = OpenForWriting(paths, with_tree);
-  if (absl::IsDataLoss(core.status())) {  // since it was looked at, or the look does not read it
-    RecoveredCore salvaged =
-        Salvage(paths, absl::StrCat(CauseOfDamage(core.status(), kLateRemedy), kNoLossOnly));
-    salvaged.loss_only = false;
-    return salvaged;
-  }
+  if (absl::IsDataLoss(core.status())) return SalvageLate(paths, core.status());
   ICEPIE_RETURN_IF_ERROR(core.status());
   if (mark.ok()) core->found_mark = *mark;
   core->is_backup = backup.has_value();
@@ -302,10 +305,12 @@ absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options, ReadOnlyGu
     return core;
   }
   core.store.reset();
-  ICEPIE_ASSIGN_OR_RETURN(RecoveredCore accepted,
-                          AcceptLoss(paths, options.merkle_tree, core.head, core.read_only_cause));
+  absl::StatusOr<RecoveredCore> accepted =
+      AcceptLoss(paths, options.merkle_tree, core.head, core.read_only_cause);
+  if (absl::IsDataLoss(accepted.status())) return SalvageLate(paths, accepted.status());
+  ICEPIE_RETURN_IF_ERROR(accepted.status());
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<std::string> backup, ReadBackupMark(paths.core));
-  accepted.is_backup = backup.has_value();
+  accepted->is_backup = backup.has_value();
   return accepted;
 }
 

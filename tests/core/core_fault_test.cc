@@ -11,7 +11,10 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <optional>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
@@ -327,6 +330,40 @@ class LostSectorsTest : public CoreFaultTest {
     return *std::move(opened);
   }
 
+  // A start for which the n-th listing of RocksDB's directory fails twice or more often; nullptr:
+  // there are not so many, or it was refused.
+  std::unique_ptr<Core> OpenRefused(int n, const std::string& path, std::optional<int64_t> accepted,
+                                    int64_t more = 1) {
+    file_system_->FailKind("read directory rocksdb", n, /*full=*/false);
+    file_system_->KeepFailing(more);
+    CoreOptions options;
+    options.directory = path;
+    options.env = env_.get();
+    options.accept_loss_position = accepted;
+    auto core = Core::Open(options);
+    EXPECT_TRUE(core.ok()) << core.status();
+    return core.ok() && file_system_->failed() ? *std::move(core) : nullptr;
+  }
+
+  // Not when it was first looked at, which changes nothing.
+  static bool IsServedLate(const Core& core) {
+    const std::string cause = core.ReadOnlyCause();
+    if (cause.empty() || absl::StrContains(cause, "no file of the log is changed")) return false;
+    EXPECT_THAT(cause, HasSubstr("Input/output error"));
+    EXPECT_THAT(cause, HasSubstr("restore the core directory from a backup"));
+    EXPECT_THAT(cause, testing::Not(HasSubstr("--accept-core-loss=")));
+    return true;
+  }
+
+  // Less than was acknowledged is left.
+  void CutOffLastLog() {
+    std::filesystem::path last;
+    for (const auto& file : std::filesystem::directory_iterator(path_ + "/rocksdb")) {
+      if (file.path().extension() == ".log") last = std::max(last, file.path());
+    }
+    std::filesystem::resize_file(last, std::filesystem::file_size(last) - 30);
+  }
+
   const TempDirectory directory_;
   const std::string path_ = directory_.path() + "/data/core";
 };
@@ -372,20 +409,58 @@ TEST_F(LostSectorsTest, AStartServesTheRestAndAnErrorThatPassesIsNone) {
 // Found damaged only when the start opens for writing what it has found whole before.
 TEST_F(LostSectorsTest, AStartThatMeetsThemLateServesTheRestToo) {
   ASSERT_NO_FATAL_FAILURE(Fill());
+  int late = 0;
   for (int n = 1;; ++n) {
     SCOPED_TRACE(n);
-    file_system_->FailKind("read directory rocksdb", n, /*full=*/false);
-    file_system_->KeepFailing();
-    const auto core = Open(path_, env_.get());
-    if (!file_system_->failed()) break;
-    ASSERT_TRUE(core.ok()) << core.status();
-    const std::string cause = (*core)->ReadOnlyCause();
+    const auto core = OpenRefused(n, path_, std::nullopt);
+    if (core == nullptr) break;
+    if (IsServedLate(*core)) {
+      ++late;
+      ExpectServed(*core, 0);
+    }
+  }
+  EXPECT_GT(late, 0);
+  ASSERT_NO_FATAL_FAILURE(ExpectWholeStart());
+  for (int n = 1;; ++n) {  // the disk goes on refusing: there is nothing to serve
+    SCOPED_TRACE(n);
+    const auto core = OpenRefused(n, path_, std::nullopt, INT64_MAX);
+    if (core == nullptr) break;
+    const std::string cause = core->ReadOnlyCause();
     if (cause.empty()) continue;
     EXPECT_THAT(cause, HasSubstr("Input/output error"));
     EXPECT_THAT(cause, HasSubstr("cannot be accepted as a loss"));
   }
   file_system_->Heal();
   ASSERT_NO_FATAL_FAILURE(ExpectWholeStart());
+}
+
+TEST_F(LostSectorsTest, SoDoesOneThatGoesOnWithoutWhatIsLost) {
+  ASSERT_NO_FATAL_FAILURE(Fill());
+  CutOffLastLog();
+  int64_t head = 0;
+  {
+    const auto damaged = *Open(path_, nullptr);
+    head = damaged->head_position();
+    ASSERT_THAT(damaged->ReadOnlyCause(), HasSubstr(absl::StrCat("--accept-core-loss=", head)));
+  }
+  int late = 0;
+  for (int n = 1;; ++n) {
+    SCOPED_TRACE(n);
+    const std::string copy = absl::StrCat(directory_.path(), "/", n, "/core");
+    std::filesystem::create_directories(copy);
+    std::filesystem::copy(path_, copy, std::filesystem::copy_options::recursive);
+    auto core = OpenRefused(n, copy, head);
+    if (core == nullptr) break;
+    if (!IsServedLate(*core)) continue;
+    ++late;
+    EXPECT_EQ(static_cast<int64_t>(ReadAll(*core).size()), head);
+    EXPECT_THAT(core->AcceptedLoss(), HasSubstr(absl::StrCat("from position ", head)));
+    core.reset();
+    core = *Open(copy, nullptr);
+    EXPECT_EQ(core->ReadOnlyCause(), "") << "it was accepted before";
+    EXPECT_EQ(core->head_position(), head);
+  }
+  EXPECT_GT(late, 0);
 }
 
 // RocksDB's name for the database, and a look whether a file is there that can be opened.

@@ -42,22 +42,22 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
     fail_kind_ = kind;
     fails_full_ = full;
     fails_in_part_ = in_part;
-    keeps_failing_ = false;
+    fails_more_ = 0;
     failed_ = false;
     made_.clear();
     failed_what_.clear();
     failing_name_.clear();
   }
-  // After FailKind: reads of that kind and of the file where one has failed fail until Heal(), or
-  // it is made anew.
-  void KeepFailing() {
+  // After FailKind: reads of that kind and of the file where one has failed fail `times` more,
+  // until Heal(), or it is made anew.
+  void KeepFailing(int64_t times = INT64_MAX) {
     const MutexLock lock(mutex_);
-    keeps_failing_ = true;
+    fails_more_ = times;
   }
   // No read fails any more; failed() stays.
   void Heal() {
     const MutexLock lock(mutex_);
-    keeps_failing_ = false;
+    fails_more_ = 0;
   }
   // How many calls of each kind there were since then.
   std::map<std::string, int64_t> made() const {
@@ -438,7 +438,9 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
         !lost_name_.empty() && end > lost_from_ && name.find(lost_name_) != std::string::npos;
     const bool begins = ++made_[kind] == fail_at_ && kind == fail_kind_;
     if (begins) failing_name_ = PathOf(name);
-    const bool goes_on = keeps_failing_ && kind == fail_kind_ && PathOf(name) == failing_name_;
+    const bool goes_on =
+        !begins && fails_more_ > 0 && kind == fail_kind_ && PathOf(name) == failing_name_;
+    if (goes_on) --fails_more_;
     if (!begins && !goes_on && !is_lost) return IOStatus::OK();
     failed_ = true;
     failed_what_ = kind;
@@ -465,7 +467,7 @@ class FailingFileSystem final : public rocksdb::FileSystemWrapper {
   int64_t fail_at_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string fail_kind_ ABSL_GUARDED_BY(mutex_);  // "": of any
   bool fails_full_ ABSL_GUARDED_BY(mutex_) = false;
-  bool keeps_failing_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t fails_more_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string failing_name_ ABSL_GUARDED_BY(mutex_);  // of the file whose read has failed
   std::string lost_name_ ABSL_GUARDED_BY(mutex_);
   uint64_t lost_from_ ABSL_GUARDED_BY(mutex_) = 0;
