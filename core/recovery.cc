@@ -117,12 +117,15 @@ std::string CauseOfBackup(const std::string& backup, int64_t head) {
       head);
 }
 
-// Why the requests cannot be understood; empty when they can.
-absl::StatusOr<std::string> CauseOfRequests(const RecoveredCore& core) {
-  const absl::Status requests = RequestLog::Load(*core.store).status();
-  if (requests.ok()) return "";
-  if (!absl::IsDataLoss(requests)) return requests;
-  return absl::StrCat(requests.message(), kRemedy);
+// Why the requests cannot be understood; empty when they can, then `requests` knows them.
+absl::StatusOr<std::string> CauseOfRequests(const LogStore& store,
+                                            std::unique_ptr<RequestLog>& requests) {
+  absl::StatusOr<std::unique_ptr<RequestLog>> loaded = RequestLog::Load(store);
+  if (absl::IsDataLoss(loaded.status())) {
+    return absl::StrCat(loaded.status().message(), kRemedy);
+  }
+  ICEPIE_ASSIGN_OR_RETURN(requests, std::move(loaded));
+  return "";
 }
 
 std::string CauseOfSegments(const SegmentSet& segments) {
@@ -162,9 +165,11 @@ absl::StatusOr<std::string> CauseOfRoot(const RecoveredCore& core,
                       kRemedy);
 }
 
-// The log is whole as far as it can tell: opens it for writing.
+// The log is whole as far as it can tell: opens it for writing. `requests` are its own, when they
+// were loaded already.
 absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
-                                             LogStore::Mode mode = LogStore::Mode::kReadWrite) {
+                                             LogStore::Mode mode = LogStore::Mode::kReadWrite,
+                                             std::unique_ptr<RequestLog> requests = nullptr) {
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenLog(paths, mode));
   ICEPIE_ASSIGN_OR_RETURN(core.tree, LoadTree(*core.store, core.head));
   if (with_tree) {
@@ -175,7 +180,12 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
     return absl::FailedPreconditionError(
         absl::StrCat(paths.log, " has a Merkle tree, which must not fall behind; keep it on"));
   }
-  ICEPIE_ASSIGN_OR_RETURN(core.requests, RequestLog::Load(*core.store));
+  if (requests != nullptr) {
+    requests->ReadFrom(*core.store);
+    core.requests = std::move(requests);
+  } else {
+    ICEPIE_ASSIGN_OR_RETURN(core.requests, RequestLog::Load(*core.store));
+  }
   HighWater value{core.head, std::nullopt, core.catalog_changes};
   if (with_tree) value.root = core.tree.Root();
   ICEPIE_ASSIGN_OR_RETURN(core.mark, HighWaterMark::Open(paths.mark, value));
@@ -248,7 +258,8 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
     seen->loss_only = true;
     return seen;
   }
-  ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfRequests(*seen));
+  std::unique_ptr<RequestLog> requests;
+  ICEPIE_ASSIGN_OR_RETURN(seen->read_only_cause, CauseOfRequests(*seen->store, requests));
   if (!seen->read_only_cause.empty()) return seen;
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<std::string> backup, ReadBackupMark(paths.core));
   if (backup && accept_loss_position != seen->head) {
@@ -261,7 +272,8 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   }
   seen->store.reset();
   LogTornEnd(paths.log);
-  absl::StatusOr<RecoveredCore> core = OpenForWriting(paths, with_tree);
+  absl::StatusOr<RecoveredCore> core =
+      OpenForWriting(paths, with_tree, LogStore::Mode::kReadWrite, std::move(requests));
   if (absl::IsDataLoss(core.status())) return SalvageLate(paths, core.status());
   ICEPIE_RETURN_IF_ERROR(core.status());
   if (mark.ok()) core->found_mark = *mark;

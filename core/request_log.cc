@@ -171,7 +171,7 @@ absl::StatusOr<std::unique_ptr<RequestLog>> RequestLog::Load(const LogStore& sto
 }
 
 absl::Status RequestLog::LoadProducers() {
-  ICEPIE_ASSIGN_OR_RETURN(const auto entries, store_.ScanCatalog(kProducerKeyPrefix));
+  ICEPIE_ASSIGN_OR_RETURN(const auto entries, store_->ScanCatalog(kProducerKeyPrefix));
   for (const auto& [key, value] : entries) {
     const std::string id = key.substr(kProducerKeyPrefix.size());
     if (value.size() != kProducerBytes || static_cast<uint8_t>(value[0]) != kVersion) {
@@ -187,7 +187,7 @@ absl::Status RequestLog::LoadProducers() {
 
 absl::Status RequestLog::LoadOrder() {
   absl::Status status;
-  const absl::Status visited = store_.VisitCatalog(
+  const absl::Status visited = store_->VisitCatalog(
       kRequestOrderKeyPrefix, kRequestOrderKeyPrefix,
       [&](absl::string_view key, absl::string_view value) {
         if (key.size() != kRequestOrderKeyPrefix.size() + kPositionBytes || value.size() < 8) {
@@ -214,7 +214,7 @@ absl::StatusOr<std::optional<RequestLog::Known>> RequestLog::FindKey(
     known.result = found->second.result;
     first = found->second.fingerprint;
   } else {
-    ICEPIE_ASSIGN_OR_RETURN(const std::optional<std::string> value, store_.ReadCatalog(key));
+    ICEPIE_ASSIGN_OR_RETURN(const std::optional<std::string> value, store_->ReadCatalog(key));
     if (!value) return std::nullopt;
     constexpr size_t kFixedBytes = 1 + kFingerprintBytes + 3 * 8;
     if (value->size() < kFixedBytes || static_cast<uint8_t>((*value)[0]) != kVersion) {
@@ -306,7 +306,7 @@ absl::Status RequestLog::ForgetOld(std::vector<LogStore::CatalogChange>& changes
   if (count_ == 0 || !IsDue(oldest_age_us_, count_)) return absl::OkStatus();
   // More than one group adds, so that the bounds are met again; not so many that it would wait.
   int64_t left = kForgottenAtOnce + 2 * static_cast<int64_t>(group_.size());
-  return store_.VisitCatalog(
+  return store_->VisitCatalog(
       kRequestOrderKeyPrefix, OrderKey(oldest_position_),
       [&](absl::string_view key, absl::string_view value) {
         oldest_position_ = GetBigEndian<int64_t>(key.data() + kRequestOrderKeyPrefix.size());

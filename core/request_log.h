@@ -38,7 +38,7 @@ absl::Status CheckIdentity(const AppendIdentity& identity);
 std::string FingerprintOf(const AppendBatch& batch);
 
 // Threads: one, the sequencer's, after Load.
-// Lifetime: `store` outlives it.
+// Lifetime: the store that it reads outlives it.
 class RequestLog {
  public:
   struct Limits {
@@ -60,6 +60,9 @@ class RequestLog {
   static absl::StatusOr<std::unique_ptr<RequestLog>> Load(const LogStore& store) {
     return Load(store, Limits(), SteadyNow);
   }
+
+  // The same log, opened in another way: reads `store` from now on.
+  void ReadFrom(const LogStore& store) { store_ = &store; }
 
   // nullopt: the append is new. Errors: ALREADY_EXISTS/REQUEST_ID_REUSED for other content,
   // FAILED_PRECONDITION/SEQUENCE_GAP, PRODUCER_FENCED for an older epoch, SEQUENCE_FORGOTTEN for a
@@ -88,7 +91,7 @@ class RequestLog {
   };
 
   RequestLog(const LogStore& store, const Limits& limits, Clock clock)
-      : store_(store), limits_(limits), clock_(std::move(clock)), begin_(clock_()) {}
+      : store_(&store), limits_(limits), clock_(std::move(clock)), begin_(clock_()) {}
   absl::Status LoadProducers();
   absl::Status LoadOrder();
   absl::StatusOr<std::optional<Known>> FindKey(const std::string& key,
@@ -98,7 +101,7 @@ class RequestLog {
   void ForgetProducers(std::vector<LogStore::CatalogChange>& changes);
   bool IsDue(int64_t age_us, int64_t count) const;
 
-  const LogStore& store_;
+  const LogStore* store_;
   const Limits limits_;
   const Clock clock_;
   const absl::Time begin_;

@@ -326,6 +326,24 @@ TEST_F(RequestLogTest, ProducersAreBoundedAndForgottenWhenIdle) {
       << "forgotten, so it begins anew";
 }
 
+// As a start does that looks before it opens for writing.
+TEST_F(RequestLogTest, WhatWasLoadedFromOneStoreGoesOnWithAnother) {
+  ASSERT_TRUE(Add(Request("x")));
+  ASSERT_TRUE(Add(Producer(0, 0)));
+  Commit();
+  store_.reset();
+  store_ = *LogStore::Open({directory_.path(), LogStore::Mode::kReadOnly, nullptr});
+  Load();
+  store_.reset();
+  store_ = *LogStore::Open({directory_.path(), LogStore::Mode::kReadWrite, nullptr});
+  log_->ReadFrom(*store_);
+  EXPECT_FALSE(Add(Request("x")));
+  EXPECT_FALSE(Add(Producer(0, 0)));
+  ASSERT_TRUE(Add(Request("y")));
+  Commit();
+  EXPECT_FALSE(Add(Request("y")));
+}
+
 TEST_F(RequestLogTest, DamageIsFound) {
   ASSERT_TRUE(Add(Producer(0, 0)));
   Commit();
