@@ -81,24 +81,26 @@ DomainManager::DomainManager(Core& core, Catalog& catalog, Supervisor& superviso
       builds_(builds),
       log_(core, &events),
       reader_(core, catalog, supervisor, memory, ends),
-      background_(1, 1024) {
+      background_(1, 1024),
+      promotions_(4, 1024),
+      cleaner_(1, 1) {
   supervisor_.SetVerdictListener([this](const std::string& domain, const PoisonVerdict& verdict) {
-    background_.Run([this, domain, verdict] { KeepVerdict(domain, verdict); });
+    LineUpVerdict(domain, verdict);
   });
   builds_.SetEndListener([this](const Catalog::Operation& operation, const absl::Status& outcome) {
     RecordEnd(operation, outcome);
   });
   builds_.SetReadyListener(
       [this](const std::string& domain, const std::string& slice, int64_t generation) {
-        background_.Run([this, domain, slice, generation] {
-          PromoteByItself(domain, slice, generation, kPromoteAttempts);
-        });
+        LineUpPromotion({domain, slice}, generation);
       });
 }
 
 DomainManager::~DomainManager() {
   clock_.Stop();
   background_.Stop();
+  promotions_.Stop();
+  cleaner_.Stop();
 }
 
 void DomainManager::Start(bool safe_mode) {
@@ -110,6 +112,7 @@ void DomainManager::Start(bool safe_mode) {
   if (!safe_mode) ResumePromotions();
   builds_.Resume();
   ScheduleSweep();
+  ScheduleCleaning();
 }
 
 void DomainManager::LeaveSafeMode() {

@@ -123,17 +123,23 @@ class DomainManager {
   absl::StatusOr<icepie::v1::Slice> Swap(const SliceName& slice);
   absl::StatusOr<int64_t> RebuildForRollback(const icepie::v1::RollbackSliceRequest& request,
                                              const SliceName& slice, int64_t target);
-  void PromoteByItself(const std::string& domain, const std::string& slice, int64_t generation,
-                       int attempts);
+  void LineUpPromotion(const SliceName& slice, int64_t generation);
+  void RunPromotion(const SliceName& slice, int64_t generation, int attempts);
+  // True: it is still catching up, try again.
+  bool PromoteByItself(const SliceName& slice, int64_t generation, bool last);
   absl::Status TryPromoteByItself(const SliceName& slice,
                                   const icepie::catalog::v1::GenerationEntry& entry);
   void ResumePromotions();
   // What a generation that ceases to serve showed last, for the history.
   void KeepLastState(const std::string& domain, icepie::catalog::v1::SliceEntry& slice) const;
-  // Ends what is warm for longer than it should be, and removes files that nobody needs.
+  // Ends what is warm or suspended for longer than it should be.
   void ScheduleSweep();
   void Sweep();
+  // Removes files that nobody needs.
+  void ScheduleCleaning();
+  void Clean();
   void EndWarm(const std::string& domain);
+  void LineUpVerdict(const std::string& domain, const PoisonVerdict& verdict);
   void KeepVerdict(const std::string& domain, const PoisonVerdict& verdict);
   void LiftSuspensions(const std::string& domain);
   bool RemoveUnwanted(const std::string& domain);
@@ -154,9 +160,14 @@ class DomainManager {
   mutable Mutex mutex_;
   std::set<std::string> unswept_ ABSL_GUARDED_BY(mutex_);  // domains that may have unwanted files
   std::map<std::string, int64_t> told_ ABSL_GUARDED_BY(mutex_);  // the last epoch of Configure
-  int64_t sweeps_ = 0;                                           // the background thread's
-  Executor background_;                                          // promotes by itself, sweeps
-  EventLoop clock_;  // of the sweeps; last: its thread ends first
+  // Generations that promote by themselves, in line or under way: "payments.volume/7".
+  std::set<std::string> promoting_ ABSL_GUARDED_BY(mutex_);
+  int64_t sweeps_ = 0;     // the background thread's
+  int64_t cleanings_ = 0;  // the cleaner's
+  Executor background_;    // stores what shall not wait: verdicts, and what sweeps end
+  Executor promotions_;    // each waits for workers, up to 45 s
+  Executor cleaner_;
+  EventLoop clock_;  // of sweeps and cleanings; last: its thread ends first
 };
 
 }  // namespace icepie::server

@@ -35,8 +35,10 @@ constexpr absl::Duration kSwapTimeout = absl::Seconds(30);
 constexpr absl::Duration kCatchUpTimeout = absl::Seconds(15);
 constexpr absl::Duration kWarmForPromotion = absl::Minutes(10);
 constexpr absl::Duration kSweepInterval = absl::Seconds(1);
-// So many sweeps after one another all domains are looked at.
+// So many sweeps after one another promotions are looked for, and as many cleanings unwanted files
+// of all domains.
 constexpr int64_t kSweepsPerLook = 20;
+constexpr int64_t kCleaningsPerLook = 20;
 
 bool IsStopped(const wv1::SliceReport& report) {
   return report.state() == v1::FAULTED || report.state() == v1::HELD;
@@ -356,13 +358,34 @@ void DomainManager::ResumePromotions() {
             entry.generation().state() != Generation::READY) {
           continue;
         }
-        background_.Run([this, domain = domain->entry.name(), slice_name = name,
-                         number = entry.generation().number()] {
-          PromoteByItself(domain, slice_name, number, kPromoteAttempts);
-        });
+        LineUpPromotion({domain->entry.name(), name}, entry.generation().number());
       }
     }
   }
+}
+
+// One that finds no room is found by a later sweep.
+void DomainManager::LineUpPromotion(const SliceName& slice, int64_t generation) {
+  {
+    MutexLock lock(mutex_);
+    if (!promoting_.insert(absl::StrCat(FullName(slice), "/", generation)).second) return;
+  }
+  RunPromotion(slice, generation, kPromoteAttempts);
+}
+
+void DomainManager::RunPromotion(const SliceName& slice, int64_t generation, int attempts) {
+  const auto leave = [this, name = absl::StrCat(FullName(slice), "/", generation)] {
+    MutexLock lock(mutex_);
+    promoting_.erase(name);
+  };
+  const bool taken = promotions_.Run([this, slice, generation, attempts, leave] {
+    if (PromoteByItself(slice, generation, attempts == 1)) {
+      RunPromotion(slice, generation, attempts - 1);  // others have their turn meanwhile
+    } else {
+      leave();
+    }
+  });
+  if (!taken) leave();
 }
 
 absl::Status DomainManager::TryPromoteByItself(const SliceName& slice,
@@ -382,26 +405,22 @@ absl::Status DomainManager::TryPromoteByItself(const SliceName& slice,
       .status();
 }
 
-void DomainManager::PromoteByItself(const std::string& domain, const std::string& slice,
-                                    int64_t generation, int attempts) {
-  const auto current = catalog_.Find(domain);
-  if (!current || current->slices.count(slice) == 0) return;
-  const auto* entry = FindGeneration(current->slices.at(slice), generation);
-  if (entry == nullptr || !entry->generation().promote_when_ready()) return;
-  const absl::Status promoted = TryPromoteByItself({domain, slice}, *entry);
-  if (promoted.ok()) return;
+bool DomainManager::PromoteByItself(const SliceName& slice, int64_t generation, bool last) {
+  const auto current = catalog_.Find(slice.domain);
+  if (!current || current->slices.count(slice.slice) == 0) return false;
+  const auto* entry = FindGeneration(current->slices.at(slice.slice), generation);
+  if (entry == nullptr || !entry->generation().promote_when_ready()) return false;
+  const absl::Status promoted = TryPromoteByItself(slice, *entry);
+  if (promoted.ok()) return false;
   const auto detail = GetErrorDetail(promoted);
-  if (attempts > 1 && detail && detail->metadata.count("gate") > 0 &&
+  if (!last && detail && detail->metadata.count("gate") > 0 &&
       detail->metadata.at("gate") == "catch_up") {
-    background_.Run([this, domain, slice, generation, attempts] {
-      PromoteByItself(domain, slice, generation, attempts - 1);
-    });
-    return;
+    return true;
   }
-  spdlog::warn("{}.{}: generation {} is not promoted: {}", domain, slice, generation,
+  spdlog::warn("{}: generation {} is not promoted: {}", FullName(slice), generation,
                std::string(promoted.message()));
-  const absl::Status noted = catalog_.Change(domain, [&](CatalogDomain& changed, Operations&) {
-    auto found = changed.slices.find(slice);
+  const auto note = [&](CatalogDomain& changed, Operations&) {
+    auto found = changed.slices.find(slice.slice);
     auto* kept =
         found == changed.slices.end() ? nullptr : FindGeneration(found->second, generation);
     if (kept == nullptr) return SliceGone();
@@ -411,33 +430,54 @@ void DomainManager::PromoteByItself(const std::string& domain, const std::string
     error.set_message(std::string(promoted.message()));
     *error.mutable_time() = ToProto(absl::Now());
     return absl::OkStatus();
-  });
-  if (!noted.ok()) spdlog::error("{}.{}: {}", domain, slice, noted.ToString());
+  };
+  const absl::Status noted = catalog_.Change(slice.domain, note);
+  if (!noted.ok()) spdlog::error("{}: {}", FullName(slice), noted.ToString());
+  return false;
 }
 
 // ---- Ending -------------------------------------------------------------------------------------
 
 void DomainManager::ScheduleSweep() {
   clock_.RunAfter(kSweepInterval, [this] {
-    background_.Run([this] { Sweep(); });
-    ScheduleSweep();
+    const bool taken = background_.Run([this] {
+      Sweep();
+      ScheduleSweep();
+    });
+    if (!taken) ScheduleSweep();  // so many verdicts wait
   });
 }
 
 void DomainManager::Sweep() {
-  const std::vector<std::string> domains = catalog_.DomainNames();
-  for (const std::string& domain : domains) {
+  for (const std::string& domain : catalog_.DomainNames()) {
     EndWarm(domain);
     LiftSuspensions(domain);
   }
+  // Those that found no room, and those that failed while the core took no change.
+  if (++sweeps_ % kSweepsPerLook == 0 && !supervisor_.safe_mode()) ResumePromotions();
+}
+
+void DomainManager::ScheduleCleaning() {
+  clock_.RunAfter(kSweepInterval, [this] {
+    cleaner_.Run([this] {
+      Clean();
+      ScheduleCleaning();
+    });
+  });
+}
+
+void DomainManager::Clean() {
   PurgeDeleted();
   std::set<std::string> unswept;
   {
     MutexLock lock(mutex_);
     unswept.swap(unswept_);
   }
-  // A snapshot that was under way when its slice went is published after the sweep.
-  if (++sweeps_ % kSweepsPerLook == 0) unswept.insert(domains.begin(), domains.end());
+  // A snapshot that was under way when its slice went is published after that.
+  if (++cleanings_ % kCleaningsPerLook == 0) {
+    const std::vector<std::string> domains = catalog_.DomainNames();
+    unswept.insert(domains.begin(), domains.end());
+  }
   for (const std::string& domain : unswept) {
     if (RemoveUnwanted(domain)) continue;
     MutexLock lock(mutex_);

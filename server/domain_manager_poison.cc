@@ -24,6 +24,7 @@ using Operations = std::vector<Catalog::Operation>;
 
 // Each suspension in a row is twice as long, at most this.
 constexpr absl::Duration kSuspensionMax = absl::Hours(1);
+constexpr absl::Duration kLineUpAgain = absl::Seconds(1);
 
 // "volume/7"; the number is 0 when it is none.
 std::pair<std::string, int64_t> GenerationOf(const std::string& text) {
@@ -63,6 +64,12 @@ void Suspend(const std::string& why, int64_t generation, absl::Duration first,
 }
 
 }  // namespace
+
+// One that is not kept costs the domain its series of deaths again when the daemon ends.
+void DomainManager::LineUpVerdict(const std::string& domain, const PoisonVerdict& verdict) {
+  if (background_.Run([this, domain, verdict] { KeepVerdict(domain, verdict); })) return;
+  clock_.RunAfter(kLineUpAgain, [this, domain, verdict] { LineUpVerdict(domain, verdict); });
+}
 
 void DomainManager::KeepVerdict(const std::string& name, const PoisonVerdict& verdict) {
   const std::pair<std::string, int64_t> generation_name = GenerationOf(verdict.generation);

@@ -12,10 +12,13 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "icepie/worker/v1/worker.grpc.pb.h"
 #include "server/managed_worker.h"
 #include "server/rpc_status.h"
+#include "server/run_directory.h"
+#include "server/supervisor.h"
 
 namespace icepie::server {
 
@@ -96,6 +99,32 @@ class FakeWorker {
   std::unique_ptr<grpc::Server> server_;
   std::shared_ptr<WorkerClient> client_;
 };
+
+// The test answers in place of the live worker's process, whose program must do nothing: null when
+// it never came to that. The second is the process's incarnation.
+inline std::pair<std::unique_ptr<FakeWorker>, int64_t> AnswerForLive(
+    Supervisor& supervisor, const std::string& domain, const std::string& socket_directory) {
+  // Who comes too late answers for the next process.
+  std::unique_ptr<FakeWorker> worker;
+  int64_t incarnation = 0;
+  const auto answers = [&](const DomainView& view) {
+    return view.live.client != nullptr && view.live.incarnation == incarnation;
+  };
+  for (int i = 0; i < 60 && !answers(supervisor.View(domain)); ++i) {
+    supervisor.WaitFor(domain, absl::Seconds(60), [](const DomainView& view) {
+      return view.live.status.state() == "starting";
+    });
+    incarnation = supervisor.View(domain).live.incarnation;
+    worker =
+        std::make_unique<FakeWorker>(WorkerSocket(socket_directory, absl::StrCat("w", incarnation)),
+                                     [](const auto&, auto&, auto&) { return grpc::Status::OK; });
+    supervisor.WaitFor(domain, absl::Seconds(60), [&](const DomainView& view) {
+      return answers(view) || view.live.incarnation != incarnation;
+    });
+  }
+  if (!answers(supervisor.View(domain))) worker.reset();
+  return {std::move(worker), incarnation};
+}
 
 }  // namespace icepie::server
 

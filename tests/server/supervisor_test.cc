@@ -68,28 +68,8 @@ class SupervisorTest : public testing::Test {
     return status;
   }
 
-  // The test answers in place of the live worker's process: null when it never came to that.
   std::pair<std::unique_ptr<FakeWorker>, int64_t> AnswerForLive(Supervisor& supervisor) {
-    // Who comes too late answers for the next process.
-    std::unique_ptr<FakeWorker> worker;
-    int64_t incarnation = 0;
-    const auto answers = [&](const DomainView& view) {
-      return view.live.client != nullptr && view.live.incarnation == incarnation;
-    };
-    for (int i = 0; i < 60 && !answers(supervisor.View(Name(0))); ++i) {
-      supervisor.WaitFor(Name(0), absl::Seconds(60), [](const DomainView& view) {
-        return view.live.status.state() == "starting";
-      });
-      incarnation = supervisor.View(Name(0)).live.incarnation;
-      worker = std::make_unique<FakeWorker>(
-          WorkerSocket(directory_.path(), absl::StrCat("w", incarnation)),
-          [](const auto&, auto&, auto&) { return grpc::Status::OK; });
-      supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
-        return answers(view) || view.live.incarnation != incarnation;
-      });
-    }
-    if (!answers(supervisor.View(Name(0)))) worker.reset();
-    return {std::move(worker), incarnation};
+    return server::AnswerForLive(supervisor, Name(0), directory_.path());
   }
 
   static bool IsReplaced(Supervisor& supervisor, int64_t incarnation) {

@@ -1,0 +1,124 @@
+#include "server/domain_manager.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/proto_time.h"
+#include "tests/core/core_testing.h"
+#include "tests/core/temp_directory.h"
+#include "tests/server/fake_worker.h"
+
+namespace icepie::server {
+namespace {
+
+class DomainManagerTest : public ::testing::Test {
+ protected:
+  // Workers start and never answer.
+  DomainManagerTest()
+      : core_(OpenCore(directory_.path() + "/core")),
+        catalog_(*core_, directory_.path() + "/intents"),
+        events_(directory_.path() + "/events.jsonl"),
+        supervisor_(Settings(), directory_.path() + "/domains", directory_.path()),
+        builds_(catalog_, supervisor_),
+        memory_(directory_.path() + "/slice_errors.jsonl"),
+        ends_(*core_) {}
+  ~DomainManagerTest() override {
+    supervisor_.Interrupt();  // of promotions
+    manager_.reset();
+    builds_.Stop();
+    supervisor_.StopAll(absl::ZeroDuration());
+  }
+
+  WorkerSettings Settings() const {
+    WorkerSettings settings;
+    settings.program = directory_.path() + "/worker.sh";
+    settings.socket_directory = directory_.path();
+    std::ofstream(settings.program) << "#!/bin/sh\nexec sleep 100\n";
+    std::filesystem::permissions(settings.program, std::filesystem::perms::owner_all);
+    return settings;
+  }
+
+  // A domain with so many such slices, whose first generations serve.
+  void Create(const std::string& domain, int slices,
+              const std::function<void(icepie::catalog::v1::SliceEntry&)>& edit) {
+    const auto create = [&](CatalogDomain& changed, std::vector<Catalog::Operation>&) {
+      changed.entry.set_revision(1);
+      auto& revision = changed.revisions[1];
+      revision.set_domain(domain);
+      revision.set_revision(1);
+      for (int i = 0; i < slices; ++i) {
+        auto& slice = changed.slices[absl::StrCat("s", i)];
+        slice.set_domain(domain);
+        slice.set_name(absl::StrCat("s", i));
+        slice.set_serving_generation(1);
+        Add(1, icepie::v1::Generation::SERVING, slice);
+        edit(slice);
+      }
+      return absl::OkStatus();
+    };
+    ASSERT_TRUE(catalog_.Change(domain, create).ok());
+  }
+
+  static icepie::catalog::v1::GenerationEntry& Add(int64_t number,
+                                                   icepie::v1::Generation::State state,
+                                                   icepie::catalog::v1::SliceEntry& slice) {
+    auto& entry = *slice.add_generations();
+    entry.mutable_generation()->set_number(number);
+    entry.mutable_generation()->set_state(state);
+    entry.mutable_generation()->set_revision(1);
+    return entry;
+  }
+
+  TempDirectory directory_;
+  std::unique_ptr<Core> core_;
+  Catalog catalog_;
+  EventLog events_;
+  Supervisor supervisor_;
+  Builds builds_;
+  SliceMemory memory_;
+  StreamEnds ends_;
+  std::unique_ptr<DomainManager> manager_;
+};
+
+// Each waits 15 s for a live worker that does not report, and then once more.
+TEST_F(DomainManagerTest, PromotionsThatWaitForWorkersHoldUpNothingElse) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("busy", 5, [&](icepie::catalog::v1::SliceEntry& slice) {
+    auto& ready = Add(2, icepie::v1::Generation::READY, slice);
+    ready.mutable_generation()->set_promote_when_ready(true);
+    ready.set_promote_past_limits(true);
+    ready.set_start_snapshot("snapshot");
+  });
+  std::filesystem::create_directories(supervisor_.DomainDirectory("busy"));
+  std::ofstream(supervisor_.DomainDirectory("busy") + "/snapshot") << "rows";
+  icepie::worker::v1::Assignment assignment;
+  assignment.set_domain("busy");
+  assignment.add_generations()->set_slice("s0");
+  supervisor_.SetDomain(assignment);
+  const auto live = AnswerForLive(supervisor_, "busy", directory_.path());
+  ASSERT_NE(live.first, nullptr);
+  Create("ill", 1, [&](icepie::catalog::v1::SliceEntry& slice) {
+    slice.mutable_suspension()->set_generation(1);
+    *slice.mutable_suspension()->mutable_next_try_time() = ToProto(absl::Now());
+  });
+  manager_ = std::make_unique<DomainManager>(*core_, catalog_, supervisor_, builds_, events_,
+                                             memory_, ends_);
+  manager_->Start(/*safe_mode=*/false);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  const auto is_lifted = [&] {
+    return catalog_.Find("ill")->slices.at("s0").suspension().lifted();
+  };
+  while (!is_lifted() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_TRUE(is_lifted());
+}
+
+}  // namespace
+}  // namespace icepie::server
