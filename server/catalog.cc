@@ -550,12 +550,33 @@ int64_t Catalog::NextOperationNumber() {
   return ++last_operation_;
 }
 
+namespace {
+
+// A serialised DesiredState, whose reason is cut between two characters.
+std::string WithShortReason(const std::string& bytes, size_t reason_max) {
+  icepie::v1::DesiredState state;
+  if (!state.ParseFromString(bytes) || state.reason().size() <= reason_max) return bytes;
+  size_t end = reason_max;
+  while (end > 0 && (static_cast<unsigned char>(state.reason()[end]) & 0xC0) == 0x80) --end;
+  state.mutable_reason()->resize(end);
+  return state.SerializeAsString();
+}
+
+}  // namespace
+
 absl::Status Catalog::KeepIntents(const std::string& domain, const DesiredStates& desired) {
   IntentFile::Intents intents = intents_.intents();
   for (const auto& [slice, state] : desired) {
     intents[absl::StrCat(domain, ".", slice)] = state.SerializeAsString();
   }
-  return intents_.Save(std::move(intents));
+  // That it is frozen counts for more than the whole of why.
+  absl::Status saved = intents_.Save(intents);
+  for (const size_t reason_max : {size_t{100}, size_t{0}}) {
+    if (!absl::IsResourceExhausted(saved)) break;
+    for (auto& [slice, state] : intents) state = WithShortReason(state, reason_max);
+    saved = intents_.Save(intents);
+  }
+  return saved;
 }
 
 void Catalog::DropIntents(const std::string& domain) {

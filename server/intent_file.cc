@@ -17,7 +17,7 @@ namespace icepie::server {
 namespace {
 
 constexpr absl::string_view kIntentMagic = "IPIN";
-constexpr size_t kHalfBytes = size_t{64} << 10;
+constexpr size_t kHalfBytes = size_t{2} << 20;
 
 }  // namespace
 
@@ -32,31 +32,42 @@ bool IntentFile::Decode(absl::string_view half) {
 
 absl::Status IntentFile::Open() {
   const absl::StatusOr<std::string> file = ReadFile(path_);
-  if (absl::IsNotFound(file.status())) {
-    std::string halves = EncodePairs(kIntentMagic, {});
-    halves.resize(2 * kHalfBytes, '\0');
-    ICEPIE_RETURN_IF_ERROR(MakeDirectories(std::filesystem::path(path_).parent_path().string()));
-    return WriteFileAtomically(path_, halves);
-  }
+  if (absl::IsNotFound(file.status())) return Make({});
   if (!file.ok()) return file.status();
   const absl::string_view bytes = *file;
-  const bool first = Decode(bytes.substr(0, kHalfBytes));
-  const bool second = bytes.size() > kHalfBytes && Decode(bytes.substr(kHalfBytes));
-  if (first || second) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("intent file ", path_, " is damaged"));
+  half_bytes_ = bytes.size() / 2;
+  const bool first = Decode(bytes.substr(0, half_bytes_));
+  const bool second = Decode(bytes.substr(half_bytes_));
+  if (!first && !second) {
+    return absl::DataLossError(absl::StrCat("intent file ", path_, " is damaged"));
+  }
+  if (half_bytes_ < kHalfBytes) Make(intents_).IgnoreError();  // at the next start, then
+  return absl::OkStatus();
+}
+
+// Takes its room.
+absl::Status IntentFile::Make(const Intents& intents) {
+  std::string halves = EncodePairs(kIntentMagic, {0, intents});
+  halves.resize(2 * kHalfBytes, '\0');
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(std::filesystem::path(path_).parent_path().string()));
+  ICEPIE_RETURN_IF_ERROR(WriteFileAtomically(path_, halves));
+  number_ = 0;
+  half_bytes_ = kHalfBytes;
+  return absl::OkStatus();
 }
 
 absl::Status IntentFile::Save(Intents intents) {
+  // Made at the start; where the disk was full even then, perhaps now.
+  if (::access(path_.c_str(), F_OK) != 0) ICEPIE_RETURN_IF_ERROR(Open());
+  if (half_bytes_ == 0) ICEPIE_RETURN_IF_ERROR(Make({}));
   const std::string half = EncodePairs(kIntentMagic, {number_ + 1, intents});
-  if (half.size() > kHalfBytes) {
+  if (half.size() > half_bytes_) {
     return absl::ResourceExhaustedError(
         absl::StrCat("intent file ", path_, " has no room for ", intents.size(), " intents"));
   }
-  // Made at the start; where the disk was full even then, perhaps now.
-  if (::access(path_.c_str(), F_OK) != 0) ICEPIE_RETURN_IF_ERROR(Open());
   const int fd = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0) return ErrnoError(errno, absl::StrCat("open ", path_));
-  const auto place = static_cast<off_t>((number_ + 1) % 2) * static_cast<off_t>(kHalfBytes);
+  const auto place = static_cast<off_t>((number_ + 1) % 2) * static_cast<off_t>(half_bytes_);
   const bool written =
       ::pwrite(fd, half.data(), half.size(), place) == static_cast<ssize_t>(half.size()) &&
       ::fdatasync(fd) == 0;

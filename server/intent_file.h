@@ -2,12 +2,14 @@
 // core is damaged. Their room is taken at the first start and only ever overwritten, so that
 // writing them needs no space.
 //
-// Two halves of 64 KiB, written in turns, so that one is always whole: IPIN, a number, and each
+// Two halves of 2 MiB, written in turns, so that one is always whole: IPIN, a number, and each
 // intent's name and state, a serialised DesiredState (server/numbered_pairs.h). The half with the
-// higher number counts.
+// higher number counts. A smaller file, of an earlier version, is made larger when it is opened, or
+// used as it is while there is no room for that.
 #ifndef ICEPIE_SERVER_INTENT_FILE_H_
 #define ICEPIE_SERVER_INTENT_FILE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -38,8 +40,10 @@ class IntentFile {
 
  private:
   bool Decode(absl::string_view half);
+  absl::Status Make(const Intents& intents);
 
   const std::string path_;
+  size_t half_bytes_ = 0;
   int64_t number_ = 0;  // of the newest half
   Intents intents_;
 };

@@ -11,6 +11,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "server/catalog_copy.h"
+#include "server/numbered_pairs.h"
 #include "server/unwanted_files.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
@@ -622,6 +623,60 @@ TEST_F(CatalogTest, AnIntentGoesIntoTheCatalogOnceTheCoreTakesChangesAgain) {
   EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().mode(), DesiredState::FREEZE);
 }
 
+// As many slices as hundreds of domains have.
+TEST_F(CatalogTest, FourThousandSlicesFreezeWithLongReasonsWhileTheCoreTakesNoChange) {
+  constexpr int kDomains = 4;
+  std::vector<std::string> slices;
+  for (int i = 0; i < 1000; ++i) slices.push_back(absl::StrCat("s", i));
+  std::string reason = "x";
+  while (reason.size() < 990) reason += "\u00e4";
+  const auto frozen = [&](const icepie::catalog::v1::SliceEntry&) {
+    DesiredState state;
+    state.set_mode(DesiredState::FREEZE);
+    state.set_reason(reason);
+    return state;
+  };
+  const auto name = [](int domain) { return absl::StrCat(std::string(60, 'd'), domain); };
+  for (int i = 0; i < kDomains; ++i) {
+    ASSERT_TRUE(Create(name(i), "volume").ok());
+    const auto add = [&](CatalogDomain& domain, Operations&) {
+      for (const std::string& slice : slices) {
+        domain.slices[slice] = domain.slices.at("volume");
+        domain.slices[slice].set_name(slice);
+      }
+      return absl::OkStatus();
+    };
+    ASSERT_TRUE(catalog_->Change(name(i), add).ok());
+  }
+  refusing_.refuses = true;
+  for (int i = 0; i < kDomains; ++i) {
+    ASSERT_TRUE(catalog_->ChangeDesired(name(i), slices, frozen).ok()) << i;
+  }
+  Reload();
+  for (int i = 0; i < kDomains; ++i) {
+    const auto domain = catalog_->Find(name(i));
+    for (const std::string& slice : slices) {
+      ASSERT_EQ(domain->slices.at(slice).desired().mode(), DesiredState::FREEZE) << i << slice;
+    }
+    const std::string& kept = domain->slices.at("s0").desired().reason();
+    EXPECT_EQ(kept.size(), 99u) << "whole characters of the first hundred bytes";
+    EXPECT_EQ(reason.find(kept), 0u);
+  }
+}
+
+TEST_F(CatalogTest, AnIntentFileOfAnEarlierVersionIsMadeLarger) {
+  const std::string path = directory_.path() + "/earlier";
+  std::string halves = EncodePairs("IPIN", {7, {{"a.b", "state"}}});
+  halves.resize(2 * (64 << 10), '\0');
+  ASSERT_TRUE(WriteFileAtomically(path, halves).ok());
+  IntentFile file(path);
+  ASSERT_TRUE(file.Open().ok());
+  ASSERT_TRUE(file.Save({{"a.b", std::string(100000, 'x')}}).ok());
+  IntentFile again(path);
+  ASSERT_TRUE(again.Open().ok());
+  EXPECT_EQ(again.intents().at("a.b").size(), 100000u);
+}
+
 // A change that the catalog took is newer than any intent.
 TEST_F(CatalogTest, AnIntentDoesNotOutliveTheNextChange) {
   ASSERT_TRUE(Create("payments", "volume").ok());
@@ -737,7 +792,7 @@ TEST_F(CatalogTest, AnIntentNeedsNoRoomOnTheDiskAndSurvivesATornWrite) {
   EXPECT_EQ(catalog_->Find("payments")->slices.at("volume").desired().mode(), DesiredState::FREEZE);
   IntentFile full(directory_.path() + "/full");
   ASSERT_TRUE(full.Open().ok());
-  EXPECT_TRUE(absl::IsResourceExhausted(full.Save({{"a.b", std::string(70000, 'x')}})));
+  EXPECT_TRUE(absl::IsResourceExhausted(full.Save({{"a.b", std::string(3 << 20, 'x')}})));
 }
 
 TEST_F(CatalogTest, NumbersOperationsAndKeepsThem) {
