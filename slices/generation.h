@@ -259,9 +259,12 @@ class Generation {
     int64_t from = 0;
     int64_t end = 0;
     absl::Status error;
+    Trial run;  // within a transaction; null: its upstream slices do not change meanwhile
   };
   absl::Status FindCulprits(const Trial& trial, const Suspects& among, const SupplyOf& supply,
                             bool anew);
+  absl::StatusOr<std::string> UpstreamContent();
+  absl::Status ProveCulprits(const std::map<int64_t, std::string>& known, const Trial& run);
   absl::Status SearchCulprits(const Trial& trial, const Suspects& among);
   absl::Status FindAlone(const Trial& trial, int64_t from, int64_t end, bool fails,
                          std::vector<int64_t>& found) const;

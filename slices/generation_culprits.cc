@@ -152,10 +152,50 @@ absl::Status Generation::JudgeCulprits(const SupplyOf& supply, bool anew) {
   return absl::OkStatus();
 }
 
+// What its upstream slices have: what is equal before and after had it all the time.
+absl::StatusOr<std::string> Generation::UpstreamContent() {
+  ICEPIE_RETURN_IF_ERROR(Settle());
+  std::string content;
+  for (const auto& [slice, from] : upstream_) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto rows, connection_->QueryCells(absl::StrCat(
+                                                 "SELECT content_version FROM ",
+                                                 QuoteIdentifier(from.alias), ".main.__progress")));
+    absl::StrAppend(&content, from.run, " ", std::get<int64_t>(rows[0][0]), "\n");
+  }
+  return content;
+}
+
+// In one transaction, so over the same rows of other slices: the SQL has to fail with a record, and
+// not without it. Others, and those that there is no time for, are to blame no more.
+absl::Status Generation::ProveCulprits(const std::map<int64_t, std::string>& known,
+                                       const Trial& run) {
+  const std::map<int64_t, std::string> found = std::exchange(culprits_, known);
+  const absl::Time end = SteadyNow() + search_time_;
+  search_until_ = absl::InfiniteFuture();
+  for (const auto& [position, message] : found) {
+    if (known.count(position) > 0) continue;
+    if (culprits_.size() > known.size() && SteadyNow() > end) break;
+    bool without = false;
+    culprits_.emplace(position, message);
+    const absl::Status with = TryOut([&, at = position] {
+      ICEPIE_RETURN_IF_ERROR(run(0, at + 1));
+      without = true;
+      culprits_.erase(at);
+      return run(0, at + 1);
+    });
+    culprits_.erase(position);
+    if (!with.ok() && !absl::IsInvalidArgument(with)) return with;
+    if (without && !with.ok()) culprits_.emplace(position, with.message());
+  }
+  if (culprits_.size() > known.size()) return absl::OkStatus();
+  return absl::AbortedError("slices that it reads have changed while it was looked for records");
+}
+
 // OK: it may be tried again without those that were found; the error itself: there are none.
 absl::Status Generation::FindCulprits(const Trial& trial, const Suspects& among,
                                       const SupplyOf& supply, bool anew) {
   const std::map<int64_t, std::string> known = culprits_;
+  ICEPIE_ASSIGN_OR_RETURN(const std::string content, UpstreamContent());
   absl::Status status = SearchCulprits(trial, among);
   const bool searched = status.ok() || absl::IsOutOfRange(status);
   if (searched && culprits_.size() == known.size()) return among.error;
@@ -168,6 +208,14 @@ absl::Status Generation::FindCulprits(const Trial& trial, const Suspects& among,
     culprits_ = known;
     return absl::IsInvalidArgument(status) ? among.error : status;
   }
+  // Or it may have been that, and be it no more.
+  if (among.run != nullptr) {
+    const absl::StatusOr<std::string> now = UpstreamContent();
+    absl::Status proven = now.status();
+    if (now.ok() && *now != content) proven = ProveCulprits(known, among.run);
+    if (!proven.ok()) culprits_ = known;
+    ICEPIE_RETURN_IF_ERROR(proven);
+  }
   ICEPIE_RETURN_IF_ERROR(JudgeCulprits(supply, anew));
   return culprits_.size() > known.size() ? absl::OkStatus() : among.error;
 }
@@ -177,13 +225,14 @@ absl::Status Generation::FindCulprits(const Trial& trial, const Suspects& among,
 // is the caller's.
 absl::Status Generation::FindCulpritsOfRun(Feed& feed, int64_t position,
                                            const absl::Status& error) {
+  const Trial run = [&](int64_t begin, int64_t end) { return RunWhole(feed, begin, end); };
   const Trial trial = [&](int64_t begin, int64_t end) {
-    return TryOut([&] { return RunWhole(feed, begin, end); });
+    return TryOut([&] { return run(begin, end); });
   };
   const int64_t good = tries_all_anew_ ? 0 : std::min(position, progress_.applied_position);
   const size_t known = culprits_.size();
   ICEPIE_RETURN_IF_ERROR(FindCulprits(
-      trial, {0, good, position, error},
+      trial, {0, good, position, error, run},
       [&](const std::string& stream) { return FeedSupply(feed, stream, position); },
       /*anew=*/true));
   return TryWithout(error, culprits_.size() - known);
@@ -196,7 +245,7 @@ absl::Status Generation::FindCulpritsOfChanges(Feed& feed, const RecordBatch* ba
   };
   const size_t known = culprits_.size();
   const absl::Status status = FindCulprits(
-      trial, {position_, position_, to, error},
+      trial, {position_, position_, to, error, nullptr},
       [&](const std::string& stream) {
         return batch != nullptr ? batch->Supply(stream, position_, to)
                                 : FeedSupply(feed, stream, to, position_);

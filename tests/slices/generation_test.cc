@@ -434,6 +434,82 @@ TEST_P(CulpritSearchTest, AnInterruptAtAnyTrialFindsNothing) {
   EXPECT_GT(ended, 0);
 }
 
+// Run as a whole over the slice `rate`.
+constexpr char kRated[] = R"(
+domain: sales
+sources:
+  rates: {columns: {rate: INTEGER}}
+  orders: {columns: {amount: INTEGER}}
+slices:
+  rate: {sql: "SELECT arg_max(rate, _position) AS rate FROM rates"}
+  rated:
+    sql: SELECT CAST(amount * rate AS TINYINT) AS total FROM orders, rate ORDER BY total LIMIT 9
+    strategy: recompute
+)";
+
+// What another slice has may change between the runs of a search.
+class ChangingUpstreamTest : public GenerationTest {
+ protected:
+  void Begin() {
+    auto plan = PlanDomain(ParseDomain(kRated, "sales.yaml").value());
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    plan_ = std::make_shared<const DomainPlan>(*std::move(plan));
+    rate_ = Open("rate");
+    rated_ = Open("rated");
+    ASSERT_TRUE(rated_->SetUpstream({{"rate", rate_->AsUpstream()}}).ok());
+    SetRate(1);
+    feed_.Append("orders", {R"({"amount":2})"});
+    ASSERT_TRUE(Recompute().ok());
+    feed_.Append("orders", {R"({"amount":3})", R"({"amount":4})"});
+  }
+  void SetRate(int rate) {
+    feed_.Append("rates", {absl::StrCat("{\"rate\":", rate, "}")});
+    ApplyAll(*rate_, feed_.head());
+  }
+  absl::Status Recompute() {
+    ICEPIE_RETURN_IF_ERROR(rated_->BeginRecompute({rate_->alias()}));
+    return rated_->FinishRecompute(feed_, feed_.head(), 1);
+  }
+
+  std::unique_ptr<Generation> rate_;
+  std::unique_ptr<Generation> rated_;
+};
+
+// Bad in all runs of the search but the first and the last, which are without the records that are
+// looked at.
+TEST_P(ChangingUpstreamTest, RecordsAreNotToBlameForARowThatWasBadForAWhile) {
+  ASSERT_NO_FATAL_FAILURE(Begin());
+  SetRate(100);
+  constexpr int kFirst = 2;  // behind the one that failed
+  constexpr int kLast = 10;
+  int runs = 0;
+  rated_->SetOnTransaction([&] {
+    ++runs;
+    if (runs == kFirst || runs == kLast) SetRate(1);
+    if (runs == kFirst + 1) SetRate(100);
+  });
+  const absl::Status status = Recompute();
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
+  EXPECT_GT(runs, kLast);
+  rated_->SetOnTransaction(nullptr);
+  ASSERT_TRUE(Recompute().ok());
+  EXPECT_EQ(rated_->progress().quarantined, 0);
+  EXPECT_EQ(rated_->progress().applied, 3);
+}
+
+TEST_P(ChangingUpstreamTest, ARecordThatFailsWithAllOfItsRowsIsFound) {
+  ASSERT_NO_FATAL_FAILURE(Begin());
+  feed_.Append("orders", {R"({"amount":1000})"});
+  rated_->SetOnTransaction([&, runs = 0]() mutable { SetRate(1 + ++runs % 2); });
+  const absl::Status status = Recompute();
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
+  rated_->SetOnTransaction(nullptr);
+  ASSERT_TRUE(Recompute().ok());
+  EXPECT_EQ(rated_->progress().quarantined, 1);
+  EXPECT_EQ(rated_->progress().applied, 3);
+}
+
+INSTANTIATE_TEST_SUITE_P(Once, ChangingUpstreamTest, testing::Values(1U));
 INSTANTIATE_TEST_SUITE_P(Once, CulpritSearchTest, testing::Values(1U));
 
 using BrokenFeedTest = GenerationTest;
