@@ -45,7 +45,7 @@ struct Range {
 };
 
 // Every integer of Settings has its range here; settings_test.cc checks that none is missing.
-constexpr std::array<Range, 37> kRanges = {{
+constexpr std::array<Range, 38> kRanges = {{
     {"listen.grpc_connections_max", 8, 65536},
     {"listen.http_connections_max", 8, 65536},
     {"listen.grpc_memory_bytes", 32 * kMiB, 64 * kGiB},
@@ -78,6 +78,7 @@ constexpr std::array<Range, 37> kRanges = {{
     {"workers.snapshots_kept_ms", 0, 365 * 24 * kHourMs},
     {"workers.snapshot_bytes_max", 0, 1024 * 1024 * kGiB},
     {"drain_timeout_ms", 0, 10 * 60 * 1000},
+    {"stop_timeout_ms", 0, kHourMs},
     {"workers.restart_backoff_ms", 1, 60 * 1000},
     {"workers.suspension_ms", 100, 24 * kHourMs},
     {"workers.idle_after_ms", 0, 720 * kHourMs},
@@ -382,6 +383,7 @@ Settings DefaultSettings() {
   settings.mutable_workers()->set_restart_backoff_ms(1000);
   settings.mutable_workers()->set_suspension_ms(5 * 60 * 1000);
   settings.set_drain_timeout_ms(10 * 1000);
+  settings.set_stop_timeout_ms(30 * 1000);
   settings.mutable_workers()->set_idle_after_ms(0);
   settings.mutable_workers()->set_awake_domains_max(0);
   settings.mutable_workers()->set_standby_on_demand(false);

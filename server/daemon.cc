@@ -49,7 +49,6 @@ namespace {
 
 using icepie::config::v1::Settings;
 
-constexpr absl::Duration kStopGrace = absl::Seconds(10);
 constexpr absl::Duration kHealthInterval = absl::Seconds(1);
 // The core and not gRPC refuses a batch that is too large, with a reason.
 constexpr int kReceiveBytesMax = 8 << 20;
@@ -208,6 +207,7 @@ class Daemon::Parts {
   absl::Status Announce();
   void ReportHealth();
   void Drain();
+  void StopWorkers();
   void NoteDaemon(const std::string& state);
   QueryRouterSources RouterSources();
   std::string AnnouncementPath() const { return identity_.data_directory + "/icepied.json"; }
@@ -244,6 +244,7 @@ class Daemon::Parts {
   std::map<std::string, bool> health_;  // the housekeeping loop's own
   std::unique_ptr<EventLoop> housekeeping_;
   absl::Duration drain_timeout_;
+  absl::Duration stop_timeout_;
   bool announced_ = false;
   bool stopped_ = false;
 };
@@ -496,6 +497,7 @@ absl::Status Daemon::Parts::Start(const Settings& settings, const DaemonStart& h
   identity_.start_time = absl::Now();
   static_cast<void>(AskForShortSlices());  // of all threads; those of bulk work give them back
   drain_timeout_ = absl::Milliseconds(settings.drain_timeout_ms());
+  stop_timeout_ = absl::Milliseconds(settings.stop_timeout_ms());
   RaiseFileLimit(settings.listen());
   ICEPIE_ASSIGN_OR_RETURN(const std::string program, WorkerProgram(settings));
   ICEPIE_RETURN_IF_ERROR(OpenData(settings, how));
@@ -538,6 +540,16 @@ void Daemon::Parts::Drain() {
   }
 }
 
+void Daemon::Parts::StopWorkers() {
+  for (const auto& [domain, why] : supervisor_->StopAll(stop_timeout_)) {
+    spdlog::warn(
+        "domain {} is not saved: {}; at the next start it goes on from its snapshots and applies "
+        "the "
+        "records since then again",
+        domain, why);
+  }
+}
+
 void Daemon::Parts::Stop() {
   if (std::exchange(stopped_, true)) return;
   if (announced_) unlink(AnnouncementPath().c_str());
@@ -548,7 +560,7 @@ void Daemon::Parts::Stop() {
   if (supervisor_) supervisor_->Interrupt();
   if (builds_) builds_->Stop();
   // Calls that wait for a worker end with the workers; then the servers find nothing to wait for.
-  if (supervisor_) supervisor_->StopAll(kStopGrace);
+  if (supervisor_) StopWorkers();
   if (http_server_) http_server_->Stop();
   if (gate_) gate_->Stop();
   for (grpc::Server* server : {server_.get(), host_server_.get()}) {

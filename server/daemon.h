@@ -35,7 +35,7 @@ class Daemon {
   Daemon& operator=(const Daemon&) = delete;
 
   // Refuses new work, gives what is under way its time (drain_timeout_ms), lets the workers save
-  // their state (about ten seconds at most), closes.
+  // their state (stop_timeout_ms at most), closes.
   void Stop();
 
   const ServerIdentity& identity() const;

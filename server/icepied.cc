@@ -74,6 +74,10 @@ int main(int argc, char** argv) {
   icepie::server::DaemonStart how;
   app.add_flag("--safe-mode", how.safe_mode,
                "No slice applies records until icepie leave-safe-mode; snapshots answer");
+  app.footer(
+      "SIGTERM stops it in order: calls under way end (drain_timeout_ms), workers save their "
+      "states "
+      "(stop_timeout_ms). A second one ends it at once; acknowledged records are kept either way.");
   app.set_version_flag("--version", "icepied " ICEPIE_VERSION);
   CLI11_PARSE(app, argc, argv);
 

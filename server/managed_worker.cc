@@ -470,6 +470,7 @@ void ManagedWorker::Lose() {
 void ManagedWorker::OnExit() {
   loop_.Unwatch(process_->pidfd());
   const std::string how = process_->Reap();
+  if (stopping_ && !process_->ended_in_order() && unsaved_.empty()) unsaved_ = how;
   process_.reset();
   OnCause(how);
 }
@@ -648,9 +649,12 @@ void ManagedWorker::Stop(absl::Duration grace, std::function<void()> done) {
   }
   on_stopped_ = std::move(done);
   process_->Signal(grace > absl::ZeroDuration() ? SIGTERM : SIGKILL);
-  loop_.RunAfter(grace, [weak = weak_from_this()] {
+  loop_.RunAfter(grace, [weak = weak_from_this(), grace] {
     auto self = weak.lock();
-    if (self && self->process_) self->process_->Signal(SIGKILL);
+    if (!self || !self->process_) return;
+    self->unsaved_ = absl::StrCat("killed when it had not ended after ",
+                                  absl::FormatDuration(grace), " (stop_timeout_ms)");
+    self->process_->Signal(SIGKILL);
   });
 }
 

@@ -141,6 +141,9 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void Hurry(absl::Duration how_long);
   // SIGTERM, and SIGKILL after `grace`; never started again. `done` runs when it has ended.
   void Stop(absl::Duration grace, std::function<void()> done);
+  // Why the process that Stop ended may not have saved what it held; empty: it has, or there was
+  // none.
+  const std::string& unsaved() const { return unsaved_; }
 
   // Its process was started with other limits than the assignment's.
   bool limits_changed() const;
@@ -208,6 +211,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   bool stopping_ = false;
   bool resting_ = false;  // nobody needs it now
   std::function<void()> on_stopped_;
+  std::string unsaved_;
   DeathListener on_death_;
 };
 

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
@@ -598,12 +600,22 @@ std::vector<std::shared_ptr<ManagedWorker>> Supervisor::AllWorkers() {
   return all;
 }
 
-void Supervisor::StopAll(absl::Duration grace) {
+namespace {
+
+// "live shop"
+std::string RoleAndDomain(const ManagedWorker& worker) {
+  return absl::StrCat(worker.view().status.role(), " ", worker.view().status.domain());
+}
+
+}  // namespace
+
+std::vector<Supervisor::UnsavedDomain> Supervisor::StopAll(absl::Duration grace) {
   struct Stopping {
     Mutex mutex;
     CondVar ended;
     bool posted ABSL_GUARDED_BY(mutex) = false;
-    size_t left ABSL_GUARDED_BY(mutex) = 0;
+    std::multiset<std::string> left ABSL_GUARDED_BY(mutex);  // "live shop"
+    std::vector<UnsavedDomain> unsaved ABSL_GUARDED_BY(mutex);
   };
   auto state = std::make_shared<Stopping>();
   loop_.Post([this, state, grace] {
@@ -617,13 +629,17 @@ void Supervisor::StopAll(absl::Duration grace) {
     {
       MutexLock lock(state->mutex);
       state->posted = true;
-      state->left = workers.size();
+      for (const auto& worker : workers) state->left.insert(RoleAndDomain(*worker));
       state->ended.SignalAll();
     }
     for (const auto& worker : workers) {
-      worker->Stop(grace, [state] {
+      worker->Stop(grace, [state, worker = worker.get()] {
         MutexLock lock(state->mutex);
-        --state->left;
+        const auto& status = worker->view().status;
+        if (status.role() == "live" && !worker->unsaved().empty()) {
+          state->unsaved.push_back({status.domain(), worker->unsaved()});
+        }
+        state->left.erase(state->left.find(RoleAndDomain(*worker)));
         state->ended.SignalAll();
       });
     }
@@ -631,11 +647,17 @@ void Supervisor::StopAll(absl::Duration grace) {
   // The kernel may take a moment to end a large process after SIGKILL.
   const absl::Time deadline = SteadyNow() + grace + absl::Seconds(5);
   MutexLock lock(state->mutex);
-  while (!state->posted || state->left > 0) {
+  while (!state->posted || !state->left.empty()) {
     const absl::Duration left = deadline - SteadyNow();
     if (left <= absl::ZeroDuration()) break;
     state->ended.WaitFor(state->mutex, left);
   }
+  std::vector<UnsavedDomain> unsaved = state->unsaved;
+  for (absl::string_view name : state->left) {
+    if (!absl::ConsumePrefix(&name, "live ")) continue;
+    unsaved.push_back({std::string(name), "its process has been killed and has not ended yet"});
+  }
+  return unsaved;
 }
 
 }  // namespace icepie::server

@@ -125,8 +125,13 @@ class Supervisor {
   void Plan(const icepie::worker::v1::PlanDomainRequest& request, absl::Duration timeout,
             PlanDone done);
 
+  struct UnsavedDomain {
+    std::string domain;
+    std::string why;
+  };
   // Stops every worker, giving each `grace` for its final snapshots. Nothing starts afterwards.
-  void StopAll(absl::Duration grace);
+  // Returns the domains whose live worker did not save all that it held.
+  std::vector<UnsavedDomain> StopAll(absl::Duration grace);
 
   EventLoop& loop() { return loop_; }
   std::string DomainDirectory(const std::string& domain) const;

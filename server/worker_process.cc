@@ -110,6 +110,9 @@ std::string CauseOf(int status) {
   if (WEXITSTATUS(status) == kExitUnboxed) {
     return "exit code 5: workers.require_sandbox is set, and the kernel cannot confine it fully";
   }
+  if (WEXITSTATUS(status) == kExitUnsaved) {
+    return "exit code 6: a state could not be saved, as its log says";
+  }
   return absl::StrCat("exit code ", WEXITSTATUS(status));
 }
 
@@ -162,6 +165,7 @@ std::string WorkerProcess::Reap() {
   while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   reaped_ = true;
+  ended_in_order_ = WIFSIGNALED(status) ? WTERMSIG(status) == SIGTERM : WEXITSTATUS(status) == 0;
   return CauseOf(status);
 }
 

@@ -49,6 +49,8 @@ class WorkerProcess {
   std::string Cause() const;
   // Waits for the end and says what it was: "exit code 1", "signal 9 (Killed)".
   std::string Reap();
+  // Of one that is reaped: it had done all that it should, or was asked to end before it began.
+  bool ended_in_order() const { return ended_in_order_; }
 
  private:
   WorkerProcess(pid_t pid, int pidfd) : pid_(pid), pidfd_(pidfd) {}
@@ -56,6 +58,7 @@ class WorkerProcess {
   pid_t pid_;
   int pidfd_;
   bool reaped_ = false;
+  bool ended_in_order_ = false;
 };
 
 }  // namespace icepie::server

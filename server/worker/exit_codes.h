@@ -6,6 +6,7 @@ namespace icepie::server {
 
 inline constexpr int kExitBroken = 4;   // DuckDB broken, or a query that does not listen
 inline constexpr int kExitUnboxed = 5;  // the sandbox that is required cannot be had
+inline constexpr int kExitUnsaved = 6;  // asked to, but a state could not be saved
 
 }  // namespace icepie::server
 

@@ -1,5 +1,6 @@
 // icepie-worker: applies records to the slices of one domain and answers queries over them.
 #include <cstdio>
+#include <string>
 
 #include "core/base/status.h"
 #include "server/worker/exit_codes.h"
@@ -15,6 +16,7 @@ int main(int argc, char** argv) {
   const absl::Status status = icepie::server::RunWorker(*options);
   if (status.ok()) return 0;
   std::fprintf(stderr, "icepie-worker: %s\n", status.ToString().c_str());
-  const bool unboxed = icepie::ErrorReason(status) == "SANDBOX_INCOMPLETE";
-  return unboxed ? icepie::server::kExitUnboxed : 1;
+  const std::string reason = icepie::ErrorReason(status);
+  if (reason == "SANDBOX_INCOMPLETE") return icepie::server::kExitUnboxed;
+  return reason == "STATES_NOT_SAVED" ? icepie::server::kExitUnsaved : 1;
 }

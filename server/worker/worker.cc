@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
@@ -115,6 +116,8 @@ absl::StatusOr<std::optional<icepie::worker::v1::Assignment>> ReadAssignment(
   return assignment;
 }
 
+std::atomic<bool> is_stopping{false};
+
 // A worker cannot connect anew, and without the daemon it does not learn of records: it saves and
 // ends, and the daemon starts another.
 absl::Status EndWithHost(int host) {
@@ -124,6 +127,7 @@ absl::Status EndWithHost(int host) {
     pollfd connection = {fd, 0, 0};  // its end is always told of
     while (::poll(&connection, 1, -1) <= 0) {
     }
+    if (is_stopping) return;  // it has ended it itself
     spdlog::error("the connection with the daemon has ended");
     ::kill(::getpid(), SIGTERM);
   }).detach();
@@ -156,6 +160,19 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(const WorkerOptions& o
   return server;
 }
 
+// What it holds is in memory only, once its engine has shut down.
+absl::Status UnsavedStates(const slices::Engine& engine) {
+  std::string unsaved;
+  for (const slices::SliceReport& slice : engine.Report().slices) {
+    if (!slice.not_saved) continue;
+    absl::StrAppend(&unsaved, unsaved.empty() ? "" : "; ", slice.info.slice, ": ",
+                    slice.not_saved->message);
+  }
+  if (unsaved.empty()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kAborted, absl::StrCat("not saved: ", unsaved),
+                   "STATES_NOT_SAVED");
+}
+
 }  // namespace
 
 absl::Status RunWorker(const WorkerOptions& options) {
@@ -180,11 +197,12 @@ absl::Status RunWorker(const WorkerOptions& options) {
   spdlog::info("serving {} as process {}", options.socket, ::getpid());
   int signal = 0;
   sigwait(&signals, &signal);
+  is_stopping = true;
   spdlog::info("signal {}: saving and stopping", signal);
   engine->Shutdown();
   server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
   ::unlink(options.socket.c_str());
-  return absl::OkStatus();
+  return UnsavedStates(*engine);
 }
 
 }  // namespace icepie::server

@@ -8,7 +8,8 @@
 namespace icepie::server {
 
 // Serves until SIGTERM or SIGINT, then saves what has changed. Must be called from the main thread
-// before any other exists. FAILED_PRECONDITION/SANDBOX_INCOMPLETE: it did not start.
+// before any other exists. FAILED_PRECONDITION/SANDBOX_INCOMPLETE: it did not start;
+// ABORTED/STATES_NOT_SAVED: not all could be saved.
 absl::Status RunWorker(const WorkerOptions& options);
 
 }  // namespace icepie::server

@@ -297,6 +297,46 @@ TEST_F(SupervisorTest, NoWorkerIsKilledBecauseTheDaemonStoodStill) {
   supervisor.StopAll(absl::ZeroDuration());
 }
 
+// Live workers that have begun: whoever is asked to end before that has nothing to save.
+class SupervisorStopTest : public SupervisorTest {
+ protected:
+  // Domain 0's does `first` when it is asked to end, domain 1's `second`; standbys end by it.
+  std::vector<Supervisor::UnsavedDomain> Stopped(const std::string& first,
+                                                 const std::string& second, absl::Duration grace) {
+    const std::string begun = directory_.path() + "/begun";
+    std::filesystem::create_directory(begun);
+    const WorkerSettings settings = Settings(
+        absl::StrCat(R"(case "$*" in *--role=standby*) exec sleep 100 ;; *--domain=d0*) trap ')",
+                     first, R"(' TERM ;; *) trap ')", second, R"(' TERM ;; esac; : > )", begun,
+                     "/$$; while :; do sleep 0.05; done"));
+    Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+    SetDomain(supervisor, 0);
+    SetDomain(supervisor, 1);
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    const auto both = [&] {
+      return std::distance(std::filesystem::directory_iterator(begun), {}) == 2;
+    };
+    while (!both() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(2));
+    EXPECT_TRUE(both());
+    return supervisor.StopAll(grace);
+  }
+};
+
+TEST_F(SupervisorStopTest, WhoCouldNotSaveIsNamed) {
+  const auto unsaved = Stopped("exit 0", "exit 6", absl::Seconds(60));
+  ASSERT_EQ(unsaved.size(), 1U);
+  EXPECT_EQ(unsaved[0].domain, "d1");
+  EXPECT_EQ(unsaved[0].why, "exit code 6: a state could not be saved, as its log says");
+}
+
+TEST_F(SupervisorStopTest, WhoTakesTooLongIsNamed) {
+  const auto unsaved = Stopped("", "", absl::Milliseconds(50));
+  ASSERT_EQ(unsaved.size(), 2U);
+  for (const auto& [domain, why] : unsaved) {
+    EXPECT_EQ(why, "killed when it had not ended after 50ms (stop_timeout_ms)") << domain;
+  }
+}
+
 // The live worker of domain 0, in whose place the test answers, is applying when it ends.
 class SupervisorDeathTest : public SupervisorTest {
  protected:

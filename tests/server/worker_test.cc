@@ -33,6 +33,7 @@
 #include "server/host_service.h"
 #include "server/life_watch.h"
 #include "server/rpc_status.h"
+#include "server/worker/exit_codes.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 
@@ -377,6 +378,11 @@ TEST_F(WorkerTest, ASaveThatWouldMakeAFileTooLargeFailsAloneAndIsMadeUpFor) {
   EXPECT_TRUE(WaitUntil(worker, [&](const WorkerReport& report) {
     return report.slices(0).snapshot().position() >= head;
   }));
+  // The last one as well, and its exit code says so.
+  ASSERT_EQ(::prlimit(worker.pid(), RLIMIT_FSIZE, &small, nullptr), 0);
+  ASSERT_TRUE(WaitForPosition(worker, Append("Bern", 1)));
+  const int status = worker.Stop(SIGTERM);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == kExitUnsaved) << status;
 }
 
 TEST_F(WorkerTest, KilledAnyTimeItGoesOnExactlyOnce) {
