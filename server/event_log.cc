@@ -14,7 +14,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "core/base/file.h"
 #include "server/proto_time.h"
 #include "spdlog/spdlog.h"
 
@@ -71,7 +73,7 @@ EventLog::EventLog(std::string path, size_t kept, int64_t file_bytes_max)
   const MutexLock lock(mutex_);
   Load(path_ + ".1");
   Load(path_);
-  OpenFile(0);
+  OpenFile();
   file_begin_ = last_number_ + 1;
 }
 
@@ -90,8 +92,8 @@ void EventLog::Load(const std::string& path) {
   }
 }
 
-void EventLog::OpenFile(int more_flags) {
-  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | more_flags, 0600);
+void EventLog::OpenFile() {
+  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   const off_t end = fd_ < 0 ? 0 : ::lseek(fd_, 0, SEEK_END);
   file_bytes_ = std::max<int64_t>(end, 0);
   // Behind a line that a crash cut off, a new one begins.
@@ -120,20 +122,31 @@ void EventLog::Forget() {
 void EventLog::Write(const Event& event) {
   const std::string line = LineOf(event);
   if (line.empty()) return;
-  if (file_bytes_ + static_cast<int64_t>(line.size()) > file_bytes_max_) TurnFile();
-  WriteLine(line);
+  const auto has_room = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return file_bytes_ + static_cast<int64_t>(line.size()) <= file_bytes_max_;
+  };
+  if (!has_room()) TurnFile();
+  if (has_room()) {
+    WriteLine(line);
+  } else {
+    Complain("the file is full and cannot be replaced");
+  }
 }
 
-// The new file takes along what is kept and was not new in the old one, whose predecessor goes: as
-// much as leaves it half of its room, the newest.
+// The new file takes along what is kept and was not new in the old one, whose predecessor goes. An
+// old one that cannot be renamed is replaced by the newest instead, since one that went on would
+// grow without bound; when that fails, too, it stands.
 void EventLog::TurnFile() {
+  const bool renamed = std::rename(path_.c_str(), (path_ + ".1").c_str()) == 0;
+  if (!renamed) file_begin_ = last_number_ + 1;
+  if (!ReplaceFile(CarriedOver()) && !renamed) return;
   if (fd_ >= 0) ::close(fd_);
-  if (std::rename(path_.c_str(), (path_ + ".1").c_str()) == 0) {
-    OpenFile(0);
-  } else {  // a full one that went on would grow without bound: it begins anew, with the newest
-    OpenFile(O_TRUNC);
-    file_begin_ = last_number_ + 1;
-  }
+  OpenFile();
+  file_begin_ = last_number_ + 1;
+}
+
+// As much as leaves the file half of its room, the newest.
+std::string EventLog::CarriedOver() const {
   std::vector<std::string> lines;
   int64_t bytes = 0;
   for (auto at = std::make_reverse_iterator(events_.lower_bound(file_begin_));
@@ -141,17 +154,32 @@ void EventLog::TurnFile() {
     lines.push_back(LineOf(at->second));
     bytes += static_cast<int64_t>(lines.back().size());
   }
-  for (auto line = lines.rbegin(); line != lines.rend(); ++line) WriteLine(*line);
-  file_begin_ = last_number_ + 1;
+  std::reverse(lines.begin(), lines.end());
+  return absl::StrJoin(lines, "");
+}
+
+// As a whole: a daemon that ends meanwhile leaves the old one.
+bool EventLog::ReplaceFile(const std::string& content) const {
+  const std::string temporary = path_ + ".new";
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) return false;
+  const bool written = WriteAll(fd, content, temporary).ok();
+  ::close(fd);
+  if (written && std::rename(temporary.c_str(), path_.c_str()) == 0) return true;
+  unlink(temporary.c_str());
+  return false;
 }
 
 void EventLog::WriteLine(const std::string& line) {
   const ssize_t written = ::write(fd_, line.data(), line.size());
   if (written > 0) file_bytes_ += written;
-  if (written == static_cast<ssize_t>(line.size()) || complained_) return;
-  complained_ = true;
-  spdlog::warn("events are not written to {} ({}); the newest {} stay in memory", path_,
-               written < 0 ? std::strerror(errno) : "short write",  // NOLINT(concurrency-mt-unsafe)
+  if (written == static_cast<ssize_t>(line.size())) return;
+  Complain(written < 0 ? std::strerror(errno) : "short write");  // NOLINT(concurrency-mt-unsafe)
+}
+
+void EventLog::Complain(const std::string& why) {
+  if (std::exchange(complained_, true)) return;
+  spdlog::warn("events are not written to {} ({}); the newest {} stay in memory", path_, why,
                kept_);
 }
 

@@ -79,7 +79,10 @@ class EventLog {
   void Write(const icepie::v1::Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteLine(const std::string& line) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TurnFile() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OpenFile(int more_flags) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string CarriedOver() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool ReplaceFile(const std::string& content) const;
+  void OpenFile() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Complain(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string path_;
   const size_t kept_;

@@ -100,6 +100,30 @@ TEST_F(EventLogTest, AFileThatCannotBeRenamedStaysBoundedAndHasTheNewest) {
             (std::vector<int64_t>{196, 197, 198, 199, 200}));
 }
 
+TEST_F(EventLogTest, AFileThatCannotBeRenamedIsReplacedAndNotEmptied) {
+  constexpr int64_t kFileBytes = 4096;
+  std::filesystem::create_directory(Path() + ".1");
+  EventLog log(Path(), 50, kFileBytes);
+  log.Add(Changed("shop.orders", "RUNNING"));
+  const std::string old_one = directory_.path() + "/old";  // what a crash would leave
+  std::filesystem::create_hard_link(Path(), old_one);
+  const auto is_replaced = [&] { return *ReadFile(Path()) != *ReadFile(old_one); };
+  for (int i = 0; i < 200 && !is_replaced(); ++i) log.Add(Changed("shop.orders", "FROZEN"));
+  EXPECT_TRUE(is_replaced());
+  EXPECT_GT(ReadFile(old_one)->size(), static_cast<size_t>(kFileBytes / 2));
+  // What cannot be replaced either stands.
+  std::filesystem::create_directory(Path() + ".new");
+  for (int i = 0; i < 100; ++i) log.Add(Changed("shop.orders", "RUNNING"));
+  const std::string standing = *ReadFile(Path());
+  log.Add(Changed("shop.orders", "FROZEN"));
+  EXPECT_EQ(*ReadFile(Path()), standing);
+  EXPECT_GT(standing.size(), static_cast<size_t>(kFileBytes / 2));
+  std::filesystem::remove(Path() + ".new");
+  log.Add(Changed("shop.orders", "RUNNING"));
+  const EventLog again(Path(), 50, kFileBytes);
+  EXPECT_EQ(again.last_number(), log.last_number());
+}
+
 // One domain whose workers die all the time.
 TEST_F(EventLogTest, ADomainWithManyEventsTakesNobodyElsesHistoryAway) {
   constexpr int64_t kFileBytes = 8192;
