@@ -117,10 +117,20 @@ std::vector<std::function<void()>> EventLoop::TakeDue() {
   std::vector<std::function<void()>> due;
   due.swap(posted_);
   const auto now = Clock::now();
-  while (!timers_.empty() && timers_.begin()->first.first <= now) {
-    timer_times_.erase(timers_.begin()->first.second);
-    due.push_back(std::move(timers_.begin()->second));
-    timers_.erase(timers_.begin());
+  // A timer stays where it is until its turn: what is due before it may cancel it.
+  for (auto at = timers_.begin(); at != timers_.end() && at->first.first <= now; ++at) {
+    due.emplace_back([this, key = at->first] {
+      std::function<void()> task;
+      {
+        MutexLock timer_lock(mutex_);
+        const auto found = timers_.find(key);
+        if (found == timers_.end()) return;
+        task = std::move(found->second);
+        timers_.erase(found);
+        timer_times_.erase(key.second);
+      }
+      task();
+    });
   }
   return due;
 }

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <future>
+#include <memory>
 #include <vector>
 
 #include "server/executor.h"
@@ -50,6 +51,20 @@ TEST(EventLoopTest, ACancelledTimerDoesNotRun) {
     loop.Cancel(id);
   });
   loop.RunAfter(absl::Milliseconds(40), [&] { later.set_value(); });
+  ASSERT_EQ(later.get_future().wait_for(kSoon), std::future_status::ready);
+  EXPECT_FALSE(ran);
+}
+
+TEST(EventLoopTest, ATimerThatIsCancelledByOneThatIsDueWithItDoesNotRun) {
+  EventLoop loop;
+  std::atomic<bool> ran{false};
+  std::promise<void> later;
+  loop.Post([&] {  // all before the loop looks at the time
+    auto id = std::make_shared<EventLoop::TimerId>(0);
+    loop.RunAfter(absl::ZeroDuration(), [&, id] { loop.Cancel(*id); });
+    *id = loop.RunAfter(absl::ZeroDuration(), [&] { ran = true; });
+    loop.RunAfter(absl::ZeroDuration(), [&] { later.set_value(); });
+  });
   ASSERT_EQ(later.get_future().wait_for(kSoon), std::future_status::ready);
   EXPECT_FALSE(ran);
 }
