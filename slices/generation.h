@@ -266,8 +266,13 @@ class Generation {
   absl::StatusOr<std::string> UpstreamContent();
   absl::Status ProveCulprits(const std::map<int64_t, std::string>& known, const Trial& run);
   absl::Status SearchCulprits(const Trial& trial, const Suspects& among);
+  struct Alone {
+    std::vector<int64_t> fail;
+    bool others_pass = false;
+  };
   absl::Status FindAlone(const Trial& trial, int64_t from, int64_t end, bool fails,
-                         std::vector<int64_t>& found) const;
+                         Alone& alone) const;
+  bool TookRecords() const;
   absl::Status JudgeCulprits(const SupplyOf& supply, bool anew);
   absl::Status FindCulpritsOfRun(Feed& feed, int64_t position, const absl::Status& error);
   absl::Status FindCulpritsOfChanges(Feed& feed, const RecordBatch* batch, int64_t to,

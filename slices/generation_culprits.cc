@@ -76,21 +76,27 @@ bool Generation::FoundEnough(size_t count) const {
   return static_cast<int64_t>(count) > (one ? 0 : definition_->budget.records);
 }
 
+bool Generation::TookRecords() const {
+  return std::any_of(inputs_.begin(), inputs_.end(),
+                     [](const Input& input) { return input.input->counts().rows > 0; });
+}
+
 // Halves them down to those that fail without any other.
 absl::Status Generation::FindAlone(const Trial& trial, int64_t from, int64_t end, bool fails,
-                                   std::vector<int64_t>& found) const {
-  if (FoundEnough(found.size())) return absl::OkStatus();
+                                   Alone& alone) const {
+  if (FoundEnough(alone.fail.size())) return absl::OkStatus();
   if (!fails) {
     const absl::Status status = trial(from, end);
+    if (status.ok() && TookRecords()) alone.others_pass = true;
     if (!absl::IsInvalidArgument(status)) return status;
   }
   if (end - from == 1) {
-    found.push_back(from);
+    alone.fail.push_back(from);
     return absl::OkStatus();
   }
   const int64_t middle = from + (end - from) / 2;
-  ICEPIE_RETURN_IF_ERROR(FindAlone(trial, from, middle, /*fails=*/false, found));
-  return FindAlone(trial, middle, end, /*fails=*/false, found);
+  ICEPIE_RETURN_IF_ERROR(FindAlone(trial, from, middle, /*fails=*/false, alone));
+  return FindAlone(trial, middle, end, /*fails=*/false, alone);
 }
 
 // A record is to blame when the SQL fails with it and those before it, and does not without it.
@@ -100,15 +106,18 @@ absl::Status Generation::SearchCulprits(const Trial& trial, const Suspects& amon
   if (among.from >= among.end) return absl::OkStatus();
   const absl::Status before = trial(among.base, among.from);
   if (!before.ok()) return absl::IsInvalidArgument(before) ? absl::OkStatus() : before;
-  std::vector<int64_t> alone;
+  Alone alone;
   const absl::Status looked = FindAlone(trial, among.from, among.end,
                                         /*fails=*/among.base == among.from, alone);
   if (!looked.ok()) {
-    if (!absl::IsOutOfRange(looked) || alone.empty()) return looked;
+    if (!absl::IsOutOfRange(looked) || alone.fail.empty()) return looked;
     RenewSearchTime();
   }
+  // With none that it ever took, a row of a slice is what all of several fail on.
+  const bool no_state = among.from == 0 && !upstream_.empty();
+  if (no_state && alone.fail.size() > 1 && !alone.others_pass) return absl::OkStatus();
   const size_t known = culprits_.size();
-  for (const int64_t position : alone) {
+  for (const int64_t position : alone.fail) {
     const absl::Status status = trial(among.base, position + 1);
     if (status.ok()) continue;
     if (!absl::IsInvalidArgument(status)) return status;

@@ -509,6 +509,22 @@ TEST_P(ChangingUpstreamTest, ARecordThatFailsWithAllOfItsRowsIsFound) {
   EXPECT_EQ(rated_->progress().applied, 3);
 }
 
+// Of a slice that has taken no record yet.
+TEST_P(ChangingUpstreamTest, NotAllOfItsFirstRecordsAreToBlameForARow) {
+  ASSERT_NO_FATAL_FAILURE(Begin());
+  SetRate(100);
+  rated_ = Open("rated");
+  ASSERT_TRUE(rated_->SetUpstream({{"rate", rate_->AsUpstream()}}).ok());
+  const absl::Status status = Recompute();
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  SetRate(1);
+  feed_.Append("orders", {R"({"amount":1000})", R"({"amount":2000})"});
+  EXPECT_TRUE(absl::IsAborted(Recompute()));
+  ASSERT_TRUE(Recompute().ok());
+  EXPECT_EQ(rated_->progress().quarantined, 2);
+  EXPECT_EQ(rated_->progress().applied, 3);
+}
+
 INSTANTIATE_TEST_SUITE_P(Once, ChangingUpstreamTest, testing::Values(1U));
 INSTANTIATE_TEST_SUITE_P(Once, CulpritSearchTest, testing::Values(1U));
 
