@@ -1,8 +1,5 @@
 #include "core/quota_file_system.h"
 
-#include <rocksdb/env.h>
-#include <rocksdb/file_system.h>
-
 #include <cerrno>
 #include <cstring>
 #include <string>
