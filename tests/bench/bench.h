@@ -22,6 +22,7 @@ RunBench AddFailover(CLI::App& command, CommonOptions& common);
 RunBench AddFollow(CLI::App& command, CommonOptions& common);
 RunBench AddFreshness(CLI::App& command, CommonOptions& common);
 RunBench AddIngest(CLI::App& command, CommonOptions& common);
+RunBench AddMemory(CLI::App& command, CommonOptions& common);
 RunBench AddMerkle(CLI::App& command, CommonOptions& common);
 RunBench AddNeighbour(CLI::App& command, CommonOptions& common);
 RunBench AddReslice(CLI::App& command, CommonOptions& common);

@@ -116,8 +116,9 @@ TEST(FigureTest, MediansAndQuantiles) {
 TEST(BenchTest, TheHelpNamesEveryBench) {
   const Ended help = RunBench("--help");
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* name : {"core", "all", "ingest", "merkle", "scan", "restart", "follow",
-                           "visible", "freshness", "slices", "reslice", "failover", "neighbour"}) {
+  for (const char* name :
+       {"core", "all", "ingest", "merkle", "scan", "restart", "follow", "visible", "freshness",
+        "slices", "reslice", "failover", "neighbour", "memory"}) {
     EXPECT_THAT(help.output, HasSubstr(absl::StrCat("\n  ", name, " "))) << name;
   }
   EXPECT_THAT(RunBench("ingest --help").output, HasSubstr("--rounds "));

@@ -38,6 +38,7 @@ constexpr Bench kBenches[] = {
     {"reslice", "building a slice anew, beside DuckDB's read_json", AddReslice},
     {"failover", "kill -9 of live workers under load, beside PostgreSQL", AddFailover},
     {"neighbour", "a domain's reads and appends beside a noisy domain", AddNeighbour},
+    {"memory", "what an idle worker takes, beside a bare DuckDB process", AddMemory},
 };
 
 int Main(int argc, char** argv) {

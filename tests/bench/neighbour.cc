@@ -1,7 +1,8 @@
 // What a domain notices of a noisy one: reads of its slice and appends to its stream, alone and
-// beside endless queries, re-slices and a flood of appends in another domain. The noise comes from
-// a process of its own with the lowest priority, as from other machines. The floor is the figure
-// alone, measured in turn.
+// beside endless or hungry queries, re-slices, a flood of appends and a dying live worker in
+// another domain. The noise comes from a process of its own with the lowest priority, as from other
+// machines. The floor is the figure alone, measured in turn; values are medians of the rounds', and
+// ratios of the rounds' ratios.
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -60,7 +61,7 @@ constexpr int kItems = 10000;
 struct NeighbourOptions {
   double seconds = 3;
   int rounds = 3;
-  std::vector<std::string> noise = {"query", "reslice", "flood", "all"};
+  std::vector<std::string> noise = {"query", "reslice", "flood", "all", "crash", "hungry"};
 };
 
 std::string Self() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
@@ -94,8 +95,7 @@ class NeighbourBench {
 
   void Run() {
     Measure("");  // warm
-    reads_.clear();
-    appends_.clear();
+    rounds_.clear();
     for (int round = 0; round < options_.rounds; ++round) {
       Measure("");
       for (const std::string& noise : options_.noise) Measure(noise);
@@ -104,6 +104,12 @@ class NeighbourBench {
   }
 
  private:
+  // How long each took, in ms.
+  struct Round {
+    std::vector<double> reads;
+    std::vector<double> appends;
+  };
+
   static std::string Sale(int64_t i) {
     return absl::StrCat("{\"item\":", i % kItems, ",\"amount\":", i % 89, "}");
   }
@@ -121,24 +127,49 @@ class NeighbourBench {
     reading.domain = "quiet";
     reading.sql = "SELECT sales, total FROM by_item WHERE item = 4711";
     ReaderLoad readers(reading);
+    Round round;
     const absl::Time end = absl::Now() + absl::Seconds(options_.seconds);
     for (int64_t i = 0; absl::Now() < end; ++i) {
       const absl::Time begin = absl::Now();
       ICEPIE_CHECK(daemon_.Append("sales", {Sale(i)}).ok());
-      appends_[noise].push_back(absl::ToDoubleMilliseconds(absl::Now() - begin));
+      round.appends.push_back(absl::ToDoubleMilliseconds(absl::Now() - begin));
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
     readers.Stop();
     for (const ReadSample& sample : readers.Samples()) {
       ICEPIE_CHECK(sample.error.empty());
-      reads_[noise].push_back(sample.ms());
+      round.reads.push_back(sample.ms());
     }
+    rounds_[noise].push_back(std::move(round));
     if (!loud) return;
     loud->Signal(SIGINT);
     const std::vector<std::string> rates = absl::StrSplit(loud->ReadLine(), ' ');
-    ICEPIE_CHECK(rates.size() == 2);
+    ICEPIE_CHECK(rates.size() == 3);
     records_[noise].push_back(std::atof(rates[0].c_str()));
     reslices_[noise].push_back(std::atof(rates[1].c_str()));
+    kills_[noise].push_back(std::atof(rates[2].c_str()));
+  }
+
+  // What `of` took in each round beside `noise`, and alone in the same round.
+  void PrintTimes(const std::string& name, const std::string& noise, std::vector<double> Round::*of,
+                  double share, std::optional<Goal> goal) {
+    std::vector<double> beside;
+    std::vector<double> alone;
+    std::vector<double> ratios;
+    for (size_t i = 0; i < rounds_[noise].size(); ++i) {
+      const auto value = Quantile(rounds_[noise][i].*of, share);
+      const auto floor = Quantile(rounds_[""][i].*of, share);
+      ICEPIE_CHECK(value && floor);
+      beside.push_back(*value);
+      alone.push_back(*floor);
+      ratios.push_back(*value / *floor);
+    }
+    Print({.name = name,
+           .value = Median(beside),
+           .unit = "ms",
+           .floor = Median(alone),
+           .ratio = Median(ratios),
+           .goal = goal});
   }
 
   void Report(const std::string& noise) {
@@ -149,27 +180,23 @@ class NeighbourBench {
     Print({.name = prefix + "noise_reslices",
            .value = Quantile(reslices_[noise], 0.5),
            .unit = "reslices/s"});
+    Print(
+        {.name = prefix + "noise_kills", .value = Quantile(kills_[noise], 0.5), .unit = "kills/s"});
     for (const auto& [name, share] : {std::pair{"p50", 0.5}, std::pair{"p99", 0.99}}) {
       const bool judged = noise == "all" && share > 0.9;
-      Print({.name = absl::StrCat(prefix, "read_", name),
-             .value = Quantile(reads_[noise], share),
-             .unit = "ms",
-             .floor = Quantile(reads_[""], share),
-             .goal = judged ? std::optional(RatioAtMost(1.2)) : std::nullopt});
-      Print({.name = absl::StrCat(prefix, "append_", name),
-             .value = Quantile(appends_[noise], share),
-             .unit = "ms",
-             .floor = Quantile(appends_[""], share),
-             .goal = judged ? std::optional(RatioAtMost(1.5)) : std::nullopt});
+      PrintTimes(absl::StrCat(prefix, "read_", name), noise, &Round::reads, share,
+                 judged ? std::optional(RatioAtMost(1.2)) : std::nullopt);
+      PrintTimes(absl::StrCat(prefix, "append_", name), noise, &Round::appends, share,
+                 judged ? std::optional(RatioAtMost(1.5)) : std::nullopt);
     }
   }
 
   const NeighbourOptions& options_;
   testing::DaemonFixture daemon_;
-  std::map<std::string, std::vector<double>> reads_;  // by noise; "" is alone
-  std::map<std::string, std::vector<double>> appends_;
+  std::map<std::string, std::vector<Round>> rounds_;    // by noise; "" is alone
   std::map<std::string, std::vector<double>> records_;  // what the noise did, in a second
   std::map<std::string, std::vector<double>> reslices_;
+  std::map<std::string, std::vector<double>> kills_;
 };
 
 }  // namespace
@@ -184,7 +211,7 @@ RunBench AddNeighbour(CLI::App& command, CommonOptions&) {
       ->check(CLI::Range(1, 100));
   command.add_option("--noise", options->noise, "which kinds")
       ->capture_default_str()
-      ->check(CLI::IsMember({"query", "reslice", "flood", "all"}));
+      ->check(CLI::IsMember({"query", "reslice", "flood", "all", "crash", "hungry"}));
   return [options] { NeighbourBench(*options).Run(); };
 }
 

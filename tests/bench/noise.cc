@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/check.h"
 #include "tests/bench/append_load.h"
@@ -16,6 +17,12 @@ namespace {
 
 namespace v1 = icepie::v1;
 using testing::Within;
+
+// More than the domain's memory: the one ends by its limit, the other goes to its disk.
+constexpr const char* kHungry[] = {
+    "SELECT len(list(a.range)) FROM range(100000) AS a, range(100000) AS b",
+    "SELECT max(n) FROM (SELECT row_number() OVER (ORDER BY md5(CAST(range AS VARCHAR))) AS n "
+    "FROM range(50000000))"};
 
 }  // namespace
 
@@ -29,6 +36,14 @@ Noise::Noise(const std::string& address, const std::string& kind) : address_(add
     for (int i = 0; i < 2; ++i) threads_.emplace_back([this] { AskEndlessly(); });
   }
   if (all || kind == "reslice") threads_.emplace_back([this] { ResliceAgain(); });
+  if (kind == "crash") {
+    threads_.emplace_back([this] { KillLiveWorker(); });
+    for (int i = 0; i < 2; ++i) threads_.emplace_back([this] { AskStandby(); });
+  }
+  if (kind == "hungry") {
+    for (const char* sql : kHungry)
+      threads_.emplace_back([this, sql] { Ask(sql, absl::Seconds(5)); });
+  }
   if (all || kind == "flood") threads_.emplace_back([this] { Flood(); });
 }
 
@@ -38,13 +53,47 @@ void Noise::Stop() {
   threads_.clear();
 }
 
-void Noise::AskEndlessly() {
+void Noise::Ask(const std::string& sql, absl::Duration timeout) {
   while (!stopping_) {
     v1::QueryRequest request;
     v1::QueryResponse response;
     request.set_domain("noisy");
-    request.set_sql("SELECT count(*) FROM range(10000000) AS a, range(10000000) AS b");
+    request.set_sql(sql);
+    (void)slices_->Query(Within(timeout).get(), request, &response);
+  }
+}
+
+void Noise::AskEndlessly() {
+  Ask("SELECT count(*) FROM range(10000000) AS a, range(10000000) AS b", absl::Seconds(1));
+}
+
+// A name of its own makes each another question: one that is often there when a worker dies would
+// be refused as the one to blame.
+void Noise::AskStandby() {
+  while (!stopping_) {
+    v1::QueryRequest request;
+    v1::QueryResponse response;
+    request.set_domain("noisy");
+    request.set_sql(absl::StrCat("SELECT count(*) AS n", ++questions_,
+                                 " FROM volume AS a, range(10000) AS b WHERE a.volume > b.range"));
     (void)slices_->Query(Within(absl::Seconds(1)).get(), request, &response);
+  }
+}
+
+void Noise::KillLiveWorker() {
+  while (!stopping_) {
+    v1::ServerStatus status;
+    ICEPIE_CHECK(admin_->GetServerStatus(Within(absl::Seconds(60)).get(), {}, &status).ok());
+    for (const v1::WorkerStatus& worker : status.workers()) {
+      if (worker.domain() != "noisy" || worker.role() != "live" || worker.pid() <= 0) continue;
+      if (kill(static_cast<pid_t>(worker.pid()), SIGKILL) == 0) ++killed_;
+    }
+    // Ten failures in ten minutes suspend a worker.
+    v1::ThawSliceRequest request;
+    v1::Slice thawed;
+    request.set_name("noisy.volume");
+    (void)admin_->ThawSlice(Within(absl::Seconds(60)).get(), request, &thawed);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
 }
 
@@ -92,8 +141,9 @@ void RunNoise(const std::string& address, const std::string& kind) {
   sigwait(&signals, &signal);
   const double seconds = absl::ToDoubleSeconds(absl::Now() - begin);
   noise.Stop();
-  std::printf("%.0f %.3f\n", static_cast<double>(noise.appended()) / seconds,
-              static_cast<double>(noise.resliced()) / seconds);
+  std::printf("%.0f %.3f %.3f\n", static_cast<double>(noise.appended()) / seconds,
+              static_cast<double>(noise.resliced()) / seconds,
+              static_cast<double>(noise.killed()) / seconds);
   std::fflush(stdout);
 }
 

@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "icepie/v1/slices.grpc.pb.h"
@@ -22,9 +23,15 @@ void ReaderLoad::Stop() {
   threads_.clear();
 }
 
-std::vector<ReadSample> ReaderLoad::Samples() const {
+std::vector<ReadSample> ReaderLoad::Samples(size_t first) const {
   const MutexLock lock(mutex_);
-  return samples_;
+  return {samples_.begin() + static_cast<std::ptrdiff_t>(std::min(first, samples_.size())),
+          samples_.end()};
+}
+
+size_t ReaderLoad::count() const {
+  const MutexLock lock(mutex_);
+  return samples_.size();
 }
 
 void ReaderLoad::Read() {

@@ -3,6 +3,7 @@
 #define ICEPIE_TESTS_BENCH_READER_LOAD_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <thread>
@@ -42,8 +43,9 @@ class ReaderLoad {
   ReaderLoad& operator=(const ReaderLoad&) = delete;
 
   void Stop();
-  // What there is so far, in the order of the answers.
-  std::vector<ReadSample> Samples() const;
+  // What there is so far from the `first` on, in the order of the answers.
+  std::vector<ReadSample> Samples(size_t first = 0) const;
+  size_t count() const;
 
  private:
   void Read();

@@ -371,11 +371,47 @@ class ManyDomainsTest : public HibernationTest {
                        " live workers at most, ", waited, " waiting"));
   }
 
-  const int64_t domains_ = FromEnvironment("ICEPIE_HIBERNATION_DOMAINS", 6);
+  int64_t domains_ = FromEnvironment("ICEPIE_HIBERNATION_DOMAINS", 6);
   const int64_t awake_max_ = FromEnvironment("ICEPIE_HIBERNATION_AWAKE", 2);
   const absl::Duration patience_ = 2 * kLong + domains_ * absl::Seconds(2);
   int64_t processes_max_ = 0;
 };
+
+class AwakeDomainsTest : public ManyDomainsTest {};
+
+// None of them hibernates, so after kill -9 of the daemon each has a live worker and a standby to
+// start. ICEPIE_AWAKE_DOMAINS=50 for so many; none without it.
+TEST_F(AwakeDomainsTest, StartAtOnceAndAnswerAtOnce) {
+  domains_ = FromEnvironment("ICEPIE_AWAKE_DOMAINS", 0);
+  if (domains_ == 0) GTEST_SKIP() << "in the long part";
+  Start("workers: {snapshot_interval_ms: 1000, memory_bytes: 67108864}\nlogging: {level: warn}\n");
+  ApplyAll();
+  const auto all_run = [this] {
+    const v1::ServerStatus status = Status();
+    return status.slices_size() == 2 * domains_ && CountProcesses(status, "live") == domains_ &&
+           CountProcesses(status, "standby") == domains_ &&
+           std::all_of(status.slices().begin(), status.slices().end(), [](const auto& slice) {
+             return slice.state() == v1::RUNNING && slice.snapshot_position() >= 0;
+           });
+  };
+  const absl::Duration patience = 2 * kLong + domains_ * absl::Seconds(2);
+  ASSERT_TRUE(Eventually(all_run, patience));
+  daemon_.Kill();
+  const absl::Time begin = absl::Now();
+  daemon_.Start();
+  const absl::Duration ready = absl::Now() - begin;
+  v1::QueryResponse response;
+  const auto status = daemon_.Query(Name(domains_ - 1), kTotals, -1, &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  const absl::Duration answered = absl::Now() - begin;
+  ASSERT_TRUE(Eventually(all_run, patience));
+  const absl::Duration running = absl::Now() - begin;
+  Print(absl::StrCat(domains_, " awake domains: daemon ready after ", absl::FormatDuration(ready),
+                     ", last domain answers after ", absl::FormatDuration(answered),
+                     ", all RUNNING after ", absl::FormatDuration(running)));
+  EXPECT_LT(answered, absl::Seconds(5));
+  EXPECT_LT(running, absl::Seconds(30));
+}
 
 // Prints how long a start takes, what hibernating domains cost, how soon each answers, and how soon
 // all have a record that concerns all.
