@@ -110,7 +110,7 @@ domain: test
 sources:
   r: {columns: {x: DOUBLE}}
 slices:
-  spread: {sql: "SELECT stddev(x) AS a, var_pop(x) AS b, sem(x) AS c FROM r"}
+  spread: {sql: "SELECT stddev(x) AS a, var_pop(x) AS b FROM r"}
 )yaml");
   ASSERT_TRUE(run.ok()) << run.status();
   for (const size_t records : {2, 1, 3}) {
