@@ -113,7 +113,8 @@ class FeedCall : public grpc::ServerWriteReactor<Response>,
   virtual absl::Status Stalled() { return absl::AbortedError("the client takes no messages"); }
 
   // With what a client is cut off. It never gets the rest of the message, and perhaps not all of
-  // those before it, so that only the client knows what it has.
+  // those before it, so that only the client knows what it has. It gets code and text alone, so the
+  // reason stands in the text: details are trailers, which gRPC sends only behind the message.
   virtual absl::Status Cut() { return absl::AbortedError("the client takes no messages"); }
 
  private:

@@ -131,7 +131,7 @@ absl::Status ReadRecordsCall::Stalled() {
 
 absl::Status ReadRecordsCall::Cut() {
   return absl::AbortedError(absl::StrCat(
-      "the reader took nothing for ",
+      "READER_TOO_SLOW: the reader took nothing for ",
       (readers_->limits.stall.stall_timeout + readers_->limits.stall.cut_timeout).count(),
       " ms and is cut off; go on reading from the next_position of the last message it has, or, "
       "without one, from where this reading began"));

@@ -159,6 +159,7 @@ TEST_F(CutReaderTest, OneThatTakesNothingAtAllIsFreedAndKnowsItsPosition) {
     int64_t next_position = 0;
     const grpc::Status status = ReadOn(*reader, next, &next_position);
     EXPECT_EQ(status.error_code(), grpc::StatusCode::ABORTED) << status.error_message();
+    EXPECT_THAT(status.error_message(), testing::StartsWith("READER_TOO_SLOW: "));
     // A number would be beyond the message that is cut off.
     EXPECT_THAT(status.error_message(),
                 testing::HasSubstr("go on reading from the next_position of the last message"));
