@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "server/domain_assignment.h"
 #include "server/promotion.h"
 #include "server/proto_time.h"
@@ -26,6 +27,7 @@ constexpr int64_t kAttemptsMax = 3;
 // is promoted by itself within limits, which it cannot be without.
 constexpr absl::Duration kBaseWaitMax = absl::Seconds(30);
 constexpr absl::Duration kBaseWaitMaxByItself = absl::Minutes(15);
+constexpr absl::Duration kStoreAgain = absl::Seconds(1);
 constexpr absl::Duration kBaseLookInterval = absl::Milliseconds(200);
 
 v1::SliceError MakeSliceError(absl::string_view reason, absl::string_view message) {
@@ -350,11 +352,7 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
     if (found == running_.end()) return;  // it has ended
     progress = found->second;
   }
-  if (on_end_) {
-    on_end_(*operation, ready != nullptr ? absl::OkStatus()
-                                         : MakeError(absl::StatusCode::kFailedPrecondition,
-                                                     error.message(), error.reason()));
-  }
+  if (SteadyNow() < progress.store_again) return;
   const absl::Status changed =
       catalog_.Change(name, [&](CatalogDomain& domain, std::vector<Catalog::Operation>& changes) {
         operation = catalog_.FindOperation(number);
@@ -391,8 +389,25 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
         return absl::OkStatus();
       });
   if (!changed.ok() && !absl::IsAborted(changed)) {
-    spdlog::error("{}: its end was not stored: {}", OperationName(number), changed.ToString());
-    return;  // the next report tries again
+    if (progress.store_again == absl::InfinitePast()) {
+      spdlog::error("{}: its end is not stored yet: {}", OperationName(number), changed.ToString());
+    }
+    {
+      MutexLock lock(mutex_);
+      auto found = running_.find(number);
+      if (found == running_.end()) return;  // it was cancelled meanwhile
+      found->second.store_again = SteadyNow() + kStoreAgain;
+    }
+    loop_.RunAfter(kStoreAgain, [this, number, error, is_ready = ready != nullptr,
+                                 report = ready != nullptr ? *ready : wv1::BuildReport()] {
+      Finish(number, is_ready ? &report : nullptr, error);
+    });
+    return;
+  }
+  if (on_end_ && changed.ok()) {
+    on_end_(*operation, ready != nullptr ? absl::OkStatus()
+                                         : MakeError(absl::StatusCode::kFailedPrecondition,
+                                                     error.message(), error.reason()));
   }
   spdlog::info("{}: {}", OperationName(number),
                ready != nullptr ? "ready" : absl::StrCat("failed: ", error.message()));

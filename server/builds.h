@@ -73,6 +73,7 @@ class Builds {
   struct Progress {
     icepie::worker::v1::BuildReport report;
     absl::Time start_time = absl::InfiniteFuture();
+    absl::Time store_again = absl::InfinitePast();  // its end, which could not be stored
   };
 
   void StartNext();

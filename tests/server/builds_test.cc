@@ -2,14 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
+#include "tests/server/refusing_core.h"
 
 namespace icepie::server {
 namespace {
@@ -19,7 +22,8 @@ class BuildsTest : public ::testing::Test {
   // Build processes start and never answer.
   BuildsTest()
       : core_(OpenCore(directory_.path() + "/core")),
-        catalog_(*core_, directory_.path() + "/intents"),
+        refusing_(*core_),
+        catalog_(refusing_, directory_.path() + "/intents"),
         supervisor_(Settings(), directory_.path() + "/domains", directory_.path()),
         builds_(catalog_, supervisor_) {}
   ~BuildsTest() override {
@@ -31,6 +35,7 @@ class BuildsTest : public ::testing::Test {
     WorkerSettings settings;
     settings.program = directory_.path() + "/worker.sh";
     settings.socket_directory = directory_.path();
+    settings.restart.first_backoff = absl::Milliseconds(1);
     std::ofstream(settings.program) << "#!/bin/sh\nexec sleep 100\n";
     std::filesystem::permissions(settings.program, std::filesystem::perms::owner_all);
     return settings;
@@ -66,6 +71,7 @@ class BuildsTest : public ::testing::Test {
 
   TempDirectory directory_;
   std::unique_ptr<Core> core_;
+  RefusingCore refusing_;
   Catalog catalog_;
   Supervisor supervisor_;
   Builds builds_;
@@ -86,6 +92,35 @@ TEST_F(BuildsTest, ADomainWithManyDoesNotKeepOthersWaiting) {
     absl::SleepFor(absl::Milliseconds(1));
   }
   EXPECT_EQ(building, (std::multiset<std::string>{"many", "one"}));
+}
+
+TEST_F(BuildsTest, AnEndThatCannotBeStoredIsToldOnceWhenItIs) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1);
+  std::ofstream(directory_.path() + "/worker.sh") << "#!/bin/sh\nexit 1\n";
+  std::atomic<int> told{0};
+  builds_.SetEndListener([&](const Catalog::Operation&, const absl::Status& outcome) {
+    EXPECT_FALSE(outcome.ok());
+    ++told;
+  });
+  refusing_.refuses = true;
+  builds_.Resume();
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  const auto wait_until = [&](const std::function<bool()>& holds) {
+    while (!holds() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+    return holds();
+  };
+  // It has failed for good.
+  EXPECT_TRUE(wait_until([&] {
+    const auto workers = supervisor_.Statuses("shop");
+    return !workers.empty() && workers[0].state() == "suspended";
+  }));
+  EXPECT_EQ(told, 0);
+  refusing_.refuses = false;
+  EXPECT_TRUE(wait_until([&] { return told > 0; }));
+  EXPECT_TRUE(wait_until([&] { return supervisor_.Statuses("shop").empty(); }));
+  EXPECT_EQ(told, 1);
+  EXPECT_TRUE(catalog_.Operations().at(0).done());
 }
 
 }  // namespace
