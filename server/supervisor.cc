@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -33,6 +34,17 @@ bool HoldsNothing(const wv1::Assignment& assignment) {
                      [](const wv1::GenerationSpec& spec) { return spec.suspended(); });
 }
 
+// What planners of a daemon that was killed left: directories named by their numbers.
+void RemovePlannersLeft(const std::string& directory) {
+  std::error_code error;
+  std::vector<std::filesystem::path> left;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename().string();
+    if (std::all_of(name.begin(), name.end(), absl::ascii_isdigit)) left.push_back(entry.path());
+  }
+  for (const auto& path : left) std::filesystem::remove_all(path, error);
+}
+
 }  // namespace
 
 // A planner process from its start to its end.
@@ -53,6 +65,7 @@ Supervisor::Supervisor(WorkerSettings settings, std::string domains_directory,
       planner_directory_(std::move(planner_directory)) {
   if (!settings_.pacer) settings_.pacer = std::make_shared<RestartPacer>();
   settings_.lives = std::make_shared<LifeWatch>();
+  RemovePlannersLeft(planner_directory_);
 }
 
 Supervisor::~Supervisor() {
@@ -518,6 +531,9 @@ void Supervisor::StartPlanner(const std::shared_ptr<Planner>& planner, absl::Dur
   options.oom_score_adj = 800;
   auto process = WorkerProcess::Spawn(options);
   if (!process.ok()) {
+    RemoveWorkerSocket(planner->socket);
+    std::error_code ignored;
+    std::filesystem::remove_all(planner->directory, ignored);
     planner->done(Annotate(process.status(), "starting the planner"));
     return;
   }

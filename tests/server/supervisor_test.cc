@@ -109,6 +109,17 @@ TEST_F(SupervisorTest, APlannerWithoutTheProcessorIsNobodysFault) {
 
 // Workers start one after the other, so that the machine is not swamped; but whom somebody waits
 // for does not stand in that line.
+TEST_F(SupervisorTest, PlannersLeaveNothingBehind) {
+  const std::string left = directory_.path() + "/17";  // by a daemon that was killed
+  std::filesystem::create_directories(left + "/tmp/spill-1");
+  std::ofstream(left + "/tmp/spill-1/file") << "rows";
+  WorkerSettings settings = Settings();
+  settings.program = directory_.path() + "/missing";
+  EXPECT_FALSE(Planned(settings, absl::Seconds(60)).ok());
+  EXPECT_FALSE(std::filesystem::exists(left));
+  EXPECT_FALSE(std::filesystem::exists(directory_.path() + "/1"));
+}
+
 TEST_F(SupervisorTest, WhoIsAskedStartsBeforeThoseThatNobodyWaitsFor) {
   Supervisor supervisor(Settings(), directory_.path() + "/domains", directory_.path());
   for (int i = 0; i < kDomains; ++i) {
