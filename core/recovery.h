@@ -1,5 +1,6 @@
 // Opening a core's directory: looks before it touches. A log that may have lost acknowledged
-// records is opened read-only and none of its files is changed.
+// records is opened read-only and none of its files is changed, unless that shows only when it is
+// opened for writing.
 #ifndef ICEPIE_CORE_RECOVERY_H_
 #define ICEPIE_CORE_RECOVERY_H_
 
