@@ -166,6 +166,7 @@ class CoreLife {
     file_system_.FailKind(rocks.kind.empty() ? "none" : rocks.kind, rocks.n, rocks.failure.full,
                           rocks.failure.in_part);
     lasts_ = rocks.Lasts();
+    full_ = fault.failure.full;
     if (lasts_) file_system_.KeepFailing();
     FailingCalls::Fail(own.kind, own.n, own.failure.full ? ENOSPC : EIO, directory_ + "/",
                        "/rocksdb", own.failure.in_part);
@@ -290,7 +291,7 @@ class CoreLife {
       AppendBatch batch = NumberedBatch("a", acknowledged_ * kBatchRecords, kBatchRecords);
       batch.identity = AppendIdentity{absl::StrCat("batch-", acknowledged_), "", 0, 0};
       result = core.AppendAndWait(std::move(batch));
-      return ErrorReason(result.status()) != "CORE_DISK_FULL" || !met();
+      return ErrorReason(result.status()) != "CORE_DISK_FULL" || !full_ || !met();
     });
     EXPECT_TRUE(answered) << result.status();
     if (!result.ok()) {
@@ -345,6 +346,7 @@ class CoreLife {
   int changed_ = 0;  // what the catalog has at least
   std::string seen_note_;
   bool lasts_ = false;
+  bool full_ = false;    // the fault is a full disk
   std::string refusal_;  // of the last start that was refused
   bool was_met_ = false;
   std::pair<Calls, Calls> calls_;
