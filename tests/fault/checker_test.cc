@@ -533,12 +533,10 @@ TEST_F(CheckerTest, OnASharedMachineSpeedIsNoPromiseAndAllElseIs) {
 }
 
 TEST_F(CheckerTest, AKindThatNeverHappenedIsSeen) {
-  for (int i = 0; i < 3; ++i) {
-    AddFault("payments", absl::Seconds(10 * i), absl::Seconds(10 * i + 1));
-    record_.faults.back().injected = false;
-  }
-  ExpectBreach(Judge(), "harness", "kill_live was tried 3 times and never happened");
-  record_.faults.back().injected = true;
+  AddFault("payments", absl::ZeroDuration(), absl::Seconds(1));
+  record_.faults.back().injected = false;
+  ExpectBreach(Judge(), "harness", "kill_live was tried and never happened");
+  AddFault("payments", absl::Seconds(10), absl::Seconds(11));
   EXPECT_THAT(Judge().breaches, IsEmpty());
 }
 

@@ -37,6 +37,8 @@ core: {hot_bytes_min: 64KiB, segment_bytes: 64KiB, hot_age_min_ms: 0}
 logging: {level: info}
 )";
 constexpr size_t kBreachesShown = 20;
+// In each of which every kind that has not happened yet is tried once more.
+constexpr int kMoreRounds = 5;
 constexpr absl::Duration kCalm = absl::Milliseconds(300);
 
 struct Options {
@@ -66,11 +68,15 @@ class Schedule {
       std::shuffle(kinds_.begin(), kinds_.end(), random_);
       next_ = 0;
     }
+    return NextOf(kinds_[next_++]);
+  }
+
+  FaultSpan NextOf(const std::string& kind) {
     FaultSpan span;
     span.number = ++number_;
-    span.kind = kinds_[next_++];
+    span.kind = kind;
     const std::string& domain = Domains()[random_() % Domains().size()];
-    if (!FaultInjector::IsOfDaemon(span.kind)) span.domain = domain;
+    if (!FaultInjector::IsOfDaemon(kind)) span.domain = domain;
     return span;
   }
 
@@ -174,22 +180,35 @@ class Harness {
   void RunFaults() {
     Schedule schedule(options_.only.empty() ? FaultInjector::Kinds() : options_.only,
                       options_.seed);
-    const absl::Time begin = absl::Now();
-    for (int i = 0; i < options_.faults; ++i) {
-      const absl::Duration spent = absl::Now() - begin;
-      if (options_.seconds > 0 && spent > absl::Seconds(options_.seconds)) break;
-      FaultSpan span = schedule.Next();
-      injector_.Inject(&span);
-      const bool overlaps = schedule.Overlaps() && i + 1 < options_.faults;
-      if (!overlaps) Recover(&span);
-      std::fprintf(stderr, "%4d %-22s %-10s %-44s %5.0f ms%s %s\n", span.number, span.kind.c_str(),
-                   span.domain.c_str(), span.detail.c_str(),
-                   absl::ToDoubleMilliseconds(absl::Now() - span.begin),
-                   overlaps ? ", goes on" : "", span.error.c_str());
-      record_.faults.push_back(std::move(span));
+    begin_ = absl::Now();
+    for (int i = 0; i < options_.faults && GoesOn(); ++i) {
+      const FaultSpan span = schedule.Next();
+      RunFault(span, schedule.Overlaps() && i + 1 < options_.faults);
       Sleep(schedule.Gap());
-      if (daemon_.pid() == 0) break;
     }
+    // Some miss by chance: a build may end before it is killed.
+    for (int round = 0; round < kMoreRounds; ++round) {
+      for (const std::string& kind : NeverHappened(record_)) {
+        if (!GoesOn()) return;
+        RunFault(schedule.NextOf(kind), false);
+      }
+    }
+  }
+
+  bool GoesOn() const {
+    const bool in_time =
+        options_.seconds <= 0 || absl::Now() - begin_ <= absl::Seconds(options_.seconds);
+    return in_time && daemon_.pid() != 0;
+  }
+
+  void RunFault(FaultSpan span, bool overlaps) {
+    injector_.Inject(&span);
+    if (!overlaps) Recover(&span);
+    std::fprintf(stderr, "%4d %-22s %-10s %-44s %5.0f ms%s%s %s\n", span.number, span.kind.c_str(),
+                 span.domain.c_str(), span.detail.c_str(),
+                 absl::ToDoubleMilliseconds(absl::Now() - span.begin), overlaps ? ", goes on" : "",
+                 span.injected ? "" : ", did not happen", span.error.c_str());
+    record_.faults.push_back(std::move(span));
   }
 
   void Recover(FaultSpan* span) {
@@ -401,6 +420,7 @@ class Harness {
   FaultInjector injector_;
   CallRecord record_;
   Pacer pacer_;
+  absl::Time begin_;  // of the faults
   std::vector<double> recoveries_;
   std::vector<double> standbys_;
   int stop_code_ = -1;

@@ -121,7 +121,7 @@ void CheckMeasured(const CallRecord& record, const CheckOptions& options, Verdic
   const auto faults =
       std::count_if(record.faults.begin(), record.faults.end(),
                     [](const FaultSpan& fault) { return !fault.domain.empty() && fault.injected; });
-  if (options.shared_machine || faults < options.tries) return;
+  if (options.shared_machine || faults < options.measured_faults) return;
   if (verdict->neighbour_reads + verdict->neighbour_appends > 0) return;
   verdict->Break("harness",
                  absl::StrCat("no read or append beside any of ", faults,

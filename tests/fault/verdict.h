@@ -39,8 +39,8 @@ struct CheckOptions {
   // Answers that are back at the standby after the live worker had answered again: so many in a
   // hundred faults.
   double flaps_percent = 5;
-  // A kind of fault that was tried so often must have happened once.
-  int tries = 3;
+  // A run of so many faults of domains must have heard some of their neighbours.
+  int measured_faults = 3;
 };
 
 struct Breach {
