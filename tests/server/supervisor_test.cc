@@ -78,13 +78,12 @@ class SupervisorTest : public testing::Test {
     });
   }
 
-  // What the live worker was doing, as the process notes it.
-  static void NoteThatItApplies(const Supervisor& supervisor) {
+  // What a worker was doing, as the process notes it in its flight record.
+  static void NoteThatItApplies(const std::string& record) {
     std::string slot(256, '\0');
     slot[0] = static_cast<char>(slices::Activity::kApply);
     slot[24] = 3;  // the subject's size
     slot.replace(36, 3, "s/1");
-    const std::string record = supervisor.View(Name(0)).live.flight_record;
     std::ofstream(record, std::ios::binary) << slot;
     ASSERT_EQ(slices::ReadFlightRecord(record).size(), 1U);
   }
@@ -363,7 +362,11 @@ class SupervisorDeathTest : public SupervisorTest {
     SetDomain(supervisor_, 0);
     std::tie(worker_, incarnation_) = AnswerForLive(supervisor_);
     ASSERT_NE(worker_, nullptr);
-    NoteThatItApplies(supervisor_);
+    const WorkerView live = supervisor_.View(Name(0)).live;
+    ASSERT_EQ(live.incarnation, incarnation_);
+    pid_ = static_cast<pid_t>(live.status.pid());
+    ASSERT_GT(pid_, 0);
+    NoteThatItApplies(live.flight_record);
   }
 
   // Stops the supervisor and returns the death of the process that the test answered for.
@@ -381,6 +384,7 @@ class SupervisorDeathTest : public SupervisorTest {
   Supervisor supervisor_;
   std::unique_ptr<FakeWorker> worker_;
   int64_t incarnation_ = 0;
+  pid_t pid_ = 0;
 
  private:
   WorkerSettings FastSettings() const {
@@ -404,14 +408,12 @@ TEST_F(SupervisorDeathTest, AWorkerThatBreaksEveryQuestionIsReplacedAndNoneOfIts
 
 // Its end breaks every question that it was asked, and may be heard of after them.
 TEST_F(SupervisorDeathTest, WhatAWorkerDidThatHasDiedIsNotTakenForBrokenAnswers) {
-  const auto pid = static_cast<id_t>(supervisor_.View(Name(0)).live.status.pid());
-  ASSERT_GT(pid, 0U);
   absl::Notification both_are_posted;  // so that the loop looks at nothing between the two
   supervisor_.loop().Post([&] { both_are_posted.WaitForNotification(); });
   supervisor_.loop().Post([&] {
-    kill(static_cast<pid_t>(pid), SIGKILL);
+    kill(pid_, SIGKILL);
     siginfo_t info{};
-    waitid(P_PID, pid, &info, WEXITED | WNOWAIT);
+    waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT);
   });
   supervisor_.EndBroken(Name(0), incarnation_);
   both_are_posted.Notify();
