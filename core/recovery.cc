@@ -203,20 +203,32 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
   return core;
 }
 
-// What a crash left behind the last record that was written as a whole: RocksDB drops it silently.
-// Of the last log that has something; whether older ones are whole, those after them have shown.
-void LogTornEnd(const std::string& directory) {
+// The last write-ahead log that has something; empty: none has.
+std::string LastLog(const std::string& directory) {
   std::error_code error;
   std::filesystem::path last;
   for (const auto& file : DirectoryEntries(directory, error)) {
     if (file.path().extension() != ".log" || file.file_size(error) == 0 || error) continue;
     last = std::max(last, file.path());
   }
-  if (last.empty() || !HasTornEnd(last.string())) return;
+  return last.string();
+}
+
+// What a crash left behind the last record that was written as a whole: RocksDB drops it silently.
+// Whether older logs are whole, those after them have shown.
+void LogTornEnd(const std::string& directory) {
+  const std::string last = LastLog(directory);
+  if (last.empty() || !HasTornEnd(last)) return;
   spdlog::warn(
       "core: {} ends within a record, which a crash has cut off: it was never acknowledged and is "
       "dropped",
-      last.string());
+      last);
+}
+
+// Whether that is all the damage that there is: then the log is read, and goes on, without it.
+bool IsOfUnsyncedWrite(const std::string& directory) {
+  const std::string last = LastLog(directory);
+  return !last.empty() && LacksSectorsOfItsLastRecord(last);
 }
 
 // Looks, and opens for writing only what is whole.
@@ -230,6 +242,16 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   }
   // Opening for writing replays the log and drops what it replaces; so first only look.
   absl::StatusOr<RecoveredCore> seen = OpenLog(paths, LogStore::Mode::kReadOnly);
+  // A power loss keeps the pages of a write that was not synced in any order.
+  const absl::Status damage = seen.status();
+  const bool unsynced = absl::IsDataLoss(damage) && IsOfUnsyncedWrite(paths.log);
+  if (unsynced) {
+    seen = OpenLog(paths, LogStore::Mode::kSalvage);
+    // What the mark has was acknowledged.
+    const bool lacks =
+        seen.ok() && !CauseOfMark(mark, paths, seen->head, seen->catalog_changes).empty();
+    if (lacks) seen = damage;
+  }
   const bool half_created =
       absl::IsFailedPrecondition(seen.status()) && absl::IsNotFound(mark.status());
   if (half_created)
@@ -270,10 +292,23 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
     ICEPIE_RETURN_IF_ERROR(
         KeepAcceptedLoss(paths.core, absl::StrCat("a backup was restored: ", *backup)));
   }
+  const int64_t head = seen->head;
   seen->store.reset();
-  LogTornEnd(paths.log);
-  absl::StatusOr<RecoveredCore> core =
-      OpenForWriting(paths, with_tree, LogStore::Mode::kReadWrite, std::move(requests));
+  if (unsynced) {
+    spdlog::warn(
+        "core: {} lacks sectors of its last write, which a power loss has cut off: it was never "
+        "acknowledged and is dropped",
+        LastLog(paths.log));
+  } else {
+    LogTornEnd(paths.log);
+  }
+  absl::StatusOr<RecoveredCore> core = OpenForWriting(
+      paths, with_tree, unsynced ? LogStore::Mode::kReadWriteAfterLoss : LogStore::Mode::kReadWrite,
+      std::move(requests));
+  if (core.ok() && core->head != head) {
+    core = absl::DataLossError(
+        absl::StrCat("it was opened with ", core->head, " records where ", head, " were seen"));
+  }
   if (absl::IsDataLoss(core.status())) return SalvageLate(paths, core.status());
   ICEPIE_RETURN_IF_ERROR(core.status());
   if (mark.ok()) core->found_mark = *mark;

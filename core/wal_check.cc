@@ -21,6 +21,7 @@ constexpr size_t kBlockBytes = 32768;
 constexpr size_t kHeaderBytes = 7;
 constexpr size_t kLengthPlace = 4;
 constexpr size_t kTypePlace = 6;
+constexpr size_t kSectorBytes = 512;  // of a disk, at least
 constexpr int64_t kProgressBytes = int64_t{256} << 10;
 constexpr uint32_t kMaskDelta = 0xa282ead8;
 
@@ -55,7 +56,48 @@ class Checker {
     }
   }
 
+  // Behind the last record that Run() has found whole.
+  absl::StatusOr<bool> LacksSectorsOfOneRecord() {
+    const auto block_bytes = static_cast<int64_t>(kBlockBytes);
+    int64_t begin = whole_bytes_;
+    if (block_bytes - begin % block_bytes < static_cast<int64_t>(kHeaderBytes)) {
+      begin += block_bytes - begin % block_bytes;
+    }
+    bool lacks = false;
+    for (place_ = begin / block_bytes * block_bytes;; place_ += block_bytes) {
+      ICEPIE_ASSIGN_OR_RETURN(const size_t bytes, ReadBlock());
+      const absl::string_view block = absl::string_view(block_).substr(0, bytes);
+      for (auto at = static_cast<size_t>(std::max<int64_t>(0, begin - place_)); at < bytes;) {
+        const size_t fragment = FragmentAt(block, at);
+        if (fragment == 0) {
+          const absl::string_view sector = block.substr(at, kSectorBytes);
+          lacks = lacks || (at % kSectorBytes == 0 && sector.size() == kSectorBytes &&
+                            sector.find_first_not_of('\0') == absl::string_view::npos);
+          ++at;
+          continue;
+        }
+        const auto type = static_cast<uint8_t>(block[at + kTypePlace]);
+        const bool begins = type == kWhole || type == kBegin;
+        if (begins && place_ + static_cast<int64_t>(at) != begin) return false;
+        at += fragment;
+      }
+      if (bytes < kBlockBytes) return lacks;
+    }
+  }
+
  private:
+  // Its bytes; 0: none is there that is whole.
+  static size_t FragmentAt(absl::string_view block, size_t at) {
+    if (at + kHeaderBytes > block.size()) return 0;
+    const auto type = static_cast<uint8_t>(block[at + kTypePlace]);
+    if (type < kWhole || type > kEnd) return 0;
+    const size_t length = GetLittleEndian<uint16_t>(block.data() + at + kLengthPlace);
+    if (at + kHeaderBytes + length > block.size()) return 0;
+    const absl::string_view covered = block.substr(at + kTypePlace, 1 + length);
+    if (Masked(Crc32c(0, covered)) != GetLittleEndian<uint32_t>(block.data() + at)) return 0;
+    return kHeaderBytes + length;
+  }
+
   absl::Status Tell(int64_t bytes, bool is_end) {
     untold_ += bytes;
     if (!progress_ || (untold_ < kProgressBytes && !is_end)) return absl::OkStatus();
@@ -138,6 +180,17 @@ absl::StatusOr<WalCheck> CheckWalFile(const std::string& path, int64_t from,
   absl::StatusOr<WalCheck> check = Checker(path, fd, progress).Run(from);
   ::close(fd);
   return check;
+}
+
+bool LacksSectorsOfItsLastRecord(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  Checker checker(path, fd, nullptr);
+  const bool is_damaged = absl::IsDataLoss(checker.Run(0).status());
+  const absl::StatusOr<bool> lacks =
+      is_damaged ? checker.LacksSectorsOfOneRecord() : absl::StatusOr<bool>(false);
+  ::close(fd);
+  return lacks.ok() && *lacks;
 }
 
 bool HasTornEnd(const std::string& path) {

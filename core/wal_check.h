@@ -35,6 +35,12 @@ absl::StatusOr<WalCheck> CheckWalFile(const std::string& path, int64_t from,
 // Whether the file ends in a record that is not whole: what a crash leaves.
 bool HasTornEnd(const std::string& path);
 
+// Whether the file is damaged in its last record only, and some of that record's sectors are zeros
+// that belong to no fragment: what a power loss leaves of a write that was not synced. Anything
+// else that begins a record behind the damage, or a damage of another kind (a flipped bit), is
+// none of that.
+bool LacksSectorsOfItsLastRecord(const std::string& path);
+
 // CRC-32C (Castagnoli) of `bytes`, going on from `crc`.
 uint32_t Crc32c(uint32_t crc, absl::string_view bytes);
 

@@ -5,11 +5,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <random>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -127,10 +129,30 @@ void PowerLoss::SyncDirectory(const std::string& path) {
 void PowerLoss::RestoreFile(const std::string& path, ino_t inode) {
   if (::link(Kept(inode).c_str(), path.c_str()) != 0) return;  // a socket
   const Synced& synced = files_[inode];
+  if (random_ != nullptr && fs::path(path).extension() == ".log") {
+    return LosePages(path, synced.bytes, *random_);
+  }
   ICEPIE_CHECK(::truncate(path.c_str(), synced.bytes) == 0);
   if (synced.content.empty()) return;
   std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
   file << synced.content;
+}
+
+// Pages that have not come to the disk read as zeros, as far as the file's size has.
+void PowerLoss::LosePages(const std::string& path, int64_t synced, std::mt19937& random) {
+  constexpr int64_t kPageBytes = 4096;
+  const auto written = static_cast<int64_t>(fs::file_size(path));
+  const int64_t unsynced = written - synced;
+  const int64_t bytes =
+      synced + (unsynced > 0 ? static_cast<int64_t>(random()) % (unsynced + 1) : 0);
+  ICEPIE_CHECK(::truncate(path.c_str(), bytes) == 0);
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  for (int64_t page = (synced + kPageBytes - 1) / kPageBytes * kPageBytes; page < bytes;
+       page += kPageBytes) {
+    if (random() % 2 == 0) continue;
+    file.seekp(page);
+    file << std::string(static_cast<size_t>(std::min(kPageBytes, bytes - page)), '\0');
+  }
 }
 
 void PowerLoss::Restore(const std::string& directory) {
@@ -151,9 +173,11 @@ void PowerLoss::Restore(const std::string& directory) {
   }
 }
 
-void PowerLoss::Lose() {
+void PowerLoss::Lose(std::mt19937* random) {
   const MutexLock lock(mutex_);
+  random_ = random;
   Restore(root_);
+  random_ = nullptr;
   stopped_ = false;
 }
 

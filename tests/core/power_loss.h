@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <random>
 #include <set>
 #include <string>
 
@@ -40,8 +41,9 @@ class PowerLoss {
   std::string failed_path() const;
   // What the disk holds of a small file (4 KiB) that stands at `path` now; empty: nothing yet.
   std::string Durable(const std::string& path) const;
-  // Makes `root` what the disk holds. Nobody has files in it open. Syncs work again.
-  void Lose();
+  // Makes `root` what the disk holds. Nobody has files in it open. Syncs work again. With `random`,
+  // some pages of what was written to RocksDB's logs and not synced have come to the disk, too.
+  void Lose(std::mt19937* random = nullptr);
 
   // For fsync: its result, or nullopt when the descriptor is not under `root`.
   static std::optional<int> OnSync(int fd);
@@ -63,12 +65,14 @@ class PowerLoss {
   void SyncDirectory(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Restore(const std::string& directory) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RestoreFile(const std::string& path, ino_t inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void LosePages(const std::string& path, int64_t synced, std::mt19937& random);
   std::string Kept(ino_t inode) const { return vault_ + "/" + std::to_string(inode); }
 
   const std::string root_;
   const std::string vault_;
   mutable Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  std::mt19937* random_ ABSL_GUARDED_BY(mutex_) = nullptr;                      // during Lose()
   std::function<bool(const std::string& path)> fails_ ABSL_GUARDED_BY(mutex_);  // empty: none
   int fails_in_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string failed_path_ ABSL_GUARDED_BY(mutex_);
