@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
+#include <regex>
 #include <set>
 #include <vector>
 
@@ -121,6 +123,16 @@ TEST_F(DiskFormTest, EveryFileIsInTheReadme) {
        {"core/lock", "core/high_water_mark", "core/ballast", "core/signing_key", "core/scrub",
         "core/checkpoint", "core/backup", ".segment", "N.log", "N.sst", "MANIFEST-N", "CURRENT"}) {
     EXPECT_EQ(names.count(name), 1U) << name << " was not there to be looked for";
+  }
+  // "core/NAME  N bytes": those of a fixed size.
+  const std::regex sized("\\ncore/(\\w+) +(\\d+) bytes");
+  std::map<std::string, std::string> sizes;
+  for (std::sregex_iterator line(readme.begin(), readme.end(), sized), end; line != end; ++line) {
+    sizes[(*line)[1]] = (*line)[2];
+  }
+  EXPECT_THAT(sizes, ElementsAre(testing::Key("high_water_mark")));
+  for (const auto& [name, bytes] : sizes) {
+    EXPECT_EQ(std::to_string(fs::file_size(core_ + "/" + name)), bytes) << name;
   }
 }
 
