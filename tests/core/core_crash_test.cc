@@ -222,6 +222,7 @@ void ExpectRetriesStoreNothingTwice(Core& core) {
 }
 
 TEST(CoreCrashTest, ACommitOrASignatureThatEndsAtAnyStepLosesAndDoublesNothing) {
+  const bool is_long = std::getenv("ICEPIE_CRASH_ROUNDS") != nullptr;
   const TempDirectory directory;
   EndOffsets acknowledged;
   std::map<int64_t, Digest> seen;
@@ -236,7 +237,8 @@ TEST(CoreCrashTest, ACommitOrASignatureThatEndsAtAnyStepLosesAndDoublesNothing) 
       const absl::Time start = absl::Now();
       const std::unique_ptr<Core> core = OpenCore(directory.path());
       ASSERT_EQ(core->ReadOnlyCause(), "");
-      EXPECT_LT(absl::Now() - start, absl::Seconds(60));
+      // The long run has the machine to itself.
+      EXPECT_LT(absl::Now() - start, is_long ? kRestartMax : absl::Seconds(60));
       ExpectWhole(*core, acknowledged);
       ExpectRetriesStoreNothingTwice(*core);
       const int64_t head = core->head_position();
