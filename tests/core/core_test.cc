@@ -196,15 +196,17 @@ TEST_F(CoreTest, SizesAreBounded) {
 
   AppendBatch heavy;
   for (int i = 0; i < 4; ++i) {
-    heavy.records.push_back(MakeRecord("raw", std::string((3 << 18) + 1, 'x')));
+    heavy.records.push_back(MakeRecord("raw", std::string(3 << 18, 'x')));
   }
+  EXPECT_EQ(Append(heavy).end_position, 5) << "3 MiB";
+  heavy.records[0].payload.push_back('x');
   ExpectRefused(heavy, absl::StatusCode::kInvalidArgument, "BATCH_TOO_LARGE");
 
   AppendBatch many;
   many.records.assign(65537, MakeRecord("raw", ""));
   ExpectRefused(many, absl::StatusCode::kInvalidArgument, "BATCH_TOO_LARGE");
   many.records.pop_back();
-  EXPECT_EQ(Append(many).end_position, 65537);
+  EXPECT_EQ(Append(many).end_position, 5 + 65536);
 }
 
 TEST_F(CoreTest, AppendsUnderAConditionCompareTheStreamsEnd) {
