@@ -1,6 +1,8 @@
 // The faults that admin calls are part of.
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +20,8 @@ namespace v1 = icepie::v1;
 constexpr absl::Duration kCallTimeout = absl::Seconds(30);
 constexpr absl::Duration kBuildTimeout = absl::Seconds(90);
 constexpr absl::Duration kHeldTimeout = absl::Seconds(60);
+
+constexpr size_t kFillerBytes = 3 << 20;
 
 // A domain that comes and goes.
 constexpr const char* kVisitor = R"yaml(domain: visitor_$0
@@ -161,6 +165,10 @@ absl::Status FaultInjector::EditAndKillDaemon(FaultSpan* span) {
   span->detail = absl::StrCat(domain, " query_timeout ", timeout, "s");
   ICEPIE_RETURN_IF_ERROR(Apply(FileOf(domain)));
   ICEPIE_RETURN_IF_ERROR(RestartDaemon(absl::ZeroDuration()));
+  return CheckFile(domain);
+}
+
+absl::Status FaultInjector::CheckFile(const std::string& domain) {
   v1::GetDomainRequest request;
   v1::Domain response;
   request.set_name(domain);
@@ -169,23 +177,28 @@ absl::Status FaultInjector::EditAndKillDaemon(FaultSpan* span) {
             daemon_.Admin()->GetDomain(testing::Within(kCallTimeout).get(), request, &response)));
   if (response.file() == FileOf(domain)) return absl::OkStatus();
   return absl::InternalError(
-      absl::StrCat(domain, " lost the file that was accepted before the daemon was killed"));
+      absl::StrCat(domain, " lost the file that was accepted before the daemon was killed: ",
+                   response.ShortDebugString()));
+}
+
+absl::Status FaultInjector::DeleteDomain(const std::string& domain) {
+  v1::DeleteDomainRequest remove;
+  v1::Domain response;
+  remove.set_name(domain);
+  remove.set_actor("harness");
+  remove.mutable_keep()->set_seconds(0);
+  return Named("delete the domain", daemon_.Admin()->DeleteDomain(
+                                        testing::Within(kCallTimeout).get(), remove, &response));
 }
 
 absl::Status FaultInjector::DeleteAndKillDaemon(FaultSpan* span) {
-  const std::string file = absl::StrReplaceAll(kVisitor, {{"$0", absl::StrCat(++deleted_)}});
-  span->detail = absl::StrCat("visitor_", deleted_);
+  const std::string file = absl::StrReplaceAll(kVisitor, {{"$0", absl::StrCat(++visitors_)}});
+  span->detail = absl::StrCat("visitor_", visitors_);
   ICEPIE_RETURN_IF_ERROR(Apply(file));
-  v1::DeleteDomainRequest remove;
-  v1::Domain response;
-  remove.set_name(span->detail);
-  remove.set_actor("harness");
-  remove.mutable_keep()->set_seconds(0);
-  ICEPIE_RETURN_IF_ERROR(
-      Named("delete the domain",
-            daemon_.Admin()->DeleteDomain(testing::Within(kCallTimeout).get(), remove, &response)));
+  ICEPIE_RETURN_IF_ERROR(DeleteDomain(span->detail));
   ICEPIE_RETURN_IF_ERROR(RestartDaemon(absl::ZeroDuration()));
   v1::GetDomainRequest request;
+  v1::Domain response;
   request.set_name(span->detail);
   const grpc::Status found =
       daemon_.Admin()->GetDomain(testing::Within(kCallTimeout).get(), request, &response);
@@ -221,6 +234,38 @@ absl::Status FaultInjector::FailedExpectation(FaultSpan* span) {
   if (held) return absl::OkStatus();
   return absl::InternalError(absl::StrCat(
       slice, " is not held although its expectation fails: ", seen.ShortDebugString()));
+}
+
+// The domain has used up what it may have of the disk: it goes on, and says what is not saved.
+absl::Status FaultInjector::DiskBudget(FaultSpan* span) {
+  const std::string slice = SomeSlice(span->domain);
+  span->detail = slice;
+  const auto not_saved = [&] {
+    const v1::Slice seen = daemon_.GetSlice(slice);
+    const auto* condition = testing::FindCondition(seen, "NOT_SAVED");
+    return condition != nullptr ? condition->reason() : "";
+  };
+  const std::string filler = DomainDirectory(span->domain) + "/filler";
+  std::ofstream(filler) << std::string(kFillerBytes, 'x');
+  const std::string file = FileOf(span->domain);
+  const absl::Status limited =
+      Apply(absl::StrReplaceAll(file, {{"limits: {", "limits: {disk: 2MB, "}}));
+  const bool said =
+      limited.ok() &&
+      testing::Eventually([&] { return not_saved() == "DOMAIN_DISK_FULL"; }, kHeldTimeout);
+  const v1::Slice seen = daemon_.GetSlice(slice);
+  std::error_code error;
+  std::filesystem::remove(filler, error);
+  ICEPIE_RETURN_IF_ERROR(limited);
+  ICEPIE_RETURN_IF_ERROR(Apply(file));
+  if (!said) {
+    return absl::InternalError(
+        absl::StrCat(slice, " does not say that it has no disk left: ", seen.ShortDebugString()));
+  }
+  if (testing::Eventually([&] { return not_saved().empty(); }, kHeldTimeout)) {
+    return absl::OkStatus();
+  }
+  return absl::DeadlineExceededError(absl::StrCat(slice, " is not saved with disk left"));
 }
 
 // ---- Freezing -----------------------------------------------------------------------------------

@@ -12,8 +12,11 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "core/base/status.h"
+#include "core/core.h"
 #include "google/longrunning/operations.grpc.pb.h"
 #include "server/rpc_status.h"
 #include "tests/fault/fault_domains.h"
@@ -29,9 +32,21 @@ constexpr absl::Duration kLoopTimeout = absl::Seconds(60);
 // In which a worker that an earlier fault ended is there again to be hurt.
 constexpr absl::Duration kWorkerPatience = absl::Seconds(3);
 constexpr absl::Duration kPollPause = absl::Milliseconds(10);
+// Less than a heartbeat waits.
+constexpr absl::Duration kNap = absl::Milliseconds(1500);
 constexpr int64_t kSmallFile = 4096;
 // What a harmful query is given; the domain's own limit is longer.
 constexpr absl::Duration kHarmfulTimeout = absl::Milliseconds(700);
+
+// `hits` uses a function that the worker program refuses and the fragile one lets pass.
+constexpr const char* kOutgrown = R"yaml(domain: $0
+sources:
+  clicks: {columns: {account: INTEGER}}
+slices:
+  hits:
+    sql: SELECT count(*) FILTER (WHERE json_contains(CAST(account AS VARCHAR), '1')) AS hits FROM clicks
+  counted: {sql: SELECT count(*) AS clicks FROM clicks}
+)yaml";
 
 // Atomically, so that the daemon finds the one or the other.
 void PointTo(const std::string& link, const std::string& target) {
@@ -107,7 +122,9 @@ const std::vector<FaultInjector::Kind>& FaultInjector::Table() {
       {"kill_both", &I::KillBoth, false},
       {"stop_live", &I::StopLive, false},
       {"stop_standby", &I::StopStandby, false},
+      {"standby_behind", &I::StandbyBehind, false},
       {"kill_daemon", &I::KillDaemon, true},
+      {"damaged_catalog", &I::DamagedCatalog, true},
       {"stop_daemon", &I::StopDaemon, true},
       {"endless_query", &I::EndlessQuery, false},
       {"deaf_query", &I::DeafQuery, false},
@@ -128,6 +145,8 @@ const std::vector<FaultInjector::Kind>& FaultInjector::Table() {
       {"edit_and_kill_daemon", &I::EditAndKillDaemon, true},
       {"delete_and_kill_daemon", &I::DeleteAndKillDaemon, true},
       {"failed_expectation", &I::FailedExpectation, false},
+      {"disk_budget", &I::DiskBudget, false},
+      {"outgrown_definition", &I::OutgrownDefinition, true},
       {"freeze_and_kill", &I::FreezeAndKill, false},
       {"freeze_and_kill_daemon", &I::FreezeAndKillDaemon, true},
       {"reslice", &I::Reslice, false},
@@ -222,6 +241,31 @@ absl::Status FaultInjector::StopStandby(FaultSpan* span) {
   return random_() % 2 == 0 ? absl::OkStatus() : Signal(span, "live", SIGKILL);
 }
 
+// The live worker goes while its standby has not seen the newest states: it slept.
+absl::Status FaultInjector::StandbyBehind(FaultSpan* span) {
+  const pid_t standby = WorkerPid(span->domain, "standby");
+  const auto newest = [&] { return NewestOfSeveral(DomainDirectory(span->domain), damaged_); };
+  const std::vector<fs::path> known = newest();
+  if (standby == 0 || kill(standby, SIGSTOP) != 0) {
+    span->detail = "standby was not there";
+    span->injected = false;
+    return absl::OkStatus();
+  }
+  const bool behind = testing::Eventually(
+      [&] {
+        const std::vector<fs::path> now = newest();
+        return std::any_of(now.begin(), now.end(), [&](const fs::path& path) {
+          return std::find(known.begin(), known.end(), path) == known.end();
+        });
+      },
+      kNap);
+  const absl::Status killed = Signal(span, "live", SIGKILL);
+  kill(standby, SIGCONT);
+  if (!behind) absl::StrAppend(&span->detail, ", nothing was saved meanwhile");
+  span->injected = span->injected && behind;
+  return killed;
+}
+
 absl::Status FaultInjector::RestartDaemon(absl::Duration pause) {
   downs_.push_back({absl::Now()});
   daemon_.Kill();
@@ -243,6 +287,28 @@ absl::Status FaultInjector::StartDaemon() {
 }
 
 absl::Status FaultInjector::KillDaemon(FaultSpan*) { return RestartDaemon(Pause(0, 50)); }
+
+// A domain's entry is no message any more; the daemon has a copy of it.
+absl::Status FaultInjector::DamagedCatalog(FaultSpan* span) {
+  const std::string domain = Domains()[random_() % Domains().size()];
+  span->detail = domain;
+  downs_.push_back({absl::Now()});
+  daemon_.Kill();
+  const size_t logged = daemon_.Log().size();
+  absl::Status damaged;
+  {
+    CoreOptions options;
+    options.directory = daemon_.data_directory() + "/core";
+    absl::StatusOr<std::unique_ptr<Core>> core = Core::Open(options);
+    damaged = core.ok() ? (*core)->ChangeCatalog({{"domain/" + domain, "\xff\xff no message"}})
+                        : core.status();
+  }
+  ICEPIE_RETURN_IF_ERROR(StartDaemon());
+  ICEPIE_RETURN_IF_ERROR(damaged);
+  const std::string noticed = absl::StrCat("domain ", domain, " is as its copy says");
+  span->injected = absl::StrContains(absl::string_view(daemon_.Log()).substr(logged), noticed);
+  return CheckFile(domain);
+}
 
 absl::Status FaultInjector::StopDaemon(FaultSpan* span) {
   const absl::Duration pause = Pause(100, 800);
@@ -375,6 +441,62 @@ absl::Status FaultInjector::DeadlyQuery(FaultSpan* span) {
   if (!span->injected) return RollWorkers(span);
   doomed_.push_back({span->domain, "live", live});
   return absl::OkStatus();
+}
+
+// As after an upgrade to a worker that refuses a function of the definition: the slice is held and
+// answers from its last snapshot, the other one of its domain goes on.
+absl::Status FaultInjector::OutgrownDefinition(FaultSpan* span) {
+  span->domain = absl::StrCat("outgrown_", ++visitors_);
+  PointTo(program_link_, fragile_program_);
+  absl::Status done = Apply(absl::StrReplaceAll(kOutgrown, {{"$0", span->domain}}));
+  if (done.ok()) done = AwaitOutgrown(span->domain);
+  PointTo(program_link_, program_);
+  if (done.ok()) done = RollWorkers(span);
+  if (done.ok()) done = CheckOutgrown(span->domain);
+  const absl::Status deleted = DeleteDomain(span->domain);
+  return done.ok() ? deleted : done;
+}
+
+absl::Status FaultInjector::AwaitOutgrown(const std::string& domain) {
+  for (const char* name : {".hits", ".counted"}) {
+    v1::Slice slice;
+    const bool saved = testing::Eventually(
+        [&] {
+          slice = daemon_.GetSlice(domain + name);
+          return slice.state() == v1::RUNNING && slice.standby_position() >= 0;
+        },
+        kLoopTimeout);
+    if (!saved) return absl::DeadlineExceededError("not saved: " + slice.ShortDebugString());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FaultInjector::CheckOutgrown(const std::string& domain) {
+  v1::Slice hits;
+  const bool held = testing::Eventually(
+      [&] {
+        hits = daemon_.GetSlice(domain + ".hits");
+        return hits.state() == v1::HELD && hits.last_error().reason() == "SQL_FORBIDDEN";
+      },
+      kLoopTimeout);
+  if (!held) {
+    return absl::InternalError("a slice that does not plan any more is not held: " +
+                               hits.ShortDebugString());
+  }
+  v1::QueryResponse response;
+  const Question question{domain, "SELECT hits FROM hits", {"hits"}};
+  ICEPIE_RETURN_IF_ERROR(Named("a question to a slice that does not plan any more",
+                               AskGrpc(where_.channel(), question, -1, kCallTimeout, &response)));
+  if (response.meta().slices(0).stale_reason() != v1::SLICE_HELD) {
+    return absl::InternalError("its answer does not say so: " + response.meta().ShortDebugString());
+  }
+  v1::Slice counted;
+  const bool runs = testing::Eventually(
+      [&] { return (counted = daemon_.GetSlice(domain + ".counted")).state() == v1::RUNNING; },
+      kLoopTimeout);
+  if (runs) return absl::OkStatus();
+  return absl::InternalError("a slice beside one that does not plan any more does not run: " +
+                             counted.ShortDebugString());
 }
 
 // ---- Records and files --------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class FaultInjector {
 
   // Names, in a fixed order.
   static std::vector<std::string> Kinds();
-  // Kinds that are the daemon's own; their spans have no domain.
+  // Kinds that are the daemon's own, whose spans have no domain, or of a domain that they make.
   static bool IsOfDaemon(const std::string& kind);
 
   // Injects it, holds it as long as it takes, and takes the hand off. Fills the span's detail,
@@ -72,7 +72,9 @@ class FaultInjector {
   absl::Status KillBoth(FaultSpan* span);
   absl::Status StopLive(FaultSpan* span);
   absl::Status StopStandby(FaultSpan* span);
+  absl::Status StandbyBehind(FaultSpan* span);
   absl::Status KillDaemon(FaultSpan* span);
+  absl::Status DamagedCatalog(FaultSpan* span);
   absl::Status StopDaemon(FaultSpan* span);
   absl::Status EndlessQuery(FaultSpan* span);
   absl::Status DeafQuery(FaultSpan* span);
@@ -93,6 +95,8 @@ class FaultInjector {
   absl::Status EditAndKillDaemon(FaultSpan* span);
   absl::Status DeleteAndKillDaemon(FaultSpan* span);
   absl::Status FailedExpectation(FaultSpan* span);
+  absl::Status DiskBudget(FaultSpan* span);
+  absl::Status OutgrownDefinition(FaultSpan* span);
   absl::Status FreezeAndKill(FaultSpan* span);
   absl::Status FreezeAndKillDaemon(FaultSpan* span);
   absl::Status Reslice(FaultSpan* span);
@@ -110,6 +114,11 @@ class FaultInjector {
   absl::Status RollWorkers(FaultSpan* span);
   absl::Status ResumeDomain(const std::string& domain);
   absl::Status Apply(const std::string& file);
+  absl::Status DeleteDomain(const std::string& domain);
+  absl::Status AwaitOutgrown(const std::string& domain);
+  absl::Status CheckOutgrown(const std::string& domain);
+  // The domain's file is the one that was applied.
+  absl::Status CheckFile(const std::string& domain);
   // The domain's file with what was changed in it so far.
   std::string FileOf(const std::string& domain) const;
   absl::Status AwaitSlice(const std::string& slice, absl::Time deadline);
@@ -137,7 +146,7 @@ class FaultInjector {
     pid_t pid = 0;
   };
   std::vector<Doomed> doomed_;
-  int deleted_ = 0;                     // domains
+  int visitors_ = 0;                    // domains that came and went
   std::map<std::string, int> timeout_;  // of queries, in seconds, by domain whose file was changed
   std::vector<FrozenSpan> frozen_;
   std::vector<DownSpan> downs_;
