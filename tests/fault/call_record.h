@@ -95,6 +95,9 @@ struct FrozenSpan {
 struct DownSpan {
   absl::Time begin;
   absl::Time end = absl::InfiniteFuture();
+  // Of the next one: its start, and its first answer to a question.
+  absl::Time started = absl::InfiniteFuture();
+  absl::Time answered = absl::InfiniteFuture();
 };
 
 // The machine had no time for a thread of low priority.

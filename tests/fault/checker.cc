@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "core/base/status.h"
 #include "tests/fault/fault_domains.h"
 #include "tests/fault/isolation_check.h"
@@ -52,6 +53,7 @@ class Checker {
     CheckOrder(record_, options_, &verdict_);
     ICEPIE_RETURN_IF_ERROR(Recompute());
     CheckFaults();
+    CheckRestarts();
     return std::move(verdict_);
   }
 
@@ -69,6 +71,17 @@ class Checker {
     for (const std::string& kind : NeverHappened(record_)) {
       Break("harness", absl::StrCat(kind, " was tried and never happened"), absl::InfiniteFuture());
     }
+  }
+
+  // Ports back, and answers from snapshots, whatever else a start has to do.
+  void CheckRestarts() {
+    const double p99 = Percentile(RestartLatencies(record_), 0.99);
+    const double allowed = absl::ToDoubleMilliseconds(options_.restart_p99);
+    if (options_.shared_machine || p99 <= allowed) return;
+    Break("P3",
+          absl::StrFormat("from a daemon's start to its first answer the p99 is %.0f ms of %.0f ms",
+                          p99, allowed),
+          absl::InfiniteFuture());
   }
 
   // ---- Appends ----------------------------------------------------------------------------------

@@ -282,7 +282,10 @@ absl::Status FaultInjector::StartDaemon() {
   v1::QueryResponse response;
   const grpc::Status answered =
       AskGrpc(where_.channel(), Questions().front(), -1, kCallTimeout, &response);
-  restart_ms_.push_back(absl::ToDoubleMilliseconds(absl::Now() - start));
+  if (answered.ok()) {
+    downs_.back().started = start;
+    downs_.back().answered = absl::Now();
+  }
   return Named("the first question to a daemon that started again", answered);
 }
 

@@ -55,8 +55,6 @@ class FaultInjector {
 
   const std::vector<FrozenSpan>& frozen() const { return frozen_; }
   const std::vector<DownSpan>& downs() const { return downs_; }
-  // From the daemon's end to its next answer to a question, in milliseconds.
-  const std::vector<double>& restart_ms() const { return restart_ms_; }
 
  private:
   using Method = absl::Status (FaultInjector::*)(FaultSpan* span);
@@ -150,7 +148,6 @@ class FaultInjector {
   std::map<std::string, int> timeout_;  // of queries, in seconds, by domain whose file was changed
   std::vector<FrozenSpan> frozen_;
   std::vector<DownSpan> downs_;
-  std::vector<double> restart_ms_;
 };
 
 // What `call` was answered, with its name.

@@ -364,6 +364,7 @@ class Harness {
     };
     const Latencies reads = ReadLatencies(record_);
     const Latencies appends = AppendLatencies(record_);
+    const std::vector<double> restarts = RestartLatencies(record_);
     const auto neighbour_ratio = [](const Latencies& all) {
       const double calm = Percentile(all.calm, 0.99);
       return calm > 0 ? Percentile(all.neighbour, 0.99) / calm : 0;
@@ -406,8 +407,7 @@ class Harness {
             {"standby_back_ms",
              {{"p50", Percentile(standbys_, 0.5)}, {"p99", Percentile(standbys_, 0.99)}}},
             {"daemon_restart_ms",
-             {{"p50", Percentile(injector_.restart_ms(), 0.5)},
-              {"p99", Percentile(injector_.restart_ms(), 0.99)}}},
+             {{"p50", Percentile(restarts, 0.5)}, {"p99", Percentile(restarts, 0.99)}}},
             {"verified_offline", verified_},
             {"seed", options_.seed}};
   }

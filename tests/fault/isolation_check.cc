@@ -87,7 +87,7 @@ void CheckLatency(const std::string& whose, const Latencies& calls, const CheckO
   const double calm = Percentile(calls.calm, 0.99);
   const double neighbour = Percentile(calls.neighbour, 0.99);
   const double allowed =
-      options.neighbour_factor * calm + options.neighbour_medians * Percentile(calls.calm, 0.5);
+      options.latency_factor * calm + options.latency_medians * Percentile(calls.calm, 0.5);
   if (neighbour <= allowed) return;
   verdict->Break("P2",
                  absl::StrFormat("%s have a p99 of %.0f ms, in calm %.0f ms; %.0f ms would pass",
@@ -121,12 +121,20 @@ void CheckMeasured(const CallRecord& record, const CheckOptions& options, Verdic
   const auto faults =
       std::count_if(record.faults.begin(), record.faults.end(),
                     [](const FaultSpan& fault) { return !fault.domain.empty() && fault.injected; });
-  if (options.shared_machine || faults < options.measured_faults) return;
-  if (verdict->neighbour_reads + verdict->neighbour_appends > 0) return;
-  verdict->Break("harness",
-                 absl::StrCat("no read or append beside any of ", faults,
-                              " faults of other domains could be judged: the machine had no time"),
-                 absl::InfiniteFuture());
+  if (options.shared_machine || faults < options.heard_faults) return;
+  if (verdict->neighbour_reads + verdict->neighbour_appends == 0) {
+    verdict->Break(
+        "harness",
+        absl::StrCat("no read or append beside any of ", faults,
+                     " faults of other domains could be judged: the machine had no time"),
+        absl::InfiniteFuture());
+  } else if (faults >= options.measured_faults && !verdict->neighbours_measured) {
+    verdict->Break(
+        "harness",
+        absl::StrCat("only ", verdict->neighbour_reads, " reads and ", verdict->neighbour_appends,
+                     " appends beside ", faults, " faults of other domains could be judged"),
+        absl::InfiniteFuture());
+  }
 }
 
 bool HadNoTime(const CallRecord& record, const CheckOptions& options, const WorkerSight& before,

@@ -33,14 +33,19 @@ struct CheckOptions {
   double neighbour_factor = 3;
   double neighbour_share = 0.002;  // of the answers: stale, or not the live worker's
   int64_t neighbour_count = 5;     // the same, in a short run
-  double neighbour_medians = 40;   // of the p99
+  double latency_factor = 1.5;     // of the p99, and
+  double latency_medians = 10;     // so many p50 of calm beyond it
   int64_t latency_samples = 500;   // fewer say nothing of a p99
   int64_t neighbour_least = 100;   // reads, and appends: fewer say nothing of neighbours
   // Answers that are back at the standby after the live worker had answered again: so many in a
   // hundred faults.
   double flaps_percent = 5;
-  // A run of so many faults of domains must have heard some of their neighbours.
-  int measured_faults = 3;
+  // A run of so many faults of domains must have heard some of their neighbours; a long one must
+  // have measured them.
+  int heard_faults = 3;
+  int measured_faults = 100;
+  // From a daemon's start to its first answer.
+  absl::Duration restart_p99 = absl::Seconds(2);
 };
 
 struct Breach {

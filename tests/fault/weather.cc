@@ -72,6 +72,15 @@ Latencies AppendLatencies(const CallRecord& record) {
   return out;
 }
 
+std::vector<double> RestartLatencies(const CallRecord& record) {
+  std::vector<double> ms;
+  for (const DownSpan& down : record.downs) {
+    if (down.answered == absl::InfiniteFuture()) continue;
+    ms.push_back(absl::ToDoubleMilliseconds(down.answered - down.started));
+  }
+  return ms;
+}
+
 double Percentile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
   const auto place = static_cast<size_t>(std::min(

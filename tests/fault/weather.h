@@ -36,6 +36,9 @@ struct Latencies {
 Latencies ReadLatencies(const CallRecord& record);
 Latencies AppendLatencies(const CallRecord& record);
 
+// From the start of a daemon to its first answer to a question.
+std::vector<double> RestartLatencies(const CallRecord& record);
+
 // The value below which `share` of them are; 0 without any.
 double Percentile(std::vector<double> values, double share);
 
