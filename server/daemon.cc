@@ -15,6 +15,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
@@ -49,6 +50,7 @@ namespace {
 
 using icepie::config::v1::Settings;
 
+constexpr char kSliceHealth[] = "slices/";  // and the slice's name
 constexpr absl::Duration kHealthInterval = absl::Seconds(1);
 // The core and not gRPC refuses a batch that is too large, with a reason.
 constexpr int kReceiveBytesMax = 8 << 20;
@@ -205,6 +207,7 @@ class Daemon::Parts {
   absl::Status StartGrpc(const Settings& settings);
   absl::Status StartHttp(const icepie::config::v1::Listen& listen);
   absl::Status Announce();
+  void SetHealth(const std::string& name, bool serves);
   void ReportHealth();
   void Drain();
   void StopWorkers();
@@ -456,9 +459,18 @@ void Daemon::Parts::NoteDaemon(const std::string& state) {
   events_->Add(std::move(event));
 }
 
-// One health entry per slice, SERVING while it answers, also stale.
+void Daemon::Parts::SetHealth(const std::string& name, bool serves) {
+  const auto [known, is_new] = health_.try_emplace(name, serves);
+  if (!is_new && known->second == serves) return;
+  known->second = serves;
+  server_->GetHealthCheckService()->SetServingStatus(name, serves);
+}
+
+// One health entry per slice, SERVING while it answers, also stale, and one for the core, SERVING
+// until it is read-only. That of the whole server ("") does not follow it: slices answer on, and
+// who balances load should send questions here.
 void Daemon::Parts::ReportHealth() {
-  auto* health = server_->GetHealthCheckService();
+  SetHealth(icepie::v1::Core::service_full_name(), core_->ReadOnlyCause().empty());
   std::set<std::string> slices;
   for (const auto& domain : catalog_->Domains()) {
     const DomainView view = supervisor_->View(domain->entry.name());
@@ -466,17 +478,14 @@ void Daemon::Parts::ReportHealth() {
     if (AwaitsTurn(view.live)) observer_->LookAtDomain(domain->entry.name());
     for (const auto& [slice, entry] : domain->slices) {
       slices.insert(absl::StrCat(domain->entry.name(), ".", slice));
-      const std::string name = absl::StrCat("slices/", domain->entry.name(), ".", slice);
-      const bool answers = Answers(view, slice);
-      auto known = health_.find(name);
-      if (known != health_.end() && known->second == answers) continue;
-      health_[name] = answers;
-      health->SetServingStatus(name, answers);
+      SetHealth(absl::StrCat(kSliceHealth, domain->entry.name(), ".", slice), Answers(view, slice));
     }
   }
   for (auto known = health_.begin(); known != health_.end();) {
-    const bool gone = slices.count(known->first.substr(std::string("slices/").size())) == 0;
-    if (gone) health->SetServingStatus(known->first, false);
+    absl::string_view slice = known->first;
+    const bool gone =
+        absl::ConsumePrefix(&slice, kSliceHealth) && slices.count(std::string(slice)) == 0;
+    if (gone) server_->GetHealthCheckService()->SetServingStatus(known->first, false);
     known = gone ? health_.erase(known) : std::next(known);
   }
   // They may come back.

@@ -151,7 +151,9 @@ QueryRouter::CallOff Routes::Handle(const HttpRequest& request, Done done) const
 }
 
 // Ready: it takes work, and somebody answers. A domain without a worker is named, and is no reason
-// to take the daemon from all the others; when no domain has one, nothing has started yet.
+// to take the daemon from all the others; when no domain has one, nothing has started yet. Neither
+// is a core that takes no appends, which is said too: slices answer on, and no other daemon has its
+// records.
 HttpAnswer Routes::Ready() const {
   const icepie::v1::ServerStatus status = status_();
   std::map<std::string, bool> answering;
@@ -168,8 +170,14 @@ HttpAnswer Routes::Ready() const {
   const std::string named =
       silent.empty() ? ""
                      : absl::StrCat("no worker answers for: ", absl::StrJoin(silent, ", "), "\n");
+  std::string core;
+  if (status.core_read_only()) {
+    core = absl::StrCat("core read-only: ", status.core_read_only_cause(), "\n");
+  } else if (status.core_disk_full()) {
+    core = "core full: appends are refused until there is space on its disk\n";
+  }
   const bool nobody = !silent.empty() && silent.size() == answering.size();
-  if (!nobody && !draining_) return TextAnswer(200, absl::StrCat("ready\n", named));
+  if (!nobody && !draining_) return TextAnswer(200, absl::StrCat("ready\n", core, named));
   HttpAnswer answer = TextAnswer(503, draining_ ? "the daemon is stopping\n" : named);
   answer.headers.emplace_back("Retry-After", "1");
   return answer;

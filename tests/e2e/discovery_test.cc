@@ -1,5 +1,5 @@
 // What tools like grpcurl need: reflection that lists the services and hands out their files, and
-// the standard health service with one entry for each slice.
+// the standard health service with an entry for the core and for each slice.
 #include <gmock/gmock.h>
 #include <google/protobuf/descriptor.pb.h>
 #include <gtest/gtest.h>
@@ -13,14 +13,13 @@
 #include "core/merkle/signed_note.h"
 #include "tests/core/merkle/rfc_verifier.h"
 #include "tests/e2e/daemon_fixture.h"
+#include "tests/e2e/health_client.h"
 #include "tests/server/http_client.h"
-#include "wire/health.grpc.pb.h"
 #include "wire/reflection.grpc.pb.h"
 
 namespace icepie::testing {
 namespace {
 
-namespace health = grpc::health::v1;
 namespace reflection = grpc::reflection::v1alpha;
 
 constexpr char kDomain[] = R"(
@@ -46,16 +45,6 @@ class DiscoveryTest : public ::testing::Test {
     call->WritesDone();
     EXPECT_TRUE(call->Finish().ok());
     return response;
-  }
-
-  health::HealthCheckResponse::ServingStatus Health(const std::string& service) {
-    health::HealthCheckRequest request;
-    request.set_service(service);
-    health::HealthCheckResponse response;
-    const auto context = Within(absl::Seconds(10));
-    const grpc::Status status =
-        health::Health::NewStub(channel_)->Check(context.get(), request, &response);
-    return status.ok() ? response.status() : health::HealthCheckResponse::SERVICE_UNKNOWN;
   }
 
   DaemonFixture daemon_;
@@ -87,14 +76,16 @@ TEST_F(DiscoveryTest, ReflectionListsThePublicServicesAndTheirFiles) {
   EXPECT_THAT(files, ::testing::Contains("icepie/v1/slices.proto"));
 }
 
-TEST_F(DiscoveryTest, HealthHasTheServerAndEachSlice) {
-  EXPECT_EQ(Health(""), health::HealthCheckResponse::SERVING);
-  EXPECT_EQ(Health("slices/shop.by_item"), health::HealthCheckResponse::SERVICE_UNKNOWN);
+TEST_F(DiscoveryTest, HealthHasTheServerTheCoreAndEachSlice) {
+  EXPECT_EQ(HealthOf(daemon_, ""), Health::SERVING);
+  EXPECT_TRUE(Eventually([this] { return HealthOf(daemon_, "icepie.v1.Core") == Health::SERVING; },
+                         absl::Seconds(60)));
+  EXPECT_EQ(HealthOf(daemon_, "slices/shop.by_item"), Health::SERVICE_UNKNOWN);
   ASSERT_TRUE(daemon_.CreateStream("orders").ok());
   icepie::v1::ApplyDomainResponse applied;
   ASSERT_TRUE(daemon_.Apply(kDomain, &applied).ok());
-  EXPECT_TRUE(Eventually(
-      [this] { return Health("slices/shop.by_item") == health::HealthCheckResponse::SERVING; }));
+  EXPECT_TRUE(
+      Eventually([this] { return HealthOf(daemon_, "slices/shop.by_item") == Health::SERVING; }));
 }
 
 TEST_F(DiscoveryTest, CheckpointAndTilesAreThereForOtherPeoplesVerifiers) {

@@ -12,7 +12,9 @@
 #include "server/rpc_status.h"
 #include "tests/core/small_disk.h"
 #include "tests/e2e/faulty_disk.h"
+#include "tests/e2e/health_client.h"
 #include "tests/e2e/shop_fixture.h"
+#include "tests/server/http_client.h"
 
 namespace icepie::testing {
 namespace {
@@ -70,6 +72,23 @@ class ReadOnlyRemountTest : public ReadOnlyTest {
     return reader->Finish();
   }
 
+  // Also to who only asks for health: red for the core alone, as slices answer on.
+  void ExpectCoreUnhealthy(const std::string& cause) {
+    EXPECT_TRUE(
+        Eventually([this] { return HealthOf(daemon_, "icepie.v1.Core") == Health::NOT_SERVING; },
+                   absl::Seconds(60)));
+    EXPECT_EQ(HealthOf(daemon_, ""), Health::SERVING);
+    EXPECT_TRUE(
+        Eventually([this] { return HealthOf(daemon_, "slices/shop.by_item") == Health::SERVING; },
+                   absl::Seconds(60)));
+    const std::string& address = daemon_.http_address();
+    server::HttpClient http(std::stoi(address.substr(address.rfind(':') + 1)));
+    const auto ready = http.Get("/readyz");
+    EXPECT_EQ(ready.status, 200);
+    EXPECT_THAT(ready.body, ::testing::StartsWith("ready\ncore read-only: "));
+    EXPECT_THAT(ready.body, HasSubstr(cause));
+  }
+
   FaultyDisk disk_{daemon_.directory(), daemon_.data_directory()};
 };
 
@@ -86,6 +105,7 @@ TEST_F(ReadOnlyRemountTest, ADiskThatBecomesReadOnlyEndsAppendsAndNothingElse) {
   EXPECT_THAT(status.core_read_only_cause(), HasSubstr("Read-only file system"));
   EXPECT_THAT(status.core_read_only_cause(), HasSubstr("restart the daemon"));
   EXPECT_EQ(status.head_position(), end_);
+  ExpectCoreUnhealthy("Read-only file system");
 
   EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
   EXPECT_EQ(daemon_.Worker("shop", "live").pid(), live);
@@ -98,6 +118,8 @@ TEST_F(ReadOnlyRemountTest, ADiskThatBecomesReadOnlyEndsAppendsAndNothingElse) {
   disk_.Set(DiskFault::kNone);
   daemon_.Start();
   EXPECT_FALSE(StatusOf(daemon_).core_read_only());
+  EXPECT_TRUE(Eventually([this] { return HealthOf(daemon_, "icepie.v1.Core") == Health::SERVING; },
+                         absl::Seconds(60)));
   EXPECT_THAT(Rows(daemon_, end_), HasSubstr("pear"));
   Append("apple", 1);
   EXPECT_EQ(daemon_.Stop(), 0);
@@ -120,6 +142,7 @@ TEST_F(ReadOnlyRemountTest, ADiskThatHasLostTablesEndsNeitherTheStartNorTheSlice
   EXPECT_THAT(status.core_read_only_cause(), HasSubstr("restore the core directory"));
   EXPECT_EQ(Refused(), "CORE_READ_ONLY");
   EXPECT_THAT(Rows(daemon_, -1), HasSubstr(R"([{"item":"pear","total":3}])"));
+  ExpectCoreUnhealthy("Input/output error");
   EXPECT_EQ(daemon_.Stop(), 0);
 }
 

@@ -534,6 +534,7 @@ TEST_F(HttpServerTest, OnlyHostsOfThisMachine) {
 
 TEST_F(HttpServerTest, ReadinessFollowsTheWorkers) {
   Start();
+  status_.set_core_disk_full(false);
   EXPECT_EQ(Get("/readyz").status, 200);  // the standby answers
   status_.mutable_workers(1)->set_state("backoff");
   const ClientAnswer answer = Get("/readyz");
@@ -551,6 +552,19 @@ TEST_F(HttpServerTest, ReadinessFollowsTheWorkers) {
     status_.mutable_workers(0)->set_state(rests);
     EXPECT_EQ(Get("/readyz").body, "ready\n");
   }
+}
+
+// Slices answer on, so it is said and no reason to ask elsewhere.
+TEST_F(HttpServerTest, ReadinessNamesACoreThatTakesNoAppends) {
+  Start();
+  status_.set_core_disk_full(true);
+  EXPECT_EQ(Get("/readyz").body,
+            "ready\ncore full: appends are refused until there is space on its disk\n");
+  status_.set_core_read_only(true);
+  status_.set_core_read_only_cause("a sync failed");
+  const ClientAnswer answer = Get("/readyz");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body, "ready\ncore read-only: a sync failed\n");
 }
 
 TEST_F(HttpServerTest, Metrics) {
