@@ -8,6 +8,7 @@
 #include "cli/operations.h"
 #include "cli/table.h"
 #include "core/base/status.h"
+#include "server/call_metadata.h"
 
 namespace icepie::cli {
 namespace {
@@ -57,9 +58,12 @@ absl::StatusOr<int> CancelOperation(Context& context, const std::string& name) {
   google::longrunning::CancelOperationRequest request;
   request.set_name(OperationName(name));
   Client& client = context.client();
-  ICEPIE_RETURN_IF_ERROR(
-      client.Call(client.operations(), &Operations::StubInterface::CancelOperation, request)
-          .status());
+  grpc::ClientContext call;
+  client.SetDeadline(&call);
+  call.AddMetadata(server::kActorMetadata, context.options.actor);
+  google::protobuf::Empty nothing;
+  const grpc::Status status = client.operations().CancelOperation(&call, request, &nothing);
+  if (!status.ok()) return client.ErrorOf(status);
   // Whoever comes too late is told that the call did nothing by what the operation ended with.
   google::longrunning::GetOperationRequest get;
   get.set_name(OperationName(name));
@@ -72,7 +76,11 @@ absl::StatusOr<int> CancelOperation(Context& context, const std::string& name) {
                                                       " had ended before: ", Outcome(operation),
                                                       "; nothing was cancelled"));
   }
-  context.out() << ShortOperationName(name) << " cancelled\n";
+  if (context.options.json) {
+    context.out() << ToJson(operation);
+  } else {
+    context.out() << ShortOperationName(name) << " cancelled\n";
+  }
   return kExitDone;
 }
 

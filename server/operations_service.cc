@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/time/clock.h"
+#include "core/base/utf8.h"
+#include "server/call_metadata.h"
 #include "server/proto_time.h"
 #include "server/unary_on.h"
 
@@ -13,6 +15,15 @@ namespace lro = google::longrunning;
 using google::protobuf::Empty;
 
 constexpr absl::Duration kWaitMax = absl::Seconds(60);
+
+// The standard requests have no place for who asks.
+std::string ActorOf(const grpc::CallbackServerContext& context) {
+  const auto& metadata = context.client_metadata();
+  const auto found = metadata.find(kActorMetadata);
+  if (found == metadata.end()) return "";
+  std::string actor(found->second.data(), found->second.size());
+  return IsUtf8(actor) ? actor : "";  // as any other actor, a text
+}
 
 }  // namespace
 
@@ -44,9 +55,9 @@ grpc::ServerUnaryReactor* OperationsService::CancelOperation(
     ICEPIE_RETURN_IF_ERROR(builds_.Cancel(number));
     return Empty();
   };
-  // The standard request does not say who asks.
-  return UnaryOn(executor_, context, response, [this, request, cancel] {
-    return RunAction(&log_, "CancelOperation", "", *request, cancel);
+  const std::string actor = ActorOf(*context);
+  return UnaryOn(executor_, context, response, [this, request, cancel, actor] {
+    return RunAction(&log_, "CancelOperation", actor, *request, cancel);
   });
 }
 
