@@ -20,6 +20,7 @@
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "nlohmann/json.hpp"
 
 namespace icepie::cli {
 namespace {
@@ -383,6 +384,14 @@ class Import {
   }
 
   int NothingToDo(int64_t end_offset) const {
+    if (context_.options.json) {
+      context_.out() << nlohmann::json({{"stream", request_.stream},
+                                        {"records", 0},
+                                        {"end_offset", end_offset}})
+                            .dump()
+                     << '\n';
+      return kExitDone;
+    }
     context_.out() << "nothing to do: stream " << request_.stream << " holds "
                    << FormatCounted(end_offset, "record") << ", all of " << request_.file.path
                    << '\n';

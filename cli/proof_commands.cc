@@ -80,11 +80,23 @@ absl::StatusOr<std::string> MakeReceipt(Context& context, int64_t position) {
 
 absl::StatusOr<int> Prove(Context& context, const ProveArguments& arguments) {
   ICEPIE_ASSIGN_OR_RETURN(const std::string receipt, MakeReceipt(context, arguments.position));
-  if (arguments.output == "-") {
+  const bool to_file = arguments.output != "-";
+  if (to_file) ICEPIE_RETURN_IF_ERROR(WriteFileAtomically(arguments.output, receipt));
+  if (context.options.json) {
+    nlohmann::json out = {{"position", arguments.position}};
+    if (to_file) {
+      out["file"] = arguments.output;
+    } else {
+      out["receipt"] = receipt;
+    }
+    // File names are bytes.
+    context.out() << out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    return kExitDone;
+  }
+  if (!to_file) {
     context.out() << receipt;
     return kExitDone;
   }
-  ICEPIE_RETURN_IF_ERROR(WriteFileAtomically(arguments.output, receipt));
   context.out() << "receipt for position " << FormatCount(arguments.position) << " in "
                 << arguments.output << "; check it with: icepie prove --check " << arguments.output
                 << " --key KEY (icepie checkpoint --key prints it)\n";

@@ -80,6 +80,11 @@ TEST_F(ProofCommandsTest, AReceiptIsCheckedWithNothingButTheKey) {
   const Outcome written = Run({"prove", "17", "--output", receipt});
   ASSERT_EQ(written.code, 0) << written.err;
   EXPECT_EQ(Run({"prove", "17"}).out, *ReadFile(receipt));
+  const auto shown = nlohmann::json::parse(Run({"prove", "17", "--json"}).out);
+  EXPECT_EQ(shown["position"], 17);
+  EXPECT_EQ(shown["receipt"], *ReadFile(receipt));
+  const auto filed = nlohmann::json::parse(Run({"prove", "17", "--output", receipt, "--json"}).out);
+  EXPECT_EQ(filed["file"], receipt);
   StopServing();
   std::filesystem::remove_all(directory_ + "/core");
 

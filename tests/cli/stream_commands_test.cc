@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "absl/time/clock.h"
+#include "nlohmann/json.hpp"
 #include "tests/cli/core_program_fixture.h"
 
 namespace icepie::cli {
@@ -124,6 +125,10 @@ TEST_F(StreamCommandsTest, ImportInOrder) {
   // Off a terminal as plain lines (progress_test has the bar, the rate and the ETA).
   EXPECT_THAT(imported.err, ::testing::ContainsRegex("import.* [0-9.]+ ?[kM]?/s"));
   EXPECT_EQ(EndOffset("flights"), 5000);
+  const auto again = nlohmann::json::parse(Run({"import", "flights", file, "--json"}).out);
+  EXPECT_EQ(again["stream"], "flights");
+  EXPECT_EQ(again["records"], 5000);
+  EXPECT_EQ(again["end_position"], 10000);
   const Outcome tail = Run({"read", "flights", "--from", "4998"});
   EXPECT_THAT(tail.out, HasSubstr("{\"n\":4998}\n"));
   EXPECT_THAT(tail.out, HasSubstr("{\"n\":4999}\n"));
@@ -139,6 +144,11 @@ TEST_F(StreamCommandsTest, ResumeDoublesNothing) {
   EXPECT_EQ(again.code, 0);
   EXPECT_THAT(again.out, StartsWith("nothing to do: stream flights holds 1,000 records"));
   EXPECT_EQ(EndOffset("flights"), 1000);
+  const auto nothing =
+      nlohmann::json::parse(Run({"--json", "import", "flights", file, "--resume"}).out);
+  EXPECT_EQ(nothing["stream"], "flights");
+  EXPECT_EQ(nothing["records"], 0);
+  EXPECT_EQ(nothing["end_offset"], 1000);
   EXPECT_THAT(Run({"read", "flights", "--from", "300", "--limit", "1"}).out,
               HasSubstr("{\"n\":300}"));
 }
