@@ -10,6 +10,7 @@
 #include "core/base/status.h"
 #include "server/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
+#include "tests/e2e/daemon_memory.h"
 #include "tests/e2e/http2_client.h"
 
 namespace icepie::testing {
@@ -171,7 +172,44 @@ TEST_F(OddInputTest, AClaimOfTwoGigabytesCostsNothing) {
   ASSERT_TRUE(Append({"1"}).ok());
 }
 
-// The limits themselves: one byte less is taken.
+// The limits of a batch and of gRPC's messages: one byte more is refused, and memory stays flat.
+TEST_F(OddInputTest, ABatchAndAMessageOfExactlyTheLimitAreTaken) {
+  ASSERT_TRUE(daemon_.CreateStream("odd").ok());
+  const std::string third = "\"" + std::string((1 << 20) - 2, 'x') + "\"";
+  const std::string half = "\"" + std::string((1 << 19) - 2, 'x') + "\"";
+  std::vector<std::string> batch = {third, third, half, half};
+  v1::AppendRecordsRequest message;  // of 8 MiB
+  for (int i = 0; i < 8; ++i) {
+    message.add_records()->set_stream("odd");
+    message.mutable_records(i)->set_payload(i < 7 ? third : third.substr(0, 1 << 19));
+  }
+  message.mutable_records(7)->mutable_payload()->append((size_t{8} << 20) - message.ByteSizeLong(),
+                                                        'x');
+  ASSERT_EQ(message.ByteSizeLong(), size_t{8} << 20);
+  int64_t before = 0;
+  for (int round = 0; round < 10; ++round) {
+    if (round == 2) before = MemoryBytes(daemon_.pid());  // what is kept for the next is there
+    ASSERT_TRUE(Append(batch).ok());
+    batch[3].push_back(' ');
+    EXPECT_EQ(ErrorReason(server::FromGrpcStatus(Append(batch))), "BATCH_TOO_LARGE");
+    batch[3].pop_back();
+    v1::AppendRecordsResponse response;
+    const auto send = [&] {
+      return daemon_.Core()->AppendRecords(Within(absl::Seconds(60)).get(), message, &response);
+    };
+    EXPECT_EQ(ErrorReason(server::FromGrpcStatus(send())), "BATCH_TOO_LARGE") << "it was read";
+    message.mutable_records(7)->mutable_payload()->push_back('x');
+    const grpc::Status refused = send();
+    EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_THAT(refused.error_message(), HasSubstr("larger than max"));
+    message.mutable_records(7)->mutable_payload()->pop_back();
+  }
+  if (!kKeepsWhatIsFreed) {
+    EXPECT_LT(MemoryBytes(daemon_.pid()) - before, int64_t{64} << 20);
+  }
+}
+
+// Those of a record.
 TEST_F(OddInputTest, ARecordOfExactlyTheLimitIsTaken) {
   ASSERT_TRUE(daemon_.CreateStream("odd").ok());
   const std::string largest = "\"" + std::string((1 << 20) - 2, 'x') + "\"";
