@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -22,6 +23,7 @@
 #include "core/base/steady_clock.h"
 #include "core/base/write_pacer.h"
 #include "server/worker/exit_codes.h"
+#include "server/worker/idle_watch.h"
 #include "server/worker/life.h"
 #include "server/worker/log_sink.h"
 #include "server/worker/process_limits.h"
@@ -31,6 +33,7 @@
 #include "slices/build_engine.h"
 #include "slices/engine.h"
 #include "slices/flight_record.h"
+#include "slices/freed_memory.h"
 #include "slices/live_engine.h"
 #include "slices/standby_engine.h"
 #include "spdlog/spdlog.h"
@@ -38,7 +41,7 @@
 namespace icepie::server {
 namespace {
 
-// Threads inherit the mask, so the signals wait for sigwait.
+// Threads inherit the mask, so the signals wait for WaitForSignal.
 sigset_t BlockStopSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -160,6 +163,22 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(const WorkerOptions& o
   return server;
 }
 
+absl::Duration ProcessorTimeOfProcess() {
+  timespec used = {};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return absl::DurationFromTimespec(used);
+}
+
+int WaitForSignal(const sigset_t& signals) {
+  const timespec interval = absl::ToTimespec(IdleWatch::kInterval);
+  IdleWatch watch;
+  while (true) {
+    const int signal = ::sigtimedwait(&signals, nullptr, &interval);
+    if (signal > 0) return signal;
+    if (watch.CameToRest(ProcessorTimeOfProcess())) slices::ReturnFreedMemory();
+  }
+}
+
 // What it holds is in memory only, once its engine has shut down.
 absl::Status UnsavedStates(const slices::Engine& engine) {
   std::string unsaved;
@@ -195,8 +214,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> server,
                           StartServer(options, service));
   spdlog::info("serving {} as process {}", options.socket, ::getpid());
-  int signal = 0;
-  sigwait(&signals, &signal);
+  const int signal = WaitForSignal(signals);
   is_stopping = true;
   spdlog::info("signal {}: saving and stopping", signal);
   engine->Shutdown();

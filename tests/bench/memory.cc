@@ -37,7 +37,7 @@ slices:
 )";
 constexpr int kBatch = 10000;
 constexpr absl::Duration kPatience = absl::Minutes(3);
-constexpr auto kSettling = std::chrono::seconds(2);  // for what is freed after the last work
+constexpr auto kSettling = std::chrono::seconds(5);  // a worker gives back at rest what it freed
 constexpr double kGoal = 1.5;
 
 struct MemoryOptions {
