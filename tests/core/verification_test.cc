@@ -468,6 +468,30 @@ TEST_F(VerificationTest, AFlippedBitInTheWriteAheadLogIsNamed) {
   FAIL() << "no log";
 }
 
+// Those beside the log: without them nothing tells whether what is there is all that was signed.
+TEST_F(VerificationTest, AMissingOrDamagedKeyMarkOrCheckpointIsNamed) {
+  Fill(kBatch);
+  for (const char* name : {"signing_key", "high_water_mark", "checkpoint"}) {
+    const std::string file = absl::StrCat(path_, "/", name);
+    const std::string whole = *ReadFile(file);
+    std::string flipped = whole;
+    for (const size_t at : {size_t{10}, whole.size() - 10}) flipped[at] ^= 4;
+    for (const std::string& damaged : {std::string("missing"), flipped, whole.substr(0, 20)}) {
+      SCOPED_TRACE(absl::StrCat(name, ": ", damaged.size(), " bytes"));
+      if (damaged == "missing") {
+        fs::remove(file);
+      } else {
+        std::ofstream(file, std::ios::binary | std::ios::trunc) << damaged;
+      }
+      const VerificationReport report = Verify();
+      EXPECT_FALSE(report.ok());
+      EXPECT_THAT(report.bytes_rehashed.detail + report.tree_recomputed.detail, HasSubstr(file));
+      std::ofstream(file, std::ios::binary | std::ios::trunc) << whole;
+      EXPECT_TRUE(Verify().ok());
+    }
+  }
+}
+
 TEST_F(VerificationTest, WhatIsNoCoreOrInUseIsSaidSo) {
   EXPECT_EQ(VerifyDirectory(path_, "", {}).status().code(), absl::StatusCode::kNotFound);
   Fill(kBatch);
