@@ -60,6 +60,12 @@ bool IsDataError(const absl::Status& status) {
   return status.code() == absl::StatusCode::kInvalidArgument;
 }
 
+std::string WholeLayoutOf(const SlicePlan& slice) {
+  std::string layout = absl::StrJoin(slice.create, ";\n");
+  if (!slice.kept_as.empty()) absl::StrAppend(&layout, ";\n", slice.kept_as);
+  return Sha256Hex(layout);
+}
+
 }  // namespace
 
 Progress ReadProgressRow(const CellRow& row) {
@@ -70,7 +76,7 @@ Progress ReadProgressRow(const CellRow& row) {
 
 std::string LayoutOf(const SlicePlan& slice) {
   constexpr size_t kHashCharacters = 16;
-  return Sha256Hex(absl::StrJoin(slice.create, ";\n")).substr(0, kHashCharacters);
+  return WholeLayoutOf(slice).substr(0, kHashCharacters);
 }
 
 GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice, int64_t number) {
@@ -167,9 +173,7 @@ absl::Status Generation::NoteRun() {
                                        " AS run"));
 }
 
-std::string Generation::Layout() const {
-  return Sha256Hex(absl::StrJoin(slice_plan_->create, ";\n"));
-}
+std::string Generation::Layout() const { return WholeLayoutOf(*slice_plan_); }
 
 absl::Status Generation::Restore(const std::string& snapshot_file) {
   const std::string from = QuoteIdentifier(absl::StrCat("from_", alias()));

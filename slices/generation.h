@@ -40,8 +40,8 @@ namespace icepie::slices {
 extern const char kProgressColumns[];
 Progress ReadProgressRow(const CellRow& row);
 
-// A hash of the tables and views that a state is kept in. What was saved with another one cannot be
-// gone on from.
+// A hash of the tables and views that a state is kept in, and of what is kept there. What was saved
+// with another one cannot be gone on from.
 std::string LayoutOf(const SlicePlan& slice);
 
 // Facts of a planned slice as reports and manifests carry them.

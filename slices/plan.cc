@@ -36,8 +36,10 @@ namespace {
 // one for the other. What serves keeps the hash that it was applied with as long as the file says
 // the same of it (server/definition_changes.h), and its state as long as that has the same tables
 // (LayoutOf).
-constexpr char kFormat[] = "icepie-slice-1";
+constexpr char kFormat[] = "icepie-slice-2";
 constexpr size_t kHashCharacters = 16;
+// What earlier versions kept of last() was of the last of equal rows.
+constexpr char kLastIsFirstOfEquals[] = "last: first of equals";
 // Nothing is there to be put into components while planning.
 constexpr int64_t kScratchComponentsBytes = int64_t{1} << 20;
 
@@ -646,6 +648,10 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
                : SliceError(slice, slice.sql_place, "sql", status);
   }
   plan.definition_hash = Hash(statement, plan);
+  const bool keeps = plan.strategy != Strategy::kRecompute;
+  if (keeps && AnyLastOfEquals(statement, plan.upstream.empty())) {
+    plan.kept_as = kLastIsFirstOfEquals;
+  }
   ICEPIE_RETURN_IF_ERROR(MakeInput(slice.name, plan.columns));
   if (IsRead(slice.name)) ICEPIE_RETURN_IF_ERROR(PlanChanges(plan));
   plan_.slices.push_back(std::move(plan));

@@ -80,6 +80,8 @@ struct SlicePlan {
   // `columns`. Reads of the slice are reads of __result. Tables have no NOT NULL column
   // (apply_statements.h adds empty rows for a moment).
   std::vector<std::string> create;
+  // Set where an earlier version of the planner kept other values in the same tables.
+  std::string kept_as;
   // append, aggregate, keys: run for each batch, over the sources' temporary views that show the
   // batch. recompute: run over all records below the target position.
   std::vector<ApplyStatement> apply;

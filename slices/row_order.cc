@@ -69,7 +69,12 @@ bool GoesByOrder(const Json& window) {
   return !IsRank(window) && (IsOrdered(window) || HasFrameOfRows(window));
 }
 
-// `positions`: a position is one of all rows.
+// Whether a position is one of all rows.
+bool HasOnePosition(const Json& statement, bool of_records) {
+  return of_records && !Any(statement, [](const Json& node) { return IsType(node, "JOIN"); });
+}
+
+// `positions`: HasOnePosition().
 bool ShowsOrderItself(const Json& node, bool positions) {
   if (TakesFirstOfEquals(node) || IsClass(node, "COLLATE")) return true;
   if (IsType(node, "JOIN")) return TextOf(node, "ref_type") == "ASOF";
@@ -129,9 +134,17 @@ bool ShowsOrderOfPeers(const Json& window) {
 }
 
 bool ShowsOrder(const Json& statement, bool of_records) {
-  const bool positions =
-      of_records && !Any(statement, [](const Json& node) { return IsType(node, "JOIN"); });
+  const bool positions = HasOnePosition(statement, of_records);
   return Any(statement, [&](const Json& node) { return ShowsOrderItself(node, positions); });
+}
+
+bool AnyLastOfEquals(const Json& statement, bool of_records) {
+  const bool positions = HasOnePosition(statement, of_records);
+  return Any(statement, [&](const Json& node) {
+    if (!IsClass(node, "FUNCTION") || TextOf(node, "function_name") != "last") return false;
+    const Json& order_bys = node["order_bys"];
+    return Has(order_bys, "orders") && !(positions && HasPosition(order_bys["orders"]));
+  });
 }
 
 std::vector<std::string> TiesOf(const SliceDef& definition, const SlicePlan& plan) {

@@ -32,6 +32,9 @@ bool ShowsOrderOfPeers(const Json& window);
 // slice; then what is ordered by the position of the only source has no equal rows.
 bool ShowsOrder(const Json& statement, bool of_records);
 
+// Whether an ordered last() anywhere may find equal rows. `of_records` as above.
+bool AnyLastOfEquals(const Json& statement, bool of_records);
+
 // What decides between equal rows of a slice: columns that tell all of its rows apart.
 std::vector<std::string> TiesOf(const SliceDef& definition, const SlicePlan& plan);
 

@@ -9,12 +9,17 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "slices/definition.h"
+#include "slices/generation.h"
+#include "slices/plan.h"
 #include "slices/sql_binding.h"
 #include "tests/slices/engine_fixture.h"
 #include "tests/slices/failing_duckdb.h"
@@ -32,6 +37,17 @@ class LiveEngineTest : public EngineFixture {
     orders.front() = Order("Bern", 1);
     orders.back() = Order("Bern", 2);
     feed_.Append("orders", orders);
+  }
+
+  void ReplaceInManifests(const std::string& slice, const std::string& from,
+                          const std::string& to) {
+    for (const auto& entry :
+         std::filesystem::directory_iterator(absl::StrCat(directory_, "/snapshots/", slice))) {
+      if (entry.path().extension() != ".json") continue;
+      const std::string manifest = ReadFile(entry.path()).value();
+      ASSERT_THAT(manifest, HasSubstr(from));
+      std::ofstream(entry.path()) << absl::StrReplaceAll(manifest, {{from, to}});
+    }
   }
 };
 
@@ -709,13 +725,7 @@ TEST_F(LiveEngineTest, ASnapshotWithOtherTablesAnswersUntilTheSliceIsBuiltAnew) 
   Configure({spec});
   WaitForPosition("median", 2);
   engine_->Shutdown();
-  for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/snapshots/median")) {
-    if (entry.path().extension() != ".json") continue;
-    const std::string manifest = ReadFile(entry.path()).value();
-    ASSERT_THAT(manifest, HasSubstr(R"("layout": ")"));
-    std::ofstream(entry.path()) << absl::StrReplaceAll(manifest,
-                                                       {{R"("layout": ")", R"("layout": "other)"}});
-  }
+  ReplaceInManifests("median", R"("layout": ")", R"("layout": "other)");
   const size_t opened_before = feed_.opened().size();
   StartLive();
   feed_.Append("orders", {Order("Bern", 100)});
@@ -724,6 +734,34 @@ TEST_F(LiveEngineTest, ASnapshotWithOtherTablesAnswersUntilTheSliceIsBuiltAnew) 
   const std::vector<int64_t> opened = feed_.opened();
   EXPECT_EQ(std::count(opened.begin() + static_cast<int64_t>(opened_before), opened.end(), 0), 1);
   EXPECT_EQ(Rows("SELECT middle FROM median"), R"([{"middle":3.0}])");
+}
+
+// last() was folded otherwise between equal rows, in the same tables.
+TEST_F(LiveEngineTest, AStateOfAnEarlierVersionsLastIsBuiltAnew) {
+  const std::string file =
+      absl::StrReplaceAll(kKept, {{"median(amount)", "last(amount ORDER BY length(city))"}});
+  const absl::StatusOr<DomainDef> definition = ParseDomain(file, "shop.yaml");
+  ASSERT_TRUE(definition.ok()) << definition.status();
+  const absl::StatusOr<DomainPlan> plan = PlanDomain(*definition);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  SlicePlan earlier = *plan->Find("median");
+  earlier.kept_as = "";
+  feed_.Append("orders", {Order("Bern", 1), Order("Bern", 3)});
+  StartLive();
+  GenerationSpec spec = Spec("median");
+  spec.file = file;
+  Configure({spec});
+  WaitForPosition("median", 2);
+  engine_->Shutdown();
+  ReplaceInManifests("median", LayoutOf(*plan->Find("median")), LayoutOf(earlier));
+  const size_t opened_before = feed_.opened().size();
+  StartLive();
+  feed_.Append("orders", {Order("Bern", 100)});
+  Configure({spec});
+  EXPECT_EQ(WaitForPosition("median", 3).progress.input, 3);
+  const std::vector<int64_t> opened = feed_.opened();
+  EXPECT_EQ(std::count(opened.begin() + static_cast<int64_t>(opened_before), opened.end(), 0), 1);
+  EXPECT_EQ(Rows("SELECT middle FROM median"), R"([{"middle":1}])");
 }
 
 constexpr char kLatest[] = R"(

@@ -109,6 +109,22 @@ TEST_F(PlanTest, WhatMayFailAboveAggregatesIsEvaluatedWithEachBatch) {
   EXPECT_FALSE(IsChecked("SELECT k, sum(n) AS total FROM counts GROUP BY k"));
 }
 
+TEST_F(PlanTest, OnlyStatesWithALastOfEqualsAreOthersThanThoseOfEarlierVersions) {
+  const auto kept_as = [](const std::string& sql) {
+    const absl::StatusOr<SlicePlan> plan = PlanSql(sql);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return plan->kept_as;
+  };
+  const std::string last = "SELECT k, last(i ORDER BY t) AS v FROM r GROUP BY k";
+  EXPECT_NE(kept_as(last), "");
+  EXPECT_NE(kept_as("SELECT k, median(v) AS m FROM (SELECT k, j, Last(i ORDER BY t) AS v FROM r "
+                    "GROUP BY k, j) GROUP BY k"),
+            "");
+  EXPECT_EQ(kept_as("SELECT k, last(i ORDER BY t, _position) AS v FROM r GROUP BY k"), "");
+  EXPECT_EQ(kept_as("SELECT k, first(i ORDER BY t) AS v FROM r GROUP BY k"), "");
+  EXPECT_EQ(kept_as(last + "\n    strategy: recompute"), "") << "it is DuckDB's own";
+}
+
 TEST_F(PlanTest, UpstreamComesFirst) {
   const absl::StatusOr<DomainPlan> plan = PlanText(absl::StrCat(
       "domain: lab\nsources: {r: {columns: {k: VARCHAR}}}\nslices:\n",
