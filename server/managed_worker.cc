@@ -150,17 +150,18 @@ bool ManagedWorker::StaySuspended() {
   const auto kept = suspension_file_.Read();
   if (!kept) return false;
   // No longer than a suspension lasts, also when the clock was set back.
-  const absl::Duration left =
-      std::min(FromProto(kept->next_start_time()) - absl::Now(), settings_.restart.suspension);
-  if (left <= absl::ZeroDuration()) return false;
+  const absl::Time now = absl::Now();
+  const absl::Time end =
+      std::min(FromProto(kept->next_start_time()), now + settings_.restart.suspension);
+  if (end <= now) return false;
   policy_.SetFailures(kept->restarts());
   view_.status.set_restarts(kept->restarts());
   view_.status.set_last_error(kept->last_error());
   view_.suspended = true;
   SetState(kSuspended);
   *view_.status.mutable_since() = kept->since();
-  *view_.status.mutable_next_start_time() = ToProto(absl::Now() + left);
-  Start(left);
+  *view_.status.mutable_next_start_time() = ToProto(end);
+  Start(end - now);
   return true;
 }
 
