@@ -530,6 +530,7 @@ void ManagedWorker::OnFailure(const std::string& why) {
 
 void ManagedWorker::Resume() {
   policy_.Reset();
+  suspension_file_.Remove();  // also of one that is paused, whose start would remove it
   if (process_ || stopping_ || paused_) return;
   view_.suspended = false;
   Start(absl::ZeroDuration());

@@ -253,6 +253,21 @@ TEST_F(SupervisorTest, ASuspensionThatWasEndedIsNotTakenUpAgain) {
   *status.mutable_next_start_time() = ToProto(absl::Now() - absl::Seconds(1));
   file.Write(status);
   EXPECT_TRUE(starts(false));
+
+  *status.mutable_next_start_time() = ToProto(absl::Now() + absl::Hours(1));
+  file.Write(status);
+  {
+    Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+    supervisor.SetSafeMode(true);
+    SetDomain(supervisor, 0);
+    supervisor.Resume(Name(0));
+    SetDomain(supervisor, 1);  // after that
+    EXPECT_TRUE(supervisor.WaitFor(Name(1), absl::Seconds(60), [](const DomainView& view) {
+      return view.live.status.state() == "paused";
+    }));
+    EXPECT_FALSE(file.Read().has_value());
+  }
+  EXPECT_TRUE(starts(false));
 }
 
 TEST_F(SupervisorTest, AWorkerThatDoesNotAnswerItselfIsReplaced) {
