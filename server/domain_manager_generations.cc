@@ -351,6 +351,8 @@ absl::StatusOr<v1::RollbackSliceResponse> DomainManager::Rollback(
 // ---- Promoting by itself ------------------------------------------------------------------------
 
 void DomainManager::ResumePromotions() {
+  // Which none survives: each would only be tried, and told of as failed, at every look.
+  if (!core_.ReadOnlyCause().empty()) return;
   for (const auto& domain : catalog_.Domains()) {
     for (const auto& [name, slice] : domain->slices) {
       for (const auto& entry : slice.generations()) {

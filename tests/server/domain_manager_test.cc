@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -9,12 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/proto_time.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/fake_worker.h"
+#include "tests/server/refusing_core.h"
 
 namespace icepie::server {
 namespace {
@@ -24,7 +27,8 @@ class DomainManagerTest : public ::testing::Test {
   // Workers start and never answer.
   DomainManagerTest()
       : core_(OpenCore(directory_.path() + "/core")),
-        catalog_(*core_, directory_.path() + "/intents"),
+        refusing_(*core_),
+        catalog_(refusing_, directory_.path() + "/intents"),
         events_(directory_.path() + "/events.jsonl"),
         supervisor_(Settings(), directory_.path() + "/domains", directory_.path()),
         builds_(catalog_, supervisor_),
@@ -79,6 +83,7 @@ class DomainManagerTest : public ::testing::Test {
 
   TempDirectory directory_;
   std::unique_ptr<Core> core_;
+  RefusingCore refusing_;
   Catalog catalog_;
   EventLog events_;
   Supervisor supervisor_;
@@ -118,6 +123,35 @@ TEST_F(DomainManagerTest, PromotionsThatWaitForWorkersHoldUpNothingElse) {
   };
   while (!is_lifted() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_TRUE(is_lifted());
+}
+
+TEST_F(DomainManagerTest, NoPromotionIsTriedWhileTheCoreIsReadOnly) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("ready", 1, [&](icepie::catalog::v1::SliceEntry& slice) {
+    auto& ready = Add(2, icepie::v1::Generation::READY, slice);
+    ready.mutable_generation()->set_promote_when_ready(true);
+    ready.mutable_definition()->mutable_promote()->set_added_rows(0);  // it has no row diff
+  });
+  Create("ill", 1, [&](icepie::catalog::v1::SliceEntry& slice) {
+    slice.mutable_suspension()->set_generation(1);
+    *slice.mutable_suspension()->mutable_next_try_time() = ToProto(absl::Now());
+  });
+  std::atomic<bool> tried{false};
+  std::atomic<bool> swept{false};
+  refusing_.on_refusal = [&](const std::string& key) {
+    if (absl::StrContains(key, "ready")) tried = true;
+    if (absl::StrContains(key, "ill")) swept = true;
+  };
+  refusing_.refuses = true;
+  manager_ = std::make_unique<DomainManager>(refusing_, catalog_, supervisor_, builds_, events_,
+                                             memory_, ends_);
+  manager_->Start(/*safe_mode=*/false);
+  // A second after what is tried at the start.
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (!swept && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_TRUE(swept);
+  EXPECT_FALSE(tried);
+  manager_.reset();
 }
 
 }  // namespace

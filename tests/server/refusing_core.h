@@ -20,7 +20,8 @@ class RefusingCore final : public Core {
  public:
   explicit RefusingCore(Core& core) : core_(core) {}
   std::atomic<bool> refuses{false};
-  std::string unreadable;  // no keys that begin so can be scanned
+  std::function<void(const std::string& key)> on_refusal;  // set before anything is refused
+  std::string unreadable;                                  // no keys that begin so can be scanned
 
   std::string ReadOnlyCause() const override { return refuses ? "test" : ""; }
   std::string AcceptedLoss() const override { return core_.AcceptedLoss(); }
@@ -83,6 +84,9 @@ class RefusingCore final : public Core {
   CoreStorage Storage() const override { return core_.Storage(); }
   absl::Status ChangeCatalog(const std::vector<CatalogChange>& changes) override {
     if (!refuses) return core_.ChangeCatalog(changes);
+    for (const auto& [key, value] : changes) {
+      if (on_refusal) on_refusal(key);
+    }
     return MakeError(absl::StatusCode::kFailedPrecondition, "refused by the test",
                      "CORE_READ_ONLY");
   }
