@@ -299,9 +299,9 @@ std::vector<sock_filter> SystemCallFilter() {
   for (const int64_t number : {SYS_kill, SYS_tgkill}) {
     filter.OnCall(number, 0, [&] { filter.ReturnUnless(self, kDeny); });
   }
-  // A file can be made to signal anybody.
+  // A file can be made to signal anybody, and a lease on one holds up all others who open it.
   filter.OnCall(SYS_fcntl, 1, [&] {
-    for (const int command : {F_SETOWN, F_SETOWN_EX, F_SETSIG}) {
+    for (const int command : {F_SETOWN, F_SETOWN_EX, F_SETSIG, F_SETLEASE, F_NOTIFY}) {
       filter.ReturnIf(static_cast<uint32_t>(command), kDeny);
     }
   });

@@ -246,6 +246,8 @@ TEST(SandboxCallsTest, SomeAreRefusedByWhatTheyAreAskedFor) {
     {SYS_fcntl, {0, F_SETOWN, 1}},
     {SYS_fcntl, {0, F_SETOWN_EX, 0}},
     {SYS_fcntl, {0, F_SETSIG, SIGKILL}},
+    {SYS_fcntl, {0, F_SETLEASE, F_WRLCK}},
+    {SYS_fcntl, {0, F_NOTIFY, 0}},
     {SYS_ioctl, {0, FIOSETOWN, 0}},
     {SYS_ioctl, {0, SIOCSPGRP, 0}},
     {SYS_setpriority, {PRIO_USER, 0, 19}},
