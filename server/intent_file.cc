@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <optional>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr absl::string_view kIntentMagic = "IPIN";
 constexpr size_t kHalfBytes = size_t{2} << 20;
+constexpr size_t kEarlierHalfBytes = size_t{64} << 10;  // of earlier versions
 
 }  // namespace
 
@@ -35,13 +37,14 @@ absl::Status IntentFile::Open() {
   if (absl::IsNotFound(file.status())) return Make({});
   if (!file.ok()) return file.status();
   const absl::string_view bytes = *file;
-  half_bytes_ = bytes.size() / 2;
-  const bool first = Decode(bytes.substr(0, half_bytes_));
-  const bool second = Decode(bytes.substr(half_bytes_));
+  // Of a damaged file of another size, too, the halves are where they were written.
+  half_bytes_ = bytes.size() <= 2 * kEarlierHalfBytes ? kEarlierHalfBytes : kHalfBytes;
+  const bool first = Decode(bytes);
+  const bool second = Decode(bytes.substr(std::min(half_bytes_, bytes.size())));
   if (!first && !second) {
     return absl::DataLossError(absl::StrCat("intent file ", path_, " is damaged"));
   }
-  if (half_bytes_ < kHalfBytes) Make(intents_).IgnoreError();  // at the next start, then
+  if (bytes.size() != 2 * kHalfBytes) Make(intents_).IgnoreError();  // at the next start, then
   return absl::OkStatus();
 }
 

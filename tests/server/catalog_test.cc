@@ -11,6 +11,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "server/catalog_copy.h"
+#include "server/intent_file.h"
 #include "server/numbered_pairs.h"
 #include "server/unwanted_files.h"
 #include "tests/core/core_testing.h"
@@ -595,6 +596,32 @@ TEST_F(CatalogTest, AnIntentFileOfAnEarlierVersionIsMadeLarger) {
   IntentFile again(path);
   ASSERT_TRUE(again.Open().ok());
   EXPECT_EQ(again.intents().at("a.b").size(), 100000u);
+}
+
+TEST_F(CatalogTest, AnIntentFileOfADamagedSizeIsReadWhereItWasWritten) {
+  const std::string path = directory_.path() + "/damaged";
+  constexpr int64_t kSize = 4 << 20;
+  for (const int64_t size : {int64_t{100 << 10}, int64_t{3 << 20}, kSize - 1, kSize + 2}) {
+    std::filesystem::remove(path);
+    {
+      IntentFile file(path);
+      ASSERT_TRUE(file.Open().ok());
+      // The newest is where the first half begins, or the second.
+      ASSERT_TRUE(file.Save({{"a.b", "first"}}).ok());
+      ASSERT_TRUE(file.Save({{"a.b", "second"}}).ok());
+      if (size > kSize / 2) ASSERT_TRUE(file.Save({{"a.b", std::string(2000, 'x')}}).ok());
+    }
+    std::filesystem::resize_file(path, static_cast<uintmax_t>(size));
+    IntentFile damaged(path);
+    ASSERT_TRUE(damaged.Open().ok());
+    EXPECT_EQ(damaged.intents().at("a.b"),
+              size > kSize / 2 ? std::string(2000, 'x') : std::string("second"));
+    EXPECT_EQ(std::filesystem::file_size(path), static_cast<uintmax_t>(kSize)) << size;
+    ASSERT_TRUE(damaged.Save({{"a.b", "later"}}).ok());
+    IntentFile again(path);
+    ASSERT_TRUE(again.Open().ok());
+    EXPECT_EQ(again.intents().at("a.b"), "later") << size;
+  }
 }
 
 // A change that the catalog took is newer than any intent.
