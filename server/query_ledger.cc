@@ -70,8 +70,11 @@ std::optional<absl::Time> QueryLedger::BlockedUntil(const std::string& fingerpri
   const MutexLock lock(mutex_);
   if (entries_.empty()) return std::nullopt;
   const auto found = entries_.find(fingerprint);
-  if (found == entries_.end() || found->second.until <= now) return std::nullopt;
-  return found->second.until;
+  if (found == entries_.end()) return std::nullopt;
+  const absl::Time until = found->second.until;
+  // None lasts longer: the clock was set back.
+  if (until <= now || until - now > kBlockMax) return std::nullopt;
+  return until;
 }
 
 void QueryLedger::OnAnswered(const std::string& fingerprint) {

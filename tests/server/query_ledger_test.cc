@@ -73,6 +73,17 @@ TEST(QueryLedgerTest, WhatAQueryIsToBlameForOutlastsTheDaemon) {
   EXPECT_EQ(QueryLedger(file).BlockedUntil("killer", later), later + 2 * QueryLedger::kBlockFor);
 }
 
+TEST(QueryLedgerTest, NoRefusalLastsLongerBecauseTheClockWasSetBack) {
+  const absl::Time earlier = kNow - absl::Hours(100);
+  QueryLedger ledger;
+  ledger.OnDeath("killer", true, kNow);
+  EXPECT_TRUE(ledger.OnDeath("killer", true, kNow));
+  EXPECT_FALSE(ledger.BlockedUntil("killer", earlier).has_value());
+  // It has one chance, as when a refusal is over.
+  EXPECT_TRUE(ledger.OnDeath("killer", true, earlier));
+  EXPECT_EQ(ledger.BlockedUntil("killer", earlier), earlier + 2 * QueryLedger::kBlockFor);
+}
+
 TEST(QueryLedgerTest, ItsSizeIsBounded) {
   QueryLedger ledger;
   ledger.OnDeath("old", true, kNow);
