@@ -34,7 +34,7 @@ namespace icepie::slices {
 // Threads: the connection's.
 // Errors: as DuckConnection (duckdb.h).
 // Lifetime: connection and plan outlive it. The current database must be the generation's. After a
-//   table or view that the statements name has been replaced, CatalogChanged() must be called;
+//   table or view that the statements name has been replaced, Forget() must be called;
 //   until then, RunOnce() alone.
 class ApplyStatements {
  public:
@@ -42,8 +42,8 @@ class ApplyStatements {
 
   // To be called before each batch, outside of a transaction. `applied` records are in the state.
   absl::Status Prepare(int64_t applied);
-  // What is prepared names tables or views that are no more.
-  void CatalogChanged() { steps_.clear(); }
+  // What is prepared, and all that DuckDB keeps for it of its last run.
+  void Forget() { steps_.clear(); }
 
   // Runs all statements, within the caller's transaction. What they change is written down as of
   // position `changes_at`, or without one not at all. The first error ends it. Then `at_end` (may

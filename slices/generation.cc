@@ -33,6 +33,9 @@ constexpr int64_t kChangesMax = 1'000'000;
 // after which every prepared statement has to be prepared anew.
 constexpr int64_t kChangesKept = 16384;
 
+// Of so many records; of fewer, preparing statements anew costs more than what they keep.
+constexpr int64_t kLargeBatch = 1000;
+
 constexpr char kCreateTables[] =
     "CREATE TABLE __progress(applied_position BIGINT, applied_time_us BIGINT, "
     "event_time_max_us BIGINT, input BIGINT, applied BIGINT, filtered BIGINT, "
@@ -371,13 +374,19 @@ absl::StatusOr<int64_t> Generation::CountRows(std::unique_ptr<DuckStatement>& co
 // To be called before each batch, outside of a transaction.
 absl::Status Generation::PrepareBatch() {
   if (catalog_changed_) {
-    statements_->CatalogChanged();
+    statements_->Forget();
     count_changes_.reset();
     count_kept_.reset();
     ICEPIE_RETURN_IF_ERROR(PrepareProgress());
     catalog_changed_ = false;
   }
   return statements_->Prepare(progress_.applied + upstream_rows_);
+}
+
+void Generation::LetGoOfBatch(absl::Time before) {
+  if (large_batch_ >= before) return;
+  large_batch_ = absl::InfiniteFuture();
+  statements_->Forget();
 }
 
 Generation::Changes Generation::ChangesSince(int64_t position) const {
@@ -618,6 +627,7 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
   ICEPIE_RETURN_IF_ERROR(PrepareBatch());
   ICEPIE_RETURN_IF_ERROR(Begin());
   const std::vector<int64_t> passed_over = WithHeldBack(excluded, from, to);
+  if (to - from >= kLargeBatch) large_batch_ = SteadyNow();
   absl::Status status = RunBatch(batch, from, to, passed_over);
   if (!status.ok()) {
     Rollback();

@@ -108,6 +108,11 @@ class Generation {
   // Makes the passed-over position durable with the next snapshot.
   absl::Status WritePosition();
 
+  // To be called now and then: when the last large batch was run before `before` (as SteadyNow()),
+  // lets go of what the statements have built of it (hash tables of its rows), which DuckDB keeps
+  // as long as they are prepared.
+  void LetGoOfBatch(absl::Time before);
+
   // Lets the SQL read upstream slices from these generations.
   struct Upstream {
     std::string alias;
@@ -366,8 +371,9 @@ class Generation {
   bool tries_all_anew_ = false;  // records below progress_ may be such, too
   std::unique_ptr<DuckStatement> count_changes_;
   std::unique_ptr<DuckStatement> count_kept_;
-  bool catalog_changed_ = false;  // since statements were prepared
-  bool unsettled_ = false;        // what the last transaction has come to is not known
+  bool catalog_changed_ = false;                     // since statements were prepared
+  absl::Time large_batch_ = absl::InfiniteFuture();  // when they ran the last; not since: future
+  bool unsettled_ = false;  // what the last transaction has come to is not known
   // The applied_time_us at which `retain` deleted last, and whether this transaction does.
   int64_t let_go_at_us_ = 0;
   bool lets_go_ = false;

@@ -24,6 +24,8 @@ constexpr size_t kPlansAtOnce = 2;
 constexpr absl::Duration kPlanAgain = absl::Milliseconds(500);
 constexpr absl::Duration kLagAllowed = absl::Seconds(2);
 constexpr absl::Duration kIdleSleep = absl::Milliseconds(100);
+// Shorter than a worker waits before it gives back what it has freed.
+constexpr absl::Duration kBatchKept = absl::Milliseconds(300);
 constexpr int kLateHeartbeats = 3;
 
 absl::StatusOr<DomainPlan> PlanFile(const std::string& file, const std::string& domain,
@@ -249,6 +251,7 @@ void LiveEngine::Turn() {
   more = ApplyBehind() || more;
   next_batch_ = SteadyNow();
   if (!more) next_batch_ += RestAfter(ProcessorTime(ThisThread()) - had);
+  LetGoOfBatches();
   StepOverrides();
   StepOpen();
   StepSuspended();
@@ -263,6 +266,13 @@ void LiveEngine::Turn() {
   PublishReport();
   queries_->PositionsMoved();
   AnswerRefreshes();
+}
+
+void LiveEngine::LetGoOfBatches() {
+  const absl::Time before = next_batch_ - kBatchKept;
+  for (auto& held : held_) {
+    if (held->generation != nullptr && !held->recompute()) held->generation->LetGoOfBatch(before);
+  }
 }
 
 void LiveEngine::PublishReport() {

@@ -287,6 +287,7 @@ class LiveEngine : public Engine {
   bool StartNaming(const PendingName& pending);
   void SetSnapshotSchedule(Held& held) const;
   void StepSchedule(Held& held, absl::Time now);
+  void LetGoOfBatches();
   void PublishReport();
   absl::Duration SleepTime() const;
 

@@ -748,6 +748,45 @@ TEST_P(BrokenFeedTest, ARunThatIsNeverCollectedLeavesNoTransaction) {
   }
 }
 
+class LargeBatchTest : public GenerationTest {
+ protected:
+  int64_t KeptBytes() {
+    const auto bytes = reference_->QueryCells(
+        "SELECT CAST(sum(memory_usage_bytes) AS BIGINT) FROM duckdb_memory() WHERE tag IN "
+        "('ALLOCATOR', 'HASH_TABLE')");
+    EXPECT_TRUE(bytes.ok()) << bytes.status();
+    return bytes.ok() ? std::get<int64_t>(bytes->front().front()) : -1;
+  }
+
+  void ApplyInOne(Generation& generation) {
+    const std::vector<std::string> streams(generation.streams().begin(),
+                                           generation.streams().end());
+    const auto piece = feed_.Open(streams, generation.position(), feed_.head())->Next();
+    ASSERT_TRUE(piece.ok() && piece->has_value()) << piece.status();
+    BatchDecoder decoder(generation.position(), generation.streams());
+    const auto batch = decoder.Decode(**piece);
+    ASSERT_TRUE(batch.ok()) << batch.status();
+    const absl::Status status = generation.Apply(*batch, feed_.head());
+    ASSERT_TRUE(status.ok()) << status;
+  }
+};
+
+TEST_P(LargeBatchTest, WhatItsStatementsHaveBuiltIsLetGoOf) {
+  OpenAll();
+  Generation& generation = *generations_.front();
+  for (int round = 0; round < 2; ++round) {
+    AppendRecords(2000);
+    ApplyInOne(generation);
+    ASSERT_GT(KeptBytes(), 0);
+    generation.LetGoOfBatch(absl::InfinitePast());
+    EXPECT_GT(KeptBytes(), 0);
+    generation.LetGoOfBatch(absl::InfiniteFuture());
+    EXPECT_EQ(KeptBytes(), 0);
+  }
+  Compare(generation);
+}
+
+INSTANTIATE_TEST_SUITE_P(Once, LargeBatchTest, testing::Values(1U));
 INSTANTIATE_TEST_SUITE_P(Once, BrokenFeedTest, testing::Values(1U));
 
 }  // namespace
