@@ -38,7 +38,7 @@ void AddSealedEnds(LogState& state) {
 
 // The index knows where a stream ends whose last block is damaged, and a block where the log ends
 // whose last index entry is.
-LogState SalvageState(const LogStore& store, const std::string& segments) {
+LogState SalvageState(const LogStore& store, const std::string& segments, int64_t acknowledged) {
   LogState state;
   int64_t hot_position = INT64_MAX;
   int64_t hot_end = 0;
@@ -49,6 +49,7 @@ LogState SalvageState(const LogStore& store, const std::string& segments) {
     int64_t& end = ends[place.stream_id];
     end = std::max(end, place.first_offset + place.record_count);
   });
+  if (hot_position == INT64_MAX) hot_position = acknowledged;  // as far as is known
   state.segments = SegmentSet::Salvage(store, segments, hot_position);
   state.streams = StreamRegistry::Salvage(store);
   for (const auto& [id, name] : state.segments->StreamNames()) state.streams->AddNamed(id, name);
@@ -105,7 +106,8 @@ absl::StatusOr<LogState> ReadLogState(const LogStore& store, const std::string& 
   return state;
 }
 
-SalvagedLog SalvageLog(const std::string& log, const std::string& segments, rocksdb::Env* env) {
+SalvagedLog SalvageLog(const std::string& log, const std::string& segments, int64_t acknowledged,
+                       rocksdb::Env* env) {
   SalvagedLog salvaged;
   absl::StatusOr<std::unique_ptr<LogStore>> store =
       LogStore::Open({log, LogStore::Mode::kSalvage, env});
@@ -116,7 +118,8 @@ SalvagedLog SalvageLog(const std::string& log, const std::string& segments, rock
   } else {
     store = LogStore::Open({log, LogStore::Mode::kSalvageTables, env});
   }
-  if (store.ok() && !salvaged.is_consistent) salvaged.state = SalvageState(**store, segments);
+  if (store.ok() && !salvaged.is_consistent)
+    salvaged.state = SalvageState(**store, segments, acknowledged);
   if (store.ok()) {
     salvaged.store = *std::move(store);
   } else {

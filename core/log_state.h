@@ -38,8 +38,11 @@ struct SalvagedLog {
 
 // As much as can be read of a log that does not open, or whose state cannot be read. Changes no
 // file of it. What is in between and cannot be read is DATA_LOSS when it is read. A stream whose
-// name is in segments only has no format but bytes.
-SalvagedLog SalvageLog(const std::string& log, const std::string& segments, rocksdb::Env* env);
+// name is in segments only has no format but bytes. `acknowledged`: records that the high-water
+// mark knows of, 0 without one; where neither catalog nor index tells, segments are taken up to
+// there.
+SalvagedLog SalvageLog(const std::string& log, const std::string& segments, int64_t acknowledged,
+                       rocksdb::Env* env);
 
 }  // namespace icepie
 

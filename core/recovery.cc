@@ -67,7 +67,9 @@ absl::StatusOr<RecoveredCore> OpenLog(const Paths& paths, LogStore::Mode mode) {
 
 // As much as can be read, for answers.
 RecoveredCore Salvage(const Paths& paths, const std::string& cause) {
-  SalvagedLog salvaged = SalvageLog(paths.log, paths.segments, paths.env);
+  const absl::StatusOr<HighWater> mark = HighWaterMark::Read(paths.mark);
+  SalvagedLog salvaged =
+      SalvageLog(paths.log, paths.segments, mark.ok() ? mark->position : 0, paths.env);
   RecoveredCore core;
   core.store = std::move(salvaged.store);
   Take(std::move(salvaged.state), core);

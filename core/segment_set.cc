@@ -209,7 +209,7 @@ std::unique_ptr<SegmentSet> SegmentSet::Salvage(const LogStore& store, const std
     const auto [begin, end] = files.equal_range(at);
     const auto file =
         std::find_if(begin, end, [bound](const auto& segment) { return segment.second <= bound; });
-    if (file == end || bound == INT64_MAX) return set;
+    if (file == end) return set;
     set->Add(EntryOf(directory, at, file->second));
   }
 }

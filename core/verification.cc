@@ -259,7 +259,9 @@ OpenedLog OpenWhatThereIs(const std::string& directory) {
     const absl::Status check = CheckWalFile(file.path().string(), 0).status();
     if (absl::IsDataLoss(check)) log.findings.push_back({0, 0, std::string(check.message())});
   }
-  SalvagedLog salvaged = SalvageLog(path, segments, nullptr);
+  const absl::StatusOr<HighWater> mark =
+      HighWaterMark::Read(absl::StrCat(directory, "/", kHighWaterMarkFile));
+  SalvagedLog salvaged = SalvageLog(path, segments, mark.ok() ? mark->position : 0, nullptr);
   log.store = std::move(salvaged.store);
   log.state = std::move(salvaged.state);
   return log;

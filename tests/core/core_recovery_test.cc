@@ -545,6 +545,20 @@ TEST_F(SalvageTest, WhateverIsLostOfTablesTheRestIsServed) {
   }
 }
 
+TEST_F(SalvageTest, SegmentsAreServedWithoutAnyTable) {
+  ASSERT_NO_FATAL_FAILURE(FillTables());
+  for (const auto& table : Tables()) fs::remove(table.path);
+  EXPECT_GT(sealed_, 0);
+  {
+    const auto core = OpenCore(path_);
+    EXPECT_NE(core->ReadOnlyCause(), "");
+    EXPECT_EQ(core->head_position(), sealed_);
+    EXPECT_EQ(CountServed(*core), sealed_ / kStep);
+  }
+  fs::remove(path_ + "/high_water_mark");
+  EXPECT_EQ(OpenCore(path_)->head_position(), 0) << "they may be of before an accepted loss";
+}
+
 // What stands in a table beside a damaged block, and index entries and blocks of other tables.
 TEST_F(SalvageTest, HotRecordsBesideADamagedBlockAreServed) {
   ASSERT_NO_FATAL_FAILURE(FillTables());
