@@ -230,7 +230,14 @@ void LogTornEnd(const std::string& directory) {
 // Whether that is all the damage that there is: then the log is read, and goes on, without it.
 bool IsOfUnsyncedWrite(const std::string& directory) {
   const std::string last = LastLog(directory);
-  return !last.empty() && LacksSectorsOfItsLastRecord(last);
+  if (last.empty() || !LacksSectorsOfItsLastRecord(last)) return false;
+  std::error_code error;
+  for (const auto& file : DirectoryEntries(directory, error)) {
+    const std::string path = file.path().string();
+    if (file.path().extension() != ".log" || path == last) continue;
+    if (!CheckWalFile(path, 0).ok()) return false;
+  }
+  return !error;
 }
 
 // Looks, and opens for writing only what is whole.

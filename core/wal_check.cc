@@ -185,7 +185,8 @@ absl::StatusOr<WalCheck> CheckWalFile(const std::string& path, int64_t from,
 bool LacksSectorsOfItsLastRecord(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
-  Checker checker(path, fd, nullptr);
+  const CheckProgress untold;
+  Checker checker(path, fd, untold);
   const bool is_damaged = absl::IsDataLoss(checker.Run(0).status());
   const absl::StatusOr<bool> lacks =
       is_damaged ? checker.LacksSectorsOfOneRecord() : absl::StatusOr<bool>(false);
