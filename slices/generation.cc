@@ -627,8 +627,8 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
   ICEPIE_RETURN_IF_ERROR(PrepareBatch());
   ICEPIE_RETURN_IF_ERROR(Begin());
   const std::vector<int64_t> passed_over = WithHeldBack(excluded, from, to);
-  if (to - from >= kLargeBatch) large_batch_ = SteadyNow();
   absl::Status status = RunBatch(batch, from, to, passed_over);
+  if (to - from >= kLargeBatch) large_batch_ = SteadyNow();
   if (!status.ok()) {
     Rollback();
     return status;

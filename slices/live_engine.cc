@@ -250,8 +250,10 @@ void LiveEngine::Turn() {
   if (main_ != nullptr) more = ApplyTrack(*main_, kBatchRecordsMax);
   more = ApplyBehind() || more;
   next_batch_ = SteadyNow();
-  if (!more) next_batch_ += RestAfter(ProcessorTime(ThisThread()) - had);
-  LetGoOfBatches();
+  if (!more) {
+    next_batch_ += RestAfter(ProcessorTime(ThisThread()) - had);
+    LetGoOfBatches();
+  }
   StepOverrides();
   StepOpen();
   StepSuspended();

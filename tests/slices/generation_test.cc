@@ -20,6 +20,7 @@
 #include "absl/time/clock.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "slices/engine.h"
@@ -784,6 +785,21 @@ TEST_P(LargeBatchTest, WhatItsStatementsHaveBuiltIsLetGoOf) {
     EXPECT_EQ(KeptBytes(), 0);
   }
   Compare(generation);
+}
+
+// However long it took: the next one may be waiting.
+TEST_P(LargeBatchTest, IsKeptFromItsEndOn) {
+  OpenAll();
+  Generation& generation = *generations_.front();
+  AppendRecords(2000);
+  absl::Time within;
+  generation.SetBatchCheck([&](DuckConnection&, const std::string&, int64_t) {
+    within = SteadyNow();
+    return absl::OkStatus();
+  });
+  ApplyInOne(generation);
+  generation.LetGoOfBatch(within);
+  EXPECT_GT(KeptBytes(), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Once, LargeBatchTest, testing::Values(1U));
