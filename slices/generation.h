@@ -273,8 +273,9 @@ class Generation {
   absl::Status SearchCulprits(const Trial& trial, const Suspects& among);
   struct Alone {
     std::vector<int64_t> fail;
-    bool others_pass = false;
+    bool others_pass = false;  // some have been taken, now or before
   };
+  absl::Status LookForOthers(const Trial& trial, int64_t from, int64_t end, Alone& alone) const;
   absl::Status FindAlone(const Trial& trial, int64_t from, int64_t end, bool fails,
                          Alone& alone) const;
   bool TookRecords() const;

@@ -18,10 +18,16 @@ constexpr int kSearchRuns = 50;
 constexpr int kSearchRunsMin = 4;
 constexpr absl::Duration kSearchTimeMax = absl::Minutes(1);
 
-// The search's own end; an interrupt's is DEADLINE_EXCEEDED.
+// The search's own end, by its reason: an interrupt's is DEADLINE_EXCEEDED, and a feed may say
+// OUT_OF_RANGE.
+constexpr char kOutOfTime[] = "SEARCH_OUT_OF_TIME";
+
 absl::Status OutOfTime() {
-  return absl::OutOfRangeError("it takes long to find the records on which the SQL fails");
+  return MakeError(absl::StatusCode::kOutOfRange,
+                   "it takes long to find the records on which the SQL fails", kOutOfTime);
 }
+
+bool IsOutOfTime(const absl::Status& status) { return ErrorReason(status) == kOutOfTime; }
 
 absl::Status TryWithout(const absl::Status& error, size_t records) {
   return absl::AbortedError(
@@ -81,10 +87,22 @@ bool Generation::TookRecords() const {
                      [](const Input& input) { return input.input->counts().rows > 0; });
 }
 
+// Looks for some that pass among the last half of them, the last quarter, and so on: where many of
+// the first ones fail, FindAlone() comes to others late.
+absl::Status Generation::LookForOthers(const Trial& trial, int64_t from, int64_t end,
+                                       Alone& alone) const {
+  for (int64_t count = (end - from) / 2; count > 0 && !alone.others_pass; count /= 2) {
+    const absl::Status status = trial(end - count, end);
+    if (!status.ok() && !absl::IsInvalidArgument(status)) return status;
+    alone.others_pass = status.ok() && TookRecords();
+  }
+  return absl::OkStatus();
+}
+
 // Halves them down to those that fail without any other.
 absl::Status Generation::FindAlone(const Trial& trial, int64_t from, int64_t end, bool fails,
                                    Alone& alone) const {
-  if (FoundEnough(alone.fail.size())) return absl::OkStatus();
+  if (alone.others_pass && FoundEnough(alone.fail.size())) return absl::OkStatus();
   if (!fails) {
     const absl::Status status = trial(from, end);
     if (status.ok() && TookRecords()) alone.others_pass = true;
@@ -106,16 +124,17 @@ absl::Status Generation::SearchCulprits(const Trial& trial, const Suspects& amon
   if (among.from >= among.end) return absl::OkStatus();
   const absl::Status before = trial(among.base, among.from);
   if (!before.ok()) return absl::IsInvalidArgument(before) ? absl::OkStatus() : before;
+  // With none that it ever took, a row of a slice is what all of several fail on.
   Alone alone;
+  alone.others_pass = among.from > 0 || upstream_.empty();
+  ICEPIE_RETURN_IF_ERROR(LookForOthers(trial, among.from, among.end, alone));
   const absl::Status looked = FindAlone(trial, among.from, among.end,
                                         /*fails=*/among.base == among.from, alone);
   if (!looked.ok()) {
-    if (!absl::IsOutOfRange(looked) || alone.fail.empty()) return looked;
+    if (!IsOutOfTime(looked) || alone.fail.empty()) return looked;
     RenewSearchTime();
   }
-  // With none that it ever took, a row of a slice is what all of several fail on.
-  const bool no_state = among.from == 0 && !upstream_.empty();
-  if (no_state && alone.fail.size() > 1 && !alone.others_pass) return absl::OkStatus();
+  if (alone.fail.size() > 1 && !alone.others_pass) return absl::OkStatus();
   const size_t known = culprits_.size();
   for (const int64_t position : alone.fail) {
     const absl::Status status = trial(among.base, position + 1);
@@ -206,7 +225,7 @@ absl::Status Generation::FindCulprits(const Trial& trial, const Suspects& among,
   const std::map<int64_t, std::string> known = culprits_;
   ICEPIE_ASSIGN_OR_RETURN(const std::string content, UpstreamContent());
   absl::Status status = SearchCulprits(trial, among);
-  const bool searched = status.ok() || absl::IsOutOfRange(status);
+  const bool searched = status.ok() || IsOutOfTime(status);
   if (searched && culprits_.size() == known.size()) return among.error;
   // A slice that it reads may have changed during the search, and be what it fails on: one run more
   // tells, however long the search took.

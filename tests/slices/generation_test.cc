@@ -435,6 +435,33 @@ TEST_P(CulpritSearchTest, AnInterruptAtAnyTrialFindsNothing) {
   EXPECT_GT(ended, 0);
 }
 
+// Nor does a feed that breaks, whatever it says.
+TEST_P(CulpritSearchTest, AFeedOutOfRangeAtAnyTrialIsNotTheEndOfTheSearch) {
+  auto plan = PlanDomain(ParseDomain(kLargest, "sales.yaml").value());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  plan_ = std::make_shared<const DomainPlan>(*std::move(plan));
+  feed_.Append("orders", {R"({"amount":1})", R"({"amount":300})", R"({"amount":2})"});
+  int trials_in_all = 1;
+  for (int broken = 1; broken <= trials_in_all; ++broken) {
+    const std::unique_ptr<Generation> largest = Open("largest");
+    ASSERT_NE(largest, nullptr);
+    int trials = 0;
+    largest->SetOnTrial([&] {
+      if (++trials == broken) feed_.SetDamage(absl::OutOfRangeError("made to"));
+    });
+    ASSERT_TRUE(largest->BeginRecompute({}).ok());
+    absl::Status status = largest->FinishRecompute(feed_, feed_.head(), 1);
+    feed_.SetDamage(absl::OkStatus());
+    if (trials < broken) {
+      EXPECT_TRUE(absl::IsAborted(status)) << status;
+      break;
+    }
+    trials_in_all = broken + 1;
+    EXPECT_TRUE(absl::IsOutOfRange(status)) << "trial " << broken << ": " << status;
+  }
+  EXPECT_GT(trials_in_all, 4);
+}
+
 // Run as a whole over the slice `rate`.
 constexpr char kRated[] = R"(
 domain: sales
@@ -446,22 +473,32 @@ slices:
   rated:
     sql: SELECT CAST(amount * rate AS TINYINT) AS total FROM orders, rate ORDER BY total LIMIT 9
     strategy: recompute
+  strict:
+    sql: SELECT CAST(amount * rate AS TINYINT) AS total FROM orders, rate ORDER BY total LIMIT 9
+    strategy: recompute
+    on_bad_record: {budget: {records: 2}}
 )";
 
 // What another slice has may change between the runs of a search.
 class ChangingUpstreamTest : public GenerationTest {
  protected:
-  void Begin() {
+  void Plan() {
     auto plan = PlanDomain(ParseDomain(kRated, "sales.yaml").value());
     ASSERT_TRUE(plan.ok()) << plan.status();
     plan_ = std::make_shared<const DomainPlan>(*std::move(plan));
     rate_ = Open("rate");
-    rated_ = Open("rated");
-    ASSERT_TRUE(rated_->SetUpstream({{"rate", rate_->AsUpstream()}}).ok());
     SetRate(1);
+  }
+  void Begin() {
+    ASSERT_NO_FATAL_FAILURE(Plan());
+    OpenRated("rated");
     feed_.Append("orders", {R"({"amount":2})"});
     ASSERT_TRUE(Recompute().ok());
     feed_.Append("orders", {R"({"amount":3})", R"({"amount":4})"});
+  }
+  void OpenRated(const std::string& slice) {
+    rated_ = Open(slice);
+    ASSERT_TRUE(rated_->SetUpstream({{"rate", rate_->AsUpstream()}}).ok());
   }
   void SetRate(int rate) {
     feed_.Append("rates", {absl::StrCat("{\"rate\":", rate, "}")});
@@ -514,8 +551,7 @@ TEST_P(ChangingUpstreamTest, ARecordThatFailsWithAllOfItsRowsIsFound) {
 TEST_P(ChangingUpstreamTest, NotAllOfItsFirstRecordsAreToBlameForARow) {
   ASSERT_NO_FATAL_FAILURE(Begin());
   SetRate(100);
-  rated_ = Open("rated");
-  ASSERT_TRUE(rated_->SetUpstream({{"rate", rate_->AsUpstream()}}).ok());
+  OpenRated("rated");
   const absl::Status status = Recompute();
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   SetRate(1);
@@ -524,6 +560,40 @@ TEST_P(ChangingUpstreamTest, NotAllOfItsFirstRecordsAreToBlameForARow) {
   ASSERT_TRUE(Recompute().ok());
   EXPECT_EQ(rated_->progress().quarantined, 2);
   EXPECT_EQ(rated_->progress().applied, 3);
+}
+
+// Nor a row for records that are all bad, where others come behind them.
+TEST_P(ChangingUpstreamTest, MoreOfTheFirstRecordsThanTheBudgetAllowsAreBad) {
+  ASSERT_NO_FATAL_FAILURE(Plan());
+  const std::string bad = R"({"amount":1000})";
+  feed_.Append("orders", {bad, bad, bad, R"({"amount":4})", bad});
+  OpenRated("strict");
+  const absl::Status status = Recompute();
+  EXPECT_EQ(ErrorReason(status), "QUARANTINE_OVER_BUDGET") << status;
+  ASSERT_FALSE(rated_->served().overflow().empty());
+  EXPECT_EQ(rated_->served().overflow().front().position, 3);
+}
+
+// Likewise, and a search that ends before it has come to the others.
+TEST_P(ChangingUpstreamTest, MoreOfTheFirstRecordsThanThereIsTimeForAreBad) {
+  ASSERT_NO_FATAL_FAILURE(Plan());
+  std::vector<std::string> orders(500, R"({"amount":1000})");
+  orders.emplace_back(R"({"amount":4})");
+  feed_.Append("orders", orders);
+  OpenRated("rated");
+  // Enough for 40 trials on this machine, as it is now, and then it is over.
+  absl::Status status = absl::InvalidArgumentError("");
+  absl::Duration time = absl::Milliseconds(300);
+  for (int attempts = 0; absl::IsInvalidArgument(status) && attempts < 5; ++attempts) {
+    int trials = 0;
+    rated_->SetSearchTimeMin(time);
+    rated_->SetOnTrial([&] {
+      if (++trials == 40) absl::SleepFor(time);
+    });
+    status = Recompute();
+    time *= 3;
+  }
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
 }
 
 INSTANTIATE_TEST_SUITE_P(Once, ChangingUpstreamTest, testing::Values(1U));
