@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <filesystem>
 #include <utility>
@@ -39,6 +40,10 @@ constexpr std::array<uint32_t, 256> MakeTable() {
 constexpr std::array<uint32_t, 256> kTable = MakeTable();
 
 uint32_t Masked(uint32_t crc) { return ((crc >> 15) | (crc << 17)) + kMaskDelta; }
+uint32_t Unmasked(uint32_t masked) {
+  const uint32_t turned = masked - kMaskDelta;
+  return (turned >> 17) | (turned << 15);
+}
 
 class Checker {
  public:
@@ -56,32 +61,21 @@ class Checker {
     }
   }
 
-  // Behind the last record that Run() has found whole.
-  absl::StatusOr<bool> LacksSectorsOfOneRecord() {
+  // Whether the damage that Run() has found is what LacksSectorsOfItsLastRecord() asks for.
+  absl::StatusOr<bool> LacksSectors() {
     const auto block_bytes = static_cast<int64_t>(kBlockBytes);
-    int64_t begin = whole_bytes_;
-    if (block_bytes - begin % block_bytes < static_cast<int64_t>(kHeaderBytes)) {
-      begin += block_bytes - begin % block_bytes;
-    }
-    bool lacks = false;
-    for (place_ = begin / block_bytes * block_bytes;; place_ += block_bytes) {
+    auto at = static_cast<size_t>(damaged_at_ % block_bytes);
+    for (place_ = damaged_at_ / block_bytes * block_bytes;; place_ += block_bytes, at = 0) {
       ICEPIE_ASSIGN_OR_RETURN(const size_t bytes, ReadBlock());
       const absl::string_view block = absl::string_view(block_).substr(0, bytes);
-      for (auto at = static_cast<size_t>(std::max<int64_t>(0, begin - place_)); at < bytes;) {
+      if (place_ <= damaged_at_ && !HasZeroSector(block, at)) return false;
+      while (at < bytes) {
         const size_t fragment = FragmentAt(block, at);
-        if (fragment == 0) {
-          const absl::string_view sector = block.substr(at, kSectorBytes);
-          lacks = lacks || (at % kSectorBytes == 0 && sector.size() == kSectorBytes &&
-                            sector.find_first_not_of('\0') == absl::string_view::npos);
-          ++at;
-          continue;
-        }
-        const auto type = static_cast<uint8_t>(block[at + kTypePlace]);
-        const bool begins = type == kWhole || type == kBegin;
-        if (begins && place_ + static_cast<int64_t>(at) != begin) return false;
-        at += fragment;
+        const auto type = fragment == 0 ? 0 : static_cast<uint8_t>(block[at + kTypePlace]);
+        if (type == kWhole || type == kBegin) return false;
+        at += std::max<size_t>(1, fragment);
       }
-      if (bytes < kBlockBytes) return lacks;
+      if (bytes < kBlockBytes) return true;
     }
   }
 
@@ -96,6 +90,46 @@ class Checker {
     const absl::string_view covered = block.substr(at + kTypePlace, 1 + length);
     if (Masked(Crc32c(0, covered)) != GetLittleEndian<uint32_t>(block.data() + at)) return 0;
     return kHeaderBytes + length;
+  }
+
+  // Of the damaged fragment at `at`: what it has in one of the sectors that it lies in, for no
+  // other reason than that the sector is lost.
+  static bool HasZeroSector(absl::string_view block, size_t at) {
+    if (at + kHeaderBytes > block.size()) return false;
+    const size_t length = GetLittleEndian<uint16_t>(block.data() + at + kLengthPlace);
+    const size_t end = at + kHeaderBytes + length;
+    if (end > block.size() || HasOneFlippedBit(block, at, length)) return false;
+    for (size_t sector = at / kSectorBytes * kSectorBytes; sector < end; sector += kSectorBytes) {
+      const size_t from = std::max(at, sector);
+      const size_t to = std::min(end, sector + kSectorBytes);
+      if (block.substr(from, to - from).find_first_not_of('\0') == absl::string_view::npos) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // Whether the damaged fragment would be whole with one bit of it changed. Zeros may be what was
+  // written, and a length that is too large reaches into those of the next write.
+  static bool HasOneFlippedBit(absl::string_view block, size_t at, size_t length) {
+    const auto stored = GetLittleEndian<uint32_t>(block.data() + at);
+    uint32_t crc = 0;
+    for (size_t i = at + kTypePlace; i < block.size(); ++i) {
+      crc = Crc32c(crc, block.substr(i, 1));
+      if (Masked(crc) == stored) return true;  // of its length
+    }
+    crc = Crc32c(0, block.substr(at + kTypePlace, 1 + length));
+    if (std::has_single_bit(Masked(crc) ^ stored)) return true;  // of its checksum
+    // What each bit of a byte changes in the checksum, from the last byte backwards.
+    std::array<uint32_t, 8> changes{};
+    for (size_t bit = 0; bit < changes.size(); ++bit) changes[bit] = kTable[size_t{1} << bit];
+    for (size_t i = 0; i < 1 + length; ++i) {
+      for (uint32_t& change : changes) {
+        if ((crc ^ change) == Unmasked(stored)) return true;
+        change = (change >> 8) ^ kTable[change & 0xff];
+      }
+    }
+    return false;
   }
 
   absl::Status Tell(int64_t bytes, bool is_end) {
@@ -146,11 +180,11 @@ class Checker {
     return Damaged(at, "the rest of a block is not zero");
   }
 
-  absl::Status Damaged(size_t at, absl::string_view what) const {
-    return MakeError(
-        absl::StatusCode::kDataLoss,
-        absl::StrCat(path_, ": ", what, " at byte ", place_ + static_cast<int64_t>(at)),
-        "RECORD_DAMAGED", {{"file", path_}});
+  absl::Status Damaged(size_t at, absl::string_view what) {
+    damaged_at_ = place_ + static_cast<int64_t>(at);
+    return MakeError(absl::StatusCode::kDataLoss,
+                     absl::StrCat(path_, ": ", what, " at byte ", damaged_at_), "RECORD_DAMAGED",
+                     {{"file", path_}});
   }
 
   const std::string& path_;
@@ -159,6 +193,7 @@ class Checker {
   std::string block_;
   int64_t place_ = 0;  // of the block
   int64_t whole_bytes_ = 0;
+  int64_t damaged_at_ = 0;
   int64_t untold_ = 0;
   bool in_record_ = false;  // the last fragment goes on in the next one
 };
@@ -189,7 +224,7 @@ bool LacksSectorsOfItsLastRecord(const std::string& path) {
   Checker checker(path, fd, untold);
   const bool is_damaged = absl::IsDataLoss(checker.Run(0).status());
   const absl::StatusOr<bool> lacks =
-      is_damaged ? checker.LacksSectorsOfOneRecord() : absl::StatusOr<bool>(false);
+      is_damaged ? checker.LacksSectors() : absl::StatusOr<bool>(false);
   ::close(fd);
   return lacks.ok() && *lacks;
 }

@@ -35,10 +35,9 @@ absl::StatusOr<WalCheck> CheckWalFile(const std::string& path, int64_t from,
 // Whether the file ends in a record that is not whole: what a crash leaves.
 bool HasTornEnd(const std::string& path);
 
-// Whether the file is damaged in its last record only, and some of that record's sectors are zeros
-// that belong to no fragment: what a power loss leaves of a write that was not synced. Anything
-// else that begins a record behind the damage, or a damage of another kind (a flipped bit), is
-// none of that.
+// Whether the file is damaged in its last record only, and sectors of its first damaged fragment
+// read as zeros (as far as the fragment lies in them): what a power loss leaves of a write that was
+// not synced. A flipped bit is none of that, whatever is missing behind it.
 bool LacksSectorsOfItsLastRecord(const std::string& path);
 
 // CRC-32C (Castagnoli) of `bytes`, going on from `crc`.

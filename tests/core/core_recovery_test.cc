@@ -674,6 +674,7 @@ class LostPagesTest : public AcceptedLossTest {
   // The last batch is the one that nobody was told of.
   LostPagesTest() {
     Fill();
+    early_mark_ = *ReadFile(path_ + "/high_water_mark");
     const auto core = OpenCore(path_);
     EXPECT_TRUE(core->AppendAndWait(NumberedBatch("a", 1000, kWritten)).ok());
     mark_ = *ReadFile(path_ + "/high_water_mark");
@@ -699,6 +700,7 @@ class LostPagesTest : public AcceptedLossTest {
     log.replace(page * kPage, kPage, std::string(kPage, '\0'));
   }
 
+  std::string early_mark_;  // it lags by a second at most
   std::string mark_;
   std::string late_mark_;
   size_t synced_ = 0;
@@ -755,12 +757,60 @@ TEST_F(LostPagesTest, BesideADamagedOlderLogAreDamage) {
   EXPECT_THAT(cause, HasSubstr("the log is damaged"));
 }
 
+TEST_F(LostPagesTest, ExcuseNoFlippedBitOfWhatWasAcknowledged) {
+  std::string log = written_;
+  Lose(log, synced_ / kPage + 1);
+  log[synced_ - 100] = static_cast<char>(log[synced_ - 100] ^ 4);
+  Restore(log, early_mark_);
+  ExpectReadOnly("the log is damaged");
+}
+
 // Nor is another damage of that write: no page is missing.
 TEST_F(LostPagesTest, AFlippedBitIsNoLostPage) {
   std::string log = written_;
   log[synced_ + 100'000] = static_cast<char>(log[synced_ + 100'000] ^ 4);
   Restore(log, mark_);
   ExpectReadOnly("the log is damaged");
+}
+
+// The page that the last write shares with what was synced, and the last one, which is short.
+TEST_F(AcceptedLossTest, LessThanASectorThatIsLostOfTheLastWriteIsNoDamage) {
+  constexpr size_t kPage = 4096;
+  constexpr size_t kSector = 512;
+  std::mt19937 random(1);
+  for (const bool of_first : {true, false}) {
+    SCOPED_TRACE(of_first);
+    fs::remove_all(path_);
+    std::string mark;
+    size_t synced = 0;
+    size_t written = 0;
+    int64_t head = 0;
+    {
+      const auto core = OpenCore(path_);
+      ASSERT_TRUE(core->CreateStream("raw", PayloadFormat::kBytes).ok());
+      for (size_t lost = 0; lost < kSector / 4 || lost >= kSector;) {
+        mark = *ReadFile(path_ + "/high_water_mark");
+        head = core->head_position();
+        synced = ReadFile(WriteAheadLog())->size();
+        std::string payload(40'000 + random() % kPage, '\0');
+        for (char& byte : payload) byte = static_cast<char>(random());
+        AppendBatch batch;
+        batch.records.push_back(MakeRecord("raw", std::move(payload)));
+        ASSERT_TRUE(core->AppendAndWait(std::move(batch)).ok());
+        written = ReadFile(WriteAheadLog())->size();
+        lost = of_first ? kPage - synced % kPage : written % kPage;
+      }
+    }
+    std::string log = *ReadFile(WriteAheadLog());
+    const size_t from = of_first ? synced : written / kPage * kPage;
+    const size_t to = of_first ? synced / kPage * kPage + kPage : written;
+    log.replace(from, to - from, to - from, '\0');
+    Write(WriteAheadLog(), log);
+    Write(path_ + "/high_water_mark", mark);
+    const auto core = OpenCore(path_);
+    EXPECT_EQ(core->ReadOnlyCause(), "");
+    EXPECT_EQ(core->head_position(), head);
+  }
 }
 
 TEST_F(AcceptedLossTest, AMissingOrDamagedMarkIsMadeAgain) {

@@ -142,16 +142,16 @@ void PowerLoss::RestoreFile(const std::string& path, ino_t inode) {
 void PowerLoss::LosePages(const std::string& path, int64_t synced, std::mt19937& random) {
   constexpr int64_t kPageBytes = 4096;
   const auto written = static_cast<int64_t>(fs::file_size(path));
-  const int64_t unsynced = written - synced;
-  const int64_t bytes =
-      synced + (unsynced > 0 ? static_cast<int64_t>(random()) % (unsynced + 1) : 0);
+  const bool is_cut = random() % 2 == 0;
+  const auto unsynced = static_cast<int64_t>(random()) % (written - synced + 1);
+  const int64_t bytes = is_cut ? synced + unsynced : written;
   ICEPIE_CHECK(::truncate(path.c_str(), bytes) == 0);
   std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
-  for (int64_t page = (synced + kPageBytes - 1) / kPageBytes * kPageBytes; page < bytes;
-       page += kPageBytes) {
+  for (int64_t from = synced, to = 0; from < bytes; from = to) {
+    to = std::min(bytes, (from / kPageBytes + 1) * kPageBytes);  // the first shares its page
     if (random() % 2 == 0) continue;
-    file.seekp(page);
-    file << std::string(static_cast<size_t>(std::min(kPageBytes, bytes - page)), '\0');
+    file.seekp(from);
+    file << std::string(static_cast<size_t>(to - from), '\0');
   }
 }
 

@@ -15,6 +15,7 @@
 #include "core/base/file.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
+#include "core/byte_order.h"
 #include "core/log_store.h"
 #include "core/verification.h"
 #include "tests/core/broken_directory.h"
@@ -120,6 +121,113 @@ TEST_F(WalCheckTest, ARunningCoresLogIsWholeAtAnyMoment) {
   stopping = true;
   writer.join();
   EXPECT_TRUE(CheckWalFile(log_, 0)->is_whole);
+}
+
+// A log in RocksDB's form whose last record was not synced when the power went.
+class LostSectorsTest : public testing::Test {
+ protected:
+  static constexpr size_t kBlock = 32768;
+  static constexpr size_t kHeader = 7;
+  static constexpr size_t kPage = 4096;
+
+  // Acknowledged; then the log has `synced` bytes.
+  void WriteSynced(size_t synced, bool of_zeros = false) {
+    log_.clear();
+    Write(of_zeros ? std::string(1000, '\0') : Random(1000));
+    while (log_.size() + kHeader < synced) {
+      const size_t room = std::min(synced - log_.size(), kBlock - log_.size() % kBlock) - kHeader;
+      Write(of_zeros ? std::string(room, '\0') : Random(room));
+    }
+    synced_ = log_.size();
+  }
+
+  void Write(std::string bytes) {
+    bool is_first = true;
+    do {
+      const size_t left = kBlock - log_.size() % kBlock;
+      if (left < kHeader) log_.append(left, '\0');
+      const size_t room = (left < kHeader ? kBlock : left) - kHeader;
+      const bool is_last = bytes.size() <= room;
+      const std::string part = bytes.substr(0, room);
+      bytes.erase(0, part.size());
+      std::string covered(1, static_cast<char>(is_first ? (is_last ? 1 : 2) : (is_last ? 4 : 3)));
+      covered += part;
+      const uint32_t crc = Crc32c(0, covered);
+      PutLittleEndian<uint32_t>(log_, ((crc >> 15) | (crc << 17)) + 0xa282ead8);
+      PutLittleEndian<uint16_t>(log_, static_cast<uint16_t>(part.size()));
+      log_ += covered;
+      is_first = is_last;
+    } while (!bytes.empty());
+  }
+
+  std::string Random(size_t bytes) {
+    std::string text(bytes, '\0');
+    for (char& byte : text) byte = static_cast<char>(random_());
+    return text;
+  }
+
+  // The page that has byte `at`, as far as it was not synced.
+  std::string WithoutPageOf(size_t at) const {
+    const size_t from = std::max(synced_, at / kPage * kPage);
+    const size_t to = std::min(log_.size(), at / kPage * kPage + kPage);
+    std::string left = log_;
+    return left.replace(from, to - from, to - from, '\0');
+  }
+
+  bool Lacks(const std::string& log) const {
+    std::ofstream(path_, std::ios::binary | std::ios::trunc) << log;
+    return LacksSectorsOfItsLastRecord(path_);
+  }
+
+  TempDirectory directory_;
+  const std::string path_ = directory_.path() + "/lost.log";
+  std::mt19937 random_;
+  std::string log_;
+  size_t synced_ = 0;
+};
+
+// Wherever the record begins in its page and ends in its last one.
+TEST_F(LostSectorsTest, OfTheLastRecordAreSeen) {
+  for (const size_t before : {1, 3, 4, 5, 6, 7, 100, 511, 3000}) {  // a page's end
+    for (const size_t bytes : {2000, 9000, 37000}) {
+      WriteSynced((before % 2 == 0 ? 1 : 8) * kPage - before);
+      Write(Random(bytes +
+                   (before == 100 ? kPage - (log_.size() + kHeader + bytes) % kPage + 1 : 0)));
+      EXPECT_FALSE(Lacks(log_));
+      for (size_t at = synced_; at < log_.size(); at = at / kPage * kPage + kPage) {
+        const std::string left = WithoutPageOf(at);
+        if (left != log_) EXPECT_TRUE(Lacks(left)) << before << ", " << bytes << ", " << at;
+      }
+    }
+  }
+}
+
+TEST_F(LostSectorsTest, AreNotThoseOfASyncedRecord) {
+  WriteSynced(3 * kPage - 100);
+  Write(Random(5000));
+  std::string left = log_;
+  left.replace(kPage, kPage, kPage, '\0');
+  EXPECT_FALSE(Lacks(left));
+}
+
+// Of the last record that was acknowledged, when the next one has lost its begin. Zeros of its own
+// and a length that reaches into those that were lost are no reason.
+TEST_F(LostSectorsTest, DoNotExcuseAFlippedBitBeforeThem) {
+  for (const bool of_zeros : {false, true}) {
+    WriteSynced(2 * kPage - 10, of_zeros);
+    const size_t last = 1000 + kHeader;
+    Write(Random(9000));
+    std::string left = log_;
+    left.replace(synced_, kPage + 10, kPage + 10, '\0');
+    ASSERT_TRUE(Lacks(left));
+    for (size_t at = last; at < synced_; at += at < last + kHeader ? 1 : 1009) {
+      for (int bit = 0; bit < 8; ++bit) {
+        left[at] = static_cast<char>(left[at] ^ (1 << bit));
+        EXPECT_FALSE(Lacks(left)) << of_zeros << ", " << at << ", " << bit;
+        left[at] = static_cast<char>(left[at] ^ (1 << bit));
+      }
+    }
+  }
 }
 
 // A disk on which a write to a write-ahead log can be stopped half-way.
