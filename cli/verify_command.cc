@@ -54,6 +54,7 @@ nlohmann::json Json(const VerificationReport& report, absl::Duration took) {
           {"tree_recomputed", Json(report.tree_recomputed)},
           {"consistent", Json(report.consistent)},
           {"finding_count", report.finding_count},
+          {"dropped", report.dropped},
           {"findings", std::move(findings)}};
 }
 
@@ -63,6 +64,9 @@ void Print(Context& context, const VerificationReport& report) {
   };
   context.out() << "positions 0 to " << FormatCount(report.end_position) << " · "
                 << FormatCount(report.bytes) << " stored bytes\n";
+  if (!report.dropped.empty()) {
+    context.out() << "note: " << report.dropped << "; the next start drops it\n";
+  }
   line("bytes re-hashed               ", report.bytes_rehashed);
   line("tree recomputed to signed root", report.tree_recomputed);
   line("consistent with older one     ", report.consistent);

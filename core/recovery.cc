@@ -205,41 +205,6 @@ absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
   return core;
 }
 
-// The last write-ahead log that has something; empty: none has.
-std::string LastLog(const std::string& directory) {
-  std::error_code error;
-  std::filesystem::path last;
-  for (const auto& file : DirectoryEntries(directory, error)) {
-    if (file.path().extension() != ".log" || file.file_size(error) == 0 || error) continue;
-    last = std::max(last, file.path());
-  }
-  return last.string();
-}
-
-// What a crash left behind the last record that was written as a whole: RocksDB drops it silently.
-// Whether older logs are whole, those after them have shown.
-void LogTornEnd(const std::string& directory) {
-  const std::string last = LastLog(directory);
-  if (last.empty() || !HasTornEnd(last)) return;
-  spdlog::warn(
-      "core: {} ends within a record, which a crash has cut off: it was never acknowledged and is "
-      "dropped",
-      last);
-}
-
-// Whether that is all the damage that there is: then the log is read, and goes on, without it.
-bool IsOfUnsyncedWrite(const std::string& directory) {
-  const std::string last = LastLog(directory);
-  if (last.empty() || !LacksSectorsOfItsLastRecord(last)) return false;
-  std::error_code error;
-  for (const auto& file : DirectoryEntries(directory, error)) {
-    const std::string path = file.path().string();
-    if (file.path().extension() != ".log" || path == last) continue;
-    if (!CheckWalFile(path, 0).ok()) return false;
-  }
-  return !error;
-}
-
 // Looks, and opens for writing only what is whole.
 absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
                                       std::optional<int64_t> accept_loss_position) {
@@ -253,7 +218,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   absl::StatusOr<RecoveredCore> seen = OpenLog(paths, LogStore::Mode::kReadOnly);
   // A power loss keeps the pages of a write that was not synced in any order.
   const absl::Status damage = seen.status();
-  const bool unsynced = absl::IsDataLoss(damage) && IsOfUnsyncedWrite(paths.log);
+  const bool unsynced = absl::IsDataLoss(damage) && LacksOnlySectorsOfLastWrite(paths.log);
   if (unsynced) {
     seen = OpenLog(paths, LogStore::Mode::kSalvage);
     // What the mark has was acknowledged.
@@ -303,14 +268,9 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   }
   const int64_t head = seen->head;
   seen->store.reset();
-  if (unsynced) {
-    spdlog::warn(
-        "core: {} lacks sectors of its last write, which a power loss has cut off: it was never "
-        "acknowledged and is dropped",
-        LastLog(paths.log));
-  } else {
-    LogTornEnd(paths.log);
-  }
+  // RocksDB drops it silently. Whether older logs are whole, those after them have shown.
+  const std::string dropped = UnacknowledgedEnd(paths.log, unsynced);
+  if (!dropped.empty()) spdlog::warn("core: {}, and is dropped", dropped);
   absl::StatusOr<RecoveredCore> core = OpenForWriting(
       paths, with_tree, unsynced ? LogStore::Mode::kReadWriteAfterLoss : LogStore::Mode::kReadWrite,
       std::move(requests));

@@ -233,24 +233,43 @@ struct OpenedLog {
   std::unique_ptr<LogStore> store;  // nullptr: nothing of it can be read
   LogState state;
   std::vector<VerificationFinding> findings;
+  std::string dropped;  // as VerificationReport has it
 };
+
+absl::Status OpenAs(LogStore::Mode mode, const std::string& path, const std::string& segments,
+                    OpenedLog& log) {
+  ICEPIE_ASSIGN_OR_RETURN(std::unique_ptr<LogStore> store, LogStore::Open({path, mode, nullptr}));
+  ICEPIE_ASSIGN_OR_RETURN(log.state, ReadLogState(*store, segments));
+  log.store = std::move(store);
+  return absl::OkStatus();
+}
+
+// What a start goes on with, if it does: then OK.
+absl::Status OpenAsAStart(const std::string& path, const std::string& segments,
+                          const absl::StatusOr<HighWater>& mark, OpenedLog& log) {
+  const absl::Status status = OpenAs(LogStore::Mode::kReadOnly, path, segments, log);
+  const bool lacks_sectors = absl::IsDataLoss(status) && LacksOnlySectorsOfLastWrite(path);
+  if (!status.ok() && !lacks_sectors) return status;
+  if (lacks_sectors) {
+    OpenedLog left;
+    if (!OpenAs(LogStore::Mode::kSalvage, path, segments, left).ok() || !mark.ok() ||
+        mark->position > left.state.head || mark->changes > left.state.catalog_changes) {
+      return status;
+    }
+    log = std::move(left);
+  }
+  log.dropped = UnacknowledgedEnd(path, lacks_sectors);
+  return absl::OkStatus();
+}
 
 OpenedLog OpenWhatThereIs(const std::string& directory) {
   const std::string path = absl::StrCat(directory, "/rocksdb");
   const std::string segments = absl::StrCat(directory, "/", kSegmentDirectory);
+  const absl::StatusOr<HighWater> mark =
+      HighWaterMark::Read(absl::StrCat(directory, "/", kHighWaterMarkFile));
   OpenedLog log;
-  absl::StatusOr<std::unique_ptr<LogStore>> store =
-      LogStore::Open({path, LogStore::Mode::kReadOnly, nullptr});
-  absl::Status status = store.status();
-  if (status.ok()) {
-    absl::StatusOr<LogState> state = ReadLogState(**store, segments);
-    status = state.status();
-    if (status.ok()) {
-      log.store = *std::move(store);
-      log.state = *std::move(state);
-      return log;
-    }
-  }
+  const absl::Status status = OpenAsAStart(path, segments, mark, log);
+  if (status.ok()) return log;
   log.findings.push_back({0, 0, absl::StrCat("the log is damaged: ", status.message())});
   // RocksDB says no more than that some write-ahead log is damaged.
   std::error_code error;
@@ -259,8 +278,6 @@ OpenedLog OpenWhatThereIs(const std::string& directory) {
     const absl::Status check = CheckWalFile(file.path().string(), 0).status();
     if (absl::IsDataLoss(check)) log.findings.push_back({0, 0, std::string(check.message())});
   }
-  const absl::StatusOr<HighWater> mark =
-      HighWaterMark::Read(absl::StrCat(directory, "/", kHighWaterMarkFile));
   SalvagedLog salvaged = SalvageLog(path, segments, mark.ok() ? mark->position : 0, nullptr);
   log.store = std::move(salvaged.store);
   log.state = std::move(salvaged.state);
@@ -330,7 +347,9 @@ absl::StatusOr<VerificationReport> VerifyDirectory(const std::string& directory,
   while (verification.Step())
     progress(verification.position(), log.state.head, verification.bytes());
   progress(verification.position(), log.state.head, verification.bytes());
-  return verification.Finish();
+  VerificationReport report = verification.Finish();
+  report.dropped = std::move(log.dropped);
+  return report;
 }
 
 }  // namespace icepie

@@ -45,6 +45,7 @@ struct VerificationReport {
   VerificationAnswer consistent;
   std::vector<VerificationFinding> findings;  // the first 100, in order
   int64_t finding_count = 0;
+  std::string dropped;  // of a directory: what a start drops that nobody was told of; else empty
   bool ok() const;
 };
 

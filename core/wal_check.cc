@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
@@ -238,6 +239,41 @@ bool HasTornEnd(const std::string& path) {
   const absl::StatusOr<WalCheck> end =
       CheckWalFile(path, std::max<int64_t>(0, bytes / kBlock - 1) * kBlock);
   return absl::IsDataLoss(end.status()) || (end.ok() && !end->is_whole);
+}
+
+std::string LastWal(const std::string& directory) {
+  std::error_code error;
+  std::filesystem::path last;
+  for (const auto& file : DirectoryEntries(directory, error)) {
+    if (file.path().extension() != ".log" || file.file_size(error) == 0 || error) continue;
+    last = std::max(last, file.path());
+  }
+  return last.string();
+}
+
+bool LacksOnlySectorsOfLastWrite(const std::string& directory) {
+  const std::string last = LastWal(directory);
+  if (last.empty() || !LacksSectorsOfItsLastRecord(last)) return false;
+  std::error_code error;
+  for (const auto& file : DirectoryEntries(directory, error)) {
+    const std::string path = file.path().string();
+    if (file.path().extension() != ".log" || path == last) continue;
+    const absl::StatusOr<WalCheck> check = CheckWalFile(path, 0);
+    if (!check.ok() || !check->is_whole) return false;
+  }
+  return !error;
+}
+
+std::string UnacknowledgedEnd(const std::string& directory, bool lacks_sectors) {
+  const std::string last = LastWal(directory);
+  if (lacks_sectors) {
+    return absl::StrCat(last,
+                        " lacks sectors of its last write, which a power loss has cut off: it was "
+                        "never acknowledged");
+  }
+  if (last.empty() || !HasTornEnd(last)) return "";
+  return absl::StrCat(
+      last, " ends within a record, which a crash has cut off: it was never acknowledged");
 }
 
 }  // namespace icepie

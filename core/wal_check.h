@@ -40,6 +40,17 @@ bool HasTornEnd(const std::string& path);
 // not synced. A flipped bit is none of that, whatever is missing behind it.
 bool LacksSectorsOfItsLastRecord(const std::string& path);
 
+// Of RocksDB's directory: the last write-ahead log that has something; empty: none has.
+std::string LastWal(const std::string& directory);
+
+// Whether that is all the damage of the logs in RocksDB's directory: then they are read, and go on,
+// without that write, if the high-water mark knows nothing of it.
+bool LacksOnlySectorsOfLastWrite(const std::string& directory);
+
+// For people: what a start drops of those logs, which are whole otherwise; empty: nothing.
+// `lacks_sectors`: LacksOnlySectorsOfLastWrite().
+std::string UnacknowledgedEnd(const std::string& directory, bool lacks_sectors);
+
 // CRC-32C (Castagnoli) of `bytes`, going on from `crc`.
 uint32_t Crc32c(uint32_t crc, absl::string_view bytes);
 

@@ -26,7 +26,9 @@
 namespace icepie::cli {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class ProofCommandsTest : public ProgramFixture {
  protected:
@@ -155,6 +157,13 @@ TEST_F(ProofCommandsTest, VerifyAnswersThreeQuestionsOnlineAndOffline) {
   const Outcome offline = Run({"verify", "--data-dir", directory_, "--since", older});
   EXPECT_EQ(offline.code, 0) << offline.out << offline.err;
   EXPECT_THAT(offline.out, HasSubstr("yes: the records lead to the root of the older checkpoint"));
+  EXPECT_THAT(offline.out, Not(HasSubstr("note: ")));
+  for (const auto& file : std::filesystem::directory_iterator(directory_ + "/core/rocksdb")) {
+    if (file.path().extension() == ".log") std::ofstream(file.path(), std::ios::app) << "torn";
+  }
+  const Outcome torn = Run({"verify", "--data-dir", directory_});
+  EXPECT_EQ(torn.code, 0) << torn.out << torn.err;
+  EXPECT_THAT(torn.out, ContainsRegex("note: .*[.]log ends within a record"));
   EXPECT_EQ(Run({"verify", "--data-dir", directory_ + "/none"}).code, 1);
   EXPECT_EQ(Run({"verify", "--data-dir", directory_, "--since", Write("x", "x")}).code, 1);
 }
@@ -370,7 +379,7 @@ TEST_F(ProofCommandsTest, AVerificationTellsHowFarItIsAndHowFast) {
   EXPECT_FALSE(reader->Read(&part));
   EXPECT_TRUE(reader->Finish().ok());
   const Outcome shown = Run({"verify"});
-  EXPECT_THAT(shown.err, ::testing::ContainsRegex("verify  312 records in .*/s"));
+  EXPECT_THAT(shown.err, ContainsRegex("verify  312 records in .*/s"));
   EXPECT_THAT(shown.out, HasSubstr("positions 0 to 312"));
 }
 

@@ -752,9 +752,39 @@ TEST_F(LostPagesTest, BesideADamagedOlderLogAreDamage) {
   std::string log = written_;
   Lose(log, synced_ / kPage + 1);
   Restore(log, mark_);
-  Write(path_ + "/rocksdb/000001.log", written_.substr(0, 1000) + "?" + written_.substr(1001));
-  const std::string cause = OpenCore(path_)->ReadOnlyCause();
-  EXPECT_THAT(cause, HasSubstr("the log is damaged"));
+  const std::string begin = written_.substr(0, 1000);
+  for (const std::string& older : {begin, begin + "?" + written_.substr(1001)}) {
+    Write(path_ + "/rocksdb/000001.log", older);
+    EXPECT_THAT(OpenCore(path_)->ReadOnlyCause(), HasSubstr("the log is damaged"));
+  }
+}
+
+// Read without a daemon: what a start drops is no damage, and said.
+TEST_F(LostPagesTest, AndATornEndAreNoFindings) {
+  const auto verify = [this] {
+    return *VerifyDirectory(path_, "", [](int64_t, int64_t, int64_t) {});
+  };
+  const std::string log_path = WriteAheadLog();
+  EXPECT_EQ(verify().dropped, "");
+  Restore(written_.substr(0, written_.size() - 100), mark_);
+  VerificationReport report = verify();
+  EXPECT_EQ(report.finding_count, 0) << report.bytes_rehashed.detail;
+  EXPECT_EQ(report.end_position, kAcknowledged);
+  EXPECT_THAT(report.dropped, HasSubstr(log_path + " ends within a record"));
+
+  std::string log = written_;
+  Lose(log, synced_ / kPage + 1);
+  Restore(log, mark_);
+  report = verify();
+  EXPECT_EQ(report.finding_count, 0) << report.bytes_rehashed.detail;
+  EXPECT_EQ(report.end_position, kAcknowledged);
+  EXPECT_THAT(report.dropped, HasSubstr(log_path + " lacks sectors of its last write"));
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
+
+  Restore(log, late_mark_);
+  report = verify();
+  EXPECT_GT(report.finding_count, 0);
+  EXPECT_EQ(report.dropped, "");
 }
 
 TEST_F(LostPagesTest, ExcuseNoFlippedBitOfWhatWasAcknowledged) {
