@@ -71,6 +71,8 @@ absl::StatusOr<SegmentEntry> DecodeEntry(absl::string_view bytes) {
   return entry;
 }
 
+constexpr const char* kBeyondSuffix = ".beyond-";
+
 // Of a segment, from its name; -1 when the name is another's.
 int64_t EndPositionOf(const std::string& name) {
   int64_t first = 0;
@@ -255,14 +257,23 @@ absl::Status SegmentSet::CheckFiles() const {
 absl::Status SegmentSet::RemoveLeftovers(int64_t head) const {
   std::set<std::string> registered;
   for (const auto& entry : List()) registered.insert(entry->file_name());
+  bool moved = false;
   std::error_code error;
   for (const auto& file : DirectoryEntries(directory_, error)) {
+    const std::string path = file.path().string();
     const std::string name = file.path().filename().string();
-    if (registered.count(name) > 0 || EndPositionOf(name) > head) continue;
-    std::filesystem::remove(file.path(), error);
-    if (error) return ErrnoError(error.value(), absl::StrCat("remove ", file.path().string()));
+    if (registered.count(name) > 0) continue;
+    const size_t suffix = name.rfind(kBeyondSuffix);
+    if (EndPositionOf(name.substr(0, suffix)) <= head) {
+      std::filesystem::remove(path, error);
+      if (error) return ErrnoError(error.value(), absl::StrCat("remove ", path));
+    } else if (suffix == std::string::npos) {
+      std::filesystem::rename(path, absl::StrCat(path, kBeyondSuffix, head), error);
+      if (error) return ErrnoError(error.value(), absl::StrCat("rename ", path));
+      moved = true;
+    }
   }
-  return absl::OkStatus();
+  return moved ? SyncDirectory(directory_) : absl::OkStatus();
 }
 
 int64_t SegmentSet::count() const {

@@ -64,7 +64,8 @@ class SegmentSet {
   absl::Status CheckFiles() const;
 
   // Removes files of the directory that are not registered: what an interrupted sealing left. A
-  // segment that reaches beyond `head` stays: where the log has lost its end, it may hold that.
+  // segment that reaches beyond `head` is renamed: where the log has lost its end, it may hold
+  // that, but when the log has grown so far, it must not be taken for one of it (Salvage).
   absl::Status RemoveLeftovers(int64_t head) const;
 
   const std::string& directory() const { return directory_; }

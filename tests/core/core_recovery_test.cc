@@ -559,6 +559,35 @@ TEST_F(SalvageTest, SegmentsAreServedWithoutAnyTable) {
   EXPECT_EQ(OpenCore(path_)->head_position(), 0) << "they may be of before an accepted loss";
 }
 
+// It reaches beyond the log's end when that goes on, and no further than the mark in the end.
+TEST_F(SalvageTest, ASegmentOfBeforeALossIsNotServed) {
+  ASSERT_NO_FATAL_FAILURE(FillTables());
+  const std::string stale = path_ + "/segments/" + SegmentFileName(0, kRecords + 100);
+  for (const auto& file : fs::directory_iterator(path_ + "/segments")) {
+    if (file.path().filename().string() < SegmentFileName(0, kRecords)) {
+      fs::copy_file(file.path(), stale, fs::copy_options::overwrite_existing);
+    }
+  }
+  AppendUpTo(*OpenCore(path_), kRecords + 200);
+  const std::string moved = absl::StrCat(stale, ".beyond-", kRecords);
+  EXPECT_TRUE(fs::exists(moved));
+  const std::string kept = directory_.path() + "/kept";
+  fs::copy(path_, kept, fs::copy_options::recursive);
+  for (const auto& table : Tables()) fs::remove(table.path);
+  fs::remove(WriteAheadLog());
+  {
+    const auto core = OpenCore(path_);
+    EXPECT_NE(core->ReadOnlyCause(), "");
+    ASSERT_EQ(core->head_position(), sealed_);
+    EXPECT_EQ(CountServed(*core), sealed_ / kStep);
+  }
+  EXPECT_TRUE(fs::exists(moved));
+  fs::remove_all(path_);
+  fs::copy(kept, path_, fs::copy_options::recursive);
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
+  EXPECT_FALSE(fs::exists(moved)) << "the log has grown beyond it";
+}
+
 // What stands in a table beside a damaged block, and index entries and blocks of other tables.
 TEST_F(SalvageTest, HotRecordsBesideADamagedBlockAreServed) {
   ASSERT_NO_FATAL_FAILURE(FillTables());
