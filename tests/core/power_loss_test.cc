@@ -10,6 +10,7 @@
 #include <fstream>
 #include <functional>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -58,9 +59,12 @@ class PowerLossTest : public testing::Test {
     int64_t next = core->GetStream("a")->end_offset;
     ASSERT_GE(next, acknowledged_.load());
     const auto done = [this](const absl::StatusOr<AppendResult>& result) {
-      if (result.ok()) acknowledged_ = result->streams[0].end_offset;
+      if (!result.ok()) return;
+      acknowledged_ = result->streams[0].end_offset;
+      last_answer_ = *result;
     };
-    done(core->AppendAndWait(NumberedBatch("a", next++, 1)));
+    asked_.clear();
+    done(core->AppendAndWait(NextBatch(next++, 1)));
     const auto seen = core->proofs()->GetCheckpoint(0, absl::ZeroDuration());
     ASSERT_TRUE(seen.ok()) << seen.status();
     ASSERT_GE(seen->checkpoint.size, seen_size_);
@@ -72,14 +76,48 @@ class PowerLossTest : public testing::Test {
       if (i == stop_at) machine_->Stop();
       const bool is_large = random_() % 8 == 0;  // of many pages
       const auto count = static_cast<int64_t>(1 + random_() % (is_large ? 3000 : 20));
-      core->Append(NumberedBatch("a", next, count), done);
+      core->Append(NextBatch(next, count), done);
       next += count;
     }
   }
 
+  // That follows the one before.
+  AppendBatch NextBatch(int64_t first, int64_t count) {
+    AppendBatch batch = NumberedBatch("a", first, count);
+    batch.identity = AppendIdentity{absl::StrCat("batch-", first), "", 0, 0};
+    asked_.emplace_back(first, batch);
+    return batch;
+  }
+
+  // What a client does that got no more answers: it sends the last batch that was answered again,
+  // and some of those behind it.
+  void ExpectRetriesStoreNothingTwice(Core& core) {
+    const int64_t answered = acknowledged_;
+    int unanswered = 0;
+    for (auto& [first, batch] : asked_) {
+      if (first < last_answer_.streams.at(0).first_offset) continue;
+      const bool is_answered = first < answered;
+      if (!is_answered && ++unanswered > 3) break;
+      const int64_t end = core.GetStream("a")->end_offset;
+      for (const bool again : {false, true}) {
+        const auto retried = core.AppendAndWait(batch);
+        ASSERT_TRUE(retried.ok()) << retried.status();
+        EXPECT_EQ(retried->streams.at(0).first_offset, first);
+        EXPECT_EQ(retried->replayed, again || first < end);
+        if (is_answered) EXPECT_EQ(retried->first_position, last_answer_.first_position);
+      }
+      acknowledged_ = std::max(end, first + static_cast<int64_t>(batch.records.size()));
+      EXPECT_EQ(core.GetStream("a")->end_offset, acknowledged_);
+    }
+    asked_.clear();
+  }
+
   void ExpectWhole() {
     {
+      const absl::Time start = SteadyNow();
       const std::unique_ptr<Core> core = Open();
+      // The long run has the machine to itself.
+      EXPECT_LT(SteadyNow() - start, absl::Seconds(is_long_ ? 5 : 60));
       ASSERT_EQ(core->ReadOnlyCause(), "");
       const std::vector<ReadRecord> records = ReadAll(*core, {"a"});
       ASSERT_GE(static_cast<int64_t>(records.size()), acknowledged_.load());
@@ -88,6 +126,7 @@ class PowerLossTest : public testing::Test {
         ASSERT_EQ(records[i].payload, "{\"n\":" + std::to_string(i) + "}");
       }
       key_ = core->proofs()->verifier_key();
+      ASSERT_NO_FATAL_FAILURE(ExpectRetriesStoreNothingTwice(*core));
     }
     const auto report = VerifyDirectory(core_path(), seen_note_, [](int64_t, int64_t, int64_t) {});
     ASSERT_TRUE(report.ok()) << report.status();
@@ -101,6 +140,9 @@ class PowerLossTest : public testing::Test {
   const std::string vault_;
   std::optional<PowerLoss> machine_;
   std::mt19937 random_;
+  const bool is_long_ = std::getenv("ICEPIE_POWER_LOSS_ROUNDS") != nullptr;
+  std::vector<std::pair<int64_t, AppendBatch>> asked_;  // in this life, by first offset
+  AppendResult last_answer_;
   std::atomic<int64_t> acknowledged_{0};
   int64_t seen_size_ = 0;
   std::string seen_note_;  // what an auditor keeps; later ones must continue it
