@@ -19,9 +19,10 @@ using icepie::v1::SliceState;
 constexpr absl::Duration kProgressPollEvery = absl::Milliseconds(50);
 
 absl::StatusOr<int64_t> HeadPosition(Client& client) {
+  icepie::v1::ListStreamsRequest request;
+  request.set_page_size(1);
   ICEPIE_ASSIGN_OR_RETURN(const auto streams,
-                          client.Call(client.core(), &Core::StubInterface::ListStreams,
-                                      icepie::v1::ListStreamsRequest()));
+                          client.Call(client.core(), &Core::StubInterface::ListStreams, request));
   return streams.head_position();
 }
 

@@ -22,6 +22,7 @@ using icepie::v1::Stream;
 
 // The daemon's own limit of a batch; more is for import.
 constexpr int64_t kAppendBytesMax = 3 << 20;
+constexpr int32_t kStreamsPageSize = 1000;
 
 constexpr const char* kKeyPathHelp = "records without a key take it from here, e.g. $.from.wallet";
 constexpr const char* kEventTimeHelp = "records without an event time take it from here, e.g. $.at";
@@ -112,11 +113,25 @@ absl::StatusOr<int> UpdateStream(Context& context, const icepie::v1::UpdateStrea
   return DescribeStream(context, stream.name());
 }
 
+// All pages as one.
+absl::StatusOr<icepie::v1::ListStreamsResponse> AllStreams(Client& client) {
+  icepie::v1::ListStreamsResponse all;
+  icepie::v1::ListStreamsRequest request;
+  request.set_page_size(kStreamsPageSize);
+  while (true) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto page,
+                            client.Call(client.core(), &Core::StubInterface::ListStreams, request));
+    all.MergeFrom(page);
+    if (!page.more() || page.streams().empty()) break;
+    request.set_after_name(page.streams().rbegin()->name());
+  }
+  all.set_more(false);
+  return all;
+}
+
 absl::StatusOr<int> ListStreams(Context& context) {
-  Client& client = context.client();
-  ICEPIE_ASSIGN_OR_RETURN(const auto answer,
-                          client.Call(client.core(), &Core::StubInterface::ListStreams,
-                                      icepie::v1::ListStreamsRequest()));
+  ICEPIE_ASSIGN_OR_RETURN(const icepie::v1::ListStreamsResponse answer,
+                          AllStreams(context.client()));
   if (context.options.json) {
     context.out() << ToJson(answer);
     return kExitDone;

@@ -117,9 +117,9 @@ class CoreImpl final : public Core {
     return InfoOf(*stream);
   }
 
-  std::vector<StreamInfo> ListStreams() const override {
+  std::vector<StreamInfo> ListStreams(absl::string_view after, size_t count_max) const override {
     std::vector<StreamInfo> infos;
-    for (const Stream* stream : streams_->List()) infos.push_back(InfoOf(*stream));
+    for (const Stream* stream : streams_->List(after, count_max)) infos.push_back(InfoOf(*stream));
     return infos;
   }
 

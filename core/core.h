@@ -269,7 +269,8 @@ class Core {
   virtual absl::StatusOr<StreamInfo> CreateInternalStream(absl::string_view name,
                                                           PayloadFormat format) = 0;
   virtual absl::StatusOr<StreamInfo> GetStream(absl::string_view name) const = 0;
-  virtual std::vector<StreamInfo> ListStreams() const = 0;  // by name
+  // By name: those behind `after` (empty: from the first), `count_max` of them at most.
+  virtual std::vector<StreamInfo> ListStreams(absl::string_view after, size_t count_max) const = 0;
 
   // Validates and compresses now, in the caller's thread: `done` is called before Append returns
   // when the batch is invalid or the queue full. Otherwise it is called from the sequencer thread,

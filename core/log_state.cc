@@ -55,7 +55,7 @@ LogState SalvageState(const LogStore& store, const std::string& segments, int64_
   for (const auto& [id, name] : state.segments->StreamNames()) state.streams->AddNamed(id, name);
   AddSealedEnds(state);
   for (const auto& [id, end] : ends) state.streams->Extend(id, end);
-  for (const Stream* stream : state.streams->List()) {
+  for (const Stream* stream : state.streams->All()) {
     const absl::Status ignored =
         store.VisitStreamBackwards(stream->id, [&](const BlockPlace& last) {
           hot_end = std::max(hot_end, last.end_position());

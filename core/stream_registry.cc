@@ -195,7 +195,7 @@ absl::StatusOr<std::unique_ptr<StreamRegistry>> StreamRegistry::Load(const LogSt
     ICEPIE_RETURN_IF_ERROR(
         registry->Add(absl::string_view(key).substr(kStreamKeyPrefix.size()), entry));
   }
-  for (Stream* stream : registry->List()) {
+  for (Stream* stream : registry->All()) {
     ICEPIE_ASSIGN_OR_RETURN(const int64_t end_offset, EndOffset(store, stream->id));
     stream->end_offset = end_offset;
   }
@@ -354,17 +354,20 @@ Stream* StreamRegistry::FindById(uint32_t id) const {
   return found == by_id_.end() ? nullptr : found->second;
 }
 
-std::vector<Stream*> StreamRegistry::List() const {
+std::vector<Stream*> StreamRegistry::List(absl::string_view after, size_t count_max) const {
   const MutexLock lock(mutex_);
   std::vector<Stream*> streams;
-  streams.reserve(by_name_.size());
-  for (const auto& [name, stream] : by_name_) streams.push_back(stream.get());
+  streams.reserve(std::min(by_name_.size(), count_max));
+  for (auto next = by_name_.upper_bound(after);
+       next != by_name_.end() && streams.size() < count_max; ++next) {
+    streams.push_back(next->second.get());
+  }
   return streams;
 }
 
 int64_t StreamRegistry::TotalRecords() const {
   int64_t total = 0;
-  for (const Stream* stream : List()) total += stream->end_offset.load();
+  for (const Stream* stream : All()) total += stream->end_offset.load();
   return total;
 }
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -79,7 +80,9 @@ class StreamRegistry {
   // nullptr when there is none.
   Stream* FindById(uint32_t id) const;
 
-  std::vector<Stream*> List() const;  // by name
+  // By name: those behind `after` (empty: from the first), `count_max` of them at most.
+  std::vector<Stream*> List(absl::string_view after, size_t count_max) const;
+  std::vector<Stream*> All() const { return List({}, std::numeric_limits<size_t>::max()); }
 
   // Of all streams; equals the number of records in the core.
   int64_t TotalRecords() const;

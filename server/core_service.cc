@@ -1,5 +1,6 @@
 #include "server/core_service.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -22,6 +23,9 @@ namespace {
 constexpr int kReaderThreads = 2;
 constexpr size_t kWaitingReadsMax = 1024;
 constexpr size_t kWaitingTracesMax = 64;
+constexpr int32_t kStreamsPageSize = 100;
+constexpr int32_t kStreamsPageSizeMax = 1000;
+constexpr size_t kStreamsPageBytes = size_t{1} << 20;  // then a page is full: names may be long
 constexpr uint64_t kOtherProtocols = 2;  // as a peer: those who append by them wait in one line
 
 icepie::v1::Stream ToMessage(const StreamInfo& stream) {
@@ -113,13 +117,20 @@ grpc::ServerUnaryReactor* CoreService::GetStream(grpc::CallbackServerContext* co
   return reactor;
 }
 
-grpc::ServerUnaryReactor* CoreService::ListStreams(
-    grpc::CallbackServerContext* context, const icepie::v1::ListStreamsRequest* /*request*/,
-    icepie::v1::ListStreamsResponse* response) {
-  for (const StreamInfo& stream : core_->ListStreams()) {
+grpc::ServerUnaryReactor* CoreService::ListStreams(grpc::CallbackServerContext* context,
+                                                   const icepie::v1::ListStreamsRequest* request,
+                                                   icepie::v1::ListStreamsResponse* response) {
+  const int32_t asked = request->page_size() > 0 ? request->page_size() : kStreamsPageSize;
+  const auto size = static_cast<size_t>(std::min(asked, kStreamsPageSizeMax));
+  size_t bytes = 0;
+  for (const StreamInfo& stream : core_->ListStreams(request->after_name(), size + 1)) {
+    const auto count = static_cast<size_t>(response->streams_size());
+    response->set_more(count == size || bytes > kStreamsPageBytes);
+    if (response->more()) break;
     icepie::v1::Stream* out = response->add_streams();
     SetStream(stream, *out);
     if (out->has_schema()) out->mutable_schema()->clear_descriptor_set();
+    bytes += out->ByteSizeLong();
   }
   response->set_head_position(core_->head_position());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();

@@ -1,8 +1,11 @@
 // stream, append, import and read against the real core and its service.
 #include <gmock/gmock.h>
+#include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
 #include <functional>
+#include <set>
+#include <string>
 
 #include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
@@ -41,6 +44,42 @@ TEST_F(StreamCommandsTest, CreateAndList) {
   EXPECT_EQ(other.code, 1);
   EXPECT_THAT(other.err, StartsWith("icepie: "));
   EXPECT_EQ(Run({"stream", "create", "Bad Name"}).code, 1);
+}
+
+// Serves its streams in pages of two.
+class PagingCore : public icepie::v1::Core::Service {
+ public:
+  grpc::Status ListStreams(grpc::ServerContext* /*context*/,
+                           const icepie::v1::ListStreamsRequest* request,
+                           icepie::v1::ListStreamsResponse* response) override {
+    auto next = names.upper_bound(request->after_name());
+    for (int i = 0; i < 2 && next != names.end(); ++i) {
+      response->add_streams()->set_name(*next++);
+    }
+    response->set_head_position(7);
+    response->set_more(next != names.end());
+    return grpc::Status::OK;
+  }
+  const std::set<std::string> names = {"a", "b", "c", "d", "e"};
+};
+
+using StreamPagesTest = ProgramFixture;
+
+TEST_F(StreamPagesTest, AllPagesAreListed) {
+  PagingCore core;
+  Serve({&core});
+  const Outcome listed = Run({"stream", "list"});
+  EXPECT_EQ(listed.code, 0) << listed.err;
+  for (const std::string& name : core.names) {
+    EXPECT_THAT(listed.out, HasSubstr("\n" + name + " ")) << listed.out;
+  }
+  EXPECT_THAT(listed.out, HasSubstr("5 streams · head position 7"));
+  const Outcome json = Run({"--json", "stream", "list"});
+  icepie::v1::ListStreamsResponse all;
+  ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(json.out, &all).ok()) << json.out;
+  EXPECT_EQ(all.streams_size(), 5);
+  EXPECT_EQ(all.head_position(), 7);
+  EXPECT_FALSE(all.more());
 }
 
 TEST_F(StreamCommandsTest, AnImportIsToldHowLongToTryAgain) {

@@ -386,7 +386,7 @@ TEST_F(CoreRecoveryTest, ALostDatabaseIsNotTakenForANewOne) {
   fs::remove_all(path_ + "/rocksdb");
   fs::create_directory(path_ + "/rocksdb");
   const auto core = ExpectReadOnly("core has 0 records but 1000 were acknowledged");
-  EXPECT_TRUE(core->ListStreams().empty());
+  EXPECT_TRUE(core->ListStreams("", 100).empty());
   EXPECT_EQ(ErrorReason(core->ReadBlocks({}, 0, 1, 1).status()), "CORE_READ_ONLY");
   EXPECT_EQ(ErrorReason(core->ScanCatalog("").status()), "CORE_READ_ONLY");
 }

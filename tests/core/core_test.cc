@@ -44,7 +44,8 @@ class CoreTest : public testing::Test {
 
   std::map<std::string, int64_t> EndOffsets() const {
     std::map<std::string, int64_t> ends;
-    for (const StreamInfo& stream : core_->ListStreams()) ends[stream.name] = stream.end_offset;
+    for (const StreamInfo& stream : core_->ListStreams("", 100))
+      ends[stream.name] = stream.end_offset;
     return ends;
   }
 
@@ -282,7 +283,7 @@ TEST_F(CoreTest, EverythingIsThereAfterReopening) {
   EXPECT_EQ(after.first_position, 1010);
   EXPECT_EQ(after.streams[0].first_offset, 1000);
   EXPECT_GE(after.ingest_time_us, before.ingest_time_us);
-  EXPECT_EQ(core_->ListStreams().size(), 2u);
+  EXPECT_EQ(core_->ListStreams("", 100).size(), 2u);
   EXPECT_EQ(core_->CreateStream("c", PayloadFormat::kJson)->id, 3u);
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <fstream>
 #include <future>
+#include <limits>
 #include <random>
 #include <thread>
 
@@ -98,6 +99,63 @@ TEST_F(CoreServiceTest, StreamsAreCreatedOnceAndListed) {
   EXPECT_EQ(ReasonOf(stub_->GetStream(&get, unknown, &stream)), "STREAM_NOT_FOUND");
 }
 
+TEST_F(CoreServiceTest, StreamsAreListedInPages) {
+  for (int i = 1; i <= 101; ++i) Create("s" + std::to_string(1000 + i));
+  const auto page = [&](const std::string& after, int32_t size) {
+    grpc::ClientContext context;
+    Bound(context);
+    icepie::v1::ListStreamsRequest request;
+    request.set_after_name(after);
+    request.set_page_size(size);
+    icepie::v1::ListStreamsResponse streams;
+    EXPECT_TRUE(stub_->ListStreams(&context, request, &streams).ok());
+    return streams;
+  };
+  const auto first = page("", 0);
+  ASSERT_EQ(first.streams_size(), 100);
+  EXPECT_EQ(first.streams(99).name(), "s1100");
+  EXPECT_TRUE(first.more());
+  const auto last = page("s1100", 0);
+  ASSERT_EQ(last.streams_size(), 1);
+  EXPECT_EQ(last.streams(0).name(), "s1101");
+  EXPECT_FALSE(last.more());
+  EXPECT_FALSE(page("s1001", 100).more()) << "it is full and the last";
+  EXPECT_EQ(page("", -5).streams_size(), 100);
+  EXPECT_EQ(page("", std::numeric_limits<int32_t>::max()).streams_size(), 101);
+
+  // Where a page begins need not be the name of a stream, nor a name at all.
+  EXPECT_EQ(page("s10", 1).streams(0).name(), "s1001");
+  EXPECT_EQ(page("s1050x", 1).streams(0).name(), "s1051");
+  EXPECT_EQ(page(" no name\n", 1).streams(0).name(), "s1001");
+  EXPECT_EQ(page(std::string(1 << 20, 's'), 1).streams_size(), 0);
+  EXPECT_EQ(page("s1101", 1).streams_size(), 0);
+  EXPECT_EQ(page("zzz", 1).head_position(), core_->head_position());
+}
+
+// A page is what a client takes in one message, however large its streams' entries are.
+TEST_F(CoreServiceTest, APageOfLargeStreamsEndsEarly) {
+  const auto schema = std::make_shared<StreamSchema>(StreamSchema{"", std::string(500000, 'M')});
+  for (int i = 0; i < 10; ++i) {
+    const std::string name = "s" + std::to_string(i);
+    ASSERT_TRUE(core_->CreateStream(name, PayloadFormat::kProtobuf, {}, schema).ok());
+  }
+  std::vector<std::string> names;
+  icepie::v1::ListStreamsRequest request;
+  icepie::v1::ListStreamsResponse page;
+  do {
+    grpc::ClientContext context;
+    Bound(context);
+    const grpc::Status status = stub_->ListStreams(&context, request, &page);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_GT(page.streams_size(), 0);
+    EXPECT_LT(page.ByteSizeLong(), size_t{2} << 20);
+    for (const auto& stream : page.streams()) names.push_back(stream.name());
+    request.set_after_name(names.back());
+  } while (page.more());
+  EXPECT_THAT(names,
+              testing::ElementsAre("s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9"));
+}
+
 TEST_F(CoreServiceTest, BadStreamNamesAndFormatsAreRefused) {
   icepie::v1::CreateStreamRequest request;
   icepie::v1::Stream stream;
@@ -108,7 +166,7 @@ TEST_F(CoreServiceTest, BadStreamNamesAndFormatsAreRefused) {
   request.set_format(static_cast<icepie::v1::PayloadFormat>(9));
   grpc::ClientContext second;
   EXPECT_EQ(ReasonOf(stub_->CreateStream(&second, request, &stream)), "PARAMETER_INVALID");
-  EXPECT_TRUE(core_->ListStreams().empty());
+  EXPECT_TRUE(core_->ListStreams("", 100).empty());
 }
 
 TEST_F(CoreServiceTest, ARecordComesBackAsItWasAppended) {

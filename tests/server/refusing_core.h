@@ -56,7 +56,9 @@ class RefusingCore final : public Core {
   absl::StatusOr<StreamInfo> GetStream(absl::string_view name) const override {
     return core_.GetStream(name);
   }
-  std::vector<StreamInfo> ListStreams() const override { return core_.ListStreams(); }
+  std::vector<StreamInfo> ListStreams(absl::string_view after, size_t count_max) const override {
+    return core_.ListStreams(after, count_max);
+  }
   void Append(AppendBatch batch, AppendDone done) override {
     core_.Append(std::move(batch), std::move(done));
   }
