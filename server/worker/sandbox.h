@@ -3,13 +3,15 @@
 // connection that it has, and answer on its socket.
 //
 // Two layers of the Linux kernel, each tried alone and both kept until the process ends:
-//   Landlock (files, from 5.13 on; TCP from 6.7; signals and abstract sockets from 6.12):
-//   everything
-//     outside the paths of SandboxPaths fails with EACCES
+//   Landlock (files, from 5.13 on; their length from 6.2; TCP from 6.7; signals and abstract
+//     sockets from 6.12): everything outside the paths of SandboxPaths fails with EACCES
 //   seccomp: a list of system calls that a worker never needs fails with EPERM: starting programs
 //     and processes, connecting, sockets other than Unix ones, looking into or signalling other
-//     processes or changing their priority, shared memory and queues, mounting, namespaces, kernel
-//     modules, clocks, io_uring, bpf
+//     processes or changing their priority, changing a file's mode, owner, times or attributes,
+//     emptying one that is not opened to be written, shared memory and queues, mounting,
+//     namespaces, kernel modules, clocks, io_uring, bpf
+// What Landlock governs from a later version on, seccomp refuses too, so that any version with it
+// is all of the sandbox.
 // Sources: the kernel's Documentation/userspace-api/landlock.rst and seccomp_filter.rst.
 #ifndef ICEPIE_SERVER_WORKER_SANDBOX_H_
 #define ICEPIE_SERVER_WORKER_SANDBOX_H_
@@ -37,8 +39,9 @@ absl::Status RestrictFiles(const SandboxPaths& paths, int* version);
 // seccomp alone; the process must have no_new_privs. UNIMPLEMENTED: the kernel has none.
 absl::Status RestrictSystemCalls();
 
-// Both. Returns the level reached: "full", "seccomp only", "landlock only" or "none", the last
-// three with what was missing. FAILED_PRECONDITION when it is less than full and `required`.
+// Both. Returns the level reached: "full (seccomp, Landlock 2)", "seccomp only (…)",
+// "landlock only (…)" or "none (…)", the last three with what was missing. FAILED_PRECONDITION when
+// it is less than full and `required`.
 absl::Status EnterSandbox(const SandboxPaths& paths, bool required, std::string* level);
 
 }  // namespace icepie::server
