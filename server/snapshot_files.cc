@@ -57,6 +57,15 @@ std::vector<std::filesystem::path> Files(const std::string& domain_directory,
   return out;
 }
 
+std::vector<std::string> DirectoriesIn(const std::filesystem::path& directory) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : DirectoryEntries(directory, error)) {
+    if (entry.is_directory(error)) names.push_back(entry.path().filename().string());
+  }
+  return names;
+}
+
 }  // namespace
 
 int64_t HighestGenerationOnDisk(const std::string& domain_directory, const std::string& slice) {
@@ -104,13 +113,7 @@ void RemoveGenerations(const std::string& domain_directory, const std::string& s
 }
 
 std::vector<std::string> SlicesOnDisk(const std::string& domain_directory) {
-  std::vector<std::string> slices;
-  std::error_code error;
-  for (const auto& entry :
-       DirectoryEntries(std::filesystem::path(domain_directory) / "snapshots", error)) {
-    if (entry.is_directory(error)) slices.push_back(entry.path().filename().string());
-  }
-  return slices;
+  return DirectoriesIn(std::filesystem::path(domain_directory) / "snapshots");
 }
 
 void RemoveSlice(const std::string& domain_directory, const std::string& slice) {
@@ -205,6 +208,10 @@ std::string PinSnapshot(const std::string& domain_directory, const std::string& 
     return "";
   }
   return pinned;
+}
+
+std::vector<std::string> PinsOnDisk(const std::string& domain_directory) {
+  return DirectoriesIn(std::filesystem::path(domain_directory) / "builds");
 }
 
 void UnpinSnapshot(const std::string& domain_directory, const std::string& pin) {

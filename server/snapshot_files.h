@@ -49,7 +49,8 @@ std::string NewestSnapshot(const std::string& domain_directory, const std::strin
 //   <domain directory>/builds/<pin>/<file name>
 std::string PinSnapshot(const std::string& domain_directory, const std::string& path,
                         const std::string& pin);
-// Lets it go.
+// Names under which snapshots are kept; and the end of one.
+std::vector<std::string> PinsOnDisk(const std::string& domain_directory);
 void UnpinSnapshot(const std::string& domain_directory, const std::string& pin);
 
 // After a loss of records was accepted: every domain's snapshots of positions beyond `head` hold

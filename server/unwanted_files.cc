@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <set>
 
+#include "server/builds.h"
 #include "server/promotion.h"
 #include "server/snapshot_files.h"
 
@@ -40,6 +41,11 @@ void RemoveUnwantedFiles(const Catalog& catalog, const CatalogDomain& domain,
   }
   for (const std::string& slice : SlicesOnDisk(directory)) {
     if (domain.slices.count(slice) == 0) RemoveSlice(directory, slice);
+  }
+  // The daemon may have ended between a build's end and this.
+  for (const std::string& pin : PinsOnDisk(directory)) {
+    const auto operation = catalog.FindOperation(OperationNumber(pin));
+    if (!operation || operation->done()) UnpinSnapshot(directory, pin);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "server/catalog_copy.h"
 #include "server/intent_file.h"
 #include "server/numbered_pairs.h"
+#include "server/snapshot_files.h"
 #include "server/unwanted_files.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
@@ -307,6 +308,29 @@ TEST_F(CatalogTest, NoFileIsRemovedWhileTheCatalogIsReadInPart) {
   EXPECT_TRUE(has("volume/g1-p00000000000000000009.duckdb"));
   EXPECT_FALSE(has("volume/g2-p00000000000000000009.duckdb"));
   EXPECT_FALSE(has("fees"));
+}
+
+// A build's end may be all that the daemon still stored of it.
+TEST_F(CatalogTest, WhatABuildWasComparedWithGoesWithIt) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  ASSERT_TRUE(catalog_
+                  ->Change("payments",
+                           [](CatalogDomain&, Operations& operations) {
+                             for (const int64_t number : {1, 2}) {
+                               auto& operation = operations.emplace_back();
+                               operation.set_number(number);
+                               operation.set_domain("payments");
+                               operation.set_done(number == 1);
+                             }
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  const std::string files = directory_.path() + "/payments";
+  for (const char* pin : {"op-1", "op-2", "op-3"}) {
+    std::filesystem::create_directories(files + "/builds/" + pin);
+  }
+  RemoveUnwantedFiles(*catalog_, *catalog_->Find("payments"), files, absl::Now());
+  EXPECT_EQ(PinsOnDisk(files), std::vector<std::string>{"op-2"});
 }
 
 // The same with a table of RocksDB, damaged where it has a domain's entry.
