@@ -99,6 +99,9 @@ class FaultInjector {
   absl::Status FreezeAndKillDaemon(FaultSpan* span);
   absl::Status Reslice(FaultSpan* span);
   absl::Status KillBuild(FaultSpan* span);
+  absl::Status HibernatingDomain(FaultSpan* span);
+  absl::Status FullQueue(FaultSpan* span);
+  absl::Status LostCatalogEntry(FaultSpan* span);
 
   absl::Status Signal(FaultSpan* span, const std::string& role, int signal);
   absl::Status Ask(FaultSpan* span, const std::string& sql);
@@ -106,6 +109,15 @@ class FaultInjector {
   absl::Status Freeze(const std::string& slice);
   absl::Status Thaw(const std::string& slice);
   absl::Status ResliceAndPromote(FaultSpan* span, bool kill);
+  absl::Status Visit(FaultSpan* span, const std::string& name, const std::string& lines);
+  absl::Status AppendQuiet();
+  absl::Status CheckQuiet(const std::string& domain);
+  absl::Status AwaitRest(const std::string& domain);
+  absl::Status WakeAndKill(FaultSpan* span);
+  absl::Status FillQueue(FaultSpan* span);
+  absl::Status DamageCatalogAndCopy(const std::string& domain);
+  // Of the daemon that is down.
+  absl::Status DamageCatalog(const std::string& domain);
   absl::Status RestartDaemon(absl::Duration pause);
   // The one that is down; until it has answered a question.
   absl::Status StartDaemon();
@@ -144,7 +156,9 @@ class FaultInjector {
     pid_t pid = 0;
   };
   std::vector<Doomed> doomed_;
-  int visitors_ = 0;                    // domains that came and went
+  int visitors_ = 0;           // domains that came and went
+  int64_t quiet_records_ = 0;  // of the visitors' stream
+  int64_t quiet_end_ = 0;
   std::map<std::string, int> timeout_;  // of queries, in seconds, by domain whose file was changed
   std::vector<FrozenSpan> frozen_;
   std::vector<DownSpan> downs_;
