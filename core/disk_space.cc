@@ -21,6 +21,8 @@ constexpr int64_t kStatBlockBytes = 512;  // the unit of st_blocks, whatever the
 constexpr int64_t kReserveDivisor = 8;
 constexpr int64_t kHealDivisor = 4;
 
+bool IsFullDisk(int error) { return error == ENOSPC || error == EDQUOT; }
+
 }  // namespace
 
 absl::StatusOr<int64_t> FreeBytesOf(const std::string& path) {
@@ -46,12 +48,17 @@ bool DiskSpace::HasBallast() const {
          static_cast<int64_t>(file.st_blocks) * kStatBlockBytes >= options_.ballast_bytes;
 }
 
-bool DiskSpace::MakeBallast() {
+int DiskSpace::Allocate(int64_t bytes) const {
   const int fd = ::open(ballast_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   int error = fd < 0 ? errno : 0;
   // Not posix_fallocate: where the file system has no fallocate it writes every block.
-  if (fd >= 0 && ::fallocate(fd, 0, 0, options_.ballast_bytes) != 0) error = errno;
+  if (fd >= 0 && ::fallocate(fd, 0, 0, bytes) != 0) error = errno;
   if (fd >= 0) ::close(fd);
+  return error;
+}
+
+bool DiskSpace::MakeBallast() {
+  const int error = Allocate(options_.ballast_bytes);
   has_ballast_ = error == 0;
   if (has_ballast_) return true;
   ::unlink(ballast_path_.c_str());
@@ -61,7 +68,7 @@ bool DiskSpace::MakeBallast() {
   }
   tried_ballast_ = true;
   // A file system without fallocate has to do without ballast.
-  return error != ENOSPC && error != EDQUOT;
+  return !IsFullDisk(error);
 }
 
 void DiskSpace::BecomeFull(int64_t free) {
@@ -78,6 +85,7 @@ void DiskSpace::BecomeFull(int64_t free) {
 
 void DiskSpace::MakeWhole(int64_t free) {
   if (options_.ballast_bytes > 0 && !has_ballast_ && !MakeBallast()) return;
+  was_told_ = false;
   if (!full_.exchange(false)) return;
   spdlog::warn("core: {} bytes are free: appends are taken again", free);
 }
@@ -100,6 +108,7 @@ bool DiskSpace::GiveBallast() {
   const MutexLock lock(mutex_);
   const bool had_ballast = has_ballast_;
   if (had_ballast) BecomeFull(free_bytes());
+  was_told_ = was_told_ || had_ballast;
   return had_ballast || std::exchange(tried_ballast_, false);
 }
 
@@ -120,9 +129,16 @@ absl::Status DiskSpace::FullError() const {
 
 absl::Status DiskSpace::CheckAppend() const { return full() ? FullError() : absl::OkStatus(); }
 
-absl::Status DiskSpace::CheckReserve() const {
-  if (!full() || free_bytes() >= options_.free_bytes_min / kReserveDivisor) return absl::OkStatus();
-  return FullError();
+absl::Status DiskSpace::CheckReserve() {
+  if (!full()) return absl::OkStatus();
+  if (free_bytes() < options_.free_bytes_min / kReserveDivisor) return FullError();
+  const MutexLock lock(mutex_);
+  if (!was_told_) return absl::OkStatus();
+  // No figure tells what is left of the ballast's room.
+  const int error = Allocate(options_.ballast_bytes / kReserveDivisor);
+  ::unlink(ballast_path_.c_str());
+  tried_ballast_ = true;
+  return IsFullDisk(error) ? FullError() : absl::OkStatus();
 }
 
 }  // namespace icepie

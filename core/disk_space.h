@@ -56,12 +56,14 @@ class DiskSpace {
   // Whether clients' records may be written.
   absl::Status CheckAppend() const;
   // Whether the daemon's own small changes may: they use what the watermark and the ballast kept,
-  // down to an eighth of the watermark.
-  absl::Status CheckReserve() const;
+  // down to an eighth of the watermark, or, where a write has told that the disk is full, of the
+  // ballast.
+  absl::Status CheckReserve();
 
  private:
   int64_t BytesToHeal() const;
   bool HasBallast() const;
+  int Allocate(int64_t bytes) const;  // as the ballast's file; 0, or why not
   bool MakeBallast() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BecomeFull(int64_t free) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MakeWhole(int64_t free) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -72,7 +74,9 @@ class DiskSpace {
   Mutex mutex_;
   bool has_ballast_ ABSL_GUARDED_BY(mutex_) = false;
   bool ballast_failed_ ABSL_GUARDED_BY(mutex_) = false;  // said once
-  bool tried_ballast_ ABSL_GUARDED_BY(mutex_) = false;   // in vain, since a write has failed
+  bool tried_ballast_ ABSL_GUARDED_BY(mutex_) =
+      false;  // for a moment or in vain, since a write has failed
+  bool was_told_ ABSL_GUARDED_BY(mutex_) = false;  // by a write that the disk is full
   std::atomic<bool> full_{false};
   std::atomic<int64_t> free_bytes_{0};
 };

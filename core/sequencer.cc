@@ -94,7 +94,9 @@ void Sequencer::Commit(std::vector<PreparedAppend> appends) {
   // nothing can be planned any more.
   const absl::Status writable = parts_.guard->Check();
   const absl::Status room = writable.ok() ? parts_.space->CheckAppend() : writable;
-  const absl::Status reserve = writable.ok() ? parts_.space->CheckReserve() : writable;
+  const bool has_own = std::any_of(appends.begin(), appends.end(),
+                                   [](const PreparedAppend& append) { return append.internal; });
+  const absl::Status reserve = writable.ok() && has_own ? parts_.space->CheckReserve() : writable;
   int64_t bytes = 0;
   for (PreparedAppend& append : appends) {
     bytes += append.memory_bytes;

@@ -252,6 +252,22 @@ TEST(DiskSpaceOfAQuotaTest, AWriteMayHaveMissedTheRoomThatTheBallastHasTried) {
   EXPECT_FALSE(space.GiveBallast()) << "nothing is left to give";
 }
 
+// The ballast's room is used up, too, and the figure of free bytes does not know that either.
+TEST(DiskSpaceOfAQuotaTest, TheDaemonsOwnChangesEndBeforeItDoes) {
+  const TempDirectory directory;
+  DiskSpace space({directory.path(), kMiB, kMiB, FreeBytesOf});
+  space.Update();
+  EXPECT_TRUE(space.GiveBallast());
+  EXPECT_TRUE(space.CheckReserve().ok());
+  FailingCalls::Fail("fallocate ballast", 1, EDQUOT, directory.path(), "no such path");
+  EXPECT_EQ(ErrorReason(space.CheckReserve()), "CORE_DISK_FULL");
+  FailingCalls::Stop();
+  EXPECT_TRUE(space.CheckReserve().ok());
+  EXPECT_FALSE(std::filesystem::exists(directory.path() + "/ballast"));
+  space.Update();
+  EXPECT_FALSE(space.full());
+}
+
 // The kernel remounts a damaged disk for reading only, while files are open for writing.
 TEST_F(CoreFaultTest, ADiskThatBecomesReadOnlyIsStillRead) {
   const TempDirectory directory;
