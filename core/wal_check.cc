@@ -94,33 +94,44 @@ class Checker {
   }
 
   // Of the damaged fragment at `at`: what it has in one of the sectors that it lies in, for no
-  // other reason than that the sector is lost.
+  // other reason than that the sector is lost. Blocks are compressed, so a whole sector of zeros
+  // was not written; fewer zeros may have been.
   static bool HasZeroSector(absl::string_view block, size_t at) {
     if (at + kHeaderBytes > block.size()) return false;
     const size_t length = GetLittleEndian<uint16_t>(block.data() + at + kLengthPlace);
     const size_t end = at + kHeaderBytes + length;
-    if (end > block.size() || HasOneFlippedBit(block, at, length)) return false;
+    if (end > block.size() || HasFlippedLength(block, at, length)) return false;
+    bool has_part = false;
     for (size_t sector = at / kSectorBytes * kSectorBytes; sector < end; sector += kSectorBytes) {
       const size_t from = std::max(at, sector);
       const size_t to = std::min(end, sector + kSectorBytes);
-      if (block.substr(from, to - from).find_first_not_of('\0') == absl::string_view::npos) {
-        return true;
+      if (block.substr(from, to - from).find_first_not_of('\0') != absl::string_view::npos) {
+        continue;
       }
+      if (to - from == kSectorBytes) return true;
+      has_part = true;
     }
-    return false;
+    return has_part && !HasFlippedBit(block, at, length);
   }
 
-  // Whether the damaged fragment would be whole with one bit of it changed. Zeros may be what was
-  // written, and a length that is too large reaches into those of the next write.
-  static bool HasOneFlippedBit(absl::string_view block, size_t at, size_t length) {
+  // Whether the damaged fragment would be whole with one bit of its length changed: too large, it
+  // reaches into the zeros of the next write.
+  static bool HasFlippedLength(absl::string_view block, size_t at, size_t length) {
     const auto stored = GetLittleEndian<uint32_t>(block.data() + at);
     uint32_t crc = 0;
     for (size_t i = at + kTypePlace; i < block.size(); ++i) {
       crc = Crc32c(crc, block.substr(i, 1));
-      if (Masked(crc) == stored) return true;  // of its length
+      const size_t other = i - at - kTypePlace;
+      if (Masked(crc) == stored && std::has_single_bit(other ^ length)) return true;
     }
-    crc = Crc32c(0, block.substr(at + kTypePlace, 1 + length));
-    if (std::has_single_bit(Masked(crc) ^ stored)) return true;  // of its checksum
+    return false;
+  }
+
+  // The same of its checksum, and of what that covers.
+  static bool HasFlippedBit(absl::string_view block, size_t at, size_t length) {
+    const auto stored = GetLittleEndian<uint32_t>(block.data() + at);
+    const uint32_t crc = Crc32c(0, block.substr(at + kTypePlace, 1 + length));
+    if (std::has_single_bit(Masked(crc) ^ stored)) return true;
     // What each bit of a byte changes in the checksum, from the last byte backwards.
     std::array<uint32_t, 8> changes{};
     for (size_t bit = 0; bit < changes.size(); ++bit) changes[bit] = kTable[size_t{1} << bit];
