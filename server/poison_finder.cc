@@ -37,6 +37,10 @@ std::string GenerationIn(const std::string& subject) {
   return absl::StrJoin(parts.begin(), parts.begin() + std::min<size_t>(2, parts.size()), "/");
 }
 
+bool IsOverRecords(Activity activity) {
+  return activity == Activity::kApply || activity == Activity::kRecompute;
+}
+
 std::string WorkName(Activity activity, const std::string& subject) {
   switch (activity) {
     case Activity::kCheck:
@@ -64,17 +68,20 @@ void PoisonFinder::Suspect(const FlightNote& note) {
   blamed_ = 0;
   probes_ = 0;
   begin_ = note.begin;
-  end_ = std::max(note.end, note.begin + 1);
+  end_ = activity_ == Activity::kRecompute ? note.end : std::max(note.end, note.begin + 1);
   records_ = 0;
 }
 
 // False: it was at other records, so none of the former ones can be it.
 bool PoisonFinder::Narrow(const FlightNote& note) {
   if (generation_.empty() || note.subject != subject_ || note.activity != activity_) return false;
-  if (activity_ != Activity::kApply) return true;
+  if (!IsOverRecords(activity_)) return true;
   const int64_t begin = std::max(begin_, note.begin);
   const int64_t end = std::min(end_, note.end);
-  if (begin >= end) return false;
+  // Tried without any.
+  const bool none = note.begin == note.end && begin == end;
+  if (begin >= end && !none) return false;
+  narrowed_ = begin > begin_ || end < end_;
   begin_ = begin;
   end_ = end;
   return true;
@@ -96,7 +103,10 @@ PoisonVerdict PoisonFinder::Judge() {
   verdict.generation = generation_;
   std::set<int64_t>& found = found_[generation_];
   const bool too_many = found.size() >= kRecordsMax || probes_ >= kProbesMax;
-  if (activity_ != Activity::kApply || too_many) {
+  // No part of them did so: all together do, or what else it reads.
+  const bool together =
+      activity_ == Activity::kRecompute && (end_ <= begin_ || (records_ > 0 && !narrowed_));
+  if (!IsOverRecords(activity_) || too_many || together) {
     verdict.kind = PoisonVerdict::kSlice;
     verdict.why = absl::StrCat(
         WorkName(activity_, subject_), " ended the worker ", deaths_, " times in a row",

@@ -3,8 +3,10 @@
 //
 // A slice that was at the same work, over the same records, at several deaths in a row is
 // suspected. When that work is applying, the records are applied a few at a time from then on,
-// which narrows them down to one within a few more deaths. That one is quarantined. Where there is
-// no such record to be found, the slice is suspended and the rest of its domain goes on.
+// which narrows them down to one within a few more deaths. That one is quarantined. So is one that
+// does so in a recompute, where it does so alone: parts of the records are tried in front of that.
+// Where there is no such record to be found, the slice is suspended and the rest of its domain goes
+// on.
 #ifndef ICEPIE_SERVER_POISON_FINDER_H_
 #define ICEPIE_SERVER_POISON_FINDER_H_
 
@@ -61,7 +63,8 @@ class PoisonFinder {
   int probes_ = 0;
   int64_t begin_ = 0;
   int64_t end_ = 0;
-  int64_t records_ = 0;  // of the last probe; 0: none yet
+  int64_t records_ = 0;    // of the last probe; 0: none yet
+  bool narrowed_ = false;  // since then
   std::map<std::string, std::set<int64_t>> found_;
   std::map<std::string, int> known_;  // deaths that one starts with that was found guilty before
 };

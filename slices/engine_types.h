@@ -47,8 +47,8 @@ struct GenerationSpec {
   bool suspended = false;                 // its state is not kept; the last snapshot answers
   int64_t restarts = 0;                   // another number than before: its state is opened anew
   std::vector<int64_t> deadly_positions;  // records that end the process: quarantined untried
-  // One of the records in [probe_begin, probe_end) does so: they are applied probe_records at a
-  // time. 0: nothing is probed.
+  // One of the records in [probe_begin, probe_end) does so: they are applied, or tried in front of
+  // a recompute, probe_records at a time. 0: nothing is probed.
   int64_t probe_begin = 0;
   int64_t probe_end = 0;
   int64_t probe_records = 0;

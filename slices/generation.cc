@@ -622,8 +622,7 @@ absl::Status Generation::RunStatements(std::optional<int64_t> changes_at, Planne
 absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_t to,
                                   const std::vector<int64_t>& excluded,
                                   const std::string& excluded_error) {
-  const FlightEntry flight(Activity::kApply,
-                           absl::StrCat(slice_plan_->slice, "/", served_->info().number), from, to);
+  const FlightEntry flight(Activity::kApply, FlightSubject(), from, to);
   ICEPIE_RETURN_IF_ERROR(PrepareBatch());
   ICEPIE_RETURN_IF_ERROR(Begin());
   const std::vector<int64_t> passed_over = WithHeldBack(excluded, from, to);
@@ -917,6 +916,7 @@ absl::Status Generation::BeginRecompute(const std::vector<std::string>& upstream
 }
 
 absl::Status Generation::FinishRecompute(Feed& feed, int64_t position, int64_t applied_time_us) {
+  if (ProbesDeadly(0, position)) return ProbeRun(feed, position);
   const absl::Time begin = SteadyNow();
   const absl::Status status = Recompute(feed, position, applied_time_us);
   if (status.ok()) return status;
@@ -943,9 +943,13 @@ absl::Status Generation::CheckAllListed(const std::vector<QuarantinedRecord>& ba
 
 absl::Status Generation::ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                                       int64_t applied_time_us) {
-  const FlightEntry flight(Activity::kRecompute,
-                           absl::StrCat(slice_plan_->slice, "/", served_->info().number), position_,
-                           to);
+  const FlightEntry flight(Activity::kRecompute, FlightSubject(), position_, to);
+  if (ProbesDeadly(position_, to)) {
+    const Trial trial = [&](int64_t begin, int64_t end) {
+      return TryOutChanges(feed, nullptr, begin, end, std::nullopt);
+    };
+    ICEPIE_RETURN_IF_ERROR(ProbeDeadly(trial, position_, to));
+  }
   SetSearchTime(absl::ZeroDuration());
   std::optional<RecordBatch> alone;
   while (true) {

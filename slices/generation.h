@@ -50,7 +50,8 @@ GenerationInfo MakeGenerationInfo(const DomainPlan& plan, const SlicePlan& slice
 // Records that end the process when they are applied.
 struct SuspectRecords {
   std::set<int64_t> deadly;  // known ones: quarantined untried
-  // One of those in [probe_begin, probe_end) is: so many go into one transaction. 0: none is.
+  // One of those in [probe_begin, probe_end) is: so many go into one transaction, or are tried in
+  // front of a recompute. 0: none is.
   int64_t probe_begin = 0;
   int64_t probe_end = 0;
   int64_t probe_records = 0;
@@ -87,7 +88,7 @@ class Generation {
   // Takes refresh, budget and the like from a later file, in which the slice has the same hash. Not
   // during a recompute.
   void SetDefinition(std::shared_ptr<const DomainPlan> plan);
-  void SetSuspects(SuspectRecords suspects) { suspects_ = std::move(suspects); }
+  void SetSuspects(SuspectRecords suspects);
   // For how long at least one attempt looks for the records on which the SQL fails.
   void SetSearchTimeMin(absl::Duration time) { search_time_min_ = time; }
   const std::set<std::string>& streams() const { return streams_; }
@@ -288,6 +289,10 @@ class Generation {
   void RenewSearchTime();
   std::vector<int64_t> LeftOut() const;
   bool FoundEnough(size_t count) const;
+  absl::Status ProbeDeadly(const Trial& trial, int64_t from, int64_t end);
+  absl::Status ProbeRun(Feed& feed, int64_t position);
+  bool ProbesDeadly(int64_t from, int64_t end) const;
+  std::string FlightSubject() const;
   absl::Status RunAll(const std::vector<ApplyStatement>& statements);
   absl::Status WriteBuiltFrom();
   absl::Status Halve(const RecordBatch& batch, int64_t from, int64_t to, const absl::Status& error);
@@ -384,6 +389,7 @@ class Generation {
   PositionRanges acknowledged_;
   int64_t unacknowledged_ = 0;  // in quarantine
   SuspectRecords suspects_;
+  bool probed_ = false;                   // no part of them alone ends the process
   std::vector<int64_t> held_back_;        // ascending
   PositionRanges acknowledged_of_slice_;  // without those that are held back
   Progress progress_;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "slices/flight_record.h"
 #include "slices/generation.h"
 
 namespace icepie::slices {
@@ -284,6 +285,49 @@ absl::Status Generation::FindCulpritsOfChanges(Feed& feed, const RecordBatch* ba
   // Others of the domain wait for their turn.
   if (SteadyNow() <= search_end_) return absl::OkStatus();
   return TryWithout(error, culprits_.size() - known);
+}
+
+std::string Generation::FlightSubject() const {
+  return absl::StrCat(slice_plan_->slice, "/", served_->info().number);
+}
+
+void Generation::SetSuspects(SuspectRecords suspects) {
+  probed_ = probed_ && suspects.probe_begin == suspects_.probe_begin &&
+            suspects.probe_end == suspects_.probe_end &&
+            suspects.probe_records == suspects_.probe_records;
+  suspects_ = std::move(suspects);
+}
+
+bool Generation::ProbesDeadly(int64_t from, int64_t end) const {
+  return suspects_.probe_records > 0 && !probed_ &&
+         std::max(from, suspects_.probe_begin) < std::min(end, suspects_.probe_end);
+}
+
+// One of them ends the process when its SQL is run over all: where it does so alone, the flight
+// record tells in which part it is. What else its SQL says of them is not asked. First without any:
+// a row of another slice is no fault of theirs.
+absl::Status Generation::ProbeDeadly(const Trial& trial, int64_t from, int64_t end) {
+  from = std::max(from, suspects_.probe_begin);
+  end = std::min(end, suspects_.probe_end);
+  search_until_ = absl::InfiniteFuture();
+  for (int64_t to = from; from < end;
+       from = to, to = std::min(end, from + suspects_.probe_records)) {
+    const FlightEntry flight(Activity::kRecompute, FlightSubject(), from, to);
+    const absl::Status status = trial(from, to);
+    if (!status.ok() && !absl::IsInvalidArgument(status)) return status;
+  }
+  probed_ = true;
+  return absl::OkStatus();
+}
+
+// The run itself is the caller's next attempt, as behind a search for culprits.
+absl::Status Generation::ProbeRun(Feed& feed, int64_t position) {
+  Rollback();
+  const Trial trial = [&](int64_t begin, int64_t end) {
+    return TryOut([&] { return RunWhole(feed, begin, end); });
+  };
+  ICEPIE_RETURN_IF_ERROR(ProbeDeadly(trial, 0, position));
+  return absl::AbortedError("none of the records that were suspected ends the process alone");
 }
 
 }  // namespace icepie::slices

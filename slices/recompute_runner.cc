@@ -7,6 +7,7 @@
 #include "core/base/check.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "slices/flight_record.h"
 
 namespace icepie::slices {
 namespace {
@@ -127,7 +128,6 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
     limit = limit_;
     step.generation->SetOnTrial([this, limit] { GrantTime(limit); });
     current_ = step.generation.get();
-    flight_ = &flight;
     runner_ = ThisThread();
     overdue_.emplace(grace_);
     unwanted_ = stopping_;
@@ -139,7 +139,6 @@ absl::Status RecomputeRunner::Finish(RecomputeRun::Step& step, int64_t position)
   step.generation->SetOnTrial(nullptr);
   MutexLock lock(mutex_);
   current_ = nullptr;
-  flight_ = nullptr;
   // What failed on the data would do so again, however much time it had.
   const bool judged = status.ok() || absl::IsAborted(status) || absl::IsInvalidArgument(status);
   if (judged || SteadyNow() < end_by_) return status;
@@ -156,7 +155,7 @@ void RecomputeRunner::Watch() {
     // Again and again: a statement that begins just now has a fresh flag.
     current_->Interrupt();
     if (!overdue_->IsOver(now, runner_)) continue;
-    flight_->Blame();
+    BlameThread(runner_.id);
     on_stuck_(absl::StrCat("the recompute of slice ", current_->plan().slice,
                            " does not listen to its interrupt"));
   }

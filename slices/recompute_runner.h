@@ -18,7 +18,6 @@
 #include "core/base/mutex.h"
 #include "slices/built_in_limits.h"
 #include "slices/feed.h"
-#include "slices/flight_record.h"
 #include "slices/generation.h"
 #include "slices/interrupt_grace.h"
 
@@ -79,7 +78,6 @@ class RecomputeRunner {
   std::optional<RecomputeRun> finished_ ABSL_GUARDED_BY(mutex_);
   absl::Duration limit_ ABSL_GUARDED_BY(mutex_);
   Generation* current_ ABSL_GUARDED_BY(mutex_) = nullptr;
-  const FlightEntry* flight_ ABSL_GUARDED_BY(mutex_) = nullptr;    // of the current step
   ThreadName runner_ ABSL_GUARDED_BY(mutex_);                      // that computes it
   std::optional<InterruptGrace> overdue_ ABSL_GUARDED_BY(mutex_);  // of the current step
   absl::Time end_by_ ABSL_GUARDED_BY(mutex_);                      // of the current step

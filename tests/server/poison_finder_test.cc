@@ -74,18 +74,54 @@ TEST_F(PoisonFinderTest, AQueryThatIsToBlameExcusesTheSlices) {
   }
 }
 
+// Of a recompute: where one part of its records, tried alone, ends the worker, likewise.
+class PoisonOfRecomputeTest : public PoisonFinderTest {
+ protected:
+  PoisonVerdict DieIn(int64_t begin, int64_t end) {
+    return Die({{Activity::kRecompute, true, begin, end, "volume/7"}});
+  }
+  // Until it is suspected.
+  PoisonVerdict Begin() {
+    for (int i = 1; i < PoisonFinder::kBlamedDeaths; ++i) {
+      EXPECT_EQ(DieIn(0, 1000 + i).kind, PoisonVerdict::kNothing);
+    }
+    return DieIn(0, 2000);
+  }
+};
+
+TEST_F(PoisonOfRecomputeTest, ARecordIsFoundByItsParts) {
+  PoisonVerdict verdict = Begin();
+  for (int deaths = 0; verdict.kind == PoisonVerdict::kProbe; ++deaths) {
+    ASSERT_LT(deaths, 3);
+    const int64_t part = verdict.begin + (157 - verdict.begin) / verdict.records * verdict.records;
+    verdict = DieIn(part, std::min(part + verdict.records, verdict.end));
+  }
+  EXPECT_EQ(verdict.kind, PoisonVerdict::kRecord);
+  EXPECT_EQ(verdict.position, 157);
+}
+
+TEST_F(PoisonOfRecomputeTest, OneThatNoPartEndsIsSuspended) {
+  ASSERT_EQ(Begin().kind, PoisonVerdict::kProbe);
+  EXPECT_EQ(DieIn(0, 2000).kind, PoisonVerdict::kSlice);
+}
+
+TEST_F(PoisonOfRecomputeTest, OneThatEndsItWithoutAnyRecordIsSuspended) {
+  ASSERT_EQ(Begin().kind, PoisonVerdict::kProbe);
+  EXPECT_EQ(DieIn(0, 0).kind, PoisonVerdict::kSlice);
+}
+
 TEST_F(PoisonFinderTest, WorkThatIsNotApplyingSuspendsTheSlice) {
   PoisonVerdict verdict;
   for (int i = 0; i < PoisonFinder::kBlamedDeaths; ++i) {
     EXPECT_EQ(verdict.kind, PoisonVerdict::kNothing);
-    verdict = Die({Apply(i * 10, i * 10 + 5, false, "other/1"),
-                   {Activity::kRecompute, true, 0, 100 + i, "volume/7"}});
+    verdict = Die(
+        {Apply(i * 10, i * 10 + 5, false, "other/1"), {Activity::kSave, true, 0, 0, "volume/7"}});
   }
   EXPECT_EQ(verdict.kind, PoisonVerdict::kSlice);
   EXPECT_EQ(verdict.generation, "volume/7");
-  EXPECT_EQ(verdict.why, "recomputing it ended the worker 3 times in a row");
+  EXPECT_EQ(verdict.why, "saving it ended the worker 3 times in a row");
   // Tried again, it gets no such series any more.
-  EXPECT_EQ(Die({{Activity::kRecompute, true, 0, 500, "volume/7"}}).kind, PoisonVerdict::kSlice);
+  EXPECT_EQ(Die({{Activity::kSave, true, 0, 0, "volume/7"}}).kind, PoisonVerdict::kSlice);
 }
 
 TEST_F(PoisonFinderTest, AnExpectationThatCrashesIsNamedAndNoRecordIsLookedFor) {

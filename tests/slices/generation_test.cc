@@ -462,6 +462,53 @@ TEST_P(CulpritSearchTest, AFeedOutOfRangeAtAnyTrialIsNotTheEndOfTheSearch) {
   EXPECT_GT(trials_in_all, 4);
 }
 
+// Where one of its records ends the process: the flight record tells in which part.
+TEST_P(CulpritSearchTest, PartsThatAreSuspectedAreTriedOnceInFrontOfARun) {
+  auto plan = PlanDomain(ParseDomain(kLargest, "sales.yaml").value());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  plan_ = std::make_shared<const DomainPlan>(*std::move(plan));
+  feed_.Append("orders", {R"({"amount":1})", R"({"amount":300})", R"({"amount":2})"});
+  const std::unique_ptr<Generation> largest = Open("largest");
+  ASSERT_NE(largest, nullptr);
+  for (int round = 0; round < 2; ++round) {
+    const SuspectRecords suspects = {{2}, 1, 9, 1};
+    largest->SetSuspects(suspects);
+    const size_t opened_before = feed_.opened().size();
+    ASSERT_TRUE(largest->BeginRecompute({}).ok());
+    const absl::Status status = largest->FinishRecompute(feed_, feed_.head(), 1);
+    EXPECT_TRUE(absl::IsAborted(status)) << status;
+    const std::vector<int64_t> opened = feed_.opened();
+    const std::vector<int64_t> began(opened.begin() + static_cast<ptrdiff_t>(opened_before),
+                                     opened.end());
+    // One and the other. The second time, the one that its SQL fails on is found.
+    if (round == 0) EXPECT_THAT(began, testing::ElementsAre(1, 2));
+    if (round == 1) EXPECT_EQ(began.front(), 0);
+  }
+  ASSERT_TRUE(largest->BeginRecompute({}).ok());
+  const absl::Status status = largest->FinishRecompute(feed_, feed_.head(), 1);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(largest->progress().quarantined, 2);
+}
+
+TEST_P(CulpritSearchTest, PartsThatAreSuspectedAreTriedInFrontOfChanges) {
+  auto plan = PlanDomain(ParseDomain(kTogether, "sales.yaml").value());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  plan_ = std::make_shared<const DomainPlan>(*std::move(plan));
+  const std::unique_ptr<Generation> known = Open("known");
+  const std::unique_ptr<Generation> sums = Open("sums");
+  ApplyAll(*known, feed_.Append("items", {R"({"id":1})"}));
+  ASSERT_TRUE(sums->SetUpstream({{"known", known->AsUpstream()}}).ok());
+  const int64_t head = feed_.Append("orders", {R"({"id":1,"amount":3})", R"({"id":1,"amount":4})"});
+  known->PassTo(head);
+  sums->SetSuspects({{}, 0, head, 2});
+  int trials = 0;
+  sums->SetOnTrial([&] { ++trials; });
+  const absl::Status status = sums->ApplyChanges(feed_, nullptr, head, 1);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(trials, 3);
+  EXPECT_EQ(sums->progress().applied, 2);
+}
+
 // Run as a whole over the slice `rate`.
 constexpr char kRated[] = R"(
 domain: sales
