@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -25,6 +26,7 @@
 #include "gtest/gtest.h"
 #include "slices/engine.h"
 #include "slices/recompute_runner.h"
+#include "slices/record_batch.h"
 #include "slices/snapshot_store.h"
 #include "slices/transaction.h"
 #include "tests/slices/memory_feed.h"
@@ -865,6 +867,66 @@ TEST_P(BrokenFeedTest, ARunThatIsNeverCollectedLeavesNoTransaction) {
     runner.Start(std::move(run));
   }
 }
+
+// Two of the three streams that it joins are one, of which each takes other records.
+constexpr char kJoined[] = R"(
+domain: sales
+sources:
+  sales: {stream: events, where: {$.kind: sale}, columns: {shop: VARCHAR, price: INTEGER}}
+  returns: {stream: events, where: {$.kind: return}, columns: {shop: VARCHAR, note: VARCHAR}}
+  shops: {columns: {shop: VARCHAR}}
+slices:
+  joined:
+    sql: >
+      SELECT s._position AS at, s.price, r.note FROM sales AS s JOIN returns AS r ON r.shop = s.shop
+      JOIN shops AS o ON o.shop = s.shop
+    key: [at]
+)";
+
+class JoinCountsTest : public GenerationTest {
+ protected:
+  static std::string Counts(const Generation& generation) {
+    const Progress& at = generation.progress();
+    return absl::StrCat(at.input, " = ", at.applied, " + ", at.filtered, " + ", at.quarantined);
+  }
+};
+
+// As applied counts what the sources took, whether what it is joined to is there or not.
+TEST_P(JoinCountsTest, EachRecordCountsOnceAlsoWhenItIsTriedAgain) {
+  auto plan = PlanDomain(ParseDomain(kJoined, "sales.yaml").value());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  plan_ = std::make_shared<const DomainPlan>(*std::move(plan));
+  feed_.Append("events", {R"({"kind":"sale","shop":"a","price":1})", R"({"kind":"gift"})",
+                          R"({"kind":"sale","shop":"none","price":2})",
+                          R"({"kind":"sale","shop":"a","price":"x"})"});
+  feed_.Append("shops", {R"({"shop":"a"})", R"({"shop":"b"})"});
+  feed_.Append("events", {R"({"kind":"return","shop":"a","note":"n"})",
+                          R"({"kind":"return","shop":1})", "{"});
+  feed_.Append("shops", {R"({"shop":2})"});
+  std::unique_ptr<Generation> joined = Open("joined");
+  ASSERT_NE(joined, nullptr);
+  ASSERT_TRUE(joined->HoldBack({0, 4, 6}).ok());
+  ApplyAll(*joined, feed_.head());
+  EXPECT_EQ(Counts(*joined), "10 = 2 + 1 + 7");
+  Restart(joined);
+  EXPECT_EQ(Counts(*joined), "10 = 2 + 1 + 7");
+  const RecordReading read = [&](const std::set<std::string>& streams,
+                                 const std::vector<int64_t>& positions) {
+    return ReadRecordsAt(feed_, streams, positions);
+  };
+  const absl::Status taken = joined->TakeQuarantined(read, {0, 3, 4, 6, 7, 9});
+  ASSERT_TRUE(taken.ok()) << taken;
+  EXPECT_EQ(Counts(*joined), "10 = 5 + 1 + 4");
+  feed_.Append("events", {R"({"kind":"gift"})"});  // a snapshot of each position is kept once
+  ApplyAll(*joined, feed_.head());
+  Restart(joined);
+  EXPECT_EQ(Counts(*joined), "11 = 5 + 2 + 4");
+  const std::unique_ptr<Generation> anew = Open("joined");
+  ApplyAll(*anew, feed_.head());
+  EXPECT_EQ(Counts(*anew), Counts(*joined));
+}
+
+INSTANTIATE_TEST_SUITE_P(Once, JoinCountsTest, testing::Values(1U));
 
 class LargeBatchTest : public GenerationTest {
  protected:
