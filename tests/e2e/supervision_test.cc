@@ -9,9 +9,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <sstream>
 #include <thread>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
@@ -1171,6 +1174,42 @@ class WorkerUpgradeTest : public PoisonTest {
 
   const std::string link_ = daemon_.directory() + "/programs/icepie-worker";
 };
+
+// Its tables are others to this version.
+TEST_F(WorkerUpgradeTest, AStateOfAnEarlierVersionAnswersUntilItIsBuiltAnew) {
+  Apply(kDocuments);
+  const int64_t end = Append("[1]", 5);
+  ASSERT_TRUE(Eventually([&] { return daemon_.GetSlice("library.hits").standby_position() >= end; },
+                         kLong));
+  daemon_.Kill();
+  const std::string snapshots = daemon_.data_directory() + "/domains/library/snapshots/hits";
+  const auto manifests = [&] {
+    std::map<std::string, std::string> texts;
+    for (const auto& entry : std::filesystem::directory_iterator(snapshots)) {
+      if (entry.path().extension() != ".json") continue;
+      std::stringstream text;
+      text << std::ifstream(entry.path()).rdbuf();
+      texts[entry.path()] = text.str();
+    }
+    return texts;
+  };
+  for (const auto& [path, text] : manifests()) {
+    ASSERT_THAT(text, HasSubstr("\"layout\": \""));
+    std::ofstream(path) << absl::StrReplaceAll(text, {{"\"layout\": \"", "\"layout\": \"other"}});
+  }
+  daemon_.Start();
+  EXPECT_TRUE(Eventually(
+      [&] {
+        EXPECT_EQ(Answer("SELECT hits FROM hits"), R"([{"hits":5}])");
+        const auto texts = manifests();
+        return std::any_of(texts.begin(), texts.end(), [](const auto& each) {
+          return !absl::StrContains(each.second, "\"layout\": \"other");
+        });
+      },
+      kLong));
+  EXPECT_EQ(Answer("SELECT hits FROM hits", Append("[1]", 2)), R"([{"hits":7}])");
+  EXPECT_EQ(daemon_.Worker("library", "live").restarts(), 0);
+}
 
 TEST_F(WorkerUpgradeTest, ADefinitionThatNoLongerPlansIsHeldAnswersAndIsReleasedByAnEdit) {
   Apply(kDocuments);
