@@ -261,6 +261,10 @@ absl::Status Gate::CheckNode(Json& node, const CteScope& scope) {
   if (IsClass(node, "PARAMETER") && options_.reproducible) {
     return Forbidden(node, "a definition cannot have parameters: nothing gives them values");
   }
+  // Its relation may stand there with other columns, or with some of them alone.
+  if (IsClass(node, "POSITIONAL_REFERENCE") && options_.reproducible) {
+    return Forbidden(node, "#n, a column by its place, is not allowed in a definition: name it");
+  }
   if (!TextOf(node, "class").empty()) return absl::OkStatus();
   if (IsType(node, "BASE_TABLE")) return CheckRelation(node, scope);
   if (IsType(node, "TABLE_FUNCTION")) return CheckTableFunction(node);

@@ -335,7 +335,11 @@ TEST_F(SqlGateTest, DefinitionsMustBeReproducible) {
            {"SELECT * FROM flights POSITIONAL JOIN (VALUES (1)) AS v(x)",
             "SQL_NOT_REPRODUCIBLE line 1 column 23: POSITIONAL JOIN pairs rows by places"},
            {"SELECT a FROM flights WHERE a = $x",
-            "SQL_FORBIDDEN a definition cannot have parameters"}}) {
+            "SQL_FORBIDDEN a definition cannot have parameters"},
+           {"SELECT a, #2 FROM flights",
+            "SQL_FORBIDDEN line 1 column 11: #n, a column by its place, is not allowed"},
+           {"SELECT a FROM flights WHERE #1 > 2", "SQL_FORBIDDEN line 1 column 29: #n"},
+           {"SELECT count(*) FROM flights GROUP BY (#1)", "SQL_FORBIDDEN line 1 column 40: #n"}}) {
     EXPECT_THAT(Sql(refused.sql), HasSubstr(refused.error)) << refused.sql;
     options_.reproducible = false;
     if (absl::string_view(refused.error).substr(0, 13) != "SQL_FORBIDDEN") {
