@@ -12,6 +12,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/base/status.h"
@@ -174,6 +175,43 @@ std::optional<double> ParseDouble(absl::string_view text) {
   return real;
 }
 
+// A JSON number as its digits, without zeros at either end, and the power of ten of the last one.
+struct ExactNumber {
+  bool negative = false;
+  std::string digits;  // none: zero
+  int64_t power = 0;
+
+  bool operator==(const ExactNumber& other) const {
+    return negative == other.negative && digits == other.digits && power == other.power;
+  }
+};
+
+ExactNumber ExactNumberOf(absl::string_view text) {
+  // Beyond it powers are taken for equal.
+  constexpr int64_t kPowerMax = 1'000'000'000'000'000'000;
+  ExactNumber number;
+  number.negative = absl::ConsumePrefix(&text, "-");
+  const size_t exponent = text.find_first_of("eE");
+  if (exponent != absl::string_view::npos) {
+    // Too large a one becomes the largest.
+    (void)absl::SimpleAtoi(text.substr(exponent + 1), &number.power);
+    number.power = std::clamp(number.power, -kPowerMax, kPowerMax);
+    text = text.substr(0, exponent);
+  }
+  const size_t point = text.find('.');
+  number.digits = std::string(text.substr(0, point));
+  if (point != absl::string_view::npos) {
+    absl::StrAppend(&number.digits, text.substr(point + 1));
+    number.power -= static_cast<int64_t>(text.size() - point - 1);
+  }
+  const size_t first = number.digits.find_first_not_of('0');
+  if (first == std::string::npos) return {};
+  const size_t end = number.digits.find_last_not_of('0') + 1;
+  number.power += static_cast<int64_t>(number.digits.size() - end);
+  number.digits = number.digits.substr(first, end - first);
+  return number;
+}
+
 const char* DecimalHint(absl::string_view text) {
   if (absl::StrContains(text, ',')) return "is not a plain number: it holds a comma";
   if (absl::StrContains(text, ' ')) return "is not a plain number: it holds a space";
@@ -231,7 +269,7 @@ bool SameScalar(const JsonValue& value, const JsonValue& expected) {
           DecimalOutcome::kOk) {
     return left == right;
   }
-  return ParseDouble(value.text) == ParseDouble(expected.text);
+  return ExactNumberOf(value.text) == ExactNumberOf(expected.text);
 }
 
 ColumnReader::ColumnReader(const ColumnDef& column, JsonScanner& scanner)
