@@ -196,15 +196,11 @@ std::string OutcomeOf(const Retried& answer, bool dry_run) {
   const std::string counted =
       absl::StrCat(FormatCount(answer.readable()), " of ",
                    FormatCounted(answer.looked_at(), "record"), " can be read now");
-  switch (answer.method()) {
-    case Retried::RECOMPUTE:
-      return absl::StrCat(counted, dry_run ? ": it would be recomputed" : ": it was recomputed");
-    case Retried::NEW_GENERATION:
-      return absl::StrCat(
-          counted, dry_run ? ": a new generation would be built" : ": a new generation is built");
-    default:
-      return absl::StrCat(counted, ": nothing is done; change the definition, or --acknowledge");
+  if (answer.method() != Retried::NEW_GENERATION) {
+    return absl::StrCat(counted, ": nothing is done; change the definition, or --acknowledge");
   }
+  return absl::StrCat(
+      counted, dry_run ? ": a new generation would be built" : ": a new generation is built");
 }
 
 absl::StatusOr<int> Retry(Context& context, const QuarantineArguments& arguments) {

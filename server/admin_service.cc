@@ -5,8 +5,6 @@
 namespace icepie::server {
 namespace {
 
-constexpr absl::Duration kRetryMax = absl::Minutes(10);
-
 namespace v1 = icepie::v1;
 
 constexpr absl::Duration kSnapshotMax = absl::Minutes(10);
@@ -119,11 +117,8 @@ grpc::ServerUnaryReactor* AdminService::GetQuarantinedRecord(
 grpc::ServerUnaryReactor* AdminService::RetryQuarantinedRecords(
     grpc::CallbackServerContext* context, const v1::RetryQuarantinedRecordsRequest* request,
     v1::RetryQuarantinedRecordsResponse* response) {
-  const absl::Duration timeout = TimeLeft(*context, kRetryMax);
   return Act("RetryQuarantinedRecords", slow_, context, request, response,
-             [this, request, timeout](AdminAction& action) {
-               return quarantine_.Retry(*request, action, timeout);
-             });
+             [this, request](AdminAction& action) { return quarantine_.Retry(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::AcknowledgeQuarantine(

@@ -394,8 +394,7 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
     return supervisor_->DomainDirectory(domain);
   });
   control_ = std::make_unique<SliceControl>(*catalog_, *supervisor_, *manager_);
-  quarantine_ =
-      std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_, *control_);
+  quarantine_ = std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_);
   admin_service_ = std::make_unique<AdminService>(
       *manager_, *control_, *remedies_, *quarantine_, *admin_log_, *replay_, *events_, *logs_,
       [this](bool with_domains) {

@@ -125,12 +125,11 @@ absl::Status NotAcknowledged(const std::string& slice, int64_t first, int64_t en
 }  // namespace
 
 QuarantineCalls::QuarantineCalls(Core& core, Catalog& catalog, Supervisor& supervisor,
-                                 DomainManager& manager, SliceControl& control)
+                                 DomainManager& manager)
     : core_(core),
       catalog_(catalog),
       supervisor_(supervisor),
       manager_(manager),
-      control_(control),
       reader_(manager.reader()) {}
 
 // ---- Looking ------------------------------------------------------------------------------------
@@ -256,14 +255,7 @@ absl::StatusOr<int64_t> QuarantineCalls::CountReadable(
 }
 
 absl::Status QuarantineCalls::RunRetry(const v1::RetryQuarantinedRecordsRequest& request,
-                                       AdminAction& action, absl::Duration timeout,
-                                       Retried& response) {
-  if (response.method() == Retried::RECOMPUTE) {
-    v1::RefreshSliceRequest refresh;
-    refresh.set_name(request.name());
-    refresh.set_actor(request.actor());
-    return control_.Refresh(refresh, action, timeout).status();
-  }
+                                       AdminAction& action, Retried& response) {
   v1::ResliceSliceRequest reslice;
   reslice.set_name(request.name());
   reslice.set_reason(request.reason().empty() ? "records of the quarantine are tried again"
@@ -276,9 +268,9 @@ absl::Status QuarantineCalls::RunRetry(const v1::RetryQuarantinedRecordsRequest&
 }
 
 absl::StatusOr<Retried> QuarantineCalls::Retry(const v1::RetryQuarantinedRecordsRequest& request,
-                                               AdminAction& action, absl::Duration timeout) {
+                                               AdminAction& action) {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
-  ICEPIE_ASSIGN_OR_RETURN(const v1::Slice slice, reader_.GetSlice(request.name()));
+  ICEPIE_RETURN_IF_ERROR(reader_.GetSlice(request.name()).status());
   ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), /*required=*/false));
   v1::ListQuarantinedRecordsRequest page;
   page.set_name(request.name());
@@ -289,12 +281,12 @@ absl::StatusOr<Retried> QuarantineCalls::Retry(const v1::RetryQuarantinedRecords
   response.set_looked_at(listed.records_size());
   ICEPIE_ASSIGN_OR_RETURN(const int64_t readable, CountReadable(parts, listed));
   response.set_readable(readable);
-  response.set_method(readable == 0                     ? Retried::NOTHING_TO_DO
-                      : slice.strategy() == "recompute" ? Retried::RECOMPUTE
-                                                        : Retried::NEW_GENERATION);
+  // Also of a slice that is recomputed: whenever that is run, it leaves out what it has in
+  // quarantine.
+  response.set_method(readable == 0 ? Retried::NOTHING_TO_DO : Retried::NEW_GENERATION);
   if (!request.validate_only() && readable > 0) {
     ICEPIE_RETURN_IF_ERROR(action.Begin());
-    ICEPIE_RETURN_IF_ERROR(RunRetry(request, action, timeout, response));
+    ICEPIE_RETURN_IF_ERROR(RunRetry(request, action, response));
   }
   ICEPIE_ASSIGN_OR_RETURN(*response.mutable_slice(), reader_.GetSlice(request.name()));
   return response;

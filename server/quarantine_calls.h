@@ -7,14 +7,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "core/core.h"
 #include "icepie/v1/admin.pb.h"
 #include "server/admin_action.h"
 #include "server/catalog.h"
 #include "server/domain_manager.h"
 #include "server/event_log.h"
-#include "server/slice_control.h"
 #include "server/supervisor.h"
 
 namespace icepie::server {
@@ -23,16 +21,14 @@ namespace icepie::server {
 // Errors: those of Admin. What fails has changed nothing.
 class QuarantineCalls {
  public:
-  QuarantineCalls(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager,
-                  SliceControl& control);
+  QuarantineCalls(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager);
 
   absl::StatusOr<icepie::v1::ListQuarantineGroupsResponse> Groups(
       const icepie::v1::ListQuarantineGroupsRequest& request) const;
   absl::StatusOr<icepie::v1::GetQuarantinedRecordResponse> Get(
       const icepie::v1::GetQuarantinedRecordRequest& request) const;
   absl::StatusOr<icepie::v1::RetryQuarantinedRecordsResponse> Retry(
-      const icepie::v1::RetryQuarantinedRecordsRequest& request, AdminAction& action,
-      absl::Duration timeout);
+      const icepie::v1::RetryQuarantinedRecordsRequest& request, AdminAction& action);
   absl::StatusOr<icepie::v1::Slice> Acknowledge(
       const icepie::v1::AcknowledgeQuarantineRequest& request, AdminAction& action);
   absl::StatusOr<icepie::v1::Slice> Withdraw(
@@ -52,14 +48,12 @@ class QuarantineCalls {
       const SliceName& slice, const icepie::v1::ListQuarantinedRecordsResponse& listed) const;
   absl::StatusOr<icepie::v1::Slice> TellWorkers(const SliceName& slice);
   absl::Status RunRetry(const icepie::v1::RetryQuarantinedRecordsRequest& request,
-                        AdminAction& action, absl::Duration timeout,
-                        icepie::v1::RetryQuarantinedRecordsResponse& response);
+                        AdminAction& action, icepie::v1::RetryQuarantinedRecordsResponse& response);
 
   Core& core_;
   Catalog& catalog_;
   Supervisor& supervisor_;
   DomainManager& manager_;
-  SliceControl& control_;
   const DomainReader& reader_;
 };
 

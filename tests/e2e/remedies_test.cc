@@ -450,13 +450,18 @@ TEST_F(QuarantineTest, BadRecordsAreShownFromRawAndAcknowledged) {
 }
 
 TEST_F(QuarantineTest, RecordsAreTriedAgainWhenSomeCanBeTaken) {
-  Apply(kStrict);
+  Apply(absl::StrCat(kStrict, R"(  last_note:
+    sql: SELECT CAST(arg_max(note, _position) AS INTEGER) AS n FROM sales
+    strategy: recompute
+)"));
   Append({R"({"item":"pear","amount":"no"})"});
   Append({R"({"item":"pear","amount":1,"note":"x"})"});
   // While it is the newest, the SQL fails on it; `by_item` takes it.
-  ASSERT_TRUE(
-      Eventually([&] { return daemon_.GetSlice("shop.newest").counts().quarantined() == 1; },
-                 absl::Seconds(60)));
+  for (const std::string slice : {"shop.newest", "shop.last_note"}) {
+    ASSERT_TRUE(Eventually([&] { return daemon_.GetSlice(slice).counts().quarantined() == 1; },
+                           absl::Seconds(60)))
+        << slice;
+  }
   const int64_t end = Append({R"({"item":"pear","amount":1,"note":"5"})"});
   EXPECT_EQ(Ask("SELECT n FROM newest", end).body(), R"([{"n":5}])");
   const auto nothing = Retry("shop.by_item", false);
@@ -489,6 +494,24 @@ TEST_F(QuarantineTest, RecordsAreTriedAgainWhenSomeCanBeTaken) {
   EXPECT_EQ(built.number(), 2);
   EXPECT_EQ(built.continues_generation(), 1) << built.ShortDebugString();
   EXPECT_EQ(built.diff().from_quarantine().records(), 1);
+
+  // One that is recomputed leaves out what it has in quarantine: it is built anew, too.
+  ASSERT_TRUE(
+      Eventually([&] { return daemon_.GetSlice("shop.last_note").snapshot_position() >= end; },
+                 absl::Seconds(60)));
+  const auto again = Retry("shop.last_note", false);
+  EXPECT_EQ(again.method(), v1::RetryQuarantinedRecordsResponse::NEW_GENERATION);
+  EXPECT_EQ(again.readable(), 1);
+  EXPECT_FALSE(WaitForOperation(again.operation()).has_error());
+  ASSERT_TRUE(Eventually(
+      [&] {
+        slice = daemon_.GetSlice("shop.last_note");
+        return slice.meta().generation() == 2 && slice.state() == v1::RUNNING;
+      },
+      absl::Seconds(60)))
+      << slice.ShortDebugString();
+  EXPECT_EQ(slice.counts().quarantined(), 0);
+  EXPECT_EQ(Ask("SELECT n FROM last_note", end).body(), R"([{"n":5}])");
 }
 
 }  // namespace
