@@ -65,6 +65,25 @@ absl::Status CheckModifiers(const Json& level) {
   return absl::OkStatus();
 }
 
+// What a relation is called in its SELECT, in lower case.
+std::string NameInFrom(const Json& from) {
+  return TextOf(from, "alias").empty() ? LowerText(from, "table_name") : LowerText(from, "alias");
+}
+
+// A star hands on all columns of what the level reads, and is followed as such.
+absl::Status CheckStar(const Json& level, const Json& item) {
+  if (!ContainsClass(item, "STAR")) return absl::OkStatus();
+  if (!IsClass(item, "STAR") || item.value("columns", false)) {
+    return StandsInTheWay("has COLUMNS(…)");
+  }
+  const std::string of = LowerText(item, "relation_name");
+  if (!of.empty() && of != NameInFrom(level["from_table"])) {
+    return StandsInTheWay("has * of a struct");
+  }
+  if (IsAggregation(level)) return StandsInTheWay("has * beside aggregates");
+  return absl::OkStatus();
+}
+
 // What a level has beside FROM.
 absl::Status CheckLevel(const Json& level) {
   if (!IsType(level, "SELECT_NODE")) {
@@ -77,15 +96,11 @@ absl::Status CheckLevel(const Json& level) {
   for (const char* part :
        {"select_list", "where_clause", "group_expressions", "having", "qualify", "modifiers"}) {
     if (ContainsClass(level[part], "SUBQUERY")) return StandsInTheWay("has a subquery");
-  }
-  for (const Json& item : level["select_list"]) {
-    if (IsClass(item, "STAR") && item.value("columns", false)) {
-      return StandsInTheWay("has COLUMNS(…)");
-    }
-    if (!IsClass(item, "STAR") && ContainsClass(item, "STAR")) {
+    if (part != std::string("select_list") && ContainsClass(level[part], "STAR")) {
       return StandsInTheWay("has COLUMNS(…)");
     }
   }
+  for (const Json& item : level["select_list"]) ICEPIE_RETURN_IF_ERROR(CheckStar(level, item));
   return absl::OkStatus();
 }
 
@@ -236,9 +251,7 @@ std::string KeyFinder::NameIn(const Json& column, size_t level, bool* qualified)
   for (const Json& name : column["column_names"]) {
     names.push_back(absl::AsciiStrToLower(name.get<std::string>()));
   }
-  const Json& from = (*levels_[level])["from_table"];
-  const std::string relation =
-      TextOf(from, "alias").empty() ? LowerText(from, "table_name") : LowerText(from, "alias");
+  const std::string relation = NameInFrom((*levels_[level])["from_table"]);
   *qualified = names.size() > 1 && names[0] == relation;
   if (*qualified) names.erase(names.begin());
   return names.size() == 1 ? names[0] : "";

@@ -28,6 +28,7 @@
 #include "slices/sql_binding.h"
 #include "slices/sql_gate.h"
 #include "slices/strategy_plan.h"
+#include "slices/whole_row.h"
 
 namespace icepie::slices {
 namespace {
@@ -66,6 +67,7 @@ class Planner {
   absl::Status CheckColumns(const SliceDef& slice, const SlicePlan& plan) const;
   void SpellAsOutputs(const SlicePlan& plan);
   absl::Status ChooseStrategy(const Json& statement, SlicePlan& plan);
+  absl::Status CheckWholeRows(Strategy strategy, const PlanRequest& request) const;
   absl::Status TryStrategy(const StrategyEntry& entry, const PlanRequest& request, SlicePlan& plan);
   absl::Status FindSources(SlicePlan& plan);
   absl::Status Verify(const SlicePlan& plan);
@@ -432,9 +434,35 @@ absl::Status Planner::FindSources(SlicePlan& plan) {
   return MakeSources(AllColumns(sources));
 }
 
+// The planners of other kinds put the SQL over relations that have columns of the planner's own,
+// and not all that the SQL does not name. A whole row would show that, in the type that it should
+// have.
+absl::Status Planner::CheckWholeRows(Strategy strategy, const PlanRequest& request) const {
+  const bool as_they_are = strategy == Strategy::kAppend || strategy == Strategy::kRecompute ||
+                           (strategy == Strategy::kAggregate && request.slice.upstream.empty());
+  if (as_they_are) return absl::OkStatus();
+  const auto has_column = [this](const std::string& relation, const std::string& name) {
+    const auto is_it = [&name](const auto& column) {
+      return absl::EqualsIgnoreCase(column.name, name);
+    };
+    if (const SlicePlan* slice = plan_.Find(relation)) {
+      return std::any_of(slice->columns.begin(), slice->columns.end(), is_it);
+    }
+    const SourceDef* source = plan_.definition.FindSource(relation);
+    if (source == nullptr) return false;
+    const auto& hidden = kHiddenColumns;
+    return std::any_of(source->columns.begin(), source->columns.end(), is_it) ||
+           std::find(std::begin(hidden), std::end(hidden), name) != std::end(hidden);
+  };
+  return TakesWholeRow(request.statement, has_column)
+             ? StandsInTheWay("takes whole rows by the name of their relation")
+             : absl::OkStatus();
+}
+
 // Plans the slice with one strategy and proves that its statements work.
 absl::Status Planner::TryStrategy(const StrategyEntry& entry, const PlanRequest& request,
                                   SlicePlan& plan) {
+  ICEPIE_RETURN_IF_ERROR(CheckWholeRows(entry.strategy, request));
   ICEPIE_ASSIGN_OR_RETURN(SliceStatements statements, entry.plan(request));
   plan.retained = {};
   if (const auto& retain = plan_.definition.FindSlice(plan.slice)->retain) {

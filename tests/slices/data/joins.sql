@@ -377,3 +377,7 @@ SELECT a.kind, b.name FROM timed AS a JOIN days AS b ON date_trunc(a.unit, a.t) 
 
 --@ case by_the_day keys
 SELECT a.kind, b.name FROM timed AS a JOIN days AS b ON date_trunc('day', a.t) = time_bucket(INTERVAL 1 DAY, b.day)
+
+--@ case whole_rows_of_a_joined_relation recompute
+--@ why takes whole rows by the name of their relation
+SELECT b.item, b.price, to_json(i) AS doc FROM bids AS b JOIN items AS i ON b.item = i.id

@@ -398,3 +398,20 @@ SELECT k, median(i) AS m FROM (SELECT k, i, s FROM (SELECT * FROM r WHERE i > 0)
 --@ quarantined 0
 SELECT kind, s FROM (SELECT * FROM mixed) WHERE CAST(s AS INTEGER) > 5 QUALIFY row_number() OVER (PARTITION BY kind ORDER BY i DESC) = 1
 --> a | 7
+
+--@ case newest_record_as_json recompute
+--@ why takes whole rows by the name of their relation
+SELECT k, to_json(o) AS doc FROM r AS o QUALIFY row_number() OVER (PARTITION BY k ORDER BY _position DESC) = 1
+
+--@ case whole_rows_of_a_subquery recompute
+SELECT k, to_json(x) AS doc FROM (SELECT k, median(i) AS m FROM r GROUP BY k) AS x
+
+--@ case whole_rows_of_an_unnamed_subquery recompute
+SELECT k, to_json(unnamed_subquery) AS doc FROM (SELECT k, median(i) AS m FROM r GROUP BY k)
+
+--@ case a_column_comes_before_a_relation_of_its_name keys
+SELECT i, median(x) AS m FROM (SELECT i, x FROM (SELECT * FROM r) AS x) AS i GROUP BY i
+
+--@ case star_of_a_struct_hides_a_column recompute
+--@ why has * of a struct
+SELECT city, median(n) AS m FROM (SELECT p.*, q.* FROM (SELECT {'city': s} AS p, k AS city, i AS n FROM r) AS q) GROUP BY city

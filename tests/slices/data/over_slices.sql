@@ -11,6 +11,8 @@ SELECT k, j, i, n, x, s, f FROM r QUALIFY row_number() OVER (PARTITION BY k, j O
 SELECT k, s, count(*) AS c, sum(i) AS total FROM r GROUP BY k, s
 --@ slice lines
 SELECT _position AS p, k, i FROM r WHERE i > 0
+--@ slice pairs
+SELECT k, i FROM r WHERE i > 0
 --@ slice medians
 SELECT k, median(i) AS m, count(*) AS c FROM r GROUP BY k
 --@ slice everything
@@ -220,3 +222,14 @@ WITH t AS (SELECT * FROM texts) SELECT CAST(s AS INTEGER) AS n, median(i) AS m F
 --@ quarantined 0
 SELECT CAST(s AS INTEGER) AS n, arg_max(k, i) AS m FROM texts WHERE k = 'num' GROUP BY n
 --> 1 | num
+
+--@ case whole_rows_in_a_key recompute
+--@ why takes whole rows by the name of their relation
+SELECT md5(CAST(u AS VARCHAR)) AS h, count(*) AS c FROM state AS u GROUP BY 1
+
+--@ case whole_rows_by_key recompute
+SELECT k, max(to_json(u)) AS doc FROM state AS u GROUP BY k
+
+--@ case star_beside_aggregates recompute
+--@ why has * beside aggregates
+SELECT *, k AS again, arg_max(i, k) AS one FROM pairs GROUP BY ALL
