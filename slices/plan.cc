@@ -65,7 +65,9 @@ class Planner {
   absl::Status CycleError(const SliceDef& slice, const std::vector<std::string>& trail) const;
   absl::Status PlanSlice(const SliceDef& slice);
   absl::Status CheckColumns(const SliceDef& slice, const SlicePlan& plan) const;
+  SliceDef& DefinitionOf(const SlicePlan& plan);
   void SpellAsOutputs(const SlicePlan& plan);
+  absl::StatusOr<bool> ScheduleDecides(const Json& statement, SlicePlan plan);
   absl::Status ChooseStrategy(const Json& statement, SlicePlan& plan);
   absl::Status CheckWholeRows(Strategy strategy, const PlanRequest& request) const;
   absl::Status TryStrategy(const StrategyEntry& entry, const PlanRequest& request, SlicePlan& plan);
@@ -73,7 +75,7 @@ class Planner {
   absl::Status Verify(const SlicePlan& plan);
   absl::Status VerifyIn(const SlicePlan& plan);
   absl::Status VerifyStatement(const SlicePlan& plan, const ApplyStatement& statement);
-  std::string Hash(const Json& statement, const SlicePlan& plan) const;
+  std::string Hash(const Json& statement, const SlicePlan& plan, bool scheduled) const;
   void PlanExpectations(SlicePlan& plan);
   absl::Status AddExpectation(const SliceDef& slice, const ExpectationDef& definition,
                               SlicePlan& plan);
@@ -400,21 +402,25 @@ absl::Status Planner::CheckColumns(const SliceDef& slice, const SlicePlan& plan)
   return absl::OkStatus();
 }
 
+SliceDef& Planner::DefinitionOf(const SlicePlan& plan) {
+  return *std::find_if(plan_.definition.slices.begin(), plan_.definition.slices.end(),
+                       [&](const SliceDef& each) { return each.name == plan.slice; });
+}
+
 // The file may name output columns in other letters than the SQL. From here on they are compared
 // as they are.
 void Planner::SpellAsOutputs(const SlicePlan& plan) {
-  const auto slice = std::find_if(plan_.definition.slices.begin(), plan_.definition.slices.end(),
-                                  [&](const SliceDef& each) { return each.name == plan.slice; });
+  SliceDef& slice = DefinitionOf(plan);
   const auto spelled = [&](const std::string& name) {
     for (const OutputColumn& column : plan.columns) {
       if (absl::EqualsIgnoreCase(column.name, name)) return column.name;
     }
     return name;
   };
-  for (std::string& key : slice->key) key = spelled(key);
+  for (std::string& key : slice.key) key = spelled(key);
   std::map<std::string, double> tolerance;
-  for (const auto& [name, value] : slice->diff_tolerance) tolerance[spelled(name)] = value;
-  slice->diff_tolerance = std::move(tolerance);
+  for (const auto& [name, value] : slice.diff_tolerance) tolerance[spelled(name)] = value;
+  slice.diff_tolerance = std::move(tolerance);
 }
 
 absl::Status Planner::FindSources(SlicePlan& plan) {
@@ -521,6 +527,17 @@ absl::Status Refusal(const std::vector<WhyNot>& why_not, const std::string& want
   return StandsInTheWay("no planner knows it");
 }
 
+// Whether it is only its schedule that has the slice recomputed. `plan` is one without a strategy.
+absl::StatusOr<bool> Planner::ScheduleDecides(const Json& statement, SlicePlan plan) {
+  RefreshDef& refresh = DefinitionOf(plan).refresh;
+  if (refresh.kind == RefreshDef::Kind::kContinuous) return false;
+  const RefreshDef schedule = std::exchange(refresh, RefreshDef());
+  const absl::Status chosen = ChooseStrategy(statement, plan);
+  refresh = schedule;
+  if (IsPassing(chosen)) return chosen;
+  return chosen.ok() && plan.strategy != Strategy::kRecompute;
+}
+
 absl::Status Planner::ChooseStrategy(const Json& statement, SlicePlan& plan) {
   const std::string& sql = gated_.at(plan.slice).sql;
   const std::string& wanted = plan_.definition.FindSlice(plan.slice)->strategy;
@@ -625,7 +642,7 @@ nlohmann::json Reading(const SourceDef& source, const std::vector<std::string>& 
   return reading;
 }
 
-std::string Planner::Hash(const Json& statement, const SlicePlan& plan) const {
+std::string Planner::Hash(const Json& statement, const SlicePlan& plan, bool scheduled) const {
   nlohmann::json content = {{"format", kFormat}, {"sql", gated_.at(plan.slice).sql}};
   for (const SourceUse& use : plan.sources) {
     content["sources"].push_back(Reading(*plan_.definition.FindSource(use.source), use.columns));
@@ -641,6 +658,8 @@ std::string Planner::Hash(const Json& statement, const SlicePlan& plan) const {
     }
   }
   if (!slice.strategy.empty()) content["strategy"] = slice.strategy;
+  // Without its schedule it is kept in other tables.
+  if (scheduled) content["scheduled"] = true;
   if (slice.retain) {
     content["retain"] = {{"column", slice.retain->column},
                          {"us", absl::ToInt64Microseconds(slice.retain->span)}};
@@ -668,6 +687,7 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
   SpellAsOutputs(plan);
   ICEPIE_RETURN_IF_ERROR(FindSources(plan));
   ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, query.sql));
+  ICEPIE_ASSIGN_OR_RETURN(const bool scheduled, ScheduleDecides(statement, plan));
   if (const absl::Status status = ChooseStrategy(statement, plan); !status.ok()) {
     if (IsPassing(status)) return status;
     const bool refused = absl::IsUnimplemented(status) || absl::IsFailedPrecondition(status);
@@ -675,7 +695,7 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
                ? SliceError(slice, slice.strategy_place, "strategy", CannotKeep(slice, status))
                : SliceError(slice, slice.sql_place, "sql", status);
   }
-  plan.definition_hash = Hash(statement, plan);
+  plan.definition_hash = Hash(statement, plan, scheduled);
   const bool keeps = plan.strategy != Strategy::kRecompute;
   if (keeps && AnyLastOfEquals(statement, plan.upstream.empty())) {
     plan.kept_as = kLastIsFirstOfEquals;
@@ -831,7 +851,15 @@ std::set<std::string> StreamsBelow(const DomainPlan& plan, const SlicePlan& slic
 }
 
 absl::StatusOr<DomainPlan> PlanDomain(const DomainDef& definition, const PlanOverrides& overrides) {
-  return Planner(definition, overrides).Plan();
+  absl::StatusOr<DomainPlan> plan = Planner(definition, overrides).Plan();
+  if (overrides.empty() || !plan.ok()) return plan;
+  // They have no part in hashes, also where one decides whether a schedule does.
+  const absl::StatusOr<DomainPlan> without = Planner(definition, {}).Plan();
+  if (IsPassing(without.status())) return without.status();
+  for (SlicePlan& slice : plan->slices) {
+    if (without.ok()) slice.definition_hash = without->Find(slice.slice)->definition_hash;
+  }
+  return plan;
 }
 
 }  // namespace icepie::slices

@@ -72,8 +72,8 @@ struct SlicePlan {
   std::vector<SourceUse> sources;
   std::vector<std::string> upstream;  // slices of the same domain that it reads
   // Equal hashes: equal content for equal records. Covers the SQL text, the readings of the columns
-  // it reads (stream, types, paths, where, latest_by), `retain`, a strategy that the file asks
-  // for and the engine's format version; not limits, refresh or owner.
+  // it reads (stream, types, paths, where, latest_by), `retain`, a strategy that the file asks for
+  // or its schedule decides, and the engine's format version; not limits, other refresh or owner.
   std::string definition_hash;
 
   // Run once in an empty generation: tables __state or __data, and the view __result with exactly

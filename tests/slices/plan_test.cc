@@ -359,8 +359,6 @@ TEST_F(PlanTest, HashFollowsContentOnly) {
     return text;
   };
   EXPECT_EQ(HashOf("# comment\nowner: {team: x}\n" + base + "limits: {memory: 1GB}\n", "a"), a);
-  EXPECT_EQ(
-      HashOf(changed("\"SELECT k FROM r\"}", "'SELECT k FROM r', refresh: {every: 5s}}"), "a"), a);
   EXPECT_EQ(HashOf(changed("i: INTEGER", "i: BIGINT"), "a"), a) << "not read";
   EXPECT_NE(HashOf(changed("k: VARCHAR", "k: {type: VARCHAR, path: $.kk}"), "a"), a);
   EXPECT_NE(HashOf(changed("k: VARCHAR", "k: {type: VARCHAR, required: true}"), "a"), a);
@@ -369,6 +367,30 @@ TEST_F(PlanTest, HashFollowsContentOnly) {
   EXPECT_NE(HashOf(changed("SELECT k FROM r", "SELECT k FROM r WHERE true"), "a"), a);
   EXPECT_NE(HashOf(changed("SELECT k FROM r", "SELECT k FROM r WHERE true"), "b"),
             HashOf(base, "b"));
+}
+
+// Other tables are a rebuild; else a schedule is a setting.
+TEST_F(PlanTest, HashFollowsAScheduleThatDecidesTheStrategy) {
+  const auto hash = [&](const std::string& sql, const std::string& options) {
+    return HashOf(absl::StrCat(kSources, "  it: {sql: \"", sql, "\"", options, "}\n"), "it");
+  };
+  const std::string folded = "SELECT k, count(*) AS n FROM r GROUP BY k";
+  const std::string often = hash(folded, ", refresh: {every: 5s}");
+  EXPECT_NE(hash(folded, ""), often);
+  EXPECT_EQ(hash(folded, ", refresh: {cron: '0 2 * * *'}"), often);
+  const std::string whole = "SELECT k, i FROM r ORDER BY i, k LIMIT 3";
+  EXPECT_EQ(hash(whole, ", refresh: {every: 5s}"), hash(whole, ""));
+  EXPECT_EQ(hash(folded, ", strategy: recompute, refresh: {every: 5s}"),
+            hash(folded, ", strategy: recompute"));
+
+  const std::string over = absl::StrCat(
+      kSources, "  up: {sql: \"", folded,
+      "\"}\n  it: {sql: \"SELECT n, count(*) AS c FROM up GROUP BY n\", refresh: {every: 5s}}\n");
+  const absl::StatusOr<DomainDef> definition = ParseDomain(over, "lab.yaml");
+  ASSERT_TRUE(definition.ok()) << definition.status();
+  const absl::StatusOr<DomainPlan> overridden = PlanDomain(*definition, {{"up", "too large"}});
+  ASSERT_TRUE(overridden.ok()) << overridden.status();
+  EXPECT_EQ(overridden->Find("it")->definition_hash, HashOf(over, "it"));
 }
 
 TEST_F(PlanTest, NamesThatNeedQuotesWork) {
