@@ -202,7 +202,7 @@ void ManagedWorker::Spawn() {
   GiveLife(options);
   auto process = WorkerProcess::Spawn(options);
   if (!process.ok()) {
-    OnFailure(std::string(process.status().message()));
+    OnNotSpawned(process.status());
     return;
   }
   const absl::Status watched = loop_.Watch((*process)->pidfd(), [weak = weak_from_this()] {
@@ -210,12 +210,19 @@ void ManagedWorker::Spawn() {
   });
   if (!watched.ok()) {
     process->reset();  // ends it
-    OnFailure(std::string(watched.message()));
+    OnNotSpawned(watched);
     return;
   }
   process_ = std::move(*process);
   WatchLife();
   OnSpawned(socket_);
+}
+
+// The next attempt has files of its own.
+void ManagedWorker::OnNotSpawned(const absl::Status& why) {
+  RemoveWorkerSocket(socket_);
+  unlink(view_.flight_record.c_str());
+  OnFailure(std::string(why.message()));
 }
 
 // Without it its death is told by its pidfd alone.

@@ -171,6 +171,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void OnExit();
   void OnCause(const std::string& how);
   void OnDeath(const std::string& why);
+  void OnNotSpawned(const absl::Status& why);
   void OnFailure(const std::string& why);
   void SetState(const std::string& state);
   void Lose();

@@ -106,8 +106,6 @@ TEST_F(SupervisorTest, APlannerWithoutTheProcessorIsNobodysFault) {
   EXPECT_NE(status.message().find("less busy"), std::string::npos) << status;
 }
 
-// Workers start one after the other, so that the machine is not swamped; but whom somebody waits
-// for does not stand in that line.
 TEST_F(SupervisorTest, PlannersLeaveNothingBehind) {
   const std::string left = directory_.path() + "/17";  // by a daemon that was killed
   std::filesystem::create_directories(left + "/tmp/spill-1");
@@ -119,6 +117,25 @@ TEST_F(SupervisorTest, PlannersLeaveNothingBehind) {
   EXPECT_FALSE(std::filesystem::exists(directory_.path() + "/1"));
 }
 
+// A program that is missing is tried for again as long as it is.
+TEST_F(SupervisorTest, WorkersThatCannotBeStartedLeaveNothingBehind) {
+  WorkerSettings settings = Settings();
+  settings.program = directory_.path() + "/missing";
+  settings.socket_directory = directory_.path() + "/run";
+  settings.restart.first_backoff = absl::Milliseconds(1);
+  settings.restart.failures_max = 3;
+  ASSERT_TRUE(std::filesystem::create_directory(settings.socket_directory));
+  {
+    Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+    SetDomain(supervisor, 0);
+    ASSERT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60),
+                                   [](const DomainView& view) { return view.live.suspended; }));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(settings.socket_directory));
+}
+
+// Workers start one after the other, so that the machine is not swamped; but whom somebody waits
+// for does not stand in that line.
 TEST_F(SupervisorTest, WhoIsAskedStartsBeforeThoseThatNobodyWaitsFor) {
   Supervisor supervisor(Settings(), directory_.path() + "/domains", directory_.path());
   for (int i = 0; i < kDomains; ++i) {
