@@ -53,7 +53,9 @@ struct Supervisor::Planner {
   std::string directory;
   std::string socket;
   wv1::PlanDomainRequest request;
-  PlanDone done;
+  PlanDone done;  // empty once it is told
+  // What its end is the explanation of.
+  absl::Status error = absl::AbortedError("it ended");
   std::unique_ptr<WorkerProcess> process;
   std::unique_ptr<WorkerClient> client;
 };
@@ -539,23 +541,29 @@ void Supervisor::StartPlanner(const std::shared_ptr<Planner>& planner, absl::Dur
   }
   planner->process = std::move(*process);
   planners_[planner->number] = planner;
-  const absl::Status watched = loop_.Watch(planner->process->pidfd(), [this, planner] {
-    EndPlanner(planner, absl::AbortedError("it ended"));
-  });
+  const absl::Status watched =
+      loop_.Watch(planner->process->pidfd(), [this, planner] { OnPlannerEnd(planner); });
   if (!watched.ok()) {
-    EndPlanner(planner, MakeError(absl::StatusCode::kUnavailable,
+    OnPlanned(*planner, MakeError(absl::StatusCode::kUnavailable,
                                   absl::StrCat("the planner cannot be watched: ", watched.message(),
                                                "; try again"),
                                   "WORKER_LOST"));
+    OnPlannerEnd(planner);
     return;
   }
   planner->client = std::make_unique<WorkerClient>(planner->socket);
   planner->client->PlanDomain(planner->request, timeout, [this, planner](auto result) {
-    loop_.Post([this, planner, result = std::move(result)] { EndPlanner(planner, result); });
+    loop_.Post([planner, plan = std::move(result)] { OnPlanned(*planner, plan); });
   });
 }
 
 namespace {
+
+// Whether a planner's error says enough without how its process ended.
+bool ExplainsItself(const absl::Status& status) {
+  return absl::IsDeadlineExceeded(status) || absl::IsInvalidArgument(status) ||
+         !ErrorReason(status).empty();
+}
 
 // What a client is told when the planner did not answer as it should.
 absl::Status PlannerError(const absl::Status& status, const std::string& end) {
@@ -590,18 +598,27 @@ absl::Status PlannerError(const absl::Status& status, const std::string& end) {
 
 }  // namespace
 
-void Supervisor::EndPlanner(const std::shared_ptr<Planner>& planner,
-                            absl::StatusOr<wv1::PlanDomainResponse> result) {
-  if (planners_.erase(planner->number) == 0) return;  // the other signal came first
+// What it said comes first: one that is killed then is not asked how it ended. Its end may take as
+// long as its memory is large, so nobody waits for it here.
+void Supervisor::OnPlanned(Planner& planner, absl::StatusOr<wv1::PlanDomainResponse> plan) {
+  planner.process->Signal(SIGKILL);
+  if (!planner.done) return;
+  if (!plan.ok() && !ExplainsItself(plan.status())) {
+    planner.error = plan.status();
+    return;
+  }
+  if (!plan.ok()) plan = PlannerError(plan.status(), "");
+  std::exchange(planner.done, nullptr)(std::move(plan));
+}
+
+void Supervisor::OnPlannerEnd(const std::shared_ptr<Planner>& planner) {
   loop_.Unwatch(planner->process->pidfd());
-  // A planner that was killed is not asked how it ended: what it said comes first.
-  planner->process->Signal(SIGKILL);
   const std::string end = planner->process->Reap();
   RemoveWorkerSocket(planner->socket);
   std::error_code ignored;
   std::filesystem::remove_all(planner->directory, ignored);
-  if (!result.ok()) result = PlannerError(result.status(), end);
-  planner->done(std::move(result));
+  planners_.erase(planner->number);
+  if (auto done = std::exchange(planner->done, nullptr)) done(PlannerError(planner->error, end));
 }
 
 std::vector<std::shared_ptr<ManagedWorker>> Supervisor::AllWorkers() {
@@ -638,8 +655,9 @@ std::vector<Supervisor::UnsavedDomain> Supervisor::StopAll(absl::Duration grace)
     stopping_ = true;
     const auto planners = planners_;
     for (const auto& [number, planner] : planners) {
-      EndPlanner(planner, MakeError(absl::StatusCode::kUnavailable, "the daemon is stopping",
+      OnPlanned(*planner, MakeError(absl::StatusCode::kUnavailable, "the daemon is stopping",
                                     "SERVER_DRAINING"));
+      OnPlannerEnd(planner);
     }
     const auto workers = AllWorkers();
     {

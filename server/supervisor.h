@@ -163,8 +163,9 @@ class Supervisor {
   void OnDomain(const std::string& domain, const std::function<void(Domain&)>& change);
   static absl::Duration NextStagger(absl::Time& last);
   void StartPlanner(const std::shared_ptr<Planner>& planner, absl::Duration timeout);
-  void EndPlanner(const std::shared_ptr<Planner>& planner,
-                  absl::StatusOr<icepie::worker::v1::PlanDomainResponse> result);
+  static void OnPlanned(Planner& planner,
+                        absl::StatusOr<icepie::worker::v1::PlanDomainResponse> plan);
+  void OnPlannerEnd(const std::shared_ptr<Planner>& planner);
   std::vector<std::shared_ptr<ManagedWorker>> AllWorkers();
 
   WorkerSettings settings_;  // as it is since the constructor
