@@ -45,7 +45,7 @@ grpc::ServerUnaryReactor* AdminService::DeleteDomain(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* AdminService::UndeleteDomain(grpc::CallbackServerContext* context,
                                                        const v1::UndeleteDomainRequest* request,
                                                        v1::Domain* response) {
-  return Act("UndeleteDomain", slow_, context, request, response,
+  return Act("UndeleteDomain", LineOf(slow_, request->name()), context, request, response,
              [this, request](AdminAction& action) { return manager_.Undelete(*request, action); });
 }
 
@@ -67,14 +67,14 @@ grpc::ServerUnaryReactor* AdminService::DiffGenerations(grpc::CallbackServerCont
 grpc::ServerUnaryReactor* AdminService::PromoteGeneration(
     grpc::CallbackServerContext* context, const v1::PromoteGenerationRequest* request,
     v1::Slice* response) {
-  return Act("PromoteGeneration", slow_, context, request, response,
+  return Act("PromoteGeneration", LineOf(slow_, request->name()), context, request, response,
              [this, request](AdminAction& action) { return manager_.Promote(*request, action); });
 }
 
 grpc::ServerUnaryReactor* AdminService::RollbackSlice(grpc::CallbackServerContext* context,
                                                       const v1::RollbackSliceRequest* request,
                                                       v1::RollbackSliceResponse* response) {
-  return Act("RollbackSlice", slow_, context, request, response,
+  return Act("RollbackSlice", LineOf(slow_, request->name()), context, request, response,
              [this, request](AdminAction& action) { return manager_.Rollback(*request, action); });
 }
 
@@ -97,27 +97,28 @@ grpc::ServerUnaryReactor* AdminService::ListDomainRevisions(
 grpc::ServerUnaryReactor* AdminService::ListQuarantinedRecords(
     grpc::CallbackServerContext* context, const v1::ListQuarantinedRecordsRequest* request,
     v1::ListQuarantinedRecordsResponse* response) {
-  return UnaryOn(slow_, context, response,
+  return UnaryOn(LineOf(asking_, request->name()), context, response,
                  [this, request] { return manager_.Quarantined(*request); });
 }
 
 grpc::ServerUnaryReactor* AdminService::ListQuarantineGroups(
     grpc::CallbackServerContext* context, const v1::ListQuarantineGroupsRequest* request,
     v1::ListQuarantineGroupsResponse* response) {
-  return UnaryOn(slow_, context, response,
+  return UnaryOn(LineOf(asking_, request->name()), context, response,
                  [this, request] { return quarantine_.Groups(*request); });
 }
 
 grpc::ServerUnaryReactor* AdminService::GetQuarantinedRecord(
     grpc::CallbackServerContext* context, const v1::GetQuarantinedRecordRequest* request,
     v1::GetQuarantinedRecordResponse* response) {
-  return UnaryOn(slow_, context, response, [this, request] { return quarantine_.Get(*request); });
+  return UnaryOn(LineOf(asking_, request->name()), context, response,
+                 [this, request] { return quarantine_.Get(*request); });
 }
 
 grpc::ServerUnaryReactor* AdminService::RetryQuarantinedRecords(
     grpc::CallbackServerContext* context, const v1::RetryQuarantinedRecordsRequest* request,
     v1::RetryQuarantinedRecordsResponse* response) {
-  return Act("RetryQuarantinedRecords", slow_, context, request, response,
+  return Act("RetryQuarantinedRecords", LineOf(slow_, request->name()), context, request, response,
              [this, request](AdminAction& action) { return quarantine_.Retry(*request, action); });
 }
 
@@ -180,7 +181,7 @@ grpc::ServerUnaryReactor* AdminService::CreateSnapshot(grpc::CallbackServerConte
                                                        const v1::CreateSnapshotRequest* request,
                                                        v1::Snapshot* response) {
   const absl::Duration timeout = TimeLeft(*context, kSnapshotMax);
-  return Act("CreateSnapshot", slow_, context, request, response,
+  return Act("CreateSnapshot", LineOf(asking_, request->slice()), context, request, response,
              [this, request, timeout](AdminAction& action) {
                return manager_.CreateSnapshot(*request, action, timeout);
              });

@@ -19,9 +19,10 @@
 
 namespace icepie::server {
 
-// Threads: gRPC's. Calls that wait run on two executors, so that a freeze never queues behind
+// Threads: gRPC's. Calls that wait run on three executors, so that a freeze never queues behind
 //   promotions and plans. Nor does it behind other freezes: each keeps its thread until its worker
-//   has saved what is frozen, and what is not begun is not even stored.
+//   has saved what is frozen, and what is not begun is not even stored. And what only asks a worker
+//   for something, which may not answer, keeps no change waiting, nor other domains' calls.
 class AdminService final : public icepie::v1::Admin::CallbackService {
  public:
   using StatusSource = std::function<icepie::v1::ServerStatus(bool with_domains)>;
@@ -39,17 +40,19 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
         logs_(logs),
         status_(std::move(status)),
         quick_(64, 256),
-        slow_(8, 64) {}
+        slow_(8, 64),
+        asking_(16, 256) {}
 
   // Refuses what is not under way yet, with SERVER_DRAINING.
   void Drain() {
     quick_.Drain();
     slow_.Drain();
+    asking_.Drain();
     events_.EndWatches();
     logs_.Drain();
   }
   bool WaitEmpty(absl::Time deadline) {
-    return quick_.WaitEmpty(deadline) && slow_.WaitEmpty(deadline);
+    return quick_.WaitEmpty(deadline) && slow_.WaitEmpty(deadline) && asking_.WaitEmpty(deadline);
   }
 
   grpc::ServerUnaryReactor* ApplyDomain(grpc::CallbackServerContext* context,
@@ -187,16 +190,20 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
                                             icepie::v1::ServerStatus* response) override;
 
  private:
+  // The line of a domain, by its name or a slice's.
+  static ExecutorLine LineOf(Executor& executor, const std::string& name) {
+    return {executor, name.substr(0, name.find('.'))};
+  }
   // UnaryOn for what changes something: who asked for it and how it ended is recorded. `work` takes
   // the AdminAction.
   template <typename Request, typename Response, typename Work>
-  grpc::ServerUnaryReactor* Act(const char* name, Executor& executor,
+  grpc::ServerUnaryReactor* Act(const char* name, const ExecutorLine& at,
                                 grpc::CallbackServerContext* context, const Request* request,
                                 Response* response, Work work) {
     const auto run = [this, name, request, work = std::move(work)] {
       return RunAction(&log_, name, request->actor(), *request, work);
     };
-    return ChangeOn(executor, replay_, context, name, request, response, run);
+    return ChangeOn(at, replay_, context, name, request, response, run);
   }
 
   DomainManager& manager_;
@@ -210,6 +217,7 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   StatusSource status_;
   Executor quick_;
   Executor slow_;
+  Executor asking_;
 };
 
 }  // namespace icepie::server

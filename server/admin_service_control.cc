@@ -92,7 +92,7 @@ grpc::ServerUnaryReactor* AdminService::ResumeDomain(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* AdminService::RestartDomain(grpc::CallbackServerContext* context,
                                                       const v1::ChangeDomainRequest* request,
                                                       v1::ListSlicesResponse* response) {
-  return Act("RestartDomain", slow_, context, request, response,
+  return Act("RestartDomain", LineOf(slow_, request->name()), context, request, response,
              [this, request](AdminAction& action) {
                return control_.ChangeDomain(SliceAction::kRestart, *request, action);
              });
@@ -102,7 +102,7 @@ grpc::ServerUnaryReactor* AdminService::RefreshSlice(grpc::CallbackServerContext
                                                      const v1::RefreshSliceRequest* request,
                                                      v1::Slice* response) {
   const absl::Duration timeout = TimeLeft(*context, kRefreshMax);
-  return Act("RefreshSlice", slow_, context, request, response,
+  return Act("RefreshSlice", LineOf(asking_, request->name()), context, request, response,
              [this, request, timeout](AdminAction& action) {
                return control_.Refresh(*request, action, timeout);
              });
@@ -112,7 +112,7 @@ grpc::ServerUnaryReactor* AdminService::RefreshDomain(grpc::CallbackServerContex
                                                       const v1::ChangeDomainRequest* request,
                                                       v1::ListSlicesResponse* response) {
   const absl::Duration timeout = TimeLeft(*context, kRefreshMax);
-  return Act("RefreshDomain", slow_, context, request, response,
+  return Act("RefreshDomain", LineOf(asking_, request->name()), context, request, response,
              [this, request, timeout](AdminAction& action) {
                return control_.RefreshDomain(*request, action, timeout);
              });

@@ -82,7 +82,7 @@ DomainManager::DomainManager(Core& core, Catalog& catalog, Supervisor& superviso
       log_(core, &events),
       reader_(core, catalog, supervisor, memory, ends),
       background_(1, 1024),
-      promotions_(4, 1024),
+      promotions_(8, 1024),
       cleaner_(1, 1) {
   supervisor_.SetVerdictListener([this](const std::string& domain, const PoisonVerdict& verdict) {
     LineUpVerdict(domain, verdict);

@@ -380,13 +380,14 @@ void DomainManager::RunPromotion(const SliceName& slice, int64_t generation, int
     MutexLock lock(mutex_);
     promoting_.erase(name);
   };
-  const bool taken = promotions_.Run([this, slice, generation, attempts, leave] {
+  const auto promote = [this, slice, generation, attempts, leave] {
     if (PromoteByItself(slice, generation, attempts == 1)) {
       RunPromotion(slice, generation, attempts - 1);  // others have their turn meanwhile
     } else {
       leave();
     }
-  });
+  };
+  const bool taken = promotions_.Run(promote, slice.domain);
   if (!taken) leave();
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "server/executor.h"
 #include "server/rpc_status.h"
@@ -23,21 +24,25 @@ void FinishWith(grpc::ServerUnaryReactor* reactor, absl::StatusOr<Response> resu
 }
 
 // Why the executor has not taken a call.
-inline absl::Status NotTaken(const Executor& executor) {
-  if (executor.draining()) return Draining();
-  return MakeError(absl::StatusCode::kResourceExhausted, "too many calls are waiting; try again",
+inline absl::Status NotTaken(const ExecutorLine& at) {
+  if (at.executor.draining()) return Draining();
+  const bool of_line = !at.line.empty() && at.executor.IsFull(at.line);
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat("too many calls ", of_line ? "of " + at.line + " " : "",
+                                "are waiting; try again"),
                    ErrorDetail{"TOO_MANY_CALLS", {}, {}, 1000});
 }
 
 // `work` returns StatusOr<Response>. The call must be finished before the executor stops.
 template <typename Response, typename Work>
-grpc::ServerUnaryReactor* UnaryOn(Executor& executor, grpc::CallbackServerContext* context,
+grpc::ServerUnaryReactor* UnaryOn(const ExecutorLine& at, grpc::CallbackServerContext* context,
                                   Response* response, Work work) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const bool taken = executor.Run([reactor, response, work = std::move(work)] {
-    FinishWith<Response>(reactor, work(), response);
-  });
-  if (!taken) reactor->Finish(ToGrpcStatus(NotTaken(executor)));
+  const bool taken =
+      at.executor.Run([reactor, response,
+                       work = std::move(work)] { FinishWith<Response>(reactor, work(), response); },
+                      at.line);
+  if (!taken) reactor->Finish(ToGrpcStatus(NotTaken(at)));
   return reactor;
 }
 

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <future>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "server/executor.h"
@@ -115,6 +116,35 @@ TEST(ExecutorTest, RefusesBeyondItsQueue) {
   EXPECT_TRUE(executor.Run([] {}));
   EXPECT_FALSE(executor.Run([] {}));
   go.set_value();
+}
+
+TEST(ExecutorTest, OneLineNeverHasAllThreadsNorTheQueue) {
+  Executor executor(3, 8);
+  std::promise<void> go;
+  const auto wait = go.get_future().share();
+  std::atomic<int> running{0};
+  const auto stand = [&running, wait] {
+    ++running;
+    wait.wait();
+    --running;
+  };
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(executor.Run(stand, "shop"));
+  while (running < 2) std::this_thread::yield();
+  std::promise<void> other;
+  EXPECT_TRUE(executor.Run(stand, "shop"));  // waits, though a thread is free
+  EXPECT_TRUE(executor.Run([&other] { other.set_value(); }, "network"));
+  EXPECT_EQ(other.get_future().wait_for(kSoon), std::future_status::ready);
+  EXPECT_LE(running, 2);
+  while (!executor.IsFull("shop")) EXPECT_TRUE(executor.Run(stand, "shop"));
+  EXPECT_FALSE(executor.Run(stand, "shop"));
+  std::promise<void> none;
+  EXPECT_TRUE(executor.Run([&none] { none.set_value(); }));
+  EXPECT_EQ(none.get_future().wait_for(kSoon), std::future_status::ready);
+  // The line goes on as it is left.
+  go.set_value();
+  std::promise<void> last;
+  while (!executor.Run([&last] { last.set_value(); }, "shop")) std::this_thread::yield();
+  EXPECT_EQ(last.get_future().wait_for(kSoon), std::future_status::ready);
 }
 
 TEST(ExecutorTest, RunsOnSeveralThreads) {
