@@ -513,9 +513,11 @@ absl::Status Daemon::Parts::Start(const Settings& settings, const DaemonStart& h
       MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
   ICEPIE_RETURN_IF_ERROR(StartHost(workers));
   StartDomains(workers, settings);
+  supervisor_->SetSafeMode(how.safe_mode);  // before anybody can ask for anything
+  builds_->SetHeld(how.safe_mode);
   ICEPIE_RETURN_IF_ERROR(StartGrpc(settings));
   ICEPIE_RETURN_IF_ERROR(StartHttp(settings.listen()));
-  manager_->Start(how.safe_mode);
+  manager_->Start();
   hibernation_->Start();
   housekeeping_ = std::make_unique<EventLoop>();
   housekeeping_->Post([this] { ReportHealth(); });

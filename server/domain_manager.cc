@@ -103,13 +103,11 @@ DomainManager::~DomainManager() {
   cleaner_.Stop();
 }
 
-void DomainManager::Start(bool safe_mode) {
-  supervisor_.SetSafeMode(safe_mode);
-  builds_.SetHeld(safe_mode);
+void DomainManager::Start() {
   for (const auto& domain : catalog_.Domains()) {
     Configure(domain->entry.name(), domain->held.empty() ? AtRest(*domain) : RestingStart());
   }
-  if (!safe_mode) ResumePromotions();
+  if (!supervisor_.safe_mode()) ResumePromotions();
   builds_.Resume();
   ScheduleSweep();
   ScheduleCleaning();

@@ -38,8 +38,9 @@ class DomainManager {
   ~DomainManager();
 
   // Tells the supervisor of every domain that is not held, and resumes unfinished builds. In safe
-  // mode no live worker and no build starts before LeaveSafeMode.
-  void Start(bool safe_mode);
+  // mode, which the supervisor and the builds are told of before, no live worker and no build
+  // starts until LeaveSafeMode.
+  void Start();
   void LeaveSafeMode();
   // FAILED_PRECONDITION/SAFE_MODE.
   absl::Status CheckNotSafeMode() const;

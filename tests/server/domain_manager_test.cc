@@ -116,7 +116,7 @@ TEST_F(DomainManagerTest, PromotionsThatWaitForWorkersHoldUpNothingElse) {
   });
   manager_ = std::make_unique<DomainManager>(*core_, catalog_, supervisor_, builds_, events_,
                                              memory_, ends_);
-  manager_->Start(/*safe_mode=*/false);
+  manager_->Start();
   const absl::Time deadline = absl::Now() + absl::Seconds(60);
   const auto is_lifted = [&] {
     return catalog_.Find("ill")->slices.at("s0").suspension().lifted();
@@ -145,7 +145,7 @@ TEST_F(DomainManagerTest, NoPromotionIsTriedWhileTheCoreIsReadOnly) {
   refusing_.refuses = true;
   manager_ = std::make_unique<DomainManager>(refusing_, catalog_, supervisor_, builds_, events_,
                                              memory_, ends_);
-  manager_->Start(/*safe_mode=*/false);
+  manager_->Start();
   // A second after what is tried at the start.
   const absl::Time deadline = absl::Now() + absl::Seconds(60);
   while (!swept && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
