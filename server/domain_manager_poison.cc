@@ -91,6 +91,8 @@ void DomainManager::KeepVerdict(const std::string& name, const PoisonVerdict& ve
     if (generation == nullptr) return absl::AbortedError("it was replaced meanwhile");
     if (record) {
       AddDeadlyRecord(verdict.position, *generation);
+    } else if (supervisor_.Resumes(name, slice_name) != verdict.resumes) {
+      return absl::AbortedError("it was resumed meanwhile");
     } else {
       Suspend(verdict.why, number, supervisor_.suspension(), slice->second);
     }

@@ -60,6 +60,12 @@ std::string WorkName(Activity activity, const std::string& subject) {
 
 void PoisonFinder::Forget() { *this = PoisonFinder(); }
 
+void PoisonFinder::Forget(const std::string& slice) {
+  EraseGenerationsOf(slice, found_);
+  EraseGenerationsOf(slice, known_);
+  if (generation_.compare(0, slice.size() + 1, slice + "/") == 0) generation_.clear();
+}
+
 void PoisonFinder::Suspect(const FlightNote& note) {
   generation_ = GenerationIn(note.subject);
   subject_ = note.subject;

@@ -31,8 +31,19 @@ struct PoisonVerdict {
   int64_t begin = 0;
   int64_t end = 0;
   int64_t records = 0;
-  std::string why;  // kSlice
+  std::string why;      // kSlice
+  int64_t resumes = 0;  // of the slice by then: what was found before one is void after it
 };
+
+// Erases what is about the generations of `slice`, from a map by "slice/number".
+template <typename Value>
+void EraseGenerationsOf(const std::string& slice, std::map<std::string, Value>& generations) {
+  const std::string prefix = slice + "/";
+  auto next = generations.lower_bound(prefix);
+  while (next != generations.end() && next->first.compare(0, prefix.size(), prefix) == 0) {
+    next = generations.erase(next);
+  }
+}
 
 // Threads: none; the caller's. It never looks at a clock: times are passed in.
 class PoisonFinder {
@@ -46,7 +57,14 @@ class PoisonFinder {
   // The worker has died while it was doing this.
   PoisonVerdict OnDeath(absl::Time now, const std::vector<slices::FlightNote>& notes);
 
-  // What was found about a slice is void: it was changed, or somebody wants it tried again.
+  // The record is left out of the generation already, found by an earlier daemon, say.
+  void Know(const std::string& generation, int64_t position) {
+    found_[generation].insert(position);
+  }
+
+  // What was found about a slice, or any, is void: it was changed, or somebody wants it tried
+  // again.
+  void Forget(const std::string& slice);
   void Forget();
 
  private:

@@ -230,13 +230,24 @@ bool Supervisor::HasWorkers(const std::string& domain) const {
                      [&](const auto& build) { return build.second.domain() == domain; });
 }
 
-void Supervisor::Resume(const std::string& domain) {
-  loop_.Post([this, domain] {
+void Supervisor::Resume(const std::string& domain, const std::vector<std::string>& slices) {
+  {
+    MutexLock lock(mutex_);
+    if (slices.empty()) ++resumes_[domain];
+    for (const std::string& slice : slices) ++resumes_[absl::StrCat(domain, ".", slice)];
+  }
+  loop_.Post([this, domain, slices] {
     auto found = domains_.find(domain);
     if (stopping_ || found == domains_.end()) return;
-    found->second.finder.Forget();
-    found->second.verdicts.clear();
-    found->second.live->SetAssignment(found->second.assignment);
+    if (slices.empty()) {
+      found->second.finder.Forget();
+      found->second.verdicts.clear();
+    }
+    for (const std::string& slice : slices) {
+      found->second.finder.Forget(slice);
+      EraseGenerationsOf(slice, found->second.verdicts);
+    }
+    found->second.live->SetAssignment(LiveAssignment(found->second));
     found->second.live->Resume();
     found->second.standby->Resume();
   });
@@ -304,6 +315,16 @@ void Supervisor::SetSafeMode(bool safe_mode) {
   });
 }
 
+int64_t Supervisor::Resumes(const std::string& domain, const std::string& slice) const {
+  MutexLock lock(mutex_);
+  int64_t count = 0;
+  for (const std::string& name : {domain, absl::StrCat(domain, ".", slice)}) {
+    const auto found = resumes_.find(name);
+    if (found != resumes_.end()) count += found->second;
+  }
+  return count;
+}
+
 // What the catalog wants, with what was found since.
 wv1::Assignment Supervisor::LiveAssignment(const Domain& workers) {
   wv1::Assignment assignment = workers.assignment;
@@ -326,8 +347,15 @@ bool Supervisor::OnDeath(const WorkerDeath& death) {
   auto found = domains_.find(death.domain);
   if (death.role != "live" || found == domains_.end()) return false;
   Domain& workers = found->second;
-  const PoisonVerdict verdict = workers.finder.OnDeath(SteadyNow(), death.notes);
+  for (const wv1::GenerationSpec& spec : workers.assignment.generations()) {
+    for (const int64_t position : spec.deadly_positions()) {
+      workers.finder.Know(absl::StrCat(spec.slice(), "/", spec.number()), position);
+    }
+  }
+  PoisonVerdict verdict = workers.finder.OnDeath(SteadyNow(), death.notes);
   if (verdict.kind == PoisonVerdict::kNothing) return false;
+  verdict.resumes =
+      Resumes(death.domain, verdict.generation.substr(0, verdict.generation.find('/')));
   spdlog::warn(
       "{}: {} ends the live worker; {}", death.domain, verdict.generation,
       verdict.kind == PoisonVerdict::kProbe

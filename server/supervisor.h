@@ -62,8 +62,11 @@ class Supervisor {
   }
   absl::Duration suspension() const { return settings_.restart.suspension; }
 
-  // Ends suspensions and waits of the domain's workers, and what was found is void.
-  void Resume(const std::string& domain);
+  // Ends suspensions and waits of the domain's workers, and what was found about `slices` (empty:
+  // all of the domain's) is void.
+  void Resume(const std::string& domain, const std::vector<std::string>& slices = {});
+  // How often that was for this slice, at once from the call on.
+  int64_t Resumes(const std::string& domain, const std::string& slice) const;
   // Ends the domain's worker in this role ("live" or "standby") and starts another at once.
   void Restart(const std::string& domain, const std::string& role);
   // Ends this process of the domain, which answers no question at all. A failure of its own: it is
@@ -188,6 +191,7 @@ class Supervisor {
   CondVar changed_;
   bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;
   bool safe_mode_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<std::string, int64_t> resumes_ ABSL_GUARDED_BY(mutex_);  // "shop", "shop.by_item"
   std::map<std::string, DomainView> views_ ABSL_GUARDED_BY(mutex_);
   std::map<int64_t, icepie::v1::WorkerStatus> build_statuses_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, int> ending_ ABSL_GUARDED_BY(mutex_);  // workers of removed domains

@@ -6,14 +6,18 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/poison_finder.h"
 #include "server/proto_time.h"
+#include "slices/flight_record.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/fake_worker.h"
@@ -45,6 +49,7 @@ class DomainManagerTest : public ::testing::Test {
     WorkerSettings settings;
     settings.program = directory_.path() + "/worker.sh";
     settings.socket_directory = directory_.path();
+    settings.restart.first_backoff = absl::Milliseconds(1);
     std::ofstream(settings.program) << "#!/bin/sh\nexec sleep 100\n";
     std::filesystem::permissions(settings.program, std::filesystem::perms::owner_all);
     return settings;
@@ -79,6 +84,34 @@ class DomainManagerTest : public ::testing::Test {
     entry.mutable_generation()->set_state(state);
     entry.mutable_generation()->set_revision(1);
     return entry;
+  }
+
+  // The first so many live workers die at this.
+  void DieWhileOpening(const std::string& generation, int deaths) const {
+    std::string slot(256, '\0');
+    slot[0] = static_cast<char>(slices::Activity::kOpen);
+    slot[24] = static_cast<char>(generation.size());
+    slot.replace(36, generation.size(), generation);
+    std::ofstream(directory_.path() + "/note", std::ios::binary) << slot;
+    std::ofstream(directory_.path() + "/worker.sh")
+        << "#!/bin/sh\ncase \"$*\" in *--role=live*) ;; *) exec sleep 100 ;; esac\n"
+        << "for word in \"$@\"; do case $word in --flight-record=*) record=${word#*=} ;; esac; "
+           "done\n"
+        << "cd " << directory_.path() << " || exit 1\n"
+        << "death=0\nwhile [ $death -lt " << deaths << " ]; do\n"
+        << "  death=$((death + 1))\n"
+        << "  [ -e death-$death ] || { : > death-$death; cp note $record; exit 1; }\n"
+        << "done\nexec sleep 100\n";
+  }
+
+  bool AdminRecordsReach(int64_t count) const {
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    while (absl::Now() < deadline) {
+      const auto stream = core_->GetStream("_admin");
+      if (stream.ok() && stream->end_offset >= count) return true;
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    return false;
   }
 
   TempDirectory directory_;
@@ -123,6 +156,35 @@ TEST_F(DomainManagerTest, PromotionsThatWaitForWorkersHoldUpNothingElse) {
   };
   while (!is_lifted() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_TRUE(is_lifted());
+}
+
+TEST_F(DomainManagerTest, WhatWasFoundBeforeAResumeDoesNotSuspendTheSliceAfterIt) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("ill", 1, [](icepie::catalog::v1::SliceEntry&) {});
+  manager_ = std::make_unique<DomainManager>(*core_, catalog_, supervisor_, builds_, events_,
+                                             memory_, ends_);
+  // The verdict about the slice waits for a change that takes its time.
+  std::promise<void> go;
+  std::thread busy([&] {
+    (void)catalog_.Change("busy", [&](CatalogDomain&, std::vector<Catalog::Operation>&) {
+      go.get_future().wait();
+      return absl::AbortedError("nothing is changed");
+    });
+  });
+  DieWhileOpening("s0/1", PoisonFinder::kDeaths);
+  icepie::worker::v1::Assignment assignment;
+  assignment.set_domain("ill");
+  auto& generation = *assignment.add_generations();
+  generation.set_slice("s0");
+  generation.set_number(1);
+  supervisor_.SetDomain(assignment);
+  const bool found = AdminRecordsReach(1);
+  supervisor_.Resume("ill");
+  go.set_value();
+  busy.join();
+  ASSERT_TRUE(found);
+  ASSERT_TRUE(AdminRecordsReach(2));
+  EXPECT_FALSE(catalog_.Find("ill")->slices.at("s0").has_suspension());
 }
 
 TEST_F(DomainManagerTest, NoPromotionIsTriedWhileTheCoreIsReadOnly) {

@@ -148,6 +148,27 @@ TEST_F(PoisonFinderTest, TooManyRecordsSuspendTheSlice) {
   EXPECT_EQ(records, PoisonFinder::kRecordsMax);
 }
 
+// By an earlier daemon, or before somebody wanted the slice tried again.
+TEST_F(PoisonFinderTest, RecordsThatWereLeftOutBeforeCount) {
+  finder_.Forget();
+  for (int i = 0; i < PoisonFinder::kRecordsMax; ++i) finder_.Know("volume/7", i);
+  PoisonVerdict verdict;
+  for (int deaths = 0; verdict.kind == PoisonVerdict::kNothing; ++deaths) {
+    ASSERT_LT(deaths, PoisonFinder::kDeaths);
+    verdict = Die({Apply(100, 101, true)});
+  }
+  EXPECT_EQ(verdict.kind, PoisonVerdict::kSlice);
+}
+
+TEST_F(PoisonFinderTest, OtherSlicesThatAreTriedAgainChangeNothing) {
+  for (int i = 1; i < PoisonFinder::kBlamedDeaths; ++i) Die({Apply(7, 8, true)});
+  finder_.Forget("vol");
+  EXPECT_EQ(Die({Apply(7, 8, true)}).kind, PoisonVerdict::kRecord);
+  for (int i = 1; i < PoisonFinder::kBlamedDeaths; ++i) Die({Apply(9, 10, true, "count/1")});
+  finder_.Forget("count");
+  EXPECT_EQ(Die({Apply(9, 10, true, "count/1")}).kind, PoisonVerdict::kNothing);
+}
+
 TEST_F(PoisonFinderTest, ProbesThatNarrowNothingDownEnd) {
   int deaths = 0;
   while (Die({Apply(0, 1'000'000, true)}).kind != PoisonVerdict::kSlice) ASSERT_LT(++deaths, 30);
