@@ -214,6 +214,31 @@ bool HasComeBack(const WorkerView& now, const WorkerView& before, bool live) {
                      });
 }
 
+// The first slice that the present program does not run, as its predecessor did; nullptr: none.
+const SliceReport* FindTurned(const WorkerView& now, const WorkerView& before) {
+  const auto stands = [](const SliceReport& report) {
+    return report.state() == v1::HELD || report.state() == v1::FAULTED;
+  };
+  if (!before.report || !now.report) return nullptr;
+  for (const SliceReport& slice : before.report->slices()) {
+    if (!slice.serving() || stands(slice)) continue;
+    const SliceReport* report = FindServingReport(now.report.get(), slice.slice());
+    if (report != nullptr && stands(*report)) return report;
+  }
+  return nullptr;
+}
+
+absl::Status SliceTurned(const std::string& domain, const SliceReport& slice) {
+  const std::string name = absl::StrCat(domain, ".", slice.slice());
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat("slice ", name, " is ", v1::SliceState_Name(slice.state()),
+                   " with the present program: ", slice.last_error().message(),
+                   "; it answers from its last snapshot, and no further domain was rolled. Put a "
+                   "program in place that runs it, or roll again to go on without"),
+      "ROLL_FAILED", {{"domain", domain}, {"role", "live"}, {"slice", name}});
+}
+
 absl::Status RollFailed(const std::string& domain, const std::string& role,
                         const WorkerView& worker) {
   const std::string& error = worker.status.last_error();
@@ -238,13 +263,15 @@ absl::Status SliceControl::RollWorker(const std::string& domain, const std::stri
   supervisor_.Restart(domain, role);
   if (before.suspended) return absl::OkStatus();
   bool back = false;
+  WorkerView now;
   supervisor_.WaitFor(domain, kRollTimeout, [&](const DomainView& view) {
-    const WorkerView& now = view_of(view);
+    now = view_of(view);
     back = HasComeBack(now, before, live);
     return back || now.status.restarts() > before.status.restarts();
   });
-  if (back) return absl::OkStatus();
-  return RollFailed(domain, role, view_of(supervisor_.View(domain)));
+  if (!back) return RollFailed(domain, role, now);
+  const SliceReport* turned = live ? FindTurned(now, before) : nullptr;
+  return turned == nullptr ? absl::OkStatus() : SliceTurned(domain, *turned);
 }
 
 // Two workers stand all the time: the standby's successor comes before it goes, and it goes when

@@ -49,7 +49,8 @@ class SliceControl {
       const icepie::v1::ChangeDomainRequest& request, AdminAction& action, absl::Duration timeout);
 
   // Starts the domain's workers anew, with the program that is there now: the standby, and when
-  // that is ready the live one. ROLL_FAILED says which did not come back; the other goes on.
+  // that is ready the live one. ROLL_FAILED says which did not come back, and the other goes on; or
+  // which slice is HELD or FAULTED now that was not before.
   absl::StatusOr<icepie::v1::RollWorkersResponse> RollDomain(const std::string& domain);
   // The domains to roll, by name.
   absl::StatusOr<std::vector<std::string>> BeginRoll(const icepie::v1::RollWorkersRequest& request,

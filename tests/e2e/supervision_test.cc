@@ -1220,7 +1220,10 @@ TEST_F(WorkerUpgradeTest, ADefinitionThatNoLongerPlansIsHeldAnswersAndIsReleased
   }
   PointTo("icepie-worker");
   const grpc::Status rolled = Roll();
-  EXPECT_TRUE(rolled.ok()) << rolled.error_message();
+  EXPECT_EQ(Reason(rolled), "ROLL_FAILED") << "an upgrade that costs a slice ends at its domain";
+  EXPECT_THAT(rolled.error_message(), HasSubstr("slice library.hits is HELD"));
+  const grpc::Status on = Roll();
+  EXPECT_TRUE(on.ok()) << on.error_message();
   const int64_t end = Append("[1]", 2);
   ExpectHeld(R"([{"hits":5}])");
   // The other slice of its domain is none the worse, also after a kill -9 of the daemon.
