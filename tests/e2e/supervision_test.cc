@@ -17,6 +17,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/synchronization/blocking_counter.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
@@ -683,6 +684,34 @@ TEST_F(SupervisionTest, WorkersAreRolledWithoutAFailedQueryAndABadProgramStopsTh
   EXPECT_GE(least, 2);
   EXPECT_EQ(ExpectAnswer(kByItem, AppendPear()).body(),
             R"([{"item":"apple","sales":1},{"item":"pear","sales":3}])");
+}
+
+// Calls that wait for a worker which does not answer, more than there are threads for changes. All
+// go over one connection, so that the change comes after them.
+TEST_F(SupervisionTest, CallsOfADomainThatStandsStillKeepNoOthersChangeWaiting) {
+  constexpr int kCalls = 10;
+  daemon_.SetSettings("workers: {heartbeat_interval_ms: 100, heartbeat_timeout_ms: 600000}\n");
+  StartShop();
+  daemon_.SignalWorker("shop", "live", SIGSTOP);
+  const auto admin = daemon_.Admin();
+  v1::RefreshSliceRequest refresh;
+  refresh.set_name("shop.busiest");
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<v1::Slice> slices(kCalls);
+  absl::BlockingCounter ended(kCalls);
+  for (v1::Slice& slice : slices) {
+    contexts.push_back(Within(absl::Minutes(5)));
+    admin->async()->RefreshSlice(contexts.back().get(), &refresh, &slice,
+                                 [&ended](const grpc::Status&) { ended.DecrementCount(); });
+  }
+  v1::ApplyDomainRequest other;
+  other.set_file(absl::StrReplaceAll(kShop, {{"domain: shop", "domain: other"}}));
+  other.set_file_name("other.yaml");
+  v1::ApplyDomainResponse applied;
+  const grpc::Status status = admin->ApplyDomain(Within(kLong).get(), other, &applied);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  daemon_.SignalWorker("shop", "live", SIGCONT);
+  ended.Wait();
 }
 
 TEST_F(SupervisionTest, AStreamedAnswerIsWholeAlsoWhenItsWorkerIsKilled) {
