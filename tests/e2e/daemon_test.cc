@@ -166,6 +166,12 @@ class DaemonTest : public ::testing::Test {
 
 TEST_F(DaemonTest, AnAcceptedLossIsARecordOfItsOwn) {
   StartShop();
+  v1::CreateSnapshotRequest keep;
+  keep.set_slice("shop.by_item");
+  keep.set_name("kept");
+  v1::Snapshot kept;
+  const auto made = daemon_.Admin()->CreateSnapshot(Within(absl::Seconds(60)).get(), keep, &kept);
+  ASSERT_TRUE(made.ok()) << made.error_message();
   ASSERT_EQ(daemon_.Stop(), 0);
   std::filesystem::remove(daemon_.data_directory() + "/core/high_water_mark");
   daemon_.Start();
@@ -174,6 +180,14 @@ TEST_F(DaemonTest, AnAcceptedLossIsARecordOfItsOwn) {
   ASSERT_TRUE(status.core_read_only());
   EXPECT_THAT(status.core_read_only_cause(),
               HasSubstr(absl::StrCat("--accept-core-loss=", status.head_position())));
+  // What gives room back goes without a record of it.
+  v1::DeleteSnapshotRequest drop;
+  drop.set_slice(keep.slice());
+  drop.set_name(keep.name());
+  v1::DeleteSnapshotResponse dropped;
+  const auto gone =
+      daemon_.Admin()->DeleteSnapshot(Within(absl::Seconds(60)).get(), drop, &dropped);
+  EXPECT_TRUE(gone.ok()) << gone.error_message();
   ASSERT_EQ(daemon_.Stop(), 0);
   daemon_.AddArgument(absl::StrCat("--accept-core-loss=", status.head_position()));
   daemon_.Start();
