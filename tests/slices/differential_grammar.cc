@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/civil_time.h"
 
 namespace icepie::slices {
 namespace {
@@ -47,6 +48,10 @@ constexpr TypeChoice kTypes[] = {
     {"DATE", ValueKind::kDate},
     {"BOOLEAN", ValueKind::kBool},
     {"SMALLINT", ValueKind::kInt},
+    {"HUGEINT", ValueKind::kInt},
+    {"UUID", ValueKind::kOther},
+    {"INTEGER[]", ValueKind::kOther},
+    {"STRUCT(a INTEGER, b VARCHAR)", ValueKind::kOther},
 };
 
 class RecordMaker {
@@ -75,8 +80,11 @@ class RecordMaker {
         Decimal(value);
         break;
       case ValueKind::kDouble:
-        value.json = value.sql = absl::StrFormat("%d.%s", static_cast<int>(random_.Below(400)),
-                                                 random_.Word({"0", "25", "5", "75"}));
+        value.json = Double();
+        value.sql = absl::StrCat("'", value.json, "'");
+        break;
+      case ValueKind::kOther:
+        Other(field, value);
         break;
       case ValueKind::kText:
         Text(value);
@@ -111,7 +119,7 @@ class RecordMaker {
         json = random_.Word({"1", "\"true\""});
         break;
       case ValueKind::kInt:
-        json = random_.Word({"\"7\"", "7.5", "1e3", "99999999999999999999"});
+        json = random_.Word({"\"7\"", "7.5", "1e3", "999999999999999999999999999999999999999999"});
         break;
       case ValueKind::kDecimal:
         json = random_.Word({"\"1,204.50\"", "true", "99999999999999999999"});
@@ -122,6 +130,9 @@ class RecordMaker {
       case ValueKind::kText:
         json = random_.Word({"12", "[\"x\"]", "false"});
         break;
+      case ValueKind::kOther:
+        json = random_.Word({"12", "\"x\"", "true"});
+        break;
       default:
         json = random_.Word({"\"yesterday\"", "true", "\"2026-02-30T00:00:00\""});
     }
@@ -131,9 +142,43 @@ class RecordMaker {
   std::string Integer(const CaseField& field) {
     const bool small = field.type == "SMALLINT";
     if (extreme_ && random_.OneIn(25)) {
+      // A power of two: averages and deviations have it exactly.
+      if (field.type == "HUGEINT") return random_.Word({"", "-"}) + "1180591620717411303424";
       return field.type == "BIGINT" ? "9223372036854775807" : small ? "32767" : "2147483647";
     }
     return absl::StrCat(static_cast<int>(random_.Below(24)) - 4);
+  }
+
+  // Those whose sums are exact in every order: so they may be compared closely, also where they
+  // cancel out, and a large one hides none that is small.
+  std::string Double() {
+    const std::string sign = random_.OneIn(4) ? "-" : "";
+    switch (random_.Below(12)) {
+      case 0:
+        return sign + "0.0";
+      case 1:  // times 2 ^ 28
+        return absl::StrFormat("%s%d", sign, static_cast<int64_t>(random_.Below(8)) << 28);
+      case 2:  // times 2 ^ -12
+        return absl::StrFormat("%s%d.000244140625", sign, static_cast<int>(random_.Below(3)));
+      default:
+        return absl::StrFormat("%s%d.%s", sign, static_cast<int>(random_.Below(400)),
+                               random_.Word({"0", "25", "5", "75"}));
+    }
+  }
+
+  void Other(const CaseField& field, CaseValue& value) {
+    const int i = static_cast<int>(random_.Below(4));
+    const int j = static_cast<int>(random_.Below(3));
+    if (field.type == "UUID") {
+      value.json = absl::StrFormat("\"0%d000000-0000-4000-8000-00000000000%d\"", i, j);
+      value.sql = absl::StrFormat("'0%d000000-0000-4000-8000-00000000000%d'", i, j);
+    } else if (field.type == "INTEGER[]") {
+      value.json = random_.OneIn(4) ? "[]" : absl::StrFormat("[%d, null, %d]", i, j);
+      value.sql = absl::StrCat("'", value.json, "'");
+    } else {
+      value.json = absl::StrFormat("{\"a\": %d, \"b\": \"%s\"}", i, j == 0 ? "eth" : "x");
+      value.sql = absl::StrFormat("{'a': %d, 'b': '%s'}", i, j == 0 ? "eth" : "x");
+    }
   }
 
   void Decimal(CaseValue& value) {
@@ -156,20 +201,24 @@ class RecordMaker {
   }
 
   void Time(const CaseField& field, CaseValue& value) {
-    const int day = 1 + static_cast<int>(random_.Below(3));
+    // Three days, and now and then another century.
+    const bool far = random_.OneIn(10);
+    const int year = far ? 1890 + static_cast<int>(random_.Below(220)) : 2026;
+    const int month = far ? 1 + static_cast<int>(random_.Below(12)) : 1;
+    const int day = 1 + static_cast<int>(random_.Below(far ? 28 : 3));
     if (field.kind == ValueKind::kDate) {
-      value.json = absl::StrFormat("\"2026-01-%02d\"", day);
-      value.sql = absl::StrFormat("'2026-01-%02d'", day);
+      value.json = absl::StrFormat("\"%d-%02d-%02d\"", year, month, day);
+      value.sql = absl::StrFormat("'%d-%02d-%02d'", year, month, day);
       return;
     }
     const int hour = static_cast<int>(random_.Below(24));
     const int minute = static_cast<int>(random_.Below(60));
-    const std::string text = absl::StrFormat("2026-01-%02d %02d:%02d:00", day, hour, minute);
+    const std::string text =
+        absl::StrFormat("%d-%02d-%02d %02d:%02d:00", year, month, day, hour, minute);
     value.sql = absl::StrCat("'", text, field.type == "TIMESTAMPTZ" ? "+00'" : "'");
     if (!field.format.empty()) {
-      constexpr int64_t kStartOf2026 = 1767225600;
-      value.json =
-          absl::StrCat((kStartOf2026 + (day - 1) * 86400 + hour * 3600 + minute * 60) * 1000);
+      const absl::CivilMinute at(year, month, day, hour, minute);
+      value.json = absl::StrCat((at - absl::CivilMinute(1970)) * 60'000);
       return;
     }
     value.json = absl::StrCat("\"", text, "\"");
@@ -329,8 +378,9 @@ class Grammar {
         &Grammar::Aggregate,  &Grammar::Holistic,  &Grammar::Distinct,   &Grammar::Nested,
         &Grammar::Common,     &Grammar::Rollup,    &Grammar::JoinedWide, &Grammar::JoinedWide,
         &Grammar::JoinedWide, &Grammar::Clusters,  &Grammar::TwoSteps,   &Grammar::Guarded};
-    const std::vector<void (Grammar::*)(Scope)> ordered = {
-        &Grammar::Windows, &Grammar::TopN, &Grammar::Newest, &Grammar::Largest, &Grammar::Listed};
+    const std::vector<void (Grammar::*)(Scope)> ordered = {&Grammar::Windows, &Grammar::TopN,
+                                                           &Grammar::Newest,  &Grammar::Largest,
+                                                           &Grammar::Listed,  &Grammar::WholeRows};
     const bool plain = in_order.position.empty() || !random_.OneIn(3);
     if (plain) return (this->*random_.Pick(forms))(OfSlice("", upstream));
     (this->*random_.Pick(ordered))(in_order);
@@ -344,6 +394,26 @@ class Grammar {
       names.push_back(column.sql);
     }
     return absl::StrJoin(names, ", ");
+  }
+
+  // Whole rows of a slice, as text.
+  void WholeRows(Scope scope) {
+    From(scope);
+    const std::string row = random_.Word({"CAST(u AS VARCHAR)", "md5(CAST(u AS VARCHAR))"});
+    Item(row, ValueKind::kText);
+    switch (random_.Below(3)) {
+      case 0:
+        break;
+      case 1:
+        Item(absl::StrCat("row_number() OVER (PARTITION BY ", Text(scope), " ORDER BY ",
+                          scope.position, ")"),
+             ValueKind::kInt);
+        break;
+      default:
+        Item("count(*)", ValueKind::kInt);
+        query().group = "ALL";
+    }
+    Where(scope);
   }
 
   // Aggregates from which rows can be taken back.
@@ -566,6 +636,11 @@ class Grammar {
         return {Column(scope, ValueKind::kBool, "(1 = 1)"), ValueKind::kBool};
       case 5:
         return {Column(scope, ValueKind::kDate, "DATE '2026-01-01'"), ValueKind::kDate};
+      case 6: {
+        const std::string other = Column(scope, ValueKind::kOther, "");
+        if (other.empty()) break;
+        return {other, ValueKind::kOther};
+      }
       default:
         break;
     }
