@@ -42,7 +42,12 @@ bool HasOlder(const WorkerView& standby, const wv1::SliceReport& saved) {
 bool IsSettled(const wv1::SliceReport& report, bool late) {
   const bool is_well = report.state() == v1::RUNNING || report.state() == v1::FROZEN ||
                        (late && report.state() == v1::LAGGING);
-  return is_well && !report.snapshot().path().empty();
+  // What cannot be saved would be lost.
+  return is_well && !report.snapshot().path().empty() && !report.has_not_saved();
+}
+
+bool HasSavedAll(const wv1::SliceReport& report) {
+  return report.snapshot().position() >= report.applied_position();
 }
 
 }  // namespace
@@ -271,9 +276,11 @@ bool Hibernation::HasBuild(const std::string& domain) {
 
 bool Hibernation::CanSleep(const DomainFacts& facts, bool with_unseen) {
   if (HasBuild(facts.domain->entry.name())) return false;
+  const WorkerView& live = facts.workers.live;
   for (const auto& [slice, entry] : facts.domain->slices) {
-    const auto* report = FindServingReport(facts.workers.live.report.get(), slice);
+    const auto* report = FindServingReport(live.report.get(), slice);
     if (report == nullptr || !IsSettled(*report, with_unseen)) return false;
+    if (live.rest_lost && !HasSavedAll(*report)) return false;
     if (!with_unseen && WantsLive(facts, *report, facts.now + kDueSoon)) return false;
   }
   return !facts.domain->slices.empty();

@@ -478,8 +478,15 @@ void ManagedWorker::Lose() {
 void ManagedWorker::OnExit() {
   loop_.Unwatch(process_->pidfd());
   const std::string how = process_->Reap();
-  if (stopping_ && !process_->ended_in_order() && unsaved_.empty()) unsaved_ = how;
+  const bool in_order = process_->ended_in_order();
+  if (stopping_ && !in_order && unsaved_.empty()) unsaved_ = how;
   process_.reset();
+  const bool rests = ending_ && resting_ && !stopping_;
+  if (rests) view_.rest_lost = !in_order && !HasSaved();
+  if (rests && view_.rest_lost) {
+    OnUnsavedRest(how);
+    return;
+  }
   OnCause(how);
 }
 
@@ -499,6 +506,27 @@ void ManagedWorker::OnCause(const std::string& how) {
   const std::string why = kill_cause_.empty() ? absl::StrCat("ended with ", how) : kill_cause_;
   OnDeath(why);
   OnFailure(why);
+}
+
+// By its last report; without one it has said of nothing that it held it.
+bool ManagedWorker::HasSaved() const {
+  if (view_.status.role() != "live" || !view_.report) return true;
+  const auto& slices = view_.report->slices();
+  return std::all_of(slices.begin(), slices.end(), [](const wv1::SliceReport& slice) {
+    return !slice.serving() || slice.snapshot().position() >= slice.applied_position();
+  });
+}
+
+// At rest nobody would miss what it has lost: it is started again and applies that anew.
+void ManagedWorker::OnUnsavedRest(const std::string& how) {
+  Lose();
+  ending_ = false;
+  resting_ = false;
+  if (paused_) {
+    OnEnded();
+    return;
+  }
+  OnFailure(absl::StrCat("it may not have saved its state when it went to rest: ", how));
 }
 
 void ManagedWorker::OnDeath(const std::string& why) {

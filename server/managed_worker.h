@@ -71,6 +71,7 @@ struct WorkerView {
   int64_t incarnation = 0;                         // differs for every process
   std::string flight_record;                       // of that process
   bool suspended = false;                          // it does not start by itself soon
+  bool rest_lost = false;  // when it went to rest last, it did not save all that it held
 };
 
 // An end of its process that nobody asked for.
@@ -170,6 +171,8 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void LeaveToEnd(std::unique_ptr<WorkerProcess> process);
   void OnExit();
   void OnCause(const std::string& how);
+  bool HasSaved() const;
+  void OnUnsavedRest(const std::string& how);
   void OnDeath(const std::string& why);
   void OnNotSpawned(const absl::Status& why);
   void OnFailure(const std::string& why);

@@ -184,7 +184,10 @@ google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::Slic
   if (AwaitsTurn(live) && (reason == v1::WORKER_DOWN || reason == v1::SLICE_LAGGING)) {
     return live.status.since();
   }
-  if (reason == v1::WORKER_DOWN && IsResting(live)) return ToProto(facts.now);  // it is being woken
+  const bool still_ends = live.status.pid() != 0;
+  if (reason == v1::WORKER_DOWN && IsResting(live) && !still_ends) {
+    return ToProto(facts.now);  // it is being woken
+  }
   if (reason == v1::WORKER_DOWN && live.lost_since < absl::InfiniteFuture()) {
     return ToProto(live.lost_since);
   }
@@ -611,9 +614,11 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
   if (from_live != nullptr) FillLastKnown(*from_live, out);
   if (from_live != nullptr && live.client) AddNotSaved(*from_live, out);
   // Of a resting live worker, what it has saved is what a standby would answer with.
-  const bool saved_later =
+  const bool saved =
       IsResting(live) && from_live != nullptr && !from_live->snapshot().path().empty() &&
-      (from_standby == nullptr || from_standby->applied_position() < from_live->applied_position());
+      (live.status.pid() == 0 || from_live->snapshot().position() >= from_live->applied_position());
+  const bool saved_later = saved && (from_standby == nullptr || from_standby->applied_position() <
+                                                                    from_live->applied_position());
   if (LiveAnswers(live, slice.name()) || (live.client && from_live && !from_standby)) {
     *out.mutable_meta() = MakeSliceMeta(
         facts, *from_live, v1::LIVE, std::max(absl::ZeroDuration(), facts.now - live.report_time));

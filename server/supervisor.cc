@@ -391,13 +391,16 @@ void Supervisor::OnDomain(const std::string& domain, const std::function<void(Do
 
 void Supervisor::Rest(const std::string& domain) {
   OnDomain(domain, [](Domain& workers) {
+    if (!workers.live->view().client) return;
     workers.live->Rest(kRestGrace);
     workers.standby->Rest(kRestGrace);
   });
 }
 
 void Supervisor::RestLive(const std::string& domain) {
-  OnDomain(domain, [](Domain& workers) { workers.live->Rest(kRestGrace); });
+  OnDomain(domain, [](Domain& workers) {
+    if (workers.live->view().client) workers.live->Rest(kRestGrace);
+  });
 }
 
 void Supervisor::AwaitTurn(const std::string& domain) {

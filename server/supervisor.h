@@ -83,7 +83,9 @@ class Supervisor {
   void SetSafeMode(bool safe_mode);
   bool safe_mode() const;
 
-  // Stops the domain's workers in order until they are woken, or the domain is set again.
+  // Stops the domain's workers in order until they are woken, or the domain is set again. Not when
+  // the live worker has been lost meanwhile: then nobody knows what it has saved. One that ends
+  // without saving all that it held is started again.
   void Rest(const std::string& domain);
   void RestLive(const std::string& domain);
   void RestStandby(const std::string& domain);

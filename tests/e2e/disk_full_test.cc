@@ -246,6 +246,30 @@ TEST_F(DomainDiskFullTest, ItsSlicesAnswerFromMemoryAndSayThatTheyAreNotSaved) {
                  absl::Seconds(60)));
 }
 
+// At rest its standby would answer with what was saved before.
+TEST_F(DomainDiskFullTest, ItDoesNotRestWithWhatIsNotSaved) {
+  ExpectAnswers(Append("pear"));
+  Fill(disk_, 0);
+  ExpectAnswers(Append("apple"));
+  ASSERT_TRUE(Eventually([&] { return NotSaved("shop.by_item") == "DOMAIN_DISK_FULL"; },
+                         absl::Seconds(60)));
+  const int64_t pid = daemon_->Worker("shop", "live").pid();
+  v1::ApplyDomainResponse applied;
+  for (const char* domain : {"shop", "other"}) {
+    const std::string file =
+        absl::StrCat(absl::StrReplaceAll(kShop, {{"shop", domain}}), "idle_after: 1s\n");
+    ASSERT_TRUE(daemon_->Apply(file, &applied).ok());
+  }
+  const auto rests = [&](const std::string& domain) {
+    const auto live = daemon_->Worker(domain, "live");
+    return live.state() == "hibernating" && live.pid() == 0;
+  };
+  EXPECT_TRUE(Eventually([&] { return rests("other"); }, absl::Seconds(60)));
+  EXPECT_EQ(daemon_->Worker("shop", "live").pid(), pid);
+  std::filesystem::remove(disk_ + "/filler");
+  EXPECT_TRUE(Eventually([&] { return rests("shop"); }, absl::Seconds(60)));
+}
+
 // What does not fit into the memory of a worker goes to the domain's disk, and that is full.
 class SpillTest : public DomainDiskFullTest {
  protected:

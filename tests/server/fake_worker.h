@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "icepie/worker/v1/worker.grpc.pb.h"
 #include "server/managed_worker.h"
@@ -62,6 +63,11 @@ class FakeWorker {
   void StandStill(bool still) { service_.still = still; }
   // Its status is that it answers no questions, not even its own.
   void Hang() { service_.hangs = true; }
+  // What its status is from now on.
+  void SetReport(const icepie::worker::v1::WorkerReport& report) {
+    const MutexLock lock(service_.mutex);
+    service_.report = report;
+  }
 
  private:
   class Service final : public icepie::worker::v1::Worker::Service {
@@ -75,7 +81,7 @@ class FakeWorker {
     }
     grpc::Status GetStatus(grpc::ServerContext* context,
                            const icepie::worker::v1::GetStatusRequest* /*request*/,
-                           icepie::worker::v1::WorkerReport* /*report*/) override {
+                           icepie::worker::v1::WorkerReport* answer) override {
       ++statuses;
       if (hangs) {
         return ToGrpcStatus(
@@ -84,12 +90,16 @@ class FakeWorker {
       while (still && !context->IsCancelled()) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
       }
+      const MutexLock lock(mutex);
+      *answer = report;
       return grpc::Status::OK;
     }
     std::atomic<int> queries{0};
     std::atomic<int> statuses{0};
     std::atomic<bool> still{false};
     std::atomic<bool> hangs{false};
+    Mutex mutex;
+    icepie::worker::v1::WorkerReport report ABSL_GUARDED_BY(mutex);
 
    private:
     OnQuery on_query_;

@@ -380,6 +380,78 @@ TEST_F(SupervisorStopTest, WhoTakesTooLongIsNamed) {
   }
 }
 
+// The live worker of domain 0, in whose place the test answers, has applied a record beyond its
+// snapshot when it goes to rest.
+class SupervisorRestTest : public SupervisorTest {
+ protected:
+  static constexpr int64_t kApplied = 5;
+
+  static icepie::worker::v1::WorkerReport Report(int64_t saved) {
+    icepie::worker::v1::WorkerReport report;
+    auto& slice = *report.add_slices();
+    slice.set_slice("s");
+    slice.set_serving(true);
+    slice.set_applied_position(kApplied);
+    slice.mutable_snapshot()->set_path("snapshots/s/g1-1.duckdb");
+    slice.mutable_snapshot()->set_position(saved);
+    return report;
+  }
+
+  // Domain 0's view after it has ended as `ends` says; true: another has been started.
+  std::pair<DomainView, bool> Rest(const std::string& ends, int64_t saved) {
+    const std::string begun = directory_.path() + "/begun";
+    WorkerSettings settings =
+        Settings(absl::StrCat(R"(case "$*" in *--role=live*) trap ')", ends, R"(' TERM; : > )",
+                              begun, "/$$; while :; do sleep 0.02; done ;; esac; exec sleep 100"));
+    settings.heartbeat_interval = absl::Seconds(10);  // it is asked, and not killed as silent
+    std::filesystem::create_directory(begun);
+    // Never deleted: an answer of the test's worker may come to its loop after it has stopped.
+    static auto* const supervisors = new std::vector<std::unique_ptr<Supervisor>>();
+    Supervisor& supervisor = *supervisors->emplace_back(
+        std::make_unique<Supervisor>(settings, directory_.path() + "/domains", directory_.path()));
+    SetDomain(supervisor, 0);
+    const auto [worker, incarnation] = AnswerForLive(supervisor);
+    EXPECT_NE(worker, nullptr);
+    if (worker == nullptr) return {};
+    worker->SetReport(Report(saved));
+    const std::string pid = absl::StrCat(supervisor.View(Name(0)).live.status.pid());
+    EXPECT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
+      return view.live.report->slices_size() > 0 && std::filesystem::exists(begun + "/" + pid);
+    }));
+    supervisor.Rest(Name(0));
+    const int64_t before = incarnation;
+    EXPECT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
+      return view.live.incarnation != before ||
+             (IsResting(view.live) && view.live.status.pid() == 0);
+    }));
+    const DomainView view = supervisor.View(Name(0));
+    supervisor.StopAll(absl::ZeroDuration());
+    return {view, view.live.incarnation != before};
+  }
+};
+
+TEST_F(SupervisorRestTest, WhoCouldNotSaveIsStartedAgain) {
+  const auto [view, again] = Rest("exit 6", kApplied - 1);
+  EXPECT_TRUE(again);
+  EXPECT_FALSE(IsResting(view.live));
+  EXPECT_TRUE(view.live.rest_lost);
+  EXPECT_LT(view.live.lost_since, absl::InfiniteFuture());
+  EXPECT_NE(view.live.status.last_error().find("exit code 6"), std::string::npos)
+      << view.live.status.last_error();
+}
+
+TEST_F(SupervisorRestTest, WhoIsKilledWhileItSavesIsStartedAgain) {
+  EXPECT_TRUE(Rest("kill -9 $$", kApplied - 1).second);
+}
+
+TEST_F(SupervisorRestTest, WhoHasSavedAllBeforeRestsHoweverItEnds) {
+  EXPECT_FALSE(Rest("exit 6", kApplied).second);
+}
+
+TEST_F(SupervisorRestTest, WhoSavesWhenItIsAskedToEndRests) {
+  EXPECT_FALSE(Rest("exit 0", kApplied - 1).second);
+}
+
 // The live worker of domain 0, in whose place the test answers, is applying when it ends.
 class SupervisorDeathTest : public SupervisorTest {
  protected:
