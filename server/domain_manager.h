@@ -117,6 +117,8 @@ class DomainManager {
                              const icepie::catalog::v1::GenerationEntry& entry) const;
   // Lets the live worker apply to a generation that does not serve yet, until it is at the head.
   absl::Status CatchUp(const SliceName& slice, int64_t generation, bool judge);
+  absl::Status CheckSaved(const SliceName& slice, int64_t generation,
+                          int64_t serving_position) const;
   absl::Status WarmUp(const SliceName& slice, int64_t generation);
   absl::Status EditForPromote(const icepie::v1::PromoteGenerationRequest& request,
                               const SliceName& slice, CatalogDomain& domain);

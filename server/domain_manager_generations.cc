@@ -166,24 +166,49 @@ absl::Status DomainManager::WarmUp(const SliceName& slice, int64_t generation) {
   return absl::OkStatus();
 }
 
+// Where the live worker cannot run, which the new generation may be there to repair: what answers
+// does not go back.
+absl::Status DomainManager::CheckSaved(const SliceName& slice, int64_t generation,
+                                       int64_t serving_position) const {
+  const std::string directory = supervisor_.DomainDirectory(slice.domain);
+  const int64_t own = SnapshotPosition(NewestSnapshot(directory, slice.slice, generation));
+  if (IsCaughtUp(own, serving_position)) return absl::OkStatus();
+  return GateError(FullName(slice), generation, "catch_up",
+                   absl::StrCat("the live worker does not run, and its snapshot is of position ",
+                                own, ", that of the serving one of position ", serving_position,
+                                "; reslice it, or --force it"));
+}
+
 absl::Status DomainManager::CatchUp(const SliceName& slice, int64_t generation, bool judge) {
   const auto current = catalog_.Find(slice.domain);
   if (!current) return SliceGone();
   auto found = current->slices.find(slice.slice);
   if (found == current->slices.end()) return SliceGone();
-  // Frozen, it is promoted where it stands; and without a live worker nothing is fresher.
+  // Frozen, it is promoted where it stands.
   if (found->second.desired().mode() == v1::DesiredState::FREEZE) return absl::OkStatus();
-  if (!supervisor_.View(slice.domain).live.client) return absl::OkStatus();
-  ICEPIE_RETURN_IF_ERROR(WarmUp(slice, generation));
+  const std::string directory = supervisor_.DomainDirectory(slice.domain);
+  const int64_t serving = found->second.serving_generation();
+  const int64_t saved = SnapshotPosition(NewestSnapshot(directory, slice.slice, serving));
+  // One that rests, or is being started, is waited for: the standby would go back to what the
+  // generation held when it was built.
+  if (!supervisor_.View(slice.domain).live.suspended) {
+    ICEPIE_RETURN_IF_ERROR(WarmUp(slice, generation));
+    supervisor_.WakeLive(slice.domain);
+  }
   const bool settled =
       supervisor_.WaitFor(slice.domain, kCatchUpTimeout, [&](const DomainView& view) {
-        if (!view.live.client) return true;
+        if (!view.live.client) return view.live.suspended;
         const auto* report = FindGenerationReport(view.live.report.get(), slice.slice, generation);
-        return report != nullptr &&
-               (IsStopped(*report) || HasCaughtUp(view, slice.slice, generation));
+        if (report == nullptr) return false;
+        if (IsStopped(*report)) return true;
+        // One that has just been started may not have read yet how far the serving one is.
+        const bool as_saved =
+            report->strategy() == "recompute" || IsCaughtUp(report->applied_position(), saved);
+        return as_saved && HasCaughtUp(view, slice.slice, generation);
       });
   if (!judge) return absl::OkStatus();
   const DomainView view = supervisor_.View(slice.domain);
+  if (!view.live.client) return CheckSaved(slice, generation, saved);
   const auto* report = FindGenerationReport(view.live.report.get(), slice.slice, generation);
   if (report != nullptr && IsStopped(*report)) {
     return GateError(FullName(slice), generation, "state",

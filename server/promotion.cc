@@ -316,12 +316,16 @@ const icepie::worker::v1::SliceReport* FindGenerationReport(
   return nullptr;
 }
 
+bool IsCaughtUp(int64_t position, int64_t serving) {
+  return position + kCaughtUpRecords >= serving;
+}
+
 bool HasCaughtUp(const DomainView& view, const std::string& slice, int64_t generation) {
   const auto* own = FindGenerationReport(view.live.report.get(), slice, generation);
   const auto* serving = FindServingReport(view.live.report.get(), slice);
   if (own == nullptr || serving == nullptr) return false;
   if (own->strategy() == "recompute" && own->state() == v1::RUNNING) return true;
-  return own->applied_position() + kCaughtUpRecords >= serving->applied_position();
+  return IsCaughtUp(own->applied_position(), serving->applied_position());
 }
 
 bool PromotesByItself(icepie::v1::ApplyDomainRequest::Promote asked,

@@ -83,6 +83,9 @@ void Serve(const CatalogDomain& domain, const ServeChange& change, int64_t numbe
 const icepie::worker::v1::SliceReport* FindGenerationReport(
     const icepie::worker::v1::WorkerReport* report, const std::string& slice, int64_t generation);
 
+// A generation that stands at `position` is as new as the serving one at `serving`.
+bool IsCaughtUp(int64_t position, int64_t serving);
+
 // The live worker's state of `generation` is as new as that of the serving one.
 bool HasCaughtUp(const DomainView& view, const std::string& slice, int64_t generation);
 

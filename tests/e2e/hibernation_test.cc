@@ -6,15 +6,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "server/rpc_status.h"
@@ -197,6 +200,82 @@ TEST_F(HibernationTest, AdminVerbsWorkOnAHibernatingDomain) {
   // Frozen slices rest too, and records do not wake them.
   WaitForRest();
   EXPECT_EQ(daemon_.GetSlice("shop.by_item").state(), v1::FROZEN);
+}
+
+// Far more records than two generations may differ by come while a build waits to be promoted.
+class AwayPromotionTest : public HibernationTest {
+ protected:
+  static constexpr int kMany = 10000;
+
+  // Generation 2 is READY, and what has come since its build is saved by the serving one.
+  void Build(const std::string& idle_after) {
+    Start();
+    const std::string file = absl::StrCat(kShop, "idle_after: ", idle_after, "\n");
+    Apply(file);
+    if (HasFatalFailure()) return;
+    Apply(absl::StrReplaceAll(file, {{"sum(amount)", "sum(amount * 100)"}}));
+    ASSERT_TRUE(Eventually(
+        [&] {
+          const v1::Slice slice = daemon_.GetSlice("shop.by_item");
+          return slice.generations().rbegin()->state() == v1::Generation::READY;
+        },
+        kLong));
+    end_ = daemon_.Append("sales", std::vector<std::string>(kMany, Sale("pear", "1"))).value_or(-1);
+    ASSERT_TRUE(Eventually(
+        [&] { return daemon_.GetSlice("shop.by_item").snapshot_position() >= end_; }, kLong));
+  }
+
+  // Again while it is still catching up.
+  grpc::Status Promote() const {
+    v1::PromoteGenerationRequest request;
+    request.set_name("shop.by_item");
+    v1::Slice promoted;
+    grpc::Status status;
+    Eventually(
+        [&] {
+          status = daemon_.Admin()->PromoteGeneration(Within(kLong).get(), request, &promoted);
+          return status.ok();
+        },
+        kLong);
+    return status;
+  }
+
+  void ExpectNoStepBack() const {
+    std::atomic<bool> done = false;
+    std::thread promotion([&] {
+      const grpc::Status status = Promote();
+      EXPECT_TRUE(status.ok()) << status.error_message();
+      done = true;
+    });
+    int64_t lowest = end_;
+    while (!done) {
+      const v1::QueryResponse answer = Ask(kTotals);
+      for (const auto& slice : answer.meta().slices()) {
+        lowest = std::min(lowest, slice.applied_position());
+      }
+    }
+    promotion.join();
+    EXPECT_GE(lowest, end_ - kMany / 2);
+    EXPECT_THAT(Ask(kTotals, end_).body(), HasSubstr("\"total\":200"));
+  }
+};
+
+TEST_F(AwayPromotionTest, AHibernatingDomainCatchesUpFirst) {
+  Build("1s");
+  if (HasFatalFailure()) return;
+  WaitForRest();
+  ExpectNoStepBack();
+}
+
+TEST_F(AwayPromotionTest, ALiveWorkerThatIsBeingStartedCatchesUpFirst) {
+  Build("never");
+  if (HasFatalFailure()) return;
+  ASSERT_TRUE(Eventually(
+      [&] { return daemon_.GetSlice("shop.by_item").standby_position() >= end_; }, kLong));
+  daemon_.SignalWorker("shop", "live", SIGKILL);
+  ASSERT_TRUE(
+      Eventually([&] { return daemon_.Worker("shop", "live").state() != "running"; }, kLong));
+  ExpectNoStepBack();
 }
 
 TEST_F(HibernationTest, AFileMayForbidItAndAKilledDaemonStartsAnew) {
