@@ -1,8 +1,11 @@
 #include "server/hibernation.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
 #include "core/base/steady_clock.h"
 #include "server/proto_time.h"
 #include "spdlog/spdlog.h"
@@ -15,6 +18,8 @@ namespace wv1 = icepie::worker::v1;
 
 // A refresh that is due so soon is not worth a stop in between.
 constexpr absl::Duration kDueSoon = absl::Seconds(10);
+// A live worker is there that long before a snapshot is due, which then holds what came by then.
+constexpr absl::Duration kBeforeNamed = absl::Seconds(5);
 // After it a standby that runs beside a live worker has seen the last snapshot of that.
 constexpr absl::Duration kStandbyFollows = absl::Seconds(10);
 // Where there is no room for all: a domain counts as idle, and a standby as not needed, after this.
@@ -48,6 +53,16 @@ bool IsSettled(const wv1::SliceReport& report, bool late) {
 
 bool HasSavedAll(const wv1::SliceReport& report) {
   return report.snapshot().position() >= report.applied_position();
+}
+
+// When a schedule names the slice's next snapshot, as slices/named_snapshots.cc writes it.
+absl::Time NextNamedOf(const std::string& directory, const std::string& slice) {
+  const auto text = ReadFile(absl::StrCat(directory, "/next_named/", slice));
+  if (!text.ok()) return absl::InfiniteFuture();
+  const auto json = nlohmann::json::parse(*text, nullptr, false);
+  const bool known =
+      json.is_object() && json.contains("next_us") && json["next_us"].is_number_integer();
+  return known ? absl::FromUnixMicros(json["next_us"].get<int64_t>()) : absl::InfiniteFuture();
 }
 
 }  // namespace
@@ -147,7 +162,7 @@ void Hibernation::Wake(const std::string& domain, bool with_standby) {
 }
 
 // By what changes and not by its time, which goes by a clock that somebody may set.
-const Hibernation::Seen& Hibernation::NoteSeen(const DomainFacts& facts) {
+Hibernation::Seen& Hibernation::NoteSeen(const DomainFacts& facts) {
   const auto& [live, standby, safe_mode, spare] = facts.workers;
   absl::Time applied = absl::InfinitePast();
   if (live.report) {
@@ -161,6 +176,7 @@ const Hibernation::Seen& Hibernation::NoteSeen(const DomainFacts& facts) {
   if (IsResting(live) != seen.asleep) seen.asleep_since = SteadyNow();
   if (standby.incarnation != seen.standby) seen.standby_since = SteadyNow();
   seen.asleep = IsResting(live);
+  if (!seen.asleep) seen.next_named.reset();
   seen.live = live.incarnation;
   seen.standby = standby.incarnation;
   seen.applied = applied;
@@ -174,7 +190,7 @@ void Hibernation::LookAt(const CatalogDomain& domain) {
   if (!may_rest && !options_.standby_on_demand) return;
   const std::string& name = domain.entry.name();
   const DomainFacts facts = facts_(domain);
-  const Seen& seen = NoteSeen(facts);
+  Seen& seen = NoteSeen(facts);
   const auto& [live, standby, safe_mode, spare] = facts.workers;
   if (IsResting(live) && live.status.pid() != 0) return queue_.Leaves();
   if (IsResting(live)) return LookAtSleeping(facts, seen, idle_after);
@@ -240,16 +256,16 @@ void Hibernation::LookAtSuspended(const DomainFacts& facts, const Seen& seen,
   if (!HasBuild(name)) supervisor_.RestStandby(name);
 }
 
-void Hibernation::LookAtSleeping(const DomainFacts& facts, const Seen& seen,
-                                 absl::Duration idle_after) {
+void Hibernation::LookAtSleeping(const DomainFacts& facts, Seen& seen, absl::Duration idle_after) {
   const std::string& name = facts.domain->entry.name();
   const WorkerView& live = facts.workers.live;
   const WorkerView& standby = facts.workers.standby;
   const auto& report = live.report;
   const bool looked =
       seen.standby_since >= seen.asleep_since || SteadyNow() - seen.asleep_since >= kStandbyFollows;
+  if (!seen.next_named) seen.next_named = NextNamed(*facts.domain);
   const bool wanted =
-      AwaitsTurn(live) || !report ||
+      AwaitsTurn(live) || !report || *seen.next_named <= facts.now + kBeforeNamed ||
       std::any_of(
           report->slices().begin(), report->slices().end(), [&](const wv1::SliceReport& slice) {
             return slice.serving() &&
@@ -283,7 +299,17 @@ bool Hibernation::CanSleep(const DomainFacts& facts, bool with_unseen) {
     if (live.rest_lost && !HasSavedAll(*report)) return false;
     if (!with_unseen && WantsLive(facts, *report, facts.now + kDueSoon)) return false;
   }
-  return !facts.domain->slices.empty();
+  // Nor before a snapshot that is due has been made.
+  return !facts.domain->slices.empty() && NextNamed(*facts.domain) > facts.now + kDueSoon;
+}
+
+absl::Time Hibernation::NextNamed(const CatalogDomain& domain) const {
+  const std::string directory = supervisor_.DomainDirectory(domain.entry.name());
+  absl::Time next = absl::InfiniteFuture();
+  for (const auto& [slice, entry] : domain.slices) {
+    next = std::min(next, NextNamedOf(directory, slice));
+  }
+  return next;
 }
 
 }  // namespace icepie::server

@@ -7,6 +7,7 @@
 //   a question                starts the standby, which answers from the snapshots
 //   a record that concerns it starts the live worker in its turn; for a slice with a schedule not
 //                             before it is due
+//   a snapshot by a schedule  starts the live worker in its turn, shortly before it is due
 //   a change by an admin      starts both (Supervisor::SetDomain)
 // When the daemon starts, a domain that may rest does so from the beginning, and is woken in its
 // turn if its snapshots do not hold all that concerns it (resting_start.h).
@@ -87,6 +88,7 @@ class Hibernation {
     bool asleep = false;
     absl::Time asleep_since = absl::InfinitePast();  // or awake
     absl::Time standby_since = absl::InfinitePast();
+    std::optional<absl::Time> next_named;  // by the wall clock; read when it has gone to sleep
   };
 
   void Look();
@@ -95,14 +97,16 @@ class Hibernation {
   void Wake(const std::string& domain, bool with_standby);
   void LookAt(const CatalogDomain& domain);
   bool LookAtAwake(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
-  const Seen& NoteSeen(const DomainFacts& facts);
+  Seen& NoteSeen(const DomainFacts& facts);
   void LookAtSuspended(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
-  void LookAtSleeping(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
+  void LookAtSleeping(const DomainFacts& facts, Seen& seen, absl::Duration idle_after);
   // True: it was asked lately enough to stay awake, also alone.
   bool IsStandbyAsked(const DomainFacts& facts, const Seen& seen, absl::Duration idle_after);
   // `with_unseen`: although records that concern it wait.
   bool CanSleep(const DomainFacts& facts, bool with_unseen);
   bool HasBuild(const std::string& domain);
+  // When the next snapshot of a schedule is due.
+  absl::Time NextNamed(const CatalogDomain& domain) const;
   absl::Duration IdleAfter(const CatalogDomain& domain) const;
   absl::Time LastQuestion(const std::string& domain) const;
 

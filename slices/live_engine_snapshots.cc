@@ -110,7 +110,11 @@ void LiveEngine::SetSnapshotSchedule(Held& held) const {
   held.schedule_cron.reset();
   const auto domain = ParseDomain(held.spec.file, options_.domain + ".yaml");
   const SliceDef* slice = domain.ok() ? domain->FindSlice(held.spec.slice) : nullptr;
-  if (slice == nullptr || slice->snapshots.cron.empty() || !held.spec.serving) return;
+  if (slice == nullptr || !held.spec.serving) return;
+  if (slice->snapshots.cron.empty()) {
+    named_.KeepNext(held.spec.slice, {}, absl::InfiniteFuture());
+    return;
+  }
   const auto cron = CronSchedule::Parse(slice->snapshots.cron, slice->snapshots.time_zone);
   if (!cron.ok()) {
     SliceError(held.spec.slice, "no scheduled snapshots: {}", cron.status().ToString());
@@ -119,7 +123,12 @@ void LiveEngine::SetSnapshotSchedule(Held& held) const {
   held.schedule = slice->snapshots;
   held.schedule_cron = *cron;
   const absl::Time last = named_.LastScheduled(held.spec.slice);
-  held.next_named = cron->Next(last == absl::InfinitePast() ? absl::Now() : last);
+  // Without one before there is nothing to go by but when the first was to come.
+  held.next_named =
+      last == absl::InfinitePast()
+          ? std::min(named_.KeptNext(held.spec.slice, held.schedule), cron->Next(absl::Now()))
+          : cron->Next(last);
+  named_.KeepNext(held.spec.slice, held.schedule, held.next_named);
 }
 
 void LiveEngine::StepSchedule(Held& held, absl::Time now) {
@@ -134,7 +143,10 @@ void LiveEngine::StepSchedule(Held& held, absl::Time now) {
   name.actor = "schedule";
   name.scheduled = true;
   const std::string slice = held.spec.slice;
-  const auto done = [this, slice, name, schedule = held.schedule](const absl::Status& status) {
+  const auto done = [this, slice, name, schedule = held.schedule,
+                     next = held.next_named](const absl::Status& status) {
+    // One that could not be made now is made up for by the next worker.
+    if (!absl::IsUnavailable(status)) named_.KeepNext(slice, schedule, next);
     if (status.ok()) {
       SliceInfo(slice, "snapshot {} made by its schedule", name.name);
       named_.Prune(slice, schedule, absl::Now());

@@ -26,6 +26,9 @@ constexpr absl::string_view kAbout = ".about.json";
 
 std::string Folder(const std::string& slice) { return absl::StrCat("snapshots/", slice, "/named"); }
 
+constexpr const char* kNextFolder = "next_named";
+std::string NextPath(const std::string& slice) { return absl::StrCat(kNextFolder, "/", slice); }
+
 // snapshots/s/named/n.duckdb → snapshots/s/named/n
 std::string Stem(absl::string_view path) { return std::string(absl::StripSuffix(path, kDatabase)); }
 
@@ -116,6 +119,36 @@ std::vector<std::pair<absl::Time, std::string>> NamedSnapshots::Scheduled(
 absl::Time NamedSnapshots::LastScheduled(const std::string& slice) const {
   const auto made = Scheduled(slice);
   return made.empty() ? absl::InfinitePast() : made.front().first;
+}
+
+void NamedSnapshots::KeepNext(const std::string& slice, const SnapshotSchedule& schedule,
+                              absl::Time next) const {
+  const std::string path = store_.AbsolutePath(NextPath(slice));
+  if (next == absl::InfiniteFuture()) {
+    ::unlink(path.c_str());
+    return;
+  }
+  const nlohmann::json json = {{"next_us", absl::ToUnixMicros(next)},
+                               {"cron", schedule.cron},
+                               {"time_zone", schedule.time_zone}};
+  absl::Status kept = MakeDirectories(store_.AbsolutePath(kNextFolder));
+  if (kept.ok()) kept = WriteFileAtomically(path, json.dump() + "\n");
+  if (!kept.ok()) SliceWarn(slice, "the time of its next scheduled snapshot: {}", kept.ToString());
+}
+
+absl::Time NamedSnapshots::KeptNext(const std::string& slice,
+                                    const SnapshotSchedule& schedule) const {
+  const auto text = ReadFile(store_.AbsolutePath(NextPath(slice)));
+  if (!text.ok()) return absl::InfiniteFuture();
+  const auto json = nlohmann::json::parse(*text, nullptr, false);
+  const auto has = [&](const char* name, const std::string& value) {
+    return json.is_object() && json.contains(name) && json[name] == value;
+  };
+  if (!has("cron", schedule.cron) || !has("time_zone", schedule.time_zone) ||
+      !json.contains("next_us") || !json["next_us"].is_number_integer()) {
+    return absl::InfiniteFuture();
+  }
+  return absl::FromUnixMicros(json["next_us"].get<int64_t>());
 }
 
 void NamedSnapshots::Prune(const std::string& slice, const SnapshotSchedule& schedule,

@@ -4,6 +4,8 @@
 //   the
 //                                              snapshot
 //   snapshots/<slice>/named/<name>.about.json  who made it and why
+//   next_named/<slice>                         {"next_us", "cron", "time_zone"}: when the schedule
+//                                              names the next one
 // Names begin with a letter, so that none looks like a position or a time.
 #ifndef ICEPIE_SLICES_NAMED_SNAPSHOTS_H_
 #define ICEPIE_SLICES_NAMED_SNAPSHOTS_H_
@@ -43,6 +45,11 @@ class NamedSnapshots {
 
   // When the slice's newest scheduled one was made; InfinitePast when there is none.
   absl::Time LastScheduled(const std::string& slice) const;
+
+  // When the schedule names the next one, for the daemon, which starts a worker by then, and for a
+  // worker that starts too late; InfiniteFuture: it does not, or this schedule's is not known.
+  void KeepNext(const std::string& slice, const SnapshotSchedule& schedule, absl::Time next) const;
+  absl::Time KeptNext(const std::string& slice, const SnapshotSchedule& schedule) const;
 
   // Removes the slice's scheduled ones that its schedule does not keep any more.
   void Prune(const std::string& slice, const SnapshotSchedule& schedule, absl::Time now) const;

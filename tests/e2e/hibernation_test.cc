@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -321,6 +322,33 @@ TEST_F(HibernationTest, ADamagedNewestSnapshotDoesNotStayUnnoticedAtRest) {
   std::filesystem::resize_file(newest, std::filesystem::file_size(newest) / 2);
   daemon_.Start();
   EXPECT_EQ(Ask(kTotals, end_).body(), R"([{"item":"fig","total":2},{"item":"pear","total":3}])");
+}
+
+TEST_F(HibernationTest, ASnapshotThatIsDueWakesIt) {
+  Start();
+  Apply(absl::StrReplaceAll(
+      kShop,
+      {{"key: [item]",
+        "key: [item]\n    snapshots: {name: \"year-%Y\", cron: \"0 2 1 1 *\", keep: forever}"}}));
+  WaitForRest();
+  const std::string schedule = daemon_.data_directory() + "/domains/shop/next_named/by_item";
+  std::stringstream kept;
+  kept << std::ifstream(schedule).rdbuf();
+  ASSERT_THAT(kept.str(), HasSubstr("\"next_us\":"));
+  daemon_.Kill();
+  // As if it had come while nobody ran.
+  std::ofstream(schedule) << absl::StrReplaceAll(kept.str(), {{"\"next_us\":", "\"next_us\":-"}});
+  daemon_.Start();
+  v1::ListSnapshotsRequest request;
+  request.set_slice("shop.by_item");
+  EXPECT_TRUE(Eventually(
+      [&] {
+        v1::ListSnapshotsResponse listed;
+        const auto status = daemon_.Admin()->ListSnapshots(Within(kLong).get(), request, &listed);
+        return status.ok() && listed.DebugString().find("year-") != std::string::npos;
+      },
+      kLong));
+  WaitForRest();
 }
 
 TEST_F(HibernationTest, AStandbyOnDemandIsThereWhenItsLiveWorkerDies) {
