@@ -189,6 +189,12 @@ void LimitCalls(ConnectionGate& gate, grpc::ServerBuilder& builder) {
   builder.experimental().SetInterceptorCreators(std::move(factories));
 }
 
+// Of the domains that may rest.
+int AwakeMax(const Settings& settings) {
+  const int64_t given = settings.workers().awake_domains_max();
+  return given > 0 ? static_cast<int>(given) : AwakeMaxByMemory(MemoryBytes());
+}
+
 }  // namespace
 
 // Members are in the order of their making; each uses only those before it.
@@ -358,9 +364,7 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers, const Settings& 
   HibernationOptions hibernation;
   hibernation.idle_after = absl::Milliseconds(workers.idle_after_ms);
   hibernation.standby_on_demand = workers.standby_on_demand;
-  hibernation.awake_max = settings.workers().awake_domains_max() > 0
-                              ? static_cast<int>(settings.workers().awake_domains_max())
-                              : AwakeMaxByMemory(MemoryBytes());
+  hibernation.awake_max = AwakeMax(settings);
   hibernation_ = std::make_unique<Hibernation>(
       *catalog_, *supervisor_,
       [this](const CatalogDomain& domain) { return manager_->reader().FactsOf(domain); },
@@ -381,7 +385,7 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers, const Settings& 
 
 absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
   const std::string& address = settings.listen().grpc();
-  tracer_ = std::make_unique<RecordTracer>(manager_->reader(), *supervisor_);
+  tracer_ = std::make_unique<RecordTracer>(manager_->reader(), *supervisor_, AwakeMax(settings));
   admin_log_ = std::make_unique<AdminLog>(*core_, events_.get());
   replay_ = std::make_unique<RequestReplay>(core_.get());
   core_service_ = std::make_unique<CoreService>(

@@ -4,6 +4,7 @@
 #include <future>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 
 namespace icepie::server {
 namespace {
@@ -19,6 +21,8 @@ namespace v1 = icepie::v1;
 namespace wv1 = icepie::worker::v1;
 
 constexpr absl::Duration kWorkerTimeout = absl::Seconds(5);
+// Where there is no limit to the domains that are awake.
+constexpr int kWokenMax = 16;
 
 using Result = absl::StatusOr<wv1::TraceRecordResponse>;
 
@@ -73,6 +77,74 @@ std::set<std::string> DomainsThatRead(const v1::ListSlicesResponse& slices,
   return domains;
 }
 
+// Of one domain, by their names without it.
+using SlicesByName = std::map<std::string, const v1::Slice*>;
+
+// Whether the slice reads the stream, also through `via`, another one; nullopt: nobody knows.
+std::optional<bool> Reads(const SlicesByName& slices, const v1::Slice& slice,
+                          const std::string& stream, std::string& via) {
+  const auto& reads = slice.reads();
+  if (reads.empty()) return std::nullopt;
+  if (std::find(reads.begin(), reads.end(), stream) != reads.end()) return true;
+  for (const std::string& read : reads) {
+    const auto upstream = slices.find(read);
+    if (upstream == slices.end()) continue;
+    std::string further;
+    const auto through = Reads(slices, *upstream->second, stream, further);
+    if (!through) return std::nullopt;
+    if (*through) via = read;
+    if (*through) return true;
+  }
+  return false;
+}
+
+// It has taken every record that it has read.
+bool HasTakenAll(const v1::Slice& slice) {
+  return slice.has_counts() && slice.counts().filtered() == 0 && slice.counts().quarantined() == 0;
+}
+
+// What is known of the slice of a domain at rest without a word of its workers; nullopt: they have
+// to be asked.
+std::optional<v1::SliceTrace> TraceAtRest(const SlicesByName& slices, const v1::Slice& slice,
+                                          const v1::Record& record) {
+  v1::SliceTrace trace;
+  const auto reads = Reads(slices, slice, record.stream(), *trace.mutable_via());
+  if (!reads) return std::nullopt;
+  trace.set_slice(slice.name());
+  trace.set_generation(slice.meta().generation());
+  trace.set_applied_position(slice.meta().applied_position());
+  trace.set_source(v1::STANDBY);
+  trace.set_fate(v1::NOT_READ);
+  if (!*reads) return trace;
+  trace.set_fate(v1::PENDING);
+  if (record.position() >= slice.meta().applied_position()) {
+    trace.clear_via();
+    return trace;
+  }
+  trace.set_fate(v1::APPLIED);
+  if (!HasTakenAll(slice)) return std::nullopt;
+  if (trace.via().empty()) return trace;
+  const auto upstream = TraceAtRest(slices, *slices.at(trace.via()), record);
+  if (!upstream || upstream->fate() != v1::APPLIED) return std::nullopt;
+  return trace;
+}
+
+// Of every slice of the domain; empty: its workers have to be asked.
+std::vector<v1::SliceTrace> TraceDomainAtRest(const v1::ListSlicesResponse& all,
+                                              const std::string& domain, const v1::Record& record) {
+  SlicesByName slices;
+  for (const v1::Slice& slice : all.slices()) {
+    if (DomainOf(slice) == domain) slices[slice.name().substr(domain.size() + 1)] = &slice;
+  }
+  std::vector<v1::SliceTrace> traces;
+  for (const auto& [name, slice] : slices) {
+    auto trace = TraceAtRest(slices, *slice, record);
+    if (!trace) return {};
+    traces.push_back(*std::move(trace));
+  }
+  return traces;
+}
+
 v1::SliceTrace NotRead(const v1::Slice& slice) {
   v1::SliceTrace trace;
   trace.set_slice(slice.name());
@@ -91,19 +163,41 @@ void RecordTracer::Trace(const v1::Record& record, v1::TraceRecordResponse& resp
   request.set_payload(record.payload());
   const auto slices = reader_.ListSlices("");
   if (!slices.ok()) return;  // only for a domain that is named
-  std::map<std::string, std::vector<Asked>> asked;
   const std::set<std::string> readers = DomainsThatRead(*slices, record.stream());
-  for (const std::string& domain : readers) {
-    if (IsResting(supervisor_.View(domain).live)) supervisor_.WakeLive(domain);
-  }
-  for (const std::string& domain : readers) {
-    std::vector<Asked>& workers = asked[domain];
-    const DomainView view = supervisor_.AwakeView(domain, kAwakeTimeout);
-    workers.push_back(Ask(view.live.client, v1::LIVE, request));
-    workers.push_back(Ask(view.standby.client, v1::STANDBY, request));
-  }
   std::map<std::string, v1::SliceTrace> traces;
+  std::set<std::string> awake;
+  std::vector<std::string> asleep;
+  for (const std::string& domain : readers) {
+    const WorkerView live = supervisor_.View(domain).live;
+    if (!IsResting(live)) {
+      awake.insert(domain);
+      continue;
+    }
+    std::vector<v1::SliceTrace> known;
+    if (live.status.pid() == 0) known = TraceDomainAtRest(*slices, domain, record);
+    if (known.empty()) asleep.push_back(domain);
+    for (v1::SliceTrace& trace : known) traces[trace.slice()] = std::move(trace);
+  }
+  // Not more of them than may be awake; who asks again finds those at rest again, or awake.
+  const auto room = static_cast<size_t>(awake_max_ > 0 ? awake_max_ : kWokenMax);
+  const std::vector<std::string> left(asleep.begin() + std::min(room, asleep.size()), asleep.end());
+  asleep.resize(asleep.size() - left.size());
+  for (const std::string& domain : asleep) supervisor_.WakeLive(domain);
+  const absl::Time deadline = SteadyNow() + kAwakeTimeout;
+  std::map<std::string, std::vector<Asked>> asked;
+  const auto ask = [&](const std::string& domain, const DomainView& view) {
+    asked[domain].push_back(Ask(view.live.client, v1::LIVE, request));
+    asked[domain].push_back(Ask(view.standby.client, v1::STANDBY, request));
+  };
+  for (const std::string& domain : awake) ask(domain, supervisor_.View(domain));
+  for (const std::string& domain : asleep) {
+    ask(domain, supervisor_.AwakeView(domain, deadline - SteadyNow()));
+  }
   std::map<std::string, absl::Status> failures;
+  for (const std::string& domain : left) {
+    failures[domain] = absl::UnavailableError(
+        absl::StrCat("its domain hibernates, and ", room, " others were woken to be asked"));
+  }
   for (auto& [domain, workers] : asked) {
     for (Asked& worker : workers) {
       const Result result = worker.answer.get();

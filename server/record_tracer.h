@@ -10,13 +10,16 @@
 
 namespace icepie::server {
 
-// Asks each domain's live worker, or its standby when that cannot answer, all at once.
-// Threads: any; Trace waits for the workers, a few seconds at most.
+// Asks each domain's live worker, or its standby when that cannot answer, all at once. Of a domain
+// at rest the positions of its snapshots tell, unless a slice has filtered records or has some in
+// quarantine: then its live worker is woken, as long as there is room for it.
+// Threads: any; Trace waits for the workers, some seconds at most.
 // Errors: none: what a worker does not say is UNKNOWN, with the cause.
 class RecordTracer {
  public:
-  RecordTracer(const DomainReader& reader, Supervisor& supervisor)
-      : reader_(reader), supervisor_(supervisor) {}
+  // `awake_max`: of the domains that may hibernate (HibernationOptions); 0: no limit.
+  RecordTracer(const DomainReader& reader, Supervisor& supervisor, int awake_max)
+      : reader_(reader), supervisor_(supervisor), awake_max_(awake_max) {}
 
   // One entry for each slice there is, by name. `record` has its stream, position and payload.
   void Trace(const icepie::v1::Record& record, icepie::v1::TraceRecordResponse& response) const;
@@ -24,6 +27,7 @@ class RecordTracer {
  private:
   const DomainReader& reader_;
   Supervisor& supervisor_;
+  const int awake_max_;
 };
 
 }  // namespace icepie::server

@@ -165,6 +165,14 @@ TEST_F(HibernationTest, RecordsThatDoNotConcernItLeaveItAlone) {
   ASSERT_TRUE(traced.ok()) << traced.error_message();
   ASSERT_EQ(trace.slices_size(), 2);
   EXPECT_EQ(trace.slices(0).fate(), v1::NOT_READ);
+  // Nor is it woken to say that it has taken a record, when it has taken all.
+  request.set_position(end_ - 1);
+  const auto own = daemon_.Core()->TraceRecord(Within(kLong).get(), request, &trace);
+  ASSERT_TRUE(own.ok()) << own.error_message();
+  ASSERT_EQ(trace.slices_size(), 2);
+  EXPECT_EQ(trace.slices(0).fate(), v1::APPLIED);
+  EXPECT_GE(trace.slices(0).applied_position(), end_);
+  EXPECT_EQ(trace.slices(0).source(), v1::STANDBY);
   EXPECT_TRUE(Rests("live"));
   // Somebody who insists on that position gets it: the live worker passes over them.
   EXPECT_GE(Ask(kTotals, head).meta().slices(0).applied_position(), head);
