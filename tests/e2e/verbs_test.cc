@@ -79,6 +79,16 @@ std::string Edited(const std::string& domain) {
                                               {" FROM visits", ", 2 AS edition FROM visits"}});
 }
 
+std::string RestingFile(const std::string& domain) {
+  return absl::StrCat("domain: ", domain,
+                      "\nsources: {sales: {columns: {item: VARCHAR}}}\n"
+                      "slices: {runs: {sql: \"SELECT max(item) AS last FROM sales\"}}\n");
+}
+
+std::string EditedResting(const std::string& domain) {
+  return absl::StrReplaceAll(RestingFile(domain), {{" FROM sales", ", 2 AS edition FROM sales"}});
+}
+
 std::string Reason(const grpc::Status& status) {
   return ErrorReason(server::FromGrpcStatus(status));
 }
@@ -193,6 +203,18 @@ class VerbsTest : public ::testing::Test {
     }
   }
 
+  void WaitForRest(const std::string& domain) {
+    EXPECT_TRUE(Eventually(
+        [&] {
+          const auto live = daemon_.Worker(domain, "live");
+          const auto standby = daemon_.Worker(domain, "standby");
+          return live.state() == "hibernating" && live.pid() == 0 &&
+                 standby.state() == "hibernating" && standby.pid() == 0;
+        },
+        kLong))
+        << domain;
+  }
+
   void KillAllWorkers() {
     v1::ServerStatus status;
     ASSERT_TRUE(daemon_.Admin()->GetServerStatus(Within(kLong).get(), {}, &status).ok());
@@ -217,7 +239,7 @@ class VerbsTest : public ::testing::Test {
   }
 
   void Ask(const Case& each) {
-    States slices = each.of_domain ? States{{"", v1::RUNNING}} : Before();
+    const States slices = each.of_domain ? States{{"", v1::RUNNING}} : slices_;
     for (const auto& [slice, state] : slices) {
       const auto status = each.verb(each.domain, slice);  // which has a deadline
       if (status.ok()) continue;
@@ -232,7 +254,7 @@ class VerbsTest : public ::testing::Test {
 
   void ExpectDesired(const std::string& domain,
                      const std::map<std::string, DesiredState::Mode>& expected) {
-    for (const auto& [slice, state] : Before()) {
+    for (const auto& [slice, state] : slices_) {
       const auto found = expected.find(slice);
       const auto mode = found != expected.end() ? found->second : expected.at("");
       EXPECT_EQ(Desired(domain, slice).mode(), mode) << domain << "." << slice;
@@ -248,7 +270,7 @@ class VerbsTest : public ::testing::Test {
   }
 
   void ExpectAnswers(const std::string& domain) {
-    for (const auto& [slice, state] : Before()) {
+    for (const auto& [slice, state] : slices_) {
       if (state != v1::BACKFILLING) EXPECT_NE(Rows(domain, slice), "") << slice;
     }
   }
@@ -267,7 +289,8 @@ class VerbsTest : public ::testing::Test {
   }
 
   DaemonFixture daemon_;
-  int64_t end_ = 0;  // of the last append
+  int64_t end_ = 0;           // of the last append
+  States slices_ = Before();  // of each domain
   Mutex mutex_;
   std::vector<std::string> failures_ ABSL_GUARDED_BY(mutex_);
 };
@@ -320,6 +343,38 @@ TEST_F(VerbsTest, InEveryStateWithTheWorkersDeadHoldOverAKillAtOnce) {
     EXPECT_EQ(Rows(domain, "lags"), R"([{"visits":2}])");
     EXPECT_EQ(Rows(domain, "backfills"), R"([{"last":"pear"}])");
   }
+}
+
+// No worker runs, and none is killed.
+TEST_F(VerbsTest, OfAHibernatingDomainHoldOverAKillAtOnce) {
+  constexpr auto kRun = DesiredState::RUN;
+  const std::vector<Case> cases = {{"freeze", Freeze()},
+                                   {"suspend", Suspend()},
+                                   {"restart", Restart()},
+                                   {"edit", Apply(EditedResting), true},
+                                   {"delete", Delete(), true}};
+  slices_ = {{"runs", v1::RUNNING}};
+  daemon_.SetSettings(
+      "workers: {heartbeat_interval_ms: 100, snapshot_interval_ms: 300, idle_after_ms: 300}\n");
+  daemon_.Start();
+  ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+  Append("sales", {R"({"item":"fig"})", R"({"item":"pear"})"});
+  for (const Case& each : cases) ApplyFile(RestingFile(each.domain));
+  for (const Case& each : cases) WaitForRest(each.domain);
+  AskAllThenKill(cases);
+
+  EXPECT_EQ(ReasonOfQuery("delete"), "DOMAIN_NOT_FOUND");
+  for (const std::string domain : {"freeze", "suspend", "restart", "edit"}) ExpectAnswers(domain);
+  ExpectDesired("freeze", {{"", DesiredState::FREEZE}});
+  ExpectDesired("suspend", {{"", DesiredState::SUSPEND}});
+  ExpectDesired("restart", {{"", kRun}});
+  ExpectDesired("edit", {{"", kRun}});
+  EXPECT_EQ(Desired("restart", "runs").restarts(), 1);
+  EXPECT_EQ(Revision("edit"), 2);
+  WaitForStates("freeze", {{"runs", v1::FROZEN}});
+  WaitForStates("suspend", {{"runs", v1::SUSPENDED}});
+  WaitForStates("restart", slices_);
+  WaitForStates("edit", slices_);
 }
 
 TEST_F(VerbsTest, InSafeModeHoldToo) {
