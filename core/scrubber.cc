@@ -37,8 +37,17 @@ int64_t PositionOf(const absl::Status& status, int64_t otherwise) {
 
 }  // namespace
 
+int64_t ScrubBytesPerSecond(const ScrubOptions& options, int64_t bytes) {
+  const double seconds = absl::ToDoubleSeconds(options.interval) * 3 / 4;
+  const double needed = std::min(static_cast<double>(bytes) / seconds, 1e15);
+  return std::max(options.bytes_per_second, static_cast<int64_t>(needed) + 1);
+}
+
 Scrubber::Scrubber(const Parts& parts, std::string directory, const ScrubOptions& options)
-    : parts_(parts), path_(absl::StrCat(directory, "/", kScrubFile)), options_(options) {
+    : parts_(parts),
+      path_(absl::StrCat(directory, "/", kScrubFile)),
+      options_(options),
+      bytes_per_second_(options.bytes_per_second) {
   const absl::StatusOr<std::string> saved = ReadFile(path_);
   if (saved.ok()) state_ = DecodeScrubState(*saved);
   if (state_.position > parts_.head->position()) state_ = ScrubState();
@@ -97,7 +106,18 @@ int64_t Scrubber::BeginPass() {
   return state_.position;
 }
 
+void Scrubber::ChoosePace() {
+  int64_t bytes = parts_.segments->sealed_bytes();
+  const absl::StatusOr<std::vector<LogStore::StoredFile>> files = parts_.store->ListFiles();
+  for (const LogStore::StoredFile& file : files.value_or(std::vector<LogStore::StoredFile>())) {
+    bytes += 2 * file.bytes;  // as a file, and as the records in it
+  }
+  bytes_per_second_ = ScrubBytesPerSecond(options_, bytes);
+  spdlog::debug("core: a scrub of {} bytes, {} a second", bytes, bytes_per_second_);
+}
+
 void Scrubber::RunPass() {
+  ChoosePace();
   // Files first: what a table file's damage means for records is seen when those are read.
   if (BeginPass() == 0) {
     if (!CheckFiles()) return;
@@ -203,6 +223,10 @@ void Scrubber::EndPass() {
     state_.verified_position = state_.end_position;
   }
   spdlog::debug("core: scrubbed {} records", state_.end_position);
+  if (const absl::Duration taken = SteadyNow() - last_begin_; taken > options_.interval) {
+    spdlog::warn("core: the scrub took {}, longer than core.scrub_interval_ms ({})",
+                 absl::FormatDuration(taken), absl::FormatDuration(options_.interval));
+  }
   state_.pass_begin.reset();
 }
 
@@ -212,9 +236,8 @@ bool Scrubber::Pace(int64_t bytes, absl::Time& begin) {
     state_.bytes_read += bytes;
   }
   if (SteadyNow() - saved_ >= kSaveInterval) Save();
-  const bool goes_on =
-      WaitUntil(begin + absl::Seconds(static_cast<double>(bytes) /
-                                      static_cast<double>(options_.bytes_per_second)));
+  const bool goes_on = WaitUntil(
+      begin + absl::Seconds(static_cast<double>(bytes) / static_cast<double>(bytes_per_second_)));
   begin = SteadyNow();
   return goes_on;
 }

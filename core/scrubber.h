@@ -21,6 +21,10 @@
 
 namespace icepie {
 
+// The pace of a pass over `bytes`: what is allowed, or as much more as it takes to end within three
+// quarters of the interval. How old damage can get is promised, how slow the disk is not.
+int64_t ScrubBytesPerSecond(const ScrubOptions& options, int64_t bytes);
+
 // Threads: any; it has one of its own, of the lowest priority.
 // Errors: what it finds is in State() and in the log. A pass that finds something goes on to its
 //   end; the findings stand until a pass finds nothing.
@@ -50,6 +54,7 @@ class Scrubber {
   absl::Time NextPass() const;
   void RunPass();
   int64_t BeginPass();  // where to begin
+  void ChoosePace();
   void EndPass();
   bool CheckFiles();  // false: stopping, or one could not be verified now
   void CheckSegments();
@@ -68,6 +73,7 @@ class Scrubber {
   absl::Time last_begin_ = absl::InfinitePast();  // the thread's own, of SteadyNow()
   absl::Time saved_ = absl::InfinitePast();
   absl::Time retry_ = absl::InfinitePast();  // of a pass that could not go on
+  int64_t bytes_per_second_;                 // of the pass under way
 
   mutable Mutex mutex_;
   CondVar changed_;

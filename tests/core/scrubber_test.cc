@@ -141,11 +141,12 @@ TEST_F(ScrubberTest, AnInterruptedPassGoesOnAfterARestart) {
   constexpr int64_t kBytes = int64_t{1} << 20;
   absl::Time begin;
   int64_t position = 0;
+  { Fill(*Open({}), kRecords, kBytes); }
   {
     ScrubOptions slowly = Often();
-    slowly.bytes_per_second = int64_t{2} << 20;  // the log's file, four records, two seconds' rest
+    slowly.interval = absl::Hours(24);
+    slowly.bytes_per_second = int64_t{2} << 20;  // the table, four records, two seconds' rest
     const auto core = Open(slowly);
-    Fill(*core, kRecords, kBytes);
     ASSERT_TRUE(EventuallyInCore([&] { return core->Scrub()->position > 0; }));
     position = core->Scrub()->position;
     ASSERT_LT(position, kRecords);
@@ -163,10 +164,35 @@ TEST_F(ScrubberTest, AnInterruptedPassGoesOnAfterARestart) {
   EXPECT_GT(*state.verified_time, begin);
 }
 
+// However much there is; and no faster than that needs.
+TEST(ScrubPaceTest, APassEndsWithinItsInterval) {
+  const ScrubOptions scrub;
+  ASSERT_EQ(scrub.interval, absl::Hours(24));
+  EXPECT_EQ(ScrubBytesPerSecond(scrub, 0), scrub.bytes_per_second);
+  EXPECT_EQ(ScrubBytesPerSecond(scrub, 1'000'000'000'000), scrub.bytes_per_second);
+  for (const int64_t bytes : {int64_t{2} << 40, int64_t{100} << 40}) {
+    const int64_t seconds = bytes / ScrubBytesPerSecond(scrub, bytes);
+    EXPECT_LE(absl::Seconds(seconds), absl::Hours(18));
+    EXPECT_GT(absl::Seconds(seconds), absl::Hours(17));
+  }
+  ScrubOptions often;
+  often.interval = absl::Milliseconds(100);
+  EXPECT_GT(ScrubBytesPerSecond(often, int64_t{1} << 62), int64_t{1} << 40);
+}
+
+// What is allowed would do for a byte a second.
+TEST_F(ScrubberTest, TheMoreThereIsTheFasterItIsRead) {
+  { Fill(*Open({}), 3, size_t{1} << 20); }
+  ScrubOptions scrub = Often();
+  scrub.bytes_per_second = 1;
+  EXPECT_TRUE(IsVerified(*Open(scrub)));
+}
+
 // The write-ahead log, too, is read no faster than allowed: after its first part comes a long rest.
 TEST_F(ScrubberTest, ALogIsReadAtTheAllowedRate) {
   constexpr size_t kBytes = size_t{1} << 20;
   ScrubOptions slowly = Often();
+  slowly.interval = absl::Hours(24);
   slowly.bytes_per_second = 1;
   slowly.first_delay = absl::Seconds(1);  // the log is there by then
   const auto core = Open(slowly);
@@ -180,6 +206,7 @@ TEST_F(ScrubberTest, ATableIsReadAtTheAllowedRate) {
   constexpr size_t kBytes = size_t{1} << 20;
   { Fill(*Open({}), 3, kBytes); }
   ScrubOptions slowly = Often();
+  slowly.interval = absl::Hours(24);
   slowly.bytes_per_second = 1;
   const auto core = Open(slowly);  // the log becomes a table
   ASSERT_TRUE(EventuallyInCore([&] { return core->Scrub()->bytes_read > 0; }));
