@@ -132,16 +132,17 @@ TEST(BenchTest, TheBenchesOfTheCorePrintTheirFigures) {
       "--ids 1000");
   EXPECT_EQ(ended.exit_code, 0);
   const std::vector<ordered_json> lines = LinesOf(ended.output);
-  for (const char* name : {"merkle.ingest", "merkle.cpu", "scan.hot", "scan.sealed",
-                           "scan.segments", "scan.segments_cold", "scan.segments_cold.stored",
-                           "restart.logs.vs_empty", "restart.ids.vs_empty"}) {
+  for (const char* name :
+       {"merkle.ingest", "merkle.cpu", "scan.hot", "scan.sealed", "scan.segments",
+        "scan.segments_cold", "scan.segments_cold.stored", "scan.decoding_to_disk",
+        "restart.logs.vs_empty", "restart.ids.vs_empty"}) {
     const ordered_json line = Find(lines, name);
     EXPECT_TRUE(line["value"].is_number() && line["floor"].is_number()) << line;
     EXPECT_TRUE(line["ratio"].is_number()) << line;
   }
   ASSERT_FALSE(lines.empty());
   EXPECT_EQ(lines.back()["name"], "goals_met");
-  EXPECT_EQ(lines.back()["goal"], 3);  // that of the tree, and those of two starts
+  EXPECT_EQ(lines.back()["goal"], 4);  // of the tree, of cold segments and of two starts
   EXPECT_GE(Find(lines, "restart.logs.size")["value"], 1);
 }
 
