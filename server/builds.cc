@@ -404,7 +404,11 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
     });
     return;
   }
-  if (on_end_ && changed.ok()) {
+  if (!changed.ok()) {  // it was cancelled meanwhile, which whoever did that tells of
+    Remove(number);
+    return;
+  }
+  if (on_end_) {
     on_end_(*operation, ready != nullptr ? absl::OkStatus()
                                          : MakeError(absl::StatusCode::kFailedPrecondition,
                                                      error.message(), error.reason()));

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
+#include "tests/server/fake_worker.h"
 #include "tests/server/refusing_core.h"
 
 namespace icepie::server {
@@ -36,6 +37,7 @@ class BuildsTest : public ::testing::Test {
     settings.program = directory_.path() + "/worker.sh";
     settings.socket_directory = directory_.path();
     settings.restart.first_backoff = absl::Milliseconds(1);
+    settings.heartbeat_timeout = absl::Seconds(60);  // they do nothing
     std::ofstream(settings.program) << "#!/bin/sh\nexec sleep 100\n";
     std::filesystem::permissions(settings.program, std::filesystem::perms::owner_all);
     return settings;
@@ -67,6 +69,22 @@ class BuildsTest : public ::testing::Test {
       return absl::OkStatus();
     };
     ASSERT_TRUE(catalog_.Change(domain, edit).ok());
+  }
+
+  // The test answers in place of the process that builds.
+  std::unique_ptr<FakeWorker> AnswerForBuild() {
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    while (absl::Now() < deadline) {
+      for (const auto& entry : std::filesystem::directory_iterator(directory_.path())) {
+        const std::string name = entry.path().filename().string();
+        if (!entry.is_directory() || name.front() != 'w') continue;
+        return std::make_unique<FakeWorker>(
+            WorkerSocket(directory_.path(), name),
+            [](const auto&, auto&, auto&) { return grpc::Status::OK; });
+      }
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    return nullptr;
   }
 
   TempDirectory directory_;
@@ -121,6 +139,37 @@ TEST_F(BuildsTest, AnEndThatCannotBeStoredIsToldOnceWhenItIs) {
   EXPECT_TRUE(wait_until([&] { return supervisor_.Statuses("shop").empty(); }));
   EXPECT_EQ(told, 1);
   EXPECT_TRUE(catalog_.Operations().at(0).done());
+}
+
+// The report that it is ready comes between the cancellation and the end of its process.
+TEST_F(BuildsTest, ACancelledOneDoesNotBecomeReady) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1);
+  std::atomic<bool> ready{false};
+  builds_.SetReadyListener([&](const auto&, const auto&, int64_t) { ready = true; });
+  builds_.Resume();
+  const auto worker = AnswerForBuild();
+  ASSERT_NE(worker, nullptr);
+  const auto cancel = [&](CatalogDomain&, std::vector<Catalog::Operation>& operations) {
+    operations.push_back(catalog_.Operations().at(0));
+    EndCancelled(operations.back(), "cancelled by an operator");
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(catalog_.Change("shop", cancel).ok());
+  icepie::worker::v1::WorkerReport report;
+  report.set_epoch(catalog_.Find("shop")->entry.epoch());
+  report.mutable_build()->set_number(1);
+  report.mutable_build()->set_phase("ready");
+  report.mutable_build()->mutable_snapshot()->set_path("snapshots/s0/g1-p9.duckdb");
+  worker->SetReport(report);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (!supervisor_.Statuses("shop").empty() && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_TRUE(supervisor_.Statuses("shop").empty());
+  builds_.Stop();
+  EXPECT_FALSE(ready);
+  EXPECT_EQ(catalog_.Operations().at(0).error_reason(), "CANCELLED");
 }
 
 }  // namespace
