@@ -144,6 +144,8 @@ class DomainManager {
   void EndWarm(const std::string& domain);
   void LineUpVerdict(const std::string& domain, const PoisonVerdict& verdict);
   void KeepVerdict(const std::string& domain, const PoisonVerdict& verdict);
+  // Those that the core did not take, once it takes changes again.
+  void KeepVerdictsAgain();
   void LiftSuspensions(const std::string& domain);
   bool RemoveUnwanted(const std::string& domain);
   // FAILED_PRECONDITION/DOMAIN_DELETED.
@@ -165,6 +167,7 @@ class DomainManager {
   std::map<std::string, int64_t> told_ ABSL_GUARDED_BY(mutex_);  // the last epoch of Configure
   // Generations that promote by themselves, in line or under way: "payments.volume/7".
   std::set<std::string> promoting_ ABSL_GUARDED_BY(mutex_);
+  bool unkept_verdicts_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t sweeps_ = 0;     // the background thread's
   int64_t cleanings_ = 0;  // the cleaner's
   Executor background_;    // stores what shall not wait: verdicts, and what sweeps end

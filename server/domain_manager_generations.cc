@@ -481,6 +481,7 @@ void DomainManager::Sweep() {
     EndWarm(domain);
     LiftSuspensions(domain);
   }
+  KeepVerdictsAgain();
   // Those that found no room, and those that failed while the core took no change.
   if (++sweeps_ % kSweepsPerLook == 0 && !supervisor_.safe_mode()) ResumePromotions();
 }

@@ -99,14 +99,27 @@ void DomainManager::KeepVerdict(const std::string& name, const PoisonVerdict& ve
     return absl::OkStatus();
   });
   action.End(kept);
-  // While the core takes no change it holds as long as the daemon runs.
+  // While the core takes no change it holds as long as the daemon runs; then it is kept.
   if (!kept.ok() && !absl::IsAborted(kept)) {
+    {
+      MutexLock lock(mutex_);
+      unkept_verdicts_ = true;
+    }
     spdlog::warn("{}: what was found about {} is not kept: {}", name, verdict.generation,
                  kept.ToString());
     return;
   }
   supervisor_.StoredVerdict(name, verdict.generation);
   Configure(name);
+}
+
+void DomainManager::KeepVerdictsAgain() {
+  if (!core_.ReadOnlyCause().empty() || core_.Disk().full) return;
+  {
+    MutexLock lock(mutex_);
+    if (!std::exchange(unkept_verdicts_, false)) return;
+  }
+  supervisor_.TellVerdictsAgain();
 }
 
 // Suspensions whose time is over: the slice is tried once more.

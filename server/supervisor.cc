@@ -376,6 +376,16 @@ void Supervisor::StoredVerdict(const std::string& domain, const std::string& gen
   });
 }
 
+void Supervisor::TellVerdictsAgain() {
+  loop_.Post([this] {
+    for (const auto& [name, workers] : domains_) {
+      for (const auto& [generation, verdict] : workers.verdicts) {
+        if (verdict.kind != PoisonVerdict::kProbe && on_verdict_) on_verdict_(name, verdict);
+      }
+    }
+  });
+}
+
 void Supervisor::PauseIdle(Domain& workers) {
   const bool pause = workers.idle || safe_mode();
   const bool starts = !pause && workers.live->StartsAfterPause();

@@ -56,6 +56,8 @@ class Supervisor {
       std::function<void(const std::string& domain, const PoisonVerdict& verdict)>;
   void SetVerdictListener(VerdictListener listener) { on_verdict_ = std::move(listener); }
   void StoredVerdict(const std::string& domain, const std::string& generation);
+  // The listener is told again of those that are in force and not stored.
+  void TellVerdictsAgain();
   // Every death of a worker that answers questions, from the loop's thread. Likewise.
   void SetDeathListener(std::function<void(const WorkerDeath&)> listener) {
     on_death_ = std::move(listener);

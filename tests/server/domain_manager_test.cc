@@ -216,5 +216,47 @@ TEST_F(DomainManagerTest, NoPromotionIsTriedWhileTheCoreIsReadOnly) {
   manager_.reset();
 }
 
+// Its worker ends while it opens the slice, until that is suspended.
+TEST_F(DomainManagerTest, AVerdictThatTheCoreDidNotTakeIsKeptOnceItDoes) {
+  const std::string record = directory_.path() + "/flight";
+  {
+    // One slot of a flight record (slices/flight_record.h): opening, to blame.
+    std::string slots(64 * 256, '\0');
+    slots[0] = 1;
+    slots[4] = 1;
+    const std::string subject = "s0/1";
+    slots[24] = static_cast<char>(subject.size());
+    slots.replace(36, subject.size(), subject);
+    std::ofstream(record, std::ios::binary) << slots;
+  }
+  std::ofstream(directory_.path() + "/worker.sh")
+      << "#!/bin/sh\ncase \"$*\" in *--role=live*) ;; *) exec sleep 100;; esac\n"
+      << "[ $(wc -c < " << record << ".deaths) -lt " << PoisonFinder::kBlamedDeaths
+      << " ] || exec sleep 100\nprintf x >> " << record
+      << ".deaths\nfor a; do case \"$a\" in --flight-record=*) cp " << record
+      << " \"${a#--flight-record=}\";; esac; done\nexit 1\n";
+  std::ofstream(record + ".deaths") << "";
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("ill", 1, [](icepie::catalog::v1::SliceEntry&) {});
+  std::atomic<bool> refused{false};
+  refusing_.on_refusal = [&](const std::string& key) {
+    if (absl::StrContains(key, "s0")) refused = true;
+  };
+  refusing_.refuses = true;
+  manager_ = std::make_unique<DomainManager>(refusing_, catalog_, supervisor_, builds_, events_,
+                                             memory_, ends_);
+  manager_->Start(/*safe_mode=*/false);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  const auto wait_until = [&](const std::function<bool()>& holds) {
+    while (!holds() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+    return holds();
+  };
+  EXPECT_TRUE(wait_until([&] { return refused.load(); }));
+  refusing_.refuses = false;
+  EXPECT_TRUE(wait_until(
+      [&] { return catalog_.Find("ill")->slices.at("s0").suspension().generation() == 1; }));
+  manager_.reset();
+}
+
 }  // namespace
 }  // namespace icepie::server
