@@ -245,7 +245,7 @@ TEST_F(DomainManagerTest, AVerdictThatTheCoreDidNotTakeIsKeptOnceItDoes) {
   refusing_.refuses = true;
   manager_ = std::make_unique<DomainManager>(refusing_, catalog_, supervisor_, builds_, events_,
                                              memory_, ends_);
-  manager_->Start(/*safe_mode=*/false);
+  manager_->Start();
   const absl::Time deadline = absl::Now() + absl::Seconds(60);
   const auto wait_until = [&](const std::function<bool()>& holds) {
     while (!holds() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
