@@ -61,11 +61,6 @@ class FakeWorker {
   // How often it was asked for its status; while it stands still it does not answer that.
   int statuses() const { return service_.statuses; }
   void StandStill(bool still) { service_.still = still; }
-  // What its status is from now on.
-  void SetReport(icepie::worker::v1::WorkerReport report) {
-    const MutexLock lock(service_.mutex);
-    service_.report = std::move(report);
-  }
   // Its status is that it answers no questions, not even its own.
   void Hang() { service_.hangs = true; }
   // What its status is from now on.
