@@ -29,10 +29,11 @@ struct Ended {
   std::string output;  // without errors
 };
 
-Ended RunBench(const std::string& arguments, const std::string& environment = "") {
+Ended RunBench(const std::string& arguments, const std::string& environment = "",
+               const std::string& error_file = "/dev/null") {
   const char* bin = std::getenv("ICEPIE_BIN");
   const std::string command = absl::StrCat("env ", environment, " ", bin != nullptr ? bin : ".",
-                                           "/icepie-bench ", arguments, " 2>/dev/null");
+                                           "/icepie-bench ", arguments, " 2>", error_file);
   FILE* pipe = popen(command.c_str(), "r");
   Ended ended;
   char buffer[4096];
@@ -124,6 +125,19 @@ TEST(BenchTest, TheHelpNamesEveryBench) {
   EXPECT_THAT(RunBench("ingest --help").output, HasSubstr("--rounds "));
   EXPECT_NE(RunBench("").exit_code, 0);
   EXPECT_NE(RunBench("nonsense").exit_code, 0);
+}
+
+TEST(BenchTest, MissingProgramsAreSaid) {
+  const std::string path = ::testing::TempDir() + absl::StrCat("/bench_bin_", ::getpid());
+  const Ended ended = RunBench("ingest", "ICEPIE_BIN=" + path, path);
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_EQ(ended.output, "");
+  std::ifstream errors(path);
+  std::string line;
+  std::getline(errors, line);
+  EXPECT_THAT(line, HasSubstr(path));
+  EXPECT_THAT(line, HasSubstr("ICEPIE_BIN"));
+  std::filesystem::remove(path);
 }
 
 TEST(BenchTest, TheBenchesOfTheCorePrintTheirFigures) {

@@ -1,9 +1,12 @@
 // icepie-bench: all benches, each a command; several are run one after another.
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <utility>
@@ -40,6 +43,18 @@ constexpr Bench kBenches[] = {
     {"neighbour", "a domain's reads and appends beside a noisy domain", AddNeighbour},
     {"memory", "what an idle worker takes, beside a bare DuckDB process", AddMemory},
 };
+
+// Most benches start the programs that were built with this one.
+bool HasPrograms() {
+  const char* bin = std::getenv("ICEPIE_BIN");
+  const std::string directory = bin != nullptr ? bin : ".";
+  if (::access((directory + "/icepied").c_str(), X_OK) == 0) return true;
+  std::fprintf(stderr,
+               "icepie-bench: there is no program icepied in %s: name the directory that has it in "
+               "ICEPIE_BIN, or call tests/bench/run.sh\n",
+               directory.c_str());
+  return false;
+}
 
 int Main(int argc, char** argv) {
   CLI::App app(
@@ -80,6 +95,7 @@ int Main(int argc, char** argv) {
     run();
     return 0;
   }
+  if (!HasPrograms()) return 1;
   for (const CLI::App* command : app.get_subcommands()) {
     for (const RunBench& run : runs.at(command->get_name())) run();
   }
