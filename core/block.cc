@@ -176,29 +176,33 @@ absl::Status Unpack(const Layout& layout, absl::string_view stored, char* out) {
 }
 
 // Takes one framed record off the front of `in`; false when the framing is broken.
-bool TakeRecord(absl::string_view& in, uint64_t& previous_time, RecordView& record) {
+bool TakeRecord(absl::string_view& in, RecordColumns columns, uint64_t& previous_time,
+                RecordView& record) {
   if (in.empty()) return false;
   const auto flags = static_cast<uint8_t>(in.front());
   in.remove_prefix(1);
   if ((flags & ~kKnownFlags) != 0) return false;
   if ((flags & kHasKey) != 0) {
-    record.key = TakeBytes(in);
-    if (!record.key) return false;
+    const std::optional<absl::string_view> key = TakeBytes(in);
+    if (!key) return false;
+    if ((columns & kKeyColumn) != 0) record.key = key;
   }
   if ((flags & kHasEventTime) != 0) {
     const std::optional<uint64_t> difference = TakeVarint(in);
     if (!difference) return false;
     previous_time += UnZigZag(*difference);
-    record.event_time_us = static_cast<int64_t>(previous_time);
+    if ((columns & kEventTimeColumn) != 0) {
+      record.event_time_us = static_cast<int64_t>(previous_time);
+    }
   }
   if ((flags & kHasHeaders) != 0) {
     const std::optional<absl::string_view> headers = TakeBytes(in);
     if (!headers) return false;
-    record.headers = *headers;
+    if ((columns & kHeadersColumn) != 0) record.headers = *headers;
   }
   const std::optional<absl::string_view> payload = TakeBytes(in);
   if (!payload) return false;
-  record.payload = *payload;
+  if ((columns & kPayloadColumn) != 0) record.payload = *payload;
   return true;
 }
 
@@ -226,7 +230,8 @@ absl::Status TakeIngestTimes(const BlockHeader& header, absl::string_view& raw,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<RecordView>> Unframe(const Layout& layout, absl::string_view raw) {
+absl::StatusOr<std::vector<RecordView>> Unframe(const Layout& layout, absl::string_view raw,
+                                                RecordColumns columns) {
   const BlockHeader& header = layout.header;
   std::vector<RecordView> records(header.record_count);
   for (RecordView& record : records) record.ingest_time_us = header.ingest_time_us;
@@ -238,7 +243,7 @@ absl::StatusOr<std::vector<RecordView>> Unframe(const Layout& layout, absl::stri
     RecordView& record = records[i];
     record.position = header.first_position + i;
     record.offset = header.first_offset + i;
-    if (!TakeRecord(raw, previous_time, record)) {
+    if (!TakeRecord(raw, columns, previous_time, record)) {
       return DamagedAt(header, absl::StrCat("record ", i, " is not framed properly"));
     }
   }
@@ -367,7 +372,7 @@ int64_t RawBytesOf(absl::string_view block) {
   return GetLittleEndian<uint32_t>(block.data() + kRawBytesPlace);
 }
 
-absl::StatusOr<DecodedBlock> DecodedBlock::Decode(absl::string_view block) {
+absl::StatusOr<DecodedBlock> DecodedBlock::Decode(absl::string_view block, RecordColumns columns) {
   ICEPIE_ASSIGN_OR_RETURN(const Layout layout, ReadChecked(block));
   DecodedBlock decoded;
   decoded.header_ = layout.header;
@@ -375,7 +380,8 @@ absl::StatusOr<DecodedBlock> DecodedBlock::Decode(absl::string_view block) {
   ICEPIE_RETURN_IF_ERROR(Unpack(layout, block.substr(layout.header_bytes(), layout.stored_bytes),
                                 decoded.data_.get()));
   ICEPIE_ASSIGN_OR_RETURN(
-      decoded.records_, Unframe(layout, absl::string_view(decoded.data_.get(), layout.raw_bytes)));
+      decoded.records_,
+      Unframe(layout, absl::string_view(decoded.data_.get(), layout.raw_bytes), columns));
   return decoded;
 }
 

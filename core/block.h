@@ -71,8 +71,10 @@ int64_t RawBytesOf(absl::string_view block);
 // A decompressed block; `records()` point into it and live as long as it does (moves keep them).
 class DecodedBlock {
  public:
-  // DATA_LOSS when checksum, framing or counts do not agree; hostile bytes are safe.
-  static absl::StatusOr<DecodedBlock> Decode(absl::string_view block);
+  // Columns that are not asked for are left empty. DATA_LOSS when checksum, framing or counts do
+  // not agree; hostile bytes are safe.
+  static absl::StatusOr<DecodedBlock> Decode(absl::string_view block,
+                                             RecordColumns columns = kAllColumns);
 
   const BlockHeader& header() const { return header_; }
   absl::Span<const RecordView> records() const { return records_; }

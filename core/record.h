@@ -25,7 +25,8 @@ struct NewRecord {
   std::vector<RecordHeader> headers;
 };
 
-// A stored record. The views point into the block that it was decoded from.
+// A stored record; of columns that its reader did not ask for, nothing. The views point into the
+// block that it was decoded from.
 struct RecordView {
   int64_t position = 0;        // in the whole core
   int64_t offset = 0;          // in its stream
@@ -35,6 +36,16 @@ struct RecordView {
   absl::string_view payload;
   absl::string_view headers;  // encoded; DecodeHeaders() of core/block.h
 };
+
+// Which columns of its records a reader needs, as a bit set; position, offset and ingest time are
+// always there. A form that stores columns apart reads only those; blocks hold all of them
+// together.
+using RecordColumns = uint32_t;
+inline constexpr RecordColumns kKeyColumn = 1;
+inline constexpr RecordColumns kEventTimeColumn = 2;
+inline constexpr RecordColumns kHeadersColumn = 4;
+inline constexpr RecordColumns kPayloadColumn = 8;
+inline constexpr RecordColumns kAllColumns = 15;
 
 }  // namespace icepie
 

@@ -14,8 +14,8 @@ class BlockChunk final : public RecordChunk {
 
   const BlockHeader& header() const override { return header_; }
 
-  absl::StatusOr<DecodedBlock> Decode(RecordColumns /*columns*/) const override {
-    return DecodedBlock::Decode(block_);
+  absl::StatusOr<DecodedBlock> Decode(RecordColumns columns) const override {
+    return DecodedBlock::Decode(block_, columns);
   }
 
  private:

@@ -12,15 +12,6 @@
 
 namespace icepie {
 
-// Which columns of its records a reader needs, as a bit set. A form that stores columns apart reads
-// only those; blocks hold all of them together.
-using RecordColumns = uint32_t;
-inline constexpr RecordColumns kKeyColumn = 1;
-inline constexpr RecordColumns kEventTimeColumn = 2;
-inline constexpr RecordColumns kHeadersColumn = 4;
-inline constexpr RecordColumns kPayloadColumn = 8;
-inline constexpr RecordColumns kAllColumns = 15;
-
 // Threads: any.
 class RecordChunk {
  public:
@@ -29,8 +20,8 @@ class RecordChunk {
   // Known without reading the records.
   virtual const BlockHeader& header() const = 0;
 
-  // The records; columns that are not asked for may be empty, position, offset and ingest time are
-  // always there. DATA_LOSS/RECORD_DAMAGED naming the position, UNAVAILABLE when the disk fails.
+  // The records with the columns that are asked for. DATA_LOSS/RECORD_DAMAGED naming the position,
+  // UNAVAILABLE when the disk fails.
   virtual absl::StatusOr<DecodedBlock> Decode(RecordColumns columns) const = 0;
 };
 

@@ -133,9 +133,9 @@ class SegmentChunk final : public RecordChunk {
 
   const BlockHeader& header() const override { return block_.header; }
 
-  absl::StatusOr<DecodedBlock> Decode(RecordColumns /*columns*/) const override {
+  absl::StatusOr<DecodedBlock> Decode(RecordColumns columns) const override {
     ICEPIE_ASSIGN_OR_RETURN(const std::string bytes, reader_->ReadBlock(block_));
-    return DecodedBlock::Decode(bytes);
+    return DecodedBlock::Decode(bytes, columns);
   }
 
  private:

@@ -12,6 +12,9 @@ namespace {
 // Positions nearer to one another than this are read in one go.
 constexpr int64_t kReadThroughRecords = 1024;
 
+// Sources show nothing of a record's headers.
+constexpr RecordColumns kColumnsRead = kKeyColumn | kEventTimeColumn | kPayloadColumn;
+
 int64_t ClippedBegin(const BatchBlock& block, int64_t from) { return std::max(block.begin, from); }
 
 int64_t ClippedEnd(const BatchBlock& block, int64_t to) { return std::min(block.end, to); }
@@ -85,7 +88,7 @@ class FeedRecordSupply : public RecordSupply {
     while (true) {
       while (next_block_ < piece_.blocks.size()) {
         ICEPIE_ASSIGN_OR_RETURN(DecodedBlock block,
-                                piece_.blocks[next_block_++].chunk->Decode(kAllColumns));
+                                piece_.blocks[next_block_++].chunk->Decode(kColumnsRead));
         block_ = std::make_unique<DecodedBlock>(std::move(block));
         const absl::Span<const RecordView> records = Clipped(*block_, position_, end_);
         if (records.empty()) continue;
@@ -234,7 +237,7 @@ absl::Status BatchDecoder::Add(const FeedBlock& block) {
   added.end = added.header.end_position();
   if (added.begin >= added.end) return absl::OkStatus();
   if (decoded_.count(block.stream) > 0) {
-    ICEPIE_ASSIGN_OR_RETURN(DecodedBlock decoded, block.chunk->Decode(kAllColumns));
+    ICEPIE_ASSIGN_OR_RETURN(DecodedBlock decoded, block.chunk->Decode(kColumnsRead));
     added.decoded = std::make_shared<const DecodedBlock>(std::move(decoded));
   }
   blocks.push_back(std::move(added));

@@ -113,8 +113,7 @@ TEST_F(SegmentTest, RecordsComeBackByPositionAndStream) {
   EXPECT_TRUE(PositionsOf({}, kFirst + 12, INT64_MAX).empty());
 }
 
-// What a form that stores columns apart must keep to: of a record that is not asked for whole, its
-// place and the columns that are asked for.
+// Of a record that is not asked for whole: its place and the columns that are asked for.
 TEST_F(SegmentTest, ColumnsAreHandedOutSinglyAndTogether) {
   NewRecord record;
   record.payload = "payload";
@@ -134,10 +133,10 @@ TEST_F(SegmentTest, ColumnsAreHandedOutSinglyAndTogether) {
     EXPECT_EQ(read.position, kFirst);
     EXPECT_EQ(read.offset, 700);
     EXPECT_EQ(read.ingest_time_us, 5000);
-    if ((columns & kPayloadColumn) != 0) EXPECT_EQ(read.payload, "payload");
-    if ((columns & kKeyColumn) != 0) EXPECT_EQ(read.key, "key");
-    if ((columns & kEventTimeColumn) != 0) EXPECT_EQ(read.event_time_us, 77);
-    if ((columns & kHeadersColumn) != 0) EXPECT_EQ(DecodeHeaders(read.headers)->size(), 1u);
+    EXPECT_EQ(read.payload, (columns & kPayloadColumn) != 0 ? "payload" : "");
+    EXPECT_EQ(read.key.value_or("none"), (columns & kKeyColumn) != 0 ? "key" : "none");
+    EXPECT_EQ(read.event_time_us.value_or(0), (columns & kEventTimeColumn) != 0 ? 77 : 0);
+    EXPECT_EQ(DecodeHeaders(read.headers)->size(), (columns & kHeadersColumn) != 0 ? 1u : 0u);
   }
 }
 
