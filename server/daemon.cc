@@ -385,7 +385,8 @@ void Daemon::Parts::StartDomains(const WorkerSettings& workers, const Settings& 
 
 absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
   const std::string& address = settings.listen().grpc();
-  tracer_ = std::make_unique<RecordTracer>(manager_->reader(), *supervisor_, AwakeMax(settings));
+  tracer_ =
+      std::make_unique<RecordTracer>(*core_, manager_->reader(), *supervisor_, AwakeMax(settings));
   admin_log_ = std::make_unique<AdminLog>(*core_, events_.get());
   replay_ = std::make_unique<RequestReplay>(core_.get());
   core_service_ = std::make_unique<CoreService>(

@@ -4,7 +4,6 @@
 #include <future>
 #include <map>
 #include <memory>
-#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "server/trace_at_rest.h"
 
 namespace icepie::server {
 namespace {
@@ -59,10 +59,6 @@ v1::SliceTrace Unknown(const v1::Slice& slice, const absl::Status& worker) {
   return trace;
 }
 
-std::string DomainOf(const v1::Slice& slice) {
-  return slice.name().substr(0, slice.name().find('.'));
-}
-
 // Domains with a slice that may read the stream; the others need not be asked, nor woken. A slice
 // of which it is not known what it reads may read everything.
 std::set<std::string> DomainsThatRead(const v1::ListSlicesResponse& slices,
@@ -75,74 +71,6 @@ std::set<std::string> DomainsThatRead(const v1::ListSlicesResponse& slices,
     if (may_read) domains.insert(DomainOf(slice));
   }
   return domains;
-}
-
-// Of one domain, by their names without it.
-using SlicesByName = std::map<std::string, const v1::Slice*>;
-
-// Whether the slice reads the stream, also through `via`, another one; nullopt: nobody knows.
-std::optional<bool> Reads(const SlicesByName& slices, const v1::Slice& slice,
-                          const std::string& stream, std::string& via) {
-  const auto& reads = slice.reads();
-  if (reads.empty()) return std::nullopt;
-  if (std::find(reads.begin(), reads.end(), stream) != reads.end()) return true;
-  for (const std::string& read : reads) {
-    const auto upstream = slices.find(read);
-    if (upstream == slices.end()) continue;
-    std::string further;
-    const auto through = Reads(slices, *upstream->second, stream, further);
-    if (!through) return std::nullopt;
-    if (*through) via = read;
-    if (*through) return true;
-  }
-  return false;
-}
-
-// It has taken every record that it has read.
-bool HasTakenAll(const v1::Slice& slice) {
-  return slice.has_counts() && slice.counts().filtered() == 0 && slice.counts().quarantined() == 0;
-}
-
-// What is known of the slice of a domain at rest without a word of its workers; nullopt: they have
-// to be asked.
-std::optional<v1::SliceTrace> TraceAtRest(const SlicesByName& slices, const v1::Slice& slice,
-                                          const v1::Record& record) {
-  v1::SliceTrace trace;
-  const auto reads = Reads(slices, slice, record.stream(), *trace.mutable_via());
-  if (!reads) return std::nullopt;
-  trace.set_slice(slice.name());
-  trace.set_generation(slice.meta().generation());
-  trace.set_applied_position(slice.meta().applied_position());
-  trace.set_source(v1::STANDBY);
-  trace.set_fate(v1::NOT_READ);
-  if (!*reads) return trace;
-  trace.set_fate(v1::PENDING);
-  if (record.position() >= slice.meta().applied_position()) {
-    trace.clear_via();
-    return trace;
-  }
-  trace.set_fate(v1::APPLIED);
-  if (!HasTakenAll(slice)) return std::nullopt;
-  if (trace.via().empty()) return trace;
-  const auto upstream = TraceAtRest(slices, *slices.at(trace.via()), record);
-  if (!upstream || upstream->fate() != v1::APPLIED) return std::nullopt;
-  return trace;
-}
-
-// Of every slice of the domain; empty: its workers have to be asked.
-std::vector<v1::SliceTrace> TraceDomainAtRest(const v1::ListSlicesResponse& all,
-                                              const std::string& domain, const v1::Record& record) {
-  SlicesByName slices;
-  for (const v1::Slice& slice : all.slices()) {
-    if (DomainOf(slice) == domain) slices[slice.name().substr(domain.size() + 1)] = &slice;
-  }
-  std::vector<v1::SliceTrace> traces;
-  for (const auto& [name, slice] : slices) {
-    auto trace = TraceAtRest(slices, *slice, record);
-    if (!trace) return {};
-    traces.push_back(*std::move(trace));
-  }
-  return traces;
 }
 
 v1::SliceTrace NotRead(const v1::Slice& slice) {
@@ -167,6 +95,7 @@ void RecordTracer::Trace(const v1::Record& record, v1::TraceRecordResponse& resp
   std::map<std::string, v1::SliceTrace> traces;
   std::set<std::string> awake;
   std::vector<std::string> asleep;
+  const auto is_stream = [this](const std::string& name) { return core_.GetStream(name).ok(); };
   for (const std::string& domain : readers) {
     const WorkerView live = supervisor_.View(domain).live;
     if (!IsResting(live)) {
@@ -174,7 +103,7 @@ void RecordTracer::Trace(const v1::Record& record, v1::TraceRecordResponse& resp
       continue;
     }
     std::vector<v1::SliceTrace> known;
-    if (live.status.pid() == 0) known = TraceDomainAtRest(*slices, domain, record);
+    if (live.status.pid() == 0) known = TraceDomainAtRest(*slices, domain, record, is_stream);
     if (known.empty()) asleep.push_back(domain);
     for (v1::SliceTrace& trace : known) traces[trace.slice()] = std::move(trace);
   }
@@ -191,7 +120,9 @@ void RecordTracer::Trace(const v1::Record& record, v1::TraceRecordResponse& resp
   };
   for (const std::string& domain : awake) ask(domain, supervisor_.View(domain));
   for (const std::string& domain : asleep) {
-    ask(domain, supervisor_.AwakeView(domain, deadline - SteadyNow()));
+    supervisor_.WaitFor(domain, deadline - SteadyNow(),
+                        [](const DomainView& view) { return view.live.client != nullptr; });
+    ask(domain, supervisor_.View(domain));
   }
   std::map<std::string, absl::Status> failures;
   for (const std::string& domain : left) {

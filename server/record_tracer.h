@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "core/core.h"
 #include "icepie/v1/core.pb.h"
 #include "server/domain_reader.h"
 #include "server/supervisor.h"
@@ -11,20 +12,20 @@
 namespace icepie::server {
 
 // Asks each domain's live worker, or its standby when that cannot answer, all at once. Of a domain
-// at rest the positions of its snapshots tell, unless a slice has filtered records or has some in
-// quarantine: then its live worker is woken, as long as there is room for it.
-// Threads: any; Trace waits for the workers, some seconds at most.
-// Errors: none: what a worker does not say is UNKNOWN, with the cause.
+// at rest the positions of its snapshots tell (trace_at_rest.h) where they can; else its live
+// worker is woken, as long as there is room for it. Threads: any; Trace waits for the workers, some
+// seconds at most. Errors: none: what a worker does not say is UNKNOWN, with the cause.
 class RecordTracer {
  public:
   // `awake_max`: of the domains that may hibernate (HibernationOptions); 0: no limit.
-  RecordTracer(const DomainReader& reader, Supervisor& supervisor, int awake_max)
-      : reader_(reader), supervisor_(supervisor), awake_max_(awake_max) {}
+  RecordTracer(const Core& core, const DomainReader& reader, Supervisor& supervisor, int awake_max)
+      : core_(core), reader_(reader), supervisor_(supervisor), awake_max_(awake_max) {}
 
   // One entry for each slice there is, by name. `record` has its stream, position and payload.
   void Trace(const icepie::v1::Record& record, icepie::v1::TraceRecordResponse& response) const;
 
  private:
+  const Core& core_;
   const DomainReader& reader_;
   Supervisor& supervisor_;
   const int awake_max_;
