@@ -51,10 +51,6 @@ bool IsSettled(const wv1::SliceReport& report, bool late) {
   return is_well && !report.snapshot().path().empty() && !report.has_not_saved();
 }
 
-bool HasSavedAll(const wv1::SliceReport& report) {
-  return report.snapshot().position() >= report.applied_position();
-}
-
 // When a schedule names the slice's next snapshot, as slices/named_snapshots.cc writes it.
 absl::Time NextNamedOf(const std::string& directory, const std::string& slice) {
   const auto text = ReadFile(absl::StrCat(directory, "/next_named/", slice));
@@ -292,11 +288,10 @@ bool Hibernation::HasBuild(const std::string& domain) {
 
 bool Hibernation::CanSleep(const DomainFacts& facts, bool with_unseen) {
   if (HasBuild(facts.domain->entry.name())) return false;
-  const WorkerView& live = facts.workers.live;
+  if (facts.workers.live.rest_lost) return false;
   for (const auto& [slice, entry] : facts.domain->slices) {
-    const auto* report = FindServingReport(live.report.get(), slice);
+    const auto* report = FindServingReport(facts.workers.live.report.get(), slice);
     if (report == nullptr || !IsSettled(*report, with_unseen)) return false;
-    if (live.rest_lost && !HasSavedAll(*report)) return false;
     if (!with_unseen && WantsLive(facts, *report, facts.now + kDueSoon)) return false;
   }
   // Nor before a snapshot that is due has been made.

@@ -22,6 +22,7 @@
 namespace icepie::server {
 namespace {
 
+namespace v1 = icepie::v1;
 namespace wv1 = icepie::worker::v1;
 
 constexpr char kResting[] = "hibernating";
@@ -58,6 +59,23 @@ std::string SuspensionPath(const WorkerSettings& settings, const std::string& do
 }
 
 }  // namespace
+
+bool HasSaved(const wv1::SliceReport& slice) {
+  if (slice.snapshot().position() >= slice.applied_position()) return true;
+  // A record that it has left out changes its counts alone.
+  const bool has_left_out = slice.counts().filtered() > 0 || slice.counts().quarantined() > 0;
+  return !has_left_out && !slice.snapshot().path().empty() &&
+         slice.snapshot().content_version() >= slice.content_version();
+}
+
+bool HasSavedSince(const wv1::SliceReport& before, const wv1::SliceReport& slice) {
+  if (slice.generation() != before.generation()) return true;
+  if (slice.snapshot().position() > before.snapshot().position()) return true;
+  if (slice.snapshot().content_version() < slice.content_version()) return false;
+  // One that is frozen, or has a schedule, goes no further before its time.
+  return slice.applied_position() >= before.applied_position() || slice.state() == v1::FROZEN ||
+         slice.has_next_refresh_time();
+}
 
 bool IsResting(const WorkerView& worker) {
   return worker.status.state() == kResting || AwaitsTurn(worker);
@@ -454,6 +472,7 @@ void ManagedWorker::TakeReport(wv1::WorkerReport report) {
     SetState("running");
     spdlog::debug("{} {}: it can be asked", view_.status.domain(), view_.status.role());
   }
+  LookAtLost();
   on_change_();
 }
 
@@ -482,8 +501,9 @@ void ManagedWorker::OnExit() {
   if (stopping_ && !in_order && unsaved_.empty()) unsaved_ = how;
   process_.reset();
   const bool rests = ending_ && resting_ && !stopping_;
-  if (rests) view_.rest_lost = !in_order && !HasSaved();
+  if (rests) view_.rest_lost = !in_order && !HasSavedAll();
   if (rests && view_.rest_lost) {
+    lost_ = view_.report;
     OnUnsavedRest(how);
     return;
   }
@@ -509,12 +529,24 @@ void ManagedWorker::OnCause(const std::string& how) {
 }
 
 // By its last report; without one it has said of nothing that it held it.
-bool ManagedWorker::HasSaved() const {
+bool ManagedWorker::HasSavedAll() const {
   if (view_.status.role() != "live" || !view_.report) return true;
   const auto& slices = view_.report->slices();
   return std::all_of(slices.begin(), slices.end(), [](const wv1::SliceReport& slice) {
-    return !slice.serving() || slice.snapshot().position() >= slice.applied_position();
+    return !slice.serving() || HasSaved(slice);
   });
+}
+
+void ManagedWorker::LookAtLost() {
+  if (!view_.rest_lost || !view_.client || view_.report->slices().empty()) return;
+  for (const wv1::SliceReport& before : lost_->slices()) {
+    for (const wv1::SliceReport& slice : view_.report->slices()) {
+      const bool same = before.serving() && slice.serving() && slice.slice() == before.slice();
+      if (same && !HasSavedSince(before, slice)) return;
+    }
+  }
+  view_.rest_lost = false;
+  lost_ = nullptr;
 }
 
 // At rest nobody would miss what it has lost: it is started again and applies that anew.

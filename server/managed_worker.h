@@ -71,7 +71,9 @@ struct WorkerView {
   int64_t incarnation = 0;                         // differs for every process
   std::string flight_record;                       // of that process
   bool suspended = false;                          // it does not start by itself soon
-  bool rest_lost = false;  // when it went to rest last, it did not save all that it held
+  // When it went to rest last it did not save all that it held, and has not since either: it may
+  // not rest.
+  bool rest_lost = false;
 };
 
 // An end of its process that nobody asked for.
@@ -82,6 +84,14 @@ struct WorkerDeath {
   std::string how;                        // "signal 11 (Segmentation fault)"
   std::vector<slices::FlightNote> notes;  // what it was doing
 };
+
+// Nothing that the slice has applied is missing from its snapshot, by what is known of it. Records
+// of others it has passed over beyond that: no snapshot is made for them.
+bool HasSaved(const icepie::worker::v1::SliceReport& slice);
+// Nor is what a worker `before` had not saved, by the report of a later one: it has saved since, or
+// has come as far without anything to save.
+bool HasSavedSince(const icepie::worker::v1::SliceReport& before,
+                   const icepie::worker::v1::SliceReport& slice);
 
 // It was stopped because nobody needs it now.
 bool IsResting(const WorkerView& worker);
@@ -171,7 +181,8 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void LeaveToEnd(std::unique_ptr<WorkerProcess> process);
   void OnExit();
   void OnCause(const std::string& how);
-  bool HasSaved() const;
+  bool HasSavedAll() const;
+  void LookAtLost();
   void OnUnsavedRest(const std::string& how);
   void OnDeath(const std::string& why);
   void OnNotSpawned(const absl::Status& why);
@@ -192,6 +203,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   const SuspensionFile suspension_file_;
   RestartPolicy policy_;
   WorkerView view_;
+  std::shared_ptr<const icepie::worker::v1::WorkerReport> lost_;  // with `rest_lost`: what it held
   icepie::worker::v1::Assignment assignment_;
   std::unique_ptr<WorkerProcess> process_;
   std::shared_ptr<LifePage> life_;  // of the process

@@ -614,9 +614,9 @@ v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::Sli
   if (from_live != nullptr) FillLastKnown(*from_live, out);
   if (from_live != nullptr && live.client) AddNotSaved(*from_live, out);
   // Of a resting live worker, what it has saved is what a standby would answer with.
-  const bool saved =
-      IsResting(live) && from_live != nullptr && !from_live->snapshot().path().empty() &&
-      (live.status.pid() == 0 || from_live->snapshot().position() >= from_live->applied_position());
+  const bool saved = IsResting(live) && from_live != nullptr &&
+                     !from_live->snapshot().path().empty() &&
+                     (live.status.pid() == 0 || HasSaved(*from_live));
   const bool saved_later = saved && (from_standby == nullptr || from_standby->applied_position() <
                                                                     from_live->applied_position());
   if (LiveAnswers(live, slice.name()) || (live.client && from_live && !from_standby)) {

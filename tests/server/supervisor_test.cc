@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -392,13 +393,25 @@ class SupervisorRestTest : public SupervisorTest {
     slice.set_slice("s");
     slice.set_serving(true);
     slice.set_applied_position(kApplied);
+    slice.set_content_version(kApplied);
     slice.mutable_snapshot()->set_path("snapshots/s/g1-1.duckdb");
     slice.mutable_snapshot()->set_position(saved);
+    slice.mutable_snapshot()->set_content_version(saved);
     return report;
   }
 
-  // Domain 0's view after it has ended as `ends` says; true: another has been started.
-  std::pair<DomainView, bool> Rest(const std::string& ends, int64_t saved) {
+  // The same of one that has only passed over the last record, which is another's.
+  static icepie::worker::v1::WorkerReport PassedOver() {
+    icepie::worker::v1::WorkerReport report = Report(kApplied - 1);
+    report.mutable_slices(0)->set_content_version(kApplied - 1);
+    return report;
+  }
+
+  // Domain 0's view after it has ended as `ends` says; true: another has been started, which
+  // reports `again` in the end.
+  std::pair<DomainView, bool> Rest(
+      const std::string& ends, const icepie::worker::v1::WorkerReport& report,
+      const std::optional<icepie::worker::v1::WorkerReport>& again = {}) {
     const std::string begun = directory_.path() + "/begun";
     WorkerSettings settings =
         Settings(absl::StrCat(R"(case "$*" in *--role=live*) trap ')", ends, R"(' TERM; : > )",
@@ -413,7 +426,7 @@ class SupervisorRestTest : public SupervisorTest {
     const auto [worker, incarnation] = AnswerForLive(supervisor);
     EXPECT_NE(worker, nullptr);
     if (worker == nullptr) return {};
-    worker->SetReport(Report(saved));
+    worker->SetReport(report);
     const std::string pid = absl::StrCat(supervisor.View(Name(0)).live.status.pid());
     EXPECT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
       return view.live.report->slices_size() > 0 && std::filesystem::exists(begun + "/" + pid);
@@ -424,14 +437,27 @@ class SupervisorRestTest : public SupervisorTest {
       return view.live.incarnation != before ||
              (IsResting(view.live) && view.live.status.pid() == 0);
     }));
+    const std::unique_ptr<FakeWorker> next = again ? AnswerAgain(supervisor, *again) : nullptr;
     const DomainView view = supervisor.View(Name(0));
     supervisor.StopAll(absl::ZeroDuration());
     return {view, view.live.incarnation != before};
   }
+
+  std::unique_ptr<FakeWorker> AnswerAgain(Supervisor& supervisor,
+                                          const icepie::worker::v1::WorkerReport& report) {
+    auto [worker, incarnation] = AnswerForLive(supervisor);
+    EXPECT_NE(worker, nullptr);
+    if (worker == nullptr) return nullptr;
+    worker->SetReport(report);
+    EXPECT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), [](const DomainView& view) {
+      return view.live.report->slices_size() > 0;
+    }));
+    return std::move(worker);
+  }
 };
 
 TEST_F(SupervisorRestTest, WhoCouldNotSaveIsStartedAgain) {
-  const auto [view, again] = Rest("exit 6", kApplied - 1);
+  const auto [view, again] = Rest("exit 6", Report(kApplied - 1));
   EXPECT_TRUE(again);
   EXPECT_FALSE(IsResting(view.live));
   EXPECT_TRUE(view.live.rest_lost);
@@ -441,15 +467,45 @@ TEST_F(SupervisorRestTest, WhoCouldNotSaveIsStartedAgain) {
 }
 
 TEST_F(SupervisorRestTest, WhoIsKilledWhileItSavesIsStartedAgain) {
-  EXPECT_TRUE(Rest("kill -9 $$", kApplied - 1).second);
+  EXPECT_TRUE(Rest("kill -9 $$", Report(kApplied - 1)).second);
 }
 
 TEST_F(SupervisorRestTest, WhoHasSavedAllBeforeRestsHoweverItEnds) {
-  EXPECT_FALSE(Rest("exit 6", kApplied).second);
+  EXPECT_FALSE(Rest("exit 6", Report(kApplied)).second);
 }
 
 TEST_F(SupervisorRestTest, WhoSavesWhenItIsAskedToEndRests) {
-  EXPECT_FALSE(Rest("exit 0", kApplied - 1).second);
+  EXPECT_FALSE(Rest("exit 0", Report(kApplied - 1)).second);
+}
+
+TEST_F(SupervisorRestTest, WhoHasOnlyPassedOverOthersRecordsRestsHoweverItEnds) {
+  EXPECT_FALSE(Rest("kill -9 $$", PassedOver()).second);
+}
+
+TEST_F(SupervisorRestTest, WhoIsStartedAgainMayRestWhenNothingIsLeftToSave) {
+  EXPECT_FALSE(Rest("exit 6", Report(kApplied - 1), PassedOver()).first.live.rest_lost);
+  EXPECT_TRUE(Rest("exit 6", Report(kApplied - 1), Report(kApplied - 1)).first.live.rest_lost);
+}
+
+TEST_F(SupervisorRestTest, WhatMayRestAgainHasSavedOrComeAsFar) {
+  const auto before = Report(2).slices(0);
+  auto slice = Report(2).slices(0);
+  EXPECT_FALSE(HasSavedSince(before, slice));
+  EXPECT_TRUE(HasSavedSince(before, Report(3).slices(0))) << "it can save again";
+  slice = Report(2).slices(0);
+  slice.set_content_version(2);
+  EXPECT_TRUE(HasSavedSince(before, slice)) << "there was nothing in what it has lost";
+  slice.set_applied_position(2);
+  EXPECT_FALSE(HasSavedSince(before, slice)) << "it has only been opened";
+  slice.set_state(icepie::v1::FROZEN);
+  EXPECT_TRUE(HasSavedSince(before, slice));
+}
+
+TEST_F(SupervisorRestTest, ARecordThatIsLeftOutHasToBeSaved) {
+  auto slice = PassedOver().slices(0);
+  EXPECT_TRUE(HasSaved(slice));
+  slice.mutable_counts()->set_quarantined(1);
+  EXPECT_FALSE(HasSaved(slice));
 }
 
 // The live worker of domain 0, in whose place the test answers, is applying when it ends.

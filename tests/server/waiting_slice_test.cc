@@ -64,6 +64,41 @@ TEST_F(WaitingSliceTest, OneThatIsAboutToBeWokenStarts) {
   EXPECT_EQ(Hibernating(slice), "IDLE");
 }
 
+// What it saves at its end nobody can answer with yet.
+TEST_F(WaitingSliceTest, OneThatStillEndsIsStaleSinceItLeft) {
+  facts_.head_position = 100;
+  auto report = *facts_.workers.live.report;
+  report.mutable_slices(0)->set_content_version(100);
+  report.mutable_slices(0)->mutable_snapshot()->set_position(90);
+  report.mutable_slices(0)->mutable_snapshot()->set_content_version(90);
+  facts_.workers.live.report = std::make_shared<icepie::worker::v1::WorkerReport>(report);
+  report.mutable_slices(0)->set_applied_position(90);
+  facts_.workers.standby.report = std::make_shared<icepie::worker::v1::WorkerReport>(report);
+  facts_.workers.live.lost_since = facts_.now - absl::Seconds(20);
+  facts_.workers.live.status.set_pid(1);
+  v1::Slice slice = Describe("hibernating", 10);
+  EXPECT_EQ(slice.state(), v1::STARTING);
+  EXPECT_EQ(slice.meta().applied_position(), 90);
+  EXPECT_EQ(slice.meta().stale_reason(), v1::WORKER_DOWN);
+  EXPECT_EQ(FromProto(slice.meta().stale_since()), facts_.workers.live.lost_since);
+  facts_.workers.live.status.set_pid(0);
+  slice = Describe("hibernating", 10);
+  EXPECT_EQ(slice.state(), v1::RUNNING);
+  EXPECT_EQ(slice.meta().applied_position(), 100);
+}
+
+// Nothing that concerns it has come since its snapshot.
+TEST_F(WaitingSliceTest, OneThatStillEndsAndHasNothingToSaveRuns) {
+  facts_.head_position = 100;
+  auto report = *facts_.workers.live.report;
+  report.mutable_slices(0)->mutable_snapshot()->set_position(90);
+  facts_.workers.live.report = std::make_shared<icepie::worker::v1::WorkerReport>(report);
+  facts_.workers.live.status.set_pid(1);
+  const v1::Slice slice = Describe("hibernating", 10);
+  EXPECT_EQ(slice.state(), v1::RUNNING);
+  EXPECT_EQ(slice.meta().applied_position(), 100);
+}
+
 TEST_F(WaitingSliceTest, OneThatHasWaitedTooLongLagsSinceThen) {
   v1::Slice slice = Describe("waiting", 1);
   EXPECT_EQ(slice.state(), v1::STARTING);
