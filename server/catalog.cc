@@ -538,10 +538,8 @@ std::optional<Catalog::Operation> Catalog::FindOperation(int64_t number) const {
 std::vector<Catalog::Operation> Catalog::Operations() const {
   MutexLock lock(mutex_);
   std::vector<Operation> out;
-  for (auto it = operations_.rbegin(); it != operations_.rend(); ++it) {
-    if (out.size() >= kOperationsKept) break;
-    out.push_back(it->second);
-  }
+  out.reserve(operations_.size());
+  for (auto it = operations_.rbegin(); it != operations_.rend(); ++it) out.push_back(it->second);
   return out;
 }
 

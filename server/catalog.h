@@ -106,7 +106,7 @@ class Catalog {
                              const DesiredEdit& after);
 
   std::optional<Operation> FindOperation(int64_t number) const;
-  std::vector<Operation> Operations() const;  // newest first; the 200 newest are kept
+  std::vector<Operation> Operations() const;  // newest first: the newest 200, and all not done
   // A number that no operation has had.
   int64_t NextOperationNumber();
 

@@ -112,6 +112,18 @@ TEST_F(BuildsTest, ADomainWithManyDoesNotKeepOthersWaiting) {
   EXPECT_EQ(building, (std::multiset<std::string>{"many", "one"}));
 }
 
+TEST_F(BuildsTest, TheOldestGoesOnHoweverManyCameAfterIt) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("old", 1);
+  Create("many", 200);
+  builds_.Resume();
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (supervisor_.Statuses("old").empty() && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_EQ(supervisor_.Statuses("old").size(), 1u);
+}
+
 TEST_F(BuildsTest, AnEndThatCannotBeStoredIsToldOnceWhenItIs) {
   ASSERT_TRUE(catalog_.Load().ok());
   Create("shop", 1);
