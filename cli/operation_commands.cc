@@ -21,12 +21,23 @@ std::string Outcome(const Operation& operation) {
   return operation.has_error() ? operation.error().message() : "done";
 }
 
+// All pages as one.
+absl::StatusOr<google::longrunning::ListOperationsResponse> AllOperations(Client& client) {
+  google::longrunning::ListOperationsResponse all;
+  google::longrunning::ListOperationsRequest request;
+  do {
+    ICEPIE_ASSIGN_OR_RETURN(
+        const auto page,
+        client.Call(client.operations(), &Operations::StubInterface::ListOperations, request));
+    all.MergeFrom(page);
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  all.clear_next_page_token();
+  return all;
+}
+
 absl::StatusOr<int> ListOperations(Context& context) {
-  Client& client = context.client();
-  ICEPIE_ASSIGN_OR_RETURN(
-      const auto answer,
-      client.Call(client.operations(), &Operations::StubInterface::ListOperations,
-                  google::longrunning::ListOperationsRequest()));
+  ICEPIE_ASSIGN_OR_RETURN(const auto answer, AllOperations(context.client()));
   if (context.options.json) {
     context.out() << ToJson(answer);
     return kExitDone;

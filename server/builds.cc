@@ -1,8 +1,10 @@
 #include "server/builds.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -23,6 +25,8 @@ namespace v1 = icepie::v1;
 using v1::Generation;
 
 constexpr int64_t kAttemptsMax = 3;
+constexpr int kListPageSize = 200;
+constexpr int kListPageSizeMax = 1000;
 // For the serving generation's first snapshot: of a build that somebody will judge, and of one that
 // is promoted by itself within limits, which it cannot be without.
 constexpr absl::Duration kBaseWaitMax = absl::Seconds(30);
@@ -529,9 +533,28 @@ absl::StatusOr<google::longrunning::Operation> Builds::Describe(int64_t number) 
   return ToOperation(*operation);
 }
 
-std::vector<google::longrunning::Operation> Builds::List() const {
-  std::vector<google::longrunning::Operation> out;
-  for (const auto& operation : catalog_.Operations()) out.push_back(ToOperation(operation));
+absl::StatusOr<google::longrunning::ListOperationsResponse> Builds::List(
+    const google::longrunning::ListOperationsRequest& request) const {
+  const std::string& token = request.page_token();
+  const int64_t before =
+      token.empty() ? std::numeric_limits<int64_t>::max() : OperationNumber(token);
+  if (before <= 0) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     absl::StrCat("page_token \"", absl::CHexEscape(token.substr(0, 100)),
+                                  "\": not the next_page_token of a list; start without one"),
+                     "PARAMETER_INVALID", {{"parameter", "page_token"}});
+  }
+  const int asked = request.page_size() > 0 ? request.page_size() : kListPageSize;
+  const int size = std::min(asked, kListPageSizeMax);
+  google::longrunning::ListOperationsResponse out;
+  for (const auto& operation : catalog_.Operations()) {
+    if (operation.number() >= before) continue;
+    if (out.operations_size() == size) {
+      out.set_next_page_token(out.operations().rbegin()->name());
+      break;
+    }
+    *out.add_operations() = ToOperation(operation);
+  }
   return out;
 }
 

@@ -61,7 +61,10 @@ class Builds {
   // NOT_FOUND/OPERATION_NOT_FOUND.
   absl::Status Cancel(int64_t number);
   absl::StatusOr<google::longrunning::Operation> Describe(int64_t number) const;
-  std::vector<google::longrunning::Operation> List() const;  // newest first
+  // Newest first. A page has 200 unless told, at most 1,000; its token is the name of its last.
+  // INVALID_ARGUMENT/PARAMETER_INVALID: no such token.
+  absl::StatusOr<google::longrunning::ListOperationsResponse> List(
+      const google::longrunning::ListOperationsRequest& request) const;
 
   // Calls `done` once: when the operation is done, or after `timeout`.
   void WhenDone(int64_t number, absl::Duration timeout, const std::function<void()>& done);

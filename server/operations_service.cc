@@ -28,11 +28,10 @@ std::string ActorOf(const grpc::CallbackServerContext& context) {
 }  // namespace
 
 grpc::ServerUnaryReactor* OperationsService::ListOperations(
-    grpc::CallbackServerContext* context, const lro::ListOperationsRequest* /*request*/,
+    grpc::CallbackServerContext* context, const lro::ListOperationsRequest* request,
     lro::ListOperationsResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  for (auto& operation : builds_.List()) *response->add_operations() = std::move(operation);
-  reactor->Finish(grpc::Status::OK);
+  FinishWith(reactor, builds_.List(*request), response);
   return reactor;
 }
 

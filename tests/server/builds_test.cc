@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -122,6 +123,30 @@ TEST_F(BuildsTest, TheOldestGoesOnHoweverManyCameAfterIt) {
     absl::SleepFor(absl::Milliseconds(1));
   }
   EXPECT_EQ(supervisor_.Statuses("old").size(), 1u);
+}
+
+TEST_F(BuildsTest, AListComesInPages) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 5);
+  google::longrunning::ListOperationsRequest request;
+  const auto all = builds_.List(request);
+  ASSERT_TRUE(all.ok()) << all.status();
+  ASSERT_EQ(all->operations_size(), 5);
+  EXPECT_EQ(all->next_page_token(), "");
+  request.set_page_size(2);
+  for (const int first : {0, 2, 4}) {
+    const auto page = builds_.List(request);
+    ASSERT_TRUE(page.ok()) << page.status();
+    ASSERT_EQ(page->operations_size(), std::min(2, 5 - first));
+    EXPECT_EQ(page->operations(0).name(), all->operations(first).name());
+    EXPECT_EQ(page->next_page_token().empty(), first == 4);
+    request.set_page_token(page->next_page_token());
+  }
+  request.set_page_size(5);
+  request.clear_page_token();
+  EXPECT_EQ(builds_.List(request)->next_page_token(), "") << "nothing follows";
+  request.set_page_token("nonsense");
+  EXPECT_EQ(builds_.List(request).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(BuildsTest, AnEndThatCannotBeStoredIsToldOnceWhenItIs) {
