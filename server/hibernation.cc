@@ -20,6 +20,8 @@ namespace wv1 = icepie::worker::v1;
 constexpr absl::Duration kDueSoon = absl::Seconds(10);
 // A live worker is there that long before a snapshot is due, which then holds what came by then.
 constexpr absl::Duration kBeforeNamed = absl::Seconds(5);
+// A live worker changes its schedules' times rarely.
+constexpr absl::Duration kNamedTrusted = absl::Seconds(10);
 // After it a standby that runs beside a live worker has seen the last snapshot of that.
 constexpr absl::Duration kStandbyFollows = absl::Seconds(10);
 // Where there is no room for all: a domain counts as idle, and a standby as not needed, after this.
@@ -295,7 +297,7 @@ bool Hibernation::CanSleep(const DomainFacts& facts, bool with_unseen) {
     if (!with_unseen && WantsLive(facts, *report, facts.now + kDueSoon)) return false;
   }
   // Nor before a snapshot that is due has been made.
-  return !facts.domain->slices.empty() && NextNamed(*facts.domain) > facts.now + kDueSoon;
+  return !facts.domain->slices.empty() && NextNamedOfAwake(facts) > facts.now + kDueSoon;
 }
 
 absl::Time Hibernation::NextNamed(const CatalogDomain& domain) const {
@@ -305,6 +307,18 @@ absl::Time Hibernation::NextNamed(const CatalogDomain& domain) const {
     next = std::min(next, NextNamedOf(directory, slice));
   }
   return next;
+}
+
+// Not from the files of each slice of all domains at each look; one that is far is read again when
+// the domain has gone to sleep.
+absl::Time Hibernation::NextNamedOfAwake(const DomainFacts& facts) {
+  Seen& seen = seen_[facts.domain->entry.name()];
+  const absl::Time now = SteadyNow();
+  if (now >= seen.awake_named_until || seen.awake_named <= facts.now + kDueSoon) {
+    seen.awake_named = NextNamed(*facts.domain);
+    seen.awake_named_until = now + kNamedTrusted;
+  }
+  return seen.awake_named;
 }
 
 }  // namespace icepie::server

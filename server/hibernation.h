@@ -89,6 +89,8 @@ class Hibernation {
     absl::Time asleep_since = absl::InfinitePast();  // or awake
     absl::Time standby_since = absl::InfinitePast();
     std::optional<absl::Time> next_named;  // by the wall clock; read when it has gone to sleep
+    absl::Time awake_named;                // likewise; of one that is awake, read lately
+    absl::Time awake_named_until = absl::InfinitePast();  // then it is read again
   };
 
   void Look();
@@ -107,6 +109,7 @@ class Hibernation {
   bool HasBuild(const std::string& domain);
   // When the next snapshot of a schedule is due.
   absl::Time NextNamed(const CatalogDomain& domain) const;
+  absl::Time NextNamedOfAwake(const DomainFacts& facts);
   absl::Duration IdleAfter(const CatalogDomain& domain) const;
   absl::Time LastQuestion(const std::string& domain) const;
 

@@ -119,6 +119,8 @@ std::vector<std::string> SlicesOnDisk(const std::string& domain_directory) {
 void RemoveSlice(const std::string& domain_directory, const std::string& slice) {
   std::error_code ignored;
   std::filesystem::remove_all(SliceDirectory(domain_directory, slice), ignored);
+  // One that gets its name has a schedule of its own.
+  std::filesystem::remove(std::filesystem::path(domain_directory) / "next_named" / slice, ignored);
 }
 
 namespace {

@@ -99,6 +99,9 @@ class LiveEngine : public Engine {
     SnapshotSchedule schedule;
     std::optional<CronSchedule> schedule_cron;
     absl::Time next_named = absl::InfiniteFuture();
+    std::optional<absl::Time> missed_named;  // that was due then and could not be made
+    int missed_times = 0;
+    absl::Time next_try = absl::InfiniteFuture();  // to make it; as SteadyNow()
     // Recompute.
     bool dirty = true;  // inputs may have changed unseen
     bool forced = false;
@@ -287,6 +290,7 @@ class LiveEngine : public Engine {
   bool StartNaming(const PendingName& pending);
   void SetSnapshotSchedule(Held& held) const;
   void StepSchedule(Held& held, absl::Time now);
+  void StepMissed();
   void LetGoOfBatches();
   void PublishReport();
   absl::Duration SleepTime() const;
@@ -335,6 +339,8 @@ class LiveEngine : public Engine {
   int64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<PendingRefresh> new_refreshes_ ABSL_GUARDED_BY(mutex_);
   std::vector<PendingName> new_names_ ABSL_GUARDED_BY(mutex_);
+  // When those scheduled snapshots were due that could not be made; by slice.
+  std::map<std::string, absl::Time> new_missed_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<ServedSlice>> reported_ ABSL_GUARDED_BY(mutex_);
 
   std::unique_ptr<QueryService> queries_;

@@ -91,6 +91,7 @@ void LiveEngine::LookAtClock() {
     held->saved_time = std::min(held->saved_time, now);
     if (held->next_refresh != absl::InfiniteFuture()) ScheduleNext(*held, now);
     if (!held->schedule_cron) continue;
+    held->next_try = absl::InfiniteFuture();
     held->next_named = held->schedule_cron->Next(now);
     named_.KeepNext(held->spec.slice, held->schedule, held->next_named);
   }

@@ -1,6 +1,8 @@
 // When the live engine saves its generations: because they have changed, because somebody gives
 // their state a name, and because a schedule does.
 #include <algorithm>
+#include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -8,7 +10,9 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "slices/live_engine.h"
+#include "slices/slice_fault.h"
 #include "slices/slice_log.h"
 
 namespace icepie::slices {
@@ -37,6 +41,7 @@ bool LiveEngine::RequestSnapshot(const Held& held, bool urgent) {
 
 void LiveEngine::StepSnapshots() {
   const absl::Time now = absl::Now();
+  StepMissed();
   for (auto& held : held_) {
     StepSchedule(*held, now);
     if (held->generation == nullptr || !held->complete || held->in_run || held->held_back) continue;
@@ -107,6 +112,7 @@ void LiveEngine::StepNames() {
 // while nobody ran is made up for at once.
 void LiveEngine::SetSnapshotSchedule(Held& held) const {
   held.next_named = absl::InfiniteFuture();
+  held.next_try = absl::InfiniteFuture();
   held.schedule_cron.reset();
   const auto domain = ParseDomain(held.spec.file, options_.domain + ".yaml");
   const SliceDef* slice = domain.ok() ? domain->FindSlice(held.spec.slice) : nullptr;
@@ -131,11 +137,34 @@ void LiveEngine::SetSnapshotSchedule(Held& held) const {
   named_.KeepNext(held.spec.slice, held.schedule, held.next_named);
 }
 
+// What could not be made is tried again, at first as soon as any snapshot, until the next is due.
+void LiveEngine::StepMissed() {
+  constexpr int kDoublingsMax = 6;
+  std::map<std::string, absl::Time> missed;
+  {
+    MutexLock lock(mutex_);
+    missed = std::exchange(new_missed_, {});
+  }
+  for (auto& held : held_) {
+    const auto found = missed.find(held->spec.slice);
+    if (found != missed.end() && held->spec.serving) {
+      if (held->missed_named != found->second) held->missed_times = 0;
+      held->missed_named = found->second;
+      const int doublings = std::min(held->missed_times++, kDoublingsMax);
+      held->next_try = SteadyNow() + options_.snapshot_interval * (1 << doublings);
+    }
+    if (SteadyNow() < held->next_try) continue;
+    held->next_named = std::min(held->next_named, *held->missed_named);
+    held->next_try = absl::InfiniteFuture();
+  }
+}
+
 void LiveEngine::StepSchedule(Held& held, absl::Time now) {
   if (now < held.next_named || !held.complete) return;
   // Several missed ones are one: the state of their times is gone.
   const absl::Time due = LastDue(*held.schedule_cron, held.next_named, now);
   held.next_named = held.schedule_cron->Next(now);
+  held.next_try = absl::InfiniteFuture();
   absl::TimeZone zone = absl::UTCTimeZone();
   if (!held.schedule.time_zone.empty()) absl::LoadTimeZone(held.schedule.time_zone, &zone);
   SnapshotName name;
@@ -143,10 +172,14 @@ void LiveEngine::StepSchedule(Held& held, absl::Time now) {
   name.actor = "schedule";
   name.scheduled = true;
   const std::string slice = held.spec.slice;
-  const auto done = [this, slice, name, schedule = held.schedule,
+  const auto done = [this, slice, name, due, schedule = held.schedule,
                      next = held.next_named](const absl::Status& status) {
-    // One that could not be made now is made up for by the next worker.
-    if (!absl::IsUnavailable(status)) named_.KeepNext(slice, schedule, next);
+    // One that could not be made now is made up for, if need be by the next worker.
+    const bool may_pass = absl::IsUnavailable(status) || IsDiskFull(status);
+    if (may_pass || !named_.KeepNext(slice, schedule, next)) {
+      MutexLock lock(mutex_);
+      new_missed_[slice] = due;
+    }
     if (status.ok()) {
       SliceInfo(slice, "snapshot {} made by its schedule", name.name);
       named_.Prune(slice, schedule, absl::Now());

@@ -121,12 +121,12 @@ absl::Time NamedSnapshots::LastScheduled(const std::string& slice) const {
   return made.empty() ? absl::InfinitePast() : made.front().first;
 }
 
-void NamedSnapshots::KeepNext(const std::string& slice, const SnapshotSchedule& schedule,
+bool NamedSnapshots::KeepNext(const std::string& slice, const SnapshotSchedule& schedule,
                               absl::Time next) const {
   const std::string path = store_.AbsolutePath(NextPath(slice));
   if (next == absl::InfiniteFuture()) {
     ::unlink(path.c_str());
-    return;
+    return true;
   }
   const nlohmann::json json = {{"next_us", absl::ToUnixMicros(next)},
                                {"cron", schedule.cron},
@@ -134,6 +134,7 @@ void NamedSnapshots::KeepNext(const std::string& slice, const SnapshotSchedule& 
   absl::Status kept = MakeDirectories(store_.AbsolutePath(kNextFolder));
   if (kept.ok()) kept = WriteFileAtomically(path, json.dump() + "\n");
   if (!kept.ok()) SliceWarn(slice, "the time of its next scheduled snapshot: {}", kept.ToString());
+  return kept.ok();
 }
 
 absl::Time NamedSnapshots::KeptNext(const std::string& slice,

@@ -48,7 +48,8 @@ class NamedSnapshots {
 
   // When the schedule names the next one, for the daemon, which starts a worker by then, and for a
   // worker that starts too late; InfiniteFuture: it does not, or this schedule's is not known.
-  void KeepNext(const std::string& slice, const SnapshotSchedule& schedule, absl::Time next) const;
+  // False: it could not be written.
+  bool KeepNext(const std::string& slice, const SnapshotSchedule& schedule, absl::Time next) const;
   absl::Time KeptNext(const std::string& slice, const SnapshotSchedule& schedule) const;
 
   // Removes the slice's scheduled ones that its schedule does not keep any more.

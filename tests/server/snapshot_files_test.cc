@@ -40,6 +40,14 @@ class SnapshotFilesTest : public ::testing::Test {
   const std::string domain_ = directory_.path() + "/domains/payments";
 };
 
+TEST_F(SnapshotFilesTest, WhoComesLaterUnderTheNameFindsNoScheduleOfTheRemovedSlice) {
+  fs::create_directory(domain_ + "/next_named");
+  std::ofstream(domain_ + "/next_named/volume") << "{}";
+  RemoveSlice(domain_, "volume");
+  EXPECT_TRUE(SlicesOnDisk(domain_).empty());
+  EXPECT_FALSE(fs::exists(domain_ + "/next_named/volume"));
+}
+
 // As on a disk that is damaged in the middle of a directory: nobody ends the daemon for it.
 TEST_F(SnapshotFilesTest, ADirectoryThatBreaksIsReadAsFarAsItGoes) {
   for (int entries = 0; entries < 8; ++entries) {

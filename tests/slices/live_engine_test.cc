@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <map>
 #include <random>
 #include <string>
@@ -1576,6 +1577,43 @@ TEST(SqlBindingTest, ALackOfMemoryIsNotTheSqls) {
       R"({"exception_type":"Out of Memory","exception_message":"too much"})"));
   EXPECT_EQ(status, absl::ResourceExhaustedError("too much"));
   EXPECT_EQ(ErrorReason(status), "");
+}
+
+// Else the daemon would go by the old time until the next one has been made, in a year.
+TEST_F(LiveEngineTest, WhatAScheduledSnapshotCouldNotDoIsTriedAgain) {
+  EngineOptions options = Options();
+  options.snapshot_interval = absl::Milliseconds(10);
+  options.snapshot_share = 1;
+  StartLive(options, feed_);
+  const std::string next = directory_ + "/next_named/by_city";
+  std::filesystem::create_directory(directory_ + "/next_named");
+  const std::string due = R"({"next_us": 1700000000000000, "cron": "0 2 1 1 *", "time_zone": ""})";
+  std::ofstream(next) << due;
+  // It can be read, but not replaced.
+  const std::string in_the_way = absl::StrCat(next, ".tmp", ::getpid());
+  std::filesystem::create_directory(in_the_way);
+  feed_.Append("orders", {Order("Bern", 10)});
+  GenerationSpec spec = Spec("by_city");
+  spec.file = absl::StrReplaceAll(
+      kShopDomain,
+      {{"  by_city:\n",
+        "  by_city:\n    snapshots: {name: year-%Y, cron: \"0 2 1 1 *\", keep: forever}\n"}});
+  Configure({spec});
+  WaitForPosition("by_city", 1);
+  // Those that come later are named after it.
+  for (const char* name : {"first", "second"}) {
+    std::promise<absl::Status> named;
+    engine_->NameSnapshot("by_city", {name, "me", "", false},
+                          [&](const absl::Status& status) { named.set_value(status); });
+    EXPECT_TRUE(named.get_future().get().ok());
+  }
+  EXPECT_EQ(ReadFile(next).value_or(""), due);
+  std::filesystem::remove(in_the_way);
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (ReadFile(next).value_or("") == due && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+  EXPECT_THAT(ReadFile(next).value_or(""), testing::Not(HasSubstr("1700000000000000")));
 }
 
 }  // namespace
