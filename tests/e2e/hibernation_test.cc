@@ -75,8 +75,8 @@ class HibernationTest : public ::testing::Test {
         [&] { return daemon_.GetSlice("shop.by_item").meta().applied_position() >= end_; }, kLong));
   }
 
-  bool Rests(const std::string& role) const {
-    const auto worker = daemon_.Worker("shop", role);
+  bool Rests(const std::string& role, const std::string& domain = "shop") const {
+    const auto worker = daemon_.Worker(domain, role);
     return worker.state() == "hibernating" && worker.pid() == 0;
   }
 
@@ -181,9 +181,25 @@ TEST_F(HibernationTest, RecordsThatDoNotConcernItLeaveItAlone) {
 TEST_F(HibernationTest, AdminVerbsWorkOnAHibernatingDomain) {
   Start();
   Apply(kShop);
-  ASSERT_TRUE(daemon_.Append("sales", {Sale("fig", "\"many\"")}).ok());
-  ASSERT_TRUE(Eventually(
-      [&] { return daemon_.GetSlice("shop.by_item").counts().quarantined() == 1; }, kLong));
+  const int64_t bad = daemon_.Append("sales", {Sale("fig", "\"many\"")}).value_or(-1) - 1;
+  Apply(absl::StrReplaceAll(kShop, {{"domain: shop", "domain: other"}}));
+  for (const char* slice : {"shop.by_item", "other.by_item"}) {
+    ASSERT_TRUE(
+        Eventually([&] { return daemon_.GetSlice(slice).counts().quarantined() == 1; }, kLong));
+  }
+  WaitForRest();
+  ASSERT_TRUE(Eventually([&] { return Rests("live", "other"); }, kLong));
+  // Both have to be woken, one after the other.
+  v1::TraceRecordRequest record;
+  record.set_position(bad);
+  v1::TraceRecordResponse trace;
+  const auto traced = daemon_.Core()->TraceRecord(Within(kLong).get(), record, &trace);
+  ASSERT_TRUE(traced.ok()) << traced.error_message();
+  EXPECT_EQ(trace.slices_size(), 4);
+  for (const auto& slice : trace.slices()) {
+    EXPECT_NE(slice.fate(), v1::UNKNOWN) << slice.DebugString();
+  }
+
   WaitForRest();
   v1::ListQuarantinedRecordsRequest list;
   list.set_name("shop.by_item");
@@ -281,9 +297,8 @@ TEST_F(AwayPromotionTest, ALiveWorkerThatIsBeingStartedCatchesUpFirst) {
   if (HasFatalFailure()) return;
   ASSERT_TRUE(Eventually(
       [&] { return daemon_.GetSlice("shop.by_item").standby_position() >= end_; }, kLong));
-  daemon_.SignalWorker("shop", "live", SIGKILL);
-  ASSERT_TRUE(
-      Eventually([&] { return daemon_.Worker("shop", "live").state() != "running"; }, kLong));
+  const pid_t killed = daemon_.SignalWorker("shop", "live", SIGKILL);
+  ASSERT_TRUE(Eventually([&] { return daemon_.Worker("shop", "live").pid() != killed; }, kLong));
   ExpectNoStepBack();
 }
 
