@@ -109,19 +109,27 @@ PoisonVerdict PoisonFinder::Judge() {
   verdict.generation = generation_;
   std::set<int64_t>& found = found_[generation_];
   const bool too_many = found.size() >= kRecordsMax || probes_ >= kProbesMax;
+  const bool one = end_ - begin_ == 1;
   // No part of them did so: all together do, or what else it reads.
   const bool together =
-      activity_ == Activity::kRecompute && (end_ <= begin_ || (records_ > 0 && !narrowed_));
-  if (!IsOverRecords(activity_) || too_many || together) {
+      activity_ == Activity::kRecompute && (end_ <= begin_ || (records_ > 0 && !narrowed_ && !one));
+  // It does so without the record, too.
+  const bool in_vain = one && found.count(begin_) > 0;
+  if (!IsOverRecords(activity_) || too_many || together || in_vain) {
     verdict.kind = PoisonVerdict::kSlice;
     verdict.why = absl::StrCat(
         WorkName(activity_, subject_), " ended the worker ", deaths_, " times in a row",
-        found.empty() ? "" : ", and more records than can be left out do so");
+        in_vain         ? absl::StrCat(", also without the record at position ", begin_)
+        : found.empty() ? ""
+                        : ", and more records than can be left out do so");
     known_[generation_] = kDeaths - 1;  // when it is tried again
     generation_.clear();
     return verdict;
   }
-  if (end_ - begin_ == 1) {
+  // What follows another slice has few records at a time, often none of its own. Only a probe tells
+  // whether it does so without them.
+  const bool tried = activity_ != Activity::kRecompute || records_ > 0;
+  if (one && tried) {
     verdict.kind = PoisonVerdict::kRecord;
     verdict.position = begin_;
     found.insert(begin_);

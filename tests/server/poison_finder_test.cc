@@ -1,5 +1,6 @@
 #include "server/poison_finder.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -108,6 +109,50 @@ TEST_F(PoisonOfRecomputeTest, OneThatNoPartEndsIsSuspended) {
 TEST_F(PoisonOfRecomputeTest, OneThatEndsItWithoutAnyRecordIsSuspended) {
   ASSERT_EQ(Begin().kind, PoisonVerdict::kProbe);
   EXPECT_EQ(DieIn(0, 0).kind, PoisonVerdict::kSlice);
+}
+
+// It may not even be one of the slice's own: a row of another slice came with it.
+TEST_F(PoisonOfRecomputeTest, OneRecordIsLeftOutOnlyAfterItWasTriedWithoutIt) {
+  for (const bool without : {true, false}) {
+    finder_.Forget();
+    PoisonVerdict verdict;
+    for (int i = 0; i < PoisonFinder::kBlamedDeaths; ++i) {
+      EXPECT_EQ(verdict.kind, PoisonVerdict::kNothing);
+      verdict = DieIn(7, 8);
+    }
+    ASSERT_EQ(verdict.kind, PoisonVerdict::kProbe);
+    EXPECT_EQ(verdict.begin, 7);
+    EXPECT_EQ(verdict.end, 8);
+    EXPECT_EQ(verdict.records, 1);
+    EXPECT_EQ(DieIn(7, without ? 7 : 8).kind,
+              without ? PoisonVerdict::kSlice : PoisonVerdict::kRecord);
+  }
+}
+
+TEST_F(PoisonOfRecomputeTest, OneThatEndsItWithoutTheRecordThatWasFoundIsSuspended) {
+  PoisonVerdict verdict;
+  int records = 0;
+  for (int deaths = 0; verdict.kind != PoisonVerdict::kSlice; ++deaths) {
+    ASSERT_LT(deaths, 2 * PoisonFinder::kDeaths);
+    verdict = DieIn(7, 8);
+    records += verdict.kind == PoisonVerdict::kRecord ? 1 : 0;
+  }
+  EXPECT_LE(records, 1);
+  EXPECT_THAT(verdict.why, testing::HasSubstr("times in a row"));
+}
+
+TEST_F(PoisonFinderTest, TheSameRecordIsLeftOutOnce) {
+  PoisonVerdict verdict;
+  int records = 0;
+  for (int deaths = 0; verdict.kind != PoisonVerdict::kSlice; ++deaths) {
+    ASSERT_LT(deaths, 2 * PoisonFinder::kDeaths);
+    verdict = Die({Apply(7, 8, true)});
+    records += verdict.kind == PoisonVerdict::kRecord ? 1 : 0;
+  }
+  EXPECT_EQ(records, 1);
+  EXPECT_EQ(verdict.why,
+            "applying records to it ended the worker 5 times in a row, also without the record at "
+            "position 7");
 }
 
 TEST_F(PoisonFinderTest, WorkThatIsNotApplyingSuspendsTheSlice) {
