@@ -801,6 +801,11 @@ TEST_F(LostPagesTest, AndATornEndAreNoFindings) {
   EXPECT_EQ(report.end_position, kAcknowledged);
   EXPECT_THAT(report.dropped, HasSubstr(log_path + " ends within a record"));
 
+  Restore(written_.substr(0, written_.size() - 100), late_mark_);
+  report = verify();
+  EXPECT_GT(report.finding_count, 0);
+  EXPECT_EQ(report.dropped, "");
+
   std::string log = written_;
   Lose(log, synced_ / kPage + 1);
   Restore(log, mark_);
