@@ -1,8 +1,11 @@
 #include "slices/whole_row.h"
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <set>
+#include <string>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -10,8 +13,13 @@
 namespace icepie::slices {
 namespace {
 
-// The gate bounds nesting; WITH queries may name each other in a circle.
-constexpr int kRelationsDeepMax = 128;
+// A WITH query in sight, and those behind it. It sees `outer` itself: within it, its own name is of
+// what it hides.
+struct WithQuery {
+  const WithQuery* outer = nullptr;
+  std::string name;
+  const Json* query = nullptr;  // nullptr: a recursive one, within itself
+};
 
 class WholeRowFinder {
  public:
@@ -19,7 +27,7 @@ class WholeRowFinder {
 
   bool Find(const Json& statement) {
     Collect(statement);
-    return Walk(statement, nullptr);
+    return Walk(statement, nullptr, nullptr);
   }
 
  private:
@@ -30,44 +38,70 @@ class WholeRowFinder {
     } else if (IsType(node, "SUBQUERY") && TextOf(node, "class").empty()) {
       names_.insert(LowerText(node, "alias"));
     }
-    if (node.is_object() && node.contains("cte_map")) {
-      for (const Json& cte : node["cte_map"]["map"]) {
-        ctes_[LowerText(cte, "key")] = &cte["value"];
-      }
-    }
     if (!node.is_structured()) return;
     for (const Json& child : node) Collect(child);
   }
 
-  // `from`: what the innermost SELECT reads.
-  bool Walk(const Json& node, const Json* from) const {
-    if (IsClass(node, "COLUMN_REF")) return IsRow(node["column_names"], from);
-    if (IsType(node, "SELECT_NODE")) from = &node["from_table"];
-    return node.is_structured() && std::any_of(node.begin(), node.end(), [&](const Json& child) {
-             return Walk(child, from);
-           });
+  // With the WITH queries of a query, the last one first. They live in `own`.
+  static const WithQuery* Enter(const Json& query, const WithQuery* scope,
+                                std::deque<WithQuery>& own) {
+    for (const Json& cte : query["cte_map"]["map"]) {
+      scope = &own.emplace_back(WithQuery{scope, LowerText(cte, "key"), &cte["value"]});
+    }
+    return scope;
   }
 
-  bool IsRow(const Json& column_names, const Json* from) const {
+  // `from`: what the innermost SELECT reads.
+  bool Walk(const Json& node, const Json* from, const WithQuery* scope) {
+    if (IsClass(node, "COLUMN_REF")) return IsRow(node["column_names"], from, scope);
+    std::deque<WithQuery> own;
+    const bool is_query = node.is_object() && node.contains("cte_map");
+    if (is_query) {
+      scope = Enter(node, scope, own);
+      from = nullptr;
+      for (const WithQuery& with : own) {
+        if (Walk(*with.query, nullptr, with.outer)) return true;
+      }
+    }
+    if (IsType(node, "RECURSIVE_CTE_NODE")) {
+      scope = &own.emplace_back(WithQuery{scope, LowerText(node, "cte_name"), nullptr});
+    }
+    if (IsType(node, "SELECT_NODE")) from = &node["from_table"];
+    if (!node.is_structured()) return false;
+    for (auto child = node.begin(); child != node.end(); ++child) {
+      if (is_query && child.key() == "cte_map") continue;
+      if (Walk(*child, from, scope)) return true;
+    }
+    return false;
+  }
+
+  bool IsRow(const Json& column_names, const Json* from, const WithQuery* scope) {
     if (column_names.size() != 1) return false;
     const std::string name = absl::AsciiStrToLower(column_names[0].get<std::string>());
     // DuckDB calls subqueries without a name unnamed_subquery, unnamed_subquery2 and so on.
     const bool relation = names_.count(name) > 0 || absl::StartsWith(name, "unnamed_subquery");
-    return relation && (from == nullptr || !HasColumn(*from, name, 0));
+    return relation && (from == nullptr || !HasColumn(*from, name, scope));
   }
 
-  bool HasColumn(const Json& from, const std::string& name, int depth) const {
-    if (depth > kRelationsDeepMax || Has(from, "column_name_alias")) return false;
+  // A WITH query may be read many times over.
+  bool HasColumn(const Json& from, const std::string& name, const WithQuery* scope) {
+    const auto [known, is_new] = known_.try_emplace({&from, name}, false);
+    if (is_new) known->second = LookForColumn(from, name, scope);
+    return known->second;
+  }
+
+  bool LookForColumn(const Json& from, const std::string& name, const WithQuery* scope) {
+    if (Has(from, "column_name_alias")) return false;
     if (IsType(from, "JOIN")) {
-      return HasColumn(from["left"], name, depth + 1) || HasColumn(from["right"], name, depth + 1);
+      return HasColumn(from["left"], name, scope) || HasColumn(from["right"], name, scope);
     }
-    if (IsType(from, "SUBQUERY")) return HasOutput(from["subquery"]["node"], name, depth + 1);
+    if (IsType(from, "SUBQUERY")) return HasOutput(from["subquery"]["node"], name, scope);
     if (!IsType(from, "BASE_TABLE")) return false;
     const std::string table = LowerText(from, "table_name");
-    const auto cte = ctes_.find(table);
-    if (cte == ctes_.end()) return has_column_(table, name);
-    return !Has(*cte->second, "aliases") &&
-           HasOutput((*cte->second)["query"]["node"], name, depth + 1);
+    while (scope != nullptr && scope->name != table) scope = scope->outer;
+    if (scope == nullptr) return has_column_(table, name);
+    return scope->query != nullptr && !Has(*scope->query, "aliases") &&
+           HasOutput((*scope->query)["query"]["node"], name, scope->outer);
   }
 
   // A star of all that is read.
@@ -76,19 +110,22 @@ class WholeRowFinder {
            !Has(star, "rename_list") && !Has(star, "qualified_exclude_list");
   }
 
-  bool HasOutput(const Json& node, const std::string& name, int depth) const {
-    if (IsType(node, "SET_OPERATION_NODE")) return HasOutput(node["left"], name, depth + 1);
-    if (!IsType(node, "SELECT_NODE") || depth > kRelationsDeepMax) return false;
+  bool HasOutput(const Json& node, const std::string& name, const WithQuery* scope) {
+    const bool is_select = IsType(node, "SELECT_NODE");
+    if (!is_select && !IsType(node, "SET_OPERATION_NODE")) return false;
+    std::deque<WithQuery> own;
+    scope = Enter(node, scope, own);
+    if (!is_select) return HasOutput(node["left"], name, scope);
     const Json& items = node["select_list"];
     return std::any_of(items.begin(), items.end(), [&](const Json& item) {
-      return IsClass(item, "STAR") ? IsPlain(item) && HasColumn(node["from_table"], name, depth + 1)
+      return IsClass(item, "STAR") ? IsPlain(item) && HasColumn(node["from_table"], name, scope)
                                    : OutputName(item) == name;
     });
   }
 
   const HasColumnFunction& has_column_;
   std::set<std::string> names_;  // of relations whose columns may be others than they are here
-  std::map<std::string, const Json*> ctes_;
+  std::map<std::pair<const Json*, std::string>, bool> known_;  // by FROM and column
 };
 
 }  // namespace
