@@ -14,7 +14,7 @@ constexpr absl::Duration kSnapshotMax = absl::Minutes(10);
 grpc::ServerUnaryReactor* AdminService::ApplyDomain(grpc::CallbackServerContext* context,
                                                     const v1::ApplyDomainRequest* request,
                                                     v1::ApplyDomainResponse* response) {
-  return Act("ApplyDomain", slow_, context, request, response,
+  return Act("ApplyDomain", applying_, context, request, response,
              [this, request](AdminAction& action) { return manager_.Apply(*request, action); });
 }
 
@@ -97,21 +97,21 @@ grpc::ServerUnaryReactor* AdminService::ListDomainRevisions(
 grpc::ServerUnaryReactor* AdminService::ListQuarantinedRecords(
     grpc::CallbackServerContext* context, const v1::ListQuarantinedRecordsRequest* request,
     v1::ListQuarantinedRecordsResponse* response) {
-  return UnaryOn(LineOf(asking_, request->name()), context, response,
+  return UnaryOn(LineOf(looking_, request->name()), context, response,
                  [this, request] { return manager_.Quarantined(*request); });
 }
 
 grpc::ServerUnaryReactor* AdminService::ListQuarantineGroups(
     grpc::CallbackServerContext* context, const v1::ListQuarantineGroupsRequest* request,
     v1::ListQuarantineGroupsResponse* response) {
-  return UnaryOn(LineOf(asking_, request->name()), context, response,
+  return UnaryOn(LineOf(looking_, request->name()), context, response,
                  [this, request] { return quarantine_.Groups(*request); });
 }
 
 grpc::ServerUnaryReactor* AdminService::GetQuarantinedRecord(
     grpc::CallbackServerContext* context, const v1::GetQuarantinedRecordRequest* request,
     v1::GetQuarantinedRecordResponse* response) {
-  return UnaryOn(LineOf(asking_, request->name()), context, response,
+  return UnaryOn(LineOf(looking_, request->name()), context, response,
                  [this, request] { return quarantine_.Get(*request); });
 }
 

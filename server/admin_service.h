@@ -2,6 +2,7 @@
 #ifndef ICEPIE_SERVER_ADMIN_SERVICE_H_
 #define ICEPIE_SERVER_ADMIN_SERVICE_H_
 
+#include <array>
 #include <functional>
 
 #include "icepie/v1/admin.grpc.pb.h"
@@ -19,10 +20,12 @@
 
 namespace icepie::server {
 
-// Threads: gRPC's. Calls that wait run on three executors, so that a freeze never queues behind
-//   promotions and plans. Nor does it behind other freezes: each keeps its thread until its worker
-//   has saved what is frozen, and what is not begun is not even stored. And what only asks a worker
-//   for something, which may not answer, keeps no change waiting, nor other domains' calls.
+// Threads: gRPC's. Calls that wait run on executors of their kind, so that a freeze never queues
+//   behind promotions and plans. Nor does it behind other freezes: each keeps its thread until its
+//   worker has saved what is frozen, and what is not begun is not even stored. Promotions do not
+//   queue behind plans. And what only asks a worker for something, which may not answer, keeps no
+//   change waiting, nor other domains' calls; nor does what may take minutes, as a refresh, keep a
+//   look at the quarantine waiting.
 class AdminService final : public icepie::v1::Admin::CallbackService {
  public:
   using StatusSource = std::function<icepie::v1::ServerStatus(bool with_domains)>;
@@ -41,18 +44,20 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
         status_(std::move(status)),
         quick_(64, 256),
         slow_(8, 64),
-        asking_(16, 256) {}
+        applying_(8, 64),
+        asking_(16, 256),
+        looking_(8, 128) {}
 
   // Refuses what is not under way yet, with SERVER_DRAINING.
   void Drain() {
-    quick_.Drain();
-    slow_.Drain();
-    asking_.Drain();
+    for (Executor* executor : Executors()) executor->Drain();
     events_.EndWatches();
     logs_.Drain();
   }
   bool WaitEmpty(absl::Time deadline) {
-    return quick_.WaitEmpty(deadline) && slow_.WaitEmpty(deadline) && asking_.WaitEmpty(deadline);
+    bool empty = true;
+    for (Executor* executor : Executors()) empty = empty && executor->WaitEmpty(deadline);
+    return empty;
   }
 
   grpc::ServerUnaryReactor* ApplyDomain(grpc::CallbackServerContext* context,
@@ -190,6 +195,10 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
                                             icepie::v1::ServerStatus* response) override;
 
  private:
+  std::array<Executor*, 5> Executors() {
+    return {&quick_, &slow_, &applying_, &asking_, &looking_};
+  }
+
   // The line of a domain, by its name or a slice's.
   static ExecutorLine LineOf(Executor& executor, const std::string& name) {
     return {executor, name.substr(0, name.find('.'))};
@@ -217,7 +226,9 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   StatusSource status_;
   Executor quick_;
   Executor slow_;
-  Executor asking_;
+  Executor applying_;
+  Executor asking_;   // what may take minutes
+  Executor looking_;  // what is answered at once, or in vain
 };
 
 }  // namespace icepie::server

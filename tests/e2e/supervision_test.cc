@@ -710,6 +710,13 @@ TEST_F(SupervisionTest, CallsOfADomainThatStandsStillKeepNoOthersChangeWaiting) 
   v1::ApplyDomainResponse applied;
   const grpc::Status status = admin->ApplyDomain(Within(kLong).get(), other, &applied);
   EXPECT_TRUE(status.ok()) << status.error_message();
+  // Nor a look at its own quarantine.
+  v1::ListQuarantinedRecordsRequest list;
+  list.set_name("shop.nothing");
+  v1::ListQuarantinedRecordsResponse quarantined;
+  const grpc::Status listed =
+      admin->ListQuarantinedRecords(Within(kLong).get(), list, &quarantined);
+  EXPECT_EQ(listed.error_code(), grpc::StatusCode::NOT_FOUND) << listed.error_message();
   daemon_.SignalWorker("shop", "live", SIGCONT);
   ended.Wait();
 }
