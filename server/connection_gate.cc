@@ -86,6 +86,23 @@ std::optional<Endpoint> Resolve(const std::string& address) {
   return endpoint;
 }
 
+// gRPC's own pings go only to clients with open calls: a client of the blocking interface answers
+// no others. The system's probe is answered by the other end's system, whatever its client does, so
+// that a connection whose other end is gone gives its place back. Accepted sockets take this over.
+// It is one probe: with TCP_USER_TIMEOUT, which gRPC sets to its timeout, the system does not wait
+// for the answer to a second.
+void KeepAlive(int fd, const ConnectionGate::Limits& limits) {
+  const auto set = [fd](int level, int name, int64_t value) {
+    const auto number = static_cast<int>(std::max<int64_t>(1, value));
+    if (::setsockopt(fd, level, name, &number, sizeof(number)) == 0) return;
+    spdlog::warn("gRPC: connections whose other end is gone may stay: {}", strerror(errno));
+  };
+  set(IPPROTO_TCP, TCP_KEEPIDLE, absl::ToInt64Seconds(limits.keepalive));
+  set(IPPROTO_TCP, TCP_KEEPINTVL, absl::ToInt64Seconds(limits.keepalive_timeout));
+  set(IPPROTO_TCP, TCP_KEEPCNT, 1);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
 // 0, or errno.
 int Bind(int fd, const Endpoint& endpoint) {
   const int on = 1;
@@ -133,7 +150,7 @@ class SameConnection {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ConnectionGate>> ConnectionGate::Listen(const std::string& address,
-                                                                       int connections_max) {
+                                                                       const Limits& limits) {
   const std::optional<Endpoint> endpoint = Resolve(address);
   if (!endpoint) {
     return absl::InvalidArgumentError(
@@ -149,7 +166,9 @@ absl::StatusOr<std::unique_ptr<ConnectionGate>> ConnectionGate::Listen(const std
                                   "); free the port or set listen.grpc"),
                      "PORT_TAKEN", {{"address", address}});
   }
-  return std::unique_ptr<ConnectionGate>(new ConnectionGate(fd, PortOf(fd), connections_max));
+  KeepAlive(fd, limits);
+  return std::unique_ptr<ConnectionGate>(
+      new ConnectionGate(fd, PortOf(fd), limits.connections_max));
 }
 
 ConnectionGate::~ConnectionGate() {

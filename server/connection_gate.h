@@ -24,9 +24,16 @@ namespace icepie::server {
 // Lifetime: Stop comes before the server's shutdown. The server closes its connections itself.
 class ConnectionGate {
  public:
+  struct Limits {
+    int connections_max = 0;
+    // When the system asks a silent connection's other end whether it is still there, and how long
+    // that has to answer. Full seconds, at least one.
+    absl::Duration keepalive;
+    absl::Duration keepalive_timeout;
+  };
   // Listens on `address` ("127.0.0.1:7420", "[::1]:0", "localhost:0"). UNAVAILABLE/PORT_TAKEN.
   static absl::StatusOr<std::unique_ptr<ConnectionGate>> Listen(const std::string& address,
-                                                                int connections_max);
+                                                                const Limits& limits);
   ~ConnectionGate();
   ConnectionGate(const ConnectionGate&) = delete;
   ConnectionGate& operator=(const ConnectionGate&) = delete;

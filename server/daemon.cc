@@ -182,6 +182,12 @@ void LimitServer(const icepie::config::v1::Listen& listen, grpc::ServerBuilder& 
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 * 1024);
 }
 
+ConnectionGate::Limits GateLimits(const icepie::config::v1::Listen& listen) {
+  return {static_cast<int>(listen.grpc_connections_max()),
+          absl::Milliseconds(listen.grpc_keepalive_ms()),
+          absl::Milliseconds(listen.grpc_keepalive_timeout_ms())};
+}
+
 void LimitCalls(ConnectionGate& gate, grpc::ServerBuilder& builder) {
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
   factories.push_back(
@@ -408,9 +414,7 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
   operations_service_ = std::make_unique<OperationsService>(*builds_, *admin_log_);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  ICEPIE_ASSIGN_OR_RETURN(
-      gate_,
-      ConnectionGate::Listen(address, static_cast<int>(settings.listen().grpc_connections_max())));
+  ICEPIE_ASSIGN_OR_RETURN(gate_, ConnectionGate::Listen(address, GateLimits(settings.listen())));
   grpc::ServerBuilder builder;
   LimitServer(settings.listen(), builder);
   LimitCalls(*gate_, builder);

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -122,6 +123,15 @@ bool Http2Client::IsClosedWithin(absl::Duration timeout) {
     if (::recv(fd_, buffer, sizeof(buffer), 0) <= 0) return true;
   }
   return false;
+}
+
+bool Http2Client::Vanish() {
+  const int on = 1;
+  // What has come is acknowledged.
+  if (::setsockopt(fd_, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on)) != 0) return false;
+  if (::setsockopt(fd_, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) != 0) return false;
+  ::close(std::exchange(fd_, -1));
+  return true;
 }
 
 size_t Http2Client::SendData(size_t bytes) {

@@ -63,6 +63,9 @@ class Http2Client {
   std::optional<Http2Frame> ReceiveType(uint8_t type, absl::Duration timeout);
   // Takes what comes, and answers none of it, until the server has closed the connection.
   bool IsClosedWithin(absl::Duration timeout);
+  // The connection is forgotten here without a word to the server, as where a machine is switched
+  // off. False: that takes a privilege.
+  bool Vanish();
 
   // Sends `bytes` as DATA of stream 1, as fast as the server's flow control allows; what it sent
   // when all is gone, the server ended the call or the connection, or it takes no more for 2 s.
