@@ -93,6 +93,15 @@ absl::Status Unreadable(const SegmentEntry& entry, const std::string& directory,
 
 }  // namespace
 
+int64_t LastEndOfFiles(const std::string& directory) {
+  int64_t last = 0;
+  std::error_code error;
+  for (const auto& file : DirectoryEntries(directory, error)) {
+    last = std::max(last, EndPositionOf(file.path().filename().string()));
+  }
+  return last;
+}
+
 class SegmentSet::Registered {
  public:
   Registered(SegmentEntry entry, const std::string& directory)

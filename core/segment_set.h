@@ -41,6 +41,9 @@ struct SegmentEntry {
 // The entry as a change of the catalog. It takes the place of one that begins where this one does.
 LogStore::CatalogChange RegistrationOf(const SegmentEntry& entry);
 
+// The largest end position of the segments whose files are in `directory`; 0 when there are none.
+int64_t LastEndOfFiles(const std::string& directory);
+
 // Threads: any.
 // Errors: DATA_LOSS/RECORD_DAMAGED naming file and position for what is missing or damaged.
 class SegmentSet {

@@ -559,6 +559,26 @@ TEST_F(SalvageTest, SegmentsAreServedWithoutAnyTable) {
   EXPECT_EQ(OpenCore(path_)->head_position(), 0) << "they may be of before an accepted loss";
 }
 
+TEST_F(SalvageTest, SegmentsAloneAreNoNewCore) {
+  ASSERT_NO_FATAL_FAILURE(FillTables());
+  ASSERT_GT(sealed_, 0);
+  fs::remove(path_ + "/high_water_mark");
+  for (const bool is_half_created : {false, true}) {
+    SCOPED_TRACE(is_half_created);
+    fs::remove_all(path_ + "/rocksdb");
+    if (is_half_created) {
+      fs::create_directories(path_ + "/rocksdb");
+      Write(path_ + "/rocksdb/IDENTITY", "x");
+    }
+    EXPECT_THAT(OpenCore(path_)->ReadOnlyCause(), HasSubstr("neither a log nor a high-water mark"));
+    fs::remove_all(path_ + "/segments");
+    fs::copy(whole_ + "/segments", path_ + "/segments");
+  }
+  fs::remove_all(path_);
+  fs::copy(whole_, path_, fs::copy_options::recursive);
+  EXPECT_EQ(OpenCore(path_)->ReadOnlyCause(), "");
+}
+
 // It reaches beyond the log's end when that goes on, and no further than the mark in the end.
 TEST_F(SalvageTest, ASegmentOfBeforeALossIsNotServed) {
   ASSERT_NO_FATAL_FAILURE(FillTables());
