@@ -253,7 +253,10 @@ absl::Status FaultInjector::StandbyBehind(FaultSpan* span) {
   const auto newest = [&] { return NewestOfSeveral(DomainDirectory(span->domain), damaged_); };
   for (int nap = 0; nap < kNapsMax; ++nap) {
     const pid_t standby = WorkerPid(span->domain, "standby");
-    if (standby == 0 || kill(standby, SIGSTOP) != 0) continue;
+    if (standby == 0 || kill(standby, SIGSTOP) != 0) {
+      Sleep(kBetweenNaps);
+      continue;
+    }
     const std::vector<fs::path> known = newest();
     const bool behind = testing::Eventually(
         [&] {
