@@ -587,7 +587,8 @@ void Catalog::DropIntents(const std::string& domain) {
 
 absl::Status Catalog::ChangeDesired(const std::string& domain,
                                     const std::vector<std::string>& slices,
-                                    const DesiredEdit& after) {
+                                    const DesiredEdit& after,
+                                    const std::function<void()>& on_taken) {
   MutexLock lock(change_mutex_);
   const auto current = FindAny(domain);
   DesiredStates desired;
@@ -606,7 +607,9 @@ absl::Status Catalog::ChangeDesired(const std::string& domain,
       desired[name] = std::move(state);
     }
   }
-  return desired.empty() ? absl::OkStatus() : StoreDesired(domain, desired);
+  if (!desired.empty()) ICEPIE_RETURN_IF_ERROR(StoreDesired(domain, desired));
+  if (on_taken) on_taken();
+  return absl::OkStatus();
 }
 
 absl::Status Catalog::StoreDesired(const std::string& domain, const DesiredStates& desired) {

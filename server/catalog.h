@@ -99,11 +99,12 @@ class Catalog {
   // which must also work while the core accepts none: they are then kept in intent files, which the
   // next start reads. `after` says what becomes of each, of the entry as no other change can alter
   // it meanwhile; of a damaged one that has its desired state alone. When all stay as they are,
-  // nothing is written. ABORTED when a slice was deleted meanwhile.
+  // nothing is written. ABORTED when a slice was deleted meanwhile. `on_taken` is called when it
+  // has not failed, before any other change.
   using DesiredEdit =
       std::function<icepie::v1::DesiredState(const icepie::catalog::v1::SliceEntry& slice)>;
   absl::Status ChangeDesired(const std::string& domain, const std::vector<std::string>& slices,
-                             const DesiredEdit& after);
+                             const DesiredEdit& after, const std::function<void()>& on_taken = {});
 
   std::optional<Operation> FindOperation(int64_t number) const;
   std::vector<Operation> Operations() const;  // newest first: the newest 200, and all not done

@@ -77,10 +77,12 @@ SliceControl::SliceControl(Catalog& catalog, Supervisor& supervisor, DomainManag
 absl::StatusOr<int64_t> SliceControl::Store(const SliceVerb& verb, const std::string& domain,
                                             const SliceNames& slices) {
   const absl::Time now = absl::Now();
-  // First: what is found and not stored yet is void from here on, and what is stored is lifted.
-  if (EndsSuspension(verb.action)) supervisor_.Resume(domain, slices);
+  // What is found and not stored by then is void from then on, and what is stored is lifted.
+  const auto resume = [&] {
+    if (EndsSuspension(verb.action)) supervisor_.Resume(domain, slices);
+  };
   ICEPIE_RETURN_IF_ERROR(catalog_.ChangeDesired(
-      domain, slices, [&](const auto& slice) { return DesiredAfter(verb, slice, now); }));
+      domain, slices, [&](const auto& slice) { return DesiredAfter(verb, slice, now); }, resume));
   return manager_.Configure(domain);
 }
 
