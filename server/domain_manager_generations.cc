@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "google/protobuf/struct.pb.h"
 #include "server/definition_changes.h"
 #include "server/desired_change.h"
@@ -173,10 +174,12 @@ absl::Status DomainManager::CheckSaved(const SliceName& slice, int64_t generatio
   const std::string directory = supervisor_.DomainDirectory(slice.domain);
   const int64_t own = SnapshotPosition(NewestSnapshot(directory, slice.slice, generation));
   if (IsCaughtUp(own, serving_position)) return absl::OkStatus();
+  const bool may_come = !supervisor_.View(slice.domain).live.suspended;
   return GateError(FullName(slice), generation, "catch_up",
                    absl::StrCat("the live worker does not run, and its snapshot is of position ",
                                 own, ", that of the serving one of position ", serving_position,
-                                "; reslice it, or --force it"));
+                                may_come ? "; promote it again in a while, " : "; ",
+                                "reslice it, or --force it"));
 }
 
 absl::Status DomainManager::CatchUp(const SliceName& slice, int64_t generation, bool judge) {
@@ -197,6 +200,8 @@ absl::Status DomainManager::CatchUp(const SliceName& slice, int64_t generation, 
   }
   const bool settled =
       supervisor_.WaitFor(slice.domain, kCatchUpTimeout, [&](const DomainView& view) {
+        // It may have been on its way to rest when it was woken.
+        if (IsResting(view.live)) supervisor_.WakeLive(slice.domain);
         if (!view.live.client) return view.live.suspended;
         const auto* report = FindGenerationReport(view.live.report.get(), slice.slice, generation);
         if (report == nullptr) return false;
@@ -406,11 +411,13 @@ void DomainManager::RunPromotion(const SliceName& slice, int64_t generation, int
     promoting_.erase(name);
   };
   const auto promote = [this, slice, generation, attempts, leave] {
-    if (PromoteByItself(slice, generation, attempts == 1)) {
-      RunPromotion(slice, generation, attempts - 1);  // others have their turn meanwhile
-    } else {
-      leave();
-    }
+    const absl::Time begun = SteadyNow();
+    if (!PromoteByItself(slice, generation, attempts == 1)) return leave();
+    // Others have their turn meanwhile. What is refused at once, as the live worker cannot run, is
+    // not tried sooner than what waited for it.
+    clock_.RunAfter(begun + kCatchUpTimeout - SteadyNow(), [this, slice, generation, attempts] {
+      RunPromotion(slice, generation, attempts - 1);
+    });
   };
   const bool taken = promotions_.Run(promote, slice.domain);
   if (!taken) leave();

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/steady_clock.h"
+#include "server/promotion.h"
 #include "server/proto_time.h"
 #include "spdlog/spdlog.h"
 
@@ -289,6 +290,7 @@ bool Hibernation::HasBuild(const std::string& domain) {
 }
 
 bool Hibernation::CanSleep(const DomainFacts& facts, bool with_unseen) {
+  if (HasPromotion(*facts.domain, facts.now)) return false;
   if (HasBuild(facts.domain->entry.name())) return false;
   if (facts.workers.live.rest_lost) return false;
   for (const auto& [slice, entry] : facts.domain->slices) {

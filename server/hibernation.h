@@ -11,10 +11,10 @@
 //   a change by an admin      starts both (Supervisor::SetDomain)
 // When the daemon starts, a domain that may rest does so from the beginning, and is woken in its
 // turn if its snapshots do not hold all that concerns it (resting_start.h).
-// A domain with a slice that is neither RUNNING nor FROZEN or cannot be saved, or with a build
-// under way, is left alone. A live worker that ends at its rest before it has saved what it held is
-// started again, and rests once that is saved. Where no live worker runs by itself (safe mode, all
-// suspended, too many failures), the standby rests when it is not asked.
+// A domain with a slice that is neither RUNNING nor FROZEN or cannot be saved, or with a build or a
+// promotion under way, is left alone. A live worker that ends at its rest before it has saved what
+// it held is started again, and rests once that is saved. Where no live worker runs by itself (safe
+// mode, all suspended, too many failures), the standby rests when it is not asked.
 //
 // Turns: only `awake_max` of the domains that may rest are awake for their records; the others wait
 // in line, and say so (AWAITS_TURN; LAGGING when it takes long). For them those that are awake rest

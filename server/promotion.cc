@@ -60,6 +60,16 @@ bool IsWarm(const Generation& generation, absl::Time now) {
   return generation.has_warm_until() && FromProto(generation.warm_until()) > now;
 }
 
+bool HasPromotion(const CatalogDomain& domain, absl::Time now) {
+  const auto catches_up = [now](const cv1::GenerationEntry& entry) {
+    return entry.generation().state() == Generation::READY && IsWarm(entry.generation(), now);
+  };
+  return std::any_of(domain.slices.begin(), domain.slices.end(), [&](const auto& slice) {
+    const auto& generations = slice.second.generations();
+    return std::any_of(generations.begin(), generations.end(), catches_up);
+  });
+}
+
 std::set<int64_t> GenerationsWithState(const cv1::SliceEntry& slice, absl::Time now) {
   std::set<int64_t> wanted = {slice.serving_generation()};
   for (const auto& entry : slice.generations()) {

@@ -32,6 +32,9 @@ const icepie::catalog::v1::SliceDefinition* FindDefinition(const CatalogDomain& 
 // It does not serve, but the live worker applies to it.
 bool IsWarm(const icepie::v1::Generation& generation, absl::Time now);
 
+// The live worker applies to a generation of it that is to be promoted.
+bool HasPromotion(const CatalogDomain& domain, absl::Time now);
+
 // The generations whose files are still wanted: the serving one, warm ones and a pending one.
 std::set<int64_t> GenerationsWithState(const icepie::catalog::v1::SliceEntry& slice,
                                        absl::Time now);

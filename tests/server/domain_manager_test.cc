@@ -171,7 +171,7 @@ TEST_F(DomainManagerTest, APromotionThatNoLiveWorkerCanPrepareIsTriedAgainLater)
   const std::string snapshots = supervisor_.DomainDirectory("still") + "/snapshots/s0";
   std::filesystem::create_directories(snapshots);
   std::ofstream(supervisor_.DomainDirectory("still") + "/snapshot") << "rows";
-  std::ofstream(snapshots + "/g1-1000000.json") << "of what serves, far ahead";
+  std::ofstream(snapshots + "/g1-p1000000.json") << "of what serves, far ahead";
   // The first sweep lifts it, in a second.
   Create("ill", 1, [](icepie::catalog::v1::SliceEntry& slice) {
     slice.mutable_suspension()->set_generation(1);
