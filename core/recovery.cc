@@ -111,8 +111,8 @@ std::string CauseOfMark(const absl::StatusOr<HighWater>& mark, const Paths& path
 }
 
 // Where there is neither a log nor a mark, as on the first start.
-std::string CauseOfLeftSegments(const Paths& paths) {
-  const int64_t end = LastEndOfFiles(paths.segments);
+absl::StatusOr<std::string> CauseOfLeftSegments(const Paths& paths) {
+  ICEPIE_ASSIGN_OR_RETURN(const int64_t end, LastEndOfFiles(paths.segments));
   if (end == 0) return "";
   return absl::StrCat("there are records up to position ", end, " in ", paths.segments,
                       ", but neither a log nor a high-water mark, so this is no new core", kRemedy);
@@ -218,8 +218,10 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
                                       std::optional<int64_t> accept_loss_position) {
   const absl::StatusOr<HighWater> mark = HighWaterMark::Read(paths.mark);
   if (!LogStore::Exists(paths.log)) {
-    const std::string cause = absl::IsNotFound(mark.status()) ? CauseOfLeftSegments(paths)
-                                                              : CauseOfMark(mark, paths, 0, 0);
+    std::string cause = CauseOfMark(mark, paths, 0, 0);
+    if (absl::IsNotFound(mark.status())) {
+      ICEPIE_ASSIGN_OR_RETURN(cause, CauseOfLeftSegments(paths));
+    }
     if (!cause.empty()) return Salvage(paths, cause);
     return OpenForWriting(paths, with_tree);
   }
@@ -238,7 +240,7 @@ absl::StatusOr<RecoveredCore> Recover(const Paths& paths, bool with_tree,
   const bool half_created =
       absl::IsFailedPrecondition(seen.status()) && absl::IsNotFound(mark.status());
   if (half_created) {  // the first opening ended before it was done
-    const std::string cause = CauseOfLeftSegments(paths);
+    ICEPIE_ASSIGN_OR_RETURN(const std::string cause, CauseOfLeftSegments(paths));
     if (!cause.empty()) return Salvage(paths, cause);
     return OpenForWriting(paths, with_tree);
   }

@@ -93,12 +93,13 @@ absl::Status Unreadable(const SegmentEntry& entry, const std::string& directory,
 
 }  // namespace
 
-int64_t LastEndOfFiles(const std::string& directory) {
+absl::StatusOr<int64_t> LastEndOfFiles(const std::string& directory) {
   int64_t last = 0;
   std::error_code error;
   for (const auto& file : DirectoryEntries(directory, error)) {
     last = std::max(last, EndPositionOf(file.path().filename().string()));
   }
+  if (error) return ErrnoError(error.value(), absl::StrCat("list ", directory));
   return last;
 }
 

@@ -42,7 +42,7 @@ struct SegmentEntry {
 LogStore::CatalogChange RegistrationOf(const SegmentEntry& entry);
 
 // The largest end position of the segments whose files are in `directory`; 0 when there are none.
-int64_t LastEndOfFiles(const std::string& directory);
+absl::StatusOr<int64_t> LastEndOfFiles(const std::string& directory);
 
 // Threads: any.
 // Errors: DATA_LOSS/RECORD_DAMAGED naming file and position for what is missing or damaged.

@@ -1,5 +1,7 @@
 // Opening a core whose directory is in use, damaged or incomplete.
 #include <gmock/gmock.h>
+#include <rocksdb/db.h>
+#include <rocksdb/options.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -567,8 +569,11 @@ TEST_F(SalvageTest, SegmentsAloneAreNoNewCore) {
     SCOPED_TRACE(is_half_created);
     fs::remove_all(path_ + "/rocksdb");
     if (is_half_created) {
-      fs::create_directories(path_ + "/rocksdb");
-      Write(path_ + "/rocksdb/IDENTITY", "x");
+      rocksdb::Options options;
+      options.create_if_missing = true;
+      rocksdb::DB* db = nullptr;
+      ASSERT_TRUE(rocksdb::DB::Open(options, path_ + "/rocksdb", &db).ok());
+      delete db;
     }
     EXPECT_THAT(OpenCore(path_)->ReadOnlyCause(), HasSubstr("neither a log nor a high-water mark"));
     fs::remove_all(path_ + "/segments");
