@@ -147,7 +147,8 @@ void LiveEngine::StepMissed() {
   }
   for (auto& held : held_) {
     const auto found = missed.find(held->spec.slice);
-    if (found != missed.end() && held->spec.serving) {
+    // Whose schedule is gone by now has nothing to make up for.
+    if (found != missed.end() && held->schedule_cron) {
       if (held->missed_named != found->second) held->missed_times = 0;
       held->missed_named = found->second;
       const int doublings = std::min(held->missed_times++, kDoublingsMax);
