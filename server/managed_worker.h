@@ -145,7 +145,9 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void RestWith(std::shared_ptr<const icepie::worker::v1::WorkerReport> report, bool awaits_turn);
   // One that rests has something to do now: its state is "waiting" until WakeUp.
   void AwaitTurn();
+  // One whose process is still ending starts when that is gone.
   void WakeUp(absl::Duration delay);
+  bool StartsWhenWoken() const { return resting_ && !process_ && !stopping_; }
   // Its first start, if that is still to come, comes after `delay`.
   void BringForward(absl::Duration delay);
   // Asks for reports often for a while: somebody waits for a change.

@@ -424,7 +424,8 @@ void Supervisor::RestStandby(const std::string& domain) {
 void Supervisor::WakeLive(const std::string& domain) {
   OnDomain(domain, [this](Domain& workers) {
     workers.live->BringForward(absl::ZeroDuration());  // somebody waits for it
-    workers.live->WakeUp(NextStagger(next_start_));
+    const bool starts = workers.live->StartsWhenWoken();
+    workers.live->WakeUp(starts ? NextStagger(next_start_) : absl::ZeroDuration());
   });
 }
 
