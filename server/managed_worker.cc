@@ -64,7 +64,11 @@ bool HasSaved(const wv1::SliceReport& slice) {
   if (slice.snapshot().position() >= slice.applied_position()) return true;
   // A record that it has left out changes its counts alone.
   const bool has_left_out = slice.counts().filtered() > 0 || slice.counts().quarantined() > 0;
-  return !has_left_out && !slice.snapshot().path().empty() &&
+  return !has_left_out && HasSavedRows(slice);
+}
+
+bool HasSavedRows(const wv1::SliceReport& slice) {
+  return !slice.snapshot().path().empty() &&
          slice.snapshot().content_version() >= slice.content_version();
 }
 
@@ -503,6 +507,7 @@ void ManagedWorker::OnExit() {
   const bool rests = ending_ && resting_ && !stopping_;
   if (rests) view_.rest_lost = !in_order && !HasSavedAll();
   if (rests && view_.rest_lost) {
+    was_lost_ = true;
     lost_ = view_.report;
     OnUnsavedRest(how);
     return;
@@ -532,8 +537,9 @@ void ManagedWorker::OnCause(const std::string& how) {
 bool ManagedWorker::HasSavedAll() const {
   if (view_.status.role() != "live" || !view_.report) return true;
   const auto& slices = view_.report->slices();
-  return std::all_of(slices.begin(), slices.end(), [](const wv1::SliceReport& slice) {
-    return !slice.serving() || HasSaved(slice);
+  // One that takes too long to save would be started for its counts again and again.
+  return std::all_of(slices.begin(), slices.end(), [this](const wv1::SliceReport& slice) {
+    return !slice.serving() || HasSaved(slice) || (was_lost_ && HasSavedRows(slice));
   });
 }
 

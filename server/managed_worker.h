@@ -88,6 +88,8 @@ struct WorkerDeath {
 // Nothing that the slice has applied is missing from its snapshot, by what is known of it. Records
 // of others it has passed over beyond that: no snapshot is made for them.
 bool HasSaved(const icepie::worker::v1::SliceReport& slice);
+// Its rows, if perhaps not its counts of records that it has left out.
+bool HasSavedRows(const icepie::worker::v1::SliceReport& slice);
 // Nor is what a worker `before` had not saved, by the report of a later one: it has saved since, or
 // has come as far without anything to save.
 bool HasSavedSince(const icepie::worker::v1::SliceReport& before,
@@ -229,6 +231,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   bool stopping_ = false;
   bool resting_ = false;  // nobody needs it now
   std::function<void()> on_stopped_;
+  bool was_lost_ = false;  // rest_lost, once
   std::string unsaved_;
   DeathListener on_death_;
 };

@@ -506,6 +506,9 @@ TEST_F(SupervisorRestTest, ARecordThatIsLeftOutHasToBeSaved) {
   EXPECT_TRUE(HasSaved(slice));
   slice.mutable_counts()->set_quarantined(1);
   EXPECT_FALSE(HasSaved(slice));
+  EXPECT_TRUE(HasSavedRows(slice));
+  slice.set_content_version(kApplied);
+  EXPECT_FALSE(HasSavedRows(slice));
 }
 
 // The live worker of domain 0, in whose place the test answers, is applying when it ends.
