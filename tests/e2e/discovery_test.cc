@@ -43,7 +43,8 @@ class DiscoveryTest : public ::testing::Test {
     EXPECT_TRUE(call->Write(request));
     EXPECT_TRUE(call->Read(&response));
     call->WritesDone();
-    EXPECT_TRUE(call->Finish().ok());
+    const grpc::Status status = call->Finish();
+    EXPECT_TRUE(status.ok()) << status.error_code() << ": " << status.error_message();
     return response;
   }
 
