@@ -217,6 +217,7 @@ absl::Status TakeIngestTimes(const BlockHeader& header, absl::string_view& raw,
     const std::optional<uint64_t> count = TakeVarint(raw);
     const std::optional<uint64_t> later = TakeVarint(raw);
     if (!count || !later || *count == 0 || *count > records.size() - next) break;
+    if (i == 0 && *later != 0) break;  // the header has the first one's
     const auto before = static_cast<int64_t>(time);
     time += *later;
     if (static_cast<int64_t>(time) < before) break;
