@@ -464,7 +464,11 @@ absl::Status FaultInjector::OutgrownDefinition(FaultSpan* span) {
   absl::Status done = Apply(absl::StrReplaceAll(kOutgrown, {{"$0", span->domain}}));
   if (done.ok()) done = AwaitOutgrown(span->domain);
   PointTo(program_link_, program_);
-  if (done.ok()) done = RollWorkers(span);
+  // It ends at the slice that the program does not run, and goes on when it is asked again.
+  if (done.ok()) {
+    done = RollWorkers(span);
+    if (ErrorReason(done) == "ROLL_FAILED") done = RollWorkers(span);
+  }
   if (done.ok()) done = CheckOutgrown(span->domain);
   const absl::Status deleted = DeleteDomain(span->domain);
   return done.ok() ? deleted : done;
