@@ -71,20 +71,21 @@ bool DiskSpace::MakeBallast() {
   return !IsFullDisk(error);
 }
 
-void DiskSpace::BecomeFull(int64_t free) {
-  full_.store(true);
+void DiskSpace::BecomeFull() {
+  if (full_.exchange(true)) return;
   if (::unlink(ballast_path_.c_str()) != 0 && errno != ENOENT) {
     spdlog::error("core: {} cannot be removed: {}", ballast_path_, std::strerror(errno));
   }
   has_ballast_ = false;
-  spdlog::error(
-      "core: disk full: {} bytes are free, {} is the least (core.free_bytes_min); "
-      "appends are refused until {} are free",
-      free, options_.free_bytes_min, BytesToHeal());
+  spdlog::error("core: disk full, appends are refused: {}", Figures());
 }
 
 void DiskSpace::MakeWhole(int64_t free) {
-  if (options_.ballast_bytes > 0 && !has_ballast_ && !MakeBallast()) return;
+  if (options_.ballast_bytes > 0 && !has_ballast_ && !MakeBallast()) {
+    // At a start no write has told it yet, and the first one would have no ballast to take.
+    was_told_ = true;
+    return BecomeFull();
+  }
   was_told_ = false;
   if (!full_.exchange(false)) return;
   spdlog::warn("core: {} bytes are free: appends are taken again", free);
@@ -96,7 +97,7 @@ void DiskSpace::Update() {
   if (!free.ok()) return;
   free_bytes_.store(*free);
   const MutexLock lock(mutex_);
-  if (!full_ && *free < options_.free_bytes_min) return BecomeFull(*free);
+  if (!full_ && *free < options_.free_bytes_min) return BecomeFull();
   const bool wants_ballast = options_.ballast_bytes > 0 && !has_ballast_ && !ballast_failed_;
   if ((full_ || wants_ballast) && *free >= BytesToHeal()) MakeWhole(*free);
 }
@@ -107,20 +108,29 @@ bool DiskSpace::GiveBallast() {
   if (free.ok()) free_bytes_.store(*free);
   const MutexLock lock(mutex_);
   const bool had_ballast = has_ballast_;
-  if (had_ballast) BecomeFull(free_bytes());
+  if (had_ballast) BecomeFull();
   was_told_ = was_told_ || had_ballast;
   return had_ballast || std::exchange(tried_ballast_, false);
+}
+
+std::string DiskSpace::Figures() const {
+  if (free_bytes() < BytesToHeal()) {
+    return absl::StrCat("the disk of ", options_.directory, " is nearly full: ", free_bytes(),
+                        " bytes are free, ", options_.free_bytes_min,
+                        " are kept (core.free_bytes_min), and ", BytesToHeal(), " end the refusal");
+  }
+  return absl::StrCat("the disk of ", options_.directory, " has ", free_bytes(),
+                      " bytes free, but refuses to take more, as where a quota is used up; room "
+                      "for ",
+                      options_.ballast_bytes, " bytes (core.ballast_bytes) ends the refusal");
 }
 
 absl::Status DiskSpace::FullError() const {
   return MakeError(
       absl::StatusCode::kResourceExhausted,
       absl::StrCat(
-          "the disk of ", options_.directory, " is nearly full: ", free_bytes(),
-          " bytes are free, ", options_.free_bytes_min,
-          " are kept (core.free_bytes_min); nothing was stored. Free or add space: appends "
-          "are taken again by themselves once ",
-          BytesToHeal(), " bytes are free"),
+          Figures(),
+          "; nothing was stored. Free or add space: appends are taken again by themselves"),
       "CORE_DISK_FULL",
       {{"free_bytes", absl::StrCat(free_bytes())},
        {"needed_bytes", absl::StrCat(BytesToHeal())},

@@ -6,7 +6,8 @@
 //   free ≥ free_bytes_min × 1.25 + the ballast  → the ballast is made again, appends go on
 //
 // A quota may end before the disk does, and the figure of free bytes need not know it: then a write
-// tells (GiveBallast), and appends go on when there is room for the ballast.
+// tells (GiveBallast), or that there is no room to make the ballast, and appends go on when there
+// is.
 #ifndef ICEPIE_CORE_DISK_SPACE_H_
 #define ICEPIE_CORE_DISK_SPACE_H_
 
@@ -65,8 +66,9 @@ class DiskSpace {
   bool HasBallast() const;
   int Allocate(int64_t bytes) const;  // as the ballast's file; 0, or why not
   bool MakeBallast() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void BecomeFull(int64_t free) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void BecomeFull() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MakeWhole(int64_t free) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string Figures() const;  // why it is full and when no longer, for people
   absl::Status FullError() const;
 
   const Options options_;

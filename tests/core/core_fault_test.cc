@@ -252,6 +252,36 @@ TEST(DiskSpaceOfAQuotaTest, AWriteMayHaveMissedTheRoomThatTheBallastHasTried) {
   EXPECT_FALSE(space.GiveBallast()) << "nothing is left to give";
 }
 
+// As after a restart: no write has told it, and the ballast was given back before.
+TEST(DiskSpaceOfAQuotaTest, AStartWithoutRoomForTheBallastIsAFullDisk) {
+  const TempDirectory directory;
+  DiskSpace space({directory.path(), kMiB, kMiB, FreeBytesOf});
+  FailingCalls::Fail("fallocate ballast", 1, EDQUOT, directory.path(), "no such path");
+  space.Update();
+  EXPECT_TRUE(FailingCalls::failed());
+  const absl::Status refused = space.CheckAppend();
+  EXPECT_EQ(ErrorReason(refused), "CORE_DISK_FULL") << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("quota"));
+  FailingCalls::Fail("fallocate ballast", 1, EDQUOT, directory.path(), "no such path");
+  EXPECT_EQ(ErrorReason(space.CheckReserve()), "CORE_DISK_FULL") << "no room was told of";
+  FailingCalls::Stop();
+  EXPECT_TRUE(space.CheckReserve().ok());
+  space.Update();
+  EXPECT_TRUE(space.CheckAppend().ok());
+  EXPECT_TRUE(std::filesystem::exists(directory.path() + "/ballast"));
+}
+
+// One that has no fallocate has no ballast either, and that does not fill it.
+TEST(DiskSpaceOfAQuotaTest, AFileSystemThatCannotMakeTheBallastIsNotFull) {
+  const TempDirectory directory;
+  DiskSpace space({directory.path(), kMiB, kMiB, FreeBytesOf});
+  FailingCalls::Fail("fallocate ballast", 1, EOPNOTSUPP, directory.path(), "no such path");
+  space.Update();
+  EXPECT_TRUE(FailingCalls::failed());
+  FailingCalls::Stop();
+  EXPECT_TRUE(space.CheckAppend().ok());
+}
+
 // The ballast's room is used up, too, and the figure of free bytes does not know that either.
 TEST(DiskSpaceOfAQuotaTest, TheDaemonsOwnChangesEndBeforeItDoes) {
   const TempDirectory directory;

@@ -362,6 +362,40 @@ TEST_F(SmallDiskTest, AWriteThatFindsTheDiskFullTakesTheBallast) {
   for (size_t i = 0; i < records.size(); ++i) EXPECT_TRUE(records[i].payload == payloads[i]) << i;
 }
 
+// Where the figure of free bytes does not know it, only writes tell; the start has to ask.
+TEST_F(SmallDiskTest, AQuotaThatIsUsedUpIsStillThatAfterARestart) {
+  const SmallDisk disk(64 * kMiB);
+  if (!disk.mounted()) GTEST_SKIP() << "no privilege to mount; core_fault_test has it injected";
+  const std::string file = disk.path() + "/of_another_program";
+  CoreOptions options;
+  options.directory = disk.path() + "/core";
+  options.free_bytes_min = kMiB;
+  options.ballast_bytes = 8 * kMiB;
+  options.free_bytes = [](const std::string&) -> absl::StatusOr<int64_t> { return 1000 * kMiB; };
+  {
+    const std::unique_ptr<Core> core = *Core::Open(options);
+    ASSERT_TRUE(core->CreateStream("noise", PayloadFormat::kBytes).ok());
+    ASSERT_TRUE(core->CreateInternalStream("_admin", PayloadFormat::kJson).ok());
+    FillWithFile(file, 0, disk.path());
+    const absl::Status refused = FillWithRecords(*core, 1, 100'000);
+    ASSERT_EQ(ErrorReason(refused), "CORE_DISK_FULL") << refused;
+  }
+  FillWithFile(file, 4 * kMiB, disk.path());  // enough for a start, not for the ballast
+  const std::unique_ptr<Core> core = *Core::Open(options);
+  EXPECT_EQ(core->ReadOnlyCause(), "");
+  EXPECT_TRUE(core->Disk().full);
+  EXPECT_EQ(ErrorReason(FillWithRecords(*core, 1, 100'000)), "CORE_DISK_FULL");
+  const absl::Status own = core->AppendAndWait(NumberedBatch("_admin", 0, 1)).status();
+  EXPECT_TRUE(own.ok()) << own;
+  EXPECT_EQ(core->ReadOnlyCause(), "");
+  std::filesystem::remove(file);
+  EXPECT_TRUE(Eventually([&] { return !core->Disk().full; }));
+  AppendBatch batch;
+  batch.records.push_back(Noise(200));
+  const absl::Status taken = core->AppendAndWait(std::move(batch)).status();
+  EXPECT_TRUE(taken.ok()) << taken;
+}
+
 // Records alone fill it, through flushes and compactions; a restart finds room to replay the log.
 TEST_F(SmallDiskTest, ACoreThatFilledItsDiskCanBeOpenedAgain) {
   const SmallDisk disk(640 * kMiB);
