@@ -141,7 +141,8 @@ void CheckCore(const std::string& data_directory, DoctorFindings& out) {
   const std::string log = core + "/rocksdb";
   if (!LogStore::Exists(log)) {
     std::error_code error;
-    const bool was_there = fs::exists(core + "/high_water_mark", error);
+    const bool was_there = fs::exists(core + "/high_water_mark", error) ||
+                           LastEndOfFiles(core + "/segments").value_or(1) > 0;
     out.push_back({was_there ? Severity::kProblem : Severity::kNote, "core",
                    absl::StrCat(core, was_there ? " has lost its log" : " holds no core yet"),
                    was_there ? kRestore : ""});

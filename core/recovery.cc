@@ -115,7 +115,8 @@ absl::StatusOr<std::string> CauseOfLeftSegments(const Paths& paths) {
   ICEPIE_ASSIGN_OR_RETURN(const int64_t end, LastEndOfFiles(paths.segments));
   if (end == 0) return "";
   return absl::StrCat("there are records up to position ", end, " in ", paths.segments,
-                      ", but neither a log nor a high-water mark, so this is no new core", kRemedy);
+                      ", but neither a log nor a high-water mark, so this is no new core", kRemedy,
+                      ". Or begin a new core: move that directory away, too");
 }
 
 std::string CauseOfBackup(const std::string& backup, int64_t head) {
@@ -180,6 +181,8 @@ absl::StatusOr<std::string> CauseOfRoot(const RecoveredCore& core,
 absl::StatusOr<RecoveredCore> OpenForWriting(const Paths& paths, bool with_tree,
                                              LogStore::Mode mode = LogStore::Mode::kReadWrite,
                                              std::unique_ptr<RequestLog> requests = nullptr) {
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
+  ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.segments));
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core, OpenLog(paths, mode));
   ICEPIE_ASSIGN_OR_RETURN(core.tree, LoadTree(*core.store, core.head));
   if (with_tree) {
@@ -325,8 +328,6 @@ absl::StatusOr<RecoveredCore> RecoverCore(const CoreOptions& options, ReadOnlyGu
                     options.env,
                     &guard,
                     &space};
-  ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.log));
-  ICEPIE_RETURN_IF_ERROR(MakeDirectories(paths.segments));
   ICEPIE_ASSIGN_OR_RETURN(RecoveredCore core,
                           Recover(paths, options.merkle_tree, options.accept_loss_position));
   if (!core.loss_only || core.store == nullptr) return core;

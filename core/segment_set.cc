@@ -99,6 +99,7 @@ absl::StatusOr<int64_t> LastEndOfFiles(const std::string& directory) {
   for (const auto& file : DirectoryEntries(directory, error)) {
     last = std::max(last, EndPositionOf(file.path().filename().string()));
   }
+  if (error == std::errc::no_such_file_or_directory) return 0;
   if (error) return ErrnoError(error.value(), absl::StrCat("list ", directory));
   return last;
 }

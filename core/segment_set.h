@@ -41,7 +41,8 @@ struct SegmentEntry {
 // The entry as a change of the catalog. It takes the place of one that begins where this one does.
 LogStore::CatalogChange RegistrationOf(const SegmentEntry& entry);
 
-// The largest end position of the segments whose files are in `directory`; 0 when there are none.
+// The largest end position of the segments whose files are in `directory`; 0 when there are none,
+// or there is no such directory.
 absl::StatusOr<int64_t> LastEndOfFiles(const std::string& directory);
 
 // Threads: any.

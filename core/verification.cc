@@ -317,14 +317,39 @@ VerificationReport NothingReadable(const OpenedLog& log) {
   return report;
 }
 
+// Where there is no log: what tells that there was one, as a start does.
+absl::StatusOr<VerificationReport> FindLostLog(const std::string& directory) {
+  const absl::StatusOr<HighWater> mark =
+      HighWaterMark::Read(absl::StrCat(directory, "/", kHighWaterMarkFile));
+  const std::string segments = absl::StrCat(directory, "/", kSegmentDirectory);
+  ICEPIE_ASSIGN_OR_RETURN(const int64_t sealed, LastEndOfFiles(segments));
+  OpenedLog log;
+  if (mark.ok() && (mark->position > 0 || mark->changes > 0)) {
+    log.findings.push_back(
+        {0, mark->position,
+         absl::StrCat("the log is missing, but ", mark->position, " records and ", mark->changes,
+                      " changes of its catalog were acknowledged")});
+  } else if (!mark.ok() && !absl::IsNotFound(mark.status())) {
+    log.findings.push_back(
+        {0, sealed,
+         absl::StrCat("the log is missing; the high-water mark: ", mark.status().message())});
+  } else if (sealed > 0) {
+    log.findings.push_back({0, sealed,
+                            absl::StrCat("the log and the high-water mark are missing, but there "
+                                         "are records up to position ",
+                                         sealed, " in ", segments)});
+  } else {
+    return absl::NotFoundError(absl::StrCat(directory, " holds no core"));
+  }
+  return NothingReadable(log);
+}
+
 }  // namespace
 
 absl::StatusOr<VerificationReport> VerifyDirectory(const std::string& directory,
                                                    const std::string& older_note,
                                                    const VerificationProgress& progress) {
-  if (!LogStore::Exists(absl::StrCat(directory, "/rocksdb"))) {
-    return absl::NotFoundError(absl::StrCat(directory, " holds no core"));
-  }
+  if (!LogStore::Exists(absl::StrCat(directory, "/rocksdb"))) return FindLostLog(directory);
   ICEPIE_ASSIGN_OR_RETURN(const std::unique_ptr<DataLock> lock, DataLock::AcquireToRead(directory));
   OpenedLog log = OpenWhatThereIs(directory);
   const std::optional<HighWater> mark = CheckEnds(directory, log);

@@ -576,6 +576,8 @@ TEST_F(SalvageTest, SegmentsAloneAreNoNewCore) {
       delete db;
     }
     EXPECT_THAT(OpenCore(path_)->ReadOnlyCause(), HasSubstr("neither a log nor a high-water mark"));
+    // An empty directory would take what is copied back there for its own content.
+    EXPECT_EQ(fs::exists(path_ + "/rocksdb"), is_half_created);
     fs::remove_all(path_ + "/segments");
     fs::copy(whole_ + "/segments", path_ + "/segments");
   }

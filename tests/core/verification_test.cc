@@ -69,7 +69,8 @@ class VerificationTest : public testing::Test {
 
   std::map<std::string, std::string> Files() const {
     std::map<std::string, std::string> files;
-    for (const auto& file : fs::directory_iterator(path_ + "/rocksdb")) {
+    std::error_code none;
+    for (const auto& file : fs::directory_iterator(path_ + "/rocksdb", none)) {
       const std::string name = file.path().filename();
       if (name.rfind("LOG", 0) == 0 || name == "LOCK") continue;
       files[name] = *ReadFile(file.path());
@@ -490,6 +491,25 @@ TEST_F(VerificationTest, AMissingOrDamagedKeyMarkOrCheckpointIsNamed) {
       EXPECT_TRUE(Verify().ok());
     }
   }
+}
+
+// A start is read-only there, too, for the same reason.
+TEST_F(VerificationTest, ALogThatIsMissingAsAWholeIsNamed) {
+  Fill(kBatch);
+  fs::remove_all(path_ + "/rocksdb");
+  const auto what = [this] {
+    const VerificationReport report = Verify();
+    EXPECT_FALSE(report.ok());
+    EXPECT_FALSE(fs::exists(path_ + "/rocksdb"));
+    return report.bytes_rehashed.detail;
+  };
+  EXPECT_THAT(what(), HasSubstr(absl::StrCat(kBatch, " records")));
+  std::ofstream(path_ + "/high_water_mark", std::ios::trunc) << "x";
+  EXPECT_THAT(what(), HasSubstr("high_water_mark"));
+  fs::remove(path_ + "/high_water_mark");
+  EXPECT_EQ(VerifyDirectory(path_, "", {}).status().code(), absl::StatusCode::kNotFound);
+  std::ofstream(path_ + "/segments/" + SegmentFileName(0, 7)) << "x";
+  EXPECT_THAT(what(), HasSubstr("up to position 7 in " + path_ + "/segments"));
 }
 
 TEST_F(VerificationTest, WhatIsNoCoreOrInUseIsSaidSo) {
