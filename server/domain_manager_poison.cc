@@ -34,12 +34,13 @@ std::pair<std::string, int64_t> GenerationOf(const std::string& text) {
   return {parts[0], number};
 }
 
-void AddDeadlyRecord(int64_t position, cv1::GenerationEntry& generation) {
+bool HasDeadlyRecord(int64_t position, const cv1::GenerationEntry& generation) {
   const auto& known = generation.deadly_records();
-  if (std::any_of(known.begin(), known.end(),
-                  [position](const auto& record) { return record.position() == position; })) {
-    return;
-  }
+  return std::any_of(known.begin(), known.end(),
+                     [position](const auto& record) { return record.position() == position; });
+}
+
+void AddDeadlyRecord(int64_t position, cv1::GenerationEntry& generation) {
   cv1::DeadlyRecord& record = *generation.add_deadly_records();
   record.set_position(position);
   *record.mutable_time() = ToProto(absl::Now());
@@ -63,6 +64,16 @@ void Suspend(const std::string& why, int64_t generation, absl::Duration first,
   *suspension.mutable_next_try_time() = ToProto(absl::Now() + wait);
 }
 
+// One may be told again while it waits to be kept.
+bool IsKept(const PoisonVerdict& verdict, int64_t number, const cv1::SliceEntry& slice) {
+  if (verdict.kind != PoisonVerdict::kRecord) {
+    const cv1::Suspension* suspension = SuspensionInForce(slice);
+    return suspension != nullptr && suspension->generation() == number;
+  }
+  const auto* generation = FindGeneration(slice, number);
+  return generation != nullptr && HasDeadlyRecord(verdict.position, *generation);
+}
+
 }  // namespace
 
 // One that is not kept costs the domain its series of deaths again when the daemon ends.
@@ -75,6 +86,12 @@ void DomainManager::KeepVerdict(const std::string& name, const PoisonVerdict& ve
   const std::pair<std::string, int64_t> generation_name = GenerationOf(verdict.generation);
   const std::string& slice_name = generation_name.first;
   const int64_t number = generation_name.second;
+  const auto current = catalog_.Find(name);
+  const bool has_slice = current && current->slices.count(slice_name) > 0;
+  if (has_slice && IsKept(verdict, number, current->slices.at(slice_name))) {
+    supervisor_.StoredVerdict(name, verdict);
+    return;
+  }
   google::protobuf::Struct request;
   auto& fields = *request.mutable_fields();
   fields["name"].set_string_value(absl::StrCat(name, ".", slice_name));
@@ -99,9 +116,11 @@ void DomainManager::KeepVerdict(const std::string& name, const PoisonVerdict& ve
     return absl::OkStatus();
   });
   action.End(kept);
-  // While the core takes no change it holds as long as the daemon runs; then it is kept.
+  // It holds as long as the daemon runs, and is kept once the core takes changes. What that refuses
+  // for another reason it would refuse again.
   if (!kept.ok() && !absl::IsAborted(kept)) {
-    {
+    const std::string reason = ErrorReason(kept);
+    if (reason == "CORE_READ_ONLY" || reason == "CORE_DISK_FULL") {
       MutexLock lock(mutex_);
       unkept_verdicts_ = true;
     }
@@ -109,7 +128,7 @@ void DomainManager::KeepVerdict(const std::string& name, const PoisonVerdict& ve
                  kept.ToString());
     return;
   }
-  supervisor_.StoredVerdict(name, verdict.generation);
+  supervisor_.StoredVerdict(name, verdict);
   Configure(name);
 }
 

@@ -331,8 +331,10 @@ wv1::Assignment Supervisor::LiveAssignment(const Domain& workers) {
   for (wv1::GenerationSpec& spec : *assignment.mutable_generations()) {
     auto found = workers.verdicts.find(absl::StrCat(spec.slice(), "/", spec.number()));
     if (found == workers.verdicts.end()) continue;
-    const PoisonVerdict& verdict = found->second;
-    if (verdict.kind == PoisonVerdict::kRecord) spec.add_deadly_positions(verdict.position);
+    for (const auto& [position, record] : found->second.records) {
+      spec.add_deadly_positions(position);
+    }
+    const PoisonVerdict& verdict = found->second.other;
     if (verdict.kind == PoisonVerdict::kSlice) spec.set_suspended(true);
     if (verdict.kind != PoisonVerdict::kProbe) continue;
     spec.set_probe_begin(verdict.begin);
@@ -363,24 +365,35 @@ bool Supervisor::OnDeath(const WorkerDeath& death) {
       : verdict.kind == PoisonVerdict::kRecord
           ? absl::StrCat("the record at position ", verdict.position, " is left out")
           : absl::StrCat("it is suspended: ", verdict.why));
-  workers.verdicts[verdict.generation] = verdict;
+  Verdicts& verdicts = workers.verdicts[verdict.generation];
+  const bool is_record = verdict.kind == PoisonVerdict::kRecord;
+  if (is_record) verdicts.records[verdict.position] = verdict;
+  verdicts.other = is_record ? PoisonVerdict() : verdict;  // the record ends its probe
   workers.live->SetAssignment(LiveAssignment(workers));
   if (verdict.kind != PoisonVerdict::kProbe && on_verdict_) on_verdict_(death.domain, verdict);
   return true;
 }
 
-void Supervisor::StoredVerdict(const std::string& domain, const std::string& generation) {
-  loop_.Post([this, domain, generation] {
-    auto found = domains_.find(domain);
-    if (found != domains_.end()) found->second.verdicts.erase(generation);
+void Supervisor::StoredVerdict(const std::string& domain, const PoisonVerdict& verdict) {
+  OnDomain(domain, [verdict](Domain& workers) {
+    const auto found = workers.verdicts.find(verdict.generation);
+    if (found == workers.verdicts.end()) return;
+    Verdicts& verdicts = found->second;
+    if (verdict.kind == PoisonVerdict::kRecord) verdicts.records.erase(verdict.position);
+    const PoisonVerdict& other = verdicts.other;
+    if (verdict.kind == other.kind && verdict.resumes == other.resumes) {
+      verdicts.other = PoisonVerdict();
+    }
   });
 }
 
 void Supervisor::TellVerdictsAgain() {
   loop_.Post([this] {
+    if (!on_verdict_) return;
     for (const auto& [name, workers] : domains_) {
-      for (const auto& [generation, verdict] : workers.verdicts) {
-        if (verdict.kind != PoisonVerdict::kProbe && on_verdict_) on_verdict_(name, verdict);
+      for (const auto& [generation, verdicts] : workers.verdicts) {
+        for (const auto& [position, verdict] : verdicts.records) on_verdict_(name, verdict);
+        if (verdicts.other.kind == PoisonVerdict::kSlice) on_verdict_(name, verdicts.other);
       }
     }
   });

@@ -55,7 +55,7 @@ class Supervisor {
   using VerdictListener =
       std::function<void(const std::string& domain, const PoisonVerdict& verdict)>;
   void SetVerdictListener(VerdictListener listener) { on_verdict_ = std::move(listener); }
-  void StoredVerdict(const std::string& domain, const std::string& generation);
+  void StoredVerdict(const std::string& domain, const PoisonVerdict& verdict);
   // The listener is told again of those that are in force and not stored.
   void TellVerdictsAgain();
   // Every death of a worker that answers questions, from the loop's thread. Likewise.
@@ -146,13 +146,18 @@ class Supervisor {
   const WorkerSettings& settings() const { return settings_; }
 
  private:
+  // What was found about a generation and is not in the assignment yet.
+  struct Verdicts {
+    std::map<int64_t, PoisonVerdict> records;  // by position
+    PoisonVerdict other;                       // about the slice, or the probe under way
+  };
   struct Domain {
     std::shared_ptr<ManagedWorker> live;
     std::shared_ptr<ManagedWorker> standby;
     std::shared_ptr<ManagedWorker> spare;  // mostly null
     icepie::worker::v1::Assignment assignment;
     PoisonFinder finder;
-    std::map<std::string, PoisonVerdict> verdicts;  // by generation; not yet in the assignment
+    std::map<std::string, Verdicts> verdicts;  // by generation
     bool idle = false;  // every slice is suspended: the live worker has nothing to do
   };
   struct Planner;

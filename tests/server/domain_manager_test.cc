@@ -8,6 +8,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -87,22 +88,36 @@ class DomainManagerTest : public ::testing::Test {
     return entry;
   }
 
-  // The first so many live workers die at this.
-  void DieWhileOpening(const std::string& generation, int deaths) const {
+  // What a worker was doing (slices/flight_record.h).
+  static std::string Note(slices::Activity activity, const std::string& generation,
+                          int64_t position = 0) {
     std::string slot(256, '\0');
-    slot[0] = static_cast<char>(slices::Activity::kOpen);
+    slot[0] = static_cast<char>(activity);
+    slot[8] = static_cast<char>(position);
+    slot[16] = static_cast<char>(position + 1);
     slot[24] = static_cast<char>(generation.size());
-    slot.replace(36, generation.size(), generation);
-    std::ofstream(directory_.path() + "/note", std::ios::binary) << slot;
+    return slot.replace(36, generation.size(), generation);
+  }
+
+  // The first live workers die, each at this.
+  void DieAt(const std::vector<std::string>& notes) const {
+    int death = 0;
+    for (const std::string& note : notes) {
+      std::ofstream(absl::StrCat(directory_.path(), "/note-", ++death), std::ios::binary) << note;
+    }
     std::ofstream(directory_.path() + "/worker.sh")
         << "#!/bin/sh\ncase \"$*\" in *--role=live*) ;; *) exec sleep 100 ;; esac\n"
         << "for word in \"$@\"; do case $word in --flight-record=*) record=${word#*=} ;; esac; "
            "done\n"
         << "cd " << directory_.path() << " || exit 1\n"
-        << "death=0\nwhile [ $death -lt " << deaths << " ]; do\n"
+        << "death=0\nwhile [ $death -lt " << death << " ]; do\n"
         << "  death=$((death + 1))\n"
-        << "  [ -e death-$death ] || { : > death-$death; cp note $record; exit 1; }\n"
+        << "  [ -e death-$death ] || { : > death-$death; cp note-$death $record; exit 1; }\n"
         << "done\nexec sleep 100\n";
+  }
+  void DieWhileOpening(const std::string& generation, int deaths) const {
+    DieAt(std::vector<std::string>(static_cast<size_t>(deaths),
+                                   Note(slices::Activity::kOpen, generation)));
   }
 
   bool AdminRecordsReach(int64_t count) const {
@@ -250,7 +265,8 @@ TEST_F(DomainManagerTest, NoPromotionIsTriedWhileTheCoreIsReadOnly) {
   manager_.reset();
 }
 
-// Its worker ends while it opens the slice, until that is suspended; the core does not take that.
+// Its worker ends, by default while it opens the slice, until that is suspended; the core does not
+// take that.
 class UnkeptVerdictTest : public DomainManagerTest {
  protected:
   static bool WaitUntil(const std::function<bool()>& holds) {
@@ -259,25 +275,38 @@ class UnkeptVerdictTest : public DomainManagerTest {
     return holds();
   }
 
-  void Find() {
-    DieWhileOpening("s0/1", PoisonFinder::kDeaths);
+  void Find(const std::vector<std::string>& deaths = std::vector<std::string>(
+                PoisonFinder::kDeaths, Note(slices::Activity::kOpen, "s0/1"))) {
+    DieAt(deaths);
     ASSERT_TRUE(catalog_.Load().ok());
     Create("ill", 1, [](icepie::catalog::v1::SliceEntry&) {});
-    const auto refused = std::make_shared<std::atomic<bool>>(false);
-    refusing_.on_refusal = [refused](const std::string& key) {
-      if (absl::StrContains(key, "s0")) *refused = true;
+    CreateSuspended("other");
+    refusing_.on_refusal = [this](const std::string& key) {
+      if (absl::StrContains(key, "ill/s0")) ++refusals_;
+      if (absl::StrContains(key, "other/s0")) ++sweeps_;
     };
     refusing_.refuses = true;
     manager_ = std::make_unique<DomainManager>(refusing_, catalog_, supervisor_, builds_, events_,
                                                memory_, ends_);
     manager_->Start();
-    ASSERT_TRUE(WaitUntil([&] { return refused->load(); }));
+    ASSERT_TRUE(WaitUntil([&] { return refusals_ > 0; }));
   }
 
   bool IsKept() const {
     return WaitUntil(
         [&] { return catalog_.Find("ill")->slices.at("s0").suspension().generation() == 1; });
   }
+
+  // A slice that every sweep tries to lift.
+  void CreateSuspended(const std::string& domain) {
+    Create(domain, 1, [](icepie::catalog::v1::SliceEntry& slice) {
+      slice.mutable_suspension()->set_generation(1);
+      *slice.mutable_suspension()->mutable_next_try_time() = ToProto(absl::Now());
+    });
+  }
+
+  std::atomic<int> refusals_{0};
+  std::atomic<int> sweeps_{0};  // while the core refuses
 };
 
 TEST_F(UnkeptVerdictTest, ItIsKeptOnceTheCoreTakesIt) {
@@ -285,6 +314,48 @@ TEST_F(UnkeptVerdictTest, ItIsKeptOnceTheCoreTakesIt) {
   if (HasFatalFailure()) return;
   refusing_.refuses = false;
   EXPECT_TRUE(IsKept());
+}
+
+TEST_F(UnkeptVerdictTest, ItIsKeptOnceThoughItIsToldAgain) {
+  Find();
+  if (HasFatalFailure()) return;
+  refusing_.refuses = false;
+  for (int i = 0; i < 3; ++i) supervisor_.TellVerdictsAgain();
+  ASSERT_TRUE(IsKept());
+  CreateSuspended("later");
+  // Lifted by the thread that has kept what it was told before.
+  ASSERT_TRUE(
+      WaitUntil([&] { return catalog_.Find("later")->slices.at("s0").suspension().lifted(); }));
+  EXPECT_EQ(core_->GetStream("_admin")->end_offset, 4) << "refused, and kept";
+}
+
+TEST_F(UnkeptVerdictTest, AnotherRecordReplacesNone) {
+  std::vector<std::string> deaths(PoisonFinder::kDeaths, Note(slices::Activity::kApply, "s0/1", 7));
+  deaths.resize(PoisonFinder::kDeaths + 2, Note(slices::Activity::kApply, "s0/1", 9));
+  Find(deaths);
+  if (HasFatalFailure()) return;
+  ASSERT_TRUE(WaitUntil([&] { return refusals_ > 1; }));
+  refusing_.refuses = false;
+  const auto left_out = [&] {
+    std::set<int64_t> positions;
+    const auto ill = catalog_.Find("ill");
+    for (const auto& record : ill->slices.at("s0").generations(0).deadly_records()) {
+      positions.insert(record.position());
+    }
+    return positions;
+  };
+  EXPECT_TRUE(WaitUntil([&] { return left_out().size() == 2; }));
+  EXPECT_EQ(left_out(), (std::set<int64_t>{7, 9}));
+}
+
+// By the core that is neither full nor read-only: it would refuse it again.
+TEST_F(UnkeptVerdictTest, WhatIsRefusedForAnotherReasonIsNotTriedAgain) {
+  refusing_.reason = "TEST";
+  Find();
+  if (HasFatalFailure()) return;
+  const int before = sweeps_;
+  EXPECT_TRUE(WaitUntil([&] { return sweeps_ >= before + 2; }));
+  EXPECT_EQ(refusals_, 1);
 }
 
 TEST_F(UnkeptVerdictTest, ARestartThatIsRefusedForgetsNothing) {

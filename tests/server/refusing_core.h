@@ -15,15 +15,18 @@
 
 namespace icepie::server {
 
-// A core whose changes can be refused, as a damaged one's are.
+// A core whose changes can be refused, as a damaged one's are, or for `reason`.
 class RefusingCore final : public Core {
  public:
   explicit RefusingCore(Core& core) : core_(core) {}
   std::atomic<bool> refuses{false};
+  std::string reason = "CORE_READ_ONLY";                   // set before anything is refused
   std::function<void(const std::string& key)> on_refusal;  // set before anything is refused
   std::string unreadable;                                  // no keys that begin so can be scanned
 
-  std::string ReadOnlyCause() const override { return refuses ? "test" : ""; }
+  std::string ReadOnlyCause() const override {
+    return refuses && reason == "CORE_READ_ONLY" ? "test" : "";
+  }
   std::string AcceptedLoss() const override { return core_.AcceptedLoss(); }
   absl::Status ForgetAcceptedLoss() override { return core_.ForgetAcceptedLoss(); }
   DiskState Disk() const override { return core_.Disk(); }
@@ -89,8 +92,7 @@ class RefusingCore final : public Core {
     for (const auto& [key, value] : changes) {
       if (on_refusal) on_refusal(key);
     }
-    return MakeError(absl::StatusCode::kFailedPrecondition, "refused by the test",
-                     "CORE_READ_ONLY");
+    return MakeError(absl::StatusCode::kFailedPrecondition, "refused by the test", reason);
   }
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
       absl::string_view prefix) const override {
