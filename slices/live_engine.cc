@@ -119,6 +119,7 @@ void LiveEngine::Shutdown() {
     RequestSnapshot(*held, true);
   }
   snapshots_->Flush();
+  StepScheduled();
 }
 
 void LiveEngine::Configure(Assignment assignment) {

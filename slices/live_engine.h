@@ -290,7 +290,7 @@ class LiveEngine : public Engine {
   bool StartNaming(const PendingName& pending);
   void SetSnapshotSchedule(Held& held) const;
   void StepSchedule(Held& held, absl::Time now);
-  void StepMissed();
+  void StepScheduled();
   void LetGoOfBatches();
   void PublishReport();
   absl::Duration SleepTime() const;
@@ -339,8 +339,11 @@ class LiveEngine : public Engine {
   int64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<PendingRefresh> new_refreshes_ ABSL_GUARDED_BY(mutex_);
   std::vector<PendingName> new_names_ ABSL_GUARDED_BY(mutex_);
-  // When those scheduled snapshots were due that could not be made; by slice.
-  std::map<std::string, absl::Time> new_missed_ ABSL_GUARDED_BY(mutex_);
+  struct ScheduledEnd {
+    absl::Time due;
+    bool may_pass = false;  // why it could not be made
+  };
+  std::map<std::string, ScheduledEnd> new_scheduled_ ABSL_GUARDED_BY(mutex_);  // by slice
   std::vector<std::shared_ptr<ServedSlice>> reported_ ABSL_GUARDED_BY(mutex_);
 
   std::unique_ptr<QueryService> queries_;

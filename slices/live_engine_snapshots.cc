@@ -41,7 +41,7 @@ bool LiveEngine::RequestSnapshot(const Held& held, bool urgent) {
 
 void LiveEngine::StepSnapshots() {
   const absl::Time now = absl::Now();
-  StepMissed();
+  StepScheduled();
   for (auto& held : held_) {
     StepSchedule(*held, now);
     if (held->generation == nullptr || !held->complete || held->in_run || held->held_back) continue;
@@ -137,20 +137,23 @@ void LiveEngine::SetSnapshotSchedule(Held& held) const {
   named_.KeepNext(held.spec.slice, held.schedule, held.next_named);
 }
 
-// What could not be made is tried again, at first as soon as any snapshot, until the next is due.
-void LiveEngine::StepMissed() {
+// What could not be made is made up for, if need be by the next worker: it is tried again, at first
+// as soon as any snapshot, until the next is due.
+void LiveEngine::StepScheduled() {
   constexpr int kDoublingsMax = 6;
-  std::map<std::string, absl::Time> missed;
+  std::map<std::string, ScheduledEnd> ended;
   {
     MutexLock lock(mutex_);
-    missed = std::exchange(new_missed_, {});
+    ended = std::exchange(new_scheduled_, {});
   }
   for (auto& held : held_) {
-    const auto found = missed.find(held->spec.slice);
-    // Whose schedule is gone by now has nothing to make up for.
-    if (found != missed.end() && held->schedule_cron) {
-      if (held->missed_named != found->second) held->missed_times = 0;
-      held->missed_named = found->second;
+    const auto found = ended.find(held->spec.slice);
+    // Whose schedule is gone by now has nothing to make up for, nor a next one to keep.
+    const bool counts = found != ended.end() && held->schedule_cron;
+    if (counts && (found->second.may_pass ||
+                   !named_.KeepNext(held->spec.slice, held->schedule, held->next_named))) {
+      if (held->missed_named != found->second.due) held->missed_times = 0;
+      held->missed_named = found->second.due;
       const int doublings = std::min(held->missed_times++, kDoublingsMax);
       held->next_try = SteadyNow() + options_.snapshot_interval * (1 << doublings);
     }
@@ -173,14 +176,13 @@ void LiveEngine::StepSchedule(Held& held, absl::Time now) {
   name.actor = "schedule";
   name.scheduled = true;
   const std::string slice = held.spec.slice;
-  const auto done = [this, slice, name, due, schedule = held.schedule,
-                     next = held.next_named](const absl::Status& status) {
-    // One that could not be made now is made up for, if need be by the next worker.
-    const bool may_pass = absl::IsUnavailable(status) || IsDiskFull(status);
-    if (may_pass || !named_.KeepNext(slice, schedule, next)) {
+  const auto done = [this, slice, name, due, schedule = held.schedule](const absl::Status& status) {
+    {
       MutexLock lock(mutex_);
-      new_missed_[slice] = due;
+      new_scheduled_[slice] = {due, absl::IsUnavailable(status) || IsDiskFull(status)};
+      awake_ = true;
     }
+    work_.SignalAll();
     if (status.ok()) {
       SliceInfo(slice, "snapshot {} made by its schedule", name.name);
       named_.Prune(slice, schedule, absl::Now());

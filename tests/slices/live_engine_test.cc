@@ -1616,5 +1616,36 @@ TEST_F(LiveEngineTest, WhatAScheduledSnapshotCouldNotDoIsTriedAgain) {
   EXPECT_THAT(ReadFile(next).value_or(""), testing::Not(HasSubstr("1700000000000000")));
 }
 
+// The daemon would wake the slice for it.
+TEST_F(LiveEngineTest, AScheduleThatIsRemovedWhileItsSnapshotIsMadeKeepsNoNextOne) {
+  EngineOptions options = Options();
+  options.snapshot_interval = absl::Hours(1);
+  StartLive(options, feed_);
+  const std::string next = directory_ + "/next_named/by_city";
+  std::filesystem::create_directory(directory_ + "/next_named");
+  std::ofstream(next) << R"({"next_us": 1700000000000000, "cron": "0 2 1 1 *", "time_zone": ""})";
+  feed_.Append("orders", {Order("Bern", 10)});
+  GenerationSpec spec = Spec("by_city");
+  spec.file = absl::StrReplaceAll(
+      kShopDomain,
+      {{"  by_city:\n",
+        "  by_city:\n    snapshots: {name: year-%Y, cron: \"0 2 1 1 *\", keep: forever}\n"}});
+  waits_with_text = "DETACH \"copy_";
+  Configure({spec});
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (waiting_statements == 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_EQ(waiting_statements, 1);
+  Configure({Spec("by_city")});
+  std::promise<void> turned;
+  engine_->Refresh("by_city", absl::Now(), [&](const auto&) { turned.set_value(); });
+  turned.get_future().wait();
+  EXPECT_FALSE(std::filesystem::exists(next));
+  waits_with_text = nullptr;
+  engine_->Shutdown();
+  EXPECT_TRUE(std::filesystem::exists(directory_ + "/snapshots/by_city/named"))
+      << "it was not made";
+  EXPECT_FALSE(std::filesystem::exists(next));
+}
+
 }  // namespace
 }  // namespace icepie::slices
