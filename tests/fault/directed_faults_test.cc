@@ -2,10 +2,13 @@
 // table).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -533,6 +536,39 @@ TEST_F(DirectedFaultsTest, FreezingIsIdempotentAlsoWithDeadWorkers) {
   }
   end_ = after;
   EXPECT_THAT(Answer("shop"), HasSubstr("plum"));
+}
+
+TEST(FaultHarnessTest, WhoEndsItFindsNothingLeft) {
+  std::string directory = absl::StrCat(::testing::TempDir(), "icepie-XXXXXX");
+  ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  const char* bin = std::getenv("ICEPIE_BIN");
+  ASSERT_NE(bin, nullptr);
+  std::string arguments[] = {"env", "TEST_TMPDIR=" + directory, "TMPDIR=" + directory,
+                             absl::StrCat(bin, "/icepie-fault"), "--seed=1"};
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  pointers.push_back(nullptr);
+  pid_t harness = 0;
+  ASSERT_EQ(posix_spawnp(&harness, "env", nullptr, nullptr, pointers.data(), environ), 0);
+  pid_t daemon = 0;
+  EXPECT_TRUE(Eventually(
+      [&] {
+        for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+          std::ifstream(entry.path() / "data/core/lock") >> daemon;
+        }
+        return daemon > 0;
+      },
+      absl::Seconds(60)));
+  kill(harness, SIGTERM);
+  int status = 0;
+  ASSERT_EQ(waitpid(harness, &status, 0), harness);
+  EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 128 + SIGTERM);
+  EXPECT_TRUE(std::filesystem::is_empty(directory));
+  if (daemon > 0) {
+    EXPECT_EQ(kill(daemon, 0), -1) << daemon;
+    EXPECT_EQ(errno, ESRCH);
+  }
+  std::filesystem::remove_all(directory);
 }
 
 }  // namespace

@@ -20,6 +20,7 @@
 #include "tests/fault/checker.h"
 #include "tests/fault/fault_domains.h"
 #include "tests/fault/fault_kinds.h"
+#include "tests/fault/kept_together.h"
 #include "tests/fault/load.h"
 #include "tests/fault/pacer.h"
 #include "tests/fault/weather.h"
@@ -100,6 +101,8 @@ class Harness {
         program_link_(daemon_.directory() + "/programs/icepie-worker"),
         load_(where_, LoadOf(options)),
         injector_(daemon_, where_, load_, program_link_, BinDirectory(), options.seed) {}
+
+  const std::string& directory() const { return daemon_.directory(); }
 
   int Run() {
     absl::Status done = SetUp();
@@ -446,5 +449,11 @@ int main(int argc, char** argv) {
   app.add_flag("--keep", options.keep, "Leave the data directory behind");
   CLI11_PARSE(app, argc, argv);
   std::fprintf(stderr, "seed %u\n", options.seed);
-  return icepie::fault::Harness(options).Run();
+  return icepie::fault::RunKeptTogether(
+      [&options](const icepie::fault::TellDirectory& tell) {
+        icepie::fault::Harness harness(options);
+        tell(harness.directory());
+        return harness.Run();
+      },
+      options.keep);
 }
