@@ -46,7 +46,7 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
         slow_(8, 64),
         applying_(8, 64),
         asking_(16, 256),
-        looking_(8, 128) {}
+        looking_(32, 128, /*at_once_max=*/1) {}
 
   // Refuses what is not under way yet, with SERVER_DRAINING.
   void Drain() {
@@ -227,8 +227,10 @@ class AdminService final : public icepie::v1::Admin::CallbackService {
   Executor quick_;
   Executor slow_;
   Executor applying_;
-  Executor asking_;   // what may take minutes
-  Executor looking_;  // what is answered at once, or in vain
+  Executor asking_;  // what may take minutes
+  // What is answered at once, or in vain after 20 s where the worker stands still: one of a domain
+  // at a time, so that few domains keep no other's waiting.
+  Executor looking_;
 };
 
 }  // namespace icepie::server
