@@ -28,6 +28,7 @@
 #include "server/catalog.h"
 #include "server/connection_gate.h"
 #include "server/core_service.h"
+#include "server/domain_groups.h"
 #include "server/domain_limits.h"
 #include "server/domain_manager.h"
 #include "server/event_log.h"
@@ -193,6 +194,16 @@ void LimitCalls(ConnectionGate& gate, grpc::ServerBuilder& builder) {
   factories.push_back(
       std::make_unique<CallLimits>(CallLimits::Limits{}, [&gate] { gate.CutOffResetFloods(); }));
   builder.experimental().SetInterceptorCreators(std::move(factories));
+}
+
+std::shared_ptr<DomainGroups> EnterGroups() {
+  auto groups = DomainGroups::Enter();
+  if (!groups.ok()) {
+    spdlog::info("domains have no control groups: {}", std::string(groups.status().message()));
+    return nullptr;
+  }
+  spdlog::info("each domain has a control group of its own ({})", (*groups)->controllers());
+  return *std::move(groups);
 }
 
 // Of the domains that may rest.
@@ -518,8 +529,9 @@ absl::Status Daemon::Parts::Start(const Settings& settings, const DaemonStart& h
   RaiseFileLimit(settings.listen());
   ICEPIE_ASSIGN_OR_RETURN(const std::string program, WorkerProgram(settings));
   ICEPIE_RETURN_IF_ERROR(OpenData(settings, how));
-  const WorkerSettings workers =
+  WorkerSettings workers =
       MakeWorkerSettings(settings, program, identity_.data_directory, run_directory_);
+  workers.groups = EnterGroups();
   ICEPIE_RETURN_IF_ERROR(StartHost(workers));
   StartDomains(workers, settings);
   supervisor_->SetSafeMode(how.safe_mode);  // before anybody can ask for anything

@@ -10,6 +10,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/steady_clock.h"
@@ -219,7 +220,13 @@ void ManagedWorker::Spawn() {
   options.log_file = absl::StrCat(logs, "/", role, ".log");
   options.nice = role == "live" ? 5 : role == "build" ? 10 : 0;
   options.batch = role == "build";
-  options.oom_score_adj = role == "standby" ? 300 : 600;
+  // Whoever builds goes first, whoever answers from what is saved last.
+  options.oom_score_adj = role == "standby" ? 300 : role == "build" ? 700 : 600;
+  if (settings_.groups) {
+    const std::string group =
+        settings_.groups->ForWorker(view_.status.domain(), role, limits_.memory_bytes);
+    if (!group.empty()) options.arguments.push_back(absl::StrCat("--cgroup=", group));
+  }
   options.arguments.push_back(absl::StrCat("--log-file=", options.log_file));
   GiveLife(options);
   auto process = WorkerProcess::Spawn(options);
@@ -528,9 +535,20 @@ void ManagedWorker::OnCause(const std::string& how) {
     OnEnded();
     return;
   }
-  const std::string why = kill_cause_.empty() ? absl::StrCat("ended with ", how) : kill_cause_;
+  const std::string why = kill_cause_.empty() ? EndedWith(how) : kill_cause_;
   OnDeath(why);
   OnFailure(why);
+}
+
+// With what the kernel had against it, if it was the kernel that killed it.
+std::string ManagedWorker::EndedWith(const std::string& how) const {
+  std::string why = absl::StrCat("ended with ", how);
+  if (!settings_.groups || !absl::StartsWith(how, absl::StrCat("signal ", SIGKILL, " "))) {
+    return why;
+  }
+  const std::string memory = settings_.groups->TakeMemoryKill(view_.status.domain());
+  if (!memory.empty()) absl::StrAppend(&why, ": ", memory);
+  return why;
 }
 
 // By its last report; without one it has said of nothing that it held it.

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "icepie/v1/admin.pb.h"
 #include "icepie/worker/v1/worker.pb.h"
+#include "server/domain_groups.h"
 #include "server/event_loop.h"
 #include "server/heartbeat_silence.h"
 #include "server/life_watch.h"
@@ -48,8 +49,9 @@ struct WorkerSettings {
   absl::Duration start_timeout = absl::Seconds(60);
   absl::Duration stop_grace = absl::Seconds(10);  // of one that is paused or restarted
   RestartPolicyOptions restart;
-  std::shared_ptr<RestartPacer> pacer;  // of all workers together; null: the supervisor's own
-  std::shared_ptr<LifeWatch> lives;     // tells of deaths early; null: nobody does
+  std::shared_ptr<RestartPacer> pacer;   // of all workers together; null: the supervisor's own
+  std::shared_ptr<LifeWatch> lives;      // tells of deaths early; null: nobody does
+  std::shared_ptr<DomainGroups> groups;  // that workers run in; null: none are delegated
 };
 
 // Of one domain.
@@ -185,6 +187,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   void LeaveToEnd(std::unique_ptr<WorkerProcess> process);
   void OnExit();
   void OnCause(const std::string& how);
+  std::string EndedWith(const std::string& how) const;
   bool HasSavedAll() const;
   void LookAtLost();
   void OnUnsavedRest(const std::string& how);

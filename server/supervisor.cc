@@ -28,6 +28,7 @@ constexpr absl::Duration kStagger = absl::Milliseconds(20);
 constexpr absl::Duration kHurryFor = absl::Seconds(2);
 // For a worker's last snapshots.
 constexpr absl::Duration kRestGrace = absl::Seconds(30);
+constexpr absl::Duration kGroupLook = absl::Milliseconds(500);
 
 bool HoldsNothing(const wv1::Assignment& assignment) {
   return std::all_of(assignment.generations().begin(), assignment.generations().end(),
@@ -220,7 +221,18 @@ void Supervisor::EndLeaving(const std::string& domain,
     if (--ending_[domain] > 0) return;
     ending_.erase(domain);
   }
+  RemoveGroup(domain);
   if (listener_) listener_(domain);
+}
+
+// Unless it is there again, or one of its builds still is.
+void Supervisor::RemoveGroup(const std::string& domain) {
+  const bool has_build = std::any_of(builds_.begin(), builds_.end(), [&](const auto& build) {
+    return build.second->view().status.domain() == domain;
+  });
+  if (!settings_.groups || has_build || domains_.count(domain) > 0) return;
+  if (settings_.groups->Remove(domain)) return;
+  loop_.RunAfter(kGroupLook, [this, domain] { RemoveGroup(domain); });
 }
 
 bool Supervisor::HasWorkers(const std::string& domain) const {
@@ -548,6 +560,7 @@ void Supervisor::StopBuild(int64_t number, std::function<void()> done) {
     }
     // Its final snapshot is on disk or not wanted: nothing to wait for.
     worker->Stop(absl::ZeroDuration(), [this, worker, done] {
+      RemoveGroup(worker->view().status.domain());
       done();
       loop_.Post([worker] {});  // ends its life outside its own callback
     });
@@ -586,6 +599,10 @@ void Supervisor::StartPlanner(const std::shared_ptr<Planner>& planner, absl::Dur
   options.log_file = absl::StrCat(planner_directory_, "/planner.log");
   options.nice = 5;  // as its own word: somebody waits for it
   options.oom_score_adj = 800;
+  if (settings_.groups) {
+    const std::string group = settings_.groups->ForPlanner();
+    if (!group.empty()) options.arguments.push_back(absl::StrCat("--cgroup=", group));
+  }
   auto process = WorkerProcess::Spawn(options);
   if (!process.ok()) {
     RemoveWorkerSocket(planner->socket);

@@ -168,6 +168,7 @@ class Supervisor {
   void StartAfterStandbys(const std::shared_ptr<ManagedWorker>& live);
   void Publish(const std::string& domain);
   void EndLeaving(const std::string& domain, const std::shared_ptr<ManagedWorker>& worker);
+  void RemoveGroup(const std::string& domain);
   void PauseIdle(Domain& workers);
   static void StepLimits(Domain& workers);
   bool OnDeath(const WorkerDeath& death);

@@ -24,6 +24,8 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv) {
   app.add_option("--assignment", options.assignment,
                  "file with what it holds from its start; empty: it waits to be told");
   app.add_option("--parent-pid", options.parent_pid, "ends with this process; 0: with nobody");
+  app.add_option("--cgroup", options.cgroup,
+                 "directory of the control group to run in; empty: the daemon's");
   app.add_option("--life-fd", options.life_fd, "page of memory that says that it lives");
   app.add_option("--memory-bytes", options.memory_bytes)->check(CLI::PositiveNumber);
   app.add_option("--query-timeout-ms", options.query_timeout_ms)->check(CLI::PositiveNumber);

@@ -19,7 +19,8 @@ struct WorkerOptions {
   std::string flight_record;   // file that says what it was doing when it ended; empty: none
   std::string assignment;  // file with the first assignment (icepie.worker.v1); empty: it is told
   int64_t parent_pid = 0;
-  int life_fd = -1;  // of the page that says that it lives (life.h); -1: none
+  std::string cgroup;  // directory of the control group that it runs in; empty: the daemon's
+  int life_fd = -1;    // of the page that says that it lives (life.h); -1: none
   int64_t memory_bytes = int64_t{512} << 20;
   int64_t query_timeout_ms = 10000;
   int64_t apply_timeout_ms = 600000;

@@ -36,6 +36,7 @@
 #include "server/worker/exit_codes.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
+#include "tests/server/real_group.h"
 
 namespace icepie::server {
 namespace {
@@ -326,6 +327,20 @@ TEST_F(WorkerTest, EveryThreadIsConfinedAndNoCoreIsLeft) {
     EXPECT_NE(FieldOf(process + "/limits", "Max address space"), "unlimited") << role;
     EXPECT_EQ(FieldOf(process + "/limits", "Max file size"), "1073741824") << role;
   }
+}
+
+// Where there is no such group it runs where it was started, and says nothing of one.
+TEST_F(WorkerTest, RunsInTheControlGroupThatItIsGiven) {
+  const RealGroup group;
+  if (!group.usable()) GTEST_SKIP() << "no groups of this user's in the kernel's hierarchy";
+  {
+    WorkerProgram worker(directory_.path(), "live", {"--cgroup=" + group.path()});
+    EXPECT_THAT(Status(worker).sandbox(), testing::EndsWith(", own control group"));
+    EXPECT_EQ(RealGroup::Of(worker.pid()), group.name());
+  }
+  WorkerProgram worker(directory_.path(), "live", {"--cgroup=" + group.path() + "/missing"});
+  EXPECT_THAT(Status(worker).sandbox(), testing::Not(HasSubstr("control group")));
+  EXPECT_EQ(RealGroup::Of(worker.pid()), RealGroup::Of(::getpid()));
 }
 
 TEST_F(WorkerTest, AppliesAndAnswersOverItsSocket) {
