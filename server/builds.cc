@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "server/domain_assignment.h"
+#include "server/process_usage.h"
 #include "server/promotion.h"
 #include "server/proto_time.h"
 #include "server/slice_facts.h"
@@ -89,6 +90,16 @@ bool IsSnapshotToCome(const DomainView& workers, const icepie::catalog::v1::Slic
          report->state() == v1::RUNNING || report->state() == v1::LAGGING;
 }
 
+// A build of this very definition was.
+bool WasTooSlow(const icepie::catalog::v1::SliceEntry& slice,
+                const icepie::catalog::v1::GenerationEntry& build) {
+  const auto& all = slice.generations();
+  return std::any_of(all.begin(), all.end(), [&](const auto& entry) {
+    return entry.generation().error().reason() == "BUILD_TOO_SLOW" &&
+           entry.generation().definition_hash() == build.generation().definition_hash();
+  });
+}
+
 // What an ended build had done, for those who ask later.
 void KeepProgress(const wv1::BuildReport& report, absl::Time start_time,
                   Catalog::Operation& operation) {
@@ -146,8 +157,12 @@ int64_t OperationNumber(const std::string& name) {
   return number;
 }
 
-Builds::Builds(Catalog& catalog, Supervisor& supervisor, int running_max)
-    : catalog_(catalog), supervisor_(supervisor), running_max_(static_cast<size_t>(running_max)) {}
+Builds::Builds(Catalog& catalog, Supervisor& supervisor, int running_max,
+               absl::Duration pace_judged_after)
+    : catalog_(catalog),
+      supervisor_(supervisor),
+      running_max_(static_cast<size_t>(running_max)),
+      pace_judged_after_(pace_judged_after) {}
 
 Builds::~Builds() { Stop(); }
 
@@ -327,11 +342,11 @@ void Builds::OnView(int64_t number, const WorkerView& view) {
                                        " times; last: ", view.status.last_error())));
     return;
   }
-  if (view.client && view.report && view.report->has_build())
-    OnReport(number, view.report->build());
+  if (view.client && view.report && view.report->has_build()) OnReport(number, view);
 }
 
-void Builds::OnReport(int64_t number, const wv1::BuildReport& report) {
+void Builds::OnReport(int64_t number, const WorkerView& view) {
+  const wv1::BuildReport& report = view.report->build();
   const auto operation = catalog_.FindOperation(number);
   if (!operation || operation->generation() != report.number()) return;
   {
@@ -342,7 +357,40 @@ void Builds::OnReport(int64_t number, const wv1::BuildReport& report) {
     Finish(number, nullptr, report.error());
   } else if (report.phase() == "ready" && !report.snapshot().path().empty()) {
     Finish(number, &report, {});
+  } else if (const std::string why = WhyTooSlow(*operation, view); !why.empty()) {
+    Finish(number, nullptr,
+           MakeSliceError("BUILD_TOO_SLOW",
+                          absl::StrCat(why,
+                                       "; make its SQL cheaper, or build it however slow it "
+                                       "is: icepie slice reslice ",
+                                       operation->domain(), ".", operation->slice())));
   }
+}
+
+// Empty: it is not, or it is built whatever it costs: it was ended for that before and somebody
+// wants it still, or a roll back returns to it.
+std::string Builds::WhyTooSlow(const Catalog::Operation& operation, const WorkerView& view) {
+  const wv1::BuildReport& report = view.report->build();
+  BuildPace pace{report.done_records(), report.total_records(), {}, {}};
+  {
+    MutexLock lock(mutex_);
+    Progress& progress = running_[operation.number()];
+    if (std::exchange(progress.incarnation, view.incarnation) != view.incarnation) {
+      progress.process_start = SteadyNow();
+    }
+    pace.elapsed = SteadyNow() - progress.process_start;
+  }
+  // All else is looked up when it can matter.
+  const bool counts = report.phase() == "building" || report.phase() == "catching_up";
+  if (!counts || pace.elapsed < pace_judged_after_ || operation.retry()) return "";
+  pace.cpu_time = CpuTimeOf(view.status.pid()).value_or(absl::ZeroDuration());
+  const auto domain = catalog_.Find(operation.domain());
+  if (!domain || domain->slices.count(operation.slice()) == 0) return "";
+  const auto& slice = domain->slices.at(operation.slice());
+  const auto* entry = FindGeneration(slice, operation.generation());
+  if (entry == nullptr || entry->promote_past_limits() || WasTooSlow(slice, *entry)) return "";
+  return TooSlow(pace, LastRate(catalog_.Operations(), operation.domain(), operation.slice()),
+                 pace_judged_after_);
 }
 
 void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::SliceError& error) {
@@ -429,9 +477,10 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
 void Builds::Remove(int64_t number) {
   const auto operation = catalog_.FindOperation(number);
   const bool keep = operation && operation->error_code() == 0;
-  supervisor_.StopBuild(number, [this, operation, keep, number] {
+  // When the process is gone, this may be, too.
+  supervisor_.StopBuild(number, [&supervisor = supervisor_, operation, keep, number] {
     if (!operation) return;
-    const std::string directory = supervisor_.DomainDirectory(operation->domain());
+    const std::string directory = supervisor.DomainDirectory(operation->domain());
     UnpinSnapshot(directory, PinName(number));
     if (keep) return;
     RemoveGenerations(directory, operation->slice(),

@@ -20,6 +20,7 @@
 #include "icepie/v1/admin.pb.h"
 #include "server/catalog.h"
 #include "server/event_loop.h"
+#include "server/plan_estimate.h"
 #include "server/supervisor.h"
 
 namespace icepie::server {
@@ -34,7 +35,8 @@ void EndCancelled(Catalog::Operation& operation, const std::string& why);
 // Threads: any.
 class Builds {
  public:
-  Builds(Catalog& catalog, Supervisor& supervisor, int running_max = 2);
+  Builds(Catalog& catalog, Supervisor& supervisor, int running_max = 2,
+         absl::Duration pace_judged_after = kPaceJudgedAfter);
   ~Builds();
 
   // Is told of every generation that has become READY, from the builds' thread. Before Resume().
@@ -77,6 +79,8 @@ class Builds {
     icepie::worker::v1::BuildReport report;
     absl::Time start_time = absl::InfiniteFuture();
     absl::Time store_again = absl::InfinitePast();  // its end, which could not be stored
+    int64_t incarnation = 0;                        // of its process, and since when
+    absl::Time process_start = absl::InfiniteFuture();
   };
 
   void StartNext();
@@ -84,7 +88,8 @@ class Builds {
   bool AwaitsBase(const Catalog::Operation& operation);
   absl::Status Start(const Catalog::Operation& operation);
   void OnView(int64_t number, const WorkerView& view);
-  void OnReport(int64_t number, const icepie::worker::v1::BuildReport& report);
+  void OnReport(int64_t number, const WorkerView& view);
+  std::string WhyTooSlow(const Catalog::Operation& operation, const WorkerView& view);
   void Finish(int64_t number, const icepie::worker::v1::BuildReport* ready,
               const icepie::v1::SliceError& error);
   void Remove(int64_t number);
@@ -95,6 +100,7 @@ class Builds {
   Catalog& catalog_;
   Supervisor& supervisor_;
   const size_t running_max_;
+  const absl::Duration pace_judged_after_;
   ReadyListener on_ready_;
   EndListener on_end_;
   // The loop's own.

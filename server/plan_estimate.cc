@@ -1,5 +1,8 @@
 #include "server/plan_estimate.h"
 
+#include <algorithm>
+
+#include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "server/proto_time.h"
 
@@ -8,11 +11,21 @@ namespace {
 
 using icepie::v1::SliceEstimate;
 
-// 0 for one that failed, or was too short to tell.
+// Under so much of the last build's rate one is too slow.
+constexpr double kSlowShare = 0.1;
+constexpr double kTellingSeconds = 1;
+
+double SecondsOf(const Catalog::Operation& operation) {
+  return absl::ToDoubleSeconds(FromProto(operation.end_time()) - FromProto(operation.start_time()));
+}
+
+// 0 for one that failed, or was too short to tell, or did not begin at the first record.
 double RateOf(const Catalog::Operation& operation) {
-  if (!operation.done() || operation.error_code() != 0 || !operation.has_start_time()) return 0;
-  const double seconds =
-      absl::ToDoubleSeconds(FromProto(operation.end_time()) - FromProto(operation.start_time()));
+  if (!operation.done() || operation.error_code() != 0 || !operation.has_start_time() ||
+      operation.retry()) {
+    return 0;
+  }
+  const double seconds = SecondsOf(operation);
   return seconds > 0 ? static_cast<double>(operation.done_records()) / seconds : 0;
 }
 
@@ -53,6 +66,27 @@ double MeasuredRate(const std::vector<Catalog::Operation>& operations, const std
     if (of_domain == 0) of_domain = rate;
   }
   return of_domain;
+}
+
+double LastRate(const std::vector<Catalog::Operation>& operations, const std::string& domain,
+                const std::string& slice) {
+  for (const auto& operation : operations) {
+    if (operation.domain() != domain || operation.slice() != slice) continue;
+    const double rate = RateOf(operation);
+    if (rate > 0 && SecondsOf(operation) >= kTellingSeconds) return rate;
+  }
+  return 0;
+}
+
+std::string TooSlow(const BuildPace& pace, double last_rate, absl::Duration judged_after) {
+  const absl::Duration worked = std::min(pace.elapsed, pace.cpu_time);
+  if (worked < judged_after || pace.done_records <= 0 || pace.done_records >= pace.total_records) {
+    return "";
+  }
+  const double rate = static_cast<double>(pace.done_records) / absl::ToDoubleSeconds(worked);
+  if (rate >= kSlowShare * last_rate) return "";
+  return absl::StrFormat("it builds %.0f records a second, and the last build of this slice %.0f",
+                         rate, last_rate);
 }
 
 }  // namespace icepie::server

@@ -7,10 +7,13 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "server/process_usage.h"
+#include "server/proto_time.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/fake_worker.h"
@@ -207,6 +210,90 @@ TEST_F(BuildsTest, ACancelledOneDoesNotBecomeReady) {
   builds_.Stop();
   EXPECT_FALSE(ready);
   EXPECT_EQ(catalog_.Operations().at(0).error_reason(), "CANCELLED");
+}
+
+// Its process computes all the time and gets nowhere.
+TEST_F(BuildsTest, OneThatIsFarSlowerThanTheLastIsEndedUnlessSomebodyInsists) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  std::ofstream(directory_.path() + "/worker.sh") << "#!/bin/sh\nwhile :; do :; done\n";
+  Builds builds(catalog_, supervisor_, 2, absl::Milliseconds(50));
+  Create("shop", 1);
+  const auto add = [&](int64_t generation, bool done) {
+    const auto edit = [&](CatalogDomain& domain, std::vector<Catalog::Operation>& operations) {
+      auto& operation = operations.emplace_back();
+      operation.set_number(catalog_.NextOperationNumber());
+      operation.set_domain("shop");
+      operation.set_slice("s0");
+      operation.set_generation(generation);
+      operation.set_done(done);
+      operation.set_done_records(100000);
+      *operation.mutable_start_time() = ToProto(absl::FromUnixSeconds(1000));
+      *operation.mutable_end_time() = ToProto(absl::FromUnixSeconds(1002));
+      if (done) return absl::OkStatus();
+      auto& entry = *domain.slices.at("s0").add_generations()->mutable_generation();
+      entry.set_number(generation);
+      entry.set_state(icepie::v1::Generation::BUILDING);
+      entry.set_revision(1);
+      return absl::OkStatus();
+    };
+    EXPECT_TRUE(catalog_.Change("shop", edit).ok());
+    return catalog_.Operations().at(0).number();
+  };
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  const auto wait_until = [&](const std::function<bool()>& holds) {
+    while (!holds() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+    return holds();
+  };
+  const auto report_of = [&](int64_t generation, const std::string& phase) {
+    icepie::worker::v1::WorkerReport report;
+    report.set_epoch(catalog_.Find("shop")->entry.epoch());
+    report.mutable_build()->set_number(generation);
+    report.mutable_build()->set_phase(phase);
+    report.mutable_build()->set_done_records(1);
+    report.mutable_build()->set_total_records(100000);
+    report.mutable_build()->mutable_snapshot()->set_path("snapshots/s0/g2-p9.duckdb");
+    return report;
+  };
+  const auto end_of = [&](int64_t number) { return catalog_.FindOperation(number).value(); };
+
+  const int64_t first = catalog_.Operations().at(0).number();
+  add(0, true);
+  builds.Resume();
+  {
+    const auto worker = AnswerForBuild();
+    ASSERT_NE(worker, nullptr);
+    worker->SetReport(report_of(1, "building"));
+    ASSERT_TRUE(wait_until([&] { return end_of(first).done(); }));
+  }
+  EXPECT_EQ(end_of(first).error_reason(), "BUILD_TOO_SLOW") << end_of(first).error_message();
+  EXPECT_NE(end_of(first).error_message().find("last build of this slice 50000;"),
+            std::string::npos);
+  EXPECT_NE(end_of(first).error_message().find("icepie slice reslice shop.s0"), std::string::npos);
+  const auto has_process = [&] {
+    const std::filesystem::directory_iterator files(directory_.path());
+    return std::any_of(begin(files), end(files), [](const auto& file) {
+      return file.is_directory() && file.path().filename().string().front() == 'w';
+    });
+  };
+  ASSERT_TRUE(wait_until([&] { return !has_process(); }));
+
+  const int64_t second = add(2, false);
+  builds.Enqueue(second);
+  const auto worker = AnswerForBuild();
+  ASSERT_NE(worker, nullptr);
+  worker->SetReport(report_of(2, "building"));
+  int asked = -1;  // since when it has long been too slow
+  EXPECT_TRUE(wait_until([&] {
+    const auto workers = supervisor_.Statuses("shop");
+    const auto used = workers.empty() ? std::nullopt : CpuTimeOf(workers.at(0).pid());
+    if (asked < 0 && used && *used > absl::Milliseconds(200)) asked = worker->statuses();
+    return asked >= 0 && worker->statuses() > asked + 2;
+  }));
+  worker->SetReport(report_of(2, "ready"));
+  EXPECT_TRUE(wait_until([&] { return end_of(second).done(); }));
+  EXPECT_EQ(end_of(second).error_reason(), "");
+  builds.Stop();
+  supervisor_.StopAll(absl::ZeroDuration());
 }
 
 }  // namespace

@@ -6,8 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "core/base/status.h"
 #include "server/plan_estimate.h"
+#include "server/proto_time.h"
 
 namespace icepie::server {
 namespace {
@@ -283,6 +285,41 @@ TEST(PlanEstimateTest, TheSlicesOwnBuildCountsMoreThanANewerOneOfTheDomain) {
   EXPECT_EQ(MeasuredRate({failed, build("fees", 500, 5), build("volume", 900, 3)}, "pay", "volume"),
             300);
   EXPECT_EQ(MeasuredRate({build("fees", 500, 5)}, "ops", "volume"), 0);
+}
+
+TEST(PlanEstimateTest, ABuildAtUnderATenthOfTheLastRateIsTooSlow) {
+  const absl::Duration minute = absl::Minutes(1);
+  EXPECT_EQ(TooSlow({600, 100000, minute, minute}, 101),
+            "it builds 10 records a second, and the last build of this slice 101");
+  EXPECT_EQ(TooSlow({600, 100000, minute, minute}, 100), "");
+  EXPECT_EQ(TooSlow({600, 100000, minute, minute}, 0), "") << "nobody knows";
+  EXPECT_EQ(TooSlow({600, 100000, minute - absl::Seconds(1), minute}, 1000), "") << "too early";
+  EXPECT_EQ(TooSlow({600, 100000, 100 * minute, minute / 2}, 1000), "") << "a busy machine";
+  EXPECT_EQ(TooSlow({600, 100000, 100 * minute, minute}, 100), "") << "a busy machine";
+  EXPECT_NE(TooSlow({600, 100000, minute, 2 * minute}, 101), "") << "two threads";
+  EXPECT_EQ(TooSlow({0, 100000, minute, minute}, 1000), "") << "it recomputes";
+  EXPECT_EQ(TooSlow({600, 600, minute, minute}, 1000), "") << "all are read";
+}
+
+TEST(PlanEstimateTest, TheLastRateIsThatOfABuildFromRawThatTookItsTime) {
+  const auto build = [](int64_t records, int64_t milliseconds) {
+    Catalog::Operation operation;
+    operation.set_domain("pay");
+    operation.set_slice("volume");
+    operation.set_done(true);
+    operation.set_done_records(records);
+    *operation.mutable_start_time() = ToProto(absl::FromUnixSeconds(1000));
+    *operation.mutable_end_time() =
+        ToProto(absl::FromUnixSeconds(1000) + absl::Milliseconds(milliseconds));
+    return operation;
+  };
+  Catalog::Operation retried = build(900000, 2000);
+  retried.set_retry(true);
+  const std::vector<Catalog::Operation> builds = {retried, build(5000, 999), build(600, 2000),
+                                                  build(800, 2000)};
+  EXPECT_EQ(LastRate(builds, "pay", "volume"), 300);
+  EXPECT_EQ(LastRate(builds, "pay", "fees"), 0);
+  EXPECT_EQ(MeasuredRate({retried, build(600, 2000)}, "pay", "volume"), 300);
 }
 
 }  // namespace
