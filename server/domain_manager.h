@@ -120,6 +120,7 @@ class DomainManager {
   absl::Status CheckSaved(const SliceName& slice, int64_t generation,
                           int64_t serving_position) const;
   absl::Status WarmUp(const SliceName& slice, int64_t generation);
+  void CoolDown(const SliceName& slice, int64_t generation);
   absl::Status EditForPromote(const icepie::v1::PromoteGenerationRequest& request,
                               const SliceName& slice, CatalogDomain& domain);
   // Workers are told, and the caller waits for the live one to answer with what serves now.

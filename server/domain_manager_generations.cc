@@ -45,6 +45,12 @@ bool IsStopped(const wv1::SliceReport& report) {
   return report.state() == v1::FAULTED || report.state() == v1::HELD;
 }
 
+// A promotion was refused for that alone.
+bool IsCatchingUp(const absl::Status& refusal) {
+  const auto detail = GetErrorDetail(refusal);
+  return detail && detail->metadata.count("gate") > 0 && detail->metadata.at("gate") == "catch_up";
+}
+
 absl::Status SliceGone() { return absl::AbortedError("the slice was deleted meanwhile"); }
 
 std::string FullName(const SliceName& slice) {
@@ -239,6 +245,23 @@ void DomainManager::KeepLastState(const std::string& domain, cv1::SliceEntry& sl
   entry->mutable_generation()->set_quarantined_count(report->counts().quarantined());
 }
 
+// It is not promoted now: nobody needs it fresh, nor its domain awake for it. One that only has not
+// caught up yet goes on with that.
+void DomainManager::CoolDown(const SliceName& slice, int64_t generation) {
+  const absl::Status changed =
+      catalog_.Change(slice.domain, [&](CatalogDomain& domain, Operations&) {
+        auto found = domain.slices.find(slice.slice);
+        auto* entry =
+            found == domain.slices.end() ? nullptr : FindGeneration(found->second, generation);
+        if (entry == nullptr) return SliceGone();
+        if (entry->generation().state() != Generation::READY)
+          return absl::AbortedError("it serves");
+        entry->mutable_generation()->clear_warm_until();
+        return absl::OkStatus();
+      });
+  if (changed.ok()) Configure(slice.domain);  // else its time ends it
+}
+
 absl::Status DomainManager::EditForPromote(const v1::PromoteGenerationRequest& request,
                                            const SliceName& name, CatalogDomain& domain) {
   auto found = domain.slices.find(name.slice);
@@ -281,7 +304,11 @@ absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequ
   ICEPIE_RETURN_IF_ERROR(
       CheckSnapshot(parts.domain, request.name(), *FindGeneration(*slice, number)));
   ICEPIE_RETURN_IF_ERROR(action.Begin());
-  ICEPIE_RETURN_IF_ERROR(CatchUp(parts, number, !request.force()));
+  const absl::Status caught_up = CatchUp(parts, number, !request.force());
+  if (!caught_up.ok()) {
+    if (!IsCatchingUp(caught_up)) CoolDown(parts, number);
+    return caught_up;
+  }
   ICEPIE_RETURN_IF_ERROR(catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations&) {
     return EditForPromote(settled, parts, domain);
   }));
@@ -447,19 +474,18 @@ bool DomainManager::PromoteByItself(const SliceName& slice, int64_t generation, 
   if (entry == nullptr || !entry->generation().promote_when_ready()) return false;
   const absl::Status promoted = TryPromoteByItself(slice, *entry);
   if (promoted.ok()) return false;
-  const auto detail = GetErrorDetail(promoted);
-  if (!last && detail && detail->metadata.count("gate") > 0 &&
-      detail->metadata.at("gate") == "catch_up") {
-    return true;
-  }
+  if (!last && IsCatchingUp(promoted)) return true;
   spdlog::warn("{}: generation {} is not promoted: {}", FullName(slice), generation,
                std::string(promoted.message()));
+  bool was_warm = false;
   const auto note = [&](CatalogDomain& changed, Operations&) {
     auto found = changed.slices.find(slice.slice);
     auto* kept =
         found == changed.slices.end() ? nullptr : FindGeneration(found->second, generation);
     if (kept == nullptr) return SliceGone();
     kept->mutable_generation()->set_promote_when_ready(false);
+    was_warm = kept->generation().has_warm_until();
+    kept->mutable_generation()->clear_warm_until();  // as CoolDown
     auto& error = *kept->mutable_generation()->mutable_not_promoted();
     error.set_reason(ErrorReason(promoted));
     error.set_message(std::string(promoted.message()));
@@ -468,6 +494,7 @@ bool DomainManager::PromoteByItself(const SliceName& slice, int64_t generation, 
   };
   const absl::Status noted = catalog_.Change(slice.domain, note);
   if (!noted.ok()) spdlog::error("{}: {}", FullName(slice), noted.ToString());
+  if (noted.ok() && was_warm) Configure(slice.domain);
   return false;
 }
 

@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/poison_finder.h"
+#include "server/promotion.h"
 #include "server/proto_time.h"
 #include "server/slice_control.h"
 #include "slices/flight_record.h"
@@ -205,6 +206,55 @@ TEST_F(DomainManagerTest, APromotionThatNoLiveWorkerCanPrepareIsTriedAgainLater)
   const auto still = catalog_.Find("still");
   const auto& generation = still->slices.at("s0").generations(1).generation();
   EXPECT_TRUE(generation.promote_when_ready()) << generation.not_promoted().message();
+}
+
+// What is kept fresh for a promotion keeps its domain awake.
+TEST_F(DomainManagerTest, AGenerationWhosePromotionIsRefusedIsNotKeptFresh) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1, [](icepie::catalog::v1::SliceEntry& slice) {
+    auto& ready = Add(2, icepie::v1::Generation::READY, slice);
+    ready.set_promote_past_limits(true);
+    ready.set_start_snapshot("snapshot");
+  });
+  std::filesystem::create_directories(supervisor_.DomainDirectory("shop"));
+  std::ofstream(supervisor_.DomainDirectory("shop") + "/snapshot") << "rows";
+  icepie::worker::v1::Assignment assignment;
+  assignment.set_domain("shop");
+  assignment.add_generations()->set_slice("s0");
+  supervisor_.SetDomain(assignment);
+  const auto live = AnswerForLive(supervisor_, "shop", directory_.path());
+  ASSERT_NE(live.first, nullptr);
+  icepie::worker::v1::WorkerReport report;
+  auto& faulted = *report.add_slices();
+  faulted.set_slice("s0");
+  faulted.set_generation(2);
+  faulted.set_state(icepie::v1::FAULTED);
+  live.first->SetReport(report);
+  manager_ = std::make_unique<DomainManager>(*core_, catalog_, supervisor_, builds_, events_,
+                                             memory_, ends_);
+  icepie::v1::PromoteGenerationRequest request;
+  request.set_name("shop.s0");
+  AdminAction action(nullptr, "PromoteGeneration", "test", request);
+  const absl::Status refused = manager_->Promote(request, action).status();
+  EXPECT_EQ(refused.message(), "shop.s0 generation 2 cannot be promoted: it is FAULTED: ");
+  EXPECT_FALSE(HasPromotion(*catalog_.Find("shop"), absl::Now()));
+
+  // By itself, likewise; it has been kept fresh since an earlier attempt.
+  const auto edit = [](CatalogDomain& domain, std::vector<Catalog::Operation>&) {
+    auto& ready = *domain.slices.at("s0").mutable_generations(1)->mutable_generation();
+    ready.set_promote_when_ready(true);
+    *ready.mutable_warm_until() = ToProto(absl::Now() + absl::Minutes(10));
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(catalog_.Change("shop", edit).ok());
+  manager_->Start();
+  const auto waits = [&] {
+    return catalog_.Find("shop")->slices.at("s0").generations(1).generation().promote_when_ready();
+  };
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (waits() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_FALSE(waits());
+  EXPECT_FALSE(HasPromotion(*catalog_.Find("shop"), absl::Now()));
 }
 
 TEST_F(DomainManagerTest, WhatWasFoundBeforeAResumeDoesNotSuspendTheSliceAfterIt) {
