@@ -252,7 +252,10 @@ TEST_F(GenerationsTest, ARollBackToWhatIsNotThereIsRefused) {
   reslice.set_name("shop.by_item");
   ASSERT_TRUE(
       daemon_.Admin()->ResliceSlice(Within(absl::Seconds(60)).get(), reslice, &operation).ok());
-  EXPECT_EQ(Reason(Rollback(2, &ignored)), "OPERATION_IN_PROGRESS");
+  status = Rollback(2, &ignored);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::ABORTED);
+  EXPECT_EQ(Reason(status), "OPERATION_IN_PROGRESS");
+  EXPECT_THAT(status.error_message(), HasSubstr(operation.name()));
   EXPECT_EQ(History().serving_generation(), 1);
   WaitForOperation(operation.name());
   ASSERT_TRUE(Rollback(2, &ignored).ok()) << "named, the way forward is open";
