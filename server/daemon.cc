@@ -415,7 +415,7 @@ absl::Status Daemon::Parts::StartGrpc(const Settings& settings) {
   logs_ = std::make_unique<LogTails>(manager_->reader(), [this](const std::string& domain) {
     return supervisor_->DomainDirectory(domain);
   });
-  control_ = std::make_unique<SliceControl>(*catalog_, *supervisor_, *manager_);
+  control_ = std::make_unique<SliceControl>(*core_, *catalog_, *supervisor_, *manager_);
   quarantine_ = std::make_unique<QuarantineCalls>(*core_, *catalog_, *supervisor_, *manager_);
   admin_service_ = std::make_unique<AdminService>(
       *manager_, *control_, *remedies_, *quarantine_, *admin_log_, *replay_, *events_, *logs_,

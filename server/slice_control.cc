@@ -71,8 +71,13 @@ bool AllReport(const DomainView& view, int64_t epoch, const std::vector<std::str
 
 }  // namespace
 
-SliceControl::SliceControl(Catalog& catalog, Supervisor& supervisor, DomainManager& manager)
-    : catalog_(catalog), supervisor_(supervisor), manager_(manager), reader_(manager.reader()) {}
+SliceControl::SliceControl(Core& core, Catalog& catalog, Supervisor& supervisor,
+                           DomainManager& manager)
+    : core_(core),
+      catalog_(catalog),
+      supervisor_(supervisor),
+      manager_(manager),
+      reader_(manager.reader()) {}
 
 absl::StatusOr<int64_t> SliceControl::Store(const SliceVerb& verb, const std::string& domain,
                                             const SliceNames& slices) {
@@ -331,11 +336,13 @@ absl::Status SliceControl::RefreshSlices(const std::string& domain, const SliceN
                                   " is down and is being restarted; try again"),
                      "WORKER_LOST", {{"domain", domain}});
   }
+  // What was acknowledged before the call is in the new rows.
+  const int64_t head = core_.head_position();
   std::vector<std::future<absl::Status>> results;
   for (const std::string& slice : slices) {
     auto refreshed = std::make_shared<std::promise<absl::Status>>();
     results.push_back(refreshed->get_future());
-    client->RefreshSlice(slice, deadline - SteadyNow(), [refreshed](const auto& response) {
+    client->RefreshSlice(slice, head, deadline - SteadyNow(), [refreshed](const auto& response) {
       refreshed->set_value(response.status());
     });
   }

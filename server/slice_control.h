@@ -27,7 +27,7 @@ namespace icepie::server {
 // Errors: those of Admin. What fails has changed nothing.
 class SliceControl {
  public:
-  SliceControl(Catalog& catalog, Supervisor& supervisor, DomainManager& manager);
+  SliceControl(Core& core, Catalog& catalog, Supervisor& supervisor, DomainManager& manager);
 
   // What the slice showed last is saved when it returns, unless saving fails or takes long: a
   // frozen slice shows the same after any restart.
@@ -76,6 +76,7 @@ class SliceControl {
   absl::Status RefreshSlices(const std::string& domain, const SliceNames& slices,
                              absl::Duration timeout);
 
+  Core& core_;
   Catalog& catalog_;
   Supervisor& supervisor_;
   DomainManager& manager_;

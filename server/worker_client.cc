@@ -238,10 +238,11 @@ void WorkerClient::Configure(const wv1::Assignment& request, absl::Duration time
                                                       false, std::move(done));
 }
 
-void WorkerClient::RefreshSlice(const std::string& slice, absl::Duration timeout,
-                                Done<wv1::RefreshResponse> done) {
+void WorkerClient::RefreshSlice(const std::string& slice, int64_t min_position,
+                                absl::Duration timeout, Done<wv1::RefreshResponse> done) {
   wv1::RefreshRequest request;
   request.set_slice(slice);
+  request.set_min_position(min_position);
   StartUnary<wv1::RefreshRequest, wv1::RefreshResponse>(stub_, &Async::RefreshSlice, request,
                                                         timeout, false, std::move(done));
 }

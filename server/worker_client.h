@@ -45,7 +45,7 @@ class WorkerClient {
                  Done<icepie::worker::v1::WorkerReport> done);
   void Configure(const icepie::worker::v1::Assignment& request, absl::Duration timeout,
                  Done<icepie::worker::v1::ConfigureResponse> done);
-  void RefreshSlice(const std::string& slice, absl::Duration timeout,
+  void RefreshSlice(const std::string& slice, int64_t min_position, absl::Duration timeout,
                     Done<icepie::worker::v1::RefreshResponse> done);
   void ListQuarantinedRecords(const icepie::v1::ListQuarantinedRecordsRequest& request,
                               absl::Duration timeout,

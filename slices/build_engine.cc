@@ -150,7 +150,8 @@ void BuildEngine::NameSnapshot(const std::string& slice, SnapshotName /*name*/, 
   done(absl::FailedPreconditionError("slice " + slice + ": a build serves nothing"));
 }
 
-void BuildEngine::Refresh(const std::string& slice, absl::Time /*deadline*/, RefreshDone done) {
+void BuildEngine::Refresh(const std::string& slice, int64_t /*min_position*/,
+                          absl::Time /*deadline*/, RefreshDone done) {
   done(absl::FailedPreconditionError(absl::StrCat("slice ", slice, ": this is a build")));
 }
 

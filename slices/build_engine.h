@@ -33,7 +33,8 @@ class BuildEngine : public Engine {
   void Configure(Assignment assignment) override;
   EngineReport Report() const override;
   void Ask(Question question, QueryService::Done done) override;
-  void Refresh(const std::string& slice, absl::Time deadline, RefreshDone done) override;
+  void Refresh(const std::string& slice, int64_t min_position, absl::Time deadline,
+               RefreshDone done) override;
   absl::StatusOr<QuarantinePage> ListQuarantined(const std::string& slice, int64_t after,
                                                  int64_t page_size) override;
   std::vector<RecordStanding> Locate(int64_t position) override {

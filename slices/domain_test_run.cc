@@ -185,7 +185,7 @@ class CaseRun {
   // How it ended is in the slice's report.
   void Refresh(const std::string& slice, absl::Time deadline) {
     std::promise<void> refreshed;
-    engine_->Refresh(slice, deadline,
+    engine_->Refresh(slice, 0, deadline,
                      [&](const absl::StatusOr<int64_t>&) { refreshed.set_value(); });
     refreshed.get_future().wait();
   }

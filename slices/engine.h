@@ -66,10 +66,12 @@ class Engine {
 
   virtual void Ask(Question question, QueryService::Done done) = 0;
 
-  // Recomputes a slice now; the position it then stands at. Slices that are kept fresh by every
-  // batch answer at once. SLICE_NOT_FOUND; FAILED_PRECONDITION/BLOCKED_BY when it is stopped.
+  // Recomputes a slice now, with every record before `min_position`; the position it then stands
+  // at. Slices that are kept fresh by every batch answer at once. SLICE_NOT_FOUND;
+  // FAILED_PRECONDITION/BLOCKED_BY when it is stopped, or is by what it meets.
   using RefreshDone = std::function<void(absl::StatusOr<int64_t>)>;
-  virtual void Refresh(const std::string& slice, absl::Time deadline, RefreshDone done) = 0;
+  virtual void Refresh(const std::string& slice, int64_t min_position, absl::Time deadline,
+                       RefreshDone done) = 0;
 
   // Quarantined records of the serving generation at positions beyond `after` (0 with the first
   // page: from the start).

@@ -172,12 +172,13 @@ void LiveEngine::Ask(Question question, QueryService::Done done) {
   queries_->Ask(std::move(question), std::move(done));
 }
 
-void LiveEngine::Refresh(const std::string& slice, absl::Time deadline, RefreshDone done) {
+void LiveEngine::Refresh(const std::string& slice, int64_t min_position, absl::Time deadline,
+                         RefreshDone done) {
   absl::string_view name = slice;
   absl::ConsumePrefix(&name, absl::StrCat(options_.domain, "."));
   {
     MutexLock lock(mutex_);
-    new_refreshes_.push_back({std::string(name), -1, deadline, std::move(done)});
+    new_refreshes_.push_back({std::string(name), min_position, deadline, std::move(done)});
     awake_ = true;
   }
   work_.SignalAll();
@@ -922,6 +923,7 @@ void LiveEngine::Failed(Held& held, const absl::Status& status) {
   const absl::Duration delay = RetryDelay(held.failures);
   held.next_retry = SteadyNow() + delay;
   if (data_error || held.failures >= kFailuresBeforeFault) {
+    held.forced = false;
     held.served->SetFault(SliceState::kFaulted,
                           MakeFault(status, data_error ? "SQL_ERROR" : "ENGINE_ERROR"),
                           absl::Now() + delay);

@@ -37,7 +37,8 @@ class LiveEngine : public Engine {
   void Configure(Assignment assignment) override;
   EngineReport Report() const override;
   void Ask(Question question, QueryService::Done done) override;
-  void Refresh(const std::string& slice, absl::Time deadline, RefreshDone done) override;
+  void Refresh(const std::string& slice, int64_t min_position, absl::Time deadline,
+               RefreshDone done) override;
   absl::StatusOr<QuarantinePage> ListQuarantined(const std::string& slice, int64_t after,
                                                  int64_t page_size) override;
   std::vector<RecordStanding> Locate(int64_t position) override {
@@ -136,9 +137,10 @@ class LiveEngine : public Engine {
 
   struct PendingRefresh {
     std::string slice;
-    int64_t position = 0;
+    int64_t min_position = 0;
     absl::Time deadline;
     RefreshDone done;
+    int64_t position = -1;  // that it has to reach, once it is known
   };
 
   LiveEngine(EngineOptions options, Feed& feed);
@@ -257,6 +259,7 @@ class LiveEngine : public Engine {
   absl::Status BeginStep(Held& held, const std::vector<Held*>& run, RecomputeRun& out);
   void ScheduleNext(Held& held, absl::Time after);
   void LookAtClock();
+  bool ComesToRun(const Held& held);
   static bool Refreshed(const Held& held, int64_t position);
   void AnswerRefreshes();
 

@@ -15,6 +15,19 @@ namespace {
 
 constexpr absl::Duration kClockSetBack = absl::Seconds(10);  // less is what clocks do anyway
 
+absl::Status WhyStopped(const ServedSlice& slice) {
+  const SliceReport report = slice.Report();
+  std::string text = absl::StrCat("slice ", slice.info().slice, " is ", StateName(report.state),
+                                  " and is not refreshed");
+  const bool by_hand =
+      report.state == SliceState::kFrozen || report.state == SliceState::kSuspended;
+  if (report.last_error && !by_hand) {
+    absl::StrAppend(&text, ": ", report.last_error->reason, ": ", report.last_error->message);
+  }
+  return MakeError(absl::StatusCode::kFailedPrecondition, text, "BLOCKED_BY",
+                   {{"slice", slice.info().slice}, {"state", StateName(report.state)}});
+}
+
 }  // namespace
 
 void LiveEngine::StepRecompute() {
@@ -203,7 +216,10 @@ void LiveEngine::PlanRun() {
     const std::optional<int64_t> target = InputPosition(held, run, position);
     if (!target) continue;
     if (Unchanged(held, run)) {
-      if (held.failed_on_data) continue;
+      if (held.failed_on_data) {
+        held.forced = false;  // it would fail as it did
+        continue;
+      }
       held.generation->PassTo(*target);
       if (Due(held, now) || GoesAlong(held, run)) {
         ++held.refreshes;
@@ -273,6 +289,11 @@ void LiveEngine::StartRun(const std::vector<Held*>& run, int64_t position) {
   recomputes_->Start(std::move(started));
 }
 
+// It will be computed, now or when its inputs stand together.
+bool LiveEngine::ComesToRun(const Held& held) {
+  return held.in_run || (held.forced && held.active() && StoppedUpstream(held).empty());
+}
+
 bool LiveEngine::Refreshed(const Held& held, int64_t position) {
   return !held.forced && !held.in_run && held.complete && held.generation->position() >= position;
 }
@@ -284,25 +305,22 @@ void LiveEngine::AnswerRefreshes() {
     if (held == nullptr) {
       refresh.done(MakeError(absl::StatusCode::kNotFound, absl::StrCat("no slice ", refresh.slice),
                              "SLICE_NOT_FOUND"));
-    } else if (held->took_too_long && refresh.position < 0 && held->active()) {
-      // Asked for explicitly, it is tried once more.
-      refresh.position = main_ == nullptr ? 0 : main_->position();
+      continue;
+    }
+    const bool stopped = held->served->stopped() && !ComesToRun(*held);
+    // Asked for explicitly, what took too long is tried once more.
+    const bool begins = held->recompute() && refresh.position < 0 &&
+                        (!stopped || (held->took_too_long && held->active()));
+    const bool arrived = main_ != nullptr && main_->position() >= refresh.min_position;
+    if (begins && arrived) {
+      refresh.position = main_->position();
       held->forced = true;
       left.push_back(std::move(refresh));
       Wake();
-    } else if (held->generation == nullptr ||
-               (held->served->stopped() && !held->in_run && !held->forced)) {
-      refresh.done(
-          MakeError(absl::StatusCode::kFailedPrecondition,
-                    absl::StrCat("slice ", refresh.slice,
-                                 " is stopped: frozen, faulted, held, blocked or suspended"),
-                    "BLOCKED_BY"));
-    } else if (held->recompute() && refresh.position < 0) {
-      refresh.position = main_ == nullptr ? 0 : main_->position();
-      held->forced = true;
-      left.push_back(std::move(refresh));
-      Wake();
-    } else if (!held->recompute() || Refreshed(*held, refresh.position)) {
+    } else if (!begins && (held->generation == nullptr || stopped)) {
+      held->forced = false;
+      refresh.done(WhyStopped(*held->served));
+    } else if (!begins && (!held->recompute() || Refreshed(*held, refresh.position))) {
       refresh.done(held->generation->position());
     } else if (absl::Now() >= refresh.deadline) {
       refresh.done(absl::DeadlineExceededError(

@@ -80,7 +80,8 @@ void StandbyEngine::Ask(Question question, QueryService::Done done) {
   queries_->Ask(std::move(question), std::move(done));
 }
 
-void StandbyEngine::Refresh(const std::string& slice, absl::Time /*deadline*/, RefreshDone done) {
+void StandbyEngine::Refresh(const std::string& slice, int64_t /*min_position*/,
+                            absl::Time /*deadline*/, RefreshDone done) {
   done(absl::FailedPreconditionError("slice " + slice + ": a standby computes nothing"));
 }
 

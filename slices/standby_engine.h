@@ -24,7 +24,8 @@ class StandbyEngine : public Engine {
   EngineReport Report() const override;
   void Ask(Question question, QueryService::Done done) override;
   // FAILED_PRECONDITION: a standby computes nothing.
-  void Refresh(const std::string& slice, absl::Time deadline, RefreshDone done) override;
+  void Refresh(const std::string& slice, int64_t min_position, absl::Time deadline,
+               RefreshDone done) override;
   absl::StatusOr<QuarantinePage> ListQuarantined(const std::string& slice, int64_t after,
                                                  int64_t page_size) override;
   std::vector<RecordStanding> Locate(int64_t position) override {

@@ -179,7 +179,7 @@ grpc::ServerUnaryReactor* WorkerService::RefreshSlice(
     grpc::CallbackServerContext* context, const icepie::worker::v1::RefreshRequest* request,
     icepie::worker::v1::RefreshResponse* response) {
   auto* reactor = context->DefaultReactor();
-  engine_.Refresh(request->slice(), absl::FromChrono(context->deadline()),
+  engine_.Refresh(request->slice(), request->min_position(), absl::FromChrono(context->deadline()),
                   [reactor, response](const absl::StatusOr<int64_t>& position) {
                     if (position.ok()) response->set_applied_position(*position);
                     reactor->Finish(ToGrpcStatus(position.status()));

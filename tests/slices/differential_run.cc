@@ -175,7 +175,7 @@ class CaseRunner {
     for (const CaseBatch& batch : step.batches) Append(batch);
     if (step.refresh) {
       for (const SlicePlan& slice : plan_.slices) {
-        engine_->Refresh(slice.slice, absl::Now() + patience_, [](const auto&) {});
+        engine_->Refresh(slice.slice, 0, absl::Now() + patience_, [](const auto&) {});
       }
     }
     stopped_.clear();

@@ -287,7 +287,7 @@ class HeldWhileSavedTest : public ExpectationTest {
   // A turn of the engine that begins after this call has ended.
   void WaitForTurn() {
     std::promise<void> turned;
-    engine_->Refresh("lines", absl::Now(), [&](const auto&) { turned.set_value(); });
+    engine_->Refresh("lines", 0, absl::Now(), [&](const auto&) { turned.set_value(); });
     turned.get_future().wait();
   }
 

@@ -1,10 +1,12 @@
 #include "slices/live_engine.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <map>
+#include <memory>
 #include <random>
 #include <string>
 #include <utility>
@@ -606,23 +608,40 @@ TEST_F(LiveEngineTest, AScheduledSliceRefreshesWhenAskedTo) {
   spec.file = kScheduled;
   Configure({spec});
   EXPECT_TRUE(WaitForPosition("median", 2).next_refresh_time.has_value());
-  feed_.Append("orders", {Order("Bern", 100)});
+  const int64_t end = feed_.Append("orders", {Order("Bern", 100)});
   EXPECT_EQ(Rows("SELECT middle FROM median"), R"([{"middle":2.0}])");
   std::promise<absl::StatusOr<int64_t>> promise;
-  // The engine may not have heard of the new record yet, so it is asked until it has.
-  for (int64_t position = 0; position < 3;) {
-    promise = {};
-    engine_->Refresh("shop.median", absl::Now() + absl::Seconds(60),
-                     [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
-    const auto at = promise.get_future().get();
-    ASSERT_TRUE(at.ok()) << at.status();
-    position = *at;
-  }
+  engine_->Refresh("shop.median", end, absl::Now() + absl::Seconds(60),
+                   [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
+  const auto at = promise.get_future().get();
+  ASSERT_TRUE(at.ok()) << at.status();
+  EXPECT_EQ(*at, end);
   EXPECT_EQ(Rows("SELECT middle FROM median"), R"([{"middle":3.0}])");
   promise = {};
-  engine_->Refresh("nothing", absl::Now() + absl::Seconds(60),
+  engine_->Refresh("nothing", 0, absl::Now() + absl::Seconds(60),
                    [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
   EXPECT_EQ(ErrorReason(promise.get_future().get().status()), "SLICE_NOT_FOUND");
+}
+
+// Whoever asked hears it from the call, and not when the time is over that it may take.
+TEST_F(LiveEngineTest, ARefreshThatFaultsTheSliceEndsWithItsError) {
+  feed_.Append("orders", {Order("Bern", 1)});
+  StartLive();
+  GenerationSpec spec = Spec("median");
+  spec.file = absl::StrCat(kScheduled, "    on_bad_record: {budget: {records: 1}}\n");
+  Configure({spec});
+  WaitForPosition("median", 1);
+  const int64_t end = feed_.Append("orders", {R"({"city":"Bern"})", R"({"city":"Bern"})"});
+  const auto told = std::make_shared<std::promise<absl::Status>>();
+  engine_->Refresh("median", end, absl::Now() + absl::Minutes(10),
+                   [told](const auto& at) { told->set_value(at.status()); });
+  std::future<absl::Status> answer = told->get_future();
+  ASSERT_EQ(answer.wait_for(std::chrono::minutes(1)), std::future_status::ready);
+  const absl::Status refused = answer.get();
+  EXPECT_EQ(ErrorReason(refused), "BLOCKED_BY") << refused;
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("slice median is FAULTED and is not refreshed: QUARANTINE_OVER_BUDGET: "));
+  EXPECT_EQ(Find("median")->state, SliceState::kFaulted);
 }
 
 constexpr char kAfter[] = R"(
@@ -660,18 +679,11 @@ TEST_F(LiveEngineTest, ASliceThatIsRefreshedAfterAnotherWaitsForItAndShowsTheSam
   EXPECT_EQ(Rows("SELECT * FROM known"), R"([{"n":1,"middles":2.0}])");
   feed_.Append("cities", {R"({"name":"Genf"})"});
   feed_.Append("orders", {Order("Bern", 100)});
-  const auto refresh = [&](const std::string& slice, int64_t wanted) {
-    // The engine may not have heard of the new records yet, so it is asked until it has.
-    for (int64_t position = 0; position < wanted;) {
-      std::promise<absl::StatusOr<int64_t>> promise;
-      engine_->Refresh(slice, absl::Now() + absl::Seconds(60),
-                       [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
-      const auto at = promise.get_future().get();
-      ASSERT_TRUE(at.ok()) << at.status();
-      position = *at;
-    }
-  };
-  refresh("shop.middle", 5);
+  std::promise<absl::StatusOr<int64_t>> promise;
+  engine_->Refresh("shop.middle", 5, absl::Now() + absl::Seconds(60),
+                   [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
+  const auto at = promise.get_future().get();
+  ASSERT_TRUE(at.ok()) << at.status();
   WaitForPosition("known", 5);
   EXPECT_EQ(Rows("SELECT * FROM known"), R"([{"n":2,"middles":3.0}])");
   // Its other source alone does not refresh it.
@@ -834,7 +846,7 @@ TEST_F(LiveEngineTest, AnEndlessRecomputeIsFaultedAndNotTriedAgainUntilAsked) {
   WaitForPosition("latest", 2);
   EXPECT_EQ(Find("endless")->last_error->time, failed.last_error->time);
   std::promise<absl::StatusOr<int64_t>> promise;
-  engine_->Refresh("endless", absl::Now() + absl::Seconds(60),
+  engine_->Refresh("endless", 0, absl::Now() + absl::Seconds(60),
                    [&](const absl::StatusOr<int64_t>& at) { promise.set_value(at); });
   EXPECT_FALSE(promise.get_future().get().ok());
   EXPECT_GT(Find("endless")->last_error->time, failed.last_error->time);
