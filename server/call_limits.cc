@@ -3,8 +3,14 @@
 #include <grpcpp/server_context.h>
 
 #include "core/base/steady_clock.h"
+#include "server/peer_host.h"
 
 namespace icepie::server {
+namespace {
+
+constexpr absl::Duration kWindow = absl::Seconds(1);
+
+}  // namespace
 
 // One call, for as long as gRPC holds it.
 class CallLimits::Call : public grpc::experimental::Interceptor {
@@ -21,7 +27,8 @@ class CallLimits::Call : public grpc::experimental::Interceptor {
     }
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_CLOSE) && admitted_ &&
         context_.IsCancelled()) {
-      limits_.OnReset();
+      const bool short_lived = SteadyNow() - opened_ < kWindow;
+      limits_.OnReset(short_lived ? HostOfPeer(context_.peer()) : "");
     }
     methods->Proceed();
   }
@@ -30,6 +37,7 @@ class CallLimits::Call : public grpc::experimental::Interceptor {
   CallLimits& limits_;
   grpc::ServerContextBase& context_;
   const bool admitted_;
+  const absl::Time opened_ = SteadyNow();
 };
 
 grpc::experimental::Interceptor* CallLimits::CreateServerInterceptor(
@@ -37,17 +45,20 @@ grpc::experimental::Interceptor* CallLimits::CreateServerInterceptor(
   return new Call(*this, *info->server_context());
 }
 
-void CallLimits::OnReset() {
+void CallLimits::OnReset(const std::string& host) {
+  bool of_host = false;
   {
     MutexLock lock(mutex_);
     const absl::Time now = SteadyNow();
-    if (now - counted_since_ >= absl::Seconds(1)) {
+    if (now - counted_since_ >= kWindow) {
       counted_since_ = now;
       resets_ = 0;
+      resets_by_host_.clear();
     }
-    if (++resets_ % limits_.resets_max != 0) return;
+    of_host = !host.empty() && ++resets_by_host_[host] % limits_.resets_max == 0;
+    if (++resets_ % limits_.resets_max != 0 && !of_host) return;
   }
-  on_flood_();
+  on_flood_(of_host ? host : "");
 }
 
 }  // namespace icepie::server

@@ -9,8 +9,10 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 
@@ -25,10 +27,10 @@ class CallLimits : public grpc::experimental::ServerInterceptorFactoryInterface 
     int resets_max = 2048;       // given up by clients within a second; each so many: on_flood
   };
 
-  // `on_flood` finds out whose calls they were: gRPC does not know it of a call that ended before
-  // it began.
-  CallLimits(Limits limits, std::function<void()> on_flood)
-      : limits_(limits), on_flood_(std::move(on_flood)) {}
+  // `on_flood` gets the host (server/peer_host.h) of whose calls they were when so many were one
+  // host's and none had been open for a second, else "": it finds out by itself.
+  using OnFlood = std::function<void(const std::string& host)>;
+  CallLimits(Limits limits, OnFlood on_flood) : limits_(limits), on_flood_(std::move(on_flood)) {}
 
   grpc::experimental::Interceptor* CreateServerInterceptor(
       grpc::experimental::ServerRpcInfo* info) override;
@@ -38,14 +40,15 @@ class CallLimits : public grpc::experimental::ServerInterceptorFactoryInterface 
 
   bool Open() { return ++open_calls_ <= limits_.open_calls_max; }
   void Close() { --open_calls_; }
-  void OnReset();
+  void OnReset(const std::string& host);
 
   const Limits limits_;
-  const std::function<void()> on_flood_;
+  const OnFlood on_flood_;
   std::atomic<int> open_calls_{0};
   Mutex mutex_;
   absl::Time counted_since_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   int resets_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::flat_hash_map<std::string, int> resets_by_host_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace icepie::server

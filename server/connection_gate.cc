@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -22,6 +23,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "server/peer_host.h"
 #include "server/reset_flood.h"
 
 namespace icepie::server {
@@ -31,8 +33,9 @@ constexpr int kBacklog = 4096;
 constexpr int kAcceptedAtOnce = 64;  // then timers have their turn
 constexpr absl::Duration kLookInterval = absl::Milliseconds(50);
 constexpr absl::Duration kFloodInterval = absl::Milliseconds(10);
-// Who was cut off comes again: each time costs what gRPC has read by then. All who come wait.
-constexpr absl::Duration kPauseAfterFlood = absl::Milliseconds(100);
+constexpr absl::Duration kAdmitInterval = absl::Milliseconds(50);  // of those that wait
+constexpr int kWaitingOfHostMax = 64;                              // one more is turned away
+constexpr size_t kHostsWaitingMax = 4096;
 constexpr size_t kLookedAtTogether = 256;
 constexpr int kUnreadMin = 16 << 10;  // with less, gRPC keeps up with it
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(100);
@@ -124,6 +127,12 @@ int PortOf(int fd) {
              : ntohs(reinterpret_cast<const sockaddr_in*>(&address)->sin_port);
 }
 
+std::string HostOfSocket(int fd) {
+  sockaddr_storage peer{};
+  socklen_t size = sizeof(peer);
+  return ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0 ? HostOf(peer) : "";
+}
+
 // A second name of the connection's descriptor, or -1 when gRPC has closed it. The number may be
 // somebody else's the next moment, the second name is not.
 class SameConnection {
@@ -173,6 +182,7 @@ absl::StatusOr<std::unique_ptr<ConnectionGate>> ConnectionGate::Listen(const std
 
 ConnectionGate::~ConnectionGate() {
   Stop();
+  for (const Waiting& one : waiting_) ::close(one.fd);
   ::close(listener_);
 }
 
@@ -214,8 +224,8 @@ void ConnectionGate::CutOffFlood(const Connection& connection, bool flooded) {
   if (same.fd() < 0 || !HasUnreadResets(same.fd(), flooded)) return;
   spdlog::warn("gRPC: a client that opens calls only to give them up is cut off");
   const sockaddr nobody{AF_UNSPEC, {}};  // connect(2): dissolves the connection
+  BeginWait(HostOfSocket(same.fd()), kWait);
   if (::connect(same.fd(), &nobody, sizeof(nobody)) != 0) ::shutdown(same.fd(), SHUT_RD);
-  Pause(kPauseAfterFlood);
 }
 
 bool ConnectionGate::HasUnreadResets(int fd, bool flooded) {
@@ -225,6 +235,56 @@ bool ConnectionGate::HasUnreadResets(int fd, bool flooded) {
   if (size < kUnreadMin) return false;
   const int resets = CountOpenedAndReset({unread_.data(), static_cast<size_t>(size)});
   return resets > (flooded ? size / kBytesPerReset : kResetsMax);
+}
+
+void ConnectionGate::LetWait(const std::string& host, absl::Duration for_time) {
+  loop_.Post([this, host, for_time] { BeginWait(host, for_time); });
+}
+
+void ConnectionGate::BeginWait(const std::string& host, absl::Duration for_time) {
+  const absl::Time now = SteadyNow();
+  absl::erase_if(waits_until_, [&](const auto& host_until) { return host_until.second <= now; });
+  if (host.empty() || waits_until_.size() >= kHostsWaitingMax) return;
+  absl::Time& until = waits_until_[host];
+  if (until <= now) {
+    spdlog::warn("gRPC: a host opens calls only to give them up: its next connections wait for {}",
+                 absl::FormatDuration(for_time));
+  }
+  until = std::max(until, now + for_time);
+}
+
+bool ConnectionGate::MustWait(const std::string& host) const {
+  const auto until = waits_until_.find(host);
+  if (until != waits_until_.end() && SteadyNow() < until->second) return true;
+  return std::any_of(waiting_.begin(), waiting_.end(),
+                     [&](const Waiting& other) { return other.host == host; });
+}
+
+void ConnectionGate::Wait(int fd, const std::string& host) {
+  const auto of_host = std::count_if(waiting_.begin(), waiting_.end(),
+                                     [&](const Waiting& other) { return other.host == host; });
+  if (of_host >= kWaitingOfHostMax || IsFull()) {
+    ++refused_count_;
+    return TurnAway(fd);
+  }
+  waiting_.push_back({fd, host});
+  if (waiting_.size() == 1) loop_.RunAfter(kAdmitInterval, [this] { AdmitWaiting(); });
+}
+
+// One of each host at a time: what costs much is noticed before the next comes.
+void ConnectionGate::AdmitWaiting() {
+  const absl::Time now = SteadyNow();
+  std::set<std::string> had_turn;
+  for (Waiting& one : std::exchange(waiting_, {})) {
+    const auto until = waits_until_.find(one.host);
+    const bool waits = until != waits_until_.end() && now < until->second;
+    if (waits || !had_turn.insert(one.host).second) {
+      waiting_.push_back(std::move(one));
+    } else {
+      Admit(one.fd);
+    }
+  }
+  if (!waiting_.empty()) loop_.RunAfter(kAdmitInterval, [this] { AdmitWaiting(); });
 }
 
 void ConnectionGate::Stop() { loop_.Stop(); }
@@ -245,9 +305,13 @@ void ConnectionGate::Pause(absl::Duration duration) {
 
 void ConnectionGate::AcceptAll() {
   for (int i = 0; i < kAcceptedAtOnce; ++i) {
-    const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sockaddr_storage peer{};
+    socklen_t size = sizeof(peer);
+    const int fd = ::accept4(listener_, reinterpret_cast<sockaddr*>(&peer), &size,
+                             SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-      Admit(fd);
+      const std::string host = HostOf(peer);
+      MustWait(host) ? Wait(fd, host) : Admit(fd);
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
       // Waits instead of spinning until somebody closes a connection.
       spdlog::warn("gRPC: accepting a connection failed: {}", strerror(errno));
@@ -283,7 +347,7 @@ void ConnectionGate::Admit(int fd) {
 }
 
 bool ConnectionGate::IsFull() {
-  if (connections_.size() < connections_max_) return false;
+  if (connections_.size() + waiting_.size() < connections_max_) return false;
   const absl::Time now = SteadyNow();
   if (now < looked_time_ + kLookInterval) return true;
   looked_time_ = now;
@@ -292,7 +356,7 @@ bool ConnectionGate::IsFull() {
                                       return InodeOf(connection.fd) != connection.inode;
                                     }),
                      connections_.end());
-  return connections_.size() >= connections_max_;
+  return connections_.size() + waiting_.size() >= connections_max_;
 }
 
 }  // namespace icepie::server

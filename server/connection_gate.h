@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/event_loop.h"
@@ -46,8 +47,14 @@ class ConnectionGate {
   // other, and little else. Those with more resets unread than calls may be open it finds by
   // itself.
   void CutOffResetFloods();
+  // Who opened calls only to give them up comes again at once, and each time costs what gRPC has
+  // read by then: further connections of that host (server/peer_host.h) wait for `for_time`, and
+  // then come in one after the other. Those that are open go on.
+  void LetWait(const std::string& host, absl::Duration for_time = kWait);
   // Accepts nothing any more. Idempotent.
   void Stop();
+
+  static constexpr absl::Duration kWait = absl::Seconds(5);
 
   // Connections that were turned away.
   int64_t refused_count() const { return refused_count_.load(); }
@@ -59,12 +66,22 @@ class ConnectionGate {
     uint64_t inode;
   };
 
+  // Accepted, and not yet handed over.
+  struct Waiting {
+    int fd;
+    std::string host;
+  };
+
   ConnectionGate(int listener, int port, int connections_max)
       : listener_(listener), port_(port), connections_max_(connections_max) {}
 
   void Watch();
   void Pause(absl::Duration duration);
   void AcceptAll();
+  void BeginWait(const std::string& host, absl::Duration for_time);
+  bool MustWait(const std::string& host) const;
+  void Wait(int fd, const std::string& host);
+  void AdmitWaiting();
   void Admit(int fd);
   bool IsFull();
   void LookForFloods();
@@ -81,6 +98,8 @@ class ConnectionGate {
   bool paused_ = false;                            // the loop's own
   bool looking_ = false;                           // the loop's own
   std::vector<char> unread_ = std::vector<char>(kResetFloodBytesMax);  // the loop's own
+  absl::flat_hash_map<std::string, absl::Time> waits_until_;           // the loop's own
+  std::vector<Waiting> waiting_;  // the loop's own; in the order of their coming
   std::atomic<int64_t> refused_count_{0};
   EventLoop loop_;  // last: it uses everything above
 };

@@ -192,7 +192,10 @@ ConnectionGate::Limits GateLimits(const icepie::config::v1::Listen& listen) {
 void LimitCalls(ConnectionGate& gate, grpc::ServerBuilder& builder) {
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
   factories.push_back(
-      std::make_unique<CallLimits>(CallLimits::Limits{}, [&gate] { gate.CutOffResetFloods(); }));
+      std::make_unique<CallLimits>(CallLimits::Limits{}, [&gate](const std::string& host) {
+        gate.CutOffResetFloods();
+        if (!host.empty()) gate.LetWait(host);
+      }));
   builder.experimental().SetInterceptorCreators(std::move(factories));
 }
 

@@ -1,10 +1,14 @@
 // Connections that are not there any more, on a server of the test's own.
 #include "server/connection_gate.h"
 
+#include <arpa/inet.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
@@ -12,10 +16,13 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/base/steady_clock.h"
+#include "server/peer_host.h"
 #include "tests/e2e/http2_client.h"
 
 namespace icepie::server {
@@ -29,6 +36,16 @@ size_t OpenFiles() {
   return static_cast<size_t>(std::distance(begin(files), end(files)));
 }
 
+int Connect(int port) {
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)), 0);
+  return fd;
+}
+
 template <typename Condition>
 bool Eventually(const Condition& condition) {
   for (int i = 0; i < 6000; ++i) {
@@ -38,51 +55,110 @@ bool Eventually(const Condition& condition) {
   return false;
 }
 
+// A server that knows no calls, whose connections come through a gate.
+class ConnectionGateTest : public ::testing::Test {
+ protected:
+  ConnectionGateTest()
+      : gate_(*ConnectionGate::Listen("127.0.0.1:0", {1000, absl::Seconds(1), absl::Seconds(1)})),
+        address_(absl::StrCat("127.0.0.1:", gate_->port())) {
+    grpc::ServerBuilder builder;
+    auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
+        External::FROM_FD, grpc::InsecureServerCredentials());
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 1000);  // as the daemon does, the same
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 1000);
+    queue_ = builder.AddCompletionQueue();
+    server_ = builder.BuildAndStart();
+    reader_ = std::thread([this] {  // looks after the connections, as there are no calls
+      void* tag = nullptr;
+      bool ok = false;
+      while (queue_->Next(&tag, &ok)) {
+      }
+    });
+    gate_->Start(std::move(acceptor));
+  }
+
+  ~ConnectionGateTest() override {
+    gate_->Stop();
+    server_->Shutdown(std::chrono::system_clock::now());
+    queue_->Shutdown();
+    reader_.join();
+  }
+
+  static bool Answers(Http2Client& client) {
+    return client.Send({testing::kPing, 0, 0, "is there"}) &&
+           client.ReceiveType(testing::kPing, absl::Seconds(60)).has_value();
+  }
+
+  const std::string here_ = HostOfPeer("ipv4:127.0.0.1:1");
+  std::unique_ptr<ConnectionGate> gate_;
+  const std::string address_;
+  std::unique_ptr<grpc::ServerCompletionQueue> queue_;
+  std::unique_ptr<grpc::Server> server_;
+  std::thread reader_;
+};
+
 // Without a call, gRPC itself asks nobody whether he is still there. Others stay, however long they
 // are silent.
-TEST(ConnectionGateTest, WhoIsGoneWithoutAWordGivesHisPlaceBack) {
+TEST_F(ConnectionGateTest, WhoIsGoneWithoutAWordGivesHisPlaceBack) {
   constexpr size_t kGone = 20;
-  const auto gate =
-      ConnectionGate::Listen("127.0.0.1:0", {1000, absl::Seconds(1), absl::Seconds(1)});
-  ASSERT_TRUE(gate.ok()) << gate.status();
-  grpc::ServerBuilder builder;
-  auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
-      External::FROM_FD, grpc::InsecureServerCredentials());
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 1000);  // as the daemon does, the same
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 1000);
-  const auto queue = builder.AddCompletionQueue();
-  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  ASSERT_NE(server, nullptr);
-  std::thread reader([&] {  // looks after the connections, as there are no calls
-    void* tag = nullptr;
-    bool ok = false;
-    while (queue->Next(&tag, &ok)) {
-    }
-  });
-  (*gate)->Start(std::move(acceptor));
-
-  const std::string address = absl::StrCat("127.0.0.1:", (*gate)->port());
-  Http2Client silent(address);
+  Http2Client silent(address_);
   const size_t open_files = OpenFiles();
   std::vector<Http2Client> gone;
-  for (size_t i = 0; i < kGone; ++i) gone.emplace_back(address);
+  for (size_t i = 0; i < kGone; ++i) gone.emplace_back(address_);
   EXPECT_TRUE(Eventually([&] { return OpenFiles() >= open_files + 2 * kGone; }));
   // The system has nothing more to send to them, whose answer would tell it.
+  for (Http2Client& client : gone) EXPECT_TRUE(Answers(client));
   for (Http2Client& client : gone) {
-    EXPECT_TRUE(client.Send({testing::kPing, 0, 0, "is there"}));
-    EXPECT_TRUE(client.ReceiveType(testing::kPing, absl::Seconds(60)));
+    if (!client.Vanish()) GTEST_SKIP() << "to vanish takes a privilege";
   }
-  bool vanished = true;
-  for (Http2Client& client : gone) vanished = vanished && client.Vanish();
-  if (vanished) {
-    EXPECT_TRUE(Eventually([&] { return OpenFiles() < open_files + kGone / 2; }));
-    EXPECT_FALSE(silent.IsClosedWithin(absl::ZeroDuration()));
+  EXPECT_TRUE(Eventually([&] { return OpenFiles() < open_files + kGone / 2; }));
+  EXPECT_FALSE(silent.IsClosedWithin(absl::ZeroDuration()));
+}
+
+TEST_F(ConnectionGateTest, AHostThatHasToWaitKeepsItsConnectionsAndNewOnesComeInLater) {
+  constexpr absl::Duration kWait = absl::Milliseconds(300);
+  Http2Client open(address_);
+  const absl::Time begin = SteadyNow();
+  gate_->LetWait(HostOfPeer("ipv4:192.0.2.1:1"), absl::Hours(1));  // somebody else
+  gate_->LetWait(here_, kWait);
+  EXPECT_TRUE(Answers(open));
+  std::vector<Http2Client> later;
+  for (int i = 0; i < 3; ++i) {
+    later.emplace_back(address_);  // waits for its settings
+    EXPECT_TRUE(Answers(later.back()));
   }
-  (*gate)->Stop();
-  server->Shutdown(std::chrono::system_clock::now());  // `silent` is there still
-  queue->Shutdown();
-  reader.join();
-  if (!vanished) GTEST_SKIP() << "to vanish takes a privilege";
+  EXPECT_GE(SteadyNow() - begin, kWait);
+  EXPECT_EQ(gate_->refused_count(), 0);
+}
+
+TEST_F(ConnectionGateTest, OfOneHostNoMoreThanSomeWait) {
+  constexpr size_t kTried = 100;
+  gate_->LetWait(here_, absl::Hours(1));
+  std::vector<int> sockets;
+  for (size_t i = 0; i < kTried; ++i) sockets.push_back(Connect(gate_->port()));
+  EXPECT_TRUE(Eventually([&] { return gate_->refused_count() >= 36; }));
+  for (const int socket : sockets) ::close(socket);
+  EXPECT_EQ(gate_->refused_count(), 36);  // 64 wait
+}
+
+TEST(PeerHostTest, IsTheMachinesAddressHoweverItIsWritten) {
+  sockaddr_storage address{};
+  auto* v4 = reinterpret_cast<sockaddr_in*>(&address);
+  v4->sin_family = AF_INET;
+  ASSERT_EQ(::inet_pton(AF_INET, "192.0.2.7", &v4->sin_addr), 1);
+  EXPECT_EQ(HostOf(address), HostOfPeer("ipv4:192.0.2.7:40123"));
+  EXPECT_NE(HostOf(address), HostOfPeer("ipv4:192.0.2.8:40123"));
+  auto* v6 = reinterpret_cast<sockaddr_in6*>(&address);
+  v6->sin6_family = AF_INET6;
+  ASSERT_EQ(::inet_pton(AF_INET6, "::ffff:192.0.2.7", &v6->sin6_addr), 1);
+  EXPECT_EQ(HostOf(address), HostOfPeer("ipv4:192.0.2.7:1"));
+  ASSERT_EQ(::inet_pton(AF_INET6, "2001:db8::1", &v6->sin6_addr), 1);
+  EXPECT_EQ(HostOf(address), HostOfPeer("ipv6:%5B2001:db8::1%5D:40123"));
+  EXPECT_EQ(HostOf(address), HostOfPeer("ipv6:[2001:db8::ffff]:1"));  // the same network
+  EXPECT_NE(HostOf(address), HostOfPeer("ipv6:[2001:db8:0:1::1]:1"));
+  EXPECT_EQ(HostOfPeer("ipv6:%5Bfe80::1%252%5D:40123"), HostOfPeer("ipv6:[fe80::2]:1"));
+  EXPECT_EQ(HostOfPeer("unix:/run/icepie.sock"), "");
+  EXPECT_EQ(HostOfPeer(""), "");
 }
 
 }  // namespace
