@@ -1,7 +1,10 @@
 // Clients that die, hang or attack: the limits are hit, nothing of theirs stays, and others go on.
-// ICEPIE_ABUSE_SCALE=10 makes the numbers ten times as large.
+// ICEPIE_ABUSE_SCALE=10 makes the numbers ten times as large and judges by p99, in most rounds.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -26,6 +29,7 @@ using ::testing::HasSubstr;
 
 constexpr int kConnectionsMax = 300;
 constexpr int kRounds = 5;
+constexpr int kGoodRounds = 3;  // of them, at full scale; beside other tests one will do
 // For how long others are watched, alone and while a flood goes on; longer at full scale.
 constexpr absl::Duration kAlone = absl::Milliseconds(500);
 constexpr absl::Duration kFlood = absl::Seconds(1);
@@ -57,8 +61,9 @@ slices:
   static constexpr size_t kCount = 3;
   static constexpr const char* kNames[kCount] = {"GetStream", "AppendRecords", "Query"};
   // What a loaded machine adds: floods, the daemon and its workers share its processors, a commit
-  // waits for its disk as well, and workers come last.
+  // waits for its disk as well, and workers come last. At full scale nothing else runs.
   static constexpr double kNoiseMs[kCount] = {10, 100, 250};
+  static constexpr double kNoiseAloneMs = 10;
 
   explicit Bystanders(const DaemonFixture& daemon)
       : core_(daemon.Core()), slices_(daemon.Slices()) {
@@ -146,17 +151,19 @@ class AbuseTest : public ::testing::Test {
 
   // While `abuse` runs others' calls all succeed, and of each kind their p99 is less than twice
   // what it is without: their p50 where other tests run, whose p99 is those tests'. What else the
-  // machine does spoils a round, not each.
+  // machine does spoils a round, not most.
   enum class Abused { kForSeconds, kOnce };
   template <typename Abuse>
   void ExpectOthersUnharmed(const char* name, Abused how, const Abuse& abuse) {
     ASSERT_TRUE(daemon_.CreateStream(Bystanders::kStream).ok());
     v1::ApplyDomainResponse applied;
     ASSERT_TRUE(daemon_.Apply(Bystanders::kDomain, &applied).ok());
-    for (int round = 0; round < kRounds; ++round) {
-      if (OthersAreUnharmed(name, how, abuse) || HasFailure()) return;
+    const int wanted = Scale() == 0 ? 1 : kGoodRounds;
+    int good = 0;
+    for (int round = 0; round < kRounds && good < wanted && !HasFailure(); ++round) {
+      good += OthersAreUnharmed(name, how, abuse) ? 1 : 0;
     }
-    ADD_FAILURE() << name << ": others were slower in each of " << kRounds << " rounds";
+    EXPECT_GE(good, wanted) << name << ": others were slower in the other rounds";
   }
 
   template <typename Abuse>
@@ -167,9 +174,14 @@ class AbuseTest : public ::testing::Test {
     const int64_t memory = MemoryBytes(daemon_.pid());
     Bystanders during(daemon_);
     const absl::Time end = absl::Now() + Lasting(kFlood);
-    do {
-      abuse();
-    } while (how == Abused::kForSeconds && absl::Now() < end && !HasFailure());
+    std::thread abuser([&] {
+      // Its processor time is its own machine's; what its abuse costs the daemon is the daemon's.
+      EXPECT_EQ(::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 10), 0);
+      do {
+        abuse();
+      } while (how == Abused::kForSeconds && absl::Now() < end && !HasFailure());
+    });
+    abuser.join();
     // What cannot be repeated at once counts together with the time after it.
     absl::SleepFor(end - absl::Now());
     const auto times = during.End();
@@ -179,14 +191,14 @@ class AbuseTest : public ::testing::Test {
     for (size_t i = 0; i < Bystanders::kCount; ++i) {
       std::printf(
           "%s: %s %zu times: p50 %.2f, p99 %.2f, longest %.2f ms; alone %zu: %.2f, %.2f, "
-          "%.2f ms\n",
+          "%.2f ms; p99 %.1f times that alone\n",
           name, Bystanders::kNames[i], times[i].calls, times[i].p50_ms, times[i].p99_ms,
           times[i].longest_ms, alone[i].calls, alone[i].p50_ms, alone[i].p99_ms,
-          alone[i].longest_ms);
-      const double noise_ms = Bystanders::kNoiseMs[i];
+          alone[i].longest_ms, times[i].p99_ms / alone[i].p99_ms);
+      const double noise_ms = Scale() != 0 ? Bystanders::kNoiseAloneMs : Bystanders::kNoiseMs[i];
       unharmed =
-          unharmed && (judges_p99_ ? times[i].p99_ms < 2 * std::max(alone[i].p99_ms, noise_ms)
-                                   : times[i].p50_ms < 2 * std::max(alone[i].p50_ms, noise_ms));
+          unharmed && (Scale() != 0 ? times[i].p99_ms < 2 * std::max(alone[i].p99_ms, noise_ms)
+                                    : times[i].p50_ms < 2 * std::max(alone[i].p50_ms, noise_ms));
     }
     // At ten times the scale floods of pings take 200 MiB, once: more of them take no more.
     EXPECT_LT(grown, int64_t{256} << 20) << name;
@@ -210,7 +222,6 @@ class AbuseTest : public ::testing::Test {
 
   const std::string keepalive_;
   const std::string settings_;
-  bool judges_p99_ = Scale() != 0;  // beside other tests it is those tests'
   DaemonFixture daemon_;
 };
 
@@ -243,16 +254,20 @@ TEST_F(AbuseTest, ConnectionsBeyondTheLimitAreTurnedAwayAndRoomComesBack) {
 }
 
 TEST_F(AbuseTest, WhoFloodsWithPingsIsClosed) {
+  int told = 0;
   ExpectOthersUnharmed("pings", Abused::kForSeconds, [&] {
     Http2Client client(daemon_.grpc_address());
     for (int i = 0; i < Scaled(1000); ++i) {
       if (!client.Send({kPing, 0, 0, std::string(8, 'p')})) break;
     }
-    const auto goaway = client.ReceiveType(kGoAway, kLong);
-    ASSERT_TRUE(goaway);
-    EXPECT_THAT(goaway->payload, HasSubstr("too_many_pings"));
+    // Behind ten thousand answers that nobody has read yet, the word is lost with the connection.
+    if (const auto goaway = client.ReceiveType(kGoAway, kLong)) {
+      EXPECT_THAT(goaway->payload, HasSubstr("too_many_pings"));
+      ++told;
+    }
     EXPECT_TRUE(client.IsClosedWithin(kLong));
   });
+  EXPECT_GT(told, 0);
 }
 
 TEST_F(AbuseTest, WhoOpensAndResetsCallsWithoutEndIsCutOff) {
@@ -277,9 +292,6 @@ TEST_F(AbuseTest, WhoOpensAndResetsCallsWithoutEndIsCutOff) {
 TEST_F(AbuseTest, OpenCallsOfAConnectionAreLimited) {
   constexpr int kConnections = 20;
   const std::string headers = Http2Client::CallHeaders("/icepie.v1.Core/GetStream");
-  // To open what all these connections may have open takes the daemon up to a tenth of a second,
-  // and whose call comes meanwhile waits for that.
-  judges_p99_ = false;
   ExpectOthersUnharmed("open calls", Abused::kForSeconds, [&] {
     std::vector<Http2Client> clients;
     for (int i = 0; i < kConnections; ++i) {
