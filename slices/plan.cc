@@ -19,6 +19,7 @@
 #include "slices/column_type.h"
 #include "slices/column_use.h"
 #include "slices/components.h"
+#include "slices/counted_values.h"
 #include "slices/duckdb.h"
 #include "slices/expectation_plan.h"
 #include "slices/join_shape.h"
@@ -67,6 +68,11 @@ class Planner {
   absl::Status CheckColumns(const SliceDef& slice, const SlicePlan& plan) const;
   SliceDef& DefinitionOf(const SlicePlan& plan);
   void SpellAsOutputs(const SlicePlan& plan);
+  struct Query {
+    std::string sql;
+    Json statement;  // its syntax tree
+  };
+  absl::StatusOr<Query> QueryToKeep(const Json& statement, const SlicePlan& plan);
   absl::StatusOr<bool> ScheduleDecides(const Json& statement, SlicePlan plan);
   absl::Status ChooseStrategy(const Json& statement, SlicePlan& plan);
   absl::Status CheckWholeRows(Strategy strategy, const PlanRequest& request) const;
@@ -527,6 +533,25 @@ absl::Status Refusal(const std::vector<WhyNot>& why_not, const std::string& want
   return StandsInTheWay("no planner knows it");
 }
 
+// What gives the same rows, and fails on fewer records. The same statement where there is no such.
+absl::StatusOr<Planner::Query> Planner::QueryToKeep(const Json& statement, const SlicePlan& plan) {
+  Query as_it_is = {gated_.at(plan.slice).sql, statement};
+  ICEPIE_ASSIGN_OR_RETURN(Json counting, CountOperands(*connection_, statement));
+  if (counting == statement) return as_it_is;
+  if (IsType(counting["node"], "SELECT_NODE")) {
+    // DuckDB would name them as they are written.
+    Json& items = counting["node"]["select_list"];
+    for (size_t i = 0; i < items.size() && items.size() == plan.columns.size(); ++i) {
+      if (OutputName(items[i]).empty()) items[i]["alias"] = plan.columns[i].name;
+    }
+  }
+  ICEPIE_ASSIGN_OR_RETURN(std::string sql, SelectToSql(*connection_, counting));
+  const auto bound = BindSelect(*connection_, sql);
+  if (IsPassing(bound.status())) return bound.status();
+  if (!bound.ok() || !SameColumns(*bound, plan.columns)) return as_it_is;
+  return Query{std::move(sql), std::move(counting)};
+}
+
 // Whether it is only its schedule that has the slice recomputed. `plan` is one without a strategy.
 absl::StatusOr<bool> Planner::ScheduleDecides(const Json& statement, SlicePlan plan) {
   RefreshDef& refresh = DefinitionOf(plan).refresh;
@@ -539,7 +564,7 @@ absl::StatusOr<bool> Planner::ScheduleDecides(const Json& statement, SlicePlan p
 }
 
 absl::Status Planner::ChooseStrategy(const Json& statement, SlicePlan& plan) {
-  const std::string& sql = gated_.at(plan.slice).sql;
+  ICEPIE_ASSIGN_OR_RETURN(const Query query, QueryToKeep(statement, plan));
   const std::string& wanted = plan_.definition.FindSlice(plan.slice)->strategy;
   std::vector<std::string> in_the_way;
   if (!wanted.empty()) in_the_way = {absl::StrCat("the file asks for ", wanted)};
@@ -557,7 +582,7 @@ absl::Status Planner::ChooseStrategy(const Json& statement, SlicePlan& plan) {
     }
     const SlicePlan bare = plan;
     const absl::Status status =
-        TryStrategy(entry, {*connection_, plan_, sql, statement, bare}, plan);
+        TryStrategy(entry, {*connection_, plan_, query.sql, query.statement, bare}, plan);
     chosen = status.ok();
     if (chosen) break;
     if (entry.strategy == Strategy::kRecompute || IsPassing(status)) return status;

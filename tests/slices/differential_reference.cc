@@ -7,7 +7,9 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
 #include "slices/components.h"
+#include "slices/counted_values.h"
 #include "slices/result_json.h"
+#include "slices/syntax_tree.h"
 
 namespace icepie::slices {
 
@@ -126,11 +128,23 @@ absl::Status DifferentialReference::Compute(const CaseSlice& slice,
     const CaseSource* source = case_.FindSource(name);
     if (source != nullptr) ICEPIE_RETURN_IF_ERROR(Show(*source, excluded, end));
   }
-  ICEPIE_RETURN_IF_ERROR(connection_->Run(
-      // Who reads it comes to its rows in this order.
-      absl::StrCat("CREATE OR REPLACE TABLE ", slice.name, " AS SELECT * FROM (", slice.query.Sql(),
-                   ") ORDER BY ALL")));
+  absl::Status made = MakeTable(slice.name, slice.query.Sql());
+  if (!made.ok()) {
+    // Perhaps it is only that count() has evaluated what it need not.
+    ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, slice.query.Sql()));
+    ICEPIE_ASSIGN_OR_RETURN(const Json counting, CountOperands(*connection_, statement));
+    if (counting == statement) return made;
+    ICEPIE_ASSIGN_OR_RETURN(const std::string sql, SelectToSql(*connection_, counting));
+    made = MakeTable(slice.name, sql);
+  }
+  ICEPIE_RETURN_IF_ERROR(made);
   return LetGo(slice);
+}
+
+// Who reads it comes to its rows in this order.
+absl::Status DifferentialReference::MakeTable(const std::string& name, const std::string& sql) {
+  return connection_->Run(
+      absl::StrCat("CREATE OR REPLACE TABLE ", name, " AS SELECT * FROM (", sql, ") ORDER BY ALL"));
 }
 
 // Of all that it reads, also by way of other slices.

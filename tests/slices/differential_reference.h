@@ -43,6 +43,7 @@ class DifferentialReference {
  private:
   explicit DifferentialReference(const DifferentialCase& test_case) : case_(test_case) {}
   absl::Status CreateTables();
+  absl::Status MakeTable(const std::string& name, const std::string& sql);
   int64_t NewestIngest(const CaseSlice& slice) const;
   absl::Status LetGo(const CaseSlice& slice);
   absl::Status Show(const CaseSource& source, const std::set<int64_t>& excluded, int64_t end);

@@ -141,3 +141,11 @@ SELECT time_bucket(INTERVAL 1 HOUR, t) AS hour, sum(i) AS total FROM r WHERE i >
 --@ record r {"k":"a","x":9}
 SELECT k, round(stddev_pop(x), 9) AS deviation, round(var_pop(x), 9) AS variance FROM r GROUP BY k
 --> a | 2.0 | 4.0
+
+--@ case counts_of_arithmetic aggregate
+--@ record r {"k":"a","i":1,"j":2,"x":0.5,"f":true}
+--@ record r {"k":"a","i":1,"f":true}
+--@ record r {"k":"a","j":2}
+--@ record r {"k":"a","i":3,"j":2}
+SELECT k, count(i + 1), count(i + j), count(-i * i) FILTER (WHERE f) AS own, count(abs(j) - x + NULL) AS none, count(2 * (x - i)) AS xi, count(DISTINCT i + 1) AS d, count(1 + 1) AS all_of_them FROM r GROUP BY k
+--> a | 3 | 2 | 2 | 0 | 1 | 2 | 4

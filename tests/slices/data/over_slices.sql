@@ -233,3 +233,13 @@ SELECT k, max(to_json(u)) AS doc FROM state AS u GROUP BY k
 --@ case star_beside_aggregates recompute
 --@ why has * beside aggregates
 SELECT *, k AS again, arg_max(i, k) AS one FROM pairs GROUP BY ALL
+
+-- What is counted need not be computed, and would leave the range of its type.
+--@ case counts_of_what_overflows aggregate
+--@ no random
+--@ record r {"k":"a","j":1,"i":2147483647}
+--@ record r {"k":"a","j":2,"i":1}
+--@ record r {"k":"b","j":1,"i":-2147483648}
+SELECT k, count(i + 1) AS c, count(i * 2 - j) FILTER (WHERE s IS NULL) AS p, count(-i) FILTER (WHERE k IS NULL) AS m FROM state GROUP BY k
+--> a | 2 | 2 | 0
+--> b | 1 | 1 | 0
