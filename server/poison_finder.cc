@@ -37,6 +37,11 @@ std::string GenerationIn(const std::string& subject) {
   return absl::StrJoin(parts.begin(), parts.begin() + std::min<size_t>(2, parts.size()), "/");
 }
 
+// A probe is part of the recompute in front of which it is made.
+Activity WorkOf(const FlightNote& note) {
+  return note.activity == Activity::kProbe ? Activity::kRecompute : note.activity;
+}
+
 bool IsOverRecords(Activity activity) {
   return activity == Activity::kApply || activity == Activity::kRecompute;
 }
@@ -69,7 +74,7 @@ void PoisonFinder::Forget(const std::string& slice) {
 void PoisonFinder::Suspect(const FlightNote& note) {
   generation_ = GenerationIn(note.subject);
   subject_ = note.subject;
-  activity_ = note.activity;
+  activity_ = WorkOf(note);
   deaths_ = known_[generation_];
   blamed_ = 0;
   probes_ = 0;
@@ -80,7 +85,7 @@ void PoisonFinder::Suspect(const FlightNote& note) {
 
 // False: it was at other records, so none of the former ones can be it.
 bool PoisonFinder::Narrow(const FlightNote& note) {
-  if (generation_.empty() || note.subject != subject_ || note.activity != activity_) return false;
+  if (generation_.empty() || note.subject != subject_ || WorkOf(note) != activity_) return false;
   if (!IsOverRecords(activity_)) return true;
   const int64_t begin = std::max(begin_, note.begin);
   const int64_t end = std::min(end_, note.end);
@@ -98,6 +103,7 @@ PoisonVerdict PoisonFinder::OnDeath(absl::Time now, const std::vector<FlightNote
   if (note == nullptr) return {};
   if (now - last_ > kWindow || !Narrow(*note)) Suspect(*note);
   last_ = now;
+  alone_ = note->activity == Activity::kProbe;
   ++deaths_;
   blamed_ += note->blamed ? 1 : 0;
   if (deaths_ < kDeaths && blamed_ < kBlamedDeaths) return {};
@@ -111,8 +117,8 @@ PoisonVerdict PoisonFinder::Judge() {
   const bool too_many = found.size() >= kRecordsMax || probes_ >= kProbesMax;
   const bool one = end_ - begin_ == 1;
   // No part of them did so: all together do, or what else it reads.
-  const bool together =
-      activity_ == Activity::kRecompute && (end_ <= begin_ || (records_ > 0 && !narrowed_ && !one));
+  const bool together = activity_ == Activity::kRecompute &&
+                        (end_ <= begin_ || (records_ > 0 && !narrowed_ && !alone_));
   // It does so without the record, too.
   const bool in_vain = one && found.count(begin_) > 0;
   if (!IsOverRecords(activity_) || too_many || together || in_vain) {
@@ -127,8 +133,8 @@ PoisonVerdict PoisonFinder::Judge() {
     return verdict;
   }
   // What follows another slice has few records at a time, often none of its own. Only a probe tells
-  // whether it does so without them.
-  const bool tried = activity_ != Activity::kRecompute || records_ > 0;
+  // whether it does so without them, and whether it does without others.
+  const bool tried = activity_ != Activity::kRecompute || alone_;
   if (one && tried) {
     verdict.kind = PoisonVerdict::kRecord;
     verdict.position = begin_;

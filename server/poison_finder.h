@@ -83,6 +83,7 @@ class PoisonFinder {
   int64_t end_ = 0;
   int64_t records_ = 0;    // of the last probe; 0: none yet
   bool narrowed_ = false;  // since then
+  bool alone_ = false;     // it died in a probe
   std::map<std::string, std::set<int64_t>> found_;
   std::map<std::string, int> known_;  // deaths that one starts with that was found guilty before
 };

@@ -188,7 +188,7 @@ std::vector<FlightNote> ReadFlightRecord(const std::string& path) {
     std::memcpy(&size, at + offsetof(Slot, size), 4);
     std::memcpy(&thread, at + offsetof(Slot, thread), 4);
     std::memcpy(&depth, at + offsetof(Slot, depth), 4);
-    if (activity == 0 || activity > static_cast<uint32_t>(Activity::kCheck)) continue;
+    if (activity == 0 || activity > static_cast<uint32_t>(Activity::kProbe)) continue;
     if (size > kSubjectBytes) continue;
     note.activity = static_cast<Activity>(activity);
     note.blamed = blamed == 1;

@@ -28,6 +28,7 @@ enum class Activity : uint32_t {
   kSave = 4,       // a snapshot of it
   kQuery = 5,      // its fingerprint
   kCheck = 6,      // an expectation, before a snapshot or in a batch: "slice/number/name"
+  kProbe = 7,      // of what a recompute is suspected for, records from `begin` to `end` alone
 };
 
 // What a thread was doing.

@@ -66,7 +66,8 @@ struct SuspectRecords {
 //   FAILED_PRECONDITION/QUARANTINE_OVER_BUDGET, POISON: stopped in front of the record that broke
 //   the budget, or that is bad while on_bad_record says fault; INVALID_ARGUMENT: its SQL fails on
 //   the data, and no record of its own streams is to blame; ABORTED: such records were found, and
-//   the next attempt leaves them out. After any error the state is that of the last commit.
+//   the next attempt leaves them out, or goes on to try suspected ones. After any error the state
+//   is that of the last commit.
 class Generation {
  public:
   // A new generation, empty or copied from a snapshot file. Sources become temporary views;
@@ -89,7 +90,8 @@ class Generation {
   // during a recompute.
   void SetDefinition(std::shared_ptr<const DomainPlan> plan);
   void SetSuspects(SuspectRecords suspects);
-  // For how long at least one attempt looks for the records on which the SQL fails.
+  // For how long at least one attempt looks for the records on which the SQL fails, and how long it
+  // tries suspected ones.
   void SetSearchTimeMin(absl::Duration time) { search_time_min_ = time; }
   const std::set<std::string>& streams() const { return streams_; }
   bool incremental() const { return slice_plan_->strategy != Strategy::kRecompute; }
@@ -389,7 +391,7 @@ class Generation {
   PositionRanges acknowledged_;
   int64_t unacknowledged_ = 0;  // in quarantine
   SuspectRecords suspects_;
-  bool probed_ = false;                   // no part of them alone ends the process
+  int64_t probe_next_ = 0;                // those before it do not end the process alone
   std::vector<int64_t> held_back_;        // ascending
   PositionRanges acknowledged_of_slice_;  // without those that are held back
   Progress progress_;

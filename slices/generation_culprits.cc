@@ -292,31 +292,43 @@ std::string Generation::FlightSubject() const {
 }
 
 void Generation::SetSuspects(SuspectRecords suspects) {
-  probed_ = probed_ && suspects.probe_begin == suspects_.probe_begin &&
-            suspects.probe_end == suspects_.probe_end &&
-            suspects.probe_records == suspects_.probe_records;
+  const bool same = suspects.probe_begin == suspects_.probe_begin &&
+                    suspects.probe_end == suspects_.probe_end &&
+                    suspects.probe_records == suspects_.probe_records;
   suspects_ = std::move(suspects);
+  if (!same) probe_next_ = suspects_.probe_begin;
 }
 
 bool Generation::ProbesDeadly(int64_t from, int64_t end) const {
-  return suspects_.probe_records > 0 && !probed_ &&
-         std::max(from, suspects_.probe_begin) < std::min(end, suspects_.probe_end);
+  return suspects_.probe_records > 0 &&
+         std::max(from, probe_next_) < std::min(end, suspects_.probe_end);
 }
 
 // One of them ends the process when its SQL is run over all: where it does so alone, the flight
-// record tells in which part it is. What else its SQL says of them is not asked. First without any:
-// a row of another slice is no fault of theirs.
+// record tells in which part it is. What else its SQL says of them is not asked; a part that there
+// is no memory for is passed over, for it would be the next time, too. Others of the domain have
+// their turn in between: ABORTED then, and the next attempt goes on. Each begins without any
+// record: a row of another slice is no fault of theirs.
 absl::Status Generation::ProbeDeadly(const Trial& trial, int64_t from, int64_t end) {
-  from = std::max(from, suspects_.probe_begin);
-  end = std::min(end, suspects_.probe_end);
+  const absl::Time until = SteadyNow() + search_time_min_;
   search_until_ = absl::InfiniteFuture();
-  for (int64_t to = from; from < end;
-       from = to, to = std::min(end, from + suspects_.probe_records)) {
-    const FlightEntry flight(Activity::kRecompute, FlightSubject(), from, to);
-    const absl::Status status = trial(from, to);
-    if (!status.ok() && !absl::IsInvalidArgument(status)) return status;
+  const auto probe = [&](int64_t first, int64_t behind) {
+    const FlightEntry flight(Activity::kProbe, FlightSubject(), first, behind);
+    const absl::Status status = trial(first, behind);
+    const bool over = absl::IsInvalidArgument(status) || absl::IsResourceExhausted(status);
+    return over ? absl::OkStatus() : status;
+  };
+  probe_next_ = std::max(from, probe_next_);
+  end = std::min(end, suspects_.probe_end);
+  ICEPIE_RETURN_IF_ERROR(probe(probe_next_, probe_next_));
+  while (probe_next_ < end) {
+    const int64_t behind = std::min(end, probe_next_ + suspects_.probe_records);
+    ICEPIE_RETURN_IF_ERROR(probe(probe_next_, behind));
+    probe_next_ = behind;
+    if (probe_next_ < end && SteadyNow() >= until) {
+      return absl::AbortedError("more records are to be tried alone");
+    }
   }
-  probed_ = true;
   return absl::OkStatus();
 }
 

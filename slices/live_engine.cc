@@ -27,6 +27,9 @@ constexpr absl::Duration kIdleSleep = absl::Milliseconds(100);
 // Shorter than a worker waits before it gives back what it has freed.
 constexpr absl::Duration kBatchKept = absl::Milliseconds(300);
 constexpr int kLateHeartbeats = 3;
+// For records on which SQL fails, or that end the process, and no more than so much of a turn.
+constexpr absl::Duration kSearchTime = absl::Seconds(10);
+constexpr int kTurnParts = 4;
 
 absl::StatusOr<DomainPlan> PlanFile(const std::string& file, const std::string& domain,
                                     const PlanOverrides& overrides) {
@@ -513,6 +516,8 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   }
   held.generation = std::move(opened.generation);
   held.served = held.generation->served_ptr();
+  // A turn must not end the process by looking for what does.
+  held.generation->SetSearchTimeMin(std::min(kSearchTime, options_.apply_timeout / kTurnParts));
   ICEPIE_RETURN_IF_ERROR(held.generation->SetAcknowledged(spec.acknowledged));
   SetSuspects(held);
   held.gate = std::make_shared<ExpectationGate>(held.generation->plan().expectations);

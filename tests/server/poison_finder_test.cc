@@ -81,6 +81,10 @@ class PoisonOfRecomputeTest : public PoisonFinderTest {
   PoisonVerdict DieIn(int64_t begin, int64_t end) {
     return Die({{Activity::kRecompute, true, begin, end, "volume/7"}});
   }
+  // While these are tried in front of it.
+  PoisonVerdict DieAlone(int64_t begin, int64_t end) {
+    return Die({{Activity::kProbe, true, begin, end, "volume/7"}});
+  }
   // Until it is suspected.
   PoisonVerdict Begin() {
     for (int i = 1; i < PoisonFinder::kBlamedDeaths; ++i) {
@@ -95,7 +99,7 @@ TEST_F(PoisonOfRecomputeTest, ARecordIsFoundByItsParts) {
   for (int deaths = 0; verdict.kind == PoisonVerdict::kProbe; ++deaths) {
     ASSERT_LT(deaths, 3);
     const int64_t part = verdict.begin + (157 - verdict.begin) / verdict.records * verdict.records;
-    verdict = DieIn(part, std::min(part + verdict.records, verdict.end));
+    verdict = DieAlone(part, std::min(part + verdict.records, verdict.end));
   }
   EXPECT_EQ(verdict.kind, PoisonVerdict::kRecord);
   EXPECT_EQ(verdict.position, 157);
@@ -108,7 +112,7 @@ TEST_F(PoisonOfRecomputeTest, OneThatNoPartEndsIsSuspended) {
 
 TEST_F(PoisonOfRecomputeTest, OneThatEndsItWithoutAnyRecordIsSuspended) {
   ASSERT_EQ(Begin().kind, PoisonVerdict::kProbe);
-  EXPECT_EQ(DieIn(0, 0).kind, PoisonVerdict::kSlice);
+  EXPECT_EQ(DieAlone(0, 0).kind, PoisonVerdict::kSlice);
 }
 
 // It may not even be one of the slice's own: a row of another slice came with it.
@@ -124,8 +128,25 @@ TEST_F(PoisonOfRecomputeTest, OneRecordIsLeftOutOnlyAfterItWasTriedWithoutIt) {
     EXPECT_EQ(verdict.begin, 7);
     EXPECT_EQ(verdict.end, 8);
     EXPECT_EQ(verdict.records, 1);
-    EXPECT_EQ(DieIn(7, without ? 7 : 8).kind,
+    EXPECT_EQ(DieAlone(7, without ? 7 : 8).kind,
               without ? PoisonVerdict::kSlice : PoisonVerdict::kRecord);
+  }
+}
+
+// The first deaths may have been by something else, and the probe was passed.
+TEST_F(PoisonOfRecomputeTest, OneRecordThatIsLeftOfAWholeRunIsTriedAlone) {
+  for (const bool alone : {true, false}) {
+    finder_.Forget();
+    PoisonVerdict verdict;
+    for (int i = 0; i < PoisonFinder::kBlamedDeaths; ++i) verdict = DieIn(0, 8);
+    ASSERT_EQ(verdict.kind, PoisonVerdict::kProbe);
+    verdict = DieIn(7, 20);
+    ASSERT_EQ(verdict.kind, PoisonVerdict::kProbe);
+    EXPECT_EQ(verdict.begin, 7);
+    EXPECT_EQ(verdict.end, 8);
+    EXPECT_EQ(verdict.records, 1);
+    verdict = alone ? DieAlone(7, 8) : DieIn(7, 20);
+    EXPECT_EQ(verdict.kind, alone ? PoisonVerdict::kRecord : PoisonVerdict::kSlice);
   }
 }
 
@@ -134,10 +155,10 @@ TEST_F(PoisonOfRecomputeTest, OneThatEndsItWithoutTheRecordThatWasFoundIsSuspend
   int records = 0;
   for (int deaths = 0; verdict.kind != PoisonVerdict::kSlice; ++deaths) {
     ASSERT_LT(deaths, 2 * PoisonFinder::kDeaths);
-    verdict = DieIn(7, 8);
+    verdict = verdict.kind == PoisonVerdict::kProbe ? DieAlone(7, 8) : DieIn(7, 8);
     records += verdict.kind == PoisonVerdict::kRecord ? 1 : 0;
   }
-  EXPECT_LE(records, 1);
+  EXPECT_EQ(records, 1);
   EXPECT_THAT(verdict.why, testing::HasSubstr("times in a row"));
 }
 

@@ -89,6 +89,19 @@ TEST_F(FlightRecordTest, ACrashBlamesTheThreadAndItsInnermostWork) {
   EXPECT_EQ(WTERMSIG(status_), SIGABRT) << "it ends as it would have without";
 }
 
+TEST_F(FlightRecordTest, EveryActivityIsRead) {
+  for (const Activity activity :
+       {Activity::kOpen, Activity::kApply, Activity::kRecompute, Activity::kSave, Activity::kQuery,
+        Activity::kCheck, Activity::kProbe}) {
+    const auto notes = After([&] {
+      const FlightEntry entry(activity, "volume/7");
+      std::abort();
+    });
+    ASSERT_EQ(notes.size(), 1U);
+    EXPECT_EQ(notes[0].activity, activity);
+  }
+}
+
 TEST_F(FlightRecordTest, AStackThatOverflowsIsACrash) {
 #ifdef __SANITIZE_ADDRESS__
   GTEST_SKIP() << "the sanitizer handles it itself";

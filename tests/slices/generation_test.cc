@@ -511,6 +511,42 @@ TEST_P(CulpritSearchTest, PartsThatAreSuspectedAreTriedInFrontOfChanges) {
   EXPECT_EQ(sums->progress().applied, 2);
 }
 
+// Others of the domain have their turn in between, and what was tried is not tried again, be it
+// that there was no memory for it. Another error is the feed's or the process's.
+TEST_P(CulpritSearchTest, TryingSuspectedPartsGoesOnWhereItStood) {
+  constexpr int kOrders = 6;
+  auto plan = PlanDomain(ParseDomain(kTogether, "sales.yaml").value());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  plan_ = std::make_shared<const DomainPlan>(*std::move(plan));
+  const std::unique_ptr<Generation> known = Open("known");
+  const std::unique_ptr<Generation> sums = Open("sums");
+  const int64_t begin = feed_.Append("items", {R"({"id":1})"});
+  ApplyAll(*known, begin);
+  ASSERT_TRUE(sums->SetUpstream({{"known", known->AsUpstream()}}).ok());
+  const std::vector<std::string> orders(kOrders, R"({"id":1,"amount":3})");
+  const int64_t head = feed_.Append("orders", orders);
+  known->PassTo(head);
+  sums->SetSuspects({{}, begin, head, 2});
+  sums->SetSearchTimeMin(absl::ZeroDuration());
+  int trials = 0;
+  sums->SetOnTrial([&] {
+    ++trials;
+    feed_.SetDamage(trials == 4   ? absl::UnavailableError("made to")
+                    : trials == 6 ? absl::ResourceExhaustedError("made to")
+                                  : absl::OkStatus());
+  });
+  std::vector<std::string> said;
+  absl::Status status;
+  do {
+    status = sums->ApplyChanges(feed_, nullptr, head, 1);
+    feed_.SetDamage(absl::OkStatus());
+    said.push_back(absl::StrCat(trials, " ", absl::StatusCodeToString(status.code())));
+  } while (!status.ok() && said.size() < 10);
+  // In front of each part, once more without any record.
+  EXPECT_THAT(said, testing::ElementsAre("2 ABORTED", "4 UNAVAILABLE", "6 ABORTED", "8 OK"));
+  EXPECT_EQ(sums->progress().applied, kOrders);
+}
+
 // Run as a whole over the slice `rate`.
 constexpr char kRated[] = R"(
 domain: sales
