@@ -15,6 +15,7 @@
 #include "slices/slice_fault.h"
 #include "slices/slice_log.h"
 #include "slices/sql_binding.h"
+#include "slices/turn_rest.h"
 
 namespace icepie::slices {
 namespace {
@@ -35,14 +36,6 @@ absl::StatusOr<DomainPlan> PlanFile(const std::string& file, const std::string& 
                                     const PlanOverrides& overrides) {
   ICEPIE_ASSIGN_OR_RETURN(const DomainDef definition, ParseDomain(file, domain + ".yaml"));
   return PlanWhatCanBe(definition, overrides);
-}
-
-// Small batches wait so long that more comes together: after short turns for as long as those had
-// the processor, after long ones (many slices, large states) so long that most of a core is free.
-absl::Duration RestAfter(absl::Duration worked) {
-  constexpr absl::Duration kShort = absl::Milliseconds(4);
-  constexpr double kMost = 3;
-  return worked * std::clamp(absl::FDivDuration(worked, kShort), 1.0, kMost);
 }
 
 }  // namespace
@@ -255,10 +248,8 @@ void LiveEngine::Turn() {
   if (main_ != nullptr) more = ApplyTrack(*main_, kBatchRecordsMax);
   more = ApplyBehind() || more;
   next_batch_ = SteadyNow();
-  if (!more) {
-    next_batch_ += RestAfter(ProcessorTime(ThisThread()) - had);
-    LetGoOfBatches();
-  }
+  if (!more) next_batch_ += RestAfter(ProcessorTime(ThisThread()) - had);
+  LetGoOfBatches();
   StepOverrides();
   StepOpen();
   StepSuspended();
@@ -275,10 +266,14 @@ void LiveEngine::Turn() {
   AnswerRefreshes();
 }
 
+// Also while others are behind, but not of those that are: they go on at once.
 void LiveEngine::LetGoOfBatches() {
   const absl::Time before = next_batch_ - kBatchKept;
   for (auto& held : held_) {
-    if (held->generation != nullptr && !held->recompute()) held->generation->LetGoOfBatch(before);
+    if (held->generation == nullptr || held->recompute()) continue;
+    const Track* track = held->track;
+    if (track != nullptr && track->head() - track->position() >= kBehindRecords) continue;
+    held->generation->LetGoOfBatch(before);
   }
 }
 

@@ -5,6 +5,7 @@
 #include "gtest/gtest.h"
 #include "slices/batch_size.h"
 #include "slices/function_list.h"
+#include "slices/turn_rest.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace icepie::slices {
@@ -82,6 +83,22 @@ TEST(BatchSizeTest, SmallBatchesTellNothingUnlessTheyAreSlow) {
   EXPECT_EQ(size.records(), 256);
   size.Note(100, absl::Seconds(1));
   EXPECT_EQ(size.records(), 50);
+}
+
+// However many slices a turn is of, half of a core is left free, and most of one by long turns; a
+// short one keeps nobody waiting.
+TEST(TurnRestTest, TurnsAreFollowedByARestOfTheirOwnLength) {
+  EXPECT_EQ(RestAfter(absl::ZeroDuration()), absl::ZeroDuration());
+  absl::Duration before;
+  for (absl::Duration worked = absl::Microseconds(1); worked < absl::Minutes(1); worked *= 1.5) {
+    const absl::Duration rest = RestAfter(worked);
+    EXPECT_GE(rest, worked);
+    EXPECT_LE(rest, worked * 3);
+    EXPECT_GT(rest, before);
+    if (worked >= absl::Milliseconds(12)) EXPECT_EQ(rest, worked * 3);
+    if (worked <= absl::Milliseconds(4)) EXPECT_EQ(rest, worked);
+    before = rest;
+  }
 }
 
 TEST_F(LiveEngineSharesTest, ASliceWhoseRecordsTakeLongDoesNotHoldUpTheOthers) {
