@@ -3,6 +3,7 @@
 #ifndef ICEPIE_SLICES_ENGINE_TYPES_H_
 #define ICEPIE_SLICES_ENGINE_TYPES_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <map>
@@ -84,9 +85,15 @@ struct Progress {
   int64_t applied = 0;
   int64_t filtered = 0;
   int64_t quarantined = 0;
-  // The position behind the last record that could change the rows. Rows are a function of the
-  // position, so equal versions of a generation are equal rows, also over restarts.
+  // Equal versions of a generation are equal rows, also over restarts. It is the position behind
+  // the last record that could change the rows, or more: they may be made anew where they stand, of
+  // other rows of the slices below.
   int64_t content_version = 0;
+
+  // No record from here on has changed the rows.
+  int64_t changed_to() const { return std::min(content_version, applied_position); }
+  // As far as `to`, with other rows.
+  void Change(int64_t to) { content_version = std::max(content_version + 1, to); }
 };
 
 struct SliceFault {

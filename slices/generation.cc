@@ -241,6 +241,10 @@ absl::Status Generation::ReadProgress() {
 
 absl::Status Generation::SetUpstream(const std::map<std::string, Upstream>& upstream) {
   ICEPIE_RETURN_IF_ERROR(Settle());
+  for (const auto& [slice, from] : upstream) {
+    const auto before = upstream_.find(slice);
+    if (before != upstream_.end() && before->second.number != from.number) NoteOtherRowsBelow();
+  }
   upstream_ = upstream;
   for (const auto& [slice, from] : upstream) {
     ICEPIE_RETURN_IF_ERROR(connection_->Run(
@@ -329,7 +333,7 @@ void Generation::RestartChanges(bool wanted) {
   changes_wanted_ = wanted;
   changes_lost_ = !wanted;
   // Rows of before may be there up to position_, beyond those that changed the content.
-  changes_base_ = changes_rows_ == 0 ? progress_.content_version : position_;
+  changes_base_ = changes_rows_ == 0 ? progress_.changed_to() : position_;
 }
 
 void Generation::KeepChanges() {
@@ -391,7 +395,7 @@ void Generation::LetGoOfBatch(absl::Time before) {
 
 Generation::Changes Generation::ChangesSince(int64_t position) const {
   if (unsettled_) return Changes::kLost;  // there may be more than is known
-  if (progress_.content_version <= position) return Changes::kNone;
+  if (progress_.changed_to() <= position) return Changes::kNone;
   const bool logged = slice_plan_->hands_out_changes && !changes_lost_ && !changes_restart_ &&
                       changes_base_ <= position;
   return logged ? Changes::kLogged : Changes::kLost;
@@ -642,7 +646,7 @@ absl::Status Generation::TryRange(const RecordBatch& batch, int64_t from, int64_
   Progress next = Advanced(progress_, std::max(to, progress_.applied_position), bad.size());
   // With `retain`, every record may move the horizon.
   if (next.applied > progress_.applied || slice_plan_->retained.span_us > 0) {
-    next.content_version = std::max(next.content_version, batch.LastEnd(streams_, from, to));
+    next.Change(batch.LastEnd(streams_, from, to));
   }
   status = CountLate(next);
   if (status.ok()) status = WriteQuarantine(bad);
@@ -991,7 +995,7 @@ absl::Status Generation::TryChanges(Feed& feed, const RecordBatch* batch, int64_
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<size_t> over, FirstOver(bad, /*anew=*/false));
   if (over) return OverBudget({bad.begin() + static_cast<int64_t>(*over), bad.end()});
   next.applied_time_us = std::max(next.applied_time_us, applied_time_us);
-  next.content_version = to;
+  next.Change(to);
   ICEPIE_RETURN_IF_ERROR(WriteQuarantine(bad));
   ICEPIE_RETURN_IF_ERROR(WriteProgress(next));
   ICEPIE_RETURN_IF_ERROR(LetGo(next));
@@ -1020,7 +1024,12 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   const std::vector<QuarantinedRecord> bad = BadRecords(LeftOut(), "");
   Progress next = Advanced(Progress(), position, bad.size());
   next.applied_time_us = std::max(next.applied_time_us, applied_time_us);
-  next.content_version = position;
+  next.content_version = std::max(progress_.content_version, position);
+  if (other_rows_below_ && position <= position_) {
+    next.content_version = std::max(progress_.content_version + 1, position);
+    // What was made of its former rows must not go on from these after a restart.
+    ICEPIE_RETURN_IF_ERROR(connection_->Run("UPDATE __layout SET run = CAST(uuid() AS VARCHAR)"));
+  }
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<size_t> over, FirstOver(bad, /*anew=*/true));
   if (over) return OverBudget({bad.begin() + static_cast<int64_t>(*over), bad.end()});
   ICEPIE_RETURN_IF_ERROR(CheckAllListed(bad));
@@ -1033,6 +1042,7 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   changes_lost_ = true;
   if (slice_plan_->hands_out_changes) ICEPIE_RETURN_IF_ERROR(ReplaceChanges());
   ICEPIE_RETURN_IF_ERROR(Commit(next));
+  other_rows_below_ = false;
   SetUnacknowledged(CountUnacknowledged(acknowledged_, bad));
   return absl::OkStatus();
 }

@@ -119,6 +119,7 @@ class Generation {
   // Lets the SQL read upstream slices from these generations.
   struct Upstream {
     std::string alias;
+    int64_t number = 0;
     std::string run;
     std::string run_before;  // of the snapshot that it was opened from
     int64_t opened_at = 0;   // position
@@ -127,9 +128,13 @@ class Generation {
     bool operator==(const Upstream& other) const { return run == other.run; }
   };
   Upstream AsUpstream() const {
-    return {alias(), run_, run_before_, opened_at_, changes_replaced_};
+    return {alias(), served_->info().number, run_, run_before_, opened_at_, changes_replaced_};
   }
   absl::Status SetUpstream(const std::map<std::string, Upstream>& upstream);
+  // They may have other rows than its own were made of, at the same position: it has to be computed
+  // anew. SetUpstream() finds that out where it has seen both. Not during a recompute.
+  void NoteOtherRowsBelow() { other_rows_below_ = true; }
+  bool other_rows_below() const { return other_rows_below_; }
 
   // ---- Over slices, without recompute (plan().reads_changes) ----
 
@@ -346,6 +351,7 @@ class Generation {
   std::function<void()> on_trial_;
   std::unique_ptr<DuckStatement> read_progress_;
   std::map<std::string, Upstream> upstream_;
+  bool other_rows_below_ = false;
   std::string run_;
   std::string run_before_;
   int64_t opened_at_ = 0;

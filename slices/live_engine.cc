@@ -758,6 +758,7 @@ absl::Status LiveEngine::Connect(Held& held,
   if (!held.over_slices() || held.rebuild) return absl::OkStatus();
   ICEPIE_ASSIGN_OR_RETURN(const bool fits, held.generation->FitsUpstream());
   held.rebuild = !fits;
+  if (!fits) held.generation->NoteOtherRowsBelow();
   return absl::OkStatus();
 }
 

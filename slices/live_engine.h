@@ -245,6 +245,7 @@ class LiveEngine : public Engine {
   // Recomputing.
   void StepRecompute();
   void CollectRun();
+  void ReadersAreBehind(const Held& held, const RecomputeRun& run);
   void PlanRun();
   bool Due(const Held& held, absl::Time now);
   bool FollowsLater(const Held& held);

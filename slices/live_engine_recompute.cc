@@ -65,12 +65,27 @@ void LiveEngine::CollectRun() {
     held.took_too_long = false;
     ++held.refreshes;
     held.behind_since = now - run->took;  // what came during the run is not in it
+    if (step.anew) ReadersAreBehind(held, *run);
     Succeeded(held);
     Complete(held);
     ScheduleNext(held, now);
     if (held.spec.frozen) Freeze(held);
   }
   ConnectUpstream();
+}
+
+// Its rows are others at a position that its readers may have come to, and no log says how.
+void LiveEngine::ReadersAreBehind(const Held& held, const RecomputeRun& run) {
+  for (auto& reader : held_) {
+    if (reader->upstream.count(held.spec.slice) == 0 || !held.spec.serving) continue;
+    const bool saw = std::any_of(run.steps.begin(), run.steps.end(), [&](const auto& step) {
+      return step.generation == reader->generation;
+    });
+    if (saw || reader->generation == nullptr) continue;
+    reader->dirty = true;
+    reader->rebuild = reader->over_slices();
+    reader->generation->NoteOtherRowsBelow();
+  }
 }
 
 void LiveEngine::ScheduleNext(Held& held, absl::Time after) {
@@ -146,8 +161,8 @@ bool LiveEngine::Due(const Held& held, absl::Time now) {
 bool LiveEngine::FollowsLater(const Held& held) {
   const Held* first = Serving(held.generation->definition().refresh.after);
   if (first == nullptr || first->generation == nullptr || !first->complete) return false;
-  return first->refreshes > held.followed || first->generation->progress().content_version >
-                                                 held.generation->progress().applied_position;
+  return first->refreshes > held.followed ||
+         first->generation->progress().changed_to() > held.generation->progress().applied_position;
 }
 
 // A slice of the run takes it along, so that both show one cut.
@@ -177,7 +192,7 @@ bool LiveEngine::Unchanged(const Held& held, const std::vector<Held*>& run) {
         std::find(run.begin(), run.end(), upstream) != run.end()) {
       return false;
     }
-    if (upstream->generation->progress().content_version > computed) return false;
+    if (upstream->generation->progress().changed_to() > computed) return false;
   }
   return !MovesHorizon(held, NewestBelow(held));
 }
@@ -252,8 +267,10 @@ absl::Status LiveEngine::BeginStep(Held& held, const std::vector<Held*>& run, Re
       if (held.over_slices()) upstream->generation->KeepChanges();
     } else {
       step.after.push_back(static_cast<size_t>(in_run - run.begin()));
+      if (out.steps[step.after.back()].anew) held.generation->NoteOtherRowsBelow();
     }
   }
+  step.anew = held.generation->other_rows_below() && out.position <= held.generation->position();
   step.status = held.generation->BeginRecompute(upstream_now);
   out.steps.push_back(std::move(step));
   return out.steps.back().status;

@@ -49,8 +49,8 @@ void LiveEngine::StepSnapshots() {
       AskForCheck(*held, now);
       continue;
     }
-    const int64_t row = held->generation->progress().applied_position;
-    if (held->unconfirmed || row <= held->generation->served().snapshot_position()) continue;
+    if (held->unconfirmed || held->generation->served().HasSaved(held->generation->progress()))
+      continue;
     const bool first = held->saved_time == absl::InfinitePast();
     if (!first && now < held->saved_time + options_.snapshot_interval) continue;
     // The first one is what the standby waits for.

@@ -26,6 +26,7 @@ namespace icepie::slices {
 struct RecomputeRun {
   struct Step {
     std::shared_ptr<Generation> generation;  // begun
+    bool anew = false;                       // it has had rows at this position
     int64_t applied_time_us = 0;             // of the slices below that are not in this run
     std::vector<size_t> after;               // steps of this run that it reads
     absl::Status status;                     // result

@@ -157,6 +157,12 @@ int64_t ServedSlice::snapshot_position() const {
   return report_.snapshot ? report_.snapshot->position : -1;
 }
 
+bool ServedSlice::HasSaved(const Progress& progress) const {
+  MutexLock lock(mutex_);
+  return report_.snapshot && report_.snapshot->position >= progress.applied_position &&
+         report_.snapshot->content_version >= progress.content_version;
+}
+
 void ServedSlice::SetNextRefresh(std::optional<absl::Time> time) {
   MutexLock lock(mutex_);
   report_.next_refresh_time = time;

@@ -81,6 +81,8 @@ class ServedSlice {
   // another one has stopped the slice.
   void SetNotSaved(SliceFault why);
   int64_t snapshot_position() const;  // -1: none
+  // Whether its newest snapshot stands there.
+  bool HasSaved(const Progress& progress) const;
   void SetNextRefresh(std::optional<absl::Time> time);
   // Ingest time of the oldest record that concerns it and waits; InfiniteFuture: none does.
   void SetOldestWaiting(absl::Time time);

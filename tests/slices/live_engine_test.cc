@@ -1409,6 +1409,44 @@ TEST_F(LedgerTest, ANewUpstreamGenerationIsTakenOver) {
             R"([{"city":"Bern","orders":1,"total":10},{"city":"Chur","orders":1,"total":6}])");
 }
 
+// Slices over slices go by positions, and this one has not moved: who reads what was made anew
+// there has other rows too, and whoever knows the old ones by their version learns of it.
+TEST_F(LedgerTest, RowsThatAreMadeAnewWhereTheyStoodAreTakenOverToo) {
+  const std::string sum = "  sums: {sql: SELECT sum(total) AS total FROM totals, key: [total]}\n";
+  const std::vector<GenerationSpec> readers = {LedgerWith(sum, "totals"), LedgerWith(sum, "most"),
+                                               LedgerWith(sum, "sums")};
+  feed_.Append("orders", {Entry(1, "Bern", 10), Entry(2, "Bern", 5)});
+  StartLive();
+  const auto configure = [&](const GenerationSpec& latest) {
+    std::vector<GenerationSpec> specs = readers;
+    specs.push_back(latest);
+    Configure(specs);
+  };
+  configure(LedgerWith(sum, "latest"));
+  for (const GenerationSpec& reader : readers) WaitForPosition(reader.slice, 2);
+  ASSERT_EQ(Find("totals")->progress.content_version, 2);
+  GenerationSpec next = LedgerWith(sum, "latest");
+  next.number = 2;
+  next.file = absl::StrReplaceAll(next.file, {{"QUALIFY", "WHERE amount > 5 QUALIFY"}});
+  configure(next);
+  for (const char* slice : {"totals", "most", "sums"}) {
+    const SliceReport report =
+        WaitFor(slice, [](const SliceReport& each) { return each.progress.content_version > 2; });
+    EXPECT_EQ(report.progress.applied_position, 2);
+  }
+  EXPECT_EQ(Rows("SELECT * FROM totals"), R"([{"city":"Bern","orders":1,"total":10}])");
+  EXPECT_EQ(Rows("SELECT * FROM most"), R"([{"orders":1,"total":10}])");
+  EXPECT_EQ(Rows("SELECT CAST(total AS INTEGER) AS n FROM sums"), R"([{"n":10}])");
+  for (int id = 3; id < 6; ++id) {
+    WaitForAll(feed_.Append("orders", {Entry(id, "Bern", id + 5)}));
+    EXPECT_GT(Find("most")->progress.content_version, id);
+  }
+  WaitForPosition("sums", 5);
+  EXPECT_EQ(Rows("SELECT CAST(total AS INTEGER) AS n FROM sums"), R"([{"n":37}])");
+  EXPECT_EQ(Rows("SELECT * FROM totals"), R"([{"city":"Bern","orders":4,"total":37}])");
+  EXPECT_EQ(Rows("SELECT * FROM most"), R"([{"orders":4,"total":37}])");
+}
+
 // No record is to blame for what the rows of a slice make of the SQL over them: that slice alone
 // stops, in front of it, until the rows are others.
 TEST_F(LedgerTest, SqlThatFailsOnRowsOfASliceStopsThatSliceAlone) {
