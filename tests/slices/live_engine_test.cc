@@ -1687,7 +1687,7 @@ TEST_F(LiveEngineTest, AScheduleThatIsRemovedWhileItsSnapshotIsMadeKeepsNoNextOn
   EXPECT_EQ(waiting_statements, 1);
   Configure({Spec("by_city")});
   std::promise<void> turned;
-  engine_->Refresh("by_city", absl::Now(), [&](const auto&) { turned.set_value(); });
+  engine_->Refresh("by_city", 0, absl::Now(), [&](const auto&) { turned.set_value(); });
   turned.get_future().wait();
   EXPECT_FALSE(std::filesystem::exists(next));
   waits_with_text = nullptr;
