@@ -14,6 +14,7 @@
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "server/run_directory.h"
+#include "server/suspension_file.h"
 #include "server/worker/process_limits.h"
 #include "server/worker_process.h"
 #include "spdlog/spdlog.h"
@@ -247,6 +248,10 @@ void Supervisor::Resume(const std::string& domain, const std::vector<std::string
     MutexLock lock(mutex_);
     if (slices.empty()) ++resumes_[domain];
     for (const std::string& slice : slices) ++resumes_[absl::StrCat(domain, ".", slice)];
+  }
+  // Here and not when the loop comes to it: the caller answers, and the daemon may be killed then.
+  if (!settings_.suspended_directory.empty()) {
+    SuspensionFile(absl::StrCat(settings_.suspended_directory, "/", domain)).Remove();
   }
   loop_.Post([this, domain, slices] {
     auto found = domains_.find(domain);

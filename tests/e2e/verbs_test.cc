@@ -16,9 +16,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
+#include "server/poison_finder.h"
+#include "server/proto_time.h"
 #include "server/rpc_status.h"
+#include "slices/flight_record.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::testing {
@@ -375,6 +379,136 @@ TEST_F(VerbsTest, OfAHibernatingDomainHoldOverAKillAtOnce) {
   WaitForStates("suspend", {{"runs", v1::SUSPENDED}});
   WaitForStates("restart", slices_);
   WaitForStates("edit", slices_);
+}
+
+// Only the daemon has suspended them: what was found about a slice that ended its worker whenever
+// that opened it, or all of a domain whose worker had failed too often.
+class SuspendedVerbsTest : public VerbsTest {
+ protected:
+  // A slice for each verb.
+  static std::string FileOf(const std::string& domain) {
+    std::string file = absl::StrCat("domain: ", domain,
+                                    "\nsources: {sales: {columns: {item: VARCHAR}}}\nslices:\n");
+    for (const char* slice : {"frozen", "resumed"}) {
+      absl::StrAppend(&file, "  ", slice, ": {sql: \"SELECT max(item) AS last FROM sales\"}\n");
+    }
+    return file;
+  }
+  Verb ByName() {
+    return [frozen = Freeze(), resumed = Resume()](const std::string& domain,
+                                                   const std::string& slice) {
+      return slice == "frozen" ? frozen(domain, slice) : resumed(domain, slice);
+    };
+  }
+  static Verb OfRuns(const Verb& verb) {
+    return [verb](const std::string& domain, const std::string&) { return verb(domain, "runs"); };
+  }
+
+  // Live workers do as a file of their domain says, see Poison().
+  void SetUp() override {
+    program_ = daemon_.data_directory() + "-worker.sh";
+    std::ofstream(program_) << R"(#!/bin/sh
+for word; do
+  case $word in --directory=*) domain=${word#*=};; --flight-record=*) record=${word#*=};; esac
+done
+case "$*" in *--role=live*)
+  for note in "$domain"/deaths/*; do
+    [ -e "$note" ] && mv "$note" "$record" && exit 1
+  done
+esac
+exec )" << std::getenv("ICEPIE_BIN")
+                            << "/icepie-worker \"$@\"\n";
+    std::filesystem::permissions(program_, std::filesystem::perms::owner_all);
+    daemon_.SetSettings(
+        absl::StrCat("workers: {heartbeat_interval_ms: 100, snapshot_interval_ms: 300, ",
+                     "restart_backoff_ms: 1, suspension_ms: 600000, program: ", program_, "}\n"));
+    daemon_.Start();
+    ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+    Append("sales", {R"({"item":"fig"})", R"({"item":"pear"})"});
+    slices_.clear();
+    for (const char* slice : {"frozen", "resumed"}) {
+      slices_[slice] = v1::SUSPENDED;
+    }
+  }
+  void TearDown() override { std::filesystem::remove(program_); }
+
+  // The live worker's next deaths, and what it was doing each time.
+  void Poison(const std::string& domain) const {
+    const std::string deaths =
+        absl::StrCat(daemon_.data_directory(), "/domains/", domain, "/deaths");
+    std::filesystem::create_directories(deaths);
+    for (const auto& [slice, state] : slices_) {
+      const std::string generation = slice + "/1";
+      std::string note(256, '\0');
+      note[0] = static_cast<char>(slices::Activity::kOpen);
+      note[24] = static_cast<char>(generation.size());
+      note.replace(36, generation.size(), generation);
+      for (int i = 0; i < server::PoisonFinder::kDeaths; ++i) {
+        std::ofstream(absl::StrCat(deaths, "/", slice, "-", i), std::ios::binary) << note;
+      }
+    }
+  }
+  // As a daemon leaves it whose live worker had failed too often.
+  void KeepSuspended(const std::string& domain) const {
+    v1::WorkerStatus status;
+    status.set_domain(domain);
+    status.set_role("live");
+    status.set_restarts(10);
+    status.set_last_error("ended with exit code 7");
+    *status.mutable_since() = server::ToProto(absl::Now());
+    *status.mutable_next_start_time() = server::ToProto(absl::Now() + absl::Minutes(9));
+    const std::string directory = daemon_.data_directory() + "/suspended";
+    std::filesystem::create_directories(directory);
+    std::ofstream file(absl::StrCat(directory, "/", domain), std::ios::binary);
+    ASSERT_TRUE(status.SerializeToOstream(&file));
+  }
+
+  std::string program_;
+};
+
+TEST_F(SuspendedVerbsTest, HoldOverAKillAtOnce) {
+  const std::vector<Case> cases = {{"poisoned", ByName()},
+                                   {"freeze", OfRuns(Freeze()), true},
+                                   {"resume", OfRuns(Resume()), true},
+                                   {"edit", Apply(EditedResting), true},
+                                   {"delete", Delete(), true}};
+  const States runs = {{"runs", v1::SUSPENDED}};
+  const auto slices_of = [&](const Case& each) { return each.of_domain ? runs : slices_; };
+  for (const Case& each : cases) {
+    ApplyFile(each.of_domain ? RestingFile(each.domain) : FileOf(each.domain));
+  }
+  for (const Case& each : cases) {
+    for (const auto& [slice, state] : slices_of(each)) {
+      const std::string name = absl::StrCat(each.domain, ".", slice);
+      ASSERT_TRUE(
+          Eventually([&] { return daemon_.GetSlice(name).standby_position() >= end_; }, kLong));
+    }
+  }
+  daemon_.Kill();
+  Poison("poisoned");
+  for (const Case& each : cases) {
+    if (each.of_domain) KeepSuspended(each.domain);
+  }
+  daemon_.Start();
+  for (const Case& each : cases) WaitForStates(each.domain, slices_of(each));
+  if (HasFailure()) return;
+  KillAllWorkers();
+  AskAllThenKill(cases);
+
+  EXPECT_EQ(ReasonOfQuery("delete"), "DOMAIN_NOT_FOUND");
+  ExpectAnswers("poisoned");
+  ExpectDesired("poisoned", {{"", DesiredState::RUN}, {"frozen", DesiredState::FREEZE}});
+  // What was found about the other still holds.
+  WaitForStates("poisoned", With(slices_, {{"resumed", v1::RUNNING}}));
+  for (const std::string domain : {"freeze", "resume", "edit"}) {
+    EXPECT_NE(Rows(domain, "runs"), "");
+  }
+  EXPECT_EQ(Desired("freeze", "runs").mode(), DesiredState::FREEZE);
+  EXPECT_EQ(Revision("edit"), 2);
+  WaitForStates("freeze", {{"runs", v1::FROZEN}});
+  WaitForStates("resume", {{"runs", v1::RUNNING}});
+  // Its worker is tried again with a new file.
+  WaitForStates("edit", {{"runs", v1::RUNNING}});
 }
 
 TEST_F(VerbsTest, InSafeModeHoldToo) {
