@@ -225,7 +225,9 @@ story() {
   icepie slice wait operations.on_time --state FAULTED --timeout 60s >/dev/null || bad "operations.on_time did not fault"
   icepie slice wait operations.delay_buckets --state FAULTED --timeout 60s >/dev/null || bad "operations.delay_buckets did not fault"
   icepie slice wait operations.city_delay --state BLOCKED --timeout 60s >/dev/null || bad "operations.city_delay is not blocked"
-  if icepie slice refresh punctuality.monthly_kpi >/dev/null 2>&1; then bad "the refresh of punctuality.monthly_kpi did not tell that it faults"; fi
+  local told=0
+  timeout 60 icepie slice refresh punctuality.monthly_kpi >/dev/null 2>&1 || told=$?
+  [ $told != 0 ] && [ $told != 124 ] || bad "the refresh of punctuality.monthly_kpi did not tell that it faults ($told)"
   icepie slice wait punctuality.monthly_kpi --state FAULTED --timeout 60s >/dev/null || bad "punctuality.monthly_kpi did not fault"
   for slice in network.routes network.busiest_routes network.top_destinations network.airport_clusters; do
     icepie slice wait "$slice" --fresh --timeout 60s >/dev/null || bad "$slice is not fresh"

@@ -343,6 +343,8 @@ void LiveEngine::AnswerRefreshes() {
       refresh.done(absl::DeadlineExceededError(
           absl::StrCat("slice ", refresh.slice, ": the recompute goes on")));
     } else {
+      // The run that was under way when it was asked ends before where it has to stand.
+      if (!begins && !held->in_run) held->forced = true;
       left.push_back(std::move(refresh));
     }
   }

@@ -644,6 +644,29 @@ TEST_F(LiveEngineTest, ARefreshThatFaultsTheSliceEndsWithItsError) {
   EXPECT_EQ(Find("median")->state, SliceState::kFaulted);
 }
 
+// Some of them come while a run is under way that began before what they ask for.
+TEST_F(LiveEngineTest, RefreshesThatComeOneUponTheOtherAllEnd) {
+  StartLive();
+  GenerationSpec spec = Spec("median");
+  spec.file = kScheduled;
+  Configure({spec});
+  std::vector<std::pair<int64_t, std::future<absl::StatusOr<int64_t>>>> asked;
+  for (int i = 0; i < 100; ++i) {
+    const int64_t end = feed_.Append("orders", {Order("Bern", i)});
+    const auto told = std::make_shared<std::promise<absl::StatusOr<int64_t>>>();
+    asked.emplace_back(end, told->get_future());
+    engine_->Refresh("median", end, absl::Now() + absl::Minutes(10),
+                     [told](const auto& at) { told->set_value(at); });
+    if (i % 10 == 0) asked.back().second.wait_for(std::chrono::minutes(1));
+  }
+  for (auto& [end, answer] : asked) {
+    ASSERT_EQ(answer.wait_for(std::chrono::minutes(1)), std::future_status::ready) << end;
+    const absl::StatusOr<int64_t> at = answer.get();
+    ASSERT_TRUE(at.ok()) << at.status();
+    EXPECT_GE(*at, end);
+  }
+}
+
 constexpr char kAfter[] = R"(
 domain: shop
 sources:
