@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -34,7 +35,7 @@ constexpr int kAcceptedAtOnce = 64;  // then timers have their turn
 constexpr absl::Duration kLookInterval = absl::Milliseconds(50);
 constexpr absl::Duration kFloodInterval = absl::Milliseconds(10);
 constexpr absl::Duration kAdmitInterval = absl::Milliseconds(50);  // of those that wait
-constexpr int kWaitingOfHostMax = 64;                              // one more is turned away
+constexpr int64_t kWaitingOfHostMax = 64;                          // one more is turned away
 constexpr size_t kHostsWaitingMax = 4096;
 constexpr size_t kLookedAtTogether = 256;
 constexpr int kUnreadMin = 16 << 10;  // with less, gRPC keeps up with it
@@ -42,7 +43,7 @@ constexpr absl::Duration kRetryDelay = absl::Milliseconds(100);
 
 // SETTINGS, which a client waits for, and GOAWAY (RFC 9113, sections 6.5 and 6.8).
 std::string GoAway() {
-  constexpr absl::string_view kText = "CONNECTION_LIMIT: too many connections are open";
+  constexpr absl::string_view kText = "CONNECTION_LIMIT: too many connections are open or wait";
   constexpr char kEnhanceYourCalm = 0x0b;
   std::string bytes(9, '\0');
   bytes[3] = 4;
@@ -133,6 +134,11 @@ std::string HostOfSocket(int fd) {
   return ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0 ? HostOf(peer) : "";
 }
 
+bool HasGone(int fd) {
+  pollfd descriptor{fd, POLLRDHUP, 0};
+  return ::poll(&descriptor, 1, 0) == 1;
+}
+
 // A second name of the connection's descriptor, or -1 when gRPC has closed it. The number may be
 // somebody else's the next moment, the second name is not.
 class SameConnection {
@@ -182,7 +188,6 @@ absl::StatusOr<std::unique_ptr<ConnectionGate>> ConnectionGate::Listen(const std
 
 ConnectionGate::~ConnectionGate() {
   Stop();
-  for (const Waiting& one : waiting_) ::close(one.fd);
   ::close(listener_);
 }
 
@@ -263,7 +268,8 @@ bool ConnectionGate::MustWait(const std::string& host) const {
 void ConnectionGate::Wait(int fd, const std::string& host) {
   const auto of_host = std::count_if(waiting_.begin(), waiting_.end(),
                                      [&](const Waiting& other) { return other.host == host; });
-  if (of_host >= kWaitingOfHostMax || IsFull()) {
+  const auto places = static_cast<int64_t>(connections_max_ / 2);
+  if (of_host >= std::min(kWaitingOfHostMax, places) || IsFull()) {
     ++refused_count_;
     return TurnAway(fd);
   }
@@ -276,6 +282,10 @@ void ConnectionGate::AdmitWaiting() {
   const absl::Time now = SteadyNow();
   std::set<std::string> had_turn;
   for (Waiting& one : std::exchange(waiting_, {})) {
+    if (HasGone(one.fd)) {
+      ::close(one.fd);
+      continue;
+    }
     const auto until = waits_until_.find(one.host);
     const bool waits = until != waits_until_.end() && now < until->second;
     if (waits || !had_turn.insert(one.host).second) {
@@ -287,7 +297,10 @@ void ConnectionGate::AdmitWaiting() {
   if (!waiting_.empty()) loop_.RunAfter(kAdmitInterval, [this] { AdmitWaiting(); });
 }
 
-void ConnectionGate::Stop() { loop_.Stop(); }
+void ConnectionGate::Stop() {
+  loop_.Stop();
+  for (const Waiting& one : std::exchange(waiting_, {})) ::close(one.fd);
+}
 
 void ConnectionGate::Watch() {
   paused_ = false;

@@ -132,13 +132,18 @@ TEST_F(ConnectionGateTest, AHostThatHasToWaitKeepsItsConnectionsAndNewOnesComeIn
 }
 
 TEST_F(ConnectionGateTest, OfOneHostNoMoreThanSomeWait) {
-  constexpr size_t kTried = 100;
+  const size_t open_files = OpenFiles();
+  constexpr int kTried = 200;
+  constexpr int kWaiting = 64;
+  constexpr int kBefore = 64;  // that may have come in before the gate has heard of it
   gate_->LetWait(here_, absl::Hours(1));
   std::vector<int> sockets;
-  for (size_t i = 0; i < kTried; ++i) sockets.push_back(Connect(gate_->port()));
-  EXPECT_TRUE(Eventually([&] { return gate_->refused_count() >= 36; }));
+  for (int i = 0; i < kTried; ++i) sockets.push_back(Connect(gate_->port()));
+  EXPECT_TRUE(Eventually([&] { return gate_->refused_count() >= kTried - kWaiting - kBefore; }));
+  EXPECT_LE(gate_->refused_count(), kTried - kWaiting);
   for (const int socket : sockets) ::close(socket);
-  EXPECT_EQ(gate_->refused_count(), 36);  // 64 wait
+  // Who has gone keeps no place.
+  EXPECT_TRUE(Eventually([&] { return OpenFiles() <= open_files; }));
 }
 
 TEST(PeerHostTest, IsTheMachinesAddressHoweverItIsWritten) {
