@@ -9,11 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "slices/sql_binding.h"
 
 namespace icepie::slices {
 namespace {
 
-// Of whatever types, they are NULL when and only when an operand is.
+// Of numbers, they are NULL when and only when an operand is. Of lists, + passes over NULL.
 bool IsArithmetic(const Json& node) {
   static const auto* const kFunctions = new std::set<std::string>{"+", "-", "*", "abs"};
   return IsClass(node, "FUNCTION") && kFunctions->count(TextOf(node, "function_name")) > 0 &&
@@ -43,6 +44,29 @@ bool CountsArithmetic(const Json& node) {
          !Has(node["order_bys"], "orders") && IsArithmetic(node["children"][0]);
 }
 
+// `node` with its operands as arguments of `abs`, a call of that function, which takes numbers
+// only.
+void TakeNumbers(Json& node, const Json& abs) {
+  if (IsValue(node)) return;
+  if (IsArithmetic(node)) {
+    for (Json& child : node["children"]) TakeNumbers(child, abs);
+    return;
+  }
+  Json call = abs;
+  call["children"][0] = std::exchange(node, nullptr);
+  node = std::move(call);
+}
+
+// Whether there are any.
+bool TakeNumbersWhereCounted(Json& node, const Json& abs) {
+  if (!node.is_structured()) return false;
+  bool any = false;
+  for (Json& child : node) any = TakeNumbersWhereCounted(child, abs) || any;
+  if (!CountsArithmetic(node)) return any;
+  TakeNumbers(node["children"][0], abs);
+  return true;
+}
+
 absl::Status ReplaceCounted(DuckConnection& connection, Json& node) {
   if (!node.is_structured()) return absl::OkStatus();
   for (Json& child : node) ICEPIE_RETURN_IF_ERROR(ReplaceCounted(connection, child));
@@ -66,10 +90,21 @@ absl::Status ReplaceCounted(DuckConnection& connection, Json& node) {
   return absl::OkStatus();
 }
 
+// DuckDB says what the operands are when it binds them.
+absl::StatusOr<bool> CountsNumbers(DuckConnection& connection, Json tree) {
+  ICEPIE_ASSIGN_OR_RETURN(const Json abs, ParseExpression(connection, "abs(1)"));
+  if (!TakeNumbersWhereCounted(tree, abs)) return false;
+  ICEPIE_ASSIGN_OR_RETURN(const std::string sql, SelectToSql(connection, std::move(tree)));
+  const absl::Status bound = connection.Prepare(sql).status();
+  if (IsPassing(bound)) return bound;
+  return bound.ok();
+}
+
 }  // namespace
 
 absl::StatusOr<Json> CountOperands(DuckConnection& connection, Json tree) {
-  ICEPIE_RETURN_IF_ERROR(ReplaceCounted(connection, tree));
+  ICEPIE_ASSIGN_OR_RETURN(const bool numbers, CountsNumbers(connection, tree));
+  if (numbers) ICEPIE_RETURN_IF_ERROR(ReplaceCounted(connection, tree));
   return tree;
 }
 

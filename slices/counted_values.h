@@ -13,7 +13,8 @@
 namespace icepie::slices {
 
 // The tree with sums, differences, products and absolute values that count() counts replaced by
-// what they are made of. Where there are none, it is the same.
+// what they are made of. Where there are none, or one of them is of something else than numbers
+// (which are not NULL for other reasons), it is the same. The connection must know what it reads.
 absl::StatusOr<Json> CountOperands(DuckConnection& connection, Json tree);
 
 }  // namespace icepie::slices

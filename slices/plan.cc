@@ -72,6 +72,7 @@ class Planner {
     std::string sql;
     Json statement;  // its syntax tree
   };
+  absl::StatusOr<Query> CountingQuery(const Json& statement, const SlicePlan& plan);
   absl::StatusOr<Query> QueryToKeep(const Json& statement, const SlicePlan& plan);
   absl::StatusOr<bool> ScheduleDecides(const Json& statement, SlicePlan plan);
   absl::Status ChooseStrategy(const Json& statement, SlicePlan& plan);
@@ -533,11 +534,11 @@ absl::Status Refusal(const std::vector<WhyNot>& why_not, const std::string& want
   return StandsInTheWay("no planner knows it");
 }
 
-// What gives the same rows, and fails on fewer records. The same statement where there is no such.
-absl::StatusOr<Planner::Query> Planner::QueryToKeep(const Json& statement, const SlicePlan& plan) {
-  Query as_it_is = {gated_.at(plan.slice).sql, statement};
+// Counts of arithmetic as counts of what it is made of. NOT_FOUND: there are none.
+absl::StatusOr<Planner::Query> Planner::CountingQuery(const Json& statement,
+                                                      const SlicePlan& plan) {
   ICEPIE_ASSIGN_OR_RETURN(Json counting, CountOperands(*connection_, statement));
-  if (counting == statement) return as_it_is;
+  if (counting == statement) return absl::NotFoundError("counts no arithmetic");
   if (IsType(counting["node"], "SELECT_NODE")) {
     // DuckDB would name them as they are written.
     Json& items = counting["node"]["select_list"];
@@ -546,10 +547,17 @@ absl::StatusOr<Planner::Query> Planner::QueryToKeep(const Json& statement, const
     }
   }
   ICEPIE_ASSIGN_OR_RETURN(std::string sql, SelectToSql(*connection_, counting));
-  const auto bound = BindSelect(*connection_, sql);
-  if (IsPassing(bound.status())) return bound.status();
-  if (!bound.ok() || !SameColumns(*bound, plan.columns)) return as_it_is;
-  return Query{std::move(sql), std::move(counting)};
+  ICEPIE_ASSIGN_OR_RETURN(const std::vector<OutputColumn> bound, BindSelect(*connection_, sql));
+  if (SameColumns(bound, plan.columns)) return Query{std::move(sql), std::move(counting)};
+  return absl::FailedPreconditionError("other names or types");
+}
+
+// What gives the same rows, and fails on fewer records. The same statement where there is no such,
+// and where that cannot be told.
+absl::StatusOr<Planner::Query> Planner::QueryToKeep(const Json& statement, const SlicePlan& plan) {
+  absl::StatusOr<Query> counting = CountingQuery(statement, plan);
+  if (counting.ok() || IsPassing(counting.status())) return counting;
+  return Query{gated_.at(plan.slice).sql, statement};
 }
 
 // Whether it is only its schedule that has the slice recomputed. `plan` is one without a strategy.

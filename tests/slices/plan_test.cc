@@ -122,6 +122,8 @@ TEST_F(PlanTest, WhatIsOnlyCountedIsNotComputed) {
   EXPECT_FALSE(computes("SELECT k, count(i + 77) AS c, median(i) AS m FROM r GROUP BY k"));
   EXPECT_FALSE(computes("SELECT k, count(i + 77) AS c FROM r GROUP BY k ORDER BY c LIMIT 3"));
   EXPECT_TRUE(computes("SELECT k, sum(i + 77) AS c FROM r GROUP BY k"));
+  EXPECT_TRUE(computes("SELECT k, count([i] + [77]) AS c FROM r GROUP BY k")) << "no numbers";
+  EXPECT_TRUE(computes("SELECT k, count(i + 1), count(d + 77) AS c FROM r GROUP BY k")) << "dates";
   EXPECT_TRUE(computes("SELECT k, count(i // 77) AS c FROM r GROUP BY k")) << "of 0, it is NULL";
   const absl::StatusOr<SlicePlan> unnamed = PlanSql("SELECT k, count(i + 77) FROM r GROUP BY k");
   ASSERT_TRUE(unnamed.ok()) << unnamed.status();

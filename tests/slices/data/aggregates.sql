@@ -1,5 +1,8 @@
 -- Aggregates that are folded batch by batch.
 --@ source r {columns: {k: VARCHAR, j: INTEGER, i: INTEGER, b: BIGINT, n: "DECIMAL(18,4)", x: DOUBLE, s: VARCHAR, t: TIMESTAMP, z: TIMESTAMPTZ, d: DATE, f: BOOLEAN}}
+--@ source lists {columns: {k: VARCHAR, l: "INTEGER[]", m: "INTEGER[]"}}
+--@ slice last_lists
+SELECT k, l, m FROM lists QUALIFY row_number() OVER (PARTITION BY k ORDER BY _position DESC) = 1
 
 --@ case count_by_key aggregate
 SELECT k, count(*) AS n FROM r GROUP BY k
@@ -149,3 +152,28 @@ SELECT k, round(stddev_pop(x), 9) AS deviation, round(var_pop(x), 9) AS variance
 --@ record r {"k":"a","i":3,"j":2}
 SELECT k, count(i + 1), count(i + j), count(-i * i) FILTER (WHERE f) AS own, count(abs(j) - x + NULL) AS none, count(2 * (x - i)) AS xi, count(DISTINCT i + 1) AS d, count(1 + 1) AS all_of_them FROM r GROUP BY k
 --> a | 3 | 2 | 2 | 0 | 1 | 2 | 4
+
+-- Of lists, + passes over NULL, and makes an empty list of two.
+--@ case counts_of_joined_lists aggregate
+--@ record lists {"k":"a","m":[1]}
+--@ record lists {"k":"b","l":[1],"m":[2]}
+--@ record lists {"k":"c","l":[3]}
+--@ record lists {"k":"d"}
+SELECT k IS NULL AS no_key, count(l + m) AS c, count(l + [1]) AS one FROM lists GROUP BY 1
+--> false | 4 | 4
+
+--@ case counts_of_joined_lists_of_changing_rows aggregate
+--@ record lists {"k":"a","m":[1]}
+--@ record lists {"k":"b","l":[1],"m":[2]}
+--@ record lists {"k":"c","l":[3]}
+--@ record lists {"k":"d"}
+SELECT count(l + m) AS c, count(l) AS l FROM last_lists
+--> 4 | 2
+
+--@ case counts_of_joined_lists_run_again recompute
+--@ record lists {"k":"a","m":[1]}
+--@ record lists {"k":"b","l":[1],"m":[2]}
+--@ record lists {"k":"c","l":[3]}
+--@ record lists {"k":"d"}
+SELECT count(l + m) AS c, median(len(m)) AS m FROM lists
+--> 4 | 1.0
