@@ -417,7 +417,7 @@ TEST_F(UnkeptVerdictTest, ARestartThatIsRefusedForgetsNothing) {
   icepie::v1::RestartSliceRequest request;
   request.set_name("ill.s0");
   AdminAction action(nullptr, "RestartSlice", "test", request);
-  SliceControl control(catalog_, supervisor_, *manager_);
+  SliceControl control(refusing_, catalog_, supervisor_, *manager_);
   EXPECT_FALSE(control.Change(SliceAction::kRestart, request, action).ok());
   EXPECT_EQ(supervisor_.Resumes("ill", "s0"), 0);
   refusing_.refuses = false;
