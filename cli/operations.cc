@@ -36,6 +36,9 @@ ProgressState StateOf(const std::string& name, const ResliceMetadata& metadata, 
   if (metadata.eta_ms() > 0) state.eta = absl::Milliseconds(metadata.eta_ms());
   if (ended) state.took = absl::Milliseconds(metadata.elapsed_ms());
   state.note = absl::StrCat("quarantined ", FormatCount(metadata.quarantined()));
+  if (metadata.done_before() > 0) {
+    absl::StrAppend(&state.note, ", went on from ", FormatCount(metadata.done_before()));
+  }
   return state;
 }
 

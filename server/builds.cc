@@ -107,14 +107,16 @@ void KeepProgress(const wv1::BuildReport& report, absl::Time start_time,
   operation.set_done_records(report.done_records());
   operation.set_total_records(report.total_records());
   operation.set_quarantined(report.quarantined());
+  operation.set_done_before(report.done_before());
 }
 
-// Rate and time left follow from what is done since the build began.
+// Rate and time left follow from what is done since the build began, or was started again.
 void SetRate(absl::Duration elapsed, v1::ResliceMetadata& metadata) {
   metadata.set_elapsed_ms(absl::ToInt64Milliseconds(elapsed));
   const double seconds = absl::ToDoubleSeconds(elapsed);
-  if (seconds <= 0 || metadata.done_records() <= 0) return;
-  metadata.set_records_per_second(static_cast<double>(metadata.done_records()) / seconds);
+  const int64_t done = metadata.done_records() - metadata.done_before();
+  if (seconds <= 0 || done <= 0) return;
+  metadata.set_records_per_second(static_cast<double>(done) / seconds);
   const int64_t left = std::max<int64_t>(0, metadata.total_records() - metadata.done_records());
   metadata.set_eta_ms(
       static_cast<int64_t>(static_cast<double>(left) / metadata.records_per_second() * 1000));
@@ -290,7 +292,8 @@ absl::Status Builds::Start(const Catalog::Operation& operation) {
   if (file == domain->revisions.end()) return absl::NotFoundError("its file is gone");
 
   const std::string directory = supervisor_.DomainDirectory(operation.domain());
-  // What an earlier attempt left behind is not trusted.
+  // Snapshots of an earlier attempt are of no use: it ended before they were told of. What it saved
+  // on its way stays.
   RemoveGenerations(directory, operation.slice(),
                     [&](int64_t number) { return number == operation.generation(); });
   wv1::Assignment assignment;
@@ -333,7 +336,19 @@ absl::Status Builds::Start(const Catalog::Operation& operation) {
 void Builds::OnView(int64_t number, const WorkerView& view) {
   {
     MutexLock lock(mutex_);
-    if (running_.count(number) == 0) return;  // it has ended
+    const auto found = running_.find(number);
+    if (found == running_.end()) return;  // it has ended
+    Progress& progress = found->second;
+    const int64_t before = std::exchange(progress.incarnation, view.incarnation);
+    if (before != 0 && before != view.incarnation) {
+      progress.start_time = absl::Now();
+      progress.report.Clear();
+    }
+    if (before != view.incarnation) {
+      progress.pace_since = SteadyNow();
+      progress.cpu_time_before = absl::ZeroDuration();
+      progress.done_before = 0;
+    }
   }
   if (view.status.restarts() >= kAttemptsMax || view.suspended) {
     Finish(number, nullptr,
@@ -351,7 +366,14 @@ void Builds::OnReport(int64_t number, const WorkerView& view) {
   if (!operation || operation->generation() != report.number()) return;
   {
     MutexLock lock(mutex_);
-    running_[number].report = report;
+    Progress& progress = running_[number];
+    if (report.done_before() != progress.report.done_before() ||
+        report.done_records() < progress.report.done_records()) {
+      progress.pace_since = SteadyNow();
+      progress.cpu_time_before = CpuTimeOf(view.status.pid()).value_or(absl::ZeroDuration());
+      progress.done_before = report.done_records();
+    }
+    progress.report = report;
   }
   if (report.phase() == "failed") {
     Finish(number, nullptr, report.error());
@@ -374,16 +396,16 @@ std::string Builds::WhyTooSlow(const Catalog::Operation& operation, const Worker
   BuildPace pace{report.done_records(), report.total_records(), {}, {}};
   {
     MutexLock lock(mutex_);
-    Progress& progress = running_[operation.number()];
-    if (std::exchange(progress.incarnation, view.incarnation) != view.incarnation) {
-      progress.process_start = SteadyNow();
-    }
-    pace.elapsed = SteadyNow() - progress.process_start;
+    const Progress& progress = running_[operation.number()];
+    pace.done_records -= progress.done_before;
+    pace.total_records -= progress.done_before;
+    pace.elapsed = SteadyNow() - progress.pace_since;
+    pace.cpu_time = -progress.cpu_time_before;
   }
   // All else is looked up when it can matter.
   const bool counts = report.phase() == "building" || report.phase() == "catching_up";
   if (!counts || pace.elapsed < pace_judged_after_ || operation.retry()) return "";
-  pace.cpu_time = CpuTimeOf(view.status.pid()).value_or(absl::ZeroDuration());
+  pace.cpu_time += CpuTimeOf(view.status.pid()).value_or(absl::ZeroDuration());
   const auto domain = catalog_.Find(operation.domain());
   if (!domain || domain->slices.count(operation.slice()) == 0) return "";
   const auto& slice = domain->slices.at(operation.slice());
@@ -473,7 +495,8 @@ void Builds::Finish(int64_t number, const wv1::BuildReport* ready, const v1::Sli
   }
 }
 
-// Ends the process; the files of a generation that did not become ready go after it.
+// Ends the process; what it saved on its way goes after it, and so do the files of a generation
+// that did not become ready.
 void Builds::Remove(int64_t number) {
   const auto operation = catalog_.FindOperation(number);
   const bool keep = operation && operation->error_code() == 0;
@@ -482,9 +505,9 @@ void Builds::Remove(int64_t number) {
     if (!operation) return;
     const std::string directory = supervisor.DomainDirectory(operation->domain());
     UnpinSnapshot(directory, PinName(number));
-    if (keep) return;
-    RemoveGenerations(directory, operation->slice(),
-                      [&](int64_t generation) { return generation == operation->generation(); });
+    const auto its = [&](int64_t generation) { return generation == operation->generation(); };
+    RemoveUnfinished(directory, operation->slice(), its);
+    if (!keep) RemoveGenerations(directory, operation->slice(), its);
   });
   {
     MutexLock lock(mutex_);
@@ -533,6 +556,7 @@ v1::ResliceMetadata Builds::Metadata(const Catalog::Operation& entry) const {
     metadata.set_done_records(entry.done_records());
     metadata.set_total_records(entry.total_records());
     metadata.set_quarantined(entry.quarantined());
+    metadata.set_done_before(entry.done_before());
     if (entry.has_start_time()) {
       SetRate(FromProto(entry.end_time()) - FromProto(entry.start_time()), metadata);
       metadata.clear_eta_ms();
@@ -548,6 +572,7 @@ v1::ResliceMetadata Builds::Metadata(const Catalog::Operation& entry) const {
   metadata.set_done_records(report.done_records());
   metadata.set_total_records(report.total_records());
   metadata.set_quarantined(report.quarantined());
+  metadata.set_done_before(report.done_before());
   SetRate(absl::Now() - found->second.start_time, metadata);
   return metadata;
 }

@@ -1,7 +1,8 @@
 // Builds of new generations: one operation each, at most a few at once, the others wait. An
-// operation's start and end are in the catalog, its progress is not: after a restart of the daemon
-// an unfinished build starts again from the beginning. A build is compared with a snapshot of the
-// generation that serves: where one is about to be made, it waits for that.
+// operation's start and end are in the catalog, its progress is not: after the end of its process,
+// or of the daemon, an unfinished build is started again, and goes on from what it has saved on its
+// way. A build is compared with a snapshot of the generation that serves: where one is about to be
+// made, it waits for that.
 #ifndef ICEPIE_SERVER_BUILDS_H_
 #define ICEPIE_SERVER_BUILDS_H_
 
@@ -77,10 +78,14 @@ class Builds {
  private:
   struct Progress {
     icepie::worker::v1::BuildReport report;
-    absl::Time start_time = absl::InfiniteFuture();
-    absl::Time store_again = absl::InfinitePast();  // its end, which could not be stored
-    int64_t incarnation = 0;                        // of its process, and since when
-    absl::Time process_start = absl::InfiniteFuture();
+    int64_t incarnation = 0;                         // of the process that builds
+    absl::Time start_time = absl::InfiniteFuture();  // of this process, or its turn to come
+    absl::Time store_again = absl::InfinitePast();   // its end, which could not be stored
+    // Since when its pace is judged, and what it had used and done by then: to take what was saved
+    // costs time, too, and it may begin once more.
+    absl::Time pace_since = absl::InfiniteFuture();
+    absl::Duration cpu_time_before;
+    int64_t done_before = 0;
   };
 
   void StartNext();

@@ -26,7 +26,10 @@ double RateOf(const Catalog::Operation& operation) {
     return 0;
   }
   const double seconds = SecondsOf(operation);
-  return seconds > 0 ? static_cast<double>(operation.done_records()) / seconds : 0;
+  // The end of a build that went on from a saved state is mostly comparing and saving.
+  const int64_t done = operation.done_records() - operation.done_before();
+  const bool telling = seconds > 0 && done >= operation.done_before();
+  return telling ? static_cast<double>(done) / seconds : 0;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <system_error>
 #include <vector>
 
@@ -19,6 +20,8 @@
 
 namespace icepie::server {
 namespace {
+
+constexpr char kUnfinished[] = "unfinished";
 
 struct SnapshotName {
   int64_t generation = 0;
@@ -45,6 +48,11 @@ SnapshotName ParseName(absl::string_view name) {
 std::filesystem::path SliceDirectory(const std::string& domain_directory,
                                      const std::string& slice) {
   return std::filesystem::path(domain_directory) / "snapshots" / slice;
+}
+
+std::filesystem::path UnfinishedDirectory(const std::string& domain_directory,
+                                          const std::string& slice) {
+  return std::filesystem::path(domain_directory) / kUnfinished / slice;
 }
 
 std::vector<std::filesystem::path> Files(const std::string& domain_directory,
@@ -112,13 +120,30 @@ void RemoveGenerations(const std::string& domain_directory, const std::string& s
   }
 }
 
+void RemoveUnfinished(const std::string& domain_directory, const std::string& slice,
+                      const std::function<bool(int64_t)>& unwanted) {
+  const std::filesystem::path builds = UnfinishedDirectory(domain_directory, slice);
+  for (const std::string& name : DirectoriesIn(builds)) {
+    int64_t generation = 0;
+    if (!absl::SimpleAtoi(absl::StripPrefix(name, "g"), &generation)) continue;
+    std::error_code ignored;
+    if (unwanted(generation)) std::filesystem::remove_all(builds / name, ignored);
+  }
+}
+
 std::vector<std::string> SlicesOnDisk(const std::string& domain_directory) {
-  return DirectoriesIn(std::filesystem::path(domain_directory) / "snapshots");
+  std::set<std::string> names;
+  for (const char* kind : {"snapshots", kUnfinished}) {
+    const auto slices = DirectoriesIn(std::filesystem::path(domain_directory) / kind);
+    names.insert(slices.begin(), slices.end());
+  }
+  return {names.begin(), names.end()};
 }
 
 void RemoveSlice(const std::string& domain_directory, const std::string& slice) {
   std::error_code ignored;
   std::filesystem::remove_all(SliceDirectory(domain_directory, slice), ignored);
+  std::filesystem::remove_all(UnfinishedDirectory(domain_directory, slice), ignored);
   // One that gets its name has a schedule of its own.
   std::filesystem::remove(std::filesystem::path(domain_directory) / "next_named" / slice, ignored);
 }
@@ -236,10 +261,27 @@ std::vector<std::filesystem::directory_entry> EntriesOrError(const std::filesyst
 
 }  // namespace
 
+namespace {
+
+void RemoveUnfinishedBeyond(const std::filesystem::path& unfinished, int64_t head) {
+  std::error_code error;
+  std::vector<std::filesystem::path> beyond;
+  for (std::filesystem::recursive_directory_iterator file(unfinished, error), end;
+       !error && file != end; file.increment(error)) {
+    if (ParseName(file->path().filename().string()).position > head) beyond.push_back(file->path());
+  }
+  // What cannot be read may be such a one.
+  if (error && error != std::errc::no_such_file_or_directory) beyond = {unfinished};
+  for (const auto& path : beyond) std::filesystem::remove_all(path, error);
+}
+
+}  // namespace
+
 int64_t SetAsideSnapshotsBeyond(const std::string& domains_directory, int64_t head) {
   std::error_code error;
   std::vector<std::filesystem::path> files;
   for (const auto& domain : EntriesOrError(domains_directory)) {
+    RemoveUnfinishedBeyond(domain.path() / kUnfinished, head);
     for (const char* kind : {"snapshots", "builds"}) {
       for (const auto& holder : EntriesOrError(domain.path() / kind)) {
         for (const auto& file : EntriesOrError(holder.path())) {

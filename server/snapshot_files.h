@@ -30,6 +30,11 @@ int64_t FurthestGenerationOnDisk(const std::string& domain_directory, const std:
 void RemoveGenerations(const std::string& domain_directory, const std::string& slice,
                        const std::function<bool(int64_t)>& unwanted);
 
+// The same of what their builds have saved on their way:
+//   <domain directory>/unfinished/<slice>/g<generation>/…
+void RemoveUnfinished(const std::string& domain_directory, const std::string& slice,
+                      const std::function<bool(int64_t)>& unwanted);
+
 // Slices that have a directory, also those that were deleted; and the end of one.
 std::vector<std::string> SlicesOnDisk(const std::string& domain_directory);
 void RemoveSlice(const std::string& domain_directory, const std::string& slice);
@@ -55,7 +60,8 @@ void UnpinSnapshot(const std::string& domain_directory, const std::string& pin);
 
 // After a loss of records was accepted: every domain's snapshots of positions beyond `head` hold
 // what the core no longer has, and would mix it with what takes its place. They go to
-// <domain directory>/beyond_core/<slice>/, where no slice looks. Returns how many.
+// <domain directory>/beyond_core/<slice>/, where no slice looks; those that builds have saved on
+// their way are removed. Returns how many were set aside.
 int64_t SetAsideSnapshotsBeyond(const std::string& domains_directory, int64_t head);
 
 // The position in a snapshot's name; -1 when the name is not one.

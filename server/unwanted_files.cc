@@ -35,8 +35,15 @@ void RemoveUnwantedFiles(const Catalog& catalog, const CatalogDomain& domain,
   if (!AdoptRenamed(domain, directory)) return;  // it may be possible another time
   for (const auto& [slice, entry] : domain.slices) {
     const std::set<int64_t> wanted = GenerationsWithState(entry, now);
-    RemoveGenerations(directory, slice, [&wanted, last = entry.last_generation()](int64_t number) {
+    const int64_t last = entry.last_generation();
+    RemoveGenerations(directory, slice, [&wanted, last](int64_t number) {
       return wanted.count(number) == 0 && number <= last;
+    });
+    RemoveUnfinished(directory, slice, [&entry = entry, last](int64_t number) {
+      const auto* generation = FindGeneration(entry, number);
+      const bool building = generation != nullptr &&
+                            generation->generation().state() == icepie::v1::Generation::BUILDING;
+      return !building && number <= last;
     });
   }
   for (const std::string& slice : SlicesOnDisk(directory)) {

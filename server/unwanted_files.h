@@ -1,6 +1,6 @@
 // Files of a domain that the catalog does not want where they are: those of renamed slices, of
 // generations that have ended, of slices that were deleted, and what builds that have ended were
-// compared with.
+// compared with, and have saved on their way.
 #ifndef ICEPIE_SERVER_UNWANTED_FILES_H_
 #define ICEPIE_SERVER_UNWANTED_FILES_H_
 

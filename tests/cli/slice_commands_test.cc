@@ -383,6 +383,7 @@ class FakeOperations : public google::longrunning::Operations::Service {
     metadata.set_total_records(3'000'000);
     metadata.set_done_records(++waits >= 3 ? 3'000'000 : 1'000'000);
     metadata.set_phase(waits >= 3 ? "ready" : "building");
+    metadata.set_done_before(done_before);
     metadata.set_elapsed_ms(4000);
     metadata.set_records_per_second(750'000);
     if (waits < 3) metadata.set_eta_ms(3000);
@@ -406,6 +407,7 @@ class FakeOperations : public google::longrunning::Operations::Service {
 
   int waits = 0;
   bool fails = false;
+  int64_t done_before = 0;
 };
 
 class FakeCore : public icepie::v1::Core::Service {
@@ -610,6 +612,12 @@ TEST_F(SliceCommandsTest, ResliceFollowsTheBuild) {
   EXPECT_THAT(outcome.err,
               HasSubstr("op-71 operations.on_time g8 ready  3,000,000 records in 4 s  750 k/s"));
   EXPECT_EQ(Run({"slice", "reslice", "operations.on_time", "--no-wait"}).out, "op-71 started\n");
+}
+
+TEST_F(SliceCommandsTest, ABuildThatWasStartedAgainSaysWhereItWentOn) {
+  operations_.done_before = 900'000;
+  EXPECT_THAT(Run({"operation", "watch", "op-71"}).err,
+              HasSubstr("quarantined 0, went on from 900,000"));
 }
 
 TEST_F(SliceCommandsTest, FailedBuildsAreErrors) {

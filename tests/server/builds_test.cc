@@ -296,5 +296,52 @@ TEST_F(BuildsTest, OneThatIsFarSlowerThanTheLastIsEndedUnlessSomebodyInsists) {
   supervisor_.StopAll(absl::ZeroDuration());
 }
 
+// What the process found saved is not its own work.
+TEST_F(BuildsTest, TheRateIsThatOfTheProcessThatBuilds) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1);
+  builds_.Resume();
+  const auto worker = AnswerForBuild();
+  ASSERT_NE(worker, nullptr);
+  icepie::worker::v1::WorkerReport report;
+  report.set_epoch(catalog_.Find("shop")->entry.epoch());
+  auto& build = *report.mutable_build();
+  build.set_number(1);
+  build.set_phase("building");
+  build.set_done_records(1'000'100);
+  build.set_done_before(1'000'000);
+  build.set_total_records(1'000'300);
+  worker->SetReport(report);
+  const auto metadata = [&] {
+    icepie::v1::ResliceMetadata now;
+    const int64_t number = catalog_.Operations().at(0).number();
+    builds_.Describe(number)->metadata().UnpackTo(&now);
+    return now;
+  };
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (metadata().done_records() == 0 && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  const auto now = metadata();
+  ASSERT_EQ(now.done_before(), 1'000'000);
+  // In whole milliseconds.
+  const auto elapsed_ms = static_cast<double>(now.elapsed_ms());
+  EXPECT_LE(now.records_per_second() * elapsed_ms / 1000, 100.1);
+  EXPECT_GE(now.records_per_second() * (elapsed_ms + 1) / 1000, 99.9);
+  EXPECT_NEAR(static_cast<double>(now.eta_ms()), 2 * elapsed_ms, 3);
+
+  // So it is when it has ended.
+  build.set_phase("ready");
+  build.mutable_snapshot()->set_path("snapshots/s0/g1-p9.duckdb");
+  worker->SetReport(report);
+  while (!catalog_.Operations().at(0).done() && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  const auto ended = metadata();
+  EXPECT_EQ(ended.phase(), "ready");
+  EXPECT_EQ(ended.done_before(), 1'000'000);
+  EXPECT_LT(ended.records_per_second(), 1'000'000);
+}
+
 }  // namespace
 }  // namespace icepie::server

@@ -333,6 +333,40 @@ TEST_F(CatalogTest, WhatABuildWasComparedWithGoesWithIt) {
   EXPECT_EQ(PinsOnDisk(files), std::vector<std::string>{"op-2"});
 }
 
+// What it saved on its way, too; that of one that is still to be built stays.
+TEST_F(CatalogTest, WhatABuildSavedOnItsWayGoesWithIt) {
+  ASSERT_TRUE(Create("payments", "volume").ok());
+  using icepie::v1::Generation;
+  ASSERT_TRUE(catalog_
+                  ->Change("payments",
+                           [](CatalogDomain& domain, Operations&) {
+                             auto& slice = domain.slices["volume"];
+                             slice.set_last_generation(4);
+                             const std::vector<Generation::State> states = {
+                                 Generation::READY, Generation::BUILDING, Generation::FAILED};
+                             for (size_t i = 0; i < states.size(); ++i) {
+                               auto& generation = *slice.add_generations()->mutable_generation();
+                               generation.set_number(static_cast<int64_t>(i) + 2);
+                               generation.set_state(states[i]);
+                             }
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  const std::string files = directory_.path() + "/payments";
+  const std::string builds = files + "/unfinished/volume/";
+  for (const char* build : {"g1", "g2", "g3", "g4", "g5"}) {
+    std::filesystem::create_directories(builds + build);
+  }
+  std::filesystem::create_directories(files + "/unfinished/deleted/g1");
+  RemoveUnwantedFiles(*catalog_, *catalog_->Find("payments"), files, absl::Now());
+  std::set<std::string> left;
+  for (const auto& build : std::filesystem::directory_iterator(builds)) {
+    left.insert(build.path().filename().string());
+  }
+  EXPECT_EQ(left, (std::set<std::string>{"g3", "g5"})) << "of the last nothing is known yet";
+  EXPECT_FALSE(std::filesystem::exists(files + "/unfinished/deleted"));
+}
+
 // The same with a table of RocksDB, damaged where it has a domain's entry.
 TEST_F(CatalogTest, ADamagedTableLeavesTheDomainsAsTheirCopiesSay) {
   const std::string copies = directory_.path() + "/catalog";

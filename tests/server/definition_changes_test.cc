@@ -285,6 +285,12 @@ TEST(PlanEstimateTest, TheSlicesOwnBuildCountsMoreThanANewerOneOfTheDomain) {
   EXPECT_EQ(MeasuredRate({failed, build("fees", 500, 5), build("volume", 900, 3)}, "pay", "volume"),
             300);
   EXPECT_EQ(MeasuredRate({build("fees", 500, 5)}, "ops", "volume"), 0);
+  Catalog::Operation resumed = build("volume", 900, 3);
+  resumed.set_done_before(300);
+  EXPECT_EQ(MeasuredRate({resumed}, "pay", "volume"), 200) << "of its own";
+  resumed.set_done_before(890);
+  EXPECT_EQ(MeasuredRate({resumed, build("fees", 500, 5)}, "pay", "volume"), 100)
+      << "it read too little to tell";
 }
 
 TEST(PlanEstimateTest, ABuildAtUnderATenthOfTheLastRateIsTooSlow) {

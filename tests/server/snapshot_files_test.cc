@@ -66,6 +66,27 @@ TEST_F(SnapshotFilesTest, ADirectoryThatBreaksIsReadAsFarAsItGoes) {
   EXPECT_EQ(SetAsideSnapshotsBeyond(directory_.path() + "/domains", 6), 2);
 }
 
+TEST_F(SnapshotFilesTest, WhatBuildsSavedOnTheirWayGoesByGenerationBySliceAndWithTheRecords) {
+  const std::string unfinished = domain_ + "/unfinished/";
+  for (const char* build : {"volume/g3/to_base/volume", "volume/g4/to_base/volume", "gone/g1"}) {
+    fs::create_directories(unfinished + build);
+  }
+  RemoveUnfinished(domain_, "volume", [](int64_t generation) { return generation == 3; });
+  EXPECT_FALSE(fs::exists(unfinished + "volume/g3"));
+  EXPECT_TRUE(fs::exists(unfinished + "volume/g4/to_base/volume"));
+  EXPECT_EQ(CountIn(Folder("volume")), 6);
+  EXPECT_THAT(SlicesOnDisk(domain_), testing::ElementsAre("gone", "volume"));
+  RemoveSlice(domain_, "gone");
+  EXPECT_FALSE(fs::exists(unfinished + "gone"));
+  const std::string build = unfinished + "volume/g4/to_base/volume/";
+  for (const char* file : {"g4-p00000000000000000099.json", "g4-p00000000000000000099.duckdb",
+                           "g4-p00000000000000000100.duckdb", "g4-p00000000000000000100.json"}) {
+    std::ofstream(build + file) << "{}";
+  }
+  EXPECT_EQ(SetAsideSnapshotsBeyond(directory_.path() + "/domains", 99), 0);
+  EXPECT_EQ(CountIn(build), 2) << "the core has lost what the others hold";
+}
+
 TEST_F(SnapshotFilesTest, ARenamedSliceTakesEverythingOverOrNothing) {
   for (int entries = 0; entries < 8; ++entries) {
     const BrokenDirectory broken(Folder("volume"), entries);
