@@ -41,11 +41,6 @@ std::set<std::string> Closure(const DomainPlan& plan, const std::string& slice) 
   return wanted;
 }
 
-// Slices over slices are made from those as they stand at the end of a round.
-bool FollowsRecords(const Generation& generation) {
-  return generation.incremental() && !generation.plan().reads_changes;
-}
-
 // Whether a second thread of DuckDB's is of no use: the scan of a batch has one, so that records
 // are seen in the order of their positions, and another would only look for work meanwhile, without
 // a pause. What keeps its records may turn out to be recomputed.
@@ -236,32 +231,46 @@ absl::Status BuildEngine::OpenGenerations(const GenerationSpec& spec) {
   recomputes_->SetLimit(
       options_.recompute_limit.value_or(RecomputeTimeLimit(definition.limits.query_timeout)));
   const std::set<std::string> wanted = Closure(*plan, spec.slice);
-  std::map<std::string, Generation::Upstream> opened_so_far;
   for (const SlicePlan& slice : plan->slices) {
     if (wanted.count(slice.slice) == 0) continue;
     ICEPIE_ASSIGN_OR_RETURN(
         auto opened, Generation::Open(*instance_, plan, slice.slice, spec.number, "",
                                       slice.slice == spec.slice ? spec.definition_hash : ""));
-    std::map<std::string, Generation::Upstream> upstream;
-    for (const std::string& name : slice.upstream) {
-      upstream[name] = opened_so_far.at(name);
-    }
-    ICEPIE_RETURN_IF_ERROR(opened->SetUpstream(upstream));
-    const auto acknowledged = job_.acknowledged.find(slice.slice);
-    if (acknowledged != job_.acknowledged.end()) {
-      ICEPIE_RETURN_IF_ERROR(opened->SetAcknowledged(acknowledged->second));
-    }
-    opened_so_far[slice.slice] = opened->AsUpstream();
-    if (slice.slice == spec.slice) {
-      opened->SetSuspects({{spec.deadly_positions.begin(), spec.deadly_positions.end()}, 0, 0, 0});
-    }
+    ICEPIE_RETURN_IF_ERROR(Equip(*opened));
     generations_.push_back(std::move(opened));
     if (slice.slice == spec.slice) break;
   }
   if (generations_.empty() || generations_.back()->plan().slice != spec.slice) {
     return absl::FailedPreconditionError(absl::StrCat("slice ", spec.slice, " is not in the file"));
   }
-  serving_.Replace({{spec.slice, generations_.back()->served_ptr()}});
+  {
+    MutexLock lock(mutex_);
+    report_.done_before = 0;
+  }
+  return ConnectUpstream();
+}
+
+// What a generation is told, however it was opened.
+absl::Status BuildEngine::Equip(Generation& generation) {
+  const std::string& slice = generation.plan().slice;
+  const auto acknowledged = job_.acknowledged.find(slice);
+  if (acknowledged != job_.acknowledged.end()) {
+    ICEPIE_RETURN_IF_ERROR(generation.SetAcknowledged(acknowledged->second));
+  }
+  if (slice == job_.slice) generation.SetSuspects({deadly_, 0, 0, 0});
+  const auto held = held_.find(slice);
+  return held == held_.end() ? absl::OkStatus() : generation.HoldBack(held->second);
+}
+
+absl::Status BuildEngine::ConnectUpstream() {
+  std::map<std::string, Generation::Upstream> opened;
+  for (const auto& generation : generations_) {
+    std::map<std::string, Generation::Upstream> upstream;
+    for (const std::string& name : generation->plan().upstream) upstream[name] = opened.at(name);
+    ICEPIE_RETURN_IF_ERROR(generation->SetUpstream(upstream));
+    opened[generation->plan().slice] = generation->AsUpstream();
+  }
+  serving_.Replace({{job_.slice, generations_.back()->served_ptr()}});
   return absl::OkStatus();
 }
 
@@ -280,13 +289,18 @@ absl::Status BuildEngine::Build() {
                   : BuildBase::Open(*instance_, store_, job_.base_snapshot);
   no_base_ = base.status();
   if (base.ok()) base_ = *std::move(base);
-  ICEPIE_ASSIGN_OR_RETURN(const bool continued, ContinueBase(*spec));
+  deadly_ = {spec->deadly_positions.begin(), spec->deadly_positions.end()};
+  held_.clear();
+  stage_ = kToBase;
+  PutOffSaving(absl::ZeroDuration());
+  ICEPIE_ASSIGN_OR_RETURN(continued_, ContinueBase(*spec));
   {
     MutexLock lock(mutex_);
-    report_.continues_base = continued;
+    report_.continues_base = continued_;
   }
-  if (!continued) ICEPIE_RETURN_IF_ERROR(OpenGenerations(*spec));
-  ICEPIE_RETURN_IF_ERROR(ReachBase(*spec, continued));
+  if (!continued_) ICEPIE_RETURN_IF_ERROR(OpenGenerations(*spec));
+  ICEPIE_RETURN_IF_ERROR(ReachBase(*spec));
+  stage_ = kToHead;
   SetPhase("catching_up");
   for (int round = 0; round < kRoundsMax; ++round) {
     ICEPIE_ASSIGN_OR_RETURN(const int64_t head, Head());
@@ -321,11 +335,7 @@ absl::StatusOr<bool> BuildEngine::ContinueBase(const GenerationSpec& spec) {
   if (!opened.ok()) return opened.status();
   ICEPIE_ASSIGN_OR_RETURN(const bool any_order, (*opened)->TakesAnyOrder());
   if (!any_order) return false;
-  const auto acknowledged = job_.acknowledged.find(spec.slice);
-  if (acknowledged != job_.acknowledged.end()) {
-    ICEPIE_RETURN_IF_ERROR((*opened)->SetAcknowledged(acknowledged->second));
-  }
-  (*opened)->SetSuspects({{spec.deadly_positions.begin(), spec.deadly_positions.end()}, 0, 0, 0});
+  ICEPIE_RETURN_IF_ERROR(Equip(**opened));
   generations_.clear();
   generations_.push_back(*std::move(opened));
   serving_.Replace({{spec.slice, generations_.back()->served_ptr()}});
@@ -333,18 +343,15 @@ absl::StatusOr<bool> BuildEngine::ContinueBase(const GenerationSpec& spec) {
 }
 
 // Brings the new generation to the base's position and compares them.
-absl::Status BuildEngine::ReachBase(const GenerationSpec& spec, bool continued) {
+absl::Status BuildEngine::ReachBase(const GenerationSpec& spec) {
   if (base_ == nullptr) {
     Compare(0);
     return absl::OkStatus();
   }
   ICEPIE_ASSIGN_OR_RETURN(const QuarantinedPositions held, FindHeldBack(spec));
-  if (!continued) {
-    for (const auto& generation : generations_) {
-      const auto of_slice = held.find(generation->plan().slice);
-      if (of_slice == held.end()) continue;
-      ICEPIE_RETURN_IF_ERROR(generation->HoldBack(of_slice->second));
-    }
+  if (!continued_) {
+    held_ = held;
+    for (const auto& generation : generations_) ICEPIE_RETURN_IF_ERROR(Equip(*generation));
     ICEPIE_RETURN_IF_ERROR(AdvanceTo(base_->position()));
   }
   int64_t taken = 0;
@@ -412,6 +419,8 @@ absl::Status BuildEngine::TakeHeldBack(const GenerationSpec& spec,
     ICEPIE_ASSIGN_OR_RETURN(const bool takes_any, generation->TakesAnyOrder());
     in_any_order = in_any_order && takes_any;
   }
+  held_.clear();
+  stage_ = kAgain;
   if (!in_any_order) {
     serving_.Replace({});
     generations_.clear();
@@ -485,6 +494,7 @@ absl::StatusOr<int64_t> BuildEngine::Head() {
 
 absl::Status BuildEngine::AdvanceTo(int64_t position) {
   if (generations_.back()->position() >= position && position > 0) return absl::OkStatus();
+  ICEPIE_RETURN_IF_ERROR(TakeSaved(position));
   absl::Status status;
   for (int attempt = 0; attempt < kAttemptsMax && !stopping(); ++attempt) {
     status = Follow(position);
@@ -564,6 +574,7 @@ absl::Status BuildEngine::ApplyAll(FeedReader& reader, std::set<std::string> str
       ICEPIE_RETURN_IF_ERROR(ApplyTo(*generation, *batch));
     }
     Progressed(batch->end, position);
+    ICEPIE_RETURN_IF_ERROR(SaveOnTheWay());
   }
 }
 

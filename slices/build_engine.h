@@ -3,16 +3,21 @@
 // and saved as a snapshot of the new generation. Then it waits to be stopped. When quarantined
 // records are tried again by an unchanged definition, it goes on from the serving snapshot itself,
 // where that comes to the same, and applies only these.
+//
+// On its way it saves now and then what it builds record by record (build_engine_saves.cc). When
+// its process has ended, the next one goes on from there.
 #ifndef ICEPIE_SLICES_BUILD_ENGINE_H_
 #define ICEPIE_SLICES_BUILD_ENGINE_H_
 
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "core/base/mutex.h"
 #include "slices/build_base.h"
 #include "slices/engine.h"
@@ -46,6 +51,12 @@ class BuildEngine : public Engine {
   void Shutdown() override;
 
  private:
+  // Where it saves on its way, each in a folder of its own: to the base's position, for the
+  // comparison perhaps without some records; there once more, with all; and on.
+  static constexpr absl::string_view kToBase = "to_base";
+  static constexpr absl::string_view kAgain = "again";
+  static constexpr absl::string_view kToHead = "to_head";
+
   // While it lives, Shutdown() calls `interrupt` again and again; then what was called before.
   class Interruptible {
    public:
@@ -64,6 +75,8 @@ class BuildEngine : public Engine {
   absl::Status Build();
   absl::Status BuildOrRecompute();
   absl::Status OpenGenerations(const GenerationSpec& spec);
+  absl::Status Equip(Generation& generation);
+  absl::Status ConnectUpstream();
   absl::Status SettleThreads(const DomainPlan& plan, const std::string& slice);
   absl::Status AdvanceTo(int64_t position);
   absl::Status Follow(int64_t position);
@@ -71,11 +84,31 @@ class BuildEngine : public Engine {
                         int64_t position);
   absl::Status ApplyWithin(Generation& generation, const RecordBatch& batch);
   absl::Status ApplyTo(Generation& generation, const RecordBatch& batch);
+  // What is recomputed at one position, and slices over slices, which are made from those as they
+  // stand at the end of a round, have nothing to save on the way.
+  static bool FollowsRecords(const Generation& generation) {
+    return generation.incremental() && !generation.plan().reads_changes;
+  }
+  int64_t Reached() const;
+  void PutOffSaving(absl::Duration last_took);
+  absl::Status SaveOnTheWay();
+  static void RemoveFurther(const SnapshotStore& store, const Generation& generation);
+  absl::Status TakeSaved(int64_t position);
+  struct SavedState {
+    SnapshotStore store;
+    SnapshotManifest manifest;
+  };
+  std::vector<SavedState> SavedBelow(const Generation& generation, int64_t position) const;
+  absl::StatusOr<std::shared_ptr<Generation>> OpenSaved(const Generation& generation,
+                                                        int64_t position);
+  absl::StatusOr<std::shared_ptr<Generation>> Restore(const Generation& generation,
+                                                      const SavedState& saved);
+  absl::Status CheckLeftOut(const std::string& file, const SnapshotManifest& manifest) const;
   absl::Status Recompute(int64_t position);
   absl::Status RunRecompute(const std::shared_ptr<Generation>& generation, int64_t position,
                             int64_t applied_time_us);
   absl::StatusOr<bool> ContinueBase(const GenerationSpec& spec);
-  absl::Status ReachBase(const GenerationSpec& spec, bool continued);
+  absl::Status ReachBase(const GenerationSpec& spec);
   absl::StatusOr<QuarantinedPositions> FindHeldBack(const GenerationSpec& spec);
   absl::StatusOr<std::vector<int64_t>> QuarantinedBefore(const std::string& slice);
   absl::Status TakeHeldBack(const GenerationSpec& spec, const QuarantinedPositions& held);
@@ -106,6 +139,11 @@ class BuildEngine : public Engine {
   std::unique_ptr<BuildBase> base_;
   absl::Status no_base_;
   std::vector<std::shared_ptr<Generation>> generations_;  // upstream first, the wanted one last
+  bool continued_ = false;                                // from the base's state
+  std::set<int64_t> deadly_;                              // of the slice's records
+  QuarantinedPositions held_;                             // what is left out now
+  absl::string_view stage_ = kToBase;
+  absl::Time next_save_;  // as SteadyNow()
 
   mutable Mutex mutex_;
   CondVar recomputed_;

@@ -176,6 +176,7 @@ struct BuildReport {
   std::optional<SliceFault> error;
   std::vector<ExpectationResult> expectations;  // of `snapshot`
   bool continues_base = false;  // it is the base's state with its quarantine tried again
+  int64_t done_before = 0;      // of done_records: taken from what an earlier run had saved
 };
 
 struct EngineReport {

@@ -44,13 +44,11 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr char kUnusable[] = "SNAPSHOT_UNUSABLE";
+constexpr char kUnfinished[] = "unfinished";
+constexpr int64_t kKeptOnTheWay = 2;  // the newest may turn out to be damaged
 constexpr absl::Duration kTriedAgainAfter = absl::Minutes(10);
 constexpr absl::Duration kCheckpointWaitMax = absl::Seconds(10);
 constexpr absl::Duration kCheckpointRetry = absl::Milliseconds(5);
-
-std::string SnapshotPath(const std::string& slice, int64_t generation, int64_t position) {
-  return absl::StrFormat("snapshots/%s/g%d-p%020d.duckdb", slice, generation, position);
-}
 
 std::string ManifestPath(const std::string& snapshot) {
   return snapshot.substr(0, snapshot.size() - std::string(".duckdb").size()) + ".json";
@@ -255,6 +253,19 @@ absl::Status SnapshotStore::Prepare() const {
   return absl::OkStatus();
 }
 
+SnapshotStore SnapshotStore::OnTheWay(const std::string& slice, int64_t generation,
+                                      absl::string_view stage) const {
+  SnapshotStore store = *this;
+  store.folder_ = absl::StrCat(kUnfinished, "/", slice, "/g", generation, "/", stage);
+  store.keeping_ = {kKeptOnTheWay};
+  return store;
+}
+
+std::string SnapshotStore::PathOf(const std::string& slice, int64_t generation,
+                                  int64_t position) const {
+  return absl::StrFormat("%s/%s/g%d-p%020d.duckdb", folder_, slice, generation, position);
+}
+
 absl::StatusOr<SnapshotManifest> SnapshotStore::Copy(DuckDatabase& instance,
                                                      const std::string& alias,
                                                      const std::string& file,
@@ -333,7 +344,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
   if (status.ok()) {
     manifest->info = info;
     manifest->rows_max = rows_max;
-    manifest->path = SnapshotPath(info.slice, info.number, manifest->progress.applied_position);
+    manifest->path = PathOf(info.slice, info.number, manifest->progress.applied_position);
     auto present = Check(manifest->path);
     if (present.ok() && present->info.definition_hash == info.definition_hash &&
         present->info.layout == info.layout && IsUsable(manifest->path, SnapshotUse::kRestore)) {
@@ -361,7 +372,12 @@ absl::Status SnapshotStore::MakeRoom(int64_t bytes) const {
   if (budget_.disk_bytes <= 0) return absl::OkStatus();
   if (BytesBelow(directory_) + bytes <= budget_.disk_bytes) return absl::OkStatus();
   RemoveOldest(BytesBelow(directory_) + bytes - budget_.disk_bytes, {});
-  const int64_t used = BytesBelow(directory_) + bytes;
+  int64_t used = BytesBelow(directory_) + bytes;
+  if (used > budget_.disk_bytes && !absl::StartsWith(folder_, kUnfinished)) {
+    std::error_code ignored;
+    std::filesystem::remove_all(AbsolutePath(kUnfinished), ignored);
+    used = BytesBelow(directory_) + bytes;
+  }
   return used <= budget_.disk_bytes ? absl::OkStatus()
                                     : DiskBudgetExceeded(used, budget_.disk_bytes);
 }
@@ -432,7 +448,7 @@ bool SnapshotStore::MayGo(const std::string& path, Good& good) const {
 std::vector<SnapshotStore::Stored> SnapshotStore::AllStored() const {
   std::vector<Stored> all;
   std::error_code error;
-  for (const auto& slice : DirectoryEntries(AbsolutePath("snapshots"), error)) {
+  for (const auto& slice : DirectoryEntries(AbsolutePath(folder_), error)) {
     std::map<std::string, std::set<std::string>> generations;  // "g7" → its snapshots
     const std::string name = slice.path().filename().string();
     std::error_code gone;
@@ -441,7 +457,7 @@ std::vector<SnapshotStore::Stored> SnapshotStore::AllStored() const {
       const size_t position = stem.find("-p");
       if (entry.path().extension() != ".json" || position == std::string::npos) continue;
       generations[stem.substr(0, position)].insert(
-          absl::StrCat("snapshots/", name, "/", stem, ".duckdb"));
+          absl::StrCat(folder_, "/", name, "/", stem, ".duckdb"));
     }
     for (const auto& [generation, paths] : generations) {
       for (const std::string& path : paths) {
@@ -472,7 +488,7 @@ void SnapshotStore::RemoveOldest(int64_t bytes, Good good) const {
 std::vector<std::string> SnapshotStore::List(const std::string& slice, int64_t generation) const {
   std::vector<std::string> paths;
   const std::string prefix = absl::StrCat("g", generation, "-p");
-  const std::string folder = absl::StrCat("snapshots/", slice, "/");
+  const std::string folder = absl::StrCat(folder_, "/", slice, "/");
   std::error_code error;
   for (const auto& entry : DirectoryEntries(AbsolutePath(folder), error)) {
     const std::string name = entry.path().filename().string();
@@ -562,7 +578,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::NewestOfEarlier(const std::strin
                                                                 int64_t generation) const {
   std::set<int64_t, std::greater<>> earlier;
   std::error_code error;
-  const std::string folder = AbsolutePath(absl::StrCat("snapshots/", slice));
+  const std::string folder = AbsolutePath(absl::StrCat(folder_, "/", slice));
   for (const auto& entry : DirectoryEntries(folder, error)) {
     const std::string name = entry.path().filename().string();
     int64_t number = 0;

@@ -2,6 +2,7 @@
 //   snapshots/<slice>/g<generation>-p<position, 20 digits>.duckdb   a copy of the generation
 //   the same name .json                                             its manifest
 //   the same name .unrestorable, .unservable                        DuckDB cannot read it; says why
+//   unfinished/<slice>/g<generation>/<stage>/<slice>/…              the same of a build on its way
 //   tmp/                                                            copies under way
 //   (process_mark.h)
 // A snapshot exists once its manifest does, and is good while its bytes have the manifest's
@@ -20,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "slices/engine_types.h"
@@ -78,6 +80,7 @@ class SnapshotStore {
  public:
   SnapshotStore(std::string domain_directory, SnapshotKeeping keeping, StorageBudget budget = {})
       : directory_(std::move(domain_directory)),
+        folder_("snapshots"),
         keeping_(keeping),
         budget_(std::move(budget)),
         pace_(PaceOf(budget_)) {}
@@ -86,11 +89,18 @@ class SnapshotStore {
   // write; several of a domain may do so at a time.
   absl::Status Prepare() const;
 
+  // A store of the same files elsewhere, for what the build of a generation saves on its way: half
+  // a generation is nobody else's business. It keeps the newest two of each slice. Hurry() and
+  // InterruptCopies() of one are both's.
+  SnapshotStore OnTheWay(const std::string& slice, int64_t generation,
+                         absl::string_view stage) const;
+
   // Copies the database `alias`, which others may go on writing, and publishes the copy. Cleans up
   // after it. A snapshot of this position that is there
   // already is returned. Nothing is published when `check` (may be null) refuses the copy; its
   // error is returned as it is. When it does not fit the domain's part of the disk, older snapshots
-  // than the newest of each generation make room, the oldest first; if that is not enough:
+  // than the newest of each generation make room, the oldest first, and then all that builds have
+  // saved on their way (for which only its own older ones do); if that is not enough:
   // RESOURCE_EXHAUSTED/DOMAIN_DISK_FULL.
   absl::StatusOr<SnapshotManifest> Save(DuckDatabase& instance, const std::string& alias,
                                         const GenerationInfo& info, int64_t rows_max,
@@ -144,6 +154,8 @@ class SnapshotStore {
   absl::Status CheckDigest(const std::string& file, const SnapshotManifest& manifest,
                            absl::Time deadline) const;
 
+  void Remove(const std::string& path) const;
+
   // Paths of a generation's snapshots, newest first; not checked.
   std::vector<std::string> List(const std::string& slice, int64_t generation) const;
 
@@ -166,12 +178,13 @@ class SnapshotStore {
   using Good = std::set<std::string>;
   bool MayGo(const std::string& path, Good& good) const;
   void CleanUp(const std::string& slice, int64_t generation, Good good) const;
-  void Remove(const std::string& path) const;
   void RemoveOldest(int64_t bytes, Good good) const;
   absl::Status MakeRoom(int64_t bytes) const;
+  std::string PathOf(const std::string& slice, int64_t generation, int64_t position) const;
   int64_t NewestBytes(const GenerationInfo& info) const;
 
   std::string directory_;
+  std::string folder_;  // relative to it
   SnapshotKeeping keeping_;
   StorageBudget budget_;
   WritePace pace_;

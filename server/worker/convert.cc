@@ -230,6 +230,7 @@ void PartToProto(const slices::BuildReport& build, icepie::worker::v1::BuildRepo
   if (build.error) PartToProto(*build.error, proto->mutable_error());
   for (const auto& result : build.expectations) PartToProto(result, proto->add_expectations());
   proto->set_continues_base(build.continues_base);
+  proto->set_done_before(build.done_before);
 }
 
 slices::PositionRanges RangesFromProto(

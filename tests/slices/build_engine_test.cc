@@ -3,7 +3,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -108,6 +110,10 @@ class BuildEngineTest : public EngineFixture {
     if (query_timeout_) options.query_timeout = *query_timeout_;
     if (interrupt_grace_) options.interrupt_grace = *interrupt_grace_;
     if (on_fatal_) options.on_fatal = on_fatal_;
+    if (saves_on_the_way_) {
+      options.snapshot_interval = absl::ZeroDuration();
+      options.snapshot_share = saved_share_;
+    }
     auto build = BuildEngine::Start(options, feed_);
     EXPECT_TRUE(build.ok()) << build.status();
     build_ = *std::move(build);
@@ -115,6 +121,7 @@ class BuildEngineTest : public EngineFixture {
     assignment.domain = "shop";
     assignment.generations = {Spec(slice, job.number)};
     assignment.generations.front().file = file;
+    assignment.generations.front().deadly_positions = deadly_positions_;
     const auto plan = PlanDomain(ParseDomain(file, "shop.yaml").value());
     EXPECT_TRUE(plan.ok()) << plan.status();
     assignment.generations.front().definition_hash =
@@ -180,6 +187,9 @@ class BuildEngineTest : public EngineFixture {
   std::optional<absl::Duration> query_timeout_;
   std::optional<absl::Duration> interrupt_grace_;
   std::function<void(const std::string& why)> on_fatal_;
+  bool saves_on_the_way_ = false;
+  double saved_share_ = 1e9;  // whatever it costs: after each batch
+  std::vector<int64_t> deadly_positions_;
 };
 
 std::string Counts(const RowChanges& changes) {
@@ -652,6 +662,278 @@ TEST_F(BuildEngineTest, AnExpectationThatNeverEndsIsNotCheckedAgain) {
   ASSERT_EQ(built.expectations.size(), 1U);
   EXPECT_EQ(built.expectations.front().status, ExpectationResult::Status::kFailed);
   EXPECT_THAT(built.expectations.front().message, HasSubstr("listens to no interrupt"));
+}
+
+// Builds of generation 2 that save after each batch: one to the end, and then another as if the
+// process of the first had ended at a position.
+class ResumedBuildTest : public BuildEngineTest {
+ protected:
+  ResumedBuildTest() {
+    saves_on_the_way_ = true;
+    feed_.set_blocks_per_piece(1);
+  }
+
+  // The base stands at 14; what saves follows records from 4 on. The head is at 18.
+  std::string AppendAll(const std::string& slice) {
+    AppendOrders();
+    const std::string base = First(slice);
+    if (slice == "ranked") other_ = First("by_city");
+    feed_.Append("orders", {Sale("rome", "11"), Sale("nice", "z")});
+    feed_.Append("orders", {Sale("oslo", "3,000"), Sale("bern", "6")});
+    return base;
+  }
+
+  BuildReport BuildSecond(const std::string& slice, const std::string& base) {
+    BuildJob job = Job(2, base);
+    if (!other_.empty()) job.other_snapshots["by_city"] = other_;
+    return Build(slice, File(slice, amount_), job);
+  }
+
+  std::string Accounts(const std::string& slice) {
+    const SnapshotStore store(directory_, {});
+    const auto manifest = store.NewestGood(slice, 2, "");
+    if (!manifest.ok()) return manifest.status().ToString();
+    const Progress& progress = manifest->progress;
+    std::string accounts =
+        absl::StrCat(progress.applied_position, ": ", progress.input, " = ", progress.applied,
+                     " + ", progress.filtered, " + ", progress.quarantined, "; ",
+                     progress.content_version, " ", progress.applied_time_us);
+    const auto page = build_->ListQuarantined(slice, 0, 100);
+    if (!page.ok()) return page.status().ToString();
+    for (const QuarantinedRecord& record : page->records) {
+      absl::StrAppend(&accounts, "; ", record.position, " ", record.code);
+    }
+    return accounts;
+  }
+
+  std::vector<std::string> Saved(const std::string& slice, const std::string& stage = "") const {
+    std::vector<std::string> files;
+    std::error_code error;
+    const std::string folder =
+        absl::StrCat(directory_, "/unfinished/", slice, "/g2", stage.empty() ? "" : "/", stage);
+    for (const auto& file : std::filesystem::recursive_directory_iterator(folder, error)) {
+      if (file.path().extension() == ".duckdb") files.push_back(file.path());
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+  }
+
+  static std::string ManifestOf(const std::string& file) {
+    return absl::StrReplaceAll(file, {{".duckdb", ".json"}});
+  }
+
+  static int64_t PositionOf(const std::string& file) {
+    return std::stoll(file.substr(file.rfind("-p") + 2));
+  }
+
+  static void Remove(const std::string& file) {
+    std::filesystem::remove(file);
+    std::filesystem::remove(ManifestOf(file));
+  }
+
+  // What would not be there if the process had ended with this as its last saved state.
+  void EndAt(const std::string& slice, const std::string& stage, int64_t position) {
+    build_.reset();
+    bool later = false;
+    for (const char* each : {"to_base", "again", "to_head"}) {
+      for (const std::string& file : Saved(slice, each)) {
+        if (later || (each == stage && PositionOf(file) > position)) Remove(file);
+      }
+      later = later || each == stage;
+    }
+    for (const auto& file :
+         std::filesystem::directory_iterator(absl::StrCat(directory_, "/snapshots/", slice))) {
+      if (absl::StrContains(file.path().string(), "/g2-")) std::filesystem::remove(file);
+    }
+  }
+
+  std::string other_;
+  std::string amount_ = kWithCommas;
+};
+
+class ResumedStrategyTest : public ResumedBuildTest,
+                            public testing::WithParamInterface<const char*> {};
+
+TEST_P(ResumedStrategyTest, EndsWithTheSameRowsAccountsAndDifferences) {
+  const std::string slice = GetParam();
+  const std::string base = AppendAll(slice);
+  const BuildReport whole = BuildSecond(slice, base);
+  ASSERT_EQ(whole.phase, "ready") << whole.error->message;
+  EXPECT_EQ(whole.done_before, 0);
+  EXPECT_EQ(whole.diff->from_quarantine->records, 3);
+  const std::string rows = BuiltRows(slice);
+  const std::string accounts = Accounts(slice);
+  struct End {
+    const char* stage;
+    int64_t position;
+  };
+  // Where the order counts, all is built a second time, with the records that were left out.
+  const bool again = slice == "earliest";
+  for (const End& end : {End{"to_head", 16}, End{"again", 8}, End{"to_base", 8}}) {
+    SCOPED_TRACE(absl::StrCat(end.stage, " ", end.position));
+    EndAt(slice, end.stage, end.position);
+    if (end.stage == std::string("again") && !again) continue;
+    EXPECT_FALSE(Saved(slice, end.stage).empty());
+    const BuildReport resumed = BuildSecond(slice, base);
+    ASSERT_EQ(resumed.phase, "ready") << resumed.error->message;
+    EXPECT_EQ(BuiltRows(slice), rows);
+    EXPECT_EQ(Accounts(slice), accounts);
+    EXPECT_EQ(Counts(*resumed.diff), Counts(*whole.diff));
+    EXPECT_EQ(resumed.diff->position, 14);
+    EXPECT_EQ(resumed.diff->from_quarantine->records, 3);
+    EXPECT_EQ(Counts(resumed.diff->from_quarantine->rows),
+              Counts(whole.diff->from_quarantine->rows));
+    EXPECT_EQ(resumed.quarantined, whole.quarantined);
+    EXPECT_EQ(resumed.done_before, again && end.stage == std::string("to_base") ? 0 : end.position);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Strategies, ResumedStrategyTest,
+                         testing::Values("by_city", "ranked", "earliest"),
+                         [](const auto& info) { return std::string(info.param); });
+
+// Nothing of it is there before all is.
+TEST_F(ResumedBuildTest, WhatIsRecomputedSavesNothing) {
+  const std::string base = AppendAll("least");
+  ASSERT_EQ(BuildSecond("least", base).phase, "ready");
+  EXPECT_TRUE(Saved("least").empty());
+}
+
+TEST_F(ResumedBuildTest, SavingTakesNoMoreThanItsShare) {
+  AppendAll("by_city");
+  saved_share_ = 1e-9;
+  ASSERT_EQ(BuildSecond("by_city", "").phase, "ready");
+  EXPECT_EQ(Saved("by_city").size(), 1U);
+}
+
+TEST_F(ResumedBuildTest, DamagedStatesArePassedOver) {
+  AppendAll("by_city");
+  ASSERT_EQ(BuildSecond("by_city", "").phase, "ready");
+  const std::string rows = BuiltRows("by_city");
+  const std::string accounts = Accounts("by_city");
+  const auto flip = [](const std::string& file) {
+    std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+    bytes.seekg(5000);
+    const int byte = bytes.get();
+    bytes.seekp(5000);
+    bytes.put(static_cast<char>(byte ^ 1));
+  };
+  const auto halve = [](const std::string& file) {
+    std::filesystem::resize_file(file, std::filesystem::file_size(file) / 2);
+  };
+  const std::vector<std::function<void(const std::string& file)>> damages = {
+      flip, [&](const std::string& file) { halve(ManifestOf(file)); }};
+  for (size_t i = 0; i < damages.size(); ++i) {
+    SCOPED_TRACE(i);
+    EndAt("by_city", "to_head", 18);
+    ASSERT_EQ(Saved("by_city").size(), 2U) << "no more are kept";
+    damages[i](Saved("by_city").back());
+    BuildReport resumed = BuildSecond("by_city", "");
+    ASSERT_EQ(resumed.phase, "ready") << resumed.error->message;
+    EXPECT_EQ(resumed.done_before, 16) << "the older one's";
+    EXPECT_EQ(BuiltRows("by_city"), rows);
+    EXPECT_EQ(Accounts("by_city"), accounts);
+  }
+  EndAt("by_city", "to_head", 18);
+  for (const std::string& file : Saved("by_city")) flip(file);
+  const BuildReport anew = BuildSecond("by_city", "");
+  ASSERT_EQ(anew.phase, "ready") << anew.error->message;
+  EXPECT_EQ(anew.done_before, 0);
+  EXPECT_EQ(Accounts("by_city"), accounts);
+  EXPECT_EQ(Saved("by_city").size(), 2U) << "good ones in their place";
+}
+
+// DuckDB breaks over one: its process ends, and the next one does not meet it again.
+TEST_F(ResumedBuildTest, OneThatBreaksDuckDbIsNotTakenTwice) {
+  AppendAll("by_city");
+  ASSERT_EQ(BuildSecond("by_city", "").phase, "ready");
+  EndAt("by_city", "to_head", 18);
+  std::string fatal;
+  on_fatal_ = [&](const std::string& why) { fatal = why; };
+  fails_with_text = "COPY FROM DATABASE \"from_";
+  EXPECT_EQ(BuildSecond("by_city", "").phase, "failed");
+  fails_with_text = nullptr;
+  EXPECT_FALSE(fatal.empty());
+  build_.reset();
+  const BuildReport resumed = BuildSecond("by_city", "");
+  ASSERT_EQ(resumed.phase, "ready") << resumed.error->message;
+  EXPECT_EQ(resumed.done_before, 16);
+}
+
+TEST_F(ResumedBuildTest, StatesWithADeadlyRecordOrOfAnotherDefinitionArePassedOver) {
+  AppendAll("by_city");
+  ASSERT_EQ(BuildSecond("by_city", "").phase, "ready");
+  EndAt("by_city", "to_head", 18);
+  deadly_positions_ = {17};  // known since: the older state stands in front of it
+  const BuildReport without = BuildSecond("by_city", "");
+  ASSERT_EQ(without.phase, "ready") << without.error->message;
+  EXPECT_EQ(without.done_before, 16);
+  EXPECT_THAT(Accounts("by_city"), HasSubstr("17 WORKER_KILLED"));
+
+  EndAt("by_city", "to_head", 18);
+  deadly_positions_.clear();
+  amount_ = kNumber;
+  const BuildReport other = BuildSecond("by_city", "");
+  ASSERT_EQ(other.phase, "ready") << other.error->message;
+  EXPECT_EQ(other.done_before, 0);
+  EXPECT_EQ(other.quarantined, 7);
+}
+
+TEST_F(ResumedBuildTest, TheComparisonIsWithWhatServesNow) {
+  const std::string base = AppendAll("by_city");
+  const BuildReport whole = BuildSecond("by_city", base);
+  const std::string rows = BuiltRows("by_city");
+  const std::string accounts = Accounts("by_city");
+  EndAt("by_city", "to_head", 18);
+  for (const std::string& file : Saved("by_city", "to_base")) Remove(file);
+  const BuildReport same = BuildSecond("by_city", base);
+  ASSERT_EQ(same.phase, "ready") << same.error->message;
+  EXPECT_EQ(same.diff->position, 14);
+  EXPECT_EQ(Counts(*same.diff), Counts(*whole.diff));
+  EXPECT_EQ(same.done_before, 18 - 14) << "what is saved beyond it waits for the comparison";
+
+  // The serving generation has moved on, and has more in quarantine.
+  EndAt("by_city", "to_base", 14);
+  const BuildReport later = Build("by_city", File("by_city", kNumber), Job(1));
+  ASSERT_EQ(later.phase, "ready") << later.error->message;
+  const BuildReport moved = BuildSecond("by_city", later.snapshot->path);
+  ASSERT_EQ(moved.phase, "ready") << moved.error->message;
+  EXPECT_EQ(moved.done_before, 14);
+  EXPECT_EQ(moved.diff->position, 18);
+  EXPECT_EQ(moved.diff->from_quarantine->records, 4);
+
+  // There is nothing to compare with, and so nothing to leave out.
+  EndAt("by_city", "to_base", 14);
+  const BuildReport uncompared = BuildSecond("by_city", "");
+  ASSERT_EQ(uncompared.phase, "ready") << uncompared.error->message;
+  EXPECT_EQ(uncompared.done_before, 0);
+  EXPECT_EQ(BuiltRows("by_city"), rows);
+  EXPECT_EQ(Accounts("by_city"), accounts);
+}
+
+TEST_F(ResumedBuildTest, ALargerStateIsTheSame) {
+  constexpr int kGroups = 20'000;
+  for (int block = 0; block < 3; ++block) {
+    std::vector<std::string> orders;
+    for (int i = 0; i < kGroups; ++i) {
+      orders.push_back(Sale(absl::StrCat("c", i * (block + 1)), absl::StrCat(i)));
+    }
+    feed_.Append("orders", orders);
+  }
+  const auto sums = [&] {
+    Question question;
+    question.text =
+        std::string("SELECT count(*) AS c, sum(total) AS t, max(city) AS m FROM by_city");
+    const auto answer = EngineFixture::Ask(*build_, std::move(question));
+    return answer.ok() ? answer->rows.body : answer.status().ToString();
+  };
+  ASSERT_EQ(BuildSecond("by_city", "").phase, "ready");
+  const std::string expected = sums();
+  EndAt("by_city", "to_head", 2 * kGroups);
+  const BuildReport resumed = BuildSecond("by_city", "");
+  ASSERT_EQ(resumed.phase, "ready") << resumed.error->message;
+  EXPECT_EQ(resumed.done_before, 2 * kGroups);
+  EXPECT_EQ(sums(), expected);
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ namespace {
 
 constexpr int64_t kRecordsInRound = 40;
 constexpr int64_t kRecordsOfBuild = 100;
+constexpr size_t kBlocksOfPiece = 25;
 constexpr int64_t kMicrosBetweenRecords = 5'000'000;
 
 constexpr char kSources[] = R"(
@@ -313,10 +314,12 @@ class LiveCrashTest : public EngineFixture {
     engine_.reset();
   }
 
-  // Builds the slice from raw in `directory`; its rows.
+  // Builds the slice in `directory`, from raw or from where a build before had saved it; its rows.
   std::string BuildIn(const std::string& directory, const CrashSlice& slice) {
     EngineOptions options = Options();
     options.directory = directory;
+    options.snapshot_interval = absl::ZeroDuration();
+    options.snapshot_share = 1e9;  // it saves after each batch
     auto build = BuildEngine::Start(options, feed_);
     if (!build.ok()) return build.status().ToString();
     Assignment assignment;
@@ -359,7 +362,7 @@ TEST_F(LiveCrashTest, DISABLED_Child) {
 
 // The program that is killed while it builds.
 TEST_F(LiveCrashTest, DISABLED_Build) {
-  feed_.set_blocks_per_piece(50);
+  feed_.set_blocks_per_piece(kBlocksOfPiece);
   AppendTo(kRecordsOfBuild);
   calls_left = NumberFrom("ICEPIE_KILL_AT");
   for (const CrashSlice& slice : Slices()) {
@@ -391,13 +394,13 @@ TEST_F(LiveCrashTest, KilledAnywhereAgainAndAgainItsRowsAreThoseOfTheSql) {
 TEST_F(LiveCrashTest, BuildsThatAreKilledAreDoneByTheNextOnes) {
   std::mt19937 random(20261127);
   int kills = 0;
-  feed_.set_blocks_per_piece(50);
+  feed_.set_blocks_per_piece(kBlocksOfPiece);
   AppendTo(kRecordsOfBuild);
   CrashReference reference(kRecordsOfBuild);
   for (const CrashSlice& slice : Slices()) {
     ::setenv("ICEPIE_KILL_SLICE", slice.name.c_str(), 1);
     for (int64_t round = 0; round < (Rounds() + 9) / 10; ++round) {
-      const auto kill_at = static_cast<int64_t>(1 + random() % 24);
+      const auto kill_at = static_cast<int64_t>(1 + random() % 100);
       SCOPED_TRACE(absl::StrCat(slice.name, " killed at call ", kill_at));
       const int status = RunChild(crashed_, kill_at, "LiveCrashTest.DISABLED_Build");
       ASSERT_TRUE(IsKill(status) || status == 0) << status;

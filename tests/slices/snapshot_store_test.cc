@@ -156,6 +156,22 @@ TEST_F(SnapshotStoreTest, OlderSnapshotsMakeRoomForTheNewest) {
   EXPECT_FALSE(store_.Check(absl::StrFormat("snapshots/by_city/g1-p%020d.duckdb", 1)).ok());
 }
 
+TEST_F(SnapshotStoreTest, WhatBuildsSavedOnTheirWayMakesRoomAtLast) {
+  MakeSnapshots();
+  const int64_t one = BytesBelow(store_.directory() + "/snapshots") / 3;
+  const std::string unfinished = directory_ + "/unfinished/by_city/g2/to_head";
+  std::filesystem::create_directories(unfinished);
+  std::ofstream(unfinished + "/filler") << std::string(3 * static_cast<size_t>(one), 'x');
+  EngineOptions options = Options();
+  options.disk_bytes = BytesBelow(directory_) - 2 * one;  // as if nothing older could go
+  StartLive(options, feed_);
+  Configure({Spec("by_city")});
+  WaitForPosition("by_city", feed_.Append("orders", {Order("Bern", 4)}));
+  engine_->Shutdown();
+  EXPECT_EQ(store_.NewestGood("by_city", 1, "")->progress.applied_position, 4);
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/unfinished"));
+}
+
 // A snapshot of slice s is saved at position 1,000, beside older ones that only look like some.
 class SnapshotKeepingTest : public ::testing::Test {
  protected:
@@ -288,6 +304,30 @@ TEST_F(SnapshotKeepingTest, TheLastGoodOneStaysWhenNewerOnesAreDamaged) {
   AddOld("s", 400, absl::Hours(9));
   SnapshotStore(directory_.path(), {1, absl::ZeroDuration(), 1}).CleanUp("s", 1);
   EXPECT_EQ(Left("s"), (std::vector<std::string>{"700", "600"}));
+}
+
+TEST_F(SnapshotKeepingTest, WhatABuildSavesOnItsWayTakesTheRoomOfNoSnapshot) {
+  AddOld("s", 1, absl::Hours(1));
+  Save({9});
+  const int64_t used = BytesBelow(directory_.path());
+  const auto save = [&](int64_t disk_bytes, int64_t position) {
+    const auto instance = MakeState("s", position);
+    GenerationInfo info;
+    info.slice = "s";
+    info.number = 1;
+    return SnapshotStore(directory_.path(), {9}, {disk_bytes, 0, nullptr})
+        .OnTheWay("t", 2, "to_head")
+        .Save(*instance, "g", info, 10);
+  };
+  EXPECT_EQ(ErrorReason(save(used, 5).status()), "DOMAIN_DISK_FULL");
+  for (const int64_t position : {5, 6, 7}) {
+    const auto saved = save(10 * used, position);
+    ASSERT_TRUE(saved.ok()) << saved.status();
+    EXPECT_EQ(saved->path, absl::StrFormat("unfinished/t/g2/to_head/s/g1-p%020d.duckdb", position));
+  }
+  const auto store = SnapshotStore(directory_.path(), {}).OnTheWay("t", 2, "to_head");
+  EXPECT_EQ(store.List("s", 1).size(), 2U);
+  EXPECT_EQ(Left("s"), (std::vector<std::string>{"1000", "1"}));
 }
 
 TEST_F(SnapshotKeepingTest, NamedOnesAreLeftAlone) {
