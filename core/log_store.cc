@@ -376,6 +376,8 @@ class RocksLogStore final : public LogStore {
     iterator->SeekToLast();
     ICEPIE_RETURN_IF_ERROR(FromRocks(iterator->status(), "read index"));
     if (!iterator->Valid()) return std::nullopt;
+    ICEPIE_ASSIGN_OR_RETURN(const bool is_kept, IsKept(index_, *iterator));
+    if (!is_kept) return std::nullopt;
     ICEPIE_ASSIGN_OR_RETURN(const BlockPlace place, DecodePlace(*iterator));
     return place;
   }
@@ -393,14 +395,17 @@ class RocksLogStore final : public LogStore {
         GetBigEndian<uint32_t>(iterator->key().data()) != stream_id) {
       return std::nullopt;
     }
+    ICEPIE_ASSIGN_OR_RETURN(const bool is_kept, IsKept(log_, *iterator));
+    if (!is_kept) return std::nullopt;
     return iterator->value().ToString();
   }
 
   absl::Status VisitPlaces(int64_t from, int64_t end, const Visitor& visit) const override {
     const auto iterator = NewIterator(index_);
-    iterator->SeekForPrev(IndexKey(from));  // the block that holds `from` may begin before it
-    if (!iterator->Valid() && iterator->status().ok()) iterator->SeekToFirst();
     int64_t next = from;
+    const absl::Status found = SeekKept(from, *iterator);
+    if (absl::IsDataLoss(found)) return IndexDamaged(next, found.message());
+    ICEPIE_RETURN_IF_ERROR(found);
     for (; iterator->Valid(); iterator->Next()) {
       const absl::StatusOr<BlockPlace> place = DecodePlace(*iterator);
       if (!place.ok()) return IndexDamaged(next, place.status().message());
@@ -417,6 +422,8 @@ class RocksLogStore final : public LogStore {
     for (iterator->SeekForPrev(LogKey(stream_id, INT64_MAX)); iterator->Valid(); iterator->Prev()) {
       const rocksdb::Slice key = iterator->key();
       if (key.size() != kLogKeyBytes || GetBigEndian<uint32_t>(key.data()) != stream_id) break;
+      ICEPIE_ASSIGN_OR_RETURN(const bool is_kept, IsKept(log_, *iterator));
+      if (!is_kept) break;
       const rocksdb::Slice block = iterator->value();
       ICEPIE_ASSIGN_OR_RETURN(const BlockHeader header,
                               ReadBlockHeader({block.data(), block.size()}));
@@ -443,7 +450,9 @@ class RocksLogStore final : public LogStore {
   }
 
   void SalvagePlaces(const std::function<void(const BlockPlace&)>& visit) const override {
-    Salvage(index_, "", [&visit](const rocksdb::Iterator& entry) {
+    Salvage(index_, "", [&](const rocksdb::Iterator& entry) {
+      const absl::StatusOr<bool> is_kept = IsKept(index_, entry);
+      if (!is_kept.ok() || !*is_kept) return;  // nor what may be dropped
       const absl::StatusOr<BlockPlace> place = DecodePlace(entry);
       if (place.ok()) visit(*place);
     });
@@ -723,8 +732,52 @@ class RocksLogStore final : public LogStore {
     return FromRocks(status, "write to the log");
   }
 
+  // Iterators go over what DropSealed has dropped as if it were still there: those that heed ranges
+  // of deletions abort (RocksDB 7.8) when a table cannot be read, or pass over its entries without
+  // a word. IsKept() says of what they find whether it is dropped.
   std::unique_ptr<rocksdb::Iterator> NewIterator(rocksdb::ColumnFamilyHandle* family) const {
-    return absl::WrapUnique(db_->NewIterator(rocksdb::ReadOptions(), family));
+    rocksdb::ReadOptions options;
+    options.ignore_range_deletions = true;
+    return absl::WrapUnique(db_->NewIterator(options, family));
+  }
+
+  absl::StatusOr<bool> IsKept(rocksdb::ColumnFamilyHandle* family,
+                              const rocksdb::Iterator& entry) const {
+    rocksdb::PinnableSlice value;
+    const rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), family, entry.key(), &value);
+    if (status.IsNotFound()) return false;
+    ICEPIE_RETURN_IF_ERROR(FromRocks(status, "look up an entry"));
+    return true;
+  }
+
+  // Moves to the entry of the block that holds `from`, else to the first one that is kept. Those
+  // that are dropped come before all that are kept, and may be many: the first is found by halving.
+  absl::Status SeekKept(int64_t from, rocksdb::Iterator& index) const {
+    index.SeekForPrev(IndexKey(from));  // the block may begin before it
+    if (!index.Valid() && index.status().ok()) index.SeekToFirst();
+    if (!index.Valid()) return FromRocks(index.status(), "read index");
+    ICEPIE_ASSIGN_OR_RETURN(bool is_kept, IsKept(index_, index));
+    if (is_kept) return absl::OkStatus();
+    ICEPIE_ASSIGN_OR_RETURN(BlockPlace place, DecodePlace(index));
+    int64_t low = place.first_position + 1;
+    index.SeekToLast();
+    if (!index.Valid()) return FromRocks(index.status(), "read index");
+    ICEPIE_ASSIGN_OR_RETURN(place, DecodePlace(index));
+    int64_t high = place.first_position + 1;
+    while (low < high) {
+      const int64_t middle = low + (high - low) / 2;
+      index.Seek(IndexKey(middle));
+      if (!index.Valid()) return FromRocks(index.status(), "read index");
+      ICEPIE_ASSIGN_OR_RETURN(is_kept, IsKept(index_, index));
+      if (is_kept) {
+        high = middle;
+      } else {
+        ICEPIE_ASSIGN_OR_RETURN(place, DecodePlace(index));
+        low = place.first_position + 1;
+      }
+    }
+    index.Seek(IndexKey(low));
+    return FromRocks(index.status(), "read index");
   }
 
   void Salvage(rocksdb::ColumnFamilyHandle* family, absl::string_view prefix,

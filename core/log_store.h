@@ -118,7 +118,8 @@ class LogStore {
                                                             int64_t end) const = 0;
   virtual absl::StatusOr<std::optional<TileRun>> LastTreeRun(int level) const = 0;
 
-  // Blocks that a segment holds now: those of positions in [first, end).
+  // Blocks that a segment holds now: those of positions in [first, end). Each range, also of a
+  // stream's offsets, begins at 0 or where the one before ended: nothing older is left.
   struct SealedRange {
     CatalogChange registration;
     int64_t first_position = 0;

@@ -24,6 +24,7 @@
 #include "core/wal_check.h"
 #include "tests/core/child_process.h"
 #include "tests/core/core_testing.h"
+#include "tests/core/index_hole.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie {
@@ -359,10 +360,7 @@ TEST_F(SeveralLogsTest, AHoleAmongThemIsNoticed) {
 
 TEST_F(CoreRecoveryTest, AHoleInTheIndexIsNoticed) {
   Fill();
-  {
-    const auto store = *LogStore::Open({path_ + "/rocksdb", LogStore::Mode::kReadWrite, nullptr});
-    ASSERT_TRUE(store->DropSealed({{"x", "y"}, 500, 500 + kBatchRecords, {}}).ok());
-  }
+  MakeIndexHole(path_ + "/rocksdb", 500, 500 + kBatchRecords);
   ExpectReadOnly("behind position 500 the index goes on at 520");
 }
 

@@ -11,6 +11,7 @@
 
 #include "core/base/status.h"
 #include "tests/core/core_testing.h"
+#include "tests/core/index_hole.h"
 #include "tests/core/stored_tree.h"
 #include "tests/core/temp_directory.h"
 
@@ -116,8 +117,7 @@ TEST_F(SparseReadTest, TheIndexOfOtherStreamsIsNotPassedOver) {
     Append(*core, "a", 2);
   }
   // Without the index entries between the first block and it.
-  ASSERT_TRUE(
-      OpenLog(path_, LogStore::Mode::kReadWrite)->DropSealed({{"dtest", "1"}, 2, sparse, {}}).ok());
+  MakeIndexHole(path_ + "/rocksdb", 2, sparse);
   const auto core = OpenCore(path_);
   ASSERT_THAT(core->ReadOnlyCause(), testing::HasSubstr("behind position 2 the index goes on"));
   EXPECT_EQ(ErrorReason(core->ReadBlocks({}, 2, core->head_position(), 1 << 20).status()),
