@@ -5,6 +5,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -20,7 +21,6 @@
 #include "absl/strings/strip.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
-#include "slices/built_in_limits.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -112,15 +112,20 @@ std::set<std::string> OfferedControllers(const std::string& group) {
   return offered;
 }
 
-// How many processes in it the kernel has ended for its memory.
+int64_t MemoryMax(int64_t memory_bytes) { return memory_bytes * 6 + (int64_t{1} << 30); }
+
+// How many processes in it the kernel has ended for the group's own limit: `oom_kill` counts those
+// that it ended for the machine's or a container's memory as well, `oom` does not.
 int64_t MemoryKillsIn(const std::string& group) {
   int64_t kills = 0;
+  int64_t at_limit = 0;
   const auto events = ReadFile(group + "/memory.events");
   if (!events.ok()) return kills;
   for (absl::string_view line : absl::StrSplit(*events, '\n')) {
     if (absl::ConsumePrefix(&line, "oom_kill ")) static_cast<void>(absl::SimpleAtoi(line, &kills));
+    if (absl::ConsumePrefix(&line, "oom ")) static_cast<void>(absl::SimpleAtoi(line, &at_limit));
   }
-  return kills;
+  return std::min(kills, at_limit);
 }
 
 // A group with processes cannot have controllers for those below it.
@@ -205,8 +210,8 @@ std::string DomainGroups::ForWorker(const std::string& domain, const std::string
     made =
         WriteGroupFile(path + "/cpu.weight", absl::StrCat(is_build ? kBuildsWeight : kGroupWeight));
   }
-  const int64_t memory_max = slices::AddressSpaceLimit(memory_bytes);
-  if (made.ok() && Has("memory") && group.memory_max != memory_max) {
+  const int64_t memory_max = MemoryMax(memory_bytes);
+  if (made.ok() && Has("memory") && group.memory_max < memory_max) {
     made = WriteGroupFile(PathOf(domain) + "/memory.max", absl::StrCat(memory_max));
     if (made.ok()) group.memory_max = memory_max;
   }

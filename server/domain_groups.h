@@ -8,10 +8,12 @@
 //   domain-NAME/answers/  its live and standby workers           cpu.weight 100
 //   domain-NAME/builds/   its build workers                      cpu.weight 10
 //
-// Controllers that are not offered there are left out. A domain's memory.max is four times its
-// memory limit, 2 GiB at least: the sum of what the engines of four workers may use (live, standby
-// and two builds), and as much as one of them may address. memory.high is left alone: a worker that
-// is slowed down has nothing to give back, and would be taken for one that hangs.
+// Controllers that are not offered there are left out. A domain's memory.max is six times its
+// memory limit and 1 GiB: what the engines of five workers may use (live, standby, its successor
+// in a roll, and two builds), and what they take beside. It only rises while the daemon runs: a
+// worker that has been there for longer goes by the limit that it was started with. memory.high is
+// left alone: a worker that is slowed down has nothing to give back, and would be taken for one
+// that hangs.
 #ifndef ICEPIE_SERVER_DOMAIN_GROUPS_H_
 #define ICEPIE_SERVER_DOMAIN_GROUPS_H_
 

@@ -115,13 +115,13 @@ TEST_F(DomainGroupsTest, ADelegatedGroupHasOneForEachDomain) {
   const std::string shop = own + "/domain-shop";
   EXPECT_EQ((*groups)->ForWorker("shop", "standby", kGiB), directory_.path() + shop + "/answers");
   EXPECT_EQ(Read(shop + "/cgroup.subtree_control"), "+cpu");
-  EXPECT_EQ(Read(shop + "/memory.max"), absl::StrCat(4 * kGiB));
+  EXPECT_EQ(Read(shop + "/memory.max"), absl::StrCat(7 * kGiB));
   EXPECT_EQ(Read(shop + "/answers/cpu.weight"), "100");
   EXPECT_FALSE(IsThere(shop + "/memory.high"));
   EXPECT_EQ((*groups)->ForWorker("shop", "live", kGiB), directory_.path() + shop + "/answers");
   EXPECT_EQ((*groups)->ForWorker("shop", "build", kGiB / 4), directory_.path() + shop + "/builds");
   EXPECT_EQ(Read(shop + "/builds/cpu.weight"), "10");
-  EXPECT_EQ(Read(shop + "/memory.max"), absl::StrCat(2 * kGiB));  // the file says less now
+  EXPECT_EQ(Read(shop + "/memory.max"), absl::StrCat(7 * kGiB)) << "those that run have more";
   EXPECT_EQ((*groups)->ForPlanner(), directory_.path() + own + "/planners");
   EXPECT_EQ(Read(own + "/planners/cpu.weight"), "100");
 }
@@ -135,7 +135,7 @@ TEST_F(DomainGroupsTest, WhatIsNotOfferedIsLeftOut) {
   const std::string group = (*groups)->ForWorker("shop", "live", kGiB);
   EXPECT_FALSE(std::filesystem::exists(group + "/cpu.weight"));
   EXPECT_FALSE(IsThere("/sys/fs/cgroup/domain-shop/cgroup.subtree_control"));
-  EXPECT_EQ(Read("/sys/fs/cgroup/domain-shop/memory.max"), absl::StrCat(4 * kGiB));
+  EXPECT_EQ(Read("/sys/fs/cgroup/domain-shop/memory.max"), absl::StrCat(7 * kGiB));
 }
 
 // The unit that is given away is the one above: the manager has put the daemon into daemon/.
@@ -201,7 +201,8 @@ TEST_F(DomainGroupsTest, AWorkerThatTheKernelEndsForItsMemorySaysSo) {
   Write(events, "low 0\nmax 12\noom 4\noom_kill 4\n");
   EXPECT_EQ(lose(),
             "ended with signal 9 (Killed): its domain's workers together reached their memory cap "
-            "of 4096 MiB");
+            "of 7168 MiB");
+  Write(events, "low 0\nmax 12\noom 4\noom_kill 5\n");  // for the machine's memory
   EXPECT_EQ(lose(), "ended with signal 9 (Killed)");
 }
 
