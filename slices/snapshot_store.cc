@@ -370,14 +370,16 @@ int64_t SnapshotStore::NewestBytes(const GenerationInfo& info) const {
 
 absl::Status SnapshotStore::MakeRoom(int64_t bytes) const {
   if (budget_.disk_bytes <= 0) return absl::OkStatus();
-  if (BytesBelow(directory_) + bytes <= budget_.disk_bytes) return absl::OkStatus();
-  RemoveOldest(BytesBelow(directory_) + bytes - budget_.disk_bytes, {});
   int64_t used = BytesBelow(directory_) + bytes;
+  // What a build has saved on its way can be made again; history cannot, after another definition.
   if (used > budget_.disk_bytes && !absl::StartsWith(folder_, kUnfinished)) {
     std::error_code ignored;
     std::filesystem::remove_all(AbsolutePath(kUnfinished), ignored);
     used = BytesBelow(directory_) + bytes;
   }
+  if (used <= budget_.disk_bytes) return absl::OkStatus();
+  RemoveOldest(used - budget_.disk_bytes, {});
+  used = BytesBelow(directory_) + bytes;
   return used <= budget_.disk_bytes ? absl::OkStatus()
                                     : DiskBudgetExceeded(used, budget_.disk_bytes);
 }
