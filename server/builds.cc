@@ -344,11 +344,7 @@ void Builds::OnView(int64_t number, const WorkerView& view) {
       progress.start_time = absl::Now();
       progress.report.Clear();
     }
-    if (before != view.incarnation) {
-      progress.pace_since = SteadyNow();
-      progress.cpu_time_before = absl::ZeroDuration();
-      progress.done_before = 0;
-    }
+    if (before != view.incarnation) progress.process_start = SteadyNow();
   }
   if (view.status.restarts() >= kAttemptsMax || view.suspended) {
     Finish(number, nullptr,
@@ -366,14 +362,7 @@ void Builds::OnReport(int64_t number, const WorkerView& view) {
   if (!operation || operation->generation() != report.number()) return;
   {
     MutexLock lock(mutex_);
-    Progress& progress = running_[number];
-    if (report.done_before() != progress.report.done_before() ||
-        report.done_records() < progress.report.done_records()) {
-      progress.pace_since = SteadyNow();
-      progress.cpu_time_before = CpuTimeOf(view.status.pid()).value_or(absl::ZeroDuration());
-      progress.done_before = report.done_records();
-    }
-    progress.report = report;
+    running_[number].report = report;
   }
   if (report.phase() == "failed") {
     Finish(number, nullptr, report.error());
@@ -393,25 +382,25 @@ void Builds::OnReport(int64_t number, const WorkerView& view) {
 // wants it still, or a roll back returns to it.
 std::string Builds::WhyTooSlow(const Catalog::Operation& operation, const WorkerView& view) {
   const wv1::BuildReport& report = view.report->build();
-  BuildPace pace{report.done_records(), report.total_records(), {}, {}};
+  absl::Duration elapsed;
   {
     MutexLock lock(mutex_);
-    const Progress& progress = running_[operation.number()];
-    pace.done_records -= progress.done_before;
-    pace.total_records -= progress.done_before;
-    pace.elapsed = SteadyNow() - progress.pace_since;
-    pace.cpu_time = -progress.cpu_time_before;
+    elapsed = SteadyNow() - running_[operation.number()].process_start;
   }
   // All else is looked up when it can matter.
   const bool counts = report.phase() == "building" || report.phase() == "catching_up";
-  if (!counts || pace.elapsed < pace_judged_after_ || operation.retry()) return "";
-  pace.cpu_time += CpuTimeOf(view.status.pid()).value_or(absl::ZeroDuration());
+  if (!counts || elapsed < pace_judged_after_ || operation.retry()) return "";
+  // Time in which it did not get the processor does not count: a busy machine is nobody's SQL.
+  const absl::Duration worked =
+      std::min(elapsed, CpuTimeOf(view.status.pid()).value_or(absl::ZeroDuration()));
   const auto domain = catalog_.Find(operation.domain());
   if (!domain || domain->slices.count(operation.slice()) == 0) return "";
   const auto& slice = domain->slices.at(operation.slice());
   const auto* entry = FindGeneration(slice, operation.generation());
   if (entry == nullptr || entry->promote_past_limits() || WasTooSlow(slice, *entry)) return "";
-  return TooSlow(pace, LastRate(catalog_.Operations(), operation.domain(), operation.slice()),
+  return TooSlow(worked,
+                 ExpectedTime(catalog_.Operations(), operation.domain(), operation.slice(),
+                              report.total_records()),
                  pace_judged_after_);
 }
 

@@ -78,14 +78,10 @@ class Builds {
  private:
   struct Progress {
     icepie::worker::v1::BuildReport report;
-    int64_t incarnation = 0;                         // of the process that builds
-    absl::Time start_time = absl::InfiniteFuture();  // of this process, or its turn to come
-    absl::Time store_again = absl::InfinitePast();   // its end, which could not be stored
-    // Since when its pace is judged, and what it had used and done by then: to take what was saved
-    // costs time, too, and it may begin once more.
-    absl::Time pace_since = absl::InfiniteFuture();
-    absl::Duration cpu_time_before;
-    int64_t done_before = 0;
+    int64_t incarnation = 0;                            // of the process that builds
+    absl::Time start_time = absl::InfiniteFuture();     // of this process, or its turn to come
+    absl::Time store_again = absl::InfinitePast();      // its end, which could not be stored
+    absl::Time process_start = absl::InfiniteFuture();  // by the clock that is not set
   };
 
   void StartNext();

@@ -11,9 +11,7 @@ namespace {
 
 using icepie::v1::SliceEstimate;
 
-// Under so much of the last build's rate one is too slow.
-constexpr double kSlowShare = 0.1;
-constexpr double kTellingSeconds = 1;
+constexpr int kSlowTimes = 10;
 
 double SecondsOf(const Catalog::Operation& operation) {
   return absl::ToDoubleSeconds(FromProto(operation.end_time()) - FromProto(operation.start_time()));
@@ -71,25 +69,26 @@ double MeasuredRate(const std::vector<Catalog::Operation>& operations, const std
   return of_domain;
 }
 
-double LastRate(const std::vector<Catalog::Operation>& operations, const std::string& domain,
-                const std::string& slice) {
+absl::Duration ExpectedTime(const std::vector<Catalog::Operation>& operations,
+                            const std::string& domain, const std::string& slice,
+                            int64_t total_records) {
   for (const auto& operation : operations) {
     if (operation.domain() != domain || operation.slice() != slice) continue;
-    const double rate = RateOf(operation);
-    if (rate > 0 && SecondsOf(operation) >= kTellingSeconds) return rate;
+    if (operation.done_before() > 0 || RateOf(operation) <= 0) continue;
+    const double more = static_cast<double>(total_records) /
+                        static_cast<double>(std::max<int64_t>(1, operation.done_records()));
+    return absl::Seconds(SecondsOf(operation)) * std::max(1.0, more);
   }
-  return 0;
+  return absl::ZeroDuration();
 }
 
-std::string TooSlow(const BuildPace& pace, double last_rate, absl::Duration judged_after) {
-  const absl::Duration worked = std::min(pace.elapsed, pace.cpu_time);
-  if (worked < judged_after || pace.done_records <= 0 || pace.done_records >= pace.total_records) {
-    return "";
-  }
-  const double rate = static_cast<double>(pace.done_records) / absl::ToDoubleSeconds(worked);
-  if (rate >= kSlowShare * last_rate) return "";
-  return absl::StrFormat("it builds %.0f records a second, and the last build of this slice %.0f",
-                         rate, last_rate);
+std::string TooSlow(absl::Duration worked, absl::Duration expected, absl::Duration judged_after) {
+  if (expected <= absl::ZeroDuration() || worked < judged_after) return "";
+  if (worked <= kSlowTimes * expected) return "";
+  return absl::StrFormat(
+      "it has worked for %s, where by the last build of this slice all of it takes %s",
+      absl::FormatDuration(absl::Trunc(worked, absl::Milliseconds(1))),
+      absl::FormatDuration(absl::Trunc(expected, absl::Milliseconds(1))));
 }
 
 }  // namespace icepie::server

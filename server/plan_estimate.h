@@ -32,24 +32,20 @@ icepie::v1::SliceEstimate EstimateBuild(const icepie::worker::v1::PlannedSlice& 
 double MeasuredRate(const std::vector<Catalog::Operation>& operations, const std::string& domain,
                     const std::string& slice);
 
-// Of the slice's own last build that came to its end and took a second at least; 0: there was none.
-double LastRate(const std::vector<Catalog::Operation>& operations, const std::string& domain,
-                const std::string& slice);
+// What a build of the slice that has `total_records` to read may be expected to take: what its own
+// last one from the first record on took that came to its end, for as many more as there are by
+// now. Zero: there was none.
+absl::Duration ExpectedTime(const std::vector<Catalog::Operation>& operations,
+                            const std::string& domain, const std::string& slice,
+                            int64_t total_records);
 
-// How a build's process has come along.
-struct BuildPace {
-  int64_t done_records = 0;
-  int64_t total_records = 0;
-  absl::Duration elapsed;
-  absl::Duration cpu_time;
-};
+constexpr absl::Duration kPaceJudgedAfter = absl::Minutes(10);
 
-constexpr absl::Duration kPaceJudgedAfter = absl::Minutes(1);
-
-// Why the build is not worth waiting for: it goes at under a tenth of `last_rate`. Empty: it is, or
-// nobody knows yet: it has not worked for `judged_after`, or has nothing to show. Time in which it
-// did not get the processor does not count: a busy machine is nobody's SQL.
-std::string TooSlow(const BuildPace& pace, double last_rate,
+// Why a build's process that has worked for `worked` is not worth waiting for: it has taken more
+// than ten times what was expected of the whole. Empty: it is, or nobody knows: nothing is
+// `expected`, or it has not worked for `judged_after`. The rate on the way tells nothing: where a
+// stream has few records, a build passes over millions of positions at once.
+std::string TooSlow(absl::Duration worked, absl::Duration expected,
                     absl::Duration judged_after = kPaceJudgedAfter);
 
 }  // namespace icepie::server

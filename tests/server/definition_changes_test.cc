@@ -293,21 +293,18 @@ TEST(PlanEstimateTest, TheSlicesOwnBuildCountsMoreThanANewerOneOfTheDomain) {
       << "it read too little to tell";
 }
 
-TEST(PlanEstimateTest, ABuildAtUnderATenthOfTheLastRateIsTooSlow) {
+TEST(PlanEstimateTest, ABuildThatTakesTenTimesWhatIsExpectedIsTooSlow) {
   const absl::Duration minute = absl::Minutes(1);
-  EXPECT_EQ(TooSlow({600, 100000, minute, minute}, 101),
-            "it builds 10 records a second, and the last build of this slice 101");
-  EXPECT_EQ(TooSlow({600, 100000, minute, minute}, 100), "");
-  EXPECT_EQ(TooSlow({600, 100000, minute, minute}, 0), "") << "nobody knows";
-  EXPECT_EQ(TooSlow({600, 100000, minute - absl::Seconds(1), minute}, 1000), "") << "too early";
-  EXPECT_EQ(TooSlow({600, 100000, 100 * minute, minute / 2}, 1000), "") << "a busy machine";
-  EXPECT_EQ(TooSlow({600, 100000, 100 * minute, minute}, 100), "") << "a busy machine";
-  EXPECT_NE(TooSlow({600, 100000, minute, 2 * minute}, 101), "") << "two threads";
-  EXPECT_EQ(TooSlow({0, 100000, minute, minute}, 1000), "") << "it recomputes";
-  EXPECT_EQ(TooSlow({600, 600, minute, minute}, 1000), "") << "all are read";
+  EXPECT_EQ(TooSlow(11 * minute, minute),
+            "it has worked for 11m, where by the last build of this slice all of it takes 1m");
+  EXPECT_EQ(TooSlow(10 * minute, minute), "");
+  EXPECT_EQ(TooSlow(11 * minute, 2 * minute), "");
+  EXPECT_EQ(TooSlow(absl::Hours(99), absl::ZeroDuration()), "") << "nobody knows";
+  EXPECT_EQ(TooSlow(9 * minute, absl::Seconds(1)), "") << "too early";
+  EXPECT_NE(TooSlow(10 * minute, absl::Seconds(1)), "");
 }
 
-TEST(PlanEstimateTest, TheLastRateIsThatOfABuildFromRawThatTookItsTime) {
+TEST(PlanEstimateTest, WhatIsExpectedIsWhatTheLastBuildFromTheFirstRecordTook) {
   const auto build = [](int64_t records, int64_t milliseconds) {
     Catalog::Operation operation;
     operation.set_domain("pay");
@@ -321,10 +318,16 @@ TEST(PlanEstimateTest, TheLastRateIsThatOfABuildFromRawThatTookItsTime) {
   };
   Catalog::Operation retried = build(900000, 2000);
   retried.set_retry(true);
-  const std::vector<Catalog::Operation> builds = {retried, build(5000, 999), build(600, 2000),
-                                                  build(800, 2000)};
-  EXPECT_EQ(LastRate(builds, "pay", "volume"), 300);
-  EXPECT_EQ(LastRate(builds, "pay", "fees"), 0);
+  Catalog::Operation resumed = build(1000, 10);
+  resumed.set_done_before(1);
+  Catalog::Operation failed = build(1000, 10);
+  failed.set_error_code(9);
+  const std::vector<Catalog::Operation> builds = {retried, resumed, failed, build(600, 2000),
+                                                  build(800, 9000)};
+  EXPECT_EQ(ExpectedTime(builds, "pay", "volume", 600), absl::Seconds(2));
+  EXPECT_EQ(ExpectedTime(builds, "pay", "volume", 1800), absl::Seconds(6)) << "there are more now";
+  EXPECT_EQ(ExpectedTime(builds, "pay", "volume", 6), absl::Seconds(2));
+  EXPECT_EQ(ExpectedTime(builds, "pay", "fees", 600), absl::ZeroDuration());
   EXPECT_EQ(MeasuredRate({retried, build(600, 2000)}, "pay", "volume"), 300);
 }
 
