@@ -296,59 +296,6 @@ TEST_F(BuildsTest, OneThatIsFarSlowerThanTheLastIsEndedUnlessSomebodyInsists) {
   supervisor_.StopAll(absl::ZeroDuration());
 }
 
-// To take what was saved costs time in which no record is read: its pace is judged from then on.
-TEST_F(BuildsTest, OneThatWentOnIsJudgedByWhatItHasDoneSince) {
-  ASSERT_TRUE(catalog_.Load().ok());
-  std::ofstream(directory_.path() + "/worker.sh") << "#!/bin/sh\nwhile :; do :; done\n";
-  Builds builds(catalog_, supervisor_, 2, absl::Milliseconds(50));
-  Create("shop", 1);
-  const int64_t number = catalog_.Operations().at(0).number();
-  const auto add_last = [&](CatalogDomain&, std::vector<Catalog::Operation>& operations) {
-    auto& last = operations.emplace_back(catalog_.Operations().at(0));
-    last.set_number(catalog_.NextOperationNumber());
-    last.set_generation(0);
-    last.set_done(true);
-    last.set_done_records(100'000);
-    *last.mutable_start_time() = ToProto(absl::FromUnixSeconds(1000));
-    *last.mutable_end_time() = ToProto(absl::FromUnixSeconds(1002));
-    return absl::OkStatus();
-  };
-  ASSERT_TRUE(catalog_.Change("shop", add_last).ok());
-  builds.Resume();
-  const auto worker = AnswerForBuild();
-  ASSERT_NE(worker, nullptr);
-  const absl::Time deadline = absl::Now() + absl::Seconds(60);
-  const auto wait_until = [&](const std::function<bool()>& holds) {
-    while (!holds() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
-    return holds();
-  };
-  const auto cpu_time = [&] {
-    const auto workers = supervisor_.Statuses("shop");
-    const auto used = workers.empty() ? std::nullopt : CpuTimeOf(workers.at(0).pid());
-    return used.value_or(absl::ZeroDuration());
-  };
-  ASSERT_TRUE(wait_until([&] { return cpu_time() > absl::Milliseconds(200); }));
-  icepie::worker::v1::WorkerReport report;
-  report.set_epoch(catalog_.Find("shop")->entry.epoch());
-  auto& build = *report.mutable_build();
-  build.set_number(1);
-  build.set_phase("building");
-  build.set_done_before(1'000'000);
-  build.set_done_records(1'000'001);
-  build.set_total_records(1'100'000);
-  worker->SetReport(report);
-  const int asked = worker->statuses();
-  ASSERT_TRUE(wait_until([&] { return worker->statuses() > asked + 2; }));
-  EXPECT_FALSE(catalog_.FindOperation(number)->done());
-
-  build.set_done_records(1'000'002);
-  worker->SetReport(report);
-  EXPECT_TRUE(wait_until([&] { return catalog_.FindOperation(number)->done(); }));
-  EXPECT_EQ(catalog_.FindOperation(number)->error_reason(), "BUILD_TOO_SLOW");
-  builds.Stop();
-  supervisor_.StopAll(absl::ZeroDuration());
-}
-
 // What the process found saved is not its own work.
 TEST_F(BuildsTest, TheRateIsThatOfTheProcessThatBuilds) {
   ASSERT_TRUE(catalog_.Load().ok());
