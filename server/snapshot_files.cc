@@ -28,8 +28,9 @@ struct SnapshotName {
   int64_t position = -1;
 };
 
-// g7-p00000000000081204113.duckdb and what is beside it; g7-held.json, without a position;
-// generation 0 for any other name.
+// g7-p00000000000081204113.duckdb and what is beside it, with the content's version behind a v
+// where the rows were made anew at that position; g7-held.json, without a position; generation 0
+// for any other name.
 SnapshotName ParseName(absl::string_view name) {
   SnapshotName out;
   const absl::string_view stem = name.substr(0, name.find('.'));
@@ -39,7 +40,8 @@ SnapshotName ParseName(absl::string_view name) {
   int64_t position = 0;
   if (!absl::SimpleAtoi(parts[0].substr(1), &generation)) return out;
   if (parts[1] == "held") return {generation, -1};
-  if (!absl::StartsWith(parts[1], "p") || !absl::SimpleAtoi(parts[1].substr(1), &position)) {
+  const absl::string_view digits = parts[1].substr(0, parts[1].find('v'));
+  if (!absl::StartsWith(digits, "p") || !absl::SimpleAtoi(digits.substr(1), &position)) {
     return out;
   }
   return {generation, position};

@@ -43,12 +43,18 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr char kEnding[] = ".duckdb";
 constexpr char kUnusable[] = "SNAPSHOT_UNUSABLE";
 constexpr char kUnfinished[] = "unfinished";
 constexpr int64_t kKeptOnTheWay = 2;  // the newest may turn out to be damaged
 constexpr absl::Duration kTriedAgainAfter = absl::Minutes(10);
 constexpr absl::Duration kCheckpointWaitMax = absl::Seconds(10);
 constexpr absl::Duration kCheckpointRetry = absl::Milliseconds(5);
+
+// Of another state at the position of `plain`; comes behind it, as List orders them.
+std::string VersionPath(const std::string& plain, int64_t content_version) {
+  return absl::StrFormat("%sv%020d%s", absl::StripSuffix(plain, kEnding), content_version, kEnding);
+}
 
 std::string ManifestPath(const std::string& snapshot) {
   return snapshot.substr(0, snapshot.size() - std::string(".duckdb").size()) + ".json";
@@ -216,6 +222,12 @@ absl::StatusOr<std::string> Sha256OfFileUntil(const std::string& path, absl::Tim
   return absl::BytesToHexString(bytes);
 }
 
+// Both at one position of one generation.
+bool IsSameState(const SnapshotManifest& a, const SnapshotManifest& b) {
+  return a.info.definition_hash == b.info.definition_hash && a.info.layout == b.info.layout &&
+         a.progress.content_version == b.progress.content_version;
+}
+
 absl::Status Rename(const std::string& from, const std::string& to) {
   if (::rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
   return ErrnoError(errno, absl::StrCat("renaming ", from, " to ", to));
@@ -344,20 +356,37 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
   if (status.ok()) {
     manifest->info = info;
     manifest->rows_max = rows_max;
-    manifest->path = PathOf(info.slice, info.number, manifest->progress.applied_position);
-    auto present = Check(manifest->path);
-    if (present.ok() && present->info.definition_hash == info.definition_hash &&
-        present->info.layout == info.layout && IsUsable(manifest->path, SnapshotUse::kRestore)) {
+    const std::string plain = PathOf(info.slice, info.number, manifest->progress.applied_position);
+    const std::vector<std::string> there = At(info, plain);
+    for (const std::string& path : there) {
+      auto present = Check(path);
+      if (!present.ok() || !IsSameState(*present, *manifest)) continue;
+      if (!IsUsable(path, SnapshotUse::kRestore)) continue;
       RemoveFiles(temporary);
       return present;
     }
+    // Not over what others read, which is two files.
+    manifest->path = there.empty() ? plain : VersionPath(plain, manifest->progress.content_version);
     status = Publish(temporary, *manifest);
+    for (const std::string& path : there) {
+      if (status.ok() && path != manifest->path) Remove(path);
+    }
   }
   RemoveFiles(temporary);
   if (ErrorReason(status) == "EXPECTATION_FAILED") return status;
   if (!status.ok()) return annotated(status);
   CleanUp(info.slice, info.number, {manifest->path});
   return manifest;
+}
+
+std::vector<std::string> SnapshotStore::At(const GenerationInfo& info,
+                                           const std::string& plain) const {
+  std::vector<std::string> paths = List(info.slice, info.number);
+  const absl::string_view stem = absl::StripSuffix(plain, kEnding);
+  paths.erase(std::remove_if(paths.begin(), paths.end(),
+                             [&](const auto& path) { return !absl::StartsWith(path, stem); }),
+              paths.end());
+  return paths;
 }
 
 int64_t SnapshotStore::NewestBytes(const GenerationInfo& info) const {

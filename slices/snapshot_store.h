@@ -96,12 +96,12 @@ class SnapshotStore {
                          absl::string_view stage) const;
 
   // Copies the database `alias`, which others may go on writing, and publishes the copy. Cleans up
-  // after it. A snapshot of this position that is there
-  // already is returned. Nothing is published when `check` (may be null) refuses the copy; its
-  // error is returned as it is. When it does not fit the domain's part of the disk, older snapshots
-  // than the newest of each generation make room, the oldest first, and then all that builds have
-  // saved on their way (for which only its own older ones do); if that is not enough:
-  // RESOURCE_EXHAUSTED/DOMAIN_DISK_FULL.
+  // after it. A snapshot of this position that is there already is returned when it has the same
+  // content version, and replaced when not. Nothing is published when `check` (may be null) refuses
+  // the copy; its error is returned as it is. When it does not fit the domain's part of the disk,
+  // older snapshots than the newest of each generation make room, the oldest first, and then all
+  // that builds have saved on their way (for which only its own older ones do); if that is not
+  // enough: RESOURCE_EXHAUSTED/DOMAIN_DISK_FULL.
   absl::StatusOr<SnapshotManifest> Save(DuckDatabase& instance, const std::string& alias,
                                         const GenerationInfo& info, int64_t rows_max,
                                         const SnapshotCheck& check = nullptr) const;
@@ -181,6 +181,8 @@ class SnapshotStore {
   void RemoveOldest(int64_t bytes, Good good) const;
   absl::Status MakeRoom(int64_t bytes) const;
   std::string PathOf(const std::string& slice, int64_t generation, int64_t position) const;
+  // Those at the position of `plain`: one, unless a process ended between two steps of a save.
+  std::vector<std::string> At(const GenerationInfo& info, const std::string& plain) const;
   int64_t NewestBytes(const GenerationInfo& info) const;
 
   std::string directory_;

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "core/base/file.h"
 #include "tests/core/broken_directory.h"
 #include "tests/core/temp_directory.h"
@@ -46,6 +47,16 @@ TEST_F(SnapshotFilesTest, WhoComesLaterUnderTheNameFindsNoScheduleOfTheRemovedSl
   RemoveSlice(domain_, "volume");
   EXPECT_TRUE(SlicesOnDisk(domain_).empty());
   EXPECT_FALSE(fs::exists(domain_ + "/next_named/volume"));
+}
+
+TEST_F(SnapshotFilesTest, ASnapshotOfRowsThatWereMadeAnewIsKnownToo) {
+  const std::string name = absl::StrCat("g3-p", absl::Dec(11, absl::kZeroPad20), "v",
+                                        absl::Dec(12, absl::kZeroPad20), ".duckdb");
+  const std::string path = "snapshots/volume/" + name;
+  std::ofstream(domain_ + "/" + path) << "rows";
+  std::ofstream(absl::StrReplaceAll(domain_ + "/" + path, {{".duckdb", ".json"}})) << "{}";
+  EXPECT_EQ(NewestSnapshot(domain_, "volume", 3), path);
+  EXPECT_EQ(SnapshotPosition(path), 11);
 }
 
 // As on a disk that is damaged in the middle of a directory: nobody ends the daemon for it.

@@ -195,7 +195,8 @@ class SnapshotKeepingTest : public ::testing::Test {
   }
 
   // As much of a generation's database "g" as a snapshot needs.
-  static std::unique_ptr<DuckDatabase> MakeState(const std::string& slice, int64_t position) {
+  static std::unique_ptr<DuckDatabase> MakeState(const std::string& slice, int64_t position,
+                                                 int64_t content_version = 0) {
     auto instance = DuckDatabase::OpenInMemory({}).value();
     const auto connection = DuckConnection::Connect(*instance).value();
     EXPECT_TRUE(connection
@@ -205,7 +206,8 @@ class SnapshotKeepingTest : public ::testing::Test {
                         position,
                         "::BIGINT AS applied_position, 0::BIGINT AS applied_time_us, 0::BIGINT AS "
                         "event_time_max_us, 0::BIGINT AS input, 0::BIGINT AS applied, 0::BIGINT "
-                        "AS filtered, 0::BIGINT AS quarantined, 0::BIGINT AS content_version"))
+                        "AS filtered, 0::BIGINT AS quarantined, ",
+                        content_version, "::BIGINT AS content_version"))
                     .ok())
         << slice;
     return instance;
@@ -260,6 +262,30 @@ TEST_F(SnapshotKeepingTest, ASnapshotWaitsForAReaderThatLooksAtEveryDatabase) {
   ended = true;
   reading.join();
   EXPECT_TRUE(saved.ok()) << saved.status();
+}
+
+// A slice may be made anew at the position that it has a snapshot of.
+TEST_F(SnapshotKeepingTest, OfOnePositionTheLastStateIsKept) {
+  GenerationInfo info;
+  info.slice = "s";
+  info.number = 1;
+  const SnapshotStore store(directory_.path(), {9, absl::Hours(1), 0});
+  AddOld("s", 999, absl::ZeroDuration());
+  // The last: built anew from raw, in another way.
+  for (const int64_t version : {7, 1000, 1001, 1002, 8}) {
+    info.layout = version == 8 ? "other" : "";
+    for (int saved = 0; saved < 2; ++saved) {
+      const auto instance = MakeState("s", 1000, version);
+      const auto manifest = store.Save(*instance, "g", info, 10);
+      ASSERT_TRUE(manifest.ok()) << manifest.status();
+      EXPECT_EQ(manifest->progress.content_version, version);
+      EXPECT_EQ(store.List("s", 1).front(), manifest->path);
+      EXPECT_EQ(Left("s"), (std::vector<std::string>{"1000", "999"}));
+    }
+    const auto newest = store.NewestGood("s", 1, "");
+    ASSERT_TRUE(newest.ok()) << newest.status();
+    EXPECT_EQ(newest->progress.content_version, version);
+  }
 }
 
 TEST_F(SnapshotKeepingTest, OldOnesGoByNumberAndAge) {
