@@ -1024,9 +1024,13 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   const std::vector<QuarantinedRecord> bad = BadRecords(LeftOut(), "");
   Progress next = Advanced(Progress(), position, bad.size());
   next.applied_time_us = std::max(next.applied_time_us, applied_time_us);
-  next.content_version = std::max(progress_.content_version, position);
+  next.content_version = progress_.content_version;
+  if (other_rows_below_ || position > position_) {
+    next.Change(position);
+  } else {
+    next.content_version = std::max(next.content_version, position);
+  }
   if (other_rows_below_ && position <= position_) {
-    next.content_version = std::max(progress_.content_version + 1, position);
     // What was made of its former rows must not go on from these after a restart.
     ICEPIE_RETURN_IF_ERROR(connection_->Run("UPDATE __layout SET run = CAST(uuid() AS VARCHAR)"));
   }

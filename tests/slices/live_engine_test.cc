@@ -1435,11 +1435,15 @@ TEST_F(LedgerTest, ANewUpstreamGenerationIsTakenOver) {
 // Slices over slices go by positions, and this one has not moved: who reads what was made anew
 // there has other rows too, and whoever knows the old ones by their version learns of it.
 TEST_F(LedgerTest, RowsThatAreMadeAnewWhereTheyStoodAreTakenOverToo) {
-  const std::string sum = "  sums: {sql: SELECT sum(total) AS total FROM totals, key: [total]}\n";
+  const std::string sum =
+      "  sums: {sql: SELECT sum(total) AS total FROM totals, key: [total]}\n"
+      "  again: {sql: SELECT sum(total) AS total FROM totals, strategy: recompute}\n";
   const std::vector<GenerationSpec> readers = {LedgerWith(sum, "totals"), LedgerWith(sum, "most"),
-                                               LedgerWith(sum, "sums")};
+                                               LedgerWith(sum, "sums"), LedgerWith(sum, "again")};
   feed_.Append("orders", {Entry(1, "Bern", 10), Entry(2, "Bern", 5)});
-  StartLive();
+  EngineOptions options = Options();
+  options.snapshot_interval = absl::Milliseconds(10);
+  StartLive(options, feed_);
   const auto configure = [&](const GenerationSpec& latest) {
     std::vector<GenerationSpec> specs = readers;
     specs.push_back(latest);
@@ -1448,21 +1452,34 @@ TEST_F(LedgerTest, RowsThatAreMadeAnewWhereTheyStoodAreTakenOverToo) {
   configure(LedgerWith(sum, "latest"));
   for (const GenerationSpec& reader : readers) WaitForPosition(reader.slice, 2);
   ASSERT_EQ(Find("totals")->progress.content_version, 2);
-  GenerationSpec next = LedgerWith(sum, "latest");
-  next.number = 2;
-  next.file = absl::StrReplaceAll(next.file, {{"QUALIFY", "WHERE amount > 5 QUALIFY"}});
-  configure(next);
-  for (const char* slice : {"totals", "most", "sums"}) {
-    const SliceReport report =
-        WaitFor(slice, [](const SliceReport& each) { return each.progress.content_version > 2; });
-    EXPECT_EQ(report.progress.applied_position, 2);
+  const std::vector<std::string> all = {"totals", "most", "sums", "again"};
+  for (int number = 2; number < 4; ++number) {
+    std::map<std::string, int64_t> versions;
+    for (const std::string& slice : all) versions[slice] = Find(slice)->progress.content_version;
+    GenerationSpec next = LedgerWith(sum, "latest");
+    next.number = number;
+    next.file = absl::StrReplaceAll(
+        next.file, {{"QUALIFY", absl::StrCat("WHERE amount > ", number + 3, " QUALIFY")}});
+    configure(next);
+    for (const std::string& slice : all) {
+      // What answers when the process is gone is as new.
+      const SliceReport report = WaitFor(slice, [&](const SliceReport& each) {
+        return each.progress.content_version > versions[slice] && each.snapshot &&
+               each.snapshot->content_version == each.progress.content_version;
+      });
+      EXPECT_EQ(report.progress.applied_position, 2);
+    }
   }
   EXPECT_EQ(Rows("SELECT * FROM totals"), R"([{"city":"Bern","orders":1,"total":10}])");
   EXPECT_EQ(Rows("SELECT * FROM most"), R"([{"orders":1,"total":10}])");
   EXPECT_EQ(Rows("SELECT CAST(total AS INTEGER) AS n FROM sums"), R"([{"n":10}])");
   for (int id = 3; id < 6; ++id) {
-    WaitForAll(feed_.Append("orders", {Entry(id, "Bern", id + 5)}));
+    const int64_t before = Find("again")->progress.content_version;
+    const int64_t position = feed_.Append("orders", {Entry(id, "Bern", id + 5)});
+    WaitForAll(position);
     EXPECT_GT(Find("most")->progress.content_version, id);
+    WaitForPosition("again", position);
+    EXPECT_GT(Find("again")->progress.content_version, before);
   }
   WaitForPosition("sums", 5);
   EXPECT_EQ(Rows("SELECT CAST(total AS INTEGER) AS n FROM sums"), R"([{"n":37}])");
