@@ -48,6 +48,7 @@ void LiveEngine::CollectRun() {
     if (found == held_.end()) continue;  // not wanted any more
     Held& held = **found;
     held.in_run = false;
+    SetSuspects(held);
     // Each by its own time: a quick one does not wait for what a slow one has taken. All together
     // take no more than a fourth of the time.
     held.rest = step.took * (kRestPerWork * std::max<int64_t>(1, recomputed));

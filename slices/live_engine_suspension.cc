@@ -35,7 +35,7 @@ void LiveEngine::Suspend(Held& held) {
 }
 
 void LiveEngine::SetSuspects(Held& held) {
-  if (held.generation == nullptr) return;
+  if (held.generation == nullptr || held.in_run) return;  // a run reads them: when it is over
   const GenerationSpec& spec = held.spec;
   held.generation->SetSuspects({{spec.deadly_positions.begin(), spec.deadly_positions.end()},
                                 spec.probe_begin,
