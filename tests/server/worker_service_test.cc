@@ -27,7 +27,7 @@ class SlowEngine final : public slices::Engine {
   void Configure(slices::Assignment) override {}
   slices::EngineReport Report() const override { return {}; }
   void Ask(slices::Question, slices::QueryService::Done) override {}
-  void Refresh(const std::string&, absl::Time, RefreshDone) override {}
+  void Refresh(const std::string&, int64_t, absl::Time, RefreshDone) override {}
   absl::StatusOr<slices::QuarantinePage> ListQuarantined(const std::string& slice, int64_t,
                                                          int64_t) override {
     if (listed++ == 0) goes_on.WaitForNotification();
