@@ -177,7 +177,7 @@ class SliceBench {
   absl::Duration TimeOf(const RecordBlocks& batch) {
     const absl::Time begin = absl::Now();
     Append(batch);
-    engine_->Refresh(slice_, begin + kPatience, [](const auto&) {});
+    engine_->Refresh(slice_, 0, begin + kPatience, [](const auto&) {});
     WaitForHead();
     const absl::Duration took = absl::Now() - begin;
     // The rest that the engine takes after a batch belongs to this one.
