@@ -62,7 +62,8 @@ std::string SuspensionPath(const WorkerSettings& settings, const std::string& do
 }  // namespace
 
 bool HasSaved(const wv1::SliceReport& slice) {
-  if (slice.snapshot().position() >= slice.applied_position()) return true;
+  const bool has_rows = slice.snapshot().content_version() >= slice.content_version();
+  if (has_rows && slice.snapshot().position() >= slice.applied_position()) return true;
   // A record that it has left out changes its counts alone.
   const bool has_left_out = slice.counts().filtered() > 0 || slice.counts().quarantined() > 0;
   return !has_left_out && HasSavedRows(slice);

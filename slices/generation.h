@@ -108,6 +108,11 @@ class Generation {
   // Including what was passed over.
   int64_t position() const { return position_; }
   void PassTo(int64_t position);
+  // The newest snapshot has its rows, also where they were made anew at one position, and stands
+  // as far.
+  bool HasSavedAll() const {
+    return served().snapshot_position() >= position() && served().HasSaved(progress());
+  }
   // Makes the passed-over position durable with the next snapshot.
   absl::Status WritePosition();
 

@@ -106,9 +106,8 @@ void LiveEngine::Shutdown() {
     name.done(absl::UnavailableError("the worker is stopping"));
   }
   for (auto& held : held_) {
-    const bool changed =
-        held->generation != nullptr && held->complete && !held->held_back &&
-        held->generation->position() > held->generation->served().snapshot_position();
+    const bool changed = held->generation != nullptr && held->complete && !held->held_back &&
+                         !held->generation->HasSavedAll();
     if (!changed) continue;
     const absl::Status written = held->generation->WritePosition();
     if (!written.ok()) SliceWarn(held->spec.slice, "{}", written.ToString());
@@ -380,7 +379,7 @@ void LiveEngine::Freeze(Held& held) {
   if (held.generation == nullptr || !held.complete || held.in_run || held.held_back) return;
   const absl::Status written = held.generation->WritePosition();
   if (!written.ok()) SliceWarn(held.spec.slice, "{}", written.ToString());
-  if (held.generation->position() <= held.generation->served().snapshot_position()) return;
+  if (held.generation->HasSavedAll()) return;
   RequestSnapshot(held, true);
 }
 

@@ -344,8 +344,11 @@ void LiveEngine::AnswerRefreshes() {
       refresh.done(absl::DeadlineExceededError(
           absl::StrCat("slice ", refresh.slice, ": the recompute goes on")));
     } else {
-      // The run that was under way when it was asked ends before where it has to stand.
-      if (!begins && !held->in_run) held->forced = true;
+      // The run that was under way when it was asked has ended before where it has to stand. One
+      // whose inputs do not stand there waits for them.
+      const bool ready = !begins && !held->in_run && arrived &&
+                         InputPosition(*held, {}, main_->position()) >= refresh.position;
+      if (ready) held->forced = true;
       left.push_back(std::move(refresh));
     }
   }

@@ -10,7 +10,7 @@ namespace {
 
 // StepSnapshots saves what has moved.
 bool IsSaved(Generation& generation) {
-  if (generation.served().snapshot_position() >= generation.position()) return true;
+  if (generation.HasSavedAll()) return true;
   if (generation.progress().applied_position < generation.position()) {
     const absl::Status written = generation.WritePosition();
     if (!written.ok()) spdlog::warn("{}: {}", generation.plan().slice, written.ToString());

@@ -99,8 +99,8 @@ class SnapshotStore {
   // after it. A snapshot of this position that is there already is returned when it has the same
   // content version, and replaced when not. Nothing is published when `check` (may be null) refuses
   // the copy; its error is returned as it is. When it does not fit the domain's part of the disk,
-  // older snapshots than the newest of each generation make room, the oldest first, and then all
-  // that builds have saved on their way (for which only its own older ones do); if that is not
+  // all that builds have saved on their way makes room (for which only its own older ones do), and
+  // then older snapshots than the newest of each generation, the oldest first; if that is not
   // enough: RESOURCE_EXHAUSTED/DOMAIN_DISK_FULL.
   absl::StatusOr<SnapshotManifest> Save(DuckDatabase& instance, const std::string& alias,
                                         const GenerationInfo& info, int64_t rows_max,
