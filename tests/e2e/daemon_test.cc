@@ -711,8 +711,9 @@ slices:
   v1::GetSliceRequest get;
   v1::Slice slice;
   get.set_name("shop.by_item");
-  EXPECT_EQ(Reason(daemon_.Slices()->GetSlice(Within(absl::Seconds(60)).get(), get, &slice)),
-            "SLICE_NOT_FOUND");
+  const auto got = daemon_.Slices()->GetSlice(Within(absl::Seconds(60)).get(), get, &slice);
+  EXPECT_EQ(Reason(got), "SLICE_NOT_FOUND")
+      << got.error_code() << " " << got.error_message() << slice.ShortDebugString();
 }
 
 TEST_F(DaemonTest, ANamedSnapshotIsKeptListedAskedForAndDeleted) {
