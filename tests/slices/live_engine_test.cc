@@ -34,6 +34,16 @@ using testing::HasSubstr;
 
 class LiveEngineTest : public EngineFixture {
  protected:
+  // by_city, with a snapshot that is named each year.
+  static GenerationSpec SavedEachYear() {
+    GenerationSpec spec = Spec("by_city");
+    spec.file = absl::StrReplaceAll(
+        kShopDomain,
+        {{"  by_city:\n",
+          "  by_city:\n    snapshots: {name: year-%Y, cron: \"0 2 1 1 *\", keep: forever}\n"}});
+    return spec;
+  }
+
   // Between a good record and another, more than the budget of by_city.
   void AppendEightBad() {
     std::vector<std::string> orders(10, "{}");
@@ -1683,11 +1693,7 @@ TEST_F(LiveEngineTest, WhatAScheduledSnapshotCouldNotDoIsTriedAgain) {
   const std::string in_the_way = absl::StrCat(next, ".tmp", ::getpid());
   std::filesystem::create_directory(in_the_way);
   feed_.Append("orders", {Order("Bern", 10)});
-  GenerationSpec spec = Spec("by_city");
-  spec.file = absl::StrReplaceAll(
-      kShopDomain,
-      {{"  by_city:\n",
-        "  by_city:\n    snapshots: {name: year-%Y, cron: \"0 2 1 1 *\", keep: forever}\n"}});
+  GenerationSpec spec = SavedEachYear();
   Configure({spec});
   WaitForPosition("by_city", 1);
   // Those that come later are named after it.
@@ -1715,11 +1721,7 @@ TEST_F(LiveEngineTest, AScheduleThatIsRemovedWhileItsSnapshotIsMadeKeepsNoNextOn
   std::filesystem::create_directory(directory_ + "/next_named");
   std::ofstream(next) << R"({"next_us": 1700000000000000, "cron": "0 2 1 1 *", "time_zone": ""})";
   feed_.Append("orders", {Order("Bern", 10)});
-  GenerationSpec spec = Spec("by_city");
-  spec.file = absl::StrReplaceAll(
-      kShopDomain,
-      {{"  by_city:\n",
-        "  by_city:\n    snapshots: {name: year-%Y, cron: \"0 2 1 1 *\", keep: forever}\n"}});
+  GenerationSpec spec = SavedEachYear();
   waits_with_text = "DETACH \"copy_";
   Configure({spec});
   const absl::Time deadline = absl::Now() + absl::Seconds(60);
