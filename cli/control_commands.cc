@@ -13,7 +13,7 @@
 #include "cli/slice_report.h"
 #include "cli/time_span.h"
 #include "core/base/status.h"
-#include "server/proto_time.h"
+#include "server/base/proto_time.h"
 
 namespace icepie::cli {
 namespace {

@@ -21,7 +21,7 @@
 #include "cli/format.h"
 #include "core/base/directory.h"
 #include "core/base/file.h"
-#include "slices/snapshot_store.h"
+#include "slices/snapshot/snapshot_store.h"
 
 namespace icepie::cli {
 namespace {

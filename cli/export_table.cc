@@ -5,8 +5,8 @@
 #include "cli/export_file.h"
 #include "cli/record_envelope.h"
 #include "core/base/status.h"
-#include "slices/duckdb.h"
-#include "slices/timestamp_text.h"
+#include "slices/duckdb/duckdb.h"
+#include "slices/reading/timestamp_text.h"
 
 namespace icepie::cli {
 namespace {

@@ -16,7 +16,7 @@
 #include "cli/progress.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
-#include "slices/json_text.h"
+#include "slices/reading/json_text.h"
 
 namespace icepie::cli {
 namespace {

@@ -19,7 +19,7 @@
 #include "cli/record_envelope.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
-#include "slices/timestamp_text.h"
+#include "slices/reading/timestamp_text.h"
 
 namespace icepie::cli {
 namespace {

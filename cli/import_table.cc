@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 
 namespace icepie::cli {
 namespace {

@@ -8,7 +8,7 @@
 #include "cli/operations.h"
 #include "cli/table.h"
 #include "core/base/status.h"
-#include "server/call_metadata.h"
+#include "server/base/call_metadata.h"
 
 namespace icepie::cli {
 namespace {

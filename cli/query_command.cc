@@ -9,7 +9,7 @@
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "core/base/status.h"
-#include "server/as_of.h"
+#include "server/query/as_of.h"
 
 namespace icepie::cli {
 namespace {

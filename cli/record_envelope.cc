@@ -10,8 +10,8 @@
 #include "cli/import_source.h"
 #include "core/base/status.h"
 #include "core/base/utf8.h"
-#include "slices/json_text.h"
-#include "slices/timestamp_text.h"
+#include "slices/reading/json_text.h"
+#include "slices/reading/timestamp_text.h"
 
 namespace icepie::cli {
 namespace {

@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "icepie/v1/core.pb.h"
-#include "slices/json_scan.h"
+#include "slices/reading/json_scan.h"
 
 namespace icepie::cli {
 

@@ -21,8 +21,8 @@
 #include "cli/slice_wait.h"
 #include "cli/table.h"
 #include "core/base/status.h"
-#include "server/as_of.h"
-#include "server/select_parameters.h"
+#include "server/query/as_of.h"
+#include "server/query/select_parameters.h"
 
 namespace icepie::cli {
 namespace {

@@ -24,8 +24,8 @@
 #include "cli/progress.h"
 #include "core/base/status.h"
 #include "nlohmann/json.hpp"
-#include "server/as_of.h"
-#include "slices/duckdb.h"
+#include "server/query/as_of.h"
+#include "slices/duckdb/duckdb.h"
 
 namespace icepie::cli {
 namespace {

@@ -13,7 +13,7 @@
 #include "cli/limits_text.h"
 #include "cli/status_text.h"
 #include "cli/table.h"
-#include "slices/yaml_tree.h"
+#include "slices/definition/yaml_tree.h"
 
 namespace icepie::cli {
 namespace {

@@ -17,7 +17,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/utf8.h"
-#include "slices/yaml_tree.h"
+#include "slices/definition/yaml_tree.h"
 
 namespace icepie::cli {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "slices/file_place.h"
+#include "slices/definition/file_place.h"
 
 namespace icepie::cli {
 

@@ -17,7 +17,7 @@
 #include "cli/format.h"
 #include "cli/table.h"
 #include "core/base/status.h"
-#include "slices/domain_test_run.h"
+#include "slices/role/domain_test_run.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::cli {

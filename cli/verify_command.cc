@@ -12,7 +12,7 @@
 #include "cli/progress.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
-#include "core/verification.h"
+#include "core/verify/verification.h"
 #include "nlohmann/json.hpp"
 
 namespace icepie::cli {

@@ -17,11 +17,11 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "core/disk_space.h"
+#include "core/log/disk_space.h"
 #include "core/merkle/sha256.h"
-#include "core/proofs.h"
+#include "core/proof/proofs.h"
 #include "core/record.h"
-#include "core/scrub.h"
+#include "core/verify/scrub.h"
 
 namespace rocksdb {
 class Env;
@@ -87,7 +87,7 @@ struct Stream;
 struct AppendChain {
   std::atomic<bool> refused{false};  // a batch was not even queued: those queued before it go on
   std::atomic<bool> failed{false};   // a batch failed at its commit
-  std::atomic<const Stream*> line{nullptr};  // where they wait (core/append_queue.h)
+  std::atomic<const Stream*> line{nullptr};  // where they wait (core/append/append_queue.h)
 };
 
 struct AppendBatch {
@@ -131,7 +131,7 @@ enum class WriteStep {
   kSigned,  // the checkpoint is on disk, nobody has seen it
 };
 
-// When the oldest blocks of the log become a segment file (core/sealer.h).
+// When the oldest blocks of the log become a segment file (core/segment/sealer.h).
 struct SealingOptions {
   bool enabled = true;
   int64_t segment_bytes = int64_t{32} << 20;  // of blocks, before small ones are joined
@@ -151,7 +151,7 @@ struct CoreOptions {
   int64_t batch_bytes_max = int64_t{3} << 20;
   int64_t batch_records_max = 65536;
   int64_t queue_bytes_max = int64_t{64} << 20;
-  int64_t free_bytes_min = 0;  // core/disk_space.h; 0: the disk is not watched
+  int64_t free_bytes_min = 0;  // core/log/disk_space.h; 0: the disk is not watched
   int64_t ballast_bytes = 0;
   FreeBytesSource free_bytes = FreeBytesOf;
   // An operator accepts that nothing from this position on is there any more: a damaged core whose
@@ -208,7 +208,7 @@ using BackupProgress = std::function<bool(int64_t done_bytes, int64_t total_byte
 // A stored block as the log holds it.
 struct StoredBlock {
   std::string stream;
-  std::string data;  // core/block.h
+  std::string data;  // core/block/block.h
 };
 
 // Blocks of some streams in position order.
@@ -316,7 +316,7 @@ class Core {
   virtual std::shared_ptr<const SegmentLease> LeaseSegments(int64_t from, int64_t end,
                                                             size_t count_max) const = 0;
 
-  // Copies the core, while it goes on, to the directory `target` (core/backup.h). What is
+  // Copies the core, while it goes on, to the directory `target` (core/verify/backup.h). What is
   // acknowledged before the call is in the copy. CORE_READ_ONLY when the core is: a damaged one is
   // copied after the daemon has ended.
   virtual absl::StatusOr<BackupResult> BackUpTo(const std::string& target,

@@ -34,7 +34,7 @@ struct RecordView {
   std::optional<int64_t> event_time_us;
   std::optional<absl::string_view> key;
   absl::string_view payload;
-  absl::string_view headers;  // encoded; DecodeHeaders() of core/block.h
+  absl::string_view headers;  // encoded; DecodeHeaders() of core/block/block.h
 };
 
 // Which columns of its records a reader needs, as a bit set; position, offset and ingest time are

@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "icepie/config/v1/settings.pb.h"
-#include "server/domain_reader.h"
+#include "server/domain/domain_reader.h"
 
 namespace icepie::server {
 

@@ -1,7 +1,7 @@
 // Errors as every class boundary passes them: an absl::Status with a canonical code, a message that
 // names the thing, the value and the remedy, and (for errors that clients tell apart) one reason
-// with variables, the shape of google.rpc.ErrorInfo. server/rpc_status.cc turns them into gRPC and
-// HTTP errors.
+// with variables, the shape of google.rpc.ErrorInfo. server/base/rpc_status.cc turns them into gRPC
+// and HTTP errors.
 #ifndef ICEPIE_CORE_BASE_STATUS_H_
 #define ICEPIE_CORE_BASE_STATUS_H_
 

@@ -22,9 +22,9 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "icepie/v1/slices.grpc.pb.h"
-#include "server/rpc_status.h"
-#include "slices/duckdb.h"
-#include "slices/row_diff.h"
+#include "server/base/rpc_status.h"
+#include "slices/duckdb/duckdb.h"
+#include "slices/reading/row_diff.h"
 
 namespace icepie {
 namespace {

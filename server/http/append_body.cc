@@ -7,7 +7,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
-#include "server/proto_time.h"
+#include "server/base/proto_time.h"
 
 namespace icepie::server {
 namespace {

@@ -14,7 +14,7 @@
 #include "icepie/v1/admin.pb.h"
 #include "server/http/append_body.h"
 #include "server/http/tree_files.h"
-#include "server/query_router.h"
+#include "server/query/query_router.h"
 
 namespace icepie::server {
 

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
-#include "server/as_of.h"
+#include "server/query/as_of.h"
 
 namespace icepie::server {
 namespace {

@@ -12,11 +12,11 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
-#include "server/as_of.h"
 #include "server/http/http_answers.h"
 #include "server/http/metrics.h"
 #include "server/http/query_body.h"
-#include "server/select_parameters.h"
+#include "server/query/as_of.h"
+#include "server/query/select_parameters.h"
 
 namespace icepie::server {
 namespace {

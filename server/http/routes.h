@@ -14,7 +14,7 @@
 #include "server/http/http_message.h"
 #include "server/http/http_target.h"
 #include "server/http/tree_files.h"
-#include "server/query_router.h"
+#include "server/query/query_router.h"
 
 namespace icepie::server {
 

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "core/base/status.h"
-#include "slices/read_paths.h"
+#include "slices/plan/read_paths.h"
 
 namespace icepie::server {
 namespace {

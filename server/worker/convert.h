@@ -6,9 +6,9 @@
 
 #include "absl/status/statusor.h"
 #include "icepie/worker/v1/worker.pb.h"
-#include "slices/engine_types.h"
-#include "slices/plan.h"
-#include "slices/record_trace.h"
+#include "slices/apply/engine_types.h"
+#include "slices/apply/record_trace.h"
+#include "slices/plan/plan.h"
 
 namespace icepie::server {
 

@@ -1,4 +1,4 @@
-// A worker's side of server/life_watch.h.
+// A worker's side of server/supervisor/life_watch.h.
 #ifndef ICEPIE_SERVER_WORKER_LIFE_H_
 #define ICEPIE_SERVER_WORKER_LIFE_H_
 

@@ -1,8 +1,8 @@
 // Where a worker's log lines go: standard error, which the daemon has connected with a file. A line
 // is
 //   2026-11-22T02:58:41.120394Z warning [volume_by_chain] generation 7: FAULTED: …
-// with the slice in brackets when it concerns one (slices/slice_log.h); line breaks in a message
-// are written as \n. server/worker_log.h reads them.
+// with the slice in brackets when it concerns one (slices/apply/slice_log.h); line breaks in a
+// message are written as \n. server/supervisor/worker_log.h reads them.
 //
 // The file is bounded: when it is long it becomes FILE.1, and a new one begins. What libraries and
 // the C++ run time write to standard error is in the same file.

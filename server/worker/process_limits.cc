@@ -15,7 +15,7 @@
 #include "core/base/status.h"
 #include "core/base/thread_priority.h"
 #include "server/worker/log_sink.h"
-#include "slices/built_in_limits.h"
+#include "slices/definition/built_in_limits.h"
 
 namespace icepie::server {
 namespace {

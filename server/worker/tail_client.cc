@@ -18,9 +18,9 @@
 #include "core/base/file.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
-#include "core/segment_reader.h"
-#include "server/rpc_status.h"
-#include "slices/payload_schema.h"
+#include "core/segment/segment_reader.h"
+#include "server/base/rpc_status.h"
+#include "slices/reading/payload_schema.h"
 
 namespace icepie::server {
 namespace {

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "icepie/worker/v1/worker.grpc.pb.h"
-#include "slices/feed.h"
+#include "slices/apply/feed.h"
 
 namespace icepie::server {
 

@@ -30,12 +30,12 @@
 #include "server/worker/sandbox.h"
 #include "server/worker/tail_client.h"
 #include "server/worker/worker_service.h"
-#include "slices/build_engine.h"
-#include "slices/engine.h"
-#include "slices/flight_record.h"
-#include "slices/freed_memory.h"
-#include "slices/live_engine.h"
-#include "slices/standby_engine.h"
+#include "slices/apply/flight_record.h"
+#include "slices/duckdb/freed_memory.h"
+#include "slices/role/build_engine.h"
+#include "slices/role/engine.h"
+#include "slices/role/live_engine.h"
+#include "slices/role/standby_engine.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {

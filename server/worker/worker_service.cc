@@ -9,12 +9,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "server/worker/convert.h"
 #include "server/worker/process_limits.h"
-#include "slices/definition.h"
-#include "slices/plan.h"
-#include "slices/record_judge.h"
+#include "slices/apply/record_judge.h"
+#include "slices/definition/definition.h"
+#include "slices/plan/plan.h"
 
 namespace icepie::server {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "core/base/mutex.h"
 #include "icepie/worker/v1/worker.grpc.pb.h"
-#include "slices/engine.h"
+#include "slices/role/engine.h"
 
 namespace icepie::server {
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "core/base/check.h"
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 
 int main(int argc, char** argv) {
   ICEPIE_CHECK(argc == 2);

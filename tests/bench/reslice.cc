@@ -6,7 +6,8 @@
 //   reslice.<slice>.vs_extract  the peer is ->> over the text
 //   reslice.<slice>.cpu         records of a second of processor time, which other programs on the
 //                               machine do not change, again beside read_json
-// DuckDB has two threads; a build has the number that its strategy can use (slices/build_engine).
+// DuckDB has two threads; a build has the number that its strategy can use
+// (slices/role/build_engine).
 #include <time.h>
 #include <unistd.h>
 
@@ -25,7 +26,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "slices/build_engine.h"
+#include "slices/role/build_engine.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/figure.h"
 #include "tests/bench/slice_bench.h"

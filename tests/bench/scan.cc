@@ -29,7 +29,7 @@
 #include "absl/time/clock.h"
 #include "core/base/check.h"
 #include "core/core.h"
-#include "core/segment_reader.h"
+#include "core/segment/segment_reader.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/bench_process.h"
 #include "tests/bench/figure.h"

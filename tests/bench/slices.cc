@@ -32,9 +32,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "slices/components.h"
-#include "slices/live_engine.h"
-#include "slices/source_scan.h"
+#include "slices/plan/components.h"
+#include "slices/reading/source_scan.h"
+#include "slices/role/live_engine.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/figure.h"
 #include "tests/bench/slice_bench.h"

@@ -18,6 +18,9 @@ for folder in */; do
   [ "$folder" = build ] || [ "$folder" = data ] || [[ $map == *"\`$folder/"* ]] ||
     complain "README.md's tree does not name $folder/"
 done
+for folder in core/*/ slices/*/ server/*/; do
+  [[ $map == *"\`$folder\`"* ]] || complain "README.md's tree does not name $folder"
+done
 # The suites, names and Suite.Names of all tests, a line each.
 tests=$(find tests -name '*_test.cc' -exec cat {} + | tr '\n' ' ' |
   grep -oE 'TEST(_F|_P)?\( *[A-Za-z0-9]+, *[A-Za-z0-9]+\)' |

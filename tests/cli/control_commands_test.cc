@@ -6,7 +6,7 @@
 #include "absl/time/time.h"
 #include "core/base/status.h"
 #include "icepie/v1/admin.grpc.pb.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/cli/program_fixture.h"
 
 namespace icepie::cli {

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "core/core.h"
-#include "server/core_service.h"
+#include "server/record/core_service.h"
 #include "tests/cli/program_fixture.h"
 
 namespace icepie::cli {

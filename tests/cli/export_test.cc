@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include "cli/record_envelope.h"
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 #include "tests/cli/core_program_fixture.h"
 
 namespace icepie::cli {

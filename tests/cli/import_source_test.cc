@@ -12,7 +12,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 
 namespace icepie::cli {
 namespace {

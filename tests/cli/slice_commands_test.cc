@@ -13,7 +13,7 @@
 #include "icepie/v1/admin.grpc.pb.h"
 #include "icepie/v1/core.grpc.pb.h"
 #include "icepie/v1/slices.grpc.pb.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/cli/program_fixture.h"
 
 namespace icepie::cli {

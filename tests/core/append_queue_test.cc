@@ -1,4 +1,4 @@
-#include "core/append_queue.h"
+#include "core/append/append_queue.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

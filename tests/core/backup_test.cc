@@ -1,6 +1,6 @@
 // Backups made while records are appended and sealed: whole, of the right root, and never mistaken
 // for the original.
-#include "core/backup.h"
+#include "core/verify/backup.h"
 
 #include <gmock/gmock.h>
 
@@ -11,7 +11,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/merkle/merkle_tree.h"
-#include "core/verification.h"
+#include "core/verify/verification.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/small_disk.h"
 #include "tests/core/stored_tree.h"

@@ -1,4 +1,4 @@
-#include "core/block.h"
+#include "core/block/block.h"
 
 #include <gtest/gtest.h>
 #include <xxhash.h>

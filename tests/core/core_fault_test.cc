@@ -18,9 +18,9 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
-#include "core/disk_space.h"
-#include "core/log_store.h"
-#include "core/read_file_system.h"
+#include "core/log/disk_space.h"
+#include "core/log/log_store.h"
+#include "core/log/read_file_system.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/failing_calls.h"
 #include "tests/core/failing_file_system.h"
@@ -138,7 +138,7 @@ TEST_F(CoreFaultTest, AFailedSyncOfTheLogsDirectoryIsFinal) {
 }
 
 // What was sealed is dropped by compactions that leave nothing: RocksDB aborts the process when it
-// cannot write the table that holds nothing (core/table_file_system.h).
+// cannot write the table that holds nothing (core/log/table_file_system.h).
 TEST_F(CoreFaultTest, ACompactionThatCannotWriteEndsNoProcess) {
   const SmallDisk disk(kDiskBytes);
   bool met = true;

@@ -1,6 +1,6 @@
 // Signed checkpoints and proofs of a whole core, and what becomes of them when its files are
 // changed behind its back.
-#include "core/core_proofs.h"
+#include "core/proof/core_proofs.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
-#include "core/high_water_mark.h"
+#include "core/log/high_water_mark.h"
 #include "tests/core/stored_tree.h"
 #include "tests/core/temp_directory.h"
 

@@ -11,7 +11,7 @@
 
 #include "absl/time/clock.h"
 #include "core/base/check.h"
-#include "core/block.h"
+#include "core/block/block.h"
 #include "core/core.h"
 #include "gtest/gtest.h"
 

@@ -14,7 +14,7 @@
 #include "core/base/file.h"
 #include "core/base/mutex.h"
 #include "core/core.h"
-#include "core/log_store.h"
+#include "core/log/log_store.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 

@@ -1,6 +1,6 @@
 // Full disks: the decisions with injected figures, then a real small file system, filled again and
 // again. ICEPIE_DISK_FULL_ROUNDS sets how often (10 without it).
-#include "core/disk_space.h"
+#include "core/log/disk_space.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

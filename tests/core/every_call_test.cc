@@ -2,9 +2,9 @@
 // all: made anew, appends, segments, checkpoints, flushes, compactions, backups, the end, and a
 // second start that replays the log. RocksDB's calls fail at its Env, the core's own at the C
 // library, with EIO and, what changes something, with ENOSPC; a write fails also when half of it is
-// written. What RocksDB reads is read twice (core/read_file_system.h), so that fails for good: of
-// that file, until a start has shown that it refuses no later one. Clients send again what was not
-// acknowledged. Whatever failed, a later start on a whole disk has every record once, in order,
+// written. What RocksDB reads is read twice (core/log/read_file_system.h), so that fails for good:
+// of that file, until a start has shown that it refuses no later one. Clients send again what was
+// not acknowledged. Whatever failed, a later start on a whole disk has every record once, in order,
 // under the tree that its bytes make.
 //
 // The suite takes the first call of each kind and every kStride-th of all; ICEPIE_FAULT_STRIDE=1
@@ -25,7 +25,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "core/base/status.h"
-#include "core/verification.h"
+#include "core/verify/verification.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/failing_calls.h"
 #include "tests/core/failing_file_system.h"

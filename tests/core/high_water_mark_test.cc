@@ -1,4 +1,4 @@
-#include "core/high_water_mark.h"
+#include "core/log/high_water_mark.h"
 
 #include <gmock/gmock.h>
 #include <signal.h>

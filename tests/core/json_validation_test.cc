@@ -1,4 +1,4 @@
-#include "core/json_validation.h"
+#include "core/append/json_validation.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "core/payload_paths.h"
+#include "core/append/payload_paths.h"
 
 #include <gmock/gmock.h>
 

@@ -1,5 +1,5 @@
 // Retries: what was stored once is not stored again, before and after a restart.
-#include "core/request_log.h"
+#include "core/append/request_log.h"
 
 #include <gmock/gmock.h>
 

@@ -1,5 +1,5 @@
 // The scrub: passes over a core that is in use, what they find, and where they go on.
-#include "core/scrubber.h"
+#include "core/verify/scrubber.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,8 +7,8 @@
 #include <fstream>
 #include <random>
 
-#include "core/scrub_file.h"
-#include "core/segment_reader.h"
+#include "core/segment/segment_reader.h"
+#include "core/verify/scrub_file.h"
 #include "tests/core/broken_directory.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"

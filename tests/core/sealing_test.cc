@@ -14,8 +14,8 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/core.h"
-#include "core/segment_reader.h"
-#include "core/verification.h"
+#include "core/segment/segment_reader.h"
+#include "core/verify/verification.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 

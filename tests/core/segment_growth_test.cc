@@ -11,8 +11,8 @@
 
 #include "core/base/file.h"
 #include "core/core.h"
-#include "core/segment_reader.h"
-#include "core/verification.h"
+#include "core/segment/segment_reader.h"
+#include "core/verify/verification.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/sealing_gate.h"
 #include "tests/core/temp_directory.h"

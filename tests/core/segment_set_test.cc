@@ -1,4 +1,4 @@
-#include "core/segment_set.h"
+#include "core/segment/segment_set.h"
 
 #include <gtest/gtest.h>
 

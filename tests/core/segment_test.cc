@@ -9,8 +9,8 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
-#include "core/segment_reader.h"
-#include "core/segment_writer.h"
+#include "core/segment/segment_reader.h"
+#include "core/segment/segment_writer.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie {

@@ -1,5 +1,5 @@
 // The sequencer on a disk whose syncs fail.
-#include "core/sequencer.h"
+#include "core/append/sequencer.h"
 
 #include <gmock/gmock.h>
 #include <rocksdb/env.h>
@@ -11,7 +11,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "core/append_validation.h"
+#include "core/append/append_validation.h"
 #include "core/base/status.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"

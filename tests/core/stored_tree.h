@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "core/base/check.h"
-#include "core/block.h"
+#include "core/block/block.h"
 #include "core/core.h"
-#include "core/log_store.h"
+#include "core/log/log_store.h"
 #include "core/merkle/leaf_entry.h"
 #include "core/merkle/tiles.h"
-#include "core/tree_store.h"
+#include "core/proof/tree_store.h"
 #include "gtest/gtest.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/merkle/tree_testing.h"

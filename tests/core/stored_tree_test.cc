@@ -8,7 +8,7 @@
 #include <random>
 
 #include "core/base/status.h"
-#include "core/catalog_keys.h"
+#include "core/log/catalog_keys.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie {

@@ -1,5 +1,5 @@
 // A table is read piece by piece when whoever checks it has to keep a rate.
-#include "core/table_file_system.h"
+#include "core/log/table_file_system.h"
 
 #include <gtest/gtest.h>
 #include <rocksdb/env.h>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/log_store.h"
+#include "core/log/log_store.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie {

@@ -1,5 +1,5 @@
 // A core is changed behind its back, and its verification says what and where.
-#include "core/verification.h"
+#include "core/verify/verification.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,9 +16,9 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
-#include "core/segment_reader.h"
-#include "core/segment_set.h"
-#include "core/segment_writer.h"
+#include "core/segment/segment_reader.h"
+#include "core/segment/segment_set.h"
+#include "core/segment/segment_writer.h"
 #include "tests/core/child_process.h"
 #include "tests/core/stored_tree.h"
 #include "tests/core/temp_directory.h"

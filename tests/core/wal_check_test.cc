@@ -1,6 +1,6 @@
 // A write-ahead log that RocksDB has written, read as a file: whole, damaged anywhere, cut off
 // anywhere.
-#include "core/wal_check.h"
+#include "core/log/wal_check.h"
 
 #include <gmock/gmock.h>
 #include <rocksdb/env.h>
@@ -16,8 +16,8 @@
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
-#include "core/log_store.h"
-#include "core/verification.h"
+#include "core/log/log_store.h"
+#include "core/verify/verification.h"
 #include "tests/core/broken_directory.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"

@@ -374,7 +374,8 @@ TEST_F(AbuseTest, AClientThatDiesInTheMiddleOfABatchHasAppendedNoneOfIt) {
 class KeepaliveTest : public AbuseTest {
  protected:
   static constexpr int kDead = 50;
-  static constexpr int64_t kCallBytes = 12 << 10;  // of an open one, as server/call_limits.h says
+  static constexpr int64_t kCallBytes =
+      12 << 10;  // of an open one, as server/front/call_limits.h says
 
   KeepaliveTest() : AbuseTest("1s") {}
 

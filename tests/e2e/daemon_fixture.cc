@@ -18,7 +18,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 
 extern char** environ;
 

@@ -15,9 +15,9 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
-#include "core/log_store.h"
-#include "core/segment_reader.h"
-#include "server/rpc_status.h"
+#include "core/log/log_store.h"
+#include "core/segment/segment_reader.h"
+#include "server/base/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
 #include "tests/server/http_client.h"
 

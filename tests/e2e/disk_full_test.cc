@@ -15,8 +15,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/status.h"
-#include "core/disk_space.h"
-#include "server/rpc_status.h"
+#include "core/log/disk_space.h"
+#include "server/base/rpc_status.h"
 #include "tests/core/small_disk.h"
 #include "tests/e2e/daemon_fixture.h"
 

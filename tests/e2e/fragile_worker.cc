@@ -23,7 +23,7 @@
 #include "server/worker/exit_codes.h"
 #include "server/worker/worker.h"
 #include "server/worker/worker_options.h"
-#include "slices/function_list.h"
+#include "slices/plan/function_list.h"
 
 namespace {
 

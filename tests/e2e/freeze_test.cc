@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/base/status.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
 #include "tests/e2e/shop_fixture.h"
 

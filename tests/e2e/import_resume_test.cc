@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 #include "tests/e2e/daemon_fixture.h"
 
 extern char** environ;

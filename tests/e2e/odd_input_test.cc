@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
 #include "tests/e2e/daemon_memory.h"
 #include "tests/e2e/http2_client.h"

@@ -20,8 +20,8 @@
 #include "absl/strings/str_split.h"
 #include "cli/app.h"
 #include "core/base/status.h"
-#include "server/rpc_status.h"
-#include "slices/duckdb.h"
+#include "server/base/rpc_status.h"
+#include "slices/duckdb/duckdb.h"
 #include "tests/e2e/daemon_fixture.h"
 #include "tests/e2e/terminal_program.h"
 

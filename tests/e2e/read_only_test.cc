@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "core/base/status.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/core/small_disk.h"
 #include "tests/e2e/faulty_disk.h"
 #include "tests/e2e/health_client.h"

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::testing {

@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/e2e/daemon_memory.h"
 #include "tests/e2e/faulty_disk.h"
 #include "tests/e2e/shop_fixture.h"

@@ -20,7 +20,7 @@
 #include "absl/synchronization/blocking_counter.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::testing {

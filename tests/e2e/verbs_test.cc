@@ -19,10 +19,10 @@
 #include "absl/time/clock.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
-#include "server/poison_finder.h"
-#include "server/proto_time.h"
-#include "server/rpc_status.h"
-#include "slices/flight_record.h"
+#include "server/base/proto_time.h"
+#include "server/base/rpc_status.h"
+#include "server/supervisor/poison_finder.h"
+#include "slices/apply/flight_record.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::testing {

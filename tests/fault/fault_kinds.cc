@@ -18,7 +18,7 @@
 #include "core/base/status.h"
 #include "core/core.h"
 #include "google/longrunning/operations.grpc.pb.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/fault/fault_domains.h"
 
 namespace icepie::fault {

@@ -15,7 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
 #include "tests/fault/checker.h"
 #include "tests/fault/fault_domains.h"

@@ -8,7 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/server/http_client.h"
 
 namespace icepie::fault {

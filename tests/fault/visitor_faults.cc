@@ -14,7 +14,7 @@
 #include "absl/strings/str_replace.h"
 #include "core/base/status.h"
 #include "core/core.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/fault/fault_domains.h"
 #include "tests/fault/fault_kinds.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "core/base/check.h"
-#include "core/block.h"
+#include "core/block/block.h"
 #include "core/byte_order.h"
 
 namespace {

@@ -1,4 +1,4 @@
-#include "server/admin_action.h"
+#include "server/admin/admin_action.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

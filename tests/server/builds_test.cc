@@ -1,4 +1,4 @@
-#include "server/builds.h"
+#include "server/domain/builds.h"
 
 #include <gtest/gtest.h>
 
@@ -12,8 +12,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "server/process_usage.h"
-#include "server/proto_time.h"
+#include "server/base/process_usage.h"
+#include "server/base/proto_time.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/fake_worker.h"

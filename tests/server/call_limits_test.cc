@@ -1,4 +1,4 @@
-#include "server/call_limits.h"
+#include "server/front/call_limits.h"
 
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "icepie/v1/core.grpc.pb.h"
-#include "server/peer_host.h"
+#include "server/front/peer_host.h"
 
 namespace icepie::server {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/catalog.h"
+#include "server/domain/catalog.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,11 +10,11 @@
 
 #include "core/base/file.h"
 #include "core/base/status.h"
-#include "server/catalog_copy.h"
-#include "server/intent_file.h"
-#include "server/numbered_pairs.h"
-#include "server/snapshot_files.h"
-#include "server/unwanted_files.h"
+#include "server/base/numbered_pairs.h"
+#include "server/domain/catalog_copy.h"
+#include "server/domain/intent_file.h"
+#include "server/domain/snapshot_files.h"
+#include "server/domain/unwanted_files.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/refusing_core.h"

@@ -1,5 +1,5 @@
 // Connections that are not there any more, on a server of the test's own.
-#include "server/connection_gate.h"
+#include "server/front/connection_gate.h"
 
 #include <arpa/inet.h>
 #include <grpcpp/security/server_credentials.h>
@@ -22,7 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/steady_clock.h"
-#include "server/peer_host.h"
+#include "server/front/peer_host.h"
 #include "tests/e2e/http2_client.h"
 
 namespace icepie::server {

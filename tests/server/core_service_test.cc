@@ -1,4 +1,4 @@
-#include "server/core_service.h"
+#include "server/record/core_service.h"
 
 #include <gmock/gmock.h>
 
@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "core/segment_reader.h"
+#include "core/segment/segment_reader.h"
 #include "tests/server/rpc_fixture.h"
 
 namespace icepie::server {

@@ -1,4 +1,4 @@
-#include "server/definition_changes.h"
+#include "server/domain/definition_changes.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,8 +8,8 @@
 
 #include "absl/time/time.h"
 #include "core/base/status.h"
-#include "server/plan_estimate.h"
-#include "server/proto_time.h"
+#include "server/base/proto_time.h"
+#include "server/domain/plan_estimate.h"
 
 namespace icepie::server {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/desired_change.h"
+#include "server/domain/desired_change.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/base/status.h"
-#include "server/proto_time.h"
+#include "server/base/proto_time.h"
 
 namespace icepie::server {
 namespace {

@@ -1,6 +1,6 @@
 // What is written where, in a tree of files; and real processes in the kernel's own hierarchy,
 // where this user may make groups there.
-#include "server/domain_groups.h"
+#include "server/supervisor/domain_groups.h"
 
 #include <gtest/gtest.h>
 #include <sys/xattr.h>
@@ -21,7 +21,7 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
-#include "server/supervisor.h"
+#include "server/supervisor/supervisor.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/real_group.h"
 

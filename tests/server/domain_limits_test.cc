@@ -1,4 +1,4 @@
-#include "server/domain_limits.h"
+#include "server/domain/domain_limits.h"
 
 #include <gtest/gtest.h>
 #include <sys/statvfs.h>

@@ -1,4 +1,4 @@
-#include "server/domain_manager.h"
+#include "server/domain/domain_manager.h"
 
 #include <gtest/gtest.h>
 
@@ -16,11 +16,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "server/poison_finder.h"
-#include "server/promotion.h"
-#include "server/proto_time.h"
-#include "server/slice_control.h"
-#include "slices/flight_record.h"
+#include "server/admin/slice_control.h"
+#include "server/base/proto_time.h"
+#include "server/domain/promotion.h"
+#include "server/supervisor/poison_finder.h"
+#include "slices/apply/flight_record.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/fake_worker.h"
@@ -89,7 +89,7 @@ class DomainManagerTest : public ::testing::Test {
     return entry;
   }
 
-  // What a worker was doing (slices/flight_record.h).
+  // What a worker was doing (slices/apply/flight_record.h).
   static std::string Note(slices::Activity activity, const std::string& generation,
                           int64_t position = 0) {
     std::string slot(256, '\0');

@@ -1,4 +1,4 @@
-#include "server/event_loop.h"
+#include "server/base/event_loop.h"
 
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "server/executor.h"
+#include "server/base/executor.h"
 
 namespace icepie::server {
 namespace {

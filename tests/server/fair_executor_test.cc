@@ -1,4 +1,4 @@
-#include "server/fair_executor.h"
+#include "server/base/fair_executor.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

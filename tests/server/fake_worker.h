@@ -16,10 +16,10 @@
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "icepie/worker/v1/worker.grpc.pb.h"
-#include "server/managed_worker.h"
-#include "server/rpc_status.h"
-#include "server/run_directory.h"
-#include "server/supervisor.h"
+#include "server/base/rpc_status.h"
+#include "server/supervisor/managed_worker.h"
+#include "server/supervisor/run_directory.h"
+#include "server/supervisor/supervisor.h"
 
 namespace icepie::server {
 

@@ -1,4 +1,4 @@
-#include "server/feed_scheduler.h"
+#include "server/record/feed_scheduler.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "server/heartbeat_silence.h"
+#include "server/supervisor/heartbeat_silence.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "server/hibernation.h"
+#include "server/supervisor/hibernation.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
-#include "server/proto_time.h"
+#include "server/base/proto_time.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/fake_worker.h"

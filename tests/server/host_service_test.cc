@@ -1,4 +1,4 @@
-#include "server/host_service.h"
+#include "server/record/host_service.h"
 
 #include <gmock/gmock.h>
 

@@ -1,4 +1,4 @@
-#include "server/life_watch.h"
+#include "server/supervisor/life_watch.h"
 
 #include <gtest/gtest.h>
 #include <linux/filter.h>

@@ -1,4 +1,4 @@
-#include "server/poison_finder.h"
+#include "server/supervisor/poison_finder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

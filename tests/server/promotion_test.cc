@@ -1,9 +1,9 @@
-#include "server/promotion.h"
+#include "server/domain/promotion.h"
 
 #include <gmock/gmock.h>
 
 #include "core/base/status.h"
-#include "server/definition_changes.h"
+#include "server/domain/definition_changes.h"
 
 namespace icepie::server {
 namespace {

@@ -1,9 +1,9 @@
-#include "server/query_ledger.h"
+#include "server/query/query_ledger.h"
 
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "server/query_fingerprint.h"
+#include "server/query/query_fingerprint.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie::server {

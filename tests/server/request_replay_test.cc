@@ -1,4 +1,4 @@
-#include "server/request_replay.h"
+#include "server/admin/request_replay.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // What is taken for a flood of calls that are given up, and what only looks like one.
-#include "server/reset_flood.h"
+#include "server/front/reset_flood.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "server/restart_policy.h"
+#include "server/supervisor/restart_policy.h"
 
 #include <gtest/gtest.h>
 

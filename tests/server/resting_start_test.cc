@@ -1,4 +1,4 @@
-#include "server/resting_start.h"
+#include "server/supervisor/resting_start.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
-#include "server/catalog.h"
+#include "server/domain/catalog.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie::server {

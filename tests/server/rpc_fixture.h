@@ -12,7 +12,7 @@
 #include "core/base/status.h"
 #include "core/core.h"
 #include "gtest/gtest.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 

@@ -1,4 +1,4 @@
-#include "server/shared_blocks.h"
+#include "server/record/shared_blocks.h"
 
 #include <grpcpp/support/byte_buffer.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <deque>
 
 #include "icepie/v1/core.pb.h"
-#include "server/shared_slice.h"
+#include "server/record/shared_slice.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
 

@@ -1,4 +1,4 @@
-#include "server/silence_watch.h"
+#include "server/supervisor/silence_watch.h"
 
 #include <gtest/gtest.h>
 

@@ -1,13 +1,13 @@
-#include "server/slice_facts.h"
+#include "server/domain/slice_facts.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <memory>
 
-#include "server/event_observer.h"
-#include "server/proto_time.h"
-#include "server/worker_client.h"
+#include "server/admin/event_observer.h"
+#include "server/base/proto_time.h"
+#include "server/supervisor/worker_client.h"
 
 namespace icepie::server {
 namespace {

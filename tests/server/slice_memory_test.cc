@@ -1,11 +1,11 @@
-#include "server/slice_memory.h"
+#include "server/domain/slice_memory.h"
 
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <string>
 
-#include "server/proto_time.h"
+#include "server/base/proto_time.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie::server {

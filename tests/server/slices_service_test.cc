@@ -1,4 +1,4 @@
-#include "server/slices_service.h"
+#include "server/query/slices_service.h"
 
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>

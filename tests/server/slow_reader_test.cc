@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "absl/strings/numbers.h"
-#include "server/core_service.h"
+#include "server/record/core_service.h"
 #include "tests/server/rpc_fixture.h"
 
 namespace icepie::server {

@@ -1,4 +1,4 @@
-#include "server/stream_ends.h"
+#include "server/record/stream_ends.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "server/supervisor.h"
+#include "server/supervisor/supervisor.h"
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -18,10 +18,10 @@
 #include "absl/time/clock.h"
 #include "core/base/mutex.h"
 #include "core/base/status.h"
-#include "server/proto_time.h"
-#include "server/run_directory.h"
-#include "server/suspension_file.h"
-#include "slices/flight_record.h"
+#include "server/base/proto_time.h"
+#include "server/supervisor/run_directory.h"
+#include "server/supervisor/suspension_file.h"
+#include "slices/apply/flight_record.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/fake_worker.h"
 

@@ -13,10 +13,10 @@
 #include <set>
 #include <thread>
 
-#include "core/log_store.h"
-#include "core/segment_reader.h"
-#include "server/host_service.h"
-#include "slices/record_batch.h"
+#include "core/log/log_store.h"
+#include "core/segment/segment_reader.h"
+#include "server/record/host_service.h"
+#include "slices/apply/record_batch.h"
 #include "tests/core/child_process.h"
 #include "tests/core/sealing_gate.h"
 #include "tests/server/rpc_fixture.h"

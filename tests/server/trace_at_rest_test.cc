@@ -1,4 +1,4 @@
-#include "server/trace_at_rest.h"
+#include "server/record/trace_at_rest.h"
 
 #include <gtest/gtest.h>
 

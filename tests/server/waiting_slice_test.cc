@@ -5,9 +5,9 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "server/catalog.h"
-#include "server/proto_time.h"
-#include "server/slice_facts.h"
+#include "server/base/proto_time.h"
+#include "server/domain/catalog.h"
+#include "server/domain/slice_facts.h"
 
 namespace icepie::server {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/wake_queue.h"
+#include "server/supervisor/wake_queue.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "server/worker_log.h"
+#include "server/supervisor/worker_log.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "server/proto_time.h"
+#include "server/base/proto_time.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie::server {

@@ -1,4 +1,4 @@
-#include "server/worker_query_router.h"
+#include "server/query/worker_query_router.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,8 +17,8 @@
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
-#include "server/query_etag.h"
-#include "server/rpc_status.h"
+#include "server/base/rpc_status.h"
+#include "server/query/query_etag.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/fake_worker.h"
 

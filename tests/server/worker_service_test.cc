@@ -15,7 +15,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "core/base/status.h"
-#include "server/worker_client.h"
+#include "server/supervisor/worker_client.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie::server {

@@ -1,4 +1,4 @@
-#include "slices/bound_numbers.h"
+#include "slices/duckdb/bound_numbers.h"
 
 #include <memory>
 #include <string>

@@ -1,4 +1,4 @@
-#include "slices/build_engine.h"
+#include "slices/role/build_engine.h"
 
 #include <sys/wait.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-#include "slices/components.h"
+#include "slices/plan/components.h"
 
 #include <memory>
 #include <random>
@@ -9,8 +9,8 @@
 #include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "slices/component_set.h"
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
+#include "slices/plan/component_set.h"
 #include "tests/slices/slice_run.h"
 
 namespace icepie::slices {

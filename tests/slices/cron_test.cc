@@ -1,4 +1,4 @@
-#include "slices/cron.h"
+#include "slices/definition/cron.h"
 
 #include <string>
 

@@ -1,4 +1,4 @@
-#include "slices/definition.h"
+#include "slices/definition/definition.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,9 +16,9 @@
 #include "absl/strings/str_split.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
-#include "slices/column_type.h"
-#include "slices/read_paths.h"
-#include "slices/yaml_tree.h"
+#include "slices/definition/column_type.h"
+#include "slices/definition/yaml_tree.h"
+#include "slices/plan/read_paths.h"
 
 namespace icepie::slices {
 namespace {

@@ -6,10 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
-#include "slices/components.h"
-#include "slices/counted_values.h"
-#include "slices/result_json.h"
-#include "slices/syntax_tree.h"
+#include "slices/plan/components.h"
+#include "slices/plan/counted_values.h"
+#include "slices/plan/syntax_tree.h"
+#include "slices/reading/result_json.h"
 
 namespace icepie::slices {
 

@@ -12,8 +12,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "slices/duckdb.h"
-#include "slices/plan.h"
+#include "slices/duckdb/duckdb.h"
+#include "slices/plan/plan.h"
 #include "tests/slices/differential_case.h"
 
 namespace icepie::slices {

@@ -19,8 +19,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
-#include "slices/build_engine.h"
-#include "slices/live_engine.h"
+#include "slices/role/build_engine.h"
+#include "slices/role/live_engine.h"
 #include "tests/slices/differential_reference.h"
 #include "tests/slices/memory_feed.h"
 

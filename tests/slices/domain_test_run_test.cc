@@ -1,5 +1,5 @@
 // Tests of domain files: how they are read, and what a run finds.
-#include "slices/domain_test_run.h"
+#include "slices/role/domain_test_run.h"
 
 #include <gmock/gmock.h>
 
@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "slices/definition.h"
+#include "slices/definition/definition.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::slices {

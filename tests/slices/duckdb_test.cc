@@ -1,4 +1,4 @@
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -12,8 +12,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
-#include "slices/batch_relation.h"
-#include "slices/result_json.h"
+#include "slices/apply/batch_relation.h"
+#include "slices/reading/result_json.h"
 
 namespace icepie::slices {
 namespace {

@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
-#include "slices/live_engine.h"
+#include "slices/role/live_engine.h"
 #include "tests/slices/memory_feed.h"
 
 namespace icepie::slices {

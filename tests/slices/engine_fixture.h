@@ -19,8 +19,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
-#include "slices/flight_record.h"
-#include "slices/live_engine.h"
+#include "slices/apply/flight_record.h"
+#include "slices/role/live_engine.h"
 #include "tests/slices/memory_feed.h"
 
 namespace icepie::slices {

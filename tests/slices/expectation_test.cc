@@ -1,5 +1,5 @@
 // Expectations from the YAML key to what the live and build engines do with them.
-#include "slices/expectation.h"
+#include "slices/expectation/expectation.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,12 +15,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/status.h"
-#include "slices/build_engine.h"
-#include "slices/definition.h"
-#include "slices/expectation_gate.h"
-#include "slices/expectation_store.h"
-#include "slices/plan.h"
-#include "slices/standby_engine.h"
+#include "slices/definition/definition.h"
+#include "slices/expectation/expectation_gate.h"
+#include "slices/expectation/expectation_store.h"
+#include "slices/plan/plan.h"
+#include "slices/role/build_engine.h"
+#include "slices/role/standby_engine.h"
 #include "tests/slices/engine_fixture.h"
 #include "tests/slices/failing_duckdb.h"
 

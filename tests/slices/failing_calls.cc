@@ -12,7 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "slices/paced_writes.h"
+#include "slices/snapshot/paced_writes.h"
 
 namespace icepie::slices {
 

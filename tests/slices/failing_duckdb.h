@@ -5,7 +5,7 @@
 
 #include <atomic>
 
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 
 namespace icepie::slices {
 

@@ -1,4 +1,4 @@
-#include "slices/flight_record.h"
+#include "slices/apply/flight_record.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>

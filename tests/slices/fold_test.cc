@@ -1,6 +1,6 @@
 // Folds whose statements were prepared while the state was small: afterwards NULLs appear, ranges
 // grow, text gets longer, groups multiply. What the optimizer concluded from the statistics of then
-// must not stay in the statements (slices/apply_statements.h).
+// must not stay in the statements (slices/apply/apply_statements.h).
 //
 // ICEPIE_FOLD_SEEDS=500 runs so many seeds instead of a few.
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "slices/freed_memory.h"
+#include "slices/duckdb/freed_memory.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <fstream>
 #include <string>
 
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 
 namespace icepie::slices {
 namespace {

@@ -1,4 +1,4 @@
-#include "slices/generation.h"
+#include "slices/apply/generation.h"
 
 #include <unistd.h>
 
@@ -24,11 +24,11 @@
 #include "core/base/steady_clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "slices/engine.h"
-#include "slices/recompute_runner.h"
-#include "slices/record_batch.h"
-#include "slices/snapshot_store.h"
-#include "slices/transaction.h"
+#include "slices/apply/recompute_runner.h"
+#include "slices/apply/record_batch.h"
+#include "slices/duckdb/transaction.h"
+#include "slices/role/engine.h"
+#include "slices/snapshot/snapshot_store.h"
 #include "tests/slices/memory_feed.h"
 
 namespace icepie::slices {

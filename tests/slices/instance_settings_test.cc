@@ -7,9 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "slices/duckdb.h"
-#include "slices/engine.h"
-#include "slices/transaction.h"
+#include "slices/duckdb/duckdb.h"
+#include "slices/duckdb/transaction.h"
+#include "slices/role/engine.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace icepie::slices {

@@ -1,4 +1,4 @@
-#include "slices/json_reading.h"
+#include "slices/reading/json_reading.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,8 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
-#include "slices/column_type.h"
-#include "slices/timestamp_text.h"
+#include "slices/definition/column_type.h"
+#include "slices/reading/timestamp_text.h"
 
 namespace icepie::slices {
 namespace {

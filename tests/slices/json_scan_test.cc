@@ -1,4 +1,4 @@
-#include "slices/json_scan.h"
+#include "slices/reading/json_scan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -17,9 +17,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "slices/build_engine.h"
-#include "slices/components.h"
-#include "slices/result_json.h"
+#include "slices/plan/components.h"
+#include "slices/reading/result_json.h"
+#include "slices/role/build_engine.h"
 #include "tests/slices/engine_fixture.h"
 #include "tests/slices/failing_calls.h"
 

@@ -3,9 +3,9 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "slices/batch_size.h"
-#include "slices/function_list.h"
-#include "slices/turn_rest.h"
+#include "slices/apply/batch_size.h"
+#include "slices/apply/turn_rest.h"
+#include "slices/plan/function_list.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace icepie::slices {

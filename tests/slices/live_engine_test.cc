@@ -1,4 +1,4 @@
-#include "slices/live_engine.h"
+#include "slices/role/live_engine.h"
 
 #include <chrono>
 #include <cstdlib>
@@ -20,10 +20,10 @@
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "slices/definition.h"
-#include "slices/generation.h"
-#include "slices/plan.h"
-#include "slices/sql_binding.h"
+#include "slices/apply/generation.h"
+#include "slices/definition/definition.h"
+#include "slices/plan/plan.h"
+#include "slices/plan/sql_binding.h"
 #include "tests/slices/engine_fixture.h"
 #include "tests/slices/failing_duckdb.h"
 

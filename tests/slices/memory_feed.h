@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/base/mutex.h"
-#include "slices/fixture_feed.h"
+#include "slices/role/fixture_feed.h"
 
 namespace icepie::slices {
 

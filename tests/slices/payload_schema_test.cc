@@ -1,4 +1,4 @@
-#include "slices/payload_schema.h"
+#include "slices/reading/payload_schema.h"
 
 #include <gmock/gmock.h>
 #include <google/protobuf/descriptor.pb.h>
@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
-#include "slices/json_scan.h"
+#include "slices/reading/json_scan.h"
 
 namespace icepie::slices {
 namespace {

@@ -1,4 +1,4 @@
-#include "slices/plan.h"
+#include "slices/plan/plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "slices/query_service.h"
+#include "slices/query/query_service.h"
 
 #include <sched.h>
 #include <sys/resource.h>
@@ -17,7 +17,7 @@
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "slices/engine.h"
+#include "slices/role/engine.h"
 #include "tests/core/temp_directory.h"
 #include "tests/slices/engine_fixture.h"
 

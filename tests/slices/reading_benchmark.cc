@@ -8,10 +8,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
-#include "slices/duckdb.h"
-#include "slices/json_scan.h"
-#include "slices/result_json.h"
-#include "slices/source_scan.h"
+#include "slices/duckdb/duckdb.h"
+#include "slices/reading/json_scan.h"
+#include "slices/reading/result_json.h"
+#include "slices/reading/source_scan.h"
 #include "tests/slices/source_column.h"
 
 namespace icepie::slices {

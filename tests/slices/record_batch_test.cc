@@ -1,6 +1,6 @@
 // Batches out of pieces whose blocks overlap: the core joins small blocks when it seals them, so a
 // reader may meet the same records in blocks of other borders.
-#include "slices/record_batch.h"
+#include "slices/apply/record_batch.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -14,9 +14,9 @@
 #include <vector>
 
 #include "core/base/mutex.h"
-#include "core/block.h"
-#include "slices/batches_ahead.h"
-#include "slices/shared_decode.h"
+#include "core/block/block.h"
+#include "slices/apply/batches_ahead.h"
+#include "slices/reading/shared_decode.h"
 
 namespace icepie::slices {
 namespace {

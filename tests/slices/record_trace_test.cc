@@ -1,11 +1,11 @@
-#include "slices/record_trace.h"
+#include "slices/apply/record_trace.h"
 
 #include <gtest/gtest.h>
 
 #include <map>
 
-#include "slices/definition.h"
-#include "slices/record_judge.h"
+#include "slices/apply/record_judge.h"
+#include "slices/definition/definition.h"
 
 namespace icepie::slices {
 namespace {

@@ -1,4 +1,4 @@
-#include "slices/result_json.h"
+#include "slices/reading/result_json.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 
 namespace icepie::slices {
 namespace {

@@ -1,4 +1,4 @@
-#include "slices/row_diff.h"
+#include "slices/reading/row_diff.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 
 namespace icepie::slices {
 namespace {

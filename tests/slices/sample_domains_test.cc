@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
-#include "slices/definition.h"
-#include "slices/plan.h"
+#include "slices/definition/definition.h"
+#include "slices/plan/plan.h"
 
 namespace icepie::slices {
 namespace {

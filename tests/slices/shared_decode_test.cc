@@ -1,5 +1,5 @@
 // What several scans of one batch see is decoded once, and each sees what it would have read alone.
-#include "slices/shared_decode.h"
+#include "slices/reading/shared_decode.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -18,7 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 #include "tests/slices/source_column.h"
 
 namespace icepie::slices {

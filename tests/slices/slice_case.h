@@ -10,7 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "slices/plan.h"
+#include "slices/plan/plan.h"
 
 namespace icepie::slices {
 

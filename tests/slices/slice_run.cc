@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
-#include "slices/engine.h"
+#include "slices/role/engine.h"
 #include "tests/core/temp_directory.h"
 
 namespace icepie::slices {

@@ -13,8 +13,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "slices/generation.h"
-#include "slices/snapshot_store.h"
+#include "slices/apply/generation.h"
+#include "slices/snapshot/snapshot_store.h"
 #include "tests/slices/memory_feed.h"
 
 namespace icepie::slices {

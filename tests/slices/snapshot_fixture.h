@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "slices/plan.h"
-#include "slices/snapshot_store.h"
+#include "slices/plan/plan.h"
+#include "slices/snapshot/snapshot_store.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace icepie::slices {

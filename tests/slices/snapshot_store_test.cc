@@ -1,4 +1,4 @@
-#include "slices/snapshot_store.h"
+#include "slices/snapshot/snapshot_store.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -25,13 +25,13 @@
 #include "core/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "slices/duckdb.h"
-#include "slices/named_snapshots.h"
-#include "slices/paced_writes.h"
-#include "slices/past_snapshots.h"
-#include "slices/process_mark.h"
-#include "slices/snapshot_writer.h"
-#include "slices/standby_engine.h"
+#include "slices/duckdb/duckdb.h"
+#include "slices/role/process_mark.h"
+#include "slices/role/standby_engine.h"
+#include "slices/snapshot/named_snapshots.h"
+#include "slices/snapshot/paced_writes.h"
+#include "slices/snapshot/past_snapshots.h"
+#include "slices/snapshot/snapshot_writer.h"
 #include "tests/core/broken_directory.h"
 #include "tests/core/temp_directory.h"
 #include "tests/slices/snapshot_fixture.h"

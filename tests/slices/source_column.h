@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "slices/column_type.h"
-#include "slices/definition.h"
+#include "slices/definition/column_type.h"
+#include "slices/definition/definition.h"
 
 namespace icepie::slices {
 

@@ -1,4 +1,4 @@
-#include "slices/source_scan.h"
+#include "slices/reading/source_scan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
-#include "slices/duckdb.h"
+#include "slices/duckdb/duckdb.h"
 #include "tests/slices/source_column.h"
 
 namespace icepie::slices {

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "slices/build_engine.h"
+#include "slices/role/build_engine.h"
 #include "tests/slices/engine_fixture.h"
 
 namespace icepie::slices {

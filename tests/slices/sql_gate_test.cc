@@ -1,4 +1,4 @@
-#include "slices/sql_gate.h"
+#include "slices/plan/sql_gate.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,9 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/status.h"
-#include "slices/components.h"
-#include "slices/duckdb.h"
-#include "slices/function_list.h"
+#include "slices/duckdb/duckdb.h"
+#include "slices/plan/components.h"
+#include "slices/plan/function_list.h"
 
 namespace icepie::slices {
 namespace {
@@ -437,7 +437,7 @@ TEST_F(SqlGateTest, ListsCoverAllFunctionsOfTheLinkedDuckDb) {
   for (const std::string& name : linked) {
     const bool listed = FindFunction(name) != nullptr || FindTableFunction(name) != nullptr ||
                         !WhyLeftOut(name).empty();
-    EXPECT_TRUE(listed) << name << " is in neither list of slices/allowed_functions.inc";
+    EXPECT_TRUE(listed) << name << " is in neither list of slices/plan/allowed_functions.inc";
   }
   for (const std::string& name : AllowedFunctionNames()) {
     EXPECT_TRUE(linked.count(name) > 0) << name << " is allowed but not there";

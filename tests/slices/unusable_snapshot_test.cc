@@ -9,7 +9,7 @@
 #include "absl/strings/match.h"
 #include "core/base/file.h"
 #include "gtest/gtest.h"
-#include "slices/standby_engine.h"
+#include "slices/role/standby_engine.h"
 #include "tests/slices/failing_duckdb.h"
 #include "tests/slices/snapshot_fixture.h"
 

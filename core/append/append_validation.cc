@@ -1,0 +1,110 @@
+#include "core/append/append_validation.h"
+
+#include <optional>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "core/append/json_validation.h"
+#include "core/base/status.h"
+
+namespace icepie {
+namespace {
+
+constexpr int64_t kHeaderOverheadBytes = 16;
+
+absl::Status RecordError(size_t record, absl::string_view field, absl::string_view reason,
+                         const std::string& message, const Stream* stream) {
+  ErrorDetail detail;
+  detail.reason = std::string(reason);
+  detail.metadata["record"] = absl::StrCat(record);
+  if (stream != nullptr) detail.metadata["stream"] = stream->name;
+  detail.violations.push_back(
+      {absl::StrCat("records[", record, "]", field.empty() ? "" : ".", field), message});
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   absl::StrCat("record ", record, " of the batch: ", message), detail);
+}
+
+absl::Status CheckCount(absl::Span<const NewRecord> records, const CoreOptions& limits) {
+  if (records.empty()) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     "the batch has no records; send at least one", "BATCH_EMPTY");
+  }
+  if (static_cast<int64_t>(records.size()) > limits.batch_records_max) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     absl::StrCat("the batch has ", records.size(), " records, ",
+                                  limits.batch_records_max, " are allowed; split it"),
+                     "BATCH_TOO_LARGE", {{"limit", absl::StrCat(limits.batch_records_max)}});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckBytes(absl::Span<const NewRecord> records, const CoreOptions& limits) {
+  int64_t total = 0;
+  for (size_t i = 0; i < records.size(); ++i) {
+    const int64_t bytes = AppendBytes(records[i]);
+    if (bytes > limits.record_bytes_max) {
+      return RecordError(i, "", "RECORD_TOO_LARGE",
+                         absl::StrCat("has ", bytes, " bytes, ", limits.record_bytes_max,
+                                      " are allowed; store the rest elsewhere and refer to it"),
+                         nullptr);
+    }
+    total += bytes;
+  }
+  if (total > limits.batch_bytes_max) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     absl::StrCat("the batch has ", total, " bytes, ", limits.batch_bytes_max,
+                                  " are allowed; split it"),
+                     "BATCH_TOO_LARGE", {{"limit", absl::StrCat(limits.batch_bytes_max)}});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPayload(size_t i, const NewRecord& record, const Stream& stream) {
+  if (stream.format != PayloadFormat::kJson) return absl::OkStatus();
+  const std::optional<JsonDefect> defect = FindJsonDefect(record.payload);
+  if (!defect) return absl::OkStatus();
+  return RecordError(i, "payload", "PAYLOAD_INVALID",
+                     absl::StrCat("payload is not one well-formed JSON value at byte ",
+                                  defect->place, ": ", defect->what, "; stream ", stream.name,
+                                  " takes JSON only, nothing of the batch was stored"),
+                     &stream);
+}
+
+}  // namespace
+
+int64_t AppendBytes(const NewRecord& record) {
+  auto bytes = static_cast<int64_t>(record.payload.size());
+  if (record.key) bytes += static_cast<int64_t>(record.key->size());
+  for (const RecordHeader& header : record.headers) {
+    bytes += kHeaderOverheadBytes + static_cast<int64_t>(header.name.size() + header.value.size());
+  }
+  return bytes;
+}
+
+int64_t AppendBytes(absl::Span<const NewRecord> records) {
+  int64_t bytes = 0;
+  for (const NewRecord& record : records) bytes += AppendBytes(record);
+  return bytes;
+}
+
+absl::StatusOr<std::vector<Stream*>> ValidateRecords(absl::Span<const NewRecord> records,
+                                                     const CoreOptions& limits,
+                                                     const StreamRegistry& streams) {
+  ICEPIE_RETURN_IF_ERROR(CheckCount(records, limits));
+  ICEPIE_RETURN_IF_ERROR(CheckBytes(records, limits));
+  std::vector<Stream*> found;
+  found.reserve(records.size());
+  for (size_t i = 0; i < records.size(); ++i) {
+    const NewRecord& record = records[i];
+    if (!found.empty() && found.back()->name == record.stream) {
+      found.push_back(found.back());
+    } else {
+      ICEPIE_ASSIGN_OR_RETURN(Stream * stream, streams.Find(record.stream));
+      found.push_back(stream);
+    }
+    ICEPIE_RETURN_IF_ERROR(CheckPayload(i, record, *found.back()));
+  }
+  return found;
+}
+
+}  // namespace icepie

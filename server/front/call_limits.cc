@@ -1,0 +1,64 @@
+#include "server/front/call_limits.h"
+
+#include <grpcpp/server_context.h>
+
+#include "core/base/steady_clock.h"
+#include "server/front/peer_host.h"
+
+namespace icepie::server {
+namespace {
+
+constexpr absl::Duration kWindow = absl::Seconds(1);
+
+}  // namespace
+
+// One call, for as long as gRPC holds it.
+class CallLimits::Call : public grpc::experimental::Interceptor {
+ public:
+  Call(CallLimits& limits, grpc::ServerContextBase& context)
+      : limits_(limits), context_(context), admitted_(limits.Open()) {}
+  ~Call() override { limits_.Close(); }
+
+  void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
+    using grpc::experimental::InterceptionHookPoints;
+    if (!admitted_ &&
+        methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_INITIAL_METADATA)) {
+      context_.TryCancel();
+    }
+    if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_CLOSE) && admitted_ &&
+        context_.IsCancelled()) {
+      const bool short_lived = SteadyNow() - opened_ < kWindow;
+      limits_.OnReset(short_lived ? HostOfPeer(context_.peer()) : "");
+    }
+    methods->Proceed();
+  }
+
+ private:
+  CallLimits& limits_;
+  grpc::ServerContextBase& context_;
+  const bool admitted_;
+  const absl::Time opened_ = SteadyNow();
+};
+
+grpc::experimental::Interceptor* CallLimits::CreateServerInterceptor(
+    grpc::experimental::ServerRpcInfo* info) {
+  return new Call(*this, *info->server_context());
+}
+
+void CallLimits::OnReset(const std::string& host) {
+  bool of_host = false;
+  {
+    MutexLock lock(mutex_);
+    const absl::Time now = SteadyNow();
+    if (now - counted_since_ >= kWindow) {
+      counted_since_ = now;
+      resets_ = 0;
+      resets_by_host_.clear();
+    }
+    of_host = !host.empty() && ++resets_by_host_[host] % limits_.resets_max == 0;
+    if (++resets_ % limits_.resets_max != 0 && !of_host) return;
+  }
+  on_flood_(of_host ? host : "");
+}
+
+}  // namespace icepie::server

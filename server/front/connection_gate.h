@@ -1,0 +1,109 @@
+// Accepts the connections of a gRPC server and hands them to it, so that their number is bounded:
+// gRPC itself accepts whatever comes, and each connection costs memory and a file descriptor.
+#ifndef ICEPIE_SERVER_FRONT_CONNECTION_GATE_H_
+#define ICEPIE_SERVER_FRONT_CONNECTION_GATE_H_
+
+#include <grpcpp/server_builder.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/base/event_loop.h"
+#include "server/front/reset_flood.h"
+
+namespace icepie::server {
+
+// A connection too many gets an HTTP/2 GOAWAY with ENHANCE_YOUR_CALM and the word CONNECTION_LIMIT,
+// which gRPC clients report as UNAVAILABLE and try again.
+// Threads: any; it has one of its own.
+// Lifetime: Stop comes before the server's shutdown. The server closes its connections itself.
+class ConnectionGate {
+ public:
+  struct Limits {
+    int connections_max = 0;
+    // When the system asks a silent connection's other end whether it is still there, and how long
+    // that has to answer. Full seconds, at least one.
+    absl::Duration keepalive;
+    absl::Duration keepalive_timeout;
+  };
+  // Listens on `address` ("127.0.0.1:7420", "[::1]:0", "localhost:0"). UNAVAILABLE/PORT_TAKEN.
+  static absl::StatusOr<std::unique_ptr<ConnectionGate>> Listen(const std::string& address,
+                                                                const Limits& limits);
+  ~ConnectionGate();
+  ConnectionGate(const ConnectionGate&) = delete;
+  ConnectionGate& operator=(const ConnectionGate&) = delete;
+
+  int port() const { return port_; }
+
+  // From now on connections go to `acceptor`, whose server has been started.
+  void Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor);
+  // Ends each connection whose bytes that gRPC has not read yet open and reset calls one after the
+  // other, and little else. Those with more resets unread than calls may be open it finds by
+  // itself.
+  void CutOffResetFloods();
+  // Who opened calls only to give them up comes again at once, and each time costs what gRPC has
+  // read by then: further connections of that host (server/front/peer_host.h) wait for `for_time`,
+  // and then come in one after the other. Those that are open go on.
+  void LetWait(const std::string& host, absl::Duration for_time = kWait);
+  // Accepts nothing any more. Idempotent.
+  void Stop();
+
+  static constexpr absl::Duration kWait = absl::Seconds(5);
+
+  // Connections that were turned away.
+  int64_t refused_count() const { return refused_count_.load(); }
+
+ private:
+  // Which socket a descriptor was: the server closes it, and the number is used again.
+  struct Connection {
+    int fd;
+    uint64_t inode;
+  };
+
+  // Accepted, and not yet handed over.
+  struct Waiting {
+    int fd;
+    std::string host;
+  };
+
+  ConnectionGate(int listener, int port, int connections_max)
+      : listener_(listener), port_(port), connections_max_(connections_max) {}
+
+  void Watch();
+  void Pause(absl::Duration duration);
+  void AcceptAll();
+  void BeginWait(const std::string& host, absl::Duration for_time);
+  bool MustWait(const std::string& host) const;
+  void Wait(int fd, const std::string& host);
+  void AdmitWaiting();
+  void Admit(int fd);
+  bool IsFull();
+  void LookForFloods();
+  void CutOffFlood(const Connection& connection, bool flooded);
+  bool HasUnreadResets(int fd, bool flooded);
+
+  const int listener_;
+  const int port_;
+  const size_t connections_max_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
+  std::vector<Connection> connections_;            // the loop's own; closed ones until looked for
+  absl::Time looked_time_ = absl::InfinitePast();  // the loop's own
+  size_t next_look_ = 0;                           // the loop's own
+  bool paused_ = false;                            // the loop's own
+  bool looking_ = false;                           // the loop's own
+  std::vector<char> unread_ = std::vector<char>(kResetFloodBytesMax);  // the loop's own
+  absl::flat_hash_map<std::string, absl::Time> waits_until_;           // the loop's own
+  std::vector<Waiting> waiting_;  // the loop's own; in the order of their coming
+  std::atomic<int64_t> refused_count_{0};
+  EventLoop loop_;  // last: it uses everything above
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_FRONT_CONNECTION_GATE_H_

@@ -1,0 +1,78 @@
+// Control groups (cgroup v2) for the workers: each domain has a group of its own, so that no domain
+// takes the processor from the others, and what its workers take together has a cap. Below the
+// group that is delegated to the daemon:
+//
+//   daemon/               icepied itself                         cpu.weight 1000
+//   planners/             planners                               cpu.weight 100
+//   domain-NAME/          one domain                             cpu.weight 100, memory.max
+//   domain-NAME/answers/  its live and standby workers           cpu.weight 100
+//   domain-NAME/builds/   its build workers                      cpu.weight 10
+//
+// Controllers that are not offered there are left out. A domain's memory.max is six times its
+// memory limit and 1 GiB: what the engines of five workers may use (live, standby, its successor
+// in a roll, and two builds), and what they take beside. It only rises while the daemon runs: a
+// worker that has been there for longer goes by the limit that it was started with. memory.high is
+// left alone: a worker that is slowed down has nothing to give back, and would be taken for one
+// that hangs.
+#ifndef ICEPIE_SERVER_SUPERVISOR_DOMAIN_GROUPS_H_
+#define ICEPIE_SERVER_SUPERVISOR_DOMAIN_GROUPS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace icepie::server {
+
+// Threads: one at a time; the supervisor's loop, once there is one.
+// Errors: a group that cannot be made is logged, and its workers stay where the daemon is.
+class DomainGroups {
+ public:
+  // Moves the daemon into its group below the one that it is in, or finds it there already
+  // (DelegateSubgroup=daemon), and removes what an earlier daemon left. FAILED_PRECONDITION when
+  // none is delegated to it, and what is missing: everything is then as before. `root` has proc/
+  // and sys/, "" for those of the machine.
+  static absl::StatusOr<std::shared_ptr<DomainGroups>> Enter(const std::string& root = "");
+  // `base` is a group that holds no process, and these controllers are enabled for those below it.
+  DomainGroups(std::string base, std::set<std::string> controllers);
+  // Removes those that are empty.
+  ~DomainGroups();
+  DomainGroups(const DomainGroups&) = delete;
+  DomainGroups& operator=(const DomainGroups&) = delete;
+
+  // The group for a worker that is about to start; empty: it has none.
+  std::string ForWorker(const std::string& domain, const std::string& role, int64_t memory_bytes);
+  std::string ForPlanner();
+  // The domain is gone. False: its last processes still hold its group, as they do for a moment
+  // after they were reaped.
+  bool Remove(const std::string& domain);
+  // Whether the kernel has ended one of the domain's workers for its group's memory since it was
+  // last said so, and the cap in words; empty: it has not.
+  std::string TakeMemoryKill(const std::string& domain);
+
+  // "cpu, memory"
+  std::string controllers() const;
+
+ private:
+  struct Group {
+    int64_t memory_max = 0;  // as written
+    int64_t kills = 0;       // that were told of
+  };
+
+  bool Has(const std::string& controller) const { return controllers_.count(controller) > 0; }
+  std::string PathOf(const std::string& domain) const;
+  bool MakeDomain(const std::string& domain);
+  void RemoveLeft();
+
+  const std::string base_;
+  const std::set<std::string> controllers_;
+  std::map<std::string, Group> groups_;
+  std::set<std::string> left_;  // to be removed
+};
+
+}  // namespace icepie::server
+
+#endif  // ICEPIE_SERVER_SUPERVISOR_DOMAIN_GROUPS_H_
