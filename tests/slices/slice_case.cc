@@ -110,6 +110,8 @@ class CaseReader {
   absl::Status ReadExpectation(const std::string& word, absl::string_view text) {
     if (word == "why") {
       now_.why = std::string(text);
+    } else if (word == "reference") {
+      now_.reference = std::string(text);
     } else if (word == "with") {
       now_.slice.options = std::string(text);
     } else if (word == "quarantined" || word == "filtered") {

@@ -34,7 +34,8 @@ struct SliceCase {
   std::vector<CaseRecord> records;
   // What is expected; absent: not said.
   std::string strategy;
-  std::string why;  // a part of it
+  std::string why;        // a part of it
+  std::string reference;  // SQL that it is compared with; empty: its own
   std::optional<std::vector<std::string>> rows;
   std::optional<int64_t> quarantined;
   std::optional<int64_t> filtered;

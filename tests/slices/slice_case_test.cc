@@ -41,6 +41,7 @@ class SliceCaseTest : public testing::Test {
     auto started = SliceRun::Start(case_.Yaml());
     ASSERT_TRUE(started.ok()) << started.status() << "\n" << case_.Yaml();
     run_ = *std::move(started);
+    run_->CompareWith("it", case_.reference);
     ASSERT_NO_FATAL_FAILURE(CheckPlan());
     ASSERT_NO_FATAL_FAILURE(Apply(kUnlimited));
     ASSERT_NO_FATAL_FAILURE(Compare("before any record"));

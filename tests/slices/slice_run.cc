@@ -258,7 +258,9 @@ absl::StatusOr<std::set<int64_t>> SliceRun::FailedRecords(const std::string& sli
 // The slice's SQL, without the rows that are behind its horizon.
 std::string SliceRun::RetainedSql(const std::string& slice) const {
   const SliceDef& definition = *plan_->definition.FindSlice(slice);
-  if (!definition.retain) return definition.sql;
+  const std::string& other = references_.at(slice).sql;
+  const std::string& sql = other.empty() ? definition.sql : other;
+  if (!definition.retain) return sql;
   int64_t newest = 0;
   for (const std::string& stream : StreamsBelow(*plan_, *plan_->Find(slice))) {
     const auto found = newest_us_.find(stream);
@@ -273,7 +275,7 @@ std::string SliceRun::RetainedSql(const std::string& slice) const {
     if (each.type == "TIMESTAMP") behind = absl::StrCat(column, " < ", horizon);
     if (each.type == "DATE") behind = absl::StrCat(column, " < CAST(", horizon, " AS DATE)");
   }
-  return absl::StrCat("SELECT * FROM (", definition.sql, ") WHERE (", behind, ") IS NOT TRUE");
+  return absl::StrCat("SELECT * FROM (", sql, ") WHERE (", behind, ") IS NOT TRUE");
 }
 
 // The slice's SQL over everything, as a table.

@@ -58,6 +58,12 @@ class SliceRun {
   // The slice's rows as text, cells separated by " | ", sorted.
   absl::StatusOr<std::vector<std::string>> Rows(const std::string& slice);
 
+  // Compares the slice with `sql` from now on: where its own leaves open which of equal rows comes
+  // first, DuckDB takes any.
+  void CompareWith(const std::string& slice, std::string sql) {
+    references_[slice].sql = std::move(sql);
+  }
+
   // How often a slice over slices was built anew.
   int rebuilds() const { return rebuilds_; }
 
@@ -91,6 +97,7 @@ class SliceRun {
 
   // The connection that runs one slice's SQL over everything.
   struct Reference {
+    std::string sql;  // another than the slice's own; empty: that
     std::unique_ptr<DuckConnection> connection;
     std::map<std::string, std::unique_ptr<SourceInput>> inputs;
   };

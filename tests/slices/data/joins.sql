@@ -301,6 +301,7 @@ SELECT c, count(*) AS items FROM (SELECT item, count(*) AS c FROM bids GROUP BY 
 SELECT c, max(item) AS last FROM (SELECT item, count(*) AS c FROM bids GROUP BY item) AS g GROUP BY g.c
 
 --@ case ties_of_a_subquery keys
+--@ reference SELECT item, price, sum(price) OVER (PARTITION BY shop ORDER BY price, p ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS sofar FROM (SELECT item, shop, price, _position AS p FROM bids QUALIFY count(*) OVER (PARTITION BY item) > 1)
 SELECT item, price, sum(price) OVER (PARTITION BY shop ORDER BY price ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS sofar FROM (SELECT item, shop, price FROM bids QUALIFY count(*) OVER (PARTITION BY item) > 1)
 
 --@ case three_levels keys

@@ -137,6 +137,7 @@ SELECT k, mode(s) AS common FROM state GROUP BY k
 --@ record r {"k":"a","j":1,"i":5,"s":"x"}
 --@ record r {"k":"a","j":2,"i":5,"s":"y"}
 --@ record r {"k":"a","j":1,"i":5,"s":"x"}
+--@ reference SELECT k, s, row_number() OVER (PARTITION BY k ORDER BY i, k, j, i, n, x, s, f) AS place FROM state
 SELECT k, s, row_number() OVER (PARTITION BY k ORDER BY i) AS place FROM state
 --> a | x | 1
 --> a | y | 2
@@ -153,6 +154,7 @@ SELECT k, s, place FROM (SELECT k, s, i, lag(s) OVER (PARTITION BY k ORDER BY i)
 --@ record r {"k":"a","j":1,"i":5,"s":"x"}
 --@ record r {"k":"a","j":2,"i":5,"s":"y"}
 --@ record r {"k":"a","j":1,"i":5,"s":"x"}
+--@ reference SELECT k, list(s ORDER BY i, k, j, i, n, x, s, f) AS names FROM state GROUP BY k
 SELECT k, list(s ORDER BY i) AS names FROM state GROUP BY k
 --> a | [x, y]
 

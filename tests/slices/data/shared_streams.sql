@@ -46,6 +46,7 @@ SELECT p.v, s.v AS sent FROM paid AS p LEFT JOIN sent AS s ON s.k = p.k
 
 -- One takes numbers, one texts: nothing is left but what has neither, and that is required.
 --@ case three_readings
+--@ with on_bad_record: {budget: {percent: 100, window: 100000}}
 --@ record paid {"type":"pay","k":"a","v":1}
 --@ record paid {"type":"pay","k":"a","v":"x"}
 --@ record paid {"type":"send","k":"a"}
