@@ -191,10 +191,14 @@ ConnectionGate::Limits GateLimits(const icepie::config::v1::Listen& listen) {
 
 void LimitCalls(ConnectionGate& gate, grpc::ServerBuilder& builder) {
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
-  factories.push_back(
-      std::make_unique<CallLimits>(CallLimits::Limits{}, [&gate](const std::string& host) {
+  factories.push_back(std::make_unique<CallLimits>(
+      CallLimits::Limits{},
+      [&gate](const std::string& host) {
         gate.CutOffResetFloods();
         if (!host.empty()) gate.LetWait(host);
+      },
+      [&gate](const grpc::ServerContextBase& context) {
+        if (gate.WantsCalls()) gate.OnCall(context.peer());
       }));
   builder.experimental().SetInterceptorCreators(std::move(factories));
 }

@@ -21,14 +21,14 @@ class CallLimits::Call : public grpc::experimental::Interceptor {
 
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
     using grpc::experimental::InterceptionHookPoints;
-    if (!admitted_ &&
-        methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_INITIAL_METADATA)) {
-      context_.TryCancel();
+    if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_INITIAL_METADATA)) {
+      if (limits_.on_call_) limits_.on_call_(context_);
+      if (!admitted_) context_.TryCancel();
     }
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_CLOSE) && admitted_ &&
         context_.IsCancelled()) {
       const bool short_lived = SteadyNow() - opened_ < kWindow;
-      limits_.OnReset(short_lived ? HostOfPeer(context_.peer()) : "");
+      limits_.OnReset(short_lived ? PeerOf(context_.peer()).host : "");
     }
     methods->Proceed();
   }

@@ -30,7 +30,10 @@ class CallLimits : public grpc::experimental::ServerInterceptorFactoryInterface 
   // `on_flood` gets the host (server/front/peer_host.h) of whose calls they were when so many were
   // one host's and none had been open for a second, else "": it finds out by itself.
   using OnFlood = std::function<void(const std::string& host)>;
-  CallLimits(Limits limits, OnFlood on_flood) : limits_(limits), on_flood_(std::move(on_flood)) {}
+  // `on_call` gets each call that has come, before anybody answers it.
+  using OnCall = std::function<void(const grpc::ServerContextBase&)>;
+  CallLimits(Limits limits, OnFlood on_flood, OnCall on_call = nullptr)
+      : limits_(limits), on_flood_(std::move(on_flood)), on_call_(std::move(on_call)) {}
 
   grpc::experimental::Interceptor* CreateServerInterceptor(
       grpc::experimental::ServerRpcInfo* info) override;
@@ -44,6 +47,7 @@ class CallLimits : public grpc::experimental::ServerInterceptorFactoryInterface 
 
   const Limits limits_;
   const OnFlood on_flood_;
+  const OnCall on_call_;
   std::atomic<int> open_calls_{0};
   Mutex mutex_;
   absl::Time counted_since_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();

@@ -24,8 +24,6 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
-#include "server/front/peer_host.h"
-#include "server/front/reset_flood.h"
 
 namespace icepie::server {
 namespace {
@@ -40,6 +38,8 @@ constexpr size_t kHostsWaitingMax = 4096;
 constexpr size_t kLookedAtTogether = 256;
 constexpr int kUnreadMin = 16 << 10;  // with less, gRPC keeps up with it
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(100);
+constexpr absl::string_view kGivesCallsUp = "opens calls only to give them up";
+constexpr absl::string_view kPings = "floods with pings";
 
 // SETTINGS, which a client waits for, and GOAWAY (RFC 9113, sections 6.5 and 6.8).
 std::string GoAway() {
@@ -128,12 +128,6 @@ int PortOf(int fd) {
              : ntohs(reinterpret_cast<const sockaddr_in*>(&address)->sin_port);
 }
 
-std::string HostOfSocket(int fd) {
-  sockaddr_storage peer{};
-  socklen_t size = sizeof(peer);
-  return ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0 ? HostOf(peer) : "";
-}
-
 bool HasGone(int fd) {
   pollfd descriptor{fd, POLLRDHUP, 0};
   return ::poll(&descriptor, 1, 0) == 1;
@@ -210,15 +204,23 @@ void ConnectionGate::LookForFloods() {
     if (next_look_ >= connections_.size()) next_look_ = 0;
     Connection& connection = connections_[next_look_];
     if (InodeOf(connection.fd) != connection.inode) {
-      connection = connections_.back();
+      OnGone(connection);
+      connection = std::move(connections_.back());
       connections_.pop_back();
       continue;
     }
     CutOffFlood(connection, /*flooded=*/false);
     ++next_look_;
   }
+  visits_.ForgetOld(SteadyNow());
   looking_ = !connections_.empty();
   if (looking_) loop_.RunAfter(kFloodInterval, [this] { LookForFloods(); });
+}
+
+// What gRPC had to close, it read only a little of; but the next one costs as much.
+void ConnectionGate::OnGone(const Connection& connection) {
+  if (!visits_.OnGone(connection.peer, SteadyNow())) return;
+  BeginWait(connection.peer.host, kWait, "connects again and again without a call");
 }
 
 // At once, and what it has sent is gone with it: gRPC would read that before it saw an end.
@@ -226,33 +228,45 @@ void ConnectionGate::CutOffFlood(const Connection& connection, bool flooded) {
   int unread_size = 0;
   if (::ioctl(connection.fd, FIONREAD, &unread_size) != 0 || unread_size < kUnreadMin) return;
   const SameConnection same(connection.fd, connection.inode);
-  if (same.fd() < 0 || !HasUnreadResets(same.fd(), flooded)) return;
-  spdlog::warn("gRPC: a client that opens calls only to give them up is cut off");
+  const absl::string_view why = same.fd() < 0 ? "" : UnreadFlood(same.fd(), flooded);
+  if (why.empty()) return;
+  spdlog::warn("gRPC: a client that {} is cut off", std::string(why));
   const sockaddr nobody{AF_UNSPEC, {}};  // connect(2): dissolves the connection
-  BeginWait(HostOfSocket(same.fd()), kWait);
+  BeginWait(connection.peer.host, kWait, why);
   if (::connect(same.fd(), &nobody, sizeof(nobody)) != 0) ::shutdown(same.fd(), SHUT_RD);
 }
 
-bool ConnectionGate::HasUnreadResets(int fd, bool flooded) {
+// What the client does; empty: nothing bad. gRPC closes a connection with its fourth ping, but only
+// when it has read and answered all that is there, at 10 us and 10 KiB for each. A proper client
+// waits for the answer to a ping before it sends the next.
+absl::string_view ConnectionGate::UnreadFlood(int fd, bool flooded) {
   constexpr ssize_t kBytesPerReset = 1024;  // a call with its headers has seldom more
   constexpr ssize_t kResetsMax = 256;  // twice the calls that may be open: none waited for those
+  constexpr int kPingsMax = 64;
   const ssize_t size = ::recv(fd, unread_.data(), unread_.size(), MSG_PEEK | MSG_DONTWAIT);
-  if (size < kUnreadMin) return false;
-  const int resets = CountOpenedAndReset({unread_.data(), static_cast<size_t>(size)});
-  return resets > (flooded ? size / kBytesPerReset : kResetsMax);
+  if (size < kUnreadMin) return "";
+  const FrameFlood found = FindFlood({unread_.data(), static_cast<size_t>(size)});
+  if (found.pings > kPingsMax) return kPings;
+  return found.opened_and_reset > (flooded ? size / kBytesPerReset : kResetsMax) ? kGivesCallsUp
+                                                                                 : "";
 }
 
 void ConnectionGate::LetWait(const std::string& host, absl::Duration for_time) {
-  loop_.Post([this, host, for_time] { BeginWait(host, for_time); });
+  loop_.Post([this, host, for_time] { BeginWait(host, for_time, kGivesCallsUp); });
 }
 
-void ConnectionGate::BeginWait(const std::string& host, absl::Duration for_time) {
+void ConnectionGate::OnCall(absl::string_view grpc_peer) {
+  visits_.OnCall(PeerOf(grpc_peer).endpoint);
+}
+
+void ConnectionGate::BeginWait(const std::string& host, absl::Duration for_time,
+                               absl::string_view why) {
   const absl::Time now = SteadyNow();
   absl::erase_if(waits_until_, [&](const auto& host_until) { return host_until.second <= now; });
   if (host.empty() || waits_until_.size() >= kHostsWaitingMax) return;
   absl::Time& until = waits_until_[host];
   if (until <= now) {
-    spdlog::warn("gRPC: a host opens calls only to give them up: its next connections wait for {}",
+    spdlog::warn("gRPC: a host {}: its next connections wait for {}", std::string(why),
                  absl::FormatDuration(for_time));
   }
   until = std::max(until, now + for_time);
@@ -262,18 +276,19 @@ bool ConnectionGate::MustWait(const std::string& host) const {
   const auto until = waits_until_.find(host);
   if (until != waits_until_.end() && SteadyNow() < until->second) return true;
   return std::any_of(waiting_.begin(), waiting_.end(),
-                     [&](const Waiting& other) { return other.host == host; });
+                     [&](const Waiting& other) { return other.peer.host == host; });
 }
 
-void ConnectionGate::Wait(int fd, const std::string& host) {
-  const auto of_host = std::count_if(waiting_.begin(), waiting_.end(),
-                                     [&](const Waiting& other) { return other.host == host; });
+void ConnectionGate::Wait(int fd, Peer peer) {
+  const auto of_host = std::count_if(waiting_.begin(), waiting_.end(), [&](const Waiting& other) {
+    return other.peer.host == peer.host;
+  });
   const auto places = static_cast<int64_t>(connections_max_ / 2);
   if (of_host >= std::min(kWaitingOfHostMax, places) || IsFull()) {
     ++refused_count_;
     return TurnAway(fd);
   }
-  waiting_.push_back({fd, host});
+  waiting_.push_back({fd, std::move(peer)});
   if (waiting_.size() == 1) loop_.RunAfter(kAdmitInterval, [this] { AdmitWaiting(); });
 }
 
@@ -286,12 +301,12 @@ void ConnectionGate::AdmitWaiting() {
       ::close(one.fd);
       continue;
     }
-    const auto until = waits_until_.find(one.host);
+    const auto until = waits_until_.find(one.peer.host);
     const bool waits = until != waits_until_.end() && now < until->second;
-    if (waits || !had_turn.insert(one.host).second) {
+    if (waits || !had_turn.insert(one.peer.host).second) {
       waiting_.push_back(std::move(one));
     } else {
-      Admit(one.fd);
+      Admit(one.fd, std::move(one.peer));
     }
   }
   if (!waiting_.empty()) loop_.RunAfter(kAdmitInterval, [this] { AdmitWaiting(); });
@@ -318,13 +333,13 @@ void ConnectionGate::Pause(absl::Duration duration) {
 
 void ConnectionGate::AcceptAll() {
   for (int i = 0; i < kAcceptedAtOnce; ++i) {
-    sockaddr_storage peer{};
-    socklen_t size = sizeof(peer);
-    const int fd = ::accept4(listener_, reinterpret_cast<sockaddr*>(&peer), &size,
+    sockaddr_storage address{};
+    socklen_t size = sizeof(address);
+    const int fd = ::accept4(listener_, reinterpret_cast<sockaddr*>(&address), &size,
                              SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-      const std::string host = HostOf(peer);
-      MustWait(host) ? Wait(fd, host) : Admit(fd);
+      Peer peer = PeerOf(address);
+      MustWait(peer.host) ? Wait(fd, std::move(peer)) : Admit(fd, std::move(peer));
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
       // Waits instead of spinning until somebody closes a connection.
       spdlog::warn("gRPC: accepting a connection failed: {}", strerror(errno));
@@ -336,7 +351,7 @@ void ConnectionGate::AcceptAll() {
   }
 }
 
-void ConnectionGate::Admit(int fd) {
+void ConnectionGate::Admit(int fd, Peer peer) {
   const std::optional<uint64_t> inode = InodeOf(fd);
   if (IsFull() || !inode) {
     if (refused_count_++ % 1000 == 0) {
@@ -348,7 +363,8 @@ void ConnectionGate::Admit(int fd) {
     TurnAway(fd);
     return;
   }
-  connections_.push_back({fd, *inode});
+  visits_.OnCome(peer, SteadyNow());
+  connections_.push_back({fd, *inode, std::move(peer)});
   if (!looking_) {
     looking_ = true;
     loop_.RunAfter(kFloodInterval, [this] { LookForFloods(); });
@@ -365,8 +381,10 @@ bool ConnectionGate::IsFull() {
   if (now < looked_time_ + kLookInterval) return true;
   looked_time_ = now;
   connections_.erase(std::remove_if(connections_.begin(), connections_.end(),
-                                    [](const Connection& connection) {
-                                      return InodeOf(connection.fd) != connection.inode;
+                                    [this](const Connection& connection) {
+                                      if (InodeOf(connection.fd) == connection.inode) return false;
+                                      OnGone(connection);
+                                      return true;
                                     }),
                      connections_.end());
   return connections_.size() + waiting_.size() >= connections_max_;

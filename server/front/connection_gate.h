@@ -13,9 +13,12 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/base/event_loop.h"
-#include "server/front/reset_flood.h"
+#include "server/front/empty_visits.h"
+#include "server/front/frame_flood.h"
+#include "server/front/peer_host.h"
 
 namespace icepie::server {
 
@@ -44,13 +47,17 @@ class ConnectionGate {
   // From now on connections go to `acceptor`, whose server has been started.
   void Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor);
   // Ends each connection whose bytes that gRPC has not read yet open and reset calls one after the
-  // other, and little else. Those with more resets unread than calls may be open it finds by
-  // itself.
+  // other, and little else. Those with more resets unread than calls may be open, and those with
+  // more pings than anybody sends, it finds by itself.
   void CutOffResetFloods();
-  // Who opened calls only to give them up comes again at once, and each time costs what gRPC has
-  // read by then: further connections of that host (server/front/peer_host.h) wait for `for_time`,
-  // and then come in one after the other. Those that are open go on.
+  // Who floods with calls that are given up, or with pings, comes again at once, and each time
+  // costs what gRPC has read by then: further connections of that host (server/front/peer_host.h)
+  // wait for `for_time`, and then come in one after the other. Those that are open go on.
   void LetWait(const std::string& host, absl::Duration for_time = kWait);
+  // A call came from that peer, as gRPC writes it. Who connects again and again and makes none has
+  // to wait as well (server/front/empty_visits.h).
+  void OnCall(absl::string_view grpc_peer);
+  bool WantsCalls() const { return visits_.HasNew(); }
   // Accepts nothing any more. Idempotent.
   void Stop();
 
@@ -64,12 +71,13 @@ class ConnectionGate {
   struct Connection {
     int fd;
     uint64_t inode;
+    Peer peer;
   };
 
   // Accepted, and not yet handed over.
   struct Waiting {
     int fd;
-    std::string host;
+    Peer peer;
   };
 
   ConnectionGate(int listener, int port, int connections_max)
@@ -78,15 +86,16 @@ class ConnectionGate {
   void Watch();
   void Pause(absl::Duration duration);
   void AcceptAll();
-  void BeginWait(const std::string& host, absl::Duration for_time);
+  void OnGone(const Connection& connection);
+  void BeginWait(const std::string& host, absl::Duration for_time, absl::string_view why);
   bool MustWait(const std::string& host) const;
-  void Wait(int fd, const std::string& host);
+  void Wait(int fd, Peer peer);
   void AdmitWaiting();
-  void Admit(int fd);
+  void Admit(int fd, Peer peer);
   bool IsFull();
   void LookForFloods();
   void CutOffFlood(const Connection& connection, bool flooded);
-  bool HasUnreadResets(int fd, bool flooded);
+  absl::string_view UnreadFlood(int fd, bool flooded);
 
   const int listener_;
   const int port_;
@@ -97,9 +106,10 @@ class ConnectionGate {
   size_t next_look_ = 0;                           // the loop's own
   bool paused_ = false;                            // the loop's own
   bool looking_ = false;                           // the loop's own
-  std::vector<char> unread_ = std::vector<char>(kResetFloodBytesMax);  // the loop's own
+  std::vector<char> unread_ = std::vector<char>(kFrameFloodBytesMax);  // the loop's own
   absl::flat_hash_map<std::string, absl::Time> waits_until_;           // the loop's own
   std::vector<Waiting> waiting_;  // the loop's own; in the order of their coming
+  EmptyVisits visits_;
   std::atomic<int64_t> refused_count_{0};
   EventLoop loop_;  // last: it uses everything above
 };

@@ -1,4 +1,4 @@
-// Which machine is at the other end of a connection, as far as an address tells it.
+// Who is at the other end of a connection, as far as an address tells it.
 #ifndef ICEPIE_SERVER_FRONT_PEER_HOST_H_
 #define ICEPIE_SERVER_FRONT_PEER_HOST_H_
 
@@ -10,12 +10,18 @@
 
 namespace icepie::server {
 
-// The IPv4 address, 4 bytes; of an IPv6 address the first 8, since one machine has as many of the
-// rest as it likes (RFC 4291, section 2.5.1). "" for everything else.
-std::string HostOf(const sockaddr_storage& address);
+// Empty strings for everything but IPv4 and IPv6.
+struct Peer {
+  // Which machine: the IPv4 address, 4 bytes; of an IPv6 address the first 8, since one machine has
+  // as many of the rest as it likes (RFC 4291, section 2.5.1).
+  std::string host;
+  std::string endpoint;  // which connection: the whole address and the port
+};
+
+Peer PeerOf(const sockaddr_storage& address);
 
 // The same from what gRPC calls a peer: "ipv4:192.0.2.1:40123", "ipv6:%5B2001:db8::1%5D:40123".
-std::string HostOfPeer(absl::string_view peer);
+Peer PeerOf(absl::string_view grpc_peer);
 
 }  // namespace icepie::server
 

@@ -24,6 +24,7 @@ struct Http2Frame {
 // Frame types and flags of RFC 9113.
 inline constexpr uint8_t kData = 0;
 inline constexpr uint8_t kHeaders = 1;
+inline constexpr uint8_t kPriority = 2;
 inline constexpr uint8_t kRstStream = 3;
 inline constexpr uint8_t kSettings = 4;
 inline constexpr uint8_t kPing = 6;

@@ -42,10 +42,15 @@ class CallLimitsTest : public testing::Test {
  protected:
   void Start(CallLimits::Limits limits) {
     std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
-    factories.push_back(std::make_unique<CallLimits>(limits, [this](const std::string& host) {
-      ++floods_;
-      if (host == HostOfPeer("ipv4:127.0.0.1:1")) ++floods_from_here_;
-    }));
+    factories.push_back(std::make_unique<CallLimits>(
+        limits,
+        [this](const std::string& host) {
+          ++floods_;
+          if (host == PeerOf("ipv4:127.0.0.1:1").host) ++floods_from_here_;
+        },
+        [this](const grpc::ServerContextBase& context) {
+          if (PeerOf(context.peer()).host == PeerOf("ipv4:127.0.0.1:1").host) ++calls_from_here_;
+        }));
     int port = 0;
     grpc::ServerBuilder builder;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
@@ -77,6 +82,7 @@ class CallLimitsTest : public testing::Test {
 
   std::atomic<int> floods_{0};
   std::atomic<int> floods_from_here_{0};
+  std::atomic<int> calls_from_here_{0};
   PatientService service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<v1::Core::Stub> stub_;
@@ -104,6 +110,17 @@ TEST_F(CallLimitsTest, ACallTooManyIsCancelledAndRoomComesBack) {
   EXPECT_EQ(floods_, 0);
   second->context.TryCancel();
   End(*second);
+}
+
+TEST_F(CallLimitsTest, EachCallIsToldWithWhoMadeItWhileItIsOpen) {
+  Start({});
+  const auto first = Open();
+  first->reader->WaitForInitialMetadata();
+  EXPECT_EQ(calls_from_here_, 1);
+  const auto second = Open();
+  second->reader->WaitForInitialMetadata();
+  EXPECT_EQ(calls_from_here_, 2);
+  for (const auto* call : {&first, &second}) (*call)->context.TryCancel();
 }
 
 TEST_F(CallLimitsTest, CallsGivenUpAreCounted) {

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <iterator>
@@ -89,7 +90,7 @@ class ConnectionGateTest : public ::testing::Test {
            client.ReceiveType(testing::kPing, absl::Seconds(60)).has_value();
   }
 
-  const std::string here_ = HostOfPeer("ipv4:127.0.0.1:1");
+  const std::string here_ = PeerOf("ipv4:127.0.0.1:1").host;
   std::unique_ptr<ConnectionGate> gate_;
   const std::string address_;
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
@@ -119,7 +120,7 @@ TEST_F(ConnectionGateTest, AHostThatHasToWaitKeepsItsConnectionsAndNewOnesComeIn
   constexpr absl::Duration kWait = absl::Milliseconds(300);
   Http2Client open(address_);
   const absl::Time begin = SteadyNow();
-  gate_->LetWait(HostOfPeer("ipv4:192.0.2.1:1"), absl::Hours(1));  // somebody else
+  gate_->LetWait(PeerOf("ipv4:192.0.2.1:1").host, absl::Hours(1));  // somebody else
   gate_->LetWait(here_, kWait);
   EXPECT_TRUE(Answers(open));
   std::vector<Http2Client> later;
@@ -146,24 +147,49 @@ TEST_F(ConnectionGateTest, OfOneHostNoMoreThanSomeWait) {
   EXPECT_TRUE(Eventually([&] { return OpenFiles() <= open_files; }));
 }
 
+// Each is closed by gRPC at once, and the next one comes at once.
+TEST_F(ConnectionGateTest, WhoComesAgainAndAgainWithoutACallHasToWait) {
+  constexpr int kTried = 2000;
+  Http2Client open(address_);
+  absl::Duration longest;
+  int visits = 0;
+  while (longest < ConnectionGate::kWait / 2 && visits < kTried) {
+    const absl::Time begin = SteadyNow();
+    Http2Client client(address_);  // waits for its settings
+    longest = std::max(longest, SteadyNow() - begin);
+    for (int i = 0; i < 10 && client.Send({testing::kPing, 0, 0, "pingping"}); ++i) {
+    }
+    EXPECT_TRUE(client.IsClosedWithin(absl::Seconds(60)));
+    ++visits;
+  }
+  EXPECT_LT(visits, kTried);
+  EXPECT_GE(visits, EmptyVisits::kVisitsMax);
+  EXPECT_TRUE(Answers(open));
+}
+
 TEST(PeerHostTest, IsTheMachinesAddressHoweverItIsWritten) {
   sockaddr_storage address{};
   auto* v4 = reinterpret_cast<sockaddr_in*>(&address);
   v4->sin_family = AF_INET;
+  v4->sin_port = htons(40123);
   ASSERT_EQ(::inet_pton(AF_INET, "192.0.2.7", &v4->sin_addr), 1);
-  EXPECT_EQ(HostOf(address), HostOfPeer("ipv4:192.0.2.7:40123"));
-  EXPECT_NE(HostOf(address), HostOfPeer("ipv4:192.0.2.8:40123"));
+  EXPECT_EQ(PeerOf(address).host, PeerOf("ipv4:192.0.2.7:40123").host);
+  EXPECT_EQ(PeerOf(address).endpoint, PeerOf("ipv4:192.0.2.7:40123").endpoint);
+  EXPECT_NE(PeerOf(address).host, PeerOf("ipv4:192.0.2.8:40123").host);
   auto* v6 = reinterpret_cast<sockaddr_in6*>(&address);
   v6->sin6_family = AF_INET6;
   ASSERT_EQ(::inet_pton(AF_INET6, "::ffff:192.0.2.7", &v6->sin6_addr), 1);
-  EXPECT_EQ(HostOf(address), HostOfPeer("ipv4:192.0.2.7:1"));
+  EXPECT_EQ(PeerOf(address).host, PeerOf("ipv4:192.0.2.7:1").host);
   ASSERT_EQ(::inet_pton(AF_INET6, "2001:db8::1", &v6->sin6_addr), 1);
-  EXPECT_EQ(HostOf(address), HostOfPeer("ipv6:%5B2001:db8::1%5D:40123"));
-  EXPECT_EQ(HostOf(address), HostOfPeer("ipv6:[2001:db8::ffff]:1"));  // the same network
-  EXPECT_NE(HostOf(address), HostOfPeer("ipv6:[2001:db8:0:1::1]:1"));
-  EXPECT_EQ(HostOfPeer("ipv6:%5Bfe80::1%252%5D:40123"), HostOfPeer("ipv6:[fe80::2]:1"));
-  EXPECT_EQ(HostOfPeer("unix:/run/icepie.sock"), "");
-  EXPECT_EQ(HostOfPeer(""), "");
+  EXPECT_EQ(PeerOf(address).host, PeerOf("ipv6:%5B2001:db8::1%5D:40123").host);
+  EXPECT_EQ(PeerOf(address).host, PeerOf("ipv6:[2001:db8::ffff]:1").host);  // the same network
+  EXPECT_NE(PeerOf(address).host, PeerOf("ipv6:[2001:db8:0:1::1]:1").host);
+  EXPECT_EQ(PeerOf("ipv6:%5Bfe80::1%252%5D:40123").host, PeerOf("ipv6:[fe80::2]:1").host);
+  EXPECT_EQ(PeerOf("ipv6:[2001:db8::1]:7").endpoint, PeerOf("ipv6:%5B2001:db8::1%5D:7").endpoint);
+  EXPECT_NE(PeerOf("ipv6:[2001:db8::1]:7").endpoint, PeerOf("ipv6:[2001:db8::2]:7").endpoint);
+  EXPECT_NE(PeerOf("ipv4:192.0.2.7:7").endpoint, PeerOf("ipv4:192.0.2.7:8").endpoint);
+  EXPECT_EQ(PeerOf("unix:/run/icepie.sock").host, "");
+  EXPECT_EQ(PeerOf("").host, "");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// What is taken for a flood of calls that are given up, and what only looks like one.
-#include "server/front/reset_flood.h"
+// What is taken for a flood of calls that are given up or of pings, and what only looks like one.
+#include "server/front/frame_flood.h"
 
 #include <gtest/gtest.h>
 
@@ -33,13 +33,21 @@ std::string Flood(uint32_t from, int calls) {
   return bytes;
 }
 
+int CountOpenedAndReset(const std::string& bytes) { return FindFlood(bytes).opened_and_reset; }
+
+std::string Ping(char flags = 0) {
+  std::string frame = Frame(6, 0, "pingping");
+  frame[4] = flags;
+  return frame;
+}
+
 std::string Repeated(const std::string& bytes, size_t size) {
   std::string all;
   while (all.size() < size) all += bytes;
   return all;
 }
 
-TEST(ResetFloodTest, CountsCallsThatAreOpenedAndReset) {
+TEST(FrameFloodTest, CountsCallsThatAreOpenedAndReset) {
   EXPECT_EQ(CountOpenedAndReset(""), 0);
   EXPECT_EQ(CountOpenedAndReset(Flood(1, 300)),
             300 - 1);  // what comes before a reset is not looked at
@@ -51,14 +59,14 @@ TEST(ResetFloodTest, CountsCallsThatAreOpenedAndReset) {
   EXPECT_EQ(CountOpenedAndReset(bytes), 50);
 }
 
-TEST(ResetFloodTest, FindsTheFloodBehindTheRestOfAFrame) {
+TEST(FrameFloodTest, FindsTheFloodBehindTheRestOfAFrame) {
   EXPECT_GE(CountOpenedAndReset(std::string(1000, 'x') + Flood(7, 400)), 399);
   const std::string like_resets = Repeated(std::string("\0\0\4\3\0", 5), 1000);
   EXPECT_GE(CountOpenedAndReset(like_resets + Flood(7, 400)), 399);
 }
 
 // A reset has no flags; what somebody sets there is passed over (RFC 9113, 4.1).
-TEST(ResetFloodTest, FlagsHideNoFlood) {
+TEST(FrameFloodTest, FlagsHideNoFlood) {
   std::string bytes;
   for (uint32_t stream = 1; stream < 801; stream += 2) {
     std::string reset = Reset(stream);
@@ -70,7 +78,7 @@ TEST(ResetFloodTest, FlagsHideNoFlood) {
 
 // 1027 as integers of four bytes, and others of which a payload may be full. By chance two of the
 // frames that are none may fit together; 16 would be taken for a flood.
-TEST(ResetFloodTest, PayloadsThatLookLikeResetsAreNone) {
+TEST(FrameFloodTest, PayloadsThatLookLikeResetsAreNone) {
   for (const std::string& like : {std::string("\0\0\4\3", 4), std::string("\0\0\4\3\0", 5),
                                   std::string("\0\0\4\3\0\0\0\0\1", 9), Reset(5)}) {
     const std::string payload = Repeated(like, 16384).substr(0, 16384);
@@ -80,7 +88,30 @@ TEST(ResetFloodTest, PayloadsThatLookLikeResetsAreNone) {
   }
 }
 
-TEST(ResetFloodTest, CallsThatAreLeftAloneAreNoFlood) {
+TEST(FrameFloodTest, CountsPingsThatAskForAnAnswer) {
+  std::string bytes = "the rest of a frame";
+  for (int i = 0; i < 100; ++i) {
+    absl::StrAppend(&bytes, Ping(), Frame(8, 0, std::string("\0\0\0\1", 4)), Ping('\xfe'));
+  }
+  EXPECT_EQ(FindFlood(bytes).pings, 200);
+  EXPECT_EQ(FindFlood(bytes).opened_and_reset, 0);
+  EXPECT_EQ(FindFlood(Repeated(Ping('\1'), 60000)).pings, 0);
+  const FrameFlood both = FindFlood(Flood(1, 100) + Repeated(Ping(), 170) + Flood(301, 100));
+  EXPECT_GE(both.opened_and_reset, 199);
+  EXPECT_EQ(both.pings, 10);
+}
+
+TEST(FrameFloodTest, PayloadsThatLookLikePingsAreNone) {
+  for (const std::string& like :
+       {std::string("\0\0\10\6", 4), std::string("\0\0\10\6\0", 5),
+        std::string("\0\0\10\6\0\0\0\0\0", 9), std::string("\0\0\10\6\0\0\0\0\1", 9)}) {
+    const std::string payload = Repeated(like, 16384).substr(0, 16384);
+    EXPECT_LT(FindFlood(Repeated(Data(payload), 65536)).pings, 8);
+    EXPECT_LT(FindFlood(Repeated(payload, 65536)).pings, 8);
+  }
+}
+
+TEST(FrameFloodTest, CallsThatAreLeftAloneAreNoFlood) {
   std::string bytes = Reset(1);
   for (uint32_t stream = 101; bytes.size() < 60000; stream += 2) {
     absl::StrAppend(&bytes, Headers(stream), Frame(0, stream, "request"));

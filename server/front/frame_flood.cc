@@ -1,4 +1,4 @@
-#include "server/front/reset_flood.h"
+#include "server/front/frame_flood.h"
 
 #include <algorithm>
 #include <bitset>
@@ -13,10 +13,14 @@ constexpr size_t kHeaderSize = 9;
 constexpr uint8_t kHeaders = 1;
 constexpr uint8_t kReset = 3;
 constexpr size_t kResetSize = 4;
+constexpr uint8_t kPing = 6;
+constexpr size_t kPingSize = 8;
+constexpr uint8_t kAck = 1;
 
 struct Frame {
   size_t size = 0;  // of its content
   uint8_t type = 0;
+  uint8_t flags = 0;
   uint32_t stream = 0;
 };
 
@@ -25,6 +29,7 @@ Frame FrameAt(absl::string_view bytes) {
   Frame frame;
   frame.size = byte(0) << 16 | byte(1) << 8 | byte(2);
   frame.type = static_cast<uint8_t>(byte(3));
+  frame.flags = static_cast<uint8_t>(byte(4));
   frame.stream = (byte(5) << 24 | byte(6) << 16 | byte(7) << 8 | byte(8)) & 0x7fffffff;
   return frame;
 }
@@ -34,39 +39,47 @@ class Walk {
  public:
   explicit Walk(absl::string_view bytes) : bytes_(bytes) {}
 
-  int From(size_t at) {
+  FrameFlood From(size_t at) {
     std::set<uint32_t> open;
-    int count = 0;
+    FrameFlood found;
     while (at + kHeaderSize <= bytes_.size() && !seen_[at]) {
       seen_[at] = true;
       const Frame frame = FrameAt(bytes_.substr(at));
       if (frame.type == kHeaders) open.insert(frame.stream);
       if (frame.type == kReset) {
         if (frame.size != kResetSize) break;
-        count += static_cast<int>(open.erase(frame.stream));
+        found.opened_and_reset += static_cast<int>(open.erase(frame.stream));
+      }
+      if (frame.type == kPing) {
+        if (frame.size != kPingSize || frame.stream != 0) break;
+        if ((frame.flags & kAck) == 0) ++found.pings;
       }
       at += kHeaderSize + frame.size;
     }
-    return count;
+    return found;
   }
 
  private:
   const absl::string_view bytes_;
-  std::bitset<kResetFloodBytesMax> seen_;
+  std::bitset<kFrameFloodBytesMax> seen_;
 };
 
 }  // namespace
 
-int CountOpenedAndReset(absl::string_view bytes) {
-  // What a frame of RST_STREAM begins with, if it is one: 4 bytes of content, the type. Its flags
-  // mean nothing, and may be set.
+FrameFlood FindFlood(absl::string_view bytes) {
+  // What frames of RST_STREAM and PING begin with, if they are ones: their bytes of content, the
+  // type. Of the flags all but PING's first mean nothing, and may be set.
   constexpr absl::string_view kResetBegin("\0\0\4\3", 4);
-  bytes = bytes.substr(0, kResetFloodBytesMax);
+  constexpr absl::string_view kPingBegin("\0\0\10\6", 4);
+  bytes = bytes.substr(0, kFrameFloodBytesMax);
   const auto walk = std::make_unique<Walk>(bytes);
-  int most = 0;
-  for (size_t at = bytes.find(kResetBegin); at != absl::string_view::npos;
-       at = bytes.find(kResetBegin, at + 1)) {
-    most = std::max(most, walk->From(at));
+  FrameFlood most;
+  for (size_t at = 0; at + kHeaderSize <= bytes.size(); ++at) {
+    const absl::string_view begin = bytes.substr(at, kResetBegin.size());
+    if (begin != kResetBegin && begin != kPingBegin) continue;
+    const FrameFlood found = walk->From(at);
+    most.opened_and_reset = std::max(most.opened_and_reset, found.opened_and_reset);
+    most.pings = std::max(most.pings, found.pings);
   }
   return most;
 }
