@@ -37,8 +37,13 @@ DiskSpace::DiskSpace(Options options)
   has_ballast_ = HasBallast();
 }
 
+int64_t DiskSpace::BytesForBallast() const {
+  return options_.free_bytes_min + options_.ballast_bytes;
+}
+
 int64_t DiskSpace::BytesToHeal() const {
-  return options_.free_bytes_min + options_.free_bytes_min / kHealDivisor + options_.ballast_bytes;
+  const int64_t more = was_low_.load() ? options_.free_bytes_min / kHealDivisor : 0;
+  return BytesForBallast() + more;
 }
 
 bool DiskSpace::HasBallast() const {
@@ -80,13 +85,16 @@ void DiskSpace::BecomeFull() {
   spdlog::error("core: disk full, appends are refused: {}", Figures());
 }
 
+// At a start no write has told it yet, and the first one would have no ballast to take.
+void DiskSpace::BecomeFullByQuota() {
+  was_told_ = true;
+  BecomeFull();
+}
+
 void DiskSpace::MakeWhole(int64_t free) {
-  if (options_.ballast_bytes > 0 && !has_ballast_ && !MakeBallast()) {
-    // At a start no write has told it yet, and the first one would have no ballast to take.
-    was_told_ = true;
-    return BecomeFull();
-  }
+  if (options_.ballast_bytes > 0 && !has_ballast_ && !MakeBallast()) return BecomeFullByQuota();
   was_told_ = false;
+  was_low_ = false;
   if (!full_.exchange(false)) return;
   spdlog::warn("core: {} bytes are free: appends are taken again", free);
 }
@@ -97,9 +105,24 @@ void DiskSpace::Update() {
   if (!free.ok()) return;
   free_bytes_.store(*free);
   const MutexLock lock(mutex_);
-  if (!full_ && *free < options_.free_bytes_min) return BecomeFull();
+  const bool is_first = !std::exchange(has_looked_, true);
+  if (*free < options_.free_bytes_min) {
+    was_low_ = true;
+    if (!full_) BecomeFull();
+    return;
+  }
   const bool wants_ballast = options_.ballast_bytes > 0 && !has_ballast_ && !ballast_failed_;
-  if ((full_ || wants_ballast) && *free >= BytesToHeal()) MakeWhole(*free);
+  if (!full_ && !wants_ballast) return;
+  if (*free >= BytesToHeal()) return MakeWhole(*free);
+  // It would not leave the watermark free, but that there is room for it says that no quota is used
+  // up.
+  if (is_first && !HasRoomForBallast()) BecomeFullByQuota();
+}
+
+bool DiskSpace::HasRoomForBallast() const {
+  const int error = Allocate(options_.ballast_bytes);
+  ::unlink(ballast_path_.c_str());
+  return !IsFullDisk(error);
 }
 
 bool DiskSpace::GiveBallast() {
@@ -108,6 +131,7 @@ bool DiskSpace::GiveBallast() {
   if (free.ok()) free_bytes_.store(*free);
   const MutexLock lock(mutex_);
   const bool had_ballast = has_ballast_;
+  if (free.ok() && *free < options_.free_bytes_min) was_low_ = true;
   if (had_ballast) BecomeFull();
   was_told_ = was_told_ || had_ballast;
   return had_ballast || std::exchange(tried_ballast_, false);

@@ -7,7 +7,7 @@
 //
 // A quota may end before the disk does, and the figure of free bytes need not know it: then a write
 // tells (GiveBallast), or that there is no room to make the ballast, and appends go on when there
-// is.
+// is, and the watermark is free beside it: that it was not, nobody has said.
 #ifndef ICEPIE_CORE_LOG_DISK_SPACE_H_
 #define ICEPIE_CORE_LOG_DISK_SPACE_H_
 
@@ -62,11 +62,14 @@ class DiskSpace {
   absl::Status CheckReserve();
 
  private:
+  int64_t BytesForBallast() const;
   int64_t BytesToHeal() const;
   bool HasBallast() const;
   int Allocate(int64_t bytes) const;  // as the ballast's file; 0, or why not
   bool MakeBallast() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasRoomForBallast() const;
   void BecomeFull() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void BecomeFullByQuota() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MakeWhole(int64_t free) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string Figures() const;  // why it is full and when no longer, for people
   absl::Status FullError() const;
@@ -74,12 +77,14 @@ class DiskSpace {
   const Options options_;
   const std::string ballast_path_;
   Mutex mutex_;
+  bool has_looked_ ABSL_GUARDED_BY(mutex_) = false;
   bool has_ballast_ ABSL_GUARDED_BY(mutex_) = false;
   bool ballast_failed_ ABSL_GUARDED_BY(mutex_) = false;  // said once
   bool tried_ballast_ ABSL_GUARDED_BY(mutex_) =
       false;  // for a moment or in vain, since a write has failed
   bool was_told_ ABSL_GUARDED_BY(mutex_) = false;  // by a write that the disk is full
   std::atomic<bool> full_{false};
+  std::atomic<bool> was_low_{false};  // less than the watermark was free since it is full
   std::atomic<int64_t> free_bytes_{0};
 };
 

@@ -121,6 +121,56 @@ TEST_F(DiskSpaceTest, ADiskThatCannotBeLookedAtStaysAsItWas) {
   EXPECT_TRUE(space.full());
 }
 
+// The figure was never below the watermark: the disk's being nearly full is not what ended appends.
+TEST_F(DiskSpaceTest, AQuotaThatHasRoomAgainEndsTheRefusalAlsoNearTheWatermark) {
+  DiskSpace space(Options(40 * kMiB, 4 * kMiB));
+  space.Update();
+  free_ = 44 * kMiB - 1;
+  space.Update();
+  ASSERT_FALSE(space.full());
+  ASSERT_TRUE(space.GiveBallast());
+  ASSERT_TRUE(space.full());
+  space.Update();
+  EXPECT_TRUE(space.full()) << "the ballast would not leave the watermark free";
+  EXPECT_EQ(GetErrorDetail(space.CheckAppend())->metadata.at("needed_bytes"),
+            std::to_string(44 * kMiB));
+  free_ = 44 * kMiB;
+  space.Update();
+  EXPECT_FALSE(space.full());
+  EXPECT_TRUE(Exists(Ballast()));
+}
+
+TEST_F(DiskSpaceTest, ADiskThatWasNearlyFullAsWellNeedsMore) {
+  DiskSpace space(Options(40 * kMiB, 4 * kMiB));
+  space.Update();
+  ASSERT_TRUE(space.GiveBallast());
+  free_ = 40 * kMiB - 1;
+  space.Update();
+  free_ = 54 * kMiB - 1;
+  space.Update();
+  EXPECT_TRUE(space.full());
+  free_ = 54 * kMiB;
+  space.Update();
+  EXPECT_FALSE(space.full());
+}
+
+// Without it, the first write that meets a quota would have none to take.
+TEST_F(DiskSpaceTest, AStartMakesTheBallastWhereItLeavesTheWatermarkFree) {
+  free_ = 44 * kMiB;
+  DiskSpace space(Options(40 * kMiB, 4 * kMiB));
+  space.Update();
+  EXPECT_FALSE(space.full());
+  EXPECT_TRUE(Exists(Ballast()));
+}
+
+TEST_F(DiskSpaceTest, AStartWithLessRoomThanThatTriesItOnly) {
+  free_ = 44 * kMiB - 1;
+  DiskSpace space(Options(40 * kMiB, 4 * kMiB));
+  space.Update();
+  EXPECT_FALSE(space.full());
+  EXPECT_FALSE(Exists(Ballast()));
+}
+
 TEST_F(DiskSpaceTest, AnOldBallastIsKeptAndAnotherSizeMadeAnew) {
   DiskSpace(Options(kMiB, 4 * kMiB)).Update();
   struct stat first {};
@@ -265,6 +315,9 @@ class SmallDiskTest : public testing::Test {
     return std::move(core).value();
   }
 
+  // At a start with that figure of free bytes, which does not know the quota.
+  void ExpectAUsedUpQuotaIsNoticed(int64_t figure);
+
   void ExpectReadable(const Core& core) {
     const std::vector<ReadRecord> records = ReadAll(core, {"noise"});
     ASSERT_EQ(static_cast<int64_t>(records.size()), core.GetStream("noise")->end_offset);
@@ -362,8 +415,7 @@ TEST_F(SmallDiskTest, AWriteThatFindsTheDiskFullTakesTheBallast) {
   for (size_t i = 0; i < records.size(); ++i) EXPECT_TRUE(records[i].payload == payloads[i]) << i;
 }
 
-// Where the figure of free bytes does not know it, only writes tell; the start has to ask.
-TEST_F(SmallDiskTest, AQuotaThatIsUsedUpIsStillThatAfterARestart) {
+void SmallDiskTest::ExpectAUsedUpQuotaIsNoticed(int64_t figure) {
   const SmallDisk disk(64 * kMiB);
   if (!disk.mounted()) GTEST_SKIP() << "no privilege to mount; core_fault_test has it injected";
   const std::string file = disk.path() + "/of_another_program";
@@ -371,7 +423,8 @@ TEST_F(SmallDiskTest, AQuotaThatIsUsedUpIsStillThatAfterARestart) {
   options.directory = disk.path() + "/core";
   options.free_bytes_min = kMiB;
   options.ballast_bytes = 8 * kMiB;
-  options.free_bytes = [](const std::string&) -> absl::StatusOr<int64_t> { return 1000 * kMiB; };
+  std::atomic<int64_t> free{1000 * kMiB};
+  options.free_bytes = [&](const std::string&) -> absl::StatusOr<int64_t> { return free.load(); };
   {
     const std::unique_ptr<Core> core = *Core::Open(options);
     ASSERT_TRUE(core->CreateStream("noise", PayloadFormat::kBytes).ok());
@@ -380,6 +433,7 @@ TEST_F(SmallDiskTest, AQuotaThatIsUsedUpIsStillThatAfterARestart) {
     const absl::Status refused = FillWithRecords(*core, 1, 100'000);
     ASSERT_EQ(ErrorReason(refused), "CORE_DISK_FULL") << refused;
   }
+  free = figure;
   FillWithFile(file, 4 * kMiB, disk.path());  // enough for a start, not for the ballast
   const std::unique_ptr<Core> core = *Core::Open(options);
   EXPECT_EQ(core->ReadOnlyCause(), "");
@@ -389,11 +443,21 @@ TEST_F(SmallDiskTest, AQuotaThatIsUsedUpIsStillThatAfterARestart) {
   EXPECT_TRUE(own.ok()) << own;
   EXPECT_EQ(core->ReadOnlyCause(), "");
   std::filesystem::remove(file);
+  free = std::max(figure, options.free_bytes_min + options.ballast_bytes);
   EXPECT_TRUE(Eventually([&] { return !core->Disk().full; }));
   AppendBatch batch;
   batch.records.push_back(Noise(200));
   const absl::Status taken = core->AppendAndWait(std::move(batch)).status();
   EXPECT_TRUE(taken.ok()) << taken;
+}
+
+// Where the figure of free bytes does not know it, only writes tell; the start has to ask.
+// Whatever the figure is by then, above the watermark.
+TEST_F(SmallDiskTest, AQuotaThatIsUsedUpIsStillThatAfterARestart) {
+  for (const int64_t figure : {1000 * kMiB, 9 * kMiB, 9 * kMiB - 1, kMiB}) {
+    SCOPED_TRACE(figure);
+    ExpectAUsedUpQuotaIsNoticed(figure);
+  }
 }
 
 // Records alone fill it, through flushes and compactions; a restart finds room to replay the log.
