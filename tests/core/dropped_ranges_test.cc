@@ -33,10 +33,10 @@ constexpr int64_t kEnd = 1200;     // of the log
 constexpr int64_t kDropped = 850;  // what comes before it is dropped
 
 // Every block has one record, so its place in its stream is its position.
-LogEntry EntryAt(int64_t position) {
+LogEntry EntryAt(int64_t position, size_t bytes) {
   std::string payload;
   uint32_t state = static_cast<uint32_t>(position) + 1;
-  while (payload.size() < 200) {  // does not compress
+  while (payload.size() < bytes) {  // hardly compresses
     state = state * 1664525 + 1013904223;
     payload += static_cast<char>('a' + (state >> 24) % 26);
   }
@@ -49,7 +49,8 @@ LogEntry EntryAt(int64_t position) {
   return {{position, kStream, position, 1, 0}, EncodeBlock(header, records)};
 }
 
-class DroppedRangesTest : public testing::Test {
+// The size of the records: whether a block is dropped is found out in another way for large ones.
+class DroppedRangesTest : public testing::TestWithParam<size_t> {
  protected:
   DroppedRangesTest() : env_(rocksdb::NewCompositeEnv(file_system_)) {}
 
@@ -77,7 +78,7 @@ class DroppedRangesTest : public testing::Test {
 
   static void Commit(LogStore& store, int64_t from, int64_t end) {
     std::vector<LogEntry> entries;
-    for (int64_t i = from; i < end; ++i) entries.push_back(EntryAt(i));
+    for (int64_t i = from; i < end; ++i) entries.push_back(EntryAt(i, GetParam()));
     ASSERT_TRUE(store.Commit(entries, {}, {}).ok());
   }
 
@@ -129,11 +130,11 @@ class DroppedRangesTest : public testing::Test {
     });
     reads.emplace_back([this] {
       const auto block = store_->LastBlock(kStream);
-      if (!Failed(block.status())) EXPECT_EQ(block->value(), EntryAt(kEnd - 1).block);
+      if (!Failed(block.status())) EXPECT_EQ(block->value(), EntryAt(kEnd - 1, GetParam()).block);
     });
     reads.emplace_back([this] {
       const auto block = store_->BlockAtOffset(kStream, kDropped);
-      if (!Failed(block.status())) EXPECT_EQ(block->value(), EntryAt(kDropped).block);
+      if (!Failed(block.status())) EXPECT_EQ(block->value(), EntryAt(kDropped, GetParam()).block);
     });
     for (const int64_t offset : {int64_t{0}, kMoved, int64_t{720}, kDropped - 1}) {
       reads.emplace_back([this, offset] {
@@ -192,11 +193,11 @@ class DroppedRangesTest : public testing::Test {
   std::unique_ptr<LogStore> store_;
 };
 
-TEST_F(DroppedRangesTest, WhatIsDroppedIsNotSeen) {
+TEST_P(DroppedRangesTest, WhatIsDroppedIsNotSeen) {
   for (const auto& read : Reads()) read();
 }
 
-TEST_F(DroppedRangesTest, ATableThatCannotBeReadEndsNoProcessAndHidesNothing) {
+TEST_P(DroppedRangesTest, ATableThatCannotBeReadEndsNoProcessAndHidesNothing) {
   int failures = 0;
   for (const auto& read : Reads()) {
     bool failed = true;
@@ -211,6 +212,8 @@ TEST_F(DroppedRangesTest, ATableThatCannotBeReadEndsNoProcessAndHidesNothing) {
   }
   EXPECT_GT(failures, 20);
 }
+
+INSTANTIATE_TEST_SUITE_P(Records, DroppedRangesTest, testing::Values(200, 40'000));
 
 }  // namespace
 }  // namespace icepie
