@@ -136,6 +136,11 @@ absl::Status Generation::Create(const std::string& snapshot_file) {
   ICEPIE_RETURN_IF_ERROR(connection_->Run(absl::StrCat("USE ", QuoteIdentifier(alias()))));
   if (snapshot_file.empty()) ICEPIE_RETURN_IF_ERROR(CreateTables());
   if (slice_plan_->hands_out_changes) ICEPIE_RETURN_IF_ERROR(connection_->Run(MakeChangesTable()));
+  if (!slice_plan_->upstream.empty()) {
+    // Snapshots of earlier versions lack it where the slice is recomputed.
+    ICEPIE_RETURN_IF_ERROR(
+        connection_->Run("CREATE TABLE IF NOT EXISTS __built_from(slice VARCHAR, run VARCHAR)"));
+  }
   ICEPIE_RETURN_IF_ERROR(CreateInputs());
   ICEPIE_ASSIGN_OR_RETURN(write_quarantine_,
                           connection_->Prepare("INSERT INTO __quarantine VALUES ($1, $2, $3, $4, "
@@ -157,10 +162,6 @@ absl::Status Generation::CreateTables() {
       absl::StrCat("INSERT INTO __progress VALUES (0, 0, ", INT64_MIN, ", 0, 0, 0, 0, 0)")));
   for (const std::string& statement : slice_plan_->create) {
     ICEPIE_RETURN_IF_ERROR(connection_->Run(statement));
-  }
-  if (slice_plan_->reads_changes) {
-    ICEPIE_RETURN_IF_ERROR(
-        connection_->Run("CREATE TABLE __built_from(slice VARCHAR, run VARCHAR)"));
   }
   return connection_->Run(absl::StrCat("CREATE TABLE __layout AS SELECT ", QuoteLiteral(Layout()),
                                        " AS hash, '' AS run"));
@@ -318,12 +319,12 @@ absl::StatusOr<bool> Generation::FitsUpstream() {
 }
 
 absl::Status Generation::WriteBuiltFrom() {
-  if (!slice_plan_->reads_changes) return absl::OkStatus();
+  if (slice_plan_->upstream.empty()) return absl::OkStatus();
   ICEPIE_RETURN_IF_ERROR(connection_->Run("DELETE FROM __built_from"));
   for (const auto& [slice, from] : upstream_) {
-    ICEPIE_RETURN_IF_ERROR(
-        connection_->Run(absl::StrCat("INSERT INTO __built_from VALUES (", QuoteLiteral(slice),
-                                      ", ", QuoteLiteral(from.run), ")")));
+    ICEPIE_RETURN_IF_ERROR(connection_->Run(
+        absl::StrCat("INSERT INTO __built_from SELECT ", QuoteLiteral(slice), ", run FROM ",
+                     QuoteIdentifier(from.alias), ".main.__layout")));
   }
   return absl::OkStatus();
 }
@@ -1031,9 +1032,11 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
     next.content_version = std::max(next.content_version, position);
   }
   if (other_rows_below_ && position <= position_) {
-    // What was made of its former rows must not go on from these after a restart.
+    // What was made of its former rows must not go on from these.
     ICEPIE_RETURN_IF_ERROR(connection_->Run("UPDATE __layout SET run = CAST(uuid() AS VARCHAR)"));
   }
+  ICEPIE_ASSIGN_OR_RETURN(const std::string run,
+                          connection_->QueryText("SELECT run FROM __layout"));
   ICEPIE_ASSIGN_OR_RETURN(const std::optional<size_t> over, FirstOver(bad, /*anew=*/true));
   if (over) return OverBudget({bad.begin() + static_cast<int64_t>(*over), bad.end()});
   ICEPIE_RETURN_IF_ERROR(CheckAllListed(bad));
@@ -1046,6 +1049,7 @@ absl::Status Generation::Recompute(Feed& feed, int64_t position, int64_t applied
   changes_lost_ = true;
   if (slice_plan_->hands_out_changes) ICEPIE_RETURN_IF_ERROR(ReplaceChanges());
   ICEPIE_RETURN_IF_ERROR(Commit(next));
+  stored_run_ = run;
   other_rows_below_ = false;
   SetUnacknowledged(CountUnacknowledged(acknowledged_, bad));
   return absl::OkStatus();

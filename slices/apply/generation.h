@@ -5,7 +5,7 @@
 //   __layout      one row: a hash of the plan's tables, so that a snapshot of others is not taken
 //                 on; and `run`, another each time that the generation is opened
 //   __changes     what it changed lately, for slices that read it (slices/plan/change_feed.h)
-//   __built_from  the runs of the generations whose changes it has taken over
+//   __built_from  the runs of the generations of slices that its rows were made of
 #ifndef ICEPIE_SLICES_APPLY_GENERATION_H_
 #define ICEPIE_SLICES_APPLY_GENERATION_H_
 
@@ -17,6 +17,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -135,18 +136,23 @@ class Generation {
   Upstream AsUpstream() const {
     return {alias(), served_->info().number, run_, run_before_, opened_at_, changes_replaced_};
   }
+  // After a recompute: AsUpstream() goes by the rows that it has made.
+  void TakeRun() {
+    if (!stored_run_.empty()) run_ = std::exchange(stored_run_, "");
+  }
   absl::Status SetUpstream(const std::map<std::string, Upstream>& upstream);
   // They may have other rows than its own were made of, at the same position: it has to be computed
   // anew. SetUpstream() finds that out where it has seen both. Not during a recompute.
   void NoteOtherRowsBelow() { other_rows_below_ = true; }
   bool other_rows_below() const { return other_rows_below_; }
 
-  // ---- Over slices, without recompute (plan().reads_changes) ----
-
   // Whether its rows were made from the upstream generations that are set now: in this run, or in
   // the one whose snapshots they and this one were opened from. A run that applies records again
   // may add up doubles in another order; so none of them may have been opened behind this one.
   absl::StatusOr<bool> FitsUpstream();
+
+  // ---- Over slices, without recompute (plan().reads_changes) ----
+
   // Takes over what its upstream slices changed since position(), which must stand at `to`, and the
   // records of its own streams in between: from `batch`, or without one from `feed`. The newest
   // ingest time below it of what it reads is that of these, or `applied_time_us` of the slices.
@@ -358,6 +364,7 @@ class Generation {
   std::map<std::string, Upstream> upstream_;
   bool other_rows_below_ = false;
   std::string run_;
+  std::string stored_run_;  // by a recompute, until TakeRun()
   std::string run_before_;
   int64_t opened_at_ = 0;
   // The log of changes: it has all that changed since the rows of position changes_base_.

@@ -754,9 +754,12 @@ absl::Status LiveEngine::Connect(Held& held,
   ICEPIE_RETURN_IF_ERROR(held.generation->SetUpstream(found));
   held.upstream = found;
   held.dirty = true;
-  if (!held.over_slices() || held.rebuild) return absl::OkStatus();
+  if (held.rebuild) return absl::OkStatus();
+  const bool has_read_all =
+      held.complete && found.size() == held.generation->plan().upstream.size();
+  if (!held.over_slices() && !has_read_all) return absl::OkStatus();
   ICEPIE_ASSIGN_OR_RETURN(const bool fits, held.generation->FitsUpstream());
-  held.rebuild = !fits;
+  held.rebuild = held.over_slices() && !fits;
   if (!fits) held.generation->NoteOtherRowsBelow();
   return absl::OkStatus();
 }

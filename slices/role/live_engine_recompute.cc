@@ -66,6 +66,7 @@ void LiveEngine::CollectRun() {
     held.took_too_long = false;
     ++held.refreshes;
     held.behind_since = now - run->took;  // what came during the run is not in it
+    held.generation->TakeRun();
     if (step.anew) ReadersAreBehind(held, *run);
     Succeeded(held);
     Complete(held);
@@ -82,6 +83,7 @@ void LiveEngine::ReadersAreBehind(const Held& held, const RecomputeRun& run) {
     const bool saw = std::any_of(run.steps.begin(), run.steps.end(), [&](const auto& step) {
       return step.generation == reader->generation;
     });
+    if (saw) reader->upstream[held.spec.slice] = held.generation->AsUpstream();
     if (saw || reader->generation == nullptr) continue;
     reader->dirty = true;
     reader->rebuild = reader->over_slices();

@@ -1499,6 +1499,49 @@ TEST_F(LedgerTest, RowsThatAreMadeAnewWhereTheyStoodAreTakenOverToo) {
 
 // No record is to blame for what the rows of a slice make of the SQL over them: that slice alone
 // stops, in front of it, until the rows are others.
+// The same where the upstream generation became another while nobody ran.
+TEST_F(LiveEngineTest, RowsThatARestartMakesAnewHaveAnotherVersionUnlessTheyAreTheSame) {
+  const std::string last =
+      "  last: {sql: SELECT max(place) AS place FROM ranked, strategy: recompute}\n";
+  const auto spec = [&](const std::string& slice) {
+    GenerationSpec made = Spec(slice);
+    made.file = kShopDomain + last;
+    return made;
+  };
+  feed_.Append("orders", {Order("Bern", 10), Order("Basel", 5)});
+  StartLive();
+  Configure({spec("by_city"), spec("ranked"), spec("last")});
+  for (const char* slice : {"ranked", "last"}) {
+    ASSERT_EQ(WaitForPosition(slice, 2).progress.content_version, 2);
+  }
+  const auto versions_after_restart = [&](const GenerationSpec& upstream) {
+    engine_->Shutdown();
+    StartLive();
+    Configure({upstream, spec("ranked"), spec("last")});
+    std::vector<int64_t> versions;
+    for (const char* slice : {"ranked", "last"}) {
+      std::promise<absl::StatusOr<int64_t>> refreshed;
+      engine_->Refresh(slice, 2, absl::Now() + absl::Seconds(60),
+                       [&](const absl::StatusOr<int64_t>& at) { refreshed.set_value(at); });
+      EXPECT_EQ(refreshed.get_future().get().value_or(-1), 2);
+      versions.push_back(Find(slice)->progress.content_version);
+      EXPECT_EQ(Find(slice)->progress.applied_position, 2);
+    }
+    return versions;
+  };
+  using testing::ElementsAre;
+  EXPECT_THAT(versions_after_restart(spec("by_city")), ElementsAre(2, 2));
+  EXPECT_THAT(versions_after_restart(spec("by_city")), ElementsAre(2, 2));
+  GenerationSpec next = spec("by_city");
+  next.number = 2;
+  next.file =
+      absl::StrReplaceAll(next.file, {{"FROM orders GROUP", "FROM orders WHERE amount > 5 GROUP"}});
+  EXPECT_THAT(versions_after_restart(next), ElementsAre(3, 3));
+  EXPECT_EQ(Rows("SELECT city, place FROM ranked"), R"([{"city":"Bern","place":1}])");
+  EXPECT_EQ(Rows("SELECT CAST(place AS INTEGER) AS place FROM last"), R"([{"place":1}])");
+  EXPECT_THAT(versions_after_restart(next), ElementsAre(3, 3));
+}
+
 TEST_F(LedgerTest, SqlThatFailsOnRowsOfASliceStopsThatSliceAlone) {
   const char* numbers = R"(  numbers:
     sql: SELECT id, CAST(city AS INTEGER) AS number FROM latest
