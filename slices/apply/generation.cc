@@ -444,6 +444,16 @@ absl::Status Generation::WritePosition() {
   if (position_ == progress_.applied_position) return absl::OkStatus();
   Progress next = progress_;
   next.applied_position = position_;
+  return CommitProgress(next);
+}
+
+absl::Status Generation::StartBeyond(int64_t content_version) {
+  Progress next = progress_;
+  next.content_version = content_version + 1;
+  return CommitProgress(next);
+}
+
+absl::Status Generation::CommitProgress(const Progress& next) {
   ICEPIE_RETURN_IF_ERROR(Begin());
   const absl::Status written = WriteProgress(next);
   if (written.ok()) return Commit(next);

@@ -116,6 +116,9 @@ class Generation {
   }
   // Makes the passed-over position durable with the next snapshot.
   absl::Status WritePosition();
+  // Of a new one that takes the place of a state of the same generation that had other rows: none
+  // of its versions will be one that the other had up to `content_version`.
+  absl::Status StartBeyond(int64_t content_version);
 
   // To be called now and then: when the last large batch was run before `before` (as SteadyNow()),
   // lets go of what the statements have built of it (hash tables of its rows), which DuckDB keeps
@@ -331,6 +334,7 @@ class Generation {
   absl::Status WriteQuarantine(const std::vector<QuarantinedRecord>& bad);
   void SetUnacknowledged(int64_t count);
   absl::Status WriteProgress(const Progress& progress);
+  absl::Status CommitProgress(const Progress& next);
   absl::Status ReadUnacknowledged(PositionRanges acknowledged);
   absl::Status Begin();
   absl::Status Commit(const Progress& written);

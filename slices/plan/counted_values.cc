@@ -102,6 +102,8 @@ absl::StatusOr<bool> CountsNumbers(DuckConnection& connection, Json tree) {
 
 }  // namespace
 
+bool AnyCountedArithmetic(const Json& tree) { return AnyNode(tree, CountsArithmetic); }
+
 absl::StatusOr<Json> CountOperands(DuckConnection& connection, Json tree) {
   ICEPIE_ASSIGN_OR_RETURN(const bool numbers, CountsNumbers(connection, tree));
   if (numbers) ICEPIE_RETURN_IF_ERROR(ReplaceCounted(connection, tree));

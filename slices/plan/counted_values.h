@@ -17,6 +17,9 @@ namespace icepie::slices {
 // (which are not NULL for other reasons), it is the same. The connection must know what it reads.
 absl::StatusOr<Json> CountOperands(DuckConnection& connection, Json tree);
 
+// Whether count() counts any such, of numbers or of something else.
+bool AnyCountedArithmetic(const Json& tree);
+
 }  // namespace icepie::slices
 
 #endif  // ICEPIE_SLICES_PLAN_COUNTED_VALUES_H_

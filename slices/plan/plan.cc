@@ -37,7 +37,7 @@ namespace {
 // Part of every hash: raise it when the same definition gives other content, so that nothing takes
 // one for the other. What serves keeps the hash that it was applied with as long as the file says
 // the same of it (server/domain/definition_changes.h), and its state as long as that has the same
-// tables (LayoutOf).
+// tables with the same in them (LayoutOf, SlicePlan::kept_as).
 constexpr char kFormat[] = "icepie-slice-2";
 constexpr size_t kHashCharacters = 16;
 // What earlier versions kept of last() was of the last of equal rows.
@@ -74,6 +74,7 @@ class Planner {
   };
   absl::StatusOr<Query> CountingQuery(const Json& statement, const SlicePlan& plan);
   absl::StatusOr<Query> QueryToKeep(const Json& statement, const SlicePlan& plan);
+  absl::StatusOr<std::string> KeptAs(const Json& statement, const SlicePlan& plan);
   absl::StatusOr<bool> ScheduleDecides(const Json& statement, SlicePlan plan);
   absl::Status ChooseStrategy(const Json& statement, SlicePlan& plan);
   absl::Status CheckWholeRows(Strategy strategy, const PlanRequest& request) const;
@@ -701,6 +702,17 @@ std::string Planner::Hash(const Json& statement, const SlicePlan& plan, bool sch
   return Sha256Hex(text).substr(0, kHashCharacters);
 }
 
+absl::StatusOr<std::string> Planner::KeptAs(const Json& statement, const SlicePlan& plan) {
+  std::vector<std::string> kept_as;
+  if (AnyLastOfEquals(statement, plan.upstream.empty())) kept_as.emplace_back(kLastIsFirstOfEquals);
+  // It has been counted otherwise, and what is counted goes on being rewritten.
+  if (AnyCountedArithmetic(statement)) {
+    ICEPIE_ASSIGN_OR_RETURN(const Query query, QueryToKeep(statement, plan));
+    kept_as.push_back(query.sql);
+  }
+  return absl::StrJoin(kept_as, ";\n");
+}
+
 absl::Status Planner::PlanSlice(const SliceDef& slice) {
   const GatedQuery& query = gated_.at(slice.name);
   SlicePlan plan;
@@ -730,8 +742,8 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
   }
   plan.definition_hash = Hash(statement, plan, scheduled);
   const bool keeps = plan.strategy != Strategy::kRecompute;
-  if (keeps && AnyLastOfEquals(statement, plan.upstream.empty())) {
-    plan.kept_as = kLastIsFirstOfEquals;
+  if (keeps) {
+    ICEPIE_ASSIGN_OR_RETURN(plan.kept_as, KeptAs(statement, plan));
   }
   ICEPIE_RETURN_IF_ERROR(MakeInput(slice.name, plan.columns));
   if (IsRead(slice.name)) ICEPIE_RETURN_IF_ERROR(PlanChanges(plan));

@@ -80,7 +80,10 @@ struct SlicePlan {
   // `columns`. Reads of the slice are reads of __result. Tables have no NOT NULL column
   // (apply_statements.h adds empty rows for a moment).
   std::vector<std::string> create;
-  // Set where an earlier version of the planner kept other values in the same tables.
+  // What a state has to have in common with this plan besides its tables: says which values are
+  // kept in them, where versions of the planner differ in that. A state that was kept as something
+  // else, or in other tables, is built anew. So whoever changes what statements make of the same
+  // records, in the same tables, has to let this say something new for the slices concerned.
   std::string kept_as;
   // append, aggregate, keys: run for each batch, over the sources' temporary views that show the
   // batch. recompute: run over all records below the target position.

@@ -451,6 +451,10 @@ absl::StatusOr<LiveEngine::Opened> LiveEngine::OpenFrom(const GenerationSpec& sp
     ICEPIE_ASSIGN_OR_RETURN(
         opened.generation,
         Generation::Open(*instance_, plan, spec.slice, spec.number, "", spec.definition_hash));
+    if (opened.snapshot.ok()) {
+      const int64_t version = opened.snapshot->progress.content_version;
+      ICEPIE_RETURN_IF_ERROR(opened.generation->StartBeyond(version));
+    }
   }
   return opened;
 }

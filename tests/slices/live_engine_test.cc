@@ -782,10 +782,18 @@ TEST_F(LiveEngineTest, ASnapshotWithOtherTablesAnswersUntilTheSliceIsBuiltAnew) 
   EXPECT_EQ(Rows("SELECT middle FROM median"), R"([{"middle":3.0}])");
 }
 
-// last() was folded otherwise between equal rows, in the same tables.
-TEST_F(LiveEngineTest, AStateOfAnEarlierVersionsLastIsBuiltAnew) {
-  const std::string file =
-      absl::StrReplaceAll(kKept, {{"median(amount)", "last(amount ORDER BY length(city))"}});
+struct KeptOtherwise {
+  const char* name;
+  const char* sql;
+  const char* rows;
+};
+
+class KeptOtherwiseTest : public LiveEngineTest,
+                          public testing::WithParamInterface<KeptOtherwise> {};
+
+// In the same tables. Who knows the version of the former rows learns that these may be others.
+TEST_P(KeptOtherwiseTest, AStateOfAnEarlierVersionIsBuiltAnew) {
+  const std::string file = absl::StrReplaceAll(kKept, {{"median(amount)", GetParam().sql}});
   const absl::StatusOr<DomainDef> definition = ParseDomain(file, "shop.yaml");
   ASSERT_TRUE(definition.ok()) << definition.status();
   const absl::StatusOr<DomainPlan> plan = PlanDomain(*definition);
@@ -797,18 +805,29 @@ TEST_F(LiveEngineTest, AStateOfAnEarlierVersionsLastIsBuiltAnew) {
   GenerationSpec spec = Spec("median");
   spec.file = file;
   Configure({spec});
-  WaitForPosition("median", 2);
+  EXPECT_EQ(WaitForPosition("median", 2).progress.content_version, 2);
   engine_->Shutdown();
   ReplaceInManifests("median", LayoutOf(*plan->Find("median")), LayoutOf(earlier));
-  const size_t opened_before = feed_.opened().size();
+  const auto opened_from_start = [&] {
+    const std::vector<int64_t> opened = feed_.opened();
+    return std::count(opened.begin(), opened.end(), 0);
+  };
+  const auto before = opened_from_start();
   StartLive();
-  feed_.Append("orders", {Order("Bern", 100)});
   Configure({spec});
-  EXPECT_EQ(WaitForPosition("median", 3).progress.input, 3);
-  const std::vector<int64_t> opened = feed_.opened();
-  EXPECT_EQ(std::count(opened.begin() + static_cast<int64_t>(opened_before), opened.end(), 0), 1);
-  EXPECT_EQ(Rows("SELECT middle FROM median"), R"([{"middle":1}])");
+  EXPECT_GT(WaitForPosition("median", 2).progress.content_version, 2);
+  EXPECT_EQ(opened_from_start(), before + 1);
+  WaitForPosition("median", feed_.Append("orders", {Order("Bern", 100)}));
+  EXPECT_EQ(Rows("SELECT middle FROM median"), GetParam().rows);
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Statements, KeptOtherwiseTest,
+    testing::Values(KeptOtherwise{"Last", "last(amount ORDER BY length(city))",
+                                  R"([{"middle":1}])"},
+                    KeptOtherwise{"CountOfNumbers", "count(amount + 1)", R"([{"middle":3}])"},
+                    KeptOtherwise{"CountOfLists", "count([amount] + [1])", R"([{"middle":3}])"}),
+    [](const auto& info) { return info.param.name; });
 
 constexpr char kLatest[] = R"(
 domain: shop
