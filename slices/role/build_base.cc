@@ -65,9 +65,10 @@ absl::StatusOr<std::vector<int64_t>> ReadableNow(const RecordReading& read, cons
 
 absl::StatusOr<std::unique_ptr<BuildBase>> BuildBase::Open(DuckDatabase& instance,
                                                            const SnapshotStore& store,
-                                                           const std::string& path) {
+                                                           const std::string& path,
+                                                           const std::function<bool()>& given_up) {
   std::unique_ptr<BuildBase> base(new BuildBase());
-  ICEPIE_ASSIGN_OR_RETURN(base->manifest_, store.Check(path));
+  ICEPIE_ASSIGN_OR_RETURN(base->manifest_, store.Check(path, given_up));
   ICEPIE_ASSIGN_OR_RETURN(base->served_, OpenSnapshot(instance, store, base->manifest_));
   ICEPIE_ASSIGN_OR_RETURN(base->connection_, DuckConnection::Connect(instance));
   return base;

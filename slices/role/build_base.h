@@ -8,6 +8,7 @@
 #define ICEPIE_SLICES_ROLE_BUILD_BASE_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,10 +37,12 @@ using QuarantinedPositions = std::map<std::string, std::vector<int64_t>>;
 // Threads: one at a time. Errors: DuckDB's.
 class BuildBase {
  public:
-  // DATA_LOSS, NOT_FOUND when the snapshot is damaged or gone.
+  // DATA_LOSS, NOT_FOUND when the snapshot is damaged or gone; CANCELLED when `given_up` says so
+  // while it is hashed.
   static absl::StatusOr<std::unique_ptr<BuildBase>> Open(DuckDatabase& instance,
                                                          const SnapshotStore& store,
-                                                         const std::string& path);
+                                                         const std::string& path,
+                                                         const std::function<bool()>& given_up);
 
   const SnapshotManifest& manifest() const { return manifest_; }
   int64_t position() const { return manifest_.progress.applied_position; }

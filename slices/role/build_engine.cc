@@ -286,7 +286,8 @@ absl::Status BuildEngine::Build() {
   records_max_ = kBatchRecordsMax;
   auto base = job_.base_snapshot.empty()
                   ? absl::NotFoundError("the serving generation has no snapshot yet")
-                  : BuildBase::Open(*instance_, store_, job_.base_snapshot);
+                  : BuildBase::Open(*instance_, store_, job_.base_snapshot, given_up());
+  if (stopping()) return absl::CancelledError("stopping");
   no_base_ = base.status();
   if (base.ok()) base_ = *std::move(base);
   deadly_ = {spec->deadly_positions.begin(), spec->deadly_positions.end()};
@@ -298,7 +299,10 @@ absl::Status BuildEngine::Build() {
     MutexLock lock(mutex_);
     report_.continues_base = continued_;
   }
-  if (!continued_) ICEPIE_RETURN_IF_ERROR(OpenGenerations(*spec));
+  if (!continued_) {
+    ICEPIE_RETURN_IF_ERROR(OpenGenerations(*spec));
+    ForgetWhatEndedOne();
+  }
   ICEPIE_RETURN_IF_ERROR(ReachBase(*spec));
   stage_ = kToHead;
   SetPhase("catching_up");
@@ -406,7 +410,8 @@ absl::StatusOr<std::vector<int64_t>> BuildEngine::QuarantinedBefore(const std::s
   if (slice == job_.slice) return base_->Quarantined();
   const auto other = job_.other_snapshots.find(slice);
   if (other == job_.other_snapshots.end()) return std::vector<int64_t>();
-  ICEPIE_ASSIGN_OR_RETURN(const auto snapshot, BuildBase::Open(*instance_, store_, other->second));
+  ICEPIE_ASSIGN_OR_RETURN(const auto snapshot,
+                          BuildBase::Open(*instance_, store_, other->second, given_up()));
   return snapshot->Quarantined();
 }
 

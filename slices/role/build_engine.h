@@ -93,6 +93,7 @@ class BuildEngine : public Engine {
   void PutOffSaving(absl::Duration last_took);
   absl::Status SaveOnTheWay();
   static void RemoveFurther(const SnapshotStore& store, const Generation& generation);
+  void ForgetWhatEndedOne() const;
   absl::Status TakeSaved(int64_t position);
   struct SavedState {
     SnapshotStore store;
@@ -123,6 +124,10 @@ class BuildEngine : public Engine {
   void SetPhase(const std::string& phase);
   void Fail(const absl::Status& status);
   bool stopping() const;
+  // The same, for those that ask again and again.
+  std::function<bool()> given_up() const {
+    return [this] { return stopping(); };
+  }
 
   const EngineOptions options_;
   Feed& feed_;

@@ -76,9 +76,34 @@ void BuildEngine::RemoveFurther(const SnapshotStore& store, const Generation& ge
   for (const std::string& path : store.List(info.slice, info.number)) {
     const auto manifest = store.ReadManifest(path);
     const bool further =
-        !manifest.ok() || manifest->progress.applied_position > generation.position();
+        absl::IsDataLoss(manifest.status()) ||
+        (manifest.ok() && manifest->progress.applied_position > generation.position());
     if (further) store.Remove(path);
   }
+}
+
+// A process that ended while it read one of them would do so again, and a build is not started
+// again many times: it begins anew. So it does where the machine stopped just then, which takes
+// time and nothing else.
+void BuildEngine::ForgetWhatEndedOne() const {
+  bool ended = false;
+  std::vector<std::pair<SnapshotStore, std::string>> all;
+  for (const auto& generation : generations_) {
+    const GenerationInfo& info = generation->served().info();
+    for (const absl::string_view stage : {kToBase, kAgain, kToHead}) {
+      const SnapshotStore store = store_.OnTheWay(job_.slice, job_.number, stage);
+      for (const std::string& path : store.List(info.slice, info.number)) {
+        ended = ended || !store.IsUsable(path, SnapshotUse::kRestore);
+        all.emplace_back(store, path);
+      }
+    }
+  }
+  if (!ended) return;
+  SliceWarn(job_.slice,
+            "build of generation {}: a process ended while it read what had been saved on the way; "
+            "begins anew",
+            job_.number);
+  for (const auto& [store, path] : all) store.Remove(path);
 }
 
 // Goes on from what an earlier process has saved, where that is further, up to `position`.
@@ -114,8 +139,10 @@ std::vector<BuildEngine::SavedState> BuildEngine::SavedBelow(const Generation& g
     const SnapshotStore store = store_.OnTheWay(job_.slice, job_.number, stage);
     for (const std::string& path : store.List(wanted.slice, wanted.number)) {
       auto manifest = store.ReadManifest(path);
+      // It may be of use the next time.
+      if (!manifest.ok() && !absl::IsDataLoss(manifest.status())) continue;
       if (!manifest.ok() || manifest->info.definition_hash != wanted.definition_hash ||
-          manifest->info.layout != wanted.layout || !store.IsUsable(path, SnapshotUse::kRestore)) {
+          manifest->info.layout != wanted.layout) {
         SliceWarn(job_.slice, "saved state {} is damaged or of another definition; passed over",
                   path);
         store.Remove(path);
@@ -133,23 +160,28 @@ std::vector<BuildEngine::SavedState> BuildEngine::SavedBelow(const Generation& g
   return states;
 }
 
-// Null: there is none that is further.
+// Null: there is none that is further. What `generation` holds is kept until all of it is read:
+// both are in memory together, and where that does not do, `generation` goes on from where it is.
 absl::StatusOr<std::shared_ptr<Generation>> BuildEngine::OpenSaved(const Generation& generation,
                                                                    int64_t position) {
   for (const SavedState& saved : SavedBelow(generation, position)) {
-    auto restored = Restore(generation, saved);
+    const std::string& path = saved.manifest.path;
+    const absl::Status noted = saved.store.NoteTried(path);
+    auto restored = noted.ok() ? Restore(generation, saved) : noted;
+    saved.store.ForgetTried(path);
     if (stopping()) return absl::CancelledError("stopping");
     if (restored.ok()) {
       SliceInfo(job_.slice, "build of generation {}: {} goes on from position {}, saved before",
                 job_.number, generation.plan().slice, (*restored)->position());
       return restored;
     }
-    SliceWarn(job_.slice, "saved state {}: {}; passed over", saved.manifest.path,
-              restored.status().ToString());
-    // It may be of use after the comparison, or when there is memory for it.
-    const bool later = absl::IsAborted(restored.status()) || IsPassing(restored.status());
-    if (!later || IsUnusableSnapshot(restored.status())) saved.store.Remove(saved.manifest.path);
-    if (absl::IsInternal(restored.status())) return restored;  // DuckDB is broken
+    const absl::Status& why = restored.status();
+    SliceWarn(job_.slice, "saved state {}: {}; passed over", path, why.ToString());
+    // Any other may be of use after the comparison, or when there is memory for it.
+    const bool unusable =
+        absl::IsDataLoss(why) || absl::IsFailedPrecondition(why) || IsUnusableSnapshot(why);
+    if (unusable) saved.store.Remove(path);
+    if (absl::IsInternal(why)) return restored;  // DuckDB is broken
   }
   return nullptr;
 }
@@ -158,7 +190,7 @@ absl::StatusOr<std::shared_ptr<Generation>> BuildEngine::Restore(const Generatio
                                                                  const SavedState& saved) {
   ICEPIE_ASSIGN_OR_RETURN(const SnapshotLink file, saved.store.Link(saved.manifest));
   ICEPIE_RETURN_IF_ERROR(
-      saved.store.CheckDigest(file.path(), saved.manifest, absl::InfiniteFuture()));
+      saved.store.CheckDigest(file.path(), saved.manifest, absl::InfiniteFuture(), given_up()));
   ICEPIE_RETURN_IF_ERROR(CheckLeftOut(file.path(), saved.manifest));
   const GenerationInfo& info = generation.served().info();
   ICEPIE_ASSIGN_OR_RETURN(

@@ -45,6 +45,7 @@ using Json = nlohmann::json;
 
 constexpr char kEnding[] = ".duckdb";
 constexpr char kUnusable[] = "SNAPSHOT_UNUSABLE";
+constexpr char kTried[] = "a process ended while it was read";
 constexpr char kUnfinished[] = "unfinished";
 constexpr int64_t kKeptOnTheWay = 2;  // the newest may turn out to be damaged
 constexpr absl::Duration kTriedAgainAfter = absl::Minutes(10);
@@ -202,7 +203,8 @@ absl::Status Checkpoint(DuckConnection& connection, const std::string& database)
 using DigestContext = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
 
 // A large file takes seconds, which somebody may not have.
-absl::StatusOr<std::string> Sha256OfFileUntil(const std::string& path, absl::Time deadline) {
+absl::StatusOr<std::string> Sha256OfFileUntil(const std::string& path, absl::Time deadline,
+                                              const std::function<bool()>& given_up) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return ErrnoError(errno, absl::StrCat("opening ", path));
   const auto closing = absl::MakeCleanup([file] { ::close(file); });
@@ -215,6 +217,7 @@ absl::StatusOr<std::string> Sha256OfFileUntil(const std::string& path, absl::Tim
     if (SteadyNow() > deadline) {
       return absl::DeadlineExceededError(absl::StrCat("checking ", path, " takes too long"));
     }
+    if (given_up && given_up()) return absl::CancelledError(absl::StrCat("checking ", path));
   }
   if (got < 0) return ErrnoError(errno, absl::StrCat("reading ", path));
   std::string bytes(EVP_MD_size(EVP_sha256()), '\0');
@@ -456,6 +459,14 @@ bool SnapshotStore::IsUsable(const std::string& path, SnapshotUse use) const {
   return use == SnapshotUse::kServe || IsUsable(path, SnapshotUse::kServe);
 }
 
+absl::Status SnapshotStore::NoteTried(const std::string& path) const {
+  return NoteUnusable(path, SnapshotUse::kRestore, absl::AbortedError(kTried));
+}
+
+void SnapshotStore::ForgetTried(const std::string& path) const {
+  ::unlink(MarkPath(AbsolutePath(path), SnapshotUse::kRestore).c_str());
+}
+
 std::string SnapshotStore::Edition(const std::string& path) const {
   return absl::StrCat(path, " ", absl::ToUnixNanos(SavedAt(AbsolutePath(path))), " ",
                       IsUsable(path, SnapshotUse::kServe));
@@ -540,15 +551,18 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::ReadManifest(const std::string& 
   return manifest;
 }
 
-absl::StatusOr<SnapshotManifest> SnapshotStore::Check(const std::string& path) const {
+absl::StatusOr<SnapshotManifest> SnapshotStore::Check(const std::string& path,
+                                                      const std::function<bool()>& given_up) const {
   ICEPIE_ASSIGN_OR_RETURN(SnapshotManifest manifest, ReadManifest(path));
-  ICEPIE_RETURN_IF_ERROR(CheckDigest(AbsolutePath(path), manifest, absl::InfiniteFuture()));
+  ICEPIE_RETURN_IF_ERROR(
+      CheckDigest(AbsolutePath(path), manifest, absl::InfiniteFuture(), given_up));
   return manifest;
 }
 
 absl::Status SnapshotStore::CheckDigest(const std::string& file, const SnapshotManifest& manifest,
-                                        absl::Time deadline) const {
-  ICEPIE_ASSIGN_OR_RETURN(const std::string sha256, Sha256OfFileUntil(file, deadline));
+                                        absl::Time deadline,
+                                        const std::function<bool()>& given_up) const {
+  ICEPIE_ASSIGN_OR_RETURN(const std::string sha256, Sha256OfFileUntil(file, deadline, given_up));
   if (sha256 == manifest.sha256) return absl::OkStatus();
   return MakeError(absl::StatusCode::kDataLoss,
                    absl::StrCat("snapshot ", manifest.path, " is damaged: its SHA-256 is ", sha256,

@@ -137,11 +137,15 @@ class SnapshotStore {
   absl::Status NoteUnusable(const std::string& path, SnapshotUse use,
                             const absl::Status& why) const;
   bool IsUsable(const std::string& path, SnapshotUse use) const;
+  // The same of one that is about to be read, in case that ends the process; and that it did not.
+  absl::Status NoteTried(const std::string& path) const;
+  void ForgetTried(const std::string& path) const;
   // Another text when the snapshot is another one, or can be served no more.
   std::string Edition(const std::string& path) const;
 
   // Reads a manifest and checks the file against it. DATA_LOSS when they do not agree.
-  absl::StatusOr<SnapshotManifest> Check(const std::string& path) const;
+  absl::StatusOr<SnapshotManifest> Check(const std::string& path,
+                                         const std::function<bool()>& given_up = nullptr) const;
 
   // The manifest alone; its file is not looked at. NOT_FOUND; DATA_LOSS when it cannot be read.
   absl::StatusOr<SnapshotManifest> ReadManifest(const std::string& path) const;
@@ -150,9 +154,11 @@ class SnapshotStore {
   absl::StatusOr<SnapshotLink> Link(const SnapshotManifest& manifest) const;
 
   // DATA_LOSS/SNAPSHOT_DAMAGED unless the bytes of `file` are what the manifest says;
-  // DEADLINE_EXCEEDED.
+  // DEADLINE_EXCEEDED; CANCELLED when `given_up` (may be null) says so, which is asked again and
+  // again.
   absl::Status CheckDigest(const std::string& file, const SnapshotManifest& manifest,
-                           absl::Time deadline) const;
+                           absl::Time deadline,
+                           const std::function<bool()>& given_up = nullptr) const;
 
   void Remove(const std::string& path) const;
 

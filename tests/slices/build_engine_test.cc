@@ -134,13 +134,16 @@ class BuildEngineTest : public EngineFixture {
   // Builds generation `number` of the slice until it is ready or has failed.
   BuildReport Build(const std::string& slice, const std::string& file, const BuildJob& job) {
     StartBuild(slice, file, job);
+    return WaitUntilReady();
+  }
+  BuildReport WaitUntilReady() {
     const absl::Time deadline = absl::Now() + absl::Seconds(60);
     while (absl::Now() < deadline) {
       const auto report = build_->Report().build;
       if (report && (report->phase == "ready" || report->phase == "failed")) return *report;
       absl::SleepFor(absl::Milliseconds(2));
     }
-    ADD_FAILURE() << "the build of " << slice << " did not end";
+    ADD_FAILURE() << "the build did not end";
     return {};
   }
 
@@ -731,6 +734,15 @@ class ResumedBuildTest : public BuildEngineTest {
     std::filesystem::remove(ManifestOf(file));
   }
 
+  // A build of by_city without a base that waits in front of the copying of a saved state.
+  void StartUntilItReads() {
+    waits_with_text = "COPY FROM DATABASE \"from_";
+    StartBuild("by_city", File("by_city", amount_), Job(2));
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    while (waiting_statements == 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+    ASSERT_GT(waiting_statements, 0);
+  }
+
   // What would not be there if the process had ended with this as its last saved state.
   void EndAt(const std::string& slice, const std::string& stage, int64_t position) {
     build_.reset();
@@ -841,6 +853,47 @@ TEST_F(ResumedBuildTest, DamagedStatesArePassedOver) {
   EXPECT_EQ(anew.done_before, 0);
   EXPECT_EQ(Accounts("by_city"), accounts);
   EXPECT_EQ(Saved("by_city").size(), 2U) << "good ones in their place";
+}
+
+// It waits where it is about to copy the newest state that it can read.
+TEST_F(ResumedBuildTest, WhatCannotBeReadNowIsLeftForLater) {
+  AppendAll("by_city");
+  ASSERT_EQ(BuildSecond("by_city", "").phase, "ready");
+  EndAt("by_city", "to_head", 18);
+  const std::string newest = Saved("by_city").back();
+  std::filesystem::rename(ManifestOf(newest), newest + ".kept");
+  std::filesystem::create_symlink(ManifestOf(newest), ManifestOf(newest));  // ELOOP
+  StartUntilItReads();
+  EXPECT_EQ(Saved("by_city").back(), newest);
+  waits_with_text = nullptr;
+  EXPECT_EQ(WaitUntilReady().done_before, 16) << "the older one's";
+}
+
+// As it was when the process ended just then.
+TEST_F(ResumedBuildTest, ABuildThatEndedOverASavedStateBeginsAnew) {
+  AppendAll("by_city");
+  ASSERT_EQ(BuildSecond("by_city", "").phase, "ready");
+  const std::string rows = BuiltRows("by_city");
+  const std::string accounts = Accounts("by_city");
+  EndAt("by_city", "to_head", 18);
+  StartUntilItReads();
+  const std::string unfinished = directory_ + "/unfinished";
+  std::filesystem::copy(unfinished, directory_ + "/ended",
+                        std::filesystem::copy_options::recursive);
+  waits_with_text = nullptr;
+  EXPECT_EQ(WaitUntilReady().done_before, 18);
+  EndAt("by_city", "to_head", 18);
+  EXPECT_EQ(BuildSecond("by_city", "").done_before, 18) << "that one it has read";
+
+  EndAt("by_city", "to_head", 18);
+  std::filesystem::remove_all(unfinished);
+  std::filesystem::rename(directory_ + "/ended", unfinished);
+  ASSERT_EQ(Saved("by_city").size(), 2U);
+  const BuildReport anew = BuildSecond("by_city", "");
+  ASSERT_EQ(anew.phase, "ready") << anew.error->message;
+  EXPECT_EQ(anew.done_before, 0);
+  EXPECT_EQ(BuiltRows("by_city"), rows);
+  EXPECT_EQ(Accounts("by_city"), accounts);
 }
 
 // DuckDB breaks over one: its process ends, and the next one does not meet it again.
