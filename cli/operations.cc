@@ -37,7 +37,7 @@ ProgressState StateOf(const std::string& name, const ResliceMetadata& metadata, 
   if (ended) state.took = absl::Milliseconds(metadata.elapsed_ms());
   state.note = absl::StrCat("quarantined ", FormatCount(metadata.quarantined()));
   if (metadata.done_before() > 0) {
-    absl::StrAppend(&state.note, ", went on from ", FormatCount(metadata.done_before()));
+    absl::StrAppend(&state.note, ", ", FormatCount(metadata.done_before()), " saved before");
   }
   return state;
 }

@@ -339,6 +339,8 @@ void Builds::OnView(int64_t number, const WorkerView& view) {
     const auto found = running_.find(number);
     if (found == running_.end()) return;  // it has ended
     Progress& progress = found->second;
+    // Its end waits to be stored, with what it had done, whatever its process comes to.
+    if (progress.store_again != absl::InfinitePast()) return;
     const int64_t before = std::exchange(progress.incarnation, view.incarnation);
     if (before != 0 && before != view.incarnation) {
       progress.start_time = absl::Now();

@@ -617,7 +617,7 @@ TEST_F(SliceCommandsTest, ResliceFollowsTheBuild) {
 TEST_F(SliceCommandsTest, ABuildThatWasStartedAgainSaysWhereItWentOn) {
   operations_.done_before = 900'000;
   EXPECT_THAT(Run({"operation", "watch", "op-71"}).err,
-              HasSubstr("quarantined 0, went on from 900,000"));
+              HasSubstr("quarantined 0, 900,000 saved before"));
 }
 
 TEST_F(SliceCommandsTest, FailedBuildsAreErrors) {

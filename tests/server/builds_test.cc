@@ -1,6 +1,7 @@
 #include "server/domain/builds.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -179,6 +180,48 @@ TEST_F(BuildsTest, AnEndThatCannotBeStoredIsToldOnceWhenItIs) {
   EXPECT_TRUE(wait_until([&] { return supervisor_.Statuses("shop").empty(); }));
   EXPECT_EQ(told, 1);
   EXPECT_TRUE(catalog_.Operations().at(0).done());
+}
+
+// Its process ends meanwhile, and another one begins.
+TEST_F(BuildsTest, AnEndThatWaitsToBeStoredKeepsWhatWasDone) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1);
+  builds_.Resume();
+  const auto worker = AnswerForBuild();
+  ASSERT_NE(worker, nullptr);
+  refusing_.refuses = true;
+  icepie::worker::v1::WorkerReport report;
+  report.set_epoch(catalog_.Find("shop")->entry.epoch());
+  auto& build = *report.mutable_build();
+  build.set_number(1);
+  build.set_phase("ready");
+  build.set_done_records(100);
+  build.set_total_records(100);
+  build.mutable_snapshot()->set_path("snapshots/s0/g1-p9.duckdb");
+  worker->SetReport(report);
+  const int64_t number = catalog_.Operations().at(0).number();
+  const auto phase = [&] {
+    icepie::v1::ResliceMetadata now;
+    builds_.Describe(number)->metadata().UnpackTo(&now);
+    return now.phase();
+  };
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  const auto wait_until = [&](const std::function<bool()>& holds) {
+    while (!holds() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+    return holds();
+  };
+  EXPECT_TRUE(wait_until([&] { return phase() == "ready"; }));
+  EXPECT_FALSE(catalog_.Operations().at(0).done());
+  const auto pid = supervisor_.Statuses("shop").at(0).pid();
+  ASSERT_EQ(::kill(static_cast<pid_t>(pid), SIGKILL), 0);
+  EXPECT_TRUE(wait_until([&] {
+    const auto workers = supervisor_.Statuses("shop");
+    return !workers.empty() && workers[0].restarts() > 0 && workers[0].pid() > 0;
+  }));
+  refusing_.refuses = false;
+  EXPECT_TRUE(wait_until([&] { return catalog_.Operations().at(0).done(); }));
+  EXPECT_EQ(catalog_.Operations().at(0).error_code(), 0);
+  EXPECT_EQ(catalog_.Operations().at(0).done_records(), 100);
 }
 
 // The report that it is ready comes between the cancellation and the end of its process.
