@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <set>
 #include <system_error>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -22,6 +24,8 @@ namespace icepie::server {
 namespace {
 
 constexpr char kUnfinished[] = "unfinished";
+// A worker may replace the newest snapshot between the listing and the reading.
+constexpr int kLooksMax = 3;
 
 struct SnapshotName {
   int64_t generation = 0;
@@ -76,12 +80,21 @@ std::vector<std::string> DirectoriesIn(const std::filesystem::path& directory) {
   return names;
 }
 
+// "g7" below unfinished/<slice>/; 0 for any other name.
+int64_t GenerationOfBuild(absl::string_view name) {
+  int64_t generation = 0;
+  return absl::ConsumePrefix(&name, "g") && absl::SimpleAtoi(name, &generation) ? generation : 0;
+}
+
 }  // namespace
 
 int64_t HighestGenerationOnDisk(const std::string& domain_directory, const std::string& slice) {
   int64_t highest = 0;
   for (const auto& path : Files(domain_directory, slice)) {
     highest = std::max(highest, ParseName(path.filename().string()).generation);
+  }
+  for (const std::string& name : DirectoriesIn(UnfinishedDirectory(domain_directory, slice))) {
+    highest = std::max(highest, GenerationOfBuild(name));
   }
   return highest;
 }
@@ -103,9 +116,12 @@ int64_t FurthestGenerationOnDisk(const std::string& domain_directory, const std:
                                  const std::string& definition_hash) {
   const int64_t furthest = FurthestGenerationOnDisk(domain_directory, slice);
   if (furthest == 0) return 0;
-  std::filesystem::path manifest(domain_directory);
-  manifest /= NewestSnapshot(domain_directory, slice, furthest);
-  const auto text = ReadFile(manifest.replace_extension(".json").string());
+  absl::StatusOr<std::string> text = absl::NotFoundError("");
+  for (int attempt = 0; attempt < kLooksMax && absl::IsNotFound(text.status()); ++attempt) {
+    std::filesystem::path manifest(domain_directory);
+    manifest /= NewestSnapshot(domain_directory, slice, furthest);
+    text = ReadFile(manifest.replace_extension(".json").string());
+  }
   if (!text.ok()) return 0;
   const auto json = nlohmann::json::parse(*text, nullptr, false);
   const bool same = json.is_object() && json.contains("definition_hash") &&
@@ -126,10 +142,11 @@ void RemoveUnfinished(const std::string& domain_directory, const std::string& sl
                       const std::function<bool(int64_t)>& unwanted) {
   const std::filesystem::path builds = UnfinishedDirectory(domain_directory, slice);
   for (const std::string& name : DirectoriesIn(builds)) {
-    int64_t generation = 0;
-    if (!absl::SimpleAtoi(absl::StripPrefix(name, "g"), &generation)) continue;
+    const int64_t generation = GenerationOfBuild(name);
     std::error_code ignored;
-    if (unwanted(generation)) std::filesystem::remove_all(builds / name, ignored);
+    if (generation > 0 && unwanted(generation)) {
+      std::filesystem::remove_all(builds / name, ignored);
+    }
   }
 }
 
@@ -206,15 +223,18 @@ absl::Status AdoptSlice(const std::string& domain_directory, const std::string& 
 
 std::string NewestSnapshot(const std::string& domain_directory, const std::string& slice,
                            int64_t generation) {
-  SnapshotName newest;
+  int64_t position = -1;
   std::string file;
   for (const auto& path : Files(domain_directory, slice)) {
     // The manifest is written last: a file without one is not whole.
     if (path.extension() != ".json") continue;
     const SnapshotName name = ParseName(path.filename().string());
-    if (name.generation != generation || name.position <= newest.position) continue;
-    newest = name;
-    file = path.stem().string();
+    if (name.generation != generation || name.position < 0) continue;
+    // Of two at one position the later one has the greater name (SnapshotStore::List).
+    std::string stem = path.stem().string();
+    if (std::tie(name.position, stem) <= std::tie(position, file)) continue;
+    position = name.position;
+    file = std::move(stem);
   }
   if (file.empty()) return "";
   return absl::StrCat("snapshots/", slice, "/", file, ".duckdb");

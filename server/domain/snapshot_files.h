@@ -14,8 +14,8 @@
 
 namespace icepie::server {
 
-// The highest generation that has a file; 0 when there is none. A new slice that has the name of a
-// deleted one must not take over its snapshots.
+// The highest generation that has a file, also one that its build has saved on its way; 0 when
+// there is none. A new slice that has the name of a deleted one must not take over its snapshots.
 int64_t HighestGenerationOnDisk(const std::string& domain_directory, const std::string& slice);
 
 // The generation whose newest snapshot stands furthest, of several the lowest; 0 when there is

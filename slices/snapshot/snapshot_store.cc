@@ -47,6 +47,7 @@ constexpr char kEnding[] = ".duckdb";
 constexpr char kUnusable[] = "SNAPSHOT_UNUSABLE";
 constexpr char kTried[] = "a process ended while it was read";
 constexpr char kUnfinished[] = "unfinished";
+constexpr int kLooksMax = 3;          // for the newest snapshot
 constexpr int64_t kKeptOnTheWay = 2;  // the newest may turn out to be damaged
 constexpr absl::Duration kTriedAgainAfter = absl::Minutes(10);
 constexpr absl::Duration kCheckpointWaitMax = absl::Seconds(10);
@@ -585,13 +586,28 @@ std::string SnapshotStore::NewTemporary() const {
   return absl::StrCat(directory_, "/tmp/snapshot-", ::getpid(), "-", ++counter, ".duckdb");
 }
 
+// One that has gone since they were listed made room for a newer one, perhaps of its position.
 absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(const std::string& slice,
                                                            int64_t generation,
                                                            const std::string& definition_hash,
                                                            SnapshotUse use) const {
+  absl::StatusOr<SnapshotManifest> found = absl::NotFoundError("");
+  for (int attempt = 0; attempt < kLooksMax; ++attempt) {
+    bool gone = false;
+    found = NewestGood(slice, generation, definition_hash, use, gone);
+    if (!gone) break;
+  }
+  return found;
+}
+
+absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(const std::string& slice,
+                                                           int64_t generation,
+                                                           const std::string& definition_hash,
+                                                           SnapshotUse use, bool& gone) const {
   std::vector<std::string> unusable;
   const auto look = [&](const std::string& path) -> std::optional<SnapshotManifest> {
     absl::StatusOr<SnapshotManifest> manifest = Check(path);
+    gone = gone || absl::IsNotFound(manifest.status());
     if (!manifest.ok()) {
       SliceWarn(slice, "{}; an older one is used", manifest.status().ToString());
     } else if (!definition_hash.empty() && manifest->info.definition_hash != definition_hash) {

@@ -169,6 +169,10 @@ class SnapshotStore {
   std::string AbsolutePath(const std::string& path) const { return directory_ + "/" + path; }
 
  private:
+  // `gone` is set when one of them was not there any more.
+  absl::StatusOr<SnapshotManifest> NewestGood(const std::string& slice, int64_t generation,
+                                              const std::string& definition_hash, SnapshotUse use,
+                                              bool& gone) const;
   absl::StatusOr<SnapshotManifest> Copy(DuckDatabase& instance, const std::string& alias,
                                         const std::string& file, const SnapshotCheck& check) const;
   absl::Status Publish(const std::string& temporary, SnapshotManifest& manifest) const;

@@ -59,6 +59,32 @@ TEST_F(SnapshotFilesTest, ASnapshotOfRowsThatWereMadeAnewIsKnownToo) {
   EXPECT_EQ(SnapshotPosition(path), 11);
 }
 
+// As the worker has it: the later one may come first in the directory, and the other one be there
+// still.
+TEST_F(SnapshotFilesTest, OfTwoAtOnePositionTheLaterOneIsTheNewest) {
+  const std::string plain = absl::StrCat("g3-p", absl::Dec(11, absl::kZeroPad20));
+  const auto add = [&](const std::string& stem) {
+    std::ofstream(Folder("volume") + "/" + stem + ".duckdb") << "rows";
+    std::ofstream(Folder("volume") + "/" + stem + ".json") << "{}";
+  };
+  add(plain);
+  std::string newest = plain;
+  for (const int64_t version : {31, 12, 29, 33, 15, 30}) {
+    const std::string stem = absl::StrCat(plain, "v", absl::Dec(version, absl::kZeroPad20));
+    add(stem);
+    newest = std::max(newest, stem);
+    EXPECT_EQ(NewestSnapshot(domain_, "volume", 3), "snapshots/volume/" + newest + ".duckdb");
+  }
+}
+
+TEST_F(SnapshotFilesTest, ABuildThatHasSavedOnItsWayHasItsNumber) {
+  EXPECT_EQ(HighestGenerationOnDisk(domain_, "volume"), 3);
+  fs::create_directories(domain_ + "/unfinished/volume/g5/to_base/volume");
+  fs::create_directories(domain_ + "/unfinished/volume/other");
+  EXPECT_EQ(HighestGenerationOnDisk(domain_, "volume"), 5);
+  EXPECT_EQ(HighestGenerationOnDisk(domain_, "amounts"), 0);
+}
+
 // As on a disk that is damaged in the middle of a directory: nobody ends the daemon for it.
 TEST_F(SnapshotFilesTest, ADirectoryThatBreaksIsReadAsFarAsItGoes) {
   for (int entries = 0; entries < 8; ++entries) {

@@ -447,6 +447,39 @@ TEST_F(SnapshotStoreTest, TheNewestGoodOneIsFound) {
             absl::StatusCode::kNotFound);
 }
 
+TEST_F(SnapshotStoreTest, WhoGivesUpDoesNotWaitForAHash) {
+  MakeSnapshots();
+  const std::string path = store_.List("by_city", 1).front();
+  int asked = 0;
+  const auto given_up = [&] { return ++asked == 2; };
+  std::filesystem::resize_file(store_.AbsolutePath(path), 64 << 20);
+  EXPECT_EQ(store_.Check(path, given_up).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(asked, 2);
+}
+
+// The reader of its manifest waits until the file is gone and a newer one has taken its place.
+TEST_F(SnapshotStoreTest, OneThatGoesWhileItIsReadGivesWayToTheNewerOne) {
+  MakeSnapshots();
+  const std::string path = store_.List("by_city", 1).front();
+  const std::string stem = absl::StrReplaceAll(store_.AbsolutePath(path), {{".duckdb", ""}});
+  const std::string text = ReadFile(stem + ".json").value();
+  std::filesystem::remove(stem + ".json");
+  ASSERT_EQ(::mkfifo((stem + ".json").c_str(), 0600), 0);
+  std::thread saver([&] {
+    const int pipe = ::open((stem + ".json").c_str(), O_WRONLY);
+    const std::string later = stem + "v00000000000000000009";
+    std::filesystem::rename(stem + ".duckdb", later + ".duckdb");
+    EXPECT_TRUE(WriteFileAtomically(later + ".json", text).ok());
+    std::filesystem::remove(stem + ".json");
+    EXPECT_EQ(::write(pipe, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    ::close(pipe);
+  });
+  const auto newest = store_.NewestGood("by_city", 1, "");
+  saver.join();
+  ASSERT_TRUE(newest.ok()) << newest.status();
+  EXPECT_THAT(newest->path, testing::EndsWith("v00000000000000000009.duckdb"));
+}
+
 // A good snapshot is not to blame for the one over which DuckDB broke before.
 TEST(SnapshotErrorTest, ADatabaseThatWasInvalidatedSaysNothingOfTheSnapshot) {
   EXPECT_TRUE(IsUnusableSnapshot(SnapshotError(absl::InternalError("INTERNAL Error: no block"))));
