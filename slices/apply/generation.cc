@@ -959,7 +959,8 @@ absl::Status Generation::CheckAllListed(const std::vector<QuarantinedRecord>& ba
 absl::Status Generation::ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                                       int64_t applied_time_us) {
   const FlightEntry flight(Activity::kRecompute, FlightSubject(), position_, to);
-  if (ProbesDeadly(position_, to)) {
+  has_searched_ = ProbesDeadly(position_, to);
+  if (has_searched_) {
     const Trial trial = [&](int64_t begin, int64_t end) {
       return TryOutChanges(feed, nullptr, begin, end, std::nullopt);
     };
@@ -977,6 +978,7 @@ absl::Status Generation::ApplyChanges(Feed& feed, const RecordBatch* batch, int6
     if (!IsDataError(status)) return status;
     // Each part would be decoded for all.
     if (batch != nullptr && batch->decoded != nullptr) batch = &alone.emplace(batch->Alone());
+    has_searched_ = true;
     ICEPIE_RETURN_IF_ERROR(FindCulpritsOfChanges(feed, batch, to, status));
   }
 }

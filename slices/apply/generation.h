@@ -164,6 +164,9 @@ class Generation {
   absl::Status ApplyChanges(Feed& feed, const RecordBatch* batch, int64_t to,
                             int64_t applied_time_us);
 
+  // Whether that has looked for such records, which takes a while.
+  bool has_searched() const { return has_searched_; }
+
   // The row of a slice on which that failed first since it last succeeded, for people
   // (generation_blame.cc); "" when that is not one alone.
   const std::string& blame() const { return blame_; }
@@ -393,6 +396,7 @@ class Generation {
   std::string blame_;
   absl::Duration search_time_min_ = absl::Seconds(10);
   absl::Duration search_time_;
+  bool has_searched_ = false;
   absl::Time search_until_;  // how long it, or records, are looked for
   absl::Time search_end_;    // then the caller has its turn, whatever is left to be found
   // Records of its own streams that its SQL fails on, with the errors, until they are in

@@ -437,7 +437,9 @@ absl::Status BuildEngine::TakeHeldBack(const GenerationSpec& spec,
     if (of_slice == held.end()) continue;
     ICEPIE_RETURN_IF_ERROR(generation->HoldBack({}));
     if (!FollowsRecords(*generation)) continue;
-    ICEPIE_RETURN_IF_ERROR(generation->TakeQuarantined(Reader(), of_slice->second));
+    ICEPIE_RETURN_IF_ERROR(Within(*generation, "applying quarantined records", [&] {
+      return generation->TakeQuarantined(Reader(), of_slice->second);
+    }));
   }
   return Recompute(base_->position());
 }
@@ -515,21 +517,27 @@ absl::Status BuildEngine::AdvanceTo(int64_t position) {
 
 // Each transaction may take as long as it could in the live worker, where it has to end, too.
 absl::Status BuildEngine::ApplyWithin(Generation& generation, const RecordBatch& batch) {
+  const std::string what =
+      absl::StrCat("applying ", std::min(records_max_, batch.RecordCount()), " records");
+  return Within(generation, what, [&] { return generation.Apply(batch, records_max_); });
+}
+
+absl::Status BuildEngine::Within(Generation& generation, const std::string& what,
+                                 const std::function<absl::Status()>& apply) {
   const Interruptible applying(*this, [&] { generation.Interrupt(); });
   const std::string& slice = generation.plan().slice;
   StatementWatch watch([&] { generation.Interrupt(); }, options_.apply_timeout,
                        options_.interrupt_grace, absl::StrCat("applying records to slice ", slice),
                        options_.on_fatal);
   generation.SetOnTransaction([&] { watch.Restart(); });
-  const absl::Status status = generation.Apply(batch, records_max_);
+  const absl::Status status = apply();
   generation.SetOnTransaction(nullptr);
   if (!absl::IsDeadlineExceeded(status)) return status;
-  return MakeError(
-      absl::StatusCode::kResourceExhausted,
-      absl::StrCat("applying ", std::min(records_max_, batch.RecordCount()), " records to slice ",
-                   slice, " took longer than ", absl::FormatDuration(options_.apply_timeout),
-                   " (workers.apply_timeout_ms); make its SQL do less for each"),
-      "APPLY_TIME_LIMIT", {{"slice", slice}});
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat(what, " to slice ", slice, " took longer than ",
+                                absl::FormatDuration(options_.apply_timeout),
+                                " (workers.apply_timeout_ms); make its SQL do less for each"),
+                   "APPLY_TIME_LIMIT", {{"slice", slice}});
 }
 
 // What does not fit into memory, or its time, in one transaction may do so in several.

@@ -82,6 +82,8 @@ class BuildEngine : public Engine {
   absl::Status Follow(int64_t position);
   absl::Status ApplyAll(FeedReader& reader, std::set<std::string> streams, int64_t from,
                         int64_t position);
+  absl::Status Within(Generation& generation, const std::string& what,
+                      const std::function<absl::Status()>& apply);
   absl::Status ApplyWithin(Generation& generation, const RecordBatch& batch);
   absl::Status ApplyTo(Generation& generation, const RecordBatch& batch);
   // What is recomputed at one position, and slices over slices, which are made from those as they

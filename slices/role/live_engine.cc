@@ -240,6 +240,7 @@ void LiveEngine::Loop() {
 
 void LiveEngine::Turn() {
   LookAtClock();
+  searched_ = absl::ZeroDuration();
   RetryFailed();
   bool more = false;
   const absl::Duration had = ProcessorTime(ThisThread());
@@ -514,8 +515,7 @@ absl::Status LiveEngine::OpenGeneration(Held& held) {
   }
   held.generation = std::move(opened.generation);
   held.served = held.generation->served_ptr();
-  // A turn must not end the process by looking for what does.
-  held.generation->SetSearchTimeMin(std::min(kSearchTime, options_.apply_timeout / kTurnParts));
+  held.generation->SetSearchTimeMin(SearchTime());
   ICEPIE_RETURN_IF_ERROR(held.generation->SetAcknowledged(spec.acknowledged));
   SetSuspects(held);
   held.gate = std::make_shared<ExpectationGate>(held.generation->plan().expectations);
@@ -833,11 +833,25 @@ bool LiveEngine::MayHaveRecords(const Held& held, int64_t from) const {
 // Slices over slices go where those stand. `batch`: what the main track has just brought, or null.
 void LiveEngine::FollowUpstream(const RecordBatch* batch) {
   const absl::Time now = SteadyNow();
+  std::vector<Held*> follow;
   for (auto& held : held_) {
     if (!held->over_slices() || !held->active() || held->rebuild || held->in_run) continue;
     if (held->failures > 0 && now < held->next_retry) continue;
-    if (StoppedUpstream(*held).empty()) FollowUpstream(*held, batch);
+    follow.push_back(held.get());
   }
+  // Those that look for bad records come last, and all together have the time of one in a turn.
+  // Whoever is left follows in the next.
+  std::stable_partition(follow.begin(), follow.end(), [](Held* held) { return !held->searches; });
+  for (Held* held : follow) {
+    if (!StoppedUpstream(*held).empty()) continue;
+    if (searched_ >= SearchTime()) return Wake();
+    FollowUpstream(*held, batch);
+  }
+}
+
+// A turn must not end the process by looking for what does.
+absl::Duration LiveEngine::SearchTime() const {
+  return std::min(kSearchTime, options_.apply_timeout / kTurnParts);
 }
 
 // The newest ingest time that the slices below have seen. Those that passed over what another one
@@ -884,8 +898,11 @@ void LiveEngine::FollowUpstream(Held& held, const RecordBatch* batch) {
   const bool covered = batch != nullptr && batch->begin <= from && *to <= batch->end &&
                        main_->streams().Includes(StreamsOf(held));
   held.tried = *to;
+  const absl::Time begin = SteadyNow();
   const absl::Status status =
       held.generation->ApplyChanges(feed_, covered ? batch : nullptr, *to, applied_time_us);
+  held.searches = absl::IsAborted(status);
+  if (held.generation->has_searched()) searched_ += SteadyNow() - begin;
   if (status.ok()) return Succeeded(held);
   Failed(held, status);
 }

@@ -119,6 +119,7 @@ class LiveEngine : public Engine {
     // Over slices without recompute: it has to be made from their whole state once.
     bool rebuild = false;
     int64_t looks_from = 0;  // records of its own streams from here on have been noted
+    bool searches = false;   // for records on which its SQL fails, when it last followed
     std::string blocked_by;  // as last reported
     int depth = 0;
 
@@ -225,6 +226,7 @@ class LiveEngine : public Engine {
   static bool MovesHorizon(const Held& held, int64_t newest_us);
   void FollowUpstream(const RecordBatch* batch);
   void FollowUpstream(Held& held, const RecordBatch* batch);
+  absl::Duration SearchTime() const;
   bool MayHaveRecords(const Held& held, int64_t from) const;
   bool IsLogNeeded(const Held& upstream);
   void RestartChanges(Held& held);
@@ -324,7 +326,8 @@ class LiveEngine : public Engine {
   std::map<std::string, int64_t> stream_end_;  // behind the newest record seen on the main track
   absl::Duration query_timeout_;               // of the assignment
   absl::Time next_batch_ = absl::InfinitePast();
-  size_t next_behind_ = 0;  // of tracks_, where ApplyBehind() goes on
+  size_t next_behind_ = 0;   // of tracks_, where ApplyBehind() goes on
+  absl::Duration searched_;  // for bad records of slices over slices, in this turn
   std::vector<PendingRefresh> refreshes_;
   std::vector<PendingName> names_;
   absl::Time clock_seen_ = absl::InfinitePast();  // the wall clock, at the last turn

@@ -557,6 +557,19 @@ TEST_F(RetryTest, GoesOnFromTheServingStateWithTheQuarantinedRecords) {
   EXPECT_EQ(built.snapshot->position, 4);
 }
 
+TEST_F(RetryTest, TakingThemHasTheTimeLimitOfApplying) {
+  const std::string base = Snapshot();
+  BuildJob job = Job(2, base);
+  job.continue_base = true;
+  apply_timeout_ = absl::Milliseconds(300);
+  slow_with_text = "DELETE FROM __quarantine WHERE position IN (";
+  const BuildReport built = Build("newest", File("newest", kNumber), job);
+  slow_with_text = nullptr;
+  ASSERT_EQ(built.phase, "failed");
+  EXPECT_EQ(built.error->reason, "APPLY_TIME_LIMIT");
+  EXPECT_THAT(built.error->message, HasSubstr("applying quarantined records to slice newest"));
+}
+
 TEST_F(RetryTest, GoesOnUnderTheHashThatAnotherVersionsPlannerMade) {
   kept_hash_ = std::string(64, 'f');
   BuildJob job = Job(2, Snapshot(kept_hash_));

@@ -1625,6 +1625,39 @@ TEST_F(LedgerTest, ARecordThatFailsOnTheRowsOfASliceIsQuarantined) {
 }
 
 // It was opened by a file in which nobody read it.
+// Together they would take longer than a turn may.
+TEST_F(LedgerTest, SlicesThatLookForBadRecordsShareTheTimeOfATurn) {
+  constexpr int kSlices = 12;
+  std::string lines;
+  for (int i = 0; i < kSlices; ++i) {
+    absl::StrAppend(&lines, "  numbers", i, R"(:
+    sql: >
+      SELECT o._position AS at, CAST(concat(o.amount, l.city) AS INTEGER) AS number,
+      sleep_ms(2) IS NULL AS slept FROM orders AS o JOIN latest AS l ON l.id = o.id
+    key: [at]
+)");
+  }
+  feed_.Append("orders", {Entry(1, "7", 10)});
+  EngineOptions options = Options();
+  options.apply_timeout = absl::Seconds(6);
+  StartLive(options, feed_);
+  std::vector<GenerationSpec> specs = {LedgerWith(lines, "latest")};
+  for (int i = 0; i < kSlices; ++i) specs.push_back(LedgerWith(lines, absl::StrCat("numbers", i)));
+  Configure(specs);
+  for (int i = 0; i < kSlices; ++i) WaitForPosition(absl::StrCat("numbers", i), 1);
+  std::vector<std::string> entries(40, Entry(1, "7", 10));
+  for (const size_t bad : {25, 26, 38}) entries[bad] = Entry(1, "7", 2'000'000'000);
+  const int64_t head = feed_.Append("orders", entries);
+  for (int i = 0; i < kSlices; ++i) {
+    // On a machine that is busy the search of one may find none in its time.
+    const SliceReport report = WaitFor(absl::StrCat("numbers", i), [&](const SliceReport& each) {
+      return each.progress.applied_position == head || each.state == SliceState::kFaulted;
+    });
+    const bool found = report.state != SliceState::kFaulted;
+    EXPECT_EQ(report.progress.quarantined, found ? 3 : 0);
+  }
+}
+
 TEST_F(LedgerTest, ASliceThatIsAddedOverOneThatRunsFollowsItsChanges) {
   feed_.Append("orders", {Entry(1, "Bern", 10), Entry(2, "Bern", 5)});
   StartLive();
