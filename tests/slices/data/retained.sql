@@ -264,6 +264,14 @@ SELECT t, sum(n) AS records FROM of_rows GROUP BY t
 --@ why what is past `retain` is let go
 SELECT date_trunc('second', a._time) AS s, count(*) AS n FROM r AS a JOIN r AS b ON a.k = b.k GROUP BY ALL
 
+-- Where a join makes the rows, a record that comes late counts as applied: another one may show it.
+--@ case joined_late_records keys
+--@ with retain: {column: t, for: 2s}
+--@ filtered 0
+SELECT a.t, count(*) AS n FROM r AS a JOIN r AS b ON a.k = b.k GROUP BY ALL
+--> 1970-01-01 00:00:02 | 3
+--> 1970-01-01 00:00:03 | 1
+
 --@ case joined_slices keys
 --@ with retain: {column: t, for: 2s}
 --@ why what is past `retain` is let go
