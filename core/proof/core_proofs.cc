@@ -118,7 +118,16 @@ absl::StatusOr<std::unique_ptr<Verification>> CoreProofs::StartVerification(
   }
   if (const auto last = signer_.Last(); last) task.last_signed = last->checkpoint;
   task.head = parts_.head->position();
+  std::optional<VerificationFinding> missing;
+  if (!parts_.guard->Check().ok()) {  // else the start has found that nothing is, and CheckFiles
+    const absl::StatusOr<HighWater> mark = HighWaterMark::Read(mark_path_);
+    const absl::StatusOr<int64_t> changes = CountCatalogChanges(*parts_.store);
+    missing = CompareWithMark(mark, std::max(task.head, StoredEnd().value_or(0)),
+                              changes.ok() ? *changes : INT64_MAX);
+    if (mark.ok() && mark->position <= task.head) task.mark = *mark;
+  }
   auto verification = std::make_unique<Verification>(task);
+  if (missing) verification->Add(*std::move(missing));
   for (const absl::Status& damage : CheckFiles()) {
     verification->Add({task.head, task.head, std::string(damage.message())});
   }
@@ -133,17 +142,21 @@ std::vector<absl::Status> CoreProofs::CheckFiles() {
   return damage;
 }
 
+absl::StatusOr<int64_t> CoreProofs::StoredEnd() const {
+  ICEPIE_ASSIGN_OR_RETURN(const std::optional<BlockPlace> last, parts_.store->LastPlace());
+  return std::max(last ? last->end_position() : 0, parts_.segments->sealed_position());
+}
+
 absl::Status CoreProofs::CheckMark() const {
   ICEPIE_ASSIGN_OR_RETURN(const HighWater mark,
                           HighWaterMark::Check(mark_path_, parts_.head->position()));
   // Records are stored before the mark says so, and before the head moves.
-  const absl::StatusOr<std::optional<BlockPlace>> last = parts_.store->LastPlace();
-  if (!last.ok()) return absl::OkStatus();  // a table is damaged, which is found there
-  const int64_t stored =
-      std::max(*last ? (*last)->end_position() : 0, parts_.segments->sealed_position());
-  if (mark.position > stored) {
+  const absl::StatusOr<int64_t> stored = StoredEnd();
+  if (!stored.ok()) return absl::OkStatus();  // a table is damaged, which is found there
+  if (mark.position > *stored) {
     return absl::DataLossError(absl::StrCat("the high-water mark ", mark_path_, " says ",
-                                            mark.position, ", but there are ", stored, " records"));
+                                            mark.position, ", but there are ", *stored,
+                                            " records"));
   }
   const absl::StatusOr<int64_t> changes = CountCatalogChanges(*parts_.store);
   if (!changes.ok() || mark.changes <= *changes) return absl::OkStatus();

@@ -50,6 +50,7 @@ class CoreProofs final : public Proofs {
   absl::Status CheckNodes(int level, int64_t tile, int64_t size,
                           const std::optional<Digest>& root) const;
   absl::StatusOr<std::string> EntryAt(int64_t position) const;
+  absl::StatusOr<int64_t> StoredEnd() const;
   absl::Status CheckMark() const;
 
   const CheckpointSigner::Parts parts_;

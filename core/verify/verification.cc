@@ -206,22 +206,52 @@ void Verification::CompareMark() {
            task_.mark->position, ": other records were acknowledged")});
 }
 
+std::optional<VerificationFinding> CompareWithMark(const absl::StatusOr<HighWater>& mark,
+                                                   int64_t head, int64_t catalog_changes) {
+  if (absl::IsNotFound(mark.status()) && head == 0) return std::nullopt;
+  if (!mark.ok()) {
+    return VerificationFinding{
+        head, head,
+        absl::StrCat("whether records behind the last one are lost is not known, the high-water "
+                     "mark cannot be read: ",
+                     mark.status().message())};
+  }
+  if (mark->position > head) {
+    return VerificationFinding{
+        head, mark->position,
+        absl::StrCat("the log has ", head, " records, but ", mark->position, " were acknowledged")};
+  }
+  if (mark->changes <= catalog_changes) return std::nullopt;
+  return VerificationFinding{
+      head, head,
+      absl::StrCat("the log has ", catalog_changes,
+                   " changes of its catalog (streams, domains, slices), but ", mark->changes,
+                   " were acknowledged")};
+}
+
 VerificationReport Verification::Finish() {
   report_.end_position = edge_.size();
   CompareMark();
   if (report_.finding_count == 0 && !unverified_.empty()) {
     report_.bytes_rehashed = {State::kNotChecked, unverified_};
   } else if (report_.finding_count == 0) {
-    report_.bytes_rehashed = {State::kHolds, "every record is what was committed"};
+    report_.bytes_rehashed = {State::kHolds, report_.end_position == 0
+                                                 ? "there are no records yet"
+                                                 : "every record is what was committed"};
   } else {
     const VerificationFinding& first = report_.findings.front();
+    const std::string count = report_.finding_count == 1
+                                  ? "one finding, "
+                                  : absl::StrCat(report_.finding_count, " findings, the first ");
     report_.bytes_rehashed = {
-        State::kFails, absl::StrCat(report_.finding_count, " findings, the first at position ",
-                                    first.position, ": ", first.what)};
+        State::kFails, absl::StrCat(count, "at position ", first.position, ": ", first.what)};
   }
   report_.tree_recomputed = Compare(task_.last_signed, signed_root_, "signed");
   if (!task_.last_signed && !task_.why_no_signed.empty()) {
     report_.tree_recomputed = {State::kFails, task_.why_no_signed};
+  } else if (!task_.last_signed && task_.head == 0) {
+    // A start makes the key, and signs the empty tree with it.
+    report_.tree_recomputed = {State::kHolds, "nothing was signed yet"};
   }
   report_.consistent = Compare(task_.older, older_root_, "older");
   return report_;
@@ -287,19 +317,8 @@ OpenedLog OpenWhatThereIs(const std::string& directory) {
 std::optional<HighWater> CheckEnds(const std::string& directory, OpenedLog& log) {
   const absl::StatusOr<HighWater> mark =
       HighWaterMark::Read(absl::StrCat(directory, "/", kHighWaterMarkFile));
-  if (!mark.ok() && (log.state.head > 0 || !absl::IsNotFound(mark.status()))) {
-    log.findings.push_back({log.state.head, log.state.head,
-                            absl::StrCat("the high-water mark: ", mark.status().message())});
-  } else if (mark.ok() && mark->position > log.state.head) {
-    log.findings.push_back({log.state.head, mark->position,
-                            absl::StrCat("the log has ", log.state.head, " records, but ",
-                                         mark->position, " were acknowledged")});
-  } else if (mark.ok() && mark->changes > log.state.catalog_changes) {
-    log.findings.push_back({log.state.head, log.state.head,
-                            absl::StrCat("the log has ", log.state.catalog_changes,
-                                         " changes of its catalog (streams, domains, slices), but ",
-                                         mark->changes, " were acknowledged")});
-  }
+  auto finding = CompareWithMark(mark, log.state.head, log.state.catalog_changes);
+  if (finding) log.findings.push_back(*std::move(finding));
   if (!log.store) return std::nullopt;
   if (const absl::Status tree = LoadTree(*log.store, log.state.head).status(); !tree.ok()) {
     log.findings.push_back({log.state.head, log.state.head, std::string(tree.message())});
@@ -328,16 +347,21 @@ absl::StatusOr<VerificationReport> FindLostLog(const std::string& directory) {
     log.findings.push_back(
         {0, mark->position,
          absl::StrCat("the log is missing, but ", mark->position, " records and ", mark->changes,
-                      " changes of its catalog were acknowledged")});
+                      " changes of its catalog (streams, domains, slices) were acknowledged")});
   } else if (!mark.ok() && !absl::IsNotFound(mark.status())) {
     log.findings.push_back(
         {0, sealed,
          absl::StrCat("the log is missing; the high-water mark: ", mark.status().message())});
   } else if (sealed > 0) {
-    log.findings.push_back({0, sealed,
-                            absl::StrCat("the log and the high-water mark are missing, but there "
-                                         "are records up to position ",
-                                         sealed, " in ", segments)});
+    log.findings.push_back(
+        {0, sealed,
+         absl::StrCat("the log ", mark.ok() ? "is" : "and the high-water mark are",
+                      " missing, but there are records up to position ", sealed, " in ",
+                      segments)});
+  } else if (mark.ok()) {
+    return absl::NotFoundError(
+        absl::StrCat(directory, " has no log, and its high-water mark says that nothing was ",
+                     "acknowledged: there is nothing to verify"));
   } else {
     return absl::NotFoundError(absl::StrCat(directory, " holds no core"));
   }

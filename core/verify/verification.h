@@ -61,6 +61,11 @@ struct VerificationTask {
   absl::Duration patience = absl::Seconds(10);
 };
 
+// What the high-water mark says of a log with so many records and changes of its catalog that takes
+// no appends: that some are missing, or that nobody knows; nullopt: nothing.
+std::optional<VerificationFinding> CompareWithMark(const absl::StatusOr<HighWater>& mark,
+                                                   int64_t head, int64_t catalog_changes);
+
 // Threads: one.
 // Lifetime: what the task names outlives it.
 class Verification {

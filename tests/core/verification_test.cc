@@ -469,6 +469,55 @@ TEST_F(VerificationTest, AFlippedBitInTheWriteAheadLogIsNamed) {
   FAIL() << "no log";
 }
 
+// A core that has found so at its start, and is asked while it serves what is left.
+TEST_F(VerificationTest, WhatACoreThatTakesNoAppendsLacksIsNamed) {
+  Fill(kBatch);
+  const std::string mark = path_ + "/high_water_mark";
+  const std::string whole = *ReadFile(mark);
+  const HighWater value = *HighWaterMark::Read(mark);
+  const auto expect = [&](int64_t end_position, const std::string& what) {
+    SCOPED_TRACE(what);
+    const VerificationReport stopped = Verify();
+    const auto core = *Core::Open(Options(path_));
+    ASSERT_NE(core->ReadOnlyCause(), "");
+    const auto verification = *core->proofs()->StartVerification("");
+    while (verification->Step()) {
+    }
+    const VerificationReport running = verification->Finish();
+    for (const VerificationReport& report : {stopped, running}) {
+      ExpectFirstBad(report, kBatch, end_position);
+      EXPECT_EQ(report.finding_count, 1);
+      EXPECT_THAT(report.bytes_rehashed.detail, HasSubstr(what));
+    }
+  };
+  fs::remove(mark);
+  expect(kBatch, "not known");
+  std::ofstream(mark) << "x";
+  expect(kBatch, "not known");
+  ASSERT_TRUE(HighWaterMark::Reset(mark, {kBatch + 2, value.root, value.changes}).ok());
+  expect(kBatch + 2, absl::StrCat(kBatch + 2, " were acknowledged"));
+  ASSERT_TRUE(HighWaterMark::Reset(mark, {kBatch, value.root, value.changes + 1}).ok());
+  expect(kBatch, "changes of its catalog");
+  std::ofstream(mark, std::ios::binary | std::ios::trunc) << whole;
+  EXPECT_TRUE(Verify().ok());
+}
+
+// As an end of the first start leaves it, before the key is made.
+TEST_F(VerificationTest, AnEmptyCoreOfWhichNothingWasSignedHolds) {
+  ASSERT_TRUE(Core::Open(Options(path_)).ok());
+  for (const char* name : {"signing_key", "checkpoint"}) {
+    fs::remove(absl::StrCat(path_, "/", name));
+    const VerificationReport report = Verify();
+    EXPECT_TRUE(report.ok());
+    EXPECT_EQ(report.tree_recomputed.detail, "nothing was signed yet");
+    EXPECT_EQ(report.bytes_rehashed.detail, "there are no records yet");
+  }
+  fs::remove_all(path_ + "/rocksdb");
+  const absl::Status status = VerifyDirectory(path_, "", {}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("nothing was acknowledged"));
+}
+
 // Those beside the log: without them nothing tells whether what is there is all that was signed.
 TEST_F(VerificationTest, AMissingOrDamagedKeyMarkOrCheckpointIsNamed) {
   Fill(kBatch);
