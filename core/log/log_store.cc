@@ -764,10 +764,18 @@ class RocksLogStore final : public LogStore {
   // Moves to the entry of the block that holds `from`, else to the first one that is kept. Those
   // that are dropped come before all that are kept, and may be many: the first is found by halving.
   absl::Status SeekKept(int64_t from, rocksdb::Iterator& index) const {
+    // Mostly a block begins there: found without a look at what comes before it, which may be
+    // dropped, and damaged.
+    index.Seek(IndexKey(from));
+    bool is_kept = false;
+    if (index.Valid() && index.key() == IndexKey(from)) {
+      ICEPIE_ASSIGN_OR_RETURN(is_kept, IsKept(index_, index));
+    }
+    if (is_kept) return absl::OkStatus();
     index.SeekForPrev(IndexKey(from));  // the block may begin before it
     if (!index.Valid() && index.status().ok()) index.SeekToFirst();
     if (!index.Valid()) return FromRocks(index.status(), "read index");
-    ICEPIE_ASSIGN_OR_RETURN(bool is_kept, IsKept(index_, index));
+    ICEPIE_ASSIGN_OR_RETURN(is_kept, IsKept(index_, index));
     if (is_kept) return absl::OkStatus();
     ICEPIE_ASSIGN_OR_RETURN(BlockPlace place, DecodePlace(index));
     int64_t low = place.first_position + 1;
