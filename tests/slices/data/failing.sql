@@ -198,3 +198,16 @@ SELECT r._position AS p, sqrt(r.i) * o.one AS root FROM r JOIN ones AS o ON o.k 
 SELECT r._position AS p, sqrt(r.i) * o.one AS root FROM r JOIN ones AS o ON o.k = r.k ORDER BY p LIMIT 10
 --> 0 | 2.0
 --> 2 | 0.0
+
+-- Unlike count() of a group, these compute what they count.
+--@ case counted_within_windows keys
+SELECT k, count(b + 1) OVER (PARTITION BY k) AS n FROM r
+--@ quarantined 1
+--> a | 1
+--> b | 1
+
+--@ case counted_where aggregate
+SELECT k, count(CASE WHEN b > 0 THEN b + 1 END) AS n FROM r GROUP BY k
+--@ quarantined 1
+--> a | 1
+--> b | 1
