@@ -144,11 +144,16 @@ std::string Describe(const DifferentialCase& test_case) {
                         "\n");
       }
     }
+    if (step.acknowledges) absl::StrAppend(&text, "what is in quarantine is acknowledged\n");
     if (step.restart == CaseRestart::kClean) absl::StrAppend(&text, "restart\n");
     if (step.restart == CaseRestart::kKill) absl::StrAppend(&text, "killed and restarted\n");
     if (step.restart != CaseRestart::kNone && step.lost_slice) {
       absl::StrAppend(&text, "without the snapshots of v", *step.lost_slice, "\n");
     }
+  }
+  if (test_case.retried) absl::StrAppend(&text, "built anew from the same file\n");
+  if (test_case.interrupted > 0) {
+    absl::StrAppend(&text, "the build is interrupted ", test_case.interrupted, " times\n");
   }
   return text;
 }

@@ -101,6 +101,7 @@ struct CaseStep {
   std::vector<CaseBatch> batches;
   CaseRestart restart = CaseRestart::kNone;
   bool refresh = false;              // recomputes are asked for instead of waited for
+  bool acknowledges = false;         // all that is in quarantine, before the restart
   std::optional<size_t> lost_slice;  // whose snapshots are not there after the restart
 };
 
@@ -112,6 +113,10 @@ struct DifferentialCase {
   std::vector<CaseStep> steps;
   size_t blocks_per_piece = 4;
   bool saved_often = false;  // snapshots also between restarts
+  // The slice that is built anew at the end is so from the same file, as when its quarantine is
+  // tried again; and what the build has saved when its process ends, if not 0, so many times.
+  bool retried = false;
+  int interrupted = 0;
 
   const CaseSource* FindSource(const std::string& name) const;
   const CaseSlice* FindSlice(const std::string& name) const;

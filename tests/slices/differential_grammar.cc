@@ -1285,6 +1285,10 @@ class CaseMaker {
       made_.steps.push_back(Step());
     }
     made_.steps.back().restart = CaseRestart::kNone;
+    // Last: other seeds than before are other cases, the same ones begin alike.
+    for (CaseStep& step : made_.steps) step.acknowledges = random_.OneIn(6);
+    made_.retried = random_.OneIn(4);
+    made_.interrupted = random_.OneIn(2) ? 0 : 1 + static_cast<int>(random_.Below(2));
     return std::move(made_);
   }
 

@@ -155,19 +155,24 @@ class CaseRunner {
     auto engine = LiveEngine::Start(Options(), feed_);
     if (!engine.ok()) return Fail(CaseFailure::Is::kInvalid, engine.status().ToString());
     engine_ = *std::move(engine);
+    Configure();
+    return true;
+  }
+
+  void Configure() {
     Assignment assignment;
     assignment.domain = "diff";
-    assignment.epoch = 1;
+    assignment.epoch = ++epoch_;
     for (const CaseSlice& slice : case_.slices) {
       GenerationSpec spec;
       spec.slice = slice.name;
       spec.number = 1;
       spec.file = case_.Yaml();
       spec.serving = true;
+      if (acknowledged_ > 0) spec.acknowledged = PositionRanges({{0, acknowledged_}});
       assignment.generations.push_back(std::move(spec));
     }
     engine_->Configure(std::move(assignment));
-    return true;
   }
 
   void RunStep(size_t index) {
@@ -182,13 +187,30 @@ class CaseRunner {
     for (const SlicePlan& plan : plan_.slices) {
       if (!result_.failure) Settle(plan, index);
     }
-    if (result_.failure || step.restart == CaseRestart::kNone) return;
+    if (result_.failure) return;
+    if (step.acknowledges) Acknowledge(index);
+    if (step.restart == CaseRestart::kNone) return;
     if (step.restart == CaseRestart::kClean) engine_->Shutdown();
     engine_.reset();
     if (step.lost_slice) {
       std::filesystem::remove_all(absl::StrCat(directory_, "/snapshots/v", *step.lost_slice));
     }
     Start();
+  }
+
+  void Acknowledge(size_t step) {
+    acknowledged_ = feed_.head();
+    Configure();
+    for (const SlicePlan& plan : plan_.slices) {
+      const absl::Time deadline = absl::Now() + patience_;
+      std::optional<SliceReport> report = Find(plan.slice);
+      while (absl::Now() < deadline && (!report || report->unacknowledged > 0)) {
+        absl::SleepFor(absl::Milliseconds(1));
+        report = Find(plan.slice);
+      }
+      if (report && report->unacknowledged == 0) continue;
+      Fail(CaseFailure::Is::kStuck, absl::StrCat(Head(plan, step), ": not all is acknowledged"));
+    }
   }
 
   void Append(const CaseBatch& batch) {
@@ -241,6 +263,7 @@ class CaseRunner {
     }
     DifferentialCase lenient = case_;
     for (CaseSource& source : lenient.sources) {
+      if (case_.retried) continue;
       for (CaseColumn& column : source.columns) {
         column.required = false;
         column.half_up =
@@ -276,11 +299,6 @@ class CaseRunner {
 
   void CompareBuild(const DifferentialCase& lenient, const DomainPlan& domain,
                     const std::string& slice, std::map<std::string, std::string> snapshots) {
-    auto engine = BuildEngine::Start(Options(), feed_);
-    if (!engine.ok()) {
-      Fail(CaseFailure::Is::kInvalid, engine.status().ToString());
-      return;
-    }
     const SlicePlan& plan = *domain.Find(slice);
     Assignment assignment;
     assignment.domain = "diff";
@@ -296,9 +314,22 @@ class CaseRunner {
     job.base_snapshot = snapshots[slice];
     job.base_generation = 1;
     job.other_snapshots = std::move(snapshots);
+    job.continue_base = case_.retried;
     assignment.build = std::move(job);
-    (*engine)->Configure(std::move(assignment));
-    const BuildReport report = WaitForBuild(**engine);
+    absl::StatusOr<std::unique_ptr<BuildEngine>> engine;
+    BuildReport report;
+    for (int i = 0; i <= case_.interrupted; ++i) {
+      engine = absl::UnknownError("");  // the former one ends before
+      engine = BuildEngine::Start(BuildOptions(), feed_);
+      if (!engine.ok()) {
+        Fail(CaseFailure::Is::kInvalid, engine.status().ToString());
+        return;
+      }
+      (*engine)->Configure(assignment);
+      report = WaitForBuild(**engine, i < case_.interrupted);
+      if (report.phase == "ready" || report.phase == "failed") break;
+    }
+    if (report.done_before > 0) ++result_.strategies["resumed"];
     if (report.phase == "ready") {
       ++result_.comparisons;
       CompareWithReference(**engine, plan, case_.steps.size());
@@ -309,15 +340,34 @@ class CaseRunner {
     }
   }
 
-  BuildReport WaitForBuild(const BuildEngine& engine) const {
+  EngineOptions BuildOptions() {
+    EngineOptions options = Options();
+    if (case_.interrupted == 0) return options;
+    options.snapshot_interval = absl::ZeroDuration();
+    options.snapshot_share = 1e9;  // whatever it costs: after each batch
+    return options;
+  }
+
+  // Until it ends, or, if it is to be interrupted, has saved something.
+  BuildReport WaitForBuild(const BuildEngine& engine, bool interrupted) const {
     const absl::Time deadline = absl::Now() + patience_;
     BuildReport report;
     while (absl::Now() < deadline) {
       report = engine.Report().build.value_or(BuildReport());
       if (report.phase == "ready" || report.phase == "failed") break;
+      if (interrupted && HasSavedOnItsWay()) break;
       absl::SleepFor(absl::Milliseconds(1));
     }
     return report;
+  }
+
+  bool HasSavedOnItsWay() const {
+    std::error_code error;  // the build goes on meanwhile
+    for (std::filesystem::recursive_directory_iterator file(directory_ + "/unfinished", error), end;
+         !error && file != end; file.increment(error)) {
+      if (file->path().extension() == ".json") return true;
+    }
+    return false;
   }
 
   std::optional<SliceReport> Find(const std::string& slice) const {
@@ -473,6 +523,8 @@ class CaseRunner {
   std::unique_ptr<DifferentialReference> reference_;
   MemoryFeed feed_;
   std::unique_ptr<LiveEngine> engine_;
+  int64_t epoch_ = 0;
+  int64_t acknowledged_ = 0;       // all below
   std::set<std::string> stopped_;  // slices that have no rows, in this step
   struct Appended {
     const CaseBatch* batch = nullptr;

@@ -108,10 +108,20 @@ class Shrinker {
 
   bool DropRestarts() {
     bool any = false;
+    if (case_.interrupted > 0) {
+      DifferentialCase candidate = case_;
+      --candidate.interrupted;
+      any |= Try(std::move(candidate));
+    }
     for (size_t i = 0; i < case_.steps.size(); ++i) {
       if (case_.steps[i].lost_slice) {
         DifferentialCase candidate = case_;
         candidate.steps[i].lost_slice.reset();
+        any |= Try(std::move(candidate));
+      }
+      if (case_.steps[i].acknowledges) {
+        DifferentialCase candidate = case_;
+        candidate.steps[i].acknowledges = false;
         any |= Try(std::move(candidate));
       }
       if (case_.steps[i].restart == CaseRestart::kNone) continue;
