@@ -6,6 +6,9 @@
 //   reslice.<slice>.vs_extract  the peer is ->> over the text
 //   reslice.<slice>.cpu         records of a second of processor time, which other programs on the
 //                               machine do not change, again beside read_json
+// With --save-every also, over builds that save what they have on their way so often (as a build of
+// hours does each minute), in turn with builds that do not:
+//   reslice.<slice>.saving      records/s with, also .cpu; the peer is without
 // DuckDB has two threads; a build has the number that its strategy can use
 // (slices/role/build_engine).
 #include <time.h>
@@ -36,6 +39,8 @@ namespace icepie::slices {
 namespace {
 
 constexpr double kGoal = 3;
+constexpr double kSavingGoal = 0.95;
+constexpr int kIntervalsBetweenSaves = 6;  // build_engine_saves.cc
 constexpr char kThreads[] = "2";
 constexpr int64_t kMemoryBytes = int64_t{2} << 30;
 constexpr absl::Duration kPatience = absl::Minutes(10);
@@ -145,6 +150,25 @@ class Reslice {
            .peer = Rate(read_json.cpu)});
   }
 
+  void MeasureSaving(const Peer& peer, int rounds, absl::Duration interval) {
+    Costs saving;
+    Costs plain;
+    for (int round = 0; round < rounds; ++round) {
+      saving.Add(Build(peer.slice, interval));
+      plain.Add(Build(peer.slice));
+    }
+    const std::string name = absl::StrCat("reslice.", peer.slice, ".saving");
+    Print({.name = name,
+           .value = Rate(saving.wall),
+           .unit = "records/s",
+           .peer = Rate(plain.wall),
+           .goal = bench::RatioAtLeast(kSavingGoal)});
+    Print({.name = name + ".cpu",
+           .value = Rate(saving.cpu),
+           .unit = "records/cpu-s",
+           .peer = Rate(plain.cpu)});
+  }
+
  private:
   std::string JsonFile() const { return directory_ + "/bids.json"; }
   double Rate(const std::vector<double>& seconds) const {
@@ -168,8 +192,9 @@ class Reslice {
     feed_.set_blocks_per_piece(32);
   }
 
-  Cost Build(const std::string& slice) {
+  Cost Build(const std::string& slice, absl::Duration save_interval = absl::InfiniteDuration()) {
     EngineOptions options;
+    options.snapshot_interval = save_interval / kIntervalsBetweenSaves;
     options.domain = "bench";
     options.directory = absl::StrCat(directory_, "/", slice, "-", ++builds_);
     options.memory_bytes = kMemoryBytes;
@@ -227,6 +252,7 @@ RunBench AddReslice(CLI::App& command, CommonOptions&) {
   struct ResliceOptions {
     int64_t records = 1000000;
     int rounds = 3;
+    int64_t save_every_ms = 0;
   };
   const auto options = std::make_shared<ResliceOptions>();
   command.add_option("--records", options->records)
@@ -235,9 +261,16 @@ RunBench AddReslice(CLI::App& command, CommonOptions&) {
   command.add_option("--rounds", options->rounds)
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command.add_option("--save-every", options->save_every_ms, "ms; 0: no such builds")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   return [options] {
     slices::Reslice bench(options->records);
-    for (const auto& peer : slices::kPeers) bench.Measure(peer, options->rounds);
+    for (const auto& peer : slices::kPeers) {
+      bench.Measure(peer, options->rounds);
+      if (options->save_every_ms == 0) continue;
+      bench.MeasureSaving(peer, options->rounds, absl::Milliseconds(options->save_every_ms));
+    }
   };
 }
 
