@@ -16,6 +16,7 @@
 #include "slices/plan/retain_plan.h"
 #include "slices/plan/row_order.h"
 #include "slices/plan/row_shape.h"
+#include "slices/plan/spelled_stars.h"
 #include "slices/plan/sql_binding.h"
 #include "slices/plan/strategy_plan.h"
 
@@ -468,11 +469,6 @@ absl::StatusOr<SliceStatements> KeysPlanner::Plan() {
   return statements;
 }
 
-bool HasStar(const Json& node) {
-  if (IsClass(node, "STAR")) return true;
-  return node.is_structured() && std::any_of(node.begin(), node.end(), HasStar);
-}
-
 // A column is named, or its text is a part of a name: one too many does no harm.
 bool IsNamed(const Json& node, absl::string_view column) {
   if (IsClass(node, "COLUMN_REF")) {
@@ -500,7 +496,7 @@ absl::StatusOr<Input> SourceInputOf(const PlanRequest& request) {
   input.relation = source.name;
   // The columns that are read, as the source's view has them.
   input.columns = slice.sources.front().columns;
-  const bool all = HasStar(request.statement);
+  const bool all = SpellOutStars(request.statement, {{source.name, {}}}).has_value();
   // What comes late of a slice with `retain` is counted.
   const bool late = definition.FindSlice(slice.slice)->retain.has_value() && request.part.empty();
   for (const char* hidden : kHiddenColumns) {

@@ -26,6 +26,7 @@
 #include "slices/plan/join_shape.h"
 #include "slices/plan/retain_plan.h"
 #include "slices/plan/row_order.h"
+#include "slices/plan/spelled_stars.h"
 #include "slices/plan/sql_binding.h"
 #include "slices/plan/sql_gate.h"
 #include "slices/plan/strategy_plan.h"
@@ -65,6 +66,7 @@ class Planner {
                      std::vector<std::string>& trail, std::vector<const SliceDef*>& order) const;
   absl::Status CycleError(const SliceDef& slice, const std::vector<std::string>& trail) const;
   absl::Status PlanSlice(const SliceDef& slice);
+  absl::Status LeaveOutHidden(GatedQuery& query, std::vector<OutputColumn>& columns);
   absl::Status CheckColumns(const SliceDef& slice, const SlicePlan& plan) const;
   SliceDef& DefinitionOf(const SlicePlan& plan);
   void SpellAsOutputs(const SlicePlan& plan);
@@ -713,8 +715,46 @@ absl::StatusOr<std::string> Planner::KeptAs(const Json& statement, const SlicePl
   return absl::StrJoin(kept_as, ";\n");
 }
 
+// Names that DuckDB makes up may become others in rewritten text.
+void NameItems(Json& statement, const std::vector<OutputColumn>& columns) {
+  if (!IsType(statement["node"], "SELECT_NODE")) return;
+  Json& items = statement["node"]["select_list"];
+  if (ContainsClass(items, "STAR") || items.size() != columns.size()) return;
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (!IsClass(items[i], "COLUMN_REF")) items[i]["alias"] = columns[i].name;
+  }
+}
+
+// `columns` are what the query gives before.
+absl::Status Planner::LeaveOutHidden(GatedQuery& query, std::vector<OutputColumn>& columns) {
+  DeclaredColumns declared;
+  for (const std::string& relation : query.relations) {
+    const SourceDef* source = plan_.definition.FindSource(relation);
+    if (source != nullptr) declared[relation] = AllColumns({source}).front().columns;
+  }
+  ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, query.sql));
+  std::optional<Json> spelled = SpellOutStars(statement, declared);
+  if (!spelled) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(std::string sql, SelectToSql(*connection_, *spelled));
+  absl::StatusOr<std::vector<OutputColumn>> fewer = BindSelect(*connection_, sql);
+  if (IsPassing(fewer.status())) return fewer.status();
+  // What cannot be written so keeps the columns that it has.
+  if (!fewer.ok()) return absl::OkStatus();
+  const auto is_gone = [&fewer](const OutputColumn& column) {
+    const auto has_its_name = [&column](const auto& other) { return other.name == column.name; };
+    const auto& hidden = kHiddenColumns;
+    return std::find(std::begin(hidden), std::end(hidden), column.name) != std::end(hidden) &&
+           std::none_of(fewer->begin(), fewer->end(), has_its_name);
+  };
+  columns.erase(std::remove_if(columns.begin(), columns.end(), is_gone), columns.end());
+  NameItems(*spelled, columns);
+  ICEPIE_ASSIGN_OR_RETURN(query.sql, SelectToSql(*connection_, *spelled));
+  ICEPIE_ASSIGN_OR_RETURN(columns, BindSelect(*connection_, query.sql));
+  return absl::OkStatus();
+}
+
 absl::Status Planner::PlanSlice(const SliceDef& slice) {
-  const GatedQuery& query = gated_.at(slice.name);
+  GatedQuery& query = gated_.at(slice.name);
   SlicePlan plan;
   plan.slice = slice.name;
   for (const std::string& relation : query.relations) {
@@ -728,6 +768,7 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
                          {{"name", "rowid"}, {"offset", absl::StrCat(*offset)}}));
   }
   plan.columns = *std::move(columns);
+  ICEPIE_RETURN_IF_ERROR(LeaveOutHidden(query, plan.columns));
   ICEPIE_RETURN_IF_ERROR(CheckColumns(slice, plan));
   SpellAsOutputs(plan);
   ICEPIE_RETURN_IF_ERROR(FindSources(plan));

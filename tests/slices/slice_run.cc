@@ -278,6 +278,28 @@ std::string SliceRun::RetainedSql(const std::string& slice) const {
   return absl::StrCat("SELECT * FROM (", sql, ") WHERE (", behind, ") IS NOT TRUE");
 }
 
+// A star of the source has those of its hidden columns that the SQL names; whole rows have them
+// all.
+absl::Status SliceRun::HideUnnamed(const SourceUse& use, const std::string& slice,
+                                   DuckConnection& connection) const {
+  const std::string& sql = plan_->definition.FindSlice(slice)->sql;
+  if (absl::StrContains(sql, "to_json(")) return absl::OkStatus();
+  std::vector<std::string> columns;
+  for (const ColumnDef& column : plan_->definition.FindSource(use.source)->columns) {
+    const auto& read = use.columns;
+    const bool is_read = std::find(read.begin(), read.end(), column.name) != read.end();
+    columns.push_back(absl::StrCat(is_read ? "" : "NULL AS ", QuoteIdentifier(column.name)));
+  }
+  for (const char* hidden : kHiddenColumns) {
+    if (absl::StrContains(sql, hidden)) columns.emplace_back(hidden);
+  }
+  const std::string source = QuoteIdentifier(use.source);
+  const std::string all = QuoteIdentifier(absl::StrCat("__all_of_", use.source));
+  ICEPIE_RETURN_IF_ERROR(connection.Run(absl::StrCat("ALTER VIEW ", source, " RENAME TO ", all)));
+  return connection.Run(absl::StrCat("CREATE TEMP VIEW ", source, " AS SELECT ",
+                                     absl::StrJoin(columns, ", "), " FROM ", all));
+}
+
 // The slice's SQL over everything, as a table.
 absl::Status SliceRun::MakeReference(const std::string& slice) {
   const SlicePlan& plan = *plan_->Find(slice);
@@ -289,6 +311,7 @@ absl::Status SliceRun::MakeReference(const std::string& slice) {
           reference.inputs[use.source],
           SourceInput::Create(*reference.connection, *plan_->definition.FindSource(use.source),
                               use.columns));
+      ICEPIE_RETURN_IF_ERROR(HideUnnamed(use, slice, *reference.connection));
     }
   }
   for (const std::string& upstream : plan.upstream) {

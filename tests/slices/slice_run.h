@@ -88,6 +88,8 @@ class SliceRun {
   absl::Status RecomputeOne(Generation& generation, const std::vector<std::string>& upstream,
                             int64_t newest_us);
   absl::Status RestartOne(const std::string& slice);
+  absl::Status HideUnnamed(const SourceUse& use, const std::string& slice,
+                           DuckConnection& connection) const;
   absl::Status MakeReference(const std::string& slice);
   absl::StatusOr<std::set<int64_t>> FailedRecords(const std::string& slice);
   int64_t NewestBelow(const Generation& generation) const;

@@ -7,6 +7,12 @@ SELECT k, l, m FROM lists QUALIFY row_number() OVER (PARTITION BY k ORDER BY _po
 --@ case count_by_key aggregate
 SELECT k, count(*) AS n FROM r GROUP BY k
 
+--@ case distinct_star aggregate
+--@ record lists {"k":"a","l":[1]}
+--@ record lists {"k":"a","l":[1]}
+SELECT DISTINCT * FROM lists
+--> a | [1] | NULL
+
 --@ case counts_sums_extremes_by_two_keys aggregate
 SELECT k, j, count(*), count(i), sum(i), min(i), max(i), avg(i) FROM r GROUP BY ALL
 

@@ -10,6 +10,27 @@ SELECT k, upper(s) AS u, i * 1e3 AS thousand FROM r WHERE i > 0
 
 --@ case star append
 SELECT * FROM r
+--> a | NULL | 1 | NULL | x | true
+--> b | 7 | -1 | NULL | NULL | NULL
+
+--@ case star_of_named_columns append
+SELECT * EXCLUDE (n, s, f) REPLACE (i * 2 AS i), _offset >= 0 AS known FROM r AS q
+--> a | NULL | 2 | 0 | true
+--> b | 7 | -2 | 1 | true
+
+--@ case star_of_its_relation append
+SELECT q.*, upper(k) FROM r AS q WHERE q._key IS NULL
+--> a | NULL | 1 | NULL | x | true | NULL | A
+--> b | 7 | -1 | NULL | NULL | NULL | NULL | B
+
+--@ case star_that_is_chosen append
+SELECT COLUMNS('^(k|_.*)$') FROM r
+--> a
+--> b
+
+--@ case star_of_a_subquery append
+WITH q AS (FROM r) SELECT * FROM q WHERE f
+--> a | NULL | 1 | NULL | x | true
 
 --@ case unnest append
 SELECT q.k, unnest([i, j]) AS v FROM r AS q

@@ -271,9 +271,17 @@ SELECT b.item, i.id FROM bids AS b JOIN (SELECT id FROM items UNION SELECT kind 
 --@ why has subquery in a join
 SELECT b.item, i.kind FROM bids AS b JOIN items AS i ON b.item = i.id WHERE b.price = (SELECT max(price) FROM bids)
 
---@ case star recompute
---@ why has star in a join
+--@ case star keys
 SELECT b.* FROM bids AS b JOIN items AS i ON b.item = i.id
+
+--@ case star_of_a_join recompute
+--@ why has star in a join
+SELECT * FROM bids AS b SEMI JOIN items AS i ON b.item = i.id
+
+--@ case natural_of_all_columns recompute
+SELECT * FROM (SELECT id AS item, kind FROM items) AS i NATURAL JOIN bids
+--> a | book | x | 5 | 1.5000
+--> a | book | y | 9 | 2.0000
 
 --@ case newest_by_a_value recompute
 --@ why in an order that it does not have

@@ -14,6 +14,12 @@ SELECT k, median(i) AS m FROM r GROUP BY k
 --> b | 5.0
 --> NULL | 7.0
 
+--@ case newest_of_all_columns keys
+--@ record mixed {"kind":"a","s":"x","i":1}
+--@ record mixed {"kind":"a","s":"y","i":2}
+SELECT * EXCLUDE (place) FROM (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY i DESC) AS place FROM mixed) WHERE place = 1
+--> a | y | 2
+
 --@ case quantiles_and_mode keys
 --@ why keeps what it reads
 SELECT k, j, quantile_cont(x, 0.9) AS q, quantile_disc(i, [0.1, 0.5]) AS qs, mode(s) AS common FROM r GROUP BY ALL

@@ -142,3 +142,16 @@ SELECT k, rank() OVER (ORDER BY i DESC) AS place FROM r QUALIFY rank() OVER (ORD
 SELECT r.k, o.key FROM r FULL JOIN other AS o ON r.k = o.key
 --> a | NULL
 --> NULL | b
+
+--@ case pivot_of_a_source recompute
+--@ record other {"key":"x"}
+--@ record other {"key":"y"}
+--@ record other {"key":"x"}
+SELECT * FROM (PIVOT other ON key IN ('x', 'y') USING count(*))
+--> NULL | 2 | 1
+
+--@ case union_of_stars recompute
+--@ record other {"key":"x"}
+--@ record other {"key":"x"}
+SELECT * FROM other UNION SELECT * FROM other
+--> x | NULL

@@ -1,0 +1,221 @@
+#include "slices/plan/spelled_stars.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "slices/plan/plan.h"
+
+namespace icepie::slices {
+namespace {
+
+using Names = std::set<std::string>;
+
+class StarSpeller {
+ public:
+  StarSpeller(const Json& statement, const DeclaredColumns& sources) : sources_(sources) {
+    Names texts;
+    CollectTexts(statement, texts);
+    for (const char* hidden : kHiddenColumns) {
+      if (texts.count(hidden) > 0) named_.emplace_back(hidden);
+    }
+  }
+
+  // `ctes`: the names of WITH queries in sight, which hide sources.
+  void Walk(Json& node, Names ctes) {
+    if (!node.is_structured()) return;
+    const bool query = node.is_object() && node.contains("cte_map");
+    if (query) {
+      for (Json& cte : node["cte_map"]["map"]) {
+        Walk(cte["value"], ctes);
+        ctes.insert(LowerText(cte, "key"));
+      }
+    }
+    if (IsType(node, "RECURSIVE_CTE_NODE")) ctes.insert(LowerText(node, "cte_name"));
+    for (auto child = node.begin(); child != node.end(); ++child) {
+      if (!query || child.key() != "cte_map") Walk(*child, ctes);
+    }
+    if (IsType(node, "SELECT_NODE")) SpellOut(node, ctes);
+  }
+
+  bool changed() const { return changed_; }
+
+ private:
+  static void CollectTexts(const Json& node, Names& texts) {
+    if (node.is_string()) texts.insert(absl::AsciiStrToLower(node.get<std::string>()));
+    if (!node.is_structured()) return;
+    for (const Json& child : node) CollectTexts(child, texts);
+  }
+
+  static std::string NameOf(const Json& table) {
+    return TextOf(table, "alias").empty() ? TextOf(table, "table_name") : TextOf(table, "alias");
+  }
+
+  bool IsSource(const Json& relation, const Names& ctes) const {
+    const std::string name = LowerText(relation, "table_name");
+    return IsType(relation, "BASE_TABLE") && sources_.count(name) > 0 && ctes.count(name) == 0;
+  }
+
+  std::vector<std::string> ColumnsOf(const Json& source) const {
+    std::vector<std::string> columns = sources_.at(LowerText(source, "table_name"));
+    columns.insert(columns.end(), named_.begin(), named_.end());
+    return columns;
+  }
+
+  static Json Column(const std::string& relation, const std::string& name) {
+    Json names = relation.empty() ? Json::array({name}) : Json::array({relation, name});
+    return {{"class", "COLUMN_REF"},
+            {"type", "COLUMN_REF"},
+            {"alias", ""},
+            {"query_location", UINT64_MAX},
+            {"column_names", std::move(names)}};
+  }
+
+  // What the level reads of all columns without naming them.
+  static bool TakesAll(const Json& select) {
+    for (auto part = select.begin(); part != select.end(); ++part) {
+      if (part.key() == "cte_map" || part.key() == "from_table") continue;
+      if (ContainsClass(*part, "STAR")) return true;
+    }
+    return JoinsAll(select["from_table"]);
+  }
+
+  static bool JoinsAll(const Json& from) {
+    if (IsType(from, "PIVOT")) return true;
+    if (!IsType(from, "JOIN")) return false;
+    return TextOf(from, "ref_type") == "NATURAL" || JoinsAll(from["left"]) ||
+           JoinsAll(from["right"]);
+  }
+
+  void SpellOut(Json& select, const Names& ctes) {
+    if (!TakesAll(select)) return;
+    if (!SpellOutItems(select, ctes)) Wrap(select["from_table"], ctes);
+  }
+
+  // The source whose columns, and no others, the star stands for; nullptr when that is not so.
+  const Json* SourceOf(const Json& star, const Json& from, const Names& ctes) const {
+    if (star.value("columns", false) || Has(star, "rename_list") ||
+        Has(star, "qualified_exclude_list")) {
+      return nullptr;
+    }
+    const std::string of = LowerText(star, "relation_name");
+    if (of.empty() && !IsType(from, "BASE_TABLE")) return nullptr;
+    std::vector<const Json*> found;
+    CollectNamed(from, of, found);
+    const bool clear = found.size() == 1 && IsSource(*found.front(), ctes) &&
+                       !Has(*found.front(), "column_name_alias");
+    return clear ? found.front() : nullptr;
+  }
+
+  // b.*, where b is a slice or a subquery.
+  bool IsOfAnother(const Json& item, const Json& from, const Names& ctes) const {
+    const std::string of = LowerText(item, "relation_name");
+    if (!IsClass(item, "STAR") || of.empty()) return false;
+    std::vector<const Json*> found;
+    CollectNamed(from, of, found);
+    return found.size() == 1 && !IsSource(*found.front(), ctes);
+  }
+
+  static void CollectNamed(const Json& from, const std::string& name,
+                           std::vector<const Json*>& found) {
+    if (IsType(from, "JOIN")) {
+      CollectNamed(from["left"], name, found);
+      CollectNamed(from["right"], name, found);
+    } else if (name.empty() || absl::AsciiStrToLower(NameOf(from)) == name) {
+      found.push_back(&from);
+    }
+  }
+
+  // Each star gives way to its columns: what plans SQL sees more in them. False, with nothing
+  // changed, where one is too much to follow.
+  bool SpellOutItems(Json& select, const Names& ctes) {
+    const Json& from = select["from_table"];
+    if (JoinsAll(from)) return false;
+    Json items = Json::array();
+    for (const Json& item : select["select_list"]) {
+      if (!ContainsClass(item, "STAR") || IsOfAnother(item, from, ctes)) {
+        items.push_back(item);
+        continue;
+      }
+      const Json* source = IsClass(item, "STAR") ? SourceOf(item, from, ctes) : nullptr;
+      if (source == nullptr) return false;
+      AddColumns(item, *source, IsType(from, "JOIN") ? NameOf(*source) : "", items);
+    }
+    Json others = select;
+    others.erase("cte_map");
+    others.erase("from_table");
+    others.erase("select_list");
+    if (ContainsClass(others, "STAR")) return false;
+    changed_ |= items != select["select_list"];
+    select["select_list"] = std::move(items);
+    return true;
+  }
+
+  void AddColumns(const Json& star, const Json& source, const std::string& relation,
+                  Json& items) const {
+    Names left_out;
+    CollectTexts(star["exclude_list"], left_out);
+    for (const std::string& column : ColumnsOf(source)) {
+      const std::string name = absl::AsciiStrToLower(column);
+      if (left_out.count(name) > 0) continue;
+      Json item = Column(relation, column);
+      for (const Json& replaced : star["replace_list"]) {
+        if (LowerText(replaced, "key") != name) continue;
+        item = replaced["value"];
+        item["alias"] = column;
+      }
+      items.push_back(std::move(item));
+    }
+  }
+
+  // The sources of a FROM become subqueries that have the columns and no others.
+  void Wrap(Json& from, const Names& ctes) {
+    for (const char* part : {"left", "right", "source"}) {
+      const bool has = (IsType(from, "JOIN") || IsType(from, "PIVOT")) && from.contains(part);
+      if (has) Wrap(from[part], ctes);
+    }
+    if (!IsSource(from, ctes)) return;
+    Json items = Json::array();
+    for (const std::string& column : ColumnsOf(from)) items.push_back(Column("", column));
+    Json table = from;
+    table["alias"] = "";
+    table["column_name_alias"] = Json::array();
+    const Json query = {{"type", "SELECT_NODE"},
+                        {"modifiers", Json::array()},
+                        {"cte_map", {{"map", Json::array()}}},
+                        {"select_list", std::move(items)},
+                        {"from_table", std::move(table)},
+                        {"where_clause", nullptr},
+                        {"group_expressions", Json::array()},
+                        {"group_sets", Json::array()},
+                        {"aggregate_handling", "STANDARD_HANDLING"},
+                        {"having", nullptr},
+                        {"sample", nullptr},
+                        {"qualify", nullptr}};
+    from = {{"type", "SUBQUERY"},
+            {"alias", NameOf(from)},
+            {"sample", nullptr},
+            {"query_location", UINT64_MAX},
+            {"subquery", {{"node", query}, {"named_param_map", Json::array()}}},
+            {"column_name_alias", from["column_name_alias"]}};
+    changed_ = true;
+  }
+
+  const DeclaredColumns& sources_;
+  std::vector<std::string> named_;
+  bool changed_ = false;
+};
+
+}  // namespace
+
+std::optional<Json> SpellOutStars(const Json& statement, const DeclaredColumns& sources) {
+  StarSpeller speller(statement, sources);
+  Json spelled = statement;
+  speller.Walk(spelled, {});
+  if (!speller.changed()) return std::nullopt;
+  return spelled;
+}
+
+}  // namespace icepie::slices
