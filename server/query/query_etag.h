@@ -5,7 +5,8 @@
 //
 // question: hash of the SQL or selection, its parameters and limits. state: hash of every slice's
 // state, staleness and source. Content versions are positions of records, and rows are a function
-// of them: equal versions of a generation are equal rows, also in another process.
+// of them: equal versions of a generation are equal rows, also in another process. An answer that
+// shows something else besides (now(), random()) has no etag.
 #ifndef ICEPIE_SERVER_QUERY_QUERY_ETAG_H_
 #define ICEPIE_SERVER_QUERY_QUERY_ETAG_H_
 

@@ -575,7 +575,7 @@ void WorkerQueryRouter::FillMeta(const Question& question, const Asked& asked,
   }
   meta->set_head_position(facts.head_position);
   *meta->mutable_server_time() = ToProto(facts.now);
-  meta->set_etag(MakeEtag(question.hash, *meta));
+  if (!header.varies()) meta->set_etag(MakeEtag(question.hash, *meta));
 }
 
 void WorkerQueryRouter::Park(const QuestionPtr& question) {

@@ -324,6 +324,7 @@ void ToProto(const slices::Answer& answer, icepie::worker::v1::WorkerQueryRespon
   for (const auto& slice : answer.slices) PartToProto(slice, proto->add_slices());
   for (const auto& column : answer.columns) PartToProto(column, proto->add_columns());
   proto->set_not_modified(answer.not_modified);
+  proto->set_varies(answer.varies);
 }
 
 void ToProto(const slices::QuarantinePage& page,

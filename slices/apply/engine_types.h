@@ -251,6 +251,7 @@ struct Answer {
   std::vector<SliceReport> slices;  // those it read, as its transaction saw them
   std::vector<OutputColumn> columns;
   bool not_modified = false;
+  bool varies = false;  // it shows what is not in the slices: the clock, random numbers
   JsonRows rows;
 };
 

@@ -105,6 +105,7 @@ class Gate {
   // The text with the relations replaced.
   std::string Rewritten();
   std::vector<std::string> Relations() const { return {relations_.begin(), relations_.end()}; }
+  bool varies() const { return varies_; }
   absl::Status Refuse(const char* reason, std::optional<size_t> offset,
                       absl::string_view what) const;
 
@@ -125,7 +126,7 @@ class Gate {
   absl::Status CheckNamedAggregate(const Json& node, const std::string& name);
   absl::Status CheckUse(const Json& node, const AllowedFunction& function);
   void NoteSortedList(const Json& node, const std::string& name);
-  absl::Status CheckColumn(const Json& node) const;
+  absl::Status CheckColumn(const Json& node);
   absl::Status CheckModifiers(const Json& node) const;
   absl::Status UnknownRelation(const Json& node, const std::string& name) const;
   absl::Status NotReproducible(const Json& node, absl::string_view what) const {
@@ -142,6 +143,7 @@ class Gate {
   std::set<std::string> relations_;
   std::set<const Json*> sorted_lists_;
   std::vector<Replacement> replacements_;
+  bool varies_ = false;
 };
 
 absl::Status Gate::Refuse(const char* reason, std::optional<size_t> offset,
@@ -202,6 +204,7 @@ absl::Status Gate::WalkMembers(Json& node, int depth, const CteScope& scope) {
 }
 
 absl::Status Gate::WalkQuery(Json& node, int depth, const CteScope& scope) {
+  varies_ |= Has(node, "sample");
   ICEPIE_RETURN_IF_ERROR(CheckModifiers(node));
   CteScope inner{&scope, {}};
   for (Json& cte : node["cte_map"]["map"]) {
@@ -248,6 +251,7 @@ bool NamesVariant(const Json& type) {
 }
 
 absl::Status Gate::CheckNode(Json& node, const CteScope& scope) {
+  varies_ |= Has(node, "sample");
   if (options_.reproducible && Has(node, "sample")) {
     return NotReproducible(node, "TABLESAMPLE takes other rows each time: use WHERE");
   }
@@ -420,10 +424,12 @@ absl::Status Gate::CheckUse(const Json& node, const AllowedFunction& function) {
   if (function.name == kComponents && StatesOrder(node)) {
     return Forbidden(node, "components() is the same in every order: leave its ORDER BY out");
   }
+  const bool clock = function.use == FunctionUse::kClock ||
+                     (function.name == "age" && node.value("children", Json()).size() == 1);
+  varies_ |= clock || function.use == FunctionUse::kVolatile;
   if (!options_.reproducible) return absl::OkStatus();
   const std::string name = absl::StrCat(function.name, "()");
-  const bool clock_age = function.name == "age" && node.value("children", Json()).size() == 1;
-  if (function.use == FunctionUse::kClock || clock_age) {
+  if (clock) {
     return NotReproducible(node, absl::StrCat(name,
                                               " reads the clock, so a rebuilt slice would "
                                               "differ: use _time (ingest time) or a column"));
@@ -449,11 +455,13 @@ absl::Status Gate::CheckUse(const Json& node, const AllowedFunction& function) {
   return absl::OkStatus();
 }
 
-absl::Status Gate::CheckColumn(const Json& node) const {
+absl::Status Gate::CheckColumn(const Json& node) {
   const Json& names = node["column_names"];
-  if (!options_.reproducible || !names.is_array() || names.size() != 1) return absl::OkStatus();
+  if (!names.is_array() || names.size() != 1) return absl::OkStatus();
   const std::string name = absl::AsciiStrToLower(names[0].get<std::string>());
   const bool clock = ClockColumns().count(name) > 0;
+  varies_ |= clock;
+  if (!options_.reproducible) return absl::OkStatus();
   if (!clock && StateColumns().count(name) == 0) return absl::OkStatus();
   return NotReproducible(
       node, absl::StrCat(name, clock ? " reads the clock" : " depends on the session",
@@ -526,7 +534,7 @@ absl::StatusOr<GatedQuery> GateQuery(DuckConnection& connection, absl::string_vi
   absl::StatusOr<Json> statement = ParseSelect(connection, sql);
   if (!statement.ok()) return WithPlace(gate, statement.status());
   ICEPIE_RETURN_IF_ERROR(gate.Walk(*statement));
-  GatedQuery query{WithoutTrailingSemicolon(gate.Rewritten()), gate.Relations()};
+  GatedQuery query{WithoutTrailingSemicolon(gate.Rewritten()), gate.Relations(), gate.varies()};
   if (query.sql == sql) return query;
   // The text was changed as text: it must mean exactly what the checked tree means.
   absl::StatusOr<Json> rewritten = ParseSelect(connection, query.sql);

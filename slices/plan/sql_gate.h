@@ -34,6 +34,8 @@ struct GateOptions {
 struct GatedQuery {
   std::string sql;                     // rewritten text
   std::vector<std::string> relations;  // names that it reads, each once, sorted
+  // It reads the clock, or differs from call to call: the same rows may give another answer.
+  bool varies = false;
 };
 
 // Errors: INVALID_ARGUMENT with SQL_SYNTAX (line and column in metadata), SQL_NOT_A_SELECT,

@@ -128,6 +128,7 @@ struct ResolvedSlice {
 
 struct QueryService::Prepared {
   std::string sql;
+  bool varies = false;  // with what is not in the slices
   std::map<std::string, QueryValue> parameters;
   std::vector<ResolvedSlice> slices;
   std::string Names() const {
@@ -729,6 +730,7 @@ absl::StatusOr<QueryService::Prepared> QueryService::ResolveSql(Runner& runner,
   ICEPIE_RETURN_IF_ERROR(not_ready);
   Prepared prepared;
   prepared.sql = std::move(gated.sql);
+  prepared.varies = gated.varies;
   for (const std::string& name : gated.relations) prepared.slices.push_back(resolved.at(name));
   return prepared;
 }
@@ -788,7 +790,8 @@ absl::StatusOr<Answer> QueryService::ExecuteInTransaction(
                  version.content_version == report.progress.content_version;
         }));
   }
-  answer.not_modified = known == prepared.slices.size() && known > 0;
+  answer.varies = prepared.varies;
+  answer.not_modified = !answer.varies && known == prepared.slices.size() && known > 0;
   if (answer.not_modified || question.heartbeat) return answer;
   ICEPIE_ASSIGN_OR_RETURN(const auto statement, runner.connection->Prepare(prepared.sql));
   ICEPIE_RETURN_IF_ERROR(BindParameters(*statement, prepared.parameters));

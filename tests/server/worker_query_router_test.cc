@@ -952,6 +952,27 @@ TEST_F(WorkerQueryRouterTest, SaysNotModifiedOnlyWhileRowsAndStateStand) {
   EXPECT_NE(changed->meta().etag(), request.if_none_match());
 }
 
+TEST_F(WorkerQueryRouterTest, WhatReadsTheClockHasNoEtag) {
+  FakeWorker live(Socket("live"), [](const wv1::WorkerQueryRequest&, grpc::ServerContext&,
+                                     FakeWorker::Writer& writer) {
+    wv1::WorkerQueryResponse part;
+    *part.mutable_header()->add_slices() = Report(v1::RUNNING, 90);
+    part.mutable_header()->set_varies(true);
+    writer.Write(part);
+    part.set_body("[1]");
+    writer.Write(part);
+    part.mutable_end()->set_row_count(1);
+    writer.Write(part);
+    return grpc::Status::OK;
+  });
+  SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  MakeRouter();
+  const auto answer = Ask(Sql());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->meta().etag(), "");
+  EXPECT_EQ(answer->body(), "[1]");
+}
+
 TEST_F(WorkerQueryRouterTest, AnEtagOfAnotherQuestionNeverMatches) {
   FakeWorker live(Socket("live"), Answering(Report(v1::RUNNING, 90), "[1]"));
   SetLive(live.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));

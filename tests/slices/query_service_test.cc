@@ -138,6 +138,27 @@ TEST_F(QueryServiceTest, KnownVersionsAreNotReadAgain) {
   EXPECT_FALSE(third->not_modified);
 }
 
+TEST_F(QueryServiceTest, WhatIsNotInTheSlicesIsAlwaysReadAgain) {
+  for (const char* sql :
+       {"SELECT *, now() AS at FROM by_city", "SELECT * FROM by_city WHERE current_date IS NULL",
+        "SELECT random() FROM by_city", "SELECT * FROM by_city USING SAMPLE 1 ROWS",
+        "SELECT age(TIMESTAMP '2026-01-01') FROM by_city"}) {
+    Question question;
+    question.text = std::string(sql);
+    const auto first = Ask(*engine_, question);
+    ASSERT_TRUE(first.ok()) << sql << ": " << first.status();
+    EXPECT_TRUE(first->varies) << sql;
+    const SliceReport& report = first->slices.at(0);
+    question.known = {{"by_city", report.info.number, report.progress.content_version}};
+    const auto second = Ask(*engine_, question);
+    ASSERT_TRUE(second.ok()) << sql << ": " << second.status();
+    EXPECT_FALSE(second->not_modified) << sql;
+  }
+  const auto plain = Ask("SELECT age(TIMESTAMP '2026-01-01', TIMESTAMP '2025-01-01') FROM by_city");
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_FALSE(plain->varies);
+}
+
 TEST_F(QueryServiceTest, AnswersOverTwoSlicesSayWhereEachStands) {
   const auto answer = Ask("SELECT count(*) AS n FROM by_city, lines");
   ASSERT_TRUE(answer.ok()) << answer.status();
