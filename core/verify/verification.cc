@@ -81,8 +81,15 @@ void Verification::Append(const Digest& leaf, bool is_known) {
     const int64_t first = position >> height << height;
     Add({first, position + 1, std::string(status.message())});
   });
-  if (task_.last_signed && task_.last_signed->size == edge_.size()) signed_root_ = edge_.Root();
-  if (task_.older && task_.older->size == edge_.size()) older_root_ = edge_.Root();
+  if (!is_known) ++unread_;
+  if (task_.last_signed && task_.last_signed->size == edge_.size()) {
+    signed_root_ = edge_.Root();
+    signed_unread_ = unread_;
+  }
+  if (task_.older && task_.older->size == edge_.size()) {
+    older_root_ = edge_.Root();
+    older_unread_ = unread_;
+  }
   if (task_.mark && task_.mark->position == edge_.size()) marked_root_ = edge_.Root();
 }
 
@@ -182,7 +189,7 @@ bool Verification::Step(const std::function<bool()>& goes_on) {
 }
 
 VerificationAnswer Verification::Compare(const std::optional<Checkpoint>& checkpoint,
-                                         const std::optional<Digest>& root,
+                                         const std::optional<Digest>& root, int64_t unread,
                                          absl::string_view name) const {
   if (!checkpoint) return {State::kNotChecked, absl::StrCat("no ", name, " checkpoint")};
   const std::string of =
@@ -192,6 +199,11 @@ VerificationAnswer Verification::Compare(const std::optional<Checkpoint>& checkp
   }
   if (*root != checkpoint->root) {
     return {State::kFails, absl::StrCat("the records do not lead to the root of ", of)};
+  }
+  if (unread > 0) {
+    return {State::kHolds,
+            absl::StrCat("the tree leads to the root of ", of, ", with the log's own leaves for ",
+                         unread, " of them, which cannot be read")};
   }
   return {State::kHolds, absl::StrCat("the records lead to the root of ", of)};
 }
@@ -246,14 +258,14 @@ VerificationReport Verification::Finish() {
     report_.bytes_rehashed = {
         State::kFails, absl::StrCat(count, "at position ", first.position, ": ", first.what)};
   }
-  report_.tree_recomputed = Compare(task_.last_signed, signed_root_, "signed");
+  report_.tree_recomputed = Compare(task_.last_signed, signed_root_, signed_unread_, "signed");
   if (!task_.last_signed && !task_.why_no_signed.empty()) {
     report_.tree_recomputed = {State::kFails, task_.why_no_signed};
   } else if (!task_.last_signed && task_.head == 0) {
     // A start makes the key, and signs the empty tree with it.
     report_.tree_recomputed = {State::kHolds, "nothing was signed yet"};
   }
-  report_.consistent = Compare(task_.older, older_root_, "older");
+  report_.consistent = Compare(task_.older, older_root_, older_unread_, "older");
   return report_;
 }
 

@@ -102,7 +102,8 @@ class Verification {
   void Append(const Digest& leaf, bool is_known);
   void CompareMark();
   VerificationAnswer Compare(const std::optional<Checkpoint>& checkpoint,
-                             const std::optional<Digest>& root, absl::string_view name) const;
+                             const std::optional<Digest>& root, int64_t unread,
+                             absl::string_view name) const;
 
   const VerificationTask task_;
   std::vector<LogStore::StoredFile> files_;  // to be read, the last one first
@@ -110,8 +111,11 @@ class Verification {
   CompactRange edge_;  // over the leaves of the records that were read
   bool is_whole_ = true;
   std::string unverified_;  // of the files, and why; empty: nothing
+  int64_t unread_ = 0;      // records so far that could not be read: their leaves are the log's
   std::optional<Digest> signed_root_;
+  int64_t signed_unread_ = 0;
   std::optional<Digest> older_root_;
+  int64_t older_unread_ = 0;
   std::optional<Digest> marked_root_;
   VerificationReport report_;
 };

@@ -171,6 +171,23 @@ TEST_F(VerificationTest, AnEditedRecordIsNamed) {
   EXPECT_EQ(report.tree_recomputed.state, State::kFails);
 }
 
+// Nobody is to take the tree's word for records that are gone.
+TEST_F(VerificationTest, RecordsThatCannotBeReadLeadToNoRoot) {
+  const std::string older = Fill();
+  const BlockPlace place = PlaceOf(345);
+  std::string damaged = *OpenLog(path_)->ReadBlock(place);
+  damaged[damaged.size() / 2] = static_cast<char>(damaged[damaged.size() / 2] ^ 1);
+  const LogEntry entry{place, damaged};
+  ASSERT_TRUE(OpenLog(path_, LogStore::Mode::kReadWrite)->Commit({&entry, 1}, {}, {}).ok());
+  const VerificationReport report = Verify(older);
+  ExpectFirstBad(report, place.first_position, place.end_position());
+  const std::string of =
+      absl::StrCat("with the log's own leaves for ", place.record_count, " of them");
+  EXPECT_EQ(report.tree_recomputed.state, State::kHolds);
+  EXPECT_THAT(report.tree_recomputed.detail, HasSubstr(of));
+  EXPECT_THAT(report.consistent.detail, HasSubstr(of));
+}
+
 // Stored bytes and stored tree were changed together; only what lies outside the log tells.
 TEST_F(VerificationTest, AnotherLogThanTheMarksIsNamed) {
   Fill();
