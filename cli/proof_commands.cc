@@ -196,7 +196,8 @@ void AddProofCommands(CLI::App& app, Context& context) {
                     "where the receipt goes (default: -, the output)");
   prove->add_option("--check", arguments->check, "check this receipt; no daemon is needed");
   prove->add_option("--key", arguments->key, "the core's public key, or a file that holds it");
-  prove->add_option("--payload", arguments->payload, "the record's payload, to be compared");
+  prove->add_option("--payload", arguments->payload,
+                    "a file that holds the record's payload, to be compared");
   prove->callback([&context, arguments] {
     context.action = [&context, arguments] { return ProveOrCheck(context, *arguments); };
   });

@@ -366,7 +366,12 @@ absl::Status Gate::CheckFunction(const Json& node) {
     ICEPIE_RETURN_IF_ERROR(CheckNamedAggregate(node, name));
     return CheckUse(node, *function);
   }
-  const std::string why = WhyLeftOut(name);
+  std::string why = WhyLeftOut(name);
+  // city.upper() is to the parser what schema.upper() is.
+  if (why.empty() && qualified && FindFunction(name) != nullptr) {
+    why = absl::StrCat("before the dot stands a schema; of a column write ", name, "(", schema,
+                       node.value("children", Json()).empty() ? ")" : ", …)");
+  }
   if (!why.empty() || qualified) {
     return Forbidden(
         node, absl::StrCat("function ", name, "() is not allowed", why.empty() ? "" : ": ", why));

@@ -237,6 +237,9 @@ TEST_F(SqlGateTest, ForbiddenThingsAreNamedWithTheirPlace) {
            {"SELECT list_transform([1], lambda v: currval('s'))", "SQL_FORBIDDEN"},
            {"SELECT main.current_setting('threads')", "SQL_FORBIDDEN"},
            {"SELECT system.main.abs(1)", "SQL_FORBIDDEN"},
+           {"SELECT city.starts_with('Be') FROM flights",
+            "function starts_with() is not allowed: before the dot stands a schema; of a column "
+            "write starts_with(city, …)"},
            {"SELECT * REPLACE (getvariable('x') AS a) FROM flights",
             "SQL_FORBIDDEN line 1 column 19: function getvariable() is not allowed"},
            {"SELECT flights.* REPLACE ((SELECT content FROM read_text('/etc/passwd')) AS a) "
