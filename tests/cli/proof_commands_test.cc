@@ -181,7 +181,8 @@ TEST_F(ProofCommandsTest, VerifyNamesWhatIsDamaged) {
   }
   const Outcome offline = Run({"verify", "--data-dir", directory_});
   EXPECT_EQ(offline.code, 1);
-  EXPECT_THAT(offline.out, HasSubstr("bytes re-hashed                 NO: one finding, at position 17: "));
+  EXPECT_THAT(offline.out,
+              HasSubstr("bytes re-hashed                 NO: one finding, at position 17: "));
   EXPECT_THAT(offline.out, HasSubstr("position 17: the stored tree does not fit"));
   EXPECT_THAT(offline.out, HasSubstr("tree recomputed to signed root  yes"));
   // And the same by a daemon.
