@@ -26,7 +26,7 @@ class CallLimits::Call : public grpc::experimental::Interceptor {
       if (!admitted_) context_.TryCancel();
     }
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_CLOSE) && admitted_ &&
-        context_.IsCancelled()) {
+        can_be_asked_ && context_.IsCancelled()) {
       const bool short_lived = SteadyNow() - opened_ < kWindow;
       limits_.OnReset(short_lived ? PeerOf(context_.peer()).host : "");
     }
@@ -37,6 +37,10 @@ class CallLimits::Call : public grpc::experimental::Interceptor {
   CallLimits& limits_;
   grpc::ServerContextBase& context_;
   const bool admitted_;
+  // Whether its client gave it up. A call of the blocking interface, which gRPC's reflection has,
+  // runs this very interceptor to find out, and that without end where the call's own queue has
+  // just been shut down.
+  const bool can_be_asked_ = dynamic_cast<grpc::CallbackServerContext*>(&context_) != nullptr;
   const absl::Time opened_ = SteadyNow();
 };
 

@@ -24,7 +24,8 @@ class CallLimits : public grpc::experimental::ServerInterceptorFactoryInterface 
  public:
   struct Limits {
     int open_calls_max = 16384;  // of all connections; one more is cancelled at once
-    int resets_max = 2048;       // given up by clients within a second; each so many: on_flood
+    // Given up by clients within a second; each so many: on_flood. Of the callback interface alone.
+    int resets_max = 2048;
   };
 
   // `on_flood` gets the host (server/front/peer_host.h) of whose calls they were when so many were

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -135,6 +136,44 @@ TEST_F(CallLimitsTest, CallsGivenUpAreCounted) {
     End(*call);
   }
   EXPECT_GE(floods_from_here_, 1);
+}
+
+// As gRPC's reflection has one; the calls end while their queues are shut down.
+class BlockingService : public v1::Core::Service {
+  grpc::Status GetCheckpoint(grpc::ServerContext*, const v1::GetCheckpointRequest*,
+                             v1::Checkpoint*) override {
+    return grpc::Status::OK;
+  }
+};
+
+TEST(CallLimitsOfBlockingCallsTest, TheyEndAsCallsDo) {
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
+  factories.push_back(
+      std::make_unique<CallLimits>(CallLimits::Limits{}, [](const std::string& /*host*/) {}));
+  BlockingService service;
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.experimental().SetInterceptorCreators(std::move(factories));
+  builder.RegisterService(&service);
+  const auto server = builder.BuildAndStart();
+  std::atomic<int> ended{0};
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back([&] {
+      const auto stub = v1::Core::NewStub(grpc::CreateChannel("127.0.0.1:" + std::to_string(port),
+                                                              grpc::InsecureChannelCredentials()));
+      for (int call = 0; call < 2000; ++call) {
+        grpc::ClientContext context;
+        v1::Checkpoint response;
+        if (stub->GetCheckpoint(&context, {}, &response).ok()) ++ended;
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(ended, 8000);
+  server->Shutdown(std::chrono::system_clock::now());
+  server->Wait();
 }
 
 }  // namespace
