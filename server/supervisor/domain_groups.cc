@@ -19,6 +19,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "spdlog/spdlog.h"
@@ -43,10 +44,11 @@ absl::Status WriteGroupFile(const std::string& path, const std::string& text) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) return ErrnoError(errno, absl::StrCat("opening ", path));
   const ssize_t written = ::write(fd, text.data(), text.size());
-  const int error = errno;
+  const int error = written < 0 ? errno : EIO;
   ::close(fd);
-  return written >= 0 ? absl::OkStatus()
-                      : ErrnoError(error, absl::StrCat("writing \"", text, "\" to ", path));
+  return written == static_cast<ssize_t>(text.size())
+             ? absl::OkStatus()
+             : ErrnoError(error, absl::StrCat("writing \"", text, "\" to ", path));
 }
 
 absl::Status MakeGroup(const std::string& path) {
@@ -57,8 +59,9 @@ absl::Status MakeGroup(const std::string& path) {
 // With the groups of its roles. False: something is still in it.
 bool RemoveDomainGroup(const std::string& path) {
   std::error_code error;
-  for (const auto& role : std::filesystem::directory_iterator(path, error)) {
-    if (role.is_directory(error)) ::rmdir(role.path().c_str());
+  for (const auto& role : DirectoryEntries(path, error)) {
+    std::error_code ignored;
+    if (role.is_directory(ignored)) ::rmdir(role.path().c_str());
   }
   return ::rmdir(path.c_str()) == 0 || errno == ENOENT;
 }
@@ -114,29 +117,40 @@ std::set<std::string> OfferedControllers(const std::string& group) {
 
 int64_t MemoryMax(int64_t memory_bytes) { return memory_bytes * 6 + (int64_t{1} << 30); }
 
-// How many processes in it the kernel has ended for the group's own limit: `oom_kill` counts those
-// that it ended for the machine's or a container's memory as well, `oom` does not.
-int64_t MemoryKillsIn(const std::string& group) {
-  int64_t kills = 0;
-  int64_t at_limit = 0;
-  const auto events = ReadFile(group + "/memory.events");
-  if (!events.ok()) return kills;
-  for (absl::string_view line : absl::StrSplit(*events, '\n')) {
-    if (absl::ConsumePrefix(&line, "oom_kill ")) static_cast<void>(absl::SimpleAtoi(line, &kills));
-    if (absl::ConsumePrefix(&line, "oom ")) static_cast<void>(absl::SimpleAtoi(line, &at_limit));
-  }
-  return std::min(kills, at_limit);
-}
-
-// A group with processes cannot have controllers for those below it.
-absl::Status MoveAndEnable(const std::string& base, const std::set<std::string>& controllers) {
+// Moves this process below `base` and enables each of `offered` for those below it; returns those
+// that the kernel does enable. An error: none, and nothing is enabled.
+absl::StatusOr<std::set<std::string>> MoveAndEnable(const std::string& base,
+                                                    const std::set<std::string>& offered) {
+  // A group with processes cannot have controllers for those below it.
   const std::string daemon = absl::StrCat(base, "/", kDaemonGroup);
   ICEPIE_RETURN_IF_ERROR(MakeGroup(daemon));
   ICEPIE_RETURN_IF_ERROR(WriteGroupFile(daemon + "/cgroup.procs", absl::StrCat(::getpid())));
-  ICEPIE_RETURN_IF_ERROR(WriteGroupFile(base + "/cgroup.subtree_control",
-                                        absl::StrCat("+", absl::StrJoin(controllers, " +"))));
-  if (controllers.count("cpu") == 0) return absl::OkStatus();
-  return WriteGroupFile(daemon + "/cpu.weight", absl::StrCat(kDaemonWeight));
+  std::set<std::string> enabled;
+  absl::Status refused;
+  for (const std::string& controller : offered) {
+    const absl::Status taken =
+        WriteGroupFile(base + "/cgroup.subtree_control", absl::StrCat("+", controller));
+    if (taken.ok()) {
+      enabled.insert(controller);
+    } else {
+      spdlog::warn("control groups without {}: {}", controller, taken.ToString());
+      refused.Update(taken);
+    }
+  }
+  if (enabled.empty()) return refused;
+  return enabled;
+}
+
+// To where it was. What is enabled, also by an earlier daemon, keeps processes out of `base`.
+void MoveBack(const std::string& base, const std::set<std::string>& offered) {
+  for (const std::string& controller : offered) {
+    static_cast<void>(
+        WriteGroupFile(base + "/cgroup.subtree_control", absl::StrCat("-", controller)));
+  }
+  const absl::Status moved = WriteGroupFile(base + "/cgroup.procs", absl::StrCat(::getpid()));
+  if (!moved.ok())
+    spdlog::warn("the daemon stays in {}/{}: {}", base, kDaemonGroup, moved.ToString());
+  ::rmdir(absl::StrCat(base, "/", kDaemonGroup).c_str());
 }
 
 }  // namespace
@@ -156,22 +170,21 @@ absl::StatusOr<std::shared_ptr<DomainGroups>> DomainGroups::Enter(const std::str
   if (!IsAloneIn(own_path) || !IsAloneIn(base)) {
     return NotDelegated(absl::StrCat(base, " also holds other processes"));
   }
-  const absl::Status moved = MoveAndEnable(base, offered);
-  if (!moved.ok()) {
-    if (!is_below) {
-      static_cast<void>(WriteGroupFile(base + "/cgroup.procs", absl::StrCat(::getpid())));
-      ::rmdir(absl::StrCat(base, "/", kDaemonGroup).c_str());
-    }
-    return NotDelegated(std::string(moved.message()));
+  const absl::StatusOr<std::set<std::string>> enabled = MoveAndEnable(base, offered);
+  if (!enabled.ok()) {
+    if (!is_below) MoveBack(base, offered);
+    return NotDelegated(std::string(enabled.status().message()));
   }
-  return std::make_shared<DomainGroups>(base, offered);
+  auto groups = std::make_shared<DomainGroups>(base, *enabled);
+  groups->SetWeight(absl::StrCat(base, "/", kDaemonGroup), kDaemonWeight);
+  return groups;
 }
 
 DomainGroups::DomainGroups(std::string base, std::set<std::string> controllers)
     : base_(std::move(base)), controllers_(std::move(controllers)) {
   std::error_code error;
-  for (const auto& group : std::filesystem::directory_iterator(base_, error)) {
-    std::string name = group.path().filename();
+  for (const auto& group : DirectoryEntries(base_, error)) {
+    const std::string name = group.path().filename();
     if (absl::StartsWith(name, kDomainGroup)) left_.insert(group.path());
   }
   RemoveLeft();
@@ -187,49 +200,60 @@ std::string DomainGroups::PathOf(const std::string& domain) const {
   return absl::StrCat(base_, "/", kDomainGroup, domain);
 }
 
+// Best effort: without it the group has the weight of any other.
+void DomainGroups::SetWeight(const std::string& group, int weight) const {
+  if (!Has("cpu")) return;
+  const absl::Status set = WriteGroupFile(group + "/cpu.weight", absl::StrCat(weight));
+  if (!set.ok()) spdlog::warn("control groups: {}", set.ToString());
+}
+
 bool DomainGroups::MakeDomain(const std::string& domain) {
   const std::string path = PathOf(domain);
   left_.erase(path);
-  absl::Status made = MakeGroup(path);
-  if (made.ok() && Has("cpu")) made = WriteGroupFile(path + "/cgroup.subtree_control", "+cpu");
-  if (made.ok()) return true;
-  spdlog::warn("domain {} has no control group of its own: {}", domain, made.ToString());
-  return false;
+  const absl::Status made = MakeGroup(path);
+  if (!made.ok()) {
+    spdlog::warn("domain {} has no control group of its own: {}", domain, made.ToString());
+    return false;
+  }
+  if (!Has("cpu")) return true;
+  const absl::Status below = WriteGroupFile(path + "/cgroup.subtree_control", "+cpu");
+  if (!below.ok())
+    spdlog::warn("domain {}: its builds have no weight of their own: {}", domain, below.ToString());
+  return true;
 }
 
 std::string DomainGroups::ForWorker(const std::string& domain, const std::string& role,
                                     int64_t memory_bytes) {
   if (!MakeDomain(domain)) return "";
+  const std::string shared = PathOf(domain);
   const auto [known, is_new] = groups_.try_emplace(domain);
   Group& group = known->second;
-  if (is_new) group.kills = MemoryKillsIn(PathOf(domain));  // under an earlier daemon
-  const bool is_build = role == "build";
-  std::string path = absl::StrCat(PathOf(domain), is_build ? "/builds" : "/answers");
-  absl::Status made = MakeGroup(path);
-  if (made.ok() && Has("cpu")) {
-    made =
-        WriteGroupFile(path + "/cpu.weight", absl::StrCat(is_build ? kBuildsWeight : kGroupWeight));
-  }
+  if (is_new) group.seen = EventsOf(shared);  // under an earlier daemon
   const int64_t memory_max = MemoryMax(memory_bytes);
-  if (made.ok() && Has("memory") && group.memory_max < memory_max) {
-    made = WriteGroupFile(PathOf(domain) + "/memory.max", absl::StrCat(memory_max));
-    if (made.ok()) group.memory_max = memory_max;
+  if (Has("memory") && group.memory_max < memory_max) {
+    const absl::Status capped = WriteGroupFile(shared + "/memory.max", absl::StrCat(memory_max));
+    if (capped.ok()) group.memory_max = memory_max;
+    if (!capped.ok()) spdlog::warn("domain {} has no memory cap: {}", domain, capped.ToString());
   }
-  if (made.ok()) return path;
-  spdlog::warn("the {} worker of domain {} has no control group: {}", role, domain,
-               made.ToString());
-  return "";
+  const bool is_build = role == "build";
+  std::string path = absl::StrCat(shared, is_build ? "/builds" : "/answers");
+  if (const absl::Status made = MakeGroup(path); !made.ok()) {
+    spdlog::warn("the {} worker of domain {} has no control group: {}", role, domain,
+                 made.ToString());
+    return "";
+  }
+  SetWeight(path, is_build ? kBuildsWeight : kGroupWeight);
+  return path;
 }
 
 std::string DomainGroups::ForPlanner() {
   std::string path = absl::StrCat(base_, "/", kPlannersGroup);
-  absl::Status made = MakeGroup(path);
-  if (made.ok() && Has("cpu")) {
-    made = WriteGroupFile(path + "/cpu.weight", absl::StrCat(kGroupWeight));
+  if (const absl::Status made = MakeGroup(path); !made.ok()) {
+    spdlog::warn("planners have no control group: {}", made.ToString());
+    return "";
   }
-  if (made.ok()) return path;
-  spdlog::warn("planners have no control group: {}", made.ToString());
-  return "";
+  SetWeight(path, kGroupWeight);
+  return path;
 }
 
 bool DomainGroups::Remove(const std::string& domain) {
@@ -239,18 +263,37 @@ bool DomainGroups::Remove(const std::string& domain) {
   return left_.count(PathOf(domain)) == 0;
 }
 
-void DomainGroups::RemoveLeft() {
+bool DomainGroups::RemoveLeft() {
   for (auto path = left_.begin(); path != left_.end();) {
     path = RemoveDomainGroup(*path) ? left_.erase(path) : std::next(path);
   }
+  return left_.empty();
 }
 
+DomainGroups::MemoryEvents DomainGroups::EventsOf(const std::string& group) {
+  MemoryEvents seen;
+  const auto events = ReadFile(group + "/memory.events");
+  if (!events.ok()) return seen;
+  for (absl::string_view line : absl::StrSplit(*events, '\n')) {
+    int64_t* const count = absl::ConsumePrefix(&line, "oom_kill ") ? &seen.kills
+                           : absl::ConsumePrefix(&line, "oom ")    ? &seen.at_limit
+                                                                   : nullptr;
+    if (count != nullptr) static_cast<void>(absl::SimpleAtoi(line, count));
+  }
+  return seen;
+}
+
+// One time at the limit counts once for each thread that meets it, so that only kills tell how many
+// were ended, and only that the limit was met again tells for whose memory.
 std::string DomainGroups::TakeMemoryKill(const std::string& domain) {
   const auto found = groups_.find(domain);
   if (found == groups_.end() || !Has("memory")) return "";
   Group& group = found->second;
-  if (MemoryKillsIn(PathOf(domain)) <= group.kills) return "";
-  ++group.kills;  // each for a death of its own
+  const MemoryEvents now = EventsOf(PathOf(domain));
+  if (now.at_limit > group.seen.at_limit) group.untold += now.kills - group.seen.kills;
+  group.seen = now;
+  if (group.untold <= 0) return "";
+  --group.untold;  // each for a death of its own
   return absl::StrCat("its domain's workers together reached their memory cap of ",
                       group.memory_max >> 20, " MiB");
 }

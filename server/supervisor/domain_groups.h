@@ -8,7 +8,9 @@
 //   domain-NAME/answers/  its live and standby workers           cpu.weight 100
 //   domain-NAME/builds/   its build workers                      cpu.weight 10
 //
-// Controllers that are not offered there are left out. A domain's memory.max is six times its
+// Controllers that are not offered there, or are refused, are left out: each is of use without the
+// other. Processes that others put there, as `docker exec` does, are no harm: a group that cannot
+// be removed for one is tried again. A domain's memory.max is six times its
 // memory limit and 1 GiB: what the engines of five workers may use (live, standby, its successor
 // in a roll, and two builds), and what they take beside. It only rises while the daemon runs: a
 // worker that has been there for longer goes by the limit that it was started with. memory.high is
@@ -49,23 +51,32 @@ class DomainGroups {
   // The domain is gone. False: its last processes still hold its group, as they do for a moment
   // after they were reaped.
   bool Remove(const std::string& domain);
+  // Of earlier daemons, and of domains that are gone. False: some still hold processes.
+  bool RemoveLeft();
   // Whether the kernel has ended one of the domain's workers for its group's memory since it was
-  // last said so, and the cap in words; empty: it has not.
+  // last said so, and the cap in words; empty: it has not. To be asked at each such death.
   std::string TakeMemoryKill(const std::string& domain);
 
   // "cpu, memory"
   std::string controllers() const;
 
  private:
+  // Of a group since it was made.
+  struct MemoryEvents {
+    int64_t kills = 0;     // of its processes, for whatever memory: also the machine's
+    int64_t at_limit = 0;  // how often one of its threads found no room within its own limit
+  };
   struct Group {
     int64_t memory_max = 0;  // as written
-    int64_t kills = 0;       // that were told of
+    MemoryEvents seen;       // at the last death
+    int64_t untold = 0;      // kills for its own memory
   };
 
   bool Has(const std::string& controller) const { return controllers_.count(controller) > 0; }
+  static MemoryEvents EventsOf(const std::string& group);
   std::string PathOf(const std::string& domain) const;
   bool MakeDomain(const std::string& domain);
-  void RemoveLeft();
+  void SetWeight(const std::string& group, int weight) const;
 
   const std::string base_;
   const std::set<std::string> controllers_;

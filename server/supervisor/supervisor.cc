@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "core/base/directory.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
@@ -30,6 +31,7 @@ constexpr absl::Duration kHurryFor = absl::Seconds(2);
 // For a worker's last snapshots.
 constexpr absl::Duration kRestGrace = absl::Seconds(30);
 constexpr absl::Duration kGroupLook = absl::Milliseconds(500);
+constexpr absl::Duration kGroupLookMax = absl::Minutes(1);
 
 bool HoldsNothing(const wv1::Assignment& assignment) {
   return std::all_of(assignment.generations().begin(), assignment.generations().end(),
@@ -40,7 +42,7 @@ bool HoldsNothing(const wv1::Assignment& assignment) {
 void RemovePlannersLeft(const std::string& directory) {
   std::error_code error;
   std::vector<std::filesystem::path> left;
-  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+  for (const auto& entry : DirectoryEntries(directory, error)) {
     const std::string name = entry.path().filename().string();
     if (std::all_of(name.begin(), name.end(), absl::ascii_isdigit)) left.push_back(entry.path());
   }
@@ -70,6 +72,7 @@ Supervisor::Supervisor(WorkerSettings settings, std::string domains_directory,
   if (!settings_.pacer) settings_.pacer = std::make_shared<RestartPacer>();
   settings_.lives = std::make_shared<LifeWatch>();
   RemovePlannersLeft(planner_directory_);
+  if (settings_.groups) loop_.Post([this] { RemoveGroupsLeft(kGroupLook); });
 }
 
 Supervisor::~Supervisor() {
@@ -234,6 +237,13 @@ void Supervisor::RemoveGroup(const std::string& domain) {
   if (!settings_.groups || has_build || domains_.count(domain) > 0) return;
   if (settings_.groups->Remove(domain)) return;
   loop_.RunAfter(kGroupLook, [this, domain] { RemoveGroup(domain); });
+}
+
+// Of an earlier daemon, whose processes may be ending still, or are somebody else's.
+void Supervisor::RemoveGroupsLeft(absl::Duration next_look) {
+  if (settings_.groups->RemoveLeft()) return;
+  loop_.RunAfter(next_look,
+                 [this, next_look] { RemoveGroupsLeft(std::min(2 * next_look, kGroupLookMax)); });
 }
 
 bool Supervisor::HasWorkers(const std::string& domain) const {

@@ -169,6 +169,7 @@ class Supervisor {
   void Publish(const std::string& domain);
   void EndLeaving(const std::string& domain, const std::shared_ptr<ManagedWorker>& worker);
   void RemoveGroup(const std::string& domain);
+  void RemoveGroupsLeft(absl::Duration next_look);
   void PauseIdle(Domain& workers);
   static void StepLimits(Domain& workers);
   bool OnDeath(const WorkerDeath& death);

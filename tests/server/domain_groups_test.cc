@@ -2,11 +2,15 @@
 // where this user may make groups there.
 #include "server/supervisor/domain_groups.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -22,6 +26,7 @@
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "server/supervisor/supervisor.h"
+#include "tests/core/broken_directory.h"
 #include "tests/core/temp_directory.h"
 #include "tests/server/real_group.h"
 
@@ -107,7 +112,7 @@ TEST_F(DomainGroupsTest, ADelegatedGroupHasOneForEachDomain) {
   ASSERT_TRUE(groups.ok()) << groups.status();
   EXPECT_EQ((*groups)->controllers(), "cpu, memory");
   EXPECT_EQ(Read(own + "/daemon/cgroup.procs"), absl::StrCat(::getpid()));
-  EXPECT_EQ(Read(own + "/cgroup.subtree_control"), "+cpu +memory");
+  EXPECT_EQ(Read(own + "/cgroup.subtree_control"), "+memory") << "the last of two commands";
   EXPECT_EQ(Read(own + "/daemon/cpu.weight"), "1000");
   EXPECT_FALSE(IsThere(own + "/domain-old"));
   EXPECT_TRUE(IsThere(own + "/of-others"));
@@ -138,6 +143,66 @@ TEST_F(DomainGroupsTest, WhatIsNotOfferedIsLeftOut) {
   EXPECT_EQ(Read("/sys/fs/cgroup/domain-shop/memory.max"), absl::StrCat(7 * kGiB));
 }
 
+// The kernel takes all that one write asks for, or nothing of it.
+TEST_F(DomainGroupsTest, EachControllerIsAskedForByItself) {
+  const std::string own = "/sys/fs/cgroup";
+  MakeOwn(own, "/");
+  const std::string commands = directory_.path() + own + "/cgroup.subtree_control";
+  std::filesystem::remove(commands);
+  ASSERT_EQ(::mkfifo(commands.c_str(), 0600), 0);
+  const int reader = ::open(commands.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(reader, 0);
+  const auto groups = Enter();
+  char said[64];
+  const ssize_t size = ::read(reader, said, sizeof said);
+  ::close(reader);
+  ASSERT_TRUE(groups.ok()) << groups.status();
+  ASSERT_GT(size, 0);
+  EXPECT_EQ(std::string(said, static_cast<size_t>(size)), "+cpu+memory");
+}
+
+TEST_F(DomainGroupsTest, WhatTheKernelRefusesIsLeftOutAndTheOtherIsUsed) {
+  MakeOwn("/sys/fs/cgroup", "/");
+  const auto before = ::signal(SIGXFSZ, SIG_IGN);
+  rlimit all{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &all), 0);
+  const rlimit short_files{std::string("+memory").size() - 1, all.rlim_max};  // no longer command
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &short_files), 0);
+  const auto groups = Enter();
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &all), 0);
+  ::signal(SIGXFSZ, before);
+  ASSERT_TRUE(groups.ok()) << groups.status();
+  EXPECT_EQ((*groups)->controllers(), "cpu");
+  EXPECT_EQ(Read("/sys/fs/cgroup/daemon/cpu.weight"), "1000");
+  EXPECT_NE((*groups)->ForWorker("shop", "build", kGiB), "");
+  EXPECT_EQ(Read("/sys/fs/cgroup/domain-shop/builds/cpu.weight"), "10");
+  EXPECT_FALSE(IsThere("/sys/fs/cgroup/domain-shop/memory.max"));
+}
+
+// A weight or a cap that cannot be set costs no worker its group.
+TEST_F(DomainGroupsTest, AWorkerHasItsGroupWithoutAllThatItShouldHave) {
+  for (const char* refused : {"cgroup.subtree_control", "memory.max", "answers/cpu.weight"}) {
+    const std::string base = std::string("/groups-") + refused[0];
+    DomainGroups groups(directory_.path() + base, std::set<std::string>{"cpu", "memory"});
+    std::filesystem::create_directories(
+        absl::StrCat(directory_.path(), base, "/domain-shop/", refused));
+    EXPECT_EQ(groups.ForWorker("shop", "live", kGiB),
+              absl::StrCat(directory_.path(), base, "/domain-shop/answers"))
+        << refused;
+    const bool is_cap = refused == std::string("memory.max");
+    EXPECT_EQ(Read(base + (is_cap ? "/domain-shop/answers/cpu.weight" : "/domain-shop/memory.max")),
+              is_cap ? "100" : absl::StrCat(7 * kGiB))
+        << refused;
+  }
+}
+
+TEST_F(DomainGroupsTest, GroupsThatCannotAllBeListedEndNoDaemon) {
+  std::filesystem::create_directories(directory_.path() + "/groups/domain-old/answers");
+  const BrokenDirectory broken(directory_.path() + "/groups", 3);
+  const DomainGroups groups(directory_.path() + "/groups", std::set<std::string>{"cpu"});
+  EXPECT_FALSE(IsThere("/groups/domain-old"));
+}
+
 // The unit that is given away is the one above: the manager has put the daemon into daemon/.
 TEST_F(DomainGroupsTest, AUnitsGroupIsUsedWhereItIsMarked) {
   const std::string unit = "/sys/fs/cgroup/unified/system.slice/icepied.service";
@@ -151,7 +216,7 @@ TEST_F(DomainGroupsTest, AUnitsGroupIsUsedWhereItIsMarked) {
   Write(unit + "/cgroup.procs", "");
   const auto groups = Enter();
   ASSERT_TRUE(groups.ok()) << groups.status();
-  EXPECT_EQ(Read(unit + "/cgroup.subtree_control"), "+cpu +memory");
+  EXPECT_EQ(Read(unit + "/cgroup.subtree_control"), "+memory");
   EXPECT_FALSE(IsThere(unit + "/daemon/daemon"));
   EXPECT_EQ((*groups)->ForWorker("shop", "live", kGiB),
             directory_.path() + unit + "/domain-shop/answers");
@@ -204,6 +269,10 @@ TEST_F(DomainGroupsTest, AWorkerThatTheKernelEndsForItsMemorySaysSo) {
             "of 7168 MiB");
   Write(events, "low 0\nmax 12\noom 4\noom_kill 5\n");  // for the machine's memory
   EXPECT_EQ(lose(), "ended with signal 9 (Killed)");
+  Write(events, "low 0\nmax 20\noom 9\noom_kill 6\n");  // five of its threads met the cap
+  EXPECT_NE(lose(), "ended with signal 9 (Killed)");
+  Write(events, "low 0\nmax 20\noom 9\noom_kill 7\n");  // for the machine's again
+  EXPECT_EQ(lose(), "ended with signal 9 (Killed)");
 }
 
 TEST_F(DomainGroupsTest, WorkersAreInTheirDomainsGroupAndItGoesWithTheDomain) {
@@ -229,6 +298,24 @@ TEST_F(DomainGroupsTest, WorkersAreInTheirDomainsGroupAndItGoesWithTheDomain) {
   supervisor.StopBuild(1, [] {});
   supervisor.RemoveDomain("shop");
   EXPECT_TRUE(Soon([&] { return !std::filesystem::exists(real.path() + "/domain-shop"); }));
+}
+
+// As an earlier daemon's workers do that end while this one starts, or what somebody else has put
+// there.
+TEST_F(DomainGroupsTest, AnEarlierDaemonsGroupGoesWhenWhatIsInItHasEnded) {
+  const RealGroup real;
+  if (!real.usable()) GTEST_SKIP() << "no groups of this user's in the kernel's hierarchy";
+  const std::string left = real.path() + "/domain-left";
+  std::filesystem::create_directories(left + "/answers");
+  const std::string join = absl::StrCat("echo $$ > ", left, "/answers/cgroup.procs; exec cat");
+  FILE* const inside = ::popen(join.c_str(), "w");  // until it is closed
+  ASSERT_NE(inside, nullptr);
+  ASSERT_TRUE(Soon([&] { return ReadFile(left + "/answers/cgroup.procs").value_or("") != ""; }));
+  const auto groups = std::make_shared<DomainGroups>(real.path(), std::set<std::string>{});
+  Supervisor supervisor(Settings(groups), directory_.path() + "/domains", directory_.path());
+  EXPECT_TRUE(std::filesystem::exists(left));
+  ::pclose(inside);
+  EXPECT_TRUE(Soon([&] { return !std::filesystem::exists(left); }));
 }
 
 }  // namespace
