@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "core/base/status.h"
 #include "server/query/as_of.h"
+#include "server/query/staleness.h"
 
 namespace icepie::cli {
 namespace {
@@ -20,6 +21,8 @@ struct QueryArguments {
   std::vector<std::string> parameters;
   std::optional<int64_t> min_position;
   std::string as_of;
+  std::string max_staleness;
+  std::string on_stale;
 };
 
 absl::StatusOr<int> Query(Context& context, const QueryArguments& arguments) {
@@ -41,6 +44,11 @@ absl::StatusOr<int> Query(Context& context, const QueryArguments& arguments) {
   if (!arguments.as_of.empty()) {
     ICEPIE_RETURN_IF_ERROR(server::SetAsOf(arguments.as_of, request.mutable_consistency()));
   }
+  if (!arguments.max_staleness.empty()) {
+    ICEPIE_RETURN_IF_ERROR(
+        server::SetMaxStaleness(arguments.max_staleness, request.mutable_consistency()));
+    ICEPIE_RETURN_IF_ERROR(server::SetOnStale(arguments.on_stale, request.mutable_consistency()));
+  }
   return AskAndPrint(context, request);
 }
 
@@ -60,6 +68,12 @@ void AddQueryCommand(CLI::App& app, Context& context) {
   query->add_option("--as-of", arguments->as_of,
                     "answer from a snapshot: a position, a time such as 2026-11-22T02:58:41Z, or "
                     "a snapshot's name");
+  CLI::Option* const max_staleness = query->add_option(
+      "--max-staleness", arguments->max_staleness,
+      "what has been stale for longer, such as 30s, is waited for, or no answer (--on-stale)");
+  query->add_option("--on-stale", arguments->on_stale, "wait (for 5s), fail or serve")
+      ->default_val("fail")
+      ->needs(max_staleness);
   query->callback([&context, arguments] {
     context.action = [&context, arguments] { return Query(context, *arguments); };
   });

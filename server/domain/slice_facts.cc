@@ -7,6 +7,7 @@
 #include "core/base/status.h"
 #include "server/base/proto_time.h"
 #include "server/domain/desired_change.h"
+#include "server/query/staleness.h"
 
 namespace icepie::server {
 namespace {
@@ -579,21 +580,8 @@ absl::Status CheckMaxStale(const CatalogDomain& domain, const v1::SliceMeta& met
   const auto* serving = FindGeneration(entry->second, entry->second.serving_generation());
   if (serving == nullptr) return absl::OkStatus();
   const v1::MaxStale& max_stale = serving->definition().max_stale();
-  const absl::Duration stale_for = now - FromProto(meta.stale_since());
-  const absl::Duration allowed = absl::Milliseconds(max_stale.after_ms());
-  if (max_stale.then() != v1::MaxStale::FAIL || stale_for <= allowed) return absl::OkStatus();
-  return MakeError(absl::StatusCode::kFailedPrecondition,
-                   absl::StrCat("slice ", meta.slice(), " has been stale for ",
-                                absl::FormatDuration(absl::Trunc(stale_for, absl::Milliseconds(1))),
-                                " (", v1::StaleReason_Name(meta.stale_reason()),
-                                "), its max_stale is ", absl::FormatDuration(allowed),
-                                "; icepie slice describe ", meta.slice(), " says why"),
-                   ErrorDetail{"STALENESS_EXCEEDED",
-                               {{"slice", meta.slice()},
-                                {"stale_reason", v1::StaleReason_Name(meta.stale_reason())},
-                                {"applied_position", absl::StrCat(meta.applied_position())}},
-                               {},
-                               1000});
+  if (max_stale.then() != v1::MaxStale::FAIL) return absl::OkStatus();
+  return CheckStaleFor(meta, absl::Milliseconds(max_stale.after_ms()), "its max_stale", now);
 }
 
 v1::Slice DescribeSlice(const DomainFacts& facts, const icepie::catalog::v1::SliceEntry& slice) {

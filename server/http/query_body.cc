@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "server/query/as_of.h"
+#include "server/query/staleness.h"
 
 namespace icepie::server {
 namespace {
@@ -70,8 +71,15 @@ absl::Status SetField(const std::string& name, const json& value, QueryRequest* 
     return SetAsOf(position ? value.dump() : value.get<std::string>(),
                    query->mutable_consistency());
   }
-  return InvalidBody(
-      absl::StrCat("\"", name, "\" is not known (have: as_of, sql, parameters, min_position)"));
+  if (name == "max_staleness" || name == "on_stale") {
+    if (!value.is_string()) return InvalidBody(name + " must be a text");
+    auto* const consistency = query->mutable_consistency();
+    return name == "on_stale" ? SetOnStale(value.get<std::string>(), consistency)
+                              : SetMaxStaleness(value.get<std::string>(), consistency);
+  }
+  return InvalidBody(absl::StrCat("\"", name,
+                                  "\" is not known (have: as_of, max_staleness, min_position, "
+                                  "on_stale, parameters, sql)"));
 }
 
 }  // namespace

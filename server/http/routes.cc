@@ -17,6 +17,7 @@
 #include "server/http/query_body.h"
 #include "server/query/as_of.h"
 #include "server/query/select_parameters.h"
+#include "server/query/staleness.h"
 
 namespace icepie::server {
 namespace {
@@ -83,7 +84,10 @@ absl::Status SetControl(const std::string& name, const std::string& value, Query
     return absl::OkStatus();
   }
   if (name == "_as_of") return SetAsOf(value, query->mutable_consistency());
-  return BadParameter(absl::StrCat(name, " is not known (have: _as_of, _format, _min_position)"));
+  if (name == "_max_staleness") return SetMaxStaleness(value, query->mutable_consistency());
+  if (name == "_on_stale") return SetOnStale(value, query->mutable_consistency());
+  return BadParameter(absl::StrCat(
+      name, " is not known (have: _as_of, _format, _max_staleness, _min_position, _on_stale)"));
 }
 
 absl::Status SetRows(const std::string& name, const std::string& value, const Columns& columns,

@@ -17,6 +17,7 @@
 #include "server/query/query_etag.h"
 #include "server/query/query_fingerprint.h"
 #include "server/query/query_text.h"
+#include "server/query/staleness.h"
 #include "slices/apply/flight_record.h"
 #include "spdlog/spdlog.h"
 
@@ -31,6 +32,8 @@ constexpr absl::Duration kHungryFor = absl::Minutes(10);
 // So many broken calls in a row, and the worker is asked whether it answers anything at all.
 constexpr int kLossesInARow = 3;
 constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
+// A slice that is too stale may have been refreshed by then.
+constexpr absl::Duration kStaleLook = absl::Milliseconds(100);
 
 // The answer leaves a little before the client's deadline, so that our reason arrives and not its
 // own DEADLINE_EXCEEDED.
@@ -133,6 +136,7 @@ absl::Status WorkerQueryRouter::Check(const v1::QueryRequest& request) const {
   const auto& consistency = request.consistency();
   const int64_t head = sources_.head_position();
   ICEPIE_RETURN_IF_ERROR(CheckAsOf(consistency, head));
+  ICEPIE_RETURN_IF_ERROR(CheckStaleness(consistency));
   if (consistency.has_min_position() && consistency.min_position() > head) {
     return MakeError(absl::StatusCode::kOutOfRange,
                      absl::StrCat("min_position ", consistency.min_position(),
@@ -522,6 +526,9 @@ void WorkerQueryRouter::OnRows(const QuestionPtr& question, const Asked& asked,
                                WorkerAnswer answer) {
   v1::QueryResponse response;
   FillMeta(*question, asked, answer.header, response.mutable_meta());
+  const absl::Status fresh_enough =
+      CheckStaleFor(response.meta(), question->request.consistency(), absl::Now());
+  if (!fresh_enough.ok()) return OnTooStale(question, fresh_enough);
   const std::string& wanted = question->request.if_none_match();
   if (!wanted.empty() && response.meta().etag() == wanted) {
     response.set_not_modified(true);
@@ -545,6 +552,18 @@ void WorkerQueryRouter::OnRows(const QuestionPtr& question, const Asked& asked,
     return;
   }
   Finish(question, std::move(response), std::move(answer.share));
+}
+
+// The same worker may have a fresher one in a while.
+void WorkerQueryRouter::OnTooStale(const QuestionPtr& question, const absl::Status& too_stale) {
+  const absl::Time now = SteadyNow();
+  const bool waits = question->request.consistency().on_stale() == v1::Consistency::WAIT &&
+                     now < question->wait_deadline;
+  if (!waits) return Finish(question, too_stale);
+  question->fallback = too_stale;
+  question->fallback_hold = nullptr;
+  ParkUntil(question, std::min(now + kStaleLook, question->wait_deadline),
+            [this, question] { Step(question); });
 }
 
 // It may be deleted while a worker's answer is under way.
@@ -587,6 +606,21 @@ void WorkerQueryRouter::Park(const QuestionPtr& question) {
   };
   const bool ask_again = lives_on(view.live) || lives_on(view.standby);
   if (ask_again) until = std::min(until, SteadyNow() + limits_.ask_again_after);
+  const bool parked = ParkUntil(question, until, [this, question, ask_again] {
+    if (!ask_again) return GiveUp(question);
+    question->died.clear();
+    Step(question);
+  });
+  if (!parked) return;
+  if (sources_.unanswered) {
+    sources_.unanswered(question->request.domain(), !question->answered.empty());
+  }
+  // A worker may have come up between the look and the parking.
+  OnWorkerChange(question->request.domain());
+}
+
+bool WorkerQueryRouter::ParkUntil(const QuestionPtr& question, absl::Time until,
+                                  std::function<void()> on_time) {
   absl::Status ended;
   {
     MutexLock lock(mutex_);
@@ -594,23 +628,14 @@ void WorkerQueryRouter::Park(const QuestionPtr& question) {
     if (under_way_.at(question->number).caller_gone) ended = CallerHasGone();
     if (ended.ok()) {
       parked_[question->number] = question;
-      question->timer = loop_.RunAfter(until - SteadyNow(), [this, question, ask_again] {
-        if (!Unpark(question)) return;
-        if (!ask_again) return GiveUp(question);
-        question->died.clear();
-        Step(question);
-      });
+      question->timer =
+          loop_.RunAfter(until - SteadyNow(), [this, question, on_time = std::move(on_time)] {
+            if (Unpark(question)) on_time();
+          });
     }
   }
-  if (!ended.ok()) {
-    Finish(question, ended);
-    return;
-  }
-  if (sources_.unanswered) {
-    sources_.unanswered(question->request.domain(), !question->answered.empty());
-  }
-  // A worker may have come up between the look and the parking.
-  OnWorkerChange(question->request.domain());
+  if (!ended.ok()) Finish(question, ended);
+  return ended.ok();
 }
 
 bool WorkerQueryRouter::Unpark(const QuestionPtr& question) {

@@ -114,7 +114,10 @@ class WorkerQueryRouter final : public QueryRouter {
   bool IsHungry(const Question& question);
   void NoteHungry(const Question& question, bool hungry);
   static bool IsSettled(const Question& question, const DomainView& view);
+  void OnTooStale(const QuestionPtr& question, const absl::Status& too_stale);
   void Park(const QuestionPtr& question);
+  // Until then, or until a worker has news. False: it has been finished instead.
+  bool ParkUntil(const QuestionPtr& question, absl::Time until, std::function<void()> on_time);
   void WakeParked(const std::string& domain);
   // Takes a parked question out; false when somebody else did.
   bool Unpark(const QuestionPtr& question);

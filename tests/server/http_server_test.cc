@@ -272,7 +272,8 @@ TEST_F(HttpServerTest, ParametersBecomeASelect) {
   ASSERT_EQ(Get(std::string(kRows) +
                 "?select=chain,volume&chain=in.(eth,%22a,b%22)&transfers=gte.9007199254740993"
                 "&volume=lt.-120.55&share=neq.0.5&open=eq.true&chain=is.notnull"
-                "&order=volume.desc,chain&limit=50&_format=json&_min_position=7&_as_of=close")
+                "&order=volume.desc,chain&limit=50&_format=json&_min_position=7&_as_of=close"
+                "&_max_staleness=1m30s&_on_stale=wait")
                 .status,
             200);
   const QueryRequest asked = router_.last();
@@ -294,20 +295,24 @@ TEST_F(HttpServerTest, ParametersBecomeASelect) {
   EXPECT_EQ(select.limit(), 50);
   EXPECT_EQ(asked.consistency().min_position(), 7);
   EXPECT_EQ(asked.consistency().as_of_snapshot(), "close");
+  EXPECT_EQ(asked.consistency().max_staleness().seconds(), 90);
+  EXPECT_EQ(asked.consistency().on_stale(), icepie::v1::Consistency::WAIT);
 }
 
 TEST_F(HttpServerTest, BadParametersNameThemselves) {
   Start();
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"chian=eq.eth", "UNKNOWN_COLUMN"},         {"select=chian", "UNKNOWN_COLUMN"},
-      {"order=chian.desc", "UNKNOWN_COLUMN"},     {"chain=eth", "PARAMETER_INVALID"},
-      {"chain=like.eth", "PARAMETER_INVALID"},    {"transfers=eq.many", "PARAMETER_INVALID"},
-      {"transfers=eq.", "PARAMETER_INVALID"},     {"chain=in.eth", "PARAMETER_INVALID"},
-      {"chain=in.(%22eth)", "PARAMETER_INVALID"}, {"limit=-1", "PARAMETER_INVALID"},
-      {"limit=ten", "PARAMETER_INVALID"},         {"limit=1&limit=2", "PARAMETER_INVALID"},
-      {"_format=csv", "PARAMETER_INVALID"},       {"_wat=1", "PARAMETER_INVALID"},
-      {"_as_of=2026-11-22", "PARAMETER_INVALID"}, {"_min_position=-1", "PARAMETER_INVALID"},
-      {"chain=eq.%zz", "TARGET_INVALID"},         {"chain=eq.%ff%fe", "TARGET_INVALID"},
+      {"chian=eq.eth", "UNKNOWN_COLUMN"},          {"select=chian", "UNKNOWN_COLUMN"},
+      {"order=chian.desc", "UNKNOWN_COLUMN"},      {"chain=eth", "PARAMETER_INVALID"},
+      {"chain=like.eth", "PARAMETER_INVALID"},     {"transfers=eq.many", "PARAMETER_INVALID"},
+      {"transfers=eq.", "PARAMETER_INVALID"},      {"chain=in.eth", "PARAMETER_INVALID"},
+      {"chain=in.(%22eth)", "PARAMETER_INVALID"},  {"limit=-1", "PARAMETER_INVALID"},
+      {"limit=ten", "PARAMETER_INVALID"},          {"limit=1&limit=2", "PARAMETER_INVALID"},
+      {"_format=csv", "PARAMETER_INVALID"},        {"_wat=1", "PARAMETER_INVALID"},
+      {"_as_of=2026-11-22", "PARAMETER_INVALID"},  {"_min_position=-1", "PARAMETER_INVALID"},
+      {"_max_staleness=5", "PARAMETER_INVALID"},   {"_max_staleness=-5s", "PARAMETER_INVALID"},
+      {"_max_staleness=inf", "PARAMETER_INVALID"}, {"_on_stale=FAIL", "PARAMETER_INVALID"},
+      {"chain=eq.%zz", "TARGET_INVALID"},          {"chain=eq.%ff%fe", "TARGET_INVALID"},
       {"ch%ffain=eq.a", "TARGET_INVALID"}};
   for (const auto& [parameters, reason] : cases) {
     const ClientAnswer answer = Get(std::string(kRows) + "?" + parameters);
@@ -357,7 +362,7 @@ TEST_F(HttpServerTest, PostedQuery) {
   HttpClient client(port());
   const ClientAnswer answer = client.Post(
       "/v1/domains/payments:query",
-      R"({"sql":"SELECT $a","parameters":{"a":1,"b":"x","c":null,"d":true,"e":1.5,"f":18446744073709551615},"min_position":9,"as_of":12})",
+      R"({"sql":"SELECT $a","parameters":{"a":1,"b":"x","c":null,"d":true,"e":1.5,"f":18446744073709551615},"min_position":9,"as_of":12,"max_staleness":"0","on_stale":"fail"})",
       "application/json; charset=utf-8");
   ASSERT_EQ(answer.status, 200) << answer.body;
   const QueryRequest asked = router_.last();
@@ -371,6 +376,8 @@ TEST_F(HttpServerTest, PostedQuery) {
   EXPECT_EQ(asked.parameters().at("f").decimal(), "18446744073709551615");
   EXPECT_EQ(asked.consistency().min_position(), 9);
   EXPECT_EQ(asked.consistency().as_of_position(), 12);
+  EXPECT_TRUE(asked.consistency().has_max_staleness());
+  EXPECT_EQ(asked.consistency().on_stale(), icepie::v1::Consistency::FAIL);
 }
 
 TEST_F(HttpServerTest, LinesAreAppendedAsRecords) {
@@ -457,6 +464,7 @@ TEST_F(HttpServerTest, BadBodiesAreRefused) {
        {"", "{", "[]", "{}", R"({"sql":7})", R"({"sql":"SELECT 1","x":1})",
         R"({"sql":"SELECT 1","parameters":[]})", R"({"sql":"SELECT 1","parameters":{"a":[1]}})",
         R"({"sql":"SELECT 1","as_of":1.5})", R"({"sql":"SELECT 1","min_position":-1})",
+        R"({"sql":"SELECT 1","max_staleness":5})", R"({"sql":"SELECT 1","on_stale":true})",
         "{\"sql\":\"SELECT '\xff'\"}",
         "{\"sql\":\"SELECT $a\",\"parameters\":{\"a\":\"\xff\xfe\"}}"}) {
     HttpClient client(port());

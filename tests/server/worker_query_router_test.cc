@@ -17,6 +17,7 @@
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "server/base/proto_time.h"
 #include "server/base/rpc_status.h"
 #include "server/query/query_etag.h"
 #include "tests/core/temp_directory.h"
@@ -296,6 +297,50 @@ TEST_F(WorkerQueryRouterTest, TooStaleIsAnErrorWhereTheFileSaysSo) {
   EXPECT_TRUE(Ask(Sql()).ok());
   MutexLock lock(mutex_);
   EXPECT_EQ(measured_.back(), "payments.volume ok");
+}
+
+TEST_F(WorkerQueryRouterTest, WhoAsksMayWantLessStaleness) {
+  wv1::SliceReport old = Report(v1::FAULTED, 90);
+  old.mutable_state_since()->set_seconds(absl::ToUnixSeconds(absl::Now()) - 60);
+  std::atomic<int> asked{0};
+  std::atomic<int> fresh_from{1 << 30};
+  FakeWorker live(Socket("live"), [&](const wv1::WorkerQueryRequest& request,
+                                      grpc::ServerContext& context, FakeWorker::Writer& writer) {
+    const bool fresh = ++asked >= fresh_from;
+    return Answering(fresh ? Report(v1::RUNNING, 95) : old, fresh ? "[2]" : "[1]")(request, context,
+                                                                                   writer);
+  });
+  SetLive(live.View(1, WorkerReportOf(old)));
+  MakeRouter();
+  const auto ask = [&](int64_t seconds, v1::Consistency::OnStale on_stale,
+                       absl::Duration max_wait = absl::Seconds(30)) {
+    v1::QueryRequest request = Sql();
+    request.mutable_consistency()->mutable_max_staleness()->set_seconds(seconds);
+    request.mutable_consistency()->set_on_stale(on_stale);
+    *request.mutable_consistency()->mutable_max_wait() = ToProto(max_wait);
+    return Ask(request);
+  };
+  EXPECT_EQ(ask(30, v1::Consistency::SERVE)->body(), "[1]");
+  EXPECT_EQ(ask(600, v1::Consistency::FAIL)->body(), "[1]");
+  const absl::Status refused = ask(30, v1::Consistency::FAIL).status();
+  EXPECT_EQ(ErrorReason(refused), "STALENESS_EXCEEDED");
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("(SLICE_FAULTED), max_staleness is 30s; icepie slice describe"));
+  EXPECT_EQ(ErrorReason(ask(30, v1::Consistency::WAIT, absl::Milliseconds(150)).status()),
+            "STALENESS_EXCEEDED");
+  fresh_from = asked + 3;
+  EXPECT_EQ(ask(30, v1::Consistency::WAIT)->body(), "[2]");
+  EXPECT_EQ(asked, fresh_from);
+  fresh_from = 1 << 30;
+
+  v1::QueryRequest past = Sql();
+  past.mutable_consistency()->set_as_of_position(90);
+  past.mutable_consistency()->mutable_max_staleness()->set_seconds(1);
+  EXPECT_EQ(ErrorReason(Ask(past).status()), "PARAMETER_INVALID");
+  EXPECT_EQ(ErrorReason(ask(-1, v1::Consistency::FAIL).status()), "PARAMETER_INVALID");
+  v1::QueryRequest without = Sql();
+  without.mutable_consistency()->set_on_stale(v1::Consistency::FAIL);
+  EXPECT_EQ(ErrorReason(Ask(without).status()), "PARAMETER_INVALID");
 }
 
 TEST_F(WorkerQueryRouterTest, ThePastIsAskedOfTheStandbyAndNotStale) {
