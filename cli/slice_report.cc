@@ -98,8 +98,9 @@ std::string DesiredText(const Slice& slice) {
   if (slice.desired().mode() == icepie::v1::DesiredState::RUN) return "RUN";
   const std::string reminder = ReminderText(slice.desired());
   return absl::StrCat(icepie::v1::DesiredState::Mode_Name(slice.desired().mode()), " since ",
-                      FormatTime(slice.desired().since()), " by ", slice.desired().actor(), ": ",
-                      slice.desired().reason(), reminder.empty() ? "" : "; ", reminder);
+                      FormatTime(slice.desired().since()), " by ", slice.desired().actor(),
+                      slice.desired().reason().empty() ? "" : ": ", slice.desired().reason(),
+                      reminder.empty() ? "" : "; ", reminder);
 }
 
 std::string ErrorText(const icepie::v1::SliceError& error) {

@@ -71,7 +71,8 @@ std::string WhyText(const Slice& slice) {
     return slice.conditions().empty() ? "" : Printable(slice.conditions(0).message());
   }
   if (slice.desired().mode() != icepie::v1::DesiredState::RUN) {
-    return absl::StrCat(slice.desired().reason(), " by ", slice.desired().actor());
+    const std::string& reason = slice.desired().reason();
+    return absl::StrCat(reason, reason.empty() ? "by " : " by ", slice.desired().actor());
   }
   for (const auto& condition : slice.conditions()) {
     if (condition.reason() == "AWAITS_TURN") return "waits for its turn";
@@ -152,7 +153,8 @@ int64_t CountLive(const ServerStatus& status, const std::string& state) {
 void PrintHibernating(Context& context, const ServerStatus& status) {
   if (const int64_t domains = CountLive(status, "hibernating"); domains > 0) {
     context.out() << FormatCounted(domains, "domain")
-                  << " hibernating: a question or a record wakes them\n";
+                  << " hibernating: a question or a record wakes " << (domains == 1 ? "it" : "them")
+                  << "\n";
   }
   if (const int64_t domains = CountLive(status, "waiting"); domains > 0) {
     context.out() << FormatCounted(domains, "domain")

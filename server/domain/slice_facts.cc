@@ -453,7 +453,7 @@ void AddOtherConditions(v1::Slice& out) {
   if (const int64_t count = out.counts().quarantined(); count > 0) {
     AddCondition(
         "QUARANTINE", true, "BAD_RECORDS",
-        absl::StrCat(count, " records, of which nobody has acknowledged ",
+        absl::StrCat(count, count == 1 ? " record" : " records", ", not acknowledged: ",
                      out.counts().unacknowledged(), "; icepie slice quarantine ", out.name()),
         out);
   }

@@ -950,6 +950,8 @@ TEST_F(SliceCommandsTest, StatusNamesTheUnhealthyAndFoldsTheRest) {
   EXPECT_THAT(outcome.out, HasSubstr("operations.on_time  FROZEN  INC-4711 by tester"));
   EXPECT_THAT(outcome.out, HasSubstr("thaw: icepie slice thaw operations.on_time\n"));
   EXPECT_THAT(outcome.out, Not(HasSubstr("network.routes")));
+  slices_.slice.mutable_desired()->clear_reason();
+  EXPECT_THAT(Run({"status"}).out, HasSubstr("operations.on_time  FROZEN  by tester"));
   slices_.slice.clear_desired();
   slices_.slice.set_state(icepie::v1::BLOCKED);
   slices_.slice.mutable_last_error()->set_reason("UPSTREAM_BLOCKED");
@@ -975,7 +977,7 @@ TEST_F(SliceCommandsTest, StatusShowsSomeOfManyAndCountsTheOthers) {
 TEST_F(SliceCommandsTest, StatusSaysWhoHibernatesAndWhoWaitsForItsTurn) {
   admin_.live_state = "hibernating";
   EXPECT_THAT(Run({"status"}).out,
-              HasSubstr("\n1 domain hibernating: a question or a record wakes them\n"));
+              HasSubstr("\n1 domain hibernating: a question or a record wakes it\n"));
   admin_.live_state = "waiting";
   slices_.slice.set_state(icepie::v1::LAGGING);
   auto* condition = slices_.slice.add_conditions();
