@@ -451,11 +451,11 @@ void AddNotSaved(const wv1::SliceReport& report, v1::Slice& out) {
 
 void AddOtherConditions(v1::Slice& out) {
   if (const int64_t count = out.counts().quarantined(); count > 0) {
-    AddCondition(
-        "QUARANTINE", true, "BAD_RECORDS",
-        absl::StrCat(count, count == 1 ? " record" : " records", ", not acknowledged: ",
-                     out.counts().unacknowledged(), "; icepie slice quarantine ", out.name()),
-        out);
+    AddCondition("QUARANTINE", true, "BAD_RECORDS",
+                 absl::StrCat(count, count == 1 ? " record" : " records",
+                              ", not acknowledged: ", out.counts().unacknowledged(),
+                              "; icepie slice quarantine ", out.name()),
+                 out);
   }
   if (!out.has_rolled_back()) return;
   AddCondition("ROLLED_BACK", true, "OTHER_THAN_ITS_FILE",

@@ -47,8 +47,9 @@ constexpr char kEnding[] = ".duckdb";
 constexpr char kUnusable[] = "SNAPSHOT_UNUSABLE";
 constexpr char kTried[] = "a process ended while it was read";
 constexpr char kUnfinished[] = "unfinished";
-constexpr int kLooksMax = 3;          // for the newest snapshot
-constexpr int64_t kKeptOnTheWay = 2;  // the newest may turn out to be damaged
+constexpr int kLooksMax = 3;                    // for the newest snapshot
+constexpr int64_t kBytesWithoutRows = 2 << 20;  // a few blocks of 256 KiB for each table
+constexpr int64_t kKeptOnTheWay = 2;            // the newest may turn out to be damaged
 constexpr absl::Duration kTriedAgainAfter = absl::Minutes(10);
 constexpr absl::Duration kCheckpointWaitMax = absl::Seconds(10);
 constexpr absl::Duration kCheckpointRetry = absl::Milliseconds(5);
@@ -345,8 +346,7 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::Save(DuckDatabase& instance,
   };
   ICEPIE_RETURN_IF_ERROR(annotated(MarkProcess(directory_ + "/tmp")));
   RemoveLeftovers(directory_ + "/tmp");  // of one that had not quite gone when this one started
-  // It will be about as large as the last one.
-  ICEPIE_RETURN_IF_ERROR(annotated(MakeRoom(NewestBytes(info))));
+  ICEPIE_RETURN_IF_ERROR(annotated(MakeRoom(ExpectedBytes(instance, alias, info))));
   const std::string temporary = NewTemporary();
   absl::StatusOr<SnapshotManifest> manifest = [&] {
     const PacedWrites paced(pace_, [this] { return copying_->hurry.load(); });
@@ -401,20 +401,62 @@ int64_t SnapshotStore::NewestBytes(const GenerationInfo& info) const {
   return error ? 0 : static_cast<int64_t>(bytes);
 }
 
+// As large as the last one, and as much larger as it has more rows.
+int64_t SnapshotStore::ExpectedBytes(DuckDatabase& instance, const std::string& alias,
+                                     const GenerationInfo& info) const {
+  const int64_t newest = NewestBytes(info);
+  if (budget_.disk_bytes <= 0 || newest == 0) return newest;
+  const auto last = ReadManifest(List(info.slice, info.number).front());
+  const auto connection = DuckConnection::Connect(instance);
+  if (!last.ok() || last->rows <= 0 || !connection.ok()) return newest;
+  const auto rows = (*connection)
+                        ->QueryCells(absl::StrCat("SELECT count(*) FROM ", QuoteIdentifier(alias),
+                                                  ".main.__result"));
+  if (!rows.ok()) return newest;
+  const int64_t more = std::get<int64_t>(rows->at(0).at(0)) - last->rows;
+  const double of_a_row = static_cast<double>(std::max<int64_t>(0, newest - kBytesWithoutRows)) /
+                          static_cast<double>(last->rows);
+  return newest + static_cast<int64_t>(of_a_row * static_cast<double>(std::max<int64_t>(0, more)));
+}
+
 absl::Status SnapshotStore::MakeRoom(int64_t bytes) const {
   if (budget_.disk_bytes <= 0) return absl::OkStatus();
-  int64_t used = BytesBelow(directory_) + bytes;
-  // What a build has saved on its way can be made again; history cannot, after another definition.
-  if (used > budget_.disk_bytes && !absl::StartsWith(folder_, kUnfinished)) {
-    std::error_code ignored;
-    std::filesystem::remove_all(AbsolutePath(kUnfinished), ignored);
-    used = BytesBelow(directory_) + bytes;
+  const auto used = [&] { return BytesBelow(directory_) + bytes; };
+  const auto fits = [&](int64_t all) {
+    return all <= budget_.disk_bytes ? absl::OkStatus()
+                                     : DiskBudgetExceeded(all, budget_.disk_bytes);
+  };
+  // Leaves room for the next snapshot of what answers, which would else remove what is saved here.
+  if (absl::StartsWith(folder_, kUnfinished)) return fits(used() + LargestBytes());
+  RemoveOldest(used() - budget_.disk_bytes, {});
+  if (const int64_t over = used() - budget_.disk_bytes; over > 0) RemoveUnfinished(over);
+  return fits(used());
+}
+
+int64_t SnapshotStore::LargestBytes() const {
+  SnapshotStore answering = *this;
+  answering.folder_ = "snapshots";
+  int64_t largest = 0;
+  for (const Stored& stored : answering.AllStored()) largest = std::max(largest, stored.bytes);
+  return largest;
+}
+
+// At last: each costs its build all that it has done, should that be started again.
+void SnapshotStore::RemoveUnfinished(int64_t bytes) const {
+  std::error_code error;
+  for (const auto& slice : DirectoryEntries(AbsolutePath(kUnfinished), error)) {
+    std::error_code gone;
+    for (const auto& build : DirectoryEntries(slice.path(), gone)) {
+      if (bytes <= 0) return;
+      const int64_t freed = BytesBelow(build.path());
+      std::filesystem::remove_all(build.path(), gone);
+      bytes -= freed;
+      spdlog::warn(
+          "{}: {} bytes that the build of {} had saved on its way made room for a snapshot "
+          "(limits.disk): should its process end, it begins again",
+          slice.path().filename().string(), freed, build.path().filename().string());
+    }
   }
-  if (used <= budget_.disk_bytes) return absl::OkStatus();
-  RemoveOldest(used - budget_.disk_bytes, {});
-  used = BytesBelow(directory_) + bytes;
-  return used <= budget_.disk_bytes ? absl::OkStatus()
-                                    : DiskBudgetExceeded(used, budget_.disk_bytes);
 }
 
 void SnapshotStore::CleanUp(const std::string& slice, int64_t generation, Good good) const {

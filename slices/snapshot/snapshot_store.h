@@ -194,6 +194,10 @@ class SnapshotStore {
   // Those at the position of `plain`: one, unless a process ended between two steps of a save.
   std::vector<std::string> At(const GenerationInfo& info, const std::string& plain) const;
   int64_t NewestBytes(const GenerationInfo& info) const;
+  int64_t ExpectedBytes(DuckDatabase& instance, const std::string& alias,
+                        const GenerationInfo& info) const;
+  int64_t LargestBytes() const;  // of the snapshots that slices answer from
+  void RemoveUnfinished(int64_t bytes) const;
 
   std::string directory_;
   std::string folder_;  // relative to it

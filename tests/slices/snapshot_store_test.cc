@@ -156,20 +156,35 @@ TEST_F(SnapshotStoreTest, OlderSnapshotsMakeRoomForTheNewest) {
   EXPECT_FALSE(store_.Check(absl::StrFormat("snapshots/by_city/g1-p%020d.duckdb", 1)).ok());
 }
 
-TEST_F(SnapshotStoreTest, WhatBuildsSavedOnTheirWayMakesRoomAtLast) {
+TEST_F(SnapshotStoreTest, WhatBuildsSavedOnTheirWayStaysWhileOlderSnapshotsMakeRoom) {
   MakeSnapshots();
-  const int64_t one = BytesBelow(store_.directory() + "/snapshots") / 3;
   const std::string unfinished = directory_ + "/unfinished/by_city/g2/to_head";
   std::filesystem::create_directories(unfinished);
-  std::ofstream(unfinished + "/filler") << std::string(3 * static_cast<size_t>(one), 'x');
+  std::ofstream(unfinished + "/filler") << std::string(4 << 20, 'x');
   EngineOptions options = Options();
-  options.disk_bytes = BytesBelow(directory_) - 2 * one;  // as if nothing older could go
+  options.disk_bytes = BytesBelow(directory_);
   StartLive(options, feed_);
   Configure({Spec("by_city")});
   WaitForPosition("by_city", feed_.Append("orders", {Order("Bern", 4)}));
   engine_->Shutdown();
   EXPECT_EQ(store_.NewestGood("by_city", 1, "")->progress.applied_position, 4);
-  EXPECT_FALSE(std::filesystem::exists(directory_ + "/unfinished"));
+  EXPECT_TRUE(std::filesystem::exists(unfinished + "/filler"));
+}
+
+TEST_F(SnapshotStoreTest, WhatBuildsSavedOnTheirWayMakesRoomAtLast) {
+  MakeSnapshots();
+  const int64_t one = BytesBelow(store_.directory() + "/snapshots") / 3;
+  const std::string unfinished = directory_ + "/unfinished/by_city/g2/to_head";
+  std::filesystem::create_directories(unfinished);
+  std::ofstream(unfinished + "/filler") << std::string(6 * static_cast<size_t>(one), 'x');
+  EngineOptions options = Options();
+  options.disk_bytes = BytesBelow(directory_) - 5 * one;  // more than all that is older takes
+  StartLive(options, feed_);
+  Configure({Spec("by_city")});
+  WaitForPosition("by_city", feed_.Append("orders", {Order("Bern", 4)}));
+  engine_->Shutdown();
+  EXPECT_EQ(store_.NewestGood("by_city", 1, "")->progress.applied_position, 4);
+  EXPECT_FALSE(std::filesystem::exists(unfinished));
 }
 
 // A snapshot of slice s is saved at position 1,000, beside older ones that only look like some.
@@ -196,14 +211,14 @@ class SnapshotKeepingTest : public ::testing::Test {
 
   // As much of a generation's database "g" as a snapshot needs.
   static std::unique_ptr<DuckDatabase> MakeState(const std::string& slice, int64_t position,
-                                                 int64_t content_version = 0) {
+                                                 int64_t content_version = 0, int64_t rows = 1) {
     auto instance = DuckDatabase::OpenInMemory({}).value();
     const auto connection = DuckConnection::Connect(*instance).value();
     EXPECT_TRUE(connection
                     ->Run(absl::StrCat(
-                        "ATTACH ':memory:' AS g; CREATE TABLE g.__result AS SELECT 1 AS a; "
-                        "CREATE TABLE g.__progress AS SELECT ",
-                        position,
+                        "ATTACH ':memory:' AS g; CREATE TABLE g.__result AS SELECT "
+                        "md5(range::VARCHAR) AS a FROM range(",
+                        rows, "); CREATE TABLE g.__progress AS SELECT ", position,
                         "::BIGINT AS applied_position, 0::BIGINT AS applied_time_us, 0::BIGINT AS "
                         "event_time_max_us, 0::BIGINT AS input, 0::BIGINT AS applied, 0::BIGINT "
                         "AS filtered, 0::BIGINT AS quarantined, ",
@@ -354,6 +369,49 @@ TEST_F(SnapshotKeepingTest, WhatABuildSavesOnItsWayTakesTheRoomOfNoSnapshot) {
   const auto store = SnapshotStore(directory_.path(), {}).OnTheWay("t", 2, "to_head");
   EXPECT_EQ(store.List("s", 1).size(), 2U);
   EXPECT_EQ(Left("s"), (std::vector<std::string>{"1000", "1"}));
+}
+
+// The next snapshot of what answers would else remove it again, at every save.
+TEST_F(SnapshotKeepingTest, WhatABuildSavesOnItsWayLeavesRoomForTheNextSnapshot) {
+  Save({9});
+  const int64_t used = BytesBelow(directory_.path());
+  const auto save = [&](int64_t disk_bytes) {
+    const auto instance = MakeState("s", 5);
+    GenerationInfo info;
+    info.slice = "s";
+    info.number = 2;
+    return SnapshotStore(directory_.path(), {9}, {disk_bytes, 0, nullptr})
+        .OnTheWay("t", 2, "to_head")
+        .Save(*instance, "g", info, 10)
+        .status();
+  };
+  EXPECT_EQ(ErrorReason(save(2 * used + used / 2)), "DOMAIN_DISK_FULL");
+  EXPECT_EQ(save(4 * used), absl::OkStatus());
+}
+
+TEST_F(SnapshotKeepingTest, OneThatWouldGrowPastTheDomainsPartOfTheDiskIsNotWritten) {
+  constexpr int64_t kRows = 200000;  // 6 MB
+  GenerationInfo info;
+  info.slice = "s";
+  info.number = 1;
+  bool written = false;
+  const auto save = [&](int64_t position, int64_t rows, int64_t disk_bytes) {
+    const auto instance = MakeState("s", position, 0, rows);
+    written = false;
+    const auto note = [&](DuckConnection&, const std::string&, const SnapshotManifest&) {
+      written = true;
+      return absl::OkStatus();
+    };
+    return SnapshotStore(directory_.path(), {9}, {disk_bytes, 0, nullptr})
+        .Save(*instance, "g", info, 10, note)
+        .status();
+  };
+  ASSERT_EQ(save(1, kRows, 0), absl::OkStatus());
+  const int64_t used = BytesBelow(directory_.path());
+  EXPECT_EQ(ErrorReason(save(2, 4 * kRows, 3 * used)), "DOMAIN_DISK_FULL");
+  EXPECT_FALSE(written);
+  EXPECT_EQ(save(2, 4 * kRows, 6 * used), absl::OkStatus());
+  EXPECT_TRUE(written);
 }
 
 TEST_F(SnapshotKeepingTest, NamedOnesAreLeftAlone) {
