@@ -12,7 +12,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <sstream>
+#include <string>
 #include <system_error>
+
+#include "core/base/directory.h"
 
 namespace icepie::fault {
 namespace {
@@ -40,13 +45,32 @@ int WaitFor(pid_t work) {
   }
 }
 
+// Of /proc/PID/stat, whose second field may hold any character; 0 when it has just ended. Not every
+// kernel lists a process's children (CONFIG_PROC_CHILDREN).
+pid_t ParentOf(const std::filesystem::path& process) {
+  std::ifstream file(process / "stat");
+  const std::string stat((std::istreambuf_iterator<char>(file)), {});
+  const size_t name_end = stat.rfind(')');
+  char state = 0;
+  pid_t parent = 0;
+  if (name_end == std::string::npos) return 0;
+  std::istringstream(stat.substr(name_end + 1)) >> state >> parent;
+  return parent;
+}
+
+void KillChildren() {
+  std::error_code error;
+  for (const auto& process : DirectoryEntries("/proc", error)) {
+    const pid_t pid = std::atoi(process.path().filename().c_str());
+    if (pid > 0 && ParentOf(process.path()) == getpid()) kill(pid, SIGKILL);
+  }
+}
+
 // They became this process's children when their parents ended, and so will theirs.
 void EndOrphans() {
-  while (true) {
-    std::ifstream children("/proc/thread-self/children");
-    for (pid_t child = 0; children >> child;) kill(child, SIGKILL);
-    if (waitpid(-1, nullptr, 0) < 0) return;
-  }
+  do {
+    KillChildren();
+  } while (waitpid(-1, nullptr, 0) >= 0);
 }
 
 }  // namespace
