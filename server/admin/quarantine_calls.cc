@@ -212,7 +212,8 @@ absl::StatusOr<QuarantineCalls::Judgements> QuarantineCalls::Judge(
     judgements.insert(judgements.end(), last->judgements().begin(), last->judgements().end());
   }
   if (judgements.size() == records.size()) return judgements;
-  return absl::InternalError("a worker did not judge every record");
+  return MakeError(absl::StatusCode::kInternal, "a worker did not judge every record",
+                   "WORKER_ANSWERED_WRONGLY");
 }
 
 absl::StatusOr<v1::GetQuarantinedRecordResponse> QuarantineCalls::Get(
@@ -318,7 +319,7 @@ absl::StatusOr<v1::Slice> QuarantineCalls::Acknowledge(
       catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations& /*operations*/) {
         auto slice = domain.slices.find(parts.slice);
         if (slice == domain.slices.end()) {
-          return absl::AbortedError("the slice was deleted meanwhile");
+          return ChangedMeanwhile("the slice was deleted meanwhile");
         }
         return AddAcknowledgement(added, slice->second);
       }));
@@ -347,7 +348,7 @@ absl::StatusOr<v1::Slice> QuarantineCalls::Withdraw(
       catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations& /*operations*/) {
         auto slice = domain.slices.find(parts.slice);
         if (slice == domain.slices.end() || !TakeAwayAcknowledgements(first, end, slice->second)) {
-          return absl::AbortedError("the slice or its acknowledgement went away meanwhile");
+          return ChangedMeanwhile("the slice or its acknowledgement went away meanwhile");
         }
         if (slice->second.acknowledgements_size() <= kAcknowledgementsMax) return absl::OkStatus();
         return BadParameter("first_position", "the rest would be too many parts; withdraw more");

@@ -349,7 +349,9 @@ absl::Status SliceControl::RefreshSlices(const std::string& domain, const SliceN
   absl::Status first;
   for (auto& result : results) first.Update(result.get());
   if (absl::IsDeadlineExceeded(first)) {  // of whichever of us looked at the clock first
-    return absl::DeadlineExceededError(absl::StrCat("domain ", domain, ": the recompute goes on"));
+    return MakeError(absl::StatusCode::kDeadlineExceeded,
+                     absl::StrCat("domain ", domain, ": the recompute goes on"), "REFRESH_GOES_ON",
+                     {{"domain", domain}});
   }
   if (!first.ok()) return first;
   // The facts that are returned are at least as new as the refresh.

@@ -129,7 +129,7 @@ absl::StatusOr<v1::Slice> SliceRemedies::Waive(const v1::WaiveExpectationRequest
       catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations& /*operations*/) {
         auto slice = domain.slices.find(parts.slice);
         if (slice == domain.slices.end()) {
-          return absl::AbortedError("the slice was deleted meanwhile");
+          return ChangedMeanwhile("the slice was deleted meanwhile");
         }
         DropWaiver(slice->second, request.expectation());
         if (!request.end()) *slice->second.add_waivers() = MakeWaiver(request);

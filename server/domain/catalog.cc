@@ -97,6 +97,10 @@ const cv1::Suspension* SuspensionInForce(const cv1::SliceEntry& slice) {
   return in_force ? &suspension : nullptr;
 }
 
+absl::Status ChangedMeanwhile(const std::string& what) {
+  return MakeError(absl::StatusCode::kAborted, what, "ETAG_MISMATCH");
+}
+
 Catalog::Catalog(Core& core, std::string intents, std::string copies)
     : core_(core), intents_(std::move(intents)), copies_(std::move(copies)) {}
 
@@ -599,8 +603,7 @@ absl::Status Catalog::ChangeDesired(const std::string& domain,
     } else if (current && current->damaged_slices.count(name) > 0) {
       *entry.mutable_desired() = current->damaged_slices.at(name).desired;
     } else {
-      return absl::AbortedError(
-          absl::StrCat("slice ", domain, ".", name, " was deleted meanwhile"));
+      return ChangedMeanwhile(absl::StrCat("slice ", domain, ".", name, " was deleted meanwhile"));
     }
     icepie::v1::DesiredState state = after(entry);
     if (state.SerializeAsString() != entry.desired().SerializeAsString()) {

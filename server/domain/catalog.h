@@ -60,6 +60,9 @@ icepie::catalog::v1::GenerationEntry* FindGeneration(icepie::catalog::v1::SliceE
 const icepie::catalog::v1::Suspension* SuspensionInForce(
     const icepie::catalog::v1::SliceEntry& slice);
 
+// ABORTED/ETAG_MISMATCH: somebody else's change came first, as `what` says.
+absl::Status ChangedMeanwhile(const std::string& what);
+
 // Threads: any. Readers get immutable copies; changes run one at a time.
 // Errors: those of Core::ChangeCatalog. A change that fails changes nothing.
 class Catalog {

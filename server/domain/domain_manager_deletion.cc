@@ -80,7 +80,7 @@ absl::StatusOr<v1::Domain> DomainManager::Delete(const v1::DeleteDomainRequest& 
   spdlog::info("{}: deleted by {}, kept for {}", name, ActorOr(request.actor()),
                absl::FormatDuration(keep));
   const auto gone = catalog_.FindDeleted(name);
-  if (!gone) return absl::AbortedError(absl::StrCat("domain ", name, " was changed meanwhile"));
+  if (!gone) return ChangedMeanwhile(absl::StrCat("domain ", name, " was changed meanwhile"));
   return DomainReader::Summary(*gone);
 }
 
@@ -114,7 +114,7 @@ absl::StatusOr<v1::Domain> DomainManager::Undelete(const v1::UndeleteDomainReque
   ICEPIE_RETURN_IF_ERROR(action.Begin());
   ICEPIE_RETURN_IF_ERROR(catalog_.Change(name, [&](CatalogDomain& domain, Operations&) {
     if (!domain.entry.has_deletion() || IsOver(domain, absl::Now())) {
-      return absl::AbortedError(absl::StrCat("domain ", name, " was changed meanwhile"));
+      return ChangedMeanwhile(absl::StrCat("domain ", name, " was changed meanwhile"));
     }
     domain.entry.clear_deletion();
     return absl::OkStatus();

@@ -51,7 +51,7 @@ bool IsCatchingUp(const absl::Status& refusal) {
   return detail && detail->metadata.count("gate") > 0 && detail->metadata.at("gate") == "catch_up";
 }
 
-absl::Status SliceGone() { return absl::AbortedError("the slice was deleted meanwhile"); }
+absl::Status SliceGone() { return ChangedMeanwhile("the slice was deleted meanwhile"); }
 
 std::string FullName(const SliceName& slice) {
   return absl::StrCat(slice.domain, ".", slice.slice);

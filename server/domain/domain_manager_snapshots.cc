@@ -74,7 +74,7 @@ absl::StatusOr<v1::Snapshot> DomainManager::CreateSnapshot(const v1::CreateSnaps
   for (const v1::Snapshot& snapshot : listed.snapshots()) {
     if (snapshot.name() == request.name()) return snapshot;
   }
-  return absl::AbortedError(absl::StrCat("snapshot ", request.name(), " was deleted meanwhile"));
+  return ChangedMeanwhile(absl::StrCat("snapshot ", request.name(), " was deleted meanwhile"));
 }
 
 absl::StatusOr<v1::DeleteSnapshotResponse> DomainManager::DeleteSnapshot(

@@ -775,7 +775,9 @@ TEST_F(CatalogTest, WhatIsSoAlreadyIsNotWritten) {
   const int64_t epoch = catalog_->Find("payments")->entry.epoch();
   ASSERT_TRUE(catalog_->ChangeDesired("payments", {"volume"}, Frozen).ok());
   EXPECT_EQ(catalog_->Find("payments")->entry.epoch(), epoch);
-  EXPECT_TRUE(absl::IsAborted(catalog_->ChangeDesired("payments", {"none"}, Frozen)));
+  const absl::Status gone = catalog_->ChangeDesired("payments", {"none"}, Frozen);
+  EXPECT_TRUE(absl::IsAborted(gone));
+  EXPECT_EQ(ErrorReason(gone), "ETAG_MISMATCH") << "a client is told no reason";
   EXPECT_TRUE(absl::IsAborted(catalog_->ChangeDesired("none", {"volume"}, Frozen)));
 }
 
