@@ -400,9 +400,7 @@ std::string Builds::WhyTooSlow(const Catalog::Operation& operation, const Worker
   const auto& slice = domain->slices.at(operation.slice());
   const auto* entry = FindGeneration(slice, operation.generation());
   if (entry == nullptr || entry->promote_past_limits() || WasTooSlow(slice, *entry)) return "";
-  return TooSlow(worked,
-                 ExpectedTime(catalog_.Operations(), operation.domain(), operation.slice(),
-                              report.total_records()),
+  return TooSlow(worked, ExpectedTime(catalog_.Operations(), slice, report.total_records()),
                  pace_judged_after_);
 }
 

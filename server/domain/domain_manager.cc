@@ -391,6 +391,7 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
     const int64_t highest = HighestGenerationOnDisk(directory, change.slice());
     cv1::SliceEntry& slice = domain.slices[change.slice()];
     slice = NewSlice(domain, definition, highest + 1);
+    slice.set_first_operation(catalog_.NextOperationNumber());
     const auto damaged = domain.damaged_slices.find(change.slice());
     if (damaged == domain.damaged_slices.end()) return;
     // It goes on answering from what it has saved, also while it is frozen.
@@ -443,6 +444,7 @@ void DomainManager::ApplyRename(ApplyWork& work, const SliceChange& change,
   node.key() = change.slice();
   cv1::SliceEntry& slice = node.mapped();
   Rename(change.slice(), slice);
+  slice.set_first_operation(catalog_.NextOperationNumber());
   auto* serving = FindGeneration(slice, slice.serving_generation());
   serving->mutable_generation()->set_revision(domain.entry.revision());
   *serving->mutable_definition() = definition;

@@ -70,10 +70,10 @@ double MeasuredRate(const std::vector<Catalog::Operation>& operations, const std
 }
 
 absl::Duration ExpectedTime(const std::vector<Catalog::Operation>& operations,
-                            const std::string& domain, const std::string& slice,
-                            int64_t total_records) {
+                            const icepie::catalog::v1::SliceEntry& slice, int64_t total_records) {
   for (const auto& operation : operations) {
-    if (operation.domain() != domain || operation.slice() != slice) continue;
+    if (operation.domain() != slice.domain() || operation.slice() != slice.name()) continue;
+    if (operation.number() < slice.first_operation()) continue;
     if (operation.done_before() > 0 || RateOf(operation) <= 0) continue;
     const double more = static_cast<double>(total_records) /
                         static_cast<double>(std::max<int64_t>(1, operation.done_records()));

@@ -36,8 +36,7 @@ double MeasuredRate(const std::vector<Catalog::Operation>& operations, const std
 // last one from the first record on took that came to its end, for as many more as there are by
 // now. Zero: there was none.
 absl::Duration ExpectedTime(const std::vector<Catalog::Operation>& operations,
-                            const std::string& domain, const std::string& slice,
-                            int64_t total_records);
+                            const icepie::catalog::v1::SliceEntry& slice, int64_t total_records);
 
 constexpr absl::Duration kPaceJudgedAfter = absl::Minutes(10);
 

@@ -324,10 +324,21 @@ TEST(PlanEstimateTest, WhatIsExpectedIsWhatTheLastBuildFromTheFirstRecordTook) {
   failed.set_error_code(9);
   const std::vector<Catalog::Operation> builds = {retried, resumed, failed, build(600, 2000),
                                                   build(800, 9000)};
-  EXPECT_EQ(ExpectedTime(builds, "pay", "volume", 600), absl::Seconds(2));
-  EXPECT_EQ(ExpectedTime(builds, "pay", "volume", 1800), absl::Seconds(6)) << "there are more now";
-  EXPECT_EQ(ExpectedTime(builds, "pay", "volume", 6), absl::Seconds(2));
-  EXPECT_EQ(ExpectedTime(builds, "pay", "fees", 600), absl::ZeroDuration());
+  icepie::catalog::v1::SliceEntry slice;
+  slice.set_domain("pay");
+  slice.set_name("volume");
+  EXPECT_EQ(ExpectedTime(builds, slice, 600), absl::Seconds(2));
+  EXPECT_EQ(ExpectedTime(builds, slice, 1800), absl::Seconds(6)) << "there are more now";
+  EXPECT_EQ(ExpectedTime(builds, slice, 6), absl::Seconds(2));
+  // The name was another's before: only what was built since tells.
+  slice.set_first_operation(8);
+  EXPECT_EQ(ExpectedTime(builds, slice, 600), absl::ZeroDuration());
+  Catalog::Operation own = build(600, 4000);
+  own.set_number(9);
+  EXPECT_EQ(ExpectedTime({own, build(600, 2000)}, slice, 600), absl::Seconds(4));
+  slice.set_first_operation(0);
+  slice.set_name("fees");
+  EXPECT_EQ(ExpectedTime(builds, slice, 600), absl::ZeroDuration());
   EXPECT_EQ(MeasuredRate({retried, build(600, 2000)}, "pay", "volume"), 300);
 }
 
