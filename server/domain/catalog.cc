@@ -101,6 +101,11 @@ absl::Status ChangedMeanwhile(const std::string& what) {
   return MakeError(absl::StatusCode::kAborted, what, "ETAG_MISMATCH");
 }
 
+bool IsPassing(const absl::Status& refusal) {
+  return absl::IsUnavailable(refusal) || absl::IsResourceExhausted(refusal) ||
+         ErrorReason(refusal) == "CORE_READ_ONLY";
+}
+
 Catalog::Catalog(Core& core, std::string intents, std::string copies)
     : core_(core), intents_(std::move(intents)), copies_(std::move(copies)) {}
 

@@ -63,6 +63,10 @@ const icepie::catalog::v1::Suspension* SuspensionInForce(
 // ABORTED/ETAG_MISMATCH: somebody else's change came first, as `what` says.
 absl::Status ChangedMeanwhile(const std::string& what);
 
+// Whether a change that was refused so may be taken later as it is: the core is read-only or full,
+// or had no room for it just then.
+bool IsPassing(const absl::Status& refusal);
+
 // Threads: any. Readers get immutable copies; changes run one at a time.
 // Errors: those of Core::ChangeCatalog. A change that fails changes nothing.
 class Catalog {

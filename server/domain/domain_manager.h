@@ -120,7 +120,10 @@ class DomainManager {
   absl::Status CheckSaved(const SliceName& slice, int64_t generation,
                           int64_t serving_position) const;
   absl::Status WarmUp(const SliceName& slice, int64_t generation);
-  void CoolDown(const SliceName& slice, int64_t generation);
+  void CoolDown(const SliceName& slice, int64_t generation);  // 0: the one that waits
+  absl::Status PromoteReady(const icepie::v1::PromoteGenerationRequest& request,
+                            const SliceName& name, const icepie::catalog::v1::SliceEntry& slice,
+                            AdminAction& action);
   absl::Status EditForPromote(const icepie::v1::PromoteGenerationRequest& request,
                               const SliceName& slice, CatalogDomain& domain);
   // Workers are told, and the caller waits for the live one to answer with what serves now.
@@ -129,7 +132,7 @@ class DomainManager {
                                              const SliceName& slice, int64_t target);
   void LineUpPromotion(const SliceName& slice, int64_t generation);
   void RunPromotion(const SliceName& slice, int64_t generation, int attempts);
-  // True: it is still catching up, try again.
+  // True: it is still catching up, try again. What the core had no room for is left to a sweep.
   bool PromoteByItself(const SliceName& slice, int64_t generation, bool last);
   absl::Status TryPromoteByItself(const SliceName& slice,
                                   const icepie::catalog::v1::GenerationEntry& entry);

@@ -248,11 +248,18 @@ void DomainManager::KeepLastState(const std::string& domain, cv1::SliceEntry& sl
 // It is not promoted now: nobody needs it fresh, nor its domain awake for it. One that only has not
 // caught up yet goes on with that.
 void DomainManager::CoolDown(const SliceName& slice, int64_t generation) {
+  const auto current = catalog_.Find(slice.domain);
+  if (!current || current->slices.count(slice.slice) == 0) return;
+  const cv1::SliceEntry& known = current->slices.at(slice.slice);
+  const auto* warm = generation == 0 ? PendingGeneration(known) : FindGeneration(known, generation);
+  if (warm == nullptr || warm->generation().state() != Generation::READY) return;
+  if (!warm->generation().has_warm_until()) return;
+  const int64_t number = warm->generation().number();
   const absl::Status changed =
       catalog_.Change(slice.domain, [&](CatalogDomain& domain, Operations&) {
         auto found = domain.slices.find(slice.slice);
         auto* entry =
-            found == domain.slices.end() ? nullptr : FindGeneration(found->second, generation);
+            found == domain.slices.end() ? nullptr : FindGeneration(found->second, number);
         if (entry == nullptr) return SliceGone();
         if (entry->generation().state() != Generation::READY)
           return absl::AbortedError("it serves");
@@ -296,23 +303,28 @@ absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequ
                      "PARAMETER_INVALID", {{"field", "reason"}});
   }
   ICEPIE_RETURN_IF_ERROR(CheckServing(request.name(), *slice, request.serving_generation()));
+  const absl::Status promoted = PromoteReady(request, parts, *slice, action);
+  if (promoted.ok()) return Swap(parts);
+  const bool goes_on = IsCatchingUp(promoted) && !supervisor_.View(parts.domain).live.suspended;
+  if (!goes_on && !IsPassing(promoted)) CoolDown(parts, request.generation());
+  return promoted;
+}
+
+absl::Status DomainManager::PromoteReady(const v1::PromoteGenerationRequest& request,
+                                         const SliceName& name, const cv1::SliceEntry& slice,
+                                         AdminAction& action) {
   v1::PromoteGenerationRequest settled = request;
   ICEPIE_ASSIGN_OR_RETURN(
       const int64_t number,
-      CheckPromotable(request.name(), *slice, request.generation(), request.force()));
+      CheckPromotable(request.name(), slice, request.generation(), request.force()));
   settled.set_generation(number);
   ICEPIE_RETURN_IF_ERROR(
-      CheckSnapshot(parts.domain, request.name(), *FindGeneration(*slice, number)));
+      CheckSnapshot(name.domain, request.name(), *FindGeneration(slice, number)));
   ICEPIE_RETURN_IF_ERROR(action.Begin());
-  const absl::Status caught_up = CatchUp(parts, number, !request.force());
-  if (!caught_up.ok()) {
-    if (!IsCatchingUp(caught_up)) CoolDown(parts, number);
-    return caught_up;
-  }
-  ICEPIE_RETURN_IF_ERROR(catalog_.Change(parts.domain, [&](CatalogDomain& domain, Operations&) {
-    return EditForPromote(settled, parts, domain);
-  }));
-  return Swap(parts);
+  ICEPIE_RETURN_IF_ERROR(CatchUp(name, number, !request.force()));
+  return catalog_.Change(name.domain, [&](CatalogDomain& domain, Operations&) {
+    return EditForPromote(settled, name, domain);
+  });
 }
 
 absl::StatusOr<v1::Slice> DomainManager::Swap(const SliceName& slice) {
@@ -475,6 +487,11 @@ bool DomainManager::PromoteByItself(const SliceName& slice, int64_t generation, 
   const absl::Status promoted = TryPromoteByItself(slice, *entry);
   if (promoted.ok()) return false;
   if (!last && IsCatchingUp(promoted)) return true;
+  if (IsPassing(promoted)) {  // what is lined up by a later sweep finds it as it is
+    spdlog::warn("{}: generation {} is not promoted yet: {}", FullName(slice), generation,
+                 std::string(promoted.message()));
+    return false;
+  }
   spdlog::warn("{}: generation {} is not promoted: {}", FullName(slice), generation,
                std::string(promoted.message()));
   bool was_warm = false;

@@ -119,8 +119,7 @@ void DomainManager::KeepVerdict(const std::string& name, const PoisonVerdict& ve
   // It holds as long as the daemon runs, and is kept once the core takes changes. What that refuses
   // for another reason it would refuse again.
   if (!kept.ok() && !absl::IsAborted(kept)) {
-    const std::string reason = ErrorReason(kept);
-    if (reason == "CORE_READ_ONLY" || reason == "CORE_DISK_FULL") {
+    if (IsPassing(kept)) {
       MutexLock lock(mutex_);
       unkept_verdicts_ = true;
     }

@@ -257,6 +257,59 @@ TEST_F(DomainManagerTest, AGenerationWhosePromotionIsRefusedIsNotKeptFresh) {
   EXPECT_FALSE(HasPromotion(*catalog_.Find("shop"), absl::Now()));
 }
 
+// By a gate that needs no worker's word: it is kept fresh since an earlier attempt.
+TEST_F(DomainManagerTest, AGenerationThatAGateHoldsBackIsNotKeptFresh) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1, [](icepie::catalog::v1::SliceEntry& slice) {
+    auto& ready = *Add(2, icepie::v1::Generation::READY, slice).mutable_generation();
+    *ready.mutable_warm_until() = ToProto(absl::Now() + absl::Minutes(10));
+    auto& failed = *ready.add_expectations();
+    failed.set_name("positive");
+    failed.set_status(icepie::v1::ExpectationResult::FAILED);
+    failed.set_severity(icepie::v1::ExpectationResult::ERROR);
+  });
+  ASSERT_TRUE(HasPromotion(*catalog_.Find("shop"), absl::Now()));
+  manager_ = std::make_unique<DomainManager>(*core_, catalog_, supervisor_, builds_, events_,
+                                             memory_, ends_);
+  icepie::v1::PromoteGenerationRequest request;
+  request.set_name("shop.s0");
+  AdminAction action(nullptr, "PromoteGeneration", "test", request);
+  const absl::Status refused = manager_->Promote(request, action).status();
+  EXPECT_TRUE(absl::StrContains(refused.message(), "expectation positive fails")) << refused;
+  EXPECT_FALSE(HasPromotion(*catalog_.Find("shop"), absl::Now()));
+}
+
+TEST_F(DomainManagerTest, APromotionThatTheCoreHasNoRoomForIsNotGivenUp) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1, [](icepie::catalog::v1::SliceEntry& slice) {
+    auto& ready = Add(2, icepie::v1::Generation::READY, slice);
+    ready.mutable_generation()->set_promote_when_ready(true);
+    ready.set_promote_past_limits(true);
+    ready.set_start_snapshot("snapshot");
+  });
+  std::filesystem::create_directories(supervisor_.DomainDirectory("shop"));
+  std::ofstream(supervisor_.DomainDirectory("shop") + "/snapshot") << "rows";
+  // The first sweep lifts it, in a second.
+  Create("ill", 1, [](icepie::catalog::v1::SliceEntry& slice) {
+    slice.mutable_suspension()->set_generation(1);
+    *slice.mutable_suspension()->mutable_next_try_time() = ToProto(absl::Now());
+  });
+  refusing_.refuses_appends = true;
+  manager_ = std::make_unique<DomainManager>(refusing_, catalog_, supervisor_, builds_, events_,
+                                             memory_, ends_);
+  manager_->Start();
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  const auto holds = [&] {
+    return refusing_.refused_appends > 0 &&
+           catalog_.Find("ill")->slices.at("s0").suspension().lifted();
+  };
+  while (!holds() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_TRUE(holds());
+  const auto shop = catalog_.Find("shop");
+  const auto& generation = shop->slices.at("s0").generations(1).generation();
+  EXPECT_TRUE(generation.promote_when_ready()) << generation.not_promoted().message();
+}
+
 TEST_F(DomainManagerTest, WhatWasFoundBeforeAResumeDoesNotSuspendTheSliceAfterIt) {
   ASSERT_TRUE(catalog_.Load().ok());
   Create("ill", 1, [](icepie::catalog::v1::SliceEntry&) {});
@@ -360,6 +413,15 @@ class UnkeptVerdictTest : public DomainManagerTest {
 };
 
 TEST_F(UnkeptVerdictTest, ItIsKeptOnceTheCoreTakesIt) {
+  Find();
+  if (HasFatalFailure()) return;
+  refusing_.refuses = false;
+  EXPECT_TRUE(IsKept());
+}
+
+TEST_F(UnkeptVerdictTest, ItIsKeptOnceWhatTheCoreFailedForHasPassed) {
+  refusing_.reason = "LOG_SYNC_FAILED";
+  refusing_.code = absl::StatusCode::kUnavailable;
   Find();
   if (HasFatalFailure()) return;
   refusing_.refuses = false;

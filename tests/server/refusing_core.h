@@ -20,7 +20,10 @@ class RefusingCore final : public Core {
  public:
   explicit RefusingCore(Core& core) : core_(core) {}
   std::atomic<bool> refuses{false};
-  std::string reason = "CORE_READ_ONLY";                   // set before anything is refused
+  std::string reason = "CORE_READ_ONLY";  // set before anything is refused
+  absl::StatusCode code = absl::StatusCode::kFailedPrecondition;
+  std::atomic<bool> refuses_appends{false};  // its queue is full
+  std::atomic<int> refused_appends{0};
   std::function<void(const std::string& key)> on_refusal;  // set before anything is refused
   std::string unreadable;                                  // no keys that begin so can be scanned
 
@@ -63,7 +66,10 @@ class RefusingCore final : public Core {
     return core_.ListStreams(after, count_max);
   }
   void Append(AppendBatch batch, AppendDone done) override {
-    core_.Append(std::move(batch), std::move(done));
+    if (!refuses_appends) return core_.Append(std::move(batch), std::move(done));
+    ++refused_appends;
+    done(MakeError(absl::StatusCode::kResourceExhausted, "refused by the test",
+                   "APPEND_QUEUE_FULL"));
   }
   int64_t head_position() const override { return core_.head_position(); }
   int64_t WaitForHead(int64_t position, absl::Duration timeout) const override {
@@ -92,7 +98,7 @@ class RefusingCore final : public Core {
     for (const auto& [key, value] : changes) {
       if (on_refusal) on_refusal(key);
     }
-    return MakeError(absl::StatusCode::kFailedPrecondition, "refused by the test", reason);
+    return MakeError(code, "refused by the test", reason);
   }
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ScanCatalog(
       absl::string_view prefix) const override {
