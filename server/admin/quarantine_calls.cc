@@ -262,6 +262,7 @@ absl::Status QuarantineCalls::RunRetry(const v1::RetryQuarantinedRecordsRequest&
   reslice.set_reason(request.reason().empty() ? "records of the quarantine are tried again"
                                               : request.reason());
   reslice.set_actor(request.actor());
+  reslice.set_request_id(request.request_id());
   ICEPIE_ASSIGN_OR_RETURN(const auto operation,
                           manager_.Reslice(reslice, action, request.promote(), /*retry=*/true));
   response.set_operation(operation.name());

@@ -173,6 +173,18 @@ void Rename(const std::string& to, cv1::SliceEntry& slice) {
   slice.set_name(to);
 }
 
+absl::Status CheckNotApplied(const CatalogDomain& domain, const std::string& request_id) {
+  if (request_id.empty()) return absl::OkStatus();
+  for (const auto& [number, revision] : domain.revisions) {
+    if (revision.request_id() != request_id) continue;
+    return ChangedMeanwhile(absl::StrCat("revision ", number, " of domain ", domain.entry.name(),
+                                         " was applied under this request_id, and ",
+                                         domain.entry.actor(), " has applied revision ",
+                                         domain.entry.revision(), " since"));
+  }
+  return absl::OkStatus();
+}
+
 std::set<int64_t> RevisionsThatTell(const CatalogDomain& current,
                                     const icepie::worker::v1::PlanDomainResponse& plan) {
   std::set<int64_t> revisions;

@@ -37,6 +37,11 @@ absl::Status CheckRenames(const CatalogDomain& current,
 // file that it is built from calls it otherwise.
 void Rename(const std::string& to, icepie::catalog::v1::SliceEntry& slice);
 
+// The file was applied for this very request, and the daemon ended before it had kept the answer;
+// then somebody else applied another one, which is not to be lost: ABORTED/ETAG_MISMATCH. OK for a
+// request without an id.
+absl::Status CheckNotApplied(const CatalogDomain& domain, const std::string& request_id);
+
 // Hashes are compared as this version's planner makes them: another version may give a definition
 // another one though nobody has changed it. The revisions of the domain's file that tell, because
 // hashes in `plan` differ from theirs where neither the slice's SQL does nor that of slices that it

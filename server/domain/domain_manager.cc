@@ -400,7 +400,7 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
     if (saved > 0) {
       slice = NewSlice(domain, definition, saved);
       slice.set_last_generation(highest);
-    }
+    }  // its earlier builds are still its own
     if (damaged->second.desired.has_since()) *slice.mutable_desired() = damaged->second.desired;
     domain.damaged_slices.erase(damaged);
     return;
@@ -491,6 +491,7 @@ absl::Status DomainManager::EditForApply(ApplyWork& work, CatalogDomain& domain,
   kept.set_hash(entry.hash());
   kept.set_actor(entry.actor());
   kept.set_reason(entry.reason());
+  kept.set_request_id(work.request.request_id());
   *kept.mutable_apply_time() = entry.apply_time();
   for (SliceChange& change : changes) ApplyChange(work, change, domain, work.started);
   work.response.set_domain(entry.name());
@@ -521,6 +522,7 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDoma
     return Unchanged(*current, plan);
   }
   if (current) {
+    ICEPIE_RETURN_IF_ERROR(CheckNotApplied(*current, request.request_id()));
     ICEPIE_RETURN_IF_ERROR(CheckBase(*current, request));
     ICEPIE_RETURN_IF_ERROR(KeepKnownHashes(
         *current, [this](const auto& file, const auto& name) { return Plan(file, name); }, plan));

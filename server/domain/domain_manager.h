@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -111,6 +112,9 @@ class DomainManager {
                    std::vector<Catalog::Operation>& operations);
   void ResumeBuilds(const std::vector<Catalog::Operation>& operations);
 
+  // The build that was begun for this request; nullopt: none.
+  std::optional<Catalog::Operation> BuildFor(const SliceName& slice,
+                                             const std::string& request_id) const;
   // ABORTED/OPERATION_IN_PROGRESS while one of the slice's builds has not ended.
   absl::Status CheckNoBuild(const std::string& domain, const std::string& slice) const;
   absl::Status CheckSnapshot(const std::string& domain, const std::string& slice_name,

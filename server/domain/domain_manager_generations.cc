@@ -53,6 +53,11 @@ bool IsCatchingUp(const absl::Status& refusal) {
 
 absl::Status SliceGone() { return ChangedMeanwhile("the slice was deleted meanwhile"); }
 
+// This very request was carried out, and the daemon ended before it had kept the answer.
+bool IsServedBy(const cv1::SliceEntry& slice, const std::string& request_id) {
+  return !request_id.empty() && slice.served_by_request() == request_id;
+}
+
 std::string FullName(const SliceName& slice) {
   return absl::StrCat(slice.domain, ".", slice.slice);
 }
@@ -73,6 +78,16 @@ absl::Status DomainManager::CheckNoBuild(const std::string& domain,
   return absl::OkStatus();
 }
 
+std::optional<Catalog::Operation> DomainManager::BuildFor(const SliceName& slice,
+                                                          const std::string& request_id) const {
+  if (request_id.empty()) return std::nullopt;
+  for (const auto& operation : catalog_.Operations()) {
+    const bool is_of_slice = operation.domain() == slice.domain && operation.slice() == slice.slice;
+    if (is_of_slice && operation.request_id() == request_id) return operation;
+  }
+  return std::nullopt;
+}
+
 absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
     const v1::ResliceSliceRequest& request, AdminAction& action,
     v1::ApplyDomainRequest::Promote promote, bool retry) {
@@ -80,6 +95,9 @@ absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
+  if (const auto begun = BuildFor(parts, request.request_id())) {
+    return builds_.Describe(begun->number());
+  }
   ICEPIE_RETURN_IF_ERROR(action.Begin());
   int64_t number = 0;
   ICEPIE_RETURN_IF_ERROR(
@@ -92,6 +110,7 @@ absl::StatusOr<google::longrunning::Operation> DomainManager::Reslice(
         number = AddBuild(slice->second, *definition, domain.entry.revision(), request.actor(),
                           request.reason(), operations);
         operations.back().set_retry(retry);
+        operations.back().set_request_id(request.request_id());
         slice->second.mutable_generations()->rbegin()->mutable_generation()->set_promote_when_ready(
             PromotesByItself(promote, *definition));
         return absl::OkStatus();
@@ -282,7 +301,7 @@ absl::Status DomainManager::EditForPromote(const v1::PromoteGenerationRequest& r
   ICEPIE_RETURN_IF_ERROR(CheckSnapshot(name.domain, request.name(), entry));
   KeepLastState(name.domain, slice);
   const ServeChange change{ActorOr(request.actor()), request.reason(), absl::Now(),
-                           entry.generation().copy_of() > 0};
+                           entry.generation().copy_of() > 0, request.request_id()};
   Serve(domain, change, number, slice);
   if (request.thaw()) {
     *slice.mutable_desired() = DesiredAfter(
@@ -302,6 +321,7 @@ absl::StatusOr<v1::Slice> DomainManager::Promote(const v1::PromoteGenerationRequ
                      "promoting past the gates needs a reason (--reason), which is written down",
                      "PARAMETER_INVALID", {{"field", "reason"}});
   }
+  if (IsServedBy(*slice, request.request_id())) return Swap(parts);
   ICEPIE_RETURN_IF_ERROR(CheckServing(request.name(), *slice, request.serving_generation()));
   const absl::Status promoted = PromoteReady(request, parts, *slice, action);
   if (promoted.ok()) return Swap(parts);
@@ -357,6 +377,7 @@ absl::StatusOr<int64_t> DomainManager::RebuildForRollback(const v1::RollbackSlic
         CancelPending(slice->second, "replaced by a roll back", operations);
         operation = AddBuild(slice->second, old.definition(), old.generation().revision(),
                              request.actor(), request.reason(), operations);
+        operations.back().set_request_id(request.request_id());
         auto& build = *slice->second.mutable_generations()->rbegin();
         build.set_promote_past_limits(true);
         build.mutable_generation()->set_copy_of(target);
@@ -374,6 +395,21 @@ absl::StatusOr<v1::RollbackSliceResponse> DomainManager::Rollback(
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_ASSIGN_OR_RETURN(const auto* slice, reader_.FindSlice(*current, parts.slice));
+  if (IsServedBy(*slice, request.request_id())) {
+    v1::RollbackSliceResponse made;
+    made.set_generation(slice->serving_generation());
+    made.set_instant(true);
+    ICEPIE_ASSIGN_OR_RETURN(*made.mutable_slice(), Swap(parts));
+    return made;
+  }
+  if (const auto begun = BuildFor(parts, request.request_id())) {
+    v1::RollbackSliceResponse made;
+    const auto* build = FindGeneration(*slice, begun->generation());
+    if (build != nullptr) made.set_generation(build->generation().copy_of());
+    made.set_operation(OperationName(begun->number()));
+    ICEPIE_ASSIGN_OR_RETURN(*made.mutable_slice(), reader_.GetSlice(request.name()));
+    return made;
+  }
   ICEPIE_RETURN_IF_ERROR(CheckServing(request.name(), *slice, request.serving_generation()));
   ICEPIE_ASSIGN_OR_RETURN(const int64_t target,
                           RollbackTarget(request.name(), *slice, request.generation()));
@@ -409,8 +445,9 @@ absl::StatusOr<v1::RollbackSliceResponse> DomainManager::Rollback(
     ICEPIE_RETURN_IF_ERROR(CheckNoBuild(parts.domain, parts.slice));
     ICEPIE_RETURN_IF_ERROR(RollbackTarget(request.name(), found->second, target).status());
     KeepLastState(parts.domain, found->second);
-    Serve(domain, {ActorOr(request.actor()), request.reason(), absl::Now(), true}, target,
-          found->second);
+    const ServeChange change{ActorOr(request.actor()), request.reason(), absl::Now(), true,
+                             request.request_id()};
+    Serve(domain, change, target, found->second);
     return absl::OkStatus();
   }));
   ICEPIE_ASSIGN_OR_RETURN(*response.mutable_slice(), Swap(parts));

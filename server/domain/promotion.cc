@@ -313,6 +313,7 @@ void Serve(const CatalogDomain& domain, const ServeChange& change, int64_t numbe
   generation.clear_not_promoted();
   generation.set_promote_when_ready(false);
   slice.set_serving_generation(number);
+  slice.set_served_by_request(change.request_id);
   NoteRollback(domain, change, before, number, slice);
   DropHistory(slice, change.now);
 }

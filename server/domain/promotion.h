@@ -75,6 +75,7 @@ struct ServeChange {
   std::string reason;
   absl::Time now;
   bool rollback = false;
+  std::string request_id;
 };
 
 // Makes `number` the serving generation. The one before is RETIRED and warm. When the file has

@@ -293,6 +293,22 @@ TEST(PlanEstimateTest, TheSlicesOwnBuildCountsMoreThanANewerOneOfTheDomain) {
       << "it read too little to tell";
 }
 
+TEST(AppliedRequestTest, AFileIsNotAppliedAgainForTheSameRequestOverThatOfSomebodyElse) {
+  CatalogDomain domain;
+  domain.entry.set_name("shop");
+  domain.entry.set_revision(3);
+  domain.entry.set_actor("bob");
+  domain.revisions[2].set_request_id("r");
+  domain.revisions[3];
+  const absl::Status refused = CheckNotApplied(domain, "r");
+  EXPECT_EQ(ErrorReason(refused), "ETAG_MISMATCH");
+  EXPECT_EQ(refused.message(),
+            "revision 2 of domain shop was applied under this request_id, and bob has applied "
+            "revision 3 since");
+  EXPECT_TRUE(CheckNotApplied(domain, "s").ok());
+  EXPECT_TRUE(CheckNotApplied(domain, "").ok());
+}
+
 TEST(PlanEstimateTest, ABuildThatTakesTenTimesWhatIsExpectedIsTooSlow) {
   const absl::Duration minute = absl::Minutes(1);
   EXPECT_EQ(TooSlow(11 * minute, minute),

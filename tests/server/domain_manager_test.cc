@@ -279,6 +279,74 @@ TEST_F(DomainManagerTest, AGenerationThatAGateHoldsBackIsNotKeptFresh) {
   EXPECT_FALSE(HasPromotion(*catalog_.Find("shop"), absl::Now()));
 }
 
+// The daemon may end between a change and its answer; who asks again under the same request_id then
+// gets what was made, also from the next daemon, and nothing is made twice.
+TEST_F(DomainManagerTest, ARollBackIsNotMadeTwiceForOneRequest) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1, [](icepie::catalog::v1::SliceEntry& slice) {
+    slice.mutable_generations(0)->mutable_generation()->set_state(icepie::v1::Generation::RETIRED);
+    auto& second = *Add(2, icepie::v1::Generation::RETIRED, slice).mutable_generation();
+    second.set_replaced_generation(1);
+    *second.mutable_warm_until() = ToProto(absl::Now() + absl::Hours(1));
+    Add(3, icepie::v1::Generation::SERVING, slice).mutable_generation()->set_replaced_generation(2);
+    slice.set_serving_generation(3);
+  });
+  supervisor_.Interrupt();  // nobody waits for workers
+  icepie::v1::RollbackSliceRequest request;
+  request.set_name("shop.s0");
+  request.set_request_id("r");
+  for (int i = 0; i < 2; ++i) {
+    Catalog catalog(*core_, directory_.path() + "/intents");
+    ASSERT_TRUE(catalog.Load().ok());
+    DomainManager manager(*core_, catalog, supervisor_, builds_, events_, memory_, ends_);
+    AdminAction action(nullptr, "RollbackSlice", "test", request);
+    const auto response = manager.Rollback(request, action);
+    ASSERT_TRUE(response.ok()) << response.status();
+    EXPECT_EQ(response->generation(), 2);
+    EXPECT_EQ(catalog.Find("shop")->slices.at("s0").serving_generation(), 2) << i;
+  }
+}
+
+TEST_F(DomainManagerTest, APromotionAndABuildAreNotMadeTwiceForOneRequest) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1, [](icepie::catalog::v1::SliceEntry& slice) {
+    slice.set_last_generation(2);
+    Add(2, icepie::v1::Generation::READY, slice).set_start_snapshot("snapshot");
+  });
+  std::filesystem::create_directories(supervisor_.DomainDirectory("shop"));
+  std::ofstream(supervisor_.DomainDirectory("shop") + "/snapshot") << "rows";
+  const auto define = [](CatalogDomain& domain, std::vector<Catalog::Operation>&) {
+    domain.entry.add_definitions()->set_name("s0");
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(catalog_.Change("shop", define).ok());
+  supervisor_.Interrupt();
+  manager_ = std::make_unique<DomainManager>(*core_, catalog_, supervisor_, builds_, events_,
+                                             memory_, ends_);
+  icepie::v1::PromoteGenerationRequest promote;
+  promote.set_name("shop.s0");
+  promote.set_force(true);
+  promote.set_reason("it is right");
+  promote.set_request_id("p");
+  for (int i = 0; i < 2; ++i) {
+    AdminAction action(nullptr, "PromoteGeneration", "test", promote);
+    const auto promoted = manager_->Promote(promote, action);
+    EXPECT_TRUE(promoted.ok()) << i << ": " << promoted.status();
+  }
+  icepie::v1::ResliceSliceRequest reslice;
+  reslice.set_name("shop.s0");
+  reslice.set_request_id("b");
+  std::set<std::string> begun;
+  for (int i = 0; i < 2; ++i) {
+    AdminAction action(nullptr, "ResliceSlice", "test", reslice);
+    const auto operation = manager_->Reslice(reslice, action);
+    ASSERT_TRUE(operation.ok()) << operation.status();
+    begun.insert(operation->name());
+    ASSERT_TRUE(builds_.Cancel(OperationNumber(operation->name())).ok());  // it has ended
+  }
+  EXPECT_EQ(begun.size(), 1);
+}
+
 TEST_F(DomainManagerTest, APromotionThatTheCoreHasNoRoomForIsNotGivenUp) {
   ASSERT_TRUE(catalog_.Load().ok());
   Create("shop", 1, [](icepie::catalog::v1::SliceEntry& slice) {

@@ -32,7 +32,7 @@ class PromotionTest : public ::testing::Test {
   }
   Generation& Get(int64_t number) { return *FindGeneration(slice_, number)->mutable_generation(); }
   void ServeNow(int64_t number, bool rollback = false) {
-    Serve(domain_, {"ann", "why", now_, rollback}, number, slice_);
+    Serve(domain_, {"ann", "why", now_, rollback, ""}, number, slice_);
   }
 
   const absl::Time now_ = absl::FromUnixSeconds(1'800'000'000);
