@@ -1516,8 +1516,6 @@ TEST_F(LedgerTest, RowsThatAreMadeAnewWhereTheyStoodAreTakenOverToo) {
   EXPECT_EQ(Rows("SELECT * FROM most"), R"([{"orders":4,"total":37}])");
 }
 
-// No record is to blame for what the rows of a slice make of the SQL over them: that slice alone
-// stops, in front of it, until the rows are others.
 // The same where the upstream generation became another while nobody ran.
 TEST_F(LiveEngineTest, RowsThatARestartMakesAnewHaveAnotherVersionUnlessTheyAreTheSame) {
   const std::string last =
@@ -1561,6 +1559,8 @@ TEST_F(LiveEngineTest, RowsThatARestartMakesAnewHaveAnotherVersionUnlessTheyAreT
   EXPECT_THAT(versions_after_restart(next), ElementsAre(3, 3));
 }
 
+// No record is to blame for what the rows of a slice make of the SQL over them: that slice alone
+// stops, in front of it, until the rows are others.
 TEST_F(LedgerTest, SqlThatFailsOnRowsOfASliceStopsThatSliceAlone) {
   const char* numbers = R"(  numbers:
     sql: SELECT id, CAST(city AS INTEGER) AS number FROM latest
@@ -1624,7 +1624,6 @@ TEST_F(LedgerTest, ARecordThatFailsOnTheRowsOfASliceIsQuarantined) {
   EXPECT_EQ(page->records[2].code, "WORKER_KILLED");
 }
 
-// It was opened by a file in which nobody read it.
 // Together they would take longer than a turn may.
 TEST_F(LedgerTest, SlicesThatLookForBadRecordsShareTheTimeOfATurn) {
   constexpr int kSlices = 12;
@@ -1658,6 +1657,7 @@ TEST_F(LedgerTest, SlicesThatLookForBadRecordsShareTheTimeOfATurn) {
   }
 }
 
+// It was opened by a file in which nobody read it.
 TEST_F(LedgerTest, ASliceThatIsAddedOverOneThatRunsFollowsItsChanges) {
   feed_.Append("orders", {Entry(1, "Bern", 10), Entry(2, "Bern", 5)});
   StartLive();
