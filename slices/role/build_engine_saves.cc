@@ -175,7 +175,8 @@ absl::StatusOr<std::shared_ptr<Generation>> BuildEngine::OpenSaved(const Generat
                 job_.number, generation.plan().slice, (*restored)->position());
       return restored;
     }
-    const absl::Status& why = restored.status();
+    // Whichever statement DuckDB breaks over, the next process would meet it again.
+    const absl::Status why = SnapshotError(restored.status());
     SliceWarn(job_.slice, "saved state {}: {}; passed over", path, why.ToString());
     // Any other may be of use after the comparison, or when there is memory for it.
     const bool unusable =
