@@ -166,8 +166,10 @@ absl::StatusOr<std::shared_ptr<Generation>> BuildEngine::OpenSaved(const Generat
                                                                    int64_t position) {
   for (const SavedState& saved : SavedBelow(generation, position)) {
     const std::string& path = saved.manifest.path;
+    // On a full disk it cannot be noted; reading takes no room, and what is passed over would go.
     const absl::Status noted = saved.store.NoteTried(path);
-    auto restored = noted.ok() ? Restore(generation, saved) : noted;
+    if (!noted.ok()) SliceWarn(job_.slice, "saved state {}: {}", path, noted.ToString());
+    auto restored = Restore(generation, saved);
     saved.store.ForgetTried(path);
     if (stopping()) return absl::CancelledError("stopping");
     if (restored.ok()) {

@@ -929,6 +929,20 @@ TEST_F(ResumedBuildTest, OneThatBreaksDuckDbIsNotTakenTwice) {
   }
 }
 
+// As on a full disk: reading a state takes no room.
+TEST_F(ResumedBuildTest, AStateThatCannotBeMarkedIsReadAllTheSame) {
+  AppendAll("by_city");
+  ASSERT_EQ(BuildSecond("by_city", "").phase, "ready");
+  EndAt("by_city", "to_head", 18);
+  for (const std::string& file : Saved("by_city")) {
+    const std::string mark = absl::StrReplaceAll(file, {{".duckdb", ".unrestorable"}});
+    ASSERT_TRUE(std::filesystem::create_directory(mark));  // EISDIR
+  }
+  const BuildReport resumed = BuildSecond("by_city", "");
+  ASSERT_EQ(resumed.phase, "ready") << resumed.error->message;
+  EXPECT_EQ(resumed.done_before, 18);
+}
+
 TEST_F(ResumedBuildTest, StatesWithADeadlyRecordOrOfAnotherDefinitionArePassedOver) {
   AppendAll("by_city");
   ASSERT_EQ(BuildSecond("by_city", "").phase, "ready");
