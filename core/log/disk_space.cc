@@ -115,8 +115,8 @@ void DiskSpace::Update() {
   if (!full_ && !wants_ballast) return;
   if (*free >= BytesToHeal()) return MakeWhole(*free);
   // It would not leave the watermark free, but that there is room for it says that no quota is used
-  // up.
-  if (is_first && !HasRoomForBallast()) BecomeFullByQuota();
+  // up. There is none for one that is larger than what is free, and that says nothing.
+  if (is_first && *free > options_.ballast_bytes && !HasRoomForBallast()) BecomeFullByQuota();
 }
 
 bool DiskSpace::HasRoomForBallast() const {

@@ -22,8 +22,9 @@ namespace icepie::server {
 class EmptyVisits {
  public:
   static constexpr absl::Duration kVisit = absl::Seconds(1);
-  // Those of one host within a second. Who only looks whether the port is open comes less often.
-  static constexpr int kVisitsMax = 20;
+  // Those of one host within a second. Who breaks the rules comes hundreds of times; who only looks
+  // whether the port is open, less often, also where many do so from behind one address.
+  static constexpr int kVisitsMax = 100;
 
   void OnCome(const Peer& peer, absl::Time now);
   // `endpoint` as in Peer; unknown ones are passed over.

@@ -415,6 +415,23 @@ TEST_F(SmallDiskTest, AWriteThatFindsTheDiskFullTakesTheBallast) {
   for (size_t i = 0; i < records.size(); ++i) EXPECT_TRUE(records[i].payload == payloads[i]) << i;
 }
 
+// That it does not fit into what is free is no sign of a quota.
+TEST_F(SmallDiskTest, ABallastThatIsLargerThanTheDiskKeepsNoStartFromAppending) {
+  const SmallDisk disk(64 * kMiB);
+  if (!disk.mounted()) GTEST_SKIP() << "no privilege to mount";
+  CoreOptions options;
+  options.directory = disk.path() + "/core";
+  options.free_bytes_min = kMiB;
+  options.ballast_bytes = 128 * kMiB;
+  const std::unique_ptr<Core> core = *Core::Open(options);
+  EXPECT_FALSE(core->Disk().full);
+  ASSERT_TRUE(core->CreateStream("noise", PayloadFormat::kBytes).ok());
+  AppendBatch batch;
+  batch.records.push_back(Noise(200));
+  const auto appended = core->AppendAndWait(std::move(batch));
+  EXPECT_TRUE(appended.ok()) << appended.status();
+}
+
 void SmallDiskTest::ExpectAUsedUpQuotaIsNoticed(int64_t figure) {
   const SmallDisk disk(64 * kMiB);
   if (!disk.mounted()) GTEST_SKIP() << "no privilege to mount; core_fault_test has it injected";
