@@ -557,6 +557,11 @@ int64_t Catalog::NextOperationNumber() {
   return ++last_operation_;
 }
 
+int64_t Catalog::FirstOperationFromNow() const {
+  MutexLock lock(mutex_);
+  return last_operation_ + 1;
+}
+
 namespace {
 
 // A serialised DesiredState, whose reason is cut between two characters.

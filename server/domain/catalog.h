@@ -117,6 +117,8 @@ class Catalog {
   std::vector<Operation> Operations() const;  // newest first: the newest 200, and all not done
   // A number that no operation has had.
   int64_t NextOperationNumber();
+  // The least number that an operation from now on can get.
+  int64_t FirstOperationFromNow() const;
 
  private:
   using Pairs = std::vector<std::pair<std::string, std::string>>;

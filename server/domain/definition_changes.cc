@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
+#include "server/admin/request_replay.h"
+#include "server/base/proto_time.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -173,10 +175,12 @@ void Rename(const std::string& to, cv1::SliceEntry& slice) {
   slice.set_name(to);
 }
 
-absl::Status CheckNotApplied(const CatalogDomain& domain, const std::string& request_id) {
+absl::Status CheckNotApplied(const CatalogDomain& domain, const std::string& request_id,
+                             absl::Time now) {
   if (request_id.empty()) return absl::OkStatus();
   for (const auto& [number, revision] : domain.revisions) {
     if (revision.request_id() != request_id) continue;
+    if (now - FromProto(revision.apply_time()) >= kReplayAge) continue;  // used again
     return ChangedMeanwhile(absl::StrCat("revision ", number, " of domain ", domain.entry.name(),
                                          " was applied under this request_id, and ",
                                          domain.entry.actor(), " has applied revision ",

@@ -40,7 +40,8 @@ void Rename(const std::string& to, icepie::catalog::v1::SliceEntry& slice);
 // The file was applied for this very request, and the daemon ended before it had kept the answer;
 // then somebody else applied another one, which is not to be lost: ABORTED/ETAG_MISMATCH. OK for a
 // request without an id.
-absl::Status CheckNotApplied(const CatalogDomain& domain, const std::string& request_id);
+absl::Status CheckNotApplied(const CatalogDomain& domain, const std::string& request_id,
+                             absl::Time now);
 
 // Hashes are compared as this version's planner makes them: another version may give a definition
 // another one though nobody has changed it. The revisions of the domain's file that tell, because

@@ -391,7 +391,7 @@ void DomainManager::ApplyChange(ApplyWork& work, SliceChange& change, CatalogDom
     const int64_t highest = HighestGenerationOnDisk(directory, change.slice());
     cv1::SliceEntry& slice = domain.slices[change.slice()];
     slice = NewSlice(domain, definition, highest + 1);
-    slice.set_first_operation(catalog_.NextOperationNumber());
+    slice.set_first_operation(catalog_.FirstOperationFromNow());
     const auto damaged = domain.damaged_slices.find(change.slice());
     if (damaged == domain.damaged_slices.end()) return;
     // It goes on answering from what it has saved, also while it is frozen.
@@ -444,7 +444,7 @@ void DomainManager::ApplyRename(ApplyWork& work, const SliceChange& change,
   node.key() = change.slice();
   cv1::SliceEntry& slice = node.mapped();
   Rename(change.slice(), slice);
-  slice.set_first_operation(catalog_.NextOperationNumber());
+  slice.set_first_operation(catalog_.FirstOperationFromNow());
   auto* serving = FindGeneration(slice, slice.serving_generation());
   serving->mutable_generation()->set_revision(domain.entry.revision());
   *serving->mutable_definition() = definition;
@@ -522,7 +522,7 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDoma
     return Unchanged(*current, plan);
   }
   if (current) {
-    ICEPIE_RETURN_IF_ERROR(CheckNotApplied(*current, request.request_id()));
+    ICEPIE_RETURN_IF_ERROR(CheckNotApplied(*current, request.request_id(), absl::Now()));
     ICEPIE_RETURN_IF_ERROR(CheckBase(*current, request));
     ICEPIE_RETURN_IF_ERROR(KeepKnownHashes(
         *current, [this](const auto& file, const auto& name) { return Plan(file, name); }, plan));

@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
 #include "google/protobuf/struct.pb.h"
+#include "server/admin/request_replay.h"
 #include "server/base/proto_time.h"
 #include "server/domain/definition_changes.h"
 #include "server/domain/desired_change.h"
@@ -55,7 +56,9 @@ absl::Status SliceGone() { return ChangedMeanwhile("the slice was deleted meanwh
 
 // This very request was carried out, and the daemon ended before it had kept the answer.
 bool IsServedBy(const cv1::SliceEntry& slice, const std::string& request_id) {
-  return !request_id.empty() && slice.served_by_request() == request_id;
+  const auto* serving = FindGeneration(slice, slice.serving_generation());
+  return !request_id.empty() && slice.served_by_request() == request_id && serving != nullptr &&
+         absl::Now() - FromProto(serving->generation().promote_time()) < kReplayAge;
 }
 
 std::string FullName(const SliceName& slice) {
@@ -83,7 +86,9 @@ std::optional<Catalog::Operation> DomainManager::BuildFor(const SliceName& slice
   if (request_id.empty()) return std::nullopt;
   for (const auto& operation : catalog_.Operations()) {
     const bool is_of_slice = operation.domain() == slice.domain && operation.slice() == slice.slice;
-    if (is_of_slice && operation.request_id() == request_id) return operation;
+    const bool is_asked_again = operation.request_id() == request_id &&
+                                absl::Now() - FromProto(operation.create_time()) < kReplayAge;
+    if (is_of_slice && is_asked_again) return operation;
   }
   return std::nullopt;
 }

@@ -32,8 +32,10 @@ constexpr absl::Duration kHungryFor = absl::Minutes(10);
 // So many broken calls in a row, and the worker is asked whether it answers anything at all.
 constexpr int kLossesInARow = 3;
 constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
-// A slice that is too stale may have been refreshed by then.
+// When a slice that is too stale may have been refreshed. A question over what is too stale is
+// computed at each look: the first soon, the next ones later.
 constexpr absl::Duration kStaleLook = absl::Milliseconds(100);
+constexpr absl::Duration kStaleLookMax = absl::Seconds(1);
 
 // The answer leaves a little before the client's deadline, so that our reason arrives and not its
 // own DEADLINE_EXCEEDED.
@@ -89,6 +91,8 @@ struct WorkerQueryRouter::Question {
   // What is answered when nothing better comes.
   std::optional<absl::StatusOr<v1::QueryResponse>> fallback;
   AnswerHold fallback_hold;
+  absl::Duration stale_look = kStaleLook;  // until the next one
+  bool waits_for_fresh = false;            // until the next look, whatever becomes of the workers
   EventLoop::TimerId timer = 0;
 };
 
@@ -510,7 +514,8 @@ void WorkerQueryRouter::OnError(const QuestionPtr& question, const Asked& asked,
     const DomainView view = sources_.workers(domain);
     const WorkerView& worker = asked.source == v1::LIVE ? view.live : view.standby;
     const bool silent = worker.incarnation == asked.incarnation && silence_.IsSilent(worker);
-    if (silent && question->fallback) return GiveUp(question);
+    const bool waits = question->request.consistency().on_stale() == v1::Consistency::WAIT;
+    if ((silent || waits) && question->fallback) return GiveUp(question);
     Finish(question, silent ? StandsStill(domain) : TookTooLong(domain));
   } else {
     // What the live worker said stands in the fallback; none: only the standby was asked.
@@ -562,8 +567,13 @@ void WorkerQueryRouter::OnTooStale(const QuestionPtr& question, const absl::Stat
   if (!waits) return Finish(question, too_stale);
   question->fallback = too_stale;
   question->fallback_hold = nullptr;
-  ParkUntil(question, std::min(now + kStaleLook, question->wait_deadline),
-            [this, question] { Step(question); });
+  question->waits_for_fresh = true;
+  const absl::Duration look = question->stale_look;
+  question->stale_look = std::min(2 * look, kStaleLookMax);
+  ParkUntil(question, std::min(now + look, question->wait_deadline), [this, question] {
+    question->waits_for_fresh = false;
+    Step(question);
+  });
 }
 
 // It may be deleted while a worker's answer is under way.
@@ -663,7 +673,7 @@ void WorkerQueryRouter::WakeParked(const std::string& domain) {
         return worker.client && question->died.count(worker.incarnation) == 0 &&
                question->answered.count(worker.incarnation) == 0;
       };
-      const bool wake = question->request.domain() == domain &&
+      const bool wake = question->request.domain() == domain && !question->waits_for_fresh &&
                         (news(view.live) || news(view.standby) || IsSettled(*question, view));
       if (!wake) {
         if (question->request.domain() == domain) {

@@ -393,20 +393,21 @@ std::vector<std::string> SnapshotStore::At(const GenerationInfo& info,
   return paths;
 }
 
-int64_t SnapshotStore::NewestBytes(const GenerationInfo& info) const {
-  const std::vector<std::string> paths = List(info.slice, info.number);
+int64_t SnapshotStore::NewestBytes(const std::vector<std::string>& paths) const {
   std::error_code error;
   const auto bytes =
       paths.empty() ? 0 : std::filesystem::file_size(AbsolutePath(paths.front()), error);
   return error ? 0 : static_cast<int64_t>(bytes);
 }
 
-// As large as the last one, and as much larger as it has more rows.
+// As large as the last one, and as much larger as it has more rows. Not more than twice as large:
+// what rows are made of may be most of it, and grows otherwise.
 int64_t SnapshotStore::ExpectedBytes(DuckDatabase& instance, const std::string& alias,
                                      const GenerationInfo& info) const {
-  const int64_t newest = NewestBytes(info);
+  const std::vector<std::string> paths = List(info.slice, info.number);
+  const int64_t newest = NewestBytes(paths);
   if (budget_.disk_bytes <= 0 || newest == 0) return newest;
-  const auto last = ReadManifest(List(info.slice, info.number).front());
+  const auto last = ReadManifest(paths.front());
   const auto connection = DuckConnection::Connect(instance);
   if (!last.ok() || last->rows <= 0 || !connection.ok()) return newest;
   const auto rows = (*connection)
@@ -416,7 +417,8 @@ int64_t SnapshotStore::ExpectedBytes(DuckDatabase& instance, const std::string& 
   const int64_t more = std::get<int64_t>(rows->at(0).at(0)) - last->rows;
   const double of_a_row = static_cast<double>(std::max<int64_t>(0, newest - kBytesWithoutRows)) /
                           static_cast<double>(last->rows);
-  return newest + static_cast<int64_t>(of_a_row * static_cast<double>(std::max<int64_t>(0, more)));
+  const double growth = of_a_row * static_cast<double>(std::max<int64_t>(0, more));
+  return newest + static_cast<int64_t>(std::min(growth, static_cast<double>(newest)));
 }
 
 absl::Status SnapshotStore::MakeRoom(int64_t bytes) const {
@@ -426,8 +428,13 @@ absl::Status SnapshotStore::MakeRoom(int64_t bytes) const {
     return all <= budget_.disk_bytes ? absl::OkStatus()
                                      : DiskBudgetExceeded(all, budget_.disk_bytes);
   };
+  if (bytes > budget_.disk_bytes) return fits(bytes);  // whatever is removed for it
   // Leaves room for the next snapshot of what answers, which would else remove what is saved here.
-  if (absl::StartsWith(folder_, kUnfinished)) return fits(used() + LargestBytes());
+  if (absl::StartsWith(folder_, kUnfinished)) {
+    const int64_t next = LargestBytes();
+    RemoveOldest(used() + next - budget_.disk_bytes, {});
+    return fits(used() + next);
+  }
   RemoveOldest(used() - budget_.disk_bytes, {});
   if (const int64_t over = used() - budget_.disk_bytes; over > 0) RemoveUnfinished(over);
   return fits(used());

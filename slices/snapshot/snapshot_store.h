@@ -193,7 +193,7 @@ class SnapshotStore {
   std::string PathOf(const std::string& slice, int64_t generation, int64_t position) const;
   // Those at the position of `plain`: one, unless a process ended between two steps of a save.
   std::vector<std::string> At(const GenerationInfo& info, const std::string& plain) const;
-  int64_t NewestBytes(const GenerationInfo& info) const;
+  int64_t NewestBytes(const std::vector<std::string>& paths) const;
   int64_t ExpectedBytes(DuckDatabase& instance, const std::string& alias,
                         const GenerationInfo& info) const;
   int64_t LargestBytes() const;  // of the snapshots that slices answer from

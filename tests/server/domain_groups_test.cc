@@ -162,6 +162,7 @@ TEST_F(DomainGroupsTest, EachControllerIsAskedForByItself) {
 }
 
 TEST_F(DomainGroupsTest, WhatTheKernelRefusesIsLeftOutAndTheOtherIsUsed) {
+  if (::getpid() > 999'999) GTEST_SKIP() << "the number of this process is no shorter file";
   MakeOwn("/sys/fs/cgroup", "/");
   const auto before = ::signal(SIGXFSZ, SIG_IGN);
   rlimit all{};

@@ -282,7 +282,8 @@ std::string SliceRun::RetainedSql(const std::string& slice) const {
 // all.
 absl::Status SliceRun::HideUnnamed(const SourceUse& use, const std::string& slice,
                                    DuckConnection& connection) const {
-  const std::string& sql = plan_->definition.FindSlice(slice)->sql;
+  const std::string& other = references_.at(slice).sql;
+  const std::string& sql = other.empty() ? plan_->definition.FindSlice(slice)->sql : other;
   if (absl::StrContains(sql, "to_json(")) return absl::OkStatus();
   std::vector<std::string> columns;
   for (const ColumnDef& column : plan_->definition.FindSource(use.source)->columns) {
