@@ -43,6 +43,8 @@ constexpr char kFormat[] = "icepie-slice-2";
 constexpr size_t kHashCharacters = 16;
 // What earlier versions kept of last() was of the last of equal rows.
 constexpr char kLastIsFirstOfEquals[] = "last: first of equals";
+// And a star of a source gave its hidden columns, too.
+constexpr char kWithoutHidden[] = "stars: without hidden columns";
 // Nothing is there to be put into components while planning.
 constexpr int64_t kScratchComponentsBytes = int64_t{1} << 20;
 
@@ -66,7 +68,7 @@ class Planner {
                      std::vector<std::string>& trail, std::vector<const SliceDef*>& order) const;
   absl::Status CycleError(const SliceDef& slice, const std::vector<std::string>& trail) const;
   absl::Status PlanSlice(const SliceDef& slice);
-  absl::Status LeaveOutHidden(GatedQuery& query, std::vector<OutputColumn>& columns);
+  absl::Status LeaveOutHidden(const SliceDef& slice, GatedQuery& query, SlicePlan& plan);
   absl::Status CheckColumns(const SliceDef& slice, const SlicePlan& plan) const;
   SliceDef& DefinitionOf(const SlicePlan& plan);
   void SpellAsOutputs(const SlicePlan& plan);
@@ -706,6 +708,7 @@ std::string Planner::Hash(const Json& statement, const SlicePlan& plan, bool sch
 
 absl::StatusOr<std::string> Planner::KeptAs(const Json& statement, const SlicePlan& plan) {
   std::vector<std::string> kept_as;
+  if (!plan.kept_as.empty()) kept_as.push_back(plan.kept_as);
   if (AnyLastOfEquals(statement, plan.upstream.empty())) kept_as.emplace_back(kLastIsFirstOfEquals);
   // It has been counted otherwise, and what is counted goes on being rewritten.
   if (AnyCountedArithmetic(statement)) {
@@ -725,21 +728,28 @@ void NameItems(Json& statement, const std::vector<OutputColumn>& columns) {
   }
 }
 
-// `columns` are what the query gives before.
-absl::Status Planner::LeaveOutHidden(GatedQuery& query, std::vector<OutputColumn>& columns) {
+// plan.columns are what the query gives before; none when it gives nothing but an error, as a UNION
+// of a star with so many columns as are declared.
+absl::Status Planner::LeaveOutHidden(const SliceDef& slice, GatedQuery& query, SlicePlan& plan) {
+  std::vector<OutputColumn>& columns = plan.columns;
+  std::set<std::string> named(slice.key.begin(), slice.key.end());
+  if (slice.retain) named.insert(slice.retain->column);
+  for (const auto& [column, tolerance] : slice.diff_tolerance) named.insert(column);
   DeclaredColumns declared;
   for (const std::string& relation : query.relations) {
     const SourceDef* source = plan_.definition.FindSource(relation);
     if (source != nullptr) declared[relation] = AllColumns({source}).front().columns;
   }
   ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, query.sql));
-  std::optional<Json> spelled = SpellOutStars(statement, declared);
+  std::optional<Json> spelled = SpellOutStars(statement, declared, named);
   if (!spelled) return absl::OkStatus();
   ICEPIE_ASSIGN_OR_RETURN(std::string sql, SelectToSql(*connection_, *spelled));
   absl::StatusOr<std::vector<OutputColumn>> fewer = BindSelect(*connection_, sql);
   if (IsPassing(fewer.status())) return fewer.status();
   // What cannot be written so keeps the columns that it has.
   if (!fewer.ok()) return absl::OkStatus();
+  plan.kept_as = kWithoutHidden;
+  if (columns.empty()) columns = *fewer;
   const auto is_gone = [&fewer](const OutputColumn& column) {
     const auto has_its_name = [&column](const auto& other) { return other.name == column.name; };
     const auto& hidden = kHiddenColumns;
@@ -761,14 +771,15 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
     if (plan_.definition.FindSlice(relation) != nullptr) plan.upstream.push_back(relation);
   }
   absl::StatusOr<std::vector<OutputColumn>> columns = BindSelect(*connection_, query.sql);
-  if (!columns.ok()) return AtPlace(slice, columns.status());
+  if (IsPassing(columns.status())) return AtPlace(slice, columns.status());
+  if (columns.ok()) plan.columns = *std::move(columns);
+  ICEPIE_RETURN_IF_ERROR(LeaveOutHidden(slice, query, plan));
+  if (plan.columns.empty()) return AtPlace(slice, columns.status());
   if (const std::optional<size_t> offset = OffsetOfRowid(slice)) {
     return AtPlace(
         slice, MakeError(absl::StatusCode::kInvalidArgument, "no such column", "SQL_UNKNOWN_COLUMN",
                          {{"name", "rowid"}, {"offset", absl::StrCat(*offset)}}));
   }
-  plan.columns = *std::move(columns);
-  ICEPIE_RETURN_IF_ERROR(LeaveOutHidden(query, plan.columns));
   ICEPIE_RETURN_IF_ERROR(CheckColumns(slice, plan));
   SpellAsOutputs(plan);
   ICEPIE_RETURN_IF_ERROR(FindSources(plan));

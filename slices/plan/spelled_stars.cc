@@ -15,8 +15,8 @@ using Names = std::set<std::string>;
 
 class StarSpeller {
  public:
-  StarSpeller(const Json& statement, const DeclaredColumns& sources) : sources_(sources) {
-    Names texts;
+  StarSpeller(const Json& statement, const DeclaredColumns& sources, Names texts)
+      : sources_(sources) {
     CollectTexts(statement, texts);
     for (const char* hidden : kHiddenColumns) {
       if (texts.count(hidden) > 0) named_.emplace_back(hidden);
@@ -210,8 +210,9 @@ class StarSpeller {
 
 }  // namespace
 
-std::optional<Json> SpellOutStars(const Json& statement, const DeclaredColumns& sources) {
-  StarSpeller speller(statement, sources);
+std::optional<Json> SpellOutStars(const Json& statement, const DeclaredColumns& sources,
+                                  const std::set<std::string>& named) {
+  StarSpeller speller(statement, sources, named);
   Json spelled = statement;
   speller.Walk(spelled, {});
   if (!speller.changed()) return std::nullopt;

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,9 @@ using DeclaredColumns = std::map<std::string, std::vector<std::string>>;  // by 
 
 // The statement with the columns that its stars, NATURAL joins and pivots of `sources` stand for:
 // the declared ones, and of the hidden ones those that the SQL names anywhere, as a query above
-// would otherwise not find them. nullopt when there are none.
-std::optional<Json> SpellOutStars(const Json& statement, const DeclaredColumns& sources);
+// would otherwise not find them, or `named` has. nullopt when there are none.
+std::optional<Json> SpellOutStars(const Json& statement, const DeclaredColumns& sources,
+                                  const std::set<std::string>& named);
 
 }  // namespace icepie::slices
 

@@ -92,6 +92,19 @@ void CastDoubles(Json& node) {
   for (Json& child : node) CastDoubles(child);
 }
 
+// json_deserialize_sql writes `a CROSS JOIN b` as `a , b`, which binds looser than a JOIN around
+// it: `a CROSS JOIN b FULL JOIN c` would become another query.
+void CollectInnerCrossJoins(Json& node, std::vector<Json*>& found) {
+  if (!node.is_structured()) return;
+  for (Json& child : node) CollectInnerCrossJoins(child, found);
+  if (!IsType(node, "JOIN") || TextOf(node, "ref_type") == "CROSS") return;
+  for (const char* side : {"left", "right"}) {
+    for (Json* below = &node[side]; IsType(*below, "JOIN"); below = &(*below)["left"]) {
+      if (TextOf(*below, "ref_type") == "CROSS") found.push_back(below);
+    }
+  }
+}
+
 void RemovePlaces(Json& node) {
   if (node.is_object()) node.erase("query_location");
   if (!node.is_structured()) return;
@@ -136,6 +149,13 @@ absl::StatusOr<Json> ParseSelect(DuckConnection& connection, absl::string_view s
 
 absl::StatusOr<std::string> SelectToSql(DuckConnection& connection, Json statement) {
   CastDoubles(statement);
+  std::vector<Json*> cross_joins;
+  CollectInnerCrossJoins(statement, cross_joins);
+  for (Json* join : cross_joins) {
+    ICEPIE_ASSIGN_OR_RETURN((*join)["condition"], ParseExpression(connection, "true"));
+    (*join)["ref_type"] = "REGULAR";
+    (*join)["join_type"] = "INNER";
+  }
   const Json request = {{"error", false}, {"statements", Json::array({std::move(statement)})}};
   return connection.QueryText(
       absl::StrCat("SELECT json_deserialize_sql(", QuoteLiteral(request.dump()), "::JSON)"));

@@ -13,6 +13,13 @@ SELECT * FROM r
 --> a | NULL | 1 | NULL | x | true
 --> b | 7 | -1 | NULL | NULL | NULL
 
+--@ case star_with_a_hidden_key append
+--@ with key: [_position]
+--@ reference SELECT * FROM r WHERE _position >= 0
+SELECT * FROM r
+--> a | NULL | 1 | NULL | x | true | 0
+--> b | 7 | -1 | NULL | NULL | NULL | 1
+
 --@ case star_of_named_columns append
 SELECT * EXCLUDE (n, s, f) REPLACE (i * 2 AS i), _offset >= 0 AS known FROM r AS q
 --> a | NULL | 2 | 0 | true

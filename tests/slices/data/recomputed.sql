@@ -2,6 +2,7 @@
 --@ source r {columns: {k: VARCHAR, j: INTEGER, i: INTEGER, b: BIGINT, n: "DECIMAL(18,4)", x: DOUBLE, s: VARCHAR, t: TIMESTAMP, z: TIMESTAMPTZ, d: DATE, f: BOOLEAN}}
 --@ source other {columns: {key: VARCHAR, v: JSON}}
 --@ source dim {columns: {key: VARCHAR, v: INTEGER}, latest_by: [key]}
+--@ source one {columns: {i: INTEGER}}
 --@ slice counts
 SELECT k, count(*) AS n FROM r GROUP BY k
 
@@ -155,3 +156,35 @@ SELECT * FROM (PIVOT other ON key IN ('x', 'y') USING count(*))
 --@ record other {"key":"x"}
 SELECT * FROM other UNION SELECT * FROM other
 --> x | NULL
+
+-- DuckDB would write the CROSS JOIN as a comma, which binds looser than the JOIN.
+--@ case star_beside_a_cross_join recompute
+--@ record other {"key":"x"}
+--@ record other {"key":"y"}
+--@ record dim {"key":"x","v":1}
+--@ record dim {"key":"z","v":2}
+--@ record r {"k":"a","i":1}
+--@ record r {"k":"b","i":2}
+SELECT r.k, o.key AS ok, p.* FROM r CROSS JOIN other AS o FULL JOIN dim AS p ON o.key = p.key
+--> a | x | x | 1
+--> b | x | x | 1
+--> a | y | NULL | NULL
+--> b | y | NULL | NULL
+--> NULL | NULL | z | 2
+
+--@ case star_beside_a_cross_join_of_three recompute
+SELECT o.*, r.k, p.v AS pv FROM r CROSS JOIN other AS o CROSS JOIN counts AS c RIGHT JOIN dim AS p ON c.k = p.key AND r.i = p.v
+
+--@ case union_of_a_star_with_as_many_columns recompute
+--@ record dim {"key":"x","v":1}
+--@ record r {"k":"a","i":2}
+SELECT * FROM dim UNION ALL SELECT k, i FROM r
+--> x | 1
+--> a | 2
+
+--@ case in_a_star_of_one_column
+--@ record one {"i":2}
+--@ record r {"k":"a","i":2}
+--@ record r {"k":"b","i":3}
+SELECT k, i FROM r WHERE i IN (SELECT * FROM one)
+--> a | 2
