@@ -202,10 +202,10 @@ class Generation {
   // The records at these positions (ascending), which it has not come to yet, go into quarantine
   // untried and beside the budget. An empty list: no more do. Not during a recompute.
   absl::Status HoldBack(std::vector<int64_t> positions);
-  // Applies the records at these positions (ascending), which are in quarantine, where it stands;
-  // what cannot be taken goes back there, and the budget holds for it. Needs TakesAnyOrder(). After
-  // an error, of Apply() or `read`, the state is of no more use.
-  absl::Status TakeQuarantined(const RecordReading& read, const std::vector<int64_t>& positions);
+  // Applies the records at these positions (ascending; `batch` holds them), which are in
+  // quarantine, where it stands; what cannot be taken goes back there, and the budget holds for it.
+  // Needs TakesAnyOrder(). After an error of Apply() the state is of no more use.
+  absl::Status TakeQuarantined(const RecordBatch& batch, const std::vector<int64_t>& positions);
 
   // Is asked within the transaction of each batch, where the rows that it changes can be had
   // (SlicePlan::batch_rows): an error undoes the batch and is Apply's.

@@ -15,9 +15,6 @@
 namespace icepie::slices {
 namespace {
 
-// Their blocks are in memory together.
-constexpr size_t kTakenTogether = 64;
-
 // Whether a folded state keeps of equal records the one that came first: it has no position then.
 absl::StatusOr<bool> FoldsByArrival(DuckConnection& connection, const DomainDef& definition,
                                     const SlicePlan& plan) {
@@ -79,19 +76,12 @@ absl::Status Generation::ForgetQuarantined(const std::vector<int64_t>& positions
   return SetAcknowledged(acknowledged_of_slice_);
 }
 
-absl::Status Generation::TakeQuarantined(const RecordReading& read,
+absl::Status Generation::TakeQuarantined(const RecordBatch& batch,
                                          const std::vector<int64_t>& positions) {
   ICEPIE_ASSIGN_OR_RETURN(const bool any_order, TakesAnyOrder());
   ICEPIE_CHECK(any_order);
-  for (auto first = positions.begin(); first != positions.end();) {
-    const auto count = std::min<ptrdiff_t>(kTakenTogether, std::distance(first, positions.end()));
-    const std::vector<int64_t> some(first, first + count);
-    ICEPIE_ASSIGN_OR_RETURN(const RecordBatch batch, read(streams_, some));
-    ICEPIE_RETURN_IF_ERROR(ForgetQuarantined(some));
-    ICEPIE_RETURN_IF_ERROR(ApplyRange(batch, some.front(), some.back() + 1));
-    first += count;
-  }
-  return absl::OkStatus();
+  ICEPIE_RETURN_IF_ERROR(ForgetQuarantined(positions));
+  return ApplyRange(batch, positions.front(), positions.back() + 1);
 }
 
 }  // namespace icepie::slices

@@ -32,6 +32,9 @@ constexpr absl::Duration kRetryDelay = absl::Milliseconds(250);
 constexpr int64_t kNearHead = 65536;
 constexpr int kRoundsMax = 20;
 
+// Quarantined records, whose blocks are in memory together.
+constexpr size_t kTakenTogether = 64;
+
 // Upstream slices come first in a plan, so one pass backwards finds everything that is read.
 std::set<std::string> Closure(const DomainPlan& plan, const std::string& slice) {
   std::set<std::string> wanted = {slice};
@@ -437,11 +440,23 @@ absl::Status BuildEngine::TakeHeldBack(const GenerationSpec& spec,
     if (of_slice == held.end()) continue;
     ICEPIE_RETURN_IF_ERROR(generation->HoldBack({}));
     if (!FollowsRecords(*generation)) continue;
-    ICEPIE_RETURN_IF_ERROR(Within(*generation, "applying quarantined records", [&] {
-      return generation->TakeQuarantined(Reader(), of_slice->second);
-    }));
+    ICEPIE_RETURN_IF_ERROR(TakeQuarantined(*generation, of_slice->second));
   }
   return Recompute(base_->position());
+}
+
+absl::Status BuildEngine::TakeQuarantined(Generation& generation,
+                                          const std::vector<int64_t>& positions) {
+  const RecordReading read = Reader();
+  for (auto first = positions.begin(); first != positions.end();) {
+    const auto count = std::min<ptrdiff_t>(kTakenTogether, std::distance(first, positions.end()));
+    const std::vector<int64_t> some(first, first + count);
+    ICEPIE_ASSIGN_OR_RETURN(const RecordBatch batch, read(generation.streams(), some));
+    ICEPIE_RETURN_IF_ERROR(Within(generation, "applying quarantined records",
+                                  [&] { return generation.TakeQuarantined(batch, some); }));
+    first += count;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<int64_t> BuildEngine::CountTaken(const QuarantinedPositions& held) const {

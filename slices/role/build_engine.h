@@ -115,6 +115,7 @@ class BuildEngine : public Engine {
   absl::StatusOr<QuarantinedPositions> FindHeldBack(const GenerationSpec& spec);
   absl::StatusOr<std::vector<int64_t>> QuarantinedBefore(const std::string& slice);
   absl::Status TakeHeldBack(const GenerationSpec& spec, const QuarantinedPositions& held);
+  absl::Status TakeQuarantined(Generation& generation, const std::vector<int64_t>& positions);
   absl::StatusOr<int64_t> CountTaken(const QuarantinedPositions& held) const;
   void Compare(int64_t taken);
   RecordReading Reader();

@@ -102,6 +102,9 @@ std::string File(const std::string& slice, const std::string& amount,
 class BuildEngineTest : public EngineFixture {
  protected:
   void StartBuild(const std::string& slice, const std::string& file, BuildJob job) {
+    StartBuild(slice, file, std::move(job), feed_);
+  }
+  void StartBuild(const std::string& slice, const std::string& file, BuildJob job, Feed& feed) {
     build_.reset();
     EngineOptions options = Options();
     options.recompute_limit = recompute_limit_;
@@ -114,7 +117,7 @@ class BuildEngineTest : public EngineFixture {
       options.snapshot_interval = absl::ZeroDuration();
       options.snapshot_share = saved_share_;
     }
-    auto build = BuildEngine::Start(options, feed_);
+    auto build = BuildEngine::Start(options, feed);
     EXPECT_TRUE(build.ok()) << build.status();
     build_ = *std::move(build);
     Assignment assignment;
@@ -568,6 +571,42 @@ TEST_F(RetryTest, TakingThemHasTheTimeLimitOfApplying) {
   ASSERT_EQ(built.phase, "failed");
   EXPECT_EQ(built.error->reason, "APPLY_TIME_LIMIT");
   EXPECT_THAT(built.error->message, HasSubstr("applying quarantined records to slice newest"));
+}
+
+// Those are read twice: to see whether they can be taken, and to take them.
+class SlowSecondRead : public Feed {
+ public:
+  explicit SlowSecondRead(Feed& feed) : feed_(feed) {}
+
+  std::unique_ptr<FeedReader> Open(const std::vector<std::string>& streams, int64_t from,
+                                   std::optional<int64_t> end) override {
+    if (!streams.empty() && ++reads_ == 2) return std::make_unique<Late>();
+    return feed_.Open(streams, from, end);
+  }
+
+ private:
+  class Late : public FeedReader {
+   public:
+    absl::StatusOr<std::optional<FeedPiece>> Next() override {
+      return absl::DeadlineExceededError("the core is slow");
+    }
+    void Cancel() override {}
+  };
+
+  Feed& feed_;
+  std::atomic<int> reads_{0};
+};
+
+TEST_F(RetryTest, ReadingThemDoesNotCountAsApplying) {
+  BuildJob job = Job(2, Snapshot());
+  job.continue_base = true;
+  SlowSecondRead slow(feed_);
+  StartBuild("newest", File("newest", kNumber), job, slow);
+  const BuildReport built = WaitUntilReady();
+  build_.reset();
+  ASSERT_EQ(built.phase, "failed");
+  EXPECT_NE(built.error->reason, "APPLY_TIME_LIMIT");
+  EXPECT_THAT(built.error->message, HasSubstr("the core is slow"));
 }
 
 TEST_F(RetryTest, GoesOnUnderTheHashThatAnotherVersionsPlannerMade) {

@@ -209,11 +209,10 @@ absl::Status SliceRun::TakeHeldBack(const std::string& slice) {
                               ".main.__quarantine WHERE code = 'HELD_BACK' ORDER BY position")));
   std::vector<int64_t> positions;
   for (const CellRow& row : quarantined) positions.push_back(std::get<int64_t>(row[0]));
-  return generation.TakeQuarantined(
-      [this](const std::set<std::string>& streams, const std::vector<int64_t>& wanted) {
-        return ReadRecordsAt(feed_, streams, wanted);
-      },
-      positions);
+  if (positions.empty()) return absl::OkStatus();
+  ICEPIE_ASSIGN_OR_RETURN(const RecordBatch batch,
+                          ReadRecordsAt(feed_, generation.streams(), positions));
+  return generation.TakeQuarantined(batch, positions);
 }
 
 absl::Status SliceRun::Restart() {
