@@ -642,9 +642,11 @@ absl::StatusOr<SnapshotManifest> SnapshotStore::NewestGood(const std::string& sl
                                                            SnapshotUse use) const {
   absl::StatusOr<SnapshotManifest> found = absl::NotFoundError("");
   for (int attempt = 0; attempt < kLooksMax; ++attempt) {
+    const std::vector<std::string> listed = List(slice, generation);
     bool gone = false;
     found = NewestGood(slice, generation, definition_hash, use, gone);
-    if (!gone) break;
+    // A manifest whose file is missing for good tells nothing new.
+    if (!gone || List(slice, generation) == listed) break;
   }
   return found;
 }

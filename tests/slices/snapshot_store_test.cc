@@ -14,6 +14,7 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "gmock/gmock.h"
@@ -32,6 +34,9 @@
 #include "slices/snapshot/paced_writes.h"
 #include "slices/snapshot/past_snapshots.h"
 #include "slices/snapshot/snapshot_writer.h"
+#include "spdlog/logger.h"
+#include "spdlog/sinks/ostream_sink.h"
+#include "spdlog/spdlog.h"
 #include "tests/core/broken_directory.h"
 #include "tests/core/temp_directory.h"
 #include "tests/slices/snapshot_fixture.h"
@@ -536,6 +541,22 @@ TEST_F(SnapshotStoreTest, OneThatGoesWhileItIsReadGivesWayToTheNewerOne) {
   saver.join();
   ASSERT_TRUE(newest.ok()) << newest.status();
   EXPECT_THAT(newest->path, testing::EndsWith("v00000000000000000009.duckdb"));
+}
+
+// It is no sign that a newer one took its place: the older one is not hashed again for it.
+TEST_F(SnapshotStoreTest, AManifestWithoutItsFileIsPassedOverOnce) {
+  MakeSnapshots();
+  ASSERT_TRUE(std::filesystem::remove(store_.AbsolutePath(store_.List("by_city", 1).front())));
+  std::ostringstream text;
+  const auto logger = spdlog::default_logger();
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+      "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text)));
+  const auto newest = store_.NewestGood("by_city", 1, "");
+  spdlog::set_default_logger(logger);
+  ASSERT_TRUE(newest.ok()) << newest.status();
+  EXPECT_EQ(newest->progress.applied_position, 2);
+  const std::vector<std::string> parts = absl::StrSplit(text.str(), "an older one is used");
+  EXPECT_EQ(parts.size(), 2U) << text.str();
 }
 
 // A good snapshot is not to blame for the one over which DuckDB broke before.
