@@ -413,10 +413,30 @@ TEST_F(SnapshotKeepingTest, OneThatWouldGrowPastTheDomainsPartOfTheDiskIsNotWrit
   };
   ASSERT_EQ(save(1, kRows, 0), absl::OkStatus());
   const int64_t used = BytesBelow(directory_.path());
-  EXPECT_EQ(ErrorReason(save(2, 4 * kRows, 3 * used)), "DOMAIN_DISK_FULL");
+  EXPECT_EQ(ErrorReason(save(2, 4 * kRows, 2 * used + used / 2)), "DOMAIN_DISK_FULL");
   EXPECT_FALSE(written);
   EXPECT_EQ(save(2, 4 * kRows, 6 * used), absl::OkStatus());
   EXPECT_TRUE(written);
+}
+
+// Most of an aggregate's state are no rows of its result, of which there may be twenty times as
+// many.
+TEST_F(SnapshotKeepingTest, OneOfWhichTheRowsAreTheLeastPartIsSaved) {
+  GenerationInfo info;
+  info.slice = "s";
+  info.number = 1;
+  const auto save = [&](int64_t position, int64_t rows, int64_t disk_bytes) {
+    const auto instance = MakeState("s", position, 0, rows);
+    const auto connection = DuckConnection::Connect(*instance).value();
+    EXPECT_EQ(connection->Run("CREATE TABLE g.__state AS SELECT md5(range::VARCHAR) AS a FROM "
+                              "range(200000)"),
+              absl::OkStatus());
+    return SnapshotStore(directory_.path(), {9}, {disk_bytes, 0, nullptr})
+        .Save(*instance, "g", info, 10)
+        .status();
+  };
+  ASSERT_EQ(save(1, 2, 0), absl::OkStatus());
+  EXPECT_EQ(save(2, 40, 4 * BytesBelow(directory_.path())), absl::OkStatus());
 }
 
 TEST_F(SnapshotKeepingTest, NamedOnesAreLeftAlone) {
