@@ -772,7 +772,7 @@ absl::Status Planner::PlanSlice(const SliceDef& slice) {
   }
   absl::StatusOr<std::vector<OutputColumn>> columns = BindSelect(*connection_, query.sql);
   if (IsPassing(columns.status())) return AtPlace(slice, columns.status());
-  if (columns.ok()) plan.columns = *std::move(columns);
+  if (columns.ok()) plan.columns = *columns;
   ICEPIE_RETURN_IF_ERROR(LeaveOutHidden(slice, query, plan));
   if (plan.columns.empty()) return AtPlace(slice, columns.status());
   if (const std::optional<size_t> offset = OffsetOfRowid(slice)) {
