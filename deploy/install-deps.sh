@@ -34,13 +34,15 @@ sample_data=(vega-datasets 3.2.1
 say() { printf '%s\n' "$*"; }
 fail() { printf 'install-deps: %s\n' "$*" >&2; exit 1; }
 
-case "${1:-}" in
-  "") packages=("${build_packages[@]}") ;;
-  --with-tests) packages=("${build_packages[@]}" "${test_packages[@]}") ;;
-  --with-bench) packages=("${build_packages[@]}" "${test_packages[@]}" "${bench_packages[@]}") ;;
-  -h|--help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
-  *) fail "unknown argument '$1' (have: --with-tests, --with-bench, --help)" ;;
-esac
+packages=("${build_packages[@]}")
+for argument in "$@"; do
+  case "$argument" in
+    --with-tests) packages+=("${test_packages[@]}") ;;
+    --with-bench) packages+=("${test_packages[@]}" "${bench_packages[@]}") ;;
+    -h|--help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) fail "unknown argument '$argument' (have: --with-tests, --with-bench, --help)" ;;
+  esac
+done
 
 # As root as it is, otherwise through sudo.
 as_root() {
