@@ -518,7 +518,11 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDoma
   const auto current = catalog_.Find(name);
   const bool sound = current && current->held.empty() && current->damaged_slices.empty();
   if (sound && current->entry.file() == request.file()) {
-    if (!request.validate_only()) supervisor_.Resume(name);
+    if (!request.validate_only()) {
+      supervisor_.Resume(name);
+      // Whoever asks next sees that a suspension has ended.
+      supervisor_.WaitFor(name, Supervisor::kTakenOnTimeout, [](const DomainView&) { return true; });
+    }
     return Unchanged(*current, plan);
   }
   if (current) {

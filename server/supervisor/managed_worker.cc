@@ -624,8 +624,12 @@ void ManagedWorker::Resume() {
   policy_.Reset();
   suspension_file_.Remove();  // also of one that is paused, whose start would remove it
   if (process_ || stopping_ || paused_) return;
-  view_.suspended = false;
+  if (std::exchange(view_.suspended, false)) {
+    SetState(kNotStarted);
+    view_.status.clear_next_start_time();
+  }
   Start(absl::ZeroDuration());
+  on_change_();
 }
 
 void ManagedWorker::EndBroken() {

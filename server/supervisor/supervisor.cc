@@ -510,11 +510,17 @@ std::vector<icepie::v1::WorkerStatus> Supervisor::Statuses(const std::string& do
 bool Supervisor::WaitFor(const std::string& domain, absl::Duration timeout,
                          const std::function<bool(const DomainView&)>& holds) {
   const absl::Time deadline = SteadyNow() + timeout;
+  const auto has_come = std::make_shared<bool>(false);  // the loop, to this call; as the views
   absl::Time hurry_at = absl::InfinitePast();
   while (true) {
     if (SteadyNow() >= hurry_at) {
       hurry_at = SteadyNow() + kHurryFor / 2;
-      loop_.Post([this, domain] {
+      loop_.Post([this, domain, has_come] {
+        {
+          MutexLock lock(mutex_);
+          *has_come = true;
+          changed_.SignalAll();
+        }
         auto found = domains_.find(domain);
         if (found == domains_.end()) return;
         found->second.live->Hurry(kHurryFor);
@@ -522,10 +528,12 @@ bool Supervisor::WaitFor(const std::string& domain, absl::Duration timeout,
       });
     }
     MutexLock lock(mutex_);
-    const auto view = views_.find(domain);
-    if (holds(view == views_.end() ? DomainView{} : view->second)) return true;
     const absl::Duration left = deadline - SteadyNow();
-    if (interrupted_ || left <= absl::ZeroDuration()) return false;
+    const bool last_look = interrupted_ || left <= absl::ZeroDuration();
+    const auto view = views_.find(domain);
+    const bool may_hold = *has_come || last_look;
+    if (may_hold && holds(view == views_.end() ? DomainView{} : view->second)) return true;
+    if (last_look) return false;
     changed_.WaitFor(mutex_, std::min(left, kHurryFor / 2));
   }
 }

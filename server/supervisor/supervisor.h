@@ -107,7 +107,8 @@ class Supervisor {
   static constexpr absl::Duration kTakenOnTimeout = absl::Seconds(5);
 
   // Waits until `holds`, for `timeout` at most; returns whether it held. Reports come often
-  // meanwhile.
+  // meanwhile. Of what the caller has asked for before, it is shown views from after that only,
+  // and queries see no earlier one either once it returns.
   bool WaitFor(const std::string& domain, absl::Duration timeout,
                const std::function<bool(const DomainView&)>& holds);
 

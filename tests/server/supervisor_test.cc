@@ -288,6 +288,36 @@ TEST_F(SupervisorTest, ASuspensionThatWasEndedIsNotTakenUpAgain) {
   EXPECT_TRUE(starts(false));
 }
 
+// Who is told that a suspension has ended asks its next question at once: that one must not be
+// refused for a suspension that is over.
+TEST_F(SupervisorTest, WhoWaitsIsShownWhatItHasAskedForBefore) {
+  WorkerSettings settings = Settings();
+  settings.suspended_directory = directory_.path() + "/suspended";
+  icepie::v1::WorkerStatus status;
+  *status.mutable_next_start_time() = ToProto(absl::Now() + absl::Hours(1));
+  SuspensionFile(settings.suspended_directory + "/" + Name(0)).Write(status);
+  Supervisor supervisor(settings, directory_.path() + "/domains", directory_.path());
+  SetDomain(supervisor, 0);
+  ASSERT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60),
+                                 [](const DomainView& view) { return view.live.suspended; }));
+  absl::Notification looked;  // too early, if the loop waits for it
+  supervisor.loop().Post([&] { looked.WaitForNotificationWithTimeout(absl::Milliseconds(500)); });
+  supervisor.Resume(Name(0));
+  WorkerView first;
+  EXPECT_TRUE(supervisor.WaitFor(Name(0), absl::Seconds(60), [&](const DomainView& view) {
+    if (!looked.HasBeenNotified()) {
+      first = view.live;
+      looked.Notify();
+    }
+    return true;
+  }));
+  EXPECT_FALSE(first.suspended);
+  EXPECT_NE(first.status.state(), "suspended");
+  EXPECT_FALSE(first.status.has_next_start_time());
+  EXPECT_FALSE(supervisor.View(Name(0)).live.suspended) << "what a question sees";
+  supervisor.StopAll(absl::ZeroDuration());
+}
+
 TEST_F(SupervisorTest, AWorkerThatDoesNotAnswerItselfIsReplaced) {
   WorkerSettings settings = Settings();
   settings.heartbeat_interval = absl::Milliseconds(10);
