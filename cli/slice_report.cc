@@ -94,13 +94,23 @@ std::string MaxStaleText(const Slice& slice) {
                           : "served on");
 }
 
+// "FREEZE since 2026-11-22 02:58:41Z by ann: INC-4711"
+template <typename Word>
+std::string WordText(icepie::v1::DesiredState::Mode mode, const Word& word) {
+  return absl::StrCat(icepie::v1::DesiredState::Mode_Name(mode), " since ",
+                      FormatTime(word.since()), " by ", word.actor(),
+                      word.reason().empty() ? "" : ": ", word.reason());
+}
+
 std::string DesiredText(const Slice& slice) {
-  if (slice.desired().mode() == icepie::v1::DesiredState::RUN) return "RUN";
-  const std::string reminder = ReminderText(slice.desired());
-  return absl::StrCat(icepie::v1::DesiredState::Mode_Name(slice.desired().mode()), " since ",
-                      FormatTime(slice.desired().since()), " by ", slice.desired().actor(),
-                      slice.desired().reason().empty() ? "" : ": ", slice.desired().reason(),
-                      reminder.empty() ? "" : "; ", reminder);
+  const icepie::v1::DesiredState& desired = slice.desired();
+  if (desired.mode() == icepie::v1::DesiredState::RUN) return "RUN";
+  std::string text = WordText(desired.mode(), desired);
+  if (desired.has_freeze()) {
+    absl::StrAppend(&text, "; then ", WordText(icepie::v1::DesiredState::FREEZE, desired.freeze()));
+  }
+  const std::string reminder = ReminderText(desired);
+  return absl::StrCat(text, reminder.empty() ? "" : "; ", reminder);
 }
 
 std::string ErrorText(const icepie::v1::SliceError& error) {

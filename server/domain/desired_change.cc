@@ -35,6 +35,29 @@ DesiredState::Mode ResumeToAfter(SliceAction action, const DesiredState& before)
   return action == SliceAction::kThaw ? DesiredState::RUN : before.resume_to();
 }
 
+// Suspended, and frozen once that has ended.
+bool IsFrozenUnderneath(const DesiredState& desired) {
+  return desired.mode() == DesiredState::SUSPEND && desired.resume_to() == DesiredState::FREEZE;
+}
+
+using Word = DesiredState::Freeze;  // who wanted it, why and since when
+
+Word WordOf(const DesiredState& desired) {
+  Word word;
+  word.set_actor(desired.actor());
+  word.set_reason(desired.reason());
+  *word.mutable_since() = desired.since();
+  return word;
+}
+
+Word WordOf(const SliceVerb& verb, absl::Time now) {
+  Word word;
+  word.set_actor(ActorOr(verb.actor));
+  word.set_reason(verb.reason);
+  *word.mutable_since() = ToProto(now);
+  return word;
+}
+
 }  // namespace
 
 absl::StatusOr<absl::Duration> RemindAfter(const google::protobuf::Duration& asked) {
@@ -61,13 +84,21 @@ DesiredState DesiredAfter(const SliceVerb& verb, const icepie::catalog::v1::Slic
   after.set_mode(ModeAfter(verb.action, before));
   const bool suspended = after.mode() == DesiredState::SUSPEND;
   after.set_resume_to(suspended ? ResumeToAfter(verb.action, before) : DesiredState::RUN);
-  const bool frozen = (suspended ? after.resume_to() : after.mode()) == DesiredState::FREEZE;
+  const bool frozen = IsFrozenUnderneath(after) || after.mode() == DesiredState::FREEZE;
   if (!frozen) after.clear_remind_time();
   if (frozen && verb.remind_after) *after.mutable_remind_time() = ToProto(now + *verb.remind_after);
+  if (!IsFrozenUnderneath(after)) {
+    after.clear_freeze();
+  } else if (!IsFrozenUnderneath(before)) {
+    *after.mutable_freeze() =
+        before.mode() == DesiredState::FREEZE ? WordOf(before) : WordOf(verb, now);
+  }
   if (after.mode() == before.mode()) return after;
-  after.set_actor(ActorOr(verb.actor));
-  after.set_reason(verb.reason);
-  *after.mutable_since() = ToProto(now);
+  const bool returns = after.mode() == DesiredState::FREEZE && before.has_freeze();
+  const Word word = returns ? before.freeze() : WordOf(verb, now);
+  after.set_actor(word.actor());
+  after.set_reason(word.reason());
+  *after.mutable_since() = word.since();
   return after;
 }
 

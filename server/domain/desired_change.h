@@ -32,7 +32,8 @@ bool EndsSuspension(SliceAction action);
 
 // Who asks for what is already so changes nothing of it, not even who wanted it and why; a freeze
 // may set another reminder. A suspended slice stays suspended until it is resumed: freezing and
-// thawing it change what it returns to then.
+// thawing it change what it returns to then. A freeze that it returns to is that of whoever froze
+// it, not of who resumed it.
 icepie::v1::DesiredState DesiredAfter(const SliceVerb& verb,
                                       const icepie::catalog::v1::SliceEntry& slice, absl::Time now);
 

@@ -76,6 +76,55 @@ TEST(DesiredChangeTest, FreezingAndThawingASuspendedSliceChangesWhatItReturnsTo)
   EXPECT_EQ(After({A::kFreeze, A::kSuspend, A::kSuspend, A::kResume}).mode(), DesiredState::FREEZE);
 }
 
+// Whoever looks at a frozen slice must read who froze it and why, whatever came in between.
+TEST(DesiredChangeTest, AFreezeOutlastsASuspensionWithWhoWantedItAndWhy) {
+  using A = SliceAction;
+  icepie::catalog::v1::SliceEntry slice;
+  DesiredState& desired = *slice.mutable_desired();
+  absl::Time now = kNow;
+  const auto say = [&](A action, const std::string& who, const std::string& why) {
+    now += absl::Hours(1);
+    desired = DesiredAfter({action, who, why, {}}, slice, now);
+  };
+  say(A::kFreeze, "ann", "INC-1");
+  const DesiredState frozen = desired;
+  say(A::kSuspend, "bob", "too much memory");
+  EXPECT_EQ(desired.actor(), "bob");
+  EXPECT_EQ(desired.reason(), "too much memory");
+  EXPECT_EQ(desired.freeze().actor(), "ann");
+  EXPECT_EQ(desired.freeze().reason(), "INC-1");
+  EXPECT_EQ(FromProto(desired.freeze().since()), FromProto(frozen.since()));
+  say(A::kSuspend, "carl", "again");
+  say(A::kFreeze, "carl", "again");
+  say(A::kRestart, "carl", "again");
+  say(A::kResume, "dora", "it has more now");
+  EXPECT_EQ(desired.mode(), DesiredState::FREEZE);
+  EXPECT_EQ(desired.actor(), "ann");
+  EXPECT_EQ(desired.reason(), "INC-1");
+  EXPECT_EQ(FromProto(desired.since()), FromProto(frozen.since()));
+  EXPECT_FALSE(desired.has_freeze());
+
+  // Frozen while it is suspended.
+  say(A::kThaw, "ann", "");
+  say(A::kSuspend, "bob", "too much memory");
+  EXPECT_FALSE(desired.has_freeze());
+  say(A::kFreeze, "ann", "INC-2");
+  EXPECT_EQ(desired.reason(), "too much memory");
+  const absl::Time second = now;
+  say(A::kResume, "dora", "it has more now");
+  EXPECT_EQ(desired.actor(), "ann");
+  EXPECT_EQ(desired.reason(), "INC-2");
+  EXPECT_EQ(FromProto(desired.since()), second);
+
+  // Thawed while it is suspended: nothing is left of it.
+  say(A::kSuspend, "bob", "too much memory");
+  say(A::kThaw, "ann", "");
+  EXPECT_FALSE(desired.has_freeze());
+  say(A::kResume, "dora", "it has more now");
+  EXPECT_EQ(desired.mode(), DesiredState::RUN);
+  EXPECT_EQ(desired.actor(), "dora");
+}
+
 TEST(DesiredChangeTest, AFreezeRemindsUntilItEnds) {
   auto slice = SliceIn(DesiredState::RUN);
   DesiredState& desired = *slice.mutable_desired();
