@@ -362,6 +362,9 @@ QueryRouterSources Daemon::Parts::RouterSources() {
   sources.beyond_for = [this](const std::string& stream, int64_t position) {
     return ends_->BeyondFor(stream, position);
   };
+  sources.oldest_beyond = [this](const std::string& stream, int64_t position) {
+    return ends_->OldestBeyond(stream, position);
+  };
   sources.asked = [this](const std::string& domain) { hibernation_->OnQuestion(domain); };
   sources.unanswered = [this](const std::string& domain, bool standby_is_not_enough) {
     hibernation_->OnUnanswered(domain, standby_is_not_enough);

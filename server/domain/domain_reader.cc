@@ -201,6 +201,9 @@ DomainFacts DomainReader::FactsOf(const CatalogDomain& domain) const {
           },
           [this](const std::string& stream, int64_t position) {
             return ends_.BeyondFor(stream, position);
+          },
+          [this](const std::string& stream, int64_t position) {
+            return ends_.OldestBeyond(stream, position);
           }};
 }
 

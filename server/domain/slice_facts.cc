@@ -23,6 +23,12 @@ bool IsPreparing(v1::SliceState state) {
   return state == v1::STARTING || state == v1::BACKFILLING || state == v1::SLICE_STATE_UNSPECIFIED;
 }
 
+// It will not get further by itself.
+bool StandsStill(v1::SliceState state) {
+  return state == v1::FROZEN || state == v1::FAULTED || state == v1::HELD || state == v1::BLOCKED ||
+         state == v1::SUSPENDED;
+}
+
 const icepie::catalog::v1::SliceEntry* FindSlice(const DomainFacts& facts,
                                                  const std::string& slice) {
   auto found = facts.domain->slices.find(slice);
@@ -216,8 +222,27 @@ void FillPosition(const DomainFacts& facts, const wv1::SliceReport& report, v1::
   meta.set_content_version(report.content_version());
 }
 
+// The ingest time of the oldest record that the slice has not seen, of those of the streams that it
+// reads: which of them concern it nobody knows but itself. InfiniteFuture: it has seen all.
+// `stands`: its position does not move with every question, so that it is worth a look into the
+// core.
+absl::Time OldestUnseen(const DomainFacts& facts, const wv1::SliceReport& answered, bool stands) {
+  const int64_t position = answered.applied_position();
+  if (!HasUnseen(facts, answered.slice(), position)) return absl::InfiniteFuture();
+  absl::Time oldest = absl::InfiniteFuture();
+  std::set<std::string> seen;
+  std::set<std::string> streams;
+  AddStreams(facts, answered.slice(), seen, streams);
+  for (const std::string& stream : streams) {
+    if (!stands || !facts.oldest_beyond) break;
+    oldest = std::min(oldest, facts.oldest_beyond(stream, position));
+  }
+  if (oldest < absl::InfiniteFuture() || !answered.has_applied_time()) return oldest;
+  return FromProto(answered.applied_time());  // it cannot be older
+}
+
 // How long the oldest record waits that concerns the slice. Only its own live worker knows exactly,
-// and may not: `unseen` is what is known without it.
+// and may not, or is not asked any more: `unseen` is what is known without it.
 void FillLag(const DomainFacts& facts, const wv1::SliceReport& answered, absl::Duration unseen,
              v1::SliceMeta& meta) {
   absl::Time waits_since = absl::InfiniteFuture();
@@ -225,9 +250,9 @@ void FillLag(const DomainFacts& facts, const wv1::SliceReport& answered, absl::D
     waits_since = FromProto(answered.oldest_unapplied_time());
   } else if (unseen > absl::ZeroDuration()) {
     waits_since = facts.now - unseen;
-  } else if (meta.stale() && answered.has_applied_time() &&
-             HasUnseen(facts, answered.slice(), answered.applied_position())) {
-    waits_since = FromProto(answered.applied_time());
+  } else if (meta.stale()) {
+    const bool stands = meta.source() != v1::LIVE || StandsStill(meta.state());
+    waits_since = OldestUnseen(facts, answered, stands);
   }
   if (waits_since >= facts.now) return;
   *meta.mutable_lag_time() = ToProto(facts.now - waits_since);

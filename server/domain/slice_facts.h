@@ -29,6 +29,8 @@ struct DomainFacts {
   std::function<bool(const std::string& stream, int64_t position)> has_beyond;
   // For how long, at least, it has had one; null: nobody knows.
   std::function<absl::Duration(const std::string& stream, int64_t position)> beyond_for;
+  // The ingest time of the first one; InfiniteFuture, or null: nobody knows.
+  std::function<absl::Time(const std::string& stream, int64_t position)> oldest_beyond;
 };
 
 // A record that concerns the slice, directly or through slices that it reads, stands at or beyond

@@ -595,6 +595,7 @@ void WorkerQueryRouter::FillMeta(const Question& question, const Asked& asked,
   facts.now = absl::Now();
   facts.has_beyond = sources_.has_beyond;
   facts.beyond_for = sources_.beyond_for;
+  facts.oldest_beyond = sources_.oldest_beyond;
   const v1::Source source = IsAsOf(question.request.consistency()) ? v1::SNAPSHOT : asked.source;
   // The rows are as old as the query's begin, and when that was, within its call, nobody says.
   const absl::Duration age = SteadyNow() - asked.since;

@@ -45,6 +45,7 @@ struct QueryRouterSources {
   // As in DomainFacts; may be null.
   std::function<bool(const std::string& stream, int64_t position)> has_beyond;
   std::function<absl::Duration(const std::string& stream, int64_t position)> beyond_for;
+  std::function<absl::Time(const std::string& stream, int64_t position)> oldest_beyond;
   // A question has come for the domain, and one cannot be answered now (also when a standby has
   // been asked already); may be null.
   std::function<void(const std::string& domain)> asked;

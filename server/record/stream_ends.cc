@@ -4,12 +4,14 @@
 #include <cstddef>
 
 #include "core/base/steady_clock.h"
+#include "core/block/block.h"
 
 namespace icepie::server {
 namespace {
 
 constexpr absl::Duration kNoteInterval = absl::Milliseconds(250);
 constexpr size_t kSeenMax = 64;
+constexpr size_t kOldestMax = 256;
 
 }  // namespace
 
@@ -50,6 +52,37 @@ absl::Duration StreamEnds::BeyondFor(const std::string& stream, int64_t position
     return seen.position <= position;
   });
   return first == end.seen.end() ? absl::ZeroDuration() : now - first->time;
+}
+
+absl::Time StreamEnds::OldestBeyond(const std::string& stream, int64_t position) {
+  if (!HasBeyond(stream, position)) return absl::InfiniteFuture();
+  {
+    const MutexLock lock(mutex_);
+    const auto& oldest = ends_[stream].oldest;
+    const auto known = oldest.find(position);
+    if (known != oldest.end()) return known->second;
+  }
+  const absl::Time time = ReadOldest(stream, position);
+  if (time == absl::InfiniteFuture()) return time;  // it may be readable later
+  const MutexLock lock(mutex_);
+  auto& oldest = ends_[stream].oldest;
+  if (oldest.size() >= kOldestMax) oldest.clear();
+  oldest[position] = time;
+  return time;
+}
+
+absl::Time StreamEnds::ReadOldest(const std::string& stream, int64_t position) const {
+  const auto range = core_.ReadBlocks({stream}, position, core_.head_position(), 1);
+  if (!range.ok() || range->blocks.empty()) return absl::InfiniteFuture();
+  const std::string& data = range->blocks.front().data;
+  const auto header = CheckBlock(data);
+  if (!header.ok()) return absl::InfiniteFuture();
+  if (header->first_position >= position) return absl::FromUnixMicros(header->ingest_time_us);
+  // It may be of several commits.
+  const auto block = DecodedBlock::Decode(data, 0);
+  const auto index = static_cast<size_t>(position - header->first_position);
+  if (!block.ok() || index >= block->records().size()) return absl::InfiniteFuture();
+  return absl::FromUnixMicros(block->records()[index].ingest_time_us);
 }
 
 // Of an end that has not moved the first look alone counts.

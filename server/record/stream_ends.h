@@ -29,17 +29,24 @@ class StreamEnds {
   // again and again, as with every report of a worker.
   absl::Duration BeyondFor(const std::string& stream, int64_t position);
 
+  // The ingest time of its first record at or beyond `position`; InfiniteFuture: it has none, or
+  // that one cannot be read. Looks it up in the core unless it is known from before, so it is for
+  // positions that stand still.
+  absl::Time OldestBeyond(const std::string& stream, int64_t position);
+
  private:
   struct Seen {
     absl::Time time;       // by SteadyNow()
     int64_t position = 0;  // as of End
   };
   struct End {
-    int64_t offset = 0;      // the stream had so many records …
-    int64_t position = 0;    // … of which the last is before this position
-    std::vector<Seen> seen;  // by time; the older, the fewer
+    int64_t offset = 0;                    // the stream had so many records …
+    int64_t position = 0;                  // … of which the last is before this position
+    std::vector<Seen> seen;                // by time; the older, the fewer
+    std::map<int64_t, absl::Time> oldest;  // beyond these positions
   };
   static void Note(End& end, absl::Time now);
+  absl::Time ReadOldest(const std::string& stream, int64_t position) const;
 
   const Core& core_;
   Mutex mutex_;

@@ -74,6 +74,46 @@ TEST_F(SliceFactsTest, ASliceWhoseWorkerIsDownStartsSinceItWasLostAndSaysWhenItI
   EXPECT_EQ(FromProto(Describe().state_since()), Ago(5)) << "of its first start";
 }
 
+// One that applies nothing more does not look at what has come since: its newest record may be old
+// while the first one that it misses is new.
+TEST_F(SliceFactsTest, AFrozenSliceThatReadsAnotherLagsSinceTheFirstRecordThatItMisses) {
+  auto& volume = domain_.slices["volume"];
+  volume.set_serving_generation(7);
+  auto& upstream = *volume.add_generations();
+  upstream.mutable_generation()->set_number(7);
+  upstream.mutable_definition()->add_reads("transfers");
+  auto& top = domain_.slices["top"];
+  top = volume;
+  top.set_name("top");
+  top.mutable_generations(0)->mutable_definition()->set_reads(0, "volume");
+  top.mutable_desired()->set_mode(v1::DesiredState::FREEZE);
+  auto report = std::make_shared<wv1::WorkerReport>(*Running());
+  report->mutable_slices(0)->set_slice("top");
+  *report->mutable_slices(0)->mutable_applied_time() = ToProto(Ago(3600));
+  facts_.oldest_beyond = [&](const std::string& stream, int64_t position) {
+    return stream == "transfers" && position == 90 ? Ago(5) : absl::InfiniteFuture();
+  };
+  facts_.has_beyond = [&](const std::string& stream, int64_t) { return stream == "transfers"; };
+  wv1::SliceReport& answered = *report->mutable_slices(0);
+  const auto lag = [&](v1::Source source) {
+    const v1::SliceMeta meta = MakeSliceMeta(facts_, answered, source);
+    return meta.has_lag_time() ? FromProto(meta.lag_time()) : absl::ZeroDuration();
+  };
+  answered.set_state(v1::FROZEN);
+  EXPECT_EQ(lag(v1::LIVE), absl::Seconds(5));
+  EXPECT_EQ(lag(v1::STANDBY), absl::Seconds(5)) << "its worker is down";
+  facts_.has_beyond = [](const std::string&, int64_t) { return false; };
+  EXPECT_EQ(lag(v1::LIVE), absl::ZeroDuration());
+  // Where the core cannot say, no longer than since its newest record.
+  facts_.has_beyond = nullptr;
+  facts_.oldest_beyond = [](const std::string&, int64_t) { return absl::InfiniteFuture(); };
+  EXPECT_EQ(lag(v1::LIVE), absl::Hours(1));
+  // Its live worker's word counts.
+  answered.set_state(v1::LAGGING);
+  *answered.mutable_oldest_unapplied_time() = ToProto(Ago(2));
+  EXPECT_EQ(lag(v1::LIVE), absl::Seconds(2));
+}
+
 TEST_F(SliceFactsTest, AHeldSliceSaysSinceWhenAndWhatItStillAnswersFrom) {
   domain_.slices.clear();
   domain_.damaged_slices["volume"] = {"its entry in the catalog is damaged", {}};

@@ -31,5 +31,32 @@ TEST(StreamEndsTest, KnowsForHowLongAStreamHasHadARecordBeyondAPosition) {
   EXPECT_EQ(ends.BeyondFor("s", 7), absl::ZeroDuration());
 }
 
+TEST(StreamEndsTest, KnowsTheTimeOfTheFirstRecordBeyondAPosition) {
+  const TempDirectory directory;
+  const auto core = OpenCore(directory.path());
+  for (const char* stream : {"s", "other"}) {
+    ASSERT_TRUE(core->CreateStream(stream, PayloadFormat::kJson, {}).ok());
+  }
+  StreamEnds ends(*core);
+  EXPECT_EQ(ends.OldestBeyond("nothing", 0), absl::InfiniteFuture());
+  EXPECT_EQ(ends.OldestBeyond("s", 0), absl::InfiniteFuture());
+  const auto append = [&](const std::string& stream, int first) {
+    const auto appended = core->AppendAndWait(NumberedBatch(stream, first, 3));
+    return absl::FromUnixMicros(appended.ok() ? appended->ingest_time_us : 0);
+  };
+  const absl::Time first = append("s", 0);  // positions 0 to 2
+  EXPECT_EQ(ends.OldestBeyond("s", 3), absl::InfiniteFuture());
+  append("other", 0);
+  EXPECT_EQ(ends.OldestBeyond("s", 3), absl::InfiniteFuture()) << "those are of another stream";
+  const absl::Time second = append("s", 3);  // 6 to 8
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(ends.OldestBeyond("s", 0), first);
+    EXPECT_EQ(ends.OldestBeyond("s", 2), first) << "within a block";
+    EXPECT_EQ(ends.OldestBeyond("s", 3), second);
+    EXPECT_EQ(ends.OldestBeyond("s", 8), second);
+  }
+  EXPECT_EQ(ends.OldestBeyond("s", 9), absl::InfiniteFuture());
+}
+
 }  // namespace
 }  // namespace icepie::server
