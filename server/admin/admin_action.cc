@@ -2,6 +2,8 @@
 
 #include <google/protobuf/descriptor.h>
 
+#include "absl/strings/str_cat.h"
+#include "core/base/file.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -36,6 +38,14 @@ absl::Status AdminAction::Begin(const std::string& domain) {
 void AdminAction::BeginAnyhow(const std::string& domain) {
   const absl::Status begun = Begin(domain);
   if (!begun.ok()) spdlog::warn("admin log: {}", begun.ToString());
+}
+
+std::string AdminAction::RequestDigest() const {
+  using Field = google::protobuf::FieldDescriptor;
+  const Field* id = request_.GetDescriptor()->FindFieldByName("request_id");
+  const bool has_id = id != nullptr && id->cpp_type() == Field::CPPTYPE_STRING &&
+                      !request_.GetReflection()->GetString(request_, id).empty();
+  return has_id ? Sha256Hex(absl::StrCat(name_, " ", request_.SerializeAsString())) : "";
 }
 
 void AdminAction::End(const absl::Status& outcome, const google::protobuf::Message* response) {

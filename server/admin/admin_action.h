@@ -46,6 +46,9 @@ class AdminAction {
   // The same for what must work also while the core takes no records.
   void BeginAnyhow(const std::string& domain = "");
 
+  // By what the same request is known when it is sent again; empty when it has no request_id.
+  std::string RequestDigest() const;
+
   // Records how it ended. Nothing is recorded of what was OK and changed nothing, of malformed
   // requests, and of those that only ask what would happen (validate_only). `response` says what
   // was made.

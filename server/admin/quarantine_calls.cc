@@ -14,6 +14,7 @@
 #include "core/base/utf8.h"
 #include "server/admin/admin_reason.h"
 #include "server/base/proto_time.h"
+#include "server/domain/done_requests.h"
 #include "server/domain/live_report.h"
 #include "server/record/read_record.h"
 
@@ -274,11 +275,19 @@ absl::StatusOr<Retried> QuarantineCalls::Retry(const v1::RetryQuarantinedRecords
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_RETURN_IF_ERROR(reader_.GetSlice(request.name()).status());
   ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), /*required=*/false));
+  Retried response;
+  const auto begun = manager_.BuildFor(parts, request.request_id());
+  if (begun && !request.validate_only()) {
+    // By now its records may be out of quarantine, so how many there were is not told again.
+    response.set_method(Retried::NEW_GENERATION);
+    response.set_operation(OperationName(begun->number()));
+    ICEPIE_ASSIGN_OR_RETURN(*response.mutable_slice(), reader_.GetSlice(request.name()));
+    return response;
+  }
   v1::ListQuarantinedRecordsRequest page;
   page.set_name(request.name());
   page.set_page_size(kRecordsLookedAtMax);
   ICEPIE_ASSIGN_OR_RETURN(const auto listed, manager_.Quarantined(page));
-  Retried response;
   response.set_total(listed.total());
   response.set_looked_at(listed.records_size());
   ICEPIE_ASSIGN_OR_RETURN(const int64_t readable, CountReadable(parts, listed));
@@ -300,7 +309,9 @@ absl::StatusOr<v1::Slice> QuarantineCalls::Acknowledge(
     const v1::AcknowledgeQuarantineRequest& request, AdminAction& action) {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
-  ICEPIE_RETURN_IF_ERROR(reader_.FindSlice(*current, parts.slice).status());
+  ICEPIE_ASSIGN_OR_RETURN(const auto* known, reader_.FindSlice(*current, parts.slice));
+  const std::string digest = action.RequestDigest();
+  if (IsDone(*known, digest, absl::Now())) return TellWorkers(parts);
   ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), /*required=*/true));
   const int64_t head = core_.head_position();
   v1::QuarantineAcknowledgement added;
@@ -322,6 +333,7 @@ absl::StatusOr<v1::Slice> QuarantineCalls::Acknowledge(
         if (slice == domain.slices.end()) {
           return ChangedMeanwhile("the slice was deleted meanwhile");
         }
+        NoteDone(digest, absl::Now(), slice->second);
         return AddAcknowledgement(added, slice->second);
       }));
   return TellWorkers(parts);
@@ -333,6 +345,8 @@ absl::StatusOr<v1::Slice> QuarantineCalls::Withdraw(
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_ASSIGN_OR_RETURN(const cv1::SliceEntry* const known,
                           reader_.FindSlice(*current, parts.slice));
+  const std::string digest = action.RequestDigest();
+  if (IsDone(*known, digest, absl::Now())) return TellWorkers(parts);
   ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), /*required=*/true));
   const int64_t first = request.first_position();
   const int64_t end = request.end_position() == 0 ? INT64_MAX : request.end_position();
@@ -351,6 +365,7 @@ absl::StatusOr<v1::Slice> QuarantineCalls::Withdraw(
         if (slice == domain.slices.end() || !TakeAwayAcknowledgements(first, end, slice->second)) {
           return ChangedMeanwhile("the slice or its acknowledgement went away meanwhile");
         }
+        NoteDone(digest, absl::Now(), slice->second);
         if (slice->second.acknowledgements_size() <= kAcknowledgementsMax) return absl::OkStatus();
         return BadParameter("first_position", "the rest would be too many parts; withdraw more");
       }));

@@ -10,6 +10,7 @@
 #include "core/base/status.h"
 #include "server/admin/admin_reason.h"
 #include "server/base/proto_time.h"
+#include "server/domain/done_requests.h"
 
 namespace icepie::server {
 namespace {
@@ -110,6 +111,8 @@ absl::StatusOr<v1::Slice> SliceRemedies::Waive(const v1::WaiveExpectationRequest
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(request.name()));
   ICEPIE_ASSIGN_OR_RETURN(const auto current, reader_.Find(parts.domain));
   ICEPIE_ASSIGN_OR_RETURN(const auto* entry, reader_.FindSlice(*current, parts.slice));
+  const std::string digest = action.RequestDigest();
+  if (IsDone(*entry, digest, absl::Now())) return TellWorkers(parts);
   ICEPIE_RETURN_IF_ERROR(CheckReason(request.reason(), !request.end()));
   const std::set<std::string> names = ExpectationNames(*current, *entry);
   if (names.count(request.expectation()) == 0 && !request.end()) {
@@ -133,6 +136,7 @@ absl::StatusOr<v1::Slice> SliceRemedies::Waive(const v1::WaiveExpectationRequest
         }
         DropWaiver(slice->second, request.expectation());
         if (!request.end()) *slice->second.add_waivers() = MakeWaiver(request);
+        NoteDone(digest, absl::Now(), slice->second);
         return absl::OkStatus();
       }));
   return TellWorkers(parts);

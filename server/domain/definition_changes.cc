@@ -175,6 +175,13 @@ void Rename(const std::string& to, cv1::SliceEntry& slice) {
   slice.set_name(to);
 }
 
+bool IsAppliedBy(const CatalogDomain& domain, const std::string& request_id, absl::Time now) {
+  const auto current = domain.revisions.find(domain.entry.revision());
+  return !request_id.empty() && current != domain.revisions.end() &&
+         current->second.request_id() == request_id &&
+         now - FromProto(current->second.apply_time()) < kReplayAge;
+}
+
 absl::Status CheckNotApplied(const CatalogDomain& domain, const std::string& request_id,
                              absl::Time now) {
   if (request_id.empty()) return absl::OkStatus();

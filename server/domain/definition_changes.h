@@ -37,6 +37,9 @@ absl::Status CheckRenames(const CatalogDomain& current,
 // file that it is built from calls it otherwise.
 void Rename(const std::string& to, icepie::catalog::v1::SliceEntry& slice);
 
+// The current file was applied under this request_id, lately: it is asked for again.
+bool IsAppliedBy(const CatalogDomain& domain, const std::string& request_id, absl::Time now);
+
 // The file was applied for this very request, and the daemon ended before it had kept the answer;
 // then somebody else applied another one, which is not to be lost: ABORTED/ETAG_MISMATCH. OK for a
 // request without an id.

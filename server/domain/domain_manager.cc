@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -275,6 +276,29 @@ v1::ApplyDomainResponse DomainManager::Unchanged(const CatalogDomain& domain,
   return response;
 }
 
+// What the request has changed when it was carried out, of which nobody was told: the daemon ended.
+void DomainManager::TellAgain(const CatalogDomain& domain,
+                              v1::ApplyDomainResponse& response) const {
+  response.set_changed(true);
+  const auto before = domain.revisions.lower_bound(domain.entry.revision());
+  response.set_base_hash(before == domain.revisions.begin() ? ""
+                                                            : std::prev(before)->second.hash());
+  for (SliceChange& change : *response.mutable_changes()) {
+    const auto slice = domain.slices.find(change.slice());
+    if (slice == domain.slices.end()) continue;
+    for (const auto& operation : catalog_.Operations()) {
+      if (operation.domain() != domain.entry.name() || operation.slice() != change.slice() ||
+          operation.number() < slice->second.first_operation()) {
+        continue;
+      }
+      const auto* built = FindGeneration(slice->second, operation.generation());
+      if (built == nullptr || built->generation().revision() != domain.entry.revision()) continue;
+      change.set_kind(SliceChange::REBUILD);
+      change.set_operation(OperationName(operation.number()));
+    }
+  }
+}
+
 void DomainManager::CancelPending(cv1::SliceEntry& slice, const std::string& why,
                                   Operations& operations) {
   const auto* pending = PendingGeneration(slice);
@@ -521,9 +545,12 @@ absl::StatusOr<v1::ApplyDomainResponse> DomainManager::Apply(const v1::ApplyDoma
     if (!request.validate_only()) {
       supervisor_.Resume(name);
       // Whoever asks next sees that a suspension has ended.
-      supervisor_.WaitFor(name, Supervisor::kTakenOnTimeout, [](const DomainView&) { return true; });
+      supervisor_.WaitFor(name, Supervisor::kTakenOnTimeout,
+                          [](const DomainView&) { return true; });
     }
-    return Unchanged(*current, plan);
+    v1::ApplyDomainResponse response = Unchanged(*current, plan);
+    if (IsAppliedBy(*current, request.request_id(), absl::Now())) TellAgain(*current, response);
+    return response;
   }
   if (current) {
     ICEPIE_RETURN_IF_ERROR(CheckNotApplied(*current, request.request_id(), absl::Now()));

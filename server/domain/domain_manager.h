@@ -54,6 +54,9 @@ class DomainManager {
       const icepie::v1::ResliceSliceRequest& request, AdminAction& action,
       icepie::v1::ApplyDomainRequest::Promote promote = icepie::v1::ApplyDomainRequest::MANUAL,
       bool retry = false);
+  // The build that was begun for this request; nullopt: none.
+  std::optional<Catalog::Operation> BuildFor(const SliceName& slice,
+                                             const std::string& request_id) const;
   absl::StatusOr<icepie::v1::GenerationDiff> Diff(
       const icepie::v1::DiffGenerationsRequest& request) const;
   absl::StatusOr<icepie::v1::Slice> Promote(const icepie::v1::PromoteGenerationRequest& request,
@@ -98,6 +101,7 @@ class DomainManager {
                 std::vector<icepie::v1::SliceChange>& changes) const;
   icepie::v1::ApplyDomainResponse Unchanged(
       const CatalogDomain& domain, const icepie::worker::v1::PlanDomainResponse& plan) const;
+  void TellAgain(const CatalogDomain& domain, icepie::v1::ApplyDomainResponse& response) const;
   absl::Status EditForApply(ApplyWork& work, CatalogDomain& domain,
                             std::vector<Catalog::Operation>& operations);
   void ApplyChange(ApplyWork& work, icepie::v1::SliceChange& change, CatalogDomain& domain,
@@ -112,9 +116,6 @@ class DomainManager {
                    std::vector<Catalog::Operation>& operations);
   void ResumeBuilds(const std::vector<Catalog::Operation>& operations);
 
-  // The build that was begun for this request; nullopt: none.
-  std::optional<Catalog::Operation> BuildFor(const SliceName& slice,
-                                             const std::string& request_id) const;
   // ABORTED/OPERATION_IN_PROGRESS while one of the slice's builds has not ended.
   absl::Status CheckNoBuild(const std::string& domain, const std::string& slice) const;
   absl::Status CheckSnapshot(const std::string& domain, const std::string& slice_name,

@@ -16,7 +16,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/admin/quarantine_calls.h"
 #include "server/admin/slice_control.h"
+#include "server/admin/slice_remedies.h"
 #include "server/base/proto_time.h"
 #include "server/domain/promotion.h"
 #include "server/supervisor/poison_finder.h"
@@ -119,6 +121,12 @@ class DomainManagerTest : public ::testing::Test {
   void DieWhileOpening(const std::string& generation, int deaths) const {
     DieAt(std::vector<std::string>(static_cast<size_t>(deaths),
                                    Note(slices::Activity::kOpen, generation)));
+  }
+
+  DomainManager* MakeManager() {
+    manager_ = std::make_unique<DomainManager>(*core_, catalog_, supervisor_, builds_, events_,
+                                               memory_, ends_);
+    return manager_.get();
   }
 
   bool AdminRecordsReach(int64_t count) const {
@@ -345,6 +353,104 @@ TEST_F(DomainManagerTest, APromotionAndABuildAreNotMadeTwiceForOneRequest) {
     ASSERT_TRUE(builds_.Cancel(OperationNumber(operation->name())).ok());  // it has ended
   }
   EXPECT_EQ(begun.size(), 1);
+}
+
+// What others did meanwhile stands: the waiver was ended, and records came that nobody has judged.
+TEST_F(DomainManagerTest, RemediesAreNotMadeTwiceForOneRequest) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1, [](icepie::catalog::v1::SliceEntry& slice) {
+    slice.mutable_generations(0)->mutable_definition()->add_expectations("few");
+  });
+  ASSERT_TRUE(core_->CreateStream("s", PayloadFormat::kJson, {}).ok());
+  ASSERT_TRUE(core_->AppendAndWait(NumberedBatch("s", 0, 3)).ok());
+  const int64_t head = core_->head_position();
+  supervisor_.Interrupt();  // nobody waits for workers
+  icepie::v1::WaiveExpectationRequest waive;
+  waive.set_name("shop.s0");
+  waive.set_expectation("few");
+  waive.set_reason("INC-1");
+  waive.set_request_id("waive");
+  icepie::v1::WaiveExpectationRequest end_waiver = waive;
+  end_waiver.set_end(true);
+  end_waiver.set_request_id("end");
+  icepie::v1::AcknowledgeQuarantineRequest acknowledge;  // all that there is
+  acknowledge.set_name("shop.s0");
+  acknowledge.set_reason("INC-1");
+  acknowledge.set_request_id("acknowledge");
+  icepie::v1::WithdrawAcknowledgementRequest withdraw;
+  withdraw.set_name("shop.s0");
+  withdraw.set_end_position(1);
+  withdraw.set_reason("INC-2");
+  withdraw.set_request_id("withdraw");
+  for (int i = 0; i < 2; ++i) {
+    SCOPED_TRACE(i);
+    Catalog catalog(*core_, directory_.path() + "/intents");  // another daemon's
+    ASSERT_TRUE(catalog.Load().ok());
+    DomainManager manager(*core_, catalog, supervisor_, builds_, events_, memory_, ends_);
+    SliceRemedies remedies(catalog, supervisor_, manager, memory_);
+    QuarantineCalls quarantine(*core_, catalog, supervisor_, manager);
+    const auto expect_ok = [](const char* method, const auto& request, const auto& call) {
+      AdminAction action(nullptr, method, "test", request);
+      const auto slice = call(request, action);
+      EXPECT_TRUE(slice.ok()) << method << ": " << slice.status();
+    };
+    const auto waives = [&](const auto& request, AdminAction& action) {
+      return remedies.Waive(request, action);
+    };
+    // Asked for again in another order, so that none repairs what another has done twice.
+    if (i == 1) expect_ok("WaiveExpectation", end_waiver, waives);
+    expect_ok("WaiveExpectation", waive, waives);
+    if (i == 0) expect_ok("WaiveExpectation", end_waiver, waives);
+    const auto withdraws = [&](const auto& request, AdminAction& action) {
+      return quarantine.Withdraw(request, action);
+    };
+    if (i == 1) expect_ok("WithdrawAcknowledgement", withdraw, withdraws);
+    expect_ok("AcknowledgeQuarantine", acknowledge, [&](const auto& request, AdminAction& action) {
+      return quarantine.Acknowledge(request, action);
+    });
+    if (i == 0) expect_ok("WithdrawAcknowledgement", withdraw, withdraws);
+    const auto slice = catalog.Find("shop")->slices.at("s0");
+    EXPECT_EQ(slice.waivers_size(), 0);
+    ASSERT_EQ(slice.acknowledgements_size(), 1);
+    EXPECT_EQ(slice.acknowledgements(0).first_position(), 1);
+    EXPECT_EQ(slice.acknowledgements(0).end_position(), head);
+    ASSERT_TRUE(core_->AppendAndWait(NumberedBatch("s", 3 + i, 1)).ok());
+  }
+  // Without a request_id each is one of its own.
+  waive.clear_request_id();
+  SliceRemedies remedies(catalog_, supervisor_, *MakeManager(), memory_);
+  AdminAction action(nullptr, "WaiveExpectation", "test", waive);
+  EXPECT_TRUE(remedies.Waive(waive, action).ok());
+  EXPECT_EQ(catalog_.Find("shop")->slices.at("s0").waivers_size(), 1);
+}
+
+TEST_F(DomainManagerTest, RecordsAreNotTriedAgainTwiceForOneRequest) {
+  ASSERT_TRUE(catalog_.Load().ok());
+  Create("shop", 1, [](icepie::catalog::v1::SliceEntry&) {});
+  const auto define = [](CatalogDomain& domain, std::vector<Catalog::Operation>&) {
+    domain.entry.add_definitions()->set_name("s0");
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(catalog_.Change("shop", define).ok());
+  supervisor_.Interrupt();
+  MakeManager();
+  // What the daemon had done when it ended.
+  icepie::v1::ResliceSliceRequest reslice;
+  reslice.set_name("shop.s0");
+  reslice.set_request_id("retry");
+  AdminAction made(nullptr, "RetryQuarantinedRecords", "test", reslice);
+  const auto operation =
+      manager_->Reslice(reslice, made, icepie::v1::ApplyDomainRequest::MANUAL, /*retry=*/true);
+  ASSERT_TRUE(operation.ok()) << operation.status();
+  icepie::v1::RetryQuarantinedRecordsRequest retry;
+  retry.set_name("shop.s0");
+  retry.set_request_id("retry");
+  QuarantineCalls quarantine(*core_, catalog_, supervisor_, *manager_);
+  AdminAction action(nullptr, "RetryQuarantinedRecords", "test", retry);
+  const auto again = quarantine.Retry(retry, action);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->operation(), operation->name());
+  EXPECT_EQ(again->method(), icepie::v1::RetryQuarantinedRecordsResponse::NEW_GENERATION);
 }
 
 TEST_F(DomainManagerTest, APromotionThatTheCoreHasNoRoomForIsNotGivenUp) {
