@@ -14,6 +14,7 @@
 #include "absl/strings/strip.h"
 #include "cli/answer.h"
 #include "cli/commands.h"
+#include "cli/consistency_options.h"
 #include "cli/format.h"
 #include "cli/operations.h"
 #include "cli/slice_history.h"
@@ -21,7 +22,6 @@
 #include "cli/slice_wait.h"
 #include "cli/table.h"
 #include "core/base/status.h"
-#include "server/query/as_of.h"
 #include "server/query/select_parameters.h"
 
 namespace icepie::cli {
@@ -46,7 +46,7 @@ struct SliceArguments {
   std::vector<std::string> filters;
   std::string order;
   std::string limit;
-  std::string as_of;
+  ConsistencyOptions consistency;
   SliceWait wait;
 };
 
@@ -141,9 +141,7 @@ absl::StatusOr<int> Query(Context& context, const SliceArguments& arguments) {
   request.set_domain(arguments.name.substr(0, dot));
   icepie::v1::Select* select = request.mutable_select();
   select->set_slice(arguments.name.substr(dot + 1));
-  if (!arguments.as_of.empty()) {
-    ICEPIE_RETURN_IF_ERROR(server::SetAsOf(arguments.as_of, request.mutable_consistency()));
-  }
+  ICEPIE_RETURN_IF_ERROR(SetConsistency(arguments.consistency, &request));
   if (!arguments.columns.empty()) {
     ICEPIE_RETURN_IF_ERROR(server::AddColumns(arguments.columns, slice.columns(), select));
   }
@@ -270,8 +268,7 @@ void AddReading(CLI::App* slice, Context& context,
       ->allow_extra_args(false);
   query->add_option("--order", arguments->order, "as in flights.desc,origin");
   query->add_option("--limit", arguments->limit, "at most so many rows");
-  query->add_option("--as-of", arguments->as_of,
-                    "from a snapshot: a position, a time or a snapshot's name");
+  AddConsistencyOptions(query, arguments->consistency);
 }
 
 void AddOperating(CLI::App* slice, Context& context,

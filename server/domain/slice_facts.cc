@@ -186,8 +186,11 @@ google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::Slic
   if (reason == v1::SLICE_FROZEN && facts.workers.safe_mode) return live.status.since();
   const auto* kept_out = entry == nullptr ? nullptr : SuspensionInForce(*entry);
   if (reason == v1::SLICE_SUSPENDED && kept_out != nullptr) return kept_out->time();
-  // Its death was seen first by the question that it ended.
-  if (reason == v1::WORKER_DOWN && LiveAnswers(live, answered.slice())) return ToProto(facts.now);
+  // It was heard last then, and its death, or that it stands still, was seen first by the question
+  // that it did not answer.
+  if (reason == v1::WORKER_DOWN && LiveAnswers(live, answered.slice())) {
+    return ToProto(std::min(facts.now, live.report_time));
+  }
   if (AwaitsTurn(live) && (reason == v1::WORKER_DOWN || reason == v1::SLICE_LAGGING)) {
     return live.status.since();
   }

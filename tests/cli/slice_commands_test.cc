@@ -490,23 +490,28 @@ TEST_F(SliceCommandsTest, SliceQuery) {
 }
 
 TEST_F(SliceCommandsTest, HowStaleAnAnswerMayBe) {
-  const std::vector<std::string> query = {"query", "operations", "SELECT 1"};
-  const auto with = [&](const std::vector<std::string>& more) {
-    std::vector<std::string> all = query;
-    all.insert(all.end(), more.begin(), more.end());
-    return Run(all);
-  };
-  EXPECT_EQ(with({"--max-staleness", "1m30s"}).code, 0);
-  EXPECT_EQ(slices_.asked.consistency().max_staleness().seconds(), 90);
-  EXPECT_EQ(slices_.asked.consistency().on_stale(), icepie::v1::Consistency::FAIL);
-  EXPECT_EQ(with({"--max-staleness", "0", "--on-stale", "wait"}).code, 0);
-  EXPECT_TRUE(slices_.asked.consistency().has_max_staleness());
-  EXPECT_EQ(slices_.asked.consistency().on_stale(), icepie::v1::Consistency::WAIT);
-  EXPECT_EQ(with({}).code, 0);
-  EXPECT_FALSE(slices_.asked.has_consistency());
-  EXPECT_EQ(with({"--on-stale", "wait"}).code, 1);
-  EXPECT_EQ(with({"--max-staleness", "30"}).code, 1);
-  EXPECT_EQ(with({"--max-staleness", "30s", "--on-stale", "cry"}).code, 1);
+  const std::vector<std::string> by_sql = {"query", "operations", "SELECT 1"};
+  for (const auto& query : {by_sql, {"slice", "query", "operations.on_time"}}) {
+    SCOPED_TRACE(query[0]);
+    const auto with = [&](const std::vector<std::string>& more) {
+      std::vector<std::string> all = query;
+      all.insert(all.end(), more.begin(), more.end());
+      return Run(all);
+    };
+    EXPECT_EQ(with({"--max-staleness", "1m30s"}).code, 0);
+    EXPECT_EQ(slices_.asked.consistency().max_staleness().seconds(), 90);
+    EXPECT_EQ(slices_.asked.consistency().on_stale(), icepie::v1::Consistency::FAIL);
+    EXPECT_EQ(with({"--max-staleness", "0", "--on-stale", "wait"}).code, 0);
+    EXPECT_TRUE(slices_.asked.consistency().has_max_staleness());
+    EXPECT_EQ(slices_.asked.consistency().on_stale(), icepie::v1::Consistency::WAIT);
+    EXPECT_EQ(with({"--min-position", "7"}).code, 0);
+    EXPECT_EQ(slices_.asked.consistency().min_position(), 7);
+    EXPECT_EQ(with({}).code, 0);
+    EXPECT_FALSE(slices_.asked.has_consistency());
+    EXPECT_EQ(with({"--on-stale", "wait"}).code, 1);
+    EXPECT_EQ(with({"--max-staleness", "30"}).code, 1);
+    EXPECT_EQ(with({"--max-staleness", "30s", "--on-stale", "cry"}).code, 1);
+  }
 }
 
 TEST_F(SliceCommandsTest, QueriesAskForThePast) {

@@ -114,6 +114,18 @@ TEST_F(SliceFactsTest, AFrozenSliceThatReadsAnotherLagsSinceTheFirstRecordThatIt
   EXPECT_EQ(lag(v1::LIVE), absl::Seconds(2));
 }
 
+// Nobody takes it for dead yet: what the standby answers meanwhile gets older all the same, which
+// whoever gave a max_staleness must be told.
+TEST_F(SliceFactsTest, WhileAWorkerStandsStillItsSlicesAreStaleSinceItWasHeardLast) {
+  WorkerView& live = facts_.workers.live;
+  live.report = Running();
+  live.report_time = Ago(7);
+  live.client = std::make_shared<WorkerClient>("/nowhere");
+  const v1::SliceMeta meta = MakeSliceMeta(facts_, live.report->slices(0), v1::STANDBY);
+  EXPECT_EQ(meta.stale_reason(), v1::WORKER_DOWN);
+  EXPECT_EQ(FromProto(meta.stale_since()), Ago(7));
+}
+
 TEST_F(SliceFactsTest, AHeldSliceSaysSinceWhenAndWhatItStillAnswersFrom) {
   domain_.slices.clear();
   domain_.damaged_slices["volume"] = {"its entry in the catalog is damaged", {}};
