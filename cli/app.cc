@@ -97,8 +97,24 @@ absl::Status CheckText(absl::string_view argument) {
       absl::StrCat("\"", absl::CHexEscape(argument), "\" is not UTF-8"));
 }
 
+// For errors in the arguments themselves, of which not all may have been read.
+bool AsksForJson(const std::vector<std::string>& arguments) {
+  const auto end = std::find(arguments.begin(), arguments.end(), "--");
+  return std::find(arguments.begin(), end, "--json") != end;
+}
+
+int Fail(const absl::Status& error, bool json, const Terminal& terminal) {
+  if (json) {
+    *terminal.err << ErrorJson(error);
+  } else {
+    PrintError(error, terminal);
+  }
+  return ExitCodeOf(error);
+}
+
 // CLI11's own messages are one line; help goes to standard output and is no error.
-int UsageError(const CLI::App& app, const CLI::ParseError& error, const Terminal& terminal) {
+int UsageError(const CLI::App& app, const CLI::ParseError& error, bool json,
+               const Terminal& terminal) {
   std::ostringstream out;
   std::ostringstream err;
   const int code = app.exit(error, out, err);
@@ -106,9 +122,9 @@ int UsageError(const CLI::App& app, const CLI::ParseError& error, const Terminal
     *terminal.out << out.str();
     return kExitDone;
   }
-  *terminal.err << "icepie: " << UnknownCommand(app).value_or(error.what())
-                << "; see icepie --help\n";
-  return kExitError;
+  const std::string what = UnknownCommand(app).value_or(error.what());
+  return Fail(absl::InvalidArgumentError(absl::StrCat(what, "; see icepie --help")), json,
+              terminal);
 }
 
 }  // namespace
@@ -157,9 +173,7 @@ void PrintError(const absl::Status& status, const Terminal& terminal) {
 int RunProgram(const std::vector<std::string>& arguments, const Terminal& terminal) {
   for (const std::string& argument : arguments) {
     const absl::Status valid = CheckText(argument);
-    if (valid.ok()) continue;
-    PrintError(valid, terminal);
-    return ExitCodeOf(valid);
+    if (!valid.ok()) return Fail(valid, AsksForJson(arguments), terminal);
   }
   Context context(terminal);
   CLI::App app("Ice Pie: slices of one frozen, append-only core", "icepie");
@@ -185,17 +199,11 @@ int RunProgram(const std::vector<std::string>& arguments, const Terminal& termin
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
     app.parse(std::move(reversed));
   } catch (const CLI::ParseError& error) {
-    return UsageError(app, error, terminal);
+    return UsageError(app, error, AsksForJson(arguments), terminal);
   }
   const absl::StatusOr<int> code = context.action();
   terminal.out->flush();
-  if (code.ok()) return *code;
-  if (context.options.json) {
-    *terminal.err << ErrorJson(code.status());
-  } else {
-    PrintError(code.status(), terminal);
-  }
-  return ExitCodeOf(code.status());
+  return code.ok() ? *code : Fail(code.status(), context.options.json, terminal);
 }
 
 }  // namespace icepie::cli

@@ -1091,13 +1091,28 @@ TEST_F(SliceCommandsTest, UsageErrorsAreOneLine) {
                                              {"slice", "frob"},
                                              {"query", "operations"},
                                              {"status", "--frob"},
+                                             {"status", "--timeout"},
                                              {"status", "--timeout", "soon"},
+                                             {"stream", "list", "\xff"},
                                              {"import", "a", "b", "--batch-records", "0"}}) {
     const Outcome outcome = Run(arguments);
     EXPECT_EQ(outcome.code, 1);
     EXPECT_EQ(outcome.out, "");
     EXPECT_THAT(outcome.err, StartsWith("icepie: "));
     EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    // For a program the same, as every error, wherever it asks for that.
+    for (const size_t at : {size_t{0}, arguments.size()}) {
+      std::vector<std::string> for_programs = arguments;
+      for_programs.insert(for_programs.begin() + static_cast<ptrdiff_t>(at), "--json");
+      const Outcome as_json = Run(for_programs);
+      EXPECT_EQ(as_json.code, 1);
+      EXPECT_EQ(as_json.out, "");
+      const auto error = nlohmann::json::parse(as_json.err, nullptr, false);
+      ASSERT_TRUE(error.is_object()) << as_json.err;
+      EXPECT_EQ(error["code"], "INVALID_ARGUMENT");
+      // Behind an option without its value it is taken for that.
+      if (at == 0) EXPECT_EQ("icepie: " + error["detail"].get<std::string>() + "\n", outcome.err);
+    }
   }
   EXPECT_THAT(Run({"slce"}).err, StartsWith("icepie: unknown command 'slce' (have: stream, "));
   EXPECT_THAT(Run({"slice", "frob"}).err,
