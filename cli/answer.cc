@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "cli/format.h"
+#include "cli/status_text.h"
 #include "cli/table.h"
 #include "core/base/status.h"
 
@@ -63,7 +64,8 @@ std::string WhyStale(Context& context, const icepie::v1::SliceMeta& meta) {
                       (meta.stale_reason() == icepie::v1::SLICE_SUSPENDED &&
                        mode == icepie::v1::DesiredState::SUSPEND);
   if (wanted) return slice->desired().reason();
-  return slice->last_error().reason();
+  if (IsStoppedByError(*slice)) return slice->last_error().reason();
+  return IsInSafeMode(*slice) ? "safe mode" : "";
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // What `icepie doctor` looks at. No check writes anything or needs a daemon; those that read the
-// core's log leave it alone while a daemon has it open.
+// core's log leave it alone while a daemon has it open, which is then asked how it is.
 #ifndef ICEPIE_CLI_DOCTOR_CHECKS_H_
 #define ICEPIE_CLI_DOCTOR_CHECKS_H_
 

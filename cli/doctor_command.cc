@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/doctor_checks.h"
 #include "cli/format.h"
+#include "cli/status_text.h"
 #include "cli/table.h"
 #include "config/settings.h"
 #include "core/base/status.h"
@@ -19,10 +20,29 @@ namespace {
 using icepie::config::v1::Settings;
 using Severity = DoctorFinding::Severity;
 
+constexpr absl::Duration kDaemonTimeout = absl::Seconds(10);
+
 struct DoctorArguments {
   std::string data_directory;
   std::string config;
 };
+
+// What the daemon that runs says of itself: nobody else may look into its log.
+void CheckDaemon(const Settings& settings, DoctorFindings& out) {
+  Client client(settings.listen().grpc(), kDaemonTimeout);
+  const auto status =
+      client.Call(client.admin(), &icepie::v1::Admin::StubInterface::GetServerStatus,
+                  icepie::v1::GetServerStatusRequest());
+  if (!status.ok()) {
+    out.push_back({Severity::kProblem, "daemon",
+                   absl::StrCat("it does not say how it is: ", status.status().message()),
+                   "look at the daemon's log; restart it if it hangs"});
+  } else if (!IsCoreWell(*status)) {
+    out.push_back({Severity::kProblem, "daemon", absl::StrCat("core ", CoreText(*status)), ""});
+  } else {
+    out.push_back({Severity::kOk, "daemon", absl::StrCat("core OK; ", StatesText(*status)), ""});
+  }
+}
 
 // Damaged settings are a finding; the checks go on with the defaults.
 Settings SettingsFor(const DoctorArguments& arguments, DoctorFindings& out) {
@@ -56,7 +76,11 @@ DoctorFindings Examine(const DoctorArguments& arguments) {
   CheckDisk(settings, findings);
   CheckLock(data, daemon, findings);
   // RocksDB defines nothing for a reader beside its writer.
-  if (daemon == 0) CheckCore(data, findings);
+  if (daemon == 0) {
+    CheckCore(data, findings);
+  } else {
+    CheckDaemon(settings, findings);
+  }
   CheckSnapshots(data, findings);
   return findings;
 }

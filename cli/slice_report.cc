@@ -122,9 +122,7 @@ std::string ErrorText(const icepie::v1::SliceError& error) {
 // That of the slice: whether it is over, and how it is forgotten.
 std::string LastErrorText(const Slice& slice) {
   const std::string text = ErrorText(slice.last_error());
-  const bool stopped = slice.state() == icepie::v1::FAULTED || slice.state() == icepie::v1::HELD ||
-                       slice.state() == icepie::v1::BLOCKED;
-  if (text.empty() || stopped) return text;
+  if (text.empty() || IsStoppedByError(slice)) return text;
   return absl::StrCat(text, "; over (icepie slice clear-error ", slice.name(), " forgets it)");
 }
 

@@ -66,6 +66,14 @@ std::string NextText(const Slice& slice) {
   return needs_change ? "next retry: none, needs a change" : "";
 }
 
+// Why its worker is not there, if it has been; empty: it is.
+std::string WorkerText(const Slice& slice) {
+  for (const auto& condition : slice.conditions()) {
+    if (condition.type() == "ANSWERS") return Printable(condition.message());
+  }
+  return "";
+}
+
 std::string WhyText(const Slice& slice) {
   if (slice.state() == icepie::v1::DELETING) {
     return slice.conditions().empty() ? "" : Printable(slice.conditions(0).message());
@@ -77,6 +85,12 @@ std::string WhyText(const Slice& slice) {
   for (const auto& condition : slice.conditions()) {
     if (condition.reason() == "AWAITS_TURN") return "waits for its turn";
   }
+  if (slice.state() == icepie::v1::STARTING) return WorkerText(slice);
+  if (slice.state() == icepie::v1::LAGGING) {
+    if (!slice.meta().has_lag_time()) return "";
+    return absl::StrCat("a record waits ", FormatElapsed(ToDuration(slice.meta().lag_time())));
+  }
+  if (!IsStoppedByError(slice)) return IsInSafeMode(slice) ? "safe mode" : "";
   const auto& error = slice.last_error();
   // Only the message names the slice that it waits for.
   const bool says_more = slice.state() == icepie::v1::BLOCKED && !error.message().empty();

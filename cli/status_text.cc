@@ -1,5 +1,6 @@
 #include "cli/status_text.h"
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -15,6 +16,19 @@ using icepie::v1::Slice;
 
 bool IsHealthy(const Slice& slice) {
   return !slice.meta().stale() && slice.state() == icepie::v1::RUNNING;
+}
+
+bool IsStoppedByError(const Slice& slice) {
+  const bool suspended = slice.state() == icepie::v1::SUSPENDED &&
+                         slice.desired().mode() != icepie::v1::DesiredState::SUSPEND;
+  return slice.state() == icepie::v1::FAULTED || slice.state() == icepie::v1::HELD ||
+         slice.state() == icepie::v1::BLOCKED || suspended;
+}
+
+bool IsInSafeMode(const Slice& slice) {
+  const auto& conditions = slice.conditions();
+  return std::any_of(conditions.begin(), conditions.end(),
+                     [](const auto& condition) { return condition.type() == "SAFE_MODE"; });
 }
 
 std::string ReminderText(const icepie::v1::DesiredState& desired) {

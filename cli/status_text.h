@@ -11,6 +11,12 @@ namespace icepie::cli {
 // It does what it promises; the others are shown one by one.
 bool IsHealthy(const icepie::v1::Slice& slice);
 
+// Its last error is why it is in its state, and not over.
+bool IsStoppedByError(const icepie::v1::Slice& slice);
+
+// Nobody froze it: the daemon was started so.
+bool IsInSafeMode(const icepie::v1::Slice& slice);
+
 bool IsCoreWell(const icepie::v1::ServerStatus& status);
 
 // "OK", "READ ONLY (…)", "DISK FULL (…)".

@@ -1,5 +1,6 @@
 #include "server/admin/event_observer.h"
 
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -25,14 +26,16 @@ const icepie::v1::SliceCondition* FindCondition(const icepie::v1::Slice& slice,
   return nullptr;
 }
 
-void ExplainFreeze(const icepie::v1::Slice& slice, Event& event) {
-  const auto& desired = slice.desired();
-  if (desired.mode() == icepie::v1::DesiredState::FREEZE) {
-    event.set_reason(desired.reason().empty() ? "DESIRED" : desired.reason());
-    event.set_message(absl::StrCat("asked for by ", desired.actor()));
-  } else if (FindCondition(slice, "SAFE_MODE") != nullptr) {
-    event.set_reason("SAFE_MODE");
-  }
+// Somebody wants it in its state.
+bool IsWanted(const icepie::v1::Slice& slice) {
+  const auto mode = slice.desired().mode();
+  return (slice.state() == icepie::v1::FROZEN && mode == icepie::v1::DesiredState::FREEZE) ||
+         (slice.state() == icepie::v1::SUSPENDED && mode == icepie::v1::DesiredState::SUSPEND);
+}
+
+void ExplainDesired(const icepie::v1::DesiredState& desired, Event& event) {
+  event.set_reason(desired.reason().empty() ? "DESIRED" : desired.reason());
+  event.set_message(absl::StrCat("asked for by ", desired.actor()));
 }
 
 void ExplainLag(const icepie::v1::Slice& slice, Event& event) {
@@ -52,17 +55,20 @@ void ExplainLag(const icepie::v1::Slice& slice, Event& event) {
 }  // namespace
 
 void ExplainState(const icepie::v1::Slice& slice, Event& event) {
-  if (HasCause(slice.state())) {
+  if (IsWanted(slice)) {
+    ExplainDesired(slice.desired(), event);
+  } else if (HasCause(slice.state())) {
     event.set_reason(slice.last_error().reason());
     event.set_message(slice.last_error().message());
   } else if (slice.state() == icepie::v1::FROZEN) {
-    ExplainFreeze(slice, event);
+    if (FindCondition(slice, "SAFE_MODE") != nullptr) event.set_reason("SAFE_MODE");
   } else if (slice.state() == icepie::v1::LAGGING) {
     ExplainLag(slice, event);
-  } else if (const auto* answers = FindCondition(slice, "ANSWERS");
-             slice.state() == icepie::v1::DELETING && answers != nullptr) {
-    event.set_reason(answers->reason());
-    event.set_message(answers->message());
+  } else if (const auto* answers = FindCondition(slice, "ANSWERS"); answers != nullptr) {
+    const bool lost = slice.state() == icepie::v1::STARTING && !answers->message().empty();
+    if (lost) event.set_reason("WORKER_DOWN");
+    if (slice.state() == icepie::v1::DELETING) event.set_reason(answers->reason());
+    if (!event.reason().empty()) event.set_message(answers->message());
   }
 }
 
@@ -90,16 +96,19 @@ void EventObserver::LookAtDomain(const std::string& domain) {
     log_.Add(std::move(event));
   }
   if (!known.ok()) return;
+  std::set<std::string> noted;
   for (const auto& worker : known->workers()) {
-    // Builds come and go; their operations tell of them.
-    if (worker.role() != "build") Note(worker);
+    // Builds come and go; their operations tell of them. A second standby, while workers are
+    // rolled, is the standby's successor and not its next state.
+    const bool stays = worker.role() != "build" && noted.insert(worker.role()).second;
+    if (stays) Note(worker);
   }
 }
 
 void EventObserver::Note(const icepie::v1::Slice& slice) {
   const std::string domain = slice.name().substr(0, slice.name().find('.'));
   // How far it lags is no other state.
-  const bool cause = HasCause(slice.state());
+  const bool cause = HasCause(slice.state()) && !IsWanted(slice);
   Seen now = {icepie::v1::SliceState_Name(slice.state()), cause ? slice.last_error().reason() : ""};
   Seen& seen = slices_[domain][slice.name()];
   if (now == seen) return;

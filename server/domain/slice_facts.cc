@@ -444,7 +444,12 @@ void AddAlwaysConditions(const DomainFacts& facts, v1::Slice& out) {
   }
   if (by_live || Answers(facts.workers, slice)) {
     const bool on_demand = !by_live && !standby.client;
-    AddCondition("ANSWERS", true, by_live ? "LIVE" : on_demand ? "ON_DEMAND" : "STANDBY", "", out);
+    const bool is_lost = !live.client && !IsResting(live);
+    AddCondition("ANSWERS", true,
+                 by_live     ? "LIVE"
+                 : on_demand ? "ON_DEMAND"
+                             : "STANDBY",
+                 is_lost ? live.status.last_error() : "", out);
     *LastTime(out) = by_live ? live.status.since() : standby.status.since();
   } else {
     AddCondition("ANSWERS", false, out.snapshot_position() < 0 ? "NO_SNAPSHOT_YET" : "WORKER_LOST",

@@ -644,7 +644,8 @@ void ManagedWorker::EndBroken() {
 void ManagedWorker::End(absl::Duration grace) {
   if (std::exchange(ending_, true)) return;
   if (view_.client) view_.lost_since = absl::Now();
-  view_.client.reset();  // questions go to the other worker from here on
+  view_.client.reset();             // questions go to the other worker from here on
+  view_.status.clear_last_error();  // that is not why it ends
   SetState("stopping");
   const bool silent =
       SteadyNow() - silence_.last_answer() > settings_.heartbeat_interval * 3 + absl::Seconds(1);

@@ -457,6 +457,17 @@ TEST_F(SliceCommandsTest, StaleAnswersSayWhy) {
   const Outcome outcome = Run({"query", "operations", "SELECT 1"});
   EXPECT_THAT(outcome.out, HasSubstr("STALE since 2026-11-22 02:58:41Z  operations.on_time "
                                      "(SLICE_FROZEN: INC-4711)\n"));
+  // What was wrong before is not why.
+  slices_.slice.mutable_last_error()->set_reason("QUARANTINE_OVER_BUDGET");
+  slices_.slice.clear_desired();
+  slices_.slice.add_conditions()->set_type("SAFE_MODE");
+  EXPECT_THAT(Run({"query", "operations", "SELECT 1"}).out,
+              HasSubstr("(SLICE_FROZEN: safe mode)\n"));
+  EXPECT_THAT(Run({"status"}).out, HasSubstr("operations.on_time  FROZEN  safe mode"));
+  slices_.slice.set_state(icepie::v1::FAULTED);
+  slices_.slice.mutable_meta()->set_stale_reason(icepie::v1::SLICE_FAULTED);
+  EXPECT_THAT(Run({"query", "operations", "SELECT 1"}).out,
+              HasSubstr("(SLICE_FAULTED: QUARANTINE_OVER_BUDGET)\n"));
 }
 
 TEST_F(SliceCommandsTest, QueryAsJsonKeepsTheRows) {
@@ -963,6 +974,44 @@ TEST_F(SliceCommandsTest, StatusNamesTheUnhealthyAndFoldsTheRest) {
   slices_.slice.mutable_last_error()->set_message("reads routes, which is FROZEN");
   EXPECT_THAT(Run({"status"}).out,
               HasSubstr("operations.on_time  BLOCKED  reads routes, which is FROZEN"));
+}
+
+// The last error stays, also when it is over: then it is no reason for what comes after it.
+TEST_F(SliceCommandsTest, AnErrorThatIsOverIsNotTheReasonForAnotherState) {
+  Slice& slice = slices_.slice;
+  slice.mutable_last_error()->set_reason("QUARANTINE_OVER_BUDGET");
+  slice.set_state(icepie::v1::STARTING);
+  EXPECT_THAT(Run({"status"}).out, Not(HasSubstr("QUARANTINE_OVER_BUDGET")));
+  auto& answers = *slice.add_conditions();
+  answers.set_type("ANSWERS");
+  answers.set_message("ended with signal 9 (Killed)");
+  EXPECT_THAT(Run({"status"}).out,
+              HasSubstr("operations.on_time  STARTING  ended with signal 9 (Killed)"));
+  slice.set_state(icepie::v1::LAGGING);
+  slice.mutable_meta()->mutable_lag_time()->set_seconds(7);
+  EXPECT_THAT(Run({"status"}).out, HasSubstr("operations.on_time  LAGGING  a record waits 7 s"));
+
+  slice.set_state(icepie::v1::SUSPENDED);
+  slice.mutable_last_error()->set_reason("WORKER_FAILED_TOO_OFTEN");
+  EXPECT_THAT(Run({"status"}).out, HasSubstr("WORKER_FAILED_TOO_OFTEN"));
+  const std::vector<std::string> describe = {"slice", "describe", "operations.on_time"};
+  EXPECT_THAT(Run(describe).out, Not(HasSubstr("; over")));
+  slice.mutable_desired()->set_mode(icepie::v1::DesiredState::SUSPEND);
+  EXPECT_THAT(Run(describe).out, HasSubstr("; over")) << "somebody wants it suspended";
+}
+
+TEST_F(SliceCommandsTest, ASuspensionIsDescribedWithTheFreezeUnderIt) {
+  auto& desired = *slices_.slice.mutable_desired();
+  desired.set_mode(icepie::v1::DesiredState::SUSPEND);
+  desired.set_actor("bob");
+  desired.set_reason("too much memory");
+  desired.set_resume_to(icepie::v1::DesiredState::FREEZE);
+  desired.mutable_freeze()->set_actor("ann");
+  desired.mutable_freeze()->set_reason("INC-1");
+  const Outcome described = Run({"slice", "describe", "operations.on_time"});
+  EXPECT_THAT(described.out, ::testing::ContainsRegex(
+                                 "SUSPEND since .* by bob: too much memory; then FREEZE since .* "
+                                 "by ann: INC-1"));
 }
 
 TEST_F(SliceCommandsTest, StatusShowsSomeOfManyAndCountsTheOthers) {

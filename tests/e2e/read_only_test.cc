@@ -143,6 +143,8 @@ TEST_F(ReadOnlyRemountTest, ADiskThatHasLostTablesEndsNeitherTheStartNorTheSlice
   EXPECT_EQ(Refused(), "CORE_READ_ONLY");
   EXPECT_THAT(Rows(daemon_, -1), HasSubstr(R"([{"item":"pear","total":3}])"));
   ExpectCoreUnhealthy("Input/output error");
+  EXPECT_EQ(Icepie(absl::StrCat("doctor --data-dir ", daemon_.data_directory())), 1)
+      << "it asks the daemon, whose log nobody else reads";
   EXPECT_EQ(daemon_.Stop(), 0);
 }
 

@@ -672,6 +672,8 @@ TEST_F(SupervisionTest, WorkersAreRolledWithoutAFailedQueryAndABadProgramStopsTh
   EXPECT_NE(rolled.live_pid(), live.pid());
   EXPECT_NE(rolled.standby_pid(), standby.pid());
   EXPECT_EQ(daemon_.Worker("shop", "live").pid(), rolled.live_pid());
+  EXPECT_THAT(Events(), ::testing::Not(HasSubstr("standby  running>starting")))
+      << "its successor is another one";
 
   std::ofstream(fail) << "now";
   const grpc::Status bad = roll(&rolled);

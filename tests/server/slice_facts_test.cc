@@ -54,6 +54,15 @@ class SliceFactsTest : public ::testing::Test {
   DomainFacts facts_;
 };
 
+const v1::SliceCondition& Condition(const v1::Slice& slice, const std::string& type) {
+  for (const auto& condition : slice.conditions()) {
+    if (condition.type() == type) return condition;
+  }
+  static const v1::SliceCondition none;
+  ADD_FAILURE() << "no " << type;
+  return none;
+}
+
 TEST_F(SliceFactsTest, ASliceWhoseWorkerIsDownStartsSinceItWasLostAndSaysWhenItIsTriedAgain) {
   WorkerView& live = facts_.workers.live;
   live.report = Running();
@@ -65,6 +74,12 @@ TEST_F(SliceFactsTest, ASliceWhoseWorkerIsDownStartsSinceItWasLostAndSaysWhenItI
   EXPECT_EQ(down.state(), v1::STARTING);
   EXPECT_EQ(FromProto(down.state_since()), Ago(20));
   EXPECT_EQ(FromProto(down.next_retry_time()), kNow + absl::Seconds(3));
+  live.status.set_last_error("ended with signal 9 (Killed)");
+  facts_.workers.standby.client = std::make_shared<WorkerClient>("/nowhere");
+  facts_.workers.standby.report = live.report;
+  EXPECT_EQ(Condition(Describe(), "ANSWERS").reason(), "STANDBY");
+  EXPECT_EQ(Condition(Describe(), "ANSWERS").message(), "ended with signal 9 (Killed)");
+  facts_.workers.standby = WorkerView();
   EXPECT_EQ(down.counts().input(), 90);
   live.status.set_state("starting");
   live.status.set_pid(4711);
@@ -152,15 +167,6 @@ TEST_F(SliceFactsTest, AHeldSliceSaysSinceWhenAndWhatItStillAnswersFrom) {
   EXPECT_EQ(FromProto(held.meta().stale_since()), Ago(30));
 }
 
-const v1::SliceCondition& Condition(const v1::Slice& slice, const std::string& type) {
-  for (const auto& condition : slice.conditions()) {
-    if (condition.type() == type) return condition;
-  }
-  static const v1::SliceCondition none;
-  ADD_FAILURE() << "no " << type;
-  return none;
-}
-
 TEST_F(SliceFactsTest, AHeldSliceHasConditions) {
   domain_.slices.clear();
   domain_.damaged_slices["volume"] = {"its entry in the catalog is damaged", {}};
@@ -217,7 +223,7 @@ TEST_F(SliceFactsTest, ASliceThatLeftItsFileIsDeletingWhileAWorkerHasIt) {
   EXPECT_TRUE(LeavingSlices(facts_).empty());
 }
 
-TEST_F(SliceFactsTest, EventsSayWhyASliceIsFrozenOrLags) {
+TEST_F(SliceFactsTest, EventsSayWhyASliceIsInItsState) {
   v1::Slice slice;
   slice.set_state(v1::FROZEN);
   slice.mutable_desired()->set_mode(v1::DesiredState::FREEZE);
@@ -227,11 +233,36 @@ TEST_F(SliceFactsTest, EventsSayWhyASliceIsFrozenOrLags) {
   ExplainState(slice, event);
   EXPECT_EQ(event.reason(), "INC-1");
   EXPECT_EQ(event.message(), "asked for by ann");
-  slice.clear_desired();
+  // An error that is over is not why somebody suspended it.
+  slice.mutable_last_error()->set_reason("BLOCKED_BY");
+  slice.set_state(v1::SUSPENDED);
+  slice.mutable_desired()->set_mode(v1::DesiredState::SUSPEND);
+  event.Clear();
+  ExplainState(slice, event);
+  EXPECT_EQ(event.reason(), "INC-1");
+  EXPECT_EQ(event.message(), "asked for by ann");
+  slice.mutable_desired()->set_mode(v1::DesiredState::RUN);
+  slice.mutable_last_error()->set_reason("WORKER_FAILED_TOO_OFTEN");
+  event.Clear();
+  ExplainState(slice, event);
+  EXPECT_EQ(event.reason(), "WORKER_FAILED_TOO_OFTEN");
+  slice.clear_last_error();
+  slice.set_state(v1::FROZEN);
   slice.add_conditions()->set_type("SAFE_MODE");
   event.Clear();
   ExplainState(slice, event);
   EXPECT_EQ(event.reason(), "SAFE_MODE");
+
+  slice.Clear();
+  slice.set_state(v1::STARTING);
+  slice.add_conditions()->set_type("ANSWERS");
+  event.Clear();
+  ExplainState(slice, event);
+  EXPECT_EQ(event.reason(), "") << "nothing is wrong";
+  slice.mutable_conditions(0)->set_message("ended with signal 9 (Killed)");
+  ExplainState(slice, event);
+  EXPECT_EQ(event.reason(), "WORKER_DOWN");
+  EXPECT_EQ(event.message(), "ended with signal 9 (Killed)");
 
   slice.Clear();
   slice.set_state(v1::LAGGING);
