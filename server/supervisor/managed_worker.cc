@@ -130,6 +130,7 @@ ManagedWorker::ManagedWorker(EventLoop& loop, const WorkerSettings& settings, st
       directory_(std::move(directory)),
       on_change_(std::move(on_change)),
       suspension_file_(SuspensionPath(settings, domain, role)),
+      starts_ahead_(role == "standby" && settings.ahead != nullptr),
       policy_(role == "standby" ? StandbyRestart(settings.restart) : settings.restart,
               RandomShare()),
       silence_(settings.heartbeat_interval, settings.heartbeat_timeout) {
@@ -160,6 +161,7 @@ std::function<void(absl::StatusOr<Result>)> ManagedWorker::ForThisProcess(
 void ManagedWorker::SetState(const std::string& state) {
   view_.status.set_state(state);
   *view_.status.mutable_since() = ToProto(absl::Now());
+  if (starts_ahead_ && state == kResting) settings_.ahead->Prepare();
 }
 
 void ManagedWorker::Start(absl::Duration delay) {
@@ -230,7 +232,8 @@ void ManagedWorker::Spawn() {
   }
   options.arguments.push_back(absl::StrCat("--log-file=", options.log_file));
   GiveLife(options);
-  auto process = WorkerProcess::Spawn(options);
+  // Somebody may wait for it.
+  auto process = starts_ahead_ ? settings_.ahead->Start(options) : WorkerProcess::Spawn(options);
   if (!process.ok()) {
     OnNotSpawned(process.status());
     return;

@@ -18,6 +18,7 @@
 #include "server/supervisor/life_watch.h"
 #include "server/supervisor/restart_policy.h"
 #include "server/supervisor/suspension_file.h"
+#include "server/supervisor/worker_ahead.h"
 #include "server/supervisor/worker_client.h"
 #include "server/supervisor/worker_process.h"
 #include "slices/apply/flight_record.h"
@@ -52,6 +53,7 @@ struct WorkerSettings {
   std::shared_ptr<RestartPacer> pacer;   // of all workers together; null: the supervisor's own
   std::shared_ptr<LifeWatch> lives;      // tells of deaths early; null: nobody does
   std::shared_ptr<DomainGroups> groups;  // that workers run in; null: none are delegated
+  std::shared_ptr<WorkerAhead> ahead;    // for standbys that are woken; null: none is started ahead
 };
 
 // Of one domain.
@@ -208,6 +210,7 @@ class ManagedWorker : public std::enable_shared_from_this<ManagedWorker> {
   const std::string directory_;
   const std::function<void()> on_change_;
   const SuspensionFile suspension_file_;
+  const bool starts_ahead_;  // by settings_.ahead
   RestartPolicy policy_;
   WorkerView view_;
   std::shared_ptr<const icepie::worker::v1::WorkerReport> lost_;  // with `rest_lost`: what it held

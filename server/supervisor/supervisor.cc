@@ -1,5 +1,7 @@
 #include "server/supervisor/supervisor.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
@@ -71,6 +73,8 @@ Supervisor::Supervisor(WorkerSettings settings, std::string domains_directory,
       planner_directory_(std::move(planner_directory)) {
   if (!settings_.pacer) settings_.pacer = std::make_shared<RestartPacer>();
   settings_.lives = std::make_shared<LifeWatch>();
+  static_cast<void>(MakeDirectories(planner_directory_));  // for its log
+  settings_.ahead = std::make_shared<WorkerAhead>(loop_, AheadOptions());
   RemovePlannersLeft(planner_directory_);
   if (settings_.groups) loop_.Post([this] { RemoveGroupsLeft(kGroupLook); });
 }
@@ -78,7 +82,26 @@ Supervisor::Supervisor(WorkerSettings settings, std::string domains_directory,
 Supervisor::~Supervisor() {
   StopAll(absl::ZeroDuration());
   loop_.Stop();
+  settings_.ahead.reset();
   settings_.lives.reset();  // its threads post to the loop
+}
+
+// As little of the machine as a process takes that nobody waits for. Its nice stays: without
+// privileges it could not be taken back.
+WorkerProcessOptions Supervisor::AheadOptions() const {
+  constexpr size_t kRoom = 4000;  // for what it will show as its arguments
+  WorkerProcessOptions options;
+  options.program = settings_.program;
+  options.arguments = {absl::StrCat("--parent-pid=", getpid())};
+  if (const std::string group = settings_.groups ? settings_.groups->ForPlanner() : "";
+      !group.empty()) {
+    options.arguments.push_back(absl::StrCat("--waits-in=", group));
+  }
+  options.arguments.push_back(absl::StrCat("--room=", std::string(kRoom, ' ')));
+  options.log_file = absl::StrCat(planner_directory_, "/ahead.log");
+  options.batch = true;
+  options.oom_score_adj = 800;
+  return options;
 }
 
 std::string Supervisor::DomainDirectory(const std::string& domain) const {
@@ -748,6 +771,7 @@ std::vector<Supervisor::UnsavedDomain> Supervisor::StopAll(absl::Duration grace)
   auto state = std::make_shared<Stopping>();
   loop_.Post([this, state, grace] {
     stopping_ = true;
+    settings_.ahead->Stop();
     const auto planners = planners_;
     for (const auto& [number, planner] : planners) {
       OnPlanned(*planner, MakeError(absl::StatusCode::kUnavailable, "the daemon is stopping",

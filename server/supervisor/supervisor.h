@@ -180,6 +180,7 @@ class Supervisor {
   void StartPlanner(const std::shared_ptr<Planner>& planner, absl::Duration timeout);
   static void OnPlanned(Planner& planner,
                         absl::StatusOr<icepie::worker::v1::PlanDomainResponse> plan);
+  WorkerProcessOptions AheadOptions() const;
   void OnPlannerEnd(const std::shared_ptr<Planner>& planner);
   std::vector<std::shared_ptr<ManagedWorker>> AllWorkers();
 

@@ -4,11 +4,13 @@
 #include <sched.h>
 #include <spawn.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -21,6 +23,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
+#include "core/base/status.h"
 #include "server/worker/exit_codes.h"
 #include "spdlog/spdlog.h"
 
@@ -29,8 +32,10 @@ extern char** environ;
 namespace icepie::server {
 namespace {
 
+constexpr absl::string_view kZero("", 1);
+
 // Opened for appending; the child's output goes straight to the file.
-absl::StatusOr<int> OpenLog(const WorkerProcessOptions& options) {
+absl::StatusOr<int> OpenLogFile(const WorkerProcessOptions& options) {
   struct stat info {};
   const std::string& path = options.log_file;
   if (stat(path.c_str(), &info) == 0 && info.st_size > options.log_bytes_max) {
@@ -39,6 +44,15 @@ absl::StatusOr<int> OpenLog(const WorkerProcessOptions& options) {
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (fd < 0) return ErrnoError(errno, absl::StrCat("opening log file ", path));
   return fd;
+}
+
+absl::StatusOr<int> OpenLog(const WorkerProcessOptions& options) {
+  auto log_fd = OpenLogFile(options);
+  if (log_fd.ok()) return log_fd;
+  spdlog::warn("{}; what the worker says is lost", log_fd.status().ToString());
+  const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (nowhere < 0) return ErrnoError(errno, "open /dev/null for a worker");
+  return nowhere;
 }
 
 std::vector<std::string> ChildEnvironment() {
@@ -96,10 +110,8 @@ struct SpawnPlan {
 void SetPriorities(pid_t pid, const WorkerProcessOptions& options) {
   std::ofstream(absl::StrCat("/proc/", pid, "/oom_score_adj")) << options.oom_score_adj;
   setpriority(PRIO_PROCESS, static_cast<id_t>(pid), options.nice);
-  if (options.batch) {
-    sched_param parameters{};
-    sched_setscheduler(pid, SCHED_BATCH, &parameters);
-  }
+  sched_param parameters{};
+  if (options.batch) sched_setscheduler(pid, SCHED_BATCH, &parameters);
 }
 
 // Of a status as waitpid's.
@@ -118,23 +130,36 @@ std::string CauseOf(int status) {
 
 }  // namespace
 
+bool SendStart(int socket, const std::vector<std::string>& arguments, const std::vector<int>& fds) {
+  std::string text;
+  for (const std::string& argument : arguments) absl::StrAppend(&text, argument, kZero);
+  iovec part = {text.data(), text.size()};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kStartFdsMax * sizeof(int))> control = {};
+  msghdr header = {};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
+  cmsghdr* const given = CMSG_FIRSTHDR(&header);
+  given->cmsg_level = SOL_SOCKET;
+  given->cmsg_type = SCM_RIGHTS;
+  given->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+  std::memcpy(CMSG_DATA(given), fds.data(), fds.size() * sizeof(int));
+  return text.size() <= kStartBytesMax &&
+         sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT) == static_cast<ssize_t>(text.size());
+}
+
 absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(
     const WorkerProcessOptions& options) {
-  auto log_fd = OpenLog(options);
-  if (!log_fd.ok()) {
-    spdlog::warn("{}; what the worker says is lost", log_fd.status().ToString());
-    const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    if (nowhere < 0) return ErrnoError(errno, "open /dev/null for a worker");
-    log_fd = nowhere;
-  }
+  ICEPIE_ASSIGN_OR_RETURN(const int log_fd, OpenLog(options));
   std::vector<std::string> arguments = {options.program};
   arguments.insert(arguments.end(), options.arguments.begin(), options.arguments.end());
   std::vector<std::string> environment = ChildEnvironment();
-  const SpawnPlan plan(*log_fd, options.life_fd);
+  const SpawnPlan plan(log_fd, options.life_fd);
   pid_t pid = 0;
   const int error = posix_spawn(&pid, options.program.c_str(), &plan.files, &plan.attributes,
                                 Pointers(arguments).data(), Pointers(environment).data());
-  close(*log_fd);
+  close(log_fd);
   if (error != 0) return ErrnoError(error, absl::StrCat("starting ", options.program));
   const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
   if (pidfd < 0) {
@@ -148,12 +173,48 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(
   return std::unique_ptr<WorkerProcess>(new WorkerProcess(pid, pidfd));
 }
 
+absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::SpawnAhead(
+    WorkerProcessOptions options) {
+  std::array<int, 2> pair = {};
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0) {
+    return ErrnoError(errno, "making sockets for a worker");
+  }
+  options.life_fd = pair[1];
+  options.arguments.push_back(absl::StrCat("--ahead-fd=", kLifeFd));
+  auto process = Spawn(options);
+  close(pair[1]);
+  if (process.ok()) {
+    (*process)->ahead_ = pair[0];
+  } else {
+    close(pair[0]);
+  }
+  return process;
+}
+
+bool WorkerProcess::GoOn(const WorkerProcessOptions& options) {
+  char byte = 0;
+  ready_ = ready_ || recv(ahead_, &byte, 1, MSG_DONTWAIT) == 1;
+  if (!ready_) return false;
+  const auto log_fd = OpenLog(options);
+  if (!log_fd.ok()) return false;
+  std::vector<int> fds = {*log_fd};
+  if (options.life_fd >= 0) fds.push_back(options.life_fd);
+  const sched_param none = {};
+  if (!options.batch) sched_setscheduler(pid_, SCHED_OTHER, &none);
+  SetPriorities(pid_, options);
+  const bool told = SendStart(ahead_, options.arguments, fds);
+  close(*log_fd);
+  if (told) close(std::exchange(ahead_, -1));
+  return told;
+}
+
 WorkerProcess::~WorkerProcess() {
   if (!reaped_) {
     Signal(SIGKILL);
     Reap();
   }
   close(pidfd_);
+  if (ahead_ >= 0) close(ahead_);
 }
 
 void WorkerProcess::Signal(int signal) {

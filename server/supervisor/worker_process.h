@@ -10,11 +10,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/worker/ahead.h"
 
 namespace icepie::server {
 
 // Where the child finds what `life_fd` is.
-constexpr int kLifeFd = 3;
+constexpr int kLifeFd = kGivenFd;
 
 struct WorkerProcessOptions {
   std::string program;
@@ -27,6 +28,10 @@ struct WorkerProcessOptions {
   int life_fd = -1;         // the child's kLifeFd (life_watch.h); -1: none
 };
 
+// Tells a child that was started ahead what to go on with (server/worker/ahead.h), by its socket.
+// False: it has gone, or that is too much.
+bool SendStart(int socket, const std::vector<std::string>& arguments, const std::vector<int>& fds);
+
 // Threads: one. Spawn from a thread that lives as long as the daemon: workers end with it
 //   (PR_SET_PDEATHSIG).
 // Lifetime: the destructor kills and reaps a child that still runs.
@@ -36,9 +41,15 @@ class WorkerProcess {
   // file) and kLifeFd, no blocked signals, TZ=UTC and MALLOC_ARENA_MAX=2. NOT_FOUND or
   // PERMISSION_DENIED names the program.
   static absl::StatusOr<std::unique_ptr<WorkerProcess>> Spawn(const WorkerProcessOptions& options);
+  // Starts a child that waits to be told what it is for (server/worker/ahead.h). Errors as above.
+  static absl::StatusOr<std::unique_ptr<WorkerProcess>> SpawnAhead(WorkerProcessOptions options);
   ~WorkerProcess();
   WorkerProcess(const WorkerProcess&) = delete;
   WorkerProcess& operator=(const WorkerProcess&) = delete;
+
+  // Of one that was started ahead: it goes on as one that is spawned with `options` begins. Its
+  // program stays the one that it is. False: it is not ready yet, or cannot be told.
+  bool GoOn(const WorkerProcessOptions& options);
 
   pid_t pid() const { return pid_; }
   // Readable once the child has ended.
@@ -57,6 +68,8 @@ class WorkerProcess {
 
   pid_t pid_;
   int pidfd_;
+  int ahead_ = -1;      // socket to one that waits
+  bool ready_ = false;  // it has said so
   bool reaped_ = false;
   bool ended_in_order_ = false;
 };

@@ -1,5 +1,6 @@
 #include "server/worker/process_limits.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -16,6 +17,7 @@
 #include "core/base/thread_priority.h"
 #include "server/worker/log_sink.h"
 #include "slices/definition/built_in_limits.h"
+#include "spdlog/spdlog.h"
 
 namespace icepie::server {
 namespace {
@@ -29,15 +31,6 @@ absl::Status LimitProcessor() {
   constexpr rlim_t kKilledAfter = kPlannerProcessorSeconds + 2;  // if the signal does not end it
   const rlimit limit = {kPlannerProcessorSeconds, kKilledAfter};
   return ::setrlimit(RLIMIT_CPU, &limit) == 0 ? absl::OkStatus() : ErrnoError(errno, "RLIMIT_CPU");
-}
-
-absl::Status DieWithParent(int64_t parent_pid) {
-  if (parent_pid == 0) return absl::OkStatus();
-  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return ErrnoError(errno, "PR_SET_PDEATHSIG");
-  // It may have died before the line above.
-  if (::getppid() == parent_pid) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("the parent is process ", ::getppid(), ", not ", parent_pid));
 }
 
 absl::Status LimitAddressSpace(int64_t memory_bytes) {
@@ -70,6 +63,27 @@ absl::Status LeaveNoCore() {
 }
 
 }  // namespace
+
+absl::Status DieWithParent(int64_t parent_pid) {
+  if (parent_pid == 0) return absl::OkStatus();
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return ErrnoError(errno, "PR_SET_PDEATHSIG");
+  // It may have died before the line above.
+  if (::getppid() == parent_pid) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the parent is process ", ::getppid(), ", not ", parent_pid));
+}
+
+// Here and not by the daemon, whose loop would stand meanwhile: the kernel takes up to 20 ms for
+// it. What a worker does before is little. Returns whether it is there.
+bool JoinGroup(const std::string& group) {
+  if (group.empty()) return false;
+  const std::string path = group + "/cgroup.procs";
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  const bool joined = fd >= 0 && ::write(fd, "0", 1) == 1;  // this process
+  if (!joined) spdlog::warn("{}", ErrnoError(errno, "joining " + path).ToString());
+  if (fd >= 0) ::close(fd);
+  return joined;
+}
 
 absl::Status ApplyProcessLimits(const WorkerOptions& options) {
   ICEPIE_RETURN_IF_ERROR(DieWithParent(options.parent_pid));

@@ -2,6 +2,7 @@
 #ifndef ICEPIE_SERVER_WORKER_PROCESS_LIMITS_H_
 #define ICEPIE_SERVER_WORKER_PROCESS_LIMITS_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -17,6 +18,12 @@ constexpr int kPlannerProcessorSeconds = 10;
 // the processor for kPlannerProcessorSeconds. FAILED_PRECONDITION when the parent is another one
 // than expected: it has died already.
 absl::Status ApplyProcessLimits(const WorkerOptions& options);
+
+// Of it the first alone.
+absl::Status DieWithParent(int64_t parent_pid);
+
+// The control group's directory; empty: none. Returns whether the process is in it.
+bool JoinGroup(const std::string& group);
 
 // Resident memory of this process; 0 when unknown.
 int64_t ResidentBytes();

@@ -93,18 +93,6 @@ slices::EngineOptions MakeEngineOptions(const WorkerOptions& options, TailClient
   return engine;
 }
 
-// Here and not by the daemon, whose loop would stand meanwhile: the kernel takes up to 20 ms for
-// it. What a worker does before is little. Returns whether it is there.
-bool JoinGroup(const std::string& group) {
-  if (group.empty()) return false;
-  const std::string path = group + "/cgroup.procs";
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  const bool joined = fd >= 0 && ::write(fd, "0", 1) == 1;  // this process
-  if (!joined) spdlog::warn("{}", ErrnoError(errno, "joining " + path).ToString());
-  if (fd >= 0) ::close(fd);
-  return joined;
-}
-
 // Before anything of DuckDB or gRPC runs. Returns the level reached.
 absl::StatusOr<std::string> EnterSandbox(const WorkerOptions& options, bool has_group) {
   SandboxPaths paths;

@@ -19,8 +19,10 @@ struct WorkerOptions {
   std::string flight_record;   // file that says what it was doing when it ended; empty: none
   std::string assignment;  // file with the first assignment (icepie.worker.v1); empty: it is told
   int64_t parent_pid = 0;
-  std::string cgroup;  // directory of the control group that it runs in; empty: the daemon's
-  int life_fd = -1;    // of the page that says that it lives (life.h); -1: none
+  std::string cgroup;    // directory of the control group that it runs in; empty: the daemon's
+  int life_fd = -1;      // of the page that says that it lives (life.h); -1: none
+  int ahead_fd = -1;     // where it waits to be told all others (ahead.h); -1: it has been
+  std::string waits_in;  // control group that it is in meanwhile; empty: the daemon's
   int64_t memory_bytes = int64_t{512} << 20;
   int64_t query_timeout_ms = 10000;
   int64_t apply_timeout_ms = 600000;
@@ -36,7 +38,9 @@ struct WorkerOptions {
   std::string log_file;  // that standard error goes to, taken turns when long; empty: is left alone
 };
 
-// INVALID_ARGUMENT naming the argument. `--help` prints the arguments and ends the process.
+// INVALID_ARGUMENT naming the argument. `--help` prints the arguments and ends the process. Of a
+// process that was started ahead it waits for the arguments, which then stand in `argv`, too, as
+// far as there is room: who lists the processes sees whose it is. AwaitStart's errors.
 absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv);
 
 }  // namespace icepie::server

@@ -2,6 +2,7 @@
 // processes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "server/base/rpc_status.h"
@@ -28,7 +30,9 @@ namespace icepie::testing {
 namespace {
 
 namespace v1 = icepie::v1;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr absl::Duration kLong = absl::Seconds(60);
 
@@ -425,6 +429,127 @@ TEST_F(HibernationTest, TheFirstAnswerComesSoon) {
       static_cast<long long>(rows), absl::FormatDuration(took[2]).c_str(), took.size(),
       absl::FormatDuration(took.front()).c_str(), absl::FormatDuration(took.back()).c_str());
   EXPECT_LT(took[2], absl::Milliseconds(FromEnvironment("ICEPIE_HIBERNATION_ANSWER_MS", 10000)));
+}
+
+// A process's file under /proc.
+std::string ReadProc(pid_t pid, const std::string& file) {
+  std::stringstream text;
+  text << std::ifstream(absl::StrCat("/proc/", pid, "/", file)).rdbuf();
+  return text.str();
+}
+
+// "2" of "Seccomp:\t2" in a file of such lines.
+std::string FieldOf(const std::string& text, const std::string& name) {
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    if (words.size() > 1 && words[0] == absl::StrCat(name, ":")) return std::string(words[1]);
+  }
+  return "";
+}
+
+// The standby of a domain that wakes is a process that was started before.
+class WorkerAheadTest : public HibernationTest {
+ protected:
+  // The one that waits; 0: none does.
+  pid_t Ahead() const {
+    for (const auto& process : std::filesystem::directory_iterator("/proc")) {
+      const auto pid = static_cast<pid_t>(std::atoi(process.path().filename().c_str()));
+      if (pid <= 0 || !absl::StrContains(ReadProc(pid, "cmdline"), "--ahead-fd=")) continue;
+      if (FieldOf(ReadProc(pid, "status"), "PPid") == absl::StrCat(daemon_.pid())) return pid;
+    }
+    return 0;
+  }
+
+  // Once it has said that it is ready, after which it sleeps.
+  pid_t AwaitAhead(pid_t other_than = 0) const {
+    pid_t pid = 0;
+    EXPECT_TRUE(Eventually(
+        [&] {
+          pid = Ahead();
+          return pid != 0 && pid != other_than && FieldOf(ReadProc(pid, "status"), "State") == "S";
+        },
+        kLong));
+    return pid;
+  }
+
+  pid_t Standby() const { return static_cast<pid_t>(daemon_.Worker("shop", "standby").pid()); }
+  static bool IsThere(pid_t pid) { return FieldOf(ReadProc(pid, "status"), "Threads") != ""; }
+};
+
+TEST_F(WorkerAheadTest, AQuestionTakesItAndItIsConfinedAsAnyWorker) {
+  Start();
+  Apply(kShop);
+  ASSERT_TRUE(
+      Eventually([&] { return daemon_.Worker("shop", "standby").state() == "running"; }, kLong));
+  const std::string sandbox = daemon_.Worker("shop", "standby").sandbox();
+  const std::string groups = ReadProc(Standby(), "cgroup");
+  EXPECT_EQ(Ahead(), 0) << "nothing rests yet";
+  WaitForRest();
+  const pid_t ahead = AwaitAhead();
+  EXPECT_EQ(FieldOf(ReadProc(ahead, "status"), "Threads"), "1") << "its sandbox is still to come";
+  EXPECT_EQ(Ask(kTotals).body(), R"([{"item":"fig","total":2},{"item":"pear","total":3}])");
+  EXPECT_EQ(Standby(), ahead);
+  EXPECT_EQ(daemon_.Worker("shop", "standby").sandbox(), sandbox);
+  int threads = 0;
+  for (const auto& thread :
+       std::filesystem::directory_iterator(absl::StrCat("/proc/", ahead, "/task"))) {
+    std::stringstream status;
+    status << std::ifstream(thread.path() / "status").rdbuf();
+    if (FieldOf(status.str(), "State").empty()) continue;  // it has ended
+    EXPECT_EQ(FieldOf(status.str(), "NoNewPrivs"), "1") << thread.path();
+    if (!absl::StartsWith(sandbox, "none")) {
+      EXPECT_EQ(FieldOf(status.str(), "Seccomp"), "2") << thread.path();
+    }
+    ++threads;
+  }
+  EXPECT_GT(threads, 1);
+  EXPECT_THAT(ReadProc(ahead, "limits"), Not(ContainsRegex("Max address space *unlimited")));
+  EXPECT_EQ(ReadProc(ahead, "oom_score_adj"), "300\n");
+  EXPECT_EQ(sched_getscheduler(ahead) & ~SCHED_RESET_ON_FORK, SCHED_OTHER);
+  EXPECT_EQ(ReadProc(ahead, "cgroup"), groups);
+  EXPECT_THAT(ReadProc(ahead, "cmdline"), HasSubstr(std::string("--domain=shop\0", 14)));
+  // Its words are in the domain's log, and it has nothing open of the others.
+  std::stringstream log;
+  log << std::ifstream(daemon_.data_directory() + "/domains/shop/logs/standby.log").rdbuf();
+  EXPECT_THAT(log.str(), HasSubstr(absl::StrCat(" as process ", ahead)));
+  // The next one is there for the next domain.
+  EXPECT_NE(AwaitAhead(ahead), ahead);
+}
+
+TEST_F(WorkerAheadTest, WithoutItTheStandbyIsStartedAsAlways) {
+  Start();
+  Apply(kShop);
+  WaitForRest();
+  const pid_t ahead = AwaitAhead();
+  kill(ahead, SIGKILL);
+  ASSERT_TRUE(Eventually([&] { return !IsThere(ahead); }, kLong));
+  EXPECT_EQ(Ask(kTotals).body(), R"([{"item":"fig","total":2},{"item":"pear","total":3}])");
+  EXPECT_NE(Standby(), ahead);
+  EXPECT_EQ(daemon_.Worker("shop", "standby").restarts(), 0);
+  EXPECT_NE(AwaitAhead(ahead), 0);
+  // And it ends with its daemon.
+  const pid_t next = AwaitAhead();
+  daemon_.Kill();
+  EXPECT_TRUE(Eventually([&] { return !IsThere(next); }, kLong));
+}
+
+TEST_F(WorkerAheadTest, OneOfAReplacedProgramIsNotTaken) {
+  const std::string program = daemon_.directory() + "/worker";
+  const std::string built = std::string(std::getenv("ICEPIE_BIN")) + "/icepie-worker";
+  std::filesystem::copy_file(built, program);
+  Start(absl::StrReplaceAll(kSettings,
+                            {{"workers: {", absl::StrCat("workers: {program: ", program, ", ")}}));
+  Apply(kShop);
+  WaitForRest();
+  const pid_t ahead = AwaitAhead();
+  std::filesystem::copy_file(built, program + ".new");
+  std::filesystem::rename(program + ".new", program);
+  EXPECT_EQ(Ask(kTotals).body(), R"([{"item":"fig","total":2},{"item":"pear","total":3}])");
+  EXPECT_NE(Standby(), ahead);
+  EXPECT_EQ(std::filesystem::read_symlink(absl::StrCat("/proc/", Standby(), "/exe")), program)
+      << "the one that is there now, not one that is deleted";
+  EXPECT_TRUE(Eventually([&] { return !IsThere(ahead); }, kLong));
 }
 
 // Of the daemon itself.

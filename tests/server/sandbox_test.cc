@@ -35,6 +35,8 @@
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/thread_priority.h"
+#include "server/supervisor/worker_process.h"
+#include "server/worker/ahead.h"
 #include "server/worker/exit_codes.h"
 #include "server/worker/process_limits.h"
 #include "tests/core/temp_directory.h"
@@ -89,12 +91,32 @@ class SandboxTest : public testing::Test {
     paths_.read.push_back(directory_.path() + "/segments");
   }
 
+  inline static const std::vector<std::string> kTold = {"--role=standby", "--domain=own"};
+
   enum Layer { kFiles = 1, kCalls = 2 };
 
-  // Runs `body` in a process that has entered the layers; what it returns must be 0: the line
-  // number of the first expectation that failed.
+  // Runs `body` in a process that has entered the layers, and in one that was started ahead; what
+  // it returns must be 0: the number of the first expectation that failed.
   void InSandbox(int layers, const std::function<int()>& body) {
+    for (const bool ahead : {false, true}) {
+      SCOPED_TRACE(ahead ? "started ahead" : "started for it");
+      RunInSandbox(layers, ahead, body);
+    }
+  }
+
+  // What it has done before it knew whose it is must leave nothing by which it gets out.
+  static bool WaitsAhead(int fd) {
+    const auto told = AwaitStart(fd);
+    return told.ok() && *told == kTold;
+  }
+
+  void RunInSandbox(int layers, bool ahead, const std::function<int()>& body) {
+    int pair[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    ASSERT_TRUE(SendStart(pair[0], kTold, {STDERR_FILENO}));
     const pid_t child = ::fork();
+    ::close(pair[child == 0 ? 0 : 1]);
+    if (child == 0 && ahead && !WaitsAhead(pair[1])) ::_exit(253);
     if (child == 0) {
       ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
       int version = 0;
@@ -105,6 +127,9 @@ class SandboxTest : public testing::Test {
     ASSERT_GT(child, 0);
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
+    char ready = 'x';
+    if (ahead) EXPECT_EQ(::recv(pair[0], &ready, 1, 0), 1);
+    ::close(pair[0]);
     if (WIFEXITED(status) && WEXITSTATUS(status) >= 254) {
       GTEST_SKIP() << "this kernel or build has no such layer";
     }
@@ -342,6 +367,21 @@ void HideLandlock() {
   sock_fprog program = {std::size(filter), filter};
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) ::_exit(255);
+}
+
+// No sandbox would confine the other.
+TEST_F(SandboxTest, WhoWasStartedAheadMustHaveOneThread) {
+  std::promise<void> end;
+  std::thread other([&] { end.get_future().wait(); });
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+  EXPECT_EQ(AwaitStart(pair[1]).status().code(), absl::StatusCode::kInternal);
+  char ready = 'x';
+  EXPECT_EQ(::recv(pair[0], &ready, 1, MSG_DONTWAIT), -1);
+  end.set_value();
+  other.join();
+  ::close(pair[0]);
+  ::close(pair[1]);
 }
 
 TEST_F(SandboxTest, AWorkerThatRequiresItEndsWhereTheKernelLacksALayer) {
