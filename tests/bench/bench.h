@@ -30,6 +30,7 @@ RunBench AddRestart(CLI::App& command, CommonOptions& common);
 RunBench AddScan(CLI::App& command, CommonOptions& common);
 RunBench AddSlices(CLI::App& command, CommonOptions& common);
 RunBench AddVisible(CLI::App& command, CommonOptions& common);
+RunBench AddWake(CLI::App& command, CommonOptions& common);
 
 // What benches start of this program in processes of its own (noise.h, append_load.h, restart.cc).
 RunBench AddEchoServer(CLI::App& command);

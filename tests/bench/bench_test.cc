@@ -119,7 +119,7 @@ TEST(BenchTest, TheHelpNamesEveryBench) {
   EXPECT_EQ(help.exit_code, 0);
   for (const char* name :
        {"core", "all", "ingest", "merkle", "scan", "restart", "follow", "visible", "freshness",
-        "slices", "reslice", "failover", "neighbour", "memory"}) {
+        "slices", "reslice", "failover", "neighbour", "wake", "memory"}) {
     EXPECT_THAT(help.output, HasSubstr(absl::StrCat("\n  ", name, " "))) << name;
   }
   EXPECT_THAT(RunBench("ingest --help").output, HasSubstr("--rounds "));

@@ -41,6 +41,7 @@ constexpr Bench kBenches[] = {
     {"reslice", "building a slice anew, beside DuckDB's read_json", AddReslice},
     {"failover", "kill -9 of live workers under load, beside PostgreSQL", AddFailover},
     {"neighbour", "a domain's reads and appends beside a noisy domain", AddNeighbour},
+    {"wake", "the first answer of a domain that hibernates", AddWake},
     {"memory", "what an idle worker takes, beside a bare DuckDB process", AddMemory},
 };
 
