@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
@@ -336,15 +337,22 @@ void StreamRegistry::Extend(uint32_t id, int64_t end_offset) {
   if (stream != nullptr) stream->end_offset = std::max(stream->end_offset.load(), end_offset);
 }
 
+std::string HowStreamComesToBe(absl::string_view name) {
+  if (absl::StartsWith(name, "_")) {
+    return "names that begin with _ are the daemon's own, which makes such a stream with its first "
+           "record (_admin: with the first change that somebody asks for)";
+  }
+  if (name.empty()) return "create one with `icepie stream create NAME`";
+  if (!CheckName(name, /*internal=*/false).ok()) return "no stream can have that name";
+  return absl::StrCat("create it with `icepie stream create ", name, "`");
+}
+
 absl::StatusOr<Stream*> StreamRegistry::Find(absl::string_view name) const {
   const MutexLock lock(mutex_);
   if (const auto found = by_name_.find(name); found != by_name_.end()) return found->second.get();
   const std::string shown(name.substr(0, kNameBytesMax + 1));
   return MakeError(absl::StatusCode::kNotFound,
-                   absl::StrCat("there is no stream \"", shown,
-                                "\"; create it with `icepie stream "
-                                "create ",
-                                shown.empty() ? "NAME" : shown, "`"),
+                   absl::StrCat("there is no stream \"", shown, "\"; ", HowStreamComesToBe(name)),
                    "STREAM_NOT_FOUND", {{"stream", shown}});
 }
 

@@ -41,6 +41,9 @@ struct Stream {
 
 StreamInfo InfoOf(const Stream& stream);
 
+// What whoever misses a stream of that name can do.
+std::string HowStreamComesToBe(absl::string_view name);
+
 // Threads: any.
 class StreamRegistry {
  public:

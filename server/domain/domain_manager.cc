@@ -207,16 +207,17 @@ absl::StatusOr<wv1::PlanDomainResponse> DomainManager::Plan(const std::string& f
 
 absl::Status DomainManager::CheckStreams(const wv1::PlanDomainResponse& plan) const {
   std::vector<std::string> missing;
+  absl::Status first;  // says how such a stream comes to be
   for (const std::string& stream : plan.streams()) {
-    if (!core_.GetStream(stream).ok()) missing.push_back(stream);
+    const absl::Status status = core_.GetStream(stream).status();
+    if (status.ok()) continue;
+    first.Update(status);
+    missing.push_back(stream);
   }
   if (missing.empty()) return absl::OkStatus();
   return MakeError(absl::StatusCode::kNotFound,
-                   absl::StrCat("domain ", plan.domain(),
-                                " reads streams that do not exist: ", absl::StrJoin(missing, ", "),
-                                "; create them first (icepie stream "
-                                "create ",
-                                missing.front(), ")"),
+                   absl::StrCat("domain ", plan.domain(), " reads streams that do not exist (",
+                                absl::StrJoin(missing, ", "), "): ", first.message()),
                    "STREAM_NOT_FOUND", {{"streams", absl::StrJoin(missing, ",")}});
 }
 

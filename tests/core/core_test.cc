@@ -15,6 +15,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 class CoreTest : public testing::Test {
  protected:
@@ -254,6 +255,22 @@ TEST_F(CoreTest, StreamNamesAreChecked) {
   EXPECT_TRUE(core_->CreateStream(std::string(63, 'a'), PayloadFormat::kJson).ok());
   EXPECT_TRUE(core_->CreateInternalStream("_admin", PayloadFormat::kJson).ok());
   Append(NumberedBatch("_admin", 0, 1));
+}
+
+// Nobody is told to create a stream that cannot be created.
+TEST_F(CoreTest, TheAdviceForAMissingStreamCanBeFollowed) {
+  const auto advice = [this](absl::string_view name) {
+    const absl::Status status = core_->GetStream(name).status();
+    EXPECT_EQ(ErrorReason(status), "STREAM_NOT_FOUND") << name;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(advice("sales"), HasSubstr("`icepie stream create sales`"));
+  EXPECT_THAT(advice(""), HasSubstr("`icepie stream create NAME`"));
+  EXPECT_THAT(advice("_admin"), HasSubstr("with the first change that somebody asks for"));
+  for (const char* name : {"_admin", "_other", "Sales", "a b"}) {
+    EXPECT_FALSE(core_->CreateStream(name, PayloadFormat::kJson).ok());
+    EXPECT_THAT(advice(name), Not(HasSubstr("create it"))) << name;
+  }
 }
 
 TEST_F(CoreTest, CreatingAStreamAgainReturnsIt) {
