@@ -46,6 +46,10 @@ nlohmann::json Json(const VerificationReport& report, absl::Duration took) {
                         {"end_position", finding.end_position},
                         {"what", finding.what}});
   }
+  nlohmann::json unowned = nlohmann::json::array();
+  for (const UnownedFile& file : report.unowned) {
+    unowned.push_back({{"file", file.path}, {"fate", file.fate}});
+  }
   return {{"ok", report.ok()},
           {"end_position", report.end_position},
           {"bytes", report.bytes},
@@ -55,6 +59,7 @@ nlohmann::json Json(const VerificationReport& report, absl::Duration took) {
           {"consistent", Json(report.consistent)},
           {"finding_count", report.finding_count},
           {"dropped", report.dropped},
+          {"unowned_files", std::move(unowned)},
           {"findings", std::move(findings)}};
 }
 
@@ -66,6 +71,10 @@ void Print(Context& context, const VerificationReport& report) {
                 << FormatCount(report.bytes) << " stored bytes\n";
   if (!report.dropped.empty()) {
     context.out() << "note: " << report.dropped << "; the next start drops it\n";
+  }
+  for (const UnownedFile& file : report.unowned) {
+    context.out() << "note: the core's index does not name " << file.path << ": " << file.fate
+                  << '\n';
   }
   line("bytes re-hashed               ", report.bytes_rehashed);
   line("tree recomputed to signed root", report.tree_recomputed);

@@ -265,20 +265,33 @@ absl::Status SegmentSet::CheckFiles() const {
   return first;
 }
 
-absl::Status SegmentSet::RemoveLeftovers(int64_t head) const {
+std::vector<LeftoverFile> SegmentSet::Leftovers(int64_t head) const {
+  using Fate = LeftoverFile::Fate;
   std::set<std::string> registered;
   for (const auto& entry : List()) registered.insert(entry->file_name());
-  bool moved = false;
+  std::vector<LeftoverFile> leftovers;
   std::error_code error;
   for (const auto& file : DirectoryEntries(directory_, error)) {
-    const std::string path = file.path().string();
     const std::string name = file.path().filename().string();
     if (registered.count(name) > 0) continue;
     const size_t suffix = name.rfind(kBeyondSuffix);
-    if (EndPositionOf(name.substr(0, suffix)) <= head) {
+    const bool is_set_aside = suffix != std::string::npos;
+    const bool is_beyond = EndPositionOf(name.substr(0, suffix)) > head;
+    leftovers.push_back({file.path().string(), !is_beyond      ? Fate::kRemoved
+                                               : !is_set_aside ? Fate::kSetAside
+                                                               : Fate::kStays});
+  }
+  return leftovers;
+}
+
+absl::Status SegmentSet::RemoveLeftovers(int64_t head) const {
+  bool moved = false;
+  std::error_code error;
+  for (const auto& [path, fate] : Leftovers(head)) {
+    if (fate == LeftoverFile::Fate::kRemoved) {
       std::filesystem::remove(path, error);
       if (error) return ErrnoError(error.value(), absl::StrCat("remove ", path));
-    } else if (suffix == std::string::npos) {
+    } else if (fate == LeftoverFile::Fate::kSetAside) {
       std::filesystem::rename(path, absl::StrCat(path, kBeyondSuffix, head), error);
       if (error) return ErrnoError(error.value(), absl::StrCat("rename ", path));
       moved = true;

@@ -45,6 +45,13 @@ LogStore::CatalogChange RegistrationOf(const SegmentEntry& entry);
 // or there is no such directory.
 absl::StatusOr<int64_t> LastEndOfFiles(const std::string& directory);
 
+// A file of the directory that the catalog does not name, and what the next opening that takes
+// appends does with it.
+struct LeftoverFile {
+  std::string path;
+  enum class Fate { kRemoved, kSetAside, kStays } fate = Fate::kRemoved;
+};
+
 // Threads: any.
 // Errors: DATA_LOSS/RECORD_DAMAGED naming file and position for what is missing or damaged.
 class SegmentSet {
@@ -67,9 +74,10 @@ class SegmentSet {
   // when all are as they should be.
   absl::Status CheckFiles() const;
 
-  // Removes files of the directory that are not registered: what an interrupted sealing left. A
-  // segment that reaches beyond `head` is renamed: where the log has lost its end, it may hold
-  // that, but when the log has grown so far, it must not be taken for one of it (Salvage).
+  // The files of the directory that are not registered: what an interrupted sealing left. A segment
+  // that reaches beyond `head` is not removed but renamed: where the log has lost its end, it may
+  // hold that, but when the log has grown so far, it must not be taken for one of it (Salvage).
+  std::vector<LeftoverFile> Leftovers(int64_t head) const;
   absl::Status RemoveLeftovers(int64_t head) const;
 
   const std::string& directory() const { return directory_; }

@@ -338,6 +338,29 @@ std::optional<HighWater> CheckEnds(const std::string& directory, OpenedLog& log)
   return mark.ok() ? std::optional<HighWater>(*mark) : std::nullopt;
 }
 
+std::vector<UnownedFile> FindUnowned(const SegmentSet& segments, int64_t head, bool is_damaged) {
+  const auto fate_of = [is_damaged](LeftoverFile::Fate fate) {
+    if (is_damaged) return "it stays as long as the core takes no appends";
+    switch (fate) {
+      case LeftoverFile::Fate::kRemoved:
+        return "the next start that takes appends removes it";
+      case LeftoverFile::Fate::kSetAside:
+        return "it reaches beyond the core's end; the next start that takes appends renames it";
+      case LeftoverFile::Fate::kStays:
+        return "it was set aside when it reached beyond the core's end; a start removes it once "
+               "the core has grown so far";
+    }
+    return "";
+  };
+  std::vector<UnownedFile> unowned;
+  for (LeftoverFile& file : segments.Leftovers(head)) {
+    unowned.push_back({std::move(file.path), fate_of(file.fate)});
+  }
+  std::sort(unowned.begin(), unowned.end(),
+            [](const UnownedFile& a, const UnownedFile& b) { return a.path < b.path; });
+  return unowned;
+}
+
 VerificationReport NothingReadable(const OpenedLog& log) {
   VerificationReport report;
   report.findings = log.findings;
@@ -412,6 +435,7 @@ absl::StatusOr<VerificationReport> VerifyDirectory(const std::string& directory,
   // Beside a finding, what is missing may well have been acknowledged, and a start may drop
   // nothing.
   if (report.finding_count == 0) report.dropped = std::move(log.dropped);
+  report.unowned = FindUnowned(*log.state.segments, log.state.head, report.finding_count > 0);
   return report;
 }
 

@@ -31,6 +31,12 @@ struct VerificationFinding {
   std::string what;
 };
 
+// A file among the segments that the catalog does not name: no damage of records.
+struct UnownedFile {
+  std::string path;
+  std::string fate;  // what becomes of it
+};
+
 struct VerificationAnswer {
   enum class State { kHolds, kFails, kNotChecked };
   State state = State::kNotChecked;
@@ -46,6 +52,7 @@ struct VerificationReport {
   std::vector<VerificationFinding> findings;  // the first 100, in order
   int64_t finding_count = 0;
   std::string dropped;  // of a directory: what a start drops that nobody was told of; else empty
+  std::vector<UnownedFile> unowned;  // of a directory, by path; a running core's come and go
   bool ok() const;
 };
 

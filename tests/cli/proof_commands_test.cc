@@ -164,6 +164,17 @@ TEST_F(ProofCommandsTest, VerifyAnswersThreeQuestionsOnlineAndOffline) {
   const Outcome torn = Run({"verify", "--data-dir", directory_});
   EXPECT_EQ(torn.code, 0) << torn.out << torn.err;
   EXPECT_THAT(torn.out, ContainsRegex("note: .*[.]log ends within a record"));
+  EXPECT_THAT(torn.out, Not(HasSubstr("index")));
+  const std::string surplus = directory_ + "/core/segments/77.temporary";
+  std::ofstream(surplus) << "x";
+  EXPECT_THAT(Run({"verify", "--data-dir", directory_}).out,
+              HasSubstr("note: the core's index does not name " + surplus + ": the next start"));
+  const Outcome json = Run({"verify", "--data-dir", directory_, "--json"});
+  EXPECT_EQ(json.code, 0);
+  const auto unowned = nlohmann::json::parse(json.out)["unowned_files"];
+  ASSERT_EQ(unowned.size(), 1);
+  EXPECT_EQ(unowned[0]["file"], surplus);
+  EXPECT_THAT(unowned[0]["fate"].get<std::string>(), HasSubstr("removes it"));
   EXPECT_EQ(Run({"verify", "--data-dir", directory_ + "/none"}).code, 1);
   EXPECT_EQ(Run({"verify", "--data-dir", directory_, "--since", Write("x", "x")}).code, 1);
 }

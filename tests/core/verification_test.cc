@@ -420,6 +420,44 @@ TEST_F(SealedVerificationTest, EditedReorderedDeletedAndInsertedRecordsAreNamed)
   }
 }
 
+// What nobody owns is named, with what a start makes of it, and is no damage.
+TEST_F(SealedVerificationTest, FilesThatTheIndexDoesNotNameAreNamed) {
+  FillSealed();
+  if (HasFatalFailure()) return;
+  EXPECT_THAT(Verify().unowned, testing::IsEmpty());
+  const std::string directory = path_ + "/segments/";
+  const int64_t head = 2 * kRecords;
+  const std::string surplus = directory + SegmentFileName(1, 7);
+  const std::string beyond = directory + SegmentFileName(0, head + 1);
+  const std::string aside = absl::StrCat(directory, SegmentFileName(3, head + 2), ".beyond-", head);
+  const std::string temporary = directory + "77.temporary";
+  for (const std::string& path : {surplus, beyond, aside, temporary}) std::ofstream(path) << "x";
+  const VerificationReport report = Verify();
+  EXPECT_TRUE(report.ok());
+  EXPECT_EQ(report.finding_count, 0);
+  std::map<std::string, std::string> fates;
+  for (const UnownedFile& file : report.unowned) fates[file.path] = file.fate;
+  EXPECT_THAT(fates, testing::UnorderedElementsAre(
+                         testing::Pair(surplus, HasSubstr("removes it")),
+                         testing::Pair(temporary, HasSubstr("removes it")),
+                         testing::Pair(beyond, HasSubstr("renames it")),
+                         testing::Pair(aside, HasSubstr("once the core has grown so far"))));
+  // And so it is.
+  ASSERT_TRUE(Core::Open(Options(path_)).ok());
+  EXPECT_FALSE(fs::exists(surplus));
+  EXPECT_FALSE(fs::exists(temporary));
+  EXPECT_FALSE(fs::exists(beyond));
+  EXPECT_TRUE(fs::exists(absl::StrCat(beyond, ".beyond-", head)));
+  EXPECT_TRUE(fs::exists(aside));
+  // A core that is damaged takes no appends, and leaves them.
+  std::ofstream(surplus) << "x";
+  fs::remove(directory + (*SegmentSet::Load(*OpenLog(path_), directory))->List()[0]->file_name());
+  const VerificationReport damaged = Verify();
+  EXPECT_FALSE(damaged.ok());
+  ASSERT_EQ(damaged.unowned.size(), 3);
+  EXPECT_THAT(damaged.unowned[1].fate, HasSubstr("it stays"));
+}
+
 void Flip(const std::string& path, uintmax_t at) {
   std::string bytes = *ReadFile(path);
   bytes[at] ^= 4;
