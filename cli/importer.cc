@@ -152,7 +152,8 @@ class SendWindow {
 // A daemon that restarts, or has too much to do for the moment: the same batches may be sent again.
 bool MayPass(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsCancelled(status) ||
-         ErrorReason(status) == "APPEND_QUEUE_FULL";
+         ErrorReason(status) == "APPEND_QUEUE_FULL" ||
+         absl::StartsWith(status.message(), "TOO_MANY_CALLS");
 }
 
 // Of this import, in this process: the daemon knows by it what it has stored already.

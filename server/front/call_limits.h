@@ -18,12 +18,13 @@
 
 namespace icepie::server {
 
-// Sees how each call of a server begins and ends.
+// Sees how each call of a server begins and ends. One too many ends with the word TOO_MANY_CALLS:
+// RESOURCE_EXHAUSTED where it streams, CANCELLED where it does not and may have been carried out.
 // Threads: any.
 class CallLimits : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
   struct Limits {
-    int open_calls_max = 16384;  // of all connections; one more is cancelled at once
+    int open_calls_max = 16384;  // of all connections; one more is ended at once
     // Given up by clients within a second; each so many: on_flood. Of the callback interface alone.
     int resets_max = 2048;
   };

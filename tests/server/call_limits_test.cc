@@ -1,5 +1,6 @@
 #include "server/front/call_limits.h"
 
+#include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
@@ -31,6 +32,14 @@ class PatientService : public v1::Core::CallbackService {
   grpc::ServerWriteReactor<v1::ReadRecordsResponse>* ReadRecords(
       grpc::CallbackServerContext*, const v1::ReadRecordsRequest*) override {
     return new Reactor;
+  }
+
+  grpc::ServerUnaryReactor* GetCheckpoint(grpc::CallbackServerContext* context,
+                                          const v1::GetCheckpointRequest*,
+                                          v1::Checkpoint*) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
   }
 };
 
@@ -74,12 +83,13 @@ class CallLimitsTest : public testing::Test {
     return call;
   }
 
-  grpc::StatusCode End(OpenCall& call) {
+  static grpc::Status StatusOf(OpenCall& call) {
     v1::ReadRecordsResponse response;
     while (call.reader->Read(&response)) {
     }
-    return call.reader->Finish().error_code();
+    return call.reader->Finish();
   }
+  static grpc::StatusCode End(OpenCall& call) { return StatusOf(call).error_code(); }
 
   std::atomic<int> floods_{0};
   std::atomic<int> floods_from_here_{0};
@@ -89,7 +99,7 @@ class CallLimitsTest : public testing::Test {
   std::unique_ptr<v1::Core::Stub> stub_;
 };
 
-TEST_F(CallLimitsTest, ACallTooManyIsCancelledAndRoomComesBack) {
+TEST_F(CallLimitsTest, ACallTooManyIsRefusedAndRoomComesBack) {
   CallLimits::Limits limits;
   limits.open_calls_max = 2;
   Start(limits);
@@ -97,7 +107,17 @@ TEST_F(CallLimitsTest, ACallTooManyIsCancelledAndRoomComesBack) {
   const auto second = Open();
   first->reader->WaitForInitialMetadata();
   second->reader->WaitForInitialMetadata();
-  EXPECT_EQ(End(*Open()), grpc::StatusCode::CANCELLED);
+  const grpc::Status refused = StatusOf(*Open());
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.error_message(),
+              testing::StartsWith("TOO_MANY_CALLS: 2 calls are open, the most"));
+  // It has come with its message, and is carried out all the same.
+  grpc::ClientContext context;
+  v1::Checkpoint response;
+  const grpc::Status given_up = stub_->GetCheckpoint(&context, {}, &response);
+  EXPECT_EQ(given_up.error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_THAT(given_up.error_message(), testing::StartsWith("TOO_MANY_CALLS: "));
+  EXPECT_THAT(given_up.error_message(), testing::HasSubstr("may have been carried out"));
   first->context.TryCancel();
   EXPECT_EQ(End(*first), grpc::StatusCode::CANCELLED);
   // The server counts a call until it has cleaned it up: some more may be too many.
