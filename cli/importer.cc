@@ -174,8 +174,7 @@ class Import {
     if (!request_.resume) request_.base_offset = stream.end_offset();
     ICEPIE_RETURN_IF_ERROR(CheckBase(stream));
     const int64_t stored = stream.end_offset() - request_.base_offset;
-    if (stored > 0 && stored >= request_.file.limit) return NothingToDo(stream.end_offset());
-    ICEPIE_ASSIGN_OR_RETURN(const bool complete, OpenAfter(stored));
+    ICEPIE_ASSIGN_OR_RETURN(const bool complete, OpenAfter(stream, stored));
     if (complete) return NothingToDo(stream.end_offset());
     CatchInterrupts();
     const absl::Time start = absl::Now();
@@ -194,7 +193,7 @@ class Import {
 
   // Opens the file behind the records that the stream already holds, `stored` if it holds no others
   // beyond the base; true when that is the whole file.
-  absl::StatusOr<bool> OpenAfter(int64_t stored) {
+  absl::StatusOr<bool> OpenAfter(const Stream& stream, int64_t stored) {
     skipped_ = stored;
     ICEPIE_ASSIGN_OR_RETURN(std::optional<icepie::v1::Record> last, OpenAt(stored));
     if (stored == 0) return false;
@@ -210,12 +209,28 @@ class Import {
     get.mutable_stream_offset()->set_offset(request_.base_offset + skipped_ - 1);
     ICEPIE_ASSIGN_OR_RETURN(const icepie::v1::Record record,
                             client.Call(client.core(), &Core::StubInterface::GetRecord, get));
-    if (last && last->payload() == record.payload()) return complete;
+    if (last && IsStored(*last, record, stream)) return complete;
     return absl::FailedPreconditionError(absl::StrCat(
         "record ", FormatCount(skipped_), " of ", request_.file.path, " is not at offset ",
         get.stream_offset().offset(), " of stream ", request_.stream,
-        ", so there is nothing to resume: other records were appended, or the file has changed; if "
-        "the stream held records before the import began, say how many with --base-offset"));
+        ", so there is nothing to resume: other records were appended, or the file or what names "
+        "its event time has changed; if the stream held records before the import began, say how "
+        "many with --base-offset"));
+  }
+
+  // Whether `record` of the stream is what appending `sent` has made. Where the stream's paths may
+  // have given it a key or an event time, only what was sent counts.
+  static bool IsStored(const icepie::v1::Record& sent, const icepie::v1::Record& record,
+                       const Stream& stream) {
+    const bool may_get_key = !sent.has_key() && !stream.key_path().empty();
+    const bool may_get_time = !sent.has_event_time() && !stream.event_time_path().empty();
+    const auto micros = [](const icepie::v1::Record& of) {
+      return of.event_time().seconds() * 1'000'000 + of.event_time().nanos() / 1000;
+    };
+    return sent.payload() == record.payload() &&
+           (may_get_key || (sent.has_key() == record.has_key() && sent.key() == record.key())) &&
+           (may_get_time ||
+            (sent.has_event_time() == record.has_event_time() && micros(sent) == micros(record)));
   }
 
   // Opens the file behind its first `count` records; the last of these, if there is one.
@@ -375,8 +390,7 @@ class Import {
     }
     absl::StrAppend(&message, "; ", FormatCounted(stored, "record"), " stored");
     if (request_.resume || stored > 0) {
-      absl::StrAppend(&message, ", go on with: icepie import ", request_.stream, " ",
-                      request_.file.path, " --resume");
+      absl::StrAppend(&message, "; to go on, repeat the command with --resume");
       if (request_.base_offset > 0) {
         absl::StrAppend(&message, " --base-offset ", request_.base_offset);
       }

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 #include "tests/cli/core_program_fixture.h"
@@ -223,6 +224,43 @@ TEST_F(StreamCommandsTest, ResumeTakesNothingOfAnotherOriginForTheFiles) {
     EXPECT_THAT(again.out, StartsWith("nothing to do"));
   }
   EXPECT_EQ(EndOffset("flights"), 130);
+}
+
+TEST_F(StreamCommandsTest, ALimitThatTheStreamHasReachedProvesNothing) {
+  const std::string file = Write("a.jsonl", Lines(0, 100));
+  Run({"stream", "create", "flights"});
+  Run({"append", "flights"}, Lines(500, 520));
+  for (const char* limit : {"7", "20"}) {
+    const Outcome refused = Run({"import", "flights", file, "--resume", "--limit", limit});
+    EXPECT_EQ(refused.code, 3) << refused.out;
+    EXPECT_THAT(refused.err, HasSubstr(absl::StrCat("record ", limit, " of")));
+  }
+  EXPECT_EQ(Run({"import", "flights", file, "--resume", "--limit", "0"}).code, 0);
+  EXPECT_EQ(EndOffset("flights"), 20);
+}
+
+// An import that goes on does so as it began.
+TEST_F(StreamCommandsTest, ResumeWithoutTheEventTimeOfBeforeIsRefused) {
+  std::string lines;
+  for (int i = 0; i < 20; ++i)
+    lines += R"({"at":"2026-01-02T03:04:05Z"})"
+             "\n";
+  const std::string part = Write("a.jsonl", lines + "{\n");
+  const Outcome stopped = Run({"import", "flights", part, "--create", "--event-time", "at"});
+  EXPECT_EQ(stopped.code, 1);
+  EXPECT_THAT(stopped.err, HasSubstr("repeat the command with --resume"));
+  const std::string whole = Write("a.jsonl", lines + lines);
+  const Outcome refused = Run({"import", "flights", whole, "--resume"});
+  EXPECT_EQ(refused.code, 3) << refused.out;
+  EXPECT_THAT(refused.err, HasSubstr("event time"));
+  const Outcome resumed = Run({"import", "flights", whole, "--resume", "--event-time", "at"});
+  EXPECT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_EQ(EndOffset("flights"), 40);
+  // Where the stream's own path gives it, none is sent.
+  ASSERT_EQ(Run({"stream", "create", "others", "--event-time-path", "$.at"}).code, 0);
+  EXPECT_EQ(Run({"import", "others", whole, "--limit", "10"}).code, 0);
+  EXPECT_EQ(Run({"import", "others", whole, "--resume"}).code, 0);
+  EXPECT_EQ(EndOffset("others"), 40);
 }
 
 TEST_F(StreamCommandsTest, BadLineStopsTheImportWhereItIs) {
