@@ -189,7 +189,7 @@ void CheckLock(const std::string& data_directory, int64_t daemon, DoctorFindings
                                       "; its log is not read here, and a second daemon is "
                                       "refused")
                        : absl::StrCat("a process of another container runs on ", data_directory),
-                   ""});
+                   "icepie status says what it has found, as that it takes no records"});
     return;
   }
   std::error_code error;

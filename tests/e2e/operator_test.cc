@@ -433,6 +433,7 @@ TEST_F(DoctorTest, ASoundDirectoryHasNoProblemAndIsNotWritten) {
   EXPECT_EQ(running.code, 0) << running.out;
   EXPECT_THAT(running.out, HasSubstr(absl::StrCat("lock: process ", daemon_.pid(), " runs on ")));
   EXPECT_THAT(running.out, Not(HasSubstr("mark:")));
+  EXPECT_THAT(running.out, HasSubstr("icepie status says what it has found"));
   // Where it listens it says itself: no settings file tells of a port that was free.
   const Outcome without = Icepie({"doctor", "--data-dir", daemon_.data_directory()});
   EXPECT_EQ(without.code, 0) << without.out;
