@@ -40,6 +40,7 @@ constexpr int kUnreadMin = 16 << 10;  // with less, gRPC keeps up with it
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(100);
 constexpr absl::string_view kGivesCallsUp = "opens calls only to give them up";
 constexpr absl::string_view kPings = "floods with pings";
+constexpr absl::string_view kControl = "floods with frames that carry nothing";
 
 // SETTINGS, which a client waits for, and GOAWAY (RFC 9113, sections 6.5 and 6.8).
 std::string GoAway() {
@@ -238,15 +239,20 @@ void ConnectionGate::CutOffFlood(const Connection& connection, bool flooded) {
 
 // What the client does; empty: nothing bad. gRPC closes a connection with its fourth ping, but only
 // when it has read and answered all that is there, at 10 us and 10 KiB for each. A proper client
-// waits for the answer to a ping before it sends the next.
+// waits for the answer to a ping before it sends the next. Of frames that carry nothing it sends
+// windows' updates most: one that sends them for each frame of a large answer, and for the stream
+// and the connection, has two unread for each frame that it was sent and the server has not heard
+// of.
 absl::string_view ConnectionGate::UnreadFlood(int fd, bool flooded) {
   constexpr ssize_t kBytesPerReset = 1024;  // a call with its headers has seldom more
   constexpr ssize_t kResetsMax = 256;  // twice the calls that may be open: none waited for those
   constexpr int kPingsMax = 64;
+  constexpr int kControlMax = 3072;  // more than half of what the bytes have room for
   const ssize_t size = ::recv(fd, unread_.data(), unread_.size(), MSG_PEEK | MSG_DONTWAIT);
   if (size < kUnreadMin) return "";
   const FrameFlood found = FindFlood({unread_.data(), static_cast<size_t>(size)});
   if (found.pings > kPingsMax) return kPings;
+  if (found.control > kControlMax) return kControl;
   return found.opened_and_reset > (flooded ? size / kBytesPerReset : kResetsMax) ? kGivesCallsUp
                                                                                  : "";
 }

@@ -48,11 +48,11 @@ class ConnectionGate {
   void Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor);
   // Ends each connection whose bytes that gRPC has not read yet open and reset calls one after the
   // other, and little else. Those with more resets unread than calls may be open, and those with
-  // more pings than anybody sends, it finds by itself.
+  // more pings or frames that carry nothing than anybody sends, it finds by itself.
   void CutOffResetFloods();
-  // Who floods with calls that are given up, or with pings, comes again at once, and each time
-  // costs what gRPC has read by then: further connections of that host (server/front/peer_host.h)
-  // wait for `for_time`, and then come in one after the other. Those that are open go on.
+  // Who floods comes again at once, and each time costs what gRPC has read by then: further
+  // connections of that host (server/front/peer_host.h) wait for `for_time`, and then come in one
+  // after the other. Those that are open go on.
   void LetWait(const std::string& host, absl::Duration for_time = kWait);
   // A call came from that peer, as gRPC writes it. Who connects again and again and makes none has
   // to wait as well (server/front/empty_visits.h).

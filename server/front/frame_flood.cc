@@ -10,11 +10,20 @@ namespace icepie::server {
 namespace {
 
 constexpr size_t kHeaderSize = 9;
+// Types of frames, and the sizes that some always have (RFC 9113, section 6).
 constexpr uint8_t kHeaders = 1;
+constexpr uint8_t kPriority = 2;
+constexpr size_t kPrioritySize = 5;
 constexpr uint8_t kReset = 3;
 constexpr size_t kResetSize = 4;
+constexpr uint8_t kSettings = 4;
+constexpr size_t kSettingSize = 6;
 constexpr uint8_t kPing = 6;
 constexpr size_t kPingSize = 8;
+constexpr uint8_t kGoAway = 7;
+constexpr size_t kGoAwaySizeMin = 8;
+constexpr uint8_t kWindowUpdate = 8;
+constexpr size_t kWindowUpdateSize = 4;
 constexpr uint8_t kAck = 1;
 
 struct Frame {
@@ -64,6 +73,47 @@ class Walk {
   std::bitset<kFrameFloodBytesMax> seen_;
 };
 
+// Whether it is a frame that carries nothing of a call, as the specification has it. (So does an
+// empty frame of data, but that looks as an array of zeros does in some formats, a byte and eight
+// that are 0; and with flags, settings look as one of fours. gRPC accepts none that have some.)
+bool IsControl(const Frame& frame) {
+  switch (frame.type) {
+    case kPriority:
+      return frame.stream != 0 && frame.size == kPrioritySize;
+    case kReset:
+      return frame.stream != 0 && frame.size == kResetSize;
+    case kSettings:
+      return frame.stream == 0 && frame.size % kSettingSize == 0 && (frame.flags & ~kAck) == 0;
+    case kPing:
+      return frame.stream == 0 && frame.size == kPingSize;
+    case kGoAway:
+      return frame.stream == 0 && frame.size >= kGoAwaySizeMin;
+    case kWindowUpdate:
+      return frame.size == kWindowUpdateSize;
+    default:
+      return false;
+  }
+}
+
+// Only thousands count, which are small, and most of what there is: one of them begins with the
+// first bytes.
+int CountControl(absl::string_view bytes) {
+  constexpr size_t kBeginMax = 32;
+  constexpr int kOthersMax = 64;  // more than those that count
+  int most = 0;
+  for (size_t begin = 0; begin < kBeginMax; ++begin) {
+    int count = 0;
+    int others = 0;
+    for (size_t at = begin; at + kHeaderSize <= bytes.size() && others < count + kOthersMax;) {
+      const Frame frame = FrameAt(bytes.substr(at));
+      ++(IsControl(frame) ? count : others);
+      at += kHeaderSize + frame.size;
+    }
+    most = std::max(most, count);
+  }
+  return most;
+}
+
 }  // namespace
 
 FrameFlood FindFlood(absl::string_view bytes) {
@@ -74,6 +124,7 @@ FrameFlood FindFlood(absl::string_view bytes) {
   bytes = bytes.substr(0, kFrameFloodBytesMax);
   const auto walk = std::make_unique<Walk>(bytes);
   FrameFlood most;
+  most.control = CountControl(bytes);
   for (size_t at = 0; at + kHeaderSize <= bytes.size(); ++at) {
     const absl::string_view begin = bytes.substr(at, kResetBegin.size());
     if (begin != kResetBegin && begin != kPingBegin) continue;

@@ -284,7 +284,75 @@ TEST_F(AbuseTest, WhoMakesACallWithEachOfManyConnectionsDoesNotHaveToWait) {
   EXPECT_THAT(daemon_.Log(), Not(HasSubstr("its next connections wait")));
 }
 
-// Frames that ask for nothing, or for an answer that costs little: gRPC reads as many as come.
+// Much traffic is no abuse: a hundred thousand small batches, batches whose bytes look like frames,
+// and an export to a client that, as Go's does, widens its window for every frame and asks how far
+// the server is.
+TEST_F(AbuseTest, OrdinaryClientsWithMuchToDoAreNotCutOff) {
+  constexpr int kBatches = 100'000;
+  std::atomic<int> stored{0};
+  std::thread appender([&] {
+    const auto core = daemon_.Core();
+    grpc::ClientContext context;
+    const auto call = core->StreamAppendRecords(&context);
+    std::thread answers([&] {
+      v1::AppendRecordsResponse answer;
+      while (call->Read(&answer)) ++stored;
+    });
+    v1::AppendRecordsRequest batch;
+    batch.add_records()->set_stream("a");
+    batch.mutable_records(0)->set_payload("{\"n\":1}");
+    for (int i = 0; i < kBatches && call->Write(batch); ++i) {
+    }
+    call->WritesDone();
+    answers.join();
+    EXPECT_TRUE(call->Finish().ok());
+  });
+  v1::CreateStreamRequest create;
+  v1::Stream stream;
+  create.set_name("numbers");
+  create.set_format(v1::PAYLOAD_FORMAT_BYTES);
+  ASSERT_TRUE(daemon_.Core()->CreateStream(Within(kLong).get(), create, &stream).ok());
+  constexpr size_t kNumbers = 96 << 10;
+  for (const char number : {3, 4, 6, 8}) {
+    v1::AppendRecordsRequest batch;
+    v1::AppendRecordsResponse answer;
+    batch.add_records()->set_stream("numbers");
+    std::string* payload = batch.mutable_records(0)->mutable_payload();
+    for (size_t i = 0; i < kNumbers; ++i) *payload += {number, 0, 0, 0, 0, 0, 0, 0};
+    for (int i = 0; i < 8; ++i) {
+      EXPECT_TRUE(daemon_.Core()->AppendRecords(Within(kLong).get(), batch, &answer).ok());
+    }
+  }
+  Http2Client exporter(daemon_.grpc_address());
+  const std::string all(4, '\x7f');
+  exporter.Send({kSettings, 0, 0, std::string("\0\4", 2) + all});
+  exporter.Send({kWindowUpdate, 0, 0, std::string("\x7e\0\0\0", 4)});
+  exporter.Send(
+      {kHeaders, kEndHeaders, 1, Http2Client::CallHeaders("/icepie.v1.Core/ReadRecords")});
+  v1::ReadRecordsRequest read;
+  read.add_streams("numbers");
+  exporter.Send({kData, kEndStream, 1, Http2Client::Message(read.SerializeAsString())});
+  size_t bytes = 0;
+  bool ended = false;
+  while (!ended) {
+    const auto frame = exporter.Receive(kLong);
+    ASSERT_TRUE(frame) << bytes;
+    ended = frame->type == kHeaders && (frame->flags & kEndStream) != 0;
+    if (frame->type != kData) continue;
+    bytes += frame->payload.size();
+    for (const uint32_t window : {0, 1}) {
+      exporter.Send({kWindowUpdate, 0, window, std::string("\0\0\0\1", 4)});
+    }
+  }
+  EXPECT_GT(bytes, 4 * 8 * kNumbers * 8);
+  appender.join();
+  EXPECT_EQ(stored, kBatches);
+  EXPECT_THAT(daemon_.Log(), Not(HasSubstr("gRPC: a client that")));
+  EXPECT_THAT(daemon_.Log(), Not(HasSubstr("its next connections wait")));
+}
+
+// gRPC reads and answers as many as come; whoever sends thousands of frames that carry nothing is
+// cut off.
 TEST_F(AbuseTest, OtherFramesWithoutEndCostOthersLittle) {
   constexpr int kFrames = 100'000;  // their answers fit in what a socket takes that nobody reads
   struct Kind {
@@ -295,6 +363,7 @@ TEST_F(AbuseTest, OtherFramesWithoutEndCostOthersLittle) {
                         {"window updates", {kWindowUpdate, 0, 0, std::string("\0\0\0\1", 4)}},
                         {"priorities", {kPriority, 0, 1, std::string("\0\0\0\0\x10", 5)}},
                         {"answers to pings", {kPing, kAck, 0, std::string(8, 'p')}},
+                        {"farewells", {kGoAway, 0, 0, std::string(8, '\0')}},
                         {"empty data", {kData, 0, 1, ""}}};
   for (const Kind& kind : kinds) {
     std::string frames;

@@ -167,6 +167,22 @@ TEST_F(ConnectionGateTest, WhoComesAgainAndAgainWithoutACallHasToWait) {
   EXPECT_TRUE(Answers(open));
 }
 
+// gRPC answers settings as long as they come, whatever that costs others.
+TEST_F(ConnectionGateTest, WhoFloodsWithSettingsOnAnOpenConnectionIsCutOff) {
+  constexpr int kTried = 2000;
+  Http2Client open(address_);
+  Http2Client flooding(address_);
+  std::string frames;
+  for (int i = 0; i < 1000; ++i) frames += Http2Client::Encode({testing::kSettings, 0, 0, ""});
+  int sent = 0;
+  // Takes the answers: gRPC reads no more from who does not.
+  std::thread answers([&] { flooding.IsClosedWithin(absl::Seconds(60)); });
+  while (sent < kTried && flooding.SendBytes(frames)) ++sent;
+  EXPECT_LT(sent, kTried);
+  answers.join();
+  EXPECT_TRUE(Answers(open));
+}
+
 TEST(PeerHostTest, IsTheMachinesAddressHoweverItIsWritten) {
   sockaddr_storage address{};
   auto* v4 = reinterpret_cast<sockaddr_in*>(&address);

@@ -1,8 +1,10 @@
-// What is taken for a flood of calls that are given up or of pings, and what only looks like one.
+// What is taken for a flood of calls that are given up or of frames that want an answer, and what
+// only looks like one.
 #include "server/front/frame_flood.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -108,6 +110,54 @@ TEST(FrameFloodTest, PayloadsThatLookLikePingsAreNone) {
     const std::string payload = Repeated(like, 16384).substr(0, 16384);
     EXPECT_LT(FindFlood(Repeated(Data(payload), 65536)).pings, 8);
     EXPECT_LT(FindFlood(Repeated(payload, 65536)).pings, 8);
+  }
+}
+
+TEST(FrameFloodTest, CountsFramesThatCarryNothing) {
+  const std::string setting("\0\3\0\0\0\144", 6);
+  const std::string window_update = Frame(8, 0, std::string("\0\0\0\1", 4));
+  for (const std::string& frame :
+       {Frame(4, 0, ""), Frame(4, 0, setting), window_update, Reset(3), Ping(), Ping('\1'),
+        Frame(2, 5, std::string("\0\0\0\0\20", 5)), Frame(7, 0, std::string(8, '\0'))}) {
+    const std::string flood = Repeated(frame, 65536).substr(0, 65536);
+    const auto frames = static_cast<int>(65536 / frame.size());
+    EXPECT_GE(FindFlood(flood).control, frames - 1);
+    EXPECT_GE(FindFlood(flood.substr(7)).control, frames - 2) << "begins within a frame";
+    // A few others between hide nothing.
+    EXPECT_GT(FindFlood(Repeated(frame + frame + Data(""), 65536)).control, frames / 2);
+  }
+  // A window's update for every frame that comes, the requests, and what they carry.
+  EXPECT_LT(FindFlood(Repeated(window_update + Headers(3) + Data("request"), 65536)).control, 1500);
+}
+
+int Control(const std::string& payload) {
+  return std::max(FindFlood(Repeated(payload, 65536)).control,
+                  FindFlood(Repeated(Data(Repeated(payload, 16384)), 65536)).control);
+}
+
+// As arrays of numbers are laid out, of which many are small and many are the same; also where each
+// has a byte before it that says what it is. (Only of fours and eight zeros nobody could tell.)
+TEST(FrameFloodTest, NumbersAreNoFlood) {
+  constexpr int kFewerThanAFlood = 2500;
+  for (const size_t width : {1, 2, 4, 8}) {
+    for (const char first : {0, 1, 4, 6}) {
+      for (const char second : {0, 1, 4, 6}) {
+        std::string little(2 * width, '\0');
+        little[0] = first;
+        little[width] = second;
+        const std::string big(little.rbegin(), little.rend());
+        ASSERT_LT(Control(little), kFewerThanAFlood) << width << ": " << little;
+        ASSERT_LT(Control(big), kFewerThanAFlood) << width << ": " << big;
+      }
+    }
+  }
+  for (const char number : {0, 4}) {
+    for (const int tag : {5, 9, 17, 202, 203, 207, 211, 250, 251, 255}) {
+      const std::string little({static_cast<char>(tag), number, 0, 0, 0, 0, 0, 0, 0});
+      const std::string big({static_cast<char>(tag), 0, 0, 0, 0, 0, 0, 0, number});
+      ASSERT_LT(Control(little), kFewerThanAFlood) << tag;
+      ASSERT_LT(Control(big), kFewerThanAFlood) << tag;
+    }
   }
 }
 
