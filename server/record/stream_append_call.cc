@@ -118,11 +118,17 @@ bool StreamAppendCall::AtEnd(grpc::Status& status) const {
   return true;
 }
 
+bool StreamAppendCall::IsStored(size_t place) const {
+  return place < in_flight_.size() && in_flight_[place].answer && in_flight_[place].answer->ok();
+}
+
 StreamAppendCall::Next StreamAppendCall::Decide(grpc::Status& status) {
   if (finished_) return Next::kNothing;
-  if (!writing_ && !cancelled_ && !in_flight_.empty() && in_flight_.front().answer &&
-      in_flight_.front().answer->ok()) {
+  if (!writing_ && !cancelled_ && IsStored(0)) {
     response_ = ResponseBytes(**in_flight_.front().answer);
+    // The answers of one commit go out together.
+    write_options_ = grpc::WriteOptions();
+    if (IsStored(1)) write_options_.set_buffer_hint();
     writing_ = true;
     return Next::kWrite;
   }
@@ -148,7 +154,7 @@ void StreamAppendCall::Proceed() {
       case Next::kNothing:
         return;
       case Next::kWrite:
-        StartWrite(&response_);
+        StartWrite(&response_, write_options_);
         break;
       case Next::kRead: {
         StartRead(&request_);

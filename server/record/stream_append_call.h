@@ -50,6 +50,7 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, 
   // Does what can be done now, as often as something can.
   void Proceed();
   Next Decide(grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsStored(size_t place) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool MayRead() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool AtEnd(grpc::Status& status) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -61,6 +62,7 @@ class StreamAppendCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, 
   std::shared_ptr<StreamAppendCall> self_;
   grpc::ByteBuffer request_;   // of the read under way
   grpc::ByteBuffer response_;  // of the write under way
+  grpc::WriteOptions write_options_;
 
   Mutex mutex_;
   std::deque<Slot> in_flight_ ABSL_GUARDED_BY(mutex_);

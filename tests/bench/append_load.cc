@@ -6,11 +6,13 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <deque>
 #include <memory>
 #include <thread>
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/base/mutex.h"
 #include "icepie/v1/core.grpc.pb.h"
 
 namespace icepie::bench {
@@ -22,7 +24,7 @@ constexpr int kConnectionsMax = 4;
 constexpr size_t kRequestsPerClient = 8;  // made before the measurement, sent in turn
 constexpr size_t kStride = 7919;  // prime, so that as many begins are met as there are records
 
-// One client: a chain of calls.
+// One client, and what it sends in turn.
 class Client {
  public:
   // `place`: how many others there are before it.
@@ -42,6 +44,10 @@ class Client {
     }
   }
 
+  virtual ~Client() = default;
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
   void Start(Clock::time_point end) {
     end_ = end;
     done_ = false;
@@ -51,33 +57,129 @@ class Client {
   void Wait() { done_.wait(false); }
   const std::vector<double>& latencies_ms() const { return latencies_ms_; }
 
- private:
-  void Send() {
-    context_ = std::make_unique<grpc::ClientContext>();
-    sent_ = Clock::now();
-    stub_.async()->AppendRecords(context_.get(), &requests_[next_++ % requests_.size()], &response_,
-                                 [this](const grpc::Status& status) { Answered(status); });
-  }
+ protected:
+  virtual void Send() = 0;
 
-  void Answered(const grpc::Status& status) {
+  icepie::v1::Core::StubInterface& stub() { return stub_; }
+  const icepie::v1::AppendRecordsRequest& NextRequest() {
+    return requests_[next_++ % requests_.size()];
+  }
+  // Whether there is time for another.
+  bool Answered(Clock::time_point sent) {
+    const auto now = Clock::now();
+    latencies_ms_.push_back(std::chrono::duration<double, std::milli>(now - sent).count());
+    return now < end_;
+  }
+  void End(const grpc::Status& status) {
     if (!status.ok()) std::fprintf(stderr, "append: %s\n", status.error_message().c_str());
     ICEPIE_CHECK(status.ok());
-    const auto now = Clock::now();
-    latencies_ms_.push_back(std::chrono::duration<double, std::milli>(now - sent_).count());
-    if (now < end_) return Send();
     done_ = true;
     done_.notify_all();
   }
 
+ private:
   icepie::v1::Core::StubInterface& stub_;
   std::vector<icepie::v1::AppendRecordsRequest> requests_;
-  icepie::v1::AppendRecordsResponse response_;
-  std::unique_ptr<grpc::ClientContext> context_;
   size_t next_ = 0;
-  Clock::time_point sent_;
   Clock::time_point end_;
   std::vector<double> latencies_ms_;
   std::atomic<bool> done_{false};
+};
+
+// A chain of calls.
+class UnaryClient final : public Client {
+ public:
+  using Client::Client;
+
+ private:
+  void Send() override {
+    context_ = std::make_unique<grpc::ClientContext>();
+    sent_ = Clock::now();
+    stub().async()->AppendRecords(context_.get(), &NextRequest(), &response_,
+                                  [this](const grpc::Status& status) {
+                                    if (status.ok() && Answered(sent_)) return Send();
+                                    End(status);
+                                  });
+  }
+
+  icepie::v1::AppendRecordsResponse response_;
+  std::unique_ptr<grpc::ClientContext> context_;
+  Clock::time_point sent_;
+};
+
+// A stream with so many batches in flight.
+class StreamClient final : public Client,
+                           public grpc::ClientBidiReactor<icepie::v1::AppendRecordsRequest,
+                                                          icepie::v1::AppendRecordsResponse> {
+ public:
+  StreamClient(const Load& load, icepie::v1::Core::StubInterface& stub, size_t place)
+      : Client(load, stub, place), in_flight_(load.in_flight) {}
+
+ private:
+  void Send() override {
+    context_ = std::make_unique<grpc::ClientContext>();
+    {
+      const MutexLock lock(mutex_);
+      owed_ = in_flight_;
+      writing_ = false;
+      ended_ = false;
+    }
+    stub().async()->StreamAppendRecords(context_.get(), this);
+    StartRead(&response_);
+    StartCall();
+    Write();
+  }
+
+  // One of the `owed_` batches, when none is being written.
+  void Write() {
+    bool more = false;
+    bool last = false;
+    {
+      const MutexLock lock(mutex_);
+      if (writing_) return;
+      last = owed_ == 0 && ended_ && sent_.empty();
+      if (owed_ == 0 && !last) return;
+      writing_ = true;  // for good after the last
+      if (!last) {
+        more = --owed_ > 0;
+        sent_.push_back(Clock::now());
+      }
+    }
+    if (last) return StartWritesDone();
+    grpc::WriteOptions options;
+    if (more) options.set_buffer_hint();
+    StartWrite(&NextRequest(), options);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return;
+    {
+      const MutexLock lock(mutex_);
+      const bool more = Answered(sent_.front());
+      sent_.pop_front();
+      ended_ = ended_ || !more;
+      if (!ended_) ++owed_;
+    }
+    StartRead(&response_);
+    Write();
+  }
+  void OnWriteDone(bool /*ok*/) override {
+    {
+      const MutexLock lock(mutex_);
+      writing_ = false;
+    }
+    Write();
+  }
+  void OnDone(const grpc::Status& status) override { End(status); }
+
+  const int in_flight_;
+  std::unique_ptr<grpc::ClientContext> context_;
+  icepie::v1::AppendRecordsResponse response_;
+  Mutex mutex_;
+  std::deque<Clock::time_point> sent_ ABSL_GUARDED_BY(mutex_);  // not answered yet
+  int owed_ ABSL_GUARDED_BY(mutex_) = 0;                        // to be written
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 double Run(std::vector<std::unique_ptr<Client>>& clients, double seconds) {
@@ -89,6 +191,27 @@ double Run(std::vector<std::unique_ptr<Client>>& clients, double seconds) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+class EchoStream final : public grpc::ServerBidiReactor<icepie::v1::AppendRecordsRequest,
+                                                        icepie::v1::AppendRecordsResponse> {
+ public:
+  EchoStream() { StartRead(&request_); }
+
+ private:
+  void OnReadDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status::OK);
+    response_.set_end_position(request_.records_size());
+    StartWrite(&response_);
+  }
+  void OnWriteDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status::CANCELLED);
+    StartRead(&request_);
+  }
+  void OnDone() override { delete this; }
+
+  icepie::v1::AppendRecordsRequest request_;
+  icepie::v1::AppendRecordsResponse response_;
+};
+
 class EchoService final : public icepie::v1::Core::CallbackService {
  public:
   grpc::ServerUnaryReactor* AppendRecords(grpc::CallbackServerContext* context,
@@ -98,6 +221,10 @@ class EchoService final : public icepie::v1::Core::CallbackService {
     auto* reactor = context->DefaultReactor();
     reactor->Finish(grpc::Status::OK);
     return reactor;
+  }
+  grpc::ServerBidiReactor<icepie::v1::AppendRecordsRequest, icepie::v1::AppendRecordsResponse>*
+  StreamAppendRecords(grpc::CallbackServerContext* /*context*/) override {
+    return new EchoStream;
   }
 };
 
@@ -113,7 +240,12 @@ LoadResult RunLoad(const Load& load) {
   }
   std::vector<std::unique_ptr<Client>> clients;
   for (size_t i = 0; i < static_cast<size_t>(load.clients); ++i) {
-    clients.push_back(std::make_unique<Client>(load, *stubs[i % stubs.size()], i));
+    auto& stub = *stubs[i % stubs.size()];
+    if (load.in_flight > 0) {
+      clients.push_back(std::make_unique<StreamClient>(load, stub, i));
+    } else {
+      clients.push_back(std::make_unique<UnaryClient>(load, stub, i));
+    }
   }
   if (load.on_prepared) load.on_prepared();
   Run(clients, kWarmUpSeconds);

@@ -1,4 +1,5 @@
-// Closed-loop clients of Core.AppendRecords: each sends its next batch when the last is answered.
+// Closed-loop clients of Core.AppendRecords, each of which sends its next batch when the last is
+// answered, or of Core.StreamAppendRecords, each of which keeps some batches in flight.
 #ifndef ICEPIE_TESTS_BENCH_APPEND_LOAD_H_
 #define ICEPIE_TESTS_BENCH_APPEND_LOAD_H_
 
@@ -14,14 +15,15 @@ struct Load {
   std::string address;
   RecordKind kind = RecordKind::kTransfer;
   int clients = 1;
-  int batch = 1;  // records of a call
+  int batch = 1;  // records of a call, or of a stream's message
+  int in_flight = 0;  // batches of a stream that wait for their answers; 0: calls, no streams
   double seconds = 1;
   std::function<void()> on_prepared = nullptr;  // called before the first call
 };
 
 struct LoadResult {
   double records_per_second = 0;
-  double p50_ms = 0;  // of a call
+  double p50_ms = 0;  // of a batch
   double p99_ms = 0;
   int64_t records = 0;  // all that were appended, before the measurement, too
 };
@@ -29,8 +31,8 @@ struct LoadResult {
 // Ends the program when a call fails.
 LoadResult RunLoad(const Load& load);
 
-// Serves Core.AppendRecords on a free port, answering each call at once and storing nothing: the
-// cheapest server there can be of the same messages. Prints the port and serves until killed.
+// Serves both on a free port, answering each batch at once and storing nothing: the cheapest server
+// there can be of the same messages. Prints the port and serves until killed.
 void ServeEcho();
 
 }  // namespace icepie::bench

@@ -1,5 +1,6 @@
 // Durable ingest of the real daemon beside its floors and peers:
 //   ingest.<kind>.b<records of a call>.c<clients>   records/s; .p50, .p99 of a call
+//   ingest.<kind>.b1.c64.streamed                   the same 64 in flight in 4 streams
 //   ingest.….vs_fdatasync    p50 of a call with one record, to one fdatasync of as many bytes
 //   ingest.….vs_echo, .vs_db_bench                  to these floors
 //   ingest.….vs_redis, .vs_postgres_insert|_copy    to these peers
@@ -38,6 +39,8 @@ namespace icepie::bench {
 namespace {
 
 const std::vector<std::string> kPeers = {"db_bench", "redis", "postgres"};
+constexpr int kManyClients = 64;
+constexpr int kStreams = 4;  // a connection each; the daemon takes 16 batches of one at a time
 
 struct IngestOptions {
   double seconds = 2;
@@ -52,9 +55,11 @@ struct Point {
   RecordKind kind = RecordKind::kTransfer;
   int batch = 1;
   int clients = 1;
+  bool streamed = false;  // as many in flight, in streams
 
   std::string name() const {
-    return absl::StrCat("ingest.", NameOf(kind), ".b", batch, ".c", clients);
+    return absl::StrCat("ingest.", NameOf(kind), ".b", batch, ".c", clients,
+                        streamed ? ".streamed" : "");
   }
 };
 
@@ -117,7 +122,10 @@ class IngestBench {
       const auto& kinds = options_.kinds;
       if (std::count(kinds.begin(), kinds.end(), NameOf(kind)) == 0) continue;
       for (const int clients : options_.clients) {
-        for (const int batch : options_.batches) points.push_back({kind, batch, clients});
+        for (const int batch : options_.batches) {
+          points.push_back({kind, batch, clients});
+          if (batch == 1 && clients == kManyClients) points.push_back({kind, batch, clients, true});
+        }
       }
     }
     return points;
@@ -172,7 +180,8 @@ class IngestBench {
     Load load;
     load.address = address;
     load.kind = point.kind;
-    load.clients = point.clients;
+    load.clients = point.streamed ? kStreams : point.clients;
+    load.in_flight = point.streamed ? point.clients / kStreams : 0;
     load.batch = point.batch;
     load.seconds = options_.seconds;
     return load;
@@ -230,7 +239,7 @@ class IngestBench {
   void Report(const Point& point) const {
     const bool large = point.batch == 1000;
     const bool single = point.batch == 1;
-    const bool many_singles = single && point.clients == 64;
+    const bool many_singles = single && point.clients == kManyClients;
     const auto goal = [](bool there_is_one, double limit) {
       return there_is_one ? std::optional(RatioAtLeast(limit)) : std::nullopt;
     };
