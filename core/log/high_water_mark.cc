@@ -1,6 +1,7 @@
 #include "core/log/high_water_mark.h"
 
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -70,6 +71,22 @@ std::optional<HighWater> DecodeSlot(absl::string_view file, size_t start) {
   return value;
 }
 
+// With its checksum; 0: it is not known.
+size_t SlotBytes(absl::string_view file, size_t start) {
+  if (file.size() < start + kMagic.size() + sizeof(uint32_t)) return 0;
+  const auto version = GetLittleEndian<uint32_t>(file.data() + start + kMagic.size());
+  const size_t covered = CoveredBytes(version);
+  return covered == 0 ? 0 : covered + sizeof(uint64_t);
+}
+
+// Whether there are only zeros between the whole slots, and nothing behind them.
+bool IsEmptyBeside(absl::string_view file) {
+  const size_t first = SlotBytes(file, 0);
+  const absl::string_view between = file.substr(first, kSlotDistance - first);
+  return between.find_first_not_of('\0') == absl::string_view::npos &&
+         file.size() == kSlotDistance + SlotBytes(file, kSlotDistance);
+}
+
 // The whole slots of a file.
 struct Slots {
   explicit Slots(absl::string_view file)
@@ -112,6 +129,11 @@ absl::StatusOr<HighWater> HighWaterMark::Check(const std::string& path, int64_t 
           absl::DataLossError(absl::StrCat("a slot of the high-water mark ", path, " is damaged"));
       continue;
     }
+    if (!IsEmptyBeside(file)) {
+      damage = absl::DataLossError(
+          absl::StrCat("the high-water mark ", path, " is damaged beside its slots"));
+      continue;
+    }
     const HighWater mark = *slots.Newer();
     if (mark.position >= acknowledged) return mark;
     damage =
@@ -134,8 +156,14 @@ absl::StatusOr<std::unique_ptr<HighWaterMark>> HighWaterMark::Open(const std::st
   const Slots slots(file);
   const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0) return ErrnoError(errno, absl::StrCat("open ", path));
-  return absl::WrapUnique(
+  auto mark = absl::WrapUnique(
       new HighWaterMark(path, fd, slots.Newer().value_or(value), slots.FirstIsNewer()));
+  if (!slots.first || !slots.second) {
+    spdlog::warn("core: a slot of the high-water mark {} was damaged and is made anew", path);
+    const MutexLock lock(mark->mutex_);
+    ICEPIE_RETURN_IF_ERROR(mark->WriteSlot());
+  }
+  return mark;
 }
 
 HighWaterMark::~HighWaterMark() { ::close(fd_); }

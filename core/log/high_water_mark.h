@@ -43,7 +43,8 @@ class HighWaterMark {
   // Makes the mark anew, whatever it was.
   static absl::Status Reset(const std::string& path, const HighWater& value);
 
-  // Opens the mark for writing, creating it with `value` when there is none.
+  // Opens the mark for writing, creating it with `value` when there is none. Of two slots a damaged
+  // one is made anew from the other, and the log told.
   static absl::StatusOr<std::unique_ptr<HighWaterMark>> Open(const std::string& path,
                                                              const HighWater& value);
   ~HighWaterMark();

@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "absl/functional/function_ref.h"
@@ -47,6 +48,7 @@
 namespace icepie {
 namespace {
 
+constexpr uint32_t kTableFormat = 5;
 constexpr size_t kLogKeyBytes = 12;
 constexpr size_t kIndexKeyBytes = 8;
 constexpr size_t kTreeKeyBytes = 9;
@@ -226,7 +228,7 @@ rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>
   table.block_cache = cache;
   // What core/README.md says of tables, whatever is the default of the RocksDB that is built with.
   table.checksum = rocksdb::kXXH3;
-  table.format_version = 5;
+  table.format_version = kTableFormat;
   // Most request ids that are looked up are new. Ten bits tell it of 99 in 100.
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
@@ -255,6 +257,32 @@ void DropMissingTree(const rocksdb::DBOptions& database, const std::string& dire
   const rocksdb::Status listed = rocksdb::DB::ListColumnFamilies(database, directory, &names);
   if (!listed.ok() || std::find(names.begin(), names.end(), kTreeFamily) != names.end()) return;
   families.pop_back();
+}
+
+absl::Status FileDamaged(const std::string& path, absl::string_view what) {
+  return MakeError(absl::StatusCode::kDataLoss, absl::StrCat(path, " ", what), "RECORD_DAMAGED",
+                   {{"file", path}});
+}
+
+// Of a table all is under checksums but its last 53 bytes: the kind of checksums, two handles of
+// two varints each, zeros up to the 41st byte, format version and magic number. RocksDB itself
+// notices a change of these, but not of the zeros, and not that another version means other
+// filters.
+absl::Status CheckTableFooter(const std::string& path) {
+  constexpr size_t kFooterBytes = 53;
+  constexpr size_t kHandlesEnd = 41;
+  std::ifstream file(path, std::ios::binary);
+  std::string footer(kFooterBytes, '\0');
+  file.seekg(-static_cast<std::streamoff>(kFooterBytes), std::ios::end);
+  if (!file.read(footer.data(), kFooterBytes)) return FileDamaged(path, "has no footer");
+  absl::string_view left = absl::string_view(footer).substr(1, kHandlesEnd - 1);
+  for (int varint = 0; varint < 4; ++varint) {
+    while (!left.empty() && (left.front() & 0x80) != 0) left.remove_prefix(1);
+    if (!left.empty()) left.remove_prefix(1);
+  }
+  const bool is_whole = left.find_first_not_of('\0') == absl::string_view::npos &&
+                        GetLittleEndian<uint32_t>(footer.data() + kHandlesEnd) == kTableFormat;
+  return is_whole ? absl::OkStatus() : FileDamaged(path, "has a damaged footer");
 }
 
 class RocksLogStore final : public LogStore {
@@ -635,8 +663,11 @@ class RocksLogStore final : public LogStore {
     if (!goes_on) {
       return absl::CancelledError(absl::StrCat("the check of ", table.path, " was ended"));
     }
-    if (status.ok() || !IsLive(table)) return absl::OkStatus();
-    return FromRocks(status, absl::StrCat("table file ", table.path, " (", table.family, ")"));
+    const absl::Status found =
+        status.ok()
+            ? CheckTableFooter(table.path)
+            : FromRocks(status, absl::StrCat("table file ", table.path, " (", table.family, ")"));
+    return found.ok() || !IsLive(table) ? absl::OkStatus() : found;
   }
 
   // Beside appends, the file may end in a record that is being written. So all that is there at the
@@ -686,12 +717,6 @@ class RocksLogStore final : public LogStore {
   static std::string LostEnd(int64_t written, int64_t whole) {
     return absl::StrCat("has lost its end: ", written, " bytes were written, of which ", whole,
                         " are there");
-  }
-
-  // Of a write-ahead log, the manifest or CURRENT.
-  static absl::Status FileDamaged(const std::string& path, absl::string_view what) {
-    return MakeError(absl::StatusCode::kDataLoss, absl::StrCat(path, " ", what), "RECORD_DAMAGED",
-                     {{"file", path}});
   }
 
   static absl::Status Unverified(const std::string& path, int64_t from, int64_t end) {

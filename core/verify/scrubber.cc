@@ -50,6 +50,10 @@ Scrubber::Scrubber(const Parts& parts, std::string directory, const ScrubOptions
       bytes_per_second_(options.bytes_per_second) {
   const absl::StatusOr<std::string> saved = ReadFile(path_);
   if (saved.ok()) state_ = DecodeScrubState(*saved);
+  if (saved.ok() && EncodeScrubState(state_) != *saved) {
+    spdlog::warn("core: {} is damaged; what was verified is not known, and a pass begins anew",
+                 path_);
+  }
   if (state_.position > parts_.head->position()) state_ = ScrubState();
   found_in_pass_ = state_.finding_count > 0;
   thread_ = std::thread([this] { Run(); });

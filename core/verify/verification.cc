@@ -327,10 +327,15 @@ OpenedLog OpenWhatThereIs(const std::string& directory) {
 }
 
 std::optional<HighWater> CheckEnds(const std::string& directory, OpenedLog& log) {
-  const absl::StatusOr<HighWater> mark =
-      HighWaterMark::Read(absl::StrCat(directory, "/", kHighWaterMarkFile));
+  const std::string path = absl::StrCat(directory, "/", kHighWaterMarkFile);
+  const absl::StatusOr<HighWater> mark = HighWaterMark::Read(path);
   auto finding = CompareWithMark(mark, log.state.head, log.state.catalog_changes);
   if (finding) log.findings.push_back(*std::move(finding));
+  // One whole slot is enough for a start, but a changed bit is a changed bit.
+  const absl::Status slots = HighWaterMark::Check(path, 0).status();
+  if (mark.ok() && !slots.ok()) {
+    log.findings.push_back({log.state.head, log.state.head, std::string(slots.message())});
+  }
   if (!log.store) return std::nullopt;
   if (const absl::Status tree = LoadTree(*log.store, log.state.head).status(); !tree.ok()) {
     log.findings.push_back({log.state.head, log.state.head, std::string(tree.message())});

@@ -73,5 +73,25 @@ TEST(HighWaterMarkTest, ATornWriteLosesNoOtherAlsoAfterARestart) {
   }
 }
 
+// One slot is enough; the other is not left as it is.
+TEST(HighWaterMarkTest, ADamagedSlotIsToldAndMadeAnew) {
+  for (const size_t place : {size_t{10}, size_t{522}}) {
+    const TempDirectory directory;
+    const std::string path = directory.path() + "/mark";
+    ASSERT_TRUE((*HighWaterMark::Open(path, {1, Digest{}}))->Write({2, Digest{}}).ok());
+    std::string file = *ReadFile(path);
+    file[place] ^= 1;
+    ASSERT_TRUE(WriteFileAtomically(path, file).ok());
+    EXPECT_EQ(HighWaterMark::Check(path, 0).status().code(), absl::StatusCode::kDataLoss);
+    const int64_t left = HighWaterMark::Read(path)->position;
+    testing::internal::CaptureStdout();
+    ASSERT_TRUE(HighWaterMark::Open(path, {1, Digest{}}).ok());
+    EXPECT_THAT(testing::internal::GetCapturedStdout(), HasSubstr(path + " was damaged"));
+    const auto whole = HighWaterMark::Check(path, 0);
+    ASSERT_TRUE(whole.ok()) << whole.status();
+    EXPECT_EQ(whole->position, left);
+  }
+}
+
 }  // namespace
 }  // namespace icepie

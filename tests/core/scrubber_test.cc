@@ -7,6 +7,7 @@
 #include <fstream>
 #include <random>
 
+#include "core/base/file.h"
 #include "core/segment/segment_reader.h"
 #include "core/verify/scrub_file.h"
 #include "tests/core/broken_directory.h"
@@ -162,6 +163,25 @@ TEST_F(ScrubberTest, AnInterruptedPassGoesOnAfterARestart) {
   // Only the rest: not even the table files, which a new pass begins with.
   EXPECT_LT(state.bytes_read, (kRecords - position + 1) * kBytes);
   EXPECT_GT(*state.verified_time, begin);
+}
+
+// What it says of passes is no longer known, and nothing of it is believed.
+TEST_F(ScrubberTest, ADamagedFileOfItsOwnIsToldAndAPassBeginsAnew) {
+  {
+    const auto core = Open(Often());
+    Fill(*core, 1, 100);
+    ASSERT_TRUE(IsVerified(*core));
+  }
+  const std::string path = directory_.path() + "/scrub";
+  std::string saved = *ReadFile(path);
+  saved[saved.find("verified ") + 12] ^= 1;
+  ASSERT_TRUE(WriteFileAtomically(path, saved).ok());
+  ScrubOptions later = Often();
+  later.first_delay = absl::Hours(1);
+  testing::internal::CaptureStdout();
+  const auto core = Open(later);
+  EXPECT_THAT(testing::internal::GetCapturedStdout(), HasSubstr(path + " is damaged"));
+  EXPECT_FALSE(core->Scrub()->verified_time);
 }
 
 // However much there is; and no faster than that needs.

@@ -507,6 +507,34 @@ TEST_F(VerificationTest, FlippedBitsInFilesAndMissingFilesAreFound) {
   EXPECT_GE(tables, 3);
 }
 
+// What no checksum of a table covers: its last 53 bytes, of which some mean nothing.
+TEST_F(VerificationTest, AFlippedBitInATablesFooterIsNamed) {
+  Fill(kBatch);
+  ASSERT_TRUE(Core::Open(Options(path_)).ok());  // moves everything into table files
+  std::string table;
+  for (const auto& file : fs::directory_iterator(path_ + "/rocksdb")) {
+    if (file.path().extension() == ".sst") table = file.path();
+  }
+  ASSERT_NE(table, "");
+  const std::string whole = *ReadFile(table);
+  for (size_t back = 1; back <= 53; ++back) {
+    // All of the format version, one bit of the others.
+    for (int bit = back == 12 ? 0 : 5; bit < (back == 12 ? 8 : 6); ++bit) {
+      SCOPED_TRACE(absl::StrCat(back, " bytes before the end, bit ", bit));
+      std::string flipped = whole;
+      flipped[whole.size() - back] = static_cast<char>(flipped[whole.size() - back] ^ (1 << bit));
+      std::ofstream(table, std::ios::binary | std::ios::trunc) << flipped;
+      const VerificationReport report = Verify();
+      EXPECT_FALSE(report.ok());
+      EXPECT_TRUE(absl::c_any_of(report.findings, [&table](const VerificationFinding& finding) {
+        return absl::StrContains(finding.what, table);
+      })) << report.bytes_rehashed.detail;
+    }
+  }
+  std::ofstream(table, std::ios::binary | std::ios::trunc) << whole;
+  EXPECT_TRUE(Verify().ok());
+}
+
 TEST_F(VerificationTest, AFlippedBitInTheWriteAheadLogIsNamed) {
   Fill();
   for (const auto& [name, content] : Files()) {
@@ -594,6 +622,29 @@ TEST_F(VerificationTest, AMissingOrDamagedKeyMarkOrCheckpointIsNamed) {
       std::ofstream(file, std::ios::binary | std::ios::trunc) << whole;
       EXPECT_TRUE(Verify().ok());
     }
+  }
+}
+
+// A start needs no more than the other one.
+TEST_F(VerificationTest, OneDamagedSlotOfTheMarkIsNamed) {
+  Fill(kBatch);
+  const std::string mark = path_ + "/high_water_mark";
+  const std::string whole = *ReadFile(mark);
+  for (const size_t place : {size_t{10}, size_t{522}}) {
+    std::string flipped = whole;
+    flipped[place] ^= 4;
+    std::ofstream(mark, std::ios::binary | std::ios::trunc) << flipped;
+    const VerificationReport report = Verify();
+    ExpectFirstBad(report, kBatch, kBatch);
+    EXPECT_EQ(report.finding_count, 1);
+    EXPECT_THAT(report.bytes_rehashed.detail, HasSubstr("a slot of the high-water mark " + mark));
+  }
+  for (const size_t place : {size_t{64}, size_t{511}, whole.size()}) {
+    std::string changed = whole + '\0';
+    if (place < whole.size()) changed = whole;
+    changed[place] ^= 4;
+    std::ofstream(mark, std::ios::binary | std::ios::trunc) << changed;
+    EXPECT_THAT(Verify().bytes_rehashed.detail, HasSubstr(mark + " is damaged beside its slots"));
   }
 }
 
