@@ -92,6 +92,7 @@ absl::Status CommitGroup::Decide(Planned& planned, const absl::Status& room) {
       return absl::OkStatus();
     }
   }
+  ICEPIE_RETURN_IF_ERROR(append.refusal);
   ICEPIE_RETURN_IF_ERROR(room);
   return CheckConditions(append);
 }

@@ -106,7 +106,9 @@ absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vecto
     append.fingerprint = FingerprintOf(batch);
     append.identity = std::move(batch.identity);
   }
-  ICEPIE_RETURN_IF_ERROR(FillFromPayloads(batch.records, streams));
+  append.refusal = FillFromPayloads(batch.records, streams);
+  // The stream may have got other paths since the batch was stored, if it was.
+  if (!append.identity) ICEPIE_RETURN_IF_ERROR(append.refusal);
   append.conditions = std::move(batch.conditions);
   append.registry = &registry;
   append.validate_only = batch.validate_only;

@@ -37,6 +37,7 @@ struct PreparedAppend {
   std::optional<AppendIdentity> identity;
   std::string fingerprint;  // of records and conditions, when there is an identity
   bool validate_only = false;
+  absl::Status refusal;  // unless it was stored before: the stream's paths now ask for more
   std::shared_ptr<AppendChain> chain;
   uint64_t peer = 0;         // as AppendBatch's
   int64_t memory_bytes = 0;  // what it holds while it waits
@@ -48,8 +49,8 @@ struct PreparedAppend {
 absl::Status ChainBroken();
 
 // `streams` are those of ValidateRecords. NOT_FOUND for an end offset of an unknown stream,
-// INVALID_ ARGUMENT for too many conditions, a malformed identity or a payload that lacks what the
-// stream's paths name.
+// INVALID_ARGUMENT for too many conditions, a malformed identity or a payload that lacks what the
+// stream's paths name; of a batch with an identity the last is its `refusal`.
 absl::StatusOr<PreparedAppend> PrepareAppend(AppendBatch batch, const std::vector<Stream*>& streams,
                                              const StreamRegistry& registry, bool with_leaves);
 

@@ -204,7 +204,19 @@ TEST_F(StreamPathsTest, ARetryIsKnownThoughThePathsHaveChanged) {
   change.key_path = "";
   ASSERT_TRUE(core_->UpdateStream("a", change).ok());
   EXPECT_TRUE(core_->AppendAndWait(batch)->replayed);
+  // Also where they now ask for what it has not; a new batch must have it.
+  change.key_path = "$.other";
+  ASSERT_TRUE(core_->UpdateStream("a", change).ok());
+  const auto again = core_->AppendAndWait(batch);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_TRUE(again->replayed);
+  batch.identity->request_id = "y";
+  EXPECT_EQ(ErrorReason(core_->AppendAndWait(batch).status()), "PAYLOAD_INVALID");
   EXPECT_EQ(core_->head_position(), 1);
+  change.key_path = "$.n";
+  ASSERT_TRUE(core_->UpdateStream("a", change).ok());
+  EXPECT_FALSE(core_->AppendAndWait(batch)->replayed) << "the refused one did not use it up";
+  EXPECT_EQ(core_->head_position(), 2);
 }
 
 }  // namespace
