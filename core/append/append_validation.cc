@@ -1,10 +1,13 @@
 #include "core/append/append_validation.h"
 
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "core/append/json_validation.h"
+#include "core/append/payload_paths.h"
+#include "core/base/field_errors.h"
 #include "core/base/status.h"
 
 namespace icepie {
@@ -38,25 +41,33 @@ absl::Status CheckCount(absl::Span<const NewRecord> records, const CoreOptions& 
   return absl::OkStatus();
 }
 
+absl::Status CheckRecordBytes(size_t i, int64_t bytes, const CoreOptions& limits) {
+  if (bytes <= limits.record_bytes_max) return absl::OkStatus();
+  return RecordError(i, "", "RECORD_TOO_LARGE",
+                     absl::StrCat("has ", bytes, " bytes, ", limits.record_bytes_max,
+                                  " are allowed; store the rest elsewhere and refer to it"),
+                     nullptr);
+}
+
 absl::Status CheckBytes(absl::Span<const NewRecord> records, const CoreOptions& limits) {
   int64_t total = 0;
   for (size_t i = 0; i < records.size(); ++i) {
     const int64_t bytes = AppendBytes(records[i]);
-    if (bytes > limits.record_bytes_max) {
-      return RecordError(i, "", "RECORD_TOO_LARGE",
-                         absl::StrCat("has ", bytes, " bytes, ", limits.record_bytes_max,
-                                      " are allowed; store the rest elsewhere and refer to it"),
-                         nullptr);
-    }
+    ICEPIE_RETURN_IF_ERROR(CheckRecordBytes(i, bytes, limits));
     total += bytes;
   }
-  if (total > limits.batch_bytes_max) {
-    return MakeError(absl::StatusCode::kInvalidArgument,
-                     absl::StrCat("the batch has ", total, " bytes, ", limits.batch_bytes_max,
-                                  " are allowed; split it"),
-                     "BATCH_TOO_LARGE", {{"limit", absl::StrCat(limits.batch_bytes_max)}});
-  }
-  return absl::OkStatus();
+  if (total <= limits.batch_bytes_max) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   absl::StrCat("the batch has ", total, " bytes, ", limits.batch_bytes_max,
+                                " are allowed; split it"),
+                   "BATCH_TOO_LARGE", {{"limit", absl::StrCat(limits.batch_bytes_max)}});
+}
+
+absl::StatusOr<Stream*> FindStream(size_t i, const NewRecord& record,
+                                   const StreamRegistry& streams) {
+  absl::StatusOr<Stream*> stream = streams.Find(record.stream);
+  if (stream.ok()) return stream;
+  return WithField(stream.status(), absl::StrCat("records[", i, "].stream"));
 }
 
 absl::Status CheckPayload(size_t i, const NewRecord& record, const Stream& stream) {
@@ -87,10 +98,12 @@ int64_t AppendBytes(absl::Span<const NewRecord> records) {
   return bytes;
 }
 
-absl::StatusOr<std::vector<Stream*>> ValidateRecords(absl::Span<const NewRecord> records,
-                                                     const CoreOptions& limits,
-                                                     const StreamRegistry& streams) {
-  ICEPIE_RETURN_IF_ERROR(CheckCount(records, limits));
+namespace {
+
+// The first defect of a batch of `records`.
+absl::StatusOr<std::vector<Stream*>> CheckRecords(absl::Span<const NewRecord> records,
+                                                  const CoreOptions& limits,
+                                                  const StreamRegistry& streams) {
   ICEPIE_RETURN_IF_ERROR(CheckBytes(records, limits));
   std::vector<Stream*> found;
   found.reserve(records.size());
@@ -99,12 +112,46 @@ absl::StatusOr<std::vector<Stream*>> ValidateRecords(absl::Span<const NewRecord>
     if (!found.empty() && found.back()->name == record.stream) {
       found.push_back(found.back());
     } else {
-      ICEPIE_ASSIGN_OR_RETURN(Stream * stream, streams.Find(record.stream));
+      ICEPIE_ASSIGN_OR_RETURN(Stream * stream, FindStream(i, record, streams));
       found.push_back(stream);
     }
     ICEPIE_RETURN_IF_ERROR(CheckPayload(i, record, *found.back()));
   }
   return found;
+}
+
+bool SameStream(absl::Span<const NewRecord> records, size_t a, size_t b) {
+  return records[a].stream == records[b].stream;
+}
+
+// Of one record by itself.
+absl::Status DefectOf(size_t i, const NewRecord& record, const CoreOptions& limits,
+                      const StreamRegistry& streams) {
+  ICEPIE_RETURN_IF_ERROR(CheckRecordBytes(i, AppendBytes(record), limits));
+  ICEPIE_ASSIGN_OR_RETURN(const Stream* stream, FindStream(i, record, streams));
+  ICEPIE_RETURN_IF_ERROR(CheckPayload(i, record, *stream));
+  const std::shared_ptr<const PayloadPaths> paths = stream->paths();
+  if (!paths) return absl::OkStatus();
+  NewRecord filled = record;
+  return FillFromPayload(*paths, i, filled);
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<Stream*>> ValidateRecords(absl::Span<const NewRecord> records,
+                                                     const CoreOptions& limits,
+                                                     const StreamRegistry& streams) {
+  ICEPIE_RETURN_IF_ERROR(CheckCount(records, limits));
+  absl::StatusOr<std::vector<Stream*>> found = CheckRecords(records, limits, streams);
+  const bool is_of_records = !found.ok() && ErrorReason(found.status()) != "BATCH_TOO_LARGE";
+  if (!is_of_records) return found;
+  FieldErrors errors;
+  for (size_t i = 0; i < records.size() && !errors.full(); ++i) {
+    const absl::Status defect = DefectOf(i, records[i], limits, streams);
+    const bool is_said = absl::IsNotFound(defect) && i > 0 && SameStream(records, i - 1, i);
+    if (!is_said) errors.Add(defect);
+  }
+  return errors.ToStatus();
 }
 
 }  // namespace icepie

@@ -1,5 +1,5 @@
 // The checks that an append passes before it is queued, in the caller's thread: sizes, streams,
-// payloads. A batch is refused whole, by its first defect.
+// payloads. A batch is refused whole, and told all its bad records.
 #ifndef ICEPIE_CORE_APPEND_APPEND_VALIDATION_H_
 #define ICEPIE_CORE_APPEND_APPEND_VALIDATION_H_
 

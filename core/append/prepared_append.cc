@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/append/request_log.h"
+#include "core/base/field_errors.h"
 #include "core/base/status.h"
 
 namespace icepie {
@@ -70,21 +71,24 @@ absl::Status CheckConditions(const std::vector<AppendCondition>& conditions,
                                   kConditionsMax, " are allowed"),
                      "BATCH_TOO_LARGE", {{"limit", absl::StrCat(kConditionsMax)}});
   }
-  for (const AppendCondition& condition : conditions) {
-    if (condition.kind != AppendCondition::Kind::kEndOffset) continue;
-    ICEPIE_RETURN_IF_ERROR(registry.Find(condition.stream).status());
+  FieldErrors errors;
+  for (size_t i = 0; i < conditions.size(); ++i) {
+    if (conditions[i].kind != AppendCondition::Kind::kEndOffset) continue;
+    const absl::Status found = registry.Find(conditions[i].stream).status();
+    if (!found.ok()) errors.Add(WithField(found, absl::StrCat("conditions[", i, "].stream")));
   }
-  return absl::OkStatus();
+  return errors.ToStatus();
 }
 
 absl::Status FillFromPayloads(std::vector<NewRecord>& records,
                               const std::vector<Stream*>& streams) {
   std::shared_ptr<const PayloadPaths> paths;
-  for (size_t i = 0; i < records.size(); ++i) {
+  FieldErrors errors;
+  for (size_t i = 0; i < records.size() && !errors.full(); ++i) {
     if (i == 0 || streams[i] != streams[i - 1]) paths = streams[i]->paths();
-    if (paths) ICEPIE_RETURN_IF_ERROR(FillFromPayload(*paths, i, records[i]));
+    if (paths) errors.Add(FillFromPayload(*paths, i, records[i]));
   }
-  return absl::OkStatus();
+  return errors.ToStatus();
 }
 
 bool IsInternal(const Stream* stream) { return stream->name.front() == '_'; }

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/base/field_errors.h"
 #include "core/base/status.h"
 #include "core/block/block.h"
 #include "core/byte_order.h"
@@ -51,9 +52,14 @@ absl::Status CheckName(absl::string_view name, bool internal) {
 absl::StatusOr<std::shared_ptr<const PayloadPaths>> ParsePaths(const StreamPaths& paths,
                                                                PayloadFormat format) {
   auto parsed = std::make_shared<PayloadPaths>();
-  ICEPIE_ASSIGN_OR_RETURN(parsed->key, ParsePayloadPath("key_path", paths.key));
-  ICEPIE_ASSIGN_OR_RETURN(parsed->event_time,
-                          ParsePayloadPath("event_time_path", paths.event_time));
+  FieldErrors errors;
+  absl::StatusOr<PayloadPath> key = ParsePayloadPath("key_path", paths.key);
+  errors.Add(key.status());
+  absl::StatusOr<PayloadPath> event_time = ParsePayloadPath("event_time_path", paths.event_time);
+  errors.Add(event_time.status());
+  if (!errors.empty()) return errors.ToStatus();
+  parsed->key = *std::move(key);
+  parsed->event_time = *std::move(event_time);
   if (paths.key.empty() && paths.event_time.empty()) return nullptr;
   if (format != PayloadFormat::kJson) {
     const std::string field = paths.key.empty() ? "event_time_path" : "key_path";
@@ -274,9 +280,11 @@ absl::StatusOr<Stream*> StreamRegistry::FindEqual(
 absl::StatusOr<bool> StreamRegistry::CheckCreate(
     absl::string_view name, PayloadFormat format, const StreamPaths& paths,
     const std::shared_ptr<const StreamSchema>& schema) const {
-  ICEPIE_RETURN_IF_ERROR(CheckName(name, /*internal=*/false));
-  ICEPIE_RETURN_IF_ERROR(CheckSchema(format, schema));
-  ICEPIE_RETURN_IF_ERROR(ParsePaths(paths, format).status());
+  FieldErrors errors;
+  errors.Add(CheckName(name, /*internal=*/false));
+  errors.Add(CheckSchema(format, schema));
+  errors.Add(ParsePaths(paths, format).status());
+  if (!errors.empty()) return errors.ToStatus();
   const MutexLock lock(mutex_);
   ICEPIE_ASSIGN_OR_RETURN(const Stream* equal, FindEqual(name, format, paths, schema));
   return equal == nullptr;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/append/catalog_changes.h"
+#include "core/base/field_errors.h"
 #include "core/base/status.h"
 #include "core/byte_order.h"
 #include "core/proof/tree_check.h"
@@ -23,8 +24,9 @@ absl::Status DamagedAt(int64_t position, const absl::Status& status) {
                    "PROOF_DAMAGED", {{"position", absl::StrCat(position)}});
 }
 
-absl::Status Parameter(absl::string_view message) {
-  return MakeError(absl::StatusCode::kInvalidArgument, message, "PARAMETER_INVALID");
+absl::Status Parameter(absl::string_view field, absl::string_view message) {
+  return WithField(MakeError(absl::StatusCode::kInvalidArgument, message, "PARAMETER_INVALID"),
+                   field);
 }
 
 absl::Status DamagedTile(int level, int64_t tile, absl::string_view what) {
@@ -37,9 +39,11 @@ absl::Status DamagedTile(int level, int64_t tile, absl::string_view what) {
 
 }  // namespace
 
-absl::Status CoreProofs::CheckSize(int64_t size) const {
+absl::Status CoreProofs::CheckSize(absl::string_view field, int64_t size) const {
   if (parts_.store == nullptr) return parts_.guard->Check();
-  if (size < 0) return Parameter(absl::StrCat("tree size ", size, " is negative"));
+  if (size < 0) {
+    return Parameter(field, absl::StrCat(field, " ", size, " is negative; sizes begin at 0"));
+  }
   const int64_t head = parts_.head->position();
   if (size <= head) return absl::OkStatus();
   return MakeError(absl::StatusCode::kOutOfRange,
@@ -63,10 +67,10 @@ absl::StatusOr<std::string> CoreProofs::EntryAt(int64_t position) const {
 }
 
 absl::StatusOr<InclusionAnswer> CoreProofs::ProveInclusion(int64_t position, int64_t tree_size) {
-  ICEPIE_RETURN_IF_ERROR(CheckSize(tree_size));
+  ICEPIE_RETURN_IF_ERROR(CheckSize("tree_size", tree_size));
   if (position < 0 || position >= tree_size) {
-    return Parameter(
-        absl::StrCat("position ", position, " is not in a tree of ", tree_size, " records"));
+    return Parameter("position", absl::StrCat("position ", position, " is not in a tree of ",
+                                              tree_size, " records"));
   }
   InclusionAnswer answer;
   answer.tree_size = tree_size;
@@ -92,9 +96,10 @@ absl::StatusOr<InclusionAnswer> CoreProofs::ProveInclusion(int64_t position, int
 }
 
 absl::StatusOr<ConsistencyAnswer> CoreProofs::ProveConsistency(int64_t old_size, int64_t size) {
-  ICEPIE_RETURN_IF_ERROR(CheckSize(size));
+  ICEPIE_RETURN_IF_ERROR(CheckSize("size", size));
   if (old_size < 0 || old_size > size) {
-    return Parameter(absl::StrCat("old size ", old_size, " is not one from 0 to ", size));
+    return Parameter("old_size",
+                     absl::StrCat("old size ", old_size, " is not one from 0 to ", size));
   }
   TiledNodes nodes(TreeReader(*parts_.store));
   ConsistencyAnswer answer;

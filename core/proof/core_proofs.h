@@ -43,7 +43,7 @@ class CoreProofs final : public Proofs {
   absl::StatusOr<std::string> ReadEntries(int64_t tile, int width) override;
 
  private:
-  absl::Status CheckSize(int64_t size) const;
+  absl::Status CheckSize(absl::string_view field, int64_t size) const;
   absl::Status CheckTile(int level, int64_t tile, int width) const;
   // That the nodes of the tile which a tree of `size` leaves has are those of the tree with `root`;
   // without a root, of that which the stored nodes above them make.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_errors.h"
 #include "core/base/status.h"
 #include "core/block/block.h"
 
@@ -27,8 +28,10 @@ absl::Status DisagreeAt(int64_t position) {
 
 absl::Status CheckBounds(int64_t head, const BlockQuery& query) {
   if (query.from < 0 || query.end < 0) {
-    return MakeError(absl::StatusCode::kInvalidArgument, "positions are not negative; begin at 0",
-                     "PARAMETER_INVALID");
+    const std::string what = absl::StrCat("position ", std::min(query.from, query.end),
+                                          " is negative; positions begin at 0");
+    return WithField(MakeError(absl::StatusCode::kInvalidArgument, what, "PARAMETER_INVALID"),
+                     "position");
   }
   if (query.from > head) {
     return MakeError(absl::StatusCode::kOutOfRange,

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_errors.h"
 #include "core/base/status.h"
 #include "core/block/block.h"
 
@@ -13,8 +14,9 @@ namespace {
 
 absl::Status CheckOffset(const Stream& stream, int64_t offset, int64_t end_offset) {
   if (offset < 0) {
-    return MakeError(absl::StatusCode::kInvalidArgument, "offsets are not negative; begin at 0",
-                     "PARAMETER_INVALID");
+    const std::string what = absl::StrCat("offset ", offset, " is negative; offsets begin at 0");
+    return WithField(MakeError(absl::StatusCode::kInvalidArgument, what, "PARAMETER_INVALID"),
+                     "offset");
   }
   if (offset <= end_offset) return absl::OkStatus();
   return MakeError(absl::StatusCode::kOutOfRange,

@@ -137,6 +137,43 @@ TEST_F(CoreTest, ABatchWithOneBadRecordStoresNothing) {
   EXPECT_EQ(core_->GetStream("a")->end_offset, 0);
 }
 
+// Whoever repairs them sends the batch once more, not once for each.
+TEST_F(CoreTest, AllBadRecordsOfABatchAreNamedAtOnce) {
+  ASSERT_TRUE(core_->CreateStream("a", PayloadFormat::kJson, {"$.n", ""}).ok());
+  AppendBatch batch = NumberedBatch("a", 0, 8);
+  batch.records[1].payload = "nope";
+  batch.records[2].stream = "none";
+  batch.records[3].stream = "none";  // said of the one before
+  batch.records[4].payload = "{}";
+  batch.records[6].payload = "\"" + std::string(1 << 20, 'x') + "\"";
+  ExpectRefused(batch, absl::StatusCode::kInvalidArgument, "PAYLOAD_INVALID");
+  const auto fields = [this] {
+    std::vector<std::string> names;
+    const ErrorDetail detail = GetErrorDetail(refusal_).value_or(ErrorDetail());
+    for (const auto& violation : detail.violations) names.push_back(violation.field);
+    return names;
+  };
+  EXPECT_THAT(fields(), ElementsAre("records[1].payload", "records[2].stream", "records[4].payload",
+                                    "records[6]"));
+  EXPECT_THAT(std::string(refusal_.message()),
+              testing::AllOf(testing::StartsWith("record 1 of the batch: "),
+                             testing::EndsWith("(and 3 more)")));
+  // Only the stream's paths find fault, and there are more than are told.
+  for (NewRecord& record : batch.records) record = MakeRecord("a", "{}");
+  ExpectRefused(batch, absl::StatusCode::kInvalidArgument, "PAYLOAD_INVALID");
+  EXPECT_EQ(fields().size(), batch.records.size());
+  batch.records.resize(60000, MakeRecord("a", "[1"));
+  ExpectRefused(batch, absl::StatusCode::kInvalidArgument, "PAYLOAD_INVALID");
+  EXPECT_LT(fields().size(), 100u);
+  EXPECT_THAT(std::string(refusal_.message()), HasSubstr("(and at least "));
+  // Streams of conditions, too.
+  batch.records = {MakeRecord("a", R"({"n":1})")};
+  batch.conditions = {{"x", 0}, {"a", 0}, {"y", 0}};
+  ExpectRefused(batch, absl::StatusCode::kNotFound, "STREAM_NOT_FOUND");
+  EXPECT_THAT(fields(), ElementsAre("conditions[0].stream", "conditions[2].stream"));
+  EXPECT_EQ(core_->GetStream("a")->end_offset, 0);
+}
+
 // Whatever is wrong, and with whichever of the streams.
 TEST_F(CoreTest, ABatchOverSeveralStreamsIsStoredAsAWholeOrNotAtAll) {
   for (const char* stream : {"a", "b", "c"}) Create(stream);
