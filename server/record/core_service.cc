@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "core/base/field_errors.h"
 #include "core/base/status.h"
 #include "server/admin/change_on.h"
 #include "server/base/rpc_status.h"
@@ -85,14 +86,21 @@ grpc::ServerUnaryReactor* CoreService::UpdateStream(grpc::CallbackServerContext*
 
 absl::StatusOr<icepie::v1::Stream> CoreService::Create(
     const icepie::v1::CreateStreamRequest& request, AdminAction& action) {
-  ICEPIE_ASSIGN_OR_RETURN(const PayloadFormat format, FormatOf(request.format()));
+  const absl::StatusOr<PayloadFormat> format = FormatOf(request.format());
   const StreamPaths paths{request.key_path(), request.event_time_path()};
-  ICEPIE_ASSIGN_OR_RETURN(const auto schema, SchemaOf(request));
-  ICEPIE_ASSIGN_OR_RETURN(const bool changes,
-                          core_->CheckCreate(request.name(), format, paths, schema));
-  if (changes) ICEPIE_RETURN_IF_ERROR(action.Begin());
+  const auto schema = SchemaOf(request);
+  // Of what is none the core may say more, which counts only for other fields.
+  const absl::StatusOr<bool> changes =
+      core_->CheckCreate(request.name(), format.value_or(PayloadFormat::kJson), paths,
+                         schema.value_or(std::shared_ptr<const StreamSchema>()));
+  FieldErrors errors;
+  errors.Add(format.status());
+  errors.Add(schema.status());
+  errors.Add(changes.status());
+  if (!errors.empty()) return errors.ToStatus();
+  if (*changes) ICEPIE_RETURN_IF_ERROR(action.Begin());
   ICEPIE_ASSIGN_OR_RETURN(const StreamInfo stream,
-                          core_->CreateStream(request.name(), format, paths, schema));
+                          core_->CreateStream(request.name(), *format, paths, *schema));
   return ToMessage(stream);
 }
 

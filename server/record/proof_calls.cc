@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/base/field_errors.h"
 #include "core/base/status.h"
 
 namespace icepie::server {
@@ -20,10 +21,9 @@ absl::StatusOr<Proofs*> ProofsOf(Core& core) {
 
 std::string BytesOf(const Digest& digest) { return std::string(ViewOf(digest)); }
 
-absl::Status BadPosition(int64_t position) {
-  return MakeError(absl::StatusCode::kInvalidArgument,
-                   absl::StrCat("position ", position, " is not a whole number from 0"),
-                   "PARAMETER_INVALID");
+absl::Status Negative(absl::string_view field, int64_t value) {
+  const std::string what = absl::StrCat(field, " is ", value, ", and begins at 0");
+  return WithField(MakeError(absl::StatusCode::kInvalidArgument, what, "PARAMETER_INVALID"), field);
 }
 
 }  // namespace
@@ -36,7 +36,7 @@ absl::Duration ProofWait(const grpc::ServerContextBase& context) {
 absl::StatusOr<icepie::v1::Checkpoint> ReadCheckpoint(
     Core& core, const icepie::v1::GetCheckpointRequest& request, absl::Duration wait) {
   ICEPIE_ASSIGN_OR_RETURN(Proofs * proofs, ProofsOf(core));
-  if (request.min_size() < 0) return BadPosition(request.min_size());
+  if (request.min_size() < 0) return Negative("min_size", request.min_size());
   ICEPIE_ASSIGN_OR_RETURN(const SignedCheckpoint last,
                           proofs->GetCheckpoint(request.min_size(), wait));
   icepie::v1::Checkpoint response;
@@ -50,7 +50,7 @@ absl::StatusOr<icepie::v1::Checkpoint> ReadCheckpoint(
 absl::StatusOr<icepie::v1::InclusionProof> ProveInclusion(
     Core& core, const icepie::v1::GetInclusionProofRequest& request, absl::Duration wait) {
   ICEPIE_ASSIGN_OR_RETURN(Proofs * proofs, ProofsOf(core));
-  if (request.position() < 0) return BadPosition(request.position());
+  if (request.position() < 0) return Negative("position", request.position());
   SignedCheckpoint covering;
   int64_t tree_size = request.tree_size();
   if (tree_size == 0) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_errors.h"
 #include "core/base/status.h"
 
 namespace icepie::server {
@@ -32,29 +33,50 @@ absl::Status CheckHeartbeat(const ReadRecordsRequest& request) {
                   : Bad("heartbeat_interval", "is not between 100 ms and 10 minutes");
 }
 
-absl::Status CheckFields(const ReadRecordsRequest& request) {
-  if (request.max_records() < 0) return Bad("max_records", "is negative; 0 means no limit");
-  if (request.has_end_position() && request.end_position() < request.from_position()) {
-    return Bad("end_position", absl::StrCat("is ", request.end_position(),
-                                            ", before from_position ", request.from_position()));
+absl::Status CheckPositions(const ReadRecordsRequest& request) {
+  if (request.from_position() < 0) {
+    return Bad("from_position",
+               absl::StrCat("is ", request.from_position(), "; positions begin at 0"));
   }
-  const bool by_offset = request.has_from_offset() || request.has_end_offset();
-  if (by_offset && request.streams_size() != 1) {
-    return Bad("streams",
-               "must be one stream when from_offset or end_offset is given: offsets "
-               "count within a stream");
+  if (!request.has_end_position() || request.end_position() >= request.from_position()) {
+    return absl::OkStatus();
   }
-  if (request.has_from_offset() && request.from_position() != 0) {
+  return Bad("end_position", absl::StrCat("is ", request.end_position(), ", before from_position ",
+                                          request.from_position()));
+}
+
+absl::Status CheckFromOffset(const ReadRecordsRequest& request) {
+  if (!request.has_from_offset()) return absl::OkStatus();
+  if (request.from_position() != 0) {
     return Bad("from_offset", "is given together with from_position; give one of them");
   }
-  if (request.has_from_offset() && request.from_offset() < 0) {
-    return Bad("from_offset", "is negative; offsets begin at 0");
-  }
+  if (request.from_offset() >= 0) return absl::OkStatus();
+  return Bad("from_offset", absl::StrCat("is ", request.from_offset(), "; offsets begin at 0"));
+}
+
+absl::Status CheckEndOffset(const ReadRecordsRequest& request) {
   const int64_t from_offset = request.has_from_offset() ? request.from_offset() : 0;
-  if (request.has_end_offset() && request.end_offset() < from_offset) {
-    return Bad("end_offset", absl::StrCat("is ", request.end_offset(), ", before ", from_offset));
+  if (!request.has_end_offset() || request.end_offset() >= from_offset) return absl::OkStatus();
+  return Bad("end_offset", absl::StrCat("is ", request.end_offset(), ", before ", from_offset));
+}
+
+absl::Status CheckFields(const ReadRecordsRequest& request) {
+  FieldErrors errors;
+  if (request.max_records() < 0) {
+    errors.Add(Bad("max_records",
+                   absl::StrCat("is ", request.max_records(), "; 0 means that there is no limit")));
   }
-  return CheckHeartbeat(request);
+  errors.Add(CheckPositions(request));
+  const bool by_offset = request.has_from_offset() || request.has_end_offset();
+  if (by_offset && request.streams_size() != 1) {
+    errors.Add(Bad("streams",
+                   "must be one stream when from_offset or end_offset is given: offsets "
+                   "count within a stream"));
+  }
+  errors.Add(CheckFromOffset(request));
+  errors.Add(CheckEndOffset(request));
+  errors.Add(CheckHeartbeat(request));
+  return errors.ToStatus();
 }
 
 // Where the offsets are in the whole core; both have been checked.

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "core/base/field_errors.h"
 #include "core/base/status.h"
 #include "core/block/block.h"
 
@@ -126,22 +127,25 @@ icepie::v1::PayloadFormat ToProto(PayloadFormat format) {
 
 absl::StatusOr<AppendBatch> TakeBatch(icepie::v1::AppendRecordsRequest& request) {
   AppendBatch batch;
+  FieldErrors errors;
   batch.records.reserve(static_cast<size_t>(request.records_size()));
-  for (int i = 0; i < request.records_size(); ++i) {
+  for (int i = 0; i < request.records_size() && !errors.full(); ++i) {
     icepie::v1::Record& record = *request.mutable_records(i);
-    ICEPIE_RETURN_IF_ERROR(CheckRecord(i, record));
+    errors.Add(CheckRecord(i, record));
     batch.records.push_back(TakeRecord(record));
   }
-  for (int i = 0; i < request.conditions_size(); ++i) {
-    ICEPIE_ASSIGN_OR_RETURN(AppendCondition condition, TakeCondition(i, request.conditions(i)));
-    batch.conditions.push_back(std::move(condition));
+  for (int i = 0; i < request.conditions_size() && !errors.full(); ++i) {
+    absl::StatusOr<AppendCondition> condition = TakeCondition(i, request.conditions(i));
+    errors.Add(condition.status());
+    if (condition.ok()) batch.conditions.push_back(*std::move(condition));
   }
   if (request.has_producer() && request.producer().producer_id().empty()) {
     constexpr absl::string_view kField = "producer.producer_id";
-    return MakeError(
+    errors.Add(MakeError(
         absl::StatusCode::kInvalidArgument, absl::StrCat(kField, " is missing"),
-        ErrorDetail{"PARAMETER_INVALID", {}, {{std::string(kField), "is missing"}}, std::nullopt});
+        ErrorDetail{"PARAMETER_INVALID", {}, {{std::string(kField), "is missing"}}, std::nullopt}));
   }
+  if (!errors.empty()) return errors.ToStatus();
   batch.identity = TakeIdentity(request);
   batch.validate_only = request.validate_only();
   return batch;

@@ -32,6 +32,14 @@ AppendRecordsRequest Request(const std::string& stream, int64_t first, int64_t c
   return request;
 }
 
+// The bad fields that a refusal names.
+std::vector<std::string> FieldsOf(const grpc::Status& refused) {
+  std::vector<std::string> fields;
+  const ErrorDetail detail = GetErrorDetail(FromGrpcStatus(refused)).value_or(ErrorDetail());
+  for (const auto& violation : detail.violations) fields.push_back(violation.field);
+  return fields;
+}
+
 class CoreServiceTest : public RpcFixture<CoreService> {
  protected:
   explicit CoreServiceTest(const SealingOptions& sealing = {})
@@ -166,6 +174,12 @@ TEST_F(CoreServiceTest, BadStreamNamesAndFormatsAreRefused) {
   request.set_format(static_cast<icepie::v1::PayloadFormat>(9));
   grpc::ClientContext second;
   EXPECT_EQ(ReasonOf(stub_->CreateStream(&second, request, &stream)), "PARAMETER_INVALID");
+  request.set_name("A");
+  request.set_key_path("k");
+  request.set_event_time_path("t");
+  grpc::ClientContext third;
+  EXPECT_THAT(FieldsOf(stub_->CreateStream(&third, request, &stream)),
+              testing::ElementsAre("format", "name", "key_path", "event_time_path"));
   EXPECT_TRUE(core_->ListStreams("", 100).empty());
 }
 
@@ -210,6 +224,19 @@ TEST_F(CoreServiceTest, BadBatchesAreRefusedWithTheirField) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(GetErrorDetail(FromGrpcStatus(status))->violations.at(0).field, "records[2].payload");
 
+  request = Request("a", 0, 4);
+  request.mutable_records(0)->set_payload("{");
+  request.mutable_records(3)->set_payload("}");
+  EXPECT_THAT(FieldsOf(Refused(request, "PAYLOAD_INVALID")),
+              testing::ElementsAre("records[0].payload", "records[3].payload"));
+  request.mutable_records(1)->set_position(7);
+  request.mutable_records(2)->mutable_ingest_time();
+  request.add_conditions()->set_stream("a");
+  request.mutable_producer();
+  EXPECT_THAT(FieldsOf(Refused(request, "PARAMETER_INVALID")),
+              testing::ElementsAre("records[1].position", "records[2].ingest_time", "conditions[0]",
+                                   "producer.producer_id"));
+
   request = Request("a", 0, 1);
   request.mutable_records(0)->set_position(7);
   EXPECT_FALSE(Refused(request, "PARAMETER_INVALID").ok());
@@ -226,7 +253,8 @@ TEST_F(CoreServiceTest, BadBatchesAreRefusedWithTheirField) {
   request.add_conditions()->set_stream("a");
   EXPECT_FALSE(Refused(request, "PARAMETER_INVALID").ok());
   EXPECT_FALSE(Refused(Request("_admin", 0, 1), "STREAM_NAME_RESERVED").ok());
-  EXPECT_FALSE(Refused(Request("nope", 0, 1), "STREAM_NOT_FOUND").ok());
+  EXPECT_THAT(FieldsOf(Refused(Request("nope", 0, 1), "STREAM_NOT_FOUND")),
+              testing::ElementsAre("records[0].stream"));
 }
 
 TEST_F(CoreServiceTest, ARetryIsAnsweredAlikeOnBothCalls) {
@@ -670,6 +698,59 @@ TEST_F(CoreServiceTest, BadBoundsNameTheirField) {
   EXPECT_EQ(refused(request), "heartbeat_interval");
   request.mutable_heartbeat_interval()->set_seconds(601);
   EXPECT_EQ(refused(request), "heartbeat_interval");
+  request.set_from_position(-1);
+  request.set_max_records(-1);
+  std::vector<icepie::v1::Record> records;
+  EXPECT_THAT(FieldsOf(Read(request, &records)),
+              testing::ElementsAre("max_records", "from_position", "heartbeat_interval"));
+}
+
+// What is no number of a record, or of records, is named with its value.
+TEST_F(CoreServiceTest, NegativeNumbersNameTheirFieldAndValue) {
+  Create("a");
+  RpcFixture::Append(NumberedBatch("a", 0, 5));
+  const auto expect = [](const grpc::Status& status, const std::string& field,
+                         const std::string& value) {
+    const absl::Status refused = FromGrpcStatus(status);
+    EXPECT_EQ(ErrorReason(refused), "PARAMETER_INVALID") << refused;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr(value));
+    const auto detail = GetErrorDetail(refused);
+    ASSERT_TRUE(detail && detail->violations.size() == 1) << refused;
+    EXPECT_EQ(detail->violations[0].field, field);
+  };
+  const auto call = [this](auto method, const auto& request, auto response) {
+    grpc::ClientContext context;
+    Bound(context);
+    return (stub_.get()->*method)(&context, request, &response);
+  };
+  using Stub = icepie::v1::Core::Stub;
+  icepie::v1::GetRecordRequest get;
+  get.set_position(-7);
+  expect(call(&Stub::GetRecord, get, icepie::v1::Record()), "position", "-7");
+  get.mutable_stream_offset()->set_stream("a");
+  get.mutable_stream_offset()->set_offset(-8);
+  expect(call(&Stub::GetRecord, get, icepie::v1::Record()), "offset", "-8");
+  icepie::v1::TraceRecordRequest trace;
+  trace.set_position(-9);
+  expect(call(&Stub::TraceRecord, trace, icepie::v1::TraceRecordResponse()), "position", "-9");
+  icepie::v1::GetCheckpointRequest checkpoint;
+  checkpoint.set_min_size(-1);
+  expect(call(&Stub::GetCheckpoint, checkpoint, icepie::v1::Checkpoint()), "min_size", "-1");
+  icepie::v1::GetInclusionProofRequest inclusion;
+  inclusion.set_position(-2);
+  expect(call(&Stub::GetInclusionProof, inclusion, icepie::v1::InclusionProof()), "position", "-2");
+  inclusion.set_position(0);
+  inclusion.set_tree_size(-3);
+  expect(call(&Stub::GetInclusionProof, inclusion, icepie::v1::InclusionProof()), "tree_size",
+         "-3");
+  icepie::v1::GetConsistencyProofRequest consistency;
+  consistency.set_old_size(4);
+  consistency.set_size(3);
+  expect(call(&Stub::GetConsistencyProof, consistency, icepie::v1::ConsistencyProof()), "old_size",
+         "4");
+  consistency.set_size(-3);
+  expect(call(&Stub::GetConsistencyProof, consistency, icepie::v1::ConsistencyProof()), "size",
+         "-3");
 }
 
 TEST_F(CoreServiceTest, AKeyPrefixFilters) {
