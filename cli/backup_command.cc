@@ -43,7 +43,7 @@ absl::StatusOr<int> BackUp(Context& context, const std::string& argument) {
   request.set_actor(context.options.actor);
   const absl::Time start = absl::Now();
   const RateMeter meter(0, start);
-  Progress progress(context.terminal);
+  Progress progress(context.terminal, context.options.json);
   ProgressState state;
   state.label = "backup";
   state.note = "bytes";

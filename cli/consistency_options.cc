@@ -1,5 +1,6 @@
 #include "cli/consistency_options.h"
 
+#include "cli/whole_number.h"
 #include "core/base/status.h"
 #include "server/query/as_of.h"
 #include "server/query/staleness.h"
@@ -10,7 +11,7 @@ void AddConsistencyOptions(CLI::App* command, ConsistencyOptions& options) {
   command
       ->add_option("--min-position", options.min_position,
                    "wait until every slice read shows all records below it")
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumberFrom(0));
   command->add_option("--as-of", options.as_of,
                       "answer from a snapshot: a position, a time such as 2026-11-22T02:58:41Z, or "
                       "a snapshot's name");

@@ -18,6 +18,7 @@
 #include "cli/slice_history.h"
 #include "cli/table.h"
 #include "cli/time_span.h"
+#include "cli/whole_number.h"
 #include "core/base/status.h"
 
 namespace icepie::cli {
@@ -409,7 +410,7 @@ void AddDomain(CLI::App& app, Context& context) {
   CLI::App* get = domain->add_subcommand("get", "print a domain's file as it was applied");
   get->add_option("DOMAIN", arguments->name)->required();
   get->add_option("--revision", arguments->revision, "an older one that is still kept")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumberFrom(1));
   get->callback([&context, arguments] {
     context.action = [&context, arguments] { return GetDomain(context, *arguments); };
   });
@@ -417,7 +418,7 @@ void AddDomain(CLI::App& app, Context& context) {
       domain->add_subcommand("history", "the files that were applied, newest first");
   history->add_option("DOMAIN", arguments->name)->required();
   history->add_option("--show", arguments->revision, "print the file of this revision")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumberFrom(1));
   history->callback([&context, arguments] {
     context.action = [&context, arguments] { return History(context, *arguments); };
   });

@@ -39,7 +39,9 @@ absl::StatusOr<std::string> FormatOf(const ExportRequest& request) {
 class Export {
  public:
   Export(Context& context, ExportRequest request)
-      : context_(context), request_(std::move(request)), progress_(context.terminal) {}
+      : context_(context),
+        request_(std::move(request)),
+        progress_(context.terminal, context.options.json) {}
 
   absl::StatusOr<int> Run() {
     ICEPIE_ASSIGN_OR_RETURN(format_, FormatOf(request_));

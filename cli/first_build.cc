@@ -74,7 +74,7 @@ absl::Status PrintOutcome(Context& context, const std::vector<Slice>& slices) {
 absl::Status WaitForFirstBuilds(Context& context, const std::set<std::string>& slices) {
   if (slices.empty()) return absl::OkStatus();
   Client& client = context.client();
-  Progress progress(context.terminal);
+  Progress progress(context.terminal, context.options.json);
   const RateMeter meter(0, absl::Now());
   ProgressState state;
   while (true) {

@@ -166,7 +166,9 @@ std::string NewProducerId() {
 class Import {
  public:
   Import(Context& context, ImportRequest request)
-      : context_(context), request_(std::move(request)), progress_(context.terminal) {}
+      : context_(context),
+        request_(std::move(request)),
+        progress_(context.terminal, context.options.json) {}
 
   absl::StatusOr<int> Run() {
     ICEPIE_ASSIGN_OR_RETURN(const Stream stream, FindStream());
@@ -308,8 +310,10 @@ class Import {
     if (!told_outage_) {
       told_outage_ = true;
       progress_.End();
-      context_.err() << "icepie: the daemon does not take records; trying again for "
-                     << FormatElapsed(request_.retry_for) << '\n';
+      if (!context_.options.json) {
+        context_.err() << "icepie: the daemon does not take records; trying again for "
+                       << FormatElapsed(request_.retry_for) << '\n';
+      }
     }
     while (!Interrupted() && SteadyNow() < deadline) {
       const bool connected = context_.client().WaitForConnection(kConnectWait);

@@ -43,7 +43,7 @@ ProgressState StateOf(const std::string& name, const ResliceMetadata& metadata, 
 }
 
 absl::Status Follow(Context& context, const std::string& name) {
-  Progress progress(context.terminal);
+  Progress progress(context.terminal, context.options.json);
   while (true) {
     ICEPIE_ASSIGN_OR_RETURN(const Operation operation, Wait(context, name));
     const ResliceMetadata metadata = MetadataOf(operation);

@@ -55,7 +55,7 @@ void RateMeter::Fill(ProgressState* state, absl::Time now) const {
 }
 
 void Progress::Show(const ProgressState& state, absl::Time now) {
-  if (now < next_) return;
+  if (silent_ || now < next_) return;
   next_ = now + (terminal_.err_is_terminal ? kRedrawEvery : kPlainLineEvery);
   if (terminal_.err_is_terminal) {
     *terminal_.err << "\r\x1b[K" << ProgressLine(state, std::max(terminal_.width, 80))

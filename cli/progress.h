@@ -42,7 +42,9 @@ class RateMeter {
 // Threads: one.
 class Progress {
  public:
-  explicit Progress(const Terminal& terminal) : terminal_(terminal) {}
+  // With `terminal_only` nothing is written where there is none: there a program may read.
+  explicit Progress(const Terminal& terminal, bool terminal_only = false)
+      : terminal_(terminal), silent_(terminal_only && !terminal.err_is_terminal) {}
 
   // Shows `state` when it is time to; `now` comes from the caller so that tests own the clock.
   void Show(const ProgressState& state, absl::Time now);
@@ -55,6 +57,7 @@ class Progress {
 
  private:
   const Terminal& terminal_;
+  const bool silent_;
   absl::Time next_ = absl::InfinitePast();
   std::string last_line_;
 };

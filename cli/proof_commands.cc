@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "cli/whole_number.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/merkle/receipt.h"
@@ -191,7 +192,7 @@ void AddProofCommands(CLI::App& app, Context& context) {
       app.add_subcommand("prove", "write or check a receipt: a record is in the core");
   auto arguments = std::make_shared<ProveArguments>();
   prove->add_option("POSITION", arguments->position, "the record to prove")
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumberFrom(0));
   prove->add_option("--output", arguments->output,
                     "where the receipt goes (default: -, the output)");
   prove->add_option("--check", arguments->check, "check this receipt; no daemon is needed");

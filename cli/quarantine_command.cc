@@ -16,6 +16,7 @@
 #include "cli/operations.h"
 #include "cli/slice_report.h"
 #include "cli/table.h"
+#include "cli/whole_number.h"
 #include "core/base/status.h"
 
 namespace icepie::cli {
@@ -308,7 +309,7 @@ void AddQuarantineCommand(CLI::App* slice, Context& context) {
   CLI::Option* show = quarantine
                           ->add_option("--show", arguments->show,
                                        "the record at this position, with the place of its error")
-                          ->check(CLI::NonNegativeNumber);
+                          ->check(WholeNumberFrom(0));
   CLI::Option* retry =
       quarantine->add_flag("--retry", arguments->retry,
                            "read them again by the definition that serves, and rebuild if "

@@ -7,6 +7,7 @@
 #include "cli/format.h"
 #include "cli/record_messages.h"
 #include "cli/table.h"
+#include "cli/whole_number.h"
 #include "core/base/status.h"
 
 namespace icepie::cli {
@@ -45,8 +46,7 @@ absl::StatusOr<int> Read(Context& context, const ReadRecordsRequest& request) {
 
 void AddBounds(CLI::App& read, const std::shared_ptr<ReadRecordsRequest>& request) {
   const auto add = [&read](const char* name, std::function<void(int64_t)> set, const char* text) {
-    return read.add_option_function<int64_t>(name, std::move(set), text)
-        ->check(CLI::NonNegativeNumber);
+    return read.add_option_function<int64_t>(name, std::move(set), text)->check(WholeNumberFrom(0));
   };
   CLI::Option* from = add(
       "--from", [request](int64_t value) { request->set_from_position(value); },
@@ -64,7 +64,7 @@ void AddBounds(CLI::App& read, const std::shared_ptr<ReadRecordsRequest>& reques
   read.add_option_function<int64_t>(
           "--limit", [request](int64_t value) { request->set_max_records(value); },
           "at most so many records")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumberFrom(1));
 }
 
 }  // namespace

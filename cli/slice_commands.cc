@@ -21,6 +21,7 @@
 #include "cli/slice_report.h"
 #include "cli/slice_wait.h"
 #include "cli/table.h"
+#include "cli/whole_number.h"
 #include "core/base/status.h"
 #include "server/query/select_parameters.h"
 
@@ -317,7 +318,7 @@ void AddWait(CLI::App* slice, Context& context, const std::shared_ptr<SliceArgum
   wait->add_option("--state", asked.state, "as in RUNNING, FAULTED, BLOCKED");
   wait->add_flag("--fresh", asked.fresh, "not stale, and all records applied that are there now");
   wait->add_option("--min-position", asked.min_position, "all records below it are applied")
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumberFrom(0));
   wait->add_flag("--generation-ready", asked.generation_ready, "a new generation can be promoted");
   wait->add_option_function<std::string>(
       "--timeout",

@@ -95,7 +95,7 @@ class SliceExport {
         arguments_(std::move(arguments)),
         file_(arguments_.path),
         pages_(file_.path() + ".pages"),
-        progress_(context.terminal) {}
+        progress_(context.terminal, context.options.json) {}
 
   absl::StatusOr<int> Run() {
     const absl::Time start = absl::Now();

@@ -8,6 +8,7 @@
 #include "cli/format.h"
 #include "cli/importer.h"
 #include "cli/table.h"
+#include "cli/whole_number.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 
@@ -287,7 +288,7 @@ void AddAppend(CLI::App& app, Context& context) {
   append
       ->add_option("--expect-end", arguments->end_offset,
                    "only if the stream has exactly so many records")
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumberFrom(0));
   append->add_flag("--validate-only", arguments->validate_only, "check everything, store nothing");
   append->callback([&context, arguments, payload, key] {
     arguments->has_payload = payload->count() > 0;
@@ -320,7 +321,7 @@ void AddImport(CLI::App& app, Context& context) {
   command
       ->add_option("--base-offset", request->base_offset,
                    "with --resume: records that the stream held before the import (default 0)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(WholeNumberFrom(0))
       ->needs("--resume");
   command->add_option("--batch-records", request->batch.records_max, "records of one batch")
       ->check(CLI::Range(1, 65536));
@@ -328,7 +329,7 @@ void AddImport(CLI::App& app, Context& context) {
       "--retry-for", [request](const std::string& text) { request->retry_for = RetryFor(text); },
       "how long to go on trying while the daemon is away or has too much to do (default 60s)");
   command->add_option("--limit", request->file.limit, "only the first N records of the file")
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumberFrom(0));
   command->add_option(
       "--event-time", request->file.event_time,
       "the column, or the member of a JSONL record, that is the event time; text of "
@@ -356,11 +357,11 @@ void AddExport(CLI::App& app, Context& context) {
                     "JSONL with position, offset, times, key and headers around each payload");
   command->add_flag("--overwrite", request->overwrite, "replace the file when it exists");
   command->add_option("--offset", request->from_offset, "first offset (default 0)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumberFrom(0));
   command->add_option("--end-offset", request->end_offset, "exclusive (default: what there is now)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumberFrom(0));
   command->add_option("--limit", request->limit, "at most so many records")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumberFrom(1));
   command->add_option("--key-prefix", request->key_prefix, "only records whose key begins so");
   command->footer(
       "Payloads are written byte for byte. Plain JSONL holds payloads without line ends only;\n"

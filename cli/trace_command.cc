@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/table.h"
+#include "cli/whole_number.h"
 #include "core/base/status.h"
 
 namespace icepie::cli {
@@ -57,7 +58,7 @@ void AddTraceCommand(CLI::App& app, Context& context) {
   CLI::App* trace =
       app.add_subcommand("trace", "what became of one record in every slice of every domain");
   auto position = std::make_shared<int64_t>(0);
-  trace->add_option("POSITION", *position)->required()->check(CLI::NonNegativeNumber);
+  trace->add_option("POSITION", *position)->required()->check(WholeNumberFrom(0));
   trace->callback([&context, position] {
     context.action = [&context, position] { return Trace(context, *position); };
   });

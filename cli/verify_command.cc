@@ -12,6 +12,7 @@
 #include "cli/progress.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
+#include "core/merkle/checkpoint.h"
 #include "core/verify/verification.h"
 #include "nlohmann/json.hpp"
 
@@ -144,15 +145,25 @@ absl::StatusOr<VerificationReport> VerifyOnline(Context& context, const std::str
   return FromMessage(message);
 }
 
+// Whoever mistakes the file is told so before everything is read.
+absl::StatusOr<std::string> ReadCheckpoint(const std::string& file) {
+  ICEPIE_ASSIGN_OR_RETURN(std::string note, ReadFile(file));
+  // The signature is judged with the core's key.
+  const absl::Status status = DecodeCheckpoint(note.substr(0, note.find("\n\n") + 1)).status();
+  if (status.ok()) return note;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--since: ", file, " is no signed checkpoint (", status.message(),
+                   "); give a file with what icepie checkpoint has printed"));
+}
+
 absl::StatusOr<int> Verify(Context& context, const VerifyArguments& arguments) {
   std::string older;
   if (!arguments.since.empty()) {
-    ICEPIE_ASSIGN_OR_RETURN(older, ReadFile(arguments.since));
-    if (older.empty()) return absl::InvalidArgumentError(arguments.since + " is empty");
+    ICEPIE_ASSIGN_OR_RETURN(older, ReadCheckpoint(arguments.since));
   }
   const absl::Time start = absl::Now();
   const RateMeter meter(0, start);
-  Progress progress(context.terminal);
+  Progress progress(context.terminal, context.options.json);
   ProgressState state;
   state.label = "verify";
   const auto show = [&](int64_t position, int64_t end, int64_t bytes) {

@@ -26,6 +26,7 @@
 namespace icepie::cli {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -176,7 +177,10 @@ TEST_F(ProofCommandsTest, VerifyAnswersThreeQuestionsOnlineAndOffline) {
   EXPECT_EQ(unowned[0]["file"], surplus);
   EXPECT_THAT(unowned[0]["fate"].get<std::string>(), HasSubstr("removes it"));
   EXPECT_EQ(Run({"verify", "--data-dir", directory_ + "/none"}).code, 1);
-  EXPECT_EQ(Run({"verify", "--data-dir", directory_, "--since", Write("x", "x")}).code, 1);
+  const Outcome none = Run({"verify", "--data-dir", directory_, "--since", Write("x", "x")});
+  EXPECT_EQ(none.code, 1);
+  EXPECT_THAT(none.err, AllOf(HasSubstr("--since: " + directory_ + "/x is no signed checkpoint"),
+                              HasSubstr("what icepie checkpoint has printed")));
 }
 
 TEST_F(ProofCommandsTest, VerifyNamesWhatIsDamaged) {

@@ -1163,6 +1163,10 @@ TEST_F(SliceCommandsTest, UsageErrorsAreOneLine) {
       if (at == 0) EXPECT_EQ("icepie: " + error["detail"].get<std::string>() + "\n", outcome.err);
     }
   }
+  for (const std::string& bad : {"0", "-1", "x", "99999999999999999999"}) {
+    EXPECT_THAT(Run({"read", "a", "--limit=" + bad}).err,
+                HasSubstr("--limit: \"" + bad + "\" is not a whole number from 1; "));
+  }
   EXPECT_THAT(Run({"slce"}).err, StartsWith("icepie: unknown command 'slce' (have: stream, "));
   EXPECT_THAT(Run({"slice", "frob"}).err,
               StartsWith("icepie: unknown command 'slice frob' (have: list, "));

@@ -273,6 +273,21 @@ TEST_F(StreamCommandsTest, BadLineStopsTheImportWhereItIs) {
   EXPECT_EQ(EndOffset("flights"), 200);
 }
 
+// No progress stands before it.
+TEST_F(StreamCommandsTest, ForProgramsAnErrorIsAllThatIsWritten) {
+  const std::string good = Write("good.jsonl", Lines(0, 200));
+  const Outcome imported = Run({"import", "flights", good, "--create", "--json"});
+  EXPECT_EQ(imported.code, 0);
+  EXPECT_EQ(imported.err, "");
+  EXPECT_EQ(nlohmann::json::parse(imported.out)["records"], 200);
+  const Outcome stopped =
+      Run({"import", "flights", Write("bad.jsonl", Lines(0, 200) + "{\"n\":\n"), "--json"});
+  EXPECT_EQ(stopped.code, 1);
+  const auto error = nlohmann::json::parse(stopped.err, nullptr, false);
+  EXPECT_EQ(error["code"], "INVALID_ARGUMENT") << stopped.err;
+  EXPECT_THAT(Run({"import", "flights", good}).err, HasSubstr("import flights")) << "people see it";
+}
+
 TEST_F(StreamCommandsTest, RecordTooLargeForTheCore) {
   const std::string file =
       Write("a.jsonl", Lines(0, 10) + "\"" + std::string(2 << 20, 'x') + "\"\n" + Lines(11, 20));
