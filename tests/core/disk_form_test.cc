@@ -196,7 +196,13 @@ TEST_F(DiskFormTest, RocksDbChecksWhatItIsGivenAndWhatItHasWritten) {
     if (name.rfind("OPTIONS-", 0) == 0) newest = std::max(newest, name);
   }
   const std::string options = *ReadFile(core_ + "/rocksdb/" + newest);
-  EXPECT_THAT(options, HasSubstr("paranoid_file_checks=true"));
+  for (const char* wanted :
+       {"wal_recovery_mode=kTolerateCorruptedTailRecords",
+        "track_and_verify_wals_in_manifest=false", "paranoid_checks=true",
+        "max_bgerror_resume_count=0", "enable_blob_files=false", "paranoid_file_checks=true"}) {
+    EXPECT_THAT(options, HasSubstr(wanted));
+  }
+  EXPECT_THAT(options, testing::Not(HasSubstr("enable_blob_files=true")));
   EXPECT_THAT(options, testing::Not(HasSubstr("paranoid_file_checks=false")));
 }
 

@@ -32,6 +32,31 @@ class BackupTest : public ShopTest {
     *report = message.report();
     return reader->Finish();
   }
+
+  // Of the tree over the first `size` records.
+  static std::string RootAt(const DaemonFixture& daemon, int64_t size) {
+    v1::GetConsistencyProofRequest request;
+    v1::ConsistencyProof proof;
+    request.set_old_size(size);
+    request.set_size(StatusOf(daemon).head_position());
+    const grpc::Status status =
+        daemon.Core()->GetConsistencyProof(Within(absl::Seconds(60)).get(), request, &proof);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return proof.old_root_hash();
+  }
+
+  static void ExpectVerified(const DaemonFixture& daemon) {
+    const auto context = Within(absl::Seconds(60));
+    const auto stub = daemon.Core();
+    const auto reader = stub->VerifyCore(context.get(), {});
+    v1::VerificationReport found;
+    for (v1::VerifyCoreResponse part; reader->Read(&part);) found = part.report();
+    EXPECT_TRUE(reader->Finish().ok());
+    EXPECT_EQ(found.bytes_rehashed().state(), v1::VerificationAnswer::STATE_HOLDS)
+        << found.DebugString();
+    EXPECT_EQ(found.tree_recomputed().state(), v1::VerificationAnswer::STATE_HOLDS)
+        << found.DebugString();
+  }
 };
 
 TEST_F(BackupTest, ABackupUnderLoadIsRestoredByStartingOnIt) {
@@ -57,6 +82,9 @@ TEST_F(BackupTest, ABackupUnderLoadIsRestoredByStartingOnIt) {
   EXPECT_TRUE(StatusOf(restored).core_read_only());
   EXPECT_THAT(StatusOf(restored).core_read_only_cause(), HasSubstr("this is a backup"));
   EXPECT_EQ(StatusOf(restored).head_position(), report.head_position());
+  EXPECT_EQ(RootAt(daemon_, report.head_position()), report.root()) << "the original's";
+  EXPECT_EQ(RootAt(restored, report.head_position()), report.root());
+  ExpectVerified(restored);
   v1::QueryResponse answer;
   EXPECT_EQ(ErrorReason(server::FromGrpcStatus(restored.Query(
                 "shop", "SELECT * FROM by_item", report.head_position() + 1000, &answer))),
