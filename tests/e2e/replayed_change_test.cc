@@ -152,8 +152,9 @@ TEST_F(ReplayedChangeTest, NoneIsMadeTwiceThoughTheDaemonIsKilledBeforeItsAnswer
   waive.set_expectation("few");
   v1::ExpectationWaiver before;
   SendTwice(&v1::Admin::Stub::WaiveExpectation, waive, [&] {
-    if (before.reason().empty()) before = Waiver();
-    return !Waiver().reason().empty();
+    const v1::ExpectationWaiver now = Waiver();
+    if (before.reason().empty()) before = now;
+    return !now.reason().empty();
   });
   EXPECT_TRUE(Eventually([&] { return !Waiver().reason().empty(); }));
   EXPECT_EQ(Waiver().SerializeAsString(), before.SerializeAsString());
