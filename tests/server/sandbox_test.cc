@@ -375,6 +375,7 @@ TEST_F(SandboxTest, WhoWasStartedAheadMustHaveOneThread) {
   std::thread other([&] { end.get_future().wait(); });
   int pair[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+  ::shutdown(pair[0], SHUT_WR);  // it would wait else
   EXPECT_EQ(AwaitStart(pair[1]).status().code(), absl::StatusCode::kInternal);
   char ready = 'x';
   EXPECT_EQ(::recv(pair[0], &ready, 1, MSG_DONTWAIT), -1);
