@@ -1,12 +1,11 @@
 #include "slices/apply/batch_relation.h"
 
-#include <map>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/base/mutex.h"
 #include "core/base/status.h"
+#include "slices/duckdb/numbered_objects.h"
 
 namespace icepie::slices {
 namespace {
@@ -53,34 +52,6 @@ class Rows {
   std::vector<duckdb_data_chunk> chunks_;
 };
 
-// The table function is given a number, because SQL text is all that a view can hold.
-class BatchRegistry {
- public:
-  static BatchRegistry& Get() {
-    static auto* const kRegistry = new BatchRegistry;
-    return *kRegistry;
-  }
-  int64_t Add(const std::shared_ptr<Rows>& rows) {
-    MutexLock lock(mutex_);
-    rows_[++last_id_] = rows;
-    return last_id_;
-  }
-  void Remove(int64_t id) {
-    MutexLock lock(mutex_);
-    rows_.erase(id);
-  }
-  std::shared_ptr<Rows> Find(int64_t id) {
-    MutexLock lock(mutex_);
-    const auto it = rows_.find(id);
-    return it == rows_.end() ? nullptr : it->second.lock();
-  }
-
- private:
-  Mutex mutex_;
-  std::map<int64_t, std::weak_ptr<Rows>> rows_ ABSL_GUARDED_BY(mutex_);
-  int64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
-};
-
 // ---- The table function ----
 
 // Holds the rows weakly, so that those of a relation that is gone are not kept by a statement.
@@ -101,7 +72,7 @@ void Bind(duckdb_bind_info info) {
   duckdb_value parameter = duckdb_bind_get_parameter(info, 0);
   const int64_t id = duckdb_get_int64(parameter);
   duckdb_destroy_value(&parameter);
-  const std::shared_ptr<Rows> rows = BatchRegistry::Get().Find(id);
+  const std::shared_ptr<Rows> rows = NumberedObjects<Rows>::Get().Find(id);
   if (rows == nullptr) {
     duckdb_bind_set_error(info, "the batch is gone");
     return;
@@ -183,8 +154,8 @@ class BatchRelationImpl : public BatchRelation {
   BatchRelationImpl(std::string name, std::vector<Column> columns)
       : name_(std::move(name)),
         rows_(std::make_shared<Rows>(std::move(columns))),
-        id_(BatchRegistry::Get().Add(rows_)) {}
-  ~BatchRelationImpl() override { BatchRegistry::Get().Remove(id_); }
+        id_(NumberedObjects<Rows>::Get().Add(rows_)) {}
+  ~BatchRelationImpl() override { NumberedObjects<Rows>::Get().Remove(id_); }
   BatchRelationImpl(const BatchRelationImpl&) = delete;
   BatchRelationImpl& operator=(const BatchRelationImpl&) = delete;
 

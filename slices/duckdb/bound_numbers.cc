@@ -1,47 +1,17 @@
 #include "slices/duckdb/bound_numbers.h"
 
 #include <algorithm>
-#include <map>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/base/mutex.h"
 #include "core/base/status.h"
+#include "slices/duckdb/numbered_objects.h"
 
 namespace icepie::slices {
 namespace {
 
 constexpr char kNumberFunction[] = "icepie_number";
 
-using Values = std::shared_ptr<std::vector<int64_t>>;
-
-// SQL text can hold no more than a number that they are found by.
-class NumberRegistry {
- public:
-  static NumberRegistry& Get() {
-    static auto* const kRegistry = new NumberRegistry;
-    return *kRegistry;
-  }
-  int64_t Add(const Values& values) {
-    MutexLock lock(mutex_);
-    values_[++last_id_] = values;
-    return last_id_;
-  }
-  void Remove(int64_t id) {
-    MutexLock lock(mutex_);
-    values_.erase(id);
-  }
-  Values Find(int64_t id) {
-    MutexLock lock(mutex_);
-    const auto it = values_.find(id);
-    return it == values_.end() ? nullptr : it->second;
-  }
-
- private:
-  Mutex mutex_;
-  std::map<int64_t, Values> values_ ABSL_GUARDED_BY(mutex_);
-  int64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
-};
+using Values = std::vector<int64_t>;
 
 int64_t Argument(duckdb_data_chunk input, idx_t index) {
   return *static_cast<const int64_t*>(
@@ -52,7 +22,7 @@ int64_t Argument(duckdb_data_chunk input, idx_t index) {
 void Number(duckdb_function_info info, duckdb_data_chunk input, duckdb_vector output) {
   const idx_t rows = duckdb_data_chunk_get_size(input);
   if (rows == 0) return;
-  const Values values = NumberRegistry::Get().Find(Argument(input, 0));
+  const std::shared_ptr<Values> values = NumberedObjects<Values>::Get().Find(Argument(input, 0));
   const auto index = static_cast<size_t>(Argument(input, 1));
   if (values == nullptr || index >= values->size()) {
     duckdb_scalar_function_set_error(info, "the numbers of this statement are gone");
@@ -80,10 +50,9 @@ absl::Status RegisterNumberFunction(DuckConnection& connection) {
 }  // namespace
 
 BoundNumbers::BoundNumbers(size_t count)
-    : values_(std::make_shared<std::vector<int64_t>>(count)),
-      id_(NumberRegistry::Get().Add(values_)) {}
+    : values_(std::make_shared<Values>(count)), id_(NumberedObjects<Values>::Get().Add(values_)) {}
 
-BoundNumbers::~BoundNumbers() { NumberRegistry::Get().Remove(id_); }
+BoundNumbers::~BoundNumbers() { NumberedObjects<Values>::Get().Remove(id_); }
 
 absl::StatusOr<std::unique_ptr<BoundNumbers>> BoundNumbers::Create(DuckConnection& connection,
                                                                    size_t count) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <map>
 #include <optional>
 #include <utility>
 
@@ -13,6 +12,7 @@
 #include "core/base/mutex.h"
 #include "core/base/status.h"
 #include "slices/duckdb/duckdb.h"
+#include "slices/duckdb/numbered_objects.h"
 #include "slices/plan/plan.h"
 #include "slices/reading/output_vector.h"
 #include "slices/reading/record_reader.h"
@@ -129,35 +129,6 @@ idx_t BindingConnection(duckdb_bind_info info) {
   return NumberOf(context);
 }
 
-// The table function is given a number, because SQL text is all that a view can hold.
-class SourceRegistry {
- public:
-  static SourceRegistry& Get() {
-    static auto* const kRegistry = new SourceRegistry;
-    return *kRegistry;
-  }
-
-  int64_t Add(const std::shared_ptr<ScanSource>& source) {
-    MutexLock lock(mutex_);
-    sources_[++last_id_] = source;
-    return last_id_;
-  }
-  void Remove(int64_t id) {
-    MutexLock lock(mutex_);
-    sources_.erase(id);
-  }
-  std::shared_ptr<ScanSource> Find(int64_t id) {
-    MutexLock lock(mutex_);
-    const auto it = sources_.find(id);
-    return it == sources_.end() ? nullptr : it->second.lock();
-  }
-
- private:
-  Mutex mutex_;
-  std::map<int64_t, std::weak_ptr<ScanSource>> sources_ ABSL_GUARDED_BY(mutex_);
-  int64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
-};
-
 // ---- The table function ----
 
 // One scan of one statement: of rows that others see too, or of its own reading.
@@ -254,7 +225,7 @@ void Bind(duckdb_bind_info info) {
   duckdb_value parameter = duckdb_bind_get_parameter(info, 0);
   const int64_t id = duckdb_get_int64(parameter);
   duckdb_destroy_value(&parameter);
-  std::shared_ptr<ScanSource> source = SourceRegistry::Get().Find(id);
+  std::shared_ptr<ScanSource> source = NumberedObjects<ScanSource>::Get().Find(id);
   // The records are the owner's while it applies them, and so are the counts of a scan.
   if (source == nullptr || source->connection() != BindingConnection(info)) {
     duckdb_bind_set_error(info, absl::StrCat("there is no record source ", id).c_str());
@@ -326,9 +297,9 @@ class SourceInputImpl : public SourceInput {
  public:
   SourceInputImpl(SourceReading reading, idx_t connection)
       : source_(std::make_shared<ScanSource>(std::move(reading), connection)),
-        id_(SourceRegistry::Get().Add(source_)) {}
+        id_(NumberedObjects<ScanSource>::Get().Add(source_)) {}
   ~SourceInputImpl() override {
-    SourceRegistry::Get().Remove(id_);
+    NumberedObjects<ScanSource>::Get().Remove(id_);
     source_->SetRecords(nullptr, {});
   }
   SourceInputImpl(const SourceInputImpl&) = delete;
