@@ -58,13 +58,47 @@ Json MetaJson(const Meta& meta) {
   return {{"etag", meta.etag()}, {"stale", meta.stale()}, {"slices", std::move(slices)}};
 }
 
-std::string Body(const QueryResponse& response) {
+// For a header: ASCII, and not longer than what clients and proxies take; slices that it has no
+// room for are counted.
+std::string MetaHeader(const Meta& meta) {
+  constexpr size_t kBytesMax = 4096;
+  Json json = {{"stale", meta.stale()}, {"slices", Json::array()}};
+  size_t bytes = 0;
+  int left_out = 0;
+  for (const SliceMeta& slice : meta.slices()) {
+    Json one = SliceMetaJson(slice);
+    bytes += Dump(one).size();
+    if (bytes > kBytesMax) {
+      ++left_out;
+    } else {
+      json["slices"].push_back(std::move(one));
+    }
+  }
+  if (left_out > 0) json["slices_left_out"] = left_out;
+  return json.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+}
+
+std::string JsonBody(const QueryResponse& response) {
   Json columns = Json::array();
   for (const auto& column : response.columns()) {
     columns.push_back({{"name", column.name()}, {"type", column.type()}});
   }
   return absl::StrCat("{\"meta\":", Dump(MetaJson(response.meta())), ",\"columns\":", Dump(columns),
                       ",\"rows\":", response.body().empty() ? "[]" : response.body(), "}\n");
+}
+
+void SetBody(const QueryResponse& response, icepie::v1::RowFormat format, HttpAnswer* answer) {
+  if (format == icepie::v1::ROW_FORMAT_CSV) {
+    answer->content_type = "text/csv; charset=utf-8; header=present";
+    answer->body = response.body();
+  } else if (format == icepie::v1::ROW_FORMAT_NDJSON) {
+    answer->content_type = "application/x-ndjson";
+    answer->body =
+        absl::StrCat(response.body(), "{\"end\":{\"rows\":", response.row_count(), "}}\n");
+  } else {
+    answer->content_type = "application/json";
+    answer->body = JsonBody(response);
+  }
 }
 
 std::string StaleHeader(const Meta& meta) {
@@ -133,15 +167,18 @@ HttpAnswer Problem(int http_status, absl::string_view reason, absl::string_view 
 
 }  // namespace
 
-HttpAnswer RowsAnswer(const QueryResponse& response, absl::string_view if_none_match) {
+HttpAnswer RowsAnswer(const QueryResponse& response, icepie::v1::RowFormat format,
+                      absl::string_view if_none_match) {
   HttpAnswer answer;
   AddHeaders(response.meta(), &answer);
+  if (format != icepie::v1::ROW_FORMAT_JSON) {
+    answer.headers.emplace_back("IcePie-Meta", MetaHeader(response.meta()));
+  }
   if (response.not_modified() || Matches(if_none_match, response.meta().etag())) {
     answer.status = 304;
     return answer;
   }
-  answer.content_type = "application/json";
-  answer.body = Body(response);
+  SetBody(response, format, &answer);
   return answer;
 }
 

@@ -11,10 +11,12 @@
 
 namespace icepie::server {
 
-// {"meta":…,"columns":[…],"rows":[…]} with the rows' bytes as they came; 304 without a body when
+// The rows' bytes as they came in `format`: as JSON in {"meta":…,"columns":[…],"rows":[…]}, as
+// NDJSON with {"end":{"rows":2}} in a last line, as CSV alone; 304 without a body when
 // `if_none_match` (the header, "" for none) holds the answer's ETag. ETag, IcePie-* and caching
-// headers are on both.
-HttpAnswer RowsAnswer(const icepie::v1::QueryResponse& response, absl::string_view if_none_match);
+// headers are on both, and where the body has no meta, IcePie-Meta has it.
+HttpAnswer RowsAnswer(const icepie::v1::QueryResponse& response, icepie::v1::RowFormat format,
+                      absl::string_view if_none_match);
 
 // application/problem+json of a failed request; Retry-After with 429 and 503.
 HttpAnswer ProblemAnswer(const absl::Status& status);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "server/query/as_of.h"
+#include "server/query/row_format.h"
 #include "server/query/staleness.h"
 
 namespace icepie::server {
@@ -77,9 +78,14 @@ absl::Status SetField(const std::string& name, const json& value, QueryRequest* 
     return name == "on_stale" ? SetOnStale(value.get<std::string>(), consistency)
                               : SetMaxStaleness(value.get<std::string>(), consistency);
   }
+  if (name == "format" || name == "numbers") {
+    if (!value.is_string()) return InvalidBody(name + " must be a text");
+    return name == "format" ? SetFormat(value.get<std::string>(), query)
+                            : SetNumbers(value.get<std::string>(), query);
+  }
   return InvalidBody(absl::StrCat("\"", name,
-                                  "\" is not known (have: as_of, max_staleness, min_position, "
-                                  "on_stale, parameters, sql)"));
+                                  "\" is not known (have: as_of, format, max_staleness, "
+                                  "min_position, numbers, on_stale, parameters, sql)"));
 }
 
 }  // namespace

@@ -10,8 +10,8 @@
 namespace icepie::server {
 
 // {"sql": "SELECT …", "parameters": {"name": value}, "min_position": 7, "max_staleness": "30s",
-// "on_stale": "fail"}; values are null, booleans, numbers and texts. INVALID_ARGUMENT/BODY_INVALID
-// names an unknown or mistyped field.
+// "on_stale": "fail", "format": "csv", "numbers": "string"}; values are null, booleans, numbers and
+// texts. INVALID_ARGUMENT/BODY_INVALID names an unknown or mistyped field.
 absl::StatusOr<icepie::v1::QueryRequest> ParseQueryBody(const std::string& body);
 
 }  // namespace icepie::server

@@ -16,6 +16,7 @@
 #include "server/http/metrics.h"
 #include "server/http/query_body.h"
 #include "server/query/as_of.h"
+#include "server/query/row_format.h"
 #include "server/query/select_parameters.h"
 #include "server/query/staleness.h"
 
@@ -71,10 +72,8 @@ bool IsControl(const std::string& name) {
 }
 
 absl::Status SetControl(const std::string& name, const std::string& value, QueryRequest* query) {
-  if (name == "_format") {
-    if (value == "json") return absl::OkStatus();
-    return BadParameter(absl::StrCat("_format=", value, " is not known (have: json)"));
-  }
+  if (name == "_format") return SetFormat(value, query);
+  if (name == "_numbers") return SetNumbers(value, query);
   if (name == "_min_position") {
     int64_t position = 0;
     if (!absl::SimpleAtoi(value, &position) || position < 0) {
@@ -86,8 +85,9 @@ absl::Status SetControl(const std::string& name, const std::string& value, Query
   if (name == "_as_of") return SetAsOf(value, query->mutable_consistency());
   if (name == "_max_staleness") return SetMaxStaleness(value, query->mutable_consistency());
   if (name == "_on_stale") return SetOnStale(value, query->mutable_consistency());
-  return BadParameter(absl::StrCat(
-      name, " is not known (have: _as_of, _format, _max_staleness, _min_position, _on_stale)"));
+  return BadParameter(absl::StrCat(name,
+                                   " is not known (have: _as_of, _format, _max_staleness, "
+                                   "_min_position, _numbers, _on_stale)"));
 }
 
 absl::Status SetRows(const std::string& name, const std::string& value, const Columns& columns,
@@ -291,10 +291,11 @@ QueryRouter::CallOff Routes::Query(const HttpRequest& request, const HttpTarget&
 QueryRouter::CallOff Routes::Ask(const QueryRequest& query, const std::string& if_none_match,
                                  Done done) const {
   return router_.Ask(query, absl::Now() + query_timeout_, kAnswerBytesMax,
-                     [if_none_match, done = std::move(done)](absl::StatusOr<QueryResponse> response,
-                                                             AnswerHold hold) {
-                       HttpAnswer answer = response.ok() ? RowsAnswer(*response, if_none_match)
-                                                         : ProblemAnswer(response.status());
+                     [if_none_match, format = query.format(), done = std::move(done)](
+                         absl::StatusOr<QueryResponse> response, AnswerHold hold) {
+                       HttpAnswer answer = response.ok()
+                                               ? RowsAnswer(*response, format, if_none_match)
+                                               : ProblemAnswer(response.status());
                        answer.hold = std::move(hold);
                        response = absl::CancelledError();  // its rows are in the answer by now
                        done(std::move(answer));

@@ -340,6 +340,8 @@ void WorkerQueryRouter::AskWorker(const QuestionPtr& question, const DomainView&
   }
   if (IsAsOf(request.consistency())) *ask.mutable_as_of() = request.consistency();
   if (request.has_max_rows()) ask.set_max_rows(request.max_rows());
+  ask.set_format(request.format());
+  ask.set_exact_as_text(request.exact_as_text());
   if (question->use_known) {
     const auto known = KnownVersions(request.if_none_match(), question->hash);
     if (known) ask.mutable_known()->Assign(known->begin(), known->end());

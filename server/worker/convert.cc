@@ -26,7 +26,9 @@ void SetMicros(int64_t micros, Timestamp* proto) {
 
 void SetTime(absl::Time time, Timestamp* proto) { SetMicros(absl::ToUnixMicros(time), proto); }
 
-absl::StatusOr<slices::QueryValue> FromProto(const icepie::v1::Value& proto) {
+// `what` is said of a value that is none.
+absl::StatusOr<slices::QueryValue> FromProto(const icepie::v1::Value& proto,
+                                             const std::string& what) {
   using icepie::v1::Value;
   switch (proto.kind_case()) {
     case Value::kNull:
@@ -49,13 +51,15 @@ absl::StatusOr<slices::QueryValue> FromProto(const icepie::v1::Value& proto) {
     case Value::KIND_NOT_SET:
       break;
   }
-  return Invalid("a value has no kind");
+  return Invalid(absl::StrCat(what,
+                              " is a value of no kind: set one of null, boolean, integer, double, "
+                              "decimal, text, blob, timestamp"));
 }
 
-absl::StatusOr<slices::SelectFilter::Operator> FromProto(icepie::v1::Filter::Operator op) {
+absl::StatusOr<slices::SelectFilter::Operator> OperatorOf(const icepie::v1::Filter& filter) {
   using icepie::v1::Filter;
   using Operator = slices::SelectFilter::Operator;
-  switch (op) {
+  switch (filter.operator_()) {
     case Filter::EQ:
       return Operator::kEq;
     case Filter::NEQ:
@@ -75,7 +79,29 @@ absl::StatusOr<slices::SelectFilter::Operator> FromProto(icepie::v1::Filter::Ope
     case Filter::IS_NOT_NULL:
       return Operator::kIsNotNull;
     default:
-      return Invalid(absl::StrCat("unknown filter operator ", static_cast<int>(op)));
+      return Invalid(
+          absl::StrCat("the filter of column \"", filter.column(), "\" has ",
+                       filter.operator_() == Filter::OPERATOR_UNSPECIFIED
+                           ? "no operator"
+                           : absl::StrCat("operator ", static_cast<int>(filter.operator_()),
+                                          ", which is not known"),
+                       ": set one of EQ, NEQ, LT, LTE, GT, GTE, IN, IS_NULL, IS_NOT_NULL"));
+  }
+}
+
+absl::StatusOr<slices::RowStyle::Format> FromProto(icepie::v1::RowFormat format) {
+  using Format = slices::RowStyle::Format;
+  switch (format) {
+    case icepie::v1::ROW_FORMAT_JSON:
+      return Format::kJson;
+    case icepie::v1::ROW_FORMAT_NDJSON:
+      return Format::kNdjson;
+    case icepie::v1::ROW_FORMAT_CSV:
+      return Format::kCsv;
+    default:
+      return Invalid(absl::StrCat("format ", static_cast<int>(format),
+                                  " is not known: set one of ROW_FORMAT_JSON, ROW_FORMAT_NDJSON, "
+                                  "ROW_FORMAT_CSV"));
   }
 }
 
@@ -86,9 +112,11 @@ absl::StatusOr<slices::SelectQuestion> FromProto(const icepie::v1::Select& proto
   for (const auto& filter : proto.filters()) {
     slices::SelectFilter& added = select.filters.emplace_back();
     added.column = filter.column();
-    ICEPIE_ASSIGN_OR_RETURN(added.op, FromProto(filter.operator_()));
+    ICEPIE_ASSIGN_OR_RETURN(added.op, OperatorOf(filter));
     for (const auto& value : filter.values()) {
-      ICEPIE_ASSIGN_OR_RETURN(slices::QueryValue converted, FromProto(value));
+      ICEPIE_ASSIGN_OR_RETURN(
+          slices::QueryValue converted,
+          FromProto(value, absl::StrCat("in the filter of column \"", filter.column(), "\"")));
       added.values.push_back(std::move(converted));
     }
   }
@@ -300,13 +328,16 @@ absl::StatusOr<slices::Question> FromProto(const icepie::worker::v1::WorkerQuery
     return Invalid("a question is either sql or select");
   }
   for (const auto& [name, value] : proto.parameters()) {
-    ICEPIE_ASSIGN_OR_RETURN(question.parameters[name], FromProto(value));
+    ICEPIE_ASSIGN_OR_RETURN(question.parameters[name],
+                            FromProto(value, absl::StrCat("parameter $", name)));
   }
   question.fingerprint = proto.fingerprint();
   if (proto.has_as_of()) question.as_of = AsOfFromProto(proto.as_of());
   if (proto.has_min_position()) question.min_position = proto.min_position();
   question.max_wait = absl::Milliseconds(proto.max_wait_ms());
   question.rows_max = proto.max_rows();
+  ICEPIE_ASSIGN_OR_RETURN(question.style.format, FromProto(proto.format()));
+  question.style.exact_as_text = proto.exact_as_text();
   for (const auto& version : proto.known()) {
     question.known.push_back({version.slice(), version.generation(), version.content_version()});
   }

@@ -237,6 +237,7 @@ struct Question {
   std::optional<int64_t> min_position;
   absl::Duration max_wait;
   int64_t rows_max = 0;  // 0: the domain's limit
+  RowStyle style;
   std::vector<KnownVersion> known;
   absl::Time deadline = absl::InfiniteFuture();
   std::string fingerprint;  // what the flight record calls it

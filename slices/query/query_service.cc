@@ -800,7 +800,8 @@ absl::StatusOr<Answer> QueryService::ExecuteInTransaction(
   for (idx_t column = 0; column < result.column_count(); ++column) {
     answer.columns.push_back({names[column], result.column_type(column)});
   }
-  ICEPIE_ASSIGN_OR_RETURN(answer.rows, WriteJsonRows(result, rows_max, options_.result_bytes_max));
+  ICEPIE_ASSIGN_OR_RETURN(
+      answer.rows, WriteJsonRows(result, rows_max, options_.result_bytes_max, question.style));
   return answer;
 }
 

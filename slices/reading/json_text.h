@@ -22,6 +22,9 @@ class JsonText {
   // Makes the text full: something did not fit.
   void Refuse() { refused_ = true; }
   std::string Take() &&;
+  // What there is until more is added.
+  absl::string_view text() const { return {buffer_.data(), size_}; }
+  void Clear() { size_ = 0, refused_ = false; }
 
   // As they are.
   void Add(char c) { *Grow(1) = c, ++size_; }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "slices/duckdb/duckdb.h"
+#include "slices/reading/csv_text.h"
 #include "slices/reading/json_text.h"
 
 namespace icepie::slices {
@@ -26,6 +27,7 @@ struct Shape {
   duckdb_type stored = DUCKDB_TYPE_INVALID;  // of DECIMAL and ENUM
   int scale = 0;
   idx_t array_size = 0;
+  bool as_text = false;  // a number that is written as a string
   std::vector<Shape> children;
   std::vector<std::string> keys;   // of a struct's fields: "a":
   std::vector<std::string> texts;  // of an ENUM's values, quoted
@@ -56,6 +58,25 @@ std::string Quoted(absl::string_view text) {
 // ---- Shapes ----
 
 absl::StatusOr<Shape> ShapeOf(duckdb_logical_type type);
+
+bool IsExactNumber(duckdb_type type) {
+  switch (type) {
+    case DUCKDB_TYPE_BIGINT:
+    case DUCKDB_TYPE_UBIGINT:
+    case DUCKDB_TYPE_HUGEINT:
+    case DUCKDB_TYPE_UHUGEINT:
+    case DUCKDB_TYPE_BIGNUM:
+    case DUCKDB_TYPE_DECIMAL:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void WriteExactAsText(Shape& shape) {
+  shape.as_text = IsExactNumber(shape.type);
+  for (Shape& child : shape.children) WriteExactAsText(child);
+}
 
 absl::Status AddChild(Shape& shape, duckdb_logical_type type) {
   absl::StatusOr<Shape> child = ShapeOf(type);
@@ -412,8 +433,7 @@ void WriteTimes(const Values& values, idx_t row, JsonText& json) {
   }
 }
 
-void WriteValue(const Values& values, idx_t row, JsonText& json) {
-  if (values.IsNull(row)) return json.Add("null");
+void WriteScalarOrNested(const Values& values, idx_t row, JsonText& json) {
   switch (values.shape->type) {
     case DUCKDB_TYPE_BOOLEAN:
       return json.Add(values.At<bool>(row) ? "true" : "false");
@@ -468,6 +488,14 @@ void WriteValue(const Values& values, idx_t row, JsonText& json) {
   }
 }
 
+void WriteValue(const Values& values, idx_t row, JsonText& json) {
+  if (values.IsNull(row)) return json.Add("null");
+  if (!values.shape->as_text) return WriteScalarOrNested(values, row, json);
+  json.Add('"');
+  WriteScalarOrNested(values, row, json);
+  json.Add('"');
+}
+
 // ---- Rows ----
 
 absl::Status TooLarge(absl::string_view limit_name, int64_t limit, absl::string_view unit) {
@@ -519,9 +547,22 @@ absl::Status ForEachChunk(DuckResult& result, const Write& write) {
 
 class RowWriter {
  public:
-  RowWriter(const Shape& shape, int64_t rows_max, int64_t bytes_max)
-      : shape_(shape), rows_max_(rows_max), bytes_max_(bytes_max), json_(bytes_max) {
-    json_.Add('[');
+  RowWriter(const Shape& shape, RowStyle::Format format, int64_t rows_max, int64_t bytes_max)
+      : shape_(shape),
+        format_(format),
+        rows_max_(rows_max),
+        bytes_max_(bytes_max),
+        text_(bytes_max),
+        cell_(bytes_max) {}
+
+  void Begin(const std::vector<std::string>& names) {
+    if (format_ == RowStyle::Format::kJson) text_.Add('[');
+    if (format_ != RowStyle::Format::kCsv) return;
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (i != 0) text_.Add(',');
+      AddCsvText(names[i], text_);
+    }
+    text_.Add(kCsvLineEnd);
   }
 
   absl::Status Write(duckdb_data_chunk chunk) {
@@ -531,25 +572,47 @@ class RowWriter {
       return TooLarge("max_rows", rows_max_, "rows");
     }
     for (idx_t i = 0; i < size; ++i) {
-      if (row_count_++ != 0) json_.Add(',');
-      WriteStruct(row, i, json_);
-      if (json_.full()) return TooLarge("max_bytes", bytes_max_, "bytes");
+      WriteRow(row, i);
+      ++row_count_;
+      if (text_.full()) return TooLarge("max_bytes", bytes_max_, "bytes");
     }
     return absl::OkStatus();
   }
 
   absl::StatusOr<JsonRows> Finish() && {
-    json_.Add(']');
-    if (json_.full()) return TooLarge("max_bytes", bytes_max_, "bytes");
-    return JsonRows{std::move(json_).Take(), row_count_};
+    if (format_ == RowStyle::Format::kJson) text_.Add(']');
+    if (text_.full()) return TooLarge("max_bytes", bytes_max_, "bytes");
+    return JsonRows{std::move(text_).Take(), row_count_};
   }
 
  private:
+  static constexpr absl::string_view kCsvLineEnd = "\r\n";
+
+  void WriteRow(const Values& row, idx_t i) {
+    if (format_ == RowStyle::Format::kCsv) return WriteCsvRow(row, i);
+    if (format_ == RowStyle::Format::kJson && row_count_ != 0) text_.Add(',');
+    WriteStruct(row, i, text_);
+    if (format_ == RowStyle::Format::kNdjson) text_.Add('\n');
+  }
+
+  void WriteCsvRow(const Values& row, idx_t i) {
+    for (size_t column = 0; column < row.children.size(); ++column) {
+      if (column != 0) text_.Add(',');
+      cell_.Clear();
+      WriteValue(row.children[column], i, cell_);
+      if (cell_.full()) return text_.Refuse();
+      AddCsvValue(cell_.text(), row.children.size() == 1, text_);
+    }
+    text_.Add(kCsvLineEnd);
+  }
+
   const Shape& shape_;
+  RowStyle::Format format_;
   int64_t rows_max_;
   int64_t bytes_max_;
   int64_t row_count_ = 0;
-  JsonText json_;
+  JsonText text_;
+  JsonText cell_;  // of CSV, as JSON
 };
 
 }  // namespace
@@ -569,9 +632,12 @@ std::vector<std::string> JsonColumnNames(DuckResult& result) {
   return names;
 }
 
-absl::StatusOr<JsonRows> WriteJsonRows(DuckResult& result, int64_t rows_max, int64_t bytes_max) {
-  ICEPIE_ASSIGN_OR_RETURN(const Shape shape, RowShape(result));
-  RowWriter writer(shape, rows_max, bytes_max);
+absl::StatusOr<JsonRows> WriteJsonRows(DuckResult& result, int64_t rows_max, int64_t bytes_max,
+                                       const RowStyle& style) {
+  ICEPIE_ASSIGN_OR_RETURN(Shape shape, RowShape(result));
+  if (style.exact_as_text) WriteExactAsText(shape);
+  RowWriter writer(shape, style.format, rows_max, bytes_max);
+  writer.Begin(JsonColumnNames(result));
   ICEPIE_RETURN_IF_ERROR(
       ForEachChunk(result, [&](duckdb_data_chunk chunk) { return writer.Write(chunk); }));
   return std::move(writer).Finish();

@@ -1,4 +1,4 @@
-// Rows of a DuckDB result as a JSON array of objects (API.md section 4).
+// Rows of a DuckDB result as a JSON array of objects, or as lines (API.md section 4).
 //
 //   integers, HUGEINT, DECIMAL   numbers with all their digits
 //   FLOAT, DOUBLE                the shortest number that reads back the same; NaN, ±inf: null
@@ -20,8 +20,19 @@ namespace icepie::slices {
 
 class DuckResult;
 
+// How rows are written.
+struct RowStyle {
+  enum class Format { kJson, kNdjson, kCsv };
+  Format format = Format::kJson;
+  // Numbers that a reader of JSON may keep in a double, and so change, are strings: BIGINT,
+  // UBIGINT, HUGEINT, UHUGEINT, BIGNUM and DECIMAL, also within lists, structs and maps.
+  bool exact_as_text = false;
+};
+
 struct JsonRows {
-  std::string body;  // [{"a":1},…]
+  // kJson: [{"a":1},…]; kNdjson: an object in each line; kCsv: a line of names, then the rows
+  // (csv_text.h).
+  std::string body;
   int64_t row_count = 0;
 };
 
@@ -31,7 +42,8 @@ std::vector<std::string> JsonColumnNames(DuckResult& result);
 // Reads `result` to its end. RESOURCE_EXHAUSTED/RESULT_TOO_LARGE beyond `rows_max` or `bytes_max`;
 // INVALID_ARGUMENT/TYPE_UNSUPPORTED for a column of another type, with CAST as the remedy; the
 // result's own error if it has one.
-absl::StatusOr<JsonRows> WriteJsonRows(DuckResult& result, int64_t rows_max, int64_t bytes_max);
+absl::StatusOr<JsonRows> WriteJsonRows(DuckResult& result, int64_t rows_max, int64_t bytes_max,
+                                       const RowStyle& style = {});
 
 // The same, each row apart; stops in front of the row that would make them more than `bytes_max`.
 absl::StatusOr<std::vector<std::string>> WriteJsonObjects(DuckResult& result, int64_t bytes_max);

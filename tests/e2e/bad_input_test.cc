@@ -377,6 +377,32 @@ TEST_F(BadInputTest, UnknownColumnOfAQuery) {
                 AllOf(HasSubstr("totals"), HasSubstr("total")));
 }
 
+TEST_F(BadInputTest, SelectionsThatAreNotComplete) {
+  v1::QueryRequest select;
+  v1::QueryResponse answer;
+  select.set_domain("shop");
+  select.mutable_select()->set_slice("by_item");
+  auto* filter = select.mutable_select()->add_filters();
+  filter->set_column("item");
+  filter->add_values()->set_text("x");
+  const auto expect = [&](const std::string& words) {
+    ExpectRefused(daemon_->Slices()->Query(Limit().get(), select, &answer), kInvalid,
+                  "PARAMETER_INVALID", HasSubstr(words));
+  };
+  expect("the filter of column \"item\" has no operator: set one of EQ, NEQ, LT,");
+  filter->set_operator_(static_cast<v1::Filter::Operator>(42));
+  expect("the filter of column \"item\" has operator 42, which is not known: set one of EQ,");
+  filter->set_operator_(v1::Filter::IN);
+  filter->add_values();
+  expect("in the filter of column \"item\" is a value of no kind: set one of null, boolean,");
+  select.mutable_select()->clear_filters();
+  (*select.mutable_parameters())["city"];
+  expect("parameter $city is a value of no kind: set one of null, boolean,");
+  select.clear_parameters();
+  select.set_format(static_cast<v1::RowFormat>(9));
+  expect("format 9 is not known: set one of ROW_FORMAT_JSON,");
+}
+
 TEST_F(BadInputTest, UnknownSlice) {
   ExpectRefused(Query("shop", "SELECT * FROM by_itme"), kNotFound, "SLICE_NOT_FOUND",
                 AllOf(HasSubstr("by_itme"), HasSubstr("by_item")));
@@ -499,6 +525,10 @@ TEST_F(BadInputTest, HttpParameters) {
   ExpectProblem(http.Get(rows + "sales=eq.many"), 400, "PARAMETER_INVALID", "many");
   ExpectProblem(http.Get(rows + "limit=-1"), 400, "PARAMETER_INVALID", "-1");
   ExpectProblem(http.Get(rows + "_fromat=json"), 400, "PARAMETER_INVALID", "_format");
+  ExpectProblem(http.Get(rows + "_format=xml"), 400, "PARAMETER_INVALID",
+                "format \"xml\" is not known (have: csv, json, ndjson)");
+  ExpectProblem(http.Get(rows + "_numbers=text"), 400, "PARAMETER_INVALID",
+                "numbers \"text\" is not known (have: number, string)");
   ExpectProblem(http.Get(rows + "_min_position=99999"), 400, "POSITION_AHEAD_OF_CORE", "99999");
 }
 

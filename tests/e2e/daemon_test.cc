@@ -21,6 +21,7 @@
 #include "core/base/status.h"
 #include "server/base/rpc_status.h"
 #include "tests/e2e/daemon_fixture.h"
+#include "tests/server/http_client.h"
 
 namespace icepie::testing {
 namespace {
@@ -221,6 +222,35 @@ TEST_F(DaemonTest, AnswersWithTheAppendedRecordsAndSaysWhatItIs) {
   // The first one may be the standby's, when that is up first.
   EXPECT_TRUE(
       Eventually([&] { return ExpectAnswer(kTotals, end).meta().slices(0).source() == v1::LIVE; }));
+}
+
+TEST_F(DaemonTest, HttpAnswersInTheFormatAskedFor) {
+  ExpectAnswer(kTotals, StartShop());
+  const std::string& address = daemon_.http_address();
+  server::HttpClient http(std::stoi(address.substr(address.rfind(':') + 1)));
+  const std::string rows = "/v1/domains/shop/slices/by_item/rows?order=item";
+  const auto csv = http.Get(rows + "&_format=csv");
+  ASSERT_EQ(csv.status, 200) << csv.body;
+  EXPECT_EQ(csv.body, "item,sales,total\r\napple,1,2\r\npear,2,7\r\n");
+  EXPECT_THAT(csv.headers.at("icepie-meta"), HasSubstr(R"("slice":"shop.by_item")"));
+  const auto lines = http.Get(rows + "&_format=ndjson&_numbers=string");
+  EXPECT_EQ(lines.body,
+            "{\"item\":\"apple\",\"sales\":\"1\",\"total\":\"2\"}\n"
+            "{\"item\":\"pear\",\"sales\":\"2\",\"total\":\"7\"}\n{\"end\":{\"rows\":2}}\n");
+  const auto json = http.Get(rows + "&_numbers=string");
+  EXPECT_THAT(json.body, HasSubstr(R"("rows":[{"item":"apple","sales":"1","total":"2"})"));
+  const auto posted =
+      http.Post("/v1/domains/shop:query",
+                R"({"sql":"SELECT total FROM by_item ORDER BY ALL","format":"csv"})");
+  EXPECT_EQ(posted.body, "total\r\n2\r\n7\r\n");
+
+  // What one format's etag stands for is not what another one shows.
+  const std::string etag = "If-None-Match: " + csv.headers.at("etag") + "\r\n";
+  EXPECT_EQ(http.Get(rows + "&_format=csv", etag).status, 304);
+  for (const char* other :
+       {"", "&_format=json", "&_format=ndjson", "&_format=csv&_numbers=string"}) {
+    EXPECT_EQ(http.Get(rows + other, etag).status, 200) << other;
+  }
 }
 
 TEST_F(DaemonTest, OthersCanReadNothingOfItsData) {

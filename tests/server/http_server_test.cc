@@ -299,6 +299,56 @@ TEST_F(HttpServerTest, ParametersBecomeASelect) {
   EXPECT_EQ(asked.consistency().on_stale(), icepie::v1::Consistency::WAIT);
 }
 
+TEST_F(HttpServerTest, CsvAndLinesSayTheirMetaInHeaders) {
+  Start();
+  QueryResponse response = Rows();
+  response.set_body("volume\r\n120.550\r\n");
+  router_.set_answer(response);
+  const ClientAnswer csv = Get(std::string(kRows) + "?_format=csv");
+  ASSERT_EQ(csv.status, 200);
+  EXPECT_EQ(router_.last().format(), icepie::v1::ROW_FORMAT_CSV);
+  EXPECT_FALSE(router_.last().exact_as_text());
+  EXPECT_EQ(csv.headers.at("content-type"), "text/csv; charset=utf-8; header=present");
+  EXPECT_EQ(csv.headers.at("etag"), "W/\"g7-c93110-s4\"");
+  EXPECT_EQ(csv.headers.at("icepie-stale"), "?1;reason=SLICE_FROZEN");
+  EXPECT_EQ(csv.body, response.body());
+  const json meta = json::parse(csv.headers.at("icepie-meta"));
+  EXPECT_EQ(meta["stale"], true);
+  EXPECT_EQ(meta["slices"][0]["slice"], "payments.volume");
+  EXPECT_EQ(meta["slices"][0]["generation"], 7);
+  EXPECT_EQ(meta["slices"][0]["quarantined_count"], 1001);
+  EXPECT_EQ(meta["slices"][0]["applied_time"], "2026-11-22T02:58:41Z");
+
+  response.set_body("{\"volume\":\"120.550\"}\n");
+  router_.set_answer(response);
+  const ClientAnswer lines = Get(std::string(kRows) + "?_format=ndjson&_numbers=string");
+  EXPECT_EQ(router_.last().format(), icepie::v1::ROW_FORMAT_NDJSON);
+  EXPECT_TRUE(router_.last().exact_as_text());
+  EXPECT_EQ(lines.headers.at("content-type"), "application/x-ndjson");
+  EXPECT_EQ(lines.body, "{\"volume\":\"120.550\"}\n{\"end\":{\"rows\":1}}\n");
+  EXPECT_EQ(json::parse(lines.headers.at("icepie-meta")), meta);
+
+  const ClientAnswer unchanged =
+      Get(std::string(kRows) + "?_format=csv", "If-None-Match: W/\"g7-c93110-s4\"\r\n");
+  EXPECT_EQ(unchanged.status, 304);
+  EXPECT_EQ(json::parse(unchanged.headers.at("icepie-meta")), meta);
+  EXPECT_EQ(Get(kRows).headers.count("icepie-meta"), 0U) << "the body has it";
+}
+
+TEST_F(HttpServerTest, TheMetaOfManySlicesFitsAHeader) {
+  Start();
+  QueryResponse response = Rows();
+  for (int i = 0; i < 60; ++i) {
+    *response.mutable_meta()->add_slices() = response.meta().slices(0);
+  }
+  router_.set_answer(response);
+  const std::string header = Get(std::string(kRows) + "?_format=csv").headers.at("icepie-meta");
+  EXPECT_LT(header.size(), 6000U);
+  const json meta = json::parse(header);
+  EXPECT_GT(meta["slices"].size(), 5U);
+  EXPECT_EQ(meta["slices"].size() + meta["slices_left_out"].get<size_t>(), 61U);
+}
+
 TEST_F(HttpServerTest, BadParametersNameThemselves) {
   Start();
   const std::vector<std::pair<std::string, std::string>> cases = {
@@ -308,7 +358,8 @@ TEST_F(HttpServerTest, BadParametersNameThemselves) {
       {"transfers=eq.", "PARAMETER_INVALID"},      {"chain=in.eth", "PARAMETER_INVALID"},
       {"chain=in.(%22eth)", "PARAMETER_INVALID"},  {"limit=-1", "PARAMETER_INVALID"},
       {"limit=ten", "PARAMETER_INVALID"},          {"limit=1&limit=2", "PARAMETER_INVALID"},
-      {"_format=csv", "PARAMETER_INVALID"},        {"_wat=1", "PARAMETER_INVALID"},
+      {"_format=arrow", "PARAMETER_INVALID"},      {"_wat=1", "PARAMETER_INVALID"},
+      {"_numbers=text", "PARAMETER_INVALID"},      {"_format=", "PARAMETER_INVALID"},
       {"_as_of=2026-11-22", "PARAMETER_INVALID"},  {"_min_position=-1", "PARAMETER_INVALID"},
       {"_max_staleness=5", "PARAMETER_INVALID"},   {"_max_staleness=-5s", "PARAMETER_INVALID"},
       {"_max_staleness=inf", "PARAMETER_INVALID"}, {"_on_stale=FAIL", "PARAMETER_INVALID"},
@@ -362,7 +413,7 @@ TEST_F(HttpServerTest, PostedQuery) {
   HttpClient client(port());
   const ClientAnswer answer = client.Post(
       "/v1/domains/payments:query",
-      R"({"sql":"SELECT $a","parameters":{"a":1,"b":"x","c":null,"d":true,"e":1.5,"f":18446744073709551615},"min_position":9,"as_of":12,"max_staleness":"0","on_stale":"fail"})",
+      R"({"sql":"SELECT $a","parameters":{"a":1,"b":"x","c":null,"d":true,"e":1.5,"f":18446744073709551615},"min_position":9,"as_of":12,"max_staleness":"0","on_stale":"fail","format":"csv","numbers":"string"})",
       "application/json; charset=utf-8");
   ASSERT_EQ(answer.status, 200) << answer.body;
   const QueryRequest asked = router_.last();
@@ -378,6 +429,9 @@ TEST_F(HttpServerTest, PostedQuery) {
   EXPECT_EQ(asked.consistency().as_of_position(), 12);
   EXPECT_TRUE(asked.consistency().has_max_staleness());
   EXPECT_EQ(asked.consistency().on_stale(), icepie::v1::Consistency::FAIL);
+  EXPECT_EQ(asked.format(), icepie::v1::ROW_FORMAT_CSV);
+  EXPECT_TRUE(asked.exact_as_text());
+  EXPECT_EQ(answer.headers.at("content-type"), "text/csv; charset=utf-8; header=present");
 }
 
 TEST_F(HttpServerTest, LinesAreAppendedAsRecords) {

@@ -7,8 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/file.h"
 #include "core/base/status.h"
 #include "slices/duckdb/duckdb.h"
+#include "tests/core/temp_directory.h"
 
 namespace icepie::slices {
 namespace {
@@ -193,6 +195,128 @@ TEST_F(ResultJsonTest, NamesAreEscapedAndUnique) {
   EXPECT_THAT(JsonColumnNames(result), ElementsAre("a\"b", "x", "x_1", "x_1_1"));
   EXPECT_EQ(WriteJsonRows(result, kRowsMax, kBytesMax)->body,
             R"([{"a\"b":1,"x":2,"x_1":3,"x_1_1":4}])");
+}
+
+TEST_F(ResultJsonTest, ExactNumbersAsText) {
+  RowStyle style;
+  style.exact_as_text = true;
+  DuckResult result =
+      connection_
+          ->Query(
+              "SELECT 9007199254740993::BIGINT AS b, 1::UBIGINT AS u, (-2)::HUGEINT AS h, "
+              "3::UHUGEINT AS uh, 120.50::DECIMAL(38,2) AS d, NULL::BIGINT AS n, "
+              "7::INTEGER AS i, 0.5::DOUBLE AS r, [1::BIGINT, NULL] AS l, "
+              "{'x': 1.5::DECIMAL(3,1), 'y': 2::SMALLINT} AS s, MAP {4::BIGINT: 5::BIGINT} AS m")
+          .value();
+  EXPECT_EQ(WriteJsonRows(result, kRowsMax, kBytesMax, style)->body,
+            R"([{"b":"9007199254740993","u":"1","h":"-2","uh":"3","d":"120.50","n":null,"i":7,)"
+            R"("r":0.5,"l":["1",null],"s":{"x":"1.5","y":2},"m":{"4":"5"}}])");
+}
+
+TEST_F(ResultJsonTest, LinesOfJson) {
+  RowStyle style;
+  style.format = RowStyle::Format::kNdjson;
+  const auto write = [&](const std::string& sql) {
+    DuckResult result = connection_->Query(sql).value();
+    return WriteJsonRows(result, kRowsMax, kBytesMax, style).value();
+  };
+  const JsonRows rows = write("SELECT i, E'a\nb' AS t FROM range(2) AS r(i)");
+  EXPECT_EQ(rows.body, "{\"i\":0,\"t\":\"a\\nb\"}\n{\"i\":1,\"t\":\"a\\nb\"}\n");
+  EXPECT_EQ(rows.row_count, 2);
+  EXPECT_EQ(write("SELECT 1 AS v WHERE false").body, "");
+}
+
+class ResultCsvTest : public ResultJsonTest {
+ protected:
+  absl::StatusOr<JsonRows> WriteCsv(const std::string& sql, int64_t bytes_max = kBytesMax) {
+    ICEPIE_ASSIGN_OR_RETURN(DuckResult result, connection_->Query(sql));
+    RowStyle style;
+    style.format = RowStyle::Format::kCsv;
+    return WriteJsonRows(result, kRowsMax, bytes_max, style);
+  }
+  // The field of one expression, between two others.
+  std::string Field(const std::string& expression) {
+    const auto rows = WriteCsv(absl::StrCat("SELECT 1 AS a, ", expression, " AS b, 2 AS c"));
+    if (!rows.ok()) return rows.status().ToString();
+    const std::string begin = "a,b,c\r\n1,";
+    const std::string end = ",2\r\n";
+    EXPECT_THAT(rows->body,
+                ::testing::AllOf(::testing::StartsWith(begin), ::testing::EndsWith(end)));
+    return rows->body.substr(begin.size(), rows->body.size() - begin.size() - end.size());
+  }
+};
+
+TEST_F(ResultCsvTest, FieldsAreQuotedWhereRfc4180SaysSo) {
+  const ValueCase cases[] = {
+      {"'plain text'", "plain text"},
+      {"'a,b'", "\"a,b\""},
+      {"'say \"hi\"'", "\"say \"\"hi\"\"\""},
+      {"'\"'", "\"\"\"\""},
+      {"E'one\ntwo'", "\"one\ntwo\""},
+      {"E'one\rtwo'", "\"one\rtwo\""},
+      {"'tab' || chr(9) || chr(7) || '\\'", "tab\t\a\\"},
+      {"'zürich €'", "zürich €"},
+      {"'null'", "null"},
+      {"NULL", ""},
+      {"CAST(NULL AS INTEGER)", ""},
+      {"''", "\"\""},
+      {"true", "true"},
+      {"-17", "-17"},
+      {"170141183460469231731687303715884105727::HUGEINT",
+       "170141183460469231731687303715884105727"},
+      {"120.50::DECIMAL(38,2)", "120.50"},
+      {"0.1::DOUBLE", "0.1"},
+      {"'nan'::DOUBLE", ""},
+      {"DATE '2001-01-31'", "2001-01-31"},
+      {"TIMESTAMPTZ '2001-01-31 00:05:00.125+00'", "2001-01-31T00:05:00.125Z"},
+      {"'ab,c'::BLOB", "YWIsYw=="},
+      {"'x\"y'::ENUM('x\"y')", "\"x\"\"y\""},
+      {"['a,b', NULL]", "\"[\"\"a,b\"\",null]\""},
+      {"[1]", "[1]"},
+      {"{'k': 'v'}", "\"{\"\"k\"\":\"\"v\"\"}\""},
+  };
+  for (const ValueCase& each : cases) {
+    EXPECT_EQ(Field(each.expression), each.json) << each.expression;
+  }
+}
+
+TEST_F(ResultCsvTest, NamesAreFieldsToo) {
+  EXPECT_EQ(WriteCsv("SELECT 1 AS \"a,\"\"b\", 2 AS x, 3 AS x WHERE false")->body,
+            "\"a,\"\"b\",x,x_1\r\n");
+}
+
+// An empty line would be no row for many readers.
+TEST_F(ResultCsvTest, OfOneColumnNothingIsQuoted) {
+  const auto rows = WriteCsv("SELECT unnest(['x', NULL, '']) AS v");
+  EXPECT_EQ(rows->body, "v\r\nx\r\n\"\"\r\n\"\"\r\n");
+  EXPECT_EQ(rows->row_count, 3);
+}
+
+// DuckDB's own reader finds the same rows.
+TEST_F(ResultCsvTest, AnotherReaderFindsTheSame) {
+  const std::string sql =
+      "SELECT i, CASE i % 7 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN ',' WHEN 3 THEN '\"' WHEN "
+      "4 "
+      "THEN E'\r\n' WHEN 5 THEN '\"\",\"' ELSE 'x' || i END AS t, i * 0.25::DECIMAL(9,2) AS d FROM "
+      "range(5000) AS r(i)";
+  const TempDirectory directory;
+  const std::string path = directory.path() + "/rows.csv";
+  ASSERT_TRUE(WriteFileAtomically(path, WriteCsv(sql)->body).ok());
+  const std::string back =
+      absl::StrCat("FROM read_csv(", QuoteLiteral(path),
+                   ", columns = {i: 'BIGINT', t: 'VARCHAR', d: 'DECIMAL(18,2)'}, header = true, "
+                   "quote = '\"', escape = '\"', allow_quoted_nulls = false)");
+  EXPECT_EQ(Write(back).value().body, Write(sql).value().body);
+}
+
+TEST_F(ResultCsvTest, RefusesTooManyBytes) {
+  const auto size = static_cast<int64_t>(WriteCsv("SELECT 'abc' AS v")->body.size());
+  EXPECT_TRUE(WriteCsv("SELECT 'abc' AS v", size).ok());
+  for (const std::string sql :
+       {"SELECT 'abcd' AS v", "SELECT repeat('\"', 100000) AS v", "SELECT range(100000) AS v",
+        "SELECT 'abc' AS a_long_name", "SELECT i AS v FROM range(100000) AS r(i)"}) {
+    EXPECT_EQ(ErrorReason(WriteCsv(sql, size).status()), "RESULT_TOO_LARGE") << sql;
+  }
 }
 
 TEST_F(ResultJsonTest, RefusesTooManyRows) {
