@@ -6,6 +6,7 @@
 #include "core/base/status.h"
 #include "server/admin/request_replay.h"
 #include "server/base/proto_time.h"
+#include "slices/definition/shown_type.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -15,17 +16,19 @@ namespace v1 = icepie::v1;
 namespace cv1 = icepie::catalog::v1;
 using v1::SliceChange;
 
-// Columns that readers may miss: dropped or of another type.
+// Columns that readers may miss: dropped or of another type. The catalog may have types from before
+// they were written as they are shown.
 void AddBreaking(const cv1::SliceDefinition& old, SliceChange& change) {
   for (const auto& column : old.columns()) {
     const auto& now = change.columns();
+    const std::string was = slices::ShownType(column.type());
     auto found = std::find_if(now.begin(), now.end(),
                               [&](const v1::Column& c) { return c.name() == column.name(); });
     if (found == now.end()) {
       change.add_breaking(absl::StrCat("column ", column.name(), " is dropped"));
-    } else if (found->type() != column.type()) {
-      change.add_breaking(absl::StrCat("column ", column.name(), " becomes ", found->type(),
-                                       " (was ", column.type(), ")"));
+    } else if (found->type() != was) {
+      change.add_breaking(
+          absl::StrCat("column ", column.name(), " becomes ", found->type(), " (was ", was, ")"));
     }
   }
 }

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "core/base/status.h"
+#include "slices/definition/shown_type.h"
 #include "slices/plan/read_paths.h"
 
 namespace icepie::server {
@@ -181,7 +182,7 @@ void PartToProto(const slices::GenerationDiff& diff, icepie::v1::GenerationDiff*
 
 void PartToProto(const slices::OutputColumn& column, icepie::v1::Column* proto) {
   proto->set_name(column.name);
-  proto->set_type(column.type);
+  proto->set_type(slices::ShownType(column.type));
 }
 
 void ProgressToProto(const slices::Progress& progress, icepie::worker::v1::SliceReport* proto) {

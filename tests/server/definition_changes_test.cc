@@ -213,6 +213,20 @@ TEST_F(DefinitionChangesTest, NamesDroppedAndRetypedColumns) {
   EXPECT_THAT(Only("new file").breaking(0), HasSubstr("total is dropped"));
 }
 
+// The catalog keeps types as they were written when the definition was applied.
+TEST_F(DefinitionChangesTest, ATypeThatIsWrittenOtherwiseIsTheSame) {
+  auto& serving = current_.slices["volume"];
+  for (auto& generation : *serving.mutable_generations()) {
+    generation.mutable_definition()->mutable_columns(0)->set_type("STRUCT(\"city\" VARCHAR)[]");
+  }
+  plan_.mutable_slices(0)->set_definition_hash("hash-2");
+  plan_.mutable_slices(0)->mutable_columns(0)->set_type("STRUCT(city VARCHAR)[]");
+  EXPECT_EQ(Only("new file").breaking_size(), 0);
+  plan_.mutable_slices(0)->mutable_columns(0)->set_type("STRUCT(city INTEGER)[]");
+  EXPECT_THAT(Only("new file").breaking(0),
+              HasSubstr("becomes STRUCT(city INTEGER)[] (was STRUCT(city VARCHAR)[])"));
+}
+
 TEST_F(DefinitionChangesTest, ThePendingGenerationIsTheNewestThatIsBuiltOrReady) {
   auto& slice = current_.slices["volume"];
   EXPECT_EQ(PendingGeneration(slice), nullptr);

@@ -228,6 +228,9 @@ TEST_F(SqlGateTest, ForbiddenThingsAreNamedWithTheirPlace) {
            {"SELECT a, getvariable('x') FROM flights",
             "SQL_FORBIDDEN line 1 column 11: function getvariable() is not allowed: system state"},
            {"SELECT nextval('s')", "function nextval() is not allowed: sequences"},
+           {"SELECT generate_subscripts([1], 1)",
+            "function generate_subscripts() is not allowed: of a list l write "
+            "unnest(generate_series(1, len(l)))"},
            {"SELECT sleep_ms(1000)", "function sleep_ms() is not allowed: side effects"},
            {"SELECT current_setting('threads')", "SQL_FORBIDDEN"},
            {"SELECT a FROM flights WHERE EXISTS (SELECT txid_current())", "SQL_FORBIDDEN"},
