@@ -78,7 +78,10 @@ class ColumnFinder {
     if (IsClass(node, "COLUMN_REF")) Column(node["column_names"]);
     if (IsClass(node, "STAR")) Star(node, inner);
     if (TextOf(node, "class").empty()) Relation(node);
-    for (const Json& child : node) Walk(child, inner);
+    for (auto child = node.begin(); child != node.end(); ++child) {
+      // What COLUMNS chooses by is over names.
+      if (child.key() != "expr" || !IsClass(node, "STAR")) Walk(*child, inner);
+    }
   }
 
   void Column(const Json& names) {
@@ -100,14 +103,18 @@ class ColumnFinder {
   void Star(const Json& node, const SourceSet& direct) {
     const auto alias = aliases_.find(absl::AsciiStrToLower(TextOf(node, "relation_name")));
     const bool all = TextOf(node, "relation_name").empty() || alias == aliases_.end();
-    for (const SourceDef* source : all ? direct : alias->second) UseAll(source);
+    for (const SourceDef* source : direct) {
+      if (all || alias->second.count(source) > 0) UseAll(source);
+    }
   }
 
   // Columns that a relation names other than by expressions.
   void Relation(const Json& node) {
     const bool natural = IsType(node, "JOIN") && TextOf(node, "ref_type") == "NATURAL";
     if (natural || IsType(node, "PIVOT")) {
-      for (const SourceDef* source : sources_) UseAll(source);
+      SourceSet joined;
+      CollectDirect(natural ? node : node["source"], joined);
+      for (const SourceDef* source : joined) UseAll(source);
     }
     if (IsType(node, "BASE_TABLE") && Has(node, "column_name_alias")) UseAll(SourceOf(node));
     if (!Has(node, "using_columns")) return;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -496,7 +497,12 @@ absl::StatusOr<Input> SourceInputOf(const PlanRequest& request) {
   input.relation = source.name;
   // The columns that are read, as the source's view has them.
   input.columns = slice.sources.front().columns;
-  const bool all = SpellOutStars(request.statement, {{source.name, {}}}, {}).has_value();
+  const auto chosen = [](const Json& /*star*/, const std::string& /*source*/) {
+    return std::optional<std::set<std::string>>();
+  };
+  const bool all =
+      SpellOutStars(request.statement, {{source.name, {}}}, {}, /*has_rows=*/false, chosen)
+          .has_value();
   // What comes late of a slice with `retain` is counted.
   const bool late = definition.FindSlice(slice.slice)->retain.has_value() && request.part.empty();
   for (const char* hidden : kHiddenColumns) {

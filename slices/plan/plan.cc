@@ -68,6 +68,9 @@ class Planner {
                      std::vector<std::string>& trail, std::vector<const SliceDef*>& order) const;
   absl::Status CycleError(const SliceDef& slice, const std::vector<std::string>& trail) const;
   absl::Status PlanSlice(const SliceDef& slice);
+  absl::StatusOr<std::optional<Json>> SpelledOut(const SliceDef& slice, const GatedQuery& query);
+  absl::StatusOr<std::set<std::string>> ColumnsChosen(const Json& star, const std::string& source);
+  bool HasColumn(const std::string& relation, const std::string& name) const;
   absl::Status LeaveOutHidden(const SliceDef& slice, GatedQuery& query, SlicePlan& plan);
   absl::Status CheckColumns(const SliceDef& slice, const SlicePlan& plan) const;
   SliceDef& DefinitionOf(const SlicePlan& plan);
@@ -240,10 +243,11 @@ absl::Status Planner::AtPlace(const SliceDef& slice, const absl::Status& status)
   }
   if (detail->reason != "SQL_UNKNOWN_COLUMN") return SliceError(slice, place, "sql", status);
   const std::string name = detail->metadata.at("name");
-  const absl::Status unknown = MakeError(
-      status.code(),
-      absl::StrCat("there is no column \"", name, "\"", SuggestName(name, NamesRead(slice))),
-      detail->reason);
+  const absl::Status unknown =
+      MakeError(status.code(),
+                absl::StrCat("there is no column \"", name, "\"",
+                             SuggestName(name, NamesRead(slice))),
+                detail->reason);
   return SliceError(slice, place, "sql", unknown);
 }
 
@@ -452,6 +456,20 @@ absl::Status Planner::FindSources(SlicePlan& plan) {
   return MakeSources(AllColumns(sources));
 }
 
+bool Planner::HasColumn(const std::string& relation, const std::string& name) const {
+  const auto is_it = [&name](const auto& column) {
+    return absl::EqualsIgnoreCase(column.name, name);
+  };
+  if (const SlicePlan* slice = plan_.Find(relation)) {
+    return std::any_of(slice->columns.begin(), slice->columns.end(), is_it);
+  }
+  const SourceDef* source = plan_.definition.FindSource(relation);
+  if (source == nullptr) return false;
+  const auto& hidden = kHiddenColumns;
+  return std::any_of(source->columns.begin(), source->columns.end(), is_it) ||
+         std::find(std::begin(hidden), std::end(hidden), name) != std::end(hidden);
+}
+
 // The planners of other kinds put the SQL over relations that have columns of the planner's own,
 // and not all that the SQL does not name. A whole row would show that, in the type that it should
 // have.
@@ -460,17 +478,7 @@ absl::Status Planner::CheckWholeRows(Strategy strategy, const PlanRequest& reque
                            (strategy == Strategy::kAggregate && request.slice.upstream.empty());
   if (as_they_are) return absl::OkStatus();
   const auto has_column = [this](const std::string& relation, const std::string& name) {
-    const auto is_it = [&name](const auto& column) {
-      return absl::EqualsIgnoreCase(column.name, name);
-    };
-    if (const SlicePlan* slice = plan_.Find(relation)) {
-      return std::any_of(slice->columns.begin(), slice->columns.end(), is_it);
-    }
-    const SourceDef* source = plan_.definition.FindSource(relation);
-    if (source == nullptr) return false;
-    const auto& hidden = kHiddenColumns;
-    return std::any_of(source->columns.begin(), source->columns.end(), is_it) ||
-           std::find(std::begin(hidden), std::end(hidden), name) != std::end(hidden);
+    return HasColumn(relation, name);
   };
   return TakesWholeRow(request.statement, has_column)
              ? StandsInTheWay("takes whole rows by the name of their relation")
@@ -728,10 +736,28 @@ void NameItems(Json& statement, const std::vector<OutputColumn>& columns) {
   }
 }
 
-// plan.columns are what the query gives before; none when it gives nothing but an error, as a UNION
-// of a star with so many columns as are declared.
-absl::Status Planner::LeaveOutHidden(const SliceDef& slice, GatedQuery& query, SlicePlan& plan) {
-  std::vector<OutputColumn>& columns = plan.columns;
+// The columns of a source that COLUMNS(…) takes; of none, or of others than it takes of another
+// relation beside it, DuckDB makes an error.
+absl::StatusOr<std::set<std::string>> Planner::ColumnsChosen(const Json& star,
+                                                             const std::string& source) {
+  ICEPIE_ASSIGN_OR_RETURN(Json select,
+                          ParseSelect(*connection_, "SELECT * FROM " + QuoteIdentifier(source)));
+  select["node"]["select_list"][0] = star;
+  select["node"]["select_list"][0]["alias"] = "";
+  ICEPIE_ASSIGN_OR_RETURN(const std::string sql, SelectToSql(*connection_, select));
+  const absl::StatusOr<std::vector<OutputColumn>> columns = BindSelect(*connection_, sql);
+  if (absl::StrContains(columns.status().message(), "empty set of columns")) {
+    return std::set<std::string>();
+  }
+  if (!columns.ok()) return columns.status();
+  std::set<std::string> names;
+  for (const OutputColumn& column : *columns) names.insert(absl::AsciiStrToLower(column.name));
+  return names;
+}
+
+// nullopt: there is nothing to spell out.
+absl::StatusOr<std::optional<Json>> Planner::SpelledOut(const SliceDef& slice,
+                                                        const GatedQuery& query) {
   std::set<std::string> named(slice.key.begin(), slice.key.end());
   if (slice.retain) named.insert(slice.retain->column);
   for (const auto& [column, tolerance] : slice.diff_tolerance) named.insert(column);
@@ -741,7 +767,28 @@ absl::Status Planner::LeaveOutHidden(const SliceDef& slice, GatedQuery& query, S
     if (source != nullptr) declared[relation] = AllColumns({source}).front().columns;
   }
   ICEPIE_ASSIGN_OR_RETURN(const Json statement, ParseSelect(*connection_, query.sql));
-  std::optional<Json> spelled = SpellOutStars(statement, declared, named);
+  const bool has_rows =
+      TakesWholeRow(statement, [this](const std::string& relation, const std::string& name) {
+        return HasColumn(relation, name);
+      });
+  absl::Status passing;
+  std::optional<Json> spelled = SpellOutStars(
+      statement, declared, named, has_rows,
+      [&](const Json& star, const std::string& source) -> std::optional<std::set<std::string>> {
+        absl::StatusOr<std::set<std::string>> chosen = ColumnsChosen(star, source);
+        if (chosen.ok()) return *std::move(chosen);
+        if (IsPassing(chosen.status())) passing = chosen.status();
+        return std::nullopt;
+      });
+  if (!passing.ok()) return passing;
+  return spelled;
+}
+
+// plan.columns are what the query gives before; none when it gives nothing but an error, as a UNION
+// of a star with so many columns as are declared.
+absl::Status Planner::LeaveOutHidden(const SliceDef& slice, GatedQuery& query, SlicePlan& plan) {
+  std::vector<OutputColumn>& columns = plan.columns;
+  ICEPIE_ASSIGN_OR_RETURN(std::optional<Json> spelled, SpelledOut(slice, query));
   if (!spelled) return absl::OkStatus();
   ICEPIE_ASSIGN_OR_RETURN(std::string sql, SelectToSql(*connection_, *spelled));
   absl::StatusOr<std::vector<OutputColumn>> fewer = BindSelect(*connection_, sql);

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <set>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "slices/plan/plan.h"
 
 namespace icepie::slices {
@@ -15,8 +17,10 @@ using Names = std::set<std::string>;
 
 class StarSpeller {
  public:
-  StarSpeller(const Json& statement, const DeclaredColumns& sources, Names texts)
-      : sources_(sources) {
+  StarSpeller(const Json& statement, const DeclaredColumns& sources, Names texts, bool has_rows,
+              const ChosenColumns& chosen)
+      : sources_(sources), has_rows_(has_rows), chosen_(chosen) {
+    CollectReferences(statement);
     CollectTexts(statement, texts);
     for (const char* hidden : kHiddenColumns) {
       if (texts.count(hidden) > 0) named_.emplace_back(hidden);
@@ -49,6 +53,20 @@ class StarSpeller {
     for (const Json& child : node) CollectTexts(child, texts);
   }
 
+  // What may be a column's name, but for what a star chooses by: that is over names.
+  void CollectReferences(const Json& node) {
+    if (!node.is_structured()) return;
+    const bool star = IsClass(node, "STAR");
+    for (auto child = node.begin(); child != node.end(); ++child) {
+      const std::string key = node.is_object() ? child.key() : "";
+      if (star && key == "expr") continue;
+      const bool names = key == "column_names" || key == "using_columns" || key == "groups" ||
+                         (star && absl::EndsWith(key, "_list"));
+      if (names) CollectTexts(*child, references_);
+      CollectReferences(*child);
+    }
+  }
+
   static std::string NameOf(const Json& table) {
     return TextOf(table, "alias").empty() ? TextOf(table, "table_name") : TextOf(table, "alias");
   }
@@ -73,7 +91,15 @@ class StarSpeller {
             {"column_names", std::move(names)}};
   }
 
-  // What the level reads of all columns without naming them.
+  // What a level reads of its sources without naming it.
+  struct Taking {
+    enum class Columns { kNone, kChosen, kAll };
+    Columns columns = Columns::kNone;
+    std::vector<const Json*> choosing;  // of kChosen
+    Names rows;                         // of relations with these names, whole
+  };
+
+  // The level has a star, or joins or pivots by all columns.
   static bool TakesAll(const Json& select) {
     for (auto part = select.begin(); part != select.end(); ++part) {
       if (part.key() == "cte_map" || part.key() == "from_table") continue;
@@ -90,8 +116,107 @@ class StarSpeller {
   }
 
   void SpellOut(Json& select, const Names& ctes) {
-    if (!TakesAll(select)) return;
-    if (!SpellOutItems(select, ctes)) Wrap(select["from_table"], ctes);
+    Taking taking;
+    if (has_rows_) CollectRows(select, ctes, taking.rows);
+    const bool takes_all = TakesAll(select);
+    if (takes_all && taking.rows.empty() && SpellOutItems(select, ctes)) return;
+    if (takes_all) {
+      taking.choosing = ChoosingStars(select);
+      taking.columns = taking.choosing.empty() ? Taking::Columns::kAll : Taking::Columns::kChosen;
+    }
+    Wrap(select["from_table"], ctes, taking);
+  }
+
+  // The sources that the level reads whole rows of. As in DuckDB, a column comes before a relation
+  // of its name.
+  void CollectRows(const Json& select, const Names& ctes, Names& rows) const {
+    std::vector<const Json*> relations;
+    CollectNamed(select["from_table"], "", relations);
+    Names columns(std::begin(kHiddenColumns), std::end(kHiddenColumns));
+    Names relation_names;
+    for (const Json* relation : relations) {
+      if (!IsSource(*relation, ctes)) continue;
+      relation_names.insert(absl::AsciiStrToLower(NameOf(*relation)));
+      for (const std::string& column : sources_.at(LowerText(*relation, "table_name"))) {
+        columns.insert(absl::AsciiStrToLower(column));
+      }
+      CollectTexts((*relation)["column_name_alias"], columns);
+    }
+    for (const std::string& name : relation_names) {
+      if (columns.count(name) == 0 && ReadsAlone(select, name)) rows.insert(name);
+    }
+  }
+
+  // Whether an expression of the level, or of a query within it, is `name` alone.
+  static bool ReadsAlone(const Json& select, const std::string& name) {
+    for (auto part = select.begin(); part != select.end(); ++part) {
+      if (part.key() != "cte_map" && NamesAlone(*part, name)) return true;
+    }
+    return false;
+  }
+
+  static bool NamesAlone(const Json& node, const std::string& name) {
+    if (IsClass(node, "STAR")) return false;
+    if (IsClass(node, "COLUMN_REF")) {
+      const Json& names = node["column_names"];
+      return names.size() == 1 && absl::EqualsIgnoreCase(names[0].get<std::string>(), name);
+    }
+    return node.is_structured() &&
+           std::any_of(node.begin(), node.end(),
+                       [&name](const Json& child) { return NamesAlone(child, name); });
+  }
+
+  // COLUMNS over names, of everything that is read.
+  static bool IsChoosing(const Json& star) {
+    return star.value("columns", false) && Has(star, "expr") &&
+           TextOf(star, "relation_name").empty() && !Has(star, "exclude_list") &&
+           !Has(star, "replace_list") && !Has(star, "rename_list") &&
+           !Has(star, "qualified_exclude_list");
+  }
+
+  // The level's stars, when all of them choose; else none.
+  static std::vector<const Json*> ChoosingStars(const Json& select) {
+    std::vector<const Json*> stars;
+    for (auto part = select.begin(); part != select.end(); ++part) {
+      if (part.key() == "cte_map" || part.key() == "from_table") continue;
+      if (!CollectChoosing(*part, stars)) return {};
+    }
+    return stars;
+  }
+
+  // False: there is a star that does not choose.
+  static bool CollectChoosing(const Json& node, std::vector<const Json*>& stars) {
+    if (IsClass(node, "STAR")) {
+      stars.push_back(&node);
+      return IsChoosing(node);
+    }
+    return !node.is_structured() ||
+           std::all_of(node.begin(), node.end(),
+                       [&stars](const Json& child) { return CollectChoosing(child, stars); });
+  }
+
+  static bool IsRow(const Json& source, const Taking& taking) {
+    return taking.rows.count(absl::AsciiStrToLower(NameOf(source))) > 0;
+  }
+
+  // What is to stand in the place of a source.
+  std::vector<std::string> ColumnsTaken(const Json& source, const Taking& taking) const {
+    const std::vector<std::string> all = ColumnsOf(source);
+    if (taking.columns != Taking::Columns::kChosen || IsRow(source, taking) ||
+        Has(source, "column_name_alias")) {  // which go by the place
+      return all;
+    }
+    Names names = references_;
+    for (const Json* star : taking.choosing) {
+      const auto chosen = chosen_(*star, LowerText(source, "table_name"));
+      if (!chosen) return all;
+      names.insert(chosen->begin(), chosen->end());
+    }
+    std::vector<std::string> taken;
+    std::copy_if(all.begin(), all.end(), std::back_inserter(taken), [&names](const auto& column) {
+      return names.count(absl::AsciiStrToLower(column)) > 0;
+    });
+    return taken.empty() ? all : taken;
   }
 
   // The source whose columns, and no others, the star stands for; nullptr when that is not so.
@@ -170,15 +295,33 @@ class StarSpeller {
     }
   }
 
-  // The sources of a FROM become subqueries that have the columns and no others.
-  void Wrap(Json& from, const Names& ctes) {
-    for (const char* part : {"left", "right", "source"}) {
-      const bool has = (IsType(from, "JOIN") || IsType(from, "PIVOT")) && from.contains(part);
-      if (has) Wrap(from[part], ctes);
+  // What the parts of a relation are read for.
+  static Taking WithinOf(const Json& from, Taking taking) {
+    if (IsType(from, "PIVOT")) {
+      // All columns that it does not name are its groups, unless it says them.
+      taking.columns = Has(from, "groups") ? Taking::Columns::kChosen : Taking::Columns::kAll;
+      taking.choosing.clear();
+    } else if (TextOf(from, "ref_type") == "NATURAL") {
+      taking.columns = Taking::Columns::kAll;
     }
-    if (!IsSource(from, ctes)) return;
+    return taking;
+  }
+
+  // The sources of a FROM become subqueries that have the columns that are taken and no others.
+  void Wrap(Json& from, const Names& ctes, const Taking& taking) {
+    if (IsType(from, "JOIN") || IsType(from, "PIVOT")) {
+      const Taking within = WithinOf(from, taking);
+      for (const char* part : {"left", "right", "source"}) {
+        if (from.contains(part)) Wrap(from[part], ctes, within);
+      }
+      return;
+    }
+    const bool taken = taking.columns != Taking::Columns::kNone || IsRow(from, taking);
+    if (!taken || !IsSource(from, ctes)) return;
     Json items = Json::array();
-    for (const std::string& column : ColumnsOf(from)) items.push_back(Column("", column));
+    for (const std::string& column : ColumnsTaken(from, taking)) {
+      items.push_back(Column("", column));
+    }
     Json table = from;
     table["alias"] = "";
     table["column_name_alias"] = Json::array();
@@ -204,6 +347,9 @@ class StarSpeller {
   }
 
   const DeclaredColumns& sources_;
+  const bool has_rows_;
+  const ChosenColumns& chosen_;
+  Names references_;
   std::vector<std::string> named_;
   bool changed_ = false;
 };
@@ -211,8 +357,9 @@ class StarSpeller {
 }  // namespace
 
 std::optional<Json> SpellOutStars(const Json& statement, const DeclaredColumns& sources,
-                                  const std::set<std::string>& named) {
-  StarSpeller speller(statement, sources, named);
+                                  const std::set<std::string>& named, bool has_rows,
+                                  const ChosenColumns& chosen) {
+  StarSpeller speller(statement, sources, named, has_rows, chosen);
   Json spelled = statement;
   speller.Walk(spelled, {});
   if (!speller.changed()) return std::nullopt;

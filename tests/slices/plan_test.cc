@@ -82,7 +82,25 @@ TEST_F(PlanTest, OnlyColumnsThatTheSqlNamesAreRead) {
               ElementsAre("other.key"));
   EXPECT_THAT(UsedColumns("SELECT * FROM other"), ElementsAre("other.key", "other.v"));
   EXPECT_THAT(UsedColumns("SELECT o FROM other AS o"), ElementsAre("other.key", "other.v"));
-  EXPECT_THAT(UsedColumns("SELECT COLUMNS('k.*') FROM other"), ElementsAre("other.key", "other.v"));
+  EXPECT_THAT(UsedColumns("SELECT COLUMNS('k.*') FROM other"), ElementsAre("other.key"));
+  EXPECT_THAT(UsedColumns("SELECT COLUMNS(v -> v LIKE 'k%') FROM other"), ElementsAre("other.key"));
+  EXPECT_THAT(UsedColumns("SELECT COLUMNS(['i', 'j']) FROM r WHERE f"),
+              ElementsAre("r.j", "r.i", "r.f"));
+  EXPECT_THAT(UsedColumns("SELECT k, sum(COLUMNS(c -> c IN ('i', 'b'))) FROM r GROUP BY k"),
+              ElementsAre("r.k", "r.i", "r.b"));
+  EXPECT_THAT(UsedColumns("SELECT q.* EXCLUDE (key), COLUMNS('k.*') FROM other AS q"),
+              ElementsAre("other.key", "other.v"));
+  EXPECT_THAT(
+      UsedColumns("SELECT COLUMNS(c -> c IN ('i', 'key')) FROM r JOIN dim ON r.k = dim.key"),
+      ElementsAre("r.k", "r.i", "dim.key"));
+  EXPECT_THAT(UsedColumns("FROM (PIVOT (SELECT k, i FROM r) ON k IN ('a') USING sum(i))"),
+              ElementsAre("r.k", "r.i"));
+  EXPECT_THAT(UsedColumns("FROM (PIVOT r ON k IN ('a') USING sum(i) GROUP BY j)"),
+              ElementsAre("r.k", "r.j", "r.i"));
+  EXPECT_THAT(UsedColumns("FROM (PIVOT other ON key IN ('a') USING count(*))"),
+              ElementsAre("other.key", "other.v"));
+  EXPECT_THAT(UsedColumns("SELECT i FROM r, (SELECT o.key FROM other NATURAL JOIN other AS o)"),
+              ElementsAre("r.i", "other.key", "other.v"));
   EXPECT_THAT(UsedColumns("SELECT x.a FROM other AS x(a, b)"), ElementsAre("other.key", "other.v"));
   EXPECT_THAT(UsedColumns("SELECT count(*) AS n FROM other JOIN dim USING (key)"),
               ElementsAre("other.key", "dim.key"));

@@ -277,13 +277,11 @@ std::string SliceRun::RetainedSql(const std::string& slice) const {
   return absl::StrCat("SELECT * FROM (", sql, ") WHERE (", behind, ") IS NOT TRUE");
 }
 
-// A star of the source has those of its hidden columns that the SQL names; whole rows have them
-// all.
+// A star or a whole row of the source has those of its hidden columns that the SQL names.
 absl::Status SliceRun::HideUnnamed(const SourceUse& use, const std::string& slice,
                                    DuckConnection& connection) const {
   const std::string& other = references_.at(slice).sql;
   const std::string& sql = other.empty() ? plan_->definition.FindSlice(slice)->sql : other;
-  if (absl::StrContains(sql, "to_json(")) return absl::OkStatus();
   std::vector<std::string> columns;
   for (const ColumnDef& column : plan_->definition.FindSource(use.source)->columns) {
     const auto& read = use.columns;

@@ -72,3 +72,42 @@ SELECT k, CAST(s AS INTEGER) AS number FROM r
 --> a | 17
 --> c | NULL
 --@ quarantined 1
+
+-- A record is read for what the star chooses, and not for the rest.
+--@ case star_that_chooses_by_a_lambda append
+--@ record r {"k":"a","i":1,"j":"none"}
+--@ record r {"k":"b","i":"none","j":2}
+--@ record r {"k":"c","i":3,"n":"none","f":"none"}
+--@ quarantined 1
+SELECT COLUMNS(k -> k IN ('k', 'i')) FROM r
+--> a | 1
+--> c | 3
+
+--@ case star_that_chooses_beside_a_condition append
+--@ record r {"k":"a","i":1,"j":7,"n":"none"}
+--@ record r {"k":"b","i":1,"j":"none"}
+--@ quarantined 1
+SELECT COLUMNS('^[ki]$') FROM r WHERE j > 0
+--> a | 1
+
+--@ case star_that_chooses_nothing_of_one_relation append
+--@ record r {"k":"a","i":1,"j":"none"}
+--@ quarantined 0
+SELECT COLUMNS(c -> c = 'i'), COLUMNS(c -> c = 'k') FROM r
+--> 1 | a
+
+-- A whole row is what the declaration says, as a star is.
+--@ case whole_rows append
+--@ record r {"k":"a","i":1,"f":true}
+SELECT i, to_json(o) AS doc FROM r AS o
+--> 1 | {"k":"a","j":null,"i":1,"n":null,"s":null,"f":true}
+
+--@ case whole_rows_beside_a_star append
+--@ record r {"k":"a","i":1,"f":true}
+SELECT *, to_json(r) AS doc FROM r
+--> a | NULL | 1 | NULL | NULL | true | {"k":"a","j":null,"i":1,"n":null,"s":null,"f":true}
+
+--@ case whole_rows_with_a_hidden_column append
+--@ record r {"k":"a","i":1}
+SELECT to_json(o) AS doc FROM r AS o WHERE _offset >= 0
+--> {"k":"a","j":null,"i":1,"n":null,"s":null,"f":null,"_offset":0}

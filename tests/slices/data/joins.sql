@@ -390,3 +390,24 @@ SELECT a.kind, b.name FROM timed AS a JOIN days AS b ON date_trunc('day', a.t) =
 --@ case whole_rows_of_a_joined_relation recompute
 --@ why takes whole rows by the name of their relation
 SELECT b.item, b.price, to_json(i) AS doc FROM bids AS b JOIN items AS i ON b.item = i.id
+
+-- With a star beside it or without, a whole row is what the declaration says.
+--@ case whole_rows_beside_a_star recompute
+--@ why takes whole rows by the name of their relation
+--@ record bids {"item":"a","shop":"x","price":5}
+--@ record items {"id":"a","kind":"book"}
+SELECT b.*, to_json(i) AS doc FROM bids AS b JOIN items AS i ON b.item = i.id
+--> a | x | 5 | NULL | {"id":"a","kind":"book","limit_price":null}
+
+--@ case whole_rows_beside_the_star_of_all recompute
+--@ record bids {"item":"a","shop":"x","price":5}
+--@ record items {"id":"a","kind":"book"}
+SELECT *, to_json(i) AS doc FROM bids AS b JOIN items AS i ON b.item = i.id
+--> a | x | 5 | NULL | a | book | NULL | {"id":"a","kind":"book","limit_price":null}
+
+--@ case chosen_columns recompute
+--@ record bids {"item":"a","shop":7,"price":5}
+--@ record items {"id":"a","kind":"book","limit_price":"none"}
+--@ quarantined 0
+SELECT COLUMNS(c -> c IN ('price', 'kind')) FROM bids AS b JOIN items AS i ON b.item = i.id
+--> 5 | book

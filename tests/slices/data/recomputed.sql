@@ -188,3 +188,38 @@ SELECT * FROM dim UNION ALL SELECT k, i FROM r
 --@ record r {"k":"b","i":3}
 SELECT k, i FROM r WHERE i IN (SELECT * FROM one)
 --> a | 2
+
+-- A record is read for what the pivot is made of, and not for the rest.
+--@ case pivot_of_a_few_columns recompute
+--@ no random
+--@ record r {"k":"a","j":1,"i":10,"b":"none"}
+--@ record r {"k":"b","j":1,"i":"none"}
+--@ quarantined 1
+SELECT * FROM (PIVOT (SELECT k, j, i FROM r) ON j IN (1, 2) USING sum(i))
+--> a | 10 | NULL
+
+--@ case pivot_by_its_groups recompute
+--@ no random
+--@ record r {"k":"a","j":1,"i":10,"b":"none"}
+--@ record r {"k":"a","j":2,"i":20,"t":"none"}
+--@ record r {"k":"b","j":"none","i":20}
+--@ quarantined 1
+SELECT * FROM (PIVOT r ON j IN (1, 2) USING sum(i) GROUP BY k)
+--> a | 10 | 20
+
+--@ case natural_join_of_a_few_columns recompute
+--@ record one {"i":1}
+--@ record r {"k":"a","i":1,"j":"none"}
+--@ record r {"k":"b","i":2}
+--@ quarantined 0
+SELECT o.i, q.k FROM one AS o NATURAL JOIN (SELECT k, i FROM r) AS q
+--> 1 | a
+
+--@ case chosen_columns_of_a_full_join recompute
+--@ record dim {"key":"a","v":4}
+--@ record r {"k":"a","i":1,"j":"none"}
+--@ record r {"k":"b","i":2,"s":7}
+--@ quarantined 0
+SELECT COLUMNS(c -> c IN ('i', 'v')) FROM r FULL JOIN dim ON r.k = dim.key
+--> 1 | 4
+--> 2 | NULL
