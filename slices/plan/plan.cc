@@ -106,6 +106,7 @@ class Planner {
   // `status` of a slice's SQL with the place in the file.
   absl::Status AtPlace(const SliceDef& slice, const absl::Status& status) const;
   std::string KeywordHint(absl::string_view sql, size_t offset) const;
+  std::string HiddenHint(const SliceDef& slice, absl::string_view column) const;
   absl::Status SliceError(const SliceDef& slice, FilePlace place, const std::string& field,
                           const absl::Status& status) const;
   absl::Status AllErrors() const;
@@ -246,9 +247,24 @@ absl::Status Planner::AtPlace(const SliceDef& slice, const absl::Status& status)
   const absl::Status unknown =
       MakeError(status.code(),
                 absl::StrCat("there is no column \"", name, "\"",
-                             SuggestName(name, NamesRead(slice))),
+                             SuggestName(name, NamesRead(slice)), HiddenHint(slice, name)),
                 detail->reason);
   return SliceError(slice, place, "sql", unknown);
+}
+
+// Before a star left them out, a slice could have hidden columns that its SQL does not name.
+std::string Planner::HiddenHint(const SliceDef& slice, absl::string_view column) const {
+  const auto& hidden = kHiddenColumns;
+  const auto& read = gated_.at(slice.name).relations;
+  const auto upstream = std::find_if(read.begin(), read.end(), [this](const std::string& name) {
+    return plan_.definition.FindSlice(name) != nullptr;
+  });
+  const bool is_hidden =
+      std::find(std::begin(hidden), std::end(hidden), column) != std::end(hidden);
+  if (!is_hidden || upstream == read.end()) return "";
+  return absl::StrCat(
+      "; of a source's hidden columns a slice has those that its own SQL names: where ", *upstream,
+      " has *, write its columns and ", column);
 }
 
 // All columns of what the slice reads, for "have: …".

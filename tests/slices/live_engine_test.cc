@@ -525,6 +525,37 @@ TEST_F(LiveEngineTest, ADefinitionThatDoesNotPlanIsHeldAndItsSnapshotAnswers) {
   WaitForPosition("lines", 2);
 }
 
+// A star once gave a source's hidden columns, too, and a slice may have named one of another
+// slice's.
+TEST_F(LiveEngineTest, ASliceThatNamesAHiddenColumnOfAStarIsHeldAndAnswers) {
+  const auto specs = [](const std::string& items) {
+    std::vector<GenerationSpec> all = {Spec("raw"), Spec("below"), Spec("by_city")};
+    for (GenerationSpec& spec : all) {
+      absl::StrAppend(&spec.file, "  raw: {sql: \"SELECT ", items, " FROM orders\"}\n",
+                      "  below: {sql: SELECT max(_offset) AS newest FROM raw}\n");
+    }
+    return all;
+  };
+  feed_.Append("orders", {Order("Bern", 1), Order("Chur", 2)});
+  StartLive();
+  Configure(specs("city, amount, note, _offset"));
+  WaitForPosition("below", 2);
+  EXPECT_EQ(Rows("SELECT newest FROM below"), R"([{"newest":1}])");
+  engine_->Shutdown();
+  StartLive();
+  Configure(specs("*"));
+  const SliceReport report = WaitForState("below", SliceState::kHeld);
+  ASSERT_TRUE(report.last_error.has_value());
+  EXPECT_EQ(report.last_error->reason, "SQL_UNKNOWN_COLUMN");
+  EXPECT_THAT(report.last_error->message,
+              testing::HasSubstr("where raw has *, write its columns and _offset"));
+  EXPECT_EQ(Rows("SELECT newest FROM below"), R"([{"newest":1}])") << "as it was saved";
+  feed_.Append("orders", {Order("Bern", 1)});
+  WaitForPosition("by_city", 3);
+  WaitForPosition("raw", 3);
+  EXPECT_EQ(Rows("SELECT count(*) AS n FROM raw"), R"([{"n":3}])");
+}
+
 // All slices of a domain come with its whole file.
 TEST_F(LiveEngineTest, ASliceThatDoesNotPlanHoldsNeitherItsNeighboursNorThoseThatTheyRead) {
   feed_.Append("orders", {Order("Bern", 1)});

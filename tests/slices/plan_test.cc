@@ -292,6 +292,9 @@ TEST_F(PlanTest, ErrorsNameLineAndColumnOfTheFile) {
            {"SELECT kk FROM r",
             "SQL_UNKNOWN_COLUMN lab.yaml:12:14: slice it: there is no column \"kk\" (did you "
             "mean \"k\"? have: k, j, i, b, n, x, s, t, z, d, f)"},
+           {"SELECT c._offset FROM counts AS c",
+            "there is no column \"_offset\" (have: k, n); of a source's hidden columns a slice has "
+            "those that its own SQL names: where counts has *, write its columns and _offset"},
            {"SELECT q.kk FROM r AS q",
             "SQL_UNKNOWN_COLUMN lab.yaml:12:14: slice it: there is no column \"kk\""},
            {"SELECT k, r.rowid AS x FROM r",
