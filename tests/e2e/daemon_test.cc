@@ -312,6 +312,43 @@ TEST_F(DaemonTest, LateRecordsAreAppliedAndTheNewestEventIsShown) {
   }));
 }
 
+// Of a join, too, whichever of its streams the record comes on: the row that it completes is shown,
+// the newest event is that of all streams, and it counts as applied.
+TEST_F(DaemonTest, LateRecordsOfAJoinAreAppliedAndTheNewestEventIsShown) {
+  ASSERT_TRUE(daemon_.CreateStream("sales").ok());
+  ASSERT_TRUE(daemon_.CreateStream("prices").ok());
+  ExpectApplied(R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: INTEGER}}
+  prices: {columns: {item: VARCHAR, price: INTEGER}}
+slices:
+  worth:
+    sql: "SELECT s.item, s.amount * p.price AS worth FROM sales AS s JOIN prices AS p ON s.item = p.item"
+)");
+  v1::AppendRecordsRequest request;
+  v1::AppendRecordsResponse appended;
+  const auto add = [&request](const std::string& stream, const std::string& payload,
+                              int64_t seconds) {
+    auto* record = request.add_records();
+    record->set_stream(stream);
+    record->set_payload(payload);
+    record->mutable_event_time()->set_seconds(seconds);
+  };
+  add("sales", Sale("plum", 3), 1'900'000'000);
+  add("prices", R"({"item":"plum","price":2})", 1'000'000'000);
+  add("sales", Sale("plum", 4), 900'000'000);
+  ASSERT_TRUE(
+      daemon_.Core()->AppendRecords(Within(absl::Seconds(60)).get(), request, &appended).ok());
+  const auto answer =
+      ExpectAnswer("SELECT worth FROM worth ORDER BY worth", appended.end_position());
+  EXPECT_EQ(answer.body(), R"([{"worth":6},{"worth":8}])");
+  EXPECT_EQ(answer.meta().slices(0).event_time_max().seconds(), 1'900'000'000);
+  EXPECT_TRUE(testing::Eventually([&] {  // with the next heartbeat
+    const auto counts = daemon_.GetSlice("shop.worth").counts();
+    return counts.input() == 3 && counts.applied() == 3 && counts.filtered() == 0;
+  }));
+}
+
 TEST_F(DaemonTest, NoQueryFailsWhileTheLiveWorkerIsKilled) {
   const int64_t end = StartShop();
   const std::string expected = ExpectAnswer(kTotals, end).body();
