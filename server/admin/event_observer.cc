@@ -75,7 +75,7 @@ void ExplainState(const icepie::v1::Slice& slice, Event& event) {
 void EventObserver::LookAtDomain(const std::string& domain) {
   // Held while they are listed: what another thread has seen later must not be noted before.
   const MutexLock lock(mutex_);
-  const auto slices = reader_.ListSlices(domain);
+  const auto slices = reader_.GlanceAtSlices(domain);  // the supervisor's loop waits meanwhile
   const auto known = reader_.GetDomain(domain);
   if (!slices.ok() && !absl::IsNotFound(slices.status())) return;
   std::map<std::string, Seen> before = std::move(slices_[domain]);

@@ -202,9 +202,15 @@ DomainFacts DomainReader::FactsOf(const CatalogDomain& domain) const {
           [this](const std::string& stream, int64_t position) {
             return ends_.BeyondFor(stream, position);
           },
-          [this](const std::string& stream, int64_t position) {
-            return ends_.OldestBeyond(stream, position);
-          }};
+          nullptr};
+}
+
+DomainFacts DomainReader::AllFactsOf(const CatalogDomain& domain) const {
+  DomainFacts facts = FactsOf(domain);
+  facts.oldest_beyond = [this](const std::string& stream, int64_t position) {
+    return ends_.OldestBeyond(stream, position);
+  };
+  return facts;
 }
 
 v1::Slice DomainReader::Describe(const DomainFacts& facts,
@@ -217,7 +223,7 @@ v1::Slice DomainReader::Describe(const DomainFacts& facts,
 absl::StatusOr<v1::Slice> DomainReader::GetSlice(const std::string& name) const {
   ICEPIE_ASSIGN_OR_RETURN(const SliceName parts, ParseSliceName(name));
   ICEPIE_ASSIGN_OR_RETURN(const auto domain, FindListed(parts.domain));
-  const DomainFacts facts = FactsOf(*domain);
+  const DomainFacts facts = AllFactsOf(*domain);
   if (!domain->entry.has_deletion() &&
       (!domain->held.empty() || domain->damaged_slices.count(parts.slice) > 0)) {
     return DescribeHeldSlice(facts, parts.slice);
@@ -281,9 +287,9 @@ std::vector<std::shared_ptr<const CatalogDomain>> DomainReader::ListedDomains() 
   return domains;
 }
 
-void DomainReader::AddSlices(const CatalogDomain& domain,
+void DomainReader::AddSlices(const DomainFacts& facts,
                              google::protobuf::RepeatedPtrField<v1::Slice>* slices) const {
-  const DomainFacts facts = FactsOf(domain);
+  const CatalogDomain& domain = *facts.domain;
   if (domain.entry.has_deletion()) {
     for (const auto& [slice, entry] : domain.slices) {
       *slices->Add() = DescribeLeavingSlice(facts, slice);
@@ -309,12 +315,21 @@ absl::StatusOr<v1::ListSlicesResponse> DomainReader::ListSlices(const std::strin
   v1::ListSlicesResponse out;
   if (!domain.empty()) {
     ICEPIE_ASSIGN_OR_RETURN(const auto found, FindListed(domain));
-    AddSlices(*found, out.mutable_slices());
+    AddSlices(AllFactsOf(*found), out.mutable_slices());
   } else {
-    for (const auto& each : ListedDomains()) AddSlices(*each, out.mutable_slices());
+    for (const auto& each : ListedDomains()) AddSlices(AllFactsOf(*each), out.mutable_slices());
   }
   std::sort(out.mutable_slices()->begin(), out.mutable_slices()->end(),
             [](const auto& a, const auto& b) { return a.name() < b.name(); });
+  out.set_head_position(core_.head_position());
+  return out;
+}
+
+absl::StatusOr<v1::ListSlicesResponse> DomainReader::GlanceAtSlices(
+    const std::string& domain) const {
+  v1::ListSlicesResponse out;
+  ICEPIE_ASSIGN_OR_RETURN(const auto found, FindListed(domain));
+  AddSlices(FactsOf(*found), out.mutable_slices());
   out.set_head_position(core_.head_position());
   return out;
 }
@@ -341,7 +356,7 @@ v1::ServerStatus DomainReader::GetServerStatus(const ServerIdentity& identity,
   out.set_core_disk_free_bytes(disk.free_bytes);
   SetStorage(core_.Storage(), out.mutable_core_storage());
   if (const auto scrub = core_.Scrub(); scrub) SetScrub(*scrub, out.mutable_core_scrub());
-  for (const auto& domain : ListedDomains()) AddSlices(*domain, out.mutable_slices());
+  for (const auto& domain : ListedDomains()) AddSlices(AllFactsOf(*domain), out.mutable_slices());
   std::stable_sort(
       out.mutable_slices()->begin(), out.mutable_slices()->end(),
       [](const auto& a, const auto& b) { return HealthRank(a.state()) < HealthRank(b.state()); });

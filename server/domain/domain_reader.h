@@ -72,14 +72,19 @@ class DomainReader {
   // Of one domain or (empty) of all, by name. Those of a deleted domain are there, DELETING, until
   // its workers have ended, and again while its files are being removed.
   absl::StatusOr<icepie::v1::ListSlicesResponse> ListSlices(const std::string& domain) const;
+  // Of one domain, in no order, without reading a record: may be called where nothing may wait for
+  // the disk. How long records wait of a slice that stands still is then not as exact.
+  absl::StatusOr<icepie::v1::ListSlicesResponse> GlanceAtSlices(const std::string& domain) const;
   // `with_domains`: also each domain's limits.
   icepie::v1::ServerStatus GetServerStatus(const ServerIdentity& identity,
                                            bool with_domains = false) const;
 
-  // All that is known about the domain now; `domain` must outlive it.
+  // All that is known about the domain now, without reading a record; `domain` must outlive it.
   DomainFacts FactsOf(const CatalogDomain& domain) const;
 
  private:
+  // And what it takes a look into the core to know.
+  DomainFacts AllFactsOf(const CatalogDomain& domain) const;
   icepie::v1::Slice Describe(const DomainFacts& facts,
                              const icepie::catalog::v1::SliceEntry& slice) const;
   void AddDomains(icepie::v1::ServerStatus& out) const;
@@ -88,7 +93,7 @@ class DomainReader {
   // It, or its deleted namesake whose slices are still DELETING. NOT_FOUND.
   absl::StatusOr<std::shared_ptr<const CatalogDomain>> FindListed(const std::string& domain) const;
   std::vector<std::shared_ptr<const CatalogDomain>> ListedDomains() const;
-  void AddSlices(const CatalogDomain& domain,
+  void AddSlices(const DomainFacts& facts,
                  google::protobuf::RepeatedPtrField<icepie::v1::Slice>* slices) const;
 
   Core& core_;

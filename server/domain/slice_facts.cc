@@ -174,6 +174,22 @@ v1::StaleReason StandbyReason(const DomainFacts& facts, const wv1::SliceReport& 
   return ReasonOf(state);
 }
 
+// The ingest time of the oldest record that the slice has not seen, of those of the streams that it
+// reads: which of them concern it nobody knows but itself. InfiniteFuture: it has seen all, or that
+// would take a look into the core that is not to be, or failed.
+absl::Time OldestRead(const DomainFacts& facts, const wv1::SliceReport& answered) {
+  const int64_t position = answered.applied_position();
+  absl::Time oldest = absl::InfiniteFuture();
+  if (!facts.oldest_beyond || !HasUnseen(facts, answered.slice(), position)) return oldest;
+  std::set<std::string> seen;
+  std::set<std::string> streams;
+  AddStreams(facts, answered.slice(), seen, streams);
+  for (const std::string& stream : streams) {
+    oldest = std::min(oldest, facts.oldest_beyond(stream, position));
+  }
+  return oldest;
+}
+
 google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::SliceReport& answered,
                                        v1::StaleReason reason) {
   if (IsHeld(facts, answered.slice())) return ToProto(facts.domain->load_time);
@@ -189,7 +205,7 @@ google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::Slic
   // It was heard last then, and its death, or that it stands still, was seen first by the question
   // that it did not answer.
   if (reason == v1::WORKER_DOWN && LiveAnswers(live, answered.slice())) {
-    return ToProto(std::min(facts.now, live.report_time));
+    return ToProto(std::min({facts.now, live.report_time, OldestRead(facts, answered)}));
   }
   if (AwaitsTurn(live) && (reason == v1::WORKER_DOWN || reason == v1::SLICE_LAGGING)) {
     return live.status.since();
@@ -199,7 +215,7 @@ google::protobuf::Timestamp StaleSince(const DomainFacts& facts, const wv1::Slic
     return ToProto(facts.now);  // it is being woken
   }
   if (reason == v1::WORKER_DOWN && live.lost_since < absl::InfiniteFuture()) {
-    return ToProto(live.lost_since);
+    return ToProto(std::min(live.lost_since, OldestRead(facts, answered)));
   }
   if (reason == v1::WORKER_DOWN && answered.snapshot().has_time()) {
     return answered.snapshot().time();
@@ -225,23 +241,16 @@ void FillPosition(const DomainFacts& facts, const wv1::SliceReport& report, v1::
   meta.set_content_version(report.content_version());
 }
 
-// The ingest time of the oldest record that the slice has not seen, of those of the streams that it
-// reads: which of them concern it nobody knows but itself. InfiniteFuture: it has seen all.
+// The same, or what it cannot be older than.
 // `stands`: its position does not move with every question, so that it is worth a look into the
 // core.
 absl::Time OldestUnseen(const DomainFacts& facts, const wv1::SliceReport& answered, bool stands) {
-  const int64_t position = answered.applied_position();
-  if (!HasUnseen(facts, answered.slice(), position)) return absl::InfiniteFuture();
-  absl::Time oldest = absl::InfiniteFuture();
-  std::set<std::string> seen;
-  std::set<std::string> streams;
-  AddStreams(facts, answered.slice(), seen, streams);
-  for (const std::string& stream : streams) {
-    if (!stands || !facts.oldest_beyond) break;
-    oldest = std::min(oldest, facts.oldest_beyond(stream, position));
+  const absl::Time oldest = stands ? OldestRead(facts, answered) : absl::InfiniteFuture();
+  if (oldest < absl::InfiniteFuture() || !answered.has_applied_time() ||
+      !HasUnseen(facts, answered.slice(), answered.applied_position())) {
+    return oldest;
   }
-  if (oldest < absl::InfiniteFuture() || !answered.has_applied_time()) return oldest;
-  return FromProto(answered.applied_time());  // it cannot be older
+  return FromProto(answered.applied_time());
 }
 
 // How long the oldest record waits that concerns the slice. Only its own live worker knows exactly,

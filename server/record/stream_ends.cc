@@ -12,6 +12,7 @@ namespace {
 constexpr absl::Duration kNoteInterval = absl::Milliseconds(250);
 constexpr size_t kSeenMax = 64;
 constexpr size_t kOldestMax = 256;
+constexpr absl::Duration kReadAgain = absl::Seconds(5);
 
 }  // namespace
 
@@ -60,14 +61,16 @@ absl::Time StreamEnds::OldestBeyond(const std::string& stream, int64_t position)
     const MutexLock lock(mutex_);
     const auto& oldest = ends_[stream].oldest;
     const auto known = oldest.find(position);
-    if (known != oldest.end()) return known->second;
+    const bool found = known != oldest.end();
+    if (found && (known->second.time < absl::InfiniteFuture() || SteadyNow() < known->second.again))
+      return known->second.time;
   }
   const absl::Time time = ReadOldest(stream, position);
-  if (time == absl::InfiniteFuture()) return time;  // it may be readable later
   const MutexLock lock(mutex_);
   auto& oldest = ends_[stream].oldest;
-  if (oldest.size() >= kOldestMax) oldest.clear();
-  oldest[position] = time;
+  // What stands at the lowest position has most likely gone on.
+  if (oldest.size() >= kOldestMax) oldest.erase(oldest.begin());
+  oldest[position] = {time, SteadyNow() + kReadAgain};
   return time;
 }
 

@@ -39,11 +39,15 @@ class StreamEnds {
     absl::Time time;       // by SteadyNow()
     int64_t position = 0;  // as of End
   };
+  struct Oldest {
+    absl::Time time;   // InfiniteFuture: it could not be read …
+    absl::Time again;  // … and is not tried before then, by SteadyNow()
+  };
   struct End {
-    int64_t offset = 0;                    // the stream had so many records …
-    int64_t position = 0;                  // … of which the last is before this position
-    std::vector<Seen> seen;                // by time; the older, the fewer
-    std::map<int64_t, absl::Time> oldest;  // beyond these positions
+    int64_t offset = 0;                // the stream had so many records …
+    int64_t position = 0;              // … of which the last is before this position
+    std::vector<Seen> seen;            // by time; the older, the fewer
+    std::map<int64_t, Oldest> oldest;  // beyond these positions
   };
   static void Note(End& end, absl::Time now);
   absl::Time ReadOldest(const std::string& stream, int64_t position) const;

@@ -139,6 +139,24 @@ TEST_F(SliceFactsTest, WhileAWorkerStandsStillItsSlicesAreStaleSinceItWasHeardLa
   const v1::SliceMeta meta = MakeSliceMeta(facts_, live.report->slices(0), v1::STANDBY);
   EXPECT_EQ(meta.stale_reason(), v1::WORKER_DOWN);
   EXPECT_EQ(FromProto(meta.stale_since()), Ago(7));
+
+  // What the standby answers from may miss more than what has come since then.
+  auto& volume = domain_.slices["volume"];
+  volume.set_serving_generation(7);
+  auto& entry = *volume.add_generations();
+  entry.mutable_generation()->set_number(7);
+  entry.mutable_definition()->add_reads("transfers");
+  facts_.has_beyond = [](const std::string&, int64_t) { return true; };
+  facts_.oldest_beyond = [&](const std::string&, int64_t) { return Ago(3600); };
+  const auto stale_since = [&] {
+    return FromProto(MakeSliceMeta(facts_, live.report->slices(0), v1::STANDBY).stale_since());
+  };
+  EXPECT_EQ(stale_since(), Ago(3600));
+  live.client = nullptr;
+  live.lost_since = Ago(2);
+  EXPECT_EQ(stale_since(), Ago(3600)) << "it has died";
+  facts_.oldest_beyond = nullptr;
+  EXPECT_EQ(stale_since(), Ago(2));
 }
 
 TEST_F(SliceFactsTest, AHeldSliceSaysSinceWhenAndWhatItStillAnswersFrom) {
