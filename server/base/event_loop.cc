@@ -17,7 +17,7 @@ EventLoop::EventLoop() : epoll_(epoll_create1(EPOLL_CLOEXEC)), wake_(eventfd(0, 
   ICEPIE_CHECK(epoll_ >= 0 && wake_ >= 0);
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.fd = wake_;
+  event.data.u64 = kWakeId;
   ICEPIE_CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event) == 0);
   thread_ = std::thread([this] { Run(); });
 }
@@ -89,17 +89,21 @@ void EventLoop::Cancel(TimerId id) {
 absl::Status EventLoop::Watch(int fd, std::function<void()> on_readable) {
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.fd = fd;
+  event.data.u64 = last_watch_ + 1;
   if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
     return ErrnoError(errno, "watching a file descriptor");
   }
-  watches_[fd] = std::move(on_readable);
+  watch_ids_[fd] = ++last_watch_;
+  watches_[last_watch_] = std::move(on_readable);
   return absl::OkStatus();
 }
 
 void EventLoop::Unwatch(int fd) {
   epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
-  watches_.erase(fd);
+  const auto found = watch_ids_.find(fd);
+  if (found == watch_ids_.end()) return;
+  watches_.erase(found->second);
+  watch_ids_.erase(found);
 }
 
 int EventLoop::WaitMilliseconds() {
@@ -145,13 +149,13 @@ void EventLoop::Run() {
       if (stopped_) return;
     }
     for (int i = 0; i < count; ++i) {
-      const int fd = events[i].data.fd;
-      if (fd == wake_) {
+      const WatchId id = events[i].data.u64;
+      if (id == kWakeId) {
         uint64_t ignored = 0;
         [[maybe_unused]] const auto bytes = read(wake_, &ignored, sizeof(ignored));
         continue;
       }
-      auto watch = watches_.find(fd);
+      auto watch = watches_.find(id);
       if (watch == watches_.end()) continue;
       const auto on_readable = watch->second;  // it may remove itself
       on_readable();

@@ -58,7 +58,13 @@ class EventLoop {
 
   int epoll_ = -1;
   int wake_ = -1;
-  std::map<int, std::function<void()>> watches_;  // the loop's own
+  // By an id that is never given again: an event that was fetched before an Unwatch must not reach
+  // whoever watches the next file of that number. The loop's own.
+  using WatchId = uint64_t;
+  static constexpr WatchId kWakeId = 0;
+  WatchId last_watch_ = kWakeId;
+  std::map<WatchId, std::function<void()>> watches_;
+  std::map<int, WatchId> watch_ids_;  // by file descriptor
   Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   TimerId last_timer_ ABSL_GUARDED_BY(mutex_) = 0;

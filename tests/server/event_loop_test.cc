@@ -1,5 +1,6 @@
 #include "server/base/event_loop.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -90,6 +91,34 @@ TEST(EventLoopTest, ReportsReadableFilesUntilUnwatched) {
   ASSERT_EQ(after.get_future().wait_for(kSoon), std::future_status::ready);
   loop.Stop();
   close(fd);
+}
+
+// Both are readable in one look of the loop; whichever is told first closes the other one.
+TEST(EventLoopTest, AFileDoesNotGetTheEventOfAnEarlierOneOfItsNumber) {
+  EventLoop loop;
+  const int first = eventfd(1, EFD_CLOEXEC);
+  const int second = eventfd(1, EFD_CLOEXEC);
+  const int quiet = eventfd(0, EFD_CLOEXEC);
+  int told = 0;
+  bool stale = false;
+  std::promise<void> later;
+  const auto replace = [&](int self, int other) {
+    ++told;
+    loop.Unwatch(self);
+    loop.Unwatch(other);
+    EXPECT_EQ(dup3(quiet, other, O_CLOEXEC), other);  // closes it, too
+    EXPECT_TRUE(loop.Watch(other, [&] { stale = true; }).ok());
+    loop.Post([&] { later.set_value(); });  // runs after the events that were fetched with this one
+  };
+  loop.Post([&] {
+    EXPECT_TRUE(loop.Watch(first, [&] { replace(first, second); }).ok());
+    EXPECT_TRUE(loop.Watch(second, [&] { replace(second, first); }).ok());
+  });
+  ASSERT_EQ(later.get_future().wait_for(kSoon), std::future_status::ready);
+  loop.Stop();
+  EXPECT_EQ(told, 1);
+  EXPECT_FALSE(stale);
+  for (const int fd : {first, second, quiet}) close(fd);
 }
 
 TEST(EventLoopTest, DropsWhatWaitsWhenItStops) {
