@@ -120,10 +120,6 @@ absl::StatusOr<std::vector<Stream*>> CheckRecords(absl::Span<const NewRecord> re
   return found;
 }
 
-bool SameStream(absl::Span<const NewRecord> records, size_t a, size_t b) {
-  return records[a].stream == records[b].stream;
-}
-
 // Of one record by itself.
 absl::Status DefectOf(size_t i, const NewRecord& record, const CoreOptions& limits,
                       const StreamRegistry& streams) {
@@ -146,12 +142,15 @@ absl::StatusOr<std::vector<Stream*>> ValidateRecords(absl::Span<const NewRecord>
   const bool is_of_records = !found.ok() && ErrorReason(found.status()) != "BATCH_TOO_LARGE";
   if (!is_of_records) return found;
   FieldErrors errors;
+  const std::string* missing = nullptr;  // stream, which has been said
   for (size_t i = 0; i < records.size() && !errors.full(); ++i) {
+    if (missing != nullptr && records[i].stream == *missing) continue;
     const absl::Status defect = DefectOf(i, records[i], limits, streams);
-    const bool is_said = absl::IsNotFound(defect) && i > 0 && SameStream(records, i - 1, i);
-    if (!is_said) errors.Add(defect);
+    missing = absl::IsNotFound(defect) ? &records[i].stream : nullptr;
+    errors.Add(defect);
   }
-  return errors.ToStatus();
+  // The stream that was missing may have been created meanwhile.
+  return errors.empty() ? found.status() : errors.ToStatus();
 }
 
 }  // namespace icepie

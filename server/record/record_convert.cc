@@ -131,8 +131,9 @@ absl::StatusOr<AppendBatch> TakeBatch(icepie::v1::AppendRecordsRequest& request)
   batch.records.reserve(static_cast<size_t>(request.records_size()));
   for (int i = 0; i < request.records_size() && !errors.full(); ++i) {
     icepie::v1::Record& record = *request.mutable_records(i);
-    errors.Add(CheckRecord(i, record));
-    batch.records.push_back(TakeRecord(record));
+    const absl::Status defect = CheckRecord(i, record);
+    errors.Add(defect);
+    if (defect.ok()) batch.records.push_back(TakeRecord(record));
   }
   for (int i = 0; i < request.conditions_size() && !errors.full(); ++i) {
     absl::StatusOr<AppendCondition> condition = TakeCondition(i, request.conditions(i));

@@ -6,6 +6,7 @@
 #include <map>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status.h"
 #include "tests/core/core_testing.h"
 #include "tests/core/temp_directory.h"
@@ -172,6 +173,24 @@ TEST_F(CoreTest, AllBadRecordsOfABatchAreNamedAtOnce) {
   ExpectRefused(batch, absl::StatusCode::kNotFound, "STREAM_NOT_FOUND");
   EXPECT_THAT(fields(), ElementsAre("conditions[0].stream", "conditions[2].stream"));
   EXPECT_EQ(core_->GetStream("a")->end_offset, 0);
+}
+
+// All defects are looked for when the first has been found, and that one may be gone by then.
+TEST_F(CoreTest, AStreamMayBeCreatedWhileItIsFoundToBeMissing) {
+  Create("a");
+  int number = 0;
+  for (const int records : {500, 1000, 2000, 4000, 8000, 16000, 32000}) {
+    for (int round = 0; round < 10; ++round) {
+      const std::string created = absl::StrCat("s", ++number);
+      AppendBatch batch;
+      batch.records.resize(records, MakeRecord("a", "1"));
+      batch.records.push_back(MakeRecord(created, "1"));
+      std::thread creator([&] { Create(created); });
+      const auto appended = core_->AppendAndWait(std::move(batch));
+      creator.join();
+      if (!appended.ok()) EXPECT_EQ(ErrorReason(appended.status()), "STREAM_NOT_FOUND");
+    }
+  }
 }
 
 // Whatever is wrong, and with whichever of the streams.
