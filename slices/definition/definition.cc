@@ -707,6 +707,7 @@ void DomainParser::ReadBudget(QuarantineBudget& budget, const YamlNode& node,
   budget.records = HasKey(node, "records") ? std::min(budget.records, part) : part;
 }
 
+// The action alone, or a map.
 void DomainParser::ReadBadRecord(SliceDef& slice, const YamlNode& node, const std::string& field) {
   const auto budget = [&](const YamlNode& v, const std::string& f) {
     ReadBudget(slice.budget, v, f);
@@ -714,6 +715,7 @@ void DomainParser::ReadBadRecord(SliceDef& slice, const YamlNode& node, const st
   const auto action = [&](const YamlNode& v, const std::string& f) {
     slice.on_bad_record = static_cast<BadRecordAction>(Choice(v, f, {"quarantine", "fault"}));
   };
+  if (node.is_scalar()) return action(node, field);
   ReadMap(node, "on_bad_record", field, {{"action", action}, {"budget", budget}});
   if (slice.on_bad_record == BadRecordAction::kFault && HasKey(node, "budget")) {
     Add(ValueOf(node, "budget").place, Join(field, "budget"),

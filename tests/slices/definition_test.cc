@@ -116,6 +116,22 @@ TEST(DefinitionTest, ReadsSlices) {
   EXPECT_EQ(domain.FindSlice("plain")->refresh.kind, RefreshDef::Kind::kContinuous);
 }
 
+TEST(DefinitionTest, TheActionForBadRecordsMayStandAlone) {
+  const absl::StatusOr<DomainDef> domain = ParseDomain(R"(
+domain: d
+sources: {r: {columns: {k: VARCHAR}}}
+slices:
+  a: {sql: x, on_bad_record: fault}
+  b: {sql: x, on_bad_record: quarantine}
+  c: {sql: x, on_bad_record: {action: fault}}
+)",
+                                                       "x.yaml");
+  ASSERT_TRUE(domain.ok()) << domain.status();
+  EXPECT_EQ(domain->FindSlice("a")->on_bad_record, BadRecordAction::kFault);
+  EXPECT_EQ(domain->FindSlice("b")->on_bad_record, BadRecordAction::kQuarantine);
+  EXPECT_EQ(domain->FindSlice("c")->on_bad_record, BadRecordAction::kFault);
+}
+
 // The place of the first `word` in a slice's SQL, as line:column of the file.
 std::string PlaceOfWord(const std::string& yaml, const std::string& word) {
   const absl::StatusOr<DomainDef> domain = ParseDomain(yaml, "x.yaml");
@@ -467,6 +483,8 @@ TEST(DefinitionTest, FaultsOfSlicesHaveTheirPlace) {
            {"  a: {sql: x, refresh: {after: b, on_missed: skip}}\n"
             "  b: {sql: x, refresh: {every: 5s}}",
             "4:24: on_missed belongs to every and cron"},
+           {"  a: {sql: x, on_bad_record: drop}",
+            "4:30: slices.a.on_bad_record must be quarantine or fault, not `drop`"},
            {"  a: {sql: x, on_bad_record: {action: drop}}",
             "4:39: slices.a.on_bad_record.action must be quarantine or fault, not `drop`"},
            {"  a: {sql: x, on_bad_record: {budget: {records: -1}}}",
