@@ -81,6 +81,7 @@ class LiveEngine : public Engine {
     SliceState stopped_state = SliceState::kHeld;  // with stopped_for_good
     // Snapshots.
     absl::Time saved_time = absl::InfinitePast();
+    absl::Duration unsaved_work;  // of the processor, by applying since: a restart does it again
     // Expectations (live_engine_expectations.cc). While `unconfirmed`, its own rows are not
     // answered from: `served` is then its last good snapshot, if it has one.
     std::shared_ptr<ExpectationGate> gate;  // null without a generation

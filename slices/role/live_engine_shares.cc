@@ -5,6 +5,7 @@
 #include "absl/time/clock.h"
 #include "core/base/status.h"
 #include "core/base/steady_clock.h"
+#include "core/base/thread_priority.h"
 #include "slices/apply/slice_log.h"
 #include "slices/role/live_engine.h"
 
@@ -58,10 +59,12 @@ absl::Status LiveEngine::ApplyShare(Held& held, const RecordBatch& batch) {
       FallBehind(held);
       return absl::OkStatus();
     }
+    const absl::Duration had = ProcessorTime(ThisThread());
     const int64_t before = generation.progress().input;
     const int64_t most = std::min(held.at_once.records(), held.records_max);
     ICEPIE_RETURN_IF_ERROR(generation.ApplyPart(batch, most));
     held.at_once.Note(generation.progress().input - before, SteadyNow() - from);
+    held.unsaved_work += ProcessorTime(ThisThread()) - had;
   }
   return absl::OkStatus();
 }

@@ -18,6 +18,9 @@
 namespace icepie::slices {
 namespace {
 
+// What a restart would have to do again is saved before its time once that is so much.
+constexpr absl::Duration kUnsavedWorkMax = absl::Seconds(1);
+
 // The last time at or before `now` that the schedule names, given that it names `first` before it.
 // Looks back no further than it must: a schedule of minutes may not have run for years.
 absl::Time LastDue(const CronSchedule& cron, absl::Time first, absl::Time now) {
@@ -52,10 +55,13 @@ void LiveEngine::StepSnapshots() {
     if (held->unconfirmed || held->generation->served().HasSaved(held->generation->progress()))
       continue;
     const bool first = held->saved_time == absl::InfinitePast();
-    if (!first && now < held->saved_time + options_.snapshot_interval) continue;
+    const bool due = now >= held->saved_time + options_.snapshot_interval ||
+                     held->unsaved_work >= kUnsavedWorkMax;
+    if (!first && !due) continue;
     // The first one is what the standby waits for.
     if (!RequestSnapshot(*held, first)) continue;
     held->saved_time = now;
+    held->unsaved_work = absl::ZeroDuration();
   }
 }
 

@@ -1014,6 +1014,33 @@ TEST_F(SnapshotStoreTest, WhatASaveHasWaitedForDoesNotPutTheNextOneOff) {
   EXPECT_TRUE(waited);
 }
 
+// The interval is an hour; what was applied since the last one takes a restart more than a second.
+TEST_F(SnapshotStoreTest, WorkThatARestartWouldDoAgainIsSavedBeforeItsTime) {
+  GenerationSpec slow = Spec("slow");
+  slow.file = R"(
+domain: shop
+sources:
+  orders: {columns: {city: VARCHAR, amount: BIGINT}}
+slices:
+  slow:
+    sql: SELECT city, sum(levenshtein(repeat(city, amount), repeat('x', amount))) AS steps FROM orders GROUP BY ALL
+    key: [city]
+)";
+  StartLive();
+  feed_.Append("orders", {Order("Bern", 1)});
+  Configure({slow});
+  WaitFor("slow", [](const SliceReport& report) { return report.snapshot.has_value(); });
+  const auto is_saved = [](int64_t position) {
+    return [position](const SliceReport& report) {
+      return report.snapshot && report.snapshot->position >= position;
+    };
+  };
+  const int64_t quick = feed_.Append("orders", {Order("Bern", 1)});
+  WaitForPosition("slow", quick);
+  const int64_t head = feed_.Append("orders", std::vector<std::string>(50, Order("Bern", 2000)));
+  EXPECT_TRUE(is_saved(head)(WaitFor("slow", is_saved(head))));
+}
+
 // The interval may be shorter than a save, which would be followed by one of the same state.
 TEST_F(SnapshotStoreTest, WhatIsBeingSavedIsNotRequestedBesides) {
   const auto instance = OpenInstance(Options(), 1).value();
