@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "cli/format.h"
 #include "cli/status_text.h"
@@ -138,6 +139,12 @@ std::string StaleLine(const icepie::v1::SliceMeta& slice, const std::string& why
                       why, ")");
 }
 
+std::string FailedLine(const icepie::v1::SliceMeta& slice) {
+  return absl::StrCat("FAILED expectations of ", slice.slice(), ": ",
+                      absl::StrJoin(slice.failed_expectations(), ", "), " (icepie slice expect ",
+                      slice.slice(), ")");
+}
+
 absl::StatusOr<int> AskAndPrint(Context& context, const icepie::v1::QueryRequest& request) {
   const absl::Time start = absl::Now();
   ICEPIE_ASSIGN_OR_RETURN(const QueryResponse answer, Ask(context, request));
@@ -149,8 +156,12 @@ absl::StatusOr<int> AskAndPrint(Context& context, const icepie::v1::QueryRequest
   ICEPIE_RETURN_IF_ERROR(PrintTable(context, answer));
   context.out() << AnswerLine(answer.meta(), answer.row_count(), took) << '\n';
   for (const auto& slice : answer.meta().slices()) {
-    if (!slice.stale()) continue;
-    context.out() << context.terminal.Yellow(StaleLine(slice, WhyStale(context, slice))) << '\n';
+    if (slice.stale()) {
+      context.out() << context.terminal.Yellow(StaleLine(slice, WhyStale(context, slice))) << '\n';
+    }
+    if (slice.failed_expectations_size() > 0) {
+      context.out() << context.terminal.Yellow(FailedLine(slice)) << '\n';
+    }
   }
   return kExitDone;
 }

@@ -235,6 +235,12 @@ void FillPosition(const DomainFacts& facts, const wv1::SliceReport& report, v1::
   meta.set_lag_records(std::max<int64_t>(0, facts.head_position - report.applied_position()));
   meta.set_quarantined_count(report.counts().quarantined());
   meta.set_unacknowledged_count(report.counts().unacknowledged());
+  for (const v1::ExpectationResult& result : report.expectations()) {
+    const bool stopped = result.status() == v1::ExpectationResult::STOPPED;
+    if (stopped || result.status() == v1::ExpectationResult::FAILED) {
+      meta.add_failed_expectations(result.name());
+    }
+  }
   if (report.has_next_refresh_time()) {
     *meta.mutable_next_refresh_time() = report.next_refresh_time();
   }

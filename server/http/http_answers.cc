@@ -46,6 +46,10 @@ Json SliceMetaJson(const SliceMeta& meta) {
   if (meta.has_event_time_max()) json["event_time_max"] = TimeText(meta.event_time_max());
   json["quarantined_count"] = meta.quarantined_count();
   json["unacknowledged_count"] = meta.unacknowledged_count();
+  json["failed_expectations"] = Json::array();
+  for (const std::string& name : meta.failed_expectations()) {
+    json["failed_expectations"].push_back(name);
+  }
   if (meta.has_next_refresh_time()) json["next_refresh_time"] = TimeText(meta.next_refresh_time());
   json["source"] = icepie::v1::Source_Name(meta.source());
   json["content_version"] = meta.content_version();

@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "core/base/file.h"
@@ -66,7 +67,8 @@ std::string MakeEtag(const std::string& question_hash, const icepie::v1::Meta& m
   for (const auto& slice : meta.slices()) {
     absl::StrAppend(&states, slice.slice(), ":", static_cast<int>(slice.state()), ":",
                     static_cast<int>(slice.stale_reason()), ":", static_cast<int>(slice.source()),
-                    ":", slice.quarantined_count(), ":", slice.unacknowledged_count(), ";");
+                    ":", slice.quarantined_count(), ":", slice.unacknowledged_count(), ":",
+                    absl::StrJoin(slice.failed_expectations(), ","), ";");
     absl::StrAppend(&versions, versions.empty() ? "" : "+", WithoutDomain(slice.slice()), ".g",
                     slice.generation(), ".c", slice.content_version());
   }

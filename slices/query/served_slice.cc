@@ -251,7 +251,19 @@ SliceReport ServedSlice::Report() const {
 
 SliceReport ServedSlice::ReportAt(const Progress& row, const Standing& before) const {
   MutexLock lock(mutex_);
-  return ReportLocked(row, row.applied_position == before.row_position ? before.passed_to : 0);
+  SliceReport report =
+      ReportLocked(row, row.applied_position == before.row_position ? before.passed_to : 0);
+  for (const ExpectationResult& result : expectations_) {
+    if (result.status != ExpectationResult::Status::kFailed &&
+        result.status != ExpectationResult::Status::kStopped) {
+      continue;
+    }
+    ExpectationResult& failed = report.expectations.emplace_back();
+    failed.name = result.name;
+    failed.severity = result.severity;
+    failed.status = result.status;
+  }
+  return report;
 }
 
 }  // namespace icepie::slices

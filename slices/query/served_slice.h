@@ -101,8 +101,9 @@ class ServedSlice {
   std::vector<QuarantinedRecord> overflow() const;
 
   SliceReport Report() const;
-  // As a query saw it that read `row` in a transaction begun after `before` was taken; without the
-  // results of expectations. The row may have been replaced meanwhile: what it stood for is known.
+  // As a query saw it that read `row` in a transaction begun after `before` was taken; of
+  // expectations what has failed, by name. The row may have been replaced meanwhile: what it stood
+  // for is known.
   SliceReport ReportAt(const Progress& row, const Standing& before) const;
 
  private:

@@ -470,6 +470,14 @@ TEST_F(SliceCommandsTest, StaleAnswersSayWhy) {
               HasSubstr("(SLICE_FAULTED: QUARANTINE_OVER_BUDGET)\n"));
 }
 
+TEST_F(SliceCommandsTest, AnswersNameFailedExpectations) {
+  slices_.slice.mutable_meta()->add_failed_expectations("not_null_origin");
+  slices_.slice.mutable_meta()->add_failed_expectations("late_le_all");
+  EXPECT_THAT(Run({"query", "operations", "SELECT 1"}).out,
+              HasSubstr("FAILED expectations of operations.on_time: not_null_origin, late_le_all "
+                        "(icepie slice expect operations.on_time)\n"));
+}
+
 TEST_F(SliceCommandsTest, QueryAsJsonKeepsTheRows) {
   const Outcome outcome = Run({"--json", "query", "operations", "SELECT 1"});
   EXPECT_THAT(outcome.out, HasSubstr(R"("rows": [{"origin":"ATL","delay":12},{"origin":null)"));

@@ -15,6 +15,7 @@ namespace icepie::testing {
 namespace {
 
 namespace v1 = icepie::v1;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -170,6 +171,24 @@ TEST_F(RemediesTest, AFailedExpectationHoldsTheSliceUntilItIsWaived) {
   ASSERT_TRUE(Waive("total_small", "", true, &slice).ok());
   WaitForState("shop.by_item", v1::HELD);
   EXPECT_EQ(Reason(Waive("total_small", "", true, &slice)), "EXPECTATION_NOT_FOUND");
+}
+
+TEST_F(RemediesTest, AFailedWarningHoldsNothingAndIsInTheAnswers) {
+  Apply(kShop);
+  const int64_t bad = Append({Sale("pear", 3), R"({"amount":1})"});
+  WaitForSnapshot(bad);
+  v1::SliceMeta meta;
+  EXPECT_TRUE(Eventually(
+      [&] {
+        meta = Ask(kTotals).meta().slices(0);
+        return meta.failed_expectations_size() > 0;
+      },
+      absl::Seconds(60)))
+      << meta.ShortDebugString();
+  EXPECT_THAT(meta.failed_expectations(), ElementsAre("not_null_item"));
+  EXPECT_EQ(meta.source(), v1::LIVE);
+  EXPECT_EQ(meta.state(), v1::RUNNING);
+  EXPECT_FALSE(meta.stale());
 }
 
 TEST_F(RemediesTest, AChangedDefinitionIsTheOtherWayOut) {

@@ -114,6 +114,7 @@ QueryResponse Rows() {
   slice->mutable_applied_time()->set_seconds(1'795'316'321);
   slice->set_lag_records(877);
   slice->set_quarantined_count(1001);
+  slice->add_failed_expectations("volume_positive");
   slice->set_source(icepie::v1::LIVE);
   auto* column = response.add_columns();
   column->set_name("volume");
@@ -226,6 +227,7 @@ TEST_F(HttpServerTest, RowsWithTheirMeta) {
   EXPECT_EQ(body["meta"]["slices"][0]["stale_reason"], "SLICE_FROZEN");
   EXPECT_EQ(body["meta"]["slices"][0]["applied_position"], 81'204'113);
   EXPECT_EQ(body["meta"]["slices"][0]["applied_time"], "2026-11-22T02:58:41Z");
+  EXPECT_EQ(body["meta"]["slices"][0]["failed_expectations"], json({"volume_positive"}));
   EXPECT_EQ(router_.last().domain(), "payments");
   EXPECT_EQ(router_.last().select().slice(), "volume");
 }

@@ -28,6 +28,7 @@ namespace {
 
 namespace v1 = icepie::v1;
 namespace wv1 = icepie::worker::v1;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 wv1::SliceReport Report(v1::SliceState state, int64_t position) {
@@ -995,6 +996,33 @@ TEST_F(WorkerQueryRouterTest, SaysNotModifiedOnlyWhileRowsAndStateStand) {
   EXPECT_FALSE(changed->not_modified());
   EXPECT_EQ(changed->body(), "[1]");
   EXPECT_NE(changed->meta().etag(), request.if_none_match());
+}
+
+TEST_F(WorkerQueryRouterTest, AnswersNameExpectationsThatFailedAndAreOthersThen) {
+  FakeWorker good(Socket("good"), Answering(Report(v1::RUNNING, 90), "[1]"));
+  SetLive(good.View(1, WorkerReportOf(Report(v1::RUNNING, 90))));
+  MakeRouter();
+  auto request = Sql();
+  const auto before = Ask(Sql());
+  EXPECT_EQ(before->meta().slices(0).failed_expectations_size(), 0);
+  request.set_if_none_match(before->meta().etag());
+
+  // A state of the same rows was checked.
+  wv1::SliceReport checked = Report(v1::RUNNING, 90);
+  for (const auto status : {v1::ExpectationResult::PASSED, v1::ExpectationResult::FAILED,
+                            v1::ExpectationResult::STOPPED, v1::ExpectationResult::NOT_CHECKED}) {
+    auto& result = *checked.add_expectations();
+    result.set_name(v1::ExpectationResult::Status_Name(status));
+    result.set_severity(v1::ExpectationResult::WARN);
+    result.set_status(status);
+  }
+  FakeWorker bad(Socket("bad"), Answering(checked, "[1]"));
+  SetLive(bad.View(2, WorkerReportOf(checked)));
+  const auto after = Ask(request);
+  ASSERT_TRUE(after.ok()) << after.status();
+  EXPECT_FALSE(after->not_modified());
+  EXPECT_THAT(after->meta().slices(0).failed_expectations(), ElementsAre("FAILED", "STOPPED"));
+  EXPECT_FALSE(after->meta().stale());
 }
 
 TEST_F(WorkerQueryRouterTest, WhatReadsTheClockHasNoEtag) {
