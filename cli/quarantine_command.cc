@@ -148,7 +148,8 @@ void PrintPlace(Context& context, const std::string& payload, int64_t offset, in
 std::string JudgementText(const RecordJudgement& judgement) {
   switch (judgement.verdict()) {
     case RecordJudgement::READABLE:
-      return "the definition that serves can read it now (--retry)";
+      return "the definition that serves can read it now; whether its SQL takes it, a build tells "
+             "(--retry)";
     case RecordJudgement::FILTERED:
       return "the definition that serves filters it now (--retry)";
     case RecordJudgement::BAD:
@@ -200,8 +201,9 @@ std::string OutcomeOf(const Retried& answer, bool dry_run) {
   if (answer.method() != Retried::NEW_GENERATION) {
     return absl::StrCat(counted, ": nothing is done; change the definition, or --acknowledge");
   }
-  return absl::StrCat(
-      counted, dry_run ? ": a new generation would be built" : ": a new generation is built");
+  return absl::StrCat(counted,
+                      dry_run ? ": a new generation would be built" : ": a new generation is built",
+                      ", which tells whether the SQL takes them");
 }
 
 absl::StatusOr<int> Retry(Context& context, const QuarantineArguments& arguments) {

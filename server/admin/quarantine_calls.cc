@@ -29,7 +29,8 @@ using Retried = v1::RetryQuarantinedRecordsResponse;
 
 constexpr absl::Duration kJudgeTimeout = absl::Seconds(10);
 constexpr int kAcknowledgementsMax = 1000;
-constexpr int kRecordsLookedAtMax = 1000;
+constexpr int kRecordsOfPage = 1000;
+constexpr int64_t kRecordsLookedAtMax = 100'000;
 constexpr int kHeaderRecords = 100;  // whose headers are compared
 constexpr size_t kHeaderBytesMax = 200;
 constexpr size_t kJudgeBytesMax = size_t{1} << 20;  // in one call
@@ -256,6 +257,25 @@ absl::StatusOr<int64_t> QuarantineCalls::CountReadable(
   });
 }
 
+// One that can be read is enough for a retry, wherever it stands among those that cannot.
+absl::Status QuarantineCalls::LookForReadable(const std::string& name, const SliceName& slice,
+                                              Retried& response) const {
+  v1::ListQuarantinedRecordsRequest page;
+  page.set_name(name);
+  page.set_page_size(kRecordsOfPage);
+  bool more = true;
+  while (more && response.readable() == 0 && response.looked_at() < kRecordsLookedAtMax) {
+    ICEPIE_ASSIGN_OR_RETURN(const auto listed, manager_.Quarantined(page));
+    ICEPIE_ASSIGN_OR_RETURN(const int64_t readable, CountReadable(slice, listed));
+    response.set_total(listed.total());
+    response.set_looked_at(response.looked_at() + listed.records_size());
+    response.set_readable(readable);
+    more = listed.more() && listed.records_size() > 0;
+    if (more) page.set_after_position(listed.records().rbegin()->position());
+  }
+  return absl::OkStatus();
+}
+
 absl::Status QuarantineCalls::RunRetry(const v1::RetryQuarantinedRecordsRequest& request,
                                        AdminAction& action, Retried& response) {
   v1::ResliceSliceRequest reslice;
@@ -284,14 +304,8 @@ absl::StatusOr<Retried> QuarantineCalls::Retry(const v1::RetryQuarantinedRecords
     ICEPIE_ASSIGN_OR_RETURN(*response.mutable_slice(), reader_.GetSlice(request.name()));
     return response;
   }
-  v1::ListQuarantinedRecordsRequest page;
-  page.set_name(request.name());
-  page.set_page_size(kRecordsLookedAtMax);
-  ICEPIE_ASSIGN_OR_RETURN(const auto listed, manager_.Quarantined(page));
-  response.set_total(listed.total());
-  response.set_looked_at(listed.records_size());
-  ICEPIE_ASSIGN_OR_RETURN(const int64_t readable, CountReadable(parts, listed));
-  response.set_readable(readable);
+  ICEPIE_RETURN_IF_ERROR(LookForReadable(request.name(), parts, response));
+  const int64_t readable = response.readable();
   // Also of a slice that is recomputed: whenever that is run, it leaves out what it has in
   // quarantine.
   response.set_method(readable == 0 ? Retried::NOTHING_TO_DO : Retried::NEW_GENERATION);

@@ -47,6 +47,8 @@ class QuarantineCalls {
   absl::StatusOr<int64_t> CountReadable(
       const SliceName& slice, const icepie::v1::ListQuarantinedRecordsResponse& listed) const;
   absl::StatusOr<icepie::v1::Slice> TellWorkers(const SliceName& slice);
+  absl::Status LookForReadable(const std::string& name, const SliceName& slice,
+                               icepie::v1::RetryQuarantinedRecordsResponse& response) const;
   absl::Status RunRetry(const icepie::v1::RetryQuarantinedRecordsRequest& request,
                         AdminAction& action, icepie::v1::RetryQuarantinedRecordsResponse& response);
 

@@ -696,7 +696,9 @@ TEST_F(SliceCommandsTest, OneQuarantinedRecordIsShownWithThePlaceOfItsError) {
 
 TEST_F(SliceCommandsTest, QuarantinedRecordsAreRetriedAndAcknowledged) {
   const Outcome asked = Run({"slice", "quarantine", "operations.on_time", "--retry", "--dry-run"});
-  EXPECT_EQ(asked.out, "990 of 1,000 records can be read now: a new generation would be built\n");
+  EXPECT_EQ(asked.out,
+            "990 of 1,000 records can be read now: a new generation would be built, which tells "
+            "whether the SQL takes them\n");
   EXPECT_TRUE(admin_.retried.validate_only());
   const Outcome retried = Run({"slice", "quarantine", "operations.on_time", "--retry", "--promote",
                                "auto", "--reason", "INC-2"});

@@ -533,5 +533,31 @@ TEST_F(QuarantineTest, RecordsAreTriedAgainWhenSomeCanBeTaken) {
   EXPECT_EQ(Ask("SELECT n FROM last_note", end).body(), R"([{"n":5}])");
 }
 
+// The one that can be taken stands behind a thousand that never can.
+TEST_F(QuarantineTest, ARetryLooksBeyondThoseThatCannotBeTaken) {
+  Apply(R"(domain: shop
+sources:
+  sales: {columns: {item: VARCHAR, amount: {type: INTEGER, required: true}, note: VARCHAR}}
+slices:
+  newest:
+    sql: |
+      SELECT item, amount, CAST(note AS INTEGER) AS n FROM sales
+      QUALIFY row_number() OVER (PARTITION BY item ORDER BY _position DESC) = 1
+    key: [item]
+    on_bad_record: {budget: {records: 2000}}
+)");
+  constexpr int kNever = 1000;
+  Append(std::vector<std::string>(kNever, R"({"item":"pear","amount":"no"})"));
+  Append({R"({"item":"pear","amount":1,"note":"x"})"});
+  ASSERT_TRUE(Eventually(
+      [&] { return daemon_.GetSlice("shop.newest").counts().quarantined() == kNever + 1; },
+      absl::Seconds(60)));
+  const auto asked = Retry("shop.newest", true);
+  EXPECT_EQ(asked.total(), kNever + 1);
+  EXPECT_EQ(asked.looked_at(), kNever + 1);
+  EXPECT_EQ(asked.readable(), 1);
+  EXPECT_EQ(asked.method(), v1::RetryQuarantinedRecordsResponse::NEW_GENERATION);
+}
+
 }  // namespace
 }  // namespace icepie::testing
