@@ -15,7 +15,7 @@ struct Load {
   std::string address;
   RecordKind kind = RecordKind::kTransfer;
   int clients = 1;
-  int batch = 1;  // records of a call, or of a stream's message
+  int batch = 1;      // records of a call, or of a stream's message
   int in_flight = 0;  // batches of a stream that wait for their answers; 0: calls, no streams
   double seconds = 1;
   std::function<void()> on_prepared = nullptr;  // called before the first call
