@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status.h"
+#include "core/base/steady_clock.h"
 #include "core/base/utf8.h"
 #include "server/admin/admin_reason.h"
 #include "server/base/proto_time.h"
@@ -31,7 +32,8 @@ constexpr absl::Duration kJudgeTimeout = absl::Seconds(10);
 constexpr int kAcknowledgementsMax = 1000;
 constexpr int kRecordsOfPage = 1000;
 constexpr int64_t kRecordsLookedAtMax = 100'000;
-constexpr int kHeaderRecords = 100;  // whose headers are compared
+constexpr absl::Duration kLookFor = absl::Seconds(10);  // promotions and roll backs wait meanwhile
+constexpr int kHeaderRecords = 100;                     // whose headers are compared
 constexpr size_t kHeaderBytesMax = 200;
 constexpr size_t kJudgeBytesMax = size_t{1} << 20;  // in one call
 
@@ -263,8 +265,10 @@ absl::Status QuarantineCalls::LookForReadable(const std::string& name, const Sli
   v1::ListQuarantinedRecordsRequest page;
   page.set_name(name);
   page.set_page_size(kRecordsOfPage);
+  const absl::Time end = SteadyNow() + kLookFor;
   bool more = true;
-  while (more && response.readable() == 0 && response.looked_at() < kRecordsLookedAtMax) {
+  while (more && response.readable() == 0 && response.looked_at() < kRecordsLookedAtMax &&
+         SteadyNow() < end) {
     ICEPIE_ASSIGN_OR_RETURN(const auto listed, manager_.Quarantined(page));
     ICEPIE_ASSIGN_OR_RETURN(const int64_t readable, CountReadable(slice, listed));
     response.set_total(listed.total());
