@@ -198,6 +198,7 @@ absl::StatusOr<std::vector<std::string>> SliceControl::BeginRoll(
     return HeldError(request.domain(), domain->held);
   }
   action.BeginAnyhow();
+  supervisor_.RenewAhead();
   return domains;
 }
 

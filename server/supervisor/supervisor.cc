@@ -319,6 +319,10 @@ void Supervisor::EndBroken(const std::string& domain, int64_t incarnation) {
   });
 }
 
+void Supervisor::RenewAhead() {
+  loop_.Post([this] { settings_.ahead->Renew(); });
+}
+
 void Supervisor::StartSpare(const std::string& domain) {
   OnDomain(domain, [this, domain](Domain& workers) {
     if (workers.spare) return;

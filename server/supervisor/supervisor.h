@@ -75,6 +75,9 @@ class Supervisor {
   // started again as one that died.
   void EndBroken(const std::string& domain, int64_t incarnation);
 
+  // From the call on, none is started from a process that was started before it.
+  void RenewAhead();
+
   // A second standby, so that two workers stand while one is replaced. StartSpare starts it with
   // the program that is there now; TakeSpare makes it the standby, and that one the spare.
   void StartSpare(const std::string& domain);

@@ -5,6 +5,10 @@
 #include <tuple>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "core/base/file.h"
 #include "spdlog/spdlog.h"
 
 namespace icepie::server {
@@ -23,8 +27,27 @@ WorkerAhead::Program WorkerAhead::ProgramNow() const {
   return {info.st_dev, info.st_ino, info.st_size, absl::TimeFromTimespec(info.st_mtim)};
 }
 
+// Also when another library than the one that it runs, or another program behind a script, is there
+// now: the kernel says so of each file that is mapped and has gone.
+bool WorkerAhead::IsOfThisProgram() const {
+  if (!(ProgramNow() == program_)) return false;
+  const auto maps = ReadFile(absl::StrCat("/proc/", process_->pid(), "/maps"));
+  if (!maps.ok()) return false;
+  for (const absl::string_view line : absl::StrSplit(*maps, '\n', absl::SkipEmpty())) {
+    const std::vector<absl::string_view> words = absl::StrSplit(line, absl::MaxSplits(' ', 2));
+    const bool runs = words.size() > 1 && absl::StrContains(words[1], 'x');
+    if (runs && absl::EndsWith(line, " (deleted)")) return false;
+  }
+  return true;
+}
+
 void WorkerAhead::Prepare() {
   if (std::exchange(wanted_, true)) return;
+  StartLater();
+}
+
+void WorkerAhead::Renew() {
+  Take();  // and ends it
   StartLater();
 }
 
@@ -65,7 +88,7 @@ std::unique_ptr<WorkerProcess> WorkerAhead::Take() {
 absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerAhead::Start(
     const WorkerProcessOptions& options) {
   StartLater();
-  if (process_ && !(ProgramNow() == program_)) {
+  if (process_ && !IsOfThisProgram()) {
     spdlog::debug("process {}, started ahead, is of another program than there is now",
                   process_->pid());
     Take();  // and ends it

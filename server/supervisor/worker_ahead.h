@@ -30,6 +30,9 @@ class WorkerAhead {
   // As WorkerProcess::Spawn; by the process that waits when it is ready and of the program that is
   // there now.
   absl::StatusOr<std::unique_ptr<WorkerProcess>> Start(const WorkerProcessOptions& options);
+  // Another one: what it runs may be another program than there is now, whatever that can be seen
+  // by.
+  void Renew();
   // Ends it; none is started any more.
   void Stop();
 
@@ -46,6 +49,7 @@ class WorkerAhead {
     bool operator==(const Program& other) const;
   };
   Program ProgramNow() const;
+  bool IsOfThisProgram() const;  // the process
   void StartLater();
   void StartOne();
   void OnExit();

@@ -1,6 +1,7 @@
 // With a program that notes its starts, in place of the worker's.
 #include "server/supervisor/worker_ahead.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -112,6 +113,23 @@ class WorkerAheadTest : public testing::Test {
     return pid;
   }
 
+  // Until the loop has done whatever was to come a while after the last start.
+  void RunBeyondTheDelay() {
+    absl::Notification done;
+    loop_.RunAfter(2 * WorkerAhead::kDelay, [&] { done.Notify(); });
+    done.WaitForNotification();
+  }
+
+  static std::string Maps(pid_t pid) {
+    return ReadFile(absl::StrCat("/proc/", pid, "/maps")).value_or("");
+  }
+  // The library that it is in.
+  static std::string LibraryOf(const char* function) {
+    Dl_info info{};
+    EXPECT_NE(dladdr(dlsym(RTLD_DEFAULT, function), &info), 0);
+    return info.dli_fname;
+  }
+
   static bool IsThere(pid_t pid) { return kill(pid, 0) == 0; }
 
   TempDirectory directory_;
@@ -150,6 +168,49 @@ TEST_F(WorkerAheadTest, OneOfAnotherProgramIsEnded) {
   EXPECT_EQ(Start(), next) << "of the program that is there now";
 }
 
+// Behind a script that stays as it is.
+TEST_F(WorkerAheadTest, OneOfAnotherProgramOrLibraryBehindAScriptIsEnded) {
+  const std::string file = directory_.path() + "/file";
+  for (const bool library : {false, true}) {
+    const std::string source = library ? LibraryOf("atoi") : "/bin/sleep";
+    std::filesystem::copy_file(source, file, std::filesystem::copy_options::overwrite_existing);
+    PutProgram("printf r >&3\ntouch " + directory_.path() + "/said-$$\n" +
+               (library ? "LD_PRELOAD=" + file + " exec sleep 100" : "exec " + file + " 100"));
+    std::filesystem::remove(Notes());
+    const pid_t first = PrepareOne();
+    ASSERT_TRUE(Eventually([&] { return Maps(first).find(file) != std::string::npos; }));
+    std::filesystem::copy_file(source, file + ".new");
+    std::filesystem::rename(file + ".new", file);
+    EXPECT_NE(Start(), first) << source;
+    EXPECT_FALSE(IsThere(first)) << source;
+    OnLoop([&] {
+      taken_.reset();
+      ahead_->Stop();
+    });
+  }
+}
+
+TEST_F(WorkerAheadTest, AnotherOneIsPreparedWhenAsked) {
+  const pid_t first = PrepareOne();
+  OnLoop([&] { ahead_->Renew(); });
+  EXPECT_FALSE(IsThere(first));
+  const pid_t next = AwaitRun(2);
+  EXPECT_EQ(Runs()[1].argument, "waits");
+  EXPECT_EQ(Start(), next);
+}
+
+TEST_F(WorkerAheadTest, NoneIsPreparedBeforeOneIsWanted) {
+  OnLoop([&] {
+    WorkerProcessOptions options;
+    options.program = Program();
+    options.log_file = directory_.path() + "/log";
+    ahead_ = std::make_unique<WorkerAhead>(loop_, options);
+    ahead_->Renew();
+  });
+  RunBeyondTheDelay();
+  EXPECT_EQ(Runs().size(), 0U);
+}
+
 TEST_F(WorkerAheadTest, OneThatHasDiedIsNotMissed) {
   const pid_t first = PrepareOne();
   kill(first, SIGKILL);
@@ -166,6 +227,8 @@ TEST_F(WorkerAheadTest, NoneWaitsAfterTheEnd) {
   EXPECT_FALSE(IsThere(first));
   const pid_t started = Start();
   EXPECT_EQ(AwaitRun(2), started);
+  RunBeyondTheDelay();
+  EXPECT_EQ(Runs().size(), 2U);
 }
 
 }  // namespace
