@@ -246,6 +246,8 @@ std::string DomainGroups::ForWorker(const std::string& domain, const std::string
   return path;
 }
 
+std::string DomainGroups::OfDaemon() const { return absl::StrCat(base_, "/", kDaemonGroup); }
+
 std::string DomainGroups::ForPlanner() {
   std::string path = absl::StrCat(base_, "/", kPlannersGroup);
   if (const absl::Status made = MakeGroup(path); !made.ok()) {

@@ -48,6 +48,8 @@ class DomainGroups {
   // The group for a worker that is about to start; empty: it has none.
   std::string ForWorker(const std::string& domain, const std::string& role, int64_t memory_bytes);
   std::string ForPlanner();
+  // Where the daemon is.
+  std::string OfDaemon() const;
   // The domain is gone. False: its last processes still hold its group, as they do for a moment
   // after they were reaped.
   bool Remove(const std::string& domain);

@@ -96,6 +96,7 @@ WorkerProcessOptions Supervisor::AheadOptions() const {
   if (const std::string group = settings_.groups ? settings_.groups->ForPlanner() : "";
       !group.empty()) {
     options.arguments.push_back(absl::StrCat("--waits-in=", group));
+    options.arguments.push_back(absl::StrCat("--else-in=", settings_.groups->OfDaemon()));
   }
   options.arguments.push_back(absl::StrCat("--room=", std::string(kRoom, ' ')));
   options.log_file = absl::StrCat(planner_directory_, "/ahead.log");

@@ -200,6 +200,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
   ICEPIE_RETURN_IF_ERROR(ApplyProcessLimits(options));
   StartLogging(options);
   const bool has_group = JoinGroup(options.cgroup);
+  if (!has_group) JoinGroup(options.else_in);  // no longer where it has waited
   ICEPIE_RETURN_IF_ERROR(MakeDirectories(options.directory));
   if (!options.flight_record.empty()) {
     ICEPIE_RETURN_IF_ERROR(slices::StartFlightRecord(options.flight_record));

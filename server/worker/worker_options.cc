@@ -22,6 +22,7 @@ absl::StatusOr<WorkerOptions> Parse(const std::vector<std::string>& arguments) {
   const auto* ahead = app.add_option("--ahead-fd", options.ahead_fd,
                                      "socket where it waits to be told all other arguments");
   app.add_option("--waits-in", options.waits_in, "control group that it is in meanwhile");
+  app.add_option("--else-in", options.else_in, "control group that it is in without --cgroup");
   auto* role = app.add_option("--role", options.role)
                    ->check(CLI::IsMember({"live", "standby", "build", "planner"}));
   auto* domain = app.add_option("--domain", options.domain);

@@ -23,6 +23,7 @@ struct WorkerOptions {
   int life_fd = -1;      // of the page that says that it lives (life.h); -1: none
   int ahead_fd = -1;     // where it waits to be told all others (ahead.h); -1: it has been
   std::string waits_in;  // control group that it is in meanwhile; empty: the daemon's
+  std::string else_in;   // control group when it is not in `cgroup`; empty: where it is
   int64_t memory_bytes = int64_t{512} << 20;
   int64_t query_timeout_ms = 10000;
   int64_t apply_timeout_ms = 600000;
