@@ -56,12 +56,6 @@ absl::Status LimitFiles(int64_t disk_bytes) {
                                                 : ErrnoError(errno, "RLIMIT_FSIZE");
 }
 
-// One that crashes again and again would fill the disk with images of its memory.
-absl::Status LeaveNoCore() {
-  const rlimit none = {0, 0};
-  return ::setrlimit(RLIMIT_CORE, &none) == 0 ? absl::OkStatus() : ErrnoError(errno, "RLIMIT_CORE");
-}
-
 }  // namespace
 
 absl::Status DieWithParent(int64_t parent_pid) {
@@ -71,6 +65,12 @@ absl::Status DieWithParent(int64_t parent_pid) {
   if (::getppid() == parent_pid) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("the parent is process ", ::getppid(), ", not ", parent_pid));
+}
+
+// One that crashes again and again would fill the disk with images of its memory.
+absl::Status LeaveNoCore() {
+  const rlimit none = {0, 0};
+  return ::setrlimit(RLIMIT_CORE, &none) == 0 ? absl::OkStatus() : ErrnoError(errno, "RLIMIT_CORE");
 }
 
 // Here and not by the daemon, whose loop would stand meanwhile: the kernel takes up to 20 ms for

@@ -19,8 +19,9 @@ constexpr int kPlannerProcessorSeconds = 10;
 // than expected: it has died already.
 absl::Status ApplyProcessLimits(const WorkerOptions& options);
 
-// Of it the first alone.
+// Of it the first and the third alone.
 absl::Status DieWithParent(int64_t parent_pid);
+absl::Status LeaveNoCore();
 
 // The control group's directory; empty: none. Returns whether the process is in it.
 bool JoinGroup(const std::string& group);

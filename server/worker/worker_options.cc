@@ -92,6 +92,7 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, char** argv) {
   ICEPIE_ASSIGN_OR_RETURN(WorkerOptions options, Parse(arguments));
   if (options.ahead_fd < 0) return options;
   ICEPIE_RETURN_IF_ERROR(DieWithParent(options.parent_pid));
+  ICEPIE_RETURN_IF_ERROR(LeaveNoCore());  // also while it gets warm
   JoinGroup(options.waits_in);
   ICEPIE_ASSIGN_OR_RETURN(const std::vector<std::string> told, AwaitStart(options.ahead_fd));
   Show(told, argc, argv);

@@ -25,6 +25,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <iterator>
@@ -32,6 +34,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status.h"
 #include "core/base/thread_priority.h"
@@ -383,6 +386,59 @@ TEST_F(SandboxTest, WhoWasStartedAheadMustHaveOneThread) {
   other.join();
   ::close(pair[0]);
   ::close(pair[1]);
+}
+
+// Where the planners are it would have their share of the processor, and no cap.
+TEST_F(SandboxTest, AWorkerWithoutItsGroupIsWhereItsDaemonIs) {
+  for (const bool has_group : {false, true}) {
+    for (const char* group : {"/daemon", "/domain"}) {
+      std::filesystem::create_directory(Path(group));
+      std::ofstream(Path(group) + "/cgroup.procs", std::ios::trunc);
+    }
+    if (!has_group) std::filesystem::remove(Path("/domain/cgroup.procs"));
+    WorkerProcessOptions options;
+    options.program = std::string(std::getenv("ICEPIE_BIN")) + "/icepie-worker";
+    options.log_file = Path("/log");
+    options.arguments = {"--role=standby",
+                         "--domain=shop",
+                         "--directory=" + Path("/own"),
+                         "--socket=" + Path("/own/s"),
+                         "--host-socket=" + Path("/own/none"),
+                         "--cgroup=" + Path("/domain"),
+                         "--else-in=" + Path("/daemon")};
+    auto process = WorkerProcess::Spawn(options);
+    ASSERT_TRUE(process.ok()) << process.status();
+    EXPECT_EQ((*process)->Reap(), "exit code 1") << "nobody is there";
+    EXPECT_EQ(ReadFile(Path("/daemon/cgroup.procs")).value_or(""), has_group ? "" : "0");
+    EXPECT_EQ(ReadFile(Path("/domain/cgroup.procs")).value_or(""), has_group ? "0" : "");
+  }
+}
+
+// Nor one that crashes before it is told whose it is.
+TEST_F(SandboxTest, WhoWasStartedAheadLeavesNoCore) {
+  rlimit before = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_CORE, &before), 0);
+  if (before.rlim_max == 0) GTEST_SKIP() << "nobody leaves one here";
+  const rlimit all = {before.rlim_max, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_CORE, &all), 0);
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+  WorkerProcessOptions options;
+  options.program = std::string(std::getenv("ICEPIE_BIN")) + "/icepie-worker";
+  options.log_file = Path("/log");
+  options.life_fd = pair[1];
+  options.arguments = {absl::StrCat("--ahead-fd=", kGivenFd)};
+  auto process = WorkerProcess::Spawn(options);
+  ::setrlimit(RLIMIT_CORE, &before);
+  ::close(pair[1]);
+  ASSERT_TRUE(process.ok()) << process.status();
+  char ready = 'x';
+  EXPECT_EQ(::recv(pair[0], &ready, 1, 0), 1);
+  rlimit of_it = all;
+  EXPECT_EQ(::prlimit((*process)->pid(), RLIMIT_CORE, nullptr, &of_it), 0);
+  EXPECT_EQ(of_it.rlim_cur, 0U);
+  EXPECT_EQ(of_it.rlim_max, 0U);
+  ::close(pair[0]);
 }
 
 TEST_F(SandboxTest, AWorkerThatRequiresItEndsWhereTheKernelLacksALayer) {
