@@ -552,6 +552,26 @@ TEST_F(WorkerAheadTest, OneOfAReplacedProgramIsNotTaken) {
   EXPECT_TRUE(Eventually([&] { return !IsThere(ahead); }, kLong));
 }
 
+// It is of the program that was there when it was started.
+TEST_F(WorkerAheadTest, ARollRenewsIt) {
+  Start();
+  Apply(kShop);
+  WaitForRest();
+  const pid_t ahead = AwaitAhead();
+  v1::RollWorkersRequest request;
+  request.set_actor("ops");
+  v1::RollWorkersResponse rolled;
+  const auto context = Within(kLong);
+  const auto call = daemon_.Admin()->RollWorkers(context.get(), request);
+  while (call->Read(&rolled)) {
+  }
+  EXPECT_TRUE(call->Finish().ok());
+  EXPECT_NE(AwaitAhead(ahead), ahead);
+  EXPECT_FALSE(IsThere(ahead));
+  EXPECT_EQ(Ask(kTotals).body(), R"([{"item":"fig","total":2},{"item":"pear","total":3}])");
+  EXPECT_NE(Standby(), ahead);
+}
+
 // Of the daemon itself.
 int64_t ResidentBytes(pid_t pid) {
   std::ifstream statm(absl::StrCat("/proc/", pid, "/statm"));
