@@ -94,7 +94,8 @@ DesiredState DesiredAfter(const SliceVerb& verb, const icepie::catalog::v1::Slic
         before.mode() == DesiredState::FREEZE ? WordOf(before) : WordOf(verb, now);
   }
   if (after.mode() == before.mode()) return after;
-  const bool returns = after.mode() == DesiredState::FREEZE && before.has_freeze();
+  const bool returns =
+      after.mode() == DesiredState::FREEZE && IsFrozenUnderneath(before) && before.has_freeze();
   const Word word = returns ? before.freeze() : WordOf(verb, now);
   after.set_actor(word.actor());
   after.set_reason(word.reason());

@@ -125,6 +125,28 @@ TEST(DesiredChangeTest, AFreezeOutlastsASuspensionWithWhoWantedItAndWhy) {
   EXPECT_EQ(desired.actor(), "dora");
 }
 
+// A daemon that did not know of it has resumed and thawed the slice, and left it there.
+TEST(DesiredChangeTest, WhatIsLeftOfAnEarlierFreezeIsNotTakenForThisOne) {
+  for (const auto before : {DesiredState::RUN, DesiredState::FREEZE, DesiredState::SUSPEND}) {
+    auto slice = SliceIn(before);
+    DesiredState& desired = *slice.mutable_desired();
+    desired.mutable_freeze()->set_actor("ann");
+    desired.mutable_freeze()->set_reason("INC-1");
+    if (before == DesiredState::SUSPEND) {
+      desired = DesiredAfter({SliceAction::kResume, "bob", "", {}}, slice, kNow);
+      EXPECT_EQ(desired.mode(), DesiredState::RUN);
+      EXPECT_FALSE(desired.has_freeze());
+    }
+    desired = DesiredAfter({SliceAction::kThaw, "bob", "", {}}, slice, kNow);
+    desired.mutable_freeze()->set_actor("ann");
+    desired = DesiredAfter({SliceAction::kFreeze, "carl", "INC-2", {}}, slice, kNow);
+    EXPECT_EQ(desired.actor(), "carl");
+    EXPECT_EQ(desired.reason(), "INC-2");
+    EXPECT_EQ(FromProto(desired.since()), kNow);
+    EXPECT_FALSE(desired.has_freeze());
+  }
+}
+
 TEST(DesiredChangeTest, AFreezeRemindsUntilItEnds) {
   auto slice = SliceIn(DesiredState::RUN);
   DesiredState& desired = *slice.mutable_desired();
