@@ -62,6 +62,10 @@ Json MetaJson(const Meta& meta) {
   return {{"etag", meta.etag()}, {"stale", meta.stale()}, {"slices", std::move(slices)}};
 }
 
+std::string DumpAscii(const Json& json) {
+  return json.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+}
+
 // For a header: ASCII, and not longer than what clients and proxies take; slices that it has no
 // room for are counted.
 std::string MetaHeader(const Meta& meta) {
@@ -71,7 +75,7 @@ std::string MetaHeader(const Meta& meta) {
   int left_out = 0;
   for (const SliceMeta& slice : meta.slices()) {
     Json one = SliceMetaJson(slice);
-    bytes += Dump(one).size();
+    bytes += DumpAscii(one).size();
     if (bytes > kBytesMax) {
       ++left_out;
     } else {
@@ -79,7 +83,7 @@ std::string MetaHeader(const Meta& meta) {
     }
   }
   if (left_out > 0) json["slices_left_out"] = left_out;
-  return json.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+  return DumpAscii(json);
 }
 
 std::string JsonBody(const QueryResponse& response) {

@@ -351,6 +351,26 @@ TEST_F(HttpServerTest, TheMetaOfManySlicesFitsAHeader) {
   EXPECT_EQ(meta["slices"].size() + meta["slices_left_out"].get<size_t>(), 61U);
 }
 
+// A header is ASCII: what is two bytes in a name are six there.
+TEST_F(HttpServerTest, TheMetaOfSlicesWithOtherLettersFitsAHeader) {
+  Start();
+  QueryResponse response = Rows();
+  std::string letters;
+  for (int i = 0; i < 100; ++i) letters += "\u00e9";
+  for (int i = 0; i < 20; ++i) {
+    icepie::v1::SliceMeta* slice = response.mutable_meta()->add_slices();
+    *slice = response.meta().slices(0);
+    slice->set_slice("payments." + letters);
+  }
+  router_.set_answer(response);
+  const std::string header = Get(std::string(kRows) + "?_format=csv").headers.at("icepie-meta");
+  EXPECT_LT(header.size(), 4300U);
+  const json meta = json::parse(header);
+  EXPECT_GT(meta["slices"].size(), 2U);
+  EXPECT_EQ(meta["slices"][1]["slice"], "payments." + letters);
+  EXPECT_EQ(meta["slices"].size() + meta["slices_left_out"].get<size_t>(), 21U);
+}
+
 TEST_F(HttpServerTest, BadParametersNameThemselves) {
   Start();
   const std::vector<std::pair<std::string, std::string>> cases = {
