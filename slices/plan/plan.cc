@@ -68,7 +68,8 @@ class Planner {
                      std::vector<std::string>& trail, std::vector<const SliceDef*>& order) const;
   absl::Status CycleError(const SliceDef& slice, const std::vector<std::string>& trail) const;
   absl::Status PlanSlice(const SliceDef& slice);
-  absl::StatusOr<std::optional<Json>> SpelledOut(const SliceDef& slice, const GatedQuery& query);
+  absl::StatusOr<std::optional<Json>> SpelledOut(const SliceDef& slice, const GatedQuery& query,
+                                                 bool narrow);
   absl::StatusOr<std::set<std::string>> ColumnsChosen(const Json& star, const std::string& source);
   bool HasColumn(const std::string& relation, const std::string& name) const;
   absl::Status LeaveOutHidden(const SliceDef& slice, GatedQuery& query, SlicePlan& plan);
@@ -771,9 +772,10 @@ absl::StatusOr<std::set<std::string>> Planner::ColumnsChosen(const Json& star,
   return names;
 }
 
-// nullopt: there is nothing to spell out.
+// `narrow`: without the declared columns that nothing takes. nullopt: there is nothing to spell
+// out.
 absl::StatusOr<std::optional<Json>> Planner::SpelledOut(const SliceDef& slice,
-                                                        const GatedQuery& query) {
+                                                        const GatedQuery& query, bool narrow) {
   std::set<std::string> named(slice.key.begin(), slice.key.end());
   if (slice.retain) named.insert(slice.retain->column);
   for (const auto& [column, tolerance] : slice.diff_tolerance) named.insert(column);
@@ -787,6 +789,7 @@ absl::StatusOr<std::optional<Json>> Planner::SpelledOut(const SliceDef& slice,
       TakesWholeRow(statement, [this](const std::string& relation, const std::string& name) {
         return HasColumn(relation, name);
       });
+  if (!narrow) return SpellOutStars(statement, declared, named, has_rows, nullptr);
   absl::Status passing;
   std::optional<Json> spelled = SpellOutStars(
       statement, declared, named, has_rows,
@@ -804,13 +807,21 @@ absl::StatusOr<std::optional<Json>> Planner::SpelledOut(const SliceDef& slice,
 // of a star with so many columns as are declared.
 absl::Status Planner::LeaveOutHidden(const SliceDef& slice, GatedQuery& query, SlicePlan& plan) {
   std::vector<OutputColumn>& columns = plan.columns;
-  ICEPIE_ASSIGN_OR_RETURN(std::optional<Json> spelled, SpelledOut(slice, query));
+  ICEPIE_ASSIGN_OR_RETURN(std::optional<Json> spelled, SpelledOut(slice, query, /*narrow=*/false));
   if (!spelled) return absl::OkStatus();
   ICEPIE_ASSIGN_OR_RETURN(std::string sql, SelectToSql(*connection_, *spelled));
   absl::StatusOr<std::vector<OutputColumn>> fewer = BindSelect(*connection_, sql);
   if (IsPassing(fewer.status())) return fewer.status();
   // What cannot be written so keeps the columns that it has.
   if (!fewer.ok()) return absl::OkStatus();
+  // What is read less for it may not be less that is shown.
+  ICEPIE_ASSIGN_OR_RETURN(std::optional<Json> narrow, SpelledOut(slice, query, /*narrow=*/true));
+  if (narrow && *narrow != *spelled) {
+    ICEPIE_ASSIGN_OR_RETURN(sql, SelectToSql(*connection_, *narrow));
+    const absl::StatusOr<std::vector<OutputColumn>> shown = BindSelect(*connection_, sql);
+    if (IsPassing(shown.status())) return shown.status();
+    if (shown.ok() && SameColumns(*shown, *fewer)) spelled = std::move(narrow);
+  }
   plan.kept_as = kWithoutHidden;
   if (columns.empty()) columns = *fewer;
   const auto is_gone = [&fewer](const OutputColumn& column) {

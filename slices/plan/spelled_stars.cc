@@ -202,7 +202,7 @@ class StarSpeller {
   // What is to stand in the place of a source.
   std::vector<std::string> ColumnsTaken(const Json& source, const Taking& taking) const {
     const std::vector<std::string> all = ColumnsOf(source);
-    if (taking.columns != Taking::Columns::kChosen || IsRow(source, taking) ||
+    if (!chosen_ || taking.columns != Taking::Columns::kChosen || IsRow(source, taking) ||
         Has(source, "column_name_alias")) {  // which go by the place
       return all;
     }
@@ -295,11 +295,26 @@ class StarSpeller {
     }
   }
 
+  // Whether the pivot reads those columns only that it names. All that it does not name are its
+  // groups, unless it says them; and COLUMNS and a whole row name none.
+  static bool NamesItsColumns(const Json& pivot) {
+    if (!Has(pivot, "groups")) return false;
+    std::vector<const Json*> relations;
+    CollectNamed(pivot["source"], "", relations);
+    for (const char* part : {"aggregates", "pivots"}) {
+      if (!Has(pivot, part)) continue;
+      if (ContainsClass(pivot[part], "STAR")) return false;
+      for (const Json* relation : relations) {
+        if (NamesAlone(pivot[part], NameOf(*relation))) return false;
+      }
+    }
+    return true;
+  }
+
   // What the parts of a relation are read for.
   static Taking WithinOf(const Json& from, Taking taking) {
     if (IsType(from, "PIVOT")) {
-      // All columns that it does not name are its groups, unless it says them.
-      taking.columns = Has(from, "groups") ? Taking::Columns::kChosen : Taking::Columns::kAll;
+      taking.columns = NamesItsColumns(from) ? Taking::Columns::kChosen : Taking::Columns::kAll;
       taking.choosing.clear();
     } else if (TextOf(from, "ref_type") == "NATURAL") {
       taking.columns = Taking::Columns::kAll;

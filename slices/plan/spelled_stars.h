@@ -25,10 +25,10 @@ using ChosenColumns = std::function<std::optional<std::set<std::string>>(
 
 // The statement with the columns that its stars, NATURAL joins, pivots and whole rows of `sources`
 // stand for: the declared ones, and of the hidden ones those that the SQL names anywhere, as a
-// query above would otherwise not find them, or `named` has. Stars that choose, and pivots with
-// GROUP BY, get of the declared ones only those that they take or that the SQL names: what is not
-// shown is not read. `has_rows`: it may take whole rows (slices/plan/whole_row.h). nullopt when
-// there is nothing to spell out.
+// query above would otherwise not find them, or `named` has. With `chosen`, stars that choose, and
+// pivots with GROUP BY that name all that they read, get of the declared ones only those that they
+// take or that the SQL names: what is not shown is not read. `has_rows`: it may take whole rows
+// (slices/plan/whole_row.h). nullopt when there is nothing to spell out.
 std::optional<Json> SpellOutStars(const Json& statement, const DeclaredColumns& sources,
                                   const std::set<std::string>& named, bool has_rows,
                                   const ChosenColumns& chosen);

@@ -223,3 +223,39 @@ SELECT o.i, q.k FROM one AS o NATURAL JOIN (SELECT k, i FROM r) AS q
 SELECT COLUMNS(c -> c IN ('i', 'v')) FROM r FULL JOIN dim ON r.k = dim.key
 --> 1 | 4
 --> 2 | NULL
+
+-- What its aggregates take without naming it, a pivot by its groups reads, too.
+--@ case pivot_of_all_columns recompute
+--@ no random
+--@ record r {"k":"a","j":1,"i":10,"b":5}
+--@ record r {"k":"a","j":1,"i":20,"f":true}
+SELECT * FROM (PIVOT r ON j IN (1, 2) USING count(COLUMNS(*)) GROUP BY k)
+--> a | 2 | 2 | 2 | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0
+
+--@ case pivot_of_whole_rows recompute
+--@ no random
+--@ record r {"k":"a","j":1,"i":10}
+--@ record r {"k":"b","j":2,"f":true}
+SELECT * FROM (PIVOT r ON j IN (1, 2) USING max(r) GROUP BY k)
+--> a | {'k': a, 'j': 1, 'i': 10, 'b': NULL, 'n': NULL, 'x': NULL, 's': NULL, 't': NULL, 'z': NULL, 'd': NULL, 'f': NULL} | NULL
+--> b | NULL | {'k': b, 'j': 2, 'i': NULL, 'b': NULL, 'n': NULL, 'x': NULL, 's': NULL, 't': NULL, 'z': NULL, 'd': NULL, 'f': true}
+
+-- Its type does not tell what it is made of.
+--@ case pivot_of_whole_rows_as_text recompute
+--@ no random
+--@ record r {"k":"a","j":1,"i":10}
+SELECT * FROM (PIVOT r ON j IN (1, 2) USING max(to_json(r)) GROUP BY k)
+--> a | {"k":"a","j":1,"i":10,"b":null,"n":null,"x":null,"s":null,"t":null,"z":null,"d":null,"f":null} | NULL
+
+--@ case pivot_of_whole_rows_of_a_join recompute
+--@ no random
+--@ record dim {"key":"a","v":4}
+--@ record r {"k":"a","j":1,"i":10}
+SELECT * FROM (PIVOT (r AS q JOIN dim ON q.k = dim.key) ON j IN (1, 2) USING max(DIM) GROUP BY k)
+--> a | {'key': a, 'v': 4} | NULL
+
+--@ case pivot_of_columns_by_a_pattern recompute
+--@ no random
+--@ record r {"k":"a","j":1,"i":10,"n":5}
+SELECT * FROM (PIVOT r ON j IN (1, 2) USING max(COLUMNS('^[jin]$')) GROUP BY k)
+--> a | 1 | 10 | 5.0000 | NULL | NULL | NULL
