@@ -21,6 +21,7 @@
 #include "tests/bench/figure.h"
 #include "tests/bench/ingest_peers.h"
 #include "tests/bench/reader_load.h"
+#include "tests/bench/sales_domain.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::bench {
@@ -28,17 +29,7 @@ namespace {
 
 namespace v1 = icepie::v1;
 
-constexpr char kDomain[] = R"(
-domain: bench
-sources:
-  sales: {columns: {item: INTEGER, amount: INTEGER}}
-slices:
-  by_item:
-    sql: SELECT item, count(*) AS sales, sum(amount) AS total FROM sales GROUP BY ALL
-    key: [item]
-)";
 constexpr char kQuestion[] = "SELECT sales, total FROM by_item WHERE item = 4711";
-constexpr int kBatch = 10000;
 constexpr int kJudgedRows = 1000000;  // of larger states the times are only reported
 constexpr int kPeerKills = 5;         // on a busy disk each recovery of PostgreSQL takes long
 constexpr absl::Duration kPatience = absl::Seconds(60);
@@ -54,10 +45,6 @@ void Sleep(absl::Duration how_long) {
   std::this_thread::sleep_for(absl::ToChronoMicroseconds(how_long));
 }
 
-std::string Payload(int64_t item, int64_t amount) {
-  return absl::StrCat("{\"item\":", item, ",\"amount\":", amount, "}");
-}
-
 std::string SizeName(int rows) {
   return rows % 1000000 == 0 ? absl::StrCat(rows / 1000000, "m") : absl::StrCat(rows / 1000, "k");
 }
@@ -67,7 +54,6 @@ class FailoverBench {
   FailoverBench(const FailoverOptions& options, int rows) : options_(options), rows_(rows) {
     daemon_.SetSettings("logging: {level: warn}\n");
     daemon_.Start();
-    ICEPIE_CHECK(daemon_.CreateStream("sales").ok());
     Fill();
   }
 
@@ -91,18 +77,7 @@ class FailoverBench {
 
  private:
   void Fill() {
-    int64_t end = 0;
-    for (int64_t first = 0; first < rows_; first += kBatch) {
-      std::vector<std::string> payloads;
-      for (int64_t item = first; item < std::min<int64_t>(first + kBatch, rows_); ++item) {
-        payloads.push_back(Payload(item, item % 97));
-      }
-      const auto appended = daemon_.Append("sales", payloads);
-      ICEPIE_CHECK(appended.ok());
-      end = *appended;
-    }
-    v1::ApplyDomainResponse applied;
-    ICEPIE_CHECK(daemon_.Apply(kDomain, &applied).ok());
+    const int64_t end = ApplySalesDomain(daemon_, rows_);
     ICEPIE_CHECK(testing::Eventually(
         [&] { return daemon_.GetSlice("bench.by_item").standby_position() >= end; },
         absl::Minutes(3) + rows_ * absl::Microseconds(60)));
@@ -111,7 +86,7 @@ class FailoverBench {
   // A hundred records a second, so that there is always something to catch up with.
   void Write() {
     for (int64_t i = 0; !stopping_; ++i) {
-      const auto end = daemon_.Append("sales", {Payload(i % rows_, i % 7)});
+      const auto end = daemon_.Append("sales", {Sale(i % rows_, i % 7)});
       ICEPIE_CHECK(end.ok());
       acknowledged_ = *end;
       Sleep(absl::Milliseconds(10));

@@ -5,7 +5,6 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <memory>
@@ -19,23 +18,12 @@
 #include "tests/bench/bench.h"
 #include "tests/bench/bench_process.h"
 #include "tests/bench/figure.h"
+#include "tests/bench/sales_domain.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::bench {
 namespace {
 
-namespace v1 = icepie::v1;
-
-constexpr char kDomain[] = R"(
-domain: bench
-sources:
-  sales: {columns: {item: INTEGER, amount: INTEGER}}
-slices:
-  by_item:
-    sql: SELECT item, count(*) AS sales, sum(amount) AS total FROM sales GROUP BY ALL
-    key: [item]
-)";
-constexpr int kBatch = 10000;
 constexpr absl::Duration kPatience = absl::Minutes(3);
 constexpr auto kSettling = std::chrono::seconds(5);  // a worker gives back at rest what it freed
 constexpr double kGoal = 1.5;
@@ -60,19 +48,7 @@ double WorkerMib(int rows) {
   testing::DaemonFixture daemon;
   daemon.SetSettings("logging: {level: warn}\n");
   daemon.Start();
-  ICEPIE_CHECK(daemon.CreateStream("sales").ok());
-  int64_t end = 0;
-  for (int first = 0; first < rows; first += kBatch) {
-    std::vector<std::string> payloads;
-    for (int item = first; item < std::min(first + kBatch, rows); ++item) {
-      payloads.push_back(absl::StrCat("{\"item\":", item, ",\"amount\":", item % 97, "}"));
-    }
-    const auto appended = daemon.Append("sales", payloads);
-    ICEPIE_CHECK(appended.ok());
-    end = *appended;
-  }
-  v1::ApplyDomainResponse applied;
-  ICEPIE_CHECK(daemon.Apply(kDomain, &applied).ok());
+  const int64_t end = ApplySalesDomain(daemon, rows);
   ICEPIE_CHECK(testing::Eventually(
       [&] { return daemon.GetSlice("bench.by_item").standby_position() >= end; }, kPatience));
   std::this_thread::sleep_for(kSettling);

@@ -3,7 +3,6 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <thread>
@@ -13,6 +12,7 @@
 #include "core/base/check.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/figure.h"
+#include "tests/bench/sales_domain.h"
 #include "tests/e2e/daemon_fixture.h"
 
 namespace icepie::bench {
@@ -20,17 +20,7 @@ namespace {
 
 namespace v1 = icepie::v1;
 
-constexpr char kDomain[] = R"(
-domain: bench
-sources:
-  sales: {columns: {item: VARCHAR, amount: INTEGER}}
-slices:
-  by_item:
-    sql: SELECT item, count(*) AS sales, sum(amount) AS total FROM sales GROUP BY ALL
-    key: [item]
-)";
 constexpr char kQuestion[] = "SELECT total FROM by_item WHERE item = 'item4711'";
-constexpr int kBatch = 10000;
 constexpr int kJudgedRows = 500000;
 constexpr double kGoalMs = 50;
 constexpr absl::Duration kPatience = absl::Minutes(3);
@@ -44,19 +34,7 @@ struct WakeOptions {
 };
 
 void Fill(const testing::DaemonFixture& daemon, int rows) {
-  int64_t end = 0;
-  for (int first = 0; first < rows; first += kBatch) {
-    std::vector<std::string> payloads;
-    for (int item = first; item < std::min(first + kBatch, rows); ++item) {
-      payloads.push_back(
-          absl::StrCat(R"({"item":"item)", item, R"(","amount":)", item % 1000, "}"));
-    }
-    const auto appended = daemon.Append("sales", payloads);
-    ICEPIE_CHECK(appended.ok());
-    end = *appended;
-  }
-  v1::ApplyDomainResponse applied;
-  ICEPIE_CHECK(daemon.Apply(kDomain, &applied).ok());
+  const int64_t end = ApplySalesDomain(daemon, rows, Items::kNames);
   ICEPIE_CHECK(testing::Eventually(
       [&] { return daemon.GetSlice("bench.by_item").meta().applied_position() >= end; },
       kPatience));
@@ -75,7 +53,6 @@ void RunWake(const WakeOptions& options) {
   testing::DaemonFixture daemon;
   daemon.SetSettings("workers: {idle_after_ms: 1000}\nlogging: {level: warn}\n");
   daemon.Start();
-  ICEPIE_CHECK(daemon.CreateStream("sales").ok());
   Fill(daemon, options.rows);
   std::vector<double> times;
   for (int round = 0; round < options.rounds; ++round) {
